@@ -1,0 +1,23 @@
+package dsvmpools
+import (
+_ "github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+_ "github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+_ "github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+_ "github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+_ "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
+_ "go.etcd.io/bbolt"
+_ "github.com/spf13/cobra"
+_ "github.com/spf13/cobra/doc"
+_ "github.com/oklog/ulid/v2"
+_ "github.com/robfig/cron/v3"
+_ "go.yaml.in/yaml/v3"
+_ "github.com/gofrs/flock"
+_ "golang.org/x/sys/unix"
+_ "golang.org/x/term"
+_ "golang.org/x/sync/errgroup"
+_ "github.com/schollz/progressbar/v3"
+_ "github.com/pb33f/libopenapi"
+_ "github.com/pb33f/libopenapi-validator"
+_ "github.com/Azure/go-amqp"
+_ "github.com/google/uuid"
+)
