@@ -1,0 +1,116 @@
+// Package job holds what a job is: the document a user sends, its rules and
+// defaults, and the states of jobs and attempts. It is pure: no clock, no I/O,
+// no SDK.
+package job
+
+import "time"
+
+// State of a job, as users see it.
+type State string
+
+const (
+	Submitted State = "submitted"
+	Held      State = "held"
+	Queued    State = "queued"
+	Assigned  State = "assigned"
+	Running   State = "running"
+	Succeeded State = "succeeded"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	TimedOut  State = "timedOut"
+	Rejected  State = "rejected"
+)
+
+// Final reports whether a job in this state will not change again.
+func (s State) Final() bool {
+	switch s {
+	case Succeeded, Failed, Cancelled, TimedOut, Rejected:
+		return true
+	}
+	return false
+}
+
+// AttemptState is the state of one attempt of a job.
+type AttemptState string
+
+const (
+	AttemptAssigned       AttemptState = "assigned"
+	AttemptRunning        AttemptState = "running"
+	AttemptSucceeded      AttemptState = "succeeded"
+	AttemptFailed         AttemptState = "failed"
+	AttemptCancelled      AttemptState = "cancelled"
+	AttemptTimedOut       AttemptState = "timedOut"
+	AttemptNodeLost       AttemptState = "nodeLost"
+	AttemptEvicted        AttemptState = "evicted"
+	AttemptStartFailed    AttemptState = "startFailed"
+	AttemptAgentRestarted AttemptState = "agentRestarted"
+)
+
+// Exit codes of the platform: above any process's own, so that rules can be
+// written on them.
+const (
+	ExitNodeLost       = 1001
+	ExitEvicted        = 1002
+	ExitStartFailed    = 1003
+	ExitAgentRestarted = 1004
+	ExitTimedOut       = 1005
+	ExitCancelled      = 1006
+)
+
+// Priority classes, best first. The zero value is not valid; Parse fills in
+// Normal.
+type Priority string
+
+const (
+	High   Priority = "high"
+	Normal Priority = "normal"
+	Low    Priority = "low"
+)
+
+// Spec is a job's document as Parse leaves it: checked, with every default
+// filled in. Fields of the contract that are not here are refused by Parse.
+type Spec struct {
+	ID        string            `json:"id,omitempty"`
+	Pool      string            `json:"pool"`
+	Name      string            `json:"name,omitempty"`
+	Team      string            `json:"team,omitempty"`
+	User      string            `json:"user,omitempty"`
+	Command   []string          `json:"command,omitempty"`
+	Script    string            `json:"script,omitempty"`
+	Workdir   string            `json:"workdir,omitempty"`
+	Env       map[string]string `json:"env,omitempty"`
+	Resources Resources         `json:"resources"`
+	Priority  Priority          `json:"priority"`
+	NotBefore time.Time         `json:"notBefore,omitzero"`
+	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
+	Retry     Retry             `json:"retry"`
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// Resources is what one attempt takes of a node.
+type Resources struct {
+	CPUs int `json:"cpus"` // at least 1
+}
+
+// Retry says which ends of an attempt are followed by another attempt.
+type Retry struct {
+	Max     int      `json:"max"`          // retries, not attempts
+	On      []string `json:"on,omitempty"` // causes; empty = DefaultRetryOn
+	Backoff Duration `json:"backoff"`      // before each retry
+}
+
+// Duration is written as 90s, 15m, 2h or 1d, in documents and in rows.
+type Duration time.Duration
+
+// Attempt is one ended or current run of a job on a node.
+type Attempt struct {
+	Number     int          `json:"number"`
+	Node       string       `json:"node"` // instance name
+	VMID       string       `json:"vmid,omitempty"`
+	State      AttemptState `json:"state"`
+	ExitCode   int          `json:"exitCode"`
+	Reason     string       `json:"reason,omitempty"`
+	AssignedAt time.Time    `json:"assignedAt,omitzero"`
+	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started
+	EndedAt    time.Time    `json:"endedAt,omitzero"`   // zero: not ended
+}

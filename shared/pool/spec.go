@@ -1,0 +1,44 @@
+package pool
+
+import "dsvmpools/shared/job"
+
+// Spec is a pool's document as Parse leaves it: checked, with every default
+// filled in. Fields of the contract that are not here are refused by Parse.
+type Spec struct {
+	Name        string            `json:"name"`
+	Kind        string            `json:"kind"`
+	OS          string            `json:"os"`
+	Region      string            `json:"region,omitempty"` // "" = the deployment's
+	Sizes       []string          `json:"sizes"`            // exactly one for now
+	Capacity    string            `json:"capacity"`         // regular
+	Image       Image             `json:"image"`
+	Nodes       Range             `json:"nodes"`
+	IdleTimeout job.Duration      `json:"idleTimeout"`
+	Pack        bool              `json:"pack"`
+	Schedule    *Schedule         `json:"schedule,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+}
+
+// Image names a marketplace image, or an image of one's own by ID.
+type Image struct {
+	Publisher string `json:"publisher,omitempty"`
+	Offer     string `json:"offer,omitempty"`
+	SKU       string `json:"sku,omitempty"`
+	Version   string `json:"version,omitempty"`
+	ID        string `json:"id,omitempty"`
+}
+
+// Range bounds the number of nodes.
+type Range struct {
+	Min int `json:"min"`
+	Max int `json:"max"`
+}
+
+// Schedule takes a pool down every night. Times are HH:MM in TimeZone.
+type Schedule struct {
+	DownAt    string       `json:"downAt"`
+	UpAt      string       `json:"upAt,omitempty"` // "" = jobs may bring it up again at once
+	TimeZone  string       `json:"timeZone"`
+	OnRunning string       `json:"onRunning"` // wait | requeue | kill
+	Grace     job.Duration `json:"grace"`     // between the cancel of running work and the kill
+}

@@ -1,0 +1,146 @@
+// Package protocol holds the messages between a pool and the agents of its
+// nodes: what travels on the queues `work` (pool to one node, in the node's own
+// session) and `node-events` (node to its pool). docs/protocol.md tells the
+// story; this package fixes the shapes. It sends nothing and decides nothing.
+//
+// Everything that a pool asks of a node carries a number N from a counter that
+// only rises within the pool. An agent keeps the highest N it has seen and
+// ignores anything at or below it, so a message may come twice or late without
+// harm; its reports carry that number (Seen), so that "the node does not have
+// assignment N" may be concluded when N <= Seen and it holds no such N.
+package protocol
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Version is the `v` of both message kinds. A reader refuses any other.
+const Version = 1
+
+// MaxBytes bounds a message body in both directions: below the 256 KB of a
+// Standard namespace with room for the message's properties.
+const MaxBytes = 200 << 10
+
+// SessionID names the session on `work` that belongs to one node.
+func SessionID(pool, vmid string) string { return pool + "." + vmid }
+
+// Work is one message on `work`.
+type Work struct {
+	V     int        `json:"v"`
+	Items []WorkItem `json:"items"`
+}
+
+// WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack and
+// Stop is set.
+type WorkItem struct {
+	// N is the number of this item for Assign and Cancel, and 0 for Ack and
+	// Stop, which may be repeated at will.
+	N      int64       `json:"n,omitempty"`
+	Assign *Assignment `json:"assign,omitempty"`
+	Cancel *Cancel     `json:"cancel,omitempty"`
+	Ack    []int64     `json:"ack,omitempty"`  // assignments whose finish the pool has recorded: forget them
+	Stop   string      `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
+}
+
+// Assignment is one attempt of a job, placed on the node.
+type Assignment struct {
+	Job            string            `json:"job"`
+	Attempt        int               `json:"attempt"` // from 1
+	Name           string            `json:"name,omitempty"`
+	Team           string            `json:"team,omitempty"`
+	User           string            `json:"user,omitempty"`
+	Command        []string          `json:"command,omitempty"`
+	Script         string            `json:"script,omitempty"`
+	Workdir        string            `json:"workdir,omitempty"`
+	Env            map[string]string `json:"env,omitempty"`
+	CPUs           int               `json:"cpus"`
+	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
+}
+
+// Cancel asks to end the attempt of assignment Target. If the assignment has
+// not come yet, it is refused when it comes. The node answers with a Finished
+// for Target in either case, unless it has reported one already.
+type Cancel struct {
+	Target int64  `json:"target"`
+	Reason string `json:"reason"`
+}
+
+// Report is one message on `node-events`: facts about the node that sent it.
+type Report struct {
+	V     int          `json:"v"`
+	Pool  string       `json:"pool"`
+	VMID  string       `json:"vmid"` // lower case
+	Seen  int64        `json:"seen"` // highest N of this node's journal when the report was written
+	Items []ReportItem `json:"items"`
+}
+
+// ReportItem is one fact. Exactly one field is set.
+type ReportItem struct {
+	Ready    *Ready    `json:"ready,omitempty"`
+	Started  *Started  `json:"started,omitempty"`
+	Finished *Finished `json:"finished,omitempty"`
+	Holds    *Holds    `json:"holds,omitempty"`
+}
+
+// Ready says that the agent has come up and takes work. It is sent at every
+// start of the agent, with another Boot each time.
+type Ready struct {
+	Name string `json:"name"` // instance name in the scale set
+	Size string `json:"size"` // VM size, as the node knows it; "" = unknown
+	CPUs int    `json:"cpus"` // processors the agent offers
+	Boot string `json:"boot"` // unique for each start of the agent
+}
+
+// Started says that an attempt's process runs.
+type Started struct {
+	N  int64     `json:"n"`
+	At time.Time `json:"at"`
+}
+
+// Finished says how an attempt ended. It is repeated until it is acknowledged.
+type Finished struct {
+	N         int64     `json:"n"`
+	State     string    `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, startFailed, agentRestarted
+	ExitCode  int       `json:"exitCode"`
+	Reason    string    `json:"reason,omitempty"`
+	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
+	EndedAt   time.Time `json:"endedAt"`
+}
+
+// Holds lists the numbers of all assignments the node has and has not
+// reported as finished: the whole list, so that what is missing is known.
+type Holds struct {
+	N []int64 `json:"n"`
+}
+
+// DecodeWork and DecodeReport read a message body, refusing what is too long,
+// of another version, or not of this shape.
+func DecodeWork(body []byte) (Work, error) {
+	var w Work
+	return w, decode(body, &w, func() int { return w.V })
+}
+
+// DecodeReport reads the body of a message on `node-events`.
+func DecodeReport(body []byte) (Report, error) {
+	var r Report
+	err := decode(body, &r, func() int { return r.V })
+	if err == nil && (r.Pool == "" || r.VMID == "") {
+		err = fmt.Errorf("a report names its pool and its vmid")
+	}
+	return r, err
+}
+
+func decode(body []byte, into any, version func() int) error {
+	if len(body) > MaxBytes {
+		return fmt.Errorf("message of %d bytes; at most %d are read", len(body), MaxBytes)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("message cannot be read: %w", err)
+	}
+	if v := version(); v != Version {
+		return fmt.Errorf("message of version %d; this program speaks version %d", v, Version)
+	}
+	return nil
+}
