@@ -1,0 +1,47 @@
+// Package usage is the ledger: what was used, by whom, for how long and at
+// which price. It is pure: it turns facts about ended attempts and node
+// intervals into rows and sums. It reads no clock and no table.
+package usage
+
+import "time"
+
+// Kinds of entries.
+const (
+	KindAttempt = "attempt" // one attempt of a job on a node
+	KindNode    = "node"    // one interval of a node's billed life
+)
+
+// UnknownPrice stands where no price is known. It is never taken for zero.
+const UnknownPrice = "unknown"
+
+// Entry is one fact for the ledger, written by the pool in the same
+// transaction as the change it tells of, and copied into the usage table
+// afterwards. Kind, Pool and Key together are unique and never change, so that
+// an entry may be copied any number of times.
+type Entry struct {
+	Kind     string            `json:"kind"`
+	Key      string            `json:"key"` // attempt: <order>!<number>; node: <vmid>!<from>
+	Pool     string            `json:"pool"`
+	Team     string            `json:"team,omitempty"`
+	User     string            `json:"user,omitempty"`
+	Job      string            `json:"job,omitempty"`
+	JobName  string            `json:"jobName,omitempty"`
+	Attempt  int               `json:"attempt,omitempty"`
+	State    string            `json:"state,omitempty"` // attempt state
+	ExitCode int               `json:"exitCode,omitempty"`
+	Node     string            `json:"node"`
+	VMID     string            `json:"vmid"`
+	Size     string            `json:"size"`
+	Spot     bool              `json:"spot,omitempty"`
+	CPUs     int               `json:"cpus,omitempty"`     // attempt: what it held
+	NodeCPUs int               `json:"nodeCpus,omitempty"` // what the node has; 0 = unknown
+	From     time.Time         `json:"from"`               // attempt: started; node: begin of the interval
+	To       time.Time         `json:"to"`
+	Boot     time.Duration     `json:"boot,omitempty"` // node: how the interval was spent
+	Busy     time.Duration     `json:"busy,omitempty"`
+	Idle     time.Duration     `json:"idle,omitempty"`
+	Draining time.Duration     `json:"draining,omitempty"` // draining and deleting
+	Price    string            `json:"price"`              // per hour of the whole node, decimal, or UnknownPrice
+	Currency string            `json:"currency"`           // ISO 4217
+	Labels   map[string]string `json:"labels,omitempty"`
+}
