@@ -1,0 +1,149 @@
+package pool
+
+import (
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/usage"
+)
+
+// State is everything that Step decides on: one pool's head, nodes and live
+// jobs. It is loaded from the rows of one partition and kept in memory while
+// its head is current. Step changes it in place; when the rows of a step could
+// not be committed, the state is thrown away and loaded again.
+type State struct {
+	Head  Head
+	Nodes map[string]*Node // by VMID
+	Jobs  map[string]*Job  // live jobs, by Order
+
+	queue queue // live jobs that wait for a place; see queue.go
+}
+
+// Head is the pool's first row. Every transaction replaces it.
+type Head struct {
+	Seq   int64  // rises by one with every transaction
+	Nonce string // of the writer of this version; tells a writer whether its own write won
+
+	Spec     Spec
+	Deleting bool // the pool is to go: no new work, nodes leave, then the set and the rows
+
+	N         int64     // last number given to a work item
+	Capacity  int       // capacity of the scale set as last read or successfully asked for
+	Listed    time.Time // when the set was last listed with success
+	Op        Op        // the capacity operation in flight
+	Blocked   Block     // why the pool cannot grow now
+	DownSince time.Time // the down window that has been carried out (its begin)
+	WakeAt    time.Time // the earliest wake-up already asked for
+	RecordAt  time.Time // the wake-up of the ledger already asked for
+}
+
+// Op is the one capacity operation that may be in flight for a scale set.
+type Op struct {
+	Kind    string // "", OpGrow, OpSettle, OpDrop
+	Target  int
+	AskedAt time.Time
+	Token   string    // to resume it; "" = not accepted yet
+	PollAt  time.Time // when to look at it again
+	Tries   int
+}
+
+// Kinds of operations.
+const (
+	OpGrow   = "grow"
+	OpSettle = "settle"
+	OpDrop   = "drop"
+)
+
+// Block keeps the pool from asking for capacity until Until.
+type Block struct {
+	Code    string // a fault.Code
+	Message string
+	Until   time.Time
+	Tries   int // failures in a row, for the backoff
+}
+
+// NodeState is the state of a node.
+type NodeState string
+
+const (
+	NodeCreating    NodeState = "creating"
+	NodeBooting     NodeState = "booting"
+	NodeReady       NodeState = "ready"
+	NodeBusy        NodeState = "busy"
+	NodeDraining    NodeState = "draining"
+	NodeDeleting    NodeState = "deleting"
+	NodeGone        NodeState = "gone"
+	NodeLost        NodeState = "lost"
+	NodeFailed      NodeState = "failed"
+	NodeQuarantined NodeState = "quarantined"
+)
+
+// Node is one VM of the pool, from its first observation until it is gone.
+type Node struct {
+	VMID       string
+	InstanceID string // in the scale set
+	Name       string
+	Size       string
+	CPUs       int // 0 = not known yet
+	State      NodeState
+	Reason     string
+	Since      time.Time // of State
+	CreatedAt  time.Time // first observation
+	RunningAt  time.Time // first seen running: billing begins
+	HeardAt    time.Time // enqueued time of its last report
+	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
+	DeleteAt   time.Time // when its deletion was last asked for
+	Boot       string    // of the agent's last start
+	Seen       int64     // highest number its agent has reported
+	Price      string    // per hour, decimal or usage.UnknownPrice
+	Currency   string
+	From       time.Time     // begin of the ledger interval that is open
+	Mark       time.Time     // up to here the sums below are counted
+	BootFor    time.Duration // of the open interval
+	BusyFor    time.Duration
+	IdleFor    time.Duration
+	DrainFor   time.Duration
+
+	jobs map[string]*Job // assigned to it, by Order; derived from the jobs' rows
+	used int             // cpus of those; derived
+}
+
+// Job is a live job: accepted and not ended.
+type Job struct {
+	Order       string // ULID: its place in the line, and its key
+	ID          string
+	Spec        job.Spec
+	State       job.State
+	Reason      string
+	SubmittedAt time.Time
+	NotBefore   time.Time // held until then: the spec's, or a retry's backoff
+	Cancel      string    // why it is to end; "" = it is not
+	CancelAt    time.Time
+	Requeue     bool          // the current attempt ends on behalf of the pool and does not count as a retry
+	Retries     int           // used up
+	Attempts    []job.Attempt // ended ones, and last the current one while assigned or running
+	VMID        string        // of the current attempt
+	N           int64         // its assignment number
+
+	// Set when the job has ended; such a job is no longer in State.Jobs.
+	ExitCode int
+	EndedAt  time.Time
+
+	heap  *jobHeap // where it waits, or nil; derived
+	index int
+}
+
+// Log is a row of facts for the ledger, written with the change they tell of
+// and deleted once they are recorded.
+type Log struct {
+	Seq     int64 // of the head it was written with
+	Entries []usage.Entry
+}
+
+// Change is one row of a transaction: what Key holds from now on.
+type Change struct {
+	Key   string
+	Value any // *Node, *Job, *Log, or nil: delete the row
+	// Insert: the row must not exist (a job that is new, a job that has ended).
+	Insert bool
+}
