@@ -16,7 +16,8 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue queue // live jobs that wait for a place; see queue.go
+	queue   queue // live jobs that wait for a place; see queue.go
+	marking bool  // waiting jobs are being marked as held, or as queued again
 }
 
 // Head is the pool's first row. Every transaction replaces it.
@@ -24,8 +25,9 @@ type Head struct {
 	Seq   int64  // rises by one with every transaction
 	Nonce string // of the writer of this version; tells a writer whether its own write won
 
-	Spec     Spec
-	Deleting bool // the pool is to go: no new work, nodes leave, then the set and the rows
+	Spec       Spec
+	Deleting   bool // the pool is to go: no new work, nodes leave, then the set and the rows
+	SetDropped bool // ... and its scale set is gone
 
 	N         int64     // last number given to a work item
 	Capacity  int       // capacity of the scale set as last read or successfully asked for
@@ -104,8 +106,9 @@ type Node struct {
 	IdleFor    time.Duration
 	DrainFor   time.Duration
 
-	jobs map[string]*Job // assigned to it, by Order; derived from the jobs' rows
-	used int             // cpus of those; derived
+	jobs map[int64]*Job // its assignments, by N; derived from the jobs' rows
+	used int            // cpus of those; derived
+	acks []int64        // finished assignments to acknowledge with the next message; may be lost
 }
 
 // Job is a live job: accepted and not ended.

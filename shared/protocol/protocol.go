@@ -109,8 +109,9 @@ type Finished struct {
 	EndedAt   time.Time `json:"endedAt"`
 }
 
-// Holds lists the numbers of all assignments the node has and has not
-// reported as finished: the whole list, so that what is missing is known.
+// Holds lists the numbers of all assignments the node has, ended ones included
+// until the pool has acknowledged their end: the whole list, so that what is
+// missing is known to be missing, whatever order the reports arrive in.
 type Holds struct {
 	N []int64 `json:"n"`
 }

@@ -1,0 +1,147 @@
+package pool
+
+import (
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+)
+
+// Event is something that a pool hears of. Every kind may come twice or late.
+type Event interface{ event() }
+
+// Apply creates the pool or changes its spec.
+type Apply struct{ Spec Spec }
+
+// Delete takes the pool down for good: its jobs are cancelled, its nodes
+// deleted, then its scale set and its rows.
+type Delete struct{}
+
+// Submit brings a job that is registered under Order and not finished.
+type Submit struct {
+	Order string
+	ID    string
+	Spec  job.Spec
+	At    time.Time // when it was accepted
+}
+
+// Cancel asks to end a job.
+type Cancel struct {
+	Order  string
+	Reason string
+}
+
+// Reported is a report of an agent, with the time its message was enqueued.
+type Reported struct {
+	Report protocol.Report
+	At     time.Time
+}
+
+// Tick is a look at the clock. At is the enqueued time of the message that
+// brought it, zero when no message did: silence is only measured between
+// enqueued times.
+type Tick struct{ At time.Time }
+
+// Loaded says that a process has taken the pool up for the first time: what it
+// may have left undone before it was killed is done again.
+type Loaded struct{}
+
+// Listed is a complete list of the scale set's instances.
+type Listed struct {
+	Exists    bool
+	Capacity  int
+	Instances []Instance
+}
+
+// Instance is what Azure says of a VM.
+type Instance struct {
+	VMID         string // lower case
+	ID           string
+	Name         string
+	Provisioning string // Creating, Updating, Succeeded, Failed, Deleting
+	Power        string // running, starting, ...; "" = none yet
+	Error        string
+}
+
+// Answered is the outcome of an effect on the scale set.
+type Answered struct {
+	Kind  string        // OpGrow, OpSettle, OpDrop; "remove"
+	Nodes []string      // VMIDs, for "remove"
+	Token string        // accepted, and to be polled; "" = finished
+	After time.Duration // when to poll, or to try again
+	Err   *fault.Error  // nil = accepted or finished
+}
+
+// OpRemove is the Kind of the answer to a Remove effect.
+const OpRemove = "remove"
+
+// Fenced is the outcome of trying to take a silent node's session.
+type Fenced struct {
+	VMID  string
+	Taken bool // the session is ours now: the agent is gone or will stop
+}
+
+// Recorded says that ledger rows up to and including these have been copied.
+type Recorded struct{ Seqs []int64 }
+
+func (Apply) event()    {}
+func (Delete) event()   {}
+func (Submit) event()   {}
+func (Cancel) event()   {}
+func (Reported) event() {}
+func (Tick) event()     {}
+func (Loaded) event()   {}
+func (Listed) event()   {}
+func (Answered) event() {}
+func (Fenced) event()   {}
+func (Recorded) event() {}
+
+// Effects is what is to be done once the rows are committed. Doing any of it
+// twice is harmless, and all of it can be derived from the rows again.
+type Effects struct {
+	Work     map[string][]protocol.WorkItem // to nodes, by VMID
+	Grow     int                            // capacity to ask for; 0 = nothing
+	Settle   bool                           // write the capacity down to what is listed
+	Remove   []*Node                        // delete these instances by name
+	List     bool                           // look at the scale set
+	Poll     string                         // token of the operation to look at
+	PollKind string                         // its kind
+	Fence    []string                       // VMIDs whose session is to be taken
+	DropSet  bool                           // delete the scale set
+	DropRows bool                           // nothing is left: delete the rows
+	WakeAt   time.Time                      // schedule a tick; zero = none
+	RecordAt time.Time                      // schedule the ledger; zero = none
+}
+
+// Refusal is a job that was registered and cannot be taken.
+type Refusal struct {
+	Order, ID string
+	Err       *fault.Error
+}
+
+// Rules are the times and limits of a deployment.
+type Rules struct {
+	PollEvery      time.Duration // between listings while instances come or go
+	BootDeadline   time.Duration // from the first sight of an instance to its agent's first report
+	DeleteAgain    time.Duration // a deletion that shows no effect is asked for again
+	MissingFor     time.Duration // an instance must be missing from listings this long to count as deleted
+	SilentAfter    time.Duration // without a report, before the node's session is tried
+	ResendAfter    time.Duration // an assignment without any sign is sent again
+	RememberGone   time.Duration // a deleted VM's identity is kept this long, so that its late reports are known for what they are
+	IntervalLength time.Duration // a node's ledger interval is closed after this
+	RecordDelay    time.Duration // entries gather this long before the ledger is woken
+}
+
+// DefaultRules are the defaults of docs/settings.md.
+var DefaultRules = Rules{
+	PollEvery:      10 * time.Second,
+	BootDeadline:   30 * time.Minute,
+	DeleteAgain:    2 * time.Minute,
+	MissingFor:     10 * time.Second,
+	SilentAfter:    3 * time.Minute,
+	ResendAfter:    30 * time.Second,
+	RememberGone:   time.Hour,
+	IntervalLength: time.Hour,
+	RecordDelay:    5 * time.Second,
+}

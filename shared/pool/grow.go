@@ -1,0 +1,298 @@
+package pool
+
+import (
+	"sort"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/size"
+)
+
+// Times a pool keeps from asking for capacity, by the class of the refusal.
+// What lacks room or quota now will hardly have it in a second, and every
+// refused call costs throttling credit; the windows follow what other
+// autoscalers of scale sets found useful.
+const (
+	blockNoQuota    = 10 * time.Minute
+	blockNoCapacity = 10 * time.Minute
+	blockInvalid    = 10 * time.Minute // somebody has to change the pool, which lifts the block
+	blockThrottled  = 30 * time.Second // when the answer names no time
+)
+
+// blockFor is how long a refusal keeps the pool from asking again.
+func blockFor(err *fault.Error, tries int) time.Duration {
+	switch err.Code {
+	case fault.NoQuota:
+		return blockNoQuota
+	case fault.NoCapacity:
+		return blockNoCapacity
+	case fault.Invalid:
+		return blockInvalid
+	case fault.Throttled:
+		return max(err.RetryAfter, blockThrottled)
+	default:
+		return backoff(tries, err.RetryAfter)
+	}
+}
+
+// backoff doubles from one second to a minute, and is never shorter than what
+// the other side asked for.
+func backoff(tries int, asked time.Duration) time.Duration {
+	return max(asked, min(time.Second<<min(max(tries-1, 0), 6), time.Minute))
+}
+
+// census counts the pool's nodes by what they are good for.
+type census struct {
+	working int // ready or busy
+	coming  int // creating or booting
+	leaving int // draining, failed or lost: still there, taking no work
+	going   int // deleting
+}
+
+func (s *State) census() census {
+	var c census
+	for _, n := range s.Nodes {
+		switch n.State {
+		case NodeReady, NodeBusy:
+			c.working++
+		case NodeCreating, NodeBooting:
+			c.coming++
+		case NodeDraining, NodeFailed, NodeLost, NodeQuarantined:
+			c.leaving++
+		case NodeDeleting:
+			c.going++
+		}
+	}
+	return c
+}
+
+func (c census) here() int { return c.working + c.coming + c.leaving }
+
+// pending is the number of instances asked for that have not been seen yet.
+func (s *State) pending() int {
+	return max(0, max(s.Head.Capacity, s.opTarget())-s.census().here())
+}
+
+func (s *State) opTarget() int {
+	if s.Head.Op.Kind == OpGrow {
+		return s.Head.Op.Target
+	}
+	return 0
+}
+
+func (s *State) anyAlive() bool {
+	c := s.census()
+	return c.here()+c.going > 0
+}
+
+// grow asks for the nodes that the waiting jobs need, in the step that sees
+// them. One operation is in flight at a time; what comes meanwhile is asked for
+// with the next.
+func (st *step) grow() {
+	c := st.census()
+	want := st.wanted(c)
+	st.Head.Wanted = want
+	op := &st.Head.Op
+	if op.Kind != "" {
+		st.follow(op)
+		return
+	}
+	if st.Head.Deleting || st.now.Before(st.Head.Blocked.Until) {
+		return
+	}
+	if want <= c.here()+st.pending() {
+		st.settle(c)
+		return
+	}
+	*op = Op{Kind: OpGrow, Target: want, AskedAt: st.now}
+	st.effects.Grow = want
+}
+
+// operationForgotten is after how long an operation without an answer counts as
+// never asked: the process that was to ask was killed in between.
+const operationForgotten = time.Minute
+
+// follow looks after the operation in flight.
+func (st *step) follow(op *Op) {
+	switch {
+	case op.Token != "" && !st.now.Before(op.PollAt):
+		st.effects.Poll, st.effects.PollKind = op.Token, op.Kind
+		op.PollAt = st.now.Add(st.rules.PollEvery) // in case that look is lost
+	case op.Token == "" && st.now.Sub(op.AskedAt) > operationForgotten:
+		op.AskedAt = st.now
+		op.Tries++
+		switch op.Kind {
+		case OpGrow:
+			st.effects.Grow = op.Target
+		case OpSettle:
+			st.effects.Settle = true
+		case OpDrop:
+			st.effects.DropSet = true
+		}
+	}
+}
+
+// settle gives up instances that were asked for and never came: past the boot
+// deadline, with a fresh listing and nothing running, the capacity is written
+// down to what is there, so that they are not awaited, and billed, for ever.
+func (st *step) settle(c census) {
+	if c.here()+c.going > 0 || st.pending() == 0 || st.Head.Op.Kind != "" || !st.Head.Listed.Equal(st.now) {
+		return
+	}
+	if st.Head.PendingSince.IsZero() || st.now.Sub(st.Head.PendingSince) < st.rules.BootDeadline {
+		return
+	}
+	st.Head.Op = Op{Kind: OpSettle, AskedAt: st.now}
+	st.effects.Settle = true
+}
+
+// wanted is the number of nodes the pool should have now.
+func (st *step) wanted(c census) int {
+	if st.Head.Deleting || st.Head.Down {
+		return 0
+	}
+	bounds := st.Head.Spec.Nodes
+	return min(max(c.working+c.leaving+st.needed(), bounds.Min), bounds.Max)
+}
+
+// needed is how many more nodes the line would fill, by the cpus its jobs ask
+// for: the largest first, each on the first node with room.
+func (st *step) needed() int {
+	waiting := st.queue.waiting()
+	if waiting == 0 {
+		return 0
+	}
+	cpus := 0
+	for _, n := range st.Nodes {
+		cpus = max(cpus, n.CPUs)
+	}
+	if cpus == 0 {
+		cpus = st.nodeCPUs()
+	}
+	limit := st.Head.Spec.Nodes.Max
+	if !st.Head.Spec.Pack || cpus == 0 {
+		return min(waiting, limit)
+	}
+	kinds := make([]int, 0, len(st.queue.cpus))
+	for k := range st.queue.cpus {
+		kinds = append(kinds, k)
+	}
+	sort.Sort(sort.Reverse(sort.IntSlice(kinds)))
+	var room []int // cpus left on each node that would be added
+	for _, k := range kinds {
+		left := st.queue.cpus[k]
+		for i := range room {
+			n := min(left, room[i]/k)
+			room[i] -= n * k
+			left -= n
+		}
+		per := max(cpus/k, 1)
+		for left > 0 && len(room) < limit {
+			n := min(left, per)
+			room = append(room, max(cpus-n*k, 0))
+			left -= n
+		}
+	}
+	return len(room)
+}
+
+// nodeCPUs is what a node of the pool's size has; 0 = not known.
+func (s *State) nodeCPUs() int {
+	found, _ := size.Lookup(s.Head.Spec.Sizes[0])
+	return found.CPUs
+}
+
+// housekeep moves the nodes on that need no job to do so: idle ones leave,
+// drained ones leave, late ones are given up.
+func (st *step) housekeep() {
+	for _, n := range st.sorted() {
+		if !st.room() {
+			return
+		}
+		if !n.From.IsZero() && n.State != NodeGone && st.now.Sub(n.From) >= st.rules.IntervalLength {
+			st.count(n)
+			st.closeInterval(n)
+		}
+		switch n.State {
+		case NodeCreating, NodeBooting:
+			if st.now.Sub(n.CreatedAt) > st.rules.BootDeadline {
+				st.setNode(n, NodeFailed, "its agent did not come up in time")
+				st.remove(n)
+			} else if st.Head.Deleting {
+				st.remove(n)
+			}
+		case NodeReady:
+			if st.idleTooLong(n) {
+				st.remove(n)
+			}
+		case NodeDraining:
+			if len(n.jobs) == 0 {
+				st.remove(n)
+			}
+		case NodeFailed, NodeLost, NodeDeleting:
+			if st.now.Sub(n.DeleteAt) >= st.rules.DeleteAgain {
+				st.remove(n)
+			}
+		case NodeGone:
+			if st.now.Sub(n.Since) > st.rules.RememberGone {
+				delete(st.Nodes, n.VMID)
+				delete(st.nodes, n.VMID)
+				st.deletes = append(st.deletes, NodeKey(n.VMID))
+			}
+		}
+	}
+}
+
+// idleTooLong reports whether an idle node is to leave now.
+func (st *step) idleTooLong(n *Node) bool {
+	if st.Head.Down || st.Head.Deleting {
+		return true
+	}
+	if st.now.Sub(n.Since) < time.Duration(st.Head.Spec.IdleTimeout) {
+		return false
+	}
+	c := st.census()
+	return c.working+c.coming > st.Head.Spec.Nodes.Min
+}
+
+// remove has the instance deleted, by name. A node is only removed when nothing
+// is assigned to it or its VM is given up; both are written under this head, so
+// that no other writer can place work on it in between.
+func (st *step) remove(n *Node) {
+	if n.State != NodeLost && n.State != NodeFailed && n.State != NodeDeleting {
+		st.setNode(n, NodeDeleting, n.Reason)
+	}
+	if n.InstanceID == "" {
+		st.effects.List = true // its name is not known yet; the next listing brings it
+		return
+	}
+	n.DeleteAt = st.now
+	st.touch(n)
+	st.effects.Remove = append(st.effects.Remove, n)
+}
+
+// finishDeleting takes down what a pool that is going still has, the jobs
+// first, and its rows last.
+func (st *step) finishDeleting() {
+	if !st.Head.Deleting {
+		return
+	}
+	for _, j := range st.liveJobs() {
+		if !st.room() {
+			return
+		}
+		st.cancel(j, "its pool was deleted")
+	}
+	if len(st.Jobs) > 0 || st.anyAlive() || st.Head.Op.Kind != "" {
+		return
+	}
+	if st.Head.SetDropped {
+		st.effects.DropRows = true
+		return
+	}
+	if st.now.Before(st.Head.Blocked.Until) {
+		return
+	}
+	st.Head.Op = Op{Kind: OpDrop, AskedAt: st.now}
+	st.effects.DropSet = true
+}

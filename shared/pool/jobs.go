@@ -1,0 +1,242 @@
+package pool
+
+import (
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/size"
+)
+
+// maxAttempts bounds the attempts a job's row keeps; older ones are in the
+// ledger.
+const maxAttempts = 100
+
+// submit takes a job in, or says why not. A job that is there already is left
+// as it is.
+func (st *step) submit(e Submit) {
+	if st.Jobs[e.Order] != nil {
+		return
+	}
+	if err := st.refuse(e.Spec); err != nil {
+		st.refused = append(st.refused, Refusal{Order: e.Order, ID: e.ID, Err: err})
+		return
+	}
+	j := &Job{Order: e.Order, ID: e.ID, Spec: e.Spec, State: job.Queued, SubmittedAt: e.At, NotBefore: e.Spec.NotBefore}
+	if j.NotBefore.After(st.now) {
+		j.State, j.Reason = job.Held, "not before "+j.NotBefore.Format(time.RFC3339)
+	} else if st.Head.Down {
+		j.State, j.Reason = job.Held, st.downReason()
+	}
+	st.insert(j)
+	st.queue.add(j, st.now)
+}
+
+// refuse says why a job can never run in this pool; nil when it can.
+func (st *step) refuse(spec job.Spec) *fault.Error {
+	if st.Head.Deleting {
+		return fault.New(fault.Conflict, "pool", "pool %q is being deleted; name another pool, or create it anew when it is gone", spec.Pool)
+	}
+	name := st.Head.Spec.Sizes[0]
+	if s, ok := size.Lookup(name); ok && spec.Resources.CPUs > s.CPUs {
+		return fault.New(fault.Invalid, "resources.cpus", "the job asks for %d cpus, a node of pool %q (%s) has %d; ask for fewer or use a pool of a larger size",
+			spec.Resources.CPUs, spec.Pool, name, s.CPUs)
+	}
+	return nil
+}
+
+// cancel ends a job that waits, or asks its node to end it. What the node
+// reports wins, so a cancel may come too late.
+func (st *step) cancel(j *Job, reason string) {
+	if j.Cancel != "" {
+		return
+	}
+	j.Cancel, j.CancelAt = reason, st.now
+	if j.State == job.Assigned || j.State == job.Running {
+		st.askToEnd(j, reason)
+		st.write(j)
+		return
+	}
+	st.queue.remove(j)
+	st.finish(j, job.Cancelled, job.ExitCancelled, reason, st.now)
+}
+
+// askToEnd sends the cancel of the job's current attempt to its node.
+func (st *step) askToEnd(j *Job, reason string) {
+	if n := st.Nodes[j.VMID]; n != nil {
+		st.Head.N++
+		st.send(n, protocol.WorkItem{N: st.Head.N, Cancel: &protocol.Cancel{Target: j.N, Reason: reason}})
+	}
+}
+
+// place puts waiting jobs on nodes, strictly in line: a job that fits nowhere
+// now is not overtaken, so that a large one is not starved by small ones.
+func (st *step) place() {
+	for j := st.queue.due(st.now); j != nil && st.room(); j = st.queue.due(st.now) {
+		st.queue.remove(j)
+		if j.State == job.Held && !st.Head.Down {
+			j.State, j.Reason = job.Queued, ""
+			st.write(j)
+		}
+		st.queue.add(j, st.now)
+	}
+	if st.Head.Down || st.Head.Deleting {
+		return
+	}
+	for j := st.queue.first(); j != nil; j = st.queue.first() {
+		n := st.fit(j)
+		if n == nil || !st.room() {
+			return
+		}
+		st.queue.remove(j)
+		st.assign(j, n)
+	}
+}
+
+// fit is the node that takes the job and has the least left over afterwards,
+// so that other nodes may run empty; nil when none can. Ties go to the lower
+// VMID, for the same answer in every process.
+func (st *step) fit(j *Job) *Node {
+	var best *Node
+	for _, n := range st.Nodes {
+		if !st.takes(n, j) {
+			continue
+		}
+		if best == nil || n.used > best.used || n.used == best.used && n.VMID < best.VMID {
+			best = n
+		}
+	}
+	return best
+}
+
+// takes reports whether a node has room for a job now.
+func (st *step) takes(n *Node, j *Job) bool {
+	if n.State != NodeReady && n.State != NodeBusy {
+		return false
+	}
+	if !st.Head.Spec.Pack && len(n.jobs) > 0 {
+		return false
+	}
+	return n.used+j.Spec.Resources.CPUs <= n.CPUs || len(n.jobs) == 0 && n.CPUs == 0
+}
+
+// assign starts the job's next attempt on a node.
+func (st *step) assign(j *Job, n *Node) {
+	st.Head.N++
+	j.N, j.VMID, j.State, j.Reason = st.Head.N, n.VMID, job.Assigned, ""
+	number := 1
+	if last := j.current(); last != nil {
+		number = last.Number + 1
+	}
+	j.Attempts = append(j.Attempts, job.Attempt{Number: number, Node: n.Name, VMID: n.VMID, State: job.AttemptAssigned, AssignedAt: st.now})
+	if len(j.Attempts) > maxAttempts {
+		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]
+	}
+	n.hold(j)
+	if n.State == NodeReady {
+		st.setNode(n, NodeBusy, "")
+	}
+	st.write(j)
+	st.send(n, assignment(j))
+}
+
+// assignment is the work item of the job's current attempt.
+func assignment(j *Job) protocol.WorkItem {
+	return protocol.WorkItem{N: j.N, Assign: &protocol.Assignment{
+		Job: j.ID, Attempt: j.current().Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
+		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
+		CPUs: j.Spec.Resources.CPUs, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
+	}}
+}
+
+// ended takes in how the job's current attempt ended, and decides whether
+// another follows.
+func (st *step) ended(j *Job, f protocol.Finished) {
+	a := j.current()
+	a.State, a.ExitCode, a.Reason = job.AttemptState(f.State), f.ExitCode, f.Reason
+	a.EndedAt = f.EndedAt
+	if !f.StartedAt.IsZero() {
+		a.StartedAt = f.StartedAt
+	}
+	if n := st.Nodes[j.VMID]; n != nil {
+		st.enterAttempt(j, a, n)
+		st.release(j, n)
+	}
+	j.N, j.VMID = 0, ""
+	switch {
+	case a.State == job.AttemptSucceeded:
+		st.finish(j, job.Succeeded, 0, "", a.EndedAt)
+	case j.Cancel != "":
+		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, a.EndedAt)
+	case j.Requeue:
+		j.Requeue = false
+		st.again(j, time.Time{}, "put back in line: "+a.Reason)
+	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
+		j.Retries++
+		st.again(j, st.now.Add(time.Duration(j.Spec.Retry.Backoff)),
+			fmt.Sprintf("attempt %d ended as %s with exit code %d; retry %d of %d", a.Number, a.State, a.ExitCode, j.Retries, j.Spec.Retry.Max))
+	case a.State == job.AttemptTimedOut:
+		st.finish(j, job.TimedOut, a.ExitCode, a.Reason, a.EndedAt)
+	case a.State == job.AttemptCancelled:
+		st.finish(j, job.Cancelled, a.ExitCode, a.Reason, a.EndedAt)
+	default:
+		st.finish(j, job.Failed, a.ExitCode, a.Reason, a.EndedAt)
+	}
+}
+
+// never takes an assignment back that its node does not have: the attempt did
+// not happen, and the job goes back to its place in line.
+func (st *step) never(j *Job, reason string) {
+	if n := st.Nodes[j.VMID]; n != nil {
+		st.release(j, n)
+	}
+	j.Attempts = j.Attempts[:len(j.Attempts)-1]
+	j.N, j.VMID = 0, ""
+	if j.Cancel != "" {
+		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, st.now)
+		return
+	}
+	j.Requeue = false
+	st.again(j, time.Time{}, reason)
+}
+
+// again puts a job back in line, not before the given time.
+func (st *step) again(j *Job, notBefore time.Time, reason string) {
+	j.State, j.Reason, j.NotBefore = job.Queued, reason, notBefore
+	if notBefore.After(st.now) {
+		j.State = job.Held
+	}
+	st.write(j)
+	st.queue.add(j, st.now)
+}
+
+// finish ends a job for good.
+func (st *step) finish(j *Job, state job.State, exitCode int, reason string, at time.Time) {
+	j.State, j.ExitCode, j.Reason, j.EndedAt = state, exitCode, reason, at
+	st.end(j)
+}
+
+// release takes a job off its node; a node without work is idle from now on.
+func (st *step) release(j *Job, n *Node) {
+	delete(n.jobs, j.N)
+	n.used -= j.Spec.Resources.CPUs
+	if len(n.jobs) == 0 && n.State == NodeBusy {
+		st.setNode(n, NodeReady, "")
+	}
+}
+
+// current is the job's last attempt, or nil.
+func (j *Job) current() *job.Attempt {
+	if len(j.Attempts) == 0 {
+		return nil
+	}
+	return &j.Attempts[len(j.Attempts)-1]
+}
+
+// hold adds a job to what the node has.
+func (n *Node) hold(j *Job) {
+	n.jobs[j.N] = j
+	n.used += j.Spec.Resources.CPUs
+}

@@ -1,0 +1,436 @@
+package pool
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/size"
+	"dsvmpools/shared/usage"
+)
+
+// report takes in an agent's facts and returns what did not fit.
+func (st *step) report(e Reported) Reported {
+	r := e.Report
+	n := st.Nodes[r.VMID]
+	if n == nil {
+		n = st.unknownNode(r)
+		if n == nil {
+			e.Report.Items = nil
+			return e
+		}
+	}
+	if n.State == NodeGone || n.State == NodeLost {
+		// Lost is final: whatever it still says, it is no part of the pool.
+		st.send(n, protocol.WorkItem{Stop: "the pool has given this node up: " + n.Reason})
+		e.Report.Items = nil
+		return e
+	}
+	if e.At.Sub(n.HeardAt) >= st.rules.SilentAfter/4 || n.HeardAt.IsZero() {
+		n.HeardAt = e.At
+		st.touch(n)
+	}
+	n.Seen = max(n.Seen, r.Seen)
+	for len(e.Report.Items) > 0 && st.room() {
+		item := e.Report.Items[0]
+		switch {
+		case item.Ready != nil:
+			st.ready(n, *item.Ready)
+		case item.Started != nil:
+			st.started(n, *item.Started)
+		case item.Finished != nil:
+			st.finished(n, *item.Finished)
+		case item.Holds != nil:
+			if !st.holds(n, *item.Holds, r.Seen) {
+				return e
+			}
+		}
+		e.Report.Items = e.Report.Items[1:]
+	}
+	return e
+}
+
+// unknownNode makes a node of a first report that came before any listing. Only
+// an agent that has just come up makes itself known that way.
+func (st *step) unknownNode(r protocol.Report) *Node {
+	if st.Head.Deleting {
+		return nil
+	}
+	for _, item := range r.Items {
+		if item.Ready != nil {
+			st.effects.List = true // to learn its instance id
+			return st.newNode(r.VMID, item.Ready.Name, NodeBooting)
+		}
+	}
+	return nil
+}
+
+// newNode adds a node at its first observation.
+func (st *step) newNode(vmid, name string, state NodeState) *Node {
+	n := &Node{VMID: vmid, Name: name, Size: st.Head.Spec.Sizes[0], State: state, Since: st.now, CreatedAt: st.now,
+		Price: usage.UnknownPrice, Currency: "USD", jobs: map[int64]*Job{}}
+	if s, ok := size.Lookup(n.Size); ok {
+		n.CPUs, n.Price, n.Currency = s.CPUs, s.PricePerHour, s.Currency
+	}
+	if state != NodeCreating {
+		st.billed(n)
+	}
+	st.Nodes[vmid] = n
+	st.touch(n)
+	return n
+}
+
+// billed opens the node's first ledger interval: it has been seen running.
+func (st *step) billed(n *Node) {
+	if n.RunningAt.IsZero() {
+		n.RunningAt, n.From, n.Mark = st.now, st.now, st.now
+	}
+}
+
+// ready takes in that an agent has come up, for the first time or again.
+func (st *step) ready(n *Node, r protocol.Ready) {
+	st.billed(n)
+	if n.Boot != r.Boot {
+		n.Boot = r.Boot
+		st.touch(n)
+	}
+	if n.CPUs == 0 {
+		n.CPUs = r.CPUs
+	}
+	if n.State == NodeCreating || n.State == NodeBooting {
+		st.setNode(n, NodeReady, "")
+	}
+	// What was sent while it was away may have been lost with the old agent.
+	st.resendTo(n)
+}
+
+// started marks an attempt as running.
+func (st *step) started(n *Node, f protocol.Started) {
+	j := n.jobs[f.N]
+	if j == nil || j.State == job.Running {
+		return
+	}
+	j.State = job.Running
+	a := j.current()
+	a.State, a.StartedAt = job.AttemptRunning, f.At
+	st.write(j)
+}
+
+// finished ends an attempt. A result that is known already is acknowledged at
+// once, so that the node stops repeating it; a new one with the node's next
+// message.
+func (st *step) finished(n *Node, f protocol.Finished) {
+	j := n.jobs[f.N]
+	if j == nil {
+		st.send(n, protocol.WorkItem{Ack: []int64{f.N}})
+		return
+	}
+	n.acks = append(n.acks, f.N)
+	st.ended(j, f)
+}
+
+// holds compares what the node says it has with what it was given. It reports
+// whether there was room for all of it.
+func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
+	if n.State == NodeCreating || n.State == NodeBooting {
+		st.setNode(n, NodeReady, "") // its agent speaks, whatever became of its first word
+	}
+	has := make(map[int64]bool, len(h.N))
+	for _, number := range h.N {
+		has[number] = true
+	}
+	for _, number := range numbers(n) {
+		if number > seen || has[number] {
+			continue
+		}
+		if !st.room() {
+			return false
+		}
+		st.never(n.jobs[number], "the node did not have it")
+	}
+	return true
+}
+
+// numbers lists a node's assignments, oldest first.
+func numbers(n *Node) []int64 {
+	list := make([]int64, 0, len(n.jobs))
+	for number := range n.jobs {
+		list = append(list, number)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i] < list[j] })
+	return list
+}
+
+// listed brings the nodes up to date with what Azure has. It reports whether
+// there was room for all of it.
+func (st *step) listed(e Listed) bool {
+	st.Head.Listed = st.now
+	st.Head.Capacity = e.Capacity
+	here := map[string]bool{}
+	for _, inst := range e.Instances {
+		here[inst.VMID] = true
+		if !st.room() {
+			return false
+		}
+		st.observed(inst)
+	}
+	for _, n := range st.sorted() {
+		if n.State == NodeGone || here[n.VMID] {
+			continue
+		}
+		if !st.room() {
+			return false
+		}
+		switch {
+		case !n.DeleteAt.IsZero():
+			if !st.gone(n) {
+				return false
+			}
+		case n.MissingAt.IsZero():
+			n.MissingAt = st.now
+			st.touch(n)
+		case st.now.Sub(n.MissingAt) >= st.rules.MissingFor:
+			n.Reason = "deleted by someone else"
+			if !st.gone(n) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// observed takes in what Azure says of one instance.
+func (st *step) observed(inst Instance) {
+	n := st.Nodes[inst.VMID]
+	if n == nil {
+		if strings.EqualFold(inst.Provisioning, "Deleting") {
+			return
+		}
+		n = st.newNode(inst.VMID, inst.Name, NodeCreating)
+	}
+	if n.State == NodeGone {
+		return // the listing lags
+	}
+	if n.InstanceID != inst.ID || n.Name != inst.Name || !n.MissingAt.IsZero() {
+		n.InstanceID, n.Name, n.MissingAt = inst.ID, inst.Name, time.Time{}
+		st.touch(n)
+	}
+	running := strings.EqualFold(inst.Power, "running")
+	if running && n.RunningAt.IsZero() {
+		st.billed(n)
+		st.touch(n)
+	}
+	if running && n.State == NodeCreating {
+		st.setNode(n, NodeBooting, "")
+	}
+	switch {
+	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State != NodeDeleting && n.DeleteAt.IsZero():
+		n.DeleteAt = st.now
+		st.setNode(n, NodeDeleting, "deleted by someone else")
+	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
+		st.setNode(n, NodeFailed, "Azure could not create it: "+inst.Error)
+	}
+}
+
+// gone ends a node: its VM does not exist any more, so its work can be placed
+// again. It reports whether there was room for all of it.
+func (st *step) gone(n *Node) bool {
+	for _, number := range numbers(n) {
+		if !st.room() {
+			return false
+		}
+		reason := "its node was deleted"
+		if n.Reason != "" {
+			reason += ": " + n.Reason
+		}
+		st.ended(n.jobs[number], protocol.Finished{N: number, State: string(job.AttemptNodeLost), ExitCode: job.ExitNodeLost,
+			Reason: reason, StartedAt: n.jobs[number].current().StartedAt, EndedAt: st.now})
+	}
+	st.setNode(n, NodeGone, n.Reason)
+	st.closeInterval(n)
+	return true
+}
+
+// answered takes in how a call to the scale set went.
+func (st *step) answered(e Answered) {
+	if e.Kind == OpRemove {
+		if e.Err == nil {
+			return
+		}
+		for _, vmid := range e.Nodes {
+			if n := st.Nodes[vmid]; n != nil && n.State != NodeGone {
+				// Asked again when the time is up; until then the reason tells.
+				n.DeleteAt = st.now.Add(backoff(1, e.Err.RetryAfter) - st.rules.DeleteAgain)
+				n.Reason = "deleting failed: " + e.Err.Message
+				st.touch(n)
+			}
+		}
+		return
+	}
+	if st.Head.Op.Kind != e.Kind {
+		return
+	}
+	op := &st.Head.Op
+	switch {
+	case e.Err != nil:
+		tries := st.Head.Blocked.Tries + 1
+		st.Head.Blocked = Block{Code: string(e.Err.Code), Message: e.Err.Message, Tries: tries,
+			Until: st.now.Add(blockFor(e.Err, tries))}
+		*op = Op{}
+		st.effects.List = true
+	case e.Token != "":
+		op.Token, op.PollAt = e.Token, st.now.Add(e.After)
+	default:
+		if op.Kind == OpGrow {
+			st.Head.Capacity = max(st.Head.Capacity, op.Target)
+			st.Head.Blocked = Block{}
+		}
+		st.Head.SetDropped = st.Head.SetDropped || op.Kind == OpDrop
+		*op = Op{}
+		st.effects.List = true
+	}
+}
+
+// fenced takes in whether a silent node's session could be taken.
+func (st *step) fenced(e Fenced) {
+	n := st.Nodes[e.VMID]
+	if n == nil || n.State == NodeGone || n.State == NodeLost {
+		return
+	}
+	if !e.Taken {
+		// Its agent holds the session, so it lives; it is asked again later.
+		n.Reason = "silent, but its agent holds its session"
+		n.HeardAt = n.HeardAt.Add(st.rules.SilentAfter)
+		st.touch(n)
+		return
+	}
+	st.setNode(n, NodeLost, "its agent fell silent and lost its session")
+}
+
+// tick looks for silence and for what should have been answered by now.
+func (st *step) tick(e Tick) {
+	st.resend(st.now.Add(-st.rules.ResendAfter))
+	if st.anyAlive() || st.Head.Capacity > 0 || st.Head.Deleting {
+		st.effects.List = true
+	}
+	if !e.At.IsZero() {
+		st.silent(e.At)
+	}
+}
+
+// silent picks the nodes whose last report is too old, measured between the
+// enqueued times of messages. When half of the pool falls silent at once, the
+// fault is not theirs, and nothing is concluded.
+func (st *step) silent(at time.Time) {
+	var silent []string
+	alive := 0
+	for _, n := range st.sorted() {
+		if n.State != NodeReady && n.State != NodeBusy && n.State != NodeDraining {
+			continue
+		}
+		alive++
+		if at.Sub(n.HeardAt) > st.rules.SilentAfter {
+			silent = append(silent, n.VMID)
+		}
+	}
+	if len(silent) > 1 && 2*len(silent) >= alive {
+		return
+	}
+	st.effects.Fence = silent
+}
+
+// resend sends the assignments and cancels again that show no sign of having
+// arrived and were given before the time. They keep their numbers, so a node
+// that has them ignores them.
+func (st *step) resend(before time.Time) {
+	for _, n := range st.sorted() {
+		for _, number := range numbers(n) {
+			j := n.jobs[number]
+			if j.State == job.Assigned && !j.current().AssignedAt.After(before) {
+				st.send(n, assignment(j))
+			}
+			if (j.Cancel != "" || j.Requeue) && !j.CancelAt.After(before) {
+				st.askToEnd(j, j.Cancel)
+			}
+		}
+	}
+}
+
+// resendTo sends a node everything again that it has not shown to have begun.
+func (st *step) resendTo(n *Node) {
+	for _, number := range numbers(n) {
+		if j := n.jobs[number]; j.State == job.Assigned && number > n.Seen {
+			st.send(n, assignment(j))
+		}
+	}
+}
+
+// setNode changes a node's state, counting the time spent in the old one.
+func (st *step) setNode(n *Node, state NodeState, reason string) {
+	st.count(n)
+	n.State, n.Reason, n.Since = state, reason, st.now
+	st.touch(n)
+}
+
+// count adds the time since the last count to what the node did in it.
+func (st *step) count(n *Node) {
+	if n.From.IsZero() {
+		return
+	}
+	spent := max(st.now.Sub(n.Mark), 0)
+	n.Mark = n.Mark.Add(spent)
+	switch n.State {
+	case NodeCreating, NodeBooting, NodeFailed:
+		n.BootFor += spent
+	case NodeBusy:
+		n.BusyFor += spent
+	case NodeDraining, NodeDeleting, NodeLost:
+		n.DrainFor += spent
+	default:
+		n.IdleFor += spent
+	}
+}
+
+// sorted lists the nodes by VMID, so that every process decides alike.
+func (st *step) sorted() []*Node {
+	list := make([]*Node, 0, len(st.Nodes))
+	for _, n := range st.Nodes {
+		list = append(list, n)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].VMID < list[j].VMID })
+	return list
+}
+
+// closeInterval writes the node's open interval to the ledger and opens the
+// next one.
+func (st *step) closeInterval(n *Node) {
+	if n.From.IsZero() || !n.Mark.After(n.From) {
+		return
+	}
+	st.entries = append(st.entries, usage.Entry{
+		Kind: usage.KindNode, Key: fmt.Sprintf("%s!%d", n.VMID, n.From.UnixMilli()), Pool: st.Head.Spec.Name,
+		Node: n.Name, VMID: n.VMID, Size: n.Size, NodeCPUs: n.CPUs, From: n.From, To: n.Mark,
+		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor,
+		Price: n.Price, Currency: n.Currency, Labels: st.Head.Spec.Labels,
+	})
+	n.From, n.BootFor, n.BusyFor, n.IdleFor, n.DrainFor = n.Mark, 0, 0, 0, 0
+	st.touch(n)
+}
+
+// enterAttempt writes an ended attempt to the ledger. One that never started
+// used nothing.
+func (st *step) enterAttempt(j *Job, a *job.Attempt, n *Node) {
+	if a.StartedAt.IsZero() {
+		return
+	}
+	st.entries = append(st.entries, usage.Entry{
+		Kind: usage.KindAttempt, Key: fmt.Sprintf("%s!%d", j.Order, a.Number), Pool: st.Head.Spec.Name,
+		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Attempt: a.Number,
+		State: string(a.State), ExitCode: a.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size,
+		CPUs: j.Spec.Resources.CPUs, NodeCPUs: n.CPUs, From: a.StartedAt, To: a.EndedAt,
+		Price: n.Price, Currency: n.Currency, Labels: j.Spec.Labels,
+	})
+}

@@ -1,0 +1,181 @@
+package pool
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"dsvmpools/shared/job"
+)
+
+// schedule carries out the pool's own schedule: at downAt its nodes leave, and
+// until upAt nothing is placed and waiting jobs are held.
+func (st *step) schedule() {
+	sched := st.Head.Spec.Schedule
+	if sched == nil {
+		st.setDown(false)
+		return
+	}
+	down, since, _ := sched.Window(st.now)
+	if since.After(st.Head.DownSince) {
+		if !st.takeDown(*sched) {
+			return
+		}
+		st.Head.DownSince = since
+	}
+	st.setDown(down)
+}
+
+// takeDown lets every node go: an idle one at once, a busy one as onRunning
+// says. It reports whether there was room for all of it.
+func (st *step) takeDown(sched Schedule) bool {
+	for _, n := range st.sorted() {
+		if !st.room() {
+			return false
+		}
+		switch n.State {
+		case NodeReady:
+			st.setNode(n, NodeDraining, "taken down by the pool's schedule")
+		case NodeBusy:
+			for _, number := range numbers(n) {
+				if !st.room() {
+					return false
+				}
+				st.interrupt(n.jobs[number], sched.OnRunning)
+			}
+			st.setNode(n, NodeDraining, "taken down by the pool's schedule")
+		}
+	}
+	return true
+}
+
+// interrupt treats a running job as the schedule's onRunning says.
+func (st *step) interrupt(j *Job, onRunning string) {
+	const reason = "the pool goes down by its schedule"
+	switch onRunning {
+	case "requeue":
+		if j.Cancel == "" && !j.Requeue {
+			j.Requeue, j.CancelAt = true, st.now
+			st.askToEnd(j, reason)
+			st.write(j)
+		}
+	case "kill":
+		st.cancel(j, reason)
+	}
+}
+
+// setDown marks the waiting jobs as held or queued when the pool goes down or
+// comes up, as far as there is room; the rest follows in the next step.
+func (st *step) setDown(down bool) {
+	if st.Head.Down == down && !st.marking {
+		return
+	}
+	st.Head.Down, st.marking = down, true
+	state, reason := job.Queued, ""
+	if down {
+		state, reason = job.Held, st.downReason()
+	} else {
+		st.undrain()
+	}
+	for _, j := range st.queue.line.jobs {
+		if j.State == state {
+			continue
+		}
+		if !st.room() {
+			return
+		}
+		j.State, j.Reason = state, reason
+		st.write(j)
+	}
+	st.marking = false
+}
+
+// undrain takes nodes back that were to leave for the night and still work.
+func (st *step) undrain() {
+	for _, n := range st.sorted() {
+		if n.State == NodeDraining && len(n.jobs) > 0 && st.room() {
+			st.setNode(n, NodeBusy, "")
+		}
+	}
+}
+
+// downReason is the sentence that a held job shows.
+func (st *step) downReason() string {
+	_, _, until := st.Head.Spec.Schedule.Window(st.now)
+	return fmt.Sprintf("the pool is down by its schedule until %s", until.UTC().Format(time.RFC3339))
+}
+
+// wake finds the next instant at which time alone changes what the pool does,
+// and has a tick scheduled for it unless one that is early enough is on its way.
+func (st *step) wake() {
+	next := st.nextChange()
+	if !next.IsZero() {
+		next = later(next, st.now)
+		pending := st.Head.WakeAt.After(st.now) && !st.Head.WakeAt.After(next)
+		if !pending {
+			st.Head.WakeAt = next
+			st.effects.WakeAt = next
+		}
+	}
+	if len(st.entries) > 0 && !st.Head.RecordAt.After(st.now) {
+		st.Head.RecordAt = st.now.Add(st.rules.RecordDelay)
+		st.effects.RecordAt = st.Head.RecordAt
+	}
+}
+
+// nextChange is the earliest of the pool's own deadlines; zero when none is set.
+func (st *step) nextChange() time.Time {
+	var next time.Time
+	at := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	c := st.census()
+	pending := st.pending() > 0
+	if st.Head.PendingSince.IsZero() && pending {
+		st.Head.PendingSince = st.now
+	} else if !pending {
+		st.Head.PendingSince = time.Time{}
+	}
+	missing := false
+	for _, n := range st.Nodes {
+		missing = missing || !n.MissingAt.IsZero() && n.State != NodeGone
+		if n.State == NodeReady && c.working+c.coming > st.Head.Spec.Nodes.Min {
+			at(n.Since.Add(time.Duration(st.Head.Spec.IdleTimeout)))
+		}
+	}
+	if len(st.queue.later.jobs) > 0 {
+		at(st.queue.later.jobs[0].NotBefore)
+	}
+	if st.Head.Op.Token != "" {
+		at(st.Head.Op.PollAt)
+	}
+	if c.coming+c.going > 0 || pending || missing || st.Head.Deleting {
+		at(st.now.Add(st.rules.PollEvery))
+	}
+	if st.Head.Blocked.Until.After(st.now) && (st.queue.waiting() > 0 || st.Head.Deleting) {
+		at(st.Head.Blocked.Until)
+	}
+	if s := st.Head.Spec.Schedule; s != nil && (c.here() > 0 || st.queue.waiting() > 0) {
+		at(s.Next(st.now))
+	}
+	return next
+}
+
+// liveJobs lists the live jobs in their order.
+func (s *State) liveJobs() []*Job {
+	list := make([]*Job, 0, len(s.Jobs))
+	for _, j := range s.Jobs {
+		list = append(list, j)
+	}
+	sort.Slice(list, func(i, k int) bool { return list[i].Order < list[k].Order })
+	return list
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

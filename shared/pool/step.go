@@ -1,0 +1,235 @@
+package pool
+
+import (
+	"reflect"
+	"sort"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/usage"
+)
+
+// maxRows bounds the rows one step may change, head and ledger row included:
+// a transaction of Table Storage takes 100. What a single atom may add (a
+// finish: two job rows and a node; a placement: a job and a node) is kept free.
+const (
+	maxRows  = 98
+	atomRows = 4
+)
+
+// Result is what one step decided.
+type Result struct {
+	Changes []Change  // rows besides the head; the head is State.Head
+	Changed bool      // whether there is anything to commit
+	Effects Effects   // to perform after the commit
+	Refused []Refusal // jobs that cannot be taken, and why
+	Rest    []Event   // not looked at yet: the transaction was full
+	More    bool      // call again after the commit, with Rest
+}
+
+// NewState puts a loaded partition together.
+func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue()}
+	for _, n := range nodes {
+		n.jobs = map[int64]*Job{}
+		s.Nodes[n.VMID] = n
+	}
+	for _, j := range jobs {
+		s.Jobs[j.Order] = j
+		if n := s.Nodes[j.VMID]; n != nil && (j.State == job.Assigned || j.State == job.Running) {
+			n.hold(j)
+			continue
+		}
+		s.queue.add(j, now)
+	}
+	return s
+}
+
+// Step takes the pool's state, what has happened and the time, and decides:
+// which rows change, and what is to be done when they are committed. It changes
+// s in place; when the rows cannot be committed, s must be thrown away.
+func Step(s *State, events []Event, now time.Time, rules Rules) Result {
+	st := &step{State: s, now: now, rules: rules, head: s.Head,
+		jobs: map[string]Change{}, nodes: map[string]*Node{},
+		effects: Effects{Work: map[string][]protocol.WorkItem{}}}
+	rest := st.hear(events)
+	if len(rest) == 0 {
+		st.schedule()
+		st.place()
+		st.housekeep()
+		st.grow()
+		st.finishDeleting()
+		st.wake()
+	}
+	return st.result(rest)
+}
+
+// step is one run of Step.
+type step struct {
+	*State
+	now     time.Time
+	rules   Rules
+	head    Head // as it was before the step
+	jobs    map[string]Change
+	nodes   map[string]*Node
+	deletes []string // keys of rows to delete, nodes and log rows
+	entries []usage.Entry
+	effects Effects
+	refused []Refusal
+	respec  bool // the spec has changed
+	full    bool // something did not fit and is to be done in the next step
+}
+
+// rows is the number of rows the transaction has so far, head and log included.
+func (st *step) rows() int { return len(st.jobs) + len(st.nodes) + len(st.deletes) + 2 }
+
+// room reports whether another atom fits; when it does not, the step will be
+// called again.
+func (st *step) room() bool {
+	if st.rows()+atomRows > maxRows {
+		st.full = true
+		return false
+	}
+	return true
+}
+
+// hear takes in events until the transaction is full and returns the rest.
+func (st *step) hear(events []Event) []Event {
+	for i, e := range events {
+		if !st.room() {
+			return events[i:]
+		}
+		switch e := e.(type) {
+		case Apply:
+			st.apply(e)
+		case Delete:
+			st.delete()
+		case Submit:
+			st.submit(e)
+		case Cancel:
+			if j := st.Jobs[e.Order]; j != nil {
+				st.cancel(j, e.Reason)
+			}
+		case Reported:
+			if left := st.report(e); len(left.Report.Items) > 0 {
+				return append([]Event{left}, events[i+1:]...)
+			}
+		case Listed:
+			if !st.listed(e) {
+				return events[i:]
+			}
+		case Answered:
+			st.answered(e)
+		case Fenced:
+			st.fenced(e)
+		case Recorded:
+			left := e
+			for len(left.Seqs) > 0 && st.room() {
+				st.deletes = append(st.deletes, LogKey(left.Seqs[0]))
+				left.Seqs = left.Seqs[1:]
+			}
+			if len(left.Seqs) > 0 {
+				return append([]Event{left}, events[i+1:]...)
+			}
+		case Loaded:
+			st.resend(st.now)
+		case Tick:
+			st.tick(e)
+		}
+	}
+	return nil
+}
+
+// apply takes a new spec. What it changes takes effect in this very step.
+func (st *step) apply(e Apply) {
+	if st.Head.Deleting {
+		return
+	}
+	if e.Spec.Schedule != nil && st.Head.Spec.Schedule == nil {
+		// A downAt that passed before the pool had a schedule is not made up for.
+		_, since, _ := e.Spec.Schedule.Window(st.now)
+		st.Head.DownSince = since
+	}
+	st.Head.Spec, st.respec = e.Spec, true
+	st.Head.Blocked = Block{} // another size or image may well be available
+}
+
+// delete marks the pool as going: finishDeleting does the rest, step by step.
+func (st *step) delete() {
+	st.Head.Deleting = true
+	st.effects.List = true
+}
+
+// touch marks a node's row as changed.
+func (st *step) touch(n *Node) { st.nodes[n.VMID] = n }
+
+// write marks a live job's row as changed.
+func (st *step) write(j *Job) {
+	c := st.jobs[JobKey(j.Order)]
+	st.jobs[JobKey(j.Order)] = Change{Key: JobKey(j.Order), Value: j, Insert: c.Insert}
+}
+
+// insert adds a new job's row.
+func (st *step) insert(j *Job) {
+	st.Jobs[j.Order] = j
+	st.jobs[JobKey(j.Order)] = Change{Key: JobKey(j.Order), Value: j, Insert: true}
+}
+
+// end moves a job that has ended from the live rows to the finished ones.
+func (st *step) end(j *Job) {
+	delete(st.Jobs, j.Order)
+	if c, ok := st.jobs[JobKey(j.Order)]; ok && c.Insert {
+		delete(st.jobs, JobKey(j.Order)) // it never was a live row
+	} else {
+		st.jobs[JobKey(j.Order)] = Change{Key: JobKey(j.Order)}
+	}
+	st.jobs[DoneKey(j.Order)] = Change{Key: DoneKey(j.Order), Value: j, Insert: true}
+}
+
+// send adds an item to the node's message of this step.
+func (st *step) send(n *Node, item protocol.WorkItem) {
+	st.effects.Work[n.VMID] = append(st.effects.Work[n.VMID], item)
+}
+
+// result turns what was marked into rows, in a stable order.
+func (st *step) result(rest []Event) Result {
+	r := Result{Effects: st.effects, Refused: st.refused, Rest: rest, More: st.full || len(rest) > 0}
+	for vmid, items := range st.effects.Work {
+		if n := st.Nodes[vmid]; n != nil && len(n.acks) > 0 {
+			r.Effects.Work[vmid] = append(items, protocol.WorkItem{Ack: n.acks})
+			n.acks = nil
+		}
+	}
+	for _, c := range st.jobs {
+		r.Changes = append(r.Changes, c)
+	}
+	for _, n := range st.nodes {
+		r.Changes = append(r.Changes, Change{Key: NodeKey(n.VMID), Value: n})
+	}
+	for _, key := range st.deletes {
+		r.Changes = append(r.Changes, Change{Key: key})
+	}
+	sort.Slice(r.Changes, func(i, j int) bool { return r.Changes[i].Key < r.Changes[j].Key })
+	st.Head.Queued, st.Head.Running = st.counts()
+	if len(st.entries) > 0 {
+		r.Changes = append(r.Changes, Change{
+			Key:   LogKey(st.Head.Seq + 1),
+			Value: &Log{Seq: st.Head.Seq + 1, Entries: st.entries}, Insert: true,
+		})
+	}
+	r.Changed = len(r.Changes) > 0 || st.respec || !sameHead(st.head, st.Head)
+	return r
+}
+
+// sameHead compares two heads but for their specs.
+func sameHead(a, b Head) bool {
+	a.Spec, b.Spec = Spec{}, Spec{}
+	return reflect.DeepEqual(a, b)
+}
+
+// counts says how many jobs wait and how many are on nodes.
+func (s *State) counts() (waiting, running int) {
+	waiting = len(s.queue.line.jobs) + len(s.queue.later.jobs)
+	return waiting, len(s.Jobs) - waiting
+}
