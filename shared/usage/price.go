@@ -1,0 +1,100 @@
+package usage
+
+import (
+	"math/big"
+	"strings"
+	"time"
+)
+
+// ticksPerHour turns a price per hour into one per tick.
+const ticksPerHour = int64(time.Hour / Tick)
+
+// Decimals that are kept when an exact amount becomes text.
+const (
+	// rowDecimals is for the Cost of one row: a second of a small node costs
+	// some millionths, and its share must not vanish in a sum over rows.
+	rowDecimals = 10
+	// reportDecimals is for the sums of a report.
+	reportDecimals = 6
+	// minDecimals keeps amounts looking like money.
+	minDecimals = 2
+)
+
+// Limits of a price's text, so that a damaged row cannot cost memory or time.
+const (
+	maxPriceDigits = 12 // before the point, and as many behind it
+)
+
+// ParsePrice reads a price per hour: digits, and behind a point more digits.
+// Anything else, UnknownPrice and an empty text among it, is not a price; it
+// is never taken for zero.
+func ParsePrice(s string) (*big.Rat, bool) {
+	whole, fraction, pointed := strings.Cut(s, ".")
+	if !digits(whole) || pointed && !digits(fraction) {
+		return nil, false
+	}
+	return new(big.Rat).SetString(s)
+}
+
+func digits(s string) bool {
+	if len(s) == 0 || len(s) > maxPriceDigits {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// amount writes an exact amount with at most the given number of decimals,
+// half away from zero, without zeros that say nothing.
+func amount(r *big.Rat, decimals int) string {
+	s := r.FloatString(decimals)
+	point := strings.IndexByte(s, '.')
+	end := len(s)
+	for end > point+1+minDecimals && s[end-1] == '0' {
+		end--
+	}
+	if s = s[:end]; strings.Trim(s, "-0.") == "" {
+		return strings.TrimPrefix(s, "-")
+	}
+	return s
+}
+
+// share is the part of a node that an entry pays for, as a fraction: all of it
+// for a node's own interval, the cpus it held for an attempt. It is unknown
+// when the node's size is.
+func (e *Entry) share() (cpus, of int64, known bool) {
+	if e.Kind == KindNode {
+		return 1, 1, true
+	}
+	if e.NodeCPUs <= 0 || e.CPUs < 0 {
+		return 0, 0, false
+	}
+	return int64(min(e.CPUs, e.NodeCPUs)), int64(e.NodeCPUs), true
+}
+
+// length is the length of the entry. A clock that was set back makes it zero,
+// never less.
+func (e *Entry) length() Ticks {
+	from, to := e.From.Truncate(Tick), e.To.Truncate(Tick)
+	return max(ticksOf(to.Sub(from)), 0)
+}
+
+// Cost is what the entry costs, exactly: its share of the node, times the
+// hours, times the price. It is unknown when the price or the share is.
+func (e *Entry) Cost() (*big.Rat, bool) {
+	price, ok := ParsePrice(e.Price)
+	if !ok {
+		return nil, false
+	}
+	cpus, of, ok := e.share()
+	if !ok {
+		return nil, false
+	}
+	used := new(big.Int).Mul(big.NewInt(cpus), big.NewInt(int64(e.length())))
+	whole := new(big.Int).Mul(big.NewInt(of), big.NewInt(ticksPerHour))
+	return price.Mul(price, new(big.Rat).SetFrac(used, whole)), true
+}
