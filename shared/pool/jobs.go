@@ -39,7 +39,12 @@ func (st *step) refuse(spec job.Spec) *fault.Error {
 	if st.Head.Deleting {
 		return fault.New(fault.Conflict, "pool", "pool %q is being deleted; name another pool, or create it anew when it is gone", spec.Pool)
 	}
-	name := st.Head.Spec.Sizes[0]
+	return Refuses(st.Head.Spec, spec)
+}
+
+// Refuses says why no node of a pool can ever run a job; nil when one can.
+func Refuses(of Spec, spec job.Spec) *fault.Error {
+	name := of.Sizes[0]
 	if s, ok := size.Lookup(name); ok && spec.Resources.CPUs > s.CPUs {
 		return fault.New(fault.Invalid, "resources.cpus", "the job asks for %d cpus, a node of pool %q (%s) has %d; ask for fewer or use a pool of a larger size",
 			spec.Resources.CPUs, spec.Pool, name, s.CPUs)

@@ -29,14 +29,35 @@ type Head struct {
 	Deleting   bool // the pool is to go: no new work, nodes leave, then the set and the rows
 	SetDropped bool // ... and its scale set is gone
 
-	N         int64     // last number given to a work item
-	Capacity  int       // capacity of the scale set as last read or successfully asked for
-	Listed    time.Time // when the set was last listed with success
-	Op        Op        // the capacity operation in flight
-	Blocked   Block     // why the pool cannot grow now
-	DownSince time.Time // the down window that has been carried out (its begin)
-	WakeAt    time.Time // the earliest wake-up already asked for
-	RecordAt  time.Time // the wake-up of the ledger already asked for
+	N            int64     // last number given to a work item
+	Capacity     int       // capacity of the scale set as last read or successfully asked for
+	Listed       time.Time // when the set was last listed with success
+	PendingSince time.Time // since when instances have been asked for that were not seen yet
+	Op           Op        // the capacity operation in flight
+	Blocked      Block     // why the pool cannot grow now
+	DownSince    time.Time // the last passing of the schedule's downAt that was carried out
+	Down         bool      // the schedule keeps the pool down
+	WakeAt       time.Time // the earliest wake-up already asked for
+	RecordAt     time.Time // the wake-up of the ledger already asked for
+
+	// What readers want to know without loading every row.
+	Queued  int // jobs that wait, held ones included
+	Running int // jobs assigned or running
+	Wanted  int // nodes the pool wants to have
+}
+
+// NeedsLook reports whether a pool has something alive, waiting or to be
+// followed, so that a lost message would leave it standing still.
+func (h Head) NeedsLook(nodes []*Node) bool {
+	if h.Queued+h.Running+h.Capacity > 0 || h.Spec.Nodes.Min > 0 || h.Op.Kind != "" || h.Deleting {
+		return true
+	}
+	for _, n := range nodes {
+		if n.State != NodeGone {
+			return true
+		}
+	}
+	return false
 }
 
 // Op is the one capacity operation that may be in flight for a scale set.

@@ -1,0 +1,275 @@
+// Package bus is Service Bus as this project uses it, through the azservicebus
+// client: it sends work to nodes, events to pools and refused messages to the
+// `rejected` queue, and takes the session of a silent node. It receives nothing
+// else: on the functions' side the Functions host does that.
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/protocol"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
+)
+
+// sendTimeout bounds one send, retries included: well inside the lock of the
+// message that a function is working on.
+const sendTimeout = 20 * time.Second
+
+// fenceTimeout bounds the try to take a session: a session that is free is
+// given at once, and one that is not is refused at once.
+const fenceTimeout = 10 * time.Second
+
+// closeTimeout bounds closing a receiver: the session is given back anyway when
+// its link is gone.
+const closeTimeout = 5 * time.Second
+
+// Queues are the names of the deployment's queues.
+type Queues struct {
+	Jobs, Pools, PoolEvents, NodeEvents, Work, Rejected string
+}
+
+// DefaultQueues are the names in docs/settings.md.
+var DefaultQueues = Queues{
+	Jobs: "jobs", Pools: "pools", PoolEvents: "pool-events",
+	NodeEvents: "node-events", Work: "work", Rejected: "rejected",
+}
+
+// Config says where the namespace is: ConnectionString, or Namespace (fully
+// qualified) with Credential.
+type Config struct {
+	ConnectionString string
+	Namespace        string
+	Credential       azcore.TokenCredential
+	Queues           Queues
+}
+
+// Message is what is sent to a plain queue.
+type Message struct {
+	ID          string
+	Body        []byte
+	ContentType string
+	Properties  map[string]any
+	At          time.Time // when it is to arrive; zero = now
+}
+
+// Bus holds one client and one sender for each queue, for the life of the
+// process. Its methods may be called concurrently. It owns the retries: those
+// of the SDK, set here.
+type Bus struct {
+	client *azservicebus.Client
+	queues Queues
+
+	mu      sync.Mutex
+	senders map[string]*azservicebus.Sender
+}
+
+// Open connects lazily: nothing is sent until the first call.
+func Open(cfg Config) (*Bus, error) {
+	opts := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{
+		MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second,
+	}}
+	var client *azservicebus.Client
+	var err error
+	switch {
+	case cfg.ConnectionString != "":
+		client, err = azservicebus.NewClientFromConnectionString(cfg.ConnectionString, opts)
+	case cfg.Namespace != "" && cfg.Credential != nil:
+		client, err = azservicebus.NewClient(cfg.Namespace, cfg.Credential, opts)
+	default:
+		return nil, fault.New(fault.Invalid, "ServiceBusConnection", "set ServiceBusConnection to a connection string, or ServiceBusConnection__fullyQualifiedNamespace to the namespace")
+	}
+	if err != nil {
+		return nil, &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: "the Service Bus connection cannot be used; check its form", Err: err}
+	}
+	return &Bus{client: client, queues: cfg.Queues, senders: map[string]*azservicebus.Sender{}}, nil
+}
+
+// Queues returns the names of the queues.
+func (b *Bus) Queues() Queues { return b.queues }
+
+// Send sends messages to a plain queue. Either all arrive or the error says
+// that some may not have.
+func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	sender, err := b.sender(queue)
+	if err != nil {
+		return err
+	}
+	if len(messages) == 1 {
+		return b.check(queue, sender.SendMessage(ctx, convert(messages[0]), nil))
+	}
+	var batch *azservicebus.MessageBatch
+	flush := func() error {
+		if batch == nil || batch.NumMessages() == 0 {
+			return nil
+		}
+		err := sender.SendMessageBatch(ctx, batch, nil)
+		batch = nil
+		return err
+	}
+	for _, m := range messages {
+		for {
+			if batch == nil {
+				if batch, err = sender.NewMessageBatch(ctx, nil); err != nil {
+					return b.check(queue, err)
+				}
+			}
+			err = batch.AddMessage(convert(m), nil)
+			if errors.Is(err, azservicebus.ErrMessageTooLarge) && batch.NumMessages() > 0 {
+				if err = flush(); err != nil {
+					return b.check(queue, err)
+				}
+				continue
+			}
+			if err != nil {
+				return b.check(queue, err)
+			}
+			break
+		}
+	}
+	return b.check(queue, flush())
+}
+
+// Work sends items to a node's session on `work`, in their order, in as few
+// messages as the size allows.
+func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkItem) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	sender, err := b.sender(b.queues.Work)
+	if err != nil {
+		return err
+	}
+	bodies, err := split(items)
+	if err != nil {
+		return err
+	}
+	for _, body := range bodies {
+		err := sender.SendMessage(ctx, &azservicebus.Message{
+			Body: body, SessionID: &session, ContentType: to.Ptr("application/json"),
+		}, nil)
+		if err != nil {
+			return b.check(b.queues.Work, err)
+		}
+	}
+	return nil
+}
+
+// split encodes items into message bodies below protocol.MaxBytes.
+func split(items []protocol.WorkItem) ([][]byte, error) {
+	const envelope = 64
+	var bodies [][]byte
+	size, from := envelope, 0
+	flush := func(upTo int) error {
+		body, err := json.Marshal(protocol.Work{V: protocol.Version, Items: items[from:upTo]})
+		bodies, size, from = append(bodies, body), envelope, upTo
+		return err
+	}
+	for i, item := range items {
+		encoded, err := json.Marshal(item)
+		if err != nil {
+			return nil, err
+		}
+		if size+len(encoded)+1 > protocol.MaxBytes && i > from {
+			if err := flush(i); err != nil {
+				return nil, err
+			}
+		}
+		size += len(encoded) + 1
+	}
+	return bodies, flush(len(items))
+}
+
+// Fence tries to take a node's session. When it is taken, the session is marked
+// so that an agent that comes back stops, and true is returned; false means
+// that the node's agent holds it.
+func (b *Bus) Fence(ctx context.Context, session string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
+	defer cancel()
+	receiver, err := b.client.AcceptSessionForQueue(ctx, b.queues.Work, session, nil)
+	var sbErr *azservicebus.Error
+	if errors.As(err, &sbErr) && sbErr.Code == azservicebus.CodeTimeout || isHeld(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, b.check(b.queues.Work, err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		receiver.Close(ctx)
+	}()
+	if err := receiver.SetSessionState(ctx, protocol.FencedState(), nil); err != nil {
+		return false, b.check(b.queues.Work, err)
+	}
+	return true, nil
+}
+
+// sender returns the queue's sender, made at first use.
+func (b *Bus) sender(queue string) (*azservicebus.Sender, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.senders[queue]; s != nil {
+		return s, nil
+	}
+	s, err := b.client.NewSender(queue, nil)
+	if err != nil {
+		return nil, b.check(queue, err)
+	}
+	b.senders[queue] = s
+	return s, nil
+}
+
+// Close gives up the connection.
+func (b *Bus) Close(ctx context.Context) error { return b.client.Close(ctx) }
+
+// check turns an SDK error into one of the project's codes.
+func (b *Bus) check(queue string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var sbErr *azservicebus.Error
+	if errors.As(err, &sbErr) {
+		switch sbErr.Code {
+		case azservicebus.CodeNotFound:
+			return &fault.Error{Code: fault.NotFound, Message: fmt.Sprintf("queue %q does not exist; create it as infra/ describes", queue), Err: err}
+		case azservicebus.CodeUnauthorizedAccess:
+			return &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: fmt.Sprintf("no right to use queue %q; check the role or the key", queue), Err: err}
+		}
+	}
+	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
+		return &fault.Error{Code: fault.Invalid, Message: "the message is larger than the queue allows", Err: err}
+	}
+	return &fault.Error{Code: fault.Internal, Message: fmt.Sprintf("queue %q cannot be reached", queue), Err: err}
+}
+
+func convert(m Message) *azservicebus.Message {
+	out := &azservicebus.Message{Body: m.Body, ApplicationProperties: m.Properties}
+	if m.ID != "" {
+		out.MessageID = &m.ID
+	}
+	if m.ContentType != "" {
+		out.ContentType = &m.ContentType
+	}
+	if !m.At.IsZero() {
+		out.ScheduledEnqueueTime = &m.At
+	}
+	return out
+}
+
+// isHeld reports whether a session was refused because somebody else has it.
+// The SDK has no code of its own for that and hands the AMQP error through.
+func isHeld(err error) bool {
+	var refused *amqp.Error
+	return errors.As(err, &refused) && refused.Condition == "com.microsoft:session-cannot-be-locked"
+}

@@ -1,0 +1,355 @@
+// Package drive is the one way in which a pool changes: whatever wakes a
+// function for a pool ends in Drive, which takes the pool's state, runs one pure
+// step at a time, commits its rows under the head's version, and performs the
+// effects afterwards. It decides nothing itself, and holds no truth: the state
+// it keeps between calls is a copy that is valid while its head is.
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/store"
+
+	"github.com/google/uuid"
+)
+
+// Store keeps a pool's partition. Commit is one transaction under the head's
+// version: fault.Conflict means that another writer was first, and then nothing
+// was written. The implementation retries what is safe to retry.
+type Store interface {
+	Load(ctx context.Context, pool string) (*store.Partition, store.Version, error)
+	Head(ctx context.Context, pool string) (store.Version, error)
+	Commit(ctx context.Context, pool string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error)
+	Done(ctx context.Context, pool, order string) (*pool.Job, error)
+	DeletePool(ctx context.Context, pool string) error
+}
+
+// Bus sends what a step decided. It owns its retries; an error means that some
+// of it may not have been sent.
+type Bus interface {
+	// Work sends items, in order, to the session of a node.
+	Work(ctx context.Context, session string, items []protocol.WorkItem) error
+	// Wake has the pool driven with a tick, or its ledger recorded, at a time.
+	Wake(ctx context.Context, pool string, kind string, at time.Time) error
+	// Fence takes a node's session and marks it; false: its agent holds it.
+	Fence(ctx context.Context, session string) (bool, error)
+}
+
+// Kinds of wake-ups.
+const (
+	WakeTick   = "tick"
+	WakeRecord = "record"
+)
+
+// Fleet changes and lists the scale set of a pool. Each call is one attempt;
+// errors carry a fault code, and the step decides what follows.
+type Fleet interface {
+	List(ctx context.Context, pool string) (pool.Listed, error)
+	Grow(ctx context.Context, pool string, spec pool.Spec, target int) (token string, after time.Duration, err error)
+	Settle(ctx context.Context, pool string, listed int) (token string, after time.Duration, err error)
+	Remove(ctx context.Context, pool string, nodes []*pool.Node) error
+	Drop(ctx context.Context, pool string) (token string, after time.Duration, err error)
+	Poll(ctx context.Context, token string) (done bool, after time.Duration, err error)
+}
+
+// maxConflicts bounds how often one call begins anew because another writer was
+// first: each time somebody made progress, but the message lock runs out.
+const maxConflicts = 20
+
+// maxEnded bounds the orders of ended jobs that a pool remembers; when there
+// are more, the finished rows are asked instead.
+const maxEnded = 10_000
+
+// Driver drives pools. One is shared by all functions of a process.
+type Driver struct {
+	store  Store
+	bus    Bus
+	fleet  Fleet
+	record func(ctx context.Context, pool string) error
+	rules  pool.Rules
+	now    func() time.Time
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	pools map[string]*actor
+}
+
+// New returns a driver. record copies a pool's ledger entries; it is called
+// before the rows of a deleted pool go.
+func New(s Store, b Bus, f Fleet, record func(ctx context.Context, pool string) error, rules pool.Rules, log *slog.Logger) *Driver {
+	return &Driver{store: s, bus: b, fleet: f, record: record, rules: rules, log: log,
+		now: func() time.Time { return time.Now().UTC() }, pools: map[string]*actor{}}
+}
+
+// actor is one pool in this process.
+type actor struct {
+	name    string
+	turn    chan struct{} // holds a token while nobody is at work
+	state   *pool.State   // nil: to be loaded
+	version store.Version
+	spec    atomic.Pointer[pool.Spec] // as last loaded or written; for those who do not wait for their turn
+	loaded  time.Time                 // when state was read, by this process's clock
+	ended   map[string]struct{}       // orders of the jobs that ended since
+	taken   bool                      // whether this process has had the pool before
+	unsent  bool                      // effects of a committed step were not performed
+}
+
+// Submission is a job to be taken in. Registered is when this very call
+// inserted its id, by this process's clock; zero when the id was there before.
+type Submission struct {
+	pool.Submit
+	Registered time.Time
+}
+
+// Outcome is what a call to Drive came to.
+type Outcome struct {
+	Head    pool.Head
+	Refused []pool.Refusal
+}
+
+// Drive takes the events to the pool and returns when they are committed and
+// their effects performed. fault.NotFound: there is no such pool (and the first
+// event is not an Apply). Any other error: some of it may be undone, and the
+// same events must be brought again.
+func (d *Driver) Drive(ctx context.Context, name string, events ...pool.Event) (Outcome, error) {
+	return d.drive(ctx, name, events, nil)
+}
+
+// Submit drives the pool with new jobs.
+func (d *Driver) Submit(ctx context.Context, name string, jobs []Submission) (Outcome, error) {
+	return d.drive(ctx, name, nil, jobs)
+}
+
+func (d *Driver) drive(ctx context.Context, name string, events []pool.Event, jobs []Submission) (out Outcome, err error) {
+	a := d.actor(name)
+	listed := false
+	for {
+		var calls pool.Effects
+		if calls, err = d.turn(ctx, a, events, jobs, &out); err != nil {
+			return out, err
+		}
+		calls.List = calls.List && !listed
+		if events = d.call(ctx, a.name, out.Head, calls); len(events) == 0 {
+			return out, nil
+		}
+		listed = listed || calls.List
+		jobs = nil
+	}
+}
+
+// turn waits for the pool and brings the events to it, step by step. It returns
+// the calls to Azure that are to follow; those are made outside, so that a slow
+// one keeps nobody from placing jobs.
+func (d *Driver) turn(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (calls pool.Effects, err error) {
+	select {
+	case <-a.turn:
+	case <-ctx.Done():
+		return calls, fmt.Errorf("pool %q is busy: %w", a.name, ctx.Err())
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.state = nil
+			err = fmt.Errorf("driving pool %q panicked: %v\n%s", a.name, p, debug.Stack())
+		}
+		a.turn <- struct{}{}
+	}()
+	for conflicts := 0; ; conflicts++ {
+		again, err := d.steps(ctx, a, events, jobs, out, &calls)
+		if err != nil {
+			a.state = nil
+		}
+		if fault.CodeOf(err) == fault.Conflict && conflicts < maxConflicts {
+			continue // another writer was first: load and begin anew with what is left
+		}
+		if err != nil || !again {
+			return calls, err
+		}
+	}
+}
+
+// steps runs the pool's steps until nothing is left to do. It reports whether
+// the state turned out to be old although nothing was written, so that all of
+// it has to be looked at again.
+func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome, calls *pool.Effects) (again bool, err error) {
+	if err := d.load(ctx, a, events); err != nil {
+		return false, err
+	}
+	queue, err := d.withJobs(ctx, a, events, jobs)
+	if err != nil {
+		return false, err
+	}
+	if !a.taken || a.unsent {
+		queue = append([]pool.Event{pool.Loaded{}}, queue...)
+	}
+	wrote := false
+	out.Refused = nil
+	for {
+		res := pool.Step(a.state, queue, d.now(), d.rules)
+		if res.Changed {
+			if err := d.commit(ctx, a, res.Changes); err != nil {
+				return false, err
+			}
+			wrote = true
+		}
+		a.taken = true
+		out.Refused = append(out.Refused, res.Refused...)
+		out.Head = a.state.Head
+		merge(calls, res.Effects)
+		if err := d.send(ctx, a, res.Effects); err != nil {
+			a.unsent = true
+			return false, err
+		}
+		if queue = res.Rest; !res.More {
+			break
+		}
+	}
+	a.unsent = false
+	if wrote {
+		return false, nil
+	}
+	// Nothing was written, so nothing has proved that the state is current.
+	switch v, err := d.store.Head(ctx, a.name); {
+	case err != nil:
+		return false, err
+	case v != a.version:
+		a.state = nil
+		return true, nil
+	}
+	return false, nil
+}
+
+// Spec is the pool's spec as last seen here; fault.NotFound: there is no such
+// pool.
+func (d *Driver) Spec(ctx context.Context, name string) (pool.Spec, error) {
+	a := d.actor(name)
+	if spec := a.spec.Load(); spec != nil {
+		return *spec, nil
+	}
+	select {
+	case <-a.turn:
+		defer func() { a.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return pool.Spec{}, fmt.Errorf("pool %q is busy: %w", name, ctx.Err())
+	}
+	if err := d.load(ctx, a, nil); err != nil {
+		return pool.Spec{}, err
+	}
+	return a.state.Head.Spec, nil
+}
+
+// load reads the pool unless its state is here.
+func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error {
+	if a.state != nil {
+		return nil
+	}
+	began := d.now()
+	part, version, err := d.store.Load(ctx, a.name)
+	if fault.CodeOf(err) == fault.NotFound && len(events) > 0 {
+		if _, ok := events[0].(pool.Apply); ok {
+			part, version, err = &store.Partition{}, store.Version{}, nil
+		}
+	}
+	if err != nil {
+		a.spec.Store(nil)
+		return err
+	}
+	if part.Head.Seq > 0 {
+		a.spec.Store(&part.Head.Spec)
+	}
+	a.state, a.version = pool.NewState(part.Head, part.Nodes, part.Jobs, began), version
+	a.loaded, a.ended = began, map[string]struct{}{}
+	return nil
+}
+
+// withJobs adds the jobs that are really new to the events. A job may have been
+// taken in and ended before; its finished row tells. That row need not be read
+// for an id that was registered after the state was loaded: whoever else took
+// the job in since then has moved the head, and this commit will not stand.
+func (d *Driver) withJobs(ctx context.Context, a *actor, events []pool.Event, jobs []Submission) ([]pool.Event, error) {
+	for _, j := range jobs {
+		if _, ended := a.ended[j.Order]; ended || a.state.Jobs[j.Order] != nil {
+			continue
+		}
+		if j.Registered.IsZero() || !j.Registered.After(a.loaded) {
+			_, err := d.store.Done(ctx, a.name, j.Order)
+			if err == nil {
+				continue
+			}
+			if fault.CodeOf(err) != fault.NotFound {
+				return nil, err
+			}
+		}
+		events = append(events[:len(events):len(events)], j.Submit)
+	}
+	return events, nil
+}
+
+// commit writes one step's rows.
+func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) error {
+	a.state.Head.Seq++
+	a.state.Head.Nonce = uuid.NewString()
+	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
+	if err != nil {
+		return err
+	}
+	a.version = version
+	spec := a.state.Head.Spec
+	a.spec.Store(&spec)
+	for _, c := range changes {
+		if j, ok := c.Value.(*pool.Job); ok && j.State.Final() {
+			a.ended[j.Order] = struct{}{}
+		}
+	}
+	if len(a.ended) > maxEnded {
+		a.ended, a.loaded = map[string]struct{}{}, d.now()
+	}
+	return nil
+}
+
+// send performs the effects that are messages, while the pool is held: work
+// for a node must leave in the order of its numbers.
+func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
+	errs := make(chan error)
+	started := 0
+	start := func(f func() error) {
+		started++
+		go func() { errs <- f() }()
+	}
+	for vmid, items := range e.Work {
+		start(func() error { return d.bus.Work(ctx, protocol.SessionID(a.name, vmid), items) })
+	}
+	if !e.WakeAt.IsZero() {
+		start(func() error { return d.bus.Wake(ctx, a.name, WakeTick, e.WakeAt) })
+	}
+	if !e.RecordAt.IsZero() {
+		start(func() error { return d.bus.Wake(ctx, a.name, WakeRecord, e.RecordAt) })
+	}
+	var all []error
+	for range started {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// actor returns the pool's place in this process.
+func (d *Driver) actor(name string) *actor {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.pools[name]
+	if a == nil {
+		a = &actor{name: name, turn: make(chan struct{}, 1)}
+		a.turn <- struct{}{}
+		d.pools[name] = a
+	}
+	return a
+}

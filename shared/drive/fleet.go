@@ -1,0 +1,129 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// merge adds a step's calls to Azure to those of the steps before it.
+func merge(calls *pool.Effects, e pool.Effects) {
+	if e.Grow > 0 {
+		calls.Grow = e.Grow
+	}
+	if e.Poll != "" {
+		calls.Poll, calls.PollKind = e.Poll, e.PollKind
+	}
+	calls.Settle = calls.Settle || e.Settle
+	calls.List = calls.List || e.List
+	calls.DropSet = calls.DropSet || e.DropSet
+	calls.DropRows = calls.DropRows || e.DropRows
+	calls.Remove = append(calls.Remove, e.Remove...)
+	calls.Fence = append(calls.Fence, e.Fence...)
+}
+
+// removeAtOnce bounds the instances named in one call.
+const removeAtOnce = 100
+
+// call makes the calls to Azure that were decided and returns their answers as
+// events. A call that fails is an answer too.
+func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
+	var events []pool.Event
+	if e.Grow > 0 {
+		token, after, err := d.fleet.Grow(ctx, name, head.Spec, e.Grow)
+		events = append(events, d.answer(name, pool.OpGrow, token, after, err))
+	}
+	for nodes := e.Remove; len(nodes) > 0; {
+		some := nodes[:min(len(nodes), removeAtOnce)]
+		nodes = nodes[len(some):]
+		a := d.answer(name, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, some))
+		if a.Err == nil {
+			continue // the listing shows when they are gone
+		}
+		for _, n := range some {
+			a.Nodes = append(a.Nodes, n.VMID)
+		}
+		events = append(events, a)
+	}
+	if e.Poll != "" {
+		done, after, err := d.fleet.Poll(ctx, e.Poll)
+		token := ""
+		if !done {
+			token = e.Poll
+		}
+		if fault.CodeOf(err) == fault.Gone {
+			err = nil // the operation is not known any more; the listing tells
+		}
+		events = append(events, d.answer(name, e.PollKind, token, after, err))
+	}
+	if e.DropSet {
+		token, after, err := d.fleet.Drop(ctx, name)
+		events = append(events, d.answer(name, pool.OpDrop, token, after, err))
+	}
+	for _, vmid := range e.Fence {
+		taken, err := d.bus.Fence(ctx, protocol.SessionID(name, vmid))
+		if err != nil {
+			d.log.Warn("a silent node's session could not be tried", "pool", name, "vmid", vmid, "error", err)
+			continue
+		}
+		events = append(events, pool.Fenced{VMID: vmid, Taken: taken})
+	}
+	if e.List || e.Settle {
+		events = append(events, d.list(ctx, name, e.Settle)...)
+	}
+	if e.DropRows {
+		d.dropRows(ctx, name)
+	}
+	return events
+}
+
+// list looks at the scale set. A look that failed says nothing, and in
+// particular not that there is nothing.
+func (d *Driver) list(ctx context.Context, name string, settle bool) []pool.Event {
+	listed, err := d.fleet.List(ctx, name)
+	if err != nil {
+		d.log.Warn("the scale set could not be listed", "pool", name, "error", err)
+		if settle {
+			return []pool.Event{d.answer(name, pool.OpSettle, "", 0, err)}
+		}
+		return nil
+	}
+	events := []pool.Event{listed}
+	if settle {
+		token, after, err := d.fleet.Settle(ctx, name, len(listed.Instances))
+		events = append(events, d.answer(name, pool.OpSettle, token, after, err))
+	}
+	return events
+}
+
+// answer turns the outcome of a call into an event.
+func (d *Driver) answer(name, kind, token string, after time.Duration, err error) pool.Answered {
+	a := pool.Answered{Kind: kind, Token: token, After: after}
+	if err == nil {
+		return a
+	}
+	d.log.Warn("a call to the scale set failed", "pool", name, "call", kind, "error", err)
+	if !errors.As(err, &a.Err) {
+		a.Err = &fault.Error{Code: fault.Internal, Message: err.Error(), Err: err}
+	}
+	return a
+}
+
+// dropRows removes what is left of a deleted pool, its ledger first.
+func (d *Driver) dropRows(ctx context.Context, name string) {
+	err := d.record(ctx, name)
+	if err == nil {
+		err = d.store.DeletePool(ctx, name)
+	}
+	if err != nil {
+		d.log.Warn("the rows of a deleted pool are left for the next look", "pool", name, "error", err)
+		return
+	}
+	d.mu.Lock()
+	delete(d.pools, name)
+	d.mu.Unlock()
+}
