@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+)
+
+// Commit writes one step of a pool in one transaction: the head, on condition
+// that v is still the current version, and the changes. The caller has raised
+// head.Seq and given head.Nonce a value that nobody else uses. With the zero
+// Version the pool is created.
+//
+// It returns the new version. Conflict says that v was not current any more:
+// load again and do the step anew. (It may be that the step was written, its
+// reply lost, and somebody has built upon it already; steps are made so that
+// doing them again is harmless.) After any other error than Conflict and
+// Invalid the outcome is unknown, as the service could not be asked; the next
+// Commit on v finds out. A refusal because of size is Invalid with ErrTooLarge
+// as its cause.
+func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change) (Version, error) {
+	if err := checkPool(name); err != nil {
+		return Version{}, err
+	}
+	if head.Nonce == "" || head.Nonce == v.nonce || head.Seq <= v.Seq {
+		return Version{}, fault.New(fault.Internal, "", "a transaction on pool %s needs a raised Seq and a Nonce of its own", name)
+	}
+	spec, err := compact(&head.Spec)
+	if err != nil {
+		return Version{}, err
+	}
+	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: spec}
+	actions, err := transaction(name, v, &head, spec, changes)
+	if err != nil {
+		return Version{}, err
+	}
+	what := "commit to pool " + name
+	for try := 1; ; try++ {
+		etag, err := s.submit(ctx, s.pools, actions)
+		if err == nil && etag != "" {
+			next.etag = etag
+			return next, nil
+		}
+		var refused *refusal
+		if errors.As(err, &refused) && !raced(refused) || fault.CodeOf(err) == fault.Invalid {
+			return Version{}, s.fault(what, err)
+		}
+		// Who has won tells the head: this transaction's nonce is its own.
+		current, read := s.current(ctx, name)
+		switch {
+		case read != nil:
+			return Version{}, wrap(fault.CodeOf(read), errors.Join(read, err), "%s: it is not known whether it was written", what)
+		case current.Same(next):
+			next.etag = current.etag
+			return next, nil
+		case err == nil:
+			// Written, and already built upon by somebody: the next Commit
+			// on this version shall lose.
+			next.etag = v.etag
+			return next, nil
+		case refused != nil || !current.Same(v):
+			return Version{}, wrap(fault.Conflict, err, "pool %s was changed by somebody else; load it again", name)
+		}
+		// Not written, as far as can be seen. Should it still arrive, the
+		// condition lets only one of the two tries through.
+		if try == tries || ctx.Err() != nil || !transient(err) || !pause(ctx, try, err) {
+			return Version{}, s.fault(what, err)
+		}
+	}
+}
+
+// raced tells a refusal because of what others wrote from one because of what
+// this transaction says.
+func raced(r *refusal) bool {
+	return r.code == string(aztables.UpdateConditionNotSatisfied) || r.code == string(aztables.EntityAlreadyExists) ||
+		r.code == string(aztables.ResourceNotFound) || r.code == string(aztables.EntityNotFound)
+}
+
+// current reads the head's version with its ETag for certain; the zero Version
+// when there is no head.
+func (s *Store) current(ctx context.Context, name string) (Version, error) {
+	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
+	if fault.CodeOf(err) == fault.NotFound {
+		return Version{}, nil
+	}
+	if err != nil {
+		return Version{}, err
+	}
+	head, spec, err := decodeHead(raw)
+	return Version{Seq: head.Seq, nonce: head.Nonce, etag: etag, spec: spec}, err
+}
+
+// transaction puts the rows of a step together, the head first.
+func transaction(name string, v Version, head *pool.Head, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
+	actions := make([]aztables.TransactionAction, 0, 1+len(changes))
+	add := func(kind aztables.TransactionType, entity []byte, err error, match *azcore.ETag) error {
+		actions = append(actions, aztables.TransactionAction{ActionType: kind, Entity: entity, IfMatch: match})
+		return err
+	}
+	var err error
+	switch {
+	case v.IsZero():
+		entity, encoded := encodeHead(name, head, spec)
+		err = add(aztables.TransactionTypeAdd, entity, encoded, nil)
+	case v.spec == spec:
+		// The spec is by far the longest part of the head and hardly ever
+		// changes: a merge leaves it where it is.
+		entity, encoded := encodeHead(name, head, "")
+		err = add(aztables.TransactionTypeUpdateMerge, entity, encoded, &v.etag)
+	default:
+		entity, encoded := encodeHead(name, head, spec)
+		err = add(aztables.TransactionTypeUpdateReplace, entity, encoded, &v.etag)
+	}
+	for i := 0; i < len(changes) && err == nil; i++ {
+		c := &changes[i]
+		kind := aztables.TransactionTypeInsertReplace
+		if c.Insert {
+			kind = aztables.TransactionTypeAdd
+		}
+		switch value := c.Value.(type) {
+		case nil:
+			any := azcore.ETagAny
+			err = add(aztables.TransactionTypeDelete, newEntity(name, c.Key).end(), nil, &any)
+		case *pool.Node:
+			err = add(kind, encodeNode(name, c.Key, value), nil, nil)
+		case *pool.Job:
+			entity, encoded := encodeJob(name, c.Key, value)
+			err = add(kind, entity, encoded, nil)
+		case *pool.Log:
+			entity, encoded := encodeLog(name, c.Key, value)
+			err = add(kind, entity, encoded, nil)
+		default:
+			err = fault.New(fault.Internal, "", "a row cannot hold %s", fmt.Sprintf("%T", value))
+		}
+	}
+	return actions, err
+}

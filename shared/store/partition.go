@@ -1,0 +1,253 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+)
+
+// consistentTries is how often a partition of more than one page is read again
+// because somebody wrote to it in the meantime.
+const consistentTries = 5
+
+// Version names one version of a pool: of its head row, which every
+// transaction replaces. The zero Version is that of a pool that is not there.
+type Version struct {
+	Seq   int64
+	nonce string
+	etag  azcore.ETag
+	spec  string // of the head as it stands in the table; "" = not known
+}
+
+// IsZero reports whether there is no pool.
+func (v Version) IsZero() bool { return v.etag == "" && v.nonce == "" }
+
+// Same reports whether both are the same version of one pool.
+func (v Version) Same(other Version) bool { return v.Seq == other.Seq && v.nonce == other.nonce }
+
+// Partition is what is live of a pool: all of its head, nodes and live jobs.
+type Partition struct {
+	Head  pool.Head
+	Nodes []*pool.Node
+	Jobs  []*pool.Job // oldest first
+	Logs  []int64     // Seq of each row of facts that waits to be recorded, oldest first; see Logs
+}
+
+// Load reads a pool. Without a head there is no pool: NotFound. What it
+// returns is one version as a whole; when the pool changes faster than it can
+// be read, the answer is Conflict.
+func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, error) {
+	if err := checkPool(name); err != nil {
+		return nil, Version{}, err
+	}
+	what := "load pool " + name
+	for range consistentTries {
+		p, version, pages, err := s.load(ctx, what, name)
+		if err != nil {
+			return nil, Version{}, err
+		}
+		if pages == 1 {
+			return p, version, nil // one page of one partition is one snapshot
+		}
+		now, err := s.Head(ctx, name)
+		if err != nil {
+			return nil, Version{}, err
+		}
+		if now.Same(version) {
+			return p, version, nil
+		}
+	}
+	return nil, Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
+}
+
+func (s *Store) load(ctx context.Context, what, name string) (*Partition, Version, int, error) {
+	p, version, found := &Partition{}, Version{}, false
+	query := query{filter: between(name, pool.LiveFrom, pool.LiveTo)}
+	pages, err := s.scan(ctx, what, s.pools, query, func(raw []byte) error {
+		var row struct {
+			RowKey string
+			ETag   azcore.ETag `json:"odata.etag"`
+		}
+		if err := json.Unmarshal(raw, &row); err != nil {
+			return damaged(raw, err)
+		}
+		switch kind, _, _ := strings.Cut(row.RowKey, "!"); kind {
+		case pool.HeadKey:
+			head, spec, err := decodeHead(raw)
+			p.Head, found = head, true
+			version = Version{Seq: head.Seq, nonce: head.Nonce, etag: row.ETag, spec: spec}
+			return err
+		case "job":
+			j, err := decodeJob(raw)
+			p.Jobs = append(p.Jobs, j)
+			return err
+		case "node":
+			n, err := decodeNode(raw)
+			p.Nodes = append(p.Nodes, n)
+			return err
+		case "log":
+			var log struct{ Seq number }
+			err := decode(raw, &log)
+			p.Logs = append(p.Logs, int64(log.Seq))
+			return err
+		}
+		return nil // a kind of row that a later release knows
+	})
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "pool", "there is no pool %s", name)
+	}
+	return p, version, pages, err
+}
+
+// Head reads which version of a pool is current, without its rows and its
+// spec. The answer is for Same; a Commit on it is possible, but writes the
+// spec once more.
+func (s *Store) Head(ctx context.Context, name string) (Version, error) {
+	if err := checkPool(name); err != nil {
+		return Version{}, err
+	}
+	version, found := Version{}, false
+	q := query{filter: key(name, pool.HeadKey), fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce"}
+	_, err := s.scan(ctx, "read the head of pool "+name, s.pools, q, func(raw []byte) error {
+		var row struct {
+			Seq   number
+			Nonce string
+			ETag  azcore.ETag `json:"odata.etag"`
+		}
+		found = true
+		err := decode(raw, &row)
+		version = Version{Seq: int64(row.Seq), nonce: row.Nonce, etag: row.ETag}
+		return err
+	})
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "pool", "there is no pool %s", name)
+	}
+	return version, err
+}
+
+// Logs reads rows of facts that wait to be recorded, oldest first, up to a
+// limit; 0 is none. Once they are recorded, a Commit deletes them.
+func (s *Store) Logs(ctx context.Context, name string, limit int) ([]*pool.Log, error) {
+	if err := checkPool(name); err != nil {
+		return nil, err
+	}
+	var logs []*pool.Log
+	_, err := s.scan(ctx, "read the log of pool "+name, s.pools, query{filter: between(name, "log!", "log\""), limit: limit}, func(raw []byte) error {
+		l, err := decodeLog(raw)
+		logs = append(logs, l)
+		return err
+	})
+	return logs, err
+}
+
+// Job reads a job by its order, live or finished. NotFound when there is none.
+func (s *Store) Job(ctx context.Context, name, order string) (*pool.Job, error) {
+	j, err := s.readJob(ctx, name, order, pool.JobKey(order))
+	if fault.CodeOf(err) != fault.NotFound {
+		return j, err
+	}
+	return s.Done(ctx, name, order)
+}
+
+// Done reads a finished job by its order. NotFound when it has not finished,
+// or is not there.
+func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error) {
+	return s.readJob(ctx, name, order, pool.DoneKey(order))
+}
+
+func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.Job, error) {
+	if err := checkPool(name); err != nil {
+		return nil, err
+	}
+	if !isOrder(order) {
+		return nil, fault.New(fault.NotFound, "", "there is no job %.40q in pool %s", order, name)
+	}
+	raw, _, err := s.get(ctx, "read job "+order, s.pools, name, rowKey)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, wrap(fault.NotFound, err, "there is no job %s in pool %s", order, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeJob(raw)
+}
+
+// isOrder reports whether a text has the form of an order, a ULID, and so may
+// be part of a key.
+func isOrder(order string) bool {
+	return len(order) == 26 && strings.Trim(order, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
+}
+
+// get reads one row and its ETag.
+func (s *Store) get(ctx context.Context, what string, table *aztables.Client, partition, row string) ([]byte, azcore.ETag, error) {
+	var response aztables.GetEntityResponse
+	err := s.call(ctx, what, func(ctx context.Context) (err error) {
+		response, err = table.GetEntity(ctx, partition, row, nil)
+		return err
+	})
+	return response.Value, response.ETag, err
+}
+
+// query is a range of rows.
+type query struct {
+	filter string
+	fields string // "" = all
+	limit  int    // 0 = none
+}
+
+// scan reads rows page by page, in the order of their keys, and returns the
+// number of pages. A page may be empty and still not be the last.
+func (s *Store) scan(ctx context.Context, what string, table *aztables.Client, q query, row func(raw []byte) error) (pages int, err error) {
+	options := aztables.ListEntitiesOptions{Filter: &q.filter}
+	if q.fields != "" {
+		options.Select = &q.fields
+	}
+	left := q.limit
+	for {
+		if q.limit > 0 {
+			top := int32(min(left, maxTop))
+			options.Top = &top
+		}
+		var page aztables.ListEntitiesResponse
+		err := s.call(ctx, what, func(ctx context.Context) (err error) {
+			page, err = table.NewListEntitiesPager(&options).NextPage(ctx)
+			return err
+		})
+		if err != nil {
+			return pages, err
+		}
+		pages++
+		for _, raw := range page.Entities {
+			if err := row(raw); err != nil {
+				return pages, err
+			}
+		}
+		left -= len(page.Entities)
+		if page.NextPartitionKey == nil && page.NextRowKey == nil || q.limit > 0 && left <= 0 {
+			return pages, nil
+		}
+		options.NextPartitionKey, options.NextRowKey = page.NextPartitionKey, page.NextRowKey
+	}
+}
+
+// maxTop is the largest page of the service.
+const maxTop = 1000
+
+// Filters. Only keys are indexed, so each of them bounds the keys.
+func between(partition, from, to string) string {
+	return fmt.Sprintf("PartitionKey eq '%s' and RowKey ge '%s' and RowKey lt '%s'", literal(partition), literal(from), literal(to))
+}
+
+func key(partition, row string) string {
+	return fmt.Sprintf("PartitionKey eq '%s' and RowKey eq '%s'", literal(partition), literal(row))
+}
+
+// literal quotes what stands between apostrophes.
+func literal(s string) string { return strings.ReplaceAll(s, "'", "''") }
