@@ -1,0 +1,52 @@
+// Package api serves the HTTP API: jobs, pools, nodes, logs and usage. It reads
+// requests, asks its Backend, and writes JSON or problem documents. It holds no
+// rule about jobs or pools, and it checks no key: the host has done that before
+// a request gets here.
+package api
+
+import (
+	"context"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/usage"
+)
+
+// Backend is what the API stands on. Its errors are *fault.Error where the
+// caller can do something about them; any other error is answered as internal
+// and written to the log. The API retries nothing.
+type Backend interface {
+	// Submit registers a job and drives its pool. The spec always has an id. The
+	// same document under the same id is the same job; another one is a conflict.
+	// An unknown pool is notFound.
+	Submit(ctx context.Context, spec job.Spec) (*pool.Job, error)
+	// Cancel asks for a job to end; for one that has ended it is no error. It
+	// returns the job as it is then.
+	Cancel(ctx context.Context, id string) (*pool.Job, error)
+	// Job finds a job in any state, rejected ones included.
+	Job(ctx context.Context, id string) (*pool.Job, error)
+	// Jobs lists at most limit jobs that pass the filter, newest first within a
+	// pool, and the token that continues the list, "" at its end. A token it
+	// cannot read is invalid, with the field "continue".
+	Jobs(ctx context.Context, f JobFilter, limit int, cont string) ([]*pool.Job, string, error)
+	// Pools returns the pool of that name, or all for "".
+	Pools(ctx context.Context, name string) ([]PoolSummary, error)
+	// Apply creates a pool or changes it to the spec.
+	Apply(ctx context.Context, spec pool.Spec) (PoolSummary, error)
+	// Delete begins to delete a pool.
+	Delete(ctx context.Context, name string) error
+	// Usage reports on what ended in from <= t < to.
+	Usage(ctx context.Context, from, to time.Time, by string) ([]usage.Group, error)
+}
+
+// JobFilter narrows a list of jobs; "" stands for any.
+type JobFilter struct {
+	Pool  string
+	Team  string
+	State job.State
+}
+
+// PoolSummary is what is known of a pool when somebody asks.
+type PoolSummary = api.PoolSummary

@@ -1,0 +1,87 @@
+// Package api holds the JSON shapes of the HTTP API, which are also what the
+// command line prints with -o json, and how they are made of the project's
+// nouns. It is pure: it serves nothing, calls nothing and reads no clock.
+package api
+
+import (
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// Job is a job as people and scripts see it. Every field is always there:
+// what is not known (yet) is null, or "" where it is a text.
+type Job struct {
+	ID          string     `json:"id"`
+	Pool        string     `json:"pool"`
+	Name        string     `json:"name"`
+	Team        string     `json:"team"`
+	User        string     `json:"user"`
+	State       job.State  `json:"state"`
+	Reason      string     `json:"reason"`
+	ExitCode    *int       `json:"exitCode"` // null until the job has ended; null for ever when nothing of it ran
+	SubmittedAt *time.Time `json:"submittedAt"`
+	StartedAt   *time.Time `json:"startedAt"` // of the first attempt that started
+	EndedAt     *time.Time `json:"endedAt"`
+	Attempts    []Attempt  `json:"attempts"`
+	Spec        *job.Spec  `json:"spec,omitempty"` // where one job is asked for; lists leave it out
+}
+
+// Attempt is one run of a job on a node.
+type Attempt struct {
+	Number    int              `json:"number"`
+	Node      string           `json:"node"`
+	State     job.AttemptState `json:"state"`
+	Reason    string           `json:"reason"`
+	ExitCode  *int             `json:"exitCode"` // null until it has ended
+	StartedAt *time.Time       `json:"startedAt"`
+	EndedAt   *time.Time       `json:"endedAt"`
+}
+
+// NewJob is the shape of a job in a list.
+func NewJob(j *pool.Job) Job {
+	out := Job{
+		ID: j.ID, Pool: j.Spec.Pool, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
+		State: j.State, Reason: j.Reason,
+		SubmittedAt: known(j.SubmittedAt), EndedAt: known(j.EndedAt),
+		Attempts: make([]Attempt, len(j.Attempts)),
+	}
+	for i, a := range j.Attempts {
+		out.Attempts[i] = newAttempt(a)
+		if out.StartedAt == nil {
+			out.StartedAt = known(a.StartedAt)
+		}
+	}
+	// A job that was rejected, or cancelled while it waited, has run nowhere: a
+	// 0 would read as success.
+	if j.State.Final() && (j.ExitCode != 0 || j.State == job.Succeeded || j.State == job.Failed) {
+		out.ExitCode = &j.ExitCode
+	}
+	return out
+}
+
+// NewJobDetail is the shape of the one job that was asked for.
+func NewJobDetail(j *pool.Job) Job {
+	out := NewJob(j)
+	out.Spec = &j.Spec
+	return out
+}
+
+func newAttempt(a job.Attempt) Attempt {
+	out := Attempt{Number: a.Number, Node: a.Node, State: a.State, Reason: a.Reason,
+		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt)}
+	if !a.EndedAt.IsZero() {
+		out.ExitCode = &a.ExitCode
+	}
+	return out
+}
+
+// known turns the zero time into null, and any other into UTC.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

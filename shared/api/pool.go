@@ -1,0 +1,140 @@
+package api
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"dsvmpools/shared/pool"
+)
+
+// PoolState is what a pool is up to, in one word.
+type PoolState string
+
+const (
+	PoolReady    PoolState = "ready"    // takes jobs, and grows when they wait
+	PoolBlocked  PoolState = "blocked"  // takes jobs, but cannot grow now; the reason says why
+	PoolDeleting PoolState = "deleting" // takes no jobs and goes away
+)
+
+// Pool is a pool as people and scripts see it.
+type Pool struct {
+	Name    string     `json:"name"`
+	Kind    string     `json:"kind"`
+	State   PoolState  `json:"state"`
+	Reason  string     `json:"reason"`
+	Nodes   NodeCounts `json:"nodes"`
+	Queued  int        `json:"queued"`  // jobs that wait, held ones included
+	Running int        `json:"running"` // jobs that have a place on a node
+	Wanted  int        `json:"wanted"`  // nodes the pool wants to have now
+	Spec    *pool.Spec `json:"spec,omitempty"`
+}
+
+// NodeCounts are the nodes of a pool by state. Nodes that are gone are in none
+// of them.
+type NodeCounts struct {
+	Total    int `json:"total"`
+	Creating int `json:"creating"`
+	Booting  int `json:"booting"`
+	Ready    int `json:"ready"`
+	Busy     int `json:"busy"`
+	Draining int `json:"draining"`
+	Deleting int `json:"deleting"`
+	Other    int `json:"other"` // lost, failed, quarantined
+}
+
+// PoolSummary is what is known of a pool when somebody asks.
+type PoolSummary struct {
+	Head     pool.Head
+	Queued   int // jobs that wait
+	Running  int // jobs that have a place on a node
+	Wanted   int // nodes the pool wants to have now
+	Nodes    []*pool.Node
+	NodeJobs map[string]int // jobs on a node, by VMID
+}
+
+// NewPool is the shape of a pool in a list.
+func NewPool(p PoolSummary) Pool {
+	out := Pool{Name: p.Head.Spec.Name, Kind: p.Head.Spec.Kind, State: PoolReady,
+		Queued: p.Queued, Running: p.Running, Wanted: p.Wanted}
+	switch {
+	case p.Head.Deleting:
+		out.State, out.Reason = PoolDeleting, "the pool is being deleted"
+	case p.Head.Blocked.Code != "":
+		out.State, out.Reason = PoolBlocked, p.Head.Blocked.Message
+	}
+	for _, n := range p.Nodes {
+		out.Nodes.count(n.State)
+	}
+	return out
+}
+
+// NewPoolDetail is the shape of the one pool that was asked for.
+func NewPoolDetail(p PoolSummary) Pool {
+	out := NewPool(p)
+	out.Spec = &p.Head.Spec
+	return out
+}
+
+func (c *NodeCounts) count(s pool.NodeState) {
+	in := &c.Other
+	switch s {
+	case pool.NodeGone:
+		return
+	case pool.NodeCreating:
+		in = &c.Creating
+	case pool.NodeBooting:
+		in = &c.Booting
+	case pool.NodeReady:
+		in = &c.Ready
+	case pool.NodeBusy:
+		in = &c.Busy
+	case pool.NodeDraining:
+		in = &c.Draining
+	case pool.NodeDeleting:
+		in = &c.Deleting
+	}
+	*in++
+	c.Total++
+}
+
+// Node is a node as people and scripts see it.
+type Node struct {
+	ID           string         `json:"id"` // of the VM
+	Pool         string         `json:"pool"`
+	Name         string         `json:"name"` // of the instance
+	Size         string         `json:"size"`
+	State        pool.NodeState `json:"state"`
+	Reason       string         `json:"reason"`
+	CPUs         *int           `json:"cpus"` // null until its agent has reported
+	GPUs         int            `json:"gpus"` // that jobs can ask for: none until pools hand them out
+	Jobs         int            `json:"jobs"` // that have a place on it
+	HeardAt      *time.Time     `json:"heardAt"`
+	Since        *time.Time     `json:"since"`        // of the state
+	PricePerHour string         `json:"pricePerHour"` // decimal, or "unknown"
+	Currency     string         `json:"currency"`
+}
+
+// NewNodes are the nodes of a pool that still exist, by name.
+func NewNodes(p PoolSummary) []Node {
+	out := make([]Node, 0, len(p.Nodes))
+	for _, n := range p.Nodes {
+		if n.State != pool.NodeGone {
+			out = append(out, newNode(p, n))
+		}
+	}
+	slices.SortFunc(out, func(a, b Node) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out
+}
+
+func newNode(p PoolSummary, n *pool.Node) Node {
+	out := Node{
+		ID: n.VMID, Pool: p.Head.Spec.Name, Name: n.Name, Size: n.Size, State: n.State, Reason: n.Reason,
+		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since),
+		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
+	}
+	if n.CPUs > 0 {
+		out.CPUs = &n.CPUs
+	}
+	return out
+}

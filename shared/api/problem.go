@@ -1,0 +1,87 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"dsvmpools/shared/fault"
+)
+
+// ProblemType is the content type of a Problem.
+const ProblemType = "application/problem+json"
+
+// problemPrefix makes a URI of a fault's code.
+const problemPrefix = "urn:dsvm:problem:"
+
+// Problem is the answer to a request that failed, after RFC 9457.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Field  string `json:"field,omitempty"` // the field or parameter it is about
+}
+
+// NewProblem is the problem document of a fault. Of an internal one it tells
+// nothing but that it happened.
+func NewProblem(f *fault.Error) Problem {
+	status, title := statusOf(f.Code)
+	p := Problem{Type: problemPrefix + string(f.Code), Title: title, Status: status, Detail: f.Message, Field: f.Field}
+	if status == http.StatusInternalServerError {
+		p = Problem{Type: problemPrefix + string(fault.Internal), Title: title, Status: status,
+			Detail: "something went wrong on the server; its log says what. Try again, and if it stays, tell who runs it."}
+	}
+	return p
+}
+
+// statusOf is the one place where a fault's code becomes an HTTP status.
+func statusOf(c fault.Code) (status int, title string) {
+	switch c {
+	case fault.Invalid:
+		return http.StatusBadRequest, "The request cannot be done as it stands"
+	case fault.NotFound:
+		return http.StatusNotFound, "There is no such thing"
+	case fault.Conflict:
+		return http.StatusConflict, "Something else is in the way"
+	case fault.Gone:
+		return http.StatusGone, "It is not there any more"
+	case fault.Throttled:
+		return http.StatusTooManyRequests, "Too many requests"
+	case fault.NoQuota:
+		return http.StatusConflict, "The subscription's quota is used up"
+	case fault.OverBudget:
+		return http.StatusConflict, "It would cost more than is allowed"
+	case fault.NoCapacity:
+		return http.StatusServiceUnavailable, "The region has no room now"
+	}
+	return http.StatusInternalServerError, "Internal error"
+}
+
+// Fault turns a problem document back into the error it was made of, so that
+// callers act on the code.
+func (p Problem) Fault() *fault.Error {
+	code, own := strings.CutPrefix(p.Type, problemPrefix)
+	if !own || code == "" {
+		code = string(codeOf(p.Status))
+	}
+	return &fault.Error{Code: fault.Code(code), Message: p.Detail, Field: p.Field}
+}
+
+// codeOf reads a status that came without a problem document of ours, from a
+// proxy or from the host.
+func codeOf(status int) fault.Code {
+	switch status {
+	case http.StatusNotFound:
+		return fault.NotFound
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return fault.Conflict
+	case http.StatusGone:
+		return fault.Gone
+	case http.StatusTooManyRequests:
+		return fault.Throttled
+	}
+	if status >= 400 && status < 500 {
+		return fault.Invalid
+	}
+	return fault.Internal
+}
