@@ -35,12 +35,23 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 	if err != nil {
 		return Version{}, err
 	}
-	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: spec}
-	actions, err := transaction(name, v, &head, spec, changes)
+	what := "commit to pool " + name
+	if !v.IsZero() && v.etag == "" {
+		// A condition that is empty would be none.
+		_, current, err := s.head(ctx, name)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return Version{}, err
+		}
+		if !current.Same(v) {
+			return Version{}, lost(name, err)
+		}
+		v = current
+	}
+	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(spec)}
+	actions, err := transaction(name, v, &head, next.spec, spec, changes)
 	if err != nil {
 		return Version{}, err
 	}
-	what := "commit to pool " + name
 	for try := 1; ; try++ {
 		etag, err := s.submit(ctx, s.pools, actions)
 		if err == nil && etag != "" {
@@ -52,7 +63,10 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 			return Version{}, s.fault(what, err)
 		}
 		// Who has won tells the head: this transaction's nonce is its own.
-		current, read := s.current(ctx, name)
+		_, current, read := s.head(ctx, name)
+		if fault.CodeOf(read) == fault.NotFound {
+			read = nil
+		}
 		switch {
 		case read != nil:
 			return Version{}, wrap(fault.CodeOf(read), errors.Join(read, err), "%s: it is not known whether it was written", what)
@@ -62,10 +76,10 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 		case err == nil:
 			// Written, and already built upon by somebody: the next Commit
 			// on this version shall lose.
-			next.etag = v.etag
+			next.etag = noVersion
 			return next, nil
 		case refused != nil || !current.Same(v):
-			return Version{}, wrap(fault.Conflict, err, "pool %s was changed by somebody else; load it again", name)
+			return Version{}, lost(name, err)
 		}
 		// Not written, as far as can be seen. Should it still arrive, the
 		// condition lets only one of the two tries through.
@@ -75,6 +89,13 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 	}
 }
 
+// noVersion is an ETag that no row has.
+const noVersion = azcore.ETag(`W/"datetime'1601-01-01T00%3A00%3A00Z'"`)
+
+func lost(name string, cause error) error {
+	return wrap(fault.Conflict, cause, "pool %s was changed by somebody else; load it again", name)
+}
+
 // raced tells a refusal because of what others wrote from one because of what
 // this transaction says.
 func raced(r *refusal) bool {
@@ -82,22 +103,8 @@ func raced(r *refusal) bool {
 		r.code == string(aztables.ResourceNotFound) || r.code == string(aztables.EntityNotFound)
 }
 
-// current reads the head's version with its ETag for certain; the zero Version
-// when there is no head.
-func (s *Store) current(ctx context.Context, name string) (Version, error) {
-	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
-	if fault.CodeOf(err) == fault.NotFound {
-		return Version{}, nil
-	}
-	if err != nil {
-		return Version{}, err
-	}
-	head, spec, err := decodeHead(raw)
-	return Version{Seq: head.Seq, nonce: head.Nonce, etag: etag, spec: spec}, err
-}
-
 // transaction puts the rows of a step together, the head first.
-func transaction(name string, v Version, head *pool.Head, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
+func transaction(name string, v Version, head *pool.Head, fingerprint, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
 	actions := make([]aztables.TransactionAction, 0, 1+len(changes))
 	add := func(kind aztables.TransactionType, entity []byte, err error, match *azcore.ETag) error {
 		actions = append(actions, aztables.TransactionAction{ActionType: kind, Entity: entity, IfMatch: match})
@@ -106,15 +113,15 @@ func transaction(name string, v Version, head *pool.Head, spec string, changes [
 	var err error
 	switch {
 	case v.IsZero():
-		entity, encoded := encodeHead(name, head, spec)
+		entity, encoded := encodeHead(name, head, fingerprint, spec)
 		err = add(aztables.TransactionTypeAdd, entity, encoded, nil)
-	case v.spec == spec:
+	case v.spec == fingerprint:
 		// The spec is by far the longest part of the head and hardly ever
 		// changes: a merge leaves it where it is.
-		entity, encoded := encodeHead(name, head, "")
+		entity, encoded := encodeHead(name, head, fingerprint, "")
 		err = add(aztables.TransactionTypeUpdateMerge, entity, encoded, &v.etag)
 	default:
-		entity, encoded := encodeHead(name, head, spec)
+		entity, encoded := encodeHead(name, head, fingerprint, spec)
 		err = add(aztables.TransactionTypeUpdateReplace, entity, encoded, &v.etag)
 	}
 	for i := 0; i < len(changes) && err == nil; i++ {
@@ -125,8 +132,8 @@ func transaction(name string, v Version, head *pool.Head, spec string, changes [
 		}
 		switch value := c.Value.(type) {
 		case nil:
-			any := azcore.ETagAny
-			err = add(aztables.TransactionTypeDelete, newEntity(name, c.Key).end(), nil, &any)
+			always := azcore.ETagAny
+			err = add(aztables.TransactionTypeDelete, newEntity(name, c.Key).end(), nil, &always)
 		case *pool.Node:
 			err = add(kind, encodeNode(name, c.Key, value), nil, nil)
 		case *pool.Job:

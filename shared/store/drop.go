@@ -43,17 +43,12 @@ func (s *Store) DeletePool(ctx context.Context, name string) error {
 	if len(waiting) > 0 {
 		return fault.New(fault.Conflict, "", "the use of pool %s is not recorded yet; record it, then delete the pool", name)
 	}
-	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
+	head, version, err := s.head(ctx, name)
 	if fault.CodeOf(err) == fault.NotFound {
 		// Nobody can build upon a pool without a head: what is left are remains.
 		_, err = s.sweep(ctx, name, "", "~", s.deleteRows)
-		return err
 	}
-	if err != nil {
-		return err
-	}
-	head, spec, err := decodeHead(raw)
-	if err != nil {
+	if err != nil || version.IsZero() {
 		return err
 	}
 	if !head.Deleting {
@@ -62,7 +57,6 @@ func (s *Store) DeletePool(ctx context.Context, name string) error {
 
 	// Every transaction goes over the head, so that a pool which is taken back
 	// into use in this moment keeps its rows.
-	version := Version{Seq: head.Seq, nonce: head.Nonce, etag: etag, spec: spec}
 	guarded := func(ctx context.Context, name string, keys []string) error {
 		changes := make([]pool.Change, 0, len(keys))
 		for _, k := range keys {
@@ -124,10 +118,10 @@ func (s *Store) sweep(ctx context.Context, name, from, to string, del func(ctx c
 // deleteRows deletes rows that nobody changes any more. When one of them is
 // gone already, the rest are deleted one by one.
 func (s *Store) deleteRows(ctx context.Context, name string, keys []string) error {
-	any := azcore.ETagAny
+	always := azcore.ETagAny
 	actions := make([]aztables.TransactionAction, len(keys))
 	for i, k := range keys {
-		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeDelete, Entity: newEntity(name, k).end(), IfMatch: &any}
+		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeDelete, Entity: newEntity(name, k).end(), IfMatch: &always}
 	}
 	what := "delete rows of pool " + name
 	err := s.call(ctx, what, func(ctx context.Context) error {

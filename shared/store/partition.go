@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -19,18 +18,31 @@ const consistentTries = 5
 
 // Version names one version of a pool: of its head row, which every
 // transaction replaces. The zero Version is that of a pool that is not there.
+// Versions of one pool may be compared with ==, and better with Same, which
+// does not rely on the service to write an ETag always in the same way.
 type Version struct {
 	Seq   int64
 	nonce string
 	etag  azcore.ETag
-	spec  string // of the head as it stands in the table; "" = not known
+	spec  string // fingerprint of the spec in the row
 }
 
 // IsZero reports whether there is no pool.
-func (v Version) IsZero() bool { return v.etag == "" && v.nonce == "" }
+func (v Version) IsZero() bool { return v == Version{} }
 
 // Same reports whether both are the same version of one pool.
 func (v Version) Same(other Version) bool { return v.Seq == other.Seq && v.nonce == other.nonce }
+
+// versionRow is the part of the head that says which version it is.
+type versionRow struct {
+	Seq             number
+	Nonce, SpecHash string
+	ETag            azcore.ETag `json:"odata.etag"`
+}
+
+func (r *versionRow) version() Version {
+	return Version{Seq: int64(r.Seq), nonce: r.Nonce, etag: r.ETag, spec: r.SpecHash}
+}
 
 // Partition is what is live of a pool: all of its head, nodes and live jobs.
 type Partition struct {
@@ -71,18 +83,15 @@ func (s *Store) load(ctx context.Context, what, name string) (*Partition, Versio
 	p, version, found := &Partition{}, Version{}, false
 	query := query{filter: between(name, pool.LiveFrom, pool.LiveTo)}
 	pages, err := s.scan(ctx, what, s.pools, query, func(raw []byte) error {
-		var row struct {
-			RowKey string
-			ETag   azcore.ETag `json:"odata.etag"`
-		}
-		if err := json.Unmarshal(raw, &row); err != nil {
-			return damaged(raw, err)
+		var row struct{ RowKey string }
+		if err := decode(raw, &row); err != nil {
+			return err
 		}
 		switch kind, _, _ := strings.Cut(row.RowKey, "!"); kind {
 		case pool.HeadKey:
-			head, spec, err := decodeHead(raw)
-			p.Head, found = head, true
-			version = Version{Seq: head.Seq, nonce: head.Nonce, etag: row.ETag, spec: spec}
+			var err error
+			p.Head, version, err = decodeHead(raw)
+			found = true
 			return err
 		case "job":
 			j, err := decodeJob(raw)
@@ -101,35 +110,64 @@ func (s *Store) load(ctx context.Context, what, name string) (*Partition, Versio
 		return nil // a kind of row that a later release knows
 	})
 	if err == nil && !found {
-		err = fault.New(fault.NotFound, "pool", "there is no pool %s", name)
+		err = noPool(name)
 	}
 	return p, version, pages, err
 }
 
 // Head reads which version of a pool is current, without its rows and its
-// spec. The answer is for Same; a Commit on it is possible, but writes the
-// spec once more.
+// spec.
 func (s *Store) Head(ctx context.Context, name string) (Version, error) {
 	if err := checkPool(name); err != nil {
 		return Version{}, err
 	}
-	version, found := Version{}, false
-	q := query{filter: key(name, pool.HeadKey), fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce"}
+	var row versionRow
+	found := false
+	q := query{filter: key(name, pool.HeadKey), fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash"}
 	_, err := s.scan(ctx, "read the head of pool "+name, s.pools, q, func(raw []byte) error {
-		var row struct {
-			Seq   number
-			Nonce string
-			ETag  azcore.ETag `json:"odata.etag"`
-		}
 		found = true
-		err := decode(raw, &row)
-		version = Version{Seq: int64(row.Seq), nonce: row.Nonce, etag: row.ETag}
-		return err
+		return decode(raw, &row)
 	})
 	if err == nil && !found {
-		err = fault.New(fault.NotFound, "pool", "there is no pool %s", name)
+		err = noPool(name)
 	}
-	return version, err
+	return row.version(), err
+}
+
+// Overview reads a pool's head and nodes, without its jobs.
+func (s *Store) Overview(ctx context.Context, name string) (*Partition, error) {
+	if err := checkPool(name); err != nil {
+		return nil, err
+	}
+	head, _, err := s.head(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p := &Partition{Head: head}
+	_, err = s.scan(ctx, "read the nodes of pool "+name, s.pools, query{filter: between(name, pool.NodeKey(""), pool.LiveTo)}, func(raw []byte) error {
+		n, err := decodeNode(raw)
+		p.Nodes = append(p.Nodes, n)
+		return err
+	})
+	return p, err
+}
+
+// head reads the head with its ETag for certain.
+func (s *Store) head(ctx context.Context, name string) (pool.Head, Version, error) {
+	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
+	if fault.CodeOf(err) == fault.NotFound {
+		return pool.Head{}, Version{}, noPool(name)
+	}
+	if err != nil {
+		return pool.Head{}, Version{}, err
+	}
+	head, version, err := decodeHead(raw)
+	version.etag = etag
+	return head, version, err
+}
+
+func noPool(name string) error {
+	return fault.New(fault.NotFound, "pool", "there is no pool %s", name)
 }
 
 // Logs reads rows of facts that wait to be recorded, oldest first, up to a

@@ -77,9 +77,9 @@ func (s *Store) indexRejection(ctx context.Context, id *ID) error {
 }
 
 func (s *Store) forgetRejection(ctx context.Context, id *ID) error {
-	any := azcore.ETagAny
+	always := azcore.ETagAny
 	err := s.call(ctx, "unlist a rejected document", func(ctx context.Context) error {
-		_, err := s.ids.DeleteEntity(ctx, rejectedPartition, rejectedKey(id), &aztables.DeleteEntityOptions{IfMatch: &any})
+		_, err := s.ids.DeleteEntity(ctx, rejectedPartition, rejectedKey(id), &aztables.DeleteEntityOptions{IfMatch: &always})
 		return err
 	})
 	if fault.CodeOf(err) == fault.NotFound {

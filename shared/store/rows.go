@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -28,17 +30,26 @@ func compact(v any) (string, error) {
 	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// encodeHead writes the head, with its spec only when that is given: the rows
-// of a merge leave it as it was.
-func encodeHead(partition string, h *pool.Head, spec string) ([]byte, error) {
+// fingerprint tells specs apart without carrying them around.
+func fingerprint(spec string) string {
+	sum := sha256.Sum256([]byte(spec))
+	return hex.EncodeToString(sum[:16])
+}
+
+// encodeHead writes the head, with its spec only when that is given: a merge
+// leaves it as it was.
+func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byte, error) {
 	e := newEntity(partition, pool.HeadKey)
 	e.full = true
 	e.int64("Seq", h.Seq)
 	e.text("Nonce", h.Nonce)
+	e.text("SpecHash", fingerprint)
 	e.bool("Deleting", h.Deleting)
+	e.bool("SetDropped", h.SetDropped)
 	e.int64("N", h.N)
 	e.int("Capacity", h.Capacity)
 	e.time("Listed", h.Listed)
+	e.time("PendingSince", h.PendingSince)
 	e.text("OpKind", h.Op.Kind)
 	e.int("OpTarget", h.Op.Target)
 	e.time("OpAskedAt", h.Op.AskedAt)
@@ -52,6 +63,10 @@ func encodeHead(partition string, h *pool.Head, spec string) ([]byte, error) {
 	e.time("DownSince", h.DownSince)
 	e.time("WakeAt", h.WakeAt)
 	e.time("RecordAt", h.RecordAt)
+	e.bool("Down", h.Down)
+	e.int("Queued", h.Queued)
+	e.int("Running", h.Running)
+	e.int("Wanted", h.Wanted)
 	if !e.long("Spec", spec) {
 		return nil, fault.New(fault.Invalid, "", "the spec of pool %s is too long to be kept", partition)
 	}
@@ -214,22 +229,25 @@ func damaged(raw []byte, cause error) error {
 	return wrap(fault.Internal, cause, "row %q of partition %q cannot be read", keys.RowKey, keys.PartitionKey)
 }
 
-// decodeHead also returns the text of the spec, as it stands in the row.
-func decodeHead(raw []byte) (pool.Head, string, error) {
+// decodeHead reads the head and which version it is; an ETag that the row does
+// not carry stays empty.
+func decodeHead(raw []byte) (pool.Head, Version, error) {
 	var row struct {
-		Seq, N                                                               number
-		Nonce, OpKind, OpToken, BlockCode, BlockMessage                      string
-		Deleting                                                             bool
-		Capacity, OpTarget, OpTries, BlockTries                              number
-		Listed, OpAskedAt, OpPollAt, BlockUntil, DownSince, WakeAt, RecordAt time.Time
+		versionRow
+		Deleting, SetDropped, Down                        bool
+		N, Capacity, OpTarget, OpTries, BlockTries        number
+		Queued, Running, Wanted                           number
+		OpKind, OpToken, BlockCode, BlockMessage          string
+		Listed, PendingSince, DownSince, WakeAt, RecordAt time.Time
+		OpAskedAt, OpPollAt, BlockUntil                   time.Time
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
-		return pool.Head{}, "", err
+		return pool.Head{}, Version{}, err
 	}
 	h := pool.Head{
-		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting,
-		N: int64(row.N), Capacity: int(row.Capacity), Listed: when(row.Listed),
+		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting, SetDropped: row.SetDropped,
+		N: int64(row.N), Capacity: int(row.Capacity), Listed: when(row.Listed), PendingSince: when(row.PendingSince),
 		Op: pool.Op{
 			Kind: row.OpKind, Target: int(row.OpTarget), AskedAt: when(row.OpAskedAt),
 			Token: row.OpToken, PollAt: when(row.OpPollAt), Tries: int(row.OpTries),
@@ -237,13 +255,13 @@ func decodeHead(raw []byte) (pool.Head, string, error) {
 		Blocked: pool.Block{
 			Code: row.BlockCode, Message: row.BlockMessage, Until: when(row.BlockUntil), Tries: int(row.BlockTries),
 		},
-		DownSince: when(row.DownSince), WakeAt: when(row.WakeAt), RecordAt: when(row.RecordAt),
+		DownSince: when(row.DownSince), Down: row.Down, WakeAt: when(row.WakeAt), RecordAt: when(row.RecordAt),
+		Queued: int(row.Queued), Running: int(row.Running), Wanted: int(row.Wanted),
 	}
-	spec := row.text()
-	if err := json.Unmarshal([]byte(spec), &h.Spec); err != nil {
-		return pool.Head{}, "", damaged(raw, fmt.Errorf("its spec: %w", err))
+	if err := json.Unmarshal([]byte(row.text()), &h.Spec); err != nil {
+		return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its spec: %w", err))
 	}
-	return h, spec, nil
+	return h, row.version(), nil
 }
 
 func decodeNode(raw []byte) (*pool.Node, error) {

@@ -1,0 +1,324 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/usage"
+)
+
+// filler sets every exported field of a value, below it too, so that a field
+// that is added later and forgotten in a row fails the tests.
+type filler struct{ *rand.Rand }
+
+var (
+	timeType     = reflect.TypeFor[time.Time]()
+	durationType = reflect.TypeFor[job.Duration]()
+)
+
+func (f filler) fill(v reflect.Value) {
+	zero := f.IntN(8) == 0
+	switch {
+	case zero:
+		v.SetZero()
+		return
+	case v.Type() == timeType:
+		v.Set(reflect.ValueOf(f.time()))
+		return
+	case v.Type() == durationType:
+		v.SetInt(int64(time.Duration(f.IntN(1e6)) * time.Second))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				f.fill(v.Field(i))
+			}
+		}
+	case reflect.String:
+		v.SetString(f.text())
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(f.Int64N(1<<50) - 1<<49)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1+f.IntN(3), 4))
+		for i := range v.Len() {
+			f.fill(v.Index(i))
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range 1 + f.IntN(3) {
+			v.SetMapIndex(reflect.ValueOf(f.text()), reflect.ValueOf(f.text()))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		f.fill(v.Elem())
+	default:
+		panic(fmt.Sprintf("no random value for %s", v.Type()))
+	}
+}
+
+func (f filler) time() time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(f.Int64N(1e10)) * tick)
+}
+
+func (f filler) text() string {
+	alphabet := []rune("abcXYZ019 -_.'\"\\<>&/#?%\n\té世😀")
+	b := make([]rune, 1+f.IntN(30))
+	for i := range b {
+		b[i] = alphabet[f.IntN(len(alphabet))]
+	}
+	return string(b)
+}
+
+// again sends a row through the client's own decoding and encoding, which all
+// rows pass on their way back.
+func again(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	var row map[string]any
+	if err := json.Unmarshal(raw, &row); err != nil {
+		t.Fatalf("row is not JSON: %v\n%s", err, raw)
+	}
+	back, err := json.Marshal(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return back
+}
+
+func random[T any](f filler) *T {
+	v := new(T)
+	f.fill(reflect.ValueOf(v).Elem())
+	return v
+}
+
+func TestRowsKeepEveryField(t *testing.T) {
+	t.Parallel()
+	f := filler{rand.New(rand.NewPCG(1, 2))}
+	for range 300 {
+		head := random[pool.Head](f)
+		text, err := compact(&head.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := encodeHead("cpu", head, fingerprint(text), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotHead, version, err := decodeHead(again(t, raw))
+		if err != nil || !reflect.DeepEqual(gotHead, *head) {
+			t.Fatalf("head came back as %+v (%v), want %+v", gotHead, err, *head)
+		}
+		if want := (Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(text)}); version != want {
+			t.Fatalf("version came back as %+v, want %+v", version, want)
+		}
+
+		node := random[pool.Node](f)
+		gotNode, err := decodeNode(again(t, encodeNode("cpu", "node!x", node)))
+		if err != nil || !reflect.DeepEqual(gotNode, node) {
+			t.Fatalf("node came back as %+v (%v), want %+v", gotNode, err, node)
+		}
+
+		j := random[pool.Job](f)
+		raw, err = encodeJob("cpu", "job!x", j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotJob, err := decodeJob(again(t, raw))
+		if err != nil || !reflect.DeepEqual(gotJob, j) {
+			t.Fatalf("job came back as %+v (%v), want %+v", gotJob, err, j)
+		}
+
+		l := random[pool.Log](f)
+		raw, err = encodeLog("cpu", "log!x", l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotLog, err := decodeLog(again(t, raw))
+		if err != nil || !reflect.DeepEqual(gotLog, l) {
+			t.Fatalf("log came back as %+v (%v), want %+v", gotLog, err, l)
+		}
+
+		id := random[ID](f)
+		gotID, nonce, err := decodeID(again(t, encodeID(id, "n")))
+		if err != nil || nonce != "n" || !reflect.DeepEqual(gotID, *id) {
+			t.Fatalf("id came back as %+v (%v), want %+v", gotID, err, *id)
+		}
+	}
+}
+
+func TestUsageRowsKeepEveryField(t *testing.T) {
+	t.Parallel()
+	f := filler{rand.New(rand.NewPCG(3, 4))}
+	for range 300 {
+		entry := random[usage.Entry](f)
+		for _, d := range []*time.Duration{&entry.Boot, &entry.Busy, &entry.Idle, &entry.Draining} {
+			*d = d.Truncate(tick)
+		}
+		if entry.From.IsZero() || entry.To.IsZero() {
+			continue
+		}
+		want := usage.NewRow(*entry)
+		got, err := decodeUsage(again(t, encodeUsage("2026-01-01", "k", &want)))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("usage came back as %+v (%v), want %+v", got, err, want)
+		}
+	}
+}
+
+// TestMergeClears makes sure that what became zero is written as zero when a
+// head is merged, which leaves absent properties as they were.
+func TestMergeClears(t *testing.T) {
+	t.Parallel()
+	f := filler{rand.New(rand.NewPCG(5, 6))}
+	full := random[pool.Head](f)
+	raw, err := encodeHead("cpu", full, "h", "{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var row map[string]any
+	if err := json.Unmarshal(raw, &row); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = encodeHead("cpu", &pool.Head{}, "h", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &row); err != nil { // into the old one: a merge
+		t.Fatal(err)
+	}
+	merged, err := json.Marshal(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := decodeHead(merged)
+	if err != nil || !reflect.DeepEqual(got, pool.Head{}) {
+		t.Errorf("merged head is %+v (%v), want all zero", got, err)
+	}
+}
+
+// checkLimits fails when a row breaks a limit of the service.
+func checkLimits(t *testing.T, raw []byte) {
+	t.Helper()
+	var row map[string]any
+	if err := json.Unmarshal(raw, &row); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range row {
+		if s, ok := value.(string); ok && len(utf16.Encode([]rune(s))) > 32<<10 {
+			t.Errorf("property %s has %d UTF-16 units, more than 32 Ki", name, len(utf16.Encode([]rune(s))))
+		}
+	}
+	if len(raw) > 1<<20 {
+		t.Errorf("row has %d bytes, more than 1 MiB", len(raw))
+	}
+}
+
+func TestLongRows(t *testing.T) {
+	t.Parallel()
+	script := strings.Repeat("echo \"😀\" & <x>\n", 32<<10/18)
+	control := strings.Repeat("\x01", 32<<10)
+	for _, text := range []string{script, control} {
+		j := &pool.Job{Order: "o", ID: "j", Reason: strings.Repeat("é", 1e5), Spec: job.Spec{Pool: "cpu", Script: text}}
+		for i := range 5000 {
+			j.Attempts = append(j.Attempts, job.Attempt{Number: i + 1, Node: "cpu_1", Reason: text, EndedAt: time.Unix(1, 0).UTC()})
+		}
+		raw, err := encodeJob("cpu", "job!o", j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkLimits(t, raw)
+		got, err := decodeJob(again(t, raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Spec.Script != text {
+			t.Errorf("a script of %d bytes came back with %d", len(text), len(got.Spec.Script))
+		}
+		if len(got.Reason) == 0 || len(got.Reason) >= 1e5 {
+			t.Errorf("reason came back with %d bytes, want its beginning", len(got.Reason))
+		}
+		last := got.Attempts[len(got.Attempts)-1]
+		if n := len(got.Attempts); n < 10 || n > maxAttempts || last.Number != 5000 {
+			t.Errorf("%d attempts came back, the last is %d; want up to %d and 5000", n, last.Number, maxAttempts)
+		}
+		if len(j.Attempts[4999].Reason) != len(text) {
+			t.Error("writing a job changed it")
+		}
+	}
+}
+
+func TestLogWithoutRoomLosesLabelsOnly(t *testing.T) {
+	t.Parallel()
+	l := &pool.Log{Seq: 7}
+	for i := range 90 {
+		l.Entries = append(l.Entries, usage.Entry{
+			Kind: usage.KindAttempt, Key: fmt.Sprint(i), Pool: "cpu", Price: "1.5", Currency: "EUR",
+			Labels: map[string]string{"l": strings.Repeat("x", 30_000)},
+		})
+	}
+	raw, err := encodeLog("cpu", pool.LogKey(7), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLimits(t, raw)
+	got, err := decodeLog(again(t, raw))
+	if err != nil || len(got.Entries) != 90 || got.Entries[89].Price != "1.5" || got.Entries[89].Labels != nil {
+		t.Errorf("got %d entries (%v), want 90 with their prices and without labels", len(got.Entries), err)
+	}
+	if l.Entries[0].Labels == nil {
+		t.Error("writing a log changed it")
+	}
+}
+
+func TestDamagedRowsAreNamed(t *testing.T) {
+	t.Parallel()
+	raw := []byte(`{"PartitionKey":"cpu","RowKey":"job!1","Spec":"{","N":"5"}`)
+	_, err := decodeJob(raw)
+	if err == nil || !strings.Contains(err.Error(), "job!1") || !strings.Contains(err.Error(), "cpu") {
+		t.Errorf("got error %v, want one that names the row and the partition", err)
+	}
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, text string
+		units      int
+		want       string
+	}{
+		{"short", "abc", 3, "abc"},
+		{"ascii", "abcd", 3, "abc"},
+		{"two bytes, one unit", "ééé", 2, "éé"},
+		{"never half of a pair", "a😀b", 2, "a"},
+		{"whole pair", "a😀b", 3, "a😀"},
+		{"empty", "", 3, ""},
+	} {
+		if got := cut(c.text, c.units); got != c.want {
+			t.Errorf("%s: cut(%q, %d) = %q, want %q", c.name, c.text, c.units, got, c.want)
+		}
+	}
+}
+
+func TestStringsAreEncodedLikeTheClientDoes(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "plain", "a\"b", `a\b`, "<&>", "\x00\x1f\x7f", "é世😀", "\xff", "\u2028"} {
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := appendString(nil, s); !bytes.Equal(got, want) {
+			t.Errorf("appendString(%q) = %s, want %s", s, got, want)
+		}
+	}
+}
