@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"dsvmpools/shared/fault"
@@ -34,6 +35,29 @@ func NewProblem(f *fault.Error) Problem {
 	return p
 }
 
+// Problems of HTTP itself, which no fault stands for.
+
+// MethodNotAllowed refuses a method that a path does not know.
+func MethodNotAllowed(method string, allowed []string) Problem {
+	return Problem{Type: problemPrefix + "methodNotAllowed", Title: "The method is not allowed here", Status: http.StatusMethodNotAllowed,
+		Detail: method + " is not done here; use " + strings.Join(allowed, " or ")}
+}
+
+// TooLarge refuses a body over MaxDocument.
+func TooLarge() Problem {
+	return Problem{Type: problemPrefix + "tooLarge", Title: "The document is too large", Status: http.StatusRequestEntityTooLarge,
+		Detail: "a document has at most 32 KiB; put long scripts and lists on the share and name them in the job"}
+}
+
+// NotSupported answers for what is known and not built.
+func NotSupported(what string) Problem {
+	return Problem{Type: problemPrefix + "notSupported", Title: "Not supported yet", Status: http.StatusNotImplemented,
+		Detail: what + ": not supported yet"}
+}
+
+// Error makes a problem document an error, for those who return one.
+func (p Problem) Error() string { return p.Detail }
+
 // statusOf is the one place where a fault's code becomes an HTTP status.
 func statusOf(c fault.Code) (status int, title string) {
 	switch c {
@@ -60,12 +84,15 @@ func statusOf(c fault.Code) (status int, title string) {
 // Fault turns a problem document back into the error it was made of, so that
 // callers act on the code.
 func (p Problem) Fault() *fault.Error {
-	code, own := strings.CutPrefix(p.Type, problemPrefix)
-	if !own || code == "" {
-		code = string(codeOf(p.Status))
+	f := &fault.Error{Code: codeOf(p.Status), Message: p.Detail, Field: p.Field}
+	if code, own := strings.CutPrefix(p.Type, problemPrefix); own && slices.Contains(codes, fault.Code(code)) {
+		f.Code = fault.Code(code)
 	}
-	return &fault.Error{Code: fault.Code(code), Message: p.Detail, Field: p.Field}
+	return f
 }
+
+// codes are those that a problem document carries as they are.
+var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity, fault.OverBudget, fault.Gone, fault.Internal}
 
 // codeOf reads a status that came without a problem document of ours, from a
 // proxy or from the host.

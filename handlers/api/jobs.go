@@ -1,0 +1,141 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// states are all states of a job, in the order of its life.
+var states = []job.State{job.Submitted, job.Held, job.Queued, job.Assigned, job.Running,
+	job.Succeeded, job.Failed, job.Cancelled, job.TimedOut, job.Rejected}
+
+func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	limit, err := limitOf(q)
+	if err != nil {
+		return err
+	}
+	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), State: job.State(q.Get("state"))}
+	if f.Pool != "" && !poolName.MatchString(f.Pool) {
+		return noPool(f.Pool)
+	}
+	if f.State != "" && !slices.Contains(states, f.State) {
+		return fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", string(f.State), join(states))
+	}
+	jobs, next, err := s.backend.Jobs(r.Context(), f, limit, q.Get("continue"))
+	if err != nil {
+		return err
+	}
+	items := make([]api.Job, len(jobs))
+	for i, j := range jobs {
+		items[i] = api.NewJob(j)
+	}
+	return writeOK(w, api.NewList(items, next))
+}
+
+func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	spec, err := job.Parse(body, r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
+	}
+	if key := r.Header.Get(api.IdempotencyHeader); key != "" {
+		if err := job.CheckID(key); err != nil {
+			return fault.New(fault.Invalid, api.IdempotencyHeader, "the header %s is the id of the job: 1 to 100 characters A-Z a-z 0-9 . _ -", api.IdempotencyHeader)
+		}
+		if spec.ID != "" && spec.ID != key {
+			return fault.New(fault.Invalid, "id", "the document says id %q and the header %s says %q; give one of them, or the same in both", spec.ID, api.IdempotencyHeader, key)
+		}
+		spec.ID = key
+	}
+	if spec.ID == "" {
+		spec.ID = strings.ToLower(ulid.Make().String())
+	}
+	j, err := s.backend.Submit(r.Context(), spec)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/api/jobs/"+url.PathEscape(j.ID))
+	writeJSON(w, http.StatusAccepted, "application/json", api.NewJobDetail(j))
+	return nil
+}
+
+func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	j, err := s.backend.Job(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, api.NewJobDetail(j))
+}
+
+func (s *server) cancelJob(w http.ResponseWriter, r *http.Request) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	j, err := s.backend.Cancel(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, "application/json", api.NewJobDetail(j))
+	return nil
+}
+
+func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	j, err := s.backend.Job(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	shape := api.NewJob(j)
+	var of *api.Pool
+	if !j.State.Final() {
+		// The pool makes the sentence better; without it there still is one.
+		if pools, err := s.backend.Pools(r.Context(), j.Spec.Pool); err == nil && len(pools) == 1 {
+			p := api.NewPool(pools[0])
+			of = &p
+		}
+	}
+	return writeOK(w, api.Explain(shape, of))
+}
+
+// push will match what Git hosts send. The path is taken already, so that a
+// hook that is set up too early hears why nothing happens.
+func (s *server) push(http.ResponseWriter, *http.Request) error {
+	return api.NotSupported("jobs from a push to Git")
+}
+
+// jobID is the id in the path. What cannot be an id names no job.
+func jobID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	if job.CheckID(id) != nil {
+		return "", fault.New(fault.NotFound, "id", "there is no job %.120q", id)
+	}
+	return id, nil
+}
+
+func join[T ~string](items []T) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = string(item)
+	}
+	return strings.Join(texts, ", ")
+}

@@ -1,0 +1,281 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"os"
+	"path"
+	"strconv"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+)
+
+// pace says how logs are followed.
+type pace struct {
+	file   time.Duration // between two looks at a log that has not grown
+	job    time.Duration // between two looks at the job
+	follow time.Duration // the longest a log is followed in one answer
+	most   int64         // bytes in one answer to a log that is not followed live
+}
+
+var defaultPace = pace{
+	// Quick enough to read along, slow enough for a share.
+	file: 150 * time.Millisecond,
+	// A row is read each time, for every reader: the end of a job may be seen
+	// this much later.
+	job: 500 * time.Millisecond,
+	// The platform cuts an answer after 230 s. Ending well before leaves the
+	// client with a whole answer, and it goes on at its offset.
+	follow: 190 * time.Second,
+	// An answer that takes longer than the platform allows would never arrive.
+	most: 64 << 20,
+}
+
+// chunk is what is read and sent at a time.
+const chunk = 32 << 10
+
+func (s *server) readLog(w http.ResponseWriter, r *http.Request) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	want, err := s.logRequest(r)
+	if err != nil {
+		return err
+	}
+	j, err := s.backend.Job(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if want.attempt == 0 {
+		want.attempt = max(1, len(j.Attempts))
+	}
+	if err := want.check(j); err != nil {
+		return err
+	}
+	if want.follow && !over(j, want.attempt) {
+		return s.followLog(w, r, j, want)
+	}
+	return s.sendLog(w, j, want)
+}
+
+// logRequest is what a caller wants of a log.
+type logRequest struct {
+	stream  string
+	attempt int // 0 = the last one
+	offset  int64
+	follow  bool
+}
+
+func (s *server) logRequest(r *http.Request) (logRequest, error) {
+	q := r.URL.Query()
+	want := logRequest{stream: r.PathValue("stream")}
+	if want.stream != "stdout" && want.stream != "stderr" {
+		return want, fault.New(fault.NotFound, "stream", "a job has no log %.50q; it has stdout and stderr", want.stream)
+	}
+	attempt, err := number(q, "attempt", 1, math.MaxInt32, 0)
+	if err != nil {
+		return want, err
+	}
+	want.attempt = int(attempt)
+	if want.offset, err = number(q, "offset", 0, math.MaxInt64, 0); err != nil {
+		return want, err
+	}
+	if text := q.Get("follow"); text != "" {
+		if want.follow, err = strconv.ParseBool(text); err != nil {
+			return want, fault.New(fault.Invalid, "follow", "follow is %.50q; it takes true or false", text)
+		}
+	}
+	return want, nil
+}
+
+// check refuses an attempt that is not there and, where the log is followed,
+// will not be the next one either.
+func (want logRequest) check(j *pool.Job) error {
+	have := len(j.Attempts)
+	switch {
+	case want.attempt <= have:
+		return nil
+	case want.follow && want.attempt == have+1 && !j.State.Final():
+		return nil
+	case have == 0 && j.State.Final():
+		return fault.New(fault.NotFound, "attempt", "job %q never started, so that it has no log; it is %s: %s", j.ID, j.State, j.Reason)
+	case have == 0:
+		return fault.New(fault.NotFound, "attempt", "job %q has not started yet; follow the log to wait for it", j.ID)
+	}
+	return fault.New(fault.NotFound, "attempt", "job %q has %d attempts; there is no attempt %d", j.ID, have, want.attempt)
+}
+
+// over reports whether nothing more will be written to the logs of an attempt.
+func over(j *pool.Job, attempt int) bool {
+	if attempt > len(j.Attempts) {
+		return j.State.Final()
+	}
+	return attempt < len(j.Attempts) || j.State.Final() || !j.Attempts[attempt-1].EndedAt.IsZero()
+}
+
+// openLog opens a log for reading. The path is made of what is stored, never of
+// what was asked for. A job may write to its directory: what it puts there in
+// place of the log is only read when it is a plain file, and a link leads
+// nowhere outside.
+func (s *server) openLog(j *pool.Job, attempt int, stream string) (*os.File, error) {
+	for _, element := range []string{j.Spec.Pool, j.ID} {
+		if element == "." || element == ".." || path.Base(element) != element {
+			return nil, fault.New(fault.NotFound, "id", "job %q has a name that no directory can have", j.ID)
+		}
+	}
+	share, err := os.OpenRoot(s.share)
+	if err != nil {
+		return nil, &fault.Error{Code: fault.Internal, Message: "the share cannot be read", Err: unwrapNotExist(err)}
+	}
+	defer share.Close()
+	dir, err := share.OpenRoot(path.Join("jobs", j.Spec.Pool, j.ID, strconv.Itoa(attempt)))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	name := stream + ".log"
+	// Before it is opened: opening a pipe would wait for its writer.
+	if found, err := dir.Lstat(name); err != nil {
+		return nil, err
+	} else if !found.Mode().IsRegular() {
+		return nil, fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file", stream, j.ID)
+	}
+	return dir.Open(name)
+}
+
+// unwrapNotExist keeps the text of an error but not its identity: a share that
+// is not there is not a log that is not there.
+func unwrapNotExist(err error) error { return errors.New(err.Error()) }
+
+// sendLog sends what there is of a log.
+func (s *server) sendLog(w http.ResponseWriter, j *pool.Job, want logRequest) error {
+	f, err := s.openLog(j, want.attempt, want.stream)
+	var size int64
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && over(j, want.attempt) && want.follow:
+		// Ended before it wrote anything: who followed has read it all.
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.NotFound, "", "attempt %d of job %q has no %s log (yet)", want.attempt, j.ID, want.stream)
+	case err != nil:
+		return err
+	default:
+		defer f.Close()
+		found, err := f.Stat()
+		if err != nil {
+			return fmt.Errorf("size of a log: %w", err)
+		}
+		size = found.Size()
+	}
+	length := min(max(size-want.offset, 0), s.pace.most)
+	next := want.offset + length
+	logHeaders(w)
+	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	w.Header().Set(api.NextOffsetHeader, strconv.FormatInt(next, 10))
+	w.Header().Set(api.LogEndHeader, strconv.FormatBool(over(j, want.attempt) && next >= size))
+	w.WriteHeader(http.StatusOK)
+	if length > 0 {
+		// If it breaks off, the caller sees fewer bytes than announced.
+		io.Copy(w, io.NewSectionReader(f, want.offset, length))
+	}
+	return nil
+}
+
+func logHeaders(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+}
+
+// followLog sends a log while it is written, until its attempt is over and the
+// log is read to its end, or until the time of one answer is up. Once it has
+// begun to answer there is no way to report an error: it ends, and the caller
+// asks again at its offset and hears of it then.
+func (s *server) followLog(w http.ResponseWriter, r *http.Request, j *pool.Job, want logRequest) error {
+	ctx, cancel := context.WithTimeout(r.Context(), s.pace.follow)
+	defer cancel()
+	logHeaders(w)
+	w.Header().Set(api.LogEndHeader, "false")
+	w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(w)
+	out.Flush()
+
+	t := tail{server: s, want: want, write: func(b []byte) error {
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		return out.Flush()
+	}}
+	defer t.close()
+	fileTick, jobTick := time.NewTicker(s.pace.file), time.NewTicker(s.pace.job)
+	defer fileTick.Stop()
+	defer jobTick.Stop()
+	for {
+		ended := over(j, want.attempt) // before reading: what was written before the end is read then
+		if err := t.read(ctx, j); err != nil || ended {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-fileTick.C:
+		case <-jobTick.C:
+			now, err := s.backend.Job(ctx, j.ID)
+			if err != nil {
+				return nil
+			}
+			j = now
+		}
+	}
+}
+
+// tail reads on in a log that may not be there yet.
+type tail struct {
+	server *server
+	want   logRequest
+	write  func([]byte) error
+	file   *os.File
+	buffer [chunk]byte
+}
+
+// read sends everything that has come since the last time.
+func (t *tail) read(ctx context.Context, j *pool.Job) error {
+	if t.file == nil {
+		f, err := t.server.openLog(j, t.want.attempt, t.want.stream)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.file = f
+	}
+	for ctx.Err() == nil {
+		n, err := t.file.ReadAt(t.buffer[:], t.want.offset)
+		if n > 0 {
+			if err := t.write(t.buffer[:n]); err != nil {
+				return err
+			}
+			t.want.offset += int64(n)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (t *tail) close() {
+	if t.file != nil {
+		t.file.Close()
+	}
+}

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+)
+
+// server is the API over a backend and the share that holds the logs.
+type server struct {
+	backend Backend
+	share   string
+	now     func() time.Time
+	pace    pace
+}
+
+// New serves the routes below /api/. The share is the path at which the share
+// with the jobs' logs is mounted.
+func New(b Backend, share string) http.Handler {
+	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace}
+	return s.handler()
+}
+
+// route is one thing the API does.
+type route struct {
+	method string
+	path   string   // a pattern of http.ServeMux, without the method
+	query  []string // the parameters it knows
+	serve  func(w http.ResponseWriter, r *http.Request) error
+}
+
+// routes is the whole API. docs/openapi.yaml describes each of them.
+func (s *server) routes() []route {
+	list := []string{"limit", "continue"}
+	return []route{
+		{"GET", "/api/jobs", append([]string{"pool", "team", "state"}, list...), s.listJobs},
+		{"POST", "/api/jobs", nil, s.submitJob},
+		{"GET", "/api/jobs/{id}", nil, s.showJob},
+		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
+		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
+		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "offset", "follow"}, s.readLog},
+		{"GET", "/api/pools", list, s.listPools},
+		{"POST", "/api/pools", nil, s.applyPool},
+		{"GET", "/api/pools/{name}", nil, s.showPool},
+		{"PUT", "/api/pools/{name}", nil, s.applyPool},
+		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
+		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
+		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
+		{"POST", "/api/push/{provider}", nil, s.push},
+	}
+}
+
+func (s *server) handler() http.Handler {
+	byPath := map[string][]route{}
+	for _, r := range s.routes() {
+		byPath[r.path] = append(byPath[r.path], r)
+	}
+	mux := http.NewServeMux()
+	for path, routes := range byPath {
+		mux.Handle(path, dispatch(routes))
+	}
+	mux.Handle("/", wrap(func(_ http.ResponseWriter, r *http.Request) error {
+		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
+	}))
+	return mux
+}
+
+// dispatch chooses among the routes of one path by method.
+func dispatch(routes []route) http.Handler {
+	var allowed []string
+	for _, r := range routes {
+		allowed = append(allowed, r.method)
+	}
+	return wrap(func(w http.ResponseWriter, r *http.Request) error {
+		i := slices.IndexFunc(routes, func(route route) bool { return route.method == r.Method })
+		if i < 0 {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			return api.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
+		}
+		if err := checkQuery(r, routes[i].query); err != nil {
+			return err
+		}
+		return routes[i].serve(w, r)
+	})
+}
+
+// wrap answers errors and panics with problem documents.
+func wrap(serve func(w http.ResponseWriter, r *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
+				fail(w, r, fmt.Errorf("panic: %v", p))
+			}
+		}()
+		if err := serve(w, r); err != nil {
+			fail(w, r, err)
+		}
+	})
+}
+
+// fail is the one place where an error becomes an answer. What is internal is
+// told to the log and not to the caller.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p api.Problem
+	if !errors.As(err, &p) {
+		f := &fault.Error{Code: fault.Internal, Err: err}
+		errors.As(err, &f)
+		p = api.NewProblem(f)
+		if f.RetryAfter > 0 || f.Code == fault.Throttled {
+			w.Header().Set("Retry-After", retryAfter(f.RetryAfter))
+		}
+	}
+	if p.Status == http.StatusInternalServerError && r.Context().Err() == nil {
+		slog.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	writeJSON(w, p.Status, api.ProblemType, p)
+}
+
+// retryAfter is whole seconds, rounded up: at least one, so that nobody comes
+// back at once.
+func retryAfter(d time.Duration) string {
+	return fmt.Sprint(max(1, int64((d+time.Second-1)/time.Second)))
+}
