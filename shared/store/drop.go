@@ -25,7 +25,7 @@ func (s *Store) DropDone(ctx context.Context, name string, before time.Time) (in
 	if err := oldest.SetTime(ulid.Timestamp(before)); err != nil {
 		return 0, wrap(fault.Invalid, err, "%s is not a time jobs could have been submitted at", before)
 	}
-	return s.sweep(ctx, name, pool.DoneKey(oldest.String()), pool.DoneTo, s.deleteRows)
+	return s.sweep(ctx, name, pool.DoneKey(oldest.String())+"!", pool.DoneTo, s.deleteRows) // behind that key
 }
 
 // DeletePool removes what is left of a pool: every row, the head last. It
