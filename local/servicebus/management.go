@@ -1,0 +1,436 @@
+package servicebus
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"dsvmpools/local/servicebus/amqp"
+	"dsvmpools/local/servicebus/queue"
+)
+
+// request is a message to $cbs or $management.
+type request struct {
+	conn    *conn
+	id      any
+	replyTo string
+	props   amqp.Map
+	body    any
+}
+
+func readRequest(c *conn, payload []byte) (request, bool) {
+	m, err := amqp.ParseMessage(payload)
+	if err != nil {
+		return request{}, false
+	}
+	r := request{conn: c, props: m.ApplicationProps}
+	if len(m.Properties) > 0 {
+		r.id = m.Properties[0]
+	}
+	r.replyTo, _ = amqp.Field[string](m.Properties, 4)
+	if v, _, err := amqp.Decode(m.Body); err == nil {
+		d, _ := v.(amqp.Described)
+		r.body = d.Value
+	}
+	return r, true
+}
+
+// reply answers the request on the link it names.
+func (r request) reply(status int32, description string, body any) {
+	b := amqp.Append(nil, amqp.Composite(amqp.CodeProperties, nil, nil, nil, nil, nil, r.id))
+	b = amqp.Append(b, amqp.Described{Code: amqp.CodeApplicationProperties, Value: amqp.Map{
+		{Key: "statusCode", Value: status}, {Key: "statusDescription", Value: description}}})
+	b = amqp.Append(b, amqp.Described{Code: amqp.CodeValue, Value: body})
+	r.conn.mu.Lock()
+	l := r.conn.inbox[r.replyTo]
+	r.conn.mu.Unlock()
+	if l != nil {
+		go l.answer(b)
+	}
+}
+
+// putToken takes a claim on $cbs.
+func (c *conn) putToken(payload []byte) {
+	r, ok := readRequest(c, payload)
+	if !ok {
+		return
+	}
+	token, _ := r.body.(string)
+	name, _ := r.props.Get("name").(string)
+	kind, _ := r.props.Get("type").(string)
+	entity := strings.ToLower(strings.Trim(entityPath(name), "/"))
+	if kind != "servicebus.windows.net:sastoken" {
+		r.reply(401, "Unauthorized: only SAS tokens are known here", nil)
+		return
+	}
+	rule, expires, err := c.srv.verify(token, entity)
+	if err != nil {
+		r.reply(401, err.Error(), nil)
+		return
+	}
+	if path := strings.TrimSuffix(entity, managementSuffix); path != "" && c.srv.broker.Queue(path) == nil {
+		r.reply(404, "The messaging entity '"+path+"' could not be found.", nil)
+		return
+	}
+	c.mu.Lock()
+	c.claims[entity] = claim{rule, expires}
+	c.mu.Unlock()
+	r.reply(202, "Accepted", nil)
+}
+
+var errToken = errors.New("InvalidSignature: The token has an invalid signature.")
+
+// verify checks a SAS token: its signature, its time and its audience.
+func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
+	const maxToken = 8 << 10
+	rest, ok := strings.CutPrefix(token, "SharedAccessSignature ")
+	if !ok || len(token) > maxToken {
+		return Rule{}, time.Time{}, errToken
+	}
+	parts := map[string]string{}
+	for _, p := range strings.Split(rest, "&") {
+		k, v, _ := strings.Cut(p, "=")
+		parts[k] = v
+	}
+	sig, err1 := url.QueryUnescape(parts["sig"])
+	name, err2 := url.QueryUnescape(parts["skn"])
+	audience, err3 := url.QueryUnescape(parts["sr"])
+	until, err4 := strconv.ParseInt(parts["se"], 10, 64)
+	if errors.Join(err1, err2, err3, err4) != nil {
+		return Rule{}, time.Time{}, errToken
+	}
+	rule, known := s.rules[name]
+	mac := hmac.New(sha256.New, []byte(rule.Key))
+	mac.Write([]byte(parts["sr"] + "\n" + parts["se"]))
+	want := base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	if !hmac.Equal([]byte(want), []byte(sig)) || !known {
+		return Rule{}, time.Time{}, errToken
+	}
+	expires := time.Unix(until, 0)
+	if !s.now().Before(expires) {
+		return Rule{}, time.Time{}, errors.New("ExpiredToken: The token is expired. Expiration time: " + expires.UTC().Format(time.RFC1123))
+	}
+	if path := strings.ToLower(strings.Trim(entityPath(audience), "/")); path != "" && path != entity && !strings.HasPrefix(entity, path+"/") {
+		return Rule{}, time.Time{}, errors.New("InvalidAudience: The token is for another entity.")
+	}
+	return rule, expires, nil
+}
+
+// manage performs a management operation and answers it.
+func (c *conn) manage(q *queue.Queue, entity string, payload []byte) {
+	r, ok := readRequest(c, payload)
+	if !ok {
+		return
+	}
+	operation, _ := r.props.Get("operation").(string)
+	op, known := operations[operation]
+	if !known {
+		r.reply(501, "The operation '"+operation+"' is not known here.", nil)
+		return
+	}
+	if !c.allowed(entity, op.send, !op.send) {
+		r.reply(401, "Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.", nil)
+		return
+	}
+	args, _ := r.body.(amqp.Map)
+	status, body, err := op.do(managed{r, q, args})
+	switch {
+	case errors.Is(err, queue.ErrLockLost):
+		r.reply(410, "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.", nil)
+	case errors.Is(err, queue.ErrNotFound):
+		r.reply(404, "The message could not be found.", nil)
+	case err != nil:
+		r.reply(400, err.Error(), nil)
+	default:
+		r.reply(status, "OK", body)
+	}
+}
+
+// managed is a management operation under way.
+type managed struct {
+	request
+	q    *queue.Queue
+	args amqp.Map
+}
+
+// operation is one management operation and the right it needs.
+type operation struct {
+	do   func(managed) (int32, any, error)
+	send bool
+}
+
+var operations = map[string]operation{
+	"com.microsoft:renew-lock":                 {do: managed.renewLock},
+	"com.microsoft:peek-message":               {do: managed.peek},
+	"com.microsoft:schedule-message":           {do: managed.schedule, send: true},
+	"com.microsoft:cancel-scheduled-message":   {do: managed.cancelScheduled, send: true},
+	"com.microsoft:receive-by-sequence-number": {do: managed.fetch},
+	"com.microsoft:update-disposition":         {do: managed.dispose},
+	"com.microsoft:renew-session-lock":         {do: managed.renewSession},
+	"com.microsoft:get-session-state":          {do: managed.getState},
+	"com.microsoft:set-session-state":          {do: managed.setState},
+	"com.microsoft:get-message-sessions":       {do: managed.listSessions},
+}
+
+var errArguments = errors.New("the arguments of the operation are not of the expected form")
+
+// maxListed bounds what one operation takes or returns.
+const maxListed = 5000
+
+// tokens reads the lock-tokens argument.
+func (m managed) tokens() ([]queue.Token, error) {
+	values, _ := m.args.Get("lock-tokens").(amqp.Array)
+	var out []queue.Token
+	for _, v := range values {
+		id, ok := v.(amqp.UUID)
+		if !ok || len(out) >= maxListed {
+			return nil, errArguments
+		}
+		out = append(out, queue.Token(id))
+	}
+	if len(out) == 0 {
+		return nil, errArguments
+	}
+	return out, nil
+}
+
+func (m managed) seqs() ([]int64, error) {
+	values, _ := m.args.Get("sequence-numbers").(amqp.Array)
+	var out []int64
+	for _, v := range values {
+		n, ok := v.(int64)
+		if !ok || len(out) >= maxListed {
+			return nil, errArguments
+		}
+		out = append(out, n)
+	}
+	if len(out) == 0 {
+		return nil, errArguments
+	}
+	return out, nil
+}
+
+func (m managed) renewLock() (int32, any, error) {
+	tokens, err := m.tokens()
+	if err != nil {
+		return 0, nil, err
+	}
+	var until amqp.Array
+	for _, t := range tokens {
+		at, err := m.q.Renew(t)
+		if err != nil {
+			return 0, nil, err
+		}
+		until = append(until, at)
+	}
+	return 200, amqp.Map{{Key: "expirations", Value: until}}, nil
+}
+
+func (m managed) peek() (int32, any, error) {
+	from, _ := m.args.Get("from-sequence-number").(int64)
+	n, ok := m.args.Get("message-count").(int32)
+	if !ok || n <= 0 {
+		return 0, nil, errArguments
+	}
+	var held *queue.Session
+	if id, ok := m.args.Get("session-id").(string); ok {
+		s, _, err := m.session(id)
+		if err != nil {
+			return 0, nil, err
+		}
+		held = s
+	}
+	messages, err := m.q.Peek(from, min(int(n), 250), held)
+	if err != nil {
+		return 0, nil, err
+	}
+	var list amqp.List
+	size := 0
+	for _, msg := range messages {
+		b, err := encodeMessage(msg, false)
+		if err != nil {
+			return 0, nil, err
+		}
+		if size += len(b); size > maxMessageSize && len(list) > 0 {
+			break
+		}
+		list = append(list, amqp.Map{{Key: "message", Value: b}})
+	}
+	if len(list) == 0 {
+		return 204, nil, nil
+	}
+	return 200, amqp.Map{{Key: "messages", Value: list}}, nil
+}
+
+func (m managed) schedule() (int32, any, error) {
+	list, _ := m.args.Get("messages").(amqp.List)
+	var all []queue.New
+	for _, v := range list {
+		entry, _ := v.(amqp.Map)
+		raw, ok := entry.Get("message").([]byte)
+		if !ok {
+			return 0, nil, errArguments
+		}
+		messages, refusal := read(m.q, delivery{payload: raw})
+		if refusal != nil {
+			return 0, nil, errors.New("a message exceeds the limits of the queue")
+		}
+		all = append(all, messages...)
+	}
+	if len(all) == 0 {
+		return 0, nil, errArguments
+	}
+	seqs, err := m.q.Send(all...)
+	if err != nil {
+		return 0, nil, err
+	}
+	m.conn.srv.sent.Add(int64(len(all)))
+	var out amqp.Array
+	for _, s := range seqs {
+		out = append(out, s)
+	}
+	return 200, amqp.Map{{Key: "sequence-numbers", Value: out}}, nil
+}
+
+func (m managed) cancelScheduled() (int32, any, error) {
+	seqs, err := m.seqs()
+	if err != nil {
+		return 0, nil, err
+	}
+	return 200, nil, m.q.CancelScheduled(seqs)
+}
+
+func (m managed) fetch() (int32, any, error) {
+	seqs, err := m.seqs()
+	if err != nil {
+		return 0, nil, err
+	}
+	mode, _ := m.args.Get("receiver-settle-mode").(uint32)
+	var held *queue.Session
+	if id, ok := m.args.Get("session-id").(string); ok {
+		if held, _, err = m.session(id); err != nil {
+			return 0, nil, err
+		}
+	}
+	messages, err := m.q.Fetch(seqs, held, mode == 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	var list amqp.List
+	for _, msg := range messages {
+		b, err := encodeMessage(msg, true)
+		if err != nil {
+			return 0, nil, err
+		}
+		list = append(list, amqp.Map{{Key: "lock-token", Value: amqp.UUID(msg.Token)}, {Key: "message", Value: b}})
+	}
+	return 200, amqp.Map{{Key: "messages", Value: list}}, nil
+}
+
+func (m managed) dispose() (int32, any, error) {
+	tokens, err := m.tokens()
+	if err != nil {
+		return 0, nil, err
+	}
+	set, _ := m.args.Get("properties-to-modify").(amqp.Map)
+	outcome := queue.Complete
+	switch m.args.Get("disposition-status") {
+	case "completed":
+	case "abandoned":
+		outcome = queue.Abandon
+	case "defered":
+		outcome = queue.Defer
+	case "suspended":
+		outcome = queue.DeadLetter
+		if v, ok := m.args.Get("deadletter-reason").(string); ok {
+			set = set.With("DeadLetterReason", v)
+		}
+		if v, ok := m.args.Get("deadletter-description").(string); ok {
+			set = set.With("DeadLetterErrorDescription", v)
+		}
+	default:
+		return 0, nil, errArguments
+	}
+	for _, t := range tokens {
+		raw, err := rewritten(m.q, t, set)
+		if err == nil {
+			err = m.q.Settle(t, outcome, raw)
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		m.conn.srv.settled.Add(1)
+	}
+	return 200, nil, nil
+}
+
+// session finds the session among those that this connection's links hold.
+func (m managed) session(id string) (*queue.Session, *outLink, error) {
+	links := m.conn.holders(m.q)
+	for _, l := range links {
+		if s, err := m.q.Held(id, l); err == nil {
+			return s, l, nil
+		}
+	}
+	return nil, nil, queue.ErrLockLost
+}
+
+func (m managed) renewSession() (int32, any, error) {
+	id, _ := m.args.Get("session-id").(string)
+	s, l, err := m.session(id)
+	if err != nil {
+		return 0, nil, err
+	}
+	until, err := m.q.RenewSession(s, l)
+	return 200, amqp.Map{{Key: "expiration", Value: until}}, err
+}
+
+func (m managed) getState() (int32, any, error) {
+	id, _ := m.args.Get("session-id").(string)
+	if _, _, err := m.session(id); err != nil {
+		return 0, nil, err
+	}
+	var state any
+	if b := m.q.SessionState(id); len(b) > 0 {
+		state = b
+	}
+	return 200, amqp.Map{{Key: "session-state", Value: state}}, nil
+}
+
+func (m managed) setState() (int32, any, error) {
+	id, _ := m.args.Get("session-id").(string)
+	_, l, err := m.session(id)
+	if err != nil {
+		return 0, nil, err
+	}
+	state, _ := m.args.Get("session-state").([]byte)
+	if len(state) > maxMessageSize {
+		return 0, nil, errors.New("the session state is larger than a message may be")
+	}
+	return 200, nil, m.q.SetSessionState(id, state, l)
+}
+
+func (m managed) listSessions() (int32, any, error) {
+	after, _ := m.args.Get("last-updated-time").(time.Time)
+	skip, _ := m.args.Get("skip").(int32)
+	top, _ := m.args.Get("top").(int32)
+	if after.Year() >= 9999 { // the far end of time stands for "all that have messages or state"
+		after = time.Time{}
+	}
+	ids := m.q.Sessions(after)
+	ids = ids[min(max(int(skip), 0), len(ids)):]
+	ids = ids[:min(max(int(top), 0), len(ids), maxListed)]
+	if len(ids) == 0 {
+		return 204, nil, nil
+	}
+	var list amqp.Array
+	for _, id := range ids {
+		list = append(list, id)
+	}
+	return 200, amqp.Map{{Key: "skip", Value: skip + int32(len(ids))}, {Key: "sessions-ids", Value: list}}, nil
+}
