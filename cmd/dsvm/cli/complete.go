@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/api/client"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	// completeTimeout keeps a shell from hanging on the tab key.
+	completeTimeout = 2 * time.Second
+	// completeJobs is how many of the newest jobs are offered.
+	completeJobs = 50
+)
+
+// complete says how the values of a flag are completed.
+func complete(c *cobra.Command, flag string, fn cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(flag, fn); err != nil {
+		panic(err) // the flag does not exist: found by the first test that makes the command
+	}
+}
+
+// completePools offers the names of pools, for the first argument or a flag.
+func (p *Program) completePools(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
+		pools, err := s.Pools(ctx)
+		return words(pools, func(p api.Pool) string { return p.Name + "\t" + string(p.State) }), err
+	})
+}
+
+// completeJobs offers the ids of jobs, for the first argument.
+func (p *Program) completeJobs(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
+		jobs, err := s.Jobs(ctx, client.JobFilter{}, completeJobs)
+		return words(jobs, func(j api.Job) string { return j.ID + "\t" + plain(fmt.Sprint(j.State, " ", j.Name)) }), err
+	})
+}
+
+// offer asks the instance. One that does not answer offers nothing.
+func (p *Program) offer(c *cobra.Command, _ []string, ask func(context.Context, *session) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	ctx := c.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
+	s, err := p.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	found, err := ask(ctx, s)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+func words[T any](items []T, word func(T) string) []string {
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = word(item)
+	}
+	return out
+}
+
+// exactly checks that there is one argument and says what it is.
+func exactly(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 || args[0] == "" {
+			return wrongUse("%s takes %s, and nothing else", c.CommandPath(), what)
+		}
+		return nil
+	}
+}

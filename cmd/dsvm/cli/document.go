@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// document is what a file (YAML or JSON) and flags say together. The server
+// judges it; this side only remembers where in the file a field stands.
+type document struct {
+	name   string // of the file; "" = there is none
+	node   *yaml.Node
+	fields map[string]any
+}
+
+// readDocument reads a file, or standard input for "-".
+func (p *Program) readDocument(name string) (*document, error) {
+	d := &document{name: name, fields: map[string]any{}}
+	if name == "" {
+		return d, nil
+	}
+	text, err := p.readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, wrongUse("%s is neither YAML nor JSON: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
+		return nil, wrongUse("%s holds no document: it needs fields such as name: value", name)
+	}
+	d.node = root.Content[0]
+	if err := d.node.Decode(&d.fields); err != nil {
+		return nil, wrongUse("%s cannot be read: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	return d, nil
+}
+
+// readFile reads what may become a document, or a part of one.
+func (p *Program) readFile(name string) ([]byte, error) {
+	in := p.In
+	if name != "-" {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(p.Dir, path)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, wrongUse("%v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, api.MaxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", name, err)
+	}
+	if len(text) > api.MaxDocument {
+		return nil, wrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, api.MaxDocument>>10)
+	}
+	return text, nil
+}
+
+// set sets a field, overriding the file: set("retry", "max")(3).
+func (d *document) set(value any, path ...string) {
+	in := d.fields
+	for _, name := range path[:len(path)-1] {
+		below, ok := in[name].(map[string]any)
+		if !ok {
+			below = map[string]any{}
+			in[name] = below
+		}
+		in = below
+	}
+	in[path[len(path)-1]] = value
+}
+
+// text is a field that is a text, or "".
+func (d *document) text(name string) string {
+	s, _ := d.fields[name].(string)
+	return s
+}
+
+// encode writes the document as it is sent.
+func (d *document) encode() ([]byte, error) {
+	body, err := json.Marshal(d.fields)
+	if err != nil {
+		return nil, wrongUse("%s cannot be sent: %v", d.name, err)
+	}
+	return body, nil
+}
+
+// locate adds to an error about a field where in the file that field stands.
+func (d *document) locate(err error) error {
+	var f *fault.Error
+	if d.node == nil || !errors.As(err, &f) || f.Code != fault.Invalid {
+		return err
+	}
+	line := lineOf(d.node, strings.FieldsFunc(f.Field, func(r rune) bool { return strings.ContainsRune(".[]", r) }))
+	if line == 0 {
+		return &fault.Error{Code: f.Code, Field: f.Field, Message: d.name + ": " + f.Message}
+	}
+	return &fault.Error{Code: f.Code, Field: f.Field, Message: fmt.Sprintf("%s:%d: %s", d.name, line, f.Message)}
+}
+
+// lineOf follows a path of names and indexes as far as it leads. 0 = nowhere:
+// the field is missing, or a flag has set it.
+func lineOf(n *yaml.Node, path []string) int {
+	line := 0
+	for _, name := range path {
+		var next *yaml.Node
+		switch n.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if n.Content[i].Value == name {
+					line, next = n.Content[i].Line, n.Content[i+1]
+				}
+			}
+		case yaml.SequenceNode:
+			var i int
+			if _, err := fmt.Sscan(name, &i); err == nil && i >= 0 && i < len(n.Content) {
+				line, next = n.Content[i].Line, n.Content[i]
+			}
+		}
+		if next == nil {
+			return line
+		}
+		n = next
+	}
+	return line
+}

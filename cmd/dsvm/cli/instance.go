@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"dsvmpools/shared/api/client"
+)
+
+// Where an instance on this machine describes itself.
+const (
+	InstanceFolder = ".dsvm"
+	InstanceFile   = "instance.json"
+)
+
+// maxInstance bounds what is read of a description.
+const maxInstance = 64 << 10
+
+// Instance says how an instance is reached.
+type Instance struct {
+	URL        string `json:"url"` // of the HTTP API
+	Key        string `json:"key"`
+	ServiceBus string `json:"serviceBus"` // connection strings and endpoint of the services of a local one
+	Tables     string `json:"tables"`
+	ARM        string `json:"arm"`
+
+	Source string `json:"-"` // where this was found
+}
+
+// FindInstance finds the instance to talk to: the one the environment names, or
+// the one that describes itself in the folder or the nearest above it.
+func FindInstance(folder string, getenv func(string) string) (Instance, error) {
+	if address := getenv("DSVM_URL"); address != "" {
+		return Instance{URL: address, Key: getenv("DSVM_KEY"), Source: "DSVM_URL"}, nil
+	}
+	for dir := folder; ; {
+		name := filepath.Join(dir, InstanceFolder, InstanceFile)
+		found, err := readInstance(name)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return found, err
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			return Instance{}, fmt.Errorf("no instance is found: there is no %s in %s or above it, and DSVM_URL is not set.\n"+
+				"Start one here with dsvm up, or set DSVM_URL and DSVM_KEY to one that runs.", filepath.Join(InstanceFolder, InstanceFile), folder)
+		}
+		dir = above
+	}
+}
+
+func readInstance(name string) (Instance, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return Instance{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxInstance))
+	if err != nil {
+		return Instance{}, fmt.Errorf("%s cannot be read: %w", name, err)
+	}
+	found := Instance{Source: name}
+	if err := json.Unmarshal(text, &found); err != nil || found.URL == "" {
+		return Instance{}, fmt.Errorf("%s does not describe an instance; remove it and start one with dsvm up", name)
+	}
+	return found, nil
+}
+
+// session is a client that knows where its instance was found.
+type session struct {
+	*client.Client
+	instance Instance
+}
+
+// connect makes a client of the instance. It does not call it.
+func (p *Program) connect() (*session, error) {
+	found, err := FindInstance(p.Dir, p.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(found.URL, found.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", found.Source, err)
+	}
+	return &session{c, found}, nil
+}
+
+// with connects, runs something that may take a while, and adds to an error
+// what only this side knows.
+func (p *Program) with(ctx context.Context, what string, fn func(ctx context.Context, s *session) error) error {
+	s, err := p.connect()
+	if err != nil {
+		return err
+	}
+	stop := p.progress(what + " at " + s.instance.URL)
+	defer stop()
+	return s.explain(fn(ctx, s))
+}
+
+// explain says of an instance that does not answer what to do about it.
+func (s *session) explain(err error) error {
+	var unreachable *client.Unreachable
+	if !errors.As(err, &unreachable) {
+		return err
+	}
+	if s.instance.Source == "DSVM_URL" {
+		return fmt.Errorf("%s, which DSVM_URL names.\nCheck the address, or unset DSVM_URL and start an instance here with dsvm up.", unreachable)
+	}
+	return fmt.Errorf("%s, which %s names.\nThe instance has stopped; start it again with dsvm up.", unreachable, s.instance.Source)
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/job"
+
+	"github.com/spf13/cobra"
+)
+
+func jobCommand(p *Program) *cobra.Command {
+	return noun("job", "Submit, follow and cancel jobs",
+		jobSubmit(p), jobList(p), jobShow(p), jobExplain(p), jobLogs(p), jobWait(p), jobCancel(p))
+}
+
+// states are what --state takes.
+var states = []string{string(job.Submitted), string(job.Held), string(job.Queued), string(job.Assigned), string(job.Running),
+	string(job.Succeeded), string(job.Failed), string(job.Cancelled), string(job.TimedOut), string(job.Rejected)}
+
+func jobList(p *Program) *cobra.Command {
+	var pool, team, state string
+	var limit int
+	c := &cobra.Command{
+		Use: "list", Short: "List jobs, newest first within a pool", Args: cobra.NoArgs,
+		Example: "  dsvm job list\n  dsvm job list --pool cpu --state failed --limit 10\n  dsvm job list -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return wrongUse("--limit is %d; it takes a number from 1 up", limit)
+			}
+			var jobs []api.Job
+			err := p.with(c.Context(), "asking for the jobs", func(ctx context.Context, s *session) (err error) {
+				jobs, err = s.Jobs(ctx, client.JobFilter{Pool: pool, Team: team, State: job.State(state)}, limit)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			t := newTable("ID POOL NAME TEAM *STATE <EXIT SUBMITTED TOOK REASON")
+			for _, j := range jobs {
+				t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.ago(j.SubmittedAt), p.took(j.StartedAt, j.EndedAt), j.Reason)
+			}
+			return p.list(jobs, t, "no such jobs")
+		},
+	}
+	c.Flags().StringVar(&pool, "pool", "", "only jobs of this pool")
+	c.Flags().StringVar(&team, "team", "", "only jobs of this team")
+	c.Flags().StringVar(&state, "state", "", "only jobs in this state: "+strings.Join(states, ", "))
+	c.Flags().IntVar(&limit, "limit", api.DefaultLimit, "how many jobs at most")
+	complete(c, "pool", p.completePools)
+	complete(c, "state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func exitText(code *int) string {
+	if code == nil {
+		return ""
+	}
+	return fmt.Sprint(*code)
+}
+
+// took is how long something ran, or has been running.
+func (p *Program) took(from, to *time.Time) string {
+	if from == nil {
+		return ""
+	}
+	if to == nil {
+		return span(p.Now().Sub(*from))
+	}
+	return span(to.Sub(*from))
+}
+
+func jobShow(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show one job with its attempts", Args: exactly("the ID of a job"),
+		Example:           "  dsvm job show nightly-42\n  dsvm job show nightly-42 -o json",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			j, err := p.job(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if p.output == "json" {
+				return p.json(j)
+			}
+			return p.showJob(j)
+		},
+	}
+}
+
+// job asks for one job.
+func (p *Program) job(ctx context.Context, id string) (j api.Job, err error) {
+	err = p.with(ctx, "asking for job "+id, func(ctx context.Context, s *session) (err error) {
+		j, err = s.Job(ctx, id)
+		return err
+	})
+	return j, err
+}
+
+func (p *Program) showJob(j api.Job) error {
+	err := p.facts([][2]string{
+		{"id", j.ID}, {"pool", j.Pool}, {"name", j.Name}, {"team", j.Team}, {"user", j.User},
+		{"state", string(j.State)}, {"reason", j.Reason}, {"exit code", exitText(j.ExitCode)},
+		{"submitted", p.at(j.SubmittedAt)}, {"started", p.at(j.StartedAt)}, {"ended", p.at(j.EndedAt)},
+	})
+	if err != nil {
+		return err
+	}
+	if len(j.Attempts) > 0 {
+		fmt.Fprintln(p.Out, "attempts")
+		t := newTable("<NUMBER NODE *STATE <EXIT STARTED TOOK REASON")
+		for _, a := range j.Attempts {
+			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.ago(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
+		}
+		if err := t.write(p, "  "); err != nil {
+			return err
+		}
+	}
+	if j.Spec == nil {
+		return nil
+	}
+	return p.spec(j.Spec)
+}
+
+func jobExplain(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "explain ID", Short: "Say why a job is where it is", Args: exactly("the ID of a job"),
+		Example:           "  dsvm job explain nightly-42",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			var e api.Explanation
+			err := p.with(c.Context(), "asking about job "+args[0], func(ctx context.Context, s *session) (err error) {
+				e, err = s.Explain(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason))
+		},
+	}
+}
+
+func jobCancel(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel ID", Short: "Ask a job to end", Args: exactly("the ID of a job"),
+		Long: `Ask a job to end. A job that waits ends at once, a running one when its process
+has. Cancelling a job that has ended changes nothing. Prints the job's state.`,
+		Example:           "  dsvm job cancel nightly-42",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			var j api.Job
+			err := p.with(c.Context(), "cancelling job "+args[0], func(ctx context.Context, s *session) (err error) {
+				j, err = s.Cancel(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(j, string(j.State))
+		},
+	}
+}
+
+func jobLogs(p *Program) *cobra.Command {
+	var follow, stderr bool
+	var attempt int
+	c := &cobra.Command{
+		Use: "logs ID", Short: "Print what a job wrote", Args: exactly("the ID of a job"),
+		Long: `Print what a job wrote to its standard output, or to its standard error, in its
+last attempt.`,
+		Example:           "  dsvm job logs nightly-42\n  dsvm job logs nightly-42 --follow\n  dsvm job logs nightly-42 --stderr --attempt 1",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if p.output == "json" {
+				return wrongUse("job logs prints what the job wrote, which is not JSON; leave out -o json")
+			}
+			if c.Flags().Changed("attempt") && attempt < 1 {
+				return wrongUse("--attempt is %d; attempts are numbered from 1", attempt)
+			}
+			s, err := p.connect()
+			if err != nil {
+				return err
+			}
+			l := client.Log{Job: args[0], Stream: "stdout", Attempt: attempt}
+			if stderr {
+				l.Stream = "stderr"
+			}
+			if !follow {
+				return s.explain(s.ReadLog(c.Context(), l, false, p.Out))
+			}
+			ctx, cancel := context.WithCancel(c.Context())
+			defer cancel()
+			done := p.tell(ctx, s, args[0])
+			err = s.explain(s.ReadLog(ctx, l, true, p.Out))
+			cancel()
+			<-done
+			return err
+		},
+	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the attempt has ended")
+	c.Flags().BoolVar(&stderr, "stderr", false, "standard error instead of standard output")
+	c.Flags().IntVar(&attempt, "attempt", 0, "number of the attempt (default the last one)")
+	return c
+}

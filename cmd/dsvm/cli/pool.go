@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"dsvmpools/shared/api"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+func poolCommand(p *Program) *cobra.Command {
+	return noun("pool", "Make, change, look at and delete pools",
+		poolApply(p), poolList(p), poolShow(p), poolDelete(p))
+}
+
+func poolApply(p *Program) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Create a pool, or change it to what a file says",
+		Long: `Create a pool, or change it to what a file says (YAML or JSON; - is standard
+input). Applying the same file again changes nothing. Prints the pool's name.`,
+		Example: `  dsvm pool apply -f pool.yaml
+  dsvm pool apply -f - < pool.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return wrongUse("name the file that describes the pool: dsvm pool apply -f FILE")
+			}
+			d, err := p.readDocument(file)
+			if err != nil {
+				return err
+			}
+			body, err := d.encode()
+			if err != nil {
+				return err
+			}
+			var applied api.Pool
+			err = p.with(c.Context(), "applying the pool", func(ctx context.Context, s *session) (err error) {
+				applied, err = s.Apply(ctx, body)
+				return d.locate(err)
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(applied, applied.Name)
+		},
+	}
+	c.Flags().StringVarP(&file, "file", "f", "", "file that describes the pool; - is standard input")
+	return c
+}
+
+func poolList(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List all pools", Args: cobra.NoArgs,
+		Example: "  dsvm pool list\n  dsvm pool list -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var pools []api.Pool
+			err := p.with(c.Context(), "asking for the pools", func(ctx context.Context, s *session) (err error) {
+				pools, err = s.Pools(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			t := newTable("NAME KIND *STATE NODES <QUEUED <RUNNING <WANTED REASON")
+			for _, pool := range pools {
+				t.add(pool.Name, pool.Kind, pool.State, nodesText(pool.Nodes), pool.Queued, pool.Running, pool.Wanted, pool.Reason)
+			}
+			return p.list(pools, t, "no pools; dsvm pool apply -f FILE makes one")
+		},
+	}
+}
+
+// nodesText is how many nodes there are, and what those do that are not ready.
+func nodesText(n api.NodeCounts) string {
+	var parts []string
+	for _, part := range []struct {
+		count int
+		state string
+	}{{n.Creating, "creating"}, {n.Booting, "booting"}, {n.Ready, "ready"}, {n.Busy, "busy"}, {n.Draining, "draining"}, {n.Deleting, "deleting"}, {n.Other, "other"}} {
+		if part.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.state))
+		}
+	}
+	if len(parts) == 0 {
+		return "0"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func poolShow(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show one pool", Args: exactly("the NAME of a pool"),
+		Example:           "  dsvm pool show cpu\n  dsvm pool show cpu -o json",
+		ValidArgsFunction: p.completePools,
+		RunE: func(c *cobra.Command, args []string) error {
+			var pool api.Pool
+			err := p.with(c.Context(), "asking for pool "+args[0], func(ctx context.Context, s *session) (err error) {
+				pool, err = s.Pool(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if p.output == "json" {
+				return p.json(pool)
+			}
+			return p.showPool(pool)
+		},
+	}
+}
+
+func (p *Program) showPool(pool api.Pool) error {
+	err := p.facts([][2]string{
+		{"name", pool.Name}, {"kind", pool.Kind}, {"state", string(pool.State)}, {"reason", pool.Reason},
+		{"nodes", nodesText(pool.Nodes)}, {"wanted", fmt.Sprint(pool.Wanted)},
+		{"queued", fmt.Sprint(pool.Queued)}, {"running", fmt.Sprint(pool.Running)},
+	})
+	if err != nil || pool.Spec == nil {
+		return err
+	}
+	return p.spec(pool.Spec)
+}
+
+func poolDelete(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a pool and its nodes", Args: exactly("the NAME of a pool"),
+		Long: `Delete a pool and its nodes. It takes no more jobs from now on; dsvm pool list
+shows it until its last node is gone. Prints the pool's name.`,
+		Example:           "  dsvm pool delete cpu",
+		ValidArgsFunction: p.completePools,
+		RunE: func(c *cobra.Command, args []string) error {
+			var pool api.Pool
+			err := p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
+				pool, err = s.Delete(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if pool.Name == "" { // it went at once
+				pool = api.Pool{Name: args[0], State: api.PoolDeleting, Reason: "the pool is gone"}
+			}
+			return p.answer(pool, pool.Name)
+		},
+	}
+}
+
+// answer prints a thing as JSON, or its name.
+func (p *Program) answer(v any, name string) error {
+	if p.output == "json" {
+		return p.json(v)
+	}
+	_, err := fmt.Fprintln(p.Out, plain(name))
+	return err
+}
+
+// list prints things as a JSON array or as a table; of none, a table says so
+// where it does not get into a script's way.
+func (p *Program) list(items any, t *table, none string) error {
+	if p.output == "json" {
+		return p.json(items)
+	}
+	if len(t.rows) == 0 {
+		fmt.Fprintln(p.Err, "dsvm:", none)
+		return nil
+	}
+	return t.write(p, "")
+}
+
+// facts prints names with values, leaving out what is empty.
+func (p *Program) facts(facts [][2]string) error {
+	width := 0
+	for _, f := range facts {
+		width = max(width, len(f[0]))
+	}
+	for _, f := range facts {
+		if f[1] == "" {
+			continue
+		}
+		value := plain(f[1])
+		if p.Color && f[0] == "state" {
+			value = paint(value)
+		}
+		if _, err := fmt.Fprintf(p.Out, "%-*s  %s\n", width, f[0], value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spec prints a document under a heading, as the file it could have come from.
+func (p *Program) spec(v any) error {
+	text, err := yamlOf(v)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(p.Out, "spec"); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		if _, err := fmt.Fprintln(p.Out, "  "+plain(strings.TrimRight(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yamlOf writes as YAML what has names in JSON only, in their order.
+func yamlOf(v any) (string, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var n yaml.Node // JSON is YAML
+	if err := yaml.Unmarshal(body, &n); err != nil {
+		return "", err
+	}
+	blockStyle(&n)
+	var out strings.Builder
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	if err := e.Encode(&n); err != nil {
+		return "", err
+	}
+	return out.String(), e.Close()
+}
+
+// blockStyle undoes the braces and quotes that came from JSON.
+func blockStyle(n *yaml.Node) {
+	n.Style = 0
+	for _, below := range n.Content {
+		blockStyle(below)
+	}
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/api"
+)
+
+// progressAfter is how long something may take without a word: as long as
+// people wait without wondering.
+const progressAfter = 2 * time.Second
+
+// progress says on standard error what is going on, if it takes longer than
+// people wait without wondering. The function it returns ends that, and returns
+// when nothing more will be written.
+func (p *Program) progress(what string) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-done:
+		case <-time.After(progressAfter):
+			fmt.Fprintf(p.Err, "dsvm: %s...\n", what)
+		}
+	})
+	return sync.OnceFunc(func() {
+		close(done)
+		wg.Wait()
+	})
+}
+
+// story tells on standard error how a job goes on: what is new, once it has
+// lasted longer than people wait without wondering.
+type story struct {
+	p     *Program
+	begin time.Time
+	told  string
+}
+
+func (p *Program) story() *story { return &story{p: p, begin: time.Now()} }
+
+// tell looks at the job and says what is new.
+func (s *story) tell(j api.Job) {
+	now := fmt.Sprintf("job %s is %s", j.ID, j.State)
+	if j.Reason != "" {
+		now += ": " + plain(j.Reason)
+	}
+	if now == s.told || time.Since(s.begin) < progressAfter || j.State.Final() {
+		return
+	}
+	s.told = now
+	fmt.Fprintln(s.p.Err, "dsvm:", now)
+}

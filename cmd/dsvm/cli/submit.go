@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/api"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// jobFlags are the fields of a job that flags can give.
+type jobFlags struct {
+	file      string
+	script    string
+	notBefore string
+	id        string
+	texts     map[string]*string // by the name of the flag
+	cpus      int
+	retryMax  int
+	retryOn   []string
+	env       []string
+	labels    []string
+}
+
+// textFields are the flags that are texts, with the place of their field.
+var textFields = []struct {
+	flag, usage string
+	path        []string
+}{
+	{"pool", "pool to run in", []string{"pool"}},
+	{"name", "name for people", []string{"name"}},
+	{"team", "team that it counts for", []string{"team"}},
+	{"user", "user that it counts for", []string{"user"}},
+	{"priority", "place in the line: low, normal or high", []string{"priority"}},
+	{"timeout", "longest time an attempt may run, such as 90s, 15m, 2h, 1d", []string{"timeout"}},
+	{"backoff", "wait before each retry, such as 10s", []string{"retry", "backoff"}},
+	{"workdir", "folder to run in: below the job's own, or a path on the share", []string{"workdir"}},
+}
+
+func (f *jobFlags) register(p *Program, c *cobra.Command) {
+	flags := c.Flags()
+	flags.SetInterspersed(false) // what follows the first word is the job's command, flags and all
+	flags.StringVarP(&f.file, "file", "f", "", "file that describes the job (YAML or JSON); - is standard input; flags go before it")
+	flags.StringVar(&f.id, "id", "", "id of the job; the same id again is the same job")
+	f.texts = map[string]*string{}
+	for _, field := range textFields {
+		f.texts[field.flag] = flags.String(field.flag, "", field.usage)
+	}
+	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
+	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
+	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
+	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
+	flags.StringSliceVar(&f.retryOn, "retry-on", nil, "what is retried: nodeLost, evicted, startFailed, timeout, exitCode:N")
+	flags.StringVar(&f.script, "script", "", "file with a script to run instead of a command; - is standard input")
+	flags.StringVar(&f.notBefore, "not-before", "", "time before which it does not run (2026-01-31T18:00:00Z)")
+	complete(c, "pool", p.completePools)
+	complete(c, "priority", cobra.FixedCompletions([]string{"low", "normal", "high"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// document is the job that the file, the flags and the command describe.
+func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) (*document, error) {
+	if f.file == "-" && f.script == "-" {
+		return nil, wrongUse("--file and --script cannot both be standard input")
+	}
+	d, err := p.readDocument(f.file)
+	if err != nil {
+		return nil, err
+	}
+	for _, field := range textFields {
+		if flags.Changed(field.flag) {
+			d.set(*f.texts[field.flag], field.path...)
+		}
+	}
+	if flags.Changed("id") {
+		d.set(f.id, "id")
+	}
+	if flags.Changed("cpus") {
+		d.set(f.cpus, "resources", "cpus")
+	}
+	if flags.Changed("retry-max") {
+		d.set(f.retryMax, "retry", "max")
+	}
+	if flags.Changed("retry-on") {
+		d.set(f.retryOn, "retry", "on")
+	}
+	for _, pairs := range []struct {
+		flag, field string
+		values      []string
+	}{{"--env", "env", f.env}, {"--label", "labels", f.labels}} {
+		for _, pair := range pairs.values {
+			name, value, ok := strings.Cut(pair, "=")
+			if !ok || name == "" {
+				return nil, wrongUse("%s is %q; it takes NAME=VALUE", pairs.flag, pair)
+			}
+			d.set(value, pairs.field, name)
+		}
+	}
+	if f.notBefore != "" {
+		at, err := time.Parse(time.RFC3339, f.notBefore)
+		if err != nil {
+			return nil, wrongUse("--not-before is %q; it takes a time such as 2026-01-31T18:00:00Z", f.notBefore)
+		}
+		d.set(at.UTC().Format(time.RFC3339), "notBefore")
+	}
+	return d, f.work(p, d, command)
+}
+
+// work sets what the job runs: a command or a script, and what is given here
+// takes the place of either in the file.
+func (f *jobFlags) work(p *Program, d *document, command []string) error {
+	if f.script != "" && len(command) > 0 {
+		return wrongUse("give either --script or a command, not both")
+	}
+	switch {
+	case len(command) > 0:
+		d.set(command, "command")
+		delete(d.fields, "script")
+	case f.script != "":
+		text, err := p.readFile(f.script)
+		if err != nil {
+			return err
+		}
+		d.set(string(text), "script")
+		delete(d.fields, "command")
+	}
+	if d.name == "" {
+		if d.fields["command"] == nil && d.fields["script"] == nil {
+			return wrongUse("say what to run: a command after --, --script FILE or -f FILE")
+		}
+		if d.text("pool") == "" {
+			return wrongUse("say where to run it: --pool NAME")
+		}
+	}
+	return nil
+}
+
+// newID names a job that has no id of its own, so that sending it twice is
+// harmless.
+func newID(d *document) string {
+	if id := d.text("id"); id != "" {
+		return id
+	}
+	return strings.ToLower(ulid.Make().String())
+}
+
+const jobFlagsHelp = `A job is described by a file, by flags, or by both; flags win. What follows the
+flags is the command that the job runs; -- in front of it keeps it apart.`
+
+func jobSubmit(p *Program) *cobra.Command {
+	var f jobFlags
+	c := &cobra.Command{
+		Use:   "submit [flags] [-f FILE] [--] [COMMAND...]",
+		Short: "Submit a job",
+		Long:  "Submit a job and print its id.\n\n" + jobFlagsHelp,
+		Example: `  dsvm job submit --pool cpu -- python train.py --epochs 3
+  dsvm job submit --pool cpu --cpus 4 --timeout 2h --env LR=0.1 --script train.sh
+  dsvm job submit -f job.yaml --name again`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			d, err := f.document(p, c.Flags(), args)
+			if err != nil {
+				return err
+			}
+			var j api.Job
+			err = p.with(c.Context(), "submitting the job", func(ctx context.Context, s *session) (err error) {
+				j, err = submit(ctx, s, d, newID(d))
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(j, j.ID)
+		},
+	}
+	f.register(p, c)
+	return c
+}
+
+func submit(ctx context.Context, s *session, d *document, id string) (api.Job, error) {
+	body, err := d.encode()
+	if err != nil {
+		return api.Job{}, err
+	}
+	j, err := s.Submit(ctx, id, body)
+	return j, d.locate(err)
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/job"
+)
+
+// Submit sends a job's document (JSON) under an id, which makes it harmless to
+// send it again.
+func (c *Client) Submit(ctx context.Context, id string, document []byte) (api.Job, error) {
+	var j api.Job
+	err := c.call(ctx, request{method: "POST", path: "/api/jobs", body: document, header: http.Header{
+		"Content-Type": {"application/json"}, api.IdempotencyHeader: {id},
+	}}, &j)
+	return j, err
+}
+
+// Job asks for one job.
+func (c *Client) Job(ctx context.Context, id string) (api.Job, error) {
+	var j api.Job
+	return j, c.call(ctx, request{method: "GET", path: jobPath(id)}, &j)
+}
+
+// Cancel asks for a job to end.
+func (c *Client) Cancel(ctx context.Context, id string) (api.Job, error) {
+	var j api.Job
+	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/cancel"}, &j)
+}
+
+// Explain asks why a job is where it is.
+func (c *Client) Explain(ctx context.Context, id string) (api.Explanation, error) {
+	var e api.Explanation
+	return e, c.call(ctx, request{method: "GET", path: jobPath(id) + "/explain"}, &e)
+}
+
+func jobPath(id string) string { return "/api/jobs/" + url.PathEscape(id) }
+
+// JobFilter narrows a list of jobs; "" stands for any.
+type JobFilter struct {
+	Pool, Team string
+	State      job.State
+}
+
+// Jobs lists at most so many jobs, newest first within a pool.
+func (c *Client) Jobs(ctx context.Context, f JobFilter, most int) ([]api.Job, error) {
+	return list[api.Job](ctx, c, "/api/jobs", values("pool", f.Pool, "team", f.Team, "state", string(f.State)), most)
+}
+
+// Pools lists all pools.
+func (c *Client) Pools(ctx context.Context) ([]api.Pool, error) {
+	return list[api.Pool](ctx, c, "/api/pools", nil, everything)
+}
+
+// Pool asks for one pool.
+func (c *Client) Pool(ctx context.Context, name string) (api.Pool, error) {
+	var p api.Pool
+	return p, c.call(ctx, request{method: "GET", path: poolPath(name)}, &p)
+}
+
+// Apply creates a pool or changes it to the document (JSON).
+func (c *Client) Apply(ctx context.Context, document []byte) (api.Pool, error) {
+	var p api.Pool
+	return p, c.call(ctx, request{method: "POST", path: "/api/pools", body: document,
+		header: http.Header{"Content-Type": {"application/json"}}}, &p)
+}
+
+// Delete begins to delete a pool. The pool it returns is as it is on its way
+// out; it has no name when it went at once.
+func (c *Client) Delete(ctx context.Context, name string) (api.Pool, error) {
+	var p api.Pool
+	return p, c.call(ctx, request{method: "DELETE", path: poolPath(name)}, &p)
+}
+
+func poolPath(name string) string { return "/api/pools/" + url.PathEscape(name) }
+
+// Nodes lists the nodes of a pool, or of all for "".
+func (c *Client) Nodes(ctx context.Context, pool string) ([]api.Node, error) {
+	return list[api.Node](ctx, c, "/api/nodes", values("pool", pool), everything)
+}
+
+// Usage asks for a report. Zero times leave the choice to the server.
+func (c *Client) Usage(ctx context.Context, by string, from, to time.Time) ([]api.UsageGroup, error) {
+	text := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
+	return list[api.UsageGroup](ctx, c, "/api/usage", values("by", by, "from", text(from), "to", text(to)), everything)
+}
+
+// everything is no bound on the length of a list.
+const everything = int(^uint(0) >> 1)
+
+// list follows the pages of a list until there are enough items.
+func list[T any](ctx context.Context, c *Client, path string, query url.Values, most int) ([]T, error) {
+	items := []T{}
+	if query == nil {
+		query = url.Values{}
+	}
+	for {
+		query.Set("limit", strconv.Itoa(min(most-len(items), api.MaxLimit)))
+		var page api.List[T]
+		if err := c.call(ctx, request{method: "GET", path: path, query: query}, &page); err != nil {
+			return nil, err
+		}
+		items = append(items, page.Items...)
+		if page.Continue == "" || len(items) >= most {
+			return items, nil
+		}
+		query.Set("continue", page.Continue)
+	}
+}
+
+// values makes a query of names and values, leaving out what is empty.
+func values(pairs ...string) url.Values {
+	q := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return q
+}
