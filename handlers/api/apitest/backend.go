@@ -1,0 +1,263 @@
+// Package apitest has a Backend of the HTTP API in memory, for tests of the API
+// and of what talks to it. It runs nothing: a test moves the jobs.
+package apitest
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"dsvmpools/handlers/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/usage"
+)
+
+// Backend is a Backend in memory. Jobs are listed newest first, as they were
+// submitted; the token that continues a list is a position.
+type Backend struct {
+	Now time.Time // when jobs are submitted
+	// Submitted and Cancelled, when set, move a job that was just submitted or
+	// cancelled. They are called without the lock.
+	Submitted, Cancelled func(id string)
+
+	mu     sync.Mutex
+	jobs   []*pool.Job
+	pools  []api.PoolSummary
+	groups []usage.Group
+	err    error
+	asked  Report
+}
+
+// Report is what a usage report was last asked for.
+type Report struct {
+	From, To time.Time
+	By       string
+}
+
+var _ api.Backend = (*Backend)(nil)
+
+// AddJob puts a job there.
+func (b *Backend) AddJob(j pool.Job) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.jobs = append([]*pool.Job{&j}, b.jobs...)
+}
+
+// Change changes a job.
+func (b *Backend) Change(id string, change func(j *pool.Job)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if j := b.find(id); j != nil {
+		change(j)
+	}
+}
+
+// AddPool puts a pool there.
+func (b *Backend) AddPool(p api.PoolSummary) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pools = append(b.pools, p)
+}
+
+// SetUsage sets what every report says.
+func (b *Backend) SetUsage(groups []usage.Group) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.groups = groups
+}
+
+// Fail makes every call fail with an error, until it is nil.
+func (b *Backend) Fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+}
+
+// Asked is what a usage report was last asked for.
+func (b *Backend) Asked() Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
+}
+
+func (b *Backend) find(id string) *pool.Job {
+	for _, j := range b.jobs {
+		if j.ID == id {
+			return j
+		}
+	}
+	return nil
+}
+
+// get returns a copy of a job, which the caller may keep.
+func (b *Backend) get(id string) (*pool.Job, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return nil, b.err
+	}
+	j := b.find(id)
+	if j == nil {
+		return nil, fault.New(fault.NotFound, "id", "there is no job %q", id)
+	}
+	return clone(j), nil
+}
+
+func clone(j *pool.Job) *pool.Job {
+	c := *j
+	c.Attempts = slices.Clone(j.Attempts)
+	return &c
+}
+
+// Submit accepts a job into the line of its pool.
+func (b *Backend) Submit(_ context.Context, spec job.Spec) (*pool.Job, error) {
+	fresh, err := b.submit(spec)
+	if err != nil {
+		return nil, err
+	}
+	if fresh && b.Submitted != nil {
+		b.Submitted(spec.ID)
+	}
+	return b.get(spec.ID)
+}
+
+func (b *Backend) submit(spec job.Spec) (fresh bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return false, b.err
+	}
+	if !slices.ContainsFunc(b.pools, func(p api.PoolSummary) bool { return p.Head.Spec.Name == spec.Pool }) {
+		return false, fault.New(fault.NotFound, "pool", "there is no pool %q", spec.Pool)
+	}
+	if j := b.find(spec.ID); j != nil {
+		if !reflect.DeepEqual(j.Spec, spec) {
+			return false, fault.New(fault.Conflict, "id", "job %q is another one; choose another id", spec.ID)
+		}
+		return false, nil
+	}
+	b.jobs = append([]*pool.Job{{ID: spec.ID, Spec: spec, State: job.Queued, SubmittedAt: b.Now}}, b.jobs...)
+	return true, nil
+}
+
+// Cancel ends a job that waits; a running one only knows that it is to end.
+func (b *Backend) Cancel(_ context.Context, id string) (*pool.Job, error) {
+	if _, err := b.get(id); err != nil {
+		return nil, err
+	}
+	b.Change(id, func(j *pool.Job) {
+		switch {
+		case j.State.Final():
+		case len(j.Attempts) == 0:
+			j.State, j.ExitCode, j.Reason, j.EndedAt = job.Cancelled, job.ExitCancelled, "on request", b.Now
+		default:
+			j.Cancel = "on request"
+		}
+	})
+	if b.Cancelled != nil {
+		b.Cancelled(id)
+	}
+	return b.get(id)
+}
+
+// Job finds a job.
+func (b *Backend) Job(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
+
+// Jobs lists jobs.
+func (b *Backend) Jobs(_ context.Context, f api.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return nil, "", b.err
+	}
+	start, err := strconv.Atoi("0" + cont)
+	if err != nil {
+		return nil, "", fault.New(fault.Invalid, "continue", "continue is not one that this list has given out")
+	}
+	var found []*pool.Job
+	for i, j := range b.jobs {
+		if i < start || f.Pool != "" && j.Spec.Pool != f.Pool || f.Team != "" && j.Spec.Team != f.Team || f.State != "" && j.State != f.State {
+			continue
+		}
+		if len(found) == limit {
+			return found, strconv.Itoa(i), nil
+		}
+		found = append(found, clone(j))
+	}
+	return found, "", nil
+}
+
+// Pools lists pools.
+func (b *Backend) Pools(_ context.Context, name string) ([]api.PoolSummary, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return nil, b.err
+	}
+	if name == "" {
+		return slices.Clone(b.pools), nil
+	}
+	for _, p := range b.pools {
+		if p.Head.Spec.Name == name {
+			return []api.PoolSummary{p}, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+}
+
+// Apply creates or changes a pool.
+func (b *Backend) Apply(_ context.Context, spec pool.Spec) (api.PoolSummary, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return api.PoolSummary{}, b.err
+	}
+	for i := range b.pools {
+		if b.pools[i].Head.Spec.Name == spec.Name {
+			b.pools[i].Head.Spec = spec
+			return b.pools[i], nil
+		}
+	}
+	p := api.PoolSummary{Head: pool.Head{Spec: spec}}
+	b.pools = append(b.pools, p)
+	return p, nil
+}
+
+// Delete deletes a pool: at once when it has no nodes.
+func (b *Backend) Delete(_ context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	for i := range b.pools {
+		if b.pools[i].Head.Spec.Name != name {
+			continue
+		}
+		if b.pools[i].Head.Deleting = true; len(b.pools[i].Nodes) == 0 {
+			b.pools = slices.Delete(b.pools, i, i+1)
+		}
+		return nil
+	}
+	return fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+}
+
+// Usage reports what was set.
+func (b *Backend) Usage(_ context.Context, from, to time.Time, by string) ([]usage.Group, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = Report{from, to, by}
+	if b.err != nil {
+		return nil, b.err
+	}
+	groups := slices.Clone(b.groups)
+	for i := range groups {
+		groups[i].By = usage.Grouping(by)
+	}
+	return groups, nil
+}
