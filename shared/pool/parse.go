@@ -1,0 +1,202 @@
+package pool
+
+import (
+	"regexp"
+	"time"
+
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// Limits and defaults of a pool's fields.
+const (
+	maxNodes           = 1000 // of one scale set
+	defaultIdleTimeout = job.Duration(5 * time.Minute)
+	defaultGrace       = job.Duration(10 * time.Minute)
+)
+
+var (
+	namePattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
+	sizePattern = regexp.MustCompile(`^(?i)(Standard|Basic)_[A-Za-z0-9_-]{1,60}$`)
+	timePattern = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
+)
+
+// DefaultImage is the current Linux Data Science VM.
+var DefaultImage = Image{Publisher: "microsoft-dsvm", Offer: "ubuntu-2204", SKU: "2204-gen2", Version: "latest"}
+
+// fields of the contract, in its order.
+var fields = []string{"name", "kind", "os", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share", "setup",
+	"schedule", "limits", "weights", "labels"}
+
+// Parse reads a pool's document, checks it and fills in the defaults. Errors
+// are *fault.Error with code Invalid.
+func Parse(body []byte, contentType string) (Spec, error) {
+	n, err := document.Parse(body, contentType)
+	if err != nil {
+		return Spec{}, err
+	}
+	r := document.Read(n, fields...)
+	s := Spec{Name: r.String("name", "cpu"), Kind: or(r.String("kind", "batch"), "batch"), OS: or(r.String("os", "linux"), "linux"),
+		Region: r.String("region", "westeurope"), Sizes: r.Strings("sizes", `["Standard_D4s_v5"]`), Capacity: or(r.String("capacity", "regular"), "regular"),
+		Pack: r.Bool("pack", true), Labels: r.Map("labels", `{"costCenter": "4711"}`), IdleTimeout: duration(r, "idleTimeout", defaultIdleTimeout)}
+	s.Image = image(r)
+	if sub := r.Sub("nodes", `{"min": 0, "max": 4}`, "min", "max"); sub != nil {
+		s.Nodes = Range{Min: sub.Int("min", 0, 0, maxNodes), Max: sub.Int("max", 0, 1, maxNodes)}
+	}
+	if sub := r.Sub("schedule", `{"downAt": "20:00"}`, "downAt", "upAt", "timeZone", "onRunning", "grace"); sub != nil {
+		s.Schedule = &Schedule{DownAt: sub.String("downAt", "20:00"), UpAt: sub.String("upAt", "07:00"), TimeZone: or(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
+			OnRunning: or(sub.String("onRunning", "wait"), "wait"), Grace: duration(sub, "grace", defaultGrace)}
+	}
+	r.Later("share", "setup", "limits", "weights")
+	if err := r.Err(); err != nil {
+		return s, err
+	}
+	return s, s.Validate()
+}
+
+func or(v, fallback string) string {
+	if v == "" {
+		return fallback
+	}
+	return v
+}
+
+func duration(r *document.Reader, name string, fallback job.Duration) job.Duration {
+	if !r.Has(name) {
+		return fallback
+	}
+	d, err := job.ParseDuration(r.String(name, "5m"))
+	if err != nil && r.Err() == nil {
+		r.Fail(name, "`%s`: %v", name, err)
+	}
+	return d
+}
+
+func image(r *document.Reader) Image {
+	sub := r.Sub("image", `{"publisher": "microsoft-dsvm", ...}`, "publisher", "offer", "sku", "version", "id")
+	if sub == nil {
+		return DefaultImage
+	}
+	return Image{Publisher: sub.String("publisher", "microsoft-dsvm"), Offer: sub.String("offer", "ubuntu-2204"), SKU: sub.String("sku", "2204-gen2"),
+		Version: sub.String("version", "latest"), ID: sub.String("id", "/subscriptions/...")}
+}
+
+func invalid(field, format string, args ...any) error {
+	return fault.New(fault.Invalid, field, format, args...)
+}
+
+// Validate checks what Parse has read, or what a program has put together.
+func (s Spec) Validate() error {
+	marketplace := s.Image.Publisher != "" && s.Image.Offer != "" && s.Image.SKU != "" && s.Image.Version != ""
+	anyPart := s.Image.Publisher+s.Image.Offer+s.Image.SKU+s.Image.Version != ""
+	switch {
+	case !namePattern.MatchString(s.Name):
+		return invalid("name", "`name` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", s.Name)
+	case s.Kind == "interactive":
+		return invalid("kind", "`kind: interactive` is not supported yet; use batch")
+	case s.Kind != "batch":
+		return invalid("kind", "`kind` is %q; write batch or interactive", s.Kind)
+	case s.OS == "windows":
+		return invalid("os", "`os: windows` is not supported yet; use linux")
+	case s.OS != "linux":
+		return invalid("os", "`os` is %q; write linux or windows", s.OS)
+	case len(s.Sizes) == 0:
+		return invalid("sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]")
+	case len(s.Sizes) > 1:
+		return invalid("sizes", "a ladder of several `sizes` is not supported yet; name one")
+	case !sizePattern.MatchString(s.Sizes[0]):
+		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5", s.Sizes[0])
+	case s.Capacity == "spot" || s.Capacity == "spot-then-regular":
+		return invalid("capacity", "`capacity: %s` is not supported yet; use regular", s.Capacity)
+	case s.Capacity != "regular":
+		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", s.Capacity)
+	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
+		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
+	case s.Nodes.Max < 1 || s.Nodes.Max > maxNodes:
+		return invalid("nodes.max", "`nodes.max` is %d; write 1 to %d", s.Nodes.Max, maxNodes)
+	case s.Nodes.Min < 0 || s.Nodes.Min > s.Nodes.Max:
+		return invalid("nodes.min", "`nodes.min` is %d; write 0 to `nodes.max`, which is %d", s.Nodes.Min, s.Nodes.Max)
+	case time.Duration(s.IdleTimeout) < time.Second:
+		return invalid("idleTimeout", "`idleTimeout` is %s; write at least 1s", s.IdleTimeout)
+	case s.Schedule != nil:
+		return s.Schedule.Validate()
+	}
+	return nil
+}
+
+// Validate checks a schedule.
+func (s Schedule) Validate() error {
+	if !timePattern.MatchString(s.DownAt) {
+		return invalid("schedule.downAt", "`schedule.downAt` is %q; write a time of day as HH:MM, in quotes", s.DownAt)
+	}
+	if s.UpAt != "" && (!timePattern.MatchString(s.UpAt) || s.UpAt == s.DownAt) {
+		return invalid("schedule.upAt", "`schedule.upAt` is %q; write a time of day as HH:MM, in quotes, other than downAt", s.UpAt)
+	}
+	if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
+		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC", s.TimeZone)
+	}
+	if s.OnRunning != "wait" && s.OnRunning != "requeue" && s.OnRunning != "kill" {
+		return invalid("schedule.onRunning", "`schedule.onRunning` is %q; write wait, requeue or kill", s.OnRunning)
+	}
+	return nil
+}
+
+// on is a time of day on a date, in the schedule's zone. A time that the clock
+// skips in spring is the instant that many hours after midnight would be; one
+// that comes twice in autumn is its first coming.
+func (s Schedule) on(date time.Time, clock string, loc *time.Location) time.Time {
+	t, _ := time.Parse("15:04", clock)
+	return time.Date(date.Year(), date.Month(), date.Day(), t.Hour(), t.Minute(), 0, 0, loc)
+}
+
+// latest is the last passing of a time of day at or before now.
+func (s Schedule) latest(now time.Time, clock string) time.Time {
+	loc, err := time.LoadLocation(s.TimeZone)
+	if err != nil {
+		loc = time.UTC
+	}
+	day := now.In(loc)
+	at := s.on(day, clock, loc)
+	if at.After(now) {
+		at = s.on(day.AddDate(0, 0, -1), clock, loc)
+	}
+	return at.UTC()
+}
+
+// coming is the first passing of a time of day after now.
+func (s Schedule) coming(now time.Time, clock string) time.Time {
+	loc, err := time.LoadLocation(s.TimeZone)
+	if err != nil {
+		loc = time.UTC
+	}
+	day := now.In(loc)
+	at := s.on(day, clock, loc)
+	if !at.After(now) {
+		at = s.on(day.AddDate(0, 0, 1), clock, loc)
+	}
+	return at.UTC()
+}
+
+// Window says whether the schedule keeps the pool down now; since when, which
+// is the last passing of downAt in any case; and until when. Without upAt the
+// window has no length: the pool is taken down at downAt and may come up again
+// at once.
+func (s Schedule) Window(now time.Time) (down bool, since, until time.Time) {
+	since = s.latest(now, s.DownAt)
+	if s.UpAt == "" {
+		return false, since, since
+	}
+	return since.After(s.latest(now, s.UpAt)), since, s.coming(now, s.UpAt)
+}
+
+// Next is the next instant at which the schedule changes something.
+func (s Schedule) Next(now time.Time) time.Time {
+	next := s.coming(now, s.DownAt)
+	if s.UpAt != "" {
+		if up := s.coming(now, s.UpAt); up.Before(next) {
+			next = up
+		}
+	}
+	return next
+}
