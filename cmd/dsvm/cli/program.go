@@ -96,7 +96,8 @@ platform ended it in another way.`,
 
 // noun makes a command that only has verbs below it.
 func noun(name, short string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: needsVerb}
+	c := &cobra.Command{Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: needsVerb,
+		SuggestionsMinimumDistance: 2} // letters that may be wrong
 	c.AddCommand(verbs...)
 	return c
 }

@@ -125,7 +125,8 @@ func (p *Program) followJob(ctx context.Context, s *session, id string) (api.Job
 			return api.Job{}, err
 		}
 		j, err := p.look(ctx, s, id)
-		if err != nil || j.State.Final() {
+		// A job may have ended while an earlier attempt was still being read.
+		if err != nil || j.State.Final() && attempt >= len(j.Attempts) {
 			return j, err
 		}
 	}

@@ -1,0 +1,541 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dsvmpools/handlers/api"
+	"dsvmpools/handlers/api/apitest"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// bench is an instance with the example and a command line that talks to it.
+type bench struct {
+	t       *testing.T
+	backend *apitest.Backend
+	share   string
+	program *Program
+	out     lockedBuffer
+	err     lockedBuffer
+}
+
+// lockedBuffer may be written by several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t: t, backend: apitest.Example(), share: t.TempDir()}
+	inner := api.New(b.backend, b.share)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("x-functions-key") != "secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(web.Close)
+	env := map[string]string{"DSVM_URL": web.URL, "DSVM_KEY": "secret"}
+	b.program = &Program{In: strings.NewReader(""), Out: &b.out, Err: &b.err, Dir: t.TempDir(), Zone: time.UTC,
+		Getenv: func(name string) string { return env[name] },
+		Now:    func() time.Time { return apitest.Noon },
+	}
+	return b
+}
+
+func (b *bench) run(args ...string) (code int, out, errs string) {
+	b.t.Helper()
+	code = b.program.Main(b.t.Context(), args)
+	return code, b.out.String(), b.err.String()
+}
+
+// writeLog puts a log on the share.
+func (b *bench) writeLog(id, attempt, stream, text string) {
+	dir := filepath.Join(b.share, "jobs", "cpu", id, attempt)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, stream+".log"), []byte(text), 0o644)); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// end makes a job end.
+func (b *bench) end(id string, state job.State, code int, reason string) {
+	b.backend.Change(id, func(j *pool.Job) {
+		j.State, j.ExitCode, j.Reason, j.EndedAt = state, code, reason, apitest.Noon
+		as := job.AttemptState(state)
+		j.Attempts = []job.Attempt{{Number: 1, Node: "n", State: as, ExitCode: code, StartedAt: apitest.Noon, EndedAt: apitest.Noon}}
+	})
+}
+
+func TestTables(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args  string
+		width int
+		want  string
+	}{
+		"pools": {args: "pool list", want: `
+NAME  KIND   STATE    NODES              QUEUED  RUNNING  WANTED  REASON
+cpu   batch  ready    1 booting, 1 busy       1        1       2  -
+gpu   batch  blocked  0                       0        0       0  the quota of the family NCASv3_T4 in westeurope is used up; ask for more, or use another region
+`},
+		"pools on a terminal": {args: "pool list", width: 100, want: `
+NAME  KIND   STATE    NODES              QUEUED  RUNNING  WANTED  REASON
+cpu   batch  ready    1 booting, 1 busy       1        1       2  -
+gpu   batch  blocked  0                       0        0       0  the quota of the family NCASv3_...
+`},
+		"nodes": {args: "node list --pool cpu", want: `
+NAME        POOL  SIZE             STATE    CPUS  JOBS  SINCE    HEARD      PRICE/H  REASON
+dsvm-cpu_1  cpu   Standard_D2s_v5  busy        2     1  60m ago  20s ago  0.096 USD  -
+dsvm-cpu_2  cpu   Standard_D2s_v5  booting     -     0  60s ago  -          unknown  -
+`},
+		"jobs": {args: "job list", want: `
+ID      POOL  NAME        TEAM    STATE     EXIT  SUBMITTED  TOOK  REASON
+third   cpu   evaluate    vision  queued       -  30s ago    -     -
+second  cpu   train       vision  running      -  25m ago    20m   -
+first   cpu   data        vision  failed       3  2h ago     80m   -
+bad     cpu   wrong size  vision  rejected     -  3h ago     -     the job asks for 8 cpus, a node has 2
+`},
+		"jobs in a state": {args: "job list --state failed --team vision --pool cpu --limit 1", want: `
+ID     POOL  NAME  TEAM    STATE   EXIT  SUBMITTED  TOOK  REASON
+first  cpu   data  vision  failed     3  2h ago     80m   -
+`},
+		"a job": {args: "job show first", want: `
+id         first
+pool       cpu
+name       data
+team       vision
+user       ann
+state      failed
+exit code  3
+submitted  2026-03-02 10:00:00 UTC (2h ago)
+started    2026-03-02 10:10:00 UTC (110m ago)
+ended      2026-03-02 11:30:00 UTC (30m ago)
+attempts
+  NUMBER  NODE        STATE     EXIT  STARTED   TOOK  REASON
+       1  dsvm-cpu_0  nodeLost  1001  110m ago  10m   the node went silent
+       2  dsvm-cpu_1  failed       3  50m ago   20m   -
+spec
+`},
+		"a pool": {args: "pool show cpu", want: `
+name     cpu
+kind     batch
+state    ready
+nodes    1 booting, 1 busy
+wanted   2
+queued   1
+running  1
+spec
+  name: cpu
+  kind: batch
+  os: linux
+  sizes:
+    - Standard_D2s_v5
+`},
+		"usage": {args: "usage --by team", want: `
+TEAM  JOBS  HOURS  NODE-HOURS     COST    WASTE  CURRENCY
+cpu      2   1.00        2.00    0.096    0.096  USD
+gpu      1   0.00        0.00  unknown  unknown  -
+`},
+		"why": {args: "job explain third", want: `
+queued: waiting for a place on a node of pool cpu; 1 node is on the way
+`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.program.Width = test.width
+			code, out, errs := b.run(strings.Fields(test.args)...)
+			if code != 0 || errs != "" {
+				t.Fatalf("got code %d, %s", code, errs)
+			}
+			want := test.want[1:]
+			if strings.Contains(want, "\nspec\n") && len(out) > len(want) {
+				out = out[:len(want)] // what defaults look like is the business of others
+			}
+			if out != want {
+				t.Errorf("got:\n%s\nwant:\n%s", out, want)
+			}
+		})
+	}
+}
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args string
+		keys string // of the answer, or of its first item
+		list int    // how many items; -1 = not a list
+	}{
+		"pools":       {"pool list", "name kind state reason nodes queued running wanted", 2},
+		"a pool":      {"pool show cpu", "name kind state reason nodes queued running wanted", -1},
+		"nodes":       {"node list", "id pool name size state reason cpus gpus jobs heardAt since pricePerHour", 2},
+		"no nodes":    {"node list --pool gpu", "", 0},
+		"jobs":        {"job list --limit 3", "id pool name team user state reason exitCode submittedAt startedAt endedAt attempts", 3},
+		"a job":       {"job show first", "id pool name team user state reason exitCode submittedAt startedAt endedAt attempts", -1},
+		"usage":       {"usage --by day", "day jobs seconds nodeSeconds cost waste currency", 2},
+		"submit":      {"job submit --pool cpu -- true", "id state", -1},
+		"cancel":      {"job cancel third", "id state", -1},
+		"why":         {"job explain third", "id state reason", -1},
+		"delete":      {"pool delete cpu", "name state", -1},
+		"delete gone": {"pool delete gpu", "name state", -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			code, out, errs := b.run(append([]string{"-o", "json"}, strings.Fields(test.args)...)...)
+			if code != 0 || errs != "" {
+				t.Fatalf("got code %d, %s", code, errs)
+			}
+			var one map[string]any
+			var many []map[string]any
+			if test.list < 0 {
+				if err := json.Unmarshal([]byte(out), &one); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := json.Unmarshal([]byte(out), &many); err != nil || len(many) != test.list {
+				t.Fatalf("got %d items, %v; want %d: %s", len(many), err, test.list, out)
+			} else if len(many) > 0 {
+				one = many[0]
+			}
+			for _, key := range strings.Fields(test.keys) {
+				if _, ok := one[key]; !ok {
+					t.Errorf("%s is missing in %s", key, out)
+				}
+			}
+		})
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args string
+		code int
+		says string // on standard error
+	}{
+		"no command":           {"", 2, "Usage:"},
+		"a noun without verb":  {"pool", 2, "dsvm pool [command]"},
+		"unknown command":      {"frob", 2, "unknown command"},
+		"unknown verb":         {"pool lst", 2, `did you mean "list"`},
+		"unknown flag":         {"pool list --frob", 2, "--frob"},
+		"wrong output":         {"pool list -o xml", 2, "table or json"},
+		"too many arguments":   {"pool show a b", 2, "NAME of a pool"},
+		"no argument":          {"job show", 2, "ID of a job"},
+		"no such pool":         {"pool show none", 1, "dsvm pool list"},
+		"no such job":          {"job show none", 1, "dsvm job list"},
+		"no such state":        {"job list --state done", 2, "the states are"},
+		"limit":                {"job list --limit 0", 2, "--limit"},
+		"usage by nothing":     {"usage --by colour", 2, "--by"},
+		"usage at no time":     {"usage --from yesterday", 2, "--from"},
+		"apply without a file": {"pool apply", 2, "-f FILE"},
+		"apply what is not":    {"pool apply -f none.yaml", 2, "none.yaml"},
+		"submit nothing":       {"job submit --pool cpu", 2, "what to run"},
+		"submit nowhere":       {"job submit -- true", 2, "--pool"},
+		"submit to no pool":    {"job submit --pool none -- true", 1, "no pool"},
+		"bad variable":         {"job submit --pool cpu --env X -- true", 2, "NAME=VALUE"},
+		"bad time":             {"job submit --pool cpu --not-before later -- true", 2, "--not-before"},
+		"two kinds of work":    {"job submit --pool cpu --script x -- true", 2, "not both"},
+		"two standard inputs":  {"job submit --script - -f -", 2, "standard input"},
+		"an id that is taken":  {"job submit --pool cpu --id first -- true", 1, "another id"},
+		"run as json":          {"run --pool cpu -o json -- true", 2, "-o json"},
+		"logs as json":         {"job logs first -o json", 2, "-o json"},
+		"attempt zero":         {"job logs first --attempt 0", 2, "numbered from 1"},
+		"logs of none":         {"job logs third", 1, "not started"},
+		"wait for a failure":   {"job wait first", 3, "exit code 3"},
+		"wait for a rejection": {"job wait bad", 125, "8 cpus"},
+		"wait too long":        {"job wait third --timeout 50ms", 1, "not ended within"},
+		"wait no time":         {"job wait third --timeout 0s", 2, "--timeout"},
+		"wait for nothing":     {"job wait none", 1, "no job"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			code, out, errs := b.run(strings.Fields(test.args)...)
+			if code != test.code || !strings.Contains(errs, test.says) {
+				t.Errorf("got code %d: %s\nwant %d: %s", code, errs, test.code, test.says)
+			}
+			if out != "" && !strings.HasPrefix(name, "wait for a") {
+				t.Errorf("got %q on standard output", out)
+			}
+		})
+	}
+}
+
+func TestSubmit(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	files := map[string]string{
+		"job.yaml": "pool: gpu\nname: from the file\nscript: echo no\nenv:\n  A: file\n  B: file\nretry:\n  max: 3\n",
+		"x.sh":     "echo hi\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(b.program.Dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := b.run("job", "submit", "-f", "job.yaml", "--id", "mine", "--pool", "cpu", "--cpus", "2", "--env", "A=flag=1", "--env", "C=flag",
+		"--label", "k=v", "--priority", "high", "--timeout", "90s", "--retry-on", "nodeLost,exitCode:137", "--backoff", "20s",
+		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "python", "train.py", "--pool", "x")
+	if code != 0 || out != "mine\n" || errs != "" {
+		t.Fatalf("got %d %q %q", code, out, errs)
+	}
+	j, err := b.backend.Job(t.Context(), "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := json.Marshal(j.Spec)
+	var want job.Spec
+	if err := json.Unmarshal([]byte(`{"id":"mine","pool":"cpu","name":"from the file","team":"t","user":"u","command":["python","train.py","--pool","x"],
+		"workdir":"w","env":{"A":"flag=1","B":"file","C":"flag"},"resources":{"cpus":2},"priority":"high","notBefore":"2026-03-02T12:00:00Z","timeout":"90s",
+		"retry":{"max":3,"on":["nodeLost","exitCode:137"],"backoff":"20s"},"labels":{"k":"v"}}`), &want); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := json.Marshal(want); string(got) != string(text) {
+		t.Errorf("got  %s\nwant %s", got, text)
+	}
+}
+
+func TestErrorsNameTheLine(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.program.In = strings.NewReader("pool: cpu\ncommand: ['true']\n\npriority: urgent\n")
+	code, _, errs := b.run("job", "submit", "-f", "-")
+	if code != 2 || !strings.Contains(errs, "-:4: ") || !strings.Contains(errs, "priority") {
+		t.Errorf("got %d %q", code, errs)
+	}
+}
+
+func TestApply(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.program.In = strings.NewReader(strings.ReplaceAll(apitest.PoolDocument, `"cpu"`, `"new"`))
+	if code, out, errs := b.run("pool", "apply", "-f", "-"); code != 0 || out != "new\n" || errs != "" {
+		t.Errorf("got %d %q %q", code, out, errs)
+	}
+	if _, err := b.backend.Pools(t.Context(), "new"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		state  job.State
+		exit   int
+		reason string
+		code   int
+		errs   string
+	}{
+		"success":        {job.Succeeded, 0, "", 0, "warned\n"},
+		"failure":        {job.Failed, 7, "", 7, "exit code 7"},
+		"timeout":        {job.TimedOut, job.ExitTimedOut, "longer than 2s", 124, "longer than 2s"},
+		"cancelled":      {job.Cancelled, job.ExitCancelled, "on request", 130, "on request"},
+		"node lost":      {job.Failed, job.ExitNodeLost, "the node went silent", 125, "silent"},
+		"start failed":   {job.Failed, job.ExitStartFailed, "no such program", 125, "no such program"},
+		"no unix code":   {job.Failed, 3221225472, "", 1, "failed"},
+		"rejected":       {job.Rejected, 0, "too large", 125, "too large"},
+		"largest a code": {job.Failed, 255, "", 255, "exit code 255"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.backend.Submitted = func(id string) {
+				b.writeLog(id, "1", "stdout", "hello\x00\n")
+				b.writeLog(id, "1", "stderr", "warned\n")
+				b.end(id, test.state, test.exit, test.reason)
+			}
+			code, out, errs := b.run("run", "--pool", "cpu", "--", "sh", "-c", "echo hello")
+			if code != test.code || out != "hello\x00\n" || !strings.Contains(errs, "warned\n") || !strings.Contains(errs, test.errs) {
+				t.Errorf("got %d %q %q; want %d, %q", code, out, errs, test.code, test.errs)
+			}
+		})
+	}
+}
+
+// A run follows every attempt, one after the other.
+func TestRunFollowsRetries(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.backend.Submitted = func(id string) {
+		b.writeLog(id, "1", "stdout", "first\n")
+		b.writeLog(id, "2", "stdout", "second\n")
+		b.end(id, job.Succeeded, 0, "")
+		b.backend.Change(id, func(j *pool.Job) {
+			j.State = job.Running
+			j.Attempts[0].State = job.AttemptFailed
+			j.Attempts = append(j.Attempts, job.Attempt{Number: 2, State: job.AttemptRunning, StartedAt: apitest.Noon})
+		})
+		go b.backend.Change(id, func(j *pool.Job) {
+			j.State = job.Succeeded
+			j.Attempts[1].State, j.Attempts[1].EndedAt = job.AttemptSucceeded, apitest.Noon
+		})
+	}
+	if code, out, errs := b.run("run", "--pool", "cpu", "true"); code != 0 || out != "first\nsecond\n" {
+		t.Errorf("got %d %q %q", code, out, errs)
+	}
+}
+
+// Ctrl-C cancels the job, and the run goes on to its end.
+func TestRunInterrupted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	b.backend.Submitted = func(id string) {
+		b.writeLog(id, "1", "stdout", "working\n")
+		b.backend.Change(id, func(j *pool.Job) {
+			j.State = job.Running
+			j.Attempts = []job.Attempt{{Number: 1, State: job.AttemptRunning, StartedAt: apitest.Noon}}
+		})
+		interrupt()
+	}
+	b.backend.Cancelled = func(id string) { b.end(id, job.Cancelled, job.ExitCancelled, "on request") }
+	code := b.program.Main(ctx, []string{"run", "--pool", "cpu", "--id", "c", "--", "sleep", "100"})
+	if errs := b.err.String(); code != 130 || !strings.Contains(errs, "cancelling job c") || b.out.String() != "working\n" {
+		t.Errorf("got %d %q %q", code, b.out.String(), errs)
+	}
+}
+
+// Ctrl-C ends what only waits, and leaves the job alone.
+func TestWaitInterrupted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	if code := b.program.Main(ctx, []string{"job", "wait", "third"}); code != 130 {
+		t.Errorf("got %d %q", code, b.err.String())
+	}
+	if j, _ := b.backend.Job(t.Context(), "third"); j.State != job.Queued {
+		t.Errorf("the job is %s", j.State)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"job logs first":                      "last\n",
+		"job logs first --attempt 1":          "lost\n",
+		"job logs first --stderr":             "oops\n",
+		"job logs first -f":                   "last\n",
+		"job logs --follow first --attempt 1": "lost\n",
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.writeLog("first", "1", "stdout", "lost\n")
+			b.writeLog("first", "2", "stdout", "last\n")
+			b.writeLog("first", "2", "stderr", "oops\n")
+			if code, out, errs := b.run(strings.Fields(args)...); code != 0 || out != want || errs != "" {
+				t.Errorf("got %d %q %q, want %q", code, out, errs, want)
+			}
+		})
+	}
+}
+
+func TestInstance(t *testing.T) {
+	t.Parallel()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	for name, test := range map[string]struct {
+		env  map[string]string
+		file string // instance.json two folders up; URL stands for one that runs
+		code int
+		says string
+	}{
+		"none":              {nil, "", 1, "dsvm up"},
+		"in a file":         {nil, `{"url":"URL","key":"secret"}`, 0, ""},
+		"a file that is no": {nil, `{"url":`, 1, "remove it"},
+		"stopped":           {nil, `{"url":"` + closed.URL + `"}`, 1, "start it again with dsvm up"},
+		"wrong key":         {nil, `{"url":"URL","key":"other"}`, 1, "DSVM_KEY"},
+		"named and stopped": {map[string]string{"DSVM_URL": closed.URL}, "", 1, "DSVM_URL"},
+		"not an address":    {map[string]string{"DSVM_URL": "here"}, "", 2, "DSVM_URL"},
+		"environment first": {map[string]string{"DSVM_URL": closed.URL}, `{"url":"URL","key":"secret"}`, 1, "DSVM_URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			address := b.program.Getenv("DSVM_URL")
+			b.program.Getenv = func(name string) string { return test.env[name] }
+			if test.file != "" {
+				folder := filepath.Join(b.program.Dir, InstanceFolder)
+				if err := errors.Join(os.Mkdir(folder, 0o700),
+					os.WriteFile(filepath.Join(folder, InstanceFile), []byte(strings.ReplaceAll(test.file, "URL", address)), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.program.Dir = filepath.Join(b.program.Dir, "a", "b")
+			code, _, errs := b.run("pool", "list")
+			if code != test.code || !strings.Contains(errs, test.says) {
+				t.Errorf("got %d %q, want %d %q", code, errs, test.code, test.says)
+			}
+		})
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"pool show ":           "cpu\tready\ngpu\tblocked\n",
+		"job cancel ":          "third\tqueued evaluate\n",
+		"job submit --pool ":   "gpu\tblocked\n",
+		"job list --state ":    "timedOut\n",
+		"usage --by ":          "team\n",
+		"pool list --output ":  "json\n",
+		"run --priority ":      "high\n",
+		"node list --pool ":    "cpu\tready\n",
+		"job logs --attempt 1": "",
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			code, out, _ := b.run(append([]string{"__complete"}, strings.Split(args, " ")...)...)
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("got %d %q, want %q", code, out, want)
+			}
+		})
+	}
+}
+
+// Other people's words cannot move the cursor, and colours are for terminals.
+func TestTableIsPlain(t *testing.T) {
+	t.Parallel()
+	for name, color := range map[string]bool{"plain": false, "coloured": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.program.Color = color
+			b.backend.AddJob(pool.Job{ID: "evil", Spec: job.Spec{Pool: "cpu", Name: "a\x1b[2Jb\nc"}, State: job.Failed, ExitCode: 1})
+			_, out, _ := b.run("job", "list", "--limit", "1")
+			if !strings.Contains(out, "a[2Jb c") {
+				t.Errorf("got %q", out)
+			}
+			if got := strings.Contains(out, "\x1b[31mfailed\x1b[0m"); got != color {
+				t.Errorf("colour: got %t in %q", got, out)
+			}
+		})
+	}
+}
