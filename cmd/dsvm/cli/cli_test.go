@@ -325,7 +325,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 	b := newBench(t)
 	b.program.In = strings.NewReader("pool: cpu\ncommand: ['true']\n\npriority: urgent\n")
 	code, _, errs := b.run("job", "submit", "-f", "-")
-	if code != 2 || !strings.Contains(errs, "-:4: ") || !strings.Contains(errs, "priority") {
+	if code != 2 || !strings.Contains(errs, "-:4: ") || !strings.Contains(errs, "priority") || strings.Contains(errs, "line 1") {
 		t.Errorf("got %d %q", code, errs)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"dsvmpools/shared/api"
@@ -101,17 +102,24 @@ func (d *document) encode() ([]byte, error) {
 	return body, nil
 }
 
-// locate adds to an error about a field where in the file that field stands.
+// sentLine is where the server found a field in what it was sent, which is all
+// on one line and means nothing to the person.
+var sentLine = regexp.MustCompile(`^line [0-9]+: `)
+
+// locate says of an error about a field where in the file that field stands.
 func (d *document) locate(err error) error {
 	var f *fault.Error
-	if d.node == nil || !errors.As(err, &f) || f.Code != fault.Invalid {
+	if !errors.As(err, &f) || f.Code != fault.Invalid {
 		return err
 	}
-	line := lineOf(d.node, strings.FieldsFunc(f.Field, func(r rune) bool { return strings.ContainsRune(".[]", r) }))
-	if line == 0 {
-		return &fault.Error{Code: f.Code, Field: f.Field, Message: d.name + ": " + f.Message}
+	where := ""
+	if d.node != nil {
+		where = d.name + ": "
+		if line := lineOf(d.node, strings.FieldsFunc(f.Field, func(r rune) bool { return strings.ContainsRune(".[]", r) })); line > 0 {
+			where = fmt.Sprintf("%s:%d: ", d.name, line)
+		}
 	}
-	return &fault.Error{Code: f.Code, Field: f.Field, Message: fmt.Sprintf("%s:%d: %s", d.name, line, f.Message)}
+	return &fault.Error{Code: f.Code, Field: f.Field, Message: where + sentLine.ReplaceAllString(f.Message, "")}
 }
 
 // lineOf follows a path of names and indexes as far as it leads. 0 = nowhere:
