@@ -1,0 +1,88 @@
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"dsvmpools/handlers/api"
+	"dsvmpools/infra"
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fleet"
+	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/store"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// New puts the functions together from the settings: the real clients, one
+// driver, one copy of each for all functions of the process.
+func New(s Settings, log *slog.Logger) (*Functions, error) {
+	credential, armCredential, err := credentials(s)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(store.Config{ConnectionString: s.Tables, Endpoint: s.TablesEndpoint, Credential: credential})
+	if err != nil {
+		return nil, err
+	}
+	b, err := bus.Open(bus.Config{ConnectionString: s.ServiceBus, Namespace: s.ServiceBusNamespace, Credential: credential, Queues: s.Queues})
+	if err != nil {
+		return nil, err
+	}
+	fl, err := fleet.New(fleet.Config{SubscriptionID: s.Subscription, ResourceGroup: s.ResourceGroup, Region: s.Location,
+		Endpoint: s.ResourceManager, Credential: armCredential})
+	if err != nil {
+		return nil, err
+	}
+	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, log: log, now: func() time.Time { return time.Now().UTC() }}
+	model := fleet.Model{Region: s.Location, SubnetID: s.Subnet, IdentityID: s.Identity, AdminUser: "dsvm", SSHPublicKey: s.SSHPublicKey, CustomData: infra.CloudInit}
+	f.driver = drive.New(st, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
+	return f, nil
+}
+
+// credentials returns the app's own identity where a setting asks for it, and
+// the one for the resource manager.
+func credentials(s Settings) (own, arm azcore.TokenCredential, err error) {
+	if s.ResourceManagerKey != "" {
+		arm = fleet.StaticCredential(s.ResourceManagerKey)
+	}
+	if arm != nil && s.ServiceBus != "" && s.Tables != "" {
+		return nil, arm, nil
+	}
+	own, err = azidentity.NewDefaultAzureCredential(nil)
+	if arm == nil {
+		arm = own
+	}
+	return own, arm, err
+}
+
+// API is the HTTP API over the same functions.
+func (f *Functions) API(share string) http.Handler { return api.New(f, share) }
+
+// Main runs the custom handler until ctx ends. It returns the exit code: never
+// 0 on failure, since the Functions host does not restart a handler that ends
+// so.
+func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
+	s, err := ReadSettings(getenv)
+	if err != nil {
+		log.Error("the settings cannot be used", "error", err)
+		return 1
+	}
+	f, err := New(s, log)
+	if err != nil {
+		log.Error("the handler cannot start", "error", err)
+		return 1
+	}
+	app := invoke.New()
+	f.Register(app)
+	app.HTTP(f.API(s.Share))
+	if err := app.Serve(ctx); err != nil {
+		log.Error("the handler has stopped", "error", err)
+		return 1
+	}
+	return 0
+}

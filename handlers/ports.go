@@ -1,0 +1,88 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/fleet"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// busPort is the driver's Bus over Service Bus.
+type busPort struct{ bus *bus.Bus }
+
+func (p busPort) Work(ctx context.Context, session string, items []protocol.WorkItem) error {
+	return p.bus.Work(ctx, session, items)
+}
+
+func (p busPort) Wake(ctx context.Context, name, kind string, at time.Time) error {
+	return wake(ctx, p.bus, name, kind, at)
+}
+
+func (p busPort) Fence(ctx context.Context, session string) (bool, error) {
+	return p.bus.Fence(ctx, session)
+}
+
+// fleetPort is the driver's Fleet over VM scale sets: it knows how a pool's set
+// is named and what its model holds.
+type fleetPort struct {
+	client *fleet.Client
+	model  fleet.Model // what all pools of the deployment share
+}
+
+// setName is the scale set of a pool's first rung.
+func setName(name string) string { return "dsvm-" + name + "-0" }
+
+func (p fleetPort) List(ctx context.Context, name string) (pool.Listed, error) {
+	l, err := p.client.List(ctx, setName(name))
+	if err != nil {
+		return pool.Listed{}, err
+	}
+	out := pool.Listed{Exists: l.Exists, Capacity: l.Capacity, Instances: make([]pool.Instance, len(l.Instances))}
+	for i, inst := range l.Instances {
+		out.Instances[i] = pool.Instance{VMID: strings.ToLower(inst.VMID), ID: inst.ID, Name: inst.Name,
+			Provisioning: inst.Provisioning, Power: inst.Power, Error: inst.Error}
+	}
+	return out, nil
+}
+
+func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, target int) (string, time.Duration, error) {
+	m := p.model
+	m.Pool, m.Size = name, spec.Sizes[0]
+	if spec.Region != "" {
+		m.Region = spec.Region
+	}
+	m.Image = fleet.Image{Publisher: spec.Image.Publisher, Offer: spec.Image.Offer, SKU: spec.Image.SKU, Version: spec.Image.Version, ID: spec.Image.ID}
+	m.Tags = map[string]string{}
+	for k, v := range spec.Labels {
+		m.Tags[k] = v
+	}
+	op, err := p.client.Grow(ctx, setName(name), m, target)
+	return op.Token, op.RetryAfter, err
+}
+
+func (p fleetPort) Settle(ctx context.Context, name string, listed int) (string, time.Duration, error) {
+	op, err := p.client.Settle(ctx, setName(name), listed)
+	return op.Token, op.RetryAfter, err
+}
+
+func (p fleetPort) Remove(ctx context.Context, name string, nodes []*pool.Node) error {
+	ids := make([]string, len(nodes))
+	for i, n := range nodes {
+		ids[i] = n.InstanceID
+	}
+	_, err := p.client.Remove(ctx, setName(name), ids)
+	return err
+}
+
+func (p fleetPort) Drop(ctx context.Context, name string) (string, time.Duration, error) {
+	op, err := p.client.Drop(ctx, setName(name))
+	return op.Token, op.RetryAfter, err
+}
+
+func (p fleetPort) Poll(ctx context.Context, token string) (bool, time.Duration, error) {
+	return p.client.Poll(ctx, token)
+}

@@ -1,0 +1,162 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// submission is a job on its way in.
+type submission struct {
+	message invoke.Message // that brought it; zero for the API
+	spec    job.Spec       // with its id
+	order   string         // ULID it is registered under
+	fresh   time.Time      // when this call registered it; zero: it was registered before
+}
+
+// SubmitJob takes jobs from the queue `jobs`. A message that cannot be taken is
+// rejected with the reason; the others of its batch go on.
+func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) error {
+	queue := f.bus.Queues().Jobs
+	var errs []error
+	parts := map[string][]*submission{}
+	for _, m := range messages {
+		spec, err := job.Parse(m.Body, m.ContentType)
+		if err == nil && spec.ID == "" {
+			spec.ID = strings.TrimSpace(m.ID)
+			if err = job.CheckID(spec.ID); err != nil {
+				err = fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of 1 to 100 characters A-Z a-z 0-9 . _ -")
+				spec.ID = ""
+			}
+		}
+		if err != nil {
+			errs = append(errs, f.reject(ctx, queue, m, f.nameOf(spec, m), asFault(err)))
+			continue
+		}
+		parts[spec.Pool] = append(parts[spec.Pool], &submission{message: m, spec: spec})
+	}
+	err := byPool(ctx, f, queue, parts, func(s *submission) invoke.Message { return s.message }, f.submitPart)
+	return errors.Join(append(errs, err)...)
+}
+
+// nameOf is the id that a refused message can be remembered under: the job's
+// own, else the MessageId, when it has the form of an id.
+func (f *Functions) nameOf(spec job.Spec, m invoke.Message) string {
+	for _, id := range []string{spec.ID, m.ID} {
+		if id != "" && job.CheckID(id) == nil {
+			return id
+		}
+	}
+	return ""
+}
+
+// submitPart takes one pool's jobs of a batch.
+func (f *Functions) submitPart(ctx context.Context, name string, part []*submission) error {
+	queue := f.bus.Queues().Jobs
+	refused, err := f.take(ctx, name, part)
+	if fault.CodeOf(err) == fault.NotFound {
+		return f.unknownPool(ctx, name, part)
+	}
+	if err != nil {
+		return err
+	}
+	for s, cause := range refused {
+		id := s.spec.ID
+		if cause.Code == fault.Conflict && cause.Field == "id" {
+			id = "" // the id stands for the job that has it
+		}
+		if err := f.reject(ctx, queue, s.message, id, cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unknownPool gives a pool that is not there one more chance: its own message
+// may be just behind the job's.
+func (f *Functions) unknownPool(ctx context.Context, name string, part []*submission) error {
+	queue := f.bus.Queues().Jobs
+	for _, s := range part {
+		var err error
+		if s.message.Properties[propUnknown] == "true" {
+			err = f.reject(ctx, queue, s.message, s.spec.ID, unknown(name))
+		} else {
+			err = f.bus.Send(ctx, queue, again(s.message, f.now().Add(f.unknownAgain), propUnknown, "true"))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unknown(name string) *fault.Error {
+	return fault.New(fault.NotFound, "pool", "there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", name)
+}
+
+// take registers jobs and brings them to their pool. It returns the jobs that
+// cannot be taken, with the reason. fault.NotFound: there is no such pool. On
+// any other error all of it may be tried again.
+func (f *Functions) take(ctx context.Context, name string, part []*submission) (map[*submission]*fault.Error, error) {
+	spec, err := f.driver.Spec(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	refused := map[*submission]*fault.Error{}
+	var ids []store.ID
+	var asked []*submission
+	for _, s := range part {
+		if err := pool.Refuses(spec, s.spec); err != nil {
+			refused[s] = err
+			continue
+		}
+		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), At: f.now()})
+		asked = append(asked, s)
+	}
+	if len(ids) == 0 {
+		return refused, nil
+	}
+	before := f.now()
+	stands, fresh, err := f.store.Register(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var jobs []drive.Submission
+	byOrder := map[string]*submission{}
+	for i, s := range asked {
+		if stands[i].Hash != ids[i].Hash || stands[i].Pool != name {
+			refused[s] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", s.spec.ID)
+			continue
+		}
+		s.order = stands[i].Order
+		sub := drive.Submission{Submit: pool.Submit{Order: s.order, ID: s.spec.ID, Spec: s.spec, At: stands[i].At}}
+		if fresh[i] {
+			sub.Registered = before
+		}
+		if byOrder[s.order] == nil {
+			jobs = append(jobs, sub)
+		}
+		byOrder[s.order] = s
+	}
+	if len(jobs) == 0 {
+		return refused, nil
+	}
+	out, err := f.driver.Submit(ctx, name, jobs)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range out.Refused {
+		refused[byOrder[r.Order]] = r.Err
+	}
+	return refused, nil
+}

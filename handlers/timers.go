@@ -1,0 +1,111 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/pool"
+)
+
+// logsAtOnce bounds the ledger rows that are copied in one go; the copies are
+// idempotent, so a run that is cut short costs nothing but time.
+const logsAtOnce = 100
+
+// deadLettersAtOnce bounds what one minute moves out of a dead-letter queue.
+const deadLettersAtOnce = 100
+
+// Reconcile is the backstop of every message that was lost: each minute it has
+// each pool looked at that has something alive, waiting or to be followed, and
+// it empties the dead-letter queues into `rejected`.
+func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
+	names, err := f.store.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		head, nodes, err := f.store.Summary(ctx, name)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound:
+			continue
+		case err != nil:
+			errs = append(errs, err)
+		case head.NeedsLook(nodes):
+			errs = append(errs, wake(ctx, f.bus, name, drive.WakeTick, time.Time{}))
+		}
+	}
+	q := f.bus.Queues()
+	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
+		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, m bus.Message, reason string) error {
+			cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
+			return f.reject(ctx, queue, invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}, "", cause)
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// NightlyScaleDown wakes every pool, so that those with a schedule go down on
+// time and every scale set is looked at once a night, whatever its rows say.
+func (f *Functions) NightlyScaleDown(ctx context.Context, _ invoke.Tick) error {
+	names, err := f.store.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, wake(ctx, f.bus, name, drive.WakeTick, time.Time{}))
+	}
+	return errors.Join(errs...)
+}
+
+// RecordUsage copies what the pools have noted for the ledger into the usage
+// table. The pools ask for it soon after they noted something; this timer takes
+// up what such a request, when it is lost, leaves behind.
+func (f *Functions) RecordUsage(ctx context.Context, _ invoke.Tick) error {
+	names, err := f.store.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, f.record(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// record copies one pool's ledger entries and has the pool forget them.
+func (f *Functions) record(ctx context.Context, name string) error {
+	for {
+		seqs, err := f.copyEntries(ctx, name)
+		if err != nil || len(seqs) == 0 {
+			return err
+		}
+		if err := f.drive(ctx, name, pool.Recorded{Seqs: seqs}); err != nil {
+			return err
+		}
+		if len(seqs) < logsAtOnce {
+			return nil
+		}
+	}
+}
+
+// copyEntries copies up to logsAtOnce rows and returns their numbers.
+func (f *Functions) copyEntries(ctx context.Context, name string) ([]int64, error) {
+	logs, err := f.store.Logs(ctx, name, logsAtOnce)
+	if err != nil {
+		return nil, err
+	}
+	var seqs []int64
+	for _, l := range logs {
+		if err := f.store.Record(ctx, l.Entries); err != nil {
+			return nil, err
+		}
+		seqs = append(seqs, l.Seq)
+	}
+	return seqs, nil
+}
