@@ -61,7 +61,7 @@ func credentials(s Settings) (own, arm azcore.TokenCredential, err error) {
 }
 
 // API is the HTTP API over the same functions.
-func (f *Functions) API(share string) http.Handler { return api.New(f, share) }
+func (f *Functions) API(share string) http.Handler { return api.New(backend{f}, share) }
 
 // Main runs the custom handler until ctx ends. It returns the exit code: never
 // 0 on failure, since the Functions host does not restart a handler that ends
@@ -77,10 +77,14 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 		log.Error("the handler cannot start", "error", err)
 		return 1
 	}
-	app := invoke.New()
+	if err := f.store.CreateTables(ctx); err != nil {
+		log.Error("the tables cannot be created", "error", err)
+		return 1
+	}
+	app := invoke.New(log)
 	f.Register(app)
 	app.HTTP(f.API(s.Share))
-	if err := app.Serve(ctx); err != nil {
+	if err := app.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
 		log.Error("the handler has stopped", "error", err)
 		return 1
 	}

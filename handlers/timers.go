@@ -29,13 +29,13 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 	}
 	var errs []error
 	for _, name := range names {
-		head, nodes, err := f.store.Summary(ctx, name)
+		part, err := f.store.Overview(ctx, name)
 		switch {
 		case fault.CodeOf(err) == fault.NotFound:
 			continue
 		case err != nil:
 			errs = append(errs, err)
-		case head.NeedsLook(nodes):
+		case part.Head.NeedsLook(part.Nodes):
 			errs = append(errs, wake(ctx, f.bus, name, drive.WakeTick, time.Time{}))
 		}
 	}

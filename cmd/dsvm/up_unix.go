@@ -1,0 +1,70 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"dsvmpools/cmd/dsvm/cli"
+	"dsvmpools/local"
+
+	"github.com/spf13/cobra"
+)
+
+func init() { commands = append(commands, up) }
+
+// program is how this program is started again, to play its other parts.
+func program() ([]string, error) {
+	self, err := os.Executable()
+	return []string{self}, err
+}
+
+// up runs an instance on this machine until it is told to stop.
+func up(p *cli.Program) *cobra.Command {
+	var data, jobUser string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "up [--data DIR]",
+		Short: "Run an instance on this machine",
+		Long: `Run all of it here, in the foreground: Service Bus, Table Storage, the resource
+manager and the Functions host. Everything is kept below DIR; started again on
+the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
+		Example: "  dsvm up\n  dsvm up --data /var/lib/dsvm",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := program()
+			if err != nil {
+				return err
+			}
+			cfg := local.Config{Dir: data, Program: self, Log: slog.LevelInfo}
+			if verbose {
+				cfg.Log = slog.LevelDebug
+			}
+			if jobUser != "" {
+				cfg.AgentEnv = append(cfg.AgentEnv, "DSVM_JOB_USER="+jobUser)
+			}
+			in, err := local.Start(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			dir, _ := filepath.Abs(data)
+			fmt.Fprintf(p.Out, "The instance is up at %s; it is described in %s.\n", in.URL, filepath.Join(dir, cli.InstanceFile))
+			if os.Geteuid() == 0 && jobUser == "" {
+				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
+			} else if os.Geteuid() != 0 {
+				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
+			}
+			fmt.Fprintln(p.Err, "dsvm: try `dsvm pool apply -f docs/examples/cpu.yaml` and `dsvm run --pool cpu -- echo hello` in another terminal; Ctrl-C stops")
+			<-cmd.Context().Done()
+			fmt.Fprintln(p.Err, "dsvm: stopping")
+			return in.Close()
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
+	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that jobs run as, when run by root")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "write more into the logs")
+	return cmd
+}

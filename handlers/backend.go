@@ -1,0 +1,214 @@
+package handlers
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"time"
+
+	"dsvmpools/handlers/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store"
+	"dsvmpools/shared/usage"
+)
+
+// backend is the HTTP API's view of the functions: it drives the same pools in
+// the same way, and reads the same rows.
+type backend struct{ *Functions }
+
+// Submit takes one job in and answers when it is committed.
+func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
+	s := &submission{spec: spec}
+	refused, err := b.take(ctx, spec.Pool, []*submission{s})
+	switch {
+	case fault.CodeOf(err) == fault.NotFound:
+		return nil, unknown(spec.Pool)
+	case err != nil:
+		return nil, err
+	case refused[s] != nil:
+		return nil, refused[s]
+	}
+	return b.store.Job(ctx, spec.Pool, s.order)
+}
+
+// Cancel asks for a job to end.
+func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
+	row, err := b.registered(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if row.State == job.Rejected {
+		return rejected(row), nil
+	}
+	if err := b.drive(ctx, row.Pool, pool.Cancel{Order: row.Order, Reason: "cancelled by request"}); err != nil {
+		return nil, err
+	}
+	return b.store.Job(ctx, row.Pool, row.Order)
+}
+
+// Job finds a job in any state.
+func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
+	row, err := b.registered(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if row.State == job.Rejected {
+		return rejected(row), nil
+	}
+	j, err := b.store.Job(ctx, row.Pool, row.Order)
+	if fault.CodeOf(err) == fault.NotFound {
+		// Registered, and not committed yet: its message is under way.
+		return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
+	}
+	return j, err
+}
+
+func (b backend) registered(ctx context.Context, id string) (store.ID, error) {
+	row, err := b.store.ID(ctx, id)
+	if fault.CodeOf(err) == fault.NotFound {
+		return row, fault.New(fault.NotFound, "id", "there is no job %q; `dsvm job list` shows the jobs that are known", id)
+	}
+	return row, err
+}
+
+// rejected is a refused job as readers see it.
+func rejected(row store.ID) *pool.Job {
+	return &pool.Job{ID: row.ID, State: job.Rejected, Reason: row.Reason, SubmittedAt: row.At, EndedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}
+}
+
+// position is where a list over several pools goes on.
+type position struct {
+	Pool string `json:"p"`
+	Cont string `json:"c,omitempty"`
+}
+
+// Jobs lists jobs pool by pool; those that were rejected come last, since they
+// belong to no pool.
+func (b backend) Jobs(ctx context.Context, f api.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
+	if f.State == job.Rejected {
+		rows, err := b.store.Rejected(ctx, limit)
+		var jobs []*pool.Job
+		for _, row := range rows {
+			if f.Pool == "" || row.Pool == f.Pool {
+				jobs = append(jobs, rejected(row))
+			}
+		}
+		return jobs, "", err
+	}
+	var at position
+	if cont != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(cont)
+		if err != nil || json.Unmarshal(raw, &at) != nil {
+			return nil, "", fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the list anew without it")
+		}
+	}
+	pools := []string{f.Pool}
+	if f.Pool == "" {
+		var err error
+		if pools, err = b.store.Pools(ctx); err != nil {
+			return nil, "", err
+		}
+	}
+	var jobs []*pool.Job
+	for _, name := range pools {
+		if name < at.Pool {
+			continue
+		}
+		inner := ""
+		if name == at.Pool {
+			inner = at.Cont
+		}
+		for {
+			page, next, err := b.store.Jobs(ctx, name, store.JobFilter{Team: f.Team, State: f.State}, limit-len(jobs), inner)
+			if err != nil {
+				return nil, "", err
+			}
+			jobs = append(jobs, page...)
+			if len(jobs) >= limit && next != "" {
+				token, _ := json.Marshal(position{name, next})
+				return jobs, base64.RawURLEncoding.EncodeToString(token), nil
+			}
+			if inner = next; inner == "" {
+				break
+			}
+		}
+		if len(jobs) >= limit && name != pools[len(pools)-1] {
+			token, _ := json.Marshal(position{Pool: name + "\x00"})
+			return jobs, base64.RawURLEncoding.EncodeToString(token), nil
+		}
+	}
+	return jobs, "", nil
+}
+
+// Pools summarizes one pool, or all.
+func (b backend) Pools(ctx context.Context, name string) ([]api.PoolSummary, error) {
+	names := []string{name}
+	if name == "" {
+		var err error
+		if names, err = b.store.Pools(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all []api.PoolSummary
+	for _, n := range names {
+		s, err := b.summary(ctx, n)
+		if fault.CodeOf(err) == fault.NotFound {
+			if name == "" {
+				continue
+			}
+			return nil, unknown(n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, error) {
+	part, _, err := b.store.Load(ctx, name)
+	if err != nil {
+		return api.PoolSummary{}, err
+	}
+	h := part.Head
+	s := api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: part.Nodes, NodeJobs: map[string]int{}}
+	for _, j := range part.Jobs {
+		if j.VMID != "" {
+			s.NodeJobs[j.VMID]++
+		}
+	}
+	return s, nil
+}
+
+// Apply creates or changes a pool.
+func (b backend) Apply(ctx context.Context, spec pool.Spec) (api.PoolSummary, error) {
+	if err := b.apply(ctx, spec); err != nil {
+		return api.PoolSummary{}, err
+	}
+	return b.summary(ctx, spec.Name)
+}
+
+// Delete begins to delete a pool.
+func (b backend) Delete(ctx context.Context, name string) error {
+	_, err := b.driver.Drive(ctx, name, pool.Delete{})
+	if fault.CodeOf(err) == fault.NotFound {
+		return unknown(name)
+	}
+	return err
+}
+
+// Usage reports from the ledger.
+func (b backend) Usage(ctx context.Context, from, to time.Time, by string) ([]usage.Group, error) {
+	sum, err := usage.NewSum(usage.Grouping(by))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "by", "%v", err)
+	}
+	err = b.store.Usage(ctx, from, to, func(row usage.Row) error {
+		sum.Add(&row)
+		return nil
+	})
+	return sum.Groups(), err
+}

@@ -1,0 +1,321 @@
+//go:build unix
+
+// Package local puts the local servers together to one machine that plays
+// Azure: Service Bus, Table Storage, the resource manager and the Functions
+// host, with a folder that holds all of it. It goes on where it was when it is
+// started on the same folder again, whatever happened in between.
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dsvmpools"
+	"dsvmpools/local/compute"
+	"dsvmpools/local/functions"
+	"dsvmpools/local/servicebus"
+	"dsvmpools/local/tables"
+	"dsvmpools/shared/size"
+
+	"github.com/gofrs/flock"
+)
+
+// What the local deployment is called; any names would do.
+const (
+	subscription  = "00000000-0000-4000-8000-000000000001"
+	resourceGroup = "dsvmpools"
+	location      = "westeurope"
+	account       = "dsvmpools"
+	subnet        = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup + "/providers/Microsoft.Network/virtualNetworks/pools/subnets/nodes"
+)
+
+// Times of the local deployment where they differ from the cloud's: instances
+// come and go in seconds here.
+const (
+	bootDelay    = 500 * time.Millisecond
+	deleteDelay  = 200 * time.Millisecond
+	restartDelay = 500 * time.Millisecond
+	retryAfter   = 200 * time.Millisecond
+	workLock     = 2 * time.Minute // session lock of a node
+	// Messages to and from nodes are never given up because a process was killed
+	// while it held them.
+	internalDeliveries = 1000
+	workTTL            = 24 * time.Hour // of what waits for a node that is gone
+)
+
+// Config says where the instance lives and how it runs its parts.
+type Config struct {
+	Dir      string   // all of it
+	Program  []string // argv of dsvm itself, which plays handler, agent and init
+	Settings map[string]string
+	AgentEnv []string
+	Log      slog.Level
+
+	BootDelay time.Duration // 0 = the default
+	// OnCapacity is told of every accepted request for capacity.
+	OnCapacity func(set string, capacity int, at time.Time)
+}
+
+// Description is what instance.json holds. It has keys and is readable by its
+// owner only.
+type Description struct {
+	URL        string `json:"url"`
+	Key        string `json:"key"`
+	ServiceBus string `json:"serviceBus"`
+	Tables     string `json:"tables"`
+	ARM        string `json:"arm"`
+}
+
+// Instance is a running deployment.
+type Instance struct {
+	Description
+	Bus     *servicebus.Server
+	Tables  *tables.Server
+	Compute *compute.Server
+	Host    *functions.Host
+	Share   string
+
+	lock  *flock.Flock
+	close []func() error
+}
+
+// identity is what an instance keeps across restarts: its ports and keys.
+type identity struct {
+	Ports map[string]int
+	Keys  map[string]string
+}
+
+// Start starts everything and returns when the handler answers.
+func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
+	if got, err := in.lock.TryLock(); err != nil || !got {
+		return nil, errors.Join(fmt.Errorf("%s is in use by another dsvm up; stop it first, or choose another folder with --data", cfg.Dir), err)
+	}
+	in.close = append(in.close, in.lock.Unlock)
+	defer func() {
+		if err != nil {
+			in.Close()
+			in = nil
+		}
+	}()
+	id, err := loadIdentity(cfg.Dir)
+	if err != nil {
+		return in, err
+	}
+	if err := os.MkdirAll(in.Share, 0o755); err != nil {
+		return in, err
+	}
+	log, err := in.logger(cfg, "servers")
+	if err != nil {
+		return in, err
+	}
+	if err := in.startServers(cfg, id, log); err != nil {
+		return in, err
+	}
+	if err := in.startHost(cfg, id, log); err != nil {
+		return in, err
+	}
+	if err := saveIdentity(cfg.Dir, id); err != nil {
+		return in, err
+	}
+	if err := in.Host.Ready(ctx); err != nil {
+		return in, fmt.Errorf("the handler does not come up (%w); %s tells why", err, filepath.Join(cfg.Dir, "logs", "handler.log"))
+	}
+	return in, in.describe(cfg.Dir)
+}
+
+// addr is a server's address: the port it had before, as long as it is free.
+func (id *identity) addr(name string) string {
+	return net.JoinHostPort("127.0.0.1", fmt.Sprint(id.Ports[name]))
+}
+
+func (id *identity) keep(name, addr string) {
+	_, port, _ := net.SplitHostPort(addr)
+	var n int
+	fmt.Sscan(port, &n)
+	id.Ports[name] = n
+}
+
+func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (err error) {
+	data := filepath.Join(cfg.Dir, "data")
+	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log})
+	if err != nil {
+		return fmt.Errorf("the local tables: %w", err)
+	}
+	in.close = append(in.close, in.Tables.Close)
+	id.keep("tables", in.Tables.Addr())
+	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
+		Queues: []servicebus.QueueConfig{
+			{Name: "jobs"}, {Name: "pools"}, {Name: "rejected"},
+			{Name: "pool-events", MaxDeliveryCount: internalDeliveries},
+			{Name: "node-events", MaxDeliveryCount: internalDeliveries},
+			{Name: "work", RequiresSession: true, LockDuration: workLock, MaxDeliveryCount: internalDeliveries, DefaultTTL: workTTL},
+		},
+		Rules: []servicebus.Rule{
+			{Name: "RootManageSharedAccessKey", Key: id.Keys["bus"], Send: true, Listen: true, Manage: true},
+			{Name: "agent", Key: id.Keys["agent"], Entities: map[string]servicebus.Right{"work": {Listen: true}, "node-events": {Send: true}}},
+		}})
+	if err != nil {
+		return fmt.Errorf("the local Service Bus: %w", err)
+	}
+	in.close = append(in.close, in.Bus.Close)
+	id.keep("serviceBus", in.Bus.Addr())
+	boot := cfg.BootDelay
+	if boot == 0 {
+		boot = bootDelay
+	}
+	in.Compute, err = compute.Start(compute.Config{Addr: id.addr("arm"), Path: filepath.Join(data, "compute.db"), Dir: filepath.Join(cfg.Dir, "instances"),
+		LogDir: filepath.Join(cfg.Dir, "logs"), Token: id.Keys["arm"], SubscriptionID: subscription, ResourceGroup: resourceGroup, Location: location,
+		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
+		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
+		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		CPUs: func(name string) int {
+			s, _ := size.Lookup(name)
+			return s.CPUs
+		}})
+	if err != nil {
+		return fmt.Errorf("the local compute: %w", err)
+	}
+	in.close = append(in.close, in.Compute.Close)
+	id.keep("arm", in.Compute.Addr())
+	return nil
+}
+
+func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error {
+	root := filepath.Join(cfg.Dir, "app")
+	if err := Layout(root); err != nil {
+		return err
+	}
+	output, err := in.logFile(cfg, "handler")
+	if err != nil {
+		return err
+	}
+	settings := map[string]string{
+		"FUNCTIONS_WORKER_RUNTIME": "custom", "ServiceBusConnection": in.Bus.ConnectionString("RootManageSharedAccessKey"), "TablesConnection": in.Tables.ConnectionString(),
+		"AZURE_SUBSCRIPTION_ID": subscription, "AZURE_RESOURCE_GROUP": resourceGroup, "AZURE_LOCATION": location,
+		"AZURE_RESOURCE_MANAGER_ENDPOINT": in.Compute.URL(), "DSVM_ARM_TOKEN": id.Keys["arm"], "DSVM_SUBNET_ID": subnet, "SHARE_PATH": in.Share,
+		"JOBS_QUEUE": "jobs", "POOLS_QUEUE": "pools", "POOL_EVENTS_QUEUE": "pool-events", "NODE_EVENTS_QUEUE": "node-events", "WORK_QUEUE": "work", "REJECTED_QUEUE": "rejected",
+		"RECONCILE_SCHEDULE": "0 * * * * *", "NIGHTLY_SCALE_DOWN": "0 0 * * * *", "RECORD_USAGE_SCHEDULE": "30 * * * * *",
+		"DSVM_FLEET_POLL": "500ms", "DSVM_MISSING_FOR": "2s", "DSVM_LEDGER_DELAY": "1s", "DSVM_RESEND_AFTER": "10s",
+	}
+	maps.Copy(settings, cfg.Settings)
+	in.Host, err = functions.Start(functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log})
+	if err != nil {
+		return fmt.Errorf("the local Functions host: %w", err)
+	}
+	in.close = append(in.close, in.Host.Close)
+	id.keep("url", in.Host.Addr())
+	in.Description = Description{URL: "http://" + in.Host.Addr(), Key: id.Keys["function"], ServiceBus: settings["ServiceBusConnection"], Tables: settings["TablesConnection"], ARM: in.Compute.URL()}
+	return nil
+}
+
+// Layout writes the root that a Functions host wants: host.json, and one folder
+// for each function. The executable is the caller's.
+func Layout(root string) error {
+	return fs.WalkDir(dsvmpools.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(dsvmpools.Files, name)
+		if err != nil {
+			return err
+		}
+		if rel, err := filepath.Rel("functions", name); err == nil && filepath.IsLocal(rel) {
+			name = rel
+		}
+		to := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
+}
+
+func (in *Instance) logFile(cfg Config, name string) (io.Writer, error) {
+	dir := filepath.Join(cfg.Dir, "logs")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		in.close = append(in.close, f.Close)
+	}
+	return f, err
+}
+
+func (in *Instance) logger(cfg Config, name string) (*slog.Logger, error) {
+	w, err := in.logFile(cfg, name)
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: cfg.Log})), err
+}
+
+// describe writes instance.json, in one move and for its owner only.
+func (in *Instance) describe(dir string) error {
+	return writeJSON(filepath.Join(dir, "instance.json"), in.Description)
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func identityFile(dir string) string { return filepath.Join(dir, "data", "identity.json") }
+
+// loadIdentity reads the ports and keys, or makes new ones.
+func loadIdentity(dir string) (*identity, error) {
+	id := &identity{Ports: map[string]int{}, Keys: map[string]string{}}
+	b, err := os.ReadFile(identityFile(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		if err := json.Unmarshal(b, id); err != nil {
+			return nil, fmt.Errorf("%s cannot be read (%w); restore it, or begin with an empty folder", identityFile(dir), err)
+		}
+	}
+	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master"} {
+		if id.Keys[name] == "" {
+			key := make([]byte, 32)
+			rand.Read(key)
+			id.Keys[name] = base64.StdEncoding.EncodeToString(key)
+		}
+	}
+	return id, os.MkdirAll(filepath.Dir(identityFile(dir)), 0o700)
+}
+
+func saveIdentity(dir string, id *identity) error { return writeJSON(identityFile(dir), id) }
+
+// Close stops everything, the last started first.
+func (in *Instance) Close() error {
+	var errs []error
+	for i := len(in.close) - 1; i >= 0; i-- {
+		errs = append(errs, in.close[i]())
+	}
+	in.close = nil
+	return errors.Join(errs...)
+}
