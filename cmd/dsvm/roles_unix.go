@@ -22,7 +22,7 @@ import (
 func init() {
 	commands = append(commands,
 		role("handler", func(ctx context.Context, _ []string) int { return handlers.Main(ctx, os.Getenv, output()) }),
-		role("agent", func(ctx context.Context, _ []string) int { return agent.Main(ctx, os.Getenv, output()) }),
+		role("agent", func(ctx context.Context, _ []string) int { return agent.Main(ctx, os.Getenv) }),
 		role("instance", func(_ context.Context, args []string) int { return compute.Supervise(args) }),
 	)
 }

@@ -34,7 +34,7 @@ func (h *Host) routes() http.Handler {
 		if f.trigger.Route != nil {
 			route = strings.Trim(*f.trigger.Route, "/")
 		}
-		mux.Handle("/"+strings.Trim(prefix+"/"+pattern(route), "/"), h.guard(f, prefix, route))
+		mux.Handle(pattern(prefix, route), h.guard(f, prefix, route))
 	}
 	mux.HandleFunc("POST /admin/functions/{name}", h.admin)
 	return mux
@@ -42,11 +42,11 @@ func (h *Host) routes() http.Handler {
 
 // pattern turns a route of the host into one of Go: {*rest} takes everything
 // that follows.
-func pattern(route string) string {
+func pattern(prefix, route string) string {
 	if i := strings.Index(route, "{*"); i >= 0 {
-		return route[:i]
+		return "/" + strings.Trim(prefix+"/"+route[:i], "/") + "/"
 	}
-	return route
+	return "/" + strings.Trim(prefix+"/"+route, "/")
 }
 
 // guard checks method and key, and hands the request on.
