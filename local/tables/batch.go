@@ -1,197 +1,118 @@
 package tables
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"io"
-	"mime"
-	"mime/multipart"
 	"net/http"
-	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
 )
 
-// maxOperations of one entity-group transaction.
-const maxOperations = 100
-
 // transaction performs a $batch: one change set of writes to one partition, or
-// a single query.
+// a single query. Its answer is 202 whatever became of the change set; what
+// became of it stands inside.
 func (s *Server) transaction(w http.ResponseWriter, r *http.Request, body []byte) {
-	operations, bad := parseBatch(r.Header.Get("Content-Type"), body, "/"+s.cfg.Account+"/")
+	operations, changes, bad := s.parseBatch(r, body)
 	if bad != nil {
 		bad.write(w)
 		return
 	}
-	s.transactions.Add(1)
-	replies, failed, index := s.commit(operations)
-	changeset := "changesetresponse_" + uuid.NewString()
-	batch := "batchresponse_" + uuid.NewString()
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "--%s\r\nContent-Type: multipart/mixed; boundary=%s\r\n\r\n", batch, changeset)
-	part := func(status int, id, etag, code string, content []byte) {
-		fmt.Fprintf(&b, "--%s\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nHTTP/1.1 %d %s\r\n", changeset, status, http.StatusText(status))
-		b.WriteString("X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\nDataServiceVersion: 3.0;\r\n")
-		if id != "" {
-			fmt.Fprintf(&b, "Content-ID: %s\r\n", id)
-		}
-		if code != "" {
-			fmt.Fprintf(&b, "x-ms-error-code: %s\r\n", code)
-		}
-		if etag != "" {
-			fmt.Fprintf(&b, "ETag: %s\r\n", etag)
-		}
-		if content != nil {
-			b.WriteString("Content-Type: application/json;odata=minimalmetadata;streaming=true;charset=utf-8\r\n")
-		}
-		b.WriteString("\r\n")
-		b.Write(content)
-		b.WriteString("\r\n")
-	}
-	if failed != nil {
-		told := fail(failed.status, failed.code, "%d:%s", index, failed.message)
-		part(told.status, "", "", told.code, told.body())
+	var replies []reply
+	index := 0
+	if changes {
+		s.transactions.Add(1)
+		replies, bad, index = s.commit(operations)
 	} else {
-		for i, rep := range replies {
-			part(rep.status, operations[i].header.Get("Content-Id"), rep.etag, "", rep.body)
+		var rep reply
+		if rep, bad = s.do(operations[0]); bad == nil {
+			replies = []reply{rep}
 		}
 	}
-	fmt.Fprintf(&b, "--%s--\r\n--%s--\r\n", changeset, batch)
-	w.Header().Set("Content-Type", "multipart/mixed; boundary="+batch)
+	if bad != nil {
+		bad = bad.at(index)
+		replies = []reply{{
+			status: bad.status, format: minimalMetadata, headers: map[string]string{"x-ms-error-code": bad.code},
+			body: bad.body(w.Header().Get(requestIDHeader)),
+		}}
+	}
+	boundary := "batchresponse_" + uuid.NewString()
+	answer := appendReplies(make([]byte, 0, 512+384*len(replies)), boundary, changes, operations, replies)
+	w.Header().Set("Content-Type", "multipart/mixed; boundary="+boundary)
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	w.WriteHeader(http.StatusAccepted)
-	w.Write(b.Bytes())
+	w.Write(answer)
 }
 
-// commit checks that the operations make one transaction, and performs it.
+// commit checks that the operations make one transaction, and performs it. When
+// it fails, the index is that of the operation to blame.
 func (s *Server) commit(operations []request) ([]reply, *failure, int) {
-	if len(operations) == 1 && operations[0].method == http.MethodGet {
-		rep, bad := s.do(operations[0])
-		return []reply{rep}, bad, 0
-	}
 	if len(operations) > maxOperations {
-		return nil, fail(http.StatusBadRequest, "InvalidInput", "The batch request operation exceeds the maximum 100 changes per change set."), maxOperations
+		return nil, errOperations, maxOperations
 	}
 	writes := make([]*write, len(operations))
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(operations))
 	for i, op := range operations {
-		w, bad := readWrite(op)
+		w, bad := s.readWrite(op)
 		if bad != nil {
 			return nil, bad, i
 		}
-		first := w
-		if i > 0 {
-			first = writes[0]
-		}
+		writes[i] = w
+		first := writes[0]
 		switch {
 		case !strings.EqualFold(w.table, first.table) || w.entity.partition != first.entity.partition:
-			return nil, fail(http.StatusBadRequest, "CommandsInBatchActOnDifferentPartitions", "All commands in a batch must operate on same entity group."), i
+			return nil, errPartitions, i
 		case seen[w.entity.row]:
-			return nil, fail(http.StatusBadRequest, "InvalidDuplicateRow", "The batch request contains multiple changes with same row key. An entity can appear only once in a batch request."), i
+			return nil, errDuplicate, i
 		}
 		seen[w.entity.row] = true
-		writes[i] = w
 	}
-	return s.apply(writes[0].table, writes)
+	return s.apply(writes)
 }
 
-// parseBatch takes the operations out of the body of a $batch.
-func parseBatch(contentType string, body []byte, prefix string) ([]request, *failure) {
-	parts, bad := split(contentType, body)
-	if bad != nil {
-		return nil, bad
+// appendReplies writes the multipart answer: the replies to changes within a
+// part of their own, the reply to a query directly. The reply to a transaction
+// that failed is a single one.
+func appendReplies(b []byte, boundary string, changes bool, operations []request, replies []reply) []byte {
+	inner := boundary
+	if changes {
+		inner = "changesetresponse_" + uuid.NewString()
+		b = fmt.Appendf(b, "--%s\r\nContent-Type: multipart/mixed; boundary=%s\r\n\r\n", boundary, inner)
 	}
-	if len(parts) != 1 {
-		return nil, errInput
-	}
-	if strings.HasPrefix(parts[0].header.Get("Content-Type"), "multipart/") {
-		if parts, bad = split(parts[0].header.Get("Content-Type"), parts[0].body); bad != nil {
-			return nil, bad
+	for i := range replies {
+		b = append(append(append(b, "--"...), inner...), "\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"...)
+		id := ""
+		if len(replies) == len(operations) {
+			id = operations[i].header.Get("Content-Id")
 		}
+		b = append(replies[i].appendHTTP(b, id), "\r\n"...)
 	}
-	if len(parts) == 0 {
-		return nil, errInput
+	if changes {
+		b = fmt.Appendf(b, "--%s--\r\n", inner)
 	}
-	out := make([]request, len(parts))
-	for i, p := range parts {
-		op, bad := parseOperation(p, prefix)
-		if bad != nil {
-			return nil, bad
-		}
-		out[i] = op
-	}
-	return out, nil
+	return fmt.Appendf(b, "--%s--\r\n", boundary)
 }
 
-type part struct {
-	header http.Header
-	body   []byte
-}
-
-// split takes a multipart body apart. One part more than allowed is kept, so
-// that the excess is refused with its own message.
-func split(contentType string, body []byte) ([]part, *failure) {
-	_, params, err := mime.ParseMediaType(contentType)
-	if err != nil || params["boundary"] == "" {
-		return nil, errInput
+// appendHTTP writes a reply as an HTTP response.
+func (r *reply) appendHTTP(b []byte, id string) []byte {
+	header := func(name, value string) {
+		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 	}
-	r := multipart.NewReader(bytes.NewReader(body), params["boundary"])
-	var parts []part
-	for len(parts) <= maxOperations {
-		p, err := r.NextRawPart()
-		if err == io.EOF {
-			return parts, nil
-		}
-		if err != nil {
-			return nil, errInput
-		}
-		content, err := io.ReadAll(p)
-		if err != nil {
-			return nil, errInput
-		}
-		parts = append(parts, part{http.Header(p.Header), content})
+	b = append(append(b, "HTTP/1.1 "...), strconv.Itoa(r.status)+" "+http.StatusText(r.status)+"\r\n"...)
+	if id != "" {
+		header("Content-ID", id)
 	}
-	return parts, nil
-}
-
-// parseOperation reads the HTTP request inside a part.
-func parseOperation(p part, prefix string) (request, *failure) {
-	in := bufio.NewReaderSize(bytes.NewReader(p.body), 4<<10)
-	line, err := in.ReadString('\n')
-	if err != nil {
-		return request{}, errInput
+	header("X-Content-Type-Options", "nosniff")
+	header("Cache-Control", "no-cache")
+	header("DataServiceVersion", "3.0;")
+	for k, v := range r.headers {
+		header(k, v)
 	}
-	fields := strings.Fields(line)
-	if len(fields) != 3 {
-		return request{}, errInput
+	if r.etag != "" {
+		header("ETag", r.etag)
 	}
-	u, err := url.Parse(fields[1])
-	if err != nil {
-		return request{}, errInput
+	if r.body != nil {
+		header("Content-Type", r.format+contentSuffix)
 	}
-	header := http.Header{}
-	for {
-		line, err := in.ReadString('\n')
-		line = strings.TrimRight(line, "\r\n")
-		if line == "" {
-			break
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || err != nil {
-			return request{}, errInput
-		}
-		header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	body, err := io.ReadAll(in)
-	if err != nil {
-		return request{}, errInput
-	}
-	if header.Get("Content-Id") == "" {
-		if id := p.header.Get("Content-Id"); id != "" {
-			header.Set("Content-Id", id)
-		}
-	}
-	path := strings.TrimPrefix(u.Path, prefix)
-	return request{method: fields[0], path: strings.TrimPrefix(path, "/"), query: u.Query(), header: header, body: bytes.TrimSpace(body)}, nil
+	return append(append(b, "\r\n"...), r.body...)
 }

@@ -1,21 +1,26 @@
 // Package tables is Azure Table Storage on one machine: the Table REST API as
 // aztables speaks it, over plain HTTP on loopback, path style. What it
-// acknowledges is on disk. Limits of size and form are those of the service.
-// It has no service properties, no access policies and no token credentials.
+// acknowledges is on disk. Limits of size and form are those of the service, so
+// that what breaks them breaks at home.
+//
+// It never serves other machines, and never throttles. It has no access
+// policies, no token credentials and no statistics, and the name of a deleted
+// table is free at once, where the service blocks it for a while. Keys sort by
+// their bytes.
 package tables
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,59 +30,79 @@ import (
 	"github.com/google/uuid"
 )
 
-// Limits of the service and of this server.
+// Bounds on what a client can make the server hold.
 const (
-	maxTransactionBytes = 4 << 20
-	maxEntityBytes      = 1 << 20
-	maxHeaderBytes      = 64 << 10
-	maxClockSkew        = 15 * time.Minute // a request whose date is further off is refused
+	maxTransactionBytes = 4 << 20          // the service's bound on a request body
+	maxHeaderBytes      = 64 << 10         // keys are at most 2 KiB, a filter 32 KiB, escaped
+	headerTimeout       = 10 * time.Second // a request's head
 	requestTimeout      = 30 * time.Second // the service's own bound on a request
-	idleTimeout         = 2 * time.Minute
+	idleTimeout         = 2 * time.Minute  // longer than clients keep connections
+	stopTimeout         = 2 * time.Second  // for the requests under way at Close
+)
+
+// serviceVersion is the one that aztables asks for.
+const serviceVersion = "2019-02-02"
+
+const (
+	requestIDHeader       = "x-ms-request-id"
+	clientRequestIDHeader = "x-ms-client-request-id"
+	contentSuffix         = ";streaming=true;charset=utf-8"
+	maxClientRequestID    = 1024 // characters; longer ones are not given back
 )
 
 // Config says where the server listens and stores, and who may use it.
 type Config struct {
 	Addr    string // loopback host:port; port 0 = any free one
 	Path    string // store file
-	Account string
+	Account string // letters, digits and dashes
 	Key     string // base64
 	Log     *slog.Logger
 }
 
-// Stats are counts since the start.
+// Stats are counts since the start; they only rise.
 type Stats struct {
 	Requests        int64 // of all kinds
-	Transactions    int64 // entity-group transactions
+	Transactions    int64 // entity-group transactions, also those that failed
 	EntitiesWritten int64 // inserts, changes and deletes that took effect
 	Reads           int64 // of single entities
-	Queries         int64
+	Queries         int64 // pages of entities
 }
 
 // Server is a running account.
 type Server struct {
 	cfg      Config
 	key      []byte
+	base     string // URL of the account, with a slash
 	db       *disk.DB
 	clock    clock
 	listener net.Listener
 	http     *http.Server
+	ended    chan struct{}
 
+	instance                                        [8]byte // first half of every request id
 	requests, transactions, written, reads, queries atomic.Int64
 }
+
+var accountName = regexp.MustCompile(`^[A-Za-z0-9-]{1,63}$`)
 
 // Start opens the store and listens.
 func Start(cfg Config) (*Server, error) {
 	host, _, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the address of the local tables is host:port: %w", err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local tables serve this machine only", cfg.Addr)
 	}
-	s := &Server{cfg: cfg}
-	if s.key, err = base64.StdEncoding.DecodeString(cfg.Key); err != nil || cfg.Account == "" {
-		return nil, errors.New("the local tables need an account name and a base64 key")
+	if !accountName.MatchString(cfg.Account) {
+		return nil, fmt.Errorf("the account name %q of the local tables must be letters, digits and dashes", cfg.Account)
 	}
+	key, err := base64.StdEncoding.DecodeString(cfg.Key)
+	if err != nil || len(key) == 0 {
+		return nil, errors.New("the key of the local tables must be base64, and not empty")
+	}
+	s := &Server{cfg: cfg, key: key, ended: make(chan struct{})}
+	rand.Read(s.instance[:])
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
 	}
@@ -86,13 +111,24 @@ func Start(cfg Config) (*Server, error) {
 	}
 	if err != nil {
 		s.db.Close()
-		return nil, err
+		return nil, fmt.Errorf("the local tables in %s cannot start: %w", cfg.Path, err)
 	}
-	s.http = &http.Server{Handler: s, MaxHeaderBytes: maxHeaderBytes, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout}
-	if cfg.Log != nil {
-		s.http.ErrorLog = slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)
+	s.base = "http://" + s.Addr() + "/" + cfg.Account + "/"
+	s.http = &http.Server{
+		Handler: s, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
+		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 	}
-	go s.http.Serve(s.listener)
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	go func() {
+		defer close(s.ended)
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the local tables have stopped listening", "error", err)
+		}
+	}()
 	return s, nil
 }
 
@@ -101,161 +137,80 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // ConnectionString is what a client needs. It holds the key.
 func (s *Server) ConnectionString() string {
-	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;TableEndpoint=http://%s/%s", s.cfg.Account, s.cfg.Key, s.Addr(), s.cfg.Account)
+	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;TableEndpoint=%s",
+		s.cfg.Account, s.cfg.Key, strings.TrimSuffix(s.base, "/"))
 }
 
 // Stats returns the counts so far.
 func (s *Server) Stats() Stats {
-	return Stats{Requests: s.requests.Load(), Transactions: s.transactions.Load(), EntitiesWritten: s.written.Load(), Reads: s.reads.Load(), Queries: s.queries.Load()}
+	return Stats{
+		Requests: s.requests.Load(), Transactions: s.transactions.Load(), EntitiesWritten: s.written.Load(),
+		Reads: s.reads.Load(), Queries: s.queries.Load(),
+	}
 }
 
 // Close finishes the requests under way, briefly, and closes the store.
 func (s *Server) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
+	<-s.ended
 	return s.db.Close()
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
 	h := w.Header()
-	h.Set("x-ms-request-id", uuid.NewString())
-	h.Set("x-ms-version", "2019-02-02")
-	if id := r.Header.Get("x-ms-client-request-id"); id != "" && len(id) <= 1024 {
-		h.Set("x-ms-client-request-id", id)
+	h.Set(requestIDHeader, s.requestID(s.requests.Add(1)))
+	h.Set("x-ms-version", serviceVersion)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-cache")
+	if id := r.Header.Get(clientRequestIDHeader); id != "" && len(id) <= maxClientRequestID {
+		h.Set(clientRequestIDHeader, id)
 	}
-	if err := s.authorize(r); err != nil {
-		err.write(w)
+	query := r.URL.Query()
+	if !s.authorize(r, query) {
+		errRefused.write(w)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTransactionBytes))
 	if err != nil {
-		fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit.").write(w)
+		bad := errInput
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			bad = errBodySize
+		}
+		bad.write(w)
 		return
 	}
-	path, ok := strings.CutPrefix(r.URL.Path, "/"+s.cfg.Account)
-	if !ok {
+	path, ok := s.path(r.URL.Path)
+	switch {
+	case !ok:
 		errNotFound.write(w)
-		return
-	}
-	path = strings.TrimPrefix(path, "/")
-	if path == "$batch" && r.Method == http.MethodPost {
+	case path == "$batch" && r.Method == http.MethodPost:
 		s.transaction(w, r, body)
-		return
-	}
-	rep, failure := s.do(request{method: r.Method, path: path, query: r.URL.Query(), header: r.Header, body: body})
-	if failure != nil {
-		failure.write(w)
-		return
-	}
-	rep.write(w)
-}
-
-// authorize checks the shared key, in both of its forms.
-func (s *Server) authorize(r *http.Request) *failure {
-	refused := fail(http.StatusForbidden, "AuthenticationFailed", "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including the signature.")
-	date := r.Header.Get("x-ms-date")
-	if date == "" {
-		date = r.Header.Get("Date")
-	}
-	at, err := http.ParseTime(date)
-	if err != nil || time.Since(at).Abs() > maxClockSkew {
-		return refused
-	}
-	resource := "/" + s.cfg.Account + r.URL.EscapedPath()
-	if comp := r.URL.Query().Get("comp"); comp != "" {
-		resource += "?comp=" + comp
-	}
-	kind, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	account, signature, _ := strings.Cut(rest, ":")
-	var sign string
-	switch kind {
-	case "SharedKeyLite":
-		sign = date + "\n" + resource
-	case "SharedKey":
-		sign = strings.Join([]string{r.Method, r.Header.Get("Content-MD5"), r.Header.Get("Content-Type"), date, resource}, "\n")
 	default:
-		return refused
+		rep, bad := s.do(request{ctx: r.Context(), method: r.Method, path: path, query: query, header: r.Header, body: body})
+		if bad != nil {
+			bad.write(w)
+			return
+		}
+		rep.write(w)
 	}
-	mac := hmac.New(sha256.New, s.key)
-	mac.Write([]byte(sign))
-	want := base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	if account != s.cfg.Account || !hmac.Equal([]byte(want), []byte(signature)) {
-		return refused
+}
+
+// path is what a URL's path says below the account.
+func (s *Server) path(full string) (string, bool) {
+	rest, ok := strings.CutPrefix(full, "/"+s.cfg.Account)
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", false
 	}
-	return nil
+	return strings.TrimPrefix(rest, "/"), true
 }
 
-// request is one operation, alone or within a transaction.
-type request struct {
-	method string
-	path   string // below the account, unescaped
-	query  url.Values
-	header http.Header
-	body   []byte
-}
-
-// reply is how an operation went well.
-type reply struct {
-	status  int
-	etag    string
-	headers map[string]string
-	body    []byte // nil: none
-	format  string
-}
-
-func (r reply) write(w http.ResponseWriter) {
-	h := w.Header()
-	for k, v := range r.headers {
-		h.Set(k, v)
-	}
-	if r.etag != "" {
-		h.Set("ETag", r.etag)
-	}
-	if r.body != nil {
-		h.Set("Content-Type", r.format+";streaming=true;charset=utf-8")
-	}
-	w.WriteHeader(r.status)
-	w.Write(r.body)
-}
-
-// failure is an error in the service's words.
-type failure struct {
-	status  int
-	code    string
-	message string
-}
-
-func (f *failure) Error() string { return f.code + ": " + f.message }
-
-func fail(status int, code, format string, args ...any) *failure {
-	return &failure{status, code, fmt.Sprintf(format, args...)}
-}
-
-var (
-	errNotFound      = fail(http.StatusNotFound, "ResourceNotFound", "The specified resource does not exist.")
-	errTableNotFound = fail(http.StatusNotFound, "TableNotFound", "The table specified does not exist.")
-	errExists        = fail(http.StatusConflict, "EntityAlreadyExists", "The specified entity already exists.")
-	errCondition     = fail(http.StatusPreconditionFailed, "UpdateConditionNotSatisfied", "The update condition specified in the request was not satisfied.")
-	errInput         = fail(http.StatusBadRequest, "InvalidInput", "One of the request inputs is not valid.")
-)
-
-func (f *failure) write(w http.ResponseWriter) {
-	w.Header().Set("x-ms-error-code", f.code)
-	w.Header().Set("Content-Type", "application/json;odata=minimalmetadata;streaming=true;charset=utf-8")
-	w.WriteHeader(f.status)
-	w.Write(f.body())
-}
-
-// internal turns a foreign error into an answer.
-func internal(err error) *failure {
-	var f *failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return fail(http.StatusInternalServerError, "InternalError", "The server encountered an internal error: %v", err)
+// requestID is the id of the nth request; it looks like those of the service.
+func (s *Server) requestID(n int64) string {
+	id := uuid.UUID(append(s.instance[:], binary.BigEndian.AppendUint64(nil, uint64(n))...))
+	return id.String()
 }

@@ -1,0 +1,313 @@
+package tables
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+const annotation = "@odata.type" // ends the name of a property that tells the type of another
+
+// readEntity reads the body of a write: a flat JSON object. Names of OData and
+// nulls are skipped, as the service does. keyed reports whether both keys were
+// in it.
+func readEntity(body []byte) (e *entity, keyed bool, bad *failure) {
+	fields, types, ok := readObjectOf(body)
+	if !ok {
+		return nil, false, errInput
+	}
+	e = &entity{props: make([]property, 0, len(fields))}
+	var hasPartition, hasRow bool
+	for _, f := range fields {
+		if strings.HasPrefix(f.name, "odata.") || f.name == "Timestamp" || f.raw[0] == 'n' {
+			continue
+		}
+		v, bad := readValue(types[f.name], f.raw)
+		if bad != nil {
+			return nil, false, bad
+		}
+		if f.name == "PartitionKey" || f.name == "RowKey" {
+			if v.kind != edmString {
+				return nil, false, errInput
+			}
+			if bad := checkKey(v.text); bad != nil {
+				return nil, false, bad
+			}
+			if f.name == "RowKey" {
+				e.row, hasRow = v.text, true
+			} else {
+				e.partition, hasPartition = v.text, true
+			}
+			continue
+		}
+		if bad := checkName(f.name); bad != nil {
+			return nil, false, bad
+		}
+		e.props = append(e.props, property{f.name, v})
+	}
+	slices.SortFunc(e.props, func(a, b property) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(e.props); i++ {
+		if e.props[i].name == e.props[i-1].name {
+			return nil, false, errInput
+		}
+	}
+	return e, hasPartition && hasRow, e.check()
+}
+
+type field struct {
+	name string
+	raw  []byte
+}
+
+// readObjectOf takes a body apart after a look at whether it is JSON at all.
+func readObjectOf(body []byte) (fields []field, types map[string]edm, ok bool) {
+	if len(body) > maxTransactionBytes || !json.Valid(body) || !utf8.Valid(body) {
+		return nil, nil, false
+	}
+	return readObject(body)
+}
+
+// readObject takes valid JSON apart, one level deep: the fields, and apart from
+// them the types that annotations tell.
+func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
+	s := scanner{body: body}
+	if s.peek() != '{' {
+		return nil, nil, false
+	}
+	s.at++
+	fields = make([]field, 0, 16)
+	for s.peek() == '"' {
+		name, ok := unquote(s.element())
+		if !ok {
+			return nil, nil, false
+		}
+		s.peek()
+		s.at++ // the colon
+		s.peek()
+		raw := s.element()
+		if len(raw) == 0 {
+			return nil, nil, false // an object or an array
+		}
+		if of, found := strings.CutSuffix(name, annotation); found {
+			text, ok := unquote(raw)
+			kind := edmOf(text)
+			if !ok || kind == 0 {
+				return nil, nil, false
+			}
+			if types == nil {
+				types = make(map[string]edm, 8)
+			}
+			types[of] = kind
+		} else {
+			fields = append(fields, field{name, raw})
+		}
+		if s.peek() != ',' {
+			break
+		}
+		s.at++
+		s.peek()
+	}
+	return fields, types, s.peek() == '}'
+}
+
+// scanner walks through JSON that is known to be valid.
+type scanner struct {
+	body []byte
+	at   int
+}
+
+// peek skips white space and shows what follows.
+func (s *scanner) peek() byte {
+	for s.at < len(s.body) {
+		switch c := s.body[s.at]; c {
+		case ' ', '\t', '\r', '\n':
+			s.at++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// element takes a string, a number or a word; nothing for anything else.
+func (s *scanner) element() []byte {
+	start := s.at
+	switch s.body[s.at] {
+	case '{', '[':
+		return nil
+	case '"':
+		for s.at++; s.body[s.at] != '"'; s.at++ {
+			if s.body[s.at] == '\\' {
+				s.at++
+			}
+		}
+		s.at++
+	default:
+		for s.at < len(s.body) && strings.IndexByte(" \t\r\n,}", s.body[s.at]) < 0 {
+			s.at++
+		}
+	}
+	return s.body[start:s.at]
+}
+
+// unquote is the text of a JSON string.
+func unquote(raw []byte) (string, bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	for _, c := range raw {
+		if c == '\\' {
+			var s string
+			err := json.Unmarshal(raw, &s)
+			return s, err == nil
+		}
+	}
+	return string(raw[1 : len(raw)-1]), true
+}
+
+// readValue reads a value of a type, or finds the type where none is told: an
+// integer that has no room in 32 bits is a double then.
+func readValue(kind edm, raw []byte) (value, *failure) {
+	text, quoted := unquote(raw)
+	if !quoted {
+		text = string(raw)
+	}
+	word := raw[0] == 't' || raw[0] == 'f'
+	if kind == 0 {
+		switch {
+		case quoted:
+			kind = edmString
+		case word:
+			kind = edmBoolean
+		default:
+			kind = edmDouble
+			if _, err := strconv.ParseInt(text, 10, 32); err == nil {
+				kind = edmInt32
+			}
+		}
+	}
+	// Numbers and booleans may be quoted; the others must be, and a JSON
+	// boolean is no number.
+	switch kind {
+	case edmBoolean:
+		if !quoted && !word {
+			return value{}, errInput
+		}
+	case edmInt32, edmInt64, edmDouble:
+		if word {
+			return value{}, errInput
+		}
+	default:
+		if !quoted {
+			return value{}, errInput
+		}
+	}
+	v, ok := parseValue(kind, text)
+	if !ok {
+		return value{}, errInput
+	}
+	if kind == edmString && len(v.text) > maxValueBytes/2 && 2*units(v.text) > maxValueBytes || kind == edmBinary && len(v.text) > maxValueBytes {
+		return value{}, errValueSize
+	}
+	return v, nil
+}
+
+// parseValue reads the text of a value, without the marks that a filter has
+// around it.
+func parseValue(kind edm, text string) (value, bool) {
+	v := value{kind: kind}
+	var err error
+	switch kind {
+	case edmString:
+		v.text = text
+	case edmBoolean:
+		if text == "true" {
+			v.number = 1
+		} else if text != "false" {
+			return v, false
+		}
+	case edmInt32:
+		v.number, err = strconv.ParseInt(text, 10, 32)
+	case edmInt64:
+		v.number, err = strconv.ParseInt(text, 10, 64)
+	case edmDouble:
+		return parseDouble(text)
+	case edmDateTime:
+		return parseTime(text)
+	case edmGUID:
+		var id uuid.UUID
+		id, err = uuid.Parse(text)
+		if v.text = id.String(); len(text) != len(v.text) {
+			return v, false
+		}
+	case edmBinary:
+		var b []byte
+		b, err = base64.StdEncoding.DecodeString(text)
+		v.text = string(b)
+	default:
+		return v, false
+	}
+	return v, err == nil
+}
+
+func parseDouble(text string) (value, bool) {
+	v := value{kind: edmDouble}
+	switch text {
+	case "NaN":
+		v.float = math.NaN()
+		return v, true
+	case "Infinity", "INF":
+		v.float = math.Inf(1)
+		return v, true
+	case "-Infinity", "-INF":
+		v.float = math.Inf(-1)
+		return v, true
+	}
+	if text == "" || strings.Trim(text, "0123456789.eE+-") != "" {
+		return v, false
+	}
+	var err error
+	v.float, err = strconv.ParseFloat(text, 64)
+	return v, err == nil
+}
+
+// parseTime reads a time; without a zone it is UTC. What is finer than 100 ns
+// is cut off.
+func parseTime(text string) (value, bool) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		if t, err = time.Parse("2006-01-02T15:04:05.999999999", text); err != nil {
+			return value{}, false
+		}
+	}
+	t = t.UTC()
+	if t.Year() < minYear || t.Year() > 9999 {
+		return value{}, false
+	}
+	return value{kind: edmDateTime, number: ticksOf(t)}, true
+}
+
+// checkName holds a property's name against the rules for identifiers.
+func checkName(name string) *failure {
+	if len(name) > maxNameUnits && units(name) > maxNameUnits {
+		return errNameSize
+	}
+	for i, r := range name {
+		if r == '_' || unicode.IsLetter(r) || i > 0 && (unicode.IsDigit(r) || unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Mc, r)) {
+			continue
+		}
+		return errName
+	}
+	if name == "" {
+		return errName
+	}
+	return nil
+}

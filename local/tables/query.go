@@ -1,0 +1,159 @@
+package tables
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"go.etcd.io/bbolt"
+)
+
+// Bounds on the work for one page; a page that meets one ends early, empty if
+// need be, and says where to go on. The service does the same after five
+// seconds.
+const (
+	maxExamined   = 20_000  // entities
+	maxPageBytes  = 4 << 20 // of the answer
+	examinedCheck = 256     // entities between two looks at whether the client is still there
+)
+
+// get reads one entity.
+func (s *Server) get(r request, table, keys string) (reply, *failure) {
+	partition, row, bad := parseKeys(keys)
+	if bad != nil {
+		return reply{}, bad
+	}
+	s.reads.Add(1)
+	var e *entity
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketOf(table))
+		if b == nil {
+			return errNoTable
+		}
+		k := key(partition, row)
+		stored := b.Get(k)
+		if stored == nil {
+			return errNotFound
+		}
+		var err error
+		e, err = unpack(k, stored)
+		return err
+	})
+	if err != nil {
+		return reply{}, internal(err)
+	}
+	v := s.view(r, table)
+	body := v.appendEntity(make([]byte, 0, 512), e, v.context("/@Element"))
+	return reply{status: http.StatusOK, etag: e.etag(), format: v.format, body: body}, nil
+}
+
+// query lists entities in order, from where the last page ended.
+func (s *Server) query(r request, table string) (reply, *failure) {
+	s.queries.Add(1)
+	match, bad := parseFilter(r.query.Get("$filter"))
+	if bad != nil {
+		return reply{}, bad
+	}
+	top, bad := r.top()
+	if bad != nil {
+		return reply{}, bad
+	}
+	from, bad := r.continued()
+	if bad != nil {
+		return reply{}, bad
+	}
+	v := s.view(r, table)
+	page := newPage(&v)
+	var next []byte // key of the first entity that was not examined
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketOf(table))
+		if b == nil {
+			return errNoTable
+		}
+		examined := 0
+		var err error
+		next, err = scan(b.Cursor(), match.spans(), from, func(k, stored []byte) (bool, error) {
+			if examined++; examined > maxExamined || page.count == top || len(page.b) > maxPageBytes {
+				return false, nil
+			}
+			if examined%examinedCheck == 0 && r.ctx.Err() != nil {
+				return false, r.ctx.Err()
+			}
+			e, err := unpack(k, stored)
+			if err != nil || !match.holds(e) {
+				return true, err
+			}
+			page.next()
+			page.b = v.appendEntity(page.b, e, "")
+			return true, nil
+		})
+		return err
+	})
+	if err != nil {
+		return reply{}, internal(err)
+	}
+	rep := reply{status: http.StatusOK, format: v.format, body: page.end()}
+	if next != nil {
+		partition, row, _ := bytes.Cut(next, []byte{0})
+		rep.headers = map[string]string{
+			"x-ms-continuation-NextPartitionKey": token(partition),
+			"x-ms-continuation-NextRowKey":       token(row),
+		}
+	}
+	return rep, nil
+}
+
+// scan shows what is stored in spans, in order, from a key on, until visit says
+// no; it returns the key of which it said no, nil when it saw all.
+func scan(c *bbolt.Cursor, spans []span, from []byte, visit func(k, stored []byte) (bool, error)) ([]byte, error) {
+	for _, in := range spans {
+		start := in.from
+		if string(from) > start {
+			start = string(from)
+		}
+		for k, stored := c.Seek([]byte(start)); k != nil && in.before(k); k, stored = c.Next() {
+			on, err := visit(k, stored)
+			if err != nil {
+				return nil, err
+			}
+			if !on {
+				return bytes.Clone(k), nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// tokenMark begins every continuation token, so that it is never empty and a
+// key is not mistaken for one.
+const tokenMark = "1!"
+
+// token wraps a key so that it survives in a header whatever it holds.
+func token(key []byte) string {
+	return tokenMark + base64.RawURLEncoding.EncodeToString(key)
+}
+
+func readToken(text string) (string, bool) {
+	encoded, ok := strings.CutPrefix(text, tokenMark)
+	key, err := base64.RawURLEncoding.DecodeString(encoded)
+	return string(key), ok && err == nil
+}
+
+// continued is the key at which the client goes on; nil = at the beginning.
+func (r *request) continued() ([]byte, *failure) {
+	if !r.query.Has("NextPartitionKey") {
+		return nil, nil
+	}
+	partition, ok := readToken(r.query.Get("NextPartitionKey"))
+	if !ok {
+		return nil, errInput
+	}
+	row := ""
+	if r.query.Has("NextRowKey") {
+		if row, ok = readToken(r.query.Get("NextRowKey")); !ok {
+			return nil, errInput
+		}
+	}
+	return key(partition, row), nil
+}

@@ -1,0 +1,193 @@
+package tables
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+const maxPage = 1000 // entities, or tables, in one answer
+
+// request is one operation, alone or within a transaction.
+type request struct {
+	ctx    context.Context
+	method string
+	path   string // below the account, unescaped
+	query  url.Values
+	header http.Header
+	body   []byte
+}
+
+// reply is how an operation went well.
+type reply struct {
+	status  int
+	etag    string
+	headers map[string]string
+	body    []byte // nil: none
+	format  string // of the body
+}
+
+func (r *reply) write(w http.ResponseWriter) {
+	h := w.Header()
+	for k, v := range r.headers {
+		h.Set(k, v)
+	}
+	if r.etag != "" {
+		h.Set("ETag", r.etag)
+	}
+	if r.body != nil {
+		h.Set("Content-Type", r.format)
+		h.Set("Content-Length", strconv.Itoa(len(r.body)))
+		if strings.HasPrefix(r.format, "application/json") {
+			h.Set("Content-Type", r.format+contentSuffix)
+			h.Set("DataServiceVersion", "3.0;")
+		}
+	}
+	w.WriteHeader(r.status)
+	w.Write(r.body)
+}
+
+var tableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,62}$`)
+
+// do performs one operation that is not a transaction.
+func (s *Server) do(r request) (reply, *failure) {
+	if comp := r.query.Get("comp"); comp != "" {
+		if comp == "properties" && r.path == "" {
+			return s.properties(r)
+		}
+		return reply{}, errNotBuilt
+	}
+	name, keys, bad := r.resource()
+	switch {
+	case bad != nil:
+		return reply{}, bad
+	case name == "Tables":
+		return s.tables(r, keys)
+	case !tableName.MatchString(name):
+		return reply{}, errTableName
+	case r.method == http.MethodGet && keys == "":
+		return s.query(r, name)
+	case r.method == http.MethodGet:
+		return s.get(r, name, keys)
+	}
+	w, bad := s.readWrite(r)
+	if bad != nil {
+		return reply{}, bad
+	}
+	replies, bad, _ := s.apply([]*write{w})
+	if bad != nil {
+		return reply{}, bad
+	}
+	return replies[0], nil
+}
+
+// resource takes the path apart: Table, Table() or Table(keys).
+func (r *request) resource() (name, keys string, bad *failure) {
+	name, keys, found := strings.Cut(r.path, "(")
+	if found {
+		if keys, found = strings.CutSuffix(keys, ")"); !found {
+			return "", "", errInput
+		}
+	}
+	return name, keys, nil
+}
+
+// parseKeys reads PartitionKey='..',RowKey='..' with doubled quotes, in either
+// order.
+func parseKeys(keys string) (partition, row string, bad *failure) {
+	var hasPartition, hasRow, ok bool
+	for rest := keys; rest != ""; {
+		var name, text string
+		if name, rest, ok = strings.Cut(rest, "="); !ok {
+			return "", "", errInput
+		}
+		if text, rest, ok = cutQuoted(rest); !ok {
+			return "", "", errInput
+		}
+		switch name = strings.TrimSpace(name); {
+		case name == "PartitionKey" && !hasPartition:
+			partition, hasPartition = text, true
+		case name == "RowKey" && !hasRow:
+			row, hasRow = text, true
+		default:
+			return "", "", errInput
+		}
+		if rest != "" {
+			if rest, ok = strings.CutPrefix(rest, ","); !ok {
+				return "", "", errInput
+			}
+		}
+	}
+	if !hasPartition || !hasRow {
+		return "", "", errInput
+	}
+	if bad := checkKey(partition); bad != nil {
+		return "", "", bad
+	}
+	return partition, row, checkKey(row)
+}
+
+// cutQuoted takes a text in single quotes off the front; a doubled quote inside
+// stands for one.
+func cutQuoted(s string) (text, rest string, ok bool) {
+	if s == "" || s[0] != '\'' {
+		return "", s, false
+	}
+	s = s[1:]
+	for {
+		part, after, found := strings.Cut(s, "'")
+		if !found {
+			return "", "", false
+		}
+		text += part
+		if !strings.HasPrefix(after, "'") {
+			return text, after, true
+		}
+		text, s = text+"'", after[1:]
+	}
+}
+
+// view is how the client wants to see entities.
+func (s *Server) view(r request, table string) view {
+	v := view{format: minimalMetadata, base: s.base, account: s.cfg.Account, table: table}
+	accept := r.query.Get("$format")
+	if accept == "" {
+		accept = r.header.Get("Accept")
+	}
+	if strings.Contains(accept, "odata=nometadata") {
+		v.format = noMetadata
+	} else if strings.Contains(accept, "odata=fullmetadata") {
+		v.format = fullMetadata
+	}
+	if fields := r.query.Get("$select"); fields != "" && fields != "*" {
+		v.fields = map[string]bool{}
+		for f := range strings.SplitSeq(fields, ",") {
+			v.fields[strings.TrimSpace(f)] = true
+		}
+	}
+	return v
+}
+
+// top is how many entities the client wants at most.
+func (r *request) top() (int, *failure) {
+	text := r.query.Get("$top")
+	if text == "" {
+		return maxPage, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, errInput
+	}
+	return n, nil
+}
+
+// quiet reports whether the client wants no body.
+func (r *request) quiet() bool { return r.header.Get("Prefer") == "return-no-content" }
+
+// applied tells a client that its preference was heard.
+func applied(preference string) map[string]string {
+	return map[string]string{"Preference-Applied": preference}
+}

@@ -1,0 +1,186 @@
+package tables
+
+import (
+	"encoding/binary"
+	"net/http"
+	"strings"
+
+	"go.etcd.io/bbolt"
+)
+
+// write is one change of an entity.
+type write struct {
+	kind   writeKind
+	table  string
+	entity *entity // for a delete: only the keys
+	match  string  // If-Match; "" = none
+	quiet  bool    // the client wants no body
+	view   view
+}
+
+type writeKind int
+
+const (
+	insertEntity writeKind = iota
+	replaceEntity
+	mergeEntity
+	deleteEntity
+)
+
+func (w *write) key() []byte { return key(w.entity.partition, w.entity.row) }
+
+// readWrite reads a write operation.
+func (s *Server) readWrite(r request) (*write, *failure) {
+	table, keys, bad := r.resource()
+	if bad != nil {
+		return nil, bad
+	}
+	if !tableName.MatchString(table) {
+		return nil, errTableName
+	}
+	w := &write{table: table, match: r.header.Get("If-Match"), quiet: r.quiet(), view: s.view(r, table), entity: &entity{}}
+	switch {
+	case r.method == http.MethodPost && r.header.Get("X-HTTP-Method") == "MERGE":
+		w.kind = mergeEntity
+	case r.method == http.MethodPost:
+		w.kind = insertEntity
+	case r.method == http.MethodPut:
+		w.kind = replaceEntity
+	case r.method == http.MethodPatch || r.method == "MERGE":
+		w.kind = mergeEntity
+	case r.method == http.MethodDelete && w.match == "":
+		return nil, errNoMatch
+	case r.method == http.MethodDelete:
+		w.kind = deleteEntity
+	default:
+		return nil, errVerb
+	}
+	keyed := false
+	if w.kind != deleteEntity {
+		if w.entity, keyed, bad = readEntity(r.body); bad != nil {
+			return nil, bad
+		}
+	}
+	if w.kind == insertEntity {
+		if keys != "" {
+			return nil, errInput
+		}
+		if !keyed {
+			return nil, errNoKeys
+		}
+		w.match = ""
+		return w, nil
+	}
+	// The keys are those of the URL, whatever the body says.
+	w.entity.partition, w.entity.row, bad = parseKeys(keys)
+	if bad != nil {
+		return nil, bad
+	}
+	return w, w.entity.check()
+}
+
+// apply performs writes to one table, all or none. Everything is checked before
+// anything is written, so that a commit can be shared with others. When a write
+// fails, its index is returned with the failure.
+func (s *Server) apply(writes []*write) ([]reply, *failure, int) {
+	var failed *failure
+	var index int
+	left := make([]*entity, len(writes)) // what each write leaves; nil for a delete
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		failed, index = nil, 0
+		b := tx.Bucket(bucketOf(writes[0].table))
+		if b == nil {
+			failed = errNoTable
+			return nil
+		}
+		for i, w := range writes {
+			if left[i], failed = w.outcome(b); failed != nil {
+				index = i
+				return nil
+			}
+		}
+		return s.put(tx, b, writes, left)
+	})
+	if err != nil {
+		return nil, internal(err), 0
+	}
+	if failed != nil {
+		return nil, failed, index
+	}
+	s.written.Add(int64(len(writes)))
+	replies := make([]reply, len(writes))
+	for i, w := range writes {
+		replies[i] = w.reply(left[i])
+	}
+	return replies, nil, 0
+}
+
+// put writes what has been checked.
+func (s *Server) put(tx *bbolt.Tx, b *bbolt.Bucket, writes []*write, left []*entity) error {
+	for i, w := range writes {
+		if left[i] == nil {
+			if err := b.Delete(w.key()); err != nil {
+				return err
+			}
+			continue
+		}
+		left[i].ticks = s.clock.next()
+		if err := b.Put(w.key(), left[i].pack()); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket(metaBucket).Put(ticksKey, binary.BigEndian.AppendUint64(nil, uint64(s.clock.last)))
+}
+
+// outcome is the entity that a write leaves, nil for a delete, or why it must
+// not be done.
+func (w *write) outcome(b *bbolt.Bucket) (*entity, *failure) {
+	k := w.key()
+	stored := b.Get(k)
+	switch {
+	case stored == nil && w.match != "":
+		return nil, errNotFound
+	case stored == nil:
+		return w.entity, nil
+	case w.kind == insertEntity:
+		return nil, errExists
+	}
+	old, err := unpack(k, stored)
+	if err != nil {
+		return nil, internal(err)
+	}
+	switch {
+	case w.match != "" && w.match != "*" && !sameETag(w.match, old.etag()):
+		return nil, errCondition
+	case w.kind == deleteEntity:
+		return nil, nil
+	case w.kind == replaceEntity:
+		return w.entity, nil
+	}
+	merged := old.merged(w.entity)
+	return merged, merged.check()
+}
+
+// sameETag compares without regard to how the client escapes.
+func sameETag(a, b string) bool {
+	return a == b || strings.ReplaceAll(a, "%3a", "%3A") == b
+}
+
+// reply tells what the write left.
+func (w *write) reply(left *entity) reply {
+	rep := reply{status: http.StatusNoContent}
+	if left == nil {
+		return rep
+	}
+	rep.etag = left.etag()
+	if w.kind != insertEntity {
+		return rep
+	}
+	if w.quiet {
+		rep.headers = applied("return-no-content")
+		return rep
+	}
+	rep.status, rep.format = http.StatusCreated, w.view.format
+	rep.body = w.view.appendEntity(make([]byte, 0, 512), left, w.view.context("/@Element"))
+	return rep
+}
