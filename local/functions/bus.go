@@ -16,14 +16,18 @@ import (
 
 // Times of the Service Bus side.
 const (
-	// gatherTime is how long a receiver waits for more after a first message.
-	// Under load a batch fills in it; without, it is what a single message
-	// waits at most. The SDK's own 20 ms would be most of a job's way to its node.
-	gatherTime   = time.Millisecond
-	receiveWait  = 30 * time.Second // of one receive; the SDK advises a deadline
-	settleTime   = 30 * time.Second // of all settlements of a batch
-	settleAtOnce = 64               // settlements under way
-	retryPause   = time.Second      // before a receiver that failed is made anew
+	// A receiver asks for few messages and waits hardly at all after the first,
+	// as long as little comes: the SDK's own 20 ms would be most of a job's way
+	// to its node. A batch that came full is followed by a larger one that may
+	// take longer to fill. What is asked for and not awaited is delivered all the
+	// same, and given back: asking for much too early costs more than it brings.
+	fewMessages     = 16
+	gatherBriefly   = time.Millisecond
+	gatherUnderLoad = 20 * time.Millisecond
+	receiveWait     = 30 * time.Second // of one receive; the SDK advises a deadline
+	settleTime      = 30 * time.Second // of all settlements of a batch
+	settleAtOnce    = 64               // settlements under way
+	retryPause      = time.Second      // before a receiver that failed is made anew
 )
 
 // buses are the clients, one for each connection setting.
@@ -102,10 +106,16 @@ func (h *Host) receive(f function) error {
 	if f.trigger.Cardinality != "many" {
 		most = 1
 	}
+	n, gather := min(fewMessages, most), gatherBriefly
 	for h.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(h.ctx, receiveWait)
-		messages, err := receiver.ReceiveMessages(ctx, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
+		messages, err := receiver.ReceiveMessages(ctx, n, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gather})
 		cancel()
+		if len(messages) == n {
+			n, gather = min(2*n, most), gatherUnderLoad
+		} else {
+			n, gather = min(fewMessages, most), gatherBriefly
+		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
