@@ -1,0 +1,451 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// starters is how many attempts are prepared side by side: the share answers a
+// request in milliseconds, so one after the other would make a batch wait.
+const starters = 4
+
+// startQueue bounds the assignments that wait for a starter. A full queue holds
+// up receiving, which holds up nobody else.
+const startQueue = 4096
+
+// Pauses between tries of whatever failed: Service Bus, the share, the disk.
+const (
+	firstPause = 200 * time.Millisecond
+	lastPause  = 15 * time.Second
+)
+
+// agent is one life of the agent.
+type agent struct {
+	cfg      Config
+	log      *slog.Logger
+	bus      bus
+	launcher *launcher
+	journal  *journal
+	boot     string
+
+	starts chan int64
+	wake   chan struct{} // something to report; one token
+	begun  chan struct{} // closed when the session was held for the first time
+	ended  chan struct{} // closed when the node is to do nothing any more
+	runs   sync.WaitGroup
+
+	mu      sync.Mutex
+	st      *state
+	buffer  []byte // records that are applied and not in the file yet
+	closing bool   // nothing is started any more
+	out     outbox
+}
+
+// Run is an agent's life: it ends with its context, with an error when it
+// cannot begin. A node that was given up stays in Run, doing nothing, so that
+// nothing starts it over and over.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	b, err := openServiceBus(cfg)
+	if err != nil {
+		return err
+	}
+	return live(ctx, cfg, b)
+}
+
+// live is Run on any bus.
+func live(ctx context.Context, cfg Config, b bus) error {
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.InstanceDir, 0o755); err != nil {
+		return fmt.Errorf("the agent's directory cannot be made; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	unlock, err := lockDir(cfg.InstanceDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a := &agent{cfg: cfg, log: log, bus: b, boot: uuid.NewString(),
+		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{})}
+	if err := a.resume(); err != nil {
+		return err
+	}
+	defer a.journal.close()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		b.close(ctx)
+	}()
+	if a.over() == "" {
+		a.work(ctx)
+	}
+	if why := a.over(); why != "" && ctx.Err() == nil {
+		log.Info("this node does nothing any more", "reason", why)
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// work takes work and reports until the context or the node's part in the pool
+// ends, and returns when nothing of it runs any more.
+func (a *agent) work(ctx context.Context) {
+	if !a.awaitShare(ctx) {
+		return
+	}
+	// Starters outlive every attempt, since an attempt dies with its starter.
+	startCtx, stopStarting := context.WithCancel(context.Background())
+	var starting sync.WaitGroup
+	for range starters {
+		starting.Go(func() { a.starter(startCtx) })
+	}
+	reportCtx, stopReporting := context.WithCancel(context.Background())
+	var reporting sync.WaitGroup
+	reporting.Go(func() { a.report(reportCtx) })
+
+	a.listen(ctx)
+
+	a.endAll()
+	a.runs.Wait()
+	stopStarting()
+	starting.Wait()
+	stopReporting()
+	reporting.Wait()
+	a.lastReport()
+	a.persist(context.Background(), true, 1)
+}
+
+// resume opens the journal and ends what an earlier life left behind. Nothing
+// of it is adopted: its output could not be told from a broken one's.
+func (a *agent) resume() error {
+	j, st, damaged, err := openJournal(filepath.Join(a.cfg.InstanceDir, "journal"))
+	if err != nil {
+		return err
+	}
+	a.journal, a.st = j, st
+	if damaged > 0 {
+		a.log.Error("the journal has lines that cannot be read; they are left out", "lines", damaged)
+	}
+	left := map[string]process{}
+	l := launcher{cfg: a.cfg}
+	for n, h := range st.held {
+		if h.phase == starting || h.phase == running {
+			left[l.key(n)] = h.proc
+		}
+	}
+	if !sweep(left) {
+		a.log.Error("processes of an earlier life of the agent cannot be killed", "attempts", len(left))
+	}
+	if a.launcher, err = newLauncher(a.cfg); err != nil {
+		j.close()
+		return err
+	}
+	node, machine := protocol.SessionID(a.cfg.Pool, a.cfg.VMID), machineBoot()
+	a.mu.Lock()
+	if st.node != node {
+		// The directory came with another VM's image or life: none of it is ours.
+		a.st = newState()
+		a.buffer = nil
+		a.journal.broken.Store(true) // begin the file anew
+	}
+	now := time.Now().UTC()
+	for _, n := range a.st.numbers() {
+		h := a.st.held[n]
+		// After a boot of the machine the latest lines may be missing, so that
+		// something that seems to wait may have run.
+		if h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine {
+			a.finish(protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
+				Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now})
+		}
+	}
+	a.record(record{Node: node, Machine: machine})
+	a.mu.Unlock()
+	if err := a.flush(true); err != nil {
+		j.close()
+		return err
+	}
+	return nil
+}
+
+// awaitShare waits until the share is there: a node without it would only fail
+// jobs. False when the context ends first.
+func (a *agent) awaitShare(ctx context.Context) bool {
+	pause := pauses{}
+	for {
+		_, err := a.launcher.share.open()
+		if err == nil {
+			return true
+		}
+		a.log.Error("the share cannot be used; mount it at SHARE_PATH", "path", a.cfg.Share, "error", cause(err).Error())
+		if !pause.wait(ctx) {
+			return false
+		}
+	}
+}
+
+// starter starts attempts, from one thread that never ends before they do.
+func (a *agent) starter(ctx context.Context) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		select {
+		case n := <-a.starts:
+			a.start(n)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// start starts an assignment that still waits.
+func (a *agent) start(n int64) {
+	a.mu.Lock()
+	h := a.st.held[n]
+	ok := h != nil && h.phase == waiting && !a.closing
+	a.mu.Unlock()
+	if !ok {
+		return
+	}
+	launch, err := a.launcher.prepare(n, h.work)
+	if err != nil {
+		a.failStart(n, h.work, err)
+		return
+	}
+	defer launch.dir.close()
+	a.mu.Lock()
+	ok = h.phase == waiting && !a.closing // it may have been cancelled meanwhile
+	if ok {
+		a.record(record{N: n, Starting: true})
+		a.runs.Add(1)
+	}
+	a.mu.Unlock()
+	if !ok {
+		a.launcher.clean(n, h.work.Script != "")
+		return
+	}
+	// Written before the process exists, so that it is never started twice.
+	if err := a.flush(false); err != nil {
+		a.runs.Done()
+		a.failStart(n, h.work, err)
+		return
+	}
+	pid, err := launch.start()
+	if err != nil {
+		a.runs.Done()
+		a.failStart(n, h.work, err)
+		return
+	}
+	r := &run{pid: pid, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
+	birth := birthOf(pid)
+	a.mu.Lock()
+	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
+	h.run = r
+	cancelled, closing := h.cancel, a.closing
+	a.out.started = append(a.out.started, n)
+	a.mu.Unlock()
+	r.arm()
+	switch {
+	case closing:
+		r.end(byAgent, "", a.grace())
+	case cancelled != "":
+		r.end(byCancel, cancelled, a.cfg.KillGrace)
+	}
+	go a.await(n, h.work, r)
+	a.logFlush(a.flush(false))
+	a.signal()
+}
+
+// failStart ends an assignment that could not be started.
+func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
+	a.mu.Lock()
+	a.finish(protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()})
+	a.mu.Unlock()
+	a.logFlush(a.flush(false))
+	a.signal()
+	a.launcher.clean(n, w.Script != "")
+	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
+}
+
+// await follows an attempt to its end.
+func (a *agent) await(n int64, w protocol.Assignment, r *run) {
+	defer a.runs.Done()
+	status, at := r.wait()
+	f, told := r.result(n, status, at)
+	if told {
+		a.mu.Lock()
+		a.finish(f)
+		a.mu.Unlock()
+		a.logFlush(a.flush(false))
+		a.signal()
+	}
+	a.launcher.clean(n, w.Script != "")
+}
+
+// finish records an end and has it reported. The caller holds a.mu.
+func (a *agent) finish(f protocol.Finished) {
+	if h := a.st.held[f.N]; h != nil && h.phase == ended {
+		return
+	}
+	a.record(record{Finished: &f})
+	a.st.held[f.N].run = nil
+	a.out.finished = append(a.out.finished, f.N)
+}
+
+// endAll starts nothing more and ends what runs.
+func (a *agent) endAll() {
+	a.mu.Lock()
+	a.closing = true
+	var all []*run
+	for _, h := range a.st.held {
+		if h.run != nil {
+			all = append(all, h.run)
+		}
+	}
+	a.mu.Unlock()
+	grace := a.grace()
+	for _, r := range all {
+		r.end(byAgent, "", grace)
+	}
+}
+
+// grace is what an attempt gets when the agent ends it. A node that was given
+// up has none: its work may be placed elsewhere soon.
+func (a *agent) grace() time.Duration {
+	if a.over() != "" {
+		return 0
+	}
+	return a.cfg.KillGrace
+}
+
+// giveUp ends the node's part in the pool for good.
+func (a *agent) giveUp(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.st.over == "" {
+		a.record(record{Over: why})
+		close(a.ended)
+	}
+}
+
+// over says why the node is to do nothing any more; "" = it works.
+func (a *agent) over() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.st.over
+}
+
+// record changes the state; flush brings the change to the journal. The caller
+// holds a.mu.
+func (a *agent) record(r record) {
+	a.st.apply(r)
+	a.buffer = appendLine(a.buffer, r)
+}
+
+// flush writes what was recorded; durable: also against a fall of the machine.
+func (a *agent) flush(durable bool) error {
+	err := a.journal.write(func() []byte {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		lines := a.buffer
+		a.buffer = nil
+		return lines
+	}, func() []record {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.st.records()
+	})
+	if err != nil || !durable {
+		return err
+	}
+	return a.journal.sync()
+}
+
+// persist flushes until it has worked, since nothing may be done before. Tries
+// 0 = without end. False when the context, or the tries, end first.
+func (a *agent) persist(ctx context.Context, durable bool, tries int) bool {
+	pause := pauses{}
+	for i := 1; ; i++ {
+		err := a.flush(durable)
+		if err == nil {
+			return true
+		}
+		a.logFlush(err)
+		if i == tries || !pause.wait(ctx) {
+			return false
+		}
+	}
+}
+
+func (a *agent) logFlush(err error) {
+	if err != nil {
+		a.log.Error(err.Error())
+	}
+}
+
+// signal wakes the reporter.
+func (a *agent) signal() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// seconds is a timeout; what is too long to matter is none.
+func seconds(n int64) time.Duration {
+	const century = 100 * 365 * 24 * 60 * 60
+	if n <= 0 || n > century {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// pauses grow from one failure to the next.
+type pauses struct{ last time.Duration }
+
+// wait pauses; false when the context ends first.
+func (p *pauses) wait(ctx context.Context) bool {
+	p.last = min(max(2*p.last, firstPause), lastPause)
+	t := time.NewTimer(p.last)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// lockDir keeps a second agent out of the directory; the system ends the lock
+// with the process.
+func lockDir(dir string) (func(), error) {
+	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
+		}
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}

@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// Defaults of the settings.
+const (
+	defaultReportEvery   = time.Minute      // the table of times: a healthy node speaks at least this often
+	defaultStartedWithin = time.Second      // long enough for a short job to cost one message, short enough for a person who watches
+	defaultKillGrace     = 10 * time.Second // time to write a checkpoint, short enough for a drain
+)
+
+// Config is what an agent is told. ReadConfig fills it from the environment:
+//
+//   - DSVM_POOL: name of the node's pool. Required.
+//   - DSVM_VMID: VMID of the node, in any case. Required.
+//   - DSVM_NODE: instance name of the node. Default: the VMID.
+//   - DSVM_SIZE: VM size of the node, as it is reported. Default: empty, unknown.
+//   - DSVM_INSTANCE_DIR: local directory for the journal and the scratch
+//     directories; it outlives a restart of the agent. Required.
+//   - SHARE_PATH: where the share is mounted; logs and outputs go there. Required.
+//   - ServiceBusConnection: connection string. Required, or the next.
+//   - ServiceBusConnection__fullyQualifiedNamespace: namespace, reached with the
+//     node's identity. Used when ServiceBusConnection is empty.
+//   - DSVM_CPUS: processors the node offers, a number from 1. Default: the
+//     number of processors of the machine.
+//   - DSVM_REPORT_EVERY: a duration; at least this often everything that the
+//     node holds is reported. Default: 60s.
+//   - DSVM_STARTED_WITHIN: a duration; the start of an attempt waits at most this
+//     long for another report to ride on. Default: 1s.
+//   - DSVM_KILL_GRACE: a duration; time between SIGTERM and SIGKILL when an
+//     attempt is ended. Default: 10s.
+//   - DSVM_JOB_USER: unprivileged user that attempts run as when the agent is
+//     root. Default: empty, the agent's own user.
+//   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
+//   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.
+type Config struct {
+	Pool                string
+	VMID                string // lower case
+	Node                string
+	Size                string
+	InstanceDir         string // absolute
+	Share               string // absolute
+	ServiceBus          string // connection string; a secret
+	ServiceBusNamespace string
+	CPUs                int
+	ReportEvery         time.Duration
+	StartedWithin       time.Duration
+	KillGrace           time.Duration
+	JobUser             string
+	WorkQueue           string
+	NodeEventsQueue     string
+	Log                 *slog.Logger // nil = nothing is logged
+}
+
+var (
+	poolPattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
+	vmidPattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+)
+
+// ReadConfig reads the settings. Errors are *fault.Error with code Invalid and
+// the setting's name.
+func ReadConfig(getenv func(string) string) (Config, error) {
+	or := func(name, fallback string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return fallback
+	}
+	c := Config{
+		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"),
+		InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
+		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
+		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
+		JobUser: getenv("DSVM_JOB_USER"), WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
+	}
+	c.Node = or("DSVM_NODE", c.VMID)
+	if v := getenv("DSVM_CPUS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			return c, fault.New(fault.Invalid, "DSVM_CPUS", "DSVM_CPUS is %q; write a number from 1", v)
+		}
+		c.CPUs = n
+	}
+	for _, d := range []struct {
+		name string
+		into *time.Duration
+	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}} {
+		if v := getenv(d.name); v != "" {
+			parsed, err := job.ParseDuration(v)
+			if err != nil {
+				return c, fault.New(fault.Invalid, d.name, "%s: %v", d.name, err)
+			}
+			*d.into = time.Duration(parsed)
+		}
+	}
+	return c, c.check()
+}
+
+// check says what is missing or cannot be used, and makes paths absolute.
+func (c *Config) check() error {
+	for _, need := range []struct{ name, value string }{
+		{"DSVM_POOL", c.Pool}, {"DSVM_VMID", c.VMID}, {"DSVM_INSTANCE_DIR", c.InstanceDir}, {"SHARE_PATH", c.Share},
+		{"ServiceBusConnection", c.ServiceBus + c.ServiceBusNamespace},
+	} {
+		if need.value == "" {
+			return fault.New(fault.Invalid, need.name, "the setting %s is missing; docs/settings.md says what it is", need.name)
+		}
+	}
+	switch {
+	case !poolPattern.MatchString(c.Pool):
+		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
+	case !vmidPattern.MatchString(c.VMID):
+		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
+	case c.ReportEvery <= 0:
+		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")
+	}
+	var err error
+	if c.InstanceDir, err = filepath.Abs(c.InstanceDir); err == nil {
+		c.Share, err = filepath.Abs(c.Share)
+	}
+	return err
+}

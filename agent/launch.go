@@ -1,0 +1,284 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+)
+
+// keyVariable names an attempt in its processes' environment, so that what is
+// left of it can be found.
+const keyVariable = "DSVM_ATTEMPT_KEY"
+
+// jobPath is where a job's programs are looked up unless its env says
+// otherwise. The agent's own PATH stays with the agent.
+const jobPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// jobLang gives UTF-8 on every image without asking for a translation.
+const jobLang = "C.UTF-8"
+
+// launcher prepares attempts and starts their processes.
+type launcher struct {
+	cfg   Config
+	share shareDir
+	local string // directory of the attempts' scratch directories
+	null  *os.File
+	as    *syscall.Credential // nil = the agent's own user
+	owner owner
+	home  string
+	login string
+}
+
+// newLauncher makes the local directories and looks up the user.
+func newLauncher(cfg Config) (*launcher, error) {
+	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse}
+	if err := l.user(); err != nil {
+		return nil, err
+	}
+	// Scratch directories of an earlier life belong to nobody any more.
+	os.RemoveAll(l.local)
+	// Passable, so that another user reaches its scratch directory.
+	if err := os.MkdirAll(l.local, 0o711); err != nil {
+		return nil, fmt.Errorf("the scratch directories cannot be made; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	var err error
+	if l.null, err = os.Open(os.DevNull); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// user decides whom attempts run as.
+func (l *launcher) user() error {
+	if os.Geteuid() != 0 || l.cfg.JobUser == "" {
+		if u, err := user.Current(); err == nil {
+			l.home, l.login = u.HomeDir, u.Username
+		}
+		return nil
+	}
+	u, err := user.Lookup(l.cfg.JobUser)
+	if err != nil {
+		return fmt.Errorf("the user %q of DSVM_JOB_USER is not known on this node; create it or name another: %w", l.cfg.JobUser, err)
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	l.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return fmt.Errorf("the groups of the user %q cannot be read: %w", l.cfg.JobUser, err)
+	}
+	for _, g := range groups {
+		if id, err := strconv.Atoi(g); err == nil {
+			l.as.Groups = append(l.as.Groups, uint32(id))
+		}
+	}
+	l.owner, l.home, l.login = owner{uid, gid}, u.HomeDir, u.Username
+	return nil
+}
+
+// key names an attempt across all nodes.
+func (l *launcher) key(n int64) string {
+	return l.cfg.Pool + "." + l.cfg.VMID + "." + strconv.FormatInt(n, 10)
+}
+
+func (l *launcher) scratch(n int64) string { return filepath.Join(l.local, strconv.FormatInt(n, 10)) }
+
+// launch is an attempt that is ready to start.
+type launch struct {
+	argv0 string
+	argv  []string
+	attr  syscall.ProcAttr
+	dir   *attemptDir
+}
+
+// prepare makes an attempt's directories and works out its command. It may be
+// repeated. The error is a sentence for the job's owner.
+func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error) {
+	if err := job.CheckID(w.Job); err != nil {
+		return nil, errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
+	}
+	if w.Attempt < 1 {
+		return nil, fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
+	}
+	if (len(w.Command) == 0) == (w.Script == "") {
+		return nil, errors.New("the job has neither a command nor a script, or both; give one of them")
+	}
+	for name, value := range w.Env {
+		if !variable(name) || strings.ContainsRune(value, 0) {
+			return nil, fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
+		}
+	}
+	dir, err := l.share.make(w.Job, w.Attempt, l.owner)
+	if err != nil {
+		return nil, fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
+	}
+	defer func() {
+		if err != nil {
+			dir.close()
+		}
+	}()
+	start := &launch{dir: dir}
+	if start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner); err != nil {
+		return nil, err
+	}
+	if err = l.private(n); err != nil {
+		return nil, err
+	}
+	env := l.environment(n, w, dir.path)
+	start.attr.Env = list(env)
+	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
+	start.attr.Sys = processAttr(l.as)
+	start.argv = w.Command
+	path := env["PATH"]
+	if w.Script != "" {
+		file := l.scratch(n) + ".sh"
+		if err = l.script(file, w.Script); err != nil {
+			return nil, err
+		}
+		start.argv, path = []string{"bash", "-l", file}, jobPath
+	}
+	start.argv0, err = lookUp(start.argv[0], path, start.attr.Dir)
+	return start, err
+}
+
+// private makes the attempt's scratch directory.
+func (l *launcher) private(n int64) error {
+	dir := l.scratch(n)
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil && l.owner.uid >= 0 {
+		err = os.Chown(dir, l.owner.uid, l.owner.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("the scratch directory cannot be made on the node: %v", cause(err))
+	}
+	return nil
+}
+
+// script writes a job's script to where only its user reads it.
+func (l *launcher) script(file, text string) error {
+	err := os.WriteFile(file, []byte(text), 0o600)
+	if err == nil && l.owner.uid >= 0 {
+		err = os.Chown(file, l.owner.uid, l.owner.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("the job's script cannot be written on the node: %v", cause(err))
+	}
+	return nil
+}
+
+// clean removes what is local of an attempt.
+func (l *launcher) clean(n int64, script bool) {
+	os.RemoveAll(l.scratch(n))
+	if script {
+		os.Remove(l.scratch(n) + ".sh")
+	}
+}
+
+// environment is all that an attempt's process is told. It starts from nothing:
+// what the agent knows, its connection string above all, is not handed on.
+func (l *launcher) environment(n int64, w protocol.Assignment, dir string) map[string]string {
+	scratch := l.scratch(n)
+	home := l.home
+	if home == "" {
+		home = scratch
+	}
+	env := map[string]string{"PATH": jobPath, "HOME": home, "LANG": jobLang, "TMPDIR": scratch}
+	if l.login != "" {
+		env["USER"], env["LOGNAME"] = l.login, l.login
+	}
+	for name, value := range w.Env {
+		env[name] = value
+	}
+	for name, value := range map[string]string{
+		"DSVM_JOB_ID": w.Job, "DSVM_ATTEMPT": strconv.Itoa(w.Attempt), "DSVM_POOL": l.cfg.Pool, "DSVM_NODE": l.cfg.Node,
+		"DSVM_TEAM": w.Team, "DSVM_SHARE": l.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch,
+		keyVariable: l.key(n),
+	} {
+		env[name] = strings.ReplaceAll(value, "\x00", "")
+	}
+	return env
+}
+
+func list(env map[string]string) []string {
+	all := make([]string, 0, len(env))
+	for name, value := range env {
+		all = append(all, name+"="+value)
+	}
+	sort.Strings(all)
+	return all
+}
+
+// variable reports whether a text can be the name of a variable.
+func variable(name string) bool {
+	for i, r := range name {
+		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// lookUp finds a program as a shell does: in the absolute directories of the
+// path, or, with a slash in its name, from the directory that the attempt
+// starts in.
+func lookUp(name, path, dir string) (string, error) {
+	if strings.ContainsRune(name, '/') {
+		file := name
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		if !executable(file) {
+			return "", fmt.Errorf("the program %q does not exist on the node, or is not executable", clip(name))
+		}
+		return file, nil
+	}
+	for _, place := range filepath.SplitList(path) {
+		if file := filepath.Join(place, name); filepath.IsAbs(place) && executable(file) {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("the program %q was not found in the job's PATH; install it on the node or write its whole path", clip(name))
+}
+
+func executable(file string) bool {
+	at, err := os.Stat(file)
+	return err == nil && at.Mode().IsRegular() && at.Mode()&0o111 != 0
+}
+
+// start starts the process. The calling goroutine is locked to its thread and
+// outlives the process: on Linux the process dies with that thread.
+func (s *launch) start() (pid int, err error) {
+	pid, err = syscall.ForkExec(s.argv0, s.argv, &s.attr)
+	// The files' numbers were in use until here.
+	runtime.KeepAlive(s.dir)
+	switch {
+	case err == nil:
+		return pid, nil
+	case errors.Is(err, syscall.E2BIG):
+		return 0, errors.New("the command and its environment are too long for the system; put long lists into files")
+	case errors.Is(err, syscall.ENOEXEC):
+		return 0, fmt.Errorf("the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", clip(s.argv[0]))
+	case errors.Is(err, syscall.EACCES):
+		return 0, fmt.Errorf("the program %q, or the workdir, may not be used by the user that jobs run as", clip(s.argv[0]))
+	}
+	return 0, fmt.Errorf("the program %q cannot be started: %v", clip(s.argv[0]), err)
+}

@@ -1,0 +1,298 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+)
+
+// Deadlines of single calls: none of them waits for anything but the network.
+const (
+	acceptTimeout  = 30 * time.Second
+	callTimeout    = 20 * time.Second
+	closeTimeout   = 5 * time.Second
+	receiveTimeout = time.Minute // a link that died in silence is noticed by asking anew
+)
+
+// resetAfter is the number of failures in a row after which the connection
+// itself is suspected.
+const resetAfter = 3
+
+// minRenew bounds how often a lock is renewed, and unknownRenew is used when a
+// lock seems to be over as soon as it is given: then the clocks differ.
+const (
+	minRenew     = 300 * time.Millisecond
+	unknownRenew = 10 * time.Second
+)
+
+// listen holds the node's session, taking it again whenever it is lost, until
+// the context or the node's part in the pool ends.
+func (a *agent) listen(ctx context.Context) {
+	pause, failures := pauses{}, 0
+	for ctx.Err() == nil && a.over() == "" {
+		began := time.Now()
+		err := a.hold(ctx)
+		if ctx.Err() != nil || a.over() != "" {
+			return
+		}
+		if time.Since(began) > lastPause {
+			pause, failures = pauses{}, 0
+		}
+		a.log.Warn("the node's session is not held; trying again", "error", fmt.Sprint(err))
+		if failures++; failures%resetAfter == 0 {
+			a.bus.reset()
+		}
+		if !pause.wait(ctx) {
+			return
+		}
+	}
+}
+
+// hold takes the session and works on its messages until it is lost.
+func (a *agent) hold(ctx context.Context) error {
+	acceptCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	defer cancel()
+	s, err := a.bus.accept(acceptCtx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		s.close(ctx)
+	}()
+	// Whoever took the session meanwhile has left a word in its state.
+	state, err := s.state(acceptCtx)
+	if err != nil {
+		return err
+	}
+	if protocol.IsFenced(state) {
+		a.giveUp("the pool took this node's session while it was silent, and has given it up")
+		a.persist(ctx, true, 0)
+		return nil
+	}
+	a.begin(ctx)
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	var side sync.WaitGroup
+	defer side.Wait()
+	defer lost(nil)
+	side.Go(func() { a.renew(ctx, s, lost) })
+	for {
+		receiveCtx, cancel := context.WithTimeout(ctx, receiveTimeout)
+		m, err := s.receive(receiveCtx)
+		cancel()
+		switch {
+		case m != nil:
+			if !a.handle(ctx, s, m, &side) {
+				return nil
+			}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			return errors.New("the link to the work queue has failed")
+		case !errors.Is(err, context.DeadlineExceeded):
+			return err
+		}
+	}
+}
+
+// begin lets reports out and starts what an earlier life of the agent was given
+// and did not start, once the session is held for the first time.
+func (a *agent) begin(ctx context.Context) {
+	select {
+	case <-a.begun:
+		return
+	default:
+	}
+	a.mu.Lock()
+	var wait []int64
+	for _, n := range a.st.numbers() {
+		if a.st.held[n].phase == waiting {
+			wait = append(wait, n)
+		}
+	}
+	a.mu.Unlock()
+	a.log.Info("the node takes work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
+	close(a.begun)
+	a.enqueue(ctx, wait)
+}
+
+// enqueue hands assignments to the starters.
+func (a *agent) enqueue(ctx context.Context, numbers []int64) {
+	for _, n := range numbers {
+		select {
+		case a.starts <- n:
+		case <-ctx.Done():
+			return // they are in the journal
+		}
+	}
+}
+
+// renew keeps the session's lock: at a third of its time, so that two tries may
+// fail.
+func (a *agent) renew(ctx context.Context, s session, lost context.CancelCauseFunc) {
+	every := max(s.left()/3, minRenew)
+	if s.left() <= 0 {
+		every = unknownRenew
+	}
+	until := time.Now().Add(3 * every)
+	wait := every
+	for {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		callCtx, cancel := context.WithTimeout(ctx, max(every, time.Second))
+		err := s.renew(callCtx)
+		cancel()
+		switch {
+		case err == nil:
+			wait, until = every, time.Now().Add(3*every)
+		case lockLost(err) || time.Now().After(until):
+			lost(fmt.Errorf("the session's lock is lost: %w", err))
+			return
+		default:
+			wait = max(every/4, minRenew)
+		}
+	}
+}
+
+// handle acts on one message: journal first, then start and settle side by
+// side. False when there is nothing more to do with the session.
+func (a *agent) handle(ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
+	work, err := protocol.DecodeWork(m.body)
+	if err != nil {
+		a.log.Error("a message on the work queue cannot be read and is put aside", "error", err.Error())
+		side.Go(func() { a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, clip(err.Error())) }) })
+		return true
+	}
+	acts := a.take(work.Items)
+	if !a.persist(ctx, acts.numbered, 0) {
+		return false // not settled: it comes again
+	}
+	done := func(ctx context.Context) error { return s.complete(ctx, m) }
+	if acts.stopped {
+		a.settle(ctx, done)
+		return false
+	}
+	side.Go(func() { a.settle(ctx, done) })
+	for _, c := range acts.cancels {
+		c.run.end(byCancel, c.reason, a.cfg.KillGrace)
+	}
+	a.enqueue(ctx, acts.starts)
+	a.signal()
+	return true
+}
+
+// settle ends a message. One that could not be settled comes again and changes
+// nothing then.
+func (a *agent) settle(ctx context.Context, how func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := how(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("a message could not be settled and will come again", "error", err.Error())
+	}
+}
+
+// acts is what is to be done once a message is in the journal.
+type acts struct {
+	numbered bool // the message has changed what must not be forgotten
+	stopped  bool
+	starts   []int64
+	cancels  []cancelled
+}
+
+type cancelled struct {
+	run    *run
+	reason string
+}
+
+// take enters a message's items, in their order.
+func (a *agent) take(items []protocol.WorkItem) acts {
+	var do acts
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, item := range items {
+		switch {
+		case item.Stop != "":
+			if a.st.over == "" {
+				a.record(record{Over: item.Stop})
+				close(a.ended)
+			}
+			do.numbered, do.stopped = true, true
+			return do
+		case item.Assign != nil:
+			a.assign(item.N, *item.Assign, &do)
+		case item.Cancel != nil:
+			a.cancel(item.N, *item.Cancel, &do)
+		case len(item.Ack) > 0:
+			a.record(record{Acked: item.Ack})
+		}
+	}
+	return do
+}
+
+// assign enters an assignment. The caller holds a.mu.
+func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
+	if n <= a.st.seen {
+		if a.st.held[n] == nil {
+			// The pool believes that the node may still get it: say at once that
+			// it will not.
+			a.out.holdsDue = true
+		}
+		return
+	}
+	do.numbered = true
+	if why, dropped := a.st.drops[n]; dropped {
+		a.record(record{Seen: n})
+		a.finish(neverStarted(n, why))
+		return
+	}
+	a.record(record{Seen: n, N: n, Assign: &w})
+	do.starts = append(do.starts, n)
+}
+
+// cancel enters a cancel. The caller holds a.mu.
+func (a *agent) cancel(n int64, c protocol.Cancel, do *acts) {
+	if n <= a.st.seen {
+		return
+	}
+	do.numbered = true
+	reason := c.Reason
+	if reason == "" {
+		reason = "cancelled"
+	}
+	a.record(record{Seen: n})
+	h := a.st.held[c.Target]
+	switch {
+	case h == nil && c.Target > n:
+		a.record(record{N: c.Target, Drop: reason})
+	case h == nil:
+		// It did not come before its cancel, and being older it is refused from
+		// now on: that can be said at once.
+		a.finish(neverStarted(c.Target, reason))
+	case h.phase == waiting:
+		a.finish(neverStarted(c.Target, reason))
+	case h.phase == ended:
+		a.out.finished = append(a.out.finished, c.Target)
+	case h.run != nil:
+		do.cancels = append(do.cancels, cancelled{h.run, reason})
+	default:
+		h.cancel = reason // its process is just being started
+	}
+}
+
+func neverStarted(n int64, reason string) protocol.Finished {
+	return protocol.Finished{N: n, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: reason, EndedAt: time.Now().UTC()}
+}

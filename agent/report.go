@@ -1,0 +1,253 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"dsvmpools/shared/protocol"
+)
+
+// lastTry bounds the report of an agent that ends: its VM is about to go.
+const lastTry = 3 * time.Second
+
+// maxReason bounds what a report says about one end, so that it always fits.
+const maxReason = 500
+
+// outbox is what is to be reported. It is guarded by agent.mu.
+type outbox struct {
+	ready    bool    // said
+	holdsDue bool    // the list of everything is wanted now
+	started  []int64 // starts not yet told
+	finished []int64 // ends not yet told, or wanted again
+}
+
+// report sends what is due until the context, or the node's part in the pool,
+// ends. While one report is under way the next ones gather.
+func (a *agent) report(ctx context.Context) {
+	select {
+	case <-a.begun:
+	case <-a.ended:
+		return
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-a.ended: // not a word more
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	r := &reporter{agent: a, holdsAt: time.Now()}
+	pause := pauses{}
+	for failures := 0; ctx.Err() == nil; {
+		if wait := r.due(); wait > 0 {
+			r.idle(ctx, wait)
+			continue
+		}
+		err := r.send(ctx)
+		if err == nil {
+			pause, failures = pauses{}, 0
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Warn("a report could not be sent; trying again", "error", err.Error())
+		if failures++; failures%resetAfter == 0 {
+			a.bus.reset()
+		}
+		pause.wait(ctx)
+	}
+}
+
+// lastReport tries once to tell what ended while the agent was ending.
+func (a *agent) lastReport() {
+	a.mu.Lock()
+	wanted := a.st.over == "" && a.out.ready && len(a.out.finished) > 0
+	a.mu.Unlock()
+	if !wanted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastTry)
+	defer cancel()
+	r := &reporter{agent: a, holdsAt: time.Now().Add(a.cfg.ReportEvery)}
+	if err := r.send(ctx); err != nil {
+		a.log.Warn("the last report could not be sent; it stays in the journal", "error", err.Error())
+	}
+}
+
+// reporter is the report loop's own memory.
+type reporter struct {
+	*agent
+	holdsAt   time.Time // when everything is listed again
+	startedAt time.Time // when the oldest start began to wait; zero = none waits
+}
+
+// due is how long nothing need be sent; 0 = something is due.
+func (r *reporter) due() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.out.ready || r.out.holdsDue || len(r.out.finished) > 0 {
+		return 0
+	}
+	now := time.Now()
+	wait := r.holdsAt.Sub(now)
+	if len(r.out.started) == 0 {
+		r.startedAt = time.Time{}
+	} else {
+		if r.startedAt.IsZero() {
+			r.startedAt = now
+		}
+		wait = min(wait, r.startedAt.Add(r.cfg.StartedWithin).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// idle waits for the time or for news.
+func (r *reporter) idle(ctx context.Context, wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.wake:
+	case <-ctx.Done():
+	}
+}
+
+// send reports everything that there is to tell now. After an error nothing
+// counts as told.
+func (r *reporter) send(ctx context.Context) error {
+	bodies, told := r.write()
+	// Nothing is said that could be forgotten afterwards.
+	err := r.flush(true)
+	for _, body := range bodies {
+		if err != nil {
+			break
+		}
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		err = r.bus.send(callCtx, body)
+		cancel()
+	}
+	if err != nil {
+		r.mu.Lock()
+		r.out.holdsDue = r.out.holdsDue || told.holds
+		r.mu.Unlock()
+		return err
+	}
+	r.told(told)
+	return nil
+}
+
+// written is what a report contains.
+type written struct {
+	holds             bool
+	started, finished []int64
+}
+
+// write puts the report together.
+func (r *reporter) write() ([][]byte, written) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var items []protocol.ReportItem
+	w := written{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished)}
+	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
+	r.out.holdsDue = false
+	if !r.out.ready {
+		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot}})
+	}
+	for _, n := range w.started {
+		// The end tells the start as well.
+		if h := r.st.held[n]; h != nil && h.phase == running {
+			items = append(items, protocol.ReportItem{Started: &protocol.Started{N: n, At: h.proc.At}})
+		}
+	}
+	all := r.st.numbers()
+	if w.holds {
+		for _, n := range all { // an end is repeated until it is acknowledged
+			if r.st.held[n].phase == ended {
+				w.finished = append(w.finished, n)
+			}
+		}
+	}
+	slices.Sort(w.finished)
+	w.finished = slices.Compact(w.finished)
+	for _, n := range w.finished {
+		if h := r.st.held[n]; h != nil {
+			f := *h.result
+			f.Reason = shorten(f.Reason)
+			items = append(items, protocol.ReportItem{Finished: &f})
+		}
+	}
+	if w.holds {
+		items = append(items, protocol.ReportItem{Holds: &protocol.Holds{N: all}})
+	}
+	return split(protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}), w
+}
+
+// told takes what was sent off the outbox.
+func (r *reporter) told(w written) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out.ready = true
+	r.out.started = without(r.out.started, w.started)
+	r.out.finished = without(r.out.finished, w.finished)
+	if w.holds {
+		r.holdsAt = time.Now().Add(r.cfg.ReportEvery)
+	}
+	r.startedAt = time.Time{}
+}
+
+// without removes numbers that were told. Lists are short, or alike in order.
+func without(list, told []int64) []int64 {
+	if len(list) == 0 || len(told) == 0 {
+		return list
+	}
+	gone := make(map[int64]bool, len(told))
+	for _, n := range told {
+		gone[n] = true
+	}
+	return slices.DeleteFunc(list, func(n int64) bool { return gone[n] })
+}
+
+// split encodes a report as few messages as the size allows. None is empty but
+// that of an empty report, which there is not.
+func split(report protocol.Report) [][]byte {
+	const envelope = 300 // version, pool, vmid, number and brackets
+	items := report.Items
+	var bodies [][]byte
+	for len(items) > 0 {
+		size, upTo := envelope, 0
+		for _, item := range items {
+			encoded, err := json.Marshal(item)
+			if err != nil {
+				panic(err) // items hold texts, numbers and times only
+			}
+			if size += len(encoded) + 1; size > protocol.MaxBytes && upTo > 0 {
+				break
+			}
+			upTo++
+		}
+		report.Items = items[:upTo]
+		body, err := json.Marshal(report)
+		if err != nil {
+			panic(err)
+		}
+		bodies, items = append(bodies, body), items[upTo:]
+	}
+	return bodies
+}
+
+// shorten keeps a reason within a report's bounds.
+func shorten(s string) string {
+	if len(s) > maxReason {
+		return s[:maxReason] + "..."
+	}
+	return s
+}

@@ -1,0 +1,168 @@
+//go:build unix
+
+package agent
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
+)
+
+// cause of an end that is not the process's own.
+type endCause int
+
+const (
+	byItself endCause = iota
+	byTimeout
+	byCancel
+	byAgent // the agent ends, or its node is no part of the pool any more: no result
+)
+
+// run is the process of an attempt while it is this agent's.
+type run struct {
+	pid     int
+	began   time.Time
+	timeout time.Duration // 0 = none
+	grace   time.Duration
+	key     string
+
+	mu       sync.Mutex
+	over     bool // reaped: its number may be another's
+	cause    endCause
+	reason   string
+	deadline *time.Timer
+	hard     *time.Timer
+}
+
+// arm begins the time that the attempt has.
+func (r *run) arm() {
+	if r.timeout <= 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.deadline = time.AfterFunc(r.timeout, func() {
+			r.end(byTimeout, fmt.Sprintf("it ran longer than its timeout of %s", job.Duration(r.timeout)), r.grace)
+		})
+	}
+}
+
+// end asks the process's group to end, and kills it after the grace. The first
+// cause stays; a later one can only shorten the grace.
+func (r *run) end(cause endCause, reason string, grace time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return
+	}
+	if r.cause == byItself || cause == byAgent {
+		r.cause, r.reason = cause, reason
+	}
+	if grace <= 0 {
+		unix.Kill(-r.pid, unix.SIGKILL)
+		return
+	}
+	unix.Kill(-r.pid, unix.SIGTERM)
+	if r.hard == nil {
+		r.hard = time.AfterFunc(grace, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if !r.over {
+				unix.Kill(-r.pid, unix.SIGKILL)
+			}
+		})
+	}
+}
+
+// wait returns when the process has ended and its group is killed. It blocks a
+// thread, as any wait for a child does.
+func (r *run) wait() (syscall.WaitStatus, time.Time) {
+	var status syscall.WaitStatus
+	awaitEnd(r.pid)
+	at := time.Now()
+	if canAwait {
+		r.mu.Lock()
+		unix.Kill(-r.pid, unix.SIGKILL)
+		reap(r.pid, &status)
+	} else {
+		reap(r.pid, &status)
+		r.mu.Lock()
+		at = time.Now()
+		unix.Kill(-r.pid, unix.SIGKILL)
+	}
+	r.over = true
+	for _, t := range []*time.Timer{r.deadline, r.hard} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	forced := r.cause != byItself
+	r.mu.Unlock()
+	if forced {
+		sweep(map[string]process{r.key: {}}) // what left the group, and was to end too
+	}
+	return status, at
+}
+
+// reap takes a child's status.
+func reap(pid int, status *syscall.WaitStatus) {
+	for {
+		if _, err := syscall.Wait4(pid, status, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// result tells how the attempt ended; false when nothing is to be told.
+func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol.Finished, bool) {
+	f := protocol.Finished{N: n, StartedAt: r.began, EndedAt: at.UTC()}
+	switch {
+	case r.cause == byAgent:
+		return f, false
+	case r.cause == byTimeout:
+		f.State, f.ExitCode, f.Reason = string(job.AttemptTimedOut), job.ExitTimedOut, r.reason
+	case r.cause == byCancel:
+		f.State, f.ExitCode, f.Reason = string(job.AttemptCancelled), job.ExitCancelled, r.reason
+	case status.Signaled():
+		f.State, f.ExitCode = string(job.AttemptFailed), 128+int(status.Signal())
+		f.Reason = fmt.Sprintf("its process was ended by signal %d (%s)", int(status.Signal()), status.Signal())
+	case status.ExitStatus() == 0:
+		f.State = string(job.AttemptSucceeded)
+	default:
+		f.State, f.ExitCode = string(job.AttemptFailed), status.ExitStatus()
+		f.Reason = fmt.Sprintf("its process ended with exit code %d", f.ExitCode)
+	}
+	return f, true
+}
+
+// Sweeping looks until nothing is left: what is killed may just have started
+// something. The rounds are bounded, since a process can hang in the system.
+const (
+	sweepRounds = 200
+	sweepPause  = 5 * time.Millisecond
+)
+
+// sweep kills what is left of attempts, by key. It reports whether all is gone.
+func sweep(attempts map[string]process) bool {
+	if len(attempts) == 0 {
+		return true
+	}
+	for range sweepRounds {
+		found := stray(attempts)
+		if len(found) == 0 {
+			return true
+		}
+		for _, pid := range found {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(sweepPause)
+	}
+	return false
+}

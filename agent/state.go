@@ -1,0 +1,147 @@
+//go:build unix
+
+package agent
+
+import (
+	"slices"
+	"time"
+
+	"dsvmpools/shared/protocol"
+)
+
+// phase is how far an assignment has come on this node.
+type phase int
+
+const (
+	waiting  phase = iota // nothing has been started
+	starting              // a process may exist
+	running               // a process was started
+	ended                 // there is a result
+)
+
+// process names one process so that no other is taken for it.
+type process struct {
+	PID   int       `json:"pid"`             // also its process group and its session
+	Birth string    `json:"birth,omitempty"` // start time as the system counts it; "" = not known
+	At    time.Time `json:"at"`              // start time for people
+}
+
+// held is an assignment that the node has, until its end is acknowledged.
+type held struct {
+	n      int64
+	work   protocol.Assignment // empty for one that was cancelled before it came
+	phase  phase
+	proc   process
+	result *protocol.Finished
+
+	// Not in the journal: of this life of the agent only.
+	run    *run   // while a process is this agent's
+	cancel string // asked to end while its process was being started
+	told   bool   // its start, or its end, has been sent
+	sent   bool   // its end has been sent
+}
+
+// state is what the journal remembers. It changes only through apply, so that
+// reading the journal again gives the same.
+type state struct {
+	node    string // pool and VMID that the journal belongs to
+	machine string // boot of the machine in which processes were started
+	over    string // why this node is to do nothing any more; "" = it works
+	seen    int64  // highest number seen
+	held    map[int64]*held
+	drops   map[int64]string // cancelled before they came, and why
+}
+
+func newState() *state {
+	return &state{held: map[int64]*held{}, drops: map[int64]string{}}
+}
+
+// record is one line of the journal: a change of the state.
+type record struct {
+	Node     string               `json:"node,omitempty"`
+	Machine  string               `json:"machine,omitempty"`
+	Over     string               `json:"over,omitempty"`
+	Seen     int64                `json:"seen,omitempty"`
+	N        int64                `json:"n,omitempty"` // of Assign, Starting, Started and Drop
+	Assign   *protocol.Assignment `json:"assign,omitempty"`
+	Starting bool                 `json:"starting,omitempty"`
+	Started  *process             `json:"started,omitempty"`
+	Drop     string               `json:"drop,omitempty"`
+	Finished *protocol.Finished   `json:"finished,omitempty"`
+	Acked    []int64              `json:"acked,omitempty"`
+}
+
+// apply changes the state. A record that does not fit is without effect.
+func (s *state) apply(r record) {
+	if r.Node != "" {
+		s.node = r.Node
+	}
+	if r.Machine != "" {
+		s.machine = r.Machine
+	}
+	if r.Over != "" {
+		s.over = r.Over
+	}
+	s.seen = max(s.seen, r.Seen)
+	h := s.held[r.N]
+	switch {
+	case r.Assign != nil && h == nil:
+		s.held[r.N] = &held{n: r.N, work: *r.Assign}
+		delete(s.drops, r.N)
+	case r.Starting && h != nil && h.phase == waiting:
+		h.phase = starting
+	case r.Started != nil && h != nil && h.phase <= starting:
+		h.phase, h.proc = running, *r.Started
+	case r.Drop != "" && h == nil:
+		s.drops[r.N] = r.Drop
+	}
+	if f := r.Finished; f != nil {
+		h := s.held[f.N]
+		if h == nil {
+			h = &held{n: f.N}
+			s.held[f.N] = h
+		}
+		if h.phase != ended {
+			h.phase, h.result = ended, f
+		}
+		delete(s.drops, f.N)
+	}
+	for _, n := range r.Acked {
+		if h := s.held[n]; h != nil && h.phase == ended {
+			delete(s.held, n)
+		}
+	}
+}
+
+// records write the whole state anew: applied to an empty state, they give it.
+func (s *state) records() []record {
+	list := []record{{Node: s.node, Machine: s.machine, Over: s.over, Seen: s.seen}}
+	for _, n := range s.numbers() {
+		h := s.held[n]
+		if h.phase != ended {
+			list = append(list, record{N: n, Assign: &h.work})
+		}
+		switch h.phase {
+		case starting:
+			list = append(list, record{N: n, Starting: true})
+		case running:
+			list = append(list, record{N: n, Started: &h.proc})
+		case ended:
+			list = append(list, record{Finished: h.result})
+		}
+	}
+	for n, why := range s.drops {
+		list = append(list, record{N: n, Drop: why})
+	}
+	return list
+}
+
+// numbers lists what is held, oldest first.
+func (s *state) numbers() []int64 {
+	list := make([]int64, 0, len(s.held))
+	for n := range s.held {
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return list
+}

@@ -1,0 +1,19 @@
+// Command agent is what runs on a node: it takes the work that the node's pool
+// gives it, runs it and reports. Its settings are in the environment; agent.Config
+// lists them.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"dsvmpools/agent"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(agent.Main(ctx, os.Getenv))
+}
