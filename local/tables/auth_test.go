@@ -122,7 +122,8 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 	}{
 		{"POST", at + "/pools", `{"PartitionKey":"p","RowKey":7}`, 400, "InvalidInput"},
 		{"POST", at + "/pools", `{"PartitionKey":"p","RowKey":"r"} {}`, 400, "InvalidInput"},
-		{"POST", at + "/pools", `{"PartitionKey":"p","PartitionKey":"q"}`, 400, "PropertiesNeedValue"},
+		{"POST", at + "/pools", `{"PartitionKey":"p"}`, 400, "PropertiesNeedValue"},
+		{"POST", at + "/pools", `{"PartitionKey":"p","PartitionKey":"q"}`, 400, "InvalidInput"},
 		{"POST", at + "/pools", `{"PartitionKey":"p","RowKey":"r","A":1,"A":2}`, 400, "InvalidInput"},
 		{"POST", at + "/pools", `[]`, 400, "InvalidInput"},
 		{"POST", at + "/pools", "", 400, "InvalidInput"},
