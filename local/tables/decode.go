@@ -53,12 +53,6 @@ func readEntity(body []byte) (e *entity, keyed bool, bad *failure) {
 		}
 		e.props = append(e.props, property{f.name, v})
 	}
-	slices.SortFunc(e.props, func(a, b property) int { return strings.Compare(a.name, b.name) })
-	for i := 1; i < len(e.props); i++ {
-		if e.props[i].name == e.props[i-1].name {
-			return nil, false, errInput
-		}
-	}
 	return e, hasPartition && hasRow, e.check()
 }
 
@@ -75,8 +69,9 @@ func readObjectOf(body []byte) (fields []field, types map[string]edm, ok bool) {
 	return readObject(body)
 }
 
-// readObject takes valid JSON apart, one level deep: the fields, and apart from
-// them the types that annotations tell.
+// readObject takes valid JSON apart, one level deep: the fields in order of
+// their names, and apart from them the types that annotations tell. No name may
+// stand in it twice.
 func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
 	s := scanner{body: body}
 	if s.peek() != '{' {
@@ -99,7 +94,7 @@ func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
 		if of, found := strings.CutSuffix(name, annotation); found {
 			text, ok := unquote(raw)
 			kind := edmOf(text)
-			if !ok || kind == 0 {
+			if _, twice := types[of]; !ok || twice || kind == 0 {
 				return nil, nil, false
 			}
 			if types == nil {
@@ -114,6 +109,12 @@ func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
 		}
 		s.at++
 		s.peek()
+	}
+	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(fields); i++ {
+		if fields[i].name == fields[i-1].name {
+			return nil, nil, false
+		}
 	}
 	return fields, types, s.peek() == '}'
 }

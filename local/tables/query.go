@@ -13,7 +13,7 @@ import (
 // need be, and says where to go on. The service does the same after five
 // seconds.
 const (
-	maxExamined   = 20_000  // entities
+	maxExamined   = 10_000  // entities
 	maxPageBytes  = 4 << 20 // of the answer
 	examinedCheck = 256     // entities between two looks at whether the client is still there
 )

@@ -64,23 +64,36 @@ func classify(err error) error {
 		return &fault.Error{Code: fault.Internal, Message: "the resource manager cannot be reached", Err: err}
 	}
 	d := read(e)
-	out := &fault.Error{Code: codes[d.Code], Err: err}
-	for _, inner := range d.Details {
-		if codes[inner.Code] == fault.Throttled {
-			out.Code = fault.Throttled
-		}
-	}
-	if d.Code == "OperationNotAllowed" && out.Code == "" && strings.Contains(strings.ToLower(d.Message), "quota") {
-		out.Code = fault.NoQuota
-	}
-	if out.Code == "" {
-		out.Code = byStatus(e.StatusCode)
-	}
+	out := &fault.Error{Code: codeOf(e.StatusCode, d), Err: err, Message: strings.TrimSpace("Azure answered " + d.Code + ": " + d.Message)}
 	if out.Code == fault.Throttled {
 		out.RetryAfter = retryAfter(e.RawResponse, defaultPoll)
 	}
-	out.Message = strings.TrimSpace("Azure answered " + d.Code + ": " + d.Message)
 	return out
+}
+
+// codeOf goes from the certain to the general: a limit of requests, a code that
+// is known, what is inside a code that says little, and at last the status.
+func codeOf(status int, d detail) fault.Code {
+	for _, inner := range d.Details {
+		if codes[inner.Code] == fault.Throttled {
+			return fault.Throttled
+		}
+	}
+	if status == http.StatusTooManyRequests {
+		return fault.Throttled
+	}
+	if code, ok := codes[d.Code]; ok {
+		return code
+	}
+	if d.Code == "OperationNotAllowed" && strings.Contains(strings.ToLower(d.Message), "quota") {
+		return fault.NoQuota
+	}
+	for _, inner := range d.Details {
+		if code, ok := codes[inner.Code]; ok {
+			return code
+		}
+	}
+	return byStatus(status)
 }
 
 func byStatus(status int) fault.Code {

@@ -7,11 +7,9 @@ package fleet
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
+	"net"
 	"net/http"
-	"strconv"
+	"net/url"
 	"strings"
 	"time"
 
@@ -51,9 +49,10 @@ type Config struct {
 
 // Client is the adapter. Its methods may be called concurrently.
 type Client struct {
-	cfg  Config
-	sets *armcompute.VirtualMachineScaleSetsClient
-	vms  *armcompute.VirtualMachineScaleSetVMsClient
+	cfg   Config
+	local string // port of a resource manager on this machine; "" = elsewhere
+	sets  *armcompute.VirtualMachineScaleSetsClient
+	vms   *armcompute.VirtualMachineScaleSetVMsClient
 }
 
 // Instance is what Azure says of one VM.
@@ -88,17 +87,35 @@ func New(cfg Config) (*Client, error) {
 		Retry: policy.RetryOptions{MaxRetries: maxRetries, RetryDelay: retryDelay, MaxRetryDelay: maxRetryDelay,
 			StatusCodes: []int{http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}},
 	}}
+	c := &Client{cfg: cfg}
 	if cfg.Endpoint != "" {
+		u, err := url.Parse(cfg.Endpoint)
+		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT", "the resource manager's endpoint is not a URL such as https://management.azure.com")
+		}
+		if loopback(u) {
+			c.local = u.Port()
+		}
+		if u.Scheme == "http" && !loopback(u) {
+			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT", "a credential goes to another machine over https only; write https://%s", u.Host)
+		}
 		opts.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: strings.TrimSuffix(cfg.Endpoint, "/"), Audience: cfg.Endpoint}}}
-		opts.InsecureAllowCredentialWithHTTP = strings.HasPrefix(cfg.Endpoint, "http://127.0.0.1:") || strings.HasPrefix(cfg.Endpoint, "http://localhost:")
+		opts.InsecureAllowCredentialWithHTTP = u.Scheme == "http"
 	}
-	sets, err := armcompute.NewVirtualMachineScaleSetsClient(cfg.SubscriptionID, cfg.Credential, opts)
-	if err != nil {
+	var err error
+	if c.sets, err = armcompute.NewVirtualMachineScaleSetsClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
 		return nil, err
 	}
-	vms, err := armcompute.NewVirtualMachineScaleSetVMsClient(cfg.SubscriptionID, cfg.Credential, opts)
-	return &Client{cfg, sets, vms}, err
+	if c.vms, err = armcompute.NewVirtualMachineScaleSetVMsClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func loopback(u *url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // StaticCredential is a fixed bearer token, for a resource manager on this
@@ -117,7 +134,7 @@ func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 // more.
 func (c *Client) Grow(ctx context.Context, set string, m Model, target int) (Operation, error) {
 	op, err := c.grow(ctx, set, m, target)
-	if fault.CodeOf(err) == fault.Conflict {
+	if isStatus(err, http.StatusPreconditionFailed) {
 		return c.grow(ctx, set, m, target)
 	}
 	return op, err
@@ -129,7 +146,8 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 		return Operation{}, err
 	}
 	if !exists {
-		ctx, response := capture(ctx)
+		ctx, response, cancel := capture(ctx)
+		defer cancel()
 		poller, err := c.sets.BeginCreateOrUpdate(ctx, c.cfg.ResourceGroup, set, m.build(set, target),
 			&armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfNoneMatch: to.Ptr("*")})
 		return operation(opCreate, set, poller, *response, err)
@@ -141,11 +159,26 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 }
 
 // Settle writes the capacity down to the number of instances that are listed:
-// for a set whose instances never came. It never raises it.
+// for a set whose instances never came. It never raises it, and it counts for
+// itself: when there are more instances than the caller knows of, the service
+// would choose some to delete, so fault.Conflict is returned and nothing is
+// written.
 func (c *Client) Settle(ctx context.Context, set string, listed int) (Operation, error) {
 	got, exists, err := c.get(ctx, set)
 	if err != nil || !exists || got.SKU == nil || got.SKU.Capacity == nil || *got.SKU.Capacity <= int64(listed) {
 		return Operation{}, err
+	}
+	there := 0
+	_, err = c.each(ctx, set, "", func(vm *armcompute.VirtualMachineScaleSetVM) {
+		if vm.Properties == nil || value(vm.Properties.ProvisioningState) != "Deleting" {
+			there++
+		}
+	})
+	if err != nil {
+		return Operation{}, err
+	}
+	if listed < 0 || there > listed {
+		return Operation{}, fault.New(fault.Conflict, "", "scale set %s has %d instances and not %d; list it again before its capacity is written down", set, there, listed)
 	}
 	return c.setCapacity(ctx, set, got, listed)
 }
@@ -155,7 +188,8 @@ func (c *Client) setCapacity(ctx context.Context, set string, got armcompute.Vir
 	if got.Etag == nil || got.SKU == nil {
 		return Operation{}, fault.New(fault.Internal, "", "scale set %s was read without an ETag; its capacity is not written blindly", set)
 	}
-	ctx, response := capture(ctx)
+	ctx, response, cancel := capture(ctx)
+	defer cancel()
 	sku := armcompute.SKU{Name: got.SKU.Name, Tier: got.SKU.Tier, Capacity: to.Ptr(int64(capacity))}
 	poller, err := c.sets.BeginUpdate(ctx, c.cfg.ResourceGroup, set, armcompute.VirtualMachineScaleSetUpdate{SKU: &sku},
 		&armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{IfMatch: got.Etag})
@@ -187,29 +221,48 @@ func (c *Client) List(ctx context.Context, set string) (Listing, error) {
 	if got.Properties != nil {
 		l.Provisioning = value(got.Properties.ProvisioningState)
 	}
-	pager := c.vms.NewListPager(c.cfg.ResourceGroup, set, &armcompute.VirtualMachineScaleSetVMsClientListOptions{Expand: to.Ptr("instanceView")})
+	there, err := c.each(ctx, set, "instanceView", func(vm *armcompute.VirtualMachineScaleSetVM) {
+		if inst, ok := instance(vm); ok {
+			l.Instances = append(l.Instances, inst)
+		}
+	})
+	if err != nil || !there {
+		return Listing{}, err
+	}
+	return l, nil
+}
+
+// each calls visit for every instance of the set, page by page. It reports
+// whether the set was there until the end: it may be deleted between two reads.
+func (c *Client) each(ctx context.Context, set, expand string, visit func(*armcompute.VirtualMachineScaleSetVM)) (bool, error) {
+	opts := &armcompute.VirtualMachineScaleSetVMsClientListOptions{}
+	if expand != "" {
+		opts.Expand = &expand
+	}
+	pager := c.vms.NewListPager(c.cfg.ResourceGroup, set, opts)
 	for pager.More() {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		page, err := pager.NextPage(ctx)
 		cancel()
 		if isStatus(err, http.StatusNotFound) {
-			return Listing{}, nil // deleted between the two reads
+			return false, nil
 		}
 		if err != nil {
-			return Listing{}, classify(err)
+			return false, classify(err)
 		}
 		for _, vm := range page.Value {
-			if inst, ok := instance(vm); ok {
-				l.Instances = append(l.Instances, inst)
+			if vm != nil {
+				visit(vm)
 			}
 		}
 	}
-	return l, nil
+	return true, nil
 }
 
-// instance reads one entry of the list; one without identity is left out.
+// instance reads one entry of the list. One without identity is left out: that
+// is how the service shows an instance that is just being deleted.
 func instance(vm *armcompute.VirtualMachineScaleSetVM) (Instance, bool) {
-	if vm == nil || vm.Properties == nil || vm.Properties.VMID == nil || vm.InstanceID == nil {
+	if vm.Properties == nil || vm.Properties.VMID == nil || vm.InstanceID == nil {
 		return Instance{}, false
 	}
 	p := vm.Properties
@@ -248,7 +301,8 @@ func (c *Client) Remove(ctx context.Context, set string, ids []string) (Operatio
 		}
 		list[i] = to.Ptr(id)
 	}
-	ctx, response := capture(ctx)
+	ctx, response, cancel := capture(ctx)
+	defer cancel()
 	poller, err := c.sets.BeginDeleteInstances(ctx, c.cfg.ResourceGroup, set, armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: list}, nil)
 	if isStatus(err, http.StatusNotFound) {
 		return Operation{}, nil
@@ -258,134 +312,13 @@ func (c *Client) Remove(ctx context.Context, set string, ids []string) (Operatio
 
 // Drop deletes the set; a missing one is dropped already.
 func (c *Client) Drop(ctx context.Context, set string) (Operation, error) {
-	ctx, response := capture(ctx)
+	ctx, response, cancel := capture(ctx)
+	defer cancel()
 	poller, err := c.sets.BeginDelete(ctx, c.cfg.ResourceGroup, set, nil)
 	if isStatus(err, http.StatusNotFound) {
 		return Operation{}, nil
 	}
 	return operation(opDrop, set, poller, *response, err)
-}
-
-// Kinds of operations in tokens.
-const (
-	opCreate = "create"
-	opUpdate = "update"
-	opRemove = "remove"
-	opDrop   = "drop"
-)
-
-// token is what Operation.Token holds.
-type token struct {
-	Kind   string `json:"kind"`
-	Set    string `json:"set"`
-	Resume string `json:"resume"`
-}
-
-// poller is the part of a runtime.Poller that is used here.
-type poller interface {
-	Done() bool
-	ResumeToken() (string, error)
-}
-
-// operation turns what a Begin call returned into an Operation.
-func operation[P poller](kind, set string, p P, response *http.Response, err error) (Operation, error) {
-	if err != nil {
-		return Operation{}, classify(err)
-	}
-	if p.Done() {
-		return Operation{}, nil
-	}
-	resume, err := p.ResumeToken()
-	if err != nil {
-		return Operation{}, &fault.Error{Code: fault.Internal, Message: "an accepted operation cannot be followed", Err: err}
-	}
-	t, err := json.Marshal(token{kind, set, resume})
-	return Operation{Token: base64.StdEncoding.EncodeToString(t), RetryAfter: retryAfter(response, defaultPoll)}, err
-}
-
-// Poll looks at an operation once. done with an error is an operation that
-// failed; fault.Gone is one that is not known any more.
-func (c *Client) Poll(ctx context.Context, text string) (done bool, after time.Duration, err error) {
-	gone := &fault.Error{Code: fault.Gone, Message: "the operation is not known any more"}
-	raw, err := base64.StdEncoding.DecodeString(text)
-	var t token
-	if err != nil || len(raw) > maxToken || json.Unmarshal(raw, &t) != nil {
-		return true, 0, gone
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	switch t.Kind {
-	case opCreate:
-		p, err := c.sets.BeginCreateOrUpdate(ctx, "", "", armcompute.VirtualMachineScaleSet{}, &armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{ResumeToken: t.Resume})
-		return look(ctx, p, err)
-	case opUpdate:
-		p, err := c.sets.BeginUpdate(ctx, "", "", armcompute.VirtualMachineScaleSetUpdate{}, &armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{ResumeToken: t.Resume})
-		return look(ctx, p, err)
-	case opRemove:
-		p, err := c.sets.BeginDeleteInstances(ctx, "", "", armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: []*string{to.Ptr("0")}}, &armcompute.VirtualMachineScaleSetsClientBeginDeleteInstancesOptions{ResumeToken: t.Resume})
-		return look(ctx, p, err)
-	case opDrop:
-		p, err := c.sets.BeginDelete(ctx, "", "", &armcompute.VirtualMachineScaleSetsClientBeginDeleteOptions{ResumeToken: t.Resume})
-		return look(ctx, p, err)
-	}
-	return true, 0, gone
-}
-
-// resumed is a poller that can be asked.
-type resumed[T any] interface {
-	Poll(ctx context.Context) (*http.Response, error)
-	Done() bool
-	Result(ctx context.Context) (T, error)
-}
-
-// look polls once. An operation that failed answers its poll well; only its
-// result tells.
-func look[T any, P resumed[T]](ctx context.Context, p P, err error) (bool, time.Duration, error) {
-	if err != nil {
-		return true, 0, &fault.Error{Code: fault.Gone, Message: "the operation is not known any more", Err: err}
-	}
-	response, err := p.Poll(ctx)
-	if isStatus(err, http.StatusNotFound) {
-		return true, 0, &fault.Error{Code: fault.Gone, Message: "the operation is not known any more", Err: err}
-	}
-	var failed *azcore.ResponseError
-	if err != nil && !errors.As(err, &failed) {
-		return false, defaultPoll, nil // it could not be asked; it is asked again
-	}
-	if err != nil && failed.StatusCode >= 400 {
-		if f := classify(err); fault.CodeOf(f) != fault.Throttled {
-			return true, 0, f
-		}
-		return false, retryAfter(failed.RawResponse, defaultPoll), nil
-	}
-	if !p.Done() {
-		return false, retryAfter(response, defaultPoll), nil
-	}
-	_, err = p.Result(ctx)
-	if isStatus(err, http.StatusNotFound) {
-		err = nil // what was operated on is gone; the listing tells
-	}
-	return true, 0, classify(err)
-}
-
-// capture has the response of the next call kept, for its headers.
-func capture(ctx context.Context) (context.Context, **http.Response) {
-	response := new(*http.Response)
-	return policy.WithCaptureResponse(ctx, response), response
-}
-
-// retryAfter reads Retry-After in seconds.
-func retryAfter(r *http.Response, or time.Duration) time.Duration {
-	if r == nil {
-		return or
-	}
-	if ms, err := strconv.Atoi(r.Header.Get("retry-after-ms")); err == nil && ms > 0 {
-		return time.Duration(ms) * time.Millisecond
-	}
-	if s, err := strconv.Atoi(r.Header.Get("Retry-After")); err == nil && s >= 0 {
-		return time.Duration(s) * time.Second
-	}
-	return or
 }
 
 func value(s *string) string {

@@ -1,0 +1,93 @@
+package tables
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+)
+
+// benchRow is the size of a job in the ledger.
+func benchRow(partition, rowKey string) []byte {
+	return row(partition, rowKey, "State", "running", "Team", "vision", "Cpus", 4, "SubmittedAt", "2026-01-02T03:04:05Z", "SubmittedAt@odata.type", "Edm.DateTime",
+		"Order", "12345678901234", "Order@odata.type", "Edm.Int64", "Spec", strings.Repeat("x", 800))
+}
+
+func perSecond(b *testing.B, n int) {
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkGet(b *testing.B) {
+	_, c := newTable(b)
+	ctx := deadline(b)
+	for i := range 100 {
+		if _, err := c.AddEntity(ctx, benchRow("p", fmt.Sprint(i)), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var n atomic.Int64
+	b.SetParallelism(4)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := c.GetEntity(ctx, "p", fmt.Sprint(n.Add(1)%100), nil); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	perSecond(b, b.N)
+}
+
+func BenchmarkInsertBy8(b *testing.B) {
+	_, c := newTable(b)
+	ctx := deadline(b)
+	var n atomic.Int64
+	b.SetParallelism(4) // times two processors
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := c.AddEntity(ctx, benchRow("p", fmt.Sprint(n.Add(1))), nil); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	perSecond(b, b.N)
+}
+
+func BenchmarkTransactionOf100(b *testing.B) {
+	_, c := newTable(b)
+	ctx := deadline(b)
+	var n atomic.Int64
+	b.SetParallelism(2)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			partition := fmt.Sprint("p", n.Add(1))
+			a := make([]aztables.TransactionAction, maxOperations)
+			for i := range a {
+				a[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: benchRow(partition, fmt.Sprintf("%03d", i))}
+			}
+			if _, err := c.SubmitTransaction(ctx, a, nil); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	perSecond(b, b.N*maxOperations)
+}
+
+func BenchmarkQueryOf100(b *testing.B) {
+	_, c := newTable(b)
+	ctx := deadline(b)
+	fill(b, c, "p", 5000)
+	filter := "PartitionKey eq 'p' and RowKey ge '02000' and RowKey lt '02100'"
+	b.ResetTimer()
+	for b.Loop() {
+		p, err := c.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter}).NextPage(ctx)
+		if err != nil || len(p.Entities) != 100 {
+			b.Fatal(len(p.Entities), err)
+		}
+	}
+	perSecond(b, b.N*100)
+}
