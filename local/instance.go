@@ -87,6 +87,7 @@ type Instance struct {
 	Host    *functions.Host
 	Share   string
 
+	host  functions.Config
 	lock  *flock.Flock
 	close []func() error
 }
@@ -217,15 +218,28 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		"DSVM_FLEET_POLL": "500ms", "DSVM_MISSING_FOR": "2s", "DSVM_LEDGER_DELAY": "1s", "DSVM_RESEND_AFTER": "10s",
 	}
 	maps.Copy(settings, cfg.Settings)
-	in.Host, err = functions.Start(functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log})
-	if err != nil {
+	in.host = functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log}
+	if in.Host, err = functions.Start(in.host); err != nil {
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
 	in.close = append(in.close, in.Host.Close)
 	id.keep("url", in.Host.Addr())
 	in.Description = Description{URL: "http://" + in.Host.Addr(), Key: id.Keys["function"], ServiceBus: settings["ServiceBusConnection"], Tables: settings["TablesConnection"], ARM: in.Compute.URL()}
 	return nil
+}
+
+// ScaleOut starts one more host with a handler of its own on the same queues
+// and tables, as the cloud does under load.
+func (in *Instance) ScaleOut(ctx context.Context) (*functions.Host, error) {
+	cfg := in.host
+	cfg.Addr, cfg.StateDir = "127.0.0.1:0", cfg.StateDir+"-more"
+	h, err := functions.Start(cfg)
+	if err != nil {
+		return nil, err
+	}
+	in.close = append(in.close, h.Close)
+	return h, h.Ready(ctx)
 }
 
 // Layout writes the root that a Functions host wants: host.json, and one folder
