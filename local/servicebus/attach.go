@@ -148,6 +148,7 @@ func (s *session) attachReply(a attachment) {
 	address, _ := amqp.Field[string](target, 0)
 	s.conn.mu.Lock()
 	s.conn.inbox[a.name] = l
+	s.conn.inbox[nodePrefix+strings.ToLower(a.address)] = l
 	if address != "" {
 		s.conn.inbox[address] = l
 	}

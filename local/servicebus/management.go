@@ -14,21 +14,26 @@ import (
 	"dsvmpools/local/servicebus/queue"
 )
 
+// nodePrefix is in front of a node's name where it stands for the link that was
+// attached last for its answers; no address begins with it.
+const nodePrefix = "\x00"
+
 // request is a message to $cbs or $management.
 type request struct {
 	conn    *conn
+	node    string // $cbs, or a management node, lower case
 	id      any
 	replyTo string
 	props   amqp.Map
 	body    any
 }
 
-func readRequest(c *conn, payload []byte) (request, bool) {
+func readRequest(c *conn, node string, payload []byte) (request, bool) {
 	m, err := amqp.ParseMessage(payload)
 	if err != nil {
 		return request{}, false
 	}
-	r := request{conn: c, props: m.ApplicationProps}
+	r := request{conn: c, node: strings.ToLower(node), props: m.ApplicationProps}
 	if len(m.Properties) > 0 {
 		r.id = m.Properties[0]
 	}
@@ -40,14 +45,32 @@ func readRequest(c *conn, payload []byte) (request, bool) {
 	return r, true
 }
 
+// textOf reads a text, which some clients send as binary.
+func textOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []byte:
+		return string(v)
+	case amqp.Symbol:
+		return string(v)
+	}
+	return ""
+}
+
 // reply answers the request on the link it names.
 func (r request) reply(status int32, description string, body any) {
 	b := amqp.Append(nil, amqp.Composite(amqp.CodeProperties, nil, nil, nil, nil, nil, r.id))
 	b = amqp.Append(b, amqp.Described{Code: amqp.CodeApplicationProperties, Value: amqp.Map{
-		{Key: "statusCode", Value: status}, {Key: "statusDescription", Value: description}}})
+		{Key: "statusCode", Value: status}, {Key: "statusDescription", Value: description},
+		// Some clients look for the names of the AMQP management draft.
+		{Key: "status-code", Value: status}, {Key: "status-description", Value: description}}})
 	b = amqp.Append(b, amqp.Described{Code: amqp.CodeValue, Value: body})
 	r.conn.mu.Lock()
 	l := r.conn.inbox[r.replyTo]
+	if l == nil { // a client that names no address has one link for the node's answers
+		l = r.conn.inbox[nodePrefix+r.node]
+	}
 	r.conn.mu.Unlock()
 	if l != nil {
 		go l.answer(b)
@@ -56,18 +79,12 @@ func (r request) reply(status int32, description string, body any) {
 
 // putToken takes a claim on $cbs.
 func (c *conn) putToken(payload []byte) {
-	r, ok := readRequest(c, payload)
+	r, ok := readRequest(c, cbsNode, payload)
 	if !ok {
 		return
 	}
-	token, _ := r.body.(string)
-	name, _ := r.props.Get("name").(string)
-	kind, _ := r.props.Get("type").(string)
+	token, name := textOf(r.body), textOf(r.props.Get("name"))
 	entity := strings.ToLower(strings.Trim(entityPath(name), "/"))
-	if kind != "servicebus.windows.net:sastoken" {
-		r.reply(401, "Unauthorized: only SAS tokens are known here", nil)
-		return
-	}
 	rule, expires, err := c.srv.verify(token, entity)
 	if err != nil {
 		r.reply(401, err.Error(), nil)
@@ -83,6 +100,8 @@ func (c *conn) putToken(payload []byte) {
 	r.reply(202, "Accepted", nil)
 }
 
+// errToken is the answer to anything that is not a SAS token signed with a known
+// key; what the client says of the token's type is not looked at.
 var errToken = errors.New("InvalidSignature: The token has an invalid signature.")
 
 // verify checks a SAS token: its signature, its time and its audience.
@@ -123,11 +142,11 @@ func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
 
 // manage performs a management operation and answers it.
 func (c *conn) manage(q *queue.Queue, entity string, payload []byte) {
-	r, ok := readRequest(c, payload)
+	r, ok := readRequest(c, entity+managementSuffix, payload)
 	if !ok {
 		return
 	}
-	operation, _ := r.props.Get("operation").(string)
+	operation := textOf(r.props.Get("operation"))
 	op, known := operations[operation]
 	if !known {
 		r.reply(501, "The operation '"+operation+"' is not known here.", nil)
