@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
@@ -19,14 +18,6 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 )
-
-// starters is how many attempts are prepared side by side: the share answers a
-// request in milliseconds, so one after the other would make a batch wait.
-const starters = 4
-
-// startQueue bounds the assignments that wait for a starter. A full queue holds
-// up receiving, which holds up nobody else.
-const startQueue = 4096
 
 // Pauses between tries of whatever failed: Service Bus, the share, the disk.
 const (
@@ -201,114 +192,6 @@ func (a *agent) awaitShare(ctx context.Context) bool {
 	}
 }
 
-// starter starts attempts, from one thread that never ends before they do.
-func (a *agent) starter(ctx context.Context) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for {
-		select {
-		case n := <-a.starts:
-			a.start(n)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// start starts an assignment that still waits.
-func (a *agent) start(n int64) {
-	a.mu.Lock()
-	h := a.st.held[n]
-	ok := h != nil && h.phase == waiting && !a.closing
-	a.mu.Unlock()
-	if !ok {
-		return
-	}
-	launch, err := a.launcher.prepare(n, h.work)
-	if err != nil {
-		a.failStart(n, h.work, err)
-		return
-	}
-	defer launch.dir.close()
-	a.mu.Lock()
-	ok = h.phase == waiting && !a.closing // it may have been cancelled meanwhile
-	if ok {
-		a.record(record{N: n, Starting: true})
-		a.runs.Add(1)
-	}
-	a.mu.Unlock()
-	if !ok {
-		a.launcher.clean(n, h.work.Script != "")
-		return
-	}
-	// Written before the process exists, so that it is never started twice.
-	if err := a.flush(false); err != nil {
-		a.runs.Done()
-		a.failStart(n, h.work, err)
-		return
-	}
-	pid, err := launch.start()
-	if err != nil {
-		a.runs.Done()
-		a.failStart(n, h.work, err)
-		return
-	}
-	r := &run{pid: pid, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
-	birth := birthOf(pid)
-	a.mu.Lock()
-	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
-	h.run = r
-	cancelled, closing := h.cancel, a.closing
-	a.out.started = append(a.out.started, n)
-	a.mu.Unlock()
-	r.arm()
-	switch {
-	case closing:
-		r.end(byAgent, "", a.grace())
-	case cancelled != "":
-		r.end(byCancel, cancelled, a.cfg.KillGrace)
-	}
-	go a.await(n, h.work, r)
-	a.logFlush(a.flush(false))
-	a.signal()
-}
-
-// failStart ends an assignment that could not be started.
-func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.mu.Lock()
-	a.finish(protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()})
-	a.mu.Unlock()
-	a.logFlush(a.flush(false))
-	a.signal()
-	a.launcher.clean(n, w.Script != "")
-	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
-}
-
-// await follows an attempt to its end.
-func (a *agent) await(n int64, w protocol.Assignment, r *run) {
-	defer a.runs.Done()
-	status, at := r.wait()
-	f, told := r.result(n, status, at)
-	if told {
-		a.mu.Lock()
-		a.finish(f)
-		a.mu.Unlock()
-		a.logFlush(a.flush(false))
-		a.signal()
-	}
-	a.launcher.clean(n, w.Script != "")
-}
-
-// finish records an end and has it reported. The caller holds a.mu.
-func (a *agent) finish(f protocol.Finished) {
-	if h := a.st.held[f.N]; h != nil && h.phase == ended {
-		return
-	}
-	a.record(record{Finished: &f})
-	a.st.held[f.N].run = nil
-	a.out.finished = append(a.out.finished, f.N)
-}
-
 // endAll starts nothing more and ends what runs.
 func (a *agent) endAll() {
 	a.mu.Lock()
@@ -406,15 +289,6 @@ func (a *agent) signal() {
 	case a.wake <- struct{}{}:
 	default:
 	}
-}
-
-// seconds is a timeout; what is too long to matter is none.
-func seconds(n int64) time.Duration {
-	const century = 100 * 365 * 24 * 60 * 60
-	if n <= 0 || n > century {
-		return 0
-	}
-	return time.Duration(n) * time.Second
 }
 
 // pauses grow from one failure to the next.

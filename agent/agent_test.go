@@ -229,7 +229,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	dir, scratch := filepath.Join(n.cfg.Share, "jobs/cpu/job-3/1"), filepath.Join(n.cfg.InstanceDir, "attempts/3")
 	want := map[string]string{"DSVM_JOB_ID": "job-3", "DSVM_ATTEMPT": "1", "DSVM_POOL": "cpu", "DSVM_NODE": "cpu_0", "DSVM_TEAM": "vision",
-		"DSVM_SHARE": n.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch, "TMPDIR": scratch,
+		"DSVM_SHARE": n.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch, "TMPDIR": scratch, "HOME": scratch,
 		"K": "v", "LANG": "C", "PATH": jobPath, keyVariable: "cpu." + n.cfg.VMID + ".3"}
 	for name, value := range want {
 		if got[name] != value {
@@ -237,7 +237,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	for name, value := range got {
-		if _, ok := want[name]; !ok && name != "HOME" && name != "USER" && name != "LOGNAME" {
+		if _, ok := want[name]; !ok && name != "USER" && name != "LOGNAME" {
 			t.Errorf("the job was told %s=%q", name, value)
 		}
 		if strings.Contains(value, "secret") {

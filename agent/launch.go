@@ -37,7 +37,6 @@ type launcher struct {
 	null  *os.File
 	as    *syscall.Credential // nil = the agent's own user
 	owner owner
-	home  string
 	login string
 }
 
@@ -64,7 +63,7 @@ func newLauncher(cfg Config) (*launcher, error) {
 func (l *launcher) user() error {
 	if os.Geteuid() != 0 || l.cfg.JobUser == "" {
 		if u, err := user.Current(); err == nil {
-			l.home, l.login = u.HomeDir, u.Username
+			l.login = u.Username
 		}
 		return nil
 	}
@@ -87,7 +86,7 @@ func (l *launcher) user() error {
 			l.as.Groups = append(l.as.Groups, uint32(id))
 		}
 	}
-	l.owner, l.home, l.login = owner{uid, gid}, u.HomeDir, u.Username
+	l.owner, l.login = owner{uid, gid}, u.Username
 	return nil
 }
 
@@ -196,11 +195,9 @@ func (l *launcher) clean(n int64, script bool) {
 // what the agent knows, its connection string above all, is not handed on.
 func (l *launcher) environment(n int64, w protocol.Assignment, dir string) map[string]string {
 	scratch := l.scratch(n)
-	home := l.home
-	if home == "" {
-		home = scratch
-	}
-	env := map[string]string{"PATH": jobPath, "HOME": home, "LANG": jobLang, "TMPDIR": scratch}
+	// A home of its own: a login shell runs what it finds there, attempts are
+	// killed in the middle of things, and a person's home holds credentials.
+	env := map[string]string{"PATH": jobPath, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
 	if l.login != "" {
 		env["USER"], env["LOGNAME"] = l.login, l.login
 	}

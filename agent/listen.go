@@ -21,6 +21,10 @@ const (
 	receiveTimeout = time.Minute // a link that died in silence is noticed by asking anew
 )
 
+// stopTries is how often the journal is tried when the node is given up, before
+// its attempts are killed anyway.
+const stopTries = 2
+
 // resetAfter is the number of failures in a row after which the connection
 // itself is suspected.
 const resetAfter = 3
@@ -75,7 +79,7 @@ func (a *agent) hold(ctx context.Context) error {
 	}
 	if protocol.IsFenced(state) {
 		a.giveUp("the pool took this node's session while it was silent, and has given it up")
-		a.persist(ctx, true, 0)
+		a.persist(ctx, true, stopTries)
 		return nil
 	}
 	a.begin(ctx)
@@ -177,20 +181,23 @@ func (a *agent) handle(ctx context.Context, s session, m *message, side *sync.Wa
 		side.Go(func() { a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, clip(err.Error())) }) })
 		return true
 	}
-	acts := a.take(work.Items)
-	if !a.persist(ctx, acts.numbered, 0) {
-		return false // not settled: it comes again
-	}
+	do := a.take(work.Items)
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
-	if acts.stopped {
-		a.settle(ctx, done)
+	if do.stopped {
+		// A full disk does not keep what was given up alive.
+		if a.persist(ctx, true, stopTries) {
+			a.settle(ctx, done)
+		}
 		return false
 	}
+	if !a.persist(ctx, do.numbered, 0) {
+		return false // not settled: it comes again
+	}
 	side.Go(func() { a.settle(ctx, done) })
-	for _, c := range acts.cancels {
+	for _, c := range do.cancels {
 		c.run.end(byCancel, c.reason, a.cfg.KillGrace)
 	}
-	a.enqueue(ctx, acts.starts)
+	a.enqueue(ctx, do.starts)
 	a.signal()
 	return true
 }
@@ -230,7 +237,7 @@ func (a *agent) take(items []protocol.WorkItem) acts {
 				a.record(record{Over: item.Stop})
 				close(a.ended)
 			}
-			do.numbered, do.stopped = true, true
+			do.stopped = true
 			return do
 		case item.Assign != nil:
 			a.assign(item.N, *item.Assign, &do)

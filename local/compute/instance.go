@@ -6,18 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-// killAfter is how long a supervisor has to take its tree down before it is
-// killed itself; the agent below it dies with it.
-const killAfter = 10 * time.Second
 
 // poolTag names the pool of a set's instances.
 const poolTag = "dsvmpools-pool"
@@ -28,58 +23,82 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	if capacity < 0 || capacity > maxInstances {
 		return nil, refuse(http.StatusBadRequest, "InvalidParameter", "Parameter 'sku.capacity': it must be from 0 to %d.", maxInstances)
 	}
-	now := time.Now().UTC()
-	if s.cfg.OnCapacity != nil {
-		s.cfg.OnCapacity(st.Name, capacity, now)
-	}
-	var alive, fresh []*instance
+	var alive []*instance
 	for _, i := range st.Instances {
 		if i.State != deleting {
 			alive = append(alive, i)
 		}
 	}
 	o := &op{Set: st.Name}
-	for n := len(alive); n < capacity; n++ {
-		i := &instance{VMID: uuid.NewString(), ID: fmt.Sprint(st.NextID), Name: fmt.Sprintf("%s_%d", st.Name, st.NextID),
-			Size: st.SKU.Name, Created: now, State: creating, set: st, kill: make(chan struct{})}
-		st.NextID++
-		st.Instances = append(st.Instances, i)
-		fresh = append(fresh, i)
-		o.VMIDs = append(o.VMIDs, i.VMID)
+	missing := max(capacity-len(alive), 0)
+	if missing > 0 && s.cfg.Allocate != nil {
+		granted, why := s.cfg.Allocate(st.Name, st.SKU.Name, missing)
+		missing, o.Failure = min(max(granted, 0), missing), why
 	}
-	st.SKU.Capacity = int64(capacity)
-	st.Version++
-	if err := s.save(st); err != nil {
+	now := time.Now().UTC()
+	fresh := make([]*instance, missing)
+	for n := range fresh {
+		id := st.NextID + n
+		fresh[n] = &instance{VMID: uuid.NewString(), ID: fmt.Sprint(id), Name: fmt.Sprintf("%s_%d", st.Name, id),
+			Size: st.SKU.Name, Created: now, State: creating, set: st, kill: make(chan struct{})}
+		o.VMIDs = append(o.VMIDs, fresh[n].VMID)
+	}
+	var going []*instance
+	if len(alive) > capacity {
+		going = alive[capacity:]
+	}
+	if err := s.change(st, capacity, fresh, going, o); err != nil {
 		return nil, err
 	}
-	for _, i := range fresh {
-		s.run(i)
+	if s.cfg.OnCapacity != nil {
+		s.cfg.OnCapacity(st.Name, capacity, now)
 	}
-	if len(alive) > capacity {
-		if err := s.remove(st, alive[capacity:]); err != nil {
-			return nil, err
-		}
-		st.SKU.Capacity = int64(capacity)
-	}
-	return s.begin(o), nil
+	return o, nil
 }
 
 // remove begins to delete instances; the capacity falls with them. The lock is
 // held.
-func (s *Server) remove(st *set, going []*instance) error {
+func (s *Server) remove(st *set, going []*instance, o *op) error {
 	var begun []*instance
 	for _, i := range going {
 		if i.State != deleting {
-			i.State = deleting
-			st.SKU.Capacity = max(st.SKU.Capacity-1, 0)
 			begun = append(begun, i)
 		}
 	}
+	return s.change(st, max(int(st.SKU.Capacity)-len(begun), 0), nil, begun, o)
+}
+
+// change writes a new capacity with the instances that come and go for it, and
+// has them come and go only when it is on disk. The lock is held.
+func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) error {
+	before := *st
+	before.Instances = slices.Clone(st.Instances)
+	states := make([]string, len(going))
+	for n, i := range going {
+		states[n], i.State = i.State, deleting
+	}
+	st.Instances = append(st.Instances, fresh...)
+	st.NextID += len(fresh)
+	st.SKU.Capacity = int64(capacity)
 	st.Version++
-	if err := s.save(st); err != nil {
+	var forgotten []string
+	if o != nil {
+		forgotten = s.begin(o)
+	}
+	if err := s.save(st, o, forgotten...); err != nil {
+		*st = before
+		for n, i := range going {
+			i.State = states[n]
+		}
+		if o != nil {
+			delete(s.ops, o.ID)
+		}
 		return err
 	}
-	for _, i := range begun {
+	for _, i := range fresh {
+		s.run(i, false)
+	}
+	for _, i := range going {
 		close(i.kill)
 	}
 	return nil
@@ -92,14 +111,19 @@ func (s *Server) endIfEmpty(st *set) {
 		return
 	}
 	delete(s.sets, strings.ToLower(st.Name))
-	if err := s.save(st); err != nil {
+	if err := s.save(st, nil); err != nil {
 		s.cfg.Log.Error("a deleted scale set stays on record", "set", st.Name, "error", err)
 	}
 }
 
-// run lives an instance's life: boot, supervisor, restarts, deletion.
-func (s *Server) run(i *instance) {
+// run lives an instance's life: boot, supervisor, restarts, deletion. One that
+// was there before the server was may have left processes, when the server was
+// killed: their supervisor takes them down, but that is not relied upon.
+func (s *Server) run(i *instance, again bool) {
 	s.wg.Go(func() {
+		if again {
+			s.sweep(i)
+		}
 		if s.wait(i, s.cfg.BootDelay) {
 			s.running(i)
 			for s.supervise(i) && s.wait(i, s.cfg.RestartDelay) {
@@ -107,9 +131,9 @@ func (s *Server) run(i *instance) {
 			}
 		}
 		select {
+		case <-i.kill:
 		case <-s.stop: // the machine stops; the instance stays on record
 			return
-		default:
 		}
 		select {
 		case <-time.After(s.cfg.DeleteDelay):
@@ -141,7 +165,7 @@ func (s *Server) running(i *instance) {
 		return
 	}
 	i.State = running
-	if err := s.save(i.set); err != nil {
+	if err := s.save(i.set, nil); err != nil {
 		s.cfg.Log.Error("an instance's state could not be stored", "instance", i.Name, "error", err)
 	}
 }
@@ -160,82 +184,10 @@ func (s *Server) gone(i *instance) {
 		}
 	}
 	i.set.Instances = kept
-	i.set.Version++
-	if err := s.save(i.set); err != nil {
+	if err := s.save(i.set, nil); err != nil {
 		s.cfg.Log.Error("a deleted instance stays on record", "instance", i.Name, "error", err)
 	}
 	s.endIfEmpty(i.set)
 }
 
 func (s *Server) dir(i *instance) string { return filepath.Join(s.cfg.Dir, i.Name) }
-
-// supervise runs the instance's supervisor until it ends. It reports whether it
-// ended by itself.
-func (s *Server) supervise(i *instance) bool {
-	cmd, err := s.command(i)
-	if err != nil {
-		s.cfg.Log.Error("an instance cannot be started", "instance", i.Name, "error", err)
-		return true
-	}
-	stdin, err := cmd.StdinPipe() // held open as long as this machine lives
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		s.cfg.Log.Error("an instance's supervisor cannot be started", "instance", i.Name, "error", err)
-		return true
-	}
-	ended := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
-	defer stdin.Close()
-	select {
-	case <-ended:
-		return true
-	case <-i.kill:
-	case <-s.stop:
-	}
-	stdin.Close()
-	select {
-	case <-ended:
-	case <-time.After(killAfter):
-		cmd.Process.Kill()
-		<-ended
-	}
-	return false
-}
-
-// command is the supervisor of an instance, with the instance's environment.
-func (s *Server) command(i *instance) (*exec.Cmd, error) {
-	dir := s.dir(i)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	custom := filepath.Join(dir, "custom-data")
-	if err := os.WriteFile(custom, i.set.customData(), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	argv := append(append([]string(nil), s.cfg.Supervisor...), s.cfg.Agent...)
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = append(append(os.Environ(), s.cfg.Env...),
-		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, "DSVM_SIZE="+i.Size, "DSVM_POOL="+i.set.Tags[poolTag],
-		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String())
-	if s.cfg.CPUs != nil {
-		if n := s.cfg.CPUs(i.Size); n > 0 {
-			cmd.Env = append(cmd.Env, fmt.Sprintf("DSVM_CPUS=%d", n))
-		}
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal is for the machine, which stops its instances itself
-	return cmd, nil
-}

@@ -5,6 +5,7 @@ package compute
 import (
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"sync/atomic"
@@ -21,9 +22,10 @@ const defaultRestart = time.Second
 // when it ends, and kills every process below it in between, as systemd does
 // with a unit's control group. It ends, with everything below it, when its
 // standard input does: then the instance is deleted, or the machine that it
-// lives on is gone. It returns the exit code.
+// lives on is gone. SIGTERM ends it likewise. It returns the exit code.
 func Supervise(args []string) int {
 	if len(args) == 0 {
+		os.Stderr.WriteString("an instance needs the command of its agent\n")
 		return 2
 	}
 	// Everything that loses its parent comes to this process, so that nothing
@@ -83,13 +85,24 @@ func Supervise(args []string) int {
 	return 0
 }
 
-// start starts the agent without a way to wait for it but awaitExit.
+// start starts the agent. Its end is seen by awaitExit, as that of everything
+// else below.
 func start(args []string) (int, error) {
-	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Env: os.Environ(), Files: []*os.File{nil, os.Stdout, os.Stderr}, Sys: childAttr()})
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		return 0, err
+	}
+	none, err := os.Open(os.DevNull) // the supervisor's own input says when to end
+	if err != nil {
+		return 0, err
+	}
+	defer none.Close()
+	p, err := os.StartProcess(program, args, &os.ProcAttr{Env: os.Environ(), Files: []*os.File{none, os.Stdout, os.Stderr}, Sys: childAttr()})
 	if err != nil {
 		return 0, err
 	}
 	pid := p.Pid
+	p.Release()
 	return pid, nil
 }
 
@@ -107,8 +120,9 @@ func awaitExit(agent int) {
 // just have started something, so it looks again.
 func killBelow() {
 	for {
-		below := descendants(os.Getpid())
-		for _, pid := range below {
+		children := processes()
+		left := below(children, children[os.Getpid()]...)
+		for _, pid := range left {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 		for {
@@ -117,7 +131,7 @@ func killBelow() {
 				break
 			}
 		}
-		if len(below) == 0 {
+		if len(left) == 0 {
 			return
 		}
 		time.Sleep(time.Millisecond)

@@ -15,31 +15,48 @@ func becomeReaper() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 // childAttr has the agent die with its supervisor.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
-// descendants lists every process below a process, zombies left out.
-func descendants(root int) []int {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
+// processes lists the children of each process, zombies left out.
+func processes() map[int][]int {
 	children := map[int][]int{}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
+	eachProcess(func(pid int, dir string) {
+		stat, err := os.ReadFile(dir + "/stat")
 		if err != nil {
-			continue
-		}
-		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue
+			return
 		}
 		// pid (name) state ppid ...; the name may hold anything, so look behind it.
-		_, rest, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-		f := strings.Fields(rest)
-		if !ok || len(f) < 2 || f[0] == "Z" {
-			continue
+		f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(f) < 2 || f[0] == "Z" || f[0] == "X" {
+			return
 		}
 		if parent, err := strconv.Atoi(f[1]); err == nil {
 			children[parent] = append(children[parent], pid)
 		}
+	})
+	return children
+}
+
+// marked lists the processes that carry the VMID in their environment. That of
+// a zombie is empty.
+func marked(vmid string) []int {
+	var found []int
+	eachProcess(func(pid int, dir string) {
+		if environment, err := os.ReadFile(dir + "/environ"); err == nil && names(string(environment), vmid) {
+			found = append(found, pid)
+		}
+	})
+	return found
+}
+
+func eachProcess(visit func(pid int, dir string)) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return
 	}
-	return collect(children, root)
+	defer proc.Close()
+	entries, _ := proc.Readdirnames(-1)
+	for _, name := range entries {
+		if pid, err := strconv.Atoi(name); err == nil {
+			visit(pid, "/proc/"+name)
+		}
+	}
 }

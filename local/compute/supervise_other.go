@@ -15,13 +15,11 @@ func becomeReaper() {}
 
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
-// descendants lists every process below a process, as ps knows them.
-func descendants(root int) []int {
-	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,stat=").Output()
-	if err != nil {
-		return nil
-	}
+// processes lists the children of each process as ps knows them, zombies left
+// out.
+func processes() map[int][]int {
 	children := map[int][]int{}
+	out, _ := exec.Command("ps", "-A", "-o", "pid=,ppid=,stat=").Output()
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
 		if len(f) < 3 || strings.HasPrefix(f[2], "Z") {
@@ -33,5 +31,22 @@ func descendants(root int) []int {
 			children[parent] = append(children[parent], pid)
 		}
 	}
-	return collect(children, root)
+	return children
+}
+
+// marked lists the processes that carry the VMID in their environment, as far
+// as ps shows it: that of this user's own programs.
+func marked(vmid string) []int {
+	var found []int
+	out, _ := exec.Command("ps", "-A", "-E", "-ww", "-o", "pid=,command=").Output()
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[0]); err == nil && names(strings.Join(f[1:], "\x00"), vmid) {
+			found = append(found, pid)
+		}
+	}
+	return found
 }

@@ -3,18 +3,17 @@ package tables
 import (
 	"bytes"
 	"context"
-	"io"
 	"mime"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
 )
 
 const (
-	maxOperations   = 100 // of one transaction
-	maxPartHeaders  = 64  // of one operation
-	changesetPrefix = "multipart/mixed"
+	maxOperations  = 100 // of one transaction
+	maxPartHeaders = 64  // of one operation
+	maxBoundary    = 70  // characters, by RFC 2046
+	changesetType  = "multipart/mixed"
 )
 
 // parseBatch takes the operations out of the body of a $batch, and tells
@@ -27,9 +26,8 @@ func (s *Server) parseBatch(r *http.Request, body []byte) (operations []request,
 	if len(parts) != 1 { // the service takes one change set, or one query
 		return nil, false, errInput
 	}
-	contentType := http.Header(parts[0].header).Get("Content-Type")
-	if changes = strings.HasPrefix(contentType, changesetPrefix); changes {
-		if parts, bad = split(contentType, parts[0].body); bad != nil {
+	if changes = strings.HasPrefix(parts[0].contentType, changesetType); changes {
+		if parts, bad = split(parts[0].contentType, parts[0].body); bad != nil {
 			return nil, false, bad
 		}
 	}
@@ -48,35 +46,65 @@ func (s *Server) parseBatch(r *http.Request, body []byte) (operations []request,
 	return operations, changes, nil
 }
 
+// part is one part of a multipart body.
 type part struct {
-	header map[string][]string
-	body   []byte
+	contentType, contentID string
+	body                   []byte
 }
 
-// split takes a multipart body apart. One part more than a transaction may have
-// is kept, so that the excess is refused with its own message.
+// split takes a multipart body apart, without copying it. One part more than a
+// transaction may have is kept, so that the excess is refused with its own
+// message.
 func split(contentType string, body []byte) ([]part, *failure) {
 	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil || kind != changesetPrefix || params["boundary"] == "" {
+	boundary := params["boundary"]
+	if err != nil || kind != changesetType || boundary == "" || len(boundary) > maxBoundary {
 		return nil, errInput
 	}
-	r := multipart.NewReader(bytes.NewReader(body), params["boundary"])
+	delimiter := []byte("\r\n--" + boundary)
+	_, rest, found := bytes.Cut(append([]byte("\r\n"), body...), delimiter)
 	var parts []part
-	for len(parts) <= maxOperations {
-		p, err := r.NextRawPart()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+	for found && len(parts) <= maxOperations {
+		var line string
+		if line, rest = cutLine(rest); strings.HasPrefix(line, "--") {
+			return parts, nil // the end
+		} else if strings.TrimRight(line, " \t") != "" {
 			return nil, errInput
 		}
-		content, err := io.ReadAll(p)
-		if err != nil {
+		var content []byte
+		if content, rest, found = bytes.Cut(rest, delimiter); !found {
 			return nil, errInput
 		}
-		parts = append(parts, part{p.Header, content})
+		p, ok := readPart(content)
+		if !ok {
+			return nil, errInput
+		}
+		parts = append(parts, p)
 	}
 	return parts, nil
+}
+
+// readPart reads the headers of a part.
+func readPart(content []byte) (p part, ok bool) {
+	for range maxPartHeaders {
+		var line string
+		line, content = cutLine(content)
+		if line == "" {
+			p.body = content
+			return p, true
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || strings.ContainsRune(value, '\r') {
+			return p, false
+		}
+		switch {
+		case strings.EqualFold(name, "Content-Type"):
+			p.contentType = strings.TrimSpace(value)
+		case strings.EqualFold(name, "Content-ID"):
+			p.contentID = strings.TrimSpace(value)
+		}
+	}
+	return p, false
 }
 
 // parseOperation reads the HTTP request inside a part.
@@ -96,10 +124,8 @@ func (s *Server) parseOperation(ctx context.Context, p part) (request, *failure)
 	for range maxPartHeaders {
 		line, rest = cutLine(rest)
 		if line == "" {
-			if header.Get("Content-Id") == "" {
-				if id := p.header["Content-Id"]; len(id) == 1 {
-					header.Set("Content-Id", id[0])
-				}
+			if p.contentID != "" && header.Get("Content-Id") == "" {
+				header.Set("Content-Id", p.contentID)
 			}
 			return request{ctx: ctx, method: method, path: path, query: u.Query(), header: header, body: bytes.TrimSpace(rest)}, nil
 		}

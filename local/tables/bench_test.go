@@ -57,6 +57,13 @@ func BenchmarkInsertBy8(b *testing.B) {
 }
 
 func BenchmarkTransactionOf100(b *testing.B) {
+	b.Run("1KiB", func(b *testing.B) { transactions(b, benchRow) })
+	b.Run("small", func(b *testing.B) {
+		transactions(b, func(p, r string) []byte { return row(p, r, "State", "running", "Cpus", 4) })
+	})
+}
+
+func transactions(b *testing.B, entity func(partition, rowKey string) []byte) {
 	_, c := newTable(b)
 	ctx := deadline(b)
 	var n atomic.Int64
@@ -67,7 +74,7 @@ func BenchmarkTransactionOf100(b *testing.B) {
 			partition := fmt.Sprint("p", n.Add(1))
 			a := make([]aztables.TransactionAction, maxOperations)
 			for i := range a {
-				a[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: benchRow(partition, fmt.Sprintf("%03d", i))}
+				a[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: entity(partition, fmt.Sprintf("%03d", i))}
 			}
 			if _, err := c.SubmitTransaction(ctx, a, nil); err != nil {
 				b.Error(err)
@@ -75,6 +82,7 @@ func BenchmarkTransactionOf100(b *testing.B) {
 		}
 	})
 	perSecond(b, b.N*maxOperations)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "transactions/s")
 }
 
 func BenchmarkQueryOf100(b *testing.B) {

@@ -58,7 +58,7 @@ func readEntity(body []byte) (e *entity, keyed bool, bad *failure) {
 
 type field struct {
 	name string
-	raw  []byte
+	raw  string
 }
 
 // readObjectOf takes a body apart after a look at whether it is JSON at all.
@@ -66,13 +66,13 @@ func readObjectOf(body []byte) (fields []field, types map[string]edm, ok bool) {
 	if len(body) > maxTransactionBytes || !json.Valid(body) || !utf8.Valid(body) {
 		return nil, nil, false
 	}
-	return readObject(body)
+	return readObject(string(body)) // one copy, which all names and values share
 }
 
 // readObject takes valid JSON apart, one level deep: the fields in order of
 // their names, and apart from them the types that annotations tell. No name may
 // stand in it twice.
-func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
+func readObject(body string) (fields []field, types map[string]edm, ok bool) {
 	s := scanner{body: body}
 	if s.peek() != '{' {
 		return nil, nil, false
@@ -88,7 +88,7 @@ func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
 		s.at++ // the colon
 		s.peek()
 		raw := s.element()
-		if len(raw) == 0 {
+		if raw == "" {
 			return nil, nil, false // an object or an array
 		}
 		if of, found := strings.CutSuffix(name, annotation); found {
@@ -121,7 +121,7 @@ func readObject(body []byte) (fields []field, types map[string]edm, ok bool) {
 
 // scanner walks through JSON that is known to be valid.
 type scanner struct {
-	body []byte
+	body string
 	at   int
 }
 
@@ -139,11 +139,11 @@ func (s *scanner) peek() byte {
 }
 
 // element takes a string, a number or a word; nothing for anything else.
-func (s *scanner) element() []byte {
+func (s *scanner) element() string {
 	start := s.at
 	switch s.body[s.at] {
 	case '{', '[':
-		return nil
+		return ""
 	case '"':
 		for s.at++; s.body[s.at] != '"'; s.at++ {
 			if s.body[s.at] == '\\' {
@@ -160,26 +160,24 @@ func (s *scanner) element() []byte {
 }
 
 // unquote is the text of a JSON string.
-func unquote(raw []byte) (string, bool) {
+func unquote(raw string) (string, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", false
 	}
-	for _, c := range raw {
-		if c == '\\' {
-			var s string
-			err := json.Unmarshal(raw, &s)
-			return s, err == nil
-		}
+	if strings.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], true
 	}
-	return string(raw[1 : len(raw)-1]), true
+	var s string
+	err := json.Unmarshal([]byte(raw), &s)
+	return s, err == nil
 }
 
 // readValue reads a value of a type, or finds the type where none is told: an
 // integer that has no room in 32 bits is a double then.
-func readValue(kind edm, raw []byte) (value, *failure) {
+func readValue(kind edm, raw string) (value, *failure) {
 	text, quoted := unquote(raw)
 	if !quoted {
-		text = string(raw)
+		text = raw
 	}
 	word := raw[0] == 't' || raw[0] == 'f'
 	if kind == 0 {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -38,6 +39,25 @@ const (
 
 var kindNames = map[Kind]string{Null: "null", Bool: "a boolean", Number: "a number", String: "a text", List: "a list", Object: "an object"}
 
+// byteOrderMark is what some editors put in front of a file.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// maxShown bounds what an error repeats of a document: errors go into rows and
+// messages that have limits of their own.
+const maxShown = 60
+
+// Clip shortens a text for an error, between two characters.
+func Clip(s string) string {
+	if len(s) <= maxShown {
+		return s
+	}
+	end := maxShown
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
+}
+
 // Node is a value of a document.
 type Node struct {
 	Kind   Kind
@@ -54,16 +74,21 @@ type Field struct {
 	Value *Node
 }
 
+func empty() error {
+	return fault.New(fault.Invalid, "", "the document is empty; send a JSON or YAML object")
+}
+
 // Parse reads a document. The content type decides between JSON and YAML; when
 // it says neither, a document that begins with { is JSON.
 func Parse(body []byte, contentType string) (*Node, error) {
+	body, contentType = bytes.TrimPrefix(body, byteOrderMark), strings.ToLower(contentType)
 	switch {
 	case len(body) > MaxBytes:
 		return nil, fault.New(fault.Invalid, "", "the document has %d bytes, at most %d are read; put longer lists and scripts into files on the share", len(body), MaxBytes)
 	case !utf8.Valid(body):
 		return nil, fault.New(fault.Invalid, "", "the document is not UTF-8; save it as UTF-8")
 	case len(bytes.TrimSpace(body)) == 0:
-		return nil, fault.New(fault.Invalid, "", "the document is empty; send a JSON or YAML object")
+		return nil, empty()
 	}
 	isJSON := strings.Contains(contentType, "json") || !strings.Contains(contentType, "yaml") && bytes.TrimSpace(body)[0] == '{'
 	var n *Node
@@ -91,7 +116,7 @@ type jsonReader struct {
 func parseJSON(body []byte) (*Node, error) {
 	r := jsonReader{body, json.NewDecoder(bytes.NewReader(body))}
 	r.d.UseNumber()
-	n, err := r.value(0)
+	n, err := r.value("", 0)
 	if err == nil {
 		if _, end := r.d.Token(); end != io.EOF {
 			err = errors.New("more follows behind the first value")
@@ -111,7 +136,7 @@ func (r jsonReader) line() int {
 	return 1 + bytes.Count(r.body[:min(int(r.d.InputOffset()), len(r.body))], []byte("\n"))
 }
 
-func (r jsonReader) value(depth int) (*Node, error) {
+func (r jsonReader) value(path string, depth int) (*Node, error) {
 	t, err := r.d.Token()
 	if err != nil {
 		return nil, err
@@ -129,32 +154,33 @@ func (r jsonReader) value(depth int) (*Node, error) {
 		if depth >= maxDepth {
 			return nil, fault.New(fault.Invalid, "", "line %d: the document is nested deeper than %d levels; make it flatter", n.Line, maxDepth)
 		}
-		return n, r.inside(n, t, depth)
+		return n, r.inside(n, t, path, depth)
 	}
 	return n, nil
 }
 
-func (r jsonReader) inside(n *Node, open json.Delim, depth int) error {
+func (r jsonReader) inside(n *Node, open json.Delim, path string, depth int) error {
 	n.Kind = List
 	if open == '{' {
 		n.Kind = Object
 	}
 	for r.d.More() {
-		name, line := "", 0
+		name, line, below := "", 0, index(path, len(n.Items))
 		if n.Kind == Object {
 			t, err := r.d.Token()
 			if err != nil {
 				return err
 			}
 			name, line = t.(string), r.line()
+			below = join(path, name)
 		}
-		v, err := r.value(depth + 1)
+		v, err := r.value(below, depth+1)
 		if err != nil {
 			return err
 		}
 		if n.Kind == List {
 			n.Items = append(n.Items, v)
-		} else if err := n.add(name, line, v); err != nil {
+		} else if err := n.add(below, name, line, v); err != nil {
 			return err
 		}
 	}
@@ -162,11 +188,21 @@ func (r jsonReader) inside(n *Node, open json.Delim, depth int) error {
 	return err
 }
 
+// join and index are the paths of what lies inside an object and a list.
+func join(path, name string) string {
+	if path == "" {
+		return Clip(name)
+	}
+	return Clip(path) + "." + Clip(name)
+}
+
+func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
 // add appends a field; the same name twice is an error.
-func (n *Node) add(name string, line int, v *Node) error {
+func (n *Node) add(path, name string, line int, v *Node) error {
 	for _, f := range n.Fields {
 		if f.Name == name {
-			return fault.New(fault.Invalid, name, "line %d: `%s` stands here a second time (first in line %d); keep one of them", line, name, f.Line)
+			return fault.New(fault.Invalid, path, "line %d: `%s` stands here a second time (first in line %d); keep one of them", line, path, f.Line)
 		}
 	}
 	n.Fields = append(n.Fields, Field{name, line, v})
@@ -175,63 +211,85 @@ func (n *Node) add(name string, line int, v *Node) error {
 
 func parseYAML(body []byte) (*Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(body))
-	var doc yaml.Node
-	if err := d.Decode(&doc); err != nil {
-		return nil, fault.New(fault.Invalid, "", "the document is not valid YAML (%s); check the indentation", strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	var more yaml.Node
-	if d.Decode(&more) != io.EOF {
+	var doc, more yaml.Node
+	err := d.Decode(&doc)
+	switch {
+	case err == io.EOF || err == nil && len(doc.Content) != 1: // comments alone
+		return nil, empty()
+	case err != nil:
+		return nil, fault.New(fault.Invalid, "", "the document is not valid YAML (%s); check the indentation", Clip(strings.TrimPrefix(err.Error(), "yaml: ")))
+	case d.Decode(&more) != io.EOF:
 		return nil, fault.New(fault.Invalid, "", "the file holds more than one document; send one at a time")
 	}
-	if len(doc.Content) != 1 {
-		return nil, fault.New(fault.Invalid, "", "the document is empty; send a JSON or YAML object")
-	}
-	return fromYAML(doc.Content[0], 0)
+	return fromYAML(doc.Content[0], "", 0)
 }
 
-func fromYAML(y *yaml.Node, depth int) (*Node, error) {
+func fromYAML(y *yaml.Node, path string, depth int) (*Node, error) {
 	n := &Node{Line: y.Line, Text: y.Value}
 	if depth >= maxDepth {
 		return nil, fault.New(fault.Invalid, "", "line %d: the document is nested deeper than %d levels; make it flatter", y.Line, maxDepth)
 	}
-	switch y.Kind {
-	case yaml.ScalarNode:
-		switch y.ShortTag() {
-		case "!!null":
-			n.Kind = Null
-		case "!!bool":
-			n.Kind, n.Text = Bool, strings.ToLower(y.Value)
-		case "!!int", "!!float":
-			n.Kind = Number
-		default:
-			n.Kind = String
-		}
-	case yaml.SequenceNode:
+	switch tag := y.ShortTag(); {
+	case y.Kind == yaml.ScalarNode:
+		return n, n.scalar(tag, path)
+	case y.Kind == yaml.SequenceNode && tag == "!!seq":
 		n.Kind = List
-		for _, item := range y.Content {
-			v, err := fromYAML(item, depth+1)
+		for i, item := range y.Content {
+			v, err := fromYAML(item, index(path, i), depth+1)
 			if err != nil {
 				return nil, err
 			}
 			n.Items = append(n.Items, v)
 		}
-	case yaml.MappingNode:
+	case y.Kind == yaml.MappingNode && tag == "!!map":
 		n.Kind = Object
 		for i := 0; i+1 < len(y.Content); i += 2 {
 			k := y.Content[i]
 			if k.Kind != yaml.ScalarNode || k.ShortTag() == "!!merge" {
-				return nil, fault.New(fault.Invalid, "", "line %d: a field name must be a plain text", k.Line)
+				return nil, fault.New(fault.Invalid, "", "line %d: a field name must be a plain text; write it as `name: value`", k.Line)
 			}
-			v, err := fromYAML(y.Content[i+1], depth+1)
+			below := join(path, k.Value)
+			v, err := fromYAML(y.Content[i+1], below, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			if err := n.add(k.Value, k.Line, v); err != nil {
+			if err := n.add(below, k.Value, k.Line, v); err != nil {
 				return nil, err
 			}
 		}
-	default: // an alias may expand without end
-		return nil, fault.New(fault.Invalid, "", "line %d: YAML anchors and aliases are not read; write the value out", y.Line)
+	case y.Kind == yaml.AliasNode: // may expand without end
+		return nil, fault.New(fault.Invalid, path, "line %d: YAML anchors and aliases are not read; write the value out", y.Line)
+	default:
+		return nil, badTag(tag, path, y.Line)
 	}
 	return n, nil
+}
+
+// scalar gives a value its kind. A tag that is not known is refused: its value
+// would be taken for something else than what was written.
+func (n *Node) scalar(tag, path string) error {
+	switch tag {
+	case "!!null":
+		n.Kind = Null
+	case "!!bool":
+		n.Kind, n.Text = Bool, strings.ToLower(n.Text)
+		if n.Text != "true" && n.Text != "false" {
+			return fault.New(fault.Invalid, path, "line %d: `%s` is %q; write true or false", n.Line, path, Clip(n.Text))
+		}
+	case "!!int", "!!float":
+		n.Kind = Number
+	case "!!str", "!!timestamp", "!!merge":
+		n.Kind = String
+	default:
+		return badTag(tag, path, n.Line)
+	}
+	return nil
+}
+
+func badTag(tag, path string, line int) error {
+	what := "`" + path + "`"
+	if path == "" {
+		what = "the document"
+	}
+	return fault.New(fault.Invalid, path, "line %d: %s has the YAML tag %s, which is not read; write the value without it", line, what, Clip(tag))
 }

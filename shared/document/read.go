@@ -1,12 +1,21 @@
 package document
 
 import (
+	"encoding"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"dsvmpools/shared/fault"
+)
+
+// The years a time may lie in, in UTC: outside of them it cannot be stored, or
+// is a slip of the pen.
+const (
+	firstYear = 1970
+	lastYear  = 9999
 )
 
 // Reader reads the fields of one object. Its first error stays; what is read
@@ -30,21 +39,22 @@ func (r *Reader) Err() error { return *r.err }
 // check refuses fields that are not known and names the nearest one that is.
 func (r *Reader) check(known []string) {
 	for _, f := range r.node.Fields {
-		ok, best, distance := false, "", 3
+		if slices.Contains(known, f.Name) {
+			continue
+		}
+		best, distance := "", 3
 		for _, k := range known {
-			ok = ok || k == f.Name
-			if d := edits(strings.ToLower(f.Name), strings.ToLower(k)); d < distance {
+			// Half of a name may differ at most: everything short is near otherwise.
+			if d := edits(strings.ToLower(f.Name), strings.ToLower(k)); d < distance && 2*d <= len(k) {
 				best, distance = k, d
 			}
-		}
-		if ok {
-			continue
 		}
 		hint := "the known ones are " + strings.Join(known, ", ")
 		if best != "" {
 			hint = fmt.Sprintf("did you mean `%s`?", best)
 		}
-		r.fail(f.Name, f.Line, "there is no field `%s`; %s", r.path+f.Name, hint)
+		name := Clip(f.Name)
+		r.fail(name, f.Line, "there is no field `%s`; %s", r.path+name, hint)
 	}
 }
 
@@ -115,8 +125,9 @@ func (r *Reader) Int(name string, or, least, most int) int {
 		return or
 	}
 	v, err := strconv.Atoi(n.Text)
-	if err != nil || v < least || v > most {
-		r.Fail(name, "`%s` is %s; write a whole number from %d to %d", r.path+name, n.Text, least, most)
+	// 010 is eight to some and ten to others, so only the plain form is read.
+	if err != nil || strconv.Itoa(v) != n.Text || v < least || v > most {
+		r.Fail(name, "`%s` is %s; write a whole number from %d to %d", r.path+name, Clip(n.Text), least, most)
 		return or
 	}
 	return v
@@ -148,7 +159,8 @@ func (r *Reader) Map(name, example string) map[string]string {
 	out := make(map[string]string, len(n.Fields))
 	for _, f := range n.Fields {
 		if f.Value.Kind != String {
-			r.fail(name+"."+f.Name, f.Line, "`%s%s.%s` is %s; write a text, in quotes", r.path, name, f.Name, kindNames[f.Value.Kind])
+			key := Clip(f.Name)
+			r.fail(name+"."+key, f.Line, "`%s%s.%s` is %s; write a text, in quotes", r.path, name, key, kindNames[f.Value.Kind])
 			return nil
 		}
 		out[f.Name] = f.Value.Text
@@ -175,10 +187,23 @@ func (r *Reader) Time(name string) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		r.Fail(name, "`%s` is %q; write a time as RFC 3339 has it, for example %s", r.path+name, s, example)
+	if t = t.UTC(); err != nil || t.Year() < firstYear || t.Year() > lastYear {
+		r.Fail(name, "`%s` is %q; write a time as RFC 3339 has it, for example %s", r.path+name, Clip(s), example)
+		return time.Time{}
 	}
-	return t.UTC()
+	return t
+}
+
+// Text reads a text into something that reads itself, and leaves it as it is
+// when the field is not there.
+func (r *Reader) Text(name, example string, into encoding.TextUnmarshaler) {
+	n := r.value(name, String, strconv.Quote(example))
+	if n == nil {
+		return
+	}
+	if err := into.UnmarshalText([]byte(n.Text)); err != nil {
+		r.Fail(name, "`%s`: %v", r.path+name, err)
+	}
 }
 
 // Later refuses fields that are known and cannot be used yet, unless they say

@@ -6,7 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dsvmpools/shared/document"
 )
+
+// maxDurationLength is enough for every unit with all its digits.
+const maxDurationLength = 40
 
 // units of durations, longest first.
 var units = []struct {
@@ -14,13 +19,14 @@ var units = []struct {
 	length time.Duration
 }{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}}
 
-// ParseDuration reads 90s, 15m, 2h, 1d, 200ms, and combinations like 1h30m.
+// ParseDuration reads 90s, 15m, 2h, 1d, 200ms, and combinations like 1h30m, in
+// which every unit is shorter than the one before it.
 func ParseDuration(s string) (Duration, error) {
-	bad := fmt.Errorf("%q is not a duration; write 90s, 15m, 2h or 1d", s)
-	if s == "" || len(s) > 40 {
+	bad := fmt.Errorf("%q is not a duration; write 90s, 15m, 2h or 1d", document.Clip(s))
+	if s == "" || len(s) > maxDurationLength {
 		return 0, bad
 	}
-	var total time.Duration
+	var total, last time.Duration
 	for rest := s; rest != ""; {
 		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
 		n, err := strconv.ParseInt(rest[:digits], 10, 64)
@@ -35,19 +41,20 @@ func ParseDuration(s string) (Duration, error) {
 				unit = u.length
 			}
 		}
-		if unit == 0 || n > int64(math.MaxInt64-total)/int64(unit) {
+		if unit == 0 || last != 0 && unit >= last || n > int64(math.MaxInt64-total)/int64(unit) {
 			return 0, bad
 		}
-		total += time.Duration(n) * unit
+		total, last = total+time.Duration(n)*unit, unit
 		rest = rest[letters:]
 	}
 	return Duration(total), nil
 }
 
-// String writes the duration in the longest units that keep it exact.
+// String writes the duration in the longest units that keep it exact. What is
+// less than a millisecond is left off, and nothing is negative.
 func (d Duration) String() string {
 	left := time.Duration(d)
-	if left <= 0 {
+	if left < time.Millisecond {
 		return "0s"
 	}
 	var b strings.Builder

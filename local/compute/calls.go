@@ -1,0 +1,262 @@
+//go:build unix
+
+package compute
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// find returns a set that is not gone. The lock is held.
+func (s *Server) find(name string) (*set, error) {
+	st := s.sets[strings.ToLower(name)]
+	if st == nil {
+		return nil, refuse(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.Compute/virtualMachineScaleSets/%s' under resource group '%s' was not found.", name, s.cfg.ResourceGroup)
+	}
+	return st, nil
+}
+
+func (st *set) etag() string { return fmt.Sprintf("%q", strconv.FormatInt(st.Version, 10)) }
+
+func (s *Server) id(name string) string {
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s", s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
+}
+
+// show writes a set as an answer.
+func (s *Server) show(w http.ResponseWriter, status int, st *set) error {
+	props := map[string]any{}
+	for k, v := range st.Properties {
+		props[k] = v
+	}
+	state := "Succeeded"
+	for _, i := range st.Instances {
+		if i.State == creating {
+			state = "Updating"
+		}
+	}
+	if st.Deleting {
+		state = "Deleting"
+	}
+	props["provisioningState"] = state
+	body := map[string]any{"id": s.id(st.Name), "name": st.Name, "type": "Microsoft.Compute/virtualMachineScaleSets", "location": st.Location,
+		"tags": st.Tags, "sku": st.SKU, "properties": props, "etag": st.etag()}
+	if st.Identity != nil {
+		body["identity"] = st.Identity
+	}
+	w.Header().Set("ETag", st.etag())
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(body)
+}
+
+func (s *Server) get(w http.ResponseWriter, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	return s.show(w, http.StatusOK, st)
+}
+
+// put creates a set, or replaces its model and capacity.
+func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+	want, err := readModel(name, body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.sets[strings.ToLower(name)]
+	if st != nil && r.Header.Get("If-None-Match") == "*" || !matches(st, r.Header.Get("If-Match")) {
+		return refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The precondition given in one or more of the request headers evaluated to false.")
+	}
+	capacity := int(want.SKU.Capacity)
+	if st == nil {
+		// Numbers of versions go on where an earlier set of the name cannot have
+		// been, so that no condition made for that one holds for this.
+		want.Version = time.Now().UnixMicro()
+		want.SKU.Capacity = 0
+		s.sets[strings.ToLower(name)] = want
+		o, err := s.resize(want, capacity)
+		if err != nil {
+			delete(s.sets, strings.ToLower(name))
+			return err
+		}
+		s.follow(w, r, o)
+		return s.show(w, http.StatusCreated, want)
+	}
+	if st.Deleting {
+		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
+	}
+	old := *st
+	st.SKU.Name, st.Properties, st.Tags, st.Identity = want.SKU.Name, want.Properties, want.Tags, want.Identity
+	o, err := s.resize(st, capacity)
+	if err != nil {
+		st.SKU.Name, st.Properties, st.Tags, st.Identity = old.SKU.Name, old.Properties, old.Tags, old.Identity
+		return err
+	}
+	s.follow(w, r, o)
+	return s.show(w, http.StatusOK, st)
+}
+
+func matches(st *set, condition string) bool {
+	return condition == "" || st != nil && (condition == "*" || condition == st.etag())
+}
+
+// patch changes the capacity, under If-Match.
+func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+	var p struct {
+		SKU *struct {
+			Name     string
+			Tier     string
+			Capacity *int64
+		}
+	}
+	if err := json.Unmarshal(body, &p); err != nil || p.SKU == nil || p.SKU.Capacity == nil {
+		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: the local compute takes a patch of sku.capacity only.")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !matches(st, r.Header.Get("If-Match")) {
+		return refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The precondition given in one or more of the request headers evaluated to false.")
+	}
+	if st.Deleting {
+		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
+	}
+	if p.SKU.Name != "" && !strings.EqualFold(p.SKU.Name, st.SKU.Name) {
+		return refuse(http.StatusBadRequest, "InvalidParameter", "The size of a scale set with instances cannot be changed here.")
+	}
+	o, err := s.resize(st, int(*p.SKU.Capacity))
+	if err != nil {
+		return err
+	}
+	s.follow(w, r, o)
+	return s.show(w, http.StatusOK, st)
+}
+
+// drop deletes a set with its instances.
+func (s *Server) drop(w http.ResponseWriter, r *http.Request, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(name)
+	if err != nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	was := st.Deleting
+	st.Deleting = true
+	o := &op{Set: st.Name, Deletes: true, WholeSet: true}
+	if err := s.remove(st, st.Instances, o); err != nil {
+		st.Deleting = was
+		return err
+	}
+	s.endIfEmpty(st)
+	s.follow(w, r, o)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// deleteInstances deletes the named instances; no names means all of them, as
+// with the real service.
+func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+	var p struct{ InstanceIDs []string }
+	if len(body) > 0 && json.Unmarshal(body, &p) != nil {
+		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid.")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	var going []*instance
+	for _, i := range st.Instances {
+		if len(p.InstanceIDs) == 0 || slices.Contains(p.InstanceIDs, i.ID) {
+			going = append(going, i)
+		}
+	}
+	o := &op{Set: st.Name, Deletes: true}
+	for _, i := range going {
+		o.VMIDs = append(o.VMIDs, i.VMID)
+	}
+	if err := s.remove(st, going, o); err != nil {
+		return err
+	}
+	s.follow(w, r, o)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// list pages through the instances, with their instance view.
+func (s *Server) list(w http.ResponseWriter, r *http.Request, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	// A page begins with an id and not with a position, since instances that
+	// are deleted between two pages would shift the others past the reader.
+	from, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
+	values := []any{}
+	next := ""
+	for _, i := range st.Instances {
+		if i.number() < from {
+			continue
+		}
+		if len(values) == pageSize {
+			q := r.URL.Query()
+			q.Set("$skiptoken", i.ID)
+			next = s.URL() + r.URL.EscapedPath() + "?" + q.Encode()
+			break
+		}
+		values = append(values, s.view(st, i, strings.EqualFold(r.URL.Query().Get("$expand"), "instanceView")))
+	}
+	answer := map[string]any{"value": values}
+	if next != "" {
+		answer["nextLink"] = next
+	}
+	return json.NewEncoder(w).Encode(answer)
+}
+
+// view is an instance as the list shows it.
+func (s *Server) view(st *set, i *instance, expand bool) any {
+	state := map[string]string{creating: "Creating", running: "Succeeded", deleting: "Deleting"}[i.State]
+	props := map[string]any{"vmId": i.VMID, "provisioningState": state, "latestModelApplied": true, "timeCreated": i.Created.Format(time.RFC3339Nano)}
+	if expand {
+		statuses := []any{map[string]any{"code": "ProvisioningState/" + strings.ToLower(state), "level": "Info"}}
+		if power := s.power(i); power != "" {
+			statuses = append(statuses, map[string]any{"code": "PowerState/" + power, "level": "Info", "displayStatus": "VM " + power})
+		}
+		props["instanceView"] = map[string]any{"statuses": statuses}
+	}
+	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.id(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
+		"tags": st.Tags, "sku": map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier}, "properties": props}
+}
+
+// power is an instance's power state: none while it is being allocated, then it
+// starts, for one half of the boot delay each.
+func (s *Server) power(i *instance) string {
+	switch {
+	case i.State == running:
+		return "running"
+	case i.State == creating && time.Since(i.Created) > s.cfg.BootDelay/2:
+		return "starting"
+	}
+	return ""
+}
+
+// number is an instance's id, in whose order instances stand.
+func (i *instance) number() int {
+	n, _ := strconv.Atoi(i.ID)
+	return n
+}

@@ -1,0 +1,72 @@
+//go:build unix
+
+package compute
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Call is a request as Config.Refuse sees it.
+type Call struct {
+	Action string // get, put, patch, delete, deleteInstances, list, poll; "" = none that is served
+	Method string
+	Set    string // as the caller wrote it; "" when an operation is polled
+}
+
+// Failure is an error in the resource manager's form.
+type Failure struct {
+	Status     int // of the answer; has no meaning for an operation that failed
+	Code       string
+	Message    string
+	Details    []Detail
+	RetryAfter time.Duration // 0 = not said
+}
+
+// Detail is an error inside an error.
+type Detail struct {
+	Code    string `json:"code"`
+	Message string `json:"message,omitempty"`
+}
+
+func (f *Failure) Error() string { return f.Code + ": " + f.Message }
+
+func refuse(status int, code, format string, args ...any) *Failure {
+	return &Failure{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// body is the failure as answers and operations show it.
+func (f *Failure) body() map[string]any {
+	e := map[string]any{"code": f.Code, "message": f.Message}
+	if len(f.Details) > 0 {
+		e["details"] = f.Details
+	}
+	return e
+}
+
+func (f *Failure) write(w http.ResponseWriter) {
+	w.Header().Set("x-ms-error-code", f.Code)
+	if f.RetryAfter > 0 {
+		setRetryAfter(w, f.RetryAfter)
+	}
+	w.WriteHeader(f.Status)
+	json.NewEncoder(w).Encode(map[string]any{"error": f.body()})
+}
+
+// setRetryAfter says when to come again: in whole seconds as the service does,
+// and in milliseconds for those who read that too.
+func setRetryAfter(w http.ResponseWriter, d time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
+	w.Header().Set("retry-after-ms", strconv.FormatInt(d.Milliseconds(), 10))
+}
+
+// refused asks whoever injects failures.
+func (s *Server) refused(c Call) *Failure {
+	if s.cfg.Refuse == nil {
+		return nil
+	}
+	return s.cfg.Refuse(c)
+}

@@ -1,0 +1,107 @@
+//go:build unix
+
+package compute
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// killAfter is how long a supervisor has to take its tree down before it is
+// killed itself, with everything below it.
+const killAfter = 10 * time.Second
+
+// supervise runs the instance's supervisor until it ends. It reports whether it
+// ended by itself.
+func (s *Server) supervise(i *instance) bool {
+	cmd, err := s.command(i)
+	if err != nil {
+		s.cfg.Log.Error("an instance cannot be started", "instance", i.Name, "error", err)
+		return true
+	}
+	stdin, err := cmd.StdinPipe() // held open as long as this machine lives
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.cfg.Log.Error("an instance's supervisor cannot be started", "instance", i.Name, "error", err)
+		return true
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	// Whatever became of the supervisor, nothing of the instance is left when
+	// this returns.
+	defer s.sweep(i)
+	defer stdin.Close()
+	select {
+	case <-ended:
+		return true
+	case <-i.kill:
+	case <-s.stop:
+	}
+	stdin.Close()
+	cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(s.cfg.KillAfter):
+		s.cfg.Log.Warn("an instance's supervisor does not end and is killed with what is below it", "instance", i.Name)
+		killAll(func() []int { return below(processes(), cmd.Process.Pid) })
+		cmd.Process.Kill()
+		<-ended
+	}
+	return false
+}
+
+// sweep kills the processes that carry the instance's name in their
+// environment, and those below them, until there are none.
+func (s *Server) sweep(i *instance) {
+	stubborn := killAll(func() []int { return below(processes(), marked(i.VMID)...) })
+	if len(stubborn) > 0 {
+		s.cfg.Log.Warn("processes of an instance belong to another user and cannot be killed", "instance", i.Name, "pids", stubborn)
+	}
+}
+
+// command is the supervisor of an instance, with the instance's environment.
+func (s *Server) command(i *instance) (*exec.Cmd, error) {
+	dir := s.dir(i)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	pool, data := i.set.Tags[poolTag], i.set.customData()
+	s.mu.Unlock()
+	custom := filepath.Join(dir, "custom-data")
+	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, whatever becomes of the model
+		if err := os.WriteFile(custom, data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	argv := append(append([]string(nil), s.cfg.Supervisor...), s.cfg.Agent...)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(append(os.Environ(), s.cfg.Env...),
+		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, "DSVM_SIZE="+i.Size, "DSVM_POOL="+pool,
+		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String())
+	if s.cfg.CPUs != nil {
+		if n := s.cfg.CPUs(i.Size); n > 0 {
+			cmd.Env = append(cmd.Env, fmt.Sprintf("DSVM_CPUS=%d", n))
+		}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal is for the machine, which stops its instances itself
+	return cmd, nil
+}

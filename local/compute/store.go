@@ -1,0 +1,99 @@
+//go:build unix
+
+package compute
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/bbolt"
+)
+
+// Buckets of the store file: a set with its instances is one value, and so is
+// an operation.
+var (
+	setsBucket = []byte("sets")
+	opsBucket  = []byte("operations")
+)
+
+// load reads the sets and the operations that were under way.
+func (s *Server) load() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		err := each(tx, setsBucket, func(k, v []byte) error {
+			st := new(set)
+			if err := json.Unmarshal(v, st); err != nil {
+				return fmt.Errorf("scale set %s cannot be read; the file is damaged: %w", k, err)
+			}
+			for _, inst := range st.Instances {
+				inst.set, inst.kill = st, make(chan struct{})
+				if inst.State == deleting {
+					close(inst.kill)
+				}
+			}
+			s.sets[string(k)] = st
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return each(tx, opsBucket, func(k, v []byte) error {
+			o := new(op)
+			if err := json.Unmarshal(v, o); err != nil {
+				return fmt.Errorf("operation %s cannot be read; the file is damaged: %w", k, err)
+			}
+			s.ops[o.ID] = o
+			return nil
+		})
+	})
+}
+
+func each(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
+	if b := tx.Bucket(bucket); b != nil {
+		return b.ForEach(visit)
+	}
+	return nil
+}
+
+// save writes a set, or removes it when it is not there any more; with it the
+// operation that it begins, and away with those that nobody can ask for any
+// more. The lock is held: what callers see waits for the disk.
+func (s *Server) save(st *set, o *op, forgotten ...string) error {
+	key := []byte(strings.ToLower(st.Name))
+	var value, opValue []byte
+	var err error
+	if s.sets[string(key)] == st {
+		if value, err = json.Marshal(st); err != nil {
+			return err
+		}
+	}
+	if o != nil {
+		if opValue, err = json.Marshal(o); err != nil {
+			return err
+		}
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		sets, err := tx.CreateBucketIfNotExists(setsBucket)
+		if err != nil {
+			return err
+		}
+		ops, err := tx.CreateBucketIfNotExists(opsBucket)
+		if err != nil {
+			return err
+		}
+		for _, id := range forgotten {
+			if err := ops.Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		if o != nil {
+			if err := ops.Put([]byte(o.ID), opValue); err != nil {
+				return err
+			}
+		}
+		if value == nil {
+			return sets.Delete(key)
+		}
+		return sets.Put(key, value)
+	})
+}

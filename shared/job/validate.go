@@ -1,0 +1,162 @@
+package job
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+)
+
+// Limits of a job's fields.
+const (
+	maxRetries    = 100  // a job that fails more often has another problem
+	maxCPUs       = 1024 // more than any size has
+	maxTextLength = 200  // bytes of name, team, user and labels, which are shown in lists
+	lastYear      = 9999 // of notBefore: a later one has no RFC 3339 form
+)
+
+var (
+	idPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+	poolPattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
+	envPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	exitPattern = regexp.MustCompile(`^exitCode:(0|[1-9][0-9]{0,3})$`)
+)
+
+// CheckID reports whether a text can be a job's id.
+func CheckID(id string) error {
+	if !idPattern.MatchString(id) || id == "." || id == ".." {
+		return invalid("id", "`id` is %q; write 1 to 100 characters of A-Z a-z 0-9 . _ -, other than . and ..", document.Clip(id))
+	}
+	return nil
+}
+
+func invalid(field, format string, args ...any) error {
+	return fault.New(fault.Invalid, field, format, args...)
+}
+
+// Validate checks what Parse has read, or what a program has put together. Of
+// several errors it is always the same one that is reported.
+func (s Spec) Validate() error {
+	if s.ID != "" {
+		if err := CheckID(s.ID); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.Pool == "":
+		return invalid("pool", "`pool` is missing; name the pool the job is to run in")
+	case !poolPattern.MatchString(s.Pool):
+		return invalid("pool", "`pool` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Pool))
+	case len(s.Command) == 0 && s.Script == "":
+		return invalid("command", "`command` is missing; give `command` as a list of texts, or `script` as a text")
+	case len(s.Command) > 0 && s.Script != "":
+		return invalid("script", "`command` and `script` are both there; keep one of them")
+	case len(s.Command) > 0 && s.Command[0] == "":
+		return invalid("command", "the first element of `command` is empty; it names the program")
+	case len(s.Command) == 0 && strings.TrimSpace(s.Script) == "":
+		return invalid("script", "`script` is blank; write what is to be run")
+	case s.Priority != Low && s.Priority != Normal && s.Priority != High:
+		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))
+	case s.Resources.CPUs < 1 || s.Resources.CPUs > maxCPUs:
+		return invalid("resources.cpus", "`resources.cpus` is %d; write 1 to %d", s.Resources.CPUs, maxCPUs)
+	case s.Timeout != 0 && time.Duration(s.Timeout) < time.Second:
+		return invalid("timeout", "`timeout` is %s; write at least 1s", s.Timeout)
+	case s.NotBefore.UTC().Year() < 1 || s.NotBefore.UTC().Year() > lastYear:
+		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(), lastYear+1)
+	}
+	if err := s.Retry.validate(); err != nil {
+		return err
+	}
+	return s.validateTexts()
+}
+
+func (r Retry) validate() error {
+	switch {
+	case r.Max < 0 || r.Max > maxRetries:
+		return invalid("retry.max", "`retry.max` is %d; write 0 to %d", r.Max, maxRetries)
+	case r.Backoff < 0:
+		return invalid("retry.backoff", "`retry.backoff` is negative; write 0s or more")
+	}
+	for i, on := range r.On {
+		if _, ok := causes[on]; !ok && !exitPattern.MatchString(on) {
+			field := fmt.Sprintf("retry.on[%d]", i)
+			return invalid(field, "`%s` is %q; write nodeLost, evicted, startFailed, timeout, agentRestarted or exitCode:N", field, document.Clip(on))
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateTexts() error {
+	for _, t := range []struct{ field, text string }{{"name", s.Name}, {"team", s.Team}, {"user", s.User}} {
+		if err := shown(t.field, t.text); err != nil {
+			return err
+		}
+	}
+	for _, k := range sorted(s.Env) {
+		field := "env." + document.Clip(k)
+		switch {
+		case !envPattern.MatchString(k):
+			return invalid(field, "`env` has the name %q; a name has letters, digits and _, and does not begin with a digit", document.Clip(k))
+		case strings.HasPrefix(k, "DSVM_"):
+			return invalid(field, "`env` sets %s; names that begin with DSVM_ are set by the platform", document.Clip(k))
+		}
+		if err := noNUL(field, s.Env[k]); err != nil {
+			return err
+		}
+	}
+	for i, arg := range s.Command {
+		if err := noNUL(fmt.Sprintf("command[%d]", i), arg); err != nil {
+			return err
+		}
+	}
+	for _, t := range []struct{ field, text string }{{"script", s.Script}, {"workdir", s.Workdir}} {
+		if err := noNUL(t.field, t.text); err != nil {
+			return err
+		}
+	}
+	for _, part := range strings.FieldsFunc(s.Workdir, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if part == ".." {
+			return invalid("workdir", "`workdir` leads upwards; name a directory below the job's own, or one on the share")
+		}
+	}
+	for _, k := range sorted(s.Labels) {
+		if k == "" {
+			return invalid("labels", "`labels` has a label without a name; name it")
+		}
+		field := "labels." + document.Clip(k)
+		if err := shown(field, k); err != nil {
+			return err
+		}
+		if err := shown(field, s.Labels[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// shown checks a text that stands in lists and reports.
+func shown(field, text string) error {
+	if len(text) > maxTextLength {
+		return invalid(field, "`%s` has %d bytes; shorten it to %d", field, len(text), maxTextLength)
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return invalid(field, "`%s` has a character that cannot be shown, such as a line break; remove it", field)
+	}
+	return nil
+}
+
+// noNUL checks a text that goes to a process: it would end there.
+func noNUL(field, text string) error {
+	if strings.ContainsRune(text, 0) {
+		return invalid(field, "`%s` has a NUL character; remove it", field)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package pool_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// leastPool is a document that lacks nothing, three lines long.
+const leastPool = "name: cpu\nsizes: [Standard_D4s_v5]\nnodes: {max: 4}\n"
+
+func TestParseSpec(t *testing.T) {
+	t.Parallel()
+	plain := pool.Spec{Name: "cpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
+		Image: pool.Image{Publisher: "microsoft-dsvm", Offer: "ubuntu-2204", SKU: "2204-gen2", Version: "latest"},
+		Nodes: pool.Range{Max: 4}, IdleTimeout: job.Duration(5 * time.Minute), Pack: true}
+	with := func(change func(*pool.Spec)) pool.Spec {
+		s := plain
+		change(&s)
+		return s
+	}
+	for _, c := range []struct {
+		name, body string
+		want       pool.Spec
+	}{
+		{"the least", leastPool, plain},
+		{"the least, as JSON", `{"name": "cpu", "sizes": ["Standard_D4s_v5"], "nodes": {"max": 4}}`, plain},
+		{"everything", `name: gpu-2
+kind: batch
+os: linux
+region: westeurope
+sizes: [Standard_NC4as_T4_v3]
+capacity: regular
+image: {publisher: p, offer: o, sku: s, version: 1.2.3}
+nodes: {min: 1, max: 1000}
+idleTimeout: 1h30m
+pack: false
+schedule: {downAt: "20:00", upAt: "07:00", timeZone: Europe/Amsterdam, onRunning: kill, grace: 0s}
+labels: {costCenter: "4711"}
+`, pool.Spec{Name: "gpu-2", Kind: "batch", OS: "linux", Region: "westeurope", Sizes: []string{"Standard_NC4as_T4_v3"}, Capacity: "regular",
+			Image: pool.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "1.2.3"}, Nodes: pool.Range{Min: 1, Max: 1000},
+			IdleTimeout: job.Duration(90 * time.Minute),
+			Schedule:    &pool.Schedule{DownAt: "20:00", UpAt: "07:00", TimeZone: "Europe/Amsterdam", OnRunning: "kill"},
+			Labels:      map[string]string{"costCenter": "4711"}}},
+		{"an image of one's own", leastPool + "image: {id: /subscriptions/s/x}\n", with(func(s *pool.Spec) { s.Image = pool.Image{ID: "/subscriptions/s/x"} })},
+		{"the least of a schedule", leastPool + "schedule: {downAt: '20:00'}\n", with(func(s *pool.Spec) {
+			s.Schedule = &pool.Schedule{DownAt: "20:00", TimeZone: "UTC", OnRunning: "wait", Grace: job.Duration(10 * time.Minute)}
+		})},
+		{"a time of day without quotes", leastPool + "schedule: {downAt: 20:00}\n", with(func(s *pool.Spec) {
+			s.Schedule = &pool.Schedule{DownAt: "20:00", TimeZone: "UTC", OnRunning: "wait", Grace: job.Duration(10 * time.Minute)}
+		})},
+		{"later features that say nothing", leastPool + "share: {}\nsetup: ''\nlimits: {}\nweights:\n", plain},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := pool.Parse([]byte(c.body), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// Each row is what a person reads who wrote this.
+func TestParseSpecRefuses(t *testing.T) {
+	t.Parallel()
+	const nodes = "nodes: {max: 4}\n"
+	const sizes = "sizes: [Standard_D4s_v5]\n"
+	for _, c := range []struct{ name, body, field, message string }{
+		{"no name", sizes + nodes, "name", "`name` is \"\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
+		{"capitals in the name", "name: CPU\n" + sizes + nodes, "name", "`name` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
+		{"interactive", leastPool + "kind: interactive\n", "kind", "`kind: interactive` is not supported yet; use batch"},
+		{"an unknown kind", leastPool + "kind: grid\n", "kind", "`kind` is \"grid\"; write batch or interactive"},
+		{"windows", leastPool + "os: windows\n", "os", "`os: windows` is not supported yet; use linux"},
+		{"an unknown os", leastPool + "os: plan9\n", "os", "`os` is \"plan9\"; write linux or windows"},
+		{"no sizes", "name: cpu\n" + nodes, "sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]"},
+		{"a ladder", "name: cpu\nsizes: [Standard_D4s_v5, Standard_D8s_v5]\n" + nodes, "sizes", "a ladder of several `sizes` is not supported yet; name one"},
+		{"a size without its family", "name: cpu\nsizes: [D4s_v5]\n" + nodes, "sizes", "`sizes` has \"D4s_v5\"; a VM size looks like Standard_D4s_v5"},
+		{"a size as a text", "name: cpu\nsizes: Standard_D4s_v5\n" + nodes, "sizes", "line 2: `sizes` is a text; write a list, for example [\"Standard_D4s_v5\"]"},
+		{"spot", leastPool + "capacity: spot\n", "capacity", "`capacity: spot` is not supported yet; use regular"},
+		{"spot-then-regular", leastPool + "capacity: spot-then-regular\n", "capacity", "`capacity: spot-then-regular` is not supported yet; use regular"},
+		{"an unknown capacity", leastPool + "capacity: free\n", "capacity", "`capacity` is \"free\"; write regular, spot or spot-then-regular"},
+		{"half an image", leastPool + "image: {publisher: p}\n", "image", "`image` needs publisher, offer, sku and version, or `id` alone"},
+		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "`image` needs publisher, offer, sku and version, or `id` alone"},
+		{"no nodes", "name: cpu\n" + sizes, "nodes.max", "`nodes.max` is 0; write 1 to 1000"},
+		{"too many nodes", "name: cpu\n" + sizes + "nodes: {max: 1001}\n", "nodes.max", "line 3: `nodes.max` is 1001; write a whole number from 1 to 1000"},
+		{"fewer than no nodes", "name: cpu\n" + sizes + "nodes: {min: -1, max: 4}\n", "nodes.min", "line 3: `nodes.min` is -1; write a whole number from 0 to 1000"},
+		{"more at least than at most", "name: cpu\n" + sizes + "nodes: {min: 5, max: 4}\n", "nodes.min", "`nodes.min` is 5; write 0 to `nodes.max`, which is 4"},
+		{"a short idleTimeout", leastPool + "idleTimeout: 10ms\n", "idleTimeout", "`idleTimeout` is 10ms; write at least 1s"},
+		{"no idleTimeout", leastPool + "idleTimeout: never\n", "idleTimeout", "line 4: `idleTimeout`: \"never\" is not a duration; write 90s, 15m, 2h or 1d"},
+		{"yes for pack", leastPool + "pack: yes\n", "pack", "line 4: `pack` is a text; write a boolean, for example true"},
+		{"a slip", leastPool + "schedule:\n  donwAt: '20:00'\n", "schedule.donwAt", "line 5: there is no field `schedule.donwAt`; did you mean `downAt`?"},
+		{"no downAt", leastPool + "schedule: {upAt: '07:00'}\n", "schedule.downAt", "`schedule.downAt` is \"\"; write a time of day as HH:MM, in quotes"},
+		{"an hour too late", leastPool + "schedule: {downAt: '24:00'}\n", "schedule.downAt", "`schedule.downAt` is \"24:00\"; write a time of day as HH:MM, in quotes"},
+		{"up when it goes down", leastPool + "schedule: {downAt: '20:00', upAt: '20:00'}\n", "schedule.upAt",
+			"`schedule.upAt` is \"20:00\"; write a time of day as HH:MM, in quotes, other than downAt"},
+		{"an unknown time zone", leastPool + "schedule: {downAt: '20:00', timeZone: Europe/Utrecht}\n", "schedule.timeZone",
+			"`schedule.timeZone` is \"Europe/Utrecht\"; write a name like Europe/Amsterdam or UTC"},
+		{"the machine's time zone", leastPool + "schedule: {downAt: '20:00', timeZone: Local}\n", "schedule.timeZone",
+			"`schedule.timeZone` is \"Local\"; write a name like Europe/Amsterdam or UTC"},
+		{"a path as time zone", leastPool + "schedule: {downAt: '20:00', timeZone: ../../etc/passwd}\n", "schedule.timeZone",
+			"`schedule.timeZone` is \"../../etc/passwd\"; write a name like Europe/Amsterdam or UTC"},
+		{"an unknown onRunning", leastPool + "schedule: {downAt: '20:00', onRunning: stop}\n", "schedule.onRunning",
+			"`schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
+		{"share", leastPool + "share: {name: s}\n", "share", "line 4: `share` is not supported yet; leave it out"},
+		{"setup", leastPool + "setup: apt-get\n", "setup", "line 4: `setup` is not supported yet; leave it out"},
+		{"limits", leastPool + "limits: {default: {jobs: 1}}\n", "limits", "line 4: `limits` is not supported yet; leave it out"},
+		{"weights", leastPool + "weights: {a: 2}\n", "weights", "line 4: `weights` is not supported yet; leave it out"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := pool.Parse([]byte(c.body), "")
+			var f *fault.Error
+			if !errors.As(err, &f) {
+				t.Fatalf("got %v, want a refusal: %s", err, c.message)
+			}
+			if f.Code != fault.Invalid || f.Field != c.field || f.Message != c.message {
+				t.Errorf("got  %s [%s] %s\nwant %s [%s] %s", f.Code, f.Field, f.Message, fault.Invalid, c.field, c.message)
+			}
+		})
+	}
+}
+
+func FuzzParseSpec(f *testing.F) {
+	for _, seed := range []string{leastPool, leastPool + "schedule: {downAt: '20:00', upAt: '07:00', timeZone: Europe/Amsterdam}\n",
+		`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":4},"image":{"id":"/x"}}`, "name: &a cpu\nregion: *a\n"} {
+		f.Add([]byte(seed), "")
+	}
+	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+		s, err := pool.Parse(body, contentType)
+		if err != nil {
+			var refusal *fault.Error
+			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" {
+				t.Fatalf("got %#v, want a refusal", err)
+			}
+			return
+		}
+		stored, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(stored) > 32<<10 { // escapes may make it longer than a document may be
+			return
+		}
+		again, err := pool.Parse(stored, "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored2, err := json.Marshal(again); err != nil || string(stored2) != string(stored) {
+			t.Fatalf("got %s, %v, want %s", stored2, err, stored)
+		}
+		if s.Schedule != nil {
+			s.Schedule.Window(time.Unix(0, 0))
+		}
+	})
+}
