@@ -490,7 +490,7 @@ func spec() pool.Spec {
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	for _, faults := range []bool{false, true} {
-		for seed := range int64(20) {
+		for seed := range int64(10) {
 			t.Run(fmt.Sprintf("faults=%v/seed=%d", faults, seed), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, seed, faults)
