@@ -135,21 +135,27 @@ func (e *entity) check() *failure {
 	if len(e.props) > maxProperties {
 		return errProperties
 	}
-	size := 4 + 2*units(e.partition) + 2*units(e.row)
-	for i := range e.props {
-		size += 8 + 2*units(e.props[i].name) + e.props[i].size()
-	}
-	if size > maxEntityBytes {
+	bytes := func(s string) int { return len(s) } // never less than units, and quick
+	if e.size(bytes) > maxEntityBytes && e.size(units) > maxEntityBytes {
 		return errEntitySize
 	}
 	return nil
 }
 
+// size is what an entity counts, with a given length of strings.
+func (e *entity) size(length func(string) int) int {
+	size := 4 + 2*length(e.partition) + 2*length(e.row)
+	for i := range e.props {
+		size += 8 + 2*length(e.props[i].name) + e.props[i].size(length)
+	}
+	return size
+}
+
 // size is what a value counts in an entity.
-func (v *value) size() int {
+func (v *value) size(length func(string) int) int {
 	switch v.kind {
 	case edmString:
-		return 4 + 2*units(v.text)
+		return 4 + 2*length(v.text)
 	case edmBinary:
 		return 4 + len(v.text)
 	case edmBoolean:
@@ -191,8 +197,10 @@ func (e *entity) timestamp() string {
 }
 
 // etag is the version of the entity: its timestamp, escaped.
-func (e *entity) etag() string {
-	return `W/"datetime'` + strings.ReplaceAll(e.timestamp(), ":", "%3A") + `'"`
+func (e *entity) etag() string { return etagOf(e.ticks) }
+
+func etagOf(ticks int64) string {
+	return timeOf(ticks).Format(`W/"datetime'2006-01-02T15%3A04%3A05.0000000Z'"`)
 }
 
 func timeOf(ticks int64) time.Time {

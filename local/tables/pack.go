@@ -57,14 +57,23 @@ func (e *entity) pack() []byte {
 	return b
 }
 
+// ticksIn is the version of a stored entity.
+func ticksIn(stored []byte) (int64, bool) {
+	if len(stored) < 8 {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(stored)), true
+}
+
 // unpack reads a stored entity. All its texts share one copy of what is stored,
 // which itself is gone when the transaction ends.
 func unpack(k, stored []byte) (*entity, error) {
 	partition, row, ok := strings.Cut(string(k), "\x00")
-	if !ok || len(stored) < 8 {
+	ticks, whole := ticksIn(stored)
+	if !ok || !whole {
 		return nil, errDamaged
 	}
-	e := &entity{partition: partition, row: row, ticks: int64(binary.BigEndian.Uint64(stored))}
+	e := &entity{partition: partition, row: row, ticks: ticks}
 	r := unpacker{rest: stored[8:], text: string(stored[8:])}
 	if len(r.rest) > 0 {
 		e.props = make([]property, 0, 8)

@@ -145,17 +145,20 @@ func (w *write) outcome(b *bbolt.Bucket) (*entity, *failure) {
 	case w.kind == insertEntity:
 		return nil, errExists
 	}
-	old, err := unpack(k, stored)
-	if err != nil {
-		return nil, internal(err)
-	}
+	version, ok := ticksIn(stored)
 	switch {
-	case w.match != "" && w.match != "*" && !sameETag(w.match, old.etag()):
+	case !ok:
+		return nil, errDamaged
+	case w.match != "" && w.match != "*" && !sameETag(w.match, etagOf(version)):
 		return nil, errCondition
 	case w.kind == deleteEntity:
 		return nil, nil
 	case w.kind == replaceEntity:
 		return w.entity, nil
+	}
+	old, err := unpack(k, stored)
+	if err != nil {
+		return nil, internal(err)
 	}
 	merged := old.merged(w.entity)
 	return merged, merged.check()
