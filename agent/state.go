@@ -37,8 +37,6 @@ type held struct {
 	// Not in the journal: of this life of the agent only.
 	run    *run   // while a process is this agent's
 	cancel string // asked to end while its process was being started
-	told   bool   // its start, or its end, has been sent
-	sent   bool   // its end has been sent
 }
 
 // state is what the journal remembers. It changes only through apply, so that

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
@@ -21,7 +20,6 @@ type submission struct {
 	message invoke.Message // that brought it; zero for the API
 	spec    job.Spec       // with its id
 	order   string         // ULID it is registered under
-	fresh   time.Time      // when this call registered it; zero: it was registered before
 }
 
 // SubmitJob takes jobs from the queue `jobs`. A message that cannot be taken is

@@ -317,7 +317,7 @@ func TestCloseStopsInstancesAndStartReboots(t *testing.T) {
 			t.Errorf("the server was closed while %s %d ran", v.role, v.pid)
 		}
 	}
-	s = launch(t, cfg)
+	launch(t, cfg)
 	second := r.next(t, "agent")
 	if got, want := second["agent"].info[1], first["agent"].info[1]; got != want {
 		t.Errorf("VMID after the restart: got %s, want %s", got, want)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // lockTimeout is how long Open waits for another process to let go of the
@@ -57,7 +58,7 @@ func Open(path string) (*DB, error) {
 		NoFreelistSync: true,
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%s is in use by another process; stop it first", path)
 	case err != nil:
 		return nil, fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
@@ -87,7 +88,7 @@ func (db *DB) Update(fn func(*bbolt.Tx) error) error {
 // View runs fn in a read transaction, which sees committed changes only.
 func (db *DB) View(fn func(*bbolt.Tx) error) error {
 	err := db.bolt.View(fn)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err

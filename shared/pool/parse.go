@@ -39,20 +39,22 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	r := document.Read(n, fields...)
 	s := Spec{Name: r.String("name", "cpu"), Kind: or(r.String("kind", "batch"), "batch"), OS: or(r.String("os", "linux"), "linux"),
 		Region: r.String("region", "westeurope"), Sizes: r.Strings("sizes", `["Standard_D4s_v5"]`), Capacity: or(r.String("capacity", "regular"), "regular"),
-		Pack: r.Bool("pack", true), Labels: r.Map("labels", `{"costCenter": "4711"}`), IdleTimeout: duration(r, "idleTimeout", defaultIdleTimeout)}
+		Pack: r.Bool("pack", true), Labels: r.Map("labels", `{"costCenter": "4711"}`), IdleTimeout: defaultIdleTimeout}
+	r.Text("idleTimeout", "5m", &s.IdleTimeout)
 	s.Image = image(r)
 	if sub := r.Sub("nodes", `{"min": 0, "max": 4}`, "min", "max"); sub != nil {
 		s.Nodes = Range{Min: sub.Int("min", 0, 0, maxNodes), Max: sub.Int("max", 0, 1, maxNodes)}
 	}
 	if sub := r.Sub("schedule", `{"downAt": "20:00"}`, "downAt", "upAt", "timeZone", "onRunning", "grace"); sub != nil {
 		s.Schedule = &Schedule{DownAt: sub.String("downAt", "20:00"), UpAt: sub.String("upAt", "07:00"), TimeZone: or(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
-			OnRunning: or(sub.String("onRunning", "wait"), "wait"), Grace: duration(sub, "grace", defaultGrace)}
+			OnRunning: or(sub.String("onRunning", "wait"), "wait"), Grace: defaultGrace}
+		sub.Text("grace", "10m", &s.Schedule.Grace)
 	}
 	r.Later("share", "setup", "limits", "weights")
 	if err := r.Err(); err != nil {
 		return s, err
 	}
-	return s, s.Validate()
+	return s, n.Locate(s.Validate())
 }
 
 func or(v, fallback string) string {
@@ -60,17 +62,6 @@ func or(v, fallback string) string {
 		return fallback
 	}
 	return v
-}
-
-func duration(r *document.Reader, name string, fallback job.Duration) job.Duration {
-	if !r.Has(name) {
-		return fallback
-	}
-	d, err := job.ParseDuration(r.String(name, "5m"))
-	if err != nil && r.Err() == nil {
-		r.Fail(name, "`%s`: %v", name, err)
-	}
-	return d
 }
 
 func image(r *document.Reader) Image {
@@ -92,25 +83,25 @@ func (s Spec) Validate() error {
 	anyPart := s.Image.Publisher+s.Image.Offer+s.Image.SKU+s.Image.Version != ""
 	switch {
 	case !namePattern.MatchString(s.Name):
-		return invalid("name", "`name` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", s.Name)
+		return invalid("name", "`name` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Name))
 	case s.Kind == "interactive":
 		return invalid("kind", "`kind: interactive` is not supported yet; use batch")
 	case s.Kind != "batch":
-		return invalid("kind", "`kind` is %q; write batch or interactive", s.Kind)
+		return invalid("kind", "`kind` is %q; write batch or interactive", document.Clip(s.Kind))
 	case s.OS == "windows":
 		return invalid("os", "`os: windows` is not supported yet; use linux")
 	case s.OS != "linux":
-		return invalid("os", "`os` is %q; write linux or windows", s.OS)
+		return invalid("os", "`os` is %q; write linux or windows", document.Clip(s.OS))
 	case len(s.Sizes) == 0:
 		return invalid("sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]")
 	case len(s.Sizes) > 1:
 		return invalid("sizes", "a ladder of several `sizes` is not supported yet; name one")
 	case !sizePattern.MatchString(s.Sizes[0]):
-		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5", s.Sizes[0])
+		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5", document.Clip(s.Sizes[0]))
 	case s.Capacity == "spot" || s.Capacity == "spot-then-regular":
 		return invalid("capacity", "`capacity: %s` is not supported yet; use regular", s.Capacity)
 	case s.Capacity != "regular":
-		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", s.Capacity)
+		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", document.Clip(s.Capacity))
 	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
 		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
 	case s.Nodes.Max < 1 || s.Nodes.Max > maxNodes:
@@ -128,54 +119,73 @@ func (s Spec) Validate() error {
 // Validate checks a schedule.
 func (s Schedule) Validate() error {
 	if !timePattern.MatchString(s.DownAt) {
-		return invalid("schedule.downAt", "`schedule.downAt` is %q; write a time of day as HH:MM, in quotes", s.DownAt)
+		return invalid("schedule.downAt", "`schedule.downAt` is %q; write a time of day as HH:MM, in quotes", document.Clip(s.DownAt))
 	}
 	if s.UpAt != "" && (!timePattern.MatchString(s.UpAt) || s.UpAt == s.DownAt) {
-		return invalid("schedule.upAt", "`schedule.upAt` is %q; write a time of day as HH:MM, in quotes, other than downAt", s.UpAt)
+		return invalid("schedule.upAt", "`schedule.upAt` is %q; write a time of day as HH:MM, in quotes, other than downAt", document.Clip(s.UpAt))
 	}
 	if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
-		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC", s.TimeZone)
+		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC", document.Clip(s.TimeZone))
 	}
 	if s.OnRunning != "wait" && s.OnRunning != "requeue" && s.OnRunning != "kill" {
-		return invalid("schedule.onRunning", "`schedule.onRunning` is %q; write wait, requeue or kill", s.OnRunning)
+		return invalid("schedule.onRunning", "`schedule.onRunning` is %q; write wait, requeue or kill", document.Clip(s.OnRunning))
 	}
 	return nil
 }
 
-// on is a time of day on a date, in the schedule's zone. A time that the clock
-// skips in spring is the instant that many hours after midnight would be; one
-// that comes twice in autumn is its first coming.
-func (s Schedule) on(date time.Time, clock string, loc *time.Location) time.Time {
+// on is a time of day on a date, in a zone. A time that comes twice in autumn
+// is its first coming; one that the clock skips in spring comes as much later
+// as the clock skips.
+func on(date time.Time, clock string, loc *time.Location) time.Time {
 	t, _ := time.Parse("15:04", clock)
-	return time.Date(date.Year(), date.Month(), date.Day(), t.Hour(), t.Minute(), 0, 0, loc)
+	wall := time.Date(date.Year(), date.Month(), date.Day(), t.Hour(), t.Minute(), 0, 0, time.UTC)
+	// A day away lies beyond any change of the clock that touches this time.
+	_, before := wall.AddDate(0, 0, -1).In(loc).Zone()
+	_, after := wall.AddDate(0, 0, 1).In(loc).Zone()
+	first, second := wall.Add(-time.Duration(before)*time.Second), wall.Add(-time.Duration(after)*time.Second)
+	if first.In(loc).Format(time.TimeOnly) != wall.Format(time.TimeOnly) && second.In(loc).Format(time.TimeOnly) == wall.Format(time.TimeOnly) {
+		return second
+	}
+	return first
+}
+
+// around are the passings of a time of day from two days before now to two days
+// after it, in order: one of them is at or before now, one is after it.
+func (s Schedule) around(now time.Time, clock string) []time.Time {
+	loc, err := time.LoadLocation(s.TimeZone)
+	if err != nil {
+		loc = time.UTC
+	}
+	local := now.In(loc)
+	// Noon is there on every day; a step of a day from midnight may not lead to
+	// the next one when the clock changes then.
+	noon := time.Date(local.Year(), local.Month(), local.Day(), 12, 0, 0, 0, time.UTC)
+	var all []time.Time
+	for days := -2; days <= 2; days++ {
+		all = append(all, on(noon.AddDate(0, 0, days), clock, loc))
+	}
+	return all
 }
 
 // latest is the last passing of a time of day at or before now.
 func (s Schedule) latest(now time.Time, clock string) time.Time {
-	loc, err := time.LoadLocation(s.TimeZone)
-	if err != nil {
-		loc = time.UTC
+	var last time.Time
+	for _, at := range s.around(now, clock) {
+		if !at.After(now) {
+			last = at
+		}
 	}
-	day := now.In(loc)
-	at := s.on(day, clock, loc)
-	if at.After(now) {
-		at = s.on(day.AddDate(0, 0, -1), clock, loc)
-	}
-	return at.UTC()
+	return last
 }
 
 // coming is the first passing of a time of day after now.
 func (s Schedule) coming(now time.Time, clock string) time.Time {
-	loc, err := time.LoadLocation(s.TimeZone)
-	if err != nil {
-		loc = time.UTC
+	for _, at := range s.around(now, clock) {
+		if at.After(now) {
+			return at
+		}
 	}
-	day := now.In(loc)
-	at := s.on(day, clock, loc)
-	if !at.After(now) {
-		at = s.on(day.AddDate(0, 0, 1), clock, loc)
-	}
-	return at.UTC()
+	return time.Time{} // not reached: the last one is two days away
 }
 
 // Window says whether the schedule keeps the pool down now; since when, which

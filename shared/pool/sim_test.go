@@ -53,7 +53,6 @@ type vm struct {
 	bootAt   time.Time
 	booted   bool
 	dieAt    time.Time // deletion under way
-	muteTill time.Time
 	boots    int
 	seen     int64
 	held     map[int64]*run

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,40 +78,44 @@ func TestParseSpecRefuses(t *testing.T) {
 	const sizes = "sizes: [Standard_D4s_v5]\n"
 	for _, c := range []struct{ name, body, field, message string }{
 		{"no name", sizes + nodes, "name", "`name` is \"\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
-		{"capitals in the name", "name: CPU\n" + sizes + nodes, "name", "`name` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
-		{"interactive", leastPool + "kind: interactive\n", "kind", "`kind: interactive` is not supported yet; use batch"},
-		{"an unknown kind", leastPool + "kind: grid\n", "kind", "`kind` is \"grid\"; write batch or interactive"},
-		{"windows", leastPool + "os: windows\n", "os", "`os: windows` is not supported yet; use linux"},
-		{"an unknown os", leastPool + "os: plan9\n", "os", "`os` is \"plan9\"; write linux or windows"},
+		{"capitals in the name", "name: CPU\n" + sizes + nodes, "name", "line 1: `name` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
+		{"interactive", leastPool + "kind: interactive\n", "kind", "line 4: `kind: interactive` is not supported yet; use batch"},
+		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
+		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not supported yet; use linux"},
+		{"an unknown os", leastPool + "os: plan9\n", "os", "line 4: `os` is \"plan9\"; write linux or windows"},
 		{"no sizes", "name: cpu\n" + nodes, "sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]"},
-		{"a ladder", "name: cpu\nsizes: [Standard_D4s_v5, Standard_D8s_v5]\n" + nodes, "sizes", "a ladder of several `sizes` is not supported yet; name one"},
-		{"a size without its family", "name: cpu\nsizes: [D4s_v5]\n" + nodes, "sizes", "`sizes` has \"D4s_v5\"; a VM size looks like Standard_D4s_v5"},
+		{"a ladder", "name: cpu\nsizes: [Standard_D4s_v5, Standard_D8s_v5]\n" + nodes, "sizes", "line 2: a ladder of several `sizes` is not supported yet; name one"},
+		{"a size without its family", "name: cpu\nsizes: [D4s_v5]\n" + nodes, "sizes", "line 2: `sizes` has \"D4s_v5\"; a VM size looks like Standard_D4s_v5"},
 		{"a size as a text", "name: cpu\nsizes: Standard_D4s_v5\n" + nodes, "sizes", "line 2: `sizes` is a text; write a list, for example [\"Standard_D4s_v5\"]"},
-		{"spot", leastPool + "capacity: spot\n", "capacity", "`capacity: spot` is not supported yet; use regular"},
-		{"spot-then-regular", leastPool + "capacity: spot-then-regular\n", "capacity", "`capacity: spot-then-regular` is not supported yet; use regular"},
-		{"an unknown capacity", leastPool + "capacity: free\n", "capacity", "`capacity` is \"free\"; write regular, spot or spot-then-regular"},
-		{"half an image", leastPool + "image: {publisher: p}\n", "image", "`image` needs publisher, offer, sku and version, or `id` alone"},
-		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "`image` needs publisher, offer, sku and version, or `id` alone"},
+		{"spot", leastPool + "capacity: spot\n", "capacity", "line 4: `capacity: spot` is not supported yet; use regular"},
+		{"spot-then-regular", leastPool + "capacity: spot-then-regular\n", "capacity", "line 4: `capacity: spot-then-regular` is not supported yet; use regular"},
+		{"an unknown capacity", leastPool + "capacity: free\n", "capacity", "line 4: `capacity` is \"free\"; write regular, spot or spot-then-regular"},
+		{"half an image", leastPool + "image: {publisher: p}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
+		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
 		{"no nodes", "name: cpu\n" + sizes, "nodes.max", "`nodes.max` is 0; write 1 to 1000"},
 		{"too many nodes", "name: cpu\n" + sizes + "nodes: {max: 1001}\n", "nodes.max", "line 3: `nodes.max` is 1001; write a whole number from 1 to 1000"},
 		{"fewer than no nodes", "name: cpu\n" + sizes + "nodes: {min: -1, max: 4}\n", "nodes.min", "line 3: `nodes.min` is -1; write a whole number from 0 to 1000"},
-		{"more at least than at most", "name: cpu\n" + sizes + "nodes: {min: 5, max: 4}\n", "nodes.min", "`nodes.min` is 5; write 0 to `nodes.max`, which is 4"},
-		{"a short idleTimeout", leastPool + "idleTimeout: 10ms\n", "idleTimeout", "`idleTimeout` is 10ms; write at least 1s"},
+		{"more at least than at most", "name: cpu\n" + sizes + "nodes: {min: 5, max: 4}\n", "nodes.min", "line 3: `nodes.min` is 5; write 0 to `nodes.max`, which is 4"},
+		{"a short idleTimeout", leastPool + "idleTimeout: 10ms\n", "idleTimeout", "line 4: `idleTimeout` is 10ms; write at least 1s"},
 		{"no idleTimeout", leastPool + "idleTimeout: never\n", "idleTimeout", "line 4: `idleTimeout`: \"never\" is not a duration; write 90s, 15m, 2h or 1d"},
+		{"a long name", "name: " + strings.Repeat("a", 5000) + "\n" + sizes + nodes, "name",
+			"line 1: `name` is \"" + strings.Repeat("a", 60) + "...\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
+		{"no grace", leastPool + "schedule: {downAt: '20:00', grace: some}\n", "schedule.grace",
+			"line 4: `schedule.grace`: \"some\" is not a duration; write 90s, 15m, 2h or 1d"},
 		{"yes for pack", leastPool + "pack: yes\n", "pack", "line 4: `pack` is a text; write a boolean, for example true"},
 		{"a slip", leastPool + "schedule:\n  donwAt: '20:00'\n", "schedule.donwAt", "line 5: there is no field `schedule.donwAt`; did you mean `downAt`?"},
-		{"no downAt", leastPool + "schedule: {upAt: '07:00'}\n", "schedule.downAt", "`schedule.downAt` is \"\"; write a time of day as HH:MM, in quotes"},
-		{"an hour too late", leastPool + "schedule: {downAt: '24:00'}\n", "schedule.downAt", "`schedule.downAt` is \"24:00\"; write a time of day as HH:MM, in quotes"},
+		{"no downAt", leastPool + "schedule: {upAt: '07:00'}\n", "schedule.downAt", "line 4: `schedule.downAt` is \"\"; write a time of day as HH:MM, in quotes"},
+		{"an hour too late", leastPool + "schedule: {downAt: '24:00'}\n", "schedule.downAt", "line 4: `schedule.downAt` is \"24:00\"; write a time of day as HH:MM, in quotes"},
 		{"up when it goes down", leastPool + "schedule: {downAt: '20:00', upAt: '20:00'}\n", "schedule.upAt",
-			"`schedule.upAt` is \"20:00\"; write a time of day as HH:MM, in quotes, other than downAt"},
+			"line 4: `schedule.upAt` is \"20:00\"; write a time of day as HH:MM, in quotes, other than downAt"},
 		{"an unknown time zone", leastPool + "schedule: {downAt: '20:00', timeZone: Europe/Utrecht}\n", "schedule.timeZone",
-			"`schedule.timeZone` is \"Europe/Utrecht\"; write a name like Europe/Amsterdam or UTC"},
+			"line 4: `schedule.timeZone` is \"Europe/Utrecht\"; write a name like Europe/Amsterdam or UTC"},
 		{"the machine's time zone", leastPool + "schedule: {downAt: '20:00', timeZone: Local}\n", "schedule.timeZone",
-			"`schedule.timeZone` is \"Local\"; write a name like Europe/Amsterdam or UTC"},
+			"line 4: `schedule.timeZone` is \"Local\"; write a name like Europe/Amsterdam or UTC"},
 		{"a path as time zone", leastPool + "schedule: {downAt: '20:00', timeZone: ../../etc/passwd}\n", "schedule.timeZone",
-			"`schedule.timeZone` is \"../../etc/passwd\"; write a name like Europe/Amsterdam or UTC"},
+			"line 4: `schedule.timeZone` is \"../../etc/passwd\"; write a name like Europe/Amsterdam or UTC"},
 		{"an unknown onRunning", leastPool + "schedule: {downAt: '20:00', onRunning: stop}\n", "schedule.onRunning",
-			"`schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
+			"line 4: `schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
 		{"share", leastPool + "share: {name: s}\n", "share", "line 4: `share` is not supported yet; leave it out"},
 		{"setup", leastPool + "setup: apt-get\n", "setup", "line 4: `setup` is not supported yet; leave it out"},
 		{"limits", leastPool + "limits: {default: {jobs: 1}}\n", "limits", "line 4: `limits` is not supported yet; leave it out"},
@@ -139,8 +144,8 @@ func FuzzParseSpec(f *testing.F) {
 		s, err := pool.Parse(body, contentType)
 		if err != nil {
 			var refusal *fault.Error
-			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" {
-				t.Fatalf("got %#v, want a refusal", err)
+			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" || len(refusal.Message)+len(refusal.Field) > 1000 {
+				t.Fatalf("got %#v, want a short refusal", err)
 			}
 			return
 		}

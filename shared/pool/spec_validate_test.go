@@ -17,6 +17,9 @@ func TestScheduleWindow(t *testing.T) {
 	night := pool.Schedule{DownAt: "20:00", UpAt: "07:00", TimeZone: "Europe/Amsterdam"}
 	noon := pool.Schedule{DownAt: "12:00", UpAt: "13:30", TimeZone: "UTC"}
 	moment := pool.Schedule{DownAt: "20:00", TimeZone: "UTC"}
+	skipped := pool.Schedule{DownAt: "02:30", UpAt: "07:00", TimeZone: "America/New_York"}
+	twice := pool.Schedule{DownAt: "02:30", UpAt: "07:00", TimeZone: "Europe/Amsterdam"}
+	midnight := pool.Schedule{DownAt: "00:30", UpAt: "07:00", TimeZone: "America/Havana"} // where the clock changes at midnight
 	for _, c := range []struct {
 		name         string
 		schedule     pool.Schedule
@@ -34,6 +37,13 @@ func TestScheduleWindow(t *testing.T) {
 		{"within a day, after", noon, utc(6, 1, 14, 0), false, utc(6, 1, 12, 0), utc(6, 2, 13, 30), utc(6, 2, 12, 0)},
 		{"the night that loses an hour", night, utc(3, 29, 0, 30), true, utc(3, 28, 19, 0), utc(3, 29, 5, 0), utc(3, 29, 5, 0)},
 		{"the night that gains an hour", night, utc(10, 25, 3, 0), true, utc(10, 24, 18, 0), utc(10, 25, 6, 0), utc(10, 25, 6, 0)},
+		{"a time that is skipped comes an hour later", skipped, utc(3, 8, 7, 29), false, utc(3, 7, 7, 30), utc(3, 8, 11, 0), utc(3, 8, 7, 30)},
+		{"a time that is skipped has come", skipped, utc(3, 8, 7, 30), true, utc(3, 8, 7, 30), utc(3, 8, 11, 0), utc(3, 8, 11, 0)},
+		{"a time that comes twice counts at first", twice, utc(10, 25, 0, 30), true, utc(10, 25, 0, 30), utc(10, 25, 6, 0), utc(10, 25, 6, 0)},
+		{"a time that comes twice, again", twice, utc(10, 25, 1, 30), true, utc(10, 25, 0, 30), utc(10, 25, 6, 0), utc(10, 25, 6, 0)},
+		{"skipped at midnight, before", midnight, utc(3, 8, 4, 59), false, utc(3, 7, 5, 30), utc(3, 8, 11, 0), utc(3, 8, 5, 30)},
+		{"skipped at midnight, down", midnight, utc(3, 8, 5, 30), true, utc(3, 8, 5, 30), utc(3, 8, 11, 0), utc(3, 8, 11, 0)},
+		{"skipped at midnight, the day before", midnight, utc(3, 7, 5, 45), true, utc(3, 7, 5, 30), utc(3, 7, 12, 0), utc(3, 7, 12, 0)},
 		{"no way up, before", moment, utc(6, 1, 19, 59), false, utc(5, 31, 20, 0), utc(5, 31, 20, 0), utc(6, 1, 20, 0)},
 		{"no way up, at the moment", moment, utc(6, 1, 20, 0), false, utc(6, 1, 20, 0), utc(6, 1, 20, 0), utc(6, 2, 20, 0)},
 	} {
@@ -59,6 +69,8 @@ func TestScheduleOverAYear(t *testing.T) {
 		{DownAt: "02:30", UpAt: "07:00", TimeZone: "Europe/Amsterdam"},
 		{DownAt: "22:00", UpAt: "02:30", TimeZone: "America/New_York"},
 		{DownAt: "01:30", TimeZone: "America/New_York"},
+		{DownAt: "00:30", UpAt: "07:00", TimeZone: "America/Havana"},
+		{DownAt: "20:00", UpAt: "00:30", TimeZone: "America/Havana"},
 	} {
 		t.Run(s.DownAt+" "+s.TimeZone, func(t *testing.T) {
 			t.Parallel()
