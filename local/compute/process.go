@@ -4,6 +4,7 @@ package compute
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,15 +19,7 @@ const killAfter = 10 * time.Second
 // supervise runs the instance's supervisor until it ends. It reports whether it
 // ended by itself.
 func (s *Server) supervise(i *instance) bool {
-	cmd, err := s.command(i)
-	if err != nil {
-		s.cfg.Log.Error("an instance cannot be started", "instance", i.Name, "error", err)
-		return true
-	}
-	stdin, err := cmd.StdinPipe() // held open as long as this machine lives
-	if err == nil {
-		err = cmd.Start()
-	}
+	cmd, stdin, err := s.start(i)
 	if err != nil {
 		s.cfg.Log.Error("an instance's supervisor cannot be started", "instance", i.Name, "error", err)
 		return true
@@ -68,11 +61,12 @@ func (s *Server) sweep(i *instance) {
 	}
 }
 
-// command is the supervisor of an instance, with the instance's environment.
-func (s *Server) command(i *instance) (*exec.Cmd, error) {
+// start starts the supervisor of an instance, with the instance's environment.
+// Its standard input is held open as long as this machine lives.
+func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	dir := s.dir(i)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.mu.Lock()
 	pool, data := i.set.Tags[poolTag], i.set.customData()
@@ -80,17 +74,17 @@ func (s *Server) command(i *instance) (*exec.Cmd, error) {
 	custom := filepath.Join(dir, "custom-data")
 	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, whatever becomes of the model
 		if err := os.WriteFile(custom, data, 0o600); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer log.Close()
+	defer log.Close() // the process has its own when this returns
 	argv := append(append([]string(nil), s.cfg.Supervisor...), s.cfg.Agent...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
@@ -103,5 +97,13 @@ func (s *Server) command(i *instance) (*exec.Cmd, error) {
 		}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal is for the machine, which stops its instances itself
-	return cmd, nil
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		stdin.Close()
+		return nil, nil, err
+	}
+	return cmd, stdin, nil
 }

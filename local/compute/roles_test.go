@@ -37,6 +37,8 @@ func init() {
 func play(role string, args []string) {
 	switch role {
 	case "test-agent":
+		fmt.Println("the agent's output")
+		fmt.Fprintln(os.Stderr, "the agent's errors")
 		conn := hello(args[0], "agent")
 		if args[1] == "tree" {
 			job := exec.Command(os.Args[0], "test-job", args[0], "job")

@@ -49,7 +49,7 @@ type Config struct {
 	Env            []string // of the agents, besides what an instance adds
 	BootDelay      time.Duration
 	DeleteDelay    time.Duration
-	RestartDelay   time.Duration // before a crashed agent or supervisor is started again
+	RestartDelay   time.Duration // before a crashed agent or supervisor is started again; 0 = 1s
 	KillAfter      time.Duration // for a supervisor to end in, before it is killed; 0 = 10s
 	RetryAfter     time.Duration // told to those who follow an operation
 	Log            *slog.Logger
@@ -135,6 +135,9 @@ func Start(cfg Config) (*Server, error) {
 	}
 	if cfg.LogDir == "" {
 		cfg.LogDir = filepath.Join(cfg.Dir, "logs")
+	}
+	if cfg.RestartDelay <= 0 {
+		cfg.RestartDelay = defaultRestart // what ends at once must not be started in a tight loop
 	}
 	if cfg.KillAfter <= 0 {
 		cfg.KillAfter = killAfter

@@ -1,181 +1,353 @@
-//go:build unix
-
 package functions
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvmpools/shared/invoke"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-// Times of the Service Bus side.
+// Times and counts of the Service Bus side.
 const (
-	// A receiver asks for few messages and waits hardly at all after the first,
-	// as long as little comes: the SDK's own 20 ms would be most of a job's way
-	// to its node. A batch that came full is followed by a larger one that may
-	// take longer to fill. What is asked for and not awaited is delivered all the
-	// same, and given back: asking for much too early costs more than it brings.
-	fewMessages     = 16
-	gatherBriefly   = time.Millisecond
-	gatherUnderLoad = 20 * time.Millisecond
-	receiveWait     = 30 * time.Second // of one receive; the SDK advises a deadline
-	settleTime      = 30 * time.Second // of all settlements of a batch
-	settleAtOnce    = 64               // settlements under way
-	retryPause      = time.Second      // before a receiver that failed is made anew
+	// settleAtOnce bounds the settlements under way. Each is a round trip, and a
+	// batch has up to 1,000.
+	settleAtOnce = 64
+	// settleTime bounds the settlement of a batch. What is not settled by then
+	// comes again.
+	settleTime = 20 * time.Second
+	// hopeless is how many settlements may fail before one has worked: the server
+	// is away then, and the rest of the batch need not find out one by one.
+	hopeless = 8
+	// openFrom and openTo bound the wait before a queue that failed is opened
+	// again; it doubles each time.
+	openFrom = 100 * time.Millisecond
+	openTo   = 5 * time.Second
+	// lockMargin is what must be left of a message's lock for an invocation to
+	// begin with it.
+	lockMargin = time.Second
 )
 
-// buses are the clients, one for each connection setting.
-type buses struct {
-	mu  sync.Mutex
-	all map[string]*azservicebus.Client
+// source is an open queue.
+type source interface {
+	// receive waits for messages and returns 1 to most of them; none and no error
+	// when nothing came for a while.
+	receive(ctx context.Context, most int) ([]*delivery, error)
+	complete(ctx context.Context, d *delivery) error
+	abandon(ctx context.Context, d *delivery) error
+	renew(ctx context.Context, d *delivery) error // sets d.LockedUntil
+	close()
 }
 
-func (b *buses) client(setting, connection string) (*azservicebus.Client, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if c := b.all[setting]; c != nil {
-		return c, nil
-	}
-	c, err := azservicebus.NewClientFromConnectionString(connection, &azservicebus.ClientOptions{
-		RetryOptions: azservicebus.RetryOptions{MaxRetries: 2, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 2 * time.Second}})
-	if err != nil {
-		return nil, err
-	}
-	if b.all == nil {
-		b.all = map[string]*azservicebus.Client{}
-	}
-	b.all[setting] = c
-	return c, nil
+// delivery is a message that is locked for this host.
+type delivery struct {
+	invoke.Delivery
+	handle any // the source's own
 }
 
-func (b *buses) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	for _, c := range b.all {
-		c.Close(ctx)
-	}
+// busLoop brings the messages of one queue to one function.
+type busLoop struct {
+	f         *function
+	log       *slog.Logger
+	open      func() (source, error)
+	ready     func(context.Context) error // waits for the handler
+	call      func(ctx context.Context, inv invoke.Invocation, body []byte) error
+	begin     func() invoke.Invocation
+	most      int // messages of a batch, or calls at a time
+	keep      bool
+	renewal   time.Duration
+	namespace string
 }
 
-// listen receives batches for a function, one at a time, for as long as the
-// host runs.
-func (h *Host) listen(f function) {
-	for h.ctx.Err() == nil {
-		if _, err := h.worker.port(h.ctx); err != nil {
-			h.pause(retryPause)
-			continue
+func (h *Host) newBusLoop(f *function) *busLoop {
+	sb := h.file.Extensions.ServiceBus
+	l := &busLoop{f: f, log: h.log.With("function", f.name, "queue", f.trigger.QueueName), renewal: sb.MaxAutoLockRenewalDuration.or(defaultMaxLockRenewal)}
+	if f.many() {
+		if l.most = sb.MaxMessageBatchSize; l.most <= 0 {
+			l.most = defaultMaxMessageBatchSize
 		}
-		if err := h.receive(f); err != nil && h.ctx.Err() == nil {
-			h.log.Warn("a Service Bus trigger begins anew", "function", f.name, "queue", f.trigger.QueueName, "error", err)
-			h.pause(retryPause)
+	} else if l.most = sb.MaxConcurrentCalls; l.most <= 0 {
+		l.most = defaultMaxConcurrentCalls * runtime.NumCPU()
+	}
+	for _, auto := range []*bool{sb.AutoCompleteMessages, f.trigger.AutoCompleteMessages} {
+		if auto != nil {
+			l.keep = !*auto
 		}
 	}
-}
-
-// receive runs one receiver until it fails.
-func (h *Host) receive(f function) error {
-	setting := f.trigger.Connection
-	connection := h.cfg.Settings[setting]
-	if connection == "" {
-		return fmt.Errorf("the setting %s is missing", setting)
-	}
-	client, err := h.buses.client(setting, connection)
-	if err != nil {
+	l.open = func() (source, error) { return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName) }
+	l.begin = func() invoke.Invocation { return h.invocation(f) }
+	l.call = func(ctx context.Context, inv invoke.Invocation, body []byte) error {
+		_, err := h.call(ctx, f, inv, body)
 		return err
 	}
-	receiver, err := client.NewReceiverForQueue(f.trigger.QueueName, nil)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		receiver.Close(ctx)
-	}()
-	most := h.file.Extensions.ServiceBus.MaxMessageBatchSize
-	if most == 0 {
-		most = defaultBatch
-	}
-	if f.trigger.Cardinality != "many" {
-		most = 1
-	}
-	n, gather := min(fewMessages, most), gatherBriefly
-	for h.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(h.ctx, receiveWait)
-		messages, err := receiver.ReceiveMessages(ctx, n, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gather})
-		cancel()
-		if len(messages) == n {
-			n, gather = min(2*n, most), gatherUnderLoad
-		} else {
-			n, gather = min(fewMessages, most), gatherBriefly
-		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	l.ready = func(ctx context.Context) error {
+		if _, err := h.worker.await(ctx); err != errExited {
 			return err
 		}
-		if len(messages) > 0 {
-			h.batch(f, receiver, messages)
-		}
+		return nil // messages are still received, and their invocations fail
 	}
-	return nil
+	return l
 }
 
-// batch invokes the function with messages and settles all of them alike.
-func (h *Host) batch(f function, receiver *azservicebus.Receiver, messages []*azservicebus.ReceivedMessage) {
-	in := make([]invoke.Message, len(messages))
-	for i, m := range messages {
-		in[i] = convert(m)
-	}
-	id := newID()
-	_, err := h.call(f, id, invoke.EncodeBatch(f.name, f.trigger.Name, id, time.Now(), in))
-	if err != nil {
-		if h.ctx.Err() != nil {
-			return // the locks run out, and the messages come again
-		}
-		h.log.Error("an invocation failed; its messages come again", "function", f.name, "messages", len(messages), "error", err)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.ctx), settleTime)
-	defer cancel()
-	slots := make(chan struct{}, settleAtOnce)
-	var wg sync.WaitGroup
-	for _, m := range messages {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			settle := receiver.CompleteMessage(ctx, m, nil)
-			if err != nil {
-				settle = receiver.AbandonMessage(ctx, m, nil)
+// run receives until ctx ends, and opens the queue again when it fails.
+func (l *busLoop) run(ctx context.Context) {
+	wait := openFrom
+	for ctx.Err() == nil {
+		src, err := l.open()
+		if err == nil {
+			worked := false
+			if l.f.many() {
+				worked, err = l.batches(ctx, src)
+			} else {
+				worked, err = l.singles(ctx, src)
 			}
-			if settle != nil {
-				h.log.Warn("a message could not be settled; it comes again", "function", f.name, "message", m.MessageID, "error", settle)
+			src.close()
+			if worked {
+				wait = openFrom
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.log.Warn("a queue is opened again", "error", err, "pause", wait)
+		pause(ctx, wait)
+		wait = min(2*wait, openTo)
+	}
+}
+
+// batches invokes the function with all that is there, one batch at a time.
+//
+// Messages are received while the function runs: a receiver that nobody asks
+// gives back whatever its link still brings, and the server sends it again, and
+// so on. What waits and what is asked for together never exceed one batch. Locks
+// are not renewed in this mode, as in the real host; messages whose lock has run
+// out while they waited are left out, as the server sends them again.
+func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	waiting := &line{most: l.most, changed: make(chan struct{})}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			room, err := waiting.room(ctx)
+			if err == nil {
+				err = l.ready(ctx)
+			}
+			var got []*delivery
+			if err == nil {
+				got, err = src.receive(ctx, room)
+			}
+			if waiting.add(got, err); err != nil {
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	for {
+		batch, err := waiting.take(ctx)
+		if err != nil {
+			return worked, err
+		}
+		worked = true
+		if batch = held(batch, time.Now()); len(batch) > 0 {
+			l.batch(ctx, src, batch)
+		}
+	}
+}
+
+// held are those of the messages whose lock will not run out at once.
+func held(batch []*delivery, now time.Time) []*delivery {
+	kept := batch[:0]
+	for _, d := range batch {
+		if d.LockedUntil.IsZero() || d.LockedUntil.After(now.Add(lockMargin)) {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+// batch invokes the function with messages, and settles all of them alike.
+func (l *busLoop) batch(ctx context.Context, src source, batch []*delivery) {
+	inv := l.begin()
+	inv.Namespace = l.namespace
+	messages := make([]invoke.Delivery, len(batch))
+	for i, d := range batch {
+		messages[i] = d.Delivery
+	}
+	err := l.call(ctx, inv, inv.Batch(messages))
+	if err != nil && ctx.Err() == nil {
+		l.log.Error("an invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
+	}
+	l.settle(ctx, src, batch, err == nil)
+}
+
+// singles invokes the function with one message at a time, several at once, and
+// renews their locks meanwhile.
+func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	slots := make(chan struct{}, l.most)
+	for {
+		select { // one slot, and all that are free besides
+		case slots <- struct{}{}:
+			<-slots
+		case <-ctx.Done():
+			return worked, ctx.Err()
+		}
+		if err := l.ready(ctx); err != nil {
+			return worked, err
+		}
+		got, err := src.receive(ctx, cap(slots)-len(slots))
+		for _, d := range got {
+			worked = true
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				l.single(ctx, src, d)
+			})
+		}
+		if err != nil {
+			return worked, err
+		}
+	}
+}
+
+func (l *busLoop) single(ctx context.Context, src source, d *delivery) {
+	renewing, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.renew(renewing, src, d) })
+	inv := l.begin()
+	inv.Namespace = l.namespace
+	err := l.call(ctx, inv, inv.Single(d.Delivery, l.f.binary()))
+	stop()
+	wg.Wait()
+	if err != nil && ctx.Err() == nil {
+		l.log.Error("an invocation failed; its message comes again", "invocation", inv.ID, "message", d.ID, "error", err)
+	}
+	l.settle(ctx, src, []*delivery{d}, err == nil)
+}
+
+// renew keeps a message's lock for as long as host.json allows.
+func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
+	for until := time.Now().Add(l.renewal); !d.LockedUntil.IsZero(); {
+		pause(ctx, time.Until(d.LockedUntil)/2)
+		if ctx.Err() != nil || time.Now().After(until) {
+			return
+		}
+		if err := src.renew(ctx, d); err != nil {
+			if ctx.Err() == nil {
+				l.log.Warn("a message's lock could not be renewed", "message", d.ID, "error", err)
+			}
+			return
+		}
+	}
+}
+
+// settle completes or abandons messages. What fails comes again: the lock runs
+// out.
+func (l *busLoop) settle(ctx context.Context, src source, batch []*delivery, succeeded bool) {
+	one := src.abandon
+	if succeeded {
+		if l.keep {
+			return
+		}
+		one = src.complete
+	}
+	// A host that is ending still settles what it has brought.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	var next, worked, failed atomic.Int64
+	var first atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range min(settleAtOnce, len(batch)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(batch) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				err := one(ctx, batch[i])
+				if err == nil {
+					worked.Add(1)
+					continue
+				}
+				first.CompareAndSwap(nil, &err)
+				if failed.Add(1) >= hopeless && worked.Load() == 0 {
+					cancel()
+				}
 			}
 		})
 	}
 	wg.Wait()
+	if n := int64(len(batch)) - worked.Load(); n > 0 {
+		err := fmt.Errorf("it took longer than %s", settleTime)
+		if p := first.Load(); p != nil {
+			err = *p
+		}
+		l.log.Warn("messages could not be settled; they come again", "messages", n, "succeeded", succeeded, "error", err)
+	}
 }
 
-func convert(m *azservicebus.ReceivedMessage) invoke.Message {
-	out := invoke.Message{Body: m.Body, ID: m.MessageID, DeliveryCount: int(m.DeliveryCount), Properties: m.ApplicationProperties}
-	set := func(into, from *string) {
-		if from != nil {
-			*into = *from
+// line is where messages wait while the function runs.
+type line struct {
+	most int
+
+	mu      sync.Mutex
+	waiting []*delivery
+	err     error
+	changed chan struct{} // closed with each change
+}
+
+func (l *line) signal() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// room waits until messages may be asked for, and says how many.
+func (l *line) room(ctx context.Context) (int, error) {
+	for {
+		l.mu.Lock()
+		n, changed := l.most-len(l.waiting), l.changed
+		l.mu.Unlock()
+		if n > 0 {
+			return n, ctx.Err()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
 		}
 	}
-	set(&out.ContentType, m.ContentType)
-	set(&out.Subject, m.Subject)
-	set(&out.CorrelationID, m.CorrelationID)
-	set(&out.SessionID, m.SessionID)
-	if m.SequenceNumber != nil {
-		out.SequenceNumber = *m.SequenceNumber
+}
+
+// add puts messages in line, or the error after which there are no more.
+func (l *line) add(got []*delivery, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting, l.err = append(l.waiting, got...), err
+	l.signal()
+}
+
+// take waits for messages and returns all that are in line. What was in line
+// before an error is left to its locks.
+func (l *line) take(ctx context.Context) ([]*delivery, error) {
+	for {
+		l.mu.Lock()
+		got, err, changed := l.waiting, l.err, l.changed
+		if err == nil && len(got) > 0 {
+			l.waiting = nil
+			l.signal()
+		}
+		l.mu.Unlock()
+		if err != nil || len(got) > 0 {
+			return got, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	if m.EnqueuedTime != nil {
-		out.EnqueuedAt = *m.EnqueuedTime
-	}
-	return out
 }

@@ -2,8 +2,9 @@ package functions
 
 import "syscall"
 
-// childAttr has the handler die with the host, and keeps the terminal's Ctrl-C
-// to the host.
-func childAttr() *syscall.SysProcAttr {
+// attributes have the handler die with the host, whatever ends the host, and
+// give it a process group of its own, so that an interrupt at the terminal
+// reaches the host only, which then ends the handler in its own way.
+func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }

@@ -1,80 +1,108 @@
-//go:build unix
-
 package functions
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"dsvmpools/shared/invoke"
+
+	"github.com/google/uuid"
 )
 
-// maxRequest is the host's limit on a request's body.
-const maxRequest = 100 << 20
+// Limits and times of the HTTP side.
+const (
+	maxRequest      = 100 << 20 // of a request's body, as in the real host
+	maxAdminRequest = 1 << 20
+	headerTime      = 10 * time.Second // for the header of a request to arrive
+	// The real host tries to connect to the handler this often, and waits between.
+	connectTries  = 10
+	connectPause  = 50 * time.Millisecond
+	connectLonger = 250 * time.Millisecond
+)
 
 // routes serves the HTTP functions and the admin calls.
 func (h *Host) routes() http.Handler {
-	mux := http.NewServeMux()
-	prefix := "api"
+	prefix := defaultRoutePrefix
 	if p := h.file.Extensions.HTTP.RoutePrefix; p != nil {
-		prefix = strings.Trim(*p, "/")
+		prefix = *p
 	}
-	for _, f := range h.fns {
-		if f.trigger.Type != "httpTrigger" || f.disabled {
-			continue
+	prefix = "/" + strings.Trim(prefix, "/")
+	var functions []*function
+	for _, f := range h.functions {
+		if f.trigger.Type == httpTrigger && !f.disabled {
+			functions = append(functions, f)
 		}
-		route := f.name
-		if f.trigger.Route != nil {
-			route = strings.Trim(*f.trigger.Route, "/")
-		}
-		mux.Handle(pattern(prefix, route), h.guard(f, prefix, route))
 	}
-	mux.HandleFunc("POST /admin/functions/{name}", h.admin)
-	return mux
-}
-
-// pattern turns a route of the host into one of Go: {*rest} takes everything
-// that follows.
-func pattern(prefix, route string) string {
-	if i := strings.Index(route, "{*"); i >= 0 {
-		return "/" + strings.Trim(prefix+"/"+route[:i], "/") + "/"
-	}
-	return "/" + strings.Trim(prefix+"/"+route, "/")
-}
-
-// guard checks method and key, and hands the request on.
-func (h *Host) guard(f function, prefix, route string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		allowed := len(f.trigger.Methods) == 0
-		for _, m := range f.trigger.Methods {
-			allowed = allowed || strings.EqualFold(m, r.Method)
-		}
-		key := r.Header.Get("x-functions-key")
-		if key == "" {
-			key = r.URL.Query().Get("code")
-		}
+	slices.SortStableFunc(functions, func(a, b *function) int {
 		switch {
-		case !allowed:
-			http.NotFound(w, r) // as the host does: no route of that method
-		case !h.authorized(f.trigger.AuthLevel, key):
-			w.WriteHeader(http.StatusUnauthorized)
-		case f.proxied && h.file.CustomHandler.EnableProxyingHTTPRequest:
-			h.proxy(w, r)
-		default:
-			h.payload(w, r, f, strings.TrimPrefix(r.URL.Path, "/"+prefix+"/"), route)
+		case a.route.before(b.route):
+			return -1
+		case b.route.before(a.route):
+			return 1
 		}
+		return 0
+	})
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /admin/functions/{name}", h.admin)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.EscapedPath()
+		if rest, ok := cutFold(path, prefix); ok && (rest == "" || rest[0] == '/' || prefix == "/") && !strings.HasPrefix(path, "/admin/") {
+			h.route(w, r, functions, rest)
+			return
+		}
+		mux.ServeHTTP(w, r)
 	})
 }
 
-// authorized compares keys in constant time.
-func (h *Host) authorized(level, key string) bool {
+// cutFold is strings.CutPrefix without regard to case, as routes are.
+func cutFold(s, prefix string) (string, bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return s[len(prefix):], true
+}
+
+// route finds the function for a path without its prefix.
+func (h *Host) route(w http.ResponseWriter, r *http.Request, functions []*function, path string) {
+	for _, f := range functions {
+		params, ok := f.route.match(path)
+		if !ok || !f.takes(r.Method) {
+			continue
+		}
+		switch {
+		case !h.authorized(f.trigger.AuthLevel, r):
+			w.WriteHeader(http.StatusUnauthorized)
+		case f.plain && h.file.CustomHandler.EnableProxyingHTTPRequest:
+			h.forward(w, r)
+		default:
+			h.answer(w, r, f, params)
+		}
+		return
+	}
+	http.NotFound(w, r) // for a method that no function takes too, as in the real host
+}
+
+func (f *function) takes(method string) bool {
+	return len(f.trigger.Methods) == 0 || slices.ContainsFunc(f.trigger.Methods, func(m string) bool { return strings.EqualFold(m, method) })
+}
+
+// authorized compares the request's key in constant time.
+func (h *Host) authorized(level string, r *http.Request) bool {
+	key := r.Header.Get("x-functions-key")
+	if key == "" {
+		key = r.URL.Query().Get("code")
+	}
 	is := func(want string) bool {
 		return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(key)) == 1
 	}
@@ -83,105 +111,159 @@ func (h *Host) authorized(level, key string) bool {
 		return true
 	case "admin":
 		return is(h.cfg.MasterKey)
-	default:
-		return is(h.cfg.FunctionKey) || is(h.cfg.MasterKey)
 	}
+	return is(h.cfg.FunctionKey) || is(h.cfg.MasterKey)
 }
 
-// proxy passes the request on as it is, streaming both ways.
-func (h *Host) proxy(w http.ResponseWriter, r *http.Request) {
-	port, err := h.worker.port(r.Context())
-	if err != nil {
-		http.Error(w, "the handler is not running", http.StatusBadGateway)
-		return
-	}
+// forward passes a request on as it is, streaming both ways.
+func (h *Host) forward(w http.ResponseWriter, r *http.Request) {
+	id := uuid.NewString()
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-	id := newID()
 	proxy := &httputil.ReverseProxy{
-		FlushInterval: -1,
-		Transport:     h.client.Transport,
+		FlushInterval: -1, // at once
+		Transport:     connecting{h},
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)})
-			p.Out.Host = r.Host
-			p.Out.Header.Set("X-Azure-Functions-HostVersion", hostVersion)
-			p.Out.Header.Set(invoke.InvocationHeader, id)
+			p.SetURL(&url.URL{Scheme: "http", Host: "handler"}) // connecting knows where it is
+			p.Out.Host = p.In.Host
+			p.Out.Header.Set(invoke.HeaderHostVersion, hostVersion)
+			p.Out.Header.Set(invoke.HeaderInvocation, id)
 			p.Out.Header.Set("x-ms-invocation-id", id)
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			h.log.Warn("a request could not be passed on", "error", err)
-			w.WriteHeader(http.StatusBadGateway)
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var tooLarge *http.MaxBytesError
+			switch {
+			case errors.As(err, &tooLarge):
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			case r.Context().Err() != nil: // the client has gone
+			default:
+				h.log.Warn("a request could not be passed on", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
+				w.WriteHeader(http.StatusBadGateway)
+			}
 		},
 	}
 	proxy.ServeHTTP(w, r)
 }
 
-// payload invokes an HTTP function that is not proxied and answers with its
-// output `res`, or whatever its HTTP output is called.
-func (h *Host) payload(w http.ResponseWriter, r *http.Request, f function, path, route string) {
+// connecting sends requests to the handler wherever it listens, and tries again
+// while it cannot be connected to: nothing of the request is used up by then.
+type connecting struct{ h *Host }
+
+func (c connecting) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(c.h.ctx, cancel) // the host's end ends the wait
+	defer func() { stop(); cancel() }()
+	var reply *http.Response
+	var err error
+	for try := range connectTries {
+		var port int
+		if port, err = c.h.worker.await(ctx); err != nil {
+			return nil, err
+		}
+		out := r.Clone(r.Context())
+		out.URL.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		reply, err = c.h.transport.RoundTrip(out)
+		var op *net.OpError
+		if !errors.As(err, &op) || op.Op != "dial" {
+			return reply, err
+		}
+		pause(ctx, min(connectPause*time.Duration(try+1), connectLonger))
+	}
+	return nil, err
+}
+
+// answer invokes an HTTP function whose requests are not passed on, and answers
+// with what its HTTP output says.
+func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, params map[string]string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		return
 	}
-	params := map[string]string{}
-	if i := strings.Index(route, "{*"); i >= 0 {
-		params[strings.Trim(route[i:], "{*}")] = strings.TrimPrefix(path, route[:i])
-	}
-	id := newID()
-	res, err := h.call(f, id, invoke.EncodeHTTP(f.name, f.trigger.Name, id, time.Now(), r, params, body))
+	inv := h.invocation(f)
+	ctx, cancel := context.WithCancel(h.ctx) // the real host does not tell the handler that the client has gone
+	defer cancel()
+	reply, err := h.call(ctx, f, inv, inv.Request(r, params, body))
 	if err != nil {
-		h.log.Error("an HTTP function failed", "function", f.name, "error", err)
+		h.log.Error("an HTTP function failed", "function", f.name, "invocation", inv.ID, "error", err)
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	for _, raw := range res.Outputs {
-		var out struct {
-			StatusCode json.RawMessage
-			Body       string
-			Headers    map[string]string
-		}
-		if json.Unmarshal(raw, &out) != nil {
-			continue
-		}
-		for k, v := range out.Headers {
-			w.Header().Set(k, v)
-		}
-		status := http.StatusOK
-		fmt.Sscan(strings.Trim(string(out.StatusCode), `"`), &status)
-		w.WriteHeader(status)
-		io.WriteString(w, out.Body)
+	raw, ok := reply.Outputs[f.output]
+	if !ok {
+		w.WriteHeader(http.StatusOK)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
+	writeOutput(w, raw)
 }
 
-// admin invokes any function but an HTTP one by hand.
+// writeOutput writes an HTTP output: an object, possibly in a string, of
+// statusCode, headers and body, where the code may be a text too.
+func writeOutput(w http.ResponseWriter, raw json.RawMessage) {
+	var inner string
+	if json.Unmarshal(raw, &inner) == nil {
+		raw = json.RawMessage(inner)
+	}
+	var out struct {
+		StatusCode json.RawMessage
+		Body       json.RawMessage
+		Headers    map[string]string
+	}
+	if json.Unmarshal(raw, &out) != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	status, err := strconv.Atoi(strings.Trim(string(out.StatusCode), `"`))
+	if err != nil || status < 200 || status > 999 {
+		status = http.StatusOK
+	}
+	for name, value := range out.Headers {
+		w.Header().Set(name, value)
+	}
+	body := []byte(out.Body)
+	var text string
+	if json.Unmarshal(out.Body, &text) == nil {
+		body = []byte(text)
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// admin invokes a timer or Service Bus function by hand. It answers before the
+// function has run.
 func (h *Host) admin(w http.ResponseWriter, r *http.Request) {
-	if !h.authorized("admin", r.Header.Get("x-functions-key")) {
+	if !h.authorized("admin", r) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	var in struct{ Input string }
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in); err != nil {
-		w.WriteHeader(http.StatusBadRequest)
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminRequest))
+	if err == nil && len(b) > 0 {
+		err = json.Unmarshal(b, &in)
+	}
+	if err != nil {
+		http.Error(w, `the body must be {"input":"text"}`, http.StatusBadRequest)
 		return
 	}
-	for _, f := range h.fns {
-		if f.name != r.PathValue("name") || f.trigger.Type == "httpTrigger" {
-			continue
-		}
-		id := newID()
-		payload := invoke.EncodeTimer(f.name, f.trigger.Name, id, time.Now(), invoke.Tick{})
-		if f.trigger.Type == "serviceBusTrigger" {
-			payload = invoke.EncodeBatch(f.name, f.trigger.Name, id, time.Now(), []invoke.Message{{Body: []byte(in.Input), ID: id, EnqueuedAt: time.Now()}})
-		}
-		h.wg.Go(func() {
-			if _, err := h.call(f, id, payload); err != nil {
-				h.log.Error("an invocation by hand failed", "function", f.name, "error", err)
-			}
-		})
-		w.WriteHeader(http.StatusAccepted)
+	i := slices.IndexFunc(h.functions, func(f *function) bool {
+		return strings.EqualFold(f.name, r.PathValue("name")) && f.trigger.Type != httpTrigger
+	})
+	if i < 0 {
+		http.NotFound(w, r)
 		return
 	}
-	w.WriteHeader(http.StatusNotFound)
+	f := h.functions[i]
+	inv := h.invocation(f)
+	body := inv.Tick(invoke.Tick{})
+	if f.trigger.Type == serviceBusTrigger {
+		d := invoke.Delivery{Message: invoke.Message{Body: []byte(in.Input), ID: uuid.NewString(), DeliveryCount: 1, EnqueuedAt: inv.At}}
+		if body = inv.Single(d, f.binary()); f.many() {
+			body = inv.Batch([]invoke.Delivery{d})
+		}
+	}
+	h.wg.Go(func() {
+		if _, err := h.call(h.ctx, f, inv, body); err != nil {
+			h.log.Error("an invocation by hand failed", "function", f.name, "invocation", inv.ID, "error", err)
+		}
+	})
+	w.WriteHeader(http.StatusAccepted)
 }

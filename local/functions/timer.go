@@ -1,9 +1,11 @@
-//go:build unix
-
 package functions
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,84 +15,158 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// ncrontab reads six fields with seconds, or five without.
-var ncrontab = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
+// monitorFrom is the shortest period of a timer that keeps a status, as in the
+// real host.
+const monitorFrom = time.Minute
+
+// longestWait is how long a timer waits before it looks at the clock again: a
+// machine that slept, or whose clock was set, is noticed within it.
+const longestWait = 10 * time.Second
+
+// ncrontab reads a schedule of six fields with seconds, or of five without. It
+// is in UTC, as in the cloud.
+func ncrontab(s string) (cron.Schedule, error) {
+	parsed, err := cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(s)
+	if err == nil && parsed.Next(time.Now().UTC()).IsZero() {
+		return nil, errors.New("it never occurs")
+	}
+	return parsed, err
+}
 
 // status is what a timer remembers across restarts.
 type status struct{ Last, Next, LastUpdated time.Time }
 
-// tick runs a timer: one occurrence at a time, a missed one once and late. A
-// schedule of under a minute keeps no status.
-func (h *Host) tick(f function) {
-	schedule, err := ncrontab.Parse(f.trigger.Schedule)
-	if err != nil {
-		h.log.Error("a timer's schedule cannot be read", "function", f.name, "schedule", f.trigger.Schedule, "error", err)
-		return
+// timer runs one function by its schedule, an occurrence at a time.
+type timer struct {
+	f    *function
+	path string // of its status; "" = it keeps none
+	log  *slog.Logger
+	now  func() time.Time
+	wait func(context.Context, time.Duration)
+	call func(context.Context, invoke.Tick) error
+}
+
+func (h *Host) newTimer(f *function) *timer {
+	t := &timer{f: f, log: h.log, now: func() time.Time { return time.Now().UTC() }, wait: pause}
+	t.call = func(ctx context.Context, tick invoke.Tick) error {
+		inv := h.invocation(f)
+		_, err := h.call(ctx, f, inv, inv.Tick(tick))
+		return err
 	}
-	now := time.Now().UTC()
-	first := schedule.Next(now)
-	monitored := (f.trigger.UseMonitor == nil || *f.trigger.UseMonitor) && schedule.Next(first).Sub(first) >= time.Minute
-	path := filepath.Join(h.cfg.StateDir, f.name+".json")
-	var st status
-	if monitored {
-		st = readStatus(path)
+	if f.monitored(t.now()) && h.cfg.StateDir != "" {
+		t.path = filepath.Join(h.cfg.StateDir, f.name+".json")
 	}
-	if pastDue := monitored && !st.Next.IsZero() && now.After(st.Next); pastDue || f.trigger.RunOnStartup {
-		st = h.occur(f, schedule, st, pastDue, monitored, path)
+	return t
+}
+
+// monitored reports whether a timer keeps a status: it wants to, and its
+// occurrences are not too close together.
+func (f *function) monitored(now time.Time) bool {
+	first := f.schedule.Next(now)
+	return (f.trigger.UseMonitor == nil || *f.trigger.UseMonitor) && f.schedule.Next(first).Sub(first) >= monitorFrom
+}
+
+// run runs the timer until ctx ends.
+func (t *timer) run(ctx context.Context) {
+	st := t.read()
+	next, late := t.expected(st)
+	st.Next = next
+	if late || t.f.trigger.RunOnStartup {
+		st = t.occur(ctx, st, late)
+		next = t.f.schedule.Next(t.now())
 	}
-	for {
-		next := schedule.Next(time.Now().UTC())
-		if monitored && st.Next != next {
-			st.Next, st.LastUpdated = next, time.Now().UTC()
-			h.writeStatus(path, st)
+	for ctx.Err() == nil {
+		if st.Next, st.LastUpdated = next, t.now(); t.path != "" {
+			t.write(st)
 		}
-		h.pause(time.Until(next))
-		if h.ctx.Err() != nil {
+		for d := next.Sub(t.now()); d > 0 && ctx.Err() == nil; d = next.Sub(t.now()) {
+			t.wait(ctx, min(d, longestWait))
+		}
+		if ctx.Err() != nil {
 			return
 		}
-		st = h.occur(f, schedule, st, false, monitored, path)
+		st = t.occur(ctx, st, false)
+		next = t.following(next)
 	}
 }
 
-// occur invokes the function. One that fails is not repeated before its next
-// occurrence.
-func (h *Host) occur(f function, schedule cron.Schedule, st status, pastDue, monitored bool, path string) status {
-	now := time.Now().UTC()
-	t := invoke.Tick{PastDue: pastDue}
-	if monitored {
-		t.Last, t.Next = st.Last, st.Next
+// following is the occurrence after one. A run that outlasted its interval is
+// followed by one late run at once, for the last of those that it missed.
+func (t *timer) following(after time.Time) time.Time {
+	next, now := t.f.schedule.Next(after), t.now()
+	for {
+		later := t.f.schedule.Next(next)
+		if later.After(now) {
+			return next
+		}
+		next = later
 	}
-	id := newID()
-	if _, err := h.call(f, id, invoke.EncodeTimer(f.name, f.trigger.Name, id, now, t)); err != nil && h.ctx.Err() == nil {
-		h.log.Error("a timer's invocation failed", "function", f.name, "error", err)
+}
+
+// expected is the next occurrence by what the timer remembers, and whether it
+// has been missed. A schedule that was changed since is not late.
+func (t *timer) expected(st status) (next time.Time, late bool) {
+	now := t.now()
+	if t.path == "" || st.Next.IsZero() {
+		return t.f.schedule.Next(now), false
 	}
-	st.Last, st.Next, st.LastUpdated = now, schedule.Next(time.Now().UTC()), now
-	if monitored {
-		h.writeStatus(path, st)
+	// What was written need not be the first occurrence after the last run, since
+	// a run may take long; but it must be one of this schedule.
+	if !t.f.schedule.Next(st.Next.Add(-time.Second)).Equal(st.Next) {
+		return t.f.schedule.Next(now), false
 	}
+	return st.Next, now.After(st.Next)
+}
+
+// occur invokes the function. One that fails is logged, and not repeated before
+// its next occurrence.
+func (t *timer) occur(ctx context.Context, st status, late bool) status {
+	began := t.now()
+	tick := invoke.Tick{PastDue: late}
+	if t.path != "" {
+		tick.Last, tick.Next = st.Last, st.Next
+	}
+	if err := t.call(ctx, tick); err != nil {
+		if ctx.Err() != nil {
+			return st // it comes again, late, when the host is back
+		}
+		t.log.Error("a timer's invocation failed", "function", t.f.name, "error", err)
+	}
+	st.Last = began
 	return st
 }
 
-func readStatus(path string) (st status) {
-	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &st) != nil {
+func (t *timer) read() (st status) {
+	if t.path == "" {
+		return st
+	}
+	b, err := os.ReadFile(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return st
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	if err != nil {
+		t.log.Warn("a timer's status cannot be read; it begins anew", "path", t.path, "error", err)
 		return status{}
 	}
 	return st
 }
 
-// writeStatus replaces the status in one move.
-func (h *Host) writeStatus(path string, st status) {
+// write replaces the status in one move.
+func (t *timer) write(st status) {
 	b, err := json.Marshal(st)
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
+		err = os.MkdirAll(filepath.Dir(t.path), 0o700)
 	}
 	if err == nil {
-		err = os.WriteFile(path+".new", b, 0o600)
+		err = os.WriteFile(t.path+".new", b, 0o600)
 	}
 	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = os.Rename(t.path+".new", t.path)
 	}
 	if err != nil {
-		h.log.Warn("a timer's status could not be stored", "path", path, "error", err)
+		t.log.Warn("a timer's status cannot be kept", "path", t.path, "error", err)
 	}
 }

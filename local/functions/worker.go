@@ -1,199 +1,95 @@
-//go:build unix
-
 package functions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"dsvmpools/shared/invoke"
 
 	"github.com/google/uuid"
 )
 
-// worker is the handler process and what is known of it.
+// Times and codes of the handler's life, as the real host has them.
+const (
+	readyEvery  = 25 * time.Millisecond // between questions whether the handler is up
+	exitRestart = 200                   // of a handler that asks to be started anew
+	// killedCode stands for an end by a signal, which has no exit code.
+	killedCode = 137
+	// pipeTime is how long the output of a handler that has ended may still be
+	// held open by processes that it left behind.
+	pipeTime = time.Second
+	// quotedLines of standard error go into the message about an exit.
+	quotedLines = 3
+)
+
+// errExited is why invocations fail after the handler ended with 0.
+var errExited = errors.New("the handler ended with exit code 0, and the host does not start it again; it must end so only after a signal")
+
+// worker is the handler process, and what is known of it.
 type worker struct {
-	cfg Config
-	log *slog.Logger
+	cfg         Config
+	argv        []string
+	initialTime time.Duration
+	log         *slog.Logger
+	output      *output
 
 	mu      sync.Mutex
-	cmd     *exec.Cmd
-	ready   chan struct{} // closed when the handler answers; replaced with each start
-	portNow int
-	stopped bool // it ended with 0: nothing starts it again
+	state   state
+	changed chan struct{} // closed with each change of state
 }
 
-func newWorker(cfg Config, log *slog.Logger) *worker {
-	return &worker{cfg: cfg, log: log, ready: make(chan struct{})}
+// state of the handler. Only what one of the first three says about the future
+// is certain; a process may have died a moment ago.
+type state struct {
+	ready   bool // it has answered
+	exited  bool // it ended with 0: nothing starts it again
+	failure error
+	process *os.Process
+	port    int
+	meant   bool // its end is the host's own doing, and no error
 }
 
-// run keeps the handler running until ctx ends, by the real host's rules: exit
-// code 200 is a wish to start anew, another one an error; the third error within
-// the window stops the real host, and this one for a pause; 0 means that nothing
-// happens any more.
-func (w *worker) run(ctx context.Context) {
-	var failures []time.Time
-	for ctx.Err() == nil {
-		code := w.once(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		now := time.Now()
-		switch code {
-		case exitRestart:
-			w.log.Info("the handler asked to be started anew")
-			continue
-		case 0:
-			w.log.Error("the handler ended with exit code 0; the host does not start it again, and every invocation fails")
-			w.mu.Lock()
-			w.stopped = true
-			close(w.ready)
-			w.mu.Unlock()
-			<-ctx.Done()
-			return
-		}
-		w.log.Error("the handler ended", "exitCode", code)
-		failures = append(failures, now)
-		for len(failures) > 0 && now.Sub(failures[0]) > errorWindow {
-			failures = failures[1:]
-		}
-		if len(failures) >= errorsToStop {
-			w.log.Error("the handler failed three times; the real host would stop now, this one tries again after a pause", "pause", w.cfg.RestartPause)
-			failures = nil
-			select {
-			case <-time.After(w.cfg.RestartPause):
-			case <-ctx.Done():
-			}
-		}
-	}
+func newWorker(cfg Config, argv []string, initialTime time.Duration) *worker {
+	return &worker{cfg: cfg, argv: argv, initialTime: initialTime, log: cfg.Log, output: &output{w: cfg.Output}, changed: make(chan struct{})}
 }
 
-// once runs the handler one time and returns its exit code.
-func (w *worker) once(ctx context.Context) int {
-	// On Linux the handler dies with the thread that started it, so the thread
-	// stays for as long as the handler does.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	port, err := freePort()
-	if err != nil {
-		w.log.Error("there is no free port for the handler", "error", err)
-		return 1
-	}
-	id := uuid.NewString()
-	cmd := exec.Command(w.cfg.Handler[0], w.cfg.Handler[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = w.cfg.Dir, w.cfg.Output, w.cfg.Output
-	p := strconv.Itoa(port)
-	cmd.Env = environment(w.cfg.Settings, "FUNCTIONS_CUSTOMHANDLER_PORT="+p, "FUNCTIONS_HTTPWORKER_PORT="+p,
-		"FUNCTIONS_CUSTOMHANDLER_WORKER_ID="+id, "FUNCTIONS_HTTPWORKER_ID="+id, "FUNCTIONS_APP_ROOT_PATH="+w.cfg.Dir)
-	cmd.SysProcAttr = childAttr()
-	stdin, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		w.log.Error("the handler cannot be started", "error", err)
-		return 1
-	}
-	defer stdin.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	ready := make(chan struct{})
+func (w *worker) set(change func(*state)) {
 	w.mu.Lock()
-	w.cmd, w.portNow = cmd, port
-	w.mu.Unlock()
-	go w.awaitReady(ctx, port, ready)
-	var result error
-	select {
-	case result = <-ended:
-	case <-ready:
-		w.mu.Lock()
-		close(w.ready)
-		w.mu.Unlock()
-		result = w.await(ctx, cmd, ended)
-		w.mu.Lock()
-		w.ready = make(chan struct{})
-		w.mu.Unlock()
-	case <-time.After(readyWithin):
-		w.log.Error("the handler did not answer in time", "within", readyWithin)
-		cmd.Process.Kill()
-		result = <-ended
-	case <-ctx.Done():
-		result = w.await(ctx, cmd, ended)
-	}
-	w.mu.Lock()
-	w.cmd = nil
-	w.mu.Unlock()
-	var exit *exec.ExitError
-	switch {
-	case result == nil:
-		return 0
-	case errors.As(result, &exit) && exit.ExitCode() >= 0:
-		return exit.ExitCode()
-	}
-	return 137 // by a signal
+	defer w.mu.Unlock()
+	change(&w.state)
+	close(w.changed)
+	w.changed = make(chan struct{})
 }
 
-// await waits for the handler's end, or ends it when ctx does: a request first,
-// then the end that the real host gives at once.
-func (w *worker) await(ctx context.Context, cmd *exec.Cmd, ended <-chan error) error {
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(termGrace):
-		cmd.Process.Kill()
-		return <-ended
-	}
-}
-
-// awaitReady asks until the handler answers anything at all.
-func (w *worker) awaitReady(ctx context.Context, port int, ready chan<- struct{}) {
-	client := &http.Client{Timeout: time.Second}
-	tick := time.NewTicker(readyEvery)
-	defer tick.Stop()
-	for until := time.Now().Add(readyWithin); time.Now().Before(until); {
-		if r, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port)); err == nil {
-			r.Body.Close()
-			close(ready)
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// port waits for the handler and returns its port.
-func (w *worker) port(ctx context.Context) (int, error) {
+// await waits until the handler answers and returns its port.
+func (w *worker) await(ctx context.Context) (int, error) {
 	for {
 		w.mu.Lock()
-		ready, port, stopped := w.ready, w.portNow, w.stopped
+		s, changed := w.state, w.changed
 		w.mu.Unlock()
-		if stopped {
-			return 0, errors.New("the handler has ended with exit code 0 and is not started again")
+		switch {
+		case s.failure != nil:
+			return 0, s.failure
+		case s.exited:
+			return 0, errExited
+		case s.ready:
+			return s.port, nil
 		}
 		select {
-		case <-ready:
-			return port, nil
-		default:
-		}
-		select {
-		case <-ready:
+		case <-changed:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
@@ -203,21 +99,178 @@ func (w *worker) port(ctx context.Context) (int, error) {
 func (w *worker) pid() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cmd == nil || w.cmd.Process == nil {
+	if w.state.process == nil {
 		return 0
 	}
-	return w.cmd.Process.Pid
+	return w.state.process.Pid
 }
 
-// kill ends the handler, as the host does when a function has timed out.
-func (w *worker) kill() {
+// restart kills the handler, as the host does when a function has timed out.
+// Everything else that it is doing dies with it; the exit is not counted.
+func (w *worker) restart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cmd != nil && w.cmd.Process != nil {
-		w.cmd.Process.Kill()
+	if w.state.process != nil {
+		w.state.meant = true
+		kill(w.state.process)
 	}
 }
 
+// run keeps the handler running until ctx ends, by the host's rules: exit code
+// 200 asks for a new start, any other but 0 is an error and starts anew too, and
+// the last error of those allowed ends the host (or, if so configured, has it
+// pause). After 0 nothing happens any more.
+func (w *worker) run(ctx context.Context) error {
+	// On Linux the handler dies with the thread that started it: this one, which
+	// stays for as long as the host does.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	errorsSoFar, last := 0, time.Time{}
+	for ctx.Err() == nil {
+		code, meant, err := w.once(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && (meant || code == exitRestart):
+			w.log.Info("the handler starts anew", "exitCode", code)
+			continue
+		case err == nil && code == 0:
+			w.log.Error(errExited.Error())
+			w.set(func(s *state) { s.exited = true })
+			<-ctx.Done()
+			return nil
+		case err == nil:
+			err = fmt.Errorf("the handler ended with exit code %d%s", code, w.output.quote())
+		}
+		now := time.Now()
+		if now.Sub(last) > w.cfg.ErrorWindow {
+			errorsSoFar = 0
+		}
+		errorsSoFar, last = errorsSoFar+1, now
+		w.log.Error("the handler failed", "error", err, "count", errorsSoFar, "limit", w.cfg.MaxErrors)
+		if errorsSoFar < w.cfg.MaxErrors {
+			continue
+		}
+		if w.cfg.RestartPause < 0 {
+			err = fmt.Errorf("the Functions host has stopped: the handler failed %d times: %w", errorsSoFar, err)
+			w.set(func(s *state) { s.failure = err })
+			return err
+		}
+		w.log.Warn("the real host would stop now; this one pauses and goes on", "pause", w.cfg.RestartPause)
+		errorsSoFar = 0
+		pause(ctx, w.cfg.RestartPause)
+	}
+	return nil
+}
+
+// once runs the handler one time and returns how it ended; an error says that
+// it could not be started, or never answered.
+func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
+	port, err := freePort()
+	if err != nil {
+		return 0, false, fmt.Errorf("there is no port for the handler: %w", err)
+	}
+	cmd, stdin, err := w.start(port)
+	if err != nil {
+		return 0, false, fmt.Errorf("the handler cannot be started: %w", err)
+	}
+	defer stdin.Close()
+	w.set(func(s *state) { *s = state{process: cmd.Process, port: port} })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // the process state says more
+	}()
+	answered := make(chan struct{})
+	asking, stopAsking := context.WithTimeout(ctx, w.initialTime)
+	defer stopAsking()
+	go func() {
+		if awaitAnswer(asking, port) {
+			close(answered)
+		}
+	}()
+	select {
+	case <-answered:
+		w.set(func(s *state) { s.ready = true })
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			w.end(cmd.Process, ended)
+		}
+	case <-ended:
+	case <-asking.Done():
+		if ctx.Err() == nil {
+			err = fmt.Errorf("the handler did not answer GET / on its port within %s of its start", w.initialTime)
+			kill(cmd.Process)
+		} else {
+			w.end(cmd.Process, ended)
+		}
+	}
+	<-ended
+	w.set(func(s *state) { meant, *s = s.meant, state{} })
+	w.output.flush()
+	code = cmd.ProcessState.ExitCode()
+	if code < 0 {
+		code = killedCode
+	}
+	return code, meant, err
+}
+
+// start starts the handler, which is to listen on port.
+func (w *worker) start(port int) (*exec.Cmd, io.Closer, error) {
+	p, id := strconv.Itoa(port), uuid.NewString()
+	cmd := exec.Command(w.argv[0], w.argv[1:]...)
+	cmd.Dir, cmd.WaitDelay, cmd.SysProcAttr = w.cfg.Dir, pipeTime, attributes()
+	cmd.Stdout, cmd.Stderr = w.output.stream(false), w.output.stream(true)
+	cmd.Env = os.Environ()
+	for name, value := range w.cfg.Settings {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Env = append(cmd.Env, w.cfg.Env...)
+	cmd.Env = append(cmd.Env, invoke.PortSetting+"="+p, "FUNCTIONS_HTTPWORKER_PORT="+p,
+		"FUNCTIONS_CUSTOMHANDLER_WORKER_ID="+id, "FUNCTIONS_HTTPWORKER_ID="+id, "FUNCTIONS_APP_ROOT_PATH="+w.cfg.Dir)
+	// Standard input is never written to; its end tells a handler that cares
+	// that the host is gone.
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	return cmd, stdin, cmd.Start()
+}
+
+// end asks the handler to end, and ends it when it takes too long.
+func (w *worker) end(p *os.Process, ended <-chan struct{}) {
+	if w.cfg.TermGrace > 0 && terminate(p) == nil {
+		select {
+		case <-ended:
+			return
+		case <-time.After(w.cfg.TermGrace):
+		}
+	}
+	kill(p)
+	<-ended
+}
+
+// awaitAnswer asks until the handler answers anything at all, or ctx ends.
+func awaitAnswer(ctx context.Context, port int) bool {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for ctx.Err() == nil {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), nil)
+		if err != nil {
+			return false
+		}
+		if reply, err := client.Do(r); err == nil {
+			reply.Body.Close()
+			return true
+		}
+		pause(ctx, readyEvery)
+	}
+	return false
+}
+
+// freePort finds a port that nobody listens on. Another process may take it
+// before the handler does; the handler then fails and is started on another one.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -225,4 +278,93 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// output passes on what the handler prints, a line at a time, and remembers the
+// end of standard error.
+type output struct {
+	mu      sync.Mutex
+	w       io.Writer
+	streams []*stream
+	tail    []string
+}
+
+// maxLine is where a line that does not end is broken.
+const maxLine = 64 << 10
+
+// stream is one of the handler's two outputs.
+type stream struct {
+	out      *output
+	isErrors bool
+	rest     []byte // of a line that has not ended
+}
+
+func (o *output) stream(isErrors bool) *stream {
+	s := &stream{out: o, isErrors: isErrors}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.streams = append(o.streams, s)
+	return s
+}
+
+// Write never fails: a log that cannot be written must not stop the handler.
+func (s *stream) Write(b []byte) (int, error) {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.rest = append(s.rest, b...)
+	for {
+		i := bytes.IndexByte(s.rest, '\n')
+		switch {
+		case i >= 0:
+			s.line(s.rest[:i+1])
+			s.rest = s.rest[i+1:]
+		case len(s.rest) >= maxLine:
+			s.line(append(s.rest[:maxLine:maxLine], '\n'))
+			s.rest = s.rest[maxLine:]
+		default:
+			return len(b), nil
+		}
+	}
+}
+
+func (s *stream) line(b []byte) {
+	_, _ = s.out.w.Write(b)
+	if s.isErrors {
+		s.out.tail = append(s.out.tail, strings.TrimSpace(string(b)))
+		s.out.tail = s.out.tail[max(0, len(s.out.tail)-quotedLines):]
+	}
+}
+
+// flush passes on what has no end of line, when the process has ended.
+func (o *output) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.streams {
+		if len(s.rest) > 0 {
+			s.line(append(s.rest, '\n'))
+		}
+	}
+	o.streams = nil
+}
+
+// quote is the end of standard error, for the message about an exit.
+func (o *output) quote() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.tail) == 0 {
+		return ""
+	}
+	said := strings.Join(o.tail, " | ")
+	o.tail = nil
+	return "; it said last: " + said
 }

@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,109 +9,230 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 )
 
 // Limits and times of the handler's side.
 const (
-	maxPayload = 512 << 20       // of an invocation: 1,000 messages of the largest size, as base64 in a string
-	deadline   = 4 * time.Minute // of an invocation: shorter than functionTimeout in host.json, since the host cancels nothing and kills the process
-	drainTime  = 8 * time.Second // to finish what is under way when asked to stop
+	// defaultMaxPayload bounds an invocation: 1,000 messages of 256 KiB, as
+	// base64 in a string, with their metadata.
+	defaultMaxPayload = 512 << 20
+	// defaultDeadline of an invocation is shorter than functionTimeout in
+	// host.json (5 min): the host cancels nothing, it kills the process and all
+	// that runs in it.
+	defaultDeadline = 4 * time.Minute
+	// drainTime is what is left to finish work under way after a request to
+	// stop. Hosts wait at most 10 s.
+	drainTime = 8 * time.Second
+	// headerTime is far longer than the host, which is on the same machine,
+	// takes to send a request's header.
+	headerTime = 10 * time.Second
 )
 
-// InvocationHeader names the invocation, for logs.
-const InvocationHeader = "X-Azure-Functions-InvocationId"
+// emptyReply is a success. The host needs an object: an empty reply leaves it
+// waiting until it kills the process.
+const emptyReply = `{"Outputs":{},"Logs":[],"ReturnValue":null}`
 
 // App serves functions to the Functions host.
 type App struct {
-	mux *http.ServeMux
-	log *slog.Logger
+	mux        *http.ServeMux
+	log        *slog.Logger
+	deadline   time.Duration
+	maxPayload int64
 }
 
-// New returns an app without functions. Logs go to log as single lines; the
-// host takes what is written to standard error for errors, so it should write to
-// standard output.
-func New(log *slog.Logger) *App {
-	a := &App{mux: http.NewServeMux(), log: log}
+// Option changes what an App does.
+type Option func(*App)
+
+// Deadline bounds every invocation by cancelling its context; it must be
+// shorter than functionTimeout in host.json.
+func Deadline(d time.Duration) Option { return func(a *App) { a.deadline = d } }
+
+// MaxPayload bounds what an invocation may bring, in bytes.
+func MaxPayload(n int64) Option { return func(a *App) { a.maxPayload = n } }
+
+// New returns an app without functions. Its log should write a line for each
+// record, and to standard output: the host takes everything on standard error
+// for an error. nil does so.
+func New(log *slog.Logger, options ...Option) *App {
+	a := &App{mux: http.NewServeMux(), log: log, deadline: defaultDeadline, maxPayload: defaultMaxPayload}
+	for _, o := range options {
+		o(a)
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.NewTextHandler(os.Stdout, nil))
+	}
+	a.mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/" { // the host asks whether the handler is up
-			w.WriteHeader(http.StatusOK)
-			return
-		}
-		http.NotFound(w, r)
+		a.log.Warn("nothing is registered under this name; the function's folder and the program disagree", "path", r.URL.Path)
+		reply(w, http.StatusNotFound)
 	})
 	return a
 }
 
-// Batch registers a function for a serviceBusTrigger.
-func (a *App) Batch(name string, fn func(ctx context.Context, messages []Message) error) {
-	a.handle(name, func(ctx context.Context, body []byte) error {
-		messages, err := decodeMessages(body)
+// Batch registers a function for a serviceBusTrigger of either cardinality,
+// with dataType binary. An error has the host deliver every message again.
+func (a *App) Batch(name string, fn func(ctx context.Context, msgs []Message) error) {
+	a.handle(name, func(ctx context.Context, payload []byte) error {
+		msgs, err := decodeMessages(payload)
 		if err != nil {
-			return fmt.Errorf("the invocation cannot be read: %w", err)
+			return err
 		}
-		return fn(ctx, messages)
+		return fn(ctx, msgs)
 	})
 }
 
-// Timer registers a function for a timerTrigger.
+// Timer registers a function for a timerTrigger. The host does not repeat an
+// occurrence that failed.
 func (a *App) Timer(name string, fn func(ctx context.Context, t Tick) error) {
-	a.handle(name, func(ctx context.Context, body []byte) error {
-		t, err := decodeTick(body)
+	a.handle(name, func(ctx context.Context, payload []byte) error {
+		t, err := decodeTick(payload)
 		if err != nil {
-			return fmt.Errorf("the invocation cannot be read: %w", err)
+			return err
 		}
 		return fn(ctx, t)
 	})
 }
 
-// HTTP registers what answers proxied requests, under /api/.
-func (a *App) HTTP(h http.Handler) { a.mux.Handle("/api/", h) }
-
-// handle registers a function. A reply of success is a JSON object: an empty
-// reply would leave the host waiting until it kills the process. The host drops
-// what comes with a failure, so the cause is logged before the reply.
-func (a *App) handle(name string, fn func(ctx context.Context, body []byte) error) {
-	a.mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
-		log := a.log.With("function", name, "invocation", r.Header.Get(InvocationHeader))
-		ctx, cancel := context.WithTimeout(r.Context(), deadline)
-		defer cancel()
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPayload))
-		if err == nil {
-			err = contain(func() error { return fn(ctx, body) })
-		}
-		w.Header().Set("Content-Type", "application/json")
-		if err != nil {
-			log.Error("an invocation failed", "error", err)
-			w.WriteHeader(http.StatusInternalServerError)
-		}
-		io.WriteString(w, `{"Outputs":{},"Logs":[],"ReturnValue":null}`)
+// HTTP registers what answers requests that the host passes on as they are,
+// everything under /api/. They have no deadline, since they may be streams.
+func (a *App) HTTP(h http.Handler) {
+	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(HeaderInvocation)
+		tw := &trackedWriter{ResponseWriter: w}
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			a.log.Error("a request failed", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", panicked(p))
+			if tw.written {
+				panic(http.ErrAbortHandler) // the client must not take the half of an answer for a whole one
+			}
+			reply(w, http.StatusInternalServerError)
+		}()
+		h.ServeHTTP(tw, r.WithContext(withInvocation(r.Context(), id)))
 	})
+}
+
+// handle registers a function. The host drops what comes with a failure, so
+// the cause is logged before the reply.
+func (a *App) handle(name string, fn func(ctx context.Context, payload []byte) error) {
+	a.mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(HeaderInvocation)
+		ctx, cancel := context.WithTimeout(withInvocation(r.Context(), id), a.deadline)
+		defer cancel()
+		payload, err := readPayload(w, r, a.maxPayload)
+		if err == nil {
+			err = contain(func() error { return fn(ctx, payload) })
+		}
+		if err != nil {
+			a.log.Error("an invocation failed", "function", name, "invocation", id, "error", err)
+			reply(w, http.StatusInternalServerError)
+			return
+		}
+		reply(w, http.StatusOK)
+	})
+}
+
+func reply(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, emptyReply)
+}
+
+func readPayload(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= limit {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, fmt.Errorf("the invocation is larger than %d bytes; lower maxMessageBatchSize in host.json", limit)
+	case err != nil:
+		return nil, fmt.Errorf("the invocation did not arrive whole: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 // contain turns a panic into an error.
 func contain(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = panicked(p)
 		}
 	}()
 	return fn()
 }
 
-// Serve listens on the port that the host names and answers until ctx ends;
-// then it finishes what is under way. Without a port it is an error: the
-// handler is started by the host.
+func panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
+
+// trackedWriter remembers whether an answer has begun.
+type trackedWriter struct {
+	http.ResponseWriter
+	written bool
+}
+
+func (w *trackedWriter) WriteHeader(status int) {
+	w.written = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *trackedWriter) Write(b []byte) (int, error) {
+	w.written = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush and Unwrap keep streams and http.ResponseController working.
+func (w *trackedWriter) Flush() {
+	w.written = true
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+func (w *trackedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+type invocationKey struct{}
+
+func withInvocation(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, invocationKey{}, id)
+}
+
+// InvocationID is the host's name for the invocation that ctx belongs to; ""
+// outside of one. The host cannot tell which invocation a line on standard
+// output belongs to, so lines should carry it.
+func InvocationID(ctx context.Context) string {
+	id, _ := ctx.Value(invocationKey{}).(string)
+	return id
+}
+
+// ServeHTTP answers as Serve does, for a caller that has its own listener.
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Serve listens on the port that the host names in PortSetting and answers until
+// ctx ends; it then takes nothing new and finishes what is under way. Only that end is
+// without error. The program must not exit with 0 after any other: the host
+// would not start it again, and every later invocation would fail.
 func (a *App) Serve(ctx context.Context, port string) error {
 	if port == "" {
-		return errors.New("FUNCTIONS_CUSTOMHANDLER_PORT is not set; the Functions host starts this program")
+		return fmt.Errorf("%s is not set; this program is started by the Functions host", PortSetting)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)) // nothing authenticates the host, so nobody else may reach this
 	if err != nil {
-		return err
+		return fmt.Errorf("the port that the host gave cannot be used: %w", err)
 	}
-	server := &http.Server{Handler: a.mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
+	return a.serve(ctx, l)
+}
+
+func (a *App) serve(ctx context.Context, l net.Listener) error {
+	// No write timeout: an invocation has its deadline, and a stream has none.
+	server := &http.Server{Handler: a, ReadHeaderTimeout: headerTime, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {
@@ -121,6 +243,7 @@ func (a *App) Serve(ctx context.Context, port string) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
+		a.log.Warn("stopped before everything under way was finished; its messages come again", "waited", drainTime)
 		return server.Close()
 	}
 	return nil

@@ -1,0 +1,83 @@
+package functions
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"dsvmpools/shared/invoke"
+
+	"github.com/google/uuid"
+)
+
+// hostVersion is the version of the real host whose behaviour this one has.
+const hostVersion = "4.1052.200"
+
+// maxReply bounds a handler's reply.
+const maxReply = 16 << 20
+
+// invocation begins an invocation of f.
+func (h *Host) invocation(f *function) invoke.Invocation {
+	return invoke.Invocation{Function: f.name, Binding: f.trigger.Name, ID: uuid.NewString(), At: time.Now()}
+}
+
+// call sends an invocation to the handler and judges the reply. It waits for a
+// handler that is starting. A function that takes too long costs the handler its
+// life, and everything else that the handler is doing.
+func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, body []byte) (invoke.Reply, error) {
+	port, err := h.worker.await(ctx)
+	if err != nil {
+		return invoke.Reply{}, err
+	}
+	if h.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, h.timeout, errTimedOut)
+		defer cancel()
+	}
+	began := time.Now()
+	reply, err := h.post(ctx, port, f.name, inv.ID, body)
+	if errors.Is(err, invoke.ErrHangs) {
+		h.log.Warn("an invocation hangs until its function times out", "function", f.name, "invocation", inv.ID, "error", err)
+		<-ctx.Done()
+	}
+	if errors.Is(context.Cause(ctx), errTimedOut) && err != nil {
+		h.log.Error("a function timed out; the handler is killed and started anew", "function", f.name, "invocation", inv.ID, "timeout", h.timeout)
+		h.worker.restart()
+		err = fmt.Errorf("%w after %s: %w", errTimedOut, h.timeout, err)
+	}
+	if err != nil {
+		return invoke.Reply{}, err
+	}
+	for _, line := range reply.Logs {
+		h.log.Info(line, "function", f.name, "invocation", inv.ID)
+	}
+	h.log.Debug("an invocation succeeded", "function", f.name, "invocation", inv.ID, "took", time.Since(began))
+	return reply, nil
+}
+
+var errTimedOut = errors.New("the function timed out")
+
+// post makes the request of an invocation.
+func (h *Host) post(ctx context.Context, port int, name, id string, body []byte) (invoke.Reply, error) {
+	// Wrapped, so that the client knows no length and sends chunks, as the host
+	// does.
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, handlerURL(port)+"/"+name, struct{ io.Reader }{bytes.NewReader(body)})
+	if err != nil {
+		return invoke.Reply{}, err
+	}
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	r.Header.Set("User-Agent", "Azure-Functions-Host/"+hostVersion)
+	r.Header.Set(invoke.HeaderHostVersion, hostVersion)
+	r.Header.Set(invoke.HeaderInvocation, id)
+	reply, err := (&http.Client{Transport: h.transport}).Do(r)
+	if err != nil {
+		return invoke.Reply{}, fmt.Errorf("the handler gave no reply: %w", err)
+	}
+	return invoke.ReadReply(reply, maxReply)
+}
+
+func handlerURL(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }

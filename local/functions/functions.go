@@ -1,0 +1,202 @@
+// Package functions plays the Azure Functions host on one machine: from the
+// same host.json and function.json it starts the real handler process, sends it
+// the same requests when a queue, a timer or an HTTP request asks for it, judges
+// its replies by the same rules, and restarts it as the host does.
+//
+// It plays what this app uses: Service Bus queues without sessions, timers and
+// HTTP. It has no output bindings, no retry policies and no scaling, it serves
+// loopback only, and it never reaches into the handler: what it knows of the
+// handler is its port, its replies and its exit code.
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Config says what to host and how.
+type Config struct {
+	Root     fs.FS             // the script root: host.json, and a folder for each function
+	Addr     string            // loopback host:port for requests; port 0 = any free one
+	Handler  []string          // argv of the handler; nil = host.json's customHandler.description
+	Dir      string            // working directory of the handler; "" = this process's
+	Settings map[string]string // app settings; the handler has them as its environment
+	Env      []string          // more of the handler's environment, NAME=value; wins over Settings
+
+	FunctionKey string // opens authLevel function; "" = only the master key does
+	MasterKey   string // opens everything, and is the only key to /admin; "" = nothing does
+
+	StateDir string       // where timers keep their status; "" = they keep none
+	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
+	Log      *slog.Logger // of the host itself; nil = discarded
+
+	FunctionTimeout time.Duration // 0 = host.json's
+	MaxErrors       int           // failures of the handler in a row; 0 = 3
+	ErrorWindow     time.Duration // without a failure, after which earlier ones are forgotten; 0 = 30 min
+	RestartPause    time.Duration // after MaxErrors; 0 = 5 s, below 0 = the host stops itself, as the real one does
+	TermGrace       time.Duration // from SIGTERM to SIGKILL when the host ends; 0 = 2 s, below 0 = SIGKILL at once
+}
+
+// What the real host does, where Config says nothing.
+const (
+	defaultMaxErrors   = 3
+	defaultErrorWindow = 30 * time.Minute
+	// defaultRestartPause is this host's own: a developer who mends the
+	// handler need not start everything again.
+	defaultRestartPause = 5 * time.Second
+	// defaultTermGrace is this host's own: the real one sends SIGKILL at once. A
+	// handler gets to finish small things, and a developer is not kept waiting.
+	defaultTermGrace = 2 * time.Second
+	// handlerConnections are kept open to the handler; more are opened when
+	// needed, and closed after use.
+	handlerConnections = 64
+	// closeTime bounds what is polite at the end: detaching from Service Bus.
+	closeTime = 2 * time.Second
+)
+
+// Host is a running host.
+type Host struct {
+	cfg       Config
+	file      hostFile
+	functions []*function
+	worker    *worker
+	listener  net.Listener
+	server    *http.Server
+	transport *http.Transport // to the handler
+	log       *slog.Logger
+	timeout   time.Duration // of an invocation; 0 = none
+	buses     buses
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	done   chan error
+}
+
+// Start reads the functions, starts the handler and the triggers, and listens.
+// It does not wait for the handler: requests and triggers do. A function that
+// cannot be used is logged and left out. The host runs until Close, or until it
+// gives up on the handler.
+func Start(cfg Config) (*Host, error) {
+	if err := checkAddr(cfg.Addr); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	h := &Host{cfg: cfg, log: cfg.Log, done: make(chan error, 1)}
+	var err error
+	if h.file, err = readHostFile(cfg.Root, cfg.Settings); err != nil {
+		return nil, err
+	}
+	functions, wrong := readFunctions(cfg.Root, cfg.Settings, h.file.Functions)
+	for _, err := range wrong {
+		h.log.Error("a function is left out", "error", err)
+	}
+	if h.functions = functions; len(functions) == 0 {
+		return nil, errors.Join(append(wrong, errors.New("no function is left to host"))...)
+	}
+	argv := cfg.Handler
+	if len(argv) == 0 {
+		if argv, err = h.file.argv(cfg.Dir, cfg.Settings); err != nil {
+			return nil, err
+		}
+	}
+	if h.timeout = cfg.FunctionTimeout; h.timeout == 0 {
+		h.timeout = h.file.FunctionTimeout.or(defaultFunctionTimeout)
+	}
+	if h.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+		return nil, fmt.Errorf("the Functions host cannot listen: %w", err)
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute}
+	h.worker = newWorker(cfg, argv, h.file.CustomHandler.InitializationTimeout.or(defaultInitializationTimeout))
+	h.run()
+	return h, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Output == nil {
+		c.Output = io.Discard
+	}
+	if c.MaxErrors == 0 {
+		c.MaxErrors = defaultMaxErrors
+	}
+	if c.ErrorWindow == 0 {
+		c.ErrorWindow = defaultErrorWindow
+	}
+	if c.RestartPause == 0 {
+		c.RestartPause = defaultRestartPause
+	}
+	if c.TermGrace == 0 {
+		c.TermGrace = defaultTermGrace
+	}
+}
+
+func checkAddr(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("the address of the Functions host must be host:port: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%s is not a loopback address; the local Functions host serves this machine only", addr)
+	}
+	return nil
+}
+
+// run starts everything that goes on by itself.
+func (h *Host) run() {
+	h.wg.Go(func() {
+		err := h.worker.run(h.ctx)
+		h.cancel() // triggers end with the handler
+		h.done <- err
+		close(h.done)
+	})
+	for _, f := range h.functions {
+		switch {
+		case f.disabled:
+			h.log.Info("a function is disabled by its setting", "function", f.name)
+		case f.trigger.Type == serviceBusTrigger:
+			h.wg.Go(func() { h.newBusLoop(f).run(h.ctx) })
+		case f.trigger.Type == timerTrigger:
+			h.wg.Go(func() { h.newTimer(f).run(h.ctx) })
+		}
+	}
+	h.server = &http.Server{Handler: h.routes(), ReadHeaderTimeout: headerTime, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.wg.Go(func() { _ = h.server.Serve(h.listener) })
+	context.AfterFunc(h.ctx, func() { h.server.Close() })
+}
+
+// Addr is where the host takes requests, as host:port.
+func (h *Host) Addr() string { return h.listener.Addr().String() }
+
+// Ready waits until the handler answers. It is an error if it never will.
+func (h *Host) Ready(ctx context.Context) error {
+	_, err := h.worker.await(ctx)
+	return err
+}
+
+// Done yields once: the reason why the host stopped itself, or nil when it was
+// asked to end. It is closed after that.
+func (h *Host) Done() <-chan error { return h.done }
+
+// HandlerPID is the process id of the handler; 0 while there is none.
+func (h *Host) HandlerPID() int { return h.worker.pid() }
+
+// Close ends the triggers and the handler, and waits for them.
+func (h *Host) Close() error {
+	h.cancel()
+	h.wg.Wait()
+	h.buses.close()
+	h.transport.CloseIdleConnections()
+	return nil
+}

@@ -1,0 +1,193 @@
+package functions
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Defaults of host.json, as the real host has them.
+const (
+	defaultFunctionTimeout       = 30 * time.Minute // of the Flex, Premium and Dedicated plans
+	defaultInitializationTimeout = 30 * time.Second
+	defaultMaxMessageBatchSize   = 1000
+	defaultMaxConcurrentCalls    = 16 // for each core
+	defaultMaxLockRenewal        = 5 * time.Minute
+	defaultRoutePrefix           = "api"
+)
+
+// overridePrefix begins the app settings that override a leaf of host.json; two
+// underscores part the names of its path.
+const overridePrefix = "AzureFunctionsJobHost__"
+
+// maxFile bounds host.json and a function.json.
+const maxFile = 1 << 20
+
+// hostFile is the part of host.json that is played here.
+type hostFile struct {
+	Version         string
+	FunctionTimeout span
+	Functions       []string // if any, only these
+	CustomHandler   struct {
+		Description struct {
+			DefaultExecutablePath string
+			WorkingDirectory      string
+			Arguments             []string
+		}
+		InitializationTimeout     span
+		EnableProxyingHTTPRequest bool `json:"enableProxyingHttpRequest"`
+	}
+	Extensions struct {
+		HTTP       struct{ RoutePrefix *string }
+		ServiceBus struct {
+			MaxMessageBatchSize        int
+			MinMessageBatchSize        int
+			MaxConcurrentCalls         int
+			AutoCompleteMessages       *bool
+			MaxAutoLockRenewalDuration span
+		}
+	}
+}
+
+// span is a .NET TimeSpan: [days.]hours:minutes:seconds, or -1 for no limit.
+type span struct {
+	set bool
+	d   time.Duration // 0 = no limit
+}
+
+func (s span) or(d time.Duration) time.Duration {
+	if s.set {
+		return s.d
+	}
+	return d
+}
+
+// UnmarshalText reads a span.
+func (s *span) UnmarshalText(b []byte) error {
+	text := string(b)
+	if s.set = true; text == "-1" {
+		return nil
+	}
+	days, clock, found := strings.Cut(text, ".")
+	if !found || strings.Contains(days, ":") { // a point within the seconds is not one behind days
+		days, clock = "0", text
+	}
+	parts := strings.Split(clock, ":")
+	if len(parts) != 3 {
+		return fmt.Errorf("%q is not a time span; write hours:minutes:seconds, such as 00:05:00", text)
+	}
+	total := 0.0
+	for i, p := range append([]string{days}, parts...) {
+		n, err := strconv.ParseFloat(p, 64)
+		if err != nil || n < 0 || n > 1e6 {
+			return fmt.Errorf("%q is not a time span; write hours:minutes:seconds, such as 00:05:00", text)
+		}
+		total += n * []float64{24 * 3600, 3600, 60, 1}[i]
+	}
+	s.d = time.Duration(total * float64(time.Second))
+	return nil
+}
+
+// readHostFile reads host.json with the overrides from the app settings.
+func readHostFile(root fs.FS, settings map[string]string) (hostFile, error) {
+	var h hostFile
+	b, err := readSmall(root, "host.json")
+	if err != nil {
+		return h, fmt.Errorf("host.json cannot be read: %w", err)
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(b, &tree); err != nil {
+		return h, fmt.Errorf("host.json is not JSON: %w", err)
+	}
+	for name, value := range settings {
+		if path, ok := strings.CutPrefix(name, overridePrefix); ok {
+			override(tree, strings.Split(path, "__"), value)
+		}
+	}
+	if b, err = json.Marshal(tree); err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, fmt.Errorf("host.json: %w", err)
+	}
+	switch {
+	case h.Version != "2.0":
+		return h, fmt.Errorf(`host.json: the version is %q; the host takes "2.0" only`, h.Version)
+	case h.Extensions.ServiceBus.MinMessageBatchSize > 1:
+		return h, errors.New("host.json: minMessageBatchSize above 1 is not played here; leave it out")
+	}
+	return h, nil
+}
+
+func readSmall(root fs.FS, name string) ([]byte, error) {
+	if info, err := fs.Stat(root, name); err == nil && info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return fs.ReadFile(root, name)
+}
+
+// override puts a setting's value at a path. Names are compared without regard
+// to case; a value that is JSON but no string is taken as such.
+func override(tree map[string]any, path []string, value string) {
+	name := path[0]
+	for known := range tree {
+		if strings.EqualFold(known, name) {
+			name = known
+		}
+	}
+	if len(path) == 1 {
+		var parsed any
+		if json.Unmarshal([]byte(value), &parsed) != nil || value == "-1" || value == "2.0" { // the two strings of host.json that look like numbers
+			parsed = value
+		}
+		tree[name] = parsed
+		return
+	}
+	if n, err := strconv.Atoi(path[1]); err == nil && len(path) == 2 { // an entry of a list
+		list, _ := tree[name].([]any)
+		if n >= 0 && n < 1000 {
+			for len(list) <= n {
+				list = append(list, "")
+			}
+			list[n] = value
+			tree[name] = list
+		}
+		return
+	}
+	branch, ok := tree[name].(map[string]any)
+	if !ok {
+		branch = map[string]any{}
+		tree[name] = branch
+	}
+	override(branch, path[1:], value)
+}
+
+// argv is the handler's command line by host.json: a relative path is one under
+// dir if there is such a file, else it is looked up on the PATH.
+func (h *hostFile) argv(dir string, settings map[string]string) ([]string, error) {
+	d := h.CustomHandler.Description
+	if d.DefaultExecutablePath == "" {
+		return nil, errors.New("host.json: customHandler.description.defaultExecutablePath is missing; it names the handler")
+	}
+	argv := append([]string{d.DefaultExecutablePath}, d.Arguments...)
+	for i := range argv {
+		var err error
+		if argv[i], err = expand(argv[i], settings); err != nil {
+			return nil, fmt.Errorf("host.json: customHandler.description: %w", err)
+		}
+	}
+	if !filepath.IsAbs(argv[0]) {
+		if path, err := filepath.Abs(filepath.Join(dir, argv[0])); err == nil {
+			if _, err := os.Stat(path); err == nil {
+				argv[0] = path
+			}
+		}
+	}
+	return argv, nil
+}

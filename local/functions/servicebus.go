@@ -1,0 +1,158 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/invoke"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+// namespaceSuffix makes the name of a connection that of a setting with the
+// namespace, to be used with the developer's own identity.
+const namespaceSuffix = "__fullyQualifiedNamespace"
+
+// Times of the Service Bus client.
+const (
+	// gatherTime is how long a receiver waits for more after a first message. It
+	// is what a single message waits, so it is far below the client's own 20 ms;
+	// under load batches fill while the function runs.
+	gatherTime = time.Millisecond
+	// receiveTime bounds one receive, so that a link that died without a word is
+	// noticed.
+	receiveTime = 30 * time.Second
+	// settleOne bounds one settlement.
+	settleOne = 10 * time.Second
+)
+
+// retries of the client are few and short: the trigger opens the queue again by
+// itself, and says so.
+var retries = azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
+
+// buses are the clients, one for each connection setting.
+type buses struct {
+	mu  sync.Mutex
+	all map[string]*azservicebus.Client
+}
+
+// open opens a queue under a connection setting.
+func (b *buses) open(settings map[string]string, connection, queue string) (source, error) {
+	client, err := b.client(settings, connection)
+	if err != nil {
+		return nil, err
+	}
+	receiver, err := client.NewReceiverForQueue(queue, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the queue %s cannot be opened: %w", queue, err)
+	}
+	return &sdkSource{receiver}, nil
+}
+
+func (b *buses) client(settings map[string]string, connection string) (*azservicebus.Client, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.all[connection]; c != nil {
+		return c, nil
+	}
+	options := &azservicebus.ClientOptions{RetryOptions: retries}
+	var c *azservicebus.Client
+	var err error
+	if namespace := settings[connection+namespaceSuffix]; settings[connection] == "" && namespace != "" {
+		var credential *azidentity.DefaultAzureCredential
+		if credential, err = azidentity.NewDefaultAzureCredential(nil); err == nil {
+			c, err = azservicebus.NewClient(namespace, credential, options)
+		}
+	} else {
+		c, err = azservicebus.NewClientFromConnectionString(settings[connection], options)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the setting %s does not lead to Service Bus: %w", connection, err)
+	}
+	if b.all == nil {
+		b.all = map[string]*azservicebus.Client{}
+	}
+	b.all[connection] = c
+	return c, nil
+}
+
+func (b *buses) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	for _, c := range b.all {
+		_ = c.Close(ctx)
+	}
+	b.all = nil
+}
+
+// sdkSource is a queue through the real client.
+type sdkSource struct{ receiver *azservicebus.Receiver }
+
+func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) {
+	bounded, cancel := context.WithTimeout(ctx, receiveTime)
+	defer cancel()
+	got, err := s.receiver.ReceiveMessages(bounded, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = nil // nothing came
+	}
+	out := make([]*delivery, len(got))
+	for i, m := range got {
+		out[i] = &delivery{convert(m), m}
+	}
+	return out, err
+}
+
+func (s *sdkSource) complete(ctx context.Context, d *delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, settleOne)
+	defer cancel()
+	return s.receiver.CompleteMessage(ctx, d.handle.(*azservicebus.ReceivedMessage), nil)
+}
+
+func (s *sdkSource) abandon(ctx context.Context, d *delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, settleOne)
+	defer cancel()
+	return s.receiver.AbandonMessage(ctx, d.handle.(*azservicebus.ReceivedMessage), nil)
+}
+
+func (s *sdkSource) renew(ctx context.Context, d *delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, settleOne)
+	defer cancel()
+	m := d.handle.(*azservicebus.ReceivedMessage)
+	if err := s.receiver.RenewMessageLock(ctx, m, nil); err != nil {
+		return err
+	}
+	d.LockedUntil = *m.LockedUntil
+	return nil
+}
+
+func (s *sdkSource) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	_ = s.receiver.Close(ctx)
+}
+
+// convert takes over what an invocation tells of a message.
+func convert(m *azservicebus.ReceivedMessage) invoke.Delivery {
+	return invoke.Delivery{
+		Message: invoke.Message{Body: m.Body, ID: m.MessageID, ContentType: value(m.ContentType), Subject: value(m.Subject),
+			CorrelationID: value(m.CorrelationID), SessionID: value(m.SessionID), SequenceNumber: value(m.SequenceNumber),
+			DeliveryCount: int(m.DeliveryCount), EnqueuedAt: value(m.EnqueuedTime), Properties: m.ApplicationProperties},
+		LockToken: fmt.Sprintf("%x-%x-%x-%x-%x", m.LockToken[:4], m.LockToken[4:6], m.LockToken[6:8], m.LockToken[8:10], m.LockToken[10:]),
+		To:        value(m.To), ReplyTo: value(m.ReplyTo), ReplyToSessionID: value(m.ReplyToSessionID), PartitionKey: value(m.PartitionKey),
+		DeadLetterSource: value(m.DeadLetterSource), LockedUntil: value(m.LockedUntil), ExpiresAt: value(m.ExpiresAt),
+	}
+}
+
+func value[T any](p *T) T {
+	var v T
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,481 @@
+//go:build unix
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dsvmpools/local/compute"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/fleet"
+)
+
+// patience is how long an event may take on a machine that is busy.
+const patience = 20 * time.Second
+
+var model = fleet.Model{Pool: "cpu", Size: "Standard_D2s_v5", Region: "westeurope", Image: fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
+	CustomData: []byte("#cloud-config"), Tags: map[string]string{"team": "vision", fleet.PoolTag: "not this"}, SubnetID: "/subscriptions/s/subnets/n",
+	IdentityID: "/subscriptions/s/identities/i", AdminUser: "dsvm", SSHPublicKey: "ssh-ed25519 AAAA"}
+
+// azure is a resource manager whose instances do nothing.
+func azure(t testing.TB, change func(*compute.Config)) *compute.Server {
+	t.Helper()
+	dir := t.TempDir()
+	cfg := compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "compute.db"), Dir: dir, Token: "secret", SubscriptionID: "sub", ResourceGroup: "Pools",
+		Location: "westeurope", Supervisor: []string{"/bin/cat"}, RetryAfter: time.Millisecond}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := compute.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func client(t testing.TB, endpoint string) *fleet.Client {
+	t.Helper()
+	c, err := fleet.New(fleet.Config{SubscriptionID: "SUB", ResourceGroup: "pools", Endpoint: endpoint, Credential: fleet.StaticCredential("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// finish follows an operation to its end and returns how it ended.
+func finish(t testing.TB, c *fleet.Client, op fleet.Operation, err error) error {
+	t.Helper()
+	if err != nil || op.Token == "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		done, after, err := c.Poll(ctx, op.Token)
+		if done {
+			return err
+		}
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			t.Fatal("the operation does not end")
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func list(t testing.TB, c *fleet.Client, set string) fleet.Listing {
+	t.Helper()
+	l, err := c.List(t.Context(), set)
+	must(t, err)
+	return l
+}
+
+func TestOneSetFromNothingToNothing(t *testing.T) {
+	t.Parallel()
+	c := client(t, azure(t, nil).URL())
+	if l := list(t, c, "set"); l.Exists || l.Capacity != 0 || l.Instances != nil {
+		t.Errorf("before: got %+v, want nothing", l)
+	}
+	op, err := c.Grow(t.Context(), "set", model, 2)
+	if op.Token == "" || op.RetryAfter != time.Millisecond {
+		t.Errorf("got %d characters of token, after %s, %v", len(op.Token), op.RetryAfter, err)
+	}
+	must(t, finish(t, c, op, err))
+	for _, target := range []int{2, 1, 0} {
+		if op, err := c.Grow(t.Context(), "set", model, target); err != nil || op != (fleet.Operation{}) {
+			t.Errorf("target %d of 2: got %+v, %v, want nothing done", target, op, err)
+		}
+	}
+	op, err = c.Grow(t.Context(), "set", model, 3)
+	must(t, finish(t, c, op, err))
+	l := list(t, c, "set")
+	if !l.Exists || l.Capacity != 3 || l.Provisioning != "Succeeded" || l.ETag == "" || len(l.Instances) != 3 {
+		t.Fatalf("got %+v", l)
+	}
+	for n, i := range l.Instances {
+		if i.ID != fmt.Sprint(n) || i.Name != "set_"+i.ID || i.VMID == "" || i.VMID != strings.ToLower(i.VMID) || i.Provisioning != "Succeeded" || i.Power != "running" || i.Created.IsZero() || i.Error != "" {
+			t.Errorf("instance %d: got %+v", n, i)
+		}
+	}
+	op, err = c.Remove(t.Context(), "set", []string{"1"})
+	must(t, finish(t, c, op, err))
+	l = list(t, c, "set")
+	var ids []string
+	for _, i := range l.Instances {
+		ids = append(ids, i.ID)
+	}
+	if want := []string{"0", "2"}; !slices.Equal(ids, want) || l.Capacity != 2 {
+		t.Errorf("after the removal: got %v of %d, want %v of 2", ids, l.Capacity, want)
+	}
+	for range 2 { // what is dropped already is dropped
+		op, err = c.Drop(t.Context(), "set")
+		must(t, finish(t, c, op, err))
+	}
+	if l := list(t, c, "set"); l.Exists {
+		t.Errorf("after the end: got %+v", l)
+	}
+	op, err = c.Remove(t.Context(), "set", []string{"0"})
+	must(t, finish(t, c, op, err))
+}
+
+func TestRemoveNamesWhatItRemoves(t *testing.T) {
+	t.Parallel()
+	var deletes atomic.Int32
+	s := azure(t, func(cfg *compute.Config) {
+		cfg.Refuse = func(call compute.Call) *compute.Failure {
+			if call.Action == "deleteInstances" {
+				deletes.Add(1)
+			}
+			return nil
+		}
+	})
+	c := client(t, s.URL())
+	op, err := c.Grow(t.Context(), "set", model, 1)
+	must(t, finish(t, c, op, err))
+	for _, ids := range [][]string{nil, {}, {""}, {"0", ""}, {"*"}, make([]string, 101)} {
+		if _, err := c.Remove(t.Context(), "set", ids); err == nil {
+			t.Errorf("%q: got no error", ids)
+		}
+	}
+	if n := deletes.Load(); n != 0 || len(list(t, c, "set").Instances) != 1 {
+		t.Errorf("got %d calls that delete", n)
+	}
+}
+
+// Somebody else writes the capacity between the read and the write.
+func TestGrowLosesARace(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name         string
+		before       int // capacity that is there; -1 = no set
+		other        int // what the other asks for meanwhile
+		want, writes int
+	}{
+		{"and is content with the other's", 1, 4, 4, 1},
+		{"and writes once more", 1, 2, 3, 2},
+		{"to create, and raises", -1, 1, 3, 1},
+		{"to create, and is content", -1, 3, 3, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var s *compute.Server
+			var armed atomic.Bool
+			var mine atomic.Int32
+			s = azure(t, func(cfg *compute.Config) {
+				cfg.Refuse = func(call compute.Call) *compute.Failure {
+					if call.Action == "patch" {
+						mine.Add(1)
+					}
+					if (call.Action == "patch" || call.Action == "put") && armed.CompareAndSwap(true, false) {
+						other := client(t, s.URL())
+						_, err := other.Grow(context.Background(), "set", model, c.other)
+						if err != nil {
+							t.Error(err)
+						}
+						if c.before >= 0 {
+							mine.Add(-1) // that was the other's
+						}
+					}
+					return nil
+				}
+			})
+			cl := client(t, s.URL())
+			if c.before >= 0 {
+				op, err := cl.Grow(t.Context(), "set", model, c.before)
+				must(t, finish(t, cl, op, err))
+			}
+			armed.Store(true)
+			op, err := cl.Grow(t.Context(), "set", model, 3)
+			must(t, finish(t, cl, op, err))
+			if got := list(t, cl, "set").Capacity; got != c.want {
+				t.Errorf("capacity: got %d, want %d", got, c.want)
+			}
+			if got := int(mine.Load()); got != c.writes {
+				t.Errorf("patches: got %d, want %d", got, c.writes)
+			}
+		})
+	}
+}
+
+func TestGrowGivesUpARaceThatIsLostTwice(t *testing.T) {
+	t.Parallel()
+	var patches atomic.Int32
+	c := client(t, azure(t, func(cfg *compute.Config) {
+		cfg.Refuse = func(call compute.Call) *compute.Failure {
+			if call.Action != "patch" {
+				return nil
+			}
+			patches.Add(1)
+			return &compute.Failure{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed"}
+		}
+	}).URL())
+	op, err := c.Grow(t.Context(), "set", model, 1)
+	must(t, finish(t, c, op, err))
+	if _, err := c.Grow(t.Context(), "set", model, 2); fault.CodeOf(err) != fault.Conflict || patches.Load() != 2 {
+		t.Errorf("got %v after %d patches, want a conflict after 2", err, patches.Load())
+	}
+}
+
+func TestRefusedGrowing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		with  compute.Failure
+		want  fault.Code
+		after time.Duration
+		calls int32
+	}{
+		{"quota", compute.Failure{Status: 409, Code: "OperationNotAllowed", Message: "exceeding approved Total Regional Cores quota"}, fault.NoQuota, 0, 1},
+		{"throttled, which is not tried again", compute.Failure{Status: 429, Code: "OperationNotAllowed", Message: "slow down", Details: []compute.Detail{{Code: "TooManyRequests"}}, RetryAfter: 7 * time.Second}, fault.Throttled, 7 * time.Second, 1},
+		{"an outage, which is tried again", compute.Failure{Status: 503, Code: "ServiceUnavailable", RetryAfter: time.Millisecond}, fault.Internal, 0, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			cl := client(t, azure(t, func(cfg *compute.Config) {
+				cfg.Refuse = func(call compute.Call) *compute.Failure {
+					if call.Action != "put" {
+						return nil
+					}
+					calls.Add(1)
+					return &c.with
+				}
+			}).URL())
+			_, err := cl.Grow(t.Context(), "set", model, 1)
+			var got *fault.Error
+			if !errors.As(err, &got) || got.Code != c.want || got.RetryAfter != c.after {
+				t.Errorf("got %v, want %s after %s", err, c.want, c.after)
+			}
+			if calls.Load() != c.calls {
+				t.Errorf("got %d calls, want %d", calls.Load(), c.calls)
+			}
+			if l := list(t, cl, "set"); l.Exists {
+				t.Errorf("got %+v, want no set", l)
+			}
+		})
+	}
+}
+
+// A grow is met in part: the operation fails with a status of success, and the
+// capacity stays at what will never come.
+func TestInstancesThatNeverCome(t *testing.T) {
+	t.Parallel()
+	c := client(t, azure(t, func(cfg *compute.Config) {
+		cfg.Allocate = func(_, _ string, wanted int) (int, *compute.Failure) {
+			return min(wanted, 1), &compute.Failure{Code: "AllocationFailed", Message: "no room"}
+		}
+	}).URL())
+	op, err := c.Grow(t.Context(), "set", model, 3)
+	if err != nil || op.Token == "" {
+		t.Fatalf("got %v, want an operation", err)
+	}
+	if err := finish(t, c, op, nil); fault.CodeOf(err) != fault.NoCapacity || !strings.Contains(err.Error(), "no room") {
+		t.Errorf("got %v, want no capacity", err)
+	}
+	if l := list(t, c, "set"); l.Capacity != 3 || len(l.Instances) != 1 {
+		t.Fatalf("got capacity %d with %d instances, want 3 with 1", l.Capacity, len(l.Instances))
+	}
+	for _, listed := range []int{-1, 0} {
+		if _, err := c.Settle(t.Context(), "set", listed); fault.CodeOf(err) != fault.Conflict {
+			t.Errorf("settling at %d while one runs: got %v, want a conflict", listed, err)
+		}
+	}
+	op, err = c.Settle(t.Context(), "set", 1)
+	must(t, finish(t, c, op, err))
+	if l := list(t, c, "set"); l.Capacity != 1 || len(l.Instances) != 1 {
+		t.Errorf("settled: got capacity %d with %d instances, want 1 with 1", l.Capacity, len(l.Instances))
+	}
+	op, err = c.Settle(t.Context(), "set", 5) // never raises
+	must(t, finish(t, c, op, err))
+	if l := list(t, c, "set"); l.Capacity != 1 {
+		t.Errorf("settled higher: got capacity %d, want 1", l.Capacity)
+	}
+	if op, err := c.Settle(t.Context(), "other", 0); err != nil || op.Token != "" {
+		t.Errorf("no set: got %v", err)
+	}
+}
+
+// What deletes instances between two pages must not hide others.
+func TestListPagesWhileInstancesGo(t *testing.T) {
+	t.Parallel()
+	var s *compute.Server
+	var lists atomic.Int32
+	s = azure(t, func(cfg *compute.Config) {
+		cfg.BootDelay = time.Hour
+		cfg.Refuse = func(call compute.Call) *compute.Failure {
+			if call.Action == "list" && lists.Add(1) == 2 {
+				other := client(t, s.URL())
+				op, err := other.Remove(context.Background(), "set", []string{"3", "4", "5"})
+				if err := finish(t, other, op, err); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		}
+	})
+	c := client(t, s.URL())
+	_, err := c.Grow(t.Context(), "set", model, 230)
+	must(t, err)
+	seen := map[string]bool{}
+	for _, i := range list(t, c, "set").Instances {
+		if seen[i.ID] {
+			t.Errorf("instance %s came twice", i.ID)
+		}
+		seen[i.ID] = true
+		if i.Provisioning != "Creating" || i.Power != "" {
+			t.Errorf("got %+v, want one that is being created", i)
+		}
+	}
+	for n := range 230 {
+		if gone := n >= 3 && n <= 5; !gone && !seen[fmt.Sprint(n)] {
+			t.Errorf("instance %d is there and was not listed", n)
+		}
+	}
+	if got := lists.Load(); got != 3 {
+		t.Errorf("pages: got %d, want 3", got)
+	}
+}
+
+func TestOperationIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
+	s := azure(t, func(cfg *compute.Config) { cfg.BootDelay = time.Hour })
+	c := client(t, s.URL())
+	created, err := c.Grow(t.Context(), "set", model, 1)
+	must(t, err)
+	raised, err := c.Grow(t.Context(), "set", model, 2)
+	must(t, err)
+	// The other's endpoint is written differently, and means the same.
+	other := client(t, strings.Replace(s.URL(), "127.0.0.1", "localhost", 1))
+	for name, op := range map[string]fleet.Operation{"create": created, "raise": raised} {
+		if done, after, err := other.Poll(t.Context(), op.Token); done || err != nil || after != time.Millisecond {
+			t.Errorf("%s: got done %v after %s, %v", name, done, after, err)
+		}
+	}
+	removed, err := c.Remove(t.Context(), "set", []string{"0", "1"})
+	must(t, finish(t, other, removed, err))
+	dropped, err := c.Drop(t.Context(), "set")
+	must(t, finish(t, other, dropped, err))
+	for name, op := range map[string]fleet.Operation{"create": created, "raise": raised} {
+		if err := finish(t, other, op, nil); err != nil {
+			t.Errorf("%s of a set that is gone since: got %v", name, err)
+		}
+	}
+}
+
+func TestOperationsThatAreNotKnown(t *testing.T) {
+	t.Parallel()
+	c := client(t, azure(t, nil).URL())
+	op, err := client(t, azure(t, nil).URL()).Grow(t.Context(), "set", model, 1)
+	must(t, err)
+	for name, token := range map[string]string{"nothing": "", "no token": "%%%", "no JSON": "AAAA", "of another server": op.Token,
+		"of no kind": "eyJraW5kIjoieCIsInNldCI6InMiLCJyZXN1bWUiOiJ7fSJ9", "too long": strings.Repeat("AAAA", 10000)} {
+		if done, _, err := c.Poll(t.Context(), token); !done || fault.CodeOf(err) != fault.Gone {
+			t.Errorf("%s: got done %v, %v, want gone", name, done, err)
+		}
+	}
+}
+
+// An outage while an operation is asked for is not the operation's failure.
+func TestPollOutlivesOutages(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		with compute.Failure
+		done bool
+		want fault.Code
+	}{
+		{"throttled", compute.Failure{Status: 429, Code: "TooManyRequests", RetryAfter: 3 * time.Second}, false, ""},
+		{"unavailable", compute.Failure{Status: 503, Code: "ServiceUnavailable", RetryAfter: time.Millisecond}, false, ""},
+		{"forgotten", compute.Failure{Status: 404, Code: "NotFound"}, true, fault.Gone},
+		{"forbidden", compute.Failure{Status: 403, Code: "AuthorizationFailed"}, true, fault.Invalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var with *compute.Failure
+			cl := client(t, azure(t, func(cfg *compute.Config) {
+				cfg.Refuse = func(call compute.Call) *compute.Failure {
+					mu.Lock()
+					defer mu.Unlock()
+					if call.Action == "poll" {
+						return with
+					}
+					return nil
+				}
+			}).URL())
+			op, err := cl.Grow(t.Context(), "set", model, 1)
+			must(t, err)
+			mu.Lock()
+			with = &c.with
+			mu.Unlock()
+			done, after, err := cl.Poll(t.Context(), op.Token)
+			if done != c.done || fault.CodeOf(err) != c.want {
+				t.Errorf("got done %v, %v, want done %v with %q", done, err, c.done, c.want)
+			}
+			if !c.done && after != c.with.RetryAfter {
+				t.Errorf("again: got after %s, want after %s", after, c.with.RetryAfter)
+			}
+		})
+	}
+}
+
+// A read that failed is an error and never an empty set.
+func TestFailedReadIsNotZero(t *testing.T) {
+	t.Parallel()
+	for _, action := range []string{"get", "list"} {
+		c := client(t, azure(t, func(cfg *compute.Config) {
+			cfg.Refuse = func(call compute.Call) *compute.Failure {
+				if call.Action == action {
+					return &compute.Failure{Status: 429, Code: "TooManyRequests"}
+				}
+				return nil
+			}
+		}).URL())
+		if action == "list" {
+			op, err := c.Grow(t.Context(), "set", model, 1)
+			must(t, finish(t, c, op, err))
+		}
+		if l, err := c.List(t.Context(), "set"); fault.CodeOf(err) != fault.Throttled || l.Exists {
+			t.Errorf("%s: got %+v, %v, want throttled", action, l, err)
+		}
+	}
+}
+
+func TestTokenTellsNoSecret(t *testing.T) {
+	t.Parallel()
+	c := client(t, azure(t, nil).URL())
+	op, err := c.Grow(t.Context(), "set", model, 1)
+	must(t, err)
+	if len(op.Token) > 4<<10 || strings.Contains(op.Token, "secret") {
+		t.Errorf("got a token of %d bytes", len(op.Token))
+	}
+}
+
+func BenchmarkGrowFromEmpty(b *testing.B) {
+	c := client(b, azure(b, nil).URL())
+	n := 0
+	for b.Loop() {
+		n++
+		if _, err := c.Grow(context.Background(), fmt.Sprintf("set%d", n), model, 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package invoke
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Invocation is what the host knows of a call it is about to make. Its methods
+// build the call's body.
+type Invocation struct {
+	Function  string    // name of its folder
+	Binding   string    // name of the trigger in function.json
+	ID        string    // of the invocation
+	At        time.Time // now
+	Namespace string    // of Service Bus, for its triggers
+}
+
+// Delivery is a message with what only the host knows of it. Empty texts are
+// null.
+type Delivery struct {
+	Message
+	LockToken        string
+	LockedUntil      time.Time // of the lock
+	ExpiresAt        time.Time // of the message
+	To, ReplyTo      string
+	ReplyToSessionID string
+	PartitionKey     string
+	DeadLetterSource string
+}
+
+// Forms of times. A DateTime has no zone, a DateTimeOffset has; sub-seconds
+// survive in lists and in a timer's status only.
+const (
+	formTime        = "2006-01-02T15:04:05"
+	formOffset      = "2006-01-02T15:04:05-07:00"
+	formTimeList    = "2006-01-02T15:04:05.9999999"
+	formOffsetExact = "2006-01-02T15:04:05.9999999-07:00"
+	formNow         = "2006-01-02T15:04:05.999999Z"
+)
+
+// call is the body of an invocation.
+type call struct {
+	Data     map[string]json.RawMessage
+	Metadata map[string]json.RawMessage
+}
+
+// object is a value as it is: objects and times.
+func object(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage("null") // a property that JSON has no form for
+	}
+	return b
+}
+
+// text is the host's form of every other value: a string that holds JSON text.
+func text(v any) json.RawMessage { return object(string(object(v))) }
+
+func (inv Invocation) encode(data json.RawMessage, metadata map[string]json.RawMessage) []byte {
+	metadata["sys"] = object(map[string]string{"MethodName": inv.Function, "UtcNow": inv.At.UTC().Format(formNow), "RandGuid": inv.ID})
+	return object(call{map[string]json.RawMessage{inv.Binding: data}, metadata})
+}
+
+// husks is metadata that every Service Bus invocation has. Nothing can be
+// settled through it.
+func (inv Invocation) husks() map[string]json.RawMessage {
+	m := map[string]json.RawMessage{"Client": object(map[string]any{"FullyQualifiedNamespace": inv.Namespace, "IsClosed": false, "TransportType": 0, "Identifier": inv.Namespace})}
+	for _, name := range []string{"MessageReceiver", "MessageSession", "MessageActions", "SessionActions", "ReceiveActions"} {
+		m[name] = json.RawMessage("{}")
+	}
+	return m
+}
+
+// Batch is the body for a serviceBusTrigger with cardinality many and dataType
+// binary: the bodies as base64 in a list in a string, and beside it a list in a
+// string for each fact of the messages.
+func (inv Invocation) Batch(deliveries []Delivery) []byte {
+	m := inv.husks()
+	list := func(name string, of func(*Delivery) any) {
+		values := make([]any, len(deliveries))
+		for i := range deliveries {
+			values[i] = of(&deliveries[i])
+		}
+		m[name+"Array"] = text(values)
+	}
+	optional := func(name string, of func(*Delivery) string) {
+		list(name, func(d *Delivery) any {
+			if s := of(d); s != "" {
+				return s
+			}
+			return nil
+		})
+	}
+	list("MessageId", func(d *Delivery) any { return d.ID })
+	list("LockToken", func(d *Delivery) any { return d.LockToken })
+	list("DeliveryCount", func(d *Delivery) any { return d.DeliveryCount })
+	list("SequenceNumber", func(d *Delivery) any { return d.SequenceNumber })
+	list("EnqueuedTimeUtc", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formTimeList) })
+	list("EnqueuedTime", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formOffsetExact) })
+	list("ExpiresAtUtc", func(d *Delivery) any { return d.ExpiresAt.UTC().Format(formTimeList) })
+	list("ExpiresAt", func(d *Delivery) any { return d.ExpiresAt.UTC().Format(formOffsetExact) })
+	list("ApplicationProperties", func(d *Delivery) any { return properties(d) })
+	m["UserPropertiesArray"] = m["ApplicationPropertiesArray"]
+	optional("ContentType", func(d *Delivery) string { return d.ContentType })
+	optional("Subject", func(d *Delivery) string { return d.Subject })
+	m["LabelArray"] = m["SubjectArray"]
+	optional("CorrelationId", func(d *Delivery) string { return d.CorrelationID })
+	optional("SessionId", func(d *Delivery) string { return d.SessionID })
+	optional("ReplyToSessionId", func(d *Delivery) string { return d.ReplyToSessionID })
+	optional("To", func(d *Delivery) string { return d.To })
+	optional("ReplyTo", func(d *Delivery) string { return d.ReplyTo })
+	optional("PartitionKey", func(d *Delivery) string { return d.PartitionKey })
+	m["TransactionPartitionKeyArray"] = m["PartitionKeyArray"] // the host repeats the partition key here
+	optional("DeadLetterSource", func(d *Delivery) string { return d.DeadLetterSource })
+	bodies := make([]string, len(deliveries))
+	for i := range deliveries {
+		bodies[i] = base64.StdEncoding.EncodeToString(deliveries[i].Body)
+	}
+	return inv.encode(text(bodies), m)
+}
+
+func properties(d *Delivery) map[string]any {
+	if d.Properties == nil {
+		return map[string]any{}
+	}
+	return d.Properties
+}
+
+// Single is the body for a serviceBusTrigger with cardinality one. Without
+// binary the body is a string in a string, and the top-level fields of one that
+// is a JSON object shadow the metadata, as they do in the cloud.
+func (inv Invocation) Single(d Delivery, binary bool) []byte {
+	m := inv.husks()
+	m["MessageId"], m["LockToken"] = text(d.ID), text(d.LockToken)
+	m["DeliveryCount"], m["SequenceNumber"] = text(d.DeliveryCount), text(d.SequenceNumber)
+	m["EnqueuedTimeUtc"], m["EnqueuedTime"] = object(d.EnqueuedAt.UTC().Format(formTime)), object(d.EnqueuedAt.UTC().Format(formOffset))
+	m["ExpiresAtUtc"], m["ExpiresAt"] = object(d.ExpiresAt.UTC().Format(formTime)), object(d.ExpiresAt.UTC().Format(formOffset))
+	m["ApplicationProperties"] = object(properties(&d))
+	m["UserProperties"] = m["ApplicationProperties"]
+	for name, s := range map[string]string{"ContentType": d.ContentType, "Subject": d.Subject, "Label": d.Subject, "CorrelationId": d.CorrelationID,
+		"SessionId": d.SessionID, "ReplyToSessionId": d.ReplyToSessionID, "To": d.To, "ReplyTo": d.ReplyTo,
+		"PartitionKey": d.PartitionKey, "TransactionPartitionKey": d.PartitionKey, "DeadLetterSource": d.DeadLetterSource} {
+		if s != "" {
+			m[name] = text(s)
+		}
+	}
+	if binary {
+		return inv.encode(object(base64.StdEncoding.EncodeToString(d.Body)), m)
+	}
+	body := string(d.Body)
+	if !utf8.ValidString(body) {
+		body = strings.ToValidUTF8(body, string(utf8.RuneError))
+	}
+	spill(m, d.Body)
+	return inv.encode(text(body), m)
+}
+
+// spill copies the top-level fields of a JSON body into the metadata, lists
+// left out and plain values made strings.
+func spill(metadata map[string]json.RawMessage, body []byte) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		return
+	}
+	for name, raw := range fields {
+		switch raw[0] {
+		case '[', 'n':
+		case '{':
+			metadata[name] = raw
+		case '"':
+			metadata[name] = object(string(raw))
+		case 't':
+			metadata[name] = text("True")
+		case 'f':
+			metadata[name] = text("False")
+		default:
+			metadata[name] = text(string(raw))
+		}
+	}
+}
+
+// Tick is the body for a timerTrigger. Without status (both times zero) the
+// timer is one that keeps none.
+func (inv Invocation) Tick(t Tick) []byte {
+	var status any
+	if !t.Last.IsZero() || !t.Next.IsZero() {
+		last, next := t.Last.UTC().Format(formOffsetExact), t.Next.UTC().Format(formOffsetExact)
+		status = map[string]string{"Last": last, "Next": next, "LastUpdated": last}
+	}
+	return inv.encode(object(map[string]any{"Schedule": map[string]bool{"AdjustForDST": true}, "ScheduleStatus": status, "IsPastDue": t.PastDue}), map[string]json.RawMessage{})
+}
+
+// Request is the body for an httpTrigger whose requests are not passed on as
+// they are. The request's own body is there only if its length was announced.
+func (inv Invocation) Request(r *http.Request, params map[string]string, body []byte) []byte {
+	query, flat := map[string]string{}, map[string]string{}
+	for name, values := range r.URL.Query() {
+		query[name] = strings.Join(values, ",")
+	}
+	for name, values := range r.Header {
+		flat[name] = strings.Join(values, ",")
+	}
+	if params == nil {
+		params = map[string]string{}
+	}
+	req := map[string]any{"Url": "http://" + r.Host + r.URL.RequestURI(), "Method": r.Method, "Query": query, "Headers": r.Header, "Params": params,
+		"Identities": []any{map[string]any{"AuthenticationType": nil, "IsAuthenticated": false, "Claims": []any{}}}}
+	if r.ContentLength > 0 {
+		req["Body"] = string(body)
+		if kind := strings.ToLower(r.Header.Get("Content-Type")); strings.HasPrefix(kind, "application/octet-stream") || strings.HasPrefix(kind, "multipart/") {
+			req["Body"] = base64.StdEncoding.EncodeToString(body)
+		}
+	}
+	return inv.encode(object(req), map[string]json.RawMessage{"Query": object(query), "Headers": object(flat)})
+}
