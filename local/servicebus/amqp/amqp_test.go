@@ -1,0 +1,133 @@
+package amqp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"reflect"
+	"testing"
+	"time"
+
+	goamqp "github.com/Azure/go-amqp"
+)
+
+var values = []any{
+	nil, true, false, uint8(7), int8(-7), uint16(700), int16(-700), uint32(0), uint32(7), uint32(70000), int32(-70000),
+	uint64(0), uint64(7), uint64(1 << 40), int64(-1 << 40), float32(1.5), 2.5, time.UnixMilli(1767607200123).UTC(), UUID{1, 2, 3}, []byte("bytes"),
+	"text", Symbol("symbol"), string(bytes.Repeat([]byte("x"), 300)), List{}, List{"a", nil, int64(1)}, Map{{Key: "k", Value: "v"}, {Key: Symbol("s"), Value: List{uint32(1)}}},
+	Array{int64(1), int64(-2)}, Array{UUID{1}, UUID{2}}, Array{Symbol("a"), Symbol("b")}, Described{Code: CodeAccepted, Value: List{}}, Described{Name: "x:y", Value: "v"},
+}
+
+func TestValuesRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, want := range values {
+		got, rest, err := Decode(Append(nil, want))
+		if err != nil || len(rest) != 0 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%T %v: got %v, %d bytes left, %v", want, want, got, len(rest), err)
+		}
+	}
+}
+
+// The client library reads what is written here, and the other way round.
+func TestAgainstTheClientLibrary(t *testing.T) {
+	t.Parallel()
+	for _, v := range []any{true, uint32(70000), int64(-1 << 40), uint64(7), 2.5, "text", []byte("bytes")} {
+		section := Append(nil, Described{Code: CodeValue, Value: v})
+		var m goamqp.Message
+		if err := m.UnmarshalBinary(section); err != nil || !reflect.DeepEqual(m.Value, v) {
+			t.Errorf("%T: the library reads %v, %v, want %v", v, m.Value, err, v)
+		}
+		theirs, err := (&goamqp.Message{Value: v}).MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := Decode(theirs)
+		if d, ok := got.(Described); err != nil || !ok || !reflect.DeepEqual(d.Value, v) {
+			t.Errorf("%T: got %v, %v, want %v", v, got, err, v)
+		}
+	}
+}
+
+func TestMessageKeepsItsSections(t *testing.T) {
+	t.Parallel()
+	id := "m-1"
+	ttl := 90 * time.Second
+	encoded, err := (&goamqp.Message{
+		Header: &goamqp.MessageHeader{Durable: true, Priority: 4, TTL: ttl}, Annotations: goamqp.Annotations{"x-opt-a": "b"},
+		Properties: &goamqp.MessageProperties{MessageID: id, GroupID: &id}, ApplicationProperties: map[string]any{"k": int64(1)},
+		Data: [][]byte{[]byte("one"), []byte("two")}, Footer: goamqp.Annotations{"f": "g"},
+	}).MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ParseMessage(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, ok := m.SessionID()
+	if m.ID() != id || session != id || !ok || m.TTL != ttl || m.Annotations.Get("x-opt-a") != "b" {
+		t.Errorf("got %+v", m)
+	}
+	m.DeliveryCount = 3
+	m.SetApplication(Map{{Key: Symbol("reason"), Value: "r"}})
+	var out goamqp.Message
+	if err := out.UnmarshalBinary(m.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if out.Header.DeliveryCount != 3 || !out.Header.Durable || len(out.Data) != 2 || string(out.Data[1]) != "two" || out.Footer["f"] != "g" ||
+		out.ApplicationProperties["k"] != int64(1) || out.ApplicationProperties["reason"] != "r" {
+		t.Errorf("got %+v", out)
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	deep := bytes.Repeat([]byte{0xc0, 0xff, 0x01}, 100)
+	tests := map[string][]byte{
+		"nothing":                 nil,
+		"no such type":            {0x01},
+		"a string beyond its end": {0xa1, 10, 'x'},
+		"a list that claims more": {0xd0, 0, 0, 0, 8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+		"nested without end":      deep,
+		"a map of three":          {0xc1, 4, 3, 0x40, 0x40, 0x40},
+		"a list as a key":         {0xc1, 3, 2, 0x45, 0x40},
+		"an array of nothings":    {0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40},
+	}
+	for name, b := range tests {
+		if v, _, err := Decode(b); err == nil {
+			t.Errorf("%s: read as %v", name, v)
+		}
+	}
+	var frame [12]byte
+	binary.BigEndian.PutUint32(frame[:], 1<<31)
+	if _, err := ReadFrame(bytes.NewReader(frame[:]), 512); err == nil {
+		t.Error("a frame of 2 GiB was read")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, v := range values {
+		f.Add(Append(nil, v))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, rest, err := Decode(b)
+		if err == nil && len(rest) > len(b) {
+			t.Errorf("%v out of %d bytes", v, len(b))
+		}
+		_, _ = ReadFrame(bytes.NewReader(b), 64<<10)
+	})
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Add(Append(nil, Described{Code: CodeData, Value: []byte("x")}))
+	f.Add(Append(Append(nil, Composite(CodeProperties, "id")), Described{Code: CodeApplicationProperties, Value: Map{{Key: "k", Value: "v"}}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseMessage(b)
+		if err != nil {
+			return
+		}
+		if _, err := ParseMessage(m.Append(nil)); err != nil {
+			t.Errorf("what was read and written again cannot be read: %v", err)
+		}
+		_, _ = m.Batch()
+	})
+}
