@@ -83,6 +83,7 @@ func (a *agent) hold(ctx context.Context) error {
 		return nil
 	}
 	a.begin(ctx)
+	life := ctx
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var side sync.WaitGroup
@@ -95,7 +96,7 @@ func (a *agent) hold(ctx context.Context) error {
 		cancel()
 		switch {
 		case m != nil:
-			if !a.handle(ctx, s, m, &side) {
+			if !a.handle(life, ctx, s, m, &side) {
 				return nil
 			}
 		case ctx.Err() != nil:
@@ -173,8 +174,10 @@ func (a *agent) renew(ctx context.Context, s session, lost context.CancelCauseFu
 }
 
 // handle acts on one message: journal first, then start and settle side by
-// side. False when there is nothing more to do with the session.
-func (a *agent) handle(ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
+// side. False when there is nothing more to do with the session. Life is the
+// agent's own context: what was taken is entered and started even when the
+// session is lost meanwhile, since the message is ignored when it comes again.
+func (a *agent) handle(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
 	work, err := protocol.DecodeWork(m.body)
 	if err != nil {
 		a.log.Error("a message on the work queue cannot be read and is put aside", "error", err.Error())
@@ -185,19 +188,19 @@ func (a *agent) handle(ctx context.Context, s session, m *message, side *sync.Wa
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
 	if do.stopped {
 		// A full disk does not keep what was given up alive.
-		if a.persist(ctx, true, stopTries) {
+		if a.persist(life, true, stopTries) {
 			a.settle(ctx, done)
 		}
 		return false
 	}
-	if !a.persist(ctx, do.numbered, 0) {
-		return false // not settled: it comes again
+	if !a.persist(life, do.numbered, 0) {
+		return false // the agent ends; not settled: it comes again
 	}
 	side.Go(func() { a.settle(ctx, done) })
 	for _, c := range do.cancels {
 		c.run.end(byCancel, c.reason, a.cfg.KillGrace)
 	}
-	a.enqueue(ctx, do.starts)
+	a.enqueue(life, do.starts)
 	a.signal()
 	return true
 }

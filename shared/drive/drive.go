@@ -24,8 +24,10 @@ import (
 )
 
 // Store keeps a pool's partition. Commit is one transaction under the head's
-// version: fault.Conflict means that another writer was first, and then nothing
-// was written. The implementation retries what is safe to retry.
+// version: fault.Conflict means that another writer has moved the head, and the
+// state must be loaded again. (When the answer to a commit was lost and another
+// writer came on top, the step was written all the same; the same events change
+// nothing then.) The implementation retries what is safe to retry.
 type Store interface {
 	Load(ctx context.Context, pool string) (*store.Partition, store.Version, error)
 	Head(ctx context.Context, pool string) (store.Version, error)
@@ -221,7 +223,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	switch v, err := d.store.Head(ctx, a.name); {
 	case err != nil:
 		return false, err
-	case v != a.version:
+	case !v.Same(a.version):
 		a.state = nil
 		return true, nil
 	}

@@ -112,9 +112,17 @@ func (st *step) grow() {
 // never asked: the process that was to ask was killed in between.
 const operationForgotten = time.Minute
 
+// operationDeadline is after how long an accepted operation is not followed any
+// more: Azure gives a VM half an hour to come up, and the listing tells what
+// became of it.
+const operationDeadline = time.Hour
+
 // follow looks after the operation in flight.
 func (st *step) follow(op *Op) {
 	switch {
+	case op.Token != "" && st.now.Sub(op.AskedAt) > operationDeadline:
+		*op = Op{}
+		st.effects.List = true
 	case op.Token != "" && !st.now.Before(op.PollAt):
 		st.effects.Poll, st.effects.PollKind = op.Token, op.Kind
 		op.PollAt = st.now.Add(st.rules.PollEvery) // in case that look is lost

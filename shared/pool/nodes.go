@@ -343,8 +343,8 @@ func (st *step) silent(at time.Time) {
 }
 
 // resend sends the assignments and cancels again that show no sign of having
-// arrived and were given before the time. They keep their numbers, so a node
-// that has them ignores them.
+// arrived and were given before the time. An assignment keeps its number, so a
+// node that has it ignores it; a cancel may be heard twice.
 func (st *step) resend(before time.Time) {
 	for _, n := range st.sorted() {
 		for _, number := range numbers(n) {
