@@ -285,6 +285,9 @@ func start(t testing.TB, root fstest.MapFS, role string, c *control, change func
 	cfg := Config{Root: root, Addr: "127.0.0.1:0", Handler: []string{os.Args[0]}, Dir: t.TempDir(), StateDir: t.TempDir(), FunctionKey: "fn-key", MasterKey: "master-key",
 		Settings: map[string]string{}, Env: []string{roleSetting + "=" + role, controlSetting + "=" + c.URL},
 		Output: log, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	if role == roleRaw {
+		cfg.TermGrace = -1 // it does not know how to end
+	}
 	if change != nil {
 		change(&cfg)
 	}

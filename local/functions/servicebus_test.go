@@ -210,3 +210,13 @@ func BenchmarkThousand(b *testing.B) {
 	s := bus.Stats()
 	b.ReportMetric(float64(s.MessagesDelivered)/float64(n), "deliveries/op")
 }
+
+func TestNamespace(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{"A": "SharedAccessKeyName=x;Endpoint=sb://127.0.0.1:5672/;SharedAccessKey=a=b", "B__fullyQualifiedNamespace": "n.servicebus.windows.net"}
+	for connection, want := range map[string]string{"A": "127.0.0.1:5672", "B": "n.servicebus.windows.net", "C": ""} {
+		if got := namespace(settings, connection); got != want {
+			t.Errorf("%s: got %q, want %q", connection, got, want)
+		}
+	}
+}
