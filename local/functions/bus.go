@@ -2,7 +2,6 @@ package functions
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -36,6 +35,7 @@ const (
 type source interface {
 	// receive waits for messages and returns 1 to most of them; none and no error
 	// when nothing came for a while.
+	// After an error the source is of no more use, for settlements neither.
 	receive(ctx context.Context, most int) ([]*delivery, error)
 	complete(ctx context.Context, d *delivery) error
 	abandon(ctx context.Context, d *delivery) error
@@ -78,6 +78,7 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 			l.keep = !*auto
 		}
 	}
+	l.namespace = namespace(h.cfg.Settings, f.trigger.Connection)
 	l.open = func() (source, error) { return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName) }
 	l.begin = func() invoke.Invocation { return h.invocation(f) }
 	l.call = func(ctx context.Context, inv invoke.Invocation, body []byte) error {
@@ -128,6 +129,8 @@ func (l *busLoop) run(ctx context.Context) {
 // out while they waited are left out, as the server sends them again.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	link, lose := context.WithCancel(context.WithoutCancel(ctx))
+	defer lose()
 	waiting := &line{most: l.most, changed: make(chan struct{})}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -138,7 +141,9 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 			}
 			var got []*delivery
 			if err == nil {
-				got, err = src.receive(ctx, room)
+				if got, err = src.receive(ctx, room); err != nil && ctx.Err() == nil {
+					lose()
+				}
 			}
 			if waiting.add(got, err); err != nil {
 				return
@@ -154,7 +159,7 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 		}
 		worked = true
 		if batch = held(batch, time.Now()); len(batch) > 0 {
-			l.batch(ctx, src, batch)
+			l.batch(ctx, link, src, batch)
 		}
 	}
 }
@@ -171,7 +176,7 @@ func held(batch []*delivery, now time.Time) []*delivery {
 }
 
 // batch invokes the function with messages, and settles all of them alike.
-func (l *busLoop) batch(ctx context.Context, src source, batch []*delivery) {
+func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery) {
 	inv := l.begin()
 	inv.Namespace = l.namespace
 	messages := make([]invoke.Delivery, len(batch))
@@ -182,13 +187,15 @@ func (l *busLoop) batch(ctx context.Context, src source, batch []*delivery) {
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("an invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
 	}
-	l.settle(ctx, src, batch, err == nil)
+	l.settle(link, src, batch, err == nil)
 }
 
 // singles invokes the function with one message at a time, several at once, and
 // renews their locks meanwhile.
 func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	link, lose := context.WithCancel(context.WithoutCancel(ctx))
+	defer lose()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -209,28 +216,32 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				l.single(ctx, src, d)
+				l.single(ctx, link, src, d)
 			})
 		}
 		if err != nil {
+			if ctx.Err() == nil {
+				lose()
+			}
 			return worked, err
 		}
 	}
 }
 
-func (l *busLoop) single(ctx context.Context, src source, d *delivery) {
+func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
+	inv := l.begin()
+	inv.Namespace = l.namespace
+	body := inv.Single(d.Delivery, l.f.binary()) // before the lock's end moves
 	renewing, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { l.renew(renewing, src, d) })
-	inv := l.begin()
-	inv.Namespace = l.namespace
-	err := l.call(ctx, inv, inv.Single(d.Delivery, l.f.binary()))
+	err := l.call(ctx, inv, body)
 	stop()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("an invocation failed; its message comes again", "invocation", inv.ID, "message", d.ID, "error", err)
 	}
-	l.settle(ctx, src, []*delivery{d}, err == nil)
+	l.settle(link, src, []*delivery{d}, err == nil)
 }
 
 // renew keeps a message's lock for as long as host.json allows.
@@ -249,9 +260,10 @@ func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 	}
 }
 
-// settle completes or abandons messages. What fails comes again: the lock runs
-// out.
-func (l *busLoop) settle(ctx context.Context, src source, batch []*delivery, succeeded bool) {
+// settle completes or abandons messages, for as long as the link is there that
+// brought them; a host that is ending still does so. What fails comes again: the
+// lock runs out.
+func (l *busLoop) settle(link context.Context, src source, batch []*delivery, succeeded bool) {
 	one := src.abandon
 	if succeeded {
 		if l.keep {
@@ -259,8 +271,7 @@ func (l *busLoop) settle(ctx context.Context, src source, batch []*delivery, suc
 		}
 		one = src.complete
 	}
-	// A host that is ending still settles what it has brought.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := context.WithTimeout(link, settleTime)
 	defer cancel()
 	var next, worked, failed atomic.Int64
 	var first atomic.Pointer[error]
@@ -282,7 +293,7 @@ func (l *busLoop) settle(ctx context.Context, src source, batch []*delivery, suc
 	}
 	wg.Wait()
 	if n := int64(len(batch)) - worked.Load(); n > 0 {
-		err := fmt.Errorf("it took longer than %s", settleTime)
+		err := context.Cause(ctx)
 		if p := first.Load(); p != nil {
 			err = *p
 		}

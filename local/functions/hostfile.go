@@ -79,13 +79,13 @@ func (s *span) UnmarshalText(b []byte) error {
 		days, clock = "0", text
 	}
 	parts := strings.Split(clock, ":")
-	if len(parts) != 3 {
+	if len(parts) != 3 || strings.Trim(text, "0123456789.:") != "" {
 		return fmt.Errorf("%q is not a time span; write hours:minutes:seconds, such as 00:05:00", text)
 	}
 	total := 0.0
 	for i, p := range append([]string{days}, parts...) {
 		n, err := strconv.ParseFloat(p, 64)
-		if err != nil || n < 0 || n > 1e6 {
+		if err != nil || n > 1e6 {
 			return fmt.Errorf("%q is not a time span; write hours:minutes:seconds, such as 00:05:00", text)
 		}
 		total += n * []float64{24 * 3600, 3600, 60, 1}[i]

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -119,8 +120,10 @@ func (h *Host) authorized(level string, r *http.Request) bool {
 func (h *Host) forward(w http.ResponseWriter, r *http.Request) {
 	id := uuid.NewString()
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	_ = http.NewResponseController(w).EnableFullDuplex() // else the answer would wait for the end of the request
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1, // at once
+		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		Transport:     connecting{h},
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: "handler"}) // connecting knows where it is

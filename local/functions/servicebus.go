@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,13 +22,16 @@ const namespaceSuffix = "__fullyQualifiedNamespace"
 const (
 	// gatherTime is how long a receiver waits for more after a first message. It
 	// is what a single message waits, so it is far below the client's own 20 ms;
-	// under load batches fill while the function runs.
-	gatherTime = time.Millisecond
+	// batches need no more, as they fill while the function runs.
+	gatherTime = 100 * time.Microsecond
 	// receiveTime bounds one receive, so that a link that died without a word is
 	// noticed.
 	receiveTime = 30 * time.Second
-	// settleOne bounds one settlement.
-	settleOne = 10 * time.Second
+	// settleOne bounds one settlement. It must end before the client tries again
+	// by itself, which is after some 4 s whatever its options say: that try, for a
+	// message of a link that was lost, closes the connection that has taken its
+	// place.
+	settleOne = 3 * time.Second
 )
 
 // retries of the client are few and short: the trigger opens the queue again by
@@ -80,6 +84,18 @@ func (b *buses) client(settings map[string]string, connection string) (*azservic
 	return c, nil
 }
 
+// namespace is the host name of Service Bus under a connection setting.
+func namespace(settings map[string]string, connection string) string {
+	for part := range strings.SplitSeq(settings[connection], ";") {
+		if name, value, ok := strings.Cut(part, "="); ok && strings.EqualFold(strings.TrimSpace(name), "Endpoint") {
+			_, host, _ := strings.Cut(value, "://")
+			host, _, _ = strings.Cut(host, "/")
+			return host
+		}
+	}
+	return settings[connection+namespaceSuffix]
+}
+
 func (b *buses) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,6 +107,8 @@ func (b *buses) close() {
 	b.all = nil
 }
 
+var errLinkLost = errors.New("the link to Service Bus was lost")
+
 // sdkSource is a queue through the real client.
 type sdkSource struct{ receiver *azservicebus.Receiver }
 
@@ -98,8 +116,11 @@ func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) 
 	bounded, cancel := context.WithTimeout(ctx, receiveTime)
 	defer cancel()
 	got, err := s.receiver.ReceiveMessages(bounded, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
-	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		err = nil // nothing came
+	case err == nil && len(got) == 0 && bounded.Err() == nil:
+		err = errLinkLost // the client would connect again without a word
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {

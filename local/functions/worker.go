@@ -1,7 +1,6 @@
 package functions
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +29,6 @@ const (
 	// pipeTime is how long the output of a handler that has ended may still be
 	// held open by processes that it left behind.
 	pipeTime = time.Second
-	// quotedLines of standard error go into the message about an exit.
-	quotedLines = 3
 )
 
 // errExited is why invocations fail after the handler ended with 0.
@@ -288,83 +284,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
-}
-
-// output passes on what the handler prints, a line at a time, and remembers the
-// end of standard error.
-type output struct {
-	mu      sync.Mutex
-	w       io.Writer
-	streams []*stream
-	tail    []string
-}
-
-// maxLine is where a line that does not end is broken.
-const maxLine = 64 << 10
-
-// stream is one of the handler's two outputs.
-type stream struct {
-	out      *output
-	isErrors bool
-	rest     []byte // of a line that has not ended
-}
-
-func (o *output) stream(isErrors bool) *stream {
-	s := &stream{out: o, isErrors: isErrors}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.streams = append(o.streams, s)
-	return s
-}
-
-// Write never fails: a log that cannot be written must not stop the handler.
-func (s *stream) Write(b []byte) (int, error) {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	s.rest = append(s.rest, b...)
-	for {
-		i := bytes.IndexByte(s.rest, '\n')
-		switch {
-		case i >= 0:
-			s.line(s.rest[:i+1])
-			s.rest = s.rest[i+1:]
-		case len(s.rest) >= maxLine:
-			s.line(append(s.rest[:maxLine:maxLine], '\n'))
-			s.rest = s.rest[maxLine:]
-		default:
-			return len(b), nil
-		}
-	}
-}
-
-func (s *stream) line(b []byte) {
-	_, _ = s.out.w.Write(b)
-	if s.isErrors {
-		s.out.tail = append(s.out.tail, strings.TrimSpace(string(b)))
-		s.out.tail = s.out.tail[max(0, len(s.out.tail)-quotedLines):]
-	}
-}
-
-// flush passes on what has no end of line, when the process has ended.
-func (o *output) flush() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, s := range o.streams {
-		if len(s.rest) > 0 {
-			s.line(append(s.rest, '\n'))
-		}
-	}
-	o.streams = nil
-}
-
-// quote is the end of standard error, for the message about an exit.
-func (o *output) quote() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.tail) == 0 {
-		return ""
-	}
-	said := strings.Join(o.tail, " | ")
-	o.tail = nil
-	return "; it said last: " + said
 }

@@ -3,6 +3,7 @@ package servicebus
 import (
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"dsvmpools/local/servicebus/amqp"
@@ -109,16 +110,27 @@ func (a attachment) refuse(condition, description string) {
 
 // attachCBS attaches one end of the claims node; a connection has one pair.
 func (s *session) attachCBS(a attachment) {
+	s.conn.mu.Lock()
+	taken := s.conn.cbs[a.receiver] != nil
+	s.conn.mu.Unlock()
+	if taken {
+		a.refuse("amqp:not-allowed", "A connection has one pair of links to the claims node.")
+		return
+	}
 	if a.receiver {
 		s.attachReply(a)
 		return
 	}
-	s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, d []delivery) {
-		for _, d := range d {
-			l.settled(d, accepted)
+	l := &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
+		l.settle(ds, accepted)
+		for _, d := range ds {
 			s.conn.putToken(d.payload)
 		}
-	}})
+	}}
+	s.conn.mu.Lock()
+	s.conn.cbs[false] = l
+	s.conn.mu.Unlock()
+	s.attachIn(a, l)
 }
 
 // attachManagement attaches one end of an entity's management node.
@@ -134,8 +146,8 @@ func (s *session) attachManagement(a attachment) {
 		return
 	}
 	s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
+		l.settle(ds, accepted)
 		for _, d := range ds {
-			l.settled(d, accepted)
 			s.conn.manage(q, entity, d.payload)
 		}
 	}})
@@ -152,6 +164,9 @@ func (s *session) attachReply(a attachment) {
 	if address != "" {
 		s.conn.inbox[address] = l
 	}
+	if strings.EqualFold(a.address, cbsNode) {
+		s.conn.cbs[true] = l
+	}
 	s.conn.mu.Unlock()
 	s.all[a.handle], s.out[a.handle] = l, l
 	a.reply(a.source, a.target, nil)
@@ -161,6 +176,7 @@ func (s *session) attachReply(a attachment) {
 // attachIn attaches a link on which the client sends.
 func (s *session) attachIn(a attachment, l *inLink) {
 	l.deliveries = make(chan delivery, linkCredit)
+	l.space = sync.NewCond(&l.mu)
 	s.all[a.handle], s.in[a.handle] = l, l
 	a.reply(a.source, a.target, nil)
 	l.top()
@@ -194,22 +210,32 @@ func (s *session) attachReceiver(a attachment) {
 		a.refuse("amqp:not-allowed", "It is not possible for an entity that requires sessions to create a non-sessionful message receiver.")
 	case !q.Options().Sessions && wanted:
 		a.refuse("amqp:not-allowed", "A sessionful message receiver cannot be created on an entity that does not require sessions.")
-	case wanted:
-		l := newOutLink(s, a)
-		l.queue = q
-		s.all[a.handle], s.out[a.handle] = l, l
-		if id, named := filter.(string); named {
-			s.accept(a, l, &id)
-		} else {
-			go s.acceptNext(a, l)
-		}
 	default:
 		l := newOutLink(s, a)
 		l.queue = q
 		s.all[a.handle], s.out[a.handle] = l, l
-		a.reply(a.source, a.target, nil)
-		go l.deliverLoop()
+		switch id, named := filter.(string); {
+		case !wanted:
+			r, err := q.Receiver(l.remove)
+			s.begin(a, l, r, err)
+		case named:
+			r, err := q.Accept(id, l.remove)
+			s.begin(a, l, r, err)
+		default:
+			go func() { // until a session is free
+				r, err := q.AcceptNext(l.remove, a.wait(), l.done)
+				s.begin(a, l, r, err)
+			}()
+		}
 	}
+}
+
+// wait is how long the client waits for a session.
+func (a attachment) wait() time.Duration {
+	if ms, ok := a.props.Get(timeoutProp).(uint32); ok {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return defaultAcceptWait
 }
 
 // filter finds the session filter of a receiver's source.
@@ -228,55 +254,47 @@ func (a attachment) filter() (value any, ok bool) {
 	return nil, false
 }
 
-// accept gives a link its session, and reports whether it is attached or
-// refused now.
-func (s *session) accept(a attachment, l *outLink, id *string) bool {
-	got, err := l.queue.Accept(id, l)
+// begin attaches a receiving link that has its receiver, or refuses it.
+func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) {
+	condition, description := "amqp:internal-error", ""
 	switch {
-	case errors.Is(err, queue.ErrSessionHeld):
-		a.refuse("com.microsoft:session-cannot-be-locked", "The requested session '"+*id+"' cannot be accepted. It may be locked by another receiver.")
-	case err != nil:
-		a.refuse("amqp:internal-error", err.Error())
-	case got == nil:
-		return false
-	default:
-		if !l.adopt(got) { // the client has left meanwhile
-			l.queue.ReleaseSession(got, l)
-			return true
+	case err == nil && l.adopt(r):
+		source, props := a.source, any(nil)
+		if l.queue.Options().Sessions {
+			source = a.sourceOf(r.Session())
+			props = amqp.Map{{Key: amqp.Symbol(lockedUntilProp), Value: ticks(r.LockedUntil())}}
 		}
-		list, _ := a.source.Value.(amqp.List)
-		source := append(amqp.List(nil), list...)
-		for len(source) < 8 {
-			source = append(source, nil)
-		}
-		source[7] = amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: amqp.Described{Code: sessionFilterID, Value: got.ID}}}
-		props := amqp.Map{{Key: amqp.Symbol(lockedUntilProp), Value: ticks(l.queue.LockedUntil(got))}}
-		a.reply(amqp.Described{Code: amqp.CodeSource, Value: source}, a.target, props)
+		a.reply(source, a.target, props)
 		go l.deliverLoop()
+		return
+	case err == nil: // the client has left meanwhile
+		r.Close()
+		return
+	case errors.Is(err, queue.ErrCancelled):
+		return
+	case errors.Is(err, queue.ErrTimeout):
+		condition, description = timeoutProp, "The operation did not complete within the allotted timeout."
+	case errors.Is(err, queue.ErrSessionHeld):
+		condition, description = "com.microsoft:session-cannot-be-locked", "The requested session cannot be accepted. It may be locked by another receiver."
+	case errors.Is(err, queue.ErrClosed):
+		condition, description = "amqp:connection:forced", "the server is stopping"
+	default:
+		description = err.Error()
 	}
-	return true
+	if l.close() {
+		a.refuse(condition, description)
+	}
 }
 
-// acceptNext waits for a free session that has messages.
-func (s *session) acceptNext(a attachment, l *outLink) {
-	wait := defaultAcceptWait
-	if ms, ok := a.props.Get(timeoutProp).(uint32); ok {
-		wait = time.Duration(ms) * time.Millisecond
+// sourceOf is the source with the session that was given in its filter.
+func (a attachment) sourceOf(id string) amqp.Described {
+	list, _ := a.source.Value.(amqp.List)
+	source := append(amqp.List(nil), list...)
+	for len(source) < 8 {
+		source = append(source, nil)
 	}
-	w := l.queue.Wait(nil, true)
-	defer l.queue.Leave(w)
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	for !s.accept(a, l, nil) {
-		select {
-		case <-w.C:
-		case <-l.done:
-			return
-		case <-over.C:
-			a.refuse(timeoutProp, "The operation did not complete within the allotted timeout.")
-			return
-		}
-	}
+	source[7] = amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: amqp.Described{Code: sessionFilterID, Value: id}}}
+	return amqp.Described{Code: amqp.CodeSource, Value: source}
 }
 
 // ticks is a time as .NET counts it: 100 ns since the year 1.

@@ -11,18 +11,18 @@ import (
 	"time"
 
 	"dsvmpools/local/servicebus/amqp"
-	"dsvmpools/local/servicebus/queue"
 )
 
 // Limits and times of a connection.
 const (
-	maxFrame        = 64 << 10         // clients never ask for more
-	handshakeTime   = 30 * time.Second // to get from the first byte to open
-	keepAlive       = 10 * time.Second // between empty frames; clients give up after 60 s of silence
-	idleTimeout     = 2 * time.Minute  // without a byte from the client, who sends empty frames each minute
-	maxSessions     = 5000             // channels of a connection
-	maxLinks        = 5000             // links of a session
-	outgoingBacklog = 256              // frames waiting for the socket before writers wait
+	maxFrame      = 64 << 10         // clients never ask for more
+	minFrame      = 512              // the least that AMQP allows a peer to ask for
+	handshakeTime = 30 * time.Second // to get from the first byte to open
+	keepAlive     = 10 * time.Second // between empty frames; clients give up after 60 s of silence
+	minKeepAlive  = 50 * time.Millisecond
+	idleTimeout   = 2 * time.Minute // without a byte from the client, who sends empty frames each minute
+	maxSessions   = 5000            // channels of a connection
+	maxLinks      = 5000            // links of a session
 )
 
 var (
@@ -35,9 +35,9 @@ type conn struct {
 	srv      *Server
 	net      net.Conn
 	in       *bufio.Reader
-	out      chan []byte
-	done     chan struct{} // closed when the connection ends
+	out      *outbox
 	maxFrame uint32        // of what the client reads
+	beat     time.Duration // between empty frames to the client
 
 	sessions map[uint16]*session // by the client's channel; reader only
 
@@ -45,6 +45,7 @@ type conn struct {
 	claims map[string]claim      // by entity path, lower case
 	inbox  map[string]*outLink   // reply links of $cbs and $management, by target address and by link name
 	held   map[*outLink]struct{} // links that hold a session
+	cbs    map[bool]linkEnd      // the connection's pair of links on $cbs
 }
 
 // claim is what a token allows for an entity, until it expires.
@@ -54,35 +55,36 @@ type claim struct {
 }
 
 func newConn(s *Server, c net.Conn) *conn {
-	return &conn{srv: s, net: c, in: bufio.NewReaderSize(c, maxFrame), out: make(chan []byte, outgoingBacklog), done: make(chan struct{}),
-		maxFrame: 512, sessions: map[uint16]*session{}, claims: map[string]claim{}, inbox: map[string]*outLink{}, held: map[*outLink]struct{}{}}
+	return &conn{srv: s, net: c, in: bufio.NewReaderSize(c, maxFrame), out: newOutbox(), maxFrame: minFrame, beat: keepAlive,
+		sessions: map[uint16]*session{}, claims: map[string]claim{}, inbox: map[string]*outLink{}, held: map[*outLink]struct{}{}, cbs: map[bool]linkEnd{}}
 }
 
 // serve runs the connection to its end.
 func (c *conn) serve() {
-	var writer sync.WaitGroup
-	writer.Go(c.write)
-	err := c.read()
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		c.srv.log.Debug("a connection ended", "client", c.net.RemoteAddr().String(), "error", err)
+	defer c.net.Close()
+	c.net.SetDeadline(time.Now().Add(handshakeTime))
+	err := c.handshake()
+	if err == nil {
+		c.net.SetDeadline(time.Time{})
+		var writer sync.WaitGroup
+		writer.Go(func() { c.out.drainTo(c.net, c.beat) })
+		err = c.read()
 		if errors.Is(err, amqp.ErrMalformed) {
 			c.send(0, amqp.Composite(amqp.CodeClose, amqpError("amqp:decode-error", err.Error())))
 		}
+		for _, s := range c.sessions {
+			s.end()
+		}
+		c.out.close()
+		writer.Wait()
 	}
-	for _, s := range c.sessions {
-		s.end()
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		c.srv.log.Debug("a connection ended", "client", c.net.RemoteAddr().String(), "error", err)
 	}
-	close(c.done)
-	writer.Wait()
-	c.net.Close()
 }
 
-// read takes the handshake and then frames until the connection ends.
+// read takes frames until the connection ends.
 func (c *conn) read() error {
-	c.net.SetReadDeadline(time.Now().Add(handshakeTime))
-	if err := c.handshake(); err != nil {
-		return err
-	}
 	for {
 		c.net.SetReadDeadline(time.Now().Add(idleTimeout))
 		f, err := amqp.ReadFrame(c.in, maxFrame)
@@ -102,34 +104,40 @@ func (c *conn) read() error {
 	}
 }
 
+// say writes at once, as long as the two sides take turns.
+func (c *conn) say(kind byte, performative any) error {
+	_, err := c.net.Write(amqp.AppendFrame(nil, kind, 0, performative, nil))
+	return err
+}
+
+// greet answers a protocol header with the same.
+func (c *conn) greet() (proto [8]byte, err error) {
+	if _, err := io.ReadFull(c.in, proto[:]); err != nil {
+		return proto, err
+	}
+	answer := protoAMQP
+	if bytes.Equal(proto[:], protoSASL) {
+		answer = protoSASL
+	}
+	_, err = c.net.Write(answer)
+	return proto, err
+}
+
 // handshake is SASL (ANONYMOUS: claims follow on $cbs), the protocol header and
 // open.
 func (c *conn) handshake() error {
-	var proto [8]byte
-	if _, err := io.ReadFull(c.in, proto[:]); err != nil {
+	proto, err := c.greet()
+	if err == nil && bytes.Equal(proto[:], protoSASL) {
+		if err = c.sasl(); err == nil {
+			proto, err = c.greet()
+		}
+	}
+	if err != nil {
 		return err
 	}
-	if bytes.Equal(proto[:], protoSASL) {
-		c.raw(protoSASL)
-		mechanisms := amqp.Composite(amqp.CodeSASLMechanisms, amqp.Array{amqp.Symbol("ANONYMOUS"), amqp.Symbol("MSSBCBS")})
-		c.raw(amqp.AppendFrame(nil, amqp.FrameSASL, 0, mechanisms, nil))
-		f, err := amqp.ReadFrame(c.in, maxFrame)
-		if err != nil {
-			return err
-		}
-		if f.Code != amqp.CodeSASLInit {
-			return errors.New("the client did not choose a SASL mechanism")
-		}
-		c.raw(amqp.AppendFrame(nil, amqp.FrameSASL, 0, amqp.Composite(amqp.CodeSASLOutcome, uint8(0)), nil))
-		if _, err := io.ReadFull(c.in, proto[:]); err != nil {
-			return err
-		}
-	}
 	if !bytes.Equal(proto[:], protoAMQP) {
-		c.raw(protoAMQP)
 		return errors.New("the client does not speak AMQP 1.0")
 	}
-	c.raw(protoAMQP)
 	f, err := amqp.ReadFrame(c.in, maxFrame)
 	if err != nil {
 		return err
@@ -137,9 +145,26 @@ func (c *conn) handshake() error {
 	if f.Code != amqp.CodeOpen {
 		return errors.New("the client did not open the connection")
 	}
-	c.maxFrame = max(512, min(amqp.FieldOr(f.Fields, 2, uint32(maxFrame)), maxFrame))
-	c.send(0, amqp.Composite(amqp.CodeOpen, "dsvmpools", nil, uint32(maxFrame), uint16(maxSessions-1), uint32(idleTimeout/time.Millisecond)))
-	return nil
+	c.maxFrame = max(minFrame, min(amqp.FieldOr(f.Fields, 2, uint32(maxFrame)), maxFrame))
+	if idle := time.Duration(amqp.FieldOr(f.Fields, 4, uint32(0))) * time.Millisecond; idle > 0 {
+		c.beat = max(min(keepAlive, idle/2), minKeepAlive)
+	}
+	return c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeOpen, "dsvmpools", nil, uint32(maxFrame), uint16(maxSessions-1), uint32(idleTimeout/time.Millisecond)))
+}
+
+func (c *conn) sasl() error {
+	mechanisms := amqp.Array{amqp.Symbol("ANONYMOUS"), amqp.Symbol("MSSBCBS")}
+	if err := c.say(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLMechanisms, mechanisms)); err != nil {
+		return err
+	}
+	f, err := amqp.ReadFrame(c.in, maxFrame)
+	if err != nil {
+		return err
+	}
+	if f.Code != amqp.CodeSASLInit {
+		return errors.New("the client did not choose a SASL mechanism")
+	}
+	return c.say(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLOutcome, uint8(0)))
 }
 
 // frame handles one frame of a session.
@@ -165,58 +190,8 @@ func (c *conn) frame(f amqp.Frame) error {
 
 // send queues a frame without a payload.
 func (c *conn) send(channel uint16, performative any) {
-	c.raw(amqp.AppendFrame(nil, amqp.FrameAMQP, channel, performative, nil))
-}
-
-// raw queues bytes for the socket.
-func (c *conn) raw(b []byte) {
-	select {
-	case c.out <- b:
-	case <-c.done:
-	}
-}
-
-// write is the only writer. It flushes when nothing more waits, so that many
-// frames share a system call, and keeps the connection alive.
-func (c *conn) write() {
-	w := bufio.NewWriterSize(c.net, 2*maxFrame)
-	tick := time.NewTicker(keepAlive)
-	defer tick.Stop()
-	empty := amqp.AppendFrame(nil, amqp.FrameAMQP, 0, nil, nil)
-	for {
-		var b []byte
-		select {
-		case b = <-c.out:
-		case <-tick.C:
-			b = empty
-		case <-c.done:
-			for { // what was said before the end is still said
-				select {
-				case b := <-c.out:
-					w.Write(b)
-					continue
-				default:
-				}
-				c.net.SetWriteDeadline(time.Now().Add(time.Second))
-				w.Flush()
-				return
-			}
-		}
-		c.net.SetWriteDeadline(time.Now().Add(idleTimeout))
-		_, err := w.Write(b)
-		if err == nil && len(c.out) == 0 {
-			err = w.Flush()
-		}
-		if err != nil {
-			c.net.Close() // the reader ends the connection
-			for {
-				select {
-				case <-c.out:
-				case <-c.done:
-					return
-				}
-			}
-		}
+	if !c.out.frame(channel, performative, nil) {
+		c.net.Close() // a client that does not read what it asks for
 	}
 }
 
@@ -243,17 +218,4 @@ func (c *conn) allowed(entity string, send, listen bool) bool {
 // amqpError is an error as it travels in detach, end, close and rejected.
 func amqpError(condition, description string) amqp.Described {
 	return amqp.Composite(amqp.CodeError, amqp.Symbol(condition), description)
-}
-
-// holders are this connection's links that hold a session of a queue.
-func (c *conn) holders(q *queue.Queue) []*outLink {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var links []*outLink
-	for l := range c.held {
-		if l.queue == q {
-			links = append(links, l)
-		}
-	}
-	return links
 }

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
+
+	"github.com/google/uuid"
 )
 
 // linkCredit is how many deliveries a client may have under way on a link.
@@ -14,9 +17,14 @@ const linkCredit = 1000
 
 // gather bounds the deliveries that one commit takes in, by number and by size.
 const (
-	gatherMessages = 256
-	gatherBytes    = 4 << 20
+	gatherDeliveries = 256
+	gatherBytes      = 4 << 20
 )
+
+// backlogBytes is how much a client may have sent on a link that is not stored
+// yet. Beyond it the connection is not read; credit alone would let it send
+// linkCredit messages of the largest size.
+const backlogBytes = 16 << 20
 
 // batchFormat marks a delivery that holds several messages.
 const batchFormat = 0x80013700
@@ -33,7 +41,10 @@ type inLink struct {
 	granted    uint32    // up to this count the client has credit; reader only
 	deliveries chan delivery
 
-	once sync.Once
+	mu     sync.Mutex
+	space  *sync.Cond
+	bytes  int // waiting in deliveries
+	closed bool
 }
 
 // delivery is what a client has sent.
@@ -69,6 +80,12 @@ func (l *inLink) transfer(f amqp.Frame) error {
 		return fmt.Errorf("%w: a delivery beyond the link's credit", amqp.ErrMalformed)
 	}
 	l.count++
+	l.mu.Lock()
+	for l.bytes > backlogBytes {
+		l.space.Wait()
+	}
+	l.bytes += len(d.payload)
+	l.mu.Unlock()
 	l.deliveries <- *d // has room for all the credit there is
 	if l.granted-l.count < linkCredit/2 {
 		l.top()
@@ -79,7 +96,7 @@ func (l *inLink) transfer(f amqp.Frame) error {
 // top gives the client credit again, as far as there is room for it.
 func (l *inLink) top() {
 	l.granted = l.count + uint32(linkCredit-len(l.deliveries))
-	l.session.sendFlow([]any{l.handle, l.count, l.granted - l.count})
+	l.session.sendFlow(l.handle, l.count, l.granted-l.count)
 }
 
 // work hands deliveries on, as many at a time as have gathered.
@@ -87,7 +104,7 @@ func (l *inLink) work() {
 	for first := range l.deliveries {
 		group, size := append(make([]delivery, 0, 8), first), len(first.payload)
 	more:
-		for len(group) < gatherMessages && size < gatherBytes {
+		for len(group) < gatherDeliveries && size < gatherBytes {
 			select {
 			case d, ok := <-l.deliveries:
 				if !ok {
@@ -99,26 +116,51 @@ func (l *inLink) work() {
 			}
 		}
 		l.take(l, group)
+		l.mu.Lock()
+		l.bytes -= size
+		l.space.Signal()
+		l.mu.Unlock()
 	}
 }
 
-func (l *inLink) close() { l.once.Do(func() { close(l.deliveries) }) }
+func (l *inLink) close() (tell bool) {
+	if l.closed { // by the reader only, as is its use
+		return false
+	}
+	l.closed = true
+	close(l.deliveries)
+	c := l.session.conn
+	c.mu.Lock()
+	if c.cbs[false] == l {
+		delete(c.cbs, false)
+	}
+	c.mu.Unlock()
+	return true
+}
 
-// settled tells the client what became of a delivery.
-func (l *inLink) settled(d delivery, state amqp.Described) {
-	if !d.settled {
-		l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDisposition, true, d.id, d.id, true, state))
+// settle tells the client what became of deliveries; those in a row share a
+// frame.
+func (l *inLink) settle(ds []delivery, state amqp.Described) {
+	for from := 0; from < len(ds); {
+		to := from + 1
+		for to < len(ds) && ds[to].id == ds[to-1].id+1 && ds[to].settled == ds[from].settled {
+			to++
+		}
+		if !ds[from].settled {
+			l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDisposition, true, ds[from].id, ds[to-1].id, true, state))
+		}
+		from = to
 	}
 }
 
 // enqueue stores deliveries with one commit, and answers each.
 func (l *inLink) enqueue(q *queue.Queue, group []delivery) {
 	var all []queue.New
-	taken := group[:0]
+	taken := make([]delivery, 0, len(group))
 	for _, d := range group {
 		messages, refusal := read(q, d)
 		if refusal != nil {
-			l.settled(d, *refusal)
+			l.settle([]delivery{d}, *refusal)
 			continue
 		}
 		all = append(all, messages...)
@@ -129,15 +171,11 @@ func (l *inLink) enqueue(q *queue.Queue, group []delivery) {
 	}
 	if _, err := q.Send(all...); err != nil {
 		l.session.conn.srv.log.Error("messages could not be stored", "queue", q.Name(), "error", err)
-		for _, d := range taken {
-			l.settled(d, rejected("amqp:internal-error", "the message could not be stored"))
-		}
+		l.settle(taken, rejected("amqp:internal-error", "the message could not be stored"))
 		return
 	}
 	l.session.conn.srv.sent.Add(int64(len(all)))
-	for _, d := range taken {
-		l.settled(d, accepted)
-	}
+	l.settle(taken, accepted)
 }
 
 // read makes messages of a delivery, or says why it is refused.
@@ -147,7 +185,7 @@ func read(q *queue.Queue, d delivery) ([]queue.New, *amqp.Described) {
 		return nil, &r
 	}
 	if len(d.payload) > maxMessageSize {
-		return refuse("amqp:link:message-size-exceeded", "the message is larger than %d bytes", maxMessageSize)
+		return refuse(tooLarge, "the message is larger than %d bytes", maxMessageSize)
 	}
 	encoded := [][]byte{d.payload}
 	if d.format == batchFormat {
@@ -174,28 +212,43 @@ func read(q *queue.Queue, d delivery) ([]queue.New, *amqp.Described) {
 	return out, nil
 }
 
+// Refusals that clients, and tests of theirs, know by their words.
+const (
+	noSessionID = "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session support enabled can only receive messages that have the SessionId set to a valid value."
+	tooLarge    = "amqp:link:message-size-exceeded"
+	badArgument = "com.microsoft:argument-error"
+)
+
 // admit checks one message against the service's limits.
 func admit(q *queue.Queue, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
-	n.Raw, n.TTL = raw, m.TTL
-	n.SessionID, n.HasSession = m.SessionID()
-	n.HasSession = n.HasSession && q.Options().Sessions
+	n.Raw, n.TTL = raw, m.Header.TTL
+	session, inSession := m.SessionID()
+	if q.Options().Sessions {
+		n.SessionID, n.HasSession = session, inSession
+	}
 	id := m.ID()
+	text, _ := id.(string)
 	switch {
 	case m.PropertyBytes() > maxPropertyBytes:
-		return n, "amqp:link:message-size-exceeded", fmt.Sprintf("the properties are larger than %d bytes", maxPropertyBytes)
-	case len(id) > maxIDLength:
-		return n, "com.microsoft:argument-error", fmt.Sprintf("the message id is longer than %d characters", maxIDLength)
-	case len(n.SessionID) > maxIDLength:
-		return n, "com.microsoft:argument-error", fmt.Sprintf("the session id is longer than %d characters", maxIDLength)
-	case q.Options().Sessions && !n.HasSession:
-		return n, "amqp:not-allowed", "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session support enabled can only receive messages that have the SessionId set to a valid value."
+		return n, tooLarge, fmt.Sprintf("the properties are larger than %d bytes", maxPropertyBytes)
+	case m.Application.Largest() > maxPropertySize:
+		return n, tooLarge, fmt.Sprintf("a property is larger than %d bytes", maxPropertySize)
+	case utf8.RuneCountInString(text) > maxIDLength:
+		return n, badArgument, fmt.Sprintf("the message id is longer than %d characters", maxIDLength)
+	case utf8.RuneCountInString(session) > maxIDLength:
+		return n, badArgument, fmt.Sprintf("the session id is longer than %d characters", maxIDLength)
+	case q.Options().Sessions && !inSession:
+		return n, "amqp:not-allowed", noSessionID
 	}
 	if at, ok := m.Annotations.Get("x-opt-scheduled-enqueue-time").(time.Time); ok {
 		n.ScheduledAt = at
 	}
-	if id == "" {
-		m.SetID(newMessageID())
-		n.Raw = m.Append(nil)
+	if id == nil {
+		m.SetID(uuid.NewString())
+		n.Raw = m.Append(make([]byte, 0, len(raw)+idRoom))
 	}
 	return n, "", ""
 }
+
+// idRoom is what an id takes that the server gives.
+const idRoom = 64

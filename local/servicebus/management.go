@@ -24,7 +24,7 @@ type request struct {
 	node    string // $cbs, or a management node, lower case
 	id      any
 	replyTo string
-	props   amqp.Map
+	props   amqp.Entries
 	body    any
 }
 
@@ -33,16 +33,7 @@ func readRequest(c *conn, node string, payload []byte) (request, bool) {
 	if err != nil {
 		return request{}, false
 	}
-	r := request{conn: c, node: strings.ToLower(node), props: m.ApplicationProps}
-	if len(m.Properties) > 0 {
-		r.id = m.Properties[0]
-	}
-	r.replyTo, _ = amqp.Field[string](m.Properties, 4)
-	if v, _, err := amqp.Decode(m.Body); err == nil {
-		d, _ := v.(amqp.Described)
-		r.body = d.Value
-	}
-	return r, true
+	return request{conn: c, node: strings.ToLower(node), id: m.ID(), replyTo: m.ReplyTo(), props: m.Application, body: m.Value()}, true
 }
 
 // textOf reads a text, which some clients send as binary.
@@ -73,7 +64,7 @@ func (r request) reply(status int32, description string, body any) {
 	}
 	r.conn.mu.Unlock()
 	if l != nil {
-		go l.answer(b)
+		l.answer(b)
 	}
 }
 
@@ -198,8 +189,11 @@ var operations = map[string]operation{
 
 var errArguments = errors.New("the arguments of the operation are not of the expected form")
 
-// maxListed bounds what one operation takes or returns.
-const maxListed = 5000
+// Bounds of what one operation takes or returns.
+const (
+	maxListed = 5000
+	maxPeeked = 250
+)
 
 // tokens reads the lock-tokens argument.
 func (m managed) tokens() ([]queue.Token, error) {
@@ -256,27 +250,22 @@ func (m managed) peek() (int32, any, error) {
 	if !ok || n <= 0 {
 		return 0, nil, errArguments
 	}
-	var held *queue.Session
+	var session *string
 	if id, ok := m.args.Get("session-id").(string); ok {
-		s, _, err := m.session(id)
-		if err != nil {
+		if _, err := m.session(id); err != nil {
 			return 0, nil, err
 		}
-		held = s
+		session = &id
 	}
-	messages, err := m.q.Peek(from, min(int(n), 250), held)
+	messages, err := m.q.Peek(from, min(int(n), maxPeeked), maxMessageSize, session)
 	if err != nil {
 		return 0, nil, err
 	}
 	var list amqp.List
-	size := 0
 	for _, msg := range messages {
 		b, err := encodeMessage(msg, false)
 		if err != nil {
 			return 0, nil, err
-		}
-		if size += len(b); size > maxMessageSize && len(list) > 0 {
-			break
 		}
 		list = append(list, amqp.Map{{Key: "message", Value: b}})
 	}
@@ -330,19 +319,19 @@ func (m managed) fetch() (int32, any, error) {
 		return 0, nil, err
 	}
 	mode, _ := m.args.Get("receiver-settle-mode").(uint32)
-	var held *queue.Session
+	var holder *queue.Receiver
 	if id, ok := m.args.Get("session-id").(string); ok {
-		if held, _, err = m.session(id); err != nil {
+		if holder, err = m.session(id); err != nil {
 			return 0, nil, err
 		}
 	}
-	messages, err := m.q.Fetch(seqs, held, mode == 0)
+	messages, err := m.q.Fetch(seqs, holder, mode == 0)
 	if err != nil {
 		return 0, nil, err
 	}
 	var list amqp.List
 	for _, msg := range messages {
-		b, err := encodeMessage(msg, true)
+		b, err := encodeMessage(msg, mode != 0)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -367,63 +356,75 @@ func (m managed) dispose() (int32, any, error) {
 	case "suspended":
 		outcome = queue.DeadLetter
 		if v, ok := m.args.Get("deadletter-reason").(string); ok {
-			set = set.With("DeadLetterReason", v)
+			set = set.With(deadReason, v)
 		}
 		if v, ok := m.args.Get("deadletter-description").(string); ok {
-			set = set.With("DeadLetterErrorDescription", v)
+			set = set.With(deadDescription, v)
 		}
 	default:
 		return 0, nil, errArguments
 	}
-	for _, t := range tokens {
-		raw, err := rewritten(m.q, t, set)
-		if err == nil {
-			err = m.q.Settle(t, outcome, raw)
-		}
-		if err != nil {
-			return 0, nil, err
-		}
-		m.conn.srv.settled.Add(1)
+	settlements := make([]queue.Settlement, len(tokens))
+	for i, t := range tokens {
+		settlements[i] = queue.Settlement{Token: t, Outcome: outcome, Edit: setProperties(set)}
 	}
-	return 200, nil, nil
+	var first error
+	for _, err := range m.q.Settle(settlements) {
+		if err == nil {
+			m.conn.srv.settled.Add(1)
+		} else if first == nil {
+			first = err
+		}
+	}
+	return 200, nil, first
 }
 
-// session finds the session among those that this connection's links hold.
-func (m managed) session(id string) (*queue.Session, *outLink, error) {
-	links := m.conn.holders(m.q)
-	for _, l := range links {
-		if s, err := m.q.Held(id, l); err == nil {
-			return s, l, nil
+// session finds the receiver that holds the session among this connection's.
+func (m managed) session(id string) (*queue.Receiver, error) {
+	c := m.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for l := range c.held {
+		if l.queue == m.q && l.receiver.Holds(id) {
+			return l.receiver, nil
 		}
 	}
-	return nil, nil, queue.ErrLockLost
+	return nil, queue.ErrLockLost
+}
+
+// ofSession is the receiver for the session that the arguments name.
+func (m managed) ofSession() (*queue.Receiver, error) {
+	id, ok := m.args.Get("session-id").(string)
+	if !ok {
+		return nil, errArguments
+	}
+	return m.session(id)
 }
 
 func (m managed) renewSession() (int32, any, error) {
-	id, _ := m.args.Get("session-id").(string)
-	s, l, err := m.session(id)
+	r, err := m.ofSession()
 	if err != nil {
 		return 0, nil, err
 	}
-	until, err := m.q.RenewSession(s, l)
+	until, err := r.RenewSession()
 	return 200, amqp.Map{{Key: "expiration", Value: until}}, err
 }
 
 func (m managed) getState() (int32, any, error) {
-	id, _ := m.args.Get("session-id").(string)
-	if _, _, err := m.session(id); err != nil {
+	r, err := m.ofSession()
+	if err != nil {
 		return 0, nil, err
 	}
-	var state any
-	if b := m.q.SessionState(id); len(b) > 0 {
-		state = b
+	state, err := r.State()
+	var v any
+	if len(state) > 0 {
+		v = state
 	}
-	return 200, amqp.Map{{Key: "session-state", Value: state}}, nil
+	return 200, amqp.Map{{Key: "session-state", Value: v}}, err
 }
 
 func (m managed) setState() (int32, any, error) {
-	id, _ := m.args.Get("session-id").(string)
-	_, l, err := m.session(id)
+	r, err := m.ofSession()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -431,7 +432,7 @@ func (m managed) setState() (int32, any, error) {
 	if len(state) > maxMessageSize {
 		return 0, nil, errors.New("the session state is larger than a message may be")
 	}
-	return 200, nil, m.q.SetSessionState(id, state, l)
+	return 200, nil, r.SetState(state)
 }
 
 func (m managed) listSessions() (int32, any, error) {

@@ -3,7 +3,6 @@ package servicebus
 import (
 	"errors"
 	"sync"
-	"time"
 
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
@@ -15,6 +14,9 @@ import (
 // credit does not lock messages long before it can send them.
 const takeAtOnce = 100
 
+// maxAnswers bounds the answers that wait for a client to fetch them.
+const maxAnswers = 1000
+
 // settledMode is the sender-settle-mode of receive-and-delete.
 const settledMode = uint8(1)
 
@@ -25,28 +27,34 @@ type outLink struct {
 	name    string
 	remove  bool // receive-and-delete
 	queue   *queue.Queue
-	answers chan []byte // for $cbs and $management
 	wake    chan struct{}
 	done    chan struct{}
 
-	mu     sync.Mutex
-	held   *queue.Session
-	limit  uint32 // up to this delivery count the client has credit
-	count  uint32 // deliveries so far
-	drain  bool
-	closed bool
+	ended bool // the client was told, or has said so itself; guarded by session.mu
+
+	mu       sync.Mutex
+	receiver *queue.Receiver
+	answers  [][]byte // of $cbs and $management
+	limit    uint32   // up to this delivery count the client has credit
+	count    uint32   // deliveries so far
+	drain    bool
+	echo     bool
+	closed   bool
 }
 
 func newOutLink(s *session, a attachment) *outLink {
-	return &outLink{session: s, handle: a.handle, name: a.name, remove: a.snd == settledMode,
-		answers: make(chan []byte, linkCredit), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &outLink{session: s, handle: a.handle, name: a.name, remove: a.snd == settledMode, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // grant takes in the credit a client gives: credit deliveries beyond count.
-func (l *outLink) grant(count, credit uint32, drain bool) {
+func (l *outLink) grant(count, credit uint32, drain, echo bool) {
 	l.mu.Lock()
-	l.limit, l.drain = count+credit, drain
+	l.limit, l.drain, l.echo = count+credit, drain, echo
 	l.mu.Unlock()
+	l.rouse()
+}
+
+func (l *outLink) rouse() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -60,69 +68,89 @@ func (l *outLink) credit() int {
 	return max(int(int32(l.limit-l.count)), 0)
 }
 
-// adopt gives the link its session; false when the client has left.
-func (l *outLink) adopt(s *queue.Session) bool {
+func (l *outLink) spend() {
+	l.mu.Lock()
+	l.count++
+	l.mu.Unlock()
+}
+
+// adopt gives the link its receiver; false when the client has left.
+func (l *outLink) adopt(r *queue.Receiver) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	l.held = s
-	l.session.conn.mu.Lock()
-	l.session.conn.held[l] = struct{}{}
-	l.session.conn.mu.Unlock()
+	l.receiver = r
+	if l.queue.Options().Sessions {
+		l.session.conn.mu.Lock()
+		l.session.conn.held[l] = struct{}{}
+		l.session.conn.mu.Unlock()
+	}
 	return true
 }
 
 // close ends the link. A session is given back; other locks stay until they
 // run out, as the client may still settle by management.
-func (l *outLink) close() {
+func (l *outLink) close() (tell bool) {
+	l.session.mu.Lock()
+	tell, l.ended = !l.ended, true
+	l.session.space.Broadcast()
+	l.session.mu.Unlock()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return
+		return tell
 	}
 	l.closed = true
-	held := l.held
+	receiver := l.receiver
 	l.mu.Unlock()
 	close(l.done)
-	if held != nil {
-		l.queue.ReleaseSession(held, l)
+	if receiver != nil {
+		receiver.Close()
 	}
-	l.session.conn.mu.Lock()
-	delete(l.session.conn.held, l)
-	for name, in := range l.session.conn.inbox {
+	c := l.session.conn
+	c.mu.Lock()
+	delete(c.held, l)
+	if c.cbs[true] == l {
+		delete(c.cbs, true)
+	}
+	for name, in := range c.inbox {
 		if in == l {
-			delete(l.session.conn.inbox, name)
+			delete(c.inbox, name)
 		}
 	}
-	l.session.conn.mu.Unlock()
+	c.mu.Unlock()
+	return tell
 }
 
 // deliverLoop sends messages as long as there is credit and there are any.
 func (l *outLink) deliverLoop() {
-	w := l.queue.Wait(l.held, false)
-	defer l.queue.Leave(w)
 	for {
-		n := l.credit()
-		if n > 0 {
-			messages, err := l.queue.Take(min(n, takeAtOnce), l.held, l, l.remove)
+		if n := l.credit(); n > 0 {
+			messages, err := l.receiver.Take(min(n, takeAtOnce))
 			if err != nil {
 				l.detach(err)
 				return
 			}
-			for _, m := range messages {
-				if !l.deliver(m) {
-					return
-				}
+			if !l.deliver(messages) {
+				return
 			}
 			if len(messages) > 0 {
 				continue
 			}
-			l.drained()
 		}
+		l.drained()
+		l.echoed()
 		select {
-		case <-w.C:
+		case <-l.receiver.C:
+			if l.credit() > 0 {
+				continue
+			}
+			if err := l.receiver.Pass(); err != nil {
+				l.detach(err)
+				return
+			}
 		case <-l.wake:
 		case <-l.done:
 			return
@@ -130,50 +158,72 @@ func (l *outLink) deliverLoop() {
 	}
 }
 
+// deliver sends messages. Those that do not go out any more are given back.
+func (l *outLink) deliver(messages []*queue.Message) bool {
+	for i, m := range messages {
+		payload, err := encodeMessage(m, !l.remove)
+		if err != nil {
+			l.session.conn.srv.log.Error("a stored message cannot be read", "queue", l.queue.Name(), "number", m.Seq, "error", err)
+			l.queue.Settle([]queue.Settlement{{Token: m.Token, Outcome: queue.DeadLetter}})
+			continue
+		}
+		var token *queue.Token
+		if !l.remove {
+			token = &m.Token
+		}
+		l.spend()
+		if !l.session.deliver(l, dotNet(m.Token), token, payload) {
+			back := make([]queue.Settlement, 0, len(messages)-i)
+			for _, m := range messages[i:] {
+				back = append(back, queue.Settlement{Token: m.Token, Outcome: queue.Release})
+			}
+			l.queue.Settle(back)
+			return false
+		}
+		l.session.conn.srv.delivered.Add(1)
+	}
+	return true
+}
+
 // drained answers a client that asked to have its credit used up.
 func (l *outLink) drained() {
 	l.mu.Lock()
 	drain := l.drain
 	if drain {
-		l.count, l.drain = l.limit, false
+		l.count, l.drain, l.echo = l.limit, false, false
 	}
 	count := l.count
 	l.mu.Unlock()
 	if drain {
-		l.session.sendFlow([]any{l.handle, count, uint32(0), nil, true})
+		l.session.sendFlow(l.handle, count, uint32(0), nil, true)
+	}
+}
+
+// echoed answers a client that asked how the link stands.
+func (l *outLink) echoed() {
+	l.mu.Lock()
+	echo, count, credit := l.echo, l.count, l.limit-l.count
+	l.echo = false
+	l.mu.Unlock()
+	if echo {
+		l.session.sendFlow(l.handle, count, credit)
 	}
 }
 
 // detach ends the link from this side, with the reason.
 func (l *outLink) detach(err error) {
 	condition, description := "amqp:internal-error", err.Error()
-	if errors.Is(err, queue.ErrLockLost) {
+	switch {
+	case errors.Is(err, queue.ErrCancelled): // the client has left
+		return
+	case errors.Is(err, queue.ErrLockLost):
 		condition, description = "com.microsoft:session-lock-lost", "The session lock has expired on the MessageSession. Accept a new MessageSession."
-	}
-	if errors.Is(err, queue.ErrClosed) {
+	case errors.Is(err, queue.ErrClosed):
 		condition, description = "amqp:connection:forced", "the server is stopping"
 	}
-	l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDetach, l.handle, true, amqpError(condition, description)))
-	l.close()
-}
-
-// deliver sends one message.
-func (l *outLink) deliver(m *queue.Message) bool {
-	payload, err := encodeMessage(m, !l.remove)
-	if err != nil {
-		l.session.conn.srv.log.Error("a stored message cannot be read", "queue", l.queue.Name(), "number", m.Seq, "error", err)
-		_ = l.queue.Settle(m.Token, queue.DeadLetter, nil)
-		return true
+	if l.close() {
+		l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDetach, l.handle, true, amqpError(condition, description)))
 	}
-	l.mu.Lock()
-	l.count++
-	l.mu.Unlock()
-	l.session.conn.srv.delivered.Add(1)
-	tag := dotNet(m.Token)
-	if l.remove {
-		return l.session.deliver(l, tag, nil, payload)
-	}
-	return l.session.deliver(l, tag, &m.Token, payload)
 }
 
 // encodeMessage is a message as it goes to a receiver: what the sender encoded,
@@ -183,25 +233,32 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.DeliveryCount, p.ForceHeader = m.DeliveryCount, true
-	a := p.Annotations.With(amqp.Symbol("x-opt-sequence-number"), m.Seq).With(amqp.Symbol("x-opt-enqueued-time"), m.Enqueued)
+	p.Header.DeliveryCount, p.Header.Present = m.DeliveryCount, true
+	if ttl := m.Expires.Sub(m.Enqueued); !m.Expires.IsZero() && m.State != queue.Scheduled {
+		p.Header.TTL = ttl // the queue's own may be shorter than the sender's
+	}
+	set := make([]amqp.Pair, 0, 6)
+	add := func(name amqp.Symbol, value any) { set = append(set, amqp.Pair{Key: name, Value: value}) }
+	add("x-opt-sequence-number", m.Seq)
+	add("x-opt-enqueued-time", m.Enqueued)
 	if locked && !m.LockedUntil.IsZero() {
-		a = a.With(amqp.Symbol("x-opt-locked-until"), m.LockedUntil)
+		add("x-opt-locked-until", m.LockedUntil)
 	}
 	if m.State != queue.Active {
-		a = a.With(amqp.Symbol("x-opt-message-state"), int32(m.State))
+		add("x-opt-message-state", int32(m.State))
 	}
 	if m.EnqueuedSeq != 0 {
-		a = a.With(amqp.Symbol("x-opt-enqueue-sequence-number"), m.EnqueuedSeq)
+		add("x-opt-enqueue-sequence-number", m.EnqueuedSeq)
 	}
 	if m.DeadFrom != "" {
-		a = a.With(amqp.Symbol("x-opt-deadletter-source"), m.DeadFrom)
+		add("x-opt-deadletter-source", m.DeadFrom)
 	}
-	p.Annotations = a
+	p.Annotations = p.Annotations.With(set...)
 	if locked {
-		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Symbol("x-opt-lock-token"), amqp.UUID(m.Token))
+		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Pair{Key: amqp.Symbol("x-opt-lock-token"), Value: amqp.UUID(m.Token)})
 	}
-	return p.Append(make([]byte, 0, len(m.Raw)+256)), nil
+	const added = 256 // a guess at what the annotations take
+	return p.Append(make([]byte, 0, len(m.Raw)+added)), nil
 }
 
 // dotNet is a token in the byte order of a .NET GUID: the first three groups
@@ -210,98 +267,84 @@ func dotNet(t [16]byte) []byte {
 	return []byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
 }
 
-func newMessageID() string { return uuid.NewString() }
-
-// settle performs what the client decided and returns the state to answer with.
-func (l *outLink) settle(token queue.Token, state amqp.Described) amqp.Described {
-	outcome, raw, err := l.outcome(token, state)
-	if err == nil {
-		err = l.queue.Settle(token, outcome, raw)
-	}
-	switch {
-	case errors.Is(err, queue.ErrLockLost):
-		if l.held != nil {
-			return rejected("com.microsoft:session-lock-lost", "The session lock was lost. Request a new session receiver.")
+// settlement reads a terminal state.
+func settlement(token queue.Token, state amqp.Described) queue.Settlement {
+	fields, _ := state.Value.(amqp.List)
+	out := queue.Settlement{Token: token, Outcome: queue.Complete}
+	switch state.Code {
+	case amqp.CodeReleased:
+		out.Outcome = queue.Release
+	case amqp.CodeModified:
+		out.Outcome = queue.Abandon
+		if amqp.FieldOr(fields, 1, false) {
+			out.Outcome = queue.Defer
 		}
+		set, _ := amqp.Field[amqp.Map](fields, 2)
+		out.Edit = setProperties(set)
+	case amqp.CodeRejected:
+		out.Outcome = queue.DeadLetter
+		cause, _ := amqp.Field[amqp.Described](fields, 0)
+		list, _ := cause.Value.(amqp.List)
+		set, _ := amqp.Field[amqp.Map](list, 2)
+		out.Edit = setProperties(set)
+	}
+	return out
+}
+
+// answerState is what a client is told of its settlement.
+func (l *outLink) answerState(state amqp.Described, err error) amqp.Described {
+	switch {
+	case errors.Is(err, queue.ErrLockLost) && l.queue.Options().Sessions:
+		return rejected("com.microsoft:session-lock-lost", "The session lock was lost. Request a new session receiver.")
+	case errors.Is(err, queue.ErrLockLost):
 		return rejected("com.microsoft:message-lock-lost", "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
 	case err != nil:
 		return rejected("amqp:internal-error", err.Error())
 	}
 	l.session.conn.srv.settled.Add(1)
-	if state.Code == amqp.CodeRejected {
-		return amqp.Composite(amqp.CodeRejected) // an error inside would be taken for a failure
-	}
-	return state
-}
-
-// outcome reads a terminal state: what to do, and with which bytes.
-func (l *outLink) outcome(token queue.Token, state amqp.Described) (queue.Outcome, []byte, error) {
-	fields, _ := state.Value.(amqp.List)
 	switch state.Code {
-	case amqp.CodeReleased:
-		return queue.Release, nil, nil
-	case amqp.CodeModified:
-		outcome := queue.Abandon
-		if amqp.FieldOr(fields, 1, false) {
-			outcome = queue.Defer
-		}
-		set, _ := amqp.Field[amqp.Map](fields, 2)
-		raw, err := rewritten(l.queue, token, set)
-		return outcome, raw, err
 	case amqp.CodeRejected:
-		cause, _ := amqp.Field[amqp.Described](fields, 0)
-		list, _ := cause.Value.(amqp.List)
-		info, _ := amqp.Field[amqp.Map](list, 2)
-		raw, err := rewritten(l.queue, token, info)
-		return queue.DeadLetter, raw, err
+		return amqp.Composite(amqp.CodeRejected) // an error inside would be taken for a failure
+	case amqp.CodeReleased, amqp.CodeModified:
+		return state
 	}
-	return queue.Complete, nil, nil
-}
-
-// rewritten is a locked message with application properties added; nil when
-// there are none to add.
-func rewritten(q *queue.Queue, token queue.Token, set amqp.Map) ([]byte, error) {
-	if len(set) == 0 {
-		return nil, nil
-	}
-	raw, err := q.Locked(token)
-	if err != nil {
-		return nil, err
-	}
-	return deadLetter(raw, "", "", set), nil
+	return accepted
 }
 
 // answerLoop sends the answers of $cbs and $management as credit allows.
 func (l *outLink) answerLoop() {
 	for {
+		l.mu.Lock()
 		var payload []byte
-		select {
-		case payload = <-l.answers:
-		case <-l.done:
-			return
+		if len(l.answers) > 0 && int32(l.limit-l.count) > 0 {
+			payload = l.answers[0]
+			l.answers = l.answers[1:]
+			l.count++
 		}
-		for l.credit() == 0 {
-			select {
-			case <-l.wake:
-			case <-l.done:
+		l.mu.Unlock()
+		if payload != nil {
+			tag := uuid.New()
+			if !l.session.deliver(l, tag[:], nil, payload) {
 				return
 			}
+			continue
 		}
-		l.mu.Lock()
-		l.count++
-		l.mu.Unlock()
-		id := uuid.New()
-		if !l.session.deliver(l, id[:], nil, payload) {
+		l.drained()
+		l.echoed()
+		select {
+		case <-l.wake:
+		case <-l.done:
 			return
 		}
 	}
 }
 
-// answer queues a reply; one that nobody fetches is dropped.
+// answer queues a reply; a client that fetches none of many loses the rest.
 func (l *outLink) answer(payload []byte) {
-	select {
-	case l.answers <- payload:
-	case <-l.done:
-	case <-time.After(keepAlive):
+	l.mu.Lock()
+	if len(l.answers) < maxAnswers {
+		l.answers = append(l.answers, payload)
 	}
+	l.mu.Unlock()
+	l.rouse()
 }

@@ -5,9 +5,18 @@
 //
 // It has queues, with and without sessions: peek-lock and receive-and-delete,
 // complete, abandon, defer, dead-letter, locks that expire and renew, session
-// state, scheduled messages, batches, dead-letter queues, SAS-verified claims
-// and the management operations of the SDKs. What it acknowledges is on disk.
-// It has no topics, and queues are named when it starts.
+// state, times to live, scheduled messages, batches, dead-letter queues,
+// SAS-verified claims that may be narrowed to single queues, and the management
+// operations of the SDKs. It keeps the limits of a Standard namespace. What it
+// acknowledges is on disk; locks end with the server, and the messages come
+// again. What a sender encoded comes back as it was, byte for byte, but for the
+// header and what is added to the annotations and, by settling, to the
+// application properties.
+//
+// It has no topics, transactions, duplicate detection, forwarding, TLS,
+// WebSockets or administration over HTTP, and queues are named when it starts. It
+// does not throttle, does not drop links that are idle, and looks at a claim when
+// a link is attached or an operation asked for, not in between.
 package servicebus
 
 import (
@@ -19,15 +28,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
 
 // Limits of a Standard namespace.
 const (
 	maxMessageSize   = 256 << 10
-	maxPropertyBytes = 64 << 10
-	maxIDLength      = 128
+	maxPropertyBytes = 64 << 10 // of all properties of a message
+	maxPropertySize  = 32 << 10 // of one
+	maxIDLength      = 128      // characters of a message or session id
+	maxNameLength    = 260      // of a queue
 	maxLockDuration  = 5 * time.Minute
 )
 
@@ -43,7 +53,10 @@ type QueueConfig struct {
 	RequiresSession  bool
 	LockDuration     time.Duration // 0 = 1 min; at most 5 min
 	MaxDeliveryCount int           // 0 = 10
-	DefaultTTL       time.Duration // 0 = none
+	DefaultTTL       time.Duration // how long messages live at most; 0 = no limit
+	// DeadLetterExpired keeps messages that outlived their time in the dead-letter
+	// queue; otherwise they are dropped.
+	DeadLetterExpired bool
 }
 
 // Rule is a shared access key with its rights.
@@ -121,11 +134,14 @@ func Start(cfg Config) (*Server, error) {
 	for _, r := range cfg.Rules {
 		s.rules[r.Name] = r
 	}
-	defs, err := options(cfg.Queues)
+	queues, err := options(cfg.Queues)
 	if err != nil {
 		return nil, err
 	}
-	if s.broker, err = queue.Open(cfg.Path, defs, s.now); err != nil {
+	s.broker, err = queue.Open(queue.Config{Path: cfg.Path, Queues: queues, Now: s.now, Mark: mark, Warn: func(name string, err error) {
+		s.log.Error("a queue could not store what it decided itself; it tries again", "queue", name, "error", err)
+	}})
+	if err != nil {
 		return nil, err
 	}
 	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
@@ -136,19 +152,30 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// options checks the queues and fills in what they do not say.
 func options(queues []QueueConfig) (map[string]queue.Options, error) {
-	defs := map[string]queue.Options{}
+	defs, seen := map[string]queue.Options{}, map[string]bool{}
 	for _, q := range queues {
-		o := queue.Options{Sessions: q.RequiresSession, LockDuration: q.LockDuration, MaxDeliveryCount: uint32(max(q.MaxDeliveryCount, 0)), DefaultTTL: q.DefaultTTL}
+		o := queue.Options{Sessions: q.RequiresSession, LockDuration: q.LockDuration, MaxDeliveryCount: uint32(max(q.MaxDeliveryCount, 0)),
+			DefaultTTL: q.DefaultTTL, DeadLetterExpired: q.DeadLetterExpired}
 		if o.LockDuration == 0 {
 			o.LockDuration = defaultLock
-		}
-		if o.LockDuration > maxLockDuration {
-			return nil, fmt.Errorf("queue %s: a lock lasts at most %s", q.Name, maxLockDuration)
 		}
 		if o.MaxDeliveryCount == 0 {
 			o.MaxDeliveryCount = defaultMaxDeliveries
 		}
+		lower := strings.ToLower(q.Name)
+		switch {
+		case q.Name == "" || len(q.Name) > maxNameLength || strings.ContainsAny(q.Name, "$\\?#@") || strings.Trim(q.Name, "/") != q.Name:
+			return nil, fmt.Errorf("%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends", q.Name, maxNameLength)
+		case seen[lower]:
+			return nil, fmt.Errorf("queue %s is there twice; names differ by more than case", q.Name)
+		case o.LockDuration < 0 || o.LockDuration > maxLockDuration:
+			return nil, fmt.Errorf("queue %s: a lock lasts up to %s, not %s", q.Name, maxLockDuration, q.LockDuration)
+		case q.MaxDeliveryCount < 0 || q.DefaultTTL < 0:
+			return nil, fmt.Errorf("queue %s: neither MaxDeliveryCount nor DefaultTTL is negative", q.Name)
+		}
+		seen[lower] = true
 		defs[q.Name] = o
 	}
 	return defs, nil
@@ -217,27 +244,4 @@ func (s *Server) Close() error {
 	s.listener.Close()
 	s.wg.Wait()
 	return s.broker.Close()
-}
-
-func init() {
-	queue.OnExceeded(func(raw []byte) []byte {
-		return deadLetter(raw, "MaxDeliveryCountExceeded", "Message could not be consumed after the maximum number of delivery attempts.", nil)
-	})
-}
-
-// deadLetter writes the reason into a message's application properties.
-func deadLetter(raw []byte, reason, description string, extra amqp.Map) []byte {
-	m, err := amqp.ParseMessage(raw)
-	if err != nil {
-		return raw
-	}
-	set := extra
-	if reason != "" {
-		set = set.With("DeadLetterReason", reason)
-	}
-	if description != "" {
-		set = set.With("DeadLetterErrorDescription", description)
-	}
-	m.SetApplication(set)
-	return m.Append(nil)
 }

@@ -1,6 +1,7 @@
 package servicebus
 
 import (
+	"slices"
 	"sync"
 
 	"dsvmpools/local/servicebus/amqp"
@@ -20,12 +21,16 @@ type session struct {
 	all map[uint32]linkEnd  // by the client's handle; reader only
 	out map[uint32]*outLink // by the client's handle; reader only
 
+	sending sync.Mutex // held for one delivery: they are numbered as they go out
+
 	mu        sync.Mutex
-	space     *sync.Cond // signalled when the client's window opens
+	space     *sync.Cond // signalled when the client's window opens, or a link ends
 	nextOut   uint32     // transfer id of the next transfer frame
 	window    uint32     // transfer frames the client takes now
 	nextID    uint32     // delivery id of the next delivery
 	unsettled map[uint32]unsettled
+	decided   []decided // to be settled
+	settling  bool      // somebody is at it
 	ended     bool
 }
 
@@ -35,8 +40,16 @@ type unsettled struct {
 	token queue.Token
 }
 
-// linkEnd is what both kinds of links can do.
-type linkEnd interface{ close() }
+// decided is a delivery with the state the client gave it.
+type decided struct {
+	id uint32
+	unsettled
+	state amqp.Described
+}
+
+// linkEnd is what both kinds of links can do: close says whether the other side
+// is still to be told.
+type linkEnd interface{ close() (tell bool) }
 
 func beginSession(c *conn, f amqp.Frame) *session {
 	s := &session{conn: c, channel: f.Channel, in: map[uint32]*inLink{}, out: map[uint32]*outLink{}, all: map[uint32]linkEnd{},
@@ -63,18 +76,15 @@ func (s *session) frame(f amqp.Frame) error {
 	case amqp.CodeDetach:
 		handle, _ := amqp.Field[uint32](f.Fields, 0)
 		if l := s.all[handle]; l != nil {
-			s.forget(handle)
-			l.close()
-			s.conn.send(s.channel, amqp.Composite(amqp.CodeDetach, handle, true))
+			delete(s.all, handle)
+			delete(s.in, handle)
+			delete(s.out, handle)
+			if l.close() {
+				s.conn.send(s.channel, amqp.Composite(amqp.CodeDetach, handle, true))
+			}
 		}
 	}
 	return nil
-}
-
-func (s *session) forget(handle uint32) {
-	delete(s.all, handle)
-	delete(s.in, handle)
-	delete(s.out, handle)
 }
 
 // flow takes in the client's window and a link's credit.
@@ -85,66 +95,79 @@ func (s *session) flow(fields amqp.List) {
 	s.window = next + window - s.nextOut
 	s.space.Broadcast()
 	s.mu.Unlock()
+	echo := amqp.FieldOr(fields, 9, false)
 	handle, ok := amqp.Field[uint32](fields, 4)
 	if !ok {
-		if amqp.FieldOr(fields, 9, false) {
-			s.sendFlow(nil)
+		if echo {
+			s.sendFlow()
 		}
 		return
 	}
 	if l := s.out[handle]; l != nil {
 		count := amqp.FieldOr(fields, 5, uint32(0))
 		credit := amqp.FieldOr(fields, 6, uint32(0))
-		l.grant(count, credit, amqp.FieldOr(fields, 8, false))
+		l.grant(count, credit, amqp.FieldOr(fields, 8, false), echo)
+	} else if l := s.in[handle]; l != nil && echo {
+		l.top()
 	}
 }
 
 // sendFlow announces the session's window, with a link's part if given.
-func (s *session) sendFlow(link []any) {
-	s.mu.Lock()
-	next := s.nextOut
-	s.mu.Unlock()
-	fields := append([]any{uint32(0), uint32(incomingWindow), next, uint32(incomingWindow)}, link...)
-	s.conn.send(s.channel, amqp.Composite(amqp.CodeFlow, fields...))
-}
-
-// deliver sends one delivery in as many frames as it takes, waiting for the
-// client's window. It reports false when the session has ended.
-func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []byte) bool {
+func (s *session) sendFlow(link ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := s.nextID
-	s.nextID++
-	if token != nil {
-		s.unsettled[id] = unsettled{l, *token}
-	}
-	room := int(s.conn.maxFrame) - transferOverhead
-	for first := true; first || len(payload) > 0; first = false {
-		for s.window == 0 && !s.ended {
-			s.space.Wait()
-		}
-		if s.ended {
-			return false
-		}
-		part := payload[:min(len(payload), room)]
-		payload = payload[len(part):]
-		var t amqp.Described
-		if first {
-			t = amqp.Composite(amqp.CodeTransfer, l.handle, id, tag, uint32(0), token == nil, len(payload) > 0)
-		} else {
-			t = amqp.Composite(amqp.CodeTransfer, l.handle, nil, nil, nil, token == nil, len(payload) > 0)
-		}
-		s.window--
-		s.nextOut++
-		s.conn.raw(amqp.AppendFrame(nil, amqp.FrameAMQP, s.channel, t, part))
-	}
-	return true
+	fields := append([]any{uint32(0), uint32(incomingWindow), s.nextOut, uint32(incomingWindow)}, link...)
+	s.conn.send(s.channel, amqp.Composite(amqp.CodeFlow, fields...))
 }
 
 // transferOverhead is kept free in a frame for its header and performative.
 const transferOverhead = 96
 
-// disposition settles deliveries as the client says.
+// deliver sends one delivery in as many frames as it takes, waiting for the
+// client's window. It reports false when the link has ended and the delivery did
+// not go out.
+func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []byte) bool {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	room := int(s.conn.maxFrame) - transferOverhead
+	var id uint32
+	for first := true; first || len(payload) > 0; first = false {
+		s.conn.out.wait()
+		s.mu.Lock()
+		for s.window == 0 && !s.ended && !l.ended {
+			s.space.Wait()
+		}
+		if s.ended || l.ended {
+			if !first {
+				delete(s.unsettled, id)
+			}
+			s.mu.Unlock()
+			return false
+		}
+		part := payload[:min(len(payload), room)]
+		payload = payload[len(part):]
+		t := amqp.Composite(amqp.CodeTransfer, l.handle, nil, nil, nil, token == nil, len(payload) > 0)
+		if first {
+			id = s.nextID
+			s.nextID++
+			if token != nil {
+				s.unsettled[id] = unsettled{l, *token}
+			}
+			t = amqp.Composite(amqp.CodeTransfer, l.handle, id, tag, uint32(0), token == nil, len(payload) > 0)
+		}
+		s.window--
+		s.nextOut++
+		full := !s.conn.out.frame(s.channel, t, part)
+		s.mu.Unlock()
+		if full {
+			s.conn.net.Close()
+		}
+	}
+	return true
+}
+
+// disposition takes in what the client decided. One goroutine at a time carries
+// it out, as much at once as has come meanwhile.
 func (s *session) disposition(fields amqp.List) {
 	if !amqp.FieldOr(fields, 0, false) {
 		return // the client settles what it sent itself; nothing waits for that
@@ -153,29 +176,75 @@ func (s *session) disposition(fields amqp.List) {
 	last := amqp.FieldOr(fields, 2, first)
 	state, _ := amqp.Field[amqp.Described](fields, 4)
 	s.mu.Lock()
-	settled := map[uint32]unsettled{}
+	defer s.mu.Unlock()
+	from := len(s.decided)
+	take := func(id uint32) {
+		if u, ok := s.unsettled[id]; ok {
+			delete(s.unsettled, id)
+			s.decided = append(s.decided, decided{id, u, state})
+		}
+	}
 	if int(last-first) > len(s.unsettled) { // a range wider than what is open is walked from the other side
-		for id, u := range s.unsettled {
+		for id := range s.unsettled {
 			if id-first <= last-first {
-				settled[id] = u
+				take(id)
 			}
 		}
+		slices.SortFunc(s.decided[from:], func(a, b decided) int { return int(int32(a.id - b.id)) })
 	} else {
-		for id := first; ; id++ {
-			if u, ok := s.unsettled[id]; ok {
-				settled[id] = u
-			}
+		for id := first; id-first <= last-first; id++ {
+			take(id)
 			if id == last {
 				break
 			}
 		}
 	}
-	for id := range settled {
-		delete(s.unsettled, id)
+	if len(s.decided) > 0 && !s.settling {
+		s.settling = true
+		go s.settle()
 	}
-	s.mu.Unlock()
-	for id, u := range settled {
-		go s.settle(id, u, state)
+}
+
+// settle carries out what was decided, until nothing is left.
+func (s *session) settle() {
+	for {
+		s.mu.Lock()
+		all := s.decided
+		s.decided = nil
+		s.settling = len(all) > 0
+		s.mu.Unlock()
+		if len(all) == 0 {
+			return
+		}
+		for len(all) > 0 {
+			n := 1
+			for n < len(all) && all[n].link.queue == all[0].link.queue {
+				n++
+			}
+			s.settleGroup(all[:n])
+			all = all[n:]
+		}
+	}
+}
+
+// settleGroup settles deliveries of one queue with one commit, and tells the
+// client of each.
+func (s *session) settleGroup(group []decided) {
+	settlements := make([]queue.Settlement, len(group))
+	for i, d := range group {
+		settlements[i] = settlement(d.token, d.state)
+	}
+	states := make([]amqp.Described, len(group))
+	for i, err := range group[0].link.queue.Settle(settlements) {
+		states[i] = group[i].link.answerState(group[i].state, err)
+	}
+	for from := 0; from < len(group); {
+		to := from + 1 // deliveries in a row that went well share a frame
+		for to < len(group) && group[to].id == group[to-1].id+1 && states[from].Code == amqp.CodeAccepted && states[to].Code == amqp.CodeAccepted {
+			to++
+		}
+		s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, group[from].id, group[to-1].id, true, states[from]))
+		from = to
 	}
 }
 
@@ -195,10 +264,4 @@ var accepted = amqp.Composite(amqp.CodeAccepted)
 
 func rejected(condition, description string) amqp.Described {
 	return amqp.Composite(amqp.CodeRejected, amqpError(condition, description))
-}
-
-// settle performs one outcome and tells the client that it is done.
-func (s *session) settle(id uint32, u unsettled, state amqp.Described) {
-	answer := u.link.settle(u.token, state)
-	s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, id, id, true, answer))
 }

@@ -64,11 +64,11 @@ func TestMessageKeepsItsSections(t *testing.T) {
 		t.Fatal(err)
 	}
 	session, ok := m.SessionID()
-	if m.ID() != id || session != id || !ok || m.TTL != ttl || m.Annotations.Get("x-opt-a") != "b" {
+	if m.ID() != any(id) || session != id || !ok || m.Header.TTL != ttl || m.Annotations.Get("x-opt-a") != "b" {
 		t.Errorf("got %+v", m)
 	}
-	m.DeliveryCount = 3
-	m.SetApplication(Map{{Key: Symbol("reason"), Value: "r"}})
+	m.Header.DeliveryCount = 3
+	m.Application = m.Application.With(Pair{"reason", "r"})
 	var out goamqp.Message
 	if err := out.UnmarshalBinary(m.Append(nil)); err != nil {
 		t.Fatal(err)

@@ -8,14 +8,29 @@ import (
 	"unicode/utf8"
 )
 
-// Decode reads one value and returns the bytes behind it.
+// Decode reads one value and returns the bytes behind it. Nothing in it shares
+// b's memory but Raw.
 func Decode(b []byte) (any, []byte, error) {
-	d := decoder{b: b}
+	left := maxElements
+	d := decoder{b: b, left: &left}
 	v, err := d.value(0)
 	return v, d.b, err
 }
 
-type decoder struct{ b []byte }
+// decoder reads from b. left bounds the elements of all lists, maps and arrays
+// together: nested or of zero width, they take more memory than bytes.
+type decoder struct {
+	b    []byte
+	left *int
+}
+
+// spend takes n elements from what may still be decoded.
+func (d *decoder) spend(n int) error {
+	if *d.left -= n; *d.left < 0 {
+		return d.fail("more than %d elements", maxElements)
+	}
+	return nil
+}
 
 func (d *decoder) fail(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
@@ -199,13 +214,16 @@ func (d *decoder) compound(code byte, depth int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := decoder{body}
+	in := decoder{body, d.left}
 	n, err := in.length(wide)
 	if err != nil {
 		return nil, err
 	}
-	if n > len(in.b) || n > maxElements {
+	if n > len(in.b) {
 		return nil, d.fail("%d elements in %d bytes", n, len(in.b))
+	}
+	if err := d.spend(n); err != nil {
+		return nil, err
 	}
 	values := make(List, n)
 	for i := range values {
@@ -231,26 +249,34 @@ func (d *decoder) compound(code byte, depth int) (any, error) {
 	return nil, d.fail("type code 0x%02x with %d elements", code, n)
 }
 
+// array decodes the arrays of types that Append can write again, and passes
+// others through as they are.
 func (d *decoder) array(code byte, depth int) (any, error) {
+	before := d.b
 	wide := code>>4 == 0xf
 	body, err := d.sized(wide)
 	if err != nil {
 		return nil, err
 	}
-	in := decoder{body}
+	in := decoder{body, d.left}
 	n, err := in.length(wide)
 	if err != nil {
 		return nil, err
 	}
-	if n > maxElements {
-		return nil, d.fail("an array of %d elements", n)
+	if err := d.spend(n); err != nil {
+		return nil, err
 	}
 	element, err := in.byte()
 	if err != nil {
 		return nil, err
 	}
-	if element == 0 {
-		return nil, d.fail("an array of described values")
+	switch element {
+	case 0x55, 0x81, 0x83, 0x98, 0xa1, 0xb1, 0xa3, 0xb3:
+	default:
+		if err := checkArray(body, wide, depth); err != nil {
+			return nil, err
+		}
+		return append(Raw{code}, before[:len(before)-len(d.b)]...), nil
 	}
 	out := make(Array, n)
 	for i := range out {

@@ -1,187 +1,268 @@
 package amqp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
 )
 
-// Message is an encoded message taken apart. Body, properties and footer stay
-// as the sender encoded them; only what a broker may change is decoded.
+// Message is an encoded message taken apart. Everything but the header stays as
+// the sender encoded it; entries are added to its maps without touching the
+// others.
 type Message struct {
-	Durable       any // header fields as the sender set them, nil when not
-	Priority      any
-	TTL           time.Duration // 0 = not set
-	FirstAcquirer any
-	DeliveryCount uint32
-	ForceHeader   bool // write a header even when nothing in it is set: clients read the delivery count only then
+	Header Header
 
-	DeliveryAnnotations Map
-	Annotations         Map
-	Properties          List // decoded copy; nil when absent
-	rawProperties       []byte
-	ApplicationProps    Map
-	rawApplication      []byte // nil after SetApplication
+	DeliveryAnnotations Entries
+	Annotations         Entries
+	Properties          []byte // the list, without the section's descriptor; nil when absent
+	Application         Entries
 	Body                []byte // data, sequence and value sections as they came
-	Footer              []byte
+	Footer              []byte // the section as it came
+}
+
+// Header is the section that a broker may change. A nil field is not set.
+type Header struct {
+	Durable, Priority, FirstAcquirer any
+	TTL                              time.Duration // 0 = not set
+	DeliveryCount                    uint32
+	Present                          bool // written even when nothing is set: clients read the delivery count only then
 }
 
 // Places in the properties section.
 const (
 	propMessageID = 0
+	propReplyTo   = 4
 	propGroupID   = 10
 )
+
+// descriptorSize is what a section begins with: its code is always small.
+const descriptorSize = 3
 
 // ParseMessage takes an encoded message apart. The parts share b.
 func ParseMessage(b []byte) (*Message, error) {
 	m := &Message{}
-	for len(b) > 0 {
-		v, rest, err := Decode(b)
+	for at := 0; at < len(b); {
+		n, err := Check(b[at:])
 		if err != nil {
 			return nil, err
 		}
-		section, ok := v.(Described)
-		if !ok {
-			return nil, fmt.Errorf("%w: a message section without a descriptor", ErrMalformed)
+		section := b[at : at+n : at+n]
+		if n <= descriptorSize || section[0] != 0 || section[1] != 0x53 {
+			if section, err = canonical(section); err != nil {
+				return nil, err
+			}
 		}
-		raw := b[:len(b)-len(rest)]
-		b = rest
-		if err := m.section(section, raw); err != nil {
+		if err := m.section(section, b, at, n); err != nil {
 			return nil, err
 		}
+		at += n
 	}
 	return m, nil
 }
 
-func (m *Message) section(s Described, raw []byte) error {
-	ok := true
-	switch s.Code {
+// canonical rewrites a section's descriptor in its short form.
+func canonical(section []byte) ([]byte, error) {
+	if section[0] != 0 {
+		return nil, fmt.Errorf("%w: a message section without a descriptor", ErrMalformed)
+	}
+	code, rest, err := Decode(section[1:])
+	if err != nil {
+		return nil, err
+	}
+	if n, ok := code.(uint64); ok && n <= CodeFooter {
+		return append([]byte{0, 0x53, byte(n)}, rest...), nil
+	}
+	return nil, fmt.Errorf("%w: a message section %v", ErrMalformed, code)
+}
+
+// section takes in one section, which lies at b[at:at+n] unless it was
+// rewritten.
+func (m *Message) section(s, b []byte, at, n int) (err error) {
+	value := s[descriptorSize:]
+	switch s[2] {
 	case CodeHeader:
-		var h List
-		if h, ok = s.Value.(List); ok {
-			m.header(h)
-		}
+		m.Header, err = parseHeader(value)
 	case CodeDeliveryAnnotations:
-		m.DeliveryAnnotations, ok = s.Value.(Map)
+		m.DeliveryAnnotations, err = ParseEntries(value)
 	case CodeMessageAnnotations:
-		m.Annotations, ok = s.Value.(Map)
+		m.Annotations, err = ParseEntries(value)
 	case CodeProperties:
-		m.Properties, ok = s.Value.(List)
-		m.rawProperties = raw
+		if !isList(value) {
+			return fmt.Errorf("%w: properties that are no list", ErrMalformed)
+		}
+		m.Properties = value
 	case CodeApplicationProperties:
-		m.ApplicationProps, ok = s.Value.(Map)
-		m.rawApplication = raw
+		m.Application, err = ParseEntries(value)
 	case CodeData, CodeSequence, CodeValue:
 		if m.Body == nil {
-			m.Body = raw
+			m.Body = s
+		} else if end := at + n; len(s) == n && &b[at-len(m.Body)] == &m.Body[0] {
+			m.Body = b[at-len(m.Body) : end : end] // sections lie side by side: no copy
 		} else {
-			m.Body = append(m.Body[:len(m.Body):len(m.Body)], raw...)
+			m.Body = append(m.Body[:len(m.Body):len(m.Body)], s...)
 		}
 	case CodeFooter:
-		m.Footer = raw
+		m.Footer = s
 	default:
-		ok = false
+		err = fmt.Errorf("%w: a message section 0x%x", ErrMalformed, s[2])
 	}
-	if !ok {
-		return fmt.Errorf("%w: message section 0x%x holds a %T", ErrMalformed, s.Code, s.Value)
+	return err
+}
+
+func isList(b []byte) bool { return b[0] == 0x45 || b[0] == 0xc0 || b[0] == 0xd0 }
+
+func parseHeader(b []byte) (Header, error) {
+	v, _, err := Decode(b)
+	fields, ok := v.(List)
+	if err != nil || !ok {
+		return Header{}, fmt.Errorf("%w: a header that is no list", ErrMalformed)
+	}
+	h := Header{Present: true, DeliveryCount: FieldOr(fields, 4, uint32(0))}
+	if v, ok := Field[bool](fields, 0); ok {
+		h.Durable = v
+	}
+	if v, ok := Field[uint8](fields, 1); ok {
+		h.Priority = v
+	}
+	if v, ok := Field[uint32](fields, 2); ok {
+		h.TTL = time.Duration(v) * time.Millisecond
+	}
+	if v, ok := Field[bool](fields, 3); ok {
+		h.FirstAcquirer = v
+	}
+	return h, nil
+}
+
+// property returns an encoded field of the properties; nil when it is absent.
+func (m *Message) property(i int) []byte {
+	if m.Properties == nil {
+		return nil
+	}
+	b, count := elements(m.Properties)
+	for at := 0; at < count && len(b) > 0; at++ {
+		n, err := Check(b)
+		if err != nil {
+			return nil
+		}
+		if at == i {
+			if b[0] == 0x40 {
+				return nil
+			}
+			return b[:n]
+		}
+		b = b[n:]
 	}
 	return nil
 }
 
-func (m *Message) header(h List) {
-	at := func(i int) any {
-		if i < len(h) {
-			return h[i]
-		}
+// ID is the message-id as it was sent; nil when there is none.
+func (m *Message) ID() any {
+	b := m.property(propMessageID)
+	if b == nil {
 		return nil
 	}
-	m.Durable, m.Priority, m.FirstAcquirer = at(0), at(1), at(3)
-	if ttl, ok := Field[uint32](h, 2); ok {
-		m.TTL = time.Duration(ttl) * time.Millisecond
-	}
-	m.DeliveryCount = FieldOr(h, 4, uint32(0))
-}
-
-// ID is the message-id in its textual form, "" when there is none.
-func (m *Message) ID() string {
-	if len(m.Properties) == 0 || m.Properties[propMessageID] == nil {
-		return ""
-	}
-	return fmt.Sprint(m.Properties[propMessageID])
-}
-
-// SetID gives a message an id.
-func (m *Message) SetID(id string) {
-	if len(m.Properties) == 0 {
-		m.Properties = List{nil}
-	}
-	m.Properties[propMessageID] = id
-	m.rawProperties = nil
+	v, _, _ := Decode(b)
+	return v
 }
 
 // SessionID is the group-id; ok is false when there is none.
-func (m *Message) SessionID() (string, bool) { return Field[string](m.Properties, propGroupID) }
+func (m *Message) SessionID() (string, bool) { return m.text(propGroupID) }
 
-// SetApplication replaces application properties, or adds them.
-func (m *Message) SetApplication(set Map) {
-	for _, p := range set {
-		key := p.Key
-		if s, ok := key.(Symbol); ok {
-			key = string(s)
-		}
-		m.ApplicationProps = m.ApplicationProps.With(key, p.Value)
+// ReplyTo is the address for the answer to a request.
+func (m *Message) ReplyTo() string {
+	s, _ := m.text(propReplyTo)
+	return s
+}
+
+func (m *Message) text(i int) (string, bool) {
+	b := m.property(i)
+	if b == nil {
+		return "", false
 	}
-	m.rawApplication = nil
+	v, _, _ := Decode(b)
+	s, ok := v.(string)
+	return s, ok
+}
+
+// SetID gives an id to a message that has none.
+func (m *Message) SetID(id string) {
+	var rest []byte
+	count := 0
+	if m.Properties != nil {
+		rest, count = elements(m.Properties)
+	}
+	if count > 0 { // without the null that stands for the id
+		rest, count = rest[1:], count-1
+	}
+	fields := append(Append(nil, id), rest...)
+	b := binary.BigEndian.AppendUint32([]byte{0xd0}, uint32(len(fields)+4))
+	b = binary.BigEndian.AppendUint32(b, uint32(count+1))
+	m.Properties = append(b, fields...)
+}
+
+// Value decodes the body of a message that holds one value.
+func (m *Message) Value() any {
+	v, _, err := Decode(m.Body)
+	if d, ok := v.(Described); ok && err == nil && d.Code == CodeValue {
+		return d.Value
+	}
+	return nil
 }
 
 // PropertyBytes is the size of both property sections.
-func (m *Message) PropertyBytes() int { return len(m.rawProperties) + len(m.rawApplication) }
+func (m *Message) PropertyBytes() int { return len(m.Properties) + len(m.Application.raw) }
 
 // Append encodes the message behind b.
 func (m *Message) Append(b []byte) []byte {
-	var ttl any
-	if m.TTL > 0 {
-		ttl = uint32(min(m.TTL.Milliseconds(), 1<<32-1))
+	b = m.Header.append(b)
+	b = m.DeliveryAnnotations.appendSection(b, CodeDeliveryAnnotations)
+	b = m.Annotations.appendSection(b, CodeMessageAnnotations)
+	if m.Properties != nil {
+		b = append(append(b, 0, 0x53, CodeProperties), m.Properties...)
 	}
-	if m.Durable != nil || m.Priority != nil || ttl != nil || m.FirstAcquirer != nil || m.DeliveryCount > 0 || m.ForceHeader {
-		b = Append(b, Composite(CodeHeader, m.Durable, m.Priority, ttl, m.FirstAcquirer, m.DeliveryCount))
-	}
-	if len(m.DeliveryAnnotations) > 0 {
-		b = Append(b, Described{Code: CodeDeliveryAnnotations, Value: m.DeliveryAnnotations})
-	}
-	if len(m.Annotations) > 0 {
-		b = Append(b, Described{Code: CodeMessageAnnotations, Value: m.Annotations})
-	}
-	switch {
-	case m.rawProperties != nil:
-		b = append(b, m.rawProperties...)
-	case m.Properties != nil:
-		b = Append(b, Described{Code: CodeProperties, Value: m.Properties})
-	}
-	switch {
-	case m.rawApplication != nil:
-		b = append(b, m.rawApplication...)
-	case m.ApplicationProps != nil:
-		b = Append(b, Described{Code: CodeApplicationProperties, Value: m.ApplicationProps})
-	}
+	b = m.Application.appendSection(b, CodeApplicationProperties)
 	b = append(b, m.Body...)
 	return append(b, m.Footer...)
+}
+
+func (h Header) append(b []byte) []byte {
+	if !h.Present && h.DeliveryCount == 0 && h.TTL <= 0 {
+		return b
+	}
+	var ttl any
+	if h.TTL > 0 {
+		ttl = uint32(min(h.TTL.Milliseconds(), 1<<32-1))
+	}
+	return Append(b, Composite(CodeHeader, h.Durable, h.Priority, ttl, h.FirstAcquirer, h.DeliveryCount))
 }
 
 // Batch returns the messages of a batch: each data section holds one.
 func (m *Message) Batch() ([][]byte, error) {
 	var out [][]byte
 	for b := m.Body; len(b) > 0; {
-		v, rest, err := Decode(b)
+		n, err := Check(b)
 		if err != nil {
 			return nil, err
 		}
-		data, ok := v.(Described)
-		inner, isBytes := data.Value.([]byte)
-		if !ok || data.Code != CodeData || !isBytes {
+		inner, ok := binaryOf(b[descriptorSize:n])
+		if !ok || b[2] != CodeData {
 			return nil, fmt.Errorf("%w: a batch holds something else than messages", ErrMalformed)
 		}
 		out = append(out, inner)
-		b = rest
+		b = b[n:]
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: a batch without messages", ErrMalformed)
 	}
 	return out, nil
+}
+
+func binaryOf(b []byte) ([]byte, bool) {
+	switch b[0] {
+	case 0xa0:
+		return b[2:len(b):len(b)], true
+	case 0xb0:
+		return b[5:len(b):len(b)], true
+	}
+	return nil, false
 }

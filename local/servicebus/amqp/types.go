@@ -10,7 +10,7 @@ import "errors"
 // bound what a frame may expand to.
 const (
 	maxDepth    = 16      // nesting of values; the deepest that clients send is a map in a list in a map
-	maxElements = 100_000 // of one list, map or array; each takes at least one byte, but arrays of zero-width types do not
+	maxElements = 100_000 // of all lists, maps and arrays of one value together
 )
 
 // ErrMalformed is returned for bytes that are not what AMQP 1.0 says they

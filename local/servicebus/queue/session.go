@@ -1,186 +1,255 @@
 package queue
 
 import (
+	"slices"
 	"sort"
 	"time"
 )
 
 // Session is a line of its own within a queue, held by one receiver at a time.
 type Session struct {
-	ID          string
-	ready       heapOf
-	holder      any // the receiver; nil: free
-	lockedUntil time.Time
-	state       []byte
-	touched     time.Time
+	id       string
+	ready    line
+	locks    lockList // of messages in the holder's hands
+	holder   *Receiver
+	until    int64
+	state    []byte
+	touched  int64
+	messages int  // in whatever state
+	open     bool // in the queue's list of free sessions
 }
+
+// waiter waits for a session to become free.
+type waiter struct{ c chan struct{} }
 
 // session returns the session, made at first use. The lock is held.
 func (q *Queue) session(id string) *Session {
 	s := q.sessions[id]
 	if s == nil {
-		s = &Session{ID: id, ready: heapOf{less: bySeq}, touched: q.now()}
+		s = &Session{id: id, touched: q.env.now()}
 		q.sessions[id] = s
 	}
 	return s
 }
 
-// Accept gives a session to a holder: the named one, or the next that is free
-// and has messages. It returns nil without an error when there is none.
-func (q *Queue) Accept(id *string, holder any) (*Session, error) {
+// dropIdle forgets a session that has nothing and nobody. The lock is held.
+func (q *Queue) dropIdle(s *Session) {
+	if s.messages == 0 && s.holder == nil && len(s.state) == 0 && q.sessions[s.id] == s {
+		delete(q.sessions, s.id)
+	}
+}
+
+// offered tells who may take from a session that it has a message. The lock is
+// held.
+func (q *Queue) offered(s *Session) {
+	switch {
+	case s.holder != nil:
+		if s.holder.waiting {
+			s.holder.waiting = false
+			s.holder.signal()
+		}
+	case !s.open:
+		s.open = true
+		q.open = append(q.open, s)
+		q.invite()
+	}
+}
+
+// invite tells one of those who wait for a session that there is one. The lock
+// is held.
+func (q *Queue) invite() {
+	if len(q.accepting) == 0 || len(q.open) == 0 {
+		return
+	}
+	w := q.accepting[0]
+	q.accepting = q.accepting[1:]
+	w.c <- struct{}{} // has room: a waiter is in the list at most once
+}
+
+// Accept gives out a named session.
+func (q *Queue) Accept(id string, remove bool) (*Receiver, error) {
+	now := q.env.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	switch {
+	case q.closed:
 		return nil, ErrClosed
+	case !q.opts.Sessions:
+		return nil, ErrNoSession
 	}
+	s := q.session(id)
+	if s.holder != nil {
+		if now <= s.until {
+			return nil, ErrSessionHeld
+		}
+		q.release(s, true)
+		s = q.session(id)
+	}
+	return q.give(s, remove, now), nil
+}
+
+// AcceptNext gives out the free session that has waited longest with a message.
+// It waits for one, until cancel is closed.
+func (q *Queue) AcceptNext(remove bool, wait time.Duration, cancel <-chan struct{}) (*Receiver, error) {
 	if !q.opts.Sessions {
 		return nil, ErrNoSession
 	}
-	now := q.now()
-	var s *Session
-	if id != nil {
-		s = q.session(*id)
-		if s.holder != nil && !now.After(s.lockedUntil) {
-			return nil, ErrSessionHeld
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	w := &waiter{c: make(chan struct{}, 1)}
+	for {
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return nil, ErrClosed
 		}
-	} else if s = q.next(now); s == nil {
-		return nil, nil
+		if s := q.nextOpen(); s != nil {
+			r := q.give(s, remove, q.env.now())
+			q.invite()
+			q.mu.Unlock()
+			return r, nil
+		}
+		q.accepting = append(q.accepting, w)
+		q.mu.Unlock()
+		select {
+		case <-w.c:
+		case <-cancel:
+			q.leave(w)
+			return nil, ErrCancelled
+		case <-over.C:
+			q.leave(w)
+			return nil, ErrTimeout
+		}
 	}
-	if s.holder != nil {
-		q.giveBack(s, true)
-	}
-	s.holder, s.lockedUntil, s.touched = holder, now.Add(q.opts.LockDuration), now
-	q.arm()
-	return s, nil
 }
 
-// next is the free session whose first message is the oldest.
-func (q *Queue) next(now time.Time) *Session {
-	var best *Session
-	for _, s := range q.sessions {
-		free := s.holder == nil || now.After(s.lockedUntil)
-		if free && s.ready.Len() > 0 && (best == nil || s.ready.items[0].seq < best.ready.items[0].seq) {
-			best = s
-		}
-	}
-	return best
-}
-
-// RenewSession extends a session's lock.
-func (q *Queue) RenewSession(s *Session, holder any) (time.Time, error) {
+// leave takes a waiter out; what it was told of goes to the next.
+func (q *Queue) leave(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.now()
-	if s.holder != holder || now.After(s.lockedUntil) {
-		return time.Time{}, ErrLockLost
-	}
-	s.lockedUntil = now.Add(q.opts.LockDuration)
-	return s.lockedUntil, nil
-}
-
-// LockedUntil is the end of the session's lock.
-func (q *Queue) LockedUntil(s *Session) time.Time {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return s.lockedUntil
-}
-
-// ReleaseSession gives a session back. What its holder had locked comes again
-// and does not count as failed.
-func (q *Queue) ReleaseSession(s *Session, holder any) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if s.holder == holder {
-		q.giveBack(s, false)
+	q.accepting = slices.DeleteFunc(q.accepting, func(other *waiter) bool { return other == w })
+	if len(w.c) > 0 {
+		q.invite()
 	}
 }
 
-// giveBack frees a session. When its lock has run out, the deliveries under it
-// count as failed. The lock is held.
-func (q *Queue) giveBack(s *Session, failed bool) {
-	s.holder, s.lockedUntil = nil, time.Time{}
-	for token, it := range q.locks {
-		if it.session != s || !it.byLink {
-			continue
+// nextOpen takes the first of the open sessions that still is one. The lock is
+// held.
+func (q *Queue) nextOpen() *Session {
+	for len(q.open) > 0 {
+		s := q.open[0]
+		q.open = q.open[1:]
+		s.open = false
+		if s.holder == nil && s.ready.any() {
+			return s
 		}
-		delete(q.locks, token)
-		if failed {
-			go q.failed(it, nil)
-		} else {
-			q.back(it)
-		}
-	}
-	q.wake(s)
-	if len(s.state) == 0 && s.ready.Len() == 0 && !q.inUse(s) {
-		delete(q.sessions, s.ID)
-	}
-}
-
-// inUse reports whether any message belongs to the session. Sessions are few
-// and this is asked when one is given back. The lock is held.
-func (q *Queue) inUse(s *Session) bool {
-	for _, it := range q.all {
-		if it.session == s {
-			return true
-		}
-	}
-	return false
-}
-
-// SessionState returns a session's state; nil when it has none.
-func (q *Queue) SessionState(id string) []byte {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if s := q.sessions[id]; s != nil {
-		return s.state
 	}
 	return nil
 }
 
-// SetSessionState stores a session's state; an empty one clears it. holder must
-// have the session.
-func (q *Queue) SetSessionState(id string, state []byte, holder any) error {
-	q.mu.Lock()
-	s := q.sessions[id]
-	if s == nil || s.holder != holder || q.now().After(s.lockedUntil) {
-		q.mu.Unlock()
-		return ErrLockLost
+// give makes a receiver the holder of a session. The lock is held.
+func (q *Queue) give(s *Session, remove bool, now int64) *Receiver {
+	r := q.receiver(s, remove)
+	s.holder, s.until, s.touched = r, now+int64(q.opts.LockDuration), now
+	q.held[s] = struct{}{}
+	q.arm(s.until)
+	return r
+}
+
+// release frees a session. What is locked under it comes again, in its place;
+// when the session's lock has run out, that counts as a failed delivery. The
+// lock is held.
+func (q *Queue) release(s *Session, failed bool) {
+	holder := s.holder
+	s.holder, s.until = nil, 0
+	delete(q.held, s)
+	for k := s.locks.first; k != nil; k = s.locks.first {
+		q.unlock(k)
+		if failed {
+			q.failed(k.it)
+		} else {
+			q.back(k.it)
+		}
 	}
+	holder.waiting = false
+	holder.signal()
+	if s.ready.any() {
+		q.offered(s)
+	}
+	q.dropIdle(s)
+}
+
+// Session is the id of the session the receiver was given.
+func (r *Receiver) Session() string { return r.session.id }
+
+// LockedUntil is the end of the session's lock.
+func (r *Receiver) LockedUntil() time.Time {
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	return at(r.session.until)
+}
+
+// Holds reports whether the receiver has the session of this id.
+func (r *Receiver) Holds(id string) bool {
+	if r.session == nil || r.session.id != id {
+		return false
+	}
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	return r.lost(r.q.env.now()) == nil
+}
+
+// RenewSession extends the session's lock.
+func (r *Receiver) RenewSession() (time.Time, error) {
+	now := r.q.env.now()
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	if err := r.lost(now); err != nil {
+		return time.Time{}, err
+	}
+	r.session.until = now + int64(r.q.opts.LockDuration)
+	return at(r.session.until), nil
+}
+
+// State is the session's state; nil when it has none.
+func (r *Receiver) State() ([]byte, error) {
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	return r.session.state, r.lost(r.q.env.now())
+}
+
+// SetState stores the session's state; an empty one clears it.
+func (r *Receiver) SetState(state []byte) error {
+	q := r.q
+	q.mu.Lock()
+	err := r.lost(q.env.now())
 	q.mu.Unlock()
-	if err := q.disk.setState(q, id, state); err != nil {
+	if err != nil {
+		return err
+	}
+	if err := q.disk.setState(q, r.session.id, state); err != nil {
 		return err
 	}
 	q.mu.Lock()
-	s.state, s.touched = state, q.now()
+	s := q.session(r.session.id) // it may have been given up and forgotten meanwhile
+	s.state, s.touched = state, q.env.now()
+	q.dropIdle(s)
 	q.mu.Unlock()
 	return nil
-}
-
-// Held returns the session if the holder has it.
-func (q *Queue) Held(id string, holder any) (*Session, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s := q.sessions[id]
-	if s == nil || s.holder != holder {
-		return nil, ErrLockLost
-	}
-	return s, nil
 }
 
 // Sessions lists sessions that have messages or state and were touched after a
 // time, by name.
 func (q *Queue) Sessions(after time.Time) []string {
+	since := int64(0)
+	if !after.IsZero() {
+		since = after.UnixNano()
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	used := map[*Session]bool{}
-	for _, it := range q.all {
-		if it.session != nil {
-			used[it.session] = true
-		}
-	}
 	var ids []string
 	for id, s := range q.sessions {
-		if (used[s] || len(s.state) > 0) && s.touched.After(after) {
+		if (s.messages > 0 || len(s.state) > 0) && s.touched > since {
 			ids = append(ids, id)
 		}
 	}

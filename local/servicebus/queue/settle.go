@@ -1,11 +1,5 @@
 package queue
 
-import (
-	"container/heap"
-	"sort"
-	"time"
-)
-
 // Outcome of a delivery.
 type Outcome int
 
@@ -17,247 +11,206 @@ const (
 	DeadLetter         // moves to the dead-letter queue
 )
 
-// Settle ends the lock on a message, on disk first. raw replaces the message's
-// bytes when it is not nil. ErrLockLost: the lock is not there any more.
-func (q *Queue) Settle(token Token, o Outcome, raw []byte) error {
+// Settlement is what a receiver decides on a message in its hands.
+type Settlement struct {
+	Token   Token
+	Outcome Outcome
+	// Edit changes the message's bytes; nil leaves them. It may be called more
+	// than once, and must not keep or change what it is given.
+	Edit func(raw []byte) []byte
+}
+
+// change is one message's change on disk and, after the commit, in memory.
+type change struct {
+	it    *item
+	erase bool
+	count uint32
+	state State
+	edit  func(raw []byte) []byte
+	moved *item // in the dead-letter queue; nil when it stays
+}
+
+// Settle ends locks, all changes in one commit, and returns an error or nil for
+// each. ErrLockLost: the lock is not there any more.
+func (q *Queue) Settle(all []Settlement) []error {
+	errs := make([]error, len(all))
+	changes := make([]change, len(all))
+	locks := make([]*lock, len(all))
+	now := q.env.now()
 	q.mu.Lock()
-	it := q.locks[token]
-	if it == nil || q.lockOver(it, q.now()) {
-		q.mu.Unlock()
-		return ErrLockLost
-	}
-	delete(q.locks, token) // nobody else settles it meanwhile
-	q.mu.Unlock()
-	err := q.settle(it, o, raw)
-	if err != nil {
-		q.mu.Lock()
-		if !it.gone && it.token == token {
-			q.locks[token] = it
-		}
-		q.mu.Unlock()
-	}
-	return err
-}
-
-func (q *Queue) settle(it *item, o Outcome, raw []byte) error {
-	switch o {
-	case Complete:
-		return q.remove([]*item{it})
-	case Release:
-		q.mu.Lock()
-		q.back(it)
-		q.mu.Unlock()
-		return nil
-	case Abandon:
-		return q.failed(it, raw)
-	case Defer:
-		if err := q.disk.update(q, it, it.count, Deferred, raw); err != nil {
-			return err
-		}
-		q.mu.Lock()
-		it.state, it.token, it.lockedUntil = Deferred, Token{}, time.Time{}
-		q.mu.Unlock()
-		return nil
-	default:
-		if q.dead == nil { // a dead letter cannot be dead-lettered
-			return q.failed(it, raw)
-		}
-		return q.move(it, raw, nil)
-	}
-}
-
-// failed counts a delivery as failed and offers the message again, or moves it
-// to the dead-letter queue when that was once too often.
-func (q *Queue) failed(it *item, raw []byte) error {
-	count := it.count
-	if q.dead != nil { // in a dead-letter queue deliveries do not count
-		count++
-	}
-	if q.dead != nil && count >= q.opts.MaxDeliveryCount {
-		it.count = count
-		return q.move(it, raw, exceeded)
-	}
-	if err := q.disk.update(q, it, count, it.state, raw); err != nil {
-		return err
-	}
-	q.mu.Lock()
-	it.count = count
-	q.back(it)
-	q.mu.Unlock()
-	return nil
-}
-
-// back makes an unlocked message available again. The lock is held.
-func (q *Queue) back(it *item) {
-	if it.gone {
-		return
-	}
-	if it.state == Deferred {
-		it.token, it.lockedUntil = Token{}, time.Time{}
-		return
-	}
-	q.offer(it)
-}
-
-// Rewrite changes a message's bytes on its way to the dead-letter queue.
-type Rewrite func(raw []byte) []byte
-
-// exceeded is set by the protocol layer: it marks a message as dead-lettered
-// because it was delivered too often.
-var exceeded Rewrite = func(raw []byte) []byte { return raw }
-
-// OnExceeded sets how a message is marked that was delivered too often.
-func OnExceeded(r Rewrite) { exceeded = r }
-
-// move puts a message into the dead-letter queue and takes it off this one, in
-// one commit.
-func (q *Queue) move(it *item, raw []byte, rewrite Rewrite) error {
-	if raw == nil {
-		raws, err := q.disk.raw(q, []*item{it})
+	var onDisk, moving []*change
+	for i, s := range all {
+		k, err := q.find(s.Token, now)
 		if err != nil {
-			return err
+			errs[i] = err
+			continue
 		}
-		raw = raws[0]
-	}
-	if rewrite != nil {
-		raw = rewrite(raw)
-	}
-	m := New{Raw: raw, deadFrom: q.name, enqueuedSeq: it.seq, count: it.count}
-	if it.session != nil {
-		m.SessionID, m.HasSession = it.session.ID, true
-	}
-	dead := q.dead
-	dead.mu.Lock()
-	dead.lastSeq++
-	moved := dead.newItem(m, dead.lastSeq, q.now())
-	dead.mu.Unlock()
-	if err := q.disk.move(q, it, dead, moved, m); err != nil {
-		return err
-	}
-	q.mu.Lock()
-	q.forget(it)
-	q.mu.Unlock()
-	dead.mu.Lock()
-	dead.admit(moved)
-	dead.mu.Unlock()
-	return nil
-}
-
-// Renew extends the lock on a message.
-func (q *Queue) Renew(token Token) (time.Time, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	now := q.now()
-	it := q.locks[token]
-	if it == nil || q.lockOver(it, now) {
-		return time.Time{}, ErrLockLost
-	}
-	it.lockedUntil = now.Add(q.opts.LockDuration)
-	return it.lockedUntil, nil
-}
-
-// lockOver reports whether the lock has run out. The lock of a message that was
-// taken under a session ends with the session's.
-func (q *Queue) lockOver(it *item, now time.Time) bool {
-	if it.byLink {
-		return it.session.holder == nil || now.After(it.session.lockedUntil)
-	}
-	return now.After(it.lockedUntil)
-}
-
-// Locked returns a locked message's bytes, for outcomes that change them.
-func (q *Queue) Locked(token Token) ([]byte, error) {
-	q.mu.Lock()
-	it := q.locks[token]
-	q.mu.Unlock()
-	if it == nil {
-		return nil, ErrLockLost
-	}
-	raws, err := q.disk.raw(q, []*item{it})
-	if err != nil {
-		return nil, err
-	}
-	return raws[0], nil
-}
-
-// Fetch hands out deferred messages by number, locked, or removed for good.
-func (q *Queue) Fetch(seqs []int64, session *Session, remove bool) ([]*Message, error) {
-	now := q.now()
-	var items []*item
-	q.mu.Lock()
-	for _, seq := range seqs {
-		it := q.all[seq]
-		if it == nil || it.state != Deferred || q.locks[it.token] == it || session != nil && it.session != session {
-			for _, it := range items {
-				delete(q.locks, it.token)
-			}
-			q.mu.Unlock()
-			return nil, ErrNotFound
+		q.unlock(k) // nobody else settles it meanwhile
+		if s.Outcome == Release {
+			q.back(k.it)
+			continue
 		}
-		it.token, it.lockedUntil, it.byLink = newToken(), now.Add(q.opts.LockDuration), session != nil
-		q.locks[it.token] = it
-		items = append(items, it)
+		locks[i] = k
+		changes[i] = q.decide(k.it, s)
+		onDisk = append(onDisk, &changes[i])
+		if changes[i].moved != nil {
+			moving = append(moving, &changes[i])
+		}
 	}
-	q.arm()
 	q.mu.Unlock()
-	out, err := q.read(items)
-	if err == nil && remove {
-		err = q.remove(items)
+	if len(onDisk) == 0 {
+		return errs
 	}
-	return out, err
+	q.number(moving)
+	err := q.disk.apply(q, onDisk)
+	q.mu.Lock()
+	for i, k := range locks {
+		switch {
+		case k == nil:
+		case err != nil:
+			errs[i] = err
+			q.restore(k)
+		default:
+			q.settled(&changes[i])
+		}
+	}
+	q.mu.Unlock()
+	if err == nil {
+		q.bury(moving)
+	}
+	return errs
+}
+
+// decide is what becomes of a message. The lock is held.
+func (q *Queue) decide(it *item, s Settlement) change {
+	c := change{it: it, count: it.count, state: it.state, edit: s.Edit}
+	switch {
+	case s.Outcome == Complete:
+		c.erase = true
+	case s.Outcome == Defer:
+		c.state = Deferred
+	case q.dead == nil: // a dead letter stays one, and its deliveries do not count
+	case s.Outcome == DeadLetter:
+		c.moved = &item{}
+	default:
+		c.count++
+		if c.count >= q.opts.MaxDeliveryCount {
+			c.moved = &item{}
+			c.edit = q.marking(s.Edit, Exceeded)
+		}
+	}
+	return c
+}
+
+// marking is an edit that also says why the queue dead-letters a message.
+func (q *Queue) marking(edit func([]byte) []byte, cause Cause) func([]byte) []byte {
+	return func(raw []byte) []byte {
+		if edit != nil {
+			raw = edit(raw)
+		}
+		return q.env.mark(raw, cause)
+	}
+}
+
+// number gives messages their numbers in the dead-letter queue.
+func (q *Queue) number(moving []*change) {
+	if len(moving) == 0 {
+		return
+	}
+	now := q.env.now()
+	q.dead.mu.Lock()
+	defer q.dead.mu.Unlock()
+	for _, c := range moving {
+		q.dead.lastSeq++
+		*c.moved = item{seq: q.dead.lastSeq, enqueued: now, count: c.count, rare: &rare{enqueuedSeq: c.it.seq, deadFrom: q.name, index: -1}}
+	}
+}
+
+// bury makes messages available in the dead-letter queue.
+func (q *Queue) bury(moving []*change) {
+	if len(moving) == 0 {
+		return
+	}
+	q.dead.mu.Lock()
+	defer q.dead.mu.Unlock()
+	for _, c := range moving {
+		q.dead.admit(c.moved)
+	}
+}
+
+// settled takes a change over into memory. The lock is held.
+func (q *Queue) settled(c *change) {
+	it := c.it
+	if c.erase || c.moved != nil {
+		q.forget(it)
+		return
+	}
+	it.count = c.count
+	if it.state != c.state { // deferred now
+		q.counts[it.state]--
+		q.counts[c.state]++
+		it.state = c.state
+		q.parked[it.seq] = it
+	}
+	q.back(it)
+}
+
+// restore puts a lock in force again whose settlement could not be stored. The
+// lock is held.
+func (q *Queue) restore(k *lock) {
+	if k.session != nil && k.session.holder == nil {
+		q.back(k.it)
+		return
+	}
+	q.hold(k)
+}
+
+// failed counts a delivery that ended by itself, and offers the message again
+// at once: its place in a session must not be taken by a later one. What this
+// means for the disk is the timer's. The lock is held.
+func (q *Queue) failed(it *item) {
+	if q.dead == nil {
+		q.back(it)
+		return
+	}
+	it.count++
+	q.arm(q.env.now())
+	if it.count >= q.opts.MaxDeliveryCount {
+		q.dying = append(q.dying, death{it, Exceeded})
+		return
+	}
+	q.uncounted = append(q.uncounted, it)
+	q.back(it)
 }
 
 // CancelScheduled takes scheduled messages off the queue. ErrNotFound: one of
 // them is not there, or was enqueued already; the others are left too.
 func (q *Queue) CancelScheduled(seqs []int64) error {
-	var items []*item
+	var changes []*change
 	q.mu.Lock()
 	for _, seq := range seqs {
-		it := q.all[seq]
-		if it == nil || it.state != Scheduled || it.index < 0 {
+		it := q.parked[seq]
+		if it == nil || it.state != Scheduled || it.rare.index < 0 { // taken out already, also by this call
+			for _, c := range changes {
+				q.scheduled.push(c.it)
+			}
 			q.mu.Unlock()
 			return ErrNotFound
 		}
-		items = append(items, it)
-	}
-	for _, it := range items {
-		heap.Remove(&q.scheduled, it.index)
+		q.scheduled.remove(it.rare.index)
+		changes = append(changes, &change{it: it, erase: true})
 	}
 	q.mu.Unlock()
-	return q.remove(items)
-}
-
-// Peek shows messages from a number on, in order, without taking them.
-func (q *Queue) Peek(from int64, n int, session *Session) ([]*Message, error) {
-	now := q.now()
-	q.mu.Lock()
-	var items []*item
-	for _, it := range q.all {
-		if it.seq >= from && (session == nil || it.session == session) && !q.expired(it, now) {
-			items = append(items, it)
-		}
-	}
-	q.mu.Unlock()
-	sort.Slice(items, func(i, j int) bool { return items[i].seq < items[j].seq })
-	if len(items) > n {
-		items = items[:n]
-	}
-	return q.read(items)
-}
-
-// Counts says how many messages are active, scheduled, deferred and locked.
-func (q *Queue) Counts() (active, scheduled, deferred, locked int) {
+	err := q.disk.apply(q, changes)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, it := range q.all {
-		switch it.state {
-		case Active:
-			active++
-		case Scheduled:
-			scheduled++
-		case Deferred:
-			deferred++
+	for _, c := range changes {
+		if err != nil {
+			q.scheduled.push(c.it)
+			q.arm(c.it.rare.scheduledAt)
+			continue
 		}
+		q.forget(c.it)
 	}
-	return active, scheduled, deferred, len(q.locks)
+	return err
 }

@@ -2,11 +2,7 @@ package queue
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"sort"
-	"strings"
-	"time"
 
 	"dsvmpools/local/disk"
 
@@ -14,101 +10,96 @@ import (
 )
 
 // Buckets of a queue: facts of a message and its bytes lie apart, so that a
-// count can change without rewriting the bytes; both are keyed by number.
+// count can change without rewriting the bytes, and so that all facts can be
+// read without them. Both are keyed by number.
 const (
 	factsBucket   = "facts"
 	bytesBucket   = "bytes"
 	sessionBucket = "sessions"
 )
 
+// fill is how full pages are left when they are split: messages are appended in
+// the order of their keys, so that nothing comes in between later.
+const fill = 0.95
+
 // store is the disk side of all queues of a broker.
 type store struct{ db *disk.DB }
 
-// facts is what is stored of an item.
-type facts struct {
-	EnqueuedSeq int64      `json:"q,omitempty"`
-	Enqueued    time.Time  `json:"t"`
-	ScheduledAt *time.Time `json:"at,omitempty"`
-	Expires     *time.Time `json:"x,omitempty"`
-	State       State      `json:"s,omitempty"`
-	Count       uint32     `json:"c,omitempty"`
-	Session     *string    `json:"sid,omitempty"`
-	DeadFrom    string     `json:"d,omitempty"`
-	Size        int        `json:"n"`
-}
-
 func key(seq int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(seq)) }
 
-func encode(it *item) ([]byte, error) {
-	f := facts{EnqueuedSeq: it.enqueuedSeq, Enqueued: it.enqueued, State: it.state, Count: it.count, DeadFrom: it.deadFrom, Size: it.size}
-	if !it.scheduledAt.IsZero() {
-		f.ScheduledAt = &it.scheduledAt
-	}
-	if !it.expires.IsZero() {
-		f.Expires = &it.expires
-	}
-	if it.session != nil {
-		f.Session = &it.session.ID
-	}
-	return json.Marshal(f)
-}
+// tables are the buckets of one queue in one transaction.
+type tables struct{ facts, bytes, sessions *bbolt.Bucket }
 
-// buckets returns a queue's buckets, made at first use.
-func buckets(tx *bbolt.Tx, q *Queue) (facts, bytes *bbolt.Bucket, err error) {
-	root := tx.Bucket([]byte(q.name))
+// tables opens a queue's buckets, made at first use.
+func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
+	root := tx.Bucket([]byte(q.key))
 	if root == nil {
-		if root, err = tx.CreateBucket([]byte(q.name)); err != nil {
-			return nil, nil, err
+		if root, err = tx.CreateBucket([]byte(q.key)); err != nil {
+			return t, err
 		}
 		for _, name := range []string{factsBucket, bytesBucket, sessionBucket} {
 			if _, err = root.CreateBucket([]byte(name)); err != nil {
-				return nil, nil, err
+				return t, err
 			}
 		}
 	}
-	return root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), nil
+	t = tables{root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))}
+	if t.facts == nil || t.bytes == nil || t.sessions == nil {
+		return t, fmt.Errorf("the store of queue %s is not complete; restore the file from a copy or move it away to start empty", q.name)
+	}
+	t.facts.FillPercent, t.bytes.FillPercent = fill, fill
+	return t, nil
 }
 
 // write puts an item; the bucket's sequence keeps numbers from being given
-// twice after everything was taken.
-func write(tx *bbolt.Tx, q *Queue, it *item, record, raw []byte) error {
-	f, b, err := buckets(tx, q)
-	if err != nil {
-		return err
-	}
-	if uint64(it.seq) > f.Sequence() {
-		if err := f.SetSequence(uint64(it.seq)); err != nil {
+// twice after everything was taken. A nil raw leaves the bytes.
+func (t tables) write(it *item, record, raw []byte) error {
+	if uint64(it.seq) > t.facts.Sequence() {
+		if err := t.facts.SetSequence(uint64(it.seq)); err != nil {
 			return err
 		}
 	}
-	if err := f.Put(key(it.seq), record); err != nil || raw == nil {
+	if err := t.facts.Put(key(it.seq), record); err != nil || raw == nil {
 		return err
 	}
-	return b.Put(key(it.seq), raw)
+	return t.bytes.Put(key(it.seq), raw)
 }
 
-func erase(tx *bbolt.Tx, q *Queue, seq int64) error {
-	f, b, err := buckets(tx, q)
-	if err != nil {
+func (t tables) erase(seq int64) error {
+	if err := t.facts.Delete(key(seq)); err != nil {
 		return err
 	}
-	if err := f.Delete(key(seq)); err != nil {
-		return err
+	return t.bytes.Delete(key(seq))
+}
+
+// get copies a message's bytes.
+func (t tables) get(seq int64) ([]byte, error) {
+	v := t.bytes.Get(key(seq))
+	if v == nil {
+		return nil, fmt.Errorf("%w: number %d is not in the store", ErrNotFound, seq)
 	}
-	return b.Delete(key(seq))
+	return append([]byte(nil), v...), nil
+}
+
+// update runs fn with the queue's buckets in a write transaction.
+func (s *store) update(q *Queue, fn func(*bbolt.Tx, tables) error) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		t, err := q.tables(tx)
+		if err != nil {
+			return err
+		}
+		return fn(tx, t)
+	})
 }
 
 func (s *store) put(q *Queue, items []*item, messages []New) error {
 	records := make([][]byte, len(items))
 	for i, it := range items {
-		var err error
-		if records[i], err = encode(it); err != nil {
-			return err
-		}
+		records[i] = it.record(it.count, it.state)
 	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.update(q, func(_ *bbolt.Tx, t tables) error {
 		for i, it := range items {
-			if err := write(tx, q, it, records[i], messages[i].Raw); err != nil {
+			if err := t.write(it, records[i], messages[i].Raw); err != nil {
 				return err
 			}
 		}
@@ -116,10 +107,18 @@ func (s *store) put(q *Queue, items []*item, messages []New) error {
 	})
 }
 
-func (s *store) remove(q *Queue, items []*item) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, it := range items {
-			if err := erase(tx, q, it.seq); err != nil {
+// apply performs changes, all or none.
+func (s *store) apply(q *Queue, changes []*change) error {
+	return s.update(q, func(tx *bbolt.Tx, t tables) error {
+		var dead tables
+		for _, c := range changes {
+			if c.moved != nil && dead.facts == nil {
+				var err error
+				if dead, err = q.dead.tables(tx); err != nil {
+					return err
+				}
+			}
+			if err := c.apply(t, dead); err != nil {
 				return err
 			}
 		}
@@ -127,46 +126,70 @@ func (s *store) remove(q *Queue, items []*item) error {
 	})
 }
 
-// update changes an item's facts, and its bytes unless raw is nil.
-func (s *store) update(q *Queue, it *item, count uint32, state State, raw []byte) error {
-	copied := *it
-	copied.count, copied.state = count, state
-	record, err := encode(&copied)
-	if err != nil {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error { return write(tx, q, it, record, raw) })
-}
-
-func (s *store) move(from *Queue, it *item, to *Queue, moved *item, m New) error {
-	record, err := encode(moved)
-	if err != nil {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if err := write(tx, to, moved, record, m.Raw); err != nil {
+func (c *change) apply(t, dead tables) error {
+	var raw []byte
+	if c.edit != nil || c.moved != nil {
+		var err error
+		if raw, err = t.get(c.it.seq); err != nil {
 			return err
 		}
-		return erase(tx, from, it.seq)
+		if c.edit != nil {
+			raw = c.edit(raw)
+		}
+	}
+	if c.moved != nil {
+		if err := dead.write(c.moved, c.moved.record(c.moved.count, Active), raw); err != nil {
+			return err
+		}
+		return t.erase(c.it.seq)
+	}
+	if c.erase {
+		return t.erase(c.it.seq)
+	}
+	return t.write(c.it, c.it.record(c.count, c.state), raw)
+}
+
+// recount writes down delivery counts. A message that was settled meanwhile is
+// not written again, nor is one whose count went on.
+func (s *store) recount(q *Queue, items []*item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+		for _, it := range items {
+			var old item
+			v := t.facts.Get(key(it.seq))
+			if v == nil {
+				continue
+			}
+			if _, err := old.parse(v); err != nil {
+				return err
+			}
+			q.mu.Lock()
+			count := it.count
+			q.mu.Unlock()
+			if count <= old.count {
+				continue
+			}
+			if err := t.facts.Put(key(it.seq), it.record(count, old.state)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 func (s *store) renumber(q *Queue, old, fresh []*item) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		_, b, err := buckets(tx, q)
-		if err != nil {
-			return err
-		}
+	return s.update(q, func(_ *bbolt.Tx, t tables) error {
 		for i, it := range old {
-			raw := append([]byte(nil), b.Get(key(it.seq))...)
-			record, err := encode(fresh[i])
+			raw, err := t.get(it.seq)
 			if err != nil {
 				return err
 			}
-			if err := write(tx, q, fresh[i], record, raw); err != nil {
+			if err := t.write(fresh[i], fresh[i].record(fresh[i].count, Active), raw); err != nil {
 				return err
 			}
-			if err := erase(tx, q, it.seq); err != nil {
+			if err := t.erase(it.seq); err != nil {
 				return err
 			}
 		}
@@ -174,147 +197,84 @@ func (s *store) renumber(q *Queue, old, fresh []*item) error {
 	})
 }
 
-// raw reads the bytes of items.
-func (s *store) raw(q *Queue, items []*item) ([][]byte, error) {
-	out := make([][]byte, len(items))
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		root := tx.Bucket([]byte(q.name))
-		if root == nil {
-			return ErrNotFound
-		}
-		b := root.Bucket([]byte(bytesBucket))
-		for i, it := range items {
-			v := b.Get(key(it.seq))
-			if v == nil {
-				return fmt.Errorf("%w: number %d", ErrNotFound, it.seq)
+// read fills in the bytes of messages.
+func (s *store) read(q *Queue, messages []*Message) error {
+	return s.view(q, func(t tables) error {
+		for _, m := range messages {
+			var err error
+			if m.Raw, err = t.get(m.Seq); err != nil {
+				return err
 			}
-			out[i] = append([]byte(nil), v...)
+		}
+		return nil
+	})
+}
+
+// readAndErase fills in the bytes of messages and deletes them.
+func (s *store) readAndErase(q *Queue, messages []*Message) error {
+	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+		for _, m := range messages {
+			var err error
+			if m.Raw, err = t.get(m.Seq); err != nil {
+				return err
+			}
+			if err := t.erase(m.Seq); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// view runs fn with what is committed; a queue that never had a message has
+// nothing to look at.
+func (s *store) view(q *Queue, fn func(tables) error) error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		root := tx.Bucket([]byte(q.key))
+		if root == nil {
+			return nil
+		}
+		return fn(tables{root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))})
+	})
+}
+
+func (s *store) setState(q *Queue, id string, state []byte) error {
+	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+		k := append([]byte{'s'}, id...) // a key may not be empty, a session id may
+		if len(state) == 0 {
+			return t.sessions.Delete(k)
+		}
+		return t.sessions.Put(k, state)
+	})
+}
+
+// Peek shows messages from a number on, in order, without taking them: up to n,
+// and no more than fit into size bytes unless it is the first. session nil means
+// all of them.
+func (q *Queue) Peek(from int64, n, size int, session *string) ([]*Message, error) {
+	now := q.env.now()
+	var out []*Message
+	err := q.disk.view(q, func(t tables) error {
+		c := t.facts.Cursor()
+		for k, v := c.Seek(key(max(from, 0))); k != nil && len(out) < n; k, v = c.Next() {
+			it := item{seq: int64(binary.BigEndian.Uint64(k))}
+			id, err := it.parse(v)
+			if err != nil {
+				return err
+			}
+			if session != nil && id != *session || it.state == Active && it.expires != 0 && it.expires < now {
+				continue
+			}
+			m := q.message(&it)
+			if m.Raw, err = t.get(it.seq); err != nil {
+				return err
+			}
+			if size -= len(m.Raw); size < 0 && len(out) > 0 {
+				return nil
+			}
+			out = append(out, m)
 		}
 		return nil
 	})
 	return out, err
-}
-
-func (s *store) setState(q *Queue, id string, state []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if _, _, err := buckets(tx, q); err != nil {
-			return err
-		}
-		b := tx.Bucket([]byte(q.name)).Bucket([]byte(sessionBucket))
-		k := append([]byte{'s'}, id...) // a key may not be empty, a session id may
-		if len(state) == 0 {
-			return b.Delete(k)
-		}
-		return b.Put(k, state)
-	})
-}
-
-// Broker holds the queues of a namespace in one file.
-type Broker struct {
-	disk   *store
-	queues map[string]*Queue // by lower-case name
-}
-
-// Open opens the file and its queues. Queues that the file has and defs does
-// not are left alone, and are there again when they are named again.
-func Open(path string, defs map[string]Options, now func() time.Time) (*Broker, error) {
-	db, err := disk.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	b := &Broker{disk: &store{db}, queues: map[string]*Queue{}}
-	for name, opts := range defs {
-		name = strings.ToLower(name)
-		q := newQueue(name, opts, b.disk, now)
-		deadOpts := opts
-		deadOpts.Sessions, deadOpts.DefaultTTL = false, 0
-		q.dead = newQueue(name+"/$deadletterqueue", deadOpts, b.disk, now)
-		b.queues[name], b.queues[q.dead.name] = q, q.dead
-	}
-	for _, q := range b.queues {
-		if err := q.load(); err != nil {
-			db.Close()
-			return nil, fmt.Errorf("%s: queue %s: %w", path, q.name, err)
-		}
-	}
-	return b, nil
-}
-
-func newQueue(name string, opts Options, s *store, now func() time.Time) *Queue {
-	return &Queue{name: name, opts: opts, disk: s, now: now, all: map[int64]*item{}, ready: heapOf{less: bySeq},
-		scheduled: heapOf{less: byTime}, locks: map[Token]*item{}, sessions: map[string]*Session{}, waiters: map[*Waiter]struct{}{}}
-}
-
-// load reads the facts of all messages. The lock is not needed: nobody else has
-// the queue yet.
-func (q *Queue) load() error {
-	err := q.disk.db.View(func(tx *bbolt.Tx) error {
-		root := tx.Bucket([]byte(q.name))
-		if root == nil {
-			return nil
-		}
-		f := root.Bucket([]byte(factsBucket))
-		q.lastSeq = int64(f.Sequence())
-		err := f.ForEach(func(k, v []byte) error {
-			var rec facts
-			if err := json.Unmarshal(v, &rec); err != nil || len(k) != 8 {
-				return fmt.Errorf("the record of a message cannot be read; the file is damaged: %w", err)
-			}
-			it := &item{seq: int64(binary.BigEndian.Uint64(k)), enqueuedSeq: rec.EnqueuedSeq, enqueued: rec.Enqueued, state: rec.State,
-				count: rec.Count, deadFrom: rec.DeadFrom, size: rec.Size, index: -1}
-			if rec.ScheduledAt != nil {
-				it.scheduledAt = *rec.ScheduledAt
-			}
-			if rec.Expires != nil {
-				it.expires = *rec.Expires
-			}
-			if rec.Session != nil {
-				it.session = q.session(*rec.Session)
-			} else if q.opts.Sessions {
-				it.session = q.session("")
-			}
-			q.admit(it)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return root.Bucket([]byte(sessionBucket)).ForEach(func(k, v []byte) error {
-			q.session(string(k[1:])).state = append([]byte(nil), v...)
-			return nil
-		})
-	})
-	if err == nil {
-		q.arm()
-	}
-	return err
-}
-
-// Queue finds a queue, or a dead-letter queue, whatever the case of its name.
-func (b *Broker) Queue(name string) *Queue { return b.queues[strings.ToLower(name)] }
-
-// Names lists the queues, without the dead-letter queues.
-func (b *Broker) Names() []string {
-	var names []string
-	for name, q := range b.queues {
-		if q.dead != nil {
-			names = append(names, name)
-		}
-	}
-	sort.Strings(names)
-	return names
-}
-
-// Close stops the timers and closes the file; what was acknowledged is on disk
-// already.
-func (b *Broker) Close() error {
-	for _, q := range b.queues {
-		q.mu.Lock()
-		q.closed = true
-		if q.timer != nil {
-			q.timer.Stop()
-		}
-		q.mu.Unlock()
-	}
-	return b.disk.db.Close()
 }

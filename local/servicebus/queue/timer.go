@@ -1,126 +1,168 @@
 package queue
 
 import (
-	"container/heap"
+	"errors"
 	"time"
 )
 
-// arm sets the queue's one timer to the next instant at which something happens
-// by itself: a lock runs out, a scheduled message is due. The lock is held.
-func (q *Queue) arm() {
-	if q.closed {
+// retry is how long the timer waits when the disk refused what it had to do.
+const retry = time.Second
+
+// death is a message that the queue itself takes off.
+type death struct {
+	it    *item
+	cause Cause
+}
+
+// arm has the queue's one timer go off no later than at. The lock is held.
+func (q *Queue) arm(at int64) {
+	if q.closed || q.timerAt != 0 && q.timerAt <= at {
 		return
 	}
-	next := q.nextEvent()
-	if next.IsZero() {
-		return
-	}
-	wait := max(next.Sub(q.now()), 0) + time.Millisecond
+	q.timerAt = at
+	wait := time.Duration(max(at-q.env.now(), 0)) + time.Microsecond
 	if q.timer == nil {
 		q.timer = time.AfterFunc(wait, q.tick)
-		q.timerAt = next
 		return
 	}
-	if q.timerAt.IsZero() || next.Before(q.timerAt) {
-		q.timer.Reset(wait)
-		q.timerAt = next
-	}
+	q.timer.Reset(wait)
 }
 
-// nextEvent looks at the scheduled messages, and at the locks through the time
-// the oldest of them could have been given. The lock is held.
-func (q *Queue) nextEvent() time.Time {
-	var next time.Time
-	at := func(t time.Time) {
-		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
-			next = t
-		}
-	}
-	if q.scheduled.Len() > 0 {
-		at(q.scheduled.items[0].scheduledAt)
-	}
-	if len(q.locks) > 0 || q.anyHeld() {
-		// No lock is shorter than the duration, so looking a few times in it is
-		// exact enough and costs nothing with a million locks.
-		at(q.now().Add(q.opts.LockDuration / lockLooks))
-	}
-	return next
-}
-
-// lockLooks is how often within a lock's duration the locks are looked through.
-const lockLooks = 10
-
-func (q *Queue) anyHeld() bool {
-	for _, s := range q.sessions {
-		if s.holder != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// tick does what is due.
+// tick does what is due: locks end, sessions are lost, scheduled messages are
+// enqueued, old ones expire.
 func (q *Queue) tick() {
-	now := q.now()
 	q.mu.Lock()
-	q.timerAt = time.Time{}
+	q.timerAt = 0
 	if q.closed {
 		q.mu.Unlock()
 		return
 	}
-	var lost []*item
-	for token, it := range q.locks {
-		if !it.byLink && now.After(it.lockedUntil) {
-			delete(q.locks, token)
-			lost = append(lost, it)
-		}
+	now := q.env.now()
+	for k := q.expiry.first; k != nil && now > k.until; k = q.expiry.first {
+		q.unlock(k)
+		q.failed(k.it)
 	}
-	for _, s := range q.sessions {
-		if s.holder != nil && now.After(s.lockedUntil) {
-			q.giveBack(s, true)
+	for s := range q.held {
+		if now > s.until {
+			q.release(s, true)
 		}
 	}
 	var due []*item
-	for q.scheduled.Len() > 0 && !q.scheduled.items[0].scheduledAt.After(now) {
-		due = append(due, heap.Pop(&q.scheduled).(*item))
+	for len(q.scheduled.items) > 0 && q.scheduled.items[0].rare.scheduledAt <= now {
+		due = append(due, q.scheduled.pop())
 	}
+	q.expire(now)
+	dying, uncounted := q.dying, q.uncounted
+	q.dying, q.uncounted = nil, nil
 	q.mu.Unlock()
-	for _, it := range lost {
-		if err := q.failed(it, nil); err != nil {
-			q.mu.Lock()
-			q.back(it)
-			q.mu.Unlock()
+
+	err := errors.Join(q.activate(due, now), q.disk.recount(q, uncounted), q.bereave(dying))
+	if err != nil && !errors.Is(err, ErrClosed) {
+		q.env.warn(q.name, err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		q.arm(q.env.now() + int64(retry))
+	}
+	if next := q.next(); next != 0 {
+		q.arm(next)
+	}
+}
+
+// expire finds the messages whose time is over. Those in a receiver's hands are
+// looked at when they come back. The lock is held.
+func (q *Queue) expire(now int64) {
+	for len(q.ages.items) > 0 && q.ages.items[0].at < now {
+		it := q.ages.pop().it
+		if it.gone || it.locked || it.state != Active {
+			continue
+		}
+		q.forget(it)
+		q.dying = append(q.dying, death{it, Expired})
+	}
+}
+
+// next is when something happens by itself. The lock is held.
+func (q *Queue) next() int64 {
+	next := int64(0)
+	earlier := func(at int64) {
+		if next == 0 || at < next {
+			next = at
 		}
 	}
-	q.activate(due, now)
+	if q.expiry.first != nil {
+		earlier(q.expiry.first.until + 1)
+	}
+	for s := range q.held {
+		earlier(s.until + 1)
+	}
+	if len(q.scheduled.items) > 0 {
+		earlier(q.scheduled.items[0].rare.scheduledAt)
+	}
+	if len(q.ages.items) > 0 {
+		earlier(q.ages.items[0].at + 1)
+	}
+	return next
+}
+
+// bereave takes messages off that were delivered too often or have expired.
+func (q *Queue) bereave(dying []death) error {
+	if len(dying) == 0 {
+		return nil
+	}
+	changes, all := make([]change, len(dying)), make([]*change, len(dying))
+	var moving []*change
+	for i, d := range dying {
+		changes[i] = change{it: d.it, count: d.it.count, erase: true}
+		all[i] = &changes[i]
+		if q.dead != nil && (d.cause == Exceeded || q.opts.DeadLetterExpired) {
+			changes[i].moved, changes[i].edit = &item{}, q.marking(nil, d.cause)
+			moving = append(moving, all[i])
+		}
+	}
+	q.number(moving)
+	err := q.disk.apply(q, all)
 	q.mu.Lock()
-	q.arm()
+	for _, d := range dying {
+		if err != nil {
+			q.dying = append(q.dying, d)
+		} else {
+			q.forget(d.it)
+		}
+	}
 	q.mu.Unlock()
+	if err == nil {
+		q.bury(moving)
+	}
+	return err
 }
 
 // activate enqueues scheduled messages whose time has come, under new numbers.
-func (q *Queue) activate(due []*item, now time.Time) {
+func (q *Queue) activate(due []*item, now int64) error {
 	if len(due) == 0 {
-		return
+		return nil
 	}
 	fresh := make([]*item, len(due))
 	q.mu.Lock()
 	for i, it := range due {
 		q.lastSeq++
-		copied := *it
-		copied.enqueuedSeq, copied.seq, copied.state, copied.enqueued = it.seq, q.lastSeq, Active, now
-		fresh[i] = &copied
+		fresh[i] = &item{seq: q.lastSeq, enqueued: now, expires: it.expires, session: it.session, count: it.count,
+			rare: &rare{enqueuedSeq: it.seq, index: -1}}
+		q.join(fresh[i])
 	}
 	q.mu.Unlock()
 	err := q.disk.renumber(q, due, fresh)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, it := range due {
-		if err != nil { // tried again with the next tick
-			heap.Push(&q.scheduled, it)
+		if err != nil {
+			q.part(fresh[i])
+			q.scheduled.push(it)
 			continue
 		}
 		q.forget(it)
 		q.admit(fresh[i])
 	}
+	return err
 }

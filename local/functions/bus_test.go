@@ -1,0 +1,291 @@
+//go:build unix
+
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/invoke"
+)
+
+// fakeQueue is a queue in memory. Abandoned messages come again at once.
+type fakeQueue struct {
+	mu      sync.Mutex
+	waiting []*delivery
+	done    []string // ids, in the order of completion
+	opened  int
+	broken  error // of the next receive
+	renewed int
+	settle  error
+	tries   int // settlements, failed ones included
+	changed chan struct{}
+}
+
+func newFakeQueue() *fakeQueue { return &fakeQueue{changed: make(chan struct{}, 1)} }
+
+func (q *fakeQueue) signal() {
+	select {
+	case q.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (q *fakeQueue) put(lockedUntil time.Time, ids ...string) {
+	q.mu.Lock()
+	for _, id := range ids {
+		q.waiting = append(q.waiting, &delivery{Delivery: invoke.Delivery{Message: invoke.Message{ID: id, DeliveryCount: 1}, LockedUntil: lockedUntil}})
+	}
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *fakeQueue) receive(ctx context.Context, most int) ([]*delivery, error) {
+	for {
+		q.mu.Lock()
+		err := q.broken
+		q.broken = nil
+		n := min(most, len(q.waiting))
+		got := slices.Clone(q.waiting[:n])
+		q.waiting = q.waiting[n:]
+		q.mu.Unlock()
+		if err != nil || n > 0 {
+			return got, err
+		}
+		select {
+		case <-q.changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (q *fakeQueue) complete(_ context.Context, d *delivery) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.tries++; q.settle != nil {
+		return q.settle
+	}
+	q.done = append(q.done, d.ID)
+	return nil
+}
+
+func (q *fakeQueue) abandon(_ context.Context, d *delivery) error {
+	q.mu.Lock()
+	q.tries++
+	d.DeliveryCount++
+	q.waiting = append(q.waiting, d)
+	q.mu.Unlock()
+	q.signal()
+	return nil
+}
+
+func (q *fakeQueue) renew(_ context.Context, d *delivery) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.renewed++
+	d.LockedUntil = time.Now().Add(20 * time.Millisecond)
+	return nil
+}
+
+func (q *fakeQueue) close() {}
+
+func (q *fakeQueue) completed() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.done)
+}
+
+// loop runs a bus loop over the queue until the test ends. Batches go to call as
+// ids.
+func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) {
+	t.Helper()
+	l := &busLoop{f: &function{name: "F", trigger: binding{Name: "m", Cardinality: cardinality, DataType: "binary"}}, log: slog.New(slog.DiscardHandler), most: most, renewal: time.Minute,
+		open: func() (source, error) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.opened++
+			return q, nil
+		},
+		ready: func(context.Context) error { return nil },
+		begin: func() invoke.Invocation { return invoke.Invocation{Function: "F", Binding: "m"} },
+	}
+	l.call = func(_ context.Context, _ invoke.Invocation, body []byte) error { return call(idsOf(t, body)) }
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { l.run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func idsOf(t *testing.T, body []byte) []string {
+	var p struct {
+		Metadata struct{ MessageID, MessageIDArray string }
+	}
+	var raw struct{ Metadata map[string]json.RawMessage }
+	if err := json.Unmarshal(body, &raw); err != nil {
+		t.Error(err)
+	}
+	_ = json.Unmarshal(raw.Metadata["MessageIdArray"], &p.Metadata.MessageIDArray)
+	_ = json.Unmarshal(raw.Metadata["MessageId"], &p.Metadata.MessageID)
+	var ids []string
+	if json.Unmarshal([]byte(p.Metadata.MessageIDArray), &ids) == nil {
+		return ids
+	}
+	var id string
+	if err := json.Unmarshal([]byte(p.Metadata.MessageID), &id); err != nil {
+		t.Errorf("an invocation without an id: %s", body)
+	}
+	return []string{id}
+}
+
+func numbered(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	return ids
+}
+
+// One batch at a time; while it runs the next one fills, up to the limit.
+func TestBatchesFillWhileTheFunctionRuns(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	batches, finish := make(chan []string), make(chan struct{})
+	loop(t, q, "many", 10, func(ids []string) error {
+		batches <- ids
+		<-finish
+		return nil
+	})
+	q.put(time.Time{}, "first")
+	if got := <-batches; len(got) != 1 {
+		t.Fatalf("got %v", got)
+	}
+	q.put(time.Time{}, numbered(25)...)
+	eventually(t, "a full line", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return len(q.waiting) == 15 })
+	select {
+	case got := <-batches:
+		t.Fatalf("two batches at a time: %v", got)
+	default:
+	}
+	total := 1
+	for total < 26 {
+		finish <- struct{}{}
+		got := <-batches
+		if total == 1 && len(got) != 10 || len(got) > 10 {
+			t.Errorf("a batch of %d, want 10", len(got))
+		}
+		total += len(got)
+	}
+	finish <- struct{}{}
+	eventually(t, "all completed", func() bool { return len(q.completed()) == 26 })
+}
+
+// A failure has every message of its batch come again.
+func TestBatchFails(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	var mu sync.Mutex
+	calls := 0
+	q.put(time.Time{}, numbered(100)...)
+	loop(t, q, "many", 100, func(ids []string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if calls++; calls <= 2 {
+			return errors.New("no")
+		}
+		return nil
+	})
+	eventually(t, "all completed", func() bool { return len(q.completed()) == 100 })
+	got := q.completed()
+	slices.Sort(got)
+	if len(slices.Compact(got)) != 100 {
+		t.Error("a message was completed twice")
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.tries < 200 {
+		t.Errorf("%d settlements; the messages of a failed batch were not abandoned", q.tries)
+	}
+}
+
+// What waited longer than its lock is left out: the server sends it again.
+func TestLocksThatRanOut(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	q.put(time.Now().Add(-time.Second), "old")
+	q.put(time.Now().Add(time.Minute), "new")
+	loop(t, q, "many", 10, func(ids []string) error { return nil })
+	eventually(t, "a completion", func() bool { return len(q.completed()) > 0 })
+	if got := q.completed(); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("got %v, want the new message only", got)
+	}
+}
+
+// A queue that fails is opened again, in both modes.
+func TestQueueFails(t *testing.T) {
+	t.Parallel()
+	for _, cardinality := range []string{"many", "one"} {
+		t.Run(cardinality, func(t *testing.T) {
+			t.Parallel()
+			q := newFakeQueue()
+			q.broken = errors.New("the link is gone")
+			q.put(time.Time{}, numbered(5)...)
+			loop(t, q, cardinality, 1, func([]string) error { return nil })
+			eventually(t, "a second opening", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.opened == 2 })
+			q.put(time.Time{}, numbered(3)...)
+			eventually(t, "the messages", func() bool { return len(q.completed()) >= 3 })
+		})
+	}
+}
+
+// When nothing can be settled, the batch does not ask for each message.
+func TestHopelessSettlement(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	q.settle = errors.New("the server is away")
+	q.put(time.Time{}, numbered(1000)...)
+	called := make(chan struct{}, 10)
+	loop(t, q, "many", 1000, func([]string) error { called <- struct{}{}; return nil })
+	<-called
+	q.put(time.Time{}, "next")
+	<-called
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.tries < hopeless || q.tries > hopeless+settleAtOnce {
+		t.Errorf("%d settlements were tried", q.tries)
+	}
+}
+
+// Single messages run side by side up to the limit, and their locks are kept.
+func TestSingles(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	began, finish := make(chan string), make(chan struct{})
+	loop(t, q, "one", 3, func(ids []string) error {
+		began <- ids[0]
+		<-finish
+		return nil
+	})
+	q.put(time.Now().Add(20*time.Millisecond), numbered(5)...)
+	for range 3 {
+		<-began
+	}
+	select {
+	case id := <-began:
+		t.Fatalf("%s is a fourth at a time", id)
+	default:
+	}
+	eventually(t, "renewals", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.renewed > 6 })
+	for range 2 {
+		finish <- struct{}{}
+		<-began
+	}
+	close(finish)
+	eventually(t, "all completed", func() bool { return len(q.completed()) == 5 })
+}

@@ -1,0 +1,209 @@
+//go:build unix
+
+package functions
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestRequestsPassedOn(t *testing.T) {
+	t.Parallel()
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), nil)
+	url := "http://" + h.Addr()
+	for _, tt := range []struct {
+		name, method, path, key string
+		status                  int
+		body                    string
+	}{
+		{"without a key", "GET", "/api/jobs", "", 401, ""},
+		{"with another key", "GET", "/api/jobs", "fn-kez", 401, ""},
+		{"with the function's key", "GET", "/api/jobs?a=b%20c", "fn-key", 418, "GET /api/jobs?a=b%20c " + h.Addr() + " 4"},
+		{"with the master key", "PUT", "/api/jobs/a%2Fb", "master-key", 418, "PUT /api/jobs/a%2Fb " + h.Addr() + " 4"},
+		{"with the key in the query", "DELETE", "/api/jobs?code=fn-key", "", 418, "DELETE /api/jobs?code=fn-key " + h.Addr() + " 4"},
+		{"the prefix alone", "GET", "/api", "fn-key", 418, "GET /api/ " + h.Addr() + " 4"}, // by a redirect of the handler's
+		{"any method", "PROPFIND", "/api/x", "fn-key", 418, "PROPFIND /api/x " + h.Addr() + " 4"},
+		{"elsewhere", "GET", "/jobs", "fn-key", 404, ""},
+		{"a longer first word", "GET", "/apis/x", "fn-key", 404, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, body := request(t, tt.method, url+tt.path, tt.key, "body")
+			if r.StatusCode != tt.status || tt.body != "" && body != tt.body {
+				t.Errorf("got %d %q, want %d %q", r.StatusCode, body, tt.status, tt.body)
+			}
+			if tt.status == 418 {
+				id, version, again := "", "", ""
+				fmt.Sscan(r.Header.Get("X-Seen"), &id, &version, &again)
+				if len(id) != 36 || version != hostVersion || again != id {
+					t.Errorf("headers of the host: got %q", r.Header.Get("X-Seen"))
+				}
+			}
+		})
+	}
+}
+
+// Both directions are streams: each line is answered before the next is sent.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), nil)
+	body, send := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+h.Addr()+"/api/lines", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("x-functions-key", "fn-key")
+	go func() { _, _ = send.Write([]byte("first\n")) }()
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	answers := bufio.NewReader(reply.Body)
+	for _, line := range []string{"first\n", "second\n", "third\n"} {
+		if line != "first\n" {
+			go func() { _, _ = send.Write([]byte(line)) }()
+		}
+		got, err := answers.ReadString('\n')
+		if err != nil || got != "got "+line {
+			t.Fatalf("got %q, %v, want %q", got, err, "got "+line)
+		}
+	}
+	send.Close()
+}
+
+// A request waits for a handler that is starting, and is not lost to one that
+// has just died.
+func TestRequestDuringRestart(t *testing.T) {
+	t.Parallel()
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t, 1, 1), nil)
+	if r, _ := request(t, "GET", "http://"+h.Addr()+"/api/x", "fn-key", ""); r.StatusCode != 418 {
+		t.Errorf("while starting: got %d", r.StatusCode)
+	}
+	h.worker.restart()
+	if r, _ := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "body"); r.StatusCode != 418 && r.StatusCode != http.StatusBadGateway {
+		t.Errorf("while dying: got %d", r.StatusCode)
+	}
+	eventually(t, "an answer", func() bool {
+		r, _ := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "body")
+		return r.StatusCode == 418
+	})
+}
+
+func TestRequestsAsPayload(t *testing.T) {
+	t.Parallel()
+	root := script(strings.Replace(hostJSON, `"enableProxyingHttpRequest":true`, `"initializationTimeout":"00:00:10"`, 1), map[string]string{
+		"Payload": `{"name":"req","type":"httpTrigger","direction":"in","route":"pools/{name}/nodes/{n:int}","authLevel":"anonymous","methods":["post"]},{"name":"res","type":"http","direction":"out"}`,
+		"Plain":   `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"anonymous"}`,
+		"Failing": `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"admin"}`,
+	})
+	h, _ := start(t, root, roleRaw, newControl(t), nil)
+	url := "http://" + h.Addr() + "/api"
+	r, body := request(t, "POST", url+"/pools/gpu/NODES/7?x=1", "", "hello")
+	if r.StatusCode != 202 || r.Header.Get("X-A") != "b" {
+		t.Errorf("got %d, header %q", r.StatusCode, r.Header.Get("X-A"))
+	}
+	for _, want := range []string{`"Params":{"n":"7","name":"gpu"}`, `"Query":{"x":"1"}`, `"Body":"hello"`, `"Method":"POST"`, `/api/pools/gpu/NODES/7?x=1"`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the payload lacks %s: %s", want, body)
+		}
+	}
+	for _, tt := range []struct {
+		method, path, key string
+		status            int
+	}{
+		{"GET", "/pools/gpu/nodes/7", "", 404}, {"POST", "/pools/gpu/nodes/x", "", 404}, {"POST", "/pools/gpu/nodes/7/more", "", 404},
+		{"GET", "/plain", "", 200}, {"GET", "/failing", "fn-key", 401}, {"GET", "/failing", "master-key", 500},
+	} {
+		if r, _ := request(t, tt.method, url+tt.path, tt.key, ""); r.StatusCode != tt.status {
+			t.Errorf("%s %s: got %d, want %d", tt.method, tt.path, r.StatusCode, tt.status)
+		}
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	c := newControl(t)
+	root := script(hostJSON, map[string]string{"Sweep": timerYearly, "Api": httpAny, "Jobs": jobsBatch,
+		"One": strings.NewReplacer(`"many"`, `"one"`, "%JOBS%", "other").Replace(jobsBatch)})
+	h, _ := start(t, root, roleApp, c, func(cfg *Config) {
+		cfg.Settings = map[string]string{"JOBS": "jobs", "Bus": "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=a;SharedAccessKey=Yg==;UseDevelopmentEmulator=true"}
+	})
+	url := "http://" + h.Addr() + "/admin/functions/"
+	for _, tt := range []struct {
+		name, key, body string
+		status          int
+	}{
+		{"Sweep", "", `{"input":""}`, 401}, {"Sweep", "fn-key", `{"input":""}`, 401}, {"Sweep", "master-key", `{"input":""}`, 202}, {"Jobs", "master-key", `{"input":"by hand"}`, 202},
+		{"One", "master-key", `{"input":"by hand"}`, 202}, {"Api", "master-key", `{}`, 404}, {"Other", "master-key", `{}`, 404}, {"Sweep", "master-key", `hello`, 400},
+	} {
+		if r, _ := request(t, "POST", url+tt.name, tt.key, tt.body); r.StatusCode != tt.status {
+			t.Errorf("%s with %q and %s: got %d, want %d", tt.name, tt.key, tt.body, r.StatusCode, tt.status)
+		}
+	}
+	seen := map[string]bool{}
+	for range 3 {
+		e := c.next(t)
+		if seen[e.name] = true; e.name != "Sweep" && (len(e.msgs) != 1 || string(e.msgs[0].Body) != "by hand") {
+			t.Errorf("%s got %+v", e.name, e.msgs)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("invoked: %v, want each of three once", seen)
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ template, path, want string }{
+		{"", "", "map[]"}, {"", "/", "map[]"}, {"", "/x", "-"},
+		{"jobs", "/jobs", "map[]"}, {"jobs", "/Jobs/", "map[]"}, {"jobs", "/job", "-"}, {"jobs", "", "-"},
+		{"jobs/{id}", "/jobs/a%2Fb", "map[id:a/b]"}, {"jobs/{id}", "/jobs", "-"}, {"jobs/{id}", "/jobs/a/b", "-"},
+		{"jobs/{id?}", "/jobs", "map[]"}, {"jobs/{id?}", "/jobs/a", "map[id:a]"},
+		{"n/{i:int}", "/n/12", "map[i:12]"}, {"n/{i:int}", "/n/x", "-"},
+		{"{*path}", "", "map[path:]"}, {"{*path}", "/a/b", "map[path:a/b]"}, {"x/{*rest}", "/x", "map[rest:]"}, {"x/{*rest}", "/y", "-"},
+		{"jobs/{id}", "/jobs/%zz", "-"},
+	} {
+		r, err := parseRoute(tt.template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "-"
+		if params, ok := r.match(tt.path); ok {
+			got = fmt.Sprint(params)
+		}
+		if got != tt.want {
+			t.Errorf("%q against %q: got %s, want %s", tt.path, tt.template, got, tt.want)
+		}
+	}
+	for _, bad := range []string{"{", "{}", "{a", "a{b}", "{a}{b}", "{a:guid}", "{*a}/b", "{a?}/b", "{a}b"} {
+		if _, err := parseRoute(bad); err == nil {
+			t.Errorf("the route %q was taken", bad)
+		}
+	}
+	order := []string{"jobs/all", "jobs/{n:int}", "jobs/{id}", "jobs/{*rest}", "{*path}"}
+	for i := range order[1:] {
+		a, _ := parseRoute(order[i])
+		b, _ := parseRoute(order[i+1])
+		if !a.before(b) || b.before(a) {
+			t.Errorf("%q must be tried before %q", order[i], order[i+1])
+		}
+	}
+}
+
+func FuzzRoute(f *testing.F) {
+	f.Add("jobs/{id:int}/{*rest}", "/jobs/7/a%2Fb")
+	f.Add("{", "%")
+	f.Fuzz(func(t *testing.T, template, path string) {
+		r, err := parseRoute(template)
+		if err != nil {
+			return
+		}
+		if params, ok := r.match(path); ok && len(params) > len(r) {
+			t.Errorf("%d parameters of %d segments", len(params), len(r))
+		}
+	})
+}

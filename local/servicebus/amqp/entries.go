@@ -1,0 +1,139 @@
+package amqp
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Entries is a map of a message whose entries stay as the sender encoded them:
+// what nobody touches is passed on byte for byte. The zero value is an absent
+// map.
+type Entries struct {
+	raw   []byte // keys and values, one behind the other
+	count int    // of entries
+}
+
+// ParseEntries reads an encoded map. Its keys are strings, symbols or numbers.
+func ParseEntries(b []byte) (Entries, error) {
+	if len(b) == 0 || b[0] != 0xc1 && b[0] != 0xd1 {
+		return Entries{}, fmt.Errorf("%w: a section that should be a map is not", ErrMalformed)
+	}
+	n, err := Check(b)
+	if err != nil {
+		return Entries{}, err
+	}
+	raw, count := elements(b[:n])
+	e, plain := Entries{raw, count / 2}, true
+	e.each(func(k, _ []byte) bool {
+		_, isText := text(k)
+		_, isFixed := width(k[0])
+		plain = isText || isFixed && k[0] != 0x40
+		return plain
+	})
+	if !plain {
+		return Entries{}, fmt.Errorf("%w: a key that is neither a name nor a number", ErrMalformed)
+	}
+	return e, nil
+}
+
+// Len is the number of entries.
+func (e Entries) Len() int { return e.count }
+
+// each calls f with every entry until f returns false.
+func (e Entries) each(f func(key, value []byte) bool) {
+	for b := e.raw; len(b) > 0; {
+		k, err := Check(b)
+		if err != nil {
+			return
+		}
+		v, err := Check(b[k:])
+		if err != nil || !f(b[:k], b[k:k+v]) {
+			return
+		}
+		b = b[k+v:]
+	}
+}
+
+// text returns the characters of an encoded string or symbol.
+func text(b []byte) ([]byte, bool) {
+	switch b[0] {
+	case 0xa1, 0xa3:
+		return b[2:], true
+	case 0xb1, 0xb3:
+		return b[5:], true
+	}
+	return nil, false
+}
+
+// Get decodes the value of a string or symbol key; nil when there is none.
+func (e Entries) Get(key string) (value any) {
+	e.each(func(k, v []byte) bool {
+		if name, ok := text(k); !ok || string(name) != key {
+			return true
+		}
+		value, _, _ = Decode(v)
+		return false
+	})
+	return value
+}
+
+// Largest is the size in bytes of the largest value.
+func (e Entries) Largest() (n int) {
+	e.each(func(_, v []byte) bool {
+		n = max(n, len(v))
+		return true
+	})
+	return n
+}
+
+// With returns the entries with those of set added, or in the place of the ones
+// of the same name. The receiver is not changed. Keys of set are strings or
+// symbols.
+func (e Entries) With(set ...Pair) Entries {
+	if len(set) == 0 {
+		return e
+	}
+	const perEntry = 64 // a guess that is seldom too small
+	out := Entries{raw: make([]byte, 0, len(e.raw)+perEntry*len(set))}
+	e.each(func(k, v []byte) bool {
+		name, ok := text(k)
+		if !ok || !named(set, name) {
+			out.raw = append(append(out.raw, k...), v...)
+			out.count++
+		}
+		return true
+	})
+	for _, p := range set {
+		out.raw = Append(Append(out.raw, p.Key), p.Value)
+		out.count++
+	}
+	return out
+}
+
+func named(set []Pair, name []byte) bool {
+	for _, p := range set {
+		switch k := p.Key.(type) {
+		case string:
+			if k == string(name) {
+				return true
+			}
+		case Symbol:
+			if string(k) == string(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// appendSection encodes the entries as a section of a message; absent ones as
+// nothing.
+func (e Entries) appendSection(b []byte, code byte) []byte {
+	if e.count == 0 {
+		return b
+	}
+	b = append(b, 0, 0x53, code, 0xd1)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.raw)+4))
+	b = binary.BigEndian.AppendUint32(b, uint32(2*e.count))
+	return append(b, e.raw...)
+}

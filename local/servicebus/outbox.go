@@ -1,0 +1,116 @@
+package servicebus
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"dsvmpools/local/servicebus/amqp"
+)
+
+// Bounds of what waits for a client's socket.
+const (
+	outboxFull = 512 << 10 // from here on deliveries wait
+	outboxMax  = 16 << 20  // what is not a delivery does not wait; a client this far behind is cut off
+)
+
+// outbox is what waits to be written to a client. One writer empties it, all of
+// it with one system call.
+type outbox struct {
+	mu     sync.Mutex
+	space  *sync.Cond
+	buf    []byte
+	wake   chan struct{}
+	closed bool
+}
+
+func newOutbox() *outbox {
+	o := &outbox{wake: make(chan struct{}, 1)}
+	o.space = sync.NewCond(&o.mu)
+	return o
+}
+
+// frame queues a frame and never waits. It reports false when the client is too
+// far behind.
+func (o *outbox) frame(channel uint16, performative any, payload []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return true
+	}
+	o.buf = amqp.AppendFrame(o.buf, amqp.FrameAMQP, channel, performative, payload)
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+	return len(o.buf) < outboxMax
+}
+
+// wait waits until a delivery may be queued.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	for len(o.buf) >= outboxFull && !o.closed {
+		o.space.Wait()
+	}
+	o.mu.Unlock()
+}
+
+// close lets the writer write what is there, and end.
+func (o *outbox) close() {
+	o.mu.Lock()
+	o.closed = true
+	o.space.Broadcast()
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// swap takes what is there and leaves an empty buffer.
+func (o *outbox) swap(empty []byte) (full []byte, closed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	full, o.buf = o.buf, empty
+	o.space.Broadcast()
+	return full, o.closed
+}
+
+// lastWords is how long a client has to take what was said before the end.
+const lastWords = time.Second
+
+// drainTo writes until the outbox is closed, and an empty frame whenever nothing
+// was written for a beat.
+func (o *outbox) drainTo(w net.Conn, beat time.Duration) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	var spare []byte
+	for {
+		quiet := false
+		select {
+		case <-o.wake:
+		case <-tick.C:
+			quiet = true
+		}
+		b, closed := o.swap(spare[:0])
+		if quiet && len(b) == 0 && !closed {
+			b = amqp.AppendFrame(b, amqp.FrameAMQP, 0, nil, nil)
+		}
+		limit := idleTimeout
+		if closed {
+			limit = lastWords
+		}
+		w.SetWriteDeadline(time.Now().Add(limit))
+		_, err := w.Write(b)
+		if err != nil && !closed {
+			w.Close() // the reader notices and ends the connection
+			o.close()
+		}
+		if err != nil || closed {
+			return
+		}
+		if spare = b; cap(spare) > 2*outboxFull {
+			spare = nil
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package queue
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"dsvmpools/local/disk"
+)
+
+// deadLetters is what the name of a dead-letter queue ends with.
+const deadLetters = "/$DeadLetterQueue"
+
+// Config of a broker.
+type Config struct {
+	Path   string // store file
+	Queues map[string]Options
+	Now    func() time.Time
+	// Mark writes into a message why the queue dead-letters it.
+	Mark func(raw []byte, cause Cause) []byte
+	// Warn is told of what failed while nobody was waiting for it; it is tried
+	// again.
+	Warn func(queue string, err error)
+}
+
+// Broker holds the queues of a namespace in one file.
+type Broker struct {
+	disk   *store
+	queues map[string]*Queue // by lower-case name
+}
+
+// Open opens the file and its queues. Queues that the file has and the
+// configuration has not are left alone, and are there again when they are named
+// again.
+func Open(cfg Config) (*Broker, error) {
+	db, err := disk.Open(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	// Time goes on evenly from here, whatever is done to the machine's clock.
+	base := cfg.Now()
+	e := &env{now: func() int64 { return base.UnixNano() + int64(cfg.Now().Sub(base)) }, mark: cfg.Mark, warn: cfg.Warn}
+	b := &Broker{disk: &store{db}, queues: map[string]*Queue{}}
+	for name, opts := range cfg.Queues {
+		q := newQueue(name, opts, b.disk, e)
+		opts.Sessions, opts.DefaultTTL = false, 0
+		q.dead = newQueue(name+deadLetters, opts, b.disk, e)
+		b.queues[q.key], b.queues[q.dead.key] = q, q.dead
+	}
+	for _, q := range b.queues {
+		if err := q.load(); err != nil {
+			b.Close()
+			return nil, fmt.Errorf("%s: queue %s: %w", cfg.Path, q.name, err)
+		}
+	}
+	return b, nil
+}
+
+func newQueue(name string, opts Options, s *store, e *env) *Queue {
+	return &Queue{name: name, key: strings.ToLower(name), opts: opts, disk: s, env: e,
+		scheduled: heapOf[*item]{
+			less: func(a, b *item) bool {
+				if a.rare.scheduledAt != b.rare.scheduledAt {
+					return a.rare.scheduledAt < b.rare.scheduledAt
+				}
+				return a.seq < b.seq
+			},
+			moved: func(it *item, place int) { it.rare.index = place },
+		},
+		ages:   heapOf[age]{less: func(a, b age) bool { return a.at < b.at }},
+		parked: map[int64]*item{}, locks: map[Token]*lock{}, sessions: map[string]*Session{}, held: map[*Session]struct{}{}}
+}
+
+// load reads the facts of all messages.
+func (q *Queue) load() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.disk.view(q, func(t tables) error {
+		if t.facts == nil || t.bytes == nil || t.sessions == nil {
+			return errRecord
+		}
+		q.lastSeq = int64(t.facts.Sequence())
+		err := t.facts.ForEach(func(k, v []byte) error {
+			if len(k) != 8 {
+				return errRecord
+			}
+			it := &item{seq: int64(binary.BigEndian.Uint64(k))}
+			id, err := it.parse(v)
+			if err != nil {
+				return err
+			}
+			if q.opts.Sessions {
+				it.session = q.session(id)
+				q.join(it)
+			}
+			q.admit(it)
+			return nil
+		})
+		if err != nil || !q.opts.Sessions {
+			return err
+		}
+		return t.sessions.ForEach(func(k, v []byte) error {
+			q.session(string(k[1:])).state = append([]byte(nil), v...)
+			return nil
+		})
+	})
+}
+
+// Queue finds a queue, or a dead-letter queue, whatever the case of its name.
+func (b *Broker) Queue(name string) *Queue { return b.queues[strings.ToLower(name)] }
+
+// Close tells who waits, stops the timers and closes the file; what was
+// acknowledged is on disk already.
+func (b *Broker) Close() error {
+	for _, q := range b.queues {
+		q.mu.Lock()
+		q.closed = true
+		if q.timer != nil {
+			q.timer.Stop()
+		}
+		for _, r := range q.hungry {
+			r.signal()
+		}
+		for s := range q.held {
+			s.holder.signal()
+		}
+		for ; len(q.accepting) > 0; q.accepting = q.accepting[1:] {
+			q.accepting[0].c <- struct{}{}
+		}
+		q.mu.Unlock()
+	}
+	return b.disk.db.Close()
+}

@@ -1,0 +1,99 @@
+package queue
+
+import "crypto/rand"
+
+// lock is a message in a receiver's hands.
+type lock struct {
+	token      Token
+	it         *item
+	until      int64    // for a lock under a session: the session's end counts
+	session    *Session // nil: the lock ends by itself
+	list       *lockList
+	prev, next *lock
+}
+
+// lockList is a list of locks in the order of their end. All locks of a queue
+// are equally long, so one that is given or renewed goes to the end.
+type lockList struct{ first, last *lock }
+
+func (l *lockList) add(k *lock) {
+	k.list, k.prev, k.next = l, l.last, nil
+	if l.last != nil {
+		l.last.next = k
+	} else {
+		l.first = k
+	}
+	l.last = k
+}
+
+func (l *lockList) remove(k *lock) {
+	if k.prev != nil {
+		k.prev.next = k.next
+	} else {
+		l.first = k.next
+	}
+	if k.next != nil {
+		k.next.prev = k.prev
+	} else {
+		l.last = k.prev
+	}
+	k.list, k.prev, k.next = nil, nil, nil
+}
+
+// lock puts a message into a receiver's hands. q.mu is held.
+func (q *Queue) lock(it *item, s *Session, now int64) *lock {
+	k := &lock{token: newToken(), it: it, until: now + int64(q.opts.LockDuration), session: s}
+	it.locked = true
+	q.hold(k)
+	return k
+}
+
+// hold puts a lock in force. q.mu is held.
+func (q *Queue) hold(k *lock) {
+	q.locks[k.token] = k
+	if k.session != nil {
+		k.session.locks.add(k)
+		return
+	}
+	q.expiry.add(k)
+	q.arm(k.until)
+}
+
+// unlock takes a lock out of force; the message is in nobody's hands then and
+// belongs to the caller. q.mu is held.
+func (q *Queue) unlock(k *lock) {
+	delete(q.locks, k.token)
+	k.list.remove(k)
+}
+
+// over reports whether a lock has ended. q.mu is held.
+func (k *lock) over(now int64) bool {
+	if k.session != nil {
+		return k.session.holder == nil || now > k.session.until
+	}
+	return now > k.until
+}
+
+// end is when a lock ends. q.mu is held.
+func (k *lock) end() int64 {
+	if k.session != nil {
+		return k.session.until
+	}
+	return k.until
+}
+
+// find returns a lock in force. q.mu is held.
+func (q *Queue) find(t Token, now int64) (*lock, error) {
+	k := q.locks[t]
+	if k == nil || k.over(now) {
+		return nil, ErrLockLost
+	}
+	return k, nil
+}
+
+func newToken() Token {
+	var t Token
+	rand.Read(t[:])
+	t[6], t[8] = t[6]&0x0f|0x40, t[8]&0x3f|0x80 // a random UUID, as clients expect
+	return t
+}
