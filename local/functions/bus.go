@@ -129,7 +129,7 @@ func (l *busLoop) run(ctx context.Context) {
 // out while they waited are left out, as the server sends them again.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	link, lose := context.WithCancel(context.WithoutCancel(ctx))
+	link, lose := context.WithCancel(context.WithoutCancel(ctx)) // ends when the link that the messages came on is lost
 	defer lose()
 	waiting := &line{most: l.most, changed: make(chan struct{})}
 	var wg sync.WaitGroup
@@ -150,8 +150,13 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 			}
 		}
 	})
-	defer wg.Wait()
-	defer cancel()
+	defer func() {
+		cancel()
+		wg.Wait()
+		if rest := waiting.rest(); link.Err() == nil && len(rest) > 0 {
+			l.settle(link, src, rest, false) // for another host, or this one's next start, without waiting for the locks
+		}
+	}()
 	for {
 		batch, err := waiting.take(ctx)
 		if err != nil {
@@ -347,6 +352,9 @@ func (l *line) take(ctx context.Context) ([]*delivery, error) {
 	for {
 		l.mu.Lock()
 		got, err, changed := l.waiting, l.err, l.changed
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err == nil && len(got) > 0 {
 			l.waiting = nil
 			l.signal()
@@ -361,4 +369,11 @@ func (l *line) take(ctx context.Context) ([]*delivery, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// rest is what is left in line when nothing takes from it any more.
+func (l *line) rest() []*delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting
 }

@@ -105,7 +105,7 @@ func (q *fakeQueue) completed() []string {
 
 // loop runs a bus loop over the queue until the test ends. Batches go to call as
 // ids.
-func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) {
+func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) context.CancelFunc {
 	t.Helper()
 	l := &busLoop{f: &function{name: "F", trigger: binding{Name: "m", Cardinality: cardinality, DataType: "binary"}}, log: slog.New(slog.DiscardHandler), most: most, renewal: time.Minute,
 		open: func() (source, error) {
@@ -122,6 +122,7 @@ func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(id
 	var wg sync.WaitGroup
 	wg.Go(func() { l.run(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
+	return cancel
 }
 
 func idsOf(t *testing.T, body []byte) []string {
@@ -224,6 +225,30 @@ func TestLocksThatRanOut(t *testing.T) {
 	eventually(t, "a completion", func() bool { return len(q.completed()) > 0 })
 	if got := q.completed(); !slices.Equal(got, []string{"new"}) {
 		t.Errorf("got %v, want the new message only", got)
+	}
+}
+
+// A host that ends gives back what waits, and settles what it has brought.
+func TestEndOfLoop(t *testing.T) {
+	t.Parallel()
+	q := newFakeQueue()
+	began, finish := make(chan struct{}), make(chan struct{})
+	stop := loop(t, q, "many", 10, func([]string) error {
+		close(began)
+		<-finish
+		return nil
+	})
+	q.put(time.Time{}, "first")
+	<-began
+	q.put(time.Time{}, numbered(3)...)
+	eventually(t, "all received", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return len(q.waiting) == 0 })
+	stop()
+	close(finish)
+	eventually(t, "the end", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.tries == 4 })
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !slices.Equal(q.done, []string{"first"}) || len(q.waiting) != 3 || q.waiting[0].DeliveryCount != 2 {
+		t.Errorf("completed %v, %d given back", q.done, len(q.waiting))
 	}
 }
 
