@@ -105,7 +105,6 @@ func (q *Queue) AcceptNext(remove bool, wait time.Duration, cancel <-chan struct
 		}
 		if s := q.nextOpen(); s != nil {
 			r := q.give(s, remove, q.env.now())
-			q.invite()
 			q.mu.Unlock()
 			return r, nil
 		}
