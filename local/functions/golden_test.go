@@ -264,3 +264,5 @@ func compare(t *testing.T, path string, got, want any) {
 		t.Errorf("%s:\n got %#v\nwant %#v", path, got, want)
 	}
 }
+
+var discard = slog.New(slog.DiscardHandler)

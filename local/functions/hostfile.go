@@ -150,6 +150,9 @@ func (s *span) UnmarshalText(b []byte) error {
 		}
 		total += n * []float64{24 * 3600, 3600, 60, 1}[i]
 	}
+	if total > longestSpan.Seconds() {
+		return fmt.Errorf("%q is longer than ten years", text)
+	}
 	s.d = time.Duration(total * float64(time.Second))
 	return nil
 }

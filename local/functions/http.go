@@ -88,6 +88,8 @@ func (h *Host) route(w http.ResponseWriter, r *http.Request, functions []*functi
 		switch {
 		case !h.authorized(f.trigger.AuthLevel, r):
 			w.WriteHeader(http.StatusUnauthorized)
+		case r.ContentLength > maxRequest:
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		case f.plain && h.file.CustomHandler.EnableProxyingHTTPRequest:
 			h.forward(w, r, f)
 		default:

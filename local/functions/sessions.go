@@ -61,10 +61,13 @@ type sessionSource struct {
 	idle     time.Duration
 }
 
-func (s *sessionSource) receive(ctx context.Context, most int) ([]*delivery, error) {
+// receive asks for one message however many there is room for. What a link brings
+// between two receives the client gives back: with more than one under way, some
+// would then come again behind their followers.
+func (s *sessionSource) receive(ctx context.Context, _ int) ([]*delivery, error) {
 	bounded, cancel := context.WithTimeout(ctx, s.idle)
 	defer cancel()
-	got, err := s.receiver.ReceiveMessages(bounded, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
+	got, err := s.receiver.ReceiveMessages(bounded, 1, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
 	switch {
 	case err != nil && ctx.Err() == nil && bounded.Err() != nil:
 		err = errIdle
