@@ -42,9 +42,12 @@ func TestControl(t *testing.T) {
 	for what, ask := range map[string]func() error{
 		"there is no such instance": func() error { return client.Kill(ctx, "x") },
 		"no rule has the id 99":     func() error { _, err := client.Remove(ctx, "99"); return err },
-		"write a time like":         func() error { _, err := client.Add(ctx, Document{Do: Delay, Target: "tables", Delay: "soon"}); return err },
-		"no fault is called":        func() error { _, err := client.Add(ctx, Document{Do: "melt", Target: "tables"}); return err },
-		"the key is not":            func() error { _, err := Client{URL: web.URL, Key: "guess"}.Status(ctx); return err },
+		"write a time like": func() error {
+			_, err := client.Add(ctx, Document{Do: Delay, Target: "tables", Delay: "soon"})
+			return err
+		},
+		"no fault is called": func() error { _, err := client.Add(ctx, Document{Do: "melt", Target: "tables"}); return err },
+		"the key is not":     func() error { _, err := Client{URL: web.URL, Key: "guess"}.Status(ctx); return err },
 	} {
 		if err := ask(); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("got %v, want %q", err, what)
