@@ -328,7 +328,7 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "one")
 		return err == nil && j.State == job.Running
 	})
-	if err := i.Compute.Vanish(i.Compute.Instances()[0].Name); err != nil {
+	if err := i.Compute.Remove(i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")

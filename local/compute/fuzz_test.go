@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dsvmpools/local/fault"
 )
 
 const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/"
@@ -17,8 +19,12 @@ const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Co
 func serveOnly(t testing.TB) *Server {
 	t.Helper()
 	dir := t.TempDir()
+	none := fault.New(1)
+	if _, err := none.Add(fault.Rule{Do: fault.Partial, Target: "compute/allocate"}); err != nil {
+		t.Fatal(err)
+	}
 	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "c.db"), Dir: dir, Token: "t", SubscriptionID: "sub", ResourceGroup: "group",
-		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Allocate: func(string, string, int) (int, *Failure) { return 0, nil }})
+		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Faults: none})
 	if err != nil {
 		t.Fatal(err)
 	}
