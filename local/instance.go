@@ -197,7 +197,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		LogDir: filepath.Join(cfg.Dir, "logs"), Token: id.Keys["arm"], SubscriptionID: subscription, ResourceGroup: resourceGroup, Location: location,
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
-		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity, Faults: in.Faults,
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs
