@@ -26,6 +26,10 @@ const (
 //   - DSVM_VMID: VMID of the node, in any case. Required.
 //   - DSVM_NODE: instance name of the node. Default: the VMID.
 //   - DSVM_SIZE: VM size of the node, as it is reported. Default: empty, unknown.
+//   - DSVM_METADATA_ENDPOINT: the node's metadata endpoint, on a VM
+//     http://169.254.169.254. The four settings above may be left out then: the
+//     agent asks it. Without it nobody tells the agent that its VM is evicted.
+//     Default: empty, there is none.
 //   - DSVM_INSTANCE_DIR: local directory for the journal and the scratch
 //     directories; it outlives a restart of the agent. Required.
 //   - SHARE_PATH: where the share is mounted; logs and outputs go there. Required.
@@ -49,6 +53,7 @@ type Config struct {
 	VMID                string // lower case
 	Node                string
 	Size                string
+	Metadata            string // URL; "" = there is none
 	InstanceDir         string // absolute
 	Share               string // absolute
 	ServiceBus          string // connection string; a secret
@@ -78,13 +83,12 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return fallback
 	}
 	c := Config{
-		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"),
-		InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
+		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"), Node: getenv("DSVM_NODE"),
+		Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
 		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
 		JobUser: getenv("DSVM_JOB_USER"), WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
 	}
-	c.Node = or("DSVM_NODE", c.VMID)
 	if v := getenv("DSVM_CPUS"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
@@ -104,6 +108,12 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 			*d.into = time.Duration(parsed)
 		}
 	}
+	if c.Metadata != "" {
+		known := c // whoever it is, as far as it is known yet
+		known.Pool, known.VMID = or("DSVM_POOL", "a-pool"), or("DSVM_VMID", "a-vm")
+		known.VMID = strings.ToLower(known.VMID)
+		return c, known.check()
+	}
 	return c, c.check()
 }
 
@@ -117,6 +127,11 @@ func (c *Config) check() error {
 			return fault.New(fault.Invalid, need.name, "the setting %s is missing; docs/settings.md says what it is", need.name)
 		}
 	}
+	if c.Metadata != "" {
+		if err := checkMetadata(c.Metadata); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !poolPattern.MatchString(c.Pool):
 		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
@@ -124,6 +139,9 @@ func (c *Config) check() error {
 		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
 	case c.ReportEvery <= 0:
 		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")
+	}
+	if c.Node == "" {
+		c.Node = c.VMID
 	}
 	var err error
 	if c.InstanceDir, err = filepath.Abs(c.InstanceDir); err == nil {
