@@ -28,8 +28,8 @@ func (s *Server) id(name string) string {
 	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s", s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
 }
 
-// show writes a set as an answer.
-func (s *Server) show(w http.ResponseWriter, status int, st *set) error {
+// show writes a set as an answer: to a read, or to a call that began an operation.
+func (s *Server) show(w http.ResponseWriter, status int, st *set, begun *op) error {
 	props := map[string]any{}
 	for k, v := range st.Properties {
 		props[k] = v
@@ -45,6 +45,9 @@ func (s *Server) show(w http.ResponseWriter, status int, st *set) error {
 		if i.State == creating {
 			state = "Updating"
 		}
+	}
+	if o := s.ops[st.Op]; o != nil && !s.over(o) || begun != nil && begun.Failure != nil {
+		state = "Updating" // what will fail has not failed yet
 	}
 	if st.Deleting {
 		state = "Deleting"
@@ -70,7 +73,7 @@ func (s *Server) get(w http.ResponseWriter, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, nil)
 }
 
 // put creates a set, or replaces its model and capacity.
@@ -108,7 +111,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 			return err
 		}
 		s.follow(w, r, o)
-		return s.show(w, http.StatusCreated, want)
+		return s.show(w, http.StatusCreated, want, o)
 	}
 	if st.Deleting {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
@@ -121,7 +124,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 		return err
 	}
 	s.follow(w, r, o)
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, o)
 }
 
 func matches(st *set, condition string) bool {
@@ -163,7 +166,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body
 		return err
 	}
 	s.follow(w, r, o)
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, o)
 }
 
 // drop deletes a set with its instances.

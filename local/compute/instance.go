@@ -127,6 +127,9 @@ func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) 
 			ops = s.preempt(st)
 		}
 		forgotten = s.begin(o)
+		if !o.Deletes {
+			st.Op = o.ID
+		}
 		ops = append(ops, o)
 	}
 	if err := s.save(st, ops, forgotten...); err != nil {

@@ -141,6 +141,9 @@ func (s *Server) over(o *op) bool {
 	if st == nil {
 		return true
 	}
+	if o.Failure != nil && !o.Deletes && time.Since(o.Begun) < s.cfg.BootDelay/2 {
+		return false // room is looked for, for some time
+	}
 	if o.WholeSet && st.Deleting {
 		return false
 	}

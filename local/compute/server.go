@@ -111,7 +111,8 @@ type set struct {
 	Version    int64
 	NextID     int
 	Deleting   bool
-	Failed     bool // the last operation on its model did
+	Op         string // the last operation on its model
+	Failed     bool   // ... failed
 	Instances  []*instance
 
 	past        []snapshot // how its list was, for lists that lag
