@@ -188,7 +188,7 @@ func TestInstanceIsGivenItsEnvironment(t *testing.T) {
 	agent := r.next(t, "agent")["agent"]
 	inst := s.Instances()[0]
 	want := []string{"cpu_0", inst.VMID, "the-pool", "Standard_D2s_v5", filepath.Join(dir, "instances", "cpu_0", "custom-data"), filepath.Join(dir, "instances", "cpu_0")}
-	if got := strings.Join(agent.info, " "); got != strings.Join(want, " ") {
+	if got := strings.Join(agent.info[:len(want)], " "); got != strings.Join(want, " ") {
 		t.Errorf("got  %s\nwant %s", got, strings.Join(want, " "))
 	}
 	if data, err := os.ReadFile(want[4]); err != nil || string(data) != "#cloud-config" {
