@@ -16,9 +16,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// poolTag names the pool of a set's instances.
-const poolTag = "dsvmpools-pool"
-
 // resize sets the capacity and creates what is missing; lowering it takes the
 // newest instances, as the default scale-in rule does. The lock is held.
 func (s *Server) resize(st *set, capacity int) (*op, error) {

@@ -40,7 +40,7 @@ func guests(t *testing.T, n int, body string, change func(*compute.Config)) (*co
 	for range n {
 		select {
 		case v := <-r.visits:
-			all[v.info[0]] = guest{v.info[0], v.info[1], v.info[6]}
+			all[v.info[0]] = guest{v.info[0], v.info[1], v.info[4]}
 		case <-time.After(patience):
 			t.Fatalf("%d of %d agents came", len(all), n)
 		}
