@@ -2,6 +2,7 @@ package agent
 
 import (
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -148,4 +149,13 @@ func (c *Config) check() error {
 		c.Share, err = filepath.Abs(c.Share)
 	}
 	return err
+}
+
+// checkMetadata says what is wrong with an endpoint.
+func checkMetadata(base string) error {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return fault.New(fault.Invalid, "DSVM_METADATA_ENDPOINT", "DSVM_METADATA_ENDPOINT is no URL such as http://169.254.169.254")
+	}
+	return nil
 }

@@ -10,11 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
-
-	"dsvmpools/shared/fault"
 )
 
 // The node's metadata endpoint and the versions that are asked for; any newer
@@ -41,15 +38,6 @@ func newMetadata(base string) *metadata {
 	dialer := net.Dialer{Timeout: metadataTimeout}
 	return &metadata{strings.TrimSuffix(base, "/"), &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: time.Minute},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
-
-// checkMetadata says what is wrong with an endpoint.
-func checkMetadata(base string) error {
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return fault.New(fault.Invalid, "DSVM_METADATA_ENDPOINT", "DSVM_METADATA_ENDPOINT is no URL such as http://169.254.169.254")
-	}
-	return nil
 }
 
 // ask sends one request and decodes its answer.
