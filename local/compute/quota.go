@@ -5,7 +5,9 @@ package compute
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -52,14 +54,16 @@ func (s *Server) overQuota(st *set, more int) error {
 		return nil
 	}
 	priority, _ := st.priority()
-	for name, limit := range s.cfg.Quota {
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Quota)) {
+		limit := s.cfg.Quota[name]
 		if !counts(name, st.SKU.Name, priority) {
 			continue
 		}
 		used := 0
 		for _, other := range s.sets {
+			p, _ := other.priority()
 			for _, i := range other.Instances { // those that go still count
-				if p, _ := other.priority(); counts(name, i.Size, p) {
+				if counts(name, i.Size, p) {
 					used += s.cores(i.Size)
 				}
 			}

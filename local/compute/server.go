@@ -191,6 +191,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.mu.Lock()
 	for _, st := range s.sets {
+		s.remember(st)
 		for _, inst := range st.Instances {
 			s.run(inst, true)
 		}
