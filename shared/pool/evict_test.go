@@ -92,3 +92,21 @@ func TestEvictionsAreFreeForAWhile(t *testing.T) {
 		}
 	}
 }
+
+// A VM that stands still is deleted, and what it ran runs elsewhere.
+func TestStoppedVM(t *testing.T) {
+	t.Parallel()
+	for _, power := range []string{"stopped", "deallocated"} {
+		b := newBench(t, nil)
+		b.node("a")
+		b.step(submission("1", func(s *job.Spec) { s.Retry.Max = 1 }))
+		r := b.step(pool.Listed{Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: "a", ID: "id-a", Name: "a", Provisioning: "Succeeded", Power: power}}})
+		if n := b.s.Nodes["a"]; n.State != pool.NodeFailed || len(r.Effects.Remove) != 1 {
+			t.Fatalf("%s: got %s: %s, removed %v", power, n.State, n.Reason, r.Effects.Remove)
+		}
+		b.step(pool.Listed{Exists: true})
+		if j := b.s.Jobs["1"]; j.State != job.Queued || j.Attempts[0].State != job.AttemptNodeLost {
+			t.Errorf("%s: got %+v", power, j)
+		}
+	}
+}

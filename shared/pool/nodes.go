@@ -248,9 +248,18 @@ func (st *step) observed(inst Instance) {
 			reason = n.Reason
 		}
 		st.setNode(n, NodeDeleting, reason)
+	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining):
+		// Nothing runs there any more, and it may be billed all the same.
+		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
 		st.setNode(n, NodeFailed, "Azure could not create it: "+inst.Error)
 	}
+}
+
+// stopped reports whether a power state says that a VM has stopped and will not
+// start by itself.
+func stopped(power string) bool {
+	return strings.EqualFold(power, "stopped") || strings.EqualFold(power, "deallocated")
 }
 
 // gone ends a node: its VM does not exist any more, so its work can be placed
