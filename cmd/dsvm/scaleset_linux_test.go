@@ -28,6 +28,7 @@ func TestUnreliableScaleSet(t *testing.T) {
 		{Do: fault.Refuse, Target: "compute/boot", Probability: 0.1},
 		{Do: fault.Evict, Target: "compute/run", Delay: time.Second, Probability: 0.3},
 		{Do: fault.Lose, Target: "compute/run", Delay: time.Second, Probability: 0.1},
+		{Do: fault.Refuse, Target: "compute/run", Delay: time.Second, Probability: 0.2},
 		{Do: fault.Refuse, Target: "compute/remove", Probability: 0.2},
 	} {
 		if _, err := i.Faults.Add(r); err != nil {
