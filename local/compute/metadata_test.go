@@ -3,6 +3,7 @@
 package compute_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"io"
 	"net"
@@ -285,5 +286,44 @@ func TestHostileClients(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want %q", name, got, err, c.want)
 		}
 		conn.Close()
+	}
+}
+
+// What every agent asks every second.
+func BenchmarkScheduledEvents(b *testing.B) {
+	dir := b.TempDir()
+	r, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	s, err := compute.Start(config(dir, r.Addr().String(), "plain"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	put, _ := http.NewRequest("PUT", s.URL()+setPath+"cpu?api-version=1", strings.NewReader(resource(1)))
+	put.Header.Set("Authorization", "Bearer "+token)
+	if resp, err := http.DefaultClient.Do(put); err != nil || resp.StatusCode != http.StatusCreated {
+		b.Fatal(resp, err)
+	}
+	conn, err := r.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	url := line[strings.LastIndex(strings.TrimSpace(line), ",")+1:]
+	ask, _ := http.NewRequest("GET", strings.TrimSpace(url)+"/metadata/scheduledevents?api-version=2020-07-01", nil)
+	ask.Header.Set("Metadata", "true")
+	for b.Loop() {
+		resp, err := http.DefaultClient.Do(ask)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
 	}
 }
