@@ -55,10 +55,13 @@ type agent struct {
 // cannot begin. A node that was given up stays in Run, doing nothing, so that
 // nothing starts it over and over.
 func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
 	if cfg.Metadata != "" && !cfg.identify(ctx) {
 		return nil
 	}
-	if err := cfg.check(); err != nil {
+	if err := cfg.checkIdentity(); err != nil {
 		return err
 	}
 	b, err := openServiceBus(cfg)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"log/slog"
 	"net/url"
 	"path/filepath"
@@ -109,42 +110,52 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 			*d.into = time.Duration(parsed)
 		}
 	}
-	if c.Metadata != "" {
-		known := c // whoever it is, as far as it is known yet
-		known.Pool, known.VMID = or("DSVM_POOL", "a-pool"), or("DSVM_VMID", "a-vm")
-		known.VMID = strings.ToLower(known.VMID)
-		return c, known.check()
+	if c.Metadata == "" {
+		if err := c.checkIdentity(); err != nil {
+			return c, err
+		}
 	}
 	return c, c.check()
 }
 
-// check says what is missing or cannot be used, and makes paths absolute.
+func need(name, value string) error {
+	if value == "" {
+		return fault.New(fault.Invalid, name, "the setting %s is missing; docs/settings.md says what it is", name)
+	}
+	return nil
+}
+
+// checkIdentity says what is wrong with who the node is.
+func (c *Config) checkIdentity() error {
+	if err := cmp.Or(need("DSVM_POOL", c.Pool), need("DSVM_VMID", c.VMID)); err != nil {
+		return err
+	}
+	if !poolPattern.MatchString(c.Pool) {
+		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
+	}
+	if !vmidPattern.MatchString(c.VMID) {
+		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
+	}
+	if c.Node == "" {
+		c.Node = c.VMID
+	}
+	return nil
+}
+
+// check says what else is missing or cannot be used, and makes paths absolute.
 func (c *Config) check() error {
-	for _, need := range []struct{ name, value string }{
-		{"DSVM_POOL", c.Pool}, {"DSVM_VMID", c.VMID}, {"DSVM_INSTANCE_DIR", c.InstanceDir}, {"SHARE_PATH", c.Share},
-		{"ServiceBusConnection", c.ServiceBus + c.ServiceBusNamespace},
-	} {
-		if need.value == "" {
-			return fault.New(fault.Invalid, need.name, "the setting %s is missing; docs/settings.md says what it is", need.name)
-		}
+	err := cmp.Or(need("DSVM_INSTANCE_DIR", c.InstanceDir), need("SHARE_PATH", c.Share), need("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace))
+	if err != nil {
+		return err
 	}
 	if c.Metadata != "" {
 		if err := checkMetadata(c.Metadata); err != nil {
 			return err
 		}
 	}
-	switch {
-	case !poolPattern.MatchString(c.Pool):
-		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
-	case !vmidPattern.MatchString(c.VMID):
-		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
-	case c.ReportEvery <= 0:
+	if c.ReportEvery <= 0 {
 		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")
 	}
-	if c.Node == "" {
-		c.Node = c.VMID
-	}
-	var err error
 	if c.InstanceDir, err = filepath.Abs(c.InstanceDir); err == nil {
 		c.Share, err = filepath.Abs(c.Share)
 	}

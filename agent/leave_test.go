@@ -175,8 +175,8 @@ func TestNodeAsksWhoItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !cfg.identify(t.Context()) || cfg.check() != nil {
-		t.Fatalf("got %+v, %v", cfg, cfg.check())
+	if !cfg.identify(t.Context()) || cfg.checkIdentity() != nil {
+		t.Fatalf("got %+v, %v", cfg, cfg.checkIdentity())
 	}
 	if cfg.VMID != "02aab8a4-74ef-476e-8182-f6d2ba4166a6" || cfg.Node != "cpu_7" || cfg.Size != "Standard_D4s_v5" || cfg.Pool != "cpu" {
 		t.Errorf("got %s %s %s %s", cfg.VMID, cfg.Node, cfg.Size, cfg.Pool)

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,13 +84,13 @@ func (c *Config) identify(ctx context.Context) bool {
 		var who identity
 		err := m.ask(ctx, metadataTimeout, http.MethodGet, "instance/compute", instanceVersion, nil, &who)
 		if err == nil {
-			c.VMID, c.Node, c.Size = first(c.VMID, strings.ToLower(who.VMID)), first(c.Node, who.Name), first(c.Size, who.Size)
+			c.VMID, c.Node, c.Size = cmp.Or(c.VMID, strings.ToLower(who.VMID)), cmp.Or(c.Node, who.Name), cmp.Or(c.Size, who.Size)
 			for _, tag := range who.TagsList {
 				if tag.Name == poolTag {
-					c.Pool = first(c.Pool, tag.Value)
+					c.Pool = cmp.Or(c.Pool, tag.Value)
 				}
 			}
-			return true // what is missing still is said by check
+			return true // what is missing still is said by checkIdentity
 		}
 		if c.Log != nil {
 			c.Log.Warn("the node's metadata cannot be read; trying again", "error", err.Error())
@@ -99,15 +100,6 @@ func (c *Config) identify(ctx context.Context) bool {
 		}
 	}
 	return true
-}
-
-func first(of ...string) string {
-	for _, s := range of {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 // scheduledEvent is something that is about to be done to VMs.

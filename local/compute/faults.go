@@ -3,6 +3,7 @@
 package compute
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *Server) disturb(r *http.Request, operation, entity string) (fault.Outco
 		case <-s.stop:
 		}
 	case fault.Refuse:
-		return o, s.failure(or(o.Code, "ServiceUnavailable"), entity)
+		return o, s.failure(cmp.Or(o.Code, "ServiceUnavailable"), entity)
 	case fault.Throttle:
 		return o, throttled(operation, o.RetryAfter)
 	case fault.Disconnect:
@@ -73,12 +74,5 @@ func throttled(operation string, after time.Duration) *Failure {
 	}
 	return &Failure{Status: http.StatusTooManyRequests, Code: "OperationNotAllowed", RetryAfter: after,
 		Message: "The server rejected the request because too many requests have been received for this subscription.",
-		Details: []Detail{{Code: "TooManyRequests", Target: or(policyNames[operation], operation), Message: `{"operationGroup":"` + or(policyNames[operation], operation) + `"}`}}}
-}
-
-func or(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
+		Details: []Detail{{Code: "TooManyRequests", Target: cmp.Or(policyNames[operation], operation), Message: `{"operationGroup":"` + cmp.Or(policyNames[operation], operation) + `"}`}}}
 }

@@ -3,6 +3,7 @@
 package compute
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -67,7 +68,7 @@ func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
 	if o.Do == fault.None || o.Do == fault.Partial && o.Amount >= wanted {
 		return wanted, nil
 	}
-	return o.Amount, s.say(or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
+	return o.Amount, s.say(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
 }
 
 // remove begins to delete instances; the capacity falls with them. The lock is
@@ -89,7 +90,7 @@ func (s *Server) doom(going []*instance, o *op) (begun []*instance) {
 			i.removal = s.decide(stepRemove, i.set.Name+"/"+i.Name, fault.Delay, fault.Stick, fault.Refuse)
 			if i.removal.Do == fault.Refuse {
 				i.Power = s.power(i)
-				i.State, i.Failure = failed, s.say(or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
+				i.State, i.Failure = failed, s.say(cmp.Or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
 				if o != nil {
 					o.Failure = i.Failure
 				}
@@ -213,7 +214,7 @@ func (s *Server) boot(i *instance) bool {
 	if o.Do != fault.Refuse {
 		return s.booted(i, running, "", nil)
 	}
-	why := s.say(or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
+	why := s.say(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
 	switch why.Code {
 	case "VMExtensionProvisioningError": // the guest is up, and of use
 		return s.booted(i, failed, "running", why)

@@ -3,6 +3,7 @@
 package compute
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -37,7 +38,7 @@ func (st *set) priority() (priority, eviction string) {
 	if p.Priority == "Low" {
 		p.Priority = "Spot"
 	}
-	return or(p.Priority, "Regular"), p.EvictionPolicy
+	return cmp.Or(p.Priority, "Regular"), p.EvictionPolicy
 }
 
 func (s *Server) cores(size string) int {
