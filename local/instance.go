@@ -245,7 +245,7 @@ func (in *Instance) startControl(id *identity) error {
 	if err != nil {
 		return fmt.Errorf("the control service: %w", err)
 	}
-	control := fault.Control{Set: in.Faults, Key: id.Keys["control"]}
+	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
 	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)

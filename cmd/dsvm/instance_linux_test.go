@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsvmpools/local"
+	"dsvmpools/local/fault"
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/api/client"
 	"dsvmpools/shared/job"
@@ -328,7 +329,7 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "one")
 		return err == nil && j.State == job.Running
 	})
-	if err := i.Compute.Remove(i.Compute.Instances()[0].Name); err != nil {
+	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Kill(i.ctx, i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")
@@ -350,7 +351,7 @@ func TestNodeEvicted(t *testing.T) {
 		return err == nil && j.State == job.Running
 	})
 	began := time.Now()
-	if err := i.Compute.Evict(i.Compute.Instances()[0].Name); err != nil {
+	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Evict(i.ctx, i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")
