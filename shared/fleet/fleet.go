@@ -153,7 +153,12 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 		return operation(ctx, opCreate, set, poller, *response, err)
 	}
 	if got.SKU != nil && got.SKU.Capacity != nil && *got.SKU.Capacity >= int64(target) {
-		return Operation{}, nil
+		if got.Properties == nil || value(got.Properties.ProvisioningState) != "Failed" {
+			return Operation{}, nil
+		}
+		// The capacity is there on paper only: what is missing of it does not come
+		// unless the set is told its capacity again.
+		target = int(*got.SKU.Capacity)
 	}
 	return c.setCapacity(ctx, set, got, target)
 }

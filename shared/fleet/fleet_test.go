@@ -332,6 +332,22 @@ func TestInstancesThatNeverCome(t *testing.T) {
 	}
 }
 
+// What did not come for want of room is asked for again, although the capacity
+// says that it is there.
+func TestInstancesThatCameInPartAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	c := client(t, broken(t, faults.Rule{Do: faults.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
+	op, err := c.Grow(t.Context(), "set", model, 3)
+	if err := finish(t, c, op, err); fault.CodeOf(err) != fault.NoCapacity {
+		t.Fatalf("got %v, want no capacity", err)
+	}
+	op, err = c.Grow(t.Context(), "set", model, 2) // never lowers
+	must(t, finish(t, c, op, err))
+	if l := list(t, c, "set"); l.Capacity != 3 || len(l.Instances) != 3 || l.Provisioning != "Succeeded" {
+		t.Errorf("got %s with %d of %d", l.Provisioning, len(l.Instances), l.Capacity)
+	}
+}
+
 // What deletes instances between two pages must not hide others.
 func TestListPagesWhileInstancesGo(t *testing.T) {
 	t.Parallel()
