@@ -197,7 +197,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		LogDir: filepath.Join(cfg.Dir, "logs"), Token: id.Keys["arm"], SubscriptionID: subscription, ResourceGroup: resourceGroup, Location: location,
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
-		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity, Faults: in.Faults, NodeToken: id.Keys["node"],
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs
@@ -245,7 +245,7 @@ func (in *Instance) startControl(id *identity) error {
 	if err != nil {
 		return fmt.Errorf("the control service: %w", err)
 	}
-	control := fault.Control{Set: in.Faults, Key: id.Keys["control"]}
+	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
 	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)
@@ -337,7 +337,7 @@ func loadIdentity(dir string) (*identity, error) {
 			return nil, fmt.Errorf("%s cannot be read (%w); restore it, or begin with an empty folder", identityFile(dir), err)
 		}
 	}
-	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master", "control"} {
+	for _, name := range []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control"} {
 		if id.Keys[name] == "" {
 			key := make([]byte, 32)
 			rand.Read(key)
