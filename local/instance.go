@@ -229,7 +229,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log}
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults}
 	if in.Host, err = functions.Start(in.host); err != nil {
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
