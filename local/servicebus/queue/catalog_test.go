@@ -42,6 +42,8 @@ func TestDelete(t *testing.T) {
 	b, q := open(t, path, nil, Options{})
 	send(t, q, say("lost"))
 	r := receiver(t, q)
+	take(t, r, 1, "lost")
+	take(t, r, 1)
 	if err := b.Note("Q", []byte("note")); err != nil {
 		t.Fatal(err)
 	}
