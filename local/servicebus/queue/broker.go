@@ -10,8 +10,8 @@ import (
 	"dsvmpools/local/disk"
 )
 
-// deadLetters is what the name of a dead-letter queue ends with.
-const deadLetters = "/$DeadLetterQueue"
+// DeadLetterSuffix is what the name of a dead-letter queue ends with.
+const DeadLetterSuffix = "/$DeadLetterQueue"
 
 // Config of a broker.
 type Config struct {

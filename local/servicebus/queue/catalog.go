@@ -52,7 +52,7 @@ func (b *Broker) Note(name string, note []byte) error {
 func (b *Broker) Add(name string, opts Options) (*Queue, error) {
 	q := newQueue(name, opts, b.disk, b.env)
 	opts.Sessions, opts.DefaultTTL, opts.Duplicates = false, 0, 0
-	q.dead = newQueue(name+deadLetters, opts, b.disk, b.env)
+	q.dead = newQueue(name+DeadLetterSuffix, opts, b.disk, b.env)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.queues[q.key] != nil {
@@ -143,4 +143,15 @@ func (q *Queue) shut(err error) {
 	for ; len(q.accepting) > 0; q.accepting = q.accepting[1:] {
 		q.accepting[0].c <- struct{}{}
 	}
+}
+
+// Bytes is what the messages of the queue take, as they were sent.
+func (q *Queue) Bytes() (n int64) {
+	q.disk.view(q, func(t tables) error { // of a queue that is closing there is nothing to say
+		return t.bytes.ForEach(func(_, v []byte) error {
+			n += int64(len(v))
+			return nil
+		})
+	})
+	return n
 }
