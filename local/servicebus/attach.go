@@ -48,7 +48,7 @@ func (s *session) attach(fields amqp.List) error {
 	if !named || !handled {
 		return errors.New("an attach without name or handle")
 	}
-	if s.all[a.handle] != nil || s.conn.links >= maxLinks {
+	if s.all[a.handle] != nil || s.conn.links >= s.conn.srv.bounds.links {
 		return errors.New("a handle was attached twice, or too many links")
 	}
 	if len(fields) > 4 {

@@ -17,16 +17,12 @@ import (
 
 // Limits and times of a connection.
 const (
-	maxFrame      = 64 << 10         // clients never ask for more
-	minFrame      = 512              // the least that AMQP allows a peer to ask for
-	handshakeTime = 30 * time.Second // to get from the first byte to open
-	keepAlive     = 10 * time.Second // between empty frames; clients give up after 60 s of silence
-	minKeepAlive  = 50 * time.Millisecond
-	idleTimeout   = 2 * time.Minute // without a byte from the client, who sends empty frames each minute
-	maxSessions   = 5000            // channels of a connection
-	maxLinks      = 5000            // links of a connection
-	noLinkTime    = time.Minute     // a new connection has that long to attach its first link
-	idleLinkTime  = 5 * time.Minute // a connection may be without links that long
+	maxFrame     = 64 << 10         // clients never ask for more
+	minFrame     = 512              // the least that AMQP allows a peer to ask for
+	keepAlive    = 10 * time.Second // between empty frames; clients give up after 60 s of silence
+	minKeepAlive = 50 * time.Millisecond
+	idleTimeout  = 2 * time.Minute // without a byte from the client, who sends empty frames each minute
+	maxSessions  = 5000            // channels of a connection
 )
 
 var (
@@ -67,8 +63,8 @@ func newConn(s *Server, c net.Conn) *conn {
 // serve runs the connection to its end.
 func (c *conn) serve() {
 	defer c.net.Close()
-	c.net.SetDeadline(time.Now().Add(handshakeTime))
-	fate := c.srv.decide(atConnect, "", fault.Refuse, fault.Throttle, fault.Disconnect)
+	c.net.SetDeadline(time.Now().Add(c.srv.bounds.handshake))
+	fate := c.srv.decide(atConnect, "", fault.Refuse, fault.Disconnect)
 	if fate.Do == fault.Disconnect {
 		return
 	}
@@ -77,8 +73,6 @@ func (c *conn) serve() {
 	case err != nil:
 	case fate.Do == fault.Refuse:
 		c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
-	case fate.Do == fault.Throttle:
-		c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, busyCondition), c.srv.busy())))
 	default:
 		c.net.SetDeadline(time.Time{})
 		var writer sync.WaitGroup
@@ -103,12 +97,12 @@ var errIdle = errors.New("the connection has no links")
 
 // read takes frames until the connection ends.
 func (c *conn) read() error {
-	limit := noLinkTime
+	limit := c.srv.bounds.noLink
 	unused := time.Now()
 	for {
 		deadline := time.Now().Add(idleTimeout)
 		if c.links > 0 {
-			limit, unused = idleLinkTime, time.Now()
+			limit, unused = c.srv.bounds.idleLink, time.Now()
 		} else if over := unused.Add(limit); over.Before(deadline) {
 			deadline = over
 		}

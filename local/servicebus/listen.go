@@ -15,12 +15,23 @@ import (
 	"dsvmpools/local/servicebus/admin"
 )
 
-// Limits of what arrives before anybody has said who it is.
+// bounds are what connections may do and how long they may take.
+type bounds struct {
+	connections int           // of a namespace at a time, AMQP and HTTP
+	links       int           // of a connection
+	greet       time.Duration // from the first byte to what the client speaks; for an HTTP request's header
+	handshake   time.Duration // from the first byte to open
+	noLink      time.Duration // from open to the first link
+	idleLink    time.Duration // without any link, later
+}
+
+// usual are the bounds; those that the service has are its own.
+var usual = bounds{connections: 5000, links: 5000, greet: 10 * time.Second, handshake: 30 * time.Second, noLink: time.Minute, idleLink: 5 * time.Minute}
+
+// Bounds of HTTP.
 const (
-	maxConnections = 5000 // AMQP connections of a namespace; also what is accepted at all
-	greetTime      = 10 * time.Second
-	maxHeader      = 32 << 10 // of an HTTP request
-	httpIdle       = time.Minute
+	maxHeader = 32 << 10 // of a request
+	httpIdle  = time.Minute
 )
 
 // amqpStart is what every AMQP connection begins with; all else is HTTP.
@@ -36,7 +47,7 @@ func (s *Server) accept() {
 			return
 		}
 		s.mu.Lock()
-		if s.closed || len(s.open) >= maxConnections {
+		if s.closed || len(s.open) >= s.bounds.connections {
 			closed := s.closed
 			s.mu.Unlock()
 			c.Close()
@@ -61,7 +72,7 @@ func (s *Server) forget(c net.Conn) {
 // welcome finds out what a client speaks: AMQP, or HTTP for the administration
 // and for WebSockets, both on one port, with TLS when the server has it.
 func (s *Server) welcome(raw net.Conn) {
-	raw.SetDeadline(time.Now().Add(greetTime))
+	raw.SetDeadline(time.Now().Add(s.bounds.greet))
 	c := raw
 	if s.cfg.TLS != nil {
 		c = tls.Server(raw, s.cfg.TLS)
@@ -133,7 +144,7 @@ func (h *handed) Addr() net.Addr { return h.addr }
 // serveWeb answers HTTP: the administration, and WebSockets.
 func (s *Server) serveWeb() *http.Server {
 	administration := admin.Handler(namespace{s})
-	web := &http.Server{ReadHeaderTimeout: greetTime, ReadTimeout: 3 * greetTime, WriteTimeout: 3 * greetTime, IdleTimeout: httpIdle,
+	web := &http.Server{ReadHeaderTimeout: s.bounds.greet, ReadTimeout: 3 * s.bounds.greet, WriteTimeout: 3 * s.bounds.greet, IdleTimeout: httpIdle,
 		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), webSocketPath) {

@@ -114,6 +114,8 @@ type Config struct {
 	// and the service's throttling errors beyond.
 	CloudRates bool
 	Faults     *fault.Set // what goes wrong on demand; nil = nothing
+
+	bounds *bounds // nil = the usual ones
 }
 
 // Stats are counts since the start.
@@ -134,6 +136,7 @@ type Server struct {
 
 	sent, delivered, settled atomic.Int64
 
+	bounds   bounds
 	started  time.Time
 	rates    *rates
 	entities registry
@@ -166,7 +169,10 @@ func Start(cfg Config) (*Server, error) {
 	for _, r := range cfg.Rules {
 		s.rules[r.Name] = r
 	}
-	s.started = s.now()
+	s.started, s.bounds = s.now(), usual
+	if cfg.bounds != nil {
+		s.bounds = *cfg.bounds
+	}
 	if cfg.CloudRates {
 		s.rates = &rates{now: s.now}
 	}

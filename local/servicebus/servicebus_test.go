@@ -25,6 +25,7 @@ var queues = []servicebus.QueueConfig{
 
 var rules = []servicebus.Rule{
 	{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true},
+	{Name: "send", Key: "c2VuZA==", Send: true},
 	{Name: "agent", Key: "YWdlbnQ=", Entities: map[string]servicebus.Right{"work": {Listen: true}, "plain": {Send: true}}},
 }
 

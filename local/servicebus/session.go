@@ -60,7 +60,7 @@ func beginSession(c *conn, f amqp.Frame) *session {
 	s := &session{conn: c, channel: f.Channel, in: map[uint32]*inLink{}, out: map[uint32]*outLink{}, all: map[uint32]linkEnd{},
 		window: amqp.FieldOr(f.Fields, 2, uint32(0)), unsettled: map[uint32]unsettled{}}
 	s.space = sync.NewCond(&s.mu)
-	c.send(s.channel, amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(maxLinks-1)))
+	c.send(s.channel, amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(c.srv.bounds.links-1)))
 	return s
 }
 

@@ -53,7 +53,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	c.SetDeadline(time.Now().Add(greetTime))
+	c.SetDeadline(time.Now().Add(s.bounds.greet))
 	sum := sha1.Sum([]byte(key + wsKeySuffix))
 	_, err = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: amqp\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]))

@@ -7,6 +7,7 @@ package admin
 import (
 	"encoding/xml"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -220,12 +221,12 @@ func Duration(s string) (time.Duration, error) {
 	units := "D"
 	for _, part := range []string{days, clock} {
 		for part != "" {
-			var n float64
 			end := strings.IndexFunc(part, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
 			if end <= 0 {
 				return 0, wrong
 			}
-			if _, err := fmt.Sscanf(part[:end], "%g", &n); err != nil {
+			n, err := strconv.ParseFloat(part[:end], 64)
+			if err != nil {
 				return 0, wrong
 			}
 			at := strings.IndexByte(units, part[end])
