@@ -24,6 +24,8 @@ type entity struct {
 	accessed atomic.Int64 // unix nanoseconds; 0: never
 	kept     bool         // created while the server ran: noted in the store
 
+	sessions, once, partitioned bool // as it was made, for good
+
 	mu      sync.Mutex
 	about   admin.Description
 	updated time.Time
@@ -138,7 +140,8 @@ func (s *Server) add(n note, kept bool) (*entity, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entity{name: n.Name, queue: q, about: n.About, created: n.Created, updated: n.Updated, kept: kept, links: map[forcible]struct{}{}}
+	e := &entity{name: n.Name, queue: q, about: n.About, created: n.Created, updated: n.Updated, kept: kept, links: map[forcible]struct{}{},
+		sessions: *n.About.RequiresSession, once: *n.About.RequiresDuplicateDetection, partitioned: *n.About.EnablePartitioning}
 	s.entities.Lock()
 	s.entities.all[strings.ToLower(n.Name)] = e
 	s.entities.Unlock()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,11 @@ import (
 
 // sign makes a token of the rule "root" for an entity.
 func sign(s *Server, entity string, until time.Time) string {
-	sr, se := url.QueryEscape("sb://"+s.Addr()+"/"+entity), fmt.Sprint(until.Unix())
+	return signFor(s, "sb://"+s.Addr()+"/"+entity, until)
+}
+
+func signFor(s *Server, audience string, until time.Time) string {
+	sr, se := url.QueryEscape(audience), fmt.Sprint(until.Unix())
 	mac := hmac.New(sha256.New, []byte(s.rules["root"].Key))
 	mac.Write([]byte(sr + "\n" + se))
 	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=root", sr, url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))), se)
@@ -50,12 +55,18 @@ func TestTokens(t *testing.T) {
 
 func FuzzToken(f *testing.F) {
 	s := strict(f, usual)
-	genuine := sign(s, "plain", time.Now().Add(time.Hour))
+	genuine := signFor(s, "sb://bus/plain", time.Unix(4102444800, 0)) // the same in every process
+	_, sig, _ := strings.Cut(genuine, "&sig=")
+	sig, _, _ = strings.Cut(sig, "&")
+	sig, _ = url.QueryUnescape(sig)
 	f.Add(genuine, "plain")
 	f.Add("SharedAccessSignature sr=%zz&sig=&se=9&skn=root", "")
 	f.Add("SharedAccessSignature sr&sig&se&skn", "plain/$management")
 	f.Fuzz(func(t *testing.T, token, entity string) {
-		if _, _, err := s.verify(token, entity); err == nil && token != genuine {
+		if _, _, err := s.verify(token, entity); err == nil {
+			if plain, _ := url.QueryUnescape(token); strings.Contains(plain, sig) {
+				return // the genuine one, written in another way
+			}
 			t.Errorf("a token that was not signed is good: %q for %q", token, entity)
 		}
 	})

@@ -298,8 +298,7 @@ const (
 func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
 	n.Raw, n.TTL = raw, m.Header.TTL
 	session, inSession := m.SessionID()
-	o := e.queue.Options()
-	if o.Sessions {
+	if e.sessions {
 		n.SessionID, n.HasSession = session, inSession
 	}
 	id := m.ID()
@@ -318,7 +317,7 @@ func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why 
 		return n, badArgument, fmt.Sprintf("the message id is longer than %d characters", maxIDLength)
 	case utf8.RuneCountInString(session) > maxIDLength:
 		return n, badArgument, fmt.Sprintf("the session id is longer than %d characters", maxIDLength)
-	case o.Sessions && !inSession:
+	case e.sessions && !inSession:
 		return n, "amqp:not-allowed", noSessionID
 	}
 	if at, ok := m.Annotations.Get("x-opt-scheduled-enqueue-time").(time.Time); ok {
@@ -328,9 +327,9 @@ func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why 
 		m.SetID(uuid.NewString())
 		n.Raw = m.Append(make([]byte, 0, len(raw)+idRoom))
 	}
-	if o.Duplicates > 0 && id != nil {
+	if e.once && id != nil {
 		n.ID = fmt.Sprint(id)
-		if *e.about.EnablePartitioning { // fixed when the queue is made
+		if e.partitioned {
 			n.ID = partition + "\x00" + n.ID
 		}
 	}
