@@ -2,6 +2,7 @@ package tables
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -111,10 +112,8 @@ func BenchmarkTransactionWithoutClient(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		body := batchBody(fmt.Sprint("p", n.Add(1)))
 		for pb.Next() {
-			r := httptest.NewRequest("POST", "/"+testAccount+"/$batch", nil)
-			r.Header.Set("Content-Type", "multipart/mixed; boundary=b")
 			w := httptest.NewRecorder()
-			s.transaction(w, r, body)
+			s.transaction(w, request{ctx: b.Context(), header: http.Header{"Content-Type": {"multipart/mixed; boundary=b"}}, body: body})
 			if w.Code != 202 || strings.Contains(w.Body.String(), "odata.error") {
 				b.Error(w.Code, w.Body)
 			}

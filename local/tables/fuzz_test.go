@@ -57,8 +57,7 @@ func FuzzBatch(f *testing.F) {
 	}
 	s := &Server{cfg: Config{Account: testAccount}}
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
-		r := &http.Request{Header: http.Header{"Content-Type": {contentType}}}
-		operations, changes, bad := s.parseBatch(r, body)
+		operations, changes, bad := s.parseBatch(request{header: http.Header{"Content-Type": {contentType}}, body: body})
 		if bad != nil {
 			return
 		}

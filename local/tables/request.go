@@ -19,6 +19,11 @@ type request struct {
 	query  url.Values
 	header http.Header
 	body   []byte
+	site   site
+	grant  *grant
+
+	operation operation // by classify
+	table     string
 }
 
 // reply is how an operation went well.
@@ -54,11 +59,16 @@ var tableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,62}$`)
 
 // do performs one operation that is not a transaction.
 func (s *Server) do(r request) (reply, *failure) {
-	if comp := r.query.Get("comp"); comp != "" {
-		if comp == "properties" && r.path == "" {
-			return s.properties(r)
-		}
-		return reply{}, errNotBuilt
+	if bad := s.admit(&r); bad != nil {
+		return reply{}, bad
+	}
+	switch r.operation {
+	case getProperties, setProperties:
+		return s.properties(r)
+	case getStats:
+		return s.stats(r)
+	case getPolicies, setPolicies:
+		return s.accessPolicies(r)
 	}
 	name, keys, bad := r.resource()
 	switch {
@@ -74,6 +84,9 @@ func (s *Server) do(r request) (reply, *failure) {
 		return s.get(r, name, keys)
 	}
 	w, bad := s.readWrite(r)
+	if bad == nil {
+		bad = s.rates.take(w.table, w.entity.partition, 1)
+	}
 	if bad != nil {
 		return reply{}, bad
 	}
@@ -82,6 +95,21 @@ func (s *Server) do(r request) (reply, *failure) {
 		return reply{}, bad
 	}
 	return replies[0], nil
+}
+
+// admit refuses what this client, this endpoint or the state of the table does
+// not allow.
+func (s *Server) admit(r *request) *failure {
+	switch {
+	case r.query.Get("comp") != "" && r.operation == unknown:
+		return errNotBuilt
+	case r.site.secondary && !r.operation.reads():
+		return errSecondary
+	}
+	if bad := r.grant.allows(r.operation, r.table); bad != nil {
+		return bad
+	}
+	return s.deleted.check(r.table)
 }
 
 // resource takes the path apart: Table, Table() or Table(keys).
@@ -152,7 +180,7 @@ func cutQuoted(s string) (text, rest string, ok bool) {
 
 // view is how the client wants to see entities.
 func (s *Server) view(r request, table string) view {
-	v := view{format: minimalMetadata, base: s.base, account: s.cfg.Account, table: table}
+	v := view{format: minimalMetadata, base: r.site.base, account: s.cfg.Account, table: table}
 	accept := r.query.Get("$format")
 	if accept == "" {
 		accept = r.header.Get("Accept")

@@ -40,14 +40,12 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 	}
 	w := &write{table: table, match: r.header.Get("If-Match"), quiet: r.quiet(), view: s.view(r, table), entity: &entity{}}
 	switch {
-	case r.method == http.MethodPost && r.header.Get("X-HTTP-Method") == "MERGE":
+	case r.merges():
 		w.kind = mergeEntity
 	case r.method == http.MethodPost:
 		w.kind = insertEntity
 	case r.method == http.MethodPut:
 		w.kind = replaceEntity
-	case r.method == http.MethodPatch || r.method == "MERGE":
-		w.kind = mergeEntity
 	case r.method == http.MethodDelete && w.match == "":
 		return nil, errNoMatch
 	case r.method == http.MethodDelete:
@@ -69,14 +67,25 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 			return nil, errNoKeys
 		}
 		w.match = ""
-		return w, nil
+		return w, w.granted(r.grant)
 	}
 	// The keys are those of the URL, whatever the body says.
 	w.entity.partition, w.entity.row, bad = parseKeys(keys)
 	if bad != nil {
 		return nil, bad
 	}
+	if bad := w.granted(r.grant); bad != nil {
+		return nil, bad
+	}
 	return w, w.entity.check()
+}
+
+// granted refuses a key that the bearer of a signature must not touch.
+func (w *write) granted(g *grant) *failure {
+	if !g.covers(w.key()) {
+		return errNotGranted
+	}
+	return nil
 }
 
 // apply performs writes to one table, all or none. Everything is checked before
