@@ -212,10 +212,26 @@ func (r *request) top() (int, *failure) {
 	return n, nil
 }
 
-// quiet reports whether the client wants no body.
-func (r *request) quiet() bool { return r.header.Get("Prefer") == "return-no-content" }
+// What a client may prefer as the answer to what it creates.
+const (
+	withContent    = "return-content"
+	withoutContent = "return-no-content"
+)
+
+// preference is what the client prefers; "" = it does not say, and gets the
+// content.
+func (r *request) preference() string {
+	switch p := r.header.Get("Prefer"); p {
+	case withContent, withoutContent:
+		return p
+	}
+	return ""
+}
 
 // applied tells a client that its preference was heard.
 func applied(preference string) map[string]string {
+	if preference == "" {
+		return nil
+	}
 	return map[string]string{"Preference-Applied": preference}
 }

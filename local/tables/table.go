@@ -62,10 +62,11 @@ func (s *Server) createTable(r request) (reply, *failure) {
 		return reply{}, internal(err)
 	case exists:
 		return reply{}, errTableExists
-	case r.quiet():
-		return reply{status: http.StatusNoContent, headers: applied("return-no-content")}, nil
+	case r.preference() == withoutContent:
+		return reply{status: http.StatusNoContent, headers: applied(withoutContent)}, nil
 	}
 	rep := s.tableReply(r, name)
+	rep.headers = applied(r.preference())
 	rep.status = http.StatusCreated
 	return rep, nil
 }

@@ -108,4 +108,3 @@ func TestServicePropertiesAreKept(t *testing.T) {
 		t.Errorf("got minute metrics %+v, want the default", got.MinuteMetrics)
 	}
 }
-

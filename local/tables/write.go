@@ -14,7 +14,7 @@ type write struct {
 	table  string
 	entity *entity // for a delete: only the keys
 	match  string  // If-Match; "" = none
-	quiet  bool    // the client wants no body
+	prefer string  // see preference
 	view   view
 }
 
@@ -38,7 +38,7 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 	if !tableName.MatchString(table) {
 		return nil, errTableName
 	}
-	w := &write{table: table, match: r.header.Get("If-Match"), quiet: r.quiet(), view: s.view(r, table), entity: &entity{}}
+	w := &write{table: table, match: r.header.Get("If-Match"), prefer: r.preference(), view: s.view(r, table), entity: &entity{}}
 	switch {
 	case r.merges():
 		w.kind = mergeEntity
@@ -188,8 +188,8 @@ func (w *write) reply(left *entity) reply {
 	if w.kind != insertEntity {
 		return rep
 	}
-	if w.quiet {
-		rep.headers = applied("return-no-content")
+	rep.headers = applied(w.prefer)
+	if w.prefer == withoutContent {
 		return rep
 	}
 	rep.status, rep.format = http.StatusCreated, w.view.format
