@@ -14,7 +14,7 @@ import (
 const (
 	randomCalls = 3000
 	seed        = 20260102
-	shownLimit  = 5000 // differences that are printed
+	shownLimit  = 60 // differences that are printed
 )
 
 //go:embed differences.txt
@@ -28,7 +28,7 @@ type difference struct {
 }
 
 func (d *difference) is(name, ours, theirs string) bool {
-	return like(d.call, name) && like(d.ours, ours) && like(d.theirs, theirs)
+	return like(d.call, name) && like(d.ours, strings.TrimSpace(ours)) && like(d.theirs, strings.TrimSpace(theirs))
 }
 
 // like compares with a pattern in which * stands for anything.
@@ -58,7 +58,8 @@ func readDifferences(text string) ([]*difference, error) {
 	var d *difference
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		what, rest, found := strings.Cut(line, ": ")
+		what, rest, found := strings.Cut(line, ":")
+		rest = strings.TrimSpace(rest)
 		switch {
 		case line == "" || line[0] == '#':
 			continue
@@ -78,6 +79,7 @@ func readDifferences(text string) ([]*difference, error) {
 		}
 	}
 	for _, d := range all {
+		d.ours, d.theirs = strings.TrimSpace(d.ours), strings.TrimSpace(d.theirs)
 		if d.ours == "" || d.theirs == "" || d.why == "" {
 			return nil, fmt.Errorf("differences.txt: %q needs ours, theirs and why", d.call)
 		}

@@ -183,10 +183,13 @@ func differ(ours, theirs outcome) (a, b string) {
 	}
 	// What kind of answer it is comes last, so that it hides nothing else.
 	isKind := func(line string) bool {
-		return strings.HasPrefix(line, ".odata.metadata") || strings.HasPrefix(line, appliedMark)
+		return strings.HasPrefix(line, appliedMark) || strings.Contains(line, "odata.metadata = ") ||
+			strings.Contains(line, "odata.editLink = ") || strings.Contains(line, "odata.id = ")
 	}
 	kinds := func(lines []string) (out []string) {
-		return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !isKind(l) })
+		out = slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !isKind(l) })
+		slices.Sort(out)
+		return slices.Compact(out) // each page of a query says it again
 	}
 	rest := func(lines []string) []string { return slices.DeleteFunc(slices.Clone(lines), isKind) }
 	if a, b = firstOther(rest(ours.lines), rest(theirs.lines)); a != b {
