@@ -165,16 +165,15 @@ func cutQuoted(s string) (text, rest string, ok bool) {
 		return "", s, false
 	}
 	s = s[1:]
-	for {
-		part, after, found := strings.Cut(s, "'")
-		if !found {
+	for end := 0; ; end += 2 {
+		next := strings.IndexByte(s[end:], '\'')
+		if next < 0 {
 			return "", "", false
 		}
-		text += part
-		if !strings.HasPrefix(after, "'") {
-			return text, after, true
+		end += next
+		if !strings.HasPrefix(s[end+1:], "'") {
+			return strings.ReplaceAll(s[:end], "''", "'"), s[end+1:], true
 		}
-		text, s = text+"'", after[1:]
 	}
 }
 
