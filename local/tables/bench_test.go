@@ -102,6 +102,25 @@ func BenchmarkQueryOf100(b *testing.B) {
 	perSecond(b, b.N*100)
 }
 
+// BenchmarkInsertWithoutClient is what the storage alone takes.
+func BenchmarkInsertWithoutClient(b *testing.B) {
+	s, _ := newTable(b)
+	var n atomic.Int64
+	b.SetParallelism(4)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			e, _, bad := readEntity(benchRow("p", fmt.Sprint(n.Add(1))))
+			if bad == nil {
+				_, bad, _ = s.apply([]*write{{table: "pools", entity: e}})
+			}
+			if bad != nil {
+				b.Error(bad)
+			}
+		}
+	})
+	perSecond(b, b.N)
+}
+
 // BenchmarkTransactionWithoutClient leaves out what the client costs, which is
 // most of a transaction: it hands requests to the server directly.
 func BenchmarkTransactionWithoutClient(b *testing.B) {
