@@ -18,12 +18,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"dsvmpools"
 	"dsvmpools/local/compute"
+	"dsvmpools/local/fault"
 	"dsvmpools/local/functions"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -52,7 +54,8 @@ const (
 	// Messages to and from nodes are never given up because a process was killed
 	// while it held them.
 	internalDeliveries = 1000
-	workTTL            = 24 * time.Hour // of what waits for a node that is gone
+	workTTL            = 24 * time.Hour   // of what waits for a node that is gone
+	controlTimeout     = 10 * time.Second // for a rule to arrive; it is a line
 )
 
 // Config says where the instance lives and how it runs its parts.
@@ -64,6 +67,7 @@ type Config struct {
 	Log      slog.Level
 
 	BootDelay time.Duration // 0 = the default
+	Seed      uint64        // of the faults that are commanded
 	// OnCapacity is told of every accepted request for capacity.
 	OnCapacity func(set string, capacity int, at time.Time)
 }
@@ -76,6 +80,8 @@ type Description struct {
 	ServiceBus string `json:"serviceBus"`
 	Tables     string `json:"tables"`
 	ARM        string `json:"arm"`
+	Control    string `json:"control"` // where faults are commanded
+	ControlKey string `json:"controlKey"`
 }
 
 // Instance is a running deployment.
@@ -85,6 +91,7 @@ type Instance struct {
 	Tables  *tables.Server
 	Compute *compute.Server
 	Host    *functions.Host
+	Faults  *fault.Set
 	Share   string
 
 	host  functions.Config
@@ -106,7 +113,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
+	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: fault.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
 	if got, err := in.lock.TryLock(); err != nil || !got {
 		return nil, errors.Join(fmt.Errorf("%s is in use by another dsvm up; stop it first, or choose another folder with --data", cfg.Dir), err)
 	}
@@ -132,6 +139,9 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 		return in, err
 	}
 	if err := in.startHost(cfg, id, log); err != nil {
+		return in, err
+	}
+	if err := in.startControl(id); err != nil {
 		return in, err
 	}
 	if err := saveIdentity(cfg.Dir, id); err != nil {
@@ -229,6 +239,21 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	return nil
 }
 
+// startControl serves the faults to the command line.
+func (in *Instance) startControl(id *identity) error {
+	l, err := net.Listen("tcp", id.addr("control"))
+	if err != nil {
+		return fmt.Errorf("the control service: %w", err)
+	}
+	control := fault.Control{Set: in.Faults, Key: id.Keys["control"]}
+	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
+	go web.Serve(l)
+	in.close = append(in.close, web.Close)
+	id.keep("control", l.Addr().String())
+	in.Control, in.ControlKey = "http://"+l.Addr().String(), control.Key
+	return nil
+}
+
 // ScaleOut starts one more host with a handler of its own on the same queues
 // and tables, as the cloud does under load.
 func (in *Instance) ScaleOut(ctx context.Context) (*functions.Host, error) {
@@ -312,7 +337,7 @@ func loadIdentity(dir string) (*identity, error) {
 			return nil, fmt.Errorf("%s cannot be read (%w); restore it, or begin with an empty folder", identityFile(dir), err)
 		}
 	}
-	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master"} {
+	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master", "control"} {
 		if id.Keys[name] == "" {
 			key := make([]byte, 32)
 			rand.Read(key)
