@@ -68,6 +68,10 @@ type Config struct {
 
 	BootDelay time.Duration // 0 = the default
 	Seed      uint64        // of the faults that are commanded
+	// CloudRates has the servers keep the rates of the cloud, and refuse what goes
+	// beyond them.
+	CloudRates bool
+	Quota      map[string]int // of cpus, see compute.Config
 	// OnCapacity is told of every accepted request for capacity.
 	OnCapacity func(set string, capacity int, at time.Time)
 }
@@ -167,13 +171,15 @@ func (id *identity) keep(name, addr string) {
 
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (err error) {
 	data := filepath.Join(cfg.Dir, "data")
-	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log})
+	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults})
 	if err != nil {
 		return fmt.Errorf("the local tables: %w", err)
 	}
 	in.close = append(in.close, in.Tables.Close)
 	id.keep("tables", in.Tables.Addr())
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults,
 		Queues: []servicebus.QueueConfig{
 			{Name: "jobs"}, {Name: "pools"}, {Name: "rejected"},
 			{Name: "pool-events", MaxDeliveryCount: internalDeliveries},
@@ -198,6 +204,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
 		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota,
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs
@@ -229,7 +236,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log}
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults}
 	if in.Host, err = functions.Start(in.host); err != nil {
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
@@ -245,7 +252,7 @@ func (in *Instance) startControl(id *identity) error {
 	if err != nil {
 		return fmt.Errorf("the control service: %w", err)
 	}
-	control := fault.Control{Set: in.Faults, Key: id.Keys["control"]}
+	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
 	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)
@@ -337,7 +344,7 @@ func loadIdentity(dir string) (*identity, error) {
 			return nil, fmt.Errorf("%s cannot be read (%w); restore it, or begin with an empty folder", identityFile(dir), err)
 		}
 	}
-	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master", "control"} {
+	for _, name := range []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control"} {
 		if id.Keys[name] == "" {
 			key := make([]byte, 32)
 			rand.Read(key)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -18,6 +19,7 @@ const (
 	sessionFilterID  = 0x137000000C
 	lockedUntilProp  = "com.microsoft:locked-until-utc"
 	timeoutProp      = "com.microsoft:timeout"
+	batchSizeProp    = "com.microsoft:max-message-batch-size"
 )
 
 // defaultAcceptWait is how long a request for any free session waits when the
@@ -46,7 +48,7 @@ func (s *session) attach(fields amqp.List) error {
 	if !named || !handled {
 		return errors.New("an attach without name or handle")
 	}
-	if s.all[a.handle] != nil || len(s.all) >= maxLinks {
+	if s.all[a.handle] != nil || s.conn.links >= s.conn.srv.bounds.links {
 		return errors.New("a handle was attached twice, or too many links")
 	}
 	if len(fields) > 4 {
@@ -62,6 +64,9 @@ func (s *session) attach(fields amqp.List) error {
 	list, _ := terminus.Value.(amqp.List)
 	a.address, _ = amqp.Field[string](list, 0)
 	a.address = entityPath(a.address)
+	if refused, err := s.faulty(a); refused {
+		return err
+	}
 	switch lower := strings.ToLower(a.address); {
 	case lower == cbsNode:
 		s.attachCBS(a)
@@ -75,6 +80,33 @@ func (s *session) attach(fields amqp.List) error {
 	return nil
 }
 
+// faulty carries out what is to go wrong with an attach; an error ends the
+// connection.
+func (s *session) faulty(a attachment) (refused bool, err error) {
+	switch o := s.conn.srv.decide(atAttach, a.address, fault.Refuse, fault.Throttle, fault.Detach, fault.Disconnect); o.Do {
+	case fault.Refuse:
+		a.refuse(condition(o, "amqp:internal-error"), injected)
+	case fault.Throttle:
+		a.refuse(condition(o, busyCondition), s.conn.srv.busy())
+	case fault.Detach:
+		a.refuse(condition(o, forcedDetach), injected)
+	case fault.Disconnect:
+		return true, errFault
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// errFault ends a connection because that was asked for.
+var errFault = errors.New("the connection was to be cut here")
+
+// keep puts a link among those of the session, by the client's handle.
+func (s *session) keep(handle uint32, l linkEnd) {
+	s.all[handle] = l
+	s.conn.links++
+}
+
 // entityPath is an address without a leading scheme and host.
 func entityPath(address string) string {
 	if _, rest, ok := strings.Cut(address, "://"); ok {
@@ -86,11 +118,15 @@ func entityPath(address string) string {
 
 // reply accepts an attach. For a client that sends, the size limit is part of it.
 func (a attachment) reply(source, target any, props any) {
+	a.replySized(source, target, props, maxMessageSize)
+}
+
+func (a attachment) replySized(source, target any, props any, limit int) {
 	var count, size any
 	if a.receiver {
 		count = uint32(0)
 	} else {
-		size = uint64(maxMessageSize)
+		size = uint64(limit)
 	}
 	a.session.conn.send(a.session.channel, amqp.Composite(amqp.CodeAttach, a.name, a.handle, !a.receiver, a.snd, a.rcv,
 		source, target, nil, nil, count, size, nil, nil, props))
@@ -136,21 +172,20 @@ func (s *session) attachCBS(a attachment) {
 // attachManagement attaches one end of an entity's management node.
 func (s *session) attachManagement(a attachment) {
 	entity := a.address[:len(a.address)-len(managementSuffix)]
-	q := s.conn.srv.broker.Queue(entity)
-	if q == nil {
+	e, q := s.conn.srv.find(entity)
+	switch {
+	case q == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+entity+"' could not be found.")
-		return
-	}
-	if a.receiver {
+	case a.receiver:
 		s.attachReply(a)
-		return
+	default:
+		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
+			l.settle(ds, accepted)
+			for _, d := range ds {
+				s.conn.manage(e, q, entity, d.payload)
+			}
+		}})
 	}
-	s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
-		l.settle(ds, accepted)
-		for _, d := range ds {
-			s.conn.manage(q, entity, d.payload)
-		}
-	}})
 }
 
 // attachReply attaches a link on which answers of $cbs or $management go out.
@@ -168,7 +203,8 @@ func (s *session) attachReply(a attachment) {
 		s.conn.cbs[true] = l
 	}
 	s.conn.mu.Unlock()
-	s.all[a.handle], s.out[a.handle] = l, l
+	s.keep(a.handle, l)
+	s.out[a.handle] = l
 	a.reply(a.source, a.target, nil)
 	go l.answerLoop()
 }
@@ -177,43 +213,60 @@ func (s *session) attachReply(a attachment) {
 func (s *session) attachIn(a attachment, l *inLink) {
 	l.deliveries = make(chan delivery, linkCredit)
 	l.space = sync.NewCond(&l.mu)
-	s.all[a.handle], s.in[a.handle] = l, l
-	a.reply(a.source, a.target, nil)
+	s.keep(a.handle, l)
+	s.in[a.handle] = l
+	if l.limit = maxMessageSize; l.entity != nil {
+		l.limit = l.entity.maxMessage()
+		l.entity.attached(l)
+	}
+	var props any
+	if l.entity != nil && l.limit > maxMessageSize {
+		props = amqp.Map{{Key: amqp.Symbol(batchSizeProp), Value: uint64(maxPremiumBatch)}}
+	}
+	a.replySized(a.source, a.target, props, l.limit)
 	l.top()
 	go l.work()
 }
 
 // attachSender attaches a client that sends to a queue.
 func (s *session) attachSender(a attachment) {
-	q := s.conn.srv.broker.Queue(a.address)
+	e, q := s.conn.srv.find(a.address)
 	switch {
 	case q == nil || q.DeadLetters() == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")
-	case !s.conn.allowed(a.address, true, false):
+	case !s.conn.allowed(e, a.address, true, false):
 		a.refuse("amqp:unauthorized-access", "Unauthorized access. 'Send' claim(s) are required to perform this operation.")
+	case !e.enabled(true):
+		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 	default:
-		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) { l.enqueue(q, ds) }})
+		e.touch(s.conn.srv.now())
+		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, entity: e, take: (*inLink).enqueue})
 	}
 }
 
 // attachReceiver attaches a client that receives from a queue, or from one of
 // its sessions.
 func (s *session) attachReceiver(a attachment) {
-	q := s.conn.srv.broker.Queue(a.address)
+	e, q := s.conn.srv.find(a.address)
 	filter, wanted := a.filter()
 	switch {
 	case q == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")
-	case !s.conn.allowed(a.address, false, true):
+	case !s.conn.allowed(e, a.address, false, true):
 		a.refuse("amqp:unauthorized-access", "Unauthorized access. 'Listen' claim(s) are required to perform this operation.")
+	case !e.enabled(false):
+		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 	case q.Options().Sessions && !wanted:
 		a.refuse("amqp:not-allowed", "It is not possible for an entity that requires sessions to create a non-sessionful message receiver.")
 	case !q.Options().Sessions && wanted:
 		a.refuse("amqp:not-allowed", "A sessionful message receiver cannot be created on an entity that does not require sessions.")
 	default:
 		l := newOutLink(s, a)
-		l.queue = q
-		s.all[a.handle], s.out[a.handle] = l, l
+		l.queue, l.entity = q, e
+		e.touch(s.conn.srv.now())
+		s.keep(a.handle, l)
+		s.out[a.handle] = l
+		e.attached(l)
 		switch id, named := filter.(string); {
 		case !wanted:
 			r, err := q.Receiver(l.remove)
@@ -229,6 +282,9 @@ func (s *session) attachReceiver(a attachment) {
 		}
 	}
 }
+
+// disabledCondition is how the service refuses the use of a queue by its status.
+const disabledCondition = "com.microsoft:entity-disabled"
 
 // wait is how long the client waits for a session.
 func (a attachment) wait() time.Duration {
@@ -278,6 +334,8 @@ func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) 
 		condition, description = "com.microsoft:session-cannot-be-locked", "The requested session cannot be accepted. It may be locked by another receiver."
 	case errors.Is(err, queue.ErrClosed):
 		condition, description = "amqp:connection:forced", "the server is stopping"
+	case errors.Is(err, queue.ErrGone):
+		condition, description = "amqp:not-found", "The messaging entity '"+a.address+"' could not be found."
 	default:
 		description = err.Error()
 	}

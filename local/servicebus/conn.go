@@ -6,23 +6,23 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 )
 
 // Limits and times of a connection.
 const (
-	maxFrame      = 64 << 10         // clients never ask for more
-	minFrame      = 512              // the least that AMQP allows a peer to ask for
-	handshakeTime = 30 * time.Second // to get from the first byte to open
-	keepAlive     = 10 * time.Second // between empty frames; clients give up after 60 s of silence
-	minKeepAlive  = 50 * time.Millisecond
-	idleTimeout   = 2 * time.Minute // without a byte from the client, who sends empty frames each minute
-	maxSessions   = 5000            // channels of a connection
-	maxLinks      = 5000            // links of a session
+	maxFrame     = 64 << 10         // clients never ask for more
+	minFrame     = 512              // the least that AMQP allows a peer to ask for
+	keepAlive    = 10 * time.Second // between empty frames; clients give up after 60 s of silence
+	minKeepAlive = 50 * time.Millisecond
+	idleTimeout  = 2 * time.Minute // without a byte from the client, who sends empty frames each minute
+	maxSessions  = 5000            // channels of a connection
 )
 
 var (
@@ -40,6 +40,7 @@ type conn struct {
 	beat     time.Duration // between empty frames to the client
 
 	sessions map[uint16]*session // by the client's channel; reader only
+	links    int                 // of all sessions; reader only
 
 	mu     sync.Mutex
 	claims map[string]claim      // by entity path, lower case
@@ -62,9 +63,17 @@ func newConn(s *Server, c net.Conn) *conn {
 // serve runs the connection to its end.
 func (c *conn) serve() {
 	defer c.net.Close()
-	c.net.SetDeadline(time.Now().Add(handshakeTime))
+	c.net.SetDeadline(time.Now().Add(c.srv.bounds.handshake))
+	fate := c.srv.decide(atConnect, "", fault.Refuse, fault.Disconnect)
+	if fate.Do == fault.Disconnect {
+		return
+	}
 	err := c.handshake()
-	if err == nil {
+	switch {
+	case err != nil:
+	case fate.Do == fault.Refuse:
+		c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
+	default:
 		c.net.SetDeadline(time.Time{})
 		var writer sync.WaitGroup
 		writer.Go(func() { c.out.drainTo(c.net, c.beat) })
@@ -83,12 +92,27 @@ func (c *conn) serve() {
 	}
 }
 
+// errIdle ends a connection that has no links for too long.
+var errIdle = errors.New("the connection has no links")
+
 // read takes frames until the connection ends.
 func (c *conn) read() error {
+	limit := c.srv.bounds.noLink
+	unused := time.Now()
 	for {
-		c.net.SetReadDeadline(time.Now().Add(idleTimeout))
+		deadline := time.Now().Add(idleTimeout)
+		if c.links > 0 {
+			limit, unused = c.srv.bounds.idleLink, time.Now()
+		} else if over := unused.Add(limit); over.Before(deadline) {
+			deadline = over
+		}
+		c.net.SetReadDeadline(deadline)
 		f, err := amqp.ReadFrame(c.in, maxFrame)
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && c.links == 0 && !time.Now().Before(unused.Add(limit)):
+			c.send(0, amqp.Composite(amqp.CodeClose, amqpError("amqp:connection:forced", "The connection was inactive for more than the allowed "+limit.String()+".")))
+			return errIdle
+		case err != nil:
 			return err
 		}
 		if f.Code == 0 {
@@ -181,6 +205,7 @@ func (c *conn) frame(f amqp.Frame) error {
 		return nil // late frames of an ended session
 	case f.Code == amqp.CodeEnd:
 		delete(c.sessions, f.Channel)
+		c.links -= len(s.all)
 		s.end()
 		c.send(s.channel, amqp.Composite(amqp.CodeEnd))
 		return nil
@@ -197,23 +222,22 @@ func (c *conn) send(channel uint16, performative any) {
 
 // allowed reports whether the connection's claims let it send to or listen on
 // an entity. A claim for a queue covers what lies below it.
-func (c *conn) allowed(entity string, send, listen bool) bool {
+func (c *conn) allowed(e *entity, address string, send, listen bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	path := strings.ToLower(entity)
-	for {
-		if cl, ok := c.claims[path]; ok && c.srv.now().Before(cl.expires) {
-			return cl.rule.may(entity, send, listen)
+	for path := strings.ToLower(address); ; {
+		if cl, ok := c.claims[path]; ok && c.srv.now().Before(cl.expires) && cl.rule.may(e.name, send, listen) {
+			return true
 		}
-		i := strings.LastIndexByte(path, '/')
-		if i < 0 {
-			break
+		if path == "" {
+			return false
 		}
-		path = path[:i]
+		path = path[:max(strings.LastIndexByte(path, '/'), 0)]
 	}
-	cl, ok := c.claims[""]
-	return ok && c.srv.now().Before(cl.expires) && cl.rule.may(entity, send, listen)
 }
+
+// cut ends the connection without a word.
+func (c *conn) cut() { c.net.Close() }
 
 // amqpError is an error as it travels in detach, end, close and rejected.
 func amqpError(condition, description string) amqp.Described {

@@ -1,11 +1,13 @@
 package servicebus
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 	"unicode/utf8"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 
@@ -35,6 +37,8 @@ type inLink struct {
 	handle  uint32
 	name    string
 	take    func(*inLink, []delivery)
+	entity  *entity // nil for $cbs and $management
+	limit   int     // bytes of a delivery
 
 	partial    *delivery // being received in several frames; reader only
 	count      uint32    // deliveries so far; reader only
@@ -45,6 +49,7 @@ type inLink struct {
 	space  *sync.Cond
 	bytes  int // waiting in deliveries
 	closed bool
+	forced bool // ended from this side; what still comes is dropped
 }
 
 // delivery is what a client has sent.
@@ -65,7 +70,7 @@ func (l *inLink) transfer(f amqp.Frame) error {
 		}
 		d = &delivery{id: id, format: amqp.FieldOr(f.Fields, 3, uint32(0)), settled: amqp.FieldOr(f.Fields, 4, false)}
 	}
-	if len(d.payload) <= maxMessageSize { // beyond that it will be refused; it need not be kept
+	if len(d.payload) <= l.limit { // beyond that it will be refused; it need not be kept
 		d.payload = append(d.payload, f.Payload...)
 	}
 	if amqp.FieldOr(f.Fields, 5, false) {
@@ -81,6 +86,10 @@ func (l *inLink) transfer(f amqp.Frame) error {
 	}
 	l.count++
 	l.mu.Lock()
+	if l.forced {
+		l.mu.Unlock()
+		return nil
+	}
 	for l.bytes > backlogBytes {
 		l.space.Wait()
 	}
@@ -129,13 +138,27 @@ func (l *inLink) close() (tell bool) {
 	}
 	l.closed = true
 	close(l.deliveries)
+	l.entity.detached(l)
 	c := l.session.conn
 	c.mu.Lock()
 	if c.cbs[false] == l {
 		delete(c.cbs, false)
 	}
 	c.mu.Unlock()
-	return true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.forced
+}
+
+// force ends the link from this side.
+func (l *inLink) force(condition, description string) {
+	l.mu.Lock()
+	again := l.forced
+	l.forced = true
+	l.mu.Unlock()
+	if !again {
+		l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDetach, l.handle, true, amqpError(condition, description)))
+	}
 }
 
 // settle tells the client what became of deliveries; those in a row share a
@@ -154,11 +177,22 @@ func (l *inLink) settle(ds []delivery, state amqp.Described) {
 }
 
 // enqueue stores deliveries with one commit, and answers each.
-func (l *inLink) enqueue(q *queue.Queue, group []delivery) {
+func (l *inLink) enqueue(group []delivery) {
+	srv, e := l.session.conn.srv, l.entity
 	var all []queue.New
 	taken := make([]delivery, 0, len(group))
+	lose := false
 	for _, d := range group {
-		messages, refusal := read(q, d)
+		messages, refusal := read(e, d, l.limit)
+		if refusal == nil && !srv.rates.spend(len(messages)) {
+			refusal = busyState(srv)
+		}
+		if refusal == nil && srv.cfg.Faults != nil {
+			var gone bool
+			if gone, lose, refusal = l.faulty(lose); gone {
+				return
+			}
+		}
 		if refusal != nil {
 			l.settle([]delivery{d}, *refusal)
 			continue
@@ -169,23 +203,64 @@ func (l *inLink) enqueue(q *queue.Queue, group []delivery) {
 	if len(taken) == 0 {
 		return
 	}
-	if _, err := q.Send(all...); err != nil {
-		l.session.conn.srv.log.Error("messages could not be stored", "queue", q.Name(), "error", err)
+	_, err := e.queue.Send(all...)
+	if lose {
+		l.session.conn.cut()
+		return
+	}
+	if errors.Is(err, queue.ErrGone) {
+		l.settle(taken, rejected("amqp:not-found", "The messaging entity '"+e.name+"' could not be found."))
+		return
+	}
+	if err != nil {
+		srv.log.Error("messages could not be stored", "queue", e.name, "error", err)
 		l.settle(taken, rejected("amqp:internal-error", "the message could not be stored"))
 		return
 	}
-	l.session.conn.srv.sent.Add(int64(len(all)))
+	e.touch(srv.now())
+	srv.sent.Add(int64(len(all)))
 	l.settle(taken, accepted)
 }
 
+// faulty carries out what is to go wrong with a delivery. The link may be gone
+// after that; lose has the connection end after the delivery is stored.
+func (l *inLink) faulty(lost bool) (gone, lose bool, refusal *amqp.Described) {
+	c := l.session.conn
+	switch o := c.srv.decide(atSend, l.entity.name, fault.Refuse, fault.Throttle, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
+	case fault.Refuse:
+		r := rejected(condition(o, "amqp:internal-error"), injected)
+		refusal = &r
+	case fault.Throttle:
+		refusal = busyState(c.srv)
+	case fault.Detach:
+		l.force(condition(o, forcedDetach), injected)
+		return true, false, nil
+	case fault.Disconnect:
+		c.cut()
+		return true, false, nil
+	case fault.Lose:
+		lost = true
+	}
+	return false, lost, refusal
+}
+
+// busyState is how a delivery is refused when the namespace is throttled.
+func busyState(s *Server) *amqp.Described {
+	r := rejected(busyCondition, s.busy())
+	return &r
+}
+
 // read makes messages of a delivery, or says why it is refused.
-func read(q *queue.Queue, d delivery) ([]queue.New, *amqp.Described) {
+func read(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
 	refuse := func(condition, format string, args ...any) ([]queue.New, *amqp.Described) {
 		r := rejected(condition, fmt.Sprintf(format, args...))
 		return nil, &r
 	}
-	if len(d.payload) > maxMessageSize {
-		return refuse(tooLarge, "the message is larger than %d bytes", maxMessageSize)
+	if d.format == batchFormat {
+		limit = min(limit, maxPremiumBatch)
+	}
+	if len(d.payload) > limit {
+		return refuse(tooLarge, "The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.", d.id, len(d.payload), limit)
 	}
 	encoded := [][]byte{d.payload}
 	if d.format == batchFormat {
@@ -203,7 +278,7 @@ func read(q *queue.Queue, d delivery) ([]queue.New, *amqp.Described) {
 		if err != nil {
 			return refuse("amqp:decode-error", "%v", err)
 		}
-		n, condition, why := admit(q, m, raw)
+		n, condition, why := admit(e, m, raw)
 		if why != "" {
 			return refuse(condition, "%s", why)
 		}
@@ -220,15 +295,20 @@ const (
 )
 
 // admit checks one message against the service's limits.
-func admit(q *queue.Queue, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
+func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
 	n.Raw, n.TTL = raw, m.Header.TTL
 	session, inSession := m.SessionID()
-	if q.Options().Sessions {
+	if e.sessions {
 		n.SessionID, n.HasSession = session, inSession
 	}
 	id := m.ID()
 	text, _ := id.(string)
+	partition, _ := m.Annotations.Get("x-opt-partition-key").(string)
 	switch {
+	case utf8.RuneCountInString(partition) > maxIDLength:
+		return n, badArgument, fmt.Sprintf("the partition key is longer than %d characters", maxIDLength)
+	case partition != "" && inSession && partition != session:
+		return n, badArgument, "the partition key of a message in a session is the session's id"
 	case m.PropertyBytes() > maxPropertyBytes:
 		return n, tooLarge, fmt.Sprintf("the properties are larger than %d bytes", maxPropertyBytes)
 	case m.Application.Largest() > maxPropertySize:
@@ -237,7 +317,7 @@ func admit(q *queue.Queue, m *amqp.Message, raw []byte) (n queue.New, condition,
 		return n, badArgument, fmt.Sprintf("the message id is longer than %d characters", maxIDLength)
 	case utf8.RuneCountInString(session) > maxIDLength:
 		return n, badArgument, fmt.Sprintf("the session id is longer than %d characters", maxIDLength)
-	case q.Options().Sessions && !inSession:
+	case e.sessions && !inSession:
 		return n, "amqp:not-allowed", noSessionID
 	}
 	if at, ok := m.Annotations.Get("x-opt-scheduled-enqueue-time").(time.Time); ok {
@@ -246,6 +326,12 @@ func admit(q *queue.Queue, m *amqp.Message, raw []byte) (n queue.New, condition,
 	if id == nil {
 		m.SetID(uuid.NewString())
 		n.Raw = m.Append(make([]byte, 0, len(raw)+idRoom))
+	}
+	if e.once && id != nil {
+		n.ID = fmt.Sprint(id)
+		if e.partitioned {
+			n.ID = partition + "\x00" + n.ID
+		}
 	}
 	return n, "", ""
 }

@@ -1,15 +1,13 @@
 package servicebus
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"net/url"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -51,11 +49,23 @@ func textOf(v any) string {
 
 // reply answers the request on the link it names.
 func (r request) reply(status int32, description string, body any) {
+	r.answer(status, "", description, body)
+}
+
+// fail answers the request with the name of an error.
+func (r request) fail(status int32, condition, description string) {
+	r.answer(status, condition, description, nil)
+}
+
+func (r request) answer(status int32, condition, description string, body any) {
 	b := amqp.Append(nil, amqp.Composite(amqp.CodeProperties, nil, nil, nil, nil, nil, r.id))
-	b = amqp.Append(b, amqp.Described{Code: amqp.CodeApplicationProperties, Value: amqp.Map{
-		{Key: "statusCode", Value: status}, {Key: "statusDescription", Value: description},
+	props := amqp.Map{{Key: "statusCode", Value: status}, {Key: "statusDescription", Value: description},
 		// Some clients look for the names of the AMQP management draft.
-		{Key: "status-code", Value: status}, {Key: "status-description", Value: description}}})
+		{Key: "status-code", Value: status}, {Key: "status-description", Value: description}}
+	if condition != "" {
+		props = append(props, amqp.Pair{Key: "errorCondition", Value: amqp.Symbol(condition)})
+	}
+	b = amqp.Append(b, amqp.Described{Code: amqp.CodeApplicationProperties, Value: props})
 	b = amqp.Append(b, amqp.Described{Code: amqp.CodeValue, Value: body})
 	r.conn.mu.Lock()
 	l := r.conn.inbox[r.replyTo]
@@ -74,88 +84,108 @@ func (c *conn) putToken(payload []byte) {
 	if !ok {
 		return
 	}
-	token, name := textOf(r.body), textOf(r.props.Get("name"))
-	entity := strings.ToLower(strings.Trim(entityPath(name), "/"))
-	rule, expires, err := c.srv.verify(token, entity)
+	entity := audiencePath(textOf(r.props.Get("name")))
+	o := c.srv.decide(atToken, entity, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	if r.faulty(o, 401) {
+		return
+	}
+	rule, expires, err := c.srv.verify(textOf(r.body), entity)
 	if err != nil {
 		r.reply(401, err.Error(), nil)
 		return
 	}
-	if path := strings.TrimSuffix(entity, managementSuffix); path != "" && c.srv.broker.Queue(path) == nil {
-		r.reply(404, "The messaging entity '"+path+"' could not be found.", nil)
-		return
+	if path := strings.TrimSuffix(entity, managementSuffix); path != "" {
+		if e, _ := c.srv.find(path); e == nil {
+			r.reply(404, "The messaging entity '"+path+"' could not be found.", nil)
+			return
+		}
 	}
 	c.mu.Lock()
+	if _, known := c.claims[entity]; !known && len(c.claims) >= maxClaims {
+		c.mu.Unlock()
+		r.reply(400, "A connection has up to "+strconv.Itoa(maxClaims)+" claims.", nil)
+		return
+	}
 	c.claims[entity] = claim{rule, expires}
 	c.mu.Unlock()
+	if o.Do == fault.Lose {
+		c.cut()
+		return
+	}
 	r.reply(202, "Accepted", nil)
 }
 
-// errToken is the answer to anything that is not a SAS token signed with a known
-// key; what the client says of the token's type is not looked at.
-var errToken = errors.New("InvalidSignature: The token has an invalid signature.")
+// maxClaims bounds the claims of a connection: two for each queue it may use.
+const maxClaims = 2 * maxQueues
 
-// verify checks a SAS token: its signature, its time and its audience.
-func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
-	const maxToken = 8 << 10
-	rest, ok := strings.CutPrefix(token, "SharedAccessSignature ")
-	if !ok || len(token) > maxToken {
-		return Rule{}, time.Time{}, errToken
+// faulty carries out what is to go wrong with a request before it is performed.
+func (r request) faulty(o fault.Outcome, status int32) bool {
+	switch o.Do {
+	case fault.Refuse:
+		if n, err := strconv.Atoi(o.Code); err == nil {
+			status = int32(n)
+		}
+		r.reply(status, injected, nil)
+	case fault.Throttle:
+		r.replyBusy()
+	case fault.Disconnect:
+		r.conn.cut()
+	default:
+		return false
 	}
-	parts := map[string]string{}
-	for _, p := range strings.Split(rest, "&") {
-		k, v, _ := strings.Cut(p, "=")
-		parts[k] = v
-	}
-	sig, err1 := url.QueryUnescape(parts["sig"])
-	name, err2 := url.QueryUnescape(parts["skn"])
-	audience, err3 := url.QueryUnescape(parts["sr"])
-	until, err4 := strconv.ParseInt(parts["se"], 10, 64)
-	if errors.Join(err1, err2, err3, err4) != nil {
-		return Rule{}, time.Time{}, errToken
-	}
-	rule, known := s.rules[name]
-	mac := hmac.New(sha256.New, []byte(rule.Key))
-	mac.Write([]byte(parts["sr"] + "\n" + parts["se"]))
-	want := base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	if !hmac.Equal([]byte(want), []byte(sig)) || !known {
-		return Rule{}, time.Time{}, errToken
-	}
-	expires := time.Unix(until, 0)
-	if !s.now().Before(expires) {
-		return Rule{}, time.Time{}, errors.New("ExpiredToken: The token is expired. Expiration time: " + expires.UTC().Format(time.RFC1123))
-	}
-	if path := strings.ToLower(strings.Trim(entityPath(audience), "/")); path != "" && path != entity && !strings.HasPrefix(entity, path+"/") {
-		return Rule{}, time.Time{}, errors.New("InvalidAudience: The token is for another entity.")
-	}
-	return rule, expires, nil
+	return true
+}
+
+// replyBusy is how a request is refused when the namespace is throttled.
+func (r request) replyBusy() {
+	r.fail(503, busyCondition, r.conn.srv.busy())
 }
 
 // manage performs a management operation and answers it.
-func (c *conn) manage(q *queue.Queue, entity string, payload []byte) {
-	r, ok := readRequest(c, entity+managementSuffix, payload)
+func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte) {
+	r, ok := readRequest(c, address+managementSuffix, payload)
 	if !ok {
 		return
 	}
 	operation := textOf(r.props.Get("operation"))
 	op, known := operations[operation]
 	if !known {
-		r.reply(501, "The operation '"+operation+"' is not known here.", nil)
+		r.fail(501, "amqp:not-implemented", "The operation '"+operation+"' is not known here.")
 		return
 	}
-	if !c.allowed(entity, op.send, !op.send) {
-		r.reply(401, "Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.", nil)
+	if !c.allowed(e, address+managementSuffix, op.send, !op.send) {
+		r.fail(401, "amqp:unauthorized-access", "Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.")
+		return
+	}
+	o := c.srv.decide(atManagement, e.name, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	if r.faulty(o, 500) {
+		return
+	}
+	if !e.enabled(op.send) {
+		r.fail(400, disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 		return
 	}
 	args, _ := r.body.(amqp.Map)
-	status, body, err := op.do(managed{r, q, args})
+	m := managed{r, e, q, args}
+	if !c.srv.rates.spend(op.cost(m)) {
+		r.replyBusy()
+		return
+	}
+	e.touch(c.srv.now())
+	status, body, err := op.do(m)
 	switch {
+	case o.Do == fault.Lose:
+		c.cut()
+	case errors.Is(err, errSessionLost):
+		r.fail(410, sessionLost, "The session lock has expired on the MessageSession. Accept a new MessageSession.")
 	case errors.Is(err, queue.ErrLockLost):
-		r.reply(410, "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.", nil)
+		r.fail(410, "com.microsoft:message-lock-lost", "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
 	case errors.Is(err, queue.ErrNotFound):
-		r.reply(404, "The message could not be found.", nil)
+		r.fail(404, "com.microsoft:message-not-found", "The message could not be found.")
+	case errors.Is(err, queue.ErrGone):
+		r.fail(404, "amqp:not-found", "The messaging entity '"+address+"' could not be found.")
 	case err != nil:
-		r.reply(400, err.Error(), nil)
+		r.fail(400, badArgument, err.Error())
 	default:
 		r.reply(status, "OK", body)
 	}
@@ -164,6 +194,7 @@ func (c *conn) manage(q *queue.Queue, entity string, payload []byte) {
 // managed is a management operation under way.
 type managed struct {
 	request
+	e    *entity
 	q    *queue.Queue
 	args amqp.Map
 }
@@ -172,6 +203,18 @@ type managed struct {
 type operation struct {
 	do   func(managed) (int32, any, error)
 	send bool
+}
+
+// cost is what the operation takes of the namespace's credits: one for each
+// message that is sent or peeked.
+func (o operation) cost(m managed) int {
+	if n, ok := m.args.Get("message-count").(int32); ok {
+		return min(max(int(n), 1), maxPeeked)
+	}
+	if list, ok := m.args.Get("messages").(amqp.List); ok {
+		return max(len(list), 1)
+	}
+	return 1
 }
 
 var operations = map[string]operation{
@@ -251,10 +294,12 @@ func (m managed) peek() (int32, any, error) {
 		return 0, nil, errArguments
 	}
 	var session *string
-	if id, ok := m.args.Get("session-id").(string); ok {
-		if _, err := m.session(id); err != nil {
-			return 0, nil, err
-		}
+	holder, err := m.holder()
+	if err != nil {
+		return 0, nil, err
+	}
+	if holder != nil {
+		id := holder.Session()
 		session = &id
 	}
 	messages, err := m.q.Peek(from, min(int(n), maxPeeked), maxMessageSize, session)
@@ -284,7 +329,7 @@ func (m managed) schedule() (int32, any, error) {
 		if !ok {
 			return 0, nil, errArguments
 		}
-		messages, refusal := read(m.q, delivery{payload: raw})
+		messages, refusal := read(m.e, delivery{payload: raw}, m.e.maxMessage())
 		if refusal != nil {
 			return 0, nil, errors.New("a message exceeds the limits of the queue")
 		}
@@ -292,6 +337,9 @@ func (m managed) schedule() (int32, any, error) {
 	}
 	if len(all) == 0 {
 		return 0, nil, errArguments
+	}
+	if m.q.DeadLetters() == nil {
+		return 0, nil, errors.New("a dead-letter queue cannot be sent to")
 	}
 	seqs, err := m.q.Send(all...)
 	if err != nil {
@@ -319,11 +367,9 @@ func (m managed) fetch() (int32, any, error) {
 		return 0, nil, err
 	}
 	mode, _ := m.args.Get("receiver-settle-mode").(uint32)
-	var holder *queue.Receiver
-	if id, ok := m.args.Get("session-id").(string); ok {
-		if holder, err = m.session(id); err != nil {
-			return 0, nil, err
-		}
+	holder, err := m.holder()
+	if err != nil {
+		return 0, nil, err
 	}
 	messages, err := m.q.Fetch(seqs, holder, mode == 0)
 	if err != nil {
@@ -379,6 +425,9 @@ func (m managed) dispose() (int32, any, error) {
 	return 200, nil, first
 }
 
+// errSessionLost is ErrLockLost of a session.
+var errSessionLost = fmt.Errorf("of the session: %w", queue.ErrLockLost)
+
 // session finds the receiver that holds the session among this connection's.
 func (m managed) session(id string) (*queue.Receiver, error) {
 	c := m.conn
@@ -389,7 +438,33 @@ func (m managed) session(id string) (*queue.Receiver, error) {
 			return l.receiver, nil
 		}
 	}
-	return nil, queue.ErrLockLost
+	return nil, errSessionLost
+}
+
+// holder finds the receiver that holds the session that peek and receive by
+// number are about. Clients name it in the arguments, or only say by the link's
+// name which receiver they are; that is known to be azservicebus's way. nil: they
+// are about the whole queue.
+func (m managed) holder() (*queue.Receiver, error) {
+	if id, ok := m.args.Get("session-id").(string); ok {
+		return m.session(id)
+	}
+	name := textOf(m.props.Get("associated-link-name"))
+	if name == "" || !m.q.Options().Sessions {
+		return nil, nil
+	}
+	c := m.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for l := range c.held {
+		if l.queue == m.q && l.name == name {
+			if !l.receiver.Holds(l.receiver.Session()) {
+				return nil, errSessionLost
+			}
+			return l.receiver, nil
+		}
+	}
+	return nil, errSessionLost
 }
 
 // ofSession is the receiver for the session that the arguments name.

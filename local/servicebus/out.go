@@ -2,8 +2,10 @@ package servicebus
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 
@@ -27,6 +29,7 @@ type outLink struct {
 	name    string
 	remove  bool // receive-and-delete
 	queue   *queue.Queue
+	entity  *entity // nil for $cbs and $management
 	wake    chan struct{}
 	done    chan struct{}
 
@@ -106,6 +109,7 @@ func (l *outLink) close() (tell bool) {
 	receiver := l.receiver
 	l.mu.Unlock()
 	close(l.done)
+	l.entity.detached(l)
 	if receiver != nil {
 		receiver.Close()
 	}
@@ -133,7 +137,7 @@ func (l *outLink) deliverLoop() {
 				l.detach(err)
 				return
 			}
-			if !l.deliver(messages) {
+			if messages = l.faulty(messages); !l.deliver(messages) {
 				return
 			}
 			if len(messages) > 0 {
@@ -217,13 +221,46 @@ func (l *outLink) detach(err error) {
 	case errors.Is(err, queue.ErrCancelled): // the client has left
 		return
 	case errors.Is(err, queue.ErrLockLost):
-		condition, description = "com.microsoft:session-lock-lost", "The session lock has expired on the MessageSession. Accept a new MessageSession."
+		condition, description = sessionLost, "The session lock has expired on the MessageSession. Accept a new MessageSession."
 	case errors.Is(err, queue.ErrClosed):
 		condition, description = "amqp:connection:forced", "the server is stopping"
+	case errors.Is(err, queue.ErrGone):
+		condition, description = "amqp:not-found", "The messaging entity '"+l.queue.Name()+"' could not be found."
 	}
+	l.force(condition, description)
+}
+
+// force ends the link from this side.
+func (l *outLink) force(condition, description string) {
 	if l.close() {
 		l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDetach, l.handle, true, amqpError(condition, description)))
 	}
+}
+
+// faulty waits for the credits of messages, and carries out what is to go wrong
+// with their delivery. It returns those that are to be delivered.
+func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
+	c := l.session.conn
+	for len(messages) > 0 && !c.srv.rates.spend(len(messages)) {
+		c.srv.pause(c.srv.rates.untilNext())
+	}
+	if c.srv.cfg.Faults == nil {
+		return messages
+	}
+	for i := range messages {
+		switch o := c.srv.decide(atReceive, l.entity.name, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
+		case fault.Detach:
+			l.force(condition(o, forcedDetach), injected)
+		case fault.Disconnect:
+			c.cut()
+			<-l.done // then nothing goes out any more, and what was taken is given back
+		case fault.Lose: // it stays locked, or is gone, and the client never saw it
+			c.cut()
+			<-l.done
+			return slices.Delete(messages, i, i+1)
+		}
+	}
+	return messages
 }
 
 // encodeMessage is a message as it goes to a receiver: what the sender encoded,
@@ -252,6 +289,9 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 	}
 	if m.DeadFrom != "" {
 		add("x-opt-deadletter-source", m.DeadFrom)
+	}
+	if p.Annotations.Get(hopsName) != nil {
+		p.Annotations = p.Annotations.Without(hopsName)
 	}
 	p.Annotations = p.Annotations.With(set...)
 	if locked {
@@ -291,11 +331,14 @@ func settlement(token queue.Token, state amqp.Described) queue.Settlement {
 	return out
 }
 
+// sessionLost is the error of a session whose lock has ended.
+const sessionLost = "com.microsoft:session-lock-lost"
+
 // answerState is what a client is told of its settlement.
 func (l *outLink) answerState(state amqp.Described, err error) amqp.Described {
 	switch {
 	case errors.Is(err, queue.ErrLockLost) && l.queue.Options().Sessions:
-		return rejected("com.microsoft:session-lock-lost", "The session lock was lost. Request a new session receiver.")
+		return rejected(sessionLost, "The session lock was lost. Request a new session receiver.")
 	case errors.Is(err, queue.ErrLockLost):
 		return rejected("com.microsoft:message-lock-lost", "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
 	case err != nil:

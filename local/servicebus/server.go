@@ -13,13 +13,18 @@
 // header and what is added to the annotations and, by settling, to the
 // application properties.
 //
-// It has no topics, transactions, duplicate detection, forwarding, TLS,
-// WebSockets or administration over HTTP, and queues are named when it starts. It
-// does not throttle, does not drop links that are idle, and looks at a claim when
-// a link is attached or an operation asked for, not in between.
+// Queues come and go while it runs, by the administration over HTTP; they may
+// drop duplicates, forward, and be disabled. AMQP, AMQP in WebSockets and the
+// administration share one port, with TLS if it has a certificate.
+//
+// It has no topics and no transactions. It never deletes a queue because it is
+// idle, does not drop links that are idle, and looks at a claim when a link is
+// attached or an operation asked for, not in between.
 package servicebus
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,17 +33,22 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dsvmpools/local/fault"
+	"dsvmpools/local/servicebus/admin"
 	"dsvmpools/local/servicebus/queue"
 )
 
 // Limits of a Standard namespace.
 const (
-	maxMessageSize   = 256 << 10
-	maxPropertyBytes = 64 << 10 // of all properties of a message
-	maxPropertySize  = 32 << 10 // of one
-	maxIDLength      = 128      // characters of a message or session id
-	maxNameLength    = 260      // of a queue
+	maxMessageSize   = 256 << 10 // of a Standard namespace
+	maxPremiumBatch  = 1 << 20   // of a batch in a Premium namespace, whose single messages may be larger
+	maxPropertyBytes = 64 << 10  // of all properties of a message
+	maxPropertySize  = 32 << 10  // of one
+	maxIDLength      = 128       // characters of a message or session id, or a partition key
+	maxNameLength    = 260       // of a queue
 	maxLockDuration  = 5 * time.Minute
+	minWindow        = 20 * time.Second   // in which duplicates are dropped
+	maxWindow        = 7 * 24 * time.Hour // likewise
 )
 
 // Defaults of a queue, as the service has them.
@@ -57,6 +67,12 @@ type QueueConfig struct {
 	// DeadLetterExpired keeps messages that outlived their time in the dead-letter
 	// queue; otherwise they are dropped.
 	DeadLetterExpired bool
+	// DuplicateWindow is how long a message is remembered: another one of the same
+	// id is accepted and dropped. 0 = not at all.
+	DuplicateWindow time.Duration
+	// ForwardTo and ForwardDeadLettersTo name the queues that messages, and dead
+	// letters, go on to; empty = they stay.
+	ForwardTo, ForwardDeadLettersTo string
 }
 
 // Rule is a shared access key with its rights.
@@ -71,11 +87,10 @@ type Rule struct {
 // Right is what a narrowed rule may do with one queue.
 type Right struct{ Send, Listen bool }
 
-// may reports whether the rule allows it on an entity.
-func (r Rule) may(entity string, send, listen bool) bool {
-	entity, _, _ = strings.Cut(strings.ToLower(entity), "/")
+// may reports whether the rule allows it on a queue.
+func (r Rule) may(queue string, send, listen bool) bool {
 	if r.Entities != nil {
-		right := r.Entities[entity]
+		right := r.Entities[strings.ToLower(queue)]
 		return (!send || right.Send) && (!listen || right.Listen)
 	}
 	return r.Manage || (!send || r.Send) && (!listen || r.Listen)
@@ -89,6 +104,18 @@ type Config struct {
 	Rules  []Rule
 	Log    *slog.Logger     // nil = discard
 	Now    func() time.Time // nil = the clock
+
+	TLS     *tls.Config // nil = plain TCP
+	Premium bool        // messages up to 100 MB, as a queue's description says; no partitions
+	// TrustBearer accepts every token that is no SAS token, with all rights and
+	// without looking at it. Only for a test that needs a token credential.
+	TrustBearer bool
+	// CloudRates keeps the rates of a Standard namespace: 1,000 credits per second,
+	// and the service's throttling errors beyond.
+	CloudRates bool
+	Faults     *fault.Set // what goes wrong on demand; nil = nothing
+
+	bounds *bounds // nil = the usual ones
 }
 
 // Stats are counts since the start.
@@ -109,8 +136,16 @@ type Server struct {
 
 	sent, delivered, settled atomic.Int64
 
+	bounds   bounds
+	started  time.Time
+	rates    *rates
+	entities registry
+	changing sync.Mutex // held while queues come, go or change
+	web      *handed    // connections that speak HTTP
+	stopWeb  func() error
+
 	mu     sync.Mutex
-	conns  map[*conn]struct{}
+	open   map[net.Conn]struct{}
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -124,7 +159,7 @@ func Start(cfg Config) (*Server, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local Service Bus serves this machine only", cfg.Addr)
 	}
-	s := &Server{cfg: cfg, rules: map[string]Rule{}, now: cfg.Now, log: cfg.Log, conns: map[*conn]struct{}{}}
+	s := &Server{cfg: cfg, rules: map[string]Rule{}, now: cfg.Now, log: cfg.Log, open: map[net.Conn]struct{}{}, entities: registry{all: map[string]*entity{}}}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -134,74 +169,78 @@ func Start(cfg Config) (*Server, error) {
 	for _, r := range cfg.Rules {
 		s.rules[r.Name] = r
 	}
-	queues, err := options(cfg.Queues)
-	if err != nil {
-		return nil, err
+	s.started, s.bounds = s.now(), usual
+	if cfg.bounds != nil {
+		s.bounds = *cfg.bounds
 	}
-	s.broker, err = queue.Open(queue.Config{Path: cfg.Path, Queues: queues, Now: s.now, Mark: mark, Warn: func(name string, err error) {
+	if cfg.CloudRates {
+		s.rates = &rates{now: s.now}
+	}
+	s.broker, err = queue.Open(queue.Config{Path: cfg.Path, Now: s.now, Mark: mark, Warn: func(name string, err error) {
 		s.log.Error("a queue could not store what it decided itself; it tries again", "queue", name, "error", err)
 	}})
 	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(); err != nil {
+		s.broker.Close()
 		return nil, err
 	}
 	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
 		s.broker.Close()
 		return nil, err
 	}
+	s.web = &handed{addr: s.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
+	s.forwardAll()
+	web := s.serveWeb()
+	s.stopWeb = web.Close
 	s.wg.Go(s.accept)
 	return s, nil
 }
 
-// options checks the queues and fills in what they do not say.
-func options(queues []QueueConfig) (map[string]queue.Options, error) {
-	defs, seen := map[string]queue.Options{}, map[string]bool{}
-	for _, q := range queues {
-		o := queue.Options{Sessions: q.RequiresSession, LockDuration: q.LockDuration, MaxDeliveryCount: uint32(max(q.MaxDeliveryCount, 0)),
-			DefaultTTL: q.DefaultTTL, DeadLetterExpired: q.DeadLetterExpired}
-		if o.LockDuration == 0 {
-			o.LockDuration = defaultLock
-		}
-		if o.MaxDeliveryCount == 0 {
-			o.MaxDeliveryCount = defaultMaxDeliveries
-		}
-		lower := strings.ToLower(q.Name)
-		switch {
-		case q.Name == "" || len(q.Name) > maxNameLength || strings.ContainsAny(q.Name, "$\\?#@") || strings.Trim(q.Name, "/") != q.Name:
-			return nil, fmt.Errorf("%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends", q.Name, maxNameLength)
-		case seen[lower]:
-			return nil, fmt.Errorf("queue %s is there twice; names differ by more than case", q.Name)
-		case o.LockDuration < 0 || o.LockDuration > maxLockDuration:
-			return nil, fmt.Errorf("queue %s: a lock lasts up to %s, not %s", q.Name, maxLockDuration, q.LockDuration)
+// begin adds the queues that are configured, and those of an earlier run.
+func (s *Server) begin() error {
+	for _, q := range s.cfg.Queues {
+		d := q.describe()
+		switch err := checkName(q.Name); {
+		case err != nil:
+			return err
+		case q.LockDuration < 0 || q.LockDuration > maxLockDuration:
+			return fmt.Errorf("queue %s: a lock lasts up to %s, not %s", q.Name, maxLockDuration, q.LockDuration)
 		case q.MaxDeliveryCount < 0 || q.DefaultTTL < 0:
-			return nil, fmt.Errorf("queue %s: neither MaxDeliveryCount nor DefaultTTL is negative", q.Name)
+			return fmt.Errorf("queue %s: neither MaxDeliveryCount nor DefaultTTL is negative", q.Name)
+		case q.DuplicateWindow != 0 && (q.DuplicateWindow < minWindow || q.DuplicateWindow > maxWindow):
+			return fmt.Errorf("queue %s: duplicates are looked for within %s to %s, not %s", q.Name, minWindow, maxWindow, q.DuplicateWindow)
 		}
-		seen[lower] = true
-		defs[q.Name] = o
+		if err := d.Complete(s.cfg.Premium); err != nil {
+			return fmt.Errorf("queue %s: %w", q.Name, err)
+		}
+		if _, err := s.add(note{q.Name, d, s.started, s.started}, false); errors.Is(err, admin.ErrExists) {
+			return fmt.Errorf("queue %s is there twice; names differ by more than case", q.Name)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", s.cfg.Path, err)
+		}
 	}
-	return defs, nil
+	if err := s.restore(); err != nil {
+		return fmt.Errorf("%s: %w", s.cfg.Path, err)
+	}
+	for _, e := range s.entities.all {
+		if e.kept {
+			continue
+		}
+		if err := s.checkForward(e.name, e.about); err != nil {
+			return fmt.Errorf("queue %s: %w", e.name, err)
+		}
+	}
+	return nil
 }
 
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.Accept()
-		if err != nil {
-			return
-		}
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			c.Close()
-			return
-		}
-		conn := newConn(s, c)
-		s.conns[conn] = struct{}{}
-		s.wg.Go(func() {
-			conn.serve()
-			s.mu.Lock()
-			delete(s.conns, conn)
-			s.mu.Unlock()
-		})
-		s.mu.Unlock()
+// forwardAll starts what the queues forward.
+func (s *Server) forwardAll() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	for _, e := range s.entities.all {
+		s.forward(e)
 	}
 }
 
@@ -211,7 +250,11 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // ConnectionString is what a client with the rule's key needs. It holds the
 // key; it is not to be logged.
 func (s *Server) ConnectionString(rule string) string {
-	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s;UseDevelopmentEmulator=true", s.Addr(), rule, s.rules[rule].Key)
+	plain := ";UseDevelopmentEmulator=true"
+	if s.cfg.TLS != nil {
+		plain = ""
+	}
+	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s%s", s.Addr(), rule, s.rules[rule].Key, plain)
 }
 
 // Stats returns the counts so far.
@@ -237,11 +280,17 @@ func (s *Server) Counts(name string) (active, scheduled, locked, deadLettered in
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	for c := range s.conns {
-		c.net.Close()
+	for c := range s.open {
+		c.Close()
 	}
 	s.mu.Unlock()
 	s.listener.Close()
+	s.stopWeb()
+	s.changing.Lock()
+	for _, e := range s.entities.all {
+		e.stopMoving()
+	}
+	s.changing.Unlock()
 	s.wg.Wait()
 	return s.broker.Close()
 }

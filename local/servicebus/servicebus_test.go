@@ -14,6 +14,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 )
 
 var queues = []servicebus.QueueConfig{
@@ -25,6 +26,7 @@ var queues = []servicebus.QueueConfig{
 
 var rules = []servicebus.Rule{
 	{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true},
+	{Name: "send", Key: "c2VuZA==", Send: true},
 	{Name: "agent", Key: "YWdlbnQ=", Entities: map[string]servicebus.Right{"work": {Listen: true}, "plain": {Send: true}}},
 }
 
@@ -323,11 +325,42 @@ func TestLimits(t *testing.T) {
 	if err := s.SendMessage(f.ctx, message(strings.Repeat("x", 257<<10)), nil); !errors.Is(err, azservicebus.ErrMessageTooLarge) {
 		t.Errorf("257 KB: got %v, want %v", err, azservicebus.ErrMessageTooLarge)
 	}
-	if err := s.SendMessage(f.ctx, &azservicebus.Message{MessageID: to.Ptr(strings.Repeat("i", 129))}, nil); err == nil {
-		t.Error("an id of 129 characters was taken")
+	long := to.Ptr(strings.Repeat("i", 129))
+	sixteen := strings.Repeat("p", 16<<10)
+	for what, m := range map[string]*azservicebus.Message{
+		"an id of 129 characters":            {MessageID: long},
+		"a session id of 129 characters":     {SessionID: long},
+		"a partition key of 129 characters":  {PartitionKey: long},
+		"a partition key beside its session": {SessionID: to.Ptr("a"), PartitionKey: to.Ptr("b")},
+		"a property of 33 KB":                {ApplicationProperties: map[string]any{"p": strings.Repeat("p", 33<<10)}},
+		"properties of 64 KB together":       {ApplicationProperties: map[string]any{"a": sixteen, "b": sixteen, "c": sixteen, "d": sixteen}},
+	} {
+		if err := s.SendMessage(f.ctx, m, nil); err == nil {
+			t.Errorf("%s was taken", what)
+		}
+		if _, err := s.ScheduleMessages(f.ctx, []*azservicebus.Message{m}, time.Now().Add(time.Hour), nil); err == nil {
+			t.Errorf("%s was scheduled", what)
+		}
 	}
+	must(t, s.SendMessage(f.ctx, &azservicebus.Message{MessageID: to.Ptr((*long)[1:]), ApplicationProperties: map[string]any{"a": sixteen, "b": sixteen, "c": sixteen}}, nil))
 	if err := f.sender(t, "work").SendMessage(f.ctx, message("no session"), nil); err == nil {
 		t.Error("a message without a session was taken by a queue with sessions")
+	}
+}
+
+// TestTimeToLiveIsCapped: the queue's own is the longest a message has, from when
+// it is enqueued.
+func TestTimeToLiveIsCapped(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	create(t, administration(t, f.ConnectionString("root")), "q", admin.QueueProperties{DefaultMessageTimeToLive: to.Ptr("PT2H")})
+	f.send(t, "q", &azservicebus.Message{TimeToLive: to.Ptr(time.Hour)}, &azservicebus.Message{TimeToLive: to.Ptr(3 * time.Hour)}, message("x"))
+	got, err := f.receiver(t, "q", nil).PeekMessages(f.ctx, 3, nil)
+	must(t, err)
+	for i, want := range []time.Duration{time.Hour, 2 * time.Hour, 2 * time.Hour} {
+		if ttl := got[i].ExpiresAt.Sub(*got[i].EnqueuedTime); ttl != want {
+			t.Errorf("message %d: got %v, want %v", i, ttl, want)
+		}
 	}
 }
 

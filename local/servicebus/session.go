@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -11,6 +12,10 @@ import (
 // incomingWindow is what a client may send before the window is announced
 // anew: with link credit as the real limit it is never the narrow place.
 const incomingWindow = 1 << 30
+
+// maxUnsettled bounds the deliveries of a session that its client has not settled;
+// beyond, further ones wait.
+const maxUnsettled = 20_000
 
 // session is one channel of a connection.
 type session struct {
@@ -55,7 +60,7 @@ func beginSession(c *conn, f amqp.Frame) *session {
 	s := &session{conn: c, channel: f.Channel, in: map[uint32]*inLink{}, out: map[uint32]*outLink{}, all: map[uint32]linkEnd{},
 		window: amqp.FieldOr(f.Fields, 2, uint32(0)), unsettled: map[uint32]unsettled{}}
 	s.space = sync.NewCond(&s.mu)
-	c.send(s.channel, amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(maxLinks-1)))
+	c.send(s.channel, amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(c.srv.bounds.links-1)))
 	return s
 }
 
@@ -77,6 +82,7 @@ func (s *session) frame(f amqp.Frame) error {
 		handle, _ := amqp.Field[uint32](f.Fields, 0)
 		if l := s.all[handle]; l != nil {
 			delete(s.all, handle)
+			s.conn.links--
 			delete(s.in, handle)
 			delete(s.out, handle)
 			if l.close() {
@@ -134,7 +140,7 @@ func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []
 	for first := true; first || len(payload) > 0; first = false {
 		s.conn.out.wait()
 		s.mu.Lock()
-		for s.window == 0 && !s.ended && !l.ended {
+		for (s.window == 0 || first && token != nil && len(s.unsettled) >= maxUnsettled) && !s.ended && !l.ended {
 			s.space.Wait()
 		}
 		if s.ended || l.ended {
@@ -199,6 +205,7 @@ func (s *session) disposition(fields amqp.List) {
 			}
 		}
 	}
+	s.space.Broadcast()
 	if len(s.decided) > 0 && !s.settling {
 		s.settling = true
 		go s.settle()
@@ -230,6 +237,12 @@ func (s *session) settle() {
 // settleGroup settles deliveries of one queue with one commit, and tells the
 // client of each.
 func (s *session) settleGroup(group []decided) {
+	lose := false
+	if s.conn.srv.cfg.Faults != nil {
+		if group, lose = s.faultySettle(group); len(group) == 0 {
+			return
+		}
+	}
 	settlements := make([]queue.Settlement, len(group))
 	for i, d := range group {
 		settlements[i] = settlement(d.token, d.state)
@@ -237,6 +250,10 @@ func (s *session) settleGroup(group []decided) {
 	states := make([]amqp.Described, len(group))
 	for i, err := range group[0].link.queue.Settle(settlements) {
 		states[i] = group[i].link.answerState(group[i].state, err)
+	}
+	if lose {
+		s.conn.cut()
+		return
 	}
 	for from := 0; from < len(group); {
 		to := from + 1 // deliveries in a row that went well share a frame
@@ -246,6 +263,28 @@ func (s *session) settleGroup(group []decided) {
 		s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, group[from].id, group[to-1].id, true, states[from]))
 		from = to
 	}
+}
+
+// faultySettle carries out what is to go wrong with settlements. It returns those
+// that are to be carried out, and whether the connection ends after that.
+func (s *session) faultySettle(group []decided) (rest []decided, lose bool) {
+	for _, d := range group {
+		switch o := s.conn.srv.decide(atSettle, d.link.entity.name, fault.Refuse, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
+		case fault.Refuse:
+			s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, "com.microsoft:message-lock-lost"), injected)))
+		case fault.Detach:
+			d.link.force(condition(o, forcedDetach), injected)
+		case fault.Disconnect:
+			s.conn.cut()
+			return nil, false
+		case fault.Lose:
+			lose = true
+			rest = append(rest, d)
+		default:
+			rest = append(rest, d)
+		}
+	}
+	return rest, lose
 }
 
 // end closes all links; nobody waits any more.

@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/document"
 )
 
-// Bytes is an amount of memory, written as 512Mi or 4Gi.
+// Bytes is an amount of memory, written as 512Mi or 4Gi, or as a plain number.
 type Bytes int64
 
 // Gi is a gibibyte.
@@ -18,9 +18,9 @@ const Gi Bytes = 1 << 30
 var scales = []struct {
 	suffix string
 	size   Bytes
-}{{"Ti", 1 << 40}, {"Gi", Gi}, {"Mi", 1 << 20}, {"Ki", 1 << 10}}
+}{{"Ti", 1 << 40}, {"Gi", Gi}, {"Mi", 1 << 20}, {"Ki", 1 << 10}, {"", 1}}
 
-// ParseBytes reads a whole number with Ki, Mi, Gi or Ti.
+// ParseBytes reads a whole number, with Ki, Mi, Gi or Ti or of bytes.
 func ParseBytes(s string) (Bytes, error) {
 	for _, scale := range scales {
 		digits, ok := strings.CutSuffix(s, scale.suffix)
@@ -36,15 +36,14 @@ func ParseBytes(s string) (Bytes, error) {
 	return 0, fmt.Errorf("%q is not an amount of memory; write 512Mi or 4Gi", document.Clip(s))
 }
 
-// String writes the amount in the largest unit that keeps it exact; what is
-// less than a kibibyte is left off.
+// String writes the amount in the largest unit that keeps it exact.
 func (b Bytes) String() string {
 	for _, scale := range scales {
 		if b >= scale.size && b%scale.size == 0 {
 			return strconv.FormatInt(int64(b/scale.size), 10) + scale.suffix
 		}
 	}
-	return strconv.FormatInt(int64(b/1024), 10) + "Ki"
+	return "0"
 }
 
 // UnmarshalText reads documents and rows.

@@ -44,7 +44,9 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	if sub := r.Sub("resources", `{"cpus": 1, "gpus": 1, "memory": "4Gi"}`, "cpus", "gpus", "memory"); sub != nil {
 		s.Resources.CPUs = sub.Int("cpus", 1, 1, maxCPUs)
 		s.Resources.GPUs = sub.Int("gpus", 0, 0, maxGPUs)
-		sub.Text("memory", "4Gi", &s.Resources.Memory)
+		if sub.String("memory", "4Gi") != "" {
+			sub.Text("memory", "4Gi", &s.Resources.Memory)
+		}
 	}
 	s.Retry.Backoff = defaultBackoff
 	if sub := r.Sub("retry", `{"max": 2}`, "max", "on", "backoff"); sub != nil {

@@ -173,13 +173,13 @@ func (p *placing) placeClass(class int) {
 	}
 }
 
-// least is the candidate of the team with the least charge; nil when there is
-// none. Ties go by name, for the same answer in every process.
+// least is the candidate of the team with the least charge, of several the one
+// that waits longest; nil when there is none.
 func least(line []candidate) *candidate {
 	var best *candidate
 	for i := range line {
 		c := &line[i]
-		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && c.team < best.team) {
+		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && c.job.Order < best.job.Order) {
 			best = c
 		}
 	}

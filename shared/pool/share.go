@@ -22,7 +22,7 @@ const (
 	// shareAhead is how long what runs now is expected to go on.
 	shareAhead = time.Hour
 	// shareForgotten is a use, in seconds of a node, that is not kept any more.
-	shareForgotten = 1.0
+	shareForgotten = 0.01
 )
 
 // Share is what a team had used at a time, in seconds of a whole node.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
@@ -113,8 +114,53 @@ func FuzzDecode(f *testing.F) {
 		if err == nil && len(rest) > len(b) {
 			t.Errorf("%v out of %d bytes", v, len(b))
 		}
-		_, _ = ReadFrame(bytes.NewReader(b), 64<<10)
 	})
+}
+
+func FuzzFrame(f *testing.F) {
+	const limit = 64 << 10
+	f.Add(AppendFrame(nil, FrameAMQP, 3, Composite(CodeTransfer, uint32(1), uint32(2), []byte("tag"), uint32(0)), []byte("payload")))
+	f.Add(AppendFrame(nil, FrameSASL, 0, Composite(CodeSASLInit, Symbol("ANONYMOUS")), nil))
+	f.Add(AppendFrame(nil, FrameAMQP, 0, nil, nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		frame, err := ReadFrame(bytes.NewReader(b), limit)
+		if err != nil || frame.Code == 0 {
+			return
+		}
+		again, err := ReadFrame(bytes.NewReader(AppendFrame(nil, frame.Type, frame.Channel, Described{Code: frame.Code, Value: frame.Fields}, frame.Payload)), 16*limit)
+		if err != nil || again.Code != frame.Code || len(again.Fields) != len(frame.Fields) || !bytes.Equal(again.Payload, frame.Payload) {
+			t.Errorf("got %+v, %v, want %+v", again, err, frame)
+		}
+	})
+}
+
+// TestHostileLengths: what bytes claim to hold is not allocated before it is
+// there. It is not parallel, so that it measures itself alone.
+func TestHostileLengths(t *testing.T) {
+	const much = 64 << 10                  // far below what any of these claims
+	huge := []byte{0x00, 0x01, 0x86, 0x9f} // just within the limit on elements
+	tests := map[string][]byte{
+		"a string":             {0xb1, 0x7f, 0xff, 0xff, 0xff, 'x'},
+		"a binary":             {0xb0, 0x7f, 0xff, 0xff, 0xff, 'x'},
+		"a list":               append([]byte{0xd0, 0, 0, 0, 8}, append(huge, 0x40, 0x40, 0x40, 0x40)...),
+		"a map":                append([]byte{0xd1, 0, 0, 0, 8}, append([]byte{0x00, 0x01, 0x86, 0x9e}, 0x40, 0x40, 0x40, 0x40)...),
+		"an array of longs":    append([]byte{0xf0, 0, 0, 0, 9}, append(huge, 0x81, 0, 0, 0, 0)...),
+		"an array of strings":  append([]byte{0xf0, 0, 0, 0, 9}, append(huge, 0xb1, 0, 0, 0, 0)...),
+		"an array of nothings": append([]byte{0xf0, 0, 0, 0, 5}, append(huge, 0x40)...),
+	}
+	for name, b := range tests {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		v, _, err := Decode(b)
+		_, _ = ParseMessage(append([]byte{0x00, 0x53, 0x74}, b...))
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > much {
+			t.Errorf("%s: %d bytes of input had %d bytes allocated", name, len(b), n)
+		}
+		if err == nil && name != "an array of nothings" {
+			t.Errorf("%s: read as %v", name, v)
+		}
+	}
 }
 
 func FuzzMessage(f *testing.F) {

@@ -278,6 +278,9 @@ func (d *decoder) array(code byte, depth int) (any, error) {
 		}
 		return append(Raw{code}, before[:len(before)-len(d.b)]...), nil
 	}
+	if n > len(in.b) { // each takes a byte at least
+		return nil, d.fail("%d elements in %d bytes", n, len(in.b))
+	}
 	out := make(Array, n)
 	for i := range out {
 		if out[i], err = in.coded(element, depth+1); err != nil {

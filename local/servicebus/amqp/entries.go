@@ -110,6 +110,19 @@ func (e Entries) With(set ...Pair) Entries {
 	return out
 }
 
+// Without returns the entries but for the one of a name.
+func (e Entries) Without(name string) Entries {
+	out := Entries{raw: make([]byte, 0, len(e.raw))}
+	e.each(func(k, v []byte) bool {
+		if key, ok := text(k); !ok || string(key) != name {
+			out.raw = append(append(out.raw, k...), v...)
+			out.count++
+		}
+		return true
+	})
+	return out
+}
+
 func named(set []Pair, name []byte) bool {
 	for _, p := range set {
 		switch k := p.Key.(type) {

@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"dsvmpools/local/disk"
 )
 
-// deadLetters is what the name of a dead-letter queue ends with.
-const deadLetters = "/$DeadLetterQueue"
+// DeadLetterSuffix is what the name of a dead-letter queue ends with.
+const DeadLetterSuffix = "/$DeadLetterQueue"
 
 // Config of a broker.
 type Config struct {
@@ -26,7 +27,10 @@ type Config struct {
 
 // Broker holds the queues of a namespace in one file.
 type Broker struct {
-	disk   *store
+	disk *store
+	env  *env
+
+	mu     sync.RWMutex
 	queues map[string]*Queue // by lower-case name
 }
 
@@ -41,17 +45,11 @@ func Open(cfg Config) (*Broker, error) {
 	// Time goes on evenly from here, whatever is done to the machine's clock.
 	base := cfg.Now()
 	e := &env{now: func() int64 { return base.UnixNano() + int64(cfg.Now().Sub(base)) }, mark: cfg.Mark, warn: cfg.Warn}
-	b := &Broker{disk: &store{db}, queues: map[string]*Queue{}}
+	b := &Broker{disk: &store{db}, env: e, queues: map[string]*Queue{}}
 	for name, opts := range cfg.Queues {
-		q := newQueue(name, opts, b.disk, e)
-		opts.Sessions, opts.DefaultTTL = false, 0
-		q.dead = newQueue(name+deadLetters, opts, b.disk, e)
-		b.queues[q.key], b.queues[q.dead.key] = q, q.dead
-	}
-	for _, q := range b.queues {
-		if err := q.load(); err != nil {
+		if _, err := b.Add(name, opts); err != nil {
 			b.Close()
-			return nil, fmt.Errorf("%s: queue %s: %w", cfg.Path, q.name, err)
+			return nil, fmt.Errorf("%s: %w", cfg.Path, err)
 		}
 	}
 	return b, nil
@@ -69,6 +67,7 @@ func newQueue(name string, opts Options, s *store, e *env) *Queue {
 			moved: func(it *item, place int) { it.rare.index = place },
 		},
 		ages:   heapOf[age]{less: func(a, b age) bool { return a.at < b.at }},
+		recent: recent{window: opts.Duplicates, until: map[string]int64{}},
 		parked: map[int64]*item{}, locks: map[Token]*lock{}, sessions: map[string]*Session{}, held: map[*Session]struct{}{}}
 }
 
@@ -97,38 +96,34 @@ func (q *Queue) load() error {
 			q.admit(it)
 			return nil
 		})
+		if err == nil && q.opts.Duplicates > 0 {
+			err = q.recent.load(t.root)
+		}
 		if err != nil || !q.opts.Sessions {
 			return err
 		}
 		return t.sessions.ForEach(func(k, v []byte) error {
-			q.session(string(k[1:])).state = append([]byte(nil), v...)
+			s := q.session(string(k[1:])) // when it was set is not known any more; it counts as set now
+			s.state, s.stateAt = append([]byte(nil), v...), s.touched
 			return nil
 		})
 	})
 }
 
 // Queue finds a queue, or a dead-letter queue, whatever the case of its name.
-func (b *Broker) Queue(name string) *Queue { return b.queues[strings.ToLower(name)] }
+func (b *Broker) Queue(name string) *Queue {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.queues[strings.ToLower(name)]
+}
 
 // Close tells who waits, stops the timers and closes the file; what was
 // acknowledged is on disk already.
 func (b *Broker) Close() error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
 	for _, q := range b.queues {
-		q.mu.Lock()
-		q.closed = true
-		if q.timer != nil {
-			q.timer.Stop()
-		}
-		for _, r := range q.hungry {
-			r.signal()
-		}
-		for s := range q.held {
-			s.holder.signal()
-		}
-		for ; len(q.accepting) > 0; q.accepting = q.accepting[1:] {
-			q.accepting[0].c <- struct{}{}
-		}
-		q.mu.Unlock()
+		q.shut(ErrClosed)
 	}
 	return b.disk.db.Close()
 }

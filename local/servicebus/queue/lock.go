@@ -18,12 +18,19 @@ type lockList struct{ first, last *lock }
 
 func (l *lockList) add(k *lock) {
 	k.list, k.prev, k.next = l, l.last, nil
-	if l.last != nil {
-		l.last.next = k
+	for k.prev != nil && k.prev.until > k.until { // given before locks became shorter
+		k.prev, k.next = k.prev.prev, k.prev
+	}
+	if k.prev != nil {
+		k.prev.next = k
 	} else {
 		l.first = k
 	}
-	l.last = k
+	if k.next != nil {
+		k.next.prev = k
+	} else {
+		l.last = k
+	}
 }
 
 func (l *lockList) remove(k *lock) {

@@ -13,6 +13,7 @@ package queue
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvmpools/local/disk"
@@ -62,6 +63,9 @@ type New struct {
 	HasSession  bool
 	TTL         time.Duration // 0 = none
 	ScheduledAt time.Time     // zero: now
+	ID          string        // what duplicates have in common; empty: it has none
+	EnqueuedSeq int64         // number it had in another queue; 0: none
+	DeadFrom    string        // queue it was dead-lettered from
 	Raw         []byte
 }
 
@@ -72,6 +76,7 @@ type Options struct {
 	MaxDeliveryCount  uint32
 	DefaultTTL        time.Duration // the longest a message lives too; 0 = for ever
 	DeadLetterExpired bool          // expired messages are dead-lettered, not dropped
+	Duplicates        time.Duration // how long a message is remembered, so that another of its id is dropped; 0 = not at all
 }
 
 // Cause is why the queue itself dead-letters a message.
@@ -132,7 +137,10 @@ type Queue struct {
 	lastSeq   int64
 	timer     *time.Timer
 	timerAt   int64
-	closed    bool
+	recent    recent // ids of messages, where duplicates are looked for
+	closed    error  // why it is not to be used any more
+
+	deleted atomic.Bool // nothing is written any more
 }
 
 // env is what all queues of a broker share.
@@ -146,7 +154,11 @@ type env struct {
 func (q *Queue) Name() string { return q.name }
 
 // Options of the queue.
-func (q *Queue) Options() Options { return q.opts }
+func (q *Queue) Options() Options {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.opts
+}
 
 // DeadLetters is the dead-letter queue; nil for one.
 func (q *Queue) DeadLetters() *Queue { return q.dead }
@@ -154,14 +166,22 @@ func (q *Queue) DeadLetters() *Queue { return q.dead }
 // Send stores messages, all or none, and returns their sequence numbers when
 // they are on disk.
 func (q *Queue) Send(messages ...New) ([]int64, error) {
+	if q.opts.Duplicates > 0 {
+		return q.sendOnce(messages)
+	}
+	return q.send(messages, nil)
+}
+
+// send is Send, which also stores ids that are to be remembered.
+func (q *Queue) send(messages []New, ids []seen) ([]int64, error) {
 	now := q.env.now()
 	items := make([]*item, len(messages))
 	seqs := make([]int64, len(messages))
 	block := make([]item, len(messages))
 	q.mu.Lock()
-	if q.closed {
+	if err := q.closed; err != nil {
 		q.mu.Unlock()
-		return nil, ErrClosed
+		return nil, err
 	}
 	for i, m := range messages {
 		if q.opts.Sessions && !m.HasSession {
@@ -176,7 +196,7 @@ func (q *Queue) Send(messages ...New) ([]int64, error) {
 		q.fill(items[i], m, now)
 	}
 	q.mu.Unlock()
-	err := q.disk.put(q, items, messages)
+	err := q.disk.put(q, items, messages, ids)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
@@ -193,6 +213,9 @@ func (q *Queue) Send(messages ...New) ([]int64, error) {
 func (q *Queue) fill(it *item, m New, now int64) {
 	it.seq, it.enqueued = q.lastSeq, now
 	from := now
+	if m.EnqueuedSeq != 0 || m.DeadFrom != "" {
+		it.rare = &rare{enqueuedSeq: m.EnqueuedSeq, deadFrom: m.DeadFrom, index: -1}
+	}
 	if at := m.ScheduledAt.UnixNano(); !m.ScheduledAt.IsZero() && at > now {
 		it.state, it.rare, from = Scheduled, &rare{scheduledAt: at, index: -1}, at
 	}

@@ -124,8 +124,8 @@ func (r *Receiver) delete(items []*item, out []*Message) error {
 // lost reports why the receiver gets nothing any more. The lock is held.
 func (r *Receiver) lost(now int64) error {
 	switch {
-	case r.q.closed:
-		return ErrClosed
+	case r.q.closed != nil:
+		return r.q.closed
 	case r.closed:
 		return ErrCancelled
 	case r.session != nil && (r.session.holder != r || now > r.session.until):

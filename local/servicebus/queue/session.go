@@ -15,8 +15,9 @@ type Session struct {
 	until    int64
 	state    []byte
 	touched  int64
-	messages int  // in whatever state
-	open     bool // in the queue's list of free sessions
+	stateAt  int64 // when the state was set
+	messages int   // in whatever state
+	open     bool  // in the queue's list of free sessions
 }
 
 // waiter waits for a session to become free.
@@ -72,8 +73,8 @@ func (q *Queue) Accept(id string, remove bool) (*Receiver, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.closed:
-		return nil, ErrClosed
+	case q.closed != nil:
+		return nil, q.closed
 	case !q.opts.Sessions:
 		return nil, ErrNoSession
 	}
@@ -99,9 +100,9 @@ func (q *Queue) AcceptNext(remove bool, wait time.Duration, cancel <-chan struct
 	w := &waiter{c: make(chan struct{}, 1)}
 	for {
 		q.mu.Lock()
-		if q.closed {
+		if err := q.closed; err != nil {
 			q.mu.Unlock()
-			return nil, ErrClosed
+			return nil, err
 		}
 		if s := q.nextOpen(); s != nil {
 			r := q.give(s, remove, q.env.now())
@@ -232,23 +233,24 @@ func (r *Receiver) SetState(state []byte) error {
 	q.mu.Lock()
 	s := q.session(r.session.id) // it may have been given up and forgotten meanwhile
 	s.state, s.touched = state, q.env.now()
+	s.stateAt = s.touched
 	q.dropIdle(s)
 	q.mu.Unlock()
 	return nil
 }
 
-// Sessions lists sessions that have messages or state and were touched after a
-// time, by name.
+// Sessions lists, by name, the sessions that have messages or state; with a
+// time, those whose state was set after it.
 func (q *Queue) Sessions(after time.Time) []string {
-	since := int64(0)
-	if !after.IsZero() {
-		since = after.UnixNano()
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var ids []string
 	for id, s := range q.sessions {
-		if (s.messages > 0 || len(s.state) > 0) && s.touched > since {
+		listed := s.messages > 0 || len(s.state) > 0
+		if !after.IsZero() {
+			listed = len(s.state) > 0 && s.stateAt > after.UnixNano()
+		}
+		if listed {
 			ids = append(ids, id)
 		}
 	}

@@ -28,7 +28,7 @@ type store struct{ db *disk.DB }
 func key(seq int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(seq)) }
 
 // tables are the buckets of one queue in one transaction.
-type tables struct{ facts, bytes, sessions *bbolt.Bucket }
+type tables struct{ root, facts, bytes, sessions *bbolt.Bucket }
 
 // tables opens a queue's buckets, made at first use.
 func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
@@ -43,7 +43,7 @@ func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
 			}
 		}
 	}
-	t = tables{root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))}
+	t = tables{root, root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))}
 	if t.facts == nil || t.bytes == nil || t.sessions == nil {
 		return t, fmt.Errorf("the store of queue %s is not complete; restore the file from a copy or move it away to start empty", q.name)
 	}
@@ -84,6 +84,9 @@ func (t tables) get(seq int64) ([]byte, error) {
 // update runs fn with the queue's buckets in a write transaction.
 func (s *store) update(q *Queue, fn func(*bbolt.Tx, tables) error) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
+		if q.deleted.Load() {
+			return ErrGone
+		}
 		t, err := q.tables(tx)
 		if err != nil {
 			return err
@@ -92,7 +95,7 @@ func (s *store) update(q *Queue, fn func(*bbolt.Tx, tables) error) error {
 	})
 }
 
-func (s *store) put(q *Queue, items []*item, messages []New) error {
+func (s *store) put(q *Queue, items []*item, messages []New, ids []seen) error {
 	records := make([][]byte, len(items))
 	for i, it := range items {
 		records[i] = it.record(it.count, it.state)
@@ -103,7 +106,7 @@ func (s *store) put(q *Queue, items []*item, messages []New) error {
 				return err
 			}
 		}
-		return nil
+		return t.remember(ids, q.recent.window)
 	})
 }
 
@@ -234,7 +237,7 @@ func (s *store) view(q *Queue, fn func(tables) error) error {
 		if root == nil {
 			return nil
 		}
-		return fn(tables{root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))})
+		return fn(tables{root, root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))})
 	})
 }
 

@@ -16,7 +16,7 @@ type death struct {
 
 // arm has the queue's one timer go off no later than at. The lock is held.
 func (q *Queue) arm(at int64) {
-	if q.closed || q.timerAt != 0 && q.timerAt <= at {
+	if q.closed != nil || q.timerAt != 0 && q.timerAt <= at {
 		return
 	}
 	q.timerAt = at
@@ -33,7 +33,7 @@ func (q *Queue) arm(at int64) {
 func (q *Queue) tick() {
 	q.mu.Lock()
 	q.timerAt = 0
-	if q.closed {
+	if q.closed != nil {
 		q.mu.Unlock()
 		return
 	}
@@ -57,7 +57,7 @@ func (q *Queue) tick() {
 	q.mu.Unlock()
 
 	err := errors.Join(q.activate(due, now), q.disk.recount(q, uncounted), q.bereave(dying))
-	if err != nil && !errors.Is(err, ErrClosed) {
+	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrGone) {
 		q.env.warn(q.name, err)
 	}
 	q.mu.Lock()
@@ -111,12 +111,13 @@ func (q *Queue) bereave(dying []death) error {
 	if len(dying) == 0 {
 		return nil
 	}
+	keep := q.Options().DeadLetterExpired
 	changes, all := make([]change, len(dying)), make([]*change, len(dying))
 	var moving []*change
 	for i, d := range dying {
 		changes[i] = change{it: d.it, count: d.it.count, erase: true}
 		all[i] = &changes[i]
-		if q.dead != nil && (d.cause == Exceeded || q.opts.DeadLetterExpired) {
+		if q.dead != nil && (d.cause == Exceeded || keep) {
 			changes[i].moved, changes[i].edit = &item{}, q.marking(nil, d.cause)
 			moving = append(moving, all[i])
 		}

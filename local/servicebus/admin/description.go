@@ -1,0 +1,253 @@
+// Package admin is the administration of queues over HTTP, as azservicebus/admin
+// and the other clients speak it: ATOM entries that describe a queue. It stores
+// nothing and knows no messages; what it is asked for it asks of a Namespace.
+// Topics, subscriptions and rules are not had.
+package admin
+
+import (
+	"encoding/xml"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Names and values on the wire.
+const (
+	atomSpace   = "http://www.w3.org/2005/Atom"
+	busSpace    = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
+	schemaSpace = "http://www.w3.org/2001/XMLSchema-instance"
+
+	// Forever is how the service writes a time without an end.
+	Forever = "P10675199DT2H48M5.4775807S"
+)
+
+// States of a queue.
+const (
+	Active          = "Active"
+	Disabled        = "Disabled"
+	SendDisabled    = "SendDisabled"
+	ReceiveDisabled = "ReceiveDisabled"
+)
+
+// Description is what a queue is like, in the order that the service keeps.
+// A nil field was not said. Times are written as ISO 8601 has them.
+type Description struct {
+	XMLName                             xml.Name            `xml:"QueueDescription" json:"-"`
+	LockDuration                        *string             `xml:",omitempty"`
+	MaxSizeInMegabytes                  *int32              `xml:",omitempty"`
+	RequiresDuplicateDetection          *bool               `xml:",omitempty"`
+	RequiresSession                     *bool               `xml:",omitempty"`
+	DefaultMessageTimeToLive            *string             `xml:",omitempty"`
+	DeadLetteringOnMessageExpiration    *bool               `xml:",omitempty"`
+	DuplicateDetectionHistoryTimeWindow *string             `xml:",omitempty"`
+	MaxDeliveryCount                    *int32              `xml:",omitempty"`
+	EnableBatchedOperations             *bool               `xml:",omitempty"`
+	SizeInBytes                         *int64              `xml:",omitempty" json:"-"`
+	MessageCount                        *int64              `xml:",omitempty" json:"-"`
+	AuthorizationRules                  []AuthorizationRule `xml:"AuthorizationRules>AuthorizationRule,omitempty"`
+	Status                              *string             `xml:",omitempty"`
+	ForwardTo                           *string             `xml:",omitempty"`
+	UserMetadata                        *string             `xml:",omitempty"`
+	CreatedAt                           string              `xml:",omitempty" json:"-"`
+	UpdatedAt                           string              `xml:",omitempty" json:"-"`
+	AccessedAt                          string              `xml:",omitempty" json:"-"`
+	CountDetails                        *CountDetails       `xml:",omitempty" json:"-"`
+	AutoDeleteOnIdle                    *string             `xml:",omitempty"`
+	EnablePartitioning                  *bool               `xml:",omitempty"`
+	ForwardDeadLetteredMessagesTo       *string             `xml:",omitempty"`
+	MaxMessageSizeInKilobytes           *int64              `xml:",omitempty"`
+}
+
+// AuthorizationRule is a key of one queue with its rights.
+type AuthorizationRule struct {
+	Type         string   `xml:"http://www.w3.org/2001/XMLSchema-instance type,attr"`
+	ClaimType    string   `xml:",omitempty"`
+	ClaimValue   string   `xml:",omitempty"`
+	Rights       []string `xml:"Rights>AccessRights"`
+	CreatedTime  string   `xml:",omitempty"`
+	ModifiedTime string   `xml:",omitempty"`
+	KeyName      string
+	PrimaryKey   string `xml:",omitempty"`
+	SecondaryKey string `xml:",omitempty"`
+}
+
+// CountDetails says how many messages a queue has, by where they are.
+type CountDetails struct {
+	ActiveMessageCount             int32
+	DeadLetterMessageCount         int32
+	ScheduledMessageCount          int32
+	TransferMessageCount           int32
+	TransferDeadLetterMessageCount int32
+}
+
+// Limits of a description.
+const (
+	maxLock         = 5 * time.Minute
+	minWindow       = 20 * time.Second
+	maxWindow       = 7 * 24 * time.Hour
+	minIdle         = 5 * time.Minute
+	maxDeliveries   = 2000
+	maxMetadata     = 1024 // characters
+	maxRules        = 12
+	partitions      = 16
+	standardMessage = 256        // kilobytes
+	premiumMessage  = 1024       // if nothing else is said
+	maxPremium      = 100 * 1024 // kilobytes
+	standardSizes   = 5          // gigabytes, each a step
+	premiumSizes    = 80
+)
+
+func or[T any](p **T, v T) {
+	if *p == nil {
+		*p = &v
+	}
+}
+
+// Complete fills in what was not said of a new queue, and checks all of it.
+func (d *Description) Complete(premium bool) error {
+	or(&d.LockDuration, "PT1M")
+	or(&d.RequiresDuplicateDetection, false)
+	or(&d.RequiresSession, false)
+	or(&d.DefaultMessageTimeToLive, Forever)
+	or(&d.DeadLetteringOnMessageExpiration, false)
+	or(&d.DuplicateDetectionHistoryTimeWindow, "PT10M")
+	or(&d.MaxDeliveryCount, 10)
+	or(&d.EnableBatchedOperations, true)
+	or(&d.Status, Active)
+	or(&d.AutoDeleteOnIdle, Forever)
+	or(&d.EnablePartitioning, false)
+	or(&d.MaxSizeInMegabytes, 1024)
+	size := int64(standardMessage)
+	if premium {
+		size = premiumMessage
+	}
+	or(&d.MaxMessageSizeInKilobytes, size)
+	if err := d.check(premium); err != nil {
+		return err
+	}
+	if *d.EnablePartitioning {
+		*d.MaxSizeInMegabytes *= partitions
+	}
+	return nil
+}
+
+func (d *Description) check(premium bool) error {
+	gigabytes := int32(standardSizes)
+	if premium {
+		gigabytes = premiumSizes
+	}
+	times := map[string]struct {
+		value      string
+		least, top time.Duration
+	}{
+		"LockDuration":                        {*d.LockDuration, 0, maxLock},
+		"DefaultMessageTimeToLive":            {*d.DefaultMessageTimeToLive, time.Second, 0},
+		"DuplicateDetectionHistoryTimeWindow": {*d.DuplicateDetectionHistoryTimeWindow, minWindow, maxWindow},
+		"AutoDeleteOnIdle":                    {*d.AutoDeleteOnIdle, minIdle, 0},
+	}
+	for name, t := range times {
+		v, err := Duration(t.value)
+		if err != nil || v < t.least || t.top > 0 && v > t.top || v <= 0 {
+			return fmt.Errorf("The value '%s' of %s is not a time that it can have.", t.value, name)
+		}
+	}
+	switch size, kilobytes := *d.MaxSizeInMegabytes, *d.MaxMessageSizeInKilobytes; {
+	case *d.MaxDeliveryCount < 1 || *d.MaxDeliveryCount > maxDeliveries:
+		return fmt.Errorf("MaxDeliveryCount is between 1 and %d.", maxDeliveries)
+	case size < 1024 || size > gigabytes*1024 || size%1024 != 0:
+		return fmt.Errorf("MaxSizeInMegabytes is a multiple of 1024 up to %d.", gigabytes*1024)
+	case premium && *d.EnablePartitioning:
+		return fmt.Errorf("A Premium namespace has no partitioned queues.")
+	case !premium && kilobytes != standardMessage:
+		return fmt.Errorf("MaxMessageSizeInKilobytes can be set in a Premium namespace only.")
+	case premium && (kilobytes < premiumMessage || kilobytes > maxPremium):
+		return fmt.Errorf("MaxMessageSizeInKilobytes is between %d and %d.", premiumMessage, maxPremium)
+	case *d.RequiresSession && d.ForwardTo != nil:
+		return fmt.Errorf("A queue that requires sessions cannot forward its messages.")
+	case d.UserMetadata != nil && len([]rune(*d.UserMetadata)) > maxMetadata:
+		return fmt.Errorf("UserMetadata has up to %d characters.", maxMetadata)
+	case len(d.AuthorizationRules) > maxRules:
+		return fmt.Errorf("A queue has up to %d authorization rules.", maxRules)
+	}
+	switch *d.Status {
+	case Active, Disabled, SendDisabled, ReceiveDisabled:
+		return nil
+	}
+	return fmt.Errorf("Status cannot be '%s'.", *d.Status)
+}
+
+// Update takes over what is said of a queue that is there. What it was made with
+// for good cannot be changed.
+func (d Description) Update(said Description, premium bool) (Description, error) {
+	fixed := []struct {
+		name      string
+		have, say *bool
+	}{
+		{"RequiresSession", d.RequiresSession, said.RequiresSession},
+		{"RequiresDuplicateDetection", d.RequiresDuplicateDetection, said.RequiresDuplicateDetection},
+		{"EnablePartitioning", d.EnablePartitioning, said.EnablePartitioning},
+	}
+	for _, f := range fixed {
+		if f.say != nil && *f.say != *f.have {
+			return d, fmt.Errorf("The value for the %s property of an existing Queue cannot be changed.", f.name)
+		}
+	}
+	said.RequiresSession, said.RequiresDuplicateDetection, said.EnablePartitioning = d.RequiresSession, d.RequiresDuplicateDetection, d.EnablePartitioning
+	if *d.EnablePartitioning { // the size is said as it was answered: of all partitions
+		size := *d.MaxSizeInMegabytes
+		if said.MaxSizeInMegabytes != nil {
+			size = *said.MaxSizeInMegabytes
+		}
+		size /= partitions
+		said.MaxSizeInMegabytes = &size
+	}
+	return said, said.Complete(premium)
+}
+
+// Duration reads a time as ISO 8601 writes it, with days, hours, minutes and
+// seconds. One that is longer than this machine counts is as long as it can.
+func Duration(s string) (time.Duration, error) {
+	wrong := fmt.Errorf("%q is not a duration like PT1M30S or P1DT2H", s)
+	rest, ok := strings.CutPrefix(s, "P")
+	if !ok || rest == "" || len(s) > 64 {
+		return 0, wrong
+	}
+	days, clock, timed := strings.Cut(rest, "T")
+	if timed && clock == "" {
+		return 0, wrong
+	}
+	total := 0.0
+	units := "D"
+	for _, part := range []string{days, clock} {
+		for part != "" {
+			end := strings.IndexFunc(part, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+			if end <= 0 {
+				return 0, wrong
+			}
+			n, err := strconv.ParseFloat(part[:end], 64)
+			if err != nil {
+				return 0, wrong
+			}
+			at := strings.IndexByte(units, part[end])
+			if at < 0 {
+				return 0, wrong
+			}
+			total += n * float64(map[byte]time.Duration{'D': 24 * time.Hour, 'H': time.Hour, 'M': time.Minute, 'S': time.Second}[part[end]])
+			units, part = units[at+1:], part[end+1:]
+		}
+		units = "HMS"
+	}
+	if total >= float64(1<<63-1) {
+		return 1<<63 - 1, nil
+	}
+	return time.Duration(total), nil
+}
+
+// Text writes a time as ISO 8601 does; 0 stands for no end.
+func Text(d time.Duration) string {
+	if d <= 0 {
+		return Forever
+	}
+	return fmt.Sprintf("PT%gS", d.Seconds())
+}

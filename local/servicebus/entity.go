@@ -1,0 +1,247 @@
+package servicebus
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dsvmpools/local/servicebus/admin"
+	"dsvmpools/local/servicebus/queue"
+)
+
+// entity is a queue of the namespace: the engine's, with what else is known of
+// it.
+type entity struct {
+	name     string
+	queue    *queue.Queue
+	created  time.Time
+	accessed atomic.Int64 // unix nanoseconds; 0: never
+	kept     bool         // created while the server ran: noted in the store
+
+	sessions, once, partitioned bool // as it was made, for good
+
+	mu      sync.Mutex
+	about   admin.Description
+	updated time.Time
+	links   map[forcible]struct{}
+	movers  []*mover
+}
+
+// forcible is a link that the server can end.
+type forcible interface {
+	force(condition, description string)
+}
+
+// note is what the store keeps of a queue that was created while it ran.
+type note struct {
+	Name    string
+	About   admin.Description
+	Created time.Time
+	Updated time.Time
+}
+
+// find looks up an address: a queue, or the dead-letter queue of one.
+func (s *Server) find(address string) (*entity, *queue.Queue) {
+	q := s.broker.Queue(address)
+	if q == nil {
+		return nil, nil
+	}
+	base := strings.ToLower(q.Name())
+	if q.DeadLetters() == nil {
+		base = strings.TrimSuffix(base, strings.ToLower(queue.DeadLetterSuffix))
+	}
+	s.entities.RLock()
+	defer s.entities.RUnlock()
+	e := s.entities.all[base]
+	if e == nil {
+		return nil, nil
+	}
+	return e, q
+}
+
+// registry is the entities by lower-case name.
+type registry struct {
+	sync.RWMutex
+	all map[string]*entity
+}
+
+// options is what a description says to the engine.
+func options(d admin.Description) queue.Options {
+	span := func(s *string) time.Duration { // checked before
+		v, _ := admin.Duration(*s)
+		return v
+	}
+	o := queue.Options{Sessions: *d.RequiresSession, LockDuration: span(d.LockDuration), MaxDeliveryCount: uint32(*d.MaxDeliveryCount),
+		DefaultTTL: span(d.DefaultMessageTimeToLive), DeadLetterExpired: *d.DeadLetteringOnMessageExpiration}
+	if *d.DefaultMessageTimeToLive == admin.Forever {
+		o.DefaultTTL = 0
+	}
+	if *d.RequiresDuplicateDetection {
+		o.Duplicates = span(d.DuplicateDetectionHistoryTimeWindow)
+	}
+	return o
+}
+
+// describe is a configured queue as the administration describes it.
+func (q QueueConfig) describe() admin.Description {
+	lock, deliveries, ttl := q.LockDuration, int32(q.MaxDeliveryCount), admin.Text(q.DefaultTTL)
+	if lock == 0 {
+		lock = defaultLock
+	}
+	if deliveries == 0 {
+		deliveries = defaultMaxDeliveries
+	}
+	duration, duplicates, window := admin.Text(lock), q.DuplicateWindow > 0, admin.Text(max(q.DuplicateWindow, minWindow))
+	d := admin.Description{RequiresSession: &q.RequiresSession, LockDuration: &duration, MaxDeliveryCount: &deliveries, DefaultMessageTimeToLive: &ttl,
+		DeadLetteringOnMessageExpiration: &q.DeadLetterExpired, RequiresDuplicateDetection: &duplicates, DuplicateDetectionHistoryTimeWindow: &window}
+	if q.ForwardTo != "" {
+		d.ForwardTo = &q.ForwardTo
+	}
+	if q.ForwardDeadLettersTo != "" {
+		d.ForwardDeadLetteredMessagesTo = &q.ForwardDeadLettersTo
+	}
+	return d
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > maxNameLength || strings.ContainsAny(name, "$\\?#@") || strings.Trim(name, "/") != name {
+		return fmt.Errorf("%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends", name, maxNameLength)
+	}
+	return nil
+}
+
+// checkForward makes sure that what is forwarded to is there. A queue may be
+// configured before the one it forwards to.
+func (s *Server) checkForward(name string, d admin.Description) error {
+	for _, to := range []*string{d.ForwardTo, d.ForwardDeadLetteredMessagesTo} {
+		if to == nil {
+			continue
+		}
+		path := entityPath(*to)
+		if _, q := s.find(path); q == nil || q.DeadLetters() == nil || strings.EqualFold(path, name) {
+			return fmt.Errorf("The queue '%s' cannot be forwarded to; it has to be there, and another one.", path)
+		}
+	}
+	return nil
+}
+
+// add brings an entity into being; its description is complete.
+func (s *Server) add(n note, kept bool) (*entity, error) {
+	q, err := s.broker.Add(n.Name, options(n.About))
+	if errors.Is(err, queue.ErrExists) {
+		return nil, admin.ErrExists
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &entity{name: n.Name, queue: q, about: n.About, created: n.Created, updated: n.Updated, kept: kept, links: map[forcible]struct{}{},
+		sessions: *n.About.RequiresSession, once: *n.About.RequiresDuplicateDetection, partitioned: *n.About.EnablePartitioning}
+	s.entities.Lock()
+	s.entities.all[strings.ToLower(n.Name)] = e
+	s.entities.Unlock()
+	return e, nil
+}
+
+// restore adds the queues that were created while an earlier server ran.
+func (s *Server) restore() error {
+	notes, err := s.broker.Notes()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
+		var n note
+		if err := json.Unmarshal(notes[name], &n); err != nil {
+			return fmt.Errorf("what the store notes of queue %s cannot be read: %w", name, err)
+		}
+		if _, err := s.add(n, true); err != nil && !errors.Is(err, admin.ErrExists) { // configured now: the configuration counts
+			return err
+		}
+	}
+	return nil
+}
+
+// write keeps what is known of an entity. e.mu is held.
+func (s *Server) write(e *entity) error {
+	if !e.kept {
+		return nil
+	}
+	b, err := json.Marshal(note{e.name, e.about, e.created, e.updated})
+	if err == nil {
+		err = s.broker.Note(e.name, b)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", admin.ErrInternal, err)
+	}
+	return nil
+}
+
+// touch records that somebody used the queue.
+func (e *entity) touch(now time.Time) { e.accessed.Store(now.UnixNano()) }
+
+// attached has the link ended when the queue changes or goes.
+func (e *entity) attached(l forcible) {
+	e.mu.Lock()
+	e.links[l] = struct{}{}
+	e.mu.Unlock()
+}
+
+func (e *entity) detached(l forcible) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	delete(e.links, l)
+	e.mu.Unlock()
+}
+
+// force ends all links.
+func (e *entity) force(condition, description string) {
+	e.mu.Lock()
+	all := slices.Collect(maps.Keys(e.links))
+	e.mu.Unlock()
+	for _, l := range all {
+		l.force(condition, description)
+	}
+}
+
+// enabled reports whether the queue's status allows it.
+func (e *entity) enabled(send bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch *e.about.Status {
+	case admin.Disabled:
+		return false
+	case admin.SendDisabled:
+		return !send
+	case admin.ReceiveDisabled:
+		return send
+	}
+	return true
+}
+
+// maxMessage is the size in bytes that the queue takes.
+func (e *entity) maxMessage() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return int(*e.about.MaxMessageSizeInKilobytes) << 10
+}
+
+// rule finds a key of this queue alone.
+func (e *entity) rule(name string) (r Rule, keys []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, a := range e.about.AuthorizationRules {
+		if a.KeyName == name {
+			all := slices.Contains(a.Rights, "Manage")
+			right := Right{Send: all || slices.Contains(a.Rights, "Send"), Listen: all || slices.Contains(a.Rights, "Listen")}
+			return Rule{Name: name, Entities: map[string]Right{strings.ToLower(e.name): right}}, []string{a.PrimaryKey, a.SecondaryKey}
+		}
+	}
+	return Rule{}, nil
+}
