@@ -98,8 +98,10 @@ func (r Rule) may(queue string, send, listen bool) bool {
 
 // Config says where the server listens, where it stores, and what it has.
 type Config struct {
-	Addr   string // loopback host:port; port 0 = any free one
-	Path   string // store file
+	Addr string // loopback host:port; port 0 = any free one
+	Path string // store file
+	// Queues are there, and as they are said here, whenever the server starts.
+	// Others may be created while it runs, and last.
 	Queues []QueueConfig
 	Rules  []Rule
 	Log    *slog.Logger     // nil = discard
