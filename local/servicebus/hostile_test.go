@@ -112,7 +112,7 @@ func TestClientsThatAreHungUpOn(t *testing.T) {
 		"too many links": func(h hostile) {
 			begin(h)
 			for i := range uint32(narrow.links + 1) {
-				h.say(0, attachFrame(i, true, fmt.Sprint("work/$management")), nil)
+				h.say(0, attachFrame(i, true, "work/$management"), nil)
 			}
 		},
 		"the same handle twice": func(h hostile) {

@@ -255,9 +255,11 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 		switch o := c.srv.decide(atReceive, l.entity.name, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
 		case fault.Detach:
 			l.force(condition(o, forcedDetach), injected)
+			return messages // what was taken is given back, as the link has ended
 		case fault.Disconnect:
 			c.cut()
-			<-l.done // then nothing goes out any more, and what was taken is given back
+			<-l.done
+			return messages
 		case fault.Lose: // it stays locked, or is gone, and the client never saw it
 			c.cut()
 			<-l.done
