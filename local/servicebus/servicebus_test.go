@@ -355,6 +355,11 @@ func TestTimeToLiveIsCapped(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	create(t, administration(t, f.ConnectionString("root")), "q", admin.QueueProperties{DefaultMessageTimeToLive: to.Ptr("PT2H")})
+	create(t, administration(t, f.ConnectionString("root")), "endless", admin.QueueProperties{DefaultMessageTimeToLive: to.Ptr("P100000D")})
+	f.send(t, "endless", message("x"))
+	if m := f.one(t, f.receiver(t, "endless", nil)); string(m.Body) != "x" {
+		t.Errorf("endless: got %q", m.Body)
+	}
 	f.send(t, "q", &azservicebus.Message{TimeToLive: to.Ptr(time.Hour)}, &azservicebus.Message{TimeToLive: to.Ptr(3 * time.Hour)}, message("x"))
 	got, err := f.receiver(t, "q", nil).PeekMessages(f.ctx, 3, nil)
 	must(t, err)
