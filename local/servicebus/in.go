@@ -300,6 +300,10 @@ const (
 	badArgument = "com.microsoft:argument-error"
 )
 
+// farAhead is the latest time that a message is scheduled for: with the longest
+// life behind it, still one that can be counted in nanoseconds.
+var farAhead = time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // admit checks one message against the service's limits.
 func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
 	n.Raw, n.TTL = raw, m.Header.TTL
@@ -328,6 +332,9 @@ func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why 
 	}
 	if at, ok := m.Annotations.Get("x-opt-scheduled-enqueue-time").(time.Time); ok {
 		n.ScheduledAt = at
+		if at.After(farAhead) {
+			n.ScheduledAt = farAhead
+		}
 	}
 	if id == nil {
 		m.SetID(uuid.NewString())

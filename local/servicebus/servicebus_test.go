@@ -218,6 +218,8 @@ func TestScheduled(t *testing.T) {
 	must(t, err)
 	must(t, s.CancelScheduledMessages(f.ctx, seqs[1:], nil))
 	must(t, s.SendMessage(f.ctx, &azservicebus.Message{Body: []byte("by annotation"), ScheduledEnqueueTime: to.Ptr(at.Add(50 * time.Millisecond))}, nil))
+	never, err := s.ScheduleMessages(f.ctx, []*azservicebus.Message{message("never")}, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), nil)
+	must(t, err)
 	r := f.receiver(t, "plain", nil)
 	for _, want := range []string{"kept", "by annotation"} {
 		m := f.one(t, r)
@@ -226,6 +228,7 @@ func TestScheduled(t *testing.T) {
 		}
 		must(t, r.CompleteMessage(f.ctx, m, nil))
 	}
+	must(t, s.CancelScheduledMessages(f.ctx, never, nil))
 	f.none(t, "plain")
 }
 
