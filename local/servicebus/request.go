@@ -80,7 +80,7 @@ func (c *conn) putToken(payload []byte) {
 	if !ok {
 		return
 	}
-	entity := audiencePath(textOf(r.props.Get("name")))
+	entity := strings.ToLower(strings.Trim(entityPath(textOf(r.props.Get("name"))), "/"))
 	o := c.srv.decide(atToken, entity, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
 	if r.faulty(o, 401) {
 		return
