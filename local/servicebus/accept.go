@@ -16,20 +16,21 @@ func (a attachment) wait() time.Duration {
 	return defaultAcceptWait
 }
 
-// filter finds the session filter of a receiver's source.
-func (a attachment) filter() (value any, ok bool) {
+// filter finds the session filter of a receiver's source. Some clients send the
+// value with its descriptor, some without.
+func (a attachment) filter() (value any, described, ok bool) {
 	list, _ := a.source.Value.(amqp.List)
 	filters, _ := amqp.Field[amqp.Map](list, 7)
 	for _, p := range filters {
 		d, described := p.Value.(amqp.Described)
 		if name, _ := p.Key.(amqp.Symbol); name == sessionFilter || described && d.Code == sessionFilterID {
 			if described {
-				return d.Value, true
+				return d.Value, true, true
 			}
-			return p.Value, true
+			return p.Value, false, true
 		}
 	}
-	return nil, false
+	return nil, false, false
 }
 
 // begin attaches a receiving link that has its receiver, or refuses it.
@@ -66,14 +67,19 @@ func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) 
 	}
 }
 
-// sourceOf is the source with the session that was given in its filter.
+// sourceOf is the source with the session that was given in its filter, in the
+// form in which the client sent it: it compares.
 func (a attachment) sourceOf(id string) amqp.Described {
 	list, _ := a.source.Value.(amqp.List)
 	source := append(amqp.List(nil), list...)
 	for len(source) < 8 {
 		source = append(source, nil)
 	}
-	source[7] = amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: amqp.Described{Code: sessionFilterID, Value: id}}}
+	var value any = id
+	if _, described, _ := a.filter(); described {
+		value = amqp.Described{Code: sessionFilterID, Value: id}
+	}
+	source[7] = amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: value}}
 	return amqp.Described{Code: amqp.CodeSource, Value: source}
 }
 

@@ -246,7 +246,7 @@ func (s *session) attachSender(a attachment) {
 // its sessions.
 func (s *session) attachReceiver(a attachment) {
 	e, q := s.conn.srv.find(a.address)
-	filter, wanted := a.filter()
+	filter, _, wanted := a.filter()
 	switch {
 	case q == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")

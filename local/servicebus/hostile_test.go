@@ -245,6 +245,25 @@ func TestUnsettledIsBounded(t *testing.T) {
 	}
 }
 
+// TestSessionFilters: azservicebus describes its filter, @azure/service-bus does
+// not, and looks for the same.
+func TestSessionFilters(t *testing.T) {
+	t.Parallel()
+	key := amqp.Symbol(sessionFilter)
+	for name, test := range map[string]struct{ sent, want any }{
+		"described": {amqp.Described{Code: sessionFilterID, Value: "a"}, amqp.Described{Code: sessionFilterID, Value: "a"}},
+		"any":       {amqp.Described{Code: sessionFilterID}, amqp.Described{Code: sessionFilterID, Value: "a"}},
+		"plain":     {"a", "a"},
+		"plain any": {nil, "a"},
+	} {
+		source := amqp.Composite(amqp.CodeSource, "work", nil, nil, nil, nil, nil, nil, amqp.Map{{Key: key, Value: test.sent}})
+		got := attachment{source: source}.sourceOf("a").Value.(amqp.List)[7].(amqp.Map).Get(sessionFilter)
+		if got != test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+}
+
 func TestWebSocketFrames(t *testing.T) {
 	t.Parallel()
 	frame := func(first, second byte, payload string) string {
