@@ -56,14 +56,15 @@ func Refuses(of Spec, spec job.Spec) *fault.Error {
 		field, unit string
 		want, has   any
 		tooMuch     bool
+		ask         string
 	}{
-		{"cpus", "cpus", want.CPUs, has.CPUs, want.CPUs > has.CPUs},
-		{"gpus", "gpus", want.GPUs, has.GPUs, want.GPUs > has.GPUs},
-		{"memory", "of memory", want.Memory, has.Memory, want.Memory > has.Memory},
+		{"cpus", "cpus", want.CPUs, has.CPUs, want.CPUs > has.CPUs, "fewer"},
+		{"gpus", "gpus", want.GPUs, has.GPUs, want.GPUs > has.GPUs, "fewer"},
+		{"memory", "of memory", want.Memory, has.Memory, want.Memory > has.Memory, "less"},
 	} {
 		if r.tooMuch {
-			return fault.New(fault.Invalid, "resources."+r.field, "the job asks for %v %s, a node of pool %q (%s) has %v; ask for less or use a pool of a larger size",
-				r.want, r.unit, spec.Pool, of.Sizes[0], r.has)
+			return fault.New(fault.Invalid, "resources."+r.field, "the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
+				r.want, r.unit, spec.Pool, of.Sizes[0], r.has, r.ask)
 		}
 	}
 	l := of.limit(spec.Team)
