@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -34,16 +35,19 @@ type agent struct {
 	journal  *journal
 	boot     string
 
-	starts chan int64
-	wake   chan struct{} // something to report; one token
-	begun  chan struct{} // closed when the session was held for the first time
-	ended  chan struct{} // closed when the node is to do nothing any more
-	runs   sync.WaitGroup
+	starts  chan int64
+	wake    chan struct{} // something to report; one token
+	begun   chan struct{} // closed when the session was held for the first time
+	ended   chan struct{} // closed when the node is to do nothing any more
+	cleared chan struct{} // closed when the node leaves and all of it is told
+	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
+	runs    sync.WaitGroup
 
 	mu      sync.Mutex
 	st      *state
 	buffer  []byte // records that are applied and not in the file yet
 	closing bool   // nothing is started any more
+	leaving string // why the VM is about to go; "" = it is not
 	out     outbox
 }
 
@@ -52,6 +56,12 @@ type agent struct {
 // nothing starts it over and over.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
+		return err
+	}
+	if cfg.Metadata != "" && !cfg.identify(ctx) {
+		return nil
+	}
+	if err := cfg.checkIdentity(); err != nil {
 		return err
 	}
 	b, err := openServiceBus(cfg)
@@ -76,7 +86,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	}
 	defer unlock()
 	a := &agent{cfg: cfg, log: log, bus: b, boot: uuid.NewString(),
-		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{})}
+		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), cleared: make(chan struct{})}
 	if err := a.resume(); err != nil {
 		return err
 	}
@@ -111,9 +121,14 @@ func (a *agent) work(ctx context.Context) {
 	reportCtx, stopReporting := context.WithCancel(context.Background())
 	var reporting sync.WaitGroup
 	reporting.Go(func() { a.report(reportCtx) })
+	var watching sync.WaitGroup
+	watchCtx, stopWatching := context.WithCancel(ctx)
+	watching.Go(func() { a.watch(watchCtx) })
 
 	a.listen(ctx)
 
+	stopWatching()
+	watching.Wait()
 	a.endAll()
 	a.runs.Wait()
 	stopStarting()

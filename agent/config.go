@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -26,6 +28,10 @@ const (
 //   - DSVM_VMID: VMID of the node, in any case. Required.
 //   - DSVM_NODE: instance name of the node. Default: the VMID.
 //   - DSVM_SIZE: VM size of the node, as it is reported. Default: empty, unknown.
+//   - DSVM_METADATA_ENDPOINT: the node's metadata endpoint, on a VM
+//     http://169.254.169.254. The four settings above may be left out then: the
+//     agent asks it. Without it nobody tells the agent that its VM is evicted.
+//     Default: empty, there is none.
 //   - DSVM_INSTANCE_DIR: local directory for the journal and the scratch
 //     directories; it outlives a restart of the agent. Required.
 //   - SHARE_PATH: where the share is mounted; logs and outputs go there. Required.
@@ -49,6 +55,7 @@ type Config struct {
 	VMID                string // lower case
 	Node                string
 	Size                string
+	Metadata            string // URL; "" = there is none
 	InstanceDir         string // absolute
 	Share               string // absolute
 	ServiceBus          string // connection string; a secret
@@ -78,13 +85,12 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return fallback
 	}
 	c := Config{
-		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"),
-		InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
+		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"), Node: getenv("DSVM_NODE"),
+		Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
 		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
 		JobUser: getenv("DSVM_JOB_USER"), WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
 	}
-	c.Node = or("DSVM_NODE", c.VMID)
 	if v := getenv("DSVM_CPUS"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 1 {
@@ -104,30 +110,63 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 			*d.into = time.Duration(parsed)
 		}
 	}
+	if c.Metadata == "" {
+		if err := c.checkIdentity(); err != nil {
+			return c, err
+		}
+	}
 	return c, c.check()
 }
 
-// check says what is missing or cannot be used, and makes paths absolute.
+func need(name, value string) error {
+	if value == "" {
+		return fault.New(fault.Invalid, name, "the setting %s is missing; docs/settings.md says what it is", name)
+	}
+	return nil
+}
+
+// checkIdentity says what is wrong with who the node is.
+func (c *Config) checkIdentity() error {
+	if err := cmp.Or(need("DSVM_POOL", c.Pool), need("DSVM_VMID", c.VMID)); err != nil {
+		return err
+	}
+	if !poolPattern.MatchString(c.Pool) {
+		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
+	}
+	if !vmidPattern.MatchString(c.VMID) {
+		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
+	}
+	if c.Node == "" {
+		c.Node = c.VMID
+	}
+	return nil
+}
+
+// check says what else is missing or cannot be used, and makes paths absolute.
 func (c *Config) check() error {
-	for _, need := range []struct{ name, value string }{
-		{"DSVM_POOL", c.Pool}, {"DSVM_VMID", c.VMID}, {"DSVM_INSTANCE_DIR", c.InstanceDir}, {"SHARE_PATH", c.Share},
-		{"ServiceBusConnection", c.ServiceBus + c.ServiceBusNamespace},
-	} {
-		if need.value == "" {
-			return fault.New(fault.Invalid, need.name, "the setting %s is missing; docs/settings.md says what it is", need.name)
+	err := cmp.Or(need("DSVM_INSTANCE_DIR", c.InstanceDir), need("SHARE_PATH", c.Share), need("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace))
+	if err != nil {
+		return err
+	}
+	if c.Metadata != "" {
+		if err := checkMetadata(c.Metadata); err != nil {
+			return err
 		}
 	}
-	switch {
-	case !poolPattern.MatchString(c.Pool):
-		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
-	case !vmidPattern.MatchString(c.VMID):
-		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)
-	case c.ReportEvery <= 0:
+	if c.ReportEvery <= 0 {
 		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")
 	}
-	var err error
 	if c.InstanceDir, err = filepath.Abs(c.InstanceDir); err == nil {
 		c.Share, err = filepath.Abs(c.Share)
 	}
 	return err
+}
+
+// checkMetadata says what is wrong with an endpoint.
+func checkMetadata(base string) error {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return fault.New(fault.Invalid, "DSVM_METADATA_ENDPOINT", "DSVM_METADATA_ENDPOINT is no URL such as http://169.254.169.254")
+	}
+	return nil
 }

@@ -269,6 +269,11 @@ func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
 		a.finish(neverStarted(n, why))
 		return
 	}
+	if a.leaving != "" {
+		a.record(record{Seen: n})
+		a.finish(evicted(n, a.leaving))
+		return
+	}
 	a.record(record{Seen: n, N: n, Assign: &w})
 	do.starts = append(do.starts, n)
 }

@@ -19,10 +19,11 @@ const maxReason = 500
 
 // outbox is what is to be reported. It is guarded by agent.mu.
 type outbox struct {
-	ready    bool    // said
-	holdsDue bool    // the list of everything is wanted now
-	started  []int64 // starts not yet told
-	finished []int64 // ends not yet told, or wanted again
+	ready    bool              // said
+	holdsDue bool              // the list of everything is wanted now
+	started  []int64           // starts not yet told
+	finished []int64           // ends not yet told, or wanted again
+	leaving  *protocol.Leaving // not yet told
 }
 
 // report sends what is due until the context, or the node's part in the pool,
@@ -94,7 +95,7 @@ type reporter struct {
 func (r *reporter) due() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.out.ready || r.out.holdsDue || len(r.out.finished) > 0 {
+	if !r.out.ready || r.out.holdsDue || r.out.leaving != nil || len(r.out.finished) > 0 {
 		return 0
 	}
 	now := time.Now()
@@ -149,6 +150,7 @@ func (r *reporter) send(ctx context.Context) error {
 type written struct {
 	holds             bool
 	started, finished []int64
+	leaving           *protocol.Leaving
 }
 
 // write puts the report together.
@@ -156,11 +158,14 @@ func (r *reporter) write() ([][]byte, written) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var items []protocol.ReportItem
-	w := written{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished)}
+	w := written{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
 	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
 	r.out.holdsDue = false
 	if !r.out.ready {
 		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot}})
+	}
+	if w.leaving != nil {
+		items = append(items, protocol.ReportItem{Leaving: w.leaving})
 	}
 	for _, n := range w.started {
 		// The end tells the start as well.
@@ -202,6 +207,10 @@ func (r *reporter) told(w written) {
 		r.holdsAt = time.Now().Add(r.cfg.ReportEvery)
 	}
 	r.startedAt = time.Time{}
+	if r.out.leaving == w.leaving {
+		r.out.leaving = nil
+	}
+	r.clear()
 }
 
 // without removes numbers that were told. Lists are short, or alike in order.

@@ -21,7 +21,8 @@ const (
 	byItself endCause = iota
 	byTimeout
 	byCancel
-	byAgent // the agent ends, or its node is no part of the pool any more: no result
+	byEviction // the VM is taken away
+	byAgent    // the agent ends, or its node is no part of the pool any more: no result
 )
 
 // run is the process of an attempt while it is this agent's.
@@ -128,6 +129,8 @@ func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol
 		return f, false
 	case r.cause == byTimeout:
 		f.State, f.ExitCode, f.Reason = string(job.AttemptTimedOut), job.ExitTimedOut, r.reason
+	case r.cause == byEviction:
+		f.State, f.ExitCode, f.Reason = string(job.AttemptEvicted), job.ExitEvicted, r.reason
 	case r.cause == byCancel:
 		f.State, f.ExitCode, f.Reason = string(job.AttemptCancelled), job.ExitCancelled, r.reason
 	case status.Signaled():

@@ -37,7 +37,7 @@ func (a *agent) starter(ctx context.Context) {
 func (a *agent) start(n int64) {
 	a.mu.Lock()
 	h := a.st.held[n]
-	ok := h != nil && h.phase == waiting && !a.closing
+	ok := h != nil && h.phase == waiting && !a.closing && a.leaving == ""
 	a.mu.Unlock()
 	if !ok {
 		return
@@ -49,7 +49,7 @@ func (a *agent) start(n int64) {
 	}
 	defer launch.dir.close()
 	a.mu.Lock()
-	ok = h.phase == waiting && !a.closing // it may have been cancelled meanwhile
+	ok = h.phase == waiting && !a.closing && a.leaving == "" // it may have been cancelled meanwhile
 	if ok {
 		a.record(record{N: n, Starting: true})
 		a.runs.Add(1)
@@ -76,13 +76,15 @@ func (a *agent) start(n int64) {
 	a.mu.Lock()
 	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
 	h.run = r
-	cancelled, closing := h.cancel, a.closing
+	cancelled, closing, leaving := h.cancel, a.closing, a.leaving
 	a.out.started = append(a.out.started, n)
 	a.mu.Unlock()
 	r.arm()
 	switch {
 	case closing:
 		r.end(byAgent, "", a.grace())
+	case leaving != "":
+		r.end(byEviction, leaving, a.untilGone())
 	case cancelled != "":
 		r.end(byCancel, cancelled, a.cfg.KillGrace)
 	}

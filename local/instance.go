@@ -18,12 +18,14 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"dsvmpools"
 	"dsvmpools/local/compute"
+	"dsvmpools/local/fault"
 	"dsvmpools/local/functions"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -52,7 +54,8 @@ const (
 	// Messages to and from nodes are never given up because a process was killed
 	// while it held them.
 	internalDeliveries = 1000
-	workTTL            = 24 * time.Hour // of what waits for a node that is gone
+	workTTL            = 24 * time.Hour   // of what waits for a node that is gone
+	controlTimeout     = 10 * time.Second // for a rule to arrive; it is a line
 )
 
 // Config says where the instance lives and how it runs its parts.
@@ -64,6 +67,11 @@ type Config struct {
 	Log      slog.Level
 
 	BootDelay time.Duration // 0 = the default
+	Seed      uint64        // of the faults that are commanded
+	// CloudRates has the servers keep the rates of the cloud, and refuse what goes
+	// beyond them.
+	CloudRates bool
+	Quota      map[string]int // of cpus, see compute.Config
 	// OnCapacity is told of every accepted request for capacity.
 	OnCapacity func(set string, capacity int, at time.Time)
 }
@@ -76,6 +84,8 @@ type Description struct {
 	ServiceBus string `json:"serviceBus"`
 	Tables     string `json:"tables"`
 	ARM        string `json:"arm"`
+	Control    string `json:"control"` // where faults are commanded
+	ControlKey string `json:"controlKey"`
 }
 
 // Instance is a running deployment.
@@ -85,6 +95,7 @@ type Instance struct {
 	Tables  *tables.Server
 	Compute *compute.Server
 	Host    *functions.Host
+	Faults  *fault.Set
 	Share   string
 
 	host  functions.Config
@@ -106,7 +117,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
+	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: fault.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
 	if got, err := in.lock.TryLock(); err != nil || !got {
 		return nil, errors.Join(fmt.Errorf("%s is in use by another dsvm up; stop it first, or choose another folder with --data", cfg.Dir), err)
 	}
@@ -134,6 +145,9 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := in.startHost(cfg, id, log); err != nil {
 		return in, err
 	}
+	if err := in.startControl(id); err != nil {
+		return in, err
+	}
 	if err := saveIdentity(cfg.Dir, id); err != nil {
 		return in, err
 	}
@@ -157,13 +171,15 @@ func (id *identity) keep(name, addr string) {
 
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (err error) {
 	data := filepath.Join(cfg.Dir, "data")
-	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log})
+	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults})
 	if err != nil {
 		return fmt.Errorf("the local tables: %w", err)
 	}
 	in.close = append(in.close, in.Tables.Close)
 	id.keep("tables", in.Tables.Addr())
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults,
 		Queues: []servicebus.QueueConfig{
 			{Name: "jobs"}, {Name: "pools"}, {Name: "rejected"},
 			{Name: "pool-events", MaxDeliveryCount: internalDeliveries},
@@ -188,6 +204,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
 		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota,
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs
@@ -219,13 +236,28 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log}
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults}
 	if in.Host, err = functions.Start(in.host); err != nil {
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
 	in.close = append(in.close, in.Host.Close)
 	id.keep("url", in.Host.Addr())
 	in.Description = Description{URL: "http://" + in.Host.Addr(), Key: id.Keys["function"], ServiceBus: settings["ServiceBusConnection"], Tables: settings["TablesConnection"], ARM: in.Compute.URL()}
+	return nil
+}
+
+// startControl serves the faults to the command line.
+func (in *Instance) startControl(id *identity) error {
+	l, err := net.Listen("tcp", id.addr("control"))
+	if err != nil {
+		return fmt.Errorf("the control service: %w", err)
+	}
+	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
+	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
+	go web.Serve(l)
+	in.close = append(in.close, web.Close)
+	id.keep("control", l.Addr().String())
+	in.Control, in.ControlKey = "http://"+l.Addr().String(), control.Key
 	return nil
 }
 
@@ -312,7 +344,7 @@ func loadIdentity(dir string) (*identity, error) {
 			return nil, fmt.Errorf("%s cannot be read (%w); restore it, or begin with an empty folder", identityFile(dir), err)
 		}
 	}
-	for _, name := range []string{"tables", "bus", "agent", "arm", "function", "master"} {
+	for _, name := range []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control"} {
 		if id.Keys[name] == "" {
 			key := make([]byte, 32)
 			rand.Read(key)

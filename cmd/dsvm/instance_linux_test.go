@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsvmpools/local"
+	"dsvmpools/local/fault"
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/api/client"
 	"dsvmpools/shared/job"
@@ -328,7 +329,7 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "one")
 		return err == nil && j.State == job.Running
 	})
-	if err := i.Compute.Vanish(i.Compute.Instances()[0].Name); err != nil {
+	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Kill(i.ctx, i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")
@@ -336,6 +337,30 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		t.Errorf("got %+v", j)
 	}
 	i.until("an empty pool", func() bool { return len(i.Compute.Instances()) == 0 })
+}
+
+// A node that is evicted says so, its job runs again without a retry, and its VM
+// does not wait for the end of the notice.
+func TestNodeEvicted(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "200ms", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *"})
+	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1s"}`)
+	i.send("jobs", body(`{"id":"one","pool":"cpu","command":["sh","-c","[ $DSVM_ATTEMPT -gt 1 ] || sleep 600"]}`))
+	i.until("the first attempt", func() bool {
+		j, err := i.client.Job(i.ctx, "one")
+		return err == nil && j.State == job.Running
+	})
+	began := time.Now()
+	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Evict(i.ctx, i.Compute.Instances()[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	j := i.job("one")
+	if j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptEvicted || *j.Attempts[0].ExitCode != job.ExitEvicted {
+		t.Errorf("got %+v", j)
+	}
+	if took := time.Since(began); took > 25*time.Second {
+		t.Errorf("it took %s, as long as the notice", took)
+	}
 }
 
 // Cancelling ends a job that runs and one that waits; deleting a pool ends

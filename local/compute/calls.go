@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"dsvmpools/local/fault"
 )
 
 // find returns a set that is not gone. The lock is held.
@@ -27,17 +28,26 @@ func (s *Server) id(name string) string {
 	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s", s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
 }
 
-// show writes a set as an answer.
-func (s *Server) show(w http.ResponseWriter, status int, st *set) error {
+// show writes a set as an answer: to a read, or to a call that began an operation.
+func (s *Server) show(w http.ResponseWriter, status int, st *set, begun *op) error {
 	props := map[string]any{}
 	for k, v := range st.Properties {
 		props[k] = v
 	}
 	state := "Succeeded"
+	if st.Failed {
+		state = "Failed"
+	}
 	for _, i := range st.Instances {
+		if i.State == failed && state == "Succeeded" {
+			state = "Failed"
+		}
 		if i.State == creating {
 			state = "Updating"
 		}
+	}
+	if o := s.ops[st.Op]; o != nil && !s.over(o) || begun != nil && begun.Failure != nil {
+		state = "Updating" // what will fail has not failed yet
 	}
 	if st.Deleting {
 		state = "Deleting"
@@ -56,11 +66,14 @@ func (s *Server) show(w http.ResponseWriter, status int, st *set) error {
 func (s *Server) get(w http.ResponseWriter, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.limit(w, "get", name, 1); err != nil {
+		return err
+	}
 	st, err := s.find(name)
 	if err != nil {
 		return err
 	}
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, nil)
 }
 
 // put creates a set, or replaces its model and capacity.
@@ -72,10 +85,20 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.sets[strings.ToLower(name)]
+	group := "update"
+	if st == nil {
+		group = "create"
+	}
+	if err := s.limit(w, group, name, 1); err != nil {
+		return err
+	}
 	if st != nil && r.Header.Get("If-None-Match") == "*" || !matches(st, r.Header.Get("If-Match")) {
-		return refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The precondition given in one or more of the request headers evaluated to false.")
+		return failure("PreconditionFailed")
 	}
 	capacity := int(want.SKU.Capacity)
+	if st == nil && len(s.sets) >= maxSets {
+		return refuse(http.StatusConflict, "OperationNotAllowed", "The maximum number of %d scale sets of the region is reached.", maxSets)
+	}
 	if st == nil {
 		// Numbers of versions go on where an earlier set of the name cannot have
 		// been, so that no condition made for that one holds for this.
@@ -88,7 +111,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 			return err
 		}
 		s.follow(w, r, o)
-		return s.show(w, http.StatusCreated, want)
+		return s.show(w, http.StatusCreated, want, o)
 	}
 	if st.Deleting {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
@@ -101,7 +124,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 		return err
 	}
 	s.follow(w, r, o)
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, o)
 }
 
 func matches(st *set, condition string) bool {
@@ -122,12 +145,15 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.limit(w, "update", name, 1); err != nil {
+		return err
+	}
 	st, err := s.find(name)
 	if err != nil {
 		return err
 	}
 	if !matches(st, r.Header.Get("If-Match")) {
-		return refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The precondition given in one or more of the request headers evaluated to false.")
+		return failure("PreconditionFailed")
 	}
 	if st.Deleting {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
@@ -140,13 +166,16 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body
 		return err
 	}
 	s.follow(w, r, o)
-	return s.show(w, http.StatusOK, st)
+	return s.show(w, http.StatusOK, st, o)
 }
 
 // drop deletes a set with its instances.
 func (s *Server) drop(w http.ResponseWriter, r *http.Request, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.limit(w, "delete", name, 1); err != nil {
+		return err
+	}
 	st, err := s.find(name)
 	if err != nil {
 		w.WriteHeader(http.StatusNoContent)
@@ -178,16 +207,20 @@ func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name st
 	if err != nil {
 		return err
 	}
+	named := map[string]bool{}
+	for _, id := range p.InstanceIDs {
+		named[id] = true
+	}
 	var going []*instance
 	for _, i := range st.Instances {
-		if len(p.InstanceIDs) == 0 || slices.Contains(p.InstanceIDs, i.ID) {
+		if len(p.InstanceIDs) == 0 || named[i.ID] {
 			going = append(going, i)
 		}
 	}
-	o := &op{Set: st.Name, Deletes: true}
-	for _, i := range going {
-		o.VMIDs = append(o.VMIDs, i.VMID)
+	if err := s.limit(w, "deleteInstances", name, max(len(going), 1)); err != nil {
+		return err
 	}
+	o := &op{Set: st.Name, Deletes: true}
 	if err := s.remove(st, going, o); err != nil {
 		return err
 	}
@@ -197,26 +230,33 @@ func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name st
 }
 
 // list pages through the instances, with their instance view.
-func (s *Server) list(w http.ResponseWriter, r *http.Request, name string) error {
+func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o fault.Outcome) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.limit(w, "list", name, 1); err != nil {
+		return err
+	}
 	st, err := s.find(name)
 	if err != nil {
 		return err
+	}
+	instances := st.Instances
+	if o.Do == fault.Lag {
+		instances = st.before(time.Now().Add(-o.Delay))
 	}
 	// A page begins with an id and not with a position, since instances that
 	// are deleted between two pages would shift the others past the reader.
 	from, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
 	values := []any{}
 	next := ""
-	for _, i := range st.Instances {
+	for _, i := range instances {
 		if i.number() < from {
 			continue
 		}
 		if len(values) == pageSize {
 			q := r.URL.Query()
 			q.Set("$skiptoken", i.ID)
-			next = s.URL() + r.URL.EscapedPath() + "?" + q.Encode()
+			next = s.base(r) + r.URL.EscapedPath() + "?" + q.Encode()
 			break
 		}
 		values = append(values, s.view(st, i, strings.EqualFold(r.URL.Query().Get("$expand"), "instanceView")))
@@ -228,18 +268,28 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, name string) error
 	return json.NewEncoder(w).Encode(answer)
 }
 
+// shouted is a set's id as lists of instances have it: the service writes the
+// group's name in capitals there, and nobody may rely on the case of an id.
+func (s *Server) shouted(name string) string {
+	return strings.Replace(s.id(name), "/resourceGroups/"+s.cfg.ResourceGroup+"/", "/resourceGroups/"+strings.ToUpper(s.cfg.ResourceGroup)+"/", 1)
+}
+
 // view is an instance as the list shows it.
 func (s *Server) view(st *set, i *instance, expand bool) any {
-	state := map[string]string{creating: "Creating", running: "Succeeded", deleting: "Deleting"}[i.State]
+	state := map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
 	props := map[string]any{"vmId": i.VMID, "provisioningState": state, "latestModelApplied": true, "timeCreated": i.Created.Format(time.RFC3339Nano)}
 	if expand {
-		statuses := []any{map[string]any{"code": "ProvisioningState/" + strings.ToLower(state), "level": "Info"}}
+		status := map[string]any{"code": "ProvisioningState/" + strings.ToLower(state), "level": "Info"}
+		if i.Failure != nil && i.State == failed {
+			status = map[string]any{"code": "ProvisioningState/failed/" + i.Failure.Code, "level": "Error", "displayStatus": "Provisioning failed", "message": i.Failure.Message}
+		}
+		statuses := []any{status}
 		if power := s.power(i); power != "" {
 			statuses = append(statuses, map[string]any{"code": "PowerState/" + power, "level": "Info", "displayStatus": "VM " + power})
 		}
 		props["instanceView"] = map[string]any{"statuses": statuses}
 	}
-	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.id(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
+	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.shouted(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
 		"tags": st.Tags, "sku": map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier}, "properties": props}
 }
 
@@ -247,6 +297,8 @@ func (s *Server) view(st *set, i *instance, expand bool) any {
 // starts, for one half of the boot delay each.
 func (s *Server) power(i *instance) string {
 	switch {
+	case i.Power != "":
+		return i.Power
 	case i.State == running:
 		return "running"
 	case i.State == creating && time.Since(i.Created) > s.cfg.BootDelay/2:

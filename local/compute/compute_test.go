@@ -180,7 +180,7 @@ func TestGrowAndRemove(t *testing.T) {
 		t.Errorf("got %+v", l)
 	}
 	agent, child := pids(t, f.dir, "set_0")
-	op, err = f.Remove(f.ctx, "set", []string{"0"})
+	op, err = f.Client.Remove(f.ctx, "set", []string{"0"})
 	f.poll(t, op, err)
 	if l := f.list(t); l.Capacity != 1 || len(l.Instances) != 1 || l.Instances[0].ID != "1" {
 		t.Errorf("after the removal: got %+v", l)
@@ -206,7 +206,7 @@ func TestGrowAndRemove(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	if _, err := f.Remove(f.ctx, "set", nil); fault.CodeOf(err) != fault.Internal {
+	if _, err := f.Client.Remove(f.ctx, "set", nil); fault.CodeOf(err) != fault.Internal {
 		t.Errorf("an empty removal: got %v", err)
 	}
 	bad := model()
@@ -276,7 +276,7 @@ func TestAgentIsStartedAgain(t *testing.T) {
 	if second == first || alive(child) {
 		t.Errorf("agent %d after %d; its child is left: %v", second, first, alive(child))
 	}
-	if err := f.Vanish("set_0"); err != nil {
+	if err := f.Server.Remove("set_0"); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the instance's end", func() bool { return len(f.list(t).Instances) == 0 && !alive(second) })

@@ -10,13 +10,6 @@ import (
 	"time"
 )
 
-// Call is a request as Config.Refuse sees it.
-type Call struct {
-	Action string // get, put, patch, delete, deleteInstances, list, poll; "" = none that is served
-	Method string
-	Set    string // as the caller wrote it; "" when an operation is polled
-}
-
 // Failure is an error in the resource manager's form.
 type Failure struct {
 	Status     int // of the answer; has no meaning for an operation that failed
@@ -29,6 +22,7 @@ type Failure struct {
 // Detail is an error inside an error.
 type Detail struct {
 	Code    string `json:"code"`
+	Target  string `json:"target,omitempty"`
 	Message string `json:"message,omitempty"`
 }
 
@@ -61,12 +55,4 @@ func (f *Failure) write(w http.ResponseWriter) {
 func setRetryAfter(w http.ResponseWriter, d time.Duration) {
 	w.Header().Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
 	w.Header().Set("retry-after-ms", strconv.FormatInt(d.Milliseconds(), 10))
-}
-
-// refused asks whoever injects failures.
-func (s *Server) refused(c Call) *Failure {
-	if s.cfg.Refuse == nil {
-		return nil
-	}
-	return s.cfg.Refuse(c)
 }

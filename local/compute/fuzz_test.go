@@ -3,22 +3,31 @@
 package compute
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"dsvmpools/local/fault"
 )
 
 const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/"
 
 // serveOnly is a server that makes no process: its instances boot for ever.
-func serveOnly(t testing.TB) *Server {
+func serveOnly(t testing.TB, rules ...fault.Rule) *Server {
 	t.Helper()
 	dir := t.TempDir()
+	none := fault.New(1)
+	for _, r := range rules {
+		if _, err := none.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "c.db"), Dir: dir, Token: "t", SubscriptionID: "sub", ResourceGroup: "group",
-		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Allocate: func(string, string, int) (int, *Failure) { return 0, nil }})
+		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Faults: none})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,10 +35,13 @@ func serveOnly(t testing.TB) *Server {
 	return s
 }
 
+// smallModel is the least that is accepted.
+const smallModel = `{"location":"x","sku":{"name":"Standard_D2s_v5","capacity":1},"properties":{"overprovision":false,"upgradePolicy":{"mode":"Manual"},"virtualMachineProfile":{"storageProfile":{"imageReference":{"id":"/i"},"osDisk":{"createOption":"FromImage"}},"osProfile":{"computerNamePrefix":"c","adminUsername":"u","adminPassword":"p","customData":"YQ=="},"networkProfile":{"networkInterfaceConfigurations":[{"name":"n","properties":{"ipConfigurations":[{"properties":{"subnet":{"id":"/subscriptions/x"}}}]}}]}}}}`
+
 // FuzzReadModel: whatever is accepted holds to the limits, and its custom data
 // can be read back.
 func FuzzReadModel(f *testing.F) {
-	f.Add("cpu", `{"location":"x","sku":{"name":"Standard_D2s_v5","capacity":1},"properties":{"overprovision":false,"upgradePolicy":{"mode":"Manual"},"virtualMachineProfile":{"storageProfile":{"imageReference":{"id":"/i"},"osDisk":{"createOption":"FromImage"}},"osProfile":{"computerNamePrefix":"c","adminUsername":"u","adminPassword":"p","customData":"YQ=="},"networkProfile":{"networkInterfaceConfigurations":[{"name":"n","properties":{"ipConfigurations":[{"properties":{"subnet":{"id":"/subscriptions/x"}}}]}}]}}}}`)
+	f.Add("cpu", smallModel)
 	f.Add("", `{}`)
 	f.Add("a/b", `{"properties":null,"sku":null}`)
 	f.Add("x", `[]`)
@@ -51,13 +63,7 @@ func FuzzReadModel(f *testing.F) {
 // FuzzRequest: no request is answered with an internal error, or breaks the
 // server for the next one.
 func FuzzRequest(f *testing.F) {
-	f.Add("PATCH", "set", `{"sku":{"capacity":3}}`, "")
-	f.Add("POST", "set/delete", `{"instanceIds":[]}`, "")
-	f.Add("POST", "set/delete", `{"instanceIds":["0",null]}`, "")
-	f.Add("GET", "set/virtualMachines", ``, "$skiptoken=-1&$expand=instanceView")
-	f.Add("PUT", "../set", `{}`, "")
-	f.Add("GET", "//", ``, "%zz")
-	s := serveOnly(f)
+	s := serveOnly(f, fault.Rule{Do: fault.Partial, Target: "compute/allocate"})
 	f.Fuzz(func(t *testing.T, method, path, body, query string) {
 		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
 		r.Method, r.URL.Path, r.URL.RawQuery = method, fuzzBase+path, "api-version=1&"+query
@@ -66,6 +72,50 @@ func FuzzRequest(f *testing.F) {
 		s.ServeHTTP(w, r)
 		if w.Code >= http.StatusInternalServerError {
 			t.Errorf("got %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// FuzzMetadata: whatever is asked of an instance's metadata endpoint is answered
+// in JSON or plain text, and never with an internal error.
+func FuzzMetadata(f *testing.F) {
+	s := serveOnly(f)
+	put := httptest.NewRequest(http.MethodPut, fuzzBase+"cpu?api-version=1", strings.NewReader(smallModel))
+	put.Header.Set("Authorization", "Bearer t")
+	created := httptest.NewRecorder()
+	if s.ServeHTTP(created, put); created.Code != http.StatusCreated {
+		f.Fatalf("got %d %s", created.Code, created.Body)
+	}
+	if err := s.Evict("cpu_0"); err != nil {
+		f.Fatal(err)
+	}
+	s.mu.Lock()
+	key := s.key(s.sets["cpu"].Instances[0])
+	s.mu.Unlock()
+	f.Fuzz(func(t *testing.T, method, path, query, body string) {
+		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
+		r.Method, r.URL.Path, r.URL.RawQuery = method, nodePath+key+"/metadata/"+path, query
+		r.Header.Set("Metadata", "true")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code >= http.StatusInternalServerError {
+			t.Errorf("got %d %s", w.Code, w.Body)
+		}
+		if text := w.Body.Bytes(); len(text) > 0 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") && !json.Valid(text) {
+			t.Errorf("got %s", text)
+		}
+	})
+}
+
+// FuzzFamily: any name of a size has at most one family, of plain letters.
+func FuzzFamily(f *testing.F) {
+	f.Add("Standard_D2s_v5")
+	f.Add("Standard_NC64as_T4_v3")
+	f.Add("Standard_E16-4ds_v5")
+	f.Add("Standard_" + strings.Repeat("_A", 1000))
+	f.Fuzz(func(t *testing.T, size string) {
+		if got := Family(size); strings.ContainsAny(got, "_- /") || len(got) > len(size)+len("standardFamily") {
+			t.Errorf("%q: got %q", size, got)
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 
+	"dsvmpools/local/fault"
+
 	"github.com/google/uuid"
 )
 
@@ -35,7 +37,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := s.serve(a, r); err != nil {
-		var f *Failure
+		var f interface{ write(http.ResponseWriter) }
 		if !errors.As(err, &f) {
 			s.cfg.Log.Error("a call failed", "method", r.Method, "path", r.URL.Path, "error", err)
 			f = refuse(http.StatusInternalServerError, "InternalServerError", "The call could not be carried out.")
@@ -48,7 +50,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	if key, path, ok := node(r.URL.Path); ok {
+		return s.metadata(w, r, key, path)
+	}
 	given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if s.cfg.NodeToken != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.NodeToken)) == 1 {
+		return failure("AuthorizationFailed")
+	}
 	if subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.Token)) != 1 {
 		return refuse(http.StatusUnauthorized, "InvalidAuthenticationToken", "The access token is invalid.")
 	}
@@ -65,10 +73,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription could not be found.")
 	}
 	if at(2, "providers") && at(6, "operations") && len(parts) == 8 {
-		if f := s.refused(Call{Action: "poll", Method: r.Method}); f != nil {
-			return f
+		if err := s.limitManager(w, r.Method); err != nil {
+			return err
 		}
-		return s.operation(w, r, parts[7])
+		o, err := s.disturb(r, "operation", s.setOf(parts[7]))
+		if err == nil {
+			err = s.operation(w, r, parts[7])
+		}
+		lose(o)
+		return err
 	}
 	if !at(2, "resourceGroups") || !at(3, s.cfg.ResourceGroup) {
 		return refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group could not be found.")
@@ -77,11 +90,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusNotFound, "InvalidResourceType", "The resource type could not be found.")
 	}
 	name := parts[7]
-	remaining := map[string]string{http.MethodGet: "reads", http.MethodDelete: "deletes"}[r.Method]
-	if remaining == "" {
-		remaining = "writes"
-	}
-	w.Header().Set("x-ms-ratelimit-remaining-subscription-"+remaining, "199")
 	action := ""
 	switch {
 	case len(parts) == 8:
@@ -91,22 +99,37 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	case len(parts) == 9 && at(8, "virtualMachines") && r.Method == http.MethodGet:
 		action = "list"
 	}
-	if f := s.refused(Call{Action: action, Method: r.Method, Set: name}); f != nil {
-		return f
+	if err := s.limitManager(w, r.Method); err != nil {
+		return err
+	}
+	o, err := s.disturb(r, action, name)
+	if err != nil {
+		return err
 	}
 	switch action {
 	case "get":
-		return s.get(w, name)
+		err = s.get(w, name)
 	case "put":
-		return s.put(w, r, name, body)
+		err = s.put(w, r, name, body)
 	case "patch":
-		return s.patch(w, r, name, body)
+		err = s.patch(w, r, name, body)
 	case "delete":
-		return s.drop(w, r, name)
+		err = s.drop(w, r, name)
 	case "deleteInstances":
-		return s.deleteInstances(w, r, name, body)
+		err = s.deleteInstances(w, r, name, body)
 	case "list":
-		return s.list(w, r, name)
+		err = s.list(w, r, name, o)
+	default:
+		err = refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
 	}
-	return refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
+	lose(o)
+	return err
+}
+
+// lose ends the connection after the work and before the answer, when that is
+// what is to happen.
+func lose(o fault.Outcome) {
+	if o.Do == fault.Lose {
+		panic(http.ErrAbortHandler)
+	}
 }

@@ -3,6 +3,7 @@
 package compute
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,11 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/local/fault"
+
 	"github.com/google/uuid"
 )
-
-// poolTag names the pool of a set's instances.
-const poolTag = "dsvmpools-pool"
 
 // resize sets the capacity and creates what is missing; lowering it takes the
 // newest instances, as the default scale-in rule does. The lock is held.
@@ -31,23 +31,28 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	}
 	o := &op{Set: st.Name}
 	missing := max(capacity-len(alive), 0)
-	if missing > 0 && s.cfg.Allocate != nil {
-		granted, why := s.cfg.Allocate(st.Name, st.SKU.Name, missing)
-		missing, o.Failure = min(max(granted, 0), missing), why
+	if err := s.overQuota(st, missing); err != nil {
+		return nil, err
+	}
+	if missing > 0 {
+		missing, o.Failure = s.allocate(st, missing)
 	}
 	now := time.Now().UTC()
 	fresh := make([]*instance, missing)
 	for n := range fresh {
 		id := st.NextID + n
 		fresh[n] = &instance{VMID: uuid.NewString(), ID: fmt.Sprint(id), Name: fmt.Sprintf("%s_%d", st.Name, id),
-			Size: st.SKU.Name, Created: now, State: creating, set: st, kill: make(chan struct{})}
+			Size: st.SKU.Name, Created: now, State: creating, set: st, kill: make(chan struct{}), halt: make(chan struct{})}
 		o.VMIDs = append(o.VMIDs, fresh[n].VMID)
 	}
 	var going []*instance
 	if len(alive) > capacity {
-		going = alive[capacity:]
+		going = s.doom(alive[capacity:], nil)
 	}
+	was := st.Failed
+	st.Failed = o.Failure != nil
 	if err := s.change(st, capacity, fresh, going, o); err != nil {
+		st.Failed = was
 		return nil, err
 	}
 	if s.cfg.OnCapacity != nil {
@@ -56,16 +61,48 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	return o, nil
 }
 
+// allocate says how many of the wanted instances the region has room for. The
+// operation fails with the reason, and the capacity stays as it was asked for.
+func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
+	o := s.decide(stepAllocate, st.Name, fault.Partial, fault.Refuse)
+	if o.Do == fault.None || o.Do == fault.Partial && o.Amount >= wanted {
+		return wanted, nil
+	}
+	return o.Amount, s.say(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
+}
+
 // remove begins to delete instances; the capacity falls with them. The lock is
 // held.
 func (s *Server) remove(st *set, going []*instance, o *op) error {
-	var begun []*instance
-	for _, i := range going {
-		if i.State != deleting {
-			begun = append(begun, i)
-		}
+	begun := s.doom(going, o)
+	if o != nil && o.Failure != nil {
+		o.WholeSet, st.Deleting = false, false
 	}
 	return s.change(st, max(int(st.SKU.Capacity)-len(begun), 0), nil, begun, o)
+}
+
+// doom picks the instances whose deletion begins, and enters those that the
+// operation waits for. One that cannot be deleted stays, failed, and runs on.
+// The lock is held.
+func (s *Server) doom(going []*instance, o *op) (begun []*instance) {
+	for _, i := range going {
+		if i.State != deleting {
+			i.removal = s.decide(stepRemove, i.set.Name+"/"+i.Name, fault.Delay, fault.Stick, fault.Refuse)
+			if i.removal.Do == fault.Refuse {
+				i.Power = s.power(i)
+				i.State, i.Failure = failed, s.say(cmp.Or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
+				if o != nil {
+					o.Failure = i.Failure
+				}
+				continue
+			}
+			begun = append(begun, i)
+		}
+		if o != nil {
+			o.VMIDs = append(o.VMIDs, i.VMID)
+		}
+	}
+	return begun
 }
 
 // change writes a new capacity with the instances that come and go for it, and
@@ -82,10 +119,18 @@ func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) 
 	st.SKU.Capacity = int64(capacity)
 	st.Version++
 	var forgotten []string
+	var ops []*op
 	if o != nil {
+		if !o.Deletes {
+			ops = s.preempt(st)
+		}
 		forgotten = s.begin(o)
+		if !o.Deletes {
+			st.Op = o.ID
+		}
+		ops = append(ops, o)
 	}
-	if err := s.save(st, o, forgotten...); err != nil {
+	if err := s.save(st, ops, forgotten...); err != nil {
 		*st = before
 		for n, i := range going {
 			i.State = states[n]
@@ -118,14 +163,17 @@ func (s *Server) endIfEmpty(st *set) {
 
 // run lives an instance's life: boot, supervisor, restarts, deletion. One that
 // was there before the server was may have left processes, when the server was
-// killed: their supervisor takes them down, but that is not relied upon.
+// killed: their supervisor takes them down, but that is not relied upon. The
+// lock is held.
 func (s *Server) run(i *instance, again bool) {
+	s.nodes[s.key(i)] = i
+	halted := i.guestless()
 	s.wg.Go(func() {
 		if again {
 			s.sweep(i)
 		}
-		if s.wait(i, s.cfg.BootDelay) {
-			s.running(i)
+		if !halted && s.boot(i) {
+			s.fate(i)
 			for s.supervise(i) && s.wait(i, s.cfg.RestartDelay) {
 				s.cfg.Log.Warn("an instance's supervisor ended and is started again", "instance", i.Name)
 			}
@@ -135,8 +183,12 @@ func (s *Server) run(i *instance, again bool) {
 		case <-s.stop: // the machine stops; the instance stays on record
 			return
 		}
+		var late <-chan time.Time // never, when its deletion is stuck
+		if i.removal.Do != fault.Stick {
+			late = time.After(s.cfg.DeleteDelay + i.removal.Delay)
+		}
 		select {
-		case <-time.After(s.cfg.DeleteDelay):
+		case <-late:
 		case <-s.stop:
 			return
 		}
@@ -144,12 +196,45 @@ func (s *Server) run(i *instance, again bool) {
 	})
 }
 
-// wait pauses; false when the instance is to go, or the machine stops.
+// guestless reports whether nothing runs on an instance although it is there:
+// it was stopped, or never came up.
+func (i *instance) guestless() bool {
+	if i.State != failed {
+		return i.Power != ""
+	}
+	return i.Power != "running" || i.Failure != nil && i.Failure.Code == "OSProvisioningTimedOut"
+}
+
+// boot brings an instance up. False when it has no guest that is to run.
+func (s *Server) boot(i *instance) bool {
+	o := s.decide(stepBoot, i.set.Name+"/"+i.Name, fault.Delay, fault.Stick, fault.Refuse)
+	if o.Do == fault.Stick || !s.wait(i, s.cfg.BootDelay+o.Delay) {
+		return false
+	}
+	if o.Do != fault.Refuse {
+		return s.booted(i, running, "", nil)
+	}
+	why := s.say(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
+	switch why.Code {
+	case "VMExtensionProvisioningError": // the guest is up, and of use
+		return s.booted(i, failed, "running", why)
+	case "OSProvisioningTimedOut": // it runs, is billed, and never says a word
+		s.booted(i, failed, "running", why)
+	default:
+		s.booted(i, failed, "", why)
+	}
+	return false
+}
+
+// wait pauses; false when the instance is to go or its guest stops, or the
+// machine stops.
 func (s *Server) wait(i *instance, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-i.kill:
+		return false
+	case <-i.halt:
 		return false
 	case <-s.stop:
 		return false
@@ -158,16 +243,59 @@ func (s *Server) wait(i *instance, d time.Duration) bool {
 	}
 }
 
-func (s *Server) running(i *instance) {
+// booted enters how an instance came up. False when it is to go already.
+func (s *Server) booted(i *instance, state, power string, why *Failure) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i.State != creating {
+	if i.State == creating {
+		i.State, i.Power, i.Failure = state, power, why
+		var ops []*op
+		if why != nil {
+			ops = s.fail(i)
+		}
+		if err := s.save(i.set, ops); err != nil {
+			s.cfg.Log.Error("an instance's state could not be stored", "instance", i.Name, "error", err)
+		}
+	}
+	return i.State != deleting
+}
+
+// fate is what befalls an instance that has come up, some time after it did.
+func (s *Server) fate(i *instance) {
+	o := s.decide(stepRun, i.set.Name+"/"+i.Name, fault.Evict, fault.Lose, fault.Refuse)
+	if o.Do == fault.None {
 		return
 	}
-	i.State = running
-	if err := s.save(i.set, nil); err != nil {
-		s.cfg.Log.Error("an instance's state could not be stored", "instance", i.Name, "error", err)
+	s.wg.Go(func() {
+		if !s.wait(i, o.Delay) {
+			return
+		}
+		var err error
+		switch o.Do {
+		case fault.Evict:
+			err = s.Evict(i.Name)
+		case fault.Lose:
+			err = s.Remove(i.Name)
+		case fault.Refuse: // shut down from inside, which is billed on
+			s.mu.Lock()
+			err = s.stopGuest(i, "stopped")
+			s.mu.Unlock()
+		}
+		if err != nil {
+			s.cfg.Log.Warn("a fault could not be carried out", "instance", i.Name, "fault", o.Do, "error", err)
+		}
+	})
+}
+
+// stopGuest ends what an instance runs; it stays, in this power state. The lock
+// is held.
+func (s *Server) stopGuest(i *instance, power string) error {
+	if i.State == deleting || i.Power == "stopped" || i.Power == "deallocated" {
+		return nil
 	}
+	i.Power = power
+	close(i.halt)
+	return s.save(i.set, nil)
 }
 
 // gone takes an instance off the record when nothing of it is left.
@@ -184,6 +312,7 @@ func (s *Server) gone(i *instance) {
 		}
 	}
 	i.set.Instances = kept
+	delete(s.nodes, s.key(i))
 	if err := s.save(i.set, nil); err != nil {
 		s.cfg.Log.Error("a deleted instance stays on record", "instance", i.Name, "error", err)
 	}

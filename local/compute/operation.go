@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type op struct {
 	VMIDs    []string
 	WholeSet bool
 	Begun    time.Time
+	Ended    bool     // before its instances were as asked for: another took its place
 	Failure  *Failure `json:",omitempty"` // how it ends; nil = well
 }
 
@@ -40,10 +42,42 @@ func (s *Server) begin(o *op) (forgotten []string) {
 	return forgotten
 }
 
+// preempt ends the operations on a set's model that are under way: a newer one
+// takes their place. Their instances come all the same. The lock is held.
+func (s *Server) preempt(st *set) (ended []*op) {
+	for _, o := range s.ops {
+		if strings.EqualFold(o.Set, st.Name) && !o.Deletes && !s.over(o) {
+			o.Ended, o.Failure = true, failure("OperationPreempted")
+			ended = append(ended, o)
+		}
+	}
+	return ended
+}
+
+// fail has the operations that wait for an instance fail with it. The lock is
+// held.
+func (s *Server) fail(i *instance) (changed []*op) {
+	for _, o := range s.ops {
+		if o.Failure == nil && !o.Deletes && slices.Contains(o.VMIDs, i.VMID) {
+			o.Failure = i.Failure
+			changed = append(changed, o)
+		}
+	}
+	return changed
+}
+
+// base is the URL that a request was sent to: what answers point to.
+func (s *Server) base(r *http.Request) string {
+	if r.Host == "" {
+		return s.URL()
+	}
+	return "http://" + r.Host
+}
+
 // follow tells the caller where an operation can be followed.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, o *op) {
 	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.Compute/locations/%s/operations/%s?api-version=%s",
-		s.URL(), s.cfg.SubscriptionID, s.cfg.Location, o.ID, r.URL.Query().Get("api-version"))
+		s.base(r), s.cfg.SubscriptionID, s.cfg.Location, o.ID, r.URL.Query().Get("api-version"))
 	w.Header().Set("Azure-AsyncOperation", url)
 	if o.Deletes {
 		w.Header().Set("Location", url+"&monitor=true")
@@ -53,6 +87,16 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, o *op) {
 
 func (s *Server) retryAfter(w http.ResponseWriter) { setRetryAfter(w, s.cfg.RetryAfter) }
 
+// setOf is the scale set of an operation; "" when it is not known.
+func (s *Server) setOf(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.ops[id]; o != nil {
+		return o.Set
+	}
+	return ""
+}
+
 // operation answers how an operation stands.
 func (s *Server) operation(w http.ResponseWriter, r *http.Request, id string) error {
 	s.mu.Lock()
@@ -61,12 +105,18 @@ func (s *Server) operation(w http.ResponseWriter, r *http.Request, id string) er
 	if o == nil {
 		return refuse(http.StatusNotFound, "NotFound", "The operation could not be found.")
 	}
+	if err := s.limit(w, "operation", id, 1); err != nil {
+		return err
+	}
 	over := s.over(o)
 	if r.URL.Query().Get("monitor") != "" {
 		if !over {
 			s.retryAfter(w)
 			w.WriteHeader(http.StatusAccepted)
 			return nil
+		}
+		if o.Failure != nil {
+			return o.Failure
 		}
 		_, err := w.Write([]byte("{}"))
 		return err
@@ -84,9 +134,15 @@ func (s *Server) operation(w http.ResponseWriter, r *http.Request, id string) er
 
 // over reports whether an operation has ended. The lock is held.
 func (s *Server) over(o *op) bool {
+	if o.Ended {
+		return true
+	}
 	st := s.sets[strings.ToLower(o.Set)]
 	if st == nil {
 		return true
+	}
+	if o.Failure != nil && !o.Deletes && time.Since(o.Begun) < s.cfg.BootDelay/2 {
+		return false // room is looked for, for some time
 	}
 	if o.WholeSet && st.Deleting {
 		return false

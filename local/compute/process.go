@@ -37,6 +37,7 @@ func (s *Server) supervise(i *instance) bool {
 	case <-ended:
 		return true
 	case <-i.kill:
+	case <-i.halt:
 	case <-s.stop:
 	}
 	stdin.Close()
@@ -69,7 +70,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 		return nil, nil, err
 	}
 	s.mu.Lock()
-	pool, data := i.set.Tags[poolTag], i.set.customData()
+	data := i.set.customData()
 	s.mu.Unlock()
 	custom := filepath.Join(dir, "custom-data")
 	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, whatever becomes of the model
@@ -89,8 +90,9 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(append(os.Environ(), s.cfg.Env...),
-		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, "DSVM_SIZE="+i.Size, "DSVM_POOL="+pool,
-		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String())
+		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, // for the sweep and the logs; all else the agent asks the metadata endpoint
+		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String(),
+		"DSVM_METADATA_ENDPOINT="+s.metadataURL(i))
 	if s.cfg.CPUs != nil {
 		if n := s.cfg.CPUs(i.Size); n > 0 {
 			cmd.Env = append(cmd.Env, fmt.Sprintf("DSVM_CPUS=%d", n))

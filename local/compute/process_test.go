@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,17 +82,12 @@ func (r *reception) next(t *testing.T, roles ...string) map[string]*visit {
 	t.Helper()
 	got := map[string]*visit{}
 	late := time.After(patience)
-	for len(got) < len(roles) {
+	for slices.ContainsFunc(roles, func(role string) bool { return got[role] == nil }) {
 		select {
 		case v := <-r.visits:
 			got[v.role] = v
 		case <-late:
 			t.Fatalf("of %v only %d came", roles, len(got))
-		}
-	}
-	for _, role := range roles {
-		if got[role] == nil {
-			t.Fatalf("no %s came", role)
 		}
 	}
 	return got
@@ -191,11 +187,11 @@ func TestInstanceIsGivenItsEnvironment(t *testing.T) {
 	accepted := grow(t, s, "cpu", 1)
 	agent := r.next(t, "agent")["agent"]
 	inst := s.Instances()[0]
-	want := []string{"cpu_0", inst.VMID, "the-pool", "Standard_D2s_v5", filepath.Join(dir, "instances", "cpu_0", "custom-data"), filepath.Join(dir, "instances", "cpu_0")}
-	if got := strings.Join(agent.info, " "); got != strings.Join(want, " ") {
+	want := []string{"cpu_0", inst.VMID, filepath.Join(dir, "instances", "cpu_0", "custom-data"), filepath.Join(dir, "instances", "cpu_0")}
+	if got := strings.Join(agent.info[:len(want)], " "); got != strings.Join(want, " ") {
 		t.Errorf("got  %s\nwant %s", got, strings.Join(want, " "))
 	}
-	if data, err := os.ReadFile(want[4]); err != nil || string(data) != "#cloud-config" {
+	if data, err := os.ReadFile(want[2]); err != nil || string(data) != "#cloud-config" {
 		t.Errorf("custom data: got %q, %v", data, err)
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "logs", "cpu_0.log")); err != nil || string(got) != "the agent's output\nthe agent's errors\n" {
@@ -209,7 +205,7 @@ func TestInstanceIsGivenItsEnvironment(t *testing.T) {
 	if !agent.isGone() {
 		t.Error("the deletion was over while the agent ran")
 	}
-	if _, err := os.Stat(want[5]); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(want[3]); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the instance's directory: got %v, want none", err)
 	}
 }

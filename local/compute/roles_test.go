@@ -92,7 +92,7 @@ func hello(address, role string) net.Conn {
 		os.Exit(1)
 	}
 	var told []string
-	for _, name := range []string{"DSVM_NODE", "DSVM_VMID", "DSVM_POOL", "DSVM_SIZE", "DSVM_CUSTOM_DATA", "DSVM_INSTANCE_DIR"} {
+	for _, name := range []string{"DSVM_NODE", "DSVM_VMID", "DSVM_CUSTOM_DATA", "DSVM_INSTANCE_DIR", "DSVM_METADATA_ENDPOINT"} {
 		told = append(told, os.Getenv(name))
 	}
 	fmt.Fprintf(conn, "%s %d %s\n", role, os.Getpid(), strings.Join(told, ","))

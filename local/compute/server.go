@@ -5,7 +5,9 @@
 // with its conditions, long-running operations and errors. An instance is a
 // process tree: a supervisor that plays the VM's init, and below it the agent.
 // Deleting the instance kills everything below it. It has no networks, disks or
-// images: those are checked for form and otherwise believed.
+// images: those are checked for form and otherwise believed. Each instance has a
+// metadata endpoint, as a VM's address 169.254.169.254 is. What goes wrong in
+// the cloud goes wrong here on demand: Config.Quota, CloudRates and Faults.
 package compute
 
 import (
@@ -23,6 +25,7 @@ import (
 	"time"
 
 	"dsvmpools/local/disk"
+	"dsvmpools/local/fault"
 )
 
 // Limits of the server.
@@ -32,6 +35,9 @@ const (
 	pageSize       = 100     // instances in one answer
 	requestTimeout = 30 * time.Second
 	keepOperations = time.Hour // finished ones can be asked for this long
+	maxSets        = 2000      // of a region and subscription
+	maxHeader      = 32 << 10  // of a request's header, and no more time for it than headerTimeout
+	headerTimeout  = 10 * time.Second
 )
 
 // Config says where the server listens and stores, and what its instances run.
@@ -58,13 +64,23 @@ type Config struct {
 	OnCapacity func(set string, capacity int, at time.Time)
 	// CPUs says what a size has, for the agents; 0 = not known. nil = not known.
 	CPUs func(size string) int
-	// Refuse may refuse a call before it is looked at; nil = none is. It stands
-	// for quotas, throttling and outages.
-	Refuse func(Call) *Failure
-	// Allocate may grant fewer than the wanted number of new instances of a set;
-	// nil = all are granted. The operation then fails with the reason, and the
-	// capacity stays as it was asked for, as with the real service.
-	Allocate func(set, size string, wanted int) (granted int, why *Failure)
+	// Quota limits the cores of a family (standardDSv5Family), of a size, of all
+	// regular instances (QuotaTotal) and of all Spot ones (QuotaSpot). nil = no
+	// limits. A size that CPUs does not know counts as one core.
+	Quota map[string]int
+	// CloudRates limits requests as the service does; without it there are no
+	// limits.
+	CloudRates bool
+	// NodeToken is what the metadata endpoint gives for a token of the nodes'
+	// identity; "" = they have none. The resource manager grants it nothing.
+	NodeToken string
+	// EvictionNotice is from the Scheduled Event to the eviction; 0 = 30s.
+	EvictionNotice time.Duration
+	// Faults makes requests and instances go wrong; nil = nothing does. The
+	// server is "compute", its operations are put, patch, get, list, delete,
+	// deleteInstances, operation and token, with the set (for token the instance)
+	// as entity, and the steps allocate, boot, run and remove of instances.
+	Faults *fault.Set
 }
 
 // Server is a running resource group.
@@ -77,6 +93,8 @@ type Server struct {
 	mu     sync.Mutex
 	sets   map[string]*set // by lower-case name
 	ops    map[string]*op
+	nodes  map[string]*instance // by the key of their metadata endpoint
+	rates  buckets
 	closed bool
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -93,7 +111,13 @@ type set struct {
 	Version    int64
 	NextID     int
 	Deleting   bool
+	Op         string // the last operation on its model
+	Failed     bool   // ... failed
 	Instances  []*instance
+
+	past        []snapshot // how its list was, for lists that lag
+	events      []*event   // Scheduled Events that are not over
+	incarnation int        // of them
 }
 
 type sku struct {
@@ -109,15 +133,20 @@ type instance struct {
 	Name    string
 	Size    string
 	Created time.Time
-	State   string // creating, running, deleting
+	State   string   // creating, running, failed, deleting
+	Power   string   `json:",omitempty"` // where it does not follow from State
+	Failure *Failure `json:",omitempty"` // why it is failed
 
-	set  *set
-	kill chan struct{} // closed when it is to go
+	set     *set
+	kill    chan struct{} // closed when it is to go
+	halt    chan struct{} // closed when its guest stops, and it stays
+	removal fault.Outcome // what goes wrong with its deletion
 }
 
 const (
 	creating = "creating"
 	running  = "running"
+	failed   = "failed"
 	deleting = "deleting"
 )
 
@@ -142,10 +171,13 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.KillAfter <= 0 {
 		cfg.KillAfter = killAfter
 	}
+	if cfg.EvictionNotice <= 0 {
+		cfg.EvictionNotice = evictionNotice
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, sets: map[string]*set{}, ops: map[string]*op{}, stop: make(chan struct{})}
+	s := &Server{cfg: cfg, sets: map[string]*set{}, ops: map[string]*op{}, nodes: map[string]*instance{}, rates: buckets{}, stop: make(chan struct{})}
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
 	}
@@ -159,13 +191,14 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.mu.Lock()
 	for _, st := range s.sets {
+		s.remember(st)
 		for _, inst := range st.Instances {
 			s.run(inst, true)
 		}
 		s.endIfEmpty(st)
 	}
 	s.mu.Unlock()
-	s.http = &http.Server{Handler: s, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
+	s.http = &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
 	go s.http.Serve(s.listener)
 	return s, nil
@@ -213,17 +246,26 @@ func (s *Server) Instances() []Snapshot {
 	return out
 }
 
-// Vanish deletes an instance as somebody else would: without any call that the
+// Remove deletes an instance as somebody else would: without any call that the
 // pool makes or follows.
-func (s *Server) Vanish(name string) error {
+func (s *Server) Remove(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	i, err := s.named(name)
+	if err != nil {
+		return err
+	}
+	return s.remove(i.set, []*instance{i}, nil)
+}
+
+// named finds an instance that is not on its way out. The lock is held.
+func (s *Server) named(name string) (*instance, error) {
 	for _, st := range s.sets {
 		for _, i := range st.Instances {
-			if i.Name == name {
-				return s.remove(st, []*instance{i}, nil)
+			if strings.EqualFold(i.Name, name) && i.State != deleting {
+				return i, nil
 			}
 		}
 	}
-	return fmt.Errorf("there is no instance %s", name)
+	return nil, fmt.Errorf("there is no instance %s; list the nodes for their names", name)
 }

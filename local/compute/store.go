@@ -26,7 +26,7 @@ func (s *Server) load() error {
 				return fmt.Errorf("scale set %s cannot be read; the file is damaged: %w", k, err)
 			}
 			for _, inst := range st.Instances {
-				inst.set, inst.kill = st, make(chan struct{})
+				inst.set, inst.kill, inst.halt = st, make(chan struct{}), make(chan struct{})
 				if inst.State == deleting {
 					close(inst.kill)
 				}
@@ -56,22 +56,24 @@ func each(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
 }
 
 // save writes a set, or removes it when it is not there any more; with it the
-// operation that it begins, and away with those that nobody can ask for any
+// operations that change with it, and away with those that nobody can ask for any
 // more. The lock is held: what callers see waits for the disk.
-func (s *Server) save(st *set, o *op, forgotten ...string) error {
+func (s *Server) save(st *set, changed []*op, forgotten ...string) error {
 	key := []byte(strings.ToLower(st.Name))
-	var value, opValue []byte
+	var value []byte
+	values := make([][]byte, len(changed))
 	var err error
 	if s.sets[string(key)] == st {
 		if value, err = json.Marshal(st); err != nil {
 			return err
 		}
 	}
-	if o != nil {
-		if opValue, err = json.Marshal(o); err != nil {
+	for n, o := range changed {
+		if values[n], err = json.Marshal(o); err != nil {
 			return err
 		}
 	}
+	s.remember(st)
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		sets, err := tx.CreateBucketIfNotExists(setsBucket)
 		if err != nil {
@@ -86,8 +88,8 @@ func (s *Server) save(st *set, o *op, forgotten ...string) error {
 				return err
 			}
 		}
-		if o != nil {
-			if err := ops.Put([]byte(o.ID), opValue); err != nil {
+		for n, o := range changed {
+			if err := ops.Put([]byte(o.ID), values[n]); err != nil {
 				return err
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -27,6 +28,11 @@ const lockTimeout = 5 * time.Second
 // maxShared bounds how many callers share one commit, so that the first of
 // them does not wait for an unbounded amount of work by the others.
 const maxShared = 1024
+
+// maxGather bounds how long a commit waits for callers that took part in the
+// one before it: less than a sync of the disk, which they would wait for
+// otherwise.
+const maxGather = 200 * time.Microsecond
 
 // ErrClosed is returned by Update and View after Close.
 var ErrClosed = errors.New("the store is closed")
@@ -111,8 +117,10 @@ func (db *DB) Close() error {
 // write is the only writer: it takes what waits, commits it, and answers.
 func (db *DB) write() {
 	defer close(db.done)
+	before := 0 // callers in the commit before
 	for first := range db.calls {
 		group := append(make([]*call, 0, 16), first)
+		db.gather(before - 1)
 	more:
 		for len(group) < maxShared {
 			select {
@@ -125,7 +133,16 @@ func (db *DB) write() {
 				break more
 			}
 		}
+		before = len(group)
 		db.commit(group)
+	}
+}
+
+// gather gives callers who have just been answered the time to call again, so
+// that they share this commit and do not wait for the one after it.
+func (db *DB) gather(expected int) {
+	for begin := time.Now(); len(db.calls) < expected && time.Since(begin) < maxGather; {
+		runtime.Gosched()
 	}
 }
 

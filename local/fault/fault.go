@@ -33,7 +33,8 @@ const (
 	Evict      Action = "evict"      // a spot instance is taken back, Rule.Delay after it began to run
 )
 
-var actions = []Action{Delay, Refuse, Throttle, Detach, Disconnect, Lose, Lag, Partial, Stick, Evict}
+// Actions are all of them.
+var Actions = []Action{Delay, Refuse, Throttle, Detach, Disconnect, Lose, Lag, Partial, Stick, Evict}
 
 // Call is a request, or a step of the server's own, that may go wrong.
 type Call struct {
@@ -46,16 +47,16 @@ type Call struct {
 // where each part may be a pattern (* and ?), and parts that are left out match
 // everything.
 type Rule struct {
-	ID          string        `json:"id,omitempty"` // given by the set
-	Do          Action        `json:"do"`
-	Target      string        `json:"target"`
-	Probability float64       `json:"probability,omitempty"` // of each request; 0 = always
-	After       int           `json:"after,omitempty"`       // leave that many requests alone first
-	Count       int           `json:"count,omitempty"`       // stop after that many hits; 0 = never
-	Delay       time.Duration `json:"delay,omitempty"`       // for delay, lag and evict, in nanoseconds
-	RetryAfter  time.Duration `json:"retryAfter,omitempty"`  // said with throttle, in nanoseconds
-	Code        string        `json:"code,omitempty"`        // the service's own error code; empty = its usual one
-	Amount      int           `json:"amount,omitempty"`      // for partial
+	ID          string // given by the set
+	Do          Action
+	Target      string
+	Probability float64       // of each request; 0 = always
+	After       int           // leave that many requests alone first
+	Count       int           // stop after that many hits; 0 = never
+	Delay       time.Duration // for delay, lag and evict
+	RetryAfter  time.Duration // said with throttle
+	Code        string        // the service's own error code; empty = its usual one
+	Amount      int           // for partial
 }
 
 // Outcome is what is to happen to a request. The zero value says: nothing.
@@ -70,8 +71,8 @@ type Outcome struct {
 // State is a rule with what it has done so far.
 type State struct {
 	Rule
-	Seen int `json:"seen"` // requests it applied to
-	Hits int `json:"hits"` // of them, those that went wrong
+	Seen int // requests it applied to
+	Hits int // of them, those that went wrong
 }
 
 // Set is the rules in force. All methods may be called at once from anywhere; a
@@ -95,8 +96,8 @@ func New(seed uint64) *Set { return &Set{seed: seed} }
 // Check says what is wrong with a rule.
 func (r *Rule) Check() error {
 	switch {
-	case !slices.Contains(actions, r.Do):
-		return fmt.Errorf("no fault is called %q; there are %s", r.Do, join(actions))
+	case !slices.Contains(Actions, r.Do):
+		return fmt.Errorf("no fault is called %q; there are %s", r.Do, join(Actions))
 	case r.Probability < 0 || r.Probability > 1:
 		return fmt.Errorf("probability is between 0 and 1, not %v", r.Probability)
 	case r.After < 0 || r.Count < 0 || r.Amount < 0 || r.Delay < 0 || r.RetryAfter < 0:
@@ -105,8 +106,8 @@ func (r *Rule) Check() error {
 		return fmt.Errorf("%s needs a delay: say by how much", r.Do)
 	}
 	parts := strings.SplitN(r.Target, "/", 3)
-	if !slices.Contains(servers, parts[0]) {
-		return fmt.Errorf("target %q begins with no server; write SERVER/OPERATION/ENTITY with one of %s", r.Target, strings.Join(servers, ", "))
+	if !slices.Contains(Servers, parts[0]) {
+		return fmt.Errorf("target %q begins with no server; write SERVER/OPERATION/ENTITY with one of %s", r.Target, strings.Join(Servers, ", "))
 	}
 	for _, p := range parts {
 		if _, err := path.Match(p, ""); err != nil {
@@ -116,7 +117,8 @@ func (r *Rule) Check() error {
 	return nil
 }
 
-var servers = []string{"servicebus", "tables", "compute", "functions"}
+// Servers are those that rules can aim at.
+var Servers = []string{"servicebus", "tables", "compute", "functions"}
 
 func join(as []Action) string {
 	words := make([]string, len(as))

@@ -2,6 +2,7 @@ package functions
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -51,27 +52,32 @@ type delivery struct {
 
 // busLoop brings the messages of one queue to one function.
 type busLoop struct {
-	f         *function
-	log       *slog.Logger
-	open      func() (source, error)
-	ready     func(context.Context) error // waits for the handler
-	call      func(ctx context.Context, inv invoke.Invocation, body []byte) error
-	begin     func() invoke.Invocation
-	most      int // messages of a batch, or calls at a time
-	keep      bool
-	renewal   time.Duration
-	namespace string
+	f          *function
+	log        *slog.Logger
+	open       func(context.Context) (source, error)
+	ready      func(context.Context) error // waits for the handler
+	call       func(ctx context.Context, inv invoke.Invocation, body []byte) error
+	begin      func() invoke.Invocation
+	most       int // messages of a batch, or calls at a time (in a session, of that session)
+	session    bool
+	concurrent int // sessions at a time
+	keep       bool
+	renewal    time.Duration
+	namespace  string
 }
 
 func (h *Host) newBusLoop(f *function) *busLoop {
 	sb := h.file.Extensions.ServiceBus
 	l := &busLoop{f: f, log: h.log.With("function", f.name, "queue", f.trigger.QueueName), renewal: sb.MaxAutoLockRenewalDuration.or(defaultMaxLockRenewal)}
-	if f.many() {
-		if l.most = sb.MaxMessageBatchSize; l.most <= 0 {
-			l.most = defaultMaxMessageBatchSize
-		}
-	} else if l.most = sb.MaxConcurrentCalls; l.most <= 0 {
-		l.most = defaultMaxConcurrentCalls * runtime.NumCPU()
+	l.session, l.concurrent = f.trigger.IsSessionsEnabled, 1
+	switch {
+	case f.many():
+		l.most = or(f.trigger.MaxMessageBatchSize, or(sb.MaxMessageBatchSize, defaultMaxMessageBatchSize))
+	case l.session:
+		l.most = or(sb.MaxConcurrentCallsPerSession, defaultMaxConcurrentCallsPerSession)
+		l.concurrent = or(sb.MaxConcurrentSessions, defaultMaxConcurrentSessions)
+	default:
+		l.most = or(sb.MaxConcurrentCalls, defaultMaxConcurrentCalls*runtime.NumCPU())
 	}
 	for _, auto := range []*bool{sb.AutoCompleteMessages, f.trigger.AutoCompleteMessages} {
 		if auto != nil {
@@ -79,7 +85,13 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 		}
 	}
 	l.namespace = namespace(h.cfg.Settings, f.trigger.Connection)
-	l.open = func() (source, error) { return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName) }
+	l.open = func(ctx context.Context) (source, error) {
+		if l.session {
+			idle := sb.SessionIdleTimeout.or(sb.ClientRetryOptions.TryTimeout.or(defaultSessionIdle))
+			return h.buses.openSession(ctx, h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName, idle)
+		}
+		return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName)
+	}
 	l.begin = func() invoke.Invocation { return h.invocation(f) }
 	l.call = func(ctx context.Context, inv invoke.Invocation, body []byte) error {
 		_, err := h.call(ctx, f, inv, body)
@@ -94,11 +106,20 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 	return l
 }
 
-// run receives until ctx ends, and opens the queue again when it fails.
+// or is n, or what stands for none.
+func or(n, none int) int {
+	if n > 0 {
+		return n
+	}
+	return none
+}
+
+// run receives until ctx ends, and opens the queue again when it fails, or the
+// next session when one has ended.
 func (l *busLoop) run(ctx context.Context) {
 	wait := openFrom
 	for ctx.Err() == nil {
-		src, err := l.open()
+		src, err := l.open(ctx)
 		if err == nil {
 			worked := false
 			if l.f.many() {
@@ -113,6 +134,10 @@ func (l *busLoop) run(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errIdle) || errors.Is(err, errNoSession) || errors.Is(err, errOutOfOrder) {
+			wait = openFrom
+			continue
 		}
 		l.log.Warn("a queue is opened again", "error", err, "pause", wait)
 		pause(ctx, wait)
@@ -141,7 +166,7 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 			}
 			var got []*delivery
 			if err == nil {
-				if got, err = src.receive(ctx, room); err != nil && ctx.Err() == nil {
+				if got, err = src.receive(ctx, room); err != nil && ctx.Err() == nil && !errors.Is(err, errIdle) {
 					lose()
 				}
 			}
@@ -164,7 +189,9 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 		}
 		worked = true
 		if batch = held(batch, time.Now()); len(batch) > 0 {
-			l.batch(ctx, link, src, batch)
+			if err := l.batch(ctx, link, src, batch); err != nil && l.session {
+				return worked, errOutOfOrder
+			}
 		}
 	}
 }
@@ -181,7 +208,7 @@ func held(batch []*delivery, now time.Time) []*delivery {
 }
 
 // batch invokes the function with messages, and settles all of them alike.
-func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery) {
+func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery) error {
 	inv := l.begin()
 	inv.Namespace = l.namespace
 	messages := make([]invoke.Delivery, len(batch))
@@ -193,6 +220,7 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 		l.log.Error("an invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
 	}
 	l.settle(link, src, batch, err == nil)
+	return err
 }
 
 // singles invokes the function with one message at a time, several at once, and
@@ -204,6 +232,9 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	if s, ok := src.(interface{ held() *delivery }); ok { // for as long as the session is open, idle or not
+		wg.Go(func() { l.renew(ctx, src, s.held()) })
+	}
 	slots := make(chan struct{}, l.most)
 	for {
 		select { // one slot, and all that are free besides
@@ -224,6 +255,12 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 				l.single(ctx, link, src, d)
 			})
 		}
+		if errors.Is(err, errIdle) {
+			for range cap(slots) { // calls that still run end first
+				slots <- struct{}{}
+			}
+			return worked, err
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				lose()
@@ -239,7 +276,9 @@ func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	body := inv.Single(d.Delivery, l.f.binary()) // before the lock's end moves
 	renewing, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { l.renew(renewing, src, d) })
+	if !l.session { // a session's lock is renewed as a whole
+		wg.Go(func() { l.renew(renewing, src, d) })
+	}
 	err := l.call(ctx, inv, body)
 	stop()
 	wg.Wait()
@@ -249,7 +288,7 @@ func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	l.settle(link, src, []*delivery{d}, err == nil)
 }
 
-// renew keeps a message's lock for as long as host.json allows.
+// renew keeps a message's lock, or a session's, for as long as host.json allows.
 func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 	for until := time.Now().Add(l.renewal); !d.LockedUntil.IsZero(); {
 		pause(ctx, time.Until(d.LockedUntil)/2)
@@ -258,7 +297,7 @@ func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 		}
 		if err := src.renew(ctx, d); err != nil {
 			if ctx.Err() == nil {
-				l.log.Warn("a message's lock could not be renewed", "message", d.ID, "error", err)
+				l.log.Warn("a lock could not be renewed", "message", d.ID, "error", err)
 			}
 			return
 		}

@@ -108,7 +108,7 @@ func (q *fakeQueue) completed() []string {
 func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) context.CancelFunc {
 	t.Helper()
 	l := &busLoop{f: &function{name: "F", trigger: binding{Name: "m", Cardinality: cardinality, DataType: "binary"}}, log: slog.New(slog.DiscardHandler), most: most, renewal: time.Minute,
-		open: func() (source, error) {
+		open: func(context.Context) (source, error) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.opened++

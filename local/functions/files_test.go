@@ -43,6 +43,21 @@ func TestHostFile(t *testing.T) {
 		{"no span", `{"version":"2.0","functionTimeout":"5m"}`, nil, nil, `"5m" is not a time span`},
 		{"a list", `[]`, nil, nil, "not JSON"},
 		{"batches that wait", `{"version":"2.0","extensions":{"serviceBus":{"minMessageBatchSize":5}}}`, nil, nil, "minMessageBatchSize"},
+		{"names of old extensions", `{"version":"2.0","extensions":{"serviceBus":{"messageHandlerOptions":{}}}}`, nil, nil, "messageHandlerOptions"},
+		{"prefetching", `{"version":"2.0","extensions":{"serviceBus":{"prefetchCount":5}}}`, nil, nil, "prefetchCount"},
+		{"another transport", `{"version":"2.0","extensions":{"serviceBus":{"transportType":"amqpWebSockets"}}}`, nil, nil, "amqpTcp"},
+		{"a number below 0", `{"version":"2.0","extensions":{"serviceBus":{"maxConcurrentSessions":-1}}}`, nil, nil, "below 0"},
+		{"a number above all sense", `{"version":"2.0","extensions":{"serviceBus":{"maxConcurrentCalls":1000000}}}`, nil, nil, "above 10000"},
+		{"no idle time", `{"version":"2.0","extensions":{"serviceBus":{"sessionIdleTimeout":"00:00:00"}}}`, nil, nil, "sessionIdleTimeout"},
+		{"dynamic concurrency", `{"version":"2.0","concurrency":{"dynamicConcurrencyEnabled":true}}`, nil, nil, "dynamicConcurrencyEnabled"},
+		{"retries", `{"version":"2.0","retry":{"strategy":"fixedDelay"}}`, nil, nil, "retry"},
+		{"old forwarding", `{"version":"2.0","customHandler":{"enableForwardingHttpRequest":true}}`, nil, nil, "enableProxyingHttpRequest"},
+		{"proxying wins", `{"version":"2.0","customHandler":{"enableForwardingHttpRequest":true,"enableProxyingHttpRequest":true}}`, nil, func(hostFile) bool { return true }, ""},
+		{"routes without functions", `{"version":"2.0","customHandler":{"http":{"routes":[]}}}`, nil, nil, "function.json for each"},
+		{"sessions", `{"version":"2.0","extensions":{"serviceBus":{"maxConcurrentSessions":3,"maxConcurrentCallsPerSession":2,"sessionIdleTimeout":"00:00:07","maxAutoLockRenewalDuration":"-00:00:00.0010000"}}}`, nil, func(h hostFile) bool {
+			sb := h.Extensions.ServiceBus
+			return sb.MaxConcurrentSessions == 3 && sb.MaxConcurrentCallsPerSession == 2 && sb.SessionIdleTimeout.or(0) == 7*time.Second && sb.MaxAutoLockRenewalDuration.or(0) == longestSpan
+		}, ""},
 		{"too large", `{"version":"2.0","x":"` + strings.Repeat("x", maxFile) + `"}`, nil, nil, "larger than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,7 +131,12 @@ func TestFunctionFiles(t *testing.T) {
 		{"NoConnection", strings.Replace(jobsBatch, `"Bus"`, `"Other"`, 1), "the setting Other is missing"},
 		{"NoQueue", strings.Replace(jobsBatch, `%JOBS%`, `%EMPTY%`, 1), "queueName is missing"},
 		{"NoType", strings.Replace(jobsBatch, `,"dataType":"binary"`, ``, 1), `"dataType": "binary"`},
-		{"Sessions", strings.Replace(jobsBatch, `"cardinality"`, `"isSessionsEnabled":true,"cardinality"`, 1), "sessions"},
+		{"Sessions", strings.Replace(jobsBatch, `"cardinality"`, `"isSessionsEnabled":true,"cardinality"`, 1), ""},
+		{"BadCardinality", strings.Replace(jobsBatch, `"many"`, `"some"`, 1), "one or many"},
+		{"BadType", strings.Replace(jobsBatch, `"binary"`, `"stream"`, 1), "binary or string"},
+		{"BadSize", strings.Replace(jobsBatch, `"cardinality"`, `"maxMessageBatchSize":-1,"cardinality"`, 1), "maxMessageBatchSize"},
+		{"Span", `{"name":"t","type":"timerTrigger","schedule":"00:05:00"}`, "App Service plans only"},
+		{"Zone", `{"name":"t","type":"timerTrigger","schedule":"TZ="}`, "no schedule has"},
 		{"NoSchedule", `{"name":"t","type":"timerTrigger","schedule":"%T%"}`, "the setting T is missing"},
 		{"BadSchedule", `{"name":"t","type":"timerTrigger","schedule":"every day"}`, "cannot be read"},
 		{"Never", `{"name":"t","type":"timerTrigger","schedule":"0 0 0 30 2 *"}`, "never occurs"},

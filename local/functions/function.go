@@ -32,6 +32,7 @@ type binding struct {
 	DataType             string // binary, string
 	IsSessionsEnabled    bool
 	AutoCompleteMessages *bool
+	MaxMessageBatchSize  int // above 0, it stands before host.json's
 
 	Schedule     string
 	RunOnStartup bool
@@ -100,9 +101,13 @@ func (f *function) read(b []byte, settings map[string]string) error {
 	var file struct {
 		Disabled bool
 		Bindings []binding
+		Retry    *json.RawMessage
 	}
 	if err := json.Unmarshal(b, &file); err != nil {
 		return fmt.Errorf("function.json cannot be read: %w", err)
+	}
+	if file.Retry != nil {
+		return errors.New("retry is not played here; a message comes again by itself, and a timer at its next occurrence")
 	}
 	triggers := 0
 	for _, b := range file.Bindings {
@@ -151,8 +156,12 @@ func (f *function) readServiceBus(settings map[string]string) error {
 	switch {
 	case t.TopicName != "" || t.QueueName == "":
 		return errors.New("queueName is missing; topics are not played here")
-	case t.IsSessionsEnabled:
-		return errors.New("queues with sessions are not played here")
+	case t.Cardinality != "" && !f.many() && !strings.EqualFold(t.Cardinality, "one"):
+		return fmt.Errorf("cardinality %q is not known; use one or many", t.Cardinality)
+	case t.DataType != "" && !f.binary() && !strings.EqualFold(t.DataType, "string"):
+		return fmt.Errorf("dataType %q is not played here; use binary or string", t.DataType)
+	case t.MaxMessageBatchSize < 0 || t.MaxMessageBatchSize > maxAtOnce:
+		return fmt.Errorf("maxMessageBatchSize is %d; it must be between 1 and %d", t.MaxMessageBatchSize, maxAtOnce)
 	case f.many() && !f.binary():
 		return errors.New(`cardinality many needs "dataType": "binary"; without it one body that is not JSON fails its whole batch`)
 	case settings[t.Connection] == "" && settings[t.Connection+namespaceSuffix] == "":

@@ -3,8 +3,7 @@
 // the same requests when a queue, a timer or an HTTP request asks for it, judges
 // its replies by the same rules, and restarts it as the host does.
 //
-// It plays what this app uses: Service Bus queues without sessions, timers and
-// HTTP. It has no output bindings, no retry policies and no scaling, it serves
+// It plays Service Bus queues with and without sessions, timers and HTTP. It has no output bindings, no retry policies and no scaling, it serves
 // loopback only, and it never reaches into the handler: what it knows of the
 // handler is its port, its replies and its exit code.
 package functions
@@ -20,6 +19,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"dsvmpools/local/fault"
 )
 
 // Config says what to host and how.
@@ -35,6 +36,7 @@ type Config struct {
 	MasterKey   string // opens everything, and is the only key to /admin; "" = nothing does
 
 	StateDir string       // where timers keep their status; "" = they keep none
+	Faults   *fault.Set   // what is to go wrong; nil = nothing
 	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
 	Log      *slog.Logger // of the host itself; nil = discarded
 
@@ -115,7 +117,7 @@ func Start(cfg Config) (*Host, error) {
 		return nil, fmt.Errorf("the Functions host cannot listen: %w", err)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute}
+	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxReplyHeader, DisableCompression: true}
 	h.worker = newWorker(cfg, argv, h.file.CustomHandler.InitializationTimeout.or(defaultInitializationTimeout))
 	h.run()
 	return h, nil
@@ -166,12 +168,12 @@ func (h *Host) run() {
 		case f.disabled:
 			h.log.Info("a function is disabled by its setting", "function", f.name)
 		case f.trigger.Type == serviceBusTrigger:
-			h.wg.Go(func() { h.newBusLoop(f).run(h.ctx) })
+			h.wg.Go(func() { h.newBusLoop(f).sessions(h.ctx) })
 		case f.trigger.Type == timerTrigger:
 			h.wg.Go(func() { h.newTimer(f).run(h.ctx) })
 		}
 	}
-	h.server = &http.Server{Handler: h.routes(), ReadHeaderTimeout: headerTime, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.server = &http.Server{Handler: h.routes(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
 	h.wg.Go(func() { _ = h.server.Serve(h.listener) })
 	context.AfterFunc(h.ctx, func() { h.server.Close() })
 }

@@ -14,17 +14,25 @@ import (
 
 // Defaults of host.json, as the real host has them.
 const (
-	defaultFunctionTimeout       = 30 * time.Minute // of the Flex, Premium and Dedicated plans
-	defaultInitializationTimeout = 30 * time.Second
-	defaultMaxMessageBatchSize   = 1000
-	defaultMaxConcurrentCalls    = 16 // for each core
-	defaultMaxLockRenewal        = 5 * time.Minute
-	defaultRoutePrefix           = "api"
+	defaultFunctionTimeout              = 30 * time.Minute // of the Flex, Premium and Dedicated plans
+	defaultInitializationTimeout        = 30 * time.Second
+	defaultMaxMessageBatchSize          = 1000
+	defaultMaxConcurrentCalls           = 16 // for each core
+	defaultMaxLockRenewal               = 5 * time.Minute
+	defaultMaxConcurrentSessions        = 8
+	defaultMaxConcurrentCallsPerSession = 1
+	// defaultSessionIdle is the client's tryTimeout, which stands for a
+	// sessionIdleTimeout that is not set.
+	defaultSessionIdle = time.Minute
+	defaultRoutePrefix = "api"
 )
 
 // overridePrefix begins the app settings that override a leaf of host.json; two
 // underscores part the names of its path.
 const overridePrefix = "AzureFunctionsJobHost__"
+
+// maxAtOnce bounds what runs at a time, so that a slip does not cost the machine.
+const maxAtOnce = 10_000
 
 // maxFile bounds host.json and a function.json.
 const maxFile = 1 << 20
@@ -40,20 +48,68 @@ type hostFile struct {
 			WorkingDirectory      string
 			Arguments             []string
 		}
-		InitializationTimeout     span
-		EnableProxyingHTTPRequest bool `json:"enableProxyingHttpRequest"`
+		InitializationTimeout       span
+		EnableProxyingHTTPRequest   bool `json:"enableProxyingHttpRequest"`
+		EnableForwardingHTTPRequest bool `json:"enableForwardingHttpRequest"`
+		HTTP                        *json.RawMessage
 	}
 	Extensions struct {
 		HTTP       struct{ RoutePrefix *string }
 		ServiceBus struct {
-			MaxMessageBatchSize        int
-			MinMessageBatchSize        int
-			MaxConcurrentCalls         int
-			AutoCompleteMessages       *bool
-			MaxAutoLockRenewalDuration span
+			MaxMessageBatchSize          int
+			MinMessageBatchSize          int
+			MaxConcurrentCalls           int
+			AutoCompleteMessages         *bool
+			MaxAutoLockRenewalDuration   span
+			MaxConcurrentSessions        int
+			MaxConcurrentCallsPerSession int
+			SessionIdleTimeout           span
+			PrefetchCount                int
+			TransportType                string
+			ClientRetryOptions           struct{ TryTimeout span }
+
+			// What older extensions had, and this one does not read.
+			MessageHandlerOptions, SessionHandlerOptions, BatchOptions *json.RawMessage
 		}
 	}
+	Concurrency struct{ DynamicConcurrencyEnabled bool }
+	Retry       *json.RawMessage
 }
+
+// check says what of host.json would do something in the cloud that is not
+// played here: a file that is taken is one that does the same there.
+func (h *hostFile) check() error {
+	sb, own := &h.Extensions.ServiceBus, &h.CustomHandler
+	for _, c := range []struct {
+		wrong bool
+		say   string
+	}{
+		{h.Version != "2.0", fmt.Sprintf(`the version is %q; the host takes "2.0" only`, h.Version)},
+		{sb.MinMessageBatchSize > 1, "minMessageBatchSize above 1 is not played here; leave it out"},
+		{sb.PrefetchCount > 0, "prefetchCount is not played here; leave it at 0"},
+		{sb.TransportType != "" && !strings.EqualFold(sb.TransportType, "amqpTcp"), fmt.Sprintf("the transportType %q is not played here; use amqpTcp", sb.TransportType)},
+		{sb.MessageHandlerOptions != nil || sb.SessionHandlerOptions != nil || sb.BatchOptions != nil,
+			"messageHandlerOptions, sessionHandlerOptions and batchOptions do nothing since version 4 of the extension bundle; put their settings right under serviceBus"},
+		{min(sb.MaxMessageBatchSize, sb.MaxConcurrentCalls, sb.MaxConcurrentSessions, sb.MaxConcurrentCallsPerSession, sb.MinMessageBatchSize, sb.PrefetchCount) < 0, "a number under serviceBus is below 0"},
+		{max(sb.MaxMessageBatchSize, sb.MaxConcurrentCalls, sb.MaxConcurrentSessions, sb.MaxConcurrentCallsPerSession) > maxAtOnce, fmt.Sprintf("a number under serviceBus is above %d", maxAtOnce)},
+		{sb.SessionIdleTimeout.set && sb.SessionIdleTimeout.d <= 0, "sessionIdleTimeout must be above zero"},
+		{h.Concurrency.DynamicConcurrencyEnabled, "dynamicConcurrencyEnabled is not played here; set the numbers under serviceBus"},
+		{h.Retry != nil, "retry is not played here; a message comes again by itself, and a timer at its next occurrence"},
+		{own.EnableForwardingHTTPRequest && !own.EnableProxyingHTTPRequest, "enableForwardingHttpRequest is not played here; use enableProxyingHttpRequest, which took its place"},
+		{own.HTTP != nil, "customHandler.http is not played here; write a function.json for each function"},
+	} {
+		if c.wrong {
+			return errors.New("host.json: " + c.say)
+		}
+	}
+	return nil
+}
+
+// infiniteSpan is .NET's way to say without end, and longestSpan stands for it.
+const (
+	infiniteSpan = "-00:00:00.001"
+	longestSpan  = 10 * 365 * 24 * time.Hour
+)
 
 // span is a .NET TimeSpan: [days.]hours:minutes:seconds, or -1 for no limit.
 type span struct {
@@ -74,6 +130,10 @@ func (s *span) UnmarshalText(b []byte) error {
 	if s.set = true; text == "-1" {
 		return nil
 	}
+	if rest, ok := strings.CutPrefix(text, infiniteSpan); ok && strings.Trim(rest, "0") == "" {
+		s.d = longestSpan
+		return nil
+	}
 	days, clock, found := strings.Cut(text, ".")
 	if !found || strings.Contains(days, ":") { // a point within the seconds is not one behind days
 		days, clock = "0", text
@@ -89,6 +149,9 @@ func (s *span) UnmarshalText(b []byte) error {
 			return fmt.Errorf("%q is not a time span; write hours:minutes:seconds, such as 00:05:00", text)
 		}
 		total += n * []float64{24 * 3600, 3600, 60, 1}[i]
+	}
+	if total > longestSpan.Seconds() {
+		return fmt.Errorf("%q is longer than ten years", text)
 	}
 	s.d = time.Duration(total * float64(time.Second))
 	return nil
@@ -116,13 +179,7 @@ func readHostFile(root fs.FS, settings map[string]string) (hostFile, error) {
 	if err := json.Unmarshal(b, &h); err != nil {
 		return h, fmt.Errorf("host.json: %w", err)
 	}
-	switch {
-	case h.Version != "2.0":
-		return h, fmt.Errorf(`host.json: the version is %q; the host takes "2.0" only`, h.Version)
-	case h.Extensions.ServiceBus.MinMessageBatchSize > 1:
-		return h, errors.New("host.json: minMessageBatchSize above 1 is not played here; leave it out")
-	}
-	return h, nil
+	return h, h.check()
 }
 
 func readSmall(root fs.FS, name string) ([]byte, error) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/local/fault"
 	"dsvmpools/shared/invoke"
 
 	"github.com/google/uuid"
@@ -26,6 +27,9 @@ const (
 	maxRequest      = 100 << 20 // of a request's body, as in the real host
 	maxAdminRequest = 1 << 20
 	headerTime      = 10 * time.Second // for the header of a request to arrive
+	idleTime        = 2 * time.Minute  // of a connection between requests
+	maxHeader       = 32 << 10         // of a request, as in the real host
+	maxReplyHeader  = 64 << 10         // of the handler's reply
 	// The real host tries to connect to the handler this often, and waits between.
 	connectTries  = 10
 	connectPause  = 50 * time.Millisecond
@@ -84,8 +88,10 @@ func (h *Host) route(w http.ResponseWriter, r *http.Request, functions []*functi
 		switch {
 		case !h.authorized(f.trigger.AuthLevel, r):
 			w.WriteHeader(http.StatusUnauthorized)
+		case r.ContentLength > maxRequest:
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		case f.plain && h.file.CustomHandler.EnableProxyingHTTPRequest:
-			h.forward(w, r)
+			h.forward(w, r, f)
 		default:
 			h.answer(w, r, f, params)
 		}
@@ -117,14 +123,20 @@ func (h *Host) authorized(level string, r *http.Request) bool {
 }
 
 // forward passes a request on as it is, streaming both ways.
-func (h *Host) forward(w http.ResponseWriter, r *http.Request) {
+func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function) {
 	id := uuid.NewString()
+	action := h.fault(r.Context(), f.name)
+	if action == fault.Refuse {
+		h.log.Error("an HTTP function failed", "function", f.name, "invocation", id, "error", errRefused)
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 	_ = http.NewResponseController(w).EnableFullDuplex() // else the answer would wait for the end of the request
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1, // at once
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
-		Transport:     connecting{h},
+		Transport:     connecting{h, action},
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: "handler"}) // connecting knows where it is
 			p.Out.Host = p.In.Host
@@ -149,7 +161,10 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request) {
 
 // connecting sends requests to the handler wherever it listens, and tries again
 // while it cannot be connected to: nothing of the request is used up by then.
-type connecting struct{ h *Host }
+type connecting struct {
+	h      *Host
+	action fault.Action // disconnect and lose happen here
+}
 
 func (c connecting) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -162,11 +177,19 @@ func (c connecting) RoundTrip(r *http.Request) (*http.Response, error) {
 		if port, err = c.h.worker.await(ctx); err != nil {
 			return nil, err
 		}
+		if c.action == fault.Disconnect {
+			return nil, errors.Join(errCut, cut(ctx, port, r, nil))
+		}
 		out := r.Clone(r.Context())
 		out.URL.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		reply, err = c.h.transport.RoundTrip(out)
 		var op *net.OpError
 		if !errors.As(err, &op) || op.Op != "dial" {
+			if err == nil && c.action == fault.Lose {
+				_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, maxReply))
+				reply.Body.Close()
+				return nil, errLost
+			}
 			return reply, err
 		}
 		pause(ctx, min(connectPause*time.Duration(try+1), connectLonger))

@@ -6,9 +6,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRequestsPassedOn(t *testing.T) {
@@ -206,4 +208,41 @@ func FuzzRoute(f *testing.F) {
 			t.Errorf("%d parameters of %d segments", len(params), len(r))
 		}
 	})
+}
+
+// A request that is too large is refused before anything of it is read, and one
+// whose header does not end is dropped at its limit.
+func TestLimitsOfRequests(t *testing.T) {
+	t.Parallel()
+	payload := `{"name":"req","type":"httpTrigger","direction":"in","route":"payload","authLevel":"function"}`
+	h, _ := start(t, script(hostJSON, map[string]string{"Web": strings.Replace(httpAny, "{*path}", "raw", 1), "Payload": payload}), roleApp, newControl(t), nil)
+	ready(t, h)
+	key := "x-functions-key: fn-key\r\n"
+	for _, tt := range []struct {
+		name, request string
+		want          int
+	}{
+		{"passed on", "POST /api/raw HTTP/1.1\r\nHost: a\r\n" + key + "Content-Length: 104857601\r\n\r\n", http.StatusRequestEntityTooLarge},
+		{"as payload", "POST /api/payload HTTP/1.1\r\nHost: a\r\n" + key + "Content-Length: 104857601\r\n\r\n", http.StatusRequestEntityTooLarge},
+		{"no key", "POST /api/raw HTTP/1.1\r\nHost: a\r\nContent-Length: 104857601\r\n\r\n", http.StatusUnauthorized},
+		{"header", "GET /api/raw HTTP/1.1\r\nHost: a\r\n" + key + "X: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n", http.StatusRequestHeaderFieldsTooLarge},
+		{"within", "POST /api/raw HTTP/1.1\r\nHost: a\r\n" + key + "Content-Length: 1\r\n\r\nx", http.StatusTeapot},
+	} {
+		c, err := net.Dial("tcp", h.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(testTime))
+		_, _ = io.WriteString(c, tt.request) // the host may have hung up in the middle of it
+		reply, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		reply.Body.Close()
+		if reply.StatusCode != tt.want {
+			t.Errorf("%s: got status %d, want %d", tt.name, reply.StatusCode, tt.want)
+		}
+	}
 }

@@ -121,6 +121,23 @@ func raw(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	case "/Text":
 		_, _ = io.WriteString(w, "{}")
+	case "/Untyped":
+		w.Header()["Content-Type"] = nil
+		_, _ = io.WriteString(w, "{}")
+	case "/List":
+		object("[]")
+	case "/Redirect":
+		http.Redirect(w, r, "/Good", http.StatusFound)
+	case "/Endless":
+		w.Header().Set("Content-Type", "application/json")
+		for chunk := bytes.Repeat([]byte(" "), 1<<20); ; {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	case "/Header":
+		w.Header().Set("X-Long", strings.Repeat("x", 2*maxReplyHeader))
+		object("{}")
 	case "/Broken":
 		object("{")
 	case "/Failing":

@@ -220,3 +220,36 @@ func TestNamespace(t *testing.T) {
 		}
 	}
 }
+
+// With cardinality one each message is an invocation of its own, and only the one
+// that failed comes again.
+func TestSinglesFromTheQueue(t *testing.T) {
+	t.Parallel()
+	bus := startBus(t, "127.0.0.1:0", filepath.Join(t.TempDir(), "bus.db"))
+	send, c := sender(t, bus), newControl(t)
+	c.reply = func(e event) int {
+		if len(e.msgs) == 1 && e.msgs[0].ID == "3" && e.msgs[0].DeliveryCount == 1 {
+			return http.StatusInternalServerError
+		}
+		return http.StatusOK
+	}
+	one := `{"name":"message","type":"serviceBusTrigger","direction":"in","queueName":"jobs","connection":"Bus","cardinality":"one"}`
+	h, _ := start(t, script(hostJSON, map[string]string{"One": one}), roleApp, c, func(cfg *Config) {
+		cfg.Settings = map[string]string{"Bus": bus.ConnectionString("root")}
+	})
+	ready(t, h)
+	const n = 10
+	send(0, n)
+	got := map[string]int{}
+	for range n + 1 {
+		e := c.next(t)
+		if len(e.msgs) != 1 || string(e.msgs[0].Body) != e.msgs[0].ID {
+			t.Fatalf("got %+v", e.msgs)
+		}
+		got[e.msgs[0].ID]++
+	}
+	if len(got) != n || got["3"] != 2 {
+		t.Errorf("got %v, want each once and 3 twice", got)
+	}
+	eventually(t, "everything settled", func() bool { return bus.Stats().Settled >= n })
+}

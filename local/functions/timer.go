@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/invoke"
@@ -26,12 +27,35 @@ const longestWait = 10 * time.Second
 // ncrontab reads a schedule of six fields with seconds, or of five without. It
 // is in UTC, as in the cloud.
 func ncrontab(s string) (cron.Schedule, error) {
+	switch {
+	case len(s) > maxSchedule:
+		return nil, errors.New("it is too long")
+	case strings.ContainsAny(s, "=?@"): // the reader's own additions
+		return nil, errors.New("it holds a character that no schedule has")
+	case strings.Contains(s, ":"):
+		return nil, errors.New("time spans are taken on App Service plans only")
+	}
 	parsed, err := cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(s)
-	if err == nil && parsed.Next(time.Now().UTC()).IsZero() {
+	if err != nil {
+		return nil, err
+	}
+	if spec, ok := parsed.(*cron.SpecSchedule); ok {
+		// A day must fit both of its fields. The reader takes it so only if one of
+		// them is a star, which this makes it believe.
+		spec.Dow |= cronStar
+		spec.Location = time.UTC
+	}
+	if parsed.Next(time.Now().UTC()).IsZero() {
 		return nil, errors.New("it never occurs")
 	}
-	return parsed, err
+	return parsed, nil
 }
+
+// cronStar is the bit by which the reader of schedules remembers a star.
+const cronStar = 1 << 63
+
+// maxSchedule bounds a schedule's text.
+const maxSchedule = 1000
 
 // status is what a timer remembers across restarts.
 type status struct{ Last, Next, LastUpdated time.Time }

@@ -187,3 +187,27 @@ func TestTimers(t *testing.T) {
 		t.Errorf("the late timer ran %d times", hourly)
 	}
 }
+
+// A day must fit both the day of the month and the weekday, and a schedule is in
+// UTC.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ schedule, after, want string }{
+		{"0 0 9 1-7 * MON", "2026-01-05T09:00:00Z", "2026-02-02T09:00:00Z"}, // each first Monday
+		{"0 0 0 13 * 5", "2026-01-01T00:00:00Z", "2026-02-13T00:00:00Z"},    // Friday the 13th
+		{"0 30 9-17 * * 1-5", "2026-01-02T17:30:00Z", "2026-01-05T09:30:00Z"},
+		{"*/5 * * * *", "2026-01-01T00:00:01Z", "2026-01-01T00:05:00Z"},
+		{"0 0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
+		{"30 0 0 * jan,mar *", "2026-01-31T00:00:30Z", "2026-03-01T00:00:30Z"},
+	} {
+		s, err := ncrontab(tt.schedule)
+		if err != nil {
+			t.Errorf("%s: %v", tt.schedule, err)
+			continue
+		}
+		after, _ := time.Parse(time.RFC3339, tt.after)
+		if got := s.Next(after).Format(time.RFC3339); got != tt.want {
+			t.Errorf("%s after %s: got %s, want %s", tt.schedule, tt.after, got, tt.want)
+		}
+	}
+}

@@ -162,6 +162,9 @@ func (w *worker) run(ctx context.Context) error {
 // once runs the handler one time and returns how it ended; an error says that
 // it could not be started, or never answered.
 func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
+	if err := w.startFault(ctx); err != nil {
+		return 0, false, err
+	}
 	port, err := freePort()
 	if err != nil {
 		return 0, false, fmt.Errorf("there is no port for the handler: %w", err)

@@ -209,7 +209,7 @@ func zombie(pid int) bool {
 func TestReplies(t *testing.T) {
 	t.Parallel()
 	functions := map[string]string{}
-	for _, name := range []string{"Good", "Text", "Broken", "Failing", "Gone", "Empty", "NoContent", "Null", "Silent"} {
+	for _, name := range []string{"Good", "Text", "Untyped", "Broken", "List", "Failing", "Redirect", "Endless", "Header", "Gone", "Empty", "NoContent", "Null", "Silent"} {
 		functions[name] = timerYearly
 	}
 	c := newControl(t)
@@ -226,16 +226,24 @@ func TestReplies(t *testing.T) {
 		t.Fatalf("there is no function %s", name)
 		return nil
 	}
-	for _, tt := range []struct{ name, want string }{
-		{"Good", ""}, {"Text", "application/json only"}, {"Broken", "not a JSON object"}, {"Failing", "status 500"},
+	for _, tt := range []struct{ rule, name, want string }{
+		{"2xx with a JSON object is a success", "Good", ""},
+		{"2xx of another type fails", "Text", "application/json only"},
+		{"2xx without a type fails", "Untyped", "application/json only"},
+		{"2xx with broken JSON fails", "Broken", "not a JSON object"},
+		{"2xx with JSON that is no object fails", "List", "not a JSON object"},
+		{"any other status fails, and its Logs are dropped", "Failing", "status 500"},
+		{"a redirect is followed, and what it leads to counts", "Redirect", ""},
+		{"a reply without end fails at a limit", "Endless", "larger than"},
+		{"a header without end fails at a limit", "Header", "no reply"},
 	} {
 		pid := h.HandlerPID()
 		err := call(t, tt.name)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+			t.Errorf("%s: got %v, want %q", tt.rule, err, tt.want)
 		}
 		if h.HandlerPID() != pid {
-			t.Errorf("%s cost the handler its life", tt.name)
+			t.Errorf("%s: it cost the handler its life", tt.rule)
 		}
 	}
 	if said := log.String(); !strings.Contains(said, "a line of the handler") || strings.Contains(said, "dropped with the failure") {
@@ -247,13 +255,18 @@ func TestReplies(t *testing.T) {
 	}
 	eventually(t, "another handler after Gone", func() bool { now := h.HandlerPID(); return now != 0 && now != gone })
 	h.timeout = 100 * time.Millisecond // of the functions below; nothing else runs now
-	for _, name := range []string{"Empty", "NoContent", "Null", "Silent"} {
+	for _, tt := range []struct{ rule, name string }{
+		{"2xx with an empty body hangs until functionTimeout", "Empty"},
+		{"204 hangs until functionTimeout", "NoContent"},
+		{"2xx with null hangs until functionTimeout", "Null"},
+		{"no reply at all ends at functionTimeout", "Silent"},
+	} {
 		ready(t, h)
 		pid := h.HandlerPID()
-		if err := call(t, name); !errors.Is(err, errTimedOut) {
-			t.Errorf("%s: got %v, want a timeout", name, err)
+		if err := call(t, tt.name); !errors.Is(err, errTimedOut) {
+			t.Errorf("%s: got %v, want a timeout", tt.rule, err)
 		}
-		eventually(t, "another handler after "+name, func() bool { now := h.HandlerPID(); return now != 0 && now != pid })
+		eventually(t, "another handler after "+tt.name, func() bool { now := h.HandlerPID(); return now != 0 && now != pid })
 	}
 	ready(t, h) // none of these restarts was counted as an error
 }

@@ -48,6 +48,9 @@ func send(t *testing.T, s *Server, method, target, scheme string, at time.Time, 
 	r.Header.Set("x-ms-date", date)
 	r.Header.Set("Content-Type", "application/json")
 	sign := date + "\n/" + testAccount + r.URL.EscapedPath()
+	if comp := r.URL.Query().Get("comp"); comp != "" {
+		sign += "?comp=" + comp
+	}
 	if scheme == "SharedKey" {
 		sign = method + "\n\napplication/json\n" + sign
 	}
@@ -133,6 +136,7 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		{"PUT", at + "/pools(PartitionKey='p',RowKey='r',X='y')", `{}`, 400, "InvalidInput"},
 		{"PUT", at + "/pools(PartitionKey='p',RowKey='a%2Fb')", `{}`, 400, "OutOfRangeInput"},
 		{"DELETE", at + "/pools(PartitionKey='p',RowKey='r')", ``, 400, "MissingRequiredHeader"},
+		{"GET", at + "/pools?comp=lease", ``, 501, "NotImplemented"},
 		{"OPTIONS", at + "/pools", ``, 405, "UnsupportedHttpVerb"},
 		{"GET", at + "/pools?$top=0", ``, 400, "InvalidInput"},
 		{"GET", at + "/pools?NextPartitionKey=p", ``, 400, "InvalidInput"},

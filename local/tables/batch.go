@@ -12,22 +12,36 @@ import (
 // transaction performs a $batch: one change set of writes to one partition, or
 // a single query. Its answer is 202 whatever became of the change set; what
 // became of it stands inside.
-func (s *Server) transaction(w http.ResponseWriter, r *http.Request, body []byte) {
-	operations, changes, bad := s.parseBatch(r, body)
+func (s *Server) transaction(w http.ResponseWriter, r request) {
+	operations, changes, bad := s.parseBatch(r)
 	if bad != nil {
+		bad.write(w)
+		return
+	}
+	bad, lose := s.spoil(r.ctx, w, transaction, operations[0].table)
+	if bad != nil && (bad.status >= http.StatusInternalServerError || bad == errRefused) {
 		bad.write(w)
 		return
 	}
 	var replies []reply
 	index := 0
-	if changes {
+	switch {
+	case bad != nil:
+	case changes:
 		s.transactions.Add(1)
 		replies, bad, index = s.commit(operations)
-	} else {
+	default:
 		var rep reply
 		if rep, bad = s.do(operations[0]); bad == nil {
 			replies = []reply{rep}
 		}
+	}
+	switch {
+	case lose:
+		cut()
+	case bad == errBusy:
+		bad.write(w)
+		return
 	}
 	if bad != nil {
 		bad = bad.at(index)
@@ -53,6 +67,9 @@ func (s *Server) commit(operations []request) ([]reply, *failure, int) {
 	writes := make([]*write, len(operations))
 	seen := make(map[string]bool, len(operations))
 	for i, op := range operations {
+		if bad := s.admit(&op); bad != nil {
+			return nil, bad, i
+		}
 		w, bad := s.readWrite(op)
 		if bad != nil {
 			return nil, bad, i
@@ -66,6 +83,9 @@ func (s *Server) commit(operations []request) ([]reply, *failure, int) {
 			return nil, errDuplicate, i
 		}
 		seen[w.entity.row] = true
+	}
+	if bad := s.rates.take(writes[0].table, writes[0].entity.partition, len(writes)); bad != nil {
+		return nil, bad, 0
 	}
 	return s.apply(writes)
 }

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"bytes"
-	"context"
 	"mime"
 	"net/http"
 	"net/url"
@@ -18,8 +17,8 @@ const (
 
 // parseBatch takes the operations out of the body of a $batch, and tells
 // whether they are changes or a query.
-func (s *Server) parseBatch(r *http.Request, body []byte) (operations []request, changes bool, bad *failure) {
-	parts, bad := split(r.Header.Get("Content-Type"), body)
+func (s *Server) parseBatch(r request) (operations []request, changes bool, bad *failure) {
+	parts, bad := split(r.header.Get("Content-Type"), r.body)
 	if bad != nil {
 		return nil, false, bad
 	}
@@ -36,7 +35,7 @@ func (s *Server) parseBatch(r *http.Request, body []byte) (operations []request,
 	}
 	operations = make([]request, len(parts))
 	for i, p := range parts {
-		if operations[i], bad = s.parseOperation(r.Context(), p); bad != nil {
+		if operations[i], bad = s.parseOperation(r, p); bad != nil {
 			return nil, false, bad
 		}
 		if (operations[i].method == http.MethodGet) == changes {
@@ -108,7 +107,7 @@ func readPart(content []byte) (p part, ok bool) {
 }
 
 // parseOperation reads the HTTP request inside a part.
-func (s *Server) parseOperation(ctx context.Context, p part) (request, *failure) {
+func (s *Server) parseOperation(outer request, p part) (request, *failure) {
 	line, rest := cutLine(p.body)
 	method, line, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(line, " ")
@@ -116,7 +115,7 @@ func (s *Server) parseOperation(ctx context.Context, p part) (request, *failure)
 	if err != nil || !strings.HasPrefix(version, "HTTP/1.") {
 		return request{}, errInput
 	}
-	path, ok := s.path(u.Path)
+	_, path, ok := s.locate(u.Host, u.Path)
 	if !ok { // relative to the account
 		path = strings.TrimPrefix(u.Path, "/")
 	}
@@ -127,7 +126,9 @@ func (s *Server) parseOperation(ctx context.Context, p part) (request, *failure)
 			if p.contentID != "" && header.Get("Content-Id") == "" {
 				header.Set("Content-Id", p.contentID)
 			}
-			return request{ctx: ctx, method: method, path: path, query: u.Query(), header: header, body: bytes.TrimSpace(rest)}, nil
+			r := request{ctx: outer.ctx, method: method, path: path, query: u.Query(), header: header, body: bytes.TrimSpace(rest), site: outer.site, grant: outer.grant}
+			r.classify()
+			return r, nil
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.ContainsRune(value, '\r') {

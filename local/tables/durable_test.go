@@ -37,7 +37,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tables.db")
 	s := serve(t, path)
-	c := createTable(t, s, "pools")
+	c := tableOf(t, s, "pools")
 	fill(t, c, "p", 150)
 	last, err := c.UpsertEntity(deadline(t), row("p", "00000", "N", -1), nil)
 	if err != nil {
@@ -71,7 +71,7 @@ func TestTimeGoesOnAfterRestart(t *testing.T) {
 	s := serve(t, path)
 	s.clock.last += 3600 * ticksPerSecond * 24 * 365
 	future := s.clock.last
-	c := createTable(t, s, "pools")
+	c := tableOf(t, s, "pools")
 	before, err := c.AddEntity(deadline(t), row("p", "r"), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -3,83 +3,165 @@ package tables
 import (
 	"encoding/xml"
 	"net/http"
+	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
+)
+
+// Limits of the properties of the service.
+const (
+	maxPropertiesBytes = 64 << 10
+	maxRetentionDays   = 365
+	maxRules           = 5
+	maxOrigins         = 64 // of a rule; as many headers
+	maxPrefixed        = 2  // headers of a rule that end in *
+	maxRuleEntry       = 256
+	analyticsVersion   = "1.0"
+	ruleMethods        = " DELETE GET HEAD MERGE PATCH POST OPTIONS PUT "
 )
 
 // serviceProperties are kept for clients that set and read them; they change
 // nothing here.
 type serviceProperties struct {
 	XMLName       xml.Name `xml:"StorageServiceProperties"`
-	Logging       *section
-	HourMetrics   *section
-	MinuteMetrics *section
-	Cors          *section
+	Logging       *logging
+	HourMetrics   *metrics
+	MinuteMetrics *metrics
+	Cors          *cors
 }
 
-// section is kept as it came.
-type section struct {
-	Inner string `xml:",innerxml"`
+type logging struct {
+	Version             string
+	Delete, Read, Write *bool
+	RetentionPolicy     *retention
 }
 
-const (
-	noRetention = "<RetentionPolicy><Enabled>false</Enabled></RetentionPolicy>"
-	noMetrics   = "<Version>1.0</Version><Enabled>false</Enabled>" + noRetention
-)
+type metrics struct {
+	Version         string
+	Enabled         *bool
+	IncludeAPIs     *bool `xml:",omitempty"`
+	RetentionPolicy *retention
+}
 
-// maxPropertiesBytes bounds what a client can have kept; the service allows
-// five CORS rules.
-const maxPropertiesBytes = 64 << 10
+type retention struct {
+	Enabled *bool
+	Days    *int `xml:",omitempty"`
+}
+
+type cors struct {
+	Rules []rule `xml:"CorsRule"`
+}
+
+type rule struct {
+	AllowedOrigins, AllowedMethods, AllowedHeaders, ExposedHeaders *string
+	MaxAgeInSeconds                                                *int
+}
 
 func defaultProperties() serviceProperties {
+	no := false
+	none := &retention{Enabled: &no}
+	off := &metrics{Version: analyticsVersion, Enabled: &no, RetentionPolicy: none}
 	return serviceProperties{
-		Logging:       &section{"<Version>1.0</Version><Delete>false</Delete><Read>false</Read><Write>false</Write>" + noRetention},
-		HourMetrics:   &section{noMetrics},
-		MinuteMetrics: &section{noMetrics},
-		Cors:          &section{},
+		Logging:     &logging{Version: analyticsVersion, Delete: &no, Read: &no, Write: &no, RetentionPolicy: none},
+		HourMetrics: off, MinuteMetrics: off, Cors: &cors{},
 	}
+}
+
+// check holds properties that are to be set against the rules of the service.
+func (p *serviceProperties) check() bool {
+	if l := p.Logging; l != nil && (l.Version == "" || l.Delete == nil || l.Read == nil || l.Write == nil || !l.RetentionPolicy.check()) {
+		return false
+	}
+	for _, m := range []*metrics{p.HourMetrics, p.MinuteMetrics} {
+		if m == nil {
+			continue
+		}
+		if m.Version == "" || m.Enabled == nil || *m.Enabled && m.IncludeAPIs == nil || !m.RetentionPolicy.check() {
+			return false
+		}
+	}
+	if p.Cors == nil {
+		return true
+	}
+	for i := range p.Cors.Rules {
+		if !p.Cors.Rules[i].check() {
+			return false
+		}
+	}
+	return len(p.Cors.Rules) <= maxRules
+}
+
+func (r *retention) check() bool {
+	if r == nil || r.Enabled == nil {
+		return false
+	}
+	return !*r.Enabled || r.Days != nil && *r.Days >= 1 && *r.Days <= maxRetentionDays
+}
+
+func (r *rule) check() bool {
+	if r.AllowedOrigins == nil || r.AllowedMethods == nil || r.AllowedHeaders == nil || r.ExposedHeaders == nil || r.MaxAgeInSeconds == nil {
+		return false
+	}
+	for m := range strings.SplitSeq(*r.AllowedMethods, ",") {
+		if m = strings.TrimSpace(m); m == "" || !strings.Contains(ruleMethods, " "+m+" ") {
+			return false
+		}
+	}
+	return *r.AllowedOrigins != "" && *r.MaxAgeInSeconds >= 0 && entries(*r.AllowedOrigins, maxOrigins) &&
+		entries(*r.AllowedHeaders, maxPrefixed) && entries(*r.ExposedHeaders, maxPrefixed)
+}
+
+// entries holds a list against the limits on its length, on its entries, and
+// on how many of them are patterns.
+func entries(list string, patterns int) bool {
+	all := strings.Split(list, ",")
+	found := 0
+	for _, e := range all {
+		if strings.HasSuffix(e, "*") {
+			found++
+		}
+		if len(e) > maxRuleEntry {
+			return false
+		}
+	}
+	return found <= patterns && len(all) <= maxOrigins+patterns
 }
 
 // properties reads and sets the properties of the service. What a client leaves
 // out stays as it is.
 func (s *Server) properties(r request) (reply, *failure) {
-	switch r.method {
-	case http.MethodGet:
-		var body []byte
-		err := s.db.View(func(tx *bbolt.Tx) error {
-			p, err := storedProperties(tx)
-			if err == nil {
-				body, err = xml.Marshal(p)
-			}
+	if r.operation == getProperties {
+		var p serviceProperties
+		err := s.db.View(func(tx *bbolt.Tx) (err error) {
+			p, err = storedProperties(tx)
 			return err
 		})
 		if err != nil {
 			return reply{}, internal(err)
 		}
-		return reply{status: http.StatusOK, format: "application/xml", body: append([]byte(xml.Header), body...)}, nil
-	case http.MethodPut:
-		var set serviceProperties
-		if len(r.body) > maxPropertiesBytes || xml.Unmarshal(r.body, &set) != nil {
-			return reply{}, fail(http.StatusBadRequest, "InvalidXmlDocument", "XML specified is not syntactically valid.")
-		}
-		err := s.db.Update(func(tx *bbolt.Tx) error {
-			p, err := storedProperties(tx)
-			if err != nil {
-				return err
-			}
-			p.take(set)
-			body, err := xml.Marshal(p)
-			if err != nil {
-				return err
-			}
-			return tx.Bucket(metaBucket).Put(propertiesKey, body)
-		})
-		if err != nil {
-			return reply{}, internal(err)
-		}
-		return reply{status: http.StatusAccepted}, nil
+		return xmlReply(p)
 	}
-	return reply{}, errVerb
+	var set serviceProperties
+	if len(r.body) > maxPropertiesBytes || xml.Unmarshal(r.body, &set) != nil || !set.check() {
+		return reply{}, errXML
+	}
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		p, err := storedProperties(tx)
+		if err != nil {
+			return err
+		}
+		p.take(set)
+		body, err := xml.Marshal(p)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(metaBucket).Put(propertiesKey, body)
+	})
+	if err != nil {
+		return reply{}, internal(err)
+	}
+	return reply{status: http.StatusAccepted}, nil
 }
 
 func storedProperties(tx *bbolt.Tx) (serviceProperties, error) {
@@ -88,17 +170,38 @@ func storedProperties(tx *bbolt.Tx) (serviceProperties, error) {
 	if stored == nil {
 		return p, nil
 	}
+	p = serviceProperties{}
 	err := xml.Unmarshal(stored, &p)
 	return p, err
 }
 
 // take lays the sections that are set over the own ones.
 func (p *serviceProperties) take(set serviceProperties) {
-	for _, s := range []struct{ to, from **section }{
-		{&p.Logging, &set.Logging}, {&p.HourMetrics, &set.HourMetrics}, {&p.MinuteMetrics, &set.MinuteMetrics}, {&p.Cors, &set.Cors},
-	} {
-		if *s.from != nil {
-			*s.to = *s.from
-		}
+	if set.Logging != nil {
+		p.Logging = set.Logging
 	}
+	if set.HourMetrics != nil {
+		p.HourMetrics = set.HourMetrics
+	}
+	if set.MinuteMetrics != nil {
+		p.MinuteMetrics = set.MinuteMetrics
+	}
+	if set.Cors != nil {
+		p.Cors = set.Cors
+	}
+}
+
+// serviceStats is how far the secondary endpoint is behind: here, never.
+type serviceStats struct {
+	XMLName      xml.Name `xml:"StorageServiceStats"`
+	Status       string   `xml:"GeoReplication>Status"`
+	LastSyncTime string   `xml:"GeoReplication>LastSyncTime"`
+}
+
+// stats answers at the secondary endpoint only, as the service does.
+func (s *Server) stats(r request) (reply, *failure) {
+	if !r.site.secondary {
+		return reply{}, errNotSecondary
+	}
+	return xmlReply(serviceStats{Status: "live", LastSyncTime: time.Now().UTC().Format(http.TimeFormat)})
 }

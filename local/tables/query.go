@@ -25,6 +25,9 @@ func (s *Server) get(r request, table, keys string) (reply, *failure) {
 		return reply{}, bad
 	}
 	s.reads.Add(1)
+	if bad := s.rates.take(table, partition, 1); bad != nil {
+		return reply{}, bad
+	}
 	var e *entity
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketOf(table))
@@ -33,7 +36,7 @@ func (s *Server) get(r request, table, keys string) (reply, *failure) {
 		}
 		k := key(partition, row)
 		stored := b.Get(k)
-		if stored == nil {
+		if stored == nil || !r.grant.covers(k) {
 			return errNotFound
 		}
 		var err error
@@ -59,13 +62,20 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	if bad != nil {
 		return reply{}, bad
 	}
-	from, bad := r.continued()
+	from, again, bad := r.continued()
+	if bad == nil {
+		bad = s.rates.page(0)
+	}
 	if bad != nil {
 		return reply{}, bad
 	}
 	v := s.view(r, table)
 	page := newPage(&v)
+	if s.cfg.CloudRates && from != nil && !again && drawn(string(from), emptyShare) {
+		return page.reply(from, emptyMark), nil
+	}
 	var next []byte // key of the first entity that was not examined
+	var partition string
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketOf(table))
 		if b == nil {
@@ -73,8 +83,11 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 		}
 		examined := 0
 		var err error
-		next, err = scan(b.Cursor(), match.spans(), from, func(k, stored []byte) (bool, error) {
+		next, err = scan(b.Cursor(), r.grant.within(match.spans()), from, func(k, stored []byte) (bool, error) {
 			if examined++; examined > maxExamined || page.count == top || len(page.b) > maxPageBytes {
+				return false, nil
+			}
+			if s.cfg.CloudRates && rangeEnds(&partition, k) {
 				return false, nil
 			}
 			if examined%examinedCheck == 0 && r.ctx.Err() != nil {
@@ -93,15 +106,30 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	if err != nil {
 		return reply{}, internal(err)
 	}
-	rep := reply{status: http.StatusOK, format: v.format, body: page.end()}
+	s.rates.page(page.count)
+	return page.reply(next, tokenMark), nil
+}
+
+// rangeEnds reports whether a range of partitions of the service would end
+// before a key; partition is that of the key before, "" at first.
+func rangeEnds(partition *string, k []byte) bool {
+	p, _, _ := strings.Cut(string(k), "\x00")
+	before := *partition
+	*partition = p
+	return before != "" && before != p && drawn(p, rangeShare)
+}
+
+// reply is the page as an answer that tells where to go on; nil = nowhere.
+func (p *page) reply(next []byte, mark string) reply {
+	rep := reply{status: http.StatusOK, format: p.format, body: p.end()}
 	if next != nil {
 		partition, row, _ := bytes.Cut(next, []byte{0})
 		rep.headers = map[string]string{
-			"x-ms-continuation-NextPartitionKey": token(partition),
-			"x-ms-continuation-NextRowKey":       token(row),
+			"x-ms-continuation-NextPartitionKey": token(mark, partition),
+			"x-ms-continuation-NextRowKey":       token(mark, row),
 		}
 	}
-	return rep, nil
+	return rep
 }
 
 // scan shows what is stored in spans, in order, from a key on, until visit says
@@ -126,34 +154,42 @@ func scan(c *bbolt.Cursor, spans []span, from []byte, visit func(k, stored []byt
 }
 
 // tokenMark begins every continuation token, so that it is never empty and a
-// key is not mistaken for one.
-const tokenMark = "1!"
+// key is not mistaken for one. After an empty page it has another, so that the
+// next one is not empty as well.
+const (
+	tokenMark = "1!"
+	emptyMark = "2!"
+)
 
 // token wraps a key so that it survives in a header whatever it holds.
-func token(key []byte) string {
-	return tokenMark + base64.RawURLEncoding.EncodeToString(key)
+func token(mark string, key []byte) string {
+	return mark + base64.RawURLEncoding.EncodeToString(key)
 }
 
-func readToken(text string) (string, bool) {
+func readToken(text string) (key string, again, ok bool) {
 	encoded, ok := strings.CutPrefix(text, tokenMark)
-	key, err := base64.RawURLEncoding.DecodeString(encoded)
-	return string(key), ok && err == nil
+	if !ok {
+		encoded, again = strings.CutPrefix(text, emptyMark)
+	}
+	b, err := base64.RawURLEncoding.DecodeString(encoded)
+	return string(b), again, (ok || again) && err == nil
 }
 
-// continued is the key at which the client goes on; nil = at the beginning.
-func (r *request) continued() ([]byte, *failure) {
+// continued is the key at which the client goes on, nil = at the beginning, and
+// whether it has had an empty page there.
+func (r *request) continued() (from []byte, again bool, bad *failure) {
 	if !r.query.Has("NextPartitionKey") {
-		return nil, nil
+		return nil, false, nil
 	}
-	partition, ok := readToken(r.query.Get("NextPartitionKey"))
+	partition, again, ok := readToken(r.query.Get("NextPartitionKey"))
 	if !ok {
-		return nil, errInput
+		return nil, false, errInput
 	}
 	row := ""
 	if r.query.Has("NextRowKey") {
-		if row, ok = readToken(r.query.Get("NextRowKey")); !ok {
-			return nil, errInput
+		if row, _, ok = readToken(r.query.Get("NextRowKey")); !ok {
+			return nil, false, errInput
 		}
 	}
-	return key(partition, row), nil
+	return key(partition, row), again, nil
 }

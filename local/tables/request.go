@@ -19,6 +19,11 @@ type request struct {
 	query  url.Values
 	header http.Header
 	body   []byte
+	site   site
+	grant  *grant
+
+	operation operation // by classify
+	table     string
 }
 
 // reply is how an operation went well.
@@ -54,11 +59,16 @@ var tableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,62}$`)
 
 // do performs one operation that is not a transaction.
 func (s *Server) do(r request) (reply, *failure) {
-	if comp := r.query.Get("comp"); comp != "" {
-		if comp == "properties" && r.path == "" {
-			return s.properties(r)
-		}
-		return reply{}, errNotBuilt
+	if bad := s.admit(&r); bad != nil {
+		return reply{}, bad
+	}
+	switch r.operation {
+	case getProperties, setProperties:
+		return s.properties(r)
+	case getStats:
+		return s.stats(r)
+	case getPolicies, setPolicies:
+		return s.accessPolicies(r)
 	}
 	name, keys, bad := r.resource()
 	switch {
@@ -74,6 +84,9 @@ func (s *Server) do(r request) (reply, *failure) {
 		return s.get(r, name, keys)
 	}
 	w, bad := s.readWrite(r)
+	if bad == nil {
+		bad = s.rates.take(w.table, w.entity.partition, 1)
+	}
 	if bad != nil {
 		return reply{}, bad
 	}
@@ -82,6 +95,21 @@ func (s *Server) do(r request) (reply, *failure) {
 		return reply{}, bad
 	}
 	return replies[0], nil
+}
+
+// admit refuses what this client, this endpoint or the state of the table does
+// not allow.
+func (s *Server) admit(r *request) *failure {
+	switch {
+	case r.query.Get("comp") != "" && r.operation == unknown:
+		return errNotBuilt
+	case r.site.secondary && !r.operation.reads():
+		return errSecondary
+	}
+	if bad := r.grant.allows(r.operation, r.table); bad != nil {
+		return bad
+	}
+	return s.deleted.check(r.table)
 }
 
 // resource takes the path apart: Table, Table() or Table(keys).
@@ -137,22 +165,21 @@ func cutQuoted(s string) (text, rest string, ok bool) {
 		return "", s, false
 	}
 	s = s[1:]
-	for {
-		part, after, found := strings.Cut(s, "'")
-		if !found {
+	for end := 0; ; end += 2 {
+		next := strings.IndexByte(s[end:], '\'')
+		if next < 0 {
 			return "", "", false
 		}
-		text += part
-		if !strings.HasPrefix(after, "'") {
-			return text, after, true
+		end += next
+		if !strings.HasPrefix(s[end+1:], "'") {
+			return strings.ReplaceAll(s[:end], "''", "'"), s[end+1:], true
 		}
-		text, s = text+"'", after[1:]
 	}
 }
 
 // view is how the client wants to see entities.
 func (s *Server) view(r request, table string) view {
-	v := view{format: minimalMetadata, base: s.base, account: s.cfg.Account, table: table}
+	v := view{format: minimalMetadata, base: r.site.base, account: s.cfg.Account, table: table}
 	accept := r.query.Get("$format")
 	if accept == "" {
 		accept = r.header.Get("Accept")
@@ -184,10 +211,26 @@ func (r *request) top() (int, *failure) {
 	return n, nil
 }
 
-// quiet reports whether the client wants no body.
-func (r *request) quiet() bool { return r.header.Get("Prefer") == "return-no-content" }
+// What a client may prefer as the answer to what it creates.
+const (
+	withContent    = "return-content"
+	withoutContent = "return-no-content"
+)
+
+// preference is what the client prefers; "" = it does not say, and gets the
+// content.
+func (r *request) preference() string {
+	switch p := r.header.Get("Prefer"); p {
+	case withContent, withoutContent:
+		return p
+	}
+	return ""
+}
 
 // applied tells a client that its preference was heard.
 func applied(preference string) map[string]string {
+	if preference == "" {
+		return nil
+	}
 	return map[string]string{"Preference-Applied": preference}
 }

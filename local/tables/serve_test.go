@@ -48,10 +48,10 @@ func connect(t testing.TB, s *Server) *aztables.ServiceClient {
 func newTable(t testing.TB) (*Server, *aztables.Client) {
 	t.Helper()
 	s := serve(t, filepath.Join(t.TempDir(), "tables.db"))
-	return s, createTable(t, s, "pools")
+	return s, tableOf(t, s, "pools")
 }
 
-func createTable(t testing.TB, s *Server, name string) *aztables.Client {
+func tableOf(t testing.TB, s *Server, name string) *aztables.Client {
 	t.Helper()
 	c := connect(t, s).NewClient(name)
 	if _, err := c.CreateTable(deadline(t), nil); err != nil {

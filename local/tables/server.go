@@ -3,10 +3,17 @@
 // acknowledges is on disk. Limits of size and form are those of the service, so
 // that what breaks them breaks at home.
 //
-// It never serves other machines, and never throttles. It has no access
-// policies, no token credentials and no statistics, and the name of a deleted
-// table is free at once, where the service blocks it for a while. Keys sort by
-// their bytes.
+// Shared keys and shared access signatures are checked; token credentials are
+// not known. Rates, pages that end early and the time for which the name of a
+// deleted table is blocked are the service's when Config asks for them.
+//
+// Rules of Config.Faults are about createTable, deleteTable, listTables, insert,
+// get, query, replace, merge, upsert, delete and transaction; the entity is the
+// table. They can delay, refuse with any of the service's codes, throttle,
+// disconnect before anything is done, and lose the answer. A refusal with a code
+// of the 4xx stands inside the answer to a transaction, at its first operation.
+//
+// It never serves other machines. Keys sort by their bytes.
 package tables
 
 import (
@@ -26,6 +33,7 @@ import (
 	"time"
 
 	"dsvmpools/local/disk"
+	"dsvmpools/local/fault"
 
 	"github.com/google/uuid"
 )
@@ -57,7 +65,19 @@ type Config struct {
 	Account string // letters, digits and dashes
 	Key     string // base64
 	Log     *slog.Logger
+
+	// CloudRates has the service's rates: 2,000 entities a second and partition,
+	// 20,000 a second in all, beyond that 503 ServerBusy. Its pages also end
+	// early, some of them empty, and DeleteHold has another default.
+	CloudRates bool
+	// DeleteHold is for how long the name of a deleted table is blocked; 0 = it
+	// is free at once, with CloudRates after 40 s.
+	DeleteHold time.Duration
+	Faults     *fault.Set // nil = everything goes well
 }
+
+// cloudDeleteHold is what the service asks clients to wait at least.
+const cloudDeleteHold = 40 * time.Second
 
 // Stats are counts since the start; they only rise.
 type Stats struct {
@@ -75,6 +95,8 @@ type Server struct {
 	base     string // URL of the account, with a slash
 	db       *disk.DB
 	clock    clock
+	rates    *rates // nil = any
+	deleted  deletions
 	listener net.Listener
 	http     *http.Server
 	ended    chan struct{}
@@ -103,6 +125,13 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, key: key, ended: make(chan struct{})}
 	rand.Read(s.instance[:])
+	s.deleted.hold = cfg.DeleteHold
+	if cfg.CloudRates {
+		s.rates = &rates{now: time.Now}
+		if cfg.DeleteHold == 0 {
+			s.deleted.hold = cloudDeleteHold
+		}
+	}
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
 	}
@@ -170,56 +199,49 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header.Get(clientRequestIDHeader); id != "" && len(id) <= maxClientRequestID {
 		h.Set(clientRequestIDHeader, id)
 	}
-	query := r.URL.Query()
-	if !s.authorize(r, query) {
-		errRefused.write(w)
-		return
-	}
-	body, err := readBody(w, r)
-	if err != nil {
-		bad := errInput
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			bad = errBodySize
-		}
+	req, bad := s.accept(w, r)
+	if bad != nil {
 		bad.write(w)
 		return
 	}
-	path, ok := s.path(r.URL.Path)
+	if req.operation == transaction {
+		s.transaction(w, req)
+		return
+	}
+	bad, lose := s.spoil(req.ctx, w, req.operation, req.table)
+	var rep reply
+	if bad == nil {
+		rep, bad = s.do(req)
+	}
 	switch {
-	case !ok:
-		errNotFound.write(w)
-	case path == "$batch" && r.Method == http.MethodPost:
-		s.transaction(w, r, body)
+	case lose:
+		cut()
+	case bad != nil:
+		bad.write(w)
 	default:
-		rep, bad := s.do(request{ctx: r.Context(), method: r.Method, path: path, query: query, header: r.Header, body: body})
-		if bad != nil {
-			bad.write(w)
-			return
-		}
 		rep.write(w)
 	}
 }
 
 // readBody reads the body into memory of the size that is announced.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if r.ContentLength > maxTransactionBytes {
-		return nil, &http.MaxBytesError{Limit: maxTransactionBytes}
+		return nil, errBodySize
+	}
+	if r.ContentLength == 0 {
+		return nil, nil
 	}
 	var b bytes.Buffer
 	if r.ContentLength > 0 {
 		b.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxTransactionBytes))
-	return b.Bytes(), err
-}
-
-// path is what a URL's path says below the account.
-func (s *Server) path(full string) (string, bool) {
-	rest, ok := strings.CutPrefix(full, "/"+s.cfg.Account)
-	if !ok || rest != "" && rest[0] != '/' {
-		return "", false
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, errBodySize
+	} else if err != nil {
+		return nil, errInput
 	}
-	return strings.TrimPrefix(rest, "/"), true
+	return b.Bytes(), nil
 }
 
 // requestID is the id of the nth request; it looks like those of the service.

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -27,16 +28,21 @@ func (s *Server) tables(r request, keys string) (reply, *failure) {
 	return reply{}, errVerb
 }
 
-func (s *Server) createTable(r request) (reply, *failure) {
-	fields, _, ok := readObjectOf(r.body)
-	name := ""
+// tableNameIn is the name in the body of a table's creation.
+func tableNameIn(body []byte) (name string) {
+	fields, _, _ := readObjectOf(body)
 	for _, f := range fields {
 		if f.name == "TableName" {
 			name, _ = unquote(f.raw)
 		}
 	}
+	return name
+}
+
+func (s *Server) createTable(r request) (reply, *failure) {
+	name := r.table
 	switch {
-	case !ok:
+	case name == "" && !json.Valid(r.body):
 		return reply{}, errInput
 	case !tableName.MatchString(name) || strings.EqualFold(name, "tables"):
 		return reply{}, errTableName
@@ -56,10 +62,11 @@ func (s *Server) createTable(r request) (reply, *failure) {
 		return reply{}, internal(err)
 	case exists:
 		return reply{}, errTableExists
-	case r.quiet():
-		return reply{status: http.StatusNoContent, headers: applied("return-no-content")}, nil
+	case r.preference() == withoutContent:
+		return reply{status: http.StatusNoContent, headers: applied(withoutContent)}, nil
 	}
 	rep := s.tableReply(r, name)
+	rep.headers = applied(r.preference())
 	rep.status = http.StatusCreated
 	return rep, nil
 }
@@ -73,6 +80,9 @@ func (s *Server) deleteTable(name string) (reply, *failure) {
 		if err := tx.DeleteBucket(bucketOf(name)); err != nil {
 			return err
 		}
+		if err := tx.Bucket(metaBucket).Delete(policiesKey(name)); err != nil {
+			return err
+		}
 		return tx.Bucket(namesBucket).Delete([]byte(strings.ToLower(name)))
 	})
 	if err != nil {
@@ -81,6 +91,7 @@ func (s *Server) deleteTable(name string) (reply, *failure) {
 	if missing {
 		return reply{}, errNotFound
 	}
+	s.deleted.add(name)
 	return reply{status: http.StatusNoContent}, nil
 }
 
@@ -156,8 +167,9 @@ func (s *Server) listTables(r request) (reply, *failure) {
 
 // page is a list of objects that is being written.
 type page struct {
-	b     []byte
-	count int
+	b      []byte
+	count  int
+	format string
 }
 
 func newPage(v *view) *page {
@@ -166,7 +178,7 @@ func newPage(v *view) *page {
 		o.text("odata.metadata", v.context(""))
 	}
 	o.name("value")
-	return &page{b: append(o.b, '[')}
+	return &page{b: append(o.b, '['), format: v.format}
 }
 
 // next goes on to the next object.

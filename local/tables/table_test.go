@@ -76,7 +76,7 @@ func TestDeletedTableLeavesNothing(t *testing.T) {
 	if _, err := c.Delete(deadline(t), nil); err != nil {
 		t.Fatal(err)
 	}
-	again := createTable(t, s, "pools")
+	again := tableOf(t, s, "pools")
 	if got := filtered(t, again, ""); len(got) != 0 {
 		t.Errorf("got %v, want nothing", got)
 	}
@@ -107,11 +107,4 @@ func TestServicePropertiesAreKept(t *testing.T) {
 	if got.MinuteMetrics == nil || *got.MinuteMetrics.Enabled {
 		t.Errorf("got minute metrics %+v, want the default", got.MinuteMetrics)
 	}
-}
-
-func TestWhatIsNotBuiltSaysSo(t *testing.T) {
-	t.Parallel()
-	_, c := newTable(t)
-	_, err := c.GetAccessPolicy(deadline(t), nil)
-	wantError(t, err, 501, "NotImplemented")
 }

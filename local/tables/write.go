@@ -14,7 +14,7 @@ type write struct {
 	table  string
 	entity *entity // for a delete: only the keys
 	match  string  // If-Match; "" = none
-	quiet  bool    // the client wants no body
+	prefer string  // see preference
 	view   view
 }
 
@@ -38,16 +38,14 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 	if !tableName.MatchString(table) {
 		return nil, errTableName
 	}
-	w := &write{table: table, match: r.header.Get("If-Match"), quiet: r.quiet(), view: s.view(r, table), entity: &entity{}}
+	w := &write{table: table, match: r.header.Get("If-Match"), prefer: r.preference(), view: s.view(r, table), entity: &entity{}}
 	switch {
-	case r.method == http.MethodPost && r.header.Get("X-HTTP-Method") == "MERGE":
+	case r.merges():
 		w.kind = mergeEntity
 	case r.method == http.MethodPost:
 		w.kind = insertEntity
 	case r.method == http.MethodPut:
 		w.kind = replaceEntity
-	case r.method == http.MethodPatch || r.method == "MERGE":
-		w.kind = mergeEntity
 	case r.method == http.MethodDelete && w.match == "":
 		return nil, errNoMatch
 	case r.method == http.MethodDelete:
@@ -69,14 +67,25 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 			return nil, errNoKeys
 		}
 		w.match = ""
-		return w, nil
+		return w, w.granted(r.grant)
 	}
 	// The keys are those of the URL, whatever the body says.
 	w.entity.partition, w.entity.row, bad = parseKeys(keys)
 	if bad != nil {
 		return nil, bad
 	}
+	if bad := w.granted(r.grant); bad != nil {
+		return nil, bad
+	}
 	return w, w.entity.check()
+}
+
+// granted refuses a key that the bearer of a signature must not touch.
+func (w *write) granted(g *grant) *failure {
+	if !g.covers(w.key()) {
+		return errNotGranted
+	}
+	return nil
 }
 
 // apply performs writes to one table, all or none. Everything is checked before
@@ -179,8 +188,8 @@ func (w *write) reply(left *entity) reply {
 	if w.kind != insertEntity {
 		return rep
 	}
-	if w.quiet {
-		rep.headers = applied("return-no-content")
+	rep.headers = applied(w.prefer)
+	if w.prefer == withoutContent {
 		return rep
 	}
 	rep.status, rep.format = http.StatusCreated, w.view.format

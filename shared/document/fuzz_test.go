@@ -3,6 +3,8 @@ package document_test
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -63,5 +65,31 @@ func checkRefusal(t *testing.T, err error) {
 	}
 	if len(f.Message) > maxError || len(f.Field) > maxError || !utf8.ValidString(f.Message) || !utf8.ValidString(f.Field) {
 		t.Errorf("a refusal must be short and UTF-8: [%q] %q", f.Field, f.Message)
+	}
+}
+
+// A document costs memory in proportion to its bytes, whatever it says: nothing
+// in it multiplies.
+func TestMemoryOfHostileDocuments(t *testing.T) {
+	for name, body := range map[string]string{
+		"nested objects": strings.Repeat(`{"a":`, 100_000),
+		"nested lists":   `{"a":` + strings.Repeat("[", 100_000),
+		"nested flows":   "a: " + strings.Repeat("[", 50_000),
+		"many fields":    "{" + strings.Repeat(`"a":1,`, 100_000) + `"b":1}`,
+		"aliases of aliases": "a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\n" +
+			"e: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f]\n",
+	} {
+		for _, kind := range []string{"application/json", "application/yaml"} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := document.Parse([]byte(body), kind)
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Errorf("%s as %s was read", name, kind)
+			}
+			if grown, most := after.TotalAlloc-before.TotalAlloc, uint64(1000*len(body)+1<<20); grown > most {
+				t.Errorf("%s as %s: %d bytes of memory for %d of text, want at most %d", name, kind, grown, len(body), most)
+			}
+		}
 	}
 }

@@ -150,10 +150,15 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 		defer cancel()
 		poller, err := c.sets.BeginCreateOrUpdate(ctx, c.cfg.ResourceGroup, set, m.build(set, target),
 			&armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfNoneMatch: to.Ptr("*")})
-		return operation(opCreate, set, poller, *response, err)
+		return operation(ctx, opCreate, set, poller, *response, err)
 	}
 	if got.SKU != nil && got.SKU.Capacity != nil && *got.SKU.Capacity >= int64(target) {
-		return Operation{}, nil
+		if got.Properties == nil || value(got.Properties.ProvisioningState) != "Failed" {
+			return Operation{}, nil
+		}
+		// The capacity is there on paper only: what is missing of it does not come
+		// unless the set is told its capacity again.
+		target = int(*got.SKU.Capacity)
 	}
 	return c.setCapacity(ctx, set, got, target)
 }
@@ -193,7 +198,7 @@ func (c *Client) setCapacity(ctx context.Context, set string, got armcompute.Vir
 	sku := armcompute.SKU{Name: got.SKU.Name, Tier: got.SKU.Tier, Capacity: to.Ptr(int64(capacity))}
 	poller, err := c.sets.BeginUpdate(ctx, c.cfg.ResourceGroup, set, armcompute.VirtualMachineScaleSetUpdate{SKU: &sku},
 		&armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{IfMatch: got.Etag})
-	return operation(opUpdate, set, poller, *response, err)
+	return operation(ctx, opUpdate, set, poller, *response, err)
 }
 
 // get reads the set; a missing one is no error.
@@ -307,7 +312,7 @@ func (c *Client) Remove(ctx context.Context, set string, ids []string) (Operatio
 	if isStatus(err, http.StatusNotFound) {
 		return Operation{}, nil
 	}
-	return operation(opRemove, set, poller, *response, err)
+	return operation(ctx, opRemove, set, poller, *response, err)
 }
 
 // Drop deletes the set; a missing one is dropped already.
@@ -318,7 +323,7 @@ func (c *Client) Drop(ctx context.Context, set string) (Operation, error) {
 	if isStatus(err, http.StatusNotFound) {
 		return Operation{}, nil
 	}
-	return operation(opDrop, set, poller, *response, err)
+	return operation(ctx, opDrop, set, poller, *response, err)
 }
 
 func value(s *string) string {

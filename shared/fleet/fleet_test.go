@@ -7,15 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"dsvmpools/local/compute"
+	faults "dsvmpools/local/fault"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/fleet"
 )
@@ -42,6 +43,37 @@ func azure(t testing.TB, change func(*compute.Config)) *compute.Server {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// before calls hook with what is asked for, before each request reaches the
+// server, and returns where to send requests to.
+func before(t testing.TB, s *compute.Server, hook func(operation string)) string {
+	t.Helper()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		operation := strings.ToLower(r.Method)
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/delete"):
+			operation = "deleteInstances"
+		case strings.HasSuffix(r.URL.Path, "/virtualMachines"):
+			operation = "list"
+		}
+		hook(operation)
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+// broken is a resource manager with these faults.
+func broken(t testing.TB, rules ...faults.Rule) *compute.Server {
+	t.Helper()
+	set := faults.New(1)
+	for _, r := range rules {
+		if _, err := set.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return azure(t, func(cfg *compute.Config) { cfg.Faults = set })
 }
 
 func client(t testing.TB, endpoint string) *fleet.Client {
@@ -139,15 +171,11 @@ func TestOneSetFromNothingToNothing(t *testing.T) {
 func TestRemoveNamesWhatItRemoves(t *testing.T) {
 	t.Parallel()
 	var deletes atomic.Int32
-	s := azure(t, func(cfg *compute.Config) {
-		cfg.Refuse = func(call compute.Call) *compute.Failure {
-			if call.Action == "deleteInstances" {
-				deletes.Add(1)
-			}
-			return nil
+	c := client(t, before(t, azure(t, nil), func(operation string) {
+		if operation == "deleteInstances" {
+			deletes.Add(1)
 		}
-	})
-	c := client(t, s.URL())
+	}))
 	op, err := c.Grow(t.Context(), "set", model, 1)
 	must(t, finish(t, c, op, err))
 	for _, ids := range [][]string{nil, {}, {""}, {"0", ""}, {"*"}, make([]string, 101)} {
@@ -176,28 +204,19 @@ func TestGrowLosesARace(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var s *compute.Server
 			var armed atomic.Bool
 			var mine atomic.Int32
-			s = azure(t, func(cfg *compute.Config) {
-				cfg.Refuse = func(call compute.Call) *compute.Failure {
-					if call.Action == "patch" {
-						mine.Add(1)
-					}
-					if (call.Action == "patch" || call.Action == "put") && armed.CompareAndSwap(true, false) {
-						other := client(t, s.URL())
-						_, err := other.Grow(context.Background(), "set", model, c.other)
-						if err != nil {
-							t.Error(err)
-						}
-						if c.before >= 0 {
-							mine.Add(-1) // that was the other's
-						}
-					}
-					return nil
+			s := azure(t, nil)
+			cl := client(t, before(t, s, func(operation string) {
+				if operation == "patch" {
+					mine.Add(1)
 				}
-			})
-			cl := client(t, s.URL())
+				if (operation == "patch" || operation == "put") && armed.CompareAndSwap(true, false) {
+					if _, err := client(t, s.URL()).Grow(context.Background(), "set", model, c.other); err != nil {
+						t.Error(err)
+					}
+				}
+			}))
 			if c.before >= 0 {
 				op, err := cl.Grow(t.Context(), "set", model, c.before)
 				must(t, finish(t, cl, op, err))
@@ -218,15 +237,12 @@ func TestGrowLosesARace(t *testing.T) {
 func TestGrowGivesUpARaceThatIsLostTwice(t *testing.T) {
 	t.Parallel()
 	var patches atomic.Int32
-	c := client(t, azure(t, func(cfg *compute.Config) {
-		cfg.Refuse = func(call compute.Call) *compute.Failure {
-			if call.Action != "patch" {
-				return nil
-			}
+	s := broken(t, faults.Rule{Do: faults.Refuse, Target: "compute/patch", Code: "PreconditionFailed"})
+	c := client(t, before(t, s, func(operation string) {
+		if operation == "patch" {
 			patches.Add(1)
-			return &compute.Failure{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed"}
 		}
-	}).URL())
+	}))
 	op, err := c.Grow(t.Context(), "set", model, 1)
 	must(t, finish(t, c, op, err))
 	if _, err := c.Grow(t.Context(), "set", model, 2); fault.CodeOf(err) != fault.Conflict || patches.Load() != 2 {
@@ -236,29 +252,36 @@ func TestGrowGivesUpARaceThatIsLostTwice(t *testing.T) {
 
 func TestRefusedGrowing(t *testing.T) {
 	t.Parallel()
+	refuse := func(code string) faults.Rule { return faults.Rule{Do: faults.Refuse, Code: code} }
 	for _, c := range []struct {
 		name  string
-		with  compute.Failure
+		with  faults.Rule
 		want  fault.Code
 		after time.Duration
 		calls int32
 	}{
-		{"quota", compute.Failure{Status: 409, Code: "OperationNotAllowed", Message: "exceeding approved Total Regional Cores quota"}, fault.NoQuota, 0, 1},
-		{"throttled, which is not tried again", compute.Failure{Status: 429, Code: "OperationNotAllowed", Message: "slow down", Details: []compute.Detail{{Code: "TooManyRequests"}}, RetryAfter: 7 * time.Second}, fault.Throttled, 7 * time.Second, 1},
-		{"an outage, which is tried again", compute.Failure{Status: 503, Code: "ServiceUnavailable", RetryAfter: time.Millisecond}, fault.Internal, 0, 3},
+		{"size not offered", refuse("SkuNotAvailable"), fault.NoCapacity, 0, 1},
+		{"quota in its newer form", refuse("QuotaExceeded"), fault.NoQuota, 0, 1},
+		{"another call is under way", refuse("Conflict"), fault.Conflict, 0, 1},
+		{"a newer call", refuse("OperationPreempted"), fault.Conflict, 0, 1},
+		{"no such image", refuse("ImageNotFound"), fault.Invalid, 0, 1},
+		{"a broken neighbour", refuse("ReferencedResourceNotProvisioned"), fault.Conflict, 0, 1},
+		{"policy", refuse("RequestDisallowedByPolicy"), fault.Invalid, 0, 1},
+		{"something new", refuse("NeverHeardOf"), fault.Conflict, 0, 1},
+		{"throttled, which is not tried again", faults.Rule{Do: faults.Throttle, RetryAfter: 7 * time.Second}, fault.Throttled, 7 * time.Second, 1},
+		{"throttled by the resource manager", refuse("SubscriptionRequestsThrottled"), fault.Throttled, 10 * time.Second, 1},
+		{"an outage, which is tried again", refuse("ServiceUnavailable"), fault.Internal, 0, 3},
+		{"no connection, which is tried again", faults.Rule{Do: faults.Disconnect}, fault.Internal, 0, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var calls atomic.Int32
-			cl := client(t, azure(t, func(cfg *compute.Config) {
-				cfg.Refuse = func(call compute.Call) *compute.Failure {
-					if call.Action != "put" {
-						return nil
-					}
+			c.with.Target = "compute/put"
+			cl := client(t, before(t, broken(t, c.with), func(operation string) {
+				if operation == "put" {
 					calls.Add(1)
-					return &c.with
 				}
-			}).URL())
+			}))
 			_, err := cl.Grow(t.Context(), "set", model, 1)
 			var got *fault.Error
 			if !errors.As(err, &got) || got.Code != c.want || got.RetryAfter != c.after {
@@ -278,16 +301,12 @@ func TestRefusedGrowing(t *testing.T) {
 // capacity stays at what will never come.
 func TestInstancesThatNeverCome(t *testing.T) {
 	t.Parallel()
-	c := client(t, azure(t, func(cfg *compute.Config) {
-		cfg.Allocate = func(_, _ string, wanted int) (int, *compute.Failure) {
-			return min(wanted, 1), &compute.Failure{Code: "AllocationFailed", Message: "no room"}
-		}
-	}).URL())
+	c := client(t, broken(t, faults.Rule{Do: faults.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
 	op, err := c.Grow(t.Context(), "set", model, 3)
 	if err != nil || op.Token == "" {
 		t.Fatalf("got %v, want an operation", err)
 	}
-	if err := finish(t, c, op, nil); fault.CodeOf(err) != fault.NoCapacity || !strings.Contains(err.Error(), "no room") {
+	if err := finish(t, c, op, nil); fault.CodeOf(err) != fault.NoCapacity || !strings.Contains(err.Error(), "sufficient capacity") {
 		t.Errorf("got %v, want no capacity", err)
 	}
 	if l := list(t, c, "set"); l.Capacity != 3 || len(l.Instances) != 1 {
@@ -313,25 +332,36 @@ func TestInstancesThatNeverCome(t *testing.T) {
 	}
 }
 
+// What did not come for want of room is asked for again, although the capacity
+// says that it is there.
+func TestInstancesThatCameInPartAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	c := client(t, broken(t, faults.Rule{Do: faults.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
+	op, err := c.Grow(t.Context(), "set", model, 3)
+	if err := finish(t, c, op, err); fault.CodeOf(err) != fault.NoCapacity {
+		t.Fatalf("got %v, want no capacity", err)
+	}
+	op, err = c.Grow(t.Context(), "set", model, 2) // never lowers
+	must(t, finish(t, c, op, err))
+	if l := list(t, c, "set"); l.Capacity != 3 || len(l.Instances) != 3 || l.Provisioning != "Succeeded" {
+		t.Errorf("got %s with %d of %d", l.Provisioning, len(l.Instances), l.Capacity)
+	}
+}
+
 // What deletes instances between two pages must not hide others.
 func TestListPagesWhileInstancesGo(t *testing.T) {
 	t.Parallel()
-	var s *compute.Server
 	var lists atomic.Int32
-	s = azure(t, func(cfg *compute.Config) {
-		cfg.BootDelay = time.Hour
-		cfg.Refuse = func(call compute.Call) *compute.Failure {
-			if call.Action == "list" && lists.Add(1) == 2 {
-				other := client(t, s.URL())
-				op, err := other.Remove(context.Background(), "set", []string{"3", "4", "5"})
-				if err := finish(t, other, op, err); err != nil {
-					t.Error(err)
-				}
+	s := azure(t, func(cfg *compute.Config) { cfg.BootDelay = time.Hour })
+	c := client(t, before(t, s, func(operation string) {
+		if operation == "list" && lists.Add(1) == 2 {
+			other := client(t, s.URL())
+			op, err := other.Remove(context.Background(), "set", []string{"3", "4", "5"})
+			if err := finish(t, other, op, err); err != nil {
+				t.Error(err)
 			}
-			return nil
 		}
-	})
-	c := client(t, s.URL())
+	}))
 	_, err := c.Grow(t.Context(), "set", model, 230)
 	must(t, err)
 	seen := map[string]bool{}
@@ -364,19 +394,18 @@ func TestOperationIsFollowedByAnother(t *testing.T) {
 	must(t, err)
 	// The other's endpoint is written differently, and means the same.
 	other := client(t, strings.Replace(s.URL(), "127.0.0.1", "localhost", 1))
-	for name, op := range map[string]fleet.Operation{"create": created, "raise": raised} {
-		if done, after, err := other.Poll(t.Context(), op.Token); done || err != nil || after != time.Millisecond {
-			t.Errorf("%s: got done %v after %s, %v", name, done, after, err)
-		}
+	if done, _, err := other.Poll(t.Context(), created.Token); !done || fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("create, which the other took the place of: got done %v, %v, want a conflict", done, err)
+	}
+	if done, after, err := other.Poll(t.Context(), raised.Token); done || err != nil || after != time.Millisecond {
+		t.Errorf("raise: got done %v after %s, %v", done, after, err)
 	}
 	removed, err := c.Remove(t.Context(), "set", []string{"0", "1"})
 	must(t, finish(t, other, removed, err))
 	dropped, err := c.Drop(t.Context(), "set")
 	must(t, finish(t, other, dropped, err))
-	for name, op := range map[string]fleet.Operation{"create": created, "raise": raised} {
-		if err := finish(t, other, op, nil); err != nil {
-			t.Errorf("%s of a set that is gone since: got %v", name, err)
-		}
+	if err := finish(t, other, raised, nil); err != nil {
+		t.Errorf("raise of a set that is gone since: got %v", err)
 	}
 }
 
@@ -397,41 +426,27 @@ func TestOperationsThatAreNotKnown(t *testing.T) {
 func TestPollOutlivesOutages(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name string
-		with compute.Failure
-		done bool
-		want fault.Code
+		name  string
+		with  faults.Rule
+		done  bool
+		want  fault.Code
+		after time.Duration
 	}{
-		{"throttled", compute.Failure{Status: 429, Code: "TooManyRequests", RetryAfter: 3 * time.Second}, false, ""},
-		{"unavailable", compute.Failure{Status: 503, Code: "ServiceUnavailable", RetryAfter: time.Millisecond}, false, ""},
-		{"forgotten", compute.Failure{Status: 404, Code: "NotFound"}, true, fault.Gone},
-		{"forbidden", compute.Failure{Status: 403, Code: "AuthorizationFailed"}, true, fault.Invalid},
+		{"throttled", faults.Rule{Do: faults.Throttle, RetryAfter: 3 * time.Second}, false, "", 3 * time.Second},
+		{"unavailable", faults.Rule{Do: faults.Refuse, Code: "ServiceUnavailable"}, false, "", 10 * time.Second},
+		{"no connection", faults.Rule{Do: faults.Disconnect}, false, "", 10 * time.Second},
+		{"forgotten", faults.Rule{Do: faults.Refuse, Code: "NotFound"}, true, fault.Gone, 0},
+		{"forbidden", faults.Rule{Do: faults.Refuse, Code: "AuthorizationFailed"}, true, fault.Invalid, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var mu sync.Mutex
-			var with *compute.Failure
-			cl := client(t, azure(t, func(cfg *compute.Config) {
-				cfg.Refuse = func(call compute.Call) *compute.Failure {
-					mu.Lock()
-					defer mu.Unlock()
-					if call.Action == "poll" {
-						return with
-					}
-					return nil
-				}
-			}).URL())
+			c.with.Target = "compute/operation/set"
+			cl := client(t, broken(t, c.with).URL())
 			op, err := cl.Grow(t.Context(), "set", model, 1)
 			must(t, err)
-			mu.Lock()
-			with = &c.with
-			mu.Unlock()
 			done, after, err := cl.Poll(t.Context(), op.Token)
-			if done != c.done || fault.CodeOf(err) != c.want {
-				t.Errorf("got done %v, %v, want done %v with %q", done, err, c.done, c.want)
-			}
-			if !c.done && after != c.with.RetryAfter {
-				t.Errorf("again: got after %s, want after %s", after, c.with.RetryAfter)
+			if done != c.done || fault.CodeOf(err) != c.want || after != c.after {
+				t.Errorf("got done %v after %s, %v, want done %v after %s with %q", done, after, err, c.done, c.after, c.want)
 			}
 		})
 	}
@@ -440,21 +455,16 @@ func TestPollOutlivesOutages(t *testing.T) {
 // A read that failed is an error and never an empty set.
 func TestFailedReadIsNotZero(t *testing.T) {
 	t.Parallel()
-	for _, action := range []string{"get", "list"} {
-		c := client(t, azure(t, func(cfg *compute.Config) {
-			cfg.Refuse = func(call compute.Call) *compute.Failure {
-				if call.Action == action {
-					return &compute.Failure{Status: 429, Code: "TooManyRequests"}
-				}
-				return nil
-			}
-		}).URL())
-		if action == "list" {
-			op, err := c.Grow(t.Context(), "set", model, 1)
-			must(t, finish(t, c, op, err))
+	for _, operation := range []string{"get", "list"} {
+		set := faults.New(1)
+		c := client(t, azure(t, func(cfg *compute.Config) { cfg.Faults = set }).URL())
+		op, err := c.Grow(t.Context(), "set", model, 1)
+		must(t, finish(t, c, op, err))
+		if _, err := set.Add(faults.Rule{Do: faults.Throttle, Target: "compute/" + operation}); err != nil {
+			t.Fatal(err)
 		}
 		if l, err := c.List(t.Context(), "set"); fault.CodeOf(err) != fault.Throttled || l.Exists {
-			t.Errorf("%s: got %+v, %v, want throttled", action, l, err)
+			t.Errorf("%s: got %+v, %v, want throttled", operation, l, err)
 		}
 	}
 }

@@ -34,18 +34,20 @@ type token struct {
 }
 
 // poller is the part of a runtime.Poller that is used here.
-type poller interface {
+type poller[T any] interface {
 	Done() bool
 	ResumeToken() (string, error)
+	Result(ctx context.Context) (T, error)
 }
 
 // operation turns what a Begin call returned into an Operation.
-func operation[P poller](kind, set string, p P, response *http.Response, err error) (Operation, error) {
+func operation[T any, P poller[T]](ctx context.Context, kind, set string, p P, response *http.Response, err error) (Operation, error) {
 	if err != nil {
 		return Operation{}, classify(err)
 	}
 	if p.Done() {
-		return Operation{}, nil
+		_, err := p.Result(ctx)
+		return Operation{}, failed(err)
 	}
 	resume, err := p.ResumeToken()
 	if err != nil {
@@ -134,14 +136,20 @@ func look[T any, P resumed[T]](ctx context.Context, p P, err error) (bool, time.
 	case !p.Done():
 		return false, retryAfter(response, defaultPoll), nil
 	}
-	// An operation that failed answers its poll well; only its result tells,
-	// with a status of success. Any other error is that of the read which
-	// follows an operation that succeeded, and the caller reads for himself.
 	_, err = p.Result(ctx)
+	return true, 0, failed(err)
+}
+
+// failed is how an operation failed, from its result; nil when it did not. One
+// that failed answers its polls well; only its result tells, with a status of
+// success. Any other error is that of the read which follows an operation that
+// succeeded, and the caller reads for himself.
+func failed(err error) error {
+	var refused *azcore.ResponseError
 	if errors.As(err, &refused) && refused.StatusCode < http.StatusBadRequest {
-		return true, 0, classify(err)
+		return classify(err)
 	}
-	return true, 0, nil
+	return nil
 }
 
 // unanswered is what becomes of a poll that was refused.

@@ -143,7 +143,7 @@ func (inv Invocation) Single(d Delivery, binary bool) []byte {
 	m["UserProperties"] = m["ApplicationProperties"]
 	for name, s := range map[string]string{"ContentType": d.ContentType, "Subject": d.Subject, "Label": d.Subject, "CorrelationId": d.CorrelationID,
 		"SessionId": d.SessionID, "ReplyToSessionId": d.ReplyToSessionID, "To": d.To, "ReplyTo": d.ReplyTo,
-		"PartitionKey": d.PartitionKey, "TransactionPartitionKey": d.PartitionKey, "DeadLetterSource": d.DeadLetterSource} {
+		"PartitionKey": d.PartitionKey, "DeadLetterSource": d.DeadLetterSource} {
 		if s != "" {
 			m[name] = text(s)
 		}

@@ -69,8 +69,14 @@ func (s *State) census() census {
 func (c census) here() int { return c.working + c.coming + c.leaving }
 
 // pending is the number of instances asked for that have not been seen yet.
+// After a call that failed, what is missing of the capacity is not on its way:
+// it has to be asked for again.
 func (s *State) pending() int {
-	return max(0, max(s.Head.Capacity, s.opTarget())-s.census().here())
+	asked := s.opTarget()
+	if s.Head.Blocked.Tries == 0 {
+		asked = max(asked, s.Head.Capacity)
+	}
+	return max(0, asked-s.census().here())
 }
 
 func (s *State) opTarget() int {
@@ -141,13 +147,15 @@ func (st *step) follow(op *Op) {
 }
 
 // settle gives up instances that were asked for and never came: past the boot
-// deadline, with a fresh listing and nothing running, the capacity is written
-// down to what is there, so that they are not awaited, and billed, for ever.
+// deadline, or when the call for them failed and nothing is wanted any more, with
+// a fresh listing and nothing running, the capacity is written down to what is
+// there, so that they are not awaited, and billed, for ever.
 func (st *step) settle(c census) {
-	if c.here()+c.going > 0 || st.pending() == 0 || st.Head.Op.Kind != "" || !st.Head.Listed.Equal(st.now) {
+	if c.here()+c.going > 0 || st.Head.Capacity == 0 || st.Head.Op.Kind != "" || !st.Head.Listed.Equal(st.now) {
 		return
 	}
-	if st.Head.PendingSince.IsZero() || st.now.Sub(st.Head.PendingSince) < st.rules.BootDeadline {
+	late := !st.Head.PendingSince.IsZero() && st.now.Sub(st.Head.PendingSince) >= st.rules.BootDeadline
+	if !late && st.Head.Blocked.Tries == 0 {
 		return
 	}
 	st.Head.Op = Op{Kind: OpSettle, AskedAt: st.now}

@@ -43,6 +43,8 @@ func (st *step) report(e Reported) Reported {
 			st.started(n, *item.Started)
 		case item.Finished != nil:
 			st.finished(n, *item.Finished)
+		case item.Leaving != nil:
+			st.leaving(n, *item.Leaving)
 		case item.Holds != nil:
 			if !st.holds(n, *item.Holds, r.Seen) {
 				return e
@@ -132,6 +134,16 @@ func (st *step) finished(n *Node, f protocol.Finished) {
 	st.ended(j, f)
 }
 
+// leaving takes in that a node's VM is about to be taken away: nothing more is
+// placed on it, and its agent ends what it runs.
+func (st *step) leaving(n *Node, l protocol.Leaving) {
+	if n.Evicted || n.State == NodeDeleting || n.State == NodeFailed {
+		return
+	}
+	n.Evicted = true
+	st.setNode(n, NodeDraining, l.Reason)
+}
+
 // holds compares what the node says it has with what it was given. It reports
 // whether there was room for all of it.
 func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
@@ -193,7 +205,9 @@ func (st *step) listed(e Listed) bool {
 			n.MissingAt = st.now
 			st.touch(n)
 		case st.now.Sub(n.MissingAt) >= st.rules.MissingFor:
-			n.Reason = "deleted by someone else"
+			if !n.Evicted {
+				n.Reason = "deleted by someone else"
+			}
 			if !st.gone(n) {
 				return false
 			}
@@ -229,15 +243,32 @@ func (st *step) observed(inst Instance) {
 	switch {
 	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State != NodeDeleting && n.DeleteAt.IsZero():
 		n.DeleteAt = st.now
-		st.setNode(n, NodeDeleting, "deleted by someone else")
+		reason := "deleted by someone else"
+		if n.Evicted {
+			reason = n.Reason
+		}
+		st.setNode(n, NodeDeleting, reason)
+	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining):
+		// Nothing runs there any more, and it may be billed all the same.
+		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
 		st.setNode(n, NodeFailed, "Azure could not create it: "+inst.Error)
 	}
 }
 
+// stopped reports whether a power state says that a VM has stopped and will not
+// start by itself.
+func stopped(power string) bool {
+	return strings.EqualFold(power, "stopped") || strings.EqualFold(power, "deallocated")
+}
+
 // gone ends a node: its VM does not exist any more, so its work can be placed
 // again. It reports whether there was room for all of it.
 func (st *step) gone(n *Node) bool {
+	end, code := job.AttemptNodeLost, job.ExitNodeLost
+	if n.Evicted {
+		end, code = job.AttemptEvicted, job.ExitEvicted
+	}
 	for _, number := range numbers(n) {
 		if !st.room() {
 			return false
@@ -246,7 +277,7 @@ func (st *step) gone(n *Node) bool {
 		if n.Reason != "" {
 			reason += ": " + n.Reason
 		}
-		st.ended(n.jobs[number], protocol.Finished{N: number, State: string(job.AttemptNodeLost), ExitCode: job.ExitNodeLost,
+		st.ended(n.jobs[number], protocol.Finished{N: number, State: string(end), ExitCode: code,
 			Reason: reason, StartedAt: n.jobs[number].current().StartedAt, EndedAt: st.now})
 	}
 	st.setNode(n, NodeGone, n.Reason)

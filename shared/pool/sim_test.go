@@ -59,6 +59,7 @@ type vm struct {
 	drops    map[int64]bool
 	reportAt time.Time
 	stopped  bool
+	evicted  bool
 }
 
 // run is an assignment that an agent holds until it is acknowledged.
@@ -266,6 +267,16 @@ func (w *world) live(v *vm) {
 		v.boots++
 		w.report(v, protocol.ReportItem{Ready: &protocol.Ready{Name: "set_" + v.id, CPUs: 4, Boot: fmt.Sprint(v.boots)}}, holds(v))
 	}
+	if !v.evicted && v.dieAt.IsZero() && w.chance(300) {
+		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
+		w.capacity--
+		w.report(v, protocol.ReportItem{Leaving: &protocol.Leaving{Event: "Preempt", At: v.dieAt, Reason: "evicted"}})
+		for _, r := range v.held {
+			if r.finished == nil {
+				w.end(v, r, "evicted", job.ExitEvicted)
+			}
+		}
+	}
 	for _, m := range w.work[v.vmid] {
 		for _, item := range m.items {
 			w.take(v, item)
@@ -324,8 +335,15 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 	switch {
 	case item.Assign != nil:
 		r := &run{assign: *item.Assign, n: item.N, started: w.now, endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
-		w.alone(v, r)
+		if !v.evicted {
+			w.alone(v, r)
+		}
 		v.held[item.N] = r
+		if v.evicted {
+			r.started = time.Time{}
+			w.end(v, r, "evicted", job.ExitEvicted)
+			return
+		}
 		if v.drops[item.N] {
 			r.started = time.Time{}
 			w.end(v, r, "cancelled", job.ExitCancelled)

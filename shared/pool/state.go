@@ -116,6 +116,7 @@ type Node struct {
 	HeardAt    time.Time // enqueued time of its last report
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
+	Evicted    bool      // its VM is taken away, as its agent was told
 	Boot       string    // of the agent's last start
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

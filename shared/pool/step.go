@@ -152,7 +152,9 @@ func (st *step) apply(e Apply) {
 		st.Head.DownSince = since
 	}
 	st.Head.Spec, st.respec = e.Spec, true
-	st.Head.Blocked = Block{} // another size or image may well be available
+	// Another size or image may well be available. That the last call failed
+	// stays known.
+	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
 }
 
 // delete marks the pool as going: finishDeleting does the rest, step by step.

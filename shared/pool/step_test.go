@@ -186,6 +186,36 @@ func TestRefusedCapacity(t *testing.T) {
 	}
 }
 
+// A grow that was accepted and then failed leaves a capacity that never comes:
+// it is asked for again after a while, or written down when nobody needs it.
+func TestAcceptedCapacityThatNeverComes(t *testing.T) {
+	t.Parallel()
+	for _, wanted := range []bool{true, false} {
+		b := newBench(t, nil)
+		b.step(submission("1", nil))
+		b.step(pool.Answered{Kind: pool.OpGrow, Token: "token"})
+		b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoCapacity, "", "no room")})
+		b.step(pool.Listed{Exists: true, Capacity: 1})
+		if b.s.Head.Op.Kind != "" {
+			t.Fatalf("wanted %v: asked for %+v at once", wanted, b.s.Head.Op)
+		}
+		b.now = b.now.Add(11 * time.Minute)
+		if !wanted {
+			b.step(pool.Cancel{Order: "1", Reason: "not needed"})
+		}
+		r := b.step(pool.Listed{Exists: true, Capacity: 1})
+		if (r.Effects.Grow == 1) != wanted || r.Effects.Settle == wanted {
+			t.Errorf("wanted %v: got grow %d, settle %v", wanted, r.Effects.Grow, r.Effects.Settle)
+		}
+		if !wanted {
+			b.step(pool.Answered{Kind: pool.OpSettle})
+			if r := b.step(pool.Listed{Exists: true}); r.Effects.Settle || b.s.Head.Capacity != 0 {
+				t.Errorf("settled: got %+v", b.s.Head)
+			}
+		}
+	}
+}
+
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	later := monday.Add(4 * time.Minute)

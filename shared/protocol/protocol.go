@@ -82,6 +82,7 @@ type ReportItem struct {
 	Started  *Started  `json:"started,omitempty"`
 	Finished *Finished `json:"finished,omitempty"`
 	Holds    *Holds    `json:"holds,omitempty"`
+	Leaving  *Leaving  `json:"leaving,omitempty"`
 }
 
 // Ready says that the agent has come up and takes work. It is sent at every
@@ -102,11 +103,19 @@ type Started struct {
 // Finished says how an attempt ended. It is repeated until it is acknowledged.
 type Finished struct {
 	N         int64     `json:"n"`
-	State     string    `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, startFailed, agentRestarted
+	State     string    `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, evicted, startFailed, agentRestarted
 	ExitCode  int       `json:"exitCode"`
 	Reason    string    `json:"reason,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
 	EndedAt   time.Time `json:"endedAt"`
+}
+
+// Leaving says that the node's VM is about to be taken away: nothing is to be
+// placed on it any more. What it runs ends as evicted.
+type Leaving struct {
+	Event  string    `json:"event"` // Preempt or Terminate, as the Scheduled Event is called
+	At     time.Time `json:"at"`    // not before
+	Reason string    `json:"reason"`
 }
 
 // Holds lists the numbers of all assignments the node has, ended ones included

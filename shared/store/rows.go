@@ -88,6 +88,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.time("HeardAt", n.HeardAt)
 	e.time("MissingAt", n.MissingAt)
 	e.time("DeleteAt", n.DeleteAt)
+	e.bool("Evicted", n.Evicted)
 	e.text("Boot", n.Boot)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -268,6 +269,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Size, State, Reason, Boot, Price, Currency    string
 		CPUs, Seen, BootFor, BusyFor, IdleFor, DrainFor                       number
+		Evicted                                                               bool
 		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark time.Time
 	}
 	if err := decode(raw, &row); err != nil {
@@ -276,7 +278,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 	return &pool.Node{
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
-		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt,
+		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted,
 		Boot: row.Boot, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),

@@ -44,6 +44,17 @@ func (p *Program) completeJobs(c *cobra.Command, args []string, _ string) ([]str
 	})
 }
 
+// completeNodes offers the names of nodes, for the first argument.
+func (p *Program) completeNodes(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
+		nodes, err := s.Nodes(ctx, "")
+		return words(nodes, func(n api.Node) string { return n.Name + "\t" + string(n.State) }), err
+	})
+}
+
 // offer asks the instance. One that does not answer offers nothing.
 func (p *Program) offer(c *cobra.Command, _ []string, ask func(context.Context, *session) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx := c.Context()

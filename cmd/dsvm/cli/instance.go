@@ -29,6 +29,8 @@ type Instance struct {
 	ServiceBus string `json:"serviceBus"` // connection strings and endpoint of the services of a local one
 	Tables     string `json:"tables"`
 	ARM        string `json:"arm"`
+	Control    string `json:"control"` // of faults, at a local one
+	ControlKey string `json:"controlKey"`
 
 	Source string `json:"-"` // where this was found
 }

@@ -1,0 +1,78 @@
+//go:build unix
+
+package compute
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"dsvmpools/local/fault"
+)
+
+// Steps of an instance's life at which a fault can happen, beside the requests.
+const (
+	stepAllocate = "allocate" // a set gets new instances: partial, refuse
+	stepBoot     = "boot"     // an instance comes up: delay, stick, refuse
+	stepRun      = "run"      // it has come up: evict, lose (deleted by somebody else), refuse (its guest shuts down)
+	stepRemove   = "remove"   // it is deleted: delay, stick, refuse
+)
+
+// defaultRetry is what a throttled caller is told when the rule does not say.
+const defaultRetry = 10 * time.Second
+
+func (s *Server) decide(operation, entity string, can ...fault.Action) fault.Outcome {
+	return s.cfg.Faults.Decide(fault.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
+}
+
+// disturb does to a request what the rules say: now, by an error, or at the end
+// of the request, by the outcome.
+func (s *Server) disturb(r *http.Request, operation, entity string) (fault.Outcome, error) {
+	can := []fault.Action{fault.Delay, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose}
+	if operation == "list" {
+		can = append(can, fault.Lag)
+	}
+	o := s.decide(operation, entity, can...)
+	switch o.Do {
+	case fault.Delay:
+		t := time.NewTimer(o.Delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-r.Context().Done():
+		case <-s.stop:
+		}
+	case fault.Refuse:
+		return o, s.failure(cmp.Or(o.Code, "ServiceUnavailable"), entity)
+	case fault.Throttle:
+		return o, throttled(operation, o.RetryAfter)
+	case fault.Disconnect:
+		panic(http.ErrAbortHandler)
+	}
+	return o, nil
+}
+
+// failure is a code of the service about a scale set or an instance.
+func (s *Server) failure(code, entity string) *Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := "the requested size"
+	if st, err := s.find(entity); err == nil {
+		size = st.SKU.Name
+	}
+	return s.say(code, entity, size)
+}
+
+func (s *Server) say(code, name, size string) *Failure {
+	return failure(code, "{size}", size, "{location}", s.cfg.Location, "{name}", name)
+}
+
+// throttled is the answer to too many requests, as Compute gives it.
+func throttled(operation string, after time.Duration) *Failure {
+	if after <= 0 {
+		after = defaultRetry
+	}
+	return &Failure{Status: http.StatusTooManyRequests, Code: "OperationNotAllowed", RetryAfter: after,
+		Message: "The server rejected the request because too many requests have been received for this subscription.",
+		Details: []Detail{{Code: "TooManyRequests", Target: cmp.Or(policyNames[operation], operation), Message: `{"operationGroup":"` + cmp.Or(policyNames[operation], operation) + `"}`}}}
+}

@@ -1,0 +1,47 @@
+//go:build unix
+
+package compute
+
+import "time"
+
+// Bounds of what is remembered for lists that lag.
+const (
+	longestLag   = 10 * time.Minute
+	maxSnapshots = 1000
+)
+
+// snapshot is how a set's instances were at a time.
+type snapshot struct {
+	at        time.Time
+	instances []*instance
+}
+
+// remember keeps how a set's instances are now. The lock is held.
+func (s *Server) remember(st *set) {
+	if s.cfg.Faults == nil {
+		return
+	}
+	now := time.Now()
+	snap := snapshot{at: now}
+	for _, i := range st.Instances {
+		snap.instances = append(snap.instances, &instance{VMID: i.VMID, ID: i.ID, Name: i.Name, Size: i.Size, Created: i.Created, State: i.State, Power: i.Power, Failure: i.Failure})
+	}
+	st.past = append(st.past, snap)
+	drop := max(len(st.past)-maxSnapshots, 0)
+	for drop+1 < len(st.past) && now.Sub(st.past[drop+1].at) > longestLag {
+		drop++
+	}
+	st.past = append(st.past[:0:0], st.past[drop:]...)
+}
+
+// before is how the instances were at a time, or as long ago as is known.
+func (st *set) before(at time.Time) []*instance {
+	var then []*instance
+	for n, snap := range st.past {
+		if n > 0 && snap.at.After(at) {
+			break
+		}
+		then = snap.instances
+	}
+	return then
+}

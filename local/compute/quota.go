@@ -1,0 +1,99 @@
+//go:build unix
+
+package compute
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Names in Config.Quota beside those of families and sizes.
+const (
+	QuotaTotal = "total"            // all regular cores of the region
+	QuotaSpot  = "lowPriorityCores" // all Spot cores of the region; they count here only
+)
+
+var sizeParts = regexp.MustCompile(`^(?i)Standard_([A-Z]+)\d+(?:-\d+)?([a-z]*)((?:_[A-Z0-9]+?)*?)(_v\d+)?$`)
+
+// Family is the quota family of a size: Standard_D2s_v5 is of
+// standardDSv5Family.
+func Family(size string) string {
+	p := sizeParts.FindStringSubmatch(size)
+	if p == nil {
+		return ""
+	}
+	return "standard" + strings.ToUpper(p[1]+p[2]) + strings.ReplaceAll(p[3]+p[4], "_", "") + "Family"
+}
+
+// priority of a set's instances, Regular or Spot, and what becomes of evicted
+// ones.
+func (st *set) priority() (priority, eviction string) {
+	var p profile
+	json.Unmarshal(st.Properties["virtualMachineProfile"], &p)
+	if p.Priority == "Low" {
+		p.Priority = "Spot"
+	}
+	return cmp.Or(p.Priority, "Regular"), p.EvictionPolicy
+}
+
+func (s *Server) cores(size string) int {
+	if s.cfg.CPUs == nil {
+		return 1
+	}
+	return max(s.cfg.CPUs(size), 1)
+}
+
+// overQuota refuses instances that a limit does not allow: all of them, even
+// when some would fit. The lock is held.
+func (s *Server) overQuota(st *set, more int) error {
+	if len(s.cfg.Quota) == 0 || more == 0 {
+		return nil
+	}
+	priority, _ := st.priority()
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Quota)) {
+		limit := s.cfg.Quota[name]
+		if !counts(name, st.SKU.Name, priority) {
+			continue
+		}
+		used := 0
+		for _, other := range s.sets {
+			p, _ := other.priority()
+			for _, i := range other.Instances { // those that go still count
+				if counts(name, i.Size, p) {
+					used += s.cores(i.Size)
+				}
+			}
+		}
+		if required := more * s.cores(st.SKU.Name); used+required > limit {
+			f := failure("quota", "{quota}", spoken(name), "{location}", s.cfg.Location, "{limit}", fmt.Sprint(limit), "{usage}", fmt.Sprint(used),
+				"{required}", fmt.Sprint(required), "{new}", fmt.Sprint(used+required))
+			f.Code = "OperationNotAllowed"
+			return f
+		}
+	}
+	return nil
+}
+
+// counts reports whether instances of a size count against a quota.
+func counts(quota, size, priority string) bool {
+	if strings.EqualFold(quota, QuotaSpot) {
+		return priority == "Spot"
+	}
+	return priority != "Spot" && (strings.EqualFold(quota, QuotaTotal) || strings.EqualFold(quota, size) || strings.EqualFold(quota, Family(size)))
+}
+
+// spoken is a quota's name as messages have it.
+func spoken(quota string) string {
+	switch {
+	case strings.EqualFold(quota, QuotaTotal):
+		return "Total Regional Cores"
+	case strings.EqualFold(quota, QuotaSpot):
+		return "LowPriorityCores"
+	}
+	return quota + " Cores"
+}

@@ -1,0 +1,120 @@
+//go:build unix
+
+package functions
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/local/fault"
+)
+
+// rules is a set with these rules.
+func rules(t *testing.T, all ...fault.Rule) *fault.Set {
+	t.Helper()
+	s := fault.New(1)
+	for _, r := range all {
+		if _, err := s.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// Each fault of an invocation fails it in its own way, costs no handler its life,
+// and is over when its rule is.
+func TestFaultsOfInvocations(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		rule  fault.Rule
+		want  error // nil = it succeeds
+		heard bool  // the function ran
+	}{
+		{"refuse", fault.Rule{Do: fault.Refuse}, errRefused, false},
+		{"disconnect", fault.Rule{Do: fault.Disconnect}, errCut, false},
+		{"lose", fault.Rule{Do: fault.Lose}, errLost, true},
+		{"delay", fault.Rule{Do: fault.Delay, Delay: 50 * time.Millisecond}, nil, true},
+		{"another function's", fault.Rule{Do: fault.Refuse, Target: "functions/invoke/Other"}, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if tt.rule.Count = 1; tt.rule.Target == "" {
+				tt.rule.Target = "functions/invoke/Sweep"
+			}
+			c := newControl(t)
+			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Faults = rules(t, tt.rule) })
+			ready(t, h)
+			pid, f, began := h.HandlerPID(), h.functions[0], time.Now()
+			call := func() error {
+				inv := h.invocation(f)
+				_, err := h.call(t.Context(), f, inv, []byte(`{"Data":{"timer":{"IsPastDue":false}},"Metadata":{}}`))
+				return err
+			}
+			if err := call(); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+			if took := time.Since(began); took < tt.rule.Delay {
+				t.Errorf("it took %s, want at least %s", took, tt.rule.Delay)
+			}
+			if heard := len(c.heard) == 1; heard != tt.heard {
+				t.Errorf("the function ran: %v, want %v", heard, tt.heard)
+			}
+			if err := call(); err != nil {
+				t.Errorf("after the rule: %v", err)
+			}
+			if h.HandlerPID() != pid {
+				t.Error("the handler was started anew")
+			}
+		})
+	}
+}
+
+// A request that is passed on meets the same faults.
+func TestFaultsOfForwardedRequests(t *testing.T) {
+	t.Parallel()
+	set := rules(t, fault.Rule{Do: fault.Refuse, Target: "functions/invoke/Web", Count: 1}, fault.Rule{Do: fault.Disconnect, Target: "functions/invoke/Web", Count: 1},
+		fault.Rule{Do: fault.Lose, Target: "functions/invoke/Web", Count: 1})
+	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Faults = set })
+	ready(t, h)
+	for _, want := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusBadGateway, http.StatusTeapot} {
+		if got, _ := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want {
+			t.Errorf("got status %d, want %d", got.StatusCode, want)
+		}
+	}
+}
+
+// A start that is refused counts as an error of the handler; one that is delayed
+// does not.
+func TestFaultsOfStarts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		rule    fault.Rule
+		wantErr string
+	}{
+		{"refused twice", fault.Rule{Do: fault.Refuse, Count: 2}, ""},
+		{"refused for good", fault.Rule{Do: fault.Refuse}, "a fault refuses it"},
+		{"delayed", fault.Rule{Do: fault.Delay, Delay: 20 * time.Millisecond, Count: 1}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.rule.Target = "functions/start/handler"
+			c := newControl(t)
+			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Faults, cfg.RestartPause = rules(t, tt.rule), -1 })
+			err := h.Ready(t.Context())
+			if tt.wantErr == "" {
+				if err != nil || c.started() != 1 {
+					t.Errorf("got %v after %d starts", err, c.started())
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
+				t.Errorf("got %v, want %q", err, tt.wantErr)
+			}
+		})
+	}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+)
+
+// What a run measures.
+const (
+	benchTime    = 3 * time.Second // of each measurement
+	benchClients = 8
+	batchClients = 4
+	batchSize    = 100
+	benchTable   = "bench"
+
+	wantedRatio = 3.0   // of the speed of writes to Azurite's
+	wantedReads = 8_000 // a second
+)
+
+// measurement is one kind of request, sent by so many clients at once.
+type measurement struct {
+	name    string
+	clients int
+	writes  bool
+	reads   bool
+	prepare func(n int64) any // outside the time that is measured; nil = nothing
+	do      func(ctx context.Context, t *target, n int64, prepared any) error
+}
+
+// prepared requests are made before the clock runs; a run that uses all of them
+// ends early.
+const preparedBatches, preparedInserts = 3000, 60_000
+
+func measurements() []measurement {
+	client := func(t *target) *aztables.Client { return t.service.NewClient(benchTable) }
+	send := func(ctx context.Context, t *target, e exchange, want int) error {
+		body := e.body
+		if e.path == "$batch" {
+			body = []byte(strings.NewReplacer("TABLE", benchTable, "ACCOUNT", t.url).Replace(string(body)))
+		}
+		r, err := t.send(ctx, e.method, strings.ReplaceAll(e.path, "TABLE", benchTable), e.header, body)
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		answer, err := io.ReadAll(r.Body)
+		if err == nil && (r.StatusCode != want || strings.Contains(string(answer), "odata.error")) {
+			err = fmt.Errorf("%d %s", r.StatusCode, answer)
+		}
+		return err
+	}
+	return []measurement{
+		{name: "insert, aztables", clients: benchClients, writes: true, do: func(ctx context.Context, t *target, n int64, _ any) error {
+			_, err := client(t).AddEntity(ctx, benchRow("p", fmt.Sprintf("c%08d", n)), nil)
+			return err
+		}},
+		{name: "insert, prepared", clients: benchClients, writes: true,
+			prepare: func(n int64) any {
+				return exchange{"POST", "TABLE", map[string]string{"Prefer": "return-no-content"}, benchRow("q", fmt.Sprintf("r%08d", n))}
+			},
+			do: func(ctx context.Context, t *target, _ int64, e any) error { return send(ctx, t, e.(exchange), 204) }},
+		{name: "transaction of 100, aztables", clients: batchClients, writes: true, do: func(ctx context.Context, t *target, n int64, _ any) error {
+			partition := fmt.Sprint("t", n)
+			var actions []aztables.TransactionAction
+			for i := range batchSize {
+				actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: benchRow(partition, fmt.Sprintf("%03d", i))})
+			}
+			_, err := client(t).SubmitTransaction(ctx, actions, nil)
+			return err
+		}},
+		{name: "transaction of 100, prepared", clients: batchClients, writes: true,
+			prepare: func(n int64) any {
+				partition := fmt.Sprint("u", n)
+				var inserts []exchange
+				for i := range batchSize {
+					inserts = append(inserts, exchange{"POST", benchTable, map[string]string{"Prefer": "return-no-content"}, benchRow(partition, fmt.Sprintf("%03d", i))})
+				}
+				return batch(inserts...)
+			},
+			do: func(ctx context.Context, t *target, _ int64, e any) error { return send(ctx, t, e.(exchange), 202) }},
+		{name: "point read, aztables", clients: benchClients, reads: true, do: func(ctx context.Context, t *target, n int64, _ any) error {
+			_, err := client(t).GetEntity(ctx, "p", fmt.Sprintf("c%08d", 1+n%500), nil)
+			return err
+		}},
+		{name: "point read, prepared", clients: benchClients, reads: true, do: func(ctx context.Context, t *target, n int64, _ any) error {
+			return send(ctx, t, exchange{method: "GET", path: entityPath(benchTable, "p", fmt.Sprintf("c%08d", 1+n%500))}, 200)
+		}},
+	}
+}
+
+// benchRow is of the size of a job in the ledger, 1 KB.
+func benchRow(partition, row string) []byte {
+	return entity(partition, row, "State", "running", "Team", "vision", "Cpus", 4, "SubmittedAt", "2026-01-02T03:04:05Z", "SubmittedAt@odata.type", "Edm.DateTime",
+		"Order", "12345678901234", "Order@odata.type", "Edm.Int64", "Spec", strings.Repeat("x", 800))
+}
+
+// rate is how many requests a second a server answers.
+func (m measurement) rate(ctx context.Context, t *target) (float64, error) {
+	var ready []any
+	if m.prepare != nil {
+		count := preparedInserts
+		if m.clients == batchClients {
+			count = preparedBatches
+		}
+		for n := range count {
+			ready = append(ready, m.prepare(int64(n)))
+		}
+	}
+	var done, next atomic.Int64
+	var failure atomic.Pointer[error]
+	begin := time.Now()
+	var all sync.WaitGroup
+	for range m.clients {
+		all.Go(func() {
+			for time.Since(begin) < benchTime && failure.Load() == nil {
+				n := next.Add(1)
+				var prepared any
+				if m.prepare != nil {
+					if int(n) > len(ready) {
+						return
+					}
+					prepared = ready[n-1]
+				}
+				if err := m.do(ctx, t, n, prepared); err != nil {
+					failure.Store(&err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if err := failure.Load(); err != nil {
+		return 0, fmt.Errorf("%s, %s: %w", m.name, t.name, *err)
+	}
+	return float64(done.Load()) / time.Since(begin).Seconds(), nil
+}
+
+// runBench measures both servers, one after the other for each kind of request.
+// What is wanted is judged by prepared requests, where the server is what takes
+// the time; the client's own cost is in the other rows.
+func runBench(ctx context.Context) (bool, error) {
+	var c comparison
+	stop, err := c.start(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer stop()
+	if err := c.createTable(ctx, benchTable); err != nil {
+		return false, err
+	}
+	syncs, err := syncRate()
+	if err != nil {
+		return false, err
+	}
+	fmt.Printf("the disk syncs %.0f times a second\n\n%-30s %10s %10s %8s\n", syncs, "requests a second", "local", "Azurite", "ratio")
+	for _, m := range measurements() {
+		ours, err := m.rate(ctx, c.ours)
+		if err != nil {
+			return false, err
+		}
+		theirs, err := m.rate(ctx, c.theirs)
+		if err != nil {
+			return false, err
+		}
+		wanted := !strings.Contains(m.name, "prepared")
+		verdict := ""
+		switch {
+		case wanted && m.writes && ours < wantedRatio*theirs, wanted && m.reads && ours < wantedReads:
+			c.failed++
+			verdict = "  less than wanted"
+		case wanted:
+			c.passed++
+		}
+		fmt.Printf("%-30s %10.0f %10.0f %7.1fx%s\n", m.name, ours, theirs, ours/theirs, verdict)
+	}
+	fmt.Println()
+	return verdict(c.passed, c.failed), nil
+}
+
+// syncRate is how often a second the disk makes 4 KiB durable.
+func syncRate() (float64, error) {
+	f, err := os.CreateTemp("", "sync-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	page := make([]byte, 4096)
+	begin, n := time.Now(), 0
+	for ; time.Since(begin) < time.Second; n++ {
+		if _, err := f.WriteAt(page, 0); err != nil {
+			return 0, err
+		}
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+	}
+	return float64(n) / time.Since(begin).Seconds(), nil
+}

@@ -1,0 +1,63 @@
+package tables
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"dsvmpools/local/fault"
+)
+
+// codes are the failures that a rule can ask for by the service's code; any
+// other code is answered as an internal error that bears it.
+var codes = map[string]*failure{}
+
+func init() {
+	for _, f := range []*failure{
+		errInput, errTableName, errNoKeys, errKeySize, errKeyCharacter, errName, errValueSize, errProperties, errEntitySize, errRefused,
+		errNotFound, errNoTable, errTableExists, errExists, errCondition, errBodySize, errBusy, errBeingDeleted, errTimedOut, errNotGranted, errRight, errInternal,
+	} {
+		codes[f.code] = f
+	}
+}
+
+// cut ends the connection without an answer; net/http knows this panic.
+func cut() { panic(http.ErrAbortHandler) }
+
+// spoil carries out what a rule says about a request. It returns the failure
+// to answer with, and whether the connection is to end once the request is
+// done.
+func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, table string) (bad *failure, lose bool) {
+	out := s.cfg.Faults.Decide(fault.Call{Server: "tables", Operation: string(o), Entity: table},
+		fault.Delay, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	switch out.Do {
+	case fault.Delay:
+		later := time.NewTimer(out.Delay)
+		defer later.Stop()
+		select {
+		case <-later.C:
+		case <-ctx.Done():
+			cut()
+		}
+	case fault.Throttle:
+		if out.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(out.RetryAfter.Seconds()))))
+		}
+		return errBusy, false
+	case fault.Refuse:
+		if f := codes[out.Code]; f != nil {
+			return f, false
+		}
+		if out.Code != "" {
+			return fail(http.StatusInternalServerError, out.Code, "The request was refused by a rule."), false
+		}
+		return errInternal, false
+	case fault.Disconnect:
+		cut()
+	case fault.Lose:
+		return nil, true
+	}
+	return nil, false
+}
