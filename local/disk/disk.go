@@ -58,16 +58,31 @@ func Open(path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
+	options := &bbolt.Options{
 		Timeout:        lockTimeout,
 		FreelistType:   bbolt.FreelistMapType,
 		NoFreelistSync: true,
-	})
+	}
+	if err := create(path, options); err != nil {
+		return nil, fmt.Errorf("%s cannot be made: %w", path, err)
+	}
+	damaged := func(err error) error {
+		return fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
+	}
+	inUse := fmt.Errorf("%s is in use by another process; stop it first", path)
+	free, err := examineAlone(path)
+	switch {
+	case !free:
+		return nil, inUse
+	case err != nil:
+		return nil, damaged(err)
+	}
+	b, err := bbolt.Open(path, 0o600, options)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is in use by another process; stop it first", path)
+		return nil, inUse
 	case err != nil:
-		return nil, fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
+		return nil, damaged(err)
 	}
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
 	go db.write()

@@ -105,6 +105,7 @@ func (c *queueClient) look(ctx context.Context, e endpoints) (there map[int]wher
 	}
 	defer deadRec.Close(ctx)
 	there = map[int]where{}
+	scheduled := map[int]bool{} // such a one gets another number when it is due, maybe while it is looked at
 	for at, r := range map[where]*azservicebus.Receiver{inQueue: c.rec, dead: deadRec} {
 		from := int64(0)
 		for {
@@ -121,9 +122,10 @@ func (c *queueClient) look(ctx context.Context, e endpoints) (there map[int]wher
 				if err != nil {
 					return nil, err
 				}
-				if _, twice := there[id]; twice {
-					return nil, fmt.Errorf("message %d is there twice", id)
+				if other, twice := there[id]; twice && !scheduled[id] {
+					return nil, fmt.Errorf("message %d is there twice, in the %s and in the %s", id, other, at)
 				}
+				scheduled[id] = m.State == azservicebus.MessageStateScheduled
 				if there[id] = at; m.State == azservicebus.MessageStateDeferred {
 					there[id] = deferred
 					if f := c.fates[id]; f != nil {
