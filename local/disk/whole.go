@@ -39,7 +39,7 @@ const maxChecked = 256 << 20
 
 // create makes a store file in one move, so that an empty one is never the rest
 // of a start that was cut off.
-func create(path string, options *bbolt.Options) error {
+func create(path string) error {
 	_, err := os.Stat(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -48,7 +48,7 @@ func create(path string, options *bbolt.Options) error {
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	b, err := bbolt.Open(fresh, 0o600, options)
+	b, err := bbolt.Open(fresh, 0o600, nil)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -443,60 +442,5 @@ func TestSurvivesRestart(t *testing.T) {
 	f.send(t, "plain", message("four"))
 	if m := f.one(t, r); *m.SequenceNumber != 4 {
 		t.Errorf("number: got %d, want 4", *m.SequenceNumber)
-	}
-}
-
-func BenchmarkSendBatch100(b *testing.B) {
-	f := setup(b)
-	s := f.sender(b, "plain")
-	body := []byte(strings.Repeat("x", 1000))
-	b.ResetTimer()
-	for range b.N {
-		batch, _ := s.NewMessageBatch(f.ctx, nil)
-		for range 100 {
-			must(b, batch.AddMessage(&azservicebus.Message{Body: body}, nil))
-		}
-		must(b, s.SendMessageBatch(f.ctx, batch, nil))
-	}
-	b.ReportMetric(float64(100*b.N)/b.Elapsed().Seconds(), "messages/s")
-}
-
-func BenchmarkReceiveComplete8(b *testing.B) {
-	f := setup(b)
-	s := f.sender(b, "plain")
-	for range b.N {
-		must(b, s.SendMessage(f.ctx, message("x"), nil))
-	}
-	b.ResetTimer()
-	var wg sync.WaitGroup
-	left := make(chan struct{}, b.N)
-	for range b.N {
-		left <- struct{}{}
-	}
-	for range 8 {
-		r := f.receiver(b, "plain", nil)
-		wg.Go(func() {
-			for len(left) > 0 {
-				ctx, cancel := context.WithTimeout(f.ctx, 200*time.Millisecond)
-				ms, _ := r.ReceiveMessages(ctx, 50, nil)
-				cancel()
-				for _, m := range ms {
-					r.CompleteMessage(f.ctx, m, nil)
-					<-left
-				}
-			}
-		})
-	}
-	wg.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
-}
-
-func BenchmarkSendToReceive(b *testing.B) {
-	f := setup(b)
-	s := f.sender(b, "plain")
-	r := f.receiver(b, "plain", nil)
-	for range b.N {
-		must(b, s.SendMessage(f.ctx, message("x"), nil))
-		must(b, r.CompleteMessage(f.ctx, f.one(b, r), nil))
 	}
 }
