@@ -92,7 +92,7 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
 	}
 	if st.now.Before(st.Head.Blocked.Until) {
-		return fmt.Sprintf("no node has room for it, and Azure gave no more: %s", st.Head.Blocked.Message),
+		return fmt.Sprintf("no node has room for it, and no more are asked for: %s", st.Head.Blocked.Message),
 			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(st.Head.Blocked.Until))
 	}
 	if c.here() >= spec.Nodes.Max {
@@ -209,7 +209,7 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		e.State, e.Reason, e.Unblocks = "down", size+"; "+st.downReason(), "the pool's upAt, or a change of its `schedule`"
 	case now.Before(h.Blocked.Until):
 		e.State = "blocked"
-		e.Reason = fmt.Sprintf("%s of %d wanted, since Azure gave no more: %s", size, h.Wanted, h.Blocked.Message)
+		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, h.Wanted, h.Blocked.Message)
 		e.Unblocks = fmt.Sprintf("the next attempt at %s; a change of the pool tries at once", stamp(h.Blocked.Until))
 	case h.Op.Kind == OpGrow:
 		e.State = "growing"

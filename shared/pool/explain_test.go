@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 		"azure gives none": {do: func(b *bench) {
 			b.step(of("a", "x", nil))
 			b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoQuota, "", "the quota is used up")})
-		}, want: "Azure gave no more: the quota is used up"},
+		}, want: "no more are asked for: the quota is used up"},
 		"not yet": {do: func(b *bench) {
 			b.step(of("a", "x", func(s *job.Spec) { s.NotBefore = monday.Add(time.Hour) }))
 		}, want: "it may not start before 2026-03-02T10:00:00Z"},

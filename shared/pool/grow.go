@@ -308,6 +308,7 @@ func (st *step) housekeep() {
 		case NodeCreating, NodeBooting:
 			if st.now.Sub(n.CreatedAt) > st.rules.BootDeadline {
 				st.setNode(n, NodeFailed, "its agent did not come up in time")
+				st.cameNot("its agent did not come up in time")
 				st.remove(n)
 			} else if st.Head.Deleting {
 				st.remove(n)
@@ -321,6 +322,8 @@ func (st *step) housekeep() {
 			if len(n.jobs) == 0 {
 				st.remove(n)
 			}
+		case NodeQuarantined:
+			st.quarantined(n)
 		case NodeFailed, NodeLost, NodeDeleting:
 			if st.now.Sub(n.DeleteAt) >= st.rules.DeleteAgain {
 				st.remove(n)

@@ -13,11 +13,6 @@ import (
 // ledger.
 const maxAttempts = 100
 
-// freeEvictions is how many evictions of its attempts a job is put back in line
-// for without spending a retry: enough to get through a bad day of Spot, few
-// enough that a job which never gets done does not go on for ever.
-const freeEvictions = 10
-
 // submit takes a job in, or says why not. A job that is there already is left
 // as it is.
 func (st *step) submit(e Submit) {
@@ -141,6 +136,7 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 		st.enterAttempt(j, a, n)
 		st.use(j)
 		st.release(j, n)
+		st.blame(n, a.State)
 	}
 	j.N, j.VMID = 0, ""
 	switch {
@@ -151,7 +147,7 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 	case j.Requeue:
 		j.Requeue = false
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
-	case a.State == job.AttemptEvicted && j.evictions() <= freeEvictions:
+	case j.free(a.State):
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++
@@ -212,15 +208,4 @@ func (j *Job) current() *job.Attempt {
 		return nil
 	}
 	return &j.Attempts[len(j.Attempts)-1]
-}
-
-// evictions counts the attempts that ended because their VM was taken away.
-func (j *Job) evictions() int {
-	n := 0
-	for _, a := range j.Attempts {
-		if a.State == job.AttemptEvicted {
-			n++
-		}
-	}
-	return n
 }

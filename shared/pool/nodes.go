@@ -106,6 +106,7 @@ func (st *step) ready(n *Node, r protocol.Ready) {
 	}
 	if n.State == NodeCreating || n.State == NodeBooting {
 		st.setNode(n, NodeReady, "")
+		st.cameUp()
 	}
 	// What was sent while it was away may have been lost with the old agent.
 	st.resendTo(n)
@@ -151,6 +152,7 @@ func (st *step) leaving(n *Node, l protocol.Leaving) {
 func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
 	if n.State == NodeCreating || n.State == NodeBooting {
 		st.setNode(n, NodeReady, "") // its agent speaks, whatever became of its first word
+		st.cameUp()
 	}
 	has := make(map[int64]bool, len(h.N))
 	for _, number := range h.N {
@@ -255,6 +257,7 @@ func (st *step) observed(inst Instance) {
 		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
 		st.setNode(n, NodeFailed, "Azure could not create it: "+inst.Error)
+		st.cameNot("Azure could not create it: " + inst.Error)
 	}
 }
 

@@ -37,6 +37,7 @@ type Head struct {
 	PendingSince time.Time // since when instances have been asked for that were not seen yet
 	Op           Op        // the capacity operation in flight
 	Blocked      Block     // why the pool cannot grow now
+	BadBoots     int       // nodes in a row that did not come up
 	DownSince    time.Time // the last passing of the schedule's downAt that was carried out
 	Down         bool      // the schedule keeps the pool down
 	WakeAt       time.Time // the earliest wake-up already asked for
@@ -122,6 +123,7 @@ type Node struct {
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
 	Evicted    bool      // its VM is taken away, as its agent was told
+	Breaks     int       // attempts in a row that it could not start, or lost
 	Boot       string    // of the agent's last start
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

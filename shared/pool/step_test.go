@@ -264,7 +264,7 @@ func TestLostNode(t *testing.T) {
 	}
 	b.step(pool.Listed{Exists: true})
 	j := b.s.Jobs["1"]
-	if j.Retries != 1 || j.Attempts[0].State != job.AttemptNodeLost || b.s.Nodes["a"].State != pool.NodeGone {
+	if j.State != job.Queued || j.Retries != 0 || j.Attempts[0].State != job.AttemptNodeLost || b.s.Nodes["a"].State != pool.NodeGone {
 		t.Errorf("got %+v", j)
 	}
 }

@@ -60,6 +60,7 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 	e.sentence("BlockMessage", h.Blocked.Message)
 	e.time("BlockUntil", h.Blocked.Until)
 	e.int("BlockTries", h.Blocked.Tries)
+	e.int("BadBoots", h.BadBoots)
 	e.time("DownSince", h.DownSince)
 	e.time("WakeAt", h.WakeAt)
 	e.time("RecordAt", h.RecordAt)
@@ -102,6 +103,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.time("MissingAt", n.MissingAt)
 	e.time("DeleteAt", n.DeleteAt)
 	e.bool("Evicted", n.Evicted)
+	e.int("Breaks", n.Breaks)
 	e.text("Boot", n.Boot)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -248,13 +250,13 @@ func damaged(raw []byte, cause error) error {
 func decodeHead(raw []byte) (pool.Head, Version, error) {
 	var row struct {
 		versionRow
-		Deleting, SetDropped, Down                        bool
-		N, Capacity, OpTarget, OpTries, BlockTries        number
-		Queued, Running, Wanted                           number
-		OpKind, OpToken, BlockCode, BlockMessage          string
-		Listed, PendingSince, DownSince, WakeAt, RecordAt time.Time
-		OpAskedAt, OpPollAt, BlockUntil                   time.Time
-		Shares                                            string
+		Deleting, SetDropped, Down                           bool
+		BadBoots, N, Capacity, OpTarget, OpTries, BlockTries number
+		Queued, Running, Wanted                              number
+		OpKind, OpToken, BlockCode, BlockMessage             string
+		Listed, PendingSince, DownSince, WakeAt, RecordAt    time.Time
+		OpAskedAt, OpPollAt, BlockUntil                      time.Time
+		Shares                                               string
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
@@ -270,6 +272,7 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 		Blocked: pool.Block{
 			Code: row.BlockCode, Message: row.BlockMessage, Until: when(row.BlockUntil), Tries: int(row.BlockTries),
 		},
+		BadBoots:  int(row.BadBoots),
 		DownSince: when(row.DownSince), Down: row.Down, WakeAt: when(row.WakeAt), RecordAt: when(row.RecordAt),
 		Queued: int(row.Queued), Running: int(row.Running), Wanted: int(row.Wanted),
 	}
@@ -287,7 +290,7 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Size, State, Reason, Boot, Price, Currency    string
-		CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor         number
+		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor number
 		Evicted                                                               bool
 		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark time.Time
 	}
@@ -297,7 +300,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 	return &pool.Node{
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
-		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted,
+		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
 		Boot: row.Boot, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),

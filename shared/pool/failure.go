@@ -1,0 +1,107 @@
+package pool
+
+import (
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// Failure rules: what a loss costs a job, when a node is at fault, and when the
+// pool stops asking for more of what does not work.
+
+const (
+	// freeEvictions is how many evictions of its attempts a job is put back in line
+	// for without spending a retry: enough to get through a bad day of Spot, few
+	// enough that a job which never gets done does not go on for ever.
+	freeEvictions = 10
+	// freeLosses is the same for nodes that were lost in other ways. After as many
+	// in a row it may be the job that takes them down, and its retries decide.
+	freeLosses = 3
+	// badStarts is how many attempts in a row a node may fail to start, or lose,
+	// before it counts as broken: of one it may be the job's fault, hardly of three.
+	badStarts = 3
+	// lookAtBroken is how long a broken node is kept, so that somebody can see what
+	// is wrong with it. It is billed meanwhile.
+	lookAtBroken = time.Hour
+	// badBoots is how many nodes in a row may not come up before the pool stops
+	// asking for more: an image or a setup that does not work fails every time, and
+	// each try is billed for half an hour.
+	badBoots = 3
+	// restAfterBadBoots is the pause then; it doubles with each further failure.
+	restAfterBadBoots = 30 * time.Minute
+	longestRest       = 8 * time.Hour
+)
+
+// free reports whether an attempt's end costs the job no retry.
+func (j *Job) free(end job.AttemptState) bool {
+	switch end {
+	case job.AttemptEvicted:
+		return j.ended(end) <= freeEvictions
+	case job.AttemptNodeLost:
+		return j.lostInARow() <= freeLosses
+	}
+	return false
+}
+
+// ended counts the attempts that ended in a state.
+func (j *Job) ended(in job.AttemptState) int {
+	n := 0
+	for _, a := range j.Attempts {
+		if a.State == in {
+			n++
+		}
+	}
+	return n
+}
+
+// lostInARow counts the last attempts whose node was lost.
+func (j *Job) lostInARow() int {
+	n := 0
+	for i := len(j.Attempts) - 1; i >= 0 && j.Attempts[i].State == job.AttemptNodeLost; i-- {
+		n++
+	}
+	return n
+}
+
+// blame counts what an attempt's end says about its node, and takes a node out
+// of use that breaks one job after another.
+func (st *step) blame(n *Node, end job.AttemptState) {
+	switch end {
+	case job.AttemptStartFailed, job.AttemptAgentRestarted:
+		n.Breaks++
+	case job.AttemptSucceeded, job.AttemptFailed, job.AttemptTimedOut:
+		if n.Breaks == 0 {
+			return
+		}
+		n.Breaks = 0
+	default:
+		return
+	}
+	st.touch(n)
+	if n.Breaks >= badStarts && (n.State == NodeReady || n.State == NodeBusy) {
+		st.setNode(n, NodeQuarantined, fmt.Sprintf("it broke %d attempts in a row, the last of them with: %s; it is kept until %s", n.Breaks,
+			end, st.now.Add(lookAtBroken).UTC().Format(time.RFC3339)))
+	}
+}
+
+// quarantined looks after a node that is out of use: it goes when it has been
+// looked at long enough and nothing runs on it.
+func (st *step) quarantined(n *Node) {
+	if len(n.jobs) == 0 && (st.Head.Deleting || st.Head.Down || st.now.Sub(n.Since) >= lookAtBroken) {
+		st.remove(n)
+	}
+}
+
+// cameUp and cameNot keep the count of nodes in a row that did not come up.
+func (st *step) cameUp() { st.Head.BadBoots = 0 }
+
+func (st *step) cameNot(reason string) {
+	if st.Head.BadBoots++; st.Head.BadBoots < badBoots {
+		return
+	}
+	rest := min(restAfterBadBoots<<min(st.Head.BadBoots-badBoots, 10), longestRest)
+	st.Head.Blocked = Block{Code: string(fault.Internal), Until: st.now.Add(rest), Tries: st.Head.Blocked.Tries,
+		Message: fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; look at the pool's image and setup, and apply it again to try at once", st.Head.BadBoots, reason)}
+}
