@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/local/internal/mutant"
+
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
@@ -158,16 +160,26 @@ func (db *DB) commit(group []*call) {
 					return err
 				}
 			}
+			if mutant.AckFirst {
+				answer(group, nil)
+			}
 			return nil
 		})
+		if failed < 0 && mutant.AckFirst {
+			return
+		}
 		if failed < 0 {
-			for _, c := range group {
-				c.err <- err
-			}
+			answer(group, err)
 			return
 		}
 		group[failed].err <- err
 		group = append(group[:failed], group[failed+1:]...)
+	}
+}
+
+func answer(group []*call, err error) {
+	for _, c := range group {
+		c.err <- err
 	}
 }
 

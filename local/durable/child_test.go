@@ -1,0 +1,130 @@
+package durable
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"dsvmpools/local/internal/mutant"
+	"dsvmpools/local/servicebus"
+	"dsvmpools/local/tables"
+)
+
+// childEnv holds the order of a test binary that another one has started.
+const childEnv = "DSVM_DURABLE_CHILD"
+
+// order is what a child is to serve.
+type order struct {
+	Folder   string
+	Plain    []string // queues
+	Sessions []string // queues with sessions
+	AckFirst bool     // the mutation: acknowledge, then commit
+}
+
+// address is how a child is reached. Its ports are free ones, others after each
+// restart: a fixed one may be taken by anybody while the child is dead.
+type address struct{ Bus, Tables string }
+
+const (
+	account    = "devaccount"
+	accountKey = "YW4gYWNjb3VudCBvZiBhIHRlc3Q="
+	// often is more than messages are delivered here: each kill while a message is
+	// locked may count.
+	often = 2000
+)
+
+// serve is the child: it serves until it is killed, or its parent has ended.
+func serve(o order) error {
+	mutant.AckFirst = o.AckFirst
+	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "bus.db"),
+		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
+	for _, name := range o.Plain {
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often})
+	}
+	for _, name := range o.Sessions {
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often, RequiresSession: true})
+	}
+	bus, err := servicebus.Start(cfg)
+	if err != nil {
+		return err
+	}
+	rows, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "tables.db"), Account: account, Key: accountKey})
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(address{bus.ConnectionString("root"), rows.ConnectionString()}); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// child is a server process.
+type child struct {
+	address
+	command *exec.Cmd
+	in      io.Closer
+	started time.Duration
+}
+
+// launch starts a child. It may be killed before it serves: dieAfter, if not
+// zero, is when; then no child is returned.
+func launch(o order, dieAfter time.Duration) (*child, error) {
+	begin := time.Now()
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	c := &child{command: exec.Command(os.Args[0])}
+	c.command.Env = append(os.Environ(), childEnv+"="+string(text))
+	c.command.Stderr = os.Stderr
+	if c.in, err = c.command.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.command.Start(); err != nil {
+		return nil, err
+	}
+	if dieAfter != 0 {
+		<-time.After(dieAfter)
+		c.kill()
+		return nil, nil
+	}
+	timer := time.AfterFunc(time.Minute, func() { c.command.Process.Kill() })
+	defer timer.Stop()
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &c.address)
+	}
+	if err != nil {
+		c.kill()
+		return nil, fmt.Errorf("the servers did not start: %w", err)
+	}
+	c.started = time.Since(begin)
+	return c, nil
+}
+
+// kill ends the child as kill -9 does, and waits until it is gone.
+func (c *child) kill() {
+	c.command.Process.Kill()
+	c.command.Wait()
+	c.in.Close()
+}
+
+// once runs f for each of n at once.
+func once(n int, f func(int)) {
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() { f(i) })
+	}
+	wait.Wait()
+}
