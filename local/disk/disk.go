@@ -54,26 +54,72 @@ type call struct {
 	err chan error
 }
 
+// fileMode lets nobody else read what is stored.
+const fileMode = 0o600
+
 // Open opens or creates the file at path. A file that another process holds,
 // or that is damaged, is an error that names the path; it is never replaced.
 func Open(path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        lockTimeout,
-		FreelistType:   bbolt.FreelistMapType,
-		NoFreelistSync: true,
-	})
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := create(path); err != nil {
+			return nil, fmt.Errorf("%s cannot be created: %w", path, err)
+		}
+	}
+	b, err := open(path)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%s is in use by another process; stop it first", path)
 	case err != nil:
-		return nil, fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
+		return nil, fmt.Errorf("%s cannot be used as a store: %w; it was left as it is: restore it from a copy, or move it away to start empty", path, err)
 	}
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
 	go db.write()
 	return db, nil
+}
+
+// open opens a file that is there.
+func open(path string) (b *bbolt.DB, err error) {
+	if err := check(path); err != nil {
+		return nil, err
+	}
+	defer func() { // what check does not see, bbolt may
+		if p := recover(); p != nil {
+			b, err = nil, fmt.Errorf("%v", p)
+		}
+	}()
+	return bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout:        lockTimeout,
+		FreelistType:   bbolt.FreelistMapType,
+		NoFreelistSync: true,
+	})
+}
+
+// create makes an empty store beside path and then gives it its name, so that a
+// file of that name is a whole store from the first moment: if it is empty, it
+// was a store once.
+func create(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := f.Close(); err != nil {
+		return err
+	}
+	b, err := bbolt.Open(f.Name(), fileMode, &bbolt.Options{NoFreelistSync: true})
+	if err != nil {
+		return err
+	}
+	if err := b.Close(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil // somebody else was faster
 }
 
 // Update runs fn in a write transaction and returns when it is durable. Calls

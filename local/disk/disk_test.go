@@ -3,7 +3,6 @@ package disk_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -87,21 +86,6 @@ func TestUpdateSharesCommitsAndKeepsFailuresApart(t *testing.T) {
 	defer db.Close()
 	if got, want := count(t, db), 160; got != want {
 		t.Errorf("keys after reopening: got %d, want %d", got, want)
-	}
-}
-
-func TestOpenRefusesDamage(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.db")
-	junk := []byte(strings.Repeat("not a store ", 1000))
-	if err := os.WriteFile(path, junk, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := disk.Open(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v, want an error that names %s", err, path)
-	}
-	if got, _ := os.ReadFile(path); string(got) != string(junk) {
-		t.Error("the damaged file was changed")
 	}
 }
 
