@@ -68,6 +68,7 @@ type walk struct {
 	file *os.File
 	size int
 	seen []bool
+	room [maxDepth + 1][]byte // for a page of each level; there are many pages
 }
 
 // page looks at the page and all below it. Its keys are not before from, and
@@ -77,13 +78,16 @@ func (w *walk) page(id uint64, from, to []byte, depth int) error {
 	if id < metas || id >= uint64(len(w.seen)) || depth > maxDepth {
 		return fmt.Errorf("page %d is asked for, and is none of its %d pages", id, len(w.seen))
 	}
-	head := make([]byte, w.size)
+	if w.room[depth] == nil {
+		w.room[depth] = make([]byte, w.size)
+	}
+	head := w.room[depth]
 	if _, err := w.file.ReadAt(head, int64(id)*int64(w.size)); err != nil {
 		return err
 	}
 	run := uint64(binary.NativeEndian.Uint32(head[12:])) + 1
 	if binary.NativeEndian.Uint64(head) != id || run > uint64(len(w.seen))-id {
-		return fmt.Errorf("page %d is damaged", id)
+		return damaged(id)
 	}
 	for i := id; i < id+run; i++ {
 		if w.seen[i] {
@@ -92,7 +96,7 @@ func (w *walk) page(id uint64, from, to []byte, depth int) error {
 		w.seen[i] = true
 	}
 	if run > 1 {
-		head = append(head, make([]byte, (run-1)*uint64(w.size))...)
+		head = append(head[:len(head):len(head)], make([]byte, (run-1)*uint64(w.size))...)
 		if _, err := w.file.ReadAt(head[w.size:], int64(id+1)*int64(w.size)); err != nil {
 			return err
 		}
@@ -100,16 +104,17 @@ func (w *walk) page(id uint64, from, to []byte, depth int) error {
 	return w.content(id, head, from, to, depth)
 }
 
+func damaged(id uint64) error { return fmt.Errorf("page %d is damaged", id) }
+
 // content looks at the elements of a page, or of a bucket that is so small that
 // it stands in a value.
 func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
-	damaged := fmt.Errorf("page %d is damaged", id)
 	if len(p) < headerSize {
-		return damaged
+		return damaged(id)
 	}
 	flags, count := binary.NativeEndian.Uint16(p[8:]), int(binary.NativeEndian.Uint16(p[10:]))
 	if flags != branchPage && flags != leafPage || flags == branchPage && count == 0 || headerSize+count*elementSize > len(p) {
-		return damaged
+		return damaged(id)
 	}
 	element := func(i int) (kind uint32, key, value []byte, child uint64, ok bool) {
 		e := p[headerSize+i*elementSize:]
@@ -129,7 +134,7 @@ func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
 	for i := range count {
 		kind, key, value, child, ok := element(i)
 		if !ok || from != nil && (bytes.Compare(key, from) < 0 || i > 0 && bytes.Equal(key, from)) || to != nil && bytes.Compare(key, to) >= 0 {
-			return damaged
+			return damaged(id)
 		}
 		from = key
 		var err error
@@ -138,17 +143,17 @@ func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
 			end := to
 			if i+1 < count {
 				if _, end, _, _, ok = element(i + 1); !ok {
-					return damaged
+					return damaged(id)
 				}
 			}
 			err = w.page(child, key, end, depth+1)
 		case kind&bucketFlag != 0 && len(value) < bucketHeader:
-			err = damaged
+			err = damaged(id)
 		case kind&bucketFlag != 0:
 			if root := binary.NativeEndian.Uint64(value); root != 0 {
 				err = w.page(root, nil, nil, depth+1)
 			} else if depth > maxDepth {
-				err = damaged
+				err = damaged(id)
 			} else {
 				err = w.content(id, value[bucketHeader:], nil, nil, depth+1)
 			}
