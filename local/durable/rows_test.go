@@ -114,11 +114,18 @@ func (c *table) check(l *life) error {
 	return nil
 }
 
-// shorten leaves of long values what tells them apart.
+// shorten cuts long values.
 func shorten(r row) string {
-	const enough = 80
-	text := fmt.Sprint(r)
-	return text[:min(len(text), enough)]
+	const enough = 12
+	short := row{}
+	for name, v := range r {
+		text := fmt.Sprintf("%.0f", v)
+		if s, ok := v.(string); ok {
+			text = s[:min(len(s), enough)]
+		}
+		short[name] = text
+	}
+	return fmt.Sprint(short)
 }
 
 // plan makes a change of an entity that the table accepts.
