@@ -219,7 +219,8 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("DSVM_ARM_TOKEN", "secret-of-arm")
 	n := begin(t)
 	item := assign(3, "env")
-	item.Assign.Env = map[string]string{"K": "v", "DSVM_JOB_ID": "forged", "LANG": "C"}
+	item.Assign.Env = map[string]string{"K": "v", "DSVM_JOB_ID": "forged", "LANG": "C", "CUDA_VISIBLE_DEVICES": "0"}
+	item.Assign.GPUs = []int{1, 3}
 	n.work(item)
 	n.finished(3)
 	got := map[string]string{}
@@ -230,7 +231,7 @@ func TestEnvironment(t *testing.T) {
 	dir, scratch := filepath.Join(n.cfg.Share, "jobs/cpu/job-3/1"), filepath.Join(n.cfg.InstanceDir, "attempts/3")
 	want := map[string]string{"DSVM_JOB_ID": "job-3", "DSVM_ATTEMPT": "1", "DSVM_POOL": "cpu", "DSVM_NODE": "cpu_0", "DSVM_TEAM": "vision",
 		"DSVM_SHARE": n.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch, "TMPDIR": scratch, "HOME": scratch,
-		"K": "v", "LANG": "C", "PATH": jobPath, keyVariable: "cpu." + n.cfg.VMID + ".3"}
+		"K": "v", "LANG": "C", "CUDA_VISIBLE_DEVICES": "1,3", "PATH": jobPath, keyVariable: "cpu." + n.cfg.VMID + ".3"}
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("%s: got %q, want %q", name, got[name], value)

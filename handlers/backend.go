@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dsvmpools/handlers/api"
+	shared "dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -63,6 +64,33 @@ func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
 		return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
 	}
 	return j, err
+}
+
+// Explain says why a job is where it is: of a live one, its pool does.
+func (b backend) Explain(ctx context.Context, id string) (shared.Explanation, error) {
+	j, err := b.Job(ctx, id)
+	if err != nil {
+		return shared.Explanation{}, err
+	}
+	if !j.State.Final() {
+		e, live, err := b.driver.Explain(ctx, j.Spec.Pool, j.Order)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return shared.Explanation{}, err
+		}
+		if live {
+			return shared.NewExplanation(j.ID, j.Spec.Pool, e), nil
+		}
+	}
+	return shared.ExplainEnded(shared.NewJob(j)), nil
+}
+
+// ExplainPool says why a pool has the size it has.
+func (b backend) ExplainPool(ctx context.Context, name string) (shared.PoolExplanation, error) {
+	e, err := b.driver.ExplainPool(ctx, name)
+	if fault.CodeOf(err) == fault.NotFound {
+		return shared.PoolExplanation{}, unknown(name)
+	}
+	return shared.NewPoolExplanation(name, e), err
 }
 
 func (b backend) registered(ctx context.Context, id string) (store.ID, error) {

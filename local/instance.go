@@ -68,6 +68,10 @@ type Config struct {
 
 	BootDelay time.Duration // 0 = the default
 	Seed      uint64        // of the faults that are commanded
+	// CloudRates has the servers keep the rates of the cloud, and refuse what goes
+	// beyond them.
+	CloudRates bool
+	Quota      map[string]int // of cpus, see compute.Config
 	// OnCapacity is told of every accepted request for capacity.
 	OnCapacity func(set string, capacity int, at time.Time)
 }
@@ -167,13 +171,15 @@ func (id *identity) keep(name, addr string) {
 
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (err error) {
 	data := filepath.Join(cfg.Dir, "data")
-	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log})
+	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults})
 	if err != nil {
 		return fmt.Errorf("the local tables: %w", err)
 	}
 	in.close = append(in.close, in.Tables.Close)
 	id.keep("tables", in.Tables.Addr())
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
+		CloudRates: cfg.CloudRates, Faults: in.Faults,
 		Queues: []servicebus.QueueConfig{
 			{Name: "jobs"}, {Name: "pools"}, {Name: "rejected"},
 			{Name: "pool-events", MaxDeliveryCount: internalDeliveries},
@@ -197,7 +203,8 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		LogDir: filepath.Join(cfg.Dir, "logs"), Token: id.Keys["arm"], SubscriptionID: subscription, ResourceGroup: resourceGroup, Location: location,
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
-		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity, Faults: in.Faults, NodeToken: id.Keys["node"],
+		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
+		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota,
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs

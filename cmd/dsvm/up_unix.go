@@ -25,21 +25,23 @@ func program() ([]string, error) {
 // up runs an instance on this machine until it is told to stop.
 func up(p *cli.Program) *cobra.Command {
 	var data, jobUser string
-	var verbose bool
+	var verbose, cloudRates bool
+	var quota map[string]int
+	var seed uint64
 	cmd := &cobra.Command{
 		Use:   "up [--data DIR]",
 		Short: "Run an instance on this machine",
 		Long: `Run all of it here, in the foreground: Service Bus, Table Storage, the resource
 manager and the Functions host. Everything is kept below DIR; started again on
 the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
-		Example: "  dsvm up\n  dsvm up --data /var/lib/dsvm",
+		Example: "  dsvm up\n  dsvm up --data /var/lib/dsvm\n  dsvm up --cloud-rates --quota total=64",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := program()
 			if err != nil {
 				return err
 			}
-			cfg := local.Config{Dir: data, Program: self, Log: slog.LevelInfo}
+			cfg := local.Config{Dir: data, Program: self, Log: slog.LevelInfo, CloudRates: cloudRates, Quota: quota, Seed: seed}
 			if verbose {
 				cfg.Log = slog.LevelDebug
 			}
@@ -65,6 +67,9 @@ the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
 	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that jobs run as, when run by root")
+	cmd.Flags().BoolVar(&cloudRates, "cloud-rates", false, "keep the rates of the cloud, and refuse what goes beyond them")
+	cmd.Flags().StringToIntVar(&quota, "quota", nil, "cpus that may be had, by family, size, total or lowPriorityCores: total=64")
+	cmd.Flags().Uint64Var(&seed, "fault-seed", 0, "seed of the faults that dsvm fault commands")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "write more into the logs")
 	return cmd
 }

@@ -27,6 +27,10 @@ type Backend interface {
 	Cancel(ctx context.Context, id string) (*pool.Job, error)
 	// Job finds a job in any state, rejected ones included.
 	Job(ctx context.Context, id string) (*pool.Job, error)
+	// Explain says why a job is where it is, whatever its state.
+	Explain(ctx context.Context, id string) (api.Explanation, error)
+	// ExplainPool says why a pool has the size it has.
+	ExplainPool(ctx context.Context, name string) (api.PoolExplanation, error)
 	// Jobs lists at most limit jobs that pass the filter, newest first within a
 	// pool, and the token that continues the list, "" at its end. A token it
 	// cannot read is invalid, with the field "continue".

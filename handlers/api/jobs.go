@@ -101,20 +101,11 @@ func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	j, err := s.backend.Job(r.Context(), id)
+	e, err := s.backend.Explain(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	shape := api.NewJob(j)
-	var of *api.Pool
-	if !j.State.Final() {
-		// The pool makes the sentence better; without it there still is one.
-		if pools, err := s.backend.Pools(r.Context(), j.Spec.Pool); err == nil && len(pools) == 1 {
-			p := api.NewPool(pools[0])
-			of = &p
-		}
-	}
-	return writeOK(w, api.Explain(shape, of))
+	return writeOK(w, e)
 }
 
 // push will match what Git hosts send. The path is taken already, so that a

@@ -59,6 +59,14 @@ func (s *server) showPool(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, api.NewPoolDetail(pools[0]))
 }
 
+func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
+	e, err := s.backend.ExplainPool(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeOK(w, e)
+}
+
 // applyPool serves POST to the list and PUT to the one.
 func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 	body, err := readBody(w, r)

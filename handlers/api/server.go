@@ -49,6 +49,7 @@ func (s *server) routes() []route {
 		{"GET", "/api/pools", list, s.listPools},
 		{"POST", "/api/pools", nil, s.applyPool},
 		{"GET", "/api/pools/{name}", nil, s.showPool},
+		{"GET", "/api/pools/{name}/explain", nil, s.explainPool},
 		{"PUT", "/api/pools/{name}", nil, s.applyPool},
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},

@@ -54,72 +54,61 @@ type call struct {
 	err chan error
 }
 
-// fileMode lets nobody else read what is stored.
-const fileMode = 0o600
-
 // Open opens or creates the file at path. A file that another process holds,
 // or that is damaged, is an error that names the path; it is never replaced.
 func Open(path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if err := create(path); err != nil {
-			return nil, fmt.Errorf("%s cannot be created: %w", path, err)
-		}
+	if err := create(path); err != nil {
+		return nil, fmt.Errorf("%s cannot be made: %w", path, err)
+	}
+	damaged := func(err error) error {
+		return fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
+	}
+	inUse := fmt.Errorf("%s is in use by another process; stop it first", path)
+	free, err := examineAlone(path)
+	switch {
+	case !free:
+		return nil, inUse
+	case err != nil:
+		return nil, damaged(err)
 	}
 	b, err := open(path)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is in use by another process; stop it first", path)
+		return nil, inUse
 	case err != nil:
-		return nil, fmt.Errorf("%s cannot be used as a store: %w; it was left as it is: restore it from a copy, or move it away to start empty", path, err)
+		return nil, damaged(err)
 	}
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
 	go db.write()
 	return db, nil
 }
 
-// open opens a file that is there.
+// open opens the file and leaves mapped into memory only what it needs. After a
+// kill, bbolt walks over all of the file to find its free pages, and writes them
+// down; opened once more, it need not.
 func open(path string) (b *bbolt.DB, err error) {
-	if err := check(path); err != nil {
-		return nil, err
-	}
-	defer func() { // what check does not see, bbolt may
+	defer func() { // in a large file that was not looked at
 		if p := recover(); p != nil {
 			b, err = nil, fmt.Errorf("%v", p)
 		}
 	}()
-	return bbolt.Open(path, fileMode, &bbolt.Options{
-		Timeout:        lockTimeout,
-		FreelistType:   bbolt.FreelistMapType,
-		NoFreelistSync: true,
-	})
-}
-
-// create makes an empty store beside path and then gives it its name, so that a
-// file of that name is a whole store from the first moment: if it is empty, it
-// was a store once.
-func create(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
-	if err != nil {
-		return err
+	for again := false; ; again = true {
+		b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		if err != nil {
+			return nil, err
+		}
+		stats := b.Stats()
+		if walked := stats.TxStats.GetWrite() > 0; !walked || again {
+			b.NoFreelistSync = true // what is free may be larger than what a commit writes
+			return b, nil
+		}
+		if err := b.Close(); err != nil {
+			return nil, err
+		}
 	}
-	defer os.Remove(f.Name())
-	if err := f.Close(); err != nil {
-		return err
-	}
-	b, err := bbolt.Open(f.Name(), fileMode, &bbolt.Options{NoFreelistSync: true})
-	if err != nil {
-		return err
-	}
-	if err := b.Close(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return nil // somebody else was faster
 }
 
 // Update runs fn in a write transaction and returns when it is durable. Calls
@@ -159,7 +148,15 @@ func (db *DB) Close() error {
 	close(db.calls)
 	db.mu.Unlock()
 	<-db.done
+	db.noteFree()
 	return db.bolt.Close()
+}
+
+// noteFree writes down which pages are free, for the next Open. Without it
+// nothing is lost, so its error is not one of Close.
+func (db *DB) noteFree() {
+	db.bolt.NoFreelistSync = false // the writer has ended
+	db.bolt.Update(func(*bbolt.Tx) error { return nil })
 }
 
 // write is the only writer: it takes what waits, commits it, and answers.
@@ -211,11 +208,10 @@ func (db *DB) commit(group []*call) {
 			}
 			return nil
 		})
-		if failed < 0 && mutant.AckFirst {
-			return
-		}
 		if failed < 0 {
-			answer(group, err)
+			if !mutant.AckFirst {
+				answer(group, err)
+			}
 			return
 		}
 		group[failed].err <- err

@@ -89,6 +89,19 @@ func TestUpdateSharesCommitsAndKeepsFailuresApart(t *testing.T) {
 	}
 }
 
+func TestOpenInUse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	db, err := disk.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := disk.Open(path); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("got %v, want that it is in use", err)
+	}
+}
+
 func BenchmarkUpdate8(b *testing.B) {
 	db, err := disk.Open(filepath.Join(b.TempDir(), "x.db"))
 	if err != nil {

@@ -225,10 +225,10 @@ func TestKilled(t *testing.T) {
 	t.Log(r)
 }
 
-// TestKilledNoticesEarlyAcknowledgement runs the same with servers that
+// TestKilledBites runs the same with servers that
 // acknowledge before they commit: something of each kind is lost, and that is
 // seen.
-func TestKilledNoticesEarlyAcknowledgement(t *testing.T) {
+func TestKilledBites(t *testing.T) {
 	t.Parallel()
 	r := newTrial(t, *seed, true)
 	first := map[string]string{} // what was lost first, by kind

@@ -8,7 +8,6 @@ import (
 
 	"dsvmpools/local/fault"
 	"dsvmpools/local/servicebus/amqp"
-	"dsvmpools/local/servicebus/queue"
 )
 
 // Names on the wire.
@@ -157,7 +156,7 @@ func (s *session) attachCBS(a attachment) {
 		s.attachReply(a)
 		return
 	}
-	l := &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
+	l := &inLink{session: s, handle: a.handle, name: a.name, limit: maxMessageSize, take: func(l *inLink, ds []delivery) {
 		l.settle(ds, accepted)
 		for _, d := range ds {
 			s.conn.putToken(d.payload)
@@ -179,7 +178,7 @@ func (s *session) attachManagement(a attachment) {
 	case a.receiver:
 		s.attachReply(a)
 	default:
-		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, take: func(l *inLink, ds []delivery) {
+		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, limit: e.maxMessage(), take: func(l *inLink, ds []delivery) {
 			l.settle(ds, accepted)
 			for _, d := range ds {
 				s.conn.manage(e, q, entity, d.payload)
@@ -215,12 +214,11 @@ func (s *session) attachIn(a attachment, l *inLink) {
 	l.space = sync.NewCond(&l.mu)
 	s.keep(a.handle, l)
 	s.in[a.handle] = l
-	if l.limit = maxMessageSize; l.entity != nil {
-		l.limit = l.entity.maxMessage()
+	if l.entity != nil {
 		l.entity.attached(l)
 	}
 	var props any
-	if l.entity != nil && l.limit > maxMessageSize {
+	if l.limit > maxMessageSize {
 		props = amqp.Map{{Key: amqp.Symbol(batchSizeProp), Value: uint64(maxPremiumBatch)}}
 	}
 	a.replySized(a.source, a.target, props, l.limit)
@@ -240,7 +238,7 @@ func (s *session) attachSender(a attachment) {
 		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 	default:
 		e.touch(s.conn.srv.now())
-		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, entity: e, take: (*inLink).enqueue})
+		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, entity: e, limit: e.maxMessage(), take: (*inLink).enqueue})
 	}
 }
 
@@ -248,7 +246,7 @@ func (s *session) attachSender(a attachment) {
 // its sessions.
 func (s *session) attachReceiver(a attachment) {
 	e, q := s.conn.srv.find(a.address)
-	filter, wanted := a.filter()
+	filter, _, wanted := a.filter()
 	switch {
 	case q == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")
@@ -285,78 +283,3 @@ func (s *session) attachReceiver(a attachment) {
 
 // disabledCondition is how the service refuses the use of a queue by its status.
 const disabledCondition = "com.microsoft:entity-disabled"
-
-// wait is how long the client waits for a session.
-func (a attachment) wait() time.Duration {
-	if ms, ok := a.props.Get(timeoutProp).(uint32); ok {
-		return time.Duration(ms) * time.Millisecond
-	}
-	return defaultAcceptWait
-}
-
-// filter finds the session filter of a receiver's source.
-func (a attachment) filter() (value any, ok bool) {
-	list, _ := a.source.Value.(amqp.List)
-	filters, _ := amqp.Field[amqp.Map](list, 7)
-	for _, p := range filters {
-		d, described := p.Value.(amqp.Described)
-		if name, _ := p.Key.(amqp.Symbol); name == sessionFilter || described && d.Code == sessionFilterID {
-			if described {
-				return d.Value, true
-			}
-			return p.Value, true
-		}
-	}
-	return nil, false
-}
-
-// begin attaches a receiving link that has its receiver, or refuses it.
-func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) {
-	condition, description := "amqp:internal-error", ""
-	switch {
-	case err == nil && l.adopt(r):
-		source, props := a.source, any(nil)
-		if l.queue.Options().Sessions {
-			source = a.sourceOf(r.Session())
-			props = amqp.Map{{Key: amqp.Symbol(lockedUntilProp), Value: ticks(r.LockedUntil())}}
-		}
-		a.reply(source, a.target, props)
-		go l.deliverLoop()
-		return
-	case err == nil: // the client has left meanwhile
-		r.Close()
-		return
-	case errors.Is(err, queue.ErrCancelled):
-		return
-	case errors.Is(err, queue.ErrTimeout):
-		condition, description = timeoutProp, "The operation did not complete within the allotted timeout."
-	case errors.Is(err, queue.ErrSessionHeld):
-		condition, description = "com.microsoft:session-cannot-be-locked", "The requested session cannot be accepted. It may be locked by another receiver."
-	case errors.Is(err, queue.ErrClosed):
-		condition, description = "amqp:connection:forced", "the server is stopping"
-	case errors.Is(err, queue.ErrGone):
-		condition, description = "amqp:not-found", "The messaging entity '"+a.address+"' could not be found."
-	default:
-		description = err.Error()
-	}
-	if l.close() {
-		a.refuse(condition, description)
-	}
-}
-
-// sourceOf is the source with the session that was given in its filter.
-func (a attachment) sourceOf(id string) amqp.Described {
-	list, _ := a.source.Value.(amqp.List)
-	source := append(amqp.List(nil), list...)
-	for len(source) < 8 {
-		source = append(source, nil)
-	}
-	source[7] = amqp.Map{{Key: amqp.Symbol(sessionFilter), Value: amqp.Described{Code: sessionFilterID, Value: id}}}
-	return amqp.Described{Code: amqp.CodeSource, Value: source}
-}
-
-// ticks is a time as .NET counts it: 100 ns since the year 1.
-func ticks(t time.Time) int64 {
-	const unixEpoch = 621355968000000000
-	return unixEpoch + t.UnixNano()/100
-}

@@ -71,6 +71,10 @@ type registry struct {
 	all map[string]*entity
 }
 
+// endless is a time to live from which on messages live for ever; a date that far
+// ahead cannot be counted in nanoseconds.
+const endless = 100 * 365 * 24 * time.Hour
+
 // options is what a description says to the engine.
 func options(d admin.Description) queue.Options {
 	span := func(s *string) time.Duration { // checked before
@@ -79,7 +83,7 @@ func options(d admin.Description) queue.Options {
 	}
 	o := queue.Options{Sessions: *d.RequiresSession, LockDuration: span(d.LockDuration), MaxDeliveryCount: uint32(*d.MaxDeliveryCount),
 		DefaultTTL: span(d.DefaultMessageTimeToLive), DeadLetterExpired: *d.DeadLetteringOnMessageExpiration}
-	if *d.DefaultMessageTimeToLive == admin.Forever {
+	if o.DefaultTTL > endless {
 		o.DefaultTTL = 0
 	}
 	if *d.RequiresDuplicateDetection {

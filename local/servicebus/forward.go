@@ -70,16 +70,24 @@ func (s *Server) move(m *mover, from *queue.Queue, r *queue.Receiver, target str
 		for _, msg := range messages {
 			s.moveOne(from, msg, target)
 		}
+		var idle <-chan struct{} = r.C
 		if len(messages) > 0 {
-			continue
+			idle = always
 		}
 		select {
 		case <-m.stop:
 			return
-		case <-r.C:
+		case <-idle:
 		}
 	}
 }
+
+// always is a signal that is there.
+var always = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // moveOne forwards one message, or makes it a dead letter.
 func (s *Server) moveOne(from *queue.Queue, msg *queue.Message, target string) {

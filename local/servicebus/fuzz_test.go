@@ -53,6 +53,18 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+func TestAudiences(t *testing.T) {
+	t.Parallel()
+	for audience, want := range map[string]string{
+		"sb://host/Plain": "plain", "amqps://host:5671/a/b/": "a/b", "https://host/": "", "http://host": "", "https://host/q?api-version=1": "q",
+		"127.0.0.2:5671": "", "127.0.0.2": "", "localhost/q": "q", "[::1]:5671/q": "q", "plain": "plain", "/plain": "plain", "a/b": "a/b",
+	} {
+		if got := audiencePath(audience); got != want {
+			t.Errorf("%s: got %q, want %q", audience, got, want)
+		}
+	}
+}
+
 func FuzzToken(f *testing.F) {
 	s := strict(f, usual)
 	genuine := signFor(s, "sb://bus/plain", time.Unix(4102444800, 0)) // the same in every process

@@ -112,7 +112,7 @@ func TestClientsThatAreHungUpOn(t *testing.T) {
 		"too many links": func(h hostile) {
 			begin(h)
 			for i := range uint32(narrow.links + 1) {
-				h.say(0, attachFrame(i, true, fmt.Sprint("work/$management")), nil)
+				h.say(0, attachFrame(i, true, "work/$management"), nil)
 			}
 		},
 		"the same handle twice": func(h hostile) {
@@ -242,6 +242,25 @@ func TestUnsettledIsBounded(t *testing.T) {
 	s.disposition(amqp.List{true, uint32(0), uint32(0), true, amqp.Composite(amqp.CodeAccepted)})
 	if !<-sent {
 		t.Error("the delivery did not go out when there was room")
+	}
+}
+
+// TestSessionFilters: azservicebus describes its filter, @azure/service-bus does
+// not, and looks for the same.
+func TestSessionFilters(t *testing.T) {
+	t.Parallel()
+	key := amqp.Symbol(sessionFilter)
+	for name, test := range map[string]struct{ sent, want any }{
+		"described": {amqp.Described{Code: sessionFilterID, Value: "a"}, amqp.Described{Code: sessionFilterID, Value: "a"}},
+		"any":       {amqp.Described{Code: sessionFilterID}, amqp.Described{Code: sessionFilterID, Value: "a"}},
+		"plain":     {"a", "a"},
+		"plain any": {nil, "a"},
+	} {
+		source := amqp.Composite(amqp.CodeSource, "work", nil, nil, nil, nil, nil, nil, amqp.Map{{Key: key, Value: test.sent}})
+		got := attachment{source: source}.sourceOf("a").Value.(amqp.List)[7].(amqp.Map).Get(sessionFilter)
+		if got != test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
 	}
 }
 

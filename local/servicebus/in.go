@@ -62,6 +62,9 @@ type delivery struct {
 
 // transfer takes in one frame of a delivery.
 func (l *inLink) transfer(f amqp.Frame) error {
+	if l.isForced() {
+		return nil
+	}
 	d := l.partial
 	if d == nil {
 		id, ok := amqp.Field[uint32](f.Fields, 1)
@@ -86,10 +89,6 @@ func (l *inLink) transfer(f amqp.Frame) error {
 	}
 	l.count++
 	l.mu.Lock()
-	if l.forced {
-		l.mu.Unlock()
-		return nil
-	}
 	for l.bytes > backlogBytes {
 		l.space.Wait()
 	}
@@ -104,6 +103,9 @@ func (l *inLink) transfer(f amqp.Frame) error {
 
 // top gives the client credit again, as far as there is room for it.
 func (l *inLink) top() {
+	if l.isForced() {
+		return
+	}
 	l.granted = l.count + uint32(linkCredit-len(l.deliveries))
 	l.session.sendFlow(l.handle, l.count, l.granted-l.count)
 }
@@ -145,9 +147,7 @@ func (l *inLink) close() (tell bool) {
 		delete(c.cbs, false)
 	}
 	c.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.forced
+	return !l.isForced()
 }
 
 // force ends the link from this side.
@@ -159,6 +159,12 @@ func (l *inLink) force(condition, description string) {
 	if !again {
 		l.session.conn.send(l.session.channel, amqp.Composite(amqp.CodeDetach, l.handle, true, amqpError(condition, description)))
 	}
+}
+
+func (l *inLink) isForced() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forced
 }
 
 // settle tells the client what became of deliveries; those in a row share a
@@ -294,6 +300,10 @@ const (
 	badArgument = "com.microsoft:argument-error"
 )
 
+// farAhead is the latest time that a message is scheduled for: with the longest
+// life behind it, still one that can be counted in nanoseconds.
+var farAhead = time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // admit checks one message against the service's limits.
 func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
 	n.Raw, n.TTL = raw, m.Header.TTL
@@ -322,6 +332,9 @@ func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why 
 	}
 	if at, ok := m.Annotations.Get("x-opt-scheduled-enqueue-time").(time.Time); ok {
 		n.ScheduledAt = at
+		if at.After(farAhead) {
+			n.ScheduledAt = farAhead
+		}
 	}
 	if id == nil {
 		m.SetID(uuid.NewString())

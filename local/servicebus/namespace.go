@@ -3,6 +3,7 @@ package servicebus
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 type namespace struct{ *Server }
 
 func (n namespace) Info() admin.Info {
-	name, _, _ := strings.Cut(n.Addr(), ":")
+	name, _, _ := net.SplitHostPort(n.Addr())
 	return admin.Info{Name: name, Premium: n.cfg.Premium, Created: n.started}
 }
 

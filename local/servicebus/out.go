@@ -16,8 +16,11 @@ import (
 // credit does not lock messages long before it can send them.
 const takeAtOnce = 100
 
-// maxAnswers bounds the answers that wait for a client to fetch them.
-const maxAnswers = 1000
+// Bounds of the answers that wait for a client to fetch them.
+const (
+	maxAnswers     = 1000
+	maxAnswerBytes = 16 << 20
+)
 
 // settledMode is the sender-settle-mode of receive-and-delete.
 const settledMode = uint8(1)
@@ -38,6 +41,7 @@ type outLink struct {
 	mu       sync.Mutex
 	receiver *queue.Receiver
 	answers  [][]byte // of $cbs and $management
+	waiting  int      // bytes of them
 	limit    uint32   // up to this delivery count the client has credit
 	count    uint32   // deliveries so far
 	drain    bool
@@ -251,9 +255,11 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 		switch o := c.srv.decide(atReceive, l.entity.name, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
 		case fault.Detach:
 			l.force(condition(o, forcedDetach), injected)
+			return messages // what was taken is given back, as the link has ended
 		case fault.Disconnect:
 			c.cut()
-			<-l.done // then nothing goes out any more, and what was taken is given back
+			<-l.done
+			return messages
 		case fault.Lose: // it stays locked, or is gone, and the client never saw it
 			c.cut()
 			<-l.done
@@ -263,97 +269,6 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 	return messages
 }
 
-// encodeMessage is a message as it goes to a receiver: what the sender encoded,
-// with the server's annotations.
-func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
-	p, err := amqp.ParseMessage(m.Raw)
-	if err != nil {
-		return nil, err
-	}
-	p.Header.DeliveryCount, p.Header.Present = m.DeliveryCount, true
-	if ttl := m.Expires.Sub(m.Enqueued); !m.Expires.IsZero() && m.State != queue.Scheduled {
-		p.Header.TTL = ttl // the queue's own may be shorter than the sender's
-	}
-	set := make([]amqp.Pair, 0, 6)
-	add := func(name amqp.Symbol, value any) { set = append(set, amqp.Pair{Key: name, Value: value}) }
-	add("x-opt-sequence-number", m.Seq)
-	add("x-opt-enqueued-time", m.Enqueued)
-	if locked && !m.LockedUntil.IsZero() {
-		add("x-opt-locked-until", m.LockedUntil)
-	}
-	if m.State != queue.Active {
-		add("x-opt-message-state", int32(m.State))
-	}
-	if m.EnqueuedSeq != 0 {
-		add("x-opt-enqueue-sequence-number", m.EnqueuedSeq)
-	}
-	if m.DeadFrom != "" {
-		add("x-opt-deadletter-source", m.DeadFrom)
-	}
-	if p.Annotations.Get(hopsName) != nil {
-		p.Annotations = p.Annotations.Without(hopsName)
-	}
-	p.Annotations = p.Annotations.With(set...)
-	if locked {
-		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Pair{Key: amqp.Symbol("x-opt-lock-token"), Value: amqp.UUID(m.Token)})
-	}
-	const added = 256 // a guess at what the annotations take
-	return p.Append(make([]byte, 0, len(m.Raw)+added)), nil
-}
-
-// dotNet is a token in the byte order of a .NET GUID: the first three groups
-// little-endian. Applied twice it gives the token back.
-func dotNet(t [16]byte) []byte {
-	return []byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
-}
-
-// settlement reads a terminal state.
-func settlement(token queue.Token, state amqp.Described) queue.Settlement {
-	fields, _ := state.Value.(amqp.List)
-	out := queue.Settlement{Token: token, Outcome: queue.Complete}
-	switch state.Code {
-	case amqp.CodeReleased:
-		out.Outcome = queue.Release
-	case amqp.CodeModified:
-		out.Outcome = queue.Abandon
-		if amqp.FieldOr(fields, 1, false) {
-			out.Outcome = queue.Defer
-		}
-		set, _ := amqp.Field[amqp.Map](fields, 2)
-		out.Edit = setProperties(set)
-	case amqp.CodeRejected:
-		out.Outcome = queue.DeadLetter
-		cause, _ := amqp.Field[amqp.Described](fields, 0)
-		list, _ := cause.Value.(amqp.List)
-		set, _ := amqp.Field[amqp.Map](list, 2)
-		out.Edit = setProperties(set)
-	}
-	return out
-}
-
-// sessionLost is the error of a session whose lock has ended.
-const sessionLost = "com.microsoft:session-lock-lost"
-
-// answerState is what a client is told of its settlement.
-func (l *outLink) answerState(state amqp.Described, err error) amqp.Described {
-	switch {
-	case errors.Is(err, queue.ErrLockLost) && l.queue.Options().Sessions:
-		return rejected(sessionLost, "The session lock was lost. Request a new session receiver.")
-	case errors.Is(err, queue.ErrLockLost):
-		return rejected("com.microsoft:message-lock-lost", "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
-	case err != nil:
-		return rejected("amqp:internal-error", err.Error())
-	}
-	l.session.conn.srv.settled.Add(1)
-	switch state.Code {
-	case amqp.CodeRejected:
-		return amqp.Composite(amqp.CodeRejected) // an error inside would be taken for a failure
-	case amqp.CodeReleased, amqp.CodeModified:
-		return state
-	}
-	return accepted
-}
-
 // answerLoop sends the answers of $cbs and $management as credit allows.
 func (l *outLink) answerLoop() {
 	for {
@@ -361,7 +276,7 @@ func (l *outLink) answerLoop() {
 		var payload []byte
 		if len(l.answers) > 0 && int32(l.limit-l.count) > 0 {
 			payload = l.answers[0]
-			l.answers = l.answers[1:]
+			l.answers, l.waiting = l.answers[1:], l.waiting-len(payload)
 			l.count++
 		}
 		l.mu.Unlock()
@@ -385,8 +300,8 @@ func (l *outLink) answerLoop() {
 // answer queues a reply; a client that fetches none of many loses the rest.
 func (l *outLink) answer(payload []byte) {
 	l.mu.Lock()
-	if len(l.answers) < maxAnswers {
-		l.answers = append(l.answers, payload)
+	if len(l.answers) < maxAnswers && l.waiting < maxAnswerBytes {
+		l.answers, l.waiting = append(l.answers, payload), l.waiting+len(payload)
 	}
 	l.mu.Unlock()
 	l.rouse()

@@ -1,7 +1,8 @@
 // Package servicebus is Azure Service Bus on one machine: an AMQP 1.0 server
 // that azservicebus, @azure/service-bus and azure-servicebus speak to as they
 // speak to the cloud, over plain TCP on loopback with
-// UseDevelopmentEmulator=true in the connection string.
+// UseDevelopmentEmulator=true in the connection string. The folder conformance
+// holds it against the live tests of azservicebus.
 //
 // It has queues, with and without sessions: peek-lock and receive-and-delete,
 // complete, abandon, defer, dead-letter, locks that expire and renew, session
@@ -98,8 +99,10 @@ func (r Rule) may(queue string, send, listen bool) bool {
 
 // Config says where the server listens, where it stores, and what it has.
 type Config struct {
-	Addr   string // loopback host:port; port 0 = any free one
-	Path   string // store file
+	Addr string // loopback host:port; port 0 = any free one
+	Path string // store file
+	// Queues are there, and as they are said here, whenever the server starts.
+	// Others may be created while it runs, and last.
 	Queues []QueueConfig
 	Rules  []Rule
 	Log    *slog.Logger     // nil = discard
@@ -113,7 +116,9 @@ type Config struct {
 	// CloudRates keeps the rates of a Standard namespace: 1,000 credits per second,
 	// and the service's throttling errors beyond.
 	CloudRates bool
-	Faults     *fault.Set // what goes wrong on demand; nil = nothing
+	// Faults is what goes wrong on demand, by queue, at connect, token, attach,
+	// send, receive, settle and management; nil = nothing.
+	Faults *fault.Set
 
 	bounds *bounds // nil = the usual ones
 }

@@ -271,7 +271,7 @@ func (s *session) faultySettle(group []decided) (rest []decided, lose bool) {
 	for _, d := range group {
 		switch o := s.conn.srv.decide(atSettle, d.link.entity.name, fault.Refuse, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
 		case fault.Refuse:
-			s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, "com.microsoft:message-lock-lost"), injected)))
+			s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, lockLost), injected)))
 		case fault.Detach:
 			d.link.force(condition(o, forcedDetach), injected)
 		case fault.Disconnect:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -80,13 +81,21 @@ func (s *Server) key(name, entity string) (Rule, []string) {
 }
 
 // audiencePath is the entity that a token's audience names, in lower case; empty
-// for the namespace. An audience is an address, or a host alone.
+// for the namespace. An audience is an address, its host alone, or a path alone.
 func audiencePath(audience string) string {
-	_, rest, ok := strings.Cut(audience, "://")
-	if !ok {
-		rest = audience
+	path := audience
+	if _, rest, ok := strings.Cut(audience, "://"); ok {
+		_, path, _ = strings.Cut(rest, "/")
+	} else if host, rest, _ := strings.Cut(audience, "/"); isHost(host) {
+		path = rest
 	}
-	_, path, _ := strings.Cut(rest, "/")
 	path, _, _ = strings.Cut(path, "?")
 	return strings.ToLower(strings.Trim(path, "/"))
+}
+
+// isHost tells a host, with its port, from a queue.
+func isHost(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	_, notNumber := strconv.Atoi(port)
+	return err == nil && notNumber == nil || net.ParseIP(s) != nil || s == "localhost"
 }

@@ -82,10 +82,15 @@ func token(address, rule, key string, until time.Time) string {
 // claim puts a token of the rule "root" for an entity.
 func (w wire) claim(entity string) {
 	w.t.Helper()
+	w.claimAs("amqp://"+w.addr+"/"+entity, entity)
+}
+
+// claimAs names the entity in a form of its own.
+func (w wire) claimAs(name, entity string) {
+	w.t.Helper()
 	n := w.node("$cbs")
-	address := "amqp://" + w.addr + "/" + entity
-	status, m := n.ask(map[string]any{"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": address},
-		token(address, "root", "cm9vdA==", time.Now().Add(time.Hour)))
+	status, m := n.ask(map[string]any{"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": name},
+		token("amqp://"+w.addr+"/"+entity, "root", "cm9vdA==", time.Now().Add(time.Hour)))
 	if status != 202 {
 		w.t.Fatalf("claim for %s: got %d %v", entity, status, m.ApplicationProperties)
 	}
@@ -119,6 +124,20 @@ func TestAClaimOnTheManagementNodeAlone(t *testing.T) {
 	_, err := w.session().NewReceiver(w.ctx, "plain", nil)
 	if got := condition(err); got != "amqp:unauthorized-access" {
 		t.Errorf("a receiver without a claim for the queue: got %v, want it refused", err)
+	}
+}
+
+// TestNamesOfClaims: clients name what they claim by an address, or by the
+// entity's path alone.
+func TestNamesOfClaims(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, name := range []string{"sb://any:5672/Plain", "amqps://any/plain/", "plain", "/PLAIN"} {
+		w := dial(t, f.Server)
+		w.claimAs(name, "plain")
+		if _, err := w.session().NewReceiver(w.ctx, "plain", nil); err != nil {
+			t.Errorf("a claim named %s: %v", name, err)
+		}
 	}
 }
 

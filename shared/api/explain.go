@@ -1,41 +1,56 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 )
 
-// Explanation says in a sentence why a job is where it is.
+// Explanation says why a job is where it is.
 type Explanation struct {
-	ID     string    `json:"id"`
-	Pool   string    `json:"pool"`
-	State  job.State `json:"state"`
-	Reason string    `json:"reason"`
+	ID       string    `json:"id"`
+	Pool     string    `json:"pool"`
+	State    job.State `json:"state"`
+	Reason   string    `json:"reason"`             // one sentence
+	Unblocks string    `json:"unblocks,omitempty"` // what it waits for
+	Place    int       `json:"place,omitempty"`    // in line, from 1, as things stand
+	Waiting  int       `json:"waiting,omitempty"`  // jobs in line
 }
 
-// Explain uses the reason the pool has published for the job, and where there
-// is none, what the state of the pool says. The pool may be nil: not known.
-func Explain(j Job, p *Pool) Explanation {
-	out := Explanation{ID: j.ID, Pool: j.Pool, State: j.State, Reason: j.Reason}
-	if out.Reason == "" {
-		out.Reason = explain(j, p)
+// PoolExplanation says why a pool has the size it has.
+type PoolExplanation struct {
+	Name     string `json:"name"`
+	State    string `json:"state"` // resting, growing, working, full, blocked, down or deleting
+	Reason   string `json:"reason"`
+	Unblocks string `json:"unblocks,omitempty"`
+	Waiting  int    `json:"waiting"` // jobs in line
+}
+
+// NewExplanation is the explanation of a live job.
+func NewExplanation(id, name string, e pool.Explanation) Explanation {
+	out := Explanation{ID: id, Pool: name, State: job.State(e.State), Reason: e.Reason, Unblocks: e.Unblocks, Waiting: e.Waiting}
+	if e.Waiting > 0 {
+		out.Place = e.Ahead + 1
 	}
 	return out
 }
 
-func explain(j Job, p *Pool) string {
+// NewPoolExplanation is the explanation of a pool.
+func NewPoolExplanation(name string, e pool.Explanation) PoolExplanation {
+	return PoolExplanation{Name: name, State: e.State, Reason: e.Reason, Unblocks: e.Unblocks, Waiting: e.Waiting}
+}
+
+// ExplainEnded explains a job that is not live: ended, or not committed yet.
+func ExplainEnded(j Job) Explanation {
+	return Explanation{ID: j.ID, Pool: j.Pool, State: j.State, Reason: cmp.Or(j.Reason, ended(j))}
+}
+
+func ended(j Job) string {
 	switch j.State {
 	case job.Submitted:
 		return "accepted; its pool has not looked at it yet"
-	case job.Held:
-		return "held back until it may run"
-	case job.Queued:
-		return explainQueued(p)
-	case job.Assigned:
-		return "given to " + lastNode(j) + ", which has not reported its start yet"
-	case job.Running:
-		return "running on " + lastNode(j)
 	case job.Succeeded:
 		return "its process ended with exit code 0"
 	case job.Failed:
@@ -49,36 +64,4 @@ func explain(j Job, p *Pool) string {
 		return "ran longer than its timeout"
 	}
 	return "no reason was recorded"
-}
-
-func explainQueued(p *Pool) string {
-	switch {
-	case p == nil:
-		return "waiting for a place on a node"
-	case p.Reason != "":
-		return "waiting for a place on a node of pool " + p.Name + ": " + p.Reason
-	}
-	coming := p.Nodes.Creating + p.Nodes.Booting
-	if coming < p.Wanted-p.Nodes.Ready-p.Nodes.Busy {
-		coming = p.Wanted - p.Nodes.Ready - p.Nodes.Busy
-	}
-	if coming > 0 {
-		return fmt.Sprintf("waiting for a place on a node of pool %s; %s on the way", p.Name, plural(coming, "node is", "nodes are"))
-	}
-	return fmt.Sprintf("waiting for a place on a node of pool %s, where %s and %s", p.Name,
-		plural(p.Running, "job has one", "jobs have one"), plural(p.Queued, "waits", "wait"))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-func lastNode(j Job) string {
-	if len(j.Attempts) == 0 || j.Attempts[len(j.Attempts)-1].Node == "" {
-		return "a node"
-	}
-	return "node " + j.Attempts[len(j.Attempts)-1].Node
 }

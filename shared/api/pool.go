@@ -107,7 +107,7 @@ type Node struct {
 	State        pool.NodeState `json:"state"`
 	Reason       string         `json:"reason"`
 	CPUs         *int           `json:"cpus"` // null until its agent has reported
-	GPUs         int            `json:"gpus"` // that jobs can ask for: none until pools hand them out
+	GPUs         int            `json:"gpus"` // that jobs can ask for
 	Jobs         int            `json:"jobs"` // that have a place on it
 	HeardAt      *time.Time     `json:"heardAt"`
 	Since        *time.Time     `json:"since"`        // of the state
@@ -133,6 +133,7 @@ func newNode(p PoolSummary, n *pool.Node) Node {
 		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since),
 		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
 	}
+	out.GPUs = n.GPUs
 	if n.CPUs > 0 {
 		out.CPUs = &n.CPUs
 	}

@@ -179,6 +179,25 @@ func (r *Reader) Sub(name, example string, known ...string) *Reader {
 	return sub
 }
 
+// Any reads a nested object whose fields have names of the user's own; nil when
+// it is not there.
+func (r *Reader) Any(name, example string) *Reader {
+	n := r.value(name, Object, example)
+	if n == nil {
+		return nil
+	}
+	return &Reader{node: n, path: r.path + name + ".", err: r.err}
+}
+
+// Names are the names of an object's fields, in its order.
+func (r *Reader) Names() []string {
+	names := make([]string, len(r.node.Fields))
+	for i, f := range r.node.Fields {
+		names[i] = f.Name
+	}
+	return names
+}
+
 // Time reads an RFC 3339 time, in UTC.
 func (r *Reader) Time(name string) time.Time {
 	const example = "2026-01-31T20:00:00Z"

@@ -89,7 +89,9 @@ type Spec struct {
 
 // Resources is what one attempt takes of a node.
 type Resources struct {
-	CPUs int `json:"cpus"` // at least 1
+	CPUs   int   `json:"cpus"`             // at least 1
+	GPUs   int   `json:"gpus,omitempty"`   // whole ones, which nobody else uses meanwhile
+	Memory Bytes `json:"memory,omitempty"` // kept free for it; nothing stops it from taking more
 }
 
 // Retry says which ends of an attempt are followed by another attempt.
@@ -113,4 +115,5 @@ type Attempt struct {
 	AssignedAt time.Time    `json:"assignedAt,omitzero"`
 	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started
 	EndedAt    time.Time    `json:"endedAt,omitzero"`   // zero: not ended
+	GPUs       []int        `json:"gpus,omitempty"`     // indexes of the GPUs it owns
 }

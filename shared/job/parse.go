@@ -41,9 +41,12 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		s.Priority = Normal
 	}
 	s.Resources.CPUs = 1
-	if sub := r.Sub("resources", `{"cpus": 1}`, "cpus", "gpus", "memory"); sub != nil {
+	if sub := r.Sub("resources", `{"cpus": 1, "gpus": 1, "memory": "4Gi"}`, "cpus", "gpus", "memory"); sub != nil {
 		s.Resources.CPUs = sub.Int("cpus", 1, 1, maxCPUs)
-		sub.Later("gpus", "memory")
+		s.Resources.GPUs = sub.Int("gpus", 0, 0, maxGPUs)
+		if sub.String("memory", "4Gi") != "" {
+			sub.Text("memory", "4Gi", &s.Resources.Memory)
+		}
 	}
 	s.Retry.Backoff = defaultBackoff
 	if sub := r.Sub("retry", `{"max": 2}`, "max", "on", "backoff"); sub != nil {

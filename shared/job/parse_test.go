@@ -50,6 +50,7 @@ labels: {project: x, "cost center": "4711"}
 			Labels: map[string]string{"project": "x", "cost center": "4711"}}},
 		{"no backoff", minimal + "retry: {max: 1, backoff: 0s}\n", with(func(s *job.Spec) { s.Retry = job.Retry{Max: 1} })},
 		{"an absolute workdir", minimal + "workdir: /mnt/share/x\n", with(func(s *job.Spec) { s.Workdir = "/mnt/share/x" })},
+		{"all resources", minimal + "resources: {cpus: 2, gpus: 1, memory: 1536Mi}\n", with(func(s *job.Spec) { s.Resources = job.Resources{CPUs: 2, GPUs: 1, Memory: 3 * job.Gi / 2} })},
 		{"later features that say nothing", minimal + "secrets: {}\nimage: ''\nresources: {gpus: 0, memory: ''}\nnodes: 1\nafter: []\nsweep: {}\nsource:\nmaxCost: ''\nnotify: []\n", plain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -128,8 +129,8 @@ func TestParseRefuses(t *testing.T) {
 
 		{"secrets", minimal + "secrets: {A: b}\n", "secrets", "line 3: `secrets` is not supported yet; leave it out"},
 		{"image", minimal + "image: a\n", "image", "line 3: `image` is not supported yet; leave it out"},
-		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 1\n", "resources.gpus", "line 5: `resources.gpus` is not supported yet; leave it out"},
-		{"memory", minimal + "resources: {memory: 4Gi}\n", "resources.memory", "line 3: `resources.memory` is not supported yet; leave it out"},
+		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 65\n", "resources.gpus", "line 5: `resources.gpus` is 65; write a whole number from 0 to 64"},
+		{"memory", minimal + "resources: {memory: 4GB}\n", "resources.memory", "line 3: `resources.memory`: \"4GB\" is not an amount of memory; write 512Mi or 4Gi"},
 		{"nodes", minimal + "nodes: 2\n", "nodes", "line 3: `nodes` above 1 is not supported yet; leave it out"},
 		{"after", minimal + "after: [a]\n", "after", "line 3: `after` is not supported yet; leave it out"},
 		{"sweep", minimal + "sweep: {count: 3}\n", "sweep", "line 3: `sweep` is not supported yet; leave it out"},

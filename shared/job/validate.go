@@ -17,6 +17,7 @@ import (
 const (
 	maxRetries    = 100  // a job that fails more often has another problem
 	maxCPUs       = 1024 // more than any size has
+	maxGPUs       = 64   // same
 	maxTextLength = 200  // bytes of name, team, user and labels, which are shown in lists
 	lastYear      = 9999 // of notBefore: a later one has no RFC 3339 form
 )
@@ -65,6 +66,10 @@ func (s Spec) Validate() error {
 		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))
 	case s.Resources.CPUs < 1 || s.Resources.CPUs > maxCPUs:
 		return invalid("resources.cpus", "`resources.cpus` is %d; write 1 to %d", s.Resources.CPUs, maxCPUs)
+	case s.Resources.GPUs < 0 || s.Resources.GPUs > maxGPUs:
+		return invalid("resources.gpus", "`resources.gpus` is %d; write 0 to %d", s.Resources.GPUs, maxGPUs)
+	case s.Resources.Memory < 0:
+		return invalid("resources.memory", "`resources.memory` is negative; write 512Mi or 4Gi, or leave it out")
 	case s.Timeout != 0 && time.Duration(s.Timeout) < time.Second:
 		return invalid("timeout", "`timeout` is %s; write at least 1s", s.Timeout)
 	case s.NotBefore.UTC().Year() < 1 || s.NotBefore.UTC().Year() > lastYear:

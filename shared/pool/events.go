@@ -131,6 +131,7 @@ type Rules struct {
 	RememberGone   time.Duration // a deleted VM's identity is kept this long, so that its late reports are known for what they are
 	IntervalLength time.Duration // a node's ledger interval is closed after this
 	RecordDelay    time.Duration // entries gather this long before the ledger is woken
+	ShareHalfLife  time.Duration // after which what a team has used counts half
 }
 
 // DefaultRules are the defaults of docs/settings.md.
@@ -144,4 +145,5 @@ var DefaultRules = Rules{
 	RememberGone:   time.Hour,
 	IntervalLength: time.Hour,
 	RecordDelay:    5 * time.Second,
+	ShareHalfLife:  24 * time.Hour,
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
-	"dsvmpools/shared/size"
+	"dsvmpools/shared/job"
 )
 
 // Times a pool keeps from asking for capacity, by the class of the refusal.
@@ -171,56 +171,131 @@ func (st *step) wanted(c census) int {
 	return min(max(c.working+c.leaving+st.needed(), bounds.Min), bounds.Max)
 }
 
-// needed is how many more nodes the line would fill, by the cpus its jobs ask
-// for: the largest first, each on the first node with room.
-func (st *step) needed() int {
-	waiting := st.queue.waiting()
-	if waiting == 0 {
-		return 0
-	}
-	cpus := 0
-	for _, n := range st.Nodes {
-		cpus = max(cpus, n.CPUs)
-	}
-	if cpus == 0 {
-		cpus = st.nodeCPUs()
-	}
-	limit := st.Head.Spec.Nodes.Max
-	if !st.Head.Spec.Pack || cpus == 0 {
-		return min(waiting, limit)
-	}
-	kinds := make([]int, 0, len(st.queue.cpus))
-	for k := range st.queue.cpus {
-		kinds = append(kinds, k)
-	}
-	sort.Sort(sort.Reverse(sort.IntSlice(kinds)))
-	var room []int // cpus left on each node that would be added
-	for _, k := range kinds {
-		left := st.queue.cpus[k]
-		for i := range room {
-			n := min(left, room[i]/k)
-			room[i] -= n * k
-			left -= n
-		}
-		per := max(cpus/k, 1)
-		for left > 0 && len(room) < limit {
-			n := min(left, per)
-			room = append(room, max(cpus-n*k, 0))
-			left -= n
-		}
-	}
-	return len(room)
+// mayGrow reports whether the pool may ask for another node now.
+func (st *step) mayGrow(c census) bool {
+	return !st.Head.Deleting && !st.Head.Down && !st.now.Before(st.Head.Blocked.Until) && c.here()+st.pending() < st.Head.Spec.Nodes.Max
 }
 
-// nodeCPUs is what a node of the pool's size has; 0 = not known.
-func (s *State) nodeCPUs() int {
-	found, _ := size.Lookup(s.Head.Spec.Sizes[0])
-	return found.CPUs
+// needed is how many more nodes the line would fill: the largest shapes first,
+// each on the first node with room. Jobs that wait for a limit of their team need
+// none.
+func (st *step) needed() int {
+	limit := st.Head.Spec.Nodes.Max
+	demand := st.demand()
+	if len(demand) == 0 {
+		return 0
+	}
+	of := st.newNodeHas()
+	if of.CPUs == 0 || !st.Head.Spec.Pack {
+		total := 0
+		for _, d := range demand {
+			total += d.jobs
+		}
+		return min(total, limit)
+	}
+	sort.Slice(demand, func(i, k int) bool {
+		a, b := demand[i], demand[k]
+		pa, pb := st.Head.Spec.part(a.Resources), st.Head.Spec.part(b.Resources)
+		return pa > pb || pa == pb && (a.CPUs > b.CPUs || a.CPUs == b.CPUs && (a.GPUs > b.GPUs || a.GPUs == b.GPUs && a.Memory > b.Memory))
+	})
+	var used []job.Resources // on each node that would be added
+	for _, d := range demand {
+		for i := 0; d.jobs > 0 && i < limit; i++ {
+			if i == len(used) {
+				used = append(used, job.Resources{})
+			}
+			n := min(d.jobs, max(times(of, used[i], d.Resources), 0))
+			if n == 0 && used[i].CPUs == 0 {
+				n = 1 // larger than a node is thought to be; it waits for one anyway
+			}
+			d.jobs -= n
+			used[i].CPUs += n * d.CPUs
+			used[i].GPUs += n * d.GPUs
+			used[i].Memory += job.Bytes(n) * d.Memory
+		}
+	}
+	return len(used)
+}
+
+// times is how often a demand fits on a node with this much in use.
+func times(of, used, d job.Resources) int {
+	n := (of.CPUs - used.CPUs) / d.CPUs
+	if d.GPUs > 0 {
+		n = min(n, (of.GPUs-used.GPUs)/d.GPUs)
+	}
+	if d.Memory > 0 && of.Memory > 0 {
+		n = min(n, int((of.Memory-used.Memory)/d.Memory))
+	}
+	return n
+}
+
+// demand is a number of waiting jobs that take the same of a node.
+type demand struct {
+	job.Resources
+	jobs int
+}
+
+// demand sums up the line, as far as the limits of the teams let it run.
+func (st *step) demand() []demand {
+	sums := map[job.Resources]int{}
+	planned := map[string]*team{}
+	for _, class := range st.queue.classes {
+		for name, l := range class {
+			limit := st.Head.Spec.limit(name)
+			t := planned[name]
+			if t == nil {
+				t = &team{}
+				if now := st.teams[name]; now != nil {
+					*t = *now
+				}
+				planned[name] = t
+			}
+			for of, h := range l.shapes {
+				r := of.resources()
+				n := limit.room(t, r, len(h.jobs))
+				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
+				if n > 0 {
+					sums[r] += n
+				}
+			}
+		}
+	}
+	list := make([]demand, 0, len(sums))
+	for r, n := range sums {
+		list = append(list, demand{r, n})
+	}
+	return list
+}
+
+// room is how many of n jobs a limit lets a team run beside what it has.
+func (l Limit) room(t *team, r job.Resources, n int) int {
+	for _, b := range []struct {
+		most       *int
+		have, each int
+	}{{l.Jobs, t.jobs, 1}, {l.CPUs, t.cpus, r.CPUs}, {l.GPUs, t.gpus, r.GPUs}} {
+		if b.most != nil && b.each > 0 {
+			n = min(n, max(*b.most-b.have, 0)/b.each)
+		}
+	}
+	return n
+}
+
+// newNodeHas is what a node that is added will have, as far as that is known.
+func (st *step) newNodeHas() job.Resources {
+	of := st.Head.Spec.node()
+	if of.CPUs == 0 {
+		for _, n := range st.Nodes {
+			of.CPUs = max(of.CPUs, n.CPUs)
+		}
+	}
+	return of
 }
 
 // housekeep moves the nodes on that need no job to do so: idle ones leave,
 // drained ones leave, late ones are given up.
 func (st *step) housekeep() {
+	c := st.census()
+	spare := c.working + c.coming - st.Head.Spec.Nodes.Min
 	for _, n := range st.sorted() {
 		if !st.room() {
 			return
@@ -238,8 +313,9 @@ func (st *step) housekeep() {
 				st.remove(n)
 			}
 		case NodeReady:
-			if st.idleTooLong(n) {
+			if st.idleTooLong(n, spare > 0) {
 				st.remove(n)
+				spare--
 			}
 		case NodeDraining:
 			if len(n.jobs) == 0 {
@@ -259,16 +335,13 @@ func (st *step) housekeep() {
 	}
 }
 
-// idleTooLong reports whether an idle node is to leave now.
-func (st *step) idleTooLong(n *Node) bool {
+// idleTooLong reports whether an idle node is to leave now. spare says whether
+// the pool has more nodes than it keeps in any case.
+func (st *step) idleTooLong(n *Node, spare bool) bool {
 	if st.Head.Down || st.Head.Deleting {
 		return true
 	}
-	if st.now.Sub(n.Since) < time.Duration(st.Head.Spec.IdleTimeout) {
-		return false
-	}
-	c := st.census()
-	return c.working+c.coming > st.Head.Spec.Nodes.Min
+	return spare && st.now.Sub(n.Since) >= time.Duration(st.Head.Spec.IdleTimeout)
 }
 
 // remove has the instance deleted, by name. A node is only removed when nothing

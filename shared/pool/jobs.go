@@ -7,7 +7,6 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
-	"dsvmpools/shared/size"
 )
 
 // maxAttempts bounds the attempts a job's row keeps; older ones are in the
@@ -22,7 +21,7 @@ const freeEvictions = 10
 // submit takes a job in, or says why not. A job that is there already is left
 // as it is.
 func (st *step) submit(e Submit) {
-	if st.Jobs[e.Order] != nil {
+	if _, ended := st.jobs[DoneKey(e.Order)]; ended || st.Jobs[e.Order] != nil {
 		return
 	}
 	if err := st.refuse(e.Spec); err != nil {
@@ -49,10 +48,28 @@ func (st *step) refuse(spec job.Spec) *fault.Error {
 
 // Refuses says why no node of a pool can ever run a job; nil when one can.
 func Refuses(of Spec, spec job.Spec) *fault.Error {
-	name := of.Sizes[0]
-	if s, ok := size.Lookup(name); ok && spec.Resources.CPUs > s.CPUs {
-		return fault.New(fault.Invalid, "resources.cpus", "the job asks for %d cpus, a node of pool %q (%s) has %d; ask for fewer or use a pool of a larger size",
-			spec.Resources.CPUs, spec.Pool, name, s.CPUs)
+	has, want := of.node(), spec.Resources
+	if has.CPUs == 0 {
+		return nil // the size is not known; its nodes will tell
+	}
+	for _, r := range []struct {
+		field, unit string
+		want, has   any
+		tooMuch     bool
+		ask         string
+	}{
+		{"cpus", "cpus", want.CPUs, has.CPUs, want.CPUs > has.CPUs, "fewer"},
+		{"gpus", "gpus", want.GPUs, has.GPUs, want.GPUs > has.GPUs, "fewer"},
+		{"memory", "of memory", want.Memory, has.Memory, want.Memory > has.Memory, "less"},
+	} {
+		if r.tooMuch {
+			return fault.New(fault.Invalid, "resources."+r.field, "the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
+				r.want, r.unit, spec.Pool, of.Sizes[0], r.has, r.ask)
+		}
+	}
+	l := of.limit(spec.Team)
+	if l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < want.CPUs || l.GPUs != nil && *l.GPUs < want.GPUs {
+		return fault.New(fault.Invalid, "team", "the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed", spec.Pool, spec.Team)
 	}
 	return nil
 }
@@ -81,57 +98,6 @@ func (st *step) askToEnd(j *Job, reason string) {
 	}
 }
 
-// place puts waiting jobs on nodes, strictly in line: a job that fits nowhere
-// now is not overtaken, so that a large one is not starved by small ones.
-func (st *step) place() {
-	for j := st.queue.due(st.now); j != nil && st.room(); j = st.queue.due(st.now) {
-		st.queue.remove(j)
-		if j.State == job.Held && !st.Head.Down {
-			j.State, j.Reason = job.Queued, ""
-			st.write(j)
-		}
-		st.queue.add(j, st.now)
-	}
-	if st.Head.Down || st.Head.Deleting {
-		return
-	}
-	for j := st.queue.first(); j != nil; j = st.queue.first() {
-		n := st.fit(j)
-		if n == nil || !st.room() {
-			return
-		}
-		st.queue.remove(j)
-		st.assign(j, n)
-	}
-}
-
-// fit is the node that takes the job and has the least left over afterwards,
-// so that other nodes may run empty; nil when none can. Ties go to the lower
-// VMID, for the same answer in every process.
-func (st *step) fit(j *Job) *Node {
-	var best *Node
-	for _, n := range st.Nodes {
-		if !st.takes(n, j) {
-			continue
-		}
-		if best == nil || n.used > best.used || n.used == best.used && n.VMID < best.VMID {
-			best = n
-		}
-	}
-	return best
-}
-
-// takes reports whether a node has room for a job now.
-func (st *step) takes(n *Node, j *Job) bool {
-	if n.State != NodeReady && n.State != NodeBusy {
-		return false
-	}
-	if !st.Head.Spec.Pack && len(n.jobs) > 0 {
-		return false
-	}
-	return n.used+j.Spec.Resources.CPUs <= n.CPUs || len(n.jobs) == 0 && n.CPUs == 0
-}
-
 // assign starts the job's next attempt on a node.
 func (st *step) assign(j *Job, n *Node) {
 	st.Head.N++
@@ -140,11 +106,12 @@ func (st *step) assign(j *Job, n *Node) {
 	if last := j.current(); last != nil {
 		number = last.Number + 1
 	}
-	j.Attempts = append(j.Attempts, job.Attempt{Number: number, Node: n.Name, VMID: n.VMID, State: job.AttemptAssigned, AssignedAt: st.now})
+	j.Attempts = append(j.Attempts, job.Attempt{Number: number, Node: n.Name, VMID: n.VMID, State: job.AttemptAssigned, AssignedAt: st.now,
+		GPUs: n.indexes(j.Spec.Resources.GPUs)})
 	if len(j.Attempts) > maxAttempts {
 		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]
 	}
-	n.hold(j)
+	st.hold(j, n)
 	if n.State == NodeReady {
 		st.setNode(n, NodeBusy, "")
 	}
@@ -157,7 +124,7 @@ func assignment(j *Job) protocol.WorkItem {
 	return protocol.WorkItem{N: j.N, Assign: &protocol.Assignment{
 		Job: j.ID, Attempt: j.current().Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
 		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
-		CPUs: j.Spec.Resources.CPUs, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
+		CPUs: j.Spec.Resources.CPUs, GPUs: j.current().GPUs, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}}
 }
 
@@ -172,6 +139,7 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 	}
 	if n := st.Nodes[j.VMID]; n != nil {
 		st.enterAttempt(j, a, n)
+		st.use(j)
 		st.release(j, n)
 	}
 	j.N, j.VMID = 0, ""
@@ -232,8 +200,7 @@ func (st *step) finish(j *Job, state job.State, exitCode int, reason string, at 
 
 // release takes a job off its node; a node without work is idle from now on.
 func (st *step) release(j *Job, n *Node) {
-	delete(n.jobs, j.N)
-	n.used -= j.Spec.Resources.CPUs
+	st.free(j, n)
 	if len(n.jobs) == 0 && n.State == NodeBusy {
 		st.setNode(n, NodeReady, "")
 	}
@@ -256,10 +223,4 @@ func (j *Job) evictions() int {
 		}
 	}
 	return n
-}
-
-// hold adds a job to what the node has.
-func (n *Node) hold(j *Job) {
-	n.jobs[j.N] = j
-	n.used += j.Spec.Resources.CPUs
 }

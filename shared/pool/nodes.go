@@ -73,9 +73,10 @@ func (st *step) unknownNode(r protocol.Report) *Node {
 // newNode adds a node at its first observation.
 func (st *step) newNode(vmid, name string, state NodeState) *Node {
 	n := &Node{VMID: vmid, Name: name, Size: st.Head.Spec.Sizes[0], State: state, Since: st.now, CreatedAt: st.now,
-		Price: usage.UnknownPrice, Currency: "USD", jobs: map[int64]*Job{}}
+		Price: usage.UnknownPrice, Currency: "USD", jobs: map[int64]*Job{}, space: nowhere}
 	if s, ok := size.Lookup(n.Size); ok {
-		n.CPUs, n.Price, n.Currency = s.CPUs, s.PricePerHour, s.Currency
+		n.CPUs, n.GPUs, n.Memory = s.CPUs, s.GPUs, job.Bytes(s.MemoryGiB)*job.Gi
+		n.Price, n.Currency = s.PricePerHour, s.Currency
 	}
 	if state != NodeCreating {
 		st.billed(n)
@@ -101,6 +102,7 @@ func (st *step) ready(n *Node, r protocol.Ready) {
 	}
 	if n.CPUs == 0 {
 		n.CPUs = r.CPUs
+		st.offer(n)
 	}
 	if n.State == NodeCreating || n.State == NodeBooting {
 		st.setNode(n, NodeReady, "")
@@ -403,6 +405,7 @@ func (st *step) resendTo(n *Node) {
 func (st *step) setNode(n *Node, state NodeState, reason string) {
 	st.count(n)
 	n.State, n.Reason, n.Since = state, reason, st.now
+	st.offer(n)
 	st.touch(n)
 }
 

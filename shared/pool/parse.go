@@ -14,6 +14,8 @@ const (
 	maxNodes           = 1000 // of one scale set
 	defaultIdleTimeout = job.Duration(5 * time.Minute)
 	defaultGrace       = job.Duration(10 * time.Minute)
+	maxWeight          = 1000
+	maxLimit           = 1_000_000 // more than any pool can run
 )
 
 var (
@@ -50,7 +52,22 @@ func Parse(body []byte, contentType string) (Spec, error) {
 			OnRunning: or(sub.String("onRunning", "wait"), "wait"), Grace: defaultGrace}
 		sub.Text("grace", "10m", &s.Schedule.Grace)
 	}
-	r.Later("share", "setup", "limits", "weights")
+	if sub := r.Sub("limits", `{"default": {"jobs": 100}}`, "team", "default"); sub != nil {
+		s.Limits.Default = limit(sub, "default")
+		if teams := sub.Any("team", `{"vision": {"jobs": 50}}`); teams != nil {
+			s.Limits.Team = map[string]Limit{}
+			for _, team := range teams.Names() {
+				s.Limits.Team[team] = limit(teams, team)
+			}
+		}
+	}
+	if sub := r.Any("weights", `{"vision": 2, "default": 1}`); sub != nil {
+		s.Weights = map[string]int{}
+		for _, team := range sub.Names() {
+			s.Weights[team] = sub.Int(team, 1, 1, maxWeight)
+		}
+	}
+	r.Later("share", "setup")
 	if err := r.Err(); err != nil {
 		return s, err
 	}
@@ -62,6 +79,23 @@ func or(v, fallback string) string {
 		return fallback
 	}
 	return v
+}
+
+func limit(r *document.Reader, name string) (l Limit) {
+	sub := r.Sub(name, `{"jobs": 50, "cpus": 200, "gpus": 8}`, "jobs", "cpus", "gpus")
+	if sub == nil {
+		return l
+	}
+	for _, f := range []struct {
+		name string
+		to   **int
+	}{{"jobs", &l.Jobs}, {"cpus", &l.CPUs}, {"gpus", &l.GPUs}} {
+		if sub.Has(f.name) {
+			n := sub.Int(f.name, 0, 0, maxLimit)
+			*f.to = &n
+		}
+	}
+	return l
 }
 
 func image(r *document.Reader) Image {

@@ -2,26 +2,68 @@ package pool
 
 import (
 	"container/heap"
+	"math/bits"
 	"time"
 
 	"dsvmpools/shared/job"
 )
 
-// queue is the line of jobs that wait for a place: first by priority class,
-// then by order of arrival. Jobs that may not start yet wait beside it, by
-// time. It is derived from the jobs' rows.
+// queue is the jobs that wait for a place: in line by priority class, team and
+// shape, and those that may not start yet beside it, by time. It is derived
+// from the jobs' rows.
 type queue struct {
-	line  jobHeap     // may start now
-	later jobHeap     // may start at NotBefore
-	cpus  map[int]int // number of jobs in line by the cpus they ask for
+	classes [classes]map[string]*line // by team
+	later   jobHeap                   // may start at NotBefore
+	inLine  int
+}
+
+// classes is the number of priority classes.
+const classes = 3
+
+// line is the waiting jobs of one team in one class. They are kept by shape,
+// since what keeps one job of a shape from its place keeps all of them: a line
+// of a hundred thousand jobs is looked at as fast as one of ten.
+type line struct {
+	team   string
+	class  int
+	shapes map[shape]*jobHeap
+	n      int
+}
+
+// shape is what decides where and when a job may run.
+type shape struct {
+	cpus, gpus int
+	memory     job.Bytes
+	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
+}
+
+func shapeOf(s *job.Spec) shape {
+	return shape{s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
+}
+
+func (s shape) resources() job.Resources {
+	return job.Resources{CPUs: s.cpus, GPUs: s.gpus, Memory: s.memory}
+}
+
+// within rounds a timeout up to a power of two of seconds, so that there are
+// few shapes.
+func within(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return 0
+	}
+	seconds := uint64((timeout + time.Second - 1) / time.Second)
+	if seconds > 1<<32 { // more than a century: as good as none
+		return 0
+	}
+	return time.Second << bits.Len64(seconds-1)
 }
 
 func newQueue() queue {
-	return queue{
-		line:  jobHeap{less: before},
-		later: jobHeap{less: sooner},
-		cpus:  map[int]int{},
+	q := queue{later: jobHeap{less: sooner}}
+	for i := range q.classes {
+		q.classes[i] = map[string]*line{}
 	}
+	return q
 }
 
 // add puts a queued or held job where it belongs.
@@ -30,8 +72,22 @@ func (q *queue) add(j *Job, now time.Time) {
 		heap.Push(&q.later, j)
 		return
 	}
-	q.cpus[j.Spec.Resources.CPUs]++
-	heap.Push(&q.line, j)
+	class := q.classes[rank(j.Spec.Priority)]
+	l := class[j.Spec.Team]
+	if l == nil {
+		l = &line{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
+		class[l.team] = l
+	}
+	of := shapeOf(&j.Spec)
+	h := l.shapes[of]
+	if h == nil {
+		h = &jobHeap{less: older}
+		l.shapes[of] = h
+	}
+	heap.Push(h, j)
+	j.line = l
+	l.n++
+	q.inLine++
 }
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
@@ -39,21 +95,30 @@ func (q *queue) remove(j *Job) {
 	if j.heap == nil {
 		return
 	}
-	if j.heap == &q.line {
-		cpus := j.Spec.Resources.CPUs
-		if q.cpus[cpus]--; q.cpus[cpus] == 0 {
-			delete(q.cpus, cpus)
-		}
+	h, l := j.heap, j.line
+	heap.Remove(h, j.index)
+	if j.line = nil; l == nil {
+		return
 	}
-	heap.Remove(j.heap, j.index)
+	l.n--
+	q.inLine--
+	if len(h.jobs) == 0 {
+		delete(l.shapes, shapeOf(&j.Spec))
+	}
+	if l.n == 0 {
+		delete(q.classes[l.class], l.team)
+	}
 }
 
-// first is the next job in line, or nil.
-func (q *queue) first() *Job {
-	if len(q.line.jobs) == 0 {
-		return nil
+// first is the oldest job of a line among the shapes that are not left out.
+func (l *line) first(out map[*jobHeap]bool) *Job {
+	var first *Job
+	for _, h := range l.shapes {
+		if j := h.jobs[0]; (first == nil || j.Order < first.Order) && !out[h] {
+			first = j
+		}
 	}
-	return q.line.jobs[0]
+	return first
 }
 
 // due is the next job whose time has come, or nil.
@@ -64,15 +129,25 @@ func (q *queue) due(now time.Time) *Job {
 	return q.later.jobs[0]
 }
 
-// waiting is the number of jobs in line.
-func (q *queue) waiting() int { return len(q.line.jobs) }
-
-func before(a, b *Job) bool {
-	if ra, rb := rank(a.Spec.Priority), rank(b.Spec.Priority); ra != rb {
-		return ra < rb
+// each calls fn for the jobs in line, in no order, until it returns false.
+func (q *queue) each(fn func(*Job) bool) {
+	for _, class := range q.classes {
+		for _, l := range class {
+			for _, h := range l.shapes {
+				for _, j := range h.jobs {
+					if !fn(j) {
+						return
+					}
+				}
+			}
+		}
 	}
-	return a.Order < b.Order
 }
+
+// waiting is the number of jobs in line.
+func (q *queue) waiting() int { return q.inLine }
+
+func older(a, b *Job) bool { return a.Order < b.Order }
 
 func sooner(a, b *Job) bool {
 	if !a.NotBefore.Equal(b.NotBefore) {

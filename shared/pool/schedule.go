@@ -77,17 +77,18 @@ func (st *step) setDown(down bool) {
 	} else {
 		st.undrain()
 	}
-	for _, j := range st.queue.line.jobs {
+	done := true
+	st.queue.each(func(j *Job) bool {
 		if j.State == state {
-			continue
+			return true
 		}
-		if !st.room() {
-			return
+		if done = st.room(); done {
+			j.State, j.Reason = state, reason
+			st.write(j)
 		}
-		j.State, j.Reason = state, reason
-		st.write(j)
-	}
-	st.marking = false
+		return done
+	})
+	st.marking = !done
 }
 
 // undrain takes nodes back that were to leave for the night and still work.

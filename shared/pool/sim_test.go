@@ -117,6 +117,7 @@ func (w *world) drive(events ...pool.Event) {
 		queue, calls := events, pool.Effects{}
 		events = nil
 		for more := true; more; {
+			queue = w.unfinished(queue)
 			res := pool.Step(w.state, queue, w.now, w.rules)
 			if len(res.Changes) > 99 {
 				w.t.Fatalf("a transaction of %d rows", len(res.Changes)+1)

@@ -16,6 +16,8 @@ type Spec struct {
 	IdleTimeout job.Duration      `json:"idleTimeout"`
 	Pack        bool              `json:"pack"`
 	Schedule    *Schedule         `json:"schedule,omitempty"`
+	Limits      Limits            `json:"limits,omitzero"`
+	Weights     map[string]int    `json:"weights,omitempty"` // of teams' shares; "default" for those not named
 	Labels      map[string]string `json:"labels,omitempty"`
 }
 
@@ -32,6 +34,19 @@ type Image struct {
 type Range struct {
 	Min int `json:"min"`
 	Max int `json:"max"`
+}
+
+// Limits bounds what each team may have running at once.
+type Limits struct {
+	Team    map[string]Limit `json:"team,omitempty"`
+	Default Limit            `json:"default,omitzero"` // of each team that is not named
+}
+
+// Limit is what one team may have running at once; nil is no limit.
+type Limit struct {
+	Jobs *int `json:"jobs,omitempty"`
+	CPUs *int `json:"cpus,omitempty"`
+	GPUs *int `json:"gpus,omitempty"`
 }
 
 // Schedule takes a pool down every night. Times are HH:MM in TimeZone.

@@ -118,8 +118,9 @@ func TestParseSpecRefuses(t *testing.T) {
 			"line 4: `schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
 		{"share", leastPool + "share: {name: s}\n", "share", "line 4: `share` is not supported yet; leave it out"},
 		{"setup", leastPool + "setup: apt-get\n", "setup", "line 4: `setup` is not supported yet; leave it out"},
-		{"limits", leastPool + "limits: {default: {jobs: 1}}\n", "limits", "line 4: `limits` is not supported yet; leave it out"},
-		{"weights", leastPool + "weights: {a: 2}\n", "weights", "line 4: `weights` is not supported yet; leave it out"},
+		{"limits", leastPool + "limits: {default: {nodes: 1}}\n", "limits.default.nodes", "line 4: there is no field `limits.default.nodes`; the known ones are jobs, cpus, gpus"},
+		{"limits of a team", leastPool + "limits: {team: {vision: {gpus: -1}}}\n", "limits.team.vision.gpus", "line 4: `limits.team.vision.gpus` is -1; write a whole number from 0 to 1000000"},
+		{"weights", leastPool + "weights: {a: 0}\n", "weights.a", "line 4: `weights.a` is 0; write a whole number from 1 to 1000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

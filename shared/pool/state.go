@@ -16,8 +16,10 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue   queue // live jobs that wait for a place; see queue.go
-	marking bool  // waiting jobs are being marked as held, or as queued again
+	queue   queue            // live jobs that wait for a place; see queue.go
+	teams   map[string]*team // what each team has running; see share.go
+	spaces  spaces           // the nodes that take work, by what is free on them; see place.go
+	marking bool             // waiting jobs are being marked as held, or as queued again
 }
 
 // Head is the pool's first row. Every transaction replaces it.
@@ -39,6 +41,7 @@ type Head struct {
 	Down         bool      // the schedule keeps the pool down
 	WakeAt       time.Time // the earliest wake-up already asked for
 	RecordAt     time.Time // the wake-up of the ledger already asked for
+	Shares       Shares    // what each team has used lately
 
 	// What readers want to know without loading every row.
 	Queued  int // jobs that wait, held ones included
@@ -108,6 +111,8 @@ type Node struct {
 	Name       string
 	Size       string
 	CPUs       int // 0 = not known yet
+	GPUs       int
+	Memory     job.Bytes // 0 = not known
 	State      NodeState
 	Reason     string
 	Since      time.Time // of State
@@ -128,9 +133,11 @@ type Node struct {
 	IdleFor    time.Duration
 	DrainFor   time.Duration
 
-	jobs map[int64]*Job // its assignments, by N; derived from the jobs' rows
-	used int            // cpus of those; derived
-	acks []int64        // finished assignments to acknowledge with the next message; may be lost
+	jobs  map[int64]*Job // its assignments, by N; derived from the jobs' rows
+	used  job.Resources  // by those; derived
+	gpus  uint64         // GPUs in use, one bit each; derived
+	space int            // where it is in State.spaces, or none
+	acks  []int64        // finished assignments to acknowledge with the next message; may be lost
 }
 
 // Job is a live job: accepted and not ended.
@@ -154,6 +161,8 @@ type Job struct {
 	ExitCode int
 	EndedAt  time.Time
 
+	part  float64  // of its node that it takes; derived
+	line  *line    // where it waits in line, or nil; derived
 	heap  *jobHeap // where it waits, or nil; derived
 	index int
 }

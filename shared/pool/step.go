@@ -30,18 +30,21 @@ type Result struct {
 
 // NewState puts a loaded partition together.
 func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue()}
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}}
 	for _, n := range nodes {
-		n.jobs = map[int64]*Job{}
+		n.jobs, n.space = map[int64]*Job{}, nowhere
 		s.Nodes[n.VMID] = n
 	}
 	for _, j := range jobs {
 		s.Jobs[j.Order] = j
 		if n := s.Nodes[j.VMID]; n != nil && (j.State == job.Assigned || j.State == job.Running) {
-			n.hold(j)
+			s.hold(j, n)
 			continue
 		}
 		s.queue.add(j, now)
+	}
+	for _, n := range nodes {
+		s.offer(n)
 	}
 	return s
 }
@@ -58,7 +61,9 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 		st.schedule()
 		st.place()
 		st.housekeep()
-		st.grow()
+		if !st.full { // otherwise jobs that fit on a node would count as waiting
+			st.grow()
+		}
 		st.finishDeleting()
 		st.wake()
 	}
@@ -155,6 +160,9 @@ func (st *step) apply(e Apply) {
 	// Another size or image may well be available. That the last call failed
 	// stays known.
 	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
+	for _, n := range st.Nodes {
+		st.offer(n) // `pack` may have changed
+	}
 }
 
 // delete marks the pool as going: finishDeleting does the rest, step by step.
@@ -232,6 +240,6 @@ func sameHead(a, b Head) bool {
 
 // counts says how many jobs wait and how many are on nodes.
 func (s *State) counts() (waiting, running int) {
-	waiting = len(s.queue.line.jobs) + len(s.queue.later.jobs)
+	waiting = s.queue.waiting() + len(s.queue.later.jobs)
 	return waiting, len(s.Jobs) - waiting
 }

@@ -56,6 +56,7 @@ type Assignment struct {
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
 	CPUs           int               `json:"cpus"`
+	GPUs           []int             `json:"gpus,omitempty"`           // indexes of the GPUs that are its own
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
 }
 

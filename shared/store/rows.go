@@ -64,6 +64,17 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 	e.time("WakeAt", h.WakeAt)
 	e.time("RecordAt", h.RecordAt)
 	e.bool("Down", h.Down)
+	kept := ""
+	if len(h.Shares) > 0 {
+		shares, err := compact(h.Shares)
+		if err != nil {
+			return nil, err
+		}
+		if len(shares) <= chunkUnits { // hundreds of teams; with more, all begin anew
+			kept = shares
+		}
+	}
+	e.text("Shares", kept)
 	e.int("Queued", h.Queued)
 	e.int("Running", h.Running)
 	e.int("Wanted", h.Wanted)
@@ -80,6 +91,8 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.text("Name", n.Name)
 	e.text("Size", n.Size)
 	e.int("CPUs", n.CPUs)
+	e.int("GPUs", n.GPUs)
+	e.int64("Memory", int64(n.Memory))
 	e.text("State", string(n.State))
 	e.sentence("Reason", n.Reason)
 	e.time("Since", n.Since)
@@ -241,6 +254,7 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 		OpKind, OpToken, BlockCode, BlockMessage          string
 		Listed, PendingSince, DownSince, WakeAt, RecordAt time.Time
 		OpAskedAt, OpPollAt, BlockUntil                   time.Time
+		Shares                                            string
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
@@ -259,8 +273,13 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 		DownSince: when(row.DownSince), Down: row.Down, WakeAt: when(row.WakeAt), RecordAt: when(row.RecordAt),
 		Queued: int(row.Queued), Running: int(row.Running), Wanted: int(row.Wanted),
 	}
-	if err := json.Unmarshal([]byte(row.text()), &h.Spec); err != nil {
+	if err := json.Unmarshal([]byte(row.longSpec.text()), &h.Spec); err != nil {
 		return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its spec: %w", err))
+	}
+	if row.Shares != "" {
+		if err := json.Unmarshal([]byte(row.Shares), &h.Shares); err != nil {
+			return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its shares: %w", err))
+		}
 	}
 	return h, row.version(), nil
 }
@@ -268,7 +287,7 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Size, State, Reason, Boot, Price, Currency    string
-		CPUs, Seen, BootFor, BusyFor, IdleFor, DrainFor                       number
+		CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor         number
 		Evicted                                                               bool
 		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark time.Time
 	}
@@ -276,7 +295,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		return nil, err
 	}
 	return &pool.Node{
-		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs),
+		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted,
 		Boot: row.Boot, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,

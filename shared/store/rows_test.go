@@ -34,11 +34,16 @@ func (f filler) fill(v reflect.Value) {
 	case v.Type() == timeType:
 		v.Set(reflect.ValueOf(f.time()))
 		return
+	case v.Type() == reflect.TypeFor[job.Bytes]():
+		v.SetInt(f.Int64N(1 << 40))
+		return
 	case v.Type() == durationType:
 		v.SetInt(int64(time.Duration(f.IntN(1e6)) * time.Second))
 		return
 	}
 	switch v.Kind() {
+	case reflect.Float64:
+		v.SetFloat(f.Float64() * 1e6)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
@@ -59,7 +64,9 @@ func (f filler) fill(v reflect.Value) {
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		for range 1 + f.IntN(3) {
-			v.SetMapIndex(reflect.ValueOf(f.text()), reflect.ValueOf(f.text()))
+			value := reflect.New(v.Type().Elem()).Elem()
+			f.fill(value)
+			v.SetMapIndex(reflect.ValueOf(f.text()), value)
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))

@@ -162,7 +162,13 @@ cpu      2   1.00        2.00    0.096    0.096  USD
 gpu      1   0.00        0.00  unknown  unknown  -
 `},
 		"why": {args: "job explain third", want: `
-queued: waiting for a place on a node of pool cpu; 1 node is on the way
+queued: no node has room for it, and 1 node is on its way
+place in line: 3 of 5
+waits for: a node that comes up; nothing has to be done
+`},
+		"why a pool": {args: "pool explain cpu", want: `
+growing: it has 1 node and asked Azure for 2 in all 3s ago
+waits for: Azure's answer
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,7 +206,8 @@ func TestJSON(t *testing.T) {
 		"usage":       {"usage --by day", "day jobs seconds nodeSeconds cost waste currency", 2},
 		"submit":      {"job submit --pool cpu -- true", "id state", -1},
 		"cancel":      {"job cancel third", "id state", -1},
-		"why":         {"job explain third", "id state reason", -1},
+		"why":         {"job explain third", "id state reason place waiting unblocks", -1},
+		"why a pool":  {"pool explain cpu", "name state reason waiting", -1},
 		"delete":      {"pool delete cpu", "name state", -1},
 		"delete gone": {"pool delete gpu", "name state", -1},
 	} {

@@ -140,9 +140,21 @@ func jobExplain(p *Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason))
+			place := ""
+			if e.Place > 0 {
+				place = fmt.Sprintf("place in line: %d of %d", e.Place, e.Waiting)
+			}
+			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason), place, unblocks(e.Unblocks))
 		},
 	}
+}
+
+// unblocks is a line that says what is waited for.
+func unblocks(what string) string {
+	if what == "" {
+		return ""
+	}
+	return "waits for: " + what
 }
 
 func jobCancel(p *Program) *cobra.Command {

@@ -14,7 +14,7 @@ import (
 
 func poolCommand(p *Program) *cobra.Command {
 	return noun("pool", "Make, change, look at and delete pools",
-		poolApply(p), poolList(p), poolShow(p), poolDelete(p))
+		poolApply(p), poolList(p), poolShow(p), poolExplain(p), poolDelete(p))
 }
 
 func poolApply(p *Program) *cobra.Command {
@@ -52,6 +52,25 @@ input). Applying the same file again changes nothing. Prints the pool's name.`,
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "file that describes the pool; - is standard input")
 	return c
+}
+
+func poolExplain(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "explain NAME", Short: "Say why a pool has the size it has", Args: exactly("the NAME of a pool"),
+		Example:           "  dsvm pool explain cpu",
+		ValidArgsFunction: p.completePools,
+		RunE: func(c *cobra.Command, args []string) error {
+			var e api.PoolExplanation
+			err := p.with(c.Context(), "asking about pool "+args[0], func(ctx context.Context, s *session) (err error) {
+				e, err = s.ExplainPool(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason), unblocks(e.Unblocks))
+		},
+	}
 }
 
 func poolList(p *Program) *cobra.Command {
@@ -151,13 +170,20 @@ shows it until its last node is gone. Prints the pool's name.`,
 	}
 }
 
-// answer prints a thing as JSON, or its name.
-func (p *Program) answer(v any, name string) error {
+// answer prints a thing as JSON, or what lines say of it.
+func (p *Program) answer(v any, lines ...string) error {
 	if p.output == "json" {
 		return p.json(v)
 	}
-	_, err := fmt.Fprintln(p.Out, plain(name))
-	return err
+	for _, line := range lines {
+		if line == "" {
+			continue
+		}
+		if _, err := fmt.Fprintln(p.Out, plain(line)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // list prints things as a JSON array or as a table; of none, a table says so

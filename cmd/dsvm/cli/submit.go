@@ -20,6 +20,7 @@ type jobFlags struct {
 	id        string
 	texts     map[string]*string // by the name of the flag
 	cpus      int
+	gpus      int
 	retryMax  int
 	retryOn   []string
 	env       []string
@@ -51,6 +52,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 		f.texts[field.flag] = flags.String(field.flag, "", field.usage)
 	}
 	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
+	flags.IntVar(&f.gpus, "gpus", 0, "whole GPUs that an attempt takes of a node")
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
 	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
@@ -80,6 +82,9 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	}
 	if flags.Changed("cpus") {
 		d.set(f.cpus, "resources", "cpus")
+	}
+	if flags.Changed("gpus") {
+		d.set(f.gpus, "resources", "gpus")
 	}
 	if flags.Changed("retry-max") {
 		d.set(f.retryMax, "retry", "max")

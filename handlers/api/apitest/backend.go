@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dsvmpools/handlers/api"
+	shared "dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -190,6 +191,27 @@ func (b *Backend) Jobs(_ context.Context, f api.JobFilter, limit int, cont strin
 		found = append(found, clone(j))
 	}
 	return found, "", nil
+}
+
+// Explain says of a live job that it waits for a node.
+func (b *Backend) Explain(ctx context.Context, id string) (shared.Explanation, error) {
+	j, err := b.Job(ctx, id)
+	switch {
+	case err != nil:
+		return shared.Explanation{}, err
+	case j.State.Final():
+		return shared.ExplainEnded(shared.NewJob(j)), nil
+	}
+	return shared.NewExplanation(j.ID, j.Spec.Pool, pool.Explanation{State: string(j.State), Reason: "no node has room for it, and 1 node is on its way",
+		Unblocks: "a node that comes up; nothing has to be done", Ahead: 2, Waiting: 5}), nil
+}
+
+// ExplainPool says that a pool is growing.
+func (b *Backend) ExplainPool(ctx context.Context, name string) (shared.PoolExplanation, error) {
+	if _, err := b.Pools(ctx, name); err != nil {
+		return shared.PoolExplanation{}, err
+	}
+	return shared.PoolExplanation{Name: name, State: "growing", Reason: "it has 1 node and asked Azure for 2 in all 3s ago", Unblocks: "Azure's answer", Waiting: 5}, nil
 }
 
 // Pools lists pools.

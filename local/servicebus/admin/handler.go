@@ -70,15 +70,15 @@ func Handler(ns Namespace) http.Handler { return &handler{ns} }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.Trim(r.URL.Path, "/")
+	manage, err := h.ns.Authorize(r.Header.Get("Authorization"), path)
+	if err != nil {
+		fail(w, http.StatusUnauthorized, err.Error())
+		return
+	}
 	if err := h.ns.Spend(); err != nil {
 		w.Header().Set("Retry-After", "2")
 		fail(w, http.StatusServiceUnavailable, "SubCode=50009. The request was terminated because the namespace "+h.ns.Info().Name+
 			" is being throttled. Error code : 50009. Please wait 2 seconds and try again.")
-		return
-	}
-	manage, err := h.ns.Authorize(r.Header.Get("Authorization"), path)
-	if err != nil {
-		fail(w, http.StatusUnauthorized, err.Error())
 		return
 	}
 	base := "https://" + r.Host + "/"

@@ -42,7 +42,7 @@ var lists embed.FS
 
 func main() {
 	only := flag.String("run", "", "run only the listed tests that match, as in admin/TestAdminClient_UpdateQueue")
-	parallel := flag.Int("parallel", max(2, runtime.NumCPU()), "tests at a time")
+	parallel := flag.Int("parallel", 4*runtime.NumCPU(), "tests at a time; most of the time they wait")
 	flag.Parse()
 	passed, failed, err := run(*only, *parallel)
 	if err != nil {

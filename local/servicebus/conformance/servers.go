@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"dsvmpools/local/servicebus"
@@ -48,7 +49,7 @@ func (s *suite) servers() (env []string, stop func(), err error) {
 		os.RemoveAll(dir)
 	}
 	for _, premium := range []bool{false, true} {
-		config := &tls.Config{MinVersion: tls.VersionTLS12}
+		config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.ca.certificate()}
 		server, err := servicebus.Start(servicebus.Config{Addr: host + ":0", Path: filepath.Join(dir, fmt.Sprint(premium)), Queues: queues, Rules: rules,
 			TLS: config, Premium: premium, TrustBearer: true})
 		if err != nil {
@@ -56,11 +57,6 @@ func (s *suite) servers() (env []string, stop func(), err error) {
 			return nil, nil, err
 		}
 		running = append(running, server)
-		// The address is known only now; no client knows it before.
-		if config.Certificates, err = s.ca.certificates(server.Addr()); err != nil {
-			stop()
-			return nil, nil, err
-		}
 	}
 	standard, premium := running[0], running[1]
 	return []string{"AZURE_RECORD_MODE=live", "AZURE_TOKEN_CREDENTIALS=AzureCLICredential", "SSL_CERT_FILE=" + s.ca.file,
@@ -99,9 +95,21 @@ func newAuthority(file string) (*authority, error) {
 	return &authority{file, cert, key}, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
-// certificates are for a server at an address. Clients of a port that is not the
+// certificate makes the one of a server when it is first asked for: its address
+// is known only then.
+func (a *authority) certificate() func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	var once sync.Once
+	var made *tls.Certificate
+	var err error
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		once.Do(func() { made, err = a.issue(hello.Conn.LocalAddr().String()) })
+		return made, err
+	}
+}
+
+// issue makes a certificate for an address. Clients of a port that is not the
 // usual one ask for the name "host:port".
-func (a *authority) certificates(addr string) ([]tls.Certificate, error) {
+func (a *authority) issue(addr string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -114,5 +122,5 @@ func (a *authority) certificates(addr string) ([]tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, nil
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

@@ -28,7 +28,7 @@ type target struct {
 func newTarget(name, address string) (*target, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy, transport.MaxIdleConnsPerHost = nil, 16
-	t := &target{name: name, url: address, http: &http.Client{Transport: transport, Timeout: time.Minute}, etags: map[string]string{}}
+	t := &target{name: name, url: address, http: &http.Client{Transport: transport}, etags: map[string]string{}}
 	credential, err := aztables.NewSharedKeyCredential(account, key)
 	if err != nil {
 		return nil, err

@@ -39,6 +39,12 @@ func (c *Client) Explain(ctx context.Context, id string) (api.Explanation, error
 	return e, c.call(ctx, request{method: "GET", path: jobPath(id) + "/explain"}, &e)
 }
 
+// ExplainPool asks why a pool has the size it has.
+func (c *Client) ExplainPool(ctx context.Context, name string) (api.PoolExplanation, error) {
+	var e api.PoolExplanation
+	return e, c.call(ctx, request{method: "GET", path: poolPath(name) + "/explain"}, &e)
+}
+
 func jobPath(id string) string { return "/api/jobs/" + url.PathEscape(id) }
 
 // JobFilter narrows a list of jobs; "" stands for any.

@@ -3,17 +3,9 @@ package disk
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
-
-	"go.etcd.io/bbolt"
 )
-
-// bbolt maps the file into memory and trusts its pages: one that points outside,
-// or a file cut short, would end the process and not name the file. What bbolt
-// follows while it opens a file, which is every page in use, is therefore looked
-// at before it does. Values have no checksum; a damaged one is not seen here.
 
 // Layout of a page: a header, then elements, each of which says where its key
 // and value begin, counted from the element.
@@ -23,45 +15,17 @@ const (
 	bucketHeader = 16 // in front of what stands in a value that is a bucket
 	branchPage   = 0x01
 	leafPage     = 0x02
-	bucketFlag   = 0x01
+	listPage     = 0x10
+	longList     = 0xffff // as the count: the count stands in front of the list
+	bucketFlag   = 0x01   // of an element: its value is a bucket
 )
+
+// metas is how many pages tell where the others are.
+const metas = 2
 
 // maxDepth is more than the levels of any tree here: a page has room for some
 // dozens of keys at least.
 const maxDepth = 64
-
-// check reports what is wrong with a file that is there. It waits for another
-// process to let go of it.
-func check(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 { // bbolt would take it for a new one
-		return errors.New("it is empty, and a store never is")
-	}
-	b, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockTimeout, ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer b.Close()
-	return b.View(func(tx *bbolt.Tx) error {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if info, err = f.Stat(); err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("it has %d bytes, and should have %d", info.Size(), tx.Size())
-		}
-		size := b.Info().PageSize
-		w := walk{file: f, size: size, seen: make([]bool, tx.Size()/int64(size))}
-		return w.page(uint64(tx.Cursor().Bucket().RootPage()), nil, nil, 0)
-	})
-}
 
 // walk follows the pages of a file.
 type walk struct {
@@ -74,34 +38,69 @@ type walk struct {
 // page looks at the page and all below it. Its keys are not before from, and
 // before to; nil is no bound.
 func (w *walk) page(id uint64, from, to []byte, depth int) error {
-	const metas = 2
-	if id < metas || id >= uint64(len(w.seen)) || depth > maxDepth {
-		return fmt.Errorf("page %d is asked for, and is none of its %d pages", id, len(w.seen))
+	if depth > maxDepth {
+		return damaged(id)
+	}
+	p, err := w.read(id, depth)
+	if err != nil {
+		return err
+	}
+	return w.content(id, p, from, to, depth)
+}
+
+// read reads a page, which nothing else may have led to.
+func (w *walk) read(id uint64, depth int) ([]byte, error) {
+	if id < metas || id >= uint64(len(w.seen)) {
+		return nil, fmt.Errorf("page %d is asked for, and is none of its %d pages", id, len(w.seen))
 	}
 	if w.room[depth] == nil {
 		w.room[depth] = make([]byte, w.size)
 	}
 	head := w.room[depth]
 	if _, err := w.file.ReadAt(head, int64(id)*int64(w.size)); err != nil {
-		return err
+		return nil, err
 	}
-	run := uint64(binary.NativeEndian.Uint32(head[12:])) + 1
-	if binary.NativeEndian.Uint64(head) != id || run > uint64(len(w.seen))-id {
-		return damaged(id)
+	run := uint64(binary.LittleEndian.Uint32(head[12:])) + 1
+	if binary.LittleEndian.Uint64(head) != id || run > uint64(len(w.seen))-id {
+		return nil, damaged(id)
 	}
 	for i := id; i < id+run; i++ {
 		if w.seen[i] {
-			return fmt.Errorf("page %d is in use twice", i)
+			return nil, fmt.Errorf("page %d is in use twice", i)
 		}
 		w.seen[i] = true
 	}
 	if run > 1 {
 		head = append(head[:len(head):len(head)], make([]byte, (run-1)*uint64(w.size))...)
 		if _, err := w.file.ReadAt(head[w.size:], int64(id+1)*int64(w.size)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return w.content(id, head, from, to, depth)
+	return head, nil
+}
+
+// list looks at the list of free pages, after all that are in use were seen: bbolt
+// writes to what it names.
+func (w *walk) list(id uint64) error {
+	p, err := w.read(id, 0)
+	if err != nil {
+		return err
+	}
+	count, ids := uint64(binary.LittleEndian.Uint16(p[10:])), p[headerSize:]
+	if count == longList {
+		count, ids = binary.LittleEndian.Uint64(ids), ids[8:]
+	}
+	if binary.LittleEndian.Uint16(p[8:]) != listPage || count > uint64(len(ids)/8) {
+		return damaged(id)
+	}
+	for ; count > 0; count, ids = count-1, ids[8:] {
+		free := binary.LittleEndian.Uint64(ids)
+		if free < metas || free >= uint64(len(w.seen)) || w.seen[free] {
+			return damaged(id)
+		}
+		w.seen[free] = true
+	}
+	return nil
 }
 
 func damaged(id uint64) error { return fmt.Errorf("page %d is damaged", id) }
@@ -112,7 +111,7 @@ func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
 	if len(p) < headerSize {
 		return damaged(id)
 	}
-	flags, count := binary.NativeEndian.Uint16(p[8:]), int(binary.NativeEndian.Uint16(p[10:]))
+	flags, count := binary.LittleEndian.Uint16(p[8:]), int(binary.LittleEndian.Uint16(p[10:]))
 	if flags != branchPage && flags != leafPage || flags == branchPage && count == 0 || headerSize+count*elementSize > len(p) {
 		return damaged(id)
 	}
@@ -120,11 +119,11 @@ func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
 		e := p[headerSize+i*elementSize:]
 		var pos, keys, values uint64
 		if flags == branchPage {
-			pos, keys = uint64(binary.NativeEndian.Uint32(e)), uint64(binary.NativeEndian.Uint32(e[4:]))
-			child = binary.NativeEndian.Uint64(e[8:])
+			pos, keys = uint64(binary.LittleEndian.Uint32(e)), uint64(binary.LittleEndian.Uint32(e[4:]))
+			child = binary.LittleEndian.Uint64(e[8:])
 		} else {
-			kind, pos = binary.NativeEndian.Uint32(e), uint64(binary.NativeEndian.Uint32(e[4:]))
-			keys, values = uint64(binary.NativeEndian.Uint32(e[8:])), uint64(binary.NativeEndian.Uint32(e[12:]))
+			kind, pos = binary.LittleEndian.Uint32(e), uint64(binary.LittleEndian.Uint32(e[4:]))
+			keys, values = uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
 		}
 		if pos+keys+values > uint64(len(e)) {
 			return 0, nil, nil, 0, false
@@ -150,7 +149,7 @@ func (w *walk) content(id uint64, p, from, to []byte, depth int) error {
 		case kind&bucketFlag != 0 && len(value) < bucketHeader:
 			err = damaged(id)
 		case kind&bucketFlag != 0:
-			if root := binary.NativeEndian.Uint64(value); root != 0 {
+			if root := binary.LittleEndian.Uint64(value); root != 0 {
 				err = w.page(root, nil, nil, depth+1)
 			} else if depth > maxDepth {
 				err = damaged(id)

@@ -1,0 +1,102 @@
+package servicebus
+
+import (
+	"errors"
+
+	"dsvmpools/local/servicebus/amqp"
+	"dsvmpools/local/servicebus/queue"
+)
+
+// encodeMessage is a message as it goes to a receiver: what the sender encoded,
+// with the server's annotations.
+func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
+	p, err := amqp.ParseMessage(m.Raw)
+	if err != nil {
+		return nil, err
+	}
+	p.Header.DeliveryCount, p.Header.Present = m.DeliveryCount, true
+	if ttl := m.Expires.Sub(m.Enqueued); !m.Expires.IsZero() && m.State != queue.Scheduled {
+		p.Header.TTL = ttl // the queue's own may be shorter than the sender's
+	}
+	set := make([]amqp.Pair, 0, 6)
+	add := func(name amqp.Symbol, value any) { set = append(set, amqp.Pair{Key: name, Value: value}) }
+	add("x-opt-sequence-number", m.Seq)
+	add("x-opt-enqueued-time", m.Enqueued)
+	if locked && !m.LockedUntil.IsZero() {
+		add("x-opt-locked-until", m.LockedUntil)
+	}
+	if m.State != queue.Active {
+		add("x-opt-message-state", int32(m.State))
+	}
+	if m.EnqueuedSeq != 0 {
+		add("x-opt-enqueue-sequence-number", m.EnqueuedSeq)
+	}
+	if m.DeadFrom != "" {
+		add("x-opt-deadletter-source", m.DeadFrom)
+	}
+	if p.Annotations.Get(hopsName) != nil {
+		p.Annotations = p.Annotations.Without(hopsName)
+	}
+	p.Annotations = p.Annotations.With(set...)
+	if locked {
+		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Pair{Key: amqp.Symbol("x-opt-lock-token"), Value: amqp.UUID(m.Token)})
+	}
+	const added = 256 // a guess at what the annotations take
+	return p.Append(make([]byte, 0, len(m.Raw)+added)), nil
+}
+
+// dotNet is a token in the byte order of a .NET GUID: the first three groups
+// little-endian. Applied twice it gives the token back.
+func dotNet(t [16]byte) []byte {
+	return []byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
+}
+
+// settlement reads a terminal state.
+func settlement(token queue.Token, state amqp.Described) queue.Settlement {
+	fields, _ := state.Value.(amqp.List)
+	out := queue.Settlement{Token: token, Outcome: queue.Complete}
+	switch state.Code {
+	case amqp.CodeReleased:
+		out.Outcome = queue.Release
+	case amqp.CodeModified:
+		out.Outcome = queue.Abandon
+		if amqp.FieldOr(fields, 1, false) {
+			out.Outcome = queue.Defer
+		}
+		set, _ := amqp.Field[amqp.Map](fields, 2)
+		out.Edit = setProperties(set)
+	case amqp.CodeRejected:
+		out.Outcome = queue.DeadLetter
+		cause, _ := amqp.Field[amqp.Described](fields, 0)
+		list, _ := cause.Value.(amqp.List)
+		set, _ := amqp.Field[amqp.Map](list, 2)
+		out.Edit = setProperties(set)
+	}
+	return out
+}
+
+// Errors of a session, and of a message, whose lock has ended.
+const (
+	sessionLost = "com.microsoft:session-lock-lost"
+	lockLost    = "com.microsoft:message-lock-lost"
+)
+
+// answerState is what a client is told of its settlement.
+func (l *outLink) answerState(state amqp.Described, err error) amqp.Described {
+	switch {
+	case errors.Is(err, queue.ErrLockLost) && l.queue.Options().Sessions:
+		return rejected(sessionLost, "The session lock was lost. Request a new session receiver.")
+	case errors.Is(err, queue.ErrLockLost):
+		return rejected(lockLost, "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
+	case err != nil:
+		return rejected("amqp:internal-error", err.Error())
+	}
+	l.session.conn.srv.settled.Add(1)
+	switch state.Code {
+	case amqp.CodeRejected:
+		return amqp.Composite(amqp.CodeRejected) // an error inside would be taken for a failure
+	case amqp.CodeReleased, amqp.CodeModified:
+		return state
+	}
+	return accepted
+}

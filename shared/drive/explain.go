@@ -1,0 +1,47 @@
+package drive
+
+import (
+	"context"
+	"fmt"
+
+	"dsvmpools/shared/pool"
+)
+
+// Explain says why a live job is where it is; false: it is not live (any more).
+// fault.NotFound: there is no such pool.
+func (d *Driver) Explain(ctx context.Context, name, order string) (e pool.Explanation, live bool, err error) {
+	err = d.look(ctx, name, func(s *pool.State) { e, live = pool.Explain(s, order, d.now(), d.rules) })
+	return e, live, err
+}
+
+// ExplainPool says why a pool has the size it has. fault.NotFound: there is no
+// such pool.
+func (d *Driver) ExplainPool(ctx context.Context, name string) (e pool.Explanation, err error) {
+	err = d.look(ctx, name, func(s *pool.State) { e = pool.ExplainPool(s, d.now(), d.rules) })
+	return e, err
+}
+
+// look shows the pool's current state to fn, which must not change it.
+func (d *Driver) look(ctx context.Context, name string, fn func(*pool.State)) error {
+	a := d.actor(name)
+	select {
+	case <-a.turn:
+		defer func() { a.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("pool %q is busy: %w", name, ctx.Err())
+	}
+	if a.state != nil {
+		v, err := d.store.Head(ctx, name)
+		if err != nil {
+			return err
+		}
+		if !v.Same(a.version) {
+			a.state = nil // another process has moved on
+		}
+	}
+	if err := d.load(ctx, a, nil); err != nil {
+		return err
+	}
+	fn(a.state)
+	return nil
+}

@@ -1,0 +1,317 @@
+package pool
+
+import (
+	"math/bits"
+	"sort"
+	"time"
+
+	"dsvmpools/shared/job"
+)
+
+// spaces holds the nodes that take work by the number of cpus free on them, so
+// that the one with the least room that is enough is found at once.
+type spaces [][]*Node
+
+const (
+	nowhere   = -1
+	manyCPUs  = 1024 // free on an empty node whose number of cpus is not known
+	neverEnds = 1 << 62
+)
+
+// offer puts a node where it belongs among the spaces.
+func (s *State) offer(n *Node) {
+	space := nowhere
+	if n.State == NodeReady || n.State == NodeBusy {
+		switch {
+		case len(n.jobs) == 0 && n.CPUs == 0:
+			space = manyCPUs
+		case len(n.jobs) == 0 || s.Head.Spec.Pack:
+			space = max(n.CPUs-n.used.CPUs, 0)
+		}
+	}
+	if space == n.space {
+		return
+	}
+	if n.space != nowhere {
+		at := s.spaces[n.space]
+		i := sort.Search(len(at), func(i int) bool { return at[i].VMID >= n.VMID })
+		s.spaces[n.space] = append(at[:i], at[i+1:]...)
+	}
+	if n.space = space; space == nowhere {
+		return
+	}
+	for len(s.spaces) <= space {
+		s.spaces = append(s.spaces, nil)
+	}
+	at := s.spaces[space]
+	i := sort.Search(len(at), func(i int) bool { return at[i].VMID >= n.VMID })
+	at = append(at, nil)
+	copy(at[i+1:], at[i:])
+	at[i] = n
+	s.spaces[space] = at
+}
+
+// hold gives a node what its job takes.
+func (s *State) hold(j *Job, n *Node) {
+	r := j.Spec.Resources
+	n.jobs[j.N] = j
+	n.used = job.Resources{CPUs: n.used.CPUs + r.CPUs, GPUs: n.used.GPUs + r.GPUs, Memory: n.used.Memory + r.Memory}
+	for _, i := range j.current().GPUs {
+		n.gpus |= 1 << i
+	}
+	j.part = s.Head.Spec.part(r)
+	s.team(j.Spec.Team).count(j, 1)
+	s.offer(n)
+}
+
+// free takes it away again.
+func (s *State) free(j *Job, n *Node) {
+	r := j.Spec.Resources
+	delete(n.jobs, j.N)
+	n.used = job.Resources{CPUs: n.used.CPUs - r.CPUs, GPUs: n.used.GPUs - r.GPUs, Memory: n.used.Memory - r.Memory}
+	for _, i := range j.current().GPUs {
+		n.gpus &^= 1 << i
+	}
+	s.team(j.Spec.Team).count(j, -1)
+	s.offer(n)
+}
+
+// total is what a node has.
+func (n *Node) total() job.Resources {
+	return job.Resources{CPUs: n.CPUs, GPUs: n.GPUs, Memory: n.Memory}
+}
+
+// fits reports whether a node with this much in use has room for more. A node
+// of which little is known takes one job at a time.
+func fits(total, used, want job.Resources) bool {
+	if total.CPUs == 0 {
+		return used.CPUs == 0
+	}
+	return used.CPUs+want.CPUs <= total.CPUs && used.GPUs+want.GPUs <= total.GPUs &&
+		(total.Memory == 0 || used.Memory+want.Memory <= total.Memory)
+}
+
+// indexes picks GPUs of a node that nobody uses, the lowest first.
+func (n *Node) indexes(want int) []int {
+	var picked []int
+	for used := n.gpus; len(picked) < want; used |= 1 << picked[len(picked)-1] {
+		picked = append(picked, bits.TrailingZeros64(^used))
+	}
+	return picked
+}
+
+// placing is the placing of one step.
+type placing struct {
+	*step
+	unfit    map[shape]bool    // no node takes these now
+	out      map[*jobHeap]bool // through for this step
+	reserved *reservation      // for the first job that finds no place
+}
+
+// candidate is a team's next job.
+type candidate struct {
+	*line
+	job    *Job
+	charge float64
+}
+
+// place puts waiting jobs on nodes: the better priority class first, within a
+// class the team with the least charge for its weight, within a team the oldest
+// job. The first job that finds no place gets a reservation, and those behind it
+// go ahead only where they do not delay it.
+func (st *step) place() {
+	for j := st.queue.due(st.now); j != nil && st.room(); j = st.queue.due(st.now) {
+		st.queue.remove(j)
+		if j.State == job.Held && !st.Head.Down {
+			j.State, j.Reason = job.Queued, ""
+			st.write(j)
+		}
+		st.queue.add(j, st.now)
+	}
+	if st.Head.Down || st.Head.Deleting || st.queue.waiting() == 0 || st.noSpace() {
+		return
+	}
+	p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
+	for class := range st.queue.classes {
+		p.placeClass(class)
+	}
+}
+
+// noSpace reports whether no node takes any work, without looking at the line.
+func (s *State) noSpace() bool {
+	for free := len(s.spaces) - 1; free > 0; free-- {
+		if len(s.spaces[free]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *placing) placeClass(class int) {
+	var line []candidate
+	for name, l := range p.queue.classes[class] {
+		line = append(line, candidate{l, l.first(p.out), p.charge(name)})
+	}
+	for {
+		c := least(line)
+		if c == nil {
+			return
+		}
+		heap := c.job.heap
+		switch n := p.find(c); {
+		case n == nil:
+			p.out[heap] = true
+		case !p.room():
+			return
+		default:
+			p.queue.remove(c.job)
+			p.assign(c.job, n)
+			p.reserved.take(c.job, n)
+			c.charge = p.charge(c.team)
+		}
+		c.job = c.line.first(p.out)
+	}
+}
+
+// least is the candidate of the team with the least charge, of several the one
+// that waits longest; nil when there is none.
+func least(line []candidate) *candidate {
+	var best *candidate
+	for i := range line {
+		c := &line[i]
+		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && c.job.Order < best.job.Order) {
+			best = c
+		}
+	}
+	return best
+}
+
+// find is the node for a team's next job, or nil when it has to wait.
+func (p *placing) find(c *candidate) *Node {
+	j := c.job
+	if !p.Head.Spec.limit(c.team).within(p.teams[c.team], j.Spec.Resources) {
+		return nil // it waits for its own team, so nothing is kept for it
+	}
+	of := shapeOf(&j.Spec)
+	if p.unfit[of] {
+		return nil
+	}
+	for free := of.cpus; free < len(p.spaces); free++ {
+		for _, n := range p.spaces[free] {
+			if fits(n.total(), n.used, j.Spec.Resources) && p.reserved.allows(of, n, p.now) {
+				return n
+			}
+		}
+	}
+	p.unfit[of] = true
+	if p.reserved == nil {
+		p.reserved = p.reserve(j)
+	}
+	return nil
+}
+
+// reservation keeps a node for the job that waits longest. The others may use it
+// as long as the job does not wait any longer for it: when they end before it can
+// begin, or fit beside it.
+type reservation struct {
+	job   *Job
+	node  *Node         // nil: it waits for a node that is coming, which nobody can take from it
+	at    time.Time     // when the node has room, at the latest; zero = nobody knows
+	spare job.Resources // left on the node then, beside the job
+}
+
+// reserve finds where a job that fits nowhere now can begin first.
+func (st *step) reserve(j *Job) *reservation {
+	r := &reservation{job: j}
+	c := st.census()
+	if c.coming+st.pending() > 0 || st.mayGrow(c) {
+		return r
+	}
+	best := uint64(neverEnds)
+	for _, n := range st.sorted() {
+		if n.space == nowhere && (n.State != NodeReady && n.State != NodeBusy) || !fits(n.total(), job.Resources{}, j.Spec.Resources) {
+			continue
+		}
+		// First by the number of jobs that have to end and may run for ever, then
+		// by time. Neither can grow by what is let past, so the wait has an end.
+		if unknown, at, spare := n.frees(j.Spec.Resources, st.now, st.Head.Spec.Pack); rankOf(unknown, at, st.now) < best {
+			best = rankOf(unknown, at, st.now)
+			r.node, r.at, r.spare = n, at, spare
+			if unknown > 0 {
+				r.at = time.Time{}
+			}
+		}
+	}
+	return r
+}
+
+func rankOf(unknown int, at, now time.Time) uint64 {
+	return uint64(unknown)<<48 | uint64(max(at.Sub(now), 0)/time.Millisecond)&(1<<48-1)
+}
+
+// frees is when the node has room for what is wanted: how many jobs without a
+// known end have to end first, when the last of the others does, and what is
+// left beside it then.
+func (n *Node) frees(want job.Resources, now time.Time, pack bool) (unknown int, at time.Time, spare job.Resources) {
+	running := make([]*Job, 0, len(n.jobs))
+	for _, j := range n.jobs {
+		running = append(running, j)
+	}
+	sort.Slice(running, func(i, k int) bool {
+		a, b := running[i].ends(now), running[k].ends(now)
+		if a.Equal(b) {
+			return running[i].N < running[k].N
+		}
+		return !a.IsZero() && (b.IsZero() || a.Before(b))
+	})
+	used, at := n.used, now
+	for i := 0; i < len(running) && (!fits(n.total(), used, want) || !pack); i++ {
+		j := running[i]
+		used.CPUs -= j.Spec.Resources.CPUs
+		used.GPUs -= j.Spec.Resources.GPUs
+		used.Memory -= j.Spec.Resources.Memory
+		if end := j.ends(now); end.IsZero() {
+			unknown++
+		} else {
+			at = end
+		}
+	}
+	if pack {
+		spare = job.Resources{CPUs: n.CPUs - used.CPUs - want.CPUs, GPUs: n.GPUs - used.GPUs - want.GPUs, Memory: n.Memory - used.Memory - want.Memory}
+	}
+	return unknown, at, spare
+}
+
+// ends is when a job's attempt is over at the latest; zero when nobody knows.
+func (j *Job) ends(now time.Time) time.Time {
+	a := j.current()
+	if j.Spec.Timeout == 0 {
+		return time.Time{}
+	}
+	return later(later(a.AssignedAt, a.StartedAt).Add(time.Duration(j.Spec.Timeout)), now)
+}
+
+// allows reports whether a job of a shape may use a node in spite of the
+// reservation.
+func (r *reservation) allows(of shape, n *Node, now time.Time) bool {
+	if r == nil || r.node != n {
+		return true
+	}
+	if of.within > 0 && !r.at.IsZero() && !now.Add(of.within).After(r.at) {
+		return true
+	}
+	return of.cpus <= r.spare.CPUs && of.gpus <= r.spare.GPUs && (n.Memory == 0 || of.memory <= r.spare.Memory)
+}
+
+// take notes that a job was let past onto the reserved node.
+func (r *reservation) take(j *Job, n *Node) {
+	if r == nil || r.node != n {
+		return
+	}
+	if end := j.ends(j.current().AssignedAt); !end.IsZero() && !r.at.IsZero() && !end.After(r.at) {
+		return
+	}
+	r.spare.CPUs -= j.Spec.Resources.CPUs
+	r.spare.GPUs -= j.Spec.Resources.GPUs
+	r.spare.Memory -= j.Spec.Resources.Memory
+}
