@@ -270,11 +270,13 @@ const patience = 10 * time.Second
 
 var errNothing = errors.New("no message and no error")
 
-// take receives, and knows, up to n messages; nothing has to be there.
+// take receives, and knows, n messages that must be there.
 func (q *queue) take(l *life, from source, n int) ([]*azservicebus.ReceivedMessage, []*note, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, patience)
 	defer cancel()
-	got, err := from.ReceiveMessages(ctx, n, nil)
+	// All n are there. Those that the SDK did not wait for it would give back, and
+	// in a session later ones could come before them.
+	got, err := from.ReceiveMessages(ctx, n, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: patience})
 	if err == nil && len(got) == 0 { // the SDK's answer when the connection breaks
 		err = errNothing
 	}
