@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/local/internal/mutant"
+
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
@@ -87,7 +89,12 @@ func Open(path string) (*DB, error) {
 // open opens the file and leaves mapped into memory only what it needs. After a
 // kill, bbolt walks over all of the file to find its free pages, and writes them
 // down; opened once more, it need not.
-func open(path string) (*bbolt.DB, error) {
+func open(path string) (b *bbolt.DB, err error) {
+	defer func() { // in a large file that was not looked at
+		if p := recover(); p != nil {
+			b, err = nil, fmt.Errorf("%v", p)
+		}
+	}()
 	for again := false; ; again = true {
 		b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
 		if err != nil {
@@ -196,16 +203,25 @@ func (db *DB) commit(group []*call) {
 					return err
 				}
 			}
+			if mutant.AckFirst {
+				answer(group, nil)
+			}
 			return nil
 		})
 		if failed < 0 {
-			for _, c := range group {
-				c.err <- err
+			if !mutant.AckFirst {
+				answer(group, err)
 			}
 			return
 		}
 		group[failed].err <- err
 		group = append(group[:failed], group[failed+1:]...)
+	}
+}
+
+func answer(group []*call, err error) {
+	for _, c := range group {
+		c.err <- err
 	}
 }
 

@@ -3,7 +3,6 @@ package disk_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -87,101 +86,6 @@ func TestUpdateSharesCommitsAndKeepsFailuresApart(t *testing.T) {
 	defer db.Close()
 	if got, want := count(t, db), 160; got != want {
 		t.Errorf("keys after reopening: got %d, want %d", got, want)
-	}
-}
-
-// filled makes a store with rows that take many pages, and returns its bytes.
-func filled(t *testing.T) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "x.db")
-	db, err := disk.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 50 {
-		if err := db.Update(put(fmt.Sprint(i), strings.Repeat("v", 1000))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func TestOpenRefusesDamage(t *testing.T) {
-	t.Parallel()
-	page := os.Getpagesize()
-	for name, damage := range map[string]func([]byte) []byte{
-		"not a store":     func([]byte) []byte { return []byte(strings.Repeat("not a store ", 1000)) },
-		"empty":           func([]byte) []byte { return nil },
-		"cut off":         func(b []byte) []byte { return b[:4*page] },
-		"cut off early":   func(b []byte) []byte { return b[:page+100] },
-		"both meta pages": func(b []byte) []byte { clear(b[:2*page]); return b },
-		"all pages but them": func(b []byte) []byte {
-			for i := range b[2*page:] {
-				b[2*page+i] = byte(i * 7)
-			}
-			return b
-		},
-		"all pages but them are zero": func(b []byte) []byte { clear(b[2*page:]); return b },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "x.db")
-			bad := damage(filled(t))
-			if err := os.WriteFile(path, bad, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			db, err := disk.Open(path)
-			if err == nil {
-				db.Close()
-			}
-			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore it from a copy") {
-				t.Errorf("got %v, want an error that names %s and says what to do", err, path)
-			}
-			if got, _ := os.ReadFile(path); string(got) != string(bad) {
-				t.Error("the damaged file was changed")
-			}
-		})
-	}
-}
-
-// A commit that was cut off in the middle has written its pages, or a part of
-// them, and perhaps half of its meta page: what was acknowledged before is there.
-func TestTornCommit(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.db")
-	whole := filled(t)
-	page := os.Getpagesize()
-	for meta := range 2 {
-		for _, upTo := range []int{20, 40, 60, 79} {
-			torn := append([]byte(nil), whole...)
-			for i := upTo; i < 80; i++ {
-				torn[meta*page+i] ^= 0x55
-			}
-			if err := os.WriteFile(path, torn, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			db, err := disk.Open(path)
-			if err != nil {
-				t.Fatalf("meta page %d torn at %d: %v", meta, upTo, err)
-			}
-			// The other meta page is at most one commit behind.
-			if got := count(t, db); got < 49 {
-				t.Errorf("meta page %d torn at %d: got %d rows, want 49 or 50", meta, upTo, got)
-			}
-			if err := db.Update(put("after", "v")); err != nil {
-				t.Error(err)
-			}
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
-		}
 	}
 }
 

@@ -19,18 +19,14 @@ import (
 // The format is the one of version 2 of bbolt's files: pages with a header of 16
 // bytes, of which the first two tell where the tree begins.
 const (
-	magic       = 0xED0CDAED
-	version     = 2
-	headerSize  = 16
-	metaSize    = 64
-	elementSize = 16
-	minPage     = 512
-	maxPage     = 64 << 10
+	magic    = 0xED0CDAED
+	version  = 2
+	metaSize = 64
+	noList   = 1<<64 - 1 // in place of a page number
+	minPage  = 512
+	maxPage  = 64 << 10
 
-	branchPage = 0x01
-	leafPage   = 0x02
-	metaPage   = 0x04
-	bucketLeaf = 0x01 // of an element of a leaf: its value is a bucket
+	metaPage = 0x04
 )
 
 // maxChecked bounds the files of which every page is looked at: that takes about
@@ -83,7 +79,7 @@ type file struct {
 	size  int64
 	page  int64
 	pages uint64 // in use, by the newest meta page
-	seen  map[uint64]bool
+	free  uint64 // the page that lists those that are not; noList
 }
 
 // examine says what is wrong with a store's file. It changes nothing.
@@ -100,18 +96,22 @@ func examine(path string) error {
 	if info.Size() == 0 {
 		return errors.New("it is empty")
 	}
-	s := file{File: f, size: info.Size(), seen: map[uint64]bool{}}
+	s := file{File: f, size: info.Size()}
 	root, err := s.meta()
 	if err != nil {
 		return err
 	}
-	if int64(s.pages)*s.page > s.size {
-		return fmt.Errorf("it is cut off: it has %d bytes of %d", s.size, int64(s.pages)*s.page)
+	if s.pages > uint64(s.size/s.page) {
+		return fmt.Errorf("it is cut off: it has %d bytes of %d", s.size, s.pages*uint64(s.page))
 	}
 	if s.size > maxChecked {
 		return nil
 	}
-	return s.tree(root)
+	w := walk{file: f, size: int(s.page), seen: make([]bool, s.pages)}
+	if err := w.page(root, nil, nil, 0); err != nil || s.free == noList {
+		return err
+	}
+	return w.list(s.free)
 }
 
 // meta finds the newest meta page that is whole, and with it the root's page.
@@ -132,70 +132,12 @@ func (s *file) meta() (root uint64, err error) {
 		}
 		s.page = page
 		if tx := binary.LittleEndian.Uint64(m[48:]); tx >= newest {
-			newest, root, s.pages = tx, binary.LittleEndian.Uint64(m[16:]), binary.LittleEndian.Uint64(m[40:])
+			newest, root = tx, binary.LittleEndian.Uint64(m[16:])
+			s.free, s.pages = binary.LittleEndian.Uint64(m[32:]), binary.LittleEndian.Uint64(m[40:])
 		}
 	}
 	if s.page == 0 {
 		return 0, errors.New("it is no store, or both of its first pages are damaged")
 	}
 	return root, nil
-}
-
-// tree looks at a page and everything below it.
-func (s *file) tree(id uint64) error {
-	bad := func(what string) error { return fmt.Errorf("page %d of it is damaged: %s", id, what) }
-	if id < 2 || id >= s.pages {
-		return bad("it lies outside")
-	}
-	if s.seen[id] {
-		return bad("it is used twice")
-	}
-	s.seen[id] = true
-	b := make([]byte, s.page)
-	if _, err := s.ReadAt(b, int64(id)*s.page); err != nil {
-		return bad(err.Error())
-	}
-	flags, count, overflow := binary.LittleEndian.Uint16(b[8:]), int(binary.LittleEndian.Uint16(b[10:])), uint64(binary.LittleEndian.Uint32(b[12:]))
-	if binary.LittleEndian.Uint64(b) != id {
-		return bad("it has the number of another")
-	}
-	if flags != branchPage && flags != leafPage || id+overflow >= s.pages {
-		return bad("it is of no known kind")
-	}
-	if overflow > 0 {
-		b = make([]byte, int64(overflow+1)*s.page)
-		if _, err := s.ReadAt(b, int64(id)*s.page); err != nil {
-			return bad(err.Error())
-		}
-	}
-	if headerSize+count*elementSize > len(b) {
-		return bad("it names more than it holds")
-	}
-	for i := range count {
-		at := headerSize + i*elementSize
-		e := b[at:]
-		if flags == branchPage {
-			if err := s.tree(binary.LittleEndian.Uint64(e[8:])); err != nil {
-				return err
-			}
-			continue
-		}
-		pos, key, value := int64(binary.LittleEndian.Uint32(e[4:])), int64(binary.LittleEndian.Uint32(e[8:])), int64(binary.LittleEndian.Uint32(e[12:]))
-		if int64(at)+pos+key+value > int64(len(b)) {
-			return bad("it names more than it holds")
-		}
-		if binary.LittleEndian.Uint32(e)&bucketLeaf == 0 {
-			continue
-		}
-		if value < 16 {
-			return bad("a bucket of it is too short")
-		}
-		// A bucket with page 0 is small and stands in the value itself.
-		if root := binary.LittleEndian.Uint64(b[int64(at)+pos+key:]); root != 0 {
-			if err := s.tree(root); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

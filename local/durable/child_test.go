@@ -1,6 +1,3 @@
-// Package durable holds the proof that the local servers keep what they have
-// acknowledged: it kills them in the middle of work, again and again. It has no
-// code of its own beside the tests.
 package durable
 
 import (
@@ -11,117 +8,123 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
+	"sync"
 	"time"
 
+	"dsvmpools/local/internal/mutant"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 )
 
-// childEnv tells the test binary that it is to be the servers, and where.
-const childEnv = "DSVM_DURABLE_TEST_CHILD"
+// childEnv holds the order of a test binary that another one has started.
+const childEnv = "DSVM_DURABLE_CHILD"
 
-// place is where the servers live; ports are kept from the first start on.
-type place struct {
-	Dir         string
-	Bus, Tables string // addresses
+// order is what a child is to serve.
+type order struct {
+	Folder   string
+	Plain    []string // queues
+	Sessions []string // queues with sessions
+	AckFirst bool     // the mutation: acknowledge, then commit
 }
+
+// address is how a child is reached. Its ports are free ones, others after each
+// restart: a fixed one may be taken by anybody while the child is dead.
+type address struct{ Bus, Tables string }
 
 const (
-	account  = "durable"
-	key      = "ZHVyYWJsZWR1cmFibGVkdXJhYmxlZHVyYWJsZQ=="
-	sessions = "sessions"
-	// Messages come again with every kill; none may be given up for that.
-	deliveries = 2000
+	account    = "devaccount"
+	accountKey = "YW4gYWNjb3VudCBvZiBhIHRlc3Q="
+	// often is more than messages are delivered here: each kill while a message is
+	// locked may count.
+	often = 2000
 )
 
-func TestMain(m *testing.M) {
-	at := os.Getenv(childEnv)
-	if at == "" {
-		os.Exit(m.Run())
+// serve is the child: it serves until it is killed, or its parent has ended.
+func serve(o order) error {
+	mutant.AckFirst = o.AckFirst
+	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "bus.db"),
+		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
+	for _, name := range o.Plain {
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often})
 	}
-	if err := serve(at); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	for _, name := range o.Sessions {
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often, RequiresSession: true})
 	}
-}
-
-// serve is the child: it serves until its standard input ends, or it is killed.
-func serve(at string) error {
-	var p place
-	if err := json.Unmarshal([]byte(at), &p); err != nil {
-		return err
-	}
-	bus, err := servicebus.Start(servicebus.Config{Addr: p.Bus, Path: filepath.Join(p.Dir, "servicebus.db"),
-		Queues: []servicebus.QueueConfig{
-			{Name: queueName(0), MaxDeliveryCount: deliveries, LockDuration: 5 * time.Minute},
-			{Name: queueName(1), MaxDeliveryCount: deliveries, LockDuration: 5 * time.Minute},
-			{Name: sessions, RequiresSession: true, MaxDeliveryCount: deliveries, LockDuration: 5 * time.Minute}},
-		Rules: []servicebus.Rule{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
+	bus, err := servicebus.Start(cfg)
 	if err != nil {
 		return err
 	}
-	defer bus.Close()
-	tab, err := tables.Start(tables.Config{Addr: p.Tables, Path: filepath.Join(p.Dir, "tables.db"), Account: account, Key: key})
+	rows, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "tables.db"), Account: account, Key: accountKey})
 	if err != nil {
 		return err
 	}
-	defer tab.Close()
-	if err := json.NewEncoder(os.Stdout).Encode(endpoints{place{p.Dir, bus.Addr(), tab.Addr()}, bus.ConnectionString("all"), tab.ConnectionString()}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(address{bus.ConnectionString("root"), rows.ConnectionString()}); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-func queueName(i int) string { return fmt.Sprint("queue", i) }
-
-// endpoints is what the child says when it serves.
-type endpoints struct {
-	Place       place
-	Bus, Tables string // connection strings
-}
-
-// child is the servers in a process of their own.
+// child is a server process.
 type child struct {
-	endpoints
-	cmd *exec.Cmd
-	in  io.Closer // ends with this process, and the child with it
+	address
+	command *exec.Cmd
+	in      io.Closer
+	started time.Duration
 }
 
-func start(t *testing.T, p place) *child {
-	t.Helper()
-	at, err := json.Marshal(p)
+// launch starts a child. It may be killed before it serves: dieAfter, if not
+// zero, is when; then no child is returned.
+func launch(o order, dieAfter time.Duration) (*child, error) {
+	begin := time.Now()
+	text, err := json.Marshal(o)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	c := &child{cmd: exec.Command(os.Args[0])}
-	c.cmd.Env = append(os.Environ(), childEnv+"="+string(at))
-	c.cmd.Stderr = os.Stderr
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+	c := &child{command: exec.Command(os.Args[0])}
+	c.command.Env = append(os.Environ(), childEnv+"="+string(text))
+	c.command.Stderr = os.Stderr
+	if c.in, err = c.command.StdinPipe(); err != nil {
+		return nil, err
 	}
-	out, err := c.cmd.StdoutPipe()
+	out, err := c.command.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
+	if err := c.command.Start(); err != nil {
+		return nil, err
 	}
+	if dieAfter != 0 {
+		<-time.After(dieAfter)
+		c.kill()
+		return nil, nil
+	}
+	timer := time.AfterFunc(time.Minute, func() { c.command.Process.Kill() })
+	defer timer.Stop()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err == nil {
-		err = json.Unmarshal(line, &c.endpoints)
+		err = json.Unmarshal(line, &c.address)
 	}
 	if err != nil {
 		c.kill()
-		t.Fatalf("the servers do not come up: %v", err)
+		return nil, fmt.Errorf("the servers did not start: %w", err)
 	}
-	return c
+	c.started = time.Since(begin)
+	return c, nil
 }
 
-// kill ends the child as a power cut does, as far as a process can be cut off.
+// kill ends the child as kill -9 does, and waits until it is gone.
 func (c *child) kill() {
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
+	c.command.Process.Kill()
+	c.command.Wait()
 	c.in.Close()
+}
+
+// once runs f for each of n at once.
+func once(n int, f func(int)) {
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() { f(i) })
+	}
+	wait.Wait()
 }

@@ -1,11 +1,20 @@
+// Package durable shows that what the local servers acknowledged survives their
+// death at any moment. Its test runs them in a process of their own, uses them
+// as clients do, kills the process again and again, and compares what is there
+// after each restart with what was acknowledged.
+//
+// It says nothing of a machine that loses power: the system keeps what a killed
+// process wrote.
 package durable
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,137 +23,232 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 20, "how often the servers are killed")
-	seed  = flag.Uint64("seed", 1, "of everything that is drawn")
+	kills = flag.Int("kills", 20, "how often TestKilled kills the servers")
+	seed  = flag.Uint64("seed", 1, "what the clients do, and when the servers are killed")
 )
 
-// An epoch is what lies between two kills.
+func TestMain(m *testing.M) {
+	text := os.Getenv(childEnv)
+	if text == "" {
+		os.Exit(m.Run())
+	}
+	var o order
+	err := json.Unmarshal([]byte(text), &o)
+	if err == nil {
+		err = serve(o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Bounds of one life of the servers.
 const (
-	mostCalls = 120              // calls of all clients in an epoch
-	patience  = 20 * time.Second // for one call: far more than it takes
-	mostPause = 2000             // microseconds between the last call and the kill
+	maxOperations = 150                  // acknowledged in one life, at most about so many
+	maxAfter      = 3 * time.Millisecond // from the last of them to the kill
+	maxUntilCheck = 30 * time.Millisecond
+	maxUntilReady = 30 * time.Millisecond
+	lastWords     = 20 * time.Millisecond // what was acknowledged before the kill is still to be read
+	lifeTime      = time.Minute           // an operation that hangs ends with this
 )
 
-// client does random things to the servers, one after the other, and knows what
-// must be there afterwards.
+// client does things to the servers, and knows what must be there.
 type client interface {
-	// audit compares what is there with what has been acknowledged, settles what
-	// was left open, and returns what is wrong.
-	audit(ctx context.Context, e endpoints) []string
-	// work does one thing. An error means that its outcome is not known.
-	work(ctx context.Context) error
-	close(ctx context.Context)
+	// check connects, and compares what is there with what was acknowledged.
+	check(l *life) error
+	// step does something.
+	step(l *life) error
+	close()
 }
 
-// run kills the servers n times under work and returns what was lost. spoil may
-// do harm to the store while the servers are dead.
-func run(t *testing.T, n int, seed uint64, spoil func(p place, kill int)) (calls int64, lost []string) {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	draw := func() *rand.Rand { return rand.New(rand.NewPCG(rng.Uint64(), 0)) }
-	clients := []client{newTable(draw(), "a"), newTable(draw(), "b"), newQueue(draw(), queueName(0)), newQueue(draw(), queueName(1)), newSession(draw(), "s1"), newSession(draw(), "s2")}
-	p := place{Dir: t.TempDir(), Bus: "127.0.0.1:0", Tables: "127.0.0.1:0"}
-	var done atomic.Int64
-	for kill := 0; ; kill++ {
-		c := start(t, p)
-		p = c.Place
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		var mu sync.Mutex
-		each(clients, func(k client) {
-			wrong := k.audit(ctx, c.endpoints)
-			mu.Lock()
-			defer mu.Unlock()
-			lost = append(lost, wrong...)
-		})
-		if kill == n || len(lost) > 0 {
-			cancel()
-			each(clients, func(k client) { k.close(context.Background()) })
-			c.kill()
-			return done.Load(), lost
+// trial is a sequence of lives on one folder.
+type trial struct {
+	order   order
+	rng     *rand.Rand
+	clients []client
+
+	kills, early           int
+	slowest                time.Duration
+	acknowledged, compared atomic.Int64
+
+	mu    sync.Mutex
+	lost  []string // acknowledged and not there, or there and must not be
+	wrong []string // what failed although nobody was killed
+}
+
+// life is one from a start to a kill.
+type life struct {
+	*trial
+	child  *child
+	ctx    context.Context
+	killed atomic.Bool
+	acked  chan struct{} // one for each operation, until it is full
+}
+
+func (r *trial) missing(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = append(r.lost, fmt.Sprintf(format, args...))
+}
+
+// acknowledge counts an operation.
+func (l *life) acknowledge() {
+	l.acknowledged.Add(1)
+	select {
+	case l.acked <- struct{}{}:
+	default:
+	}
+}
+
+func newTrial(t *testing.T, seed uint64, ackFirst bool) *trial {
+	r := &trial{order: order{Folder: t.TempDir(), AckFirst: ackFirst}, rng: rand.New(rand.NewPCG(seed, 0))}
+	const each = 3
+	for i := range each {
+		rng := func(kind uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i+1)<<8|kind)) }
+		plain, sessions := fmt.Sprintf("plain%d", i), fmt.Sprintf("work%d", i)
+		r.order.Plain = append(r.order.Plain, plain)
+		r.order.Sessions = append(r.order.Sessions, sessions)
+		r.clients = append(r.clients, newQueue(plain, rng(1)), newQueue(sessions, rng(2), "a", "b"), newTable(fmt.Sprintf("rows%d", i), rng(3)))
+	}
+	return r
+}
+
+// live runs one life. The last one ends with the check, and is not killed
+// before.
+func (r *trial) live(last bool) error {
+	const oneIn = 10
+	if !last && r.rng.IntN(oneIn) == 0 {
+		if _, err := launch(r.order, time.Duration(1+r.rng.Int64N(int64(maxUntilReady)))); err != nil {
+			return err
 		}
-		// The clients work until the kill. It comes at a number of calls and some
-		// microseconds, so that it hits commits as well as pauses.
-		target := done.Load() + rng.Int64N(mostCalls)
-		enough := make(chan struct{})
-		var once sync.Once
-		pause := time.Duration(rng.IntN(mostPause)) * time.Microsecond
-		go func() {
+		r.kills, r.early = r.kills+1, r.early+1
+	}
+	c, err := launch(r.order, 0)
+	if err != nil {
+		return err
+	}
+	r.slowest = max(r.slowest, c.started)
+	ctx, cancel := context.WithTimeout(context.Background(), lifeTime)
+	defer cancel()
+	wanted := 1 + r.rng.IntN(maxOperations)
+	l := &life{trial: r, child: c, ctx: ctx, acked: make(chan struct{}, wanted)}
+	checked, ended := make(chan struct{}), make(chan struct{})
+	var checking sync.WaitGroup
+	checking.Add(len(r.clients))
+	go func() { checking.Wait(); close(checked) }()
+	go func() {
+		once(len(r.clients), func(i int) { l.use(r.clients[i], last, checking.Done) })
+		close(ended)
+	}()
+	switch {
+	case last:
+		<-ended
+	case r.rng.IntN(oneIn) == 0: // while the clients connect and look
+		wait(checked, time.Duration(r.rng.Int64N(int64(maxUntilCheck))))
+	default:
+		<-checked
+		for range wanted {
 			select {
-			case <-enough:
-			case <-ctx.Done():
+			case <-l.acked:
+				continue
+			case <-ended:
 			}
-			for begin := time.Now(); time.Since(begin) < pause; {
-			}
-			c.kill()
-			cancel()
-		}()
-		each(clients, func(k client) {
-			for ctx.Err() == nil {
-				if k.work(ctx) != nil {
-					break
-				}
-				if done.Add(1) >= target {
-					once.Do(func() { close(enough) })
-				}
-			}
-			if ctx.Err() == nil {
-				once.Do(func() { close(enough) }) // a call failed before the kill
-				<-ctx.Done()
-			}
-			k.close(ctx)
-		})
-		c.cmd.Wait() // the killer may still be at it
-		if spoil != nil {
-			spoil(p, kill)
+			break
+		}
+		wait(ended, time.Duration(r.rng.Int64N(int64(maxAfter))))
+	}
+	l.killed.Store(true)
+	c.kill()
+	r.kills++
+	wait(ended, lastWords)
+	cancel()
+	<-ended
+	return nil
+}
+
+// use lets a client do things until the life ends.
+func (l *life) use(c client, last bool, checked func()) {
+	defer c.close()
+	err := c.check(l)
+	checked()
+	for err == nil && !last && l.ctx.Err() == nil {
+		err = c.step(l)
+	}
+	if err != nil && !l.killed.Load() {
+		l.mu.Lock()
+		l.wrong = append(l.wrong, err.Error())
+		l.mu.Unlock()
+	}
+}
+
+// wait waits for c, but not longer than d.
+func wait(c <-chan struct{}, d time.Duration) {
+	select {
+	case <-c:
+	case <-time.After(d):
+	}
+}
+
+func (r *trial) String() string {
+	return fmt.Sprintf("%d kills, %d of them during the start; %d operations acknowledged; %d times compared what is there; %d lost; slowest start %v",
+		r.kills, r.early, r.acknowledged.Load(), r.compared.Load(), len(r.lost), r.slowest.Round(time.Millisecond))
+}
+
+// TestKilled kills the servers, and finds everything they acknowledged. A long
+// run: go test ./local/durable -run 'TestKilled$' -v -timeout 1h -args -kills 2000 -seed 1
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	r := newTrial(t, *seed, false)
+	const report = 100
+	for next := report; r.kills < *kills; {
+		if err := r.live(false); err != nil {
+			t.Fatal(err)
+		}
+		if r.kills >= next {
+			next += report
+			t.Log(r)
+		}
+		if len(r.lost)+len(r.wrong) > 0 {
+			break
 		}
 	}
+	if err := r.live(true); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range append(r.lost, r.wrong...) {
+		t.Error(text)
+	}
+	if r.acknowledged.Load() == 0 {
+		t.Error("nothing was acknowledged")
+	}
+	t.Log(r)
 }
 
-func each(clients []client, do func(client)) {
-	var wg sync.WaitGroup
-	for _, k := range clients {
-		wg.Go(func() { do(k) })
-	}
-	wg.Wait()
-}
-
-// Whatever was acknowledged is there after a kill at any instant, and nothing is
-// there by half. `go test ./local/durable -run TestKilled -kills 2000 -timeout 1h`
-// is the long form.
-func TestKilled(t *testing.T) {
-	begin := time.Now()
-	calls, lost := run(t, *kills, *seed, nil)
-	for _, l := range lost {
-		t.Error(l)
-	}
-	if calls < int64(*kills) {
-		t.Errorf("only %d calls were acknowledged in %d epochs; the test shows little", calls, *kills)
-	}
-	t.Logf("%d kills, %d acknowledged calls, %d losses, %s", *kills, calls, len(lost), time.Since(begin).Round(time.Second))
-}
-
-// The test notices when the servers lose what they have acknowledged: here, the
-// store goes back to what it was an epoch before.
+// TestKilledBites runs the same with servers that
+// acknowledge before they commit: something of each kind is lost, and that is
+// seen.
 func TestKilledBites(t *testing.T) {
-	for _, file := range []string{"servicebus.db", "tables.db"} {
-		t.Run(file, func(t *testing.T) {
-			var before []byte
-			_, lost := run(t, 10, *seed, func(p place, kill int) {
-				path := filepath.Join(p.Dir, file)
-				now, err := os.ReadFile(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if kill == 4 {
-					if err := os.WriteFile(path, before, 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				before = now
-			})
-			if len(lost) == 0 {
-				t.Fatal("the loss of an epoch was not noticed")
+	t.Parallel()
+	r := newTrial(t, *seed, true)
+	first := map[string]string{} // what was lost first, by kind
+	kinds := []string{"plain", "work", "rows"}
+	const enough = 200
+	for r.kills < enough && len(first) < len(kinds) {
+		if err := r.live(false); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range kinds {
+			i := slices.IndexFunc(r.lost, func(text string) bool { return strings.HasPrefix(text, kind) })
+			if i >= 0 && first[kind] == "" {
+				first[kind] = r.lost[i]
 			}
-			t.Log(strings.Join(lost, "\n"))
-		})
+		}
 	}
+	for _, kind := range kinds {
+		if first[kind] == "" {
+			t.Errorf("of %s, nothing was found missing: %v", kind, r)
+		}
+	}
+	t.Logf("%v: %q", r, first)
 }
