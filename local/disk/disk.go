@@ -74,7 +74,7 @@ func Open(path string) (*DB, error) {
 	case err != nil:
 		return nil, damaged(err)
 	}
-	b, err := open(path)
+	b, err := openBolt(path)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, inUse
@@ -84,31 +84,6 @@ func Open(path string) (*DB, error) {
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
 	go db.write()
 	return db, nil
-}
-
-// open opens the file and leaves mapped into memory only what it needs. After a
-// kill, bbolt walks over all of the file to find its free pages, and writes them
-// down; opened once more, it need not.
-func open(path string) (b *bbolt.DB, err error) {
-	defer func() { // in a large file that was not looked at
-		if p := recover(); p != nil {
-			b, err = nil, fmt.Errorf("%v", p)
-		}
-	}()
-	for again := false; ; again = true {
-		b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
-		if err != nil {
-			return nil, err
-		}
-		stats := b.Stats()
-		if walked := stats.TxStats.GetWrite() > 0; !walked || again {
-			b.NoFreelistSync = true // what is free may be larger than what a commit writes
-			return b, nil
-		}
-		if err := b.Close(); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // Update runs fn in a write transaction and returns when it is durable. Calls
@@ -148,15 +123,8 @@ func (db *DB) Close() error {
 	close(db.calls)
 	db.mu.Unlock()
 	<-db.done
-	db.noteFree()
+	noteFree(db.bolt) // its one writer has ended
 	return db.bolt.Close()
-}
-
-// noteFree writes down which pages are free, for the next Open. Without it
-// nothing is lost, so its error is not one of Close.
-func (db *DB) noteFree() {
-	db.bolt.NoFreelistSync = false // the writer has ended
-	db.bolt.Update(func(*bbolt.Tx) error { return nil })
 }
 
 // write is the only writer: it takes what waits, commits it, and answers.

@@ -73,7 +73,10 @@ func (l *inLink) transfer(f amqp.Frame) error {
 		}
 		d = &delivery{id: id, format: amqp.FieldOr(f.Fields, 3, uint32(0)), settled: amqp.FieldOr(f.Fields, 4, false)}
 	}
-	if len(d.payload) <= l.limit { // beyond that it will be refused; it need not be kept
+	switch {
+	case d.payload == nil:
+		d.payload = f.Payload // most come in one frame, whose memory is nobody else's
+	case len(d.payload) <= l.limit: // beyond that it will be refused; it need not be kept
 		d.payload = append(d.payload, f.Payload...)
 	}
 	if amqp.FieldOr(f.Fields, 5, false) {

@@ -62,8 +62,9 @@ func (it *item) parse(b []byte) (session string, err error) {
 		}
 	}
 	if r != (rare{}) || it.state == Scheduled {
-		r.index = -1
-		it.rare = &r
+		kept := r // r itself stays on the stack for the many that have nothing rare
+		kept.index = -1
+		it.rare = &kept
 	}
 	return session, nil
 }

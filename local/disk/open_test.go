@@ -1,0 +1,40 @@
+package disk_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"dsvmpools/local/disk"
+
+	"go.etcd.io/bbolt"
+)
+
+// bbolt writes when it opens a file whose free pages are not noted, and had to
+// walk over it before.
+func TestCloseNotesFreePages(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	for range 2 {
+		db, err := disk.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Update(put("k", "v")); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats := b.Stats()
+		if got := stats.TxStats.GetWrite(); got != 0 {
+			t.Errorf("opening wrote %d times, want 0", got)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
