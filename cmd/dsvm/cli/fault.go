@@ -15,8 +15,8 @@ import (
 
 func faultCommand(p *Program) *cobra.Command {
 	c := noun("fault", "Make the local servers fail the way the cloud does", faultAdd(p), faultList(p), faultClear(p), faultSeed(p),
-		faultInstance(p, "evict", "Take a spot instance back, with the notice that the cloud gives", fault.Client.Evict),
-		faultInstance(p, "remove", "Delete an instance behind the pool's back", fault.Client.Kill))
+		faultInstance(p, "evict", "Take an instance back, with the notice that the cloud gives", "told to leave", fault.Client.Evict),
+		faultInstance(p, "remove", "Delete an instance behind the pool's back", "deleted", fault.Client.Kill))
 	c.Long = `Make the local servers fail the way the cloud does, by rule and with a seed, so
 that a run that failed can be had again. Only an instance of dsvm up can do this.
 docs/local.md lists what can go wrong where.`
@@ -181,12 +181,16 @@ func faultDetail(d fault.Document) string {
 }
 
 // faultInstance is a command that acts on one instance at once.
-func faultInstance(p *Program, verb, short string, do func(fault.Client, context.Context, string) error) *cobra.Command {
+func faultInstance(p *Program, verb, short, done string, do func(fault.Client, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NODE", Short: short, Args: exactly("the name of a node"),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.control(c.Context(), verb, func(ctx context.Context, f fault.Client) error { return do(f, ctx, args[0]) })
+			err := p.control(c.Context(), verb, func(ctx context.Context, f fault.Client) error { return do(f, ctx, args[0]) })
+			if err != nil {
+				return err
+			}
+			return p.answer(map[string]string{"name": args[0], "state": done}, args[0]+" was "+done)
 		},
 	}
 }
