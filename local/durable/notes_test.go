@@ -42,9 +42,6 @@ type note struct {
 	mark    [2]int64
 }
 
-// soon reports whether the message becomes active while the test runs.
-func (n *note) soon() bool { return n.may == scheduled|active }
-
 // maxPeek is more than there ever are: one page shows one moment.
 const maxPeek = 250
 
