@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"dsvmpools/shared/drive"
@@ -69,6 +70,13 @@ func (f *Functions) submitPart(ctx context.Context, name string, part []*submiss
 		return err
 	}
 	for s, cause := range refused {
+		if strings.HasPrefix(cause.Field, "after[") && s.message.Properties[propUnknown] != "true" {
+			// The message of the job it comes after may be just behind its own.
+			if err := f.bus.Send(ctx, queue, again(s.message, f.now().Add(f.unknownAgain), propUnknown, "true")); err != nil {
+				return err
+			}
+			continue
+		}
 		id := s.spec.ID
 		if cause.Code == fault.Conflict && cause.Field == "id" {
 			id = "" // the id stands for the job that has it
@@ -113,11 +121,19 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 	refused := map[*submission]*fault.Error{}
 	var ids []store.ID
 	var asked []*submission
+	earlier := map[string]bool{}
 	for _, s := range part {
-		if err := pool.Refuses(spec, s.spec); err != nil {
-			refused[s] = err
+		cause := pool.Refuses(spec, s.spec)
+		if cause == nil {
+			if cause, err = f.refusesAfter(ctx, s.spec, earlier); err != nil {
+				return nil, err
+			}
+		}
+		if cause != nil {
+			refused[s] = cause
 			continue
 		}
+		earlier[s.spec.ID] = true
 		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), At: f.now()})
 		asked = append(asked, s)
 	}
@@ -157,4 +173,26 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		refused[byOrder[r.Order]] = r.Err
 	}
 	return refused, nil
+}
+
+// refusesAfter says why a job cannot come after those it names: each has to be
+// known already, here or earlier in the batch, and be of the same pool. So no two
+// jobs can wait for each other.
+func (f *Functions) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool) (*fault.Error, error) {
+	for i, id := range spec.After {
+		if earlier[id] {
+			continue
+		}
+		field := fmt.Sprintf("after[%d]", i)
+		row, err := f.store.ID(ctx, id)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound:
+			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil
+		case err != nil:
+			return nil, err
+		case row.State != job.Rejected && row.Pool != spec.Pool:
+			return fault.New(fault.Invalid, field, "`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
+		}
+	}
+	return nil, nil
 }

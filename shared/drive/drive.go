@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/store"
@@ -33,6 +34,8 @@ type Store interface {
 	Head(ctx context.Context, pool string) (store.Version, error)
 	Commit(ctx context.Context, pool string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error)
 	Done(ctx context.Context, pool, order string) (*pool.Job, error)
+	// Ended says how a job of the pool has ended; fault.NotFound: it has not.
+	Ended(ctx context.Context, pool, id string) (job.State, error)
 	DeletePool(ctx context.Context, pool string) error
 }
 

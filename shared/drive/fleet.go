@@ -3,11 +3,15 @@ package drive
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // merge adds a step's calls to Azure to those of the steps before it.
@@ -24,6 +28,7 @@ func merge(calls *pool.Effects, e pool.Effects) {
 	calls.DropRows = calls.DropRows || e.DropRows
 	calls.Remove = append(calls.Remove, e.Remove...)
 	calls.Fence = append(calls.Fence, e.Fence...)
+	calls.Ask = append(calls.Ask, e.Ask...)
 }
 
 // removeAtOnce bounds the instances named in one call.
@@ -77,6 +82,39 @@ func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.E
 	}
 	if e.DropRows {
 		d.dropRows(ctx, name)
+	}
+	return append(events, d.ask(ctx, name, e.Ask)...)
+}
+
+// askWorkers bounds the reads that one call has under way.
+const askWorkers = 8
+
+// ask finds out what became of jobs that others wait for. What cannot be read is
+// asked for again with the next tick.
+func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Event {
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	states := make([]job.State, len(ids))
+	var g errgroup.Group
+	g.SetLimit(askWorkers)
+	for i, id := range ids {
+		g.Go(func() error {
+			state, err := d.store.Ended(ctx, name, id)
+			if err != nil && fault.CodeOf(err) != fault.NotFound {
+				d.log.Warn("a job that others wait for could not be looked up", "pool", name, "job", id, "error", err)
+			}
+			if err == nil {
+				states[i] = state
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	var events []pool.Event
+	for i, state := range states {
+		if state != "" {
+			events = append(events, pool.Known{ID: ids[i], State: state})
+		}
 	}
 	return events
 }

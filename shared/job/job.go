@@ -81,6 +81,7 @@ type Spec struct {
 	Env       map[string]string `json:"env,omitempty"`
 	Resources Resources         `json:"resources"`
 	Priority  Priority          `json:"priority"`
+	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to succeed first
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
 	Retry     Retry             `json:"retry"`

@@ -31,6 +31,10 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	s.Workdir = r.String("workdir", "src")
 	s.Env = r.Map("env", `{"K": "v"}`)
 	s.Labels = r.Map("labels", `{"project": "x"}`)
+	s.After = r.Strings("after", `["prepare-1"]`)
+	if len(s.After) == 0 {
+		s.After = nil
+	}
 	s.NotBefore = r.Time("notBefore")
 	r.Text("timeout", "15m", &s.Timeout)
 	if r.Has("timeout") && s.Timeout == 0 {
@@ -57,7 +61,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	if nodes := r.Int("nodes", 1, 1, 1000); nodes > 1 {
 		r.Fail("nodes", "`nodes` above 1 is not supported yet; leave it out")
 	}
-	r.Later("secrets", "image", "after", "sweep", "source", "maxCost", "notify")
+	r.Later("secrets", "image", "sweep", "source", "maxCost", "notify")
 	if err := r.Err(); err != nil {
 		return s, err
 	}

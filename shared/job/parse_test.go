@@ -50,6 +50,7 @@ labels: {project: x, "cost center": "4711"}
 			Labels: map[string]string{"project": "x", "cost center": "4711"}}},
 		{"no backoff", minimal + "retry: {max: 1, backoff: 0s}\n", with(func(s *job.Spec) { s.Retry = job.Retry{Max: 1} })},
 		{"an absolute workdir", minimal + "workdir: /mnt/share/x\n", with(func(s *job.Spec) { s.Workdir = "/mnt/share/x" })},
+		{"after", minimal + "after: [a, b]\n", with(func(s *job.Spec) { s.After = []string{"a", "b"} })},
 		{"all resources", minimal + "resources: {cpus: 2, gpus: 1, memory: 1536Mi}\n", with(func(s *job.Spec) { s.Resources = job.Resources{CPUs: 2, GPUs: 1, Memory: 3 * job.Gi / 2} })},
 		{"later features that say nothing", minimal + "secrets: {}\nimage: ''\nresources: {gpus: 0, memory: ''}\nnodes: 1\nafter: []\nsweep: {}\nsource:\nmaxCost: ''\nnotify: []\n", plain},
 	} {
@@ -132,7 +133,8 @@ func TestParseRefuses(t *testing.T) {
 		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 65\n", "resources.gpus", "line 5: `resources.gpus` is 65; write a whole number from 0 to 64"},
 		{"memory", minimal + "resources: {memory: 4GB}\n", "resources.memory", "line 3: `resources.memory`: \"4GB\" is not an amount of memory; write 512Mi or 4Gi"},
 		{"nodes", minimal + "nodes: 2\n", "nodes", "line 3: `nodes` above 1 is not supported yet; leave it out"},
-		{"after", minimal + "after: [a]\n", "after", "line 3: `after` is not supported yet; leave it out"},
+		{"after no id", minimal + "after: [a, b/c]\n", "after[1]", "line 3: `after[1]` is \"b/c\"; write the id of a job"},
+		{"after itself", "id: a\n" + minimal + "after: [a]\n", "after[0]", "line 4: `after[0]` is the job itself; name another"},
 		{"sweep", minimal + "sweep: {count: 3}\n", "sweep", "line 3: `sweep` is not supported yet; leave it out"},
 		{"source", minimal + "source: {commit: a}\n", "source", "line 3: `source` is not supported yet; leave it out"},
 		{"maxCost", minimal + "maxCost: '25.00'\n", "maxCost", "line 3: `maxCost` is not supported yet; leave it out"},
@@ -162,7 +164,7 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		"id: one\npool: cpu\n",
-		"id: one\npool: cpu\ncommand: [a]\nafter: [b]\n",
+		"id: one\npool: cpu\ncommand: [a]\nimage: b\n",
 		"id: one\npool: cpu\nno: such\n",
 	} {
 		s, err := job.Parse([]byte(body), "")

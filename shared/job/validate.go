@@ -18,6 +18,7 @@ const (
 	maxRetries    = 100  // a job that fails more often has another problem
 	maxCPUs       = 1024 // more than any size has
 	maxGPUs       = 64   // same
+	maxAfter      = 100  // jobs that a job comes after
 	maxTextLength = 200  // bytes of name, team, user and labels, which are shown in lists
 	lastYear      = 9999 // of notBefore: a later one has no RFC 3339 form
 )
@@ -75,10 +76,29 @@ func (s Spec) Validate() error {
 	case s.NotBefore.UTC().Year() < 1 || s.NotBefore.UTC().Year() > lastYear:
 		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(), lastYear+1)
 	}
+	if err := s.validateAfter(); err != nil {
+		return err
+	}
 	if err := s.Retry.validate(); err != nil {
 		return err
 	}
 	return s.validateTexts()
+}
+
+func (s Spec) validateAfter() error {
+	if len(s.After) > maxAfter {
+		return invalid("after", "`after` names %d jobs; name at most %d", len(s.After), maxAfter)
+	}
+	for i, id := range s.After {
+		field := fmt.Sprintf("after[%d]", i)
+		switch {
+		case CheckID(id) != nil:
+			return invalid(field, "`%s` is %q; write the id of a job", field, document.Clip(id))
+		case id == s.ID:
+			return invalid(field, "`%s` is the job itself; name another", field)
+		}
+	}
+	return nil
 }
 
 func (r Retry) validate() error {

@@ -105,6 +105,7 @@ type Effects struct {
 	Settle   bool                           // write the capacity down to what is listed
 	Remove   []*Node                        // delete these instances by name
 	List     bool                           // look at the scale set
+	Ask      []string                       // find out what became of these jobs, by id
 	Poll     string                         // token of the operation to look at
 	PollKind string                         // its kind
 	Fence    []string                       // VMIDs whose session is to be taken

@@ -30,6 +30,8 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 	switch {
 	case j.VMID != "":
 		e.Reason, e.Unblocks = st.explainPlaced(j)
+	case j.awaits:
+		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
 	case j.line == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
 		if j.Reason != "" && !strings.HasPrefix(j.Reason, "not before") {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -23,13 +24,25 @@ func (st *step) submit(e Submit) {
 		st.refused = append(st.refused, Refusal{Order: e.Order, ID: e.ID, Err: err})
 		return
 	}
-	j := &Job{Order: e.Order, ID: e.ID, Spec: e.Spec, State: job.Queued, SubmittedAt: e.At, NotBefore: e.Spec.NotBefore}
-	if j.NotBefore.After(st.now) {
-		j.State, j.Reason = job.Held, "not before "+j.NotBefore.Format(time.RFC3339)
-	} else if st.Head.Down {
-		j.State, j.Reason = job.Held, st.downReason()
-	}
+	j := &Job{Order: e.Order, ID: e.ID, Spec: e.Spec, SubmittedAt: e.At, NotBefore: e.Spec.NotBefore, Waits: slices.Compact(slices.Sorted(slices.Values(e.Spec.After)))}
 	st.insert(j)
+	st.enter(j)
+	st.effects.Ask = append(st.effects.Ask, j.Waits...)
+}
+
+// enter puts a job that has no place where it waits, and says what for.
+func (st *step) enter(j *Job) {
+	j.State, j.Reason = job.Held, ""
+	switch {
+	case len(j.Waits) > 0:
+		j.Reason = waitsFor(j)
+	case j.NotBefore.After(st.now):
+		j.Reason = "not before " + j.NotBefore.Format(time.RFC3339)
+	case st.Head.Down:
+		j.Reason = st.downReason()
+	default:
+		j.State = job.Queued
+	}
 	st.queue.add(j, st.now)
 }
 
@@ -192,6 +205,9 @@ func (st *step) again(j *Job, notBefore time.Time, reason string) {
 func (st *step) finish(j *Job, state job.State, exitCode int, reason string, at time.Time) {
 	j.State, j.ExitCode, j.Reason, j.EndedAt = state, exitCode, reason, at
 	st.end(j)
+	if len(st.queue.after[j.ID]) > 0 {
+		st.outcomes = append(st.outcomes, outcome{j.ID, state})
+	}
 }
 
 // release takes a job off its node; a node without work is idle from now on.

@@ -349,6 +349,7 @@ func (st *step) fenced(e Fenced) {
 // tick looks for silence and for what should have been answered by now.
 func (st *step) tick(e Tick) {
 	st.resend(st.now.Add(-st.rules.ResendAfter))
+	st.ask()
 	if st.anyAlive() || st.Head.Capacity > 0 || st.Head.Deleting {
 		st.effects.List = true
 	}

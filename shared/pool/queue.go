@@ -15,6 +15,9 @@ type queue struct {
 	classes [classes]map[string]*line // by team
 	later   jobHeap                   // may start at NotBefore
 	inLine  int
+
+	after    map[string][]*Job // those that wait for another job, by its id
+	awaiting int
 }
 
 // classes is the number of priority classes.
@@ -59,7 +62,7 @@ func within(timeout time.Duration) time.Duration {
 }
 
 func newQueue() queue {
-	q := queue{later: jobHeap{less: sooner}}
+	q := queue{later: jobHeap{less: sooner}, after: map[string][]*Job{}}
 	for i := range q.classes {
 		q.classes[i] = map[string]*line{}
 	}
@@ -68,6 +71,10 @@ func newQueue() queue {
 
 // add puts a queued or held job where it belongs.
 func (q *queue) add(j *Job, now time.Time) {
+	if len(j.Waits) > 0 {
+		q.await(j)
+		return
+	}
 	if j.NotBefore.After(now) {
 		heap.Push(&q.later, j)
 		return
@@ -92,6 +99,10 @@ func (q *queue) add(j *Job, now time.Time) {
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
 func (q *queue) remove(j *Job) {
+	if j.awaits {
+		q.forget(j)
+		return
+	}
 	if j.heap == nil {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand"
 	"sort"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +140,7 @@ func (w *world) drive(events ...pool.Event) {
 			calls.Remove = append(calls.Remove, res.Effects.Remove...)
 			calls.List = calls.List || res.Effects.List
 			calls.Fence = append(calls.Fence, res.Effects.Fence...)
+			calls.Ask = append(calls.Ask, res.Effects.Ask...)
 			queue, more = res.Rest, res.More
 		}
 		if calls.Grow > 0 {
@@ -158,6 +160,13 @@ func (w *world) drive(events ...pool.Event) {
 		for _, vmid := range calls.Fence {
 			v := w.instances[vmid]
 			events = append(events, pool.Fenced{VMID: vmid, Taken: v == nil || !v.booted})
+		}
+		for _, id := range calls.Ask {
+			if row, ended := w.rows[pool.DoneKey(strings.TrimPrefix(id, "job-"))]; ended && !w.chance(10) {
+				var j pool.Job
+				read(w.t, row, &j)
+				events = append(events, pool.Known{ID: id, State: j.State})
+			}
 		}
 		if calls.List && !listed && !w.chance(10) {
 			listed = true
@@ -480,8 +489,14 @@ func (w *world) submit(n int) {
 	for range n {
 		order := fmt.Sprintf("01%024d", len(w.submitted))
 		w.submitted[order] = w.rng.Intn(3)
+		var after []string
+		for range w.rng.Intn(3) {
+			if before := len(w.submitted) - 1; before > 0 {
+				after = append(after, fmt.Sprintf("job-01%024d", w.rng.Intn(before)))
+			}
+		}
 		w.deliver(pool.Submit{Order: order, ID: "job-" + order, At: w.now, Spec: job.Spec{
-			Pool: "p", Name: order, Priority: job.Normal, Resources: job.Resources{CPUs: 1 + w.rng.Intn(4)},
+			Pool: "p", Name: order, After: after, Priority: job.Normal, Resources: job.Resources{CPUs: 1 + w.rng.Intn(4)},
 			Retry: job.Retry{Max: 50, Backoff: job.Duration(5 * time.Second)},
 		}})
 	}

@@ -16,10 +16,12 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue   queue            // live jobs that wait for a place; see queue.go
-	teams   map[string]*team // what each team has running; see share.go
-	spaces  spaces           // the nodes that take work, by what is free on them; see place.go
-	marking bool             // waiting jobs are being marked as held, or as queued again
+	queue    queue            // live jobs that wait for a place; see queue.go
+	teams    map[string]*team // what each team has running; see share.go
+	spaces   spaces           // the nodes that take work, by what is free on them; see place.go
+	marking  bool             // waiting jobs are being marked as held, or as queued again
+	asked    string           // where the asking for ended jobs goes on
+	outcomes []outcome        // ends that jobs which wait for them have not been told of
 }
 
 // Head is the pool's first row. Every transaction replaces it.
@@ -151,6 +153,7 @@ type Job struct {
 	Reason      string
 	SubmittedAt time.Time
 	NotBefore   time.Time // held until then: the spec's, or a retry's backoff
+	Waits       []string  // ids of the jobs it comes after that are not known to have succeeded
 	Cancel      string    // why it is to end; "" = it is not
 	CancelAt    time.Time
 	Requeue     bool          // the current attempt ends on behalf of the pool and does not count as a retry
@@ -163,10 +166,11 @@ type Job struct {
 	ExitCode int
 	EndedAt  time.Time
 
-	part  float64  // of its node that it takes; derived
-	line  *line    // where it waits in line, or nil; derived
-	heap  *jobHeap // where it waits, or nil; derived
-	index int
+	part   float64  // of its node that it takes; derived
+	awaits bool     // it waits for other jobs; derived
+	line   *line    // where it waits in line, or nil; derived
+	heap   *jobHeap // where it waits, or nil; derived
+	index  int
 }
 
 // Log is a row of facts for the ledger, written with the change they tell of

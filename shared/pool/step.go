@@ -57,6 +57,7 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 		jobs: map[string]Change{}, nodes: map[string]*Node{},
 		effects: Effects{Work: map[string][]protocol.WorkItem{}}}
 	rest := st.hear(events)
+	st.settleWaits()
 	if len(rest) == 0 {
 		st.schedule()
 		st.place()
@@ -137,8 +138,11 @@ func (st *step) hear(events []Event) []Event {
 			if len(left.Seqs) > 0 {
 				return append([]Event{left}, events[i+1:]...)
 			}
+		case Known:
+			st.known(e)
 		case Loaded:
 			st.resend(st.now)
+			st.ask()
 		case Tick:
 			st.tick(e)
 		}
@@ -204,7 +208,7 @@ func (st *step) send(n *Node, item protocol.WorkItem) {
 
 // result turns what was marked into rows, in a stable order.
 func (st *step) result(rest []Event) Result {
-	r := Result{Effects: st.effects, Refused: st.refused, Rest: rest, More: st.full || len(rest) > 0}
+	r := Result{Effects: st.effects, Refused: st.refused, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes) > 0}
 	for vmid, items := range st.effects.Work {
 		if n := st.Nodes[vmid]; n != nil && len(n.acks) > 0 {
 			r.Effects.Work[vmid] = append(items, protocol.WorkItem{Ack: n.acks})
@@ -240,6 +244,6 @@ func sameHead(a, b Head) bool {
 
 // counts says how many jobs wait and how many are on nodes.
 func (s *State) counts() (waiting, running int) {
-	waiting = s.queue.waiting() + len(s.queue.later.jobs)
+	waiting = s.queue.waiting() + len(s.queue.later.jobs) + s.queue.awaiting
 	return waiting, len(s.Jobs) - waiting
 }

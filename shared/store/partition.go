@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -198,6 +199,25 @@ func (s *Store) Job(ctx context.Context, name, order string) (*pool.Job, error) 
 // or is not there.
 func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error) {
 	return s.readJob(ctx, name, order, pool.DoneKey(order))
+}
+
+// Ended says how a job of a pool has ended, or that its document was rejected;
+// fault.NotFound: it has not ended, or is none of this pool.
+func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
+	row, err := s.ID(ctx, id)
+	switch {
+	case err != nil:
+		return "", err
+	case row.State == job.Rejected:
+		return job.Rejected, nil
+	case row.Pool != name:
+		return "", fault.New(fault.NotFound, "", "job %.100q is none of pool %s", id, name)
+	}
+	j, err := s.Done(ctx, name, row.Order)
+	if err != nil {
+		return "", err
+	}
+	return j.State, nil
 }
 
 func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.Job, error) {

@@ -130,6 +130,13 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.sentence("Reason", j.Reason)
 	e.time("SubmittedAt", j.SubmittedAt)
 	e.time("NotBefore", j.NotBefore)
+	if len(j.Waits) > 0 {
+		waits, err := compact(j.Waits)
+		if err != nil {
+			return nil, err
+		}
+		e.text("Waits", waits)
+	}
 	e.sentence("Cancel", j.Cancel)
 	e.time("CancelAt", j.CancelAt)
 	e.bool("Requeue", j.Requeue)
@@ -310,10 +317,10 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 
 func decodeJob(raw []byte) (*pool.Job, error) {
 	var row struct {
-		Order, ID, State, Reason, Cancel, VMID    string
-		SubmittedAt, NotBefore, CancelAt, EndedAt time.Time
-		Requeue                                   bool
-		Retries, N, ExitCode                      number
+		Order, ID, State, Reason, Waits, Cancel, VMID string
+		SubmittedAt, NotBefore, CancelAt, EndedAt     time.Time
+		Requeue                                       bool
+		Retries, N, ExitCode                          number
 		longSpec
 		longAttempts
 	}
@@ -328,6 +335,11 @@ func decodeJob(raw []byte) (*pool.Job, error) {
 	}
 	if err := json.Unmarshal([]byte(row.longSpec.text()), &j.Spec); err != nil {
 		return nil, damaged(raw, fmt.Errorf("its spec: %w", err))
+	}
+	if row.Waits != "" {
+		if err := json.Unmarshal([]byte(row.Waits), &j.Waits); err != nil {
+			return nil, damaged(raw, fmt.Errorf("what it waits for: %w", err))
+		}
 	}
 	if attempts := row.longAttempts.text(); attempts != "" {
 		if err := json.Unmarshal([]byte(attempts), &j.Attempts); err != nil {

@@ -21,6 +21,7 @@ type jobFlags struct {
 	texts     map[string]*string // by the name of the flag
 	cpus      int
 	gpus      int
+	after     []string
 	retryMax  int
 	retryOn   []string
 	env       []string
@@ -53,6 +54,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	}
 	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
 	flags.IntVar(&f.gpus, "gpus", 0, "whole GPUs that an attempt takes of a node")
+	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first; may be given again")
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
 	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
@@ -85,6 +87,9 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	}
 	if flags.Changed("gpus") {
 		d.set(f.gpus, "resources", "gpus")
+	}
+	if flags.Changed("after") {
+		d.set(f.after, "after")
 	}
 	if flags.Changed("retry-max") {
 		d.set(f.retryMax, "retry", "max")
