@@ -211,6 +211,9 @@ func (l *launcher) environment(n int64, w protocol.Assignment, dir string) map[s
 	} {
 		env[name] = strings.ReplaceAll(value, "\x00", "")
 	}
+	if w.Index != nil {
+		env["DSVM_INDEX"] = strconv.Itoa(*w.Index)
+	}
 	// A job that asked for no GPU sees none: they belong to others.
 	env["CUDA_VISIBLE_DEVICES"] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(w.GPUs)), ","), "[]")
 	return env

@@ -40,8 +40,9 @@ type route struct {
 func (s *server) routes() []route {
 	list := []string{"limit", "continue"}
 	return []route{
-		{"GET", "/api/jobs", append([]string{"pool", "team", "state"}, list...), s.listJobs},
+		{"GET", "/api/jobs", append([]string{"pool", "team", "user", "state", "sweep"}, list...), s.listJobs},
 		{"POST", "/api/jobs", nil, s.submitJob},
+		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
 		{"GET", "/api/jobs/{id}", nil, s.showJob},
 		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
 		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},

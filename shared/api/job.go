@@ -25,7 +25,24 @@ type Job struct {
 	StartedAt   *time.Time `json:"startedAt"` // of the first attempt that started
 	EndedAt     *time.Time `json:"endedAt"`
 	Attempts    []Attempt  `json:"attempts"`
-	Spec        *job.Spec  `json:"spec,omitempty"` // where one job is asked for; lists leave it out
+	Sweep       *Sweep     `json:"sweep,omitempty"` // how far a sweep has come; of a sweep only
+	Spec        *job.Spec  `json:"spec,omitempty"`  // where one job is asked for; lists leave it out
+}
+
+// Sweep is how far a sweep has come.
+type Sweep struct {
+	Members   int `json:"members"`
+	Running   int `json:"running"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+	TimedOut  int `json:"timedOut"`
+	Cancelled int `json:"cancelled"`
+	Percent   int `json:"percent"` // of its members that have ended, rounded down
+}
+
+// Cancelled is the answer to a request to end many jobs.
+type Cancelled struct {
+	Jobs int `json:"jobs"` // that were alive and have been asked to end; a sweep counts as one
 }
 
 // Attempt is one run of a job on a node.
@@ -52,6 +69,12 @@ func NewJob(j *pool.Job) Job {
 		if out.StartedAt == nil {
 			out.StartedAt = known(a.StartedAt)
 		}
+	}
+	if p := j.Progress; p != nil && j.Spec.Sweep != nil {
+		all := j.Spec.Sweep.Members()
+		out.Sweep = &Sweep{Members: all, Running: p.Running, Succeeded: p.Succeeded, Failed: p.Failed, TimedOut: p.TimedOut, Cancelled: p.Cancelled,
+			Percent: 100 * p.Ended() / all}
+		out.StartedAt = known(p.StartedAt)
 	}
 	// A job that was rejected, or cancelled while it waited, has run nowhere: a
 	// 0 would read as success.

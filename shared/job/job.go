@@ -81,11 +81,13 @@ type Spec struct {
 	Env       map[string]string `json:"env,omitempty"`
 	Resources Resources         `json:"resources"`
 	Priority  Priority          `json:"priority"`
-	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to succeed first
+	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to end first; see Dependency
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
 	Retry     Retry             `json:"retry"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Sweep     *Sweep            `json:"sweep,omitempty"`
+	Index     *int              `json:"index,omitempty"` // of a member of a sweep; no field of a document
 }
 
 // Resources is what one attempt takes of a node.

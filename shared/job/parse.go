@@ -61,7 +61,8 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	if nodes := r.Int("nodes", 1, 1, 1000); nodes > 1 {
 		r.Fail("nodes", "`nodes` above 1 is not supported yet; leave it out")
 	}
-	r.Later("secrets", "image", "sweep", "source", "maxCost", "notify")
+	s.Sweep = readSweep(r)
+	r.Later("secrets", "image", "source", "maxCost", "notify")
 	if err := r.Err(); err != nil {
 		return s, err
 	}

@@ -79,6 +79,9 @@ func (s Spec) Validate() error {
 	if err := s.validateAfter(); err != nil {
 		return err
 	}
+	if err := s.validateSweep(); err != nil {
+		return err
+	}
 	if err := s.Retry.validate(); err != nil {
 		return err
 	}
@@ -89,12 +92,13 @@ func (s Spec) validateAfter() error {
 	if len(s.After) > maxAfter {
 		return invalid("after", "`after` names %d jobs; name at most %d", len(s.After), maxAfter)
 	}
-	for i, id := range s.After {
+	for i, text := range s.After {
 		field := fmt.Sprintf("after[%d]", i)
+		d, ok := ParseDependency(text)
 		switch {
-		case CheckID(id) != nil:
-			return invalid(field, "`%s` is %q; write the id of a job", field, document.Clip(id))
-		case id == s.ID:
+		case !ok:
+			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed", field, document.Clip(text))
+		case d.ID == s.ID:
 			return invalid(field, "`%s` is the job itself; name another", field)
 		}
 	}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
@@ -32,6 +31,10 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 		e.Reason, e.Unblocks = st.explainPlaced(j)
 	case j.awaits:
 		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
+	case j.Spec.Sweep != nil && j.line == nil && !j.NotBefore.After(now):
+		e.Reason, e.Unblocks = explainSweep(j)
+	case j.line == nil && !j.NotBefore.After(now):
+		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
 	case j.line == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
 		if j.Reason != "" && !strings.HasPrefix(j.Reason, "not before") {
@@ -57,6 +60,18 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 			"the node's answer; without one it is sent again"
 	}
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.current().StartedAt)), ""
+}
+
+// explainSweep says what a sweep waits for of which nothing is in line.
+func explainSweep(j *Job) (reason, unblocks string) {
+	p, all := j.Progress, j.Spec.Sweep.Members()
+	switch {
+	case j.Cancel != "":
+		return fmt.Sprintf("it was cancelled, and %s", jobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
+	case j.unstarted() > 0:
+		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running), "the end of one of them"
+	}
+	return fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running), "their ends; nothing has to be done"
 }
 
 // explainWaiting says why a job in line has no place. The first reason that
@@ -160,8 +175,14 @@ func (st *step) ahead(j *Job) int {
 			count += l.n
 		}
 	}
-	own := orders(j.line)
-	place := sort.SearchStrings(own, j.Order)
+	place := 0
+	for _, h := range j.line.shapes {
+		for _, other := range h.jobs {
+			if older(other, j) {
+				place += other.weight
+			}
+		}
+	}
 	count += place
 	// The other teams' jobs of the class go first until their charge reaches what
 	// this team's will be when the job's turn has come.
@@ -176,25 +197,13 @@ func (st *step) ahead(j *Job) int {
 			each := st.Head.Spec.part(h.jobs[0].Spec.Resources) * shareAhead.Seconds() / weight
 			n := 0
 			if charge <= until && each > 0 {
-				n = min(int((until-charge)/each)+1, len(h.jobs))
+				n = min(int((until-charge)/each)+1, h.n)
 			}
 			count += n
 			charge += float64(n) * each
 		}
 	}
 	return count
-}
-
-// orders lists the orders of a line's jobs, sorted.
-func orders(l *line) []string {
-	list := make([]string, 0, l.n)
-	for _, h := range l.shapes {
-		for _, j := range h.jobs {
-			list = append(list, j.Order)
-		}
-	}
-	sort.Strings(list)
-	return list
 }
 
 // ExplainPool says why a pool has the size it has, and what it waits for.

@@ -252,7 +252,7 @@ func (st *step) demand() []demand {
 			}
 			for of, h := range l.shapes {
 				r := of.resources()
-				n := limit.room(t, r, len(h.jobs))
+				n := limit.room(t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
 					sums[r] += n

@@ -27,7 +27,7 @@ func (st *step) submit(e Submit) {
 	j := &Job{Order: e.Order, ID: e.ID, Spec: e.Spec, SubmittedAt: e.At, NotBefore: e.Spec.NotBefore, Waits: slices.Compact(slices.Sorted(slices.Values(e.Spec.After)))}
 	st.insert(j)
 	st.enter(j)
-	st.effects.Ask = append(st.effects.Ask, j.Waits...)
+	st.effects.Ask = append(st.effects.Ask, j.waitsFor()...)
 }
 
 // enter puts a job that has no place where it waits, and says what for.
@@ -43,7 +43,7 @@ func (st *step) enter(j *Job) {
 	default:
 		j.State = job.Queued
 	}
-	st.queue.add(j, st.now)
+	st.wait(j, st.now)
 }
 
 // refuse says why a job can never run in this pool; nil when it can.
@@ -88,14 +88,35 @@ func (st *step) cancel(j *Job, reason string) {
 	if j.Cancel != "" {
 		return
 	}
+	if j.Spec.Sweep != nil {
+		st.cancelSweep(j, reason)
+		return
+	}
 	j.Cancel, j.CancelAt = reason, st.now
 	if j.State == job.Assigned || j.State == job.Running {
 		st.askToEnd(j, reason)
 		st.write(j)
 		return
 	}
-	st.queue.remove(j)
+	st.leave(j)
 	st.finish(j, job.Cancelled, job.ExitCancelled, reason, st.now)
+}
+
+// cancelAll ends the jobs of a team or a user. It reports whether there was room
+// for all of them.
+func (st *step) cancelAll(e CancelAll) bool {
+	for _, j := range st.liveJobs() {
+		s := &j.Spec
+		if s.Index != nil || j.Cancel != "" || e.Team != "" && s.Team != e.Team || e.User != "" && s.User != e.User {
+			continue // the members go with their sweep
+		}
+		if !st.room() {
+			return false
+		}
+		st.cancel(j, e.Reason)
+		st.cancelled++
+	}
+	return true
 }
 
 // askToEnd sends the cancel of the job's current attempt to its node.
@@ -132,7 +153,7 @@ func assignment(j *Job) protocol.WorkItem {
 	return protocol.WorkItem{N: j.N, Assign: &protocol.Assignment{
 		Job: j.ID, Attempt: j.current().Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
 		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
-		CPUs: j.Spec.Resources.CPUs, GPUs: j.current().GPUs, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
+		CPUs: j.Spec.Resources.CPUs, GPUs: j.current().GPUs, Index: j.Spec.Index, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}}
 }
 
@@ -198,13 +219,17 @@ func (st *step) again(j *Job, notBefore time.Time, reason string) {
 		j.State = job.Held
 	}
 	st.write(j)
-	st.queue.add(j, st.now)
+	st.wait(j, st.now)
 }
 
 // finish ends a job for good.
 func (st *step) finish(j *Job, state job.State, exitCode int, reason string, at time.Time) {
 	j.State, j.ExitCode, j.Reason, j.EndedAt = state, exitCode, reason, at
+	w := st.sweepOf(j)
 	st.end(j)
+	if w != nil && w.job != j {
+		st.memberEnded(w, j)
+	}
 	if len(st.queue.after[j.ID]) > 0 {
 		st.outcomes = append(st.outcomes, outcome{j.ID, state})
 	}

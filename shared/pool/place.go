@@ -61,6 +61,7 @@ func (s *State) hold(j *Job, n *Node) {
 	}
 	j.part = s.Head.Spec.part(r)
 	s.team(j.Spec.Team).count(j, 1)
+	s.onNodes(j, 1)
 	s.offer(n)
 }
 
@@ -73,7 +74,17 @@ func (s *State) free(j *Job, n *Node) {
 		n.gpus &^= 1 << i
 	}
 	s.team(j.Spec.Team).count(j, -1)
+	s.onNodes(j, -1)
 	s.offer(n)
+}
+
+// onNodes counts a job that runs, or does not any more.
+func (s *State) onNodes(j *Job, sign int) {
+	s.running += sign
+	if w := s.sweepOf(j); w != nil {
+		w.job.Progress.Running += sign
+		s.counted(w)
+	}
 }
 
 // total is what a node has.
@@ -126,7 +137,7 @@ func (st *step) place() {
 			j.State, j.Reason = job.Queued, ""
 			st.write(j)
 		}
-		st.queue.add(j, st.now)
+		st.wait(j, st.now)
 	}
 	if st.Head.Down || st.Head.Deleting || st.queue.waiting() == 0 || st.noSpace() {
 		return
@@ -164,9 +175,14 @@ func (p *placing) placeClass(class int) {
 		case !p.room():
 			return
 		default:
-			p.queue.remove(c.job)
-			p.assign(c.job, n)
-			p.reserved.take(c.job, n)
+			j := c.job
+			if j.Spec.Sweep != nil {
+				j = p.next(j)
+			} else {
+				p.leave(j)
+			}
+			p.assign(j, n)
+			p.reserved.take(j, n)
 			c.charge = p.charge(c.team)
 		}
 		c.job = c.line.first(p.out)
@@ -179,7 +195,7 @@ func least(line []candidate) *candidate {
 	var best *candidate
 	for i := range line {
 		c := &line[i]
-		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && c.job.Order < best.job.Order) {
+		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && older(c.job, best.job)) {
 			best = c
 		}
 	}

@@ -57,6 +57,7 @@ type Assignment struct {
 	Env            map[string]string `json:"env,omitempty"`
 	CPUs           int               `json:"cpus"`
 	GPUs           []int             `json:"gpus,omitempty"`           // indexes of the GPUs that are its own
+	Index          *int              `json:"index,omitempty"`          // of a member of a sweep
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
 }
 

@@ -126,6 +126,8 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.text("Order", j.Order)
 	e.text("ID", j.ID)
 	e.text("Team", j.Spec.Team) // once more beside the spec, to filter lists by
+	e.text("User", j.Spec.User)
+	e.text("Kind", kindOf(j))
 	e.text("State", string(j.State))
 	e.sentence("Reason", j.Reason)
 	e.time("SubmittedAt", j.SubmittedAt)
@@ -141,6 +143,13 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.time("CancelAt", j.CancelAt)
 	e.bool("Requeue", j.Requeue)
 	e.int("Retries", j.Retries)
+	if j.Progress != nil {
+		progress, err := compact(j.Progress)
+		if err != nil {
+			return nil, err
+		}
+		e.text("Progress", progress)
+	}
 	e.text("VMID", j.VMID)
 	e.int64("N", j.N)
 	e.int("ExitCode", j.ExitCode)
@@ -152,6 +161,23 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 		return nil, err
 	}
 	return e.end(), nil
+}
+
+// Kinds of jobs' rows.
+const (
+	kindJob    = "job"
+	kindSweep  = "sweep"
+	kindMember = "member"
+)
+
+func kindOf(j *pool.Job) string {
+	switch {
+	case j.Spec.Sweep != nil:
+		return kindSweep
+	case j.Spec.Index != nil:
+		return kindMember
+	}
+	return kindJob
 }
 
 // attempts writes as many of the latest attempts as there is room for.
@@ -317,10 +343,10 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 
 func decodeJob(raw []byte) (*pool.Job, error) {
 	var row struct {
-		Order, ID, State, Reason, Waits, Cancel, VMID string
-		SubmittedAt, NotBefore, CancelAt, EndedAt     time.Time
-		Requeue                                       bool
-		Retries, N, ExitCode                          number
+		Order, ID, State, Reason, Waits, Cancel, VMID, Progress string
+		SubmittedAt, NotBefore, CancelAt, EndedAt               time.Time
+		Requeue                                                 bool
+		Retries, N, ExitCode                                    number
 		longSpec
 		longAttempts
 	}
@@ -339,6 +365,11 @@ func decodeJob(raw []byte) (*pool.Job, error) {
 	if row.Waits != "" {
 		if err := json.Unmarshal([]byte(row.Waits), &j.Waits); err != nil {
 			return nil, damaged(raw, fmt.Errorf("what it waits for: %w", err))
+		}
+	}
+	if row.Progress != "" {
+		if err := json.Unmarshal([]byte(row.Progress), &j.Progress); err != nil {
+			return nil, damaged(raw, fmt.Errorf("its progress: %w", err))
 		}
 	}
 	if attempts := row.longAttempts.text(); attempts != "" {
