@@ -136,7 +136,6 @@ func TestParseRefuses(t *testing.T) {
 		{"after no id", minimal + "after: [a, b/c]\n", "after[1]", "line 3: `after[1]` is \"b/c\"; write the id of a job"},
 		{"after itself", "id: a\n" + minimal + "after: [a]\n", "after[0]", "line 4: `after[0]` is the job itself; name another"},
 		{"sweep", minimal + "sweep: {count: 3}\n", "sweep", "line 3: `sweep` is not supported yet; leave it out"},
-		{"source", minimal + "source: {commit: a}\n", "source", "line 3: `source` is not supported yet; leave it out"},
 		{"maxCost", minimal + "maxCost: '25.00'\n", "maxCost", "line 3: `maxCost` is not supported yet; leave it out"},
 		{"notify", minimal + "notify: [ann]\n", "notify", "line 3: `notify` is not supported yet; leave it out"},
 	} {
@@ -249,7 +248,8 @@ const maxError = 1000
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{minimal, `{"pool":"cpu","command":["a"],"retry":{"max":1,"on":["exitCode:3"],"backoff":"1h30m"}}`,
-		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n"} {
+		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n",
+		minimal + "source: {repository: 'https://h/p', commit: " + commit + ", path: a/b, lfs: true, credential: c}\n"} {
 		f.Add([]byte(seed), "")
 		f.Add([]byte(seed), "application/yaml")
 	}
