@@ -4,7 +4,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -37,18 +39,18 @@ type origin struct {
 	t           *testing.T
 	root, clone string
 
-	login    string        // user:password; "" = anybody
-	plain    bool          // speaks the first version of the protocol only
-	asked    atomic.Int64  // requests that were let in
-	hold     chan struct{} // not nil: packs wait for it
-	held     chan struct{} // closed when one waits
-	password string
+	login string        // user:password; "" = anybody
+	plain atomic.Bool   // speaks the first version of the protocol only
+	mute  atomic.Bool   // never answers who wants a pack
+	packs atomic.Int64  // how many were wanted
+	heard chan struct{} // gets a token for each
+	look  func()        // called when one who has the password wants something
 }
 
 func newOrigin(t *testing.T) *origin {
 	t.Helper()
 	needGit(t)
-	o := &origin{t: t, root: t.TempDir(), clone: filepath.Join(t.TempDir(), "clone")}
+	o := &origin{t: t, heard: make(chan struct{}, 100), root: t.TempDir(), clone: filepath.Join(t.TempDir(), "clone")}
 	o.git(o.root, "init", "-q", "--bare", "-b", "main", "r.git")
 	o.git(o.root, "clone", "-q", "r.git", o.clone)
 	out, err := exec.Command("git", "--exec-path").Output()
@@ -56,7 +58,7 @@ func newOrigin(t *testing.T) *origin {
 		t.Fatal(err)
 	}
 	backend := &cgi.Handler{Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
-		Env: []string{"GIT_PROJECT_ROOT=" + o.root, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + o.root, "GIT_CONFIG_NOSYSTEM=1"}}
+		Env: []string{"GIT_PROJECT_ROOT=" + o.root, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + o.root, "GIT_CONFIG_NOSYSTEM=1"}, Stderr: io.Discard}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		if o.login != "" && user+":"+password != o.login {
@@ -64,17 +66,20 @@ func newOrigin(t *testing.T) *origin {
 			http.Error(w, "who are you", http.StatusUnauthorized)
 			return
 		}
-		o.asked.Add(1)
-		if o.plain {
+		if o.look != nil {
+			o.look()
+		}
+		if o.plain.Load() {
 			r.Header.Del("Git-Protocol")
 		}
-		if o.hold != nil && r.Method == http.MethodPost {
-			close(o.held)
-			select {
-			case <-o.hold:
-			case <-r.Context().Done():
+		if r.Method == http.MethodPost {
+			o.packs.Add(1)
+			o.heard <- struct{}{}
+			if o.mute.Load() {
+				io.Copy(io.Discard, r.Body) // only then is it noticed that the other side has gone
+				<-r.Context().Done()
+				return
 			}
-			return
 		}
 		backend.ServeHTTP(w, r)
 	}))
@@ -161,4 +166,38 @@ func (f *fetcher) into(t *testing.T, name string) (string, error) {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), name)
 	return tree, f.fetch(context.Background(), tree)
+}
+
+// TestGitSaysTooMuch: however much git writes, the end of it is kept, and nothing
+// that would move a terminal's cursor.
+func TestGitSaysTooMuch(t *testing.T) {
+	t.Parallel()
+	err := gitRun{key: "test", name: "sh", args: []string{"-c", `head -c 20000000 /dev/zero | tr '\0' x >&2; printf '\nremote: \033[31mred\rgone\nfatal: no\n' >&2; exit 3`}}.run(t.Context())
+	var said *gitError
+	if !errors.As(err, &said) || len(said.words) > maxGitWords {
+		t.Fatalf("got %d bytes", len(err.Error()))
+	}
+	if got, want := err.Error(), "git says: remote: [31mred; gone; fatal: no"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := (&gitError{strings.Repeat("fatal: ä\n", 1000)}).Error(); len(got) > maxReason-100 {
+		t.Errorf("got a reason of %d bytes", len(got))
+	}
+	var out bounded
+	err = gitRun{key: "test", name: "sh", args: []string{"-c", "head -c 20000000 /dev/zero"}, out: &out}.run(t.Context())
+	if err == nil || out.Len() > maxGitAnswer {
+		t.Errorf("got %v and %d bytes of an answer", err, out.Len())
+	}
+}
+
+// TestNoGit: a node without git says so before anything begins.
+func TestNoGit(t *testing.T) {
+	t.Parallel()
+	if _, err := lookUp("git", t.TempDir(), ""); err == nil {
+		t.Fatal("found where nothing is")
+	}
+	s := &sources{path: t.TempDir()}
+	if err := s.ready(); err == nil || !strings.Contains(err.Error(), "git is not installed on this node") {
+		t.Errorf("got %v", err)
+	}
 }

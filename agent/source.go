@@ -24,6 +24,7 @@ type sources struct {
 	cfg      Config
 	launcher *launcher
 	dir      string // of the caches
+	path     string // where git is looked for
 
 	mu    sync.Mutex
 	repos map[string]*repo // those in use, by directory name
@@ -31,7 +32,7 @@ type sources struct {
 
 // newSources finds what an earlier life of the agent has kept.
 func newSources(cfg Config, l *launcher) (*sources, error) {
-	s := &sources{cfg: cfg, launcher: l, dir: filepath.Join(cfg.InstanceDir, "sources"), repos: map[string]*repo{}}
+	s := &sources{cfg: cfg, launcher: l, dir: filepath.Join(cfg.InstanceDir, "sources"), path: jobPath, repos: map[string]*repo{}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder for sources cannot be made; check DSVM_INSTANCE_DIR: %w", err)
 	}
@@ -40,7 +41,7 @@ func newSources(cfg Config, l *launcher) (*sources, error) {
 
 // ready says why nothing can be fetched on this node.
 func (s *sources) ready() error {
-	if _, err := lookUp("git", jobPath, ""); err != nil {
+	if _, err := lookUp("git", s.path, ""); err != nil {
 		return errors.New("git is not installed on this node, and the job has a source; install git in the pool's image or setup")
 	}
 	return nil
@@ -130,16 +131,16 @@ func (f *fetcher) one(ctx context.Context, repository, commit, tree string) erro
 	r := f.take(repository)
 	defer f.release(r)
 	old, err := f.ensure(ctx, r, repository, commit)
+	if err != nil && !old {
+		return err
+	}
 	if err == nil {
 		err = f.unpack(ctx, r, repository, commit, tree)
 	}
-	if err == nil || !old || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	if err := f.renew(ctx, r, repository, commit); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(tree); err != nil {
 		return err
 	}
 	return f.unpack(ctx, r, repository, commit, tree)

@@ -24,11 +24,19 @@ const maxPacks = 50
 // writes it last.
 const commitRef = "refs/dsvm/"
 
+// Endings of a cache's directory while it is made, and of one that others may
+// still be reading: git reads relative to where it was started.
+const (
+	making = ".new"
+	aside  = ".old"
+)
+
 // repo is the cache of one repository: a bare repository of commits without their
 // history.
 type repo struct {
 	dir   string
 	turn  chan struct{} // taken while something is fetched into it
+	olds  int           // how many were put aside; guarded by turn
 	users int           // attempts; guarded by sources.mu
 }
 
@@ -57,6 +65,10 @@ func (s *sources) release(r *repo) {
 	defer s.mu.Unlock()
 	if r.users--; r.users == 0 {
 		delete(s.repos, filepath.Base(r.dir))
+		old, _ := filepath.Glob(r.dir + aside + "*")
+		for _, dir := range old {
+			os.RemoveAll(dir)
+		}
 	}
 	type kept struct {
 		name string
@@ -79,7 +91,8 @@ func (s *sources) release(r *repo) {
 		if total <= int64(s.cfg.SourceCache) {
 			return
 		}
-		if s.repos[strings.TrimSuffix(k.name, ".new")] == nil && os.RemoveAll(filepath.Join(s.dir, k.name)) == nil {
+		name, _, _ := strings.Cut(k.name, ".")
+		if s.repos[name] == nil && os.RemoveAll(filepath.Join(s.dir, k.name)) == nil {
 			total -= k.size
 		}
 	}
@@ -105,7 +118,7 @@ func (s *sources) tidy() error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".new") {
+		if strings.Contains(e.Name(), ".") {
 			os.RemoveAll(filepath.Join(s.dir, e.Name()))
 			continue
 		}
@@ -136,11 +149,8 @@ func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string
 	if old = err == nil; old && f.has(ctx, r.dir, commit) {
 		return old, nil
 	}
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack")); len(packs) >= maxPacks {
+	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack")); !old || len(packs) >= maxPacks {
 		return false, f.replace(ctx, r, repository, commit)
-	}
-	if !old {
-		return old, f.replace(ctx, r, repository, commit)
 	}
 	if err = f.download(ctx, r.dir, repository, commit); err != nil {
 		unlock(r.dir)
@@ -148,7 +158,7 @@ func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string
 	return old, err
 }
 
-// renew begins the cache anew, unless somebody else just has.
+// renew begins the cache anew.
 func (f *fetcher) renew(ctx context.Context, r *repo, repository, commit string) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -162,7 +172,7 @@ func (f *fetcher) renew(ctx context.Context, r *repo, repository, commit string)
 // replace fetches into a new cache, and puts it into the old one's place once it
 // is good. The caller has the turn.
 func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit string) error {
-	fresh := r.dir + ".new"
+	fresh := r.dir + making
 	if err := os.RemoveAll(fresh); err != nil {
 		return fmt.Errorf("the node's folder for sources cannot be written: %w", cause(err))
 	}
@@ -171,7 +181,8 @@ func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit strin
 		err = f.download(ctx, fresh, repository, commit)
 	}
 	if err == nil {
-		if err = os.RemoveAll(r.dir); err == nil {
+		r.olds++
+		if err = os.Rename(r.dir, fmt.Sprint(r.dir, aside, r.olds)); err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = os.Rename(fresh, r.dir)
 		}
 	}
@@ -264,6 +275,7 @@ func (f *fetcher) own(dir string, args []string, config ...string) gitRun {
 // unpacking makes a work tree of what comes in: its arguments are the directory,
 // the commit, its repository, and the options of git init.
 const unpacking = `set -e
+rm -rf -- "$1"
 mkdir -p -- "$1"
 cd -- "$1"
 git init --quiet --template= $4
