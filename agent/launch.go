@@ -105,22 +105,32 @@ type launch struct {
 	dir   *attemptDir
 }
 
-// prepare makes an attempt's directories and works out its command. It may be
-// repeated. The error is a sentence for the job's owner.
-func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error) {
+// check says what of an assignment can never be started. The error is a sentence
+// for the job's owner.
+func check(w protocol.Assignment) error {
 	if err := job.CheckID(w.Job); err != nil {
-		return nil, errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
+		return errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
 	if w.Attempt < 1 {
-		return nil, fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
+		return fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
 	}
 	if (len(w.Command) == 0) == (w.Script == "") {
-		return nil, errors.New("the job has neither a command nor a script, or both; give one of them")
+		return errors.New("the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
 		if !variable(name) || strings.ContainsRune(value, 0) {
-			return nil, fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
+			return fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
 		}
+	}
+	return w.Source.Validate()
+}
+
+// prepare makes an attempt's directories and works out its command. Tree is the
+// work tree of its source; "" = it has none. It may be repeated. The error is a
+// sentence for the job's owner.
+func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *launch, err error) {
+	if err := check(w); err != nil {
+		return nil, err
 	}
 	dir, err := l.share.make(w.Job, w.Attempt, l.owner)
 	if err != nil {
@@ -132,13 +142,21 @@ func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error
 		}
 	}()
 	start := &launch{dir: dir}
-	if start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner); err != nil {
+	if tree != "" && !filepath.IsAbs(w.Workdir) {
+		start.attr.Dir, err = inTree(tree, w.Source.Path, w.Workdir)
+	} else {
+		start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err = l.private(n); err != nil {
 		return nil, err
 	}
 	env := l.environment(n, w, dir.path)
+	if tree != "" {
+		env["DSVM_SOURCE"] = tree
+	}
 	start.attr.Env = list(env)
 	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
 	start.attr.Sys = processAttr(l.as)

@@ -79,6 +79,7 @@ type Spec struct {
 	Script    string            `json:"script,omitempty"`
 	Workdir   string            `json:"workdir,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
+	Source    *Source           `json:"source,omitempty"` // nil = none
 	Resources Resources         `json:"resources"`
 	Priority  Priority          `json:"priority"`
 	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to end first; see Dependency

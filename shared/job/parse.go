@@ -30,6 +30,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	s.Script = r.String("script", "python train.py")
 	s.Workdir = r.String("workdir", "src")
 	s.Env = r.Map("env", `{"K": "v"}`)
+	s.Source = source(r)
 	s.Labels = r.Map("labels", `{"project": "x"}`)
 	s.After = r.Strings("after", `["prepare-1"]`)
 	if len(s.After) == 0 {
@@ -62,7 +63,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		r.Fail("nodes", "`nodes` above 1 is not supported yet; leave it out")
 	}
 	s.Sweep = readSweep(r)
-	r.Later("secrets", "image", "source", "maxCost", "notify")
+	r.Later("secrets", "image", "maxCost", "notify")
 	if err := r.Err(); err != nil {
 		return s, err
 	}

@@ -142,7 +142,6 @@ func TestParseRefuses(t *testing.T) {
 		{"parameter's name", minimal + "sweep: {list: [{A: b}, {DSVM_X: b}]}\n", "sweep.list[1].DSVM_X", "line 3: `sweep.list[1].DSVM_X` cannot be a parameter's name; a name has letters, digits and _, does not begin with a digit, nor with DSVM_"},
 		{"parameter that is an object", minimal + "sweep: {list: [{A: {}}]}\n", "sweep.list[0].A", "line 3: `sweep.list[0].A` is an object; write a text, for example \"0.1\""},
 		{"sweep's id too long", "id: " + strings.Repeat("x", 91) + "\n" + minimal + "sweep: {count: 3}\n", "id", "line 1: `id` has 91 characters; a sweep's has at most 90, since those of its members are longer"},
-		{"source", minimal + "source: {commit: a}\n", "source", "line 3: `source` is not supported yet; leave it out"},
 		{"maxCost", minimal + "maxCost: '25.00'\n", "maxCost", "line 3: `maxCost` is not supported yet; leave it out"},
 		{"notify", minimal + "notify: [ann]\n", "notify", "line 3: `notify` is not supported yet; leave it out"},
 	} {
@@ -255,7 +254,8 @@ const maxError = 1000
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{minimal, `{"pool":"cpu","command":["a"],"retry":{"max":1,"on":["exitCode:3"],"backoff":"1h30m"}}`,
-		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n"} {
+		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n",
+		minimal + "source: {repository: 'https://h/p', commit: " + commit + ", path: a/b, lfs: true, credential: c}\n"} {
 		f.Add([]byte(seed), "")
 		f.Add([]byte(seed), "application/yaml")
 	}

@@ -82,6 +82,9 @@ func (s Spec) Validate() error {
 	if err := s.validateSweep(); err != nil {
 		return err
 	}
+	if err := s.Source.Validate(); err != nil {
+		return err
+	}
 	if err := s.Retry.validate(); err != nil {
 		return err
 	}

@@ -72,6 +72,27 @@ func TestBrokenNodeIsQuarantined(t *testing.T) {
 	}
 }
 
+// An attempt that failed to start after it had begun failed over its source: a
+// commit that is gone breaks no node, however often it is asked for.
+func TestBadSourcesBreakNoNode(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.node("n1")
+	for i := range 4 {
+		order := fmt.Sprint(i)
+		b.step(submission(order, nil))
+		j := b.s.Jobs[order]
+		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: &protocol.Finished{
+			N: j.N, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, StartedAt: b.now, EndedAt: b.now}}}}})
+		if b.s.Jobs[order] != nil {
+			t.Fatalf("job %s has not ended", order)
+		}
+	}
+	if n := b.s.Nodes["n1"]; n.State != pool.NodeReady || n.Breaks != 0 {
+		t.Errorf("got %s with %d in a row", n.State, n.Breaks)
+	}
+}
+
 func TestOneGoodAttemptClearsANode(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

@@ -152,7 +152,7 @@ func (st *step) assign(j *Job, n *Node) {
 func assignment(j *Job) protocol.WorkItem {
 	return protocol.WorkItem{N: j.N, Assign: &protocol.Assignment{
 		Job: j.ID, Attempt: j.current().Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
-		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
+		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env, Source: j.Spec.Source,
 		CPUs: j.Spec.Resources.CPUs, GPUs: j.current().GPUs, Index: j.Spec.Index, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}}
 }
@@ -170,7 +170,10 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 		st.enterAttempt(j, a, n)
 		st.use(j)
 		st.release(j, n)
-		st.blame(n, a.State)
+		// One that began before it failed to start failed over its own source.
+		if a.State != job.AttemptStartFailed || a.StartedAt.IsZero() {
+			st.blame(n, a.State)
+		}
 	}
 	j.N, j.VMID = 0, ""
 	switch {

@@ -14,6 +14,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"dsvmpools/shared/job"
 )
 
 // Version is the `v` of both message kinds. A reader refuses any other.
@@ -55,6 +57,7 @@ type Assignment struct {
 	Script         string            `json:"script,omitempty"`
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
+	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none
 	CPUs           int               `json:"cpus"`
 	GPUs           []int             `json:"gpus,omitempty"`           // indexes of the GPUs that are its own
 	Index          *int              `json:"index,omitempty"`          // of a member of a sweep

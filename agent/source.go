@@ -1,0 +1,171 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+)
+
+// sources fetches what jobs run in. Two users take part when the agent is root:
+// git of the agent's own speaks with the network, with a credential if there is
+// one, and writes into the node's cache, which jobs cannot read; git of the job's
+// user makes the work tree, out of a pipe and without network. So a work tree has
+// nothing to do with a credential, and nothing in it belongs to the agent.
+type sources struct {
+	cfg      Config
+	launcher *launcher
+	dir      string // of the caches
+	path     string // where git is looked for
+
+	mu    sync.Mutex
+	repos map[string]*repo // those in use, by directory name
+}
+
+// newSources finds what an earlier life of the agent has kept.
+func newSources(cfg Config, l *launcher) (*sources, error) {
+	s := &sources{cfg: cfg, launcher: l, dir: filepath.Join(cfg.InstanceDir, "sources"), path: jobPath, repos: map[string]*repo{}}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the folder for sources cannot be made; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	return s, s.tidy()
+}
+
+// ready says why nothing can be fetched on this node.
+func (s *sources) ready() error {
+	if _, err := lookUp("git", s.path, ""); err != nil {
+		return errors.New("git is not installed on this node, and the job has a source; install git in the pool's image or setup")
+	}
+	return nil
+}
+
+// errSourceTime is the end of a fetch that took too long.
+var errSourceTime = errors.New("it took longer than DSVM_SOURCE_TIMEOUT")
+
+// errOnlyThere tells that a transport is switched off.
+var errOnlyThere = errors.New("its repository is on the node itself, which this node does not allow; set DSVM_SOURCE_LOCAL=true on a machine of your own")
+
+// place fetches an attempt's source and returns its work tree. What goes wrong is
+// in the attempt's stderr.log too, whole. The error is a sentence for the job's
+// owner.
+func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree string, err error) {
+	dir, err := s.launcher.share.make(w.Job, w.Attempt, s.launcher.owner)
+	if err != nil {
+		return "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
+	}
+	defer dir.close()
+	if err := s.launcher.private(n); err != nil {
+		return "", err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, s.cfg.SourceTimeout, errSourceTime)
+	defer cancel()
+	f := &fetcher{sources: s, key: s.launcher.key(n), source: *w.Source}
+	tree = filepath.Join(s.launcher.scratch(n), "source")
+	if err = f.fetch(limited, tree); err == nil {
+		return tree, nil
+	}
+	if ctx.Err() == nil {
+		fmt.Fprintf(dir.stderr, "the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err))
+	}
+	return "", fmt.Errorf("the source cannot be fetched: %w", err)
+}
+
+// fetcher fetches for one attempt.
+type fetcher struct {
+	*sources
+	key        string
+	source     job.Source
+	credential *credential
+}
+
+// words is all that is known of an error.
+func (f *fetcher) words(err error) string {
+	var said *gitError
+	if errors.As(err, &said) && said.words != "" {
+		return strings.TrimSpace(strings.TrimSuffix(err.Error(), said.Error()) + "git says:\n" + said.words)
+	}
+	return err.Error()
+}
+
+func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
+	if name := f.source.Credential; name != "" {
+		if f.credential, err = readCredential(f.cfg.Credentials, name); err != nil {
+			return err
+		}
+		if !f.credential.covers(f.source.Repository) {
+			return fmt.Errorf("the credential %q of this node is for other repositories; name another one", name)
+		}
+	}
+	if err := f.allowed(f.source.Repository); err != nil {
+		return err
+	}
+	if f.source.LFS {
+		return errors.New("`source.lfs` is not supported yet; leave it out")
+	}
+	if f.source.Submodules {
+		return errors.New("`source.submodules` is not supported yet; leave it out")
+	}
+	return f.one(ctx, f.source.Repository, f.source.Commit, tree)
+}
+
+// allowed says why a repository's transport is not used on this node.
+func (f *fetcher) allowed(repository string) error {
+	local := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
+	if local && !f.cfg.SourceLocal {
+		return errOnlyThere
+	}
+	return nil
+}
+
+// one puts a commit of a repository into a directory. When that fails with what
+// the cache holds, it is tried once more without: the cache may be damaged.
+func (f *fetcher) one(ctx context.Context, repository, commit, tree string) error {
+	r := f.take(repository)
+	defer f.release(r)
+	old, err := f.ensure(ctx, r, repository, commit)
+	if err != nil && !old {
+		return err
+	}
+	if err == nil {
+		err = f.unpack(ctx, r, repository, commit, tree)
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if err := f.renew(ctx, r, repository, commit); err != nil {
+		return err
+	}
+	return f.unpack(ctx, r, repository, commit, tree)
+}
+
+// inTree is the directory of a work tree that an attempt starts in. It is looked
+// up by the process itself once more, as the user that jobs run as.
+func inTree(tree, path, workdir string) (string, error) {
+	name := filepath.Join(path, workdir)
+	if !filepath.IsLocal(filepath.Join(".", name)) || strings.ContainsRune(name, 0) {
+		return "", fmt.Errorf("the directory %q leads out of the source; write a path below it", clip(name))
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(tree, name))
+	if err != nil {
+		return "", fmt.Errorf("the source has no directory %q at this commit", clip(name))
+	}
+	base, err := filepath.EvalSymlinks(tree)
+	if err != nil {
+		return "", fmt.Errorf("the source cannot be read: %v", cause(err))
+	}
+	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
+		return "", fmt.Errorf("the directory %q of the source is a link that leads out of it", clip(name))
+	}
+	if at, err := os.Stat(real); err != nil || !at.IsDir() {
+		return "", fmt.Errorf("%q of the source is not a directory", clip(name))
+	}
+	return real, nil
+}
