@@ -236,8 +236,8 @@ func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, err
 	h := part.Head
 	s := api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: part.Nodes, NodeJobs: map[string]int{}}
 	for _, j := range part.Jobs {
-		if j.VMID != "" {
-			s.NodeJobs[j.VMID]++
+		for _, vmid := range j.On() {
+			s.NodeJobs[vmid]++
 		}
 	}
 	return s, nil

@@ -46,7 +46,7 @@ func (s *server) routes() []route {
 		{"GET", "/api/jobs/{id}", nil, s.showJob},
 		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
 		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
-		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "offset", "follow"}, s.readLog},
+		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "follow"}, s.readLog},
 		{"GET", "/api/pools", list, s.listPools},
 		{"POST", "/api/pools", nil, s.applyPool},
 		{"GET", "/api/pools/{name}", nil, s.showPool},

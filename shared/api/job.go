@@ -54,6 +54,18 @@ type Attempt struct {
 	ExitCode  *int             `json:"exitCode"` // null until it has ended
 	StartedAt *time.Time       `json:"startedAt"`
 	EndedAt   *time.Time       `json:"endedAt"`
+	Ranks     []Rank           `json:"ranks,omitempty"` // of a job on several nodes; Node is that of rank 0
+}
+
+// Rank is one node's part of an attempt of a job on several nodes.
+type Rank struct {
+	Rank      int              `json:"rank"`
+	Node      string           `json:"node"`
+	State     job.AttemptState `json:"state"`
+	Reason    string           `json:"reason"`
+	ExitCode  *int             `json:"exitCode"` // null until it has ended
+	StartedAt *time.Time       `json:"startedAt"`
+	EndedAt   *time.Time       `json:"endedAt"`
 }
 
 // NewJob is the shape of a job in a list.
@@ -96,6 +108,13 @@ func newAttempt(a job.Attempt) Attempt {
 		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt)}
 	if !a.EndedAt.IsZero() {
 		out.ExitCode = &a.ExitCode
+	}
+	for _, r := range a.Ranks {
+		rank := Rank{Rank: r.Rank, Node: r.Node, State: r.State, Reason: r.Reason, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt)}
+		if !r.EndedAt.IsZero() {
+			rank.ExitCode = &r.ExitCode
+		}
+		out.Ranks = append(out.Ranks, rank)
 	}
 	return out
 }

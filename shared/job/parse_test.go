@@ -132,7 +132,7 @@ func TestParseRefuses(t *testing.T) {
 		{"image", minimal + "image: a\n", "image", "line 3: `image` is not supported yet; leave it out"},
 		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 65\n", "resources.gpus", "line 5: `resources.gpus` is 65; write a whole number from 0 to 64"},
 		{"memory", minimal + "resources: {memory: 4GB}\n", "resources.memory", "line 3: `resources.memory`: \"4GB\" is not an amount of memory; write 512Mi or 4Gi"},
-		{"nodes", minimal + "nodes: 2\n", "nodes", "line 3: `nodes` above 1 is not supported yet; leave it out"},
+		{"nodes", minimal + "nodes: 65\n", "nodes", "line 3: `nodes` is 65; write a whole number from 1 to 64"},
 		{"after no id", minimal + "after: [a, b/c]\n", "after[1]", "line 3: `after[1]` is \"b/c\"; write the id of a job, with :failure or :any behind it when it need not succeed"},
 		{"after itself", "id: a\n" + minimal + "after: [a]\n", "after[0]", "line 4: `after[0]` is the job itself; name another"},
 		{"two kinds of sweep", minimal + "sweep: {count: 3, list: [{A: b}]}\n", "sweep", "line 3: `sweep` has 2 of grid, list and count; give exactly one of them"},

@@ -52,6 +52,9 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	name := j.current().Node
+	if more := j.Spec.Nodes - 1; more > 0 {
+		name += fmt.Sprintf(" and %d more", more)
+	}
 	switch {
 	case j.Cancel != "":
 		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), "the node's answer, or the end of the node"
@@ -93,17 +96,20 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 		ahead = fmt.Sprintf(", and %s before it in line", jobs(n, "goes", "go"))
 	}
 	of := shapeOf(&j.Spec)
-	if free := st.roomFor(of); free != "" {
+	if free := st.roomFor(of); free != "" && st.roomy(of) >= of.nodes {
 		p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
-		if first := st.firstUnfit(p); first != nil && first != j && p.reserved != nil && p.reserved.node != nil {
+		if first := st.firstUnfit(p); first != nil && first != j && len(p.reserved.spare) > 0 {
 			when := "as soon as its work ends"
 			if !p.reserved.at.IsZero() {
 				when = "at " + stamp(p.reserved.at) + " at the latest"
 			}
-			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and gets the node %s", free, first.ID, when),
+			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, when),
 				"a `timeout` short enough to end before then, or the end of other work"
 		}
 		return fmt.Sprintf("node %s has room for it, and the next step places it%s", free, ahead), ""
+	}
+	if of.nodes > 1 {
+		ahead = fmt.Sprintf(" (it takes %d nodes at once, of which %d have room)", of.nodes, st.roomy(of)) + ahead
 	}
 	if coming := c.coming + st.pending(); coming > 0 {
 		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
@@ -146,6 +152,19 @@ func (st *step) roomFor(of shape) string {
 		}
 	}
 	return ""
+}
+
+// roomy counts the nodes that have room for a shape now.
+func (st *step) roomy(of shape) int {
+	count := 0
+	for free := of.cpus; free < len(st.spaces); free++ {
+		for _, n := range st.spaces[free] {
+			if fits(n.total(), n.used, of.resources()) {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // firstUnfit is the job that the next step would keep a node for.

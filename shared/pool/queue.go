@@ -36,13 +36,14 @@ type line struct {
 
 // shape is what decides where and when a job may run.
 type shape struct {
-	cpus, gpus int
+	nodes      int // 1, or those of a gang
+	cpus, gpus int // of each
 	memory     job.Bytes
 	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
 }
 
 func shapeOf(s *job.Spec) shape {
-	return shape{s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {

@@ -131,6 +131,7 @@ type Node struct {
 	Evicted    bool      // its VM is taken away, as its agent was told
 	Breaks     int       // attempts in a row that it could not start, or lost
 	Boot       string    // of the agent's last start
+	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string

@@ -5,7 +5,6 @@ import (
 	"sort"
 	"time"
 
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/usage"
 )
@@ -50,8 +49,8 @@ func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
 		if j.Spec.Sweep == nil {
 			s.know(j)
 		}
-		if n := s.Nodes[j.VMID]; n != nil && (j.State == job.Assigned || j.State == job.Running) {
-			s.hold(j, n)
+		if j.VMID != "" {
+			s.occupy(j)
 			continue
 		}
 		s.wait(j, now)
@@ -98,6 +97,7 @@ type step struct {
 	effects   Effects
 	refused   []Refusal
 	cancelled int
+	gathering bool // nodes are kept for a gang that waits for more of them
 	respec    bool // the spec has changed
 	full      bool // something did not fit and is to be done in the next step
 }
@@ -109,6 +109,15 @@ func (st *step) rows() int { return len(st.jobs) + len(st.nodes) + len(st.delete
 // called again.
 func (st *step) room() bool {
 	if st.rows()+atomRows > maxRows {
+		st.full = true
+		return false
+	}
+	return true
+}
+
+// roomOn reports whether an atom of so many nodes fits.
+func (st *step) roomOn(nodes int) bool {
+	if st.rows()+max(nodes+2, atomRows) > maxRows {
 		st.full = true
 		return false
 	}

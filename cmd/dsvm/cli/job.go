@@ -141,6 +141,9 @@ func (p *Program) showJob(j api.Job) error {
 		t := newTable("<NUMBER NODE *STATE <EXIT STARTED TOOK REASON")
 		for _, a := range j.Attempts {
 			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.ago(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
+			for _, r := range a.Ranks {
+				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.ago(r.StartedAt), p.took(r.StartedAt, r.EndedAt), r.Reason)
+			}
 		}
 		if err := t.write(p, "  "); err != nil {
 			return err
@@ -235,7 +238,7 @@ func (p *Program) cancelAll(ctx context.Context, f client.JobFilter) error {
 
 func jobLogs(p *Program) *cobra.Command {
 	var follow, stderr bool
-	var attempt int
+	var attempt, rank int
 	c := &cobra.Command{
 		Use: "logs ID", Short: "Print what a job wrote", Args: exactly("the ID of a job"),
 		Long: `Print what a job wrote to its standard output, or to its standard error, in its
@@ -253,7 +256,7 @@ last attempt.`,
 			if err != nil {
 				return err
 			}
-			l := client.Log{Job: args[0], Stream: "stdout", Attempt: attempt}
+			l := client.Log{Job: args[0], Stream: "stdout", Attempt: attempt, Rank: rank}
 			if stderr {
 				l.Stream = "stderr"
 			}
@@ -271,6 +274,7 @@ last attempt.`,
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the attempt has ended")
 	c.Flags().BoolVar(&stderr, "stderr", false, "standard error instead of standard output")
+	c.Flags().IntVar(&rank, "rank", 0, "which of the nodes of a job on several, from 0")
 	c.Flags().IntVar(&attempt, "attempt", 0, "number of the attempt (default the last one)")
 	return c
 }

@@ -20,6 +20,7 @@ type jobFlags struct {
 	id        string
 	texts     map[string]*string // by the name of the flag
 	cpus      int
+	nodes     int
 	gpus      int
 	after     []string
 	count     int
@@ -56,6 +57,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 		f.texts[field.flag] = flags.String(field.flag, "", field.usage)
 	}
 	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
+	flags.IntVar(&f.nodes, "nodes", 1, "nodes that it runs on at once, a rank on each")
 	flags.IntVar(&f.gpus, "gpus", 0, "whole GPUs that an attempt takes of a node")
 	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first, or ID:failure, ID:any; may be given again")
 	flags.IntVar(&f.count, "count", 0, "make it a sweep of so many members, each with its DSVM_INDEX")
@@ -90,6 +92,9 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	}
 	if flags.Changed("cpus") {
 		d.set(f.cpus, "resources", "cpus")
+	}
+	if flags.Changed("nodes") {
+		d.set(f.nodes, "nodes")
 	}
 	if flags.Changed("gpus") {
 		d.set(f.gpus, "resources", "gpus")
