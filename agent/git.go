@@ -34,6 +34,9 @@ var gitConfig = []string{"core.hooksPath=/dev/null", "core.fsmonitor=false", "co
 // that it is in no argument, no environment and no file.
 const helperFD = 3
 
+// nowhere is the home of git as the jobs' user: it has no settings of anybody's.
+var nowhere = []string{"HOME=/nonexistent"}
+
 // gitRun is one run of git, or of a shell around it.
 type gitRun struct {
 	key    string // of the attempt, so that what is left of it can be found

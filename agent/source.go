@@ -40,9 +40,12 @@ func newSources(cfg Config, l *launcher) (*sources, error) {
 }
 
 // ready says why nothing can be fetched on this node.
-func (s *sources) ready() error {
+func (s *sources) ready(large bool) error {
 	if _, err := lookUp("git", s.path, ""); err != nil {
 		return errors.New("git is not installed on this node, and the job has a source; install git in the pool's image or setup")
+	}
+	if _, err := lookUp("git-lfs", s.path, ""); err != nil && large {
+		return errNoLFS
 	}
 	return nil
 }
@@ -84,6 +87,7 @@ type fetcher struct {
 	key        string
 	source     job.Source
 	credential *credential
+	count      int // of submodules so far
 }
 
 // words is all that is known of an error.
@@ -96,6 +100,9 @@ func (f *fetcher) words(err error) string {
 }
 
 func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
+	if err := f.ready(f.source.LFS); err != nil {
+		return err
+	}
 	if name := f.source.Credential; name != "" {
 		if f.credential, err = readCredential(f.cfg.Credentials, name); err != nil {
 			return err
@@ -107,13 +114,11 @@ func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
 	if err := f.allowed(f.source.Repository); err != nil {
 		return err
 	}
-	if f.source.LFS {
-		return errors.New("`source.lfs` is not supported yet; leave it out")
+	err = f.one(ctx, f.source.Repository, f.source.Commit, tree)
+	if err == nil && f.source.Submodules {
+		err = f.submodules(ctx, f.source.Repository, f.source.Commit, tree, 1)
 	}
-	if f.source.Submodules {
-		return errors.New("`source.submodules` is not supported yet; leave it out")
-	}
-	return f.one(ctx, f.source.Repository, f.source.Commit, tree)
+	return err
 }
 
 // allowed says why a repository's transport is not used on this node.
@@ -135,7 +140,7 @@ func (f *fetcher) one(ctx context.Context, repository, commit, tree string) erro
 		return err
 	}
 	if err == nil {
-		err = f.unpack(ctx, r, repository, commit, tree)
+		err = f.fill(ctx, r, repository, commit, tree)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -143,7 +148,16 @@ func (f *fetcher) one(ctx context.Context, repository, commit, tree string) erro
 	if err := f.renew(ctx, r, repository, commit); err != nil {
 		return err
 	}
-	return f.unpack(ctx, r, repository, commit, tree)
+	return f.fill(ctx, r, repository, commit, tree)
+}
+
+// fill makes a work tree of what the cache holds.
+func (f *fetcher) fill(ctx context.Context, r *repo, repository, commit, tree string) error {
+	err := f.unpack(ctx, r, repository, commit, tree)
+	if err == nil && f.source.LFS {
+		err = f.large(ctx, r, repository, commit, tree)
+	}
+	return err
 }
 
 // inTree is the directory of a work tree that an attempt starts in. It is looked

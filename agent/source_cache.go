@@ -304,7 +304,7 @@ func (f *fetcher) unpack(ctx context.Context, r *repo, repository, commit, tree 
 	}()
 	kind := strings.Join(format(commit, "."), " ")
 	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
-		as: f.launcher.as, in: from, env: []string{"HOME=" + filepath.Dir(tree)}}.run(ctx)
+		as: f.launcher.as, in: from, env: nowhere}.run(ctx)
 	from.Close()
 	if failed := <-packed; failed != nil && err != nil {
 		var said *gitError
