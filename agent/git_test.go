@@ -39,13 +39,14 @@ type origin struct {
 	t           *testing.T
 	root, clone string
 
-	login string           // user:password; "" = anybody
-	plain atomic.Bool      // speaks the first version of the protocol only
-	mute  atomic.Bool      // never answers who wants a pack
-	packs atomic.Int64     // how many were wanted
-	heard chan struct{}    // gets a token for each
-	large http.HandlerFunc // not nil: answers what git-lfs asks
-	look  func()           // called when one who has the password wants something
+	login     string           // user:password; "" = anybody
+	plain     atomic.Bool      // speaks the first version of the protocol only
+	mute      atomic.Bool      // never answers who wants a pack
+	packs     atomic.Int64     // how many were wanted
+	heard     chan struct{}    // gets a token for each
+	large     http.HandlerFunc // not nil: answers what git-lfs asks
+	elsewhere string           // where everybody is sent; "" = nowhere
+	look      func()           // called when one who has the password wants something
 }
 
 func newOrigin(t *testing.T) *origin {
@@ -69,6 +70,10 @@ func newOrigin(t *testing.T) *origin {
 		}
 		if o.large != nil && strings.Contains(r.URL.Path, "/lfs/") {
 			o.large(w, r)
+			return
+		}
+		if o.elsewhere != "" {
+			http.Redirect(w, r, o.elsewhere+r.URL.String(), http.StatusMovedPermanently)
 			return
 		}
 		if o.look != nil {

@@ -53,8 +53,8 @@ func (s *sources) ready(large bool) error {
 // errSourceTime is the end of a fetch that took too long.
 var errSourceTime = errors.New("it took longer than DSVM_SOURCE_TIMEOUT")
 
-// errOnlyThere tells that a transport is switched off.
-var errOnlyThere = errors.New("its repository is on the node itself, which this node does not allow; set DSVM_SOURCE_LOCAL=true on a machine of your own")
+// errOnlyThere tells that a transport is not used.
+var errOnlyThere = errors.New("its repository is on the node itself, which jobs of this node may not read as the agent does; set DSVM_SOURCE_LOCAL=true on a machine of your own")
 
 // place fetches an attempt's source and returns its work tree. What goes wrong is
 // in the attempt's stderr.log too, whole. The error is a sentence for the job's
@@ -121,10 +121,14 @@ func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
 	return err
 }
 
+// local reports whether repositories of the node itself may be fetched. Where jobs
+// run as the agent's own user, git reads nothing for them that they could not.
+func (s *sources) local() bool { return s.cfg.SourceLocal || s.launcher.as == nil }
+
 // allowed says why a repository's transport is not used on this node.
 func (f *fetcher) allowed(repository string) error {
-	local := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
-	if local && !f.cfg.SourceLocal {
+	there := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
+	if there && !f.local() {
 		return errOnlyThere
 	}
 	return nil

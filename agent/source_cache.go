@@ -253,7 +253,7 @@ func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...st
 		secret = f.credential
 	}
 	transports := "https:ssh"
-	if f.cfg.SourceLocal {
+	if f.local() {
 		transports += ":http:file"
 	}
 	g := f.own(dir, args, secret.config()...)
