@@ -58,8 +58,8 @@ const (
 //     long. Default: 30m.
 //   - DSVM_SOURCE_CACHE: an amount; what is kept of repositories for the next
 //     attempt. Default: 10Gi.
-//   - DSVM_SOURCE_LOCAL: true = sources may also be file:// and http:// of this
-//     machine, read as the agent's own user. Default: false.
+//   - DSVM_SOURCE_LOCAL: true = sources may be file:// and http:// of this machine
+//     though jobs run as another user than the agent, who reads them. Default: false.
 //   - HTTPS_PROXY, NO_PROXY, GIT_SSL_CAINFO: handed to git when it fetches.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
 //   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.

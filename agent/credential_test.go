@@ -26,7 +26,7 @@ func TestCredentialStaysHidden(t *testing.T) {
 	cfg.Credentials = keep(t, "team", credentialFor(o, testSecret))
 	if os.Geteuid() == 0 {
 		if _, err := user.Lookup("nobody"); err == nil {
-			cfg.JobUser = "nobody"
+			cfg.JobUser, cfg.SourceLocal = "nobody", true
 			passable(t, cfg.InstanceDir)
 		}
 	}

@@ -34,6 +34,9 @@ var gitConfig = []string{"core.hooksPath=/dev/null", "core.fsmonitor=false", "co
 // that it is in no argument, no environment and no file.
 const helperFD = 3
 
+// nowhere is the home of git as the jobs' user: it has no settings of anybody's.
+var nowhere = []string{"HOME=/nonexistent"}
+
 // gitRun is one run of git, or of a shell around it.
 type gitRun struct {
 	key    string // of the attempt, so that what is left of it can be found
@@ -57,27 +60,29 @@ func (e *gitError) Error() string {
 	return "git ended without a word"
 }
 
-// lastWords picks what says most of git's standard error for one line: from its
-// first complaint on.
+// lastWords makes one line of git's standard error: all of it when it is short,
+// else what follows its first complaint.
 func lastWords(words string) string {
+	const most = 300 // bytes, of a reason's 500 bytes
 	var lines []string
+	complaint := -1
 	for line := range strings.Lines(words) {
-		line = strings.TrimSpace(line)
-		complaint := strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "remote:")
-		if line != "" && (complaint || len(lines) > 0) {
-			lines = append(lines, line)
+		if line = strings.TrimSpace(line); line == "" {
+			continue
 		}
+		if complaint < 0 && (strings.HasPrefix(line, "fatal:") || strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "remote:")) {
+			complaint = len(lines)
+		}
+		lines = append(lines, line)
 	}
-	if len(lines) == 0 {
-		lines = strings.Split(strings.TrimSpace(words), "\n")
-		lines = lines[len(lines)-1:]
+	if text := strings.Join(lines, "; "); len(text) <= most {
+		return text
 	}
-	text := []rune(strings.Join(lines, "; "))
-	const most = 300 // of a reason's 500 bytes
+	text := strings.Join(lines[max(complaint, 0):], "; ")
 	if len(text) > most {
-		text = append(text[:most], '.', '.', '.')
+		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
-	return string(text)
+	return text
 }
 
 // run runs it to its end, or kills it and all it has started when the context

@@ -39,12 +39,14 @@ type origin struct {
 	t           *testing.T
 	root, clone string
 
-	login string        // user:password; "" = anybody
-	plain atomic.Bool   // speaks the first version of the protocol only
-	mute  atomic.Bool   // never answers who wants a pack
-	packs atomic.Int64  // how many were wanted
-	heard chan struct{} // gets a token for each
-	look  func()        // called when one who has the password wants something
+	login     string           // user:password; "" = anybody
+	plain     atomic.Bool      // speaks the first version of the protocol only
+	mute      atomic.Bool      // never answers who wants a pack
+	packs     atomic.Int64     // how many were wanted
+	heard     chan struct{}    // gets a token for each
+	large     http.HandlerFunc // not nil: answers what git-lfs asks
+	elsewhere string           // where everybody is sent; "" = nowhere
+	look      func()           // called when one who has the password wants something
 }
 
 func newOrigin(t *testing.T) *origin {
@@ -64,6 +66,14 @@ func newOrigin(t *testing.T) *origin {
 		if o.login != "" && user+":"+password != o.login {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		if o.large != nil && strings.Contains(r.URL.Path, "/lfs/") {
+			o.large(w, r)
+			return
+		}
+		if o.elsewhere != "" {
+			http.Redirect(w, r, o.elsewhere+r.URL.String(), http.StatusMovedPermanently)
 			return
 		}
 		if o.look != nil {
@@ -197,7 +207,16 @@ func TestNoGit(t *testing.T) {
 		t.Fatal("found where nothing is")
 	}
 	s := &sources{path: t.TempDir()}
-	if err := s.ready(); err == nil || !strings.Contains(err.Error(), "git is not installed on this node") {
+	if err := s.ready(false); err == nil || !strings.Contains(err.Error(), "git is not installed on this node") {
 		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.path, "git"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ready(false); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if err := s.ready(true); err != errNoLFS {
+		t.Errorf("got %v, want %v", err, errNoLFS)
 	}
 }

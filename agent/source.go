@@ -40,9 +40,12 @@ func newSources(cfg Config, l *launcher) (*sources, error) {
 }
 
 // ready says why nothing can be fetched on this node.
-func (s *sources) ready() error {
+func (s *sources) ready(large bool) error {
 	if _, err := lookUp("git", s.path, ""); err != nil {
 		return errors.New("git is not installed on this node, and the job has a source; install git in the pool's image or setup")
+	}
+	if _, err := lookUp("git-lfs", s.path, ""); err != nil && large {
+		return errNoLFS
 	}
 	return nil
 }
@@ -50,8 +53,8 @@ func (s *sources) ready() error {
 // errSourceTime is the end of a fetch that took too long.
 var errSourceTime = errors.New("it took longer than DSVM_SOURCE_TIMEOUT")
 
-// errOnlyThere tells that a transport is switched off.
-var errOnlyThere = errors.New("its repository is on the node itself, which this node does not allow; set DSVM_SOURCE_LOCAL=true on a machine of your own")
+// errOnlyThere tells that a transport is not used.
+var errOnlyThere = errors.New("its repository is on the node itself, which jobs of this node may not read as the agent does; set DSVM_SOURCE_LOCAL=true on a machine of your own")
 
 // place fetches an attempt's source and returns its work tree. What goes wrong is
 // in the attempt's stderr.log too, whole. The error is a sentence for the job's
@@ -84,6 +87,7 @@ type fetcher struct {
 	key        string
 	source     job.Source
 	credential *credential
+	count      int // of submodules so far
 }
 
 // words is all that is known of an error.
@@ -96,6 +100,9 @@ func (f *fetcher) words(err error) string {
 }
 
 func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
+	if err := f.ready(f.source.LFS); err != nil {
+		return err
+	}
 	if name := f.source.Credential; name != "" {
 		if f.credential, err = readCredential(f.cfg.Credentials, name); err != nil {
 			return err
@@ -107,19 +114,21 @@ func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
 	if err := f.allowed(f.source.Repository); err != nil {
 		return err
 	}
-	if f.source.LFS {
-		return errors.New("`source.lfs` is not supported yet; leave it out")
+	err = f.one(ctx, f.source.Repository, f.source.Commit, tree)
+	if err == nil && f.source.Submodules {
+		err = f.submodules(ctx, f.source.Repository, f.source.Commit, tree, 1)
 	}
-	if f.source.Submodules {
-		return errors.New("`source.submodules` is not supported yet; leave it out")
-	}
-	return f.one(ctx, f.source.Repository, f.source.Commit, tree)
+	return err
 }
+
+// local reports whether repositories of the node itself may be fetched. Where jobs
+// run as the agent's own user, git reads nothing for them that they could not.
+func (s *sources) local() bool { return s.cfg.SourceLocal || s.launcher.as == nil }
 
 // allowed says why a repository's transport is not used on this node.
 func (f *fetcher) allowed(repository string) error {
-	local := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
-	if local && !f.cfg.SourceLocal {
+	there := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
+	if there && !f.local() {
 		return errOnlyThere
 	}
 	return nil
@@ -135,7 +144,7 @@ func (f *fetcher) one(ctx context.Context, repository, commit, tree string) erro
 		return err
 	}
 	if err == nil {
-		err = f.unpack(ctx, r, repository, commit, tree)
+		err = f.fill(ctx, r, repository, commit, tree)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -143,7 +152,16 @@ func (f *fetcher) one(ctx context.Context, repository, commit, tree string) erro
 	if err := f.renew(ctx, r, repository, commit); err != nil {
 		return err
 	}
-	return f.unpack(ctx, r, repository, commit, tree)
+	return f.fill(ctx, r, repository, commit, tree)
+}
+
+// fill makes a work tree of what the cache holds.
+func (f *fetcher) fill(ctx context.Context, r *repo, repository, commit, tree string) error {
+	err := f.unpack(ctx, r, repository, commit, tree)
+	if err == nil && f.source.LFS {
+		err = f.large(ctx, r, repository, commit, tree)
+	}
+	return err
 }
 
 // inTree is the directory of a work tree that an attempt starts in. It is looked

@@ -253,7 +253,7 @@ func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...st
 		secret = f.credential
 	}
 	transports := "https:ssh"
-	if f.cfg.SourceLocal {
+	if f.local() {
 		transports += ":http:file"
 	}
 	g := f.own(dir, args, secret.config()...)
@@ -304,7 +304,7 @@ func (f *fetcher) unpack(ctx context.Context, r *repo, repository, commit, tree 
 	}()
 	kind := strings.Join(format(commit, "."), " ")
 	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
-		as: f.launcher.as, in: from, env: []string{"HOME=" + filepath.Dir(tree)}}.run(ctx)
+		as: f.launcher.as, in: from, env: nowhere}.run(ctx)
 	from.Close()
 	if failed := <-packed; failed != nil && err != nil {
 		var said *gitError

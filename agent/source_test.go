@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,7 +113,8 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// TestSourceLocal: a node takes nothing from itself unless it is told to.
+// TestSourceLocal: a node takes nothing from itself for a job that could not read
+// it, unless it is told to.
 func TestSourceLocal(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
@@ -122,10 +124,15 @@ func TestSourceLocal(t *testing.T) {
 	if tree, err := fetcherOf(t, cfg, file).into(t, "w"); err != nil || !exists(filepath.Join(tree, "a")) {
 		t.Errorf("allowed: got %v", err)
 	}
-	cfg.SourceLocal = false
 	for _, source := range []job.Source{file, *o.source(commit)} {
-		if _, err := fetcherOf(t, cfg, source).into(t, "w"); err != errOnlyThere {
+		f := fetcherOf(t, cfg, source)
+		f.launcher.as = &syscall.Credential{}
+		if _, err := f.into(t, "w"); err != errOnlyThere {
 			t.Errorf("%s: got %v, want %v", source.Repository, err, errOnlyThere)
+		}
+		f.cfg.SourceLocal = true
+		if err := f.allowed(source.Repository); err != nil {
+			t.Errorf("%s: got %v although it is allowed", source.Repository, err)
 		}
 	}
 }

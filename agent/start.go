@@ -116,11 +116,7 @@ func (a *agent) startPlain(n int64, h *held) {
 // fetch begins to fetch an assignment's source. From here on the attempt runs: its
 // timeout counts, and it can be ended like any other. The starter does not wait.
 func (a *agent) fetch(n int64, h *held) {
-	err := check(h.work)
-	if err == nil {
-		err = a.sources.ready()
-	}
-	if err != nil {
+	if err := check(h.work); err != nil {
 		a.failStart(n, h.work, err)
 		return
 	}
