@@ -22,7 +22,7 @@ import (
 )
 
 // needGit skips a test where git is not installed, unless it is asked for.
-func needGit(t *testing.T) {
+func needGit(t testing.TB) {
 	t.Helper()
 	if _, err := lookUp("git", jobPath, ""); err != nil {
 		if os.Getenv("DSVM_REQUIRE_GIT") != "" {
@@ -36,7 +36,7 @@ func needGit(t *testing.T) {
 // to it with.
 type origin struct {
 	*httptest.Server
-	t           *testing.T
+	t           testing.TB
 	root, clone string
 
 	login     string           // user:password; "" = anybody
@@ -49,7 +49,7 @@ type origin struct {
 	look      func()           // called when one who has the password wants something
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	needGit(t)
 	o := &origin{t: t, heard: make(chan struct{}, 100), root: t.TempDir(), clone: filepath.Join(t.TempDir(), "clone")}
@@ -159,7 +159,7 @@ func credentialFor(o *origin, password string) string {
 }
 
 // fetcherOf is a fetcher without an agent around it.
-func fetcherOf(t *testing.T, cfg Config, source job.Source) *fetcher {
+func fetcherOf(t testing.TB, cfg Config, source job.Source) *fetcher {
 	t.Helper()
 	l, err := newLauncher(cfg)
 	if err != nil {
@@ -172,7 +172,7 @@ func fetcherOf(t *testing.T, cfg Config, source job.Source) *fetcher {
 	return &fetcher{sources: s, key: l.key(1), source: source}
 }
 
-func (f *fetcher) into(t *testing.T, name string) (string, error) {
+func (f *fetcher) into(t testing.TB, name string) (string, error) {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), name)
 	return tree, f.fetch(context.Background(), tree)

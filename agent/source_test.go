@@ -3,10 +3,12 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -383,5 +385,60 @@ func TestSourceTime(t *testing.T) {
 	n.work(at(1, o.source(commit), "cat a"))
 	if f := n.finished(1); f.State != "startFailed" || !strings.Contains(f.Reason, "longer than DSVM_SOURCE_TIMEOUT") || !strings.Contains(n.file(1, "stderr.log"), "DSVM_SOURCE_TIMEOUT") {
 		t.Errorf("got %+v; %s", f, n.file(1, "stderr.log"))
+	}
+}
+
+// TestCrashWhileFetching kills an agent whose git waits for a server: the next one
+// finds what is left of it.
+func TestCrashWhileFetching(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	commit := o.commit("a", "b")
+	o.mute.Store(true)
+	s := onServiceBus(t, time.Minute)
+	var log, log2 bytes.Buffer
+	first := s.child(&log)
+	s.give(at(1, o.source(commit), "cat a"))
+	s.until("the start", started(1))
+	<-o.heard
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	first.Wait()
+	second := s.child(&log2)
+	if f := s.finished(1); f.State != "agentRestarted" || f.StartedAt.IsZero() {
+		t.Errorf("got %+v", f)
+	}
+	if runtime.GOOS == "linux" {
+		s.none(1)
+	}
+	o.mute.Store(false)
+	s.give(at(2, o.source(commit), "cat a"))
+	if f := s.finished(2); f.State != "succeeded" {
+		t.Errorf("got %+v", f)
+	}
+	second.Process.Signal(syscall.SIGTERM)
+	if err := second.Wait(); err != nil {
+		t.Errorf("got %v, want exit code 0; log:\n%s", err, log2.String())
+	}
+}
+
+// BenchmarkSource is an attempt of a repository that the node knows: what git adds
+// to it.
+func BenchmarkSource(b *testing.B) {
+	o := newOrigin(b)
+	for i := range 200 {
+		if err := os.WriteFile(filepath.Join(o.clone, fmt.Sprintf("file-%d", i)), bytes.Repeat([]byte(fmt.Sprint(i)), 2000), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	f := fetcherOf(b, config(b), *o.source(o.push()))
+	if _, err := f.into(b, "w"); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := f.into(b, "w"); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
