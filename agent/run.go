@@ -118,6 +118,9 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	if r.cause == byItself {
 		f.State, f.ExitCode, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, err.Error()
 	}
+	if r.cause == byTimeout {
+		f.Reason += ", while its source was being fetched"
+	}
 	return f, told
 }
 

@@ -41,9 +41,13 @@ type repo struct {
 }
 
 // take returns the cache of a repository, kept until it is released. It need not
-// exist yet.
-func (s *sources) take(repository string) *repo {
-	sum := sha256.Sum256([]byte(repository))
+// exist yet. What was fetched with a credential is only for those who name it.
+func (f *fetcher) take(repository string) *repo {
+	s, with := f.sources, ""
+	if f.credential.covers(repository) {
+		with = f.source.Credential
+	}
+	sum := sha256.Sum256([]byte(with + " " + repository))
 	name := hex.EncodeToString(sum[:16])
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,6 +263,11 @@ func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...st
 	g := f.own(dir, args, secret.config()...)
 	g.secret = secret
 	g.env = append(g.env, "GIT_ALLOW_PROTOCOL="+transports, "GIT_SSH_COMMAND="+secret.sshCommand())
+	if !f.local() {
+		// Whatever an answer may name, plain http leads nowhere: the metadata
+		// address speaks it, and would answer the agent's user.
+		g.env = append(g.env, "http_proxy=http://127.0.0.1:1")
+	}
 	g.env = append(g.env, f.cfg.GitEnv...)
 	return g.run(ctx)
 }

@@ -349,7 +349,7 @@ func TestSourceEnds(t *testing.T) {
 		t.Errorf("a cancel: got %+v", f)
 	}
 	running(3, func(w *protocol.Assignment) { w.TimeoutSeconds = 1 })
-	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s") {
+	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s, while its source was being fetched") {
 		t.Errorf("a timeout: got %+v", f)
 	}
 	running(4, nil)
