@@ -195,7 +195,7 @@ func TestGitSaysTooMuch(t *testing.T) {
 	}
 	var out bounded
 	err = gitRun{key: "test", name: "sh", args: []string{"-c", "head -c 20000000 /dev/zero"}, out: &out}.run(t.Context())
-	if err == nil || out.Len() > maxGitAnswer {
+	if err != errTooLong || out.Len() > maxGitAnswer {
 		t.Errorf("got %v and %d bytes of an answer", err, out.Len())
 	}
 }

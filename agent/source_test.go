@@ -442,3 +442,45 @@ func BenchmarkSource(b *testing.B) {
 		}
 	}
 }
+
+// TestSourceFile: an assignment with nothing to run tells which jobs the
+// repository brings along.
+func TestSourceFile(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	n := begin(t)
+	// The most that JSON makes of a file.
+	long := strings.Repeat("<", job.MaxSourceFile)
+	tests := []struct{ name, path, text, want, says string }{
+		{"at the top", "", "pool: cpu\ncommand: [make]\n", "pool: cpu\ncommand: [make]\n", ""},
+		{"below a path", "train", "pool: gpu\n", "pool: gpu\n", ""},
+		{"as long as it may be", "long", long, long, ""},
+		{"too long", "longer", long + "<", "", "has more than 32768 bytes"},
+		{"much too long", "longest", strings.Repeat("x", maxGitAnswer+1<<20), "", "has more than 32768 bytes"},
+		{"no text", "bytes", "a\xff", "", "not a text in UTF-8"},
+		{"not there", "none", "", "", "has no file none/.dsvm.yaml at this commit"},
+		{"a link", "link", "", "", "has no file link/.dsvm.yaml at this commit"},
+		{"a folder", "folder", "", "", "has no file folder/.dsvm.yaml at this commit"},
+	}
+	for _, test := range tests {
+		if test.text != "" {
+			o.commit(filepath.Join(test.path, job.SourceFile), test.text)
+		}
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(o.clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.clone, "link", job.SourceFile))); err != nil {
+		t.Fatal(err)
+	}
+	commit := o.commit(filepath.Join("folder", job.SourceFile, "x"), "y")
+	for i, test := range tests {
+		item := at(int64(i+1), o.source(commit), "")
+		item.Assign.Source.Path = test.path
+		n.work(item)
+	}
+	for i, test := range tests {
+		f := n.finished(int64(i + 1))
+		if f.File != test.want || (f.State == "succeeded") != (test.says == "") || !strings.Contains(f.Reason, test.says) || f.StartedAt.IsZero() {
+			f.File = clip(f.File)
+			t.Errorf("%s: got %+v, want %q", test.name, f, test.says)
+		}
+	}
+}
