@@ -30,6 +30,8 @@ const (
 //   - DSVM_VMID: VMID of the node, in any case. Required.
 //   - DSVM_NODE: instance name of the node. Default: the VMID.
 //   - DSVM_SIZE: VM size of the node, as it is reported. Default: empty, unknown.
+//   - DSVM_NODE_ADDRESS: where other nodes find this one. Default: the address of
+//     the interface that leads outside.
 //   - DSVM_METADATA_ENDPOINT: the node's metadata endpoint, on a VM
 //     http://169.254.169.254. The four settings above may be left out then: the
 //     agent asks it. Without it nobody tells the agent that its VM is evicted.
@@ -66,6 +68,7 @@ type Config struct {
 	VMID                string // lower case
 	Node                string
 	Size                string
+	Address             string // "" = the interface that leads outside tells
 	Metadata            string // URL; "" = there is none
 	InstanceDir         string // absolute
 	Share               string // absolute
@@ -102,7 +105,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	}
 	c := Config{
 		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"), Node: getenv("DSVM_NODE"),
-		Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
+		Address: getenv("DSVM_NODE_ADDRESS"), Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
 		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
 		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,

@@ -62,7 +62,7 @@ var errOnlyThere = errors.New("its repository is on the node itself, which jobs 
 // source's own jobs where that is all that is wanted. What goes wrong is in the
 // attempt's stderr.log too, whole. The error is a sentence for the job's owner.
 func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
-	dir, err := s.launcher.share.make(w.Job, w.Attempt, s.launcher.owner)
+	dir, err := s.launcher.share.make(w, s.launcher.owner)
 	if err != nil {
 		return "", "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}

@@ -76,7 +76,7 @@ func (a *agent) startPlain(n int64, h *held) {
 	}
 	a.mu.Unlock()
 	if !ok {
-		a.launcher.clean(n, h.work.Script != "")
+		a.launcher.clean(n, h.work)
 		return
 	}
 	// Written before the process exists, so that it is never started twice.
@@ -193,7 +193,7 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 		a.logFlush(a.flush(false))
 		a.signal()
 	}
-	a.launcher.clean(n, w.Script != "")
+	a.launcher.clean(n, w)
 }
 
 // failStart ends an assignment that could not be started.

@@ -23,7 +23,7 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), State: job.State(q.Get("state"))}
+	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
 	if f.Pool != "" && !poolName.MatchString(f.Pool) {
 		return noPool(f.Pool)
 	}
@@ -93,6 +93,21 @@ func (s *server) cancelJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	writeJSON(w, http.StatusAccepted, "application/json", api.NewJobDetail(j))
+	return nil
+}
+
+// cancelJobs ends everything of a user or a team.
+func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
+	if f.Team == "" && f.User == "" {
+		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
+	}
+	n, err := s.backend.CancelAll(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, "application/json", api.Cancelled{Jobs: n})
 	return nil
 }
 

@@ -118,8 +118,9 @@ type Submission struct {
 
 // Outcome is what a call to Drive came to.
 type Outcome struct {
-	Head    pool.Head
-	Refused []pool.Refusal
+	Head      pool.Head
+	Refused   []pool.Refusal
+	Cancelled int // jobs that were alive and have been asked to end
 }
 
 // Drive takes the events to the pool and returns when they are committed and
@@ -208,6 +209,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 		}
 		a.taken = true
 		out.Refused = append(out.Refused, res.Refused...)
+		out.Cancelled += res.Cancelled
 		out.Head = a.state.Head
 		merge(calls, res.Effects)
 		if err := d.send(ctx, a, res.Effects); err != nil {

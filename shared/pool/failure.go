@@ -67,7 +67,10 @@ func (j *Job) lostInARow() int {
 
 // blame counts what an attempt's end says about its node, and takes a node out
 // of use that breaks one job after another.
-func (st *step) blame(n *Node, end job.AttemptState) {
+func (st *step) blame(n *Node, end job.AttemptState, began bool) {
+	if end == job.AttemptStartFailed && began {
+		return // it failed over its own source
+	}
 	switch end {
 	case job.AttemptStartFailed, job.AttemptAgentRestarted:
 		n.Breaks++

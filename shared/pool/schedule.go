@@ -79,8 +79,8 @@ func (st *step) setDown(down bool) {
 	}
 	done := true
 	st.queue.each(func(j *Job) bool {
-		if j.State == state {
-			return true
+		if j.State == state || j.Progress != nil && j.State == job.Running {
+			return true // a sweep that has begun goes on showing that
 		}
 		if done = st.room(); done {
 			j.State, j.Reason = state, reason

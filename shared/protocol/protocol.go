@@ -59,8 +59,17 @@ type Assignment struct {
 	Env            map[string]string `json:"env,omitempty"`
 	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
 	CPUs           int               `json:"cpus"`
-	GPUs           []int             `json:"gpus,omitempty"`           // indexes of the GPUs that are its own
+	GPUs           []int             `json:"gpus,omitempty"`  // indexes of the GPUs that are its own
+	Index          *int              `json:"index,omitempty"` // of a member of a sweep
+	Gang           *Gang             `json:"gang,omitempty"`
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
+}
+
+// Gang is what a rank of a job on several nodes is told of the others.
+type Gang struct {
+	Rank  int      `json:"rank"`
+	Hosts []string `json:"hosts"` // addresses of all ranks' nodes, its own included
+	Port  int      `json:"port"`  // for rank 0 to listen on
 }
 
 // Cancel asks to end the attempt of assignment Target. If the assignment has
@@ -95,7 +104,9 @@ type Ready struct {
 	Name string `json:"name"` // instance name in the scale set
 	Size string `json:"size"` // VM size, as the node knows it; "" = unknown
 	CPUs int    `json:"cpus"` // processors the agent offers
-	Boot string `json:"boot"` // unique for each start of the agent
+	// Address is where other nodes find it; "" = not known.
+	Address string `json:"address,omitempty"`
+	Boot    string `json:"boot"` // unique for each start of the agent
 }
 
 // Started says that an attempt's process runs.

@@ -204,7 +204,7 @@ func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error)
 // Ended says how a job of a pool has ended, or that its document was rejected;
 // fault.NotFound: it has not ended, or is none of this pool.
 func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
-	row, err := s.ID(ctx, id)
+	row, err := s.Find(ctx, id)
 	switch {
 	case err != nil:
 		return "", err
@@ -237,9 +237,12 @@ func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.
 	return decodeJob(raw)
 }
 
-// isOrder reports whether a text has the form of an order, a ULID, and so may
-// be part of a key.
+// isOrder reports whether a text has the form of an order, a ULID or that of a
+// sweep's member, and so may be part of a key.
 func isOrder(order string) bool {
+	if sweep, _, ok := job.SweepOrder(order); ok {
+		order = sweep
+	}
 	return len(order) == 26 && strings.Trim(order, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
 }
 
