@@ -86,9 +86,7 @@ func TestCertificates(t *testing.T) {
 func TestSSH(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	if _, err := lookUp("ssh", jobPath, ""); err != nil {
-		t.Skip("ssh is not installed")
-	}
+	needs(t, "ssh")
 	first := o.commit("a", "1")
 	o.commit("a", "2")
 	hostKey, _ := newKey(t)
