@@ -165,27 +165,27 @@ func (f *fetcher) allowed(repository string) error {
 func (f *fetcher) one(ctx context.Context, repository, commit, tree string) error {
 	r := f.take(repository)
 	defer f.release(r)
-	old, err := f.ensure(ctx, r, repository, commit)
+	dir, old, err := f.ensure(ctx, r, repository, commit)
 	if err != nil && !old {
 		return err
 	}
 	if err == nil {
-		err = f.fill(ctx, r, repository, commit, tree)
+		err = f.fill(ctx, dir, repository, commit, tree)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if err := f.renew(ctx, r, repository, commit); err != nil {
+	if dir, err = f.renew(ctx, r, dir, repository, commit); err != nil {
 		return err
 	}
-	return f.fill(ctx, r, repository, commit, tree)
+	return f.fill(ctx, dir, repository, commit, tree)
 }
 
-// fill makes a work tree of what the cache holds.
-func (f *fetcher) fill(ctx context.Context, r *repo, repository, commit, tree string) error {
-	err := f.unpack(ctx, r, repository, commit, tree)
+// fill makes a work tree of what a cache's directory holds.
+func (f *fetcher) fill(ctx context.Context, dir, repository, commit, tree string) error {
+	err := f.unpack(ctx, dir, repository, commit, tree)
 	if err == nil && f.source.LFS {
-		err = f.large(ctx, r, repository, commit, tree)
+		err = f.large(ctx, dir, repository, commit, tree)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -268,9 +269,11 @@ func TestSourceDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range []string{first, second} {
-				if err := test.damage(f.take(f.source.Repository).dir); err != nil {
+				r := f.take(f.source.Repository)
+				if err := test.damage(r.dir); err != nil {
 					t.Fatal(err)
 				}
+				f.release(r)
 				f.source.Commit = c
 				tree, err := f.into(t, "w")
 				if err != nil {
@@ -281,6 +284,49 @@ func TestSourceDamaged(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSourceDamagedTogether: attempts of different commits that find the cache
+// damaged do not take the new one from each other.
+func TestSourceDamagedTogether(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	const attempts = 6
+	f := fetcherOf(t, config(t), job.Source{})
+	var commits []string
+	for i := range attempts {
+		f.source = *o.source(o.commit("a", fmt.Sprint(i)))
+		if _, err := f.into(t, "w"); err != nil {
+			t.Fatal(err)
+		}
+		commits = append(commits, f.source.Commit)
+	}
+	r := f.take(f.source.Repository)
+	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack"))
+	for _, pack := range packs {
+		if err := errors.Join(os.Chmod(pack, 0o600), os.Truncate(pack, 20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.release(r)
+	var all sync.WaitGroup
+	for i, commit := range commits {
+		tree := filepath.Join(t.TempDir(), "w")
+		all.Go(func() {
+			g := &fetcher{sources: f.sources, key: f.launcher.key(int64(i + 2)), source: *o.source(commit)}
+			if err := g.fetch(t.Context(), tree); err != nil {
+				t.Errorf("attempt %d: got %v", i, err)
+				return
+			}
+			if text, err := os.ReadFile(filepath.Join(tree, "a")); err != nil || string(text) != fmt.Sprint(i) {
+				t.Errorf("attempt %d: got %q, %v", i, text, err)
+			}
+		})
+	}
+	all.Wait()
+	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
+		t.Errorf("got %v, %v kept; want one directory", left, err)
 	}
 }
 
@@ -317,7 +363,7 @@ func TestSourceCacheIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.release(r)
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); len(packs) != 1 {
+	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); number(r.dir) != 2 || len(packs) != 1 {
 		t.Errorf("got %d packs, want 1", len(packs))
 	}
 	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
