@@ -3,11 +3,14 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -266,9 +269,11 @@ func TestSourceDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range []string{first, second} {
-				if err := test.damage(f.take(f.source.Repository).dir); err != nil {
+				r := f.take(f.source.Repository)
+				if err := test.damage(r.dir); err != nil {
 					t.Fatal(err)
 				}
+				f.release(r)
 				f.source.Commit = c
 				tree, err := f.into(t, "w")
 				if err != nil {
@@ -279,6 +284,49 @@ func TestSourceDamaged(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSourceDamagedTogether: attempts of different commits that find the cache
+// damaged do not take the new one from each other.
+func TestSourceDamagedTogether(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	const attempts = 6
+	f := fetcherOf(t, config(t), job.Source{})
+	var commits []string
+	for i := range attempts {
+		f.source = *o.source(o.commit("a", fmt.Sprint(i)))
+		if _, err := f.into(t, "w"); err != nil {
+			t.Fatal(err)
+		}
+		commits = append(commits, f.source.Commit)
+	}
+	r := f.take(f.source.Repository)
+	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack"))
+	for _, pack := range packs {
+		if err := errors.Join(os.Chmod(pack, 0o600), os.Truncate(pack, 20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.release(r)
+	var all sync.WaitGroup
+	for i, commit := range commits {
+		tree := filepath.Join(t.TempDir(), "w")
+		all.Go(func() {
+			g := &fetcher{sources: f.sources, key: f.launcher.key(int64(i + 2)), source: *o.source(commit)}
+			if err := g.fetch(t.Context(), tree); err != nil {
+				t.Errorf("attempt %d: got %v", i, err)
+				return
+			}
+			if text, err := os.ReadFile(filepath.Join(tree, "a")); err != nil || string(text) != fmt.Sprint(i) {
+				t.Errorf("attempt %d: got %q, %v", i, text, err)
+			}
+		})
+	}
+	all.Wait()
+	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
+		t.Errorf("got %v, %v kept; want one directory", left, err)
 	}
 }
 
@@ -315,7 +363,7 @@ func TestSourceCacheIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.release(r)
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); len(packs) != 1 {
+	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); number(r.dir) != 2 || len(packs) != 1 {
 		t.Errorf("got %d packs, want 1", len(packs))
 	}
 	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
@@ -347,7 +395,7 @@ func TestSourceEnds(t *testing.T) {
 		t.Errorf("a cancel: got %+v", f)
 	}
 	running(3, func(w *protocol.Assignment) { w.TimeoutSeconds = 1 })
-	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s") {
+	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s, while its source was being fetched") {
 		t.Errorf("a timeout: got %+v", f)
 	}
 	running(4, nil)
@@ -383,5 +431,102 @@ func TestSourceTime(t *testing.T) {
 	n.work(at(1, o.source(commit), "cat a"))
 	if f := n.finished(1); f.State != "startFailed" || !strings.Contains(f.Reason, "longer than DSVM_SOURCE_TIMEOUT") || !strings.Contains(n.file(1, "stderr.log"), "DSVM_SOURCE_TIMEOUT") {
 		t.Errorf("got %+v; %s", f, n.file(1, "stderr.log"))
+	}
+}
+
+// TestCrashWhileFetching kills an agent whose git waits for a server: the next one
+// finds what is left of it.
+func TestCrashWhileFetching(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	commit := o.commit("a", "b")
+	o.mute.Store(true)
+	s := onServiceBus(t, time.Minute)
+	var log, log2 bytes.Buffer
+	first := s.child(&log)
+	s.give(at(1, o.source(commit), "cat a"))
+	s.until("the start", started(1))
+	<-o.heard
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	first.Wait()
+	second := s.child(&log2)
+	if f := s.finished(1); f.State != "agentRestarted" || f.StartedAt.IsZero() {
+		t.Errorf("got %+v", f)
+	}
+	if runtime.GOOS == "linux" {
+		s.none(1)
+	}
+	o.mute.Store(false)
+	s.give(at(2, o.source(commit), "cat a"))
+	if f := s.finished(2); f.State != "succeeded" {
+		t.Errorf("got %+v", f)
+	}
+	second.Process.Signal(syscall.SIGTERM)
+	if err := second.Wait(); err != nil {
+		t.Errorf("got %v, want exit code 0; log:\n%s", err, log2.String())
+	}
+}
+
+// BenchmarkSource is an attempt of a repository that the node knows: what git adds
+// to it.
+func BenchmarkSource(b *testing.B) {
+	o := newOrigin(b)
+	for i := range 200 {
+		if err := os.WriteFile(filepath.Join(o.clone, fmt.Sprintf("file-%d", i)), bytes.Repeat([]byte(fmt.Sprint(i)), 2000), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	f := fetcherOf(b, config(b), *o.source(o.push()))
+	if _, err := f.into(b, "w"); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := f.into(b, "w"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestSourceFile: an assignment with nothing to run tells which jobs the
+// repository brings along.
+func TestSourceFile(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	n := begin(t)
+	// The most that JSON makes of a file.
+	long := strings.Repeat("<", job.MaxSourceFile)
+	tests := []struct{ name, path, text, want, says string }{
+		{"at the top", "", "pool: cpu\ncommand: [make]\n", "pool: cpu\ncommand: [make]\n", ""},
+		{"below a path", "train", "pool: gpu\n", "pool: gpu\n", ""},
+		{"as long as it may be", "long", long, long, ""},
+		{"too long", "longer", long + "<", "", "has more than 32768 bytes"},
+		{"much too long", "longest", strings.Repeat("x", maxGitAnswer+1<<20), "", "has more than 32768 bytes"},
+		{"no text", "bytes", "a\xff", "", "not a text in UTF-8"},
+		{"not there", "none", "", "", "has no file none/.dsvm.yaml at this commit"},
+		{"a link", "link", "", "", "has no file link/.dsvm.yaml at this commit"},
+		{"a folder", "folder", "", "", "has no file folder/.dsvm.yaml at this commit"},
+	}
+	for _, test := range tests {
+		if test.text != "" {
+			o.commit(filepath.Join(test.path, job.SourceFile), test.text)
+		}
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(o.clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.clone, "link", job.SourceFile))); err != nil {
+		t.Fatal(err)
+	}
+	commit := o.commit(filepath.Join("folder", job.SourceFile, "x"), "y")
+	for i, test := range tests {
+		item := at(int64(i+1), o.source(commit), "")
+		item.Assign.Source.Path = test.path
+		n.work(item)
+	}
+	for i, test := range tests {
+		f := n.finished(int64(i + 1))
+		if f.File != test.want || (f.State == "succeeded") != (test.says == "") || !strings.Contains(f.Reason, test.says) || f.StartedAt.IsZero() {
+			f.File = clip(f.File)
+			t.Errorf("%s: got %+v, want %q", test.name, f, test.says)
+		}
 	}
 }
