@@ -47,6 +47,7 @@ type world struct {
 	late      []mail     // effects of a driver that is slow
 	work      map[string][]workMail
 	listing   *pool.Listed // a list that lags
+	listedAt  time.Time
 	awayUntil map[string]time.Time
 
 	jobs      map[string]*wish // by order, of all that was ever submitted

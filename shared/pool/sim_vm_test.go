@@ -106,11 +106,12 @@ func (w *world) list() pool.Listed {
 		}
 		l.Instances = append(l.Instances, inst)
 	}
-	if w.listing != nil && w.chance(8) {
+	// Rules.MissingFor has to be longer than a list may lag.
+	if w.listing != nil && w.chance(4) && w.now.Sub(w.listedAt) < w.rules.MissingFor-2*time.Second-w.checker.slack {
 		return *w.listing
 	}
-	if w.rng.Intn(4) == 0 {
-		w.listing = &l
+	if w.now.Sub(w.listedAt) > 4*time.Second {
+		w.listing, w.listedAt = &l, w.now
 	}
 	return l
 }
