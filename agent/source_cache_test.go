@@ -5,8 +5,10 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -174,6 +176,16 @@ func TestSourceCacheIsBounded(t *testing.T) {
 		t.Errorf("got %v, %v kept; want nothing", left, err)
 	}
 	o := newOrigin(t)
+	if runtime.GOOS == "linux" {
+		random := make([]byte, 300_000)
+		rand.NewChaCha8([32]byte{1}).Read(random) // cannot be compressed
+		cfg.SourceCache = 100_000
+		f = fetcherOf(t, cfg, *o.source(o.commit("large", string(random))))
+		if _, err := f.into(t, "w"); err == nil || !strings.Contains(err.Error(), "larger than 100000, which is what DSVM_SOURCE_CACHE allows") {
+			t.Errorf("more than is allowed: got %v", err)
+		}
+		o.git(o.clone, "rm", "-q", "large")
+	}
 	f = fetcherOf(t, config(t), *o.source(o.commit("a", "b")))
 	if _, err := f.into(t, "w"); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +41,8 @@ func (f *fetcher) download(ctx context.Context, dir, repository, commit string) 
 	case strings.Contains(said.words, "not our ref"):
 		return fmt.Errorf("the repository does not have the commit %.12s (any more): %w", commit, err)
 	case strings.Contains(said.words, "unadvertised object"):
+	case strings.Contains(said.words, "File too large"): // EFBIG
+		return fmt.Errorf("the commit is larger than %v, which is what DSVM_SOURCE_CACHE allows: %w", f.cfg.SourceCache, err)
 	case strings.Contains(said.words, "terminal prompts disabled") && f.credential == nil:
 		return fmt.Errorf("the repository does not exist or asks for a credential; name one of the node's in `source.credential`: %w", err)
 	default:
@@ -66,6 +69,14 @@ func (f *fetcher) git(ctx context.Context, dir string, out *bounded, args ...str
 	return g.run(ctx)
 }
 
+// limited runs git with the files that it can write bounded, in units of 512 bytes
+// as POSIX has it, and the writing failing instead of the process: a repository
+// that is far too large is not to fill the node's disk.
+const (
+	limited    = `ulimit -f "$1" && trap '' XFSZ && shift && exec git "$@"`
+	ulimitUnit = 512
+)
+
 // remote runs git with a repository's server.
 func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...string) error {
 	var secret *credential
@@ -78,6 +89,9 @@ func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...st
 	}
 	g := f.own(dir, args, secret.config()...)
 	g.secret = secret
+	if most := int64(f.cfg.SourceCache); most > 0 {
+		g.name, g.args = "sh", append([]string{"-c", limited, "sh", strconv.FormatInt(max(most/ulimitUnit, 1), 10)}, g.args...)
+	}
 	g.env = append(g.env, "GIT_ALLOW_PROTOCOL="+transports, "GIT_SSH_COMMAND="+secret.sshCommand())
 	if !f.local() {
 		// Whatever an answer may name, plain http leads nowhere: the metadata
