@@ -273,7 +273,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	if part.Head.Seq > 0 {
 		a.spec.Store(&part.Head.Spec)
 	}
-	a.state, a.version = pool.NewState(part.Head, part.Nodes, part.Jobs, began), version
+	a.state, a.version = pool.NewState(part.Head, part.Nodes, part.Jobs, part.Logs, began), version
 	a.loaded, a.ended = began, map[string]struct{}{}
 	return nil
 }

@@ -16,16 +16,17 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue     queue             // live jobs that wait for a place; see queue.go
-	running   int               // jobs on nodes
-	sweeps    map[string]*sweep // by Order; see sweep.go
-	unstarted int               // members of sweeps that have not come into being
-	ending    []string          // cancelled sweeps whose members are being cancelled
-	teams     map[string]*team  // what each team has running; see share.go
-	spaces    spaces            // the nodes that take work, by what is free on them; see place.go
-	marking   bool              // waiting jobs are being marked as held, or as queued again
-	asked     string            // where the asking for ended jobs goes on
-	outcomes  []outcome         // ends that jobs which wait for them have not been told of
+	queue     queue              // live jobs that wait for a place; see queue.go
+	running   int                // jobs on nodes
+	sweeps    map[string]*sweep  // by Order; see sweep.go
+	unstarted int                // members of sweeps that have not come into being
+	logs      map[int64]struct{} // ledger rows that wait to be recorded
+	ending    []string           // cancelled sweeps whose members are being cancelled
+	teams     map[string]*team   // what each team has running; see share.go
+	spaces    spaces             // the nodes that take work, by what is free on them; see place.go
+	marking   bool               // waiting jobs are being marked as held, or as queued again
+	asked     string             // where the asking for ended jobs goes on
+	outcomes  []outcome          // ends that jobs which wait for them have not been told of
 }
 
 // Head is the pool's first row. Every transaction replaces it.

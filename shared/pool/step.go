@@ -28,9 +28,12 @@ type Result struct {
 	More      bool      // call again after the commit, with Rest
 }
 
-// NewState puts a loaded partition together.
-func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
+// NewState puts a loaded partition together; logs are the numbers of its ledger rows.
+func NewState(head Head, nodes []*Node, jobs []*Job, logs []int64, now time.Time) *State {
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}, logs: map[int64]struct{}{}}
+	for _, seq := range logs {
+		s.logs[seq] = struct{}{}
+	}
 	for _, n := range nodes {
 		n.jobs, n.space = map[int64]*Job{}, nowhere
 		s.Nodes[n.VMID] = n
@@ -162,7 +165,10 @@ func (st *step) hear(events []Event) []Event {
 		case Recorded:
 			left := e
 			for len(left.Seqs) > 0 && st.room() {
-				st.deletes = append(st.deletes, LogKey(left.Seqs[0]))
+				if _, there := st.logs[left.Seqs[0]]; there {
+					delete(st.logs, left.Seqs[0])
+					st.deletes = append(st.deletes, LogKey(left.Seqs[0]))
+				}
 				left.Seqs = left.Seqs[1:]
 			}
 			if len(left.Seqs) > 0 {
@@ -259,6 +265,7 @@ func (st *step) result(rest []Event) Result {
 	sort.Slice(r.Changes, func(i, j int) bool { return r.Changes[i].Key < r.Changes[j].Key })
 	st.Head.Queued, st.Head.Running = st.counts()
 	if len(st.entries) > 0 {
+		st.logs[st.Head.Seq+1] = struct{}{}
 		r.Changes = append(r.Changes, Change{
 			Key:   LogKey(st.Head.Seq + 1),
 			Value: &Log{Seq: st.Head.Seq + 1, Entries: st.entries}, Insert: true,

@@ -13,6 +13,12 @@ import (
 
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
+// spec is a pool of up to five nodes of 4 cpus.
+func spec() pool.Spec {
+	return pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
+		Nodes: pool.Range{Max: 5}, IdleTimeout: job.Duration(30 * time.Second), Pack: true}
+}
+
 // bench is a pool at work, a step at a time.
 type bench struct {
 	t     *testing.T
@@ -26,7 +32,7 @@ func newBench(t *testing.T, change func(*pool.Spec)) *bench {
 	if change != nil {
 		change(&sp)
 	}
-	b := &bench{t: t, s: pool.NewState(pool.Head{}, nil, nil, monday), now: monday, rules: pool.DefaultRules}
+	b := &bench{t: t, s: pool.NewState(pool.Head{}, nil, nil, nil, monday), now: monday, rules: pool.DefaultRules}
 	b.step(pool.Apply{Spec: sp})
 	return b
 }
@@ -361,7 +367,7 @@ func TestLedgerEntries(t *testing.T) {
 
 func BenchmarkStep1000Jobs(b *testing.B) {
 	for range b.N {
-		s := pool.NewState(pool.Head{}, nil, nil, monday)
+		s := pool.NewState(pool.Head{}, nil, nil, nil, monday)
 		events := []pool.Event{pool.Apply{Spec: spec()}}
 		for i := range 1000 {
 			events = append(events, submission(fmt.Sprintf("%04d", i), nil))
