@@ -9,8 +9,8 @@ import (
 
 // State is everything that Step decides on: one pool's head, nodes and live
 // jobs. It is loaded from the rows of one partition and kept in memory while
-// its head is current. Step changes it in place; when the rows of a step could
-// not be committed, the state is thrown away and loaded again.
+// its head is current. Step changes it in place; CatchUp brings it up to date
+// when somebody else was first.
 type State struct {
 	Head  Head
 	Nodes map[string]*Node // by VMID

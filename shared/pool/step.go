@@ -35,26 +35,7 @@ func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
 		n.jobs, n.space = map[int64]*Job{}, nowhere
 		s.Nodes[n.VMID] = n
 	}
-	for _, j := range jobs {
-		s.Jobs[j.Order] = j
-		if j.Spec.Sweep != nil { // first, so that their members find them
-			s.know(j)
-			if j.Cancel != "" {
-				s.ending = append(s.ending, j.Order)
-			}
-		}
-	}
-	sort.Strings(s.ending)
-	for _, j := range jobs {
-		if j.Spec.Sweep == nil {
-			s.know(j)
-		}
-		if j.VMID != "" {
-			s.occupy(j)
-			continue
-		}
-		s.wait(j, now)
-	}
+	s.takeIn(jobs, now)
 	for _, n := range nodes {
 		s.offer(n)
 	}
@@ -63,7 +44,8 @@ func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
 
 // Step takes the pool's state, what has happened and the time, and decides:
 // which rows change, and what is to be done when they are committed. It changes
-// s in place; when the rows cannot be committed, s must be thrown away.
+// s in place; when the rows cannot be committed, s must be brought back to what
+// the rows say by CatchUp, or thrown away.
 func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 	st := &step{State: s, now: now, rules: rules, head: s.Head,
 		jobs: map[string]Change{}, nodes: map[string]*Node{},

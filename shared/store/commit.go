@@ -25,6 +25,10 @@ import (
 // Commit on v finds out. A refusal because of size is Invalid with ErrTooLarge
 // as its cause.
 func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change) (Version, error) {
+	return s.commit(ctx, name, v, head, changes, true)
+}
+
+func (s *Store) commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change, told bool) (Version, error) {
 	if err := checkPool(name); err != nil {
 		return Version{}, err
 	}
@@ -49,6 +53,11 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 	}
 	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(spec)}
 	actions, err := transaction(name, v, &head, next.spec, spec, changes)
+	// A transaction that is full goes without its edit: who is behind it loads.
+	if told && len(actions) < MaxRows {
+		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
+			Entity: encodeEdit(name, v, &head, pool.Touched(changes))})
+	}
 	if err != nil {
 		return Version{}, err
 	}
