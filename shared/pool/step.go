@@ -176,9 +176,7 @@ func (st *step) apply(e Apply) {
 	// Another size or image may well be available. That the last call failed
 	// stays known.
 	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
-	for _, n := range st.Nodes {
-		st.offer(n) // `pack` may have changed
-	}
+	st.respecced()
 }
 
 // delete marks the pool as going: finishDeleting does the rest, step by step.
