@@ -127,11 +127,37 @@ func (d *Delta) sort(rows map[string]any, others map[string]bool) {
 			}
 		}
 	}
-	slices.SortFunc(d.Nodes, func(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) })
-	slices.SortFunc(d.Jobs, func(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) })
+	slices.SortFunc(d.Nodes, byVMID)
+	slices.SortFunc(d.Jobs, byOrder)
 	slices.Sort(d.Gone)
 	slices.Sort(d.Ended)
 }
+
+// apply brings a partition to the version that a delta leads to.
+func (p *Partition) apply(d *Delta) {
+	changed := map[string]bool{}
+	for _, n := range d.Nodes {
+		changed[pool.NodeKey(n.VMID)] = true
+	}
+	for _, j := range d.Jobs {
+		changed[pool.JobKey(j.Order)] = true
+	}
+	for _, key := range d.Gone {
+		changed[key] = true
+	}
+	p.Head = d.Head
+	if len(changed) == 0 {
+		return
+	}
+	p.Nodes = append(slices.DeleteFunc(p.Nodes, func(n *pool.Node) bool { return changed[pool.NodeKey(n.VMID)] }), d.Nodes...)
+	p.Jobs = append(slices.DeleteFunc(p.Jobs, func(j *pool.Job) bool { return changed[pool.JobKey(j.Order)] }), d.Jobs...)
+	slices.SortFunc(p.Nodes, byVMID)
+	slices.SortFunc(p.Jobs, byOrder)
+}
+
+func byVMID(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) }
+
+func byOrder(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) }
 
 // edits reads the head and the keys of all rows that changed since a version. It
 // reports false when the ring does not tell of all of it.
