@@ -115,7 +115,7 @@ func TestAfterALoad(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	b.step(submission("3", after("1")))
-	b.s = pool.NewState(b.s.Head, nil, []*pool.Job{b.s.Jobs["3"]}, nil, b.now)
+	b.s = pool.NewState(b.s.Head, nil, []*pool.Job{b.s.Jobs["3"]}, b.now)
 	if r := b.step(pool.Loaded{}); !slices.Equal(r.Effects.Ask, []string{"1"}) {
 		t.Errorf("asked for %v", r.Effects.Ask)
 	}

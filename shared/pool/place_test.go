@@ -255,7 +255,7 @@ func large(jobs, nodes int) *pool.State {
 			Spec: job.Spec{Pool: "p", Command: []string{"python", "train.py"}, Team: fmt.Sprint("team", i%20), Priority: []job.Priority{job.Normal, job.Low, job.High}[i%3],
 				Resources: job.Resources{CPUs: 1 + i%3, Memory: job.Bytes(1+i%4) * job.Gi}, Timeout: job.Duration(time.Duration(i%5) * time.Hour)}})
 	}
-	return pool.NewState(pool.Head{Spec: s, Capacity: nodes, Listed: monday}, ns, js, nil, monday)
+	return pool.NewState(pool.Head{Spec: s, Capacity: nodes, Listed: monday}, ns, js, monday)
 }
 
 // BenchmarkPlace is the cost of one placement, amortised over steps as large as

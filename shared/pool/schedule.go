@@ -102,6 +102,9 @@ func (st *step) undrain() {
 
 // downReason is the sentence that a held job shows.
 func (st *step) downReason() string {
+	if st.Head.Spec.Schedule == nil {
+		return "the pool is down" // its schedule was taken from it in this very step, which ends that
+	}
 	_, _, until := st.Head.Spec.Schedule.Window(st.now)
 	return fmt.Sprintf("the pool is down by its schedule until %s", until.UTC().Format(time.RFC3339))
 }

@@ -106,7 +106,7 @@ func (c *checker) ended(s *pool.State, j *pool.Job) {
 	log := c.w.rows[pool.LogKey(s.Head.Seq)]
 	if log != nil {
 		var l pool.Log
-		read(log, &l)
+		unpack(log, &l)
 		entries = l.Entries
 	}
 	has := func(key string) bool {

@@ -9,24 +9,23 @@ import (
 
 // State is everything that Step decides on: one pool's head, nodes and live
 // jobs. It is loaded from the rows of one partition and kept in memory while
-// its head is current. Step changes it in place; when the rows of a step could
-// not be committed, the state is thrown away and loaded again.
+// its head is current. Step changes it in place; CatchUp brings it up to date
+// when somebody else was first.
 type State struct {
 	Head  Head
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue     queue              // live jobs that wait for a place; see queue.go
-	running   int                // jobs on nodes
-	sweeps    map[string]*sweep  // by Order; see sweep.go
-	unstarted int                // members of sweeps that have not come into being
-	logs      map[int64]struct{} // ledger rows that wait to be recorded
-	ending    []string           // cancelled sweeps whose members are being cancelled
-	teams     map[string]*team   // what each team has running; see share.go
-	spaces    spaces             // the nodes that take work, by what is free on them; see place.go
-	marking   bool               // waiting jobs are being marked as held, or as queued again
-	asked     string             // where the asking for ended jobs goes on
-	outcomes  []outcome          // ends that jobs which wait for them have not been told of
+	queue     queue             // live jobs that wait for a place; see queue.go
+	running   int               // jobs on nodes
+	sweeps    map[string]*sweep // by Order; see sweep.go
+	unstarted int               // members of sweeps that have not come into being
+	ending    []string          // cancelled sweeps whose members are being cancelled
+	teams     map[string]*team  // what each team has running; see share.go
+	spaces    spaces            // the nodes that take work, by what is free on them; see place.go
+	marking   bool              // waiting jobs are being marked as held, or as queued again
+	asked     string            // where the asking for ended jobs goes on
+	outcomes  []outcome         // ends that jobs which wait for them have not been told of
 }
 
 // Head is the pool's first row. Every transaction replaces it.

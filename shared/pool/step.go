@@ -28,36 +28,14 @@ type Result struct {
 	More      bool      // call again after the commit, with Rest
 }
 
-// NewState puts a loaded partition together; logs are the numbers of its ledger rows.
-func NewState(head Head, nodes []*Node, jobs []*Job, logs []int64, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}, logs: map[int64]struct{}{}}
-	for _, seq := range logs {
-		s.logs[seq] = struct{}{}
-	}
+// NewState puts a loaded partition together.
+func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
 	for _, n := range nodes {
 		n.jobs, n.space = map[int64]*Job{}, nowhere
 		s.Nodes[n.VMID] = n
 	}
-	for _, j := range jobs {
-		s.Jobs[j.Order] = j
-		if j.Spec.Sweep != nil { // first, so that their members find them
-			s.know(j)
-			if j.Cancel != "" {
-				s.ending = append(s.ending, j.Order)
-			}
-		}
-	}
-	sort.Strings(s.ending)
-	for _, j := range jobs {
-		if j.Spec.Sweep == nil {
-			s.know(j)
-		}
-		if j.VMID != "" {
-			s.occupy(j)
-			continue
-		}
-		s.wait(j, now)
-	}
+	s.takeIn(jobs, now)
 	for _, n := range nodes {
 		s.offer(n)
 	}
@@ -66,7 +44,8 @@ func NewState(head Head, nodes []*Node, jobs []*Job, logs []int64, now time.Time
 
 // Step takes the pool's state, what has happened and the time, and decides:
 // which rows change, and what is to be done when they are committed. It changes
-// s in place; when the rows cannot be committed, s must be thrown away.
+// s in place; when the rows cannot be committed, s must be brought back to what
+// the rows say by CatchUp, or thrown away.
 func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 	st := &step{State: s, now: now, rules: rules, head: s.Head,
 		jobs: map[string]Change{}, nodes: map[string]*Node{},
@@ -167,10 +146,7 @@ func (st *step) hear(events []Event) []Event {
 		case Recorded:
 			left := e
 			for len(left.Seqs) > 0 && st.room() {
-				if _, there := st.logs[left.Seqs[0]]; there {
-					delete(st.logs, left.Seqs[0])
-					st.deletes = append(st.deletes, LogKey(left.Seqs[0]))
-				}
+				st.deletes = append(st.deletes, LogKey(left.Seqs[0]))
 				left.Seqs = left.Seqs[1:]
 			}
 			if len(left.Seqs) > 0 {
@@ -202,9 +178,7 @@ func (st *step) apply(e Apply) {
 	// Another size or image may well be available. That the last call failed
 	// stays known.
 	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
-	for _, n := range st.Nodes {
-		st.offer(n) // `pack` may have changed
-	}
+	st.respecced()
 }
 
 // delete marks the pool as going: finishDeleting does the rest, step by step.
@@ -267,7 +241,6 @@ func (st *step) result(rest []Event) Result {
 	sort.Slice(r.Changes, func(i, j int) bool { return r.Changes[i].Key < r.Changes[j].Key })
 	st.Head.Queued, st.Head.Running = st.counts()
 	if len(st.entries) > 0 {
-		st.logs[st.Head.Seq+1] = struct{}{}
 		r.Changes = append(r.Changes, Change{
 			Key:   LogKey(st.Head.Seq + 1),
 			Value: &Log{Seq: st.Head.Seq + 1, Entries: st.entries}, Insert: true,

@@ -32,7 +32,7 @@ func newBench(t *testing.T, change func(*pool.Spec)) *bench {
 	if change != nil {
 		change(&sp)
 	}
-	b := &bench{t: t, s: pool.NewState(pool.Head{}, nil, nil, nil, monday), now: monday, rules: pool.DefaultRules}
+	b := &bench{t: t, s: pool.NewState(pool.Head{}, nil, nil, monday), now: monday, rules: pool.DefaultRules}
 	b.step(pool.Apply{Spec: sp})
 	return b
 }
@@ -367,7 +367,7 @@ func TestLedgerEntries(t *testing.T) {
 
 func BenchmarkStep1000Jobs(b *testing.B) {
 	for range b.N {
-		s := pool.NewState(pool.Head{}, nil, nil, nil, monday)
+		s := pool.NewState(pool.Head{}, nil, nil, monday)
 		events := []pool.Event{pool.Apply{Spec: spec()}}
 		for i := range 1000 {
 			events = append(events, submission(fmt.Sprintf("%04d", i), nil))

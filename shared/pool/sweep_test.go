@@ -156,7 +156,7 @@ func TestSweepLoaded(t *testing.T) {
 	for _, j := range b.s.Jobs {
 		jobs = append(jobs, j)
 	}
-	b.s = pool.NewState(b.s.Head, []*pool.Node{b.s.Nodes["n1"]}, jobs, nil, b.now)
+	b.s = pool.NewState(b.s.Head, []*pool.Node{b.s.Nodes["n1"]}, jobs, b.now)
 	b.step(pool.Tick{})
 	if live, running := b.members(); live != 2 || running != 2 || b.s.Head.Running != 2 || b.s.Head.Queued != 7 {
 		t.Fatalf("%d members live, %d run, %d in line", live, running, b.s.Head.Queued)
