@@ -33,15 +33,12 @@ type fleetPort struct {
 	model  fleet.Model // what all pools of the deployment share
 }
 
-// setName is the scale set of a pool's first rung.
-func setName(name string) string { return "dsvm-" + name + "-0" }
-
-func (p fleetPort) List(ctx context.Context, name string) (pool.Listed, error) {
-	l, err := p.client.List(ctx, setName(name))
+func (p fleetPort) List(ctx context.Context, name, set string) (pool.Listed, error) {
+	l, err := p.client.List(ctx, pool.SetName(name, set))
 	if err != nil {
 		return pool.Listed{}, err
 	}
-	out := pool.Listed{Exists: l.Exists, Capacity: l.Capacity, Instances: make([]pool.Instance, len(l.Instances))}
+	out := pool.Listed{Set: set, Exists: l.Exists, Capacity: l.Capacity, Instances: make([]pool.Instance, len(l.Instances))}
 	for i, inst := range l.Instances {
 		out.Instances[i] = pool.Instance{VMID: strings.ToLower(inst.VMID), ID: inst.ID, Name: inst.Name,
 			Provisioning: inst.Provisioning, Power: inst.Power, Error: inst.Error}
@@ -49,9 +46,9 @@ func (p fleetPort) List(ctx context.Context, name string) (pool.Listed, error) {
 	return out, nil
 }
 
-func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, target int) (string, time.Duration, error) {
+func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (string, time.Duration, error) {
 	m := p.model
-	m.Pool, m.Size = name, spec.Sizes[0]
+	m.Pool, m.Size, m.Spot = name, set.Size, set.Spot
 	if spec.Region != "" {
 		m.Region = spec.Region
 	}
@@ -60,26 +57,26 @@ func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, target
 	for k, v := range spec.Labels {
 		m.Tags[k] = v
 	}
-	op, err := p.client.Grow(ctx, setName(name), m, target)
+	op, err := p.client.Grow(ctx, pool.SetName(name, set.Name), m, target)
 	return op.Token, op.RetryAfter, err
 }
 
-func (p fleetPort) Settle(ctx context.Context, name string, listed int) (string, time.Duration, error) {
-	op, err := p.client.Settle(ctx, setName(name), listed)
+func (p fleetPort) Settle(ctx context.Context, name, set string, listed int) (string, time.Duration, error) {
+	op, err := p.client.Settle(ctx, pool.SetName(name, set), listed)
 	return op.Token, op.RetryAfter, err
 }
 
-func (p fleetPort) Remove(ctx context.Context, name string, nodes []*pool.Node) error {
+func (p fleetPort) Remove(ctx context.Context, name, set string, nodes []*pool.Node) error {
 	ids := make([]string, len(nodes))
 	for i, n := range nodes {
 		ids[i] = n.InstanceID
 	}
-	_, err := p.client.Remove(ctx, setName(name), ids)
+	_, err := p.client.Remove(ctx, pool.SetName(name, set), ids)
 	return err
 }
 
-func (p fleetPort) Drop(ctx context.Context, name string) (string, time.Duration, error) {
-	op, err := p.client.Drop(ctx, setName(name))
+func (p fleetPort) Drop(ctx context.Context, name, set string) (string, time.Duration, error) {
+	op, err := p.client.Drop(ctx, pool.SetName(name, set))
 	return op.Token, op.RetryAfter, err
 }
 

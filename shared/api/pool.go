@@ -27,7 +27,17 @@ type Pool struct {
 	Queued  int        `json:"queued"`  // jobs that wait, held ones included
 	Running int        `json:"running"` // jobs that have a place on a node
 	Wanted  int        `json:"wanted"`  // nodes the pool wants to have now
+	Rungs   []Rung     `json:"rungs"`   // of its ladder, best first
 	Spec    *pool.Spec `json:"spec,omitempty"`
+}
+
+// Rung is a scale set of the pool: a size, as Spot or regular.
+type Rung struct {
+	Size    string     `json:"size"`
+	Spot    bool       `json:"spot"`
+	Nodes   int        `json:"nodes"`
+	Blocked string     `json:"blocked"` // why it is not asked for nodes now; "" = it may be
+	Until   *time.Time `json:"until"`   // when it is asked again
 }
 
 // NodeCounts are the nodes of a pool by state. Nodes that are gone are in none
@@ -63,6 +73,7 @@ func NewPool(p PoolSummary) Pool {
 	case p.Head.Blocked.Code != "":
 		out.State, out.Reason = PoolBlocked, p.Head.Blocked.Message
 	}
+	out.rungs(p)
 	for _, n := range p.Nodes {
 		out.Nodes.count(n.State)
 	}
@@ -74,6 +85,29 @@ func NewPoolDetail(p PoolSummary) Pool {
 	out := NewPool(p)
 	out.Spec = &p.Head.Spec
 	return out
+}
+
+// rungs fills in the ladder; a pool none of whose rungs gives nodes is blocked.
+func (out *Pool) rungs(p PoolSummary) {
+	out.Rungs = make([]Rung, len(p.Head.Sets))
+	why, open := "", false
+	for i, set := range p.Head.Sets {
+		r := Rung{Size: set.Size, Spot: set.Spot}
+		if set.Blocked.Code != "" && !set.Blocked.Until.IsZero() {
+			r.Blocked, r.Until = set.Blocked.Message, known(set.Blocked.Until)
+			why = cmp.Or(why, r.Blocked)
+		}
+		open = open || r.Blocked == ""
+		for _, n := range p.Nodes {
+			if n.Set == set.Name && n.State != pool.NodeGone {
+				r.Nodes++
+			}
+		}
+		out.Rungs[i] = r
+	}
+	if out.State == PoolReady && !open && why != "" {
+		out.State, out.Reason = PoolBlocked, why
+	}
 }
 
 func (c *NodeCounts) count(s pool.NodeState) {

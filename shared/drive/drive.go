@@ -57,14 +57,14 @@ const (
 	WakeRecord = "record"
 )
 
-// Fleet changes and lists the scale set of a pool. Each call is one attempt;
+// Fleet changes and lists the scale sets of a pool, by pool.Set.Name. Each call is one attempt;
 // errors carry a fault code, and the step decides what follows.
 type Fleet interface {
-	List(ctx context.Context, pool string) (pool.Listed, error)
-	Grow(ctx context.Context, pool string, spec pool.Spec, target int) (token string, after time.Duration, err error)
-	Settle(ctx context.Context, pool string, listed int) (token string, after time.Duration, err error)
-	Remove(ctx context.Context, pool string, nodes []*pool.Node) error
-	Drop(ctx context.Context, pool string) (token string, after time.Duration, err error)
+	List(ctx context.Context, pool, set string) (pool.Listed, error)
+	Grow(ctx context.Context, pool string, spec pool.Spec, set pool.Set, target int) (token string, after time.Duration, err error)
+	Settle(ctx context.Context, pool, set string, listed int) (token string, after time.Duration, err error)
+	Remove(ctx context.Context, pool, set string, nodes []*pool.Node) error
+	Drop(ctx context.Context, pool, set string) (token string, after time.Duration, err error)
 	Poll(ctx context.Context, token string) (done bool, after time.Duration, err error)
 }
 

@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,15 +17,24 @@ import (
 
 // merge adds a step's calls to Azure to those of the steps before it.
 func merge(calls *pool.Effects, e pool.Effects) {
-	if e.Grow > 0 {
-		calls.Grow = e.Grow
+	for name, c := range e.Sets {
+		if calls.Sets == nil {
+			calls.Sets = map[string]*pool.SetCalls{}
+		}
+		all := calls.Sets[name]
+		if all == nil {
+			calls.Sets[name] = c
+			continue
+		}
+		if all.Set = c.Set; c.Grow > 0 {
+			all.Grow = c.Grow
+		}
+		if c.Poll != "" {
+			all.Poll, all.PollKind = c.Poll, c.PollKind
+		}
+		all.Settle, all.Drop = all.Settle || c.Settle, all.Drop || c.Drop
 	}
-	if e.Poll != "" {
-		calls.Poll, calls.PollKind = e.Poll, e.PollKind
-	}
-	calls.Settle = calls.Settle || e.Settle
 	calls.List = calls.List || e.List
-	calls.DropSet = calls.DropSet || e.DropSet
 	calls.DropRows = calls.DropRows || e.DropRows
 	calls.Remove = append(calls.Remove, e.Remove...)
 	calls.Fence = append(calls.Fence, e.Fence...)
@@ -38,36 +48,22 @@ const removeAtOnce = 100
 // events. A call that fails is an answer too.
 func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
 	var events []pool.Event
-	if e.Grow > 0 {
-		token, after, err := d.fleet.Grow(ctx, name, head.Spec, e.Grow)
-		events = append(events, d.answer(name, pool.OpGrow, token, after, err))
+	for _, set := range slices.Sorted(maps.Keys(e.Sets)) {
+		events = append(events, d.callSet(ctx, name, head.Spec, e.Sets[set])...)
 	}
-	for nodes := e.Remove; len(nodes) > 0; {
-		some := nodes[:min(len(nodes), removeAtOnce)]
-		nodes = nodes[len(some):]
-		a := d.answer(name, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, some))
-		if a.Err == nil {
-			continue // the listing shows when they are gone
+	for set, nodes := range bySet(e.Remove) {
+		for len(nodes) > 0 {
+			some := nodes[:min(len(nodes), removeAtOnce)]
+			nodes = nodes[len(some):]
+			a := d.answer(name, set, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, set, some))
+			if a.Err == nil {
+				continue // the listing shows when they are gone
+			}
+			for _, n := range some {
+				a.Nodes = append(a.Nodes, n.VMID)
+			}
+			events = append(events, a)
 		}
-		for _, n := range some {
-			a.Nodes = append(a.Nodes, n.VMID)
-		}
-		events = append(events, a)
-	}
-	if e.Poll != "" {
-		done, after, err := d.fleet.Poll(ctx, e.Poll)
-		token := ""
-		if !done {
-			token = e.Poll
-		}
-		if fault.CodeOf(err) == fault.Gone {
-			err = nil // the operation is not known any more; the listing tells
-		}
-		events = append(events, d.answer(name, e.PollKind, token, after, err))
-	}
-	if e.DropSet {
-		token, after, err := d.fleet.Drop(ctx, name)
-		events = append(events, d.answer(name, pool.OpDrop, token, after, err))
 	}
 	for _, vmid := range e.Fence {
 		taken, err := d.bus.Fence(ctx, protocol.SessionID(name, vmid))
@@ -77,13 +73,50 @@ func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.E
 		}
 		events = append(events, pool.Fenced{VMID: vmid, Taken: taken})
 	}
-	if e.List || e.Settle {
-		events = append(events, d.list(ctx, name, e.Settle)...)
+	for _, set := range head.Sets {
+		c := e.Sets[set.Name]
+		if settle := c != nil && c.Settle; set.Used && (e.List || settle) {
+			events = append(events, d.list(ctx, name, set.Name, settle)...)
+		}
 	}
 	if e.DropRows {
 		d.dropRows(ctx, name)
 	}
 	return append(events, d.ask(ctx, name, e.Ask)...)
+}
+
+// callSet makes the calls to one scale set but for the list.
+func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *pool.SetCalls) []pool.Event {
+	var events []pool.Event
+	set := c.Set.Name
+	if c.Grow > 0 {
+		token, after, err := d.fleet.Grow(ctx, name, spec, c.Set, c.Grow)
+		events = append(events, d.answer(name, set, pool.OpGrow, token, after, err))
+	}
+	if c.Poll != "" {
+		done, after, err := d.fleet.Poll(ctx, c.Poll)
+		token := ""
+		if !done {
+			token = c.Poll
+		}
+		if fault.CodeOf(err) == fault.Gone {
+			err = nil // the operation is not known any more; the listing tells
+		}
+		events = append(events, d.answer(name, set, c.PollKind, token, after, err))
+	}
+	if c.Drop {
+		token, after, err := d.fleet.Drop(ctx, name, set)
+		events = append(events, d.answer(name, set, pool.OpDrop, token, after, err))
+	}
+	return events
+}
+
+func bySet(nodes []*pool.Node) map[string][]*pool.Node {
+	sets := map[string][]*pool.Node{}
+	for _, n := range nodes {
+		sets[n.Set] = append(sets[n.Set], n)
+	}
+	return sets
 }
 
 // askWorkers bounds the reads that one call has under way.
@@ -121,30 +154,30 @@ func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Even
 
 // list looks at the scale set. A look that failed says nothing, and in
 // particular not that there is nothing.
-func (d *Driver) list(ctx context.Context, name string, settle bool) []pool.Event {
-	listed, err := d.fleet.List(ctx, name)
+func (d *Driver) list(ctx context.Context, name, set string, settle bool) []pool.Event {
+	listed, err := d.fleet.List(ctx, name, set)
 	if err != nil {
-		d.log.Warn("the scale set could not be listed", "pool", name, "error", err)
+		d.log.Warn("the scale set could not be listed", "pool", name, "set", set, "error", err)
 		if settle {
-			return []pool.Event{d.answer(name, pool.OpSettle, "", 0, err)}
+			return []pool.Event{d.answer(name, set, pool.OpSettle, "", 0, err)}
 		}
 		return nil
 	}
 	events := []pool.Event{listed}
 	if settle {
-		token, after, err := d.fleet.Settle(ctx, name, len(listed.Instances))
-		events = append(events, d.answer(name, pool.OpSettle, token, after, err))
+		token, after, err := d.fleet.Settle(ctx, name, set, len(listed.Instances))
+		events = append(events, d.answer(name, set, pool.OpSettle, token, after, err))
 	}
 	return events
 }
 
 // answer turns the outcome of a call into an event.
-func (d *Driver) answer(name, kind, token string, after time.Duration, err error) pool.Answered {
-	a := pool.Answered{Kind: kind, Token: token, After: after}
+func (d *Driver) answer(name, set, kind, token string, after time.Duration, err error) pool.Answered {
+	a := pool.Answered{Set: set, Kind: kind, Token: token, After: after}
 	if err == nil {
 		return a
 	}
-	d.log.Warn("a call to the scale set failed", "pool", name, "call", kind, "error", err)
+	d.log.Warn("a call to the scale set failed", "pool", name, "set", set, "call", kind, "error", err)
 	if !errors.As(err, &a.Err) {
 		a.Err = &fault.Error{Code: fault.Internal, Message: err.Error(), Err: err}
 	}

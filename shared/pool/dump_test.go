@@ -27,7 +27,7 @@ func Dump(s *State, now time.Time) string {
 		case j.awaits:
 			where = "awaits"
 		case j.line != nil:
-			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.line.team, j.line.class, shapeOf(&j.Spec), j.weight)
+			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.line.team, j.line.class, shapeOf(j), j.weight)
 		case j.heap != nil:
 			where = "later"
 		case j.VMID == "" && w != nil:

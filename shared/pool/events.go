@@ -53,8 +53,9 @@ type Tick struct{ At time.Time }
 // may have left undone before it was killed is done again.
 type Loaded struct{}
 
-// Listed is a complete list of the scale set's instances.
+// Listed is a complete list of a scale set's instances.
 type Listed struct {
+	Set       string // "" = the first
 	Exists    bool
 	Capacity  int
 	Instances []Instance
@@ -72,6 +73,7 @@ type Instance struct {
 
 // Answered is the outcome of an effect on the scale set.
 type Answered struct {
+	Set   string        // "" = the first
 	Kind  string        // OpGrow, OpSettle, OpDrop; "remove"
 	Nodes []string      // VMIDs, for "remove"
 	Token string        // accepted, and to be polled; "" = finished
@@ -109,18 +111,24 @@ func (Recorded) event()  {}
 // twice is harmless, and all of it can be derived from the rows again.
 type Effects struct {
 	Work     map[string][]protocol.WorkItem // to nodes, by VMID
-	Grow     int                            // capacity to ask for; 0 = nothing
-	Settle   bool                           // write the capacity down to what is listed
+	Sets     map[string]*SetCalls           // calls to scale sets, by Set.Name
 	Remove   []*Node                        // delete these instances by name
-	List     bool                           // look at the scale set
+	List     bool                           // look at the scale sets that are used
 	Ask      []string                       // find out what became of these jobs, by id
-	Poll     string                         // token of the operation to look at
-	PollKind string                         // its kind
 	Fence    []string                       // VMIDs whose session is to be taken
-	DropSet  bool                           // delete the scale set
 	DropRows bool                           // nothing is left: delete the rows
 	WakeAt   time.Time                      // schedule a tick; zero = none
 	RecordAt time.Time                      // schedule the ledger; zero = none
+}
+
+// SetCalls is what is wanted of one scale set.
+type SetCalls struct {
+	Set      Set
+	Grow     int    // capacity to ask for; 0 = nothing
+	Settle   bool   // write the capacity down to what is listed
+	Poll     string // token of the operation to look at
+	PollKind string // its kind
+	Drop     bool   // delete it
 }
 
 // Refusal is a job that was registered and cannot be taken.

@@ -24,7 +24,7 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 	if j == nil {
 		return Explanation{}, false
 	}
-	st := &step{State: s, now: now, rules: rules, head: s.Head}
+	st := &step{State: s, now: now, rules: rules, head: s.Head, kept: map[string]bool{}, vacate: map[string]bool{}}
 	e := Explanation{State: string(j.State)}
 	switch {
 	case j.VMID != "":
@@ -97,7 +97,7 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if n := st.ahead(j); n > 0 {
 		ahead = fmt.Sprintf(", and %s before it in line", jobs(n, "goes", "go"))
 	}
-	of := shapeOf(&j.Spec)
+	of := shapeOf(j)
 	if free := st.roomFor(of); free != "" && st.roomy(of) >= of.nodes {
 		p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
 		if first := st.firstUnfit(p); first != nil && first != j && len(p.reserved.spare) > 0 {
@@ -116,9 +116,9 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if coming := c.coming + st.pending(); coming > 0 {
 		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
 	}
-	if st.now.Before(st.Head.Blocked.Until) {
-		return fmt.Sprintf("no node has room for it, and no more are asked for: %s", st.Head.Blocked.Message),
-			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(st.Head.Blocked.Until))
+	if why, until := st.blocked(func(s *Set) bool { return !of.regular || !s.Spot || !spec.hasRegular() }); why != "" {
+		return fmt.Sprintf("no node has room for it, and no more are asked for: %s", why),
+			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
 	}
 	if c.here() >= spec.Nodes.Max {
 		return fmt.Sprintf("no node has room for it, and the pool has all of its %s%s", nodes(spec.Nodes.Max, "", ""), ahead), "the end of other work, or a higher `nodes.max`"
@@ -148,7 +148,7 @@ func (st *step) overLimit(j *Job) string {
 func (st *step) roomFor(of shape) string {
 	for free := of.cpus; free < len(st.spaces); free++ {
 		for _, n := range st.spaces[free] {
-			if fits(n.total(), n.used, of.resources()) {
+			if fits(n.total(), n.used, of.resources()) && st.suits(of, n) {
 				return n.Name
 			}
 		}
@@ -161,7 +161,7 @@ func (st *step) roomy(of shape) int {
 	count := 0
 	for free := of.cpus; free < len(st.spaces); free++ {
 		for _, n := range st.spaces[free] {
-			if fits(n.total(), n.used, of.resources()) {
+			if fits(n.total(), n.used, of.resources()) && st.suits(of, n) {
 				count++
 			}
 		}
@@ -229,23 +229,30 @@ func (st *step) ahead(j *Job) int {
 
 // ExplainPool says why a pool has the size it has, and what it waits for.
 func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
-	st := &step{State: s, now: now, rules: rules, head: s.Head}
+	st := &step{State: s, now: now, rules: rules, head: s.Head, kept: map[string]bool{}, vacate: map[string]bool{}}
 	h, c := &s.Head, s.census()
 	waiting := s.queue.waiting()
 	e := Explanation{State: "resting", Waiting: waiting}
 	size := fmt.Sprintf("it has %s", nodes(c.here()+c.going, "", ""))
+	blocked, until := st.blocked(func(*Set) bool { return true })
+	var asked []string
+	for i := range h.Sets {
+		if set := &h.Sets[i]; set.Op.Kind == OpGrow {
+			asked = append(asked, fmt.Sprintf("%d of %s in all %s ago", set.Op.Target, set, now.Sub(set.Op.AskedAt).Round(time.Second)))
+		}
+	}
 	switch {
 	case h.Deleting:
 		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they and its jobs are gone", "the end of its work; nothing has to be done"
 	case h.Down:
 		e.State, e.Reason, e.Unblocks = "down", size+"; "+st.downReason(), "the pool's upAt, or a change of its `schedule`"
-	case now.Before(h.Blocked.Until):
+	case blocked != "":
 		e.State = "blocked"
-		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, h.Wanted, h.Blocked.Message)
-		e.Unblocks = fmt.Sprintf("the next attempt at %s; a change of the pool tries at once", stamp(h.Blocked.Until))
-	case h.Op.Kind == OpGrow:
+		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, h.Wanted, blocked)
+		e.Unblocks = fmt.Sprintf("the next attempt at %s; a change of the pool tries at once", stamp(until))
+	case len(asked) > 0:
 		e.State = "growing"
-		e.Reason = fmt.Sprintf("%s and asked Azure for %d in all %s ago", size, h.Op.Target, now.Sub(h.Op.AskedAt).Round(time.Second))
+		e.Reason = fmt.Sprintf("%s and asked Azure for %s", size, strings.Join(asked, " and "))
 		e.Unblocks = "Azure's answer; nothing has to be done"
 	case c.coming+s.pending() > 0:
 		e.State = "growing"

@@ -93,7 +93,7 @@ func TestExplainPool(t *testing.T) {
 	}
 	check("resting", "it costs nothing")
 	b.step(of("a", "1", func(s *job.Spec) { s.Resources.CPUs = 4 }))
-	check("growing", "asked Azure for 1 in all")
+	check("growing", "asked Azure for 1 of Standard_D4s_v5 in all")
 	b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoCapacity, "", "no room in the region")})
 	check("blocked", "no room in the region")
 	b.now = b.now.Add(time.Hour)

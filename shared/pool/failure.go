@@ -125,6 +125,6 @@ func (st *step) cameNot(reason string) {
 		return
 	}
 	rest := min(restAfterBadBoots<<min(st.Head.BadBoots-badBoots, 10), longestRest)
-	st.Head.Blocked = Block{Code: string(fault.Internal), Until: st.now.Add(rest), Tries: st.Head.Blocked.Tries,
+	st.Head.Blocked = Block{Code: string(fault.Internal), Until: st.now.Add(rest),
 		Message: fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; look at the pool's image and setup, and apply it again to try at once", st.Head.BadBoots, reason)}
 }

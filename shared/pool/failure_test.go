@@ -68,8 +68,8 @@ func TestBrokenNodeIsQuarantined(t *testing.T) {
 		t.Fatalf("got %s: %s", n.State, n.Reason)
 	}
 	r := b.step(submission("next", nil))
-	if r.Effects.Grow != 2 || b.s.Jobs["next"].VMID != "" {
-		t.Errorf("got growth to %d, job on %q; want another node for it", r.Effects.Grow, b.s.Jobs["next"].VMID)
+	if grown(r) != 2 || b.s.Jobs["next"].VMID != "" {
+		t.Errorf("got growth to %d, job on %q; want another node for it", grown(r), b.s.Jobs["next"].VMID)
 	}
 	b.now = b.now.Add(2 * time.Hour)
 	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 0 {
@@ -131,18 +131,18 @@ func TestNodesThatNeverComeUp(t *testing.T) {
 		b.step(pool.Listed{Exists: true})
 	}
 	for i := range 3 {
-		if b.s.Head.Op.Kind != pool.OpGrow {
+		if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
 			t.Fatalf("no node is asked for after %d failures: %+v", i, b.s.Head.Blocked)
 		}
 		fail(i)
 	}
 	e := b.explain("1")
-	if b.s.Head.Op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") {
-		t.Fatalf("got %+v, %s", b.s.Head.Op, e.Reason)
+	if b.s.Head.Sets[0].Op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") {
+		t.Fatalf("got %+v, %s", b.s.Head.Sets[0].Op, e.Reason)
 	}
 	b.now = b.s.Head.Blocked.Until
 	b.step(pool.Tick{})
-	if b.s.Head.Op.Kind != pool.OpGrow {
+	if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
 		t.Fatalf("not tried again after the pause: %+v", b.s.Head)
 	}
 	fail(3)
@@ -151,7 +151,7 @@ func TestNodesThatNeverComeUp(t *testing.T) {
 	}
 	changed := b.s.Head.Spec
 	b.step(pool.Apply{Spec: changed})
-	if b.s.Head.Op.Kind != pool.OpGrow {
+	if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
 		t.Error("a change of the pool does not try at once")
 	}
 	b.step(pool.Answered{Kind: pool.OpGrow})

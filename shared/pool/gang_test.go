@@ -36,8 +36,8 @@ func TestGangIsPlacedOnAllNodesOrNone(t *testing.T) {
 	b.node("n1")
 	b.node("n2")
 	r := b.step(submission("1", gangOf(3, 2)))
-	if len(r.Effects.Work) != 0 || r.Effects.Grow != 3 {
-		t.Fatalf("with two nodes of three: placed on %d, asks for %d; want none, and 3 in all", len(r.Effects.Work), r.Effects.Grow)
+	if len(r.Effects.Work) != 0 || grown(r) != 3 {
+		t.Fatalf("with two nodes of three: placed on %d, asks for %d; want none, and 3 in all", len(r.Effects.Work), grown(r))
 	}
 	if e := b.explain("1"); !strings.Contains(e.Reason, "it takes 3 nodes at once, of which 2 have room") {
 		t.Errorf("got %q", e.Reason)

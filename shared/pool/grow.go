@@ -1,7 +1,9 @@
 package pool
 
 import (
-	"sort"
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -49,9 +51,14 @@ type census struct {
 	going   int // deleting
 }
 
-func (s *State) census() census {
+func (s *State) census() census { return s.tally(func(*Node) bool { return true }) }
+
+func (s *State) tally(of func(*Node) bool) census {
 	var c census
 	for _, n := range s.Nodes {
+		if !of(n) {
+			continue
+		}
 		switch n.State {
 		case NodeReady, NodeBusy:
 			c.working++
@@ -68,22 +75,36 @@ func (s *State) census() census {
 
 func (c census) here() int { return c.working + c.coming + c.leaving }
 
-// pending is the number of instances asked for that have not been seen yet.
-// After a call that failed, what is missing of the capacity is not on its way:
-// it has to be asked for again.
-func (s *State) pending() int {
-	asked := s.opTarget()
-	if s.Head.Blocked.Tries == 0 {
-		asked = max(asked, s.Head.Capacity)
-	}
-	return max(0, asked-s.census().here())
+// censusOf counts the nodes of one set.
+func (s *State) censusOf(set *Set) census {
+	return s.tally(func(n *Node) bool { return n.Set == set.Name })
 }
 
-func (s *State) opTarget() int {
-	if s.Head.Op.Kind == OpGrow {
-		return s.Head.Op.Target
+// pendingOf is the number of instances asked of a set that have not been seen yet.
+// After a call that failed, what is missing of the capacity is not on its way, once
+// a list has told so: it has to be asked for again, and until then it keeps other
+// sets from being asked instead.
+func (s *State) pendingOf(set *Set, c census) int {
+	asked := 0
+	if set.Op.Kind == OpGrow {
+		asked = set.Op.Target
 	}
-	return 0
+	if !set.Hollow {
+		asked = max(asked, set.Capacity)
+	}
+	return max(0, max(asked, set.Maybe)-c.here())
+}
+
+// pending is the same for all sets.
+func (s *State) pending() int {
+	n := 0
+	for i := range s.Head.Sets {
+		set := &s.Head.Sets[i]
+		if set.Used {
+			n += s.pendingOf(set, s.censusOf(set))
+		}
+	}
+	return n
 }
 
 func (s *State) anyAlive() bool {
@@ -91,27 +112,48 @@ func (s *State) anyAlive() bool {
 	return c.here()+c.going > 0
 }
 
-// grow asks for the nodes that the waiting jobs need, in the step that sees
-// them. One operation is in flight at a time; what comes meanwhile is asked for
-// with the next.
+// grow asks for the nodes that the waiting jobs need, in the step that sees them.
+// One operation is in flight for each set at a time; what comes meanwhile is asked
+// for with the next.
 func (st *step) grow() {
-	c := st.census()
-	want := st.wanted(c)
-	st.Head.Wanted = want
-	op := &st.Head.Op
-	if op.Kind != "" {
-		st.follow(op)
-		return
+	wanted, more := st.plan()
+	st.Head.Wanted = wanted
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if set.Op.Kind != "" {
+			st.follow(set)
+			continue
+		}
+		c := st.censusOf(set)
+		if st.Head.Deleting || !st.mayAsk(set) {
+			continue
+		}
+		add := more[set.Name]
+		if add == 0 && (set.Maybe <= c.here() || st.queue.waiting() == 0) {
+			st.settle(set, c)
+			continue
+		}
+		if set.Cut > 0 {
+			add = min(add, set.Cut)
+		}
+		set.Used = true
+		set.Op = Op{Kind: OpGrow, Target: c.here() + st.pendingOf(set, c) + add, AskedAt: st.now}
+		st.callsOf(set).Grow = set.Op.Target
 	}
-	if st.Head.Deleting || st.now.Before(st.Head.Blocked.Until) {
-		return
+}
+
+// callsOf is what a step wants of one set.
+func (st *step) callsOf(set *Set) *SetCalls {
+	if st.effects.Sets == nil {
+		st.effects.Sets = map[string]*SetCalls{}
 	}
-	if want <= c.here()+st.pending() {
-		st.settle(c)
-		return
+	c := st.effects.Sets[set.Name]
+	if c == nil {
+		c = &SetCalls{}
+		st.effects.Sets[set.Name] = c
 	}
-	*op = Op{Kind: OpGrow, Target: want, AskedAt: st.now}
-	st.effects.Grow = want
+	c.Set = *set
+	return c
 }
 
 // operationForgotten is after how long an operation without an answer counts as
@@ -124,24 +166,27 @@ const operationForgotten = time.Minute
 const operationDeadline = time.Hour
 
 // follow looks after the operation in flight.
-func (st *step) follow(op *Op) {
+func (st *step) follow(set *Set) {
+	op := &set.Op
 	switch {
 	case op.Token != "" && st.now.Sub(op.AskedAt) > operationDeadline:
 		*op = Op{}
 		st.effects.List = true
 	case op.Token != "" && !st.now.Before(op.PollAt):
-		st.effects.Poll, st.effects.PollKind = op.Token, op.Kind
+		c := st.callsOf(set)
+		c.Poll, c.PollKind = op.Token, op.Kind
 		op.PollAt = st.now.Add(st.rules.PollEvery) // in case that look is lost
 	case op.Token == "" && st.now.Sub(op.AskedAt) > operationForgotten:
 		op.AskedAt = st.now
 		op.Tries++
+		c := st.callsOf(set)
 		switch op.Kind {
 		case OpGrow:
-			st.effects.Grow = op.Target
+			c.Grow = op.Target
 		case OpSettle:
-			st.effects.Settle = true
+			c.Settle = true
 		case OpDrop:
-			st.effects.DropSet = true
+			c.Drop = true
 		}
 	}
 }
@@ -150,88 +195,146 @@ func (st *step) follow(op *Op) {
 // deadline, or when the call for them failed and nothing is wanted any more, with
 // a fresh listing and nothing running, the capacity is written down to what is
 // there, so that they are not awaited, and billed, for ever.
-func (st *step) settle(c census) {
-	if c.here()+c.going > 0 || st.Head.Capacity == 0 || st.Head.Op.Kind != "" || !st.Head.Listed.Equal(st.now) {
+func (st *step) settle(set *Set, c census) {
+	if c.here()+c.going > 0 || set.Capacity == 0 || set.Op.Kind != "" || !set.Listed.Equal(st.now) {
 		return
 	}
-	late := !st.Head.PendingSince.IsZero() && st.now.Sub(st.Head.PendingSince) >= st.rules.BootDeadline
-	if !late && st.Head.Blocked.Tries == 0 {
+	late := !set.PendingSince.IsZero() && st.now.Sub(set.PendingSince) >= st.rules.BootDeadline
+	if !late && !set.Hollow {
 		return
 	}
-	st.Head.Op = Op{Kind: OpSettle, AskedAt: st.now}
-	st.effects.Settle = true
-}
-
-// wanted is the number of nodes the pool should have now.
-func (st *step) wanted(c census) int {
-	if st.Head.Deleting || st.Head.Down {
-		return 0
-	}
-	bounds := st.Head.Spec.Nodes
-	return min(max(c.working+c.leaving+st.needed(), bounds.Min), bounds.Max)
+	set.Op = Op{Kind: OpSettle, AskedAt: st.now}
+	st.callsOf(set).Settle = true
 }
 
 // mayGrow reports whether the pool may ask for another node now.
 func (st *step) mayGrow(c census) bool {
-	return !st.Head.Deleting && !st.Head.Down && !st.now.Before(st.Head.Blocked.Until) && c.here()+st.pending() < st.Head.Spec.Nodes.Max
+	if st.Head.Deleting || st.Head.Down || c.here()+st.pending() >= st.Head.Spec.Nodes.Max {
+		return false
+	}
+	message, _ := st.blocked(func(*Set) bool { return true })
+	return message == ""
 }
 
-// needed is how many more nodes the line would fill: the largest shapes first,
-// each on the first node with room, a gang's ranks on one each. Jobs that wait for
-// a limit of their team need none.
-func (st *step) needed() int {
-	limit := st.Head.Spec.Nodes.Max
-	demand := st.demand()
-	if len(demand) == 0 {
-		return 0
+// bin is a node that is coming, or would be added, with what it would hold.
+type bin struct {
+	set  *Set
+	has  job.Resources // zero cpus: not known
+	used job.Resources
+}
+
+// plan is how many nodes the pool wants in all, and how many more to ask of each
+// set: those that the line would fill, the largest shapes first, each on the first
+// node with room, a gang's ranks on one each; first on the nodes that are coming,
+// then on new ones of the best rung that can give any. Jobs that wait for a limit of
+// their team need none.
+func (st *step) plan() (wanted int, more map[string]int) {
+	if st.Head.Deleting || st.Head.Down {
+		return 0, nil
 	}
-	of := st.newNodeHas()
-	if of.CPUs == 0 || !st.Head.Spec.Pack {
-		total := 0
-		for _, d := range demand {
-			total += d.jobs * d.nodes
+	c := st.census()
+	bounds := st.Head.Spec.Nodes
+	p := planning{step: st, free: bounds.Max - c.here() - st.pending(), more: map[string]int{}}
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if !set.Used {
+			continue
 		}
-		return min(total, limit)
+		sc := st.censusOf(set)
+		for range sc.coming + st.pendingOf(set, sc) {
+			p.bins = append(p.bins, bin{set: set, has: st.newNodeHas(set)})
+		}
 	}
-	sort.Slice(demand, func(i, k int) bool {
-		a, b := demand[i], demand[k]
+	coming := len(p.bins)
+	demand := st.demand()
+	slices.SortFunc(demand, func(a, b demandOf) int {
 		pa, pb := st.Head.Spec.part(a.Resources), st.Head.Spec.part(b.Resources)
-		return pa > pb || pa == pb && (a.CPUs > b.CPUs || a.CPUs == b.CPUs && (a.GPUs > b.GPUs ||
-			a.GPUs == b.GPUs && (a.Memory > b.Memory || a.Memory == b.Memory && a.nodes > b.nodes)))
+		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(b.GPUs, a.GPUs), cmp.Compare(b.Memory, a.Memory),
+			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)))
 	})
-	var used []job.Resources // on each node that would be added
 	for _, d := range demand {
 		if d.nodes == 1 {
-			used = fill(used, limit, of, d.Resources, d.jobs, d.jobs)
+			p.fill(d, d.jobs, d.jobs)
 			continue
 		}
 		// What is kept for the first gang already counts, as it is there.
-		here := min(st.roomy(shape{cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory}), d.nodes)
-		for i := 0; i < d.jobs && len(used) < limit; i++ {
-			used = fill(used, limit, of, d.Resources, d.nodes-here, 1)
+		here := min(st.roomy(shape{cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular}), d.nodes)
+		for range min(d.jobs, bounds.Max) {
+			p.fill(d, d.nodes-here, 1)
 			here = 0
 		}
 	}
-	return len(used)
+	used := 0
+	for i := range p.bins {
+		if i >= coming || p.bins[i].used.CPUs > 0 {
+			used++
+		}
+	}
+	for len(p.bins)-coming < bounds.Min-c.working-c.leaving-coming && p.open(demandOf{}) {
+		used++
+	}
+	return min(max(c.working+c.leaving+used+p.missing, bounds.Min), bounds.Max), p.more
 }
 
-// fill puts so many of the same onto the nodes that would be added, at most so
-// many on each.
-func fill(used []job.Resources, limit int, of, d job.Resources, n, each int) []job.Resources {
-	for i := 0; n > 0 && i < limit; i++ {
-		if i == len(used) {
-			used = append(used, job.Resources{})
+// planning is the packing of what waits onto nodes that are not there yet.
+type planning struct {
+	*step
+	bins    []bin
+	free    int // how many more the pool may have
+	more    map[string]int
+	missing int // nodes that no rung can give now
+}
+
+// fill puts n of a demand onto nodes, at most so many on each.
+func (p *planning) fill(d demandOf, n, each int) {
+	for i := 0; n > 0; i++ {
+		if i == len(p.bins) && !p.open(d) {
+			if p.missing < p.free {
+				p.missing++
+			}
+			return
 		}
-		fit := min(n, each, max(times(of, used[i], d), 0))
-		if fit == 0 && used[i].CPUs == 0 {
-			fit = 1 // larger than a node is thought to be; it waits for one anyway
+		b := &p.bins[i]
+		if d.regular && b.set.Spot && p.Head.Spec.hasRegular() {
+			continue
+		}
+		var fit int
+		switch {
+		case b.has.CPUs == 0 || !p.Head.Spec.Pack:
+			if b.used.CPUs == 0 {
+				fit = 1
+			}
+		default:
+			fit = min(n, each, max(times(b.has, b.used, d.Resources), 0))
 		}
 		n -= fit
-		used[i].CPUs += fit * d.CPUs
-		used[i].GPUs += fit * d.GPUs
-		used[i].Memory += job.Bytes(fit) * d.Memory
+		b.used.CPUs += fit * d.CPUs
+		b.used.GPUs += fit * d.GPUs
+		b.used.Memory += job.Bytes(fit) * d.Memory
 	}
-	return used
+}
+
+// open adds a node of the best rung that can give one with room for a demand.
+func (p *planning) open(d demandOf) bool {
+	if p.free <= 0 || p.now.Before(p.Head.Blocked.Until) {
+		return false
+	}
+	for i := range p.Head.Sets {
+		set := &p.Head.Sets[i]
+		has := p.newNodeHas(set)
+		switch {
+		case p.rung(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind != "" && set.Op.Kind != OpGrow:
+		case d.regular && set.Spot && p.Head.Spec.hasRegular():
+		case has.CPUs > 0 && d.CPUs > 0 && times(has, job.Resources{}, d.Resources) < 1:
+		case set.Cut > 0 && p.more[set.Name] >= set.Cut: // the next rung, for the rest
+		default:
+			p.bins = append(p.bins, bin{set: set, has: has})
+			p.more[set.Name]++
+			p.free--
+			return true
+		}
+	}
+	return false
 }
 
 // times is how often a demand fits on a node with this much in use.
@@ -246,18 +349,20 @@ func times(of, used, d job.Resources) int {
 	return n
 }
 
-// demand is a number of waiting jobs that take the same of a node.
-type demand struct {
+// demandOf is a number of waiting jobs that take the same of a node.
+type demandOf struct {
 	job.Resources // of each of its nodes
 	nodes         int
+	regular       bool
 	jobs          int
 }
 
 // demand sums up the line, as far as the limits of the teams let it run.
-func (st *step) demand() []demand {
+func (st *step) demand() []demandOf {
 	type kind struct {
 		job.Resources
-		nodes int
+		nodes   int
+		regular bool
 	}
 	sums := map[kind]int{}
 	planned := map[string]*team{}
@@ -272,19 +377,22 @@ func (st *step) demand() []demand {
 				}
 				planned[name] = t
 			}
-			for of, h := range l.shapes {
+			heaps := slices.Collect(maps.Values(l.shapes))
+			slices.SortFunc(heaps, func(a, b *jobHeap) int { return byAge(a.jobs[0], b.jobs[0]) })
+			for _, h := range heaps { // the oldest first, as far as the limit goes
+				of := shapeOf(h.jobs[0])
 				r := job.Resources{CPUs: of.nodes * of.cpus, GPUs: of.nodes * of.gpus}
 				n := limit.room(t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
-					sums[kind{of.resources(), of.nodes}] += n
+					sums[kind{of.resources(), of.nodes, of.regular}] += n
 				}
 			}
 		}
 	}
-	list := make([]demand, 0, len(sums))
+	list := make([]demandOf, 0, len(sums))
 	for k, n := range sums {
-		list = append(list, demand{k.Resources, k.nodes, n})
+		list = append(list, demandOf{k.Resources, k.nodes, k.regular, n})
 	}
 	return list
 }
@@ -302,15 +410,25 @@ func (l Limit) room(t *team, r job.Resources, n int) int {
 	return n
 }
 
-// newNodeHas is what a node that is added will have, as far as that is known.
-func (st *step) newNodeHas() job.Resources {
-	of := st.Head.Spec.node()
+// newNodeHas is what a node that is added to a set will have, as far as that is
+// known.
+func (st *step) newNodeHas(set *Set) job.Resources {
+	of := set.has()
 	if of.CPUs == 0 {
 		for _, n := range st.Nodes {
-			of.CPUs = max(of.CPUs, n.CPUs)
+			if n.Set == set.Name {
+				of.CPUs = max(of.CPUs, n.CPUs)
+			}
 		}
 	}
 	return of
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // housekeep moves the nodes on that need no job to do so: idle ones leave,
@@ -318,7 +436,10 @@ func (st *step) newNodeHas() job.Resources {
 func (st *step) housekeep() {
 	c := st.census()
 	spare := c.working + c.coming - st.Head.Spec.Nodes.Min
-	for _, n := range st.sorted() {
+	// The worst rung first: of the nodes that are too many, the best ones stay.
+	list := st.sorted()
+	slices.SortStableFunc(list, func(a, b *Node) int { return cmp.Compare(uint(st.rung(b.Set)), uint(st.rung(a.Set))) })
+	for _, n := range list {
 		if !st.room() {
 			return
 		}
@@ -336,9 +457,13 @@ func (st *step) housekeep() {
 				st.remove(n)
 			}
 		case NodeReady:
-			if st.idleTooLong(n, spare > 0) {
+			if st.rung(n.Set) < 0 || st.vacate[n.VMID] || st.idleTooLong(n, spare > 0) {
 				st.remove(n)
 				spare--
+			}
+		case NodeBusy:
+			if st.rung(n.Set) < 0 {
+				st.setNode(n, NodeDraining, "the pool's `sizes` or `capacity` do not have it any more")
 			}
 		case NodeDraining:
 			if len(n.jobs) == 0 {
@@ -366,7 +491,7 @@ func (st *step) idleTooLong(n *Node, spare bool) bool {
 	if st.Head.Down || st.Head.Deleting {
 		return true
 	}
-	return spare && !st.gathering && st.now.Sub(n.Since) >= time.Duration(st.Head.Spec.IdleTimeout)
+	return spare && !st.kept[n.VMID] && st.now.Sub(n.Since) >= time.Duration(st.Head.Spec.IdleTimeout)
 }
 
 // remove has the instance deleted, by name. A node is only removed when nothing
@@ -397,16 +522,24 @@ func (st *step) finishDeleting() {
 		}
 		st.cancel(j, "its pool was deleted")
 	}
-	if len(st.Jobs) > 0 || st.anyAlive() || st.Head.Op.Kind != "" {
-		return
-	}
-	if st.Head.SetDropped {
+	if len(st.Jobs) == 0 && !st.anyAlive() && st.dropSets(func(*Set) bool { return true }) {
 		st.effects.DropRows = true
-		return
 	}
-	if st.now.Before(st.Head.Blocked.Until) {
-		return
+}
+
+// dropSets deletes the scale sets that are to go, and reports whether none is left.
+func (st *step) dropSets(which func(*Set) bool) bool {
+	gone := true
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if !set.Used || !which(set) {
+			continue
+		}
+		gone = false
+		if c := st.censusOf(set); c.here()+c.going == 0 && st.mayAsk(set) {
+			set.Op = Op{Kind: OpDrop, AskedAt: st.now}
+			st.callsOf(set).Drop = true
+		}
 	}
-	st.Head.Op = Op{Kind: OpDrop, AskedAt: st.now}
-	st.effects.DropSet = true
+	return gone
 }

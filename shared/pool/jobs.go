@@ -60,10 +60,30 @@ func Refuses(of Spec, spec job.Spec) *fault.Error {
 	if spec.Nodes > of.Nodes.Max {
 		return fault.New(fault.Invalid, "nodes", "the job asks for %d nodes, pool %q never has more than %d; ask for fewer, or have `nodes.max` raised", spec.Nodes, spec.Pool, of.Nodes.Max)
 	}
-	has, want := of.node(), spec.Resources
-	if has.CPUs == 0 {
-		return nil // the size is not known; its nodes will tell
+	if err := of.refusesSize(spec); err != nil {
+		return err
 	}
+	l := of.limit(spec.Team)
+	if all := spec.Total(); l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < all.CPUs || l.GPUs != nil && *l.GPUs < all.GPUs {
+		return fault.New(fault.Invalid, "team", "the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed", spec.Pool, spec.Team)
+	}
+	return nil
+}
+
+// refusesSize says why no size of the pool has room for a job; nil when one has.
+func (s *Spec) refusesSize(spec job.Spec) *fault.Error {
+	var largest Set
+	for _, name := range s.Sizes {
+		set := Set{Size: name}
+		has := set.has()
+		if has.CPUs == 0 || fits(has, job.Resources{}, spec.Resources) {
+			return nil // or the size is not known; its nodes will tell
+		}
+		if of := largest.has(); has.GPUs > of.GPUs || has.GPUs == of.GPUs && has.CPUs > of.CPUs {
+			largest = set
+		}
+	}
+	has, want := largest.has(), spec.Resources
 	for _, r := range []struct {
 		field, unit string
 		want, has   any
@@ -76,14 +96,10 @@ func Refuses(of Spec, spec job.Spec) *fault.Error {
 	} {
 		if r.tooMuch {
 			return fault.New(fault.Invalid, "resources."+r.field, "the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
-				r.want, r.unit, spec.Pool, of.Sizes[0], r.has, r.ask)
+				r.want, r.unit, spec.Pool, largest.Size, r.has, r.ask)
 		}
 	}
-	l := of.limit(spec.Team)
-	if all := spec.Total(); l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < all.CPUs || l.GPUs != nil && *l.GPUs < all.GPUs {
-		return fault.New(fault.Invalid, "team", "the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed", spec.Pool, spec.Team)
-	}
-	return nil
+	return fault.New(fault.Invalid, "resources", "the job asks for more than any one size of pool %q has; ask for less or use another pool", spec.Pool)
 }
 
 // cancel ends a job that waits, or asks its node to end it. What the node

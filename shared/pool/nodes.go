@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -69,19 +70,21 @@ func (st *step) unknownNode(r protocol.Report) *Node {
 	for _, item := range r.Items {
 		if item.Ready != nil {
 			st.effects.List = true // to learn its instance id
-			return st.newNode(r.VMID, item.Ready.Name, NodeBooting)
+			return st.newNode(st.setOf(item.Ready.Name), r.VMID, item.Ready.Name, NodeBooting)
 		}
 	}
 	return nil
 }
 
 // newNode adds a node at its first observation.
-func (st *step) newNode(vmid, name string, state NodeState) *Node {
-	n := &Node{VMID: vmid, Name: name, Size: st.Head.Spec.Sizes[0], State: state, Since: st.now, CreatedAt: st.now,
+func (st *step) newNode(set *Set, vmid, name string, state NodeState) *Node {
+	n := &Node{VMID: vmid, Name: name, Set: set.Name, Size: set.Size, Spot: set.Spot, State: state, Since: st.now, CreatedAt: st.now,
 		Price: usage.UnknownPrice, Currency: "USD", jobs: map[int64]*Job{}, space: nowhere}
 	if s, ok := size.Lookup(n.Size); ok {
 		n.CPUs, n.GPUs, n.Memory = s.CPUs, s.GPUs, job.Bytes(s.MemoryGiB)*job.Gi
-		n.Price, n.Currency = s.PricePerHour, s.Currency
+		if !set.Spot { // what Spot costs is not known: it changes with the hour
+			n.Price, n.Currency = s.PricePerHour, s.Currency
+		}
 	}
 	if state != NodeCreating {
 		st.billed(n)
@@ -198,18 +201,29 @@ func numbers(n *Node) []int64 {
 // listed brings the nodes up to date with what Azure has. It reports whether
 // there was room for all of it.
 func (st *step) listed(e Listed) bool {
-	st.Head.Listed = st.now
-	st.Head.Capacity = e.Capacity
+	set := st.named(e.Set)
+	if set == nil {
+		return true // it is gone
+	}
+	if set.Listed = st.now; st.now.Sub(set.GrantedAt) >= st.rules.MissingFor {
+		set.Capacity = e.Capacity
+	} else {
+		set.Capacity = max(set.Capacity, e.Capacity)
+	}
+	set.Used = set.Used || e.Exists
+	if st.now.Sub(set.MaybeAt) >= st.rules.MissingFor { // longer than a list lags
+		set.Maybe = 0
+	}
 	here := map[string]bool{}
 	for _, inst := range e.Instances {
 		here[inst.VMID] = true
 		if !st.room() {
 			return false
 		}
-		st.observed(inst)
+		st.observed(set, inst)
 	}
 	for _, n := range st.sorted() {
-		if n.State == NodeGone || here[n.VMID] {
+		if n.State == NodeGone || here[n.VMID] || n.Set != set.Name {
 			continue
 		}
 		if !st.room() {
@@ -236,19 +250,19 @@ func (st *step) listed(e Listed) bool {
 }
 
 // observed takes in what Azure says of one instance.
-func (st *step) observed(inst Instance) {
+func (st *step) observed(set *Set, inst Instance) {
 	n := st.Nodes[inst.VMID]
 	if n == nil {
 		if strings.EqualFold(inst.Provisioning, "Deleting") {
 			return
 		}
-		n = st.newNode(inst.VMID, inst.Name, NodeCreating)
+		n = st.newNode(set, inst.VMID, inst.Name, NodeCreating)
 	}
 	if n.State == NodeGone {
 		return // the listing lags
 	}
-	if n.InstanceID != inst.ID || n.Name != inst.Name || !n.MissingAt.IsZero() {
-		n.InstanceID, n.Name, n.MissingAt = inst.ID, inst.Name, time.Time{}
+	if n.InstanceID != inst.ID || n.Name != inst.Name || n.Set != set.Name || !n.MissingAt.IsZero() {
+		n.InstanceID, n.Name, n.Set, n.MissingAt = inst.ID, inst.Name, set.Name, time.Time{}
 		st.touch(n)
 	}
 	running := strings.EqualFold(inst.Power, "running")
@@ -320,28 +334,39 @@ func (st *step) answered(e Answered) {
 		}
 		return
 	}
-	if st.Head.Op.Kind != e.Kind {
+	set := st.named(e.Set)
+	if set == nil || set.Op.Kind != e.Kind {
 		return
 	}
-	op := &st.Head.Op
-	switch {
+	switch op := &set.Op; {
+	case e.Err != nil && e.Kind == OpGrow:
+		st.refusedBy(set, e.Err)
+		st.effects.List = true
 	case e.Err != nil:
-		tries := st.Head.Blocked.Tries + 1
-		st.Head.Blocked = Block{Code: string(e.Err.Code), Message: e.Err.Message, Tries: tries,
-			Until: st.now.Add(blockFor(e.Err, tries))}
+		tries := set.Blocked.Tries + 1
+		set.Blocked = Block{Code: string(e.Err.Code), Message: e.Err.Message, Tries: tries, Until: st.now.Add(blockFor(e.Err, tries))}
 		*op = Op{}
 		st.effects.List = true
 	case e.Token != "":
 		op.Token, op.PollAt = e.Token, st.now.Add(e.After)
+	case e.Kind == OpGrow:
+		st.grantedBy(set)
+		st.effects.List = true
+	case e.Kind == OpDrop:
+		*set = Set{Name: set.Name, Size: set.Size, Spot: set.Spot}
+		st.climb()
 	default:
-		if op.Kind == OpGrow {
-			st.Head.Capacity = max(st.Head.Capacity, op.Target)
-			st.Head.Blocked = Block{}
-		}
-		st.Head.SetDropped = st.Head.SetDropped || op.Kind == OpDrop
-		*op = Op{}
+		set.Hollow, *op = false, Op{}
 		st.effects.List = true
 	}
+}
+
+// named finds the set that an event is about.
+func (st *step) named(name string) *Set {
+	if name == "" && len(st.Head.Sets) > 0 {
+		return &st.Head.Sets[0]
+	}
+	return st.set(name)
 }
 
 // fenced takes in whether a silent node's session could be taken.
@@ -364,7 +389,7 @@ func (st *step) fenced(e Fenced) {
 func (st *step) tick(e Tick) {
 	st.resend(st.now.Add(-st.rules.ResendAfter))
 	st.ask()
-	if st.anyAlive() || st.Head.Capacity > 0 || st.Head.Deleting {
+	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s Set) bool { return s.Capacity > 0 }) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"regexp"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/document"
@@ -14,6 +15,7 @@ const (
 	maxNodes           = 1000 // of one scale set
 	defaultIdleTimeout = job.Duration(5 * time.Minute)
 	defaultGrace       = job.Duration(10 * time.Minute)
+	maxSizes           = 5
 	maxWeight          = 1000
 	maxLimit           = 1_000_000 // more than any pool can run
 )
@@ -128,14 +130,12 @@ func (s Spec) Validate() error {
 		return invalid("os", "`os` is %q; write linux or windows", document.Clip(s.OS))
 	case len(s.Sizes) == 0:
 		return invalid("sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]")
-	case len(s.Sizes) > 1:
-		return invalid("sizes", "a ladder of several `sizes` is not supported yet; name one")
-	case !sizePattern.MatchString(s.Sizes[0]):
-		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5", document.Clip(s.Sizes[0]))
-	case s.Capacity == "spot" || s.Capacity == "spot-then-regular":
-		return invalid("capacity", "`capacity: %s` is not supported yet; use regular", s.Capacity)
-	case s.Capacity != "regular":
+	case len(s.Sizes) > maxSizes:
+		return invalid("sizes", "`sizes` names %d sizes; name at most %d", len(s.Sizes), maxSizes)
+	case s.Capacity != "regular" && s.Capacity != "spot" && s.Capacity != "spot-then-regular":
 		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", document.Clip(s.Capacity))
+	case badSize(s.Sizes) != "":
+		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once", document.Clip(badSize(s.Sizes)))
 	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
 		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
 	case s.Nodes.Max < 1 || s.Nodes.Max > maxNodes:
@@ -243,4 +243,16 @@ func (s Schedule) Next(now time.Time) time.Time {
 		}
 	}
 	return next
+}
+
+// badSize is the first size that is none, or that stands there a second time.
+func badSize(sizes []string) string {
+	seen := map[string]bool{}
+	for _, s := range sizes {
+		if !sizePattern.MatchString(s) || seen[strings.ToLower(s)] {
+			return s
+		}
+		seen[strings.ToLower(s)] = true
+	}
+	return ""
 }

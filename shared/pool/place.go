@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 	"sort"
 	"time"
 
@@ -162,7 +164,6 @@ func (st *step) place() {
 	for class := range st.queue.classes {
 		p.placeClass(class)
 	}
-	st.gathering = p.reserved != nil && p.reserved.job.Spec.Nodes > 0
 }
 
 // noSpace reports whether no node takes any work, without looking at the line.
@@ -226,14 +227,14 @@ func (p *placing) find(c *candidate) []*Node {
 	if !p.Head.Spec.limit(c.team).within(p.teams[c.team], j.Spec.Total()) {
 		return nil // it waits for its own team, so nothing is kept for it
 	}
-	of := shapeOf(&j.Spec)
+	of := shapeOf(j)
 	if p.unfit[of] {
 		return nil
 	}
 	p.found = p.found[:0]
 	for free := of.cpus; free < len(p.spaces); free++ {
 		for _, n := range p.spaces[free] {
-			if !fits(n.total(), n.used, j.Spec.Resources) || !p.reserved.allows(of, n, p.now) {
+			if !fits(n.total(), n.used, j.Spec.Resources) || !p.suits(of, n) || !p.reserved.allows(of, n, p.now) {
 				continue
 			}
 			if p.found = append(p.found, n); len(p.found) == of.nodes {
@@ -246,6 +247,11 @@ func (p *placing) find(c *candidate) []*Node {
 		p.reserved = p.reserve(j)
 	}
 	return nil
+}
+
+// suits reports whether a shape may be put on a node of this kind.
+func (s *State) suits(of shape, n *Node) bool {
+	return !of.regular || !n.Spot || !s.Head.Spec.hasRegular()
 }
 
 // reservation keeps nodes for the job that waits longest: one, or those of a gang.
@@ -273,9 +279,9 @@ func (st *step) reserve(j *Job) *reservation {
 		at    time.Time
 		spare job.Resources
 	}
-	var options []option
+	var options, unfit []option
 	for _, n := range st.sorted() {
-		if n.space == nowhere && (n.State != NodeReady && n.State != NodeBusy) || !fits(n.total(), job.Resources{}, j.Spec.Resources) {
+		if n.space == nowhere && (n.State != NodeReady && n.State != NodeBusy) {
 			continue
 		}
 		// First by the number of jobs that have to end and may run for ever, then
@@ -285,10 +291,24 @@ func (st *step) reserve(j *Job) *reservation {
 		if unknown > 0 {
 			o.at = time.Time{}
 		}
-		options = append(options, o)
+		if fits(n.total(), job.Resources{}, j.Spec.Resources) && st.suits(shapeOf(j), n) {
+			options = append(options, o)
+		} else {
+			unfit = append(unfit, o)
+		}
 	}
-	sort.SliceStable(options, func(i, k int) bool { return options[i].rank < options[k].rank })
-	options = options[:min(len(options), max(j.Spec.Nodes, 1))]
+	byRank := func(a, b option) int { return cmp.Compare(a.rank, b.rank) }
+	slices.SortStableFunc(options, byRank)
+	slices.SortStableFunc(unfit, byRank)
+	want := max(j.Spec.Nodes, 1)
+	options = options[:min(len(options), want)]
+	// A full pool of nodes that are too small for the job makes room for others.
+	if short := want - len(options); short > 0 && c.here()+st.pending() >= st.Head.Spec.Nodes.Max {
+		for _, o := range unfit[:min(len(unfit), short)] {
+			r.spare[o.node] = job.Resources{}
+			st.vacate[o.node.VMID] = true
+		}
+	}
 	r.at = st.now
 	for _, o := range options {
 		r.spare[o.node] = o.spare
@@ -298,8 +318,11 @@ func (st *step) reserve(j *Job) *reservation {
 			r.at = later(r.at, o.at)
 		}
 	}
-	if len(options) < max(j.Spec.Nodes, 1) {
+	if len(options) < want {
 		r.at = time.Time{}
+	}
+	for _, o := range options {
+		st.kept[o.node.VMID] = j.Spec.Nodes > 0
 	}
 	return r
 }

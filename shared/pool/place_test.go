@@ -118,7 +118,7 @@ func TestLimitsAreExact(t *testing.T) {
 	for i := range 4 {
 		events = append(events, of("a", fmt.Sprint("a", i), nil), of("b", fmt.Sprint("b", i), func(s *job.Spec) { s.Resources.CPUs = 1 + i%2 }))
 	}
-	if got := b.step(events...).Effects.Grow; got != 1 {
+	if got := grown(b.step(events...)); got != 1 {
 		t.Errorf("asked for %d nodes, want 1: four cpus may run at once", got)
 	}
 	b.node("n1")
@@ -172,7 +172,7 @@ func TestMemoryIsPacked(t *testing.T) {
 	for i, memory := range []job.Bytes{10, 10, 6, 1} {
 		events = append(events, of("a", fmt.Sprint("j", i), func(s *job.Spec) { s.Resources.Memory = memory * job.Gi }))
 	}
-	if got := b.step(events...).Effects.Grow; got != 2 {
+	if got := grown(b.step(events...)); got != 2 {
 		t.Errorf("asked for %d nodes, want 2", got)
 	}
 	b.node("n1")
@@ -246,7 +246,7 @@ func large(jobs, nodes int) *pool.State {
 	s.Limits.Default.Jobs, s.Weights = &limit, map[string]int{"team3": 5, "default": 2}
 	var ns []*pool.Node
 	for i := range nodes {
-		ns = append(ns, &pool.Node{VMID: fmt.Sprintf("vm-%05d", i), Name: fmt.Sprint("n", i), InstanceID: fmt.Sprint(i), CPUs: 16, Memory: 64 * job.Gi, State: pool.NodeReady,
+		ns = append(ns, &pool.Node{VMID: fmt.Sprintf("vm-%05d", i), Set: "d16s-v5", Name: fmt.Sprint("n", i), InstanceID: fmt.Sprint(i), CPUs: 16, Memory: 64 * job.Gi, State: pool.NodeReady,
 			Since: monday, CreatedAt: monday, HeardAt: monday, RunningAt: monday, From: monday, Mark: monday})
 	}
 	var js []*pool.Job
@@ -255,7 +255,7 @@ func large(jobs, nodes int) *pool.State {
 			Spec: job.Spec{Pool: "p", Command: []string{"python", "train.py"}, Team: fmt.Sprint("team", i%20), Priority: []job.Priority{job.Normal, job.Low, job.High}[i%3],
 				Resources: job.Resources{CPUs: 1 + i%3, Memory: job.Bytes(1+i%4) * job.Gi}, Timeout: job.Duration(time.Duration(i%5) * time.Hour)}})
 	}
-	return pool.NewState(pool.Head{Spec: s, Capacity: nodes, Listed: monday}, ns, js, monday)
+	return pool.NewState(pool.Head{Spec: s, Sets: []pool.Set{{Name: "d16s-v5", Size: s.Sizes[0], Used: true, Capacity: nodes, Listed: monday}}}, ns, js, monday)
 }
 
 // BenchmarkPlace is the cost of one placement, amortised over steps as large as

@@ -39,11 +39,13 @@ type shape struct {
 	nodes      int // 1, or those of a gang
 	cpus, gpus int // of each
 	memory     job.Bytes
+	regular    bool          // it is not to be put on Spot nodes, where there are others
 	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
 }
 
-func shapeOf(s *job.Spec) shape {
-	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
+func shapeOf(j *Job) shape {
+	s := &j.Spec
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), within(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {
@@ -92,7 +94,7 @@ func (q *queue) push(j *Job) {
 		l = &line{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
 		class[l.team] = l
 	}
-	of := shapeOf(&j.Spec)
+	of := shapeOf(j)
 	h := l.shapes[of]
 	if h == nil {
 		h = &jobHeap{less: older}
@@ -132,7 +134,7 @@ func (q *queue) remove(j *Job) {
 		return
 	}
 	if len(h.jobs) == 0 {
-		delete(l.shapes, shapeOf(&j.Spec))
+		delete(l.shapes, shapeOf(j))
 	}
 	if len(l.shapes) == 0 {
 		delete(q.classes[l.class], l.team)
@@ -186,6 +188,16 @@ func older(a, b *Job) bool {
 		return true
 	}
 	return a.Order < b.Order
+}
+
+func byAge(a, b *Job) int {
+	switch {
+	case a == b:
+		return 0
+	case older(a, b):
+		return -1
+	}
+	return 1
 }
 
 func byOrder(a, b *Job) int { return strings.Compare(a.Order, b.Order) }

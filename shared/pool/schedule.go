@@ -35,7 +35,7 @@ func (st *step) takeDown(sched Schedule) bool {
 		}
 		switch n.State {
 		case NodeReady:
-			st.setNode(n, NodeDraining, "taken down by the pool's schedule")
+			st.setNode(n, NodeDraining, downForTheNight)
 		case NodeBusy:
 			for _, number := range numbers(n) {
 				if !st.room() {
@@ -43,7 +43,7 @@ func (st *step) takeDown(sched Schedule) bool {
 				}
 				st.interrupt(n.jobs[number], sched.OnRunning)
 			}
-			st.setNode(n, NodeDraining, "taken down by the pool's schedule")
+			st.setNode(n, NodeDraining, downForTheNight)
 		}
 	}
 	return true
@@ -91,10 +91,13 @@ func (st *step) setDown(down bool) {
 	st.marking = !done
 }
 
+// downForTheNight is why a node leaves that may be taken back in the morning.
+const downForTheNight = "taken down by the pool's schedule"
+
 // undrain takes nodes back that were to leave for the night and still work.
 func (st *step) undrain() {
 	for _, n := range st.sorted() {
-		if n.State == NodeDraining && len(n.jobs) > 0 && st.room() {
+		if n.State == NodeDraining && n.Reason == downForTheNight && len(n.jobs) > 0 && st.room() {
 			st.setNode(n, NodeBusy, "")
 		}
 	}
@@ -136,11 +139,25 @@ func (st *step) nextChange() time.Time {
 		}
 	}
 	c := st.census()
-	pending := st.pending() > 0
-	if st.Head.PendingSince.IsZero() && pending {
-		st.Head.PendingSince = st.now
-	} else if !pending {
-		st.Head.PendingSince = time.Time{}
+	pending := false
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if !set.Used {
+			continue
+		}
+		if set.Op.Token != "" {
+			at(set.Op.PollAt)
+		}
+		if set.Blocked.Until.After(st.now) && (st.queue.waiting() > 0 || st.Head.Deleting) {
+			at(set.Blocked.Until)
+		}
+		awaited := st.pendingOf(set, st.censusOf(set)) > 0
+		pending = pending || awaited
+		if !awaited {
+			set.PendingSince = time.Time{}
+		} else if set.PendingSince.IsZero() {
+			set.PendingSince = st.now
+		}
 	}
 	missing := false
 	for _, n := range st.Nodes {
@@ -151,9 +168,6 @@ func (st *step) nextChange() time.Time {
 	}
 	if len(st.queue.later.jobs) > 0 && !st.queue.later.jobs[0].NotBefore.Equal(released) {
 		at(st.queue.later.jobs[0].NotBefore)
-	}
-	if st.Head.Op.Token != "" {
-		at(st.Head.Op.PollAt)
 	}
 	if c.coming+c.going > 0 || pending || missing || st.Head.Deleting {
 		at(st.now.Add(st.rules.PollEvery))

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
-	"dsvmpools/shared/size"
 )
 
 // Fair share. Within a priority class, the next job comes from the team with the
@@ -142,8 +141,8 @@ func (s *Spec) part(r job.Resources) float64 {
 	return min(part, 1)
 }
 
-// node is what a node of the pool's size has; zero where that is not known.
+// node is what a node of the pool's first size has; zero where that is not known.
 func (s *Spec) node() job.Resources {
-	of, _ := size.Lookup(s.Sizes[0])
-	return job.Resources{CPUs: of.CPUs, GPUs: of.GPUs, Memory: job.Bytes(of.MemoryGiB) * job.Gi}
+	set := Set{Size: s.Sizes[0]}
+	return set.has()
 }

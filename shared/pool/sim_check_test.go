@@ -231,8 +231,16 @@ func (c *checker) placed(s *pool.State) {
 
 // deleted checks what is to be deleted, and what is asked for.
 func (c *checker) deleted(s *pool.State, r *pool.Result) {
-	if r.Effects.Grow > s.Head.Spec.Nodes.Max {
-		c.fail("nodes.max", "capacity %d asked for, the most is %d", r.Effects.Grow, s.Head.Spec.Nodes.Max)
+	for name, of := range r.Effects.Sets {
+		asked := of.Grow
+		for _, set := range s.Head.Sets {
+			if set.Name != name {
+				asked += c.w.there(set.Name)
+			}
+		}
+		if of.Grow > 0 && asked > s.Head.Spec.Nodes.Max+c.leaving(s) {
+			c.fail("nodes.max", "capacity %d asked of %s, %d in all, the most is %d", of.Grow, name, asked, s.Head.Spec.Nodes.Max)
+		}
 	}
 	busy := map[string]string{}
 	for _, j := range s.Jobs {
@@ -270,7 +278,8 @@ func (c *checker) times(s *pool.State) {
 			if c.w.instances[n.VMID] != nil && !c.w.instances[n.VMID].hung {
 				continue
 			}
-			most, since = rules.SilentAfter+rules.BootDeadline, n.HeardAt
+			// When half of the pool is silent nothing is concluded, until they are back.
+			most, since = rules.SilentAfter+longestHang, n.HeardAt
 			if since.IsZero() {
 				since = n.Since
 			}
@@ -281,14 +290,27 @@ func (c *checker) times(s *pool.State) {
 			c.fail("deadline", "node %s has been %s for %s", n.VMID, n.State, age)
 		}
 	}
-	if op := s.Head.Op; op.Kind != "" && now.Sub(op.AskedAt) > 5*time.Minute {
-		c.fail("deadline", "operation %s has been under way for %s", op.Kind, now.Sub(op.AskedAt))
+	for _, set := range s.Head.Sets {
+		if op := set.Op; op.Kind != "" && now.Sub(op.AskedAt) > 5*time.Minute {
+			c.fail("deadline", "operation %s on %s has been under way for %s", op.Kind, set.Name, now.Sub(op.AskedAt))
+		}
 	}
 	for _, j := range s.Jobs {
 		if j.State == job.Assigned && now.Sub(j.Attempts[len(j.Attempts)-1].AssignedAt) > 20*time.Minute {
 			c.fail("deadline", "job %s has been assigned for twenty minutes", j.ID)
 		}
 	}
+}
+
+// leaving counts the nodes whose instances may still be there and do not count.
+func (c *checker) leaving(s *pool.State) int {
+	n := 0
+	for _, node := range s.Nodes {
+		if node.State == pool.NodeDeleting || node.State == pool.NodeGone && c.w.instances[node.VMID] != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *checker) on(s *pool.State, n *pool.Node) (ids []string) {

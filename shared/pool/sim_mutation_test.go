@@ -104,7 +104,7 @@ func TestSimulationBites(t *testing.T) {
 			// The VM is taken for deleted as soon as its session is taken.
 			for vmid, n := range s.Nodes {
 				if n.State == pool.NodeLost {
-					l := w.list()
+					l := w.list(n.Set)
 					l.Instances = slices.DeleteFunc(l.Instances, func(i pool.Instance) bool { return i.VMID == vmid })
 					w.events = append(w.events, mail{event: l, at: w.now})
 				}
@@ -166,8 +166,16 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"deletions are not asked for again": {[]string{"deadline", "rest"}, func(w *world, s state, r result) { r.Effects.Remove = nil }},
-		"more nodes than nodes.max":         {[]string{"nodes.max"}, func(_ *world, s state, r result) { r.Effects.Grow *= 6 }},
-		"an answer to Azure is forgotten":   {[]string{"deadline", "rest"}, func(_ *world, s state, r result) { r.Effects.Poll = "" }},
+		"more nodes than nodes.max": {[]string{"nodes.max"}, func(_ *world, s state, r result) {
+			for _, c := range r.Effects.Sets {
+				c.Grow *= 6
+			}
+		}},
+		"an answer to Azure is forgotten": {[]string{"deadline", "rest"}, func(_ *world, s state, r result) {
+			for _, c := range r.Effects.Sets {
+				c.Poll = ""
+			}
+		}},
 		"too many rows": {[]string{"rows"}, func(_ *world, s state, r result) {
 			for i := 0; len(r.Changes) > 20 && len(r.Changes) < 101; i++ {
 				r.Changes = append(r.Changes, r.Changes[0])

@@ -44,13 +44,10 @@ type world struct {
 
 	instances map[string]*vm // by VMID
 	nextID    int
-	capacity  int
-	token     *operation // accepted, and not at its end
-	events    []mail     // on their way to the pool
-	late      []mail     // effects of a driver that is slow
+	sets      map[string]*scaleSet // by pool.Set.Name
+	events    []mail               // on their way to the pool
+	late      []mail               // effects of a driver that is slow
 	work      map[string][]workMail
-	listing   *pool.Listed // a list that lags
-	listedAt  time.Time
 	awayUntil map[string]time.Time
 
 	jobs      map[string]*wish // by order, of all that was ever submitted
@@ -79,6 +76,22 @@ type workMail struct {
 	at    time.Time
 }
 
+// scaleSet is one of the pool's in Azure.
+type scaleSet struct {
+	capacity int
+	token    *operation   // accepted, and not at its end
+	listing  *pool.Listed // a list that lags
+	listedAt time.Time
+}
+
+// set finds a scale set; one that nobody has asked for is empty.
+func (w *world) set(name string) *scaleSet {
+	if w.sets[name] == nil {
+		w.sets[name] = &scaleSet{}
+	}
+	return w.sets[name]
+}
+
 type operation struct {
 	target int
 	doneAt time.Time
@@ -97,7 +110,7 @@ func newWorld(seed int64, faults bool, drivers int) *world {
 	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 2*time.Minute, 20*time.Second, 2*time.Second
 	rules.IntervalLength, rules.RememberGone = 2*time.Minute, 10*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), now: monday, rules: rules, faults: faults,
-		rows: map[string][]byte{}, instances: map[string]*vm{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
+		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
 	w.checker = newChecker(w)
 	for range drivers {
@@ -284,8 +297,8 @@ func (w *world) catchUp(d *driver, wanted []pool.Change) {
 // have sent theirs.
 func (w *world) effects(e pool.Effects, calls *pool.Effects) {
 	send := func() {
-		for vmid, items := range e.Work {
-			w.work[vmid] = append(w.work[vmid], workMail{items, w.now.Add(time.Duration(w.rng.Intn(2)) * time.Second)})
+		for _, vmid := range slices.Sorted(maps.Keys(e.Work)) {
+			w.work[vmid] = append(w.work[vmid], workMail{e.Work[vmid], w.now.Add(time.Duration(w.rng.Intn(2)) * time.Second)})
 		}
 	}
 	if w.chance(20) {
@@ -299,44 +312,67 @@ func (w *world) effects(e pool.Effects, calls *pool.Effects) {
 	if at := e.RecordAt; !at.IsZero() && !w.chance(20) {
 		w.late = append(w.late, mail{do: w.record, at: at})
 	}
-	calls.Grow = max(calls.Grow, e.Grow)
-	calls.Settle = calls.Settle || e.Settle
+	for name, c := range e.Sets {
+		if calls.Sets == nil {
+			calls.Sets = map[string]*pool.SetCalls{}
+		}
+		if calls.Sets[name] == nil {
+			calls.Sets[name] = &pool.SetCalls{}
+		}
+		all := calls.Sets[name]
+		all.Set, all.Grow, all.Settle, all.Drop = c.Set, max(all.Grow, c.Grow), all.Settle || c.Settle, all.Drop || c.Drop
+		if c.Poll != "" {
+			all.Poll, all.PollKind = c.Poll, c.PollKind
+		}
+	}
 	calls.Remove = append(calls.Remove, e.Remove...)
 	calls.List = calls.List || e.List
 	calls.Fence = append(calls.Fence, e.Fence...)
 	calls.Ask = append(calls.Ask, e.Ask...)
-	if e.Poll != "" {
-		calls.Poll, calls.PollKind = e.Poll, e.PollKind
-	}
 }
 
 // call makes the calls to the scale set and brings the answers.
 func (w *world) call(calls pool.Effects) (events []pool.Event) {
 	away := w.away("compute")
 	unreachable := fault.New(fault.Internal, "", "it cannot be reached")
-	if calls.Grow > 0 {
-		events = append(events, w.grow(calls.Grow, away))
-	}
-	if calls.Settle {
-		if away {
-			events = append(events, pool.Answered{Kind: pool.OpSettle, Err: unreachable})
-		} else {
-			w.capacity = len(w.instances)
-			events = append(events, pool.Answered{Kind: pool.OpSettle})
+	for _, name := range slices.Sorted(maps.Keys(calls.Sets)) {
+		c, set := calls.Sets[name], w.set(name)
+		answer := func(kind string, token string, err *fault.Error) {
+			events = append(events, pool.Answered{Set: name, Kind: kind, Token: token, After: 2 * time.Second, Err: err})
 		}
-	}
-	if calls.Poll != "" && !away {
-		switch op := w.token; {
-		case op == nil:
-			events = append(events, pool.Answered{Kind: calls.PollKind})
-		case w.now.Before(op.doneAt):
-			events = append(events, pool.Answered{Kind: calls.PollKind, Token: "t", After: 2 * time.Second})
-		case op.fails:
-			w.token = nil
-			events = append(events, pool.Answered{Kind: calls.PollKind, Err: fault.New(fault.NoCapacity, "", "allocation failed")})
-		default:
-			w.token = nil
-			events = append(events, pool.Answered{Kind: calls.PollKind})
+		if c.Grow > 0 {
+			events = append(events, w.grow(c.Set, c.Grow, away))
+		}
+		switch {
+		case c.Settle && away:
+			answer(pool.OpSettle, "", unreachable)
+		case c.Settle:
+			set.capacity = w.there(name)
+			answer(pool.OpSettle, "", nil)
+		}
+		switch {
+		case c.Drop && away:
+			answer(pool.OpDrop, "", unreachable)
+		case c.Drop:
+			if n := w.there(name); n > 0 {
+				w.checker.fail("busy node", "set %s is to be deleted with %d instances", name, n)
+			}
+			delete(w.sets, name)
+			answer(pool.OpDrop, "", nil)
+		}
+		if c.Poll != "" && !away {
+			switch op := set.token; {
+			case op == nil:
+				answer(c.PollKind, "", nil)
+			case w.now.Before(op.doneAt):
+				answer(c.PollKind, "t", nil)
+			case op.fails:
+				set.token = nil
+				answer(c.PollKind, "", fault.New(fault.NoCapacity, "", "allocation failed"))
+			default:
+				set.token = nil
+				answer(c.PollKind, "", nil)
+			}
 		}
 	}
 	if len(calls.Remove) > 0 {
@@ -349,7 +385,7 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 					took = 60
 				}
 				v.dieAt = w.now.Add(time.Duration(took) * time.Second)
-				w.capacity--
+				w.set(v.set).capacity--
 			}
 		}
 		if away {
@@ -372,9 +408,24 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 		}
 	}
 	if calls.List && !away {
-		events = append(events, w.list())
+		for _, name := range slices.Sorted(maps.Keys(w.sets)) {
+			if !w.chance(30) { // that one could not be listed
+				events = append(events, w.list(name))
+			}
+		}
 	}
 	return events
+}
+
+// there counts the instances of a set.
+func (w *world) there(set string) int {
+	n := 0
+	for _, v := range w.instances {
+		if v.set == set {
+			n++
+		}
+	}
+	return n
 }
 
 // orderOf is the order of the job or member with an id.
@@ -535,6 +586,12 @@ func simSpec(seed int64) pool.Spec {
 	if seed%6 == 5 {
 		s.Nodes.Min = 1
 	}
+	switch seed % 3 {
+	case 1:
+		s.Sizes = append(s.Sizes, "Standard_NC16as_T4_v3") // 16 cpus and 1 GPU
+	case 2:
+		s.Sizes, s.Capacity = []string{"Standard_NC64as_T4_v3", "Standard_D64s_v5"}, "spot-then-regular"
+	}
 	return s
 }
 
@@ -619,7 +676,7 @@ func (w *world) play(seed int64) string {
 			return w.checker.end()
 		}
 	}
-	w.checker.fail("rest", "after three hours %d jobs are open, %d instances of a capacity of %d are there, head %+v", w.open(), len(w.instances), w.capacity, w.load().Head)
+	w.checker.fail("rest", "after three hours %d jobs are open, %d instances are there, head %+v", w.open(), len(w.instances), w.load().Head)
 	return w.checker.problem
 }
 

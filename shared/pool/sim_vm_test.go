@@ -9,11 +9,15 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/size"
 )
 
 // vm is an instance with its agent.
 type vm struct {
 	vmid, id string
+	set      string
+	cpus     int
+	spot     bool
 	bootAt   time.Time
 	booted   bool
 	broken   string    // "failed": Azure could not create it; "stuck": it never boots
@@ -32,6 +36,9 @@ type vm struct {
 	skew     time.Duration
 }
 
+// longestHang is how long an agent may hang before it comes back.
+const longestHang = 10 * time.Minute
+
 // run is an assignment that an agent holds until it is acknowledged.
 type run struct {
 	assign   protocol.Assignment
@@ -42,9 +49,10 @@ type run struct {
 }
 
 // grow asks the scale set for a capacity.
-func (w *world) grow(target int, away bool) pool.Event {
+func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
+	set := w.set(of.Name)
 	refused := func(code fault.Code, message string) pool.Event {
-		return pool.Answered{Kind: pool.OpGrow, Err: fault.New(code, "", "%s", message)}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Err: fault.New(code, "", "%s", message)}
 	}
 	switch {
 	case away:
@@ -57,12 +65,13 @@ func (w *world) grow(target int, away bool) pool.Event {
 		return refused(fault.NoCapacity, "there is none")
 	}
 	op := &operation{target: target, doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
-	make := target - w.capacity
+	make := target - set.capacity
 	if op.fails {
 		make = w.rng.Intn(max(make, 1)) // in part
 	}
 	for range max(make, 0) {
-		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
+		has, _ := size.Lookup(of.Size)
+		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
 			held: map[int64]*run{}, drops: map[int64]bool{}}
 		switch {
 		case w.chance(15):
@@ -74,24 +83,28 @@ func (w *world) grow(target int, away bool) pool.Event {
 			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
 		}
 		w.nextID++
-		w.capacity++
+		set.capacity++
 		w.instances[v.vmid] = v
 	}
 	if op.fails || w.rng.Intn(2) == 0 {
-		w.token = op
+		set.token = op
 		if w.chance(40) {
 			return pool.Tick{} // the answer is lost
 		}
-		return pool.Answered{Kind: pool.OpGrow, Token: "t", After: 2 * time.Second}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Token: "t", After: 2 * time.Second}
 	}
-	return pool.Answered{Kind: pool.OpGrow}
+	return pool.Answered{Set: of.Name, Kind: pool.OpGrow}
 }
 
 // list is what Azure says of the scale set, sometimes with a lag.
-func (w *world) list() pool.Listed {
-	l := pool.Listed{Exists: true, Capacity: w.capacity}
+func (w *world) list(name string) pool.Listed {
+	set := w.set(name)
+	l := pool.Listed{Set: name, Exists: true, Capacity: set.capacity}
 	for _, v := range w.sorted() {
-		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: "set_" + v.id, Provisioning: "Creating"}
+		if v.set != name {
+			continue
+		}
+		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: v.name(), Provisioning: "Creating"}
 		switch {
 		case v.broken == "failed":
 			inst.Provisioning, inst.Error = "Failed", "no reason given"
@@ -107,11 +120,11 @@ func (w *world) list() pool.Listed {
 		l.Instances = append(l.Instances, inst)
 	}
 	// Rules.MissingFor has to be longer than a list may lag.
-	if w.listing != nil && w.chance(4) && w.now.Sub(w.listedAt) < w.rules.MissingFor-2*time.Second-w.checker.slack {
-		return *w.listing
+	if set.listing != nil && w.chance(4) && w.now.Sub(set.listedAt) < w.rules.MissingFor-2*time.Second-w.checker.slack {
+		return *set.listing
 	}
-	if w.now.Sub(w.listedAt) > 4*time.Second {
-		w.listing, w.listedAt = &l, w.now
+	if w.now.Sub(set.listedAt) > 4*time.Second {
+		set.listing, set.listedAt = &l, w.now
 	}
 	return l
 }
@@ -124,6 +137,9 @@ func (w *world) sorted() []*vm {
 	sort.Slice(list, func(i, j int) bool { return list[i].vmid < list[j].vmid })
 	return list
 }
+
+// name is that of the instance.
+func (v *vm) name() string { return pool.SetName("p", v.set) + "_" + v.id }
 
 // runs lists what a VM holds, in order.
 func (v *vm) runs() []*run {
@@ -143,7 +159,7 @@ func (w *world) live(v *vm) {
 	}
 	if w.chance(3000) {
 		if v.dieAt.IsZero() {
-			w.capacity--
+			w.set(v.set).capacity--
 		}
 		delete(w.instances, v.vmid) // behind our back
 		return
@@ -158,7 +174,7 @@ func (w *world) live(v *vm) {
 		return
 	}
 	if !v.hung && w.chance(1500) {
-		v.hung, v.wakeAt = true, w.now.Add(time.Duration(w.rng.Intn(600))*time.Second)
+		v.hung, v.wakeAt = true, w.now.Add(time.Duration(w.rng.Int63n(int64(longestHang/time.Second)))*time.Second)
 	}
 	if v.hung {
 		if w.now.Before(v.wakeAt) {
@@ -173,7 +189,7 @@ func (w *world) live(v *vm) {
 	if v.stopped {
 		return
 	}
-	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: "set_" + v.id, CPUs: 64, Boot: fmt.Sprint(v.boots + 1)}}
+	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots + 1)}}
 	if !v.booted {
 		v.booted = true
 		v.boots++
@@ -188,9 +204,9 @@ func (w *world) live(v *vm) {
 		v.boots++
 		w.report(v, ready, holds(v))
 	}
-	if !v.evicted && v.dieAt.IsZero() && w.chance(500) {
+	if !v.evicted && v.dieAt.IsZero() && w.chance(map[bool]int{true: 250, false: 800}[v.spot]) {
 		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
-		w.capacity--
+		w.set(v.set).capacity--
 		w.report(v, protocol.ReportItem{Leaving: &protocol.Leaving{Event: "Preempt", At: v.dieAt, Reason: "evicted"}})
 		for _, r := range v.runs() {
 			if r.finished == nil {

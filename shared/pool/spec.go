@@ -9,8 +9,8 @@ type Spec struct {
 	Kind        string            `json:"kind"`
 	OS          string            `json:"os"`
 	Region      string            `json:"region,omitempty"` // "" = the deployment's
-	Sizes       []string          `json:"sizes"`            // exactly one for now
-	Capacity    string            `json:"capacity"`         // regular
+	Sizes       []string          `json:"sizes"`            // the ladder, best first
+	Capacity    string            `json:"capacity"`         // regular | spot | spot-then-regular
 	Image       Image             `json:"image"`
 	Nodes       Range             `json:"nodes"`
 	IdleTimeout job.Duration      `json:"idleTimeout"`

@@ -33,22 +33,18 @@ type Head struct {
 	Seq   int64  // rises by one with every transaction
 	Nonce string // of the writer of this version; tells a writer whether its own write won
 
-	Spec       Spec
-	Deleting   bool // the pool is to go: no new work, nodes leave, then the set and the rows
-	SetDropped bool // ... and its scale set is gone
+	Spec     Spec
+	Deleting bool // the pool is to go: no new work, nodes leave, then the sets and the rows
 
-	N            int64     // last number given to a work item
-	Capacity     int       // capacity of the scale set as last read or successfully asked for
-	Listed       time.Time // when the set was last listed with success
-	PendingSince time.Time // since when instances have been asked for that were not seen yet
-	Op           Op        // the capacity operation in flight
-	Blocked      Block     // why the pool cannot grow now
-	BadBoots     int       // nodes in a row that did not come up
-	DownSince    time.Time // the last passing of the schedule's downAt that was carried out
-	Down         bool      // the schedule keeps the pool down
-	WakeAt       time.Time // the earliest wake-up already asked for
-	RecordAt     time.Time // the wake-up of the ledger already asked for
-	Shares       Shares    // what each team has used lately
+	N         int64     // last number given to a work item
+	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those it had before
+	Blocked   Block     // why the pool asks for no nodes at all; a rung's own reason stands with its set
+	BadBoots  int       // nodes in a row that did not come up
+	DownSince time.Time // the last passing of the schedule's downAt that was carried out
+	Down      bool      // the schedule keeps the pool down
+	WakeAt    time.Time // the earliest wake-up already asked for
+	RecordAt  time.Time // the wake-up of the ledger already asked for
+	Shares    Shares    // what each team has used lately
 
 	// What readers want to know without loading every row.
 	Queued  int // jobs that wait, held ones included
@@ -59,8 +55,13 @@ type Head struct {
 // NeedsLook reports whether a pool has something alive, waiting or to be
 // followed, so that a lost message would leave it standing still.
 func (h Head) NeedsLook(nodes []*Node) bool {
-	if h.Queued+h.Running+h.Capacity > 0 || h.Spec.Nodes.Min > 0 || h.Op.Kind != "" || h.Deleting {
+	if h.Queued+h.Running > 0 || h.Spec.Nodes.Min > 0 || h.Deleting {
 		return true
+	}
+	for _, s := range h.Sets {
+		if s.Capacity > 0 || s.Op.Kind != "" {
+			return true
+		}
 	}
 	for _, n := range nodes {
 		if n.State != NodeGone {
@@ -70,14 +71,32 @@ func (h Head) NeedsLook(nodes []*Node) bool {
 	return false
 }
 
+// Set is a scale set of the pool: it holds VMs of one size, Spot or regular.
+type Set struct {
+	Name         string    `json:"name"` // within the pool; see SetName
+	Size         string    `json:"size"`
+	Spot         bool      `json:"spot,omitempty"`
+	Used         bool      `json:"used,omitempty"`        // nodes have been asked for: it may exist
+	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
+	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
+	PendingSince time.Time `json:"pendingSince,omitzero"` // since when instances have been asked for that were not seen yet
+	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
+	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
+	Maybe        int       `json:"maybe,omitempty"`       // capacity that a failed call may have brought about, until a list tells
+	MaybeAt      time.Time `json:"maybeAt,omitzero"`      // of that failure
+	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last given: a list that lags does not lower it
+	Hollow       bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
+	Cut          int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
+}
+
 // Op is the one capacity operation that may be in flight for a scale set.
 type Op struct {
-	Kind    string // "", OpGrow, OpSettle, OpDrop
-	Target  int
-	AskedAt time.Time
-	Token   string    // to resume it; "" = not accepted yet
-	PollAt  time.Time // when to look at it again
-	Tries   int
+	Kind    string    `json:"kind"` // "", OpGrow, OpSettle, OpDrop
+	Target  int       `json:"target,omitempty"`
+	AskedAt time.Time `json:"askedAt,omitzero"`
+	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
+	PollAt  time.Time `json:"pollAt,omitzero"` // when to look at it again
+	Tries   int       `json:"tries,omitempty"`
 }
 
 // Kinds of operations.
@@ -89,10 +108,10 @@ const (
 
 // Block keeps the pool from asking for capacity until Until.
 type Block struct {
-	Code    string // a fault.Code
-	Message string
-	Until   time.Time
-	Tries   int // failures in a row, for the backoff
+	Code    string    `json:"code"` // a fault.Code
+	Message string    `json:"message,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	Tries   int       `json:"tries,omitempty"` // failures in a row, for the backoff
 }
 
 // NodeState is the state of a node.
@@ -116,7 +135,9 @@ type Node struct {
 	VMID       string
 	InstanceID string // in the scale set
 	Name       string
+	Set        string // the scale set it is in, by Set.Name
 	Size       string
+	Spot       bool
 	CPUs       int // 0 = not known yet
 	GPUs       int
 	Memory     job.Bytes // 0 = not known

@@ -48,8 +48,9 @@ func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
 // the rows say by CatchUp, or thrown away.
 func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 	st := &step{State: s, now: now, rules: rules, head: s.Head,
-		jobs: map[string]Change{}, nodes: map[string]*Node{},
+		jobs: map[string]Change{}, nodes: map[string]*Node{}, kept: map[string]bool{}, vacate: map[string]bool{},
 		effects: Effects{Work: map[string][]protocol.WorkItem{}}}
+	st.climb()
 	rest := st.hear(events)
 	st.settleWaits()
 	st.endMembers()
@@ -59,6 +60,9 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 		st.housekeep()
 		if !st.full { // otherwise jobs that fit on a node would count as waiting
 			st.grow()
+		}
+		if !st.Head.Deleting {
+			st.dropSets(func(set *Set) bool { return st.rung(set.Name) < 0 })
 		}
 		st.finishDeleting()
 		st.wake()
@@ -79,9 +83,10 @@ type step struct {
 	effects   Effects
 	refused   []Refusal
 	cancelled int
-	gathering bool // nodes are kept for a gang that waits for more of them
-	respec    bool // the spec has changed
-	full      bool // something did not fit and is to be done in the next step
+	kept      map[string]bool // nodes, by VMID, that are kept for a gang that waits for more of them
+	vacate    map[string]bool // nodes that are to make room for others
+	respec    bool            // the spec has changed
+	full      bool            // something did not fit and is to be done in the next step
 }
 
 // rows is the number of rows the transaction has so far, head and log included.
@@ -177,7 +182,11 @@ func (st *step) apply(e Apply) {
 	st.Head.Spec, st.respec = e.Spec, true
 	// Another size or image may well be available. That the last call failed
 	// stays known.
-	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
+	st.Head.Blocked = Block{}
+	for i := range st.Head.Sets {
+		st.Head.Sets[i].Blocked, st.Head.Sets[i].Cut = Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
+	}
+	st.climb()
 	st.respecced()
 }
 
@@ -185,6 +194,9 @@ func (st *step) apply(e Apply) {
 func (st *step) delete() {
 	st.Head.Deleting = true
 	st.effects.List = true
+	for i := range st.Head.Sets {
+		st.Head.Sets[i].Blocked = Block{} // what it would not give keeps it from nothing now
+	}
 }
 
 // touch marks a node's row as changed.

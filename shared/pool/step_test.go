@@ -112,10 +112,10 @@ func TestGrowthInTheStepThatSeesTheDemand(t *testing.T) {
 			for i, cpus := range tt.cpus {
 				events = append(events, submission(fmt.Sprint(i), func(s *job.Spec) { s.Resources.CPUs = cpus }))
 			}
-			if got := b.step(events...).Effects.Grow; got != tt.want {
+			if got := grown(b.step(events...)); got != tt.want {
 				t.Errorf("capacity asked for: got %d, want %d", got, tt.want)
 			}
-			if got := b.step(pool.Tick{}).Effects.Grow; got != 0 {
+			if got := grown(b.step(pool.Tick{})); got != 0 {
 				t.Errorf("asked for again while the first request is under way: %d", got)
 			}
 		})
@@ -179,16 +179,16 @@ func TestRefusedCapacity(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(submission("1", nil))
 	b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoQuota, "", "no quota")})
-	if b.s.Head.Blocked.Code != string(fault.NoQuota) || b.s.Head.Blocked.Message != "no quota" {
-		t.Errorf("got %+v", b.s.Head.Blocked)
+	if b.s.Head.Sets[0].Blocked.Code != string(fault.NoQuota) || b.s.Head.Sets[0].Blocked.Message != "no quota" {
+		t.Errorf("got %+v", b.s.Head.Sets[0].Blocked)
 	}
 	b.now = b.now.Add(5 * time.Minute)
-	if r := b.step(pool.Tick{}); r.Effects.Grow != 0 {
+	if r := b.step(pool.Tick{}); grown(r) != 0 {
 		t.Error("asked again within the time")
 	}
 	b.now = b.now.Add(6 * time.Minute)
-	if r := b.step(pool.Tick{}); r.Effects.Grow != 1 {
-		t.Errorf("after the time: got %d, want 1", r.Effects.Grow)
+	if r := b.step(pool.Tick{}); grown(r) != 1 {
+		t.Errorf("after the time: got %d, want 1", grown(r))
 	}
 }
 
@@ -202,20 +202,20 @@ func TestAcceptedCapacityThatNeverComes(t *testing.T) {
 		b.step(pool.Answered{Kind: pool.OpGrow, Token: "token"})
 		b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoCapacity, "", "no room")})
 		b.step(pool.Listed{Exists: true, Capacity: 1})
-		if b.s.Head.Op.Kind != "" {
-			t.Fatalf("wanted %v: asked for %+v at once", wanted, b.s.Head.Op)
+		if b.s.Head.Sets[0].Op.Kind != "" {
+			t.Fatalf("wanted %v: asked for %+v at once", wanted, b.s.Head.Sets[0].Op)
 		}
 		b.now = b.now.Add(11 * time.Minute)
 		if !wanted {
 			b.step(pool.Cancel{Order: "1", Reason: "not needed"})
 		}
 		r := b.step(pool.Listed{Exists: true, Capacity: 1})
-		if (r.Effects.Grow == 1) != wanted || r.Effects.Settle == wanted {
-			t.Errorf("wanted %v: got grow %d, settle %v", wanted, r.Effects.Grow, r.Effects.Settle)
+		if (grown(r) == 1) != wanted || settles(r) == wanted {
+			t.Errorf("wanted %v: got grow %d, settle %v", wanted, grown(r), settles(r))
 		}
 		if !wanted {
 			b.step(pool.Answered{Kind: pool.OpSettle})
-			if r := b.step(pool.Listed{Exists: true}); r.Effects.Settle || b.s.Head.Capacity != 0 {
+			if r := b.step(pool.Listed{Exists: true}); settles(r) || b.s.Head.Sets[0].Capacity != 0 {
 				t.Errorf("settled: got %+v", b.s.Head)
 			}
 		}
@@ -317,14 +317,14 @@ func TestSchedule(t *testing.T) {
 			if want := map[string]int{"wait": 0, "requeue": 1, "kill": 1}[onRunning]; cancels != want {
 				t.Errorf("cancels: got %d, want %d", cancels, want)
 			}
-			if len(r.Effects.Remove) != 1 || r.Effects.Grow != 0 {
-				t.Errorf("got %d nodes removed and capacity %d asked for; the idle one leaves, nothing comes", len(r.Effects.Remove), r.Effects.Grow)
+			if len(r.Effects.Remove) != 1 || grown(r) != 0 {
+				t.Errorf("got %d nodes removed and capacity %d asked for; the idle one leaves, nothing comes", len(r.Effects.Remove), grown(r))
 			}
 			if j := b.s.Jobs["2"]; j.State != job.Held || j.Reason != "the pool is down by its schedule until 2026-03-03T07:00:00Z" {
 				t.Errorf("a job that comes meanwhile: %s %q", j.State, j.Reason)
 			}
 			b.now = monday.Add(22*time.Hour + time.Minute) // 07:01
-			if r := b.step(pool.Tick{}); len(assigned(r)) == 0 && r.Effects.Grow == 0 {
+			if r := b.step(pool.Tick{}); len(assigned(r)) == 0 && grown(r) == 0 {
 				t.Error("in the morning nothing is done for the held job")
 			}
 		})
@@ -379,3 +379,25 @@ func BenchmarkStep1000Jobs(b *testing.B) {
 		}
 	}
 }
+
+// grown is the capacity that a step asks for of all sets.
+func grown(r pool.Result) int {
+	n := 0
+	for _, c := range r.Effects.Sets {
+		n += c.Grow
+	}
+	return n
+}
+
+// calls finds a set of which a step wants something.
+func calls(r pool.Result, want func(*pool.SetCalls) bool) bool {
+	for _, c := range r.Effects.Sets {
+		if want(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func settles(r pool.Result) bool { return calls(r, func(c *pool.SetCalls) bool { return c.Settle }) }
+func drops(r pool.Result) bool   { return calls(r, func(c *pool.SetCalls) bool { return c.Drop }) }

@@ -63,8 +63,8 @@ func TestSweep(t *testing.T) {
 	if live, running := b.members(); live != 3 || running != 3 || b.s.Head.Running != 3 || b.s.Head.Queued != 3 {
 		t.Fatalf("got %d members, %d on nodes, head says %d and %d in line; want its `parallel` of 3, and 3 in line", live, running, b.s.Head.Running, b.s.Head.Queued)
 	}
-	if r.Effects.Grow != 0 {
-		t.Errorf("asks for %d nodes although `parallel` is reached", r.Effects.Grow)
+	if grown(r) != 0 {
+		t.Errorf("asks for %d nodes although `parallel` is reached", grown(r))
 	}
 	for i, item := range r.Effects.Work["n1"] {
 		if a := item.Assign; a.Job != fmt.Sprintf("%s.%d", j.ID, i) || *a.Index != i {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,17 +46,12 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 	e.text("Nonce", h.Nonce)
 	e.text("SpecHash", fingerprint)
 	e.bool("Deleting", h.Deleting)
-	e.bool("SetDropped", h.SetDropped)
 	e.int64("N", h.N)
-	e.int("Capacity", h.Capacity)
-	e.time("Listed", h.Listed)
-	e.time("PendingSince", h.PendingSince)
-	e.text("OpKind", h.Op.Kind)
-	e.int("OpTarget", h.Op.Target)
-	e.time("OpAskedAt", h.Op.AskedAt)
-	e.text("OpToken", h.Op.Token)
-	e.time("OpPollAt", h.Op.PollAt)
-	e.int("OpTries", h.Op.Tries)
+	sets, err := encodeSets(h.Sets)
+	if err != nil {
+		return nil, err
+	}
+	e.text("Sets", sets)
 	e.text("BlockCode", h.Blocked.Code)
 	e.sentence("BlockMessage", h.Blocked.Message)
 	e.time("BlockUntil", h.Blocked.Until)
@@ -85,12 +81,30 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 	return e.end(), nil
 }
 
+// encodeSets writes the scale sets, with sentences that leave room for all of them.
+func encodeSets(sets []pool.Set) (string, error) {
+	if len(sets) == 0 {
+		return "", nil
+	}
+	sets = slices.Clone(sets)
+	for i := range sets {
+		sets[i].Blocked.Message = cut(sets[i].Blocked.Message, reasonUnits)
+	}
+	text, err := compact(sets)
+	if err == nil && len(text) > chunkUnits {
+		err = fault.New(fault.Invalid, "", "what is known of %d scale sets is too long to be kept; name fewer `sizes`", len(sets))
+	}
+	return text, err
+}
+
 func encodeNode(partition, key string, n *pool.Node) []byte {
 	e := newEntity(partition, key)
 	e.text("VMID", n.VMID)
 	e.text("InstanceID", n.InstanceID)
 	e.text("Name", n.Name)
+	e.text("Set", n.Set)
 	e.text("Size", n.Size)
+	e.bool("Spot", n.Spot)
 	e.int("CPUs", n.CPUs)
 	e.int("GPUs", n.GPUs)
 	e.int64("Memory", int64(n.Memory))
@@ -284,25 +298,19 @@ func damaged(raw []byte, cause error) error {
 func decodeHead(raw []byte) (pool.Head, Version, error) {
 	var row struct {
 		versionRow
-		Deleting, SetDropped, Down                           bool
-		BadBoots, N, Capacity, OpTarget, OpTries, BlockTries number
-		Queued, Running, Wanted                              number
-		OpKind, OpToken, BlockCode, BlockMessage             string
-		Listed, PendingSince, DownSince, WakeAt, RecordAt    time.Time
-		OpAskedAt, OpPollAt, BlockUntil                      time.Time
-		Shares                                               string
+		Deleting, Down                          bool
+		BadBoots, N, BlockTries                 number
+		Queued, Running, Wanted                 number
+		BlockCode, BlockMessage                 string
+		DownSince, WakeAt, RecordAt, BlockUntil time.Time
+		Sets, Shares                            string
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
 		return pool.Head{}, Version{}, err
 	}
 	h := pool.Head{
-		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting, SetDropped: row.SetDropped,
-		N: int64(row.N), Capacity: int(row.Capacity), Listed: when(row.Listed), PendingSince: when(row.PendingSince),
-		Op: pool.Op{
-			Kind: row.OpKind, Target: int(row.OpTarget), AskedAt: when(row.OpAskedAt),
-			Token: row.OpToken, PollAt: when(row.OpPollAt), Tries: int(row.OpTries),
-		},
+		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting, N: int64(row.N),
 		Blocked: pool.Block{
 			Code: row.BlockCode, Message: row.BlockMessage, Until: when(row.BlockUntil), Tries: int(row.BlockTries),
 		},
@@ -312,6 +320,11 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 	}
 	if err := json.Unmarshal([]byte(row.longSpec.text()), &h.Spec); err != nil {
 		return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its spec: %w", err))
+	}
+	if row.Sets != "" {
+		if err := json.Unmarshal([]byte(row.Sets), &h.Sets); err != nil {
+			return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its scale sets: %w", err))
+		}
 	}
 	if row.Shares != "" {
 		if err := json.Unmarshal([]byte(row.Shares), &h.Shares); err != nil {
@@ -323,16 +336,16 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
-		VMID, InstanceID, Name, Size, State, Reason, Boot, Address, Price, Currency string
-		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor       number
-		Evicted                                                                     bool
-		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark       time.Time
+		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
+		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            number
+		Evicted, Spot                                                                    bool
+		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark            time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
 	}
 	return &pool.Node{
-		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
+		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Set: row.Set, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
 		Boot: row.Boot, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,

@@ -140,8 +140,28 @@ func (p *Program) showPool(pool api.Pool) error {
 		{"nodes", nodesText(pool.Nodes)}, {"wanted", fmt.Sprint(pool.Wanted)},
 		{"queued", fmt.Sprint(pool.Queued)}, {"running", fmt.Sprint(pool.Running)},
 	})
-	if err != nil || pool.Spec == nil {
+	if err != nil {
 		return err
+	}
+	if len(pool.Rungs) > 0 {
+		fmt.Fprintln(p.Out, "ladder")
+		t := newTable("SIZE CAPACITY <NODES BLOCKED")
+		for _, r := range pool.Rungs {
+			kind, blocked := "regular", r.Blocked
+			if r.Spot {
+				kind = "spot"
+			}
+			if blocked != "" {
+				blocked = fmt.Sprintf("until %s: %s", p.at(r.Until), blocked)
+			}
+			t.add(r.Size, kind, r.Nodes, blocked)
+		}
+		if err := t.write(p, "  "); err != nil {
+			return err
+		}
+	}
+	if pool.Spec == nil {
+		return nil
 	}
 	return p.spec(pool.Spec)
 }

@@ -1,0 +1,202 @@
+package pool
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/size"
+)
+
+// The ladder. A scale set holds one size and one priority, so a pool has a set for
+// each rung of its ladder: with `capacity: spot-then-regular`, all sizes as Spot,
+// then all as regular. The nodes that the line needs are asked for on the best rung
+// that can give any; a rung that was refused is left alone for a while, and the next
+// one is asked. Sets are made on first use and named for what they are, so that they
+// are found again when the spec has changed.
+
+// regularAfter is how many evictions let a job ask for regular nodes, where the pool
+// has any: it has been unlucky, or takes longer than Spot lasts here.
+const regularAfter = 3
+
+// SetName is the name of a pool's scale set in Azure.
+func SetName(pool, set string) string { return "dsvm-" + pool + "-" + set }
+
+// setName is the name of a set within its pool: the size without what all have, and
+// whether it is Spot.
+func setName(size string, spot bool) string {
+	name := strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(size), "standard_"), "_", "-")
+	if spot {
+		name += "-spot"
+	}
+	return name
+}
+
+// rungs are the sets that a spec asks for, best first.
+func (s *Spec) rungs() []Set {
+	var list []Set
+	for _, spot := range []bool{true, false} {
+		if spot && !s.hasSpot() || !spot && !s.hasRegular() {
+			continue
+		}
+		for _, size := range s.Sizes {
+			list = append(list, Set{Name: setName(size, spot), Size: size, Spot: spot})
+		}
+	}
+	return list
+}
+
+// has is what a node of a set has; zero where that is not known.
+func (s *Set) has() job.Resources {
+	of, _ := size.Lookup(s.Size)
+	return job.Resources{CPUs: of.CPUs, GPUs: of.GPUs, Memory: job.Bytes(of.MemoryGiB) * job.Gi}
+}
+
+// String names the rung for people.
+func (s *Set) String() string {
+	if s.Spot {
+		return s.Size + " (Spot)"
+	}
+	return s.Size
+}
+
+// climb brings the head's sets in line with the spec: its rungs in their order, then
+// the sets that it had and that are not gone yet.
+func (st *step) climb() {
+	rungs := st.Head.Spec.rungs()
+	sets := make([]Set, 0, len(rungs))
+	for _, r := range rungs {
+		if old := st.set(r.Name); old != nil {
+			r = *old
+		}
+		sets = append(sets, r)
+	}
+	for _, old := range st.Head.Sets {
+		if old.Used && !slices.ContainsFunc(rungs, func(r Set) bool { return r.Name == old.Name }) {
+			sets = append(sets, old)
+		}
+	}
+	st.Head.Sets = sets
+}
+
+// set finds one of the pool's sets; nil when it has none of that name.
+func (s *State) set(name string) *Set {
+	for i := range s.Head.Sets {
+		if s.Head.Sets[i].Name == name {
+			return &s.Head.Sets[i]
+		}
+	}
+	return nil
+}
+
+// rung is the place of a set in the ladder, best first; -1 for one that the spec
+// does not name any more.
+func (s *State) rung(name string) int {
+	n := len(s.Head.Spec.Sizes)
+	if s.Head.Spec.hasSpot() && s.Head.Spec.hasRegular() {
+		n *= 2
+	}
+	for i := range min(n, len(s.Head.Sets)) {
+		if s.Head.Sets[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// setOf guesses the set of a node that was not listed yet, by the name of the
+// instance: a set's name with a number behind it.
+func (s *State) setOf(name string) *Set {
+	if at := strings.LastIndexByte(name, '_'); at > 0 {
+		if set, ok := strings.CutPrefix(name[:at], SetName(s.Head.Spec.Name, "")); ok {
+			if found := s.set(set); found != nil {
+				return found
+			}
+		}
+	}
+	return &s.Head.Sets[0]
+}
+
+// mayAsk reports whether a set may be asked for nodes now.
+func (st *step) mayAsk(set *Set) bool {
+	return set.Op.Kind == "" && !st.now.Before(set.Blocked.Until)
+}
+
+func (s *Spec) hasSpot() bool { return s.Capacity == "spot" || s.Capacity == "spot-then-regular" }
+
+// hasRegular reports whether the ladder has rungs that are not Spot.
+func (s *Spec) hasRegular() bool { return s.Capacity != "spot" }
+
+// wantsRegular reports whether a job has been evicted too often to go on with Spot.
+func (j *Job) wantsRegular() bool { return j.ended(job.AttemptEvicted) >= regularAfter }
+
+// refusedBy takes in that a rung was refused what was asked of it.
+func (st *step) refusedBy(set *Set, err *fault.Error) {
+	asked := set.Op.Target - set.Capacity
+	if set.Op.Token != "" || !refusedForGood(err) {
+		set.Maybe, set.MaybeAt, set.Hollow = set.Op.Target, st.now, true
+	}
+	set.Op = Op{}
+	// What quota allows in part is taken in part: half as many are asked for, and
+	// the rung is left alone when not even one is given.
+	if err.Code == fault.NoQuota && asked > 1 {
+		set.Cut = asked / 2
+		set.Blocked = Block{Code: string(err.Code), Message: err.Message, Tries: set.Blocked.Tries + 1}
+		return
+	}
+	set.Cut = 0
+	tries := set.Blocked.Tries + 1
+	set.Blocked = Block{Code: string(err.Code), Message: err.Message, Tries: tries, Until: st.now.Add(blockFor(err, tries))}
+}
+
+// refusedForGood reports whether a call that was not accepted has certainly made
+// nothing.
+func refusedForGood(err *fault.Error) bool {
+	switch err.Code {
+	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid:
+		return true
+	}
+	return false
+}
+
+// grantedBy takes in that a rung was given what was asked of it.
+func (st *step) grantedBy(set *Set) {
+	set.Capacity, set.GrantedAt = max(set.Capacity, set.Op.Target), st.now
+	cut := set.Cut
+	set.Cut, set.Maybe, set.Hollow, set.Op = 0, 0, false, Op{}
+	if cut == 0 {
+		set.Blocked = Block{}
+		return
+	}
+	// It gave a part, and would refuse the rest.
+	set.Blocked.Until, set.Blocked.Tries = st.now.Add(blockNoQuota), 0
+}
+
+// blocked says why no node is asked for although jobs wait, and until when; "" when
+// one of the rungs may be asked. fits leaves out the rungs that would not help.
+func (st *step) blocked(fits func(*Set) bool) (message string, until time.Time) {
+	if st.now.Before(st.Head.Blocked.Until) {
+		return st.Head.Blocked.Message, st.Head.Blocked.Until
+	}
+	var why []string
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if st.rung(set.Name) < 0 || !fits(set) {
+			continue
+		}
+		if !st.now.Before(set.Blocked.Until) {
+			return "", time.Time{}
+		}
+		why = append(why, set.Blocked.Message)
+		if len(st.Head.Spec.rungs()) > 1 {
+			why[len(why)-1] = fmt.Sprintf("%s: %s", set, set.Blocked.Message)
+		}
+		if until.IsZero() || set.Blocked.Until.Before(until) {
+			until = set.Blocked.Until
+		}
+	}
+	return strings.Join(why, "; "), until
+}
