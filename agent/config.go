@@ -57,7 +57,8 @@ const (
 //   - DSVM_SOURCE_TIMEOUT: a duration; fetching a job's source takes at most this
 //     long. Default: 30m.
 //   - DSVM_SOURCE_CACHE: an amount; what is kept of repositories for the next
-//     attempt. Default: 10Gi.
+//     attempt, and the most that is fetched at once. 0 = nothing is kept, and any
+//     amount fetched. Default: 10Gi.
 //   - DSVM_SOURCE_LOCAL: true = sources may be file:// and http:// of this machine
 //     though jobs run as another user than the agent, who reads them. Default: false.
 //   - HTTPS_PROXY, NO_PROXY, GIT_SSL_CAINFO: handed to git when it fetches.

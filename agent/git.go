@@ -117,7 +117,10 @@ func (g gitRun) run(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	var exit *exec.ExitError
+	answer, _ := g.out.(*bounded)
 	switch {
+	case answer != nil && answer.over:
+		return errTooLong
 	case err == nil:
 		return nil
 	case errors.As(err, &exit):
@@ -143,12 +146,16 @@ func (t *tail) Write(p []byte) (int, error) {
 func (t *tail) String() string { return string(t.text) }
 
 // bounded keeps what is written to it, and fails when it is too much.
-type bounded struct{ strings.Builder }
+type bounded struct {
+	strings.Builder
+	over bool
+}
 
 var errTooLong = errors.New("its answer is too long")
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > maxGitAnswer {
+		b.over = true
 		return 0, errTooLong
 	}
 	return b.Builder.Write(p)

@@ -21,14 +21,14 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// needGit skips a test where git is not installed, unless it is asked for.
-func needGit(t *testing.T) {
+// needs skips a test where a program is not installed, unless it is asked for.
+func needs(t testing.TB, program string) {
 	t.Helper()
-	if _, err := lookUp("git", jobPath, ""); err != nil {
+	if _, err := lookUp(program, jobPath, ""); err != nil {
 		if os.Getenv("DSVM_REQUIRE_GIT") != "" {
-			t.Fatal("git is not installed, and DSVM_REQUIRE_GIT asks for it")
+			t.Fatalf("%s is not installed, and DSVM_REQUIRE_GIT asks for it", program)
 		}
-		t.Skip("git is not installed; DSVM_REQUIRE_GIT=1 makes that a failure")
+		t.Skipf("%s is not installed; DSVM_REQUIRE_GIT=1 makes that a failure", program)
 	}
 }
 
@@ -36,7 +36,7 @@ func needGit(t *testing.T) {
 // to it with.
 type origin struct {
 	*httptest.Server
-	t           *testing.T
+	t           testing.TB
 	root, clone string
 
 	login     string           // user:password; "" = anybody
@@ -49,17 +49,19 @@ type origin struct {
 	look      func()           // called when one who has the password wants something
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
-	needGit(t)
-	o := &origin{t: t, heard: make(chan struct{}, 100), root: t.TempDir(), clone: filepath.Join(t.TempDir(), "clone")}
-	o.git(o.root, "init", "-q", "--bare", "-b", "main", "r.git")
-	o.git(o.root, "clone", "-q", "r.git", o.clone)
+	needs(t, "git")
 	out, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	backend := &cgi.Handler{Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
+	server := filepath.Join(strings.TrimSpace(string(out)), "git-http-backend")
+	needs(t, server)
+	o := &origin{t: t, heard: make(chan struct{}, 100), root: t.TempDir(), clone: filepath.Join(t.TempDir(), "clone")}
+	o.git(o.root, "init", "-q", "--bare", "-b", "main", "r.git")
+	o.git(o.root, "clone", "-q", "r.git", o.clone)
+	backend := &cgi.Handler{Path: server,
 		Env: []string{"GIT_PROJECT_ROOT=" + o.root, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + o.root, "GIT_CONFIG_NOSYSTEM=1"}, Stderr: io.Discard}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
@@ -84,7 +86,10 @@ func newOrigin(t *testing.T) *origin {
 		}
 		if r.Method == http.MethodPost {
 			o.packs.Add(1)
-			o.heard <- struct{}{}
+			select {
+			case o.heard <- struct{}{}:
+			default: // nobody counts them
+			}
 			if o.mute.Load() {
 				io.Copy(io.Discard, r.Body) // only then is it noticed that the other side has gone
 				<-r.Context().Done()
@@ -159,7 +164,7 @@ func credentialFor(o *origin, password string) string {
 }
 
 // fetcherOf is a fetcher without an agent around it.
-func fetcherOf(t *testing.T, cfg Config, source job.Source) *fetcher {
+func fetcherOf(t testing.TB, cfg Config, source job.Source) *fetcher {
 	t.Helper()
 	l, err := newLauncher(cfg)
 	if err != nil {
@@ -172,7 +177,7 @@ func fetcherOf(t *testing.T, cfg Config, source job.Source) *fetcher {
 	return &fetcher{sources: s, key: l.key(1), source: source}
 }
 
-func (f *fetcher) into(t *testing.T, name string) (string, error) {
+func (f *fetcher) into(t testing.TB, name string) (string, error) {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), name)
 	return tree, f.fetch(context.Background(), tree)
@@ -195,7 +200,7 @@ func TestGitSaysTooMuch(t *testing.T) {
 	}
 	var out bounded
 	err = gitRun{key: "test", name: "sh", args: []string{"-c", "head -c 20000000 /dev/zero"}, out: &out}.run(t.Context())
-	if err == nil || out.Len() > maxGitAnswer {
+	if err != errTooLong || out.Len() > maxGitAnswer {
 		t.Errorf("got %v and %d bytes of an answer", err, out.Len())
 	}
 }

@@ -114,7 +114,7 @@ func check(w protocol.Assignment) error {
 	if w.Attempt < 1 {
 		return fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
 	}
-	if (len(w.Command) == 0) == (w.Script == "") {
+	if (len(w.Command) == 0) == (w.Script == "") && !readsFile(w) {
 		return errors.New("the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
@@ -126,6 +126,11 @@ func check(w protocol.Assignment) error {
 		return fmt.Errorf("the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
 	}
 	return w.Source.Validate()
+}
+
+// readsFile reports whether an assignment is there to read the jobs in its source.
+func readsFile(w protocol.Assignment) bool {
+	return w.Source != nil && len(w.Command) == 0 && w.Script == ""
 }
 
 // prepare makes an attempt's directories and works out its command. Tree is the

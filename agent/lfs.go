@@ -30,12 +30,12 @@ git lfs checkout >/dev/null
 // large puts the large files of a commit into a work tree: the agent's git-lfs
 // fetches them into the cache, and that of the job's user takes them out of a
 // pipe, as with the work tree itself.
-func (f *fetcher) large(ctx context.Context, r *repo, repository, commit, tree string) error {
-	if err := f.remote(ctx, r.dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3", "-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit); err != nil {
+func (f *fetcher) large(ctx context.Context, dir, repository, commit, tree string) error {
+	if err := f.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3", "-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit); err != nil {
 		return err
 	}
 	var out bounded
-	if err := f.git(ctx, r.dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
+	if err := f.git(ctx, dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
 		return err
 	}
 	var names []string
@@ -54,7 +54,7 @@ func (f *fetcher) large(ctx context.Context, r *repo, repository, commit, tree s
 	}
 	packed := make(chan error, 1)
 	go func() {
-		packed <- archive(to, filepath.Join(r.dir, "lfs", "objects"), names)
+		packed <- archive(to, filepath.Join(dir, "lfs", "objects"), names)
 		to.Close()
 	}()
 	err = gitRun{key: f.key, name: "sh", args: []string{"-c", checkingOut, "sh", tree}, dir: "/", as: f.launcher.as, in: from, env: nowhere}.run(ctx)

@@ -106,7 +106,7 @@ func (r *run) begin(start func() (int, error)) (err error) {
 var errEnded = errors.New("the attempt has ended")
 
 // unstarted ends a run that never got its process, and tells how: as it was
-// asked to, or by what went wrong.
+// asked to, or by what went wrong; well, if nothing did.
 func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	r.mu.Lock()
 	r.over = true
@@ -115,8 +115,11 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	}
 	r.mu.Unlock()
 	f, told := r.result(n, 0, time.Now())
-	if r.cause == byItself {
+	if r.cause == byItself && err != nil {
 		f.State, f.ExitCode, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, err.Error()
+	}
+	if r.cause == byTimeout {
+		f.Reason += ", while its source was being fetched"
 	}
 	return f, told
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -56,29 +58,53 @@ var errSourceTime = errors.New("it took longer than DSVM_SOURCE_TIMEOUT")
 // errOnlyThere tells that a transport is not used.
 var errOnlyThere = errors.New("its repository is on the node itself, which jobs of this node may not read as the agent does; set DSVM_SOURCE_LOCAL=true on a machine of your own")
 
-// place fetches an attempt's source and returns its work tree. What goes wrong is
-// in the attempt's stderr.log too, whole. The error is a sentence for the job's
-// owner.
-func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree string, err error) {
+// place fetches an attempt's source and returns its work tree, and the file of the
+// source's own jobs where that is all that is wanted. What goes wrong is in the
+// attempt's stderr.log too, whole. The error is a sentence for the job's owner.
+func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
 	dir, err := s.launcher.share.make(w, s.launcher.owner)
 	if err != nil {
-		return "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
+		return "", "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}
 	defer dir.close()
 	if err := s.launcher.private(n); err != nil {
-		return "", err
+		return "", "", err
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, s.cfg.SourceTimeout, errSourceTime)
 	defer cancel()
 	f := &fetcher{sources: s, key: s.launcher.key(n), source: *w.Source}
 	tree = filepath.Join(s.launcher.scratch(n), "source")
-	if err = f.fetch(limited, tree); err == nil {
-		return tree, nil
+	err = f.fetch(limited, tree)
+	if err == nil && readsFile(w) {
+		file, err = f.file(limited, tree)
+	}
+	if err == nil {
+		return tree, file, nil
 	}
 	if ctx.Err() == nil {
 		fmt.Fprintf(dir.stderr, "the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err))
 	}
-	return "", fmt.Errorf("the source cannot be fetched: %w", err)
+	return "", "", fmt.Errorf("the source cannot be fetched: %w", err)
+}
+
+// file reads the source's own jobs.
+func (f *fetcher) file(ctx context.Context, tree string) (string, error) {
+	name := path.Join(f.source.Path, job.SourceFile)
+	entry, err := f.entry(ctx, f.source.Commit, tree, name)
+	if err != nil {
+		return "", err
+	}
+	if !strings.HasPrefix(entry, "100") {
+		return "", fmt.Errorf("it has no file %s at this commit, and the job has neither a command nor a script", name)
+	}
+	text, err := f.inside(ctx, tree, "cat-file", "blob", f.source.Commit+":"+name)
+	switch {
+	case err == nil && len(text) > job.MaxSourceFile, errors.Is(err, errTooLong):
+		return "", fmt.Errorf("its file %s has more than %d bytes; shorten it", name, job.MaxSourceFile)
+	case err == nil && (!utf8.ValidString(text) || strings.ContainsRune(text, 0)):
+		return "", fmt.Errorf("its file %s is not a text in UTF-8", name)
+	}
+	return text, err
 }
 
 // fetcher fetches for one attempt.
@@ -139,27 +165,27 @@ func (f *fetcher) allowed(repository string) error {
 func (f *fetcher) one(ctx context.Context, repository, commit, tree string) error {
 	r := f.take(repository)
 	defer f.release(r)
-	old, err := f.ensure(ctx, r, repository, commit)
+	dir, old, err := f.ensure(ctx, r, repository, commit)
 	if err != nil && !old {
 		return err
 	}
 	if err == nil {
-		err = f.fill(ctx, r, repository, commit, tree)
+		err = f.fill(ctx, dir, repository, commit, tree)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if err := f.renew(ctx, r, repository, commit); err != nil {
+	if dir, err = f.renew(ctx, r, dir, repository, commit); err != nil {
 		return err
 	}
-	return f.fill(ctx, r, repository, commit, tree)
+	return f.fill(ctx, dir, repository, commit, tree)
 }
 
-// fill makes a work tree of what the cache holds.
-func (f *fetcher) fill(ctx context.Context, r *repo, repository, commit, tree string) error {
-	err := f.unpack(ctx, r, repository, commit, tree)
+// fill makes a work tree of what a cache's directory holds.
+func (f *fetcher) fill(ctx context.Context, dir, repository, commit, tree string) error {
+	err := f.unpack(ctx, dir, repository, commit, tree)
 	if err == nil && f.source.LFS {
-		err = f.large(ctx, r, repository, commit, tree)
+		err = f.large(ctx, dir, repository, commit, tree)
 	}
 	return err
 }

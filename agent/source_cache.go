@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,51 +25,70 @@ const maxPacks = 50
 // writes it last.
 const commitRef = "refs/dsvm/"
 
-// Endings of a cache's directory while it is made, and of one that others may
-// still be reading: git reads relative to where it was started.
-const (
-	making = ".new"
-	aside  = ".old"
-)
+// making ends the name of a cache's directory while it is made.
+const making = ".new"
 
 // repo is the cache of one repository: a bare repository of commits without their
-// history.
+// history. When it is begun anew it gets another directory, and the old one stays
+// while there are users, who may be reading it.
 type repo struct {
-	dir   string
+	base  string        // of its directories, BASE.NUMBER
 	turn  chan struct{} // taken while something is fetched into it
-	olds  int           // how many were put aside; guarded by turn
+	dir   string        // the newest; "" = none. Guarded by turn
 	users int           // attempts; guarded by sources.mu
 }
 
+// number is that of a cache's directory; 0 = it is none.
+func number(dir string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(dir), "."))
+	return n
+}
+
 // take returns the cache of a repository, kept until it is released. It need not
-// exist yet.
-func (s *sources) take(repository string) *repo {
-	sum := sha256.Sum256([]byte(repository))
+// exist yet. What was fetched with a credential is only for those who name it.
+func (f *fetcher) take(repository string) *repo {
+	s, with := f.sources, ""
+	if f.credential.covers(repository) {
+		with = f.source.Credential
+	}
+	sum := sha256.Sum256([]byte(with + " " + repository))
 	name := hex.EncodeToString(sum[:16])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.repos[name]
 	if r == nil {
-		r = &repo{dir: filepath.Join(s.dir, name), turn: make(chan struct{}, 1)}
+		r = &repo{base: filepath.Join(s.dir, name), turn: make(chan struct{}, 1)}
+		for _, dir := range r.dirs() {
+			if number(dir) > number(r.dir) {
+				r.dir = dir
+			}
+		}
 		s.repos[name] = r
 	}
 	r.users++
 	return r
 }
 
+// dirs lists a cache's directories.
+func (r *repo) dirs() []string {
+	all, _ := filepath.Glob(r.base + ".*")
+	return all
+}
+
 // release gives a cache back, and removes what is too much of those that nobody
 // uses, the one that was used longest ago first.
 func (s *sources) release(r *repo) {
-	now := time.Now()
-	os.Chtimes(r.dir, now, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.users--; r.users == 0 {
-		delete(s.repos, filepath.Base(r.dir))
-		old, _ := filepath.Glob(r.dir + aside + "*")
-		for _, dir := range old {
-			os.RemoveAll(dir)
+		delete(s.repos, filepath.Base(r.base))
+		for _, dir := range r.dirs() {
+			if dir != r.dir {
+				os.RemoveAll(dir)
+			}
 		}
+		now := time.Now()
+		os.Chtimes(r.dir, now, now)
 	}
 	type kept struct {
 		name string
@@ -118,7 +138,7 @@ func (s *sources) tidy() error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), ".") {
+		if number(e.Name()) == 0 {
 			os.RemoveAll(filepath.Join(s.dir, e.Name()))
 			continue
 		}
@@ -137,180 +157,66 @@ func unlock(dir string) {
 	})
 }
 
-// ensure has a commit in the cache. Old tells that the cache was there before.
-func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string) (old bool, err error) {
+// ensure has a commit in the cache and returns the directory. Old tells that there
+// was one before, which may be damaged.
+func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string) (dir string, old bool, err error) {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return "", false, context.Cause(ctx)
 	}
-	_, err = os.Stat(r.dir)
-	if old = err == nil; old && f.has(ctx, r.dir, commit) {
-		return old, nil
+	if r.dir != "" && f.has(ctx, r.dir, commit) {
+		return r.dir, true, nil
 	}
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack")); !old || len(packs) >= maxPacks {
-		return false, f.replace(ctx, r, repository, commit)
+	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack"))
+	if r.dir == "" || len(packs) >= maxPacks {
+		dir, err = f.replace(ctx, r, repository, commit)
+		return dir, false, err
 	}
 	if err = f.download(ctx, r.dir, repository, commit); err != nil {
 		unlock(r.dir)
 	}
-	return old, err
+	return r.dir, true, err
 }
 
-// renew begins the cache anew.
-func (f *fetcher) renew(ctx context.Context, r *repo, repository, commit string) error {
+// renew begins the cache anew whose directory did not do, unless somebody else has
+// meanwhile, and returns the directory.
+func (f *fetcher) renew(ctx context.Context, r *repo, failed, repository, commit string) (string, error) {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return "", context.Cause(ctx)
+	}
+	if r.dir != failed && f.has(ctx, r.dir, commit) {
+		return r.dir, nil
+	}
+	if r.dir != failed && f.download(ctx, r.dir, repository, commit) == nil {
+		return r.dir, nil
 	}
 	return f.replace(ctx, r, repository, commit)
 }
 
-// replace fetches into a new cache, and puts it into the old one's place once it
-// is good. The caller has the turn.
-func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit string) error {
-	fresh := r.dir + making
-	if err := os.RemoveAll(fresh); err != nil {
-		return fmt.Errorf("the node's folder for sources cannot be written: %w", cause(err))
+// replace fetches into a new directory, which is the cache's once it is good. The
+// caller has the turn.
+func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit string) (string, error) {
+	dir := fmt.Sprintf("%s.%d", r.base, number(r.dir)+1)
+	fresh := dir + making
+	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(dir)); err != nil {
+		return "", fmt.Errorf("the node's folder for sources cannot be written: %w", cause(err))
 	}
 	err := f.git(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, format(commit, fresh)...)...)
 	if err == nil {
 		err = f.download(ctx, fresh, repository, commit)
 	}
 	if err == nil {
-		r.olds++
-		if err = os.Rename(r.dir, fmt.Sprint(r.dir, aside, r.olds)); err == nil || errors.Is(err, fs.ErrNotExist) {
-			err = os.Rename(fresh, r.dir)
-		}
+		err = os.Rename(fresh, dir)
 	}
 	if err != nil {
 		os.RemoveAll(fresh)
+		return "", err
 	}
-	return err
-}
-
-// format is the kind of names that a commit's repository has, and the directory.
-func format(commit, dir string) []string {
-	const sha256Digits = 64
-	if len(commit) == sha256Digits {
-		return []string{"--object-format=sha256", dir}
-	}
-	return []string{dir}
-}
-
-// has reports whether all of a commit is in a cache.
-func (f *fetcher) has(ctx context.Context, dir, commit string) bool {
-	return f.git(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
-}
-
-// download fetches a commit by its name and without its history. A server of an
-// old kind gives only the tips of branches and tags by name: of such a one all of
-// them are fetched, and the commit looked for in their history.
-func (f *fetcher) download(ctx context.Context, dir, repository, commit string) error {
-	fetch := []string{"fetch", "--quiet", "--no-tags"}
-	err := f.remote(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
-	var said *gitError
-	if !errors.As(err, &said) {
-		return err
-	}
-	switch {
-	case strings.Contains(said.words, "not our ref"):
-		return fmt.Errorf("the repository does not have the commit %.12s (any more): %w", commit, err)
-	case strings.Contains(said.words, "unadvertised object"):
-	case strings.Contains(said.words, "terminal prompts disabled") && f.credential == nil:
-		return fmt.Errorf("the repository does not exist or asks for a credential; name one of the node's in `source.credential`: %w", err)
-	default:
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(dir, "shallow")); err == nil {
-		fetch = append(fetch, "--unshallow")
-	}
-	if err := f.remote(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
-		return err
-	}
-	if err := f.git(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
-		return fmt.Errorf("the commit %.12s is on no branch or tag of the repository (any more): %w", commit, err)
-	}
-	return nil
-}
-
-// git runs git in a cache, without network.
-func (f *fetcher) git(ctx context.Context, dir string, out *bounded, args ...string) error {
-	g := f.own(dir, args)
-	if out != nil {
-		g.out = out
-	}
-	return g.run(ctx)
-}
-
-// remote runs git with a repository's server.
-func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...string) error {
-	var secret *credential
-	if f.credential.covers(repository) {
-		secret = f.credential
-	}
-	transports := "https:ssh"
-	if f.local() {
-		transports += ":http:file"
-	}
-	g := f.own(dir, args, secret.config()...)
-	g.secret = secret
-	g.env = append(g.env, "GIT_ALLOW_PROTOCOL="+transports, "GIT_SSH_COMMAND="+secret.sshCommand())
-	g.env = append(g.env, f.cfg.GitEnv...)
-	return g.run(ctx)
-}
-
-// own is a run of git as the agent's own user.
-func (f *fetcher) own(dir string, args []string, config ...string) gitRun {
-	var all []string
-	for _, c := range slices.Concat(gitConfig, config) {
-		all = append(all, "-c", c)
-	}
-	return gitRun{key: f.key, name: "git", args: append(all, args...), dir: dir, env: []string{"HOME=" + f.dir}}
-}
-
-// unpacking makes a work tree of what comes in: its arguments are the directory,
-// the commit, its repository, and the options of git init.
-const unpacking = `set -e
-rm -rf -- "$1"
-mkdir -p -- "$1"
-cd -- "$1"
-git init --quiet --template= $4
-git index-pack --stdin >/dev/null
-printf '%s\n' "$2" >.git/shallow
-git config remote.origin.url "$3"
-git checkout --quiet --detach "$2"
-`
-
-// unpack makes a work tree of a commit in the cache, as the user that jobs run
-// as, who cannot read the cache.
-func (f *fetcher) unpack(ctx context.Context, r *repo, repository, commit, tree string) error {
-	// The commit's own files, without what came before it, as git's own server
-	// tells it to a client without history.
-	ask := strings.NewReader("--shallow " + commit + "\n" + commit + "\n")
-	from, to, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	packing := f.own(r.dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
-	packing.in, packing.out = ask, to
-	packed := make(chan error, 1)
-	go func() {
-		packed <- packing.run(ctx)
-		to.Close()
-	}()
-	kind := strings.Join(format(commit, "."), " ")
-	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
-		as: f.launcher.as, in: from, env: nowhere}.run(ctx)
-	from.Close()
-	if failed := <-packed; failed != nil && err != nil {
-		var said *gitError
-		if errors.As(failed, &said) && said.words != "" {
-			return failed // the other end has seen the pack break off
-		}
-	}
-	return err
+	r.dir = dir
+	return dir, nil
 }

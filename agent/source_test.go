@@ -3,10 +3,12 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,143 +188,6 @@ func TestSourceMovedOn(t *testing.T) {
 	}
 }
 
-// TestSourceTogether: attempts of one repository share what is fetched.
-func TestSourceTogether(t *testing.T) {
-	t.Parallel()
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
-	o.packs.Store(0)
-	n := begin(t)
-	var items []protocol.WorkItem
-	for i := range int64(6) {
-		items = append(items, at(i+1, o.source(commit), "cat a; echo more >> a"))
-	}
-	n.work(items...)
-	for i := range int64(6) {
-		if f := n.finished(i + 1); f.State != "succeeded" || n.file(i+1, "stdout.log") != "b" {
-			t.Errorf("assignment %d: got %+v, %s", i+1, f, n.file(i+1, "stdout.log"))
-		}
-	}
-	alone := newOrigin(t)
-	only := alone.commit("a", "b")
-	alone.packs.Store(0)
-	if _, err := fetcherOf(t, config(t), *alone.source(only)).into(t, "w"); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := o.packs.Load(), alone.packs.Load(); got != want {
-		t.Errorf("got %d requests for six attempts, want the %d of one", got, want)
-	}
-}
-
-// TestSourceDamaged: a cache that cannot be used any more is begun anew.
-func TestSourceDamaged(t *testing.T) {
-	t.Parallel()
-	each := func(dir, pattern string, do func(string) error) error {
-		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err == nil && len(files) == 0 {
-			err = fmt.Errorf("there is no %s", pattern)
-		}
-		for _, file := range files {
-			err = errors.Join(err, os.Chmod(file, 0o600), do(file))
-		}
-		return err
-	}
-	tests := []struct {
-		name   string
-		damage func(dir string) error
-	}{
-		{"short packs", func(dir string) error {
-			return each(dir, "objects/pack/*.pack", func(f string) error { return os.Truncate(f, 40) })
-		}},
-		{"a flipped byte", func(dir string) error {
-			return each(dir, "objects/pack/*.pack", func(f string) error {
-				text, err := os.ReadFile(f)
-				if err == nil {
-					text[len(text)/2] ^= 0x55
-					err = os.WriteFile(f, text, 0o600)
-				}
-				return err
-			})
-		}},
-		{"no packs", func(dir string) error { return each(dir, "objects/pack/*", os.Remove) }},
-		{"no configuration", func(dir string) error { return os.WriteFile(filepath.Join(dir, "config"), []byte("[core"), 0o600) }},
-		{"no head", func(dir string) error { return os.Remove(filepath.Join(dir, "HEAD")) }},
-		{"an empty ref", func(dir string) error {
-			return each(dir, "refs/dsvm/*", func(f string) error { return os.Truncate(f, 0) })
-		}},
-		{"locks", func(dir string) error {
-			return errors.Join(os.WriteFile(filepath.Join(dir, "shallow.lock"), nil, 0o600), os.WriteFile(filepath.Join(dir, "config.lock"), nil, 0o600))
-		}},
-		{"a file in its place", func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			o := newOrigin(t)
-			first := o.commit("a", strings.Repeat("some text that takes a while\n", 50))
-			second := o.commit("a", "2")
-			f := fetcherOf(t, config(t), *o.source(first))
-			if _, err := f.into(t, "w"); err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range []string{first, second} {
-				if err := test.damage(f.take(f.source.Repository).dir); err != nil {
-					t.Fatal(err)
-				}
-				f.source.Commit = c
-				tree, err := f.into(t, "w")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got := o.git(tree, "status", "--porcelain") + o.git(tree, "rev-parse", "HEAD"); got != c {
-					t.Errorf("got %s, want %s", got, c)
-				}
-			}
-		})
-	}
-}
-
-// TestSourceCacheIsBounded: what was used longest ago goes first, and a cache of
-// many fetches is begun anew.
-func TestSourceCacheIsBounded(t *testing.T) {
-	t.Parallel()
-	cfg := config(t)
-	cfg.SourceCache = 0
-	var f *fetcher
-	for range 2 {
-		o := newOrigin(t)
-		f = fetcherOf(t, cfg, *o.source(o.commit("a", "b")))
-		if _, err := f.into(t, "w"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 0 {
-		t.Errorf("got %v, %v kept; want nothing", left, err)
-	}
-	o := newOrigin(t)
-	f = fetcherOf(t, config(t), *o.source(o.commit("a", "b")))
-	if _, err := f.into(t, "w"); err != nil {
-		t.Fatal(err)
-	}
-	r := f.take(f.source.Repository)
-	for i := range maxPacks {
-		if err := os.WriteFile(filepath.Join(r.dir, "objects/pack", fmt.Sprintf("pack-%d.pack", i)), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.source.Commit = o.commit("a", "c")
-	if _, err := f.into(t, "w"); err != nil {
-		t.Fatal(err)
-	}
-	f.release(r)
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); len(packs) != 1 {
-		t.Errorf("got %d packs, want 1", len(packs))
-	}
-	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
-		t.Errorf("got %v, %v kept; want one cache", left, err)
-	}
-}
-
 // TestSourceEnds ends attempts while their source is being fetched from a server
 // that does not answer.
 func TestSourceEnds(t *testing.T) {
@@ -347,7 +212,7 @@ func TestSourceEnds(t *testing.T) {
 		t.Errorf("a cancel: got %+v", f)
 	}
 	running(3, func(w *protocol.Assignment) { w.TimeoutSeconds = 1 })
-	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s") {
+	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s, while its source was being fetched") {
 		t.Errorf("a timeout: got %+v", f)
 	}
 	running(4, nil)
@@ -383,5 +248,102 @@ func TestSourceTime(t *testing.T) {
 	n.work(at(1, o.source(commit), "cat a"))
 	if f := n.finished(1); f.State != "startFailed" || !strings.Contains(f.Reason, "longer than DSVM_SOURCE_TIMEOUT") || !strings.Contains(n.file(1, "stderr.log"), "DSVM_SOURCE_TIMEOUT") {
 		t.Errorf("got %+v; %s", f, n.file(1, "stderr.log"))
+	}
+}
+
+// TestCrashWhileFetching kills an agent whose git waits for a server: the next one
+// finds what is left of it.
+func TestCrashWhileFetching(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	commit := o.commit("a", "b")
+	o.mute.Store(true)
+	s := onServiceBus(t, time.Minute)
+	var log, log2 bytes.Buffer
+	first := s.child(&log)
+	s.give(at(1, o.source(commit), "cat a"))
+	s.until("the start", started(1))
+	<-o.heard
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	first.Wait()
+	second := s.child(&log2)
+	if f := s.finished(1); f.State != "agentRestarted" || f.StartedAt.IsZero() {
+		t.Errorf("got %+v", f)
+	}
+	if runtime.GOOS == "linux" {
+		s.none(1)
+	}
+	o.mute.Store(false)
+	s.give(at(2, o.source(commit), "cat a"))
+	if f := s.finished(2); f.State != "succeeded" {
+		t.Errorf("got %+v", f)
+	}
+	second.Process.Signal(syscall.SIGTERM)
+	if err := second.Wait(); err != nil {
+		t.Errorf("got %v, want exit code 0; log:\n%s", err, log2.String())
+	}
+}
+
+// BenchmarkSource is an attempt of a repository that the node knows: what git adds
+// to it.
+func BenchmarkSource(b *testing.B) {
+	o := newOrigin(b)
+	for i := range 200 {
+		if err := os.WriteFile(filepath.Join(o.clone, fmt.Sprintf("file-%d", i)), bytes.Repeat([]byte(fmt.Sprint(i)), 2000), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	f := fetcherOf(b, config(b), *o.source(o.push()))
+	if _, err := f.into(b, "w"); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := f.into(b, "w"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestSourceFile: an assignment with nothing to run tells which jobs the
+// repository brings along.
+func TestSourceFile(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	n := begin(t)
+	// The most that JSON makes of a file.
+	long := strings.Repeat("<", job.MaxSourceFile)
+	tests := []struct{ name, path, text, want, says string }{
+		{"at the top", "", "pool: cpu\ncommand: [make]\n", "pool: cpu\ncommand: [make]\n", ""},
+		{"below a path", "train", "pool: gpu\n", "pool: gpu\n", ""},
+		{"as long as it may be", "long", long, long, ""},
+		{"too long", "longer", long + "<", "", "has more than 32768 bytes"},
+		{"much too long", "longest", strings.Repeat("x", maxGitAnswer+1<<20), "", "has more than 32768 bytes"},
+		{"no text", "bytes", "a\xff", "", "not a text in UTF-8"},
+		{"not there", "none", "", "", "has no file none/.dsvm.yaml at this commit"},
+		{"a link", "link", "", "", "has no file link/.dsvm.yaml at this commit"},
+		{"a folder", "folder", "", "", "has no file folder/.dsvm.yaml at this commit"},
+	}
+	for _, test := range tests {
+		if test.text != "" {
+			o.commit(filepath.Join(test.path, job.SourceFile), test.text)
+		}
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(o.clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.clone, "link", job.SourceFile))); err != nil {
+		t.Fatal(err)
+	}
+	commit := o.commit(filepath.Join("folder", job.SourceFile, "x"), "y")
+	for i, test := range tests {
+		item := at(int64(i+1), o.source(commit), "")
+		item.Assign.Source.Path = test.path
+		n.work(item)
+	}
+	for i, test := range tests {
+		f := n.finished(int64(i + 1))
+		if f.File != test.want || (f.State == "succeeded") != (test.says == "") || !strings.Contains(f.Reason, test.says) || f.StartedAt.IsZero() {
+			f.File = clip(f.File)
+			t.Errorf("%s: got %+v, want %q", test.name, f, test.says)
+		}
 	}
 }

@@ -138,9 +138,9 @@ func (a *agent) fetch(n int64, h *held) {
 	r.arm()
 	go func() {
 		defer stop()
-		tree, err := a.sources.place(ctx, n, h.work)
-		if err != nil {
-			a.unstarted(n, h.work, r, err)
+		tree, file, err := a.sources.place(ctx, n, h.work)
+		if err != nil || readsFile(h.work) {
+			a.unstarted(n, h.work, r, file, err)
 			return
 		}
 		r.tree = tree
@@ -158,7 +158,7 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 		err = r.begin(launch.start)
 	}
 	if err != nil {
-		a.unstarted(n, w, r, err)
+		a.unstarted(n, w, r, "", err)
 		return
 	}
 	birth := birthOf(r.pid)
@@ -169,10 +169,14 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 	a.logFlush(a.flush(false))
 }
 
-// unstarted ends an attempt that has begun and never got its process.
-func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, err error) {
+// unstarted ends an attempt that has begun and never got its process: something
+// went wrong, or it was to read a file and did.
+func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer a.runs.Done()
 	f, told := r.unstarted(n, err)
+	if f.State == string(job.AttemptSucceeded) {
+		f.File = file
+	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
 		a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)

@@ -159,12 +159,7 @@ func FuzzModules(f *testing.F) {
 func TestLargeFiles(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	if _, err := lookUp("git-lfs", jobPath, ""); err != nil {
-		if os.Getenv("DSVM_REQUIRE_GIT") != "" {
-			t.Fatal("git-lfs is not installed, and DSVM_REQUIRE_GIT asks for it")
-		}
-		t.Skip("git-lfs is not installed; DSVM_REQUIRE_GIT=1 makes that a failure")
-	}
+	needs(t, "git-lfs")
 	const content = "the weights of a model"
 	sum := sha256.Sum256([]byte(content))
 	name := hex.EncodeToString(sum[:])

@@ -46,6 +46,11 @@ func TestRedirect(t *testing.T) {
 	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err != nil {
 		t.Fatalf("without a redirect: got %v", err)
 	}
+	source.Credential = ""
+	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil || !strings.Contains(err.Error(), "asks for a credential") {
+		t.Errorf("what was fetched with a credential, without one: got %v", err)
+	}
+	source.Credential = "team"
 	o.elsewhere = other.URL
 	f := fetcherOf(t, config(t), *source)
 	f.cfg.Credentials = cfg.Credentials
@@ -81,9 +86,7 @@ func TestCertificates(t *testing.T) {
 func TestSSH(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	if _, err := lookUp("ssh", jobPath, ""); err != nil {
-		t.Skip("ssh is not installed")
-	}
+	needs(t, "ssh")
 	first := o.commit("a", "1")
 	o.commit("a", "2")
 	hostKey, _ := newKey(t)

@@ -36,6 +36,16 @@ func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 
 // Cancel asks for a job to end.
 func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
+	return b.tell(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: "cancelled by request"} })
+}
+
+// Release lets a job go on that is held since nodes were lost under it.
+func (b backend) Release(ctx context.Context, id string) (*pool.Job, error) {
+	return b.tell(ctx, id, func(order string) pool.Event { return pool.Release{Order: order} })
+}
+
+// tell brings a job's pool an event about it.
+func (b backend) tell(ctx context.Context, id string, event func(order string) pool.Event) (*pool.Job, error) {
 	row, err := b.registered(ctx, id)
 	if err != nil {
 		return nil, err
@@ -43,7 +53,7 @@ func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
 	if row.State == job.Rejected {
 		return rejected(row), nil
 	}
-	if err := b.drive(ctx, row.Pool, pool.Cancel{Order: row.Order, Reason: "cancelled by request"}); err != nil {
+	if err := b.drive(ctx, row.Pool, event(row.Order)); err != nil {
 		return nil, err
 	}
 	return b.Job(ctx, id)

@@ -25,6 +25,9 @@ type Backend interface {
 	// Cancel asks for a job to end; for one that has ended it is no error. It
 	// returns the job as it is then.
 	Cancel(ctx context.Context, id string) (*pool.Job, error)
+	// Release lets a job go on that is held since nodes were lost under it; for any
+	// other it is no error. It returns the job as it is then.
+	Release(ctx context.Context, id string) (*pool.Job, error)
 	// CancelAll asks all jobs to end that pass the filter, of which team or user is
 	// set, and returns how many were alive.
 	CancelAll(ctx context.Context, f JobFilter) (int, error)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -84,11 +86,19 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) cancelJob(w http.ResponseWriter, r *http.Request) error {
+	return s.tellJob(w, r, s.backend.Cancel)
+}
+
+func (s *server) releaseJob(w http.ResponseWriter, r *http.Request) error {
+	return s.tellJob(w, r, s.backend.Release)
+}
+
+func (s *server) tellJob(w http.ResponseWriter, r *http.Request, tell func(context.Context, string) (*pool.Job, error)) error {
 	id, err := jobID(r)
 	if err != nil {
 		return err
 	}
-	j, err := s.backend.Cancel(r.Context(), id)
+	j, err := tell(r.Context(), id)
 	if err != nil {
 		return err
 	}

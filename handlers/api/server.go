@@ -45,6 +45,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
 		{"GET", "/api/jobs/{id}", nil, s.showJob},
 		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
+		{"POST", "/api/jobs/{id}/release", nil, s.releaseJob},
 		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
 		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "follow"}, s.readLog},
 		{"GET", "/api/pools", list, s.listPools},

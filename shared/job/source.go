@@ -10,6 +10,14 @@ import (
 // maxRepositoryLength is more than any hosting service allows, in bytes.
 const maxRepositoryLength = 1000
 
+// SourceFile holds the jobs of a repository, and lies in the source's path. It is
+// a text of at most MaxSourceFile bytes, which fit into a report however they are
+// escaped.
+const (
+	SourceFile    = ".dsvm.yaml"
+	MaxSourceFile = 32 << 10
+)
+
 // Source is the commit that a job runs in. The node fetches it.
 type Source struct {
 	Repository string `json:"repository"`           // https or ssh, without credentials; http of the same machine and file only where the agent allows them

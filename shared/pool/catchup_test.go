@@ -286,3 +286,10 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 		t.Errorf("asked for %v, want the first job", ask)
 	}
 }
+
+func read(t *testing.T, row []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(row, into); err != nil {
+		t.Fatal(err)
+	}
+}

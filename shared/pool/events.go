@@ -32,6 +32,9 @@ type Cancel struct {
 	Reason string
 }
 
+// Release lets a job go on that is held since nodes were lost under it.
+type Release struct{ Order string }
+
 // CancelAll asks to end all jobs of a team, a user, or a user within a team.
 type CancelAll struct{ Team, User, Reason string }
 
@@ -92,6 +95,7 @@ func (Apply) event()     {}
 func (Delete) event()    {}
 func (Submit) event()    {}
 func (Cancel) event()    {}
+func (Release) event()   {}
 func (CancelAll) event() {}
 func (Reported) event()  {}
 func (Tick) event()      {}

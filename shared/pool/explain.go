@@ -35,6 +35,8 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 		e.Reason, e.Unblocks = explainSweep(j)
 	case j.line == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
+	case j.NotBefore.Equal(released):
+		e.Reason, e.Unblocks = j.Reason, "somebody who releases or cancels it"
 	case j.line == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
 		if j.Reason != "" && !strings.HasPrefix(j.Reason, "not before") {

@@ -37,8 +37,17 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 		b.step(pool.Fenced{VMID: vmid, Taken: true})
 		b.step(pool.Listed{Exists: true})
 	}
-	if j := b.s.Jobs["1"]; j != nil {
-		t.Errorf("after four nodes lost in a row: got %s, want that it has failed", j.State)
+	j := b.s.Jobs["1"]
+	if j == nil || j.State != job.Held || !strings.Contains(j.Reason, "4 nodes in a row were lost under it, the last of them n3") {
+		t.Fatalf("after four nodes lost in a row: %+v", j)
+	}
+	b.node("n5")
+	if e := b.explain("1"); j.VMID != "" || e.Reason != j.Reason || b.s.Head.Wanted > 1 {
+		t.Errorf("got %+v, %d nodes wanted", e, b.s.Head.Wanted)
+	}
+	b.step(pool.Release{Order: "1"}, pool.Release{Order: "1"})
+	if j.VMID != "n5" {
+		t.Errorf("released: got %s", j.State)
 	}
 }
 

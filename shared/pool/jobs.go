@@ -217,6 +217,8 @@ func (st *step) concluded(j *Job, f protocol.Finished) {
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
 	case j.free(a.State):
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
+	case a.State == job.AttemptNodeLost && j.lostInARow() > freeLosses:
+		st.holdBack(j)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++
 		st.again(j, st.now.Add(time.Duration(j.Spec.Retry.Backoff)),

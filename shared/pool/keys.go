@@ -13,7 +13,7 @@ const (
 	donePrefix = "done!"
 	editPrefix = "edit!"
 	jobPrefix  = "job!"
-	logPrefix  = "log!"
+	LogPrefix  = "log!"
 	nodePrefix = "node!"
 
 	// LiveFrom and LiveTo bound the range of the live rows: LiveFrom <= key < LiveTo.
@@ -38,7 +38,7 @@ func JobKey(order string) string { return jobPrefix + order }
 func NodeKey(vmid string) string { return nodePrefix + vmid }
 
 // LogKey is the key of a row of ledger facts.
-func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", logPrefix, seq) }
+func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
 
 // Edits is how many of its last transactions a pool remembers the keys of. A
 // writer that falls further behind reads everything anew; a row of the ring has a

@@ -34,6 +34,10 @@ func (st *step) report(e Reported) Reported {
 		n.HeardAt = e.At
 		st.touch(n)
 	}
+	if !n.MissingAt.IsZero() && e.At.After(n.MissingAt) {
+		n.MissingAt = time.Time{} // it is there, whatever the listing says
+		st.touch(n)
+	}
 	n.Seen = max(n.Seen, r.Seen)
 	for len(e.Report.Items) > 0 && st.room() {
 		item := e.Report.Items[0]
@@ -263,7 +267,7 @@ func (st *step) observed(inst Instance) {
 			reason = n.Reason
 		}
 		st.setNode(n, NodeDeleting, reason)
-	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining):
+	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining || n.State == NodeQuarantined):
 		// Nothing runs there any more, and it may be billed all the same.
 		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
@@ -375,7 +379,7 @@ func (st *step) silent(at time.Time) {
 	var silent []string
 	alive := 0
 	for _, n := range st.sorted() {
-		if n.State != NodeReady && n.State != NodeBusy && n.State != NodeDraining {
+		if n.State != NodeReady && n.State != NodeBusy && n.State != NodeDraining && n.State != NodeQuarantined {
 			continue
 		}
 		alive++

@@ -149,7 +149,7 @@ func (st *step) nextChange() time.Time {
 			at(n.Since.Add(time.Duration(st.Head.Spec.IdleTimeout)))
 		}
 	}
-	if len(st.queue.later.jobs) > 0 {
+	if len(st.queue.later.jobs) > 0 && !st.queue.later.jobs[0].NotBefore.Equal(released) {
 		at(st.queue.later.jobs[0].NotBefore)
 	}
 	if st.Head.Op.Token != "" {

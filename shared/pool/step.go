@@ -125,6 +125,8 @@ func (st *step) hear(events []Event) []Event {
 			} else {
 				st.skipMember(e.Order, e.Reason)
 			}
+		case Release:
+			st.releaseJob(e.Order)
 		case CancelAll:
 			if !st.cancelAll(e) {
 				return events[i:]

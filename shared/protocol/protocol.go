@@ -57,7 +57,7 @@ type Assignment struct {
 	Script         string            `json:"script,omitempty"`
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
-	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none
+	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
 	CPUs           int               `json:"cpus"`
 	GPUs           []int             `json:"gpus,omitempty"`  // indexes of the GPUs that are its own
 	Index          *int              `json:"index,omitempty"` // of a member of a sweep
@@ -123,6 +123,7 @@ type Finished struct {
 	Reason    string    `json:"reason,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
 	EndedAt   time.Time `json:"endedAt"`
+	File      string    `json:"file,omitempty"` // of an attempt that was to read its source's own jobs: job.SourceFile, whole
 }
 
 // Leaving says that the node's VM is about to be taken away: nothing is to be

@@ -16,7 +16,7 @@ import (
 
 func jobCommand(p *Program) *cobra.Command {
 	return noun("job", "Submit, follow and cancel jobs",
-		jobSubmit(p), jobList(p), jobShow(p), jobExplain(p), jobLogs(p), jobWait(p), jobCancel(p))
+		jobSubmit(p), jobList(p), jobShow(p), jobExplain(p), jobLogs(p), jobWait(p), jobCancel(p), jobRelease(p))
 }
 
 // states are what --state takes.
@@ -222,6 +222,27 @@ pools or in the one of --pool. Prints how many were alive.`,
 	c.Flags().StringVar(&f.Pool, "pool", "", "only in this pool; with --user or --team")
 	complete(c, "pool", p.completePools)
 	return c
+}
+
+func jobRelease(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "release ID", Short: "Let a job go on that is held", Args: exactly("the ID of a job"),
+		Long: `Let a job go on that is held since several nodes in a row were lost under it. It
+gets one more try. For any other job it changes nothing. Prints the job's state.`,
+		Example:           "  dsvm job release nightly-42",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			var j api.Job
+			err := p.with(c.Context(), "releasing job "+args[0], func(ctx context.Context, s *session) (err error) {
+				j, err = s.Release(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(j, string(j.State))
+		},
+	}
 }
 
 func (p *Program) cancelAll(ctx context.Context, f client.JobFilter) error {

@@ -166,6 +166,9 @@ func (b *Backend) Cancel(_ context.Context, id string) (*pool.Job, error) {
 	return b.get(id)
 }
 
+// Release changes nothing: no job is held here.
+func (b *Backend) Release(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
+
 // CancelAll cancels the live jobs that pass the filter.
 func (b *Backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
 	jobs, _, err := b.Jobs(ctx, f, len(b.jobs)+1, "")

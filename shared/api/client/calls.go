@@ -33,6 +33,12 @@ func (c *Client) Cancel(ctx context.Context, id string) (api.Job, error) {
 	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/cancel"}, &j)
 }
 
+// Release lets a job go on that is held since nodes were lost under it.
+func (c *Client) Release(ctx context.Context, id string) (api.Job, error) {
+	var j api.Job
+	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/release"}, &j)
+}
+
 // Explain asks why a job is where it is.
 func (c *Client) Explain(ctx context.Context, id string) (api.Explanation, error) {
 	var e api.Explanation
