@@ -316,10 +316,11 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 	}
 	b.settle(of("a", order(1), sweepOf(110, 0)))
 	b.undone(pool.Cancel{Order: order(1), Reason: "not wanted"})
-	pool.Step(b.s, []pool.Event{pool.Tick{}}, b.now, b.rules)
-	for _, j := range b.s.Jobs {
-		if j.Cancel != "" {
-			t.Fatalf("job %s is cancelled by a step that was not written", j.ID)
+	for vmid, items := range pool.Step(b.s, []pool.Event{pool.Tick{}}, b.now, b.rules).Effects.Work {
+		for _, item := range items {
+			if item.Cancel != nil {
+				t.Fatalf("node %s is told to end attempt %d for a cancel that was not written", vmid, item.Cancel.Target)
+			}
 		}
 	}
 }
