@@ -1,7 +1,6 @@
 package pool_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -245,34 +244,55 @@ func TestCatchUpIsAsLoading(t *testing.T) {
 	}
 }
 
+// undone runs a step whose rows are not written, and has the state catch up with
+// the rows as they were. It returns what the step would have changed.
+func (b *bench) undone(events ...pool.Event) []string {
+	b.t.Helper()
+	head, rows := b.s.Head, map[string][]byte{}
+	for order, j := range b.s.Jobs {
+		rows[pool.JobKey(order)], _ = json.Marshal(j)
+	}
+	for vmid, n := range b.s.Nodes {
+		rows[pool.NodeKey(vmid)], _ = json.Marshal(n)
+	}
+	was := shared{t: b.t, rows: rows}
+	var nodes []*pool.Node
+	var jobs []*pool.Job
+	var gone []string
+	keys := pool.Touched(pool.Step(b.s, events, b.now, b.rules).Changes)
+	for _, key := range keys {
+		switch n, j := was.row(key); {
+		case n != nil:
+			nodes = append(nodes, n)
+		case j != nil:
+			jobs = append(jobs, j)
+		default:
+			gone = append(gone, key)
+		}
+	}
+	b.s.CatchUp(head, nodes, jobs, gone, b.now)
+	return keys
+}
+
 // What a step that was not committed knew must not leave the process: neither the
-// acknowledgement of a result, nor the end of a job that others wait for.
+// acknowledgement of a result, nor the end of a job that others wait for, nor that
+// a sweep was cancelled.
 func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil)
+	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 40 })
 	b.node("n1")
-	b.step(of("a", "first", nil), of("a", "stays", nil), of("a", "second", func(s *job.Spec) { s.After = []string{"first"} }))
-	first, _ := json.Marshal(b.s.Jobs["first"])
-	head := b.s.Head
+	b.step(of("a", "first", nil), of("a", "stays", nil))
+	const waiting = 150
+	for i := range waiting {
+		b.settle(of("a", fmt.Sprint("after", i), func(s *job.Spec) { s.After, s.NotBefore = []string{"first"}, b.now.Add(time.Hour) }))
+	}
 	n := b.s.Jobs["first"].N
-	finished := pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "n1", Seen: n,
-		Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded", StartedAt: b.now, EndedAt: b.now}}}}}
-	second, _ := json.Marshal(b.s.Jobs["second"])
-	res := pool.Step(b.s, []pool.Event{finished}, b.now, b.rules)
-	if !bytes.Contains(fmt.Append(nil, pool.Touched(res.Changes)), []byte("job!second")) {
-		t.Fatalf("the step changes %v, not the job that waits", pool.Touched(res.Changes))
+	keys := b.undone(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "n1", Seen: n,
+		Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded", StartedAt: b.now, EndedAt: b.now}}}}})
+	if len(keys) < 50 || len(keys) > waiting {
+		t.Fatalf("the step changes %d rows, want it to be full", len(keys))
 	}
-	var jobs []*pool.Job
-	for _, row := range [][]byte{first, second} {
-		j := &pool.Job{}
-		read(t, row, j)
-		jobs = append(jobs, j)
-	}
-	b.s.CatchUp(head, nil, jobs, nil, b.now)
-	if j := b.s.Jobs["second"]; len(j.Waits) != 1 || j.VMID != "" {
-		t.Errorf("the second job is %+v; the first has not ended", j)
-	}
-	res = pool.Step(b.s, []pool.Event{of("a", "third", nil)}, b.now, b.rules)
+	res := pool.Step(b.s, []pool.Event{of("a", "another", nil)}, b.now, b.rules)
 	if len(res.Effects.Work["n1"]) == 0 {
 		t.Fatal("nothing was sent to the node")
 	}
@@ -281,9 +301,27 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 			t.Errorf("the result of %v is acknowledged and was never written", item.Ack)
 		}
 	}
+	for i := range waiting {
+		if j := b.s.Jobs[fmt.Sprint("after", i)]; len(j.Waits) != 1 {
+			t.Fatalf("job %s does not wait any more; the first has not ended", j.ID)
+		}
+	}
 	// Once it is gone by another's hand, the jobs that wait for it are asked about.
 	if ask := b.s.CatchUp(b.s.Head, nil, nil, []string{pool.JobKey("first")}, b.now); !slices.Equal(ask, []string{"first"}) {
 		t.Errorf("asked for %v, want the first job", ask)
+	}
+
+	for i := range 30 {
+		b.node(fmt.Sprint("m", i))
+	}
+	b.settle(of("a", order(1), sweepOf(110, 0)))
+	b.undone(pool.Cancel{Order: order(1), Reason: "not wanted"})
+	for vmid, items := range pool.Step(b.s, []pool.Event{pool.Tick{}}, b.now, b.rules).Effects.Work {
+		for _, item := range items {
+			if item.Cancel != nil {
+				t.Fatalf("node %s is told to end attempt %d for a cancel that was not written", vmid, item.Cancel.Target)
+			}
+		}
 	}
 }
 

@@ -19,14 +19,14 @@ import (
 const (
 	// readers bounds the rows that one call reads side by side.
 	readers = 16
-	// catchUpRounds bounds how often Since follows a head that moves on: each
-	// round reads only what is new, so that it ends unless somebody writes faster
-	// than rows can be read.
-	catchUpRounds = 20
-	// A row read by its key costs as much as about rowsPerRead rows of a page, so
+	// catchUpRounds bounds how often Since follows a head that moves on. Each round
+	// reads only what is new, so that one ends as soon as the others rest for a few
+	// milliseconds; reading everything could not end sooner.
+	catchUpRounds = 200
+	// A row read by its key costs as much as about rowsPerRead rows of a page (measured), so
 	// that beyond live/rowsPerRead keys, and freeReads in any case, reading
 	// everything is cheaper.
-	rowsPerRead = 10
+	rowsPerRead = 4
 	freeReads   = 200
 )
 
@@ -75,12 +75,12 @@ func decodeEdit(raw []byte) (edit, error) {
 // besides; live is about how many rows a full load would read. What it returns is
 // one version as a whole. It reports false when the pool has to be loaded instead:
 // the ring does not reach back that far, the pool is not there, or it would cost
-// more.
+// more. Conflict says that the pool changes faster than it can be read.
 func (s *Store) Since(ctx context.Context, name string, from Version, keys []string, live int) (*Delta, Version, bool, error) {
 	if err := checkPool(name); err != nil {
 		return nil, Version{}, false, err
 	}
-	at, reads := from, 0
+	at := from
 	rows := map[string]any{}
 	others := map[string]bool{} // keys that the ring tells of
 	pending := slices.Clone(keys)
@@ -100,7 +100,7 @@ func (s *Store) Since(ctx context.Context, name string, from Version, keys []str
 		pending = append(pending, changed...)
 		slices.Sort(pending)
 		pending = slices.Compact(pending)
-		if reads += len(pending); reads > freeReads+live/rowsPerRead {
+		if len(pending) > freeReads+live/rowsPerRead {
 			return nil, Version{}, false, nil
 		}
 		if err := s.readRows(ctx, name, pending, rows); err != nil {
@@ -108,7 +108,7 @@ func (s *Store) Since(ctx context.Context, name string, from Version, keys []str
 		}
 		at, pending = version, nil
 	}
-	return nil, Version{}, false, nil
+	return nil, Version{}, false, fault.New(fault.Conflict, "", "pool %s changes faster than it can be read; try again", name)
 }
 
 // sort takes rows by their kinds; others has the keys that were written, in
