@@ -91,22 +91,24 @@ func (n *nodes) report(vmid string, items ...protocol.ReportItem) pool.Reported 
 func (*nodes) Wake(context.Context, string, string, time.Time) error { return nil }
 func (*nodes) Fence(context.Context, string) (bool, error)           { return false, nil }
 
-func (n *nodes) List(context.Context, string) (pool.Listed, error) {
+func (n *nodes) List(_ context.Context, _, set string) (pool.Listed, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := pool.Listed{Exists: true, Capacity: len(n.seen)}
+	l := pool.Listed{Set: set, Exists: true, Capacity: len(n.seen)}
 	for vmid := range n.seen {
 		l.Instances = append(l.Instances, pool.Instance{VMID: vmid, ID: vmid, Name: vmid, Provisioning: "Succeeded", Power: "running"})
 	}
 	return l, nil
 }
 
-func (*nodes) Grow(context.Context, string, pool.Spec, int) (string, time.Duration, error) {
+func (*nodes) Grow(context.Context, string, pool.Spec, pool.Set, int) (string, time.Duration, error) {
 	return "", 0, nil
 }
-func (*nodes) Settle(context.Context, string, int) (string, time.Duration, error) { return "", 0, nil }
-func (*nodes) Remove(context.Context, string, []*pool.Node) error                 { return nil }
-func (*nodes) Drop(context.Context, string) (string, time.Duration, error)        { return "", 0, nil }
+func (*nodes) Settle(context.Context, string, string, int) (string, time.Duration, error) {
+	return "", 0, nil
+}
+func (*nodes) Remove(context.Context, string, string, []*pool.Node) error          { return nil }
+func (*nodes) Drop(context.Context, string, string) (string, time.Duration, error) { return "", 0, nil }
 func (*nodes) Poll(context.Context, string) (done bool, after time.Duration, err error) {
 	return true, 0, nil
 }

@@ -102,7 +102,6 @@ type operation struct {
 type wish struct {
 	spec     job.Spec
 	failures int // attempts that fail first
-	taken    bool
 }
 
 func newWorld(seed int64, faults bool, drivers int) *world {

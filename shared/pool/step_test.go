@@ -400,4 +400,3 @@ func calls(r pool.Result, want func(*pool.SetCalls) bool) bool {
 }
 
 func settles(r pool.Result) bool { return calls(r, func(c *pool.SetCalls) bool { return c.Settle }) }
-func drops(r pool.Result) bool   { return calls(r, func(c *pool.SetCalls) bool { return c.Drop }) }
