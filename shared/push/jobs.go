@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,10 +30,7 @@ var localPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,19}$`)
 // Start makes the jobs of a push. key is the delivery's Key: the same push
 // through the same rule always makes the same ids.
 func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
-	base := "push-" + rule.Name + "-" + key
-	if p.Ref != "" { // a delivery may move several refs
-		base += "-" + refKey(p.Ref)
-	}
+	base := "push-" + rule.Name + "-" + RefKey(key, p.Ref)
 	locals := map[string]string{}
 	for _, t := range rule.Jobs {
 		if local := textOf(t.node, "id"); local != "" {
@@ -63,6 +61,15 @@ func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
 		starts = append(starts, Start{ID: id, Pool: textOf(n, "pool"), Document: body})
 	}
 	return starts, nil
+}
+
+// StatusContext is what the status of the rule's job of that number is called.
+func (rule *Rule) StatusContext(i int) string {
+	if len(rule.Jobs) < 2 {
+		return rule.Status.Context
+	}
+	suffix := "/" + cmp.Or(textOf(rule.Jobs[i].node, "id"), fmt.Sprint(i+1))
+	return clip(rule.Status.Context, maxContext-len(suffix)) + suffix
 }
 
 // complete adds what every job of a push has, where the template does not say

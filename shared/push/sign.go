@@ -117,6 +117,9 @@ func Key(provider Provider, header Header, body []byte) string {
 // keyDigits make it as likely to meet the same key twice as to lose the disk.
 const keyDigits = 20
 
+// RefKey names one ref of a delivery.
+func RefKey(key, ref string) string { return key + "-" + refKey(ref) }
+
 // refKey tells the refs of one delivery apart.
 func refKey(ref string) string {
 	sum := sha256.Sum256([]byte(ref))
