@@ -32,6 +32,7 @@ type agent struct {
 	log      *slog.Logger
 	bus      bus
 	launcher *launcher
+	sources  *sources
 	journal  *journal
 	boot     string
 
@@ -161,6 +162,10 @@ func (a *agent) resume() error {
 		a.log.Error("processes of an earlier life of the agent cannot be killed", "attempts", len(left))
 	}
 	if a.launcher, err = newLauncher(a.cfg); err != nil {
+		j.close()
+		return err
+	}
+	if a.sources, err = newSources(a.cfg, a.launcher); err != nil {
 		j.close()
 		return err
 	}

@@ -20,6 +20,8 @@ const (
 	defaultReportEvery   = time.Minute      // the table of times: a healthy node speaks at least this often
 	defaultStartedWithin = time.Second      // long enough for a short job to cost one message, short enough for a person who watches
 	defaultKillGrace     = 10 * time.Second // time to write a checkpoint, short enough for a drain
+	defaultSourceTimeout = 30 * time.Minute // what takes longer hangs, or belongs on the share
+	defaultSourceCache   = 10 * job.Gi      // some repositories, and little of a node's disk
 )
 
 // Config is what an agent is told. ReadConfig fills it from the environment:
@@ -28,6 +30,8 @@ const (
 //   - DSVM_VMID: VMID of the node, in any case. Required.
 //   - DSVM_NODE: instance name of the node. Default: the VMID.
 //   - DSVM_SIZE: VM size of the node, as it is reported. Default: empty, unknown.
+//   - DSVM_NODE_ADDRESS: where other nodes find this one. Default: the address of
+//     the interface that leads outside.
 //   - DSVM_METADATA_ENDPOINT: the node's metadata endpoint, on a VM
 //     http://169.254.169.254. The four settings above may be left out then: the
 //     agent asks it. Without it nobody tells the agent that its VM is evicted.
@@ -48,6 +52,16 @@ const (
 //     attempt is ended. Default: 10s.
 //   - DSVM_JOB_USER: unprivileged user that attempts run as when the agent is
 //     root. Default: empty, the agent's own user.
+//   - DSVM_CREDENTIALS_DIR: folder of files, one for each credential that a
+//     job's source may name. Default: empty, there are none.
+//   - DSVM_SOURCE_TIMEOUT: a duration; fetching a job's source takes at most this
+//     long. Default: 30m.
+//   - DSVM_SOURCE_CACHE: an amount; what is kept of repositories for the next
+//     attempt, and the most that is fetched at once. 0 = nothing is kept, and any
+//     amount fetched. Default: 10Gi.
+//   - DSVM_SOURCE_LOCAL: true = sources may be file:// and http:// of this machine
+//     though jobs run as another user than the agent, who reads them. Default: false.
+//   - HTTPS_PROXY, NO_PROXY, GIT_SSL_CAINFO: handed to git when it fetches.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
 //   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.
 type Config struct {
@@ -55,6 +69,7 @@ type Config struct {
 	VMID                string // lower case
 	Node                string
 	Size                string
+	Address             string // "" = the interface that leads outside tells
 	Metadata            string // URL; "" = there is none
 	InstanceDir         string // absolute
 	Share               string // absolute
@@ -65,6 +80,11 @@ type Config struct {
 	StartedWithin       time.Duration
 	KillGrace           time.Duration
 	JobUser             string
+	Credentials         string // absolute; "" = there are none
+	SourceTimeout       time.Duration
+	SourceCache         job.Bytes
+	SourceLocal         bool
+	GitEnv              []string // NAME=value
 	WorkQueue           string
 	NodeEventsQueue     string
 	Log                 *slog.Logger // nil = nothing is logged
@@ -86,10 +106,11 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	}
 	c := Config{
 		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"), Node: getenv("DSVM_NODE"),
-		Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
+		Address: getenv("DSVM_NODE_ADDRESS"), Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
 		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
-		JobUser: getenv("DSVM_JOB_USER"), WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
+		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,
+		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
 	}
 	if v := getenv("DSVM_CPUS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -101,13 +122,25 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	for _, d := range []struct {
 		name string
 		into *time.Duration
-	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}} {
+	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}, {"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout}} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)
 			if err != nil {
 				return c, fault.New(fault.Invalid, d.name, "%s: %v", d.name, err)
 			}
 			*d.into = time.Duration(parsed)
+		}
+	}
+	if v := getenv("DSVM_SOURCE_CACHE"); v != "" {
+		size, err := job.ParseBytes(v)
+		if err != nil {
+			return c, fault.New(fault.Invalid, "DSVM_SOURCE_CACHE", "DSVM_SOURCE_CACHE: %v", err)
+		}
+		c.SourceCache = size
+	}
+	for _, name := range []string{"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
+		if v := getenv(name); v != "" {
+			c.GitEnv = append(c.GitEnv, name+"="+v)
 		}
 	}
 	if c.Metadata == "" {
@@ -156,10 +189,19 @@ func (c *Config) check() error {
 	if c.ReportEvery <= 0 {
 		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")
 	}
-	if c.InstanceDir, err = filepath.Abs(c.InstanceDir); err == nil {
-		c.Share, err = filepath.Abs(c.Share)
+	if c.SourceTimeout <= 0 {
+		return fault.New(fault.Invalid, "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_TIMEOUT must be more than 0s")
 	}
-	return err
+	paths := []*string{&c.InstanceDir, &c.Share}
+	if c.Credentials != "" {
+		paths = append(paths, &c.Credentials)
+	}
+	for _, path := range paths {
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkMetadata says what is wrong with an endpoint.

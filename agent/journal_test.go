@@ -235,6 +235,8 @@ func TestConfig(t *testing.T) {
 		{"no bus", "ServiceBusConnection", "", "ServiceBusConnection is missing"},
 		{"bad cpus", "DSVM_CPUS", "many", "number from 1"},
 		{"bad time", "DSVM_KILL_GRACE", "10 minutes", "not a duration"},
+		{"bad cache", "DSVM_SOURCE_CACHE", "10GB", "not an amount of memory"},
+		{"no time for sources", "DSVM_SOURCE_TIMEOUT", "0s", "more than 0s"},
 		{"no reports", "DSVM_REPORT_EVERY", "0s", "more than 0s"},
 	}
 	for _, test := range tests {
@@ -253,7 +255,7 @@ func TestConfig(t *testing.T) {
 				return
 			}
 			if err != nil || c.VMID != "abc-1" || c.Node != "abc-1" || !filepath.IsAbs(c.InstanceDir) || c.CPUs < 1 ||
-				c.ReportEvery != time.Minute || c.StartedWithin != time.Second || c.KillGrace != 10*time.Second || c.WorkQueue != "work" || c.NodeEventsQueue != "node-events" {
+				c.ReportEvery != time.Minute || c.StartedWithin != time.Second || c.KillGrace != 10*time.Second || c.WorkQueue != "work" || c.SourceTimeout != 30*time.Minute || c.SourceCache != 10<<30 || c.SourceLocal || c.NodeEventsQueue != "node-events" {
 				t.Errorf("got %v, %v", c.Pool, err)
 			}
 		})

@@ -105,24 +105,42 @@ type launch struct {
 	dir   *attemptDir
 }
 
-// prepare makes an attempt's directories and works out its command. It may be
-// repeated. The error is a sentence for the job's owner.
-func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error) {
+// check says what of an assignment can never be started. The error is a sentence
+// for the job's owner.
+func check(w protocol.Assignment) error {
 	if err := job.CheckID(w.Job); err != nil {
-		return nil, errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
+		return errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
 	if w.Attempt < 1 {
-		return nil, fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
+		return fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
 	}
-	if (len(w.Command) == 0) == (w.Script == "") {
-		return nil, errors.New("the job has neither a command nor a script, or both; give one of them")
+	if (len(w.Command) == 0) == (w.Script == "") && !readsFile(w) {
+		return errors.New("the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
 		if !variable(name) || strings.ContainsRune(value, 0) {
-			return nil, fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
+			return fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
 		}
 	}
-	dir, err := l.share.make(w.Job, w.Attempt, l.owner)
+	if g := w.Gang; g != nil && (g.Rank < 0 || g.Rank >= len(g.Hosts)) {
+		return fmt.Errorf("the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
+	}
+	return w.Source.Validate()
+}
+
+// readsFile reports whether an assignment is there to read the jobs in its source.
+func readsFile(w protocol.Assignment) bool {
+	return w.Source != nil && len(w.Command) == 0 && w.Script == ""
+}
+
+// prepare makes an attempt's directories and works out its command. Tree is the
+// work tree of its source; "" = it has none. It may be repeated. The error is a
+// sentence for the job's owner.
+func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *launch, err error) {
+	if err := check(w); err != nil {
+		return nil, err
+	}
+	dir, err := l.share.make(w, l.owner)
 	if err != nil {
 		return nil, fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}
@@ -132,13 +150,26 @@ func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error
 		}
 	}()
 	start := &launch{dir: dir}
-	if start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner); err != nil {
+	if tree != "" && !filepath.IsAbs(w.Workdir) {
+		start.attr.Dir, err = inTree(tree, w.Source.Path, w.Workdir)
+	} else {
+		start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err = l.private(n); err != nil {
 		return nil, err
 	}
 	env := l.environment(n, w, dir.path)
+	if tree != "" {
+		env["DSVM_SOURCE"] = tree
+	}
+	if w.Gang != nil {
+		if err = l.gang(env, n, w); err != nil {
+			return nil, err
+		}
+	}
 	start.attr.Env = list(env)
 	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
 	start.attr.Sys = processAttr(l.as)
@@ -153,6 +184,17 @@ func (l *launcher) prepare(n int64, w protocol.Assignment) (_ *launch, err error
 	}
 	start.argv0, err = lookUp(start.argv[0], path, start.attr.Dir)
 	return start, err
+}
+
+// gang tells a rank where the others are: in the variables that torchrun and its
+// like read, and in a file as mpirun reads it.
+func (l *launcher) gang(env map[string]string, n int64, w protocol.Assignment) error {
+	g := w.Gang
+	env["MASTER_ADDR"], env["MASTER_PORT"] = g.Hosts[0], strconv.Itoa(g.Port)
+	env["RANK"], env["NODE_RANK"], env["WORLD_SIZE"] = strconv.Itoa(g.Rank), strconv.Itoa(g.Rank), strconv.Itoa(len(g.Hosts))
+	env["DSVM_HOSTS"], env["DSVM_HOSTFILE"] = strings.Join(g.Hosts, ","), l.scratch(n)+".hosts"
+	slots := fmt.Sprintf(" slots=%d\n", max(w.CPUs, 1))
+	return l.script(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots)
 }
 
 // private makes the attempt's scratch directory.
@@ -171,23 +213,27 @@ func (l *launcher) private(n int64) error {
 	return nil
 }
 
-// script writes a job's script to where only its user reads it.
+// script writes a job's script, or its file of hosts, to where only its user reads
+// it.
 func (l *launcher) script(file, text string) error {
 	err := os.WriteFile(file, []byte(text), 0o600)
 	if err == nil && l.owner.uid >= 0 {
 		err = os.Chown(file, l.owner.uid, l.owner.gid)
 	}
 	if err != nil {
-		return fmt.Errorf("the job's script cannot be written on the node: %v", cause(err))
+		return fmt.Errorf("the file %s cannot be written on the node: %v", filepath.Base(file), cause(err))
 	}
 	return nil
 }
 
 // clean removes what is local of an attempt.
-func (l *launcher) clean(n int64, script bool) {
+func (l *launcher) clean(n int64, w protocol.Assignment) {
 	os.RemoveAll(l.scratch(n))
-	if script {
+	if w.Script != "" {
 		os.Remove(l.scratch(n) + ".sh")
+	}
+	if w.Gang != nil {
+		os.Remove(l.scratch(n) + ".hosts")
 	}
 }
 
@@ -210,6 +256,9 @@ func (l *launcher) environment(n int64, w protocol.Assignment, dir string) map[s
 		keyVariable: l.key(n),
 	} {
 		env[name] = strings.ReplaceAll(value, "\x00", "")
+	}
+	if w.Index != nil {
+		env["DSVM_INDEX"] = strconv.Itoa(*w.Index)
 	}
 	// A job that asked for no GPU sees none: they belong to others.
 	env["CUDA_VISIBLE_DEVICES"] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(w.GPUs)), ","), "[]")

@@ -3,8 +3,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"net"
 	"slices"
 	"time"
 
@@ -162,7 +164,7 @@ func (r *reporter) write() ([][]byte, written) {
 	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
 	r.out.holdsDue = false
 	if !r.out.ready {
-		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot}})
+		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot, Address: cmp.Or(r.cfg.Address, outwardAddress())}})
 	}
 	if w.leaving != nil {
 		items = append(items, protocol.ReportItem{Leaving: w.leaving})
@@ -259,4 +261,20 @@ func shorten(s string) string {
 		return s[:maxReason] + "..."
 	}
 	return s
+}
+
+// azureInside is an address that every VM of Azure reaches without leaving the
+// host. Nothing is sent to it.
+const azureInside = "168.63.129.16:53"
+
+// outwardAddress is the address of the interface that leads outside; "" = there is
+// none.
+func outwardAddress() string {
+	c, err := net.Dial("udp4", azureInside)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	host, _, _ := net.SplitHostPort(c.LocalAddr().String())
+	return host
 }

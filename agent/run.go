@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -25,13 +26,16 @@ const (
 	byAgent    // the agent ends, or its node is no part of the pool any more: no result
 )
 
-// run is the process of an attempt while it is this agent's.
+// run is an attempt that has begun, while it is this agent's: the fetching of its
+// source, if it has one, and then its process.
 type run struct {
-	pid     int
+	pid     int // 0 = there is no process yet
 	began   time.Time
 	timeout time.Duration // 0 = none
 	grace   time.Duration
 	key     string
+	stop    func() // ends the fetching; nil = there is none
+	tree    string // the work tree of the source, once it is fetched
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -66,6 +70,10 @@ func (r *run) end(cause endCause, reason string, grace time.Duration) {
 	if r.cause == byItself || cause == byAgent {
 		r.cause, r.reason = cause, reason
 	}
+	if r.pid == 0 {
+		r.stop()
+		return
+	}
 	if grace <= 0 {
 		unix.Kill(-r.pid, unix.SIGKILL)
 		return
@@ -80,6 +88,40 @@ func (r *run) end(cause endCause, reason string, grace time.Duration) {
 			}
 		})
 	}
+}
+
+// begin gives a run whose source was fetched its process, unless it was ended
+// meanwhile.
+func (r *run) begin(start func() (int, error)) (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cause != byItself {
+		return errEnded
+	}
+	r.pid, err = start()
+	return err
+}
+
+// errEnded is not seen by anybody: the cause of the end is told instead.
+var errEnded = errors.New("the attempt has ended")
+
+// unstarted ends a run that never got its process, and tells how: as it was
+// asked to, or by what went wrong; well, if nothing did.
+func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
+	r.mu.Lock()
+	r.over = true
+	if r.deadline != nil {
+		r.deadline.Stop()
+	}
+	r.mu.Unlock()
+	f, told := r.result(n, 0, time.Now())
+	if r.cause == byItself && err != nil {
+		f.State, f.ExitCode, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, err.Error()
+	}
+	if r.cause == byTimeout {
+		f.Reason += ", while its source was being fetched"
+	}
+	return f, told
 }
 
 // wait returns when the process has ended and its group is killed. It blocks a

@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
 )
 
 // shareDir is the pool's directory on the share, `jobs/<pool>`. Everything below
@@ -71,16 +74,21 @@ func (a *attemptDir) close() {
 
 // make creates an attempt's directory, its output directory and its logs. The
 // names were checked by the caller. Owner < 0 leaves the owner alone.
-func (d *shareDir) make(jobID string, attempt int, owner owner) (*attemptDir, error) {
-	a, err := d.try(jobID, attempt, owner)
+// A gang's ranks share the directory; all but the first have logs of their own.
+func (d *shareDir) make(w protocol.Assignment, owner owner) (*attemptDir, error) {
+	a, err := d.try(w, owner)
 	if err != nil {
 		d.lose()
-		a, err = d.try(jobID, attempt, owner)
+		a, err = d.try(w, owner)
 	}
 	return a, err
 }
 
-func (d *shareDir) try(jobID string, attempt int, owner owner) (a *attemptDir, err error) {
+func (d *shareDir) try(w protocol.Assignment, owner owner) (a *attemptDir, err error) {
+	jobID, attempt, rank := w.Job, w.Attempt, 0
+	if w.Gang != nil {
+		rank = w.Gang.Rank
+	}
 	root, err := d.open()
 	if err != nil {
 		return nil, err
@@ -116,13 +124,13 @@ func (d *shareDir) try(jobID string, attempt int, owner owner) (a *attemptDir, e
 	for _, log := range []struct {
 		name string
 		into **os.File
-	}{{"stdout.log", &a.stdout}, {"stderr.log", &a.stderr}} {
+	}{{job.LogFile("stdout", rank), &a.stdout}, {job.LogFile("stderr", rank), &a.stderr}} {
 		// Appending, so that an attempt that was sent twice overwrites nothing.
 		if *log.into, err = a.root.OpenFile(log.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
 			return nil, err
 		}
 	}
-	owner.give(a.root, ".", "output", "stdout.log", "stderr.log")
+	owner.give(a.root, ".", "output", job.LogFile("stdout", rank), job.LogFile("stderr", rank))
 	return a, nil
 }
 

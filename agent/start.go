@@ -33,30 +33,50 @@ func (a *agent) starter(ctx context.Context) {
 	}
 }
 
-// start starts an assignment that still waits.
+// start takes an assignment a step further: one that still waits, or one whose
+// source is there now.
 func (a *agent) start(n int64) {
 	a.mu.Lock()
 	h := a.st.held[n]
-	ok := h != nil && h.phase == waiting && !a.closing && a.leaving == ""
-	a.mu.Unlock()
-	if !ok {
-		return
+	var fetched *run
+	if h != nil {
+		fetched = h.run
 	}
-	launch, err := a.launcher.prepare(n, h.work)
+	ok := h != nil && a.mayStart(h)
+	a.mu.Unlock()
+	switch {
+	case fetched != nil:
+		a.startFetched(n, h.work, fetched)
+	case ok && h.work.Source != nil:
+		a.fetch(n, h)
+	case ok:
+		a.startPlain(n, h)
+	}
+}
+
+// mayStart reports whether an assignment waits and is not held up: it may have
+// been cancelled meanwhile. The caller holds a.mu.
+func (a *agent) mayStart(h *held) bool {
+	return h.phase == waiting && !a.closing && a.leaving == ""
+}
+
+// startPlain starts an assignment without a source.
+func (a *agent) startPlain(n int64, h *held) {
+	launch, err := a.launcher.prepare(n, h.work, "")
 	if err != nil {
 		a.failStart(n, h.work, err)
 		return
 	}
 	defer launch.dir.close()
 	a.mu.Lock()
-	ok = h.phase == waiting && !a.closing && a.leaving == "" // it may have been cancelled meanwhile
+	ok := a.mayStart(h)
 	if ok {
 		a.record(record{N: n, Starting: true})
 		a.runs.Add(1)
 	}
 	a.mu.Unlock()
 	if !ok {
-		a.launcher.clean(n, h.work.Script != "")
+		a.launcher.clean(n, h.work)
 		return
 	}
 	// Written before the process exists, so that it is never started twice.
@@ -93,14 +113,92 @@ func (a *agent) start(n int64) {
 	a.signal()
 }
 
-// failStart ends an assignment that could not be started.
-func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
+// fetch begins to fetch an assignment's source. From here on the attempt runs: its
+// timeout counts, and it can be ended like any other. The starter does not wait.
+func (a *agent) fetch(n int64, h *held) {
+	if err := check(h.work); err != nil {
+		a.failStart(n, h.work, err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &run{began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
 	a.mu.Lock()
-	a.finish(protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()})
+	ok := a.mayStart(h)
+	if ok {
+		a.record(record{N: n, Started: &process{At: r.began}})
+		h.run = r
+		a.out.started = append(a.out.started, n)
+		a.runs.Add(1)
+	}
 	a.mu.Unlock()
+	if !ok {
+		stop()
+		return
+	}
+	r.arm()
+	go func() {
+		defer stop()
+		tree, file, err := a.sources.place(ctx, n, h.work)
+		if err != nil || readsFile(h.work) {
+			a.unstarted(n, h.work, r, file, err)
+			return
+		}
+		r.tree = tree
+		a.starts <- n // the starters outlive every run
+	}()
 	a.logFlush(a.flush(false))
 	a.signal()
-	a.launcher.clean(n, w.Script != "")
+}
+
+// startFetched starts an attempt in the work tree that was fetched for it.
+func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
+	launch, err := a.launcher.prepare(n, w, r.tree)
+	if err == nil {
+		defer launch.dir.close()
+		err = r.begin(launch.start)
+	}
+	if err != nil {
+		a.unstarted(n, w, r, "", err)
+		return
+	}
+	birth := birthOf(r.pid)
+	a.mu.Lock()
+	a.record(record{N: n, Started: &process{PID: r.pid, Birth: birth, At: r.began}})
+	a.mu.Unlock()
+	go a.await(n, w, r)
+	a.logFlush(a.flush(false))
+}
+
+// unstarted ends an attempt that has begun and never got its process: something
+// went wrong, or it was to read a file and did.
+func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
+	defer a.runs.Done()
+	f, told := r.unstarted(n, err)
+	if f.State == string(job.AttemptSucceeded) {
+		f.File = file
+	}
+	a.conclude(n, w, f, told)
+	if f.State == string(job.AttemptStartFailed) {
+		a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)
+	}
+}
+
+// conclude enters an attempt's end, unless it is not to be told, and removes what
+// is local of it.
+func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
+	if told {
+		a.mu.Lock()
+		a.finish(f)
+		a.mu.Unlock()
+		a.logFlush(a.flush(false))
+		a.signal()
+	}
+	a.launcher.clean(n, w)
+}
+
+// failStart ends an assignment that could not be started.
+func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
+	a.conclude(n, w, protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()}, true)
 	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
 }
 
@@ -109,14 +207,7 @@ func (a *agent) await(n int64, w protocol.Assignment, r *run) {
 	defer a.runs.Done()
 	status, at := r.wait()
 	f, told := r.result(n, status, at)
-	if told {
-		a.mu.Lock()
-		a.finish(f)
-		a.mu.Unlock()
-		a.logFlush(a.flush(false))
-		a.signal()
-	}
-	a.launcher.clean(n, w.Script != "")
+	a.conclude(n, w, f, told)
 }
 
 // finish records an end and has it reported. The caller holds a.mu.

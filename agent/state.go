@@ -21,7 +21,7 @@ const (
 
 // process names one process so that no other is taken for it.
 type process struct {
-	PID   int       `json:"pid"`             // also its process group and its session
+	PID   int       `json:"pid"`             // also its process group and its session; 0 = its source is being fetched
 	Birth string    `json:"birth,omitempty"` // start time as the system counts it; "" = not known
 	At    time.Time `json:"at"`              // start time for people
 }
@@ -35,7 +35,7 @@ type held struct {
 	result *protocol.Finished
 
 	// Not in the journal: of this life of the agent only.
-	run    *run   // while a process is this agent's
+	run    *run   // from its beginning to its end
 	cancel string // asked to end while its process was being started
 }
 
@@ -88,7 +88,7 @@ func (s *state) apply(r record) {
 		delete(s.drops, r.N)
 	case r.Starting && h != nil && h.phase == waiting:
 		h.phase = starting
-	case r.Started != nil && h != nil && h.phase <= starting:
+	case r.Started != nil && h != nil && h.phase <= running: // a second time when its source was fetched before
 		h.phase, h.proc = running, *r.Started
 	case r.Drop != "" && h == nil:
 		s.drops[r.N] = r.Drop

@@ -36,6 +36,16 @@ func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 
 // Cancel asks for a job to end.
 func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
+	return b.tell(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: "cancelled by request"} })
+}
+
+// Release lets a job go on that is held since nodes were lost under it.
+func (b backend) Release(ctx context.Context, id string) (*pool.Job, error) {
+	return b.tell(ctx, id, func(order string) pool.Event { return pool.Release{Order: order} })
+}
+
+// tell brings a job's pool an event about it.
+func (b backend) tell(ctx context.Context, id string, event func(order string) pool.Event) (*pool.Job, error) {
 	row, err := b.registered(ctx, id)
 	if err != nil {
 		return nil, err
@@ -43,10 +53,33 @@ func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
 	if row.State == job.Rejected {
 		return rejected(row), nil
 	}
-	if err := b.drive(ctx, row.Pool, pool.Cancel{Order: row.Order, Reason: "cancelled by request"}); err != nil {
+	if err := b.drive(ctx, row.Pool, event(row.Order)); err != nil {
 		return nil, err
 	}
-	return b.store.Job(ctx, row.Pool, row.Order)
+	return b.Job(ctx, id)
+}
+
+// CancelAll asks everything of a team or a user to end, pool by pool.
+func (b backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
+	pools := []string{f.Pool}
+	if f.Pool == "" {
+		var err error
+		if pools, err = b.store.Pools(ctx); err != nil {
+			return 0, err
+		}
+	}
+	all := 0
+	for _, name := range pools {
+		out, err := b.driver.Drive(ctx, name, pool.CancelAll{Team: f.Team, User: f.User, Reason: "cancelled by request"})
+		switch {
+		case fault.CodeOf(err) == fault.NotFound && f.Pool != "":
+			return 0, unknown(name)
+		case err != nil && fault.CodeOf(err) != fault.NotFound:
+			return 0, err
+		}
+		all += out.Cancelled
+	}
+	return all, nil
 }
 
 // Job finds a job in any state.
@@ -60,7 +93,8 @@ func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
 	}
 	j, err := b.store.Job(ctx, row.Pool, row.Order)
 	if fault.CodeOf(err) == fault.NotFound {
-		// Registered, and not committed yet: its message is under way.
+		// Registered, and not committed yet: its message is under way. Or a member
+		// of a sweep that has not come into being.
 		return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
 	}
 	return j, err
@@ -94,7 +128,7 @@ func (b backend) ExplainPool(ctx context.Context, name string) (shared.PoolExpla
 }
 
 func (b backend) registered(ctx context.Context, id string) (store.ID, error) {
-	row, err := b.store.ID(ctx, id)
+	row, err := b.store.Find(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
 		return row, fault.New(fault.NotFound, "id", "there is no job %q; `dsvm job list` shows the jobs that are known", id)
 	}
@@ -132,6 +166,14 @@ func (b backend) Jobs(ctx context.Context, f api.JobFilter, limit int, cont stri
 			return nil, "", fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the list anew without it")
 		}
 	}
+	inside := store.JobFilter{Team: f.Team, User: f.User, State: f.State}
+	if f.Sweep != "" {
+		row, err := b.registered(ctx, f.Sweep)
+		if err != nil {
+			return nil, "", err
+		}
+		f.Pool, inside.Sweep = row.Pool, row.Order
+	}
 	pools := []string{f.Pool}
 	if f.Pool == "" {
 		var err error
@@ -149,7 +191,7 @@ func (b backend) Jobs(ctx context.Context, f api.JobFilter, limit int, cont stri
 			inner = at.Cont
 		}
 		for {
-			page, next, err := b.store.Jobs(ctx, name, store.JobFilter{Team: f.Team, State: f.State}, limit-len(jobs), inner)
+			page, next, err := b.store.Jobs(ctx, name, inside, limit-len(jobs), inner)
 			if err != nil {
 				return nil, "", err
 			}
@@ -204,8 +246,8 @@ func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, err
 	h := part.Head
 	s := api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: part.Nodes, NodeJobs: map[string]int{}}
 	for _, j := range part.Jobs {
-		if j.VMID != "" {
-			s.NodeJobs[j.VMID]++
+		for _, vmid := range j.On() {
+			s.NodeJobs[vmid]++
 		}
 	}
 	return s, nil

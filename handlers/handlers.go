@@ -26,6 +26,7 @@ const poolDeadline = 40 * time.Second
 // Properties that this app puts on messages it sends to itself again.
 const (
 	propTries   = "dsvmTries"   // how often the message has been put back
+	propRevived = "dsvmRevived" // how often it has been brought back from the dead-letter queue
 	propUnknown = "dsvmUnknown" // "true": its pool was looked up once and not found
 )
 
@@ -140,7 +141,7 @@ func number(v any) int64 {
 func (f *Functions) reject(ctx context.Context, queue string, m invoke.Message, id string, cause *fault.Error) error {
 	props := make(map[string]any, len(m.Properties)+4)
 	for k, v := range m.Properties {
-		if k != propTries && k != propUnknown {
+		if k != propTries && k != propUnknown && k != propRevived {
 			props[k] = v
 		}
 	}

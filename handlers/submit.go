@@ -129,6 +129,11 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 				return nil, err
 			}
 		}
+		if cause == nil {
+			if cause, err = f.refusesMember(ctx, s.spec.ID); err != nil {
+				return nil, err
+			}
+		}
 		if cause != nil {
 			refused[s] = cause
 			continue
@@ -175,16 +180,36 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 	return refused, nil
 }
 
+// refusesMember refuses an id that belongs to a member of a sweep.
+func (f *Functions) refusesMember(ctx context.Context, id string) (*fault.Error, error) {
+	if _, _, ok := job.MemberOf(id); !ok {
+		return nil, nil
+	}
+	switch row, err := f.store.Find(ctx, id); {
+	case fault.CodeOf(err) == fault.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	default:
+		if _, _, member := job.SweepOrder(row.Order); member {
+			return fault.New(fault.Conflict, "id", "id %q belongs to a member of a sweep; use another id, or leave it out", id), nil
+		}
+	}
+	return nil, nil
+}
+
 // refusesAfter says why a job cannot come after those it names: each has to be
 // known already, here or earlier in the batch, and be of the same pool. So no two
 // jobs can wait for each other.
 func (f *Functions) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool) (*fault.Error, error) {
-	for i, id := range spec.After {
+	for i, text := range spec.After {
+		d, _ := job.ParseDependency(text)
+		id := d.ID
 		if earlier[id] {
 			continue
 		}
 		field := fmt.Sprintf("after[%d]", i)
-		row, err := f.store.ID(ctx, id)
+		row, err := f.store.Find(ctx, id)
 		switch {
 		case fault.CodeOf(err) == fault.NotFound:
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/bus"
@@ -19,9 +20,20 @@ const logsAtOnce = 100
 // deadLettersAtOnce bounds what one minute moves out of a dead-letter queue.
 const deadLettersAtOnce = 100
 
+// reviveAfter is how long a dead-lettered message waits before each time it is
+// brought back. What killed it was mostly a service or a release of the handler
+// that did not work, and somebody has mended that by then; after the last time it
+// is the message.
+var reviveAfter = []time.Duration{time.Minute, 10 * time.Minute, time.Hour}
+
+// expired is the service's reason for a message that nobody took in time: its
+// sender wanted it to end.
+const expired = "TTLExpiredException"
+
 // Reconcile is the backstop of every message that was lost: each minute it has
 // each pool looked at that has something alive, waiting or to be followed, and
-// it empties the dead-letter queues into `rejected`.
+// it brings back what is in the dead-letter queues, later each time, and in the end
+// moves it to `rejected`.
 func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 	names, err := f.store.Pools(ctx)
 	if err != nil {
@@ -42,8 +54,13 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 	q := f.bus.Queues()
 	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
 		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, m bus.Message, reason string) error {
+			in := invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}
+			if n := number(m.Properties[propRevived]); n < int64(len(reviveAfter)) && !strings.HasPrefix(reason, expired) {
+				f.log.Warn("a message was dead-lettered and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", reviveAfter[n])
+				return f.bus.Send(ctx, queue, again(in, f.now().Add(reviveAfter[n]), propRevived, n+1))
+			}
 			cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
-			return f.reject(ctx, queue, invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}, "", cause)
+			return f.reject(ctx, queue, in, "", cause)
 		}))
 	}
 	return errors.Join(errs...)

@@ -202,7 +202,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 	in.Compute, err = compute.Start(compute.Config{Addr: id.addr("arm"), Path: filepath.Join(data, "compute.db"), Dir: filepath.Join(cfg.Dir, "instances"),
 		LogDir: filepath.Join(cfg.Dir, "logs"), Token: id.Keys["arm"], SubscriptionID: subscription, ResourceGroup: resourceGroup, Location: location,
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
-		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share}, cfg.AgentEnv...),
+		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share, "DSVM_NODE_ADDRESS=127.0.0.1"}, cfg.AgentEnv...),
 		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
 		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota,
 		CPUs: func(name string) int {

@@ -203,7 +203,7 @@ func TestRejectedMessages(t *testing.T) {
 		{"bad-duration", `{"id":"bad-duration","pool":"cpu","command":["x"],"timeout":"soon"}`, "timeout", "write 90s, 15m, 2h or 1d"},
 		{"", `{"id":"no spaces","pool":"cpu","command":["x"]}`, "id", "1 to 100 characters"},
 		{"too-long", `{"id":"too-long","pool":"cpu","command":["` + strings.Repeat("x", 33<<10) + `"]}`, "", "files on the share"},
-		{"not-yet", `{"id":"not-yet","pool":"cpu","command":["x"],"sweep":{"count":3}}`, "sweep", "not supported yet"},
+		{"not-yet", `{"id":"not-yet","pool":"cpu","command":["x"],"image":"x"}`, "image", "not supported yet"},
 		{"too-large", `{"id":"too-large","pool":"cpu","command":["x"],"resources":{"cpus":64}}`, "resources.cpus", "ask for fewer"},
 	}
 	var messages []*azservicebus.Message

@@ -26,6 +26,12 @@ type Backend interface {
 	// Cancel asks for a job to end; for one that has ended it is no error. It
 	// returns the job as it is then.
 	Cancel(ctx context.Context, id string) (*pool.Job, error)
+	// Release lets a job go on that is held since nodes were lost under it; for any
+	// other it is no error. It returns the job as it is then.
+	Release(ctx context.Context, id string) (*pool.Job, error)
+	// CancelAll asks all jobs to end that pass the filter, of which team or user is
+	// set, and returns how many were alive.
+	CancelAll(ctx context.Context, f JobFilter) (int, error)
 	// Job finds a job in any state, rejected ones included.
 	Job(ctx context.Context, id string) (*pool.Job, error)
 	// Explain says why a job is where it is, whatever its state.
@@ -50,7 +56,9 @@ type Backend interface {
 type JobFilter struct {
 	Pool  string
 	Team  string
+	User  string
 	State job.State
+	Sweep string // id of the sweep whose members to list; without it they are left out
 }
 
 // PoolSummary is what is known of a pool when somebody asks.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -23,7 +25,7 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), State: job.State(q.Get("state"))}
+	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
 	if f.Pool != "" && !poolName.MatchString(f.Pool) {
 		return noPool(f.Pool)
 	}
@@ -84,15 +86,38 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) cancelJob(w http.ResponseWriter, r *http.Request) error {
+	return s.tellJob(w, r, s.backend.Cancel)
+}
+
+func (s *server) releaseJob(w http.ResponseWriter, r *http.Request) error {
+	return s.tellJob(w, r, s.backend.Release)
+}
+
+func (s *server) tellJob(w http.ResponseWriter, r *http.Request, tell func(context.Context, string) (*pool.Job, error)) error {
 	id, err := jobID(r)
 	if err != nil {
 		return err
 	}
-	j, err := s.backend.Cancel(r.Context(), id)
+	j, err := tell(r.Context(), id)
 	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusAccepted, "application/json", api.NewJobDetail(j))
+	return nil
+}
+
+// cancelJobs ends everything of a user or a team.
+func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
+	if f.Team == "" && f.User == "" {
+		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
+	}
+	n, err := s.backend.CancelAll(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, "application/json", api.Cancelled{Jobs: n})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -71,6 +72,7 @@ func (s *server) readLog(w http.ResponseWriter, r *http.Request) error {
 type logRequest struct {
 	stream  string
 	attempt int // 0 = the last one
+	rank    int // of a gang
 	offset  int64
 	follow  bool
 }
@@ -86,6 +88,11 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 		return want, err
 	}
 	want.attempt = int(attempt)
+	rank, err := number(q, "rank", 0, math.MaxInt32, 0)
+	if err != nil {
+		return want, err
+	}
+	want.rank = int(rank)
 	if want.offset, err = number(q, "offset", 0, math.MaxInt64, 0); err != nil {
 		return want, err
 	}
@@ -101,6 +108,9 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 // will not be the next one either.
 func (want logRequest) check(j *pool.Job) error {
 	have := len(j.Attempts)
+	if want.rank >= max(j.Spec.Nodes, 1) {
+		return fault.New(fault.NotFound, "rank", "job %q has no rank %d; it runs on %d nodes, counted from 0", j.ID, want.rank, max(j.Spec.Nodes, 1))
+	}
 	switch {
 	case want.attempt <= have:
 		return nil
@@ -126,7 +136,7 @@ func over(j *pool.Job, attempt int) bool {
 // what was asked for. A job may write to its directory: what it puts there in
 // place of the log is only read when it is a plain file, and a link leads
 // nowhere outside.
-func (s *server) openLog(j *pool.Job, attempt int, stream string) (*os.File, error) {
+func (s *server) openLog(j *pool.Job, want logRequest) (*os.File, error) {
 	for _, element := range []string{j.Spec.Pool, j.ID} {
 		if element == "." || element == ".." || path.Base(element) != element {
 			return nil, fault.New(fault.NotFound, "id", "job %q has a name that no directory can have", j.ID)
@@ -137,17 +147,17 @@ func (s *server) openLog(j *pool.Job, attempt int, stream string) (*os.File, err
 		return nil, &fault.Error{Code: fault.Internal, Message: "the share cannot be read", Err: unwrapNotExist(err)}
 	}
 	defer share.Close()
-	dir, err := share.OpenRoot(path.Join("jobs", j.Spec.Pool, j.ID, strconv.Itoa(attempt)))
+	dir, err := share.OpenRoot(path.Join("jobs", j.Spec.Pool, j.ID, strconv.Itoa(want.attempt)))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	name := stream + ".log"
+	name := job.LogFile(want.stream, want.rank)
 	// Before it is opened: opening a pipe would wait for its writer.
 	if found, err := dir.Lstat(name); err != nil {
 		return nil, err
 	} else if !found.Mode().IsRegular() {
-		return nil, fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file", stream, j.ID)
+		return nil, fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file", want.stream, j.ID)
 	}
 	return dir.Open(name)
 }
@@ -158,7 +168,7 @@ func unwrapNotExist(err error) error { return errors.New(err.Error()) }
 
 // sendLog sends what there is of a log.
 func (s *server) sendLog(w http.ResponseWriter, j *pool.Job, want logRequest) error {
-	f, err := s.openLog(j, want.attempt, want.stream)
+	f, err := s.openLog(j, want)
 	var size int64
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && over(j, want.attempt) && want.follow:
@@ -247,7 +257,7 @@ type tail struct {
 // read sends everything that has come since the last time.
 func (t *tail) read(ctx context.Context, j *pool.Job) error {
 	if t.file == nil {
-		f, err := t.server.openLog(j, t.want.attempt, t.want.stream)
+		f, err := t.server.openLog(j, t.want)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

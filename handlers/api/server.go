@@ -42,12 +42,14 @@ type route struct {
 func (s *server) routes() []route {
 	list := []string{"limit", "continue"}
 	return []route{
-		{"GET", "/api/jobs", append([]string{"pool", "team", "state"}, list...), s.listJobs},
+		{"GET", "/api/jobs", append([]string{"pool", "team", "user", "state", "sweep"}, list...), s.listJobs},
 		{"POST", "/api/jobs", nil, s.submitJob},
+		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
 		{"GET", "/api/jobs/{id}", nil, s.showJob},
 		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
+		{"POST", "/api/jobs/{id}/release", nil, s.releaseJob},
 		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
-		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "offset", "follow"}, s.readLog},
+		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "follow"}, s.readLog},
 		{"GET", "/api/pools", list, s.listPools},
 		{"POST", "/api/pools", nil, s.applyPool},
 		{"GET", "/api/pools/{name}", nil, s.showPool},

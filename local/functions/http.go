@@ -145,6 +145,9 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function) {
 			p.Out.Header.Set("x-ms-invocation-id", id)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			// Somebody may still be reading the request's body, so its connection
+			// cannot take the next one.
+			w.Header().Set("Connection", "close")
 			var tooLarge *http.MaxBytesError
 			switch {
 			case errors.As(err, &tooLarge):

@@ -25,12 +25,41 @@ type Job struct {
 	StartedAt   *time.Time `json:"startedAt"` // of the first attempt that started
 	EndedAt     *time.Time `json:"endedAt"`
 	Attempts    []Attempt  `json:"attempts"`
-	Spec        *job.Spec  `json:"spec,omitempty"` // where one job is asked for; lists leave it out
+	Sweep       *Sweep     `json:"sweep,omitempty"` // how far a sweep has come; of a sweep only
+	Spec        *job.Spec  `json:"spec,omitempty"`  // where one job is asked for; lists leave it out
+}
+
+// Sweep is how far a sweep has come.
+type Sweep struct {
+	Members   int `json:"members"`
+	Running   int `json:"running"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+	TimedOut  int `json:"timedOut"`
+	Cancelled int `json:"cancelled"`
+	Percent   int `json:"percent"` // of its members that have ended, rounded down
+}
+
+// Cancelled is the answer to a request to end many jobs.
+type Cancelled struct {
+	Jobs int `json:"jobs"` // that were alive and have been asked to end; a sweep counts as one
 }
 
 // Attempt is one run of a job on a node.
 type Attempt struct {
 	Number    int              `json:"number"`
+	Node      string           `json:"node"`
+	State     job.AttemptState `json:"state"`
+	Reason    string           `json:"reason"`
+	ExitCode  *int             `json:"exitCode"` // null until it has ended
+	StartedAt *time.Time       `json:"startedAt"`
+	EndedAt   *time.Time       `json:"endedAt"`
+	Ranks     []Rank           `json:"ranks,omitempty"` // of a job on several nodes; Node is that of rank 0
+}
+
+// Rank is one node's part of an attempt of a job on several nodes.
+type Rank struct {
+	Rank      int              `json:"rank"`
 	Node      string           `json:"node"`
 	State     job.AttemptState `json:"state"`
 	Reason    string           `json:"reason"`
@@ -53,6 +82,12 @@ func NewJob(j *pool.Job) Job {
 			out.StartedAt = known(a.StartedAt)
 		}
 	}
+	if p := j.Progress; p != nil && j.Spec.Sweep != nil {
+		all := j.Spec.Sweep.Members()
+		out.Sweep = &Sweep{Members: all, Running: p.Running, Succeeded: p.Succeeded, Failed: p.Failed, TimedOut: p.TimedOut, Cancelled: p.Cancelled,
+			Percent: 100 * p.Ended() / all}
+		out.StartedAt = known(p.StartedAt)
+	}
 	// A job that was rejected, or cancelled while it waited, has run nowhere: a
 	// 0 would read as success.
 	if j.State.Final() && (j.ExitCode != 0 || j.State == job.Succeeded || j.State == job.Failed) {
@@ -73,6 +108,13 @@ func newAttempt(a job.Attempt) Attempt {
 		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt)}
 	if !a.EndedAt.IsZero() {
 		out.ExitCode = &a.ExitCode
+	}
+	for _, r := range a.Ranks {
+		rank := Rank{Rank: r.Rank, Node: r.Node, State: r.State, Reason: r.Reason, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt)}
+		if !r.EndedAt.IsZero() {
+			rank.ExitCode = &r.ExitCode
+		}
+		out.Ranks = append(out.Ranks, rank)
 	}
 	return out
 }

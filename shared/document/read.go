@@ -150,6 +150,49 @@ func (r *Reader) Strings(name, example string) []string {
 	return out
 }
 
+// Scalar reads a text or a number, as it was written.
+func (r *Reader) Scalar(name, example string) string {
+	if f := r.find(name); f != nil && f.Value.Kind == Number {
+		return f.Value.Text
+	}
+	return r.String(name, example)
+}
+
+// Scalars reads a list of texts and numbers, as they were written.
+func (r *Reader) Scalars(name, example string) []string {
+	n := r.value(name, List, example)
+	if n == nil {
+		return nil
+	}
+	out := make([]string, len(n.Items))
+	for i, item := range n.Items {
+		if item.Kind != String && item.Kind != Number {
+			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes, or a number", r.path, name, i, kindNames[item.Kind])
+			return nil
+		}
+		out[i] = item.Text
+	}
+	return out
+}
+
+// Objects reads a list of objects whose fields have names of the user's own.
+func (r *Reader) Objects(name, example string) []*Reader {
+	n := r.value(name, List, example)
+	if n == nil {
+		return nil
+	}
+	out := make([]*Reader, len(n.Items))
+	for i, item := range n.Items {
+		at := fmt.Sprintf("%s[%d]", name, i)
+		if item.Kind != Object {
+			r.fail(at, item.Line, "`%s%s` is %s; write an object, for example %s", r.path, at, kindNames[item.Kind], example)
+			return nil
+		}
+		out[i] = &Reader{node: item, path: r.path + at + ".", err: r.err}
+	}
+	return out
+}
+
 // Map reads an object whose values are texts.
 func (r *Reader) Map(name, example string) map[string]string {
 	n := r.value(name, Object, example)

@@ -26,12 +26,13 @@ import (
 
 // Store keeps a pool's partition. Commit is one transaction under the head's
 // version: fault.Conflict means that another writer has moved the head, and the
-// state must be loaded again. (When the answer to a commit was lost and another
+// state must catch up with Since, or be loaded again when that says false. (When the answer to a commit was lost and another
 // writer came on top, the step was written all the same; the same events change
 // nothing then.) The implementation retries what is safe to retry.
 type Store interface {
 	Load(ctx context.Context, pool string) (*store.Partition, store.Version, error)
 	Head(ctx context.Context, pool string) (store.Version, error)
+	Since(ctx context.Context, pool string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error)
 	Commit(ctx context.Context, pool string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error)
 	Done(ctx context.Context, pool, order string) (*pool.Job, error)
 	// Ended says how a job of the pool has ended; fault.NotFound: it has not.
@@ -105,6 +106,9 @@ type actor struct {
 	spec    atomic.Pointer[pool.Spec] // as last loaded or written; for those who do not wait for their turn
 	loaded  time.Time                 // when state was read, by this process's clock
 	ended   map[string]struct{}       // orders of the jobs that ended since
+	stale   bool                      // state may not be what the rows say
+	unsure  []string                  // keys of rows that were to be written and may not be
+	ask     []string                  // jobs to ask for, as catching up found
 	taken   bool                      // whether this process has had the pool before
 	unsent  bool                      // effects of a committed step were not performed
 }
@@ -118,8 +122,9 @@ type Submission struct {
 
 // Outcome is what a call to Drive came to.
 type Outcome struct {
-	Head    pool.Head
-	Refused []pool.Refusal
+	Head      pool.Head
+	Refused   []pool.Refusal
+	Cancelled int // jobs that were alive and have been asked to end
 }
 
 // Drive takes the events to the pool and returns when they are committed and
@@ -170,11 +175,9 @@ func (d *Driver) turn(ctx context.Context, a *actor, events []pool.Event, jobs [
 	}()
 	for conflicts := 0; ; conflicts++ {
 		again, err := d.steps(ctx, a, events, jobs, out, &calls)
-		if err != nil {
-			a.state = nil
-		}
+		a.stale = a.stale || err != nil
 		if fault.CodeOf(err) == fault.Conflict && conflicts < maxConflicts {
-			continue // another writer was first: load and begin anew with what is left
+			continue // another writer was first: catch up and begin anew with what is left
 		}
 		if err != nil || !again {
 			return calls, err
@@ -189,6 +192,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	if err := d.load(ctx, a, events); err != nil {
 		return false, err
 	}
+	calls.Ask, a.ask = append(calls.Ask, a.ask...), nil
 	queue, err := d.withJobs(ctx, a, events, jobs)
 	if err != nil {
 		return false, err
@@ -208,6 +212,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 		}
 		a.taken = true
 		out.Refused = append(out.Refused, res.Refused...)
+		out.Cancelled += res.Cancelled
 		out.Head = a.state.Head
 		merge(calls, res.Effects)
 		if err := d.send(ctx, a, res.Effects); err != nil {
@@ -227,7 +232,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	case err != nil:
 		return false, err
 	case !v.Same(a.version):
-		a.state = nil
+		a.stale = true
 		return true, nil
 	}
 	return false, nil
@@ -252,8 +257,14 @@ func (d *Driver) Spec(ctx context.Context, name string) (pool.Spec, error) {
 	return a.state.Head.Spec, nil
 }
 
-// load reads the pool unless its state is here.
+// load reads the pool, or what has changed of it, unless its state is here and
+// current.
 func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error {
+	if a.state != nil && a.stale {
+		if err := d.catchUp(ctx, a); err != nil {
+			return err
+		}
+	}
 	if a.state != nil {
 		return nil
 	}
@@ -273,7 +284,38 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	}
 	a.state, a.version = pool.NewState(part.Head, part.Nodes, part.Jobs, began), version
 	a.loaded, a.ended = began, map[string]struct{}{}
+	a.stale, a.unsure = false, nil
 	return nil
+}
+
+// catchUp brings the state here up to date from what was written since its
+// version; when that cannot be told, it drops it.
+func (d *Driver) catchUp(ctx context.Context, a *actor) error {
+	began := d.now()
+	delta, version, ok, err := d.store.Since(ctx, a.name, a.version, a.unsure, len(a.state.Jobs)+len(a.state.Nodes))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		a.state = nil
+		return nil
+	}
+	a.ask = append(a.ask, a.state.CatchUp(delta.Head, delta.Nodes, delta.Jobs, delta.Gone, began)...)
+	a.version, a.stale, a.unsure = version, false, nil
+	a.spec.Store(&delta.Head.Spec)
+	a.over(delta.Ended, began)
+	return nil
+}
+
+// over remembers jobs that have ended, so that a late copy of their message needs
+// no look at their finished rows.
+func (a *actor) over(orders []string, now time.Time) {
+	for _, order := range orders {
+		a.ended[order] = struct{}{}
+	}
+	if len(a.ended) > maxEnded {
+		a.ended, a.loaded = map[string]struct{}{}, now
+	}
 }
 
 // withJobs adds the jobs that are really new to the events. A job may have been
@@ -305,19 +347,19 @@ func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) er
 	a.state.Head.Nonce = uuid.NewString()
 	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
 	if err != nil {
+		a.stale, a.unsure = true, append(a.unsure, pool.Touched(changes)...)
 		return err
 	}
 	a.version = version
 	spec := a.state.Head.Spec
 	a.spec.Store(&spec)
+	var ended []string
 	for _, c := range changes {
 		if j, ok := c.Value.(*pool.Job); ok && j.State.Final() {
-			a.ended[j.Order] = struct{}{}
+			ended = append(ended, j.Order)
 		}
 	}
-	if len(a.ended) > maxEnded {
-		a.ended, a.loaded = map[string]struct{}{}, d.now()
-	}
+	a.over(ended, d.now())
 	return nil
 }
 

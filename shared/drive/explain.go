@@ -35,9 +35,7 @@ func (d *Driver) look(ctx context.Context, name string, fn func(*pool.State)) er
 		if err != nil {
 			return err
 		}
-		if !v.Same(a.version) {
-			a.state = nil // another process has moved on
-		}
+		a.stale = a.stale || !v.Same(a.version) // another process has moved on
 	}
 	if err := d.load(ctx, a, nil); err != nil {
 		return err

@@ -46,6 +46,9 @@ const (
 	AttemptAgentRestarted AttemptState = "agentRestarted"
 )
 
+// Ended reports whether an attempt in this state has ended.
+func (s AttemptState) Ended() bool { return s != AttemptAssigned && s != AttemptRunning }
+
 // Exit codes of the platform: above any process's own, so that rules can be
 // written on them.
 const (
@@ -79,13 +82,17 @@ type Spec struct {
 	Script    string            `json:"script,omitempty"`
 	Workdir   string            `json:"workdir,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
+	Source    *Source           `json:"source,omitempty"` // nil = none
 	Resources Resources         `json:"resources"`
+	Nodes     int               `json:"nodes,omitempty"` // of a gang, each with Resources; 0 = it is none
 	Priority  Priority          `json:"priority"`
-	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to succeed first
+	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to end first; see Dependency
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
 	Retry     Retry             `json:"retry"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Sweep     *Sweep            `json:"sweep,omitempty"`
+	Index     *int              `json:"index,omitempty"` // of a member of a sweep; no field of a document
 }
 
 // Resources is what one attempt takes of a node.
@@ -93,6 +100,12 @@ type Resources struct {
 	CPUs   int   `json:"cpus"`             // at least 1
 	GPUs   int   `json:"gpus,omitempty"`   // whole ones, which nobody else uses meanwhile
 	Memory Bytes `json:"memory,omitempty"` // kept free for it; nothing stops it from taking more
+}
+
+// Total is what an attempt takes of all its nodes.
+func (s *Spec) Total() Resources {
+	n, r := max(s.Nodes, 1), s.Resources
+	return Resources{CPUs: n * r.CPUs, GPUs: n * r.GPUs, Memory: Bytes(n) * r.Memory}
 }
 
 // Retry says which ends of an attempt are followed by another attempt.
@@ -117,4 +130,22 @@ type Attempt struct {
 	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started
 	EndedAt    time.Time    `json:"endedAt,omitzero"`   // zero: not ended
 	GPUs       []int        `json:"gpus,omitempty"`     // indexes of the GPUs it owns
+	Ranks      []Rank       `json:"ranks,omitempty"`    // of a gang; Node and VMID are those of rank 0
+	Broke      int          `json:"broke,omitempty"`    // 1 + the rank that ended the attempt on all nodes; 0 = none has
+}
+
+// Rank is one node's part of a gang's attempt.
+type Rank struct {
+	Rank      int          `json:"rank"`
+	Node      string       `json:"node"`
+	VMID      string       `json:"vmid"`
+	Address   string       `json:"address"` // where the others find it
+	N         int64        `json:"n"`       // assignment number
+	First     int64        `json:"first"`   // its first assignment number in this attempt
+	State     AttemptState `json:"state"`
+	ExitCode  int          `json:"exitCode,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	StartedAt time.Time    `json:"startedAt,omitzero"`
+	EndedAt   time.Time    `json:"endedAt,omitzero"`
+	GPUs      []int        `json:"gpus,omitempty"`
 }

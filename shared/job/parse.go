@@ -30,6 +30,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	s.Script = r.String("script", "python train.py")
 	s.Workdir = r.String("workdir", "src")
 	s.Env = r.Map("env", `{"K": "v"}`)
+	s.Source = source(r)
 	s.Labels = r.Map("labels", `{"project": "x"}`)
 	s.After = r.Strings("after", `["prepare-1"]`)
 	if len(s.After) == 0 {
@@ -58,10 +59,11 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		s.Retry.On = sub.Strings("on", `["nodeLost"]`)
 		sub.Text("backoff", "10s", &s.Retry.Backoff)
 	}
-	if nodes := r.Int("nodes", 1, 1, 1000); nodes > 1 {
-		r.Fail("nodes", "`nodes` above 1 is not supported yet; leave it out")
+	if s.Nodes = r.Int("nodes", 1, 1, maxNodes); s.Nodes == 1 {
+		s.Nodes = 0
 	}
-	r.Later("secrets", "image", "sweep", "source", "maxCost", "notify")
+	s.Sweep = readSweep(r)
+	r.Later("secrets", "image", "maxCost", "notify")
 	if err := r.Err(); err != nil {
 		return s, err
 	}

@@ -132,11 +132,16 @@ func TestParseRefuses(t *testing.T) {
 		{"image", minimal + "image: a\n", "image", "line 3: `image` is not supported yet; leave it out"},
 		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 65\n", "resources.gpus", "line 5: `resources.gpus` is 65; write a whole number from 0 to 64"},
 		{"memory", minimal + "resources: {memory: 4GB}\n", "resources.memory", "line 3: `resources.memory`: \"4GB\" is not an amount of memory; write 512Mi or 4Gi"},
-		{"nodes", minimal + "nodes: 2\n", "nodes", "line 3: `nodes` above 1 is not supported yet; leave it out"},
-		{"after no id", minimal + "after: [a, b/c]\n", "after[1]", "line 3: `after[1]` is \"b/c\"; write the id of a job"},
+		{"nodes", minimal + "nodes: 65\n", "nodes", "line 3: `nodes` is 65; write a whole number from 1 to 64"},
+		{"after no id", minimal + "after: [a, b/c]\n", "after[1]", "line 3: `after[1]` is \"b/c\"; write the id of a job, with :failure or :any behind it when it need not succeed"},
 		{"after itself", "id: a\n" + minimal + "after: [a]\n", "after[0]", "line 4: `after[0]` is the job itself; name another"},
-		{"sweep", minimal + "sweep: {count: 3}\n", "sweep", "line 3: `sweep` is not supported yet; leave it out"},
-		{"source", minimal + "source: {commit: a}\n", "source", "line 3: `source` is not supported yet; leave it out"},
+		{"two kinds of sweep", minimal + "sweep: {count: 3, list: [{A: b}]}\n", "sweep", "line 3: `sweep` has 2 of grid, list and count; give exactly one of them"},
+		{"sweep of nothing", minimal + "sweep:\n  grid: {LR: []}\n", "sweep.grid.LR", "line 4: `sweep.grid.LR` has no values; give at least one, or remove it"},
+		{"sweep too large", minimal + "sweep: {count: 100001}\n", "sweep.count", "line 3: `sweep.count` is 100001; write a whole number from 1 to 100000"},
+		{"grid too large", minimal + "sweep: {grid: {A: [" + strings.Repeat("1,", 400) + "1], B: [" + strings.Repeat("1,", 400) + "1]}}\n", "sweep", "line 3: `sweep` has more than 100000 members; make several sweeps of it"},
+		{"parameter's name", minimal + "sweep: {list: [{A: b}, {DSVM_X: b}]}\n", "sweep.list[1].DSVM_X", "line 3: `sweep.list[1].DSVM_X` cannot be a parameter's name; a name has letters, digits and _, does not begin with a digit, nor with DSVM_"},
+		{"parameter that is an object", minimal + "sweep: {list: [{A: {}}]}\n", "sweep.list[0].A", "line 3: `sweep.list[0].A` is an object; write a text, for example \"0.1\""},
+		{"sweep's id too long", "id: " + strings.Repeat("x", 91) + "\n" + minimal + "sweep: {count: 3}\n", "id", "line 1: `id` has 91 characters; a sweep's has at most 90, since those of its members are longer"},
 		{"maxCost", minimal + "maxCost: '25.00'\n", "maxCost", "line 3: `maxCost` is not supported yet; leave it out"},
 		{"notify", minimal + "notify: [ann]\n", "notify", "line 3: `notify` is not supported yet; leave it out"},
 	} {
@@ -249,7 +254,8 @@ const maxError = 1000
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{minimal, `{"pool":"cpu","command":["a"],"retry":{"max":1,"on":["exitCode:3"],"backoff":"1h30m"}}`,
-		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n"} {
+		minimal + "notBefore: 2026-01-31T20:00:00.5Z\nenv: {A: '<'}\nlabels: {a.b: c}\n", minimal + "resources: {cpus: 010, gpus: 0}\ntimeout: 1d\n", "pool: &a cpu\nscript: *a\n",
+		minimal + "source: {repository: 'https://h/p', commit: " + commit + ", path: a/b, lfs: true, credential: c}\n"} {
 		f.Add([]byte(seed), "")
 		f.Add([]byte(seed), "application/yaml")
 	}

@@ -18,6 +18,7 @@ const (
 	maxRetries    = 100  // a job that fails more often has another problem
 	maxCPUs       = 1024 // more than any size has
 	maxGPUs       = 64   // same
+	maxNodes      = 64   // of a gang: all of it is placed in one transaction
 	maxAfter      = 100  // jobs that a job comes after
 	maxTextLength = 200  // bytes of name, team, user and labels, which are shown in lists
 	lastYear      = 9999 // of notBefore: a later one has no RFC 3339 form
@@ -69,6 +70,8 @@ func (s Spec) Validate() error {
 		return invalid("resources.cpus", "`resources.cpus` is %d; write 1 to %d", s.Resources.CPUs, maxCPUs)
 	case s.Resources.GPUs < 0 || s.Resources.GPUs > maxGPUs:
 		return invalid("resources.gpus", "`resources.gpus` is %d; write 0 to %d", s.Resources.GPUs, maxGPUs)
+	case s.Nodes < 0 || s.Nodes == 1 || s.Nodes > maxNodes:
+		return invalid("nodes", "`nodes` is %d; write 2 to %d, or leave it out", s.Nodes, maxNodes)
 	case s.Resources.Memory < 0:
 		return invalid("resources.memory", "`resources.memory` is negative; write 512Mi or 4Gi, or leave it out")
 	case s.Timeout != 0 && time.Duration(s.Timeout) < time.Second:
@@ -77,6 +80,12 @@ func (s Spec) Validate() error {
 		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(), lastYear+1)
 	}
 	if err := s.validateAfter(); err != nil {
+		return err
+	}
+	if err := s.validateSweep(); err != nil {
+		return err
+	}
+	if err := s.Source.Validate(); err != nil {
 		return err
 	}
 	if err := s.Retry.validate(); err != nil {
@@ -89,12 +98,13 @@ func (s Spec) validateAfter() error {
 	if len(s.After) > maxAfter {
 		return invalid("after", "`after` names %d jobs; name at most %d", len(s.After), maxAfter)
 	}
-	for i, id := range s.After {
+	for i, text := range s.After {
 		field := fmt.Sprintf("after[%d]", i)
+		d, ok := ParseDependency(text)
 		switch {
-		case CheckID(id) != nil:
-			return invalid(field, "`%s` is %q; write the id of a job", field, document.Clip(id))
-		case id == s.ID:
+		case !ok:
+			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed", field, document.Clip(text))
+		case d.ID == s.ID:
 			return invalid(field, "`%s` is the job itself; name another", field)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // A job may come after others of its pool: it is held until all of them have
-// succeeded, and cancelled when one of them has not. What became of a job that
+// ended as it asks, and cancelled when one of them has ended otherwise. What became of a job that
 // is not live any more is asked for (Effects.Ask) and answered with Known: when
 // the waiting job is taken in, when a process takes the pool up, and with each
 // tick, so that no lost answer leaves a job waiting for ever. A job that ends is
@@ -36,7 +36,7 @@ type outcome struct {
 func (q *queue) await(j *Job) {
 	q.awaiting++
 	j.awaits = true
-	for _, id := range j.Waits {
+	for _, id := range j.waitsFor() {
 		q.after[id] = append(q.after[id], j)
 	}
 }
@@ -45,7 +45,7 @@ func (q *queue) await(j *Job) {
 func (q *queue) forget(j *Job) {
 	q.awaiting--
 	j.awaits = false
-	for _, id := range j.Waits {
+	for _, id := range j.waitsFor() {
 		rest := slices.DeleteFunc(q.after[id], func(other *Job) bool { return other == j })
 		if q.after[id] = rest; len(rest) == 0 {
 			delete(q.after, id)
@@ -74,22 +74,44 @@ func (st *step) settleWaits() {
 }
 
 func (st *step) settleWait(j *Job, o outcome) {
-	if o.state != job.Succeeded {
-		st.cancel(j, fmt.Sprintf("it comes after job %s, which ended as %s", o.id, o.state))
-		return
+	var left []string
+	for _, text := range j.Waits {
+		d, _ := job.ParseDependency(text)
+		if d.ID != o.id {
+			left = append(left, text)
+		} else if !d.Met(o.state) {
+			on := ""
+			if d.On != job.OnSuccess {
+				on = " on " + string(d.On)
+			}
+			st.cancel(j, fmt.Sprintf("it comes after job %s%s, which ended as %s", o.id, on, o.state))
+			return
+		}
 	}
 	st.queue.forget(j)
-	j.Waits = slices.DeleteFunc(slices.Clone(j.Waits), func(id string) bool { return id == o.id })
+	j.Waits = left
 	st.enter(j)
 	st.write(j)
 }
 
+// waitsFor lists the ids of the jobs that a job waits for.
+func (j *Job) waitsFor() []string {
+	ids := make([]string, len(j.Waits))
+	for i, text := range j.Waits {
+		d, _ := job.ParseDependency(text)
+		ids[i] = d.ID
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
 // waitsFor is the sentence of a job that waits for others.
 func waitsFor(j *Job) string {
-	if len(j.Waits) == 1 {
-		return "it comes after job " + j.Waits[0] + ", which has not ended"
+	ids := j.waitsFor()
+	if len(ids) == 1 {
+		return "it comes after job " + ids[0] + ", which has not ended"
 	}
-	return fmt.Sprintf("it comes after job %s and %d more, which have not ended", j.Waits[0], len(j.Waits)-1)
+	return fmt.Sprintf("it comes after job %s and %d more, which have not ended", ids[0], len(ids)-1)
 }
 
 // ask asks what became of the jobs that others wait for.

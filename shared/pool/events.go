@@ -32,6 +32,12 @@ type Cancel struct {
 	Reason string
 }
 
+// Release lets a job go on that is held since nodes were lost under it.
+type Release struct{ Order string }
+
+// CancelAll asks to end all jobs of a team, a user, or a user within a team.
+type CancelAll struct{ Team, User, Reason string }
+
 // Reported is a report of an agent, with the time its message was enqueued.
 type Reported struct {
 	Report protocol.Report
@@ -85,17 +91,19 @@ type Fenced struct {
 // Recorded says that ledger rows up to and including these have been copied.
 type Recorded struct{ Seqs []int64 }
 
-func (Apply) event()    {}
-func (Delete) event()   {}
-func (Submit) event()   {}
-func (Cancel) event()   {}
-func (Reported) event() {}
-func (Tick) event()     {}
-func (Loaded) event()   {}
-func (Listed) event()   {}
-func (Answered) event() {}
-func (Fenced) event()   {}
-func (Recorded) event() {}
+func (Apply) event()     {}
+func (Delete) event()    {}
+func (Submit) event()    {}
+func (Cancel) event()    {}
+func (Release) event()   {}
+func (CancelAll) event() {}
+func (Reported) event()  {}
+func (Tick) event()      {}
+func (Loaded) event()    {}
+func (Listed) event()    {}
+func (Answered) event()  {}
+func (Fenced) event()    {}
+func (Recorded) event()  {}
 
 // Effects is what is to be done once the rows are committed. Doing any of it
 // twice is harmless, and all of it can be derived from the rows again.

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
@@ -32,6 +31,12 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 		e.Reason, e.Unblocks = st.explainPlaced(j)
 	case j.awaits:
 		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
+	case j.Spec.Sweep != nil && j.line == nil && !j.NotBefore.After(now):
+		e.Reason, e.Unblocks = explainSweep(j)
+	case j.line == nil && !j.NotBefore.After(now):
+		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
+	case j.NotBefore.Equal(released):
+		e.Reason, e.Unblocks = j.Reason, "somebody who releases or cancels it"
 	case j.line == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
 		if j.Reason != "" && !strings.HasPrefix(j.Reason, "not before") {
@@ -49,6 +54,9 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	name := j.current().Node
+	if more := j.Spec.Nodes - 1; more > 0 {
+		name += fmt.Sprintf(" and %d more", more)
+	}
 	switch {
 	case j.Cancel != "":
 		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), "the node's answer, or the end of the node"
@@ -57,6 +65,18 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 			"the node's answer; without one it is sent again"
 	}
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.current().StartedAt)), ""
+}
+
+// explainSweep says what a sweep waits for of which nothing is in line.
+func explainSweep(j *Job) (reason, unblocks string) {
+	p, all := j.Progress, j.Spec.Sweep.Members()
+	switch {
+	case j.Cancel != "":
+		return fmt.Sprintf("it was cancelled, and %s", jobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
+	case j.unstarted() > 0:
+		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running), "the end of one of them"
+	}
+	return fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running), "their ends; nothing has to be done"
 }
 
 // explainWaiting says why a job in line has no place. The first reason that
@@ -78,17 +98,20 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 		ahead = fmt.Sprintf(", and %s before it in line", jobs(n, "goes", "go"))
 	}
 	of := shapeOf(&j.Spec)
-	if free := st.roomFor(of); free != "" {
+	if free := st.roomFor(of); free != "" && st.roomy(of) >= of.nodes {
 		p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
-		if first := st.firstUnfit(p); first != nil && first != j && p.reserved != nil && p.reserved.node != nil {
+		if first := st.firstUnfit(p); first != nil && first != j && len(p.reserved.spare) > 0 {
 			when := "as soon as its work ends"
 			if !p.reserved.at.IsZero() {
 				when = "at " + stamp(p.reserved.at) + " at the latest"
 			}
-			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and gets the node %s", free, first.ID, when),
+			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, when),
 				"a `timeout` short enough to end before then, or the end of other work"
 		}
 		return fmt.Sprintf("node %s has room for it, and the next step places it%s", free, ahead), ""
+	}
+	if of.nodes > 1 {
+		ahead = fmt.Sprintf(" (it takes %d nodes at once, of which %d have room)", of.nodes, st.roomy(of)) + ahead
 	}
 	if coming := c.coming + st.pending(); coming > 0 {
 		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
@@ -133,6 +156,19 @@ func (st *step) roomFor(of shape) string {
 	return ""
 }
 
+// roomy counts the nodes that have room for a shape now.
+func (st *step) roomy(of shape) int {
+	count := 0
+	for free := of.cpus; free < len(st.spaces); free++ {
+		for _, n := range st.spaces[free] {
+			if fits(n.total(), n.used, of.resources()) {
+				count++
+			}
+		}
+	}
+	return count
+}
+
 // firstUnfit is the job that the next step would keep a node for.
 func (st *step) firstUnfit(p *placing) *Job {
 	for class := range st.queue.classes {
@@ -160,8 +196,14 @@ func (st *step) ahead(j *Job) int {
 			count += l.n
 		}
 	}
-	own := orders(j.line)
-	place := sort.SearchStrings(own, j.Order)
+	place := 0
+	for _, h := range j.line.shapes {
+		for _, other := range h.jobs {
+			if older(other, j) {
+				place += other.weight
+			}
+		}
+	}
 	count += place
 	// The other teams' jobs of the class go first until their charge reaches what
 	// this team's will be when the job's turn has come.
@@ -176,25 +218,13 @@ func (st *step) ahead(j *Job) int {
 			each := st.Head.Spec.part(h.jobs[0].Spec.Resources) * shareAhead.Seconds() / weight
 			n := 0
 			if charge <= until && each > 0 {
-				n = min(int((until-charge)/each)+1, len(h.jobs))
+				n = min(int((until-charge)/each)+1, h.n)
 			}
 			count += n
 			charge += float64(n) * each
 		}
 	}
 	return count
-}
-
-// orders lists the orders of a line's jobs, sorted.
-func orders(l *line) []string {
-	list := make([]string, 0, l.n)
-	for _, h := range l.shapes {
-		for _, j := range h.jobs {
-			list = append(list, j.Order)
-		}
-	}
-	sort.Strings(list)
-	return list
 }
 
 // ExplainPool says why a pool has the size it has, and what it waits for.

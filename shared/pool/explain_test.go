@@ -57,7 +57,7 @@ func TestExplain(t *testing.T) {
 			b.step(of("a", "1", cpus(2, time.Hour)))
 			b.step(of("b", "wide", cpus(4, 0)))
 			b.step(of("a", "x", nil))
-		}, want: "node n1 has room, but is kept for job wide, which is before it in line and gets the node at 2026-03-02T10:00:00Z at the latest", ahead: 1},
+		}, want: "node n1 has room, but is kept for job wide, which is before it in line and begins at 2026-03-02T10:00:00Z at the latest", ahead: 1},
 		"azure gives none": {do: func(b *bench) {
 			b.step(of("a", "x", nil))
 			b.step(pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.NoQuota, "", "the quota is used up")})

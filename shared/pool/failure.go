@@ -16,8 +16,9 @@ const (
 	// for without spending a retry: enough to get through a bad day of Spot, few
 	// enough that a job which never gets done does not go on for ever.
 	freeEvictions = 10
-	// freeLosses is the same for nodes that were lost in other ways. After as many
-	// in a row it may be the job that takes them down, and its retries decide.
+	// freeLosses is the same for nodes that were lost in other ways. After more of
+	// them in a row it may be the job that takes them down, and it is held until
+	// somebody has had a look.
 	freeLosses = 3
 	// badStarts is how many attempts in a row a node may fail to start, or lose,
 	// before it counts as broken: of one it may be the job's fault, hardly of three.
@@ -45,6 +46,25 @@ func (j *Job) free(end job.AttemptState) bool {
 	return false
 }
 
+// released is when a job may start that waits for somebody to release it.
+var released = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// holdBack keeps a job from taking down more nodes.
+func (st *step) holdBack(j *Job) {
+	st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; look at what it does to a node, then `dsvm job release %s`, or cancel it",
+		j.lostInARow(), j.current().Node, j.ID))
+}
+
+// release lets a job that is held back have one more try.
+func (st *step) releaseJob(order string) {
+	j := st.Jobs[order]
+	if j == nil || j.VMID != "" || !j.NotBefore.Equal(released) {
+		return
+	}
+	st.leave(j)
+	st.again(j, time.Time{}, "released")
+}
+
 // ended counts the attempts that ended in a state.
 func (j *Job) ended(in job.AttemptState) int {
 	n := 0
@@ -67,7 +87,10 @@ func (j *Job) lostInARow() int {
 
 // blame counts what an attempt's end says about its node, and takes a node out
 // of use that breaks one job after another.
-func (st *step) blame(n *Node, end job.AttemptState) {
+func (st *step) blame(n *Node, end job.AttemptState, began bool) {
+	if end == job.AttemptStartFailed && began {
+		return // it failed over its own source
+	}
 	switch end {
 	case job.AttemptStartFailed, job.AttemptAgentRestarted:
 		n.Breaks++

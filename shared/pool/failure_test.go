@@ -37,8 +37,17 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 		b.step(pool.Fenced{VMID: vmid, Taken: true})
 		b.step(pool.Listed{Exists: true})
 	}
-	if j := b.s.Jobs["1"]; j != nil {
-		t.Errorf("after four nodes lost in a row: got %s, want that it has failed", j.State)
+	j := b.s.Jobs["1"]
+	if j == nil || j.State != job.Held || !strings.Contains(j.Reason, "4 nodes in a row were lost under it, the last of them n3") {
+		t.Fatalf("after four nodes lost in a row: %+v", j)
+	}
+	b.node("n5")
+	if e := b.explain("1"); j.VMID != "" || e.Reason != j.Reason || b.s.Head.Wanted > 1 {
+		t.Errorf("got %+v, %d nodes wanted", e, b.s.Head.Wanted)
+	}
+	b.step(pool.Release{Order: "1"}, pool.Release{Order: "1"})
+	if j.VMID != "n5" {
+		t.Errorf("released: got %s", j.State)
 	}
 }
 
@@ -69,6 +78,27 @@ func TestBrokenNodeIsQuarantined(t *testing.T) {
 	b.finish("well")
 	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 1 && n.State != pool.NodeDeleting {
 		t.Errorf("after the time to look at it: got %s", n.State)
+	}
+}
+
+// An attempt that failed to start after it had begun failed over its source: a
+// commit that is gone breaks no node, however often it is asked for.
+func TestBadSourcesBreakNoNode(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.node("n1")
+	for i := range 4 {
+		order := fmt.Sprint(i)
+		b.step(submission(order, nil))
+		j := b.s.Jobs[order]
+		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: &protocol.Finished{
+			N: j.N, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, StartedAt: b.now, EndedAt: b.now}}}}})
+		if b.s.Jobs[order] != nil {
+			t.Fatalf("job %s has not ended", order)
+		}
+	}
+	if n := b.s.Nodes["n1"]; n.State != pool.NodeReady || n.Breaks != 0 {
+		t.Errorf("got %s with %d in a row", n.State, n.Breaks)
 	}
 }
 

@@ -177,8 +177,8 @@ func (st *step) mayGrow(c census) bool {
 }
 
 // needed is how many more nodes the line would fill: the largest shapes first,
-// each on the first node with room. Jobs that wait for a limit of their team need
-// none.
+// each on the first node with room, a gang's ranks on one each. Jobs that wait for
+// a limit of their team need none.
 func (st *step) needed() int {
 	limit := st.Head.Spec.Nodes.Max
 	demand := st.demand()
@@ -189,32 +189,49 @@ func (st *step) needed() int {
 	if of.CPUs == 0 || !st.Head.Spec.Pack {
 		total := 0
 		for _, d := range demand {
-			total += d.jobs
+			total += d.jobs * d.nodes
 		}
 		return min(total, limit)
 	}
 	sort.Slice(demand, func(i, k int) bool {
 		a, b := demand[i], demand[k]
 		pa, pb := st.Head.Spec.part(a.Resources), st.Head.Spec.part(b.Resources)
-		return pa > pb || pa == pb && (a.CPUs > b.CPUs || a.CPUs == b.CPUs && (a.GPUs > b.GPUs || a.GPUs == b.GPUs && a.Memory > b.Memory))
+		return pa > pb || pa == pb && (a.CPUs > b.CPUs || a.CPUs == b.CPUs && (a.GPUs > b.GPUs ||
+			a.GPUs == b.GPUs && (a.Memory > b.Memory || a.Memory == b.Memory && a.nodes > b.nodes)))
 	})
 	var used []job.Resources // on each node that would be added
 	for _, d := range demand {
-		for i := 0; d.jobs > 0 && i < limit; i++ {
-			if i == len(used) {
-				used = append(used, job.Resources{})
-			}
-			n := min(d.jobs, max(times(of, used[i], d.Resources), 0))
-			if n == 0 && used[i].CPUs == 0 {
-				n = 1 // larger than a node is thought to be; it waits for one anyway
-			}
-			d.jobs -= n
-			used[i].CPUs += n * d.CPUs
-			used[i].GPUs += n * d.GPUs
-			used[i].Memory += job.Bytes(n) * d.Memory
+		if d.nodes == 1 {
+			used = fill(used, limit, of, d.Resources, d.jobs, d.jobs)
+			continue
+		}
+		// What is kept for the first gang already counts, as it is there.
+		here := min(st.roomy(shape{cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory}), d.nodes)
+		for i := 0; i < d.jobs && len(used) < limit; i++ {
+			used = fill(used, limit, of, d.Resources, d.nodes-here, 1)
+			here = 0
 		}
 	}
 	return len(used)
+}
+
+// fill puts so many of the same onto the nodes that would be added, at most so
+// many on each.
+func fill(used []job.Resources, limit int, of, d job.Resources, n, each int) []job.Resources {
+	for i := 0; n > 0 && i < limit; i++ {
+		if i == len(used) {
+			used = append(used, job.Resources{})
+		}
+		fit := min(n, each, max(times(of, used[i], d), 0))
+		if fit == 0 && used[i].CPUs == 0 {
+			fit = 1 // larger than a node is thought to be; it waits for one anyway
+		}
+		n -= fit
+		used[i].CPUs += fit * d.CPUs
+		used[i].GPUs += fit * d.GPUs
+		used[i].Memory += job.Bytes(fit) * d.Memory
+	}
+	return used
 }
 
 // times is how often a demand fits on a node with this much in use.
@@ -231,13 +248,18 @@ func times(of, used, d job.Resources) int {
 
 // demand is a number of waiting jobs that take the same of a node.
 type demand struct {
-	job.Resources
-	jobs int
+	job.Resources // of each of its nodes
+	nodes         int
+	jobs          int
 }
 
 // demand sums up the line, as far as the limits of the teams let it run.
 func (st *step) demand() []demand {
-	sums := map[job.Resources]int{}
+	type kind struct {
+		job.Resources
+		nodes int
+	}
+	sums := map[kind]int{}
 	planned := map[string]*team{}
 	for _, class := range st.queue.classes {
 		for name, l := range class {
@@ -251,18 +273,18 @@ func (st *step) demand() []demand {
 				planned[name] = t
 			}
 			for of, h := range l.shapes {
-				r := of.resources()
-				n := limit.room(t, r, len(h.jobs))
+				r := job.Resources{CPUs: of.nodes * of.cpus, GPUs: of.nodes * of.gpus}
+				n := limit.room(t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
-					sums[r] += n
+					sums[kind{of.resources(), of.nodes}] += n
 				}
 			}
 		}
 	}
 	list := make([]demand, 0, len(sums))
-	for r, n := range sums {
-		list = append(list, demand{r, n})
+	for k, n := range sums {
+		list = append(list, demand{k.Resources, k.nodes, n})
 	}
 	return list
 }
@@ -344,7 +366,7 @@ func (st *step) idleTooLong(n *Node, spare bool) bool {
 	if st.Head.Down || st.Head.Deleting {
 		return true
 	}
-	return spare && st.now.Sub(n.Since) >= time.Duration(st.Head.Spec.IdleTimeout)
+	return spare && !st.gathering && st.now.Sub(n.Since) >= time.Duration(st.Head.Spec.IdleTimeout)
 }
 
 // remove has the instance deleted, by name. A node is only removed when nothing

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -27,7 +28,7 @@ func (st *step) submit(e Submit) {
 	j := &Job{Order: e.Order, ID: e.ID, Spec: e.Spec, SubmittedAt: e.At, NotBefore: e.Spec.NotBefore, Waits: slices.Compact(slices.Sorted(slices.Values(e.Spec.After)))}
 	st.insert(j)
 	st.enter(j)
-	st.effects.Ask = append(st.effects.Ask, j.Waits...)
+	st.effects.Ask = append(st.effects.Ask, j.waitsFor()...)
 }
 
 // enter puts a job that has no place where it waits, and says what for.
@@ -43,7 +44,7 @@ func (st *step) enter(j *Job) {
 	default:
 		j.State = job.Queued
 	}
-	st.queue.add(j, st.now)
+	st.wait(j, st.now)
 }
 
 // refuse says why a job can never run in this pool; nil when it can.
@@ -56,6 +57,9 @@ func (st *step) refuse(spec job.Spec) *fault.Error {
 
 // Refuses says why no node of a pool can ever run a job; nil when one can.
 func Refuses(of Spec, spec job.Spec) *fault.Error {
+	if spec.Nodes > of.Nodes.Max {
+		return fault.New(fault.Invalid, "nodes", "the job asks for %d nodes, pool %q never has more than %d; ask for fewer, or have `nodes.max` raised", spec.Nodes, spec.Pool, of.Nodes.Max)
+	}
 	has, want := of.node(), spec.Resources
 	if has.CPUs == 0 {
 		return nil // the size is not known; its nodes will tell
@@ -76,7 +80,7 @@ func Refuses(of Spec, spec job.Spec) *fault.Error {
 		}
 	}
 	l := of.limit(spec.Team)
-	if l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < want.CPUs || l.GPUs != nil && *l.GPUs < want.GPUs {
+	if all := spec.Total(); l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < all.CPUs || l.GPUs != nil && *l.GPUs < all.GPUs {
 		return fault.New(fault.Invalid, "team", "the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed", spec.Pool, spec.Team)
 	}
 	return nil
@@ -88,70 +92,121 @@ func (st *step) cancel(j *Job, reason string) {
 	if j.Cancel != "" {
 		return
 	}
+	if j.Spec.Sweep != nil {
+		st.cancelSweep(j, reason)
+		return
+	}
 	j.Cancel, j.CancelAt = reason, st.now
 	if j.State == job.Assigned || j.State == job.Running {
 		st.askToEnd(j, reason)
 		st.write(j)
 		return
 	}
-	st.queue.remove(j)
+	st.leave(j)
 	st.finish(j, job.Cancelled, job.ExitCancelled, reason, st.now)
 }
 
-// askToEnd sends the cancel of the job's current attempt to its node.
+// cancelAll ends the jobs of a team or a user. It reports whether there was room
+// for all of them.
+func (st *step) cancelAll(e CancelAll) bool {
+	for _, j := range st.liveJobs() {
+		s := &j.Spec
+		if s.Index != nil || j.Cancel != "" || e.Team != "" && s.Team != e.Team || e.User != "" && s.User != e.User {
+			continue // the members go with their sweep
+		}
+		if !st.room() {
+			return false
+		}
+		st.cancel(j, e.Reason)
+		st.cancelled++
+	}
+	return true
+}
+
+// askToEnd sends the cancel of the job's current attempt to its nodes.
 func (st *step) askToEnd(j *Job, reason string) {
-	if n := st.Nodes[j.VMID]; n != nil {
-		st.Head.N++
-		st.send(n, protocol.WorkItem{N: st.Head.N, Cancel: &protocol.Cancel{Target: j.N, Reason: reason}})
+	for _, p := range j.places() {
+		st.askPlace(p, reason)
 	}
 }
 
-// assign starts the job's next attempt on a node.
-func (st *step) assign(j *Job, n *Node) {
-	st.Head.N++
-	j.N, j.VMID, j.State, j.Reason = st.Head.N, n.VMID, job.Assigned, ""
+func (st *step) askPlace(p place, reason string) {
+	if n := st.Nodes[p.vmid]; n != nil {
+		st.Head.N++
+		st.send(n, protocol.WorkItem{N: st.Head.N, Cancel: &protocol.Cancel{Target: p.n, Reason: reason}})
+	}
+}
+
+// assign starts the job's next attempt: on one node, or a gang's on several.
+func (st *step) assign(j *Job, on []*Node) {
 	number := 1
 	if last := j.current(); last != nil {
 		number = last.Number + 1
 	}
-	j.Attempts = append(j.Attempts, job.Attempt{Number: number, Node: n.Name, VMID: n.VMID, State: job.AttemptAssigned, AssignedAt: st.now,
-		GPUs: n.indexes(j.Spec.Resources.GPUs)})
+	a := job.Attempt{Number: number, Node: on[0].Name, VMID: on[0].VMID, State: job.AttemptAssigned, AssignedAt: st.now}
+	j.VMID, j.N, j.State, j.Reason = on[0].VMID, st.Head.N+1, job.Assigned, ""
+	for i, n := range on {
+		st.Head.N++
+		gpus := n.indexes(j.Spec.Resources.GPUs)
+		if j.Spec.Nodes == 0 {
+			a.GPUs = gpus
+			break
+		}
+		a.Ranks = append(a.Ranks, job.Rank{Rank: i, Node: n.Name, VMID: n.VMID, Address: cmp.Or(n.Address, n.Name), N: st.Head.N, First: st.Head.N,
+			State: job.AttemptAssigned, GPUs: gpus})
+	}
+	j.Attempts = append(j.Attempts, a)
 	if len(j.Attempts) > maxAttempts {
 		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]
 	}
-	st.hold(j, n)
-	if n.State == NodeReady {
-		st.setNode(n, NodeBusy, "")
-	}
+	st.occupy(j)
 	st.write(j)
-	st.send(n, assignment(j))
+	for i, n := range on {
+		if n.State == NodeReady {
+			st.setNode(n, NodeBusy, "")
+		}
+		st.send(n, assignment(j, j.N+int64(i)))
+	}
 }
 
-// assignment is the work item of the job's current attempt.
-func assignment(j *Job) protocol.WorkItem {
-	return protocol.WorkItem{N: j.N, Assign: &protocol.Assignment{
-		Job: j.ID, Attempt: j.current().Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
-		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
-		CPUs: j.Spec.Resources.CPUs, GPUs: j.current().GPUs, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
-	}}
-}
-
-// ended takes in how the job's current attempt ended, and decides whether
-// another follows.
-func (st *step) ended(j *Job, f protocol.Finished) {
+// assignment is the work item of the job's current attempt, or of one rank of it.
+func assignment(j *Job, number int64) protocol.WorkItem {
 	a := j.current()
-	a.State, a.ExitCode, a.Reason = job.AttemptState(f.State), f.ExitCode, f.Reason
-	a.EndedAt = f.EndedAt
+	w := &protocol.Assignment{
+		Job: j.ID, Attempt: a.Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
+		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env, Source: j.Spec.Source,
+		CPUs: j.Spec.Resources.CPUs, GPUs: a.GPUs, Index: j.Spec.Index, TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
+	}
+	if r := j.rank(number); r != nil {
+		w.GPUs, w.Gang = r.GPUs, gang(a, number)
+	}
+	return protocol.WorkItem{N: number, Assign: w}
+}
+
+// over takes in how the job's current attempt ended on a node.
+func (st *step) over(j *Job, n *Node, f protocol.Finished) {
+	if j.rank(f.N) != nil {
+		st.rankOver(j, n, f)
+		return
+	}
+	a := j.current()
 	if !f.StartedAt.IsZero() {
 		a.StartedAt = f.StartedAt
 	}
-	if n := st.Nodes[j.VMID]; n != nil {
-		st.enterAttempt(j, a, n)
-		st.use(j)
-		st.release(j, n)
-		st.blame(n, a.State)
-	}
-	j.N, j.VMID = 0, ""
+	a.State, a.ExitCode, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.EndedAt
+	st.enterAttempt(j, a, n)
+	st.release(j, n, f.N, a.GPUs)
+	st.blame(n, a.State, !a.StartedAt.IsZero())
+	st.concluded(j, f)
+}
+
+// concluded takes in how the job's current attempt ended on all its nodes, and
+// decides whether another follows.
+func (st *step) concluded(j *Job, f protocol.Finished) {
+	a := j.current()
+	a.State, a.ExitCode, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Reason, f.EndedAt
+	st.use(j)
+	st.left(j)
 	switch {
 	case a.State == job.AttemptSucceeded:
 		st.finish(j, job.Succeeded, 0, "", a.EndedAt)
@@ -162,6 +217,8 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
 	case j.free(a.State):
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
+	case a.State == job.AttemptNodeLost && j.lostInARow() > freeLosses:
+		st.holdBack(j)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++
 		st.again(j, st.now.Add(time.Duration(j.Spec.Retry.Backoff)),
@@ -177,12 +234,14 @@ func (st *step) ended(j *Job, f protocol.Finished) {
 
 // never takes an assignment back that its node does not have: the attempt did
 // not happen, and the job goes back to its place in line.
-func (st *step) never(j *Job, reason string) {
-	if n := st.Nodes[j.VMID]; n != nil {
-		st.release(j, n)
+func (st *step) never(j *Job, n *Node, number int64, reason string) {
+	if r := j.rank(number); r != nil {
+		st.rankNever(j, n, r, reason)
+		return
 	}
+	st.release(j, n, number, j.current().GPUs)
+	st.left(j)
 	j.Attempts = j.Attempts[:len(j.Attempts)-1]
-	j.N, j.VMID = 0, ""
 	if j.Cancel != "" {
 		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, st.now)
 		return
@@ -198,21 +257,25 @@ func (st *step) again(j *Job, notBefore time.Time, reason string) {
 		j.State = job.Held
 	}
 	st.write(j)
-	st.queue.add(j, st.now)
+	st.wait(j, st.now)
 }
 
 // finish ends a job for good.
 func (st *step) finish(j *Job, state job.State, exitCode int, reason string, at time.Time) {
 	j.State, j.ExitCode, j.Reason, j.EndedAt = state, exitCode, reason, at
+	w := st.sweepOf(j)
 	st.end(j)
+	if w != nil && w.job != j {
+		st.memberEnded(w, j)
+	}
 	if len(st.queue.after[j.ID]) > 0 {
 		st.outcomes = append(st.outcomes, outcome{j.ID, state})
 	}
 }
 
 // release takes a job off its node; a node without work is idle from now on.
-func (st *step) release(j *Job, n *Node) {
-	st.free(j, n)
+func (st *step) release(j *Job, n *Node, number int64, gpus []int) {
+	st.free(j, n, number, gpus)
 	if len(n.jobs) == 0 && n.State == NodeBusy {
 		st.setNode(n, NodeReady, "")
 	}

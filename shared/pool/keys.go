@@ -11,13 +11,18 @@ import (
 const (
 	HeadKey    = "head"
 	donePrefix = "done!"
+	editPrefix = "edit!"
 	jobPrefix  = "job!"
-	logPrefix  = "log!"
+	LogPrefix  = "log!"
 	nodePrefix = "node!"
 
 	// LiveFrom and LiveTo bound the range of the live rows: LiveFrom <= key < LiveTo.
 	LiveFrom = HeadKey
 	LiveTo   = "node\""
+	// EditFrom and EditTo bound the range of the ring of edits and the head behind
+	// it, with nothing else between them: one query reads both.
+	EditFrom = editPrefix
+	EditTo   = HeadKey + "!"
 	// DoneFrom and DoneTo bound the range of the finished jobs, newest first.
 	DoneFrom = donePrefix
 	DoneTo   = "done\""
@@ -33,7 +38,15 @@ func JobKey(order string) string { return jobPrefix + order }
 func NodeKey(vmid string) string { return nodePrefix + vmid }
 
 // LogKey is the key of a row of ledger facts.
-func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", logPrefix, seq) }
+func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
+
+// Edits is how many of its last transactions a pool remembers the keys of. A
+// writer that falls further behind reads everything anew; a row of the ring has a
+// few hundred bytes, so there may be many.
+const Edits = 256
+
+// EditKey is the key of the row of the ring that tells of one transaction.
+func EditKey(seq int64) string { return fmt.Sprintf("%s%03d", editPrefix, seq%Edits) }
 
 // DoneKey is the key of a finished job: its order mirrored, so that the newest
 // comes first.

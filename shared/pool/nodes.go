@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strings"
@@ -31,6 +32,10 @@ func (st *step) report(e Reported) Reported {
 	}
 	if e.At.Sub(n.HeardAt) >= st.rules.SilentAfter/4 || n.HeardAt.IsZero() {
 		n.HeardAt = e.At
+		st.touch(n)
+	}
+	if !n.MissingAt.IsZero() && e.At.After(n.MissingAt) {
+		n.MissingAt = time.Time{} // it is there, whatever the listing says
 		st.touch(n)
 	}
 	n.Seen = max(n.Seen, r.Seen)
@@ -97,7 +102,7 @@ func (st *step) billed(n *Node) {
 func (st *step) ready(n *Node, r protocol.Ready) {
 	st.billed(n)
 	if n.Boot != r.Boot {
-		n.Boot = r.Boot
+		n.Boot, n.Address = r.Boot, r.Address
 		st.touch(n)
 	}
 	if n.CPUs == 0 {
@@ -115,12 +120,22 @@ func (st *step) ready(n *Node, r protocol.Ready) {
 // started marks an attempt as running.
 func (st *step) started(n *Node, f protocol.Started) {
 	j := n.jobs[f.N]
-	if j == nil || j.State == job.Running {
+	if j == nil {
 		return
 	}
-	j.State = job.Running
 	a := j.current()
-	a.State, a.StartedAt = job.AttemptRunning, f.At
+	if r := j.rank(f.N); r != nil {
+		if r.State == job.AttemptRunning {
+			return
+		}
+		r.State, r.StartedAt = job.AttemptRunning, f.At
+	} else if j.State == job.Running {
+		return
+	}
+	j.State, a.State = job.Running, job.AttemptRunning
+	if a.StartedAt.IsZero() || f.At.Before(a.StartedAt) {
+		a.StartedAt = f.At
+	}
 	st.write(j)
 }
 
@@ -134,7 +149,7 @@ func (st *step) finished(n *Node, f protocol.Finished) {
 		return
 	}
 	n.acks = append(n.acks, f.N)
-	st.ended(j, f)
+	st.over(j, n, f)
 }
 
 // leaving takes in that a node's VM is about to be taken away: nothing more is
@@ -165,7 +180,7 @@ func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
 		if !st.room() {
 			return false
 		}
-		st.never(n.jobs[number], "the node did not have it")
+		st.never(n.jobs[number], n, number, "the node did not have it")
 	}
 	return true
 }
@@ -252,7 +267,7 @@ func (st *step) observed(inst Instance) {
 			reason = n.Reason
 		}
 		st.setNode(n, NodeDeleting, reason)
-	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining):
+	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining || n.State == NodeQuarantined):
 		// Nothing runs there any more, and it may be billed all the same.
 		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
@@ -282,8 +297,7 @@ func (st *step) gone(n *Node) bool {
 		if n.Reason != "" {
 			reason += ": " + n.Reason
 		}
-		st.ended(n.jobs[number], protocol.Finished{N: number, State: string(end), ExitCode: code,
-			Reason: reason, StartedAt: n.jobs[number].current().StartedAt, EndedAt: st.now})
+		st.over(n.jobs[number], n, protocol.Finished{N: number, State: string(end), ExitCode: code, Reason: reason, EndedAt: st.now})
 	}
 	st.setNode(n, NodeGone, n.Reason)
 	st.closeInterval(n)
@@ -365,7 +379,7 @@ func (st *step) silent(at time.Time) {
 	var silent []string
 	alive := 0
 	for _, n := range st.sorted() {
-		if n.State != NodeReady && n.State != NodeBusy && n.State != NodeDraining {
+		if n.State != NodeReady && n.State != NodeBusy && n.State != NodeDraining && n.State != NodeQuarantined {
 			continue
 		}
 		alive++
@@ -386,11 +400,11 @@ func (st *step) resend(before time.Time) {
 	for _, n := range st.sorted() {
 		for _, number := range numbers(n) {
 			j := n.jobs[number]
-			if j.State == job.Assigned && !j.current().AssignedAt.After(before) {
-				st.send(n, assignment(j))
+			if j.unheard(number) && !j.current().AssignedAt.After(before) {
+				st.send(n, assignment(j, number))
 			}
-			if (j.Cancel != "" || j.Requeue) && !j.CancelAt.After(before) {
-				st.askToEnd(j, j.Cancel)
+			if (j.Cancel != "" || j.Requeue) && !j.CancelAt.After(before) || j.broken() != nil && !j.broken().EndedAt.After(before) {
+				st.askPlace(place{vmid: n.VMID, n: number}, cmp.Or(j.Cancel, "the attempt is over"))
 			}
 		}
 	}
@@ -399,10 +413,19 @@ func (st *step) resend(before time.Time) {
 // resendTo sends a node everything again that it has not shown to have begun.
 func (st *step) resendTo(n *Node) {
 	for _, number := range numbers(n) {
-		if j := n.jobs[number]; j.State == job.Assigned && number > n.Seen {
-			st.send(n, assignment(j))
+		if j := n.jobs[number]; j.unheard(number) && number > n.Seen {
+			st.send(n, assignment(j, number))
 		}
 	}
+}
+
+// unheard reports whether an assignment of the job has shown no sign of having
+// begun.
+func (j *Job) unheard(number int64) bool {
+	if r := j.rank(number); r != nil {
+		return r.State == job.AttemptAssigned
+	}
+	return j.State == job.Assigned
 }
 
 // setNode changes a node's state, counting the time spent in the old one.
@@ -461,14 +484,23 @@ func (st *step) closeInterval(n *Node) {
 // enterAttempt writes an ended attempt to the ledger. One that never started
 // used nothing.
 func (st *step) enterAttempt(j *Job, a *job.Attempt, n *Node) {
-	if a.StartedAt.IsZero() {
+	st.ledger(j, n, a.Number, fmt.Sprintf("%s!%d", j.Order, a.Number), job.Rank{State: a.State, ExitCode: a.ExitCode, StartedAt: a.StartedAt, EndedAt: a.EndedAt})
+}
+
+// enterRank writes the part of a gang's attempt that has ended.
+func (st *step) enterRank(j *Job, a *job.Attempt, r *job.Rank, n *Node) {
+	st.ledger(j, n, a.Number, fmt.Sprintf("%s!%d!%d", j.Order, a.Number, r.Rank), *r)
+}
+
+func (st *step) ledger(j *Job, n *Node, attempt int, key string, r job.Rank) {
+	if r.StartedAt.IsZero() {
 		return
 	}
 	st.entries = append(st.entries, usage.Entry{
-		Kind: usage.KindAttempt, Key: fmt.Sprintf("%s!%d", j.Order, a.Number), Pool: st.Head.Spec.Name,
-		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Attempt: a.Number,
-		State: string(a.State), ExitCode: a.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size,
-		CPUs: j.Spec.Resources.CPUs, NodeCPUs: n.CPUs, From: a.StartedAt, To: a.EndedAt,
+		Kind: usage.KindAttempt, Key: key, Pool: st.Head.Spec.Name,
+		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Attempt: attempt,
+		State: string(r.State), ExitCode: r.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size,
+		CPUs: j.Spec.Resources.CPUs, NodeCPUs: n.CPUs, From: r.StartedAt, To: r.EndedAt,
 		Price: n.Price, Currency: n.Currency, Labels: j.Spec.Labels,
 	})
 }

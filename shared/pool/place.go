@@ -51,29 +51,55 @@ func (s *State) offer(n *Node) {
 	s.spaces[space] = at
 }
 
-// hold gives a node what its job takes.
-func (s *State) hold(j *Job, n *Node) {
+// occupy gives nodes what the job's current attempt takes of them, and counts it
+// for its team.
+func (s *State) occupy(j *Job) {
+	for _, p := range j.places() {
+		if n := s.Nodes[p.vmid]; n != nil {
+			s.hold(j, n, p.n, p.gpus)
+		}
+	}
+	j.part = s.Head.Spec.part(j.Spec.Resources) * float64(max(j.Spec.Nodes, 1))
+	s.team(j.Spec.Team).count(j, 1)
+	s.onNodes(j, 1)
+}
+
+// left says that the attempt has no part on any node any more.
+func (s *State) left(j *Job) {
+	s.team(j.Spec.Team).count(j, -1)
+	j.N, j.VMID = 0, ""
+	s.onNodes(j, -1)
+}
+
+// hold gives a node what a job takes of it.
+func (s *State) hold(j *Job, n *Node, number int64, gpus []int) {
 	r := j.Spec.Resources
-	n.jobs[j.N] = j
+	n.jobs[number] = j
 	n.used = job.Resources{CPUs: n.used.CPUs + r.CPUs, GPUs: n.used.GPUs + r.GPUs, Memory: n.used.Memory + r.Memory}
-	for _, i := range j.current().GPUs {
+	for _, i := range gpus {
 		n.gpus |= 1 << i
 	}
-	j.part = s.Head.Spec.part(r)
-	s.team(j.Spec.Team).count(j, 1)
 	s.offer(n)
 }
 
 // free takes it away again.
-func (s *State) free(j *Job, n *Node) {
+func (s *State) free(j *Job, n *Node, number int64, gpus []int) {
 	r := j.Spec.Resources
-	delete(n.jobs, j.N)
+	delete(n.jobs, number)
 	n.used = job.Resources{CPUs: n.used.CPUs - r.CPUs, GPUs: n.used.GPUs - r.GPUs, Memory: n.used.Memory - r.Memory}
-	for _, i := range j.current().GPUs {
+	for _, i := range gpus {
 		n.gpus &^= 1 << i
 	}
-	s.team(j.Spec.Team).count(j, -1)
 	s.offer(n)
+}
+
+// onNodes counts a job that runs, or does not any more.
+func (s *State) onNodes(j *Job, sign int) {
+	s.running += sign
+	if w := s.sweepOf(j); w != nil {
+		w.job.Progress.Running += sign
+		s.counted(w)
+	}
 }
 
 // total is what a node has.
@@ -106,6 +132,7 @@ type placing struct {
 	unfit    map[shape]bool    // no node takes these now
 	out      map[*jobHeap]bool // through for this step
 	reserved *reservation      // for the first job that finds no place
+	found    []*Node           // by the last call of find
 }
 
 // candidate is a team's next job.
@@ -126,7 +153,7 @@ func (st *step) place() {
 			j.State, j.Reason = job.Queued, ""
 			st.write(j)
 		}
-		st.queue.add(j, st.now)
+		st.wait(j, st.now)
 	}
 	if st.Head.Down || st.Head.Deleting || st.queue.waiting() == 0 || st.noSpace() {
 		return
@@ -135,6 +162,7 @@ func (st *step) place() {
 	for class := range st.queue.classes {
 		p.placeClass(class)
 	}
+	st.gathering = p.reserved != nil && p.reserved.job.Spec.Nodes > 0
 }
 
 // noSpace reports whether no node takes any work, without looking at the line.
@@ -158,15 +186,20 @@ func (p *placing) placeClass(class int) {
 			return
 		}
 		heap := c.job.heap
-		switch n := p.find(c); {
-		case n == nil:
+		switch on := p.find(c); {
+		case on == nil:
 			p.out[heap] = true
-		case !p.room():
+		case !p.roomOn(len(on)):
 			return
 		default:
-			p.queue.remove(c.job)
-			p.assign(c.job, n)
-			p.reserved.take(c.job, n)
+			j := c.job
+			if j.Spec.Sweep != nil {
+				j = p.next(j)
+			} else {
+				p.leave(j)
+			}
+			p.assign(j, on)
+			p.reserved.take(j, on)
 			c.charge = p.charge(c.team)
 		}
 		c.job = c.line.first(p.out)
@@ -179,27 +212,32 @@ func least(line []candidate) *candidate {
 	var best *candidate
 	for i := range line {
 		c := &line[i]
-		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && c.job.Order < best.job.Order) {
+		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && older(c.job, best.job)) {
 			best = c
 		}
 	}
 	return best
 }
 
-// find is the node for a team's next job, or nil when it has to wait.
-func (p *placing) find(c *candidate) *Node {
+// find is where a team's next job goes, a node or a gang's nodes; nil when it has
+// to wait. What it returns is good until the next call.
+func (p *placing) find(c *candidate) []*Node {
 	j := c.job
-	if !p.Head.Spec.limit(c.team).within(p.teams[c.team], j.Spec.Resources) {
+	if !p.Head.Spec.limit(c.team).within(p.teams[c.team], j.Spec.Total()) {
 		return nil // it waits for its own team, so nothing is kept for it
 	}
 	of := shapeOf(&j.Spec)
 	if p.unfit[of] {
 		return nil
 	}
+	p.found = p.found[:0]
 	for free := of.cpus; free < len(p.spaces); free++ {
 		for _, n := range p.spaces[free] {
-			if fits(n.total(), n.used, j.Spec.Resources) && p.reserved.allows(of, n, p.now) {
-				return n
+			if !fits(n.total(), n.used, j.Spec.Resources) || !p.reserved.allows(of, n, p.now) {
+				continue
+			}
+			if p.found = append(p.found, n); len(p.found) == of.nodes {
+				return p.found
 			}
 		}
 	}
@@ -210,37 +248,58 @@ func (p *placing) find(c *candidate) *Node {
 	return nil
 }
 
-// reservation keeps a node for the job that waits longest. The others may use it
-// as long as the job does not wait any longer for it: when they end before it can
-// begin, or fit beside it.
+// reservation keeps nodes for the job that waits longest: one, or those of a gang.
+// The others may use them as long as the job does not wait any longer for it: when
+// they end before it can begin, or fit beside it.
 type reservation struct {
 	job   *Job
-	node  *Node         // nil: it waits for a node that is coming, which nobody can take from it
-	at    time.Time     // when the node has room, at the latest; zero = nobody knows
-	spare job.Resources // left on the node then, beside the job
+	spare map[*Node]job.Resources // what is left on each of its nodes beside the job, when it begins
+	at    time.Time               // when all of them have room, at the latest; zero = nobody knows
 }
 
-// reserve finds where a job that fits nowhere now can begin first.
+// reserve finds where a job that fits nowhere now can begin first. A job of one
+// node that waits for a node that is coming needs nothing kept, as nobody can take
+// that from it; a gang gathers its nodes while they come.
 func (st *step) reserve(j *Job) *reservation {
-	r := &reservation{job: j}
+	r := &reservation{job: j, spare: map[*Node]job.Resources{}}
 	c := st.census()
-	if c.coming+st.pending() > 0 || st.mayGrow(c) {
+	growing := c.coming+st.pending() > 0 || st.mayGrow(c)
+	if growing && j.Spec.Nodes == 0 {
 		return r
 	}
-	best := uint64(neverEnds)
+	type option struct {
+		node  *Node
+		rank  uint64
+		at    time.Time
+		spare job.Resources
+	}
+	var options []option
 	for _, n := range st.sorted() {
 		if n.space == nowhere && (n.State != NodeReady && n.State != NodeBusy) || !fits(n.total(), job.Resources{}, j.Spec.Resources) {
 			continue
 		}
 		// First by the number of jobs that have to end and may run for ever, then
 		// by time. Neither can grow by what is let past, so the wait has an end.
-		if unknown, at, spare := n.frees(j.Spec.Resources, st.now, st.Head.Spec.Pack); rankOf(unknown, at, st.now) < best {
-			best = rankOf(unknown, at, st.now)
-			r.node, r.at, r.spare = n, at, spare
-			if unknown > 0 {
-				r.at = time.Time{}
-			}
+		unknown, at, spare := n.frees(j.Spec.Resources, st.now, st.Head.Spec.Pack)
+		o := option{n, rankOf(unknown, at, st.now), at, spare}
+		if unknown > 0 {
+			o.at = time.Time{}
 		}
+		options = append(options, o)
+	}
+	sort.SliceStable(options, func(i, k int) bool { return options[i].rank < options[k].rank })
+	options = options[:min(len(options), max(j.Spec.Nodes, 1))]
+	r.at = st.now
+	for _, o := range options {
+		r.spare[o.node] = o.spare
+		if r.at.IsZero() || o.at.IsZero() {
+			r.at = time.Time{}
+		} else {
+			r.at = later(r.at, o.at)
+		}
+	}
+	if len(options) < max(j.Spec.Nodes, 1) {
+		r.at = time.Time{}
 	}
 	return r
 }
@@ -294,24 +353,30 @@ func (j *Job) ends(now time.Time) time.Time {
 // allows reports whether a job of a shape may use a node in spite of the
 // reservation.
 func (r *reservation) allows(of shape, n *Node, now time.Time) bool {
-	if r == nil || r.node != n {
+	if r == nil {
 		return true
 	}
-	if of.within > 0 && !r.at.IsZero() && !now.Add(of.within).After(r.at) {
+	spare, kept := r.spare[n]
+	if !kept || of.within > 0 && !r.at.IsZero() && !now.Add(of.within).After(r.at) {
 		return true
 	}
-	return of.cpus <= r.spare.CPUs && of.gpus <= r.spare.GPUs && (n.Memory == 0 || of.memory <= r.spare.Memory)
+	return of.cpus <= spare.CPUs && of.gpus <= spare.GPUs && (n.Memory == 0 || of.memory <= spare.Memory)
 }
 
-// take notes that a job was let past onto the reserved node.
-func (r *reservation) take(j *Job, n *Node) {
-	if r == nil || r.node != n {
+// take notes that a job was let past onto a reserved node.
+func (r *reservation) take(j *Job, on []*Node) {
+	if r == nil {
 		return
 	}
 	if end := j.ends(j.current().AssignedAt); !end.IsZero() && !r.at.IsZero() && !end.After(r.at) {
 		return
 	}
-	r.spare.CPUs -= j.Spec.Resources.CPUs
-	r.spare.GPUs -= j.Spec.Resources.GPUs
-	r.spare.Memory -= j.Spec.Resources.Memory
+	for _, n := range on {
+		if spare, kept := r.spare[n]; kept {
+			spare.CPUs -= j.Spec.Resources.CPUs
+			spare.GPUs -= j.Spec.Resources.GPUs
+			spare.Memory -= j.Spec.Resources.Memory
+			r.spare[n] = spare
+		}
+	}
 }

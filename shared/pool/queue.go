@@ -3,6 +3,7 @@ package pool
 import (
 	"container/heap"
 	"math/bits"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -30,18 +31,19 @@ type line struct {
 	team   string
 	class  int
 	shapes map[shape]*jobHeap
-	n      int
+	n      int // how many jobs it stands for
 }
 
 // shape is what decides where and when a job may run.
 type shape struct {
-	cpus, gpus int
+	nodes      int // 1, or those of a gang
+	cpus, gpus int // of each
 	memory     job.Bytes
 	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
 }
 
 func shapeOf(s *job.Spec) shape {
-	return shape{s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, within(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {
@@ -79,6 +81,11 @@ func (q *queue) add(j *Job, now time.Time) {
 		heap.Push(&q.later, j)
 		return
 	}
+	q.push(j)
+}
+
+// push puts a job in line.
+func (q *queue) push(j *Job) {
 	class := q.classes[rank(j.Spec.Priority)]
 	l := class[j.Spec.Team]
 	if l == nil {
@@ -93,8 +100,18 @@ func (q *queue) add(j *Job, now time.Time) {
 	}
 	heap.Push(h, j)
 	j.line = l
-	l.n++
-	q.inLine++
+	q.reweigh(j)
+}
+
+// reweigh brings the counts up to date with how many jobs one in line stands for.
+func (q *queue) reweigh(j *Job) { q.count(j, j.weigh()) }
+
+func (q *queue) count(j *Job, weight int) {
+	more := weight - j.weight
+	j.weight = weight
+	j.heap.n += more
+	j.line.n += more
+	q.inLine += more
 }
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
@@ -107,16 +124,17 @@ func (q *queue) remove(j *Job) {
 		return
 	}
 	h, l := j.heap, j.line
+	if l != nil {
+		q.count(j, 0)
+	}
 	heap.Remove(h, j.index)
 	if j.line = nil; l == nil {
 		return
 	}
-	l.n--
-	q.inLine--
 	if len(h.jobs) == 0 {
 		delete(l.shapes, shapeOf(&j.Spec))
 	}
-	if l.n == 0 {
+	if len(l.shapes) == 0 {
 		delete(q.classes[l.class], l.team)
 	}
 }
@@ -125,7 +143,7 @@ func (q *queue) remove(j *Job) {
 func (l *line) first(out map[*jobHeap]bool) *Job {
 	var first *Job
 	for _, h := range l.shapes {
-		if j := h.jobs[0]; (first == nil || j.Order < first.Order) && !out[h] {
+		if j := h.jobs[0]; (first == nil || older(j, first)) && !out[h] {
 			first = j
 		}
 	}
@@ -158,7 +176,19 @@ func (q *queue) each(fn func(*Job) bool) {
 // waiting is the number of jobs in line.
 func (q *queue) waiting() int { return q.inLine }
 
-func older(a, b *Job) bool { return a.Order < b.Order }
+// older orders a line: the jobs by their age, and a sweep behind those of its
+// members that wait for another attempt.
+func older(a, b *Job) bool {
+	switch x, y := len(a.Order), len(b.Order); {
+	case x < y && b.Order[x] == '.' && b.Order[:x] == a.Order:
+		return false
+	case x > y && a.Order[y] == '.' && a.Order[:y] == b.Order:
+		return true
+	}
+	return a.Order < b.Order
+}
+
+func byOrder(a, b *Job) int { return strings.Compare(a.Order, b.Order) }
 
 func sooner(a, b *Job) bool {
 	if !a.NotBefore.Equal(b.NotBefore) {
@@ -183,6 +213,7 @@ func rank(p job.Priority) int {
 // one can be taken out.
 type jobHeap struct {
 	jobs []*Job
+	n    int // how many jobs those stand for
 	less func(a, b *Job) bool
 }
 

@@ -79,8 +79,8 @@ func (st *step) setDown(down bool) {
 	}
 	done := true
 	st.queue.each(func(j *Job) bool {
-		if j.State == state {
-			return true
+		if j.State == state || j.Progress != nil && j.State == job.Running {
+			return true // a sweep that has begun goes on showing that
 		}
 		if done = st.room(); done {
 			j.State, j.Reason = state, reason
@@ -102,6 +102,9 @@ func (st *step) undrain() {
 
 // downReason is the sentence that a held job shows.
 func (st *step) downReason() string {
+	if st.Head.Spec.Schedule == nil {
+		return "the pool is down" // its schedule was taken from it in this very step, which ends that
+	}
 	_, _, until := st.Head.Spec.Schedule.Window(st.now)
 	return fmt.Sprintf("the pool is down by its schedule until %s", until.UTC().Format(time.RFC3339))
 }
@@ -146,7 +149,7 @@ func (st *step) nextChange() time.Time {
 			at(n.Since.Add(time.Duration(st.Head.Spec.IdleTimeout)))
 		}
 	}
-	if len(st.queue.later.jobs) > 0 {
+	if len(st.queue.later.jobs) > 0 && !st.queue.later.jobs[0].NotBefore.Equal(released) {
 		at(st.queue.later.jobs[0].NotBefore)
 	}
 	if st.Head.Op.Token != "" {

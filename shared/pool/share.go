@@ -61,8 +61,9 @@ func (s *State) team(name string) *team {
 // count adds a job's current attempt to its team, or takes it away.
 func (t *team) count(j *Job, sign int) {
 	t.jobs += sign
-	t.cpus += sign * j.Spec.Resources.CPUs
-	t.gpus += sign * j.Spec.Resources.GPUs
+	all := j.Spec.Total()
+	t.cpus += sign * all.CPUs
+	t.gpus += sign * all.GPUs
 	t.held += float64(sign) * j.part
 	t.since += float64(sign) * j.part * seconds(j.current().AssignedAt)
 	if t.jobs == 0 {

@@ -2,10 +2,15 @@ package pool_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
+	"maps"
 	"math/rand"
+	"slices"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,34 +18,60 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/usage"
 )
 
-// world is a pool with everything around it, in one goroutine and with its own
-// clock: rows that survive, messages that come twice and late, a scale set that
-// creates and loses instances, agents that crash. Step is the real one.
-type world struct {
-	t     *testing.T
-	rng   *rand.Rand
-	now   time.Time
-	rules pool.Rules
+// The simulation runs the real Step in a world of its own: rows that survive and
+// are written under the head's version, several drivers with copies of them that
+// grow old, messages that come twice, late and out of order, a scale set that
+// refuses, gives in part, fails and loses instances, agents that crash, hang and
+// come back, services that are away, clocks that disagree. After every step the
+// checker (sim_check_test.go) looks for what must never be.
 
-	rows  map[string][]byte // what is committed
-	state *pool.State       // nil: the process was killed
+var simSteps = flag.Int64("sim.steps", 20_000, "steps of the simulation")
+
+// world is one pool with everything around it, in one goroutine.
+type world struct {
+	rng    *rand.Rand
+	now    time.Time
+	rules  pool.Rules
+	faults bool
+
+	rows    map[string][]byte // what is committed
+	seq     int64             // of the head's row
+	edits   [][]string        // keys that each version has changed, by seq - 1
+	drivers []*driver
 
 	instances map[string]*vm // by VMID
 	nextID    int
 	capacity  int
-	events    []mail                // on their way to the pool
-	work      map[string][]workMail // on their way to the nodes, in order
+	token     *operation // accepted, and not at its end
+	events    []mail     // on their way to the pool
+	late      []mail     // effects of a driver that is slow
+	work      map[string][]workMail
+	listing   *pool.Listed // a list that lags
+	listedAt  time.Time
+	awayUntil map[string]time.Time
 
-	submitted map[string]int // order -> wanted number of failures first
-	succeeded map[string]*vm // order -> where an attempt has succeeded
-	faults    bool
+	jobs      map[string]*wish // by order, of all that was ever submitted
+	succeeded map[string]*vm   // by order and rank, where it has succeeded
+	steps     int64
+	checker   *checker
+	mutate    func(*world, *pool.State, *pool.Result)
+}
+
+// driver is a process that drives the pool.
+type driver struct {
+	state *pool.State // nil: to be loaded
+	seq   int64       // of the head it knows
+	taken bool
+	skew  time.Duration // of its clock
 }
 
 type mail struct {
 	event pool.Event
 	at    time.Time
+	do    func() // instead of an event
 }
 
 type workMail struct {
@@ -48,40 +79,49 @@ type workMail struct {
 	at    time.Time
 }
 
-// vm is an instance with its agent.
-type vm struct {
-	vmid, id string
-	bootAt   time.Time
-	booted   bool
-	dieAt    time.Time // deletion under way
-	boots    int
-	seen     int64
-	held     map[int64]*run
-	drops    map[int64]bool
-	reportAt time.Time
-	stopped  bool
-	evicted  bool
+type operation struct {
+	target int
+	doneAt time.Time
+	fails  bool
 }
 
-// run is an assignment that an agent holds until it is acknowledged.
-type run struct {
-	assign   protocol.Assignment
-	n        int64
-	started  time.Time
-	endAt    time.Time
-	finished *protocol.Finished
+// wish is what was submitted, and how the world lets it go.
+type wish struct {
+	spec     job.Spec
+	failures int // attempts that fail first
+	taken    bool
 }
 
-func newWorld(t *testing.T, seed int64, faults bool) *world {
+func newWorld(seed int64, faults bool, drivers int) *world {
 	rules := pool.DefaultRules
-	rules.PollEvery = 2 * time.Second
-	return &world{t: t, rng: rand.New(rand.NewSource(seed)), now: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC), rules: rules,
-		rows: map[string][]byte{}, instances: map[string]*vm{}, work: map[string][]workMail{},
-		submitted: map[string]int{}, succeeded: map[string]*vm{}, faults: faults}
+	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 2*time.Minute, 20*time.Second, 2*time.Second
+	rules.IntervalLength, rules.RememberGone = 2*time.Minute, 10*time.Minute
+	w := &world{rng: rand.New(rand.NewSource(seed)), now: monday, rules: rules, faults: faults,
+		rows: map[string][]byte{}, instances: map[string]*vm{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
+		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
+	w.checker = newChecker(w)
+	for range drivers {
+		w.drivers = append(w.drivers, &driver{})
+	}
+	if faults && seed%3 == 0 {
+		for i, d := range w.drivers {
+			d.skew = time.Duration(i) * time.Second
+		}
+		w.checker.slack = time.Duration(drivers) * time.Second
+	}
+	return w
 }
 
 // chance is true once in n, when faults are on.
 func (w *world) chance(n int) bool { return w.faults && w.rng.Intn(n) == 0 }
+
+// away reports whether a service cannot be reached; sometimes it begins to be so.
+func (w *world) away(service string) bool {
+	if w.chance(1500) {
+		w.awayUntil[service] = w.now.Add(time.Duration(1+w.rng.Intn(40)) * time.Second)
+	}
+	return w.faults && w.now.Before(w.awayUntil[service])
+}
 
 // deliver sends an event to the pool, sometimes late and sometimes twice.
 func (w *world) deliver(e pool.Event) {
@@ -89,90 +129,260 @@ func (w *world) deliver(e pool.Event) {
 	if w.chance(10) {
 		at = at.Add(time.Duration(w.rng.Intn(20)) * time.Second)
 	}
-	w.events = append(w.events, mail{e, at})
+	w.events = append(w.events, mail{event: e, at: at})
 	if w.chance(10) {
-		w.events = append(w.events, mail{e, at.Add(time.Duration(w.rng.Intn(90)) * time.Second)})
+		w.events = append(w.events, mail{event: e, at: at.Add(time.Duration(w.rng.Intn(90)) * time.Second)})
 	}
 }
 
-// drive runs the pool as the driver does: step, commit, effects; a kill may
-// come between any two of them.
+// back brings events again, as Service Bus does when they were not completed.
+func (w *world) back(events []pool.Event) {
+	for _, e := range events {
+		w.events = append(w.events, mail{event: e, at: w.now.Add(time.Duration(1+w.rng.Intn(5)) * time.Second)})
+	}
+}
+
+// drive has one of the drivers take the events to the pool.
 func (w *world) drive(events ...pool.Event) {
-	if w.chance(40) {
-		w.state = nil // killed before; the messages come again
-		for _, e := range events {
-			w.deliver(e)
-		}
+	d := w.drivers[w.rng.Intn(len(w.drivers))]
+	if w.chance(40) || w.away("tables") {
+		d.state = nil // killed before, or without its rows; the messages come again
+		w.back(events)
 		return
 	}
-	if w.state == nil {
-		w.state = w.load()
-		events = append([]pool.Event{pool.Loaded{}}, events...)
-	}
-	events = w.unfinished(events)
 	listed := false
 	for rounds := 0; len(events) > 0 || rounds == 0; rounds++ {
-		if rounds > 50 {
-			w.t.Fatal("the pool never comes to rest")
+		if rounds > 60 {
+			w.checker.fail("rest", "the pool never comes to rest")
+			return
 		}
-		queue, calls := events, pool.Effects{}
-		events = nil
-		for more := true; more; {
-			queue = w.unfinished(queue)
-			res := pool.Step(w.state, queue, w.now, w.rules)
-			if len(res.Changes) > 99 {
-				w.t.Fatalf("a transaction of %d rows", len(res.Changes)+1)
+		calls, ok := w.turn(d, events)
+		if !ok {
+			w.back(events)
+			return
+		}
+		calls.List = calls.List && !listed
+		listed = listed || calls.List
+		events = w.call(calls)
+	}
+}
+
+// turn is drive.turn: steps until nothing is left to do. It is false when the
+// driver died on the way.
+func (w *world) turn(d *driver, events []pool.Event) (calls pool.Effects, ok bool) {
+	for conflicts := 0; ; conflicts++ {
+		again, alive := w.stepsOf(d, events, &calls)
+		if !alive {
+			d.state = nil
+			return calls, false
+		}
+		if !again {
+			return calls, true
+		}
+		if conflicts > 20 {
+			w.checker.fail("rest", "the head never stands still")
+			return calls, true
+		}
+	}
+}
+
+func (w *world) stepsOf(d *driver, events []pool.Event, calls *pool.Effects) (again, alive bool) {
+	if d.state == nil {
+		d.state, d.seq = w.load(), w.seq
+	}
+	queue := events
+	if !d.taken {
+		queue = append([]pool.Event{pool.Loaded{}}, queue...)
+	}
+	for wrote := false; ; {
+		queue = w.unfinished(queue)
+		res := pool.Step(d.state, queue, w.now.Add(d.skew), w.rules)
+		w.steps++
+		if w.mutate != nil {
+			w.mutate(w, d.state, &res)
+		}
+		if res.Changed {
+			if d.seq != w.seq {
+				w.catchUp(d, res.Changes) // another driver was first
+				w.checker.seen["conflict"]++
+				return true, true
 			}
-			w.state.Head.Seq++
-			w.commit(res.Changes)
-			w.check(res.Effects)
+			if w.chance(200) {
+				return false, false // the transaction was refused, or never sent
+			}
+			w.commit(d, res.Changes)
+			w.checker.step(d.state, &res)
+			wrote = true
 			if w.chance(60) {
-				w.state = nil // killed between the commit and the effects
-				return
+				return false, false // killed between the commit and the effects
 			}
-			for vmid, items := range res.Effects.Work {
-				w.work[vmid] = append(w.work[vmid], workMail{items, w.now})
-			}
-			if at := res.Effects.WakeAt; !at.IsZero() && !w.chance(20) {
-				w.events = append(w.events, mail{pool.Tick{At: at}, at})
-			}
-			calls.Grow = max(calls.Grow, res.Effects.Grow)
-			calls.Remove = append(calls.Remove, res.Effects.Remove...)
-			calls.List = calls.List || res.Effects.List
-			calls.Fence = append(calls.Fence, res.Effects.Fence...)
-			calls.Ask = append(calls.Ask, res.Effects.Ask...)
-			queue, more = res.Rest, res.More
-		}
-		if calls.Grow > 0 {
-			if w.chance(5) {
-				events = append(events, pool.Answered{Kind: pool.OpGrow, Err: fault.New(fault.Throttled, "", "slow down")})
-			} else {
-				w.grow(calls.Grow)
-				events = append(events, pool.Answered{Kind: pool.OpGrow})
+			if w.faults && !w.checker.ok() {
+				return false, true
 			}
 		}
+		d.taken = true
+		w.effects(res.Effects, calls)
+		queue = res.Rest
+		if res.More {
+			continue
+		}
+		if !wrote && d.seq != w.seq {
+			w.catchUp(d, nil)
+			return true, true
+		}
+		return false, true
+	}
+}
+
+// catchUp brings a driver's state up to date, mostly without loading all of it; as
+// the rows tell, so does it.
+func (w *world) catchUp(d *driver, wanted []pool.Change) {
+	if w.rng.Intn(4) == 0 {
+		d.state = nil
+		return
+	}
+	keys := map[string]bool{}
+	for _, key := range pool.Touched(wanted) {
+		keys[key] = true
+	}
+	for _, edit := range w.edits[d.seq:] {
+		for _, key := range edit {
+			keys[key] = true
+		}
+	}
+	var nodes []*pool.Node
+	var jobs []*pool.Job
+	var gone []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		row, there := w.rows[key]
+		switch {
+		case !there:
+			gone = append(gone, key)
+		case strings.HasPrefix(key, "node!"):
+			n := &pool.Node{}
+			unpack(row, n)
+			nodes = append(nodes, n)
+		default:
+			j := &pool.Job{}
+			unpack(row, j)
+			jobs = append(jobs, j)
+		}
+	}
+	var head pool.Head
+	unpack(w.rows[pool.HeadKey], &head)
+	for _, id := range d.state.CatchUp(head, nodes, jobs, gone, w.now.Add(d.skew)) {
+		if row, ended := w.rows[pool.DoneKey(orderOf(id))]; ended {
+			var j pool.Job
+			unpack(row, &j)
+			w.deliver(pool.Known{ID: id, State: j.State})
+		}
+	}
+	d.seq = w.seq
+}
+
+// effects sends the messages of a step; a slow driver sends them after others
+// have sent theirs.
+func (w *world) effects(e pool.Effects, calls *pool.Effects) {
+	send := func() {
+		for vmid, items := range e.Work {
+			w.work[vmid] = append(w.work[vmid], workMail{items, w.now.Add(time.Duration(w.rng.Intn(2)) * time.Second)})
+		}
+	}
+	if w.chance(20) {
+		w.late = append(w.late, mail{do: send, at: w.now.Add(time.Duration(w.rng.Intn(5)) * time.Second)})
+	} else {
+		send()
+	}
+	if at := e.WakeAt; !at.IsZero() && !w.chance(20) {
+		w.events = append(w.events, mail{event: pool.Tick{At: at}, at: at})
+	}
+	if at := e.RecordAt; !at.IsZero() && !w.chance(20) {
+		w.late = append(w.late, mail{do: w.record, at: at})
+	}
+	calls.Grow = max(calls.Grow, e.Grow)
+	calls.Settle = calls.Settle || e.Settle
+	calls.Remove = append(calls.Remove, e.Remove...)
+	calls.List = calls.List || e.List
+	calls.Fence = append(calls.Fence, e.Fence...)
+	calls.Ask = append(calls.Ask, e.Ask...)
+	if e.Poll != "" {
+		calls.Poll, calls.PollKind = e.Poll, e.PollKind
+	}
+}
+
+// call makes the calls to the scale set and brings the answers.
+func (w *world) call(calls pool.Effects) (events []pool.Event) {
+	away := w.away("compute")
+	unreachable := fault.New(fault.Internal, "", "it cannot be reached")
+	if calls.Grow > 0 {
+		events = append(events, w.grow(calls.Grow, away))
+	}
+	if calls.Settle {
+		if away {
+			events = append(events, pool.Answered{Kind: pool.OpSettle, Err: unreachable})
+		} else {
+			w.capacity = len(w.instances)
+			events = append(events, pool.Answered{Kind: pool.OpSettle})
+		}
+	}
+	if calls.Poll != "" && !away {
+		switch op := w.token; {
+		case op == nil:
+			events = append(events, pool.Answered{Kind: calls.PollKind})
+		case w.now.Before(op.doneAt):
+			events = append(events, pool.Answered{Kind: calls.PollKind, Token: "t", After: 2 * time.Second})
+		case op.fails:
+			w.token = nil
+			events = append(events, pool.Answered{Kind: calls.PollKind, Err: fault.New(fault.NoCapacity, "", "allocation failed")})
+		default:
+			w.token = nil
+			events = append(events, pool.Answered{Kind: calls.PollKind})
+		}
+	}
+	if len(calls.Remove) > 0 {
+		var asked []string
 		for _, n := range calls.Remove {
-			if v := w.instances[n.VMID]; v != nil && v.dieAt.IsZero() {
-				v.dieAt = w.now.Add(3 * time.Second)
+			asked = append(asked, n.VMID)
+			if v := w.instances[n.VMID]; v != nil && v.dieAt.IsZero() && !away {
+				took := 3
+				if w.chance(20) {
+					took = 60
+				}
+				v.dieAt = w.now.Add(time.Duration(took) * time.Second)
 				w.capacity--
 			}
 		}
-		for _, vmid := range calls.Fence {
-			v := w.instances[vmid]
-			events = append(events, pool.Fenced{VMID: vmid, Taken: v == nil || !v.booted})
-		}
-		for _, id := range calls.Ask {
-			if row, ended := w.rows[pool.DoneKey(strings.TrimPrefix(id, "job-"))]; ended && !w.chance(10) {
-				var j pool.Job
-				read(w.t, row, &j)
-				events = append(events, pool.Known{ID: id, State: j.State})
-			}
-		}
-		if calls.List && !listed && !w.chance(10) {
-			listed = true
-			events = append(events, w.list())
+		if away {
+			events = append(events, pool.Answered{Kind: pool.OpRemove, Nodes: asked, Err: unreachable})
 		}
 	}
+	for _, vmid := range calls.Fence {
+		v := w.instances[vmid]
+		taken := v == nil || v.hung
+		if v != nil && taken {
+			v.fenced = true
+		}
+		events = append(events, pool.Fenced{VMID: vmid, Taken: taken})
+	}
+	for _, id := range calls.Ask {
+		if row, ended := w.rows[pool.DoneKey(orderOf(id))]; ended && !w.chance(10) {
+			var j pool.Job
+			unpack(row, &j)
+			events = append(events, pool.Known{ID: id, State: j.State})
+		}
+	}
+	if calls.List && !away {
+		events = append(events, w.list())
+	}
+	return events
+}
+
+// orderOf is the order of the job or member with an id.
+func orderOf(id string) string {
+	if sweep, index, ok := job.MemberOf(id); ok {
+		return job.MemberOrder(strings.TrimPrefix(sweep, "job-"), index)
+	}
+	return strings.TrimPrefix(id, "job-")
 }
 
 // unfinished leaves out jobs that have ended, as the driver does.
@@ -189,37 +399,86 @@ func (w *world) unfinished(events []pool.Event) []pool.Event {
 	return kept
 }
 
-func (w *world) grow(target int) {
-	for ; w.capacity < target; w.capacity++ {
-		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
-			held: map[int64]*run{}, drops: map[int64]bool{}}
-		w.nextID++
-		w.instances[v.vmid] = v
+// record copies the ledger rows that wait, and says so.
+func (w *world) record() {
+	var seqs []int64
+	for key, row := range w.rows {
+		if strings.HasPrefix(key, "log!") {
+			var l pool.Log
+			unpack(row, &l)
+			w.checker.record(l.Entries)
+			seqs = append(seqs, l.Seq)
+		}
+	}
+	sort.Slice(seqs, func(i, k int) bool { return seqs[i] < seqs[k] })
+	if len(seqs) > 0 && !w.chance(10) {
+		w.deliver(pool.Recorded{Seqs: seqs})
 	}
 }
 
-func (w *world) list() pool.Listed {
-	l := pool.Listed{Exists: true, Capacity: w.capacity}
-	for _, v := range w.sorted() {
-		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: "set_" + v.id, Provisioning: "Creating"}
-		if v.booted {
-			inst.Provisioning, inst.Power = "Succeeded", "running"
-		}
-		if !v.dieAt.IsZero() {
-			inst.Provisioning = "Deleting"
-		}
-		l.Instances = append(l.Instances, inst)
+// commit writes the rows as a transaction would, and refuses what it would.
+func (w *world) commit(d *driver, changes []pool.Change) {
+	d.state.Head.Seq++
+	w.seq = d.state.Head.Seq
+	d.seq = w.seq
+	w.edits = append(w.edits, pool.Touched(changes))
+	if len(changes) > 99 {
+		w.checker.fail("rows", "a transaction of %d rows", len(changes)+1)
 	}
-	return l
+	for _, c := range changes {
+		_, there := w.rows[c.Key]
+		switch {
+		case c.Insert && there:
+			w.checker.fail("rows", "row %s was inserted twice", c.Key)
+		case c.Value == nil && !there && strings.HasPrefix(c.Key, "log!"):
+			// recorded by somebody else already; the store leaves it out
+		case c.Value == nil && !there:
+			w.checker.fail("rows", "row %s was deleted and is not there", c.Key)
+		case c.Value == nil:
+			delete(w.rows, c.Key)
+		default:
+			row, err := json.Marshal(c.Value)
+			if err != nil {
+				panic(err)
+			}
+			w.rows[c.Key] = row
+		}
+	}
+	w.rows[pool.HeadKey], _ = json.Marshal(d.state.Head)
 }
 
-func (w *world) sorted() []*vm {
-	var list []*vm
-	for _, v := range w.instances {
-		list = append(list, v)
+// load builds the state from the rows, as a new process does.
+func (w *world) load() *pool.State {
+	var head pool.Head
+	if row := w.rows[pool.HeadKey]; row != nil {
+		unpack(row, &head)
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].vmid < list[j].vmid })
-	return list
+	var nodes []*pool.Node
+	var jobs []*pool.Job
+	for key, row := range w.rows {
+		if key < pool.LiveFrom || key >= pool.LiveTo {
+			continue
+		}
+		switch key[:4] {
+		case "node":
+			var n pool.Node
+			unpack(row, &n)
+			nodes = append(nodes, &n)
+		case "job!":
+			var j pool.Job
+			unpack(row, &j)
+			jobs = append(jobs, &j)
+		}
+	}
+	sort.Slice(nodes, func(i, k int) bool { return nodes[i].VMID < nodes[k].VMID })
+	sort.Slice(jobs, func(i, k int) bool { return jobs[i].Order < jobs[k].Order })
+	return pool.NewState(head, nodes, jobs, w.now)
+}
+
+func unpack(row []byte, into any) {
+	if err := json.Unmarshal(row, into); err != nil {
+		panic(err) // what was written can be read
+	}
 }
 
 // second lets one second pass everywhere.
@@ -228,6 +487,15 @@ func (w *world) second() {
 	for _, v := range w.sorted() {
 		w.live(v)
 	}
+	var late []mail
+	for _, m := range w.late {
+		if m.at.After(w.now) {
+			late = append(late, m)
+		} else {
+			m.do()
+		}
+	}
+	w.late = late
 	var due []pool.Event
 	kept := w.events[:0]
 	for _, m := range w.events {
@@ -240,315 +508,154 @@ func (w *world) second() {
 	w.events = kept
 	if w.now.Second() == 0 {
 		due = append(due, pool.Tick{At: w.now})
+		w.record() // the timer that makes up for lost wake-ups
 	}
 	if w.faults {
 		w.rng.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	}
-	if len(due) > 0 {
-		w.drive(due...)
+	for len(due) > 0 && w.checker.ok() {
+		n := len(due)
+		if w.faults {
+			n = 1 + w.rng.Intn(n) // in several batches, by several drivers
+		}
+		w.drive(due[:n]...)
+		due = due[n:]
 	}
 }
 
-// live is one second of a VM and its agent.
-func (w *world) live(v *vm) {
-	if !v.dieAt.IsZero() && !w.now.Before(v.dieAt) {
-		delete(w.instances, v.vmid)
-		return
+// simSpec is the pool of the simulation: nodes of 64 cpus and 4 GPUs.
+func simSpec(seed int64) pool.Spec {
+	three, eight, four := 3, 100, 4
+	s := pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_NC64as_T4_v3"}, Capacity: "regular",
+		Nodes: pool.Range{Max: 5}, IdleTimeout: job.Duration(30 * time.Second), Pack: seed%5 != 4, Weights: map[string]int{"a": 2, "default": 1},
+		Limits: pool.Limits{Team: map[string]pool.Limit{"a": {Jobs: &three}, "b": {CPUs: &eight, GPUs: &four}}}}
+	if seed%4 == 3 {
+		s.Schedule = &pool.Schedule{DownAt: "09:03", UpAt: "09:05", TimeZone: "UTC", OnRunning: []string{"wait", "requeue", "kill"}[seed/4%3]}
 	}
-	if w.chance(2000) {
-		delete(w.instances, v.vmid) // behind our back
-		w.capacity--
-		return
+	if seed%6 == 5 {
+		s.Nodes.Min = 1
 	}
-	if !v.booted {
-		if w.now.Before(v.bootAt) {
-			return
-		}
-		v.booted = true
-		v.boots++
-		w.report(v, protocol.ReportItem{Ready: &protocol.Ready{Name: "set_" + v.id, CPUs: 4, Boot: fmt.Sprint(v.boots)}})
-	}
-	if w.chance(300) { // the agent crashes and comes back
-		for _, r := range v.held {
-			if r.finished == nil && !r.started.IsZero() {
-				w.end(v, r, "agentRestarted", job.ExitAgentRestarted)
-			}
-		}
-		v.boots++
-		w.report(v, protocol.ReportItem{Ready: &protocol.Ready{Name: "set_" + v.id, CPUs: 4, Boot: fmt.Sprint(v.boots)}}, holds(v))
-	}
-	if !v.evicted && v.dieAt.IsZero() && w.chance(300) {
-		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
-		w.capacity--
-		w.report(v, protocol.ReportItem{Leaving: &protocol.Leaving{Event: "Preempt", At: v.dieAt, Reason: "evicted"}})
-		for _, r := range v.held {
-			if r.finished == nil {
-				w.end(v, r, "evicted", job.ExitEvicted)
-			}
-		}
-	}
-	for _, m := range w.work[v.vmid] {
-		for _, item := range m.items {
-			w.take(v, item)
-		}
-		if w.chance(10) {
-			for _, item := range m.items {
-				w.take(v, item)
-			}
-		}
-	}
-	w.work[v.vmid] = nil
-	for _, r := range v.held {
-		if r.finished == nil && !r.endAt.After(w.now) {
-			w.runOut(v, r)
-		}
-	}
-	if !v.stopped && !w.now.Before(v.reportAt) {
-		v.reportAt = w.now.Add(time.Minute)
-		items := []protocol.ReportItem{holds(v)}
-		for _, r := range v.held {
-			if r.finished != nil {
-				items = append(items, protocol.ReportItem{Finished: r.finished})
-			}
-		}
-		w.report(v, items...)
-	}
+	return s
 }
 
-func holds(v *vm) protocol.ReportItem {
-	h := &protocol.Holds{}
-	for n := range v.held {
-		h.N = append(h.N, n)
-	}
-	return protocol.ReportItem{Holds: h}
-}
-
-func (w *world) report(v *vm, items ...protocol.ReportItem) {
-	if v.stopped {
-		return
-	}
-	w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: v.vmid, Seen: v.seen, Items: items}})
-}
-
-// take is what an agent does with one item.
-func (w *world) take(v *vm, item protocol.WorkItem) {
-	for _, n := range item.Ack {
-		delete(v.held, n)
-	}
-	if item.Stop != "" {
-		v.stopped = true
-	}
-	if item.N == 0 || item.N <= v.seen {
-		return
-	}
-	v.seen = item.N
-	switch {
-	case item.Assign != nil:
-		r := &run{assign: *item.Assign, n: item.N, started: w.now, endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
-		if !v.evicted {
-			w.alone(v, r)
-		}
-		v.held[item.N] = r
-		if v.evicted {
-			r.started = time.Time{}
-			w.end(v, r, "evicted", job.ExitEvicted)
-			return
-		}
-		if v.drops[item.N] {
-			r.started = time.Time{}
-			w.end(v, r, "cancelled", job.ExitCancelled)
-		}
-	case item.Cancel != nil:
-		r := v.held[item.Cancel.Target]
-		if r == nil {
-			v.drops[item.Cancel.Target] = true
-		} else if r.finished == nil {
-			w.end(v, r, "cancelled", job.ExitCancelled)
-		}
-	}
-}
-
-// alone checks that no other attempt of the job runs, or has succeeded, on a VM
-// that is still there to tell.
-func (w *world) alone(v *vm, r *run) {
-	order := r.assign.Name
-	if on := w.succeeded[order]; on != nil && w.instances[on.vmid] == on && !on.stopped {
-		w.t.Errorf("job %s is started on %s and has succeeded on %s", order, v.vmid, on.vmid)
-	}
-	for _, other := range w.sorted() {
-		for _, o := range other.held {
-			if o.assign.Name == order && o.finished == nil && !other.stopped {
-				w.t.Errorf("job %s is started on %s and still runs on %s", order, v.vmid, other.vmid)
-			}
-		}
-	}
-}
-
-// runOut lets an attempt come to its own end.
-func (w *world) runOut(v *vm, r *run) {
-	order := r.assign.Name
-	if r.assign.Attempt <= w.submitted[order] {
-		w.end(v, r, "failed", 3)
-		return
-	}
-	w.succeeded[order] = v
-	w.end(v, r, "succeeded", 0)
-}
-
-func (w *world) end(v *vm, r *run, state string, code int) {
-	r.finished = &protocol.Finished{N: r.n, State: state, ExitCode: code, StartedAt: r.started, EndedAt: w.now}
-	w.report(v, protocol.ReportItem{Finished: r.finished})
-}
-
-// commit writes the rows as a transaction would, and refuses what it would.
-func (w *world) commit(changes []pool.Change) {
-	for _, c := range changes {
-		_, there := w.rows[c.Key]
-		switch {
-		case c.Insert && there:
-			w.t.Fatalf("row %s was inserted twice", c.Key)
-		case c.Value == nil && !there:
-			w.t.Fatalf("row %s was deleted and is not there", c.Key)
-		case c.Value == nil:
-			delete(w.rows, c.Key)
-		default:
-			row, err := json.Marshal(c.Value)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			w.rows[c.Key] = row
-		}
-	}
-	head, _ := json.Marshal(w.state.Head)
-	w.rows[pool.HeadKey] = head
-}
-
-// load builds the state from the rows, as a new process does.
-func (w *world) load() *pool.State {
-	var head pool.Head
-	read(w.t, w.rows[pool.HeadKey], &head)
-	var nodes []*pool.Node
-	var jobs []*pool.Job
-	for key, row := range w.rows {
-		if key < pool.LiveFrom || key >= pool.LiveTo {
-			continue
-		}
-		switch key[:4] {
-		case "node":
-			var n pool.Node
-			read(w.t, row, &n)
-			nodes = append(nodes, &n)
-		case "job!":
-			var j pool.Job
-			read(w.t, row, &j)
-			jobs = append(jobs, &j)
-		}
-	}
-	return pool.NewState(head, nodes, jobs, w.now)
-}
-
-func read(t *testing.T, row []byte, into any) {
-	t.Helper()
-	if err := json.Unmarshal(row, into); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// check looks for what must never be, after each step.
-func (w *world) check(e pool.Effects) {
-	used := map[string]int{}
-	for _, j := range w.state.Jobs {
-		if j.State == job.Assigned || j.State == job.Running {
-			used[j.VMID] += j.Spec.Resources.CPUs
-			if n := w.state.Nodes[j.VMID]; n == nil || n.State == pool.NodeGone {
-				w.t.Fatalf("job %s is on node %s, which is gone", j.ID, j.VMID)
-			}
-		}
-	}
-	here := 0
-	for _, n := range w.state.Nodes {
-		if n.State != pool.NodeGone && n.State != pool.NodeDeleting {
-			here++
-		}
-		if used[n.VMID] > n.CPUs {
-			w.t.Fatalf("node %s has %d cpus and %d in use", n.VMID, n.CPUs, used[n.VMID])
-		}
-	}
-	if e.Grow > w.state.Head.Spec.Nodes.Max {
-		w.t.Fatalf("capacity %d asked for, the most is %d", e.Grow, w.state.Head.Spec.Nodes.Max)
-	}
-	for _, n := range e.Remove {
-		if used[n.VMID] > 0 && n.State != pool.NodeLost && n.State != pool.NodeFailed && n.State != pool.NodeDeleting {
-			w.t.Fatalf("busy node %s is to be deleted", n.VMID)
-		}
-	}
-}
-
-// submit brings n jobs, each failing so often before it succeeds.
+// submit brings n jobs of all kinds.
 func (w *world) submit(n int) {
 	for range n {
-		order := fmt.Sprintf("01%024d", len(w.submitted))
-		w.submitted[order] = w.rng.Intn(3)
-		var after []string
-		for range w.rng.Intn(3) {
-			if before := len(w.submitted) - 1; before > 0 {
-				after = append(after, fmt.Sprintf("job-01%024d", w.rng.Intn(before)))
+		number := len(w.jobs)
+		order := fmt.Sprintf("01%024d", number)
+		r := w.rng
+		s := job.Spec{ID: "job-" + order, Pool: "p", Name: order, Team: string("abc"[r.Intn(3)]), User: string("uv"[r.Intn(2)]), Priority: []job.Priority{job.High, job.Normal, job.Low}[r.Intn(3)],
+			Resources: job.Resources{CPUs: 1 + r.Intn(64), GPUs: max(0, r.Intn(8)-3)}, Retry: job.Retry{Max: 50, Backoff: job.Duration(5 * time.Second)}}
+		if r.Intn(2) == 0 {
+			s.Timeout = job.Duration(time.Duration(60+r.Intn(100)) * time.Second)
+		}
+		if r.Intn(4) == 0 {
+			s.Resources.Memory = job.Bytes(r.Intn(400)) * job.Gi
+		}
+		switch r.Intn(8) {
+		case 0:
+			s.Nodes = 2 + r.Intn(3)
+			s.Team, s.Resources.CPUs, s.Resources.GPUs = "c", 1+r.Intn(32), r.Intn(2)
+		case 1:
+			s.Sweep = &job.Sweep{Count: 1 + r.Intn(8), Parallel: r.Intn(3)}
+			s.Resources.CPUs = 1 + r.Intn(16)
+		}
+		for range r.Intn(3) {
+			if number > 0 {
+				s.After = append(s.After, fmt.Sprintf("job-01%024d%s", r.Intn(number), []string{"", "", ":any", ":failure"}[r.Intn(4)]))
 			}
 		}
-		w.deliver(pool.Submit{Order: order, ID: "job-" + order, At: w.now, Spec: job.Spec{
-			Pool: "p", Name: order, After: after, Priority: job.Normal, Resources: job.Resources{CPUs: 1 + w.rng.Intn(4)},
-			Retry: job.Retry{Max: 50, Backoff: job.Duration(5 * time.Second)},
-		}})
-	}
-}
-
-// done counts the finished jobs by state.
-func (w *world) done() map[job.State]int {
-	count := map[job.State]int{}
-	for key, row := range w.rows {
-		if key >= pool.DoneFrom && key < pool.DoneTo {
-			var j pool.Job
-			read(w.t, row, &j)
-			count[j.State]++
+		if r.Intn(10) == 0 {
+			s.NotBefore = w.now.Add(time.Duration(r.Intn(60)) * time.Second)
+		}
+		w.jobs[order] = &wish{spec: s, failures: r.Intn(3)}
+		w.deliver(pool.Submit{Order: order, ID: s.ID, At: w.now, Spec: s})
+		if r.Intn(12) == 0 {
+			w.events = append(w.events, mail{event: pool.Cancel{Order: order, Reason: "no more"}, at: w.now.Add(time.Duration(r.Intn(60)) * time.Second)})
+		}
+		if s.Sweep != nil && r.Intn(4) == 0 {
+			w.events = append(w.events, mail{event: pool.Cancel{Order: job.MemberOrder(order, r.Intn(s.Sweep.Count)), Reason: "not this one"}, at: w.now.Add(time.Duration(r.Intn(60)) * time.Second)})
 		}
 	}
-	return count
 }
 
-func spec() pool.Spec {
-	return pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
-		Nodes: pool.Range{Max: 5}, IdleTimeout: job.Duration(30 * time.Second), Pack: true}
+// open counts the jobs that have not ended.
+func (w *world) open() int {
+	n := 0
+	for order := range w.jobs {
+		if _, done := w.rows[pool.DoneKey(order)]; !done {
+			n++
+		}
+	}
+	return n
+}
+
+// play lets a world live: waves of jobs among faults, then the faults end, and
+// everything has to come to rest. It returns what is wrong, or "".
+func (w *world) play(seed int64) string {
+	faults := w.faults
+	w.faults = false
+	w.drive(pool.Apply{Spec: simSpec(seed)})
+	w.faults = faults
+	const waves, wave = 3, 25
+	for i := range waves {
+		w.submit(wave)
+		for range 100 {
+			w.second()
+		}
+		if i == 1 && w.rng.Intn(3) == 0 {
+			w.deliver(pool.CancelAll{User: "u", Reason: "gone home"})
+		}
+	}
+	w.faults = false
+	for range 3 * 3600 {
+		if !w.checker.ok() {
+			return w.checker.problem
+		}
+		if w.second(); w.open() == 0 && len(w.instances) == simSpec(seed).Nodes.Min {
+			for range 130 { // what is still under way comes in, and the instances' end is seen
+				w.second()
+			}
+			return w.checker.end()
+		}
+	}
+	w.checker.fail("rest", "after three hours %d jobs are open, %d instances of a capacity of %d are there, head %+v", w.open(), len(w.instances), w.capacity, w.load().Head)
+	return w.checker.problem
 }
 
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	for _, faults := range []bool{false, true} {
-		for seed := range int64(10) {
-			t.Run(fmt.Sprintf("faults=%v/seed=%d", faults, seed), func(t *testing.T) {
-				t.Parallel()
-				w := newWorld(t, seed, faults)
-				w.state = pool.NewState(pool.Head{}, nil, nil, w.now)
-				calm := w.faults
-				w.faults = false
-				w.drive(pool.Apply{Spec: spec()})
-				w.faults = calm
-				const waves, wave = 3, 30
-				for range waves {
-					w.submit(wave)
-					for range 120 {
-						w.second()
-					}
+	var steps, seed atomic.Int64
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for range 2 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			for steps.Load() < *simSteps {
+				s := seed.Add(1) - 1
+				w := newWorld(s, s%8 != 7, 1+int(s%4))
+				if problem := w.play(s); problem != "" {
+					t.Fatalf("seed %d, after %d steps: %s", s, w.steps, problem)
 				}
-				// The faults end, and everything has to come to rest.
-				w.faults = false
-				for i := 0; w.done()[job.Succeeded] < waves*wave || len(w.instances) > 0; i++ {
-					if i > 7200 {
-						t.Fatalf("after two hours: %v done, %d live, %d instances, capacity %d, head %+v",
-							w.done(), len(w.state.Jobs), len(w.instances), w.capacity, w.state.Head)
-					}
-					w.second()
+				steps.Add(w.steps)
+				mu.Lock()
+				for what, n := range w.checker.seen {
+					seen[what] += n
 				}
-			})
-		}
+				mu.Unlock()
+			}
+		})
 	}
+	t.Cleanup(func() {
+		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
+		for _, what := range []string{"conflict", "node lost", "node failed", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
+			if seen[what] == 0 && !t.Failed() {
+				t.Errorf("never seen: %s", what)
+			}
+		}
+	})
 }
+
+// ledgerKey tells a node's entries from those of attempts.
+func ledgerKey(e usage.Entry) string { return e.Kind + " " + e.Key }

@@ -9,19 +9,23 @@ import (
 
 // State is everything that Step decides on: one pool's head, nodes and live
 // jobs. It is loaded from the rows of one partition and kept in memory while
-// its head is current. Step changes it in place; when the rows of a step could
-// not be committed, the state is thrown away and loaded again.
+// its head is current. Step changes it in place; CatchUp brings it up to date
+// when somebody else was first.
 type State struct {
 	Head  Head
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue    queue            // live jobs that wait for a place; see queue.go
-	teams    map[string]*team // what each team has running; see share.go
-	spaces   spaces           // the nodes that take work, by what is free on them; see place.go
-	marking  bool             // waiting jobs are being marked as held, or as queued again
-	asked    string           // where the asking for ended jobs goes on
-	outcomes []outcome        // ends that jobs which wait for them have not been told of
+	queue     queue             // live jobs that wait for a place; see queue.go
+	running   int               // jobs on nodes
+	sweeps    map[string]*sweep // by Order; see sweep.go
+	unstarted int               // members of sweeps that have not come into being
+	ending    []string          // cancelled sweeps whose members are being cancelled
+	teams     map[string]*team  // what each team has running; see share.go
+	spaces    spaces            // the nodes that take work, by what is free on them; see place.go
+	marking   bool              // waiting jobs are being marked as held, or as queued again
+	asked     string            // where the asking for ended jobs goes on
+	outcomes  []outcome         // ends that jobs which wait for them have not been told of
 }
 
 // Head is the pool's first row. Every transaction replaces it.
@@ -127,6 +131,7 @@ type Node struct {
 	Evicted    bool      // its VM is taken away, as its agent was told
 	Breaks     int       // attempts in a row that it could not start, or lost
 	Boot       string    // of the agent's last start
+	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string
@@ -159,6 +164,7 @@ type Job struct {
 	Requeue     bool          // the current attempt ends on behalf of the pool and does not count as a retry
 	Retries     int           // used up
 	Attempts    []job.Attempt // ended ones, and last the current one while assigned or running
+	Progress    *Progress     // of a sweep
 	VMID        string        // of the current attempt
 	N           int64         // its assignment number
 
@@ -171,6 +177,7 @@ type Job struct {
 	line   *line    // where it waits in line, or nil; derived
 	heap   *jobHeap // where it waits, or nil; derived
 	index  int
+	weight int // how many jobs it stands for in line; derived
 }
 
 // Log is a row of facts for the ledger, written with the change they tell of

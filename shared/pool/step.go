@@ -5,44 +5,37 @@ import (
 	"sort"
 	"time"
 
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/usage"
 )
 
 // maxRows bounds the rows one step may change, head and ledger row included:
 // a transaction of Table Storage takes 100. What a single atom may add (a
-// finish: two job rows and a node; a placement: a job and a node) is kept free.
+// finish: two rows of a job, two of its sweep, and a node) is kept free.
 const (
 	maxRows  = 98
-	atomRows = 4
+	atomRows = 6
 )
 
 // Result is what one step decided.
 type Result struct {
-	Changes []Change  // rows besides the head; the head is State.Head
-	Changed bool      // whether there is anything to commit
-	Effects Effects   // to perform after the commit
-	Refused []Refusal // jobs that cannot be taken, and why
-	Rest    []Event   // not looked at yet: the transaction was full
-	More    bool      // call again after the commit, with Rest
+	Changes   []Change  // rows besides the head; the head is State.Head
+	Changed   bool      // whether there is anything to commit
+	Effects   Effects   // to perform after the commit
+	Refused   []Refusal // jobs that cannot be taken, and why
+	Cancelled int       // jobs that a CancelAll has asked to end
+	Rest      []Event   // not looked at yet: the transaction was full
+	More      bool      // call again after the commit, with Rest
 }
 
 // NewState puts a loaded partition together.
 func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}}
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
 	for _, n := range nodes {
 		n.jobs, n.space = map[int64]*Job{}, nowhere
 		s.Nodes[n.VMID] = n
 	}
-	for _, j := range jobs {
-		s.Jobs[j.Order] = j
-		if n := s.Nodes[j.VMID]; n != nil && (j.State == job.Assigned || j.State == job.Running) {
-			s.hold(j, n)
-			continue
-		}
-		s.queue.add(j, now)
-	}
+	s.takeIn(jobs, now)
 	for _, n := range nodes {
 		s.offer(n)
 	}
@@ -51,13 +44,15 @@ func NewState(head Head, nodes []*Node, jobs []*Job, now time.Time) *State {
 
 // Step takes the pool's state, what has happened and the time, and decides:
 // which rows change, and what is to be done when they are committed. It changes
-// s in place; when the rows cannot be committed, s must be thrown away.
+// s in place; when the rows cannot be committed, s must be brought back to what
+// the rows say by CatchUp, or thrown away.
 func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 	st := &step{State: s, now: now, rules: rules, head: s.Head,
 		jobs: map[string]Change{}, nodes: map[string]*Node{},
 		effects: Effects{Work: map[string][]protocol.WorkItem{}}}
 	rest := st.hear(events)
 	st.settleWaits()
+	st.endMembers()
 	if len(rest) == 0 {
 		st.schedule()
 		st.place()
@@ -74,17 +69,19 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 // step is one run of Step.
 type step struct {
 	*State
-	now     time.Time
-	rules   Rules
-	head    Head // as it was before the step
-	jobs    map[string]Change
-	nodes   map[string]*Node
-	deletes []string // keys of rows to delete, nodes and log rows
-	entries []usage.Entry
-	effects Effects
-	refused []Refusal
-	respec  bool // the spec has changed
-	full    bool // something did not fit and is to be done in the next step
+	now       time.Time
+	rules     Rules
+	head      Head // as it was before the step
+	jobs      map[string]Change
+	nodes     map[string]*Node
+	deletes   []string // keys of rows to delete, nodes and log rows
+	entries   []usage.Entry
+	effects   Effects
+	refused   []Refusal
+	cancelled int
+	gathering bool // nodes are kept for a gang that waits for more of them
+	respec    bool // the spec has changed
+	full      bool // something did not fit and is to be done in the next step
 }
 
 // rows is the number of rows the transaction has so far, head and log included.
@@ -94,6 +91,15 @@ func (st *step) rows() int { return len(st.jobs) + len(st.nodes) + len(st.delete
 // called again.
 func (st *step) room() bool {
 	if st.rows()+atomRows > maxRows {
+		st.full = true
+		return false
+	}
+	return true
+}
+
+// roomOn reports whether an atom of so many nodes fits.
+func (st *step) roomOn(nodes int) bool {
+	if st.rows()+max(nodes+2, atomRows) > maxRows {
 		st.full = true
 		return false
 	}
@@ -116,6 +122,14 @@ func (st *step) hear(events []Event) []Event {
 		case Cancel:
 			if j := st.Jobs[e.Order]; j != nil {
 				st.cancel(j, e.Reason)
+			} else {
+				st.skipMember(e.Order, e.Reason)
+			}
+		case Release:
+			st.releaseJob(e.Order)
+		case CancelAll:
+			if !st.cancelAll(e) {
+				return events[i:]
 			}
 		case Reported:
 			if left := st.report(e); len(left.Report.Items) > 0 {
@@ -164,9 +178,7 @@ func (st *step) apply(e Apply) {
 	// Another size or image may well be available. That the last call failed
 	// stays known.
 	st.Head.Blocked = Block{Tries: st.Head.Blocked.Tries}
-	for _, n := range st.Nodes {
-		st.offer(n) // `pack` may have changed
-	}
+	st.respecced()
 }
 
 // delete marks the pool as going: finishDeleting does the rest, step by step.
@@ -187,12 +199,14 @@ func (st *step) write(j *Job) {
 // insert adds a new job's row.
 func (st *step) insert(j *Job) {
 	st.Jobs[j.Order] = j
+	st.know(j)
 	st.jobs[JobKey(j.Order)] = Change{Key: JobKey(j.Order), Value: j, Insert: true}
 }
 
 // end moves a job that has ended from the live rows to the finished ones.
 func (st *step) end(j *Job) {
 	delete(st.Jobs, j.Order)
+	st.unknow(j)
 	if c, ok := st.jobs[JobKey(j.Order)]; ok && c.Insert {
 		delete(st.jobs, JobKey(j.Order)) // it never was a live row
 	} else {
@@ -208,7 +222,7 @@ func (st *step) send(n *Node, item protocol.WorkItem) {
 
 // result turns what was marked into rows, in a stable order.
 func (st *step) result(rest []Event) Result {
-	r := Result{Effects: st.effects, Refused: st.refused, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes) > 0}
+	r := Result{Effects: st.effects, Refused: st.refused, Cancelled: st.cancelled, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes)+len(st.ending) > 0}
 	for vmid, items := range st.effects.Work {
 		if n := st.Nodes[vmid]; n != nil && len(n.acks) > 0 {
 			r.Effects.Work[vmid] = append(items, protocol.WorkItem{Ack: n.acks})
@@ -244,6 +258,5 @@ func sameHead(a, b Head) bool {
 
 // counts says how many jobs wait and how many are on nodes.
 func (s *State) counts() (waiting, running int) {
-	waiting = s.queue.waiting() + len(s.queue.later.jobs) + s.queue.awaiting
-	return waiting, len(s.Jobs) - waiting
+	return len(s.Jobs) - len(s.sweeps) + s.unstarted - s.running, s.running
 }

@@ -13,6 +13,12 @@ import (
 
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
+// spec is a pool of up to five nodes of 4 cpus.
+func spec() pool.Spec {
+	return pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
+		Nodes: pool.Range{Max: 5}, IdleTimeout: job.Duration(30 * time.Second), Pack: true}
+}
+
 // bench is a pool at work, a step at a time.
 type bench struct {
 	t     *testing.T

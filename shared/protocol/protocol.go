@@ -14,6 +14,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"dsvmpools/shared/job"
 )
 
 // Version is the `v` of both message kinds. A reader refuses any other.
@@ -55,9 +57,19 @@ type Assignment struct {
 	Script         string            `json:"script,omitempty"`
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
+	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
 	CPUs           int               `json:"cpus"`
-	GPUs           []int             `json:"gpus,omitempty"`           // indexes of the GPUs that are its own
+	GPUs           []int             `json:"gpus,omitempty"`  // indexes of the GPUs that are its own
+	Index          *int              `json:"index,omitempty"` // of a member of a sweep
+	Gang           *Gang             `json:"gang,omitempty"`
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
+}
+
+// Gang is what a rank of a job on several nodes is told of the others.
+type Gang struct {
+	Rank  int      `json:"rank"`
+	Hosts []string `json:"hosts"` // addresses of all ranks' nodes, its own included
+	Port  int      `json:"port"`  // for rank 0 to listen on
 }
 
 // Cancel asks to end the attempt of assignment Target. If the assignment has
@@ -92,7 +104,9 @@ type Ready struct {
 	Name string `json:"name"` // instance name in the scale set
 	Size string `json:"size"` // VM size, as the node knows it; "" = unknown
 	CPUs int    `json:"cpus"` // processors the agent offers
-	Boot string `json:"boot"` // unique for each start of the agent
+	// Address is where other nodes find it; "" = not known.
+	Address string `json:"address,omitempty"`
+	Boot    string `json:"boot"` // unique for each start of the agent
 }
 
 // Started says that an attempt's process runs.
@@ -109,6 +123,7 @@ type Finished struct {
 	Reason    string    `json:"reason,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
 	EndedAt   time.Time `json:"endedAt"`
+	File      string    `json:"file,omitempty"` // of an attempt that was to read its source's own jobs: job.SourceFile, whole
 }
 
 // Leaving says that the node's VM is about to be taken away: nothing is to be

@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
@@ -25,6 +29,10 @@ import (
 // Commit on v finds out. A refusal because of size is Invalid with ErrTooLarge
 // as its cause.
 func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change) (Version, error) {
+	return s.commit(ctx, name, v, head, changes, true)
+}
+
+func (s *Store) commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change, told bool) (Version, error) {
 	if err := checkPool(name); err != nil {
 		return Version{}, err
 	}
@@ -49,6 +57,11 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 	}
 	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(spec)}
 	actions, err := transaction(name, v, &head, next.spec, spec, changes)
+	// A transaction that is full goes without its edit: who is behind it loads.
+	if told && len(actions) < MaxRows {
+		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
+			Entity: encodeEdit(name, v, &head, pool.Touched(changes))})
+	}
 	if err != nil {
 		return Version{}, err
 	}
@@ -59,6 +72,12 @@ func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.He
 			return next, nil
 		}
 		var refused *refusal
+		if errors.As(err, &refused) && actions != nil {
+			if left, changed := withoutGone(actions, refused); changed {
+				actions, try = left, try-1
+				continue
+			}
+		}
 		if errors.As(err, &refused) && !raced(refused) || fault.CodeOf(err) == fault.Invalid {
 			return Version{}, s.fault(what, err)
 		}
@@ -147,4 +166,17 @@ func transaction(name string, v Version, head *pool.Head, fingerprint, spec stri
 		}
 	}
 	return actions, err
+}
+
+// withoutGone leaves the deletion of a ledger row out that failed since the row is
+// gone: somebody else has recorded it as well.
+func withoutGone(actions []aztables.TransactionAction, r *refusal) ([]aztables.TransactionAction, bool) {
+	if r.index < 0 || r.index >= len(actions) || r.status != http.StatusNotFound || actions[r.index].ActionType != aztables.TransactionTypeDelete {
+		return nil, false
+	}
+	var row struct{ RowKey string }
+	if json.Unmarshal(actions[r.index].Entity, &row) != nil || !strings.HasPrefix(row.RowKey, pool.LogPrefix) {
+		return nil, false
+	}
+	return slices.Delete(slices.Clone(actions), r.index, r.index+1), true
 }

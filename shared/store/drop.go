@@ -68,7 +68,7 @@ func (s *Store) DeletePool(ctx context.Context, name string) error {
 			return nil
 		}
 		head.Seq, head.Nonce = head.Seq+1, rand.Text()
-		next, err := s.Commit(ctx, name, version, head, changes)
+		next, err := s.commit(ctx, name, version, head, changes, false)
 		version = next
 		return err
 	}

@@ -28,18 +28,8 @@ type faultyLine struct {
 // newFaultyLine puts a line in front of a server.
 func newFaultyLine(t *testing.T, connection string) (*faultyLine, string) {
 	t.Helper()
-	endpoint := ""
-	for field := range strings.SplitSeq(connection, ";") {
-		if value, ok := strings.CutPrefix(field, "TableEndpoint="); ok {
-			endpoint = value
-		}
-	}
-	target, err := url.Parse(endpoint)
-	if err != nil || target.Host == "" {
-		t.Fatalf("no endpoint in the connection string: %v", err)
-	}
+	target, forward := behind(t, connection)
 	l := &faultyLine{mishaps: make(chan mishap, 10)}
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: target.Scheme, Host: target.Host})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/$batch") {
 			l.batches.Add(1)
@@ -53,7 +43,23 @@ func newFaultyLine(t *testing.T, connection string) (*faultyLine, string) {
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	return l, strings.Replace(connection, target.Host, strings.TrimPrefix(server.URL, "http://"), 1)
+	return l, strings.Replace(connection, target, strings.TrimPrefix(server.URL, "http://"), 1)
+}
+
+// behind is the host of a connection's server, and a way to it.
+func behind(t testing.TB, connection string) (host string, forward http.Handler) {
+	t.Helper()
+	endpoint := ""
+	for field := range strings.SplitSeq(connection, ";") {
+		if value, ok := strings.CutPrefix(field, "TableEndpoint="); ok {
+			endpoint = value
+		}
+	}
+	target, err := url.Parse(endpoint)
+	if err != nil || target.Host == "" {
+		t.Fatalf("no endpoint in the connection string: %v", err)
+	}
+	return target.Host, httputil.NewSingleHostReverseProxy(&url.URL{Scheme: target.Scheme, Host: target.Host})
 }
 
 // The mishaps.

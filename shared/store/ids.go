@@ -111,6 +111,30 @@ func (s *Store) ID(ctx context.Context, id string) (ID, error) {
 	return found, err
 }
 
+// Find reads what an id stands for, also that of a sweep's member, which is not
+// registered by itself. NotFound when it has never been used. Whether a member
+// has come into being, its rows tell.
+func (s *Store) Find(ctx context.Context, id string) (ID, error) {
+	found, err := s.ID(ctx, id)
+	if fault.CodeOf(err) != fault.NotFound {
+		return found, err
+	}
+	of, index, ok := job.MemberOf(id)
+	if !ok {
+		return ID{}, err
+	}
+	sweep, notSweep := s.ID(ctx, of)
+	if notSweep != nil || sweep.State == job.Rejected {
+		return ID{}, err
+	}
+	j, notSweep := s.Job(ctx, sweep.Pool, sweep.Order)
+	if notSweep != nil || j.Spec.Sweep == nil || index >= j.Spec.Sweep.Members() {
+		return ID{}, err
+	}
+	sweep.ID, sweep.Order = id, job.MemberOrder(sweep.Order, index)
+	return sweep, nil
+}
+
 func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, etag azcore.ETag, err error) {
 	if id == "" {
 		return ID{}, "", "", fault.New(fault.Invalid, "id", "an id must not be empty")

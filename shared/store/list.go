@@ -48,18 +48,37 @@ func (s *Store) Pools(ctx context.Context) ([]string, error) {
 // JobFilter says which jobs to list; what is empty does not matter.
 type JobFilter struct {
 	Team  string
+	User  string
 	State job.State
+	// Sweep is the order of a sweep whose members to list; without it, members
+	// are left out.
+	Sweep string
 }
 
 func (f JobFilter) odata() string {
 	s := ""
+	if f.Sweep == "" {
+		s += " and Kind ne '" + kindMember + "'"
+	}
 	if f.Team != "" {
 		s += fmt.Sprintf(" and Team eq '%s'", literal(f.Team))
+	}
+	if f.User != "" {
+		s += fmt.Sprintf(" and User eq '%s'", literal(f.User))
 	}
 	if f.State != "" {
 		s += fmt.Sprintf(" and State eq '%s'", literal(string(f.State)))
 	}
 	return s
+}
+
+// within narrows a range of keys down to the members of the sweep, if it is
+// about one.
+func (f JobFilter) within(key func(order string) string, from, to string) (string, string) {
+	if f.Sweep == "" {
+		return from, to
+	}
+	return max(from, key(f.Sweep)+"."), min(to, key(f.Sweep)+"/") // the character behind the point
 }
 
 const (
@@ -114,7 +133,7 @@ func (s *Store) Jobs(ctx context.Context, name string, filter JobFilter, limit i
 	if err := checkPool(name); err != nil {
 		return nil, "", err
 	}
-	if len(filter.Team) > maxFilter || len(filter.State) > maxFilter {
+	if len(filter.Team) > maxFilter || len(filter.User) > maxFilter || len(filter.State) > maxFilter {
 		return nil, "", fault.New(fault.Invalid, "team", "the filter is longer than %d characters", maxFilter)
 	}
 	at, err := parsePlace(cont)
@@ -153,7 +172,8 @@ func (s *Store) liveJobs(ctx context.Context, name string, filter JobFilter, lim
 		to = pool.JobKey(below)
 	}
 	var keys []string
-	q := query{filter: between(name, pool.JobKey(""), to) + filter.odata(), fields: "PartitionKey,RowKey"}
+	from, to := filter.within(pool.JobKey, pool.JobKey(""), to)
+	q := query{filter: between(name, from, to) + filter.odata(), fields: "PartitionKey,RowKey"}
 	_, err := s.scan(ctx, "list jobs of pool "+name, s.pools, q, func(raw []byte) error {
 		var row struct{ RowKey string }
 		err := decode(raw, &row)
@@ -188,8 +208,9 @@ func (s *Store) doneJobs(ctx context.Context, name string, filter JobFilter, lim
 	if after != "" {
 		from = after + "!" // the first key behind it
 	}
+	from, to := filter.within(pool.DoneKey, from, pool.DoneTo)
 	var jobs []*pool.Job
-	q := query{filter: between(name, from, pool.DoneTo) + filter.odata(), limit: limit}
+	q := query{filter: between(name, from, to) + filter.odata(), limit: limit}
 	_, err := s.scan(ctx, "list finished jobs of pool "+name, s.pools, q, func(raw []byte) error {
 		j, err := decodeJob(raw)
 		jobs = append(jobs, j)

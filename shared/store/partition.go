@@ -14,7 +14,7 @@ import (
 )
 
 // consistentTries is how often a partition of more than one page is read again
-// because somebody wrote to it in the meantime.
+// because more was written to it in the meantime than the ring of edits holds.
 const consistentTries = 5
 
 // Version names one version of a pool: of its head row, which every
@@ -50,12 +50,12 @@ type Partition struct {
 	Head  pool.Head
 	Nodes []*pool.Node
 	Jobs  []*pool.Job // oldest first
-	Logs  []int64     // Seq of each row of facts that waits to be recorded, oldest first; see Logs
+	Logs  []int64     // Seq of each row of facts that waits to be recorded, oldest first, as it was read; see Logs
 }
 
 // Load reads a pool. Without a head there is no pool: NotFound. What it
-// returns is one version as a whole; when the pool changes faster than it can
-// be read, the answer is Conflict.
+// returns is one version as a whole: what others wrote while it was read is read
+// again. When the pool changes faster than that, the answer is Conflict.
 func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, error) {
 	if err := checkPool(name); err != nil {
 		return nil, Version{}, err
@@ -69,12 +69,14 @@ func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, err
 		if pages == 1 {
 			return p, version, nil // one page of one partition is one snapshot
 		}
-		now, err := s.Head(ctx, name)
+		// The head was read first: what was written meanwhile, the ring tells.
+		d, now, ok, err := s.Since(ctx, name, version, nil, len(p.Jobs)+len(p.Nodes))
 		if err != nil {
 			return nil, Version{}, err
 		}
-		if now.Same(version) {
-			return p, version, nil
+		if ok {
+			p.apply(d)
+			return p, now, nil
 		}
 	}
 	return nil, Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
@@ -204,7 +206,7 @@ func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error)
 // Ended says how a job of a pool has ended, or that its document was rejected;
 // fault.NotFound: it has not ended, or is none of this pool.
 func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
-	row, err := s.ID(ctx, id)
+	row, err := s.Find(ctx, id)
 	switch {
 	case err != nil:
 		return "", err
@@ -237,9 +239,12 @@ func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.
 	return decodeJob(raw)
 }
 
-// isOrder reports whether a text has the form of an order, a ULID, and so may
-// be part of a key.
+// isOrder reports whether a text has the form of an order, a ULID or that of a
+// sweep's member, and so may be part of a key.
 func isOrder(order string) bool {
+	if sweep, _, ok := job.SweepOrder(order); ok {
+		order = sweep
+	}
 	return len(order) == 26 && strings.Trim(order, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
 }
 

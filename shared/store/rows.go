@@ -105,6 +105,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.bool("Evicted", n.Evicted)
 	e.int("Breaks", n.Breaks)
 	e.text("Boot", n.Boot)
+	e.text("Address", n.Address)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
 	e.text("Currency", n.Currency)
@@ -126,6 +127,8 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.text("Order", j.Order)
 	e.text("ID", j.ID)
 	e.text("Team", j.Spec.Team) // once more beside the spec, to filter lists by
+	e.text("User", j.Spec.User)
+	e.text("Kind", kindOf(j))
 	e.text("State", string(j.State))
 	e.sentence("Reason", j.Reason)
 	e.time("SubmittedAt", j.SubmittedAt)
@@ -141,6 +144,13 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.time("CancelAt", j.CancelAt)
 	e.bool("Requeue", j.Requeue)
 	e.int("Retries", j.Retries)
+	if j.Progress != nil {
+		progress, err := compact(j.Progress)
+		if err != nil {
+			return nil, err
+		}
+		e.text("Progress", progress)
+	}
 	e.text("VMID", j.VMID)
 	e.int64("N", j.N)
 	e.int("ExitCode", j.ExitCode)
@@ -152,6 +162,23 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 		return nil, err
 	}
 	return e.end(), nil
+}
+
+// Kinds of jobs' rows.
+const (
+	kindJob    = "job"
+	kindSweep  = "sweep"
+	kindMember = "member"
+)
+
+func kindOf(j *pool.Job) string {
+	switch {
+	case j.Spec.Sweep != nil:
+		return kindSweep
+	case j.Spec.Index != nil:
+		return kindMember
+	}
+	return kindJob
 }
 
 // attempts writes as many of the latest attempts as there is room for.
@@ -296,10 +323,10 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
-		VMID, InstanceID, Name, Size, State, Reason, Boot, Price, Currency    string
-		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor number
-		Evicted                                                               bool
-		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark time.Time
+		VMID, InstanceID, Name, Size, State, Reason, Boot, Address, Price, Currency string
+		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor       number
+		Evicted                                                                     bool
+		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark       time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
@@ -308,7 +335,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Size: row.Size, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
-		Boot: row.Boot, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
+		Boot: row.Boot, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),
 		IdleFor: time.Duration(row.IdleFor), DrainFor: time.Duration(row.DrainFor),
@@ -317,10 +344,10 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 
 func decodeJob(raw []byte) (*pool.Job, error) {
 	var row struct {
-		Order, ID, State, Reason, Waits, Cancel, VMID string
-		SubmittedAt, NotBefore, CancelAt, EndedAt     time.Time
-		Requeue                                       bool
-		Retries, N, ExitCode                          number
+		Order, ID, State, Reason, Waits, Cancel, VMID, Progress string
+		SubmittedAt, NotBefore, CancelAt, EndedAt               time.Time
+		Requeue                                                 bool
+		Retries, N, ExitCode                                    number
 		longSpec
 		longAttempts
 	}
@@ -339,6 +366,11 @@ func decodeJob(raw []byte) (*pool.Job, error) {
 	if row.Waits != "" {
 		if err := json.Unmarshal([]byte(row.Waits), &j.Waits); err != nil {
 			return nil, damaged(raw, fmt.Errorf("what it waits for: %w", err))
+		}
+	}
+	if row.Progress != "" {
+		if err := json.Unmarshal([]byte(row.Progress), &j.Progress); err != nil {
+			return nil, damaged(raw, fmt.Errorf("its progress: %w", err))
 		}
 	}
 	if attempts := row.longAttempts.text(); attempts != "" {

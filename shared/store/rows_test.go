@@ -56,6 +56,8 @@ func (f filler) fill(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(f.Int64N(1<<50) - 1<<49)
+	case reflect.Uint8:
+		v.SetUint(f.Uint64N(256))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1+f.IntN(3), 4))
 		for i := range v.Len() {

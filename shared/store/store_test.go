@@ -397,3 +397,21 @@ func TestNamesFromOutside(t *testing.T) {
 	_, _, err = unmade.Load(deadline(t), "cpu")
 	wantCode(t, "tables that were not created", err, fault.Internal)
 }
+
+// Two processes may record the same ledger rows; the deletion that comes second
+// finds nothing, and is no reason to refuse all else.
+func TestLedgerRowsMayBeGone(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := newWriter(t, s, "cpu")
+	log := &pool.Log{Seq: 1, Entries: []usage.Entry{{Kind: usage.KindNode, Key: "v1!x", From: dawn, To: dawn}}}
+	a := newJob(1)
+	w.commit(insert(a), pool.Change{Key: pool.LogKey(1), Value: log})
+	w.commit(pool.Change{Key: pool.LogKey(1)})
+	w.commit(append(finish(a), pool.Change{Key: pool.LogKey(1)}, pool.Change{Key: pool.LogKey(7)})...)
+	p, _, err := s.Load(ctx, "cpu")
+	if err != nil || len(p.Jobs)+len(p.Logs) != 0 {
+		t.Errorf("loaded %+v, %v", p, err)
+	}
+	wantCode(t, "a job's row that is gone", w.try(pool.Change{Key: pool.JobKey(a.Order)}), fault.Conflict)
+}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -15,7 +16,7 @@ import (
 
 func jobCommand(p *Program) *cobra.Command {
 	return noun("job", "Submit, follow and cancel jobs",
-		jobSubmit(p), jobList(p), jobShow(p), jobExplain(p), jobLogs(p), jobWait(p), jobCancel(p))
+		jobSubmit(p), jobList(p), jobShow(p), jobExplain(p), jobLogs(p), jobWait(p), jobCancel(p), jobRelease(p))
 }
 
 // states are what --state takes.
@@ -23,18 +24,20 @@ var states = []string{string(job.Submitted), string(job.Held), string(job.Queued
 	string(job.Succeeded), string(job.Failed), string(job.Cancelled), string(job.TimedOut), string(job.Rejected)}
 
 func jobList(p *Program) *cobra.Command {
-	var pool, team, state string
+	var f client.JobFilter
+	var state string
 	var limit int
 	c := &cobra.Command{
 		Use: "list", Short: "List jobs, newest first within a pool", Args: cobra.NoArgs,
-		Example: "  dsvm job list\n  dsvm job list --pool cpu --state failed --limit 10\n  dsvm job list -o json",
+		Example: "  dsvm job list\n  dsvm job list --pool cpu --state failed --limit 10\n  dsvm job list --sweep tune --state failed\n  dsvm job list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 1 {
 				return wrongUse("--limit is %d; it takes a number from 1 up", limit)
 			}
+			f.State = job.State(state)
 			var jobs []api.Job
 			err := p.with(c.Context(), "asking for the jobs", func(ctx context.Context, s *session) (err error) {
-				jobs, err = s.Jobs(ctx, client.JobFilter{Pool: pool, Team: team, State: job.State(state)}, limit)
+				jobs, err = s.Jobs(ctx, f, limit)
 				return err
 			})
 			if err != nil {
@@ -42,18 +45,33 @@ func jobList(p *Program) *cobra.Command {
 			}
 			t := newTable("ID POOL NAME TEAM *STATE <EXIT SUBMITTED TOOK REASON")
 			for _, j := range jobs {
-				t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.ago(j.SubmittedAt), p.took(j.StartedAt, j.EndedAt), j.Reason)
+				t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.ago(j.SubmittedAt), p.took(j.StartedAt, j.EndedAt), cmp.Or(sweepText(j), j.Reason))
 			}
 			return p.list(jobs, t, "no such jobs")
 		},
 	}
-	c.Flags().StringVar(&pool, "pool", "", "only jobs of this pool")
-	c.Flags().StringVar(&team, "team", "", "only jobs of this team")
+	c.Flags().StringVar(&f.Pool, "pool", "", "only jobs of this pool")
+	c.Flags().StringVar(&f.Team, "team", "", "only jobs of this team")
+	c.Flags().StringVar(&f.User, "user", "", "only jobs of this user")
+	c.Flags().StringVar(&f.Sweep, "sweep", "", "the members of this sweep that have begun; without it no members are listed")
 	c.Flags().StringVar(&state, "state", "", "only jobs in this state: "+strings.Join(states, ", "))
 	c.Flags().IntVar(&limit, "limit", api.DefaultLimit, "how many jobs at most")
 	complete(c, "pool", p.completePools)
 	complete(c, "state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	return c
+}
+
+// sweepText is how far a sweep that goes on has come.
+func sweepText(j api.Job) string {
+	w := j.Sweep
+	if w == nil || j.State.Final() {
+		return ""
+	}
+	text := fmt.Sprintf("%d%% of %d members, %d running", w.Percent, w.Members, w.Running)
+	if bad := w.Failed + w.TimedOut; bad > 0 {
+		text += fmt.Sprintf(", %d failed", bad)
+	}
+	return text
 }
 
 func exitText(code *int) string {
@@ -110,11 +128,22 @@ func (p *Program) showJob(j api.Job) error {
 	if err != nil {
 		return err
 	}
+	if w := j.Sweep; w != nil {
+		fmt.Fprintln(p.Out, "members")
+		t := newTable("<ALL <RUNNING <SUCCEEDED <FAILED <TIMEDOUT <CANCELLED <ENDED")
+		t.add(w.Members, w.Running, w.Succeeded, w.Failed, w.TimedOut, w.Cancelled, fmt.Sprintf("%d%%", w.Percent))
+		if err := t.write(p, "  "); err != nil {
+			return err
+		}
+	}
 	if len(j.Attempts) > 0 {
 		fmt.Fprintln(p.Out, "attempts")
 		t := newTable("<NUMBER NODE *STATE <EXIT STARTED TOOK REASON")
 		for _, a := range j.Attempts {
 			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.ago(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
+			for _, r := range a.Ranks {
+				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.ago(r.StartedAt), p.took(r.StartedAt, r.EndedAt), r.Reason)
+			}
 		}
 		if err := t.write(p, "  "); err != nil {
 			return err
@@ -158,13 +187,25 @@ func unblocks(what string) string {
 }
 
 func jobCancel(p *Program) *cobra.Command {
-	return &cobra.Command{
-		Use: "cancel ID", Short: "Ask a job to end", Args: exactly("the ID of a job"),
+	var f client.JobFilter
+	c := &cobra.Command{
+		Use: "cancel ID | --user NAME | --team NAME", Short: "Ask a job, or all of a user or a team, to end", Args: cobra.MaximumNArgs(1),
 		Long: `Ask a job to end. A job that waits ends at once, a running one when its process
-has. Cancelling a job that has ended changes nothing. Prints the job's state.`,
-		Example:           "  dsvm job cancel nightly-42",
+has, a sweep when its members have. Cancelling a job that has ended changes
+nothing. Prints the job's state.
+
+With --user or --team, all jobs of the user or the team are asked to end, in all
+pools or in the one of --pool. Prints how many were alive.`,
+		Example:           "  dsvm job cancel nightly-42\n  dsvm job cancel --user ann --pool gpu",
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
+			many := f.User != "" || f.Team != ""
+			if many == (len(args) == 1) {
+				return wrongUse("name the ID of a job, or --user NAME, or --team NAME")
+			}
+			if many {
+				return p.cancelAll(c.Context(), f)
+			}
 			var j api.Job
 			err := p.with(c.Context(), "cancelling job "+args[0], func(ctx context.Context, s *session) (err error) {
 				j, err = s.Cancel(ctx, args[0])
@@ -176,11 +217,49 @@ has. Cancelling a job that has ended changes nothing. Prints the job's state.`,
 			return p.answer(j, string(j.State))
 		},
 	}
+	c.Flags().StringVar(&f.User, "user", "", "all jobs of this user")
+	c.Flags().StringVar(&f.Team, "team", "", "all jobs of this team")
+	c.Flags().StringVar(&f.Pool, "pool", "", "only in this pool; with --user or --team")
+	complete(c, "pool", p.completePools)
+	return c
+}
+
+func jobRelease(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "release ID", Short: "Let a job go on that is held", Args: exactly("the ID of a job"),
+		Long: `Let a job go on that is held since several nodes in a row were lost under it. It
+gets one more try. For any other job it changes nothing. Prints the job's state.`,
+		Example:           "  dsvm job release nightly-42",
+		ValidArgsFunction: p.completeJobs,
+		RunE: func(c *cobra.Command, args []string) error {
+			var j api.Job
+			err := p.with(c.Context(), "releasing job "+args[0], func(ctx context.Context, s *session) (err error) {
+				j, err = s.Release(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(j, string(j.State))
+		},
+	}
+}
+
+func (p *Program) cancelAll(ctx context.Context, f client.JobFilter) error {
+	var out api.Cancelled
+	err := p.with(ctx, "cancelling the jobs", func(ctx context.Context, s *session) (err error) {
+		out, err = s.CancelAll(ctx, f)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return p.answer(out, fmt.Sprintf("%d cancelled", out.Jobs))
 }
 
 func jobLogs(p *Program) *cobra.Command {
 	var follow, stderr bool
-	var attempt int
+	var attempt, rank int
 	c := &cobra.Command{
 		Use: "logs ID", Short: "Print what a job wrote", Args: exactly("the ID of a job"),
 		Long: `Print what a job wrote to its standard output, or to its standard error, in its
@@ -198,7 +277,7 @@ last attempt.`,
 			if err != nil {
 				return err
 			}
-			l := client.Log{Job: args[0], Stream: "stdout", Attempt: attempt}
+			l := client.Log{Job: args[0], Stream: "stdout", Attempt: attempt, Rank: rank}
 			if stderr {
 				l.Stream = "stderr"
 			}
@@ -216,6 +295,7 @@ last attempt.`,
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the attempt has ended")
 	c.Flags().BoolVar(&stderr, "stderr", false, "standard error instead of standard output")
+	c.Flags().IntVar(&rank, "rank", 0, "which of the nodes of a job on several, from 0")
 	c.Flags().IntVar(&attempt, "attempt", 0, "number of the attempt (default the last one)")
 	return c
 }

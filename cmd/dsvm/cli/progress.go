@@ -44,7 +44,9 @@ func (p *Program) story() *story { return &story{p: p, begin: time.Now()} }
 // tell looks at the job and says what is new.
 func (s *story) tell(j api.Job) {
 	now := fmt.Sprintf("job %s is %s", j.ID, j.State)
-	if j.Reason != "" {
+	if w := sweepText(j); w != "" {
+		now += ": " + w
+	} else if j.Reason != "" {
 		now += ": " + plain(j.Reason)
 	}
 	if now == s.told || time.Since(s.begin) < progressAfter || j.State.Final() {

@@ -20,8 +20,12 @@ type jobFlags struct {
 	id        string
 	texts     map[string]*string // by the name of the flag
 	cpus      int
+	nodes     int
 	gpus      int
 	after     []string
+	count     int
+	grid      []string
+	parallel  int
 	retryMax  int
 	retryOn   []string
 	env       []string
@@ -53,8 +57,12 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 		f.texts[field.flag] = flags.String(field.flag, "", field.usage)
 	}
 	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
+	flags.IntVar(&f.nodes, "nodes", 1, "nodes that it runs on at once, a rank on each")
 	flags.IntVar(&f.gpus, "gpus", 0, "whole GPUs that an attempt takes of a node")
-	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first; may be given again")
+	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first, or ID:failure, ID:any; may be given again")
+	flags.IntVar(&f.count, "count", 0, "make it a sweep of so many members, each with its DSVM_INDEX")
+	flags.StringArrayVar(&f.grid, "grid", nil, "make it a sweep over the values of a variable, K=V,V,V; may be given again")
+	flags.IntVar(&f.parallel, "parallel", 0, "how many members of the sweep may run at once")
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
 	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
@@ -85,11 +93,27 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	if flags.Changed("cpus") {
 		d.set(f.cpus, "resources", "cpus")
 	}
+	if flags.Changed("nodes") {
+		d.set(f.nodes, "nodes")
+	}
 	if flags.Changed("gpus") {
 		d.set(f.gpus, "resources", "gpus")
 	}
 	if flags.Changed("after") {
 		d.set(f.after, "after")
+	}
+	if flags.Changed("count") {
+		d.set(f.count, "sweep", "count")
+	}
+	if flags.Changed("parallel") {
+		d.set(f.parallel, "sweep", "parallel")
+	}
+	for _, axis := range f.grid {
+		name, values, ok := strings.Cut(axis, "=")
+		if !ok || name == "" {
+			return nil, wrongUse("--grid is %q; it takes NAME=VALUE,VALUE,...", axis)
+		}
+		d.set(strings.Split(values, ","), "sweep", "grid", name)
 	}
 	if flags.Changed("retry-max") {
 		d.set(f.retryMax, "retry", "max")
@@ -168,6 +192,7 @@ func jobSubmit(p *Program) *cobra.Command {
 		Long:  "Submit a job and print its id.\n\n" + jobFlagsHelp,
 		Example: `  dsvm job submit --pool cpu -- python train.py --epochs 3
   dsvm job submit --pool cpu --cpus 4 --timeout 2h --env LR=0.1 --script train.sh
+  dsvm job submit --pool cpu --grid LR=0.1,0.01 --grid SEED=1,2,3 --parallel 4 -- ./train.sh
   dsvm job submit -f job.yaml --name again`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {

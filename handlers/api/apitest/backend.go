@@ -168,6 +168,22 @@ func (b *Backend) Cancel(_ context.Context, id string) (*pool.Job, error) {
 	return b.get(id)
 }
 
+// Release changes nothing: no job is held here.
+func (b *Backend) Release(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
+
+// CancelAll cancels the live jobs that pass the filter.
+func (b *Backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
+	jobs, _, err := b.Jobs(ctx, f, len(b.jobs)+1, "")
+	n := 0
+	for _, j := range jobs {
+		if !j.State.Final() {
+			n++
+			_, err = b.Cancel(ctx, j.ID)
+		}
+	}
+	return n, err
+}
+
 // Job finds a job.
 func (b *Backend) Job(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
 
@@ -184,7 +200,7 @@ func (b *Backend) Jobs(_ context.Context, f api.JobFilter, limit int, cont strin
 	}
 	var found []*pool.Job
 	for i, j := range b.jobs {
-		if i < start || f.Pool != "" && j.Spec.Pool != f.Pool || f.Team != "" && j.Spec.Team != f.Team || f.State != "" && j.State != f.State {
+		if i < start || f.Pool != "" && j.Spec.Pool != f.Pool || f.Team != "" && j.Spec.Team != f.Team || f.User != "" && j.Spec.User != f.User || f.State != "" && j.State != f.State {
 			continue
 		}
 		if len(found) == limit {

@@ -33,6 +33,12 @@ func (c *Client) Cancel(ctx context.Context, id string) (api.Job, error) {
 	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/cancel"}, &j)
 }
 
+// Release lets a job go on that is held since nodes were lost under it.
+func (c *Client) Release(ctx context.Context, id string) (api.Job, error) {
+	var j api.Job
+	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/release"}, &j)
+}
+
 // Explain asks why a job is where it is.
 func (c *Client) Explain(ctx context.Context, id string) (api.Explanation, error) {
 	var e api.Explanation
@@ -47,15 +53,22 @@ func (c *Client) ExplainPool(ctx context.Context, name string) (api.PoolExplanat
 
 func jobPath(id string) string { return "/api/jobs/" + url.PathEscape(id) }
 
+// CancelAll asks all jobs of a user or a team to end.
+func (c *Client) CancelAll(ctx context.Context, f JobFilter) (api.Cancelled, error) {
+	var out api.Cancelled
+	return out, c.call(ctx, request{method: "POST", path: "/api/jobs/cancel", query: values("pool", f.Pool, "team", f.Team, "user", f.User)}, &out)
+}
+
 // JobFilter narrows a list of jobs; "" stands for any.
 type JobFilter struct {
-	Pool, Team string
-	State      job.State
+	Pool, Team, User string
+	State            job.State
+	Sweep            string // id of the sweep whose members to list
 }
 
 // Jobs lists at most so many jobs, newest first within a pool.
 func (c *Client) Jobs(ctx context.Context, f JobFilter, most int) ([]api.Job, error) {
-	return list[api.Job](ctx, c, "/api/jobs", values("pool", f.Pool, "team", f.Team, "state", string(f.State)), most)
+	return list[api.Job](ctx, c, "/api/jobs", values("pool", f.Pool, "team", f.Team, "user", f.User, "state", string(f.State), "sweep", f.Sweep), most)
 }
 
 // Pools lists all pools.

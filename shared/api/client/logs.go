@@ -33,6 +33,7 @@ type Log struct {
 	Job     string
 	Stream  string // stdout | stderr
 	Attempt int    // 0 = the last one
+	Rank    int    // of a job on several nodes
 }
 
 // ReadLog copies a log to out. With follow it goes on until the attempt is over
@@ -92,6 +93,9 @@ func (c *Client) readOnce(ctx context.Context, l Log, offset int64, follow bool,
 	query := url.Values{}
 	if l.Attempt > 0 {
 		query.Set("attempt", strconv.Itoa(l.Attempt))
+	}
+	if l.Rank > 0 {
+		query.Set("rank", strconv.Itoa(l.Rank))
 	}
 	if offset > 0 {
 		query.Set("offset", strconv.FormatInt(offset, 10))

@@ -1,0 +1,222 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxPacks is how many fetches a cache takes in before it is begun anew: git
+// looks into each of them for every object.
+const maxPacks = 50
+
+// commitRef keeps a commit in a cache, and says that all of it is there: git
+// writes it last.
+const commitRef = "refs/dsvm/"
+
+// making ends the name of a cache's directory while it is made.
+const making = ".new"
+
+// repo is the cache of one repository: a bare repository of commits without their
+// history. When it is begun anew it gets another directory, and the old one stays
+// while there are users, who may be reading it.
+type repo struct {
+	base  string        // of its directories, BASE.NUMBER
+	turn  chan struct{} // taken while something is fetched into it
+	dir   string        // the newest; "" = none. Guarded by turn
+	users int           // attempts; guarded by sources.mu
+}
+
+// number is that of a cache's directory; 0 = it is none.
+func number(dir string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(dir), "."))
+	return n
+}
+
+// take returns the cache of a repository, kept until it is released. It need not
+// exist yet. What was fetched with a credential is only for those who name it.
+func (f *fetcher) take(repository string) *repo {
+	s, with := f.sources, ""
+	if f.credential.covers(repository) {
+		with = f.source.Credential
+	}
+	sum := sha256.Sum256([]byte(with + " " + repository))
+	name := hex.EncodeToString(sum[:16])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.repos[name]
+	if r == nil {
+		r = &repo{base: filepath.Join(s.dir, name), turn: make(chan struct{}, 1)}
+		for _, dir := range r.dirs() {
+			if number(dir) > number(r.dir) {
+				r.dir = dir
+			}
+		}
+		s.repos[name] = r
+	}
+	r.users++
+	return r
+}
+
+// dirs lists a cache's directories.
+func (r *repo) dirs() []string {
+	all, _ := filepath.Glob(r.base + ".*")
+	return all
+}
+
+// release gives a cache back, and removes what is too much of those that nobody
+// uses, the one that was used longest ago first.
+func (s *sources) release(r *repo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.users--; r.users == 0 {
+		delete(s.repos, filepath.Base(r.base))
+		for _, dir := range r.dirs() {
+			if dir != r.dir {
+				os.RemoveAll(dir)
+			}
+		}
+		now := time.Now()
+		os.Chtimes(r.dir, now, now)
+	}
+	type kept struct {
+		name string
+		size int64
+		at   time.Time
+	}
+	var all []kept
+	var total int64
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		at, err := e.Info()
+		if err != nil {
+			continue
+		}
+		k := kept{e.Name(), sizeOf(filepath.Join(s.dir, e.Name())), at.ModTime()}
+		all, total = append(all, k), total+k.size
+	}
+	slices.SortFunc(all, func(a, b kept) int { return a.at.Compare(b.at) })
+	for _, k := range all {
+		if total <= int64(s.cfg.SourceCache) {
+			return
+		}
+		name, _, _ := strings.Cut(k.name, ".")
+		if s.repos[name] == nil && os.RemoveAll(filepath.Join(s.dir, k.name)) == nil {
+			total -= k.size
+		}
+	}
+}
+
+// sizeOf is how much a directory holds.
+func sizeOf(dir string) (total int64) {
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if at, err := e.Info(); err == nil {
+				total += at.Size()
+			}
+		}
+		return nil
+	})
+	return total
+}
+
+// tidy removes what runs of git that were killed have left in the caches.
+func (s *sources) tidy() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if number(e.Name()) == 0 {
+			os.RemoveAll(filepath.Join(s.dir, e.Name()))
+			continue
+		}
+		unlock(filepath.Join(s.dir, e.Name()))
+	}
+	return nil
+}
+
+// unlock removes locks and unfinished files of git runs that have ended.
+func unlock(dir string) {
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && (strings.HasSuffix(path, ".lock") || strings.HasPrefix(e.Name(), "tmp_")) {
+			os.Remove(path)
+		}
+		return nil
+	})
+}
+
+// ensure has a commit in the cache and returns the directory. Old tells that there
+// was one before, which may be damaged.
+func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string) (dir string, old bool, err error) {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return "", false, context.Cause(ctx)
+	}
+	if r.dir != "" && f.has(ctx, r.dir, commit) {
+		return r.dir, true, nil
+	}
+	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack"))
+	if r.dir == "" || len(packs) >= maxPacks {
+		dir, err = f.replace(ctx, r, repository, commit)
+		return dir, false, err
+	}
+	if err = f.download(ctx, r.dir, repository, commit); err != nil {
+		unlock(r.dir)
+	}
+	return r.dir, true, err
+}
+
+// renew begins the cache anew whose directory did not do, unless somebody else has
+// meanwhile, and returns the directory.
+func (f *fetcher) renew(ctx context.Context, r *repo, failed, repository, commit string) (string, error) {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if r.dir != failed && f.has(ctx, r.dir, commit) {
+		return r.dir, nil
+	}
+	if r.dir != failed && f.download(ctx, r.dir, repository, commit) == nil {
+		return r.dir, nil
+	}
+	return f.replace(ctx, r, repository, commit)
+}
+
+// replace fetches into a new directory, which is the cache's once it is good. The
+// caller has the turn.
+func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit string) (string, error) {
+	dir := fmt.Sprintf("%s.%d", r.base, number(r.dir)+1)
+	fresh := dir + making
+	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(dir)); err != nil {
+		return "", fmt.Errorf("the node's folder for sources cannot be written: %w", cause(err))
+	}
+	err := f.git(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, format(commit, fresh)...)...)
+	if err == nil {
+		err = f.download(ctx, fresh, repository, commit)
+	}
+	if err == nil {
+		err = os.Rename(fresh, dir)
+	}
+	if err != nil {
+		os.RemoveAll(fresh)
+		return "", err
+	}
+	r.dir = dir
+	return dir, nil
+}

@@ -1,0 +1,155 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// format is the kind of names that a commit's repository has, and the directory.
+func format(commit, dir string) []string {
+	const sha256Digits = 64
+	if len(commit) == sha256Digits {
+		return []string{"--object-format=sha256", dir}
+	}
+	return []string{dir}
+}
+
+// has reports whether all of a commit is in a cache.
+func (f *fetcher) has(ctx context.Context, dir, commit string) bool {
+	return f.git(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
+}
+
+// download fetches a commit by its name and without its history. A server of an
+// old kind gives only the tips of branches and tags by name: of such a one all of
+// them are fetched, and the commit looked for in their history.
+func (f *fetcher) download(ctx context.Context, dir, repository, commit string) error {
+	fetch := []string{"fetch", "--quiet", "--no-tags"}
+	err := f.remote(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
+	var said *gitError
+	if !errors.As(err, &said) {
+		return err
+	}
+	switch {
+	case strings.Contains(said.words, "not our ref"):
+		return fmt.Errorf("the repository does not have the commit %.12s (any more): %w", commit, err)
+	case strings.Contains(said.words, "unadvertised object"):
+	case strings.Contains(said.words, "File too large"): // EFBIG
+		return fmt.Errorf("the commit is larger than %v, which is what DSVM_SOURCE_CACHE allows: %w", f.cfg.SourceCache, err)
+	case strings.Contains(said.words, "terminal prompts disabled") && f.credential == nil:
+		return fmt.Errorf("the repository does not exist or asks for a credential; name one of the node's in `source.credential`: %w", err)
+	default:
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "shallow")); err == nil {
+		fetch = append(fetch, "--unshallow")
+	}
+	if err := f.remote(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
+		return err
+	}
+	if err := f.git(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
+		return fmt.Errorf("the commit %.12s is on no branch or tag of the repository (any more): %w", commit, err)
+	}
+	return nil
+}
+
+// git runs git in a cache, without network.
+func (f *fetcher) git(ctx context.Context, dir string, out *bounded, args ...string) error {
+	g := f.own(dir, args)
+	if out != nil {
+		g.out = out
+	}
+	return g.run(ctx)
+}
+
+// limited runs git with the files that it can write bounded, in units of 512 bytes
+// as POSIX has it, and the writing failing instead of the process: a repository
+// that is far too large is not to fill the node's disk.
+const (
+	limited    = `ulimit -f "$1" && trap '' XFSZ && shift && exec git "$@"`
+	ulimitUnit = 512
+)
+
+// remote runs git with a repository's server.
+func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...string) error {
+	var secret *credential
+	if f.credential.covers(repository) {
+		secret = f.credential
+	}
+	transports := "https:ssh"
+	if f.local() {
+		transports += ":http:file"
+	}
+	g := f.own(dir, args, secret.config()...)
+	g.secret = secret
+	if most := int64(f.cfg.SourceCache); most > 0 {
+		g.name, g.args = "sh", append([]string{"-c", limited, "sh", strconv.FormatInt(max(most/ulimitUnit, 1), 10)}, g.args...)
+	}
+	g.env = append(g.env, "GIT_ALLOW_PROTOCOL="+transports, "GIT_SSH_COMMAND="+secret.sshCommand())
+	if !f.local() {
+		// Whatever an answer may name, plain http leads nowhere: the metadata
+		// address speaks it, and would answer the agent's user.
+		g.env = append(g.env, "http_proxy=http://127.0.0.1:1")
+	}
+	g.env = append(g.env, f.cfg.GitEnv...)
+	return g.run(ctx)
+}
+
+// own is a run of git as the agent's own user.
+func (f *fetcher) own(dir string, args []string, config ...string) gitRun {
+	var all []string
+	for _, c := range slices.Concat(gitConfig, config) {
+		all = append(all, "-c", c)
+	}
+	return gitRun{key: f.key, name: "git", args: append(all, args...), dir: dir, env: []string{"HOME=" + f.dir}}
+}
+
+// unpacking makes a work tree of what comes in: its arguments are the directory,
+// the commit, its repository, and the options of git init.
+const unpacking = `set -e
+rm -rf -- "$1"
+mkdir -p -- "$1"
+cd -- "$1"
+git init --quiet --template= $4
+git index-pack --stdin >/dev/null
+printf '%s\n' "$2" >.git/shallow
+git config remote.origin.url "$3"
+git checkout --quiet --detach "$2"
+`
+
+// unpack makes a work tree of a commit in the cache, as the user that jobs run
+// as, who cannot read the cache.
+func (f *fetcher) unpack(ctx context.Context, dir, repository, commit, tree string) error {
+	// The commit's own files, without what came before it, as git's own server
+	// tells it to a client without history.
+	ask := strings.NewReader("--shallow " + commit + "\n" + commit + "\n")
+	from, to, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	packing := f.own(dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
+	packing.in, packing.out = ask, to
+	packed := make(chan error, 1)
+	go func() {
+		packed <- packing.run(ctx)
+		to.Close()
+	}()
+	kind := strings.Join(format(commit, "."), " ")
+	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
+		as: f.launcher.as, in: from, env: nowhere}.run(ctx)
+	from.Close()
+	if failed := <-packed; failed != nil && err != nil {
+		var said *gitError
+		if errors.As(failed, &said) && said.words != "" {
+			return failed // the other end has seen the pack break off
+		}
+	}
+	return err
+}

@@ -1,0 +1,198 @@
+package pool_test
+
+import (
+	"slices"
+	"sort"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// Each mutation makes the core decide wrongly in one way, and the checker has to
+// say so by the name of the invariant: a checker that never bites proves nothing.
+func TestSimulationBites(t *testing.T) {
+	t.Parallel()
+	type state = *pool.State
+	type result = *pool.Result
+	placed := func(s state, want func(*pool.Job) bool) *pool.Job {
+		var found []*pool.Job
+		for _, j := range s.Jobs {
+			if j.VMID != "" && want(j) {
+				found = append(found, j)
+			}
+		}
+		if len(found) == 0 {
+			return nil
+		}
+		return slices.MinFunc(found, func(a, b *pool.Job) int {
+			if a.Order < b.Order {
+				return -1
+			}
+			return 1
+		})
+	}
+	plain := func(j *pool.Job) bool { return j.Spec.Nodes == 0 }
+	for name, tt := range map[string]struct {
+		want   []string // any of these
+		mutate func(*world, state, result)
+	}{
+		"a busy node is deleted": {[]string{"busy node"}, func(_ *world, s state, r result) {
+			if j := placed(s, plain); j != nil {
+				r.Effects.Remove = append(r.Effects.Remove, s.Nodes[j.VMID])
+			}
+		}},
+		"an ended job's row is forgotten": {[]string{"lost job"}, func(_ *world, s state, r result) {
+			r.Changes = slices.DeleteFunc(r.Changes, func(c pool.Change) bool {
+				j, ok := c.Value.(*pool.Job)
+				return ok && j.State.Final()
+			})
+		}},
+		"a job is never written": {[]string{"lost job", "rest"}, func(w *world, s state, r result) {
+			r.Changes = slices.DeleteFunc(r.Changes, func(c pool.Change) bool {
+				j, ok := c.Value.(*pool.Job)
+				if ok && c.Insert && !j.State.Final() && j.Spec.Sweep == nil && j.Spec.Index == nil && j.VMID == "" {
+					delete(s.Jobs, j.Order)
+					return true
+				}
+				return false
+			})
+		}},
+		"an attempt is entered twice": {[]string{"counted twice"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if l, ok := c.Value.(*pool.Log); ok {
+					l.Entries = append(l.Entries, l.Entries[0])
+				}
+			}
+		}},
+		"an attempt is left out of the ledger": {[]string{"ledger"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if l, ok := c.Value.(*pool.Log); ok && l.Entries[0].Kind == "attempt" {
+					l.Entries = l.Entries[1:]
+				}
+			}
+		}},
+		"a second of a node is lost": {[]string{"ledger"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if l, ok := c.Value.(*pool.Log); ok {
+					for i := range l.Entries {
+						if e := &l.Entries[i]; e.Kind == "node" && e.Idle > time.Second {
+							e.To, e.Idle = e.To.Add(-time.Second), e.Idle-time.Second
+						}
+					}
+				}
+			}
+		}},
+		"a running job is placed again": {[]string{"runs twice"}, func(w *world, s state, r result) {
+			for vmid, items := range r.Effects.Work {
+				for _, item := range items {
+					if item.Assign != nil && item.Assign.Gang == nil {
+						for other, n := range s.Nodes {
+							if other != vmid && n.State == pool.NodeReady {
+								s.Head.N++
+								item.N = s.Head.N
+								r.Effects.Work[other] = append(r.Effects.Work[other], item)
+								return
+							}
+						}
+					}
+				}
+			}
+		}},
+		"a lost node's jobs are placed before it is gone": {[]string{"runs twice"}, func(w *world, s state, r result) {
+			// The VM is taken for deleted as soon as its session is taken.
+			for vmid, n := range s.Nodes {
+				if n.State == pool.NodeLost {
+					l := w.list()
+					l.Instances = slices.DeleteFunc(l.Instances, func(i pool.Instance) bool { return i.VMID == vmid })
+					w.events = append(w.events, mail{event: l, at: w.now})
+				}
+			}
+		}},
+		"limits are not looked at": {[]string{"limits"}, func(_ *world, s state, r result) {
+			if j := placed(s, func(j *pool.Job) bool { return j.Spec.Team == "c" && j.Spec.Resources.CPUs > 20 }); j != nil {
+				s.Head.Spec.Limits.Default.CPUs = &j.Spec.Resources.GPUs
+			}
+		}},
+		"a node holds more than it has": {[]string{"capacity"}, func(_ *world, s state, r result) {
+			if j := placed(s, plain); j != nil {
+				j.Spec.Resources.CPUs += 64
+			}
+		}},
+		"a GPU has two owners": {[]string{"gpus"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if a := j.Attempts; j.VMID != "" && j.Spec.Nodes == 0 && len(a[len(a)-1].GPUs) > 0 {
+					a[len(a)-1].GPUs[0] = 0
+				}
+			}
+		}},
+		"a gang begins without one of its nodes": {[]string{"gang"}, func(_ *world, s state, r result) {
+			if j := placed(s, func(j *pool.Job) bool { return j.Spec.Nodes > 0 }); j != nil {
+				a := &j.Attempts[len(j.Attempts)-1]
+				a.Ranks = a.Ranks[1:]
+			}
+		}},
+		"a sweep runs more than its parallel": {[]string{"sweep"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep != nil && j.Progress.Running > 1 {
+					j.Spec.Sweep.Parallel = 1
+				}
+			}
+		}},
+		"a held job does not say why": {[]string{"reason"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.State == job.Held {
+					j.Reason = ""
+				}
+			}
+		}},
+		"a job stays on a node that is gone": {[]string{"gone node"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeGone {
+					if j := placed(s, plain); j != nil {
+						a := &j.Attempts[len(j.Attempts)-1]
+						a.VMID, j.VMID = n.VMID, n.VMID
+					}
+				}
+			}
+		}},
+		"boots have no deadline": {[]string{"deadline"}, func(w *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeFailed {
+					n.State, n.DeleteAt = pool.NodeBooting, time.Time{}
+					r.Effects.Remove = nil
+				}
+			}
+		}},
+		"deletions are not asked for again": {[]string{"deadline", "rest"}, func(w *world, s state, r result) { r.Effects.Remove = nil }},
+		"more nodes than nodes.max":         {[]string{"nodes.max"}, func(_ *world, s state, r result) { r.Effects.Grow *= 6 }},
+		"an answer to Azure is forgotten":   {[]string{"deadline", "rest"}, func(_ *world, s state, r result) { r.Effects.Poll = "" }},
+		"too many rows": {[]string{"rows"}, func(_ *world, s state, r result) {
+			for i := 0; len(r.Changes) > 20 && len(r.Changes) < 101; i++ {
+				r.Changes = append(r.Changes, r.Changes[0])
+			}
+		}},
+		"nothing wakes the pool": {[]string{"deadline", "rest"}, func(w *world, s state, r result) {
+			r.Effects.WakeAt = time.Time{}
+			w.events = slices.DeleteFunc(w.events, func(m mail) bool { _, tick := m.event.(pool.Tick); return tick })
+			r.Effects.List = false
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var missed []string
+			for seed := range int64(100) {
+				w := newWorld(seed, true, 1+int(seed%4))
+				w.mutate = tt.mutate
+				w.play(seed)
+				if slices.Contains(tt.want, w.checker.broken) {
+					return
+				}
+				missed = append(missed, w.checker.broken)
+			}
+			sort.Strings(missed)
+			t.Errorf("want a violation of %v, got %q", tt.want, slices.Compact(missed))
+		})
+	}
+}

@@ -1,0 +1,317 @@
+package pool_test
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// vm is an instance with its agent.
+type vm struct {
+	vmid, id string
+	bootAt   time.Time
+	booted   bool
+	broken   string    // "failed": Azure could not create it; "stuck": it never boots
+	power    string    // "stopped" by somebody
+	dieAt    time.Time // deletion under way
+	boots    int
+	seen     int64
+	held     map[int64]*run
+	drops    map[int64]bool
+	reportAt time.Time
+	hung     bool // its agent says and hears nothing; what it runs goes on
+	wakeAt   time.Time
+	fenced   bool
+	stopped  bool
+	evicted  bool
+	skew     time.Duration
+}
+
+// run is an assignment that an agent holds until it is acknowledged.
+type run struct {
+	assign   protocol.Assignment
+	n        int64
+	started  time.Time
+	endAt    time.Time
+	finished *protocol.Finished
+}
+
+// grow asks the scale set for a capacity.
+func (w *world) grow(target int, away bool) pool.Event {
+	refused := func(code fault.Code, message string) pool.Event {
+		return pool.Answered{Kind: pool.OpGrow, Err: fault.New(code, "", "%s", message)}
+	}
+	switch {
+	case away:
+		return refused(fault.Internal, "it cannot be reached")
+	case w.chance(8):
+		return refused(fault.Throttled, "slow down")
+	case w.chance(15):
+		return refused(fault.NoQuota, "the quota is used up")
+	case w.chance(15):
+		return refused(fault.NoCapacity, "there is none")
+	}
+	op := &operation{target: target, doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
+	make := target - w.capacity
+	if op.fails {
+		make = w.rng.Intn(max(make, 1)) // in part
+	}
+	for range max(make, 0) {
+		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
+			held: map[int64]*run{}, drops: map[int64]bool{}}
+		switch {
+		case w.chance(15):
+			v.broken = "failed"
+		case w.chance(15):
+			v.broken = "stuck"
+		}
+		if w.faults {
+			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
+		}
+		w.nextID++
+		w.capacity++
+		w.instances[v.vmid] = v
+	}
+	if op.fails || w.rng.Intn(2) == 0 {
+		w.token = op
+		if w.chance(40) {
+			return pool.Tick{} // the answer is lost
+		}
+		return pool.Answered{Kind: pool.OpGrow, Token: "t", After: 2 * time.Second}
+	}
+	return pool.Answered{Kind: pool.OpGrow}
+}
+
+// list is what Azure says of the scale set, sometimes with a lag.
+func (w *world) list() pool.Listed {
+	l := pool.Listed{Exists: true, Capacity: w.capacity}
+	for _, v := range w.sorted() {
+		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: "set_" + v.id, Provisioning: "Creating"}
+		switch {
+		case v.broken == "failed":
+			inst.Provisioning, inst.Error = "Failed", "no reason given"
+		case v.booted:
+			inst.Provisioning, inst.Power = "Succeeded", "running"
+			if v.power != "" {
+				inst.Power = v.power
+			}
+		}
+		if !v.dieAt.IsZero() {
+			inst.Provisioning = "Deleting"
+		}
+		l.Instances = append(l.Instances, inst)
+	}
+	// Rules.MissingFor has to be longer than a list may lag.
+	if w.listing != nil && w.chance(4) && w.now.Sub(w.listedAt) < w.rules.MissingFor-2*time.Second-w.checker.slack {
+		return *w.listing
+	}
+	if w.now.Sub(w.listedAt) > 4*time.Second {
+		w.listing, w.listedAt = &l, w.now
+	}
+	return l
+}
+
+func (w *world) sorted() []*vm {
+	list := make([]*vm, 0, len(w.instances))
+	for _, v := range w.instances {
+		list = append(list, v)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].vmid < list[j].vmid })
+	return list
+}
+
+// runs lists what a VM holds, in order.
+func (v *vm) runs() []*run {
+	list := make([]*run, 0, len(v.held))
+	for _, r := range v.held {
+		list = append(list, r)
+	}
+	sort.Slice(list, func(i, k int) bool { return list[i].n < list[k].n })
+	return list
+}
+
+// live is one second of a VM and its agent.
+func (w *world) live(v *vm) {
+	if !v.dieAt.IsZero() && !w.now.Before(v.dieAt) {
+		delete(w.instances, v.vmid)
+		return
+	}
+	if w.chance(3000) {
+		if v.dieAt.IsZero() {
+			w.capacity--
+		}
+		delete(w.instances, v.vmid) // behind our back
+		return
+	}
+	if v.broken != "" || !v.booted && w.now.Before(v.bootAt) {
+		return
+	}
+	if v.power == "" && w.chance(4000) {
+		v.power = "stopped"
+	}
+	if v.power != "" {
+		return
+	}
+	if !v.hung && w.chance(1500) {
+		v.hung, v.wakeAt = true, w.now.Add(time.Duration(w.rng.Intn(600))*time.Second)
+	}
+	if v.hung {
+		if w.now.Before(v.wakeAt) {
+			return
+		}
+		v.hung = false
+		if v.fenced { // it finds that its session was taken: it kills what it runs and stays quiet
+			v.stopped = true
+			v.held = map[int64]*run{}
+		}
+	}
+	if v.stopped {
+		return
+	}
+	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: "set_" + v.id, CPUs: 64, Boot: fmt.Sprint(v.boots + 1)}}
+	if !v.booted {
+		v.booted = true
+		v.boots++
+		w.report(v, ready)
+	}
+	if w.chance(300) { // the agent crashes and comes back
+		for _, r := range v.runs() {
+			if r.finished == nil && !r.started.IsZero() {
+				w.end(v, r, "agentRestarted", job.ExitAgentRestarted)
+			}
+		}
+		v.boots++
+		w.report(v, ready, holds(v))
+	}
+	if !v.evicted && v.dieAt.IsZero() && w.chance(500) {
+		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
+		w.capacity--
+		w.report(v, protocol.ReportItem{Leaving: &protocol.Leaving{Event: "Preempt", At: v.dieAt, Reason: "evicted"}})
+		for _, r := range v.runs() {
+			if r.finished == nil {
+				w.end(v, r, "evicted", job.ExitEvicted)
+			}
+		}
+	}
+	w.hear(v)
+	for _, r := range v.runs() {
+		if r.finished == nil && !r.endAt.After(w.now) {
+			w.runOut(v, r)
+		}
+	}
+	if !w.now.Before(v.reportAt) {
+		v.reportAt = w.now.Add(time.Minute)
+		items := []protocol.ReportItem{holds(v)}
+		for _, r := range v.runs() {
+			if r.finished != nil {
+				items = append(items, protocol.ReportItem{Finished: r.finished})
+			}
+		}
+		w.report(v, items...)
+	}
+}
+
+// hear takes what is on the VM's session, in order, some of it twice.
+func (w *world) hear(v *vm) {
+	queue := w.work[v.vmid]
+	for len(queue) > 0 && !queue[0].at.After(w.now) {
+		for _, item := range queue[0].items {
+			w.take(v, item)
+		}
+		if w.chance(10) {
+			for _, item := range queue[0].items {
+				w.take(v, item)
+			}
+		}
+		queue = queue[1:]
+	}
+	w.work[v.vmid] = queue
+}
+
+func holds(v *vm) protocol.ReportItem {
+	h := &protocol.Holds{}
+	for _, r := range v.runs() {
+		h.N = append(h.N, r.n)
+	}
+	return protocol.ReportItem{Holds: h}
+}
+
+func (w *world) report(v *vm, items ...protocol.ReportItem) {
+	if v.stopped {
+		return
+	}
+	w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: v.vmid, Seen: v.seen, Items: items}})
+}
+
+// take is what an agent does with one item.
+func (w *world) take(v *vm, item protocol.WorkItem) {
+	for _, n := range item.Ack {
+		delete(v.held, n)
+	}
+	if item.Stop != "" {
+		v.stopped = true
+		v.held = map[int64]*run{}
+	}
+	if v.stopped || item.N == 0 || item.N <= v.seen {
+		return
+	}
+	v.seen = item.N
+	switch {
+	case item.Assign != nil:
+		r := &run{assign: *item.Assign, n: item.N, started: w.now.Add(v.skew), endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
+		if v.evicted || v.drops[item.N] {
+			v.held[item.N] = r
+			r.started = time.Time{}
+			if v.evicted {
+				w.end(v, r, "evicted", job.ExitEvicted)
+			} else {
+				w.end(v, r, "cancelled", job.ExitCancelled)
+			}
+			return
+		}
+		w.checker.starts(v, r)
+		v.held[item.N] = r
+		if w.rng.Intn(2) == 0 {
+			w.report(v, protocol.ReportItem{Started: &protocol.Started{N: r.n, At: r.started}})
+		}
+	case item.Cancel != nil:
+		r := v.held[item.Cancel.Target]
+		if r == nil {
+			v.drops[item.Cancel.Target] = true
+		} else if r.finished == nil {
+			w.end(v, r, "cancelled", job.ExitCancelled)
+		}
+	}
+}
+
+// runOut lets an attempt come to its own end.
+func (w *world) runOut(v *vm, r *run) {
+	if r.assign.TimeoutSeconds > 0 && w.chance(20) {
+		w.end(v, r, "timedOut", job.ExitTimedOut)
+		return
+	}
+	if of := w.jobs[orderOf(r.assign.Job)[:26]]; r.assign.Attempt <= of.failures {
+		w.end(v, r, "failed", 3)
+		return
+	}
+	w.succeeded[rankKey(r)] = v
+	w.end(v, r, "succeeded", 0)
+}
+
+// rankKey names what may run once at a time.
+func rankKey(r *run) string {
+	if r.assign.Gang == nil {
+		return r.assign.Job
+	}
+	return fmt.Sprintf("%s rank %d", r.assign.Job, r.assign.Gang.Rank)
+}
+
+func (w *world) end(v *vm, r *run, state string, code int) {
+	r.finished = &protocol.Finished{N: r.n, State: state, ExitCode: code, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+	w.report(v, protocol.ReportItem{Finished: r.finished})
+}

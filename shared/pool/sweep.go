@@ -1,0 +1,292 @@
+package pool
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dsvmpools/shared/job"
+)
+
+// A sweep is one live row that stands in line for all of its members. A member
+// comes into being when it is placed: it gets a row of its own, and from then on
+// is a job like any other. So a sweep of a hundred thousand members costs one row
+// until they start.
+
+// Progress is how far a sweep has come.
+type Progress struct {
+	Next      int       `json:"next"` // index of the next member to come into being
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	Running   int       `json:"running"` // members on nodes
+	Live      int       `json:"live"`    // members that have come into being and not ended
+	Succeeded int       `json:"succeeded"`
+	Failed    int       `json:"failed"`
+	TimedOut  int       `json:"timedOut"`
+	Cancelled int       `json:"cancelled"`
+	// The member that failed first, for the sentence of the sweep's end.
+	FirstFailed string `json:"firstFailed,omitempty"`
+	ExitCode    int    `json:"exitCode,omitempty"`
+	// Skip has a bit for each member that was cancelled before it came into being.
+	Skip    []byte `json:"skip,omitempty"`
+	Skipped int    `json:"skipped,omitempty"` // those of them that Next has not passed
+}
+
+// Ended is the number of members that have ended.
+func (p *Progress) Ended() int { return p.Succeeded + p.Failed + p.TimedOut + p.Cancelled }
+
+func (p *Progress) skips(index int) bool {
+	return index/8 < len(p.Skip) && p.Skip[index/8]&(1<<(index%8)) != 0
+}
+
+func (p *Progress) skip(index int) {
+	if grow := index/8 + 1 - len(p.Skip); grow > 0 {
+		p.Skip = append(p.Skip, make([]byte, grow)...)
+	}
+	p.Skip[index/8] |= 1 << (index % 8)
+	p.Skipped++
+}
+
+// advance moves Next past the members that were cancelled before.
+func (p *Progress) advance() {
+	for p.skips(p.Next) {
+		p.Next++
+		p.Skipped--
+	}
+}
+
+// unstarted is the number of members that have not come into being.
+func (j *Job) unstarted() int {
+	if j.Cancel != "" {
+		return 0
+	}
+	return j.Spec.Sweep.Members() - j.Progress.Next - j.Progress.Skipped
+}
+
+// sweep is a sweep with its members; derived from the rows.
+type sweep struct {
+	job     *Job
+	live    map[*Job]struct{}
+	waiting map[*Job]struct{} // those of them, and the sweep itself, that are in line or would be
+}
+
+// full reports whether as many members run as may at once.
+func (w *sweep) full() bool {
+	most := w.job.Spec.Sweep.Parallel
+	return most > 0 && w.job.Progress.Running >= most
+}
+
+// weigh is how many jobs a job in line stands for.
+func (j *Job) weigh() int {
+	if j.Spec.Sweep == nil {
+		return 1
+	}
+	n := j.unstarted()
+	if most := j.Spec.Sweep.Parallel; most > 0 {
+		n = min(n, max(most-j.Progress.Running, 0))
+	}
+	return n
+}
+
+// sweepOf is the sweep that a job is, or is a member of; nil for others.
+func (s *State) sweepOf(j *Job) *sweep {
+	if j.Spec.Sweep != nil {
+		return s.sweeps[j.Order]
+	}
+	if j.Spec.Index == nil {
+		return nil
+	}
+	order, _, _ := job.SweepOrder(j.Order)
+	return s.sweeps[order]
+}
+
+// know adds a live job to what is derived for sweeps.
+func (s *State) know(j *Job) {
+	if j.Spec.Sweep != nil {
+		if j.Progress == nil {
+			j.Progress = &Progress{}
+		}
+		j.Progress.Running = 0 // counted anew
+		s.sweeps[j.Order] = &sweep{job: j, live: map[*Job]struct{}{}, waiting: map[*Job]struct{}{}}
+		s.unstarted += j.unstarted()
+	} else if w := s.sweepOf(j); w != nil {
+		w.live[j] = struct{}{}
+	}
+}
+
+// unknow takes an ended job out of it again.
+func (s *State) unknow(j *Job) {
+	if w := s.sweepOf(j); w == nil {
+		return
+	} else if j.Spec.Sweep != nil {
+		s.unstarted -= j.unstarted()
+		delete(s.sweeps, j.Order)
+	} else {
+		delete(w.live, j)
+		delete(w.waiting, j)
+	}
+}
+
+// wait puts a job that has no place where it waits. Of a sweep that has as many
+// members running as may, none is in line.
+func (s *State) wait(j *Job, now time.Time) {
+	if w := s.sweepOf(j); w != nil && len(j.Waits) == 0 && !j.NotBefore.After(now) {
+		if j.Spec.Sweep != nil && j.unstarted() == 0 {
+			return
+		}
+		w.waiting[j] = struct{}{}
+		if w.full() {
+			return
+		}
+	}
+	s.queue.add(j, now)
+}
+
+// leave takes a job out of where it waits.
+func (s *State) leave(j *Job) {
+	s.queue.remove(j)
+	if w := s.sweepOf(j); w != nil {
+		delete(w.waiting, j)
+	}
+}
+
+// counted follows up a change of what a sweep has running or left: it leaves the
+// line, comes back to it, or stands there for more or fewer.
+func (s *State) counted(w *sweep) {
+	if w.full() {
+		for j := range w.waiting {
+			s.queue.remove(j)
+		}
+		return
+	}
+	if w.job.unstarted() == 0 {
+		s.leave(w.job)
+	}
+	for j := range w.waiting {
+		if j.heap == nil {
+			s.queue.push(j)
+		} else if j.Spec.Sweep != nil {
+			s.queue.reweigh(j)
+		}
+	}
+}
+
+// next brings the next member of a sweep into being.
+func (st *step) next(of *Job) *Job {
+	p := of.Progress
+	m := &Job{ID: job.MemberID(of.ID, p.Next), Order: job.MemberOrder(of.Order, p.Next), State: job.Queued,
+		Spec: of.Spec.Member(p.Next), SubmittedAt: of.SubmittedAt}
+	if p.StartedAt.IsZero() {
+		p.StartedAt, of.State, of.Reason = st.now, job.Running, ""
+	}
+	p.Next++
+	p.Live++
+	st.unstarted--
+	p.advance()
+	st.insert(m)
+	st.write(of)
+	st.counted(st.sweeps[of.Order])
+	return m
+}
+
+// skipMember cancels a member that has not come into being.
+func (st *step) skipMember(order, reason string) {
+	of, index, _ := job.SweepOrder(order)
+	w := st.sweeps[of]
+	if w == nil || w.job.Cancel != "" || index < w.job.Progress.Next || index >= w.job.Spec.Sweep.Members() || w.job.Progress.skips(index) {
+		return
+	}
+	p := w.job.Progress
+	m := &Job{ID: job.MemberID(w.job.ID, index), Order: order, Spec: w.job.Spec.Member(index), SubmittedAt: w.job.SubmittedAt}
+	p.skip(index)
+	p.Live++
+	p.advance()
+	st.unstarted--
+	st.insert(m)
+	st.finish(m, job.Cancelled, job.ExitCancelled, reason, st.now)
+	st.counted(w)
+}
+
+// memberEnded counts a member that has ended, and ends its sweep with the last.
+func (st *step) memberEnded(w *sweep, m *Job) {
+	p := w.job.Progress
+	p.Live--
+	switch m.State {
+	case job.Succeeded:
+		p.Succeeded++
+	case job.TimedOut:
+		p.TimedOut++
+	case job.Cancelled:
+		p.Cancelled++
+	default:
+		p.Failed++
+	}
+	if p.FirstFailed == "" && (m.State == job.Failed || m.State == job.TimedOut) {
+		p.FirstFailed, p.ExitCode = m.ID, m.ExitCode
+	}
+	if st.write(w.job); len(w.live) == 0 && w.job.unstarted() == 0 {
+		st.finishSweep(w.job, m.EndedAt)
+	}
+}
+
+// finishSweep ends a sweep whose members have all ended.
+func (st *step) finishSweep(j *Job, at time.Time) {
+	st.leave(j)
+	p := j.Progress
+	switch bad := p.Failed + p.TimedOut; {
+	case j.Cancel != "":
+		p.Cancelled = j.Spec.Sweep.Members() - p.Succeeded - bad
+		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, at)
+	case bad > 0:
+		code := p.ExitCode
+		if code == 0 {
+			code = 1
+		}
+		st.finish(j, job.Failed, code, fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed), at)
+	case p.Cancelled > 0:
+		st.finish(j, job.Cancelled, job.ExitCancelled, fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members()), at)
+	default:
+		st.finish(j, job.Succeeded, 0, "", at)
+	}
+}
+
+// cancelSweep keeps the members of a sweep from coming into being; those that
+// have are cancelled one by one, by endMembers.
+func (st *step) cancelSweep(j *Job, reason string) {
+	st.leave(j)
+	st.unstarted -= j.unstarted()
+	j.Cancel, j.CancelAt, j.Reason = reason, st.now, reason
+	st.write(j)
+	st.ending = append(st.ending, j.Order)
+}
+
+// endMembers goes on cancelling the members of cancelled sweeps, as far as there
+// is room; the rest follows in the next step.
+func (st *step) endMembers() {
+	for len(st.ending) > 0 {
+		w := st.sweeps[st.ending[0]]
+		if w == nil {
+			st.ending = st.ending[1:]
+			continue
+		}
+		members := make([]*Job, 0, len(w.live))
+		for m := range w.live {
+			if m.Cancel == "" {
+				members = append(members, m)
+			}
+		}
+		slices.SortFunc(members, byOrder)
+		for _, m := range members {
+			if !st.room() {
+				return
+			}
+			st.cancel(m, w.job.Cancel)
+		}
+		if !st.room() {
+			return
+		}
+		if st.sweeps[w.job.Order] != nil && len(w.live) == 0 {
+			st.finishSweep(w.job, st.now)
+		}
+		st.ending = st.ending[1:]
+	}
+}
