@@ -51,6 +51,7 @@ func (f *Functions) Register(app *invoke.App) {
 	app.Timer("Reconcile", f.Reconcile)
 	app.Timer("NightlyScaleDown", f.NightlyScaleDown)
 	app.Timer("RecordUsage", f.RecordUsage)
+	app.Timer("CommitStatus", f.CommitStatus)
 }
 
 // byPool runs fn for each pool's part of a batch, side by side, each with its

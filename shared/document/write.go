@@ -4,22 +4,12 @@ import (
 	"encoding/json"
 )
 
-// Object reads a nested object as it stands; nil when it is not there.
-func (r *Reader) Object(name, example string) *Node { return r.value(name, Object, example) }
-
-// Objects reads a list of objects as they stand.
-func (r *Reader) Objects(name, example string) []*Node {
-	n := r.value(name, List, example)
-	if n == nil {
+// Node is the object as it stands; nil of a reader that is not there.
+func (r *Reader) Node() *Node {
+	if r == nil {
 		return nil
 	}
-	for i, item := range n.Items {
-		if item.Kind != Object {
-			r.fail(index(name, i), item.Line, "`%s%s` is %s; write an object with named fields", r.path, index(name, i), kindNames[item.Kind])
-			return nil
-		}
-	}
-	return n.Items
+	return r.node
 }
 
 // MarshalJSON writes a node as the JSON it could have come from, with its

@@ -93,7 +93,8 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 	}
 	var rules []Rule
 	lines := map[string]int{}
-	for i, item := range items {
+	for i, r := range items {
+		item := r.Node()
 		rule, err := parseRule(item)
 		if err == nil && lines[rule.Name] > 0 {
 			err = fault.New(fault.Invalid, "name", "line %d: there is a rule %q already, in line %d; give each its own name", item.Line, rule.Name, lines[rule.Name])
@@ -214,7 +215,7 @@ func checkSetting(r *document.Reader, field, name string, form *regexp.Regexp, e
 
 // readJobs reads `job` or `jobs`.
 func (rule *Rule) readJobs(r *document.Reader) {
-	one, several := r.Object("job", "{pool: cpu, …}"), r.Objects("jobs", "[{pool: cpu, …}]")
+	one, several := r.Any("job", "{pool: cpu, …}").Node(), r.Objects("jobs", "[{pool: cpu, …}]")
 	switch {
 	case one != nil && len(several) > 0:
 		r.Fail("jobs", "`job` and `jobs` are both there; keep one of them")
@@ -225,8 +226,8 @@ func (rule *Rule) readJobs(r *document.Reader) {
 	case len(several) > maxJobs:
 		r.Fail("jobs", "`jobs` has %d jobs; write at most %d", len(several), maxJobs)
 	}
-	for i, n := range several {
-		rule.Jobs = append(rule.Jobs, Template{node: n, path: fmt.Sprintf("jobs[%d]", i)})
+	for i, sub := range several {
+		rule.Jobs = append(rule.Jobs, Template{node: sub.Node(), path: fmt.Sprintf("jobs[%d]", i)})
 	}
 }
 
