@@ -39,9 +39,27 @@ type hook struct {
 	t        *testing.T
 	http     http.Handler
 	receiver *azservicebus.Receiver
-	log      *bytes.Buffer
+	log      *journal
 	restart  func() *Functions
 	statuses *recorder
+}
+
+// journal is a log that several goroutines write.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
 }
 
 // recorder is a Git host's API that remembers what it was told.
@@ -89,7 +107,7 @@ func newHook(t *testing.T, rules string) *hook {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { sb.Close() })
-	h := &hook{t: t, log: &bytes.Buffer{}, statuses: &recorder{}}
+	h := &hook{t: t, log: &journal{}, statuses: &recorder{}}
 	git := httptest.NewServer(h.statuses)
 	t.Cleanup(git.Close)
 	settings := map[string]string{"GITHUB_PUSH_SECRET": hookSecret, "GITHUB_PUSH_TOKEN": "t0ken", "DSVM_PUBLIC_URL": "https://dsvm.example"}
@@ -148,7 +166,8 @@ func (h *hook) push(delivery string, body []byte) (jobs []string, reason string)
 	w := h.call("POST", "/api/push/github", map[string]string{"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery, "X-Hub-Signature-256": "sha256=" + hex.EncodeToString(m.Sum(nil))}, body)
 	var answer shared.PushAnswer
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusAccepted || len(answer.Rules) != 1 {
-		h.t.Fatalf("got %d %s", w.Code, w.Body)
+		h.t.Errorf("got %d %s", w.Code, w.Body)
+		return nil, ""
 	}
 	return answer.Rules[0].Jobs, answer.Rules[0].Reason
 }
@@ -328,5 +347,39 @@ func TestCommitStatus(t *testing.T) {
 	}
 	if _, err := h.store.Rule(t.Context(), "r"); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("after the deletion: got %v", err)
+	}
+}
+
+// Many pushes at once, each delivered twice at the same moment, start exactly
+// their jobs.
+func TestManyPushes(t *testing.T) {
+	t.Parallel()
+	h := newHook(t, aRule+`}`)
+	const pushes = 80
+	var wg sync.WaitGroup
+	for i := range 2 * pushes {
+		wg.Go(func() { h.push("d", payload(fmt.Sprintf("refs/heads/b%d", i/2), "1", "2")) })
+	}
+	wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ids := map[string]bool{}
+	for {
+		more, err := h.receiver.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(more) == 0 {
+			break
+		}
+		ids[more[0].MessageID] = true
+	}
+	if len(ids) != pushes {
+		t.Errorf("got %d jobs, want %d", len(ids), pushes)
+	}
+	for i := range pushes { // all is done: nothing more of it
+		if jobs, _ := h.push("d", payload(fmt.Sprintf("refs/heads/b%d", i), "1", "2")); len(jobs) > 0 {
+			t.Fatalf("push %d started %v again", i, jobs)
+		}
 	}
 }
