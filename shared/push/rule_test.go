@@ -107,6 +107,7 @@ func TestRefusedRules(t *testing.T) {
 		"unknown value":       {withJob("job: {pool: cpu, command: ['{{.Comit}}']}"), "job.command[0]", "there is no value {{.Comit}}"},
 		"branch in a script":  {withJob("job:\n  pool: cpu\n  script: |\n    git checkout {{.Branch}}\n"), "job.script", `use "$PUSH_BRANCH"`},
 		"title in a shell":    {withJob("job: {pool: cpu, command: [/bin/bash, -c, 'echo {{.Title}}']}"), "job.command[2]", "a variable of `env`"},
+		"author in a program": {withJob("job: {pool: cpu, command: [python, -c, 'print(\"{{.Author}}\")']}"), "job.command[2]", `use "$PUSH_AUTHOR"`},
 		"branch as program":   {withJob("job: {pool: cpu, command: ['{{.Branch}}']}"), "job.command[0]", "cannot stand"},
 		"branch as pool":      {withJob("job: {pool: '{{.Branch}}', command: [x]}"), "job.pool", "cannot stand in `pool`"},
 		"branch as secret":    {withJob("job: {pool: cpu, command: [x], secrets: {K: 'keyvault:v/{{.Branch}}'}}"), "job.secrets.K", "cannot stand"},

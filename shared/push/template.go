@@ -54,6 +54,9 @@ var oneLine = []string{"name", "user", "labels"}
 // shells take a program from their arguments.
 var shells = []string{"sh", "bash", "dash", "zsh", "ksh", "fish", "pwsh", "powershell", "cmd", "eval", "env", "xargs", "ssh"}
 
+// programs are the options behind which other commands take a program.
+var programs = []string{"-c", "-lc", "-ic", "-e", "--eval", "--exec", "-Command", "-EncodedCommand", "/c", "/C"}
+
 // Template is one job of a rule.
 type Template struct {
 	node *document.Node
@@ -95,7 +98,7 @@ func (t *Template) checkField(top, path string, n *document.Node) error {
 			return refuse(n.Line, path, "there is no value %s; the known ones are %s", shown(m[0]), valueNames)
 		case v.safe:
 		case top == "script", top == "command" && t.shell():
-			return refuse(n.Line, path, "%s is written by whoever pushes, and a shell would run what is in it; use %s, which every job of a push has in its environment", shown(m[0]), environment(v, m[1]))
+			return refuse(n.Line, path, "%s is written by whoever pushes, and a shell or interpreter would run what is in it; use %s, which every job of a push has in its environment", shown(m[0]), environment(v, m[1]))
 		case top == "command" && path == "command[0]", !slices.Contains(open, top):
 			return refuse(n.Line, path, "%s is written by whoever pushes and cannot stand in `%s`; it can in %s", shown(m[0]), path, strings.Join(open, ", "))
 		}
@@ -116,14 +119,14 @@ func environment(v value, name string) string {
 
 // shell reports whether the command runs its arguments as a program.
 func (t *Template) shell() bool {
-	for _, f := range t.node.Fields {
-		if f.Name == "command" && len(f.Value.Items) > 0 {
-			name := f.Value.Items[0].Text
-			name = strings.ToLower(name[strings.LastIndexAny(name, `/\`)+1:])
-			return slices.Contains(shells, strings.TrimSuffix(name, ".exe"))
-		}
+	command := find(t.node, "command")
+	if command == nil || len(command.Items) == 0 {
+		return false
 	}
-	return false
+	name := command.Items[0].Text
+	name = strings.ToLower(name[strings.LastIndexAny(name, `/\`)+1:])
+	return slices.Contains(shells, strings.TrimSuffix(name, ".exe")) ||
+		slices.ContainsFunc(command.Items, func(n *document.Node) bool { return slices.Contains(programs, n.Text) })
 }
 
 // expand copies a node with the placeholders in its texts replaced. A value
