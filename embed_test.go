@@ -9,7 +9,7 @@ import (
 	"testing/fstest"
 )
 
-var functions = []string{"Api", "ApplyPool", "DrivePool", "NightlyScaleDown", "NodeReport", "Reconcile", "RecordUsage", "SubmitJob"}
+var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "NightlyScaleDown", "NodeReport", "Reconcile", "RecordUsage", "SubmitJob"}
 
 func TestRoot(t *testing.T) {
 	t.Parallel()

@@ -36,6 +36,7 @@ type Functions struct {
 	bus          *bus.Bus
 	driver       *drive.Driver
 	unknownAgain time.Duration
+	setting      func(name string) string // of the app; rules name some
 	log          *slog.Logger
 	now          func() time.Time
 }
@@ -50,6 +51,7 @@ func (f *Functions) Register(app *invoke.App) {
 	app.Timer("Reconcile", f.Reconcile)
 	app.Timer("NightlyScaleDown", f.NightlyScaleDown)
 	app.Timer("RecordUsage", f.RecordUsage)
+	app.Timer("CommitStatus", f.CommitStatus)
 }
 
 // byPool runs fn for each pool's part of a batch, side by side, each with its

@@ -28,7 +28,8 @@ type Settings struct {
 	SSHPublicKey        string // of the nodes' administrator
 	Queues              bus.Queues
 	Rules               pool.Rules
-	UnknownAgain        time.Duration // before an unknown pool is looked up a second time
+	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
+	Lookup              func(name string) string // of the settings that rules for pushes name
 }
 
 // ReadSettings reads the settings from the environment. Everything that is
@@ -40,7 +41,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP"), Location: getenv("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
 		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"), SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
-		Queues: bus.DefaultQueues, Rules: pool.DefaultRules, UnknownAgain: time.Minute,
+		Queues: bus.DefaultQueues, Rules: pool.DefaultRules, UnknownAgain: time.Minute, Lookup: getenv,
 	}
 	for name, into := range map[string]*string{
 		"JOBS_QUEUE": &s.Queues.Jobs, "POOLS_QUEUE": &s.Queues.Pools, "POOL_EVENTS_QUEUE": &s.Queues.PoolEvents,

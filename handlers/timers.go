@@ -67,13 +67,14 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 }
 
 // NightlyScaleDown wakes every pool, so that those with a schedule go down on
-// time and every scale set is looked at once a night, whatever its rows say.
+// time and every scale set is looked at once a night, whatever its rows say. It also forgets deliveries that
+// nobody sends again.
 func (f *Functions) NightlyScaleDown(ctx context.Context, _ invoke.Tick) error {
 	names, err := f.store.Pools(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{f.forgetPushes(ctx)}
 	for _, name := range names {
 		errs = append(errs, wake(ctx, f.bus, name, drive.WakeTick, time.Time{}))
 	}

@@ -231,7 +231,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		"AZURE_SUBSCRIPTION_ID": subscription, "AZURE_RESOURCE_GROUP": resourceGroup, "AZURE_LOCATION": location,
 		"AZURE_RESOURCE_MANAGER_ENDPOINT": in.Compute.URL(), "DSVM_ARM_TOKEN": id.Keys["arm"], "DSVM_SUBNET_ID": subnet, "SHARE_PATH": in.Share,
 		"JOBS_QUEUE": "jobs", "POOLS_QUEUE": "pools", "POOL_EVENTS_QUEUE": "pool-events", "NODE_EVENTS_QUEUE": "node-events", "WORK_QUEUE": "work", "REJECTED_QUEUE": "rejected",
-		"RECONCILE_SCHEDULE": "0 * * * * *", "NIGHTLY_SCALE_DOWN": "0 0 * * * *", "RECORD_USAGE_SCHEDULE": "30 * * * * *",
+		"RECONCILE_SCHEDULE": "0 * * * * *", "NIGHTLY_SCALE_DOWN": "0 0 * * * *", "RECORD_USAGE_SCHEDULE": "30 * * * * *", "COMMIT_STATUS_SCHEDULE": "*/5 * * * * *",
 		"DSVM_FLEET_POLL": "500ms", "DSVM_MISSING_FOR": "2s", "DSVM_LEDGER_DELAY": "1s", "DSVM_RESEND_AFTER": "10s",
 	}
 	maps.Copy(settings, cfg.Settings)

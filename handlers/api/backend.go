@@ -1,7 +1,7 @@
-// Package api serves the HTTP API: jobs, pools, nodes, logs and usage. It reads
-// requests, asks its Backend, and writes JSON or problem documents. It holds no
-// rule about jobs or pools, and it checks no key: the host has done that before
-// a request gets here.
+// Package api serves the HTTP API: jobs, pools, nodes, logs, usage, and the
+// pushes of Git hosts with their rules. It reads requests, asks its Backend, and
+// writes JSON or problem documents. It holds no rule about jobs or pools, and it
+// checks no key: the host has done that before a request gets here.
 package api
 
 import (
@@ -18,6 +18,7 @@ import (
 // caller can do something about them; any other error is answered as internal
 // and written to the log. The API retries nothing.
 type Backend interface {
+	Pushes
 	// Submit registers a job and drives its pool. The spec always has an id. The
 	// same document under the same id is the same job; another one is a conflict.
 	// An unknown pool is notFound.

@@ -133,12 +133,6 @@ func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, e)
 }
 
-// push will match what Git hosts send. The path is taken already, so that a
-// hook that is set up too early hears why nothing happens.
-func (s *server) push(http.ResponseWriter, *http.Request) error {
-	return api.NotSupported("jobs from a push to Git")
-}
-
 // jobID is the id in the path. What cannot be an id names no job.
 func jobID(r *http.Request) (string, error) {
 	id := r.PathValue("id")

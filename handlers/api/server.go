@@ -19,12 +19,14 @@ type server struct {
 	share   string
 	now     func() time.Time
 	pace    pace
+
+	pushTime time.Duration
 }
 
 // New serves the routes below /api/. The share is the path at which the share
 // with the jobs' logs is mounted.
 func New(b Backend, share string) http.Handler {
-	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace}
+	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime}
 	return s.handler()
 }
 
@@ -56,6 +58,10 @@ func (s *server) routes() []route {
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
 		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
+		{"GET", "/api/rules", list, s.listRules},
+		{"POST", "/api/rules", nil, s.applyRules},
+		{"GET", "/api/rules/{name}", nil, s.showRule},
+		{"DELETE", "/api/rules/{name}", nil, s.deleteRule},
 		{"POST", "/api/push/{provider}", nil, s.push},
 	}
 }

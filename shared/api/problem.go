@@ -43,6 +43,18 @@ func MethodNotAllowed(method string, allowed []string) Problem {
 		Detail: method + " is not done here; use " + strings.Join(allowed, " or ")}
 }
 
+// Unauthorized refuses a delivery that does not prove where it comes from. It
+// never says how near a wrong proof was.
+func Unauthorized(detail string) Problem {
+	return Problem{Type: problemPrefix + "unauthorized", Title: "The delivery is not signed", Status: http.StatusUnauthorized, Detail: detail}
+}
+
+// PushTooLarge refuses a delivery over the limit of the Git hosts.
+func PushTooLarge() Problem {
+	return Problem{Type: problemPrefix + "tooLarge", Title: "The delivery is too large", Status: http.StatusRequestEntityTooLarge,
+		Detail: "a delivery has at most 25 MB; push in several steps"}
+}
+
 // TooLarge refuses a body over MaxDocument.
 func TooLarge() Problem {
 	return Problem{Type: problemPrefix + "tooLarge", Title: "The document is too large", Status: http.StatusRequestEntityTooLarge,

@@ -1,4 +1,4 @@
-// Package store keeps pools, ids and usage in Table Storage, through the real
+// Package store keeps pools, ids, usage and the rules of pushes in Table Storage, through the real
 // aztables client. It knows how rows look and how they are read and written
 // safely; it decides nothing about pools and jobs, and it never keeps a row in
 // memory between two calls.
@@ -35,6 +35,7 @@ const (
 	idsTable    = "ids"
 	usageTable  = "usage"
 	pricesTable = "prices"
+	rulesTable  = "rules"
 )
 
 const (
@@ -60,9 +61,9 @@ type Config struct {
 
 // Store reads and writes the tables. Its methods may be called concurrently.
 type Store struct {
-	pools, ids, usage *aztables.Client
-	service           *aztables.ServiceClient
-	transport         *http.Transport
+	pools, ids, usage, rules *aztables.Client
+	service                  *aztables.ServiceClient
+	transport                *http.Transport
 }
 
 // Open prepares a store. It does not reach for the service yet.
@@ -95,7 +96,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, wrap(fault.Invalid, err, "the connection to the tables is not usable")
 	}
 	return &Store{
-		pools: service.NewClient(poolsTable), ids: service.NewClient(idsTable), usage: service.NewClient(usageTable),
+		pools: service.NewClient(poolsTable), ids: service.NewClient(idsTable), usage: service.NewClient(usageTable), rules: service.NewClient(rulesTable),
 		service: service, transport: transport,
 	}, nil
 }
@@ -106,7 +107,7 @@ func (s *Store) Close() { s.transport.CloseIdleConnections() }
 // CreateTables creates the tables that are not there yet.
 func (s *Store) CreateTables(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, name := range []string{poolsTable, idsTable, usageTable, pricesTable} {
+	for _, name := range []string{poolsTable, idsTable, usageTable, pricesTable, rulesTable} {
 		group.Go(func() error {
 			return s.call(ctx, "create table "+name, func(ctx context.Context) error {
 				_, err := s.service.CreateTable(ctx, name, nil)

@@ -88,7 +88,7 @@ platform ended it in another way.`,
 	}
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "form of the answer: table or json")
 	complete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	for _, command := range append([]Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, faultCommand}, more...) {
+	for _, command := range append([]Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, pushCommand, faultCommand}, more...) {
 		root.AddCommand(command(p))
 	}
 	return root

@@ -15,6 +15,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/push"
 	"dsvmpools/shared/usage"
 )
 
@@ -30,6 +31,7 @@ type Backend struct {
 	jobs   []*pool.Job
 	pools  []api.PoolSummary
 	groups []usage.Group
+	rules  []push.Rule
 	err    error
 	asked  Report
 }

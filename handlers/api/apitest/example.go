@@ -6,6 +6,7 @@ import (
 	"dsvmpools/handlers/api"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/push"
 	"dsvmpools/shared/usage"
 )
 
@@ -21,6 +22,9 @@ const (
 // Example is a backend with a pool in the middle of its work.
 func Example() *Backend {
 	b := &Backend{Now: Noon}
+	if rules, err := push.ParseRules([]byte(RuleDocument), "application/json"); err == nil {
+		b.rules = rules
+	}
 	b.AddPool(api.PoolSummary{
 		Head: pool.Head{Spec: pool.Spec{
 			Name: "cpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D2s_v5"}, Capacity: "regular",

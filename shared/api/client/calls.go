@@ -147,3 +147,30 @@ func values(pairs ...string) url.Values {
 	}
 	return q
 }
+
+// Rules lists all rules for pushes.
+func (c *Client) Rules(ctx context.Context) ([]api.Rule, error) {
+	return list[api.Rule](ctx, c, "/api/rules", nil, everything)
+}
+
+// Rule asks for one rule.
+func (c *Client) Rule(ctx context.Context, name string) (api.Rule, error) {
+	var r api.Rule
+	return r, c.call(ctx, request{method: "GET", path: rulePath(name)}, &r)
+}
+
+// ApplyRules creates rules or changes them to a document (JSON), and returns
+// those of the document.
+func (c *Client) ApplyRules(ctx context.Context, document []byte) ([]api.Rule, error) {
+	var applied api.List[api.Rule]
+	err := c.call(ctx, request{method: "POST", path: "/api/rules", body: document,
+		header: http.Header{"Content-Type": {"application/json"}}}, &applied)
+	return applied.Items, err
+}
+
+// DeleteRule removes a rule.
+func (c *Client) DeleteRule(ctx context.Context, name string) error {
+	return c.call(ctx, request{method: "DELETE", path: rulePath(name)}, nil)
+}
+
+func rulePath(name string) string { return "/api/rules/" + url.PathEscape(name) }

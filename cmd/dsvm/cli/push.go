@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"dsvmpools/shared/api"
+
+	"github.com/spf13/cobra"
+)
+
+func pushCommand(p *Program) *cobra.Command {
+	c := noun("push", "Say which Git pushes start which jobs", pushApply(p), pushList(p), pushShow(p), pushDelete(p), pushTest(p))
+	c.Long = `Say which Git pushes start which jobs. docs/push.md leads from nothing to a green
+check on a commit, for each Git host.`
+	return c
+}
+
+func pushApply(p *Program) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Create rules, or change them to what a file says",
+		Long: `Create rules, or change them to what a file says (YAML or JSON; - is standard
+input): one rule, or several under ` + "`rules`" + `. Other rules stay as they are.
+Prints the rules' names.`,
+		Example: "  dsvm push apply -f rules.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return wrongUse("name the file that describes the rules: dsvm push apply -f FILE")
+			}
+			d, err := p.readDocument(file)
+			if err != nil {
+				return err
+			}
+			body, err := d.encode()
+			if err != nil {
+				return err
+			}
+			var rules []api.Rule
+			err = p.with(c.Context(), "applying the rules", func(ctx context.Context, s *session) (err error) {
+				rules, err = s.ApplyRules(ctx, body)
+				return d.locate(err)
+			})
+			if err != nil {
+				return err
+			}
+			for _, r := range rules {
+				if r.Problem != "" {
+					fmt.Fprintf(p.Err, "dsvm: %s: %s\n", r.Name, plain(r.Problem))
+				}
+			}
+			return p.answer(rules, words(rules, func(r api.Rule) string { return r.Name })...)
+		},
+	}
+	c.Flags().StringVarP(&file, "file", "f", "", "file that describes the rules; - is standard input")
+	return c
+}
+
+// rules asks for all rules.
+func (p *Program) rules(ctx context.Context) (rules []api.Rule, err error) {
+	err = p.with(ctx, "asking for the rules", func(ctx context.Context, s *session) (err error) {
+		rules, err = s.Rules(ctx)
+		return err
+	})
+	return rules, err
+}
+
+func pushList(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the rules", Args: cobra.NoArgs,
+		Example: "  dsvm push list\n  dsvm push list -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			rules, err := p.rules(c.Context())
+			if err != nil {
+				return err
+			}
+			t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
+			for _, r := range rules {
+				t.add(r.Name, r.Provider, r.Repository, refsText(r), r.Jobs, r.Problem)
+			}
+			return p.list(rules, t, "no rules; dsvm push apply -f FILE makes some")
+		},
+	}
+}
+
+// refsText is which branches and tags a rule is for.
+func refsText(r api.Rule) string {
+	var parts []string
+	if len(r.Branches) > 0 {
+		parts = append(parts, strings.Join(r.Branches, " "))
+	}
+	if len(r.Tags) > 0 {
+		parts = append(parts, "tags "+strings.Join(r.Tags, " "))
+	}
+	if len(parts) == 0 {
+		return "all branches"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func pushShow(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show one rule", Args: exactly("the NAME of a rule"),
+		Example:           "  dsvm push show train-main",
+		ValidArgsFunction: p.completeRules,
+		RunE: func(c *cobra.Command, args []string) error {
+			var rule api.Rule
+			err := p.with(c.Context(), "asking for rule "+args[0], func(ctx context.Context, s *session) (err error) {
+				rule, err = s.Rule(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if p.output == "json" {
+				return p.json(rule)
+			}
+			if err := p.facts([][2]string{{"name", rule.Name}, {"problem", rule.Problem}, {"changed", p.at(&rule.ChangedAt)}}); err != nil {
+				return err
+			}
+			return p.spec(rule.Rule)
+		},
+	}
+}
+
+func pushDelete(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a rule", Args: exactly("the NAME of a rule"),
+		Long:              "Delete a rule. The jobs that it has started go on. Prints the rule's name.",
+		Example:           "  dsvm push delete train-main",
+		ValidArgsFunction: p.completeRules,
+		RunE: func(c *cobra.Command, args []string) error {
+			err := p.with(c.Context(), "deleting rule "+args[0], func(ctx context.Context, s *session) error {
+				return s.DeleteRule(ctx, args[0])
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(map[string]string{"name": args[0]}, args[0])
+		},
+	}
+}
+
+// completeRules offers the names of rules, for the first argument.
+func (p *Program) completeRules(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
+		rules, err := s.Rules(ctx)
+		return words(rules, func(r api.Rule) string { return r.Name + "\t" + r.Repository }), err
+	})
+}

@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
+
+	"github.com/spf13/cobra"
+)
+
+// trial is what a rule would make of a push.
+type trial struct {
+	Rule   string            `json:"rule"`
+	Ref    string            `json:"ref"`
+	Starts bool              `json:"starts"`
+	Reason string            `json:"reason"`
+	Jobs   []json.RawMessage `json:"jobs"` // as they would be put on the queue
+}
+
+func pushTest(p *Program) *cobra.Command {
+	var file, payload, provider string
+	var header []string
+	c := &cobra.Command{
+		Use:   "test --payload FILE",
+		Short: "Say what a push would start, and why not",
+		Long: `Say what a push would start, and why not. FILE is what the Git host sends, as its
+page of the hook's deliveries shows it; - is standard input. Nothing is started,
+and no signature is checked. The rules are those of the instance, or with -f
+those of a file that need not be applied yet.
+
+Which host it comes from is told by its headers (--header), or else by --provider
+or by the payload itself.`,
+		Example: `  dsvm push test --payload push.json
+  dsvm push test --payload push.json -f rules.yaml
+  dsvm push test --payload tag.json --header 'X-Gitlab-Event=Tag Push Hook' -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if payload == "" {
+				return wrongUse("name the file with the payload: dsvm push test --payload FILE")
+			}
+			body, err := p.readPayload(payload)
+			if err != nil {
+				return err
+			}
+			from, headers, err := p.guessHost(push.Provider(provider), header, body)
+			if err != nil {
+				return err
+			}
+			rules, err := p.rulesToTry(c.Context(), file)
+			if err != nil {
+				return err
+			}
+			delivery, err := push.Parse(from, headers, body)
+			if err != nil {
+				return err
+			}
+			trials, err := try(rules, delivery, push.Key(from, headers, body))
+			if err != nil {
+				return err
+			}
+			return p.showTrials(delivery, trials)
+		},
+	}
+	c.Flags().StringVar(&payload, "payload", "", "file with the payload; - is standard input")
+	c.Flags().StringVarP(&file, "file", "f", "", "file with rules to try instead of those of the instance")
+	c.Flags().StringVar(&provider, "provider", "", "github, azuredevops, gitlab, gitea or bitbucket")
+	c.Flags().StringArrayVar(&header, "header", nil, "header of the delivery, as NAME=VALUE; more than once if need be")
+	complete(c, "provider", cobra.FixedCompletions([]string{"github", "azuredevops", "gitlab", "gitea", "bitbucket"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+// readPayload reads what may be far larger than a document.
+func (p *Program) readPayload(name string) ([]byte, error) {
+	in := p.In
+	if name != "-" {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(p.Dir, name)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, wrongUse("%v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	body, err := io.ReadAll(io.LimitReader(in, push.MaxBody+1))
+	if err == nil && len(body) > push.MaxBody {
+		err = wrongUse("%s has more than 25 MB, which is all that a delivery may have", name)
+	}
+	return body, err
+}
+
+// rulesToTry are those of a file, or of the instance.
+func (p *Program) rulesToTry(ctx context.Context, file string) ([]push.Rule, error) {
+	if file != "" {
+		text, err := p.readFile(file)
+		if err != nil {
+			return nil, err
+		}
+		rules, err := push.ParseRules(text, "")
+		if err != nil {
+			return nil, wrongUse("%s: %v", file, err)
+		}
+		return rules, nil
+	}
+	stored, err := p.rules(ctx)
+	var all []push.Rule
+	for _, s := range stored {
+		rules, err := push.ParseRules(s.Rule, "application/json")
+		if err != nil {
+			fmt.Fprintf(p.Err, "dsvm: rule %s cannot be read: %s\n", s.Name, plain(err.Error()))
+			continue
+		}
+		all = append(all, rules...)
+	}
+	return all, err
+}
+
+// hostMarks are what tells the host: a header, and what only its payloads have.
+var hostMarks = []struct {
+	provider     push.Provider
+	header, push string
+	field        string
+}{
+	{push.Gitea, "X-Gitea-Event", "push", "total_commits"}, // before GitHub, whose headers Gitea sends as well
+	{push.Gitea, "X-Forgejo-Event", "push", "total_commits"},
+	{push.GitHub, "X-GitHub-Event", "push", "pusher"},
+	{push.GitLab, "X-Gitlab-Event", "Push Hook", "object_kind"},
+	{push.Bitbucket, "X-Event-Key", "repo:push", "push"},
+	{push.AzureDevOps, "", "", "eventType"},
+}
+
+// guessHost finds out who would have sent a payload, and with what headers.
+func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte) (push.Provider, push.Header, error) {
+	headers := map[string]string{}
+	for _, pair := range pairs {
+		name, value, found := strings.Cut(pair, "=")
+		if !found {
+			return "", nil, wrongUse("the header %q has no =; write NAME=VALUE", pair)
+		}
+		headers[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	}
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(body, &fields) // what is not JSON is refused when it is read
+	for _, m := range hostMarks {
+		if provider == "" && m.header != "" && headers[strings.ToLower(m.header)] != "" {
+			provider = m.provider
+		}
+	}
+	for _, m := range hostMarks {
+		if _, has := fields[m.field]; provider == "" && has {
+			provider = m.provider
+		}
+	}
+	if provider == "" {
+		return "", nil, wrongUse("the payload does not tell which Git host it comes from; add --provider")
+	}
+	for _, m := range hostMarks {
+		if name := strings.ToLower(m.header); m.provider == provider && headers[name] == "" {
+			headers[name] = m.push
+		}
+	}
+	if strings.Trim(string(fields["object_kind"]), `"`) == "tag_push" {
+		headers["x-gitlab-event"] = "Tag Push Hook"
+	}
+	return provider, func(name string) string { return headers[strings.ToLower(name)] }, nil
+}
+
+// try has each rule judge each push.
+func try(rules []push.Rule, d push.Delivery, key string) ([]trial, error) {
+	trials := []trial{}
+	for i := range d.Pushes {
+		for j := range rules {
+			t := trial{Rule: rules[j].Name, Ref: d.Pushes[i].Ref, Jobs: []json.RawMessage{}}
+			t.Starts, t.Reason = rules[j].Match(&d.Pushes[i])
+			if t.Starts {
+				starts, err := rules[j].Start(&d.Pushes[i], key)
+				if fault.CodeOf(err) == fault.Invalid {
+					t.Starts, t.Reason = false, fmt.Sprintf("The jobs cannot be made: %v.", err)
+				} else if err != nil {
+					return nil, err
+				}
+				for _, s := range starts {
+					t.Jobs = append(t.Jobs, s.Document)
+				}
+			}
+			trials = append(trials, t)
+		}
+	}
+	return trials, nil
+}
+
+func (p *Program) showTrials(d push.Delivery, trials []trial) error {
+	if d.Ignored != "" {
+		fmt.Fprintln(p.Err, "dsvm:", plain(d.Ignored))
+	}
+	t := newTable("RULE REF STARTS REASON")
+	for _, trial := range trials {
+		starts := "nothing"
+		if trial.Starts {
+			starts = fmt.Sprintf("%d %s", len(trial.Jobs), plural(len(trial.Jobs), "job"))
+		}
+		t.add(trial.Rule, trial.Ref, starts, trial.Reason)
+	}
+	return p.list(trials, t, "no rule has judged the payload; dsvm push list shows the rules")
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}

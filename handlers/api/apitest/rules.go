@@ -1,0 +1,89 @@
+package apitest
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"dsvmpools/handlers/api"
+	shared "dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
+)
+
+// RuleDocument is a rule as somebody applies it.
+const RuleDocument = `{"name":"train","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","source":false,"job":{"pool":"cpu","command":["make"]}}`
+
+// PushSecret is the secret of every rule of a Backend.
+const PushSecret = "It's a Secret to Everybody"
+
+// Push judges a delivery by the rules and starts nothing.
+func (b *Backend) Push(_ context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
+	answer := shared.PushAnswer{Rules: []shared.PushOutcome{}}
+	if !proof.Verify(PushSecret, body) {
+		return answer, api.ErrProof
+	}
+	d, err := push.Parse(provider, header, body)
+	if err != nil {
+		return answer, err
+	}
+	answer.Ignored = d.Ignored
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range d.Pushes {
+		for j := range b.rules {
+			_, reason := b.rules[j].Match(&d.Pushes[i])
+			answer.Rules = append(answer.Rules, shared.PushOutcome{Rule: b.rules[j].Name, Ref: d.Pushes[i].Ref, Jobs: []string{}, Reason: reason})
+		}
+	}
+	return answer, b.err
+}
+
+// Rules lists the rules.
+func (b *Backend) Rules(context.Context) ([]shared.Rule, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rules := []shared.Rule{}
+	for i := range b.rules {
+		rules = append(rules, shared.NewRule(&b.rules[i], b.Now, ""))
+	}
+	return rules, b.err
+}
+
+// Rule returns one rule.
+func (b *Backend) Rule(ctx context.Context, name string) (shared.Rule, error) {
+	rules, err := b.Rules(ctx)
+	if err != nil {
+		return shared.Rule{}, err
+	}
+	for _, r := range rules {
+		if r.Name == name {
+			return r, nil
+		}
+	}
+	return shared.Rule{}, fault.New(fault.NotFound, "name", "there is no rule %q", name)
+}
+
+// ApplyRules creates or changes rules.
+func (b *Backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]shared.Rule, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	applied := []shared.Rule{}
+	for i := range rules {
+		b.rules = append(slices.DeleteFunc(b.rules, func(r push.Rule) bool { return r.Name == rules[i].Name }), rules[i])
+		applied = append(applied, shared.NewRule(&rules[i], b.Now, ""))
+	}
+	slices.SortFunc(b.rules, func(x, y push.Rule) int { return strings.Compare(x.Name, y.Name) })
+	return applied, b.err
+}
+
+// DeleteRule removes a rule.
+func (b *Backend) DeleteRule(ctx context.Context, name string) error {
+	if _, err := b.Rule(ctx, name); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = slices.DeleteFunc(b.rules, func(r push.Rule) bool { return r.Name == name })
+	return nil
+}

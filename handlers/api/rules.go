@@ -1,0 +1,154 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"dsvmpools/shared/api"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
+)
+
+// Pushes is what the API stands on where pushes to Git repositories are
+// concerned.
+type Pushes interface {
+	// Push takes a delivery whose headers carry the proof. Nothing of the body is
+	// read before the proof is found to be good. It returns when all that the
+	// delivery starts is on the queue; the same delivery again changes nothing.
+	Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (api.PushAnswer, error)
+	// Rules lists the rules by name.
+	Rules(ctx context.Context) ([]api.Rule, error)
+	// Rule returns one rule.
+	Rule(ctx context.Context, name string) (api.Rule, error)
+	// ApplyRules creates or changes rules. It returns them as they are then.
+	ApplyRules(ctx context.Context, rules []push.Rule) ([]api.Rule, error)
+	// DeleteRule removes a rule. What it has started goes on.
+	DeleteRule(ctx context.Context, name string) error
+}
+
+// pushTime is how long the body of a delivery may take to arrive. Git hosts give
+// up after 10 s themselves.
+const pushTime = 30 * time.Second
+
+// push takes what Git hosts send. They have no key of the app, so the signature
+// is all that lets them in: without one, nothing is read.
+func (s *server) push(w http.ResponseWriter, r *http.Request) error {
+	provider := push.Provider(r.PathValue("provider"))
+	proof, err := push.ReadProof(provider, r.Header.Get)
+	if err != nil {
+		if fault.CodeOf(err) == fault.Invalid {
+			err = unsigned(r, provider, err)
+		}
+		return err
+	}
+	body, err := s.readPush(w, r)
+	if err != nil {
+		slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", err.Error())
+		return err
+	}
+	answer, err := s.backend.Push(r.Context(), provider, r.Header.Get, proof, body)
+	switch {
+	case errors.Is(err, ErrProof):
+		return unsigned(r, provider, err)
+	case err != nil:
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, "application/json", answer)
+	return nil
+}
+
+// ErrProof is what Push returns when no rule's secret made the proof. It is one
+// error for all causes, so that nobody learns from it.
+var ErrProof = errors.New("the proof was not made with the secret of any rule for this provider")
+
+func unsigned(r *http.Request, provider push.Provider, cause error) error {
+	slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", cause.Error())
+	return api.Unauthorized(cause.Error())
+}
+
+// readPush reads a delivery within its time and its size. What is longer by its
+// own account is not read at all.
+func (s *server) readPush(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > push.MaxBody {
+		w.Header().Set("Connection", "close") // nobody reads the rest
+		return nil, api.PushTooLarge()
+	}
+	connection := http.NewResponseController(w)
+	timed := connection.SetReadDeadline(s.now().Add(s.pushTime)) == nil
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, push.MaxBody))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, api.PushTooLarge()
+	case err != nil:
+		// The deadline stays: the server would wait for the rest otherwise.
+		w.Header().Set("Connection", "close")
+		return nil, fault.New(fault.Invalid, "", "the delivery broke off or came too slowly; send it again")
+	}
+	if timed {
+		_ = connection.SetReadDeadline(time.Time{})
+	}
+	return body, nil
+}
+
+func (s *server) listRules(w http.ResponseWriter, r *http.Request) error {
+	rules, err := s.backend.Rules(r.Context())
+	if err != nil {
+		return err
+	}
+	list, err := page(rules, r.URL.Query(), func(i int) string { return rules[i].Name })
+	if err != nil {
+		return err
+	}
+	return writeOK(w, list)
+}
+
+func (s *server) showRule(w http.ResponseWriter, r *http.Request) error {
+	if err := ruleName(r); err != nil {
+		return err
+	}
+	rule, err := s.backend.Rule(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeOK(w, rule)
+}
+
+func (s *server) applyRules(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	rules, err := push.ParseRules(body, r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
+	}
+	applied, err := s.backend.ApplyRules(r.Context(), rules)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, api.NewList(applied, ""))
+}
+
+func (s *server) deleteRule(w http.ResponseWriter, r *http.Request) error {
+	if err := ruleName(r); err != nil {
+		return err
+	}
+	if err := s.backend.DeleteRule(r.Context(), r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// ruleName checks the name in the path. What cannot be a name names no rule.
+func ruleName(r *http.Request) error {
+	if push.CheckName(r.PathValue("name")) != nil {
+		return fault.New(fault.NotFound, "name", "there is no rule %.50q", r.PathValue("name"))
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dsvmpools/handlers/api"
+	shared "dsvmpools/shared/api"
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
+	"dsvmpools/shared/store"
+)
+
+// hour is what `limits.pushesPerHour` counts in.
+const hour = time.Hour
+
+// Push takes a delivery of a Git host: it finds the rules whose secret proves
+// the delivery, and has them start their jobs.
+func (b backend) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
+	answer := shared.PushAnswer{Rules: []shared.PushOutcome{}}
+	rules, err := b.proven(ctx, provider, proof, body)
+	if err != nil {
+		return answer, err
+	}
+	if len(rules) == 0 {
+		return answer, api.ErrProof
+	}
+	delivery, err := push.Parse(provider, header, body)
+	if err != nil {
+		b.log.Warn("a delivery was refused", "provider", provider, "reason", err)
+		return answer, err
+	}
+	answer.Ignored = delivery.Ignored
+	key := push.Key(provider, header, body)
+	for i := range delivery.Pushes {
+		p := &delivery.Pushes[i]
+		for _, rule := range rules {
+			outcome, err := b.startJobs(ctx, rule, p, key)
+			if err != nil {
+				return answer, err
+			}
+			answer.Rules = append(answer.Rules, outcome)
+			b.log.Info("a push was judged", "rule", rule.Name, "repository", p.Repository, "ref", p.Ref, "commit", p.Commit, "delivery", p.Delivery, "jobs", len(outcome.Jobs), "reason", outcome.Reason)
+		}
+	}
+	return answer, nil
+}
+
+// proven are the rules for a provider whose secret made the proof. Each secret
+// is tried once, however many rules name it.
+func (b backend) proven(ctx context.Context, provider push.Provider, proof push.Proof, body []byte) ([]*push.Rule, error) {
+	stored, err := b.store.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tried := map[string]bool{}
+	var rules []*push.Rule
+	for _, s := range stored {
+		rule, err := parseRule(s)
+		if err != nil {
+			b.log.Error("a rule cannot be read; apply it again", "rule", s.Name, "error", err)
+			continue
+		}
+		if rule.Provider != provider {
+			continue
+		}
+		good, known := tried[rule.Secret]
+		if !known {
+			good = proof.Verify(b.setting(rule.Secret), body)
+			tried[rule.Secret] = good
+		}
+		if good {
+			rules = append(rules, rule)
+		}
+	}
+	return rules, nil
+}
+
+func parseRule(s store.Rule) (*push.Rule, error) {
+	rules, err := push.ParseRules([]byte(s.Document), "application/json")
+	if err != nil {
+		return nil, err
+	}
+	return &rules[0], nil
+}
+
+// startJobs has a rule start its jobs for a push. Each step may be done again:
+// the ids of the jobs follow from the delivery, and the row says how far it is.
+func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, key string) (shared.PushOutcome, error) {
+	out := shared.PushOutcome{Rule: rule.Name, Ref: p.Ref, Commit: p.Commit, Jobs: []string{}}
+	fits, reason := rule.Match(p)
+	if out.Reason = reason; !fits {
+		return out, nil
+	}
+	starts, err := rule.Start(p, key)
+	if fault.CodeOf(err) == fault.Invalid {
+		out.Reason = fmt.Sprintf("The jobs cannot be made: %v.", err)
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, At: b.now()}
+	for _, s := range starts {
+		row.Jobs = append(row.Jobs, s.ID)
+	}
+	if row, out.Reason, err = b.begin(ctx, rule, row, reason); err != nil || out.Reason != reason {
+		return out, err
+	}
+	var older []store.Start
+	if rule.CancelPrevious {
+		newer := false
+		if older, newer, err = b.others(ctx, row); err != nil {
+			return out, err
+		}
+		if newer {
+			out.Reason = fmt.Sprintf("A newer push to %s has come before this one.", p.Ref)
+			row.Sent, row.Superseded = true, true
+			return out, b.store.PutStart(ctx, row)
+		}
+	}
+	messages := make([]bus.Message, len(starts))
+	for i, s := range starts {
+		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
+	}
+	if err := b.bus.Send(ctx, b.bus.Queues().Jobs, messages...); err != nil {
+		return out, err
+	}
+	if err := b.follow(ctx, rule, p, starts); err != nil {
+		return out, err
+	}
+	for _, o := range older {
+		if err := b.supersede(ctx, o); err != nil {
+			return out, err
+		}
+	}
+	row.Sent = true
+	out.Jobs = row.Jobs
+	return out, b.store.PutStart(ctx, row)
+}
+
+// begin notes a push before anything is done for it. It returns another reason
+// when nothing is to be done.
+func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, reason string) (store.Start, string, error) {
+	stands, err := b.store.Start(ctx, rule.Name, row.Key)
+	switch {
+	case err == nil && stands.Sent:
+		return stands, "This delivery has been taken before; nothing is done twice.", nil
+	case err == nil: // it was cut short: go on
+		stands.Jobs = row.Jobs
+		return stands, reason, nil
+	case fault.CodeOf(err) != fault.NotFound:
+		return row, reason, err
+	}
+	if rule.PerHour > 0 {
+		n, err := b.store.StartsSince(ctx, rule.Name, row.At.Add(-hour), rule.PerHour)
+		if err != nil {
+			return row, reason, err
+		}
+		if n >= rule.PerHour {
+			return row, fmt.Sprintf("The rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later.", n), nil
+		}
+	}
+	stands, err = b.store.BeginStart(ctx, row)
+	if err == nil && stands.Sent {
+		return stands, "This delivery has been taken before; nothing is done twice.", nil
+	}
+	return stands, reason, err
+}
+
+// others finds what older pushes to the same ref have started, and whether a
+// newer one has come before this one: deliveries overtake each other.
+func (b backend) others(ctx context.Context, row store.Start) (older []store.Start, newer bool, err error) {
+	all, err := b.store.StartsOfRef(ctx, row.Rule, row.Repository, row.Ref)
+	for _, o := range all {
+		switch {
+		case o.Key == row.Key:
+		case o.Before != "" && o.Before == row.Commit && o.Commit != row.Before, o.At.After(row.At):
+			newer = true
+		default:
+			older = append(older, o)
+		}
+	}
+	return older, newer, err
+}
+
+// supersede cancels what an older push has started.
+func (b backend) supersede(ctx context.Context, older store.Start) error {
+	for _, id := range older.Jobs {
+		if _, err := b.Cancel(ctx, id); err != nil {
+			// Mostly its message is still on the queue: it is cancelled as soon as it is known.
+			if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
+				return err
+			}
+		}
+	}
+	older.Superseded = true
+	return b.store.PutStart(ctx, older)
+}
+
+// follow notes the jobs whose states are to be told to the commit.
+func (b backend) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+	if rule.Status.Token == "" {
+		return nil
+	}
+	var errs []error
+	for i, s := range starts {
+		errs = append(errs, b.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: rule.StatusContext(i), At: b.now()}))
+	}
+	return errors.Join(errs...)
+}
+
+// Rules lists the rules.
+func (b backend) Rules(ctx context.Context) ([]shared.Rule, error) {
+	stored, err := b.store.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules := []shared.Rule{}
+	for _, s := range stored {
+		rules = append(rules, b.show(s))
+	}
+	return rules, nil
+}
+
+// show is a stored rule as the API shows it, with what keeps it from working.
+func (b backend) show(s store.Rule) shared.Rule {
+	rule, err := parseRule(s)
+	if err != nil {
+		return shared.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
+	}
+	problem := ""
+	for _, name := range []string{rule.Secret, rule.Status.Token} {
+		if name != "" && b.setting(name) == "" {
+			problem = fmt.Sprintf("The setting %s is missing; add it to the app's settings.", name)
+			break
+		}
+	}
+	return shared.NewRule(rule, s.ChangedAt, problem)
+}
+
+// Rule returns one rule.
+func (b backend) Rule(ctx context.Context, name string) (shared.Rule, error) {
+	s, err := b.store.Rule(ctx, name)
+	if err != nil {
+		return shared.Rule{}, err
+	}
+	return b.show(s), nil
+}
+
+// ApplyRules creates or changes rules.
+func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]shared.Rule, error) {
+	applied := []shared.Rule{}
+	for i := range rules {
+		s := store.Rule{Name: rules[i].Name, Document: string(rules[i].Document()), ChangedAt: b.now()}
+		if err := b.store.PutRule(ctx, s); err != nil {
+			return applied, err
+		}
+		applied = append(applied, b.show(s))
+	}
+	return applied, nil
+}
+
+// DeleteRule removes a rule.
+func (b backend) DeleteRule(ctx context.Context, name string) error {
+	return b.store.DeleteRule(ctx, name)
+}

@@ -1,0 +1,74 @@
+package push_test
+
+import (
+	"testing"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
+)
+
+// Whatever comes is a push with usable names, or refused in words; a job that
+// is made of it is one that is taken, or is refused too.
+func FuzzParse(f *testing.F) {
+	for provider, file := range payloads {
+		f.Add(string(provider), recorded(f, file))
+	}
+	f.Add("gitlab", []byte(`{"ref":"refs/tags/\"","commits":[{"added":["\"\\303\\2","\"\\\""]}]}`))
+	r := rule(f, "name: r\nprovider: github\nrepository: '**'\nsecret: PUSH_SECRET\nsource: false\nbranches: ['**']\ntags: ['**']\njob: {pool: cpu, command: [echo, '{{.Message}}{{.Branch}}'], name: '{{.Ref}}', labels: {a: '{{.Author}}'}}\n")
+	f.Fuzz(func(t *testing.T, provider string, body []byte) {
+		p := push.Provider(provider)
+		header := events[p]
+		if header == nil {
+			header = headers()
+		}
+		d, err := push.Parse(p, header, body)
+		if err != nil {
+			if fault.CodeOf(err) != fault.Invalid && fault.CodeOf(err) != fault.NotFound {
+				t.Fatalf("got %v", err)
+			}
+			return
+		}
+		for i := range d.Pushes {
+			one := &d.Pushes[i]
+			if one.FilesKnown && one.Unlisted != "" || one.Deleted != (one.Commit == "") || one.Created != (one.Before == "") {
+				t.Fatalf("got %+v", one)
+			}
+			r.Match(one)
+			if !one.Deleted {
+				specs(t, r, one)
+			}
+		}
+	})
+}
+
+func FuzzRules(f *testing.F) {
+	f.Add([]byte(withJob(oneJob)))
+	f.Add([]byte("rules:\n- name: a\n"))
+	f.Add([]byte(withJob("status: {token: PUSH_TOKEN}\nlimits: {pushesPerHour: 1}\njobs:\n- {id: a, pool: cpu, script: 'x {{.Commit}}'}\n- {pool: cpu, script: y, after: [a]}\n")))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		rules, err := push.ParseRules(body, "")
+		if err != nil {
+			if fault.CodeOf(err) != fault.Invalid {
+				t.Fatalf("got %v", err)
+			}
+			return
+		}
+		for i := range rules {
+			again, err := push.ParseRules(rules[i].Document(), "application/json")
+			if err != nil || len(again) != 1 || again[0].Name != rules[i].Name {
+				t.Fatalf("%s is not read again: %v", rules[i].Document(), err)
+			}
+		}
+	})
+}
+
+func FuzzProof(f *testing.F) {
+	f.Add("github", "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17")
+	f.Add("azuredevops", "Basic YTpi")
+	f.Fuzz(func(t *testing.T, provider, value string) {
+		proof, err := push.ReadProof(push.Provider(provider), func(string) string { return value })
+		if err == nil && proof.Verify("", nil) {
+			t.Fatal("nothing proves nothing")
+		}
+	})
+}

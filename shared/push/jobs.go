@@ -1,0 +1,204 @@
+package push
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// maxJobs bounds what one push starts through one rule; more of the same are a
+// sweep.
+const maxJobs = 20
+
+// Start is a job that a push starts.
+type Start struct {
+	ID       string `json:"id"`
+	Pool     string `json:"pool"`
+	Document []byte `json:"-"` // JSON, for the queue `jobs`
+}
+
+var localPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,19}$`)
+
+// Start makes the jobs of a push. key is the delivery's Key: the same push
+// through the same rule always makes the same ids.
+func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
+	base := "push-" + rule.Name + "-" + RefKey(key, p.Ref)
+	locals := map[string]string{}
+	for _, t := range rule.Jobs {
+		if local := textOf(t.node, "id"); local != "" {
+			locals[local] = base + "-" + local
+		}
+	}
+	var starts []Start
+	for i, t := range rule.Jobs {
+		n := &document.Node{Kind: document.Object, Line: t.node.Line}
+		for _, f := range t.node.Fields {
+			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(oneLine, f.Name))})
+		}
+		id := locals[textOf(n, "id")]
+		if id == "" {
+			if id = base; len(rule.Jobs) > 1 {
+				id = fmt.Sprintf("%s-%d", base, i+1)
+			}
+		}
+		set(n, "id", text(id))
+		rule.complete(n, p, locals)
+		body, err := n.MarshalJSON()
+		if err == nil && len(body) > document.MaxBytes {
+			err = fault.New(fault.Invalid, t.path, "with the values of this push the job has %d bytes, and at most %d are taken; shorten it", len(body), document.MaxBytes)
+		}
+		if err != nil {
+			return nil, err
+		}
+		starts = append(starts, Start{ID: id, Pool: textOf(n, "pool"), Document: body})
+	}
+	return starts, nil
+}
+
+// StatusContext is what the status of the rule's job of that number is called.
+func (rule *Rule) StatusContext(i int) string {
+	if len(rule.Jobs) < 2 {
+		return rule.Status.Context
+	}
+	suffix := "/" + cmp.Or(textOf(rule.Jobs[i].node, "id"), fmt.Sprint(i+1))
+	return clip(rule.Status.Context, maxContext-len(suffix)) + suffix
+}
+
+// complete adds what every job of a push has, where the template does not say
+// otherwise.
+func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) {
+	if after := find(n, "after"); after != nil {
+		for _, item := range after.Items {
+			if id := locals[item.Text]; id != "" {
+				item.Text = id
+			}
+		}
+	}
+	add(n, "name", text(line(rule.Name+" "+p.Branch+p.Tag, maxPerson)))
+	add(n, "user", text(p.Author))
+	if rule.Team != "" {
+		add(n, "team", text(rule.Team))
+	}
+	env := map[string]string{}
+	for _, v := range values {
+		if v.env != "" {
+			env[v.env] = strings.ReplaceAll(v.of(p, rule), "\x00", "")
+		}
+	}
+	merge(n, "env", env)
+	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": line(p.Repository, maxPerson), "ref": line(p.Ref, maxPerson), "commit": p.Commit})
+	if rule.Source {
+		merge(n, "source", map[string]string{"repository": p.CloneURL, "commit": p.Commit})
+	}
+}
+
+// merge adds texts to an object, which is made if it is not there. What is not
+// an object stays as it is: the job's own check refuses it.
+func merge(n *document.Node, name string, more map[string]string) {
+	below := find(n, name)
+	if below == nil || below.Kind == document.Null {
+		below = &document.Node{Kind: document.Object}
+		set(n, name, below)
+	}
+	if below.Kind != document.Object {
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(more)) {
+		if find(below, k) == nil {
+			below.Fields = append(below.Fields, document.Field{Name: k, Value: text(more[k])})
+		}
+	}
+}
+
+func text(s string) *document.Node { return &document.Node{Kind: document.String, Text: s} }
+
+func find(n *document.Node, name string) *document.Node {
+	for _, f := range n.Fields {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return nil
+}
+
+func textOf(n *document.Node, name string) string {
+	if v := find(n, name); v != nil && v.Kind == document.String {
+		return v.Text
+	}
+	return ""
+}
+
+func set(n *document.Node, name string, v *document.Node) {
+	for i := range n.Fields {
+		if n.Fields[i].Name == name {
+			n.Fields[i].Value = v
+			return
+		}
+	}
+	n.Fields = append(n.Fields, document.Field{Name: name, Value: v})
+}
+
+func add(n *document.Node, name string, v *document.Node) {
+	if find(n, name) == nil && v.Text != "" {
+		set(n, name, v)
+	}
+}
+
+// sample stands for any push when a rule is tried out: what it makes has to be
+// a job that is taken.
+func (rule *Rule) sample() *Push {
+	p := &Push{Provider: rule.Provider, Repository: "owner/name", CloneURL: rule.Server + "/owner/name.git", Ref: "refs/heads/main", Branch: "main",
+		Before: strings.Repeat("a", 40), Commit: strings.Repeat("b", 40), Author: "ann", Pusher: "ann", Message: "A commit"}
+	if len(rule.Tags) > 0 && len(rule.Branches) == 0 {
+		p.Ref, p.Branch, p.Tag = "refs/tags/v1", "", "v1"
+	}
+	return p
+}
+
+var sentLine = regexp.MustCompile(`^line [0-9]+: `)
+
+// try makes the jobs of a sample and has each checked as a job is, so that a
+// rule that could never start anything is refused when it is applied.
+func (rule *Rule) try(n *document.Node) error {
+	seen := map[string]bool{}
+	for i := range rule.Jobs {
+		t := &rule.Jobs[i]
+		if err := t.checkValues(); err != nil {
+			return below(t.path, err)
+		}
+		switch local := textOf(t.node, "id"); {
+		case find(t.node, "id") == nil:
+		case !localPattern.MatchString(local) || seen[local]:
+			return n.Locate(fault.New(fault.Invalid, t.path+".id", "`id` is %q; within a rule it is a name of its own for `after`: 1 to 20 characters of a-z 0-9 -", document.Clip(local)))
+		default:
+			seen[local] = true
+		}
+		if team := textOf(t.node, "team"); rule.Team != "" && team != "" && team != rule.Team {
+			return n.Locate(fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out", document.Clip(team), document.Clip(rule.Team)))
+		}
+	}
+	starts, err := rule.Start(rule.sample(), strings.Repeat("0", keyDigits))
+	if err != nil {
+		return n.Locate(err)
+	}
+	for i, s := range starts {
+		var f *fault.Error
+		if _, err := job.Parse(s.Document, "application/json"); errors.As(err, &f) {
+			at := *f
+			at.Field, at.Message = rule.Jobs[i].path, sentLine.ReplaceAllString(f.Message, "")
+			if f.Field != "" {
+				at.Field += "." + f.Field
+			}
+			return n.Locate(&at)
+		}
+	}
+	return nil
+}

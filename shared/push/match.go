@@ -1,0 +1,63 @@
+package push
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Match says whether a push starts the rule's jobs, and why or why not, in a
+// sentence for whoever wrote the rule.
+func (rule *Rule) Match(p *Push) (bool, string) {
+	switch {
+	case p.Provider != rule.Provider:
+		return false, fmt.Sprintf("The push comes from %s, and the rule is for %s.", p.Provider, rule.Provider)
+	case Host(p.CloneURL) != Host(rule.Server):
+		return false, fmt.Sprintf("The repository lies at %s, and the rule is for %s.", Host(p.CloneURL), Host(rule.Server))
+	case !matches([]string{strings.ToLower(rule.Repository)}, strings.ToLower(p.Repository)):
+		return false, fmt.Sprintf("The repository is %s, and the rule is for %s.", shown(p.Repository), rule.Repository)
+	case p.Branch == "" && p.Tag == "":
+		return false, fmt.Sprintf("The ref %s is neither a branch nor a tag.", shown(p.Ref))
+	case p.Deleted:
+		return false, fmt.Sprintf("%s was deleted.", p.what())
+	case p.Skips():
+		return false, fmt.Sprintf("The commit's message asks for no jobs: %q.", shown(p.Title()))
+	}
+	if ok, why := rule.matchRef(p); !ok {
+		return false, why
+	}
+	switch {
+	case len(rule.Paths) == 0:
+		return true, fmt.Sprintf("%s fits the rule.", p.what())
+	case !p.FilesKnown:
+		return true, fmt.Sprintf("%s fits the rule; the changed files are not known (%s), so `paths` keeps nothing out.", p.what(), p.Unlisted)
+	case !matchesAny(rule.Paths, p.Files):
+		return false, fmt.Sprintf("None of the %d changed files fits `paths`.", len(p.Files))
+	}
+	return true, fmt.Sprintf("%s and the changed files fit the rule.", p.what())
+}
+
+// matchRef judges the branch or the tag. A rule that names neither is for all
+// branches and for no tag.
+func (rule *Rule) matchRef(p *Push) (bool, string) {
+	patterns, field, name := rule.Branches, "branches", p.Branch
+	if p.Tag != "" {
+		patterns, field, name = rule.Tags, "tags", p.Tag
+	}
+	switch {
+	case len(patterns) > 0 && !matches(patterns, name):
+		return false, fmt.Sprintf("%s does not fit `%s`.", p.what(), field)
+	case len(patterns) == 0 && p.Tag != "":
+		return false, fmt.Sprintf("%s starts nothing, since the rule has no `tags`.", p.what())
+	case len(patterns) == 0 && len(rule.Tags) > 0:
+		return false, fmt.Sprintf("%s starts nothing, since the rule has `tags` and no `branches`.", p.what())
+	}
+	return true, ""
+}
+
+// what is the ref as a sentence begins with it.
+func (p *Push) what() string {
+	if p.Tag != "" {
+		return "Tag " + shown(p.Tag)
+	}
+	return "Branch " + shown(p.Branch)
+}

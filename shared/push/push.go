@@ -1,0 +1,229 @@
+// Package push holds what a push to a Git repository is, whoever hosts it, the
+// rules by which pushes start jobs, and what makes a delivery trustworthy. It
+// reads what Git hosts send and says which jobs a push asks for and why not. It
+// is pure: it looks up no secret, sends nothing and stores nothing.
+package push
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+)
+
+// Provider is a kind of Git host, as it stands in the address of a hook.
+type Provider string
+
+const (
+	GitHub      Provider = "github"
+	AzureDevOps Provider = "azuredevops"
+	GitLab      Provider = "gitlab"
+	Gitea       Provider = "gitea" // and Forgejo, which sends the same
+	Bitbucket   Provider = "bitbucket"
+)
+
+// Providers are all of them.
+var Providers = []Provider{GitHub, AzureDevOps, GitLab, Gitea, Bitbucket}
+
+// Known reports whether there is such a provider.
+func (p Provider) Known() bool { return slices.Contains(Providers, p) }
+
+// Limits of what is taken from a payload. The rest of it is dropped: a job's
+// document has 32 KiB for all of it.
+const (
+	maxRef      = 512  // bytes of a ref; the hosts allow half of it
+	maxName     = 300  // bytes of a repository's name
+	maxPerson   = 200  // bytes of an author, as a job's `user` has
+	maxMessage  = 2000 // bytes of a commit's message
+	maxClone    = 2000 // bytes of an address
+	maxPath     = 4096 // bytes of a file's name, as Linux has
+	maxChanges  = 100  // refs in one delivery
+	maxDelivery = 200  // bytes of a delivery's id
+)
+
+// Push is one ref that was moved.
+type Push struct {
+	Provider   Provider `json:"provider"`
+	Repository string   `json:"repository"` // owner/name; group/…/name; organization/project/name
+	CloneURL   string   `json:"cloneURL"`   // http or https, without a user
+	Ref        string   `json:"ref"`        // in full
+	Branch     string   `json:"branch,omitempty"`
+	Tag        string   `json:"tag,omitempty"`
+	Before     string   `json:"before,omitempty"` // where the ref was; "" = it is new
+	Commit     string   `json:"commit,omitempty"` // where it is; "" = it is gone
+	Author     string   `json:"author,omitempty"` // of that commit
+	Pusher     string   `json:"pusher,omitempty"`
+	Message    string   `json:"message,omitempty"` // of that commit
+	Created    bool     `json:"created,omitempty"`
+	Deleted    bool     `json:"deleted,omitempty"`
+	Forced     bool     `json:"forced,omitempty"` // where the provider says so
+	Files      []string `json:"files,omitempty"`  // that differ; nil unless FilesKnown
+	FilesKnown bool     `json:"filesKnown"`
+	// Unlisted says why the files are not known, as the end of a sentence.
+	Unlisted string `json:"unlisted,omitempty"`
+	Delivery string `json:"delivery,omitempty"` // id that the provider gave it; it is not signed
+}
+
+var (
+	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	clonePattern  = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[^\s\x00-\x20"'\\]*)?$`)
+)
+
+// finish fills in what follows from the rest, shortens what people write, and
+// refuses what no host would send.
+func (p *Push) finish() error {
+	if p.Created = p.Before == "" || strings.Trim(p.Before, "0") == ""; p.Created {
+		p.Before = ""
+	}
+	if p.Deleted = p.Deleted || p.Commit == "" || strings.Trim(p.Commit, "0") == ""; p.Deleted {
+		p.Commit = ""
+	}
+	switch {
+	case p.Repository == "" || len(p.Repository) > maxName || strings.ContainsFunc(p.Repository, unseen):
+		return broken("the repository's name")
+	case p.Ref == "" || len(p.Ref) > maxRef || strings.ContainsFunc(p.Ref, unseen):
+		return broken("the ref")
+	case p.Commit != "" && !commitPattern.MatchString(p.Commit), p.Before != "" && !commitPattern.MatchString(p.Before):
+		return broken("a commit's id")
+	case len(p.CloneURL) > maxClone || !clonePattern.MatchString(p.CloneURL):
+		return broken("the repository's address")
+	}
+	p.Branch, _ = strings.CutPrefix(p.Ref, "refs/heads/")
+	if p.Branch == p.Ref {
+		p.Branch = ""
+	}
+	p.Tag, _ = strings.CutPrefix(p.Ref, "refs/tags/")
+	if p.Tag == p.Ref {
+		p.Tag = ""
+	}
+	p.Author, p.Pusher = line(p.Author, maxPerson), line(p.Pusher, maxPerson)
+	p.Message = clip(strings.ReplaceAll(strings.ToValidUTF8(p.Message, "\uFFFD"), "\x00", ""), maxMessage)
+	p.Delivery = line(p.Delivery, maxDelivery)
+	p.settleFiles()
+	return nil
+}
+
+// settleFiles decides whether the list of files can be trusted to be whole.
+func (p *Push) settleFiles() {
+	switch {
+	case p.Unlisted != "":
+	case p.Tag != "":
+		p.Unlisted = "a tag has no changed files"
+	case p.Created:
+		p.Unlisted = "the branch is new, so that there is nothing to compare with"
+	case p.Forced:
+		p.Unlisted = "the push was forced, and what it took away is not listed"
+	}
+	if p.FilesKnown = p.Unlisted == "" && !p.Deleted; !p.FilesKnown {
+		p.Files = nil
+		return
+	}
+	for i := range p.Files {
+		p.Files[i] = clip(unquote(p.Files[i]), maxPath)
+	}
+	slices.Sort(p.Files)
+	p.Files = slices.Compact(p.Files)
+}
+
+// Title is the first line of the message.
+func (p *Push) Title() string {
+	first, _, _ := strings.Cut(p.Message, "\n")
+	return line(first, maxPerson)
+}
+
+// skipMarks in the message of a pushed commit ask for no jobs; Git hosts and
+// their runners know the same ones.
+var skipMarks = []string{"[skip ci]", "[ci skip]", "[no ci]", "***no_ci***"}
+
+// Skips reports whether the pushed commit's message asks for no jobs.
+func (p *Push) Skips() bool {
+	low := strings.ToLower(p.Message)
+	return slices.ContainsFunc(skipMarks, func(mark string) bool { return strings.Contains(low, mark) })
+}
+
+func broken(what string) error {
+	return fault.New(fault.Invalid, "", "the payload does not look like a push: %s is missing or has no usable form", what)
+}
+
+// unseen are runes that no name on a Git host has.
+func unseen(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }
+
+// line makes one line of a text, of at most so many bytes.
+func line(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) && r != utf8.RuneError {
+			return r
+		}
+		return ' '
+	}, s)
+	return strings.TrimSpace(clip(strings.Join(strings.Fields(s), " "), most))
+}
+
+// clip cuts a text between two characters.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
+}
+
+// unquote undoes the quotes that git puts around names with bytes outside of
+// ASCII, which some hosts hand through: "caf\303\251.txt".
+func unquote(name string) string {
+	if len(name) < 2 || name[0] != '"' || name[len(name)-1] != '"' {
+		return name
+	}
+	inner := name[1 : len(name)-1]
+	out := make([]byte, 0, len(inner))
+	for i := 0; i < len(inner); i++ {
+		c := inner[i]
+		switch {
+		case c == '"':
+			return name // a quote within: not git's form
+		case c != '\\':
+			out = append(out, c)
+			continue
+		case i+1 == len(inner):
+			return name
+		}
+		i++
+		if at := strings.IndexByte(`abtnvfr"\`, inner[i]); at >= 0 {
+			out = append(out, "\a\b\t\n\v\f\r\"\\"[at])
+			continue
+		}
+		if i+2 >= len(inner) || !octal(inner[i:i+3]) {
+			return name
+		}
+		out = append(out, (inner[i]-'0')<<6|(inner[i+1]-'0')<<3|(inner[i+2]-'0'))
+		i += 2
+	}
+	if !utf8.Valid(out) {
+		return name
+	}
+	return string(out)
+}
+
+func octal(s string) bool {
+	return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
+}
+
+// Host is the part of an address that names the machine, with its port, in
+// small letters; "" when it has none.
+func Host(address string) string {
+	_, rest, found := strings.Cut(address, "://")
+	if !found {
+		return ""
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	return strings.ToLower(host)
+}
+
+// shown is a text of a payload as a sentence repeats it.
+func shown(s string) string { return document.Clip(s) }

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/fault"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+)
+
+// Rule is a rule for pushes as it was written.
+type Rule struct {
+	Name      string
+	Document  string // JSON
+	ChangedAt time.Time
+}
+
+// rulePartition of the table of rules holds the rules by their names.
+const rulePartition = "rule"
+
+func noRule(name string, cause error) error {
+	return &fault.Error{Code: fault.NotFound, Field: "name", Message: fmt.Sprintf("there is no rule %.50q; `dsvm push list` shows the rules", name), Err: cause}
+}
+
+// PutRule writes a rule, over the one of that name.
+func (s *Store) PutRule(ctx context.Context, r Rule) error {
+	e := newEntity(rulePartition, idKey(r.Name))
+	e.text("Name", r.Name)
+	e.time("ChangedAt", r.ChangedAt)
+	if !e.long("Document", r.Document) {
+		return fault.New(fault.Invalid, "name", "rule %q is too long to be kept", r.Name)
+	}
+	return s.putRow(ctx, "write a rule", e.end())
+}
+
+// Rules lists all rules by name.
+func (s *Store) Rules(ctx context.Context) ([]Rule, error) {
+	var rules []Rule
+	_, err := s.scan(ctx, "list the rules", s.rules, query{filter: between(rulePartition, "", "~")}, func(raw []byte) error {
+		r, err := decodeRule(raw)
+		rules = append(rules, r)
+		return err
+	})
+	return rules, err
+}
+
+// Rule reads one rule.
+func (s *Store) Rule(ctx context.Context, name string) (Rule, error) {
+	raw, _, err := s.get(ctx, "read a rule", s.rules, rulePartition, idKey(name))
+	if fault.CodeOf(err) == fault.NotFound {
+		return Rule{}, noRule(name, err)
+	}
+	if err != nil {
+		return Rule{}, err
+	}
+	return decodeRule(raw)
+}
+
+// DeleteRule removes a rule. What it has started is not touched.
+func (s *Store) DeleteRule(ctx context.Context, name string) error {
+	err := s.deleteRow(ctx, "delete a rule", rulePartition, idKey(name))
+	if fault.CodeOf(err) == fault.NotFound {
+		return noRule(name, err)
+	}
+	return err
+}
+
+func decodeRule(raw []byte) (Rule, error) {
+	var row struct {
+		Name string
+		longDocument
+		ChangedAt time.Time
+	}
+	err := decode(raw, &row)
+	return Rule{Name: row.Name, Document: row.text(), ChangedAt: row.ChangedAt}, err
+}
+
+// longDocument is a document as e.long writes it.
+type longDocument struct {
+	Document, Document1, Document2, Document3, Document4, Document5, Document6, Document7 string
+}
+
+func (d *longDocument) text() string {
+	return d.Document + d.Document1 + d.Document2 + d.Document3 + d.Document4 + d.Document5 + d.Document6 + d.Document7
+}
+
+// putRow writes a row of the table of rules, whatever was there.
+func (s *Store) putRow(ctx context.Context, what string, entity []byte) error {
+	return s.call(ctx, what, func(ctx context.Context) error {
+		_, err := s.rules.UpsertEntity(ctx, entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
+		return err
+	})
+}
+
+func (s *Store) deleteRow(ctx context.Context, what, partition, row string) error {
+	always := azcore.ETagAny
+	return s.call(ctx, what, func(ctx context.Context) error {
+		_, err := s.rules.DeleteEntity(ctx, partition, row, &aztables.DeleteEntityOptions{IfMatch: &always})
+		return err
+	})
+}
