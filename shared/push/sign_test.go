@@ -79,7 +79,8 @@ func TestKey(t *testing.T) {
 	if key(push.GitHub, a, "x") != key(push.GitHub, b, "x") || key(push.GitHub, a, "x") == key(push.GitHub, a, "y") || key(push.GitHub, a, "x") == key(push.Gitea, a, "x") {
 		t.Error("the key of a signed delivery is not that of its body")
 	}
-	if key(push.GitLab, a, "x") == key(push.GitLab, b, "x") || key(push.GitLab, a, "x") != key(push.GitLab, a, "x") {
+	again := headers("Idempotency-Key", "1")
+	if key(push.GitLab, a, "x") == key(push.GitLab, b, "x") || key(push.GitLab, a, "x") != key(push.GitLab, again, "x") {
 		t.Error("the key of a GitLab delivery is not that of the delivery")
 	}
 }
