@@ -9,6 +9,7 @@ import (
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/size"
 )
 
 // busPort is the driver's Bus over Service Bus.
@@ -49,6 +50,9 @@ func (p fleetPort) List(ctx context.Context, name, set string) (pool.Listed, err
 func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (string, time.Duration, error) {
 	m := p.model
 	m.Pool, m.Size, m.Spot = name, set.Size, set.Spot
+	if known, ok := size.Lookup(set.Size); ok {
+		m.CPUs = known.CPUs
+	}
 	if spec.Region != "" {
 		m.Region = spec.Region
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,15 +61,7 @@ func (s *Server) overQuota(st *set, more int) error {
 		if !counts(name, st.SKU.Name, priority) {
 			continue
 		}
-		used := 0
-		for _, other := range s.sets {
-			p, _ := other.priority()
-			for _, i := range other.Instances { // those that go still count
-				if counts(name, i.Size, p) {
-					used += s.cores(i.Size)
-				}
-			}
-		}
+		used := s.used(name)
 		if required := more * s.cores(st.SKU.Name); used+required > limit {
 			f := failure("quota", "{quota}", spoken(name), "{location}", s.cfg.Location, "{limit}", fmt.Sprint(limit), "{usage}", fmt.Sprint(used),
 				"{required}", fmt.Sprint(required), "{new}", fmt.Sprint(used+required))
@@ -77,6 +70,39 @@ func (s *Server) overQuota(st *set, more int) error {
 		}
 	}
 	return nil
+}
+
+// used is how many cores count against a quota now. The lock is held.
+func (s *Server) used(quota string) int {
+	n := 0
+	for _, st := range s.sets {
+		priority, _ := st.priority()
+		for _, i := range st.Instances { // those that go still count
+			if counts(quota, i.Size, priority) {
+				n += s.cores(i.Size)
+			}
+		}
+	}
+	return n
+}
+
+// usages lists the limits of the region and what is used up of them.
+func (s *Server) usages(w http.ResponseWriter, location string) error {
+	if !strings.EqualFold(location, s.cfg.Location) {
+		return refuse(http.StatusNotFound, "NoRegisteredProviderFound", "No registered resource provider found for location '%s'.", location)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []any{}
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Quota)) {
+		value := name
+		if strings.EqualFold(name, QuotaTotal) {
+			value = "cores"
+		}
+		list = append(list, map[string]any{"unit": "Count", "currentValue": s.used(name), "limit": s.cfg.Quota[name],
+			"name": map[string]string{"value": value, "localizedValue": spoken(name)}})
+	}
+	return json.NewEncoder(w).Encode(map[string]any{"value": list})
 }
 
 // counts reports whether instances of a size count against a quota.

@@ -78,7 +78,7 @@ type Config struct {
 	EvictionNotice time.Duration
 	// Faults makes requests and instances go wrong; nil = nothing does. The
 	// server is "compute", its operations are put, patch, get, list, delete,
-	// deleteInstances, operation and token, with the set (for token the instance)
+	// deleteInstances, operation, usages and token, with the set (for token the instance)
 	// as entity, and the steps allocate, boot, run and remove of instances.
 	Faults *fault.Set
 }

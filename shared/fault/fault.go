@@ -30,6 +30,7 @@ type Error struct {
 	Message    string        // for people; never holds inner detail or a secret
 	Field      string        // the field, setting or parameter it is about; "" = none
 	RetryAfter time.Duration // when to come again; 0 = not said
+	Left       *int          // NoQuota: how many would be given; nil = not said
 	Err        error         // the cause, for the log; may be nil
 }
 

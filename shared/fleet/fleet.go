@@ -53,6 +53,7 @@ type Client struct {
 	local string // port of a resource manager on this machine; "" = elsewhere
 	sets  *armcompute.VirtualMachineScaleSetsClient
 	vms   *armcompute.VirtualMachineScaleSetVMsClient
+	usage *armcompute.UsageClient
 }
 
 // Instance is what Azure says of one VM.
@@ -110,6 +111,9 @@ func New(cfg Config) (*Client, error) {
 	if c.vms, err = armcompute.NewVirtualMachineScaleSetVMsClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
 		return nil, err
 	}
+	if c.usage, err = armcompute.NewUsageClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -131,7 +135,8 @@ func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 // Grow has the set reach a capacity of at least target; it never lowers it. A
 // set that is not there is created with that capacity. The write is conditional
 // on the read it is based on; when another writer was first, it is tried once
-// more.
+// more. What the quotas do not allow is not asked for: fault.NoQuota says how much
+// they do.
 func (c *Client) Grow(ctx context.Context, set string, m Model, target int) (Operation, error) {
 	op, err := c.grow(ctx, set, m, target)
 	if isStatus(err, http.StatusPreconditionFailed) {
@@ -141,8 +146,18 @@ func (c *Client) Grow(ctx context.Context, set string, m Model, target int) (Ope
 }
 
 func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Operation, error) {
+	read := make(chan []quota, 1)
+	go func() { read <- c.quotas(ctx, m) }()
 	got, exists, err := c.get(ctx, set)
+	quotas := <-read
 	if err != nil {
+		return Operation{}, err
+	}
+	there := 0
+	if exists && got.SKU != nil && got.SKU.Capacity != nil {
+		there = int(*got.SKU.Capacity)
+	}
+	if err := foresee(quotas, m, target-there); err != nil {
 		return Operation{}, err
 	}
 	if !exists {
@@ -152,13 +167,13 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 			&armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfNoneMatch: to.Ptr("*")})
 		return operation(ctx, opCreate, set, poller, *response, err)
 	}
-	if got.SKU != nil && got.SKU.Capacity != nil && *got.SKU.Capacity >= int64(target) {
+	if there >= target {
 		if got.Properties == nil || value(got.Properties.ProvisioningState) != "Failed" {
 			return Operation{}, nil
 		}
 		// The capacity is there on paper only: what is missing of it does not come
 		// unless the set is told its capacity again.
-		target = int(*got.SKU.Capacity)
+		target = there
 	}
 	return c.setCapacity(ctx, set, got, target)
 }

@@ -56,6 +56,8 @@ func before(t testing.TB, s *compute.Server, hook func(operation string)) string
 			operation = "deleteInstances"
 		case strings.HasSuffix(r.URL.Path, "/virtualMachines"):
 			operation = "list"
+		case strings.HasSuffix(r.URL.Path, "/usages"):
+			operation = "usages"
 		}
 		hook(operation)
 		s.ServeHTTP(w, r)

@@ -24,6 +24,7 @@ type Image struct{ Publisher, Offer, SKU, Version, ID string }
 type Model struct {
 	Pool         string
 	Size         string
+	CPUs         int // that the size has; 0 = not known, and quotas are not looked at
 	Region       string
 	Image        Image
 	Spot         bool

@@ -140,10 +140,17 @@ func (st *step) refusedBy(set *Set, err *fault.Error) {
 		set.Maybe, set.MaybeAt, set.Hollow = set.Op.Target, st.now, true
 	}
 	set.Op = Op{}
-	// What quota allows in part is taken in part: half as many are asked for, and
-	// the rung is left alone when not even one is given.
-	if err.Code == fault.NoQuota && asked > 1 {
-		set.Cut = asked / 2
+	// What quota allows in part is taken in part: as many as it has left, or half as
+	// many where nobody says so. The rung is left alone when not even one is given.
+	part := 0
+	if err.Code == fault.NoQuota {
+		part = asked / 2
+		if err.Left != nil && *err.Left < asked {
+			part = max(*err.Left, 0)
+		}
+	}
+	if part > 0 {
+		set.Cut = part
 		set.Blocked = Block{Code: string(err.Code), Message: err.Message, Tries: set.Blocked.Tries + 1}
 		return
 	}

@@ -96,6 +96,33 @@ func TestQuotaInPart(t *testing.T) {
 	want(t, "one more", asks(b.step(submission("5", func(s *job.Spec) { s.Resources.CPUs = 4 }))), "d8s-v5:2")
 }
 
+// Where the refusal says what is left, exactly that is asked for.
+func TestQuotaThatIsKnown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		left int
+		asks string
+	}{
+		{"most", 3, "d4s-v5:3 d8s-v5:1"},
+		{"one", 1, "d4s-v5:1 d8s-v5:2"},
+		{"none", 0, "d8s-v5:2"},
+		{"more than was refused", 9, "d4s-v5:2 d8s-v5:1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, func(s *pool.Spec) { s.Sizes = []string{"Standard_D4s_v5", "Standard_D8s_v5"} })
+			var jobs []pool.Event
+			for i := range 4 {
+				jobs = append(jobs, submission(fmt.Sprint(i), func(s *job.Spec) { s.Resources.CPUs = 4 }))
+			}
+			want(t, "all", asks(b.step(jobs...)), "d4s-v5:4")
+			refusal := &fault.Error{Code: fault.NoQuota, Message: "x", Left: &c.left}
+			want(t, "what is left", asks(b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow, Err: refusal})), c.asks)
+		})
+	}
+}
+
 func TestJobsForTheSizeThatFits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, ladder)

@@ -60,7 +60,11 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	case w.chance(8):
 		return refused(fault.Throttled, "slow down")
 	case w.chance(15):
-		return refused(fault.NoQuota, "the quota is used up")
+		e := refused(fault.NoQuota, "the quota is used up").(pool.Answered)
+		if left := w.rng.Intn(4); left < 3 {
+			e.Err.Left = &left
+		}
+		return e
 	case w.chance(15):
 		return refused(fault.NoCapacity, "there is none")
 	}

@@ -1,0 +1,91 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/fault"
+)
+
+// A request for ten nodes is refused as a whole when quota has room for nine, and
+// most refusals of scale sets are for quota. So it is read before nodes are asked
+// for, and the refusal that is foreseen says how many would be given. It lags, and
+// others use it up as well: whatever cannot be read or is not known keeps nothing
+// from being asked.
+
+// Names of quotas that every region has.
+const (
+	quotaTotal = "cores"            // of all regular VMs
+	quotaSpot  = "lowPriorityCores" // of all Spot VMs, which count in no other
+)
+
+// quotaTimeout is short: nodes are waited for.
+const quotaTimeout = 5 * time.Second
+
+var sizeParts = regexp.MustCompile(`(?i)^Standard_([A-Z]+)[0-9]+(?:-[0-9]+)?([a-z]*)((?:_[A-Z0-9]+?)*?)(_v[0-9]+)?$`)
+
+// family is the name of the quota of a size's family, as most families have it:
+// standardDSv5Family for Standard_D2s_v5. Those that are called otherwise are not
+// found, and refused by the service itself.
+func family(size string) string {
+	p := sizeParts.FindStringSubmatch(size)
+	if p == nil {
+		return ""
+	}
+	return "standard" + strings.ToUpper(p[1]+p[2]) + strings.ReplaceAll(p[3]+p[4], "_", "") + "Family"
+}
+
+// quota is a limit on cores.
+type quota struct {
+	name        string // as people know it
+	used, limit int64
+}
+
+// left is how many instances of so many cores it allows.
+func (q quota) left(cpus int) int { return int(max(q.limit-q.used, 0)) / cpus }
+
+// quotas reads those that count for a model's instances; what cannot be read is
+// left out.
+func (c *Client) quotas(ctx context.Context, m Model) []quota {
+	if m.CPUs == 0 {
+		return nil
+	}
+	names := []string{quotaTotal, family(m.Size)}
+	if m.Spot {
+		names = []string{quotaSpot}
+	}
+	ctx, cancel := context.WithTimeout(ctx, quotaTimeout)
+	defer cancel()
+	var found []quota
+	for pager := c.usage.NewListPager(m.Region, nil); pager.More(); {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			break
+		}
+		for _, u := range page.Value {
+			if u == nil || u.Name == nil || u.CurrentValue == nil || u.Limit == nil {
+				continue
+			}
+			if slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, value(u.Name.Value)) }) {
+				found = append(found, quota{cmp.Or(value(u.Name.LocalizedValue), value(u.Name.Value)), int64(*u.CurrentValue), *u.Limit})
+			}
+		}
+	}
+	return found
+}
+
+// foresee refuses more instances than the quotas allow.
+func foresee(quotas []quota, m Model, more int) error {
+	for _, q := range quotas {
+		if left := q.left(m.CPUs); left < more && !slices.ContainsFunc(quotas, func(o quota) bool { return o.left(m.CPUs) < left }) {
+			return &fault.Error{Code: fault.NoQuota, Left: &left, Message: fmt.Sprintf("the quota %s allows %d more %s: %d of %d cores are in use, and each takes %d; ask for a higher limit under Quotas in the portal, or name other sizes in the pool",
+				q.name, left, m.Size, q.used, q.limit, m.CPUs)}
+		}
+	}
+	return nil
+}
