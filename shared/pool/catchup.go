@@ -185,7 +185,7 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 		}
 		s.wait(j, now)
 		// A job that was to be marked as held, or as queued again, may not be.
-		s.marking = s.marking || j.line != nil && (j.State == job.Held) != s.Head.Down
+		s.marking = s.marking || j.inLine() != nil && (j.State == job.Held) != s.Head.Down
 	}
 }
 

@@ -26,8 +26,8 @@ func Dump(s *State, now time.Time) string {
 		switch w := s.sweepOf(j); {
 		case j.awaits:
 			where = "awaits"
-		case j.line != nil:
-			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.line.team, j.line.class, shapeOf(j), j.weight)
+		case j.inLine() != nil:
+			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.inLine().team, j.inLine().class, shapeOf(j), j.weight)
 		case j.heap != nil:
 			where = "later"
 		case j.VMID == "" && w != nil:

@@ -31,13 +31,13 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 		e.Reason, e.Unblocks = st.explainPlaced(j)
 	case j.awaits:
 		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
-	case j.Spec.Sweep != nil && j.line == nil && !j.NotBefore.After(now):
+	case j.Spec.Sweep != nil && j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = explainSweep(j)
-	case j.line == nil && !j.NotBefore.After(now):
+	case j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
 	case j.NotBefore.Equal(released):
 		e.Reason, e.Unblocks = j.Reason, "somebody who releases or cancels it"
-	case j.line == nil:
+	case j.inLine() == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
 		if j.Reason != "" && !strings.HasPrefix(j.Reason, "not before") {
 			e.Reason += ": " + j.Reason
@@ -191,16 +191,16 @@ func (st *step) firstUnfit(p *placing) *Job {
 // all of them, one after the other.
 func (st *step) ahead(j *Job) int {
 	count := 0
-	for class := range j.line.class {
+	for class := range j.inLine().class {
 		for _, l := range st.queue.classes[class] {
 			count += l.n
 		}
 	}
 	place := 0
-	for _, h := range j.line.shapes {
+	for _, h := range j.inLine().shapes {
 		for _, other := range h.jobs {
 			if older(other, j) {
-				place += other.weight
+				place += int(other.weight)
 			}
 		}
 	}
@@ -209,8 +209,8 @@ func (st *step) ahead(j *Job) int {
 	// this team's will be when the job's turn has come.
 	weight := float64(st.Head.Spec.weight(j.Spec.Team))
 	until := st.charge(j.Spec.Team) + float64(place)*st.Head.Spec.part(j.Spec.Resources)*shareAhead.Seconds()/weight
-	for name, l := range st.queue.classes[j.line.class] {
-		if l == j.line {
+	for name, l := range st.queue.classes[j.inLine().class] {
+		if l == j.inLine() {
 			continue
 		}
 		charge, weight := st.charge(name), float64(st.Head.Spec.weight(name))

@@ -73,6 +73,14 @@ func newQueue() queue {
 	return q
 }
 
+// inLine is the line in which a job waits, or nil.
+func (j *Job) inLine() *line {
+	if j.heap == nil {
+		return nil
+	}
+	return j.heap.line
+}
+
 // add puts a queued or held job where it belongs.
 func (q *queue) add(j *Job, now time.Time) {
 	if len(j.Waits) > 0 {
@@ -97,11 +105,10 @@ func (q *queue) push(j *Job) {
 	of := shapeOf(j)
 	h := l.shapes[of]
 	if h == nil {
-		h = &jobHeap{less: older}
+		h = &jobHeap{line: l, less: older}
 		l.shapes[of] = h
 	}
 	heap.Push(h, j)
-	j.line = l
 	q.reweigh(j)
 }
 
@@ -109,10 +116,10 @@ func (q *queue) push(j *Job) {
 func (q *queue) reweigh(j *Job) { q.count(j, j.weigh()) }
 
 func (q *queue) count(j *Job, weight int) {
-	more := weight - j.weight
-	j.weight = weight
+	more := weight - int(j.weight)
+	j.weight = int32(weight)
 	j.heap.n += more
-	j.line.n += more
+	j.heap.line.n += more
 	q.inLine += more
 }
 
@@ -125,12 +132,12 @@ func (q *queue) remove(j *Job) {
 	if j.heap == nil {
 		return
 	}
-	h, l := j.heap, j.line
+	h, l := j.heap, j.inLine()
 	if l != nil {
 		q.count(j, 0)
 	}
 	heap.Remove(h, j.index)
-	if j.line = nil; l == nil {
+	if l == nil {
 		return
 	}
 	if len(h.jobs) == 0 {
@@ -224,6 +231,7 @@ func rank(p job.Priority) int {
 // jobHeap is a heap in which every job knows its place, so that a cancelled
 // one can be taken out.
 type jobHeap struct {
+	line *line // nil: of those that may not start yet
 	jobs []*Job
 	n    int // how many jobs those stand for
 	less func(a, b *Job) bool

@@ -195,10 +195,9 @@ type Job struct {
 
 	part   float64  // of its node that it takes; derived
 	awaits bool     // it waits for other jobs; derived
-	line   *line    // where it waits in line, or nil; derived
+	weight int32    // how many jobs it stands for in line; derived
 	heap   *jobHeap // where it waits, or nil; derived
 	index  int
-	weight int // how many jobs it stands for in line; derived
 }
 
 // Log is a row of facts for the ledger, written with the change they tell of

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"dsvmpools/shared/pool"
@@ -36,5 +37,40 @@ func BenchmarkRegister100(b *testing.B) {
 		if _, _, err := s.Register(deadline(b), ids); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkMemory is what a job that waits takes in memory once its row has been
+// read, its place in line included; without variables and with four.
+func BenchmarkMemory(b *testing.B) {
+	const jobs = 100_000
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for _, env := range []map[string]string{nil, {"SEED": "1", "LR": "0.1", "DATA": "/data/2026", "MODE": "train"}} {
+		b.Run(fmt.Sprintf("env=%d", len(env)), func(b *testing.B) {
+			for b.Loop() {
+				before := used()
+				list := make([]*pool.Job, jobs)
+				for n := range list {
+					j := newJob(n)
+					j.Spec.Team, j.Spec.User, j.Spec.Env = fmt.Sprint("team", n%20), "ann", env
+					raw, err := encodeJob("cpu", pool.JobKey(j.Order), j)
+					if err == nil {
+						list[n], err = decodeJob(raw)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				s := pool.NewState(pool.Head{Spec: pool.Spec{Name: "cpu", Sizes: []string{"Standard_D16s_v5"}}}, nil, list, dawn)
+				list = nil
+				b.ReportMetric(float64(used()-before)/jobs, "B/job")
+				runtime.KeepAlive(s)
+			}
+		})
 	}
 }
