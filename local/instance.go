@@ -66,8 +66,9 @@ type Config struct {
 	AgentEnv []string
 	Log      slog.Level
 
-	BootDelay time.Duration // 0 = the default
-	Seed      uint64        // of the faults that are commanded
+	BootDelay   time.Duration // 0 = the default
+	MessageLock time.Duration // of messages that a function holds; 0 = a minute, as in the cloud
+	Seed        uint64        // of the faults that are commanded
 	// CloudRates has the servers keep the rates of the cloud, and refuse what goes
 	// beyond them.
 	CloudRates bool
@@ -181,9 +182,9 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
 		CloudRates: cfg.CloudRates, Faults: in.Faults,
 		Queues: []servicebus.QueueConfig{
-			{Name: "jobs"}, {Name: "pools"}, {Name: "rejected"},
-			{Name: "pool-events", MaxDeliveryCount: internalDeliveries},
-			{Name: "node-events", MaxDeliveryCount: internalDeliveries},
+			{Name: "jobs", LockDuration: cfg.MessageLock}, {Name: "pools", LockDuration: cfg.MessageLock}, {Name: "rejected"},
+			{Name: "pool-events", LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries},
+			{Name: "node-events", LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries},
 			{Name: "work", RequiresSession: true, LockDuration: workLock, MaxDeliveryCount: internalDeliveries, DefaultTTL: workTTL},
 		},
 		Rules: []servicebus.Rule{

@@ -35,19 +35,22 @@ type instance struct {
 	asked []int // capacities that were asked for
 }
 
-func startInstance(t *testing.T, settings map[string]string) *instance {
+func startInstance(t *testing.T, settings map[string]string, change ...func(*local.Config)) *instance {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	i := &instance{t: t, ctx: ctx}
-	var err error
-	i.Instance, err = local.Start(ctx, local.Config{Dir: t.TempDir(), Program: []string{os.Args[0]}, Settings: settings, BootDelay: 50 * time.Millisecond,
+	cfg := local.Config{Dir: t.TempDir(), Program: []string{os.Args[0]}, Settings: settings, BootDelay: 50 * time.Millisecond,
 		OnCapacity: func(_ string, n int, _ time.Time) {
 			i.mu.Lock()
 			defer i.mu.Unlock()
 			i.asked = append(i.asked, n)
-		}})
-	if err != nil {
+		}}
+	for _, c := range change {
+		c(&cfg)
+	}
+	var err error
+	if i.Instance, err = local.Start(ctx, cfg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

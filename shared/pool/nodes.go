@@ -240,6 +240,7 @@ func (st *step) listed(e Listed) bool {
 		case st.now.Sub(n.MissingAt) >= st.rules.MissingFor:
 			if !n.Evicted {
 				n.Reason = "deleted by someone else"
+				st.touch(n)
 			}
 			if !st.gone(n) {
 				return false

@@ -305,8 +305,9 @@ func (c *checker) times(s *pool.State) {
 // leaving counts the nodes whose instances may still be there and do not count.
 func (c *checker) leaving(s *pool.State) int {
 	n := 0
-	for _, node := range s.Nodes {
-		if node.State == pool.NodeDeleting || node.State == pool.NodeGone && c.w.instances[node.VMID] != nil {
+	for vmid, v := range c.w.instances {
+		node := s.Nodes[vmid]
+		if !v.dieAt.IsZero() || node != nil && (node.State == pool.NodeDeleting || node.State == pool.NodeGone) {
 			n++
 		}
 	}
