@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -70,6 +71,7 @@ func TestFaultsEverywhere(t *testing.T) {
 	drop("never", job.Cancelled, `"after":["wrong"],"command":["true"]`)
 	i.sendAgain("jobs", messages)
 	jobs := map[string]api.Job{}
+	t.Cleanup(func() { i.tell(want) })
 	i.until("the end of all jobs", func() bool {
 		for id := range want {
 			if j, known := jobs[id]; known && j.State.Final() {
@@ -173,4 +175,28 @@ func (i *instance) sendAgain(queue string, messages []*azservicebus.Message) {
 			i.t.Fatal(err)
 		}
 	}
+}
+
+// tell says of a run that failed which jobs have not ended, and why.
+func (i *instance) tell(jobs map[string]job.State) {
+	if !i.t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	i.Faults.Remove("")
+	for id := range jobs {
+		if e, err := i.client.Explain(ctx, id); err != nil || !e.State.Final() {
+			i.t.Log(id, e.State, e.Reason, err)
+		}
+	}
+	for _, q := range []string{"jobs", "pool-events", "node-events", "work", "rejected"} {
+		active, scheduled, locked, dead := i.Bus.Counts(q)
+		i.t.Logf("%s: %d active, %d scheduled, %d locked, %d dead-lettered", q, active, scheduled, locked, dead)
+	}
+	nodes, err := i.client.Nodes(ctx, "cpu")
+	for _, n := range nodes {
+		i.t.Log(n.Name, n.State, n.Reason, n.Jobs, n.HeardAt)
+	}
+	i.t.Log(err, i.Compute.Instances())
 }

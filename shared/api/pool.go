@@ -72,6 +72,8 @@ func NewPool(p PoolSummary) Pool {
 		out.State, out.Reason = PoolDeleting, "the pool is being deleted"
 	case p.Head.Blocked.Code != "":
 		out.State, out.Reason = PoolBlocked, p.Head.Blocked.Message
+	case p.Head.Down:
+		out.Reason = "down by its schedule"
 	}
 	out.rungs(p)
 	for _, n := range p.Nodes {

@@ -1,0 +1,89 @@
+package dsvmpools
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/push"
+)
+
+var block = regexp.MustCompile("(?ms)^ *```(json|yaml)\n(.*?)^ *```$")
+
+// Every job, pool and rule that the documentation shows, and every example, is one
+// that is taken.
+func TestDocumentsInTheDocs(t *testing.T) {
+	t.Parallel()
+	type document struct{ where, format, text string }
+	var all []document
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "README.md") {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllSubmatch(b, -1) {
+			all = append(all, document{page, string(m[1]), string(m[2])})
+		}
+	}
+	for _, pattern := range []string{"docs/examples/*.json", "docs/examples/*.yaml"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, document{file, strings.TrimPrefix(filepath.Ext(file), "."), string(b)})
+		}
+	}
+	jobs, pools, rules := 0, 0, 0
+	for _, d := range all {
+		kind := "application/" + d.format
+		has := func(field string) bool {
+			return regexp.MustCompile(`(?m)^\s*[{]?"?` + field + `"?:`).MatchString(d.text) || strings.Contains(d.text, `"`+field+`":`)
+		}
+		var err error
+		switch {
+		case has("provider"):
+			rules++
+			_, err = push.ParseRules([]byte(d.text), kind)
+		case has("sizes"):
+			pools++
+			_, err = pool.Parse([]byte(d.text), kind)
+		case has("pool") && (has("command") || has("script")):
+			for _, one := range split(d.text) {
+				jobs++
+				if _, failed := job.Parse([]byte(one), kind); failed != nil {
+					err = failed
+				}
+			}
+		}
+		if err != nil {
+			t.Errorf("%s: %v\n%s", d.where, err, d.text)
+		}
+	}
+	if jobs < 7 || pools < 5 || rules < 1 {
+		t.Errorf("found %d jobs, %d pools and %d rules", jobs, pools, rules)
+	}
+}
+
+// split takes a list of jobs apart.
+func split(text string) []string {
+	var list []json.RawMessage
+	if json.Unmarshal([]byte(text), &list) != nil {
+		return []string{text}
+	}
+	var each []string
+	for _, one := range list {
+		each = append(each, string(one))
+	}
+	return each
+}
