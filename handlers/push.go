@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dsvmpools/handlers/api"
@@ -103,9 +104,11 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if err != nil {
 		return out, err
 	}
-	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, At: b.now()}
-	for _, s := range starts {
-		row.Jobs = append(row.Jobs, s.ID)
+	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, Jobs: idsOf(starts), At: b.now()}
+	if rule.FromFile {
+		if err := keepForFile(&row, rule, p, starts[0]); err != nil {
+			return out, err
+		}
 	}
 	if row, out.Reason, err = b.begin(ctx, rule, row, reason); err != nil || out.Reason != reason {
 		return out, err
@@ -118,18 +121,11 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 		}
 		if newer {
 			out.Reason = fmt.Sprintf("A newer push to %s has come before this one.", p.Ref)
-			row.Sent, row.Superseded = true, true
-			return out, b.store.PutStart(ctx, row)
+			_, err := b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool { st.Sent, st.Superseded = true, true; return true })
+			return out, err
 		}
 	}
-	messages := make([]bus.Message, len(starts))
-	for i, s := range starts {
-		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
-	}
-	if err := b.bus.Send(ctx, b.bus.Queues().Jobs, messages...); err != nil {
-		return out, err
-	}
-	if err := b.follow(ctx, rule, p, starts); err != nil {
+	if err := b.send(ctx, rule, p, starts); err != nil {
 		return out, err
 	}
 	for _, o := range older {
@@ -137,9 +133,45 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 			return out, err
 		}
 	}
-	row.Sent = true
-	out.Jobs = row.Jobs
-	return out, b.store.PutStart(ctx, row)
+	out.Jobs = idsOf(starts)
+	_, err = b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool {
+		st.Sent, st.Jobs = true, merged(st.Jobs, out.Jobs)
+		return true
+	})
+	return out, err
+}
+
+func idsOf(starts []push.Start) []string {
+	ids := make([]string, len(starts))
+	for i, s := range starts {
+		ids[i] = s.ID
+	}
+	return ids
+}
+
+// merged adds the ids that are not there yet.
+func merged(ids, more []string) []string {
+	for _, id := range more {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// send puts jobs on their queue, and has their states told to the commit.
+func (f *Functions) send(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+	messages := make([]bus.Message, len(starts))
+	for i, s := range starts {
+		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
+		if s.Reader {
+			messages[i].Properties = map[string]any{propReader: "true"}
+		}
+	}
+	if err := f.bus.Send(ctx, f.bus.Queues().Jobs, messages...); err != nil {
+		return err
+	}
+	return f.follow(ctx, rule, p, starts)
 }
 
 // begin notes a push before anything is done for it. It returns another reason
@@ -150,7 +182,6 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 	case err == nil && stands.Sent:
 		return stands, "This delivery has been taken before; nothing is done twice.", nil
 	case err == nil: // it was cut short: go on
-		stands.Jobs = row.Jobs
 		return stands, reason, nil
 	case fault.CodeOf(err) != fault.NotFound:
 		return row, reason, err
@@ -187,28 +218,41 @@ func (b backend) others(ctx context.Context, row store.Start) (older []store.Sta
 	return older, newer, err
 }
 
-// supersede cancels what an older push has started.
+// supersede cancels what an older push has started, and what the file that one of
+// its jobs has read meanwhile adds.
 func (b backend) supersede(ctx context.Context, older store.Start) error {
-	for _, id := range older.Jobs {
-		if _, err := b.Cancel(ctx, id); err != nil {
-			// Mostly its message is still on the queue: it is cancelled as soon as it is known.
-			if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
-				return err
+	for !older.Superseded {
+		for _, id := range older.Jobs {
+			if _, err := b.Cancel(ctx, id); err != nil {
+				// Mostly its message is still on the queue: it is cancelled as soon as it is known.
+				if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
+					return err
+				}
 			}
 		}
+		now, err := b.store.ChangeStart(ctx, older.Rule, older.Key, func(st *store.Start) bool {
+			st.Superseded = st.Superseded || len(st.Jobs) == len(older.Jobs)
+			return st.Superseded
+		})
+		if fault.CodeOf(err) == fault.NotFound {
+			return nil // it is so old that it was forgotten meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		older = now
 	}
-	older.Superseded = true
-	return b.store.PutStart(ctx, older)
+	return nil
 }
 
 // follow notes the jobs whose states are to be told to the commit.
-func (b backend) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
 	if rule.Status.Token == "" {
 		return nil
 	}
 	var errs []error
-	for i, s := range starts {
-		errs = append(errs, b.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: rule.StatusContext(i), At: b.now()}))
+	for _, s := range starts {
+		errs = append(errs, f.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: s.Context, At: f.now()}))
 	}
 	return errors.Join(errs...)
 }

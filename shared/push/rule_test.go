@@ -99,7 +99,6 @@ func TestRefusedRules(t *testing.T) {
 		"status of nothing":   {withJob(oneJob + "status: {}"), "status", "names no setting"},
 		"pattern":             {withJob(oneJob + "branches: ['a[']"), "branches", "`branches[0]`"},
 		"many stars":          {withJob(oneJob + "paths: ['**/**/**/**/**/*']"), "paths", "stars"},
-		"from a file":         {withJob("fromFile: true"), "fromFile", "not supported yet"},
 		"no job":              {withJob(""), "job", "`job` is missing"},
 		"two ways":            {withJob(oneJob + "jobs: [{pool: cpu, command: [x]}]"), "jobs", "keep one"},
 		"bad job":             {withJob("job: {pool: CPU, command: [x]}"), "job.pool", "line 6: `pool` is"},
