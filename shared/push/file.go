@@ -29,6 +29,13 @@ var (
 	readerSource = []string{"credential", "path"}
 )
 
+// readerRetry has the source fetched again, since Git hosts have bad moments too. A
+// file that is missing or wrong ends the attempt in another way.
+var readerRetry = &document.Node{Kind: document.Object, Fields: []document.Field{
+	{Name: "max", Value: &document.Node{Kind: document.Number, Text: "2"}},
+	{Name: "on", Value: &document.Node{Kind: document.List, Items: []*document.Node{text("startFailed")}}},
+}}
+
 // kept are the fields that a job of a file cannot have.
 var kept = []string{"secrets", "source.credential"}
 

@@ -115,6 +115,9 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 	if source := rule.sourceOf(n, p); source != nil {
 		merge(n, "source", source)
 	}
+	if rule.FromFile {
+		set(n, "retry", readerRetry)
+	}
 }
 
 // sourceOf is what a job's `source` has of the push.
