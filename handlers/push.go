@@ -18,6 +18,11 @@ import (
 // hour is what `limits.pushesPerHour` counts in.
 const hour = time.Hour
 
+// maxSecrets bounds the secrets that one delivery is tried with. Whoever sends one
+// has proven nothing yet, and each secret costs a hash over up to 25 MB: about
+// 50 ms, which 20 of them keep near a second.
+const maxSecrets = 20
+
 // Push takes a delivery of a Git host: it finds the rules whose secret proves
 // the delivery, and has them start their jobs.
 func (b backend) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
@@ -69,6 +74,10 @@ func (b backend) proven(ctx context.Context, provider push.Provider, proof push.
 			continue
 		}
 		good, known := tried[rule.Secret]
+		if !known && len(tried) == maxSecrets {
+			b.log.Error("a rule is left out of a delivery: the rules before it have used up the secrets that are tried; have rules share secrets", "rule", s.Name, "provider", provider, "secrets", maxSecrets)
+			continue
+		}
 		if !known {
 			good = proof.Verify(b.setting(rule.Secret), body)
 			tried[rule.Secret] = good
@@ -78,14 +87,6 @@ func (b backend) proven(ctx context.Context, provider push.Provider, proof push.
 		}
 	}
 	return rules, nil
-}
-
-func parseRule(s store.Rule) (*push.Rule, error) {
-	rules, err := push.ParseRules([]byte(s.Document), "application/json")
-	if err != nil {
-		return nil, err
-	}
-	return &rules[0], nil
 }
 
 // startJobs has a rule start its jobs for a push. Each step may be done again:
@@ -255,60 +256,4 @@ func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, s
 		errs = append(errs, f.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: s.Context, At: f.now()}))
 	}
 	return errors.Join(errs...)
-}
-
-// Rules lists the rules.
-func (b backend) Rules(ctx context.Context) ([]shared.Rule, error) {
-	stored, err := b.store.Rules(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rules := []shared.Rule{}
-	for _, s := range stored {
-		rules = append(rules, b.show(s))
-	}
-	return rules, nil
-}
-
-// show is a stored rule as the API shows it, with what keeps it from working.
-func (b backend) show(s store.Rule) shared.Rule {
-	rule, err := parseRule(s)
-	if err != nil {
-		return shared.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
-	}
-	problem := ""
-	for _, name := range []string{rule.Secret, rule.Status.Token} {
-		if name != "" && b.setting(name) == "" {
-			problem = fmt.Sprintf("The setting %s is missing; add it to the app's settings.", name)
-			break
-		}
-	}
-	return shared.NewRule(rule, s.ChangedAt, problem)
-}
-
-// Rule returns one rule.
-func (b backend) Rule(ctx context.Context, name string) (shared.Rule, error) {
-	s, err := b.store.Rule(ctx, name)
-	if err != nil {
-		return shared.Rule{}, err
-	}
-	return b.show(s), nil
-}
-
-// ApplyRules creates or changes rules.
-func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]shared.Rule, error) {
-	applied := []shared.Rule{}
-	for i := range rules {
-		s := store.Rule{Name: rules[i].Name, Document: string(rules[i].Document()), ChangedAt: b.now()}
-		if err := b.store.PutRule(ctx, s); err != nil {
-			return applied, err
-		}
-		applied = append(applied, b.show(s))
-	}
-	return applied, nil
-}
-
-// DeleteRule removes a rule.
-func (b backend) DeleteRule(ctx context.Context, name string) error {
-	return b.store.DeleteRule(ctx, name)
 }
