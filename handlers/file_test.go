@@ -21,7 +21,7 @@ import (
 const fileRule = `{"name":"r","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","team":"vision","fromFile":true,"cancelPrevious":true,
 "status":{"token":"GITHUB_PUSH_TOKEN","api":"HOSTAPI"},"pools":["gpu"],"job":{"pool":"cpu","source":{"credential":"octo","path":"ml"}}}`
 
-const goodFile = "jobs:\n- {id: prep, command: [make, '{{.Branch}}']}\n- {pool: gpu, script: train, after: [prep]}\n"
+const goodFile = "jobs:\n- {id: prep, pool: gpu, command: [make, '{{.Branch}}']}\n- {pool: gpu, script: train, after: [prep]}\n- {command: [lint]}\n"
 
 // newFileHook is an app with a rule whose jobs stand in a file, and a pool with a
 // node that could read it.
@@ -117,9 +117,9 @@ func TestFileStartsJobs(t *testing.T) {
 	h := newFileHook(t)
 	reader, done := h.read("refs/heads/main", "1", "2", goodFile)
 	h.report(done)
-	jobs := h.sent(2)
-	prep, train := jobs[reader+"-prep"], jobs[reader+"-2"]
-	if prep.Pool != "cpu" || train.Pool != "gpu" || prep.Team != "vision" || prep.Command[1] != "main" || prep.Env["PUSH_BRANCH"] != "main" || train.After[0] != prep.ID {
+	jobs := h.sent(3)
+	prep, train, lint := jobs[reader+"-prep"], jobs[reader+"-2"], jobs[reader+"-3"]
+	if prep.Pool != "gpu" || lint.Pool != "cpu" || train.Pool != "gpu" || prep.Team != "vision" || prep.Command[1] != "main" || prep.Env["PUSH_BRANCH"] != "main" || train.After[0] != prep.ID {
 		t.Errorf("got %+v\n%+v", prep, train)
 	}
 	if s := train.Source; s == nil || s.Commit != strings.Repeat("2", 40) || s.Credential != "octo" || s.Path != "ml" || s.Repository != "https://github.com/octo/model.git" {
@@ -149,7 +149,7 @@ func TestFileStartsJobs(t *testing.T) {
 			owed = append(owed, row.Job)
 		}
 	}
-	if err != nil || len(owed) != 2 || !slices.Contains(owed, prep.ID) || !slices.Contains(owed, train.ID) {
+	if err != nil || len(owed) != 3 || !slices.Contains(owed, prep.ID) || !slices.Contains(owed, train.ID) {
 		t.Errorf("to be cancelled: %v, %v", owed, err)
 	}
 }
@@ -193,10 +193,10 @@ func TestFileCutShort(t *testing.T) {
 			t.Fatalf("got %+v, %v", finished, err)
 		}
 	}
-	first := h.sent(4)
+	first := h.sent(6)
 	h.Functions = h.restart()
 	h.report(done)
-	again := h.queued(2)
+	again := h.queued(3)
 	for _, m := range again {
 		if spec, err := job.Parse(m.Body, *m.ContentType); err != nil || first[m.MessageID].Hash() != spec.Hash() {
 			t.Errorf("%s is another job than before, %v", m.MessageID, err)
@@ -208,7 +208,7 @@ func TestFileCutShort(t *testing.T) {
 	if j := h.job(reader); j.State != job.Succeeded {
 		t.Errorf("the reader is %s", j.State)
 	}
-	if j := h.job(reader + "-prep"); j.State != job.Assigned || len(j.Attempts) != 1 {
+	if j := h.job(reader + "-3"); j.State != job.Assigned || len(j.Attempts) != 1 {
 		t.Errorf("the job of the file is %+v", j)
 	}
 }
@@ -223,7 +223,7 @@ func TestFileReadTwice(t *testing.T) {
 	if err := h.readFiles(t.Context(), &protocol.Report{Pool: "cpu", VMID: "vm-1", Items: []protocol.ReportItem{{Finished: &finished}}}); err != nil {
 		t.Fatal(err)
 	}
-	first := h.sent(2)
+	first := h.sent(3)
 	h.report(protocol.ReportItem{Holds: &protocol.Holds{}}) // it has lost the assignment
 	j := h.job(reader)
 	if j.State != job.Assigned || j.N == done.Finished.N {
@@ -231,7 +231,7 @@ func TestFileReadTwice(t *testing.T) {
 	}
 	done.Finished.N = j.N
 	h.report(done)
-	for id, spec := range h.sent(2) {
+	for id, spec := range h.sent(3) {
 		if first[id].Hash() != spec.Hash() {
 			t.Errorf("%s is another job than before", id)
 		}
@@ -260,10 +260,10 @@ func TestFileSuperseded(t *testing.T) {
 	if err := (backend{h.Functions}).supersede(t.Context(), row); err != nil { // as it stood before the report
 		t.Fatal(err)
 	}
-	if row, err = h.startOf(t.Context(), reader); err != nil || !row.Superseded || len(row.Jobs) != 3 {
+	if row, err = h.startOf(t.Context(), reader); err != nil || !row.Superseded || len(row.Jobs) != 4 {
 		t.Errorf("got %+v, %v", row, err)
 	}
-	if rows, err := h.store.Followed(t.Context()); err != nil || len(slices.DeleteFunc(rows, func(f store.Follow) bool { return !f.Cancel })) != 2 {
+	if rows, err := h.store.Followed(t.Context()); err != nil || len(slices.DeleteFunc(rows, func(f store.Follow) bool { return !f.Cancel })) != 3 {
 		t.Errorf("got %+v, %v", rows, err)
 	}
 }

@@ -78,8 +78,9 @@ func TestFile(t *testing.T) {
 	starts, err := r.File(`
 jobs:
 - {id: prep, command: [prep, "{{.Message}}"], team: vision}
-- {pool: gpu, script: train, after: ["prep:any", outside], source: {path: '', lfs: true}}
+- {script: train, after: ["prep:any", outside], source: {path: '', lfs: true}}
 - {command: [lint], source: {repository: "https://github.com/octo/lint", commit: "`+strings.Repeat("1", 40)+`"}, team: null, pool: null}
+- {pool: gpu, command: [evaluate]}
 `, kept, readerID)
 	if err != nil {
 		t.Fatal(err)
@@ -98,13 +99,13 @@ jobs:
 		t.Errorf("prep: got %+v %+v", prep, prep.Source)
 	}
 	push.Path, push.LFS = "", true
-	if train.ID != readerID+"-2" || train.Pool != "gpu" || !reflect.DeepEqual(train.After, []string{prep.ID + ":any", "outside"}) || *train.Source != push || train.Team != "vision" {
+	if train.ID != readerID+"-2" || train.Pool != "cpu" || !reflect.DeepEqual(train.After, []string{prep.ID + ":any", "outside"}) || *train.Source != push || train.Team != "vision" {
 		t.Errorf("train: got %+v %+v", train, train.Source)
 	}
-	if lint.Source.Credential != "" || lint.Source.Path != "" || lint.Team != "vision" || lint.Pool != "cpu" {
+	if lint.Source.Credential != "" || lint.Source.Path != "" || lint.Team != "vision" || lint.Pool != "cpu" || got[3].Pool != "gpu" {
 		t.Errorf("lint: got %+v %+v", lint, lint.Source)
 	}
-	for i, want := range []string{"dsvm/r/prep", "dsvm/r/2", "dsvm/r/3"} {
+	for i, want := range []string{"dsvm/r/prep", "dsvm/r/2", "dsvm/r/3", "dsvm/r/4"} {
 		if starts[i].Context != want {
 			t.Errorf("status %q, want %q", starts[i].Context, want)
 		}
@@ -157,6 +158,7 @@ func TestRefusedFiles(t *testing.T) {
 		"one id twice":     {"jobs: [{id: a, command: [x]}, {id: a, command: [x]}]", "jobs[1].id", "a name of its own", r, &p},
 		"a number as id":   {"jobs: [{id: '2', command: [x]}, {command: [x]}]", "jobs[1].id", "not the number of another job", r, &p},
 		"a long id":        {"job: {command: [x], id: a-name-of-more-than-twenty}", "job.id", "1 to 20", r, &p},
+		"after elsewhere":  {"jobs:\n- {id: a, command: [x]}\n- command: [x]\n  pool: gpu\n  after: [b, a]\n", "jobs[1].after[1]", "line 5: `after[1]` names a job of pool \"cpu\"", r, &p},
 		"values too long":  {"job: {command: [echo, '" + strings.Repeat("{{.Message}}", 20) + "']}", "job", "32768", r, &long},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -231,13 +231,24 @@ func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 	if err != nil {
 		return nil, n.Locate(err)
 	}
+	pools := map[string]string{}
+	for _, s := range starts {
+		pools[s.ID] = s.Pool
+	}
 	parse := job.Parse
 	if rule.FromFile {
 		parse = job.ParseReader
 	}
 	for i, s := range starts {
 		var f *fault.Error
-		if _, err := parse(s.Document, "application/json"); errors.As(err, &f) {
+		spec, err := parse(s.Document, "application/json")
+		for k, text := range spec.After {
+			d, _ := job.ParseDependency(text)
+			if of := pools[d.ID]; err == nil && of != "" && of != s.Pool {
+				err = fault.New(fault.Invalid, fmt.Sprintf("after[%d]", k), "`after[%d]` names a job of pool %q; a job can only come after jobs of its own pool", k, of)
+			}
+		}
+		if errors.As(err, &f) {
 			at := *f
 			at.Field, at.Message = rule.Jobs[i].path, sentLine.ReplaceAllString(f.Message, "")
 			if f.Field != "" {

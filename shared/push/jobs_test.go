@@ -46,7 +46,7 @@ func TestStart(t *testing.T) {
 	r := rule(t, withJob(`team: vision
 jobs:
 - {id: prep, pool: cpu, command: [prep, "--branch={{.Branch}}", "{{.Message}}"]}
-- {pool: gpu, script: "train {{ .ShortCommit }}", after: [prep, 'prep:any', outside], name: "{{.Title}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
+- {pool: cpu, script: "train {{ .ShortCommit }}", after: [prep, 'prep:any', outside], name: "{{.Title}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
 `))
 	p := one(t, push.GitHub, recorded(t, "github/push.json"))
 	got := specs(t, r, &p)

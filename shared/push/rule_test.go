@@ -115,6 +115,7 @@ func TestRefusedRules(t *testing.T) {
 		"file and many pools": {fromFile("job: {pool: cpu}\npools: [" + strings.Repeat("p, ", 20) + "p]"), "pools", "at most 20"},
 		"pools and no file":   {withJob(oneJob + "pools: [gpu]"), "pools", "goes with `fromFile: true`"},
 		"one id as a number":  {withJob("jobs: [{id: '2', pool: cpu, command: [x]}, {pool: cpu, command: [x]}]"), "jobs[1].id", "not the number of another job"},
+		"after elsewhere":     {withJob("jobs: [{id: a, pool: cpu, command: [x]}, {pool: gpu, command: [x], after: ['a:any']}]"), "jobs[1].after[0]", "jobs of its own pool"},
 		"source alone":        {strings.Replace(withJob("job: {pool: cpu}"), "source: false\n", "", 1), "job.command", "`command` is missing"},
 		"no job":              {withJob(""), "job", "`job` is missing"},
 		"two ways":            {withJob(oneJob + "jobs: [{pool: cpu, command: [x]}]"), "jobs", "keep one"},
