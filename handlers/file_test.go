@@ -268,7 +268,54 @@ func TestFileSuperseded(t *testing.T) {
 	}
 }
 
-// A reader that somebody cancels starts nothing.
+// A newer push counts as soon as its row says so, whether or not the reader could
+// be cancelled.
+func TestFileSupersededInRow(t *testing.T) {
+	t.Parallel()
+	h := newFileHook(t)
+	reader, done := h.read("refs/heads/main", "1", "2", goodFile)
+	row, err := h.startOf(t.Context(), reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.store.ChangeStart(t.Context(), row.Rule, row.Key, func(st *store.Start) bool { st.Superseded = true; return true }); err != nil {
+		t.Fatal(err)
+	}
+	h.report(done)
+	h.queued(0)
+	if j := h.job(reader); j.State != job.Cancelled || !strings.Contains(j.Reason, "a newer push to refs/heads/main") {
+		t.Errorf("the reader is %s: %s", j.State, j.Reason)
+	}
+}
+
+// The delivery was cut short after its reader was sent, and comes again when the
+// file has been read: a newer push still finds all jobs.
+func TestFileDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	h := newFileHook(t)
+	reader, done := h.read("refs/heads/main", "1", "2", goodFile)
+	row, err := h.startOf(t.Context(), reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.report(done)
+	if _, err := h.store.ChangeStart(t.Context(), row.Rule, row.Key, func(st *store.Start) bool { st.Sent = false; return true }); err != nil {
+		t.Fatal(err)
+	}
+	if jobs, reason := h.push("d", payload("refs/heads/main", "1", "2")); len(jobs) != 1 || jobs[0] != reader {
+		t.Errorf("got %v: %s", jobs, reason)
+	}
+	h.take(h.queued(4))
+	if row, err = h.startOf(t.Context(), reader); err != nil || len(row.Jobs) != 4 || !row.Sent || !row.Read {
+		t.Errorf("got %+v, %v", row, err)
+	}
+	if j := h.job(reader); j.State != job.Succeeded || len(j.Attempts) != 1 {
+		t.Errorf("the reader is %+v", j)
+	}
+}
+
+// A reader that somebody cancels starts nothing; once its jobs are on the queue, the
+// cancel has come too late.
 func TestFileCancelled(t *testing.T) {
 	t.Parallel()
 	h := newFileHook(t)
@@ -279,6 +326,19 @@ func TestFileCancelled(t *testing.T) {
 	h.report(done)
 	h.queued(0)
 	if j := h.job(reader); j.State != job.Cancelled {
+		t.Errorf("the reader is %s: %s", j.State, j.Reason)
+	}
+	reader, done = h.read("refs/heads/other", "1", "2", goodFile)
+	finished := *done.Finished
+	if err := h.readFiles(t.Context(), &protocol.Report{Pool: "cpu", VMID: "vm-1", Items: []protocol.ReportItem{{Finished: &finished}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (backend{h.Functions}).Cancel(t.Context(), reader); err != nil {
+		t.Fatal(err)
+	}
+	h.report(done)
+	h.sent(6)
+	if j := h.job(reader); j.State != job.Succeeded {
 		t.Errorf("the reader is %s: %s", j.State, j.Reason)
 	}
 }
