@@ -99,7 +99,11 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 			}
 		}
 	}
-	add(n, "name", text(line(rule.Name+" "+p.Branch+p.Tag, maxPerson)))
+	name := rule.Name + " " + p.Branch + p.Tag
+	if rule.FromFile {
+		name = job.SourceFile + " of " + name
+	}
+	add(n, "name", text(line(name, maxPerson)))
 	add(n, "user", text(p.Author))
 	if rule.Team != "" {
 		add(n, "team", text(rule.Team))
