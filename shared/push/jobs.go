@@ -246,11 +246,8 @@ func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 	for i, s := range starts {
 		var f *fault.Error
 		spec, err := parse(s.Document, "application/json")
-		for k, text := range spec.After {
-			d, _ := job.ParseDependency(text)
-			if of := pools[d.ID]; err == nil && of != "" && of != s.Pool {
-				err = fault.New(fault.Invalid, fmt.Sprintf("after[%d]", k), "`after[%d]` names a job of pool %q; a job can only come after jobs of its own pool", k, of)
-			}
+		if err == nil {
+			err = checkAfter(spec, pools)
 		}
 		if errors.As(err, &f) {
 			at := *f
@@ -262,4 +259,17 @@ func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 		}
 	}
 	return starts, nil
+}
+
+// checkAfter refuses a job that comes after one of another pool; pools are those
+// of the jobs of the same push.
+func checkAfter(spec job.Spec, pools map[string]string) error {
+	for i, text := range spec.After {
+		d, _ := job.ParseDependency(text)
+		if of := pools[d.ID]; of != "" && of != spec.Pool {
+			field := fmt.Sprintf("after[%d]", i)
+			return fault.New(fault.Invalid, field, "`%s` names a job of pool %q; a job can only come after jobs of its own pool", field, of)
+		}
+	}
+	return nil
 }
