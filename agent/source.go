@@ -76,7 +76,10 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 	tree = filepath.Join(s.launcher.scratch(n), "source")
 	err = f.fetch(limited, tree)
 	if err == nil && readsFile(w) {
-		file, err = f.file(limited, tree)
+		if file, err = f.file(limited, tree); errors.As(err, new(fileError)) {
+			fmt.Fprintln(dir.stderr, err)
+			return "", "", err
+		}
 	}
 	if err == nil {
 		return tree, file, nil
@@ -87,6 +90,14 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 	return "", "", fmt.Errorf("the source cannot be fetched: %w", err)
 }
 
+// fileError says what is wrong with the file of the source's own jobs. Another
+// attempt would find the same.
+type fileError struct{ error }
+
+func refuseFile(format string, args ...any) error {
+	return fileError{fmt.Errorf(format, args...)}
+}
+
 // file reads the source's own jobs.
 func (f *fetcher) file(ctx context.Context, tree string) (string, error) {
 	name := path.Join(f.source.Path, job.SourceFile)
@@ -95,14 +106,16 @@ func (f *fetcher) file(ctx context.Context, tree string) (string, error) {
 		return "", err
 	}
 	if !strings.HasPrefix(entry, "100") {
-		return "", fmt.Errorf("it has no file %s at this commit, and the job has neither a command nor a script", name)
+		return "", refuseFile("the repository has no file %s at this commit; add one that holds the jobs", name)
 	}
 	text, err := f.inside(ctx, tree, "cat-file", "blob", f.source.Commit+":"+name)
 	switch {
+	case err == nil && text == "": // a report without a file would look the same
+		return "", refuseFile("the repository's file %s is empty; write the jobs into it", name)
 	case err == nil && len(text) > job.MaxSourceFile, errors.Is(err, errTooLong):
-		return "", fmt.Errorf("its file %s has more than %d bytes; shorten it", name, job.MaxSourceFile)
+		return "", refuseFile("the repository's file %s has more than %d bytes; shorten it", name, job.MaxSourceFile)
 	case err == nil && (!utf8.ValidString(text) || strings.ContainsRune(text, 0)):
-		return "", fmt.Errorf("its file %s is not a text in UTF-8", name)
+		return "", refuseFile("the repository's file %s is not a text in UTF-8", name)
 	}
 	return text, err
 }

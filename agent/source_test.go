@@ -320,6 +320,7 @@ func TestSourceFile(t *testing.T) {
 		{"as long as it may be", "long", long, long, ""},
 		{"too long", "longer", long + "<", "", "has more than 32768 bytes"},
 		{"much too long", "longest", strings.Repeat("x", maxGitAnswer+1<<20), "", "has more than 32768 bytes"},
+		{"empty", "empty", "", "", "the repository's file empty/.dsvm.yaml is empty"},
 		{"no text", "bytes", "a\xff", "", "not a text in UTF-8"},
 		{"not there", "none", "", "", "has no file none/.dsvm.yaml at this commit"},
 		{"a link", "link", "", "", "has no file link/.dsvm.yaml at this commit"},
@@ -333,6 +334,7 @@ func TestSourceFile(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Join(o.clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.clone, "link", job.SourceFile))); err != nil {
 		t.Fatal(err)
 	}
+	o.commit(filepath.Join("empty", job.SourceFile), "")
 	commit := o.commit(filepath.Join("folder", job.SourceFile, "x"), "y")
 	for i, test := range tests {
 		item := at(int64(i+1), o.source(commit), "")
@@ -341,7 +343,11 @@ func TestSourceFile(t *testing.T) {
 	}
 	for i, test := range tests {
 		f := n.finished(int64(i + 1))
-		if f.File != test.want || (f.State == "succeeded") != (test.says == "") || !strings.Contains(f.Reason, test.says) || f.StartedAt.IsZero() {
+		state := "succeeded"
+		if test.says != "" {
+			state = "failed"
+		}
+		if f.File != test.want || f.State != state || !strings.Contains(f.Reason, test.says) || f.StartedAt.IsZero() {
 			f.File = clip(f.File)
 			t.Errorf("%s: got %+v, want %q", test.name, f, test.says)
 		}

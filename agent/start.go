@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"time"
 
@@ -18,6 +19,10 @@ const starters = 4
 // startQueue bounds the assignments that wait for a starter. A full queue holds
 // up receiving, which holds up nobody else.
 const startQueue = 4096
+
+// exitFile is the exit code of an attempt that was to read a file and cannot use
+// it: that of most programs that cannot use their input.
+const exitFile = 1
 
 // starter starts attempts, from one thread that never ends before they do.
 func (a *agent) starter(ctx context.Context) {
@@ -174,8 +179,11 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer a.runs.Done()
 	f, told := r.unstarted(n, err)
-	if f.State == string(job.AttemptSucceeded) {
+	switch {
+	case f.State == string(job.AttemptSucceeded):
 		f.File = file
+	case f.State == string(job.AttemptStartFailed) && errors.As(err, new(fileError)):
+		f.State, f.ExitCode = string(job.AttemptFailed), exitFile
 	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {

@@ -28,6 +28,7 @@ const (
 	propTries   = "dsvmTries"   // how often the message has been put back
 	propRevived = "dsvmRevived" // how often it has been brought back from the dead-letter queue
 	propUnknown = "dsvmUnknown" // "true": its pool was looked up once and not found
+	propReader  = "dsvmReader"  // "true": the job reads the file that holds a push's jobs
 )
 
 // Functions are the functions of the app and what they stand on.

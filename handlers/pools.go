@@ -81,6 +81,9 @@ func (f *Functions) NodeReport(ctx context.Context, messages []invoke.Message) e
 		func(ctx context.Context, name string, part []report) error {
 			events := make([]pool.Event, len(part))
 			for i, r := range part {
+				if err := f.readFiles(ctx, &r.report); err != nil {
+					return err
+				}
 				events[i] = pool.Reported{Report: r.report, At: r.message.EnqueuedAt}
 			}
 			return f.drive(ctx, name, events...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dsvmpools/handlers/api"
@@ -16,6 +17,11 @@ import (
 
 // hour is what `limits.pushesPerHour` counts in.
 const hour = time.Hour
+
+// maxSecrets bounds the secrets that one delivery is tried with. Whoever sends one
+// has proven nothing yet, and each secret costs a hash over up to 25 MB: about
+// 50 ms, which 20 of them keep near a second.
+const maxSecrets = 20
 
 // Push takes a delivery of a Git host: it finds the rules whose secret proves
 // the delivery, and has them start their jobs.
@@ -68,6 +74,10 @@ func (b backend) proven(ctx context.Context, provider push.Provider, proof push.
 			continue
 		}
 		good, known := tried[rule.Secret]
+		if !known && len(tried) == maxSecrets {
+			b.log.Error("a rule is left out of a delivery: the rules before it have used up the secrets that are tried; have rules share secrets", "rule", s.Name, "provider", provider, "secrets", maxSecrets)
+			continue
+		}
 		if !known {
 			good = proof.Verify(b.setting(rule.Secret), body)
 			tried[rule.Secret] = good
@@ -77,14 +87,6 @@ func (b backend) proven(ctx context.Context, provider push.Provider, proof push.
 		}
 	}
 	return rules, nil
-}
-
-func parseRule(s store.Rule) (*push.Rule, error) {
-	rules, err := push.ParseRules([]byte(s.Document), "application/json")
-	if err != nil {
-		return nil, err
-	}
-	return &rules[0], nil
 }
 
 // startJobs has a rule start its jobs for a push. Each step may be done again:
@@ -103,9 +105,11 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if err != nil {
 		return out, err
 	}
-	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, At: b.now()}
-	for _, s := range starts {
-		row.Jobs = append(row.Jobs, s.ID)
+	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, Jobs: idsOf(starts), At: b.now()}
+	if rule.FromFile {
+		if err := keepForFile(&row, rule, p, starts[0]); err != nil {
+			return out, err
+		}
 	}
 	if row, out.Reason, err = b.begin(ctx, rule, row, reason); err != nil || out.Reason != reason {
 		return out, err
@@ -118,18 +122,11 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 		}
 		if newer {
 			out.Reason = fmt.Sprintf("A newer push to %s has come before this one.", p.Ref)
-			row.Sent, row.Superseded = true, true
-			return out, b.store.PutStart(ctx, row)
+			_, err := b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool { st.Sent, st.Superseded = true, true; return true })
+			return out, err
 		}
 	}
-	messages := make([]bus.Message, len(starts))
-	for i, s := range starts {
-		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
-	}
-	if err := b.bus.Send(ctx, b.bus.Queues().Jobs, messages...); err != nil {
-		return out, err
-	}
-	if err := b.follow(ctx, rule, p, starts); err != nil {
+	if err := b.send(ctx, rule, p, starts); err != nil {
 		return out, err
 	}
 	for _, o := range older {
@@ -137,9 +134,45 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 			return out, err
 		}
 	}
-	row.Sent = true
-	out.Jobs = row.Jobs
-	return out, b.store.PutStart(ctx, row)
+	out.Jobs = idsOf(starts)
+	_, err = b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool {
+		st.Sent, st.Jobs = true, merged(st.Jobs, out.Jobs)
+		return true
+	})
+	return out, err
+}
+
+func idsOf(starts []push.Start) []string {
+	ids := make([]string, len(starts))
+	for i, s := range starts {
+		ids[i] = s.ID
+	}
+	return ids
+}
+
+// merged adds the ids that are not there yet.
+func merged(ids, more []string) []string {
+	for _, id := range more {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// send puts jobs on their queue, and has their states told to the commit.
+func (f *Functions) send(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+	messages := make([]bus.Message, len(starts))
+	for i, s := range starts {
+		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
+		if s.Reader {
+			messages[i].Properties = map[string]any{propReader: "true"}
+		}
+	}
+	if err := f.bus.Send(ctx, f.bus.Queues().Jobs, messages...); err != nil {
+		return err
+	}
+	return f.follow(ctx, rule, p, starts)
 }
 
 // begin notes a push before anything is done for it. It returns another reason
@@ -150,7 +183,6 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 	case err == nil && stands.Sent:
 		return stands, "This delivery has been taken before; nothing is done twice.", nil
 	case err == nil: // it was cut short: go on
-		stands.Jobs = row.Jobs
 		return stands, reason, nil
 	case fault.CodeOf(err) != fault.NotFound:
 		return row, reason, err
@@ -187,84 +219,41 @@ func (b backend) others(ctx context.Context, row store.Start) (older []store.Sta
 	return older, newer, err
 }
 
-// supersede cancels what an older push has started.
+// supersede cancels what an older push has started, and what the file that one of
+// its jobs has read meanwhile adds.
 func (b backend) supersede(ctx context.Context, older store.Start) error {
-	for _, id := range older.Jobs {
-		if _, err := b.Cancel(ctx, id); err != nil {
-			// Mostly its message is still on the queue: it is cancelled as soon as it is known.
-			if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
-				return err
+	for !older.Superseded {
+		for _, id := range older.Jobs {
+			if _, err := b.Cancel(ctx, id); err != nil {
+				// Mostly its message is still on the queue: it is cancelled as soon as it is known.
+				if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
+					return err
+				}
 			}
 		}
+		now, err := b.store.ChangeStart(ctx, older.Rule, older.Key, func(st *store.Start) bool {
+			st.Superseded = st.Superseded || len(st.Jobs) == len(older.Jobs)
+			return st.Superseded
+		})
+		if fault.CodeOf(err) == fault.NotFound {
+			return nil // it is so old that it was forgotten meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		older = now
 	}
-	older.Superseded = true
-	return b.store.PutStart(ctx, older)
+	return nil
 }
 
 // follow notes the jobs whose states are to be told to the commit.
-func (b backend) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
 	if rule.Status.Token == "" {
 		return nil
 	}
 	var errs []error
-	for i, s := range starts {
-		errs = append(errs, b.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: rule.StatusContext(i), At: b.now()}))
+	for _, s := range starts {
+		errs = append(errs, f.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: s.Context, At: f.now()}))
 	}
 	return errors.Join(errs...)
-}
-
-// Rules lists the rules.
-func (b backend) Rules(ctx context.Context) ([]shared.Rule, error) {
-	stored, err := b.store.Rules(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rules := []shared.Rule{}
-	for _, s := range stored {
-		rules = append(rules, b.show(s))
-	}
-	return rules, nil
-}
-
-// show is a stored rule as the API shows it, with what keeps it from working.
-func (b backend) show(s store.Rule) shared.Rule {
-	rule, err := parseRule(s)
-	if err != nil {
-		return shared.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
-	}
-	problem := ""
-	for _, name := range []string{rule.Secret, rule.Status.Token} {
-		if name != "" && b.setting(name) == "" {
-			problem = fmt.Sprintf("The setting %s is missing; add it to the app's settings.", name)
-			break
-		}
-	}
-	return shared.NewRule(rule, s.ChangedAt, problem)
-}
-
-// Rule returns one rule.
-func (b backend) Rule(ctx context.Context, name string) (shared.Rule, error) {
-	s, err := b.store.Rule(ctx, name)
-	if err != nil {
-		return shared.Rule{}, err
-	}
-	return b.show(s), nil
-}
-
-// ApplyRules creates or changes rules.
-func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]shared.Rule, error) {
-	applied := []shared.Rule{}
-	for i := range rules {
-		s := store.Rule{Name: rules[i].Name, Document: string(rules[i].Document()), ChangedAt: b.now()}
-		if err := b.store.PutRule(ctx, s); err != nil {
-			return applied, err
-		}
-		applied = append(applied, b.show(s))
-	}
-	return applied, nil
-}
-
-// DeleteRule removes a rule.
-func (b backend) DeleteRule(ctx context.Context, name string) error {
-	return b.store.DeleteRule(ctx, name)
 }

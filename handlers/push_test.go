@@ -64,14 +64,15 @@ func (j *journal) String() string {
 
 // recorder is a Git host's API that remembers what it was told.
 type recorder struct {
-	mu   sync.Mutex
-	got  []string
-	fail int // answers with 429 so often
+	mu    sync.Mutex
+	got   []string
+	words string // of the last one
+	fail  int    // answers with 429 so often
 }
 
 func (r *recorder) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	body, _ := io.ReadAll(q.Body)
-	var in struct{ State, Context string }
+	var in struct{ State, Context, Description string }
 	_ = json.Unmarshal(body, &in)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,6 +83,7 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	r.got = append(r.got, q.URL.Path[strings.LastIndexByte(q.URL.Path, '/')+1:][:4]+" "+in.State+" "+in.Context)
+	r.words = in.Description
 	w.WriteHeader(http.StatusCreated)
 }
 
@@ -101,7 +103,7 @@ func newHook(t *testing.T, rules string) *hook {
 	}
 	t.Cleanup(func() { tb.Close() })
 	sb, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "s.db"),
-		Queues: []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pool-events"}, {Name: "rejected"}},
+		Queues: []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
 		Rules:  []servicebus.Rule{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
@@ -232,8 +234,8 @@ func TestPushCutShort(t *testing.T) {
 	if err != nil || len(row) != 1 {
 		t.Fatal(row, err)
 	}
-	row[0].Sent = false
-	if err := h.store.PutStart(t.Context(), row[0]); err != nil {
+	unsend := func(st *store.Start) bool { st.Sent = false; return true }
+	if _, err := h.store.ChangeStart(t.Context(), "r", row[0].Key, unsend); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := h.push("d1", body)

@@ -30,7 +30,11 @@ func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) er
 	var errs []error
 	parts := map[string][]*submission{}
 	for _, m := range messages {
-		spec, err := job.Parse(m.Body, m.ContentType)
+		parse := job.Parse
+		if m.Properties[propReader] == "true" { // whether that is so, its push tells
+			parse = job.ParseReader
+		}
+		spec, err := parse(m.Body, m.ContentType)
 		if err == nil && spec.ID == "" {
 			spec.ID = strings.TrimSpace(m.ID)
 			if err = job.CheckID(spec.ID); err != nil {
@@ -131,6 +135,11 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		}
 		if cause == nil {
 			if cause, err = f.refusesMember(ctx, s.spec.ID); err != nil {
+				return nil, err
+			}
+		}
+		if cause == nil {
+			if cause, err = f.refusesReader(ctx, &s.spec); err != nil {
 				return nil, err
 			}
 		}

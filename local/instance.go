@@ -7,6 +7,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -227,7 +228,12 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
+	l, err := net.Listen("tcp", id.addr("url"))
+	if err != nil {
+		return fmt.Errorf("the local Functions host: %w", err)
+	}
 	settings := map[string]string{
+		"DSVM_PUBLIC_URL":          cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), "http://"+l.Addr().String()), // links on commits lead here
 		"FUNCTIONS_WORKER_RUNTIME": "custom", "ServiceBusConnection": in.Bus.ConnectionString("RootManageSharedAccessKey"), "TablesConnection": in.Tables.ConnectionString(),
 		"AZURE_SUBSCRIPTION_ID": subscription, "AZURE_RESOURCE_GROUP": resourceGroup, "AZURE_LOCATION": location,
 		"AZURE_RESOURCE_MANAGER_ENDPOINT": in.Compute.URL(), "DSVM_ARM_TOKEN": id.Keys["arm"], "DSVM_SUBNET_ID": subnet, "SHARE_PATH": in.Share,
@@ -236,9 +242,10 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		"DSVM_FLEET_POLL": "500ms", "DSVM_MISSING_FOR": "2s", "DSVM_LEDGER_DELAY": "1s", "DSVM_RESEND_AFTER": "10s",
 	}
 	maps.Copy(settings, cfg.Settings)
-	in.host = functions.Config{Root: os.DirFS(root), Addr: id.addr("url"), Handler: append(append([]string(nil), cfg.Program...), "handler"),
+	in.host = functions.Config{Root: os.DirFS(root), Addr: l.Addr().String(), Listener: l, Handler: append(append([]string(nil), cfg.Program...), "handler"),
 		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults}
 	if in.Host, err = functions.Start(in.host); err != nil {
+		l.Close()
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
 	in.close = append(in.close, in.Host.Close)
@@ -266,7 +273,7 @@ func (in *Instance) startControl(id *identity) error {
 // and tables, as the cloud does under load.
 func (in *Instance) ScaleOut(ctx context.Context) (*functions.Host, error) {
 	cfg := in.host
-	cfg.Addr, cfg.StateDir = "127.0.0.1:0", cfg.StateDir+"-more"
+	cfg.Addr, cfg.Listener, cfg.StateDir = "127.0.0.1:0", nil, cfg.StateDir+"-more"
 	h, err := functions.Start(cfg)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Root     fs.FS             // the script root: host.json, and a folder for each function
 	Addr     string            // loopback host:port for requests; port 0 = any free one
+	Listener net.Listener      // already there on Addr, for settings that hold the port; the host closes it. nil = Addr is listened on
 	Handler  []string          // argv of the handler; nil = host.json's customHandler.description
 	Dir      string            // working directory of the handler; "" = this process's
 	Settings map[string]string // app settings; the handler has them as its environment
@@ -113,8 +114,10 @@ func Start(cfg Config) (*Host, error) {
 	if h.timeout = cfg.FunctionTimeout; h.timeout == 0 {
 		h.timeout = h.file.FunctionTimeout.or(defaultFunctionTimeout)
 	}
-	if h.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
-		return nil, fmt.Errorf("the Functions host cannot listen: %w", err)
+	if h.listener = cfg.Listener; h.listener == nil {
+		if h.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+			return nil, fmt.Errorf("the Functions host cannot listen: %w", err)
+		}
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxReplyHeader, DisableCompression: true}

@@ -15,6 +15,7 @@ type Rule struct {
 	Branches   []string  `json:"branches"`
 	Tags       []string  `json:"tags"`
 	Jobs       int       `json:"jobs"`
+	FromFile   bool      `json:"fromFile,omitempty"` // Jobs is 1, the one that reads the file
 	ChangedAt  time.Time `json:"changedAt"`
 	// Problem says why the rule starts nothing as things are, such as a setting
 	// that is missing; "" = nothing is known to be wrong.
@@ -26,7 +27,7 @@ type Rule struct {
 // NewRule is a rule as the API shows it.
 func NewRule(r *push.Rule, at time.Time, problem string) Rule {
 	return Rule{Name: r.Name, Provider: string(r.Provider), Repository: r.Repository, Branches: append([]string{}, r.Branches...), Tags: append([]string{}, r.Tags...),
-		Jobs: len(r.Jobs), ChangedAt: at, Problem: problem, Rule: r.Document()}
+		Jobs: len(r.Jobs), FromFile: r.FromFile, ChangedAt: at, Problem: problem, Rule: r.Document()}
 }
 
 // PushAnswer is what a delivery has led to.

@@ -21,6 +21,17 @@ func (d *Driver) ExplainPool(ctx context.Context, name string) (e pool.Explanati
 	return e, err
 }
 
+// Assigned is the job that a node has under an assignment's number; false: it has
+// none (any more). fault.NotFound: there is no such pool.
+func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) (j pool.Job, held bool, err error) {
+	err = d.look(ctx, name, func(s *pool.State) {
+		if found := s.Assigned(vmid, number); found != nil {
+			j, held = *found, true
+		}
+	})
+	return j, held, err
+}
+
 // look shows the pool's current state to fn, which must not change it.
 func (d *Driver) look(ctx context.Context, name string, fn func(*pool.State)) error {
 	a := d.actor(name)

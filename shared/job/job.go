@@ -102,6 +102,10 @@ type Resources struct {
 	Memory Bytes `json:"memory,omitempty"` // kept free for it; nothing stops it from taking more
 }
 
+// ReadsSource reports whether a job has nothing to run and is there to tell what
+// jobs its source brings along. Only pushes start such jobs.
+func (s *Spec) ReadsSource() bool { return s.Source != nil && len(s.Command) == 0 && s.Script == "" }
+
 // Total is what an attempt takes of all its nodes.
 func (s *Spec) Total() Resources {
 	n, r := max(s.Nodes, 1), s.Resources

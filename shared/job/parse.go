@@ -17,6 +17,16 @@ var fields = []string{"id", "pool", "name", "team", "user", "command", "script",
 // error the id and the pool are still filled in where they can be read, so that
 // the refusal can name the job. Errors are *fault.Error with code Invalid.
 func Parse(body []byte, contentType string) (Spec, error) {
+	return parse(body, contentType, Spec.Validate)
+}
+
+// ParseReader reads the document of a job that has nothing to run and tells what
+// jobs its source brings along, with the same care.
+func ParseReader(body []byte, contentType string) (Spec, error) {
+	return parse(body, contentType, Spec.validateReader)
+}
+
+func parse(body []byte, contentType string, validate func(Spec) error) (Spec, error) {
 	n, err := document.Parse(body, contentType)
 	if err != nil {
 		return Spec{}, err
@@ -67,7 +77,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	if err := r.Err(); err != nil {
 		return s, err
 	}
-	return s, n.Locate(s.Validate())
+	return s, n.Locate(validate(s))
 }
 
 // peek reads a text field whatever else is wrong with the document.

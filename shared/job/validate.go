@@ -39,13 +39,20 @@ func CheckID(id string) error {
 	return nil
 }
 
+// PoolName reports whether a text can be a pool's name.
+func PoolName(s string) bool { return poolPattern.MatchString(s) }
+
 func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, field, format, args...)
 }
 
 // Validate checks what Parse has read, or what a program has put together. Of
 // several errors it is always the same one that is reported.
-func (s Spec) Validate() error {
+func (s Spec) Validate() error { return s.validate(false) }
+
+func (s Spec) validateReader() error { return s.validate(true) }
+
+func (s Spec) validate(reader bool) error {
 	if s.ID != "" {
 		if err := CheckID(s.ID); err != nil {
 			return err
@@ -54,15 +61,17 @@ func (s Spec) Validate() error {
 	switch {
 	case s.Pool == "":
 		return invalid("pool", "`pool` is missing; name the pool the job is to run in")
-	case !poolPattern.MatchString(s.Pool):
+	case !PoolName(s.Pool):
 		return invalid("pool", "`pool` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Pool))
-	case len(s.Command) == 0 && s.Script == "":
+	case reader && !s.ReadsSource():
+		return invalid("source", "the job is to read its source's own jobs; give it a `source`, and neither `command` nor `script`")
+	case !reader && len(s.Command) == 0 && s.Script == "":
 		return invalid("command", "`command` is missing; give `command` as a list of texts, or `script` as a text")
 	case len(s.Command) > 0 && s.Script != "":
 		return invalid("script", "`command` and `script` are both there; keep one of them")
 	case len(s.Command) > 0 && s.Command[0] == "":
 		return invalid("command", "the first element of `command` is empty; it names the program")
-	case len(s.Command) == 0 && strings.TrimSpace(s.Script) == "":
+	case s.Script != "" && strings.TrimSpace(s.Script) == "":
 		return invalid("script", "`script` is blank; write what is to be run")
 	case s.Priority != Low && s.Priority != Normal && s.Priority != High:
 		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))

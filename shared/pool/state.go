@@ -52,6 +52,14 @@ type Head struct {
 	Wanted  int // nodes the pool wants to have
 }
 
+// Assigned is the live job that a node has under an assignment's number, or nil.
+func (s *State) Assigned(vmid string, number int64) *Job {
+	if n := s.Nodes[vmid]; n != nil {
+		return n.jobs[number]
+	}
+	return nil
+}
+
 // NeedsLook reports whether a pool has something alive, waiting or to be
 // followed, so that a lost message would leave it standing still.
 func (h Head) NeedsLook(nodes []*Node) bool {

@@ -1,9 +1,12 @@
 package push_test
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/push"
 )
 
@@ -44,6 +47,7 @@ func FuzzParse(f *testing.F) {
 func FuzzRules(f *testing.F) {
 	f.Add([]byte(withJob(oneJob)))
 	f.Add([]byte("rules:\n- name: a\n"))
+	f.Add([]byte(fromFile(ownRule)))
 	f.Add([]byte(withJob("status: {token: PUSH_TOKEN}\nlimits: {pushesPerHour: 1}\njobs:\n- {id: a, pool: cpu, script: 'x {{.Commit}}'}\n- {pool: cpu, script: y, after: [a]}\n")))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		rules, err := push.ParseRules(body, "")
@@ -58,6 +62,40 @@ func FuzzRules(f *testing.F) {
 			if err != nil || len(again) != 1 || again[0].Name != rules[i].Name {
 				t.Fatalf("%s is not read again: %v", rules[i].Document(), err)
 			}
+		}
+	})
+}
+
+// Whatever a repository brings along is refused in words, or is jobs that keep to
+// what the rule has given them.
+func FuzzFile(f *testing.F) {
+	f.Add("jobs:\n- {id: prep, command: [make, '{{.Branch}}']}\n- {pool: gpu, script: train, after: [prep], source: {path: x}}\n")
+	f.Add("job:\n  command: [x]\n  team: null\n  source: {repository: 'https://h/r', commit: \"" + strings.Repeat("1", 40) + "\"}\n")
+	f.Add(`{"job": {"script": "x", "pool": "{{.Rule}}", "sweep": {"count": 2}}}`)
+	f.Add("a: &a [x]\njob: *a\n")
+	r, p := rule(f, fromFile(ownRule)), one(f, push.GitHub, recorded(f, "github/push.json"))
+	f.Fuzz(func(t *testing.T, text string) {
+		starts, err := r.File(text, &p, readerID)
+		if err != nil {
+			if fault.CodeOf(err) != fault.Invalid || !strings.HasPrefix(err.Error(), "ml/.dsvm.yaml") || len(starts) > 0 {
+				t.Fatalf("got %v", err)
+			}
+			return
+		}
+		ids := map[string]bool{readerID: true}
+		for _, s := range starts {
+			spec, err := job.Parse(s.Document, "application/json")
+			if err != nil || ids[s.ID] || spec.ID != s.ID || !strings.HasPrefix(s.ID, readerID+"-") || len(s.Context) > 40 {
+				t.Fatalf("%s: %v", s.Document, err)
+			}
+			ids[s.ID] = true
+			if spec.Pool != "cpu" && spec.Pool != "gpu" || spec.Team != "vision" || spec.Source == nil || (spec.Source.Credential != "") != (spec.Source.Repository == p.CloneURL && spec.Source.Credential == "octo") {
+				t.Fatalf("the file has chosen %s", s.Document)
+			}
+		}
+		again, err := r.File(text, &p, readerID)
+		if err != nil || !reflect.DeepEqual(starts, again) {
+			t.Fatal("the same file makes other jobs")
 		}
 	})
 }

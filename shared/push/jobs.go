@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,14 +22,22 @@ type Start struct {
 	ID       string `json:"id"`
 	Pool     string `json:"pool"`
 	Document []byte `json:"-"` // JSON, for the queue `jobs`
+	Context  string `json:"-"` // what its status on the commit is called
+	Reader   bool   `json:"-"` // it reads the file that holds the jobs
 }
 
 var localPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,19}$`)
 
+// jobID is what the ids of all jobs begin with that a push starts through a rule.
+func jobID(rule, refKey string) string { return "push-" + rule + "-" + refKey }
+
 // Start makes the jobs of a push. key is the delivery's Key: the same push
 // through the same rule always makes the same ids.
 func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
-	base := "push-" + rule.Name + "-" + RefKey(key, p.Ref)
+	return rule.start(p, jobID(rule.Name, RefKey(key, p.Ref)))
+}
+
+func (rule *Rule) start(p *Push, base string) ([]Start, error) {
 	locals := map[string]string{}
 	for _, t := range rule.Jobs {
 		if local := textOf(t.node, "id"); local != "" {
@@ -43,13 +50,8 @@ func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
 		for _, f := range t.node.Fields {
 			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(oneLine, f.Name))})
 		}
-		id := locals[textOf(n, "id")]
-		if id == "" {
-			if id = base; len(rule.Jobs) > 1 {
-				id = fmt.Sprintf("%s-%d", base, i+1)
-			}
-		}
-		set(n, "id", text(id))
+		suffix := rule.suffix(i)
+		set(n, "id", text(base+suffix))
 		rule.complete(n, p, locals)
 		body, err := n.MarshalJSON()
 		if err == nil && len(body) > document.MaxBytes {
@@ -58,17 +60,29 @@ func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
 		if err != nil {
 			return nil, err
 		}
-		starts = append(starts, Start{ID: id, Pool: textOf(n, "pool"), Document: body})
+		starts = append(starts, Start{ID: base + suffix, Pool: textOf(n, "pool"), Document: body, Context: rule.context(suffix), Reader: rule.FromFile})
 	}
 	return starts, nil
 }
 
-// StatusContext is what the status of the rule's job of that number is called.
-func (rule *Rule) StatusContext(i int) string {
-	if len(rule.Jobs) < 2 {
+// suffix tells the jobs of one push apart. A rule's only job needs none; one of a
+// file does, since the job that has read the file has none.
+func (rule *Rule) suffix(i int) string {
+	if local := textOf(rule.Jobs[i].node, "id"); local != "" {
+		return "-" + local
+	}
+	if len(rule.Jobs) < 2 && rule.reader == nil {
+		return ""
+	}
+	return fmt.Sprintf("-%d", i+1)
+}
+
+// context is what a job's status is called.
+func (rule *Rule) context(suffix string) string {
+	if len(rule.Jobs) < 2 && rule.reader == nil || suffix == "" {
 		return rule.Status.Context
 	}
-	suffix := "/" + cmp.Or(textOf(rule.Jobs[i].node, "id"), fmt.Sprint(i+1))
+	suffix = "/" + suffix[1:]
 	return clip(rule.Status.Context, maxContext-len(suffix)) + suffix
 }
 
@@ -77,12 +91,19 @@ func (rule *Rule) StatusContext(i int) string {
 func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) {
 	if after := find(n, "after"); after != nil {
 		for _, item := range after.Items {
-			if id := locals[item.Text]; id != "" {
-				item.Text = id
+			local, how, said := strings.Cut(item.Text, ":")
+			if id := locals[local]; id != "" && item.Kind == document.String {
+				if item.Text = id; said {
+					item.Text += ":" + how
+				}
 			}
 		}
 	}
-	add(n, "name", text(line(rule.Name+" "+p.Branch+p.Tag, maxPerson)))
+	name := rule.Name + " " + p.Branch + p.Tag
+	if rule.FromFile {
+		name = job.SourceFile + " of " + name
+	}
+	add(n, "name", text(line(name, maxPerson)))
 	add(n, "user", text(p.Author))
 	if rule.Team != "" {
 		add(n, "team", text(rule.Team))
@@ -95,9 +116,36 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 	}
 	merge(n, "env", env)
 	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": line(p.Repository, maxPerson), "ref": line(p.Ref, maxPerson), "commit": p.Commit})
-	if rule.Source {
-		merge(n, "source", map[string]string{"repository": p.CloneURL, "commit": p.Commit})
+	if source := rule.sourceOf(n, p); source != nil {
+		merge(n, "source", source)
 	}
+	if rule.FromFile {
+		set(n, "retry", readerRetry)
+	}
+}
+
+// sourceOf is what a job's `source` has of the push.
+func (rule *Rule) sourceOf(n *document.Node, p *Push) map[string]string {
+	if !rule.Source {
+		return nil
+	}
+	source := map[string]string{"repository": p.CloneURL, "commit": p.Commit}
+	if rule.reader == nil {
+		return source
+	}
+	own, given := find(n, "source"), find(rule.reader, "source")
+	if own != nil && find(own, "repository") != nil {
+		return nil // another repository, for which the rule's credential is not meant
+	}
+	if given == nil {
+		return source
+	}
+	for _, name := range readerSource {
+		if text := textOf(given, name); text != "" {
+			source[name] = text
+		}
+	}
+	return source
 }
 
 // merge adds texts to an object, which is made if it is not there. What is not
@@ -147,7 +195,7 @@ func set(n *document.Node, name string, v *document.Node) {
 }
 
 func add(n *document.Node, name string, v *document.Node) {
-	if find(n, name) == nil && v.Text != "" {
+	if there := find(n, name); (there == nil || there.Kind == document.Null) && v.Text != "" {
 		set(n, name, v)
 	}
 }
@@ -165,39 +213,62 @@ func (rule *Rule) sample() *Push {
 
 var sentLine = regexp.MustCompile(`^line [0-9]+: `)
 
-// try makes the jobs of a sample and has each checked as a job is, so that a
-// rule that could never start anything is refused when it is applied.
-func (rule *Rule) try(n *document.Node) error {
+// try makes the jobs of a push and has each checked as a job is. n is the
+// document that they stand in. A rule is tried with a sample, so that one that
+// could never start anything is refused when it is applied.
+func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 	seen := map[string]bool{}
 	for i := range rule.Jobs {
 		t := &rule.Jobs[i]
 		if err := t.checkValues(); err != nil {
-			return below(t.path, err)
+			return nil, below(t.path, err)
 		}
-		switch local := textOf(t.node, "id"); {
-		case find(t.node, "id") == nil:
-		case !localPattern.MatchString(local) || seen[local]:
-			return n.Locate(fault.New(fault.Invalid, t.path+".id", "`id` is %q; within a rule it is a name of its own for `after`: 1 to 20 characters of a-z 0-9 -", document.Clip(local)))
-		default:
-			seen[local] = true
+		if local := textOf(t.node, "id"); find(t.node, "id") != nil && !localPattern.MatchString(local) || seen[rule.suffix(i)] {
+			return nil, n.Locate(fault.New(fault.Invalid, t.path+".id", "`id` is %q; among the jobs of a push it is a name of its own for `after`: 1 to 20 characters of a-z 0-9 -, and not the number of another job", document.Clip(local)))
 		}
-		if team := textOf(t.node, "team"); rule.Team != "" && team != "" && team != rule.Team {
-			return n.Locate(fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out", document.Clip(team), document.Clip(rule.Team)))
+		seen[rule.suffix(i)] = true
+		if team := textOf(t.node, "team"); team != "" && rule.Team != "" && team != rule.Team {
+			return nil, n.Locate(fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out", document.Clip(team), document.Clip(rule.Team)))
 		}
 	}
-	starts, err := rule.Start(rule.sample(), strings.Repeat("0", keyDigits))
+	starts, err := rule.start(p, base)
 	if err != nil {
-		return n.Locate(err)
+		return nil, n.Locate(err)
+	}
+	pools := map[string]string{}
+	for _, s := range starts {
+		pools[s.ID] = s.Pool
+	}
+	parse := job.Parse
+	if rule.FromFile {
+		parse = job.ParseReader
 	}
 	for i, s := range starts {
 		var f *fault.Error
-		if _, err := job.Parse(s.Document, "application/json"); errors.As(err, &f) {
+		spec, err := parse(s.Document, "application/json")
+		if err == nil {
+			err = checkAfter(spec, pools)
+		}
+		if errors.As(err, &f) {
 			at := *f
 			at.Field, at.Message = rule.Jobs[i].path, sentLine.ReplaceAllString(f.Message, "")
 			if f.Field != "" {
 				at.Field += "." + f.Field
 			}
-			return n.Locate(&at)
+			return nil, n.Locate(&at)
+		}
+	}
+	return starts, nil
+}
+
+// checkAfter refuses a job that comes after one of another pool; pools are those
+// of the jobs of the same push.
+func checkAfter(spec job.Spec, pools map[string]string) error {
+	for i, text := range spec.After {
+		d, _ := job.ParseDependency(text)
+		if of := pools[d.ID]; of != "" && of != spec.Pool {
+			field := fmt.Sprintf("after[%d]", i)
+			return fault.New(fault.Invalid, field, "`%s` names a job of pool %q; a job can only come after jobs of its own pool", field, of)
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ func TestStart(t *testing.T) {
 	r := rule(t, withJob(`team: vision
 jobs:
 - {id: prep, pool: cpu, command: [prep, "--branch={{.Branch}}", "{{.Message}}"]}
-- {pool: gpu, script: "train {{ .ShortCommit }}", after: [prep, outside], name: "{{.Title}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
+- {pool: cpu, script: "train {{ .ShortCommit }}", after: [prep, 'prep:any', outside], name: "{{.Title}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
 `))
 	p := one(t, push.GitHub, recorded(t, "github/push.json"))
 	got := specs(t, r, &p)
@@ -57,7 +57,7 @@ jobs:
 	if prep.Command[1] != "--branch=master" || prep.Command[2] != "test a push event" || prep.User != "binkkatal" || prep.Team != "vision" || prep.Name != "r master" {
 		t.Errorf("prep: got %+v", prep)
 	}
-	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != "outside" || train.Name != "test a push event" || train.User != "bob" {
+	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != prep.ID+":any" || train.After[2] != "outside" || train.Name != "test a push event" || train.User != "bob" {
 		t.Errorf("train: got %+v", train)
 	}
 	if train.Env["WHO"] != "binkkatal" || train.Env["PUSH_RULE"] != "mine" || train.Env["PUSH_COMMIT"] != p.Commit || train.Env["PUSH_BRANCH"] != "master" || train.Env["PUSH_CLONE_URL"] != p.CloneURL {

@@ -8,6 +8,14 @@ import (
 // Match says whether a push starts the rule's jobs, and why or why not, in a
 // sentence for whoever wrote the rule.
 func (rule *Rule) Match(p *Push) (bool, string) {
+	fits, why := rule.match(p)
+	if fits && rule.FromFile {
+		why += fmt.Sprintf(" The jobs come from the file %s at that commit.", rule.FileName())
+	}
+	return fits, why
+}
+
+func (rule *Rule) match(p *Push) (bool, string) {
 	switch {
 	case p.Provider != rule.Provider:
 		return false, fmt.Sprintf("The push comes from %s, and the rule is for %s.", p.Provider, rule.Provider)

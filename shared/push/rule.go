@@ -33,9 +33,12 @@ type Rule struct {
 	Source         bool // put repository and commit into the jobs
 	PerHour        int  // pushes that may start jobs in an hour; 0 = any number
 	Status         Status
-	Jobs           []Template
+	FromFile       bool       // the jobs stand in a file of the repository
+	Pools          []string   // that they may name, besides the one that the file is read in
+	Jobs           []Template // with FromFile: the one that reads the file
 
 	document []byte
+	reader   *document.Node // of a rule made of a file: the job that has read it
 }
 
 // Status says how the result gets to the commit.
@@ -59,7 +62,7 @@ var servers = map[Provider]string{GitHub: "https://github.com", GitLab: "https:/
 
 // fields of a rule, in the order in which the description has them.
 var fields = []string{"name", "provider", "server", "repository", "secret", "branches", "tags", "paths", "team",
-	"cancelPrevious", "source", "limits", "status", "fromFile", "job", "jobs"}
+	"cancelPrevious", "source", "limits", "status", "fromFile", "pools", "job", "jobs"}
 
 // CheckName reports whether a text can be a rule's name.
 func CheckName(name string) error {
@@ -127,7 +130,8 @@ func parseRule(n *document.Node) (Rule, error) {
 		Server:     strings.TrimRight(r.String("server", "https://github.com"), "/"),
 		Repository: r.String("repository", "octo/model"), Secret: r.String("secret", "GITHUB_PUSH_SECRET"), Team: r.String("team", "vision"),
 		Branches: r.Strings("branches", `["main", "release/*"]`), Tags: r.Strings("tags", `["v*"]`), Paths: r.Strings("paths", `["src/**"]`),
-		CancelPrevious: r.Bool("cancelPrevious", false), Source: r.Bool("source", true)}
+		CancelPrevious: r.Bool("cancelPrevious", false), Source: r.Bool("source", true),
+		FromFile: r.Bool("fromFile", false), Pools: r.Strings("pools", `["cpu", "gpu"]`)}
 	if sub := r.Sub("limits", `{"pushesPerHour": 20}`, "pushesPerHour"); sub != nil {
 		rule.PerHour = sub.Int("pushesPerHour", 0, 1, maxPerHour)
 	}
@@ -140,17 +144,19 @@ func parseRule(n *document.Node) (Rule, error) {
 	if rule.Server == "" {
 		rule.Server = servers[rule.Provider]
 	}
-	if r.Has("fromFile") && r.Bool("fromFile", false) {
-		r.Fail("fromFile", "`fromFile` is not supported yet; write the jobs into the rule")
-	}
 	rule.check(r)
-	if r.Err() == nil {
+	rule.checkFile(r)
+	switch {
+	case r.Err() != nil:
+	case rule.FromFile:
+		rule.readReader(r)
+	default:
 		rule.readJobs(r)
 	}
 	if err := r.Err(); err != nil {
 		return Rule{}, err
 	}
-	if err := rule.try(n); err != nil {
+	if _, err := rule.try(n, rule.sample(), jobID(rule.Name, RefKey(strings.Repeat("0", keyDigits), ""))); err != nil {
 		return Rule{}, err
 	}
 	var err error

@@ -14,6 +14,11 @@ func withJob(rest string) string {
 	return "name: r\nprovider: github\nrepository: binkkatal/sample_app\nsecret: GITHUB_PUSH_SECRET\nsource: false\n" + rest
 }
 
+// fromFile is a rule whose jobs stand in a file.
+func fromFile(rest string) string {
+	return strings.Replace(withJob("fromFile: true\n"+rest), "source: false\n", "", 1)
+}
+
 const oneJob = "job: {pool: cpu, command: [make]}\n"
 
 func rule(t testing.TB, text string) *push.Rule {
@@ -99,7 +104,19 @@ func TestRefusedRules(t *testing.T) {
 		"status of nothing":   {withJob(oneJob + "status: {}"), "status", "names no setting"},
 		"pattern":             {withJob(oneJob + "branches: ['a[']"), "branches", "`branches[0]`"},
 		"many stars":          {withJob(oneJob + "paths: ['**/**/**/**/**/*']"), "paths", "stars"},
-		"from a file":         {withJob("fromFile: true"), "fromFile", "not supported yet"},
+		"file and no source":  {withJob("fromFile: true\njob: {pool: cpu}"), "source", "leave out one of them"},
+		"file and jobs":       {fromFile("jobs: [{pool: cpu, command: [x]}]"), "jobs", "the jobs stand in the file .dsvm.yaml"},
+		"file and no job":     {fromFile(""), "job", "job: {pool: cpu}"},
+		"file and a command":  {fromFile("job:\n  pool: cpu\n  command: [x]\n"), "job.command", "line 8: `job.command` does not go with `fromFile`"},
+		"file and no pool":    {fromFile("job: {timeout: 1m}"), "job.pool", "`pool` is missing"},
+		"file of elsewhere":   {fromFile("job: {pool: cpu, source: {repository: 'https://h/r'}}"), "job.source.repository", "at the pushed commit"},
+		"file above the top":  {fromFile("job: {pool: cpu, source: {path: ../x}}"), "job.source.path", "without .. and .git"},
+		"file and bad pools":  {fromFile("job: {pool: cpu}\npools: [gpu, 'h*']"), "pools", "`pools[1]`"},
+		"file and many pools": {fromFile("job: {pool: cpu}\npools: [" + strings.Repeat("p, ", 20) + "p]"), "pools", "at most 20"},
+		"pools and no file":   {withJob(oneJob + "pools: [gpu]"), "pools", "goes with `fromFile: true`"},
+		"one id as a number":  {withJob("jobs: [{id: '2', pool: cpu, command: [x]}, {pool: cpu, command: [x]}]"), "jobs[1].id", "not the number of another job"},
+		"after elsewhere":     {withJob("jobs: [{id: a, pool: cpu, command: [x]}, {pool: gpu, command: [x], after: ['a:any']}]"), "jobs[1].after[0]", "jobs of its own pool"},
+		"source alone":        {strings.Replace(withJob("job: {pool: cpu}"), "source: false\n", "", 1), "job.command", "`command` is missing"},
 		"no job":              {withJob(""), "job", "`job` is missing"},
 		"two ways":            {withJob(oneJob + "jobs: [{pool: cpu, command: [x]}]"), "jobs", "keep one"},
 		"bad job":             {withJob("job: {pool: CPU, command: [x]}"), "job.pool", "line 6: `pool` is"},

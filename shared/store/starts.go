@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
 
 // Start is what one push has started through one rule. Its row makes a delivery
@@ -22,12 +24,17 @@ type Start struct {
 	At         time.Time // when the push came first
 	Sent       bool      // the jobs are on their queue, and all that follows is done
 	Superseded bool      // a newer push to the same ref has cancelled the jobs
+
+	// Of a push whose jobs stand in a file of the repository.
+	Reader string // hash of the job that reads the file
+	Facts  string // what makes jobs of the file
+	Read   bool   // the jobs of the file are among Jobs, and are to be sent
 }
 
 // startPartition holds what a rule has started.
 func startPartition(rule string) string { return "start!" + idKey(rule) }
 
-func encodeStart(st *Start) []byte {
+func encodeStart(st *Start) ([]byte, error) {
 	e := newEntity(startPartition(st.Rule), idKey(st.Key))
 	e.text("Rule", st.Rule)
 	e.text("Key", st.Key)
@@ -37,26 +44,37 @@ func encodeStart(st *Start) []byte {
 	e.text("Commit", st.Commit)
 	e.text("Jobs", strings.Join(st.Jobs, " "))
 	e.time("At", st.At)
+	e.text("Reader", st.Reader)
+	if !e.long("Document", st.Facts) {
+		return nil, fault.New(fault.Invalid, "", "the rule %q and what it needs of a push are too long to be kept; shorten the rule", st.Rule)
+	}
+	e.bool("Read", st.Read)
 	// Written also when they are false, so that a filter finds them.
 	e.b = fmt.Appendf(e.b, `,"Sent":%t,"Superseded":%t`, st.Sent, st.Superseded)
-	return e.end()
+	return e.end(), nil
 }
 
 func decodeStart(raw []byte) (Start, error) {
 	var row struct {
-		Rule, Key, Repository, Ref, Before, Commit, Jobs string
-		At                                               time.Time
-		Sent, Superseded                                 bool
+		Rule, Key, Repository, Ref, Before, Commit, Jobs, Reader string
+		longDocument
+		At                     time.Time
+		Sent, Superseded, Read bool
 	}
 	err := decode(raw, &row)
-	return Start{row.Rule, row.Key, row.Repository, row.Ref, row.Before, row.Commit, strings.Fields(row.Jobs), row.At, row.Sent, row.Superseded}, err
+	return Start{Rule: row.Rule, Key: row.Key, Repository: row.Repository, Ref: row.Ref, Before: row.Before, Commit: row.Commit, Jobs: strings.Fields(row.Jobs),
+		At: row.At, Sent: row.Sent, Superseded: row.Superseded, Reader: row.Reader, Facts: row.text(), Read: row.Read}, err
 }
 
 // BeginStart notes that a push is about to start jobs. When it was noted
 // before, what stands there is returned.
 func (s *Store) BeginStart(ctx context.Context, st Start) (Start, error) {
-	err := s.call(ctx, "note a push", func(ctx context.Context) error {
-		_, err := s.rules.AddEntity(ctx, encodeStart(&st), nil)
+	row, err := encodeStart(&st)
+	if err != nil {
+		return st, err
+	}
+	err = s.call(ctx, "note a push", func(ctx context.Context) error {
+		_, err := s.rules.AddEntity(ctx, row, nil)
 		return err
 	})
 	if fault.CodeOf(err) != fault.Conflict {
@@ -74,9 +92,36 @@ func (s *Store) Start(ctx context.Context, rule, key string) (Start, error) {
 	return decodeStart(raw)
 }
 
-// PutStart writes what has become of a push.
-func (s *Store) PutStart(ctx context.Context, st Start) error {
-	return s.putRow(ctx, "note a push", encodeStart(&st))
+// startRounds is how often a change of a push's row begins anew because somebody
+// else was first: a newer push, or a node's report that comes twice.
+const startRounds = 10
+
+// ChangeStart changes what has become of a push. change gets the row as it stands,
+// again whenever somebody else was first, and reports whether it is to be written.
+// The row is returned as it stands then. NotFound: there is no such push.
+func (s *Store) ChangeStart(ctx context.Context, rule, key string, change func(*Start) bool) (Start, error) {
+	for range startRounds {
+		raw, version, err := s.get(ctx, "read what a push has started", s.rules, startPartition(rule), idKey(key))
+		if err != nil {
+			return Start{}, err
+		}
+		st, err := decodeStart(raw)
+		if err != nil || !change(&st) {
+			return st, err
+		}
+		row, err := encodeStart(&st)
+		if err != nil {
+			return st, err
+		}
+		err = s.call(ctx, "note a push", func(ctx context.Context) error {
+			_, err := s.rules.UpdateEntity(ctx, row, &aztables.UpdateEntityOptions{IfMatch: &version, UpdateMode: aztables.UpdateModeReplace})
+			return err
+		})
+		if fault.CodeOf(err) != fault.Conflict {
+			return st, err
+		}
+	}
+	return Start{}, fault.New(fault.Throttled, "", "others changed what the push has started again and again; try again")
 }
 
 // StartsOfRef lists what pushes to one ref have started and nothing has

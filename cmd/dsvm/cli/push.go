@@ -79,7 +79,11 @@ func pushList(p *Program) *cobra.Command {
 			}
 			t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
 			for _, r := range rules {
-				t.add(r.Name, r.Provider, r.Repository, refsText(r), r.Jobs, r.Problem)
+				var jobs any = r.Jobs
+				if r.FromFile {
+					jobs = "file"
+				}
+				t.add(r.Name, r.Provider, r.Repository, refsText(r), jobs, r.Problem)
 			}
 			return p.list(rules, t, "no rules; dsvm push apply -f FILE makes some")
 		},

@@ -31,6 +31,14 @@ const someRules = `rules:
   job: {pool: cpu, command: [make, docs]}
 `
 
+const fileRule = `name: own
+provider: github
+repository: octo/model
+secret: GITHUB_PUSH_SECRET
+fromFile: true
+job: {pool: cpu}
+`
+
 func (b *bench) file(name, text string) string {
 	b.t.Helper()
 	if err := os.WriteFile(filepath.Join(b.program.Dir, name), []byte(text), 0o644); err != nil {
@@ -61,6 +69,10 @@ func TestPush(t *testing.T) {
 		"test a ping":    {"push test --payload push.json --header X-GitHub-Event=ping", 0, "", "The hook works"},
 		"test a guess":   {"push test --payload slip.yaml", 2, "", "add --provider"},
 		"test as GitLab": {"push test --payload push.json --provider gitlab", 2, "", "does not look like a push"},
+		"test a file":    {"push test --payload push.json -f own.yaml --jobs jobs.yaml", 0, "own   refs/heads/main  2 jobs  Branch main fits the rule. The jobs come from the file .dsvm.yaml at that commit.\n", ""},
+		"test a bad one": {"push test --payload push.json -f own.yaml --jobs slip.yaml", 0, "own   refs/heads/main  nothing  The jobs cannot be made: .dsvm.yaml, line 1: there is no field `rules`", ""},
+		"test without":   {"push test --payload push.json -f own.yaml", 0, "1 job   Branch main fits the rule. The jobs come from the file .dsvm.yaml at that commit. Add --jobs FILE", ""},
+		"test no file":   {"push test --payload push.json --jobs none.yaml", 2, "", "none.yaml"},
 		"test nothing":   {"push test", 2, "", "--payload FILE"},
 		"misspelled":     {"push aply", 2, "", "did you mean"},
 	} {
@@ -69,6 +81,8 @@ func TestPush(t *testing.T) {
 			b := newBench(t)
 			b.file("rules.yaml", someRules)
 			b.file("slip.yaml", strings.Replace(someRules, "paths", "pathes", 1))
+			b.file("own.yaml", fileRule)
+			b.file("jobs.yaml", "jobs:\n- command: [make]\n- command: [train]\n")
 			b.file("push.json", gitHubPush)
 			b.file("tag.json", tag)
 			code, out, errs := b.run(strings.Fields(test.args)...)

@@ -25,7 +25,7 @@ type trial struct {
 }
 
 func pushTest(p *Program) *cobra.Command {
-	var file, payload, provider string
+	var file, payload, provider, jobs string
 	var header []string
 	c := &cobra.Command{
 		Use:   "test --payload FILE",
@@ -33,12 +33,14 @@ func pushTest(p *Program) *cobra.Command {
 		Long: `Say what a push would start, and why not. FILE is what the Git host sends, as its
 page of the hook's deliveries shows it; - is standard input. Nothing is started,
 and no signature is checked. The rules are those of the instance, or with -f
-those of a file that need not be applied yet.
+those of a file that need not be applied yet. Where a rule says fromFile, the jobs
+are those of the file that --jobs names, as it would stand in the repository.
 
 Which host it comes from is told by its headers (--header), or else by --provider
 or by the payload itself.`,
 		Example: `  dsvm push test --payload push.json
   dsvm push test --payload push.json -f rules.yaml
+  dsvm push test --payload push.json --jobs .dsvm.yaml
   dsvm push test --payload tag.json --header 'X-Gitlab-Event=Tag Push Hook' -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -61,7 +63,13 @@ or by the payload itself.`,
 			if err != nil {
 				return err
 			}
-			trials, err := try(rules, delivery, push.Key(from, headers, body))
+			var text []byte
+			if jobs != "" {
+				if text, err = p.readFile(jobs); err != nil {
+					return err
+				}
+			}
+			trials, err := try(rules, delivery, push.Key(from, headers, body), jobs != "", string(text))
 			if err != nil {
 				return err
 			}
@@ -70,6 +78,7 @@ or by the payload itself.`,
 	}
 	c.Flags().StringVar(&payload, "payload", "", "file with the payload; - is standard input")
 	c.Flags().StringVarP(&file, "file", "f", "", "file with rules to try instead of those of the instance")
+	c.Flags().StringVar(&jobs, "jobs", "", "file with jobs to try where a rule says fromFile; - is standard input")
 	c.Flags().StringVar(&provider, "provider", "", "github, azuredevops, gitlab, gitea or bitbucket")
 	c.Flags().StringArrayVar(&header, "header", nil, "header of the delivery, as NAME=VALUE; more than once if need be")
 	complete(c, "provider", cobra.FixedCompletions([]string{"github", "azuredevops", "gitlab", "gitea", "bitbucket"}, cobra.ShellCompDirectiveNoFileComp))
@@ -173,19 +182,27 @@ func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte)
 	return provider, func(name string) string { return headers[strings.ToLower(name)] }, nil
 }
 
-// try has each rule judge each push.
-func try(rules []push.Rule, d push.Delivery, key string) ([]trial, error) {
+// try has each rule judge each push. Text is the file that holds the jobs, if one
+// is given.
+func try(rules []push.Rule, d push.Delivery, key string, given bool, text string) ([]trial, error) {
 	trials := []trial{}
 	for i := range d.Pushes {
+		p := &d.Pushes[i]
 		for j := range rules {
-			t := trial{Rule: rules[j].Name, Ref: d.Pushes[i].Ref, Jobs: []json.RawMessage{}}
-			t.Starts, t.Reason = rules[j].Match(&d.Pushes[i])
-			if t.Starts {
-				starts, err := rules[j].Start(&d.Pushes[i], key)
-				if fault.CodeOf(err) == fault.Invalid {
+			rule := &rules[j]
+			t := trial{Rule: rule.Name, Ref: p.Ref, Jobs: []json.RawMessage{}}
+			if t.Starts, t.Reason = rule.Match(p); t.Starts {
+				starts, err := rule.Start(p, key)
+				if err == nil && rule.FromFile && given {
+					starts, err = rule.File(text, p, starts[0].ID)
+				}
+				switch {
+				case fault.CodeOf(err) == fault.Invalid:
 					t.Starts, t.Reason = false, fmt.Sprintf("The jobs cannot be made: %v.", err)
-				} else if err != nil {
+				case err != nil:
 					return nil, err
+				case rule.FromFile && !given:
+					t.Reason += " Add --jobs FILE to see what such a file would start."
 				}
 				for _, s := range starts {
 					t.Jobs = append(t.Jobs, s.Document)
