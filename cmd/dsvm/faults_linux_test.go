@@ -24,7 +24,7 @@ import (
 func TestFaultsEverywhere(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "1s", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *", "RECORD_USAGE_SCHEDULE": "* * * * * *",
-		"DSVM_DELETE_AGAIN": "500ms", "DSVM_BOOT_DEADLINE": "5s", "DSVM_SILENT_AFTER": "5s", "DSVM_UNKNOWN_POOL_AGAIN": "3s"}, func(cfg *local.Config) { cfg.MessageLock = 2 * time.Second })
+		"DSVM_DELETE_AGAIN": "500ms", "DSVM_BOOT_DEADLINE": "5s", "DSVM_SILENT_AFTER": "5s", "DSVM_UNKNOWN_POOL_AGAIN": "10s"}, func(cfg *local.Config) { cfg.MessageLock = 2 * time.Second })
 	if _, err := i.ScaleOut(i.ctx); err != nil {
 		t.Fatal(err)
 	}
