@@ -49,6 +49,31 @@ func TestRequestsPassedOn(t *testing.T) {
 }
 
 // Both directions are streams: each line is answered before the next is sent.
+// A host takes over what somebody has listened on for it, and closes it.
+func TestListener(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Listener = l })
+	if h.Addr() != l.Addr().String() {
+		t.Errorf("got %s, want %s", h.Addr(), l.Addr())
+	}
+	response, err := http.Get("http://" + h.Addr() + "/api/jobs?code=fn-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if err := h.Close(); err != nil || response.StatusCode != 418 {
+		t.Errorf("got %d, %v", response.StatusCode, err)
+	}
+	if c, err := l.Accept(); err == nil {
+		c.Close()
+		t.Error("the listener is still open")
+	}
+}
+
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), nil)

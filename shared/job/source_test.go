@@ -124,6 +124,35 @@ func TestSourceInADocument(t *testing.T) {
 	}
 }
 
+// Only ParseReader reads a job that has nothing to run, and nothing else.
+func TestParseReader(t *testing.T) {
+	t.Parallel()
+	const reader = "pool: cpu\nsource: {repository: 'https://github.com/acme/train', commit: " + commit + "}\n"
+	const not = "the job is to read its source's own jobs; give it a `source`, and neither `command` nor `script`"
+	for _, c := range []struct{ name, body, field, message string }{
+		{"a source alone", reader, "", ""},
+		{"with a command", reader + "command: [make]\n", "source", "line 2: " + not},
+		{"with a script", reader + "script: make\n", "source", "line 2: " + not},
+		{"without a source", "pool: cpu\n", "source", not},
+		{"without a commit", "pool: cpu\nsource: {repository: 'https://github.com/acme/train'}\n", "source.commit", "line 2: `source.commit` is missing; write the whole name of the commit"},
+		{"without a pool", strings.Replace(reader, "pool: cpu", "name: x", 1), "pool", "`pool` is missing; name the pool the job is to run in"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			spec, err := job.ParseReader([]byte(c.body), "")
+			if c.message != "" {
+				refused(t, err, c.field, c.message)
+				return
+			}
+			if err != nil || !spec.ReadsSource() {
+				t.Errorf("got %+v, %v", spec, err)
+			}
+		})
+	}
+	_, err := job.Parse([]byte(reader), "")
+	refused(t, err, "command", "`command` is missing; give `command` as a list of texts, or `script` as a text")
+}
+
 // FuzzRepository: an address that is accepted holds nothing that git or ssh
 // could take for an option, another transport or a secret.
 func FuzzRepository(f *testing.F) {
