@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,7 @@ func (c *counted) Commit(ctx context.Context, name string, v store.Version, head
 type nodes struct {
 	mu      sync.Mutex
 	seen    map[string]int64   // by VMID
+	held    map[string][]int64 // by VMID: all it has ever been given
 	started map[string]int64   // by job: the number of its attempt
 	twice   []string           // jobs that were given out twice
 	over    chan pool.Reported // reports on their way
@@ -70,9 +72,14 @@ func (n *nodes) Work(_ context.Context, session string, items []protocol.WorkIte
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, item := range items {
-		if item.Assign == nil || item.N <= n.seen[vmid] {
+		if item.Assign == nil || slices.Contains(n.held[vmid], item.N) {
 			continue // sent again
 		}
+		if item.N <= n.seen[vmid] { // overtaken: refused, as an agent refuses it
+			n.over <- n.report(vmid, protocol.ReportItem{Holds: &protocol.Holds{N: slices.Clone(n.held[vmid])}})
+			continue
+		}
+		n.held[vmid] = append(n.held[vmid], item.N)
 		n.seen[vmid] = item.N
 		if _, twice := n.started[item.Assign.Job]; twice {
 			n.twice = append(n.twice, item.Assign.Job)
@@ -137,7 +144,7 @@ func TestFourDriversOnePool(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	n := &nodes{seen: map[string]int64{}, started: map[string]int64{}, over: make(chan pool.Reported, waiting+drivers*each)}
+	n := &nodes{seen: map[string]int64{}, held: map[string][]int64{}, started: map[string]int64{}, over: make(chan pool.Reported, waiting+drivers*each)}
 	open := func() (*Driver, *counted) {
 		s, err := store.Open(store.Config{ConnectionString: server.ConnectionString()})
 		if err != nil {
@@ -292,7 +299,7 @@ func (n *nodes) finish(ctx context.Context, d *Driver, drive func(*Driver, []poo
 		for id, number := range n.started {
 			var i int
 			fmt.Sscanf(id, "job-%d", &i)
-			if number == e.(pool.Reported).Report.Items[0].Finished.N && i < n.wanted {
+			if done := e.(pool.Reported).Report.Items[0].Finished; done != nil && number == done.N && i < n.wanted {
 				high++
 			}
 		}
