@@ -75,6 +75,8 @@ type demonstration struct {
 	jobs   []demoJob
 	begin  time.Time
 	phases []phase
+	git    *gitHost
+	push   api.PushOutcome
 
 	mu    sync.Mutex
 	asked time.Time // first request for capacity
@@ -92,9 +94,10 @@ func demo(p *cli.Program) *cobra.Command {
 		Use:   "demo [--keep]",
 		Short: "Show a pool that grows from zero, runs jobs and goes back to zero",
 		Long: `Run an instance of its own in a temporary folder, drop some twenty job messages
-on its queue, and watch a pool grow from zero, run them and go back to zero: one
-of them fails, one is retried, one times out, one comes twice and one is
-malformed. The exit code is 0 only if all of it happened.`,
+on its queue, have a Git push start one more job, and watch a pool grow from
+zero, run them and go back to zero: one of them fails, one is retried, one times
+out, one comes twice and one is malformed, and the result of the push shows on
+its commit. The exit code is 0 only if all of it happened.`,
 		Example: "  dsvm demo\n  dsvm demo --keep",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -118,6 +121,11 @@ malformed. The exit code is 0 only if all of it happened.`,
 }
 
 func (d *demonstration) run(ctx context.Context, dir string) error {
+	var err error
+	if d.git, err = newGitHost(); err != nil {
+		return err
+	}
+	defer d.git.server.Close()
 	if err := d.start(ctx, dir); err != nil {
 		return err
 	}
@@ -129,11 +137,17 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 	if err := d.send(ctx); err != nil {
 		return err
 	}
+	if err := d.pushed(ctx); err != nil {
+		return err
+	}
 	jobs, err := d.watch(ctx)
 	if err != nil {
 		return err
 	}
 	ended := time.Now()
+	if err := d.reported(ctx); err != nil {
+		return err
+	}
 	if err := d.emptied(ctx); err != nil {
 		return err
 	}
@@ -149,6 +163,8 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 	d.show(ctx, "job", "list", "--state", "rejected")
 	fmt.Fprintln(d.p.Out)
 	d.show(ctx, "usage", "--by", "team")
+	fmt.Fprintln(d.p.Out)
+	d.showPush()
 	fmt.Fprintln(d.p.Out)
 	d.times(jobs, sent)
 	if err := d.check(jobs); err != nil {
@@ -168,7 +184,7 @@ func (d *demonstration) start(ctx context.Context, dir string) error {
 		return err
 	}
 	fmt.Fprintf(d.p.Err, "dsvm: starting an instance in %s\n", dir)
-	d.in, err = local.Start(ctx, local.Config{Dir: dir, Program: self, Log: slog.LevelInfo, OnCapacity: func(_ string, n int, at time.Time) {
+	d.in, err = local.Start(ctx, local.Config{Dir: dir, Program: self, Settings: d.git.settings(), Log: slog.LevelInfo, OnCapacity: func(_ string, n int, at time.Time) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.asked.IsZero() && n > 0 {
