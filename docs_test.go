@@ -48,7 +48,7 @@ func TestDocumentsInTheDocs(t *testing.T) {
 	for _, d := range all {
 		kind := "application/" + d.format
 		has := func(field string) bool {
-			return regexp.MustCompile(`(?m)^\s*[{]?"?` + field + `"?:`).MatchString(d.text) || strings.Contains(d.text, `"`+field+`":`)
+			return regexp.MustCompile(`(?m)^\s*[{]?"?`+field+`"?:`).MatchString(d.text) || strings.Contains(d.text, `"`+field+`":`)
 		}
 		var err error
 		switch {
