@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"dsvmpools/handlers/api"
@@ -239,18 +241,12 @@ func (b backend) Pools(ctx context.Context, name string) ([]api.PoolSummary, err
 }
 
 func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, error) {
-	part, _, err := b.store.Load(ctx, name)
+	h, nodes, jobs, err := b.driver.Nodes(ctx, name)
 	if err != nil {
 		return api.PoolSummary{}, err
 	}
-	h := part.Head
-	s := api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: part.Nodes, NodeJobs: map[string]int{}}
-	for _, j := range part.Jobs {
-		for _, vmid := range j.On() {
-			s.NodeJobs[vmid]++
-		}
-	}
-	return s, nil
+	slices.SortFunc(nodes, func(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) })
+	return api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: nodes, NodeJobs: jobs}, nil
 }
 
 // Apply creates or changes a pool.

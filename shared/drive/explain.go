@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"dsvmpools/shared/pool"
 )
@@ -30,6 +31,21 @@ func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) 
 		}
 	})
 	return j, held, err
+}
+
+// Nodes is a pool's head, its nodes and how many jobs each of them has, by VMID.
+// fault.NotFound: there is no such pool.
+func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes []*pool.Node, jobs map[string]int, err error) {
+	err = d.look(ctx, name, func(s *pool.State) {
+		head, jobs = s.Head, map[string]int{}
+		head.Sets = slices.Clone(head.Sets)
+		for vmid, n := range s.Nodes {
+			copied := *n
+			nodes = append(nodes, &copied)
+			jobs[vmid] = n.Jobs()
+		}
+	})
+	return head, nodes, jobs, err
 }
 
 // look shows the pool's current state to fn, which must not change it.

@@ -178,6 +178,9 @@ type Node struct {
 	acks  []int64        // finished assignments to acknowledge with the next message; may be lost
 }
 
+// Jobs is how many jobs have a place on the node.
+func (n *Node) Jobs() int { return len(n.jobs) }
+
 // Job is a live job: accepted and not ended.
 type Job struct {
 	Order       string // ULID: its place in the line, and its key
