@@ -499,7 +499,7 @@ func (st *step) closeInterval(n *Node) {
 	}
 	st.entries = append(st.entries, usage.Entry{
 		Kind: usage.KindNode, Key: fmt.Sprintf("%s!%d", n.VMID, n.From.UnixMilli()), Pool: st.Head.Spec.Name,
-		Node: n.Name, VMID: n.VMID, Size: n.Size, NodeCPUs: n.CPUs, From: n.From, To: n.Mark,
+		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory), From: n.From, To: n.Mark,
 		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor,
 		Price: n.Price, Currency: n.Currency, Labels: st.Head.Spec.Labels,
 	})
@@ -522,11 +522,15 @@ func (st *step) ledger(j *Job, n *Node, attempt int, key string, r job.Rank) {
 	if r.StartedAt.IsZero() {
 		return
 	}
+	held := j.Spec.Resources
+	if !st.Head.Spec.Pack {
+		held.CPUs = max(held.CPUs, n.CPUs) // nobody else could use the rest of the node
+	}
 	st.entries = append(st.entries, usage.Entry{
 		Kind: usage.KindAttempt, Key: key, Pool: st.Head.Spec.Name,
 		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Attempt: attempt,
-		State: string(r.State), ExitCode: r.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size,
-		CPUs: j.Spec.Resources.CPUs, NodeCPUs: n.CPUs, From: r.StartedAt, To: r.EndedAt,
+		State: string(r.State), ExitCode: r.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot,
+		CPUs: held.CPUs, NodeCPUs: n.CPUs, GPUs: held.GPUs, NodeGPUs: n.GPUs, Memory: int64(held.Memory), NodeMem: int64(n.Memory), From: r.StartedAt, To: r.EndedAt,
 		Price: n.Price, Currency: n.Currency, Labels: j.Spec.Labels,
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
@@ -101,6 +102,11 @@ func encodeUsage(day, key string, r *usage.Row) []byte {
 	e.bool("Spot", r.Spot)
 	e.int("CPUs", r.CPUs)
 	e.int("NodeCPUs", r.NodeCPUs)
+	e.int("GPUs", r.GPUs)
+	e.int("NodeGPUs", r.NodeGPUs)
+	e.int64("Memory", r.Memory)
+	e.int64("NodeMemory", r.NodeMem)
+	e.number("Share", strconv.FormatFloat(r.Share, 'f', -1, 64))
 	e.time("From", r.From)
 	e.time("To", r.To)
 	e.seconds("Seconds", r.Seconds)
@@ -146,6 +152,7 @@ func decodeUsage(raw []byte) (usage.Row, error) {
 		Kind, Key, Pool, Team, User, Job, JobName, State, Node, VMID, Size string
 		PricePerHour, Currency, Labels                                     string
 		Attempt, ExitCode, CPUs, NodeCPUs                                  number
+		GPUs, NodeGPUs, Memory, NodeMemory                                 number
 		Spot                                                               bool
 		From, To                                                           time.Time
 		BootSeconds, BusySeconds, IdleSeconds, DrainingSeconds             float64
@@ -160,6 +167,7 @@ func decodeUsage(raw []byte) (usage.Row, error) {
 		Kind: row.Kind, Key: row.Key, Pool: row.Pool, Team: row.Team, User: row.User,
 		Job: row.Job, JobName: row.JobName, Attempt: int(row.Attempt), State: row.State, ExitCode: int(row.ExitCode),
 		Node: row.Node, VMID: row.VMID, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), NodeCPUs: int(row.NodeCPUs),
+		GPUs: int(row.GPUs), NodeGPUs: int(row.NodeGPUs), Memory: int64(row.Memory), NodeMem: int64(row.NodeMemory),
 		From: when(row.From), To: when(row.To),
 		Boot: length(row.BootSeconds), Busy: length(row.BusySeconds), Idle: length(row.IdleSeconds), Draining: length(row.DrainingSeconds),
 		Price: row.PricePerHour, Currency: row.Currency,

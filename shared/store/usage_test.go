@@ -19,7 +19,7 @@ func TestRecordTwiceIsOnce(t *testing.T) {
 		from := dawn.Add(time.Duration(i) * time.Hour)
 		entries = append(entries, usage.Entry{
 			Kind: usage.KindAttempt, Key: fmt.Sprintf("%s!1", order(i)), Pool: "cpu", Team: "vision", Job: fmt.Sprint(i),
-			CPUs: 1, NodeCPUs: 4, From: from, To: from.Add(90 * time.Minute), Price: "0.40", Currency: "EUR",
+			CPUs: 1, NodeCPUs: 4, GPUs: 1, NodeGPUs: 2, Memory: 3 << 30, NodeMem: 16 << 30, From: from, To: from.Add(90 * time.Minute), Price: "0.40", Currency: "EUR",
 			Labels: map[string]string{"project": "x"},
 		})
 	}

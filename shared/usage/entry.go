@@ -35,7 +35,11 @@ type Entry struct {
 	Spot     bool              `json:"spot,omitempty"`
 	CPUs     int               `json:"cpus,omitempty"`     // attempt: what it held
 	NodeCPUs int               `json:"nodeCpus,omitempty"` // what the node has; 0 = unknown
-	From     time.Time         `json:"from"`               // attempt: started; node: begin of the interval
+	GPUs     int               `json:"gpus,omitempty"`
+	NodeGPUs int               `json:"nodeGpus,omitempty"`
+	Memory   int64             `json:"memory,omitempty"` // bytes that were kept free for it
+	NodeMem  int64             `json:"nodeMemory,omitempty"`
+	From     time.Time         `json:"from"` // attempt: started; node: begin of the interval
 	To       time.Time         `json:"to"`
 	Boot     time.Duration     `json:"boot,omitempty"` // node: how the interval was spent
 	Busy     time.Duration     `json:"busy,omitempty"`

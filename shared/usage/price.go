@@ -64,16 +64,23 @@ func amount(r *big.Rat, decimals int) string {
 }
 
 // share is the part of a node that an entry pays for, as a fraction: all of it
-// for a node's own interval, the cpus it held for an attempt. It is unknown
-// when the node's size is.
-func (e *Entry) share() (cpus, of int64, known bool) {
+// for a node's own interval; for an attempt the largest of its parts of cpus, GPUs
+// and memory, since what it leaves of the others may be of no use to anybody. It is
+// unknown when the node's size is.
+func (e *Entry) share() (part, of int64, known bool) {
 	if e.Kind == KindNode {
 		return 1, 1, true
 	}
 	if e.NodeCPUs <= 0 || e.CPUs < 0 {
 		return 0, 0, false
 	}
-	return int64(min(e.CPUs, e.NodeCPUs)), int64(e.NodeCPUs), true
+	part, of = int64(e.CPUs), int64(e.NodeCPUs)
+	for _, r := range [][2]int64{{int64(e.GPUs), int64(e.NodeGPUs)}, {e.Memory, e.NodeMem}} {
+		if r[1] > 0 && big.NewRat(max(r[0], 0), r[1]).Cmp(big.NewRat(part, of)) > 0 {
+			part, of = r[0], r[1]
+		}
+	}
+	return min(part, of), of, true
 }
 
 // length is the length of the entry. A clock that was set back makes it zero,
@@ -90,11 +97,11 @@ func (e *Entry) Cost() (*big.Rat, bool) {
 	if !ok {
 		return nil, false
 	}
-	cpus, of, ok := e.share()
+	part, of, ok := e.share()
 	if !ok {
 		return nil, false
 	}
-	used := new(big.Int).Mul(big.NewInt(cpus), big.NewInt(int64(e.length())))
+	used := new(big.Int).Mul(big.NewInt(part), big.NewInt(int64(e.length())))
 	whole := new(big.Int).Mul(big.NewInt(of), big.NewInt(ticksPerHour))
 	return price.Mul(price, new(big.Rat).SetFrac(used, whole)), true
 }

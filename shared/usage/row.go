@@ -1,12 +1,16 @@
 package usage
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // Row is one row of the table `usage`, whose schema is public: the entry and
 // what follows from it. docs/usage.md says what each property means.
 type Row struct {
 	Entry
 	Seconds     time.Duration // length of the entry
+	Share       float64       // of the node; 0 when it is unknown
 	NodeSeconds time.Duration // of the whole node: its share of Seconds; 0 when the share is unknown
 	Cost        string        // decimal, or UnknownPrice
 }
@@ -19,8 +23,9 @@ func NewRow(e Entry) Row {
 	row := Row{Entry: e, Cost: UnknownPrice}
 	row.From, row.To = e.From.UTC().Truncate(Tick), e.To.UTC().Truncate(Tick)
 	row.Seconds = time.Duration(e.length()) * Tick
-	if cpus, of, ok := e.share(); ok {
-		row.NodeSeconds = portion(row.Seconds, cpus, of)
+	if part, of, ok := e.share(); ok {
+		row.Share = float64(part) / float64(of)
+		row.NodeSeconds = portion(row.Seconds, part, of)
 	}
 	if cost, ok := e.Cost(); ok {
 		row.Cost = amount(cost, rowDecimals)
@@ -28,11 +33,12 @@ func NewRow(e Entry) Row {
 	return row
 }
 
-// portion is d * cpus / of, rounded down to a tick, without overflow for any
-// length of time a node can live.
-func portion(d time.Duration, cpus, of int64) time.Duration {
-	ticks := int64(d / Tick)
-	return time.Duration(ticks/of*cpus+ticks%of*cpus/of) * Tick
+// portion is d * part / of, rounded down to a tick, for a part that is no larger
+// than the whole.
+func portion(d time.Duration, part, of int64) time.Duration {
+	hi, lo := bits.Mul64(uint64(d/Tick), uint64(part))
+	ticks, _ := bits.Div64(hi, lo, uint64(of))
+	return time.Duration(ticks) * Tick
 }
 
 // Partition is the key of the partition that holds an entry which ended at to:

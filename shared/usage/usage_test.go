@@ -50,6 +50,33 @@ func TestCost(t *testing.T) {
 	}
 }
 
+// An attempt pays for the largest of its parts of a node.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	for _, c := range []struct {
+		name  string
+		entry Entry
+		share float64
+		cost  string
+	}{
+		{"as it was", Entry{CPUs: 6, NodeCPUs: 24}, 0.25, "1.00"},
+		{"the only GPU", Entry{CPUs: 1, NodeCPUs: 24, GPUs: 1, NodeGPUs: 1}, 1, "4.00"},
+		{"a GPU of four", Entry{CPUs: 1, NodeCPUs: 24, GPUs: 1, NodeGPUs: 4}, 0.25, "1.00"},
+		{"more cpus than GPUs", Entry{CPUs: 12, NodeCPUs: 24, GPUs: 1, NodeGPUs: 4}, 0.5, "2.00"},
+		{"memory", Entry{CPUs: 1, NodeCPUs: 24, Memory: 330 * gib, NodeMem: 440 * gib}, 0.75, "3.00"},
+		{"memory nobody knows", Entry{CPUs: 6, NodeCPUs: 24, Memory: 330 * gib}, 0.25, "1.00"},
+		{"more memory than there is", Entry{CPUs: 1, NodeCPUs: 24, Memory: 1 << 62, NodeMem: 1 << 40}, 1, "4.00"},
+		{"no cpus, as far as is known", Entry{CPUs: 1, GPUs: 1, NodeGPUs: 1}, 0, UnknownPrice},
+	} {
+		e := c.entry
+		e.Kind, e.From, e.To, e.Price = KindAttempt, noon, noon.Add(30*24*time.Hour/720), "4"
+		if r := NewRow(e); r.Share != c.share || r.Cost != c.cost || r.NodeSeconds != time.Duration(c.share*float64(r.Seconds)) {
+			t.Errorf("%s: got %v of the node for %s and %s, want %v for %s", c.name, r.Share, r.NodeSeconds, r.Cost, c.share, c.cost)
+		}
+	}
+}
+
 func TestRowKeys(t *testing.T) {
 	t.Parallel()
 	e := attempt("a", "", 13*time.Hour, 1, 4, "1", "EUR")
