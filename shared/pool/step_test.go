@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/usage"
 )
 
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
@@ -400,3 +402,35 @@ func calls(r pool.Result, want func(*pool.SetCalls) bool) bool {
 }
 
 func settles(r pool.Result) bool { return calls(r, func(c *pool.SetCalls) bool { return c.Settle }) }
+
+// An attempt's entry says what it held of which node; with a node for itself, that
+// is all of it.
+func TestLedgerKnowsWhatWasHeld(t *testing.T) {
+	t.Parallel()
+	for _, pack := range []bool{true, false} {
+		b := newBench(t, func(s *pool.Spec) {
+			s.Sizes, s.Capacity, s.Pack = []string{"Standard_NC64as_T4_v3"}, "spot", pack
+		})
+		b.step(submission("1", func(s *job.Spec) { s.Resources = job.Resources{CPUs: 2, GPUs: 1, Memory: 8 * job.Gi} }))
+		ready := &protocol.Ready{Name: pool.SetName("p", "nc64as-t4-v3-spot") + "_0", CPUs: 64, Boot: "1"}
+		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Ready: ready}}}})
+		b.now = b.now.Add(time.Minute)
+		cpus := 64
+		if pack {
+			cpus = 2
+		}
+		want := usage.Entry{CPUs: cpus, NodeCPUs: 64, GPUs: 1, NodeGPUs: 4, Memory: 8 << 30, NodeMem: 440 << 30, Spot: true}
+		for _, c := range b.finish("1").Changes {
+			if l, ok := c.Value.(*pool.Log); ok {
+				e := l.Entries[0]
+				if got := (usage.Entry{CPUs: e.CPUs, NodeCPUs: e.NodeCPUs, GPUs: e.GPUs, NodeGPUs: e.NodeGPUs, Memory: e.Memory, NodeMem: e.NodeMem, Spot: e.Spot}); !reflect.DeepEqual(got, want) {
+					t.Errorf("pack %v: got %+v, want %+v", pack, got, want)
+				}
+				want.Kind = "seen"
+			}
+		}
+		if want.Kind == "" {
+			t.Error("the attempt is not in the ledger")
+		}
+	}
+}
