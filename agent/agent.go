@@ -42,6 +42,7 @@ type agent struct {
 	ended   chan struct{} // closed when the node is to do nothing any more
 	cleared chan struct{} // closed when the node leaves and all of it is told
 	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
+	word    atomic.Int64  // when the pool was heard last, in Unix nanoseconds
 	runs    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -97,6 +98,12 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		defer cancel()
 		b.close(ctx)
 	}()
+	a.heard()
+	aloneCtx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { a.alone(aloneCtx) })
 	if a.over() == "" {
 		a.work(ctx)
 	}

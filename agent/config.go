@@ -61,6 +61,9 @@ const (
 //     amount fetched. Default: 10Gi.
 //   - DSVM_SOURCE_LOCAL: true = sources may be file:// and http:// of this machine
 //     though jobs run as another user than the agent, who reads them. Default: false.
+//   - DSVM_POWER_OFF: command, in words, that powers the machine off; for a node
+//     that runs nothing and has had no word from its pool for DSVM_ALONE_AFTER, a
+//     duration. Defaults: empty, it is left alone; 6h.
 //   - HTTPS_PROXY, NO_PROXY, GIT_SSL_CAINFO: handed to git when it fetches.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
 //   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.
@@ -84,6 +87,8 @@ type Config struct {
 	SourceTimeout       time.Duration
 	SourceCache         job.Bytes
 	SourceLocal         bool
+	AloneAfter          time.Duration
+	PowerOff            []string // argv; none = the machine is left on
 	GitEnv              []string // NAME=value
 	WorkQueue           string
 	NodeEventsQueue     string
@@ -110,6 +115,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
 		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,
+		AloneAfter: defaultAloneAfter, PowerOff: strings.Fields(getenv("DSVM_POWER_OFF")),
 		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
 	}
 	if v := getenv("DSVM_CPUS"); v != "" {
@@ -122,7 +128,8 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	for _, d := range []struct {
 		name string
 		into *time.Duration
-	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}, {"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout}} {
+	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}, {"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout},
+		{"DSVM_ALONE_AFTER", &c.AloneAfter}} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)
 			if err != nil {

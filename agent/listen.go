@@ -184,6 +184,7 @@ func (a *agent) handle(life, ctx context.Context, s session, m *message, side *s
 		side.Go(func() { a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, clip(err.Error())) }) })
 		return true
 	}
+	a.heard()
 	do := a.take(work.Items)
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
 	if do.stopped {

@@ -158,7 +158,7 @@ func (s *State) replace(n *Node) {
 		s.offer(n)
 		return
 	}
-	n.jobs, n.used, n.gpus, n.space, n.acks = old.jobs, old.used, old.gpus, old.space, old.acks
+	n.jobs, n.used, n.gpus, n.space, n.acks, n.spoken = old.jobs, old.used, old.gpus, old.space, old.acks, old.spoken
 	*old = *n // the spaces hold it where it is
 	s.offer(old)
 }

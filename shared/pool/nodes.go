@@ -185,8 +185,16 @@ func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
 		}
 		st.never(n.jobs[number], n, number, "the node did not have it")
 	}
+	if len(n.jobs) == 0 && st.now.Sub(n.spoken) >= wordEvery {
+		st.send(n, protocol.WorkItem{Here: true})
+		n.spoken = st.now
+	}
 	return true
 }
+
+// wordEvery is how often a node without work hears from its pool: one that hears
+// nothing for hours takes the pool for dead, and powers itself off.
+const wordEvery = time.Hour
 
 // numbers lists a node's assignments, oldest first.
 func numbers(n *Node) []int64 {

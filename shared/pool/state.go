@@ -171,11 +171,12 @@ type Node struct {
 	IdleFor    time.Duration
 	DrainFor   time.Duration
 
-	jobs  map[int64]*Job // its assignments, by N; derived from the jobs' rows
-	used  job.Resources  // by those; derived
-	gpus  uint64         // GPUs in use, one bit each; derived
-	space int            // where it is in State.spaces, or none
-	acks  []int64        // finished assignments to acknowledge with the next message; may be lost
+	jobs   map[int64]*Job // its assignments, by N; derived from the jobs' rows
+	used   job.Resources  // by those; derived
+	gpus   uint64         // GPUs in use, one bit each; derived
+	space  int            // where it is in State.spaces, or none
+	spoken time.Time      // when a word was sent to it that asks for nothing; may be lost
+	acks   []int64        // finished assignments to acknowledge with the next message; may be lost
 }
 
 // Jobs is how many jobs have a place on the node.

@@ -434,3 +434,25 @@ func TestLedgerKnowsWhatWasHeld(t *testing.T) {
 		}
 	}
 }
+
+// A node without work hears from its pool once an hour, and only then.
+func TestIdleNodesHearFromThePool(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(s *pool.Spec) { s.Nodes.Min = 1 })
+	b.node("a")
+	words := func() int {
+		n := 0
+		for _, item := range b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Holds: &protocol.Holds{}}}}}).Effects.Work["a"] {
+			if item.Here {
+				n++
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct{ minutes, want int }{{0, 1}, {1, 0}, {58, 0}, {1, 1}, {1, 0}} {
+		b.now = b.now.Add(time.Duration(tt.minutes) * time.Minute)
+		if got := words(); got != tt.want {
+			t.Errorf("at %s: %d words, want %d", b.now.Format(time.TimeOnly), got, tt.want)
+		}
+	}
+}

@@ -34,15 +34,16 @@ type Work struct {
 	Items []WorkItem `json:"items"`
 }
 
-// WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack and
-// Stop is set.
+// WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here
+// and Stop is set.
 type WorkItem struct {
-	// N is the number of this item for Assign and Cancel, and 0 for Ack and
-	// Stop, which may be repeated at will.
+	// N is the number of this item for Assign and Cancel, and 0 for the others,
+	// which may be repeated at will.
 	N      int64       `json:"n,omitempty"`
 	Assign *Assignment `json:"assign,omitempty"`
 	Cancel *Cancel     `json:"cancel,omitempty"`
 	Ack    []int64     `json:"ack,omitempty"`  // assignments whose finish the pool has recorded: forget them
+	Here   bool        `json:"here,omitempty"` // the pool is there; it is said to nodes that would hear nothing otherwise
 	Stop   string      `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }
 
