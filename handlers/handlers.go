@@ -37,6 +37,7 @@ type Functions struct {
 	bus          *bus.Bus
 	driver       *drive.Driver
 	unknownAgain time.Duration
+	reviveAfter  []time.Duration
 	setting      func(name string) string // of the app; rules name some
 	log          *slog.Logger
 	now          func() time.Time

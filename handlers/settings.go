@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/bus"
@@ -29,6 +30,7 @@ type Settings struct {
 	Queues              bus.Queues
 	Rules               pool.Rules
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
+	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
 	Lookup              func(name string) string // of the settings that rules for pushes name
 }
 
@@ -41,7 +43,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP"), Location: getenv("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
 		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"), SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
-		Queues: bus.DefaultQueues, Rules: pool.DefaultRules, UnknownAgain: time.Minute, Lookup: getenv,
+		Queues: bus.DefaultQueues, Rules: pool.DefaultRules, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
 	}
 	for name, into := range map[string]*string{
 		"JOBS_QUEUE": &s.Queues.Jobs, "POOLS_QUEUE": &s.Queues.Pools, "POOL_EVENTS_QUEUE": &s.Queues.PoolEvents,
@@ -64,6 +66,16 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 				return s, fault.New(fault.Invalid, name, "%s: %v", name, err)
 			}
 			*into = time.Duration(d)
+		}
+	}
+	if v := getenv("DSVM_REVIVE_AFTER"); v != "" {
+		s.ReviveAfter = nil
+		for text := range strings.SplitSeq(v, ",") {
+			var d job.Duration
+			if err := d.UnmarshalText([]byte(strings.TrimSpace(text))); err != nil {
+				return s, fault.New(fault.Invalid, "DSVM_REVIVE_AFTER", "DSVM_REVIVE_AFTER: %v; write durations with commas, such as 1m,10m,1h", err)
+			}
+			s.ReviveAfter = append(s.ReviveAfter, time.Duration(d))
 		}
 	}
 	for _, need := range []struct{ field, value string }{

@@ -20,7 +20,7 @@ const logsAtOnce = 100
 // deadLettersAtOnce bounds what one minute moves out of a dead-letter queue.
 const deadLettersAtOnce = 100
 
-// reviveAfter is how long a dead-lettered message waits before each time it is
+// reviveAfter is, unless DSVM_REVIVE_AFTER says otherwise, how long a dead-lettered message waits before each time it is
 // brought back. What killed it was mostly a service or a release of the handler
 // that did not work, and somebody has mended that by then; after the last time it
 // is the message.
@@ -55,9 +55,9 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
 		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, m bus.Message, reason string) error {
 			in := invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}
-			if n := number(m.Properties[propRevived]); n < int64(len(reviveAfter)) && !strings.HasPrefix(reason, expired) {
-				f.log.Warn("a message was dead-lettered and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", reviveAfter[n])
-				return f.bus.Send(ctx, queue, again(in, f.now().Add(reviveAfter[n]), propRevived, n+1))
+			if n := number(m.Properties[propRevived]); n < int64(len(f.reviveAfter)) && !strings.HasPrefix(reason, expired) {
+				f.log.Warn("a message was dead-lettered and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[n])
+				return f.bus.Send(ctx, queue, again(in, f.now().Add(f.reviveAfter[n]), propRevived, n+1))
 			}
 			cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
 			return f.reject(ctx, queue, in, "", cause)

@@ -69,6 +69,7 @@ type Config struct {
 
 	BootDelay   time.Duration // 0 = the default
 	MessageLock time.Duration // of messages that a function holds; 0 = a minute, as in the cloud
+	Deliveries  int           // of a job's or a pool's message, before it is dead-lettered; 0 = ten, as in the cloud
 	Seed        uint64        // of the faults that are commanded
 	// CloudRates has the servers keep the rates of the cloud, and refuse what goes
 	// beyond them.
@@ -183,7 +184,8 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
 		CloudRates: cfg.CloudRates, Faults: in.Faults,
 		Queues: []servicebus.QueueConfig{
-			{Name: "jobs", LockDuration: cfg.MessageLock}, {Name: "pools", LockDuration: cfg.MessageLock}, {Name: "rejected"},
+			{Name: "jobs", LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries}, {Name: "pools", LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries},
+			{Name: "rejected"},
 			{Name: "pool-events", LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries},
 			{Name: "node-events", LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries},
 			{Name: "work", RequiresSession: true, LockDuration: workLock, MaxDeliveryCount: internalDeliveries, DefaultTTL: workTTL},

@@ -9,7 +9,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-// deadLetterWait is how long an empty dead-letter queue is listened to.
+// deadLetterWait is how long messages that were seen are waited for: somebody else
+// may hold them.
 const deadLetterWait = 2 * time.Second
 
 // DeadLetters hands up to n messages of a queue's dead-letter queue to fn, with
@@ -25,6 +26,10 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 		defer cancel()
 		receiver.Close(ctx)
 	}()
+	// Mostly there is nothing, which a look tells at once; receiving would wait.
+	if seen, err := receiver.PeekMessages(ctx, 1, nil); err != nil || len(seen) == 0 {
+		return b.check(queue, err)
+	}
 	wait, cancel := context.WithTimeout(ctx, deadLetterWait)
 	defer cancel()
 	messages, err := receiver.ReceiveMessages(wait, n, nil)
