@@ -67,6 +67,7 @@ func (f *Functions) API(share string) http.Handler { return api.New(backend{f}, 
 // 0 on failure, since the Functions host does not restart a handler that ends
 // so.
 func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
+	slog.SetDefault(log)
 	s, err := ReadSettings(getenv)
 	if err != nil {
 		log.Error("the settings cannot be used", "error", err)

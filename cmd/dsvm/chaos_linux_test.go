@@ -25,8 +25,16 @@ import (
 )
 
 // The test binary is dsvm when it is called with one of its commands, so that
-// `up` and all its parts can be killed like the real thing.
+// `up` and all its parts can be killed like the real thing. It is the hook of a
+// repository as well.
 func TestMain(m *testing.M) {
+	if settings := os.Getenv(hookEnv); settings != "" {
+		if err := postReceive(settings); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 	}

@@ -33,7 +33,9 @@ func modified(i int) map[string]any {
 	return map[string]any{"modified": []any{fmt.Sprintf("f%d", i)}}
 }
 
-// Every kind of push there is, made of payloads that the hosts have sent.
+// Every kind of push there is, each made of a payload that a host has sent: where
+// none of the kind has been published, the fields that make it one are changed.
+// The largest of all is in TestLargest; TestPayloadsOfGitHub reads what GitHub publishes.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	const head = "fd489864e7642b48eaad6e3f155c10e46810ec72" // of github/push.json
@@ -69,8 +71,12 @@ func TestKinds(t *testing.T) {
 			check: func(p push.Push) bool { return strings.Contains(p.Unlisted, "more commits") }},
 		"github: list without its head": {provider: push.GitHub, changes: map[string]any{"commits": commits(3, strings.Repeat("1", 40), modified)},
 			check: func(p push.Push) bool { return p.Commit == head }},
-		"github: merge": {provider: push.GitHub, changes: map[string]any{"commits": commits(2, head, modified)},
-			check: func(p push.Push) bool { return true }, files: []string{"f0", "f1"}},
+		"github: merge": {provider: push.GitHub, changes: map[string]any{"commits": commits(3, head, func(i int) map[string]any {
+			if i == 2 { // the merge itself changes nothing
+				return map[string]any{"added": []any{}, "modified": []any{}, "removed": []any{}}
+			}
+			return modified(i)
+		})}, check: func(p push.Push) bool { return p.Commit == head }, files: []string{"f0", "f1"}},
 		"github: rename": {provider: push.GitHub, changes: map[string]any{"commits": commits(1, head, func(int) map[string]any {
 			return map[string]any{"added": []any{"new.py"}, "removed": []any{"old.py"}}
 		})}, check: func(p push.Push) bool { return true }, files: []string{"new.py", "old.py"}},
