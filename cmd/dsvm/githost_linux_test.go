@@ -168,7 +168,6 @@ func (h *hosted) status(w http.ResponseWriter, r *http.Request) {
 	var s status
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	at := statusPath.FindStringSubmatch(r.URL.Path)
-	link, _ := url.Parse(s.TargetURL)
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	switch {
@@ -178,7 +177,7 @@ func (h *hosted) status(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("the token is %q", r.Header.Get("Authorization"))
 	default:
 		err = decoder.Decode(&s)
-		if link, _ = url.Parse(s.TargetURL); err == nil && (!slices.Contains([]string{"error", "failure", "pending", "success"}, s.State) || s.Context == "" ||
+		if link, _ := url.Parse(s.TargetURL); err == nil && (!slices.Contains([]string{"error", "failure", "pending", "success"}, s.State) || s.Context == "" ||
 			len(s.Description) > 140 || link == nil || link.Host == "") {
 			err = fmt.Errorf("not a status: %s", body)
 		}
