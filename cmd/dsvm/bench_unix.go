@@ -19,6 +19,7 @@ import (
 	"dsvmpools/local"
 	"dsvmpools/shared/api/client"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/spf13/cobra"
@@ -312,7 +313,7 @@ func (b *bencher) fromZero(ctx context.Context) (percentiles, error) {
 		err := b.until(ctx, func() (bool, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			asked, ok := b.asked["dsvm-"+name+"-0"]
+			asked, ok := b.asked[pool.SetName(name, "d4s-v5")]
 			if ok {
 				times = append(times, max(ms(asked.Sub(accepted)), 0))
 			}
