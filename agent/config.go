@@ -199,6 +199,9 @@ func (c *Config) check() error {
 	if c.SourceTimeout <= 0 {
 		return fault.New(fault.Invalid, "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_TIMEOUT must be more than 0s")
 	}
+	if c.AloneAfter <= 0 && len(c.PowerOff) > 0 {
+		return fault.New(fault.Invalid, "DSVM_ALONE_AFTER", "DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF out to keep the machine on")
+	}
 	paths := []*string{&c.InstanceDir, &c.Share}
 	if c.Credentials != "" {
 		paths = append(paths, &c.Credentials)

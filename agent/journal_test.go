@@ -223,7 +223,7 @@ func FuzzJournal(f *testing.F) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	base := map[string]string{"DSVM_POOL": "cpu", "DSVM_VMID": "ABC-1", "DSVM_INSTANCE_DIR": "x", "SHARE_PATH": "/share", "ServiceBusConnection": "secret"}
+	base := map[string]string{"DSVM_POOL": "cpu", "DSVM_VMID": "ABC-1", "DSVM_INSTANCE_DIR": "x", "SHARE_PATH": "/share", "ServiceBusConnection": "secret", "DSVM_POWER_OFF": "systemctl poweroff"}
 	tests := []struct {
 		name, setting, value, says string
 	}{
@@ -236,6 +236,7 @@ func TestConfig(t *testing.T) {
 		{"bad cpus", "DSVM_CPUS", "many", "number from 1"},
 		{"bad time", "DSVM_KILL_GRACE", "10 minutes", "not a duration"},
 		{"bad cache", "DSVM_SOURCE_CACHE", "10GB", "not an amount of memory"},
+		{"off at once", "DSVM_ALONE_AFTER", "0s", "more than 0s"},
 		{"no time for sources", "DSVM_SOURCE_TIMEOUT", "0s", "more than 0s"},
 		{"no reports", "DSVM_REPORT_EVERY", "0s", "more than 0s"},
 	}

@@ -20,12 +20,6 @@ const logsAtOnce = 100
 // deadLettersAtOnce bounds what one minute moves out of a dead-letter queue.
 const deadLettersAtOnce = 100
 
-// reviveAfter is, unless DSVM_REVIVE_AFTER says otherwise, how long a dead-lettered message waits before each time it is
-// brought back. What killed it was mostly a service or a release of the handler
-// that did not work, and somebody has mended that by then; after the last time it
-// is the message.
-var reviveAfter = []time.Duration{time.Minute, 10 * time.Minute, time.Hour}
-
 // expired is the service's reason for a message that nobody took in time: its
 // sender wanted it to end.
 const expired = "TTLExpiredException"
@@ -55,12 +49,10 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
 		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, m bus.Message, reason string) error {
 			in := invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}
-			if n := number(m.Properties[propRevived]); n < int64(len(f.reviveAfter)) && !strings.HasPrefix(reason, expired) {
-				f.log.Warn("a message was dead-lettered and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[n])
-				return f.bus.Send(ctx, queue, again(in, f.now().Add(f.reviveAfter[n]), propRevived, n+1))
+			if strings.HasPrefix(reason, expired) {
+				return f.reject(ctx, queue, in, f.jobIn(queue, in), fault.New(fault.Internal, "", "nobody took the message within its time to live; send it again"))
 			}
-			cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
-			return f.reject(ctx, queue, in, "", cause)
+			return f.revive(ctx, queue, in, reason)
 		}))
 	}
 	return errors.Join(errs...)
