@@ -171,4 +171,3 @@ func number(v any) int64 {
 	}
 	return 0
 }
-
