@@ -37,7 +37,7 @@ type instance struct {
 
 func startInstance(t *testing.T, settings map[string]string, change ...func(*local.Config)) *instance {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	i := &instance{t: t, ctx: ctx}
 	cfg := local.Config{Dir: t.TempDir(), Program: []string{os.Args[0]}, Settings: settings, BootDelay: 50 * time.Millisecond,

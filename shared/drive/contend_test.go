@@ -136,7 +136,7 @@ func submissions(from, n int, priority job.Priority) []Submission {
 func TestFourDriversOnePool(t *testing.T) {
 	t.Parallel()
 	const drivers, waiting, each, machines = 4, 2500, 60, 8
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	key := base64.StdEncoding.EncodeToString([]byte("the key of a test account"))
 	server, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: "test", Key: key})
