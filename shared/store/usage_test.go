@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -58,5 +59,56 @@ func TestLabelsThatDoNotFit(t *testing.T) {
 	got := labels(map[string]string{"a": "kept", "b": strings.Repeat("x", 2*chunkUnits), "c": "<&>"})
 	if want := `{"a":"kept"}`; got != want {
 		t.Errorf("labels are %.80s, want %s", got, want)
+	}
+}
+
+// TestUsageColumns holds the types of what a report divides a node by: they are public.
+func TestUsageColumns(t *testing.T) {
+	t.Parallel()
+	row := usage.NewRow(usage.Entry{
+		Kind: usage.KindAttempt, CPUs: 1, NodeCPUs: 24, GPUs: 1, NodeGPUs: 2, Memory: 55 << 30, NodeMem: 220 << 30,
+		From: dawn, To: dawn.Add(time.Hour), Price: "4", Currency: "EUR",
+	})
+	var got map[string]any
+	if err := json.Unmarshal(encodeUsage("2026-01-31", "k", &row), &got); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{
+		"CPUs": 1.0, "NodeCPUs": 24.0, "GPUs": 1.0, "NodeGPUs": 2.0,
+		"Memory": "59055800320", "Memory@odata.type": "Edm.Int64",
+		"NodeMemory": "236223201280", "NodeMemory@odata.type": "Edm.Int64",
+		"Share": 0.5, "Share@odata.type": "Edm.Double",
+		"NodeSeconds": 1800.0, "Cost": "2.00",
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+}
+
+// TestUsageOfBefore reads what was written when an attempt paid for its cpus alone,
+// as a row and as a fact on its way there: it costs what it cost.
+func TestUsageOfBefore(t *testing.T) {
+	t.Parallel()
+	want := usage.NewRow(usage.Entry{
+		Kind: usage.KindAttempt, Key: "1!1", Pool: "cpu", Job: "a", Attempt: 1, State: "succeeded", Node: "n", VMID: "v", Size: "s",
+		CPUs: 6, NodeCPUs: 24, From: dawn, To: dawn.Add(time.Hour), Price: "4", Currency: "EUR",
+	})
+	if want.Cost != "1.00" || want.Share != 0.25 || want.NodeSeconds != 15*time.Minute {
+		t.Fatalf("a quarter of the cpus is %v of the node, for %s and %s", want.Share, want.NodeSeconds, want.Cost)
+	}
+	from, to := dawn.UTC().Format(time.RFC3339), dawn.Add(time.Hour).UTC().Format(time.RFC3339)
+	row, err := decodeUsage([]byte(`{"PartitionKey":"d","RowKey":"k","Kind":"attempt","Key":"1!1","Pool":"cpu","Team":"","User":"","Job":"a","JobName":"",
+		"Attempt":1,"State":"succeeded","ExitCode":"0","Node":"n","VMID":"v","Size":"s","Spot":false,"CPUs":6,"NodeCPUs":24,"From":"` + from + `","To":"` + to + `",
+		"Seconds":3600,"NodeSeconds":900,"BootSeconds":0,"BusySeconds":0,"IdleSeconds":0,"DrainingSeconds":0,"PricePerHour":"4","Currency":"EUR","Cost":"1.00","Labels":""}`))
+	if err != nil || !reflect.DeepEqual(row, want) {
+		t.Errorf("the row came back as %+v (%v), want %+v", row, err, want)
+	}
+	entries := `[{"kind":"attempt","key":"1!1","pool":"cpu","job":"a","attempt":1,"state":"succeeded","node":"n","vmid":"v","size":"s",
+		"cpus":6,"nodeCpus":24,"from":"` + from + `","to":"` + to + `","price":"4","currency":"EUR"}]`
+	quoted, _ := json.Marshal(entries) // a string can always be written
+	log, err := decodeLog([]byte(`{"PartitionKey":"cpu","RowKey":"log!1","Seq":"1","Entries":` + string(quoted) + `}`))
+	if err != nil || len(log.Entries) != 1 || !reflect.DeepEqual(usage.NewRow(log.Entries[0]), want) {
+		t.Errorf("the fact came back as %+v (%v), want %+v", log, err, want)
 	}
 }

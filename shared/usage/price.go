@@ -2,6 +2,7 @@ package usage
 
 import (
 	"math/big"
+	"math/bits"
 	"strings"
 	"time"
 )
@@ -75,12 +76,21 @@ func (e *Entry) share() (part, of int64, known bool) {
 		return 0, 0, false
 	}
 	part, of = int64(e.CPUs), int64(e.NodeCPUs)
-	for _, r := range [][2]int64{{int64(e.GPUs), int64(e.NodeGPUs)}, {e.Memory, e.NodeMem}} {
-		if r[1] > 0 && big.NewRat(max(r[0], 0), r[1]).Cmp(big.NewRat(part, of)) > 0 {
+	for _, r := range [...][2]int64{{int64(e.GPUs), int64(e.NodeGPUs)}, {e.Memory, e.NodeMem}} {
+		if r[0] > 0 && r[1] > 0 && more(r[0], r[1], part, of) {
 			part, of = r[0], r[1]
 		}
 	}
 	return min(part, of), of, true
+}
+
+// more reports whether a/b is more than c/d, exactly: bytes times bytes do not fit
+// into 64 bits, and a fraction for every row of a report would be slow. None is
+// negative.
+func more(a, b, c, d int64) bool {
+	high, low := bits.Mul64(uint64(a), uint64(d))
+	otherHigh, otherLow := bits.Mul64(uint64(c), uint64(b))
+	return high > otherHigh || high == otherHigh && low > otherLow
 }
 
 // length is the length of the entry. A clock that was set back makes it zero,

@@ -29,7 +29,8 @@ var Groupings = []Grouping{ByJob, ByPool, ByTeam, ByUser, ByDay}
 // UnknownPrice; it is never part of a sum.
 //
 // Cost is what the attempts cost. Waste is what the nodes cost beyond that, so
-// that over all lines of a currency cost and waste add up to what was paid.
+// that over all lines of a currency cost and waste add up to what was paid. It is
+// negative where the shares of attempts add up to more than a node; nothing is scaled.
 // By job, team and user, nodes belong to nobody: their waste stands in the
 // line with the empty key, and the other lines have none ("").
 type Group struct {
@@ -43,8 +44,8 @@ type Group struct {
 	Currency    string // "" where the price is unknown
 }
 
-// line collects what one group is made of. Costs stay apart by price and size
-// of node as plain numbers of ticks, so that millions of rows are added
+// line collects what one group is made of. Costs stay apart by price and by what
+// the node has as plain numbers of ticks, so that millions of rows are added
 // without a fraction growing.
 type line struct {
 	jobs    map[string]struct{}
@@ -56,12 +57,13 @@ type line struct {
 	blurred bool  // an attempt on these nodes has no known share, so neither has the waste
 }
 
-// bill is a number of ticks, times cpus, by what they cost.
+// bill is a number of ticks, times the part that was held (cpus, GPUs or bytes), by
+// what they cost.
 type bill map[tariff]*big.Int
 
 type tariff struct {
 	price string
-	of    int64 // cpus of the node
+	of    int64 // what the node has of that
 }
 
 // part names a line. What has no known price has no currency either.
@@ -101,11 +103,11 @@ func Summarize(rows []Row, by Grouping) ([]Group, error) {
 // Add counts one row.
 func (s *Sum) Add(row *Row) {
 	_, priced := ParsePrice(row.Price)
-	cpus, of, shared := row.share()
+	held, of, shared := row.share()
 	if row.Kind == KindNode {
 		l := s.line(s.nodeKey(row), priced, row.Currency)
 		l.nodes += ticksOf(row.Seconds)
-		l.paid.add(tariff{row.Price, of}, cpus, ticksOf(row.Seconds))
+		l.paid.add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
 		return
 	}
 	if priced && !shared {
@@ -116,7 +118,7 @@ func (s *Sum) Add(row *Row) {
 	l.seconds += ticksOf(row.Seconds)
 	if shared {
 		l.shares += ticksOf(row.NodeSeconds)
-		l.used.add(tariff{row.Price, of}, cpus, ticksOf(row.Seconds))
+		l.used.add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
 	}
 }
 
@@ -236,13 +238,13 @@ func (s *Sum) sharesIn(p part) Ticks {
 	return all
 }
 
-func (b bill) add(t tariff, cpus int64, length Ticks) {
+func (b bill) add(t tariff, held int64, length Ticks) {
 	ticks := b[t]
 	if ticks == nil {
 		ticks = new(big.Int)
 		b[t] = ticks
 	}
-	ticks.Add(ticks, new(big.Int).Mul(big.NewInt(cpus), big.NewInt(int64(length))))
+	ticks.Add(ticks, new(big.Int).Mul(big.NewInt(held), big.NewInt(int64(length))))
 }
 
 // sum is the exact amount of a bill whose prices are known.

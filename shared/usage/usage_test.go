@@ -67,6 +67,8 @@ func TestShare(t *testing.T) {
 		{"memory", Entry{CPUs: 1, NodeCPUs: 24, Memory: 330 * gib, NodeMem: 440 * gib}, 0.75, "3.00"},
 		{"memory nobody knows", Entry{CPUs: 6, NodeCPUs: 24, Memory: 330 * gib}, 0.25, "1.00"},
 		{"more memory than there is", Entry{CPUs: 1, NodeCPUs: 24, Memory: 1 << 62, NodeMem: 1 << 40}, 1, "4.00"},
+		{"memory that was never kept free", Entry{CPUs: 6, NodeCPUs: 24, Memory: -1, NodeMem: 440 * gib}, 0.25, "1.00"},
+		{"fractions beyond 64 bits", Entry{CPUs: 1 << 40, NodeCPUs: 1 << 42, Memory: 3 << 60, NodeMem: 1 << 62}, 0.75, "3.00"},
 		{"no cpus, as far as is known", Entry{CPUs: 1, GPUs: 1, NodeGPUs: 1}, 0, UnknownPrice},
 	} {
 		e := c.entry
@@ -108,6 +110,9 @@ func TestSummarize(t *testing.T) {
 		attempt("b", "speech", 2*time.Hour, 1, 4, "0.40", "EUR"),
 		attempt("c", "speech", time.Hour, 4, 4, UnknownPrice, ""),
 	)
+	gpu := attempt("a", "vision", time.Hour, 1, 4, "4", "EUR")
+	gpu.GPUs, gpu.NodeGPUs = 1, 1
+	crowded := rows(node(time.Hour, "4", "EUR"), gpu, attempt("b", "speech", time.Hour, 3, 4, "4", "EUR"))
 	for _, c := range []struct {
 		name string
 		rows []Row
@@ -137,6 +142,14 @@ func TestSummarize(t *testing.T) {
 		}},
 		{"attempts of one job", rows(attempt("a", "", time.Hour, 1, 4, "1", "EUR"), attempt("a", "", time.Hour, 1, 4, "2", "EUR")), ByUser, []Group{
 			{By: ByUser, Key: "ann", Jobs: 1, Seconds: 2 * hour, NodeSeconds: hour / 2, Cost: "0.75", Currency: "EUR"},
+		}},
+		{"shares of more than a node", crowded, ByPool, []Group{
+			{By: ByPool, Key: "cpu", Jobs: 2, Seconds: 2 * hour, NodeSeconds: hour, Cost: "7.00", Waste: "-3.00", Currency: "EUR"},
+		}},
+		{"shares of more than a node, by team", crowded, ByTeam, []Group{
+			{By: ByTeam, Key: "", NodeSeconds: -3 * hour / 4, Cost: "0.00", Waste: "-3.00", Currency: "EUR"},
+			{By: ByTeam, Key: "speech", Jobs: 1, Seconds: hour, NodeSeconds: 3 * hour / 4, Cost: "3.00", Currency: "EUR"},
+			{By: ByTeam, Key: "vision", Jobs: 1, Seconds: hour, NodeSeconds: hour, Cost: "4.00", Currency: "EUR"},
 		}},
 		{"nothing", nil, ByPool, []Group{}},
 	} {
@@ -176,7 +189,9 @@ func TestEveryGroupingAddsUp(t *testing.T) {
 	for i := range 500 {
 		length := time.Duration(r.IntN(3600)) * time.Second
 		name := string(rune('a' + i%7))
-		all = append(all, NewRow(attempt(name, name, length, 1+r.IntN(4), 4, "3.6", "EUR")), NewRow(node(2*length, "3.6", "EUR")))
+		e := attempt(name, name, length, 1+r.IntN(4), 4, "3.6", "EUR")
+		e.GPUs, e.NodeGPUs, e.Memory, e.NodeMem = r.IntN(3), 2, r.Int64N(9)<<30, 8<<30
+		all = append(all, NewRow(e), NewRow(node(2*length, "3.6", "EUR")))
 	}
 	var paid int64 // seconds; one costs 0.001
 	for _, row := range all {
