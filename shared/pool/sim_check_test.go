@@ -87,6 +87,7 @@ func (c *checker) changes(s *pool.State, r *pool.Result) {
 					c.fail("counted twice", "%s is in the rows %d and %d of the ledger", ledgerKey(e), before, l.Seq)
 				}
 				c.entered[ledgerKey(e)] = l.Seq
+				c.figures(s.Head.Spec.Pack, e)
 			}
 		}
 		if n, ok := ch.Value.(*pool.Node); ok && !n.RunningAt.IsZero() {

@@ -73,6 +73,13 @@ func TestSimulationBites(t *testing.T) {
 				}
 			}
 		}},
+		"an attempt does not pay for its GPUs": {[]string{"ledger"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if l, ok := c.Value.(*pool.Log); ok {
+					l.Entries[0].GPUs = 0
+				}
+			}
+		}},
 		"a second of a node is lost": {[]string{"ledger"}, func(_ *world, s state, r result) {
 			for _, c := range r.Changes {
 				if l, ok := c.Value.(*pool.Log); ok {
