@@ -23,6 +23,10 @@ const hour = time.Hour
 // 50 ms, which 20 of them keep near a second.
 const maxSecrets = 20
 
+// overtaking is how long deliveries may take to overtake each other: Git hosts give
+// up on one, or have sent it again, within minutes.
+const overtaking = 10 * time.Minute
+
 // Push takes a delivery of a Git host: it finds the rules whose secret proves
 // the delivery, and has them start their jobs.
 func (b backend) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
@@ -117,7 +121,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	var older []store.Start
 	if rule.CancelPrevious {
 		newer := false
-		if older, newer, err = b.others(ctx, row); err != nil {
+		if older, newer, err = b.others(ctx, row, p.Forced || p.Created); err != nil {
 			return out, err
 		}
 		if newer {
@@ -204,13 +208,16 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 }
 
 // others finds what older pushes to the same ref have started, and whether a
-// newer one has come before this one: deliveries overtake each other.
-func (b backend) others(ctx context.Context, row store.Start) (older []store.Start, newer bool, err error) {
+// newer one has come before this one: deliveries overtake each other. A push that
+// set the ref anew, by force or as a new one, may lead back to where one began that
+// was long before it: in between may be pushes that have started nothing.
+func (b backend) others(ctx context.Context, row store.Start, anew bool) (older []store.Start, newer bool, err error) {
 	all, err := b.store.StartsOfRef(ctx, row.Rule, row.Repository, row.Ref)
 	for _, o := range all {
+		goesOn := o.Before != "" && o.Before == row.Commit && o.Commit != row.Before
 		switch {
 		case o.Key == row.Key:
-		case o.Before != "" && o.Before == row.Commit && o.Commit != row.Before, o.At.After(row.At):
+		case o.At.After(row.At), goesOn && !(anew && row.At.Sub(o.At) > overtaking):
 			newer = true
 		default:
 			older = append(older, o)

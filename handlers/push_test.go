@@ -311,6 +311,43 @@ func TestCancelPrevious(t *testing.T) {
 	}
 }
 
+// A ref that is set anew, by force or after it was deleted, may lead back to where an
+// older push began; it is the newer one unless deliveries can have overtaken each
+// other.
+func TestCancelPreviousAnew(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		before, flag string
+		after        time.Duration
+		jobs         int
+	}{
+		"forced, later":           {"3", `"forced":true,`, overtaking + time.Second, 1},
+		"a branch again, later":   {"0", "", overtaking + time.Second, 1},
+		"forced, overtaken":       {"3", `"forced":true,`, overtaking - time.Second, 0},
+		"a new branch, overtaken": {"0", "", overtaking - time.Second, 0},
+		"not forced":              {"3", "", overtaking + time.Second, 0},
+		"forced, one step back":   {"2", `"forced":true,`, time.Second, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHook(t, aRule+`,"cancelPrevious":true}`)
+			clock := h.now()
+			h.now = func() time.Time { return clock }
+			first, _ := h.push("d1", payload("refs/heads/main", "1", "2"))
+			clock = clock.Add(tt.after)
+			body := bytes.Replace(payload("refs/heads/main", tt.before, "1"), []byte("{"), []byte("{"+tt.flag), 1)
+			jobs, reason := h.push("d2", body)
+			if len(jobs) != tt.jobs {
+				t.Errorf("started %v: %s; want %d", jobs, reason, tt.jobs)
+			}
+			rows, err := h.store.Followed(t.Context())
+			if err != nil || len(rows) != tt.jobs || tt.jobs > 0 && (!rows[0].Cancel || rows[0].Job != first[0]) {
+				t.Errorf("to be cancelled: %+v, %v; want what the older push started", rows, err)
+			}
+		})
+	}
+}
+
 func TestCommitStatus(t *testing.T) {
 	t.Parallel()
 	h := newHook(t, aRule+`,"status":{"token":"GITHUB_PUSH_TOKEN","api":"HOSTAPI"}}`)

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/api"
+	"dsvmpools/shared/api/client"
 )
 
 const (
@@ -68,18 +69,23 @@ const repository = "ann/model"
 
 func newHosted(t *testing.T) *hosted {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
+	programs, err := exec.Command("git", "--exec-path").Output()
+	server := filepath.Join(strings.TrimSpace(string(programs)), "git-http-backend")
+	if err == nil {
+		_, err = exec.LookPath(server)
+	}
+	if err != nil {
 		if os.Getenv("DSVM_REQUIRE_GIT") != "" {
-			t.Fatal("git is not installed, and DSVM_REQUIRE_GIT asks for it")
+			t.Fatalf("git with its HTTP server is not installed, and DSVM_REQUIRE_GIT asks for it: %v", err)
 		}
-		t.Skip("git is not installed; DSVM_REQUIRE_GIT=1 makes that a failure")
+		t.Skipf("git with its HTTP server is not installed; DSVM_REQUIRE_GIT=1 makes that a failure: %v", err)
 	}
 	h := &hosted{instance: startInstance(t, pushSettings()), dir: t.TempDir(), states: map[string][]status{}}
 	h.clone, h.answers = filepath.Join(h.dir, "clone"), filepath.Join(h.dir, "answers")
 	bare := filepath.Join(h.dir, repository+".git")
 	h.git(h.dir, "init", "-q", "--bare", "-b", "main", bare)
 	h.git(bare, "config", "http.receivepack", "true")
-	backend := &cgi.Handler{Path: filepath.Join(h.git(h.dir, "--exec-path"), "git-http-backend"), Stderr: io.Discard,
+	backend := &cgi.Handler{Path: server, Stderr: io.Discard,
 		Env: []string{"GIT_PROJECT_ROOT=" + h.dir, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + h.dir, "GIT_CONFIG_NOSYSTEM=1"}}
 	h.server = httptest.NewServer(backend)
 	t.Cleanup(h.server.Close)
@@ -215,18 +221,29 @@ func (h *hosted) shows(commit, context, state string) status {
 	return last
 }
 
-// log is what a job has written.
+// waits waits until a commit shows that its job has not ended.
+func (h *hosted) waits(commit, context string) {
+	h.t.Helper()
+	h.until(fmt.Sprintf("a status of %s on %.8s", context, commit), func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.states[commit+" "+context]) > 0
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if all := h.states[commit+" "+context]; all[0].State != "pending" {
+		h.t.Errorf("%s on %.8s: got %+v, want pending", context, commit, all)
+	}
+}
+
+// log is what a job has written, as the API gives it out.
 func (h *hosted) log(id string) string {
 	h.t.Helper()
-	files, _ := filepath.Glob(filepath.Join(h.Share, "jobs", "cpu", id, "*", "stdout.log"))
-	if len(files) == 0 {
-		return ""
+	var out strings.Builder
+	if err := h.client.ReadLog(h.ctx, client.Log{Job: id, Stream: "stdout"}, false, &out); err != nil {
+		h.t.Error(err)
 	}
-	text, err := os.ReadFile(files[len(files)-1])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return string(text)
+	return out.String()
 }
 
 // none is how Git writes a commit that is not there.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"dsvmpools/local"
+	"dsvmpools/shared/api"
 	"dsvmpools/shared/api/client"
 	"dsvmpools/shared/job"
 )
@@ -26,8 +29,12 @@ func TestPush(t *testing.T) {
 	h.rule("train", `"cancelPrevious":true,"branches":["**","!wip/**"],"paths":["*.sh"],"job":{"pool":"cpu","script":"git rev-parse HEAD; echo \"$PUSH_BRANCH by $PUSH_AUTHOR: $PUSH_MESSAGE\"; sh run.sh"}`)
 	h.rule("release", `"tags":["v*"],"job":{"pool":"cpu","command":["git","rev-parse","HEAD"],"name":"{{.Tag}}"}`)
 
-	good := h.commit("A good one", map[string]string{"run.sh": "echo fine\n"})
+	good := h.commit("A good one", map[string]string{"run.sh": "until [ -e \"$DSVM_SHARE/go\" ]; do sleep 0.05; done; echo fine\n"})
 	id := h.started(h.push("main"))
+	h.waits(good, "dsvm/train")
+	if err := os.WriteFile(filepath.Join(h.Share, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	h.shows(good, "dsvm/train", "success")
 	if got, want := h.log(id), good+"\nmain by Ann: A good one\nfine\n"; got != want {
 		t.Errorf("the job said %q, want %q", got, want)
@@ -45,11 +52,13 @@ func TestPush(t *testing.T) {
 		j, err := h.client.Job(h.ctx, id)
 		return err == nil && j.State == job.Running
 	})
+	h.waits(slow, "dsvm/train")
 	quick := h.commit("A quick one", map[string]string{"run.sh": "echo quick\n"})
 	h.push("main")
 	h.shows(slow, "dsvm/train", "error")
 	h.shows(quick, "dsvm/train", "success")
 
+	var quiet []string
 	for _, tt := range []struct {
 		name    string
 		files   map[string]string
@@ -61,7 +70,7 @@ func TestPush(t *testing.T) {
 		{"no file that matters", map[string]string{"README": "more\n"}, "Words", "HEAD:main", "None of the 1 changed files fits"},
 		{"another branch", map[string]string{"run.sh": "echo wip\n"}, "Not yet", "HEAD:wip/x", "wip/x"},
 	} {
-		h.commit(tt.message, tt.files)
+		quiet = append(quiet, h.commit(tt.message, tt.files))
 		h.refuses(tt.name, tt.says, tt.to)
 	}
 	h.refuses("a branch that goes", "was deleted", ":wip/x")
@@ -79,6 +88,16 @@ func TestPush(t *testing.T) {
 	h.shows(forced, "dsvm/release", "success") // on the commit, not on the tag
 	if got, want := h.log(id), forced+"\n"; got != want {
 		t.Errorf("the tag's job said %q, want %q", got, want)
+	}
+	if jobs := h.jobs(6); len(jobs) != 6 {
+		t.Errorf("got %d jobs, want one for each of 6 pushes", len(jobs))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, commit := range quiet {
+		if got := h.states[commit+" dsvm/train"]; len(got) > 0 {
+			t.Errorf("%.8s has started nothing and shows %+v", commit, got)
+		}
 	}
 }
 
@@ -161,30 +180,35 @@ func TestHostileDeliveries(t *testing.T) {
 		body   []byte
 		code   int
 	}{
-		"another secret": {"guessed", pushOf("main", 1), http.StatusUnauthorized},
-		"no signature":   {"", pushOf("main", 1), http.StatusUnauthorized},
+		"another secret": {"guessed", pushOf("forged", 1), http.StatusUnauthorized},
+		"no signature":   {"", pushOf("forged", 1), http.StatusUnauthorized},
 		"no push":        {hookSecret, []byte(`{"ref":7}`), http.StatusBadRequest},
-		"no JSON":        {hookSecret, pushOf("main", 1)[:60], http.StatusBadRequest},
+		"no JSON":        {hookSecret, pushOf("forged", 1)[:60], http.StatusBadRequest},
 		"100 MB":         {hookSecret, make([]byte, 100_000_000), http.StatusRequestEntityTooLarge},
 	} {
 		if code, answer, err := deliver(i.ctx, i.URL, tt.secret, tt.body); err != nil || code != tt.code {
 			t.Errorf("%s: got %d %s, %v; want %d", name, code, answer, err, tt.code)
 		}
 	}
-	address, _ := url.Parse(i.URL)
-	c, err := net.Dial("tcp", address.Host)
-	if err != nil {
-		t.Fatal(err)
+	i.breaksOff()
+	handlerLog := func() string {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(i.Share), "logs", "handler.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
 	}
-	fmt.Fprintf(c, "POST /api/push/github HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nX-GitHub-Event: push\r\nX-Hub-Signature-256: sha256=%064x\r\n\r\n{\"ref\":", 1)
-	c.Close()
+	const refusals = 6 // the table's, and the one that broke off
+	i.until("a line for each refusal", func() bool { return strings.Count(handlerLog(), "a delivery was refused") >= refusals })
 	if jobs, err := i.client.Jobs(i.ctx, client.JobFilter{}, 10); err != nil || len(jobs) != 0 {
 		t.Errorf("got %v, %v", jobs, err)
 	}
 
-	for range 2 {
-		if code, answer, err := deliver(i.ctx, i.URL, hookSecret, pushOf("main", 1)); err != nil || code != http.StatusOK && code != http.StatusAccepted {
-			t.Fatalf("got %d %s, %v", code, answer, err)
+	for _, want := range []int{1, 0} { // the same again does nothing
+		code, text, err := deliver(i.ctx, i.URL, hookSecret, pushOf("main", 1))
+		var answer api.PushAnswer
+		if err != nil || code != http.StatusAccepted || json.Unmarshal(text, &answer) != nil || len(answer.Rules) != 1 || len(answer.Rules[0].Jobs) != want {
+			t.Fatalf("got %d %s, %v; want %d jobs", code, text, err, want)
 		}
 		i.killHandler()
 	}
@@ -192,15 +216,38 @@ func TestHostileDeliveries(t *testing.T) {
 	if len(jobs) != 1 || jobs[0].State != job.Succeeded || len(jobs[0].Attempts) != 1 {
 		t.Errorf("got %+v", jobs)
 	}
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(i.Share), "logs", "handler.log"))
+	text := handlerLog()
+	for _, private := range []string{hookSecret, statusToken, "guessed", "refs/heads/forged"} {
+		if strings.Contains(text, private) {
+			t.Errorf("the handler's log holds %q", private)
+		}
+	}
+	if refused := strings.Count(text, "a delivery was refused"); refused != refusals {
+		t.Errorf("%d deliveries were refused in the log, want %d:\n%s", refused, refusals, text)
+	}
+}
+
+// breaksOff announces more of a delivery than it sends.
+func (i *instance) breaksOff() {
+	i.t.Helper()
+	address, err := url.Parse(i.URL)
 	if err != nil {
-		t.Fatal(err)
+		i.t.Fatal(err)
 	}
-	if strings.Contains(string(text), hookSecret) || strings.Contains(string(text), statusToken) {
-		t.Error("the handler's log holds a secret")
+	c, err := net.Dial("tcp", address.Host)
+	if err != nil {
+		i.t.Fatal(err)
 	}
-	if refused := strings.Count(string(text), "a delivery was refused"); refused != 5 && refused != 6 { // the one that broke off may not have got so far
-		t.Errorf("%d deliveries were refused in the log:\n%s", refused, text)
+	defer c.Close()
+	fmt.Fprintf(c, "POST /api/push/github HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nX-GitHub-Event: push\r\nX-Hub-Signature-256: sha256=%064x\r\n\r\n{\"ref\":\"refs/heads/forged\"", 1)
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		i.t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		i.t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		i.t.Errorf("what broke off: got %q, %v; want a refusal", answer, err)
 	}
 }
 

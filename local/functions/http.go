@@ -152,7 +152,8 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function) {
 			switch {
 			case errors.As(err, &tooLarge):
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
-			case r.Context().Err() != nil: // the client has gone
+			case r.Context().Err() != nil: // the client has gone, or has ended its request too early and listens still
+				w.WriteHeader(http.StatusBadRequest)
 			default:
 				h.log.Warn("a request could not be passed on", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
 				w.WriteHeader(http.StatusBadGateway)

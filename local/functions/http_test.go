@@ -271,3 +271,29 @@ func TestLimitsOfRequests(t *testing.T) {
 		}
 	}
 }
+
+// A request that ends before its announced end is refused: whoever has sent it is
+// not to take it for done.
+func TestRequestThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), nil)
+	ready(t, h)
+	c, err := net.Dial("tcp", h.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(testTime))
+	fmt.Fprintf(c, "POST /api/x HTTP/1.1\r\nHost: x\r\nx-functions-key: fn-key\r\nContent-Length: 100\r\n\r\nshort")
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusBadRequest || !r.Close {
+		t.Errorf("got %d, closed %v; want %d, and the connection to be closed", r.StatusCode, r.Close, http.StatusBadRequest)
+	}
+}
