@@ -60,8 +60,10 @@ type Assignment struct {
 	Env            map[string]string `json:"env,omitempty"`
 	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
 	CPUs           int               `json:"cpus"`
-	GPUs           []int             `json:"gpus,omitempty"`  // indexes of the GPUs that are its own
-	Index          *int              `json:"index,omitempty"` // of a member of a sweep
+	Memory         int64             `json:"memory,omitempty"` // bytes that the attempt may use; 0 = no bound of its own
+	Stop           string            `json:"stop,omitempty"`   // who gets SIGTERM first: "leader" is the first process alone; "" = the group
+	GPUs           []int             `json:"gpus,omitempty"`   // indexes of the GPUs that are its own
+	Index          *int              `json:"index,omitempty"`  // of a member of a sweep
 	Gang           *Gang             `json:"gang,omitempty"`
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
 }
@@ -121,6 +123,7 @@ type Finished struct {
 	N         int64     `json:"n"`
 	State     string    `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, evicted, startFailed, agentRestarted
 	ExitCode  int       `json:"exitCode"`
+	Cause     job.Cause `json:"cause,omitempty"` // of startFailed and agentRestarted: what went wrong; it says whose fault it was
 	Reason    string    `json:"reason,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
 	EndedAt   time.Time `json:"endedAt"`
