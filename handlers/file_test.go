@@ -160,7 +160,7 @@ func TestFileRefused(t *testing.T) {
 		"another pool":  {"job:\n  command: [make]\n  pool: h100\n", "ml/.dsvm.yaml, line 3: `pool` is \"h100\", and the rule r lets this file use cpu, gpu; name one of these, or have"},
 		"another team":  {"job: {command: [make], team: other}\n", "ml/.dsvm.yaml, line 1: `team` is \"other\""},
 		"a bomb":        {"a: &a [x, x]\nb: &b [*a, *a]\njob: *b\n", "ml/.dsvm.yaml, line 2: YAML anchors and aliases are not read"},
-		"injection":     {"job:\n  script: echo {{.Message}}\n", "ml/.dsvm.yaml, line 2: {{.Message}} is written by whoever pushes"},
+		"injection":     {"job:\n  script: echo {{.Message}}\n", "ml/.dsvm.yaml, line 2: {{.Message}} is written by strangers"},
 		"nothing in it": {"# later\n", "ml/.dsvm.yaml: the document is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -422,3 +422,19 @@ func TestManyPushes(t *testing.T) {
 		}
 	}
 }
+
+// TestPushOfHostileBranch: a branch whose name would mean something as an argument
+// starts nothing where it would be one, and the outcome says why.
+func TestPushOfHostileBranch(t *testing.T) {
+	t.Parallel()
+	h := newHook(t, strings.Replace(aRule, `"{{.Commit}}"`, `"{{.Branch}}"`, 1)+`}`)
+	jobs, reason := h.push("d1", payload("refs/heads/--upload-pack=reboot", "1", "2"))
+	if len(jobs) > 0 || !strings.Contains(reason, "branch --upload-pack=reboot is not passed in `command[1]`") || !strings.Contains(reason, "$PUSH_BRANCH") {
+		t.Errorf("got %v: %s", jobs, reason)
+	}
+	h.queued(0)
+	if jobs, reason = h.push("d2", payload("refs/heads/fix/a-1", "1", "2")); len(jobs) != 1 {
+		t.Errorf("got %v: %s", jobs, reason)
+	}
+	h.queued(1)
+}

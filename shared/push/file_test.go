@@ -77,7 +77,7 @@ func TestFile(t *testing.T) {
 	}
 	starts, err := r.File(`
 jobs:
-- {id: prep, command: [prep, "{{.Message}}"], team: vision}
+- {id: prep, command: [prep, "{{.Branch}}"], env: {WHY: "{{.Message}}"}, team: vision}
 - {script: train, after: ["prep:any", outside], source: {path: '', lfs: true}}
 - {command: [lint], source: {repository: "https://github.com/octo/lint", commit: "`+strings.Repeat("1", 40)+`"}, team: null, pool: null}
 - {pool: gpu, command: [evaluate]}
@@ -95,7 +95,7 @@ jobs:
 	}
 	prep, train, lint := got[0], got[1], got[2]
 	push := job.Source{Repository: p.CloneURL, Commit: p.Commit, Path: "ml", Credential: "octo"}
-	if prep.ID != readerID+"-prep" || prep.Pool != "cpu" || prep.Team != "vision" || prep.Command[1] != p.Message || *prep.Source != push || prep.Env["PUSH_COMMIT"] != p.Commit {
+	if prep.ID != readerID+"-prep" || prep.Pool != "cpu" || prep.Team != "vision" || prep.Command[1] != "master" || prep.Env["WHY"] != p.Message || *prep.Source != push || prep.Env["PUSH_COMMIT"] != p.Commit {
 		t.Errorf("prep: got %+v %+v", prep, prep.Source)
 	}
 	push.Path, push.LFS = "", true
@@ -121,6 +121,7 @@ func TestRefusedFiles(t *testing.T) {
 	r, p := rule(t, fromFile(ownRule)), one(t, push.GitHub, recorded(t, "github/push.json"))
 	nobody := rule(t, fromFile("job: {pool: cpu}"))
 	long := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": strings.Repeat("x", 2000)}))
+	hostile := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"ref": "refs/heads/x;reboot"}))
 	bomb := "a: &a [x, x, x, x, x, x, x, x]\n"
 	for c := 'b'; c < 'l'; c++ {
 		bomb += strings.NewReplacer("B", string(c), "A", string(c-1)).Replace("B: &B [*A, *A, *A, *A, *A, *A, *A, *A]\n")
@@ -154,12 +155,14 @@ func TestRefusedFiles(t *testing.T) {
 		"a secret":         {"job:\n  command: [x]\n  secrets: {K: keyvault:v/s}\n", "job.secrets", "line 3: `secrets` cannot stand in the file", r, &p},
 		"a credential":     {"job: {command: [x], source: {credential: octo}}", "job.source.credential", "`source.credential` cannot stand in the file", r, &p},
 		"another source":   {"job: {command: [x], source: {repository: 'https://h/r'}}", "job.source.commit", "`source.commit` is missing", r, &p},
-		"injection":        {"job:\n  script: |\n    echo {{.Branch}}\n", "job.script", `use "$PUSH_BRANCH"`, r, &p},
+		"injection":        {"job:\n  script: |\n    echo {{.Message}}\n", "job.script", `use "$PUSH_MESSAGE"`, r, &p},
+		"what is loaded":   {"job:\n  command: [x]\n  env:\n    LD_PRELOAD: '{{.Title}}'\n", "job.env.LD_PRELOAD", "line 4: {{.Title}} is written by whoever pushes, and the variable LD_PRELOAD", r, &p},
+		"a hostile branch": {"job: {command: [x, '{{.Branch}}']}", "job.command[1]", "ml/.dsvm.yaml, line 1: branch x;reboot is not passed", r, &hostile},
 		"one id twice":     {"jobs: [{id: a, command: [x]}, {id: a, command: [x]}]", "jobs[1].id", "a name of its own", r, &p},
 		"a number as id":   {"jobs: [{id: '2', command: [x]}, {command: [x]}]", "jobs[1].id", "not the number of another job", r, &p},
 		"a long id":        {"job: {command: [x], id: a-name-of-more-than-twenty}", "job.id", "1 to 20", r, &p},
 		"after elsewhere":  {"jobs:\n- {id: a, command: [x]}\n- command: [x]\n  pool: gpu\n  after: [b, a]\n", "jobs[1].after[1]", "line 5: `after[1]` names a job of pool \"cpu\"", r, &p},
-		"values too long":  {"job: {command: [echo, '" + strings.Repeat("{{.Message}}", 20) + "']}", "job", "32768", r, &long},
+		"values too long":  {"job: {command: [echo], env: {M: '" + strings.Repeat("{{.Message}}", 20) + "'}}", "job", "32768", r, &long},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,7 +17,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(string(provider), recorded(f, file))
 	}
 	f.Add("gitlab", []byte(`{"ref":"refs/tags/\"","commits":[{"added":["\"\\303\\2","\"\\\""]}]}`))
-	r := rule(f, "name: r\nprovider: github\nrepository: '**'\nsecret: PUSH_SECRET\nsource: false\nbranches: ['**']\ntags: ['**']\njob: {pool: cpu, command: [echo, '{{.Message}}{{.Branch}}'], name: '{{.Ref}}', labels: {a: '{{.Author}}'}}\n")
+	r := rule(f, "name: r\nprovider: github\nrepository: '**'\nsecret: PUSH_SECRET\nsource: false\nbranches: ['**']\ntags: ['**']\njob: {pool: cpu, command: [echo, '{{.Tag}}{{.Branch}}'], name: '{{.Ref}}', env: {A: '{{.Author}}{{.Message}}'}}\n")
 	f.Fuzz(func(t *testing.T, provider string, body []byte) {
 		p := push.Provider(provider)
 		header := events[p]
@@ -37,8 +37,16 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("got %+v", one)
 			}
 			r.Match(one)
-			if !one.Deleted {
-				specs(t, r, one)
+			if one.Deleted {
+				continue
+			}
+			if _, err := r.Start(one, "k"); fault.CodeOf(err) == fault.Invalid {
+				continue // its ref is of another form
+			}
+			for _, spec := range specs(t, r, one) {
+				if !harmless(spec.Command[1]) || !harmless(spec.Labels["ref"]) || !harmless(spec.Labels["repository"]) {
+					t.Fatalf("got %q, labels %q", spec.Command, spec.Labels)
+				}
 			}
 		}
 	})

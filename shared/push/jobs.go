@@ -46,6 +46,9 @@ func (rule *Rule) start(p *Push, base string) ([]Start, error) {
 	}
 	var starts []Start
 	for i, t := range rule.Jobs {
+		if err := t.checkRefs(p, rule); err != nil {
+			return nil, err
+		}
 		n := &document.Node{Kind: document.Object, Line: t.node.Line}
 		for _, f := range t.node.Fields {
 			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(oneLine, f.Name))})
@@ -99,7 +102,7 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 			}
 		}
 	}
-	name := rule.Name + " " + p.Branch + p.Tag
+	name := rule.Name + " " + plain(p.Branch+p.Tag)
 	if rule.FromFile {
 		name = job.SourceFile + " of " + name
 	}
@@ -115,7 +118,7 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 		}
 	}
 	merge(n, "env", env)
-	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": line(p.Repository, maxPerson), "ref": line(p.Ref, maxPerson), "commit": p.Commit})
+	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": clip(plain(p.Repository), maxPerson), "ref": clip(plain(p.Ref), maxPerson), "commit": p.Commit})
 	if source := rule.sourceOf(n, p); source != nil {
 		merge(n, "source", source)
 	}

@@ -45,8 +45,8 @@ func TestStart(t *testing.T) {
 	t.Parallel()
 	r := rule(t, withJob(`team: vision
 jobs:
-- {id: prep, pool: cpu, command: [prep, "--branch={{.Branch}}", "{{.Message}}"]}
-- {pool: cpu, script: "train {{ .ShortCommit }}", after: [prep, 'prep:any', outside], name: "{{.Title}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
+- {id: prep, pool: cpu, command: [prep, "--branch={{.Branch}}", "{{.Commit}}"]}
+- {pool: cpu, script: "train {{ .ShortCommit }}", after: [prep, 'prep:any', outside], name: "train {{.Branch}}", user: bob, env: {WHO: "{{.Author}}", PUSH_RULE: mine}, labels: {rule: other}}
 `))
 	p := one(t, push.GitHub, recorded(t, "github/push.json"))
 	got := specs(t, r, &p)
@@ -54,10 +54,10 @@ jobs:
 		t.Fatalf("got %d jobs, want 2", len(got))
 	}
 	prep, train := got[0], got[1]
-	if prep.Command[1] != "--branch=master" || prep.Command[2] != "test a push event" || prep.User != "binkkatal" || prep.Team != "vision" || prep.Name != "r master" {
+	if prep.Command[1] != "--branch=master" || prep.Command[2] != p.Commit || prep.User != "binkkatal" || prep.Team != "vision" || prep.Name != "r master" {
 		t.Errorf("prep: got %+v", prep)
 	}
-	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != prep.ID+":any" || train.After[2] != "outside" || train.Name != "test a push event" || train.User != "bob" {
+	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != prep.ID+":any" || train.After[2] != "outside" || train.Name != "train master" || train.User != "bob" {
 		t.Errorf("train: got %+v", train)
 	}
 	if train.Env["WHO"] != "binkkatal" || train.Env["PUSH_RULE"] != "mine" || train.Env["PUSH_COMMIT"] != p.Commit || train.Env["PUSH_BRANCH"] != "master" || train.Env["PUSH_CLONE_URL"] != p.CloneURL {
@@ -78,7 +78,7 @@ jobs:
 // No value can break out of its place, whatever people write.
 func TestHostileValues(t *testing.T) {
 	t.Parallel()
-	r := rule(t, withJob(`job: {pool: cpu, command: [echo, "{{.Message}}", "{{.Branch}}"], name: "{{.Message}}", env: {M: "{{.Message}}", B: "x{{.Branch}}y"}, labels: {m: "{{.Message}}"}}`))
+	r := rule(t, withJob(`job: {pool: cpu, command: [echo, "{{.Branch}}"], env: {M: "{{.Message}}", B: "x{{.Branch}}y"}, user: "{{.Author}} for {{.Pusher}}"}`))
 	for name, hostile := range map[string]string{
 		"quotes":      `", "pool": "gpu", "x": "`,
 		"lines":       "a\nscript: rm -rf /\n- b: c",
@@ -94,7 +94,7 @@ func TestHostileValues(t *testing.T) {
 			body := changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": hostile, "head_commit.author.username": hostile})
 			p := one(t, push.GitHub, body)
 			got := specs(t, r, &p)[0]
-			if got.Pool != "cpu" || got.Script != "" || len(got.Command) != 3 || got.Command[1] != p.Message || got.Env["M"] != p.Message {
+			if got.Pool != "cpu" || got.Script != "" || len(got.Command) != 2 || got.Command[1] != "master" || strings.ContainsAny(got.User, "\n\x1b\x00") || got.Env["M"] != p.Message {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -104,7 +104,7 @@ func TestHostileValues(t *testing.T) {
 func TestTooLong(t *testing.T) {
 	t.Parallel()
 	p := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": strings.Repeat("x", 2000)}))
-	r := rule(t, withJob("job: {pool: cpu, command: [echo, '"+strings.Repeat("{{.Message}}", 20)+"']}"))
+	r := rule(t, withJob("job: {pool: cpu, command: [echo], env: {M: '"+strings.Repeat("{{.Message}}", 20)+"'}}"))
 	if _, err := r.Start(&p, "k"); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "32768") {
 		t.Errorf("got %v", err)
 	}

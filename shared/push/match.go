@@ -64,8 +64,12 @@ func (rule *Rule) matchRef(p *Push) (bool, string) {
 
 // what is the ref as a sentence begins with it.
 func (p *Push) what() string {
+	return p.kindOfRef() + " " + shown(p.Tag+p.Branch)
+}
+
+func (p *Push) kindOfRef() string {
 	if p.Tag != "" {
-		return "Tag " + shown(p.Tag)
+		return "Tag"
 	}
-	return "Branch " + shown(p.Branch)
+	return "Branch"
 }
