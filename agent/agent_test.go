@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/protocol"
 )
 
@@ -35,7 +36,11 @@ func config(tb testing.TB) Config {
 	if err := os.Mkdir(share, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	return Config{Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
+	here, err := outbound.Parse("127.0.0.1") // where the tests' own servers are
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return Config{AllowPrivate: here, Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
 		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, SourceCache: job.Gi,
 		WorkQueue: "work", NodeEventsQueue: "node-events"}
 }

@@ -13,6 +13,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 )
 
 // Defaults of the settings.
@@ -59,12 +60,15 @@ const (
 //   - DSVM_SOURCE_CACHE: an amount; what is kept of repositories for the next
 //     attempt, and the most that is fetched at once. 0 = nothing is kept, and any
 //     amount fetched. Default: 10Gi.
-//   - DSVM_SOURCE_LOCAL: true = sources may be file:// and http:// of this machine
-//     though jobs run as another user than the agent, who reads them. Default: false.
+//   - DSVM_SOURCE_LOCAL: true = sources may be file:// of this machine though jobs
+//     run as another user than the agent, who reads them. Default: false.
+//   - DSVM_ALLOW_PRIVATE_HOSTS: hosts and networks, with commas, that sources may
+//     be on although their addresses are private. Default: empty, none.
 //   - DSVM_POWER_OFF: command, in words, that powers the machine off; for a node
 //     that runs nothing and has had no word from its pool for DSVM_ALONE_AFTER, a
 //     duration. Defaults: empty, it is left alone; 6h.
-//   - HTTPS_PROXY, NO_PROXY, GIT_SSL_CAINFO: handed to git when it fetches.
+//   - HTTPS_PROXY, NO_PROXY: how sources are reached.
+//   - GIT_SSL_CAINFO: handed to git when it fetches.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
 //   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.
 type Config struct {
@@ -87,6 +91,7 @@ type Config struct {
 	SourceTimeout       time.Duration
 	SourceCache         job.Bytes
 	SourceLocal         bool
+	AllowPrivate        outbound.Guard
 	AloneAfter          time.Duration
 	PowerOff            []string // argv; none = the machine is left on
 	GitEnv              []string // NAME=value
@@ -145,6 +150,11 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		}
 		c.SourceCache = size
 	}
+	guard, err := outbound.Parse(getenv(outbound.Setting))
+	if err != nil {
+		return c, err
+	}
+	c.AllowPrivate = guard
 	for _, name := range []string{"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
 		if v := getenv(name); v != "" {
 			c.GitEnv = append(c.GitEnv, name+"="+v)

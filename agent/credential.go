@@ -132,9 +132,9 @@ func (c *credential) config() []string {
 }
 
 // sshCommand is how git calls ssh: without anything of a user's, and never
-// asking. Without a credential it knows no host, and fails.
-func (c *credential) sshCommand() string {
-	command := "ssh -F /dev/null -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=60 -o GlobalKnownHostsFile=/dev/null"
+// asking. Without a credential it knows no host, and fails. host says whom it connects to.
+func (c *credential) sshCommand(host string) string {
+	command := "ssh -F /dev/null" + host + " -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=60 -o GlobalKnownHostsFile=/dev/null"
 	if c == nil || c.url.Scheme != "ssh" {
 		return command + " -o UserKnownHostsFile=/dev/null -o IdentityFile=none"
 	}

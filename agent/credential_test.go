@@ -168,7 +168,7 @@ func FuzzCredential(f *testing.F) {
 			}
 			return
 		}
-		for _, line := range append(c.config(), c.sshCommand(), strconv.Quote(c.username)) {
+		for _, line := range append(c.config(), c.sshCommand(""), strconv.Quote(c.username)) {
 			if strings.ContainsAny(line, "\n\r\x00") {
 				t.Fatalf("got %q", line)
 			}

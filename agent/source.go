@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/protocol"
 )
 
@@ -126,7 +127,8 @@ type fetcher struct {
 	key        string
 	source     job.Source
 	credential *credential
-	count      int // of submodules so far
+	gate       *outbound.Gate // all that git connects to goes through it
+	count      int            // of submodules so far
 }
 
 // words is all that is known of an error.
@@ -153,6 +155,10 @@ func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
 	if err := f.allowed(f.source.Repository); err != nil {
 		return err
 	}
+	if f.gate, err = f.openGate(); err != nil {
+		return err
+	}
+	defer f.gate.Close()
 	err = f.one(ctx, f.source.Repository, f.source.Commit, tree)
 	if err == nil && f.source.Submodules {
 		err = f.submodules(ctx, f.source.Repository, f.source.Commit, tree, 1)
@@ -166,8 +172,7 @@ func (s *sources) local() bool { return s.cfg.SourceLocal || s.launcher.as == ni
 
 // allowed says why a repository's transport is not used on this node.
 func (f *fetcher) allowed(repository string) error {
-	there := strings.HasPrefix(repository, "file:") || strings.HasPrefix(repository, "http:")
-	if there && !f.local() {
+	if strings.HasPrefix(repository, "file:") && !f.local() {
 		return errOnlyThere
 	}
 	return nil

@@ -83,23 +83,17 @@ func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...st
 	if f.credential.covers(repository) {
 		secret = f.credential
 	}
-	transports := "https:ssh"
-	if f.local() {
-		transports += ":http:file"
+	reach, err := f.reach(ctx, repository, secret)
+	if err != nil {
+		return err
 	}
 	g := f.own(dir, args, secret.config()...)
 	g.secret = secret
 	if most := int64(f.cfg.SourceCache); most > 0 {
 		g.name, g.args = "sh", append([]string{"-c", limited, "sh", strconv.FormatInt(max(most/ulimitUnit, 1), 10)}, g.args...)
 	}
-	g.env = append(g.env, "GIT_ALLOW_PROTOCOL="+transports, "GIT_SSH_COMMAND="+secret.sshCommand())
-	if !f.local() {
-		// Whatever an answer may name, plain http leads nowhere: the metadata
-		// address speaks it, and would answer the agent's user.
-		g.env = append(g.env, "http_proxy=http://127.0.0.1:1")
-	}
-	g.env = append(g.env, f.cfg.GitEnv...)
-	return g.run(ctx)
+	g.env = append(g.env, reach...)
+	return f.explain(g.run(ctx))
 }
 
 // own is a run of git as the agent's own user.

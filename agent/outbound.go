@@ -1,0 +1,94 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"dsvmpools/shared/outbound"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// A job's author names a repository, its server names others by redirects, and the
+// agent is who connects: from inside the network, as a user that may have rights. So
+// git reaches a server through a gate of the agent's own, and ssh is told the address.
+
+// openGate opens the way by which one attempt's source is fetched.
+func (f *fetcher) openGate() (*outbound.Gate, error) {
+	var proxies httpproxy.Config
+	for _, set := range f.cfg.GitEnv {
+		switch name, value, _ := strings.Cut(set, "="); name {
+		case "HTTPS_PROXY":
+			proxies.HTTPSProxy = value
+		case "NO_PROXY":
+			proxies.NoProxy = value
+		}
+	}
+	return outbound.Open(f.cfg.AllowPrivate, proxies.ProxyFunc())
+}
+
+// reach is the environment in which git can reach a repository, and nothing else. The
+// gate's key is in it, which jobs of another user cannot read; those of the agent's own
+// can connect to what it lets through by themselves.
+func (f *fetcher) reach(ctx context.Context, repository string, secret *credential) ([]string, error) {
+	f.gate.Take() // of an earlier run
+	u, err := url.Parse(repository)
+	if err != nil {
+		return nil, err
+	}
+	command := "false" // no address of another kind leads to ssh
+	if u.Scheme == "ssh" {
+		host, err := f.pin(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		command = secret.sshCommand(host)
+	}
+	gate := f.gate.URL()
+	env := []string{"GIT_ALLOW_PROTOCOL=" + u.Scheme, "GIT_SSH_COMMAND=" + command, "GIT_HTTP_PROXY_AUTHMETHOD=basic",
+		"http_proxy=" + gate, "https_proxy=" + gate, "HTTP_PROXY=" + gate, "HTTPS_PROXY=" + gate}
+	for _, set := range f.cfg.GitEnv {
+		if strings.HasPrefix(set, "GIT_") {
+			env = append(env, set)
+		}
+	}
+	return env, nil
+}
+
+// pin makes options for ssh that have it connect to an address that was looked at, while
+// the host's key is still looked for under its name.
+func (f *fetcher) pin(ctx context.Context, u *url.URL) (string, error) {
+	address, err := f.cfg.AllowPrivate.Lookup(ctx, u.Hostname())
+	if refused := (*outbound.RefusedError)(nil); errors.As(err, &refused) {
+		return "", refused
+	}
+	if err != nil {
+		return "", fmt.Errorf("the address of the host %q cannot be found: %w", clip(u.Hostname()), cause(err))
+	}
+	known := u.Hostname()
+	if port := u.Port(); port != "" && port != "22" {
+		known = "[" + known + "]:" + port
+	}
+	return fmt.Sprintf(" -o HostName=%s -o 'HostKeyAlias=%s' -o CheckHostIP=no", address, known), nil
+}
+
+// explain is a run's error as the job's owner reads it. What git says of a host that
+// must not be reached is not passed on: it could say what is there.
+func (f *fetcher) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	kept := f.gate.Take()
+	if refused := (*outbound.RefusedError)(nil); errors.As(kept, &refused) {
+		return refused
+	}
+	if said := (*gitError)(nil); kept != nil && errors.As(err, &said) {
+		return fmt.Errorf("its host cannot be reached (%v): %w", cause(kept), said)
+	}
+	return err
+}
