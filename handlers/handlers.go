@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"dsvmpools/shared/bus"
@@ -24,6 +25,7 @@ type Functions struct {
 	unknownAgain time.Duration
 	reviveAfter  []time.Duration
 	setting      func(name string) string // of the app; rules name some
+	hosts        *http.Client             // for the addresses that rules name
 	log          *slog.Logger
 	now          func() time.Time
 }

@@ -25,6 +25,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
 
@@ -113,10 +114,14 @@ func newHook(t *testing.T, rules string) *hook {
 	git := httptest.NewServer(h.statuses)
 	t.Cleanup(git.Close)
 	settings := map[string]string{"GITHUB_PUSH_SECRET": hookSecret, "GITHUB_PUSH_TOKEN": "t0ken", "DSVM_PUBLIC_URL": "https://dsvm.example"}
+	here, err := outbound.Parse("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.restart = func() *Functions {
 		f, err := New(Settings{ServiceBus: sb.ConnectionString("all"), Tables: tb.ConnectionString(), Subscription: "s", ResourceGroup: "g", Location: "l",
 			ResourceManager: "http://127.0.0.1:1", ResourceManagerKey: "k", Queues: bus.DefaultQueues, Rules: pool.DefaultRules,
-			Lookup: func(name string) string { return settings[name] }}, slog.New(slog.NewTextHandler(h.log, nil)))
+			AllowPrivate: here, Lookup: func(name string) string { return settings[name] }}, slog.New(slog.NewTextHandler(h.log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

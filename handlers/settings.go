@@ -8,6 +8,7 @@ import (
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/pool"
 )
 
@@ -30,6 +31,7 @@ type Settings struct {
 	Queues              bus.Queues
 	Rules               pool.Rules
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
+	AllowPrivate        outbound.Guard           // which private addresses may be connected to for a rule
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
 	Lookup              func(name string) string // of the settings that rules for pushes name
 }
@@ -77,6 +79,10 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 			}
 			s.ReviveAfter = append(s.ReviveAfter, time.Duration(d))
 		}
+	}
+	var err error
+	if s.AllowPrivate, err = outbound.Parse(getenv(outbound.Setting)); err != nil {
+		return s, err
 	}
 	for _, need := range []struct{ field, value string }{
 		{"ServiceBusConnection", s.ServiceBus + s.ServiceBusNamespace}, {"TablesConnection", s.Tables + s.TablesEndpoint},

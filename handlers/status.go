@@ -70,7 +70,7 @@ func (f *Functions) posters(ctx context.Context) (map[string]status.Poster, erro
 		if err != nil || rule.Status.Token == "" {
 			continue
 		}
-		posters[rule.Name] = status.Poster{Provider: rule.Provider, Server: rule.Server, API: rule.Status.API, Token: f.setting(rule.Status.Token)}
+		posters[rule.Name] = status.Poster{Provider: rule.Provider, Server: rule.Server, API: rule.Status.API, Token: f.setting(rule.Status.Token), Client: f.hosts}
 	}
 	return posters, err
 }

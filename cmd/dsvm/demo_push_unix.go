@@ -22,6 +22,7 @@ import (
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/outbound"
 )
 
 // What the demonstration pushes. The commit needs no repository, since the rule asks
@@ -85,7 +86,8 @@ func (g *gitHost) shown() []string {
 
 // settings name the secrets that the rule refers to.
 func (g *gitHost) settings() map[string]string {
-	return map[string]string{"DEMO_PUSH_SECRET": g.secret, "DEMO_PUSH_TOKEN": g.token, "COMMIT_STATUS_SCHEDULE": "* * * * * *"}
+	return map[string]string{"DEMO_PUSH_SECRET": g.secret, "DEMO_PUSH_TOKEN": g.token, "COMMIT_STATUS_SCHEDULE": "* * * * * *",
+		outbound.Setting: "127.0.0.1"} // where this host itself is
 }
 
 // rule has pushes to the branch start a job.

@@ -24,8 +24,10 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/local"
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/outbound"
 )
 
 const (
@@ -36,7 +38,8 @@ const (
 
 // pushSettings are the secrets that the rules of a test name.
 func pushSettings() map[string]string {
-	return map[string]string{"GITHUB_PUSH_SECRET": hookSecret, "GITHUB_PUSH_TOKEN": statusToken, "COMMIT_STATUS_SCHEDULE": "* * * * * *"}
+	return map[string]string{"GITHUB_PUSH_SECRET": hookSecret, "GITHUB_PUSH_TOKEN": statusToken, "COMMIT_STATUS_SCHEDULE": "* * * * * *",
+		outbound.Setting: "127.0.0.1"}
 }
 
 // hosted is a Git host as far as a push goes: a bare repository behind git's own
@@ -80,7 +83,7 @@ func newHosted(t *testing.T) *hosted {
 		}
 		t.Skipf("git with its HTTP server is not installed; DSVM_REQUIRE_GIT=1 makes that a failure: %v", err)
 	}
-	h := &hosted{instance: startInstance(t, pushSettings()), dir: t.TempDir(), states: map[string][]status{}}
+	h := &hosted{instance: startInstance(t, pushSettings(), func(c *local.Config) { c.AgentEnv = append(c.AgentEnv, outbound.Setting+"=127.0.0.1") }), dir: t.TempDir(), states: map[string][]status{}}
 	h.clone, h.answers = filepath.Join(h.dir, "clone"), filepath.Join(h.dir, "answers")
 	bare := filepath.Join(h.dir, repository+".git")
 	h.git(h.dir, "init", "-q", "--bare", "-b", "main", bare)

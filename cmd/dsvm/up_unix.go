@@ -10,6 +10,7 @@ import (
 
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
+	"dsvmpools/shared/outbound"
 
 	"github.com/spf13/cobra"
 )
@@ -45,7 +46,7 @@ the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
 			if verbose {
 				cfg.Log = slog.LevelDebug
 			}
-			for _, name := range []string{"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
+			for _, name := range []string{"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
 				if v := os.Getenv(name); v != "" {
 					cfg.AgentEnv = append(cfg.AgentEnv, name+"="+v)
 				}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/push"
 )
 
@@ -54,11 +56,11 @@ type Poster struct {
 	Server   string
 	API      string // "" = what follows from the server
 	Token    string
-	Client   *http.Client // nil = the default one, without redirects
+	Client   *http.Client // nil = one that reaches public addresses alone, and follows no redirect
 }
 
-// noRedirects keeps the token from going anywhere else.
-var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// public is the client of who has been told of no other.
+var public = outbound.Guard{}.Client()
 
 // Post sends a report. Errors: Throttled with RetryAfter when the host asks to be
 // left alone, Internal when it does not answer, Invalid when it refuses.
@@ -81,7 +83,10 @@ func (p Poster) Post(ctx context.Context, r Report) error {
 	q.Header.Set("Content-Type", "application/json")
 	q.Header.Set("User-Agent", "dsvmpools")
 	p.authorize(q.Header)
-	response, err := cmp.Or(p.Client, noRedirects).Do(q)
+	response, err := cmp.Or(p.Client, public).Do(q)
+	if refused := (*outbound.RefusedError)(nil); errors.As(err, &refused) {
+		return fault.New(fault.Invalid, "", "the Git host is not told: %v", refused)
+	}
 	if err != nil {
 		return &fault.Error{Code: fault.Internal, Message: "the Git host does not answer", Err: err}
 	}

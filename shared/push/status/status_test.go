@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/push/status"
 )
@@ -37,7 +38,7 @@ func TestShapes(t *testing.T) {
 				w.WriteHeader(http.StatusCreated)
 			}))
 			defer host.Close()
-			p := status.Poster{Provider: provider, Server: host.URL, Token: "t0k"}
+			p := status.Poster{Provider: provider, Server: host.URL, Token: "t0k", Client: here(t)}
 			if provider == push.Bitbucket {
 				p.API = host.URL + "/2.0"
 			}
@@ -80,7 +81,7 @@ func TestAnswers(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer host.Close()
-			err := status.Poster{Provider: test.provider, Server: host.URL, Token: "t0k"}.Post(t.Context(), status.Report{Repository: "a/b/c", Commit: "abc", State: status.Pending, Description: strings.Repeat("é", 500)})
+			err := status.Poster{Provider: test.provider, Server: host.URL, Token: "t0k", Client: here(t)}.Post(t.Context(), status.Report{Repository: "a/b/c", Commit: "abc", State: status.Pending, Description: strings.Repeat("é", 500)})
 			var f fault.Error
 			if e, ok := err.(*fault.Error); ok {
 				f = *e
@@ -89,5 +90,37 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("got %v (%s, %v), want %s, %v", err, f.Code, f.RetryAfter, test.code, test.after)
 			}
 		})
+	}
+}
+
+// here is a client that may reach the tests' own servers.
+func here(t *testing.T) *http.Client {
+	t.Helper()
+	guard, err := outbound.Parse("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return guard.Client()
+}
+
+// TestPostInside: who writes a rule chooses the address, and the token goes to none that
+// is inside, also not by a redirect.
+func TestPostInside(t *testing.T) {
+	t.Parallel()
+	reached := false
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	defer inside.Close()
+	report := status.Report{Repository: "a/b", Commit: "abc", State: status.Pending}
+	for _, api := range []string{inside.URL, strings.Replace(inside.URL, "127.0.0.1", "localhost", 1), "http://169.254.169.254", "https://10.0.0.1:1", "http://[::1]:1"} {
+		err := status.Poster{Provider: push.GitHub, Server: "https://github.com", API: api, Token: "t0k"}.Post(t.Context(), report)
+		if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "DSVM_ALLOW_PRIVATE_HOSTS") || reached {
+			t.Errorf("%s: got %v, reached %v", api, err, reached)
+		}
+	}
+	away := httptest.NewServer(http.RedirectHandler(inside.URL, http.StatusTemporaryRedirect))
+	defer away.Close()
+	err := status.Poster{Provider: push.GitHub, Server: away.URL, API: away.URL, Token: "t0k", Client: here(t)}.Post(t.Context(), report)
+	if err == nil || reached {
+		t.Errorf("by a redirect: got %v, reached %v", err, reached)
 	}
 }
