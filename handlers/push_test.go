@@ -39,6 +39,7 @@ type hook struct {
 	*Functions
 	t        *testing.T
 	http     http.Handler
+	client   *azservicebus.Client
 	receiver *azservicebus.Receiver
 	log      *journal
 	restart  func() *Functions
@@ -137,6 +138,7 @@ func newHook(t *testing.T, rules string) *hook {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close(context.WithoutCancel(t.Context())) })
+	h.client = client
 	if h.receiver, err = client.NewReceiverForQueue("jobs", &azservicebus.ReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete}); err != nil {
 		t.Fatal(err)
 	}

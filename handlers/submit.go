@@ -36,9 +36,9 @@ func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) er
 		}
 		spec, err := parse(m.Body, m.ContentType)
 		if err == nil && spec.ID == "" {
-			spec.ID = strings.TrimSpace(m.ID)
-			if err = job.CheckID(spec.ID); err != nil {
-				err = fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of 1 to 100 characters A-Z a-z 0-9 . _ -")
+			spec.ID = m.ID
+			if err = job.CheckNewID(spec.ID); err != nil {
+				err = fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of 1 to 100 characters A-Z a-z 0-9 . _ -, no name that Windows keeps such as NUL, and no point at its end")
 				spec.ID = ""
 			}
 		}
@@ -126,6 +126,7 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 	var ids []store.ID
 	var asked []*submission
 	earlier := map[string]bool{}
+	members := newMembers()
 	for _, s := range part {
 		cause := pool.Refuses(spec, s.spec)
 		if cause == nil {
@@ -139,6 +140,11 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 			}
 		}
 		if cause == nil {
+			if cause, err = f.refusesMembers(ctx, &s.spec, members); err != nil {
+				return nil, err
+			}
+		}
+		if cause == nil {
 			if cause, err = f.refusesReader(ctx, &s.spec); err != nil {
 				return nil, err
 			}
@@ -148,6 +154,7 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 			continue
 		}
 		earlier[s.spec.ID] = true
+		members.add(&s.spec)
 		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), At: f.now()})
 		asked = append(asked, s)
 	}
@@ -162,6 +169,10 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 	var jobs []drive.Submission
 	byOrder := map[string]*submission{}
 	for i, s := range asked {
+		if stands[i].ID != s.spec.ID {
+			refused[s] = spelledOtherwise(s.spec.ID, stands[i].ID)
+			continue
+		}
 		if stands[i].Hash != ids[i].Hash || stands[i].Pool != name {
 			refused[s] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", s.spec.ID)
 			continue
@@ -224,6 +235,8 @@ func (f *Functions) refusesAfter(ctx context.Context, spec job.Spec, earlier map
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil
 		case err != nil:
 			return nil, err
+		case row.State != job.Rejected && row.ID != id:
+			return fault.New(fault.Invalid, field, "`%s` names job %q, which is spelled %q; write it so", field, id, row.ID), nil
 		case row.State != job.Rejected && row.Pool != spec.Pool:
 			return fault.New(fault.Invalid, field, "`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
 		}

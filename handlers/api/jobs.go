@@ -53,8 +53,8 @@ func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if key := r.Header.Get(api.IdempotencyHeader); key != "" {
-		if err := job.CheckID(key); err != nil {
-			return fault.New(fault.Invalid, api.IdempotencyHeader, "the header %s is the id of the job: 1 to 100 characters A-Z a-z 0-9 . _ -", api.IdempotencyHeader)
+		if err := job.CheckNewID(key); err != nil {
+			return fault.New(fault.Invalid, api.IdempotencyHeader, "the header %s is the id of the job: 1 to 100 characters A-Z a-z 0-9 . _ -, no name that Windows keeps such as NUL, and no point at its end", api.IdempotencyHeader)
 		}
 		if spec.ID != "" && spec.ID != key {
 			return fault.New(fault.Invalid, "id", "the document says id %q and the header %s says %q; give one of them, or the same in both", spec.ID, api.IdempotencyHeader, key)

@@ -54,7 +54,7 @@ func (s Spec) validateReader() error { return s.validate(true) }
 
 func (s Spec) validate(reader bool) error {
 	if s.ID != "" {
-		if err := CheckID(s.ID); err != nil {
+		if err := CheckNewID(s.ID); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,7 @@ func (s Spec) validateAfter() error {
 		switch {
 		case !ok:
 			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed", field, document.Clip(text))
-		case d.ID == s.ID:
+		case strings.EqualFold(d.ID, s.ID):
 			return invalid(field, "`%s` is the job itself; name another", field)
 		}
 	}

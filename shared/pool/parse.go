@@ -120,6 +120,8 @@ func (s Spec) Validate() error {
 	switch {
 	case !namePattern.MatchString(s.Name):
 		return invalid("name", "`name` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Name))
+	case !job.Portable(s.Name):
+		return invalid("name", "`name` is %q, which cannot be the name of a folder on the share: Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
 	case s.Kind == "interactive":
 		return invalid("kind", "`kind: interactive` is not supported yet; use batch")
 	case s.Kind != "batch":

@@ -46,9 +46,12 @@ const (
 	maxIDKey = 400
 )
 
-// idKey is the row key of an id. What may not stand in a key is written as !
+// idKey is the row key of an id, which has no capitals.
+func idKey(id string) string { return keyOf(fold(id)) }
+
+// keyOf makes a key of an id. What may not stand in a key is written as !
 // and two hexadecimal digits, as a rejected document may have any id at all.
-func idKey(id string) string {
+func keyOf(id string) string {
 	var b strings.Builder
 	for i := range len(id) {
 		switch c := id[i]; {
@@ -70,7 +73,9 @@ func normal(id string) string { return cut(strings.ToValidUTF8(id, "\uFFFD"), ma
 
 // idPartition spreads ids over sixteen partitions: a batch of 1,000 ids is
 // sixteen transactions, and no partition gets hot.
-func idPartition(id string) string {
+func idPartition(id string) string { return partitionOf(fold(id)) }
+
+func partitionOf(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:1])[:1]
 }
@@ -127,6 +132,7 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 	if notSweep != nil || sweep.State == job.Rejected {
 		return ID{}, err
 	}
+	id = sweep.ID + id[len(of):] // as the sweep was spelled first
 	j, notSweep := s.Job(ctx, sweep.Pool, sweep.Order)
 	if notSweep != nil || j.Spec.Sweep == nil || index >= j.Spec.Sweep.Members() {
 		return ID{}, err
@@ -141,7 +147,7 @@ func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, 
 	}
 	raw, etag, err := s.get(ctx, "read an id", s.ids, idPartition(id), idKey(id))
 	if fault.CodeOf(err) == fault.NotFound {
-		return ID{}, "", "", wrap(fault.NotFound, err, "there is no job with the id %.128q", id)
+		return s.adopt(ctx, id)
 	}
 	if err != nil {
 		return ID{}, "", "", err
@@ -153,7 +159,8 @@ func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, 
 // Register takes ids for jobs. For each, in the same order, it returns what
 // stands in the table now, and whether this call put it there. An id that is
 // taken stays as it is; one that says rejected is replaced. When an id is
-// twice in one call, the first one counts. Any number of calls may race: each
+// twice in one call, the first one counts; letter case does not matter, and the id
+// that is returned is spelled as it was first. Any number of calls may race: each
 // id is fresh in exactly one of them.
 func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
 	ids = slices.Clone(ids)
@@ -165,14 +172,17 @@ func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
 		if ids[i].ID = id; id == "" {
 			return nil, nil, fault.New(fault.Invalid, "id", "an id must not be empty")
 		}
-		if _, twice := first[id]; !twice {
-			first[id] = i
+		if _, twice := first[fold(id)]; !twice {
+			first[fold(id)] = i
 			partitions[idPartition(id)] = append(partitions[idPartition(id)], i)
 		}
 	}
 	nonce := rand.Text() // tells this call's rows, should a reply get lost
 	group, grouped := errgroup.WithContext(ctx)
 	group.SetLimit(idWorkers)
+	if err := s.adoptAll(ctx, ids); err != nil {
+		return nil, nil, err
+	}
 	for _, members := range partitions {
 		for len(members) > 0 {
 			part := members[:min(len(members), MaxRows)]
@@ -184,7 +194,7 @@ func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
 		return nil, nil, err
 	}
 	for i := range ids {
-		now[i] = now[first[ids[i].ID]]
+		now[i] = now[first[fold(ids[i].ID)]]
 	}
 	return now, fresh, nil
 }

@@ -82,7 +82,7 @@ func TestIDKey(t *testing.T) {
 	for _, c := range []struct{ name, id, want string }{
 		{"of a job", "my-job_1.2", "my-job_1.2"},
 		{"what a key may not hold", "a/b#c?d\\e", "a!2Fb!23c!3Fd!5Ce"},
-		{"the escape itself", "a!2F", "a!212F"},
+		{"the escape itself", "a!2F", "a!212f"},
 		{"not ASCII", "é", "!C3!A9"},
 	} {
 		if got := idKey(c.id); got != c.want {

@@ -1,0 +1,60 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// Ids are compared without letter case, and the members of a sweep have ids too.
+
+// spelledOtherwise refuses an id that is taken in another spelling. It may be meant to be
+// the same job or another one; either way its folder would be the same.
+func spelledOtherwise(id, first string) *fault.Error {
+	return fault.New(fault.Conflict, "id", "id %q is the id %q of a job that is there already, but for letter case, which does not matter in ids; use another id, or the same spelling for the same job", id, first)
+}
+
+// members are the ids that a batch has so far and that belong to members of sweeps, or
+// would: those that are not in the table yet. Letter case does not matter.
+type members struct {
+	sweeps map[string]int   // how many members they have
+	jobs   map[string][]int // indexes of jobs that are called like members
+}
+
+func newMembers() members { return members{map[string]int{}, map[string][]int{}} }
+
+func (m members) add(s *job.Spec) {
+	if s.Sweep != nil {
+		m.sweeps[strings.ToLower(s.ID)] = s.Sweep.Members()
+	}
+	if of, index, ok := job.MemberOf(strings.ToLower(s.ID)); ok {
+		m.jobs[of] = append(m.jobs[of], index)
+	}
+}
+
+// refusesMembers refuses a sweep of which a member would have the id of a job that is
+// there already, and a job with the id of a member of a sweep of the same batch.
+func (f *Functions) refusesMembers(ctx context.Context, s *job.Spec, batch members) (*fault.Error, error) {
+	if of, index, ok := job.MemberOf(strings.ToLower(s.ID)); ok && index < batch.sweeps[of] {
+		return fault.New(fault.Conflict, "id", "id %q belongs to a member of a sweep; use another id, or leave it out", s.ID), nil
+	}
+	if s.Sweep == nil {
+		return nil, nil
+	}
+	for _, index := range batch.jobs[strings.ToLower(s.ID)] {
+		if index < s.Sweep.Members() {
+			return takenMember(s.ID, job.MemberID(s.ID, index)), nil
+		}
+	}
+	taken, err := f.store.TakenMember(ctx, s.ID, s.Sweep.Members())
+	if err != nil || taken == "" {
+		return nil, err
+	}
+	return takenMember(s.ID, taken), nil
+}
+
+func takenMember(sweep, taken string) *fault.Error {
+	return fault.New(fault.Conflict, "id", "a member of the sweep %q would have the id %q, which belongs to another job already; use another id for the sweep", sweep, taken)
+}
