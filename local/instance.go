@@ -100,6 +100,7 @@ type Instance struct {
 	Host    *functions.Host
 	Faults  *fault.Set
 	Share   string
+	Notes   []string // what a person should know of the start, in sentences
 
 	host  functions.Config
 	lock  *flock.Flock
@@ -117,13 +118,17 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
+	defer func() { err = startError(cfg.Dir, err) }()
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, err
 	}
 	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: fault.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
-	if got, err := in.lock.TryLock(); err != nil || !got {
-		return nil, errors.Join(fmt.Errorf("%s is in use by another dsvm up; stop it first, or choose another folder with --data", cfg.Dir), err)
+	if got, err := in.lock.TryLock(); err != nil {
+		return nil, fmt.Errorf("%s cannot be locked: %w", cfg.Dir, err)
+	} else if !got {
+		return nil, fmt.Errorf("%s is in use by another dsvm up%s; stop it first, or choose another folder with --data", cfg.Dir, holder(in.lock.Path()))
 	}
+	hold(in.lock.Path())
 	in.close = append(in.close, in.lock.Unlock)
 	defer func() {
 		if err != nil {
@@ -135,6 +140,10 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err != nil {
 		return in, err
 	}
+	if err := checkWhole(cfg.Dir); err != nil {
+		return in, err
+	}
+	taken := id.freePorts()
 	if err := os.MkdirAll(in.Share, 0o755); err != nil {
 		return in, err
 	}
@@ -157,6 +166,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := in.Host.Ready(ctx); err != nil {
 		return in, fmt.Errorf("the handler does not come up (%w); %s tells why", err, filepath.Join(cfg.Dir, "logs", "handler.log"))
 	}
+	in.Notes = append(in.Notes, id.moved(taken)...)
 	return in, in.describe(cfg.Dir)
 }
 
@@ -270,6 +280,10 @@ func (in *Instance) startControl(id *identity) error {
 	in.Control, in.ControlKey = "http://"+l.Addr().String(), control.Key
 	return nil
 }
+
+// StopHost ends the host and its handlers, and leaves the servers and the nodes: what
+// runs goes on, and what it reports waits for the next start.
+func (in *Instance) StopHost() error { return in.Host.Close() }
 
 // ScaleOut starts one more host with a handler of its own on the same queues
 // and tables, as the cloud does under load.

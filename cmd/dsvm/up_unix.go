@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,7 +27,7 @@ func program() ([]string, error) {
 // up runs an instance on this machine until it is told to stop.
 func up(p *cli.Program) *cobra.Command {
 	var data, jobUser string
-	var verbose, cloudRates bool
+	var verbose, cloudRates, drained bool
 	var quota map[string]int
 	var seed uint64
 	cmd := &cobra.Command{
@@ -34,10 +35,22 @@ func up(p *cli.Program) *cobra.Command {
 		Short: "Run an instance on this machine",
 		Long: `Run all of it here, in the foreground: Service Bus, Table Storage, the resource
 manager and the Functions host. Everything is kept below DIR; started again on
-the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
-		Example: "  dsvm up\n  dsvm up --data /var/lib/dsvm\n  dsvm up --cloud-rates --quota total=64",
+the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it and
+ends the jobs that run; with --drain it lets them end first, and starts no others
+(the command line gets no answers meanwhile); a second Ctrl-C ends them.`,
+		Example: "  dsvm up\n  dsvm up --drain\n  dsvm up --data /var/lib/dsvm\n  dsvm up --cloud-rates --quota total=64",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkJobUser(jobUser, os.Geteuid() == 0); err != nil {
+				return err
+			}
+			if err := checkQuota(quota); err != nil {
+				return err
+			}
+			note, err := local.RaiseFiles()
+			if err != nil {
+				return err
+			}
 			self, err := program()
 			if err != nil {
 				return err
@@ -59,6 +72,11 @@ the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
 				return err
 			}
 			dir, _ := filepath.Abs(data)
+			for _, note := range append(in.Notes, note) {
+				if note != "" {
+					fmt.Fprintln(p.Err, "dsvm: "+note)
+				}
+			}
 			fmt.Fprintf(p.Out, "The instance is up at %s; it is described in %s.\n", in.URL, filepath.Join(dir, cli.InstanceFile))
 			if os.Geteuid() == 0 && jobUser == "" {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
@@ -66,12 +84,12 @@ the same DIR, it keeps its ports and goes on where it was. Ctrl-C stops it.`,
 				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
 			}
 			fmt.Fprintln(p.Err, "dsvm: try `dsvm pool apply -f docs/examples/cpu.yaml` and `dsvm run --pool cpu -- echo hello` in another terminal; Ctrl-C stops")
-			<-cmd.Context().Done()
-			fmt.Fprintln(p.Err, "dsvm: stopping")
-			return in.Close()
+			err = untilStopped(cmd.Context(), in, dir, drained, p.Err)
+			return errors.Join(err, in.Close())
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
+	cmd.Flags().BoolVar(&drained, "drain", false, "at Ctrl-C, let the jobs that run end first")
 	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that jobs run as, when run by root")
 	cmd.Flags().BoolVar(&cloudRates, "cloud-rates", false, "keep the rates of the cloud, and refuse what goes beyond them")
 	cmd.Flags().StringToIntVar(&quota, "quota", nil, "cpus that may be had, by family, size, total or lowPriorityCores: total=64")

@@ -4,6 +4,7 @@ package size
 
 import (
 	_ "embed"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,16 @@ var sizes = sync.OnceValue(func() map[string]Size {
 	}
 	return all
 })
+
+// Names are those of all sizes in the list, in their order.
+func Names() []string {
+	var names []string
+	for _, s := range sizes() {
+		names = append(names, s.Name)
+	}
+	slices.Sort(names)
+	return names
+}
 
 // Lookup finds a size by its name, whatever its case.
 func Lookup(name string) (Size, bool) {

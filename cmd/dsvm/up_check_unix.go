@@ -1,0 +1,82 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dsvmpools/local/compute"
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/size"
+)
+
+// maxUsers bounds what is read of the list of users, for a hint.
+const maxUsers = 10_000
+
+// userList is where users are listed. Others may come from a directory service: they are
+// known all the same, and only not hinted at.
+const userList = "/etc/passwd"
+
+// checkJobUser refuses a user whom jobs cannot run as.
+func checkJobUser(name string, root bool) error {
+	if name == "" {
+		return nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		hint := "make that user, or name another"
+		if f, err := os.Open(userList); err == nil {
+			defer f.Close()
+			if near := document.Nearest(name, users(f)); near != "" {
+				hint = fmt.Sprintf("did you mean %s?", near)
+			}
+		}
+		return fmt.Errorf("--job-user %s: this machine has no such user; %s", document.Clip(name), hint)
+	}
+	if !root && u.Uid != strconv.Itoa(os.Geteuid()) {
+		return fmt.Errorf("--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root", document.Clip(name))
+	}
+	return nil
+}
+
+// users are the names in a list of users.
+func users(list io.Reader) []string {
+	var names []string
+	for lines := bufio.NewScanner(list); lines.Scan() && len(names) < maxUsers; {
+		if name, _, ok := strings.Cut(lines.Text(), ":"); ok && name != "" && name[0] != '#' {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// checkQuota refuses a quota that nothing would ever count against.
+func checkQuota(quota map[string]int) error {
+	known := append([]string{compute.QuotaTotal, compute.QuotaSpot}, size.Names()...)
+	for _, name := range size.Names() {
+		if family := compute.Family(name); !slices.Contains(known, family) {
+			known = append(known, family)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(quota)) {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			hint := fmt.Sprintf("write total, lowPriorityCores, a size such as %s or a family such as %s", "Standard_D4s_v5", compute.Family("Standard_D4s_v5"))
+			if near := document.Nearest(name, known); near != "" {
+				hint = fmt.Sprintf("did you mean %s?", near)
+			}
+			return fmt.Errorf("--quota %s: there is no such size, family or total; %s", document.Clip(name), hint)
+		}
+		if quota[name] < 0 {
+			return fmt.Errorf("--quota %s=%d: write how many cpus may be had, 0 or more", name, quota[name])
+		}
+	}
+	return nil
+}
