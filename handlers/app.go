@@ -38,7 +38,8 @@ func New(s Settings, log *slog.Logger) (*Functions, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, reviveAfter: s.ReviveAfter, setting: s.Lookup, hosts: s.AllowPrivate.Client(), log: log, now: func() time.Time { return time.Now().UTC() }}
+	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, reviveAfter: s.ReviveAfter, setting: s.Lookup, log: log, now: func() time.Time { return time.Now().UTC() }}
+	f.sizes, f.region, f.hosts = fl.Sizes, s.Location, s.AllowPrivate.Client()
 	model := fleet.Model{Region: s.Location, SubnetID: s.Subnet, IdentityID: s.Identity, AdminUser: "dsvm", SSHPublicKey: s.SSHPublicKey, CustomData: infra.CloudInit}
 	f.driver = drive.New(st, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
 	return f, nil

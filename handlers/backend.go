@@ -251,10 +251,16 @@ func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, err
 
 // Apply creates or changes a pool.
 func (b backend) Apply(ctx context.Context, spec pool.Spec) (api.PoolSummary, error) {
-	if err := b.apply(ctx, spec); err != nil {
+	warnings, err := b.checkSizes(ctx, spec)
+	if err == nil {
+		err = b.apply(ctx, spec)
+	}
+	if err != nil {
 		return api.PoolSummary{}, err
 	}
-	return b.summary(ctx, spec.Name)
+	summary, err := b.summary(ctx, spec.Name)
+	summary.Warnings = warnings
+	return summary, err
 }
 
 // Delete begins to delete a pool.

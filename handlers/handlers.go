@@ -25,7 +25,9 @@ type Functions struct {
 	unknownAgain time.Duration
 	reviveAfter  []time.Duration
 	setting      func(name string) string // of the app; rules name some
-	hosts        *http.Client             // for the addresses that rules name
+	sizes        func(ctx context.Context, region string) ([]string, error)
+	region       string       // of pools that name none
+	hosts        *http.Client // for the addresses that rules name
 	log          *slog.Logger
 	now          func() time.Time
 }

@@ -34,7 +34,13 @@ func (f *Functions) ApplyPool(ctx context.Context, messages []invoke.Message) er
 	err := byPool(ctx, f, queue, parts, func(c change) invoke.Message { return c.message },
 		func(ctx context.Context, name string, part []change) error {
 			for _, c := range part {
-				err := f.apply(ctx, c.spec)
+				warnings, err := f.checkSizes(ctx, c.spec)
+				for _, w := range warnings {
+					f.log.Warn("a pool was applied with a warning", "pool", c.spec.Name, "warning", w)
+				}
+				if err == nil {
+					err = f.apply(ctx, c.spec)
+				}
 				if permanent(err) {
 					err = f.reject(ctx, queue, c.message, "", asFault(err))
 				}

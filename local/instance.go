@@ -218,7 +218,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share, "DSVM_NODE_ADDRESS=127.0.0.1"}, cfg.AgentEnv...),
 		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
-		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota,
+		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota, Sizes: size.Names(),
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs

@@ -94,6 +94,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		lose(o)
 		return err
 	}
+	if at(2, "providers") && at(3, "Microsoft.Compute") && at(4, "locations") && at(6, "vmSizes") && len(parts) == 7 && r.Method == http.MethodGet {
+		if err := s.limitManager(w, r.Method); err != nil {
+			return err
+		}
+		o, err := s.disturb(r, "vmSizes", "")
+		if err == nil {
+			err = s.vmSizes(w, parts[5])
+		}
+		lose(o)
+		return err
+	}
 	if !at(2, "resourceGroups") || !at(3, s.cfg.ResourceGroup) {
 		return refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group could not be found.")
 	}

@@ -68,6 +68,9 @@ type Config struct {
 	// regular instances (QuotaTotal) and of all Spot ones (QuotaSpot). nil = no
 	// limits. A size that CPUs does not know counts as one core.
 	Quota map[string]int
+	// Sizes are those that the region has, as its list names them. Others can be had
+	// all the same.
+	Sizes []string
 	// CloudRates limits requests as the service does; without it there are no
 	// limits.
 	CloudRates bool
@@ -78,7 +81,7 @@ type Config struct {
 	EvictionNotice time.Duration
 	// Faults makes requests and instances go wrong; nil = nothing does. The
 	// server is "compute", its operations are put, patch, get, list, delete,
-	// deleteInstances, operation, usages and token, with the set (for token the instance)
+	// deleteInstances, operation, usages, vmSizes and token, with the set (for token the instance)
 	// as entity, and the steps allocate, boot, run and remove of instances.
 	Faults *fault.Set
 }

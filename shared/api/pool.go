@@ -29,6 +29,8 @@ type Pool struct {
 	Wanted  int        `json:"wanted"`  // nodes the pool wants to have now
 	Rungs   []Rung     `json:"rungs"`   // of its ladder, best first
 	Spec    *pool.Spec `json:"spec,omitempty"`
+	// Warnings are what the one who has applied the pool should know, in sentences.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Rung is a scale set of the pool: a size, as Spot or regular.
@@ -61,6 +63,7 @@ type PoolSummary struct {
 	Wanted   int // nodes the pool wants to have now
 	Nodes    []*pool.Node
 	NodeJobs map[string]int // jobs on a node, by VMID
+	Warnings []string       // of the document that was just applied
 }
 
 // NewPool is the shape of a pool in a list.
@@ -85,7 +88,7 @@ func NewPool(p PoolSummary) Pool {
 // NewPoolDetail is the shape of the one pool that was asked for.
 func NewPoolDetail(p PoolSummary) Pool {
 	out := NewPool(p)
-	out.Spec = &p.Head.Spec
+	out.Spec, out.Warnings = &p.Head.Spec, p.Warnings
 	return out
 }
 

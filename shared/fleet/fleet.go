@@ -54,6 +54,8 @@ type Client struct {
 	sets  *armcompute.VirtualMachineScaleSetsClient
 	vms   *armcompute.VirtualMachineScaleSetVMsClient
 	usage *armcompute.UsageClient
+	sizes *armcompute.VirtualMachineSizesClient
+	known sizeLists
 }
 
 // Instance is what Azure says of one VM.
@@ -112,6 +114,9 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	if c.usage, err = armcompute.NewUsageClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
+		return nil, err
+	}
+	if c.sizes, err = armcompute.NewVirtualMachineSizesClient(cfg.SubscriptionID, cfg.Credential, opts); err != nil {
 		return nil, err
 	}
 	return c, nil

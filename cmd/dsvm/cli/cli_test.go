@@ -347,6 +347,11 @@ func TestApply(t *testing.T) {
 	if _, err := b.backend.Pools(t.Context(), "new"); err != nil {
 		t.Error(err)
 	}
+	b.backend.Warnings = []string{"the size is \x1bunknown"}
+	b.program.In = strings.NewReader(strings.ReplaceAll(apitest.PoolDocument, `"cpu"`, `"other"`))
+	if code, out, errs := b.run("pool", "apply", "-f", "-"); code != 0 || !strings.HasSuffix(out, "other\n") || errs != "dsvm: the size is unknown\n" {
+		t.Errorf("with a warning: got %d %q %q", code, out, errs)
+	}
 }
 
 func TestRun(t *testing.T) {

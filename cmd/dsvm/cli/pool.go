@@ -47,6 +47,9 @@ input). Applying the same file again changes nothing. Prints the pool's name.`,
 			if err != nil {
 				return err
 			}
+			for _, warning := range applied.Warnings {
+				fmt.Fprintln(p.Err, "dsvm: "+plain(warning))
+			}
 			return p.answer(applied, applied.Name)
 		},
 	}

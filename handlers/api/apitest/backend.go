@@ -22,6 +22,8 @@ import (
 // Backend is a Backend in memory. Jobs are listed newest first, as they were
 // submitted; the token that continues a list is a position.
 type Backend struct {
+	Warnings []string // of each pool that is applied as a new one
+
 	Now time.Time // when jobs are submitted
 	// Submitted and Cancelled, when set, move a job that was just submitted or
 	// cancelled. They are called without the lock.
@@ -265,6 +267,7 @@ func (b *Backend) Apply(_ context.Context, spec pool.Spec) (api.PoolSummary, err
 	}
 	p := api.PoolSummary{Head: pool.Head{Spec: spec}}
 	b.pools = append(b.pools, p)
+	p.Warnings = b.Warnings
 	return p, nil
 }
 
