@@ -27,11 +27,11 @@ git lfs install --local --skip-repo >/dev/null
 git lfs checkout >/dev/null
 `
 
-// large puts the large files of a commit into a work tree: the agent's git-lfs
-// fetches them into the cache, and that of the job's user takes them out of a
-// pipe, as with the work tree itself.
+// large puts the large files of a commit into a work tree: the agent fetches them
+// into the cache, and git-lfs of the job's user takes them out of a pipe, as with
+// the work tree itself.
 func (f *fetcher) large(ctx context.Context, dir, repository, commit, tree string) error {
-	if err := f.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3", "-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit); err != nil {
+	if err := f.fetchLarge(ctx, dir, repository, commit); err != nil {
 		return err
 	}
 	var out bounded

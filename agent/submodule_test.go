@@ -209,7 +209,7 @@ func TestLargeFiles(t *testing.T) {
 		t.Errorf("got %s, %v", config, err)
 	}
 	source.Commit = o.commit("gone.bin", strings.ReplaceAll(pointer, name, strings.Repeat("ab", 32)))
-	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil || !strings.Contains(err.Error(), "failed to fetch some objects") {
+	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil || !strings.Contains(err.Error(), "does not have the large file abababababab: it is gone (404)") {
 		t.Errorf("a file that is gone: got %v", err)
 	}
 }

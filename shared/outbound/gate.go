@@ -71,6 +71,14 @@ func (g *Gate) Take() error {
 	return err
 }
 
+// Refused reports whether an address was refused since Take was called last.
+func (g *Gate) Refused() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var r *RefusedError
+	return errors.As(g.err, &r)
+}
+
 func (g *Gate) note(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
