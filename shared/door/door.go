@@ -26,6 +26,9 @@ type Door struct {
 	// Hosts are more values of Host that are the server's own: host:port, or a
 	// host that is reached on its scheme's port.
 	Hosts []string
+	// Domain, with its first dot, has all hosts below it be the server's own: one that
+	// a stranger cannot give out names of. "" = none.
+	Domain string
 	// AnyHost leaves Host alone, where what stands in front has looked at it.
 	AnyHost bool
 	// Forwarded has the host that a browser named taken from X-Forwarded-Host,
@@ -71,6 +74,9 @@ func (d Door) own(host string) bool {
 	if loopback(name) && (d.Port == "" || port == d.Port) {
 		return true
 	}
+	if d.Domain != "" && strings.HasSuffix(strings.ToLower(host), d.Domain) {
+		return true
+	}
 	return slices.ContainsFunc(d.Hosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
 }
 
@@ -99,14 +105,10 @@ func PlainBody(r *http.Request) *Refusal {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return nil
 	}
-	given := r.Header.Get("Content-Type")
-	kind, _, err := mime.ParseMediaType(given)
-	switch {
-	case given == "" && r.ContentLength == 0:
-		return nil
-	case given == "", err != nil:
-		return &Refusal{http.StatusUnsupportedMediaType, "the request does not say what its body is; set Content-Type, for JSON to application/json"}
-	case kind == "text/plain", kind == "application/x-www-form-urlencoded", kind == "multipart/form-data":
+	// Without a type it is taken: then Check has found no sign of a browser.
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch kind {
+	case "text/plain", "application/x-www-form-urlencoded", "multipart/form-data":
 		return &Refusal{http.StatusUnsupportedMediaType, fmt.Sprintf("a body of type %s is not taken here; set Content-Type to what it is, for JSON to application/json", kind)}
 	}
 	return nil

@@ -14,6 +14,7 @@ func TestCheck(t *testing.T) {
 	plain := door.Door{Port: "7001"}
 	public := door.Door{Port: "7001", Hosts: []string{"tunnel.example", "own.example:8443"}}
 	pages := door.Door{Port: "7001", Pages: true}
+	domain := door.Door{Port: "7001", Domain: ".table.core.example"}
 	behind := door.Door{Forwarded: true}
 	cloud := door.Door{AnyHost: true, Forwarded: true}
 	for _, tt := range []struct {
@@ -37,6 +38,9 @@ func TestCheck(t *testing.T) {
 		{"a public host", public, "POST", "Tunnel.example", "", true},
 		{"a public host with its port", public, "POST", "own.example:8443", "", true},
 		{"a public host on another port", public, "POST", "tunnel.example:81", "", false},
+		{"the service's own domain", domain, "POST", "a.Table.Core.example", "", true},
+		{"one that ends like it", domain, "POST", "eviltable.core.example", "", false},
+		{"one that goes on", domain, "POST", "a.table.core.example.evil.example", "", false},
 		{"another site", plain, "GET", "127.0.0.1:7001", "Origin: http://evil.example", false},
 		{"another port of loopback", plain, "POST", "127.0.0.1:7001", "Origin: http://127.0.0.1:9", false},
 		{"a sandboxed page", plain, "POST", "127.0.0.1:7001", "Origin: null", false},
@@ -92,8 +96,7 @@ func TestPlainBody(t *testing.T) {
 		{"POST", "application/x-www-form-urlencoded", "{}", false},
 		{"POST", "multipart/form-data; boundary=x", "{}", false},
 		{"DELETE", "text/plain", "{}", false},
-		{"POST", "", "{}", false}, // a page's body without a type
-		{"POST", ";", "{}", false},
+		{"POST", "", "{}", true}, // a page sends this only with Origin
 	} {
 		r := httptest.NewRequest(tt.method, "/", strings.NewReader(tt.body))
 		if tt.kind != "" {
