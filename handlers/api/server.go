@@ -11,6 +11,7 @@ import (
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
 )
 
 // server is the API over a backend and the share that holds the logs.
@@ -21,12 +22,13 @@ type server struct {
 	pace    pace
 
 	pushTime time.Duration
+	room     *intake.Room // for deliveries
 }
 
 // New serves the routes below /api/. The share is the path at which the share
 // with the jobs' logs is mounted.
 func New(b Backend, share string) http.Handler {
-	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime}
+	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
 	return s.handler()
 }
 
@@ -94,6 +96,9 @@ func dispatch(routes []route) http.Handler {
 			return api.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
 		}
 		if err := checkQuery(r, routes[i].query); err != nil {
+			return err
+		}
+		if err := checkBody(w, r); err != nil {
 			return err
 		}
 		return routes[i].serve(w, r)

@@ -30,7 +30,7 @@ func (h *Host) guarded(next http.Handler) http.Handler {
 	}
 	entrance := door.Door{Port: door.PortOf(h.listener.Addr()), Hosts: h.cfg.Hosts, Pages: true}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		intake.Keep(w, r, intake.Usual)
+		r = intake.Keep(w, r, intake.Usual)
 		why := entrance.Check(r)
 		if _, admin := cutFold(r.URL.Path, "/admin/"); admin && why == nil {
 			why = door.PlainBody(r)

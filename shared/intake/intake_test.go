@@ -21,7 +21,7 @@ func server(t *testing.T, pace Pace, read bool) (address string, ended chan erro
 	t.Helper()
 	ended = make(chan error, 10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		Keep(w, r, pace)
+		r = Keep(w, r, pace)
 		if !read {
 			w.WriteHeader(http.StatusUnauthorized)
 			return

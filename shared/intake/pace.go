@@ -25,12 +25,14 @@ var Usual = Pace{Bytes: 16 << 10, Within: 30 * time.Second}
 // ErrSlow ends the reading of a body that came too slowly.
 var ErrSlow = errors.New("the body came too slowly; send it again over a faster connection")
 
-// Keep has the body of r come at a pace: a Read of it fails with ErrSlow when it
-// does not. Time begins now, and also counts for a body that nobody reads, so that
-// the server does not wait for its rest. A pace that was kept before is replaced.
-func Keep(w http.ResponseWriter, r *http.Request, pace Pace) {
+// Keep returns r with a body that comes at a pace: a Read of it fails with ErrSlow
+// when it does not. Time begins now, and also counts for a body that nobody reads,
+// so that the server does not wait for its rest. A pace that was kept before is
+// replaced. The server's own request stays as it is: by its body it sees whether a
+// client must be given time to read the answer.
+func Keep(w http.ResponseWriter, r *http.Request, pace Pace) *http.Request {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return
+		return r
 	}
 	inner := r.Body
 	if earlier, ok := inner.(*paced); ok {
@@ -39,7 +41,9 @@ func Keep(w http.ResponseWriter, r *http.Request, pace Pace) {
 	p := &paced{ReadCloser: inner, connection: http.NewResponseController(w), pace: pace, begin: time.Now()}
 	p.window = p.begin
 	p.extend()
-	r.Body = p
+	kept := *r
+	kept.Body = p
+	return &kept
 }
 
 // paced is a body that is read at a pace. The deadline stands in the connection,

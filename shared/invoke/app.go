@@ -224,8 +224,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.guard != nil && !a.guard.admits(w, r) {
 		return
 	}
-	intake.Keep(w, r, a.pace)
-	a.mux.ServeHTTP(w, r)
+	a.mux.ServeHTTP(w, intake.Keep(w, r, a.pace))
 }
 
 // Serve listens on the port that the host names in PortSetting and answers until

@@ -90,7 +90,7 @@ var strangers = &door.Refusal{Status: http.StatusForbidden, Reason: "this port i
 // admits reports whether a request may come in, and answers it otherwise.
 func (g *guard) admits(w http.ResponseWriter, r *http.Request) bool {
 	if why := g.check(w, r); why != nil {
-		intake.Keep(w, r, intake.Pace{Within: time.Second, Bytes: 1, Total: time.Second}) // of what nobody reads
+		intake.Keep(w, r, intake.Pace{Total: time.Second}) // for what nobody reads
 		why.Write(w)
 		return false
 	}
