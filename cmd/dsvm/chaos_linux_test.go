@@ -61,10 +61,16 @@ type machine struct {
 
 func startMachine(t *testing.T, dir string, args ...string) *machine {
 	t.Helper()
+	return startMachineWith(t, nil, dir, args...)
+}
+
+// startMachineWith is startMachine with more of an environment.
+func startMachineWith(t *testing.T, env []string, dir string, args ...string) *machine {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	m := &machine{t: t, dir: dir, ctx: ctx, cmd: exec.Command(os.Args[0], append([]string{"up", "--data", dir}, args...)...)}
-	m.cmd.Stderr = &m.err
+	m.cmd.Stderr, m.cmd.Env = &m.err, append(os.Environ(), env...)
 	os.Remove(filepath.Join(dir, "instance.json"))
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
