@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -21,11 +22,24 @@ const pushTime = 30 * time.Second
 // within a fraction of a second, so that many come to their turn in it.
 const roomTime = 10 * time.Second
 
+// mediumBody is the size above which a delivery is one of the few.
+const mediumBody = 1 << 20
+
 // deliveries is the memory for the bodies of deliveries, of all that come at once:
 // 66 MB when all of it is in use. Most are some KiB long; the large buffers are for
 // pushes of thousands of commits.
 func deliveries() *intake.Room {
-	return intake.NewRoom(roomTime, intake.Size{Bytes: 64 << 10, Count: 128}, intake.Size{Bytes: 1 << 20, Count: 8}, intake.Size{Bytes: push.MaxBody, Count: 2})
+	return intake.NewRoom(roomTime, intake.Size{Bytes: 64 << 10, Count: 128}, intake.Size{Bytes: mediumBody, Count: 8}, intake.Size{Bytes: push.MaxBody, Count: 2})
+}
+
+// judge hands a delivery on. Large ones are judged one after the other: a parser
+// takes several times the memory of what it reads.
+func (s *server) judge(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (api.PushAnswer, error) {
+	if len(body) > mediumBody {
+		s.judging.Lock()
+		defer s.judging.Unlock()
+	}
+	return s.backend.Push(ctx, provider, header, proof, body)
 }
 
 // unproven is the pace of a body that may be anybody's.

@@ -58,7 +58,7 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer body.Release()
-	answer, err := s.backend.Push(r.Context(), provider, r.Header.Get, proof, body.Bytes)
+	answer, err := s.judge(r.Context(), provider, r.Header.Get, proof, body.Bytes)
 	switch {
 	case errors.Is(err, ErrProof):
 		return unsigned(r, provider, err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"dsvmpools/shared/api"
@@ -23,6 +24,7 @@ type server struct {
 
 	pushTime time.Duration
 	room     *intake.Room // for deliveries
+	judging  sync.Mutex   // of a large one
 }
 
 // New serves the routes below /api/. The share is the path at which the share
