@@ -69,6 +69,11 @@ func (f *Functions) API(share string) http.Handler { return api.New(backend{f}, 
 // so.
 func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
 	slog.SetDefault(log)
+	secret, err := invoke.ReadSecret(getenv) // before anything else can inherit it
+	if err != nil {
+		log.Error("the host cannot be told from others", "error", err)
+		return 1
+	}
 	s, err := ReadSettings(getenv)
 	if err != nil {
 		log.Error("the settings cannot be used", "error", err)
@@ -83,7 +88,8 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 		log.Error("the tables cannot be created", "error", err)
 		return 1
 	}
-	app := invoke.New(log)
+	cloud := getenv("WEBSITE_INSTANCE_ID") != "" // its host may name itself to the handler, and lets nobody else to it
+	app := invoke.New(log, invoke.Guard(secret, cloud))
 	f.Register(app)
 	app.HTTP(f.API(s.Share))
 	if err := app.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {

@@ -3,6 +3,7 @@ package handlers
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +42,8 @@ func TestManySecrets(t *testing.T) {
 	if w := h.call("POST", "/api/push/github", map[string]string{"X-GitHub-Event": "push", "X-Hub-Signature-256": "sha256=" + strings.Repeat("0", 64)}, payload("refs/heads/main", "1", "2")); w.Code != http.StatusUnauthorized {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
-	if len(asked) != maxSecrets || !strings.Contains(h.log.String(), "have rules share secrets") {
+	// Before the body is read it is asked which secrets are there, in the same order.
+	if asked = asked[1+slices.Index(asked[1:], asked[0]):]; len(asked) != maxSecrets || !strings.Contains(h.log.String(), "have rules share secrets") {
 		t.Errorf("%d secrets were tried, want %d", len(asked), maxSecrets)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -30,6 +31,7 @@ import (
 	"dsvmpools/local/functions"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/size"
 
 	"github.com/gofrs/flock"
@@ -120,6 +122,9 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	}
 	defer func() { err = startError(cfg.Dir, err) }()
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := closeFolders(cfg.Dir); err != nil {
 		return nil, err
 	}
 	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: fault.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
@@ -255,7 +260,11 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{Root: os.DirFS(root), Addr: l.Addr().String(), Listener: l, Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults}
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults,
+		Guard: true}
+	if public, err := url.Parse(settings["DSVM_PUBLIC_URL"]); err == nil && public.Host != "" {
+		in.host.Hosts = []string{public.Host} // a tunnel from there hands its name on
+	}
 	if in.Host, err = functions.Start(in.host); err != nil {
 		l.Close()
 		return fmt.Errorf("the local Functions host: %w", err)
@@ -273,7 +282,8 @@ func (in *Instance) startControl(id *identity) error {
 		return fmt.Errorf("the control service: %w", err)
 	}
 	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
-	web := &http.Server{Handler: control.Handler(), ReadTimeout: controlTimeout}
+	entrance := door.Door{Port: door.PortOf(l.Addr())}
+	web := &http.Server{Handler: entrance.Guard(control.Handler(), true), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)
 	id.keep("control", l.Addr().String())
@@ -347,6 +357,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	_ = os.Remove(path + ".new") // one that was left has whatever rights it had
 	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
 		return err
 	}

@@ -35,6 +35,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if dir := os.Getenv(probeEnv); dir != "" {
+		if err := probe(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 	}
@@ -52,12 +59,18 @@ type machine struct {
 	ctx    context.Context
 }
 
-func startMachine(t *testing.T, dir string) *machine {
+func startMachine(t *testing.T, dir string, args ...string) *machine {
+	t.Helper()
+	return startMachineWith(t, nil, dir, args...)
+}
+
+// startMachineWith is startMachine with more of an environment.
+func startMachineWith(t *testing.T, env []string, dir string, args ...string) *machine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	m := &machine{t: t, dir: dir, ctx: ctx, cmd: exec.Command(os.Args[0], "up", "--data", dir)}
-	m.cmd.Stderr = &m.err
+	m := &machine{t: t, dir: dir, ctx: ctx, cmd: exec.Command(os.Args[0], append([]string{"up", "--data", dir}, args...)...)}
+	m.cmd.Stderr, m.cmd.Env = &m.err, append(os.Environ(), env...)
 	os.Remove(filepath.Join(dir, "instance.json"))
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)

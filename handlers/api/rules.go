@@ -3,21 +3,24 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
 	"dsvmpools/shared/push"
 )
 
 // Pushes is what the API stands on where pushes to Git repositories are
 // concerned.
 type Pushes interface {
+	// Expects reports whether a delivery with this proof may turn out to be good, before
+	// its body is read: some rule for the provider names a secret that is there, and is
+	// the one that was sent where the proof is the secret itself.
+	Expects(ctx context.Context, provider push.Provider, proof push.Proof) (bool, error)
 	// Push takes a delivery whose headers carry the proof. Nothing of the body is
-	// read before the proof is found to be good. It returns when all that the
+	// read before the proof is found to be good, and none of it is kept. It returns when all that the
 	// delivery starts is on the queue; the same delivery again changes nothing.
 	Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (api.PushAnswer, error)
 	// Rules lists the rules by name.
@@ -30,16 +33,20 @@ type Pushes interface {
 	DeleteRule(ctx context.Context, name string) error
 }
 
-// pushTime is how long the body of a delivery may take to arrive. Git hosts give
-// up after 10 s themselves.
-const pushTime = 30 * time.Second
-
 // push takes what Git hosts send. They have no key of the app, so the signature
 // is all that lets them in: without one, nothing is read.
 func (s *server) push(w http.ResponseWriter, r *http.Request) error {
 	provider := push.Provider(r.PathValue("provider"))
+	r = intake.Keep(w, r, s.unproven())
 	proof, err := push.ReadProof(provider, r.Header.Get)
+	if err == nil && r.ContentLength <= push.MaxBody {
+		var expected bool
+		if expected, err = s.backend.Expects(r.Context(), provider, proof); err == nil && !expected {
+			err = fault.New(fault.Invalid, "", "%s", ErrProof.Error())
+		}
+	}
 	if err != nil {
+		w.Header().Set("Connection", "close") // nobody reads the body
 		if fault.CodeOf(err) == fault.Invalid {
 			err = unsigned(r, provider, err)
 		}
@@ -50,7 +57,8 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) error {
 		slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", err.Error())
 		return err
 	}
-	answer, err := s.backend.Push(r.Context(), provider, r.Header.Get, proof, body)
+	defer body.Release()
+	answer, err := s.judge(r.Context(), provider, r.Header.Get, proof, body.Bytes)
 	switch {
 	case errors.Is(err, ErrProof):
 		return unsigned(r, provider, err)
@@ -68,31 +76,6 @@ var ErrProof = errors.New("the proof was not made with the secret of any rule fo
 func unsigned(r *http.Request, provider push.Provider, cause error) error {
 	slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", cause.Error())
 	return api.Unauthorized(cause.Error())
-}
-
-// readPush reads a delivery within its time and its size. What is longer by its
-// own account is not read at all.
-func (s *server) readPush(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > push.MaxBody {
-		w.Header().Set("Connection", "close") // nobody reads the rest
-		return nil, api.PushTooLarge()
-	}
-	connection := http.NewResponseController(w)
-	timed := connection.SetReadDeadline(s.now().Add(s.pushTime)) == nil
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, push.MaxBody))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return nil, api.PushTooLarge()
-	case err != nil:
-		// The deadline stays: the server would wait for the rest otherwise.
-		w.Header().Set("Connection", "close")
-		return nil, fault.New(fault.Invalid, "", "the delivery broke off or came too slowly; send it again")
-	}
-	if timed {
-		_ = connection.SetReadDeadline(time.Time{})
-	}
-	return body, nil
 }
 
 func (s *server) listRules(w http.ResponseWriter, r *http.Request) error {

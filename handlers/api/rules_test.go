@@ -34,11 +34,13 @@ func (c counting) Push(_ context.Context, _ push.Provider, _ push.Header, proof 
 	return api.PushAnswer{Rules: []api.PushOutcome{}}, nil
 }
 
+func (c counting) Expects(context.Context, push.Provider, push.Proof) (bool, error) { return true, nil }
+
 // serve starts a server of pushes whose bodies have so much time.
 func serve(t *testing.T, patience time.Duration) (address string, taken chan int) {
 	t.Helper()
 	taken = make(chan int, 10)
-	s := &server{backend: counting{taken: taken}, now: time.Now, pace: defaultPace, pushTime: patience}
+	s := &server{backend: counting{taken: taken}, now: time.Now, pace: defaultPace, pushTime: patience, room: deliveries()}
 	h := httptest.NewServer(s.handler())
 	t.Cleanup(h.Close)
 	return h.Listener.Addr().String(), taken

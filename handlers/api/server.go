@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
 )
 
 // server is the API over a backend and the share that holds the logs.
@@ -21,12 +23,14 @@ type server struct {
 	pace    pace
 
 	pushTime time.Duration
+	room     *intake.Room // for deliveries
+	judging  sync.Mutex   // of a large one
 }
 
 // New serves the routes below /api/. The share is the path at which the share
 // with the jobs' logs is mounted.
 func New(b Backend, share string) http.Handler {
-	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime}
+	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
 	return s.handler()
 }
 
@@ -94,6 +98,9 @@ func dispatch(routes []route) http.Handler {
 			return api.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
 		}
 		if err := checkQuery(r, routes[i].query); err != nil {
+			return err
+		}
+		if err := checkBody(w, r); err != nil {
 			return err
 		}
 		return routes[i].serve(w, r)

@@ -13,6 +13,7 @@ import (
 
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
 )
 
 // keyParameter is another place where the Functions host takes the key.
@@ -44,6 +45,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLong):
 		return nil, api.TooLarge()
+	case errors.Is(err, intake.ErrSlow):
+		return nil, tooSlow(w)
 	case err != nil:
 		return nil, fault.New(fault.Invalid, "", "the request's body broke off; send it again")
 	}

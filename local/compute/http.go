@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dsvmpools/local/fault"
+	"dsvmpools/shared/door"
 
 	"github.com/google/uuid"
 )
@@ -47,6 +48,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(a.status)
 	w.Write(a.body.Bytes())
+}
+
+// guarded is the wall against web pages. What is posted to a metadata endpoint may
+// have any type, as in the cloud: the header that it asks for is one that a page
+// cannot set.
+func (s *Server) guarded() http.Handler {
+	entrance := door.Door{Port: door.PortOf(s.listener.Addr())}
+	calls, metadata := entrance.Guard(s, true), entrance.Guard(s, false)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := node(r.URL.Path); ok {
+			metadata.ServeHTTP(w, r)
+			return
+		}
+		calls.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {

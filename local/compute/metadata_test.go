@@ -272,7 +272,7 @@ func TestHostileClients(t *testing.T) {
 	address, _, _ = strings.Cut(address, "/")
 	for name, c := range map[string]struct{ send, want string }{
 		"an endless header": {"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 64<<10), "HTTP/1.1 431 "},
-		"an announced body": {"PUT " + setPath + "cpu?api-version=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat(" ", 2<<20), "HTTP/1.1 413 "},
+		"an announced body": {"PUT " + setPath + "cpu?api-version=1 HTTP/1.1\r\nHost: " + address + "\r\nAuthorization: Bearer " + token + "\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat(" ", 2<<20), "HTTP/1.1 413 "},
 		"no HTTP":           {"\x16\x03\x01\x00\xa5\r\n\r\n", "HTTP/1.1 400 "},
 	} {
 		conn, err := net.Dial("tcp", address)

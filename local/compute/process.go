@@ -81,7 +81,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}

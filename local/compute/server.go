@@ -201,7 +201,7 @@ func Start(cfg Config) (*Server, error) {
 		s.endIfEmpty(st)
 	}
 	s.mu.Unlock()
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
+	s.http = &http.Server{Handler: s.guarded(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
 	go s.http.Serve(s.listener)
 	return s, nil

@@ -70,6 +70,7 @@ func (h *Host) post(ctx context.Context, port int, name, id string, body []byte)
 		return invoke.Reply{}, err
 	}
 	head(r.Header, id)
+	h.worker.sign(r.Header, port)
 	reply, err := (&http.Client{Transport: h.transport}).Do(r)
 	if err != nil {
 		return invoke.Reply{}, fmt.Errorf("the handler gave no reply: %w", err)

@@ -36,6 +36,12 @@ type Config struct {
 	FunctionKey string // opens authLevel function; "" = only the master key does
 	MasterKey   string // opens everything, and is the only key to /admin; "" = nothing does
 
+	// Guard has the host refuse what web pages make browsers send, and share a secret
+	// with its handler, which is told where to find it by invoke.SecretSetting and must
+	// prove that it has. Only for a handler that knows of this, and not on Windows.
+	Guard bool
+	Hosts []string // more values of the header Host that are this host's own, with Guard
+
 	StateDir string       // where timers keep their status; "" = they keep none
 	Faults   *fault.Set   // what is to go wrong; nil = nothing
 	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
@@ -176,7 +182,7 @@ func (h *Host) run() {
 			h.wg.Go(func() { h.newTimer(f).run(h.ctx) })
 		}
 	}
-	h.server = &http.Server{Handler: h.routes(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.server = &http.Server{Handler: h.guarded(h.routes()), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
 	h.wg.Go(func() { _ = h.server.Serve(h.listener) })
 	context.AfterFunc(h.ctx, func() { h.server.Close() })
 }

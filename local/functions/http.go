@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dsvmpools/local/fault"
+	"dsvmpools/shared/intake"
 	"dsvmpools/shared/invoke"
 
 	"github.com/google/uuid"
@@ -152,6 +153,8 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function) {
 			switch {
 			case errors.As(err, &tooLarge):
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			case errors.Is(err, intake.ErrSlow):
+				w.WriteHeader(http.StatusRequestTimeout)
 			case r.Context().Err() != nil: // the client has gone, or has ended its request too early and listens still
 				w.WriteHeader(http.StatusBadRequest)
 			default:
@@ -181,6 +184,7 @@ func (c connecting) RoundTrip(r *http.Request) (*http.Response, error) {
 		if port, err = c.h.worker.await(ctx); err != nil {
 			return nil, err
 		}
+		c.h.worker.sign(r.Header, port)
 		if c.action == fault.Disconnect {
 			return nil, errors.Join(errCut, cut(ctx, port, r, nil))
 		}

@@ -78,7 +78,13 @@ func playHandler(role string) int {
 
 // app is a handler whose functions do what the control says.
 func app() *invoke.App {
-	a := invoke.New(slog.New(slog.NewTextHandler(os.Stdout, nil)))
+	var options []invoke.Option
+	if secret, err := invoke.ReadSecret(os.Getenv); err != nil {
+		fmt.Println(err)
+	} else if secret != "" {
+		options = append(options, invoke.Guard(secret, true))
+	}
+	a := invoke.New(slog.New(slog.NewTextHandler(os.Stdout, nil)), options...)
 	a.Batch("Jobs", func(_ context.Context, msgs []invoke.Message) error { return tell("Jobs", msgs, nil) })
 	a.Batch("One", func(_ context.Context, msgs []invoke.Message) error { return tell("One", msgs, nil) })
 	a.Timer("Sweep", func(_ context.Context, t invoke.Tick) error { return tell("Sweep", t, nil) })

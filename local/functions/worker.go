@@ -55,7 +55,8 @@ type state struct {
 	failure error
 	process *os.Process
 	port    int
-	meant   bool // its end is the host's own doing, and no error
+	secret  string // that it shares with this host; "" = none
+	meant   bool   // its end is the host's own doing, and no error
 }
 
 func newWorker(cfg Config, argv []string, initialTime time.Duration) *worker {
@@ -169,12 +170,12 @@ func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("there is no port for the handler: %w", err)
 	}
-	cmd, stdin, err := w.start(port)
+	cmd, stdin, secret, err := w.start(port)
 	if err != nil {
 		return 0, false, fmt.Errorf("the handler cannot be started: %w", err)
 	}
 	defer stdin.Close()
-	w.set(func(s *state) { *s = state{process: cmd.Process, port: port} })
+	w.set(func(s *state) { *s = state{process: cmd.Process, port: port, secret: secret} })
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -184,7 +185,7 @@ func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
 	asking, stopAsking := context.WithTimeout(ctx, w.initialTime)
 	defer stopAsking()
 	go func() {
-		if awaitAnswer(asking, port) {
+		if secret == "" && awaitAnswer(asking, port) || secret != "" && awaitProof(asking, port, secret) {
 			close(answered)
 		}
 	}()
@@ -216,7 +217,7 @@ func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
 }
 
 // start starts the handler, which is to listen on port.
-func (w *worker) start(port int) (*exec.Cmd, io.Closer, error) {
+func (w *worker) start(port int) (*exec.Cmd, io.Closer, string, error) {
 	p, id := strconv.Itoa(port), uuid.NewString()
 	cmd := exec.Command(w.argv[0], w.argv[1:]...)
 	cmd.Dir, cmd.WaitDelay, cmd.SysProcAttr = w.cfg.Dir, pipeTime, attributes()
@@ -232,9 +233,14 @@ func (w *worker) start(port int) (*exec.Cmd, io.Closer, error) {
 	// that the host is gone.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
-	return cmd, stdin, cmd.Start()
+	secret, file, err := w.share(cmd)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	defer file.Close()
+	return cmd, stdin, secret, cmd.Start()
 }
 
 // end asks the handler to end, and ends it when it takes too long.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsvmpools/local/servicebus/admin"
+	"dsvmpools/shared/door"
 )
 
 // bounds are what connections may do and how long they may take.
@@ -146,13 +147,13 @@ func (s *Server) serveWeb() *http.Server {
 	administration := admin.Handler(namespace{s})
 	web := &http.Server{ReadHeaderTimeout: s.bounds.greet, ReadTimeout: 3 * s.bounds.greet, WriteTimeout: 3 * s.bounds.greet, IdleTimeout: httpIdle,
 		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0),
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: door.Door{Port: door.PortOf(s.listener.Addr())}.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), webSocketPath) {
 				s.upgrade(w, r)
 				return
 			}
 			administration.ServeHTTP(w, r)
-		})}
+		}), true)}
 	s.wg.Go(func() {
 		if err := web.Serve(s.web); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("the administration has ended", "error", err)

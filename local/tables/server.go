@@ -34,6 +34,7 @@ import (
 
 	"dsvmpools/local/disk"
 	"dsvmpools/local/fault"
+	"dsvmpools/shared/door"
 
 	"github.com/google/uuid"
 )
@@ -75,6 +76,10 @@ type Config struct {
 	DeleteHold time.Duration
 	Faults     *fault.Set // nil = everything goes well
 }
+
+// cloudDomain is where accounts are in the cloud. Clients that know no other address
+// come here through a proxy, and nobody but the service gives out names below it.
+const cloudDomain = ".table.core.windows.net"
 
 // cloudDeleteHold is what the service asks clients to wait at least.
 const cloudDeleteHold = 40 * time.Second
@@ -144,7 +149,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.base = "http://" + s.Addr() + "/" + cfg.Account + "/"
 	s.http = &http.Server{
-		Handler: s, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
+		Handler: door.Door{Port: door.PortOf(s.listener.Addr()), Domain: cloudDomain}.Guard(s, true), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
 		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 	}
 	log := cfg.Log

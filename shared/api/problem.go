@@ -61,6 +61,21 @@ func TooLarge() Problem {
 		Detail: "a document has at most 32 KiB; put long scripts and lists on the share and name them in the job"}
 }
 
+// TooSlow refuses a body that did not come fast enough.
+func TooSlow(detail string) Problem {
+	return Problem{Type: problemPrefix + "tooSlow", Title: "The body came too slowly", Status: http.StatusRequestTimeout, Detail: detail}
+}
+
+// Busy refuses a body that there is no memory for now.
+func Busy(detail string) Problem {
+	return Problem{Type: problemPrefix + "busy", Title: "Too much at once", Status: http.StatusServiceUnavailable, Detail: detail}
+}
+
+// WrongType refuses a body whose type is one that any web page may send.
+func WrongType(detail string) Problem {
+	return Problem{Type: problemPrefix + "wrongType", Title: "The body's type is not taken", Status: http.StatusUnsupportedMediaType, Detail: detail}
+}
+
 // NotSupported answers for what is known and not built.
 func NotSupported(what string) Problem {
 	return Problem{Type: problemPrefix + "notSupported", Title: "Not supported yet", Status: http.StatusNotImplemented,

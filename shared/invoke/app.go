@@ -12,6 +12,8 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"dsvmpools/shared/intake"
 )
 
 // Limits and times of the handler's side.
@@ -41,6 +43,8 @@ type App struct {
 	log        *slog.Logger
 	deadline   time.Duration
 	maxPayload int64
+	guard      *guard      // nil = anybody may ask
+	pace       intake.Pace // of bodies
 }
 
 // Option changes what an App does.
@@ -53,11 +57,14 @@ func Deadline(d time.Duration) Option { return func(a *App) { a.deadline = d } }
 // MaxPayload bounds what an invocation may bring, in bytes.
 func MaxPayload(n int64) Option { return func(a *App) { a.maxPayload = n } }
 
+// Pace bounds how slowly the body of a request may come.
+func Pace(p intake.Pace) Option { return func(a *App) { a.pace = p } }
+
 // New returns an app without functions. Its log should write a line for each
 // record, and to standard output: the host takes everything on standard error
 // for an error. nil does so.
 func New(log *slog.Logger, options ...Option) *App {
-	a := &App{mux: http.NewServeMux(), log: log, deadline: defaultDeadline, maxPayload: defaultMaxPayload}
+	a := &App{mux: http.NewServeMux(), log: log, deadline: defaultDeadline, maxPayload: defaultMaxPayload, pace: intake.Usual}
 	for _, o := range options {
 		o(a)
 	}
@@ -213,7 +220,12 @@ func InvocationID(ctx context.Context) string {
 }
 
 // ServeHTTP answers as Serve does, for a caller that has its own listener.
-func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.guard != nil && !a.guard.admits(w, r) {
+		return
+	}
+	a.mux.ServeHTTP(w, intake.Keep(w, r, a.pace))
+}
 
 // Serve listens on the port that the host names in PortSetting and answers until
 // ctx ends; it then takes nothing new and finishes what is under way. Only that end is
@@ -223,7 +235,7 @@ func (a *App) Serve(ctx context.Context, port string) error {
 	if port == "" {
 		return fmt.Errorf("%s is not set; this program is started by the Functions host", PortSetting)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)) // nothing authenticates the host, so nobody else may reach this
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)) // for the host on this machine; Guard says who that is
 	if err != nil {
 		return fmt.Errorf("the port that the host gave cannot be used: %w", err)
 	}

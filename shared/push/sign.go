@@ -100,6 +100,9 @@ func (p Proof) Verify(secret string, body []byte) bool {
 	return hmac.Equal(want[:], got[:])
 }
 
+// OfBody reports whether the proof can only be judged with the body at hand.
+func (p Proof) OfBody() bool { return p.mac != nil }
+
 // Key names a delivery by what is proven of it, so that whoever sends it again
 // is recognized, under whatever delivery id. GitLab proves nothing of its
 // payloads, and two of its pushes may be alike: there the delivery's id counts

@@ -17,6 +17,9 @@ const RuleDocument = `{"name":"train","provider":"github","repository":"octo/mod
 // PushSecret is the secret of every rule of a Backend.
 const PushSecret = "It's a Secret to Everybody"
 
+// Expects takes every proof for one that may be good.
+func (b *Backend) Expects(context.Context, push.Provider, push.Proof) (bool, error) { return true, nil }
+
 // Push judges a delivery by the rules and starts nothing.
 func (b *Backend) Push(_ context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
 	answer := shared.PushAnswer{Rules: []shared.PushOutcome{}}

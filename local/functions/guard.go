@@ -1,0 +1,101 @@
+package functions
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"time"
+
+	"dsvmpools/shared/door"
+	"dsvmpools/shared/intake"
+	"dsvmpools/shared/invoke"
+)
+
+// secretFile is the number that a child has for the first of its extra files.
+const secretFile = 3
+
+// proofTime bounds one question to the handler.
+const proofTime = time.Second
+
+// guarded has requests from web pages refused, and bodies come at a pace. The real
+// host has neither; it is not on a machine where people browse and jobs run.
+func (h *Host) guarded(next http.Handler) http.Handler {
+	if !h.cfg.Guard {
+		return next
+	}
+	entrance := door.Door{Port: door.PortOf(h.listener.Addr()), Hosts: h.cfg.Hosts, Pages: true}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = intake.Keep(w, r, intake.Usual)
+		why := entrance.Check(r)
+		if _, admin := cutFold(r.URL.Path, "/admin/"); admin && why == nil {
+			why = door.PlainBody(r)
+		}
+		if why != nil {
+			why.Write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// share hands a new secret to a handler that is about to be started, through a
+// pipe: neither its environment nor its arguments, which others may read, hold it.
+// The file is to be closed when the handler has been started.
+func (w *worker) share(cmd *exec.Cmd) (secret string, file *os.File, err error) {
+	if !w.cfg.Guard {
+		return "", nil, nil
+	}
+	file, in, err := os.Pipe()
+	if err != nil {
+		return "", nil, fmt.Errorf("the handler's secret cannot be handed over: %w", err)
+	}
+	defer in.Close()
+	secret = rand.Text()
+	if _, err := io.WriteString(in, secret); err != nil { // far less than a pipe holds
+		file.Close()
+		return "", nil, fmt.Errorf("the handler's secret cannot be handed over: %w", err)
+	}
+	cmd.ExtraFiles = []*os.File{file}
+	cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", invoke.SecretSetting, secretFile))
+	return secret, file, nil
+}
+
+// sign puts the secret on a request for the handler at this port. Whoever listens
+// where a handler has been gets none.
+func (w *worker) sign(header http.Header, port int) {
+	w.mu.Lock()
+	s := w.state
+	w.mu.Unlock()
+	header.Del(invoke.HeaderSecret) // a client's own
+	if s.secret != "" && s.port == port {
+		header.Set(invoke.HeaderSecret, s.secret)
+	}
+}
+
+// awaitProof asks until the handler proves that it has the secret, or ctx ends. A
+// handler that has found its port taken ends by itself.
+func awaitProof(ctx context.Context, port int, secret string) bool {
+	client := &http.Client{Timeout: proofTime, Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for ctx.Err() == nil {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, handlerURL(port)+"/", nil)
+		if err != nil {
+			return false
+		}
+		question := rand.Text()
+		r.Header.Set(invoke.HeaderQuestion, question)
+		if reply, err := client.Do(r); err == nil {
+			reply.Body.Close()
+			if hmac.Equal([]byte(reply.Header.Get(invoke.HeaderProof)), []byte(invoke.Prove(secret, question))) {
+				return true
+			}
+		}
+		pause(ctx, readyEvery)
+	}
+	return false
+}
