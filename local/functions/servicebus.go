@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/bus/tolerant"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -40,8 +42,53 @@ var retries = azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Mi
 
 // buses are the clients, one for each connection setting.
 type buses struct {
+	mu    sync.Mutex
+	all   map[string]*azservicebus.Client
+	wires wires
+}
+
+// wires are the connections of the clients, which know what messages really hold.
+type wires struct {
 	mu  sync.Mutex
-	all map[string]*azservicebus.Client
+	all []*tolerant.Conn
+}
+
+// dial makes a client's connection. It is plain AMQP, though the client's option
+// for it is meant for WebSockets.
+func (w *wires) dial(ctx context.Context, a address) (net.Conn, error) {
+	c, err := tolerant.Dial(ctx, a.host, a.plain)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, c)
+	return &wire{c, w}, nil
+}
+
+// take is what a message really holds; nil = what the client says.
+func (w *wires) take(tag []byte) *tolerant.Original {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.all {
+		if o, ok := c.Take(tag); ok {
+			return o
+		}
+	}
+	return nil
+}
+
+// wire is forgotten when it is closed.
+type wire struct {
+	*tolerant.Conn
+	of *wires
+}
+
+func (c *wire) Close() error {
+	c.of.mu.Lock()
+	c.of.all = slices.DeleteFunc(c.of.all, func(other *tolerant.Conn) bool { return other == c.Conn })
+	c.of.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // open opens a queue under a connection setting.
@@ -54,7 +101,7 @@ func (b *buses) open(settings map[string]string, connection, queue string) (sour
 	if err != nil {
 		return nil, fmt.Errorf("the queue %s cannot be opened: %w", queue, err)
 	}
-	return &sdkSource{receiver}, nil
+	return &sdkSource{receiver, &b.wires}, nil
 }
 
 func (b *buses) client(settings map[string]string, connection string) (*azservicebus.Client, error) {
@@ -63,9 +110,14 @@ func (b *buses) client(settings map[string]string, connection string) (*azservic
 	if c := b.all[connection]; c != nil {
 		return c, nil
 	}
-	options := &azservicebus.ClientOptions{RetryOptions: retries}
+	where, err := readAddress(settings, connection)
+	if err != nil {
+		return nil, err
+	}
+	options := &azservicebus.ClientOptions{RetryOptions: retries, NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+		return b.wires.dial(ctx, where)
+	}}
 	var c *azservicebus.Client
-	var err error
 	if namespace := settings[connection+namespaceSuffix]; settings[connection] == "" && namespace != "" {
 		var credential *azidentity.DefaultAzureCredential
 		if credential, err = azidentity.NewDefaultAzureCredential(nil); err == nil {
@@ -84,12 +136,14 @@ func (b *buses) client(settings map[string]string, connection string) (*azservic
 	return c, nil
 }
 
-// namespace is the host name of Service Bus under a connection setting.
+// namespace is the host name of Service Bus under a connection setting, without a
+// port.
 func namespace(settings map[string]string, connection string) string {
 	for part := range strings.SplitSeq(settings[connection], ";") {
 		if name, value, ok := strings.Cut(part, "="); ok && strings.EqualFold(strings.TrimSpace(name), "Endpoint") {
 			_, host, _ := strings.Cut(value, "://")
 			host, _, _ = strings.Cut(host, "/")
+			host, _, _ = strings.Cut(host, ":")
 			return host
 		}
 	}
@@ -110,7 +164,10 @@ func (b *buses) close() {
 var errLinkLost = errors.New("the link to Service Bus was lost")
 
 // sdkSource is a queue through the real client.
-type sdkSource struct{ receiver *azservicebus.Receiver }
+type sdkSource struct {
+	receiver *azservicebus.Receiver
+	wires    *wires
+}
 
 func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) {
 	bounded, cancel := context.WithTimeout(ctx, receiveTime)
@@ -124,7 +181,7 @@ func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) 
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {
-		out[i] = &delivery{convert(m), m}
+		out[i] = convert(m, s.wires.take(m.RawAMQPMessage.DeliveryTag))
 	}
 	return out, err
 }
@@ -156,24 +213,4 @@ func (s *sdkSource) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	_ = s.receiver.Close(ctx)
-}
-
-// convert takes over what an invocation tells of a message.
-func convert(m *azservicebus.ReceivedMessage) invoke.Delivery {
-	return invoke.Delivery{
-		Message: invoke.Message{Body: m.Body, ID: m.MessageID, ContentType: value(m.ContentType), Subject: value(m.Subject),
-			CorrelationID: value(m.CorrelationID), SessionID: value(m.SessionID), SequenceNumber: value(m.SequenceNumber),
-			DeliveryCount: int(m.DeliveryCount), EnqueuedAt: value(m.EnqueuedTime), Properties: m.ApplicationProperties},
-		LockToken: fmt.Sprintf("%x-%x-%x-%x-%x", m.LockToken[:4], m.LockToken[4:6], m.LockToken[6:8], m.LockToken[8:10], m.LockToken[10:]),
-		To:        value(m.To), ReplyTo: value(m.ReplyTo), ReplyToSessionID: value(m.ReplyToSessionID), PartitionKey: value(m.PartitionKey),
-		DeadLetterSource: value(m.DeadLetterSource), LockedUntil: value(m.LockedUntil), ExpiresAt: value(m.ExpiresAt),
-	}
-}
-
-func value[T any](p *T) T {
-	var v T
-	if p != nil {
-		v = *p
-	}
-	return v
 }
