@@ -41,23 +41,18 @@ type address struct {
 
 func readAddress(settings map[string]string, connection string) (a address, err error) {
 	text := settings[connection]
-	if text == "" {
+	if a.host, a.plain = tolerant.Endpoint(text); text == "" {
 		a.host = settings[connection+namespaceSuffix]
 	}
 	for part := range strings.SplitSeq(text, ";") {
 		name, value, _ := strings.Cut(part, "=")
 		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "endpoint":
-			_, rest, _ := strings.Cut(value, "://")
-			a.host, _, _ = strings.Cut(rest, "/")
 		case "sharedaccesskeyname":
 			a.name = value
 		case "sharedaccesskey":
 			a.key = value
 		case "sharedaccesssignature":
 			a.token = value
-		case "usedevelopmentemulator":
-			a.plain = strings.EqualFold(value, "true")
 		}
 	}
 	if a.host == "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,53 +41,14 @@ var retries = azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Mi
 
 // buses are the clients, one for each connection setting.
 type buses struct {
-	mu    sync.Mutex
-	all   map[string]*azservicebus.Client
-	wires wires
-}
-
-// wires are the connections of the clients, which know what messages really hold.
-type wires struct {
 	mu  sync.Mutex
-	all []*tolerant.Conn
+	all map[string]*client
 }
 
-// dial makes a client's connection. It is plain AMQP, though the client's option
-// for it is meant for WebSockets.
-func (w *wires) dial(ctx context.Context, a address) (net.Conn, error) {
-	c, err := tolerant.Dial(ctx, a.host, a.plain)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all = append(w.all, c)
-	return &wire{c, w}, nil
-}
-
-// take is what a message really holds; nil = what the client says.
-func (w *wires) take(tag []byte) *tolerant.Original {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range w.all {
-		if o, ok := c.Take(tag); ok {
-			return o
-		}
-	}
-	return nil
-}
-
-// wire is forgotten when it is closed.
-type wire struct {
-	*tolerant.Conn
-	of *wires
-}
-
-func (c *wire) Close() error {
-	c.of.mu.Lock()
-	c.of.all = slices.DeleteFunc(c.of.all, func(other *tolerant.Conn) bool { return other == c.Conn })
-	c.of.mu.Unlock()
-	return c.Conn.Close()
+// client is one client, and its connections, which know what messages really hold.
+type client struct {
+	*azservicebus.Client
+	dialer tolerant.Dialer
 }
 
 // open opens a queue under a connection setting.
@@ -101,10 +61,10 @@ func (b *buses) open(settings map[string]string, connection, queue string) (sour
 	if err != nil {
 		return nil, fmt.Errorf("the queue %s cannot be opened: %w", queue, err)
 	}
-	return &sdkSource{receiver, &b.wires}, nil
+	return &sdkSource{receiver, &client.dialer}, nil
 }
 
-func (b *buses) client(settings map[string]string, connection string) (*azservicebus.Client, error) {
+func (b *buses) client(settings map[string]string, connection string) (*client, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.all[connection]; c != nil {
@@ -114,23 +74,23 @@ func (b *buses) client(settings map[string]string, connection string) (*azservic
 	if err != nil {
 		return nil, err
 	}
+	c := &client{dialer: tolerant.Dialer{Host: where.host, Plain: where.plain}}
 	options := &azservicebus.ClientOptions{RetryOptions: retries, NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
-		return b.wires.dial(ctx, where)
+		return c.dialer.Dial(ctx)
 	}}
-	var c *azservicebus.Client
 	if namespace := settings[connection+namespaceSuffix]; settings[connection] == "" && namespace != "" {
 		var credential *azidentity.DefaultAzureCredential
 		if credential, err = azidentity.NewDefaultAzureCredential(nil); err == nil {
-			c, err = azservicebus.NewClient(namespace, credential, options)
+			c.Client, err = azservicebus.NewClient(namespace, credential, options)
 		}
 	} else {
-		c, err = azservicebus.NewClientFromConnectionString(settings[connection], options)
+		c.Client, err = azservicebus.NewClientFromConnectionString(settings[connection], options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the setting %s does not lead to Service Bus: %w", connection, err)
 	}
 	if b.all == nil {
-		b.all = map[string]*azservicebus.Client{}
+		b.all = map[string]*client{}
 	}
 	b.all[connection] = c
 	return c, nil
@@ -139,15 +99,12 @@ func (b *buses) client(settings map[string]string, connection string) (*azservic
 // namespace is the host name of Service Bus under a connection setting, without a
 // port.
 func namespace(settings map[string]string, connection string) string {
-	for part := range strings.SplitSeq(settings[connection], ";") {
-		if name, value, ok := strings.Cut(part, "="); ok && strings.EqualFold(strings.TrimSpace(name), "Endpoint") {
-			_, host, _ := strings.Cut(value, "://")
-			host, _, _ = strings.Cut(host, "/")
-			host, _, _ = strings.Cut(host, ":")
-			return host
-		}
+	host, _ := tolerant.Endpoint(settings[connection])
+	if host == "" {
+		return settings[connection+namespaceSuffix]
 	}
-	return settings[connection+namespaceSuffix]
+	host, _, _ = strings.Cut(host, ":")
+	return host
 }
 
 func (b *buses) close() {
@@ -166,7 +123,7 @@ var errLinkLost = errors.New("the link to Service Bus was lost")
 // sdkSource is a queue through the real client.
 type sdkSource struct {
 	receiver *azservicebus.Receiver
-	wires    *wires
+	dialer   *tolerant.Dialer
 }
 
 func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) {
@@ -181,7 +138,7 @@ func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) 
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {
-		out[i] = convert(m, s.wires.take(m.RawAMQPMessage.DeliveryTag))
+		out[i] = convert(m, s.dialer.Take(m.RawAMQPMessage.DeliveryTag))
 	}
 	return out, err
 }
