@@ -9,7 +9,7 @@ import (
 	"testing/fstest"
 )
 
-var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "NightlyScaleDown", "NodeReport", "Reconcile", "RecordUsage", "SubmitJob"}
+var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "Home", "NightlyScaleDown", "NodeReport", "Page", "Reconcile", "RecordUsage", "SubmitJob", "Web"}
 
 func TestRoot(t *testing.T) {
 	t.Parallel()

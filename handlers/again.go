@@ -122,15 +122,25 @@ func (f *Functions) putBack(ctx context.Context, pool, queue string, messages []
 
 // revive brings a dead message back, later each time, and rejects it in the end.
 func (f *Functions) revive(ctx context.Context, queue string, m invoke.Message, reason string) error {
+	back, err := f.revived(ctx, queue, m, reason)
+	if back == nil {
+		return err
+	}
+	return f.bus.Send(ctx, queue, *back)
+}
+
+// revived is a dead message as it is to be sent again. nil: it has been brought back
+// often enough, and is rejected, or could not be.
+func (f *Functions) revived(ctx context.Context, queue string, m invoke.Message, reason string) (*bus.Message, error) {
 	n := number(m.Properties[propRevived])
 	if n >= int64(len(f.reviveAfter)) {
 		cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
-		return f.reject(ctx, queue, m, f.jobIn(queue, m), cause)
+		return nil, f.reject(ctx, queue, m, f.jobIn(queue, m), cause)
 	}
 	f.log.Warn("a message could not be processed and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[n])
 	back := again(m, f.now().Add(f.reviveAfter[n]), propRevived, n+1)
 	delete(back.Properties, propTries)
-	return f.bus.Send(ctx, queue, back)
+	return &back, nil
 }
 
 // jobIn is the id of the job that a message brings; "" = none that can be told.

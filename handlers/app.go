@@ -92,6 +92,7 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 	app := invoke.New(log, invoke.Guard(secret, cloud))
 	f.Register(app)
 	app.HTTP(f.API(s.Share))
+	app.Site(site())
 	if err := app.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
 		log.Error("the handler has stopped", "error", err)
 		return 1

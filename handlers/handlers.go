@@ -33,10 +33,11 @@ type Functions struct {
 }
 
 // Register makes the functions known to the custom-handler layer, under the
-// names of their folders in functions/.
+// names of their folders in functions/. What anybody may send comes as text, what
+// this app itself and its agents send as bytes.
 func (f *Functions) Register(app *invoke.App) {
-	app.Batch("SubmitJob", f.SubmitJob)
-	app.Batch("ApplyPool", f.ApplyPool)
+	app.TextBatch("SubmitJob", f.SubmitJob)
+	app.TextBatch("ApplyPool", f.ApplyPool)
 	app.Batch("NodeReport", f.NodeReport)
 	app.Batch("DrivePool", f.DrivePool)
 	app.Timer("Reconcile", f.Reconcile)

@@ -44,6 +44,7 @@ type hook struct {
 	log      *journal
 	restart  func() *Functions
 	statuses *recorder
+	server   *servicebus.Server
 }
 
 // journal is a log that several goroutines write.
@@ -105,13 +106,13 @@ func newHook(t *testing.T, rules string) *hook {
 	}
 	t.Cleanup(func() { tb.Close() })
 	sb, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "s.db"),
-		Queues: []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
+		Queues: []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pools"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
 		Rules:  []servicebus.Rule{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { sb.Close() })
-	h := &hook{t: t, log: &journal{}, statuses: &recorder{}}
+	h := &hook{t: t, log: &journal{}, statuses: &recorder{}, server: sb}
 	git := httptest.NewServer(h.statuses)
 	t.Cleanup(git.Close)
 	settings := map[string]string{"GITHUB_PUSH_SECRET": hookSecret, "GITHUB_PUSH_TOKEN": "t0ken", "DSVM_PUBLIC_URL": "https://dsvm.example"}

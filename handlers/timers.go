@@ -3,10 +3,8 @@ package handlers
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
-	"dsvmpools/shared/bus"
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
@@ -16,9 +14,6 @@ import (
 // logsAtOnce bounds the ledger rows that are copied in one go; the copies are
 // idempotent, so a run that is cut short costs nothing but time.
 const logsAtOnce = 100
-
-// deadLettersAtOnce bounds what one minute moves out of a dead-letter queue.
-const deadLettersAtOnce = 100
 
 // expired is the service's reason for a message that nobody took in time: its
 // sender wanted it to end.
@@ -45,17 +40,7 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 			errs = append(errs, wake(ctx, f.bus, name, drive.WakeTick, time.Time{}))
 		}
 	}
-	q := f.bus.Queues()
-	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
-		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, m bus.Message, reason string) error {
-			in := invoke.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}
-			if strings.HasPrefix(reason, expired) {
-				return f.reject(ctx, queue, in, f.jobIn(queue, in), fault.New(fault.Internal, "", "nobody took the message within its time to live; send it again"))
-			}
-			return f.revive(ctx, queue, in, reason)
-		}))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.deadLetters(ctx))...)
 }
 
 // NightlyScaleDown wakes every pool, so that those with a schedule go down on

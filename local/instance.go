@@ -251,7 +251,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	settings := map[string]string{
 		"DSVM_PUBLIC_URL":          cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), "http://"+l.Addr().String()), // links on commits lead here
-		"FUNCTIONS_WORKER_RUNTIME": "custom", "ServiceBusConnection": in.Bus.ConnectionString("RootManageSharedAccessKey"), "TablesConnection": in.Tables.ConnectionString(),
+		"FUNCTIONS_WORKER_RUNTIME": "custom", "AzureWebJobsDisableHomepage": "true", "ServiceBusConnection": in.Bus.ConnectionString("RootManageSharedAccessKey"), "TablesConnection": in.Tables.ConnectionString(),
 		"AZURE_SUBSCRIPTION_ID": subscription, "AZURE_RESOURCE_GROUP": resourceGroup, "AZURE_LOCATION": location,
 		"AZURE_RESOURCE_MANAGER_ENDPOINT": in.Compute.URL(), "DSVM_ARM_TOKEN": id.Keys["arm"], "DSVM_SUBNET_ID": subnet, "SHARE_PATH": in.Share,
 		"JOBS_QUEUE": "jobs", "POOLS_QUEUE": "pools", "POOL_EVENTS_QUEUE": "pool-events", "NODE_EVENTS_QUEUE": "node-events", "WORK_QUEUE": "work", "REJECTED_QUEUE": "rejected",

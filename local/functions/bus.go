@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -44,12 +45,6 @@ type source interface {
 	close()
 }
 
-// delivery is a message that is locked for this host.
-type delivery struct {
-	invoke.Delivery
-	handle any // the source's own
-}
-
 // busLoop brings the messages of one queue to one function.
 type busLoop struct {
 	f          *function
@@ -89,6 +84,9 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 		if l.session {
 			idle := sb.SessionIdleTimeout.or(sb.ClientRetryOptions.TryTimeout.or(defaultSessionIdle))
 			return h.buses.openSession(ctx, h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName, idle)
+		}
+		if f.many() {
+			return openLink(ctx, h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName)
 		}
 		return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName)
 	}
@@ -135,7 +133,7 @@ func (l *busLoop) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errIdle) || errors.Is(err, errNoSession) || errors.Is(err, errOutOfOrder) {
+		if errors.Is(err, errIdle) || errors.Is(err, errNoSession) || errors.Is(err, errOutOfOrder) || errors.Is(err, errTokenAge) {
 			wait = openFrom
 			continue
 		}
@@ -145,53 +143,24 @@ func (l *busLoop) run(ctx context.Context) {
 	}
 }
 
-// batches invokes the function with all that is there, one batch at a time.
-//
-// Messages are received while the function runs: a receiver that nobody asks
-// gives back whatever its link still brings, and the server sends it again, and
-// so on. What waits and what is asked for together never exceed one batch. Locks
-// are not renewed in this mode, as in the real host; messages whose lock has run
-// out while they waited are left out, as the server sends them again.
+// batches invokes the function with all that is there, one batch at a time. Nothing
+// is asked for while the function runs: what comes meanwhile stays in the queue, for
+// whoever else takes from it. Locks are not renewed in this mode, as in the real
+// host.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	link, lose := context.WithCancel(context.WithoutCancel(ctx)) // ends when the link that the messages came on is lost
-	defer lose()
-	waiting := &line{most: l.most, changed: make(chan struct{})}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			room, err := waiting.room(ctx)
-			if err == nil {
-				err = l.ready(ctx)
-			}
-			var got []*delivery
-			if err == nil {
-				if got, err = src.receive(ctx, room); err != nil && ctx.Err() == nil && !errors.Is(err, errIdle) {
-					lose()
-				}
-			}
-			if waiting.add(got, err); err != nil {
-				return
-			}
-		}
-	})
-	defer func() {
-		cancel()
-		wg.Wait()
-		if rest := waiting.rest(); link.Err() == nil && len(rest) > 0 {
-			l.settle(link, src, rest, false) // for another host, or this one's next start, without waiting for the locks
-		}
-	}()
 	for {
-		batch, err := waiting.take(ctx)
-		if err != nil {
+		if err := cmp.Or(l.ready(ctx), ctx.Err()); err != nil {
 			return worked, err
 		}
-		worked = true
-		if batch = held(batch, time.Now()); len(batch) > 0 {
-			if err := l.batch(ctx, link, src, batch); err != nil && l.session {
+		got, err := src.receive(ctx, l.most)
+		if got = held(got, time.Now()); len(got) > 0 {
+			worked = true
+			if failed := l.batch(ctx, context.WithoutCancel(ctx), src, got); failed != nil && l.session {
 				return worked, errOutOfOrder
 			}
+		}
+		if err != nil {
+			return worked, err
 		}
 	}
 }
@@ -212,10 +181,17 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 	inv := l.begin()
 	inv.Namespace = l.namespace
 	messages := make([]invoke.Delivery, len(batch))
+	var unbound []error // one of them, and the whole batch fails
 	for i, d := range batch {
 		messages[i] = d.Delivery
+		unbound = append(unbound, d.cannotBind(l.f.binary()))
 	}
-	err := l.call(ctx, inv, inv.Batch(messages))
+	err := errors.Join(unbound...)
+	if err == nil {
+		err = l.call(ctx, inv, inv.Batch(messages, l.f.binary()))
+	} else {
+		err = errors.Join(errUnbound, err)
+	}
 	if err != nil && ctx.Err() == nil {
 		l.log.Error("an invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
 	}
@@ -279,7 +255,12 @@ func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	if !l.session { // a session's lock is renewed as a whole
 		wg.Go(func() { l.renew(renewing, src, d) })
 	}
-	err := l.call(ctx, inv, body)
+	err := d.cannotBind(l.f.binary())
+	if err == nil {
+		err = l.call(ctx, inv, body)
+	} else {
+		err = errors.Join(errUnbound, err)
+	}
 	stop()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
@@ -343,76 +324,4 @@ func (l *busLoop) settle(link context.Context, src source, batch []*delivery, su
 		}
 		l.log.Warn("messages could not be settled; they come again", "messages", n, "succeeded", succeeded, "error", err)
 	}
-}
-
-// line is where messages wait while the function runs.
-type line struct {
-	most int
-
-	mu      sync.Mutex
-	waiting []*delivery
-	err     error
-	changed chan struct{} // closed with each change
-}
-
-func (l *line) signal() {
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
-// room waits until messages may be asked for, and says how many.
-func (l *line) room(ctx context.Context) (int, error) {
-	for {
-		l.mu.Lock()
-		n, changed := l.most-len(l.waiting), l.changed
-		l.mu.Unlock()
-		if n > 0 {
-			return n, ctx.Err()
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-}
-
-// add puts messages in line, or the error after which there are no more.
-func (l *line) add(got []*delivery, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.waiting, l.err = append(l.waiting, got...), err
-	l.signal()
-}
-
-// take waits for messages and returns all that are in line. What was in line
-// before an error is left to its locks.
-func (l *line) take(ctx context.Context) ([]*delivery, error) {
-	for {
-		l.mu.Lock()
-		got, err, changed := l.waiting, l.err, l.changed
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err == nil && len(got) > 0 {
-			l.waiting = nil
-			l.signal()
-		}
-		l.mu.Unlock()
-		if err != nil || len(got) > 0 {
-			return got, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// rest is what is left in line when nothing takes from it any more.
-func (l *line) rest() []*delivery {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.waiting
 }

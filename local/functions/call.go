@@ -69,7 +69,7 @@ func (h *Host) post(ctx context.Context, port int, name, id string, body []byte)
 	if err != nil {
 		return invoke.Reply{}, err
 	}
-	head(r.Header, id)
+	h.head(r.Header, id)
 	h.worker.sign(r.Header, port)
 	reply, err := (&http.Client{Transport: h.transport}).Do(r)
 	if err != nil {
@@ -79,18 +79,14 @@ func (h *Host) post(ctx context.Context, port int, name, id string, body []byte)
 }
 
 // head sets the headers of an invocation.
-func head(header http.Header, id string) {
+func (h *Host) head(header http.Header, id string) {
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("User-Agent", "Azure-Functions-Host/"+hostVersion)
-	header.Set("traceparent", traceparent())
+	if h.traced() {
+		header.Set("traceparent", traceparent(""))
+	}
 	header.Set(invoke.HeaderHostVersion, hostVersion)
 	header.Set(invoke.HeaderInvocation, id)
-}
-
-// traceparent is a new trace that nobody samples, as the real host's client adds.
-func traceparent() string {
-	trace, span := uuid.New(), uuid.New()
-	return fmt.Sprintf("00-%x-%x-00", trace[:], span[:8])
 }
 
 func handlerURL(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }

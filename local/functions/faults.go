@@ -49,7 +49,7 @@ func (h *Host) invoke(ctx context.Context, f *function, port int, id string, bod
 		if err != nil {
 			return invoke.Reply{}, err
 		}
-		head(r.Header, id)
+		h.head(r.Header, id)
 		h.worker.sign(r.Header, port)
 		r.ContentLength = int64(len(body))
 		return invoke.Reply{}, errors.Join(errCut, cut(ctx, port, r, body[:len(body)/2]))

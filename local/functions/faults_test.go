@@ -73,17 +73,26 @@ func TestFaultsOfInvocations(t *testing.T) {
 	}
 }
 
-// A request that is passed on meets the same faults.
+// A request that is passed on meets the same faults. One with a body is not sent
+// again; one without is, and its client hears nothing of it.
 func TestFaultsOfForwardedRequests(t *testing.T) {
 	t.Parallel()
 	set := rules(t, fault.Rule{Do: fault.Refuse, Target: "functions/invoke/Web", Count: 1}, fault.Rule{Do: fault.Disconnect, Target: "functions/invoke/Web", Count: 1},
 		fault.Rule{Do: fault.Lose, Target: "functions/invoke/Web", Count: 1})
 	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Faults = set })
 	ready(t, h)
-	for _, want := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusBadGateway, http.StatusTeapot} {
-		if got, _ := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want {
-			t.Errorf("got status %d, want %d", got.StatusCode, want)
+	for _, want := range []int{http.StatusInternalServerError, http.StatusInternalServerError, http.StatusInternalServerError, http.StatusTeapot} {
+		if got, body := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want || want == 500 && body != "" {
+			t.Errorf("got status %d and %q, want %d", got.StatusCode, body, want)
 		}
+	}
+	for _, r := range []fault.Rule{{Do: fault.Disconnect, Target: "functions/invoke/Web", Count: 3}, {Do: fault.Lose, Target: "functions/invoke/Web", Count: 3}} {
+		if _, err := set.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _ := request(t, http.MethodDelete, "http://"+h.Addr()+"/api/x", "fn-key", ""); got.StatusCode != http.StatusTeapot {
+		t.Errorf("without a body: got status %d", got.StatusCode)
 	}
 }
 

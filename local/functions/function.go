@@ -162,8 +162,8 @@ func (f *function) readServiceBus(settings map[string]string) error {
 		return fmt.Errorf("dataType %q is not played here; use binary or string", t.DataType)
 	case t.MaxMessageBatchSize < 0 || t.MaxMessageBatchSize > maxAtOnce:
 		return fmt.Errorf("maxMessageBatchSize is %d; it must be between 1 and %d", t.MaxMessageBatchSize, maxAtOnce)
-	case f.many() && !f.binary():
-		return errors.New(`cardinality many needs "dataType": "binary"; without it one body that is not JSON fails its whole batch`)
+	case f.many() && t.DataType == "":
+		return errors.New(`cardinality many needs "dataType": "string" or "binary"; without it one body that is not JSON fails its whole batch`)
 	case settings[t.Connection] == "" && settings[t.Connection+namespaceSuffix] == "":
 		return fmt.Errorf("the setting %s is missing; it holds the connection string of Service Bus (or %s%s its namespace)", t.Connection, t.Connection, namespaceSuffix)
 	}

@@ -111,7 +111,7 @@ func FuzzInvocation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, id, session string, binary bool) {
 		inv := invoke.Invocation{Function: "F", Binding: "m", ID: "x", At: time.Unix(0, 0)}
 		d := invoke.Delivery{Message: invoke.Message{Body: body, ID: id, SessionID: session, Properties: map[string]any{id: session}}}
-		for _, b := range [][]byte{inv.Single(d, binary), inv.Batch([]invoke.Delivery{d, d})} {
+		for _, b := range [][]byte{inv.Single(d, binary), inv.Batch([]invoke.Delivery{d, d}, binary)} {
 			if !json.Valid(b) {
 				t.Errorf("not JSON: %s", b)
 			}

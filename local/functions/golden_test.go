@@ -174,7 +174,7 @@ func TestGoldenRequests(t *testing.T) {
 			h.file.CustomHandler.EnableProxyingHTTPRequest = proxying
 			r := httptest.NewRequest(http.MethodPost, "http://localhost:7071"+path, strings.NewReader(`{"id":1}`))
 			r.Header = header
-			r.RemoteAddr = ""
+			r.RemoteAddr = "192.0.2.7:50000"
 			h.routes().ServeHTTP(httptest.NewRecorder(), r)
 			return hear(t, got)
 		}
@@ -193,7 +193,7 @@ func TestGoldenRequests(t *testing.T) {
 		"http": web(&function{name: "Http", output: "res", trigger: binding{Name: "req", Type: httpTrigger, AuthLevel: "anonymous", Route: &route}},
 			"/api/pools/gpu?x=1", http.Header{"Content-Type": {"application/json"}}, false),
 		"http-forwarded": web(&function{name: "Forwarded", output: "res", trigger: binding{Name: "req", Type: httpTrigger, AuthLevel: "anonymous", Route: &forwarded}},
-			"/api/forwarded?x=1", http.Header{"Content-Type": {"application/json"}, "X-Own": {"a", "b"}}, true),
+			"/api/forwarded?x=1", http.Header{"Content-Type": {"application/json"}, "X-Own": {"a", "b"}, "X-Forwarded-For": {"1.2.3.4"}, "X-Forwarded-Host": {"example.com"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}, true),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -207,6 +207,33 @@ func TestGoldenRequests(t *testing.T) {
 			}
 			compare(t, "", tree(t, make(t).normalise(t)), tree(t, want))
 		})
+	}
+}
+
+// A trace is there with Application Insights only: a new one on invocations, the
+// client's on requests that are passed on.
+func TestTraces(t *testing.T) {
+	t.Parallel()
+	const came = "0af7651916cd43dd8448eb211c80319c"
+	route := "{*path}"
+	f := &function{name: "Any", output: "res", trigger: binding{Name: "req", Type: httpTrigger, AuthLevel: "anonymous", Route: &route}}
+	if err := f.readHTTP(); err != nil {
+		t.Fatal(err)
+	}
+	h, got := goldenHost(t, f)
+	h.cfg.Settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] = "InstrumentationKey=x"
+	h.file.CustomHandler.EnableProxyingHTTPRequest = true
+	r := httptest.NewRequest(http.MethodPost, "/api/x", strings.NewReader(`{}`))
+	r.Header.Set("traceparent", "00-"+came+"-b7ad6b7169203331-01")
+	h.routes().ServeHTTP(httptest.NewRecorder(), r)
+	if trace := http.Header(hear(t, got).Headers).Get("traceparent"); !strings.HasPrefix(trace, "00-"+came+"-") || strings.Contains(trace, "b7ad6b7169203331") {
+		t.Errorf("passed on: got %q", trace)
+	}
+	if _, err := h.call(t.Context(), f, h.invocation(f), []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	if trace := http.Header(hear(t, got).Headers).Get("traceparent"); len(trace) != 55 || strings.Contains(trace, came) {
+		t.Errorf("an invocation: got %q", trace)
 	}
 }
 

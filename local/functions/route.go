@@ -3,22 +3,29 @@ package functions
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
 
-// route is a template of paths: words, {name}, {name:int}, {name?} at the end,
-// and {*rest}, which takes everything that is left.
+// route is a template of paths as ASP.NET reads it: words, {name}, {name?} and
+// {name=default} at the end, {*rest}, which takes everything that is left, and
+// constraints behind colons, {name:int}. Only the constraints below are played
+// here; a function with another one is left out.
 type route []segment
 
 type segment struct {
-	word     string // "" = a parameter
-	name     string
-	number   bool // takes whole numbers only
-	optional bool
-	rest     bool
+	word        string // "" = a parameter
+	name        string
+	constraints []constraint
+	optional    bool
+	standIn     string // for a part that is not there; hasDefault says whether there is one
+	hasDefault  bool
+	rest        bool
 }
+
+// constraint judges the value of a parameter.
+type constraint func(value string) bool
 
 // parseRoute reads a template without its prefix.
 func parseRoute(template string) (route, error) {
@@ -27,85 +34,248 @@ func parseRoute(template string) (route, error) {
 		return nil, nil
 	}
 	var r route
-	parts := strings.Split(template, "/")
+	parts, err := splitTemplate(template)
+	if err != nil {
+		return nil, err
+	}
 	for i, part := range parts {
 		inner, isParameter := strings.CutPrefix(part, "{")
 		if !isParameter {
-			if strings.ContainsAny(part, "{}") {
-				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not played here", template)
+			if part == "" || strings.ContainsAny(part, "{}") {
+				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (a mixture of words and parameters between two slashes is not played here)", template, part)
 			}
 			r = append(r, segment{word: part})
 			continue
 		}
-		inner, closed := strings.CutSuffix(inner, "}")
-		s := segment{}
-		inner, s.rest = strings.CutPrefix(inner, "*")
-		inner, s.optional = strings.CutSuffix(inner, "?")
-		name, constraint, _ := strings.Cut(inner, ":")
-		s.name, s.number = name, constraint == "int" || constraint == "long"
-		switch {
-		case !closed || name == "" || strings.ContainsAny(name, "{}"):
-			return nil, fmt.Errorf("the route %q has a parameter that cannot be read: %s", template, part)
-		case constraint != "" && !s.number:
-			return nil, fmt.Errorf("the route's constraint %q is not played here", constraint)
-		case (s.rest || s.optional) && i < len(parts)-1:
-			return nil, errors.New("only the last parameter of a route may be optional or take the rest")
+		s, err := parseParameter(strings.TrimSuffix(inner, "}"))
+		if err != nil {
+			return nil, fmt.Errorf("the route %q: the parameter %s: %w", template, part, err)
+		}
+		if (s.rest || s.optional || s.hasDefault) && i < len(parts)-1 {
+			return nil, errors.New("only the last parameter of a route may be optional, have a default or take the rest")
 		}
 		r = append(r, s)
 	}
 	return r, nil
 }
 
-// match compares a path without its prefix, still escaped, and returns the
-// parameters.
+// splitTemplate splits at the slashes that are not inside a parameter. Doubled
+// braces stand for themselves, inside of a parameter only.
+func splitTemplate(template string) (parts []string, err error) {
+	from, inside := 0, false
+	for i := 0; i < len(template); i++ {
+		switch c := template[i]; {
+		case inside && (c == '{' || c == '}') && i+1 < len(template) && template[i+1] == c:
+			i++
+		case c == '{' && !inside:
+			inside = true
+		case c == '}' && inside:
+			inside = false
+			if i+1 < len(template) && template[i+1] != '/' {
+				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not played here", template)
+			}
+		case c == '{' || c == '}':
+			return nil, fmt.Errorf("the route %q has a brace too many", template)
+		case c == '/' && !inside:
+			parts, from = append(parts, template[from:i]), i+1
+		}
+	}
+	if inside {
+		return nil, fmt.Errorf("the route %q has a parameter that does not end", template)
+	}
+	return append(parts, template[from:]), nil
+}
+
+// parseParameter reads what stands between the braces.
+func parseParameter(inner string) (s segment, err error) {
+	inner = strings.NewReplacer("{{", "{", "}}", "}").Replace(inner)
+	for range 2 { // one star, or two
+		if rest, ok := strings.CutPrefix(inner, "*"); ok {
+			s.rest, inner = true, rest
+		}
+	}
+	inner, s.optional = strings.CutSuffix(inner, "?")
+	end := strings.IndexAny(inner, ":=")
+	if end < 0 {
+		end = len(inner)
+	}
+	if s.name, inner = inner[:end], inner[end:]; s.name == "" || strings.ContainsAny(s.name, "{}/*?") {
+		return s, errors.New("it has no name that can be read")
+	}
+	for strings.HasPrefix(inner, ":") {
+		name, argument := inner[1:], ""
+		end := strings.IndexAny(name, "(:=")
+		if end < 0 {
+			end = len(name)
+		}
+		name, inner = name[:end], name[end:]
+		if strings.HasPrefix(inner, "(") {
+			// An argument ends at the first bracket that something new, or nothing,
+			// comes behind: it may have brackets of its own.
+			end := 1
+			for ; end < len(inner); end++ {
+				if inner[end] == ')' && (end+1 == len(inner) || inner[end+1] == ':' || inner[end+1] == '=') {
+					break
+				}
+			}
+			if end == len(inner) {
+				return s, errors.New("a bracket is missing")
+			}
+			argument, inner = inner[1:end], inner[end+1:]
+		}
+		c, err := parseConstraint(name, argument)
+		if err != nil {
+			return s, err
+		}
+		s.constraints = append(s.constraints, c)
+	}
+	if s.standIn, s.hasDefault = strings.CutPrefix(inner, "="); inner != "" && !s.hasDefault {
+		return s, errors.New("it cannot be read")
+	}
+	if s.optional && s.hasDefault {
+		return s, errors.New("it is optional and has a default; only one of them is possible")
+	}
+	return s, nil
+}
+
+// lookahead is the only one that is played here of the things that .NET's
+// expressions have and Go's do not: at the beginning, what must not come.
+var lookahead = regexp.MustCompile(`^\^\(\?!(.*)\)\.\*\$$`)
+
+func parseConstraint(name, argument string) (constraint, error) {
+	switch name {
+	case "int", "long":
+		bits := map[string]int{"int": 32, "long": 64}[name]
+		return func(v string) bool { _, err := strconv.ParseInt(v, 10, bits); return err == nil }, nil
+	case "maxlength", "minlength":
+		n, err := strconv.Atoi(argument)
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("%s wants a number", name)
+		}
+		if name == "maxlength" {
+			return func(v string) bool { return len([]rune(v)) <= n }, nil
+		}
+		return func(v string) bool { return len([]rune(v)) >= n }, nil
+	case "regex":
+		return parseExpression(argument)
+	}
+	return nil, fmt.Errorf("the constraint %q is not played here; use int, long, minlength, maxlength or regex", name)
+}
+
+// parseExpression reads an expression as .NET's constraint does: without regard
+// to case, found anywhere, and the end is also before a last line feed.
+func parseExpression(text string) (constraint, error) {
+	compile := func(s string) (*regexp.Regexp, error) {
+		if end, ok := strings.CutSuffix(s, "$"); ok && !strings.HasSuffix(end, `\`) {
+			s = end + `\n?\z`
+		}
+		e, err := regexp.Compile("(?i)" + s)
+		if err != nil {
+			return nil, fmt.Errorf("the expression %q is not played here: %w", text, err)
+		}
+		return e, nil
+	}
+	if m := lookahead.FindStringSubmatch(text); m != nil {
+		not, err := compile("^(?:" + m[1] + ")")
+		if err != nil {
+			return nil, err
+		}
+		all, err := compile("^.*$")
+		return func(v string) bool { return !not.MatchString(v) && all.MatchString(v) }, err
+	}
+	e, err := compile(text)
+	if err != nil {
+		return nil, err
+	}
+	return e.MatchString, nil
+}
+
+// match compares a path without its prefix, as cleanPath gives it, and returns
+// the parameters.
 func (r route) match(path string) (map[string]string, bool) {
 	params := map[string]string{}
-	rest := strings.Trim(path, "/")
+	rest := strings.TrimPrefix(path, "/")
 	for _, s := range r {
-		if s.rest {
-			value, err := url.PathUnescape(rest)
-			params[s.name] = value
-			return params, err == nil
+		part := rest
+		if !s.rest {
+			part, rest, _ = strings.Cut(rest, "/")
 		}
-		if rest == "" {
-			return params, s.optional
-		}
-		var part string
-		part, rest, _ = strings.Cut(rest, "/")
-		value, err := url.PathUnescape(part)
-		if err != nil || s.word != "" && !strings.EqualFold(s.word, value) {
+		switch {
+		case part == "" && s.word == "" && s.hasDefault:
+			params[s.name] = s.standIn
+			return params, true
+		case part == "":
+			// Nothing is left. A parameter that may be absent is met by that; what takes
+			// the rest too, but for its constraints.
+			return params, s.word == "" && (s.optional || s.rest && len(s.constraints) == 0)
+		case s.word != "" && !strings.EqualFold(s.word, part):
 			return nil, false
-		}
-		if s.word != "" {
+		case s.word != "":
 			continue
 		}
-		if _, err := strconv.ParseInt(value, 10, 64); s.number && err != nil {
-			return nil, false
+		for _, meets := range s.constraints {
+			if !meets(part) {
+				return nil, false
+			}
 		}
-		params[s.name] = value
+		if params[s.name] = part; s.rest {
+			return params, true
+		}
 	}
 	return params, rest == ""
 }
 
-// before reports whether r is to be tried before other: words before numbers
-// before parameters before the rest, from the left.
-func (r route) before(other route) bool {
-	for i := range min(len(r), len(other)) {
-		if a, b := r[i].rank(), other[i].rank(); a != b {
-			return a < b
+// cleanPath is a request's path as the host sees it: decoded but for %2F, without
+// dot segments. False: the path has an empty part, which nothing matches.
+func cleanPath(escaped string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(escaped); i++ {
+		if escaped[i] == '%' && i+2 < len(escaped) {
+			if c, err := strconv.ParseUint(escaped[i+1:i+3], 16, 8); err == nil && c != '/' {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
 		}
+		b.WriteByte(escaped[i])
 	}
-	return len(r) > len(other)
+	var kept []string
+	parts := strings.Split(strings.TrimPrefix(b.String(), "/"), "/")
+	whole := true
+	for i, part := range parts {
+		last := i == len(parts)-1
+		switch part {
+		case ".", "..":
+			if part == ".." && len(kept) > 0 {
+				kept = kept[:len(kept)-1]
+			}
+			if last {
+				kept = append(kept, "")
+			}
+			continue
+		case "":
+			whole = whole && last
+		}
+		kept = append(kept, part)
+	}
+	return "/" + strings.Join(kept, "/"), whole
 }
 
-func (s segment) rank() int {
-	switch {
-	case s.word != "":
-		return 0
-	case s.rest:
-		return 3
-	case s.number:
-		return 1
+// plainInPath are the bytes that the proxy leaves as they are; letters and
+// digits besides.
+const plainInPath = "/-._~!$&'()*+,;=:@"
+
+// encodePath is a path as the proxy passes it on: what the host left encoded is
+// encoded once more.
+func encodePath(path string) string {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte(plainInPath, c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
 	}
-	return 2
+	return b.String()
 }

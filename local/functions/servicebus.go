@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
-	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/bus/tolerant"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -41,7 +42,13 @@ var retries = azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Mi
 // buses are the clients, one for each connection setting.
 type buses struct {
 	mu  sync.Mutex
-	all map[string]*azservicebus.Client
+	all map[string]*client
+}
+
+// client is one client, and its connections, which know what messages really hold.
+type client struct {
+	*azservicebus.Client
+	dialer tolerant.Dialer
 }
 
 // open opens a queue under a connection setting.
@@ -54,46 +61,50 @@ func (b *buses) open(settings map[string]string, connection, queue string) (sour
 	if err != nil {
 		return nil, fmt.Errorf("the queue %s cannot be opened: %w", queue, err)
 	}
-	return &sdkSource{receiver}, nil
+	return &sdkSource{receiver, &client.dialer}, nil
 }
 
-func (b *buses) client(settings map[string]string, connection string) (*azservicebus.Client, error) {
+func (b *buses) client(settings map[string]string, connection string) (*client, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.all[connection]; c != nil {
 		return c, nil
 	}
-	options := &azservicebus.ClientOptions{RetryOptions: retries}
-	var c *azservicebus.Client
-	var err error
+	where, err := readAddress(settings, connection)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{dialer: tolerant.Dialer{Host: where.host, Plain: where.plain}}
+	options := &azservicebus.ClientOptions{RetryOptions: retries, NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+		return c.dialer.Dial(ctx)
+	}}
 	if namespace := settings[connection+namespaceSuffix]; settings[connection] == "" && namespace != "" {
 		var credential *azidentity.DefaultAzureCredential
 		if credential, err = azidentity.NewDefaultAzureCredential(nil); err == nil {
-			c, err = azservicebus.NewClient(namespace, credential, options)
+			c.Client, err = azservicebus.NewClient(namespace, credential, options)
 		}
 	} else {
-		c, err = azservicebus.NewClientFromConnectionString(settings[connection], options)
+		c.Client, err = azservicebus.NewClientFromConnectionString(settings[connection], options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the setting %s does not lead to Service Bus: %w", connection, err)
 	}
 	if b.all == nil {
-		b.all = map[string]*azservicebus.Client{}
+		b.all = map[string]*client{}
 	}
 	b.all[connection] = c
 	return c, nil
 }
 
-// namespace is the host name of Service Bus under a connection setting.
+// namespace is the host name of Service Bus under a connection setting, without a
+// port.
 func namespace(settings map[string]string, connection string) string {
-	for part := range strings.SplitSeq(settings[connection], ";") {
-		if name, value, ok := strings.Cut(part, "="); ok && strings.EqualFold(strings.TrimSpace(name), "Endpoint") {
-			_, host, _ := strings.Cut(value, "://")
-			host, _, _ = strings.Cut(host, "/")
-			return host
-		}
+	host, _ := tolerant.Endpoint(settings[connection])
+	if host == "" {
+		return settings[connection+namespaceSuffix]
 	}
-	return settings[connection+namespaceSuffix]
+	host, _, _ = strings.Cut(host, ":")
+	return host
 }
 
 func (b *buses) close() {
@@ -110,7 +121,10 @@ func (b *buses) close() {
 var errLinkLost = errors.New("the link to Service Bus was lost")
 
 // sdkSource is a queue through the real client.
-type sdkSource struct{ receiver *azservicebus.Receiver }
+type sdkSource struct {
+	receiver *azservicebus.Receiver
+	dialer   *tolerant.Dialer
+}
 
 func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) {
 	bounded, cancel := context.WithTimeout(ctx, receiveTime)
@@ -124,7 +138,7 @@ func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) 
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {
-		out[i] = &delivery{convert(m), m}
+		out[i] = convert(m, s.dialer.Take(m.RawAMQPMessage.DeliveryTag))
 	}
 	return out, err
 }
@@ -156,24 +170,4 @@ func (s *sdkSource) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	_ = s.receiver.Close(ctx)
-}
-
-// convert takes over what an invocation tells of a message.
-func convert(m *azservicebus.ReceivedMessage) invoke.Delivery {
-	return invoke.Delivery{
-		Message: invoke.Message{Body: m.Body, ID: m.MessageID, ContentType: value(m.ContentType), Subject: value(m.Subject),
-			CorrelationID: value(m.CorrelationID), SessionID: value(m.SessionID), SequenceNumber: value(m.SequenceNumber),
-			DeliveryCount: int(m.DeliveryCount), EnqueuedAt: value(m.EnqueuedTime), Properties: m.ApplicationProperties},
-		LockToken: fmt.Sprintf("%x-%x-%x-%x-%x", m.LockToken[:4], m.LockToken[4:6], m.LockToken[6:8], m.LockToken[8:10], m.LockToken[10:]),
-		To:        value(m.To), ReplyTo: value(m.ReplyTo), ReplyToSessionID: value(m.ReplyToSessionID), PartitionKey: value(m.PartitionKey),
-		DeadLetterSource: value(m.DeadLetterSource), LockedUntil: value(m.LockedUntil), ExpiresAt: value(m.ExpiresAt),
-	}
-}
-
-func value[T any](p *T) T {
-	var v T
-	if p != nil {
-		v = *p
-	}
-	return v
 }

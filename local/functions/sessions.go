@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/shared/bus/tolerant"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
@@ -51,7 +53,7 @@ func (b *buses) openSession(ctx context.Context, settings map[string]string, con
 	case err != nil:
 		return nil, fmt.Errorf("no session of the queue %s can be accepted: %w", queue, err)
 	}
-	return &sessionSource{receiver: receiver, idle: idle}, nil
+	return &sessionSource{receiver: receiver, idle: idle, dialer: &client.dialer}, nil
 }
 
 // sessionSource is one session through the real client. Its messages have no
@@ -59,6 +61,7 @@ func (b *buses) openSession(ctx context.Context, settings map[string]string, con
 type sessionSource struct {
 	receiver *azservicebus.SessionReceiver
 	idle     time.Duration
+	dialer   *tolerant.Dialer
 }
 
 // receive asks for one message however many there is room for. What a link brings
@@ -76,7 +79,7 @@ func (s *sessionSource) receive(ctx context.Context, _ int) ([]*delivery, error)
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {
-		out[i] = &delivery{convert(m), m}
+		out[i] = convert(m, s.dialer.Take(m.RawAMQPMessage.DeliveryTag))
 		out[i].LockedUntil = s.receiver.LockedUntil()
 	}
 	return out, err

@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
+	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/protocol"
 
@@ -68,14 +70,26 @@ type Message struct {
 type Bus struct {
 	client *azservicebus.Client
 	queues Queues
+	cfg    Config
 
 	mu      sync.Mutex
 	senders map[string]*azservicebus.Sender
+	dead    *azservicebus.Client // reads dead letters; made at first use
+	dialer  tolerant.Dialer      // of its connections
 }
 
 // Open connects lazily: nothing is sent until the first call.
 func Open(cfg Config) (*Bus, error) {
-	opts := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{
+	client, err := open(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Bus{client: client, cfg: cfg, queues: cfg.Queues, senders: map[string]*azservicebus.Sender{}}, nil
+}
+
+// open makes a client; dial makes its connections, nil = it does so itself.
+func open(cfg Config, dial func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error)) (*azservicebus.Client, error) {
+	opts := &azservicebus.ClientOptions{NewWebSocketConn: dial, RetryOptions: azservicebus.RetryOptions{
 		MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second,
 	}}
 	var client *azservicebus.Client
@@ -91,7 +105,7 @@ func Open(cfg Config) (*Bus, error) {
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: "the Service Bus connection cannot be used; check its form", Err: err}
 	}
-	return &Bus{client: client, queues: cfg.Queues, senders: map[string]*azservicebus.Sender{}}, nil
+	return client, nil
 }
 
 // Queues returns the names of the queues.
@@ -230,8 +244,16 @@ func (b *Bus) sender(queue string) (*azservicebus.Sender, error) {
 	return s, nil
 }
 
-// Close gives up the connection.
-func (b *Bus) Close(ctx context.Context) error { return b.client.Close(ctx) }
+// Close gives up the connections.
+func (b *Bus) Close(ctx context.Context) error {
+	b.mu.Lock()
+	dead := b.dead
+	b.mu.Unlock()
+	if dead != nil {
+		return errors.Join(b.client.Close(ctx), dead.Close(ctx))
+	}
+	return b.client.Close(ctx)
+}
 
 // check turns an SDK error into one of the project's codes.
 func (b *Bus) check(queue string, err error) error {

@@ -1,23 +1,62 @@
 package bus
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"time"
 
+	"dsvmpools/shared/bus/tolerant"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
 )
 
-// deadLetterWait is how long messages that were seen are waited for: somebody else
-// may hold them.
-const deadLetterWait = 2 * time.Second
+// Times and limits of reading dead letters.
+const (
+	// deadLetterWait is how long messages that were seen are waited for: somebody else
+	// may hold them.
+	deadLetterWait = 2 * time.Second
+	// deadLetterMore is how long one waits for more behind those that came.
+	deadLetterMore = 200 * time.Millisecond
+	// deadLetterBytes bounds what is in memory at a time. The last message may go over
+	// it.
+	deadLetterBytes = 32 << 20
+)
 
-// DeadLetters hands up to n messages of a queue's dead-letter queue to fn, with
-// the reason why each is there, and completes those that fn has taken. An empty
-// dead-letter queue is no error. Nothing is held open between calls.
-func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx context.Context, m Message, reason string) error) error {
-	receiver, err := b.client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
+// Dead is a message of a dead-letter queue, as a message that can be sent again:
+// its body is one of bytes, whatever it was.
+type Dead struct {
+	Message
+	Reason string // why it is dead, in the service's words
+	// Unreadable says why no function can have it, for a person; the body is then its
+	// content as JSON. "" = one can.
+	Unreadable string
+
+	sequence int64
+	size     int
+}
+
+// DeadLetters hands up to n messages of a queue's dead-letter queue to fn, in the
+// order in which they were sent, and completes those that fn has taken: all but
+// those whose places fn names with an error. An empty dead-letter queue is no error.
+// Nothing is held open between calls.
+func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx context.Context, dead []Dead) map[int]error) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // the client, over a message that is like none it knows
+			err = fmt.Errorf("the dead letters of %q cannot be read: %v", queue, p)
+		}
+	}()
+	client, dialer, err := b.reader()
+	if err != nil {
+		return err
+	}
+	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
 	if err != nil {
 		return b.check(queue, err)
 	}
@@ -26,32 +65,169 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 		defer cancel()
 		receiver.Close(ctx)
 	}()
-	// Mostly there is nothing, which a look tells at once; receiving would wait.
-	if seen, err := receiver.PeekMessages(ctx, 1, nil); err != nil || len(seen) == 0 {
-		return b.check(queue, err)
-	}
-	wait, cancel := context.WithTimeout(ctx, deadLetterWait)
-	defer cancel()
-	messages, err := receiver.ReceiveMessages(wait, n, nil)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	// Mostly there is nothing, which a look tells at once; receiving would wait. A look
+	// that fails, since it cannot read what is there, tells that there is something.
+	if seen, err := receiver.PeekMessages(ctx, 1, nil); err == nil && len(seen) == 0 {
 		return nil
 	}
-	if err != nil {
-		return b.check(queue, err)
-	}
-	var errs []error
-	for _, m := range messages {
-		out := Message{ID: m.MessageID, Body: m.Body, Properties: m.ApplicationProperties}
-		if m.ContentType != nil {
-			out.ContentType = *m.ContentType
+	var dead []Dead
+	var received []*azservicebus.ReceivedMessage
+	for size, wait := 0, deadLetterWait; len(dead) < n && size < deadLetterBytes; wait = deadLetterMore {
+		bounded, cancel := context.WithTimeout(ctx, wait)
+		got, failed := receiver.ReceiveMessages(bounded, min(n-len(dead), 100), nil)
+		cancel()
+		for _, m := range got {
+			dead, received = append(dead, newDead(m, dialer.Take(m.RawAMQPMessage.DeliveryTag))), append(received, m)
+			size += dead[len(dead)-1].size
 		}
-		if err := fn(ctx, out, reason(m)); err != nil {
-			errs = append(errs, err, receiver.AbandonMessage(ctx, m, nil))
+		if failed != nil {
+			if !errors.Is(failed, context.DeadlineExceeded) || ctx.Err() != nil {
+				err = b.check(queue, failed)
+			}
+			break
+		}
+	}
+	if len(dead) == 0 {
+		return err
+	}
+	order := make([]int, len(dead))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(dead[i].sequence, dead[j].sequence) })
+	sorted := make([]Dead, len(dead))
+	for to, from := range order {
+		sorted[to] = dead[from]
+	}
+	failed := fn(ctx, sorted)
+	errs := []error{err}
+	for to, from := range order {
+		if cause := failed[to]; cause != nil {
+			// Its lock runs out. Given back, it would come to this receiver again, and be
+			// locked for longer.
+			errs = append(errs, cause)
 			continue
 		}
-		errs = append(errs, receiver.CompleteMessage(ctx, m, nil))
+		errs = append(errs, receiver.CompleteMessage(ctx, received[from], nil))
 	}
 	return errors.Join(errs...)
+}
+
+// reader is the client that reads dead letters. It has connections of its own, over
+// which every message can be read; nothing else depends on them.
+func (b *Bus) reader() (*azservicebus.Client, *tolerant.Dialer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dead != nil {
+		return b.dead, &b.dialer, nil
+	}
+	b.dialer.Host = b.cfg.Namespace
+	if b.cfg.ConnectionString != "" {
+		b.dialer.Host, b.dialer.Plain = tolerant.Endpoint(b.cfg.ConnectionString)
+	}
+	client, err := open(b.cfg, func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+		return b.dialer.Dial(ctx)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	b.dead = client
+	return client, &b.dialer, nil
+}
+
+// newDead takes over a message; o is what it really holds, or nil.
+func newDead(m *azservicebus.ReceivedMessage, o *tolerant.Original) Dead {
+	d := Dead{Message: Message{ID: m.MessageID, Properties: map[string]any{}}, Reason: reason(m)}
+	if m.ContentType != nil {
+		d.ContentType = *m.ContentType
+	}
+	// The number that it had in its queue, before it died.
+	for _, n := range []*int64{m.EnqueuedSequenceNumber, m.SequenceNumber} {
+		if n != nil && d.sequence == 0 {
+			d.sequence = *n
+		}
+	}
+	raw := m.RawAMQPMessage
+	if raw.Properties != nil && d.ID == "" {
+		switch id := raw.Properties.MessageID.(type) { // an id need not be a text
+		case nil:
+		case amqp.UUID:
+			d.ID = fmt.Sprint(tolerant.Plain(tolerant.UUID(id)))
+		default:
+			d.ID = fmt.Sprint(tolerant.Plain(id))
+		}
+	}
+	for name, v := range m.ApplicationProperties {
+		if id, ok := v.(amqp.UUID); ok {
+			v = tolerant.UUID(id)
+		}
+		d.Properties[name] = property(v)
+	}
+	if o != nil {
+		clear(d.Properties)
+		for _, p := range o.Properties {
+			d.Properties[fmt.Sprint(tolerant.Plain(p.Key))] = property(p.Value)
+		}
+	}
+	d.setBody(raw.Body, o)
+	d.size = len(d.Body)
+	return d
+}
+
+// property is a value that may be sent as an application property.
+func property(v any) any {
+	switch v.(type) {
+	case time.Time, []byte:
+		return v
+	}
+	switch plain := tolerant.Plain(v).(type) {
+	case map[string]any, []any:
+		text, _ := json.Marshal(plain)
+		return string(text)
+	default:
+		return plain
+	}
+}
+
+// setBody makes bytes of a body: several parts are one, and a text in an AMQP value
+// is the text. Of anything else the content is told.
+func (d *Dead) setBody(body azservicebus.AMQPAnnotatedMessageBody, o *tolerant.Original) {
+	kind, value := tolerant.Data, any(bytes.Join(body.Data, nil))
+	switch {
+	case o != nil:
+		kind, value = o.Kind, o.Body
+	case body.Value != nil:
+		kind, value = tolerant.Value, body.Value
+	case len(body.Sequence) > 0:
+		lists := make([]any, len(body.Sequence))
+		for i := range lists {
+			lists[i] = body.Sequence[i]
+		}
+		kind, value = tolerant.Sequence, lists
+	}
+	if id, ok := value.(amqp.UUID); ok {
+		value = tolerant.UUID(id)
+	}
+	switch v := value.(type) {
+	case []byte:
+		if kind == tolerant.Data {
+			d.Body = v
+			return
+		}
+	case string:
+		d.Body = []byte(v)
+		return
+	}
+	what := "an AMQP value of type " + tolerant.TypeName(value)
+	if kind == tolerant.Sequence {
+		what = "an AMQP sequence"
+	}
+	d.Unreadable = fmt.Sprintf("the body of the message is %s, which a function cannot have; it is kept as JSON. Send the document as bytes, or as a text", what)
+	text, err := json.MarshalIndent(tolerant.Plain(value), "", "  ")
+	if err != nil {
+		text = fmt.Appendf(nil, "%v", value)
+	}
+	d.Body, d.ContentType = text, "application/json"
 }
 
 // reason says why a message was dead-lettered, in the service's words.

@@ -1,7 +1,6 @@
 package invoke
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/intake"
@@ -18,9 +18,12 @@ import (
 
 // Limits and times of the handler's side.
 const (
-	// defaultMaxPayload bounds an invocation: 1,000 messages of 256 KiB, as
-	// base64 in a string, with their metadata.
-	defaultMaxPayload = 512 << 20
+	// defaultMaxPayload bounds what is read of an invocation, not what is kept (see
+	// stream.go): 100 messages of 256 KiB, each byte of which may be seven when it is
+	// quoted twice, with their metadata.
+	defaultMaxPayload = 256 << 20
+	// maxTick bounds the payload of a timer.
+	maxTick = 1 << 20
 	// defaultDeadline of an invocation is shorter than functionTimeout in
 	// host.json (5 min): the host cancels nothing, it kills the process and all
 	// that runs in it.
@@ -43,8 +46,9 @@ type App struct {
 	log        *slog.Logger
 	deadline   time.Duration
 	maxPayload int64
-	guard      *guard      // nil = anybody may ask
-	pace       intake.Pace // of bodies
+	guard      *guard       // nil = anybody may ask
+	pace       intake.Pace  // of bodies
+	api, site  http.Handler // nil = none
 }
 
 // Option changes what an App does.
@@ -71,10 +75,24 @@ func New(log *slog.Logger, options ...Option) *App {
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(os.Stdout, nil))
 	}
-	a.mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.log.Warn("nothing is registered under this name; the function's folder and the program disagree", "path", r.URL.Path)
-		reply(w, http.StatusNotFound)
+		page := r.Header.Get(HeaderInvocation) != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead || below(r.URL.Path, "/web/"))
+		switch {
+		case a.api != nil && below(r.URL.Path, apiFolder):
+			for _, path := range []*string{&r.URL.Path, &r.URL.RawPath} {
+				if below(*path, apiFolder) {
+					*path = apiFolder + (*path)[len(apiFolder):]
+				}
+			}
+			a.passedOn(w, r, a.api)
+		case a.site != nil && page:
+			a.passedOn(w, r, a.site)
+		case r.URL.Path == "/": // the host asks whether the handler is up
+			w.WriteHeader(http.StatusOK)
+		default:
+			a.log.Warn("nothing is registered under this name; the function's folder and the program disagree", "path", r.URL.Path)
+			reply(w, http.StatusNotFound)
+		}
 	})
 	return a
 }
@@ -82,10 +100,25 @@ func New(log *slog.Logger, options ...Option) *App {
 // Batch registers a function for a serviceBusTrigger of either cardinality,
 // with dataType binary. An error has the host deliver every message again.
 func (a *App) Batch(name string, fn func(ctx context.Context, msgs []Message) error) {
-	a.handle(name, func(ctx context.Context, payload []byte) error {
-		msgs, err := decodeMessages(payload)
+	a.batch(name, false, fn)
+}
+
+// TextBatch is Batch with dataType string: bodies come as texts in UTF-8, also
+// those that a sender has put into an AMQP value.
+func (a *App) TextBatch(name string, fn func(ctx context.Context, msgs []Message) error) {
+	a.batch(name, true, fn)
+}
+
+func (a *App) batch(name string, text bool, fn func(ctx context.Context, msgs []Message) error) {
+	a.handle(name, func(ctx context.Context, payload io.Reader) error {
+		msgs, err := readMessages(payload, text)
 		if err != nil {
 			return err
+		}
+		for i := range msgs {
+			if m := &msgs[i]; m.ID == "" && m.SequenceNumber == byHand {
+				m.ID = InvocationID(ctx) // a run by hand comes once, and has no other name
+			}
 		}
 		return fn(ctx, msgs)
 	})
@@ -94,8 +127,12 @@ func (a *App) Batch(name string, fn func(ctx context.Context, msgs []Message) er
 // Timer registers a function for a timerTrigger. The host does not repeat an
 // occurrence that failed.
 func (a *App) Timer(name string, fn func(ctx context.Context, t Tick) error) {
-	a.handle(name, func(ctx context.Context, payload []byte) error {
-		t, err := decodeTick(payload)
+	a.handle(name, func(ctx context.Context, payload io.Reader) error {
+		b, err := io.ReadAll(io.LimitReader(payload, maxTick))
+		if err != nil {
+			return err
+		}
+		t, err := decodeTick(b)
 		if err != nil {
 			return err
 		}
@@ -103,40 +140,68 @@ func (a *App) Timer(name string, fn func(ctx context.Context, t Tick) error) {
 	})
 }
 
+// below reports whether a path is below a folder. The host's routes do not regard
+// case, and the path comes as the client wrote it.
+func below(path, folder string) bool {
+	return len(path) >= len(folder) && strings.EqualFold(path[:len(folder)], folder)
+}
+
+// apiFolder is what the API's paths begin with.
+const apiFolder = "/api/"
+
 // HTTP registers what answers requests that the host passes on as they are,
-// everything under /api/. They have no deadline, since they may be streams.
-func (a *App) HTTP(h http.Handler) {
-	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(HeaderInvocation)
-		tw := &trackedWriter{ResponseWriter: w}
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			a.log.Error("a request failed", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", panicked(p))
-			if tw.written {
-				panic(http.ErrAbortHandler) // the client must not take the half of an answer for a whole one
-			}
-			reply(w, http.StatusInternalServerError)
+// everything under /api/, however that is written.
+func (a *App) HTTP(h http.Handler) { a.api = h }
+
+// Site registers what answers the other requests that the host passes on: GET and
+// HEAD anywhere, and everything under /web/. The host's own questions are none of
+// them, as they have no invocation.
+func (a *App) Site(h http.Handler) { a.site = h }
+
+// passedOn has h answer a request within the deadline of an invocation: one that
+// lasts as long as functionTimeout, be it for a slow reader, would cost the process
+// its life, and all others theirs.
+func (a *App) passedOn(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	id := r.Header.Get(HeaderInvocation)
+	ctx, cancel := context.WithTimeout(withInvocation(r.Context(), id), a.deadline)
+	defer cancel()
+	control := http.NewResponseController(w)
+	end, _ := ctx.Deadline()
+	if control.SetReadDeadline(end) == nil && control.SetWriteDeadline(end) == nil {
+		defer func() { // the connection takes the next request
+			_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})
 		}()
-		h.ServeHTTP(tw, r.WithContext(withInvocation(r.Context(), id)))
-	})
+	}
+	tw := &trackedWriter{ResponseWriter: w}
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		a.log.Error("a request failed", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", panicked(p))
+		if tw.written {
+			panic(http.ErrAbortHandler) // the client must not take the half of an answer for a whole one
+		}
+		reply(w, http.StatusInternalServerError)
+	}()
+	h.ServeHTTP(tw, r.WithContext(ctx))
 }
 
 // handle registers a function. The host drops what comes with a failure, so
 // the cause is logged before the reply.
-func (a *App) handle(name string, fn func(ctx context.Context, payload []byte) error) {
+func (a *App) handle(name string, fn func(ctx context.Context, payload io.Reader) error) {
 	a.mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(HeaderInvocation)
 		ctx, cancel := context.WithTimeout(withInvocation(r.Context(), id), a.deadline)
 		defer cancel()
-		payload, err := readPayload(w, r, a.maxPayload)
-		if err == nil {
-			err = contain(func() error { return fn(ctx, payload) })
+		payload := http.MaxBytesReader(w, r.Body, a.maxPayload)
+		err := contain(func() error { return fn(ctx, payload) })
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			err = fmt.Errorf("the invocation is larger than %d bytes; lower maxMessageBatchSize in host.json", a.maxPayload)
 		}
 		if err != nil {
 			a.log.Error("an invocation failed", "function", name, "invocation", id, "error", err)
@@ -151,22 +216,6 @@ func reply(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, emptyReply)
-}
-
-func readPayload(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= limit {
-		b.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, fmt.Errorf("the invocation is larger than %d bytes; lower maxMessageBatchSize in host.json", limit)
-	case err != nil:
-		return nil, fmt.Errorf("the invocation did not arrive whole: %w", err)
-	}
-	return b.Bytes(), nil
 }
 
 // contain turns a panic into an error.

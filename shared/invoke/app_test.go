@@ -70,7 +70,7 @@ func TestReplies(t *testing.T) {
 	}))
 	server := httptest.NewServer(app)
 	defer server.Close()
-	batch := invocation("F", "m").Batch([]Delivery{delivery(plainMessage, 1)})
+	batch := invocation("F", "m").Batch([]Delivery{delivery(plainMessage, 1)}, true)
 	tick := invocation("F", "t").Tick(Tick{})
 	for _, tt := range []struct {
 		name, path string

@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,23 +57,10 @@ func read(payload []byte) (*envelope, json.RawMessage, error) {
 	return nil, nil, nil
 }
 
-// decodeMessages reads the payload of a serviceBusTrigger, one or many.
-func decodeMessages(payload []byte) ([]Message, error) {
-	e, value, err := read(payload)
-	if err != nil {
-		return nil, err
-	}
-	if e.Metadata.MessageIDArray == nil && e.Metadata.SequenceNumberArray == nil {
-		m, err := e.message(value)
-		return []Message{m}, err
-	}
-	return e.messages(value)
-}
-
-// message reads a single message.
-func (e *envelope) message(value json.RawMessage) (Message, error) {
+// message reads what the metadata of a single message says.
+func (e *envelope) message() (Message, error) {
 	in := &e.Metadata
-	m := Message{Body: singleBody(value), ID: textOf(in.MessageID), ContentType: textOf(in.ContentType), Subject: textOf(in.Subject),
+	m := Message{ID: textOf(in.MessageID), ContentType: textOf(in.ContentType), Subject: textOf(in.Subject),
 		CorrelationID: textOf(in.CorrelationID), SessionID: textOf(in.SessionID), EnqueuedAt: timeOf(textOf(in.EnqueuedTimeUtc))}
 	var err error
 	if m.SequenceNumber, err = numberOf(in.SequenceNumber); err != nil {
@@ -91,38 +77,10 @@ func (e *envelope) message(value json.RawMessage) (Message, error) {
 	return m, nil
 }
 
-// singleBody is the body of a single message. With dataType binary it is base64
-// in a string. Without, it is a string that holds a JSON string, which base64
-// never looks like; recorded payloads also have the text in one string only.
-func singleBody(value json.RawMessage) []byte {
-	s, ok := unquote(value)
-	if !ok {
-		return value // an object: the body was JSON and the host has parsed it
-	}
-	var inner string
-	if strings.HasPrefix(s, `"`) && json.Unmarshal([]byte(s), &inner) == nil {
-		return []byte(inner)
-	}
-	if b, err := base64.StdEncoding.DecodeString(s); err == nil {
-		return b
-	}
-	return []byte(s)
-}
-
-// messages reads a batch. Facts come in lists beside the bodies; a list of
+// fill reads the facts of a batch. They come in lists beside the bodies; a list of
 // another length is an error, since nothing would belong together.
-func (e *envelope) messages(value json.RawMessage) ([]Message, error) {
-	var bodies []*[]byte
-	if err := json.Unmarshal(unwrap(value), &bodies); err != nil {
-		return nil, fmt.Errorf(`the bodies are not base64; the trigger in function.json needs "dataType": "binary": %w`, err)
-	}
+func (e *envelope) fill(out []Message) error {
 	in := &e.Metadata
-	out := make([]Message, len(bodies))
-	for i, b := range bodies {
-		if b != nil {
-			out[i].Body = *b
-		}
-	}
 	texts := func(m *Message, into *string, raw json.RawMessage) error { *into = textOf(raw); return nil }
 	for _, list := range []struct {
 		name string
@@ -148,18 +106,18 @@ func (e *envelope) messages(value json.RawMessage) ([]Message, error) {
 		}
 		var values []json.RawMessage
 		if err := json.Unmarshal(unwrap(list.raw), &values); err != nil {
-			return nil, fmt.Errorf("%sArray is not a list: %w", list.name, err)
+			return fmt.Errorf("%sArray is not a list: %w", list.name, err)
 		}
 		if values != nil && len(values) != len(out) {
-			return nil, fmt.Errorf("%d messages came with %d values of %sArray", len(out), len(values), list.name)
+			return fmt.Errorf("%d messages came with %d values of %sArray", len(out), len(values), list.name)
 		}
 		for i, raw := range values {
 			if err := list.set(&out[i], raw); err != nil {
-				return nil, fmt.Errorf("%sArray, message %d: %w", list.name, i, err)
+				return fmt.Errorf("%sArray, message %d: %w", list.name, i, err)
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // decodeTick reads the payload of a timerTrigger.

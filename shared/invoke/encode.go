@@ -1,11 +1,14 @@
 package invoke
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -25,7 +28,7 @@ type Delivery struct {
 	Message
 	LockToken        string
 	LockedUntil      time.Time // of the lock
-	ExpiresAt        time.Time // of the message
+	ExpiresAt        time.Time // of the message; zero = it never does
 	To, ReplyTo      string
 	ReplyToSessionID string
 	PartitionKey     string
@@ -41,6 +44,27 @@ const (
 	formOffsetExact = "2006-01-02T15:04:05.9999999-07:00"
 	formNow         = "2006-01-02T15:04:05.999999Z"
 )
+
+// byHand is the sequence number of a message that somebody has made up at the
+// host's own door, and noLock its lock token.
+const (
+	byHand = -1
+	noLock = "00000000-0000-0000-0000-000000000000"
+)
+
+// The two orders of bytes in a text of UTF-16.
+var littleEndian, bigEndian = binary.LittleEndian, binary.BigEndian
+
+// latest is when a message expires that never does: .NET's last moment.
+var latest = time.Date(9999, 12, 31, 23, 59, 59, 999999900, time.UTC)
+
+// expires is when a message expires; the zero time says never.
+func (d *Delivery) expires() time.Time {
+	if d.ExpiresAt.IsZero() {
+		return latest
+	}
+	return d.ExpiresAt.UTC()
+}
 
 // call is the body of an invocation.
 type call struct {
@@ -75,10 +99,10 @@ func (inv Invocation) husks() map[string]json.RawMessage {
 	return m
 }
 
-// Batch is the body for a serviceBusTrigger with cardinality many and dataType
-// binary: the bodies as base64 in a list in a string, and beside it a list in a
-// string for each fact of the messages.
-func (inv Invocation) Batch(deliveries []Delivery) []byte {
+// Batch is the body for a serviceBusTrigger with cardinality many: the bodies, as
+// base64 (dataType binary) or as texts (string), in a list in a string, and beside
+// it a list in a string for each fact of the messages.
+func (inv Invocation) Batch(deliveries []Delivery, binary bool) []byte {
 	m := inv.husks()
 	list := func(name string, of func(*Delivery) any) {
 		values := make([]any, len(deliveries))
@@ -101,8 +125,8 @@ func (inv Invocation) Batch(deliveries []Delivery) []byte {
 	list("SequenceNumber", func(d *Delivery) any { return d.SequenceNumber })
 	list("EnqueuedTimeUtc", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formTimeList) })
 	list("EnqueuedTime", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formOffsetExact) })
-	list("ExpiresAtUtc", func(d *Delivery) any { return d.ExpiresAt.UTC().Format(formTimeList) })
-	list("ExpiresAt", func(d *Delivery) any { return d.ExpiresAt.UTC().Format(formOffsetExact) })
+	list("ExpiresAtUtc", func(d *Delivery) any { return d.expires().Format(formTimeList) })
+	list("ExpiresAt", func(d *Delivery) any { return d.expires().Format(formOffsetExact) })
 	list("ApplicationProperties", func(d *Delivery) any { return properties(d) })
 	m["UserPropertiesArray"] = m["ApplicationPropertiesArray"]
 	optional("ContentType", func(d *Delivery) string { return d.ContentType })
@@ -118,9 +142,48 @@ func (inv Invocation) Batch(deliveries []Delivery) []byte {
 	optional("DeadLetterSource", func(d *Delivery) string { return d.DeadLetterSource })
 	bodies := make([]string, len(deliveries))
 	for i := range deliveries {
-		bodies[i] = base64.StdEncoding.EncodeToString(deliveries[i].Body)
+		bodies[i] = bodyOf(deliveries[i].Body, binary)
 	}
 	return inv.encode(text(bodies), m)
+}
+
+// bodyOf is a body in a list: base64, or its text. A mark at the beginning says
+// that a text is in UTF-16; what is no UTF-8 is replaced.
+func bodyOf(b []byte, binary bool) string {
+	if binary {
+		return base64.StdEncoding.EncodeToString(b)
+	}
+	for mark, order := range map[string]interface{ Uint16([]byte) uint16 }{"\xff\xfe": littleEndian, "\xfe\xff": bigEndian} {
+		if rest, ok := bytes.CutPrefix(b, []byte(mark)); ok {
+			units := make([]uint16, len(rest)/2)
+			for i := range units {
+				units[i] = order.Uint16(rest[2*i:])
+			}
+			return string(utf16.Decode(units))
+		}
+	}
+	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
+	return strings.ToValidUTF8(string(b), string(utf8.RuneError))
+}
+
+// ByHand is the body when somebody invokes a serviceBusTrigger through the host's
+// own door: a list of one for cardinality many, and beside it, in either case, the
+// metadata of a single message that has next to nothing.
+func (inv Invocation) ByHand(input string, many, binary bool) []byte {
+	m := inv.husks()
+	m["LockToken"], m["DeliveryCount"], m["SequenceNumber"] = text(noLock), text(0), text(byHand)
+	m["EnqueuedTimeUtc"], m["EnqueuedTime"] = object(time.Time{}.Format(formTime)), object(time.Time{}.Format(formOffset))
+	m["ExpiresAtUtc"], m["ExpiresAt"] = object(latest.Format(formTime)), object(latest.Format(formOffset))
+	m["ApplicationProperties"], m["UserProperties"] = object(struct{}{}), object(struct{}{})
+	body := bodyOf([]byte(input), binary)
+	switch {
+	case many:
+		return inv.encode(text([]string{body}), m)
+	case binary:
+		return inv.encode(object(body), m)
+	}
+	spill(m, []byte(input))
+	return inv.encode(text(body), m)
 }
 
 func properties(d *Delivery) map[string]any {
@@ -138,7 +201,7 @@ func (inv Invocation) Single(d Delivery, binary bool) []byte {
 	m["MessageId"], m["LockToken"] = text(d.ID), text(d.LockToken)
 	m["DeliveryCount"], m["SequenceNumber"] = text(d.DeliveryCount), text(d.SequenceNumber)
 	m["EnqueuedTimeUtc"], m["EnqueuedTime"] = object(d.EnqueuedAt.UTC().Format(formTime)), object(d.EnqueuedAt.UTC().Format(formOffset))
-	m["ExpiresAtUtc"], m["ExpiresAt"] = object(d.ExpiresAt.UTC().Format(formTime)), object(d.ExpiresAt.UTC().Format(formOffset))
+	m["ExpiresAtUtc"], m["ExpiresAt"] = object(d.expires().Format(formTime)), object(d.expires().Format(formOffset))
 	m["ApplicationProperties"] = object(properties(&d))
 	m["UserProperties"] = m["ApplicationProperties"]
 	for name, s := range map[string]string{"ContentType": d.ContentType, "Subject": d.Subject, "Label": d.Subject, "CorrelationId": d.CorrelationID,
@@ -148,14 +211,11 @@ func (inv Invocation) Single(d Delivery, binary bool) []byte {
 			m[name] = text(s)
 		}
 	}
+	body := bodyOf(d.Body, binary)
 	if binary {
-		return inv.encode(object(base64.StdEncoding.EncodeToString(d.Body)), m)
+		return inv.encode(object(body), m)
 	}
-	body := string(d.Body)
-	if !utf8.ValidString(body) {
-		body = strings.ToValidUTF8(body, string(utf8.RuneError))
-	}
-	spill(m, d.Body)
+	spill(m, []byte(body))
 	return inv.encode(text(body), m)
 }
 

@@ -39,7 +39,7 @@ func TestGuard(t *testing.T) {
 	with, withReached := guarded(t, secret, false)
 	without, withoutReached := guarded(t, "", false)
 	cloud, cloudReached := guarded(t, "", true)
-	batch := string(invocation("F", "m").Batch([]Delivery{delivery(plainMessage, 1)}))
+	batch := string(invocation("F", "m").Batch([]Delivery{delivery(plainMessage, 1)}, true))
 	own := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	for _, tt := range []struct {
 		name    string
