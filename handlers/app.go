@@ -40,7 +40,7 @@ func New(s Settings, log *slog.Logger) (*Functions, error) {
 	}
 	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, reviveAfter: s.ReviveAfter, setting: s.Lookup, log: log, now: func() time.Time { return time.Now().UTC() }}
 	model := fleet.Model{Region: s.Location, SubnetID: s.Subnet, IdentityID: s.Identity, AdminUser: "dsvm", SSHPublicKey: s.SSHPublicKey, CustomData: infra.CloudInit}
-	f.driver = drive.New(st, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
+	f.driver = drive.New(driveStore{st, f}, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
 	return f, nil
 }
 

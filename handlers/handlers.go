@@ -55,6 +55,9 @@ func (f *Functions) reject(ctx context.Context, queue string, m invoke.Message, 
 	props["reason"], props["field"] = cause.Message, cause.Field
 	props["source"], props["rejectedAt"] = queue, now.Format(time.RFC3339Nano)
 	if id != "" {
+		if err := f.forsakeDead(ctx, id, cause.Message); err != nil {
+			return err
+		}
 		err := f.store.Reject(ctx, store.ID{ID: id, Reason: cause.Message, Field: cause.Field, At: now})
 		if err != nil {
 			return err
