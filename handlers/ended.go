@@ -81,7 +81,8 @@ func (f *Functions) settle(ctx context.Context, row store.ID) (store.ID, error) 
 	if f.now().Sub(registered(row)) < after {
 		return row, nil
 	}
-	reason := fmt.Sprintf("it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; send the same document again", row.Pool, job.Duration(after))
+	reason := fmt.Sprintf("it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; "+
+		"send the same document again", row.Pool, job.Duration(after))
 	f.log.Warn("a job is given up that was registered and is nowhere", "job", row.ID, "pool", row.Pool, "registered", registered(row))
 	now, err := f.store.Forsake(ctx, row, reason, f.now())
 	if fault.CodeOf(err) == fault.NotFound {
@@ -101,8 +102,9 @@ func registered(row store.ID) time.Time {
 // kept is a job whose rows have gone, as its id remembers it.
 func kept(row store.ID) *pool.Job {
 	e := row.End
-	j := pool.NewKept(pool.Job{ID: row.ID, Order: row.Order, State: row.State, Reason: row.Reason, ExitCode: e.ExitCode, SubmittedAt: row.At, EndedAt: e.EndedAt,
-		Spec: job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes}}, pool.Kept{StartedAt: e.StartedAt, Attempts: e.Attempts})
+	j := pool.NewKept(pool.Job{ID: row.ID, Order: row.Order, State: row.State, Reason: row.Reason, ExitCode: e.ExitCode,
+		SubmittedAt: row.At, EndedAt: e.EndedAt, Spec: job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes}},
+		pool.Kept{StartedAt: e.StartedAt, Attempts: e.Attempts})
 	if e.Members > 0 {
 		j.KeepSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
 	}

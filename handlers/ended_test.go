@@ -59,7 +59,7 @@ func (h *hook) run(id string) {
 	if j.State != job.Assigned {
 		h.t.Fatalf("job %s is %+v", id, j)
 	}
-	h.report(protocol.ReportItem{Finished: &protocol.Finished{N: j.N, State: "succeeded", StartedAt: h.now(), EndedAt: h.now()}})
+	h.report(reportEnd(j.N, h.now()))
 }
 
 // drop deletes the rows of a pool that is being deleted, as if its node had gone.
@@ -288,4 +288,9 @@ func TestLostJob(t *testing.T) {
 // resubmission is that of a registered id whose message has come once more.
 func resubmission(row store.ID) []drive.Submission {
 	return []drive.Submission{{Submit: pool.Submit{Order: row.Order, ID: row.ID, At: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool, Command: []string{"true"}}}}}
+}
+
+// reportEnd is how a node reports that an attempt has succeeded.
+func reportEnd(n int64, at time.Time) protocol.ReportItem {
+	return protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "succeeded", StartedAt: at, EndedAt: at}}
 }

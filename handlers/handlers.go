@@ -23,6 +23,8 @@ type Functions struct {
 	driver       *drive.Driver
 	unknownAgain time.Duration
 	reviveAfter  []time.Duration
+	keep         Keep
+	files        *files
 	setting      func(name string) string // of the app; rules name some
 	log          *slog.Logger
 	now          func() time.Time

@@ -31,6 +31,7 @@ type Settings struct {
 	Rules               pool.Rules
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
+	Keep                Keep                     // how long what has ended is kept
 	Lookup              func(name string) string // of the settings that rules for pushes name
 }
 
@@ -77,6 +78,10 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 			}
 			s.ReviveAfter = append(s.ReviveAfter, time.Duration(d))
 		}
+	}
+	var err error
+	if s.Keep, err = readKeep(getenv); err != nil {
+		return s, err
 	}
 	for _, need := range []struct{ field, value string }{
 		{"ServiceBusConnection", s.ServiceBus + s.ServiceBusNamespace}, {"TablesConnection", s.Tables + s.TablesEndpoint},
