@@ -155,3 +155,37 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 		t.Errorf("the new pool has %d jobs (%v), want the new one", len(jobs), err)
 	}
 }
+
+// A timer lets go of rows, of files and of ids, in this order, and of nothing of a job
+// that lives.
+func TestWhatHasEndedGoesByAge(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, map[string]string{"RECORD_USAGE_SCHEDULE": "* * * * * *", "DSVM_KEEP_FINISHED": "1s", "DSVM_KEEP_FILES": "4s", "DSVM_KEEP_IDS": "8s"})
+	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
+	i.send("jobs", body(`{"id":"lives","pool":"cpu","command":["sh","-c","echo alive; exec sleep 600"]}`),
+		body(`{"id":"ends","pool":"cpu","command":["sh","-c","echo over; exit 3"]}`))
+	dir := func(id string) bool {
+		_, err := os.Stat(filepath.Join(i.Share, "jobs", "cpu", id))
+		return err == nil
+	}
+	i.job("ends")
+	i.until("the end of the row", func() bool {
+		j, err := i.client.Job(i.ctx, "ends")
+		return err == nil && j.Kept != "" && j.State == job.Failed && *j.ExitCode == 3
+	})
+	i.until("the end of the files", func() bool {
+		_, err := i.client.Job(i.ctx, "ends")
+		if fault.CodeOf(err) == fault.NotFound {
+			t.Error("the id has gone before the files")
+			return true
+		}
+		return !dir("ends")
+	})
+	i.until("the end of the id", func() bool {
+		_, err := i.client.Job(i.ctx, "ends")
+		return fault.CodeOf(err) == fault.NotFound
+	})
+	if j, err := i.client.Job(i.ctx, "lives"); err != nil || j.State != job.Running || j.Kept != "" || !dir("lives") {
+		t.Errorf("the live job is %+v (%v), its files there %v", j, err, dir("lives"))
+	}
+}

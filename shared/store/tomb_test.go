@@ -216,36 +216,52 @@ func kill(t *testing.T, connection string, writes int, reply bool) (*killer, str
 	return k, strings.Replace(connection, target, strings.TrimPrefix(k.URL, "http://"), 1)
 }
 
-// Killed at each of its writes, the deletion of a pool leaves every end readable,
-// and can be gone on with.
-func TestDeletionOfAPoolIsKilledAnywhere(t *testing.T) {
+// Killed at each of its writes, neither the deletion of a pool nor the dropping of old
+// rows leaves an end unreadable, and either is gone on with.
+func TestDeletionIsKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	direct := serve(t)
-	s := open(t, direct)
-	d := newDeadPool(t, s, 40)
-	for writes := 0; ; writes++ {
-		_, line := kill(t, direct, 1+writes%3, writes%2 == 0)
-		broken, err := Open(Config{ConnectionString: line})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(deadline(t), 300*time.Millisecond)
-		err = broken.DeletePool(ctx, "cpu")
-		cancel()
-		broken.Close()
-		_, headErr := s.Head(deadline(t), "cpu")
-		gone := fault.CodeOf(headErr) == fault.NotFound
-		d.check(t, s, gone)
-		if t.Failed() || gone {
-			break
-		}
-		if writes == 3 { // each time it goes a little way
-			if err := s.DeletePool(deadline(t), "cpu"); err != nil {
+	for name, drop := range map[string]func(context.Context, *Store) error{
+		"the pool": func(ctx context.Context, s *Store) error { return s.DeletePool(ctx, "cpu") },
+		"old rows": func(ctx context.Context, s *Store) error {
+			_, err := s.DropDone(ctx, "cpu", dawn.Add(2*time.Hour), 0)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			direct := serve(t)
+			s := open(t, direct)
+			d := newDeadPool(t, s, 40)
+			const mostWrites = 60 // more than it takes in all
+			killed := 0
+			for writes := range mostWrites {
+				_, line := kill(t, direct, writes, writes%2 == 0)
+				broken, err := Open(Config{ConnectionString: line})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(deadline(t), 150*time.Millisecond)
+				err = drop(ctx, broken)
+				cancel()
+				broken.Close()
+				d.check(t, s, false)
+				if err == nil || t.Failed() {
+					break
+				}
+				killed++
+			}
+			if killed < 5 {
+				t.Errorf("it was killed %d times only", killed)
+			}
+			if err := drop(deadline(t), s); err != nil {
 				t.Fatal(err)
 			}
-		}
+			d.check(t, s, true)
+			if jobs, _, err := s.Jobs(deadline(t), "cpu", JobFilter{}, 10, ""); err != nil || len(jobs) != 0 {
+				t.Errorf("%d rows are left (%v)", len(jobs), err)
+			}
+		})
 	}
-	d.check(t, s, true)
 }
 
 func TestDropDoneBuriesAndForgetsInOrder(t *testing.T) {
