@@ -230,10 +230,14 @@ func (s *Store) list(ctx context.Context, name string, jobs []*pool.Job) error {
 	files, ids := map[string][]Buried{}, map[string][]Buried{}
 	latest := map[string]time.Time{}
 	for _, j := range jobs {
-		day := j.EndedAt.UTC().Format(time.DateOnly)
+		at := j.EndedAt.UTC()
+		if at.Before(j.SubmittedAt) { // a node's clock is wrong
+			at = j.SubmittedAt.UTC()
+		}
+		day := at.Format(time.DateOnly)
 		b := Buried{Order: j.Order, ID: j.ID}
-		if latest[day].Before(j.EndedAt) {
-			latest[day] = j.EndedAt
+		if latest[day].Before(at) {
+			latest[day] = at
 		}
 		if len(j.Attempts) > 0 {
 			files[day] = append(files[day], b)

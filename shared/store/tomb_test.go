@@ -318,6 +318,27 @@ func TestDropDoneBuriesAndForgetsInOrder(t *testing.T) {
 	}
 }
 
+func TestFilesOutliveAWrongClock(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := newWriter(t, s, "cpu")
+	w.head.Deleting = true
+	j := newJob(0)
+	j.State, j.EndedAt, j.Attempts = job.Failed, time.Date(1970, 1, 1, 0, 0, 9, 0, time.UTC), []job.Attempt{{Number: 1}}
+	w.commit(pool.Change{Key: pool.DoneKey(j.Order), Value: j, Insert: true})
+	if n, err := s.DropDone(ctx, "cpu", dawn.Add(-time.Hour), 0); err != nil || n != 0 {
+		t.Errorf("%d dropped (%v) before they were submitted", n, err)
+	}
+	if err := s.DeletePool(ctx, "cpu"); err != nil {
+		t.Fatal(err)
+	}
+	for before, want := range map[time.Time]int{dawn: 0, dawn.Add(time.Second): 1} {
+		if lists, err := s.Expired(ctx, Files, before, 10); err != nil || len(lists) != want {
+			t.Errorf("before %s: %v (%v), want %d lists", before, lists, err, want)
+		}
+	}
+}
+
 func TestDropRejected(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
