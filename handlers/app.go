@@ -38,10 +38,11 @@ func New(s Settings, log *slog.Logger) (*Functions, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, reviveAfter: s.ReviveAfter, setting: s.Lookup, log: log, now: func() time.Time { return time.Now().UTC() }}
+	f := &Functions{store: st, bus: b, unknownAgain: s.UnknownAgain, reviveAfter: s.ReviveAfter, keep: s.Keep, files: newFiles(s.Share),
+		setting: s.Lookup, log: log, now: func() time.Time { return time.Now().UTC() }}
 	f.sizes, f.region, f.hosts = fl.Sizes, s.Location, s.AllowPrivate.Client()
 	model := fleet.Model{Region: s.Location, SubnetID: s.Subnet, IdentityID: s.Identity, AdminUser: "dsvm", SSHPublicKey: s.SSHPublicKey, CustomData: infra.CloudInit}
-	f.driver = drive.New(st, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
+	f.driver = drive.New(driveStore{st, f}, busPort{b}, fleetPort{fl, model}, f.record, s.Rules, log)
 	return f, nil
 }
 

@@ -27,13 +27,25 @@ func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 	refused, err := b.take(ctx, spec.Pool, []*submission{s})
 	switch {
 	case fault.CodeOf(err) == fault.NotFound:
+		repeated, err := b.repeated(ctx, &spec)
+		switch {
+		case err != nil:
+			return nil, err
+		case repeated:
+			return b.Job(ctx, spec.ID)
+		}
 		return nil, unknown(spec.Pool)
 	case err != nil:
 		return nil, err
 	case refused[s] != nil:
 		return nil, refused[s]
 	}
-	return b.store.Job(ctx, spec.Pool, s.order)
+	if s.order != "" {
+		if j, err := b.store.Job(ctx, spec.Pool, s.order); fault.CodeOf(err) != fault.NotFound {
+			return j, err
+		}
+	}
+	return b.Job(ctx, spec.ID)
 }
 
 // Cancel asks for a job to end.
@@ -52,8 +64,8 @@ func (b backend) tell(ctx context.Context, id string, event func(order string) p
 	if err != nil {
 		return nil, err
 	}
-	if row.State == job.Rejected {
-		return rejected(row), nil
+	if row.State == job.Rejected || row.Ended() {
+		return b.Job(ctx, id)
 	}
 	if err := b.drive(ctx, row.Pool, event(row.Order)); err != nil {
 		return nil, err
@@ -86,18 +98,9 @@ func (b backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
 
 // Job finds a job in any state.
 func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
-	row, err := b.registered(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if row.State == job.Rejected {
-		return rejected(row), nil
-	}
-	j, err := b.store.Job(ctx, row.Pool, row.Order)
+	j, err := b.find(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		// Registered, and not committed yet: its message is under way. Or a member
-		// of a sweep that has not come into being.
-		return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
+		return nil, noJob(id)
 	}
 	return j, err
 }
@@ -132,9 +135,13 @@ func (b backend) ExplainPool(ctx context.Context, name string) (shared.PoolExpla
 func (b backend) registered(ctx context.Context, id string) (store.ID, error) {
 	row, err := b.store.Find(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		return row, fault.New(fault.NotFound, "id", "there is no job %q; `dsvm job list` shows the jobs that are known", id)
+		return row, noJob(id)
 	}
 	return row, err
+}
+
+func noJob(id string) error {
+	return fault.New(fault.NotFound, "id", "there is no job %q; `dsvm job list` shows the jobs that are known", id)
 }
 
 // rejected is a refused job as readers see it.

@@ -24,6 +24,8 @@ type Functions struct {
 	driver       *drive.Driver
 	unknownAgain time.Duration
 	reviveAfter  []time.Duration
+	keep         Keep
+	files        *files
 	setting      func(name string) string // of the app; rules name some
 	sizes        func(ctx context.Context, region string) ([]string, error)
 	region       string       // of pools that name none
@@ -60,6 +62,9 @@ func (f *Functions) reject(ctx context.Context, queue string, m invoke.Message, 
 	props["reason"], props["field"] = cause.Message, cause.Field
 	props["source"], props["rejectedAt"] = queue, now.Format(time.RFC3339Nano)
 	if id != "" {
+		if err := f.forsakeDead(ctx, id, cause.Message); err != nil {
+			return err
+		}
 		err := f.store.Reject(ctx, store.ID{ID: id, Reason: cause.Message, Field: cause.Field, At: now})
 		if err != nil {
 			return err

@@ -13,8 +13,8 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// submit sends a job over HTTP, and returns the status and what is wrong.
-func (h *hook) submit(doc string) (int, string) {
+// ask sends a job over HTTP, and returns the status and what is wrong.
+func (h *hook) ask(doc string) (int, string) {
 	h.t.Helper()
 	w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json"}, []byte(doc))
 	var problem struct{ Detail string }
@@ -35,14 +35,14 @@ func sweepJob(id string) string {
 func TestIDsWithoutCase(t *testing.T) {
 	t.Parallel()
 	h := newFileHook(t)
-	if code, why := h.submit(plainJob("Nightly")); code != http.StatusAccepted {
+	if code, why := h.ask(plainJob("Nightly")); code != http.StatusAccepted {
 		t.Fatalf("got %d %s", code, why)
 	}
-	if code, why := h.submit(plainJob("Nightly")); code != http.StatusAccepted {
+	if code, why := h.ask(plainJob("Nightly")); code != http.StatusAccepted {
 		t.Errorf("the same again: got %d %s", code, why)
 	}
 	for _, doc := range []string{plainJob("nightly"), `{"id":"NIGHTLY","pool":"gpu","command":["y"]}`} {
-		if code, why := h.submit(doc); code != http.StatusConflict || !strings.Contains(why, `"Nightly"`) || !strings.Contains(why, "letter case") {
+		if code, why := h.ask(doc); code != http.StatusConflict || !strings.Contains(why, `"Nightly"`) || !strings.Contains(why, "letter case") {
 			t.Errorf("%s: got %d %s", doc, code, why)
 		}
 	}
@@ -52,7 +52,7 @@ func TestIDsWithoutCase(t *testing.T) {
 			t.Errorf("%s is found as %d %s", spelling, w.Code, w.Body)
 		}
 	}
-	if code, why := h.submit(`{"id":"then","pool":"cpu","command":["x"],"after":["nightly"]}`); code == http.StatusAccepted || !strings.Contains(why, `spelled "Nightly"`) {
+	if code, why := h.ask(`{"id":"then","pool":"cpu","command":["x"],"after":["nightly"]}`); code == http.StatusAccepted || !strings.Contains(why, `spelled "Nightly"`) {
 		t.Errorf("after another spelling: got %d %s", code, why)
 	}
 	// In one batch of the queue, the first one counts.
@@ -111,7 +111,7 @@ func TestMembersAndJobs(t *testing.T) {
 		{plainJob("w.3"), http.StatusAccepted, ""}, {sweepJob("w"), http.StatusAccepted, ""}, // it has members 0 to 2
 		{plainJob("v"), http.StatusAccepted, ""}, {plainJob("v.0"), http.StatusAccepted, ""}, // v is no sweep
 	} {
-		if code, why := h.submit(step.doc); code != step.code || !strings.Contains(why, step.says) {
+		if code, why := h.ask(step.doc); code != step.code || !strings.Contains(why, step.says) {
 			t.Errorf("%s: got %d %s, want %d %s", step.doc, code, why, step.code, step.says)
 		}
 	}
@@ -131,7 +131,7 @@ func TestUnportableNames(t *testing.T) {
 	t.Parallel()
 	h := newFileHook(t)
 	for _, id := range []string{"nul", "CON", "com1.x", "a.", "a "} {
-		if code, why := h.submit(plainJob(id)); code != http.StatusBadRequest && code != http.StatusUnprocessableEntity {
+		if code, why := h.ask(plainJob(id)); code != http.StatusBadRequest && code != http.StatusUnprocessableEntity {
 			t.Errorf("%q: got %d %s", id, code, why)
 		}
 		w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json", "Idempotency-Key": id}, []byte(`{"pool":"cpu","command":["x"]}`))

@@ -33,6 +33,7 @@ type Settings struct {
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
 	AllowPrivate        outbound.Guard           // which private addresses may be connected to for a rule
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
+	Keep                Keep                     // how long what has ended is kept
 	Lookup              func(name string) string // of the settings that rules for pushes name
 }
 
@@ -82,6 +83,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	}
 	var err error
 	if s.AllowPrivate, err = outbound.Parse(getenv(outbound.Setting)); err != nil {
+		return s, err
+	}
+	if s.Keep, err = readKeep(getenv); err != nil {
 		return s, err
 	}
 	for _, need := range []struct{ field, value string }{

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,7 +21,15 @@ import (
 type submission struct {
 	message invoke.Message // that brought it; zero for the API
 	spec    job.Spec       // with its id
-	order   string         // ULID it is registered under
+	order   string         // ULID it is registered under; "" = it stands already, or is refused
+}
+
+// via is how a job came.
+func (s *submission) via() string {
+	if s.message.Body == nil {
+		return store.ByHTTP
+	}
+	return store.ByQueue
 }
 
 // SubmitJob takes jobs from the queue `jobs`. A message that cannot be taken is
@@ -68,6 +77,9 @@ func (f *Functions) submitPart(ctx context.Context, name string, part []*submiss
 	queue := f.bus.Queues().Jobs
 	refused, err := f.take(ctx, name, part)
 	if fault.CodeOf(err) == fault.NotFound {
+		if part, err = f.unknownOnes(ctx, part); err != nil {
+			return err
+		}
 		return f.unknownPool(ctx, name, part)
 	}
 	if err != nil {
@@ -110,6 +122,22 @@ func (f *Functions) unknownPool(ctx context.Context, name string, part []*submis
 	return nil
 }
 
+// unknownOnes are the jobs, of those whose pool is not there, that are new: others had
+// ended before their pool was deleted, and their message has come once more.
+func (f *Functions) unknownOnes(ctx context.Context, part []*submission) ([]*submission, error) {
+	var left []*submission
+	for _, s := range part {
+		repeated, err := f.repeated(ctx, &s.spec)
+		if err != nil {
+			return nil, err
+		}
+		if !repeated {
+			left = append(left, s)
+		}
+	}
+	return left, nil
+}
+
 func unknown(name string) *fault.Error {
 	return fault.New(fault.NotFound, "pool", "there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", name)
 }
@@ -150,19 +178,25 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 			}
 		}
 		if cause != nil {
-			refused[s] = cause
+			repeated, err := f.repeated(ctx, &s.spec)
+			if err != nil {
+				return nil, err
+			}
+			if !repeated {
+				refused[s] = cause
+			}
 			continue
 		}
 		earlier[s.spec.ID] = true
 		members.add(&s.spec)
-		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), At: f.now()})
+		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), Via: s.via(), At: f.now()})
 		asked = append(asked, s)
 	}
 	if len(ids) == 0 {
 		return refused, nil
 	}
-	before := f.now()
-	stands, fresh, err := f.store.Register(ctx, ids)
+	before, claim := f.now(), rand.Text()
+	stands, fresh, err := f.store.RegisterAs(ctx, claim, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +210,9 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		if stands[i].Hash != ids[i].Hash || stands[i].Pool != name {
 			refused[s] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", s.spec.ID)
 			continue
+		}
+		if stands[i].Ended() {
+			continue // its rows have gone; it is the same job all the same
 		}
 		s.order = stands[i].Order
 		sub := drive.Submission{Submit: pool.Submit{Order: s.order, ID: s.spec.ID, Spec: s.spec, At: stands[i].At}}
@@ -191,10 +228,22 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		return refused, nil
 	}
 	out, err := f.driver.Submit(ctx, name, jobs)
+	if fault.CodeOf(err) == fault.NotFound { // the pool has gone in this moment
+		for _, j := range jobs {
+			if err := f.store.Release(ctx, claim, j.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range out.Refused {
+		// The id is free for a corrected document, unless the same one is just being
+		// taken in by somebody else.
+		if err := f.store.Release(ctx, claim, r.ID); err != nil {
+			return nil, err
+		}
 		refused[byOrder[r.Order]] = r.Err
 	}
 	return refused, nil

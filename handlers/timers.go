@@ -60,7 +60,8 @@ func (f *Functions) NightlyScaleDown(ctx context.Context, _ invoke.Tick) error {
 
 // RecordUsage copies what the pools have noted for the ledger into the usage
 // table. The pools ask for it soon after they noted something; this timer takes
-// up what such a request, when it is lost, leaves behind.
+// up what such a request, when it is lost, leaves behind. Behind it, what has been
+// kept for long enough goes.
 func (f *Functions) RecordUsage(ctx context.Context, _ invoke.Tick) error {
 	names, err := f.store.Pools(ctx)
 	if err != nil {
@@ -70,7 +71,7 @@ func (f *Functions) RecordUsage(ctx context.Context, _ invoke.Tick) error {
 	for _, name := range names {
 		errs = append(errs, f.record(ctx, name))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.retain(ctx))...)
 }
 
 // record copies one pool's ledger entries and has the pool forget them.

@@ -80,4 +80,7 @@ func TestSweeps(t *testing.T) {
 	if j := i.job("large"); j.State != job.Cancelled || j.Sweep.Cancelled != 100_000 {
 		t.Errorf("large: got %s, %+v", j.State, j.Sweep)
 	}
+	if j, err := i.client.Job(i.ctx, "large.99999"); err != nil || j.State != job.Cancelled || j.Reason == "" {
+		t.Errorf("a member that will never begin: got %s, %q (%v), want it cancelled", j.State, j.Reason, err)
+	}
 }

@@ -3,6 +3,9 @@
 // synced to the disk go together into the next one, so that the cost of a sync
 // is paid once for all of them. When Update returns nil, the change is on disk.
 //
+// Pages of what was deleted are used again, and a file that is mostly free is made
+// smaller when it is opened, see compact.go.
+//
 // It knows nothing of queues or tables, and it never repairs a file by
 // emptying it: what cannot be opened is reported.
 package disk
@@ -74,13 +77,14 @@ func Open(path string) (*DB, error) {
 	case err != nil:
 		return nil, damaged(err)
 	}
-	b, err := openBolt(path)
+	b, err := openBolt(path, os.OpenFile)
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, inUse
 	case err != nil:
 		return nil, damaged(err)
 	}
+	b = compacted(path, b)
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
 	go db.write()
 	return db, nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // bbolt has to know which pages of the file are free. Commits do not write that
@@ -19,8 +20,21 @@ const slowOpen = 100 * time.Millisecond
 // readAtOnce is how much of the file is read ahead with one call.
 const readAtOnce = 1 << 20
 
+// options are those of every store that is open.
+func options() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:        lockTimeout,
+		FreelistType:   bbolt.FreelistMapType,
+		NoFreelistSync: true,
+	}
+}
+
+// replaced is how often a file may be replaced between its opening and its locking:
+// only a process that has just opened it does that, and once.
+const replaced = 3
+
 // openBolt opens the file.
-func openBolt(path string) (b *bbolt.DB, err error) {
+func openBolt(path string, open openFile) (b *bbolt.DB, err error) {
 	defer func() { // in a large file that was not looked at
 		if p := recover(); p != nil {
 			b, err = nil, fmt.Errorf("%v", p)
@@ -29,12 +43,31 @@ func openBolt(path string) (b *bbolt.DB, err error) {
 	opened := make(chan struct{})
 	defer close(opened)
 	go readAhead(path, opened)
-	return bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        lockTimeout,
-		FreelistType:   bbolt.FreelistMapType,
-		NoFreelistSync: true,
-	})
+	for range replaced {
+		var file *os.File
+		o := options()
+		o.OpenFile = func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			f, err = open(name, flag, mode)
+			file = f
+			return f, err
+		}
+		if b, err = bbolt.Open(path, 0o600, o); err != nil {
+			return nil, err
+		}
+		// The lock is of the file that was opened: in the meantime another process may
+		// have put a compacted one in its place.
+		mine, err := file.Stat()
+		current, err2 := os.Stat(path)
+		if err == nil && err2 == nil && os.SameFile(mine, current) {
+			return b, nil
+		}
+		b.Close()
+	}
+	return nil, fmt.Errorf("another process replaces it: %w", bbolterrors.ErrTimeout)
 }
+
+// openFile is os.OpenFile, or stands in for it.
+type openFile func(name string, flag int, mode os.FileMode) (*os.File, error)
 
 // readAhead reads the file from its beginning to its end while bbolt walks over
 // it: page by page, as bbolt does, a cold disk takes half a minute for a

@@ -27,7 +27,11 @@ type Job struct {
 	Attempts    []Attempt  `json:"attempts"`
 	Sweep       *Sweep     `json:"sweep,omitempty"` // how far a sweep has come; of a sweep only
 	Spec        *job.Spec  `json:"spec,omitempty"`  // where one job is asked for; lists leave it out
+	Kept        string     `json:"kept,omitempty"`  // of a job whose rows have gone: what is still known of it
 }
+
+// keptOnly is what is said of a job of which only the end is kept.
+const keptOnly = "how it ended; its document and its attempts are no longer kept"
 
 // Sweep is how far a sweep has come.
 type Sweep struct {
@@ -88,9 +92,12 @@ func NewJob(j *pool.Job) Job {
 			Percent: 100 * p.Ended() / all}
 		out.StartedAt = known(p.StartedAt)
 	}
-	// A job that was rejected, or cancelled while it waited, has run nowhere: a
-	// 0 would read as success.
-	if j.State.Final() && (j.ExitCode != 0 || j.State == job.Succeeded || j.State == job.Failed) {
+	if k := j.Kept(); k != nil {
+		out.StartedAt, out.Kept = known(k.StartedAt), keptOnly
+	}
+	// A job that was rejected, or cancelled while it waited, has run nowhere, and of a
+	// member of a sweep the code may not be kept: a 0 would read as success.
+	if j.State.Final() && (j.ExitCode != 0 || j.State == job.Succeeded) {
 		out.ExitCode = &j.ExitCode
 	}
 	return out
@@ -99,7 +106,9 @@ func NewJob(j *pool.Job) Job {
 // NewJobDetail is the shape of the one job that was asked for.
 func NewJobDetail(j *pool.Job) Job {
 	out := NewJob(j)
-	out.Spec = &j.Spec
+	if j.Kept() == nil {
+		out.Spec = &j.Spec
+	}
 	return out
 }
 

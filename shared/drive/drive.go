@@ -229,9 +229,9 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	}
 	// Nothing was written, so nothing has proved that the state is current.
 	switch v, err := d.store.Head(ctx, a.name); {
-	case err != nil:
+	case err != nil && fault.CodeOf(err) != fault.NotFound:
 		return false, err
-	case !v.Same(a.version):
+	case err != nil || !v.Same(a.version): // NotFound: deleted elsewhere, and perhaps to be made again
 		a.stale = true
 		return true, nil
 	}
@@ -319,7 +319,7 @@ func (a *actor) over(orders []string, now time.Time) {
 }
 
 // withJobs adds the jobs that are really new to the events. A job may have been
-// taken in and ended before; its finished row tells. That row need not be read
+// taken in and ended before; its finished row tells, or its id. They need not be read
 // for an id that was registered after the state was loaded: whoever else took
 // the job in since then has moved the head, and this commit will not stand.
 func (d *Driver) withJobs(ctx context.Context, a *actor, events []pool.Event, jobs []Submission) ([]pool.Event, error) {
@@ -328,17 +328,36 @@ func (d *Driver) withJobs(ctx context.Context, a *actor, events []pool.Event, jo
 			continue
 		}
 		if j.Registered.IsZero() || !j.Registered.After(a.loaded) {
-			_, err := d.store.Done(ctx, a.name, j.Order)
-			if err == nil {
-				continue
-			}
-			if fault.CodeOf(err) != fault.NotFound {
+			ended, err := d.hasEnded(ctx, a.name, j.Submit)
+			if err != nil {
 				return nil, err
+			}
+			if ended {
+				continue
 			}
 		}
 		events = append(events[:len(events):len(events)], j.Submit)
 	}
 	return events, nil
+}
+
+// hasEnded reports whether a job that is not live has ended: as its finished row
+// says, or, when that has gone, as its id remembers.
+func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool, error) {
+	_, err := d.store.Done(ctx, name, j.Order)
+	if fault.CodeOf(err) != fault.NotFound {
+		return err == nil, err
+	}
+	state, err := d.store.Ended(ctx, name, j.ID)
+	switch {
+	case fault.CodeOf(err) == fault.NotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	case state == job.Rejected:
+		return false, fault.New(fault.Throttled, "id", "the id %q was given back while its job was on its way; it comes again", j.ID)
+	}
+	return true, nil
 }
 
 // commit writes one step's rows.

@@ -55,6 +55,7 @@ type world struct {
 	steps     int64
 	checker   *checker
 	mutate    func(*world, *pool.State, *pool.Result)
+	dropped   bool // the pool's rows may go; see sim_delete_test.go
 }
 
 // driver is a process that drives the pool.
@@ -326,6 +327,7 @@ func (w *world) effects(e pool.Effects, calls *pool.Effects) {
 	}
 	calls.Remove = append(calls.Remove, e.Remove...)
 	calls.List = calls.List || e.List
+	calls.DropRows = calls.DropRows || e.DropRows
 	calls.Fence = append(calls.Fence, e.Fence...)
 	calls.Ask = append(calls.Ask, e.Ask...)
 }
@@ -405,6 +407,9 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 			unpack(row, &j)
 			events = append(events, pool.Known{ID: id, State: j.State})
 		}
+	}
+	if calls.DropRows {
+		w.dropRows()
 	}
 	if calls.List && !away {
 		for _, name := range slices.Sorted(maps.Keys(w.sets)) {

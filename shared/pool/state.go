@@ -210,6 +210,7 @@ type Job struct {
 	weight int32    // how many jobs it stands for in line; derived
 	heap   *jobHeap // where it waits, or nil; derived
 	index  int
+	kept   *Kept // its rows have gone; see kept.go
 }
 
 // Log is a row of facts for the ledger, written with the change they tell of

@@ -77,13 +77,17 @@ func (e *entity) long(name, value string) bool {
 		}
 		chunk := cut(value, chunkUnits)
 		value = value[len(chunk):]
-		if i == 0 {
-			e.text(name, chunk)
-		} else {
-			e.text(name+strconv.Itoa(i), chunk)
-		}
+		e.text(chunkName(name, i), chunk)
 	}
 	return true
+}
+
+// chunkName is the name of the nth property of a long text.
+func chunkName(name string, n int) string {
+	if n == 0 {
+		return name
+	}
+	return name + strconv.Itoa(n)
 }
 
 func (e *entity) bool(name string, value bool) {

@@ -25,14 +25,23 @@ type ID struct {
 	Pool  string
 	Order string    // of the job, a ULID
 	Hash  string    // of the document: another one under the same id is a conflict
-	State job.State // "" = a job; job.Rejected = a document that was refused
+	Via   string    // how it came, ByQueue or ByHTTP
+	State job.State // "" = a job whose rows tell; job.Rejected = a document that was refused; else how the job has ended, see tomb.go
 
-	// Of a rejected document.
+	// Of a rejected document, and the reason of a job that has ended.
 	Reason string
 	Field  string
 
-	At time.Time
+	At        time.Time
+	ClaimedAt time.Time // when it was last registered again by the same document
+	End       End
 }
+
+// How a job came: whether its message comes again when it was not taken in.
+const (
+	ByQueue = "queue"
+	ByHTTP  = "http"
+)
 
 const (
 	// idWorkers bounds how many requests about ids one call has under way.
@@ -92,21 +101,26 @@ func (e *entity) idProperties(id *ID) {
 	e.text("Pool", id.Pool)
 	e.text("Order", id.Order)
 	e.text("Hash", id.Hash)
+	e.text("Via", id.Via)
 	e.text("State", string(id.State))
 	e.sentence("Reason", id.Reason)
 	e.sentence("Field", id.Field)
 	e.time("At", id.At)
+	e.time("ClaimedAt", id.ClaimedAt)
+	e.endProperties(id.End)
 }
 
 func decodeID(raw []byte) (id ID, nonce string, err error) {
 	var row struct {
-		ID, Pool, Order, Hash, State, Reason, Field, Nonce string
-		At                                                 time.Time
+		ID, Pool, Order, Hash, Via, State, Reason, Field, Nonce string
+		At, ClaimedAt                                           time.Time
+		endRow
 	}
 	err = decode(raw, &row)
 	return ID{
-		ID: row.ID, Pool: row.Pool, Order: row.Order, Hash: row.Hash,
-		State: job.State(row.State), Reason: row.Reason, Field: row.Field, At: row.At,
+		ID: row.ID, Pool: row.Pool, Order: row.Order, Hash: row.Hash, Via: row.Via,
+		State: job.State(row.State), Reason: row.Reason, Field: row.Field, At: row.At, ClaimedAt: when(row.ClaimedAt),
+		End: row.end(),
 	}, row.Nonce, err
 }
 
@@ -117,8 +131,9 @@ func (s *Store) ID(ctx context.Context, id string) (ID, error) {
 }
 
 // Find reads what an id stands for, also that of a sweep's member, which is not
-// registered by itself. NotFound when it has never been used. Whether a member
-// has come into being, its rows tell.
+// registered by itself. NotFound when it has never been used, or is forgotten.
+// Whether a member has come into being, its rows tell, and when they are not there
+// its State.
 func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 	found, err := s.ID(ctx, id)
 	if fault.CodeOf(err) != fault.NotFound {
@@ -133,12 +148,26 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 		return ID{}, err
 	}
 	id = sweep.ID + id[len(of):] // as the sweep was spelled first
-	j, notSweep := s.Job(ctx, sweep.Pool, sweep.Order)
-	if notSweep != nil || j.Spec.Sweep == nil || index >= j.Spec.Sweep.Members() {
+	if !sweep.Ended() {
+		j, gone := s.Job(ctx, sweep.Pool, sweep.Order)
+		if fault.CodeOf(gone) == fault.NotFound {
+			sweep, gone = s.ID(ctx, of) // its tombstone was there before its row went
+		} else if gone == nil && j.Spec.Sweep != nil {
+			ends := sweep.End.ends
+			sweep.End = endOf(j)
+			sweep.End.ends, sweep.End.Members = ends, j.Spec.Sweep.Members()
+			if j.State.Final() {
+				sweep.State, sweep.Reason = j.State, j.Reason
+			}
+		}
+		if gone != nil {
+			return ID{}, err
+		}
+	}
+	if index >= sweep.End.Members {
 		return ID{}, err
 	}
-	sweep.ID, sweep.Order = id, job.MemberOrder(sweep.Order, index)
-	return sweep, nil
+	return sweep.member(id, index), nil
 }
 
 func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, etag azcore.ETag, err error) {
@@ -163,6 +192,13 @@ func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, 
 // that is returned is spelled as it was first. Any number of calls may race: each
 // id is fresh in exactly one of them.
 func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
+	return s.RegisterAs(ctx, rand.Text(), ids)
+}
+
+// RegisterAs is Register in the name of a claim, a text that nobody else uses. Who
+// registered an id last, with the same document, holds it, and may give it back with
+// Release when its job is not taken in after all.
+func (s *Store) RegisterAs(ctx context.Context, nonce string, ids []ID) ([]ID, []bool, error) {
 	ids = slices.Clone(ids)
 	now, fresh := make([]ID, len(ids)), make([]bool, len(ids))
 	first := make(map[string]int, len(ids))
@@ -177,7 +213,7 @@ func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
 			partitions[idPartition(id)] = append(partitions[idPartition(id)], i)
 		}
 	}
-	nonce := rand.Text() // tells this call's rows, should a reply get lost
+	// The nonce also tells this call's rows, should a reply get lost.
 	group, grouped := errgroup.WithContext(ctx)
 	group.SetLimit(idWorkers)
 	if err := s.adoptAll(ctx, ids); err != nil {
@@ -236,8 +272,7 @@ func (s *Store) take(ctx context.Context, nonce string, ids []ID, claims []claim
 	actions := make([]aztables.TransactionAction, len(claims))
 	for i := range claims {
 		c := &claims[i]
-		row := ids[c.index]
-		row.State, row.Reason, row.Field = "", "", ""
+		row := stored(ids[c.index])
 		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: encodeID(&row, nonce)}
 		if c.replaces != "" {
 			actions[i].ActionType, actions[i].IfMatch = aztables.TransactionTypeUpdateReplace, &c.replaces
@@ -265,6 +300,12 @@ func (s *Store) open(ctx context.Context, nonce string, ids []ID, claims []claim
 				return err
 			case found.State == job.Rejected:
 				left[i] = &claim{index: c.index, replaces: etag, rejected: found}
+			case writer != nonce && found.State == "" && found.Hash == ids[c.index].Hash:
+				if now[c.index], err = s.claim(ctx, nonce, found, ids[c.index].At, etag); fault.CodeOf(err) == fault.Conflict {
+					left[i] = &claim{index: c.index} // it was given back, has ended, or was claimed by somebody else: look again
+					return nil
+				}
+				return err
 			default:
 				now[c.index], fresh[c.index] = found, writer == nonce
 			}
@@ -285,7 +326,7 @@ func (s *Store) open(ctx context.Context, nonce string, ids []ID, claims []claim
 
 // stored is an ID as it is read again.
 func stored(id ID) ID {
-	id.State, id.Reason, id.Field = "", "", ""
+	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{}
 	id.At = id.At.UTC().Truncate(tick)
 	return id
 }

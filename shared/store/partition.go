@@ -204,9 +204,21 @@ func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error)
 }
 
 // Ended says how a job of a pool has ended, or that its document was rejected;
-// fault.NotFound: it has not ended, or is none of this pool.
+// fault.NotFound: it has not ended, or is none of this pool. A job whose rows have
+// gone has ended as its id remembers.
 func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
 	row, err := s.Find(ctx, id)
+	if err == nil && row.State != job.Rejected && row.Pool == name {
+		var j *pool.Job
+		if j, err = s.Done(ctx, name, row.Order); err == nil {
+			return j.State, nil
+		}
+		if fault.CodeOf(err) == fault.NotFound && !row.Ended() {
+			row, err = s.Find(ctx, id) // its tombstone was there before its row went
+		} else if row.Ended() {
+			err = nil
+		}
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -214,12 +226,10 @@ func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
 		return job.Rejected, nil
 	case row.Pool != name:
 		return "", fault.New(fault.NotFound, "", "job %.100q is none of pool %s", id, name)
+	case !row.Ended():
+		return "", fault.New(fault.NotFound, "", "job %.100q has not ended", id)
 	}
-	j, err := s.Done(ctx, name, row.Order)
-	if err != nil {
-		return "", err
-	}
-	return j.State, nil
+	return row.State, nil
 }
 
 func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.Job, error) {

@@ -351,11 +351,13 @@ func TestDropAndDelete(t *testing.T) {
 	w.commit()
 	var changes []pool.Change
 	for n := range 150 {
-		changes = append(changes, finish(newJob(n))[1])
+		c := finish(newJob(n))[1]
+		c.Value.(*pool.Job).EndedAt = newJob(n).SubmittedAt
+		changes = append(changes, c)
 	}
 	w.commit(append(changes, insert(newJob(200)), pool.Change{Key: pool.LogKey(1), Value: &pool.Log{Seq: 1, Entries: []usage.Entry{{}}}})...)
 
-	if n, err := s.DropDone(ctx, "cpu", dawn.Add(120*time.Millisecond)); err != nil || n != 120 {
+	if n, err := s.DropDone(ctx, "cpu", dawn.Add(120*time.Millisecond), 0); err != nil || n != 120 {
 		t.Errorf("%d finished jobs were dropped (%v), want 120", n, err)
 	}
 	if jobs, _, err := s.Jobs(ctx, "cpu", JobFilter{State: job.Succeeded}, 100, ""); err != nil || len(jobs) != 30 || jobs[29].Order != order(120) {

@@ -208,8 +208,8 @@ func TestJSON(t *testing.T) {
 		"cancel":      {"job cancel third", "id state", -1},
 		"why":         {"job explain third", "id state reason place waiting unblocks", -1},
 		"why a pool":  {"pool explain cpu", "name state reason waiting", -1},
-		"delete":      {"pool delete cpu", "name state", -1},
-		"delete gone": {"pool delete gpu", "name state", -1},
+		"delete":      {"pool delete cpu --yes", "name state", -1},
+		"delete gone": {"pool delete gpu --yes", "name state", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

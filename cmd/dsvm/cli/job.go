@@ -124,6 +124,7 @@ func (p *Program) showJob(j api.Job) error {
 		{"id", j.ID}, {"pool", j.Pool}, {"name", j.Name}, {"team", j.Team}, {"user", j.User},
 		{"state", string(j.State)}, {"reason", j.Reason}, {"exit code", exitText(j.ExitCode)},
 		{"submitted", p.at(j.SubmittedAt)}, {"started", p.at(j.StartedAt)}, {"ended", p.at(j.EndedAt)},
+		{"kept", j.Kept},
 	})
 	if err != nil {
 		return err

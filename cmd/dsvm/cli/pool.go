@@ -169,30 +169,6 @@ func (p *Program) showPool(pool api.Pool) error {
 	return p.spec(pool.Spec)
 }
 
-func poolDelete(p *Program) *cobra.Command {
-	return &cobra.Command{
-		Use: "delete NAME", Short: "Delete a pool and its nodes", Args: exactly("the NAME of a pool"),
-		Long: `Delete a pool and its nodes. It takes no more jobs from now on; dsvm pool list
-shows it until its last node is gone. Prints the pool's name.`,
-		Example:           "  dsvm pool delete cpu",
-		ValidArgsFunction: p.completePools,
-		RunE: func(c *cobra.Command, args []string) error {
-			var pool api.Pool
-			err := p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
-				pool, err = s.Delete(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if pool.Name == "" { // it went at once
-				pool = api.Pool{Name: args[0], State: api.PoolDeleting, Reason: "the pool is gone"}
-			}
-			return p.answer(pool, pool.Name)
-		},
-	}
-}
-
 // answer prints a thing as JSON, or what lines say of it.
 func (p *Program) answer(v any, lines ...string) error {
 	if p.output == "json" {

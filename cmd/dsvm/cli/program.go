@@ -25,6 +25,7 @@ type Program struct {
 	Zone     *time.Location
 	Width    int  // columns of the terminal that Out is; 0 = it is none
 	Color    bool // on Out
+	Asks     bool // In is a terminal, where somebody can be asked
 
 	output  string // table | json
 	running bool   // past the checks of flags and arguments
@@ -44,6 +45,7 @@ func System() *Program {
 		}
 		p.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && enableColor()
 	}
+	p.Asks = term.IsTerminal(int(os.Stdin.Fd()))
 	return p
 }
 

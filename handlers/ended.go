@@ -1,0 +1,167 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store"
+)
+
+// What an id stands for when its job is not to be found. It can be
+//
+//	a job whose rows have gone, with its pool or by age: the id remembers its end;
+//	a member of a sweep that has not begun, or never will;
+//	a job on its way: its id is registered first, its row written a moment later;
+//	a job that was lost on that way: the process ended in between, and its message,
+//	if it had one, did not come again. It is given up after a time, as rejected.
+
+const (
+	// lostHTTP is after which time nothing can still be on its way that came over
+	// HTTP: the platform ends a request after 230 s.
+	lostHTTP = 5 * time.Minute
+	// lostQueue is added to the times after which a dead-lettered message comes back
+	// (DSVM_REVIVE_AFTER): a message may be tried for so long before it is dead.
+	lostQueue = 10 * time.Minute
+)
+
+// lostAfter is after which time a job that was registered and is nowhere is lost.
+func (f *Functions) lostAfter(via string) time.Duration {
+	if via == store.ByHTTP {
+		return lostHTTP
+	}
+	all := lostQueue
+	for _, d := range f.reviveAfter {
+		all += d
+	}
+	return all
+}
+
+// find finds a job in any state. fault.NotFound: nothing is known under the id.
+func (f *Functions) find(ctx context.Context, id string) (*pool.Job, error) {
+	row, err := f.store.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if row.State == job.Rejected {
+		return rejected(row), nil
+	}
+	j, err := f.store.Job(ctx, row.Pool, row.Order)
+	if fault.CodeOf(err) != fault.NotFound {
+		return j, err
+	}
+	// Its tombstone was there before its row went: look again, if it was not yet.
+	if !row.Ended() {
+		if row, err = f.store.Find(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	if row, err = f.settle(ctx, row); err != nil {
+		return nil, err
+	}
+	switch {
+	case row.State == job.Rejected:
+		return rejected(row), nil
+	case row.Ended():
+		return kept(row), nil
+	}
+	return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
+}
+
+// settle gives up a job that is nowhere and can no longer be on its way. It returns
+// the row as it is then.
+func (f *Functions) settle(ctx context.Context, row store.ID) (store.ID, error) {
+	if _, _, member := job.SweepOrder(row.Order); member || row.State != "" {
+		return row, nil
+	}
+	after := f.lostAfter(row.Via)
+	if f.now().Sub(registered(row)) < after {
+		return row, nil
+	}
+	reason := fmt.Sprintf("it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; "+
+		"send the same document again", row.Pool, job.Duration(after))
+	f.log.Warn("a job is given up that was registered and is nowhere", "job", row.ID, "pool", row.Pool, "registered", registered(row))
+	now, err := f.store.Forsake(ctx, row, reason, f.now())
+	if fault.CodeOf(err) == fault.NotFound {
+		return row, fault.New(fault.NotFound, "id", "there is no job %q", row.ID)
+	}
+	return now, err
+}
+
+// registered is when an id was registered last.
+func registered(row store.ID) time.Time {
+	if row.ClaimedAt.After(row.At) {
+		return row.ClaimedAt
+	}
+	return row.At
+}
+
+// kept is a job whose rows have gone, as its id remembers it.
+func kept(row store.ID) *pool.Job {
+	e := row.End
+	j := pool.NewKept(pool.Job{ID: row.ID, Order: row.Order, State: row.State, Reason: row.Reason, ExitCode: e.ExitCode,
+		SubmittedAt: row.At, EndedAt: e.EndedAt, Spec: job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes}},
+		pool.Kept{StartedAt: e.StartedAt, Attempts: e.Attempts})
+	if e.Members > 0 {
+		j.KeepSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
+	}
+	return j
+}
+
+// repeated reports whether a job that would be refused is no new one: the same
+// document was taken in before, and stands under its id, alive or ended.
+func (f *Functions) repeated(ctx context.Context, spec *job.Spec) (bool, error) {
+	row, err := f.store.ID(ctx, spec.ID)
+	if fault.CodeOf(err) == fault.NotFound || err == nil && (row.State == job.Rejected || row.Pool != spec.Pool || row.Hash != spec.Hash()) {
+		return false, nil
+	}
+	if err != nil || row.Ended() {
+		return err == nil, err
+	}
+	j, err := f.find(ctx, spec.ID)
+	return err == nil && j.State != job.Submitted && j.State != job.Rejected, err
+}
+
+// forsakeDead gives up the id of a dead message whose job is nowhere, so that the
+// message can be rejected under it.
+func (f *Functions) forsakeDead(ctx context.Context, id, reason string) error {
+	row, err := f.store.ID(ctx, id)
+	if fault.CodeOf(err) == fault.NotFound || err == nil && (row.State != "" || f.now().Sub(registered(row)) < lostHTTP) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := f.store.Job(ctx, row.Pool, row.Order); fault.CodeOf(err) != fault.NotFound {
+		return err
+	}
+	_, err = f.store.Forsake(ctx, row, reason, f.now())
+	return err
+}
+
+// driveStore is the store as the driver uses it: an id that is lost does not keep
+// those waiting that come after it.
+type driveStore struct {
+	*store.Store
+	functions *Functions
+}
+
+// Ended says how a job has ended; see drive.Store.
+func (s driveStore) Ended(ctx context.Context, name, id string) (job.State, error) {
+	state, err := s.Store.Ended(ctx, name, id)
+	if fault.CodeOf(err) != fault.NotFound {
+		return state, err
+	}
+	row, known := s.Find(ctx, id)
+	if known != nil || row.State != "" || s.functions.now().Sub(registered(row)) < s.functions.lostAfter(row.Via) {
+		return state, err
+	}
+	j, found := s.functions.find(ctx, id)
+	if found == nil && j.State == job.Rejected {
+		return job.Rejected, nil
+	}
+	return state, err
+}

@@ -1,0 +1,67 @@
+package handlers
+
+import (
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+)
+
+// Keep is how long what has ended is kept; zero is for ever.
+type Keep struct {
+	Finished time.Duration // rows of finished jobs: their documents and attempts, and their place in lists
+	Files    time.Duration // logs and outputs on the share
+	IDs      time.Duration // ids, with how their jobs ended
+}
+
+// defaultKeep is what docs/settings.md says.
+var defaultKeep = Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day}
+
+const day = 24 * time.Hour
+
+// never keeps for ever, as a setting says it; 0 does too.
+const never = "never"
+
+// readKeep reads the settings about keeping.
+func readKeep(getenv func(string) string) (Keep, error) {
+	k := defaultKeep
+	for _, s := range []struct {
+		name string
+		into *time.Duration
+	}{{"DSVM_KEEP_FINISHED", &k.Finished}, {"DSVM_KEEP_FILES", &k.Files}, {"DSVM_KEEP_IDS", &k.IDs}} {
+		switch v := getenv(s.name); v {
+		case "":
+		case never, "0":
+			*s.into = 0
+		default:
+			d, err := job.ParseDuration(v)
+			if err != nil {
+				return k, fault.New(fault.Invalid, s.name, "%s: %v, or never", s.name, err)
+			}
+			*s.into = time.Duration(d)
+		}
+	}
+	if v := getenv("DSVM_KEEP_LEDGER"); v != "" && v != never && v != "0" {
+		return k, fault.New(fault.Invalid, "DSVM_KEEP_LEDGER", "DSVM_KEEP_LEDGER is %.40q, which is not supported yet: nothing sums up old rows of the ledger so far, so it is kept for ever; write never, or leave it out", v)
+	}
+	if k.IDs == 0 {
+		return k, nil
+	}
+	for _, s := range []struct {
+		name string
+		keep time.Duration
+	}{{"DSVM_KEEP_FINISHED", k.Finished}, {"DSVM_KEEP_FILES", k.Files}} {
+		if s.keep == 0 || s.keep > k.IDs {
+			return k, fault.New(fault.Invalid, "DSVM_KEEP_IDS", "DSVM_KEEP_IDS is %s and %s is %s: an id has to be known for as long as anything else of its job; raise DSVM_KEEP_IDS, or set it to never",
+				keepText(k.IDs), s.name, keepText(s.keep))
+		}
+	}
+	return k, nil
+}
+
+func keepText(d time.Duration) string {
+	if d == 0 {
+		return never
+	}
+	return job.Duration(d).String()
+}

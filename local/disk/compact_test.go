@@ -1,0 +1,213 @@
+package disk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/bbolt"
+)
+
+var rows = []byte("rows")
+
+// fill writes rows of a kilobyte, in some transactions.
+func fill(t *testing.T, db *DB, n int) {
+	t.Helper()
+	const atOnce = 500
+	for from := 0; from < n; from += atOnce {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists(rows)
+			for i := from; i < min(n, from+atOnce) && err == nil; i++ {
+				err = b.Put(binary.BigEndian.AppendUint64(nil, uint64(i)), bytes.Repeat([]byte{byte(i)}, 1000))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// clear deletes the rows but for one in keep.
+func clearRows(t *testing.T, db *DB, n, keep int) {
+	t.Helper()
+	const atOnce = 500
+	for from := 0; from < n; from += atOnce {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			var err error
+			for i := from; i < min(n, from+atOnce) && err == nil; i++ {
+				if keep == 0 || i%keep != 0 {
+					err = tx.Bucket(rows).Delete(binary.BigEndian.AppendUint64(nil, uint64(i)))
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// check looks whether the rows are there that are to be.
+func check(t *testing.T, db *DB, n, keep int) {
+	t.Helper()
+	err := db.View(func(tx *bbolt.Tx) error {
+		count := 0
+		err := tx.Bucket(rows).ForEach(func(k, v []byte) error {
+			i := int(binary.BigEndian.Uint64(k))
+			if count++; i%keep != 0 || !bytes.Equal(v, bytes.Repeat([]byte{byte(i)}, 1000)) {
+				return errors.New("a row is not what it was")
+			}
+			return nil
+		})
+		if err == nil && count != (n+keep-1)/keep {
+			t.Errorf("%d rows are there, want %d", count, (n+keep-1)/keep)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+func open(t *testing.T, path string) *DB {
+	t.Helper()
+	db, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// Rows that go leave room for others, also while somebody reads now and then and
+// after a kill in between.
+func TestFileStopsGrowing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	const n = 8000
+	db := open(t, path)
+	fill(t, db, n)
+	first := size(t, path)
+	for round := range 20 {
+		reads := make(chan struct{})
+		begun := make(chan struct{})
+		go func() { // a read that is as long as a deletion
+			defer close(reads)
+			_ = db.View(func(tx *bbolt.Tx) error {
+				close(begun)
+				return tx.Bucket(rows).ForEach(func(_, _ []byte) error { return nil })
+			})
+		}()
+		<-begun
+		clearRows(t, db, n, 0)
+		<-reads
+		fill(t, db, n)
+		if round == 10 { // as by a kill: it is left as it is, and opened again
+			db.bolt.Close()
+			db = open(t, path)
+		}
+		if now := size(t, path); now > 2*first {
+			t.Fatalf("after %d rounds the file has %d MB, at first it had %d", round+1, now>>20, first>>20)
+		}
+	}
+	check(t, db, n, 1)
+}
+
+func TestOpenCompacts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.db")
+	const n, keep = 20_000, 10
+	db := open(t, path)
+	fill(t, db, n)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	full := size(t, path)
+	db = open(t, path)
+	if now := size(t, path); now != full {
+		t.Errorf("a full file was copied: %d bytes became %d", full, now)
+	}
+	clearRows(t, db, n, keep)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What a start that was killed in the middle of the copying leaves.
+	if err := os.WriteFile(path+".compact", bytes.Repeat([]byte("half a copy"), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db = open(t, path)
+	if now := size(t, path); now > full/4 {
+		t.Errorf("a file of %d bytes that is mostly free has %d after Open", full, now)
+	}
+	check(t, db, n, keep)
+	if _, err := Open(path); err == nil {
+		t.Error("the compacted file is open twice")
+	}
+	fill(t, db, 100) // and it lasts
+	clearRows(t, db, 100, keep)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, open(t, path), n, keep)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("beside the store there are %v (%v)", left, err)
+	}
+}
+
+// A file that cannot be copied is opened as it is.
+func TestOpenWithoutRoomForACopy(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	const n, keep = 8000, 10
+	db := open(t, path)
+	fill(t, db, n)
+	clearRows(t, db, n, keep)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path+".compact", "x"), 0o700); err != nil { // in the place of the copy
+		t.Fatal(err)
+	}
+	check(t, open(t, path), n, keep)
+}
+
+// Who has opened a file in the moment in which another process replaces it does not
+// go on with the one that is gone.
+func TestOpenMeetsACompaction(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old, fresh := filepath.Join(dir, "x.db"), filepath.Join(dir, "y.db")
+	for path, n := range map[string]int{old: 10, fresh: 20} {
+		db := open(t, path)
+		fill(t, db, n)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := openBolt(old, func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag, mode)
+		if _, there := os.Stat(fresh); there == nil && err == nil {
+			err = os.Rename(fresh, old)
+		}
+		return f, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	check(t, &DB{bolt: b}, 20, 1)
+}

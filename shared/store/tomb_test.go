@@ -1,0 +1,486 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+func TestEndsOfMembersComeBack(t *testing.T) {
+	t.Parallel()
+	ends := make([]memberEnd, 0, maxEnds)
+	for i := range 50_000 {
+		switch {
+		case i == 7:
+			ends = append(ends, memberEnd{})
+		case i%3 == 0:
+			ends = append(ends, newMemberEnd(job.Failed, -1073741510, 2))
+		case i%5 == 0:
+			ends = append(ends, newMemberEnd(job.Cancelled, job.ExitCancelled, 0))
+		default:
+			ends = append(ends, newMemberEnd(job.Succeeded, 0, 1))
+		}
+	}
+	few := ends[:1000]
+	if got := parseEnds(formatEnds(few)); !slices.Equal(got, few) {
+		t.Errorf("they came back as %v", got)
+	}
+	text := formatEnds(ends)
+	if len(text) > maxEndsText {
+		t.Errorf("the text has %d characters, more than a row holds", len(text))
+	}
+	if got := parseEnds(text); len(got) < 10_000 || !slices.Equal(got, ends[:len(got)]) {
+		t.Errorf("%d of what fits came back, or not as it was", len(got))
+	}
+	if text := formatEnds(slices.Repeat([]memberEnd{newMemberEnd(job.Succeeded, 0, 1)}, maxEnds)); text != "sx100000" {
+		t.Errorf("a good sweep is %q", text)
+	}
+}
+
+func FuzzEndsOfMembers(f *testing.F) {
+	for _, seed := range []string{"sx98f137a2s", "ux3c1006a0", "sx100001", "f--1", "sa-1", "sx0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ends := parseEnds(text)
+		if len(ends) > maxEnds {
+			t.Fatalf("%d members", len(ends))
+		}
+		if again := parseEnds(formatEnds(ends)); !slices.Equal(again, ends) {
+			t.Fatalf("%v became %v", ends, again)
+		}
+	})
+}
+
+// deadPool is a pool in which everything has ended, and its ids.
+type deadPool struct {
+	w    *writer
+	jobs []*pool.Job // none of a sweep
+	want map[string]ID
+}
+
+// newDeadPool makes a pool of n jobs, of which every third has failed, beside a
+// sweep of four members, of which the last one never came into being.
+func newDeadPool(t *testing.T, s *Store, n int) *deadPool {
+	t.Helper()
+	d := &deadPool{w: newWriter(t, s, "cpu"), want: map[string]ID{}}
+	var ids []ID
+	var changes []pool.Change
+	done := func(j *pool.Job) {
+		changes = append(changes, pool.Change{Key: pool.DoneKey(j.Order), Value: j, Insert: true})
+	}
+	register := func(j *pool.Job) {
+		ids = append(ids, ID{ID: j.ID, Pool: "cpu", Order: j.Order, Hash: "h" + j.ID, Via: ByQueue, At: j.SubmittedAt})
+	}
+	for i := range n {
+		j := newJob(i)
+		j.Spec.Name, j.Spec.User = "train", "ann"
+		j.State, j.EndedAt = job.Succeeded, j.SubmittedAt.Add(time.Minute)
+		j.Attempts = []job.Attempt{{Number: 1, State: job.AttemptEvicted}, {Number: 2, State: job.AttemptSucceeded, StartedAt: j.SubmittedAt.Add(time.Second), EndedAt: j.EndedAt}}
+		if i%3 == 0 {
+			j.State, j.ExitCode, j.Reason = job.Failed, 7, "it broke"
+		}
+		d.jobs = append(d.jobs, j)
+		done(j)
+		register(j)
+		d.want[j.ID] = ID{ID: j.ID, Pool: "cpu", Order: j.Order, Hash: "h" + j.ID, Via: ByQueue, At: j.SubmittedAt, State: j.State, Reason: j.Reason,
+			End: End{ExitCode: j.ExitCode, StartedAt: j.SubmittedAt.Add(time.Second), EndedAt: j.EndedAt, Name: "train", Team: j.Spec.Team, User: "ann", Attempts: 2}}
+	}
+	sweep := newJob(n)
+	sweep.ID, sweep.Spec.Sweep = "tune", &job.Sweep{Count: 4}
+	sweep.State, sweep.ExitCode, sweep.Reason, sweep.EndedAt = job.Cancelled, job.ExitCancelled, "its pool was deleted", dawn.Add(time.Hour)
+	sweep.Progress = &pool.Progress{Next: 3, StartedAt: dawn, Succeeded: 1, Failed: 1, Cancelled: 2}
+	done(sweep)
+	register(sweep)
+	for index, m := range []struct {
+		state job.State
+		code  int
+	}{{job.Succeeded, 0}, {job.Failed, 3}, {job.Cancelled, job.ExitCancelled}} {
+		j := newJob(n)
+		j.Order, j.ID, j.State, j.ExitCode, j.EndedAt = job.MemberOrder(sweep.Order, index), job.MemberID("tune", index), m.state, m.code, dawn.Add(time.Minute)
+		j.Spec.Index, j.Attempts = &index, []job.Attempt{{Number: 1}}
+		done(j)
+	}
+	if _, _, err := s.Register(deadline(t), ids); err != nil {
+		t.Fatal(err)
+	}
+	d.w.head.Deleting = true
+	d.w.commit(changes...)
+	return d
+}
+
+// check looks whether each job still says how it ended, by its row or by its id.
+func (d *deadPool) check(t *testing.T, s *Store, gone bool) {
+	t.Helper()
+	ctx := deadline(t)
+	for _, j := range d.jobs {
+		if state, err := s.Ended(ctx, "cpu", j.ID); err != nil || state != j.State {
+			t.Errorf("job %s has ended as %q (%v), want %s", j.ID, state, err, j.State)
+		}
+	}
+	for index, want := range []job.State{job.Succeeded, job.Failed, job.Cancelled, job.Cancelled} {
+		if state, err := s.Ended(ctx, "cpu", job.MemberID("tune", index)); err != nil || state != want {
+			t.Errorf("member %d has ended as %q (%v), want %s", index, state, err, want)
+		}
+	}
+	if state, err := s.Ended(ctx, "cpu", "tune"); err != nil || state != job.Cancelled {
+		t.Errorf("the sweep has ended as %q (%v)", state, err)
+	}
+	_, err := s.Find(ctx, "tune.4")
+	wantCode(t, "a member that there never was", err, fault.NotFound)
+	if !gone {
+		return
+	}
+	for id, want := range d.want {
+		if got, err := s.Find(ctx, id); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("the id remembers %+v (%v), want %+v", got, err, want)
+		}
+	}
+	if row, err := s.Find(ctx, "tune.1"); err != nil || row.End.ExitCode != 3 || row.End.Attempts != 1 || row.Reason == "" {
+		t.Errorf("the member that failed is %+v (%v)", row, err)
+	}
+	if row, err := s.Find(ctx, "tune.3"); err != nil || row.Reason != "its pool was deleted" || row.End.ExitCode != job.ExitCancelled {
+		t.Errorf("the member that never was is %+v (%v)", row, err)
+	}
+	if row, err := s.ID(ctx, "tune"); err != nil || row.End.Members != 4 || row.End.Succeeded != 1 || row.End.Failed != 1 || row.End.Cancelled != 2 {
+		t.Errorf("the sweep is %+v (%v)", row, err)
+	}
+}
+
+func TestIDsRememberHowJobsEndedWhenTheirPoolIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := open(t, serve(t))
+	d := newDeadPool(t, s, 150)
+	d.check(t, s, false)
+	if err := s.DeletePool(deadline(t), "cpu"); err != nil {
+		t.Fatal(err)
+	}
+	d.check(t, s, true)
+
+	// Made again: what was, is still known, and is no job of the new pool.
+	again := newWriter(t, s, "cpu")
+	again.commit()
+	d.check(t, s, true)
+	if _, err := s.Ended(deadline(t), "other", d.jobs[0].ID); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("another pool hears of it: %v", err)
+	}
+	now, fresh, err := s.Register(deadline(t), []ID{{ID: d.jobs[1].ID, Pool: "cpu", Order: order(999), Hash: "h" + d.jobs[1].ID, At: dawn}})
+	if err != nil || fresh[0] || now[0].Order != d.jobs[1].Order || !now[0].Ended() || !now[0].ClaimedAt.IsZero() {
+		t.Errorf("its message again: %+v, fresh %v (%v); want the job that has ended", now, fresh, err)
+	}
+}
+
+// killer is a line to the tables that breaks for good at a certain write.
+type killer struct {
+	*httptest.Server
+	left int // writes until it breaks
+}
+
+// kill makes a line that takes so many writes; of the next one the request or the
+// reply is lost, and nothing gets through after it.
+func kill(t *testing.T, connection string, writes int, reply bool) (*killer, string) {
+	t.Helper()
+	target, forward := behind(t, connection)
+	k := &killer{left: writes}
+	turn := make(chan struct{}, 1)
+	k.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		turn <- struct{}{}
+		k.left--
+		left := k.left
+		<-turn
+		switch {
+		case left >= 0:
+			forward.ServeHTTP(w, r)
+		case left == -1 && reply:
+			replyLost(w, r, forward)
+		default:
+			requestLost(w, r, forward)
+		}
+	}))
+	t.Cleanup(k.Close)
+	return k, strings.Replace(connection, target, strings.TrimPrefix(k.URL, "http://"), 1)
+}
+
+// Killed at each of its writes, neither the deletion of a pool nor the dropping of old
+// rows leaves an end unreadable, and either is gone on with.
+func TestDeletionIsKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	for name, drop := range map[string]func(context.Context, *Store) error{
+		"the pool": func(ctx context.Context, s *Store) error { return s.DeletePool(ctx, "cpu") },
+		"old rows": func(ctx context.Context, s *Store) error {
+			_, err := s.DropDone(ctx, "cpu", dawn.Add(2*time.Hour), 0)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			direct := serve(t)
+			s := open(t, direct)
+			d := newDeadPool(t, s, 40)
+			const mostWrites = 60 // more than it takes in all
+			killed := 0
+			for writes := range mostWrites {
+				_, line := kill(t, direct, writes, writes%2 == 0)
+				broken, err := Open(Config{ConnectionString: line})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(deadline(t), 150*time.Millisecond)
+				err = drop(ctx, broken)
+				cancel()
+				broken.Close()
+				d.check(t, s, false)
+				if err == nil || t.Failed() {
+					break
+				}
+				killed++
+			}
+			if killed < 5 {
+				t.Errorf("it was killed %d times only", killed)
+			}
+			if err := drop(deadline(t), s); err != nil {
+				t.Fatal(err)
+			}
+			d.check(t, s, true)
+			if jobs, _, err := s.Jobs(deadline(t), "cpu", JobFilter{}, 10, ""); err != nil || len(jobs) != 0 {
+				t.Errorf("%d rows are left (%v)", len(jobs), err)
+			}
+		})
+	}
+}
+
+func TestDropDoneBuriesAndForgetsInOrder(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	d := newDeadPool(t, s, 30)
+	due := dawn.Add(time.Minute + 10*time.Millisecond) // ten jobs and three members have ended before
+	if n, err := s.DropDone(ctx, "cpu", due, time.Hour); err != nil || n != 0 {
+		t.Errorf("%d dropped (%v) although a few may wait for more", n, err)
+	}
+	if n, err := s.DropDone(ctx, "cpu", due, 0); err != nil || n != 13 {
+		t.Errorf("%d dropped (%v), want 13", n, err)
+	}
+	d.check(t, s, false)
+	if row, err := s.ID(ctx, d.jobs[9].ID); err != nil || !row.Ended() {
+		t.Errorf("the newest that was due is %+v (%v)", row, err)
+	}
+	if row, err := s.ID(ctx, d.jobs[10].ID); err != nil || row.Ended() {
+		t.Errorf("the oldest that was not due is %+v (%v)", row, err)
+	}
+
+	for _, kind := range []Kind{Files, IDs} {
+		if lists, err := s.Expired(ctx, kind, dawn.Add(time.Minute), 10); err != nil || len(lists) != 0 {
+			t.Errorf("%s: %v (%v) before the time", kind, lists, err)
+		}
+		want := []Buried{{d.jobs[9].Order, d.jobs[9].ID}} // newest first, behind the members, which have no id of their own
+		if kind == Files {
+			sweep := order(30)
+			want = []Buried{{sweep + ".00002", "tune.2"}, {sweep + ".00001", "tune.1"}, {sweep + ".00000", "tune.0"}, want[0]}
+		}
+		lists, err := s.Expired(ctx, kind, dawn.Add(2*time.Minute), 10)
+		if err != nil || len(lists) != 1 || lists[0].Pool != "cpu" || len(lists[0].Jobs) != len(want)+9 || !slices.Equal(lists[0].Jobs[:len(want)], want) {
+			t.Fatalf("%s: %v (%v), want the ten", kind, lists, err)
+		}
+	}
+
+	// An id that stands for another job by now stays.
+	lists, _ := s.Expired(ctx, IDs, dawn.Add(2*time.Minute), 10)
+	lists[0].Jobs = append(lists[0].Jobs, Buried{order(500), d.jobs[20].ID}, Buried{d.jobs[21].Order, d.jobs[21].ID}, Buried{order(501), "no such"})
+	for range 2 {
+		if err := errors.Join(s.DropIDs(ctx, lists[0]), s.Through(ctx, lists[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lists, err := s.Expired(ctx, IDs, dawn.Add(time.Hour), 10); err != nil || len(lists) != 0 {
+		t.Errorf("what is through is listed again: %v (%v)", lists, err)
+	}
+	_, err := s.ID(ctx, d.jobs[0].ID)
+	wantCode(t, "an id that is forgotten", err, fault.NotFound)
+	for _, n := range []int{20, 21} { // another job's, and one whose row is there
+		if _, err := s.ID(ctx, d.jobs[n].ID); err != nil {
+			t.Errorf("id %d: %v", n, err)
+		}
+	}
+}
+
+func TestFilesOutliveAWrongClock(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := newWriter(t, s, "cpu")
+	w.head.Deleting = true
+	j := newJob(0)
+	j.State, j.EndedAt, j.Attempts = job.Failed, time.Date(1970, 1, 1, 0, 0, 9, 0, time.UTC), []job.Attempt{{Number: 1}}
+	w.commit(pool.Change{Key: pool.DoneKey(j.Order), Value: j, Insert: true})
+	if n, err := s.DropDone(ctx, "cpu", dawn.Add(-time.Hour), 0); err != nil || n != 0 {
+		t.Errorf("%d dropped (%v) before they were submitted", n, err)
+	}
+	if err := s.DeletePool(ctx, "cpu"); err != nil {
+		t.Fatal(err)
+	}
+	for before, want := range map[time.Time]int{dawn: 0, dawn.Add(time.Second): 1} {
+		if lists, err := s.Expired(ctx, Files, before, 10); err != nil || len(lists) != want {
+			t.Errorf("before %s: %v (%v), want %d lists", before, lists, err, want)
+		}
+	}
+}
+
+func TestDropRejected(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	for i := range 6 {
+		if err := s.Reject(ctx, ID{ID: fmt.Sprint("bad-", i), Reason: "no", At: dawn.Add(time.Duration(i) * time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.DropRejected(ctx, dawn.Add(3*time.Hour), 2); err != nil || n != 2 {
+		t.Errorf("%d forgotten (%v), want 2 at once", n, err)
+	}
+	if n, err := s.DropRejected(ctx, dawn.Add(3*time.Hour), 10); err != nil || n != 1 {
+		t.Errorf("%d forgotten (%v), want the third", n, err)
+	}
+	left, err := s.Rejected(ctx, 10)
+	if err != nil || len(left) != 3 || left[2].ID != "bad-3" {
+		t.Errorf("left are %v (%v)", left, err)
+	}
+	_, err = s.ID(ctx, "bad-2")
+	wantCode(t, "a rejection that is forgotten", err, fault.NotFound)
+}
+
+func TestFilesDue(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := newWriter(t, s, "cpu")
+	var changes []pool.Change
+	for n := range 20 {
+		c := finish(newJob(n))[1]
+		c.Value.(*pool.Job).EndedAt = newJob(n).SubmittedAt
+		changes = append(changes, c)
+	}
+	late := changes[12].Value.(*pool.Job)
+	late.EndedAt = dawn.Add(time.Hour)
+	w.commit(append(changes, insert(newJob(30)))...)
+	look := func(before time.Time, limit int) (got []string) {
+		t.Helper()
+		for rest := true; rest; {
+			due, passed, more, err := s.FilesDue(ctx, "cpu", before, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range due {
+				got = append(got, b.ID)
+			}
+			if len(due) > limit {
+				t.Errorf("%d at once", len(due))
+			}
+			if err := passed(ctx); err != nil {
+				t.Fatal(err)
+			}
+			rest = more
+		}
+		return got
+	}
+	ids := func(from, to int) (list []string) {
+		for n := from - 1; n >= to; n-- {
+			if n != 12 {
+				list = append(list, fmt.Sprint("job-", n))
+			}
+		}
+		return list
+	}
+	at := func(n int) time.Time { return dawn.Add(time.Duration(n) * time.Millisecond) }
+	if due, _, _, err := s.FilesDue(ctx, "cpu", at(10), 4); err != nil || len(due) != 4 {
+		t.Fatalf("%v (%v)", due, err)
+	}
+	if got, want := look(at(10), 4), ids(10, 0); !slices.Equal(got, want) {
+		t.Errorf("what was not noted comes again: got %v, want %v", got, want)
+	}
+	if got, want := look(at(15), 4), ids(15, 10); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// The one that ended late was looked at in vain, and holds the place.
+	if got, want := look(at(20), 100), ids(20, 12); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// A live one that has ended by now is not missed.
+	w.commit(finish(newJob(30))...)
+	got := look(dawn.Add(2*time.Hour), 100)
+	if !slices.Contains(got, "job-12") || !slices.Contains(got, "job-30") {
+		t.Errorf("got %v, want those that ended late among them", got)
+	}
+	if got := look(dawn.Add(2*time.Hour), 100); len(got) != 0 {
+		t.Errorf("all are through, got %v", got)
+	}
+}
+
+func TestAnIDIsGivenBackByWhoHoldsIt(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	take := func(claim string) (ID, bool) {
+		t.Helper()
+		now, fresh, err := s.RegisterAs(ctx, claim, []ID{{ID: "x", Pool: "cpu", Order: order(1), Hash: "h", At: dawn.Add(time.Duration(len(claim)) * time.Second)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now[0], fresh[0]
+	}
+	there := func() bool {
+		_, err := s.ID(ctx, "x")
+		return err == nil
+	}
+	give := func(claim string) {
+		t.Helper()
+		if err := s.Release(ctx, claim, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take("a")
+	if row, fresh := take("bb"); fresh || !row.ClaimedAt.Equal(dawn.Add(2*time.Second)) {
+		t.Errorf("the second is fresh %v, %+v", fresh, row)
+	}
+	if give("a"); !there() {
+		t.Error("the first gave back what the second holds")
+	}
+	if give("bb"); there() {
+		t.Error("the holder could not give it back")
+	}
+	if _, fresh := take("ccc"); !fresh {
+		t.Error("what was given back is not fresh")
+	}
+	give("bb")
+	row, err := s.ID(ctx, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Given up: only as it was read.
+	take("dddd")
+	if now, err := s.Forsake(ctx, row, "lost", dawn); err != nil || now.State != "" {
+		t.Errorf("an id that was registered again was given up: %+v (%v)", now, err)
+	}
+	if row, err = s.ID(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := s.Forsake(ctx, row, "lost", dawn); err != nil || now.State != job.Rejected || now.Reason != "lost" {
+		t.Errorf("it is %+v (%v), want rejected", now, err)
+	}
+	if rejected, err := s.Rejected(ctx, 10); err != nil || len(rejected) != 1 {
+		t.Errorf("the list of rejections has %v (%v)", rejected, err)
+	}
+	if _, fresh := take("eeeee"); !fresh {
+		t.Error("its document is not welcome again")
+	}
+}
