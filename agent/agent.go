@@ -47,9 +47,10 @@ type agent struct {
 
 	mu      sync.Mutex
 	st      *state
-	buffer  []byte // records that are applied and not in the file yet
-	closing bool   // nothing is started any more
-	leaving string // why the VM is about to go; "" = it is not
+	buffer  []byte                // records that are applied and not in the file yet
+	closing bool                  // nothing is started any more
+	leaving string                // why the VM is about to go; "" = it is not
+	orphans []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
 	out     outbox
 }
 
@@ -93,6 +94,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		return err
 	}
 	defer a.journal.close()
+	defer a.launcher.slots.close()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
@@ -120,7 +122,7 @@ func (a *agent) work(ctx context.Context) {
 	if !a.awaitShare(ctx) {
 		return
 	}
-	// Starters outlive every attempt, since an attempt dies with its starter.
+	a.handLate()
 	startCtx, stopStarting := context.WithCancel(context.Background())
 	var starting sync.WaitGroup
 	for range starters {
@@ -190,6 +192,7 @@ func (a *agent) resume() error {
 		// After a boot of the machine the latest lines may be missing, so that
 		// something that seems to wait may have run.
 		if h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine {
+			a.orphans = append(a.orphans, h.work)
 			a.finish(protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
 				Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now})
 		}

@@ -228,7 +228,7 @@ wait`))
 	s.finished(1)
 	s.until("the start", started(2))
 	eventually(t, "the attempt to come up", func() bool {
-		_, err := os.Stat(filepath.Join(s.cfg.Share, "jobs/cpu/job-2/1/up"))
+		_, err := os.Stat(filepath.Join(s.cfg.Share, "jobs/cpu/job-2/1/wd/up"))
 		return err == nil
 	})
 	if runtime.GOOS == "linux" {

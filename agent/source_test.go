@@ -128,7 +128,7 @@ func TestSourceLocal(t *testing.T) {
 	}
 	for _, source := range []job.Source{file, *o.source(commit)} {
 		f := fetcherOf(t, cfg, source)
-		f.launcher.as = &syscall.Credential{}
+		f.as = &syscall.Credential{}
 		if _, err := f.into(t, "w"); err != errOnlyThere {
 			t.Errorf("%s: got %v, want %v", source.Repository, err, errOnlyThere)
 		}
