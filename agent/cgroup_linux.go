@@ -21,7 +21,7 @@ import (
 // attempt after the other.
 //
 // There are two versions, and machines with both. Version 2 is asked first to hold
-// the processes: it takes a process in as it is born, kills all at a word, and says
+// the processes: it takes a process in as it is born, stops all at a word, and says
 // that nothing is left. With version 1 the slot's thread is in the group, and what
 // it starts is born there. Memory and processors are bounded by whichever version
 // has that controller.
@@ -328,12 +328,11 @@ func (g *group) born(attr *syscall.SysProcAttr) {
 	}
 }
 
-// kill kills everything in the group, once.
+// kill kills everything in the group, once, and has nothing start anything meanwhile.
+// The file cgroup.kill would do the same, but Linux 6.18 kills whatever is born into
+// a group in which it was ever used: it compares the group's count of kills with that
+// of the group of whoever starts the process.
 func (g *group) kill() {
-	if g.v2 && os.WriteFile(filepath.Join(g.track, "cgroup.kill"), []byte("1"), 0) == nil {
-		return
-	}
-	// An older kernel: nothing starts anything while it is being killed.
 	stop, file, on, off := "cgroup.freeze", "cgroup.procs", "1", "0"
 	if !g.v2 {
 		stop, file, on, off = "pids.max", "tasks", forked, "max"

@@ -59,27 +59,42 @@ func newSite(l *launcher) (*site, error) {
 	if os.Geteuid() != 0 {
 		return t, nil
 	}
-	node := l.cfg.Pool + "." + l.cfg.VMID
-	if t.earlier = earlierGroups(node); endEarlier(t.earlier) {
+	if t.earlier = earlierGroups(l.node()); endEarlier(t.earlier) {
 		t.earlier = nil
 	}
+	return t, nil
+}
+
+// node is the node's key among those of a machine.
+func (l *launcher) node() string { return l.cfg.Pool + "." + l.cfg.VMID }
+
+// decide finds out what slots can have, at the first slot: the share is there then.
+func (s *slots) decide() {
+	if os.Geteuid() != 0 {
+		return
+	}
+	s.decideGroups()
+	s.decideUsers()
+}
+
+func (s *slots) decideGroups() {
+	l := s.launcher
 	if l.cfg.holdBy == holdKeeper {
-		return t, nil
+		return
 	}
 	version := 0
 	if l.cfg.holdBy == holdV1 {
 		version = 1
 	}
-	groups, err := findGroups(node, version)
+	groups, err := findGroups(l.node(), version)
 	if err == nil {
-		err = groups.try()
+		if err = groups.try(); err == nil {
+			s.groups = groups
+			return
+		}
+		groups.close()
 	}
-	if err != nil {
-		t.log.Info("jobs have no control groups; memory and cpus are not bounded, and each place has a process that keeps its attempts", "reason", err.Error())
-		return t, nil
-	}
-	t.groups = groups
-	return t, nil
+	s.log.Info("jobs have no control groups; memory and cpus are not bounded, and each place has a process that keeps its attempts", "reason", err.Error())
 }
 
 // try makes a group and runs a program in it, on a thread that is not used again.
@@ -124,7 +139,7 @@ func (t *site) shut() {
 
 // furnish gives a new slot what it needs, on its thread.
 func (s *slots) furnish(k *slot) (err error) {
-	s.deciding.Do(s.decideUsers)
+	s.deciding.Do(s.decide)
 	if s.users != nil {
 		if err := s.users.furnish(k); err != nil {
 			return err
@@ -139,7 +154,7 @@ func (s *slots) furnish(k *slot) (err error) {
 		s.look(k)
 	}
 	if k.group == nil {
-		k.keeper, err = keeper.Start(s.launcher.cfg.Pool+"."+s.launcher.cfg.VMID, s.lock)
+		k.keeper, err = keeper.Start(s.launcher.node(), s.lock)
 	}
 	return err
 }

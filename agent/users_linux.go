@@ -25,11 +25,10 @@ type users struct {
 	bare   bool     // the share keeps no owners of files
 }
 
-// decideUsers finds out whether slots can have users of their own, at the first
-// slot: the share is there then.
+// decideUsers finds out whether slots can have users of their own.
 func (s *slots) decideUsers() {
 	l := s.launcher
-	if os.Geteuid() != 0 || l.cfg.UIDs.count == 0 {
+	if l.cfg.UIDs.count == 0 {
 		return
 	}
 	u := &users{uidRange: l.cfg.UIDs, owner: l.owner}
@@ -90,7 +89,7 @@ func keepsOwners(d *shareDir, vmid string, uid int) bool {
 // handsOver reports whether slots have users of their own whose files are handed to
 // somebody else in the end.
 func (s *slots) handsOver() bool {
-	s.deciding.Do(s.decideUsers)
+	s.deciding.Do(s.decide)
 	return s.users != nil && !s.users.bare
 }
 
