@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -98,8 +99,8 @@ type Config struct {
 	NodeEventsQueue     string
 	Log                 *slog.Logger // nil = nothing is logged
 
-	holdBy    int  // for tests: how processes are held; 0 = the best there is
-	ownerless bool // for tests: the share is taken for one without owners of files
+	holdBy    int                                  // for tests: how processes are held; 0 = the best there is
+	ownerless func(root *os.Root, names ...string) // for tests: the share is taken for one without owners of files, which does this to new ones
 }
 
 // uidRange is users by number, from base.

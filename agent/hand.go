@@ -58,9 +58,7 @@ func rankOf(w protocol.Assignment) int {
 func (o owner) open(root *os.Root, pool string, w protocol.Assignment) {
 	logs := []string{job.LogFile("stdout", rankOf(w)), job.LogFile("stderr", rankOf(w))}
 	switch {
-	case o.bare:
-		return
-	case o.after == nil:
+	case o.bare || o.after == nil:
 		o.give(root, append(logs, ".", "output")...)
 		return
 	}

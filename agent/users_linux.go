@@ -23,6 +23,7 @@ type users struct {
 	groups []uint32 // of DSVM_JOB_USER, so that attempts may use what is shared with it
 	owner  owner    // whose files are once an attempt has ended
 	bare   bool     // the share keeps no owners of files
+	mimic  func(root *os.Root, names ...string)
 }
 
 // decideUsers finds out whether slots can have users of their own.
@@ -31,7 +32,7 @@ func (s *slots) decideUsers() {
 	if l.cfg.UIDs.count == 0 {
 		return
 	}
-	u := &users{uidRange: l.cfg.UIDs, owner: l.owner}
+	u := &users{uidRange: l.cfg.UIDs, owner: l.owner, mimic: l.cfg.ownerless}
 	if l.as != nil {
 		u.groups = append([]uint32{l.as.Gid}, l.as.Groups...)
 	}
@@ -52,7 +53,7 @@ func (s *slots) decideUsers() {
 			}
 		}
 	}
-	u.bare = l.cfg.ownerless || !keepsOwners(&l.share, l.cfg.VMID, u.base)
+	u.bare = l.cfg.ownerless != nil || !keepsOwners(&l.share, l.cfg.VMID, u.base)
 	s.users = u
 	if u.bare {
 		var err error
@@ -107,7 +108,7 @@ func (u *users) furnish(k *slot) error {
 	k.uid = claim
 	k.login = "dsvmjob" + strconv.Itoa(k.number)
 	k.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), Groups: u.groups}
-	k.owner = owner{uid: uid, gid: uid, after: &u.owner, bare: u.bare}
+	k.owner = owner{uid: uid, gid: uid, after: &u.owner, bare: u.bare, mimic: u.mimic}
 	return nil
 }
 
