@@ -26,6 +26,9 @@ const (
 	lastPause  = 15 * time.Second
 )
 
+// lockWithin is how long another agent may take to let go of the directory.
+const lockWithin = time.Second
+
 // agent is one life of the agent.
 type agent struct {
 	cfg      Config
@@ -344,7 +347,13 @@ func lockDir(dir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A process that an earlier agent was just starting holds it for a moment more.
+	for end := time.Now().Add(lockWithin); ; time.Sleep(lockWithin / 100) {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
