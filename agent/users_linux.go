@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +17,15 @@ import (
 // locked file for each, which the system unlocks when its agent ends.
 const claims = "/run/dsvmpools/users"
 
+// jobsGroup is the group of all slots where DSVM_JOB_USER names nobody.
+const jobsGroup = gangGroups - 1
+
 // users gives each slot a user of its own, by number: it needs no entry in
 // /etc/passwd, and owns nothing but what its slot's attempts make.
 type users struct {
 	uidRange
-	groups []uint32 // of DSVM_JOB_USER, so that attempts may use what is shared with it
+	common int      // the group that all slots have: of DSVM_JOB_USER, or jobsGroup
+	groups []uint32 // the other groups of DSVM_JOB_USER
 	owner  owner    // whose files are once an attempt has ended
 	bare   bool     // the share keeps no owners of files
 	mimic  func(root *os.Root, names ...string)
@@ -32,11 +37,11 @@ func (s *slots) decideUsers() {
 	if l.cfg.UIDs.count == 0 {
 		return
 	}
-	u := &users{uidRange: l.cfg.UIDs, owner: l.owner, mimic: l.cfg.ownerless}
+	u := &users{uidRange: l.cfg.UIDs, common: jobsGroup, owner: l.owner, mimic: l.cfg.ownerless}
 	if l.as != nil {
-		u.groups = append([]uint32{l.as.Gid}, l.as.Groups...)
+		u.common, u.groups = int(l.as.Gid), l.as.Groups
 	}
-	tried := &syscall.Credential{Uid: uint32(u.base), Gid: uint32(u.base), Groups: u.groups}
+	tried := u.credential(u.base)
 	for _, dir := range []string{l.cfg.Share, l.local} {
 		cmd := exec.Command("/bin/true")
 		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: tried}
@@ -47,11 +52,7 @@ func (s *slots) decideUsers() {
 		}
 	}
 	if u.owner.uid < 0 {
-		if at, err := os.Stat(l.cfg.Share); err == nil {
-			if sys, ok := at.Sys().(*syscall.Stat_t); ok {
-				u.owner = owner{uid: int(sys.Uid), gid: int(sys.Gid)}
-			}
-		}
+		u.owner = u.share(l.cfg.Share)
 	}
 	u.bare = l.cfg.ownerless != nil || !keepsOwners(&l.share, l.cfg.VMID, u.base)
 	s.users = u
@@ -61,6 +62,32 @@ func (s *slots) decideUsers() {
 			s.log.Warn("the share keeps no owners of files, and running attempts cannot be hidden from each other either: their files can be read by other jobs of this node", "reason", err.Error())
 		}
 	}
+}
+
+// share makes the top of a share that is root's alone one that jobs can write to, as
+// they could while they were root, and returns whose it is. What the agent keeps
+// there stays its own.
+func (u *users) share(path string) owner {
+	const shared = 0o775 | fs.ModeSetgid | fs.ModeSticky
+	at, err := os.Stat(path)
+	if err != nil {
+		return nobodyElse
+	}
+	sys, ok := at.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nobodyElse
+	}
+	if sys.Uid == 0 && sys.Gid == 0 && os.Chown(path, 0, u.common) == nil {
+		os.Chmod(path, shared)
+		return owner{uid: 0, gid: u.common}
+	}
+	return owner{uid: int(sys.Uid), gid: int(sys.Gid)}
+}
+
+// credential is a slot's user: with the common group first, so that what jobs make
+// where they share is for all of them, and one of its own, for what is its alone.
+func (u *users) credential(uid int) *syscall.Credential {
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(u.common), Groups: append([]uint32{uint32(uid)}, u.groups...)}
 }
 
 // keepsOwners tries whether a file on the share can be given to somebody.
@@ -107,7 +134,7 @@ func (u *users) furnish(k *slot) error {
 	}
 	k.uid = claim
 	k.login = "dsvmjob" + strconv.Itoa(k.number)
-	k.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), Groups: u.groups}
+	k.as = u.credential(uid)
 	k.owner = owner{uid: uid, gid: uid, after: &u.owner, bare: u.bare, mimic: u.mimic}
 	return nil
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -80,9 +81,8 @@ func TestSlotsApart(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			n := secluded(t, test.change)
-			victim := script(1, `umask 007
-echo hidden > $DSVM_SCRATCH/s; echo hidden > $DSVM_OUTPUT/o; echo hidden > w; echo hidden > /tmp/t; echo hidden > /var/tmp/v; echo hidden > /dev/shm/m; echo hidden
-echo $$ > $DSVM_OUTPUT/pid; chgrp 65534 w $DSVM_OUTPUT/*; echo up
+			victim := script(1, `echo hidden > $DSVM_SCRATCH/s; echo hidden > $DSVM_OUTPUT/o; echo hidden > w; echo hidden > /tmp/t; echo hidden > /var/tmp/v; echo hidden > /dev/shm/m; echo hidden
+echo $$ > $DSVM_OUTPUT/pid; echo up
 while [ ! -e $DSVM_SHARE/go ]; do sleep 0.02; done
 exec 9>&1; kill -0 $$ && echo alive`)
 			victim.Assign.Env = map[string]string{"PASSWORD": "hidden"}
@@ -210,6 +210,35 @@ func TestHandedOverLate(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 	again.owned(t, 1, "output/x", "output", "stdout.log", "")
+}
+
+// TestShareOfAll: what one job makes on the share, another reads and changes, though
+// their users differ: with DSVM_JOB_USER, whose group they have, and without.
+func TestShareOfAll(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"nobody", ""} {
+		t.Run("user "+name, func(t *testing.T) {
+			t.Parallel()
+			remove := "mv $DSVM_SHARE/jobs $DSVM_SHARE/x" // the agent's own, which nobody is to move
+			n := secluded(t, func(c *Config) {
+				if c.JobUser = name; name != "" {
+					if err := errors.Join(os.Chown(c.Share, 0, 65534), os.Chmod(c.Share, 0o775)); err != nil {
+						t.Fatal(err)
+					}
+					remove = "true" // whoever gives a share to all jobs decides that
+				}
+			})
+			n.work(script(1, "echo one > $DSVM_SHARE/state; mkdir $DSVM_SHARE/d; echo up; while [ ! -e $DSVM_SHARE/d/go ]; do sleep 0.02; done; cat $DSVM_SHARE/state"))
+			awaitText(t, n, 1, "up\n")
+			n.work(script(2, "cat $DSVM_SHARE/state && echo two > $DSVM_SHARE/state && touch $DSVM_SHARE/d/go; "+remove))
+			for id := int64(1); id <= 2; id++ {
+				n.finished(id)
+			}
+			if got := n.file(1, "stdout.log") + n.file(2, "stdout.log"); got != "up\ntwo\none\n" {
+				t.Errorf("got %q; %s", got, n.file(2, "stderr.log"))
+			}
+		})
+	}
 }
 
 // TestUsersOutOfReach: a share that such users cannot reach is no reason to run

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// jobsUmask is that of attempts whose slots have users of their own.
+const jobsUmask = 0o002
+
 // view is what attempts of a slot see of the machine: a mount namespace of the
 // slot's thread, in which /tmp, /var/tmp and /dev/shm are the slot's own, processes
 // of other users are not listed, and the slot's user has a name.
@@ -38,6 +41,9 @@ func (s *slots) newView(k *slot) (*view, error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return nil, err
 	}
+	// Of this thread alone: jobs share a group, and what one of them makes on the
+	// share is for the others as well.
+	unix.Umask(jobsUmask)
 	if s.covers != nil {
 		if err := unix.Setns(int(s.covers.namespace.Fd()), unix.CLONE_NEWNS); err != nil {
 			return nil, err
@@ -83,8 +89,8 @@ func (s *slots) newView(k *slot) (*view, error) {
 		}
 		all = errors.Join(all, err)
 	}
-	all = errors.Join(all, v.name(k, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.owner.gid)),
-		v.name(k, "/etc/group", fmt.Sprintf("%s:x:%d:\n", k.login, k.owner.gid)))
+	all = errors.Join(all, v.name(k, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.as.Gid)),
+		v.name(k, "/etc/group", fmt.Sprintf("%s:x:%d:\ndsvmjobs:x:%d:\n", k.login, k.owner.gid, jobsGroup)))
 	return v, all
 }
 
