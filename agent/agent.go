@@ -347,13 +347,7 @@ func lockDir(dir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	// A process that an earlier agent was just starting holds it for a moment more.
-	for end := time.Now().Add(lockWithin); ; time.Sleep(lockWithin / 100) {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {
-			break
-		}
-	}
-	if err != nil {
+	if err := locked(f, lockWithin); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
@@ -361,4 +355,15 @@ func lockDir(dir string) (func(), error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// locked locks a file, and tries for a while: a process that an earlier agent was just
+// starting holds it for a moment more.
+func locked(f *os.File, within time.Duration) error {
+	const looks = 100
+	for end := time.Now().Add(within); ; time.Sleep(within / looks) {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }

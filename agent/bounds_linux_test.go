@@ -3,9 +3,11 @@ package agent
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,4 +207,52 @@ func TestKeeperKilled(t *testing.T) {
 		t.Errorf("beside it: got %+v", f)
 	}
 	n.none(1)
+}
+
+// TestAbandonedGroups: the groups of a node that was deleted are swept by the next
+// agent of the machine, with what runs in them; those of one that lives are not.
+func TestAbandonedGroups(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	n := begin(t)
+	n.work(script(1, "echo up; sleep 1000"))
+	awaitText(t, n, 1, "up\n")
+	if findBound(n.cfg) == "" {
+		t.Skip("no control groups can be made here")
+	}
+	gone := config(t)
+	h, err := findGroups(gone.Pool+"."+gone.VMID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "1000")
+	done := make(chan error)
+	go func() { // as the agent that is gone: the thread ends with the function
+		runtime.LockOSThread()
+		g, err := h.newGroup(0)
+		if err == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+			g.born(cmd.SysProcAttr)
+			err = cmd.Start()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range h.locks {
+		f.Close() // as its end does
+	}
+	next := begin(t)
+	cmd.Wait()
+	next.work(assign(1, "true"))
+	next.finished(1)
+	if findBound(gone) != "" {
+		t.Error("the groups of the node that is gone are there")
+	}
+	if len(strays(n.cfg, 1)) == 0 {
+		t.Error("the living neighbour's attempt was ended")
+	}
+	n.work(cancel(2, 1))
+	n.finished(1)
 }

@@ -26,8 +26,10 @@ import (
 // it starts is born there. Memory and processors are bounded by whichever version
 // has that controller.
 
-// groupPrefix begins the name of a node's directory of groups.
-const groupPrefix = "dsvm-"
+// groupPrefix begins the name of a node's directory of groups. The directory is
+// locked while the node's agent lives: those without a lock are swept by any agent,
+// since a node that was deleted has none that comes back.
+const groupPrefix = "dsvmpools-"
 
 // Bounds of emptying a group.
 const (
@@ -48,6 +50,34 @@ type hierarchies struct {
 	v2has   map[string]bool // its controllers
 	v1      map[string]string
 	tracker string // v1: the controller that holds processes, when version 2 does not
+	locks   []*os.File
+}
+
+// own makes a directory of the node's and locks it. It reports whether it is there.
+func (h *hierarchies) own(dir string) bool {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	if locked(f, lockWithin) != nil || !onDisk(dir) { // swept in between
+		f.Close()
+		return false
+	}
+	h.locks = append(h.locks, f)
+	return true
+}
+
+// abandoned reports whether no agent has a directory of groups.
+func abandoned(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
 // mounts reads where the hierarchies are mounted, and this process's own group in
@@ -110,13 +140,13 @@ func findGroups(node string, version int) (*hierarchies, error) {
 		if !ok || h.v2has[controller] || controller == "pids" && h.v2 != "" {
 			continue
 		}
-		dir := filepath.Join(m[0], m[1], name)
-		if err := os.Mkdir(dir, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+		if dir := filepath.Join(m[0], m[1], name); h.own(dir) {
 			h.v1[controller] = dir
 		}
 	}
 	if h.v2 == "" {
 		if h.tracker = "pids"; h.v1["pids"] == "" {
+			h.close()
 			return nil, errors.New("no control group can be made that holds processes")
 		}
 	}
@@ -131,7 +161,7 @@ func (h *hierarchies) unified(mount, own, name string) string {
 			continue
 		}
 		dir := filepath.Join(parent, name)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if !h.own(dir) {
 			continue
 		}
 		for _, at := range []string{parent, dir} {
@@ -163,35 +193,40 @@ func delegated(group string) bool {
 	return os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0) == nil
 }
 
-// earlier lists the groups that earlier lives of a node's agent have left. They are
-// looked for in every hierarchy: the agent's own group may have been another one.
-func earlierGroups(node string) []string {
-	var found []string
+// sweepWithin bounds ending what agents that are gone for good have left: the next
+// agent of the machine goes on where one could not.
+const sweepWithin = 100 * time.Millisecond
+
+// earlierGroups lists the groups that earlier lives of a node's agent have left, and
+// those of agents that are gone for good. They are looked for in every hierarchy: the
+// agent's own group may have been another one.
+func earlierGroups(node string) (own, others []string) {
 	for _, m := range cgroupMounts() {
 		filepath.WalkDir(m[0], func(path string, e fs.DirEntry, err error) error {
 			switch {
-			case err != nil:
-				return fs.SkipDir
-			case e.IsDir() && e.Name() == groupPrefix+node:
-				slots, _ := filepath.Glob(filepath.Join(path, "s*"))
-				found = append(found, slots...)
-				found = append(found, path)
-				return fs.SkipDir
-			case e.IsDir() && strings.HasPrefix(e.Name(), groupPrefix):
-				return fs.SkipDir
+			case err != nil || !e.IsDir():
+				return nil
+			case !strings.HasPrefix(e.Name(), groupPrefix):
+				return nil
 			}
-			return nil
+			slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
+			switch {
+			case e.Name() == groupPrefix+node:
+				own = append(append(own, slots...), path)
+			case abandoned(path):
+				others = append(append(others, slots...), path)
+			}
+			return fs.SkipDir
 		})
 	}
-	return found
+	return own, others
 }
 
 // endEarlier ends what is left in groups of an earlier life, and removes them. It
 // reports whether all of them are gone.
-func endEarlier(groups []string) bool {
-	all := true
-	for end := time.Now().Add(emptyWithin); ; time.Sleep(emptyPause) {
-		all = true
+func endEarlier(groups []string, within time.Duration) bool {
+	for end := time.Now().Add(within); ; time.Sleep(emptyPause) {
+		all := true
 		for _, dir := range groups {
 			g := group{track: dir, v2: onDisk(filepath.Join(dir, "cgroup.events"))}
 			g.kill()
@@ -344,12 +379,13 @@ func (g *group) kill() {
 	os.WriteFile(filepath.Join(g.track, stop), []byte(off), 0)
 }
 
-// members lists what is in the group but the slot's thread.
+// members lists what is in the group but the slot's thread, and any other of the
+// agent: a signal to a thread is one to its process.
 func (g *group) members(file string) []int {
 	text, _ := os.ReadFile(filepath.Join(g.track, file))
 	var all []int
 	for _, f := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(f); err == nil && pid != g.tid && pid > 1 {
+		if pid, err := strconv.Atoi(f); err == nil && pid != g.tid && pid > 1 && !onDisk("/proc/self/task/"+f) {
 			all = append(all, pid)
 		}
 	}
@@ -424,6 +460,9 @@ func (h *hierarchies) close() {
 	}
 	if h.v2 != "" {
 		unix.Rmdir(h.v2)
+	}
+	for _, f := range h.locks {
+		f.Close()
 	}
 }
 

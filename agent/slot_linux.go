@@ -59,8 +59,11 @@ func newSite(l *launcher) (*site, error) {
 	if os.Geteuid() != 0 {
 		return t, nil
 	}
-	if t.earlier = earlierGroups(l.node()); endEarlier(t.earlier) {
-		t.earlier = nil
+	own, others := earlierGroups(l.node())
+	endEarlier(others, sweepWithin)
+	if !endEarlier(own, emptyWithin) {
+		t.earlier = own
+		t.log.Error("processes of an earlier life of the agent cannot be ended; nothing is started here until they are gone")
 	}
 	return t, nil
 }
@@ -118,7 +121,7 @@ func (t *site) alone() bool {
 	if t.keepers && keeper.Alone(t.lock) {
 		t.keepers = false
 	}
-	if len(t.earlier) > 0 && endEarlier(t.earlier) {
+	if len(t.earlier) > 0 && endEarlier(t.earlier, 0) {
 		t.earlier = nil
 	}
 	return !t.keepers && len(t.earlier) == 0
