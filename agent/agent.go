@@ -26,6 +26,9 @@ const (
 	lastPause  = 15 * time.Second
 )
 
+// lockWithin is how long another agent may take to let go of the directory.
+const lockWithin = time.Second
+
 // agent is one life of the agent.
 type agent struct {
 	cfg      Config
@@ -47,9 +50,10 @@ type agent struct {
 
 	mu      sync.Mutex
 	st      *state
-	buffer  []byte // records that are applied and not in the file yet
-	closing bool   // nothing is started any more
-	leaving string // why the VM is about to go; "" = it is not
+	buffer  []byte                // records that are applied and not in the file yet
+	closing bool                  // nothing is started any more
+	leaving string                // why the VM is about to go; "" = it is not
+	orphans []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
 	out     outbox
 }
 
@@ -93,6 +97,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		return err
 	}
 	defer a.journal.close()
+	defer a.launcher.slots.close()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
@@ -120,7 +125,7 @@ func (a *agent) work(ctx context.Context) {
 	if !a.awaitShare(ctx) {
 		return
 	}
-	// Starters outlive every attempt, since an attempt dies with its starter.
+	a.handLate()
 	startCtx, stopStarting := context.WithCancel(context.Background())
 	var starting sync.WaitGroup
 	for range starters {
@@ -190,6 +195,7 @@ func (a *agent) resume() error {
 		// After a boot of the machine the latest lines may be missing, so that
 		// something that seems to wait may have run.
 		if h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine {
+			a.orphans = append(a.orphans, h.work)
 			a.finish(protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
 				Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now})
 		}
@@ -341,7 +347,7 @@ func lockDir(dir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := locked(f, lockWithin); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
@@ -349,4 +355,15 @@ func lockDir(dir string) (func(), error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// locked locks a file, and tries for a while: a process that an earlier agent was just
+// starting holds it for a moment more.
+func locked(f *os.File, within time.Duration) error {
+	const looks = 100
+	for end := time.Now().Add(within); ; time.Sleep(within / looks) {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }

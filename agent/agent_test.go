@@ -198,7 +198,7 @@ func TestEnds(t *testing.T) {
 			t.Errorf("%s: started: got %v", test.name, started)
 		}
 	}
-	if got, want := n.file(11, "stdout.log"), filepath.Join(n.cfg.Share, "jobs/cpu/job-11/1/a/b")+"\n"; got != want {
+	if got, want := n.file(11, "stdout.log"), filepath.Join(n.cfg.Share, "jobs/cpu/job-11/1/wd/a/b")+"\n"; got != want {
 		t.Errorf("workdir below: got %q, want %q", got, want)
 	}
 	if got, want := n.file(13, "stdout.log"), n.cfg.Share+"\n"; got != want {
@@ -415,7 +415,7 @@ func TestAway(t *testing.T) {
 	n.work(assign(1, "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done"))
 	n.until("the start", started(1))
 	n.change(func() { n.away = true })
-	if err := os.WriteFile(filepath.Join(n.cfg.Share, "jobs/cpu/job-1/1/go"), nil, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(n.cfg.Share, "jobs/cpu/job-1/1/wd/go"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the attempt to end", func() bool { return len(strays(n.cfg, 1)) == 0 })

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -53,6 +54,9 @@ const (
 //     attempt is ended. Default: 10s.
 //   - DSVM_JOB_USER: unprivileged user that attempts run as when the agent is
 //     root. Default: empty, the agent's own user.
+//   - DSVM_JOB_UIDS: users by number, BASE-COUNT, of which each place for an attempt
+//     gets one when the agent is root on Linux; off = all attempts run as
+//     DSVM_JOB_USER. Default: 1900000000-4096.
 //   - DSVM_CREDENTIALS_DIR: folder of files, one for each credential that a
 //     job's source may name. Default: empty, there are none.
 //   - DSVM_SOURCE_TIMEOUT: a duration; fetching a job's source takes at most this
@@ -87,7 +91,8 @@ type Config struct {
 	StartedWithin       time.Duration
 	KillGrace           time.Duration
 	JobUser             string
-	Credentials         string // absolute; "" = there are none
+	UIDs                uidRange // count 0 = slots have no users of their own
+	Credentials         string   // absolute; "" = there are none
 	SourceTimeout       time.Duration
 	SourceCache         job.Bytes
 	SourceLocal         bool
@@ -98,6 +103,39 @@ type Config struct {
 	WorkQueue           string
 	NodeEventsQueue     string
 	Log                 *slog.Logger // nil = nothing is logged
+
+	holdBy    int                                  // for tests: how processes are held; 0 = the best there is
+	ownerless func(root *os.Root, names ...string) // for tests: the share is taken for one without owners of files, which does this to new ones
+}
+
+// uidRange is users by number, from base.
+type uidRange struct{ base, count int }
+
+func (u uidRange) has(uid int) bool { return uid >= u.base && uid < u.base+u.count }
+
+// defaultUIDs lies where neither systemd, nor distributions, nor containers give out
+// numbers (systemd's UIDS-GIDS document, "unused" from 1879048192), and is more than
+// the slots of the largest machine.
+var defaultUIDs = uidRange{base: 1_900_000_000, count: 4096}
+
+// maxUID is the largest number of a user that every system call takes.
+const maxUID = 1<<31 - 2
+
+// readUIDs reads DSVM_JOB_UIDS: BASE-COUNT, or off.
+func readUIDs(text string) (uidRange, error) {
+	switch text {
+	case "":
+		return defaultUIDs, nil
+	case "off":
+		return uidRange{}, nil
+	}
+	base, count, ok := strings.Cut(text, "-")
+	b, err1 := strconv.Atoi(base)
+	n, err2 := strconv.Atoi(count)
+	if !ok || err1 != nil || err2 != nil || b < 1 || n < 1 || n > maxUID || b > maxUID-n {
+		return uidRange{}, fault.New(fault.Invalid, "DSVM_JOB_UIDS", "DSVM_JOB_UIDS is %q; write the first number and how many, such as 1900000000-4096, or off", text)
+	}
+	return uidRange{b, n}, nil
 }
 
 var (
@@ -155,6 +193,9 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return c, err
 	}
 	c.AllowPrivate = guard
+	if c.UIDs, err = readUIDs(getenv("DSVM_JOB_UIDS")); err != nil {
+		return c, err
+	}
 	for _, name := range []string{"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
 		if v := getenv(name); v != "" {
 			c.GitEnv = append(c.GitEnv, name+"="+v)

@@ -5,6 +5,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -32,17 +33,22 @@ const jobLang = "C.UTF-8"
 // launcher prepares attempts and starts their processes.
 type launcher struct {
 	cfg   Config
+	log   *slog.Logger
 	share shareDir
+	slots *slots
 	local string // directory of the attempts' scratch directories
 	null  *os.File
-	as    *syscall.Credential // nil = the agent's own user
+	as    *syscall.Credential // nil = the agent's own user; a slot may have another
 	owner owner
 	login string
 }
 
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
-	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse}
+	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse, log: cfg.Log}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
 	if err := l.user(); err != nil {
 		return nil, err
 	}
@@ -54,6 +60,10 @@ func newLauncher(cfg Config) (*launcher, error) {
 	}
 	var err error
 	if l.null, err = os.Open(os.DevNull); err != nil {
+		return nil, err
+	}
+	l.slots = &slots{launcher: l, taken: map[int64]*slot{}}
+	if l.slots.site, err = newSite(l); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -86,13 +96,18 @@ func (l *launcher) user() error {
 			l.as.Groups = append(l.as.Groups, uint32(id))
 		}
 	}
-	l.owner, l.login = owner{uid, gid}, u.Username
+	l.owner, l.login = owner{uid: uid, gid: gid}, u.Username
 	return nil
 }
 
 // key names an attempt across all nodes.
 func (l *launcher) key(n int64) string {
 	return l.cfg.Pool + "." + l.cfg.VMID + "." + strconv.FormatInt(n, 10)
+}
+
+// dir is an attempt's directory on the share.
+func (l *launcher) dir(w protocol.Assignment) string {
+	return filepath.Join(l.cfg.Share, "jobs", l.cfg.Pool, w.Job, strconv.Itoa(w.Attempt))
 }
 
 func (l *launcher) scratch(n int64) string { return filepath.Join(l.local, strconv.FormatInt(n, 10)) }
@@ -103,6 +118,7 @@ type launch struct {
 	argv  []string
 	attr  syscall.ProcAttr
 	dir   *attemptDir
+	slot  *slot
 }
 
 // check says what of an assignment can never be started. The error is a sentence
@@ -140,7 +156,11 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 	if err := check(w); err != nil {
 		return nil, err
 	}
-	dir, err := l.share.make(w, l.owner)
+	slot, err := l.slots.take(n, w)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := l.share.make(w, slot.owner)
 	if err != nil {
 		return nil, fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}
@@ -149,63 +169,71 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 			dir.close()
 		}
 	}()
-	start := &launch{dir: dir}
+	if err = slot.hide(dir.path); err != nil {
+		return nil, err
+	}
+	start := &launch{dir: dir, slot: slot}
 	if tree != "" && !filepath.IsAbs(w.Workdir) {
 		start.attr.Dir, err = inTree(tree, w.Source.Path, w.Workdir)
 	} else {
-		start.attr.Dir, err = dir.workdir(l.cfg.Share, w.Workdir, l.owner)
+		start.attr.Dir, err = dir.workdir(l.cfg.Share, workdirName(w), w.Workdir, slot.owner)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err = l.private(n); err != nil {
+	if err = l.private(n, slot.owner); err != nil {
 		return nil, err
 	}
-	env := l.environment(n, w, dir.path)
+	env := l.environment(n, w, dir.path, slot.login)
 	if tree != "" {
 		env["DSVM_SOURCE"] = tree
 	}
 	if w.Gang != nil {
-		if err = l.gang(env, n, w); err != nil {
+		if err = l.gang(env, n, w, slot.owner); err != nil {
 			return nil, err
 		}
 	}
 	start.attr.Env = list(env)
 	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
-	start.attr.Sys = processAttr(l.as)
+	start.attr.Sys = processAttr(slot.credential(l.cfg.Pool, w))
 	start.argv = w.Command
 	path := env["PATH"]
 	if w.Script != "" {
 		file := l.scratch(n) + ".sh"
-		if err = l.script(file, w.Script); err != nil {
+		if err = l.script(file, w.Script, slot.owner); err != nil {
 			return nil, err
 		}
 		start.argv, path = []string{"bash", "-l", file}, jobPath
 	}
-	start.argv0, err = lookUp(start.argv[0], path, start.attr.Dir)
-	return start, err
+	if start.argv0, err = lookUp(start.argv[0], path, start.attr.Dir); err != nil {
+		return nil, err
+	}
+	if err = slot.ready(w); err != nil {
+		return nil, err
+	}
+	return start, nil
 }
 
 // gang tells a rank where the others are: in the variables that torchrun and its
 // like read, and in a file as mpirun reads it.
-func (l *launcher) gang(env map[string]string, n int64, w protocol.Assignment) error {
+func (l *launcher) gang(env map[string]string, n int64, w protocol.Assignment, o owner) error {
 	g := w.Gang
 	env["MASTER_ADDR"], env["MASTER_PORT"] = g.Hosts[0], strconv.Itoa(g.Port)
 	env["RANK"], env["NODE_RANK"], env["WORLD_SIZE"] = strconv.Itoa(g.Rank), strconv.Itoa(g.Rank), strconv.Itoa(len(g.Hosts))
 	env["DSVM_HOSTS"], env["DSVM_HOSTFILE"] = strings.Join(g.Hosts, ","), l.scratch(n)+".hosts"
 	slots := fmt.Sprintf(" slots=%d\n", max(w.CPUs, 1))
-	return l.script(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots)
+	return l.script(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots, o)
 }
 
 // private makes the attempt's scratch directory.
-func (l *launcher) private(n int64) error {
+func (l *launcher) private(n int64, o owner) error {
 	dir := l.scratch(n)
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
-	if err == nil && l.owner.uid >= 0 {
-		err = os.Chown(dir, l.owner.uid, l.owner.gid)
+	if err == nil && o.uid >= 0 {
+		err = os.Chown(dir, o.uid, o.gid)
 	}
 	if err != nil {
 		return fmt.Errorf("the scratch directory cannot be made on the node: %v", cause(err))
@@ -215,10 +243,10 @@ func (l *launcher) private(n int64) error {
 
 // script writes a job's script, or its file of hosts, to where only its user reads
 // it.
-func (l *launcher) script(file, text string) error {
+func (l *launcher) script(file, text string, o owner) error {
 	err := os.WriteFile(file, []byte(text), 0o600)
-	if err == nil && l.owner.uid >= 0 {
-		err = os.Chown(file, l.owner.uid, l.owner.gid)
+	if err == nil && o.uid >= 0 {
+		err = os.Chown(file, o.uid, o.gid)
 	}
 	if err != nil {
 		return fmt.Errorf("the file %s cannot be written on the node: %v", filepath.Base(file), cause(err))
@@ -226,7 +254,7 @@ func (l *launcher) script(file, text string) error {
 	return nil
 }
 
-// clean removes what is local of an attempt.
+// clean removes what is local of an attempt, and gives its slot back.
 func (l *launcher) clean(n int64, w protocol.Assignment) {
 	os.RemoveAll(l.scratch(n))
 	if w.Script != "" {
@@ -235,17 +263,24 @@ func (l *launcher) clean(n int64, w protocol.Assignment) {
 	if w.Gang != nil {
 		os.Remove(l.scratch(n) + ".hosts")
 	}
+	if k := l.slots.of(n); k != nil {
+		if err := k.tidy(); err != nil {
+			l.log.Error("what an attempt has left in its own /tmp cannot be removed; its place is not used again", "job", clip(w.Job), "reason", err.Error())
+			k.bare = false
+		}
+	}
+	l.slots.release(n)
 }
 
 // environment is all that an attempt's process is told. It starts from nothing:
 // what the agent knows, its connection string above all, is not handed on.
-func (l *launcher) environment(n int64, w protocol.Assignment, dir string) map[string]string {
+func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string) map[string]string {
 	scratch := l.scratch(n)
 	// A home of its own: a login shell runs what it finds there, attempts are
 	// killed in the middle of things, and a person's home holds credentials.
 	env := map[string]string{"PATH": jobPath, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
-	if l.login != "" {
-		env["USER"], env["LOGNAME"] = l.login, l.login
+	if login != "" {
+		env["USER"], env["LOGNAME"] = login, login
 	}
 	for name, value := range w.Env {
 		env[name] = value
@@ -312,10 +347,9 @@ func executable(file string) bool {
 	return err == nil && at.Mode().IsRegular() && at.Mode()&0o111 != 0
 }
 
-// start starts the process. The calling goroutine is locked to its thread and
-// outlives the process: on Linux the process dies with that thread.
+// start starts the process, on its slot's thread.
 func (s *launch) start() (pid int, err error) {
-	pid, err = syscall.ForkExec(s.argv0, s.argv, &s.attr)
+	pid, err = s.slot.startOn(s)
 	// The files' numbers were in use until here.
 	runtime.KeepAlive(s.dir)
 	switch {

@@ -17,7 +17,7 @@ func Main(ctx context.Context, getenv func(string) string) int {
 	if err == nil {
 		seclude()
 		cfg.Log = log
-		if os.Geteuid() == 0 && cfg.JobUser == "" {
+		if os.Geteuid() == 0 && cfg.JobUser == "" && cfg.UIDs.count == 0 {
 			log.Warn("jobs run as root; set DSVM_JOB_USER to an unprivileged user")
 		}
 		err = Run(ctx, cfg)

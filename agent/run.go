@@ -36,6 +36,11 @@ type run struct {
 	key     string
 	stop    func() // ends the fetching; nil = there is none
 	tree    string // the work tree of the source, once it is fetched
+	slot    *slot  // nil = it has no process yet
+	leader  bool   // the first process alone is asked to end
+	memory  int64  // bytes that it may use; 0 = no bound of its own
+	oom     bool   // some of it was killed for want of memory
+	lost    error  // how its first process ended is not known
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -59,7 +64,8 @@ func (r *run) arm() {
 	}
 }
 
-// end asks the process's group to end, and kills it after the grace. The first
+// end asks the process's group, or the process alone, to end, and kills everything
+// after the grace. The first
 // cause stays; a later one can only shorten the grace.
 func (r *run) end(cause endCause, reason string, grace time.Duration) {
 	r.mu.Lock()
@@ -75,16 +81,16 @@ func (r *run) end(cause endCause, reason string, grace time.Duration) {
 		return
 	}
 	if grace <= 0 {
-		unix.Kill(-r.pid, unix.SIGKILL)
+		r.slot.kill(r.pid)
 		return
 	}
-	unix.Kill(-r.pid, unix.SIGTERM)
+	r.slot.signal(r.pid, r.leader)
 	if r.hard == nil {
 		r.hard = time.AfterFunc(grace, func() {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if !r.over {
-				unix.Kill(-r.pid, unix.SIGKILL)
+				r.slot.kill(r.pid)
 			}
 		})
 	}
@@ -124,34 +130,30 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	return f, told
 }
 
-// wait returns when the process has ended and its group is killed. It blocks a
-// thread, as any wait for a child does.
+// holds gives a run what its process is started with.
+func (r *run) holds(l *launch, w protocol.Assignment) {
+	r.slot, r.leader, r.memory = l.slot, w.Stop == job.StopLeader, w.Memory
+}
+
+// wait returns when the process has ended and everything that it has left with it.
 func (r *run) wait() (syscall.WaitStatus, time.Time) {
-	var status syscall.WaitStatus
-	awaitEnd(r.pid)
-	at := time.Now()
-	if canAwait {
-		r.mu.Lock()
-		unix.Kill(-r.pid, unix.SIGKILL)
-		reap(r.pid, &status)
-	} else {
-		reap(r.pid, &status)
-		r.mu.Lock()
-		at = time.Now()
-		unix.Kill(-r.pid, unix.SIGKILL)
-	}
+	status, at, err := r.slot.wait(r)
+	r.lost, r.oom = err, r.slot.oomed()
+	return status, at
+}
+
+// reaped ends the time in which the process can be signalled, with what takes its
+// number away.
+func (r *run) reaped(how func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	how()
 	r.over = true
 	for _, t := range []*time.Timer{r.deadline, r.hard} {
 		if t != nil {
 			t.Stop()
 		}
 	}
-	forced := r.cause != byItself
-	r.mu.Unlock()
-	if forced {
-		sweep(map[string]process{r.key: {}}) // what left the group, and was to end too
-	}
-	return status, at
 }
 
 // reap takes a child's status.
@@ -175,6 +177,8 @@ func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol
 		f.State, f.ExitCode, f.Reason = string(job.AttemptEvicted), job.ExitEvicted, r.reason
 	case r.cause == byCancel:
 		f.State, f.ExitCode, f.Reason = string(job.AttemptCancelled), job.ExitCancelled, r.reason
+	case r.lost != nil:
+		f.State, f.ExitCode, f.Reason = string(job.AttemptFailed), 128+int(syscall.SIGKILL), r.lost.Error()
 	case status.Signaled():
 		f.State, f.ExitCode = string(job.AttemptFailed), 128+int(status.Signal())
 		f.Reason = fmt.Sprintf("its process was ended by signal %d (%s)", int(status.Signal()), status.Signal())
@@ -184,7 +188,18 @@ func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol
 		f.State, f.ExitCode = string(job.AttemptFailed), status.ExitStatus()
 		f.Reason = fmt.Sprintf("its process ended with exit code %d", f.ExitCode)
 	}
+	if r.oom && f.State != string(job.AttemptSucceeded) {
+		f.Reason += "; " + r.outOfMemory()
+	}
 	return f, true
+}
+
+// outOfMemory says what ran out.
+func (r *run) outOfMemory() string {
+	if r.memory > 0 {
+		return fmt.Sprintf("out of memory: it needed more than its %v", job.Bytes(r.memory))
+	}
+	return "out of memory: the node had no more"
 }
 
 // Sweeping looks until nothing is left: what is killed may just have started

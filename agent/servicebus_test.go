@@ -115,7 +115,7 @@ func (s *namespace) run() {
 }
 
 // child starts an agent as a process of its own.
-func (s *namespace) child(log *bytes.Buffer) *exec.Cmd {
+func (s *namespace) child(log *bytes.Buffer, env ...string) *exec.Cmd {
 	s.tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -126,6 +126,7 @@ func (s *namespace) child(log *bytes.Buffer) *exec.Cmd {
 	cmd.Env = []string{"AGENT_UNDER_TEST=1", "DSVM_ALLOW_PRIVATE_HOSTS=127.0.0.1", "DSVM_POOL=" + s.cfg.Pool, "DSVM_VMID=" + strings.ToUpper(s.cfg.VMID), "DSVM_NODE=" + s.cfg.Node,
 		"DSVM_INSTANCE_DIR=" + s.cfg.InstanceDir, "SHARE_PATH=" + s.cfg.Share, "ServiceBusConnection=" + s.cfg.ServiceBus,
 		"DSVM_STARTED_WITHIN=20ms", "DSVM_KILL_GRACE=100ms", "DSVM_CPUS=2"}
+	cmd.Env = append(cmd.Env, env...)
 	if err := cmd.Start(); err != nil {
 		s.tb.Fatal(err)
 	}
@@ -228,7 +229,7 @@ wait`))
 	s.finished(1)
 	s.until("the start", started(2))
 	eventually(t, "the attempt to come up", func() bool {
-		_, err := os.Stat(filepath.Join(s.cfg.Share, "jobs/cpu/job-2/1/up"))
+		_, err := os.Stat(filepath.Join(s.cfg.Share, "jobs/cpu/job-2/1/wd/up"))
 		return err == nil
 	})
 	if runtime.GOOS == "linux" {

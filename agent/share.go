@@ -130,26 +130,24 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (a *attemptDir, err e
 			return nil, err
 		}
 	}
-	owner.give(a.root, ".", "output", job.LogFile("stdout", rank), job.LogFile("stderr", rank))
+	owner.open(a.root, d.pool, w)
 	return a, nil
 }
 
-// workdir returns the absolute directory that the attempt starts in: its own, a
-// new one below it, or one that is on the share already. The error is a
-// sentence for the job's owner.
-func (a *attemptDir) workdir(share, wanted string, owner owner) (string, error) {
+// workdir returns the absolute directory that the attempt starts in: a new and
+// empty one of its own called name, one below it, or one that is on the share
+// already. The error is a sentence for the job's owner.
+func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, error) {
 	switch {
-	case wanted == "":
-		return a.path, nil
 	case strings.ContainsRune(wanted, 0):
 		return "", errors.New("the job's workdir holds a zero byte; write a plain path")
 	case !filepath.IsAbs(wanted):
-		if !filepath.IsLocal(wanted) {
-			return "", fmt.Errorf("the job's workdir %q leads out of the attempt's directory; write a path below it, or an absolute one on the share", clip(wanted))
+		if !filepath.IsLocal(filepath.Join(".", wanted)) {
+			return "", fmt.Errorf("the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", clip(wanted))
 		}
-		name := filepath.Clean(wanted)
+		name = filepath.Join(name, wanted)
 		if err := a.root.MkdirAll(name, 0o755); err != nil {
-			return "", fmt.Errorf("the job's workdir %q cannot be made in the attempt's directory", clip(wanted))
+			return "", fmt.Errorf("the job's workdir %q cannot be made in its working directory", clip(wanted))
 		}
 		for at := name; at != "."; at = filepath.Dir(at) {
 			owner.give(a.root, at)
@@ -174,15 +172,26 @@ func (a *attemptDir) workdir(share, wanted string, owner owner) (string, error) 
 }
 
 // owner is the user that attempts run as; the zero value is not valid.
-type owner struct{ uid, gid int }
+type owner struct {
+	uid, gid int
+	after    *owner                               // who gets the files in the end; nil = they stay
+	bare     bool                                 // the share keeps no owners
+	mimic    func(root *os.Root, names ...string) // in tests: what such a share does by itself
+}
 
 // nobodyElse leaves every file with the agent's own user.
-var nobodyElse = owner{-1, -1}
+var nobodyElse = owner{uid: -1, gid: -1}
 
 // give hands files to the owner. A share may have one owner for everything by
 // its mount options and refuse; then those options decide, so errors are
 // ignored.
 func (o owner) give(root *os.Root, names ...string) {
+	if o.bare {
+		if o.mimic != nil {
+			o.mimic(root, names...)
+		}
+		return
+	}
 	if o.uid < 0 {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"dsvmpools/shared/job"
@@ -63,17 +64,21 @@ var errOnlyThere = errors.New("its repository is on the node itself, which jobs 
 // source's own jobs where that is all that is wanted. What goes wrong is in the
 // attempt's stderr.log too, whole. The error is a sentence for the job's owner.
 func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
-	dir, err := s.launcher.share.make(w, s.launcher.owner)
+	slot, err := s.launcher.slots.take(n, w)
+	if err != nil {
+		return "", "", err
+	}
+	dir, err := s.launcher.share.make(w, slot.owner)
 	if err != nil {
 		return "", "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}
 	defer dir.close()
-	if err := s.launcher.private(n); err != nil {
+	if err := s.launcher.private(n, slot.owner); err != nil {
 		return "", "", err
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, s.cfg.SourceTimeout, errSourceTime)
 	defer cancel()
-	f := &fetcher{sources: s, key: s.launcher.key(n), source: *w.Source}
+	f := &fetcher{sources: s, key: s.launcher.key(n), source: *w.Source, as: slot.as}
 	tree = filepath.Join(s.launcher.scratch(n), "source")
 	err = f.fetch(limited, tree)
 	if err == nil && readsFile(w) {
@@ -126,6 +131,7 @@ type fetcher struct {
 	*sources
 	key        string
 	source     job.Source
+	as         *syscall.Credential // whom the job runs as; nil = the agent's own user
 	credential *credential
 	gate       *outbound.Gate // all that git connects to goes through it
 	count      int            // of submodules so far
@@ -168,7 +174,7 @@ func (f *fetcher) fetch(ctx context.Context, tree string) (err error) {
 
 // local reports whether repositories of the node itself may be fetched. Where jobs
 // run as the agent's own user, git reads nothing for them that they could not.
-func (s *sources) local() bool { return s.cfg.SourceLocal || s.launcher.as == nil }
+func (f *fetcher) local() bool { return f.cfg.SourceLocal || f.as == nil }
 
 // allowed says why a repository's transport is not used on this node.
 func (f *fetcher) allowed(repository string) error {

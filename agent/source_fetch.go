@@ -137,7 +137,7 @@ func (f *fetcher) unpack(ctx context.Context, dir, repository, commit, tree stri
 	}()
 	kind := strings.Join(format(commit, "."), " ")
 	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
-		as: f.launcher.as, in: from, env: nowhere}.run(ctx)
+		as: f.as, in: from, env: nowhere}.run(ctx)
 	from.Close()
 	if failed := <-packed; failed != nil && err != nil {
 		var said *gitError

@@ -127,7 +127,7 @@ func TestSourceLocal(t *testing.T) {
 		t.Errorf("allowed: got %v", err)
 	}
 	f := fetcherOf(t, cfg, file)
-	f.launcher.as = &syscall.Credential{}
+	f.as = &syscall.Credential{}
 	if _, err := f.into(t, "w"); err != errOnlyThere {
 		t.Errorf("got %v, want %v", err, errOnlyThere)
 	}

@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"runtime"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -24,10 +23,8 @@ const startQueue = 4096
 // it: that of most programs that cannot use their input.
 const exitFile = 1
 
-// starter starts attempts, from one thread that never ends before they do.
+// starter prepares attempts and has them started.
 func (a *agent) starter(ctx context.Context) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for {
 		select {
 		case n := <-a.starts:
@@ -97,6 +94,7 @@ func (a *agent) startPlain(n int64, h *held) {
 		return
 	}
 	r := &run{pid: pid, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
+	r.holds(launch, h.work)
 	birth := birthOf(pid)
 	a.mu.Lock()
 	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
@@ -160,6 +158,7 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 	launch, err := a.launcher.prepare(n, w, r.tree)
 	if err == nil {
 		defer launch.dir.close()
+		r.holds(launch, w)
 		err = r.begin(launch.start)
 	}
 	if err != nil {
@@ -184,6 +183,8 @@ func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, e
 		f.File = file
 	case f.State == string(job.AttemptStartFailed) && errors.As(err, new(fileError)):
 		f.State, f.ExitCode = string(job.AttemptFailed), exitFile
+	case f.State == string(job.AttemptStartFailed):
+		f.Cause = causeOf(err)
 	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
@@ -206,7 +207,7 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 
 // failStart ends an assignment that could not be started.
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.conclude(n, w, protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()}, true)
+	a.conclude(n, w, protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}, true)
 	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
 }
 
@@ -214,6 +215,7 @@ func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
 func (a *agent) await(n int64, w protocol.Assignment, r *run) {
 	defer a.runs.Done()
 	status, at := r.wait()
+	a.launcher.settle(n, w)
 	f, told := r.result(n, status, at)
 	a.conclude(n, w, f, told)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
@@ -59,7 +60,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if verbose {
 				cfg.Log = slog.LevelDebug
 			}
-			for _, name := range []string{"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
+			for _, name := range []string{"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "DSVM_JOB_UIDS", "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
 				if v := os.Getenv(name); v != "" {
 					cfg.AgentEnv = append(cfg.AgentEnv, name+"="+v)
 				}
@@ -78,8 +79,10 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 				}
 			}
 			fmt.Fprintf(p.Out, "The instance is up at %s; it is described in %s.\n", in.URL, filepath.Join(dir, cli.InstanceFile))
-			if os.Geteuid() == 0 && jobUser == "" {
+			if os.Geteuid() == 0 && jobUser == "" && (runtime.GOOS != "linux" || os.Getenv("DSVM_JOB_UIDS") == "off") {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
+			} else if os.Geteuid() == 0 && jobUser == "" {
+				fmt.Fprintf(p.Err, "dsvm: each job that runs has a user of its own, where such users can reach %s, and is root where not; DSVM_JOB_UIDS=off makes all of them root\n", dir)
 			} else if os.Geteuid() != 0 {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
 			}

@@ -90,16 +90,25 @@ type Spec struct {
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
 	Retry     Retry             `json:"retry"`
+	Stop      string            `json:"stop,omitempty"` // who gets SIGTERM first: StopLeader; "" = the whole group
 	Labels    map[string]string `json:"labels,omitempty"`
 	Sweep     *Sweep            `json:"sweep,omitempty"`
 	Index     *int              `json:"index,omitempty"` // of a member of a sweep; no field of a document
 }
 
+// StopLeader is the Stop of a job whose first process alone is asked to end. The
+// document's other word, stopGroup, is the default and stored as "", so that a
+// job that says it is the same job as one that does not.
+const (
+	StopLeader = "leader"
+	stopGroup  = "group"
+)
+
 // Resources is what one attempt takes of a node.
 type Resources struct {
 	CPUs   int   `json:"cpus"`             // at least 1
 	GPUs   int   `json:"gpus,omitempty"`   // whole ones, which nobody else uses meanwhile
-	Memory Bytes `json:"memory,omitempty"` // kept free for it; nothing stops it from taking more
+	Memory Bytes `json:"memory,omitempty"` // kept free for it, and the most that it gets where the node can bound it
 }
 
 // ReadsSource reports whether a job has nothing to run and is there to tell what

@@ -11,7 +11,7 @@ const defaultBackoff = Duration(10 * time.Second)
 
 // fields of the contract, in its order.
 var fields = []string{"id", "pool", "name", "team", "user", "command", "script", "workdir", "env", "secrets", "image", "resources", "nodes",
-	"priority", "after", "notBefore", "timeout", "retry", "sweep", "source", "labels", "maxCost", "notify"}
+	"priority", "after", "notBefore", "timeout", "retry", "sweep", "source", "labels", "maxCost", "stop", "notify"}
 
 // Parse reads a job's document, checks it and fills in the defaults. On an
 // error the id and the pool are still filled in where they can be read, so that
@@ -68,6 +68,9 @@ func parse(body []byte, contentType string, validate func(Spec) error) (Spec, er
 		s.Retry.Max = sub.Int("max", 0, 0, maxRetries)
 		s.Retry.On = sub.Strings("on", `["nodeLost"]`)
 		sub.Text("backoff", "10s", &s.Retry.Backoff)
+	}
+	if s.Stop = r.String("stop", StopLeader); s.Stop == stopGroup {
+		s.Stop = ""
 	}
 	if s.Nodes = r.Int("nodes", 1, 1, maxNodes); s.Nodes == 1 {
 		s.Nodes = 0

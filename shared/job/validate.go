@@ -75,6 +75,8 @@ func (s Spec) validate(reader bool) error {
 		return invalid("script", "`script` is blank; write what is to be run")
 	case s.Priority != Low && s.Priority != Normal && s.Priority != High:
 		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))
+	case s.Stop != "" && s.Stop != StopLeader:
+		return invalid("stop", "`stop` is %q; write group or leader", document.Clip(s.Stop))
 	case s.Resources.CPUs < 1 || s.Resources.CPUs > maxCPUs:
 		return invalid("resources.cpus", "`resources.cpus` is %d; write 1 to %d", s.Resources.CPUs, maxCPUs)
 	case s.Resources.GPUs < 0 || s.Resources.GPUs > maxGPUs:

@@ -229,6 +229,9 @@ func (st *step) end(j *Job) {
 
 // send adds an item to the node's message of this step.
 func (st *step) send(n *Node, item protocol.WorkItem) {
+	if item.Assign != nil {
+		item.Assign.Whole = !st.Head.Spec.Pack // a job that has its node to itself may use all of it
+	}
 	st.effects.Work[n.VMID] = append(st.effects.Work[n.VMID], item)
 }
 

@@ -61,6 +61,7 @@ type Assignment struct {
 	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
 	CPUs           int               `json:"cpus"`
 	Memory         int64             `json:"memory,omitempty"` // bytes that the attempt may use; 0 = no bound of its own
+	Whole          bool              `json:"whole,omitempty"`  // the node is its own: cpus and memory are no bounds
 	Stop           string            `json:"stop,omitempty"`   // who gets SIGTERM first: "leader" is the first process alone; "" = the group
 	GPUs           []int             `json:"gpus,omitempty"`   // indexes of the GPUs that are its own
 	Index          *int              `json:"index,omitempty"`  // of a member of a sweep

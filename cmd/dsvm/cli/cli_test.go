@@ -307,7 +307,7 @@ func TestSubmit(t *testing.T) {
 	}
 	code, out, errs := b.run("job", "submit", "-f", "job.yaml", "--id", "mine", "--pool", "cpu", "--cpus", "2", "--env", "A=flag=1", "--env", "C=flag",
 		"--label", "k=v", "--priority", "high", "--timeout", "90s", "--retry-on", "nodeLost,exitCode:137", "--backoff", "20s",
-		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "python", "train.py", "--pool", "x")
+		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "--stop", "leader", "python", "train.py", "--pool", "x")
 	if code != 0 || out != "mine\n" || errs != "" {
 		t.Fatalf("got %d %q %q", code, out, errs)
 	}
@@ -319,7 +319,7 @@ func TestSubmit(t *testing.T) {
 	var want job.Spec
 	if err := json.Unmarshal([]byte(`{"id":"mine","pool":"cpu","name":"from the file","team":"t","user":"u","command":["python","train.py","--pool","x"],
 		"workdir":"w","env":{"A":"flag=1","B":"file","C":"flag"},"resources":{"cpus":2},"priority":"high","notBefore":"2026-03-02T12:00:00Z","timeout":"90s",
-		"retry":{"max":3,"on":["nodeLost","exitCode:137"],"backoff":"20s"},"labels":{"k":"v"}}`), &want); err != nil {
+		"retry":{"max":3,"on":["nodeLost","exitCode:137"],"backoff":"20s"},"stop":"leader","labels":{"k":"v"}}`), &want); err != nil {
 		t.Fatal(err)
 	}
 	if text, _ := json.Marshal(want); string(got) != string(text) {

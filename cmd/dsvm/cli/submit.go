@@ -45,6 +45,7 @@ var textFields = []struct {
 	{"timeout", "longest time an attempt may run, such as 90s, 15m, 2h, 1d", []string{"timeout"}},
 	{"backoff", "wait before each retry, such as 10s", []string{"retry", "backoff"}},
 	{"workdir", "folder to run in: below the job's own, or a path on the share", []string{"workdir"}},
+	{"stop", "who is asked to end first when the job is cancelled or its time is over: group or leader", []string{"stop"}},
 }
 
 func (f *jobFlags) register(p *Program, c *cobra.Command) {
@@ -70,6 +71,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	flags.StringVar(&f.script, "script", "", "file with a script to run instead of a command; - is standard input")
 	flags.StringVar(&f.notBefore, "not-before", "", "time before which it does not run (2026-01-31T18:00:00Z)")
 	complete(c, "pool", p.completePools)
+	complete(c, "stop", cobra.FixedCompletions([]string{"group", "leader"}, cobra.ShellCompDirectiveNoFileComp))
 	complete(c, "priority", cobra.FixedCompletions([]string{"low", "normal", "high"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
+)
+
+// boundable skips a test where nothing can be bounded.
+func boundable(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root bounds what attempts use")
+	}
+	if len(cgroupMounts()) == 0 {
+		t.Skip("there are no control groups here")
+	}
+}
+
+// fill is a program that fills memory; both amounts are bytes.
+func fill(n int64, bytes, memory int64) protocol.WorkItem {
+	item := assign(n, "python3", "-c", fmt.Sprintf("b = bytearray(%d)\nprint('had it', flush=True)", bytes))
+	item.Assign.Memory = memory
+	return item
+}
+
+// TestMemory: an attempt gets what it asks for and no more, and is told so; a slot
+// keeps no bound, and no count, for the next one.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	const mi = 1 << 20
+	cfg := config(t)
+	cfg.CPUs = 1
+	n := launched(t, cfg, newBus(t))
+	whole := fill(5, 200*mi, 64*mi)
+	whole.Assign.Whole = true
+	for _, test := range []struct {
+		item  protocol.WorkItem
+		state job.AttemptState
+		says  string
+	}{
+		{fill(1, 200*mi, 64*mi), job.AttemptFailed, "signal 9 (killed); out of memory: it needed more than its 64Mi"},
+		{fill(2, 20*mi, 64*mi), job.AttemptSucceeded, ""},
+		{fill(3, 200*mi, 0), job.AttemptSucceeded, ""},
+		{script(4, "exit 7"), job.AttemptFailed, "its process ended with exit code 7"},
+		{whole, job.AttemptSucceeded, ""},
+	} {
+		n.work(test.item)
+		f := n.finished(test.item.N)
+		if f.State != string(test.state) || !strings.HasSuffix(f.Reason, test.says) || test.says == "" && f.Reason != "" {
+			t.Errorf("attempt %d: got %+v, want %s and %q", test.item.N, f, test.state, test.says)
+		}
+		n.slotFree()
+	}
+}
+
+// slotFree waits until no assignment has a slot: an end is told before.
+func (n *node) slotFree() {
+	n.tb.Helper()
+	eventually(n.tb, "the scratch directories to go", func() bool {
+		left, err := filepath.Glob(filepath.Join(n.cfg.InstanceDir, "attempts", "[0-9]*"))
+		return err == nil && len(left) == 0
+	})
+}
+
+// TestOutOfMemoryBelow: it is named as well when the process that was killed is not
+// the first.
+func TestOutOfMemoryBelow(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	n := begin(t)
+	item := script(1, "python3 -c 'b = bytearray(200 << 20)' || exit 5")
+	item.Assign.Memory = 64 << 20
+	n.work(item)
+	if f := n.finished(1); f.ExitCode != 5 || f.Reason != "its process ended with exit code 5; out of memory: it needed more than its 64Mi" {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// TestProcessors: what an attempt starts has as many processors as it asked for
+// between them.
+func TestProcessors(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	if runtime.NumCPU() < 2 {
+		t.Skip("a machine with one processor has nothing to bound")
+	}
+	n := begin(t)
+	n.work(script(1, "for i in 1 2 3 4; do (while :; do :; done) & done; echo up; wait"))
+	awaitText(t, n, 1, "up\n")
+	file := findBound(n.cfg)
+	if file == "" {
+		t.Skip("no control group bounds processors here")
+	}
+	text, _ := os.ReadFile(file)
+	if got := strings.Fields(string(text)); len(got) == 0 || got[0] != "100000" {
+		t.Errorf("got %q in %s, want one processor's worth of 100000 us", got, file)
+	}
+	n.work(cancel(2, 1))
+	n.finished(1)
+}
+
+// findBound finds the file that bounds the processors of a node's first slot; "" =
+// there is none.
+func findBound(cfg Config) string {
+	for _, m := range cgroupMounts() {
+		for _, name := range []string{"cpu.max", "cpu.cfs_quota_us"} {
+			for _, at := range []string{m[1], "."} {
+				if file := filepath.Join(m[0], at, groupPrefix+cfg.Pool+"."+cfg.VMID, "s0", name); onDisk(file) {
+					return file
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// TestLeftover: a process that cannot be ended keeps its slot, with its processors,
+// from everybody, and the node says so; once it is gone the slot is as any other.
+func TestLeftover(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	m, ok := cgroupMounts()["freezer"]
+	if !ok {
+		t.Skip("no freezer of version 1, in which a process cannot be killed")
+	}
+	ice := filepath.Join(m[0], m[1], fmt.Sprintf("ice-%d", os.Getpid()))
+	if err := os.Mkdir(ice, 0o755); err != nil {
+		t.Skip(err)
+	}
+	state := filepath.Join(ice, "freezer.state")
+	t.Cleanup(func() {
+		os.WriteFile(state, []byte("THAWED"), 0)
+		eventually(t, "the ice to be empty", func() bool { return unix.Rmdir(ice) == nil })
+	})
+	n := begin(t) // of 2 processors
+	n.work(script(1, "setsid sleep 1000 & echo $! > $DSVM_OUTPUT/pid; echo up; wait"))
+	awaitText(t, n, 1, "up\n")
+	if err := os.WriteFile(filepath.Join(ice, "cgroup.procs"), []byte(n.file(1, "output/pid")), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(state, []byte("FROZEN"), 0); err != nil {
+		t.Fatal(err)
+	}
+	n.work(cancel(2, 1))
+	if f := n.finished(1); f.State != string(job.AttemptCancelled) {
+		t.Errorf("got %+v", f)
+	}
+	n.slotFree()
+	two := func(id int64) protocol.WorkItem {
+		item := assign(id, "true")
+		item.Assign.CPUs = 2
+		return item
+	}
+	n.work(two(3))
+	if f := n.finished(3); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseLeftover || !strings.Contains(f.Reason, "cannot be ended") {
+		t.Errorf("got %+v, want it refused for what is left", f)
+	}
+	n.work(assign(4, "true"))
+	if f := n.finished(4); f.State != string(job.AttemptSucceeded) {
+		t.Errorf("beside it: got %+v", f)
+	}
+	if err := os.WriteFile(state, []byte("THAWED"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for id, end := int64(5), time.Now().Add(deadline); ; id++ {
+		n.work(two(id))
+		if f := n.finished(id); f.State == string(job.AttemptSucceeded) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("after it is gone: got %+v", f)
+		}
+	}
+}
+
+// TestKeeperKilled: a job of the agent's own user can kill what keeps it. Nobody
+// knows then what is left, so its place is not used again.
+func TestKeeperKilled(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.holdBy = holdKeeper
+	n := launched(t, cfg, newBus(t))
+	n.work(script(1, "sleep 1000 & kill -9 $PPID; sleep 1000"))
+	if f := n.finished(1); f.State != string(job.AttemptFailed) || !strings.Contains(f.Reason, "was killed") {
+		t.Errorf("got %+v", f)
+	}
+	n.slotFree()
+	item := assign(2, "true")
+	item.Assign.CPUs = 2
+	n.work(item)
+	if f := n.finished(2); f.Cause != job.CauseLeftover {
+		t.Errorf("got %+v, want it refused for what may be left", f)
+	}
+	n.work(assign(3, "true"))
+	if f := n.finished(3); f.State != string(job.AttemptSucceeded) {
+		t.Errorf("beside it: got %+v", f)
+	}
+	n.none(1)
+}
+
+// TestAbandonedGroups: the groups of a node that was deleted are swept by the next
+// agent of the machine, with what runs in them; those of one that lives are not.
+func TestAbandonedGroups(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	n := begin(t)
+	n.work(script(1, "echo up; sleep 1000"))
+	awaitText(t, n, 1, "up\n")
+	if findBound(n.cfg) == "" {
+		t.Skip("no control groups can be made here")
+	}
+	gone := config(t)
+	h, err := findGroups(gone.Pool+"."+gone.VMID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "1000")
+	done := make(chan error)
+	go func() { // as the agent that is gone: the thread ends with the function
+		runtime.LockOSThread()
+		g, err := h.newGroup(0)
+		if err == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+			g.born(cmd.SysProcAttr)
+			err = cmd.Start()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range h.locks {
+		f.Close() // as its end does
+	}
+	next := begin(t)
+	cmd.Wait()
+	next.work(assign(1, "true"))
+	next.finished(1)
+	if findBound(gone) != "" {
+		t.Error("the groups of the node that is gone are there")
+	}
+	if len(strays(n.cfg, 1)) == 0 {
+		t.Error("the living neighbour's attempt was ended")
+	}
+	n.work(cancel(2, 1))
+	n.finished(1)
+}

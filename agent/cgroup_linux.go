@@ -1,0 +1,482 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A control group per slot holds whatever an attempt starts, wherever it hides: no
+// process leaves its group by itself. A slot's group is made once and used by one
+// attempt after the other.
+//
+// There are two versions, and machines with both. Version 2 is asked first to hold
+// the processes: it takes a process in as it is born, stops all at a word, and says
+// that nothing is left. With version 1 the slot's thread is in the group, and what
+// it starts is born there. Memory and processors are bounded by whichever version
+// has that controller.
+
+// groupPrefix begins the name of a node's directory of groups. The directory is
+// locked while the node's agent lives: those without a lock are swept by any agent,
+// since a node that was deleted has none that comes back.
+const groupPrefix = "dsvmpools-"
+
+// Bounds of emptying a group.
+const (
+	emptyWithin = 5 * time.Second      // then its slot is not used again
+	emptyPause  = 2 * time.Millisecond // between two looks
+)
+
+// cpuPeriod is that of a bound on processors, in microseconds: the kernel's default.
+const cpuPeriod = 100_000
+
+// forked bounds the processes of a version 1 group while it is emptied: none can be
+// added then.
+const forked = "0"
+
+// hierarchies are the places where a node's groups are made; "" = there is none.
+type hierarchies struct {
+	v2      string          // holds processes
+	v2has   map[string]bool // its controllers
+	v1      map[string]string
+	tracker string // v1: the controller that holds processes, when version 2 does not
+	locks   []*os.File
+}
+
+// own makes a directory of the node's and locks it. It reports whether it is there.
+func (h *hierarchies) own(dir string) bool {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	if locked(f, lockWithin) != nil || !onDisk(dir) { // swept in between
+		f.Close()
+		return false
+	}
+	h.locks = append(h.locks, f)
+	return true
+}
+
+// abandoned reports whether no agent has a directory of groups.
+func abandoned(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+}
+
+// mounts reads where the hierarchies are mounted, and this process's own group in
+// each, by controller; "" is version 2.
+func cgroupMounts() map[string][2]string {
+	own := map[string]string{}
+	text, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(text)) {
+		if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 {
+			for _, c := range strings.Split(f[1], ",") {
+				own[c] = f[2]
+			}
+		}
+	}
+	all := map[string][2]string{}
+	text, _ = os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(text)) {
+		before, after, _ := strings.Cut(line, " - ")
+		f, kind := strings.Fields(before), strings.Fields(after)
+		const root, point, options = 3, 4, 2
+		if len(f) <= point || len(kind) <= options {
+			continue
+		}
+		switch kind[0] {
+		case "cgroup2":
+			all[""] = [2]string{f[point], below(f[root], own[""])}
+		case "cgroup":
+			for _, c := range strings.Split(kind[options], ",") {
+				if path, ok := own[c]; ok {
+					all[c] = [2]string{f[point], below(f[root], path)}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// below is a group's path seen from the root of a mount.
+func below(root, path string) string {
+	if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return "."
+}
+
+// findGroups makes this node's directories of groups and tries them. Node is its
+// key. The error says why there are none.
+func findGroups(node string, version int) (*hierarchies, error) {
+	all := cgroupMounts()
+	if len(all) == 0 {
+		return nil, errors.New("no control groups are mounted")
+	}
+	name := groupPrefix + node
+	h := &hierarchies{v2has: map[string]bool{}, v1: map[string]string{}}
+	if m, ok := all[""]; ok && version != 1 {
+		h.v2 = h.unified(m[0], m[1], name)
+	}
+	for _, controller := range []string{"memory", "cpu", "pids"} {
+		m, ok := all[controller]
+		if !ok || h.v2has[controller] || controller == "pids" && h.v2 != "" {
+			continue
+		}
+		if dir := filepath.Join(m[0], m[1], name); h.own(dir) {
+			h.v1[controller] = dir
+		}
+	}
+	if h.v2 == "" {
+		if h.tracker = "pids"; h.v1["pids"] == "" {
+			h.close()
+			return nil, errors.New("no control group can be made that holds processes")
+		}
+	}
+	return h, nil
+}
+
+// unified makes the node's directory in version 2: below the agent's own group, if
+// that was given to it, else below the root. "" = neither can be.
+func (h *hierarchies) unified(mount, own, name string) string {
+	for _, parent := range []string{filepath.Join(mount, own), mount} {
+		if parent != mount && !delegated(parent) {
+			continue
+		}
+		dir := filepath.Join(parent, name)
+		if !h.own(dir) {
+			continue
+		}
+		for _, at := range []string{parent, dir} {
+			for _, c := range []string{"memory", "cpu"} {
+				os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0)
+			}
+		}
+		enabled, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+		for _, c := range strings.Fields(string(enabled)) {
+			h.v2has[c] = true
+		}
+		return dir
+	}
+	return ""
+}
+
+// delegated takes a group of version 2 over when this process is all that is in it.
+// The rule there is that a group has processes or groups with controllers, not both,
+// so the agent moves into a group of its own.
+func delegated(group string) bool {
+	text, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(os.Getpid()) {
+		return false
+	}
+	leaf := filepath.Join(group, "agent")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false
+	}
+	return os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0) == nil
+}
+
+// sweepWithin bounds ending what agents that are gone for good have left: the next
+// agent of the machine goes on where one could not.
+const sweepWithin = 100 * time.Millisecond
+
+// earlierGroups lists the groups that earlier lives of a node's agent have left, and
+// those of agents that are gone for good. They are looked for in every hierarchy: the
+// agent's own group may have been another one.
+func earlierGroups(node string) (own, others []string) {
+	for _, m := range cgroupMounts() {
+		filepath.WalkDir(m[0], func(path string, e fs.DirEntry, err error) error {
+			switch {
+			case err != nil || !e.IsDir():
+				return nil
+			case !strings.HasPrefix(e.Name(), groupPrefix):
+				return nil
+			}
+			slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
+			switch {
+			case e.Name() == groupPrefix+node:
+				own = append(append(own, slots...), path)
+			case abandoned(path):
+				others = append(append(others, slots...), path)
+			}
+			return fs.SkipDir
+		})
+	}
+	return own, others
+}
+
+// endEarlier ends what is left in groups of an earlier life, and removes them. It
+// reports whether all of them are gone.
+func endEarlier(groups []string, within time.Duration) bool {
+	for end := time.Now().Add(within); ; time.Sleep(emptyPause) {
+		all := true
+		for _, dir := range groups {
+			g := group{track: dir, v2: onDisk(filepath.Join(dir, "cgroup.events"))}
+			g.kill()
+			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+				all = false
+			}
+		}
+		if all || time.Now().After(end) {
+			return all
+		}
+	}
+}
+
+func onDisk(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// group is a slot's.
+type group struct {
+	track   string   // the directory that holds its processes
+	v2      bool     // of version 2
+	dir     *os.File // track, to be born into; v2
+	events  *os.File // v2: says whether it is empty
+	oom     *os.File // counts what was killed for want of memory; nil = nobody counts
+	threads []string // v1: directories that the slot's thread is in
+	memory  string   // file of the bound; "" = there is none
+	cpu     string   // the same
+	cpuV2   bool
+
+	tid                   int // v1: the slot's thread
+	memoryIs, cpuIs, ooms int64
+}
+
+// unbounded is no bound, of memory or processors.
+const unbounded = -1
+
+// newGroup makes a slot's group. It is called on the slot's thread.
+func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
+	g := &group{tid: unix.Gettid(), memoryIs: unbounded, cpuIs: unbounded}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	name := "s" + strconv.Itoa(slot)
+	if h.v2 != "" {
+		g.v2, g.track = true, filepath.Join(h.v2, name)
+		if err = os.Mkdir(g.track, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if g.dir, err = os.Open(g.track); err != nil {
+			return nil, err
+		}
+		if g.events, err = os.Open(filepath.Join(g.track, "cgroup.events")); err != nil {
+			return nil, err
+		}
+	}
+	for controller, parent := range h.v1 {
+		dir := filepath.Join(parent, name)
+		if err = os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if err = os.WriteFile(filepath.Join(dir, "tasks"), []byte("0"), 0); err != nil {
+			return nil, err
+		}
+		g.threads = append(g.threads, dir)
+		if controller == h.tracker {
+			g.track = dir
+		}
+	}
+	g.bounds(h, name)
+	g.ooms = g.oomKills()
+	return g, nil
+}
+
+// bounds finds the files of the controllers.
+func (g *group) bounds(h *hierarchies, name string) {
+	oom := ""
+	switch {
+	case h.v2has["memory"]:
+		g.memory, oom = filepath.Join(g.track, "memory.max"), filepath.Join(g.track, "memory.events")
+	case h.v1["memory"] != "":
+		dir := filepath.Join(h.v1["memory"], name)
+		g.memory, oom = filepath.Join(dir, "memory.limit_in_bytes"), filepath.Join(dir, "memory.oom_control")
+	}
+	if oom != "" {
+		g.oom, _ = os.Open(oom)
+	}
+	switch {
+	case h.v2has["cpu"]:
+		g.cpu, g.cpuV2 = filepath.Join(g.track, "cpu.max"), true
+	case h.v1["cpu"] != "":
+		g.cpu = filepath.Join(h.v1["cpu"], name, "cpu.cfs_quota_us")
+	}
+}
+
+// bound sets what the next attempt may use: bytes and processors, unbounded = as
+// much as there is.
+func (g *group) bound(memory, cpus int64) error {
+	if g.memory != "" && memory != g.memoryIs {
+		text := strconv.FormatInt(memory, 10)
+		if memory == unbounded && g.v2 && filepath.Base(g.memory) == "memory.max" {
+			text = "max"
+		}
+		if err := os.WriteFile(g.memory, []byte(text), 0); err != nil {
+			return fmt.Errorf("the attempt's memory cannot be bounded: %w", cause(err))
+		}
+		g.memoryIs = memory
+	}
+	if g.cpu != "" && cpus != g.cpuIs {
+		text := strconv.FormatInt(unbounded, 10)
+		if cpus != unbounded {
+			text = strconv.FormatInt(cpus*cpuPeriod, 10)
+		} else if g.cpuV2 {
+			text = "max"
+		}
+		if g.cpuV2 {
+			text += " " + strconv.Itoa(cpuPeriod)
+		}
+		if err := os.WriteFile(g.cpu, []byte(text), 0); err != nil {
+			return fmt.Errorf("the attempt's processors cannot be bounded: %w", cause(err))
+		}
+		g.cpuIs = cpus
+	}
+	return nil
+}
+
+// born has a process be born in the group. With version 1 it is, since the thread
+// that starts it is there.
+func (g *group) born(attr *syscall.SysProcAttr) {
+	if g.v2 {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(g.dir.Fd())
+	}
+}
+
+// kill kills everything in the group, once, and has nothing start anything meanwhile.
+// The file cgroup.kill would do the same, but Linux 6.18 kills whatever is born into
+// a group in which it was ever used: it compares the group's count of kills with that
+// of the group of whoever starts the process.
+func (g *group) kill() {
+	stop, file, on, off := "cgroup.freeze", "cgroup.procs", "1", "0"
+	if !g.v2 {
+		stop, file, on, off = "pids.max", "tasks", forked, "max"
+	}
+	os.WriteFile(filepath.Join(g.track, stop), []byte(on), 0)
+	for _, pid := range g.members(file) {
+		unix.Kill(pid, syscall.SIGKILL)
+	}
+	os.WriteFile(filepath.Join(g.track, stop), []byte(off), 0)
+}
+
+// members lists what is in the group but the slot's thread, and any other of the
+// agent: a signal to a thread is one to its process.
+func (g *group) members(file string) []int {
+	text, _ := os.ReadFile(filepath.Join(g.track, file))
+	var all []int
+	for _, f := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil && pid != g.tid && pid > 1 && !onDisk("/proc/self/task/"+f) {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// empty reports whether nothing that lives is in the group.
+func (g *group) empty() bool {
+	if !g.v2 {
+		return onDisk(g.track) && len(g.members("tasks")) == 0
+	}
+	var text [64]byte
+	n, err := g.events.ReadAt(text[:], 0)
+	return n > 0 && (err == nil || n < len(text)) && bytes.Contains(text[:n], []byte("populated 0"))
+}
+
+// clear kills until the group is empty, and reports whether it is.
+func (g *group) clear() bool {
+	for end := time.Now().Add(emptyWithin); !g.empty(); time.Sleep(emptyPause) {
+		if time.Now().After(end) {
+			return false
+		}
+		g.kill()
+	}
+	return true
+}
+
+// oomKills is how many processes of the group were killed for want of memory so far.
+func (g *group) oomKills() int64 {
+	if g.oom == nil {
+		return 0
+	}
+	var text [512]byte
+	n, _ := g.oom.ReadAt(text[:], 0)
+	for line := range strings.Lines(string(text[:n])) {
+		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(count), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// oomed reports whether the last attempt had processes killed for want of memory.
+func (g *group) oomed() bool {
+	now := g.oomKills()
+	is := now > g.ooms
+	g.ooms = now
+	return is
+}
+
+// close removes the group. With version 1 the slot's thread leaves it by ending.
+func (g *group) close() {
+	for _, f := range []*os.File{g.dir, g.events, g.oom} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	for _, dir := range g.threads {
+		os.WriteFile(filepath.Join(filepath.Dir(filepath.Dir(dir)), "tasks"), []byte(strconv.Itoa(g.tid)), 0)
+		unix.Rmdir(dir)
+	}
+	if g.v2 {
+		unix.Rmdir(g.track)
+	}
+}
+
+// close removes the node's directories, when nothing is left in them.
+func (h *hierarchies) close() {
+	for _, dir := range h.v1 {
+		unix.Rmdir(dir)
+	}
+	if h.v2 != "" {
+		unix.Rmdir(h.v2)
+	}
+	for _, f := range h.locks {
+		f.Close()
+	}
+}
+
+// tryGroup runs a program in a group and empties it: a system may have control
+// groups and still refuse some of it.
+func tryGroup(g *group) error {
+	cmd := exec.Command("/bin/true")
+	cmd.SysProcAttr = processAttr(nil)
+	g.born(cmd.SysProcAttr)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("no process can be started in a control group: %w", err)
+	}
+	if !g.clear() {
+		return errors.New("a control group does not become empty")
+	}
+	return nil
+}

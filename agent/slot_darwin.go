@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"syscall"
+	"time"
+
+	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
+)
+
+// site is what the slots of a node share: nothing here.
+type site struct{}
+
+// hold is how processes of an attempt are held together: by their process group
+// alone here.
+type hold struct{}
+
+func newSite(*launcher) (*site, error) { return &site{}, nil }
+
+func (*site) alone() bool { return true }
+
+func (*site) shut() {}
+
+func (*site) handsOver() bool { return false }
+
+func (*site) lateOwner() owner { return nobodyElse }
+
+func (*slots) furnish(*slot) error { return nil }
+
+func (k *slot) leave() {}
+
+func (k *slot) usable() bool { return true }
+
+func (k *slot) begin(l *launch) (int, error) { return syscall.ForkExec(l.argv0, l.argv, &l.attr) }
+
+func (k *slot) empty() bool { return false }
+
+func (k *slot) ready(protocol.Assignment) error { return nil }
+
+func (k *slot) tidy() error { return nil }
+
+func (k *slot) show(string) {}
+
+func (k *slot) hide(string) error { return nil }
+
+// signal asks an attempt to end. Its first process has not been reaped.
+func (k *slot) signal(pid int, alone bool) {
+	if !alone {
+		pid = -pid
+	}
+	unix.Kill(pid, syscall.SIGTERM)
+}
+
+func (k *slot) kill(pid int) { unix.Kill(-pid, syscall.SIGKILL) }
+
+// wait returns when the attempt's first process has ended and its group is killed.
+// Waiting without reaping is not to be had here.
+func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error) {
+	reap(r.pid, &status)
+	at = time.Now()
+	r.reaped(func() { unix.Kill(-r.pid, syscall.SIGKILL) })
+	if r.cause != byItself { // it is over, so nothing changes that any more
+		sweep(map[string]process{r.key: {}})
+	}
+	return status, at, nil
+}
+
+// oomed is not known here.
+func (k *slot) oomed() bool { return false }

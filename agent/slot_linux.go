@@ -1,0 +1,301 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"dsvmpools/agent/keeper"
+	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
+)
+
+// site is what the slots of a node share.
+type site struct {
+	log    *slog.Logger
+	groups *hierarchies // nil = processes are held by keepers
+	lock   *os.File     // of the keepers
+
+	earlier  []string // groups of an earlier life that are not empty
+	keepers  bool     // of an earlier life that have not ended
+	deciding sync.Once
+	said     sync.Once // what views lack
+	users    *users    // nil = slots have no users of their own
+	covers   *covers
+}
+
+// hold is how processes of an attempt are held together, and what they see.
+type hold struct {
+	group  *group         // nil = by the keeper
+	keeper *keeper.Keeper // nil = by the group
+	uid    *os.File       // claims the slot's user
+	view   *view          // nil = they see what the agent sees
+	covers *covers        // nil = file owners keep others out
+}
+
+// ways of holding processes, for tests: the best there is, or a given one.
+const (
+	holdBest = iota
+	holdV1
+	holdKeeper
+)
+
+// newSite ends what an earlier life of the agent has left, and finds out what this
+// system offers.
+func newSite(l *launcher) (*site, error) {
+	t := &site{log: l.log}
+	lock, alone, err := keeper.Await(filepath.Join(l.cfg.InstanceDir, "keepers.lock"), emptyWithin)
+	if err != nil {
+		return t, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	t.lock, t.keepers = lock, !alone
+	if os.Geteuid() != 0 {
+		return t, nil
+	}
+	own, others := earlierGroups(l.node())
+	endEarlier(others, sweepWithin)
+	if !endEarlier(own, emptyWithin) {
+		t.earlier = own
+		t.log.Error("processes of an earlier life of the agent cannot be ended; nothing is started here until they are gone")
+	}
+	return t, nil
+}
+
+// node is the node's key among those of a machine.
+func (l *launcher) node() string { return l.cfg.Pool + "." + l.cfg.VMID }
+
+// decide finds out what slots can have, at the first slot: the share is there then.
+func (s *slots) decide() {
+	if os.Geteuid() != 0 {
+		return
+	}
+	s.decideGroups()
+	s.decideUsers()
+}
+
+func (s *slots) decideGroups() {
+	l := s.launcher
+	if l.cfg.holdBy == holdKeeper {
+		return
+	}
+	version := 0
+	if l.cfg.holdBy == holdV1 {
+		version = 1
+	}
+	groups, err := findGroups(l.node(), version)
+	if err == nil {
+		if err = groups.try(); err == nil {
+			s.groups = groups
+			return
+		}
+		groups.close()
+	}
+	s.log.Info("jobs have no control groups; memory and cpus are not bounded, and each place has a process that keeps its attempts", "reason", err.Error())
+}
+
+// try makes a group and runs a program in it, on a thread that is not used again.
+func (h *hierarchies) try() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		const probe = 1 << 20 // no slot's number
+		g, err := h.newGroup(probe)
+		if err == nil {
+			err = tryGroup(g)
+			g.close()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// alone reports whether nothing of an earlier life of the agent is left.
+func (t *site) alone() bool {
+	if t.keepers && keeper.Alone(t.lock) {
+		t.keepers = false
+	}
+	if len(t.earlier) > 0 && endEarlier(t.earlier, 0) {
+		t.earlier = nil
+	}
+	return !t.keepers && len(t.earlier) == 0
+}
+
+// shut gives back what the slots shared.
+func (t *site) shut() {
+	if t.groups != nil {
+		t.groups.close()
+	}
+	if t.covers != nil {
+		t.covers.close()
+	}
+	if t.lock != nil {
+		t.lock.Close()
+	}
+}
+
+// furnish gives a new slot what it needs, on its thread.
+func (s *slots) furnish(k *slot) (err error) {
+	s.deciding.Do(s.decide)
+	if s.users != nil {
+		if err := s.users.furnish(k); err != nil {
+			return err
+		}
+	}
+	if s.groups != nil {
+		if k.group, err = s.groups.newGroup(k.number); err != nil {
+			return fmt.Errorf("a control group cannot be made: %w", err)
+		}
+	}
+	if s.users != nil {
+		s.look(k)
+	}
+	if k.group == nil {
+		k.keeper, err = keeper.Start(s.launcher.node(), s.lock)
+	}
+	return err
+}
+
+// usable reports whether a free slot can be used: its keeper may have been killed.
+func (k *slot) usable() bool { return k.keeper == nil || !k.keeper.Gone() }
+
+// leave gives everything back, on the slot's thread.
+func (k *slot) leave() {
+	if k.keeper != nil {
+		k.keeper.Close()
+	}
+	if k.group != nil {
+		k.group.close()
+	}
+	if k.view != nil {
+		k.view.close()
+	}
+	if k.uid != nil {
+		k.uid.Close()
+	}
+}
+
+// ready bounds what the next attempt may use.
+func (k *slot) ready(w protocol.Assignment) error {
+	if k.group == nil {
+		return nil
+	}
+	memory, cpus := int64(unbounded), int64(unbounded)
+	if w.Memory > 0 && !w.Whole {
+		memory = w.Memory
+	}
+	if w.CPUs > 0 && w.CPUs < runtime.NumCPU() && !w.Whole {
+		cpus = int64(w.CPUs)
+	}
+	return k.group.bound(memory, cpus)
+}
+
+// begin starts a process, on the slot's thread.
+func (k *slot) begin(l *launch) (int, error) {
+	if k.keeper != nil {
+		pid, err := k.keeper.Launch(l.argv0, l.argv, &l.attr)
+		if errors.Is(err, keeper.ErrGone) {
+			k.bare = false
+		}
+		return pid, err
+	}
+	k.group.born(l.attr.Sys)
+	return syscall.ForkExec(l.argv0, l.argv, &l.attr)
+}
+
+// signal asks an attempt to end: its first process alone, or all of its group. The
+// first process has not been reaped.
+func (k *slot) signal(pid int, alone bool) {
+	switch {
+	case k.keeper != nil:
+		k.keeper.Signal(syscall.SIGTERM, alone)
+	case alone:
+		unix.Kill(pid, syscall.SIGTERM)
+	default:
+		unix.Kill(-pid, syscall.SIGTERM)
+	}
+}
+
+// kill ends an attempt; what its first process leaves is ended after it.
+func (k *slot) kill(pid int) {
+	if k.keeper != nil {
+		k.keeper.Kill()
+		return
+	}
+	unix.Kill(-pid, syscall.SIGKILL)
+}
+
+// wait returns when an attempt's first process has ended and everything that it has
+// left is ended as well, or cannot be within emptyWithin: then the slot is not bare.
+// It blocks a thread, as any wait for a child does.
+func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error) {
+	if k.keeper != nil {
+		e, ok := k.keeper.Wait()
+		r.reaped(func() {})
+		if !ok {
+			k.bare = false
+			sweep(map[string]process{r.key: {}})
+			return 0, time.Now(), keeper.ErrGone
+		}
+		k.bare = e.Empty
+		return e.Status, e.At, nil
+	}
+	awaitEnd(r.pid)
+	at = time.Now()
+	r.reaped(func() {
+		unix.Kill(-r.pid, syscall.SIGKILL)
+		reap(r.pid, &status)
+	})
+	k.bare = k.group.clear()
+	return status, at, nil
+}
+
+// empty reports whether nothing is left of an attempt that could not be ended.
+func (k *slot) empty() bool {
+	if k.keeper != nil {
+		k.bare = k.keeper.Empty()
+	} else {
+		k.group.kill()
+		k.bare = k.group.empty()
+	}
+	return k.bare
+}
+
+// oomed reports whether the last attempt had processes killed for want of memory.
+func (k *slot) oomed() bool { return k.group != nil && k.group.oomed() }
+
+// tidy removes what an attempt has left in the slot's own folders.
+func (k *slot) tidy() (err error) {
+	if k.view != nil {
+		k.do(func() { err = k.view.tidy() })
+	}
+	return err
+}
+
+// hide takes an attempt's directory out of the other slots' sight.
+func (k *slot) hide(dir string) error {
+	if k.covers == nil {
+		return nil
+	}
+	err := k.covers.put(dir)
+	if err == nil {
+		k.do(func() { err = unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	if err != nil {
+		return fmt.Errorf("the attempt's directory cannot be hidden from other jobs of the node: %w", err)
+	}
+	return nil
+}
+
+// show ends hide.
+func (k *slot) show(dir string) {
+	if k.covers != nil {
+		k.covers.take(dir)
+	}
+}
