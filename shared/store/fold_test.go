@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"testing"
 
 	"dsvmpools/shared/fault"
@@ -116,7 +115,7 @@ func FuzzFold(f *testing.F) {
 			t.Fatalf("%q has the key %q, and %q has %q", a, idKey(a), b, idKey(b))
 		}
 		if fold(fold(a)) != fold(a) || idPartition(a) != idPartition(fold(a)) {
-			t.Fatal(fmt.Sprintf("%q is folded to %q", a, fold(a)))
+			t.Fatalf("%q is folded to %q", a, fold(a))
 		}
 	})
 }
