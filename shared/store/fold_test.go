@@ -57,7 +57,7 @@ func TestIDsWithoutCase(t *testing.T) {
 // not given out again.
 func TestIDsOfBefore(t *testing.T) {
 	t.Parallel()
-	for i, state := range []job.State{"", job.Rejected} {
+	for i, state := range []job.State{"", "", job.Rejected} { // the second is registered before it is looked for
 		s, ctx := open(t, serve(t)), deadline(t)
 		old := ID{ID: "Train-A.7", Pool: "cpu", Order: order(1), Hash: "a", State: state, At: dawn}
 		if writeOld(t, s, old); i == 0 {
