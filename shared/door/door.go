@@ -79,8 +79,10 @@ func (d Door) own(host string) bool {
 	return slices.ContainsFunc(d.Hosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
 }
 
+// loopback reports whether a name cannot be one that a stranger has given out.
 func loopback(name string) bool {
-	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
+	ip := net.ParseIP(name)
+	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // sameOrigin reports whether a page at this origin came from the server itself.

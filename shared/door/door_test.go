@@ -28,6 +28,8 @@ func TestCheck(t *testing.T) {
 		{"loopback", plain, "POST", "127.0.0.1:7001", "", true},
 		{"localhost", plain, "POST", "LocalHost:7001", "", true},
 		{"IPv6", plain, "POST", "[::1]:7001", "", true},
+		{"another address of loopback", plain, "POST", "127.0.0.2:7001", "", true},
+		{"an address of another machine", plain, "POST", "10.0.0.1:7001", "", false},
 		{"a port that is forwarded", plain, "GET", "localhost:7002", "", true},
 		{"no port", plain, "GET", "127.0.0.1", "", true},
 		{"no host", plain, "GET", "", "", false},
