@@ -282,8 +282,7 @@ func (in *Instance) startControl(id *identity) error {
 		return fmt.Errorf("the control service: %w", err)
 	}
 	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
-	entrance := door.Door{Port: door.PortOf(l.Addr())}
-	web := &http.Server{Handler: entrance.Guard(control.Handler(), true), ReadTimeout: controlTimeout}
+	web := &http.Server{Handler: door.Door{}.Guard(control.Handler(), true), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)
 	id.keep("control", l.Addr().String())

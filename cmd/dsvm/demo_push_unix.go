@@ -57,7 +57,7 @@ func newGitHost() (*gitHost, error) {
 	g := &gitHost{secret: rand.Text(), token: rand.Text(), url: "http://" + l.Addr().String()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /repos/"+demoRepository+"/statuses/"+demoCommit, g.status)
-	g.server = &http.Server{Handler: door.Door{Port: door.PortOf(l.Addr())}.Guard(mux, true), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second}
+	g.server = &http.Server{Handler: door.Door{}.Guard(mux, true), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second}
 	go g.server.Serve(l)
 	return g, nil
 }

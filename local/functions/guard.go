@@ -28,7 +28,7 @@ func (h *Host) guarded(next http.Handler) http.Handler {
 	if !h.cfg.Guard {
 		return next
 	}
-	entrance := door.Door{Port: door.PortOf(h.listener.Addr()), Hosts: h.cfg.Hosts, Pages: true}
+	entrance := door.Door{Hosts: h.cfg.Hosts, Pages: true}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = intake.Keep(w, r, intake.Usual)
 		why := entrance.Check(r)

@@ -147,7 +147,7 @@ func (s *Server) serveWeb() *http.Server {
 	administration := admin.Handler(namespace{s})
 	web := &http.Server{ReadHeaderTimeout: s.bounds.greet, ReadTimeout: 3 * s.bounds.greet, WriteTimeout: 3 * s.bounds.greet, IdleTimeout: httpIdle,
 		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0),
-		Handler: door.Door{Port: door.PortOf(s.listener.Addr())}.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: door.Door{}.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), webSocketPath) {
 				s.upgrade(w, r)
 				return

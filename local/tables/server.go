@@ -149,7 +149,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.base = "http://" + s.Addr() + "/" + cfg.Account + "/"
 	s.http = &http.Server{
-		Handler: door.Door{Port: door.PortOf(s.listener.Addr()), Domain: cloudDomain}.Guard(s, true), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
+		Handler: door.Door{Domain: cloudDomain}.Guard(s, true), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
 		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 	}
 	log := cfg.Log

@@ -20,11 +20,10 @@ import (
 
 // Door is what one server lets in.
 type Door struct {
-	// Port is where the server listens; loopback's names with this port are the
-	// server's own. "" = any port, for one who cannot know it.
-	Port string
-	// Hosts are more values of Host that are the server's own: host:port, or a
-	// host that is reached on its scheme's port.
+	// Hosts are more values of Host that are the server's own, besides loopback's
+	// names: host:port, or a host that is reached on its scheme's port. The port
+	// behind loopback's names does not matter: no stranger can choose it, and whoever
+	// forwards a port of another machine (ssh -L) has another one.
 	Hosts []string
 	// Domain, with its first dot, has all hosts below it be the server's own: one that
 	// a stranger cannot give out names of. "" = none.
@@ -67,11 +66,11 @@ func (d Door) Check(r *http.Request) *Refusal {
 
 // own reports whether a value of Host is the server's.
 func (d Door) own(host string) bool {
-	name, port, err := net.SplitHostPort(host)
+	name, _, err := net.SplitHostPort(host)
 	if err != nil {
-		name, port = strings.Trim(host, "[]"), ""
+		name = strings.Trim(host, "[]")
 	}
-	if loopback(name) && (d.Port == "" || port == d.Port) {
+	if loopback(name) {
 		return true
 	}
 	if d.Domain != "" && strings.HasSuffix(strings.ToLower(host), d.Domain) {
@@ -80,8 +79,10 @@ func (d Door) own(host string) bool {
 	return slices.ContainsFunc(d.Hosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
 }
 
+// loopback reports whether a name cannot be one that a stranger has given out.
 func loopback(name string) bool {
-	return strings.EqualFold(name, "localhost") || name == "127.0.0.1" || name == "::1"
+	ip := net.ParseIP(name)
+	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // sameOrigin reports whether a page at this origin came from the server itself.
@@ -138,10 +139,4 @@ func (d Door) Guard(next http.Handler, plain bool) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// PortOf is the port of an address as host:port.
-func PortOf(addr net.Addr) string {
-	_, port, _ := net.SplitHostPort(addr.String())
-	return port
 }

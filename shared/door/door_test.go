@@ -11,10 +11,10 @@ import (
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	plain := door.Door{Port: "7001"}
-	public := door.Door{Port: "7001", Hosts: []string{"tunnel.example", "own.example:8443"}}
-	pages := door.Door{Port: "7001", Pages: true}
-	domain := door.Door{Port: "7001", Domain: ".table.core.example"}
+	plain := door.Door{}
+	public := door.Door{Hosts: []string{"tunnel.example", "own.example:8443"}}
+	pages := door.Door{Pages: true}
+	domain := door.Door{Domain: ".table.core.example"}
 	behind := door.Door{Forwarded: true}
 	cloud := door.Door{AnyHost: true, Forwarded: true}
 	for _, tt := range []struct {
@@ -28,10 +28,13 @@ func TestCheck(t *testing.T) {
 		{"loopback", plain, "POST", "127.0.0.1:7001", "", true},
 		{"localhost", plain, "POST", "LocalHost:7001", "", true},
 		{"IPv6", plain, "POST", "[::1]:7001", "", true},
-		{"another port", plain, "GET", "127.0.0.1:7002", "", false},
-		{"no port", plain, "GET", "127.0.0.1", "", false},
+		{"another address of loopback", plain, "POST", "127.0.0.2:7001", "", true},
+		{"an address of another machine", plain, "POST", "10.0.0.1:7001", "", false},
+		{"a port that is forwarded", plain, "GET", "localhost:7002", "", true},
+		{"no port", plain, "GET", "127.0.0.1", "", true},
 		{"no host", plain, "GET", "", "", false},
 		{"a renamed site", plain, "GET", "evil.example:7001", "", false},
+		{"a renamed site without a port", plain, "GET", "evil.example", "", false},
 		{"a name that begins like loopback", plain, "GET", "127.0.0.1.evil.example:7001", "", false},
 		{"a name that ends like localhost", plain, "GET", "evil.localhost:7001", "", false},
 		{"all interfaces", plain, "GET", "0.0.0.0:7001", "", false},
@@ -112,7 +115,7 @@ func TestPlainBody(t *testing.T) {
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	reached := 0
-	h := door.Door{Port: "1"}.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }), true)
+	h := door.Door{}.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }), true)
 	for _, tt := range []struct {
 		host, kind string
 		status     int

@@ -174,8 +174,9 @@ func TestRoom(t *testing.T) {
 	}
 	large.Release()
 	if large, err = r.Read(ctx, bytes.NewReader(make([]byte, 20)), 100); err != nil {
-		t.Errorf("after the release: %v", err)
+		t.Fatalf("after the release: %v", err)
 	}
+	defer large.Release()
 	if string(small.Bytes) != "small" {
 		t.Errorf("got %q; another body was read into this one's memory", small.Bytes)
 	}
