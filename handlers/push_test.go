@@ -203,6 +203,17 @@ func (h *hook) queued(want int) []*azservicebus.ReceivedMessage {
 
 const aRule = `{"name":"r","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","job":{"pool":"cpu","command":["train","{{.Commit}}"]}`
 
+// The address of a push may be written in any case, and end in a slash.
+func TestAddressOfAPush(t *testing.T) {
+	t.Parallel()
+	h := newHook(t, aRule+`}`)
+	for path, want := range map[string]int{"/api/push/github": 401, "/api/Push/GitHub/": 401, "/api/push/GITHUB": 401, "/api/push/github/x": 404, "/api/push/nobody": 404} {
+		if w := h.call("POST", path, map[string]string{"X-GitHub-Event": "push"}, []byte("{}")); w.Code != want {
+			t.Errorf("%s: got %d, want %d", path, w.Code, want)
+		}
+	}
+}
+
 func TestPushStartsJobs(t *testing.T) {
 	t.Parallel()
 	h := newHook(t, aRule+`}`)

@@ -44,3 +44,26 @@ func TestPackage(t *testing.T) {
 		t.Errorf("the handler's mode is %v", modes["handler"])
 	}
 }
+
+// A handler that the host could not start is not packed.
+func TestPackageRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	arm := make([]byte, 64) // the header of a program for another processor
+	copy(arm, "\x7fELF\x02\x01\x01")
+	arm[16], arm[18], arm[20], arm[52] = 2, 183, 1, 64
+	for name, content := range map[string][]byte{"empty": nil, "mac": []byte("\xcf\xfa\xed\xfe program"), "arm": arm} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := startable(path); err == nil || !strings.Contains(err.Error(), "GOARCH=amd64") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for path, want := range map[string]bool{os.Args[0]: true, dir: false, filepath.Join(dir, "missing"): false} {
+		if err := startable(path); (err == nil) != want {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
+}

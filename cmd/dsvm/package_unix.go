@@ -4,6 +4,7 @@ package main
 
 import (
 	"archive/zip"
+	"debug/elf"
 	"fmt"
 	"io"
 	"io/fs"
@@ -41,6 +42,9 @@ the source in this folder; without Go or the source, name one with --handler.`,
 			}
 			to := filepath.Join(root, "handler")
 			if handler != "" {
+				if err := startable(handler); err != nil {
+					return err
+				}
 				if err := copyFile(handler, to); err != nil {
 					return err
 				}
@@ -69,6 +73,31 @@ func buildHandler(cmd *cobra.Command, p *cli.Program, to string) error {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("the handler could not be built (%w): run this in the project's folder with Go installed, or name a built one with --handler\n%s", err, strings.TrimSpace(string(text)))
+	}
+	return nil
+}
+
+// startable refuses a handler that the Functions host could not start: it would say
+// that it runs, let every request hang for minutes, and take messages meanwhile.
+func startable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("the handler cannot be read: %w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file; name the built handler", path)
+	}
+	first := make([]byte, 2)
+	if _, err := io.ReadFull(f, first); err == nil && string(first) == "#!" {
+		return nil // a script, which finds its interpreter there or not
+	}
+	program, err := elf.NewFile(f)
+	if err != nil {
+		return fmt.Errorf("%s is no program of Linux; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path)
+	}
+	if program.Machine != elf.EM_X86_64 || program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
+		return fmt.Errorf("%s is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path, program.Machine)
 	}
 	return nil
 }

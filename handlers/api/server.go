@@ -82,8 +82,18 @@ func (s *server) handler() http.Handler {
 	mux.Handle("/", wrap(func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
 	}))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Whoever wrote the address into a Git host need not have kept to the letter: the
+		// Functions host takes it in any case, and with a slash behind it.
+		if path := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(path, pushFolder) {
+			r.URL.Path, r.URL.RawPath = path, ""
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
+
+// pushFolder is where the providers are that send pushes.
+const pushFolder = "/api/push/"
 
 // dispatch chooses among the routes of one path by method.
 func dispatch(routes []route) http.Handler {

@@ -59,6 +59,7 @@ type busLoop struct {
 	keep       bool
 	renewal    time.Duration
 	namespace  string
+	life       context.Context // of the calls of batches; nil = that of the loop
 }
 
 func (h *Host) newBusLoop(f *function) *busLoop {
@@ -95,7 +96,13 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 		_, err := h.call(ctx, f, inv, body)
 		return err
 	}
+	if h.cfg.Real {
+		l.life = h.ctx
+	}
 	l.ready = func(ctx context.Context) error {
+		if h.cfg.Real {
+			return nil // messages are taken while there is no handler yet
+		}
 		if _, err := h.worker.await(ctx); err != errExited {
 			return err
 		}
@@ -187,6 +194,9 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 		unbound = append(unbound, d.cannotBind(l.f.binary()))
 	}
 	err := errors.Join(unbound...)
+	if l.life != nil {
+		ctx = l.life
+	}
 	if err == nil {
 		err = l.call(ctx, inv, inv.Batch(messages, l.f.binary()))
 	} else {

@@ -9,6 +9,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,15 @@ type Config struct {
 	ErrorWindow     time.Duration // without a failure, after which earlier ones are forgotten; 0 = 30 min
 	RestartPause    time.Duration // after MaxErrors; 0 = 5 s, below 0 = the host stops itself, as the real one does
 	TermGrace       time.Duration // from SIGTERM to SIGKILL when the host ends; 0 = 2 s, below 0 = SIGKILL at once
+
+	// Real plays the real host also where this one is kinder to whoever develops: a
+	// handler that cannot be started is tried once, and everything waits for it; the
+	// third error ends the host; messages are taken while there is no handler; at the
+	// end batches get EndGrace, single messages nothing, and the handler SIGKILL.
+	Real     bool
+	Hang     time.Duration // of requests for a handler that cannot be started; 0 = 137 s
+	Linger   time.Duration // from giving up on the handler to the host's end; 0 = 10 s
+	EndGrace time.Duration // of batches that run when the host ends; 0 = 10 s
 }
 
 // What the real host does, where Config says nothing.
@@ -64,6 +74,10 @@ const (
 	// defaultTermGrace is this host's own: the real one sends SIGKILL at once. A
 	// handler gets to finish small things, and a developer is not kept waiting.
 	defaultTermGrace = 2 * time.Second
+	// What was seen of the real host.
+	defaultHang     = 137 * time.Second
+	defaultLinger   = 10 * time.Second
+	defaultEndGrace = 10 * time.Second
 	// handlerConnections are kept open to the handler; more are opened when
 	// needed, and closed after use.
 	handlerConnections = 64
@@ -86,7 +100,10 @@ type Host struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	taking context.Context // ends when nothing more is to be taken: with ctx, or before it
+	stop   context.CancelFunc
+	loops  sync.WaitGroup // of the triggers
+	wg     sync.WaitGroup // of all else
 	done   chan error
 }
 
@@ -126,6 +143,7 @@ func Start(cfg Config) (*Host, error) {
 		}
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.taking, h.stop = context.WithCancel(h.ctx)
 	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxReplyHeader, DisableCompression: true}
 	h.worker = newWorker(cfg, argv, h.file.CustomHandler.InitializationTimeout.or(defaultInitializationTimeout))
 	h.run()
@@ -139,6 +157,10 @@ func (c *Config) setDefaults() {
 	if c.Output == nil {
 		c.Output = io.Discard
 	}
+	if c.Real {
+		c.RestartPause, c.TermGrace = -1, -1
+	}
+	c.Hang, c.Linger, c.EndGrace = cmp.Or(c.Hang, defaultHang), cmp.Or(c.Linger, defaultLinger), cmp.Or(c.EndGrace, defaultEndGrace)
 	if c.MaxErrors == 0 {
 		c.MaxErrors = defaultMaxErrors
 	}
@@ -177,9 +199,9 @@ func (h *Host) run() {
 		case f.disabled:
 			h.log.Info("a function is disabled by its setting", "function", f.name)
 		case f.trigger.Type == serviceBusTrigger:
-			h.wg.Go(func() { h.newBusLoop(f).sessions(h.ctx) })
+			h.loops.Go(func() { h.newBusLoop(f).sessions(h.taking) })
 		case f.trigger.Type == timerTrigger:
-			h.wg.Go(func() { h.newTimer(f).run(h.ctx) })
+			h.loops.Go(func() { h.newTimer(f).run(h.taking) })
 		}
 	}
 	h.server = &http.Server{Handler: h.guarded(h.routes()), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
@@ -205,7 +227,17 @@ func (h *Host) HandlerPID() int { return h.worker.pid() }
 
 // Close ends the triggers and the handler, and waits for them.
 func (h *Host) Close() error {
+	h.stop()
+	if h.cfg.Real { // what is under way may end
+		ended := make(chan struct{})
+		go func() { h.loops.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(h.cfg.EndGrace):
+		}
+	}
 	h.cancel()
+	h.loops.Wait()
 	h.wg.Wait()
 	h.buses.close()
 	h.transport.CloseIdleConnections()

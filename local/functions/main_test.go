@@ -90,6 +90,10 @@ func app() *invoke.App {
 	a.Timer("Sweep", func(_ context.Context, t invoke.Tick) error { return tell("Sweep", t, nil) })
 	a.Timer("Hourly", func(_ context.Context, t invoke.Tick) error { return tell("Hourly", t, nil) })
 	a.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, ok := strings.CutPrefix(r.URL.Path, "/api/tell/"); ok {
+			_ = tell(name, nil, nil)
+			return
+		}
 		if r.URL.Path == "/api/lines" { // answers each line as it comes
 			control := http.NewResponseController(w)
 			_ = control.EnableFullDuplex()

@@ -179,15 +179,19 @@ func (p *passing) sendBehind(r *http.Request) {
 	out := r.Clone(ctx)
 	p.h.wg.Go(func() {
 		defer cancel()
-		port, err := p.h.worker.await(ctx)
-		if err != nil {
-			return
-		}
-		out.URL.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		p.h.worker.sign(out.Header, port)
-		if reply, err := p.h.transport.RoundTrip(out); err == nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, maxReply))
-			reply.Body.Close()
+		for range rounds { // the death of the last one may not have been noticed yet
+			port, err := p.h.worker.await(ctx)
+			if err != nil {
+				return
+			}
+			out.URL.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			p.h.worker.sign(out.Header, port)
+			if reply, err := p.h.transport.RoundTrip(out); err == nil {
+				_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, maxReply))
+				reply.Body.Close()
+				return
+			}
+			pause(ctx, roundPause)
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -33,6 +32,9 @@ const (
 
 // errExited is why invocations fail after the handler ended with 0.
 var errExited = errors.New("the handler ended with exit code 0, and the host does not start it again; it must end so only after a signal")
+
+// errNoStart is a handler that is no program, or not there.
+var errNoStart = errors.New("the handler cannot be started")
 
 // worker is the handler process, and what is known of it.
 type worker struct {
@@ -118,10 +120,6 @@ func (w *worker) restart() {
 // the last error of those allowed ends the host (or, if so configured, has it
 // pause). After 0 nothing happens any more.
 func (w *worker) run(ctx context.Context) error {
-	// On Linux the handler dies with the thread that started it: this one, which
-	// stays for as long as the host does.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	errorsSoFar, last := 0, time.Time{}
 	for ctx.Err() == nil {
 		code, meant, err := w.once(ctx)
@@ -139,6 +137,14 @@ func (w *worker) run(ctx context.Context) error {
 		case err == nil:
 			err = fmt.Errorf("the handler ended with exit code %d%s", code, w.output.quote())
 		}
+		if w.cfg.Real && errors.Is(err, errNoStart) {
+			// The real host tries once, says that it runs, and lets everything wait.
+			w.log.Error("the handler failed", "error", err)
+			pause(ctx, w.cfg.Hang)
+			w.set(func(s *state) { s.failure = err })
+			pause(ctx, w.cfg.Linger)
+			return err
+		}
 		now := time.Now()
 		if now.Sub(last) > w.cfg.ErrorWindow {
 			errorsSoFar = 0
@@ -150,6 +156,10 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		if w.cfg.RestartPause < 0 {
 			err = fmt.Errorf("the Functions host has stopped: the handler failed %d times: %w", errorsSoFar, err)
+			if w.cfg.Real { // what triggers take meanwhile waits
+				w.log.Error("Exceeded http worker restart retry count for function host. Shutting down the host.", "error", err)
+				pause(ctx, w.cfg.Linger)
+			}
 			w.set(func(s *state) { s.failure = err })
 			return err
 		}
@@ -172,7 +182,7 @@ func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
 	}
 	cmd, stdin, secret, err := w.start(port)
 	if err != nil {
-		return 0, false, fmt.Errorf("the handler cannot be started: %w", err)
+		return 0, false, fmt.Errorf("%w: %w", errNoStart, err)
 	}
 	defer stdin.Close()
 	w.set(func(s *state) { *s = state{process: cmd.Process, port: port, secret: secret} })

@@ -6,9 +6,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
-	"runtime"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -168,11 +169,9 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// The handler dies with the host, even when the host is killed.
+// A host that is killed leaves its handler alone, as in the cloud (row 5), and the
+// handler ends by itself.
 func TestHandlerDiesWithHost(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere the handler has to look at its standard input")
-	}
 	t.Parallel()
 	c := newControl(t)
 	host := exec.Command(os.Args[0])
@@ -204,6 +203,89 @@ func TestHandlerDiesWithHost(t *testing.T) {
 func zombie(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && strings.Contains(string(b), ") Z ")
+}
+
+// Row 4: a handler that cannot be started is tried once; the host goes on for long,
+// requests wait and fail, and messages are taken and come again later.
+func TestHandlerThatCannotStartForReal(t *testing.T) {
+	t.Parallel()
+	bus := startBus(t, "127.0.0.1:0", filepath.Join(t.TempDir(), "bus.db"))
+	sender(t, bus)(0, 3)
+	h, log := start(t, script(hostJSON, map[string]string{"Jobs": jobsBatch, "Api": httpAny}), roleApp, newControl(t), func(cfg *Config) {
+		cfg.Handler, cfg.Real, cfg.Hang, cfg.Linger = []string{"/nonexistent/handler"}, true, 500*time.Millisecond, 200*time.Millisecond
+		cfg.Settings = map[string]string{"JOBS": "jobs", "Bus": bus.ConnectionString("root")}
+	})
+	eventually(t, "messages that are taken", func() bool { _, _, locked, _ := bus.Counts("jobs"); return locked == 3 })
+	if r, body := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "body"); r.StatusCode != 500 || body != "" {
+		t.Errorf("a request: got %d %q", r.StatusCode, body)
+	}
+	if err := <-h.Done(); err == nil || !strings.Contains(err.Error(), "cannot be started") {
+		t.Errorf("the host's end: got %v", err)
+	}
+	if n := strings.Count(log.String(), "the handler failed"); n != 1 {
+		t.Errorf("it was tried %d times, want once", n)
+	}
+}
+
+// Row 6: at the end a batch that runs completes, and the handler is killed without
+// having been asked to end.
+func TestEndForReal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		grace   time.Duration
+		settled int64
+	}{{"a batch that ends in time", testTime, 1}, {"one that takes too long", 50 * time.Millisecond, 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			bus := startBus(t, "127.0.0.1:0", filepath.Join(t.TempDir(), "bus.db"))
+			c := newControl(t)
+			began, finish := make(chan struct{}, 10), make(chan struct{})
+			c.reply = func(e event) int {
+				if e.name == "Jobs" {
+					began <- struct{}{}
+					<-finish
+				}
+				return http.StatusOK
+			}
+			h, _ := start(t, script(hostJSON, map[string]string{"Jobs": jobsBatch}), roleApp, c, func(cfg *Config) {
+				cfg.Real, cfg.EndGrace = true, tt.grace
+				cfg.Settings = map[string]string{"JOBS": "jobs", "Bus": bus.ConnectionString("root")}
+			})
+			ready(t, h)
+			pid := h.HandlerPID()
+			sender(t, bus)(0, 1)
+			<-began
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = h.Close() }()
+			<-h.taking.Done()
+			if tt.settled > 0 {
+				close(finish)
+			} else {
+				defer close(finish)
+			}
+			<-ended
+			for len(c.heard) > 0 {
+				if e := <-c.heard; e.name == "stopped" {
+					t.Error("the handler was asked to end")
+				}
+			}
+			if _, _, locked, _ := bus.Counts("jobs"); alive(pid) || tt.settled > 0 && (locked > 0 || bus.Stats().Settled != 1) {
+				t.Errorf("handler alive: %v, %d messages locked, %d settled", alive(pid), locked, bus.Stats().Settled)
+			}
+		})
+	}
+}
+
+// Row 11: after the third error the host lingers, and then ends.
+func TestThirdErrorForReal(t *testing.T) {
+	t.Parallel()
+	c := newControl(t, 1, 1, 1)
+	h, log := start(t, script(hostJSON, sweep), roleApp, c, func(cfg *Config) { cfg.Real, cfg.Linger = true, 300*time.Millisecond })
+	began := time.Now()
+	if err := <-h.Done(); err == nil || time.Since(began) < 300*time.Millisecond || c.started() != 3 || !strings.Contains(log.String(), "Exceeded http worker restart retry count") {
+		t.Errorf("got %v after %s and %d starts", err, time.Since(began), c.started())
+	}
 }
 
 func TestReplies(t *testing.T) {

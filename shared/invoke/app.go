@@ -277,8 +277,8 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve listens on the port that the host names in PortSetting and answers until
-// ctx ends; it then takes nothing new and finishes what is under way. Only that end is
-// without error. The program must not exit with 0 after any other: the host
+// ctx ends, or the host is gone; it then takes nothing new and finishes what is under
+// way. Only an end that ctx asks for is without error. The program must not exit with 0 after any other: the host
 // would not start it again, and every later invocation would fail.
 func (a *App) Serve(ctx context.Context, port string) error {
 	if port == "" {
@@ -288,7 +288,15 @@ func (a *App) Serve(ctx context.Context, port string) error {
 	if err != nil {
 		return fmt.Errorf("the port that the host gave cannot be used: %w", err)
 	}
-	return a.serve(ctx, l)
+	ctx, cancel := whileParent(ctx)
+	defer cancel()
+	if err := a.serve(ctx, l); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errOrphan) {
+		return cause
+	}
+	return nil
 }
 
 func (a *App) serve(ctx context.Context, l net.Listener) error {

@@ -117,6 +117,81 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// What the host passes on goes where its path says, in whatever case that is
+// written; its own questions and its invocations go elsewhere.
+func TestWhereRequestsGo(t *testing.T) {
+	t.Parallel()
+	app := newApp(io.Discard)
+	says := func(what string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, what, " ", r.URL.EscapedPath()) })
+	}
+	app.HTTP(says("api"))
+	app.Site(says("site"))
+	app.Timer("Sweep", func(context.Context, Tick) error { return nil })
+	for _, tt := range []struct {
+		method, path string
+		passedOn     bool
+		status       int
+		body         string
+	}{
+		{"GET", "/api/jobs", true, 200, "api /api/jobs"}, {"POST", "/API/jobs/A%2525", true, 200, "api /api/jobs/A%2525"}, {"GET", "/", true, 200, "site /"}, {"HEAD", "/x.js", true, 200, ""},
+		{"GET", "/api", true, 200, "site /api"}, {"POST", "/Web/x", true, 200, "site /Web/x"}, {"GET", "/", false, 200, ""}, {"GET", "/x.js", false, 404, emptyReply}, {"POST", "/x.js", true, 404, emptyReply},
+		{"POST", "/Sweep", true, 200, emptyReply}, {"GET", "/Sweep", true, 200, "site /Sweep"},
+	} {
+		r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(`{"Data":{"t":{}}}`))
+		if tt.passedOn {
+			r.Header.Set(HeaderInvocation, "inv-1")
+		}
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, r)
+		if got := w.Body.String(); w.Code != tt.status || got != tt.body && tt.method != "HEAD" {
+			t.Errorf("%s %s, passed on %v: got %d %q, want %d %q", tt.method, tt.path, tt.passedOn, w.Code, got, tt.status, tt.body)
+		}
+	}
+}
+
+// A client that does not read, or does not write on, ends with the deadline of an
+// invocation: at functionTimeout the host would kill the process.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	app := newApp(io.Discard, Deadline(200*time.Millisecond))
+	ended := make(chan error, 2)
+	app.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_, err := io.ReadAll(r.Body)
+			ended <- err
+			return
+		}
+		chunk := make([]byte, 1<<20)
+		for {
+			if _, err := w.Write(chunk); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}))
+	server := httptest.NewServer(app)
+	defer server.Close()
+	for _, request := range []string{"GET /api/x HTTP/1.1\r\nHost: h\r\n\r\n", "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nshort"} {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Errorf("%.10s ended without an error", request)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%.10s goes on", request)
+		}
+	}
+}
+
 // An answer that has begun is broken off, not ended, when its function panics.
 func TestPanicInTheMiddleOfAnAnswer(t *testing.T) {
 	t.Parallel()

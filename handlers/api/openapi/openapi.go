@@ -136,6 +136,22 @@ func (s *Specification) Routes() []string {
 	return routes
 }
 
+// Bodyless lists the described requests that change something and bring no body:
+// method and path.
+func (s *Specification) Bodyless() (routes []string) {
+	paths, _ := s.at("#/paths").(map[string]any)
+	for path, item := range paths {
+		for _, method := range []string{"put", "post", "delete", "patch"} {
+			operation, ok := item.(map[string]any)[method].(map[string]any)
+			if ok && operation["requestBody"] == nil {
+				routes = append(routes, strings.ToUpper(method)+" "+path)
+			}
+		}
+	}
+	slices.Sort(routes)
+	return routes
+}
+
 // Check holds an answer against what is described for its request: status,
 // content type and body.
 func (s *Specification) Check(r *http.Request, status int, header http.Header, body []byte) error {

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/handlers/api/openapi"
+	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/job"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
+)
+
+// never is a schedule whose next occurrence no test lives to see.
+const never = "0 0 0 29 2 *"
+
+// withoutTimers has no timer fire.
+func withoutTimers(more map[string]string) map[string]string {
+	s := map[string]string{"RECONCILE_SCHEDULE": never, "NIGHTLY_SCALE_DOWN": never, "RECORD_USAGE_SCHEDULE": never, "COMMIT_STATUS_SCHEDULE": never}
+	for name, v := range more {
+		s[name] = v
+	}
+	return s
+}
+
+// For minutes after its start a host may fire no timer. Nothing waits for one: jobs
+// run, what they cost is in the ledger, and the pool goes back to nothing.
+func TestWithoutTimers(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, withoutTimers(map[string]string{"DSVM_FLEET_POLL": "100ms"}))
+	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1s"}`)
+	i.send("jobs", body(`{"id":"one","pool":"cpu","command":["true"]}`))
+	if j := i.job("one"); j.State != job.Succeeded {
+		t.Errorf("got %s: %s", j.State, j.Reason)
+	}
+	i.until("an empty pool", func() bool { return len(i.Compute.Instances()) == 0 })
+	i.until("the ledger", func() bool {
+		groups, err := i.client.Usage(i.ctx, "job", time.Time{}, time.Time{})
+		return err == nil && len(groups) > 0
+	})
+}
+
+// The host sends a request without a body up to forty times when its connection to
+// the handler breaks. Each such request of the API has one effect: the first call
+// changes rows and sends messages, and those behind it nothing.
+func TestFortyTimes(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, withoutTimers(map[string]string{"DSVM_FLEET_POLL": "100ms"}))
+	call := func(method, path string) int {
+		r, err := http.NewRequestWithContext(i.ctx, method, i.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("x-functions-key", i.Key)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		_, _ = io.Copy(io.Discard, answer.Body)
+		return answer.StatusCode
+	}
+	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"pack":false}`)
+	if _, err := i.client.ApplyRules(i.ctx, []byte(`{"name":"r","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","job":{"pool":"cpu","command":["x"]}}`)); err != nil {
+		t.Fatal(err)
+	}
+	i.send("jobs", body(`{"id":"runs","pool":"cpu","user":"ann","command":["sleep","600"]}`), body(`{"id":"waits","pool":"cpu","user":"bob","command":["sleep","600"]}`),
+		body(`{"id":"stays","pool":"cpu","user":"bob","command":["sleep","600"]}`))
+	i.until("the first job's start", func() bool {
+		j, err := i.client.Job(i.ctx, "runs")
+		return err == nil && j.State == job.Running
+	})
+	// quiet waits until nothing changes any more.
+	quiet := func() (sent, written int64) {
+		since := time.Now()
+		for i.ctx.Err() == nil {
+			s, w := i.Bus.Stats().MessagesSent, i.Tables.Stats().EntitiesWritten
+			if s != sent || w != written {
+				sent, written, since = s, w, time.Now()
+			}
+			if time.Since(since) > 1500*time.Millisecond {
+				return sent, written
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-i.ctx.Done():
+			}
+		}
+		t.Fatal("the instance never came to rest")
+		return 0, 0
+	}
+	did := map[string]bool{}
+	for _, tt := range []struct {
+		route, path string
+		first       int
+		after       []int // what the others may answer
+		ended       func() bool
+	}{
+		{"POST /api/jobs/{id}/release", "/api/jobs/runs/release", 202, []int{202}, func() bool { return true }},
+		{"POST /api/jobs/{id}/cancel", "/api/jobs/waits/cancel", 202, []int{202}, func() bool { return i.job("waits").State == job.Cancelled }},
+		{"POST /api/jobs/{id}/cancel", "/api/jobs/runs/cancel", 202, []int{202}, func() bool { return i.job("runs").State == job.Cancelled }},
+		{"POST /api/jobs/cancel", "/api/jobs/cancel?user=bob", 202, []int{202}, func() bool { return i.job("stays").State == job.Cancelled }},
+		{"DELETE /api/rules/{name}", "/api/rules/r", 204, []int{204, 404}, func() bool { return true }},
+		{"DELETE /api/pools/{name}", "/api/pools/cpu", 202, []int{202, 204, 404}, func() bool {
+			pools, err := i.client.Pools(i.ctx)
+			return err == nil && len(pools) == 0 && len(i.Compute.Instances()) == 0
+		}},
+	} {
+		did[tt.route] = true
+		method, _, _ := strings.Cut(tt.route, " ")
+		quiet()
+		if got := call(method, tt.path); got != tt.first && got != 200 {
+			t.Errorf("%s: the first answer is %d, want %d", tt.route, got, tt.first)
+		}
+		for range 4 { // right behind it
+			call(method, tt.path)
+		}
+		i.until("the effect of "+tt.route, tt.ended)
+		sent, written := quiet()
+		for range 35 {
+			if got := call(method, tt.path); !slices.Contains(tt.after, got) && got != 200 {
+				t.Errorf("%s again: got %d, want one of %v", tt.route, got, tt.after)
+			}
+		}
+		if s, w := quiet(); s != sent || w != written {
+			t.Errorf("%s: 35 more sent %d messages and wrote %d entities", tt.route, s-sent, w-written)
+		}
+	}
+	spec, err := openapi.ReadSpecification("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range spec.Bodyless() {
+		if !did[route] {
+			t.Errorf("%s takes no body and may come forty times; try it here", route)
+		}
+	}
+	for _, id := range []string{"runs"} {
+		if j := i.job(id); len(j.Attempts) != 1 {
+			t.Errorf("%s has %d attempts", id, len(j.Attempts))
+		}
+	}
+}
+
+// price is .NET's decimal 1.50, which no client here sends: it goes as a uuid, whose
+// type is changed on the way.
+var price = amqp.UUID{0x30, 0x3c, 15: 150}
+
+type dotNet struct{ net.Conn }
+
+func (c dotNet) Write(p []byte) (int, error) {
+	return c.Conn.Write(bytes.ReplaceAll(p, append([]byte{0x98}, price[:]...), append([]byte{0x94}, price[:]...)))
+}
+
+// A thousand jobs with a message among every hundred that the host cannot hand over:
+// whole batches die of them. All jobs run, each once, and every bad message is on
+// `rejected` with its content.
+func TestBadMessagesAmongAThousand(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_REVIVE_AFTER": "1s,2s,4s,8s"})
+	i.apply(`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"min":2,"max":2},"idleTimeout":"1h"}`)
+	host, _ := tolerant.Endpoint(i.ServiceBus)
+	client, err := azservicebus.NewClientFromConnectionString(i.ServiceBus, &azservicebus.ClientOptions{
+		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
+			return dotNet{c}, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close(context.Background())
+	s, err := client.NewSender("jobs", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1000
+	bad := []azservicebus.AMQPAnnotatedMessageBody{{Value: map[string]any{"pool": "cpu", "price": price}}, {Sequence: [][]any{{"cpu", int64(1)}}}, {Value: price}, {Value: int64(7)}}
+	content := []string{`"price": "1.5"`, `"cpu"`, `"1.5"`, "7"}
+	batch, err := s.NewMessageBatch(i.ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(m *azservicebus.AMQPAnnotatedMessage) {
+		t.Helper()
+		if err := batch.AddAMQPAnnotatedMessage(m, nil); err == nil {
+			return
+		}
+		if err := s.SendMessageBatch(i.ctx, batch, nil); err != nil {
+			t.Fatal(err)
+		}
+		if batch, err = s.NewMessageBatch(i.ctx, nil); err == nil {
+			err = batch.AddAMQPAnnotatedMessage(m, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for k := range n {
+		if k%100 == 50 {
+			add(&azservicebus.AMQPAnnotatedMessage{Body: bad[k/100%len(bad)], Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: fmt.Sprintf("bad-%d", k/100)}})
+		}
+		doc := fmt.Appendf(nil, `{"id":"job-%d","pool":"cpu","command":["sh","-c","echo ran >> $DSVM_SHARE/job-%d"]}`, k, k)
+		m := &azservicebus.AMQPAnnotatedMessage{Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{doc}}}
+		if k%3 == 0 {
+			m.Body = azservicebus.AMQPAnnotatedMessageBody{Value: string(doc)} // as JMS and others send texts
+		}
+		add(m)
+	}
+	if err := s.SendMessageBatch(i.ctx, batch, nil); err != nil {
+		t.Fatal(err)
+	}
+	rejected, err := i.bus.NewReceiverForQueue("rejected", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for len(seen) < n/100 {
+		got, err := rejected.ReceiveMessages(i.ctx, 10, nil)
+		if err != nil {
+			t.Fatalf("%d bad messages were rejected: %v", len(seen), err)
+		}
+		for _, m := range got {
+			var k int
+			fmt.Sscanf(m.MessageID, "bad-%d", &k)
+			reason, _ := m.ApplicationProperties["reason"].(string)
+			if seen[m.MessageID] || !strings.HasPrefix(m.MessageID, "bad-") || !strings.Contains(string(m.Body), content[k%len(content)]) || !strings.Contains(reason, "AMQP") {
+				t.Errorf("%s was rejected as %s with %q", m.MessageID, m.Body, reason)
+			}
+			seen[m.MessageID] = true
+			if err := rejected.CompleteMessage(i.ctx, m, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	i.until("all jobs' ends", func() bool {
+		p, err := i.client.Pool(i.ctx, "cpu")
+		active, scheduled, locked, dead := i.Bus.Counts("jobs")
+		return err == nil && p.Queued+p.Running == 0 && active+scheduled+locked+dead == 0
+	})
+	for k := range n {
+		if ran, err := os.ReadFile(fmt.Sprintf("%s/job-%d", i.Share, k)); err != nil || string(ran) != "ran\n" {
+			t.Errorf("job %d ran as %q, %v", k, ran, err)
+		}
+	}
+	if active, _, _, _ := i.Bus.Counts("rejected"); active > 0 {
+		t.Errorf("%d more were rejected", active)
+	}
+}
