@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,10 +114,15 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if of.nodes > 1 {
 		ahead = fmt.Sprintf(" (it takes %d nodes at once, of which %d have room)", of.nodes, st.roomy(of)) + ahead
 	}
+	helps := func(s *Set) bool { return !of.regular || !s.Spot || !spec.hasRegular() }
+	if why, until := st.blocked(helps); why != "" && st.probing() {
+		return fmt.Sprintf("no node has room for it, and no more are asked for: %s%s", why, ahead),
+			fmt.Sprintf("that node's first word, until %s; or `dsvm pool resume %s`", stamp(until), spec.Name)
+	}
 	if coming := c.coming + st.pending(); coming > 0 {
 		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
 	}
-	if why, until := st.blocked(func(s *Set) bool { return !of.regular || !s.Spot || !spec.hasRegular() }); why != "" {
+	if why, until := st.blocked(helps); why != "" {
 		return fmt.Sprintf("no node has room for it, and no more are asked for: %s", why),
 			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
 	}
@@ -250,14 +256,20 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		e.State = "blocked"
 		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, h.Wanted, blocked)
 		e.Unblocks = fmt.Sprintf("the next attempt at %s; a change of the pool tries at once", stamp(until))
+		if slices.ContainsFunc(h.Sets, func(s Set) bool { return s.Breaker.Open() }) {
+			e.Unblocks = fmt.Sprintf("a node that comes up, the next of which is tried at %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
+			if st.probing() {
+				e.Unblocks = fmt.Sprintf("the first word of the node that was asked for, until %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
+			}
+		}
 	case len(asked) > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s and asked Azure for %s", size, strings.Join(asked, " and "))
-		e.Unblocks = "Azure's answer; nothing has to be done"
+		e.Unblocks = "the nodes' first word" + st.givenUp() + "; nothing has to be done"
 	case c.coming+s.pending() > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s, of which %s, and %d asked for have not been seen yet", size, nodes(c.coming, "is starting", "are starting"), s.pending())
-		e.Unblocks = "their agents' first word; nothing has to be done"
+		e.Unblocks = "their agents' first word" + st.givenUp() + "; nothing has to be done"
 	case c.here() >= h.Spec.Nodes.Max && waiting > 0:
 		e.State, e.Reason = "full", fmt.Sprintf("%s, which is its `nodes.max`, and %s", size, jobs(waiting, "waits", "wait"))
 		e.Unblocks = "the end of work, or a higher `nodes.max`"
@@ -274,6 +286,21 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		}
 	}
 	return e
+}
+
+// givenUp says until when the oldest of the nodes that are on their way is waited
+// for.
+func (st *step) givenUp() string {
+	var oldest time.Time
+	for i := range st.Head.Sets {
+		if t := st.oldestComing(&st.Head.Sets[i]); !t.IsZero() && (oldest.IsZero() || t.Before(oldest)) {
+			oldest = t
+		}
+	}
+	if oldest.IsZero() {
+		return ""
+	}
+	return ", of the oldest until " + stamp(oldest.Add(st.rules.BootDeadline))
 }
 
 func (s *State) busy() int {

@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"time"
 
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 )
 
-// Failure rules: what a loss costs a job, when a node is at fault, and when the
-// pool stops asking for more of what does not work.
+// Failure rules: what a loss costs a job, and when a node is at fault. When the pool
+// stops asking for more of what does not work: breaker.go.
 
 const (
 	// freeEvictions is how many evictions of its attempts a job is put back in line
@@ -26,13 +25,6 @@ const (
 	// lookAtBroken is how long a broken node is kept, so that somebody can see what
 	// is wrong with it. It is billed meanwhile.
 	lookAtBroken = time.Hour
-	// badBoots is how many nodes in a row may not come up before the pool stops
-	// asking for more: an image or a setup that does not work fails every time, and
-	// each try is billed for half an hour.
-	badBoots = 3
-	// restAfterBadBoots is the pause then; it doubles with each further failure.
-	restAfterBadBoots = 30 * time.Minute
-	longestRest       = 8 * time.Hour
 )
 
 // free reports whether an attempt's end costs the job no retry.
@@ -115,16 +107,4 @@ func (st *step) quarantined(n *Node) {
 	if len(n.jobs) == 0 && (st.Head.Deleting || st.Head.Down || st.now.Sub(n.Since) >= lookAtBroken) {
 		st.remove(n)
 	}
-}
-
-// cameUp and cameNot keep the count of nodes in a row that did not come up.
-func (st *step) cameUp() { st.Head.BadBoots = 0 }
-
-func (st *step) cameNot(reason string) {
-	if st.Head.BadBoots++; st.Head.BadBoots < badBoots {
-		return
-	}
-	rest := min(restAfterBadBoots<<min(st.Head.BadBoots-badBoots, 10), longestRest)
-	st.Head.Blocked = Block{Code: string(fault.Internal), Until: st.now.Add(rest),
-		Message: fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; look at the pool's image and setup, and apply it again to try at once", st.Head.BadBoots, reason)}
 }
