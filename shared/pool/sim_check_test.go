@@ -23,6 +23,7 @@ type checker struct {
 	ledger  map[string]usage.Entry // as recorded
 	bills   map[string]bill        // by VMID
 	seen    map[string]int         // what has come about, to know that the world is no idle one
+	growing growing
 }
 
 // bill is what a provider would charge for: from the first time the VM was seen
@@ -48,6 +49,7 @@ func (c *checker) step(s *pool.State, r *pool.Result) {
 	c.placed(s)
 	c.deleted(s, r)
 	c.times(s)
+	c.grows(s, r)
 	if c.w.steps%8 == 0 {
 		c.reasons(s)
 	}
@@ -292,7 +294,7 @@ func (c *checker) times(s *pool.State) {
 		}
 	}
 	for _, set := range s.Head.Sets {
-		if op := set.Op; op.Kind != "" && now.Sub(op.AskedAt) > 5*time.Minute {
+		if op := set.Op; op.Kind != "" && now.Sub(op.AskedAt) > rules.BootDeadline+patience {
 			c.fail("deadline", "operation %s on %s has been under way for %s", op.Kind, set.Name, now.Sub(op.AskedAt))
 		}
 	}

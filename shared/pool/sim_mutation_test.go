@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
@@ -186,6 +187,40 @@ func TestSimulationBites(t *testing.T) {
 		"too many rows": {[]string{"rows"}, func(_ *world, s state, r result) {
 			for i := 0; len(r.Changes) > 20 && len(r.Changes) < 101; i++ {
 				r.Changes = append(r.Changes, r.Changes[0])
+			}
+		}},
+		"growth waits for the operation in flight": {[]string{"growth"}, func(_ *world, s state, r result) {
+			for i := range s.Head.Sets {
+				set := &s.Head.Sets[i]
+				calls := r.Effects.Sets[set.Name]
+				if calls == nil || calls.Grow == 0 || set.Op.Under == nil {
+					continue
+				}
+				calls.Grow = 0
+				set.Asks = slices.Clone(set.Asks[:len(set.Asks)-1])
+				set.Op = *set.Op.Under
+			}
+		}},
+		"nothing is listed while an operation is under way": {[]string{"unseen"}, func(_ *world, s state, r result) {
+			if slices.ContainsFunc(s.Head.Sets, func(set pool.Set) bool { return set.Op.Kind == pool.OpGrow }) {
+				r.Effects.List = false
+			}
+		}},
+		"the time to come up begins again and again": {[]string{"deadline"}, func(w *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+					n.AskedAt = w.now
+				}
+			}
+		}},
+		"nodes that do not come up are bought again": {[]string{"breaker"}, func(_ *world, s state, r result) {
+			for i := range s.Head.Sets {
+				s.Head.Sets[i].Breaker = pool.Breaker{}
+			}
+		}},
+		"an operation that was overtaken counts as a failure": {[]string{"preempted"}, func(w *world, s state, r result) {
+			if w.checker.seen["operation preempted"] > 0 {
+				s.Head.Sets[0].Blocked.Code = string(fault.Preempted)
 			}
 		}},
 		"nothing wakes the pool": {[]string{"deadline", "rest"}, func(w *world, s state, r result) {

@@ -44,9 +44,12 @@ type world struct {
 
 	instances map[string]*vm // by VMID
 	nextID    int
-	sets      map[string]*scaleSet // by pool.Set.Name
-	events    []mail               // on their way to the pool
-	late      []mail               // effects of a driver that is slow
+	nextOp    int
+	sets      map[string]*scaleSet  // by pool.Set.Name
+	ops       map[string]*operation // accepted ones that somebody may ask about, by token
+	clean     bool                  // nothing ever goes wrong here
+	events    []mail                // on their way to the pool
+	late      []mail                // effects of a driver that is slow
 	work      map[string][]workMail
 	awayUntil map[string]time.Time
 
@@ -79,7 +82,8 @@ type workMail struct {
 // scaleSet is one of the pool's in Azure.
 type scaleSet struct {
 	capacity int
-	token    *operation   // accepted, and not at its end
+	token    *operation   // the last one that was accepted
+	darkTill time.Time    // the machines that are made until then boot, and never report
 	listing  *pool.Listed // a list that lags
 	listedAt time.Time
 }
@@ -93,9 +97,10 @@ func (w *world) set(name string) *scaleSet {
 }
 
 type operation struct {
-	target int
-	doneAt time.Time
-	fails  bool
+	doneAt    time.Time
+	fails     bool
+	preempted bool  // a later one took its place
+	makes     []*vm // it goes on as long as one of them sticks
 }
 
 // wish is what was submitted, and how the world lets it go.
@@ -106,10 +111,10 @@ type wish struct {
 
 func newWorld(seed int64, faults bool, drivers int) *world {
 	rules := pool.DefaultRules
-	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 2*time.Minute, 20*time.Second, 2*time.Second
+	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	rules.IntervalLength, rules.RememberGone = 2*time.Minute, 10*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), now: monday, rules: rules, faults: faults,
-		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
+		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, ops: map[string]*operation{}, clean: !faults, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
 	w.checker = newChecker(w)
 	for range drivers {
@@ -360,18 +365,21 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 			answer(pool.OpDrop, "", nil)
 		}
 		if c.Poll != "" && !away {
-			switch op := set.token; {
-			case op == nil:
-				answer(c.PollKind, "", nil)
-			case w.now.Before(op.doneAt):
-				answer(c.PollKind, "t", nil)
+			e := pool.Answered{Set: name, Kind: c.PollKind, Of: c.Poll, After: 2 * time.Second}
+			switch op := w.ops[c.Poll]; {
+			case op == nil: // it is not known any more
+			case op.preempted:
+				e.Err = fault.New(fault.Preempted, "", "preempted by a more recent operation")
+				w.checker.seen["operation preempted"]++
+			case w.now.Before(op.doneAt) || w.sticks(op):
+				e.Token = c.Poll
 			case op.fails:
-				set.token = nil
-				answer(c.PollKind, "", fault.New(fault.NoCapacity, "", "allocation failed"))
-			default:
-				set.token = nil
-				answer(c.PollKind, "", nil)
+				e.Err = fault.New(fault.NoCapacity, "", "allocation failed")
 			}
+			if e.Token == "" {
+				delete(w.ops, c.Poll)
+			}
+			events = append(events, e)
 		}
 	}
 	if len(calls.Remove) > 0 {
@@ -537,6 +545,7 @@ func (w *world) second() {
 	for _, v := range w.sorted() {
 		w.live(v)
 	}
+	w.overtake()
 	var late []mail
 	for _, m := range w.late {
 		if m.at.After(w.now) {
@@ -704,7 +713,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"conflict", "node lost", "node failed", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+		for _, what := range []string{"conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
 			if seen[what] == 0 && !t.Failed() {
 				t.Errorf("never seen: %s", what)

@@ -2,6 +2,8 @@ package pool_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -18,9 +20,10 @@ type vm struct {
 	set      string
 	cpus     int
 	spot     bool
+	askedAt  time.Time
 	bootAt   time.Time
 	booted   bool
-	broken   string    // "failed": Azure could not create it; "stuck": it never boots
+	broken   string    // "failed": Azure could not create it; "stuck": it never boots; "mute": it boots and never reports
 	power    string    // "stopped" by somebody
 	dieAt    time.Time // deletion under way
 	boots    int
@@ -52,7 +55,7 @@ type run struct {
 func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	set := w.set(of.Name)
 	refused := func(code fault.Code, message string) pool.Event {
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Err: fault.New(code, "", "%s", message)}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Err: fault.New(code, "", "%s", message)}
 	}
 	switch {
 	case away:
@@ -68,20 +71,31 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	case w.chance(15):
 		return refused(fault.NoCapacity, "there is none")
 	}
-	op := &operation{target: target, doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
+	op := &operation{doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
+	if w.clean {
+		op.doneAt = w.now.Add(time.Duration(w.rng.Intn(90)) * time.Second) // a slow one holds up nobody
+	}
+	if set.token != nil {
+		set.token.preempted = true
+	}
+	if w.chance(12) {
+		set.darkTill = w.now.Add(time.Duration(1+w.rng.Intn(6)) * time.Minute)
+	}
 	make := target - set.capacity
 	if op.fails {
 		make = w.rng.Intn(max(make, 1)) // in part
 	}
 	for range max(make, 0) {
 		has, _ := size.Lookup(of.Size)
-		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
+		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, askedAt: w.now, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
 			held: map[int64]*run{}, drops: map[int64]bool{}}
 		switch {
 		case w.chance(15):
 			v.broken = "failed"
 		case w.chance(15):
 			v.broken = "stuck"
+		case w.chance(40) || w.now.Before(set.darkTill):
+			v.broken = "mute"
 		}
 		if w.faults {
 			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
@@ -89,15 +103,39 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 		w.nextID++
 		set.capacity++
 		w.instances[v.vmid] = v
+		op.makes = append(op.makes, v)
 	}
-	if op.fails || w.rng.Intn(2) == 0 {
+	if set.token = nil; op.fails || w.sticks(op) || w.rng.Intn(2) == 0 {
 		set.token = op
+		w.nextOp++
+		token := fmt.Sprint("t", w.nextOp)
+		w.ops[token] = op
 		if w.chance(40) {
 			return pool.Tick{} // the answer is lost
 		}
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Token: "t", After: 2 * time.Second}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Token: token, After: 2 * time.Second}
 	}
-	return pool.Answered{Set: of.Name, Kind: pool.OpGrow}
+	return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target}
+}
+
+// overtake lets somebody else write to a scale set now and then, who leaves the
+// capacity as it is: the operation under way ends as one that was overtaken.
+func (w *world) overtake() {
+	for _, name := range slices.Sorted(maps.Keys(w.sets)) {
+		if set := w.sets[name]; set.token != nil && w.chance(200) {
+			set.token.preempted, set.token = true, nil
+		}
+	}
+}
+
+// sticks reports whether an instance keeps an operation from ending.
+func (w *world) sticks(op *operation) bool {
+	for _, v := range op.makes {
+		if v.broken == "stuck" && v.dieAt.IsZero() && w.instances[v.vmid] == v {
+			return true
+		}
+	}
+	return false
 }
 
 // list is what Azure says of the scale set, sometimes with a lag.
@@ -167,6 +205,9 @@ func (w *world) live(v *vm) {
 		}
 		delete(w.instances, v.vmid) // behind our back
 		return
+	}
+	if v.broken == "mute" && !w.now.Before(v.bootAt) {
+		v.booted = true
 	}
 	if v.broken != "" || !v.booted && w.now.Before(v.bootAt) {
 		return
