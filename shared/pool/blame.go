@@ -289,12 +289,19 @@ func (st *step) setAside() {
 			st.setNode(n, NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`", why, stamp(st.now.Add(lookAtBroken)), n.Name))
 			kept = append(kept, n)
 		} else {
-			st.setNode(n, NodeDraining, why+"; "+enoughKept)
+			st.sendOff(n, why+"; "+enoughKept)
 		}
 	}
 	slices.SortFunc(kept, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
 	for ; len(kept) > most && st.room(); kept = kept[1:] {
-		st.setNode(kept[0], NodeDraining, "it was broken; "+enoughKept)
+		st.sendOff(kept[0], "it was broken; "+enoughKept)
+	}
+}
+
+// sendOff lets a node leave when what it runs has ended.
+func (st *step) sendOff(n *Node, why string) {
+	if st.setNode(n, NodeDraining, why); len(n.jobs) == 0 {
+		st.remove(n)
 	}
 }
 

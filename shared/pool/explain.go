@@ -165,12 +165,27 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if why, until := st.blocked(can); why != "" {
 		return fmt.Sprintf("%s, and no more are asked for: %s", no, why), fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
 	}
-	for i := range st.Head.Sets {
-		if set := &st.Head.Sets[i]; st.rung(set.Name) >= 0 && can(set) && (set.Op.Kind == OpSettle || set.Op.Kind == OpDrop) && len(spec.rungs()) == 1 {
-			return no + "; another is asked for when Azure has answered what was asked before" + ahead, "Azure's answer; nothing has to be done"
-		}
+	if st.allBusy(can) {
+		return no + "; another is asked for when Azure has answered what was asked before" + ahead, "Azure's answer; nothing has to be done"
 	}
 	return no + "; the next step asks for another" + ahead, nextStep
+}
+
+// allBusy reports whether the rungs that could give a node are all about something
+// else, so that none is asked for before Azure has answered.
+func (st *step) allBusy(can func(*Set) bool) bool {
+	busy := false
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if st.rung(set.Name) < 0 || !can(set) || st.now.Before(set.Blocked.Until) {
+			continue
+		}
+		if set.Op.Kind != OpSettle && set.Op.Kind != OpDrop {
+			return false
+		}
+		busy = true
+	}
+	return busy
 }
 
 // explainFull says what a job waits for in a pool that has all of its nodes.
@@ -391,9 +406,6 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	e := Explanation{State: "resting", Waiting: waiting}
 	const nothing = "; nothing has to be done"
 	size := fmt.Sprintf("it has %s", nodes(c.here()+c.going, "", ""))
-	if c.aside > 0 {
-		size += st.asideText(", of which ")
-	}
 	wanted, more := st.plan()
 	blocked, until := st.blocked(func(*Set) bool { return true })
 	var asked []string
@@ -434,9 +446,9 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	case len(more) > 0:
 		e.State, e.Unblocks = "growing", "the next step"+nothing
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks Azure for more next", size, wanted)
-		if slices.ContainsFunc(h.Sets, func(set Set) bool { return more[set.Name] > 0 && set.Op.Kind != "" }) {
-			e.Unblocks = "Azure's answer to what was asked before" + nothing
-		}
+	case wanted > c.counted() && st.allBusy(func(*Set) bool { return true }):
+		e.State, e.Unblocks = "growing", "Azure's answer"+nothing
+		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when Azure has answered what was asked before", size, wanted)
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
 		e.State, e.Reason = "full", fmt.Sprintf("%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, jobs(waiting, "waits", "wait"))
 		switch {
@@ -456,7 +468,7 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		e.Unblocks = "the next step; dsvm job explain tells for each job"
 	case c.here()+c.going == 0:
 		e.Reason = "it has no nodes, since no job is in line; it costs nothing"
-	case c.working == 0 && c.leaving+c.going == 0:
+	case c.working+c.leaving+c.going == 0:
 		e.Reason = size + ", and no job is in line"
 	case c.working > 0 && c.working <= h.Spec.Nodes.Min:
 		e.State = "working"
@@ -468,6 +480,7 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 			e.Reason += fmt.Sprintf("; idle ones leave after %s", h.Spec.IdleTimeout)
 		}
 	}
+	e.Reason += st.asideText("; ")
 	return e
 }
 

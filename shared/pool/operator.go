@@ -47,7 +47,7 @@ func (st *step) told(e Told) bool {
 	case VerbDrain:
 		switch n.State {
 		case NodeCreating, NodeBooting, NodeReady, NodeBusy, NodeQuarantined:
-			st.setNode(n, NodeDraining, drainedByRequest)
+			st.sendOff(n, drainedByRequest)
 		}
 	case VerbDelete:
 		return st.deleteNode(n)
