@@ -562,3 +562,15 @@ func TestBlamesAreLoaded(t *testing.T) {
 		t.Errorf("got %s with %d breaks", n.State, n.Breaks)
 	}
 }
+
+// What an agent calls a cause is kept as a word, whatever it sends.
+func TestLongCausesAreCut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.node("n1")
+	b.step(submission("1", nil))
+	e := endedJob(b.startFails("1", job.Cause(strings.Repeat("é", 50_000))))
+	if got := e.Attempts[0].Cause; len(got) > 40 || !strings.HasPrefix(string(got), "éé") {
+		t.Errorf("%d bytes are kept", len(got))
+	}
+}

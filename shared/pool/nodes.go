@@ -156,8 +156,14 @@ func (st *step) finished(n *Node, f protocol.Finished) {
 		return
 	}
 	n.acks = append(n.acks, f.N)
+	if len(f.Cause) > longestCause {
+		f.Cause = job.Cause(strings.ToValidUTF8(string(f.Cause[:longestCause]), ""))
+	}
 	st.over(j, n, f)
 }
+
+// longestCause bounds what is kept of a cause, in bytes: a word, as all known ones.
+const longestCause = 40
 
 // leaving takes in that a node's VM is about to be taken away: nothing more is
 // placed on it, and its agent ends what it runs.
