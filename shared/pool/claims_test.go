@@ -290,6 +290,10 @@ func (c *claims) job(j *Job, e Explanation) {
 		c.must(Refuses(c.s.Head.Spec, j.Spec) != nil, "the pool may run it")
 	case strings.HasPrefix(u, "the end of a job of the team"):
 		c.must(slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.VMID != "" && o.Spec.Team == j.Spec.Team }), "none of the team runs")
+	case strings.HasPrefix(u, "the end of those jobs, or a higher limit"):
+		l := c.s.Head.Spec.limit(j.Spec.Team)
+		c.must(l.Jobs != nil || l.CPUs != nil || l.GPUs != nil, "the team has no limit")
+		c.must(slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.inLine() != nil && o.Spec.Team == j.Spec.Team }), "no other job of the team waits")
 	case strings.HasPrefix(u, "the start of that job"):
 		_, id, _ := strings.Cut(e.Reason, "kept for job ")
 		id, _, _ = strings.Cut(id, ",")
@@ -311,3 +315,9 @@ func (c *claims) job(j *Job, e Explanation) {
 		c.must(c.grows(after) || r.More || after.Head.Down, "the next step asks for none")
 	}
 }
+
+// InLine is how many jobs wait for a place.
+func InLine(s *State) int { return s.queue.waiting() }
+
+// Released is when a job may start that waits for somebody to release it.
+var Released = released

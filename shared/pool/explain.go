@@ -165,8 +165,24 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if why, until := st.blocked(can); why != "" {
 		return fmt.Sprintf("%s, and no more are asked for: %s", no, why), fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
 	}
+	const answer = "Azure's answer; nothing has to be done"
 	if st.allBusy(can) {
-		return no + "; another is asked for when Azure has answered what was asked before" + ahead, "Azure's answer; nothing has to be done"
+		return no + "; another is asked for when Azure has answered what was asked before" + ahead, answer
+	}
+	_, more := st.plan()
+	gives := slices.DeleteFunc(slices.Clone(st.Head.Sets), func(set Set) bool { return more[set.Name] == 0 || !can(&set) })
+	switch {
+	case len(gives) == 0:
+		if len(more) > 0 {
+			if !slices.ContainsFunc(st.Head.Sets, func(set Set) bool { return more[set.Name] > 0 && set.Op.Kind == "" }) {
+				return no + "; Azure is asked for nodes for others first, when it has answered what was asked before" + ahead, answer
+			}
+			return no + "; the next step asks for nodes for others first" + ahead, nextStep
+		}
+		return fmt.Sprintf("%s, and none is asked for on its account: the jobs of team %q before it in line are as many as the team's limit leaves", no, j.Spec.Team) + ahead,
+			"the end of those jobs, or a higher limit in the pool's `limits`"
+	case !slices.ContainsFunc(gives, func(set Set) bool { return set.Op.Kind == "" }):
+		return no + "; another is asked for when Azure has answered what was asked before" + ahead, answer
 	}
 	return no + "; the next step asks for another" + ahead, nextStep
 }
@@ -407,7 +423,8 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	const nothing = "; nothing has to be done"
 	size := fmt.Sprintf("it has %s", nodes(c.here()+c.going, "", ""))
 	wanted, more := st.plan()
-	blocked, until := st.blocked(func(*Set) bool { return true })
+	// Those that could give what is wanted are blocked when nothing is to be asked.
+	blocked, until := st.blocked(func(set *Set) bool { return len(more) > 0 || now.Before(set.Blocked.Until) })
 	var asked []string
 	for i := range h.Sets {
 		if set := &h.Sets[i]; set.Op.Kind == OpGrow {

@@ -305,6 +305,9 @@ func (st *step) cancelSweep(j *Job, reason string) {
 	st.leave(j)
 	st.unstarted -= j.unstarted()
 	j.Cancel, j.CancelAt, j.Reason = reason, st.now, reason
+	if j.NotBefore.Equal(released) { // nobody has to release it any more
+		j.State, j.NotBefore = job.Running, time.Time{}
+	}
 	st.write(j)
 	st.ending = append(st.ending, j.Order)
 }

@@ -137,6 +137,9 @@ func TestStoppedSweepEnds(t *testing.T) {
 		}
 		if whole {
 			b.settle(pool.Cancel{Order: sweep, Reason: "enough"})
+			if e := b.explain(sweep); strings.Contains(e.Unblocks, "release") {
+				t.Errorf("cancelled, it waits for: %s", e.Unblocks)
+			}
 			b.over(job.MemberOrder(sweep, 1), "cancelled", job.ExitCancelled)
 			if j.State != job.Cancelled || j.Progress.Cancelled != 5 || len(b.s.Jobs) != 0 {
 				t.Errorf("cancelled: %s %+v", j.State, j.Progress)
