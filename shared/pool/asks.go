@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -151,4 +152,32 @@ func (op *Op) mayReplaceAt(now time.Time) time.Time {
 		return now
 	}
 	return later(now, op.AskedAt.Add(writeEvery))
+}
+
+// asksAt is when the set may be asked for more, as far as that is a matter of time;
+// zero: not before what is in flight is over.
+func (set *Set) asksAt(now time.Time) time.Time {
+	at := set.Op.mayReplaceAt(now)
+	if at.IsZero() {
+		return at
+	}
+	return later(at, set.mayWriteAt(now))
+}
+
+// asksNow reports whether the next step asks the set for what is wanted of it.
+func (st *step) asksNow(set *Set) bool {
+	at := set.asksAt(st.now)
+	return !at.IsZero() && !at.After(st.now)
+}
+
+// nextRequest says when the next of the sets is asked of which more is wanted.
+func (st *step) nextRequest(more map[string]int) string {
+	var next time.Time
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if at := set.asksAt(st.now); more[set.Name] > 0 && !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return fmt.Sprintf("the next request, at %s at the latest: Azure takes so many in a minute; nothing has to be done", stamp(next))
 }

@@ -145,7 +145,12 @@ func (st *step) halted(set *Set) (message string, until time.Time) {
 		message += "; one was asked for at " + stamp(asked) + ", to see whether the next comes up"
 		until = later(until, asked.Add(st.rules.BootDeadline))
 	}
-	return message, until
+	return message, later(until, st.now.Add(st.rules.PollEvery)) // past its time, it is given up with the next look
+}
+
+func (st *step) isHalted(set *Set) bool {
+	message, _ := st.halted(set)
+	return message != ""
 }
 
 // probing reports whether all nodes that are on their way are such as are bought to

@@ -48,6 +48,7 @@ type census struct {
 	working int // ready or busy
 	coming  int // creating or booting
 	leaving int // draining, failed or lost: still there, taking no work
+	aside   int // quarantined: kept for a look, beside the pool's nodes
 	going   int // deleting
 	dying   int // of those that are leaving: their deletion was asked for, so that the capacity may not count them any more
 }
@@ -65,11 +66,13 @@ func (s *State) tally(of func(*Node) bool) census {
 			c.working++
 		case NodeCreating, NodeBooting:
 			c.coming++
-		case NodeDraining, NodeFailed, NodeLost, NodeQuarantined:
+		case NodeDraining, NodeFailed, NodeLost:
 			c.leaving++
 			if !n.DeleteAt.IsZero() {
 				c.dying++
 			}
+		case NodeQuarantined:
+			c.aside++
 		case NodeDeleting:
 			c.going++
 		}
@@ -77,7 +80,11 @@ func (s *State) tally(of func(*Node) bool) census {
 	return c
 }
 
-func (c census) here() int { return c.working + c.coming + c.leaving }
+// here is what Azure has, as far as it is not being deleted.
+func (c census) here() int { return c.working + c.coming + c.leaving + c.aside }
+
+// counted is what counts towards `nodes.max`.
+func (c census) counted() int { return c.working + c.coming + c.leaving }
 
 // stays is what a capacity counts when the deletions that were asked for have begun.
 func (c census) stays() int { return c.here() - c.dying }
@@ -133,12 +140,9 @@ func (st *step) mayAskMore(set *Set) bool {
 	if st.now.Before(set.Blocked.Until) {
 		return false
 	}
-	at := set.Op.mayReplaceAt(st.now)
-	if at.IsZero() {
-		return false
-	}
-	if at = later(at, set.mayWriteAt(st.now)); !at.After(st.now) {
-		return true
+	at := set.asksAt(st.now)
+	if at.IsZero() || !at.After(st.now) {
+		return !at.IsZero()
 	}
 	if st.growAt.IsZero() || at.Before(st.growAt) {
 		st.growAt = at
@@ -235,7 +239,7 @@ func (st *step) settle(set *Set) {
 
 // mayGrow reports whether the pool may ask for another node now.
 func (st *step) mayGrow(c census) bool {
-	if st.Head.Deleting || st.Head.Down || c.here()+st.pending() >= st.Head.Spec.Nodes.Max {
+	if st.Head.Deleting || st.Head.Down || c.counted()+st.pending() >= st.Head.Spec.Nodes.Max {
 		return false
 	}
 	message, _ := st.blocked(func(*Set) bool { return true })
@@ -260,7 +264,7 @@ func (st *step) plan() (wanted int, more map[string]int) {
 	}
 	c := st.census()
 	bounds := st.Head.Spec.Nodes
-	p := planning{step: st, free: bounds.Max - c.here() - st.pending(), more: map[string]int{}}
+	p := planning{step: st, free: bounds.Max - c.counted() - st.pending(), more: map[string]int{}}
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
 		if !set.Used {
@@ -276,7 +280,7 @@ func (st *step) plan() (wanted int, more map[string]int) {
 	slices.SortFunc(demand, func(a, b demandOf) int {
 		pa, pb := st.Head.Spec.part(a.Resources), st.Head.Spec.part(b.Resources)
 		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(b.GPUs, a.GPUs), cmp.Compare(b.Memory, a.Memory),
-			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)))
+			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)), cmp.Compare(a.avoid, b.avoid))
 	})
 	for _, d := range demand {
 		if d.nodes == 1 {
@@ -284,7 +288,7 @@ func (st *step) plan() (wanted int, more map[string]int) {
 			continue
 		}
 		// What is kept for the first gang already counts, as it is there.
-		here := min(st.roomy(shape{cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular}), d.nodes)
+		here := min(st.roomy(shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}), d.nodes)
 		for range min(d.jobs, bounds.Max) {
 			p.fill(d, d.nodes-here, 1)
 			here = 0
@@ -381,6 +385,7 @@ type demandOf struct {
 	job.Resources // of each of its nodes
 	nodes         int
 	regular       bool
+	avoid         string // as in shape
 	jobs          int
 }
 
@@ -390,6 +395,7 @@ func (st *step) demand() []demandOf {
 		job.Resources
 		nodes   int
 		regular bool
+		avoid   string
 	}
 	sums := map[kind]int{}
 	planned := map[string]*team{}
@@ -412,14 +418,14 @@ func (st *step) demand() []demandOf {
 				n := limit.room(t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
-					sums[kind{of.resources(), of.nodes, of.regular}] += n
+					sums[kind{of.resources(), of.nodes, of.regular, of.avoid}] += n
 				}
 			}
 		}
 	}
 	list := make([]demandOf, 0, len(sums))
 	for k, n := range sums {
-		list = append(list, demandOf{k.Resources, k.nodes, k.regular, n})
+		list = append(list, demandOf{k.Resources, k.nodes, k.regular, k.avoid, n})
 	}
 	return list
 }

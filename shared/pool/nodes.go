@@ -44,7 +44,7 @@ func (st *step) report(e Reported) Reported {
 		item := e.Report.Items[0]
 		switch {
 		case item.Ready != nil:
-			st.ready(n, *item.Ready)
+			st.ready(n, *item.Ready, e.At)
 		case item.Started != nil:
 			st.started(n, *item.Started)
 		case item.Finished != nil:
@@ -102,11 +102,15 @@ func (st *step) billed(n *Node) {
 }
 
 // ready takes in that an agent has come up, for the first time or again.
-func (st *step) ready(n *Node, r protocol.Ready) {
+// at is when its report was enqueued.
+func (st *step) ready(n *Node, r protocol.Ready, at time.Time) {
 	st.billed(n)
-	if n.Boot != r.Boot {
+	if before := n.Boot; before != r.Boot {
 		n.Boot, n.Address = r.Boot, r.Address
 		st.touch(n)
+		if before != "" {
+			st.restarted(n, before, at)
+		}
 	}
 	if n.CPUs == 0 {
 		n.CPUs = r.CPUs
@@ -152,8 +156,14 @@ func (st *step) finished(n *Node, f protocol.Finished) {
 		return
 	}
 	n.acks = append(n.acks, f.N)
+	if len(f.Cause) > longestCause {
+		f.Cause = job.Cause(strings.ToValidUTF8(string(f.Cause[:longestCause]), ""))
+	}
 	st.over(j, n, f)
 }
+
+// longestCause bounds what is kept of a cause, in bytes: a word, as all known ones.
+const longestCause = 40
 
 // leaving takes in that a node's VM is about to be taken away: nothing more is
 // placed on it, and its agent ends what it runs.
@@ -311,14 +321,11 @@ func stopped(power string) bool {
 // gone ends a node: its VM does not exist any more, so its work can be placed
 // again. It reports whether there was room for all of it.
 func (st *step) gone(n *Node) bool {
-	end, code := job.AttemptNodeLost, job.ExitNodeLost
-	if n.Evicted {
-		end, code = job.AttemptEvicted, job.ExitEvicted
-	}
 	for _, number := range numbers(n) {
 		if !st.room() {
 			return false
 		}
+		end, code := n.jobs[number].endOn(n)
 		reason := "its node was deleted"
 		if n.Reason != "" {
 			reason += ": " + n.Reason

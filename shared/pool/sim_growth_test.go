@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -12,6 +13,7 @@ type growing struct {
 	states map[string]pool.NodeState // of nodes, as they were committed last
 	unmet  time.Time                 // since when nodes are wanted that nobody was asked for
 	failed map[string]int            // nodes of a set in a row that did not come up
+	calm   time.Time                 // since when nothing goes wrong, or work last moved
 	quiet  map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
 }
 
@@ -21,19 +23,20 @@ const (
 	writeWithin     = 15*time.Second + 2*time.Second // one write comes into the service's bucket; clocks tick in seconds
 	writeWithinFail = 2 * time.Minute
 	seenWithin      = 3 * time.Minute
-	firstPause      = 30 * time.Minute
-	seenLate        = time.Minute // the checker sees a failure later than the pool: with the step that changes the row
+	leastPause      = 20 * time.Minute // half an hour, less what the checker sees late: it does not know the order of what one step took in
+	movesWithin     = 6 * time.Minute  // longer than any attempt, hang and deletion lasts
 	badInARow       = 3
 )
 
-// grows checks what a step has decided about growing, and what it has left undone.
-func (c *checker) grows(s *pool.State, r *pool.Result) {
+// growsOnTime checks what a step has decided about growing, and what it has left undone.
+func (c *checker) growsOnTime(s *pool.State, r *pool.Result) {
 	if c.growing.states == nil {
 		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}}
 	}
 	c.instances(s)
 	c.demand(s, r)
 	c.bought(s, r)
+	c.moves(s, r)
 	for _, set := range s.Head.Sets {
 		if set.Blocked.Code == string(fault.Preempted) {
 			c.fail("preempted", "an operation that another has overtaken counts as a failure: %+v", set)
@@ -126,7 +129,7 @@ func (c *checker) bought(s *pool.State, r *pool.Result) {
 		calls := r.Effects.Sets[set.Name]
 		if calls != nil && calls.Grow > 0 && calls.Set.Op.Tries == 0 && calls.Set.Op.Adds > 0 {
 			if since, ok := g.quiet[set.Name]; ok {
-				if calls.Set.Op.Adds > 1 || now.Sub(since) < firstPause-seenLate {
+				if calls.Set.Op.Adds > 1 || now.Sub(since) < leastPause {
 					c.fail("breaker", "%d nodes of %s are bought after %d in a row that did not come up, %s after the last", calls.Set.Op.Adds, set.Name, g.failed[set.Name], now.Sub(since))
 				}
 				g.quiet[set.Name] = now
@@ -141,5 +144,37 @@ func (c *checker) bought(s *pool.State, r *pool.Result) {
 				}
 			}
 		}
+	}
+}
+
+// moves checks that a pool with work, a node that lives, and nothing in its way moves
+// on, once nothing goes wrong any more.
+func (c *checker) moves(s *pool.State, r *pool.Result) {
+	g, now := &c.growing, c.w.now
+	moved := c.w.faults || !c.open(s)
+	for _, ch := range r.Changes {
+		if j, ok := ch.Value.(*pool.Job); ok && (j.State == job.Running || j.State.Final()) {
+			moved = true
+		}
+	}
+	queued := false
+	for _, j := range s.Jobs {
+		queued = queued || j.State == job.Queued && j.Spec.Sweep == nil
+	}
+	lives := false
+	for _, v := range c.w.instances {
+		lives = lives || v.booted && v.broken == "" && v.power == "" && !v.hung && !v.stopped && !v.evicted && v.dieAt.IsZero()
+	}
+	if moved || !queued || !lives || g.calm.IsZero() {
+		g.calm = now
+		return
+	}
+	if still := now.Sub(g.calm); still > movesWithin {
+		states := map[pool.NodeState]int{}
+		for _, n := range s.Nodes {
+			states[n.State]++
+		}
+		c.fail("stall", "%d jobs wait, a node lives, nothing goes wrong, and nothing has moved for %s: nodes %v, %s", s.Head.Queued, still, states,
+			pool.ExplainPool(s, now, c.w.rules).Reason)
 	}
 }

@@ -223,6 +223,107 @@ func TestSimulationBites(t *testing.T) {
 				s.Head.Sets[0].Blocked.Code = string(fault.Preempted)
 			}
 		}},
+		"a job's cause counts against its node": {[]string{"blame"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if j, ok := c.Value.(*pool.Job); ok && len(j.Attempts) > 0 && j.Spec.Nodes == 0 {
+					if a := j.Attempts[len(j.Attempts)-1]; a.State == job.AttemptStartFailed && a.Cause.Owner() == job.OwnerJob {
+						s.Nodes[a.VMID].Breaks++
+					}
+				}
+			}
+		}},
+		"each attempt that a restart ends counts": {[]string{"blame"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				restarts := 0
+				for _, b := range n.Blames {
+					if b.What == "agentRestarted" {
+						restarts++
+					}
+				}
+				n.Breaks = max(n.Breaks, restarts)
+			}
+		}},
+		"a node's cause is taken for the job's": {[]string{"owner"}, func(w *world, s state, r result) {
+			for _, m := range w.events {
+				if e, ok := m.event.(pool.Reported); ok {
+					for i, item := range e.Report.Items {
+						if f := item.Finished; f != nil && f.Cause.Owner() == job.OwnerNode && f.State == "startFailed" {
+							unheard := *f
+							unheard.Cause = ""
+							e.Report.Items[i].Finished = &unheard
+						}
+					}
+				}
+			}
+		}},
+		"a restart is taken for a failure": {[]string{"owner"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if j, ok := c.Value.(*pool.Job); ok && len(j.Attempts) > 0 && j.Attempts[len(j.Attempts)-1].State == job.AttemptAgentRestarted {
+					j.Retries = len(j.Attempts)
+				}
+			}
+		}},
+		"all broken nodes are kept": {[]string{"kept"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeDraining && n.Jobs() > 0 {
+					n.State = pool.NodeQuarantined
+				}
+			}
+		}},
+		"the last sound node is set aside": {[]string{"last node"}, func(_ *world, s state, r result) {
+			var works []*pool.Node
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeReady || n.State == pool.NodeBusy {
+					works = append(works, n)
+				}
+			}
+			if len(works) == 1 && pool.InLine(s) > 0 {
+				works[0].State = pool.NodeQuarantined
+			}
+		}},
+		"quarantined nodes count towards nodes.max": {[]string{"grows", "rest", "stall"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeQuarantined { // no more are asked for beside it
+					for name := range r.Effects.Sets {
+						r.Effects.Sets[name].Grow = 0
+					}
+					for i := range s.Head.Sets {
+						if set := &s.Head.Sets[i]; set.Op.Kind == pool.OpGrow && set.Op.Token == "" {
+							set.Op = pool.Op{}
+						}
+					}
+				}
+			}
+		}},
+		"a sweep that fails goes on": {[]string{"stop"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(pool.Released) {
+					j.State, j.NotBefore = job.Running, time.Time{}
+				}
+			}
+		}},
+		"a held sweep begins more members": {[]string{"stop"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(pool.Released) && j.Progress.Next < j.Spec.Sweep.Members()-1 {
+					j.Progress.Next++
+				}
+			}
+		}},
+		"an explanation promises what cannot be": {[]string{"reason"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeQuarantined {
+					n.Since = n.Since.Add(-2 * time.Hour) // and it stays
+				}
+				if n.State == pool.NodeBusy {
+					n.State = pool.NodeLost
+				}
+			}
+		}},
+		"work is not sent": {[]string{"stall"}, func(w *world, s state, r result) {
+			if !w.faults {
+				clear(r.Effects.Work)
+			}
+		}},
 		"nothing wakes the pool": {[]string{"deadline", "rest"}, func(w *world, s state, r result) {
 			r.Effects.WakeAt = time.Time{}
 			w.events = slices.DeleteFunc(w.events, func(m mail) bool { _, tick := m.event.(pool.Tick); return tick })

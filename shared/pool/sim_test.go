@@ -52,6 +52,7 @@ type world struct {
 	late      []mail                // effects of a driver that is slow
 	work      map[string][]workMail
 	awayUntil map[string]time.Time
+	upgradeAt time.Time // when all agents start again
 
 	jobs      map[string]*wish // by order, of all that was ever submitted
 	succeeded map[string]*vm   // by order and rank, where it has succeeded
@@ -117,6 +118,7 @@ func newWorld(seed int64, faults bool, drivers int) *world {
 		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, ops: map[string]*operation{}, clean: !faults, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
 	w.checker = newChecker(w)
+	w.upgradeAt = w.now.Add(time.Duration(20+w.rng.Intn(300)) * time.Second)
 	for range drivers {
 		w.drivers = append(w.drivers, &driver{})
 	}
@@ -565,6 +567,9 @@ func (w *world) second() {
 		}
 	}
 	w.events = kept
+	if w.now.Second() == 30 {
+		w.operate()
+	}
 	if w.now.Second() == 0 {
 		due = append(due, pool.Tick{At: w.now})
 		w.record() // the timer that makes up for lost wake-ups
@@ -579,6 +584,25 @@ func (w *world) second() {
 		}
 		w.drive(due[:n]...)
 		due = due[n:]
+	}
+}
+
+// operate is somebody who looks at the pool now and then: held jobs are released,
+// and sometimes a node is released, drained or deleted.
+func (w *world) operate() {
+	if w.faults && w.rng.Intn(2) == 0 {
+		return
+	}
+	s := w.load()
+	for _, order := range slices.Sorted(maps.Keys(s.Jobs)) {
+		if s.Jobs[order].NotBefore.Year() == 9999 {
+			w.deliver(pool.Release{Order: order})
+		}
+	}
+	for _, vmid := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if w.chance(40) {
+			w.deliver(pool.Told{VMID: vmid, Verb: []pool.Verb{pool.VerbRelease, pool.VerbDrain, pool.VerbDelete}[w.rng.Intn(3)]})
+		}
 	}
 }
 
@@ -622,8 +646,14 @@ func (w *world) submit(n int) {
 			s.Nodes = 2 + r.Intn(3)
 			s.Team, s.Resources.CPUs, s.Resources.GPUs = "c", 1+r.Intn(32), r.Intn(2)
 		case 1:
-			s.Sweep = &job.Sweep{Count: 1 + r.Intn(8), Parallel: r.Intn(3)}
+			s.Sweep = &job.Sweep{Count: 1 + r.Intn(16), Parallel: r.Intn(3), MaxFails: max(0, r.Intn(6)-2)}
 			s.Resources.CPUs = 1 + r.Intn(16)
+		}
+		switch r.Intn(8) {
+		case 0, 1:
+			s.Retry.Max = 0
+		case 2:
+			s.Retry.On = []string{"agentRestarted", "exitCode:3", "evicted"}
 		}
 		for range r.Intn(3) {
 			if number > 0 {
@@ -714,7 +744,8 @@ func TestSimulation(t *testing.T) {
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
 		for _, what := range []string{"conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
-			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
+			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
+			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
 			if seen[what] == 0 && !t.Failed() {
 				t.Errorf("never seen: %s", what)
 			}

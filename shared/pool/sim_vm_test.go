@@ -36,6 +36,7 @@ type vm struct {
 	fenced   bool
 	stopped  bool
 	evicted  bool
+	sick     job.Cause // why its starts fail, most of them; "" = it is well
 	skew     time.Duration
 }
 
@@ -96,6 +97,9 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 			v.broken = "stuck"
 		case w.chance(40) || w.now.Before(set.darkTill):
 			v.broken = "mute"
+		}
+		if w.chance(8) {
+			v.sick = nodeCauses[w.rng.Intn(len(nodeCauses))]
 		}
 		if w.faults {
 			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
@@ -240,14 +244,8 @@ func (w *world) live(v *vm) {
 		v.boots++
 		w.report(v, ready)
 	}
-	if w.chance(300) { // the agent crashes and comes back
-		for _, r := range v.runs() {
-			if r.finished == nil && !r.started.IsZero() {
-				w.end(v, r, "agentRestarted", job.ExitAgentRestarted)
-			}
-		}
-		v.boots++
-		w.report(v, ready, holds(v))
+	if w.chance(300) || w.faults && w.now.Equal(w.upgradeAt) { // the agent crashes and comes back, or all of them are renewed
+		w.restart(v, ready)
 	}
 	if !v.evicted && v.dieAt.IsZero() && w.chance(map[bool]int{true: 250, false: 800}[v.spot]) {
 		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
@@ -275,6 +273,44 @@ func (w *world) live(v *vm) {
 		}
 		w.report(v, items...)
 	}
+}
+
+// restart has an agent start again: one message says all that has become of what it
+// ran.
+func (w *world) restart(v *vm, ready protocol.ReportItem) {
+	v.boots++
+	items := []protocol.ReportItem{ready}
+	for _, r := range v.runs() {
+		if r.finished == nil && !r.started.IsZero() {
+			r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+			w.checker.agentEnds(v, r, fmt.Sprint("start ", v.boots))
+			items = append(items, protocol.ReportItem{Finished: r.finished})
+		}
+	}
+	w.report(v, append(items, holds(v))...)
+}
+
+// startFails lets an attempt end before it has begun: over its job, or by a fault of
+// the node.
+func (w *world) startFails(v *vm, r *run) bool {
+	var cause job.Cause
+	switch {
+	case v.sick != "" && w.rng.Intn(4) > 0:
+		cause = v.sick
+	case w.chance(100):
+		cause = nodeCauses[w.rng.Intn(len(nodeCauses))]
+	case w.chance(20):
+		cause = jobCauses[w.rng.Intn(len(jobCauses))]
+	default:
+		return false
+	}
+	if r.started = (time.Time{}); cause == job.CauseSource { // its fetch had begun
+		r.started = w.now.Add(v.skew)
+	}
+	r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: cause, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+	w.checker.agentEnds(v, r, fmt.Sprint("assignment ", r.n))
+	w.report(v, protocol.ReportItem{Finished: r.finished})
+	return true
 }
 
 // hear takes what is on the VM's session, in order, some of it twice.
@@ -335,6 +371,10 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 			}
 			return
 		}
+		if w.startFails(v, r) {
+			v.held[item.N] = r
+			return
+		}
 		w.checker.starts(v, r)
 		v.held[item.N] = r
 		if w.rng.Intn(2) == 0 {
@@ -374,5 +414,6 @@ func rankKey(r *run) string {
 
 func (w *world) end(v *vm, r *run, state string, code int) {
 	r.finished = &protocol.Finished{N: r.n, State: state, ExitCode: code, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+	w.checker.agentEnds(v, r, "")
 	w.report(v, protocol.ReportItem{Finished: r.finished})
 }

@@ -162,8 +162,10 @@ type Node struct {
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
 	Evicted    bool      // its VM is taken away, as its agent was told
-	Breaks     int       // attempts in a row that it could not start, or lost
+	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
+	Blames     []Blame   // those events: what stands against it since it last did well
 	Boot       string    // of the agent's last start
+	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
 	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

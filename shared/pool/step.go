@@ -58,6 +58,7 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 		st.schedule()
 		st.place()
 		st.housekeep()
+		st.setAside()
 		if !st.full { // otherwise jobs that fit on a node would count as waiting
 			st.grow()
 		}
@@ -135,6 +136,10 @@ func (st *step) hear(events []Event) []Event {
 			st.releaseJob(e.Order)
 		case Resume:
 			st.resume()
+		case Told:
+			if !st.told(e) {
+				return events[i:]
+			}
 		case CancelAll:
 			if !st.cancelAll(e) {
 				return events[i:]

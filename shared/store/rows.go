@@ -119,7 +119,13 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.time("DeleteAt", n.DeleteAt)
 	e.bool("Evicted", n.Evicted)
 	e.int("Breaks", n.Breaks)
+	if len(n.Blames) > 0 {
+		if blames, err := compact(n.Blames); err == nil && len(blames) <= chunkUnits { // pool.maxBlames of them are far shorter
+			e.text("Blames", blames)
+		}
+	}
 	e.text("Boot", n.Boot)
+	e.time("RestartAt", n.RestartAt)
 	e.text("Address", n.Address)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -332,22 +338,30 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
+		Blames                                                                           string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            number
 		Evicted, Spot                                                                    bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark   time.Time
+		RestartAt                                                                        time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
 	}
-	return &pool.Node{
+	n := &pool.Node{
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Set: row.Set, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, AskedAt: row.AskedAt, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
-		Boot: row.Boot, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
+		Boot: row.Boot, RestartAt: row.RestartAt, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),
 		IdleFor: time.Duration(row.IdleFor), DrainFor: time.Duration(row.DrainFor),
-	}, nil
+	}
+	if row.Blames != "" {
+		if err := json.Unmarshal([]byte(row.Blames), &n.Blames); err != nil {
+			return nil, damaged(raw, fmt.Errorf("what stands against it: %w", err))
+		}
+	}
+	return n, nil
 }
 
 func decodeJob(raw []byte) (*pool.Job, error) {
