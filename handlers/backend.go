@@ -270,6 +270,18 @@ func (b backend) Apply(ctx context.Context, spec pool.Spec) (api.PoolSummary, er
 	return summary, err
 }
 
+// Resume ends the pauses in which a pool asks for no nodes.
+func (b backend) Resume(ctx context.Context, name string) (api.PoolSummary, error) {
+	_, err := b.driver.Drive(ctx, name, pool.Resume{})
+	if fault.CodeOf(err) == fault.NotFound {
+		return api.PoolSummary{}, unknown(name)
+	}
+	if err != nil {
+		return api.PoolSummary{}, err
+	}
+	return b.summary(ctx, name)
+}
+
 // Delete begins to delete a pool.
 func (b backend) Delete(ctx context.Context, name string) error {
 	_, err := b.driver.Drive(ctx, name, pool.Delete{})

@@ -46,6 +46,9 @@ type Backend interface {
 	Pools(ctx context.Context, name string) ([]PoolSummary, error)
 	// Apply creates a pool or changes it to the spec.
 	Apply(ctx context.Context, spec pool.Spec) (PoolSummary, error)
+	// Resume ends the pauses in which a pool asks for no nodes; of one that has none
+	// it is no error. An unknown pool is notFound.
+	Resume(ctx context.Context, name string) (PoolSummary, error)
 	// Delete begins to delete a pool.
 	Delete(ctx context.Context, name string) error
 	// Usage reports on what ended in from <= t < to.

@@ -67,6 +67,19 @@ func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, e)
 }
 
+// resumePool has a pool ask for nodes again that did not come up.
+func (s *server) resumePool(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if !poolName.MatchString(name) {
+		return noPool(name)
+	}
+	p, err := s.backend.Resume(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, api.NewPoolDetail(p))
+}
+
 // applyPool serves POST to the list and PUT to the one.
 func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 	body, err := readBody(w, r)

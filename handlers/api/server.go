@@ -58,6 +58,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/pools", nil, s.applyPool},
 		{"GET", "/api/pools/{name}", nil, s.showPool},
 		{"GET", "/api/pools/{name}/explain", nil, s.explainPool},
+		{"POST", "/api/pools/{name}/resume", nil, s.resumePool},
 		{"PUT", "/api/pools/{name}", nil, s.applyPool},
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},

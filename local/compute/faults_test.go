@@ -102,7 +102,7 @@ func TestAllocationFails(t *testing.T) {
 		{"ZonalAllocationFailed", "in this zone", fault.NoCapacity},
 		{"OverconstrainedAllocationRequest", "too restrictive", fault.NoCapacity},
 		{"OverconstrainedZonalAllocationRequest", "Availability Zone", fault.NoCapacity},
-		{"OperationPreempted", "preempted by a more recent operation", fault.Conflict},
+		{"OperationPreempted", "preempted by a more recent operation", fault.Preempted},
 		{"InsufficientSubnetSize", "'set'", fault.Invalid},
 	} {
 		t.Run(c.code, func(t *testing.T) {

@@ -73,8 +73,6 @@ func NewPool(p PoolSummary) Pool {
 	switch {
 	case p.Head.Deleting:
 		out.State, out.Reason = PoolDeleting, "the pool is being deleted"
-	case p.Head.Blocked.Code != "":
-		out.State, out.Reason = PoolBlocked, p.Head.Blocked.Message
 	case p.Head.Down:
 		out.Reason = "down by its schedule"
 	}
@@ -100,8 +98,11 @@ func (out *Pool) rungs(p PoolSummary) {
 		r := Rung{Size: set.Size, Spot: set.Spot}
 		if set.Blocked.Code != "" && !set.Blocked.Until.IsZero() {
 			r.Blocked, r.Until = set.Blocked.Message, known(set.Blocked.Until)
-			why = cmp.Or(why, r.Blocked)
 		}
+		if set.Breaker.Open() {
+			r.Blocked, r.Until = set.Breaker.Message(p.Head.Spec.Name), known(set.Breaker.ProbeAt)
+		}
+		why = cmp.Or(why, r.Blocked)
 		open = open || r.Blocked == ""
 		for _, n := range p.Nodes {
 			if n.Set == set.Name && n.State != pool.NodeGone {

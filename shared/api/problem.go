@@ -92,7 +92,7 @@ func statusOf(c fault.Code) (status int, title string) {
 		return http.StatusBadRequest, "The request cannot be done as it stands"
 	case fault.NotFound:
 		return http.StatusNotFound, "There is no such thing"
-	case fault.Conflict:
+	case fault.Conflict, fault.Preempted:
 		return http.StatusConflict, "Something else is in the way"
 	case fault.Gone:
 		return http.StatusGone, "It is not there any more"
@@ -119,7 +119,7 @@ func (p Problem) Fault() *fault.Error {
 }
 
 // codes are those that a problem document carries as they are.
-var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity, fault.OverBudget, fault.Gone, fault.Internal}
+var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity, fault.OverBudget, fault.Gone, fault.Preempted, fault.Internal}
 
 // codeOf reads a status that came without a problem document of ours, from a
 // proxy or from the host.

@@ -47,24 +47,7 @@ const removeAtOnce = 100
 // call makes the calls to Azure that were decided and returns their answers as
 // events. A call that fails is an answer too.
 func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
-	var events []pool.Event
-	for _, set := range slices.Sorted(maps.Keys(e.Sets)) {
-		events = append(events, d.callSet(ctx, name, head.Spec, e.Sets[set])...)
-	}
-	for set, nodes := range bySet(e.Remove) {
-		for len(nodes) > 0 {
-			some := nodes[:min(len(nodes), removeAtOnce)]
-			nodes = nodes[len(some):]
-			a := d.answer(name, set, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, set, some))
-			if a.Err == nil {
-				continue // the listing shows when they are gone
-			}
-			for _, n := range some {
-				a.Nodes = append(a.Nodes, n.VMID)
-			}
-			events = append(events, a)
-		}
-	}
+	events := d.callSets(ctx, name, head.Spec, e)
 	for _, vmid := range e.Fence {
 		taken, err := d.bus.Fence(ctx, protocol.SessionID(name, vmid))
 		if err != nil {
@@ -85,13 +68,59 @@ func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.E
 	return append(events, d.ask(ctx, name, e.Ask)...)
 }
 
+// callSets makes the calls to the scale sets but for the lists, those of different
+// sets side by side: a slow answer about one keeps no other from growing.
+func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e pool.Effects) []pool.Event {
+	going := bySet(e.Remove)
+	sets := slices.Sorted(maps.Keys(e.Sets))
+	for set := range going {
+		sets = append(sets, set)
+	}
+	slices.Sort(sets)
+	sets = slices.Compact(sets)
+	answers := make([][]pool.Event, len(sets))
+	var g errgroup.Group
+	for i, set := range sets {
+		g.Go(func() error {
+			// What is deleted comes off the capacity by itself, so that goes first: what
+			// is asked for counts without it.
+			answers[i] = d.removeFrom(ctx, name, set, going[set])
+			if c := e.Sets[set]; c != nil {
+				answers[i] = append(answers[i], d.callSet(ctx, name, spec, c)...)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	return slices.Concat(answers...)
+}
+
+// removeFrom deletes instances of a set by name.
+func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool.Node) (events []pool.Event) {
+	for len(nodes) > 0 {
+		some := nodes[:min(len(nodes), removeAtOnce)]
+		nodes = nodes[len(some):]
+		a := d.answer(name, set, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, set, some))
+		if a.Err == nil {
+			continue // the listing shows when they are gone
+		}
+		for _, n := range some {
+			a.Nodes = append(a.Nodes, n.VMID)
+		}
+		events = append(events, a)
+	}
+	return events
+}
+
 // callSet makes the calls to one scale set but for the list.
 func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *pool.SetCalls) []pool.Event {
 	var events []pool.Event
 	set := c.Set.Name
 	if c.Grow > 0 {
 		token, after, err := d.fleet.Grow(ctx, name, spec, c.Set, c.Grow)
-		events = append(events, d.answer(name, set, pool.OpGrow, token, after, err))
+		a := d.answer(name, set, pool.OpGrow, token, after, err)
+		a.Target = c.Grow
+		events = append(events, a)
 	}
 	if c.Poll != "" {
 		done, after, err := d.fleet.Poll(ctx, c.Poll)
@@ -102,7 +131,9 @@ func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *po
 		if fault.CodeOf(err) == fault.Gone {
 			err = nil // the operation is not known any more; the listing tells
 		}
-		events = append(events, d.answer(name, set, c.PollKind, token, after, err))
+		a := d.answer(name, set, c.PollKind, token, after, err)
+		a.Of = c.Poll
+		events = append(events, a)
 	}
 	if c.Drop {
 		token, after, err := d.fleet.Drop(ctx, name, set)

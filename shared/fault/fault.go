@@ -21,6 +21,7 @@ const (
 	NoCapacity Code = "noCapacity" // the region has no room for the size now
 	OverBudget Code = "overBudget" // it would cost more than is allowed
 	Gone       Code = "gone"       // it was there once and is not known any more
+	Preempted  Code = "preempted"  // a later operation took its place; what came of it has to be looked up
 	Internal   Code = "internal"   // everything else
 )
 

@@ -46,7 +46,7 @@ func TestClassify(t *testing.T) {
 		{"throttled inside a conflict", 409, `{"error":{"code":"OperationNotAllowed","message":"quota","details":[{"code":"TooManyRequests"}]}}`, nil, fault.Throttled, defaultPoll},
 		{"throttled without a body", 429, ``, nil, fault.Throttled, defaultPoll},
 		{"operation not allowed, otherwise", 409, `{"error":{"code":"OperationNotAllowed","message":"the set is being deleted"}}`, nil, fault.Conflict, 0},
-		{"overtaken", 200, `{"status":"Failed","error":{"code":"OperationPreempted"}}`, nil, fault.Conflict, 0},
+		{"overtaken", 200, `{"status":"Failed","error":{"code":"OperationPreempted"}}`, nil, fault.Preempted, 0},
 		{"etag", 412, `{"error":{"code":"PreconditionFailed"}}`, nil, fault.Conflict, 0},
 		{"no such image", 404, `{"error":{"code":"ImageNotFound"}}`, nil, fault.Invalid, 0},
 		{"subnet full", 400, `{"error":{"code":"InsufficientSubnetSize"}}`, nil, fault.Invalid, 0},

@@ -265,7 +265,7 @@ func TestRefusedGrowing(t *testing.T) {
 		{"size not offered", refuse("SkuNotAvailable"), fault.NoCapacity, 0, 1},
 		{"quota in its newer form", refuse("QuotaExceeded"), fault.NoQuota, 0, 1},
 		{"another call is under way", refuse("Conflict"), fault.Conflict, 0, 1},
-		{"a newer call", refuse("OperationPreempted"), fault.Conflict, 0, 1},
+		{"a newer call", refuse("OperationPreempted"), fault.Preempted, 0, 1},
 		{"no such image", refuse("ImageNotFound"), fault.Invalid, 0, 1},
 		{"a broken neighbour", refuse("ReferencedResourceNotProvisioned"), fault.Conflict, 0, 1},
 		{"policy", refuse("RequestDisallowedByPolicy"), fault.Invalid, 0, 1},
@@ -396,8 +396,8 @@ func TestOperationIsFollowedByAnother(t *testing.T) {
 	must(t, err)
 	// The other's endpoint is written differently, and means the same.
 	other := client(t, strings.Replace(s.URL(), "127.0.0.1", "localhost", 1))
-	if done, _, err := other.Poll(t.Context(), created.Token); !done || fault.CodeOf(err) != fault.Conflict {
-		t.Errorf("create, which the other took the place of: got done %v, %v, want a conflict", done, err)
+	if done, _, err := other.Poll(t.Context(), created.Token); !done || fault.CodeOf(err) != fault.Preempted {
+		t.Errorf("create, which the other took the place of: got done %v, %v, want a preempted one", done, err)
 	}
 	if done, after, err := other.Poll(t.Context(), raised.Token); done || err != nil || after != time.Millisecond {
 		t.Errorf("raise: got done %v after %s, %v", done, after, err)

@@ -138,6 +138,7 @@ type Attempt struct {
 	VMID       string       `json:"vmid,omitempty"`
 	State      AttemptState `json:"state"`
 	ExitCode   int          `json:"exitCode"`
+	Cause      Cause        `json:"cause,omitempty"` // of a start that failed, as the agent told it
 	Reason     string       `json:"reason,omitempty"`
 	AssignedAt time.Time    `json:"assignedAt,omitzero"`
 	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started
@@ -157,6 +158,7 @@ type Rank struct {
 	First     int64        `json:"first"`   // its first assignment number in this attempt
 	State     AttemptState `json:"state"`
 	ExitCode  int          `json:"exitCode,omitempty"`
+	Cause     Cause        `json:"cause,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 	StartedAt time.Time    `json:"startedAt,omitzero"`
 	EndedAt   time.Time    `json:"endedAt,omitzero"`

@@ -18,6 +18,7 @@ type Sweep struct {
 	List     []map[string]string `json:"list,omitempty"`
 	Count    int                 `json:"count,omitempty"`
 	Parallel int                 `json:"parallel,omitempty"` // members that may run at once; 0 = as many as fit
+	MaxFails int                 `json:"maxFails,omitempty"` // members that may fail before no more begin; 0 = as many as do, while some succeed
 }
 
 const (
@@ -109,11 +110,12 @@ func SweepOrder(order string) (sweep string, index int, ok bool) {
 
 // readSweep reads the field `sweep`; nil when it is not there.
 func readSweep(r *document.Reader) *Sweep {
-	sub := r.Sub("sweep", `{"count": 10}`, "grid", "list", "count", "parallel")
+	sub := r.Sub("sweep", `{"count": 10}`, "grid", "list", "count", "parallel", "maxFails")
 	if sub == nil || len(sub.Names()) == 0 {
 		return nil
 	}
-	s := &Sweep{Count: sub.Int("count", 0, 1, maxMembers), Parallel: sub.Int("parallel", 0, 1, maxMembers)}
+	s := &Sweep{Count: sub.Int("count", 0, 1, maxMembers), Parallel: sub.Int("parallel", 0, 1, maxMembers),
+		MaxFails: sub.Int("maxFails", 0, 1, maxMembers)}
 	if grid := sub.Any("grid", `{"LR": ["0.1", "0.01"]}`); grid != nil {
 		s.Grid = map[string][]string{}
 		for _, name := range grid.Names() {
@@ -148,7 +150,7 @@ func (s Spec) validateSweep() error {
 		return invalid("id", "`id` has %d characters; a sweep's has at most %d, since those of its members are longer", len(s.ID), maxSweepID)
 	case w.Grid != nil && len(w.Grid) == 0:
 		return invalid("sweep.grid", "`sweep.grid` is empty; name a parameter and its values, for example {\"LR\": [\"0.1\", \"0.01\"]}")
-	case w.Parallel < 0 || w.Count < 0:
+	case w.Parallel < 0 || w.Count < 0 || w.MaxFails < 0:
 		return invalid("sweep", "`sweep` has a negative number; write 1 or more")
 	}
 	for name, values := range w.Grid {

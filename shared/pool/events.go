@@ -35,6 +35,9 @@ type Cancel struct {
 // Release lets a job go on that is held since nodes were lost under it.
 type Release struct{ Order string }
 
+// Resume has the pool buy nodes again although those before did not come up.
+type Resume struct{}
+
 // CancelAll asks to end all jobs of a team, a user, or a user within a team.
 type CancelAll struct{ Team, User, Reason string }
 
@@ -73,12 +76,14 @@ type Instance struct {
 
 // Answered is the outcome of an effect on the scale set.
 type Answered struct {
-	Set   string        // "" = the first
-	Kind  string        // OpGrow, OpSettle, OpDrop; "remove"
-	Nodes []string      // VMIDs, for "remove"
-	Token string        // accepted, and to be polled; "" = finished
-	After time.Duration // when to poll, or to try again
-	Err   *fault.Error  // nil = accepted or finished
+	Set    string        // "" = the first
+	Kind   string        // OpGrow, OpSettle, OpDrop; "remove"
+	Nodes  []string      // VMIDs, for "remove"
+	Target int           // the capacity that was asked for; 0 = that of the operation in flight
+	Of     string        // the token of the operation that was looked at; "" = of the one in flight
+	Token  string        // accepted, and to be polled; "" = finished
+	After  time.Duration // when to poll, or to try again
+	Err    *fault.Error  // nil = accepted or finished
 }
 
 // OpRemove is the Kind of the answer to a Remove effect.
@@ -98,6 +103,7 @@ func (Delete) event()    {}
 func (Submit) event()    {}
 func (Cancel) event()    {}
 func (Release) event()   {}
+func (Resume) event()    {}
 func (CancelAll) event() {}
 func (Reported) event()  {}
 func (Tick) event()      {}
@@ -140,7 +146,7 @@ type Refusal struct {
 // Rules are the times and limits of a deployment.
 type Rules struct {
 	PollEvery      time.Duration // between listings while instances come or go
-	BootDeadline   time.Duration // from the first sight of an instance to its agent's first report
+	BootDeadline   time.Duration // from the request for an instance to its agent's first report
 	DeleteAgain    time.Duration // a deletion that shows no effect is asked for again
 	MissingFor     time.Duration // an instance must be missing from listings this long to count as deleted
 	SilentAfter    time.Duration // without a report, before the node's session is tried

@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +33,10 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 		e.Reason, e.Unblocks = st.explainPlaced(j)
 	case j.awaits:
 		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
+	case j.heap != nil && j.inLine() == nil && !j.NotBefore.After(now):
+		e.Reason, e.Unblocks = "its time has come", nextStep
 	case j.Spec.Sweep != nil && j.inLine() == nil && !j.NotBefore.After(now):
-		e.Reason, e.Unblocks = explainSweep(j)
+		e.Reason, e.Unblocks = st.explainSweep(j)
 	case j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
 	case j.NotBefore.Equal(released):
@@ -50,6 +54,9 @@ func Explain(s *State, order string, now time.Time, rules Rules) (Explanation, b
 	return e, true
 }
 
+// nextStep is what something waits for that needs nothing else.
+const nextStep = "the next step; nothing has to be done"
+
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
@@ -57,9 +64,18 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	if more := j.Spec.Nodes - 1; more > 0 {
 		name += fmt.Sprintf(" and %d more", more)
 	}
-	switch {
+	if n := st.lostUnder(j); n != nil {
+		return fmt.Sprintf("its node %s is %s: %s; what ran there is over when the VM is gone", n.Name, n.State, cmp.Or(n.Reason, "its VM is being deleted")),
+			"Azure's word that the VM is gone; nothing has to be done"
+	}
+	const answer = "the node's answer, or the end of the node"
+	switch b := j.broken(); {
 	case j.Cancel != "":
-		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), "the node's answer, or the end of the node"
+		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), answer
+	case j.Requeue:
+		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
+	case b != nil:
+		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, endOf(b.State, b.Cause), b.Node), answer
 	case j.State == job.Assigned:
 		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, st.now.Sub(j.current().AssignedAt).Round(time.Second)),
 			"the node's answer; without one it is sent again"
@@ -67,16 +83,38 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.current().StartedAt)), ""
 }
 
+// lostUnder is a node of the job that is given up and not gone yet, or nil.
+func (st *step) lostUnder(j *Job) *Node {
+	for _, p := range j.places() {
+		if n := st.Nodes[p.vmid]; n != nil && (n.State == NodeLost || n.State == NodeFailed || n.State == NodeDeleting) {
+			return n
+		}
+	}
+	return nil
+}
+
 // explainSweep says what a sweep waits for of which nothing is in line.
-func explainSweep(j *Job) (reason, unblocks string) {
+func (st *step) explainSweep(j *Job) (reason, unblocks string) {
 	p, all := j.Progress, j.Spec.Sweep.Members()
+	held := 0
+	for m := range st.sweeps[j.Order].live {
+		if m.VMID == "" && m.NotBefore.Equal(released) {
+			held++
+		}
+	}
 	switch {
+	case j.Cancel != "" && p.Live == 0:
+		return "it was cancelled", nextStep
 	case j.Cancel != "":
 		return fmt.Sprintf("it was cancelled, and %s", jobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
 	case j.unstarted() > 0:
 		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running), "the end of one of them"
 	}
-	return fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running), "their ends; nothing has to be done"
+	reason = fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running)
+	if held > 0 {
+		return fmt.Sprintf("%s, and %d are held: `dsvm job list --sweep %s --state held`", reason, held, j.ID), "somebody who releases or cancels those that are held"
+	}
+	return reason, "their ends; nothing has to be done"
 }
 
 // explainWaiting says why a job in line has no place. The first reason that
@@ -85,14 +123,16 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	spec := &st.Head.Spec
 	switch {
 	case st.Head.Deleting:
-		return "its pool is being deleted", ""
+		return "its pool is being deleted, and it with it", "the next step, which cancels it"
 	case st.Head.Down:
-		return st.downReason(), "the pool's upAt, or a change of its `schedule`"
+		return st.downReason(), st.upUnblocks()
+	}
+	if err := Refuses(*spec, j.Spec); err != nil {
+		return "the pool has been changed, and no node of it can ever run this job: " + err.Message, "a change of the pool; or cancel it and send another"
 	}
 	if sentence := st.overLimit(j); sentence != "" {
 		return sentence, "the end of a job of the team, or a higher limit in the pool's `limits`"
 	}
-	c := st.census()
 	ahead := ""
 	if n := st.ahead(j); n > 0 {
 		ahead = fmt.Sprintf(", and %s before it in line", jobs(n, "goes", "go"))
@@ -100,35 +140,182 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	of := shapeOf(j)
 	if free := st.roomFor(of); free != "" && st.roomy(of) >= of.nodes {
 		p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
-		if first := st.firstUnfit(p); first != nil && first != j && len(p.reserved.spare) > 0 {
-			when := "as soon as its work ends"
-			if !p.reserved.at.IsZero() {
-				when = "at " + stamp(p.reserved.at) + " at the latest"
-			}
-			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, when),
-				"a `timeout` short enough to end before then, or the end of other work"
+		if first := st.firstUnfit(p); first != nil && first != j && !st.allowed(p.reserved, of) {
+			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, st.beginsAt(p.reserved)),
+				"the start of that job, or a `timeout` short enough to end before it"
 		}
-		return fmt.Sprintf("node %s has room for it, and the next step places it%s", free, ahead), ""
+		return fmt.Sprintf("node %s has room for it, and the next step places what is first in line%s", free, ahead), nextStep
 	}
+	no := "no node has room for it"
 	if of.nodes > 1 {
 		ahead = fmt.Sprintf(" (it takes %d nodes at once, of which %d have room)", of.nodes, st.roomy(of)) + ahead
 	}
-	if coming := c.coming + st.pending(); coming > 0 {
-		return fmt.Sprintf("no node has room for it, and %s%s", nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
+	if bad := st.shunned(of); bad != "" {
+		no = fmt.Sprintf("no other node has room for it (node %s has room, but could not start it)", bad)
 	}
-	if why, until := st.blocked(func(s *Set) bool { return !of.regular || !s.Spot || !spec.hasRegular() }); why != "" {
-		return fmt.Sprintf("no node has room for it, and no more are asked for: %s", why),
-			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
+	no += st.asideText(", ")
+	can := func(s *Set) bool { return st.canGive(s, of) }
+	if why, until := st.blocked(can); why != "" && st.probing() {
+		return fmt.Sprintf("%s, and no more are asked for: %s%s", no, why, ahead),
+			fmt.Sprintf("that node's first word, until %s; or `dsvm pool resume %s`", stamp(until), spec.Name)
 	}
-	if c.here() >= spec.Nodes.Max {
-		return fmt.Sprintf("no node has room for it, and the pool has all of its %s%s", nodes(spec.Nodes.Max, "", ""), ahead), "the end of other work, or a higher `nodes.max`"
+	c := st.census()
+	if coming := st.comingFor(of); coming > 0 {
+		return fmt.Sprintf("%s, and %s%s", no, nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
 	}
-	return "no node has room for it; another is about to be asked for" + ahead, "a node that comes up; nothing has to be done"
+	if c.counted()+st.pending() >= spec.Nodes.Max {
+		return st.explainFull(c, no, ahead)
+	}
+	if why, until := st.blocked(can); why != "" {
+		return fmt.Sprintf("%s, and no more are asked for: %s", no, why), fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
+	}
+	const answer = "Azure's answer; nothing has to be done"
+	if st.allBusy(can) {
+		return no + "; another is asked for when Azure has answered what was asked before" + ahead, answer
+	}
+	_, more := st.plan()
+	gives := slices.DeleteFunc(slices.Clone(st.Head.Sets), func(set Set) bool { return more[set.Name] == 0 || !can(&set) })
+	switch {
+	case len(gives) == 0:
+		if len(more) > 0 {
+			if !slices.ContainsFunc(st.Head.Sets, func(set Set) bool { return more[set.Name] > 0 && st.asksNow(&set) }) {
+				return no + "; the next request is for nodes for others" + ahead, st.nextRequest(more)
+			}
+			return no + "; the next step asks for nodes for others first" + ahead, nextStep
+		}
+		return fmt.Sprintf("%s, and none is asked for on its account: the jobs of team %q before it in line are as many as the team's limit leaves", no, j.Spec.Team) + ahead,
+			"the end of those jobs, or a higher limit in the pool's `limits`"
+	case !slices.ContainsFunc(gives, func(set Set) bool { return st.asksNow(&set) }):
+		return no + "; another is asked for with the next request" + ahead, st.nextRequest(more)
+	}
+	return no + "; the next step asks for another" + ahead, nextStep
 }
 
-// overLimit says which limit of its team a job would exceed.
+// allBusy reports whether the rungs that could give a node are all about something
+// else, so that none is asked for before Azure has answered.
+func (st *step) allBusy(can func(*Set) bool) bool {
+	busy := false
+	for i := range st.Head.Sets {
+		set := &st.Head.Sets[i]
+		if st.rung(set.Name) < 0 || !can(set) || st.now.Before(set.Blocked.Until) {
+			continue
+		}
+		if set.Op.Kind != OpDrop {
+			return false
+		}
+		busy = true
+	}
+	return busy
+}
+
+// explainFull says what a job waits for in a pool that has all of its nodes.
+func (st *step) explainFull(c census, no, ahead string) (reason, unblocks string) {
+	all := fmt.Sprintf("%s, and the pool has all of its %s", no, nodes(st.Head.Spec.Nodes.Max, "", ""))
+	if c.leaving > 0 {
+		all += fmt.Sprintf(", of which %s", nodes(c.leaving, "is leaving", "are leaving"))
+	}
+	switch {
+	case st.running > 0:
+		return all + ahead, "the end of other work, or a higher `nodes.max`"
+	case c.leaving > 0:
+		return all + ahead, "the end of a node that leaves; nothing has to be done"
+	case c.coming+st.pending() > 0:
+		return all + ", which are not of its size" + ahead, "a node that comes up, and leaves again to make room; or a higher `nodes.max`"
+	}
+	return all + ", which are idle and not of its size" + ahead, "a node that leaves to make room; nothing has to be done"
+}
+
+// allowed reports whether a shape finds its nodes in spite of a reservation.
+func (st *step) allowed(r *reservation, of shape) bool {
+	found := 0
+	for _, at := range st.spaces[min(of.cpus, len(st.spaces)):] {
+		for _, n := range at {
+			if fits(n.total(), n.used, of.resources()) && st.suits(of, n) && r.allows(of, n, st.now) {
+				found++
+			}
+		}
+	}
+	return found >= of.nodes
+}
+
+// upUnblocks is what ends the time that a pool is down.
+func (st *step) upUnblocks() string {
+	if st.Head.Spec.Schedule == nil {
+		return nextStep
+	}
+	return "the pool's upAt, or a change of its `schedule`"
+}
+
+// beginsAt says when the job begins that nodes are kept for.
+func (st *step) beginsAt(r *reservation) string {
+	switch {
+	case !r.at.IsZero() && r.at.After(st.now):
+		return "at " + stamp(r.at) + " at the latest"
+	case st.running > 0:
+		return "as soon as the work on them ends"
+	}
+	return "as soon as it has all of its nodes"
+}
+
+// shunned names a node that has room for a shape and could not start it.
+func (st *step) shunned(of shape) string {
+	if of.avoid == "" {
+		return ""
+	}
+	for _, n := range st.sorted() {
+		if n.space != nowhere && st.shuns(of, n) && st.kindSuits(of, n) && fits(n.total(), n.used, of.resources()) {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// asideText says what is quarantined, and until when, behind a separator; "" when
+// nothing is.
+func (st *step) asideText(separator string) string {
+	n, until := 0, time.Time{}
+	for _, node := range st.Nodes {
+		if node.State == NodeQuarantined {
+			if n++; until.IsZero() || node.KeptUntil().Before(until) {
+				until = node.KeptUntil()
+			}
+		}
+	}
+	switch {
+	case n == 0:
+		return ""
+	case !until.After(st.now):
+		return separator + nodes(n, "is quarantined and leaves when its work has ended", "are quarantined and leave one after the other")
+	case n == 1:
+		return fmt.Sprintf("%s1 node is quarantined until %s", separator, stamp(until))
+	}
+	return fmt.Sprintf("%s%d nodes are quarantined, the first of them until %s", separator, n, stamp(until))
+}
+
+// canGive reports whether a set's nodes can take a shape.
+func (st *step) canGive(set *Set, of shape) bool {
+	if of.regular && set.Spot && st.Head.Spec.hasRegular() {
+		return false
+	}
+	has := st.newNodeHas(set)
+	return has.CPUs == 0 || times(has, job.Resources{}, of.resources()) >= 1
+}
+
+// comingFor counts the nodes on their way that can take a shape.
+func (st *step) comingFor(of shape) int {
+	count := 0
+	for i := range st.Head.Sets {
+		if set := &st.Head.Sets[i]; st.canGive(set, of) {
+			count += st.censusOf(set).coming + set.pending()
+		}
+	}
+	return count
+}
+
+// overLimit says which limit of its team a job would exceed. Something of the team
+// runs then: a limit that lets nothing run refuses the job.
 func (st *step) overLimit(j *Job) string {
-	l, t, r := st.Head.Spec.limit(j.Spec.Team), st.teams[j.Spec.Team], j.Spec.Resources
+	l, t, r := st.Head.Spec.limit(j.Spec.Team), st.teams[j.Spec.Team], j.Spec.Total()
 	if t == nil {
 		t = &team{}
 	}
@@ -233,8 +420,12 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	h, c := &s.Head, s.census()
 	waiting := s.queue.waiting()
 	e := Explanation{State: "resting", Waiting: waiting}
+	const nothing = "; nothing has to be done"
 	size := fmt.Sprintf("it has %s", nodes(c.here()+c.going, "", ""))
-	blocked, until := st.blocked(func(*Set) bool { return true })
+	wanted, more := st.plan()
+	// Those that could give what is wanted are blocked when nothing is to be asked.
+	blocked, until := st.blocked(func(set *Set) bool { return len(more) > 0 || now.Before(set.Blocked.Until) || st.isHalted(set) })
+	all, _ := st.blocked(func(*Set) bool { return true })
 	var asked []string
 	for i := range h.Sets {
 		if set := &h.Sets[i]; set.Op.Kind == OpGrow {
@@ -242,38 +433,97 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		}
 	}
 	switch {
+	case h.Deleting && len(s.Jobs) > 0:
+		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they and its jobs are gone", "the end of its jobs and nodes"+nothing
+	case h.Deleting && s.anyAlive():
+		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they are gone", "the end of its nodes"+nothing
 	case h.Deleting:
-		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they and its jobs are gone", "the end of its work; nothing has to be done"
+		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when its scale sets are gone", nextStep
+		for i := range h.Sets {
+			if set := &h.Sets[i]; set.Used && now.Before(set.Blocked.Until) {
+				e.Unblocks = "the next attempt at " + stamp(set.Blocked.Until)
+			}
+		}
+		if slices.ContainsFunc(h.Sets, func(set Set) bool { return set.Op.Kind != "" }) {
+			e.Unblocks = "Azure's answer" + nothing
+		}
 	case h.Down:
-		e.State, e.Reason, e.Unblocks = "down", size+"; "+st.downReason(), "the pool's upAt, or a change of its `schedule`"
-	case blocked != "":
+		e.State, e.Reason, e.Unblocks = "down", size+"; "+st.downReason(), st.upUnblocks()
+	case blocked != "" && (wanted > c.working+c.coming+c.leaving+s.pending() || all != "" && st.probing()):
 		e.State = "blocked"
-		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, h.Wanted, blocked)
+		e.Reason = fmt.Sprintf("%s of %d wanted, since no more are asked for: %s", size, wanted, blocked)
 		e.Unblocks = fmt.Sprintf("the next attempt at %s; a change of the pool tries at once", stamp(until))
+		if slices.ContainsFunc(h.Sets, func(s Set) bool { return s.Breaker.Open() }) {
+			e.Unblocks = fmt.Sprintf("the next try, with one node, at %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
+			if st.probing() {
+				e.Unblocks = fmt.Sprintf("that node's first word, until %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
+			}
+		}
 	case len(asked) > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s and asked Azure for %s", size, strings.Join(asked, " and "))
-		e.Unblocks = "Azure's answer; nothing has to be done"
+		e.Unblocks = "Azure's answer" + st.givenUp() + nothing
 	case c.coming+s.pending() > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s, of which %s, and %d asked for have not been seen yet", size, nodes(c.coming, "is starting", "are starting"), s.pending())
-		e.Unblocks = "their agents' first word; nothing has to be done"
-	case c.here() >= h.Spec.Nodes.Max && waiting > 0:
-		e.State, e.Reason = "full", fmt.Sprintf("%s, which is its `nodes.max`, and %s", size, jobs(waiting, "waits", "wait"))
-		e.Unblocks = "the end of work, or a higher `nodes.max`"
-	case waiting > 0:
-		e.State, e.Reason = "working", fmt.Sprintf("%s and %s, all of them for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
+		e.Unblocks = "their agents' first word" + st.givenUp() + nothing
+	case len(more) > 0 && !slices.ContainsFunc(h.Sets, func(set Set) bool { return more[set.Name] > 0 && st.asksNow(&set) }):
+		e.State, e.Unblocks = "growing", st.nextRequest(more)
+		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more with the next request", size, wanted)
+	case len(more) > 0:
+		e.State, e.Unblocks = "growing", "the next step"+nothing
+		e.Reason = fmt.Sprintf("%s of %d wanted, and asks Azure for more next", size, wanted)
+	case wanted > c.counted() && st.allBusy(func(*Set) bool { return true }):
+		e.State, e.Unblocks = "growing", "Azure's answer"+nothing
+		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when Azure has answered what was asked before", size, wanted)
+	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
+		e.State, e.Reason = "full", fmt.Sprintf("%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, jobs(waiting, "waits", "wait"))
+		switch {
+		case s.running > 0:
+			e.Unblocks = "the end of work, or a higher `nodes.max`"
+		case c.leaving > 0:
+			e.Reason += fmt.Sprintf(", and %s", nodes(c.leaving, "is leaving", "are leaving"))
+			e.Unblocks = "the end of a node that leaves" + nothing
+		default:
+			e.Unblocks = "the next step, which places what fits and lets nodes leave that are not of the size of what waits" + nothing
+		}
+	case waiting > 0 && s.running > 0:
+		e.State, e.Reason = "working", fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
 		e.Unblocks = "the end of work, or higher `limits`; dsvm job explain tells for each job"
+	case waiting > 0:
+		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, jobs(waiting, "waits", "wait"))
+		e.Unblocks = "the next step; dsvm job explain tells for each job"
+	case c.here()+c.going == 0:
+		e.Reason = "it has no nodes, since no job is in line; it costs nothing"
 	case c.working+c.leaving+c.going == 0:
-		e.Reason = "it has no nodes, since no job waits; it costs nothing"
+		e.Reason = size + ", and no job is in line"
+	case c.working > 0 && c.working <= h.Spec.Nodes.Min:
+		e.State = "working"
+		e.Reason = fmt.Sprintf("%s, of which %d work; its `nodes.min` is %d", size, st.busy(), h.Spec.Nodes.Min)
 	default:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s, of which %d work, %d are leaving and the idle ones leave after %s", size, st.busy(), c.leaving+c.going, h.Spec.IdleTimeout)
-		if c.working <= h.Spec.Nodes.Min {
-			e.Reason = fmt.Sprintf("%s, which is its `nodes.min`", size)
+		e.Reason = fmt.Sprintf("%s, of which %d work and %d are leaving", size, st.busy(), c.leaving+c.going)
+		if c.working > st.busy() {
+			e.Reason += fmt.Sprintf("; idle ones leave after %s", h.Spec.IdleTimeout)
 		}
 	}
+	e.Reason += st.asideText("; ")
 	return e
+}
+
+// givenUp says until when the oldest of the nodes that are on their way is waited
+// for.
+func (st *step) givenUp() string {
+	var oldest time.Time
+	for i := range st.Head.Sets {
+		if t := st.oldestComing(&st.Head.Sets[i]); !t.IsZero() && (oldest.IsZero() || t.Before(oldest)) {
+			oldest = t
+		}
+	}
+	if until := oldest.Add(st.rules.BootDeadline); until.After(st.now) {
+		return ", of the oldest until " + stamp(until)
+	}
+	return ""
 }
 
 func (s *State) busy() int {

@@ -2,14 +2,14 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 )
 
-// Failure rules: what a loss costs a job, when a node is at fault, and when the
-// pool stops asking for more of what does not work.
+// Failure rules: what a loss costs a job, and when a node is at fault. When the pool
+// stops asking for more of what does not work: breaker.go.
 
 const (
 	// freeEvictions is how many evictions of its attempts a job is put back in line
@@ -20,30 +20,32 @@ const (
 	// them in a row it may be the job that takes them down, and it is held until
 	// somebody has had a look.
 	freeLosses = 3
-	// badStarts is how many attempts in a row a node may fail to start, or lose,
-	// before it counts as broken: of one it may be the job's fault, hardly of three.
-	badStarts = 3
-	// lookAtBroken is how long a broken node is kept, so that somebody can see what
-	// is wrong with it. It is billed meanwhile.
-	lookAtBroken = time.Hour
-	// badBoots is how many nodes in a row may not come up before the pool stops
-	// asking for more: an image or a setup that does not work fails every time, and
-	// each try is billed for half an hour.
-	badBoots = 3
-	// restAfterBadBoots is the pause then; it doubles with each further failure.
-	restAfterBadBoots = 30 * time.Minute
-	longestRest       = 8 * time.Hour
 )
 
-// free reports whether an attempt's end costs the job no retry.
-func (j *Job) free(end job.AttemptState) bool {
-	switch end {
-	case job.AttemptEvicted:
-		return j.ended(end) <= freeEvictions
-	case job.AttemptNodeLost:
-		return j.lostInARow() <= freeLosses
+// lost reports whether an attempt came to nothing through no fault of its job, as
+// far as one can tell: its node was lost, its agent ended in the middle, or its node
+// could not start it. An agent that says of no cause is of another release: its
+// failed starts are the job's, see job.Cause.
+func lost(a *job.Attempt) bool {
+	switch a.State {
+	case job.AttemptNodeLost, job.AttemptAgentRestarted:
+		return true
+	case job.AttemptStartFailed:
+		return a.Cause.Owner() == job.OwnerNode
 	}
 	return false
+}
+
+// free reports whether an attempt's end costs the job no retry.
+func (j *Job) free(a *job.Attempt) bool {
+	return a.State == job.AttemptEvicted && j.ended(a.State) <= freeEvictions || lost(a) && j.lostInARow() <= freeLosses
+}
+
+// goesOn reports whether a job whose attempts were lost too often for free is tried
+// again at the cost of a retry: when it names the restart of an agent in its
+// `retry.on`, so that somebody has thought of it. The other losses break nodes.
+func (j *Job) goesOn(a *job.Attempt) bool {
+	return a.State == job.AttemptAgentRestarted && len(j.Spec.Retry.On) > 0 && j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode)
 }
 
 // released is when a job may start that waits for somebody to release it.
@@ -51,17 +53,30 @@ var released = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // holdBack keeps a job from taking down more nodes.
 func (st *step) holdBack(j *Job) {
-	st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; look at what it does to a node, then `dsvm job release %s`, or cancel it",
-		j.lostInARow(), j.current().Node, j.ID))
+	row := j.Attempts[len(j.Attempts)-j.lostInARow():]
+	last := &row[len(row)-1]
+	on := nodeOf(last)
+	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
+		st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; look at what it does to a node, then `dsvm job release %s`, or cancel it",
+			len(row), on, j.ID))
+		return
+	}
+	st.again(j, released, fmt.Sprintf("held, since %d attempts in a row came to nothing on their nodes, the last of them on %s as %s; look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it",
+		len(row), on, endOf(last.State, last.Cause), j.ID))
 }
 
-// release lets a job that is held back have one more try.
+// releaseJob lets a job that is held back have one more try, and a sweep that was
+// stopped go on: its failures are counted again from there.
 func (st *step) releaseJob(order string) {
 	j := st.Jobs[order]
 	if j == nil || j.VMID != "" || !j.NotBefore.Equal(released) {
 		return
 	}
 	st.leave(j)
+	if j.Spec.Sweep != nil {
+		st.goOn(j)
+		return
+	}
 	st.again(j, time.Time{}, "released")
 }
 
@@ -76,55 +91,12 @@ func (j *Job) ended(in job.AttemptState) int {
 	return n
 }
 
-// lostInARow counts the last attempts whose node was lost.
+// lostInARow counts the last attempts that came to nothing through no fault of the
+// job.
 func (j *Job) lostInARow() int {
 	n := 0
-	for i := len(j.Attempts) - 1; i >= 0 && j.Attempts[i].State == job.AttemptNodeLost; i-- {
+	for i := len(j.Attempts) - 1; i >= 0 && lost(&j.Attempts[i]); i-- {
 		n++
 	}
 	return n
-}
-
-// blame counts what an attempt's end says about its node, and takes a node out
-// of use that breaks one job after another.
-func (st *step) blame(n *Node, end job.AttemptState, began bool) {
-	if end == job.AttemptStartFailed && began {
-		return // it failed over its own source
-	}
-	switch end {
-	case job.AttemptStartFailed, job.AttemptAgentRestarted:
-		n.Breaks++
-	case job.AttemptSucceeded, job.AttemptFailed, job.AttemptTimedOut:
-		if n.Breaks == 0 {
-			return
-		}
-		n.Breaks = 0
-	default:
-		return
-	}
-	st.touch(n)
-	if n.Breaks >= badStarts && (n.State == NodeReady || n.State == NodeBusy) {
-		st.setNode(n, NodeQuarantined, fmt.Sprintf("it broke %d attempts in a row, the last of them with: %s; it is kept until %s", n.Breaks,
-			end, st.now.Add(lookAtBroken).UTC().Format(time.RFC3339)))
-	}
-}
-
-// quarantined looks after a node that is out of use: it goes when it has been
-// looked at long enough and nothing runs on it.
-func (st *step) quarantined(n *Node) {
-	if len(n.jobs) == 0 && (st.Head.Deleting || st.Head.Down || st.now.Sub(n.Since) >= lookAtBroken) {
-		st.remove(n)
-	}
-}
-
-// cameUp and cameNot keep the count of nodes in a row that did not come up.
-func (st *step) cameUp() { st.Head.BadBoots = 0 }
-
-func (st *step) cameNot(reason string) {
-	if st.Head.BadBoots++; st.Head.BadBoots < badBoots {
-		return
-	}
-	rest := min(restAfterBadBoots<<min(st.Head.BadBoots-badBoots, 10), longestRest)
-	st.Head.Blocked = Block{Code: string(fault.Internal), Until: st.now.Add(rest),
-		Message: fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; look at the pool's image and setup, and apply it again to try at once", st.Head.BadBoots, reason)}
 }

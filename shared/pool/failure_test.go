@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -14,11 +13,16 @@ import (
 // end ends the attempt of a job that is on a node, in some other way than well.
 func (b *bench) end(order string, state job.AttemptState, code int) pool.Result {
 	b.t.Helper()
+	return b.endBy(order, state, code, "")
+}
+
+func (b *bench) endBy(order string, state job.AttemptState, code int, cause job.Cause) pool.Result {
+	b.t.Helper()
 	j := b.s.Jobs[order]
 	if j == nil || j.VMID == "" {
 		b.t.Fatalf("job %s is not on a node", order)
 	}
-	f := &protocol.Finished{N: j.N, State: string(state), ExitCode: code, EndedAt: b.now, Reason: string(state)}
+	f := &protocol.Finished{N: j.N, State: string(state), ExitCode: code, Cause: cause, EndedAt: b.now, Reason: string(state)}
 	return b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}})
 }
 
@@ -48,115 +52,5 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 	b.step(pool.Release{Order: "1"}, pool.Release{Order: "1"})
 	if j.VMID != "n5" {
 		t.Errorf("released: got %s", j.State)
-	}
-}
-
-func TestBrokenNodeIsQuarantined(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	b.node("n1")
-	for i := range 3 {
-		order := fmt.Sprint(i)
-		b.step(submission(order, nil))
-		if i == 1 {
-			b.step(submission("well", nil))
-		}
-		b.end(order, job.AttemptStartFailed, job.ExitStartFailed)
-	}
-	n := b.s.Nodes["n1"]
-	if n.State != pool.NodeQuarantined || !strings.Contains(n.Reason, "3 attempts in a row") {
-		t.Fatalf("got %s: %s", n.State, n.Reason)
-	}
-	r := b.step(submission("next", nil))
-	if grown(r) != 2 || b.s.Jobs["next"].VMID != "" {
-		t.Errorf("got growth to %d, job on %q; want another node for it", grown(r), b.s.Jobs["next"].VMID)
-	}
-	b.now = b.now.Add(2 * time.Hour)
-	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 0 {
-		t.Error("removed although a job runs on it")
-	}
-	b.finish("well")
-	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 1 && n.State != pool.NodeDeleting {
-		t.Errorf("after the time to look at it: got %s", n.State)
-	}
-}
-
-// An attempt that failed to start after it had begun failed over its source: a
-// commit that is gone breaks no node, however often it is asked for.
-func TestBadSourcesBreakNoNode(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	b.node("n1")
-	for i := range 4 {
-		order := fmt.Sprint(i)
-		b.step(submission(order, nil))
-		j := b.s.Jobs[order]
-		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: &protocol.Finished{
-			N: j.N, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, StartedAt: b.now, EndedAt: b.now}}}}})
-		if b.s.Jobs[order] != nil {
-			t.Fatalf("job %s has not ended", order)
-		}
-	}
-	if n := b.s.Nodes["n1"]; n.State != pool.NodeReady || n.Breaks != 0 {
-		t.Errorf("got %s with %d in a row", n.State, n.Breaks)
-	}
-}
-
-func TestOneGoodAttemptClearsANode(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	b.node("n1")
-	for i, end := range []job.AttemptState{job.AttemptStartFailed, job.AttemptAgentRestarted, job.AttemptSucceeded, job.AttemptStartFailed, job.AttemptStartFailed, job.AttemptCancelled} {
-		b.step(submission(fmt.Sprint(i), nil))
-		b.end(fmt.Sprint(i), end, 0)
-	}
-	if n := b.s.Nodes["n1"]; n.State != pool.NodeReady || n.Breaks != 2 {
-		t.Errorf("got %s with %d in a row", n.State, n.Breaks)
-	}
-}
-
-// Nodes that never come up are deleted, and after some in a row no more are
-// asked for, for longer each time; a change of the pool tries at once.
-func TestNodesThatNeverComeUp(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
-	b.step(submission("1", nil))
-	fail := func(i int) {
-		t.Helper()
-		b.step(pool.Answered{Kind: pool.OpGrow})
-		inst := pool.Instance{VMID: fmt.Sprint("n", i), ID: fmt.Sprint(i), Name: fmt.Sprint("n", i), Provisioning: "Succeeded", Power: "running"}
-		b.step(pool.Listed{Exists: true, Capacity: 1, Instances: []pool.Instance{inst}})
-		b.now = b.now.Add(b.rules.BootDeadline + time.Minute)
-		b.step(pool.Tick{})
-		b.step(pool.Listed{Exists: true})
-	}
-	for i := range 3 {
-		if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
-			t.Fatalf("no node is asked for after %d failures: %+v", i, b.s.Head.Blocked)
-		}
-		fail(i)
-	}
-	e := b.explain("1")
-	if b.s.Head.Sets[0].Op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") {
-		t.Fatalf("got %+v, %s", b.s.Head.Sets[0].Op, e.Reason)
-	}
-	b.now = b.s.Head.Blocked.Until
-	b.step(pool.Tick{})
-	if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
-		t.Fatalf("not tried again after the pause: %+v", b.s.Head)
-	}
-	fail(3)
-	if got, want := b.s.Head.Blocked.Until.Sub(b.now), time.Hour; got != want {
-		t.Errorf("the second pause: got %s, want %s", got, want)
-	}
-	changed := b.s.Head.Spec
-	b.step(pool.Apply{Spec: changed})
-	if b.s.Head.Sets[0].Op.Kind != pool.OpGrow {
-		t.Error("a change of the pool does not try at once")
-	}
-	b.step(pool.Answered{Kind: pool.OpGrow})
-	b.node("good")
-	if got := b.s.Head.BadBoots; got != 0 {
-		t.Errorf("after a node that came up: got %d in a row", got)
 	}
 }

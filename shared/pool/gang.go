@@ -81,13 +81,13 @@ func (j *Job) On() []string {
 // rankOver takes in how one rank of a gang ended.
 func (st *step) rankOver(j *Job, n *Node, f protocol.Finished) {
 	a, r := j.current(), j.rank(f.N)
-	r.State, r.ExitCode, r.Reason, r.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Reason, f.EndedAt
+	r.State, r.ExitCode, r.Cause, r.Reason, r.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
 	if !f.StartedAt.IsZero() {
 		r.StartedAt = f.StartedAt
 	}
 	st.enterRank(j, a, r, n)
 	st.release(j, n, r.N, r.GPUs)
-	st.blame(n, r.State, !r.StartedAt.IsZero())
+	st.blame(n, j, f)
 	if r.State != job.AttemptSucceeded && a.Broke == 0 {
 		a.Broke = 1 + r.Rank
 		for _, p := range j.places() {
@@ -101,7 +101,7 @@ func (st *step) rankOver(j *Job, n *Node, f protocol.Finished) {
 	// The last one: the attempt ends as the rank did that broke it, or well.
 	end := protocol.Finished{State: string(job.AttemptSucceeded), EndedAt: f.EndedAt}
 	if b := j.broken(); b != nil {
-		end.State, end.ExitCode, end.Reason = string(b.State), b.ExitCode, fmt.Sprintf("rank %d on node %s ended first", b.Rank, b.Node)
+		end.State, end.ExitCode, end.Cause, end.Reason = string(b.State), b.ExitCode, b.Cause, fmt.Sprintf("rank %d on node %s ended first", b.Rank, b.Node)
 		if b.Reason != "" {
 			end.Reason += ": " + b.Reason
 		}

@@ -48,7 +48,9 @@ type census struct {
 	working int // ready or busy
 	coming  int // creating or booting
 	leaving int // draining, failed or lost: still there, taking no work
+	aside   int // quarantined: kept for a look, beside the pool's nodes
 	going   int // deleting
+	dying   int // of those that are leaving: their deletion was asked for, so that the capacity may not count them any more
 }
 
 func (s *State) census() census { return s.tally(func(*Node) bool { return true }) }
@@ -64,8 +66,13 @@ func (s *State) tally(of func(*Node) bool) census {
 			c.working++
 		case NodeCreating, NodeBooting:
 			c.coming++
-		case NodeDraining, NodeFailed, NodeLost, NodeQuarantined:
+		case NodeDraining, NodeFailed, NodeLost:
 			c.leaving++
+			if !n.DeleteAt.IsZero() {
+				c.dying++
+			}
+		case NodeQuarantined:
+			c.aside++
 		case NodeDeleting:
 			c.going++
 		}
@@ -73,36 +80,26 @@ func (s *State) tally(of func(*Node) bool) census {
 	return c
 }
 
-func (c census) here() int { return c.working + c.coming + c.leaving }
+// here is what Azure has, as far as it is not being deleted.
+func (c census) here() int { return c.working + c.coming + c.leaving + c.aside }
+
+// counted is what counts towards `nodes.max`.
+func (c census) counted() int { return c.working + c.coming + c.leaving }
+
+// stays is what a capacity counts when the deletions that were asked for have begun.
+func (c census) stays() int { return c.here() - c.dying }
 
 // censusOf counts the nodes of one set.
 func (s *State) censusOf(set *Set) census {
 	return s.tally(func(n *Node) bool { return n.Set == set.Name })
 }
 
-// pendingOf is the number of instances asked of a set that have not been seen yet.
-// After a call that failed, what is missing of the capacity is not on its way, once
-// a list has told so: it has to be asked for again, and until then it keeps other
-// sets from being asked instead.
-func (s *State) pendingOf(set *Set, c census) int {
-	asked := 0
-	if set.Op.Kind == OpGrow {
-		asked = set.Op.Target
-	}
-	if !set.Hollow {
-		asked = max(asked, set.Capacity)
-	}
-	return max(0, max(asked, set.Maybe)-c.here())
-}
-
-// pending is the same for all sets.
+// pending is the number of instances that were asked of all sets and have not been
+// seen yet.
 func (s *State) pending() int {
 	n := 0
 	for i := range s.Head.Sets {
-		set := &s.Head.Sets[i]
-		if set.Used {
-			n += s.pendingOf(set, s.censusOf(set))
-		}
+		n += s.Head.Sets[i].pending()
 	}
 	return n
 }
@@ -112,34 +109,62 @@ func (s *State) anyAlive() bool {
 	return c.here()+c.going > 0
 }
 
-// grow asks for the nodes that the waiting jobs need, in the step that sees them.
-// One operation is in flight for each set at a time; what comes meanwhile is asked
-// for with the next.
+// grow asks for the nodes that the waiting jobs need, in the step that sees them. A
+// request takes the place of the one that is under way, since it asks for more: an
+// instance that is stuck holds up nobody but itself.
 func (st *step) grow() {
 	wanted, more := st.plan()
 	st.Head.Wanted = wanted
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
-		if set.Op.Kind != "" {
-			st.follow(set)
-			continue
-		}
-		c := st.censusOf(set)
-		if st.Head.Deleting || !st.mayAsk(set) {
-			continue
-		}
 		add := more[set.Name]
-		if add == 0 && (set.Maybe <= c.here() || st.queue.waiting() == 0) {
-			st.settle(set, c)
-			continue
-		}
 		if set.Cut > 0 {
 			add = min(add, set.Cut)
 		}
-		set.Used = true
-		set.Op = Op{Kind: OpGrow, Target: c.here() + st.pendingOf(set, c) + add, AskedAt: st.now}
-		st.callsOf(set).Grow = set.Op.Target
+		// What a failed call has left in doubt is asked for again.
+		again := set.Op.Kind == "" && set.Hollow && set.pending() > 0 && st.queue.waiting() > 0 && st.buys(set, 1) > 0
+		switch {
+		case !st.Head.Deleting && (add > 0 || again) && st.mayAskMore(set):
+			st.askMore(set, add)
+		case set.Op.Kind != "":
+			st.follow(set)
+		case !st.Head.Deleting && add == 0 && !st.now.Before(set.Blocked.Until):
+			st.settle(set)
+		}
 	}
+}
+
+// mayAskMore reports whether a set may be asked for more nodes in this step; when
+// that is only a matter of time, the step is to be called again then.
+func (st *step) mayAskMore(set *Set) bool {
+	if st.now.Before(set.Blocked.Until) {
+		return false
+	}
+	at := set.asksAt(st.now)
+	if at.IsZero() || !at.After(st.now) {
+		return !at.IsZero()
+	}
+	if st.growAt.IsZero() || at.Before(st.growAt) {
+		st.growAt = at
+	}
+	return false
+}
+
+// askMore asks a set for so many instances beside those that it has and that are on
+// their way.
+func (st *step) askMore(set *Set, add int) {
+	op := Op{Kind: OpGrow, Target: st.censusOf(set).stays() + set.pending() + add, Adds: add, AskedAt: st.now}
+	if set.Op.Kind == OpGrow && set.Op.Token != "" {
+		under := set.Op
+		op.Under = &under
+	}
+	if set.Breaker.Open() { // one to see; the next when this one has not come up either
+		set.Breaker.ProbeAt = st.now.Add(st.rules.BootDeadline)
+	}
+	set.Used, set.Op = true, op
+	set.await(add, st.now)
+	set.wrote(st.now)
+	st.callsOf(set).Grow = op.Target
 }
 
 // callsOf is what a step wants of one set.
@@ -179,6 +204,14 @@ func (st *step) follow(set *Set) {
 	case op.Token == "" && st.now.Sub(op.AskedAt) > operationForgotten:
 		op.AskedAt = st.now
 		op.Tries++
+		if op.Kind == OpGrow {
+			if op.Target = st.censusOf(set).stays() + set.pending(); op.Target == 0 || st.Head.Deleting {
+				*op = Op{}
+				st.effects.List = true
+				return
+			}
+			set.wrote(st.now)
+		}
 		c := st.callsOf(set)
 		switch op.Kind {
 		case OpGrow:
@@ -195,21 +228,18 @@ func (st *step) follow(set *Set) {
 // deadline, or when the call for them failed and nothing is wanted any more, with
 // a fresh listing and nothing running, the capacity is written down to what is
 // there, so that they are not awaited, and billed, for ever.
-func (st *step) settle(set *Set, c census) {
-	if c.here()+c.going > 0 || set.Capacity == 0 || set.Op.Kind != "" || !set.Listed.Equal(st.now) {
-		return
-	}
-	late := !set.PendingSince.IsZero() && st.now.Sub(set.PendingSince) >= st.rules.BootDeadline
-	if !late && !set.Hollow {
+func (st *step) settle(set *Set) {
+	if c := st.censusOf(set); c.here()+c.going > 0 || set.Capacity == 0 || !set.Hollow || !set.Listed.Equal(st.now) {
 		return
 	}
 	set.Op = Op{Kind: OpSettle, AskedAt: st.now}
+	set.wrote(st.now)
 	st.callsOf(set).Settle = true
 }
 
 // mayGrow reports whether the pool may ask for another node now.
 func (st *step) mayGrow(c census) bool {
-	if st.Head.Deleting || st.Head.Down || c.here()+st.pending() >= st.Head.Spec.Nodes.Max {
+	if st.Head.Deleting || st.Head.Down || c.counted()+st.pending() >= st.Head.Spec.Nodes.Max {
 		return false
 	}
 	message, _ := st.blocked(func(*Set) bool { return true })
@@ -234,14 +264,14 @@ func (st *step) plan() (wanted int, more map[string]int) {
 	}
 	c := st.census()
 	bounds := st.Head.Spec.Nodes
-	p := planning{step: st, free: bounds.Max - c.here() - st.pending(), more: map[string]int{}}
+	p := planning{step: st, free: bounds.Max - c.counted() - st.pending(), more: map[string]int{}}
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
 		if !set.Used {
 			continue
 		}
 		sc := st.censusOf(set)
-		for range sc.coming + st.pendingOf(set, sc) {
+		for range sc.coming + set.pending() {
 			p.bins = append(p.bins, bin{set: set, has: st.newNodeHas(set)})
 		}
 	}
@@ -250,7 +280,7 @@ func (st *step) plan() (wanted int, more map[string]int) {
 	slices.SortFunc(demand, func(a, b demandOf) int {
 		pa, pb := st.Head.Spec.part(a.Resources), st.Head.Spec.part(b.Resources)
 		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(b.GPUs, a.GPUs), cmp.Compare(b.Memory, a.Memory),
-			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)))
+			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)), cmp.Compare(a.avoid, b.avoid))
 	})
 	for _, d := range demand {
 		if d.nodes == 1 {
@@ -258,7 +288,7 @@ func (st *step) plan() (wanted int, more map[string]int) {
 			continue
 		}
 		// What is kept for the first gang already counts, as it is there.
-		here := min(st.roomy(shape{cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular}), d.nodes)
+		here := min(st.roomy(shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}), d.nodes)
 		for range min(d.jobs, bounds.Max) {
 			p.fill(d, d.nodes-here, 1)
 			here = 0
@@ -316,14 +346,15 @@ func (p *planning) fill(d demandOf, n, each int) {
 
 // open adds a node of the best rung that can give one with room for a demand.
 func (p *planning) open(d demandOf) bool {
-	if p.free <= 0 || p.now.Before(p.Head.Blocked.Until) {
+	if p.free <= 0 {
 		return false
 	}
 	for i := range p.Head.Sets {
 		set := &p.Head.Sets[i]
 		has := p.newNodeHas(set)
 		switch {
-		case p.rung(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind != "" && set.Op.Kind != OpGrow:
+		case p.rung(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind == OpDrop:
+		case p.buys(set, p.more[set.Name]+1) <= p.more[set.Name]: // its nodes do not come up
 		case d.regular && set.Spot && p.Head.Spec.hasRegular():
 		case has.CPUs > 0 && d.CPUs > 0 && times(has, job.Resources{}, d.Resources) < 1:
 		case set.Cut > 0 && p.more[set.Name] >= set.Cut: // the next rung, for the rest
@@ -354,6 +385,7 @@ type demandOf struct {
 	job.Resources // of each of its nodes
 	nodes         int
 	regular       bool
+	avoid         string // as in shape
 	jobs          int
 }
 
@@ -363,6 +395,7 @@ func (st *step) demand() []demandOf {
 		job.Resources
 		nodes   int
 		regular bool
+		avoid   string
 	}
 	sums := map[kind]int{}
 	planned := map[string]*team{}
@@ -385,14 +418,14 @@ func (st *step) demand() []demandOf {
 				n := limit.room(t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
-					sums[kind{of.resources(), of.nodes, of.regular}] += n
+					sums[kind{of.resources(), of.nodes, of.regular, of.avoid}] += n
 				}
 			}
 		}
 	}
 	list := make([]demandOf, 0, len(sums))
 	for k, n := range sums {
-		list = append(list, demandOf{k.Resources, k.nodes, k.regular, n})
+		list = append(list, demandOf{k.Resources, k.nodes, k.regular, k.avoid, n})
 	}
 	return list
 }
@@ -449,11 +482,7 @@ func (st *step) housekeep() {
 		}
 		switch n.State {
 		case NodeCreating, NodeBooting:
-			if st.now.Sub(n.CreatedAt) > st.rules.BootDeadline {
-				st.setNode(n, NodeFailed, "its agent did not come up in time")
-				st.cameNot("its agent did not come up in time")
-				st.remove(n)
-			} else if st.Head.Deleting {
+			if st.tooLate(n) || st.Head.Deleting {
 				st.remove(n)
 			}
 		case NodeReady:

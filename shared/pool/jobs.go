@@ -209,10 +209,10 @@ func (st *step) over(j *Job, n *Node, f protocol.Finished) {
 	if !f.StartedAt.IsZero() {
 		a.StartedAt = f.StartedAt
 	}
-	a.State, a.ExitCode, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.EndedAt
+	a.State, a.ExitCode, a.Cause, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.EndedAt
 	st.enterAttempt(j, a, n)
 	st.release(j, n, f.N, a.GPUs)
-	st.blame(n, a.State, !a.StartedAt.IsZero())
+	st.blame(n, j, f)
 	st.concluded(j, f)
 }
 
@@ -220,7 +220,7 @@ func (st *step) over(j *Job, n *Node, f protocol.Finished) {
 // decides whether another follows.
 func (st *step) concluded(j *Job, f protocol.Finished) {
 	a := j.current()
-	a.State, a.ExitCode, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Reason, f.EndedAt
+	a.State, a.ExitCode, a.Cause, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
 	st.use(j)
 	st.left(j)
 	switch {
@@ -231,9 +231,9 @@ func (st *step) concluded(j *Job, f protocol.Finished) {
 	case j.Requeue:
 		j.Requeue = false
 		st.again(j, time.Time{}, "put back in line: "+a.Reason)
-	case j.free(a.State):
-		st.again(j, time.Time{}, "put back in line: "+a.Reason)
-	case a.State == job.AttemptNodeLost && j.lostInARow() > freeLosses:
+	case j.free(a):
+		st.again(j, st.pauseBefore(j), "put back in line: "+a.Reason)
+	case lost(a) && !j.goesOn(a):
 		st.holdBack(j)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++

@@ -64,7 +64,8 @@ func (s *Set) String() string {
 }
 
 // climb brings the head's sets in line with the spec: its rungs in their order, then
-// the sets that it had and that are not gone yet.
+// the sets that it had and that are not gone yet. (The list is a new one, so that the
+// head of before the step keeps its own.)
 func (st *step) climb() {
 	rungs := st.Head.Spec.rungs()
 	sets := make([]Set, 0, len(rungs))
@@ -78,6 +79,9 @@ func (st *step) climb() {
 		if old.Used && !slices.ContainsFunc(rungs, func(r Set) bool { return r.Name == old.Name }) {
 			sets = append(sets, old)
 		}
+	}
+	for i := range sets {
+		st.inherit(&sets[i])
 	}
 	st.Head.Sets = sets
 }
@@ -135,11 +139,22 @@ func (j *Job) wantsRegular() bool { return j.ended(job.AttemptEvicted) >= regula
 
 // refusedBy takes in that a rung was refused what was asked of it.
 func (st *step) refusedBy(set *Set, err *fault.Error) {
-	asked := set.Op.Target - set.Capacity
-	if set.Op.Token != "" || !refusedForGood(err) {
-		set.Maybe, set.MaybeAt, set.Hollow = set.Op.Target, st.now, true
-	}
+	op := set.Op
+	asked := op.Adds
 	set.Op = Op{}
+	if op.Token == "" && op.Under != nil {
+		set.Op = *op.Under // that one goes on
+	}
+	made := op.Token != "" || !refusedForGood(err)
+	if !made {
+		set.withdraw(op.Adds)
+	}
+	if err.Code == fault.Preempted {
+		return // no failure: a later call took its place. What is missing is asked for again.
+	}
+	if made {
+		set.MaybeAt, set.Hollow = st.now, true
+	}
 	// What quota allows in part is taken in part: as many as it has left, or half as
 	// many where nobody says so. The rung is left alone when not even one is given.
 	part := 0
@@ -163,17 +178,25 @@ func (st *step) refusedBy(set *Set, err *fault.Error) {
 // nothing.
 func refusedForGood(err *fault.Error) bool {
 	switch err.Code {
-	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid:
+	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid, fault.Preempted:
 		return true
 	}
 	return false
 }
 
+// acceptedBy takes in that what was asked of a rung is under way.
+func (st *step) acceptedBy(set *Set) {
+	set.Capacity, set.GrantedAt = max(set.Capacity, set.Op.Target), st.now
+	set.Hollow, set.Op.Under = false, nil
+}
+
 // grantedBy takes in that a rung was given what was asked of it.
 func (st *step) grantedBy(set *Set) {
-	set.Capacity, set.GrantedAt = max(set.Capacity, set.Op.Target), st.now
+	if set.Op.Token == "" {
+		st.acceptedBy(set)
+	}
 	cut := set.Cut
-	set.Cut, set.Maybe, set.Hollow, set.Op = 0, 0, false, Op{}
+	set.Cut, set.Hollow, set.Op = 0, false, Op{}
 	if cut == 0 {
 		set.Blocked = Block{}
 		return
@@ -185,24 +208,25 @@ func (st *step) grantedBy(set *Set) {
 // blocked says why no node is asked for although jobs wait, and until when; "" when
 // one of the rungs may be asked. fits leaves out the rungs that would not help.
 func (st *step) blocked(fits func(*Set) bool) (message string, until time.Time) {
-	if st.now.Before(st.Head.Blocked.Until) {
-		return st.Head.Blocked.Message, st.Head.Blocked.Until
-	}
 	var why []string
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
 		if st.rung(set.Name) < 0 || !fits(set) {
 			continue
 		}
-		if !st.now.Before(set.Blocked.Until) {
+		message, at := st.halted(set)
+		if message == "" && st.now.Before(set.Blocked.Until) {
+			message, at = set.Blocked.Message, set.Blocked.Until
+		}
+		if message == "" {
 			return "", time.Time{}
 		}
-		why = append(why, set.Blocked.Message)
 		if len(st.Head.Spec.rungs()) > 1 {
-			why[len(why)-1] = fmt.Sprintf("%s: %s", set, set.Blocked.Message)
+			message = fmt.Sprintf("%s: %s", set, message)
 		}
-		if until.IsZero() || set.Blocked.Until.Before(until) {
-			until = set.Blocked.Until
+		why = append(why, message)
+		if until.IsZero() || at.Before(until) {
+			until = at
 		}
 	}
 	return strings.Join(why, "; "), until

@@ -176,12 +176,10 @@ func TestSmallNodesMakeRoom(t *testing.T) {
 	if b.s.Jobs["3"].VMID != "" {
 		t.Error("a job behind it is put on the node that is to go")
 	}
-	b.finish("1")
+	r := b.finish("1")
 	if n := b.s.Nodes[small]; n.State != pool.NodeDeleting {
 		t.Fatalf("the small node is %s", n.State)
 	}
-	b.now = b.now.Add(b.rules.MissingFor)
-	r := b.step(pool.Listed{Set: "d4s-v5", Exists: true, Instances: []pool.Instance{{VMID: small, ID: "0", Name: b.s.Nodes[small].Name, Provisioning: "Deleting"}}})
 	want(t, "instead of it", asks(r), "d8s-v5:1")
 }
 

@@ -44,7 +44,7 @@ func (st *step) report(e Reported) Reported {
 		item := e.Report.Items[0]
 		switch {
 		case item.Ready != nil:
-			st.ready(n, *item.Ready)
+			st.ready(n, *item.Ready, e.At)
 		case item.Started != nil:
 			st.started(n, *item.Started)
 		case item.Finished != nil:
@@ -78,7 +78,7 @@ func (st *step) unknownNode(r protocol.Report) *Node {
 
 // newNode adds a node at its first observation.
 func (st *step) newNode(set *Set, vmid, name string, state NodeState) *Node {
-	n := &Node{VMID: vmid, Name: name, Set: set.Name, Size: set.Size, Spot: set.Spot, State: state, Since: st.now, CreatedAt: st.now,
+	n := &Node{VMID: vmid, Name: name, Set: set.Name, Size: set.Size, Spot: set.Spot, State: state, Since: st.now, CreatedAt: st.now, AskedAt: set.arrived(),
 		Price: usage.UnknownPrice, Currency: "USD", jobs: map[int64]*Job{}, space: nowhere}
 	if s, ok := size.Lookup(n.Size); ok {
 		n.CPUs, n.GPUs, n.Memory = s.CPUs, s.GPUs, job.Bytes(s.MemoryGiB)*job.Gi
@@ -102,11 +102,15 @@ func (st *step) billed(n *Node) {
 }
 
 // ready takes in that an agent has come up, for the first time or again.
-func (st *step) ready(n *Node, r protocol.Ready) {
+// at is when its report was enqueued.
+func (st *step) ready(n *Node, r protocol.Ready, at time.Time) {
 	st.billed(n)
-	if n.Boot != r.Boot {
+	if before := n.Boot; before != r.Boot {
 		n.Boot, n.Address = r.Boot, r.Address
 		st.touch(n)
+		if before != "" {
+			st.restarted(n, before, at)
+		}
 	}
 	if n.CPUs == 0 {
 		n.CPUs = r.CPUs
@@ -114,7 +118,7 @@ func (st *step) ready(n *Node, r protocol.Ready) {
 	}
 	if n.State == NodeCreating || n.State == NodeBooting {
 		st.setNode(n, NodeReady, "")
-		st.cameUp()
+		st.cameUp(n)
 	}
 	// What was sent while it was away may have been lost with the old agent.
 	st.resendTo(n)
@@ -152,8 +156,14 @@ func (st *step) finished(n *Node, f protocol.Finished) {
 		return
 	}
 	n.acks = append(n.acks, f.N)
+	if len(f.Cause) > longestCause {
+		f.Cause = job.Cause(strings.ToValidUTF8(string(f.Cause[:longestCause]), ""))
+	}
 	st.over(j, n, f)
 }
+
+// longestCause bounds what is kept of a cause, in bytes: a word, as all known ones.
+const longestCause = 40
 
 // leaving takes in that a node's VM is about to be taken away: nothing more is
 // placed on it, and its agent ends what it runs.
@@ -170,7 +180,7 @@ func (st *step) leaving(n *Node, l protocol.Leaving) {
 func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
 	if n.State == NodeCreating || n.State == NodeBooting {
 		st.setNode(n, NodeReady, "") // its agent speaks, whatever became of its first word
-		st.cameUp()
+		st.cameUp(n)
 	}
 	has := make(map[int64]bool, len(h.N))
 	for _, number := range h.N {
@@ -219,9 +229,6 @@ func (st *step) listed(e Listed) bool {
 		set.Capacity = max(set.Capacity, e.Capacity)
 	}
 	set.Used = set.Used || e.Exists
-	if st.now.Sub(set.MaybeAt) >= st.rules.MissingFor { // longer than a list lags
-		set.Maybe = 0
-	}
 	here := map[string]bool{}
 	for _, inst := range e.Instances {
 		here[inst.VMID] = true
@@ -255,6 +262,7 @@ func (st *step) listed(e Listed) bool {
 			}
 		}
 	}
+	st.reconcile(set, e.Capacity)
 	return true
 }
 
@@ -283,6 +291,8 @@ func (st *step) observed(set *Set, inst Instance) {
 		st.setNode(n, NodeBooting, "")
 	}
 	switch {
+	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State == NodeFailed && len(n.jobs) == 0 && !n.DeleteAt.IsZero():
+		st.setNode(n, NodeDeleting, n.Reason) // it leaves, and another may take its place
 	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State != NodeDeleting && n.DeleteAt.IsZero():
 		n.DeleteAt = st.now
 		reason := "deleted by someone else"
@@ -292,10 +302,13 @@ func (st *step) observed(set *Set, inst Instance) {
 		st.setNode(n, NodeDeleting, reason)
 	case stopped(inst.Power) && (n.State == NodeBooting || n.State == NodeReady || n.State == NodeBusy || n.State == NodeDraining || n.State == NodeQuarantined):
 		// Nothing runs there any more, and it may be billed all the same.
+		if n.State == NodeBooting {
+			st.cameNot(n, "its VM was "+strings.ToLower(inst.Power)+" before its agent had reported: "+lookAtNode)
+		}
 		st.setNode(n, NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
 	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == NodeCreating || n.State == NodeBooting):
 		st.setNode(n, NodeFailed, "Azure could not create it: "+inst.Error)
-		st.cameNot("Azure could not create it: " + inst.Error)
+		st.cameNot(n, "Azure could not create it: "+inst.Error)
 	}
 }
 
@@ -308,14 +321,11 @@ func stopped(power string) bool {
 // gone ends a node: its VM does not exist any more, so its work can be placed
 // again. It reports whether there was room for all of it.
 func (st *step) gone(n *Node) bool {
-	end, code := job.AttemptNodeLost, job.ExitNodeLost
-	if n.Evicted {
-		end, code = job.AttemptEvicted, job.ExitEvicted
-	}
 	for _, number := range numbers(n) {
 		if !st.room() {
 			return false
 		}
+		end, code := n.jobs[number].endOn(n)
 		reason := "its node was deleted"
 		if n.Reason != "" {
 			reason += ": " + n.Reason
@@ -344,7 +354,11 @@ func (st *step) answered(e Answered) {
 		return
 	}
 	set := st.named(e.Set)
-	if set == nil || set.Op.Kind != e.Kind {
+	if set == nil {
+		return
+	}
+	if set.Op.Kind != e.Kind || e.Target != 0 && e.Target != set.Op.Target || e.Of != "" && e.Of != set.Op.Token {
+		st.effects.List = true // of an operation that another has taken the place of
 		return
 	}
 	switch op := &set.Op; {
@@ -357,15 +371,19 @@ func (st *step) answered(e Answered) {
 		*op = Op{}
 		st.effects.List = true
 	case e.Token != "":
+		if op.Kind == OpGrow && op.Token == "" {
+			st.acceptedBy(set)
+			st.effects.List = true // what it makes is seen at once
+		}
 		op.Token, op.PollAt = e.Token, st.now.Add(e.After)
 	case e.Kind == OpGrow:
 		st.grantedBy(set)
 		st.effects.List = true
 	case e.Kind == OpDrop:
-		*set = Set{Name: set.Name, Size: set.Size, Spot: set.Spot}
+		*set = Set{Name: set.Name, Size: set.Size, Spot: set.Spot, WroteAt: set.WroteAt, FullAt: set.FullAt, Breaker: set.Breaker}
 		st.climb()
 	default:
-		set.Hollow, *op = false, Op{}
+		set.Hollow, set.Asks, *op = false, nil, Op{}
 		st.effects.List = true
 	}
 }
@@ -398,7 +416,7 @@ func (st *step) fenced(e Fenced) {
 func (st *step) tick(e Tick) {
 	st.resend(st.now.Add(-st.rules.ResendAfter))
 	st.ask()
-	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s Set) bool { return s.Capacity > 0 }) {
+	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s Set) bool { return s.Capacity > 0 || s.Op.Kind == OpGrow || len(s.Asks) > 0 }) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {

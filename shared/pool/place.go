@@ -249,8 +249,13 @@ func (p *placing) find(c *candidate) []*Node {
 	return nil
 }
 
-// suits reports whether a shape may be put on a node of this kind.
-func (s *State) suits(of shape, n *Node) bool {
+// suits reports whether a shape may be put on a node of this kind, and on this one
+// among them.
+func (st *step) suits(of shape, n *Node) bool {
+	return st.kindSuits(of, n) && (of.avoid == "" || !st.shuns(of, n) || !st.elsewhere(of))
+}
+
+func (s *State) kindSuits(of shape, n *Node) bool {
 	return !of.regular || !n.Spot || !s.Head.Spec.hasRegular()
 }
 
@@ -303,7 +308,7 @@ func (st *step) reserve(j *Job) *reservation {
 	want := max(j.Spec.Nodes, 1)
 	options = options[:min(len(options), want)]
 	// A full pool of nodes that are too small for the job makes room for others.
-	if short := want - len(options); short > 0 && c.here()+st.pending() >= st.Head.Spec.Nodes.Max {
+	if short := want - len(options); short > 0 && c.counted()+st.pending() >= st.Head.Spec.Nodes.Max {
 		for _, o := range unfit[:min(len(unfit), short)] {
 			r.spare[o.node] = job.Resources{}
 			st.vacate[o.node.VMID] = true

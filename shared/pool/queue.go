@@ -40,12 +40,13 @@ type shape struct {
 	cpus, gpus int // of each
 	memory     job.Bytes
 	regular    bool          // it is not to be put on Spot nodes, where there are others
+	avoid      string        // VMIDs of nodes that could not start it, each between commas; see shuns
 	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
 }
 
 func shapeOf(j *Job) shape {
 	s := &j.Spec
-	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), within(time.Duration(s.Timeout))}
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoids(), within(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {

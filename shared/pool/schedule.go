@@ -139,25 +139,20 @@ func (st *step) nextChange() time.Time {
 		}
 	}
 	c := st.census()
-	pending := false
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
-		if !set.Used {
-			continue
-		}
 		if set.Op.Token != "" {
 			at(set.Op.PollAt)
 		}
 		if set.Blocked.Until.After(st.now) && (st.queue.waiting() > 0 || st.Head.Deleting) {
 			at(set.Blocked.Until)
 		}
-		awaited := st.pendingOf(set, st.censusOf(set)) > 0
-		pending = pending || awaited
-		if !awaited {
-			set.PendingSince = time.Time{}
-		} else if set.PendingSince.IsZero() {
-			set.PendingSince = st.now
+		if set.Breaker.ProbeAt.After(st.now) && (st.queue.waiting() > 0 || st.Head.Spec.Nodes.Min > 0) {
+			at(set.Breaker.ProbeAt)
 		}
+	}
+	if !st.growAt.IsZero() {
+		at(st.growAt)
 	}
 	missing := false
 	for _, n := range st.Nodes {
@@ -169,11 +164,8 @@ func (st *step) nextChange() time.Time {
 	if len(st.queue.later.jobs) > 0 && !st.queue.later.jobs[0].NotBefore.Equal(released) {
 		at(st.queue.later.jobs[0].NotBefore)
 	}
-	if c.coming+c.going > 0 || pending || missing || st.Head.Deleting {
+	if c.coming+c.going+st.pending() > 0 || missing || st.Head.Deleting {
 		at(st.now.Add(st.rules.PollEvery))
-	}
-	if st.Head.Blocked.Until.After(st.now) && (st.queue.waiting() > 0 || st.Head.Deleting) {
-		at(st.Head.Blocked.Until)
 	}
 	if s := st.Head.Spec.Schedule; s != nil && (c.here() > 0 || st.queue.waiting() > 0) {
 		at(s.Next(st.now))

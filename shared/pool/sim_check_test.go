@@ -23,6 +23,8 @@ type checker struct {
 	ledger  map[string]usage.Entry // as recorded
 	bills   map[string]bill        // by VMID
 	seen    map[string]int         // what has come about, to know that the world is no idle one
+	growing growing
+	faults  faultCheck
 }
 
 // bill is what a provider would charge for: from the first time the VM was seen
@@ -30,7 +32,8 @@ type checker struct {
 type bill struct{ from, to time.Time }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{}}
+	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{},
+		faults: newFaultCheck()}
 }
 
 func (c *checker) ok() bool { return c.broken == "" }
@@ -48,7 +51,9 @@ func (c *checker) step(s *pool.State, r *pool.Result) {
 	c.placed(s)
 	c.deleted(s, r)
 	c.times(s)
-	if c.w.steps%8 == 0 {
+	c.growsOnTime(s, r)
+	c.blamed(s, r)
+	if c.w.steps%8 == 0 && !r.More {
 		c.reasons(s)
 	}
 }
@@ -239,7 +244,7 @@ func (c *checker) deleted(s *pool.State, r *pool.Result) {
 				asked += c.w.there(set.Name)
 			}
 		}
-		if of.Grow > 0 && asked > s.Head.Spec.Nodes.Max+c.leaving(s) {
+		if of.Grow > 0 && asked > s.Head.Spec.Nodes.Max+c.leaving(s)+c.kept(s) {
 			c.fail("nodes.max", "capacity %d asked of %s, %d in all, the most is %d", of.Grow, name, asked, s.Head.Spec.Nodes.Max)
 		}
 	}
@@ -292,7 +297,7 @@ func (c *checker) times(s *pool.State) {
 		}
 	}
 	for _, set := range s.Head.Sets {
-		if op := set.Op; op.Kind != "" && now.Sub(op.AskedAt) > 5*time.Minute {
+		if op := set.Op; op.Kind != "" && now.Sub(op.AskedAt) > rules.BootDeadline+patience {
 			c.fail("deadline", "operation %s on %s has been under way for %s", op.Kind, set.Name, now.Sub(op.AskedAt))
 		}
 	}
@@ -326,15 +331,18 @@ func (c *checker) on(s *pool.State, n *pool.Node) (ids []string) {
 	return ids
 }
 
-// reasons checks that every waiting job can say why.
+// reasons checks that every waiting job can say why, and that it is so.
 func (c *checker) reasons(s *pool.State) {
-	for order, j := range s.Jobs {
+	for _, j := range s.Jobs {
 		if j.State == job.Held && j.Reason == "" {
 			c.fail("reason", "job %s is held and its row does not say why", j.ID)
 		}
-		if e, _ := pool.Explain(s, order, c.w.now, c.w.rules); e.Reason == "" {
-			c.fail("reason", "nobody can say why job %s is %s", j.ID, j.State)
-		}
+	}
+	if c.w.steps%32 != 0 {
+		return
+	}
+	if problem := pool.Claims(s, c.w.now, c.w.rules); problem != "" {
+		c.fail("reason", "%s", problem)
 	}
 }
 

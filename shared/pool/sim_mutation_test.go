@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
@@ -186,6 +187,141 @@ func TestSimulationBites(t *testing.T) {
 		"too many rows": {[]string{"rows"}, func(_ *world, s state, r result) {
 			for i := 0; len(r.Changes) > 20 && len(r.Changes) < 101; i++ {
 				r.Changes = append(r.Changes, r.Changes[0])
+			}
+		}},
+		"growth waits for the operation in flight": {[]string{"growth"}, func(_ *world, s state, r result) {
+			for i := range s.Head.Sets {
+				set := &s.Head.Sets[i]
+				calls := r.Effects.Sets[set.Name]
+				if calls == nil || calls.Grow == 0 || set.Op.Under == nil {
+					continue
+				}
+				calls.Grow = 0
+				set.Asks = slices.Clone(set.Asks[:len(set.Asks)-1])
+				set.Op = *set.Op.Under
+			}
+		}},
+		"nothing is listed while an operation is under way": {[]string{"unseen"}, func(_ *world, s state, r result) {
+			if slices.ContainsFunc(s.Head.Sets, func(set pool.Set) bool { return set.Op.Kind == pool.OpGrow }) {
+				r.Effects.List = false
+			}
+		}},
+		"the time to come up begins again and again": {[]string{"deadline"}, func(w *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+					n.AskedAt = w.now
+				}
+			}
+		}},
+		"nodes that do not come up are bought again": {[]string{"breaker"}, func(_ *world, s state, r result) {
+			for i := range s.Head.Sets {
+				s.Head.Sets[i].Breaker = pool.Breaker{}
+			}
+		}},
+		"an operation that was overtaken counts as a failure": {[]string{"preempted"}, func(w *world, s state, r result) {
+			if w.checker.seen["operation preempted"] > 0 {
+				s.Head.Sets[0].Blocked.Code = string(fault.Preempted)
+			}
+		}},
+		"a job's cause counts against its node": {[]string{"blame"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if j, ok := c.Value.(*pool.Job); ok && len(j.Attempts) > 0 && j.Spec.Nodes == 0 {
+					if a := j.Attempts[len(j.Attempts)-1]; a.State == job.AttemptStartFailed && a.Cause.Owner() == job.OwnerJob {
+						s.Nodes[a.VMID].Breaks++
+					}
+				}
+			}
+		}},
+		"each attempt that a restart ends counts": {[]string{"blame"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				restarts := 0
+				for _, b := range n.Blames {
+					if b.What == "agentRestarted" {
+						restarts++
+					}
+				}
+				n.Breaks = max(n.Breaks, restarts)
+			}
+		}},
+		"a node's cause is taken for the job's": {[]string{"owner"}, func(w *world, s state, r result) {
+			for _, m := range w.events {
+				if e, ok := m.event.(pool.Reported); ok {
+					for i, item := range e.Report.Items {
+						if f := item.Finished; f != nil && f.Cause.Owner() == job.OwnerNode && f.State == "startFailed" {
+							unheard := *f
+							unheard.Cause = ""
+							e.Report.Items[i].Finished = &unheard
+						}
+					}
+				}
+			}
+		}},
+		"a restart is taken for a failure": {[]string{"owner"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if j, ok := c.Value.(*pool.Job); ok && len(j.Attempts) > 0 && j.Attempts[len(j.Attempts)-1].State == job.AttemptAgentRestarted {
+					j.Retries = len(j.Attempts)
+				}
+			}
+		}},
+		"all broken nodes are kept": {[]string{"kept"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeDraining && n.Jobs() > 0 {
+					n.State = pool.NodeQuarantined
+				}
+			}
+		}},
+		"the last sound node is set aside": {[]string{"last node"}, func(_ *world, s state, r result) {
+			var works []*pool.Node
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeReady || n.State == pool.NodeBusy {
+					works = append(works, n)
+				}
+			}
+			if len(works) == 1 && pool.InLine(s) > 0 {
+				works[0].State = pool.NodeQuarantined
+			}
+		}},
+		"quarantined nodes count towards nodes.max": {[]string{"grows", "rest", "stall"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeQuarantined { // no more are asked for beside it
+					for name := range r.Effects.Sets {
+						r.Effects.Sets[name].Grow = 0
+					}
+					for i := range s.Head.Sets {
+						if set := &s.Head.Sets[i]; set.Op.Kind == pool.OpGrow && set.Op.Token == "" {
+							set.Op = pool.Op{}
+						}
+					}
+				}
+			}
+		}},
+		"a sweep that fails goes on": {[]string{"stop"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(pool.Released) {
+					j.State, j.NotBefore = job.Running, time.Time{}
+				}
+			}
+		}},
+		"a held sweep begins more members": {[]string{"stop"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(pool.Released) && j.Progress.Next < j.Spec.Sweep.Members()-1 {
+					j.Progress.Next++
+				}
+			}
+		}},
+		"an explanation promises what cannot be": {[]string{"reason"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.State == pool.NodeQuarantined {
+					n.Since = n.Since.Add(-2 * time.Hour) // and it stays
+				}
+				if n.State == pool.NodeBusy {
+					n.State = pool.NodeLost
+				}
+			}
+		}},
+		"work is not sent": {[]string{"stall"}, func(w *world, s state, r result) {
+			if !w.faults {
+				clear(r.Effects.Work)
 			}
 		}},
 		"nothing wakes the pool": {[]string{"deadline", "rest"}, func(w *world, s state, r result) {

@@ -44,11 +44,15 @@ type world struct {
 
 	instances map[string]*vm // by VMID
 	nextID    int
-	sets      map[string]*scaleSet // by pool.Set.Name
-	events    []mail               // on their way to the pool
-	late      []mail               // effects of a driver that is slow
+	nextOp    int
+	sets      map[string]*scaleSet  // by pool.Set.Name
+	ops       map[string]*operation // accepted ones that somebody may ask about, by token
+	clean     bool                  // nothing ever goes wrong here
+	events    []mail                // on their way to the pool
+	late      []mail                // effects of a driver that is slow
 	work      map[string][]workMail
 	awayUntil map[string]time.Time
+	upgradeAt time.Time // when all agents start again
 
 	jobs      map[string]*wish // by order, of all that was ever submitted
 	succeeded map[string]*vm   // by order and rank, where it has succeeded
@@ -80,7 +84,8 @@ type workMail struct {
 // scaleSet is one of the pool's in Azure.
 type scaleSet struct {
 	capacity int
-	token    *operation   // accepted, and not at its end
+	token    *operation   // the last one that was accepted
+	darkTill time.Time    // the machines that are made until then boot, and never report
 	listing  *pool.Listed // a list that lags
 	listedAt time.Time
 }
@@ -94,9 +99,10 @@ func (w *world) set(name string) *scaleSet {
 }
 
 type operation struct {
-	target int
-	doneAt time.Time
-	fails  bool
+	doneAt    time.Time
+	fails     bool
+	preempted bool  // a later one took its place
+	makes     []*vm // it goes on as long as one of them sticks
 }
 
 // wish is what was submitted, and how the world lets it go.
@@ -107,12 +113,13 @@ type wish struct {
 
 func newWorld(seed int64, faults bool, drivers int) *world {
 	rules := pool.DefaultRules
-	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 2*time.Minute, 20*time.Second, 2*time.Second
+	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	rules.IntervalLength, rules.RememberGone = 2*time.Minute, 10*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), now: monday, rules: rules, faults: faults,
-		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
+		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, ops: map[string]*operation{}, clean: !faults, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
 	w.checker = newChecker(w)
+	w.upgradeAt = w.now.Add(time.Duration(20+w.rng.Intn(300)) * time.Second)
 	for range drivers {
 		w.drivers = append(w.drivers, &driver{})
 	}
@@ -362,18 +369,21 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 			answer(pool.OpDrop, "", nil)
 		}
 		if c.Poll != "" && !away {
-			switch op := set.token; {
-			case op == nil:
-				answer(c.PollKind, "", nil)
-			case w.now.Before(op.doneAt):
-				answer(c.PollKind, "t", nil)
+			e := pool.Answered{Set: name, Kind: c.PollKind, Of: c.Poll, After: 2 * time.Second}
+			switch op := w.ops[c.Poll]; {
+			case op == nil: // it is not known any more
+			case op.preempted:
+				e.Err = fault.New(fault.Preempted, "", "preempted by a more recent operation")
+				w.checker.seen["operation preempted"]++
+			case w.now.Before(op.doneAt) || w.sticks(op):
+				e.Token = c.Poll
 			case op.fails:
-				set.token = nil
-				answer(c.PollKind, "", fault.New(fault.NoCapacity, "", "allocation failed"))
-			default:
-				set.token = nil
-				answer(c.PollKind, "", nil)
+				e.Err = fault.New(fault.NoCapacity, "", "allocation failed")
 			}
+			if e.Token == "" {
+				delete(w.ops, c.Poll)
+			}
+			events = append(events, e)
 		}
 	}
 	if len(calls.Remove) > 0 {
@@ -542,6 +552,7 @@ func (w *world) second() {
 	for _, v := range w.sorted() {
 		w.live(v)
 	}
+	w.overtake()
 	var late []mail
 	for _, m := range w.late {
 		if m.at.After(w.now) {
@@ -561,6 +572,9 @@ func (w *world) second() {
 		}
 	}
 	w.events = kept
+	if w.now.Second() == 30 {
+		w.operate()
+	}
 	if w.now.Second() == 0 {
 		due = append(due, pool.Tick{At: w.now})
 		w.record() // the timer that makes up for lost wake-ups
@@ -575,6 +589,25 @@ func (w *world) second() {
 		}
 		w.drive(due[:n]...)
 		due = due[n:]
+	}
+}
+
+// operate is somebody who looks at the pool now and then: held jobs are released,
+// and sometimes a node is released, drained or deleted.
+func (w *world) operate() {
+	if w.faults && w.rng.Intn(2) == 0 {
+		return
+	}
+	s := w.load()
+	for _, order := range slices.Sorted(maps.Keys(s.Jobs)) {
+		if s.Jobs[order].NotBefore.Year() == 9999 {
+			w.deliver(pool.Release{Order: order})
+		}
+	}
+	for _, vmid := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if w.chance(40) {
+			w.deliver(pool.Told{VMID: vmid, Verb: []pool.Verb{pool.VerbRelease, pool.VerbDrain, pool.VerbDelete}[w.rng.Intn(3)]})
+		}
 	}
 }
 
@@ -618,8 +651,14 @@ func (w *world) submit(n int) {
 			s.Nodes = 2 + r.Intn(3)
 			s.Team, s.Resources.CPUs, s.Resources.GPUs = "c", 1+r.Intn(32), r.Intn(2)
 		case 1:
-			s.Sweep = &job.Sweep{Count: 1 + r.Intn(8), Parallel: r.Intn(3)}
+			s.Sweep = &job.Sweep{Count: 1 + r.Intn(16), Parallel: r.Intn(3), MaxFails: max(0, r.Intn(6)-2)}
 			s.Resources.CPUs = 1 + r.Intn(16)
+		}
+		switch r.Intn(8) {
+		case 0, 1:
+			s.Retry.Max = 0
+		case 2:
+			s.Retry.On = []string{"agentRestarted", "exitCode:3", "evicted"}
 		}
 		for range r.Intn(3) {
 			if number > 0 {
@@ -709,8 +748,9 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"conflict", "node lost", "node failed", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
-			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
+		for _, what := range []string{"conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
+			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
 			if seen[what] == 0 && !t.Failed() {
 				t.Errorf("never seen: %s", what)
 			}

@@ -2,6 +2,8 @@ package pool_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -18,9 +20,10 @@ type vm struct {
 	set      string
 	cpus     int
 	spot     bool
+	askedAt  time.Time
 	bootAt   time.Time
 	booted   bool
-	broken   string    // "failed": Azure could not create it; "stuck": it never boots
+	broken   string    // "failed": Azure could not create it; "stuck": it never boots; "mute": it boots and never reports
 	power    string    // "stopped" by somebody
 	dieAt    time.Time // deletion under way
 	boots    int
@@ -33,6 +36,7 @@ type vm struct {
 	fenced   bool
 	stopped  bool
 	evicted  bool
+	sick     job.Cause // why its starts fail, most of them; "" = it is well
 	skew     time.Duration
 }
 
@@ -52,7 +56,7 @@ type run struct {
 func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	set := w.set(of.Name)
 	refused := func(code fault.Code, message string) pool.Event {
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Err: fault.New(code, "", "%s", message)}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Err: fault.New(code, "", "%s", message)}
 	}
 	switch {
 	case away:
@@ -68,20 +72,34 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	case w.chance(15):
 		return refused(fault.NoCapacity, "there is none")
 	}
-	op := &operation{target: target, doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
+	op := &operation{doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
+	if w.clean {
+		op.doneAt = w.now.Add(time.Duration(w.rng.Intn(90)) * time.Second) // a slow one holds up nobody
+	}
+	if set.token != nil {
+		set.token.preempted = true
+	}
+	if w.chance(12) {
+		set.darkTill = w.now.Add(time.Duration(1+w.rng.Intn(6)) * time.Minute)
+	}
 	make := target - set.capacity
 	if op.fails {
 		make = w.rng.Intn(max(make, 1)) // in part
 	}
 	for range max(make, 0) {
 		has, _ := size.Lookup(of.Size)
-		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
+		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, askedAt: w.now, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
 			held: map[int64]*run{}, drops: map[int64]bool{}}
 		switch {
 		case w.chance(15):
 			v.broken = "failed"
 		case w.chance(15):
 			v.broken = "stuck"
+		case w.chance(40) || w.now.Before(set.darkTill):
+			v.broken = "mute"
+		}
+		if w.chance(8) {
+			v.sick = nodeCauses[w.rng.Intn(len(nodeCauses))]
 		}
 		if w.faults {
 			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
@@ -89,15 +107,39 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 		w.nextID++
 		set.capacity++
 		w.instances[v.vmid] = v
+		op.makes = append(op.makes, v)
 	}
-	if op.fails || w.rng.Intn(2) == 0 {
+	if set.token = nil; op.fails || w.sticks(op) || w.rng.Intn(2) == 0 {
 		set.token = op
+		w.nextOp++
+		token := fmt.Sprint("t", w.nextOp)
+		w.ops[token] = op
 		if w.chance(40) {
 			return pool.Tick{} // the answer is lost
 		}
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Token: "t", After: 2 * time.Second}
+		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Token: token, After: 2 * time.Second}
 	}
-	return pool.Answered{Set: of.Name, Kind: pool.OpGrow}
+	return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target}
+}
+
+// overtake lets somebody else write to a scale set now and then, who leaves the
+// capacity as it is: the operation under way ends as one that was overtaken.
+func (w *world) overtake() {
+	for _, name := range slices.Sorted(maps.Keys(w.sets)) {
+		if set := w.sets[name]; set.token != nil && w.chance(200) {
+			set.token.preempted, set.token = true, nil
+		}
+	}
+}
+
+// sticks reports whether an instance keeps an operation from ending.
+func (w *world) sticks(op *operation) bool {
+	for _, v := range op.makes {
+		if v.broken == "stuck" && v.dieAt.IsZero() && w.instances[v.vmid] == v {
+			return true
+		}
+	}
+	return false
 }
 
 // list is what Azure says of the scale set, sometimes with a lag.
@@ -168,6 +210,9 @@ func (w *world) live(v *vm) {
 		delete(w.instances, v.vmid) // behind our back
 		return
 	}
+	if v.broken == "mute" && !w.now.Before(v.bootAt) {
+		v.booted = true
+	}
 	if v.broken != "" || !v.booted && w.now.Before(v.bootAt) {
 		return
 	}
@@ -199,14 +244,8 @@ func (w *world) live(v *vm) {
 		v.boots++
 		w.report(v, ready)
 	}
-	if w.chance(300) { // the agent crashes and comes back
-		for _, r := range v.runs() {
-			if r.finished == nil && !r.started.IsZero() {
-				w.end(v, r, "agentRestarted", job.ExitAgentRestarted)
-			}
-		}
-		v.boots++
-		w.report(v, ready, holds(v))
+	if w.chance(300) || w.faults && w.now.Equal(w.upgradeAt) { // the agent crashes and comes back, or all of them are renewed
+		w.restart(v, ready)
 	}
 	if !v.evicted && v.dieAt.IsZero() && w.chance(map[bool]int{true: 250, false: 800}[v.spot]) {
 		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
@@ -234,6 +273,44 @@ func (w *world) live(v *vm) {
 		}
 		w.report(v, items...)
 	}
+}
+
+// restart has an agent start again: one message says all that has become of what it
+// ran.
+func (w *world) restart(v *vm, ready protocol.ReportItem) {
+	v.boots++
+	items := []protocol.ReportItem{ready}
+	for _, r := range v.runs() {
+		if r.finished == nil && !r.started.IsZero() {
+			r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+			w.checker.agentEnds(v, r, fmt.Sprint("start ", v.boots))
+			items = append(items, protocol.ReportItem{Finished: r.finished})
+		}
+	}
+	w.report(v, append(items, holds(v))...)
+}
+
+// startFails lets an attempt end before it has begun: over its job, or by a fault of
+// the node.
+func (w *world) startFails(v *vm, r *run) bool {
+	var cause job.Cause
+	switch {
+	case v.sick != "" && w.rng.Intn(4) > 0:
+		cause = v.sick
+	case w.chance(100):
+		cause = nodeCauses[w.rng.Intn(len(nodeCauses))]
+	case w.chance(20):
+		cause = jobCauses[w.rng.Intn(len(jobCauses))]
+	default:
+		return false
+	}
+	if r.started = (time.Time{}); cause == job.CauseSource { // its fetch had begun
+		r.started = w.now.Add(v.skew)
+	}
+	r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: cause, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+	w.checker.agentEnds(v, r, fmt.Sprint("assignment ", r.n))
+	w.report(v, protocol.ReportItem{Finished: r.finished})
+	return true
 }
 
 // hear takes what is on the VM's session, in order, some of it twice.
@@ -294,6 +371,10 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 			}
 			return
 		}
+		if w.startFails(v, r) {
+			v.held[item.N] = r
+			return
+		}
 		w.checker.starts(v, r)
 		v.held[item.N] = r
 		if w.rng.Intn(2) == 0 {
@@ -333,5 +414,6 @@ func rankKey(r *run) string {
 
 func (w *world) end(v *vm, r *run, state string, code int) {
 	r.finished = &protocol.Finished{N: r.n, State: state, ExitCode: code, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
+	w.checker.agentEnds(v, r, "")
 	w.report(v, protocol.ReportItem{Finished: r.finished})
 }

@@ -38,8 +38,6 @@ type Head struct {
 
 	N         int64     // last number given to a work item
 	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those it had before
-	Blocked   Block     // why the pool asks for no nodes at all; a rung's own reason stands with its set
-	BadBoots  int       // nodes in a row that did not come up
 	DownSince time.Time // the last passing of the schedule's downAt that was carried out
 	Down      bool      // the schedule keeps the pool down
 	WakeAt    time.Time // the earliest wake-up already asked for
@@ -67,7 +65,7 @@ func (h Head) NeedsLook(nodes []*Node) bool {
 		return true
 	}
 	for _, s := range h.Sets {
-		if s.Capacity > 0 || s.Op.Kind != "" {
+		if s.Capacity > 0 || s.Op.Kind != "" || len(s.Asks) > 0 {
 			return true
 		}
 	}
@@ -87,24 +85,29 @@ type Set struct {
 	Used         bool      `json:"used,omitempty"`        // nodes have been asked for: it may exist
 	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
 	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
-	PendingSince time.Time `json:"pendingSince,omitzero"` // since when instances have been asked for that were not seen yet
+	PendingSince time.Time `json:"pendingSince,omitzero"` // in rows of before Asks: since when some had not been seen
+	Asks         []Ask     `json:"asks,omitempty"`        // instances that were asked for and not seen yet, the oldest first; see asks.go
 	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
 	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
-	Maybe        int       `json:"maybe,omitempty"`       // capacity that a failed call may have brought about, until a list tells
-	MaybeAt      time.Time `json:"maybeAt,omitzero"`      // of that failure
-	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last given: a list that lags does not lower it
+	MaybeAt      time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
+	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or given: a list that lags does not lower it
 	Hollow       bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
 	Cut          int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
+	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
+	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service's bucket of writes is full again
+	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up; see breaker.go
 }
 
 // Op is the one capacity operation that may be in flight for a scale set.
 type Op struct {
 	Kind    string    `json:"kind"` // "", OpGrow, OpSettle, OpDrop
 	Target  int       `json:"target,omitempty"`
+	Adds    int       `json:"adds,omitempty"` // instances that it asks for beyond those that were asked for before
 	AskedAt time.Time `json:"askedAt,omitzero"`
 	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
 	PollAt  time.Time `json:"pollAt,omitzero"` // when to look at it again
 	Tries   int       `json:"tries,omitempty"`
+	Under   *Op       `json:"under,omitempty"` // the accepted one that it takes the place of, until it is accepted itself; never changed in place
 }
 
 // Kinds of operations.
@@ -152,14 +155,17 @@ type Node struct {
 	State      NodeState
 	Reason     string
 	Since      time.Time // of State
+	AskedAt    time.Time // when it was asked for; zero in rows of before, and of one that nobody here has asked for
 	CreatedAt  time.Time // first observation
 	RunningAt  time.Time // first seen running: billing begins
 	HeardAt    time.Time // enqueued time of its last report
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
 	Evicted    bool      // its VM is taken away, as its agent was told
-	Breaks     int       // attempts in a row that it could not start, or lost
+	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
+	Blames     []Blame   // those events: what stands against it since it last did well
 	Boot       string    // of the agent's last start
+	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
 	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

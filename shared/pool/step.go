@@ -58,6 +58,7 @@ func Step(s *State, events []Event, now time.Time, rules Rules) Result {
 		st.schedule()
 		st.place()
 		st.housekeep()
+		st.setAside()
 		if !st.full { // otherwise jobs that fit on a node would count as waiting
 			st.grow()
 		}
@@ -86,6 +87,7 @@ type step struct {
 	kept      map[string]bool // nodes, by VMID, that are kept for a gang that waits for more of them
 	vacate    map[string]bool // nodes that are to make room for others
 	respec    bool            // the spec has changed
+	growAt    time.Time       // when nodes can be asked for that are wanted now; zero = none are left to ask for
 	full      bool            // something did not fit and is to be done in the next step
 }
 
@@ -132,6 +134,12 @@ func (st *step) hear(events []Event) []Event {
 			}
 		case Release:
 			st.releaseJob(e.Order)
+		case Resume:
+			st.resume()
+		case Told:
+			if !st.told(e) {
+				return events[i:]
+			}
 		case CancelAll:
 			if !st.cancelAll(e) {
 				return events[i:]
@@ -182,7 +190,7 @@ func (st *step) apply(e Apply) {
 	st.Head.Spec, st.respec = e.Spec, true
 	// Another size or image may well be available. That the last call failed
 	// stays known.
-	st.Head.Blocked = Block{}
+	st.probe()
 	for i := range st.Head.Sets {
 		st.Head.Sets[i].Blocked, st.Head.Sets[i].Cut = Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
 	}

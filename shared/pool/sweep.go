@@ -23,6 +23,9 @@ type Progress struct {
 	Failed    int       `json:"failed"`
 	TimedOut  int       `json:"timedOut"`
 	Cancelled int       `json:"cancelled"`
+	// Since it began, or was released last, as far as it is to be stopped:
+	Bad  int `json:"bad,omitempty"`  // members that failed or timed out
+	Good int `json:"good,omitempty"` // that succeeded
 	// The member that failed first, for the sentence of the sweep's end.
 	FirstFailed string `json:"firstFailed,omitempty"`
 	ExitCode    int    `json:"exitCode,omitempty"`
@@ -203,6 +206,10 @@ func (st *step) skipMember(order, reason string) {
 	st.unstarted--
 	st.insert(m)
 	st.finish(m, job.Cancelled, job.ExitCancelled, reason, st.now)
+	if j := w.job; j.NotBefore.Equal(released) && j.unstarted() == 0 && st.Jobs[j.Order] != nil {
+		st.leave(j) // nothing is left to be held
+		j.State, j.Reason, j.NotBefore = job.Running, "", time.Time{}
+	}
 	st.counted(w)
 }
 
@@ -213,18 +220,61 @@ func (st *step) memberEnded(w *sweep, m *Job) {
 	switch m.State {
 	case job.Succeeded:
 		p.Succeeded++
+		p.Good++
 	case job.TimedOut:
 		p.TimedOut++
+		p.Bad++
 	case job.Cancelled:
 		p.Cancelled++
 	default:
 		p.Failed++
+		p.Bad++
 	}
 	if p.FirstFailed == "" && (m.State == job.Failed || m.State == job.TimedOut) {
 		p.FirstFailed, p.ExitCode = m.ID, m.ExitCode
 	}
 	if st.write(w.job); len(w.live) == 0 && w.job.unstarted() == 0 {
 		st.finishSweep(w.job, m.EndedAt)
+	} else if why := w.job.fails(); why != "" && w.job.unstarted() > 0 {
+		st.stop(w.job, why)
+	}
+}
+
+// hopeless is how many members may fail, and none succeed, before a sweep that does
+// not say `maxFails` is stopped: what fails ten times at first, such as a program's
+// name that is misspelt, fails a hundred thousand times.
+const hopeless = 10
+
+// fails says why so many members have failed that no more are to begin; "" = go on.
+func (j *Job) fails() string {
+	switch p, most := j.Progress, j.Spec.Sweep.MaxFails; {
+	case most > 0 && p.Bad >= most:
+		return fmt.Sprintf("%s, and its `sweep.maxFails` is %d", counted(p.Bad, "member", "failed", "failed"), most)
+	case most == 0 && p.Good == 0 && p.Bad >= hopeless:
+		return fmt.Sprintf("%d members failed and none succeeded", p.Bad)
+	}
+	return ""
+}
+
+// stop holds a sweep: no more of its members begin. What has begun runs on, and is
+// tried again as the sweep says.
+func (st *step) stop(j *Job, why string) {
+	if j.NotBefore.Equal(released) || j.Cancel != "" {
+		return
+	}
+	st.leave(j)
+	st.again(j, released, fmt.Sprintf("held, since %s; the first of all was %s with exit code %d. %d have not begun: `dsvm job release %s` lets them, `dsvm job cancel %s` ends it",
+		why, j.Progress.FirstFailed, j.Progress.ExitCode, j.unstarted(), j.ID, j.ID))
+}
+
+// goOn lets a sweep that was stopped begin more members.
+func (st *step) goOn(j *Job) {
+	j.Progress.Bad, j.Progress.Good = 0, 0
+	st.again(j, time.Time{}, "")
+	if st.Head.Down && j.Progress.StartedAt.IsZero() {
+		j.State, j.Reason = job.Held, st.downReason()
+	} else if !j.Progress.StartedAt.IsZero() {
+		j.State = job.Running
 	}
 }
 
@@ -255,6 +305,9 @@ func (st *step) cancelSweep(j *Job, reason string) {
 	st.leave(j)
 	st.unstarted -= j.unstarted()
 	j.Cancel, j.CancelAt, j.Reason = reason, st.now, reason
+	if j.NotBefore.Equal(released) { // nobody has to release it any more
+		j.State, j.NotBefore = job.Running, time.Time{}
+	}
 	st.write(j)
 	st.ending = append(st.ending, j.Order)
 }

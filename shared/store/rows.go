@@ -52,11 +52,6 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 		return nil, err
 	}
 	e.text("Sets", sets)
-	e.text("BlockCode", h.Blocked.Code)
-	e.sentence("BlockMessage", h.Blocked.Message)
-	e.time("BlockUntil", h.Blocked.Until)
-	e.int("BlockTries", h.Blocked.Tries)
-	e.int("BadBoots", h.BadBoots)
 	e.time("DownSince", h.DownSince)
 	e.time("WakeAt", h.WakeAt)
 	e.time("RecordAt", h.RecordAt)
@@ -89,8 +84,13 @@ func encodeSets(sets []pool.Set) (string, error) {
 	sets = slices.Clone(sets)
 	for i := range sets {
 		sets[i].Blocked.Message = cut(sets[i].Blocked.Message, reasonUnits)
+		sets[i].Breaker.Why = cut(sets[i].Breaker.Why, reasonUnits)
 	}
 	text, err := compact(sets)
+	for i := 0; err == nil && len(text) > chunkUnits && i < len(sets); i++ {
+		sets[i].Op.Under = nil // what came of it the listing tells
+		text, err = compact(sets)
+	}
 	if err == nil && len(text) > chunkUnits {
 		err = fault.New(fault.Invalid, "", "what is known of %d scale sets is too long to be kept; name fewer `sizes`", len(sets))
 	}
@@ -111,6 +111,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.text("State", string(n.State))
 	e.sentence("Reason", n.Reason)
 	e.time("Since", n.Since)
+	e.time("AskedAt", n.AskedAt)
 	e.time("CreatedAt", n.CreatedAt)
 	e.time("RunningAt", n.RunningAt)
 	e.time("HeardAt", n.HeardAt)
@@ -118,7 +119,13 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.time("DeleteAt", n.DeleteAt)
 	e.bool("Evicted", n.Evicted)
 	e.int("Breaks", n.Breaks)
+	if len(n.Blames) > 0 {
+		if blames, err := compact(n.Blames); err == nil && len(blames) <= chunkUnits { // pool.maxBlames of them are far shorter
+			e.text("Blames", blames)
+		}
+	}
 	e.text("Boot", n.Boot)
+	e.time("RestartAt", n.RestartAt)
 	e.text("Address", n.Address)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -298,12 +305,10 @@ func damaged(raw []byte, cause error) error {
 func decodeHead(raw []byte) (pool.Head, Version, error) {
 	var row struct {
 		versionRow
-		Deleting, Down                          bool
-		BadBoots, N, BlockTries                 number
-		Queued, Running, Wanted                 number
-		BlockCode, BlockMessage                 string
-		DownSince, WakeAt, RecordAt, BlockUntil time.Time
-		Sets, Shares                            string
+		Deleting, Down              bool
+		N, Queued, Running, Wanted  number
+		DownSince, WakeAt, RecordAt time.Time
+		Sets, Shares                string
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
@@ -311,10 +316,6 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 	}
 	h := pool.Head{
 		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting, N: int64(row.N),
-		Blocked: pool.Block{
-			Code: row.BlockCode, Message: row.BlockMessage, Until: when(row.BlockUntil), Tries: int(row.BlockTries),
-		},
-		BadBoots:  int(row.BadBoots),
 		DownSince: when(row.DownSince), Down: row.Down, WakeAt: when(row.WakeAt), RecordAt: when(row.RecordAt),
 		Queued: int(row.Queued), Running: int(row.Running), Wanted: int(row.Wanted),
 	}
@@ -337,22 +338,30 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
+		Blames                                                                           string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            number
 		Evicted, Spot                                                                    bool
-		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark            time.Time
+		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark   time.Time
+		RestartAt                                                                        time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
 	}
-	return &pool.Node{
+	n := &pool.Node{
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Set: row.Set, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
-		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
+		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, AskedAt: row.AskedAt, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
-		Boot: row.Boot, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
+		Boot: row.Boot, RestartAt: row.RestartAt, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),
 		IdleFor: time.Duration(row.IdleFor), DrainFor: time.Duration(row.DrainFor),
-	}, nil
+	}
+	if row.Blames != "" {
+		if err := json.Unmarshal([]byte(row.Blames), &n.Blames); err != nil {
+			return nil, damaged(raw, fmt.Errorf("what stands against it: %w", err))
+		}
+	}
+	return n, nil
 }
 
 func decodeJob(raw []byte) (*pool.Job, error) {

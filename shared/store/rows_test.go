@@ -290,6 +290,52 @@ func TestLogWithoutRoomLosesLabelsOnly(t *testing.T) {
 	}
 }
 
+// Operations of many rungs at once may be too much for a row; then those go that a
+// listing replaces, and never the ones in flight.
+func TestManyOperationsInOneRow(t *testing.T) {
+	t.Parallel()
+	head := &pool.Head{Spec: pool.Spec{Name: "cpu"}}
+	for i := range 10 {
+		token := strings.Repeat("t", 2500)
+		head.Sets = append(head.Sets, pool.Set{Name: fmt.Sprint(i), Op: pool.Op{Kind: pool.OpGrow, Token: token, Under: &pool.Op{Kind: pool.OpGrow, Token: token}}})
+	}
+	raw, err := encodeHead("cpu", head, "f", "{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLimits(t, raw)
+	got, _, err := decodeHead(again(t, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	under := 0
+	for i, s := range got.Sets {
+		if s.Op.Token != head.Sets[i].Op.Token {
+			t.Errorf("set %d lost its operation", i)
+		}
+		if s.Op.Under != nil {
+			under++
+		}
+	}
+	if under == 0 || under == 10 || head.Sets[0].Op.Under == nil {
+		t.Errorf("%d of ten are left, and the head itself has %v", under, head.Sets[0].Op.Under != nil)
+	}
+}
+
+// A row of a release before asks, breakers and the time of the request for a node.
+func TestRowsOfBefore(t *testing.T) {
+	t.Parallel()
+	head, _, err := decodeHead([]byte(`{"PartitionKey":"cpu","RowKey":"head","Seq":"7","Spec":"{\"name\":\"cpu\"}","BadBoots":2,"BlockCode":"internal","BlockMessage":"x","BlockTries":1,
+		"Sets":"[{\"name\":\"d4s-v5\",\"size\":\"Standard_D4s_v5\",\"capacity\":2,\"maybe\":3,\"pendingSince\":\"2026-01-01T00:00:00Z\",\"op\":{\"kind\":\"grow\",\"target\":3}}]"}`))
+	if err != nil || len(head.Sets) != 1 || head.Sets[0].Op.Target != 3 || head.Sets[0].PendingSince.IsZero() || head.Sets[0].Breaker.Open() {
+		t.Errorf("got %+v (%v)", head, err)
+	}
+	n, err := decodeNode([]byte(`{"PartitionKey":"cpu","RowKey":"node!a","VMID":"a","State":"creating","CreatedAt":"2026-01-01T00:00:00Z"}`))
+	if err != nil || n.CreatedAt.IsZero() || !n.AskedAt.IsZero() {
+		t.Errorf("got %+v (%v)", n, err)
+	}
+}
+
 func TestDamagedRowsAreNamed(t *testing.T) {
 	t.Parallel()
 	raw := []byte(`{"PartitionKey":"cpu","RowKey":"job!1","Spec":"{","N":"5"}`)

@@ -142,7 +142,7 @@ func TestCommitAndLoad(t *testing.T) {
 	wantCode(t, "head before the pool is there", err, fault.NotFound)
 
 	w := newWriter(t, s, "cpu")
-	w.head.Sets, w.head.Blocked.Message = []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Listed: dawn, Capacity: 3}}, "no room"
+	w.head.Sets, w.head.Down = []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Listed: dawn, Capacity: 3, Breaker: pool.Breaker{Bad: 3, Why: "x", OpenedAt: dawn}}}, true
 	node := &pool.Node{VMID: "v1", Name: "cpu_1", State: pool.NodeReady, Since: dawn, BusyFor: time.Hour}
 	log := &pool.Log{Seq: 1, Entries: []usage.Entry{{Kind: usage.KindNode, Key: "v1!x", From: dawn, To: dawn}}}
 	a, b := newJob(1), newJob(2)
@@ -163,7 +163,7 @@ func TestCommitAndLoad(t *testing.T) {
 	}
 
 	// A merge: the spec stays, and what became zero is zero.
-	w.head.Sets, w.head.Blocked.Message = nil, ""
+	w.head.Sets, w.head.Down = nil, false
 	w.commit(append(finish(a), pool.Change{Key: pool.LogKey(1)})...)
 	w.head.Spec.Nodes.Max = 7
 	w.commit()

@@ -170,6 +170,9 @@ waits for: a node that comes up; nothing has to be done
 growing: it has 1 node and asked Azure for 2 in all 3s ago
 waits for: Azure's answer
 `},
+		"resume a pool": {args: "pool resume gpu", want: `
+gpu
+`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,6 +211,7 @@ func TestJSON(t *testing.T) {
 		"cancel":      {"job cancel third", "id state", -1},
 		"why":         {"job explain third", "id state reason place waiting unblocks", -1},
 		"why a pool":  {"pool explain cpu", "name state reason waiting", -1},
+		"resume":      {"pool resume gpu", "name state", -1},
 		"delete":      {"pool delete cpu --yes", "name state", -1},
 		"delete gone": {"pool delete gpu --yes", "name state", -1},
 	} {

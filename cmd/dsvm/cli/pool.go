@@ -14,7 +14,7 @@ import (
 
 func poolCommand(p *Program) *cobra.Command {
 	return noun("pool", "Make, change, look at and delete pools",
-		poolApply(p), poolList(p), poolShow(p), poolExplain(p), poolDelete(p))
+		poolApply(p), poolList(p), poolShow(p), poolExplain(p), poolResume(p), poolDelete(p))
 }
 
 func poolApply(p *Program) *cobra.Command {
@@ -72,6 +72,28 @@ func poolExplain(p *Program) *cobra.Command {
 				return err
 			}
 			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason), unblocks(e.Unblocks))
+		},
+	}
+}
+
+func poolResume(p *Program) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume NAME", Short: "Have a pool ask for nodes again", Args: exactly("the NAME of a pool"),
+		Long: `Have a pool ask for nodes again. When nodes do not come up, or Azure refuses them,
+a pool pauses (dsvm pool explain says why). This ends the pause; of a pool without
+one it changes nothing. Prints the pool's name.`,
+		Example:           "  dsvm pool resume cpu",
+		ValidArgsFunction: p.completePools,
+		RunE: func(c *cobra.Command, args []string) error {
+			var pool api.Pool
+			err := p.with(c.Context(), "resuming pool "+args[0], func(ctx context.Context, s *session) (err error) {
+				pool, err = s.Resume(ctx, args[0])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.answer(pool, pool.Name)
 		},
 	}
 }

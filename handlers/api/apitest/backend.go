@@ -271,6 +271,25 @@ func (b *Backend) Apply(_ context.Context, spec pool.Spec) (api.PoolSummary, err
 	return p, nil
 }
 
+// Resume ends the pauses of a pool's rungs.
+func (b *Backend) Resume(_ context.Context, name string) (api.PoolSummary, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return api.PoolSummary{}, b.err
+	}
+	for i := range b.pools {
+		if h := &b.pools[i].Head; h.Spec.Name == name {
+			h.Sets = slices.Clone(h.Sets)
+			for k := range h.Sets {
+				h.Sets[k].Blocked, h.Sets[k].Breaker = pool.Block{}, pool.Breaker{}
+			}
+			return b.pools[i], nil
+		}
+	}
+	return api.PoolSummary{}, fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+}
+
 // Delete deletes a pool: at once when it has no nodes.
 func (b *Backend) Delete(_ context.Context, name string) error {
 	b.mu.Lock()

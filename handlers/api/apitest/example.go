@@ -40,8 +40,9 @@ func Example() *Backend {
 		NodeJobs: map[string]int{"a1": 1},
 	})
 	b.AddPool(api.PoolSummary{Head: pool.Head{
-		Spec:    pool.Spec{Name: "gpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_NC4as_T4_v3"}, Capacity: "regular", Nodes: pool.Range{Max: 8}},
-		Blocked: pool.Block{Code: "noQuota", Message: "the quota of the family NCASv3_T4 in westeurope is used up; ask for more, or use another region"},
+		Spec: pool.Spec{Name: "gpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_NC4as_T4_v3"}, Capacity: "regular", Nodes: pool.Range{Max: 8}},
+		Sets: []pool.Set{{Name: "nc4as-t4-v3", Size: "Standard_NC4as_T4_v3", Blocked: pool.Block{Code: "noQuota", Until: Noon.Add(10 * time.Minute),
+			Message: "the quota of the family NCASv3_T4 in westeurope is used up; ask for more, or use another region"}}},
 	}})
 	spec := func(id, name string, command ...string) job.Spec {
 		return job.Spec{ID: id, Pool: "cpu", Name: name, Team: "vision", User: "ann", Command: command, Priority: job.Normal, Resources: job.Resources{CPUs: 1}}

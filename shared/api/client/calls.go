@@ -51,6 +51,12 @@ func (c *Client) ExplainPool(ctx context.Context, name string) (api.PoolExplanat
 	return e, c.call(ctx, request{method: "GET", path: poolPath(name) + "/explain"}, &e)
 }
 
+// Resume has a pool ask for nodes again that did not come up, or were refused.
+func (c *Client) Resume(ctx context.Context, name string) (api.Pool, error) {
+	var p api.Pool
+	return p, c.call(ctx, request{method: "POST", path: poolPath(name) + "/resume"}, &p)
+}
+
 func jobPath(id string) string { return "/api/jobs/" + url.PathEscape(id) }
 
 // CancelAll asks all jobs of a user or a team to end.

@@ -1,0 +1,80 @@
+package drive
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+)
+
+// slowFleet answers for the set "slow" only when "quick" has been asked.
+type slowFleet struct {
+	Fleet
+	mu    sync.Mutex
+	calls []string
+	asked chan struct{}
+}
+
+func (f *slowFleet) called(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, what)
+}
+
+func (f *slowFleet) Grow(ctx context.Context, _ string, _ pool.Spec, set pool.Set, _ int) (string, time.Duration, error) {
+	f.called("grow " + set.Name)
+	if set.Name == "quick" {
+		close(f.asked)
+		return "token", time.Second, nil
+	}
+	select {
+	case <-f.asked:
+		return "", 0, fault.New(fault.Preempted, "", "overtaken")
+	case <-ctx.Done():
+		return "", 0, ctx.Err()
+	}
+}
+
+func (f *slowFleet) Remove(_ context.Context, _, set string, _ []*pool.Node) error {
+	f.called("remove " + set)
+	return nil
+}
+
+func (f *slowFleet) Poll(context.Context, string) (bool, time.Duration, error) {
+	return false, time.Second, nil
+}
+
+// A slow answer about one set keeps no other from growing; what is deleted in a set
+// goes before what is asked of it; answers say what they are about.
+func TestSetsAreCalledSideBySide(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f := &slowFleet{asked: make(chan struct{})}
+	d := New(nil, nil, f, nil, pool.DefaultRules, slog.New(slog.DiscardHandler))
+	slow, quick := pool.Set{Name: "slow"}, pool.Set{Name: "quick"}
+	events := d.callSets(ctx, "p", pool.Spec{}, pool.Effects{
+		Sets:   map[string]*pool.SetCalls{"slow": {Set: slow, Grow: 2}, "quick": {Set: quick, Grow: 1, Poll: "old", PollKind: pool.OpGrow}},
+		Remove: []*pool.Node{{VMID: "a", Set: "slow", InstanceID: "0"}},
+	})
+	if at := slices.Index(f.calls, "remove slow"); at < 0 || at > slices.Index(f.calls, "grow slow") {
+		t.Errorf("got %v", f.calls)
+	}
+	if len(events) != 3 {
+		t.Fatalf("got %+v", events)
+	}
+	if a := events[0].(pool.Answered); a.Set != "quick" || a.Target != 1 || a.Token != "token" || a.Of != "" {
+		t.Errorf("the request of quick: got %+v", a)
+	}
+	if a := events[1].(pool.Answered); a.Set != "quick" || a.Of != "old" || a.Token != "old" || a.Target != 0 {
+		t.Errorf("the look at quick: got %+v", a)
+	}
+	if a := events[2].(pool.Answered); a.Set != "slow" || a.Target != 2 || a.Err == nil || a.Err.Code != fault.Preempted {
+		t.Errorf("the request of slow: got %+v", a)
+	}
+}

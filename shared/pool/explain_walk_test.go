@@ -1,0 +1,341 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/job"
+)
+
+var walkNow = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
+// walk puts pools together, out of every state of a node, of a pool and of a job.
+type walk struct {
+	head  Head
+	nodes []*Node
+	jobs  []*Job
+}
+
+func (w *walk) add(id string, change func(*Job)) *Job {
+	j := &Job{Order: fmt.Sprintf("%026d", len(w.jobs)+1), ID: id, State: job.Queued, SubmittedAt: walkNow,
+		Spec: job.Spec{ID: id, Pool: "p", Command: []string{"x"}, Team: "t", Priority: job.Normal, Resources: job.Resources{CPUs: 1}}}
+	if change != nil {
+		change(j)
+	}
+	w.jobs = append(w.jobs, j)
+	return j
+}
+
+// run puts a job on a node.
+func (w *walk) run(n *Node, state job.State) *Job {
+	return w.add("on-"+n.VMID, func(j *Job) {
+		w.head.N++
+		j.State, j.VMID, j.N, j.Spec.Resources.CPUs = state, n.VMID, w.head.N, 3
+		a := job.Attempt{Number: 1, Node: n.Name, VMID: n.VMID, State: job.AttemptAssigned, AssignedAt: walkNow.Add(-time.Minute)}
+		if state == job.Running {
+			a.State, a.StartedAt = job.AttemptRunning, a.AssignedAt
+		}
+		j.Attempts = []job.Attempt{a}
+	})
+}
+
+// nodeKinds are all states of a node, with what may go with them.
+var nodeKinds = map[string]func(w *walk, n *Node){
+	"none":                  nil,
+	"creating":              func(_ *walk, n *Node) { n.State, n.CPUs = NodeCreating, 4 },
+	"booting":               func(_ *walk, n *Node) { n.State = NodeBooting },
+	"ready":                 func(_ *walk, n *Node) { n.State = NodeReady },
+	"ready, idle for long":  func(_ *walk, n *Node) { n.State, n.Since = NodeReady, walkNow.Add(-time.Hour) },
+	"ready, missing":        func(_ *walk, n *Node) { n.State, n.MissingAt = NodeReady, walkNow.Add(-time.Second) },
+	"ready, broke two jobs": func(_ *walk, n *Node) { n.State, n.Breaks, n.Blames = NodeReady, 2, blamesOf("x", "y") },
+	"ready, broken":         func(_ *walk, n *Node) { n.State, n.Breaks, n.Blames = NodeReady, 3, blamesOf("x", "y", "z") },
+	"busy":                  func(w *walk, n *Node) { n.State = NodeBusy; w.run(n, job.Running) },
+	"busy, assigned":        func(w *walk, n *Node) { n.State = NodeBusy; w.run(n, job.Assigned) },
+	"busy, cancelled": func(w *walk, n *Node) {
+		n.State = NodeBusy
+		j := w.run(n, job.Running)
+		j.Cancel, j.CancelAt = "no more", walkNow
+	},
+	"busy, put back in line":  func(w *walk, n *Node) { n.State = NodeBusy; w.run(n, job.Running).Requeue = true },
+	"draining":                func(w *walk, n *Node) { n.State, n.Reason = NodeDraining, drainedByRequest; w.run(n, job.Running) },
+	"draining, nothing on it": func(_ *walk, n *Node) { n.State, n.Reason = NodeDraining, drainedByRequest },
+	"evicted": func(w *walk, n *Node) {
+		n.State, n.Evicted, n.Reason = NodeDraining, true, "evicted"
+		w.run(n, job.Running)
+	},
+	"deleting":           func(_ *walk, n *Node) { n.State, n.DeleteAt = NodeDeleting, walkNow },
+	"deleting with work": func(w *walk, n *Node) { n.State, n.DeleteAt = NodeDeleting, walkNow; w.run(n, job.Running) },
+	"lost": func(w *walk, n *Node) {
+		n.State, n.DeleteAt, n.Reason = NodeLost, walkNow, "silent"
+		w.run(n, job.Running)
+	},
+	"failed": func(w *walk, n *Node) {
+		n.State, n.DeleteAt, n.Reason = NodeFailed, walkNow, "stopped"
+		w.run(n, job.Assigned)
+	},
+	"failed, nothing on it": func(_ *walk, n *Node) { n.State, n.DeleteAt = NodeFailed, walkNow },
+	"quarantined":           func(_ *walk, n *Node) { n.State = NodeQuarantined },
+	"quarantined with work": func(w *walk, n *Node) { n.State = NodeQuarantined; w.run(n, job.Running) },
+	"quarantined for long": func(w *walk, n *Node) {
+		n.State, n.Since = NodeQuarantined, walkNow.Add(-2*time.Hour)
+		w.run(n, job.Running)
+	},
+	"gone": func(_ *walk, n *Node) { n.State = NodeGone },
+}
+
+func blamesOf(jobs ...string) []Blame {
+	var list []Blame
+	for _, j := range jobs {
+		list = append(list, Blame{Job: j, Event: j, What: "startFailed (disk)", At: walkNow.Add(-time.Second)})
+	}
+	return list
+}
+
+// poolKinds are the states of a pool.
+var poolKinds = map[string]func(w *walk){
+	"plain":         func(*walk) {},
+	"one node":      func(w *walk) { w.head.Spec.Nodes.Max = 1 },
+	"two at least":  func(w *walk) { w.head.Spec.Nodes.Min = 2 },
+	"deleting":      func(w *walk) { w.head.Deleting = true },
+	"deleting, set": func(w *walk) { w.head.Deleting = true; w.head.Sets[0].Blocked = blockedFor(time.Minute) },
+	"down": func(w *walk) {
+		w.head.Down, w.head.DownSince = true, walkNow.Add(-time.Hour)
+		w.head.Spec.Schedule = &Schedule{DownAt: "08:00", UpAt: "12:00", TimeZone: "UTC", OnRunning: "wait"}
+	},
+	"down no more":          func(w *walk) { w.head.Down = true },
+	"nodes do not come up":  func(w *walk) { w.head.Sets[0].Breaker = openFor(time.Minute) },
+	"one is tried":          func(w *walk) { w.head.Sets[0].Breaker = openFor(-time.Second) },
+	"one was asked for":     func(w *walk) { w.head.Sets[0].Breaker = openFor(time.Hour); asked(w, 1) },
+	"one of the lower rung": func(w *walk) { ladder(w); w.head.Sets[1].Breaker = openFor(time.Minute) },
+	"one of the best rung":  func(w *walk) { ladder(w); w.head.Sets[0].Breaker = openFor(time.Minute) },
+	"rung blocked before":   func(w *walk) { w.head.Sets[0].Blocked = blockedFor(-time.Second) },
+	"many requests": func(w *walk) {
+		w.head.Sets[0].WroteAt, w.head.Sets[0].FullAt = walkNow, walkNow.Add(9*writeEvery)
+	},
+	"rung blocked":              func(w *walk) { w.head.Sets[0].Blocked = blockedFor(time.Minute) },
+	"grows":                     func(w *walk) { asked(w, 1) },
+	"grows, accepted":           func(w *walk) { asked(w, 1); w.head.Sets[0].Op.Token = "t" },
+	"grows, no answer for long": func(w *walk) { asked(w, 1); w.head.Sets[0].Op.AskedAt = walkNow.Add(-writeEvery) },
+	"grows to what is": func(w *walk) {
+		w.head.Sets[0].Op = Op{Kind: OpGrow, Target: len(w.nodes), AskedAt: walkNow, Token: "t"}
+	},
+	"settles":           func(w *walk) { w.head.Sets[0].Op = Op{Kind: OpSettle, AskedAt: walkNow} },
+	"drops":             func(w *walk) { w.head.Sets[0].Op = Op{Kind: OpDrop, AskedAt: walkNow} },
+	"pending":           func(w *walk) { asked(w, 1); w.head.Sets[0].Op = Op{} },
+	"hollow":            func(w *walk) { w.head.Sets[0].Capacity += 1; w.head.Sets[0].Hollow = true },
+	"hollow, in doubt":  func(w *walk) { asked(w, 1); w.head.Sets[0].Op = Op{}; w.head.Sets[0].Hollow = true },
+	"settles, accepted": func(w *walk) { w.head.Sets[0].Op = Op{Kind: OpSettle, AskedAt: walkNow, Token: "t"} },
+	"rung cut":          func(w *walk) { w.head.Sets[0].Cut = 1 },
+	"ladder":            func(w *walk) { ladder(w) },
+	"ladder, blocked":   func(w *walk) { ladder(w); w.head.Sets[1].Blocked = blockedFor(time.Minute) },
+	"ladder, low rung":  func(w *walk) { ladder(w); w.head.Sets[0].Blocked = blockedFor(time.Minute) },
+	"ladder, settles":   func(w *walk) { ladder(w); w.head.Sets[1].Op = Op{Kind: OpSettle, AskedAt: walkNow} },
+	"spot then regular": func(w *walk) { w.head.Spec.Capacity = "spot-then-regular"; spots(w) },
+	"jobs in limit":     func(w *walk) { one := 1; w.head.Spec.Limits.Default.Jobs = &one },
+	"nodes unlike jobs": func(w *walk) { w.head.Spec.Pack = false },
+}
+
+func blockedFor(d time.Duration) Block {
+	return Block{Code: "noQuota", Message: "no quota", Until: walkNow.Add(d), Tries: 1}
+}
+
+func openFor(d time.Duration) Breaker {
+	return Breaker{Bad: 3, Why: "its agent did not report", OpenedAt: walkNow.Add(-time.Hour), ProbeAt: walkNow.Add(d)}
+}
+
+// asked asks the first set for n nodes more.
+func asked(w *walk, n int) {
+	set := &w.head.Sets[0]
+	set.Capacity += n
+	set.Asks = []Ask{{N: n, At: walkNow}}
+	set.Op = Op{Kind: OpGrow, Target: set.Capacity, Adds: n, AskedAt: walkNow}
+}
+
+func ladder(w *walk) {
+	w.head.Spec.Sizes = append(w.head.Spec.Sizes, "Standard_D8s_v5")
+	w.head.Sets = append(w.head.Sets, Set{Name: "d8s-v5", Size: "Standard_D8s_v5", Used: true, Listed: walkNow})
+}
+
+func spots(w *walk) {
+	w.head.Sets = append([]Set{{Name: "d4s-v5-spot", Size: "Standard_D4s_v5", Spot: true}}, w.head.Sets...)
+}
+
+// jobKinds are the jobs that have no place, one by one.
+var jobKinds = map[string]func(w *walk){
+	"none":  func(*walk) {},
+	"small": func(w *walk) { w.add("small", nil) },
+	"wide":  func(w *walk) { w.add("wide", cpusOf(4)) },
+	"wider": func(w *walk) { w.add("wider", cpusOf(8)) },
+	"never": func(w *walk) { w.add("never", cpusOf(64)) },
+	"gang":  func(w *walk) { w.add("gang", func(j *Job) { j.Spec.Nodes = 2 }) },
+	"gang, wide": func(w *walk) {
+		w.add("gang", func(j *Job) { j.Spec.Nodes, j.Spec.Resources.CPUs = 2, 4 })
+		w.add("small", nil)
+	},
+	"wide and small": func(w *walk) {
+		w.add("wide", cpusOf(4))
+		w.add("small", nil)
+		w.add("other", func(j *Job) { j.Spec.Team = "u" })
+	},
+	"evicted often": func(w *walk) {
+		w.add("regular", func(j *Job) {
+			for range regularAfter {
+				j.Attempts = append(j.Attempts, job.Attempt{Number: len(j.Attempts) + 1, State: job.AttemptEvicted})
+			}
+		})
+	},
+	"not started": func(w *walk) {
+		w.add("shy", func(j *Job) {
+			j.Attempts = []job.Attempt{{Number: 1, Node: "n1", VMID: "v1", State: job.AttemptStartFailed, Cause: job.CauseDisk}}
+		})
+	},
+	"not before": func(w *walk) {
+		w.add("later", func(j *Job) { j.State, j.NotBefore = job.Held, walkNow.Add(time.Hour) })
+	},
+	"time passed": func(w *walk) { w.add("now", func(j *Job) { j.State, j.NotBefore = job.Held, walkNow }) },
+	"sweep of later, passed": func(w *walk) {
+		w.add("sweep", func(j *Job) { j.State, j.NotBefore, j.Spec.Sweep = job.Held, walkNow, &job.Sweep{Count: 3} })
+	},
+	"after":     func(w *walk) { w.add("after", func(j *Job) { j.State, j.Waits = job.Held, []string{"small"} }) },
+	"held back": func(w *walk) { w.add("held", func(j *Job) { heldJob(j) }) },
+	"sweep":     func(w *walk) { w.add("sweep", func(j *Job) { j.Spec.Sweep = &job.Sweep{Count: 3} }) },
+	"sweep, parallel": func(w *walk) {
+		s := w.add("sweep", func(j *Job) { begun(j, 9, 1); j.Spec.Sweep.Parallel = 1 })
+		w.member(s, 0, true)
+		w.member(s, 1, false)
+	},
+	"sweep, stopped":   func(w *walk) { w.add("sweep", func(j *Job) { begun(j, 9, 1); heldJob(j) }) },
+	"sweep, cancelled": func(w *walk) { w.add("sweep", func(j *Job) { begun(j, 9, 1); j.Cancel = "enough" }) },
+	"sweep, cancelled, runs": func(w *walk) {
+		s := w.add("sweep", func(j *Job) { begun(j, 9, 1); j.Cancel = "enough" })
+		w.member(s, 0, true)
+	},
+	"sweep, all begun": func(w *walk) {
+		s := w.add("sweep", func(j *Job) { begun(j, 2, 2) })
+		w.member(s, 0, true)
+		w.member(s, 1, false)
+	},
+	"sweep, member held": func(w *walk) {
+		s := w.add("sweep", func(j *Job) { begun(j, 2, 2) })
+		heldJob(w.member(s, 0, false))
+	},
+}
+
+func cpusOf(n int) func(*Job) { return func(j *Job) { j.Spec.Resources.CPUs = n } }
+
+func heldJob(j *Job) {
+	j.State, j.NotBefore, j.Reason = job.Held, released, "held, since something is wrong; `dsvm job release "+j.ID+"`"
+}
+
+func begun(j *Job, count, next int) {
+	j.State, j.Spec.Sweep = job.Running, &job.Sweep{Count: count}
+	j.Progress = &Progress{Next: next, StartedAt: walkNow.Add(-time.Minute)}
+}
+
+// member adds a member of a sweep, on the first node that takes work when it is to
+// run and there is one.
+func (w *walk) member(of *Job, index int, runs bool) *Job {
+	of.Progress.Live++
+	m := w.add(job.MemberID(of.ID, index), func(j *Job) { j.Order, j.Spec.Index = job.MemberOrder(of.Order, index), &index })
+	for _, n := range w.nodes {
+		if runs && m.VMID == "" && (n.State == NodeReady || n.State == NodeBusy) && n.CPUs > 0 {
+			w.head.N++
+			n.State, m.State, m.VMID, m.N = NodeBusy, job.Running, n.VMID, w.head.N
+			m.Attempts = []job.Attempt{{Number: 1, Node: n.Name, VMID: n.VMID, State: job.AttemptRunning, StartedAt: walkNow}}
+		}
+	}
+	return m
+}
+
+// state makes the pool of a kind with nodes and jobs of kinds.
+func walkState(pool string, nodes []string, jobs ...string) *State {
+	w := &walk{head: Head{Seq: 1, Spec: Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
+		Nodes: Range{Max: 2}, IdleTimeout: job.Duration(30 * time.Second), Pack: true},
+		Sets: []Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Used: true, Listed: walkNow}}}}
+	for i, kind := range nodes {
+		make := nodeKinds[kind]
+		if make == nil {
+			continue
+		}
+		id := fmt.Sprint(i + 1)
+		n := &Node{VMID: "v" + id, InstanceID: id, Name: "n" + id, Set: "d4s-v5", Size: "Standard_D4s_v5", CPUs: 4, Memory: 16 * job.Gi,
+			Since: walkNow, CreatedAt: walkNow, HeardAt: walkNow, RunningAt: walkNow, From: walkNow, Mark: walkNow, Boot: "1"}
+		make(w, n)
+		w.nodes = append(w.nodes, n)
+		if n.State != NodeGone && n.State != NodeDeleting {
+			w.head.Sets[0].Capacity++
+		}
+	}
+	for _, kind := range jobs {
+		jobKinds[kind](w)
+	}
+	poolKinds[pool](w)
+	if w.head.Down {
+		for _, j := range w.jobs { // as the step that took the pool down left them
+			if j.State == job.Queued && j.Spec.Sweep == nil {
+				j.State, j.Reason = job.Held, "down"
+			}
+		}
+	}
+	return NewState(w.head, w.nodes, w.jobs, walkNow)
+}
+
+// Every state of a node, of a pool and of a job is walked through both explains, with
+// one other node or none: no sentence may promise what cannot happen there.
+func TestExplainsSayWhatCanHappen(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for pool := range poolKinds {
+		t.Run(pool, func(t *testing.T) {
+			states, wrong := 0, 0
+			look := func(nodes []string, jobs string) {
+				s := walkState(pool, nodes, jobs)
+				for _, n := range s.Nodes {
+					seen["node "+string(n.State)] = true
+				}
+				for _, j := range s.Jobs {
+					seen["job "+string(j.State)] = true
+				}
+				seen["pool "+ExplainPool(s, walkNow, DefaultRules).State] = true
+				states++
+				if problem := Claims(s, walkNow, DefaultRules); problem != "" {
+					if wrong++; wrong < 4 {
+						t.Errorf("nodes %s, jobs %s: %s", strings.Join(nodes, " + "), jobs, problem)
+					}
+				}
+			}
+			for node := range nodeKinds {
+				for jobs := range jobKinds {
+					look([]string{node}, jobs)
+				}
+				for other := range nodeKinds {
+					for _, jobs := range []string{"small", "gang", "not started"} {
+						if node <= other {
+							look([]string{node, other}, jobs)
+						}
+					}
+				}
+			}
+			if wrong > 0 {
+				t.Errorf("%d of %d states have a sentence that cannot be", wrong, states)
+			}
+		})
+	}
+	for _, want := range []NodeState{NodeCreating, NodeBooting, NodeReady, NodeBusy, NodeDraining, NodeDeleting, NodeGone, NodeLost, NodeFailed, NodeQuarantined} {
+		if !seen["node "+string(want)] {
+			t.Errorf("no node was ever %s", want)
+		}
+	}
+	for _, want := range []job.State{job.Held, job.Queued, job.Assigned, job.Running} {
+		if !seen["job "+string(want)] {
+			t.Errorf("no job was ever %s", want)
+		}
+	}
+	for _, want := range []string{"resting", "growing", "working", "full", "blocked", "down", "deleting"} {
+		if !seen["pool "+want] {
+			t.Errorf("no pool was ever %s", want)
+		}
+	}
+}
