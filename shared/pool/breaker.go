@@ -42,12 +42,14 @@ func (b *Breaker) Open() bool { return !b.OpenedAt.IsZero() }
 
 // Message is the sentence that people of a pool see.
 func (b *Breaker) Message(pool string) string {
-	return fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; when that is mended, `dsvm pool resume %s` goes on at once", b.Bad, b.Why, pool)
+	return fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; when that is mended, `dsvm pool resume %s` goes on at once",
+		b.Bad, b.Why, pool)
 }
 
 // Where to look, by how far a node has got.
 const (
-	lookAtNode  = "look at whether nodes reach Service Bus and the share (network, rights), at the pool's image and setup, and at a node's boot log"
+	lookAtNode = "look at whether nodes reach Service Bus and the share (network, rights), at the pool's image and setup, " +
+		"and at a node's boot log"
 	lookAtAzure = "look at the scale set's activity log and at the state of Azure in the region"
 )
 
@@ -120,7 +122,8 @@ func (st *step) tooLate(n *Node) bool {
 // neverMade keeps a set from being asked for what it has accepted and not made.
 func (st *step) neverMade(n int) Block {
 	return Block{Code: string(fault.NoCapacity), Until: st.now.Add(blockNoCapacity),
-		Message: fmt.Sprintf("Azure accepted a request for nodes, and %s not come within %s; %s", nodes(n, "has", "have"), job.Duration(st.rules.BootDeadline), lookAtAzure)}
+		Message: fmt.Sprintf("Azure accepted a request for nodes, and %s not come within %s; %s",
+			nodes(n, "has", "have"), job.Duration(st.rules.BootDeadline), lookAtAzure)}
 }
 
 // buys is how many more nodes a set may be asked for by its breaker, of n.
