@@ -42,15 +42,8 @@ func (r *Reader) check(known []string) {
 		if slices.Contains(known, f.Name) {
 			continue
 		}
-		best, distance := "", 3
-		for _, k := range known {
-			// Half of a name may differ at most: everything short is near otherwise.
-			if d := edits(strings.ToLower(f.Name), strings.ToLower(k)); d < distance && 2*d <= len(k) {
-				best, distance = k, d
-			}
-		}
 		hint := "the known ones are " + strings.Join(known, ", ")
-		if best != "" {
+		if best := Nearest(f.Name, known); best != "" {
 			hint = fmt.Sprintf("did you mean `%s`?", best)
 		}
 		name := Clip(f.Name)
