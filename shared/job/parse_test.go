@@ -139,7 +139,7 @@ func TestParseRefuses(t *testing.T) {
 		{"sweep of nothing", minimal + "sweep:\n  grid: {LR: []}\n", "sweep.grid.LR", "line 4: `sweep.grid.LR` has no values; give at least one, or remove it"},
 		{"sweep too large", minimal + "sweep: {count: 100001}\n", "sweep.count", "line 3: `sweep.count` is 100001; write a whole number from 1 to 100000"},
 		{"no failure allowed", minimal + "sweep: {count: 3, maxFails: 0}\n", "sweep.maxFails", "line 3: `sweep.maxFails` is 0; write a whole number from 1 to 100000"},
-		{"failures in words", minimal + "sweep: {count: 3, maxFails: many}\n", "sweep.maxFails", "line 3: `sweep.maxFails` is a text; write a whole number, for example 1"},
+		{"failures in words", minimal + "sweep: {count: 3, maxFails: many}\n", "sweep.maxFails", "line 3: `sweep.maxFails` is a text; write a number, for example 1"},
 		{"half a failure", minimal + "sweep: {count: 3, maxFails: 1.5}\n", "sweep.maxFails", "line 3: `sweep.maxFails` is 1.5; write a whole number from 1 to 100000"},
 		{"failures below zero", minimal + "sweep: {count: 3, maxFails: -1}\n", "sweep.maxFails", "line 3: `sweep.maxFails` is -1; write a whole number from 1 to 100000"},
 		{"maxFails misspelt", minimal + "sweep: {count: 3, maxFail: 1}\n", "sweep.maxFail", "line 3: there is no field `sweep.maxFail`; did you mean `maxFails`?"},
