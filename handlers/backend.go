@@ -53,7 +53,7 @@ func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
 	return b.tell(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: "cancelled by request"} })
 }
 
-// Release lets a job go on that is held since nodes were lost under it.
+// Release lets a job or a sweep go on that is held.
 func (b backend) Release(ctx context.Context, id string) (*pool.Job, error) {
 	return b.tell(ctx, id, func(order string) pool.Event { return pool.Release{Order: order} })
 }

@@ -26,8 +26,9 @@ type Backend interface {
 	// Cancel asks for a job to end; for one that has ended it is no error. It
 	// returns the job as it is then.
 	Cancel(ctx context.Context, id string) (*pool.Job, error)
-	// Release lets a job go on that is held since nodes were lost under it; for any
-	// other it is no error. It returns the job as it is then.
+	// Release lets a job go on that is held since its attempts came to nothing on
+	// several nodes, or a sweep that is held since its members fail; for any other it
+	// is no error. It returns the job as it is then.
 	Release(ctx context.Context, id string) (*pool.Job, error)
 	// CancelAll asks all jobs to end that pass the filter, of which team or user is
 	// set, and returns how many were alive.
@@ -51,6 +52,11 @@ type Backend interface {
 	Resume(ctx context.Context, name string) (PoolSummary, error)
 	// Delete begins to delete a pool.
 	Delete(ctx context.Context, name string) error
+	// TellNode brings an operator's word to a node, which is named by its name or its
+	// id, and returns the node as it is then. pool is the node's, or "" for any. A node
+	// that is leaving or gone already is no error; of several nodes of one name it is a
+	// conflict.
+	TellNode(ctx context.Context, pool, node string, verb pool.Verb) (api.Node, error)
 	// Usage reports on what ended in from <= t < to.
 	Usage(ctx context.Context, from, to time.Time, by string) ([]usage.Group, error)
 }

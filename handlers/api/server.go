@@ -13,6 +13,7 @@ import (
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/intake"
+	"dsvmpools/shared/pool"
 )
 
 // server is the API over a backend and the share that holds the logs.
@@ -62,6 +63,9 @@ func (s *server) routes() []route {
 		{"PUT", "/api/pools/{name}", nil, s.applyPool},
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
+		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.tellNode(pool.VerbDelete)},
+		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.tellNode(pool.VerbDrain)},
+		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.tellNode(pool.VerbRelease)},
 		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
 		{"GET", "/api/rules", list, s.listRules},
 		{"POST", "/api/rules", nil, s.applyRules},

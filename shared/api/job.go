@@ -54,6 +54,7 @@ type Attempt struct {
 	Number    int              `json:"number"`
 	Node      string           `json:"node"`
 	State     job.AttemptState `json:"state"`
+	Cause     job.Cause        `json:"cause,omitempty"` // of a start that failed: what was wrong
 	Reason    string           `json:"reason"`
 	ExitCode  *int             `json:"exitCode"` // null until it has ended
 	StartedAt *time.Time       `json:"startedAt"`
@@ -66,6 +67,7 @@ type Rank struct {
 	Rank      int              `json:"rank"`
 	Node      string           `json:"node"`
 	State     job.AttemptState `json:"state"`
+	Cause     job.Cause        `json:"cause,omitempty"`
 	Reason    string           `json:"reason"`
 	ExitCode  *int             `json:"exitCode"` // null until it has ended
 	StartedAt *time.Time       `json:"startedAt"`
@@ -113,13 +115,13 @@ func NewJobDetail(j *pool.Job) Job {
 }
 
 func newAttempt(a job.Attempt) Attempt {
-	out := Attempt{Number: a.Number, Node: a.Node, State: a.State, Reason: a.Reason,
+	out := Attempt{Number: a.Number, Node: a.Node, State: a.State, Cause: a.Cause, Reason: a.Reason,
 		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt)}
 	if !a.EndedAt.IsZero() {
 		out.ExitCode = &a.ExitCode
 	}
 	for _, r := range a.Ranks {
-		rank := Rank{Rank: r.Rank, Node: r.Node, State: r.State, Reason: r.Reason, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt)}
+		rank := Rank{Rank: r.Rank, Node: r.Node, State: r.State, Cause: r.Cause, Reason: r.Reason, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt)}
 		if !r.EndedAt.IsZero() {
 			rank.ExitCode = &r.ExitCode
 		}

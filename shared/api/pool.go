@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -53,6 +54,8 @@ type NodeCounts struct {
 	Draining int `json:"draining"`
 	Deleting int `json:"deleting"`
 	Other    int `json:"other"` // lost, failed, quarantined
+	// Quarantined are those of Other that are broken and kept for a look.
+	Quarantined int `json:"quarantined"`
 }
 
 // PoolSummary is what is known of a pool when somebody asks.
@@ -77,8 +80,22 @@ func NewPool(p PoolSummary) Pool {
 		out.Reason = "down by its schedule"
 	}
 	out.rungs(p)
+	until := time.Time{}
 	for _, n := range p.Nodes {
 		out.Nodes.count(n.State)
+		if at := n.KeptUntil(); !at.IsZero() && (until.IsZero() || at.Before(until)) {
+			until = at
+		}
+	}
+	if n := out.Nodes.Quarantined; n > 0 {
+		text := fmt.Sprintf("%d nodes are quarantined, the first until %s", n, until.UTC().Format(time.RFC3339))
+		if n == 1 {
+			text = fmt.Sprintf("1 node is quarantined until %s", until.UTC().Format(time.RFC3339))
+		}
+		if out.Reason != "" {
+			text = out.Reason + "; " + text
+		}
+		out.Reason = text + "; `dsvm node list` says why"
 	}
 	return out
 }
@@ -133,6 +150,8 @@ func (c *NodeCounts) count(s pool.NodeState) {
 		in = &c.Draining
 	case pool.NodeDeleting:
 		in = &c.Deleting
+	case pool.NodeQuarantined:
+		c.Quarantined++
 	}
 	*in++
 	c.Total++
@@ -151,6 +170,7 @@ type Node struct {
 	Jobs         int            `json:"jobs"` // that have a place on it
 	HeardAt      *time.Time     `json:"heardAt"`
 	Since        *time.Time     `json:"since"`        // of the state
+	Until        *time.Time     `json:"until"`        // when a quarantined node leaves; null for others
 	PricePerHour string         `json:"pricePerHour"` // decimal, or "unknown"
 	Currency     string         `json:"currency"`
 }
@@ -160,17 +180,18 @@ func NewNodes(p PoolSummary) []Node {
 	out := make([]Node, 0, len(p.Nodes))
 	for _, n := range p.Nodes {
 		if n.State != pool.NodeGone {
-			out = append(out, newNode(p, n))
+			out = append(out, NewNode(p, n))
 		}
 	}
 	slices.SortFunc(out, func(a, b Node) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return out
 }
 
-func newNode(p PoolSummary, n *pool.Node) Node {
+// NewNode is the shape of one node of a pool.
+func NewNode(p PoolSummary, n *pool.Node) Node {
 	out := Node{
 		ID: n.VMID, Pool: p.Head.Spec.Name, Name: n.Name, Size: n.Size, State: n.State, Reason: n.Reason,
-		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since),
+		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since), Until: known(n.KeptUntil()),
 		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
 	}
 	out.GPUs = n.GPUs

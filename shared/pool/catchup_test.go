@@ -162,7 +162,7 @@ func (r *replica) event() pool.Event {
 		case 1:
 			s.Spec.NotBefore = r.now.Add(time.Minute)
 		case 2:
-			s.Spec.Sweep = &job.Sweep{Count: 1 + r.rng.Intn(30), Parallel: r.rng.Intn(5)}
+			s.Spec.Sweep = &job.Sweep{Count: 1 + r.rng.Intn(30), Parallel: r.rng.Intn(5), MaxFails: r.rng.Intn(3)}
 		case 3:
 			s.Spec.Nodes = 2
 		}
@@ -178,12 +178,23 @@ func (r *replica) event() pool.Event {
 				if f.State != "succeeded" {
 					f.ExitCode = 1
 				}
+				switch {
+				case f.State == "startFailed" && r.rng.Intn(2) == 0:
+					f.Cause = nodeCauses[r.rng.Intn(len(nodeCauses))]
+				case f.State == "failed" && r.rng.Intn(3) == 0:
+					f.State = "agentRestarted"
+				}
 				if r.rng.Intn(3) == 0 {
 					return report(n, protocol.ReportItem{Started: &protocol.Started{N: j.N, At: r.now}})
 				}
 				return report(n, protocol.ReportItem{Finished: f})
 			}
 		}
+	case k < 15 && len(nodes) > 0 && r.rng.Intn(2) == 0:
+		if len(jobs) > 0 && r.rng.Intn(2) == 0 {
+			return pool.Release{Order: jobs[r.rng.Intn(len(jobs))].Order}
+		}
+		return pool.Told{VMID: nodes[r.rng.Intn(len(nodes))].VMID, Verb: []pool.Verb{pool.VerbRelease, pool.VerbDrain, pool.VerbDelete}[r.rng.Intn(3)]}
 	case k < 15 && len(nodes) > 0:
 		return report(nodes[r.rng.Intn(len(nodes))], protocol.ReportItem{Holds: &protocol.Holds{}}) // it has lost everything
 	case k < 16:

@@ -64,7 +64,7 @@ func jobList(p *Program) *cobra.Command {
 // sweepText is how far a sweep that goes on has come.
 func sweepText(j api.Job) string {
 	w := j.Sweep
-	if w == nil || j.State.Final() {
+	if w == nil || j.State.Final() || j.State == job.Held {
 		return ""
 	}
 	text := fmt.Sprintf("%d%% of %d members, %d running", w.Percent, w.Members, w.Running)
@@ -227,10 +227,12 @@ pools or in the one of --pool. Prints how many were alive.`,
 
 func jobRelease(p *Program) *cobra.Command {
 	return &cobra.Command{
-		Use: "release ID", Short: "Let a job go on that is held", Args: exactly("the ID of a job"),
-		Long: `Let a job go on that is held since several nodes in a row were lost under it. It
-gets one more try. For any other job it changes nothing. Prints the job's state.`,
-		Example:           "  dsvm job release nightly-42",
+		Use: "release ID", Short: "Let a job or a sweep go on that is held", Args: exactly("the ID of a job"),
+		Long: `Let a job go on that is held since its attempts came to nothing on several nodes in
+a row: it gets one more try. A sweep that is held since its members fail begins
+more of them, and failures are counted again from there. For any other job it
+changes nothing. Prints the job's state.`,
+		Example:           "  dsvm job release nightly-42\n  dsvm job release tune",
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
 			var j api.Job

@@ -12,7 +12,7 @@ import (
 )
 
 func nodeCommand(p *Program) *cobra.Command {
-	return noun("node", "Look at nodes", nodeList(p))
+	return noun("node", "Look at nodes, release, drain and delete them", nodeList(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
 }
 
 func nodeList(p *Program) *cobra.Command {

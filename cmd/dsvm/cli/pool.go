@@ -126,7 +126,7 @@ func nodesText(n api.NodeCounts) string {
 	for _, part := range []struct {
 		count int
 		state string
-	}{{n.Creating, "creating"}, {n.Booting, "booting"}, {n.Ready, "ready"}, {n.Busy, "busy"}, {n.Draining, "draining"}, {n.Deleting, "deleting"}, {n.Other, "other"}} {
+	}{{n.Creating, "creating"}, {n.Booting, "booting"}, {n.Ready, "ready"}, {n.Busy, "busy"}, {n.Draining, "draining"}, {n.Deleting, "deleting"}, {n.Quarantined, "quarantined"}, {n.Other - n.Quarantined, "other"}} {
 		if part.count > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.state))
 		}

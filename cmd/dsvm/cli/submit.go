@@ -26,6 +26,7 @@ type jobFlags struct {
 	count     int
 	grid      []string
 	parallel  int
+	maxFails  int
 	retryMax  int
 	retryOn   []string
 	env       []string
@@ -63,6 +64,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first, or ID:failure, ID:any; may be given again")
 	flags.IntVar(&f.count, "count", 0, "make it a sweep of so many members, each with its DSVM_INDEX")
 	flags.StringArrayVar(&f.grid, "grid", nil, "make it a sweep over the values of a variable, K=V,V,V; may be given again")
+	flags.IntVar(&f.maxFails, "max-fails", 0, "how many members of the sweep may fail before it is held (default 10 while none succeeds)")
 	flags.IntVar(&f.parallel, "parallel", 0, "how many members of the sweep may run at once")
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
@@ -109,6 +111,9 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	}
 	if flags.Changed("parallel") {
 		d.set(f.parallel, "sweep", "parallel")
+	}
+	if flags.Changed("max-fails") {
+		d.set(f.maxFails, "sweep", "maxFails")
 	}
 	for _, axis := range f.grid {
 		name, values, ok := strings.Cut(axis, "=")

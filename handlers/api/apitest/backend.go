@@ -173,6 +173,24 @@ func (b *Backend) Cancel(_ context.Context, id string) (*pool.Job, error) {
 // Release changes nothing: no job is held here.
 func (b *Backend) Release(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
 
+// TellNode moves a node as its pool would, where nothing runs on it.
+func (b *Backend) TellNode(_ context.Context, in, name string, verb pool.Verb) (shared.Node, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return shared.Node{}, b.err
+	}
+	for _, p := range b.pools {
+		for _, n := range p.Nodes {
+			if n.Name == name || n.VMID == name {
+				n.State = map[pool.Verb]pool.NodeState{pool.VerbRelease: pool.NodeReady, pool.VerbDrain: pool.NodeDraining, pool.VerbDelete: pool.NodeDeleting}[verb]
+				return shared.NewNode(p, n), nil
+			}
+		}
+	}
+	return shared.Node{}, fault.New(fault.NotFound, "node", "there is no node %q; `dsvm node list` shows the nodes", name)
+}
+
 // CancelAll cancels the live jobs that pass the filter.
 func (b *Backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
 	jobs, _, err := b.Jobs(ctx, f, len(b.jobs)+1, "")

@@ -33,7 +33,7 @@ func (c *Client) Cancel(ctx context.Context, id string) (api.Job, error) {
 	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/cancel"}, &j)
 }
 
-// Release lets a job go on that is held since nodes were lost under it.
+// Release lets a job or a sweep go on that is held.
 func (c *Client) Release(ctx context.Context, id string) (api.Job, error) {
 	var j api.Job
 	return j, c.call(ctx, request{method: "POST", path: jobPath(id) + "/release"}, &j)
@@ -107,6 +107,27 @@ func poolPath(name string) string { return "/api/pools/" + url.PathEscape(name) 
 // Nodes lists the nodes of a pool, or of all for "".
 func (c *Client) Nodes(ctx context.Context, pool string) ([]api.Node, error) {
 	return list[api.Node](ctx, c, "/api/nodes", values("pool", pool), everything)
+}
+
+// ReleaseNode has a node take work again, as if nothing stood against it. A node is
+// named by its name or its id.
+func (c *Client) ReleaseNode(ctx context.Context, pool, node string) (api.Node, error) {
+	return c.tellNode(ctx, "POST", pool, node, "/release")
+}
+
+// DrainNode gives a node no more work, and lets it leave when what it has is over.
+func (c *Client) DrainNode(ctx context.Context, pool, node string) (api.Node, error) {
+	return c.tellNode(ctx, "POST", pool, node, "/drain")
+}
+
+// DeleteNode deletes a node now; what runs there goes back in line.
+func (c *Client) DeleteNode(ctx context.Context, pool, node string) (api.Node, error) {
+	return c.tellNode(ctx, "DELETE", pool, node, "")
+}
+
+func (c *Client) tellNode(ctx context.Context, method, pool, node, verb string) (api.Node, error) {
+	var n api.Node
+	return n, c.call(ctx, request{method: method, path: "/api/nodes/" + url.PathEscape(node) + verb, query: values("pool", pool)}, &n)
 }
 
 // Usage asks for a report. Zero times leave the choice to the server.

@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"context"
+	"strings"
+
+	"dsvmpools/handlers/api"
+	shared "dsvmpools/shared/api"
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+)
+
+// TellNode brings an operator's word to a node.
+func (b backend) TellNode(ctx context.Context, in, name string, verb pool.Verb) (shared.Node, error) {
+	pools, err := b.Pools(ctx, in)
+	if err != nil {
+		return shared.Node{}, err
+	}
+	p, n, err := findNode(pools, name)
+	if err != nil {
+		return shared.Node{}, err
+	}
+	of := p.Head.Spec.Name
+	if err := b.drive(ctx, of, pool.Told{VMID: n.VMID, Verb: verb}); err != nil {
+		return shared.Node{}, err
+	}
+	now, err := b.summary(ctx, of)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return shared.Node{}, err
+	}
+	for _, found := range now.Nodes {
+		if found.VMID == n.VMID {
+			return shared.NewNode(now, found), nil
+		}
+	}
+	n.State, n.Reason = pool.NodeGone, "its pool has forgotten it"
+	return shared.NewNode(p, n), nil
+}
+
+// findNode finds a node by its name or its id. Of several of one name, those that are
+// gone do not count where others are there.
+func findNode(pools []api.PoolSummary, name string) (api.PoolSummary, *pool.Node, error) {
+	type found struct {
+		pool api.PoolSummary
+		node *pool.Node
+	}
+	var here, gone []found
+	var known []string
+	for _, p := range pools {
+		for _, n := range p.Nodes {
+			if n.State != pool.NodeGone {
+				known = append(known, n.Name)
+			}
+			switch {
+			case n.Name != name && n.VMID != strings.ToLower(name):
+			case n.State == pool.NodeGone:
+				gone = append(gone, found{p, n})
+			default:
+				here = append(here, found{p, n})
+			}
+		}
+	}
+	if len(here) == 0 {
+		here = gone
+	}
+	switch len(here) {
+	case 1:
+		return here[0].pool, here[0].node, nil
+	case 0:
+		hint := "`dsvm node list` shows the nodes"
+		if near := document.Nearest(name, known); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
+		return api.PoolSummary{}, nil, fault.New(fault.NotFound, "node", "there is no node %q; %s", name, hint)
+	}
+	var ids []string
+	for _, f := range here {
+		ids = append(ids, f.node.VMID)
+	}
+	return api.PoolSummary{}, nil, fault.New(fault.Conflict, "node", "%d nodes have the name %q; name one by its id: %s", len(here), name, strings.Join(ids, ", "))
+}
