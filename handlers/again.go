@@ -122,7 +122,7 @@ func (f *Functions) putBack(ctx context.Context, pool, queue string, messages []
 
 // revive brings a dead message back, later each time, and rejects it in the end.
 func (f *Functions) revive(ctx context.Context, queue string, m invoke.Message, reason string) error {
-	back, err := f.revived(ctx, queue, m, reason)
+	back, err := f.revived(ctx, queue, m, reason, false)
 	if back == nil {
 		return err
 	}
@@ -130,15 +130,20 @@ func (f *Functions) revive(ctx context.Context, queue string, m invoke.Message, 
 }
 
 // revived is a dead message as it is to be sent again. nil: it has been brought back
-// often enough, and is rejected, or could not be.
-func (f *Functions) revived(ctx context.Context, queue string, m invoke.Message, reason string) (*bus.Message, error) {
-	n := number(m.Properties[propRevived])
-	if n >= int64(len(f.reviveAfter)) {
+// often enough, and is rejected, or could not be. A death by another message is not
+// counted.
+func (f *Functions) revived(ctx context.Context, queue string, m invoke.Message, reason string, byAnother bool) (*bus.Message, error) {
+	n, count := number(m.Properties[propRevived]), int64(1)
+	after := n
+	if byAnother {
+		after, count = 0, 0
+	}
+	if after >= int64(len(f.reviveAfter)) {
 		cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
 		return nil, f.reject(ctx, queue, m, f.jobIn(queue, m), cause)
 	}
-	f.log.Warn("a message could not be processed and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[n])
-	back := again(m, f.now().Add(f.reviveAfter[n]), propRevived, n+1)
+	f.log.Warn("a message could not be processed and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[after])
+	back := again(m, f.now().Add(f.reviveAfter[after]), propRevived, n+count)
 	delete(back.Properties, propTries)
 	return &back, nil
 }

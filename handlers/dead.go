@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"dsvmpools/shared/bus"
@@ -33,6 +34,8 @@ func (f *Functions) raise(ctx context.Context, queue string, dead []bus.Dead) ma
 	failed := map[int]error{}
 	var back []bus.Message
 	var places []int
+	// One that cannot be handed over takes those beside it along.
+	byAnother := slices.ContainsFunc(dead, func(d bus.Dead) bool { return d.Unreadable != "" })
 	for i, d := range dead {
 		m := invoke.Message{ID: d.ID, Body: d.Body, ContentType: d.ContentType, Properties: d.Properties}
 		switch {
@@ -41,7 +44,7 @@ func (f *Functions) raise(ctx context.Context, queue string, dead []bus.Dead) ma
 		case strings.HasPrefix(d.Reason, expired):
 			failed[i] = f.reject(ctx, queue, m, f.jobIn(queue, m), fault.New(fault.Internal, "", "nobody took the message within its time to live; send it again"))
 		default:
-			again, err := f.revived(ctx, queue, m, d.Reason)
+			again, err := f.revived(ctx, queue, m, d.Reason, byAnother)
 			if failed[i] = err; again != nil {
 				back, places = append(back, *again), append(places, i)
 			}

@@ -50,6 +50,44 @@ func TestWithoutTimers(t *testing.T) {
 	})
 }
 
+// Each of the app's HTTP functions gets its requests from the host: the API with its
+// key only, pushes and pages without one.
+func TestEachFunctionGetsItsRequests(t *testing.T) {
+	t.Parallel()
+	i := startInstance(t, withoutTimers(nil))
+	for _, tt := range []struct {
+		method, path, key string
+		status            int
+		says              string
+	}{
+		{"GET", "/api/pools", i.Key, 200, "["}, {"GET", "/api/pools", "", 401, ""}, {"GET", "/API/pools", i.Key, 200, "["}, {"GET", "/x/../api/pools", "", 401, ""}, {"GET", "/api/jobs/a%2Fb", i.Key, 404, "no job"},
+		{"POST", "/api/push/github", "", 401, "secret"}, {"POST", "/API/Push/GitHub/", "", 401, "secret"}, {"GET", "/api/push/github", "", 404, ""}, {"POST", "/api/push", "", 401, ""},
+		{"GET", "/", "", 200, "dsvmpools"}, {"HEAD", "/", "", 200, ""}, {"GET", "/index.html", "", 404, "no such page"}, {"GET", "/api", "", 404, "no such page"}, {"POST", "/", "", 204, ""}, {"GET", "/web/login", "", 404, "sign in"},
+		{"POST", "/web/api/jobs", "", 404, "sign in"}, {"GET", "//api/pools", "", 404, ""}, {"GET", "/api%2Fpools", "", 404, "no such page"},
+	} {
+		r, err := http.NewRequestWithContext(i.ctx, tt.method, i.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.URL.Opaque = tt.path // as it is
+		if strings.HasPrefix(tt.path, "//") {
+			r.URL.Opaque = "http:" + strings.Replace(i.URL, "http:", "", 1) + tt.path
+		}
+		if tt.key != "" {
+			r.Header.Set("x-functions-key", tt.key)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != tt.status || !strings.Contains(string(text), tt.says) {
+			t.Errorf("%s %s: got %d %.200s, want %d and %q", tt.method, tt.path, answer.StatusCode, text, tt.status, tt.says)
+		}
+	}
+}
+
 // The host sends a request without a body up to forty times when its connection to
 // the handler breaks. Each such request of the API has one effect: the first call
 // changes rows and sends messages, and those behind it nothing.
