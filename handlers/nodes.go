@@ -78,5 +78,6 @@ func findNode(pools []api.PoolSummary, name string) (api.PoolSummary, *pool.Node
 	for _, f := range here {
 		ids = append(ids, f.node.VMID)
 	}
-	return api.PoolSummary{}, nil, fault.New(fault.Conflict, "node", "%d nodes have the name %q; name one by its id: %s", len(here), name, strings.Join(ids, ", "))
+	return api.PoolSummary{}, nil, fault.New(fault.Conflict, "node", "%d nodes have the name %q; name one by its id: %s",
+		len(here), name, strings.Join(ids, ", "))
 }

@@ -18,7 +18,7 @@ type Sweep struct {
 	List     []map[string]string `json:"list,omitempty"`
 	Count    int                 `json:"count,omitempty"`
 	Parallel int                 `json:"parallel,omitempty"` // members that may run at once; 0 = as many as fit
-	MaxFails int                 `json:"maxFails,omitempty"` // members that may fail before no more begin; 0 = as many as do, while some succeed
+	MaxFails int                 `json:"maxFails,omitempty"` // members that may fail before no more begin; 0 = not said
 }
 
 const (

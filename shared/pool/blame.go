@@ -233,7 +233,8 @@ func (st *step) elsewhere(of shape) bool {
 	}
 	others := 0
 	for _, n := range st.Nodes {
-		if (n.State == NodeReady || n.State == NodeBusy) && !st.shuns(of, n) && st.kindSuits(of, n) && fits(n.total(), job.Resources{}, of.resources()) {
+		works := n.State == NodeReady || n.State == NodeBusy
+		if works && !st.shuns(of, n) && st.kindSuits(of, n) && fits(n.total(), job.Resources{}, of.resources()) {
 			others++
 		}
 	}
@@ -286,7 +287,8 @@ func (st *step) setAside() {
 			why += ", the last of them as " + n.Blames[last].What
 		}
 		if len(kept) < most {
-			st.setNode(n, NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`", why, stamp(st.now.Add(lookAtBroken)), n.Name))
+			st.setNode(n, NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`",
+				why, stamp(st.now.Add(lookAtBroken)), n.Name))
 			kept = append(kept, n)
 		} else {
 			st.sendOff(n, why+"; "+enoughKept)

@@ -65,7 +65,8 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 		name += fmt.Sprintf(" and %d more", more)
 	}
 	if n := st.lostUnder(j); n != nil {
-		return fmt.Sprintf("its node %s is %s: %s; what ran there is over when the VM is gone", n.Name, n.State, cmp.Or(n.Reason, "its VM is being deleted")),
+		why := cmp.Or(n.Reason, "its VM is being deleted")
+		return fmt.Sprintf("its node %s is %s: %s; what ran there is over when the VM is gone", n.Name, n.State, why),
 			"Azure's word that the VM is gone; nothing has to be done"
 	}
 	const answer = "the node's answer, or the end of the node"
@@ -75,7 +76,8 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	case j.Requeue:
 		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
 	case b != nil:
-		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, endOf(b.State, b.Cause), b.Node), answer
+		end := endOf(b.State, b.Cause)
+		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, end, b.Node), answer
 	case j.State == job.Assigned:
 		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, st.now.Sub(j.current().AssignedAt).Round(time.Second)),
 			"the node's answer; without one it is sent again"
@@ -112,7 +114,8 @@ func (st *step) explainSweep(j *Job) (reason, unblocks string) {
 	}
 	reason = fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running)
 	if held > 0 {
-		return fmt.Sprintf("%s, and %d are held: `dsvm job list --sweep %s --state held`", reason, held, j.ID), "somebody who releases or cancels those that are held"
+		reason += fmt.Sprintf(", and %d are held: `dsvm job list --sweep %s --state held`", held, j.ID)
+		return reason, "somebody who releases or cancels those that are held"
 	}
 	return reason, "their ends; nothing has to be done"
 }
@@ -128,7 +131,8 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 		return st.downReason(), st.upUnblocks()
 	}
 	if err := Refuses(*spec, j.Spec); err != nil {
-		return "the pool has been changed, and no node of it can ever run this job: " + err.Message, "a change of the pool; or cancel it and send another"
+		return "the pool has been changed, and no node of it can ever run this job: " + err.Message,
+			"a change of the pool; or cancel it and send another"
 	}
 	if sentence := st.overLimit(j); sentence != "" {
 		return sentence, "the end of a job of the team, or a higher limit in the pool's `limits`"
@@ -141,7 +145,8 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	if free := st.roomFor(of); free != "" && st.roomy(of) >= of.nodes {
 		p := &placing{step: st, unfit: map[shape]bool{}, out: map[*jobHeap]bool{}}
 		if first := st.firstUnfit(p); first != nil && first != j && !st.allowed(p.reserved, of) {
-			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, st.beginsAt(p.reserved)),
+			when := st.beginsAt(p.reserved)
+			return fmt.Sprintf("node %s has room, but is kept for job %s, which is before it in line and begins %s", free, first.ID, when),
 				"the start of that job, or a `timeout` short enough to end before it"
 		}
 		return fmt.Sprintf("node %s has room for it, and the next step places what is first in line%s", free, ahead), nextStep
@@ -161,13 +166,15 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 	}
 	c := st.census()
 	if coming := st.comingFor(of); coming > 0 {
-		return fmt.Sprintf("%s, and %s%s", no, nodes(coming, "is on its way", "are on their way"), ahead), "a node that comes up; nothing has to be done"
+		return fmt.Sprintf("%s, and %s%s", no, nodes(coming, "is on its way", "are on their way"), ahead),
+			"a node that comes up; nothing has to be done"
 	}
 	if c.counted()+st.pending() >= spec.Nodes.Max {
 		return st.explainFull(c, no, ahead)
 	}
 	if why, until := st.blocked(can); why != "" {
-		return fmt.Sprintf("%s, and no more are asked for: %s", no, why), fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
+		return fmt.Sprintf("%s, and no more are asked for: %s", no, why),
+			fmt.Sprintf("the next attempt at %s, or a pool that is changed", stamp(until))
 	}
 	const answer = "Azure's answer; nothing has to be done"
 	if st.allBusy(can) {
@@ -183,7 +190,8 @@ func (st *step) explainWaiting(j *Job) (reason, unblocks string) {
 			}
 			return no + "; the next step asks for nodes for others first" + ahead, nextStep
 		}
-		return fmt.Sprintf("%s, and none is asked for on its account: the jobs of team %q before it in line are as many as the team's limit leaves", no, j.Spec.Team) + ahead,
+		return fmt.Sprintf("%s, and none is asked for on its account: the jobs of team %q before it in line are as many as its limit leaves",
+				no, j.Spec.Team) + ahead,
 			"the end of those jobs, or a higher limit in the pool's `limits`"
 	case !slices.ContainsFunc(gives, func(set Set) bool { return st.asksNow(&set) }):
 		return no + "; another is asked for with the next request" + ahead, st.nextRequest(more)
@@ -434,7 +442,8 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	}
 	switch {
 	case h.Deleting && len(s.Jobs) > 0:
-		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they and its jobs are gone", "the end of its jobs and nodes"+nothing
+		e.State, e.Unblocks = "deleting", "the end of its jobs and nodes"+nothing
+		e.Reason = size + " left, and goes when they and its jobs are gone"
 	case h.Deleting && s.anyAlive():
 		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when they are gone", "the end of its nodes"+nothing
 	case h.Deleting:
@@ -488,7 +497,8 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 			e.Unblocks = "the next step, which places what fits and lets nodes leave that are not of the size of what waits" + nothing
 		}
 	case waiting > 0 && s.running > 0:
-		e.State, e.Reason = "working", fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
+		e.State = "working"
+		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
 		e.Unblocks = "the end of work, or higher `limits`; dsvm job explain tells for each job"
 	case waiting > 0:
 		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, jobs(waiting, "waits", "wait"))

@@ -45,7 +45,8 @@ func (j *Job) free(a *job.Attempt) bool {
 // again at the cost of a retry: when it names the restart of an agent in its
 // `retry.on`, so that somebody has thought of it. The other losses break nodes.
 func (j *Job) goesOn(a *job.Attempt) bool {
-	return a.State == job.AttemptAgentRestarted && len(j.Spec.Retry.On) > 0 && j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode)
+	r := j.Spec.Retry
+	return a.State == job.AttemptAgentRestarted && len(r.On) > 0 && j.Retries < r.Max && r.Covers(a.State, a.ExitCode)
 }
 
 // released is when a job may start that waits for somebody to release it.
@@ -57,12 +58,12 @@ func (st *step) holdBack(j *Job) {
 	last := &row[len(row)-1]
 	on := nodeOf(last)
 	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
-		st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; look at what it does to a node, then `dsvm job release %s`, or cancel it",
-			len(row), on, j.ID))
+		st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; "+
+			"look at what it does to a node, then `dsvm job release %s`, or cancel it", len(row), on, j.ID))
 		return
 	}
-	st.again(j, released, fmt.Sprintf("held, since %d attempts in a row came to nothing on their nodes, the last of them on %s as %s; look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it",
-		len(row), on, endOf(last.State, last.Cause), j.ID))
+	st.again(j, released, fmt.Sprintf("held, since %d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
+		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it", len(row), on, endOf(last.State, last.Cause), j.ID))
 }
 
 // releaseJob lets a job that is held back have one more try, and a sweep that was

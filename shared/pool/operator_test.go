@@ -143,6 +143,13 @@ func TestDeleteNode(t *testing.T) {
 				t.Fatalf("answers %v, round %d: job %s with %d retries (%s), node %s", agentAnswers, i, j.State, j.Retries, j.Reason, n.State)
 			}
 		}
+		// None of that was a loss: the next one is the first.
+		b.node("last")
+		b.step(pool.Fenced{VMID: "last", Taken: true})
+		b.step(pool.Listed{Exists: true})
+		if j := b.s.Jobs["1"]; j.State != job.Queued {
+			t.Errorf("answers %v: after one lost node the job is %s: %s", agentAnswers, j.State, j.Reason)
+		}
 	}
 }
 

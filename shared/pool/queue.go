@@ -46,7 +46,8 @@ type shape struct {
 
 func shapeOf(j *Job) shape {
 	s := &j.Spec
-	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoids(), within(time.Duration(s.Timeout))}
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoids(),
+		within(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {
