@@ -38,7 +38,8 @@ func withoutTimers(more map[string]string) map[string]string {
 func TestWithoutTimers(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, withoutTimers(map[string]string{"DSVM_FLEET_POLL": "100ms"}))
-	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1s"}`)
+	i.send("pools", body(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1s"}`))
+	i.until("the pool", func() bool { _, err := i.client.Pool(i.ctx, "cpu"); return err == nil })
 	i.send("jobs", body(`{"id":"one","pool":"cpu","command":["true"]}`))
 	if j := i.job("one"); j.State != job.Succeeded {
 		t.Errorf("got %s: %s", j.State, j.Reason)
