@@ -88,7 +88,7 @@ func (a address) access(ctx context.Context, queue string, now time.Time) (kind,
 	if err != nil {
 		return "", "", until, err
 	}
-	got, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://servicebus.azure.net/.default"}})
+	got, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://servicebus.azure.net//.default"}})
 	return bearer, got.Token, got.ExpiresOn, err
 }
 
