@@ -56,10 +56,11 @@ func saysStop(running int) string {
 	case running == 0:
 		return "stopping; no job runs"
 	}
+	again := "it runs again after the next start, at no cost of a retry"
 	if running > 1 {
-		return fmt.Sprintf("stopping ends %s; whether they are run again after the next start, the `retry` of each says (`dsvm up --drain` lets jobs end first)", jobs(running))
+		again = "they run again after the next start, at no cost of a retry"
 	}
-	return fmt.Sprintf("stopping ends %s; whether it is run again after the next start, its `retry` says (`dsvm up --drain` lets jobs end first)", jobs(running))
+	return fmt.Sprintf("stopping ends %s; %s (`dsvm up --drain` lets jobs end first)", jobs(running), again)
 }
 
 func jobs(n int) string {

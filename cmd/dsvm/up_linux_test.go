@@ -131,7 +131,14 @@ func TestUpDrain(t *testing.T) {
 	}
 
 	u = startUp(t, dir)
-	u.job("second", "failed") // it allows no retry
+	u.job("second", "running") // again, and at no cost of a retry: it allows none
+	if err := os.WriteFile(second, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u.job("second", "succeeded")
+	if j, err := u.client.Job(u.ctx, "second"); err != nil || len(j.Attempts) != 2 || j.Attempts[0].State != "agentRestarted" {
+		t.Errorf("got %+v, %v", j, err)
+	}
 	u.submit("third", gate("third", filepath.Join(t.TempDir(), "never")))
 	u.job("third", "running")
 	u.stop()
@@ -139,7 +146,11 @@ func TestUpDrain(t *testing.T) {
 		t.Errorf("it says %s", u.said())
 	}
 	u = startUp(t, dir)
-	u.job("third", "failed")
+	u.job("third", "running")
+	if _, err := u.client.Cancel(u.ctx, "third"); err != nil {
+		t.Fatal(err)
+	}
+	u.job("third", "cancelled")
 	u.stop()
 	if !strings.Contains(u.said(), "no job runs") {
 		t.Errorf("it says %s", u.said())
