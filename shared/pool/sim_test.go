@@ -108,7 +108,8 @@ type operation struct {
 // wish is what was submitted, and how the world lets it go.
 type wish struct {
 	spec     job.Spec
-	failures int // attempts that fail first
+	failures int    // attempts that fail first
+	done     string // key of its row when it has ended
 }
 
 func newWorld(seed int64, faults bool, drivers int) *world {
@@ -668,7 +669,7 @@ func (w *world) submit(n int) {
 		if r.Intn(10) == 0 {
 			s.NotBefore = w.now.Add(time.Duration(r.Intn(60)) * time.Second)
 		}
-		w.jobs[order] = &wish{spec: s, failures: r.Intn(3)}
+		w.jobs[order] = &wish{spec: s, failures: r.Intn(3), done: pool.DoneKey(order)}
 		w.deliver(pool.Submit{Order: order, ID: s.ID, At: w.now, Spec: s})
 		if r.Intn(12) == 0 {
 			w.events = append(w.events, mail{event: pool.Cancel{Order: order, Reason: "no more"}, at: w.now.Add(time.Duration(r.Intn(60)) * time.Second)})
@@ -682,8 +683,8 @@ func (w *world) submit(n int) {
 // open counts the jobs that have not ended.
 func (w *world) open() int {
 	n := 0
-	for order := range w.jobs {
-		if _, done := w.rows[pool.DoneKey(order)]; !done {
+	for _, wanted := range w.jobs {
+		if _, done := w.rows[wanted.done]; !done {
 			n++
 		}
 	}
