@@ -239,7 +239,7 @@ func (i *instance) breaksOff() {
 		i.t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST /api/push/github HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nX-GitHub-Event: push\r\nX-Hub-Signature-256: sha256=%064x\r\n\r\n{\"ref\":\"refs/heads/forged\"", 1)
+	fmt.Fprintf(c, "POST /api/push/github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\nX-GitHub-Event: push\r\nX-Hub-Signature-256: sha256=%064x\r\n\r\n{\"ref\":\"refs/heads/forged\"", 1)
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		i.t.Fatal(err)
 	}
