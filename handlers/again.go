@@ -142,7 +142,8 @@ func (f *Functions) revived(ctx context.Context, queue string, m invoke.Message,
 		cause := fault.New(fault.Internal, "", "the message could not be processed (%s); send it again when the cause is mended", reason)
 		return nil, f.reject(ctx, queue, m, f.jobIn(queue, m), cause)
 	}
-	f.log.Warn("a message could not be processed and comes back", "queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[after])
+	f.log.Warn("a message could not be processed and comes back",
+		"queue", queue, "message", m.ID, "reason", reason, "after", f.reviveAfter[after])
 	back := again(m, f.now().Add(f.reviveAfter[after]), propRevived, n+count)
 	delete(back.Properties, propTries)
 	return &back, nil

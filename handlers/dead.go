@@ -22,7 +22,8 @@ func (f *Functions) deadLetters(ctx context.Context) error {
 	q := f.bus.Queues()
 	var errs []error
 	for _, queue := range []string{q.Jobs, q.Pools, q.PoolEvents, q.NodeEvents} {
-		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, func(ctx context.Context, dead []bus.Dead) map[int]error { return f.raise(ctx, queue, dead) }))
+		raise := func(ctx context.Context, dead []bus.Dead) map[int]error { return f.raise(ctx, queue, dead) }
+		errs = append(errs, f.bus.DeadLetters(ctx, queue, deadLettersAtOnce, raise))
 	}
 	return errors.Join(errs...)
 }
@@ -42,7 +43,8 @@ func (f *Functions) raise(ctx context.Context, queue string, dead []bus.Dead) ma
 		case d.Unreadable != "":
 			failed[i] = f.reject(ctx, queue, m, f.nameIn(queue, m), fault.New(fault.Invalid, "", "%s", d.Unreadable))
 		case strings.HasPrefix(d.Reason, expired):
-			failed[i] = f.reject(ctx, queue, m, f.jobIn(queue, m), fault.New(fault.Internal, "", "nobody took the message within its time to live; send it again"))
+			cause := fault.New(fault.Internal, "", "nobody took the message within its time to live; send it again")
+			failed[i] = f.reject(ctx, queue, m, f.jobIn(queue, m), cause)
 		default:
 			again, err := f.revived(ctx, queue, m, d.Reason, byAnother)
 			if failed[i] = err; again != nil {

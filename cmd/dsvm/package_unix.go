@@ -97,7 +97,8 @@ func startable(path string) error {
 		return fmt.Errorf("%s is no program of Linux; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path)
 	}
 	if program.Machine != elf.EM_X86_64 || program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
-		return fmt.Errorf("%s is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path, program.Machine)
+		return fmt.Errorf("%s is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0",
+			path, program.Machine)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (h *Host) own(w http.ResponseWriter, r *http.Request, path string) bool {
 	return true
 }
 
-// mayAdminister answers whoever has no key with 401, and whoever has the key of
+// mayAdminister answers a request without a key with 401, and one with the key of
 // the functions with 403.
 func (h *Host) mayAdminister(w http.ResponseWriter, r *http.Request) bool {
 	switch {

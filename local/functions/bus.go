@@ -152,7 +152,7 @@ func (l *busLoop) run(ctx context.Context) {
 
 // batches invokes the function with all that is there, one batch at a time. Nothing
 // is asked for while the function runs: what comes meanwhile stays in the queue, for
-// whoever else takes from it. Locks are not renewed in this mode, as in the real
+// others that take from it. Locks are not renewed in this mode, as in the real
 // host.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
 	for {

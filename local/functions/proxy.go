@@ -43,7 +43,8 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 	passing := &passing{h: h, f: f, bodyless: r.ContentLength == 0}
 	if h.timeout > 0 {
 		timer := time.AfterFunc(h.timeout, func() {
-			h.log.Error("a request timed out; the handler is killed and started again, with all that it was doing", "function", f.name, "invocation", id, "timeout", h.timeout)
+			h.log.Error("a request timed out; the handler is killed and started again, with all that it was doing",
+				"function", f.name, "invocation", id, "timeout", h.timeout)
 			passing.timedOut.Store(true)
 			h.worker.restart()
 		})
@@ -81,7 +82,8 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
-			h.log.Warn("a request could not be passed on", "function", f.name, "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
+			h.log.Warn("a request could not be passed on",
+				"function", f.name, "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
 			w.WriteHeader(http.StatusInternalServerError)
 		},
 	}

@@ -42,7 +42,8 @@ func parseRoute(template string) (route, error) {
 		inner, isParameter := strings.CutPrefix(part, "{")
 		if !isParameter {
 			if part == "" || strings.ContainsAny(part, "{}") {
-				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (a mixture of words and parameters between two slashes is not played here)", template, part)
+				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (words and parameters between two slashes are not played here)",
+					template, part)
 			}
 			r = append(r, segment{word: part})
 			continue

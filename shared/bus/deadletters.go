@@ -222,7 +222,8 @@ func (d *Dead) setBody(body azservicebus.AMQPAnnotatedMessageBody, o *tolerant.O
 	if kind == tolerant.Sequence {
 		what = "an AMQP sequence"
 	}
-	d.Unreadable = fmt.Sprintf("the body of the message is %s, which a function cannot have; it is kept as JSON. Send the document as bytes, or as a text", what)
+	d.Unreadable = fmt.Sprintf("the body of the message is %s, which a function cannot have; it is kept as JSON. "+
+		"Send the document as bytes, or as a text", what)
 	text, err := json.MarshalIndent(tolerant.Plain(value), "", "  ")
 	if err != nil {
 		text = fmt.Appendf(nil, "%v", value)

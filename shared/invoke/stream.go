@@ -176,7 +176,8 @@ func list(r io.Reader, text bool) ([][]byte, error) {
 		return nil
 	})
 	if err != nil && !errors.Is(err, errTooMuch) {
-		err = fmt.Errorf("%w; the trigger in function.json needs \"dataType\": %q, or the program another one: %w", errBodies, map[bool]string{true: "string", false: "binary"}[text], err)
+		want := map[bool]string{true: "string", false: "binary"}[text]
+		err = fmt.Errorf("%w; the trigger in function.json needs \"dataType\": %q, or the program another one: %w", errBodies, want, err)
 	}
 	return bodies, err
 }

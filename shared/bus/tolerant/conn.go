@@ -4,7 +4,7 @@
 // values no form at all; it answers such a message by closing its link, so that one
 // message keeps all those behind it. A Conn looks at what comes from the server,
 // puts a type of the same width in the place of one that the client does not know,
-// and keeps what really came for whoever handles the message.
+// and keeps what really came for those who handle the message.
 //
 // It changes nothing that is sent, knows no queue, and settles nothing.
 package tolerant

@@ -36,7 +36,9 @@ const (
 )
 
 // texts are the entries that the client takes for strings without looking.
-var texts = map[string]bool{"DeadLetterReason": true, "DeadLetterErrorDescription": true, "x-opt-partition-key": true, "x-opt-deadletter-source": true}
+var texts = map[string]bool{
+	"DeadLetterReason": true, "DeadLetterErrorDescription": true, "x-opt-partition-key": true, "x-opt-deadletter-source": true,
+}
 
 // patch is a change of bytes that leaves their number as it is.
 type patch struct {
