@@ -80,7 +80,10 @@ func (n *node) ready(id int64) {
 	n.tb.Helper()
 	eventually(n.tb, "the escapes to run", func() bool {
 		text, _ := os.ReadFile(filepath.Join(n.cfg.Share, "jobs", "cpu", fmt.Sprintf("job-%d", id), "1", "stdout.log"))
-		for _, f := range ends(n.reports) {
+		n.mu.Lock()
+		told := ends(n.reports)
+		n.mu.Unlock()
+		for _, f := range told {
 			if f.N == id {
 				n.tb.Fatalf("attempt %d has ended before: %+v", id, f)
 			}

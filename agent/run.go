@@ -138,6 +138,9 @@ func (r *run) holds(l *launch, w protocol.Assignment) {
 // wait returns when the process has ended and everything that it has left with it.
 func (r *run) wait() (syscall.WaitStatus, time.Time) {
 	status, at, err := r.slot.wait(r)
+	if at.Before(r.began) { // it had ended before its start was noted
+		at = r.began
+	}
 	r.lost, r.oom = err, r.slot.oomed()
 	return status, at
 }

@@ -139,17 +139,32 @@ func TestFortyTimes(t *testing.T) {
 		return 0, 0
 	}
 	did := map[string]bool{}
+	nodes, err := i.client.Nodes(i.ctx, "cpu")
+	if err != nil || len(nodes) != 1 {
+		t.Fatalf("got the nodes %v, %v; want one", nodes, err)
+	}
+	node := "/api/nodes/" + nodes[0].ID
 	for _, tt := range []struct {
 		route, path string
 		first       int
 		after       []int // what the others may answer
 		ended       func() bool
 	}{
+		{"POST /api/pools/{name}/resume", "/api/pools/cpu/resume", 200, nil, func() bool { return true }},
+		{"POST /api/nodes/{node}/release", node + "/release", 202, []int{202}, func() bool { return i.job("runs").State == job.Running }},
+		{"POST /api/nodes/{node}/drain", node + "/drain", 202, []int{202}, func() bool {
+			nodes, err := i.client.Nodes(i.ctx, "cpu")
+			return err == nil && len(nodes) == 1 && nodes[0].State == "draining"
+		}},
+		{"DELETE /api/nodes/{node}", node, 202, []int{202, 404}, func() bool { // and its work goes on elsewhere
+			j := i.job("runs")
+			return j.State == job.Running && len(j.Attempts) == 2
+		}},
 		{"POST /api/jobs/{id}/release", "/api/jobs/runs/release", 202, []int{202}, func() bool { return true }},
 		{"POST /api/jobs/{id}/cancel", "/api/jobs/waits/cancel", 202, []int{202}, func() bool { return i.job("waits").State == job.Cancelled }},
 		{"POST /api/jobs/{id}/cancel", "/api/jobs/runs/cancel", 202, []int{202}, func() bool {
 			j := i.job("runs")
-			return j.State == job.Cancelled && len(j.Attempts) == 1
+			return j.State == job.Cancelled && len(j.Attempts) == 2
 		}},
 		{"POST /api/jobs/cancel", "/api/jobs/cancel?user=bob", 202, []int{202}, func() bool { return i.job("stays").State == job.Cancelled }},
 		{"DELETE /api/rules/{name}", "/api/rules/r", 204, []int{204, 404}, func() bool { return true }},

@@ -302,7 +302,7 @@ func TestPushesToAnEmptyPool(t *testing.T) {
 	}
 	for _, j := range jobs {
 		if j.State != job.Succeeded || len(j.Attempts) != 1 {
-			t.Errorf("job %s is %s after %d attempts", j.ID, j.State, len(j.Attempts))
+			t.Errorf("job %s is %s after the attempts %+v", j.ID, j.State, j.Attempts)
 		}
 	}
 	i.mu.Lock()

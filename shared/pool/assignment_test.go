@@ -30,3 +30,23 @@ func TestAssignmentCarriesMemoryAndStop(t *testing.T) {
 		t.Errorf("got %+v, want no bound and the group", a)
 	}
 }
+
+// A job that has its node to itself is told so, and no other.
+func TestAssignmentOfAWholeNode(t *testing.T) {
+	t.Parallel()
+	for _, pack := range []bool{true, false} {
+		b := newBench(t, func(s *pool.Spec) { s.Pack = pack })
+		b.node("a")
+		r := b.step(submission("1", nil))
+		for _, items := range r.Effects.Work {
+			for _, item := range items {
+				if item.Assign != nil && item.Assign.Whole == pack {
+					t.Errorf("pack %v: got whole %v", pack, item.Assign.Whole)
+				}
+			}
+		}
+		if len(assigned(r)) != 1 {
+			t.Errorf("pack %v: nothing was placed", pack)
+		}
+	}
+}
