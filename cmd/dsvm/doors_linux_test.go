@@ -303,7 +303,7 @@ func (d knock) ask(t *testing.T, method, path, kind, body string, change func(*h
 	c := http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	reply, err := c.Do(r)
 	if err != nil {
-		t.Fatalf("%s: %v", d.name, err)
+		t.Fatalf("%s, %s %s of type %q with %v: %v", d.name, method, path, kind, r.Header, err)
 	}
 	defer reply.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(reply.Body, 1<<16))
@@ -521,6 +521,9 @@ func (m *machine) tryAs(user, base string, doors []knock) {
 		}
 	}
 	for what, answer := range report.Answers {
+		if what == doors[0].address+" GET /" {
+			continue // the page for people, which says nothing about the instance
+		}
 		if status, _ := strconv.Atoi(answer); status < 400 {
 			m.t.Errorf("%s is answered %s by %s", user, answer, what)
 		}

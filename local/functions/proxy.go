@@ -39,6 +39,9 @@ var tracing = []string{"Traceparent", "Tracestate", "Request-Id", "Baggage", "Co
 func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path string) {
 	id := uuid.NewString()
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	// The proxy leaves it open. With a full duplex the server would then read what is
+	// left after it has begun to wait for the next request, and panic over the two.
+	defer r.Body.Close()
 	_ = http.NewResponseController(w).EnableFullDuplex() // else the answer would wait for the end of the request
 	passing := &passing{h: h, f: f, bodyless: r.ContentLength == 0}
 	if h.timeout > 0 {
