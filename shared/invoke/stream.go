@@ -356,7 +356,7 @@ func (u *unquoted) Read(p []byte) (n int, err error) {
 		if i := bytes.IndexAny(run, `"\`); i >= 0 {
 			run = run[:i]
 		}
-		if u.most -= len(run) + 1; u.most < 0 {
+		if u.most -= max(len(run), 1); u.most < 0 { // an escape counts as one
 			return n, errTooMuch
 		}
 		n += copy(p[n:], run)
