@@ -208,7 +208,7 @@ func (a *agent) resume() error {
 func (a *agent) awaitShare(ctx context.Context) bool {
 	pause := pauses{}
 	for {
-		_, err := a.launcher.share.open()
+		_, _, err := a.launcher.share.open()
 		if err == nil {
 			return true
 		}

@@ -36,7 +36,7 @@ func config(tb testing.TB) Config {
 		tb.Fatal(err)
 	}
 	return Config{Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
-		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, SourceCache: job.Gi,
+		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, StartWithin: time.Hour, SourceCache: job.Gi,
 		WorkQueue: "work", NodeEventsQueue: "node-events"}
 }
 

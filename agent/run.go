@@ -116,7 +116,7 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	r.mu.Unlock()
 	f, told := r.result(n, 0, time.Now())
 	if r.cause == byItself && err != nil {
-		f.State, f.ExitCode, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, err.Error()
+		f.State, f.ExitCode, f.Cause, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, causeOf(err), err.Error()
 	}
 	if r.cause == byTimeout {
 		f.Reason += ", while its source was being fetched"

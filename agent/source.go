@@ -64,7 +64,7 @@ var errOnlyThere = errors.New("its repository is on the node itself, which jobs 
 func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
 	dir, err := s.launcher.share.make(w, s.launcher.owner)
 	if err != nil {
-		return "", "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
+		return "", "", err
 	}
 	defer dir.close()
 	if err := s.launcher.private(n); err != nil {
@@ -87,7 +87,7 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 	if ctx.Err() == nil {
 		fmt.Fprintf(dir.stderr, "the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err))
 	}
-	return "", "", fmt.Errorf("the source cannot be fetched: %w", err)
+	return "", "", because(known(err, ofSource), "the source cannot be fetched: %w", err)
 }
 
 // fileError says what is wrong with the file of the source's own jobs. Another
@@ -208,21 +208,21 @@ func (f *fetcher) fill(ctx context.Context, dir, repository, commit, tree string
 func inTree(tree, path, workdir string) (string, error) {
 	name := filepath.Join(path, workdir)
 	if !filepath.IsLocal(filepath.Join(".", name)) || strings.ContainsRune(name, 0) {
-		return "", fmt.Errorf("the directory %q leads out of the source; write a path below it", clip(name))
+		return "", because(job.CauseNoWorkdir, "the directory %q leads out of the source; write a path below it", clip(name))
 	}
 	real, err := filepath.EvalSymlinks(filepath.Join(tree, name))
 	if err != nil {
-		return "", fmt.Errorf("the source has no directory %q at this commit", clip(name))
+		return "", because(ofPath(err, job.CauseNoWorkdir), "the source has no directory %q at this commit", clip(name))
 	}
 	base, err := filepath.EvalSymlinks(tree)
 	if err != nil {
-		return "", fmt.Errorf("the source cannot be read: %v", cause(err))
+		return "", because(onNode(err), "the source cannot be read: %w", cause(err))
 	}
 	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
-		return "", fmt.Errorf("the directory %q of the source is a link that leads out of it", clip(name))
+		return "", because(job.CauseNoWorkdir, "the directory %q of the source is a link that leads out of it", clip(name))
 	}
 	if at, err := os.Stat(real); err != nil || !at.IsDir() {
-		return "", fmt.Errorf("%q of the source is not a directory", clip(name))
+		return "", because(job.CauseNoWorkdir, "%q of the source is not a directory", clip(name))
 	}
 	return real, nil
 }

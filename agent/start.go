@@ -183,7 +183,7 @@ func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, e
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
 	case f.State == string(job.AttemptStartFailed) && errors.As(err, new(fileError)):
-		f.State, f.ExitCode = string(job.AttemptFailed), exitFile
+		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
@@ -206,8 +206,13 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 
 // failStart ends an assignment that could not be started.
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.conclude(n, w, protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Reason: err.Error(), EndedAt: time.Now().UTC()}, true)
-	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
+	a.conclude(n, w, notStarted(n, err), true)
+	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
+}
+
+// notStarted is the end of an attempt that could not be started.
+func notStarted(n int64, err error) protocol.Finished {
+	return protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}
 }
 
 // await follows an attempt to its end.
