@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,10 @@ const jobPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // jobLang gives UTF-8 on every image without asking for a translation.
 const jobLang = "C.UTF-8"
 
+// maxCalls is how many calls to the share may be under way: those of the starters
+// and of sources, and some that hang. Each that hangs holds a thread.
+const maxCalls = 16
+
 // launcher prepares attempts and starts their processes.
 type launcher struct {
 	cfg   Config
@@ -40,11 +45,13 @@ type launcher struct {
 	as    *syscall.Credential // nil = the agent's own user
 	owner owner
 	login string
+	calls *patience.Calls // to the share and the disk, where they may hang
 }
 
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
-	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse}
+	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse,
+		calls: patience.New(maxCalls)}
 	if err := l.user(); err != nil {
 		return nil, err
 	}

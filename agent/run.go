@@ -29,7 +29,8 @@ const (
 // run is an attempt that has begun, while it is this agent's: the fetching of its
 // source, if it has one, and then its process.
 type run struct {
-	pid     int // 0 = there is no process yet
+	pid     int       // 0 = there is no process yet
+	from    time.Time // the timeout counts from here
 	began   time.Time
 	timeout time.Duration // 0 = none
 	grace   time.Duration
@@ -53,7 +54,7 @@ func (r *run) arm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.over {
-		r.deadline = time.AfterFunc(r.timeout, func() {
+		r.deadline = time.AfterFunc(r.timeout-time.Since(r.from), func() {
 			r.end(byTimeout, fmt.Sprintf("it ran longer than its timeout of %s", job.Duration(r.timeout)), r.grace)
 		})
 	}

@@ -62,7 +62,7 @@ var errOnlyThere = errors.New("its repository is on the node itself, which jobs 
 // source's own jobs where that is all that is wanted. What goes wrong is in the
 // attempt's stderr.log too, whole. The error is a sentence for the job's owner.
 func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
-	dir, err := s.launcher.share.make(w, s.launcher.owner)
+	dir, err := s.launcher.attemptDir(w)
 	if err != nil {
 		return "", "", err
 	}
@@ -77,7 +77,7 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 	err = f.fetch(limited, tree)
 	if err == nil && readsFile(w) {
 		if file, err = f.file(limited, tree); errors.As(err, new(fileError)) {
-			fmt.Fprintln(dir.stderr, err)
+			s.launcher.note(dir, fmt.Sprintln(err))
 			return "", "", err
 		}
 	}
@@ -85,7 +85,7 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 		return tree, file, nil
 	}
 	if ctx.Err() == nil {
-		fmt.Fprintf(dir.stderr, "the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err))
+		s.launcher.note(dir, fmt.Sprintf("the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err)))
 	}
 	return "", "", because(known(err, ofSource), "the source cannot be fetched: %w", err)
 }

@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"syscall"
 	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
 )
 
 // starters is how many attempts are prepared side by side: the share answers a
@@ -67,7 +70,8 @@ func (a *agent) mayStart(h *held) bool {
 
 // startPlain starts an assignment without a source.
 func (a *agent) startPlain(n int64, h *held) {
-	launch, err := a.launcher.prepare(n, h.work, "")
+	from := time.Now() // what the share takes counts as well
+	launch, err := a.prepare(n, h.work, "")
 	if err != nil {
 		a.failStart(n, h.work, err)
 		return
@@ -91,12 +95,19 @@ func (a *agent) startPlain(n int64, h *held) {
 		return
 	}
 	pid, err := launch.start()
+	if err == nil && a.startedLate(h) {
+		unix.Kill(-pid, unix.SIGKILL)
+		var status syscall.WaitStatus
+		reap(pid, &status)
+		sweep(map[string]process{a.launcher.key(n): {}})
+		err = errStartLate(a.cfg.StartWithin)
+	}
 	if err != nil {
 		a.runs.Done()
 		a.failStart(n, h.work, err)
 		return
 	}
-	r := &run{pid: pid, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
+	r := &run{pid: pid, from: from, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
 	birth := birthOf(pid)
 	a.mu.Lock()
 	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
@@ -126,11 +137,12 @@ func (a *agent) fetch(n int64, h *held) {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &run{began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
+	r := &run{from: time.Now(), began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
 	a.mu.Lock()
 	ok := a.mayStart(h)
 	if ok {
 		a.record(record{N: n, Started: &process{At: r.began}})
+		h.begun()
 		h.run = r
 		a.out.started = append(a.out.started, n)
 		a.runs.Add(1)
@@ -157,7 +169,7 @@ func (a *agent) fetch(n int64, h *held) {
 
 // startFetched starts an attempt in the work tree that was fetched for it.
 func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
-	launch, err := a.launcher.prepare(n, w, r.tree)
+	launch, err := a.prepare(n, w, r.tree)
 	if err == nil {
 		defer launch.dir.close()
 		err = r.begin(launch.start)
@@ -229,6 +241,7 @@ func (a *agent) finish(f protocol.Finished) {
 		return
 	}
 	a.record(record{Finished: &f})
+	a.st.held[f.N].begun()
 	a.st.held[f.N].run = nil
 	a.out.finished = append(a.out.finished, f.N)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
@@ -142,8 +143,8 @@ func (e *gitError) says(texts ...string) bool {
 }
 
 // errStartLate is a start that took too long: the share, or the node, hangs.
-func errStartLate(within string) error {
-	return because(job.CauseShare, "the node could not start it within %s: its share or its disk does not answer", within)
+func errStartLate(within time.Duration) error {
+	return because(job.CauseShare, "the node could not start it within %s: its share or its disk does not answer", job.Duration(within))
 }
 
 // failed explains why the process of a prepared attempt did not come to be.

@@ -44,7 +44,10 @@ type WorkItem struct {
 	Cancel *Cancel     `json:"cancel,omitempty"`
 	Ack    []int64     `json:"ack,omitempty"`  // assignments whose finish the pool has recorded: forget them
 	Here   bool        `json:"here,omitempty"` // the pool is there; it is said to nodes that would hear nothing otherwise
-	Stop   string      `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
+	// Counter answers a start of the agent whose journal may have forgotten
+	// assignments.
+	Counter *Counter `json:"counter,omitempty"`
+	Stop    string   `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }
 
 // Counter gives an agent the pool's counter: all numbers up to it were given
