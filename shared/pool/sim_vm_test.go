@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -34,6 +35,12 @@ type vm struct {
 	stopped  bool
 	evicted  bool
 	skew     time.Duration
+
+	doubt   bool                // its journal is new or was lost: it waits for the counter
+	counted bool                // it has had the counter since its last start
+	lost    int64               // the counter
+	askAt   time.Time           // when it asks again
+	past    []protocol.WorkItem // what it was given, to come again late
 }
 
 // longestHang is how long an agent may hang before it comes back.
@@ -46,6 +53,8 @@ type run struct {
 	started  time.Time
 	endAt    time.Time
 	finished *protocol.Finished
+	stuck    bool // it does not begin
+	deaf     bool // nor is it given back
 }
 
 // grow asks the scale set for a capacity.
@@ -76,7 +85,7 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	for range max(make, 0) {
 		has, _ := size.Lookup(of.Size)
 		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
-			held: map[int64]*run{}, drops: map[int64]bool{}}
+			held: map[int64]*run{}, drops: map[int64]bool{}, doubt: true}
 		switch {
 		case w.chance(15):
 			v.broken = "failed"
@@ -193,11 +202,9 @@ func (w *world) live(v *vm) {
 	if v.stopped {
 		return
 	}
-	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots + 1)}}
 	if !v.booted {
 		v.booted = true
-		v.boots++
-		w.report(v, ready)
+		w.begin(v)
 	}
 	if w.chance(300) { // the agent crashes and comes back
 		for _, r := range v.runs() {
@@ -205,8 +212,18 @@ func (w *world) live(v *vm) {
 				w.end(v, r, "agentRestarted", job.ExitAgentRestarted)
 			}
 		}
-		v.boots++
-		w.report(v, ready, holds(v))
+		for _, r := range v.runs() {
+			if r.stuck && r.finished == nil { // what does not begin does so in another life
+				r.stuck, r.started, r.endAt = false, w.now.Add(v.skew), w.now.Add(10*time.Second)
+			}
+		}
+		w.begin(v)
+	}
+	if w.chance(500) {
+		w.loseJournal(v)
+	}
+	if v.doubt && !w.now.Before(v.askAt) {
+		w.report(v, w.ready(v), holds(v))
 	}
 	if !v.evicted && v.dieAt.IsZero() && w.chance(map[bool]int{true: 250, false: 800}[v.spot]) {
 		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
@@ -253,8 +270,39 @@ func (w *world) hear(v *vm) {
 	w.work[v.vmid] = queue
 }
 
+// begin is a start of the agent.
+func (w *world) begin(v *vm) {
+	v.boots++
+	v.counted = false
+	w.report(v, w.ready(v), holds(v))
+}
+
+// ready is the first word of a start of the agent, and asks for the counter when
+// there is need.
+func (w *world) ready(v *vm) protocol.ReportItem {
+	v.askAt = w.now.Add(10 * time.Second)
+	return protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots), Counter: v.doubt}}
+}
+
+// loseJournal has an agent die and come back without its journal: what it ran is
+// dead, what it knew is gone, and old messages may come again.
+func (w *world) loseJournal(v *vm) {
+	w.checker.seen["journal lost"]++
+	for _, r := range v.held {
+		if w.succeeded[rankKey(r)] == v {
+			delete(w.succeeded, rankKey(r))
+		}
+	}
+	v.held, v.drops, v.seen, v.lost, v.doubt = map[int64]*run{}, map[int64]bool{}, 0, 0, true
+	for range min(len(v.past), 4) {
+		again := workMail{items: []protocol.WorkItem{v.past[w.rng.Intn(len(v.past))]}}
+		w.late = append(w.late, mail{at: w.now.Add(time.Duration(w.rng.Intn(60)) * time.Second), do: func() { w.work[v.vmid] = append(w.work[v.vmid], again) }})
+	}
+	w.begin(v)
+}
+
 func holds(v *vm) protocol.ReportItem {
-	h := &protocol.Holds{}
+	h := &protocol.Holds{Lost: v.lost}
 	for _, r := range v.runs() {
 		h.N = append(h.N, r.n)
 	}
@@ -264,6 +312,9 @@ func holds(v *vm) protocol.ReportItem {
 func (w *world) report(v *vm, items ...protocol.ReportItem) {
 	if v.stopped {
 		return
+	}
+	if w.noHolds {
+		items = slices.DeleteFunc(slices.Clone(items), func(i protocol.ReportItem) bool { return i.Holds != nil })
 	}
 	w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: v.vmid, Seen: v.seen, Items: items}})
 }
@@ -277,10 +328,18 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		v.stopped = true
 		v.held = map[int64]*run{}
 	}
+	if c := item.Counter; c != nil && !v.stopped && !v.counted && c.Boot == fmt.Sprint(v.boots) {
+		v.counted, v.doubt, v.lost, v.seen = true, false, max(v.lost, c.N), max(v.seen, c.N)
+		w.report(v, holds(v))
+	}
 	if v.stopped || item.N == 0 || item.N <= v.seen {
 		return
 	}
 	v.seen = item.N
+	if v.past = append(v.past, item); item.Assign != nil && v.doubt {
+		w.report(v, holds(v))
+		return
+	}
 	switch {
 	case item.Assign != nil:
 		r := &run{assign: *item.Assign, n: item.N, started: w.now.Add(v.skew), endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
@@ -296,6 +355,12 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		}
 		w.checker.starts(v, r)
 		v.held[item.N] = r
+		if w.chance(40) {
+			r.stuck, r.deaf = true, w.chance(3)
+			r.started, r.endAt = time.Time{}, w.now.Add(10000*time.Hour)
+			w.checker.seen["start stuck"]++
+			return
+		}
 		if w.rng.Intn(2) == 0 {
 			w.report(v, protocol.ReportItem{Started: &protocol.Started{N: r.n, At: r.started}})
 		}
@@ -303,7 +368,7 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		r := v.held[item.Cancel.Target]
 		if r == nil {
 			v.drops[item.Cancel.Target] = true
-		} else if r.finished == nil {
+		} else if r.finished == nil && !(r.stuck && r.deaf) {
 			w.end(v, r, "cancelled", job.ExitCancelled)
 		}
 	}

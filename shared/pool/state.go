@@ -160,6 +160,7 @@ type Node struct {
 	Evicted    bool      // its VM is taken away, as its agent was told
 	Breaks     int       // attempts in a row that it could not start, or lost
 	Boot       string    // of the agent's last start
+	BootAt     time.Time // when the first word of that start was put on the queue
 	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

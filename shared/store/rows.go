@@ -119,6 +119,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.bool("Evicted", n.Evicted)
 	e.int("Breaks", n.Breaks)
 	e.text("Boot", n.Boot)
+	e.time("BootAt", n.BootAt)
 	e.text("Address", n.Address)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -339,7 +340,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            number
 		Evicted, Spot                                                                    bool
-		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark            time.Time
+		Since, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark, BootAt    time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
@@ -348,7 +349,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Set: row.Set, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
-		Boot: row.Boot, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
+		Boot: row.Boot, BootAt: row.BootAt, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),
 		IdleFor: time.Duration(row.IdleFor), DrainFor: time.Duration(row.DrainFor),
