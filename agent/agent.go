@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 
 	"github.com/google/uuid"
@@ -46,6 +47,7 @@ type agent struct {
 	cleared chan struct{} // closed when the node leaves and all of it is told
 	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
 	word    atomic.Int64  // when the pool was heard last, in Unix nanoseconds
+	unsaved atomic.Int64  // since when the journal is not written, in Unix nanoseconds; 0 = it is
 	runs    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -54,6 +56,7 @@ type agent struct {
 	closing bool                  // nothing is started any more
 	leaving string                // why the VM is about to go; "" = it is not
 	orphans []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
+	counted bool                  // the pool has given its counter to this life
 	out     outbox
 }
 
@@ -110,7 +113,9 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	defer stop()
 	watching.Go(func() { a.alone(aloneCtx) })
 	if a.over() == "" {
-		a.work(ctx)
+		if err := a.work(ctx); err != nil {
+			return err
+		}
 	}
 	if why := a.over(); why != "" && ctx.Err() == nil {
 		log.Info("this node does nothing any more", "reason", why)
@@ -120,12 +125,15 @@ func live(ctx context.Context, cfg Config, b bus) error {
 }
 
 // work takes work and reports until the context or the node's part in the pool
-// ends, and returns when nothing of it runs any more.
-func (a *agent) work(ctx context.Context) {
+// ends, and returns when nothing of it runs any more. The error is that the
+// journal cannot be written.
+func (a *agent) work(ctx context.Context) error {
 	if !a.awaitShare(ctx) {
-		return
+		return nil
 	}
 	a.handLate()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	startCtx, stopStarting := context.WithCancel(context.Background())
 	var starting sync.WaitGroup
 	for range starters {
@@ -137,6 +145,7 @@ func (a *agent) work(ctx context.Context) {
 	var watching sync.WaitGroup
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	watching.Go(func() { a.watch(watchCtx) })
+	watching.Go(func() { a.mind(watchCtx, end) })
 
 	a.listen(ctx)
 
@@ -150,6 +159,10 @@ func (a *agent) work(ctx context.Context) {
 	reporting.Wait()
 	a.lastReport()
 	a.persist(context.Background(), true, 1)
+	if err := context.Cause(ctx); errors.Is(err, errUnsaved) {
+		return err
+	}
+	return nil
 }
 
 // resume opens the journal and ends what an earlier life left behind. Nothing
@@ -181,6 +194,9 @@ func (a *agent) resume() error {
 		j.close()
 		return err
 	}
+	if st.doubt && !sweepAll(l.key) {
+		a.log.Error("processes of an earlier life of the agent cannot be killed")
+	}
 	node, machine := protocol.SessionID(a.cfg.Pool, a.cfg.VMID), machineBoot()
 	a.mu.Lock()
 	if st.node != node {
@@ -194,13 +210,19 @@ func (a *agent) resume() error {
 		h := a.st.held[n]
 		// After a boot of the machine the latest lines may be missing, so that
 		// something that seems to wait may have run.
-		if h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine {
-			a.orphans = append(a.orphans, h.work)
-			a.finish(protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
-				Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now})
+		f := protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
+			Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now}
+		switch {
+		case h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine:
+		case h.phase == waiting && a.st.damaged:
+			f.Cause, f.Reason = job.CauseJournalLost, "the journal of the node's agent is damaged, and may have forgotten that the attempt ran"
+		default:
+			continue
 		}
+		a.orphans = append(a.orphans, h.work)
+		a.finish(f)
 	}
-	a.record(record{Node: node, Machine: machine})
+	a.record(record{Node: node, Machine: machine, Doubt: a.st.damaged})
 	a.mu.Unlock()
 	if err := a.flush(true); err != nil {
 		j.close()
@@ -214,9 +236,15 @@ func (a *agent) resume() error {
 func (a *agent) awaitShare(ctx context.Context) bool {
 	pause := pauses{}
 	for {
-		_, err := a.launcher.share.open()
+		_, err := patience.Do(a.launcher.calls, a.cfg.StartWithin, func() (*os.Root, error) {
+			root, _, err := a.launcher.share.open()
+			return root, err
+		}, nil)
 		if err == nil {
 			return true
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 		a.log.Error("the share cannot be used; mount it at SHARE_PATH", "path", a.cfg.Share, "error", cause(err).Error())
 		if !pause.wait(ctx) {
@@ -277,6 +305,15 @@ func (a *agent) record(r record) {
 
 // flush writes what was recorded; durable: also against a fall of the machine.
 func (a *agent) flush(durable bool) error {
+	a.unsaved.CompareAndSwap(0, time.Now().UnixNano())
+	err := a.save(durable)
+	if err == nil {
+		a.unsaved.Store(0)
+	}
+	return err
+}
+
+func (a *agent) save(durable bool) error {
 	err := a.journal.write(func() []byte {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -292,6 +329,29 @@ func (a *agent) flush(durable bool) error {
 		return err
 	}
 	return a.journal.sync()
+}
+
+// errUnsaved is the end of an agent whose journal is not written.
+var errUnsaved = errors.New("the journal cannot be written, so that nothing can be taken, ended or reported; free or check the disk of DSVM_INSTANCE_DIR")
+
+// mind ends the work of an agent whose journal is not written for too long: it
+// could neither take nor report anything, while its session shows that it lives.
+// Without the session the pool gives the node up and places its work elsewhere.
+func (a *agent) mind(ctx context.Context, end context.CancelCauseFunc) {
+	tick := time.NewTicker(max(a.cfg.StartWithin/8, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if since := a.unsaved.Load(); since != 0 && time.Since(time.Unix(0, since)) > a.cfg.StartWithin {
+			a.log.Error(errUnsaved.Error())
+			end(errUnsaved)
+			return
+		}
+	}
 }
 
 // persist flushes until it has worked, since nothing may be done before. Tries

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,9 +41,39 @@ func config(tb testing.TB) Config {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return Config{AllowPrivate: here, Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
-		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, SourceCache: job.Gi,
+	cfg := Config{AllowPrivate: here, Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
+		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, StartWithin: time.Hour, SourceCache: job.Gi,
 		WorkQueue: "work", NodeEventsQueue: "node-events"}
+	remembers(tb, cfg)
+	return cfg
+}
+
+// remembers makes it the agent of a node that its pool knows: a new one takes nothing
+// before the pool's counter has come, see journal_lost_test.go.
+func remembers(tb testing.TB, cfg Config) {
+	tb.Helper()
+	if err := os.Mkdir(cfg.InstanceDir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.InstanceDir, "journal"), lines(mine(cfg)), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// launcherOf is a launcher without an agent around it.
+func launcherOf(tb testing.TB, cfg Config) *launcher {
+	tb.Helper()
+	l, err := newLauncher(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		for n := range maps.Clone(l.slots.taken) {
+			l.clean(n, protocol.Assignment{})
+		}
+		l.slots.close()
+	})
+	return l
 }
 
 // launched runs an agent until the test ends or stop is called.

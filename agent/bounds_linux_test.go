@@ -27,8 +27,8 @@ func boundable(t *testing.T) {
 	}
 }
 
-// fill is a program that fills memory; both amounts are bytes.
-func fill(n int64, bytes, memory int64) protocol.WorkItem {
+// fillMemory is a program that fills memory; both amounts are bytes.
+func fillMemory(n int64, bytes, memory int64) protocol.WorkItem {
 	item := assign(n, "python3", "-c", fmt.Sprintf("b = bytearray(%d)\nprint('had it', flush=True)", bytes))
 	item.Assign.Memory = memory
 	return item
@@ -43,16 +43,16 @@ func TestMemory(t *testing.T) {
 	cfg := config(t)
 	cfg.CPUs = 1
 	n := launched(t, cfg, newBus(t))
-	whole := fill(5, 200*mi, 64*mi)
+	whole := fillMemory(5, 200*mi, 64*mi)
 	whole.Assign.Whole = true
 	for _, test := range []struct {
 		item  protocol.WorkItem
 		state job.AttemptState
 		says  string
 	}{
-		{fill(1, 200*mi, 64*mi), job.AttemptFailed, "signal 9 (killed); out of memory: it needed more than its 64Mi"},
-		{fill(2, 20*mi, 64*mi), job.AttemptSucceeded, ""},
-		{fill(3, 200*mi, 0), job.AttemptSucceeded, ""},
+		{fillMemory(1, 200*mi, 64*mi), job.AttemptFailed, "signal 9 (killed); out of memory: it needed more than its 64Mi"},
+		{fillMemory(2, 20*mi, 64*mi), job.AttemptSucceeded, ""},
+		{fillMemory(3, 200*mi, 0), job.AttemptSucceeded, ""},
 		{script(4, "exit 7"), job.AttemptFailed, "its process ended with exit code 7"},
 		{whole, job.AttemptSucceeded, ""},
 	} {

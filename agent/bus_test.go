@@ -235,3 +235,16 @@ func (s *memSession) close(context.Context) {
 		s.b.locked, s.b.taken = nil, false
 	})
 }
+
+// counted gives an agent that asks for the pool's counter what it asks for, as its
+// pool does. One that does not ask gets nothing.
+func (b *memBus) counted(counter int64) {
+	b.tb.Helper()
+	b.until("the agent's first word", func(all []protocol.Report) bool { return len(all) > 0 })
+	b.mu.Lock()
+	ready := b.reports[0].Items[0].Ready
+	b.mu.Unlock()
+	if ready != nil && ready.Counter {
+		b.work(protocol.WorkItem{Counter: &protocol.Counter{Boot: ready.Boot, N: counter}})
+	}
+}

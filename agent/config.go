@@ -23,8 +23,17 @@ const (
 	defaultStartedWithin = time.Second      // long enough for a short job to cost one message, short enough for a person who watches
 	defaultKillGrace     = 10 * time.Second // time to write a checkpoint, short enough for a drain
 	defaultSourceTimeout = 30 * time.Minute // what takes longer hangs, or belongs on the share
+	defaultStartWithin   = 2 * time.Minute  // a share takes seconds on a bad day; what takes longer hangs
 	defaultSourceCache   = 10 * job.Gi      // some repositories, and little of a node's disk
 )
+
+// defaultGPUDevices are the files by which the driver of NVIDIA shows a node's
+// GPUs: one each, numbered from 0.
+const defaultGPUDevices = "/dev/nvidia[0-9]*"
+
+// noGPUDevices as DSVM_GPU_DEVICES has the agent look for none: on a machine that
+// only plays sizes with GPUs.
+const noGPUDevices = "none"
 
 // Config is what an agent is told. ReadConfig fills it from the environment:
 //
@@ -50,6 +59,14 @@ const (
 //     node holds is reported. Default: 60s.
 //   - DSVM_STARTED_WITHIN: a duration; the start of an attempt waits at most this
 //     long for another report to ride on. Default: 1s.
+//   - DSVM_START_WITHIN: a duration; an attempt whose process, or whose fetching, has
+//     not begun so long after it came ends as one that could not start, over the
+//     node. Each look at the share is given up after this time too. Default: 2m.
+//   - DSVM_SHARE_MOUNTED: true = SHARE_PATH must be the root of a mounted file
+//     system; without one the share counts as missing. Default: false.
+//   - DSVM_GPU_DEVICES: pattern of the files that show the node's GPUs; an attempt
+//     with GPUs that are not shown does not start. none = nothing is looked for.
+//     Default: /dev/nvidia[0-9]*.
 //   - DSVM_KILL_GRACE: a duration; time between SIGTERM and SIGKILL when an
 //     attempt is ended. Default: 10s.
 //   - DSVM_JOB_USER: unprivileged user that attempts run as when the agent is
@@ -97,6 +114,9 @@ type Config struct {
 	SourceCache         job.Bytes
 	SourceLocal         bool
 	AllowPrivate        outbound.Guard
+	StartWithin         time.Duration
+	ShareMounted        bool
+	GPUDevices          string // a pattern; "" = nothing is looked for
 	AloneAfter          time.Duration
 	PowerOff            []string // argv; none = the machine is left on
 	GitEnv              []string // NAME=value
@@ -159,6 +179,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
 		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,
 		AloneAfter: defaultAloneAfter, PowerOff: strings.Fields(getenv("DSVM_POWER_OFF")),
+		StartWithin: defaultStartWithin, ShareMounted: getenv("DSVM_SHARE_MOUNTED") == "true", GPUDevices: or("DSVM_GPU_DEVICES", defaultGPUDevices),
 		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
 	}
 	if v := getenv("DSVM_CPUS"); v != "" {
@@ -172,7 +193,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		name string
 		into *time.Duration
 	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}, {"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout},
-		{"DSVM_ALONE_AFTER", &c.AloneAfter}} {
+		{"DSVM_ALONE_AFTER", &c.AloneAfter}, {"DSVM_START_WITHIN", &c.StartWithin}} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)
 			if err != nil {
@@ -195,6 +216,9 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	c.AllowPrivate = guard
 	if c.UIDs, err = readUIDs(getenv("DSVM_JOB_UIDS")); err != nil {
 		return c, err
+	}
+	if c.GPUDevices == noGPUDevices {
+		c.GPUDevices = ""
 	}
 	for _, name := range []string{"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
 		if v := getenv(name); v != "" {
@@ -249,6 +273,12 @@ func (c *Config) check() error {
 	}
 	if c.SourceTimeout <= 0 {
 		return fault.New(fault.Invalid, "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_TIMEOUT must be more than 0s")
+	}
+	if c.StartWithin <= 0 {
+		return fault.New(fault.Invalid, "DSVM_START_WITHIN", "DSVM_START_WITHIN must be more than 0s")
+	}
+	if _, err := filepath.Match(c.GPUDevices, ""); err != nil {
+		return fault.New(fault.Invalid, "DSVM_GPU_DEVICES", "DSVM_GPU_DEVICES is %q; write a pattern such as %s, or %s", c.GPUDevices, defaultGPUDevices, noGPUDevices)
 	}
 	if c.AloneAfter <= 0 && len(c.PowerOff) > 0 {
 		return fault.New(fault.Invalid, "DSVM_ALONE_AFTER", "DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF out to keep the machine on")

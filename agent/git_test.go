@@ -166,10 +166,7 @@ func credentialFor(o *origin, password string) string {
 // fetcherOf is a fetcher without an agent around it.
 func fetcherOf(t testing.TB, cfg Config, source job.Source) *fetcher {
 	t.Helper()
-	l, err := newLauncher(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := launcherOf(t, cfg)
 	s, err := newSources(cfg, l)
 	if err != nil {
 		t.Fatal(err)

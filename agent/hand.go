@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 )
 
@@ -54,12 +55,18 @@ func rankOf(w protocol.Assignment) int {
 
 // open gives an attempt's directory, output and logs to who runs it. A slot's own
 // user gets no right on the directory itself: its logs cannot be taken away from
-// under it, and nobody else passes.
-func (o owner) open(root *os.Root, pool string, w protocol.Assignment) {
-	logs := []string{job.LogFile("stdout", rankOf(w)), job.LogFile("stderr", rankOf(w))}
+// under it, and nobody else passes. A share may have one owner for everything by its
+// mount options and refuse; then those options decide, so errors are ignored.
+func (o owner) open(a *attemptDir, dir, output *os.File, pool string, w protocol.Assignment) {
+	all := []*os.File{dir, output, a.stdout, a.stderr}
 	switch {
-	case o.bare || o.after == nil:
-		o.give(root, append(logs, ".", "output")...)
+	case o.bare:
+		o.give(a.root, ".", output.Name(), a.stdout.Name(), a.stderr.Name())
+		return
+	case o.after == nil:
+		for _, f := range all {
+			_ = o.own(f)
+		}
 		return
 	}
 	const closed, shared, private = 0o750, 0o770 | fs.ModeSetgid, 0o640
@@ -67,13 +74,14 @@ func (o owner) open(root *os.Root, pool string, w protocol.Assignment) {
 	if w.Gang != nil {
 		o.gid, mode = gangGroup(pool, w), shared
 	}
-	root.Lchown(".", 0, o.gid)
-	root.Chmod(".", closed)
-	o.give(root, append(logs, "output")...)
-	root.Chmod("output", mode)
-	for _, name := range logs {
-		root.Chmod(name, private)
+	_ = dir.Chown(0, o.gid)
+	_ = dir.Chmod(closed)
+	for _, f := range all[1:] {
+		_ = o.own(f)
 	}
+	_ = output.Chmod(mode)
+	_ = a.stdout.Chmod(private)
+	_ = a.stderr.Chmod(private)
 }
 
 // groups are whose a process is: its slot's, and its gang's.
@@ -86,12 +94,24 @@ func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credentia
 	return &as
 }
 
-// settle brings an attempt's directory on the share into the form in which it stays,
+// settle is putAway with a bound: an end is told though the share hangs. While a call
+// for the attempt is under way that is left to clean.
+func (l *launcher) settle(n int64, w protocol.Assignment) {
+	if l.busy(n) {
+		return
+	}
+	patiently(l, l.ends, n, func() (struct{}, error) {
+		l.putAway(n, w)
+		return struct{}{}, nil
+	}, nil)
+}
+
+// putAway brings an attempt's directory on the share into the form in which it stays,
 // once nothing of it runs: an empty working directory is removed, and what a slot's
 // user has made is handed to the owner.
-func (l *launcher) settle(n int64, w protocol.Assignment) {
+func (l *launcher) putAway(n int64, w protocol.Assignment) {
 	k := l.slots.of(n)
-	if k == nil {
+	if k == nil || !k.made {
 		return
 	}
 	l.handOver(w, k.owner, func(uid int) bool { return uid == k.owner.uid })
@@ -100,7 +120,7 @@ func (l *launcher) settle(n int64, w protocol.Assignment) {
 
 // handOver is settle for files of those users.
 func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int) bool) {
-	pool, err := l.share.open()
+	pool, _, err := l.share.open()
 	if err != nil {
 		return
 	}
@@ -109,6 +129,11 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 		return
 	}
 	defer root.Close()
+	for _, name := range []string{w.Job, path.Join(w.Job, strconv.Itoa(w.Attempt))} {
+		if !plain(pool, name, fs.ModeDir) {
+			return
+		}
+	}
 	root.Remove(workdirName(w)) // if it is empty
 	if o.after == nil || o.bare {
 		return
@@ -132,10 +157,14 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 		})
 	}
 	for _, name := range []string{job.LogFile("stdout", rankOf(w)), job.LogFile("stderr", rankOf(w))} {
+		if !plain(root, name, 0) {
+			continue
+		}
 		o.after.give(root, name)
 		root.Chmod(name, readable)
 	}
 	switch {
+	case !plain(root, "output", fs.ModeDir):
 	case w.Gang == nil:
 		root.Chmod("output", open)
 	case rankOf(w) == 0:
@@ -147,14 +176,28 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 	root.Chmod(".", open)
 }
 
-// handLate hands over what attempts of an earlier life have left.
+// plain reports whether a file of a kind, 0 = regular and with one name only, is there
+// under a name: nothing else is the agent's to give away.
+func plain(root *os.Root, name string, kind fs.FileMode) bool {
+	at, err := root.Lstat(name)
+	if err != nil || at.Mode().Type() != kind {
+		return false
+	}
+	sys, ok := at.Sys().(*syscall.Stat_t)
+	return kind != 0 || ok && sys.Nlink == 1
+}
+
+// handLate hands over what attempts of an earlier life have left, with a bound: when
+// the share hangs, or there is a lot, it goes on while the node works.
 func (a *agent) handLate() {
-	l := a.launcher
-	if !l.slots.handsOver() {
-		return
-	}
-	for _, w := range a.orphans {
-		l.handOver(w, l.slots.lateOwner(), l.cfg.UIDs.has)
-	}
+	l, orphans := a.launcher, a.orphans
 	a.orphans = nil
+	patience.Do(l.ends, l.cfg.StartWithin, func() (struct{}, error) {
+		if l.slots.handsOver() {
+			for _, w := range orphans {
+				l.handOver(w, l.slots.lateOwner(), l.cfg.UIDs.has)
+			}
+		}
+		return struct{}{}, nil
+	}, nil)
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"dsvmpools/shared/protocol"
 )
@@ -35,6 +36,7 @@ type journal struct {
 	f      *os.File
 	size   int64
 	live   int64       // size after the last rewriting; 0 = of another life
+	used   time.Time   // when the reserve was used; zero = it is there
 	broken atomic.Bool // what the file holds is not known: rewrite it
 
 	syncing sync.Mutex   // flushing
@@ -46,12 +48,23 @@ type journal struct {
 // state it tells. Damaged says how many lines could not be read, the torn last
 // one left out.
 func openJournal(path string) (j *journal, s *state, damaged int, err error) {
+	if at, err := os.Lstat(path); err == nil && !at.Mode().IsRegular() {
+		return nil, nil, 0, fmt.Errorf("the agent's journal %s is no plain file; remove what is there", path)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("the agent's journal cannot be opened; check DSVM_INSTANCE_DIR: %w", err)
 	}
 	s = newState()
 	good, damaged, err := replay(f, s)
+	if err == nil {
+		at, failed := f.Stat()
+		if err = failed; err == nil && (damaged > 0 || at.Size() > good) {
+			// A torn line looks like garbage over good ones: both leave doubt.
+			s.apply(record{Doubt: true})
+			s.damaged = true
+		}
+	}
 	if err == nil {
 		err = f.Truncate(good) // so that the next line does not grow out of a torn one
 	}
@@ -65,7 +78,9 @@ func openJournal(path string) (j *journal, s *state, damaged int, err error) {
 		f.Close()
 		return nil, nil, 0, fmt.Errorf("the agent's journal cannot be read; check the disk: %w", err)
 	}
-	return &journal{path: path, f: f, size: good}, s, damaged, nil
+	j = &journal{path: path, f: f, size: good}
+	j.reserve()
+	return j, s, damaged, nil
 }
 
 // replay applies all lines that are whole. Good is where the next one goes.
@@ -138,14 +153,28 @@ func appendLine(to []byte, r record) []byte {
 func (j *journal) write(take func() []byte, all func() []record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.restock()
 	if j.broken.Load() || j.size > compactFrom && j.size > 4*j.live {
-		return j.rewrite(take, all)
+		err := j.rewrite(take, all)
+		if full(err) && j.unreserve() {
+			err = j.rewrite(take, all)
+		}
+		return err
 	}
 	lines := take()
 	if len(lines) == 0 {
 		return nil
 	}
-	if _, err := j.f.Write(lines); err != nil {
+	_, err := j.f.Write(lines)
+	if full(err) && j.unreserve() {
+		if err = j.f.Truncate(j.size); err == nil {
+			_, err = j.f.WriteAt(lines, j.size)
+		}
+		if err == nil {
+			_, err = j.f.Seek(0, io.SeekEnd)
+		}
+	}
+	if err != nil {
 		j.broken.Store(true)
 		return fmt.Errorf("the agent's journal cannot be written; free the disk of DSVM_INSTANCE_DIR: %w", err)
 	}

@@ -13,10 +13,14 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
 )
 
 // keyVariable names an attempt in its processes' environment, so that what is
@@ -30,6 +34,14 @@ const jobPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // jobLang gives UTF-8 on every image without asking for a translation.
 const jobLang = "C.UTF-8"
 
+// maxCalls is how many calls to the share may be under way: those of the starters
+// and of sources, and some that hang. Each that hangs holds a thread.
+const maxCalls = 16
+
+// maxEnds is how many attempts may be put away at once: as many as end together on a
+// large node, since each has a goroutine of its own already.
+const maxEnds = 512
+
 // launcher prepares attempts and starts their processes.
 type launcher struct {
 	cfg   Config
@@ -41,11 +53,17 @@ type launcher struct {
 	as    *syscall.Credential // nil = the agent's own user; a slot may have another
 	owner owner
 	login string
+	calls *patience.Calls // to the share and the disk, where they may hang
+	ends  *patience.Calls // the same, of attempts that have ended
+
+	mu    sync.Mutex
+	under map[int64]*underway // by assignment
 }
 
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
-	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse, log: cfg.Log}
+	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse,
+		log: cfg.Log, calls: patience.New(maxCalls), ends: patience.New(maxEnds), under: map[int64]*underway{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -119,29 +137,41 @@ type launch struct {
 	attr  syscall.ProcAttr
 	dir   *attemptDir
 	slot  *slot
+	named bool // the job has named the directory that it starts in
 }
 
 // check says what of an assignment can never be started. The error is a sentence
 // for the job's owner.
 func check(w protocol.Assignment) error {
 	if err := job.CheckID(w.Job); err != nil {
-		return errors.New("the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
+		return because(job.CauseDocument, "the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
 	if w.Attempt < 1 {
-		return fmt.Errorf("the attempt's number is %d; it counts from 1", w.Attempt)
+		return because(job.CauseDocument, "the attempt's number is %d; it counts from 1", w.Attempt)
 	}
 	if (len(w.Command) == 0) == (w.Script == "") && !readsFile(w) {
-		return errors.New("the job has neither a command nor a script, or both; give one of them")
+		return because(job.CauseDocument, "the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
 		if !variable(name) || strings.ContainsRune(value, 0) {
-			return fmt.Errorf("the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
+			return because(job.CauseDocument, "the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
 		}
 	}
 	if g := w.Gang; g != nil && (g.Rank < 0 || g.Rank >= len(g.Hosts)) {
-		return fmt.Errorf("the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
+		return because(job.CauseDocument, "the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
 	}
-	return w.Source.Validate()
+	if strings.ContainsRune(w.Script, 0) {
+		return because(job.CauseScript, "the job's script holds a zero byte, so that no shell can read it; write a plain text")
+	}
+	for _, word := range w.Command {
+		if strings.ContainsRune(word, 0) {
+			return because(job.CauseDocument, "the job's command holds a zero byte; write plain words")
+		}
+	}
+	if err := w.Source.Validate(); err != nil {
+		return because(job.CauseDocument, "%w", err)
+	}
+	return nil
 }
 
 // readsFile reports whether an assignment is there to read the jobs in its source.
@@ -156,23 +186,27 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 	if err := check(w); err != nil {
 		return nil, err
 	}
+	if err := l.gpus(w); err != nil {
+		return nil, err
+	}
 	slot, err := l.slots.take(n, w)
 	if err != nil {
 		return nil, err
 	}
 	dir, err := l.share.make(w, slot.owner)
 	if err != nil {
-		return nil, fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			dir.close()
 		}
 	}()
+	slot.made = true
 	if err = slot.hide(dir.path); err != nil {
-		return nil, err
+		return nil, because(onShare(err), "the attempt's directory cannot be hidden from other jobs of the node: %w", cause(err))
 	}
-	start := &launch{dir: dir, slot: slot}
+	start := &launch{dir: dir, slot: slot, named: w.Workdir != ""}
 	if tree != "" && !filepath.IsAbs(w.Workdir) {
 		start.attr.Dir, err = inTree(tree, w.Source.Path, w.Workdir)
 	} else {
@@ -230,13 +264,20 @@ func (l *launcher) private(n int64, o owner) error {
 	dir := l.scratch(n)
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) {
+		at, err := os.Lstat(dir)
+		if err == nil && !at.IsDir() {
+			err = unix.ENOTDIR
+		}
+		if err != nil {
+			return because(onNode(err), "the scratch directory cannot be made on the node: %w", cause(err))
+		}
 		return nil
 	}
 	if err == nil && o.uid >= 0 {
 		err = os.Chown(dir, o.uid, o.gid)
 	}
 	if err != nil {
-		return fmt.Errorf("the scratch directory cannot be made on the node: %v", cause(err))
+		return because(onNode(err), "the scratch directory cannot be made on the node: %w", cause(err))
 	}
 	return nil
 }
@@ -244,18 +285,25 @@ func (l *launcher) private(n int64, o owner) error {
 // script writes a job's script, or its file of hosts, to where only its user reads
 // it.
 func (l *launcher) script(file, text string, o owner) error {
-	err := os.WriteFile(file, []byte(text), 0o600)
-	if err == nil && o.uid >= 0 {
-		err = os.Chown(file, o.uid, o.gid)
-	}
-	if err != nil {
-		return fmt.Errorf("the file %s cannot be written on the node: %v", filepath.Base(file), cause(err))
+	if err := writeFile(l.local, filepath.Base(file), text, o); err != nil {
+		return because(onNode(err), "the file %s cannot be written on the node: %w", filepath.Base(file), cause(err))
 	}
 	return nil
 }
 
-// clean removes what is local of an attempt, and gives its slot back.
+// clean removes what is local of an attempt, and gives its slot back. Where a call for
+// the attempt hangs, that is done when it has ended, and what it has made on the share
+// is put away first.
 func (l *launcher) clean(n int64, w protocol.Assignment) {
+	if !l.postpone(n, func() {
+		l.putAway(n, w)
+		l.remove(n, w)
+	}) {
+		l.remove(n, w)
+	}
+}
+
+func (l *launcher) remove(n int64, w protocol.Assignment) {
 	os.RemoveAll(l.scratch(n))
 	if w.Script != "" {
 		os.Remove(l.scratch(n) + ".sh")
@@ -329,22 +377,42 @@ func lookUp(name, path, dir string) (string, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		if !executable(file) {
-			return "", fmt.Errorf("the program %q does not exist on the node, or is not executable", clip(name))
-		}
-		return file, nil
+		return file, executable(name, file)
 	}
+	var worst error
 	for _, place := range filepath.SplitList(path) {
-		if file := filepath.Join(place, name); filepath.IsAbs(place) && executable(file) {
+		file := filepath.Join(place, name)
+		if !filepath.IsAbs(place) {
+			continue
+		}
+		err := executable(name, file)
+		if err == nil {
 			return file, nil
 		}
+		if known(err, onNode) != job.CauseNoProgram && worst == nil {
+			worst = err
+		}
 	}
-	return "", fmt.Errorf("the program %q was not found in the job's PATH; install it on the node or write its whole path", clip(name))
+	if worst != nil {
+		return "", worst
+	}
+	return "", because(job.CauseNoProgram, "the program %q was not found in the job's PATH; install it on the node or write its whole path", clip(name))
 }
 
-func executable(file string) bool {
+// executable says why a file is no program.
+func executable(name, file string) error {
 	at, err := os.Stat(file)
-	return err == nil && at.Mode().IsRegular() && at.Mode()&0o111 != 0
+	switch {
+	case errors.Is(err, os.ErrNotExist), is(err, unix.ENOTDIR):
+		return because(job.CauseNoProgram, "the program %q does not exist on the node", clip(name))
+	case err != nil:
+		return because(ofPath(err, job.CauseNotExecutable), "the program %q cannot be looked at on the node: %w", clip(name), cause(err))
+	case !at.Mode().IsRegular():
+		return because(job.CauseNotExecutable, "the program %q is not a file", clip(name))
+	case at.Mode()&0o111 == 0:
+		return because(job.CauseNotExecutable, "the program %q is not executable; chmod +x it, or name its interpreter before it", clip(name))
+	}
+	return nil
 }
 
 // start starts the process, on its slot's thread.
@@ -352,15 +420,8 @@ func (s *launch) start() (pid int, err error) {
 	pid, err = s.slot.startOn(s)
 	// The files' numbers were in use until here.
 	runtime.KeepAlive(s.dir)
-	switch {
-	case err == nil:
+	if err == nil {
 		return pid, nil
-	case errors.Is(err, syscall.E2BIG):
-		return 0, errors.New("the command and its environment are too long for the system; put long lists into files")
-	case errors.Is(err, syscall.ENOEXEC):
-		return 0, fmt.Errorf("the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", clip(s.argv[0]))
-	case errors.Is(err, syscall.EACCES):
-		return 0, fmt.Errorf("the program %q, or the workdir, may not be used by the user that jobs run as", clip(s.argv[0]))
 	}
-	return 0, fmt.Errorf("the program %q cannot be started: %v", clip(s.argv[0]), err)
+	return 0, s.failed(err)
 }

@@ -119,15 +119,25 @@ func (a *agent) begin(ctx context.Context) {
 	}
 	a.mu.Lock()
 	var wait []int64
-	for _, n := range a.st.numbers() {
-		if a.st.held[n].phase == waiting {
-			wait = append(wait, n)
-		}
+	if !a.st.doubt { // else when the pool has answered
+		wait = a.startable()
 	}
 	a.mu.Unlock()
 	a.log.Info("the node takes work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
 	close(a.begun)
 	a.enqueue(ctx, wait)
+}
+
+// startable lists what waits to be started; its time runs from now on. The caller
+// holds a.mu.
+func (a *agent) startable() (wait []int64) {
+	for _, n := range a.st.numbers() {
+		if h := a.st.held[n]; h.phase == waiting {
+			a.expect(h)
+			wait = append(wait, n)
+		}
+	}
+	return wait
 }
 
 // enqueue hands assignments to the starters.
@@ -247,6 +257,8 @@ func (a *agent) take(items []protocol.WorkItem) acts {
 			a.assign(item.N, *item.Assign, &do)
 		case item.Cancel != nil:
 			a.cancel(item.N, *item.Cancel, &do)
+		case item.Counter != nil:
+			a.counter(*item.Counter, &do)
 		case len(item.Ack) > 0:
 			a.record(record{Acked: item.Ack})
 		}
@@ -265,6 +277,13 @@ func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
 		return
 	}
 	do.numbered = true
+	if a.st.doubt {
+		// It may have run already, and been forgotten. Refused, and said so, it is
+		// placed again under another number.
+		a.record(record{Seen: n})
+		a.out.holdsDue = true
+		return
+	}
 	if why, dropped := a.st.drops[n]; dropped {
 		a.record(record{Seen: n})
 		a.finish(neverStarted(n, why))
@@ -276,7 +295,23 @@ func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
 		return
 	}
 	a.record(record{Seen: n, N: n, Assign: &w})
+	a.expect(a.st.held[n])
 	do.starts = append(do.starts, n)
+}
+
+// counter takes the pool's counter, once in a life of the agent: what was given
+// before, and is not held, is refused from now on. The caller holds a.mu.
+func (a *agent) counter(c protocol.Counter, do *acts) {
+	if c.Boot != a.boot || a.counted {
+		return
+	}
+	a.counted, do.numbered, a.out.holdsDue = true, true, true
+	doubt := a.st.doubt
+	a.record(record{Counter: &c.N})
+	a.log.Info("the pool has given its counter", "n", c.N)
+	if doubt {
+		do.starts = append(do.starts, a.startable()...)
+	}
 }
 
 // cancel enters a cancel. The caller holds a.mu.

@@ -19,9 +19,14 @@ const lastTry = 3 * time.Second
 // maxReason bounds what a report says about one end, so that it always fits.
 const maxReason = 500
 
+// askEvery is between two times that the pool is asked for its counter: an answer
+// takes a second, and may be lost.
+const askEvery = 10 * time.Second
+
 // outbox is what is to be reported. It is guarded by agent.mu.
 type outbox struct {
 	ready    bool              // said
+	asked    time.Time         // when the pool's counter was asked for last; zero = not
 	holdsDue bool              // the list of everything is wanted now
 	started  []int64           // starts not yet told
 	finished []int64           // ends not yet told, or wanted again
@@ -102,6 +107,9 @@ func (r *reporter) due() time.Duration {
 	}
 	now := time.Now()
 	wait := r.holdsAt.Sub(now)
+	if r.st.doubt {
+		wait = min(wait, r.out.asked.Add(r.askEvery()).Sub(now))
+	}
 	if len(r.out.started) == 0 {
 		r.startedAt = time.Time{}
 	} else {
@@ -112,6 +120,8 @@ func (r *reporter) due() time.Duration {
 	}
 	return max(wait, 0)
 }
+
+func (r *reporter) askEvery() time.Duration { return min(askEvery, r.cfg.ReportEvery) }
 
 // idle waits for the time or for news.
 func (r *reporter) idle(ctx context.Context, wait time.Duration) {
@@ -150,7 +160,7 @@ func (r *reporter) send(ctx context.Context) error {
 
 // written is what a report contains.
 type written struct {
-	holds             bool
+	holds, ready      bool
 	started, finished []int64
 	leaving           *protocol.Leaving
 }
@@ -163,8 +173,9 @@ func (r *reporter) write() ([][]byte, written) {
 	w := written{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
 	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
 	r.out.holdsDue = false
-	if !r.out.ready {
-		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot, Address: cmp.Or(r.cfg.Address, outwardAddress())}})
+	w.ready = !r.out.ready || r.st.doubt && time.Since(r.out.asked) >= r.askEvery()
+	if w.ready {
+		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Counter: r.st.doubt, Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot, Address: cmp.Or(r.cfg.Address, outwardAddress())}})
 	}
 	if w.leaving != nil {
 		items = append(items, protocol.ReportItem{Leaving: w.leaving})
@@ -193,7 +204,7 @@ func (r *reporter) write() ([][]byte, written) {
 		}
 	}
 	if w.holds {
-		items = append(items, protocol.ReportItem{Holds: &protocol.Holds{N: all}})
+		items = append(items, protocol.ReportItem{Holds: &protocol.Holds{N: all, Lost: r.st.lost}})
 	}
 	return split(protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}), w
 }
@@ -203,6 +214,9 @@ func (r *reporter) told(w written) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.out.ready = true
+	if w.ready {
+		r.out.asked = time.Now()
+	}
 	r.out.started = without(r.out.started, w.started)
 	r.out.finished = without(r.out.finished, w.finished)
 	if w.holds {

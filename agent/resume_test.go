@@ -24,7 +24,7 @@ func TestResume(t *testing.T) {
 		runs    bool
 	}{
 		{"not started", func(c Config) []record { return []record{mine(c), given} }, "", "succeeded", true},
-		{"not started, torn line", func(c Config) []record { return []record{mine(c), given} }, "1234abcd {\"seen\":9", "succeeded", true},
+		{"not started as it seems, torn line", func(c Config) []record { return []record{mine(c), given} }, "1234abcd {\"seen\":9", "agentRestarted", false},
 		{"perhaps started", func(c Config) []record { return []record{mine(c), given, {N: 1, Starting: true}} }, "", "agentRestarted", false},
 		{"started", func(c Config) []record {
 			return []record{mine(c), given, {N: 1, Starting: true}, {N: 1, Started: &process{PID: 1 << 22, Birth: "1"}}}
@@ -57,6 +57,7 @@ func TestResume(t *testing.T) {
 					t.Errorf("got %+v, want %s", f, test.state)
 				}
 			}
+			n.counted(0)
 			n.work(assign(1, "sh", "-c", "echo again"), assign(2, "true"))
 			n.finished(2)
 			out, _ := os.ReadFile(filepath.Join(cfg.Share, "jobs/cpu/job-1/1/stdout.log"))
@@ -83,5 +84,5 @@ func TestResume(t *testing.T) {
 }
 
 func mine(c Config) record {
-	return record{Node: protocol.SessionID(c.Pool, c.VMID), Machine: machineBoot()}
+	return record{Node: protocol.SessionID(c.Pool, c.VMID), Machine: machineBoot(), Counter: new(int64)}
 }

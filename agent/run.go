@@ -29,7 +29,8 @@ const (
 // run is an attempt that has begun, while it is this agent's: the fetching of its
 // source, if it has one, and then its process.
 type run struct {
-	pid     int // 0 = there is no process yet
+	pid     int       // 0 = there is no process yet
+	from    time.Time // the timeout counts from here
 	began   time.Time
 	timeout time.Duration // 0 = none
 	grace   time.Duration
@@ -58,7 +59,7 @@ func (r *run) arm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.over {
-		r.deadline = time.AfterFunc(r.timeout, func() {
+		r.deadline = time.AfterFunc(r.timeout-time.Since(r.from), func() {
 			r.end(byTimeout, fmt.Sprintf("it ran longer than its timeout of %s", job.Duration(r.timeout)), r.grace)
 		})
 	}
@@ -122,7 +123,7 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	r.mu.Unlock()
 	f, told := r.result(n, 0, time.Now())
 	if r.cause == byItself && err != nil {
-		f.State, f.ExitCode, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, err.Error()
+		f.State, f.ExitCode, f.Cause, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, causeOf(err), err.Error()
 	}
 	if r.cause == byTimeout {
 		f.Reason += ", while its source was being fetched"

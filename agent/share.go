@@ -4,8 +4,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,6 +13,8 @@ import (
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
 )
 
 // shareDir is the pool's directory on the share, `jobs/<pool>`. Everything below
@@ -22,35 +22,114 @@ import (
 type shareDir struct {
 	share, pool string
 
+	mounted bool // it must be a mount; else it is not there
+
 	mu   sync.Mutex
 	root *os.Root // nil = not open
+	base *os.File // the same directory
 }
 
 // open returns the pool's directory, made when it is not there.
-func (d *shareDir) open() (*os.Root, error) {
+func (d *shareDir) open() (*os.Root, *os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.root != nil {
-		return d.root, nil
+	if d.root != nil && d.still() {
+		return d.root, d.base, nil
+	}
+	if d.mounted {
+		if err := isMount(d.share); err != nil {
+			return nil, nil, err
+		}
 	}
 	share, err := os.OpenRoot(d.share)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer share.Close()
-	name := path.Join("jobs", d.pool)
-	if err := share.MkdirAll(name, 0o755); err != nil {
-		return nil, err
+	top, err := share.Open(".")
+	if err != nil {
+		return nil, nil, err
 	}
-	d.root, err = share.OpenRoot(name)
-	return d.root, err
+	defer top.Close()
+	jobs, err := openDirAt(top, "jobs", 0o755)
+	if err != nil {
+		return nil, nil, ofShare(err)
+	}
+	defer jobs.Close()
+	base, err := openDirAt(jobs, d.pool, 0o755)
+	if err != nil {
+		return nil, nil, ofShare(err)
+	}
+	root, err := share.OpenRoot(path.Join("jobs", d.pool))
+	if err == nil {
+		err = sameDir(base, root)
+	}
+	if err != nil {
+		base.Close()
+		return nil, nil, err
+	}
+	d.root, d.base = root, base
+	return root, base, nil
+}
+
+// still reports whether the directory is the one that the share's path leads to: a
+// share that was taken away goes on under its open directories, out of the reach
+// of the attempts' processes. The caller holds d.mu.
+func (d *shareDir) still() bool {
+	open, err := d.base.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(filepath.Join(d.share, "jobs", d.pool))
+	return err == nil && os.SameFile(open, there)
+}
+
+// ofShare makes an obstacle above the jobs' own directories the share's: no job
+// is to blame for it.
+func ofShare(err error) error {
+	var o obstacle
+	if errors.As(err, &o) {
+		return o
+	}
+	return err
+}
+
+// sameDir checks that a directory that was opened twice is one and the same.
+func sameDir(dir *os.File, root *os.Root) error {
+	one, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	other, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(one, other) {
+		return inTheWay(filepath.Base(dir.Name()), "directory")
+	}
+	return nil
+}
+
+// isMount checks that another file system begins at a path.
+func isMount(path string) error {
+	var here, above unix.Stat_t
+	if err := unix.Stat(path, &here); err != nil {
+		return err
+	}
+	if err := unix.Stat(filepath.Dir(path), &above); err != nil {
+		return err
+	}
+	if here.Dev == above.Dev {
+		return errors.New("it is not mounted")
+	}
+	return nil
 }
 
 // lose forgets the directory, so that the next open looks anew: the share may
 // have been mounted again. It stays open for those that are using it.
 func (d *shareDir) lose() {
 	d.mu.Lock()
-	d.root = nil
+	d.root, d.base = nil, nil
 	d.mu.Unlock()
 }
 
@@ -73,65 +152,66 @@ func (a *attemptDir) close() {
 }
 
 // make creates an attempt's directory, its output directory and its logs. The
-// names were checked by the caller. Owner < 0 leaves the owner alone.
+// names were checked by the caller. Owner < 0 leaves the owner alone. The error
+// has its cause.
 // A gang's ranks share the directory; all but the first have logs of their own.
 func (d *shareDir) make(w protocol.Assignment, owner owner) (*attemptDir, error) {
 	a, err := d.try(w, owner)
-	if err != nil {
+	if err != nil && known(err, onShare) == job.CauseShare {
 		d.lose()
 		a, err = d.try(w, owner)
 	}
-	return a, err
+	if err != nil {
+		return nil, because(known(err, onShare), "the attempt's directory on the share cannot be made: %w", cause(err))
+	}
+	return a, nil
 }
 
-func (d *shareDir) try(w protocol.Assignment, owner owner) (a *attemptDir, err error) {
-	jobID, attempt, rank := w.Job, w.Attempt, 0
+func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err error) {
+	jobID, attempt, rank := w.Job, strconv.Itoa(w.Attempt), 0
 	if w.Gang != nil {
 		rank = w.Gang.Rank
 	}
-	root, err := d.open()
+	root, base, err := d.open()
 	if err != nil {
 		return nil, err
 	}
-	name := jobID + "/" + strconv.Itoa(attempt)
-	// Most attempts are the first of their job.
-	err = root.Mkdir(jobID, 0o755)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		err = root.Mkdir(name, 0o755)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	jobDir, err := openDirAt(base, jobID, 0o755)
+	if err != nil {
 		return nil, err
 	}
-	if errors.Is(err, fs.ErrExist) {
-		for _, n := range []string{jobID, name} {
-			if at, err := root.Lstat(n); err != nil || !at.IsDir() {
-				return nil, fmt.Errorf("%s on the share is not a directory", n)
-			}
-		}
+	defer jobDir.Close()
+	dir, err := openDirAt(jobDir, attempt, 0o755)
+	if err != nil {
+		return nil, err
 	}
-	a = &attemptDir{path: filepath.Join(d.share, "jobs", d.pool, jobID, strconv.Itoa(attempt))}
+	defer dir.Close()
+	made := &attemptDir{path: filepath.Join(d.share, "jobs", d.pool, jobID, attempt)}
 	defer func() {
 		if err != nil {
-			a.close()
+			made.close()
 		}
 	}()
-	if a.root, err = root.OpenRoot(name); err != nil {
+	if made.root, err = root.OpenRoot(jobID + "/" + attempt); err != nil {
 		return nil, err
 	}
-	if err = a.root.Mkdir("output", 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err = sameDir(dir, made.root); err != nil {
 		return nil, err
 	}
-	for _, log := range []struct {
-		name string
-		into **os.File
-	}{{job.LogFile("stdout", rank), &a.stdout}, {job.LogFile("stderr", rank), &a.stderr}} {
-		// Appending, so that an attempt that was sent twice overwrites nothing.
-		if *log.into, err = a.root.OpenFile(log.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
-			return nil, err
-		}
+	output, err := openDirAt(dir, "output", 0o755)
+	if err != nil {
+		return nil, err
 	}
-	owner.open(a.root, d.pool, w)
-	return a, nil
+	defer output.Close()
+	// Appending, so that an attempt that was sent twice overwrites nothing.
+	if made.stdout, err = openAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
+		return nil, err
+	}
+	if made.stderr, err = openAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
+		return nil, err
+	}
+	owner.open(made, dir, output, d.pool, w)
+	return made, nil
 }
 
 // workdir returns the absolute directory that the attempt starts in: a new and
@@ -140,35 +220,61 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (a *attemptDir, err e
 func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, error) {
 	switch {
 	case strings.ContainsRune(wanted, 0):
-		return "", errors.New("the job's workdir holds a zero byte; write a plain path")
+		return "", because(job.CauseNoWorkdir, "the job's workdir holds a zero byte; write a plain path")
 	case !filepath.IsAbs(wanted):
 		if !filepath.IsLocal(filepath.Join(".", wanted)) {
-			return "", fmt.Errorf("the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", clip(wanted))
+			return "", because(job.CauseNoWorkdir, "the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", clip(wanted))
+		}
+		if err := a.own(name); err != nil {
+			return "", err
 		}
 		name = filepath.Join(name, wanted)
 		if err := a.root.MkdirAll(name, 0o755); err != nil {
-			return "", fmt.Errorf("the job's workdir %q cannot be made in its working directory", clip(wanted))
+			fault := ofPath(err, job.CauseNoWorkdir)
+			if full(err) {
+				fault = job.CauseShare
+			}
+			return "", because(fault, "the job's workdir %q cannot be made in its working directory: %w", clip(wanted), cause(err))
 		}
 		for at := name; at != "."; at = filepath.Dir(at) {
 			owner.give(a.root, at)
 		}
 		return filepath.Join(a.path, name), nil
 	}
-	real, err := filepath.EvalSymlinks(wanted)
-	if err != nil {
-		return "", fmt.Errorf("the job's workdir %q does not exist on the node", clip(wanted))
-	}
 	base, err := filepath.EvalSymlinks(share)
 	if err != nil {
-		return "", fmt.Errorf("the share cannot be read on the node: %v", cause(err))
+		return "", because(onShare(err), "the share cannot be read on the node: %w", cause(err))
+	}
+	real, err := filepath.EvalSymlinks(wanted)
+	if err != nil {
+		return "", because(ofPath(err, job.CauseNoWorkdir), "the job's workdir %q does not exist on the node, or cannot be read: %w", clip(wanted), cause(err))
 	}
 	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
-		return "", fmt.Errorf("the job's workdir %q is not on the share %s", clip(wanted), share)
+		return "", because(job.CauseNoWorkdir, "the job's workdir %q is not on the share %s", clip(wanted), share)
 	}
-	if at, err := os.Stat(real); err != nil || !at.IsDir() {
-		return "", fmt.Errorf("the job's workdir %q is not a directory", clip(wanted))
+	at, err := os.Stat(real)
+	if err != nil {
+		return "", because(ofPath(err, job.CauseNoWorkdir), "the job's workdir %q cannot be read on the node: %w", clip(wanted), cause(err))
+	}
+	if !at.IsDir() {
+		return "", because(job.CauseNoWorkdir, "the job's workdir %q is not a directory", clip(wanted))
 	}
 	return real, nil
+}
+
+// own makes the attempt's own working directory, which no job has named.
+func (a *attemptDir) own(name string) error {
+	err := a.root.Mkdir(name, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		var at os.FileInfo
+		if at, err = a.root.Lstat(name); err == nil && !at.IsDir() {
+			err = inTheWay(name, "directory")
+		}
+	}
+	if err != nil {
+		return because(known(err, onShare), "the attempt's working directory on the share cannot be made: %w", cause(err))
+	}
+	return nil
 }
 
 // owner is the user that attempts run as; the zero value is not valid.

@@ -3,8 +3,6 @@
 package agent
 
 import (
-	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -27,6 +25,7 @@ type slot struct {
 
 	tasks chan func() // of the slot's thread
 	bare  bool        // an attempt's end was proven to have left nothing
+	made  bool        // its attempt has a directory on the share
 	cpus  int         // of its attempt
 	gpus  []int
 }
@@ -36,27 +35,14 @@ type slots struct {
 	launcher *launcher
 	*site    // of the system
 
-	mu    sync.Mutex
-	free  []*slot
-	taken map[int64]*slot // by assignment
-	stuck []*slot         // they could not be emptied
-	made  int
-}
+	making sync.Mutex // comes before mu
+	made   int
 
-// startError is a failed start whose cause is known.
-type startError struct {
-	cause job.Cause
-	says  string
-}
-
-func (e *startError) Error() string { return e.says }
-
-// causeOf is the cause of a failed start; "" = it is not known.
-func causeOf(err error) job.Cause {
-	if known := new(startError); errors.As(err, &known) {
-		return known.cause
-	}
-	return ""
+	mu     sync.Mutex
+	free   []*slot
+	taken  map[int64]*slot // by assignment
+	stuck  []*slot         // they could not be emptied
+	closed bool
 }
 
 // of is an assignment's slot; nil = it has none.
@@ -66,8 +52,27 @@ func (s *slots) of(n int64) *slot {
 	return s.taken[n]
 }
 
-// take gives an assignment a slot that nothing is left in, once.
+// take gives an assignment a slot that nothing is left in, once. It may hang on the
+// share when it makes the first one; attempts that have a slot are not held up.
 func (s *slots) take(n int64, w protocol.Assignment) (*slot, error) {
+	if has, err := s.reuse(n, w); has != nil || err != nil {
+		return has, err
+	}
+	s.making.Lock()
+	k, err := s.make()
+	s.making.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.give(k, n, w)
+	return k, nil
+}
+
+// reuse gives an assignment the slot that it has, or one that is free; nil = there is
+// none.
+func (s *slots) reuse(n int64, w protocol.Assignment) (*slot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if has := s.taken[n]; has != nil {
@@ -76,30 +81,28 @@ func (s *slots) take(n int64, w protocol.Assignment) (*slot, error) {
 	if err := s.refuse(w); err != nil {
 		return nil, err
 	}
-	var place *slot
-	for last := len(s.free) - 1; last >= 0 && place == nil; last-- {
-		place, s.free = s.free[last], s.free[:last]
-		if !place.usable() {
-			s.end(place)
-			place = nil
+	for last := len(s.free) - 1; last >= 0; last-- {
+		k := s.free[last]
+		if s.free = s.free[:last]; k.usable() {
+			s.give(k, n, w)
+			return k, nil
 		}
+		s.end(k)
 	}
-	if place == nil {
-		var err error
-		if place, err = s.make(); err != nil {
-			return nil, err
-		}
-	}
-	place.cpus, place.gpus, place.bare = w.CPUs, w.GPUs, true
-	s.taken[n] = place
-	return place, nil
+	return nil, nil
+}
+
+// give notes whose a slot is. The caller holds s.mu.
+func (s *slots) give(k *slot, n int64, w protocol.Assignment) {
+	k.cpus, k.gpus, k.bare, k.made = w.CPUs, w.GPUs, true, false
+	s.taken[n] = k
 }
 
 // refuse says why an assignment cannot have what it asks for: an earlier attempt that
 // could not be ended still has it. The caller holds s.mu.
 func (s *slots) refuse(w protocol.Assignment) error {
 	if !s.alone() {
-		return &startError{job.CauseLeftover, "processes of an earlier life of the node's agent cannot be ended; delete the node"}
+		return because(job.CauseLeftover, "processes of an earlier life of the node's agent cannot be ended; delete the node")
 	}
 	s.stuck = slices.DeleteFunc(s.stuck, func(k *slot) bool {
 		empty := k.empty()
@@ -122,12 +125,12 @@ func (s *slots) refuse(w protocol.Assignment) error {
 		}
 	}
 	if cpus > s.launcher.cfg.CPUs {
-		return &startError{job.CauseLeftover, "processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node"}
+		return because(job.CauseLeftover, "processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node")
 	}
 	return nil
 }
 
-// make makes a slot. The caller holds s.mu.
+// make makes a slot. The caller holds s.making.
 func (s *slots) make() (*slot, error) {
 	l := s.launcher
 	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func())}
@@ -136,7 +139,7 @@ func (s *slots) make() (*slot, error) {
 	k.do(func() { err = s.furnish(k) })
 	if err != nil {
 		close(k.tasks)
-		return nil, &startError{job.CauseNoProcess, fmt.Sprintf("a place for the attempt cannot be made on the node: %v", err)}
+		return nil, because(job.CauseNoProcess, "a place for the attempt cannot be made on the node: %w", err)
 	}
 	s.made++
 	return k, nil
@@ -171,6 +174,11 @@ func (s *slots) release(n int64) {
 		return
 	}
 	delete(s.taken, n)
+	if s.closed {
+		s.end(k)
+		s.last()
+		return
+	}
 	if k.bare {
 		s.free = append(s.free, k)
 		return
@@ -184,7 +192,8 @@ func (s *slots) end(k *slot) {
 	close(k.tasks)
 }
 
-// close ends the slots of an agent that runs nothing any more.
+// close ends the slots of an agent that runs nothing any more. A slot that a call still
+// has, which hangs on the share, ends with that call.
 func (s *slots) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,8 +202,15 @@ func (s *slots) close() {
 		all.Go(func() { s.end(k) })
 	}
 	all.Wait()
-	s.free, s.stuck = nil, nil
-	s.shut()
+	s.free, s.stuck, s.closed = nil, nil, true
+	s.last()
+}
+
+// last gives back what the slots shared, after the last of them. The caller holds s.mu.
+func (s *slots) last() {
+	if len(s.taken) == 0 {
+		s.shut()
+	}
 }
 
 // startOn starts a process on its slot's thread.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dsvmpools/agent/keeper"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 
 	"golang.org/x/sys/unix"
@@ -193,7 +194,10 @@ func (k *slot) ready(w protocol.Assignment) error {
 	if w.CPUs > 0 && w.CPUs < runtime.NumCPU() && !w.Whole {
 		cpus = int64(w.CPUs)
 	}
-	return k.group.bound(memory, cpus)
+	if err := k.group.bound(memory, cpus); err != nil {
+		return because(job.CauseNoProcess, "the attempt cannot be bounded on the node: %w", err)
+	}
+	return nil
 }
 
 // begin starts a process, on the slot's thread.
@@ -202,6 +206,7 @@ func (k *slot) begin(l *launch) (int, error) {
 		pid, err := k.keeper.Launch(l.argv0, l.argv, &l.attr)
 		if errors.Is(err, keeper.ErrGone) {
 			k.bare = false
+			err = because(job.CauseNoProcess, "the node cannot start it: %w", err)
 		}
 		return pid, err
 	}
@@ -287,10 +292,7 @@ func (k *slot) hide(dir string) error {
 	if err == nil {
 		k.do(func() { err = unix.Unmount(dir, unix.MNT_DETACH) })
 	}
-	if err != nil {
-		return fmt.Errorf("the attempt's directory cannot be hidden from other jobs of the node: %w", err)
-	}
-	return nil
+	return err
 }
 
 // show ends hide.

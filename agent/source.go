@@ -64,13 +64,9 @@ var errOnlyThere = errors.New("its repository is on the node itself, which jobs 
 // source's own jobs where that is all that is wanted. What goes wrong is in the
 // attempt's stderr.log too, whole. The error is a sentence for the job's owner.
 func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tree, file string, err error) {
-	slot, err := s.launcher.slots.take(n, w)
+	slot, dir, err := s.launcher.attemptDir(n, w)
 	if err != nil {
 		return "", "", err
-	}
-	dir, err := s.launcher.share.make(w, slot.owner)
-	if err != nil {
-		return "", "", fmt.Errorf("the attempt's directory on the share cannot be made: %v", cause(err))
 	}
 	defer dir.close()
 	if err := s.launcher.private(n, slot.owner); err != nil {
@@ -83,7 +79,7 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 	err = f.fetch(limited, tree)
 	if err == nil && readsFile(w) {
 		if file, err = f.file(limited, tree); errors.As(err, new(fileError)) {
-			fmt.Fprintln(dir.stderr, err)
+			s.launcher.note(dir, fmt.Sprintln(err))
 			return "", "", err
 		}
 	}
@@ -91,9 +87,9 @@ func (s *sources) place(ctx context.Context, n int64, w protocol.Assignment) (tr
 		return tree, file, nil
 	}
 	if ctx.Err() == nil {
-		fmt.Fprintf(dir.stderr, "the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err))
+		s.launcher.note(dir, fmt.Sprintf("the source %s at %s cannot be fetched\n%s\n", w.Source.Repository, w.Source.Commit, f.words(err)))
 	}
-	return "", "", fmt.Errorf("the source cannot be fetched: %w", err)
+	return "", "", because(known(err, ofSource), "the source cannot be fetched: %w", err)
 }
 
 // fileError says what is wrong with the file of the source's own jobs. Another
@@ -219,21 +215,21 @@ func (f *fetcher) fill(ctx context.Context, dir, repository, commit, tree string
 func inTree(tree, path, workdir string) (string, error) {
 	name := filepath.Join(path, workdir)
 	if !filepath.IsLocal(filepath.Join(".", name)) || strings.ContainsRune(name, 0) {
-		return "", fmt.Errorf("the directory %q leads out of the source; write a path below it", clip(name))
+		return "", because(job.CauseNoWorkdir, "the directory %q leads out of the source; write a path below it", clip(name))
 	}
 	real, err := filepath.EvalSymlinks(filepath.Join(tree, name))
 	if err != nil {
-		return "", fmt.Errorf("the source has no directory %q at this commit", clip(name))
+		return "", because(ofPath(err, job.CauseNoWorkdir), "the source has no directory %q at this commit", clip(name))
 	}
 	base, err := filepath.EvalSymlinks(tree)
 	if err != nil {
-		return "", fmt.Errorf("the source cannot be read: %v", cause(err))
+		return "", because(onNode(err), "the source cannot be read: %w", cause(err))
 	}
 	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
-		return "", fmt.Errorf("the directory %q of the source is a link that leads out of it", clip(name))
+		return "", because(job.CauseNoWorkdir, "the directory %q of the source is a link that leads out of it", clip(name))
 	}
 	if at, err := os.Stat(real); err != nil || !at.IsDir() {
-		return "", fmt.Errorf("%q of the source is not a directory", clip(name))
+		return "", because(job.CauseNoWorkdir, "%q of the source is not a directory", clip(name))
 	}
 	return real, nil
 }

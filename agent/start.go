@@ -64,7 +64,8 @@ func (a *agent) mayStart(h *held) bool {
 
 // startPlain starts an assignment without a source.
 func (a *agent) startPlain(n int64, h *held) {
-	launch, err := a.launcher.prepare(n, h.work, "")
+	from := time.Now() // what the share takes counts as well
+	launch, err := a.prepare(n, h.work, "")
 	if err != nil {
 		a.failStart(n, h.work, err)
 		return
@@ -78,6 +79,7 @@ func (a *agent) startPlain(n int64, h *held) {
 	}
 	a.mu.Unlock()
 	if !ok {
+		a.launcher.settle(n, h.work)
 		a.launcher.clean(n, h.work)
 		return
 	}
@@ -88,13 +90,18 @@ func (a *agent) startPlain(n int64, h *held) {
 		return
 	}
 	pid, err := launch.start()
+	r := &run{pid: pid, from: from, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
+	r.holds(launch, h.work)
+	if err == nil && a.startedLate(h) {
+		r.end(byAgent, "", 0)
+		r.wait()
+		err = errStartLate(a.cfg.StartWithin)
+	}
 	if err != nil {
 		a.runs.Done()
 		a.failStart(n, h.work, err)
 		return
 	}
-	r := &run{pid: pid, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
-	r.holds(launch, h.work)
 	birth := birthOf(pid)
 	a.mu.Lock()
 	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
@@ -124,11 +131,12 @@ func (a *agent) fetch(n int64, h *held) {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &run{began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
+	r := &run{from: time.Now(), began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
 	a.mu.Lock()
 	ok := a.mayStart(h)
 	if ok {
 		a.record(record{N: n, Started: &process{At: r.began}})
+		h.begun()
 		h.run = r
 		a.out.started = append(a.out.started, n)
 		a.runs.Add(1)
@@ -155,7 +163,7 @@ func (a *agent) fetch(n int64, h *held) {
 
 // startFetched starts an attempt in the work tree that was fetched for it.
 func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
-	launch, err := a.launcher.prepare(n, w, r.tree)
+	launch, err := a.prepare(n, w, r.tree)
 	if err == nil {
 		defer launch.dir.close()
 		r.holds(launch, w)
@@ -178,13 +186,12 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer a.runs.Done()
 	f, told := r.unstarted(n, err)
+	a.launcher.settle(n, w)
 	switch {
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
 	case f.State == string(job.AttemptStartFailed) && errors.As(err, new(fileError)):
-		f.State, f.ExitCode = string(job.AttemptFailed), exitFile
-	case f.State == string(job.AttemptStartFailed):
-		f.Cause = causeOf(err)
+		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
@@ -207,8 +214,14 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 
 // failStart ends an assignment that could not be started.
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.conclude(n, w, protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}, true)
-	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", err.Error())
+	a.launcher.settle(n, w)
+	a.conclude(n, w, notStarted(n, err), true)
+	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
+}
+
+// notStarted is the end of an attempt that could not be started.
+func notStarted(n int64, err error) protocol.Finished {
+	return protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}
 }
 
 // await follows an attempt to its end.
@@ -226,6 +239,7 @@ func (a *agent) finish(f protocol.Finished) {
 		return
 	}
 	a.record(record{Finished: &f})
+	a.st.held[f.N].begun()
 	a.st.held[f.N].run = nil
 	a.out.finished = append(a.out.finished, f.N)
 }

@@ -35,8 +35,10 @@ type held struct {
 	result *protocol.Finished
 
 	// Not in the journal: of this life of the agent only.
-	run    *run   // from its beginning to its end
-	cancel string // asked to end while its process was being started
+	run     *run        // from its beginning to its end
+	cancel  string      // asked to end while its process was being started
+	late    *time.Timer // ends it when it has not begun in time; nil = it has none
+	tooLate bool        // it was not begun in time, while its process was being started
 }
 
 // state is what the journal remembers. It changes only through apply, so that
@@ -48,10 +50,13 @@ type state struct {
 	seen    int64  // highest number seen
 	held    map[int64]*held
 	drops   map[int64]string // cancelled before they came, and why
+	doubt   bool             // there may have been more: the pool's counter has to be asked for
+	damaged bool             // of this life: the journal was found damaged
+	lost    int64            // the counter it gave last: up to there something may have been forgotten
 }
 
 func newState() *state {
-	return &state{held: map[int64]*held{}, drops: map[int64]string{}}
+	return &state{held: map[int64]*held{}, drops: map[int64]string{}, doubt: true}
 }
 
 // record is one line of the journal: a change of the state.
@@ -67,6 +72,8 @@ type record struct {
 	Drop     string               `json:"drop,omitempty"`
 	Finished *protocol.Finished   `json:"finished,omitempty"`
 	Acked    []int64              `json:"acked,omitempty"`
+	Doubt    bool                 `json:"doubt,omitempty"`   // the journal was found damaged
+	Counter  *int64               `json:"counter,omitempty"` // the pool's, which ends the doubt
 }
 
 // apply changes the state. A record that does not fit is without effect.
@@ -81,6 +88,10 @@ func (s *state) apply(r record) {
 		s.over = r.Over
 	}
 	s.seen = max(s.seen, r.Seen)
+	s.doubt = s.doubt || r.Doubt
+	if r.Counter != nil {
+		s.doubt, s.lost, s.seen = false, max(s.lost, *r.Counter), max(s.seen, *r.Counter)
+	}
 	h := s.held[r.N]
 	switch {
 	case r.Assign != nil && h == nil:
@@ -113,7 +124,11 @@ func (s *state) apply(r record) {
 
 // records write the whole state anew: applied to an empty state, they give it.
 func (s *state) records() []record {
-	list := []record{{Node: s.node, Machine: s.machine, Over: s.over, Seen: s.seen}}
+	lost := s.lost // s goes on
+	list := []record{{Node: s.node, Machine: s.machine, Over: s.over, Seen: s.seen, Counter: &lost}}
+	if s.doubt {
+		list = append(list, record{Doubt: true})
+	}
 	for _, n := range s.numbers() {
 		h := s.held[n]
 		if h.phase != ended {

@@ -92,7 +92,7 @@ func (u *users) credential(uid int) *syscall.Credential {
 
 // keepsOwners tries whether a file on the share can be given to somebody.
 func keepsOwners(d *shareDir, vmid string, uid int) bool {
-	root, err := d.open()
+	root, _, err := d.open()
 	if err != nil {
 		return false
 	}

@@ -48,6 +48,7 @@ func secluded(t *testing.T, change func(*Config)) *node {
 	if change != nil {
 		change(&cfg)
 	}
+	remembers(t, cfg)
 	return launched(t, cfg, newBus(t))
 }
 

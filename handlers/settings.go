@@ -59,6 +59,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	for name, into := range map[string]*time.Duration{
 		"DSVM_FLEET_POLL": &s.Rules.PollEvery, "DSVM_BOOT_DEADLINE": &s.Rules.BootDeadline, "DSVM_DELETE_AGAIN": &s.Rules.DeleteAgain,
 		"DSVM_MISSING_FOR": &s.Rules.MissingFor, "DSVM_SILENT_AFTER": &s.Rules.SilentAfter, "DSVM_RESEND_AFTER": &s.Rules.ResendAfter,
+		"DSVM_ASSIGNED_FOR":  &s.Rules.AssignedFor,
 		"DSVM_REMEMBER_GONE": &s.Rules.RememberGone, "DSVM_LEDGER_INTERVAL": &s.Rules.IntervalLength, "DSVM_LEDGER_DELAY": &s.Rules.RecordDelay,
 		"DSVM_SHARE_HALF_LIFE":    &s.Rules.ShareHalfLife,
 		"DSVM_UNKNOWN_POOL_AGAIN": &s.UnknownAgain,

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/pool"
 )
 
@@ -25,6 +27,7 @@ type pace struct {
 	job    time.Duration // between two looks at the job
 	follow time.Duration // the longest a log is followed in one answer
 	most   int64         // bytes in one answer to a log that is not followed live
+	share  time.Duration // the longest a call on the share may take; 0 = shareWithin
 }
 
 var defaultPace = pace{
@@ -132,11 +135,38 @@ func over(j *pool.Job, attempt int) bool {
 	return attempt < len(j.Attempts) || j.State.Final() || !j.Attempts[attempt-1].EndedAt.IsZero()
 }
 
+// Bounds of calls on the share, which hangs when its network is gone.
+const (
+	shareWithin = 20 * time.Second // an answer has to come before the platform cuts it
+	shareCalls  = 32               // at once, those that hang included: each holds a thread
+)
+
+// shareTurns is for the one share of the process.
+var shareTurns = patience.New(shareCalls)
+
+// errShare is a share that does not answer.
+func errShare(err error) error {
+	if errors.Is(err, patience.ErrTooLong) || errors.Is(err, patience.ErrTooMany) {
+		return &fault.Error{Code: fault.Internal, Message: "the share does not answer; try again, and look at its mount on the function app", Err: err}
+	}
+	return err
+}
+
+// onShare makes a call on the share, with a bound.
+func onShare[T any](s *server, call func() (T, error), late func(T)) (T, error) {
+	v, err := patience.Do(shareTurns, cmp.Or(s.pace.share, shareWithin), call, late)
+	return v, errShare(err)
+}
+
 // openLog opens a log for reading. The path is made of what is stored, never of
 // what was asked for. A job may write to its directory: what it puts there in
 // place of the log is only read when it is a plain file, and a link leads
-// nowhere outside.
+// nowhere.
 func (s *server) openLog(j *pool.Job, want logRequest) (*os.File, error) {
+	return onShare(s, func() (*os.File, error) { return s.findLog(j, want) }, func(f *os.File) { f.Close() })
+}
+
+func (s *server) findLog(j *pool.Job, want logRequest) (*os.File, error) {
 	for _, element := range []string{j.Spec.Pool, j.ID} {
 		if element == "." || element == ".." || path.Base(element) != element {
 			return nil, fault.New(fault.NotFound, "id", "job %q has a name that no directory can have", j.ID)
@@ -146,20 +176,70 @@ func (s *server) openLog(j *pool.Job, want logRequest) (*os.File, error) {
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Internal, Message: "the share cannot be read", Err: unwrapNotExist(err)}
 	}
-	defer share.Close()
-	dir, err := share.OpenRoot(path.Join("jobs", j.Spec.Pool, j.ID, strconv.Itoa(want.attempt)))
+	replaced := fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file of its own", want.stream, j.ID)
+	dir := share
+	defer func() { dir.Close() }()
+	for _, element := range []string{"jobs", j.Spec.Pool, j.ID, strconv.Itoa(want.attempt)} {
+		below, err := directory(dir, element)
+		if errors.Is(err, errNoDirectory) {
+			err = replaced
+		}
+		if err != nil {
+			return nil, err
+		}
+		dir.Close()
+		dir = below
+	}
+	name := job.LogFile(want.stream, want.rank)
+	found, err := dir.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	name := job.LogFile(want.stream, want.rank)
-	// Before it is opened: opening a pipe would wait for its writer.
-	if found, err := dir.Lstat(name); err != nil {
-		return nil, err
-	} else if !found.Mode().IsRegular() {
-		return nil, fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file", want.stream, j.ID)
+	if !found.Mode().IsRegular() {
+		return nil, replaced
 	}
-	return dir.Open(name)
+	// It may be replaced between the look and the opening, which must not wait for
+	// the writer of a pipe, nor follow a link.
+	f, err := dir.OpenFile(name, os.O_RDONLY|openNoWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := f.Stat()
+	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(found, opened) || otherNames(opened)) {
+		err = replaced
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// errNoDirectory is something else in the place of a directory.
+var errNoDirectory = errors.New("not a directory")
+
+// directory opens one below another, and follows no link to it.
+func directory(in *os.Root, name string) (*os.Root, error) {
+	found, err := in.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !found.IsDir() {
+		return nil, errNoDirectory
+	}
+	below, err := in.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := below.Stat(".")
+	if err == nil && !os.SameFile(found, opened) {
+		err = errNoDirectory
+	}
+	if err != nil {
+		below.Close()
+		return nil, err
+	}
+	return below, nil
 }
 
 // unwrapNotExist keeps the text of an error but not its identity: a share that
@@ -179,7 +259,7 @@ func (s *server) sendLog(w http.ResponseWriter, j *pool.Job, want logRequest) er
 		return err
 	default:
 		defer f.Close()
-		found, err := f.Stat()
+		found, err := onShare(s, f.Stat, nil)
 		if err != nil {
 			return fmt.Errorf("size of a log: %w", err)
 		}
@@ -194,9 +274,32 @@ func (s *server) sendLog(w http.ResponseWriter, j *pool.Job, want logRequest) er
 	w.WriteHeader(http.StatusOK)
 	if length > 0 {
 		// If it breaks off, the caller sees fewer bytes than announced.
-		io.Copy(w, io.NewSectionReader(f, want.offset, length))
+		io.Copy(w, io.NewSectionReader(shareFile{s, f}, want.offset, length))
 	}
 	return nil
+}
+
+// shareFile reads a file with a bound for each call. What a call that was given up
+// brings goes into a buffer of its own.
+type shareFile struct {
+	server *server
+	file   *os.File
+}
+
+func (f shareFile) ReadAt(p []byte, offset int64) (int, error) {
+	type part struct {
+		bytes []byte
+		err   error
+	}
+	got, err := onShare(f.server, func() (part, error) {
+		b := make([]byte, len(p))
+		n, err := f.file.ReadAt(b, offset)
+		return part{b[:n], err}, nil
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return copy(p, got.bytes), got.err
 }
 
 func logHeaders(w http.ResponseWriter) {
@@ -267,7 +370,7 @@ func (t *tail) read(ctx context.Context, j *pool.Job) error {
 		t.file = f
 	}
 	for ctx.Err() == nil {
-		n, err := t.file.ReadAt(t.buffer[:], t.want.offset)
+		n, err := shareFile{t.server, t.file}.ReadAt(t.buffer[:], t.want.offset)
 		if n > 0 {
 			if err := t.write(t.buffer[:n]); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -142,6 +143,35 @@ func TestLogEscape(t *testing.T) {
 			return os.Symlink("../../other/1/stdout.log", filepath.Join(dir, "stdout.log"))
 		},
 		"a directory": func(dir string) error { return os.Mkdir(filepath.Join(dir, "stdout.log"), 0o755) },
+		"another name of another job's file": func(dir string) error {
+			return os.Link(filepath.Join(dir, "../../other/1/stdout.log"), filepath.Join(dir, "stdout.log"))
+		},
+		"the folder is a link to another job's": func(dir string) error {
+			if err := os.Remove(dir); err != nil {
+				return err
+			}
+			return os.Symlink("../other/1", dir)
+		},
+		"the job's folder is a link to another job's": func(dir string) error {
+			if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
+				return err
+			}
+			return os.Symlink("other", filepath.Dir(dir))
+		},
+		"a socket": func(dir string) error {
+			short, err := os.MkdirTemp("", "")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(short)
+			l, err := net.Listen("unix", filepath.Join(short, "s"))
+			if err != nil {
+				return err
+			}
+			l.(*net.UnixListener).SetUnlinkOnClose(false)
+			l.Close()
+			return os.Rename(filepath.Join(short, "s"), filepath.Join(dir, "stdout.log"))
+		},
 		"the folder is a link": func(dir string) error {
 			if err := os.Remove(dir); err != nil {
 				return err

@@ -89,7 +89,8 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	argv := append(append([]string(nil), s.cfg.Supervisor...), s.cfg.Agent...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = append(append(os.Environ(), s.cfg.Env...),
+	// Sizes with GPUs are played here, whatever the machine has; a setting says otherwise.
+	cmd.Env = append(append(append([]string{"DSVM_GPU_DEVICES=none"}, os.Environ()...), s.cfg.Env...),
 		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, // for the sweep and the logs; all else the agent asks the metadata endpoint
 		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String(),
 		"DSVM_METADATA_ENDPOINT="+s.metadataURL(i))

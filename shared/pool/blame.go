@@ -59,7 +59,9 @@ func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
 	switch {
 	case end == job.AttemptAgentRestarted, end == job.AttemptStartFailed && f.Cause == job.CauseJournalLost:
 		b.Event = restartOf(n.Boot)
-		if slices.Contains(st.together(n.RestartAt), n) {
+		// A first start has no journal to lose: the message with the attempt was lost.
+		first := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && n.RestartAt.IsZero()
+		if first || slices.Contains(st.together(n.RestartAt), n) {
 			return
 		}
 	case end == job.AttemptStartFailed && f.Cause.Owner() == job.OwnerNode:
@@ -69,6 +71,23 @@ func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
 	default:
 		return
 	}
+	st.note(n, b)
+}
+
+// blameLate notes that an attempt was asked back, since its node has not begun it. One
+// that the node has not seen was held up elsewhere.
+func (st *step) blameLate(n *Node, j *Job, number int64) {
+	if number > n.Seen {
+		return
+	}
+	b := Blame{Job: j.Order, Event: fmt.Sprint("assignment ", number), What: "not begun", At: st.now}
+	if of, _, member := job.SweepOrder(j.Order); member {
+		b.Job = of
+	}
+	st.note(n, b)
+}
+
+func (st *step) note(n *Node, b Blame) {
 	if len(n.Blames) < maxBlames {
 		n.Blames = append(slices.Clip(n.Blames), b)
 		n.Breaks = breaksOf(n.Blames)

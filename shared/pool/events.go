@@ -151,6 +151,7 @@ type Rules struct {
 	MissingFor     time.Duration // an instance must be missing from listings this long to count as deleted
 	SilentAfter    time.Duration // without a report, before the node's session is tried
 	ResendAfter    time.Duration // an assignment without any sign is sent again
+	AssignedFor    time.Duration // an attempt that has not begun is asked back from a node that reports, and a node that does not answer is given up after as long again
 	RememberGone   time.Duration // a deleted VM's identity is kept this long, so that its late reports are known for what they are
 	IntervalLength time.Duration // a node's ledger interval is closed after this
 	RecordDelay    time.Duration // entries gather this long before the ledger is woken
@@ -165,6 +166,7 @@ var DefaultRules = Rules{
 	MissingFor:     10 * time.Second,
 	SilentAfter:    3 * time.Minute,
 	ResendAfter:    30 * time.Second,
+	AssignedFor:    5 * time.Minute, // longer than an agent takes to say that it cannot start something
 	RememberGone:   time.Hour,
 	IntervalLength: time.Hour,
 	RecordDelay:    5 * time.Second,

@@ -73,6 +73,9 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 	switch b := j.broken(); {
 	case j.Cancel != "":
 		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), answer
+	case j.State == job.Assigned && j.Requeue && j.CancelAt.Sub(j.current().AssignedAt) >= st.rules.AssignedFor:
+		return fmt.Sprintf("node %s has not begun it, and was asked to give it back %s ago", name, st.now.Sub(j.CancelAt).Round(time.Second)),
+			fmt.Sprintf("the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it", stamp(j.CancelAt.Add(st.rules.AssignedFor)))
 	case j.Requeue:
 		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
 	case b != nil:
@@ -80,7 +83,7 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, end, b.Node), answer
 	case j.State == job.Assigned:
 		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, st.now.Sub(j.current().AssignedAt).Round(time.Second)),
-			"the node's answer; without one it is sent again"
+			fmt.Sprintf("the node's answer; without one it is sent again, and asked back at %s", stamp(j.current().AssignedAt.Add(st.rules.AssignedFor)))
 	}
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.current().StartedAt)), ""
 }

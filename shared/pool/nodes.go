@@ -39,12 +39,13 @@ func (st *step) report(e Reported) Reported {
 		n.MissingAt = time.Time{} // it is there, whatever the listing says
 		st.touch(n)
 	}
+	before := n.Seen
 	n.Seen = max(n.Seen, r.Seen)
 	for len(e.Report.Items) > 0 && st.room() {
 		item := e.Report.Items[0]
 		switch {
 		case item.Ready != nil:
-			st.ready(n, *item.Ready, e.At)
+			st.ready(n, *item.Ready, r.Seen < n.reported(before), e.At)
 		case item.Started != nil:
 			st.started(n, *item.Started)
 		case item.Finished != nil:
@@ -102,15 +103,11 @@ func (st *step) billed(n *Node) {
 }
 
 // ready takes in that an agent has come up, for the first time or again.
-// at is when its report was enqueued.
-func (st *step) ready(n *Node, r protocol.Ready, at time.Time) {
+// at is when its report was enqueued; less: see booted.
+func (st *step) ready(n *Node, r protocol.Ready, less bool, at time.Time) {
 	st.billed(n)
-	if before := n.Boot; before != r.Boot {
-		n.Boot, n.Address = r.Boot, r.Address
-		st.touch(n)
-		if before != "" {
-			st.restarted(n, before, at)
-		}
+	if !st.booted(n, r, less, at) {
+		return
 	}
 	if n.CPUs == 0 {
 		n.CPUs = r.CPUs
@@ -193,7 +190,11 @@ func (st *step) holds(n *Node, h protocol.Holds, seen int64) bool {
 		if !st.room() {
 			return false
 		}
-		st.never(n.jobs[number], n, number, "the node did not have it")
+		if j := n.jobs[number]; number <= h.Lost || !j.unheard(number) {
+			st.forgotten(j, n, number)
+		} else {
+			st.never(j, n, number, "the node did not have it")
+		}
 	}
 	if len(n.jobs) == 0 && st.now.Sub(n.spoken) >= wordEvery {
 		st.send(n, protocol.WorkItem{Here: true})
@@ -415,6 +416,7 @@ func (st *step) fenced(e Fenced) {
 // tick looks for silence and for what should have been answered by now.
 func (st *step) tick(e Tick) {
 	st.resend(st.now.Add(-st.rules.ResendAfter))
+	st.late()
 	st.ask()
 	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s Set) bool { return s.Capacity > 0 || s.Op.Kind == OpGrow || len(s.Asks) > 0 }) {
 		st.effects.List = true

@@ -2,6 +2,8 @@ package pool_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -48,11 +50,34 @@ func (c *checker) agentEnds(v *vm, r *run, event string) {
 	if f.State != "agentRestarted" && (f.State != "startFailed" || f.Cause.Owner() != job.OwnerNode) {
 		return
 	}
-	if c.faults.events[v.vmid] == nil {
-		c.faults.events[v.vmid], c.faults.jobs[v.vmid] = map[string]bool{}, map[string]bool{}
+	c.breaks(v.vmid, event, r.assign.Job)
+}
+
+// breaks notes an event of a node's own fault, and jobs that met it.
+func (c *checker) breaks(vmid, event string, jobs ...string) {
+	if c.faults.events[vmid] == nil {
+		c.faults.events[vmid], c.faults.jobs[vmid] = map[string]bool{}, map[string]bool{}
 	}
-	c.faults.events[v.vmid][event] = true
-	c.faults.jobs[v.vmid][orderOf(r.assign.Job)[:26]] = true // of a member, that of its sweep
+	c.faults.events[vmid][event] = true
+	for _, id := range jobs {
+		c.faults.jobs[vmid][orderOf(id)[:26]] = true // of a member, that of its sweep
+	}
+}
+
+// forgets notes the jobs that a node has lost with its journal, when it gets the
+// pool's counter: all that it was given, as the pool has it, since itself it knows of
+// none. On its first start it has lost nothing.
+func (c *checker) forgets(v *vm) {
+	if len(c.faults.events[v.vmid]) == 0 {
+		return
+	}
+	for _, j := range c.w.load().Jobs {
+		for _, vmid := range j.On() {
+			if vmid == v.vmid {
+				c.faults.jobs[v.vmid][orderOf(j.ID)[:26]] = true
+			}
+		}
+	}
 }
 
 // jobPays reports whether the job owns an attempt's end, by what its agent said.
@@ -84,6 +109,18 @@ func (c *checker) jobPays(j *pool.Job, i int) bool {
 
 // blamed checks who pays for what went wrong.
 func (c *checker) blamed(s *pool.State, r *pool.Result) {
+	for vmid, items := range r.Effects.Work {
+		for _, i := range items {
+			if i.Cancel == nil || !strings.Contains(i.Cancel.Reason, notBegun) {
+				continue
+			}
+			for _, j := range s.Jobs {
+				if j.VMID != "" && (j.N == i.Cancel.Target || slices.ContainsFunc(j.Attempts[len(j.Attempts)-1].Ranks, func(r job.Rank) bool { return r.N == i.Cancel.Target })) {
+					c.breaks(vmid, fmt.Sprint("assignment ", i.Cancel.Target), j.ID)
+				}
+			}
+		}
+	}
 	for _, n := range s.Nodes {
 		if most := min(len(c.faults.events[n.VMID]), len(c.faults.jobs[n.VMID])); n.Breaks > most {
 			c.fail("blame", "node %s is said to have broken %d times; its agent told of %d events and %d jobs", n.VMID, n.Breaks, len(c.faults.events[n.VMID]), len(c.faults.jobs[n.VMID]))

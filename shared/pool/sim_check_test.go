@@ -22,6 +22,7 @@ type checker struct {
 	entered map[string]int64       // ledger key -> log row it was written in
 	ledger  map[string]usage.Entry // as recorded
 	bills   map[string]bill        // by VMID
+	absent  map[string]time.Time   // since when a running attempt has no process, by node and number
 	seen    map[string]int         // what has come about, to know that the world is no idle one
 	growing growing
 	faults  faultCheck
@@ -53,6 +54,7 @@ func (c *checker) step(s *pool.State, r *pool.Result) {
 	c.times(s)
 	c.growsOnTime(s, r)
 	c.blamed(s, r)
+	c.processes(s)
 	if c.w.steps%8 == 0 && !r.More {
 		c.reasons(s)
 	}
@@ -306,6 +308,40 @@ func (c *checker) times(s *pool.State) {
 			c.fail("deadline", "job %s has been assigned for twenty minutes", j.ID)
 		}
 	}
+}
+
+// processes checks that no job is running for long without a process of its own on
+// a node that is well.
+func (c *checker) processes(s *pool.State) {
+	const longest = 6 * time.Minute
+	absent := map[string]time.Time{}
+	look := func(j *pool.Job, vmid string, n int64, state job.AttemptState) {
+		v := c.w.instances[vmid]
+		if state != job.AttemptRunning || v == nil || !v.dieAt.IsZero() || !v.booted || v.hung || v.stopped || v.power != "" || v.broken != "" || v.held[n] != nil {
+			return
+		}
+		key := fmt.Sprintf("%s %d", vmid, n)
+		since, known := c.absent[key]
+		if !known {
+			since = c.w.now
+		}
+		if absent[key] = since; c.w.now.Sub(since) > longest {
+			c.fail("no process", "job %s has been running on node %s under %d without a process for %s", j.ID, vmid, n, c.w.now.Sub(since))
+		}
+	}
+	for _, j := range s.Jobs {
+		if j.VMID == "" {
+			continue
+		}
+		a := j.Attempts[len(j.Attempts)-1]
+		if len(a.Ranks) == 0 {
+			look(j, j.VMID, j.N, a.State)
+		}
+		for _, r := range a.Ranks {
+			look(j, r.VMID, r.N, r.State)
+		}
+	}
+	c.absent = absent
 }
 
 // leaving counts the nodes whose instances may still be there and do not count.

@@ -3,12 +3,14 @@ package pool_test
 import (
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 	"time"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 )
 
 // Each mutation makes the core decide wrongly in one way, and the checker has to
@@ -182,6 +184,38 @@ func TestSimulationBites(t *testing.T) {
 		"an answer to Azure is forgotten": {[]string{"deadline", "rest"}, func(_ *world, s state, r result) {
 			for _, c := range r.Effects.Sets {
 				c.Poll = ""
+			}
+		}},
+		"what a node has forgotten is not concluded": {[]string{"no process"}, func(w *world, s state, r result) { w.noHolds = true }},
+		"a lost journal is given no counter": {[]string{"runs twice"}, func(_ *world, s state, r result) {
+			for _, items := range r.Effects.Work {
+				for _, i := range items {
+					if i.Counter != nil {
+						i.Counter.N = 0
+					}
+				}
+			}
+		}},
+		"what does not begin is not asked back": {[]string{"deadline"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.State == job.Assigned && j.Requeue {
+					j.Requeue = false
+				}
+			}
+			for vmid, items := range r.Effects.Work {
+				r.Effects.Work[vmid] = slices.DeleteFunc(items, func(i protocol.WorkItem) bool {
+					return i.Cancel != nil && strings.Contains(i.Cancel.Reason, notBegun)
+				})
+			}
+		}},
+		"what was asked back is placed before the answer": {[]string{"runs twice"}, func(w *world, s state, r result) {
+			for vmid, items := range r.Effects.Work {
+				for _, i := range items {
+					if i.Cancel != nil && strings.Contains(i.Cancel.Reason, notBegun) {
+						w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: vmid, Seen: s.Head.N, Items: []protocol.ReportItem{
+							{Finished: &protocol.Finished{N: i.Cancel.Target, State: "cancelled", EndedAt: w.now}}}}})
+					}
+				}
 			}
 		}},
 		"too many rows": {[]string{"rows"}, func(_ *world, s state, r result) {

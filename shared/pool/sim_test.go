@@ -60,6 +60,7 @@ type world struct {
 	checker   *checker
 	mutate    func(*world, *pool.State, *pool.Result)
 	dropped   bool // the pool's rows may go; see sim_delete_test.go
+	noHolds   bool // of a mutation: what nodes hold does not reach the pool
 }
 
 // driver is a process that drives the pool.
@@ -115,7 +116,7 @@ type wish struct {
 func newWorld(seed int64, faults bool, drivers int) *world {
 	rules := pool.DefaultRules
 	rules.PollEvery, rules.BootDeadline, rules.DeleteAgain, rules.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
-	rules.IntervalLength, rules.RememberGone = 2*time.Minute, 10*time.Minute
+	rules.IntervalLength, rules.RememberGone, rules.AssignedFor = 2*time.Minute, 10*time.Minute, 2*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), now: monday, rules: rules, faults: faults,
 		rows: map[string][]byte{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{}, ops: map[string]*operation{}, clean: !faults, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
@@ -579,6 +580,9 @@ func (w *world) second() {
 	if w.now.Second() == 0 {
 		due = append(due, pool.Tick{At: w.now})
 		w.record() // the timer that makes up for lost wake-ups
+		if w.rows[pool.HeadKey] != nil {
+			w.checker.processes(w.load())
+		}
 	}
 	if w.faults {
 		w.rng.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
@@ -749,7 +753,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+		for _, what := range []string{"journal lost", "start stuck", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
 			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
 			if seen[what] == 0 && !t.Failed() {

@@ -38,6 +38,12 @@ type vm struct {
 	evicted  bool
 	sick     job.Cause // why its starts fail, most of them; "" = it is well
 	skew     time.Duration
+
+	doubt   bool                // its journal is new or was lost: it waits for the counter
+	counted bool                // it has had the counter since its last start
+	lost    int64               // the counter
+	askAt   time.Time           // when it asks again
+	past    []protocol.WorkItem // what it was given, to come again late
 }
 
 // longestHang is how long an agent may hang before it comes back.
@@ -50,6 +56,8 @@ type run struct {
 	started  time.Time
 	endAt    time.Time
 	finished *protocol.Finished
+	stuck    bool // it does not begin
+	deaf     bool // nor is it given back
 }
 
 // grow asks the scale set for a capacity.
@@ -89,7 +97,7 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 	for range max(make, 0) {
 		has, _ := size.Lookup(of.Size)
 		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, askedAt: w.now, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
-			held: map[int64]*run{}, drops: map[int64]bool{}}
+			held: map[int64]*run{}, drops: map[int64]bool{}, doubt: true}
 		switch {
 		case w.chance(15):
 			v.broken = "failed"
@@ -238,14 +246,18 @@ func (w *world) live(v *vm) {
 	if v.stopped {
 		return
 	}
-	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots + 1)}}
 	if !v.booted {
 		v.booted = true
-		v.boots++
-		w.report(v, ready)
+		w.begin(v)
 	}
 	if w.chance(300) || w.faults && w.now.Equal(w.upgradeAt) { // the agent crashes and comes back, or all of them are renewed
-		w.restart(v, ready)
+		w.restart(v)
+	}
+	if w.chance(500) {
+		w.loseJournal(v)
+	}
+	if v.doubt && !w.now.Before(v.askAt) {
+		w.report(v, w.ready(v), holds(v))
 	}
 	if !v.evicted && v.dieAt.IsZero() && w.chance(map[bool]int{true: 250, false: 800}[v.spot]) {
 		v.evicted, v.dieAt = true, w.now.Add(time.Duration(w.rng.Intn(30))*time.Second)
@@ -277,14 +289,22 @@ func (w *world) live(v *vm) {
 
 // restart has an agent start again: one message says all that has become of what it
 // ran.
-func (w *world) restart(v *vm, ready protocol.ReportItem) {
+func (w *world) restart(v *vm) {
 	v.boots++
-	items := []protocol.ReportItem{ready}
+	v.counted = false
+	if v.doubt { // and what it was given meanwhile is forgotten
+		w.checker.breaks(v.vmid, fmt.Sprint("start ", v.boots))
+	}
+	items := []protocol.ReportItem{w.ready(v)}
 	for _, r := range v.runs() {
-		if r.finished == nil && !r.started.IsZero() {
+		switch {
+		case r.finished != nil:
+		case !r.started.IsZero():
 			r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
 			w.checker.agentEnds(v, r, fmt.Sprint("start ", v.boots))
 			items = append(items, protocol.ReportItem{Finished: r.finished})
+		case r.stuck: // what does not begin does so in another life
+			r.stuck, r.started, r.endAt = false, w.now.Add(v.skew), w.now.Add(10*time.Second)
 		}
 	}
 	w.report(v, append(items, holds(v))...)
@@ -330,8 +350,40 @@ func (w *world) hear(v *vm) {
 	w.work[v.vmid] = queue
 }
 
+// begin is a start of the agent.
+func (w *world) begin(v *vm) {
+	v.boots++
+	v.counted = false
+	w.report(v, w.ready(v), holds(v))
+}
+
+// ready is the first word of a start of the agent, and asks for the counter when
+// there is need.
+func (w *world) ready(v *vm) protocol.ReportItem {
+	v.askAt = w.now.Add(10 * time.Second)
+	return protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots), Counter: v.doubt}}
+}
+
+// loseJournal has an agent die and come back without its journal: what it ran is
+// dead, what it knew is gone, and old messages may come again.
+func (w *world) loseJournal(v *vm) {
+	w.checker.seen["journal lost"]++
+	for _, r := range v.held {
+		if w.succeeded[rankKey(r)] == v {
+			delete(w.succeeded, rankKey(r))
+		}
+	}
+	v.held, v.drops, v.seen, v.lost, v.doubt = map[int64]*run{}, map[int64]bool{}, 0, 0, true
+	for range min(len(v.past), 4) {
+		again := workMail{items: []protocol.WorkItem{v.past[w.rng.Intn(len(v.past))]}}
+		w.late = append(w.late, mail{at: w.now.Add(time.Duration(w.rng.Intn(60)) * time.Second), do: func() { w.work[v.vmid] = append(w.work[v.vmid], again) }})
+	}
+	w.begin(v)
+	w.checker.breaks(v.vmid, fmt.Sprint("start ", v.boots))
+}
+
 func holds(v *vm) protocol.ReportItem {
-	h := &protocol.Holds{}
+	h := &protocol.Holds{Lost: v.lost}
 	for _, r := range v.runs() {
 		h.N = append(h.N, r.n)
 	}
@@ -341,6 +393,9 @@ func holds(v *vm) protocol.ReportItem {
 func (w *world) report(v *vm, items ...protocol.ReportItem) {
 	if v.stopped {
 		return
+	}
+	if w.noHolds {
+		items = slices.DeleteFunc(slices.Clone(items), func(i protocol.ReportItem) bool { return i.Holds != nil })
 	}
 	w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: v.vmid, Seen: v.seen, Items: items}})
 }
@@ -354,10 +409,19 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		v.stopped = true
 		v.held = map[int64]*run{}
 	}
+	if c := item.Counter; c != nil && !v.stopped && !v.counted && c.Boot == fmt.Sprint(v.boots) {
+		w.checker.forgets(v)
+		v.counted, v.doubt, v.lost, v.seen = true, false, max(v.lost, c.N), max(v.seen, c.N)
+		w.report(v, holds(v))
+	}
 	if v.stopped || item.N == 0 || item.N <= v.seen {
 		return
 	}
 	v.seen = item.N
+	if v.past = append(v.past, item); item.Assign != nil && v.doubt {
+		w.report(v, holds(v))
+		return
+	}
 	switch {
 	case item.Assign != nil:
 		r := &run{assign: *item.Assign, n: item.N, started: w.now.Add(v.skew), endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
@@ -377,6 +441,12 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		}
 		w.checker.starts(v, r)
 		v.held[item.N] = r
+		if w.chance(40) {
+			r.stuck, r.deaf = true, w.chance(3)
+			r.started, r.endAt = time.Time{}, w.now.Add(10000*time.Hour)
+			w.checker.seen["start stuck"]++
+			return
+		}
 		if w.rng.Intn(2) == 0 {
 			w.report(v, protocol.ReportItem{Started: &protocol.Started{N: r.n, At: r.started}})
 		}
@@ -384,7 +454,7 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 		r := v.held[item.Cancel.Target]
 		if r == nil {
 			v.drops[item.Cancel.Target] = true
-		} else if r.finished == nil {
+		} else if r.finished == nil && !(r.stuck && r.deaf) {
 			w.end(v, r, "cancelled", job.ExitCancelled)
 		}
 	}
@@ -403,6 +473,9 @@ func (w *world) runOut(v *vm, r *run) {
 	w.succeeded[rankKey(r)] = v
 	w.end(v, r, "succeeded", 0)
 }
+
+// notBegun is in the words with which a node is asked for an attempt back.
+const notBegun = "has not begun it"
 
 // rankKey names what may run once at a time.
 func rankKey(r *run) string {

@@ -166,6 +166,7 @@ type Node struct {
 	Blames     []Blame   // those events: what stands against it since it last did well
 	Boot       string    // of the agent's last start
 	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
+	BootAt     time.Time // when the first word of that start was put on the queue
 	Address    string    // where other nodes find it; "" = by its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice

@@ -34,8 +34,8 @@ type Work struct {
 	Items []WorkItem `json:"items"`
 }
 
-// WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here
-// and Stop is set.
+// WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here,
+// Counter and Stop is set.
 type WorkItem struct {
 	// N is the number of this item for Assign and Cancel, and 0 for the others,
 	// which may be repeated at will.
@@ -44,7 +44,17 @@ type WorkItem struct {
 	Cancel *Cancel     `json:"cancel,omitempty"`
 	Ack    []int64     `json:"ack,omitempty"`  // assignments whose finish the pool has recorded: forget them
 	Here   bool        `json:"here,omitempty"` // the pool is there; it is said to nodes that would hear nothing otherwise
-	Stop   string      `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
+	// Counter answers a start of the agent whose journal may have forgotten
+	// assignments.
+	Counter *Counter `json:"counter,omitempty"`
+	Stop    string   `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
+}
+
+// Counter gives an agent the pool's counter: all numbers up to it were given
+// before. The agent refuses those that it does not hold, and says so with Holds.
+type Counter struct {
+	Boot string `json:"boot"` // the start of the agent that is answered; another one ignores it
+	N    int64  `json:"n"`
 }
 
 // Assignment is one attempt of a job, placed on the node.
@@ -111,6 +121,9 @@ type Ready struct {
 	// Address is where other nodes find it; "" = not known.
 	Address string `json:"address,omitempty"`
 	Boot    string `json:"boot"` // unique for each start of the agent
+	// Counter asks for the pool's counter: the journal is new, or was damaged, so
+	// that it may have forgotten assignments. None is taken before the answer.
+	Counter bool `json:"counter,omitempty"`
 }
 
 // Started says that an attempt's process runs.
@@ -144,6 +157,9 @@ type Leaving struct {
 // missing is known to be missing, whatever order the reports arrive in.
 type Holds struct {
 	N []int64 `json:"n"`
+	// Lost is the counter that the agent was given last: what has a number up to it
+	// and is not in the list may have run, and been forgotten. 0 = nothing was.
+	Lost int64 `json:"lost,omitempty"`
 }
 
 // DecodeWork and DecodeReport read a message body, refusing what is too long,

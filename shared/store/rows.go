@@ -126,6 +126,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	}
 	e.text("Boot", n.Boot)
 	e.time("RestartAt", n.RestartAt)
+	e.time("BootAt", n.BootAt)
 	e.text("Address", n.Address)
 	e.int64("Seen", n.Seen)
 	e.text("Price", n.Price)
@@ -342,7 +343,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            number
 		Evicted, Spot                                                                    bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark   time.Time
-		RestartAt                                                                        time.Time
+		RestartAt, BootAt                                                                time.Time
 	}
 	if err := decode(raw, &row); err != nil {
 		return nil, err
@@ -351,7 +352,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		VMID: row.VMID, InstanceID: row.InstanceID, Name: row.Name, Set: row.Set, Size: row.Size, Spot: row.Spot, CPUs: int(row.CPUs), GPUs: int(row.GPUs), Memory: job.Bytes(row.Memory),
 		State: pool.NodeState(row.State), Reason: row.Reason, Since: row.Since, AskedAt: row.AskedAt, CreatedAt: row.CreatedAt,
 		RunningAt: row.RunningAt, HeardAt: row.HeardAt, MissingAt: row.MissingAt, DeleteAt: row.DeleteAt, Evicted: row.Evicted, Breaks: int(row.Breaks),
-		Boot: row.Boot, RestartAt: row.RestartAt, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
+		Boot: row.Boot, RestartAt: row.RestartAt, BootAt: row.BootAt, Address: row.Address, Seen: int64(row.Seen), Price: row.Price, Currency: row.Currency,
 		From: row.From, Mark: row.Mark,
 		BootFor: time.Duration(row.BootFor), BusyFor: time.Duration(row.BusyFor),
 		IdleFor: time.Duration(row.IdleFor), DrainFor: time.Duration(row.DrainFor),

@@ -1,0 +1,162 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"time"
+
+	"dsvmpools/shared/patience"
+	"dsvmpools/shared/protocol"
+)
+
+// Nothing that is assigned waits without end: the share that its files are on may
+// hang, and with it every starter. An attempt that has not begun in time ends as
+// one that this node could not start, and the pool places it on another.
+
+// expect gives an assignment its time to begin. The caller holds a.mu.
+func (a *agent) expect(h *held) {
+	n := h.n
+	h.late = time.AfterFunc(a.cfg.StartWithin, func() { a.tooLate(n) })
+}
+
+// begun ends the waiting. The caller holds a.mu.
+func (h *held) begun() {
+	if h.late != nil {
+		h.late.Stop()
+	}
+}
+
+// tooLate ends an assignment that has not begun in time. One whose process is
+// just being made cannot be told of yet: there may be one. It is killed when it
+// is known.
+func (a *agent) tooLate(n int64) {
+	a.mu.Lock()
+	h := a.st.held[n]
+	if h == nil || h.run != nil || h.phase == ended || a.closing {
+		a.mu.Unlock()
+		return
+	}
+	if h.phase != waiting {
+		h.tooLate = true
+		a.mu.Unlock()
+		return
+	}
+	work := h.work
+	f := notStarted(n, errStartLate(a.cfg.StartWithin))
+	a.finish(f)
+	a.mu.Unlock()
+	a.log.Error("an attempt could not be started in time", "n", n, "job", clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
+	a.logFlush(a.flush(false))
+	a.signal()
+}
+
+// startedLate reports whether an assignment's process has come too late.
+func (a *agent) startedLate(h *held) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.begun()
+	return h.tooLate
+}
+
+// prepare is the launcher's, with a bound.
+func (a *agent) prepare(n int64, w protocol.Assignment, tree string) (*launch, error) {
+	l, err := patiently(a.launcher, a.launcher.calls, n, func() (*launch, error) { return a.launcher.prepare(n, w, tree) }, func(l *launch) { l.dir.close() })
+	return l, hung(err, a.cfg.StartWithin)
+}
+
+// hung words what hangs.
+func hung(err error, within time.Duration) error {
+	if errors.Is(err, patience.ErrTooLong) || errors.Is(err, patience.ErrTooMany) {
+		return errStartLate(within)
+	}
+	return err
+}
+
+// attemptDir makes an attempt's directory and gives it its slot, with a bound.
+func (l *launcher) attemptDir(n int64, w protocol.Assignment) (*slot, *attemptDir, error) {
+	type place struct {
+		slot *slot
+		dir  *attemptDir
+	}
+	p, err := patiently(l, l.calls, n, func() (place, error) {
+		k, err := l.slots.take(n, w)
+		if err != nil {
+			return place{}, err
+		}
+		dir, err := l.share.make(w, k.owner)
+		k.made = err == nil
+		return place{k, dir}, err
+	}, func(p place) { p.dir.close() })
+	return p.slot, p.dir, hung(err, l.cfg.StartWithin)
+}
+
+// note writes a text into an attempt's stderr.log. A share that hangs does not
+// get it.
+func (l *launcher) note(d *attemptDir, text string) {
+	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) { return d.stderr.WriteString(text) }, nil)
+}
+
+// underway is what is to be done for an attempt when no call for it is under way any
+// more: a call that hangs on the share still has the attempt's slot, and goes on with
+// it when the share answers again. Nobody else may have the slot until then.
+type underway struct {
+	calls int
+	after func() // nil = the attempt goes on
+}
+
+// patiently makes a call for an attempt that may hang on the share, with a bound. Late
+// gets what it brings too late; nil = nothing has to be put away.
+func patiently[T any](l *launcher, c *patience.Calls, n int64, call func() (T, error), late func(T)) (T, error) {
+	l.enter(n)
+	value, err := patience.Do(c, l.cfg.StartWithin, func() (T, error) {
+		defer l.exit(n)
+		return call()
+	}, late)
+	if errors.Is(err, patience.ErrTooMany) { // it was never made
+		l.exit(n)
+	}
+	return value, err
+}
+
+func (l *launcher) enter(n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.under[n] == nil {
+		l.under[n] = &underway{}
+	}
+	l.under[n].calls++
+}
+
+func (l *launcher) exit(n int64) {
+	l.mu.Lock()
+	u := l.under[n]
+	if u.calls--; u.calls > 0 {
+		l.mu.Unlock()
+		return
+	}
+	delete(l.under, n)
+	l.mu.Unlock()
+	if u.after != nil {
+		u.after()
+	}
+}
+
+// busy reports whether a call for an attempt is under way.
+func (l *launcher) busy(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.under[n] != nil
+}
+
+// postpone leaves something to the end of the calls that are under way for an attempt.
+// It reports whether there are any.
+func (l *launcher) postpone(n int64, after func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.under[n]
+	if u != nil {
+		u.after = after
+	}
+	return u != nil
+}

@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/patience"
+	"dsvmpools/shared/protocol"
+
+	"golang.org/x/sys/unix"
+)
+
+// hanging mounts a file system over a directory whose server never answers, as a
+// share does whose network is gone: every call on it waits in the kernel. The
+// function ends that, with errors for all who wait.
+func hanging(t *testing.T, dir string) (end func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts a file system")
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("no file system can be made to hang here: %v", err)
+	}
+	if err := unix.Mount("hanging", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+		unix.Close(fd)
+		t.Skipf("no file system can be made to hang here: %v", err)
+	}
+	end = sync.OnceFunc(func() {
+		unix.Close(fd)
+		unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	t.Cleanup(end)
+	return end
+}
+
+// TestHangingShare: a share that stops to answer holds no attempt for ever, nor
+// the agent, and the node is to blame. When it answers again, all goes on.
+func TestHangingShare(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.StartWithin = 300 * time.Millisecond
+	n := launched(t, cfg, newBus(t))
+	n.work(assign(1, "true"))
+	n.finished(1)
+	end := hanging(t, cfg.Share)
+	const jobs = 3 * starters
+	var items []protocol.WorkItem
+	for id := int64(2); id < 2+jobs; id++ {
+		items = append(items, assign(id, "true"))
+	}
+	items[1].Assign.TimeoutSeconds = 3600
+	items[2].Assign.Workdir = cfg.Share + "/x"
+	items[3].Assign.Source = &job.Source{Repository: "file:///nowhere", Commit: strings.Repeat("a", 40)}
+	n.work(items...)
+	for id := int64(2); id < 2+jobs; id++ {
+		if f := n.finished(id); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseShare || !strings.Contains(f.Reason, "does not answer") {
+			t.Errorf("%d: got %+v", id, f)
+		}
+	}
+	// Another life finds the share hanging from its beginning, and can be ended.
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := launched(t, cfg, newBus(t))
+	if err := again.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if again.accepts > 0 {
+		t.Error("a node without its share took work")
+	}
+	end()
+	more := launched(t, cfg, newBus(t))
+	more.work(assign(100, "true"))
+	if f := more.finished(100); f.State != string(job.AttemptSucceeded) {
+		t.Errorf("afterwards: got %+v", f)
+	}
+}
+
+// TestShareComesBack: the calls that hung end with the share's return, and what
+// they bring is put away; the same life of the agent works on.
+func TestShareComesBack(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.StartWithin = 300 * time.Millisecond
+	l := launcherOf(t, cfg)
+	a := &agent{cfg: cfg, launcher: l}
+	end := hanging(t, cfg.Share)
+	for id := range int64(maxCalls + 2) {
+		_, err := a.prepare(id, *assign(id, "true").Assign, "")
+		if causeOf(err) != job.CauseShare {
+			t.Errorf("%d: got %v", id, err)
+		}
+	}
+	if l.calls.Left() != maxCalls {
+		t.Errorf("calls that hang: got %d, want %d", l.calls.Left(), maxCalls)
+	}
+	end()
+	eventually(t, "the calls to end", func() bool { return l.calls.Left() == 0 })
+	start, err := a.prepare(100, *assign(100, "true").Assign, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start.dir.close()
+}
+
+// TestWaitsForAStarter: what waits behind starters that hang ends in its own time,
+// not in the time of those before it.
+func TestWaitsForAStarter(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.StartWithin = time.Second
+	n := launched(t, cfg, newBus(t))
+	n.work(assign(1, "true"))
+	n.finished(1)
+	hanging(t, cfg.Share)
+	began := time.Now()
+	var items []protocol.WorkItem
+	const jobs = 10 * starters
+	for id := int64(2); id < 2+jobs; id++ {
+		items = append(items, assign(id, "true"))
+	}
+	n.work(items...)
+	for id := int64(2); id < 2+jobs; id++ {
+		n.finished(id)
+	}
+	if took, most := time.Since(began), jobs/starters*cfg.StartWithin/2; took > most {
+		t.Errorf("all ended after %s, want less than %s", took, most)
+	}
+}
+
+// TestLateProcess: an attempt whose process is just being made is not told of as
+// ended, since there may be one; when it has come, it is known to be late.
+func TestLateProcess(t *testing.T) {
+	t.Parallel()
+	h := &held{n: 1, phase: starting}
+	a := &agent{st: newState()}
+	a.st.held[1] = h
+	a.tooLate(1)
+	if !h.tooLate || h.phase != starting || !a.startedLate(h) {
+		t.Errorf("got %+v", h)
+	}
+	h.phase, h.run = running, &run{}
+	h.tooLate = false
+	if a.tooLate(1); h.tooLate {
+		t.Error("one that runs was called late")
+	}
+}
+
+// TestTimeoutCountsFromTheStart: what the share took of it is gone.
+func TestTimeoutCountsFromTheStart(t *testing.T) {
+	t.Parallel()
+	r := &run{from: time.Now().Add(-time.Hour), timeout: time.Hour, stop: func() {}}
+	r.arm()
+	eventually(t, "the timeout", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.cause == byTimeout
+	})
+}
+
+// TestHungWording: what hangs says who hangs.
+func TestHungWording(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{patience.ErrTooLong, patience.ErrTooMany} {
+		if got := hung(fmt.Errorf("x: %w", err), 2*time.Minute); causeOf(got) != job.CauseShare || !strings.Contains(got.Error(), "2m") {
+			t.Errorf("got %v", got)
+		}
+	}
+	if got := hung(os.ErrNotExist, time.Minute); !errors.Is(got, os.ErrNotExist) {
+		t.Errorf("another error: got %v", got)
+	}
+	if _, err := os.Stat(filepath.Join(t.TempDir(), "x")); hung(err, 0) == nil {
+		t.Error("an error was lost")
+	}
+}

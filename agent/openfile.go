@@ -1,0 +1,117 @@
+//go:build unix
+
+package agent
+
+import (
+	"fmt"
+	"os"
+
+	"dsvmpools/shared/job"
+
+	"golang.org/x/sys/unix"
+)
+
+// What stands where the agent wants a file or a directory may have been put there
+// by a job: a pipe would hold the agent until somebody reads it, a link would lead
+// it elsewhere, to write what the job may not. So files are opened without waiting
+// and without following a link, and looked at before they are used.
+
+// openAt opens a regular file below a directory, for writing, and makes it when it
+// is not there. No other name may lead to it.
+func openAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(int(dir.Fd()), name, flags|unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, perm)
+	})
+	switch {
+	case is(err, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.EISDIR, unix.EOPNOTSUPP):
+		return nil, inTheWay(name, "file")
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	var at unix.Stat_t
+	if err := unix.Fstat(fd, &at); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if at.Mode&unix.S_IFMT != unix.S_IFREG || at.Nlink > 1 {
+		unix.Close(fd)
+		return nil, inTheWay(name, "file")
+	}
+	// A process that gets the file need not know how it was opened.
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openDirAt makes a directory below another, when it is not there, and opens it.
+func openDirAt(dir *os.File, name string, perm uint32) (*os.File, error) {
+	if err := unix.Mkdirat(int(dir.Fd()), name, perm); err != nil && err != unix.EEXIST {
+		return nil, &os.PathError{Op: "mkdir", Path: name, Err: err}
+	}
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	switch {
+	case is(err, unix.ENOTDIR, unix.ELOOP, unix.EMLINK):
+		return nil, inTheWay(name, "directory")
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// retry makes a call again that a signal has ended.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// obstacle is something of another kind, or of another name, where a file or a
+// directory of an attempt belongs.
+type obstacle struct{ name, want string }
+
+func (o obstacle) Error() string {
+	return fmt.Sprintf("something that is no plain %s stands in the place of %s; remove it", o.want, o.name)
+}
+
+// inTheWay is the job's: what stands there stands there for every node.
+func inTheWay(name, want string) error {
+	return startFault{job.CauseNoWorkdir, obstacle{name, want}}
+}
+
+// writeFile writes a small file that only its owner reads.
+func writeFile(dir, name, text string, o owner) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	f, err := openAt(d, name, 0, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = f.Truncate(0); err == nil {
+		_, err = f.WriteString(text)
+	}
+	if err == nil {
+		err = o.own(f)
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// own gives an open file to the owner, or leaves it.
+func (o owner) own(f *os.File) error {
+	if o.uid < 0 {
+		return nil
+	}
+	return f.Chown(o.uid, o.gid)
+}
