@@ -27,9 +27,6 @@ func processAttr(as *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Credential: as}
 }
 
-// canAwait: see awaitEnd.
-const canAwait = false
-
 // awaitEnd does nothing here: waiting without reaping is not to be had.
 func awaitEnd(int) {}
 

@@ -34,9 +34,6 @@ func processAttr(as *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Credential: as}
 }
 
-// canAwait: see awaitEnd.
-const canAwait = true
-
 // awaitEnd returns when a child has ended, and leaves it unreaped, so that its
 // number stays its own.
 func awaitEnd(pid int) {
