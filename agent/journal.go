@@ -165,17 +165,11 @@ func (j *journal) write(take func() []byte, all func() []record) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	_, err := j.f.Write(lines)
-	if full(err) && j.unreserve() {
-		if err = j.f.Truncate(j.size); err == nil {
-			_, err = j.f.WriteAt(lines, j.size)
-		}
-		if err == nil {
-			_, err = j.f.Seek(0, io.SeekEnd)
-		}
-	}
-	if err != nil {
+	if _, err := j.f.Write(lines); err != nil {
 		j.broken.Store(true)
+		if full(err) && j.unreserve() {
+			return j.rewrite(take, all)
+		}
 		return fmt.Errorf("the agent's journal cannot be written; free the disk of DSVM_INSTANCE_DIR: %w", err)
 	}
 	j.size += int64(len(lines))

@@ -182,8 +182,16 @@ func TestLostJournal(t *testing.T) {
 				}
 			}
 			if left != nil {
-				if err := left.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-					t.Errorf("the process that was left: got %v", err)
+				ended := make(chan error, 1)
+				go func() { ended <- left.Wait() }()
+				select {
+				case err := <-ended:
+					if err == nil || !strings.Contains(err.Error(), "killed") {
+						t.Errorf("the process that was left: got %v", err)
+					}
+				case <-time.After(deadline):
+					t.Error("a process of the life before is left")
+					left.Process.Kill()
 				}
 			}
 			if out := again.file(3, "stdout.log"); out != "first\n" {

@@ -99,6 +99,11 @@ func TestShareComesBack(t *testing.T) {
 			t.Errorf("%d: got %v", id, err)
 		}
 	}
+	// What those calls have is theirs until they end, and nobody waits for them.
+	for id := range int64(maxCalls + 2) {
+		l.settle(id, *assign(id, "true").Assign)
+		l.clean(id, *assign(id, "true").Assign)
+	}
 	if l.calls.Left() != maxCalls {
 		t.Errorf("calls that hang: got %d, want %d", l.calls.Left(), maxCalls)
 	}
@@ -109,6 +114,41 @@ func TestShareComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	start.dir.close()
+}
+
+// TestHangingCallKeepsItsSlot: an attempt whose start hangs has ended for the pool, and
+// its call still has the slot. Nobody else gets it before the call has ended.
+func TestHangingCallKeepsItsSlot(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.StartWithin = 300 * time.Millisecond
+	l := launcherOf(t, cfg)
+	a := &agent{cfg: cfg, launcher: l}
+	work := func(id int64) protocol.Assignment { return *assign(id, "true").Assign }
+	first, err := a.prepare(1, work(1), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.dir.close()
+	l.clean(1, work(1))
+	end := hanging(t, cfg.Share)
+	if _, err := a.prepare(2, work(2), ""); causeOf(err) != job.CauseShare {
+		t.Fatalf("got %v", err)
+	}
+	l.settle(2, work(2))
+	l.clean(2, work(2))
+	if l.slots.of(2) != first.slot {
+		t.Error("the slot was given back while a call has it")
+	}
+	other, err := l.slots.take(3, work(3))
+	if err != nil || other == first.slot {
+		t.Errorf("another got %p, %v; %p is taken", other, err, first.slot)
+	}
+	end()
+	eventually(t, "the slot to be free", func() bool { return l.slots.of(2) == nil && l.calls.Left() == 0 })
+	if again, err := l.slots.take(4, work(4)); err != nil || again != first.slot {
+		t.Errorf("afterwards: got %p, %v, want %p", again, err, first.slot)
+	}
 }
 
 // TestWaitsForAStarter: what waits behind starters that hang ends in its own time,

@@ -155,7 +155,7 @@ func (s *launch) failed(err error) error {
 		return err
 	case is(err, unix.E2BIG):
 		return because(job.CauseDocument, "the command and its environment are too long for the system; put long lists into files")
-	case spent(err):
+	case spent(err), is(err, unix.EBUSY): // busy is what a control group can be, and no program
 		return because(job.CauseNoProcess, "the node can make no process: %w", err)
 	case unreachable(err):
 		return because(job.CauseShare, "the program %q cannot be read: %w", name, err)

@@ -183,34 +183,83 @@ func TestGangApart(t *testing.T) {
 }
 
 // TestHandedOverLate: what an attempt has made belongs to its slot's user when the
-// agent is killed; the next life hands it over.
+// agent is killed; the next life hands it over, also when the journal is damaged and
+// says no more than that the attempt had come.
 func TestHandedOverLate(t *testing.T) {
 	t.Parallel()
-	n := secluded(t, func(c *Config) { c.KillGrace = 0 })
-	n.work(script(1, "echo x > $DSVM_OUTPUT/x; echo up; sleep 1000"))
-	awaitText(t, n, 1, "up\n")
-	// As if it had been killed: its journal says that the attempt runs.
-	journal, err := os.ReadFile(filepath.Join(n.cfg.InstanceDir, "journal"))
-	if err != nil {
-		t.Fatal(err)
+	for name, test := range map[string]struct {
+		journal func(old []byte, cfg Config, w *protocol.Assignment) []byte
+		cause   job.Cause
+	}{
+		"as it was": {func(old []byte, _ Config, _ *protocol.Assignment) []byte { return old }, ""},
+		"damaged": {func(_ []byte, cfg Config, w *protocol.Assignment) []byte {
+			return append(lines(mine(cfg), record{Seen: 1, N: 1, Assign: w}), "garbage\n"...)
+		}, job.CauseJournalLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := secluded(t, func(c *Config) { c.KillGrace = 0 })
+			item := script(1, "echo x > $DSVM_OUTPUT/x; echo up; sleep 1000")
+			n.work(item)
+			awaitText(t, n, 1, "up\n")
+			// As if it had been killed: its journal says that the attempt runs.
+			journal, err := os.ReadFile(filepath.Join(n.cfg.InstanceDir, "journal"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.stop(); err != nil {
+				t.Fatal(err)
+			}
+			uid := n.cfg.UIDs.base
+			for _, name := range []string{"output/x", "output", "stdout.log"} {
+				if err := os.Lchown(n.path(1, name), uid, uid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(n.cfg.InstanceDir, "journal"), test.journal(journal, n.cfg, item.Assign), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again := launched(t, n.cfg, newBus(t))
+			if f := again.finished(1); f.State != string(job.AttemptAgentRestarted) || f.Cause != test.cause {
+				t.Errorf("got %+v", f)
+			}
+			again.owned(t, 1, "output/x", "output", "stdout.log", "")
+		})
 	}
-	if err := n.stop(); err != nil {
-		t.Fatal(err)
+}
+
+// TestFailedStartIsPutAway: an attempt that never ran leaves its directory as one that
+// did: its own working directory is gone, its logs are for all, and it is not hidden
+// from other jobs any more.
+func TestFailedStartIsPutAway(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Config){"with owners": nil, "without owners": func(c *Config) { c.ownerless = asAzureFiles }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := secluded(t, change)
+			n.work(assign(1, "pyhton3"))
+			if f := n.finished(1); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseNoProgram {
+				t.Fatalf("got %+v", f)
+			}
+			n.owned(t, 1, "output", "stdout.log", "")
+			if _, err := os.Lstat(n.path(1, "wd")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("its working directory: got %v", err)
+			}
+			// One has the slot of the first, and the other a new one.
+			text := "echo up; while [ ! -e $DSVM_SHARE/go ]; do sleep 0.02; done; ls " + filepath.Dir(n.path(1, "output"))
+			n.work(script(2, text), script(3, text))
+			awaitText(t, n, 2, "up\n")
+			awaitText(t, n, 3, "up\n")
+			if err := os.WriteFile(filepath.Join(n.cfg.Share, "go"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for id := int64(2); id <= 3; id++ {
+				if f := n.finished(id); f.State != string(job.AttemptSucceeded) || !strings.Contains(n.file(id, "stdout.log"), "stderr.log") {
+					t.Errorf("%d: got %+v, %q", id, f, n.file(id, "stdout.log"))
+				}
+			}
+		})
 	}
-	uid := n.cfg.UIDs.base
-	for _, name := range []string{"output/x", "output", "stdout.log"} {
-		if err := os.Lchown(n.path(1, name), uid, uid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(n.cfg.InstanceDir, "journal"), journal, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	again := launched(t, n.cfg, newBus(t))
-	if f := again.finished(1); f.State != string(job.AttemptAgentRestarted) {
-		t.Errorf("got %+v", f)
-	}
-	again.owned(t, 1, "output/x", "output", "stdout.log", "")
 }
 
 // TestShareOfAll: what one job makes on the share, another reads and changes, though

@@ -195,18 +195,29 @@ func (s *server) findLog(j *pool.Job, want logRequest) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !found.Mode().IsRegular() {
-		return nil, replaced
+	f, err := openFound(dir, name, found)
+	if errors.Is(err, errNoFile) {
+		err = replaced
 	}
-	// It may be replaced between the look and the opening, which must not wait for
-	// the writer of a pipe, nor follow a link.
+	return f, err
+}
+
+// errNoFile is something else in the place of a file.
+var errNoFile = errors.New("not a file of its own")
+
+// openFound opens a file that was found. It may be replaced between the look and the
+// opening, which must not wait for the writer of a pipe, nor follow a link.
+func openFound(dir *os.Root, name string, found fs.FileInfo) (*os.File, error) {
+	if !found.Mode().IsRegular() {
+		return nil, errNoFile
+	}
 	f, err := dir.OpenFile(name, os.O_RDONLY|openNoWait, 0)
 	if err != nil {
 		return nil, err
 	}
 	opened, err := f.Stat()
 	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(found, opened) || otherNames(opened)) {
-		err = replaced
+		err = errNoFile
 	}
 	if err != nil {
 		f.Close()

@@ -265,8 +265,10 @@ func (c *claims) job(j *Job, e Explanation) {
 		c.must(j.State == job.Running && j.VMID != "", "something has to happen")
 	case u == "the node's answer, or the end of the node":
 		c.must(j.VMID != "" && (j.Cancel != "" || j.Requeue || j.broken() != nil), "it was not asked to end")
+	case strings.HasPrefix(u, "the node's answer; without one by"):
+		c.must(j.VMID != "" && j.State == job.Assigned && j.Requeue && !j.CancelAt.Before(j.current().AssignedAt.Add(c.rules.AssignedFor)), "it was not asked back for being late")
 	case strings.HasPrefix(u, "the node's answer; without one"):
-		c.must(j.VMID != "" && j.State == job.Assigned, "it is not assigned")
+		c.must(j.VMID != "" && j.State == job.Assigned && !j.Requeue, "it is not assigned, or was asked back")
 	case strings.HasPrefix(u, "Azure's word that the VM is gone"):
 		c.must(onNode(NodeLost, NodeFailed, NodeDeleting), "its nodes are there")
 	case strings.HasPrefix(u, "the end of the jobs it comes after"):

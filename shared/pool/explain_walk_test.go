@@ -58,7 +58,18 @@ var nodeKinds = map[string]func(w *walk, n *Node){
 		j := w.run(n, job.Running)
 		j.Cancel, j.CancelAt = "no more", walkNow
 	},
-	"busy, put back in line":  func(w *walk, n *Node) { n.State = NodeBusy; w.run(n, job.Running).Requeue = true },
+	"busy, put back in line": func(w *walk, n *Node) { n.State = NodeBusy; w.run(n, job.Running).Requeue = true },
+	"busy, asked back": func(w *walk, n *Node) {
+		n.State = NodeBusy
+		j := w.run(n, job.Assigned)
+		j.current().AssignedAt = walkNow.Add(-DefaultRules.AssignedFor - time.Minute)
+		j.Requeue, j.CancelAt = true, walkNow.Add(-time.Minute)
+	},
+	"busy, assigned, put back in line": func(w *walk, n *Node) {
+		n.State = NodeBusy
+		j := w.run(n, job.Assigned)
+		j.Requeue, j.CancelAt = true, walkNow
+	},
 	"draining":                func(w *walk, n *Node) { n.State, n.Reason = NodeDraining, drainedByRequest; w.run(n, job.Running) },
 	"draining, nothing on it": func(_ *walk, n *Node) { n.State, n.Reason = NodeDraining, drainedByRequest },
 	"evicted": func(w *walk, n *Node) {

@@ -252,3 +252,81 @@ func TestAskedBack(t *testing.T) {
 		}
 	})
 }
+
+// TestLostJournalIsOneEvent: the start that finds the journal lost, what the agent
+// itself says has ended, and all that it does not know any more, are one event; a
+// first start has no journal to lose.
+func TestLostJournalIsOneEvent(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		boot string // of the start that asks; "1" = the first
+		want int
+	}{"another start": {"2", 1}, "the first start": {"1", 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, func(s *pool.Spec) { s.Nodes.Max, s.IdleTimeout = 3, job.Duration(time.Hour) })
+			for _, vmid := range []string{"a", "b", "c"} {
+				b.node(vmid)
+			}
+			var events []pool.Event
+			for i := range 12 {
+				events = append(events, submission(order(i), nil))
+			}
+			b.settle(events...)
+			var on []*pool.Job
+			for i := range 12 {
+				if j := b.s.Jobs[order(i)]; j.VMID == "a" {
+					on = append(on, j)
+				}
+			}
+			if len(on) < 3 {
+				t.Fatalf("%d jobs are on the node", len(on))
+			}
+			items := []protocol.ReportItem{up(tt.boot, true)}
+			if tt.boot != "1" {
+				items = append(items, protocol.ReportItem{Finished: &protocol.Finished{N: on[0].N, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, EndedAt: b.now}})
+			}
+			n := b.s.Head.N
+			b.says(b.now, 0, items...)
+			b.says(b.now, n, has(n))
+			for _, j := range on {
+				a := j.Attempts[0]
+				if a.State != job.AttemptAgentRestarted || j.Retries != 0 || j.State.Final() {
+					t.Errorf("job %s is %s after %d retries: %+v", j.ID, j.State, j.Retries, a)
+				}
+			}
+			if got := b.s.Nodes["a"]; got.Breaks != tt.want {
+				t.Errorf("got %d breaks, want %d: %+v", got.Breaks, tt.want, got.Blames)
+			}
+		})
+	}
+}
+
+// TestAskedBackIsTheNodes: a node that has seen an attempt and does not begin it is to
+// blame; one that it has not seen was held up elsewhere.
+func TestAskedBackIsTheNodes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		seen int64 // less than the attempt's number
+		want int
+	}{"seen": {0, 1}, "not seen": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil)
+			b.step(submission("1", nil))
+			b.node("a")
+			n := b.s.Jobs["1"].N
+			for range 5 {
+				b.now = b.now.Add(time.Minute)
+				b.says(b.now, n-tt.seen, has(0, n))
+				b.step(pool.Tick{At: b.now})
+			}
+			if !b.s.Jobs["1"].Requeue {
+				t.Fatal("it was not asked back")
+			}
+			if got := b.s.Nodes["a"]; got.Breaks != tt.want {
+				t.Errorf("got %d breaks, want %d: %+v", got.Breaks, tt.want, got.Blames)
+			}
+		})
+	}
+}
