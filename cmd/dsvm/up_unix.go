@@ -82,7 +82,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if os.Geteuid() == 0 && jobUser == "" && (runtime.GOOS != "linux" || os.Getenv("DSVM_JOB_UIDS") == "off") {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
 			} else if os.Geteuid() == 0 && jobUser == "" {
-				fmt.Fprintf(p.Err, "dsvm: each job that runs has a user of its own, where such users can reach %s, and is root where not; DSVM_JOB_UIDS=off makes all of them root\n", dir)
+				fmt.Fprintf(p.Err, "dsvm: each running job has a user of its own if such users can reach %s; if they cannot, jobs run as root. DSVM_JOB_UIDS=off runs all of them as root\n", dir)
 			} else if os.Geteuid() != 0 {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
 			}
@@ -93,7 +93,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
 	cmd.Flags().BoolVar(&drained, "drain", false, "at Ctrl-C, let the jobs that run end first")
-	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that jobs run as, when run by root")
+	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that gets the files of jobs, when run by root; with DSVM_JOB_UIDS=off jobs also run as this user")
 	cmd.Flags().BoolVar(&cloudRates, "cloud-rates", false, "keep the rates of the cloud, and refuse what goes beyond them")
 	cmd.Flags().StringToIntVar(&quota, "quota", nil, "cpus that may be had, by family, size, total or lowPriorityCores: total=64")
 	cmd.Flags().Uint64Var(&seed, "fault-seed", 0, "seed of the faults that dsvm fault commands")

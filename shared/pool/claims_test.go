@@ -149,10 +149,10 @@ func (c *claims) reason(text string) {
 		_, rest, _ := strings.Cut(text, "quarantined")
 		c.future(rest)
 	}
-	if strings.Contains(text, "quarantined") && !strings.Contains(text, "held, since") {
+	if strings.Contains(text, "quarantined") && !strings.Contains(text, "`dsvm job release ") {
 		c.must(c.anyNode(NodeQuarantined), "no node is quarantined")
 	}
-	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, "is starting") {
+	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, " starting;") && !strings.Contains(text, ": 0 starting;") {
 		c.must(c.coming(), "nothing is coming")
 	}
 	if strings.Contains(text, "no more are asked for") {
@@ -161,10 +161,10 @@ func (c *claims) reason(text string) {
 			c.must(call.Grow == 0 || c.s.set(name).Op.Kind == OpGrow || strings.Contains(c.about, "job "), "the next step asks for %d of %s", call.Grow, name)
 		}
 	}
-	if strings.Contains(text, "leave after") {
+	if strings.Contains(text, "idle one leaves after") {
 		c.must(c.anyNode(NodeReady), "no node is idle")
 	}
-	if strings.Contains(text, "are leaving") && !strings.Contains(text, " 0 are leaving") || strings.Contains(text, "is leaving") {
+	if strings.Contains(text, " leaving") && !strings.Contains(text, ", 0 leaving") {
 		c.must(c.anyNode(NodeDraining, NodeDeleting, NodeFailed, NodeLost), "no node leaves")
 	}
 	if strings.Contains(text, "it costs nothing") {
@@ -178,8 +178,11 @@ func (c *claims) reason(text string) {
 // waits checks what is waited for and said of pools and jobs alike; false: it is none
 // of these.
 func (c *claims) waits(j *Job, unblocks string) bool {
+	if _, rest, found := strings.Cut(unblocks, "is given up at "); found {
+		c.future(rest)
+	}
 	switch {
-	case unblocks == nextStep, strings.HasPrefix(unblocks, "the next step, which places what fits"), strings.HasPrefix(unblocks, "the next step; dsvm job explain"):
+	case unblocks == nextStep, strings.HasPrefix(unblocks, "the next step, which places what fits"), strings.HasPrefix(unblocks, "the next step; `dsvm job explain"):
 		_, r := c.step()
 		c.must(r.Changed || r.Effects.DropRows || len(r.Effects.Remove) > 0, "the next step does nothing")
 	case strings.HasPrefix(unblocks, "the next attempt at "):

@@ -477,7 +477,7 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		e.Unblocks = "Azure's answer" + st.givenUp() + nothing
 	case c.coming+s.pending() > 0:
 		e.State = "growing"
-		e.Reason = fmt.Sprintf("%s, of which %s, and %d asked for have not been seen yet", size, nodes(c.coming, "is starting", "are starting"), s.pending())
+		e.Reason = fmt.Sprintf("%s: %d starting; Azure does not list %d more that were asked for yet", size, c.coming, s.pending())
 		e.Unblocks = "their agents' first word" + st.givenUp() + nothing
 	case len(more) > 0 && !slices.ContainsFunc(h.Sets, func(set Set) bool { return more[set.Name] > 0 && st.asksNow(&set) }):
 		e.State, e.Unblocks = "growing", st.nextRequest(more)
@@ -502,22 +502,22 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 	case waiting > 0 && s.running > 0:
 		e.State = "working"
 		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
-		e.Unblocks = "the end of work, or higher `limits`; dsvm job explain tells for each job"
+		e.Unblocks = "the end of work, or higher `limits`; `dsvm job explain ID` says more of each job"
 	case waiting > 0:
 		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, jobs(waiting, "waits", "wait"))
-		e.Unblocks = "the next step; dsvm job explain tells for each job"
+		e.Unblocks = "the next step; `dsvm job explain ID` says more of each job"
 	case c.here()+c.going == 0:
 		e.Reason = "it has no nodes, since no job is in line; it costs nothing"
 	case c.working+c.leaving+c.going == 0:
 		e.Reason = size + ", and no job is in line"
 	case c.working > 0 && c.working <= h.Spec.Nodes.Min:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s, of which %d work; its `nodes.min` is %d", size, st.busy(), h.Spec.Nodes.Min)
+		e.Reason = fmt.Sprintf("%s: %d busy; its `nodes.min` is %d", size, st.busy(), h.Spec.Nodes.Min)
 	default:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s, of which %d work and %d are leaving", size, st.busy(), c.leaving+c.going)
+		e.Reason = fmt.Sprintf("%s: %d busy, %d leaving", size, st.busy(), c.leaving+c.going)
 		if c.working > st.busy() {
-			e.Reason += fmt.Sprintf("; idle ones leave after %s", h.Spec.IdleTimeout)
+			e.Reason += fmt.Sprintf("; an idle one leaves after %s", h.Spec.IdleTimeout)
 		}
 	}
 	e.Reason += st.asideText("; ")
@@ -534,7 +534,7 @@ func (st *step) givenUp() string {
 		}
 	}
 	if until := oldest.Add(st.rules.BootDeadline); until.After(st.now) {
-		return ", of the oldest until " + stamp(until)
+		return "; the first node is given up at " + stamp(until)
 	}
 	return ""
 }

@@ -237,7 +237,7 @@ var jobKinds = map[string]func(w *walk){
 func cpusOf(n int) func(*Job) { return func(j *Job) { j.Spec.Resources.CPUs = n } }
 
 func heldJob(j *Job) {
-	j.State, j.NotBefore, j.Reason = job.Held, released, "held, since something is wrong; `dsvm job release "+j.ID+"`"
+	j.State, j.NotBefore, j.Reason = job.Held, released, "something is wrong; `dsvm job release "+j.ID+"`"
 }
 
 func begun(j *Job, count, next int) {

@@ -58,11 +58,11 @@ func (st *step) holdBack(j *Job) {
 	last := &row[len(row)-1]
 	on := nodeOf(last)
 	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
-		st.again(j, released, fmt.Sprintf("held, since %d nodes in a row were lost under it, the last of them %s; "+
+		st.again(j, released, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
 			"look at what it does to a node, then `dsvm job release %s`, or cancel it", len(row), on, j.ID))
 		return
 	}
-	st.again(j, released, fmt.Sprintf("held, since %d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
+	st.again(j, released, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
 		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it", len(row), on, endOf(last.State, last.Cause), j.ID))
 }
 

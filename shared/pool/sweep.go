@@ -263,8 +263,9 @@ func (st *step) stop(j *Job, why string) {
 		return
 	}
 	st.leave(j)
-	st.again(j, released, fmt.Sprintf("held, since %s; the first of all was %s with exit code %d. %d have not begun: "+
-		"`dsvm job release %s` lets them, `dsvm job cancel %s` ends it", why, j.Progress.FirstFailed, j.Progress.ExitCode, j.unstarted(), j.ID, j.ID))
+	st.again(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s, with exit code %d; %s not begun. "+
+		"`dsvm job release %s` begins more, `dsvm job cancel %s` ends the sweep",
+		why, j.Progress.FirstFailed, j.Progress.ExitCode, counted(j.unstarted(), "member", "has", "have"), j.ID, j.ID))
 }
 
 // goOn lets a sweep that was stopped begin more members.

@@ -311,7 +311,7 @@ func TestSubmit(t *testing.T) {
 	}
 	code, out, errs := b.run("job", "submit", "-f", "job.yaml", "--id", "mine", "--pool", "cpu", "--cpus", "2", "--env", "A=flag=1", "--env", "C=flag",
 		"--label", "k=v", "--priority", "high", "--timeout", "90s", "--retry-on", "nodeLost,exitCode:137", "--backoff", "20s",
-		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "--stop", "leader", "python", "train.py", "--pool", "x")
+		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "--memory", "4Gi", "--stop", "leader", "python", "train.py", "--pool", "x")
 	if code != 0 || out != "mine\n" || errs != "" {
 		t.Fatalf("got %d %q %q", code, out, errs)
 	}
@@ -322,12 +322,21 @@ func TestSubmit(t *testing.T) {
 	got, _ := json.Marshal(j.Spec)
 	var want job.Spec
 	if err := json.Unmarshal([]byte(`{"id":"mine","pool":"cpu","name":"from the file","team":"t","user":"u","command":["python","train.py","--pool","x"],
-		"workdir":"w","env":{"A":"flag=1","B":"file","C":"flag"},"resources":{"cpus":2},"priority":"high","notBefore":"2026-03-02T12:00:00Z","timeout":"90s",
+		"workdir":"w","env":{"A":"flag=1","B":"file","C":"flag"},"resources":{"cpus":2,"memory":"4Gi"},"priority":"high","notBefore":"2026-03-02T12:00:00Z","timeout":"90s",
 		"retry":{"max":3,"on":["nodeLost","exitCode:137"],"backoff":"20s"},"stop":"leader","labels":{"k":"v"}}`), &want); err != nil {
 		t.Fatal(err)
 	}
 	if text, _ := json.Marshal(want); string(got) != string(text) {
 		t.Errorf("got  %s\nwant %s", got, text)
+	}
+}
+
+func TestListIsNoDocument(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.program.In = strings.NewReader(`[{"pool": "cpu", "command": ["true"]}]`)
+	if code, _, errs := b.run("job", "submit", "-f", "-"); code != 2 || !strings.Contains(errs, "holds a list") {
+		t.Errorf("got code %d, %s", code, errs)
 	}
 }
 
@@ -485,7 +494,7 @@ func TestInstance(t *testing.T) {
 		"none":              {nil, "", 1, "dsvm up"},
 		"in a file":         {nil, `{"url":"URL","key":"secret"}`, 0, ""},
 		"a file that is no": {nil, `{"url":`, 1, "remove it"},
-		"stopped":           {nil, `{"url":"` + closed.URL + `"}`, 1, "start it again with dsvm up"},
+		"stopped":           {nil, `{"url":"` + closed.URL + `"}`, 1, "dsvm up starts it again"},
 		"wrong key":         {nil, `{"url":"URL","key":"other"}`, 1, "DSVM_KEY"},
 		"named and stopped": {map[string]string{"DSVM_URL": closed.URL}, "", 1, "DSVM_URL"},
 		"not an address":    {map[string]string{"DSVM_URL": "here"}, "", 2, "DSVM_URL"},

@@ -38,6 +38,9 @@ func (p *Program) readDocument(name string) (*document, error) {
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		return nil, wrongUse("%s is neither YAML nor JSON: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
+	if len(root.Content) == 1 && root.Content[0].Kind == yaml.SequenceNode {
+		return nil, wrongUse("%s holds a list, and each document is a file of its own; put the one you mean into a file", name)
+	}
 	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
 		return nil, wrongUse("%s holds no document: it needs fields such as name: value", name)
 	}

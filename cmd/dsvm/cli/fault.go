@@ -122,7 +122,7 @@ func faultClear(p *Program) *cobra.Command {
 
 func faultSeed(p *Program) *cobra.Command {
 	return &cobra.Command{
-		Use: "seed NUMBER", Short: "Start the draws of all rules anew", Args: exactly("a whole number"),
+		Use: "seed NUMBER", Short: "Start the draws of all rules again from NUMBER", Args: exactly("a whole number"),
 		RunE: func(c *cobra.Command, args []string) error {
 			seed, err := strconv.ParseUint(args[0], 10, 64)
 			if err != nil {

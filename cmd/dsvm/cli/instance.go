@@ -113,5 +113,5 @@ func (s *session) explain(err error) error {
 	if s.instance.Source == "DSVM_URL" {
 		return fmt.Errorf("%s, which DSVM_URL names.\nCheck the address, or unset DSVM_URL and start an instance here with dsvm up.", unreachable)
 	}
-	return fmt.Errorf("%s, which %s names.\nThe instance has stopped; start it again with dsvm up.", unreachable, s.instance.Source)
+	return fmt.Errorf("%s, which %s names.\nThe instance has stopped or is stopping; dsvm up starts it again.", unreachable, s.instance.Source)
 }

@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"dsvmpools/shared/api"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // nodeVerb is a command that says something to one node.
@@ -79,7 +75,7 @@ the cost of no retry; it begins from the start on another node. For a node that
 is lost, failed or leaving already, its deletion is asked for once more. Prints
 the node's state.
 
-On a terminal it asks before; in a script, say --yes.`,
+It says what this ends, and asks on a terminal; anywhere else it takes --yes.`,
 		Example: "  dsvm node delete dsvm-cpu-d4s-v5_3\n  dsvm node delete dsvm-cpu-d4s-v5_3 --yes -o json",
 	}, "deleting", func(ctx context.Context, pool, node string) error {
 		if yes {
@@ -89,7 +85,7 @@ On a terminal it asks before; in a script, say --yes.`,
 	}, func(ctx context.Context, s *session, pool, node string) (api.Node, error) {
 		return s.DeleteNode(ctx, pool, node)
 	})
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
@@ -107,33 +103,13 @@ func (p *Program) sureOfNode(ctx context.Context, pool, node string) error {
 		if n.Name != node && n.ID != strings.ToLower(node) {
 			continue
 		}
-		what := fmt.Sprintf("node %s of pool %s is %s and will be deleted", n.Name, n.Pool, n.State)
-		if n.Jobs > 0 {
-			what += fmt.Sprintf("; jobs on it: %d, which begin again elsewhere", n.Jobs)
+		what := fmt.Sprintf("Node %s of pool %s is %s and will be deleted; %s on it will begin again on other nodes.",
+			n.Name, n.Pool, n.State, some(n.Jobs, "job"))
+		if !p.Asks {
+			return nobodyToAsk(what)
 		}
-		if !onTerminal(p.In) {
-			return wrongUse("%s; nobody can be asked here: say --yes", what)
-		}
-		if !agreed(p.In, p.Err, what) {
-			return fmt.Errorf("node %s is left as it is", n.Name)
-		}
-		return nil
+		fmt.Fprintln(p.Err, plain(what))
+		return p.agreed("Delete node " + n.Name + "?")
 	}
 	return nil // the instance says what is wrong with the name
-}
-
-func onTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// agreed asks a question on out and reads the answer: yes or no.
-func agreed(in io.Reader, out io.Writer, what string) bool {
-	fmt.Fprintf(out, "%s. Go on? [y/N] ", what)
-	answer, _ := bufio.NewReader(in).ReadString('\n') // none is a no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true
-	}
-	return false
 }

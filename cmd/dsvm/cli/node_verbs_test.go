@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ func TestNodeVerbs(t *testing.T) {
 		"release":            {args: "node release dsvm-cpu_1", out: "ready\n"},
 		"drain":              {args: "node drain dsvm-cpu_1 --pool cpu", out: "draining\n"},
 		"delete":             {args: "node delete dsvm-cpu_1 --yes", out: "deleting\n"},
-		"delete, nobody":     {args: "node delete dsvm-cpu_1", code: 2, errs: "node dsvm-cpu_1 of pool cpu is busy and will be deleted; jobs on it: 1, which begin again elsewhere; nobody can be asked here: say --yes"},
+		"delete, nobody":     {args: "node delete dsvm-cpu_1", code: 2, errs: "Node dsvm-cpu_1 of pool cpu is busy and will be deleted; 1 job on it will begin again on other nodes.\nNothing was deleted, since nobody can be asked here; add --yes to do it"},
 		"no such node":       {args: "node release none", code: 1, errs: "dsvm node list"},
 		"delete what is not": {args: "node delete none", code: 1, errs: "dsvm node list"},
 		"no node":            {args: "node drain", code: 2, errs: "NAME or the id of a node"},
@@ -44,12 +43,14 @@ func TestNodeVerbs(t *testing.T) {
 	}
 }
 
-func TestAgreed(t *testing.T) {
+func TestNodeDeleteAsks(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, " yes \r\n": true, "n\n": false, "": false, "\n": false, "yesterday\n": false, "y": true} {
-		var out bytes.Buffer
-		if got := agreed(strings.NewReader(answer), &out, "node a will be deleted"); got != want || !strings.Contains(out.String(), "node a will be deleted. Go on? [y/N]") {
-			t.Errorf("%q: got %v, asked %q", answer, got, out.String())
+		b := newBench(t)
+		b.program.Asks, b.program.In = true, strings.NewReader(answer)
+		code, _, errs := b.run("node", "delete", "dsvm-cpu_1")
+		if (code == 0) != want || !strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu_1? [y/N]") {
+			t.Errorf("%q: got code %d, asked %q", answer, code, errs)
 		}
 	}
 }

@@ -24,11 +24,12 @@ gone. Prints the pool's name.`,
 		Example:           "  dsvm pool delete cpu\n  dsvm pool delete cpu --yes",
 		ValidArgsFunction: p.completePools,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := p.confirmDelete(c.Context(), args[0], yes); err != nil {
+			before, err := p.confirmDelete(c.Context(), args[0], yes)
+			if err != nil {
 				return err
 			}
 			var pool api.Pool
-			err := p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
+			err = p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
 				pool, err = s.Delete(ctx, args[0])
 				return err
 			})
@@ -36,7 +37,8 @@ gone. Prints the pool's name.`,
 				return err
 			}
 			if pool.Name == "" { // it went at once
-				pool = api.Pool{Name: args[0], State: api.PoolDeleting, Reason: "the pool is gone"}
+				pool = before
+				pool.State, pool.Reason = api.PoolDeleting, "the pool is gone"
 			}
 			return p.answer(pool, pool.Name)
 		},
@@ -47,27 +49,33 @@ gone. Prints the pool's name.`,
 
 // confirmDelete says what the deletion of a pool ends, and makes sure that somebody
 // wants it.
-func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) error {
-	if yes && p.output == "json" {
-		return nil // a script does not read it
-	}
-	var pool api.Pool
-	err := p.with(ctx, "asking for pool "+name, func(ctx context.Context, s *session) (err error) {
+func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (pool api.Pool, err error) {
+	err = p.with(ctx, "asking for pool "+name, func(ctx context.Context, s *session) (err error) {
 		pool, err = s.Pool(ctx, name)
 		return err
 	})
-	if err != nil {
-		return err
+	if err != nil || yes && p.output == "json" { // a script does not read what it ends
+		return pool, err
 	}
 	what := deletes(pool)
 	if !yes && !p.Asks {
-		return wrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
+		return pool, nobodyToAsk(what)
 	}
 	fmt.Fprintln(p.Err, plainLines(what))
 	if yes {
-		return nil
+		return pool, nil
 	}
-	fmt.Fprintf(p.Err, "Delete pool %s? [y/N] ", name)
+	return pool, p.agreed("Delete pool " + name + "?")
+}
+
+// nobodyToAsk is the refusal of a deletion in a script that does not say --yes.
+func nobodyToAsk(what string) error {
+	return wrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
+}
+
+// agreed asks whether to delete; nil is a yes.
+func (p *Program) agreed(question string) error {
+	fmt.Fprintf(p.Err, "%s [y/N] ", plain(question))
 	answer, err := bufio.NewReader(io.LimitReader(p.In, maxAnswer)).ReadString('\n')
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
@@ -85,16 +93,13 @@ const maxAnswer = 100
 
 // deletes says what goes with a pool, and what stays.
 func deletes(pool api.Pool) string {
-	return fmt.Sprintf("This ends %s and %s as cancelled, and removes pool %s with %s.\nWhat stays: how its jobs ended, their logs and outputs, and its usage, for as long as each is kept.",
-		some(pool.Queued, "waiting job"), some(pool.Running, "running job"), pool.Name, some(pool.Nodes.Total, "node"))
+	return fmt.Sprintf("Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs ended, their logs and outputs, and its usage, for as long as each is kept.",
+		pool.Name, some(pool.Queued, "waiting job"), some(pool.Running, "running job"), some(pool.Nodes.Total, "node"))
 }
 
 // some is a number of things in words.
 func some(n int, thing string) string {
-	switch n {
-	case 0:
-		return "no " + thing
-	case 1:
+	if n == 1 {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -8,7 +9,7 @@ import (
 // Deleting a pool says what it ends, and is wanted by somebody.
 func TestPoolDeleteAsks(t *testing.T) {
 	t.Parallel()
-	const says = "This ends 1 waiting job and 1 running job as cancelled, and removes pool cpu with 2 nodes.\nWhat stays: how its jobs ended, their logs and outputs"
+	const says = "Pool cpu: 1 waiting job and 1 running job will end as cancelled, and the pool is deleted with 2 nodes.\nWhat stays: how its jobs ended, their logs and outputs"
 	for name, test := range map[string]struct {
 		args    string
 		asks    bool
@@ -43,5 +44,18 @@ func TestPoolDeleteAsks(t *testing.T) {
 				t.Errorf("deleted is %v (%s), want %v", deleted, state, test.deleted)
 			}
 		})
+	}
+}
+
+// What -o json says of a pool that went at once has the shape of every pool.
+func TestDeletedPoolIsAPool(t *testing.T) {
+	t.Parallel()
+	code, out, errs := newBench(t).run("pool", "delete", "gpu", "--yes", "-o", "json")
+	var p map[string]any
+	if err := json.Unmarshal([]byte(out), &p); code != 0 || err != nil {
+		t.Fatalf("got code %d, %v, %s%s", code, err, out, errs)
+	}
+	if _, list := p["rungs"].([]any); !list || p["kind"] != "batch" || p["state"] != "deleting" {
+		t.Errorf("got %s", out)
 	}
 }

@@ -46,6 +46,7 @@ var textFields = []struct {
 	{"timeout", "longest time an attempt may run, such as 90s, 15m, 2h, 1d", []string{"timeout"}},
 	{"backoff", "wait before each retry, such as 10s", []string{"retry", "backoff"}},
 	{"workdir", "folder to run in: below the job's own, or a path on the share", []string{"workdir"}},
+	{"memory", "memory that is kept free for an attempt, such as 4Gi, and the most it gets where its node bounds it", []string{"resources", "memory"}},
 	{"stop", "who is asked to end first when the job is cancelled or its time is over: group or leader", []string{"stop"}},
 }
 
@@ -69,7 +70,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
 	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
-	flags.StringSliceVar(&f.retryOn, "retry-on", nil, "what is retried: nodeLost, evicted, startFailed, timeout, exitCode:N")
+	flags.StringSliceVar(&f.retryOn, "retry-on", nil, "what is retried: nodeLost, evicted, startFailed, agentRestarted, timeout, exitCode:N")
 	flags.StringVar(&f.script, "script", "", "file with a script to run instead of a command; - is standard input")
 	flags.StringVar(&f.notBefore, "not-before", "", "time before which it does not run (2026-01-31T18:00:00Z)")
 	complete(c, "pool", p.completePools)
@@ -189,7 +190,11 @@ func newID(d *document) string {
 }
 
 const jobFlagsHelp = `A job is described by a file, by flags, or by both; flags win. What follows the
-flags is the command that the job runs; -- in front of it keeps it apart.`
+flags is the command that the job runs; -- in front of it keeps it apart.
+
+A job starts in an empty folder, with none of the files of this one. --script sends
+a script along; other files are named by their path on the share, or come from a
+repository (the field source of a document). docs/jobs.md says more.`
 
 func jobSubmit(p *Program) *cobra.Command {
 	var f jobFlags
@@ -197,9 +202,10 @@ func jobSubmit(p *Program) *cobra.Command {
 		Use:   "submit [flags] [-f FILE] [--] [COMMAND...]",
 		Short: "Submit a job",
 		Long:  "Submit a job and print its id.\n\n" + jobFlagsHelp,
-		Example: `  dsvm job submit --pool cpu -- python train.py --epochs 3
+		Example: `  dsvm job submit --pool cpu -- sh -c 'echo I am job $DSVM_JOB_ID'
   dsvm job submit --pool cpu --cpus 4 --timeout 2h --env LR=0.1 --script train.sh
-  dsvm job submit --pool cpu --grid LR=0.1,0.01 --grid SEED=1,2,3 --parallel 4 -- ./train.sh
+  dsvm job submit --pool cpu --grid LR=0.1,0.01 --grid SEED=1,2,3 --parallel 4 --script train.sh
+  dsvm job submit --pool gpu --gpus 1 --memory 16Gi -- python3 /mnt/share/code/train.py
   dsvm job submit -f job.yaml --name again`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
