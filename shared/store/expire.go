@@ -105,6 +105,9 @@ func (s *Store) DropIDs(ctx context.Context, e Expiry) error {
 	group.SetLimit(idWorkers)
 	for _, b := range e.Jobs {
 		group.Go(func() error {
+			if err := s.dropOldKey(ctx, b.ID); err != nil {
+				return err
+			}
 			row, _, etag, err := s.readID(ctx, b.ID)
 			if fault.CodeOf(err) == fault.NotFound || err == nil && (row.Order != b.Order || !row.Ended()) {
 				return nil
@@ -143,6 +146,9 @@ func (s *Store) DropRejected(ctx context.Context, before time.Time, limit int) (
 	for i, id := range old {
 		group.Go(func() error {
 			row, _, etag, err := s.readID(ctx, id.ID)
+			if err == nil {
+				err = s.dropOldKey(ctx, id.ID)
+			}
 			if err == nil && row.State == job.Rejected && row.At.Equal(id.At) {
 				err = s.deleteIDRow(ctx, "forget a rejection", idPartition(row.ID), idKey(row.ID), &etag)
 			}
@@ -153,6 +159,16 @@ func (s *Store) DropRejected(ctx context.Context, before time.Time, limit int) (
 		})
 	}
 	return len(old), group.Wait()
+}
+
+// dropOldKey deletes the row that an earlier version has written for an id with
+// capitals, before the one goes that took its place: else the id would be found again,
+// as one whose job is nowhere.
+func (s *Store) dropOldKey(ctx context.Context, id string) error {
+	if fold(id) == id {
+		return nil
+	}
+	return s.deleteIDRow(ctx, "forget an id of an earlier version", partitionOf(id), keyOf(id), nil)
 }
 
 // deleteIDRow deletes a row of the table of ids, on condition that it is still the

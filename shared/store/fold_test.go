@@ -2,9 +2,11 @@ package store
 
 import (
 	"testing"
+	"time"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
@@ -118,4 +120,55 @@ func FuzzFold(f *testing.F) {
 			t.Fatalf("%q is folded to %q", a, fold(a))
 		}
 	})
+}
+
+// TestEndsOfIDsOfBefore: finished jobs of an earlier version, whose ids have capitals and
+// were never looked for since, are remembered when their rows go. One whose id differs by
+// letter case alone from that of another job keeps neither its rows nor the other's end
+// from being what they are. When the ids go, the rows of that version go with them.
+func TestEndsOfIDsOfBefore(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := newWriter(t, s, "cpu")
+	w.head.Deleting = true
+	var changes []pool.Change
+	for i, id := range []string{"Alone", "Both", "both", "BOTH"} {
+		j := newJob(i)
+		j.ID, j.State, j.ExitCode, j.EndedAt = id, job.Failed, 10+i, j.SubmittedAt.Add(time.Minute)
+		changes = append(changes, pool.Change{Key: pool.DoneKey(j.Order), Value: j, Insert: true})
+		writeOld(t, s, ID{ID: id, Pool: "cpu", Order: j.Order, Hash: id, At: dawn})
+	}
+	w.commit(changes...)
+	if err := s.DeletePool(ctx, "cpu"); err != nil {
+		t.Fatal(err)
+	}
+	for id, code := range map[string]int{"Alone": 10, "alone": 10, "both": 12} {
+		if row, err := s.ID(ctx, id); err != nil || row.State != job.Failed || row.End.ExitCode != code {
+			t.Errorf("%s is remembered as %+v (%v), want exit code %d", id, row, err, code)
+		}
+	}
+	lists, err := s.Expired(ctx, IDs, dawn.Add(time.Hour), 10)
+	if err != nil || len(lists) != 1 || len(lists[0].Jobs) != 4 {
+		t.Fatalf("got the lists %v (%v)", lists, err)
+	}
+	for range 2 { // it may be killed before the list is through
+		if err := s.DropIDs(ctx, lists[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"Alone", "alone", "Both", "both", "BOTH"} {
+		_, err := s.ID(ctx, id)
+		wantCode(t, id+", which is forgotten", err, fault.NotFound)
+	}
+
+	old := ID{ID: "Bad", State: job.Rejected, Reason: "r", At: dawn}
+	writeOld(t, s, old)
+	if err := s.indexRejection(ctx, &old); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.DropRejected(ctx, dawn.Add(time.Hour), 10); n != 1 || err != nil {
+		t.Fatalf("dropped %d rejections (%v)", n, err)
+	}
+	_, err = s.ID(ctx, "Bad")
+	wantCode(t, "a rejection that is forgotten", err, fault.NotFound)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -103,9 +104,16 @@ func (r *endRow) end() End {
 // of their ids, and lists them for the time when more of them is to go. It may be
 // repeated. An id that is not remembered any more stays forgotten.
 func (s *Store) bury(ctx context.Context, name string, jobs []*pool.Job) error {
+	others, err := s.withOtherID(ctx, jobs)
+	if err != nil {
+		return err
+	}
 	partitions := map[string][]*pool.Job{}
 	members := map[string][]*pool.Job{} // by the order of their sweep
 	for _, j := range jobs {
+		if others[j] {
+			continue
+		}
 		if sweep, _, isMember := job.SweepOrder(j.Order); isMember {
 			members[sweep] = append(members[sweep], j)
 			continue
@@ -126,6 +134,35 @@ func (s *Store) bury(ctx context.Context, name string, jobs []*pool.Job) error {
 		return err
 	}
 	return s.list(ctx, name, jobs)
+}
+
+// withOtherID finds the jobs whose id stands for another job, which must not be said to
+// have ended as they did. An earlier version took ids that differ by letter case alone
+// for different ones. So each id with capitals is read, which also brings a row of that
+// version to the key where its tombstone belongs.
+func (s *Store) withOtherID(ctx context.Context, jobs []*pool.Job) (map[*pool.Job]bool, error) {
+	var mu sync.Mutex
+	others := map[*pool.Job]bool{}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(idWorkers)
+	for _, j := range jobs {
+		if _, _, isMember := job.SweepOrder(j.Order); isMember || fold(j.ID) == j.ID {
+			continue // the rows of members are those of their sweeps, see buryMembers
+		}
+		group.Go(func() error {
+			row, _, _, err := s.readID(ctx, j.ID)
+			if fault.CodeOf(err) == fault.NotFound {
+				return nil
+			}
+			if err == nil && row.Order != j.Order {
+				mu.Lock()
+				defer mu.Unlock()
+				others[j] = true
+			}
+			return err
+		})
+	}
+	return others, group.Wait()
 }
 
 // writeTombs merges ends into the rows of ids of one partition: all at once, and
