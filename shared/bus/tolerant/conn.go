@@ -183,6 +183,9 @@ func (c *Conn) look(frame []byte) []byte {
 		return frame
 	}
 	l := link{t.channel, t.handle}
+	if t.code != transferCode {
+		return append(c.giveUp(l, t.code == endCode), frame...)
+	}
 	m := c.open[l]
 	if m == nil {
 		m = &message{tag: t.tag}
@@ -198,11 +201,32 @@ func (c *Conn) look(frame []byte) []byte {
 		delete(c.open, l)
 		c.mend(m)
 	}
+	return m.bytes()
+}
+
+// bytes are the frames as the client gets them.
+func (m *message) bytes() []byte {
+	if len(m.frames) == 1 {
+		return m.frames[0]
+	}
 	out := make([]byte, 0, m.size)
 	for _, f := range m.frames {
 		out = append(out, f...)
 	}
 	return out
+}
+
+// giveUp is what is held of a message whose link ends in the middle of it, or of all
+// messages of its session: the link's number may become that of another one, whose
+// messages begin with nothing of it.
+func (c *Conn) giveUp(ended link, session bool) (held []byte) {
+	for l, m := range c.open {
+		if l == ended || session && l.channel == ended.channel {
+			delete(c.open, l)
+			held = append(held, m.bytes()...)
+		}
+	}
+	return held
 }
 
 // mend examines a whole message, and changes its frames.
@@ -272,7 +296,7 @@ func readable(b []byte) bool {
 				return false
 			}
 			pairs, _ := v.([]Pair)
-			if renames(b, at, pairs) != nil || slices.ContainsFunc(pairs, isDescribed) {
+			if renames(b, at+3, pairs) != nil || slices.ContainsFunc(pairs, isDescribed) {
 				return false
 			}
 		default:
@@ -291,8 +315,10 @@ func isDescribed(p Pair) bool {
 	return ok
 }
 
-// transfer is what is looked at of a frame that brings a message.
+// transfer is what is looked at of a frame that brings a message, or ends its link or
+// session: of the last two only whose they are.
 type transfer struct {
+	code    uint64
 	channel uint16
 	handle  uint32
 	tag     []byte
@@ -303,9 +329,11 @@ type transfer struct {
 
 var errNoTransfer = errors.New("no transfer")
 
-// Places in a transfer's list.
+// Codes of those frames, and places in a transfer's list.
 const (
 	transferCode    = 0x14
+	detachCode      = 0x16
+	endCode         = 0x17
 	transferHandle  = 0
 	transferTag     = 2
 	transferMore    = 5
@@ -323,8 +351,12 @@ func parseTransfer(frame []byte) (t transfer, err error) {
 	t.channel = binary.BigEndian.Uint16(frame[6:])
 	d := &decoder{b: frame, at: at + 1}
 	code, err := d.value(0)
-	if err != nil || code != uint64(transferCode) {
+	t.code, _ = code.(uint64)
+	switch {
+	case err != nil, t.code != transferCode && t.code != detachCode && t.code != endCode:
 		return t, errNoTransfer
+	case t.code == endCode:
+		return t, nil
 	}
 	v, err := d.value(0)
 	fields, ok := v.([]any)
@@ -339,6 +371,9 @@ func parseTransfer(frame []byte) (t transfer, err error) {
 	}
 	if t.handle, ok = field(transferHandle).(uint32); !ok {
 		return t, errNoTransfer
+	}
+	if t.code == detachCode {
+		return t, nil
 	}
 	tag, _ := field(transferTag).([]byte)
 	t.tag = append([]byte(nil), tag...)

@@ -120,23 +120,39 @@ func oddities(code uint64, pairs []Pair) (out []string) {
 }
 
 // renames changes the first letter of entries that have to be strings and are not,
-// so that the client does not look at them.
+// so that the client does not look at them. The entries are the map's that lies at from.
 func renames(b []byte, from int, pairs []Pair) (out []patch) {
-	for _, p := range pairs {
+	for i, p := range pairs {
 		name := fmt.Sprint(Plain(p.Key))
 		if _, isText := p.Value.(string); !texts[name] || isText || p.Value == nil && name[0] == 'x' {
 			continue
 		}
-		// The key stands once in the section: maps have no key twice, and a value that
-		// has the same bytes, with the length before them, is not hurt by the change.
-		for at := from; at+len(name) < len(b); at++ {
-			if int(b[at]) == len(name) && string(b[at+1:at+1+len(name)]) == name {
-				out = append(out, patch{at + 1, []byte{name[0] ^ 0x20}})
-				break
-			}
+		if at := keyAt(b, from, i); at > 0 {
+			out = append(out, patch{at, []byte{name[0] ^ 0x20}})
 		}
 	}
 	return out
+}
+
+// keyAt is where the text of a map's i-th key begins; 0 = it is no text.
+func keyAt(b []byte, from, i int) int {
+	wide := func(at int) int { // a length is one byte, or four
+		if b[at]&0x10 != 0 {
+			return 4
+		}
+		return 1
+	}
+	d := &decoder{b: b, at: from + 1 + 2*wide(from)}
+	for range 2 * i {
+		if _, err := d.value(0); err != nil {
+			return 0
+		}
+	}
+	switch b[d.at] {
+	case 0xa1, 0xb1, 0xa3, 0xb3:
+		return d.at + 1 + wide(d.at)
+	}
+	return 0
 }
 
 // opaque makes a section, whose value lies at from, one of bytes. Values of one

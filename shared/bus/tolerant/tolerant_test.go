@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -217,15 +218,61 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
+// A value that has the bytes of a name is no name.
+func TestRenamesTheKeyAlone(t *testing.T) {
+	t.Parallel()
+	const name = "DeadLetterReason"
+	text := "\xa1" + string(rune(len(name))) + name
+	pairs := "\xa1\x01k" + text + text + "\x54\x05" // k is the name, and the name is 5
+	b := []byte("\x00\x53\x74\xc1" + string([]byte{byte(len(pairs) + 1), 4}) + pairs + "\x00\x53\x75\xa0\x01x")
+	c := tolerant.New(pipe{bytes.NewReader(framed(transferOf("ab", 0x42), string(b)))})
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m amqp.Message
+	if err := m.UnmarshalBinary(got[len(got)-len(b):]); err != nil {
+		t.Fatal(err)
+	}
+	if m.ApplicationProperties["k"] != name || m.ApplicationProperties[name] != nil || m.ApplicationProperties["deadLetterReason"] != int32(5) {
+		t.Errorf("the client reads %v", m.ApplicationProperties)
+	}
+}
+
+// A link that ends in the middle of a message leaves nothing to the next one that has
+// its number: the client gets the parts before it hears of the end.
+func TestALinkEndsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	const section = "\x00\x53\x75\xa0\x01x"
+	for name, end := range map[string]string{"link": "\x00\x53\x16\xc0\x03\x02\x43\x41", "session": "\x00\x53\x17\x45"} {
+		all := slices.Concat(framed(transferOf("ab", 0x41), section[:4]), framed(end, ""), framed(transferOf("cd", 0x42), section))
+		got, err := io.ReadAll(tolerant.New(pipe{bytes.NewReader(all)}))
+		if err != nil || !bytes.Equal(got, all) {
+			t.Errorf("%s: %x became %x: %v", name, all, got, err)
+		}
+		got, _ = io.ReadAll(tolerant.New(pipe{bytes.NewReader(all[:len(all)-1])}))
+		if want := len(all) - len(framed(transferOf("cd", 0x42), section)); len(got) != want {
+			t.Errorf("%s: at its end the client has %d bytes, want %d", name, len(got), want)
+		}
+	}
+}
+
+// transferOf is the beginning of a transfer on the link 0; more is true or false.
+func transferOf(tag string, more byte) string {
+	return "\x00\x53\x14\xc0\x0a\x06\x43\x43\xa0\x02" + tag + "\x43\x40" + string([]byte{more})
+}
+
+// framed is a frame of the channel 1.
+func framed(performative, payload string) []byte {
+	b := append([]byte{0, 0, 0, byte(8 + len(performative) + len(payload)), 2, 0, 0, 1}, performative...)
+	return append(b, payload...)
+}
+
 // Whatever comes is handed on whole, in as many bytes, however it is cut.
 func FuzzConn(f *testing.F) {
-	frame := func(performative string, payload string) []byte {
-		b := append([]byte{0, 0, 0, byte(8 + len(performative) + len(payload)), 2, 0, 0, 1}, performative...)
-		return append(b, payload...)
-	}
-	const transfer = "\x00\x53\x14\xc0\x0b\x06\x43\x43\xa0\x02ab\x43\x40\x42"
+	transfer, frame := transferOf("ab", 0x42), framed
 	f.Add([]byte("AMQP\x00\x01\x00\x00"))
-	f.Add(frame(transfer, "\x00\x53\x74\xc1\x08\x02\xa1\x01k\x73\x00\x00\x00A\x00\x53\x75\xa0\x01x"))
+	f.Add(frame(transfer, "\x00\x53\x74\xc1\x09\x02\xa1\x01k\x73\x00\x00\x00A\x00\x53\x75\xa0\x01x"))
 	f.Add(frame(transfer, "\x00\x53\x77\x94\x30\x3c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x96"))
 	f.Add(frame(transfer, "\x00\x53\x76\xc0\x03\x01\xa1\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
