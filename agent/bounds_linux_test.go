@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,7 +100,7 @@ func TestProcessors(t *testing.T) {
 	n := begin(t)
 	n.work(script(1, "for i in 1 2 3 4; do (while :; do :; done) & done; echo up; wait"))
 	awaitText(t, n, 1, "up\n")
-	file := findBound(n.cfg)
+	file := findBound(n.cfg, "cpu.max", "cpu.cfs_quota_us")
 	if file == "" {
 		t.Skip("no control group bounds processors here")
 	}
@@ -111,11 +112,43 @@ func TestProcessors(t *testing.T) {
 	n.finished(1)
 }
 
-// findBound finds the file that bounds the processors of a node's first slot; "" =
+// TestProcesses: an attempt has a bound on its processes and threads, which is there
+// again after each end, so that one that starts ever more of them leaves the node some.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	cfg := config(t)
+	cfg.CPUs = 1
+	n := launched(t, cfg, newBus(t))
+	for i := int64(1); i < 6; i += 2 {
+		n.work(script(i, "echo up; sleep 60"))
+		awaitText(t, n, i, "up\n")
+		file := findBound(n.cfg, "pids.max")
+		if file == "" {
+			t.Skip("no control group bounds processes here")
+		}
+		text, _ := os.ReadFile(file)
+		if got := strings.TrimSpace(string(text)); got != fmt.Sprint(mostProcesses()) {
+			t.Errorf("attempt %d: got %q in %s, want %d", i, got, file, mostProcesses())
+		}
+		n.work(cancel(i+1, i))
+		n.finished(i)
+		n.slotFree()
+	}
+	all, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most, _ := strconv.Atoi(strings.TrimSpace(string(all))); mostProcesses() > most/2 {
+		t.Errorf("an attempt may have %d of %d processes", mostProcesses(), most)
+	}
+}
+
+// findBound finds the file of one of these names that bounds a node's first slot; "" =
 // there is none.
-func findBound(cfg Config) string {
+func findBound(cfg Config, names ...string) string {
 	for _, m := range cgroupMounts() {
-		for _, name := range []string{"cpu.max", "cpu.cfs_quota_us"} {
+		for _, name := range names {
 			for _, at := range []string{m[1], "."} {
 				if file := filepath.Join(m[0], at, groupPrefix+cfg.Pool+"."+cfg.VMID, "s0", name); onDisk(file) {
 					return file
@@ -217,7 +250,7 @@ func TestAbandonedGroups(t *testing.T) {
 	n := begin(t)
 	n.work(script(1, "echo up; sleep 1000"))
 	awaitText(t, n, 1, "up\n")
-	if findBound(n.cfg) == "" {
+	if findBound(n.cfg, "cpu.max", "cpu.cfs_quota_us") == "" {
 		t.Skip("no control groups can be made here")
 	}
 	gone := config(t)
@@ -247,12 +280,43 @@ func TestAbandonedGroups(t *testing.T) {
 	cmd.Wait()
 	next.work(assign(1, "true"))
 	next.finished(1)
-	if findBound(gone) != "" {
-		t.Error("the groups of the node that is gone are there")
-	}
+	eventually(t, "the groups of the node that is gone to go", func() bool { // any agent of the machine may sweep them
+		return findBound(gone, "cpu.max", "cpu.cfs_quota_us") == ""
+	})
 	if len(strays(n.cfg, 1)) == 0 {
 		t.Error("the living neighbour's attempt was ended")
 	}
 	n.work(cancel(2, 1))
 	n.finished(1)
+}
+
+// TestSweepSparesWhoStarts: from the moment an agent takes a directory of groups for
+// abandoned until it has swept it, no other one can take it for its own; after that it
+// is made again.
+func TestSweepSparesWhoStarts(t *testing.T) {
+	t.Parallel()
+	boundable(t)
+	for _, m := range cgroupMounts() {
+		dir := filepath.Join(m[0], m[1], fmt.Sprintf("swept-%d", os.Getpid())) // not a name that other agents sweep
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		f := abandoned(dir)
+		if f == nil {
+			t.Fatalf("%s has an agent", dir)
+		}
+		if again := abandoned(dir); again != nil {
+			again.Close()
+			t.Errorf("%s can be had while it is about to be swept", dir)
+		}
+		var h hierarchies
+		has := make(chan bool)
+		go func() { has <- h.own(dir) }() // its agent starts again
+		sweepGroups([]abandonedGroup{{dir, f}})
+		if !<-has || !onDisk(dir) {
+			t.Errorf("%s was swept from under its agent", dir)
+		}
+		h.v1 = map[string]string{"": dir}
+		h.close()
+	}
 }

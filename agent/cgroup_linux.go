@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,6 +45,27 @@ const cpuPeriod = 100_000
 // added then.
 const forked = "0"
 
+// An attempt may have this part of the processes and threads that the system can have,
+// so that one that starts ever more keeps none from the agent and from other jobs. The
+// least of it is room for programs with a hundred threads on each processor.
+const (
+	shareOfProcesses = 8
+	fewestProcesses  = 1024
+)
+
+// mostProcesses is how many processes and threads an attempt may have at once.
+func mostProcesses() int {
+	most := fewestProcesses * shareOfProcesses
+	for i, name := range []string{"pid_max", "threads-max"} {
+		text, err := os.ReadFile("/proc/sys/kernel/" + name)
+		n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err == nil && bad == nil && (i == 0 || n < most) {
+			most = n
+		}
+	}
+	return max(most/shareOfProcesses, fewestProcesses)
+}
+
 // hierarchies are the places where a node's groups are made; "" = there is none.
 type hierarchies struct {
 	v2      string          // holds processes
@@ -55,29 +77,41 @@ type hierarchies struct {
 
 // own makes a directory of the node's and locks it. It reports whether it is there.
 func (h *hierarchies) own(dir string) bool {
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false
+	const tries = 10 // another agent may sweep it between two steps, each time
+	for range tries {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return false
+		}
+		f, err := os.Open(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return false
+		case locked(f, lockWithin) != nil:
+			f.Close()
+			return false
+		case onDisk(dir):
+			h.locks = append(h.locks, f)
+			return true
+		default:
+			f.Close()
+		}
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	if locked(f, lockWithin) != nil || !onDisk(dir) { // swept in between
-		f.Close()
-		return false
-	}
-	h.locks = append(h.locks, f)
-	return true
+	return false
 }
 
-// abandoned reports whether no agent has a directory of groups.
-func abandoned(dir string) bool {
+// abandoned locks a directory of groups that no agent has; nil = one has it. It stays
+// locked until it is swept: its agent may be starting.
+func abandoned(dir string) *os.File {
 	f, err := os.Open(dir)
 	if err != nil {
-		return false
+		return nil
 	}
-	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 // mounts reads where the hierarchies are mounted, and this process's own group in
@@ -137,7 +171,7 @@ func findGroups(node string, version int) (*hierarchies, error) {
 	}
 	for _, controller := range []string{"memory", "cpu", "pids"} {
 		m, ok := all[controller]
-		if !ok || h.v2has[controller] || controller == "pids" && h.v2 != "" {
+		if !ok || h.v2has[controller] {
 			continue
 		}
 		if dir := filepath.Join(m[0], m[1], name); h.own(dir) {
@@ -165,7 +199,7 @@ func (h *hierarchies) unified(mount, own, name string) string {
 			continue
 		}
 		for _, at := range []string{parent, dir} {
-			for _, c := range []string{"memory", "cpu"} {
+			for _, c := range []string{"memory", "cpu", "pids"} {
 				os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0)
 			}
 		}
@@ -200,7 +234,7 @@ const sweepWithin = 100 * time.Millisecond
 // earlierGroups lists the groups that earlier lives of a node's agent have left, and
 // those of agents that are gone for good. They are looked for in every hierarchy: the
 // agent's own group may have been another one.
-func earlierGroups(node string) (own, others []string) {
+func earlierGroups(node string) (own []string, others []abandonedGroup) {
 	for _, m := range cgroupMounts() {
 		filepath.WalkDir(m[0], func(path string, e fs.DirEntry, err error) error {
 			switch {
@@ -209,17 +243,36 @@ func earlierGroups(node string) (own, others []string) {
 			case !strings.HasPrefix(e.Name(), groupPrefix):
 				return nil
 			}
-			slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
-			switch {
-			case e.Name() == groupPrefix+node:
-				own = append(append(own, slots...), path)
-			case abandoned(path):
-				others = append(append(others, slots...), path)
+			if e.Name() == groupPrefix+node {
+				own = append(own, groupsOf(path)...)
+			} else if f := abandoned(path); f != nil {
+				others = append(others, abandonedGroup{path, f})
 			}
 			return fs.SkipDir
 		})
 	}
 	return own, others
+}
+
+// abandonedGroup is the directory of an agent that is gone, and its lock.
+type abandonedGroup struct {
+	path string
+	lock *os.File
+}
+
+// sweepGroups ends what is left of agents that are gone for good.
+func sweepGroups(all []abandonedGroup) {
+	end := time.Now().Add(sweepWithin)
+	for _, g := range all {
+		endEarlier(groupsOf(g.path), time.Until(end))
+		g.lock.Close()
+	}
+}
+
+// groupsOf lists a directory of groups after the groups in it.
+func groupsOf(path string) []string {
+	slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
+	return append(slots, path)
 }
 
 // endEarlier ends what is left in groups of an earlier life, and removes them. It
@@ -256,6 +309,7 @@ type group struct {
 	memory  string   // file of the bound; "" = there is none
 	cpu     string   // the same
 	cpuV2   bool
+	most    string // processes and threads in it at once, as the bound is written
 
 	tid                   int // v1: the slot's thread
 	memoryIs, cpuIs, ooms int64
@@ -266,7 +320,7 @@ const unbounded = -1
 
 // newGroup makes a slot's group. It is called on the slot's thread.
 func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
-	g := &group{tid: unix.Gettid(), memoryIs: unbounded, cpuIs: unbounded}
+	g := &group{tid: unix.Gettid(), memoryIs: unbounded, cpuIs: unbounded, most: strconv.Itoa(mostProcesses())}
 	defer func() {
 		if err != nil {
 			g.close()
@@ -322,6 +376,13 @@ func (g *group) bounds(h *hierarchies, name string) {
 	case h.v1["cpu"] != "":
 		g.cpu = filepath.Join(h.v1["cpu"], name, "cpu.cfs_quota_us")
 	}
+	pids := g.track
+	if !h.v2has["pids"] {
+		pids = filepath.Join(h.v1["pids"], name)
+	}
+	if h.v2has["pids"] || h.v1["pids"] != "" {
+		os.WriteFile(filepath.Join(pids, "pids.max"), []byte(g.most), 0)
+	}
 }
 
 // bound sets what the next attempt may use: bytes and processors, unbounded = as
@@ -370,7 +431,7 @@ func (g *group) born(attr *syscall.SysProcAttr) {
 func (g *group) kill() {
 	stop, file, on, off := "cgroup.freeze", "cgroup.procs", "1", "0"
 	if !g.v2 {
-		stop, file, on, off = "pids.max", "tasks", forked, "max"
+		stop, file, on, off = "pids.max", "tasks", forked, cmp.Or(g.most, "max")
 	}
 	os.WriteFile(filepath.Join(g.track, stop), []byte(on), 0)
 	for _, pid := range g.members(file) {

@@ -61,7 +61,7 @@ func newSite(l *launcher) (*site, error) {
 		return t, nil
 	}
 	own, others := earlierGroups(l.node())
-	endEarlier(others, sweepWithin)
+	sweepGroups(others)
 	if !endEarlier(own, emptyWithin) {
 		t.earlier = own
 		t.log.Error("processes of an earlier life of the agent cannot be ended; nothing is started here until they are gone")
