@@ -184,3 +184,27 @@ func TestImpurities(t *testing.T) {
 		t.Error("a package that is not there was taken for a pure one")
 	}
 }
+
+// guards are used by every layer, so that they may know none.
+var guards = []string{"shared/outbound", "shared/door", "shared/intake"}
+
+func TestGuardsKnowNobody(t *testing.T) {
+	t.Parallel()
+	for _, guard := range guards {
+		files, err := sources(os.DirFS(".."), guard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			_, imports, err := look(os.DirFS(".."), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range imports {
+				if path != "shared/fault" {
+					t.Errorf("%s imports %s; a guard knows shared/fault alone", name, path)
+				}
+			}
+		}
+	}
+}

@@ -152,7 +152,7 @@ func (c *claims) reason(text string) {
 	if strings.Contains(text, "quarantined") && !strings.Contains(text, "`dsvm job release ") {
 		c.must(c.anyNode(NodeQuarantined), "no node is quarantined")
 	}
-	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, " starting;") && !strings.Contains(text, ": 0 starting;") {
+	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, " starting") && !strings.Contains(text, ": 0 starting") {
 		c.must(c.coming(), "nothing is coming")
 	}
 	if strings.Contains(text, "no more are asked for") {

@@ -477,7 +477,10 @@ func ExplainPool(s *State, now time.Time, rules Rules) Explanation {
 		e.Unblocks = "Azure's answer" + st.givenUp() + nothing
 	case c.coming+s.pending() > 0:
 		e.State = "growing"
-		e.Reason = fmt.Sprintf("%s: %d starting; Azure does not list %d more that were asked for yet", size, c.coming, s.pending())
+		e.Reason = fmt.Sprintf("%s: %d starting", size, c.coming)
+		if n := s.pending(); n > 0 {
+			e.Reason += fmt.Sprintf("; Azure does not list %d more yet that it was asked for", n)
+		}
 		e.Unblocks = "their agents' first word" + st.givenUp() + nothing
 	case len(more) > 0 && !slices.ContainsFunc(h.Sets, func(set Set) bool { return more[set.Name] > 0 && st.asksNow(&set) }):
 		e.State, e.Unblocks = "growing", st.nextRequest(more)
