@@ -5,13 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"dsvmpools/shared/api"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // nodeVerb is a command that says something to one node.
@@ -111,10 +109,10 @@ func (p *Program) sureOfNode(ctx context.Context, pool, node string) error {
 		if n.Jobs > 0 {
 			what += fmt.Sprintf("; jobs on it: %d, which begin again elsewhere", n.Jobs)
 		}
-		if !onTerminal(p.In) {
+		if !p.Asks {
 			return wrongUse("%s; nobody can be asked here: say --yes", what)
 		}
-		if !agreed(p.In, p.Err, what) {
+		if !agreed(p.In, p.Err, what+". Go on?") {
 			return fmt.Errorf("node %s is left as it is", n.Name)
 		}
 		return nil
@@ -122,15 +120,16 @@ func (p *Program) sureOfNode(ctx context.Context, pool, node string) error {
 	return nil // the instance says what is wrong with the name
 }
 
-func onTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
+// maxAnswer is more than anybody types for yes or no.
+const maxAnswer = 100
 
 // agreed asks a question on out and reads the answer: yes or no.
 func agreed(in io.Reader, out io.Writer, what string) bool {
-	fmt.Fprintf(out, "%s. Go on? [y/N] ", what)
-	answer, _ := bufio.NewReader(in).ReadString('\n') // none is a no
+	fmt.Fprintf(out, "%s [y/N] ", what)
+	answer, err := bufio.NewReader(io.LimitReader(in, maxAnswer)).ReadString('\n')
+	if err != nil && answer == "" {
+		fmt.Fprintln(out) // the end of the input is a no
+	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return true

@@ -46,9 +46,9 @@ func TestNodeVerbs(t *testing.T) {
 
 func TestAgreed(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, " yes \r\n": true, "n\n": false, "": false, "\n": false, "yesterday\n": false, "y": true} {
+	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, " yes \r\n": true, "n\n": false, "": false, "\n": false, "yesterday\n": false, "y": true, strings.Repeat(" ", 1000) + "y\n": false} {
 		var out bytes.Buffer
-		if got := agreed(strings.NewReader(answer), &out, "node a will be deleted"); got != want || !strings.Contains(out.String(), "node a will be deleted. Go on? [y/N]") {
+		if got := agreed(strings.NewReader(answer), &out, "node a will be deleted. Go on?"); got != want || !strings.Contains(out.String(), "node a will be deleted. Go on? [y/N]") {
 			t.Errorf("%q: got %v, asked %q", answer, got, out.String())
 		}
 	}

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"dsvmpools/shared/api"
@@ -64,24 +62,11 @@ func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) erro
 		return wrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
 	}
 	fmt.Fprintln(p.Err, plainLines(what))
-	if yes {
+	if yes || agreed(p.In, p.Err, "Delete pool "+name+"?") {
 		return nil
-	}
-	fmt.Fprintf(p.Err, "Delete pool %s? [y/N] ", name)
-	answer, err := bufio.NewReader(io.LimitReader(p.In, maxAnswer)).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	case "":
-		if err != nil {
-			fmt.Fprintln(p.Err)
-		}
 	}
 	return &Exit{Code: codeFailure, Err: errors.New("nothing was deleted")}
 }
-
-// maxAnswer is more than anybody types for yes or no.
-const maxAnswer = 100
 
 // deletes says what goes with a pool, and what stays.
 func deletes(pool api.Pool) string {
