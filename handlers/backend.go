@@ -253,7 +253,7 @@ func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, err
 		return api.PoolSummary{}, err
 	}
 	slices.SortFunc(nodes, func(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) })
-	return api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: nodes, NodeJobs: jobs}, nil
+	return api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: nodes, NodeJobs: jobs, At: b.now()}, nil
 }
 
 // Apply creates or changes a pool.

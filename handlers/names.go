@@ -34,11 +34,46 @@ func (m members) add(s *job.Spec) {
 	}
 }
 
+// refusesMember refuses an id that belongs to a member of a sweep.
+func (f *Functions) refusesMember(ctx context.Context, id string) (*fault.Error, error) {
+	if taken, err := f.store.TakenSweep(ctx, id); err != nil || !taken {
+		return nil, err
+	}
+	return isMember(id), nil
+}
+
+func isMember(id string) *fault.Error {
+	return fault.New(fault.Conflict, "id", "id %q belongs to a member of a sweep; use another id, or leave it out", id)
+}
+
+// refusesRival looks once more, when a job's id is registered, for the sweep that would
+// have a member of the same id, or the other way round: two submissions may both have
+// looked before either was registered. Now at least one of them sees the other. fresh: this
+// submission has registered the id, so that nobody else is taking the job in under it.
+func (f *Functions) refusesRival(ctx context.Context, s *job.Spec, fresh bool) (*fault.Error, error) {
+	if _, _, ok := job.MemberOf(s.ID); !ok && s.Sweep == nil {
+		return nil, nil
+	}
+	if !fresh {
+		if repeated, err := f.repeated(ctx, s); err != nil || repeated {
+			return nil, err
+		}
+	}
+	cause, err := f.refusesMember(ctx, s.ID)
+	if err == nil && cause == nil {
+		cause, err = f.refusesMembers(ctx, s, newMembers())
+	}
+	if err == nil && cause != nil && !fresh {
+		return nil, fault.New(fault.Throttled, "id", "the id %q is being taken by two submissions at once; try again", s.ID)
+	}
+	return cause, err
+}
+
 // refusesMembers refuses a sweep of which a member would have the id of a job that is
 // there already, and a job with the id of a member of a sweep of the same batch.
 func (f *Functions) refusesMembers(ctx context.Context, s *job.Spec, batch members) (*fault.Error, error) {
 	if of, index, ok := job.MemberOf(strings.ToLower(s.ID)); ok && index < batch.sweeps[of] {
-		return fault.New(fault.Conflict, "id", "id %q belongs to a member of a sweep; use another id, or leave it out", s.ID), nil
+		return isMember(s.ID), nil
 	}
 	if s.Sweep == nil {
 		return nil, nil

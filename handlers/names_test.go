@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/store"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // ask sends a job over HTTP, and returns the status and what is wrong.
@@ -149,6 +155,96 @@ func TestUnportableNames(t *testing.T) {
 		w := h.call("PUT", "/api/pools/"+name, map[string]string{"Content-Type": "application/json"}, fmt.Appendf(nil, `{"name":%q,"sizes":["Standard_D4s_v5"],"nodes":{"max":2}}`, name))
 		if w.Code < 400 || !strings.Contains(w.Body.String(), "cannot be the name of a folder on the share") {
 			t.Errorf("pool %s: got %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+// TestMembersAndJobsAtOnce: of a job and a sweep that are submitted in the same moment, one
+// with the id of a member of the other, at most one is taken, and an id that is refused is
+// free again. Each has looked for the other before either registers.
+func TestMembersAndJobsAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newFileHook(t)
+	clock := h.Functions.now
+	for i := range 5 {
+		sweep := fmt.Sprint("y", i)
+		docs := []string{plainJob(sweep + ".0"), sweepJob(sweep)}
+		both := make(chan struct{})
+		var looked atomic.Int32
+		h.Functions.now = func() time.Time { // the first use is the time of registration
+			switch n := looked.Add(1); {
+			case n == 2:
+				close(both)
+			case n == 1:
+				select {
+				case <-both:
+				case <-time.After(20 * time.Second):
+				}
+			}
+			return clock()
+		}
+		codes := make([]int, len(docs))
+		var wg sync.WaitGroup
+		for i, doc := range docs {
+			wg.Go(func() { codes[i], _ = h.ask(doc) })
+		}
+		wg.Wait()
+		taken := 0
+		for i, code := range codes {
+			switch code {
+			case http.StatusAccepted:
+				taken++
+			case http.StatusConflict:
+				if row, err := h.store.ID(t.Context(), []string{sweep + ".0", sweep}[i]); fault.CodeOf(err) != fault.NotFound {
+					t.Errorf("%s was refused, and its id stands for %+v (%v)", docs[i], row, err)
+				}
+			default:
+				t.Errorf("%s: got %d", docs[i], code)
+			}
+		}
+		if taken > 1 {
+			t.Errorf("both of %s were taken", docs)
+		}
+	}
+}
+
+// TestRivalsAfterAKill: both were registered, and what took them in was killed before it
+// looked again. Neither is taken while the other is there; when one has been given up, the
+// other is.
+func TestRivalsAfterAKill(t *testing.T) {
+	t.Parallel()
+	h := newFileHook(t)
+	var ids []store.ID
+	for _, doc := range []string{plainJob("y.0"), sweepJob("y")} {
+		spec, err := job.Parse([]byte(doc), "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := store.ID{ID: spec.ID, Pool: "cpu", Order: ulid.Make().String(), Hash: spec.Hash(), Via: store.ByHTTP, At: h.now()}
+		if spec.Sweep != nil {
+			id.End.Members = spec.Sweep.Members()
+		}
+		ids = append(ids, id)
+	}
+	stands, _, err := h.store.Register(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range []string{plainJob("y.0"), sweepJob("y")} {
+		if code, why := h.ask(doc); code == http.StatusAccepted {
+			t.Errorf("%s was taken: %s", doc, why)
+		}
+	}
+	row, err := h.store.ID(t.Context(), stands[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.store.Forsake(t.Context(), row, "lost", h.now()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if code, why := h.ask(sweepJob("y")); code != http.StatusAccepted {
+			t.Errorf("the other is gone: got %d %s", code, why)
 		}
 	}
 }

@@ -40,15 +40,17 @@ const (
 func (f *Functions) retain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, retainFor)
 	defer cancel()
+	var errs []error
 	for _, step := range []func(context.Context) error{f.retainRows, f.retainFiles, f.retainIDs} {
-		switch err := step(ctx); {
-		case errors.Is(err, errBudget), err != nil && ctx.Err() != nil:
-			return nil // the rest with the next run
-		case err != nil:
-			return err
+		err := step(ctx)
+		if ctx.Err() != nil {
+			break // the rest with the next run
+		}
+		if !errors.Is(err, errBudget) {
+			errs = append(errs, err) // and the other steps go on: one damaged row, or a share that is not there, keeps nothing else
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (f *Functions) retainRows(ctx context.Context) error {

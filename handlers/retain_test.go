@@ -264,3 +264,23 @@ func TestRemoveFilesOneAtATime(t *testing.T) {
 		t.Errorf("got %v, want that the share does not answer", err)
 	}
 }
+
+// A share that is not there keeps the files, which is said, and nothing else from going.
+func TestRetentionWithoutAShare(t *testing.T) {
+	t.Parallel()
+	h, share, at := newRetention(t, defaultKeep)
+	h.run("good")
+	h.submit(`{"id":"bad","pool":"nowhere","command":["true"]}`)
+	at(31)
+	if err := os.RemoveAll(share); err != nil {
+		t.Fatal(err)
+	}
+	later := h.Functions.now().Add(400 * day)
+	h.Functions.now = func() time.Time { return later }
+	if err := h.retain(t.Context()); err == nil || !strings.Contains(err.Error(), "the share cannot be read") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := h.store.ID(t.Context(), "bad"); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("the rejection is still known: %v", err)
+	}
+}

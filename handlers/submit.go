@@ -189,7 +189,11 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		}
 		earlier[s.spec.ID] = true
 		members.add(&s.spec)
-		ids = append(ids, store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), Via: s.via(), At: f.now()})
+		id := store.ID{ID: s.spec.ID, Pool: name, Order: ulid.Make().String(), Hash: s.spec.Hash(), Via: s.via(), At: f.now()}
+		if s.spec.Sweep != nil {
+			id.End.Members = s.spec.Sweep.Members()
+		}
+		ids = append(ids, id)
 		asked = append(asked, s)
 	}
 	if len(ids) == 0 {
@@ -213,6 +217,17 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		}
 		if stands[i].Ended() {
 			continue // its rows have gone; it is the same job all the same
+		}
+		cause, err := f.refusesRival(ctx, &s.spec, fresh[i])
+		if err != nil {
+			return nil, err
+		}
+		if cause != nil {
+			if err := f.store.Release(ctx, claim, s.spec.ID); err != nil {
+				return nil, err
+			}
+			refused[s] = cause
+			continue
 		}
 		s.order = stands[i].Order
 		sub := drive.Submission{Submit: pool.Submit{Order: s.order, ID: s.spec.ID, Spec: s.spec, At: stands[i].At}}
@@ -247,24 +262,6 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 		refused[byOrder[r.Order]] = r.Err
 	}
 	return refused, nil
-}
-
-// refusesMember refuses an id that belongs to a member of a sweep.
-func (f *Functions) refusesMember(ctx context.Context, id string) (*fault.Error, error) {
-	if _, _, ok := job.MemberOf(id); !ok {
-		return nil, nil
-	}
-	switch row, err := f.store.Find(ctx, id); {
-	case fault.CodeOf(err) == fault.NotFound:
-		return nil, nil
-	case err != nil:
-		return nil, err
-	default:
-		if _, _, member := job.SweepOrder(row.Order); member {
-			return fault.New(fault.Conflict, "id", "id %q belongs to a member of a sweep; use another id, or leave it out", id), nil
-		}
-	}
-	return nil, nil
 }
 
 // refusesAfter says why a job cannot come after those it names: each has to be

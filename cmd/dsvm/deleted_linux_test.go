@@ -90,7 +90,7 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "ran")
 		return err == nil && j.State == job.Queued
 	})
-	if code, _, errs := i.command("pool", "delete", "cpu", "--yes"); code != 0 || !strings.Contains(errs, "and 2 running jobs") || !strings.Contains(errs, "removes pool cpu with 2 nodes") {
+	if code, _, errs := i.command("pool", "delete", "cpu", "--yes"); code != 0 || !strings.Contains(errs, "and 2 running jobs will end as cancelled, and the pool is deleted with 2 nodes") {
 		t.Errorf("pool delete: %d, %s", code, errs)
 	}
 	i.gone("cpu")

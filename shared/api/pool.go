@@ -67,6 +67,7 @@ type PoolSummary struct {
 	Nodes    []*pool.Node
 	NodeJobs map[string]int // jobs on a node, by VMID
 	Warnings []string       // of the document that was just applied
+	At       time.Time      // when somebody asks: a refusal whose time has passed blocks nothing
 }
 
 // NewPool is the shape of a pool in a list.
@@ -113,7 +114,7 @@ func (out *Pool) rungs(p PoolSummary) {
 	why, open := "", false
 	for i, set := range p.Head.Sets {
 		r := Rung{Size: set.Size, Spot: set.Spot}
-		if set.Blocked.Code != "" && !set.Blocked.Until.IsZero() {
+		if set.Blocked.Code != "" && p.At.Before(set.Blocked.Until) {
 			r.Blocked, r.Until = set.Blocked.Message, known(set.Blocked.Until)
 		}
 		if set.Breaker.Open() {

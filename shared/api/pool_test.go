@@ -41,3 +41,16 @@ func TestPoolNamesQuarantine(t *testing.T) {
 		t.Errorf("until: got %v and %v", n[0].Until, n[1].Until)
 	}
 }
+
+// A refusal blocks a pool until its time has passed, and no longer.
+func TestPoolIsBlockedForATime(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	head := pool.Head{Sets: []pool.Set{{Name: "a", Blocked: pool.Block{Code: "noQuota", Message: "no quota", Until: until}}}}
+	for at, want := range map[time.Time]api.PoolState{until.Add(-time.Second): api.PoolBlocked, until: api.PoolReady, until.Add(time.Hour): api.PoolReady} {
+		p := api.NewPool(api.PoolSummary{Head: head, At: at})
+		if blocked := p.Rungs[0].Blocked != ""; p.State != want || blocked != (want == api.PoolBlocked) || (p.Reason != "") != blocked {
+			t.Errorf("at %s: got %s, %q, %+v", at, p.State, p.Reason, p.Rungs)
+		}
+	}
+}

@@ -79,6 +79,28 @@ func (s *Store) adoptAll(ctx context.Context, ids []ID) error {
 	return group.Wait()
 }
 
+// TakenSweep reports whether an id is that of a member of a sweep that is registered,
+// whether it is taken in already or not.
+func (s *Store) TakenSweep(ctx context.Context, id string) (bool, error) {
+	of, index, ok := job.MemberOf(id)
+	if !ok {
+		return false, nil
+	}
+	sweep, err := s.ID(ctx, of)
+	if fault.CodeOf(err) == fault.NotFound || err == nil && sweep.State == job.Rejected {
+		return false, nil
+	}
+	if err != nil || sweep.End.Members > 0 || sweep.Ended() {
+		return index < sweep.End.Members, err
+	}
+	// Rows of before say nothing of members until the sweep has ended.
+	j, err := s.Job(ctx, sweep.Pool, sweep.Order)
+	if fault.CodeOf(err) == fault.NotFound {
+		return false, nil
+	}
+	return err == nil && j.Spec.Sweep != nil && index < j.Spec.Sweep.Members(), err
+}
+
 // errSeen ends a scan that has seen enough.
 var errSeen = fmt.Errorf("seen")
 

@@ -152,6 +152,9 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 		j, gone := s.Job(ctx, sweep.Pool, sweep.Order)
 		if fault.CodeOf(gone) == fault.NotFound {
 			sweep, gone = s.ID(ctx, of) // its tombstone was there before its row went
+			if gone == nil && !sweep.Ended() {
+				return ID{}, err // it is on its way
+			}
 		} else if gone == nil && j.Spec.Sweep != nil {
 			ends := sweep.End.ends
 			sweep.End = endOf(j)
@@ -326,7 +329,7 @@ func (s *Store) open(ctx context.Context, nonce string, ids []ID, claims []claim
 
 // stored is an ID as it is read again.
 func stored(id ID) ID {
-	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{}
+	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{Members: id.End.Members}
 	id.At = id.At.UTC().Truncate(tick)
 	return id
 }
