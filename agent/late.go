@@ -61,7 +61,8 @@ func (a *agent) startedLate(h *held) bool {
 
 // prepare is the launcher's, with a bound.
 func (a *agent) prepare(n int64, w protocol.Assignment, tree string) (*launch, error) {
-	l, err := patiently(a.launcher, a.launcher.calls, n, func() (*launch, error) { return a.launcher.prepare(n, w, tree) }, func(l *launch) { l.dir.close() })
+	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
+	l, err := patiently(a.launcher, a.launcher.calls, n, call, func(l *launch) { l.dir.close() })
 	return l, hung(err, a.cfg.StartWithin)
 }
 
