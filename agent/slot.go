@@ -5,7 +5,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -131,11 +130,11 @@ func (s *slots) refuse(w protocol.Assignment) error {
 func (s *slots) make() (*slot, error) {
 	l := s.launcher
 	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func())}
-	go k.work()
+	onThread(k.work)
 	var err error
 	k.do(func() { err = s.furnish(k) })
 	if err != nil {
-		close(k.tasks)
+		s.end(k) // what it has got so far is for the next one
 		return nil, &startError{job.CauseNoProcess, fmt.Sprintf("a place for the attempt cannot be made on the node: %v", err)}
 	}
 	s.made++
@@ -145,7 +144,6 @@ func (s *slots) make() (*slot, error) {
 // work is the slot's thread. It is never given back: it may see other mounts than
 // the rest of the agent, and on Linux attempts die with it.
 func (k *slot) work() {
-	runtime.LockOSThread()
 	for task := range k.tasks {
 		task()
 	}

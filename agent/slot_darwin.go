@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"runtime"
 	"syscall"
 	"time"
 
@@ -15,6 +16,14 @@ type site struct{}
 // hold is how processes of an attempt are held together: by their process group
 // alone here.
 type hold struct{}
+
+// onThread runs something on a thread that is not used again.
+func onThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		do()
+	}()
+}
 
 func newSite(*launcher) (*site, error) { return &site{}, nil }
 
