@@ -62,21 +62,30 @@ func (o owner) open(root *os.Root, pool string, w protocol.Assignment) {
 		o.give(root, append(logs, ".", "output")...)
 		return
 	}
-	const closed, shared, private = 0o750, 0o770 | fs.ModeSetgid, 0o640
-	mode := fs.FileMode(closed)
+	// What is in a directory that is closed needs no modes of its own: each is a call
+	// to the server of the share.
+	const closed, shared = 0o750, 0o770 | fs.ModeSetgid
 	if w.Gang != nil {
-		o.gid, mode = gangGroup(pool, w), shared
+		o.gid = gangGroup(pool, w)
 	}
 	root.Lchown(".", 0, o.gid)
 	root.Chmod(".", closed)
 	o.give(root, append(logs, "output")...)
-	root.Chmod("output", mode)
-	for _, name := range logs {
-		root.Chmod(name, private)
+	if w.Gang != nil {
+		root.Chmod("output", shared)
 	}
 }
 
-// groups are whose a process is: its slot's, and its gang's.
+// first is the mode with which an attempt's directory is made: what nobody else is to
+// read must not be there to be opened for a moment either.
+func (o owner) first() fs.FileMode {
+	if o.bare || o.after == nil {
+		return 0o755
+	}
+	return 0o700
+}
+
+// credential is whose a process is: its slot's, and its gang's.
 func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credential {
 	if k.owner.after == nil || k.owner.bare || w.Gang == nil {
 		return k.as

@@ -97,7 +97,7 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (a *attemptDir, err e
 	// Most attempts are the first of their job.
 	err = root.Mkdir(jobID, 0o755)
 	if err == nil || errors.Is(err, fs.ErrExist) {
-		err = root.Mkdir(name, 0o755)
+		err = root.Mkdir(name, owner.first())
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err

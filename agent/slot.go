@@ -22,7 +22,8 @@ type slot struct {
 	as     *syscall.Credential // whom attempts run as; nil = the agent's own user
 	owner  owner               // whose an attempt's files are while it runs
 	login  string
-	hold   // of the system: what holds the processes, and what they see
+	//lint:ignore U1000 of Linux alone
+	hold // of the system: what holds the processes, and what they see
 
 	tasks chan func() // of the slot's thread
 	bare  bool        // an attempt's end was proven to have left nothing

@@ -15,6 +15,8 @@ type site struct{}
 
 // hold is how processes of an attempt are held together: by their process group
 // alone here.
+//
+//lint:ignore U1000 of Linux alone
 type hold struct{}
 
 // onThread runs something on a thread that is not used again.
