@@ -4,7 +4,9 @@ package agent
 
 import (
 	"context"
+	"syscall"
 	"testing"
+	"time"
 
 	"dsvmpools/shared/protocol"
 )
@@ -19,6 +21,7 @@ func BenchmarkAssignments(b *testing.B) {
 	ctx, done := context.WithCancel(context.Background())
 	defer done()
 	b.ResetTimer()
+	before := processors()
 	var next int64
 	var acks []int64
 	for next < int64(b.N) {
@@ -39,4 +42,16 @@ func BenchmarkAssignments(b *testing.B) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "assignments/s")
+	b.ReportMetric((processors()-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+}
+
+// processors is the time that this process and its children have used of them.
+func processors() (all time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var used syscall.Rusage
+		if syscall.Getrusage(who, &used) == nil {
+			all += time.Duration(used.Utime.Nano() + used.Stime.Nano())
+		}
+	}
+	return all
 }

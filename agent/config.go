@@ -124,7 +124,9 @@ type Config struct {
 	NodeEventsQueue     string
 	Log                 *slog.Logger // nil = nothing is logged
 
-	holdBy    int                                  // for tests: how processes are held; 0 = the best there is
+	//lint:ignore U1000 of Linux alone
+	holdBy int // for tests: how processes are held; 0 = the best there is
+	//lint:ignore U1000 of Linux alone
 	ownerless func(root *os.Root, names ...string) // for tests: the share is taken for one without owners of files, which does this to new ones
 }
 

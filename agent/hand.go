@@ -69,22 +69,32 @@ func (o owner) open(a *attemptDir, dir, output *os.File, pool string, w protocol
 		}
 		return
 	}
-	const closed, shared, private = 0o750, 0o770 | fs.ModeSetgid, 0o640
-	mode := fs.FileMode(closed)
+	// What is in a directory that is closed needs no modes of its own: each is a call
+	// to the server of the share.
+	const closed, shared = 0o750, 0o770 | fs.ModeSetgid
 	if w.Gang != nil {
-		o.gid, mode = gangGroup(pool, w), shared
+		o.gid = gangGroup(pool, w)
 	}
 	_ = dir.Chown(0, o.gid)
 	_ = dir.Chmod(closed)
 	for _, f := range all[1:] {
 		_ = o.own(f)
 	}
-	_ = output.Chmod(mode)
-	_ = a.stdout.Chmod(private)
-	_ = a.stderr.Chmod(private)
+	if w.Gang != nil {
+		_ = output.Chmod(shared)
+	}
 }
 
-// groups are whose a process is: its slot's, and its gang's.
+// first is the mode with which an attempt's directory is made: what nobody else is to
+// read must not be there to be opened for a moment either.
+func (o owner) first() fs.FileMode {
+	if o.bare || o.after == nil {
+		return 0o755
+	}
+	return 0o700
+}
+
+// credential is whose a process is: its slot's, and its gang's.
 func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credential {
 	if k.owner.after == nil || k.owner.bare || w.Gang == nil {
 		return k.as

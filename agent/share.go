@@ -181,7 +181,7 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err e
 		return nil, err
 	}
 	defer jobDir.Close()
-	dir, err := openDirAt(jobDir, attempt, 0o755)
+	dir, err := openDirAt(jobDir, attempt, uint32(owner.first()))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -21,7 +20,8 @@ type slot struct {
 	as     *syscall.Credential // whom attempts run as; nil = the agent's own user
 	owner  owner               // whose an attempt's files are while it runs
 	login  string
-	hold   // of the system: what holds the processes, and what they see
+	//lint:ignore U1000 of Linux alone
+	hold // of the system: what holds the processes, and what they see
 
 	tasks chan func() // of the slot's thread
 	bare  bool        // an attempt's end was proven to have left nothing
@@ -134,11 +134,11 @@ func (s *slots) refuse(w protocol.Assignment) error {
 func (s *slots) make() (*slot, error) {
 	l := s.launcher
 	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func())}
-	go k.work()
+	onThread(k.work)
 	var err error
 	k.do(func() { err = s.furnish(k) })
 	if err != nil {
-		close(k.tasks)
+		s.end(k) // what it has got so far is for the next one
 		return nil, because(job.CauseNoProcess, "a place for the attempt cannot be made on the node: %w", err)
 	}
 	s.made++
@@ -148,7 +148,6 @@ func (s *slots) make() (*slot, error) {
 // work is the slot's thread. It is never given back: it may see other mounts than
 // the rest of the agent, and on Linux attempts die with it.
 func (k *slot) work() {
-	runtime.LockOSThread()
 	for task := range k.tasks {
 		task()
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"runtime"
 	"syscall"
 	"time"
 
@@ -14,7 +15,17 @@ type site struct{}
 
 // hold is how processes of an attempt are held together: by their process group
 // alone here.
+//
+//lint:ignore U1000 of Linux alone
 type hold struct{}
+
+// onThread runs something on a thread that is not used again.
+func onThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		do()
+	}()
+}
 
 func newSite(*launcher) (*site, error) { return &site{}, nil }
 

@@ -101,11 +101,31 @@ func (s *slots) decideGroups() {
 	s.log.Info("jobs have no control groups; memory and cpus are not bounded, and each place has a process that keeps its attempts", "reason", err.Error())
 }
 
+// onThread runs something on a thread that is not used again, and that is not the
+// process's first: with version 1 the first one's group has all of the process's
+// memory, and what /proc says of a process is what it says of that thread.
+func onThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			do()
+			return
+		}
+		another := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(another)
+			do()
+		}()
+		<-another // the first thread is held until then
+		runtime.UnlockOSThread()
+	}()
+}
+
 // try makes a group and runs a program in it, on a thread that is not used again.
 func (h *hierarchies) try() error {
 	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	onThread(func() {
 		const probe = 1 << 20 // no slot's number
 		g, err := h.newGroup(probe)
 		if err == nil {
@@ -113,7 +133,7 @@ func (h *hierarchies) try() error {
 			g.close()
 		}
 		result <- err
-	}()
+	})
 	return <-result
 }
 

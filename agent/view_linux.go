@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -158,12 +157,11 @@ func newCovers(share, local string) (*covers, error) {
 	if err := os.MkdirAll(c.empty, 0o700); err != nil {
 		return nil, err
 	}
-	go func() {
-		runtime.LockOSThread()
+	onThread(func() {
 		for task := range c.tasks {
 			task()
 		}
-	}()
+	})
 	err := c.do(func() error {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return err
