@@ -111,6 +111,7 @@ func (f *files) each(ctx context.Context, pool string, ids []string, left *budge
 		defer below.Close()
 		parent = below
 	}
+	var failed []error
 	for _, id := range ids {
 		if id == "." || id == ".." || path.Base(id) != id {
 			continue // no directory has such a name
@@ -123,11 +124,13 @@ func (f *files) each(ctx context.Context, pool string, ids []string, left *budge
 		case err == nil:
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrExist), errors.Is(err, errLink), errors.Is(err, errDeep):
 			stays(id, err)
-		default:
+		case errors.Is(err, errBudget), ctx.Err() != nil:
 			return err
+		default: // it may do better next time; meanwhile it holds up nobody else
+			failed = append(failed, fmt.Errorf("job %s: %w", id, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // enter opens a directory by its name in another one, and only if it is one.

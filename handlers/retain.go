@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -82,6 +83,8 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 	}
 	before := f.now().Add(-f.keep.Files)
 	left := &budget{entries: entriesAtOnce}
+	// What fails is tried again by the next run, and keeps nothing else from going.
+	var failed []error
 	if f.keep.Finished == 0 || f.keep.Files < f.keep.Finished {
 		names, err := f.store.Pools(ctx)
 		if err != nil {
@@ -94,8 +97,11 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 				if due, passed, rest, err = f.store.FilesDue(ctx, name, before, rowsAtOnce); err != nil {
 					return err
 				}
-				if err := f.removeAll(ctx, name, due, left, false); err != nil {
+				if err := f.removeAll(ctx, name, due, left, false); errors.Is(err, errBudget) || ctx.Err() != nil {
 					return err
+				} else if err != nil {
+					failed = append(failed, fmt.Errorf("pool %s: %w", name, err))
+					break
 				}
 				if err := passed(ctx); err != nil {
 					return err
@@ -108,17 +114,20 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 		return err
 	}
 	for _, l := range lists {
-		if err := f.removeAll(ctx, l.Pool, l.Jobs, left, true); err != nil {
+		if err := f.removeAll(ctx, l.Pool, l.Jobs, left, true); errors.Is(err, errBudget) || ctx.Err() != nil {
 			return err
+		} else if err != nil {
+			failed = append(failed, fmt.Errorf("pool %s: %w", l.Pool, err))
+			continue
 		}
 		if err := f.store.Through(ctx, l); err != nil {
 			return err
 		}
 	}
-	if len(lists) == listsAtOnce {
+	if len(failed) == 0 && len(lists) == listsAtOnce {
 		return errBudget
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // removeAll removes the files of jobs that have ended. buried: their rows have gone,

@@ -227,6 +227,12 @@ func TestRemoveFiles(t *testing.T) {
 		t.Error("not that was removed which was to be")
 	}
 
+	// What fails holds up nobody else, and is said.
+	write(t, share, "cpu", "after")
+	if err := remove(1000, strings.Repeat("x", 300), "after"); err == nil || errors.Is(err, errBudget) || there(share, "cpu", "after") {
+		t.Errorf("one that cannot be removed, and another: %v", err)
+	}
+
 	// Little by little.
 	if err := remove(2, "b"); !errors.Is(err, errBudget) || !there(share, "cpu", "b") {
 		t.Errorf("with less to spend than it costs: %v", err)

@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -28,6 +29,7 @@ type Progress struct {
 	Good int `json:"good,omitempty"` // that succeeded
 	// The member that failed first, for the sentence of the sweep's end.
 	FirstFailed string `json:"firstFailed,omitempty"`
+	FirstReason string `json:"firstReason,omitempty"` // shortened to mostReason
 	ExitCode    int    `json:"exitCode,omitempty"`
 	// Skip has a bit for each member that was cancelled before it came into being.
 	Skip    []byte `json:"skip,omitempty"`
@@ -231,13 +233,23 @@ func (st *step) memberEnded(w *sweep, m *Job) {
 		p.Bad++
 	}
 	if p.FirstFailed == "" && (m.State == job.Failed || m.State == job.TimedOut) {
-		p.FirstFailed, p.ExitCode = m.ID, m.ExitCode
+		p.FirstFailed, p.FirstReason, p.ExitCode = m.ID, shorten(m.Reason), m.ExitCode
 	}
 	if st.write(w.job); len(w.live) == 0 && w.job.unstarted() == 0 {
 		st.finishSweep(w.job, m.EndedAt)
 	} else if why := w.job.fails(); why != "" && w.job.unstarted() > 0 {
 		st.stop(w.job, why)
 	}
+}
+
+// mostReason bounds the bytes that a sweep's row keeps of a member's reason.
+const mostReason = 200
+
+func shorten(reason string) string {
+	if len(reason) <= mostReason {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:mostReason], "") + "..."
 }
 
 // hopeless is how many members may fail, and none succeed, before a sweep that does
@@ -263,9 +275,13 @@ func (st *step) stop(j *Job, why string) {
 		return
 	}
 	st.leave(j)
-	st.again(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s, with exit code %d; %s not begun. "+
+	first := fmt.Sprintf("%s, with exit code %d", j.Progress.FirstFailed, j.Progress.ExitCode)
+	if j.Progress.FirstReason != "" {
+		first += " (" + j.Progress.FirstReason + ")"
+	}
+	st.again(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
 		"`dsvm job release %s` begins more, `dsvm job cancel %s` ends the sweep",
-		why, j.Progress.FirstFailed, j.Progress.ExitCode, counted(j.unstarted(), "member", "has", "have"), j.ID, j.ID))
+		why, first, counted(j.unstarted(), "member", "has", "have"), j.ID, j.ID))
 }
 
 // goOn lets a sweep that was stopped begin more members.

@@ -40,7 +40,7 @@ func TestHopelessSweepStops(t *testing.T) {
 		reason string
 	}{
 		"all fail to start": {sweep: job.Sweep{Count: 40, Parallel: 4},
-			end: func(b *bench, m string, _ int) { b.startFails(m, job.CauseNoProgram) }, begun: 13, reason: "10 members failed and none succeeded"},
+			end: func(b *bench, m string, _ int) { b.startFails(m, job.CauseNoProgram) }, begun: 13, reason: "with exit code 1003 (startFailed); 27 members have not begun"},
 		"as many at once as there is room": {sweep: job.Sweep{Count: 40},
 			end: func(b *bench, m string, _ int) { b.startFails(m, job.CauseNoProgram) }, begun: 21, reason: "10 members failed and none succeeded"},
 		"all with one code": {sweep: job.Sweep{Count: 40, Parallel: 1}, end: func(b *bench, m string, _ int) { b.over(m, "failed", 127) }, begun: 10, reason: "with exit code 127"},
