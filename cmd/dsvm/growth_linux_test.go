@@ -16,7 +16,7 @@ import (
 )
 
 // burstWithin is within what time of its arrival all nodes of a burst are asked for.
-const burstWithin = 500 * time.Millisecond
+const burstWithin = 2 * time.Second
 
 // A burst that comes while the first node is being made is asked for at once, and
 // every instance is shown from its first listing.
@@ -107,7 +107,8 @@ func TestOneInstanceSticks(t *testing.T) {
 		}
 	}
 	t.Logf("all 18 jobs had ended %s after the 17 had arrived; a boot takes %s", last.Sub(second).Round(time.Millisecond), boot)
-	if took := last.Sub(second); len(used) != 5 || took > 2*boot {
+	// Had anything waited for the stuck instance, it would have waited for its deadline.
+	if took := last.Sub(second); len(used) != 5 || took >= deadline {
 		t.Errorf("%d nodes took %s; five of them need one boot", len(used), took)
 	}
 	i.until("the end of the stuck instance", func() bool {

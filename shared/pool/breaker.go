@@ -70,7 +70,7 @@ func (st *step) cameNot(n *Node, why string) {
 	b.Bad++
 	b.Why = why
 	switch {
-	case b.Open() && n.askedAt().Before(b.OpenedAt):
+	case b.Open() && !n.askedAt().After(b.OpenedAt):
 		return // it was on its way already, and says nothing new
 	case b.Open():
 		b.Probes++

@@ -1,0 +1,15 @@
+package pool_test
+
+import "testing"
+
+// Worlds that went wrong once, in long runs.
+func TestSimulationOfSeeds(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []int64{
+		555, // nodes asked for in the moment in which the breaker opened counted as tries, and the next was eight hours off
+	} {
+		if problem := newWorld(seed, seed%8 != 7, 1+int(seed%4)).play(seed); problem != "" {
+			t.Errorf("seed %d: %s", seed, problem)
+		}
+	}
+}
