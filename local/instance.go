@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dsvmpools"
@@ -168,11 +169,43 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := saveIdentity(cfg.Dir, id); err != nil {
 		return in, err
 	}
-	if err := in.Host.Ready(ctx); err != nil {
-		return in, fmt.Errorf("the handler does not come up (%w); %s tells why", err, filepath.Join(cfg.Dir, "logs", "handler.log"))
+	if err := in.awaitHandler(ctx, cfg); err != nil {
+		return in, err
 	}
 	in.Notes = append(in.Notes, id.moved(taken)...)
 	return in, in.describe(cfg.Dir)
+}
+
+// handlerTime is how long the handler may take to come up. It takes a second; one that
+// refuses a setting ends at once, and is started again without end.
+const handlerTime = 30 * time.Second
+
+// awaitHandler waits until the handler answers. The error has its last words.
+func (in *Instance) awaitHandler(ctx context.Context, cfg Config) error {
+	bounded, cancel := context.WithTimeout(ctx, handlerTime)
+	defer cancel()
+	err := in.Host.Ready(bounded)
+	if err == nil {
+		return nil
+	}
+	file := filepath.Join(cfg.Dir, "logs", "handler.log")
+	return fmt.Errorf("the handler does not come up (%w); %s ends with: %s", err, file, lastLine(file))
+}
+
+// lastLine is the last line of a log, as far as its last 4 KiB have it whole.
+func lastLine(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	const most = 4 << 10
+	if at, err := f.Stat(); err == nil && at.Size() > most {
+		_, _ = f.Seek(-most, io.SeekEnd)
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, most))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
 }
 
 // addr is a server's address: the port it had before, as long as it is free.

@@ -174,6 +174,14 @@ func refusedUp(t *testing.T, shell string, args ...string) string {
 	return string(out)
 }
 
+// TestUpWithAWrongSetting: a handler that cannot start ends the start, with its reason.
+func TestUpWithAWrongSetting(t *testing.T) {
+	t.Parallel()
+	if got := refusedUp(t, "export DSVM_KEEP_FINISHED=never", "--data", t.TempDir()); !strings.Contains(got, "handler") || !strings.Contains(got, "DSVM_KEEP_IDS") {
+		t.Errorf("got %s", got)
+	}
+}
+
 // TestUpSaysWhatIsWrong: what a start cannot do is said with the way out.
 func TestUpSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
