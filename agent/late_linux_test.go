@@ -33,12 +33,32 @@ func hanging(t *testing.T, dir string) (end func()) {
 		unix.Close(fd)
 		t.Skipf("no file system can be made to hang here: %v", err)
 	}
+	t.Cleanup(func() { emptied(filepath.Join(dir, "jobs")) })
 	end = sync.OnceFunc(func() {
-		unix.Close(fd)
+		unix.Close(fd) // what hangs fails now
+		// What was under way lets go before the share is there again: it would make
+		// directories in it, also when the test is over.
+		for until := time.Now().Add(deadline / 2); unix.Unmount(dir, 0) == unix.EBUSY && time.Now().Before(until); {
+			<-time.After(time.Millisecond)
+		}
 		unix.Unmount(dir, unix.MNT_DETACH)
 	})
 	t.Cleanup(end)
 	return end
+}
+
+// emptied removes a directory until nobody makes it again: calls that had hung go on
+// when the share is there, also after their agent.
+func emptied(dir string) {
+	const quiet = 50 // looks in a row, a few milliseconds apart
+	until := time.Now().Add(deadline)
+	for n := 0; n < quiet && time.Now().Before(until); n++ {
+		if _, err := os.Lstat(dir); err == nil {
+			n = 0
+			_ = os.RemoveAll(dir)
+		}
+		<-time.After(4 * time.Millisecond)
+	}
 }
 
 // TestHangingShare: a share that stops to answer holds no attempt for ever, nor
@@ -173,6 +193,9 @@ func TestWaitsForAStarter(t *testing.T) {
 	}
 	if took, most := time.Since(began), jobs/starters*cfg.StartWithin/2; took > most {
 		t.Errorf("all ended after %s, want less than %s", took, most)
+	}
+	if err := n.stop(); err != nil {
+		t.Error(err)
 	}
 }
 
