@@ -59,9 +59,10 @@ func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
 	switch {
 	case end == job.AttemptAgentRestarted, end == job.AttemptStartFailed && f.Cause == job.CauseJournalLost:
 		b.Event = restartOf(n.Boot)
-		// A first start has no journal to lose: the message with the attempt was lost.
-		first := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && n.RestartAt.IsZero()
-		if first || slices.Contains(st.together(n.RestartAt), n) {
+		// Of an attempt that the node has never shown to have begun, the message may have
+		// been lost, and not the journal.
+		neverBegun := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && f.StartedAt.IsZero()
+		if neverBegun || slices.Contains(st.together(n.RestartAt), n) {
 			return
 		}
 	case end == job.AttemptStartFailed && f.Cause.Owner() == job.OwnerNode:

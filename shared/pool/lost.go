@@ -51,6 +51,10 @@ func (n *Node) reported(seen int64) int64 {
 
 // forgotten ends an attempt that its node may have run, and does not have any more.
 func (st *step) forgotten(j *Job, n *Node, number int64) {
+	began := j.current().StartedAt
+	if r := j.rank(number); r != nil {
+		began = r.StartedAt
+	}
 	st.over(j, n, protocol.Finished{N: number, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, Cause: job.CauseJournalLost,
-		Reason: "the journal of its node's agent is lost, and with it what became of the attempt", EndedAt: st.now})
+		Reason: "the journal of its node's agent is lost, and with it what became of the attempt", StartedAt: began, EndedAt: st.now})
 }

@@ -259,9 +259,16 @@ func TestAskedBack(t *testing.T) {
 func TestLostJournalIsOneEvent(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		boot string // of the start that asks; "1" = the first
-		want int
-	}{"another start": {"2", 1}, "the first start": {"1", 0}} {
+		boot  string // of the start that asks; "1" = the first
+		begun bool   // an attempt had, as the pool has heard
+		ended bool   // the agent says of one that it has ended
+		want  int
+	}{
+		"another start":                    {"2", false, true, 1},
+		"another start, one had begun":     {"2", true, false, 1},
+		"another start, nothing had begun": {"2", false, false, 0},
+		"the first start":                  {"1", false, false, 0},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, func(s *pool.Spec) { s.Nodes.Max, s.IdleTimeout = 3, job.Duration(time.Hour) })
@@ -282,8 +289,11 @@ func TestLostJournalIsOneEvent(t *testing.T) {
 			if len(on) < 3 {
 				t.Fatalf("%d jobs are on the node", len(on))
 			}
+			if tt.begun {
+				b.says(b.now, on[0].N, protocol.ReportItem{Started: &protocol.Started{N: on[0].N, At: b.now}})
+			}
 			items := []protocol.ReportItem{up(tt.boot, true)}
-			if tt.boot != "1" {
+			if tt.ended {
 				items = append(items, protocol.ReportItem{Finished: &protocol.Finished{N: on[0].N, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, EndedAt: b.now}})
 			}
 			n := b.s.Head.N

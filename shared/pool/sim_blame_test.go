@@ -123,7 +123,7 @@ func (c *checker) blamed(s *pool.State, r *pool.Result) {
 	}
 	for _, n := range s.Nodes {
 		if most := min(len(c.faults.events[n.VMID]), len(c.faults.jobs[n.VMID])); n.Breaks > most {
-			c.fail("blame", "node %s is said to have broken %d times; its agent told of %d events and %d jobs", n.VMID, n.Breaks, len(c.faults.events[n.VMID]), len(c.faults.jobs[n.VMID]))
+			c.fail("blame", "node %s is said to have broken %d times (%+v); its agent told of %d events and %d jobs", n.VMID, n.Breaks, n.Blames, len(c.faults.events[n.VMID]), len(c.faults.jobs[n.VMID]))
 		}
 	}
 	for _, ch := range r.Changes {

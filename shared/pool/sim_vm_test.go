@@ -368,7 +368,9 @@ func (w *world) ready(v *vm) protocol.ReportItem {
 // dead, what it knew is gone, and old messages may come again.
 func (w *world) loseJournal(v *vm) {
 	w.checker.seen["journal lost"]++
+	var forgotten []string // the pool may conclude it from what the agent holds, before the agent has the counter
 	for _, r := range v.held {
+		forgotten = append(forgotten, r.assign.Job)
 		if w.succeeded[rankKey(r)] == v {
 			delete(w.succeeded, rankKey(r))
 		}
@@ -379,7 +381,7 @@ func (w *world) loseJournal(v *vm) {
 		w.late = append(w.late, mail{at: w.now.Add(time.Duration(w.rng.Intn(60)) * time.Second), do: func() { w.work[v.vmid] = append(w.work[v.vmid], again) }})
 	}
 	w.begin(v)
-	w.checker.breaks(v.vmid, fmt.Sprint("start ", v.boots))
+	w.checker.breaks(v.vmid, fmt.Sprint("start ", v.boots), forgotten...)
 }
 
 func holds(v *vm) protocol.ReportItem {
