@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"dsvmpools/handlers/api"
+	"dsvmpools/handlers/httpapi"
 	"dsvmpools/infra"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/drive"
@@ -63,7 +63,7 @@ func credentials(s Settings) (own, arm azcore.TokenCredential, err error) {
 }
 
 // API is the HTTP API over the same functions.
-func (f *Functions) API(share string) http.Handler { return api.New(backend{f}, share) }
+func (f *Functions) API(share string) http.Handler { return httpapi.New(backend{f}, share) }
 
 // Main runs the custom handler until ctx ends. It returns the exit code: never
 // 0 on failure, since the Functions host does not restart a handler that ends

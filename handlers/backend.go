@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/handlers/api"
-	shared "dsvmpools/shared/api"
+	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 )
 
 // backend is the HTTP API's view of the functions: it drives the same pools in
@@ -74,7 +74,7 @@ func (b backend) tell(ctx context.Context, id string, event func(order string) p
 }
 
 // CancelAll asks everything of a team or a user to end, pool by pool.
-func (b backend) CancelAll(ctx context.Context, f api.JobFilter) (int, error) {
+func (b backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, error) {
 	pools := []string{f.Pool}
 	if f.Pool == "" {
 		var err error
@@ -106,30 +106,30 @@ func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
 }
 
 // Explain says why a job is where it is: of a live one, its pool does.
-func (b backend) Explain(ctx context.Context, id string) (shared.Explanation, error) {
+func (b backend) Explain(ctx context.Context, id string) (wire.Explanation, error) {
 	j, err := b.Job(ctx, id)
 	if err != nil {
-		return shared.Explanation{}, err
+		return wire.Explanation{}, err
 	}
 	if !j.State.Final() {
 		e, live, err := b.driver.Explain(ctx, j.Spec.Pool, j.Order)
 		if err != nil && fault.CodeOf(err) != fault.NotFound {
-			return shared.Explanation{}, err
+			return wire.Explanation{}, err
 		}
 		if live {
-			return shared.NewExplanation(j.ID, j.Spec.Pool, e), nil
+			return wire.NewExplanation(j.ID, j.Spec.Pool, e), nil
 		}
 	}
-	return shared.ExplainEnded(shared.NewJob(j)), nil
+	return wire.ExplainEnded(wire.NewJob(j)), nil
 }
 
 // ExplainPool says why a pool has the size it has.
-func (b backend) ExplainPool(ctx context.Context, name string) (shared.PoolExplanation, error) {
+func (b backend) ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error) {
 	e, err := b.driver.ExplainPool(ctx, name)
 	if fault.CodeOf(err) == fault.NotFound {
-		return shared.PoolExplanation{}, unknown(name)
+		return wire.PoolExplanation{}, unknown(name)
 	}
-	return shared.NewPoolExplanation(name, e), err
+	return wire.NewPoolExplanation(name, e), err
 }
 
 func (b backend) registered(ctx context.Context, id string) (store.ID, error) {
@@ -157,7 +157,7 @@ type position struct {
 
 // Jobs lists jobs pool by pool; those that were rejected come last, since they
 // belong to no pool.
-func (b backend) Jobs(ctx context.Context, f api.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
+func (b backend) Jobs(ctx context.Context, f httpapi.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
 	if f.State == job.Rejected {
 		rows, err := b.store.Rejected(ctx, limit)
 		var jobs []*pool.Job
@@ -222,7 +222,7 @@ func (b backend) Jobs(ctx context.Context, f api.JobFilter, limit int, cont stri
 }
 
 // Pools summarizes one pool, or all.
-func (b backend) Pools(ctx context.Context, name string) ([]api.PoolSummary, error) {
+func (b backend) Pools(ctx context.Context, name string) ([]httpapi.PoolSummary, error) {
 	names := []string{name}
 	if name == "" {
 		var err error
@@ -230,7 +230,7 @@ func (b backend) Pools(ctx context.Context, name string) ([]api.PoolSummary, err
 			return nil, err
 		}
 	}
-	var all []api.PoolSummary
+	var all []httpapi.PoolSummary
 	for _, n := range names {
 		s, err := b.summary(ctx, n)
 		if fault.CodeOf(err) == fault.NotFound {
@@ -247,23 +247,23 @@ func (b backend) Pools(ctx context.Context, name string) ([]api.PoolSummary, err
 	return all, nil
 }
 
-func (b backend) summary(ctx context.Context, name string) (api.PoolSummary, error) {
+func (b backend) summary(ctx context.Context, name string) (httpapi.PoolSummary, error) {
 	h, nodes, jobs, err := b.driver.Nodes(ctx, name)
 	if err != nil {
-		return api.PoolSummary{}, err
+		return httpapi.PoolSummary{}, err
 	}
 	slices.SortFunc(nodes, func(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) })
-	return api.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: nodes, NodeJobs: jobs, At: b.now()}, nil
+	return httpapi.PoolSummary{Head: h, Queued: h.Queued, Running: h.Running, Wanted: h.Wanted, Nodes: nodes, NodeJobs: jobs, At: b.now()}, nil
 }
 
 // Apply creates or changes a pool.
-func (b backend) Apply(ctx context.Context, spec pool.Spec) (api.PoolSummary, error) {
+func (b backend) Apply(ctx context.Context, spec pool.Spec) (httpapi.PoolSummary, error) {
 	warnings, err := b.checkSizes(ctx, spec)
 	if err == nil {
 		err = b.apply(ctx, spec)
 	}
 	if err != nil {
-		return api.PoolSummary{}, err
+		return httpapi.PoolSummary{}, err
 	}
 	summary, err := b.summary(ctx, spec.Name)
 	summary.Warnings = warnings
@@ -271,13 +271,13 @@ func (b backend) Apply(ctx context.Context, spec pool.Spec) (api.PoolSummary, er
 }
 
 // Resume ends the pauses in which a pool asks for no nodes.
-func (b backend) Resume(ctx context.Context, name string) (api.PoolSummary, error) {
+func (b backend) Resume(ctx context.Context, name string) (httpapi.PoolSummary, error) {
 	_, err := b.driver.Drive(ctx, name, pool.Resume{})
 	if fault.CodeOf(err) == fault.NotFound {
-		return api.PoolSummary{}, unknown(name)
+		return httpapi.PoolSummary{}, unknown(name)
 	}
 	if err != nil {
-		return api.PoolSummary{}, err
+		return httpapi.PoolSummary{}, err
 	}
 	return b.summary(ctx, name)
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	shared "dsvmpools/shared/api"
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
@@ -15,6 +14,7 @@ import (
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/store"
+	"dsvmpools/shared/wire"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -32,10 +32,10 @@ func (h *hook) submit(documents ...string) {
 }
 
 // post sends a document over HTTP.
-func (h *hook) post(document string) (int, shared.Job) {
+func (h *hook) post(document string) (int, wire.Job) {
 	h.t.Helper()
 	w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json"}, []byte(document))
-	var j shared.Job
+	var j wire.Job
 	_ = json.Unmarshal(w.Body.Bytes(), &j) // a problem has none of its fields
 	return w.Code, j
 }
@@ -124,7 +124,7 @@ func TestJobOfADeletedPool(t *testing.T) {
 				t.Errorf("a member there never was: %d", w.Code)
 			}
 			w := h.call("GET", "/api/jobs/tune", nil, nil)
-			var tune shared.Job
+			var tune wire.Job
 			if err := json.Unmarshal(w.Body.Bytes(), &tune); err != nil || tune.Sweep == nil || tune.Sweep.Members != 3 || tune.Sweep.Cancelled != 3 || tune.Kept == "" || tune.Spec != nil {
 				t.Errorf("tune is %s", w.Body)
 			}

@@ -4,45 +4,45 @@ import (
 	"context"
 	"strings"
 
-	"dsvmpools/handlers/api"
-	shared "dsvmpools/shared/api"
+	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/wire"
 )
 
 // TellNode brings an operator's word to a node.
-func (b backend) TellNode(ctx context.Context, in, name string, verb pool.Verb) (shared.Node, error) {
+func (b backend) TellNode(ctx context.Context, in, name string, verb pool.Verb) (wire.Node, error) {
 	pools, err := b.Pools(ctx, in)
 	if err != nil {
-		return shared.Node{}, err
+		return wire.Node{}, err
 	}
 	p, n, err := findNode(pools, name)
 	if err != nil {
-		return shared.Node{}, err
+		return wire.Node{}, err
 	}
 	of := p.Head.Spec.Name
 	if err := b.drive(ctx, of, pool.Told{VMID: n.VMID, Verb: verb}); err != nil {
-		return shared.Node{}, err
+		return wire.Node{}, err
 	}
 	now, err := b.summary(ctx, of)
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
-		return shared.Node{}, err
+		return wire.Node{}, err
 	}
 	for _, found := range now.Nodes {
 		if found.VMID == n.VMID {
-			return shared.NewNode(now, found), nil
+			return wire.NewNode(now, found), nil
 		}
 	}
 	n.State, n.Reason = pool.NodeGone, "its pool has forgotten it"
-	return shared.NewNode(p, n), nil
+	return wire.NewNode(p, n), nil
 }
 
 // findNode finds a node by its name or its id. Of several of one name, those that are
 // gone do not count where others are there.
-func findNode(pools []api.PoolSummary, name string) (api.PoolSummary, *pool.Node, error) {
+func findNode(pools []httpapi.PoolSummary, name string) (httpapi.PoolSummary, *pool.Node, error) {
 	type found struct {
-		pool api.PoolSummary
+		pool httpapi.PoolSummary
 		node *pool.Node
 	}
 	var here, gone []found
@@ -72,12 +72,12 @@ func findNode(pools []api.PoolSummary, name string) (api.PoolSummary, *pool.Node
 		if near := document.Nearest(name, known); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
-		return api.PoolSummary{}, nil, fault.New(fault.NotFound, "node", "there is no node %q; %s", name, hint)
+		return httpapi.PoolSummary{}, nil, fault.New(fault.NotFound, "node", "there is no node %q; %s", name, hint)
 	}
 	var ids []string
 	for _, f := range here {
 		ids = append(ids, f.node.VMID)
 	}
-	return api.PoolSummary{}, nil, fault.New(fault.Conflict, "node", "%d nodes have the name %q; name one by its id: %s",
+	return httpapi.PoolSummary{}, nil, fault.New(fault.Conflict, "node", "%d nodes have the name %q; name one by its id: %s",
 		len(here), name, strings.Join(ids, ", "))
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/handlers/api"
+	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
 )
@@ -14,7 +14,7 @@ func TestFindNode(t *testing.T) {
 	node := func(name, vmid string, state pool.NodeState) *pool.Node {
 		return &pool.Node{Name: name, VMID: vmid, State: state}
 	}
-	pools := []api.PoolSummary{
+	pools := []httpapi.PoolSummary{
 		{Head: pool.Head{Spec: pool.Spec{Name: "cpu"}}, Nodes: []*pool.Node{node("dsvm-cpu-d4s-v5_0", "aa-0", pool.NodeGone), node("dsvm-cpu-d4s-v5_0", "aa-1", pool.NodeBusy),
 			node("dsvm-cpu-d4s-v5_1", "aa-2", pool.NodeGone), node("twin", "aa-3", pool.NodeReady)}},
 		{Head: pool.Head{Spec: pool.Spec{Name: "gpu"}}, Nodes: []*pool.Node{node("twin", "bb-1", pool.NodeReady)}},

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"time"
 
-	"dsvmpools/handlers/api"
-	shared "dsvmpools/shared/api"
+	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/store"
+	"dsvmpools/shared/wire"
 )
 
 // hour is what `limits.pushesPerHour` counts in.
@@ -29,14 +29,14 @@ const overtaking = 10 * time.Minute
 
 // Push takes a delivery of a Git host: it finds the rules whose secret proves
 // the delivery, and has them start their jobs.
-func (b backend) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (shared.PushAnswer, error) {
-	answer := shared.PushAnswer{Rules: []shared.PushOutcome{}}
+func (b backend) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error) {
+	answer := wire.PushAnswer{Rules: []wire.PushOutcome{}}
 	rules, err := b.proven(ctx, provider, proof, body)
 	if err != nil {
 		return answer, err
 	}
 	if len(rules) == 0 {
-		return answer, api.ErrProof
+		return answer, httpapi.ErrProof
 	}
 	delivery, err := push.Parse(provider, header, body)
 	if err != nil {
@@ -95,8 +95,8 @@ func (b backend) proven(ctx context.Context, provider push.Provider, proof push.
 
 // startJobs has a rule start its jobs for a push. Each step may be done again:
 // the ids of the jobs follow from the delivery, and the row says how far it is.
-func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, key string) (shared.PushOutcome, error) {
-	out := shared.PushOutcome{Rule: rule.Name, Ref: p.Ref, Commit: p.Commit, Jobs: []string{}}
+func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, key string) (wire.PushOutcome, error) {
+	out := wire.PushOutcome{Rule: rule.Name, Ref: p.Ref, Commit: p.Commit, Jobs: []string{}}
 	fits, reason := rule.Match(p)
 	if out.Reason = reason; !fits {
 		return out, nil

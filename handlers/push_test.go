@@ -20,7 +20,6 @@ import (
 
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
-	shared "dsvmpools/shared/api"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
@@ -28,6 +27,7 @@ import (
 	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
@@ -174,7 +174,7 @@ func (h *hook) push(delivery string, body []byte) (jobs []string, reason string)
 	m := hmac.New(sha256.New, []byte(hookSecret))
 	m.Write(body)
 	w := h.call("POST", "/api/push/github", map[string]string{"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery, "X-Hub-Signature-256": "sha256=" + hex.EncodeToString(m.Sum(nil))}, body)
-	var answer shared.PushAnswer
+	var answer wire.PushAnswer
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusAccepted || len(answer.Rules) != 1 {
 		h.t.Errorf("got %d %s", w.Code, w.Body)
 		return nil, ""

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	shared "dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/store"
+	"dsvmpools/shared/wire"
 )
 
 func parseRule(s store.Rule) (*push.Rule, error) {
@@ -20,12 +20,12 @@ func parseRule(s store.Rule) (*push.Rule, error) {
 }
 
 // Rules lists the rules.
-func (b backend) Rules(ctx context.Context) ([]shared.Rule, error) {
+func (b backend) Rules(ctx context.Context) ([]wire.Rule, error) {
 	stored, err := b.store.Rules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rules := []shared.Rule{}
+	rules := []wire.Rule{}
 	for _, s := range stored {
 		rules = append(rules, b.show(s))
 	}
@@ -33,10 +33,10 @@ func (b backend) Rules(ctx context.Context) ([]shared.Rule, error) {
 }
 
 // show is a stored rule as the API shows it, with what keeps it from working.
-func (b backend) show(s store.Rule) shared.Rule {
+func (b backend) show(s store.Rule) wire.Rule {
 	rule, err := parseRule(s)
 	if err != nil {
-		return shared.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
+		return wire.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
 	}
 	problem := ""
 	for _, name := range []string{rule.Secret, rule.Status.Token} {
@@ -45,21 +45,21 @@ func (b backend) show(s store.Rule) shared.Rule {
 			break
 		}
 	}
-	return shared.NewRule(rule, s.ChangedAt, problem)
+	return wire.NewRule(rule, s.ChangedAt, problem)
 }
 
 // Rule returns one rule.
-func (b backend) Rule(ctx context.Context, name string) (shared.Rule, error) {
+func (b backend) Rule(ctx context.Context, name string) (wire.Rule, error) {
 	s, err := b.store.Rule(ctx, name)
 	if err != nil {
-		return shared.Rule{}, err
+		return wire.Rule{}, err
 	}
 	return b.show(s), nil
 }
 
 // ApplyRules creates or changes rules.
-func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]shared.Rule, error) {
-	applied := []shared.Rule{}
+func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]wire.Rule, error) {
+	applied := []wire.Rule{}
 	if err := b.fewSecrets(ctx, rules); err != nil {
 		return applied, err
 	}

@@ -27,8 +27,8 @@ import (
 	"time"
 
 	"dsvmpools"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
-	"dsvmpools/local/fault"
 	"dsvmpools/local/functions"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -101,7 +101,7 @@ type Instance struct {
 	Tables  *tables.Server
 	Compute *compute.Server
 	Host    *functions.Host
-	Faults  *fault.Set
+	Faults  *chaos.Set
 	Share   string
 	Notes   []string // what a person should know of the start, in sentences
 
@@ -128,7 +128,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := closeFolders(cfg.Dir); err != nil {
 		return nil, err
 	}
-	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: fault.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
+	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: chaos.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
 	if got, err := in.lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("%s cannot be locked: %w", cfg.Dir, err)
 	} else if !got {
@@ -314,7 +314,7 @@ func (in *Instance) startControl(id *identity) error {
 	if err != nil {
 		return fmt.Errorf("the control service: %w", err)
 	}
-	control := fault.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
+	control := chaos.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
 	web := &http.Server{Handler: door.Door{}.Guard(control.Handler(), true), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/shared/api"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 )
 
 // Jobs that come after others run when those have succeeded, and are cancelled
@@ -44,7 +44,7 @@ func TestJobsAfterJobs(t *testing.T) {
 	if j := i.job("lost"); j.State != job.Rejected || !strings.Contains(j.Reason, `names job "nobody", which is not known`) {
 		t.Errorf("job lost: got %s: %s", j.State, j.Reason)
 	}
-	begin := func(id string) api.Attempt {
+	begin := func(id string) wire.Attempt {
 		j := i.job(id)
 		return j.Attempts[len(j.Attempts)-1]
 	}

@@ -17,7 +17,7 @@ import (
 
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 

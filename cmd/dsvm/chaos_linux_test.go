@@ -15,11 +15,11 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
@@ -165,12 +165,12 @@ func (m *machine) send(messages ...*azservicebus.Message) {
 
 // ended lists the jobs that have ended; an instance that cannot be asked now has nothing
 // to say.
-func (m *machine) ended() []api.Job {
+func (m *machine) ended() []wire.Job {
 	jobs, err := m.client.Jobs(m.ctx, client.JobFilter{}, 1000)
 	if err != nil {
 		return nil
 	}
-	var ended []api.Job
+	var ended []wire.Job
 	for _, j := range jobs {
 		if j.State.Final() {
 			ended = append(ended, j)

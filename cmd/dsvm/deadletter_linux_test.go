@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"dsvmpools/local"
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/job"
 )
 
@@ -16,7 +16,7 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_REVIVE_AFTER": "100ms, 200ms"}, func(cfg *local.Config) { cfg.Deliveries = 2 })
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
-	broken := fault.Rule{Do: fault.Disconnect, Target: "functions/invoke/SubmitJob"}
+	broken := chaos.Rule{Do: chaos.Disconnect, Target: "functions/invoke/SubmitJob"}
 	if _, err := i.Faults.Add(broken); err != nil {
 		t.Fatal(err)
 	}

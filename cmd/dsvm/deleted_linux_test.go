@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"dsvmpools/cmd/dsvm/cli"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 )
 
 // command runs the command line against the instance.
@@ -149,7 +149,7 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 	if active, _, _, _ := i.Bus.Counts("rejected"); active != 0 {
 		t.Errorf("%d messages were rejected", active)
 	}
-	var jobs []api.Job
+	var jobs []wire.Job
 	jobs, err := i.client.Jobs(i.ctx, client.JobFilter{Pool: "cpu"}, 10)
 	if err != nil || len(jobs) != 1 {
 		t.Errorf("the new pool has %d jobs (%v), want the new one", len(jobs), err)

@@ -20,10 +20,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"dsvmpools/shared/api"
 	"dsvmpools/shared/door"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
+	"dsvmpools/shared/wire"
 )
 
 // What the demonstration pushes. The commit needs no repository, since the rule asks
@@ -99,7 +99,7 @@ func (g *gitHost) rule() []byte {
 }
 
 // push delivers a push, and returns what the deployment answers.
-func (g *gitHost) push(ctx context.Context, url string) (answer api.PushAnswer, err error) {
+func (g *gitHost) push(ctx context.Context, url string) (answer wire.PushAnswer, err error) {
 	body := fmt.Appendf(nil, `{"ref":"refs/heads/%s","before":"%s","after":"%s","repository":{"full_name":%q,"clone_url":"https://github.com/%s.git"},
 		"pusher":{"name":"demo"},"head_commit":{"id":"%[3]s","message":"Train on more data","author":{"name":"demo"}},
 		"commits":[{"id":"%[3]s","message":"Train on more data","author":{"name":"demo"},"added":[],"removed":[],"modified":["train.py"]}]}`,

@@ -17,10 +17,10 @@ import (
 
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -76,7 +76,7 @@ type demonstration struct {
 	begin  time.Time
 	phases []phase
 	git    *gitHost
-	push   api.PushOutcome
+	push   wire.PushOutcome
 
 	mu    sync.Mutex
 	asked time.Time // first request for capacity
@@ -224,11 +224,11 @@ func (d *demonstration) send(ctx context.Context) error {
 }
 
 // watch follows the jobs until each has ended, telling how it goes.
-func (d *demonstration) watch(ctx context.Context) (map[string]api.Job, error) {
+func (d *demonstration) watch(ctx context.Context) (map[string]wire.Job, error) {
 	live := d.p.Err == io.Writer(os.Stderr) && term.IsTerminal(int(os.Stderr.Fd()))
 	told := ""
 	for {
-		jobs := map[string]api.Job{}
+		jobs := map[string]wire.Job{}
 		ended := 0
 		for _, j := range d.jobs {
 			got, err := d.client.Job(ctx, j.id)
@@ -340,7 +340,7 @@ func (d *demonstration) show(ctx context.Context, args ...string) {
 }
 
 // times prints how long each phase took.
-func (d *demonstration) times(jobs map[string]api.Job, sent time.Time) {
+func (d *demonstration) times(jobs map[string]wire.Job, sent time.Time) {
 	w := tabwriter.NewWriter(d.p.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PHASE\tTIME")
 	line := func(what string, took time.Duration) { fmt.Fprintf(w, "%s\t%s\n", what, took.Round(time.Millisecond)) }
@@ -363,7 +363,7 @@ func (d *demonstration) times(jobs map[string]api.Job, sent time.Time) {
 }
 
 // check compares what became of the jobs with what was to become of them.
-func (d *demonstration) check(jobs map[string]api.Job) error {
+func (d *demonstration) check(jobs map[string]wire.Job) error {
 	var wrong []string
 	for _, want := range d.jobs {
 		got := jobs[want.id]

@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/fault"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/local/chaos"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 
@@ -143,7 +143,7 @@ func (m *machine) everything() string {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	faults, err := fault.Client{URL: m.in.Control, Key: m.in.ControlKey}.Status(m.ctx)
+	faults, err := chaos.Client{URL: m.in.Control, Key: m.in.ControlKey}.Status(m.ctx)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/local/fault"
-	"dsvmpools/shared/api"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
@@ -30,23 +30,23 @@ func TestFaultsEverywhere(t *testing.T) {
 	}
 	const most, singles, members, limit = 4, 30, 20, 5
 	i.apply(fmt.Sprintf(`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":%d},"idleTimeout":"1s","limits":{"team":{"few":{"jobs":%d}}}}`, most, limit))
-	for _, r := range []fault.Rule{
-		{Do: fault.Detach, Target: "servicebus/*", Probability: 0.01},
-		{Do: fault.Disconnect, Target: "servicebus/*", Probability: 0.005},
-		{Do: fault.Lose, Target: "servicebus/send", Probability: 0.02},
-		{Do: fault.Lose, Target: "servicebus/settle", Probability: 0.02},
-		{Do: fault.Delay, Target: "servicebus/receive", Delay: 30 * time.Millisecond, Probability: 0.1},
-		{Do: fault.Lose, Target: "tables/transaction", Probability: 0.03},
-		{Do: fault.Refuse, Target: "tables/*", Code: "ServerBusy", Probability: 0.02},
-		{Do: fault.Refuse, Target: "tables/*", Code: "OperationTimedOut", Probability: 0.01},
-		{Do: fault.Disconnect, Target: "tables/*", Probability: 0.01},
-		{Do: fault.Delay, Target: "tables/*", Delay: 30 * time.Millisecond, Probability: 0.05},
-		{Do: fault.Lose, Target: "compute/p*", Probability: 0.2},
-		{Do: fault.Refuse, Target: "compute/list", Probability: 0.1},
-		{Do: fault.Evict, Target: "compute/run", Delay: 2 * time.Second, Probability: 0.2},
-		{Do: fault.Lose, Target: "compute/run", Delay: 2 * time.Second, Probability: 0.1},
-		{Do: fault.Disconnect, Target: "functions/invoke/*", Probability: 0.01},
-		{Do: fault.Lose, Target: "functions/invoke/*", Probability: 0.01},
+	for _, r := range []chaos.Rule{
+		{Do: chaos.Detach, Target: "servicebus/*", Probability: 0.01},
+		{Do: chaos.Disconnect, Target: "servicebus/*", Probability: 0.005},
+		{Do: chaos.Lose, Target: "servicebus/send", Probability: 0.02},
+		{Do: chaos.Lose, Target: "servicebus/settle", Probability: 0.02},
+		{Do: chaos.Delay, Target: "servicebus/receive", Delay: 30 * time.Millisecond, Probability: 0.1},
+		{Do: chaos.Lose, Target: "tables/transaction", Probability: 0.03},
+		{Do: chaos.Refuse, Target: "tables/*", Code: "ServerBusy", Probability: 0.02},
+		{Do: chaos.Refuse, Target: "tables/*", Code: "OperationTimedOut", Probability: 0.01},
+		{Do: chaos.Disconnect, Target: "tables/*", Probability: 0.01},
+		{Do: chaos.Delay, Target: "tables/*", Delay: 30 * time.Millisecond, Probability: 0.05},
+		{Do: chaos.Lose, Target: "compute/p*", Probability: 0.2},
+		{Do: chaos.Refuse, Target: "compute/list", Probability: 0.1},
+		{Do: chaos.Evict, Target: "compute/run", Delay: 2 * time.Second, Probability: 0.2},
+		{Do: chaos.Lose, Target: "compute/run", Delay: 2 * time.Second, Probability: 0.1},
+		{Do: chaos.Disconnect, Target: "functions/invoke/*", Probability: 0.01},
+		{Do: chaos.Lose, Target: "functions/invoke/*", Probability: 0.01},
 	} {
 		if _, err := i.Faults.Add(r); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestFaultsEverywhere(t *testing.T) {
 	drop("then", job.Succeeded, `"after":["gang","sweep"],"command":["true"],`+retry)
 	drop("never", job.Cancelled, `"after":["wrong"],"command":["true"]`)
 	i.sendAgain("jobs", messages)
-	jobs := map[string]api.Job{}
+	jobs := map[string]wire.Job{}
 	t.Cleanup(func() { i.tell(want) })
 	i.until("the end of all jobs", func() bool {
 		for id := range want {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 )
 

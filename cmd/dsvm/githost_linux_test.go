@@ -25,9 +25,9 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/outbound"
+	"dsvmpools/shared/wire"
 )
 
 const (
@@ -132,12 +132,12 @@ func (h *hosted) commit(message string, files map[string]string) string {
 }
 
 // push pushes, and returns what the deployment has answered to the hook.
-func (h *hosted) push(args ...string) api.PushAnswer {
+func (h *hosted) push(args ...string) wire.PushAnswer {
 	h.t.Helper()
 	os.Remove(h.answers)
 	said := h.git(h.clone, append([]string{"push", "origin"}, args...)...)
 	text, err := os.ReadFile(h.answers)
-	var answer api.PushAnswer
+	var answer wire.PushAnswer
 	if err == nil {
 		err = json.Unmarshal(text, &answer)
 	}
@@ -158,7 +158,7 @@ func (h *hosted) rule(name, rest string) {
 }
 
 // started is the job of a push that one rule has let start one; the others have not.
-func (h *hosted) started(answer api.PushAnswer) string {
+func (h *hosted) started(answer wire.PushAnswer) string {
 	h.t.Helper()
 	var jobs []string
 	for _, r := range answer.Rules {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"dsvmpools/local"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
-	"dsvmpools/local/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 
@@ -78,7 +78,7 @@ func TestOneInstanceSticks(t *testing.T) {
 	t.Parallel()
 	const boot, deadline = 2 * time.Second, 10 * time.Second
 	i := startInstance(t, map[string]string{"DSVM_BOOT_DEADLINE": "10s"}, func(cfg *local.Config) { cfg.BootDelay = boot })
-	if _, err := i.Faults.Add(fault.Rule{Do: fault.Stick, Target: "compute/boot", Count: 1}); err != nil {
+	if _, err := i.Faults.Add(chaos.Rule{Do: chaos.Stick, Target: "compute/boot", Count: 1}); err != nil {
 		t.Fatal(err)
 	}
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":6},"idleTimeout":"1s"}`)
@@ -124,7 +124,7 @@ func TestOneInstanceSticks(t *testing.T) {
 func TestNodesThatNeverReport(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_BOOT_DEADLINE": "1s", "DSVM_FLEET_POLL": "100ms", "DSVM_MISSING_FOR": "300ms", "RECONCILE_SCHEDULE": "* * * * * *"})
-	if _, err := i.Faults.Add(fault.Rule{Do: fault.Refuse, Target: "compute/boot"}); err != nil {
+	if _, err := i.Faults.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/boot"}); err != nil {
 		t.Fatal(err)
 	}
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/handlers/api/openapi"
-	"dsvmpools/shared/api"
+	"dsvmpools/handlers/httpapi/openapi"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
@@ -140,7 +140,7 @@ func TestFortyTimes(t *testing.T) {
 		return 0, 0
 	}
 	did := map[string]bool{}
-	now := func(id string) (j api.Job) {
+	now := func(id string) (j wire.Job) {
 		j, err := i.client.Job(i.ctx, id)
 		if err != nil {
 			t.Error(err)

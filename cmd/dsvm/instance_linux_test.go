@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/local/fault"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/local/chaos"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -103,9 +103,9 @@ func (i *instance) until(what string, ok func() bool) {
 }
 
 // job waits for a job's end.
-func (i *instance) job(id string) api.Job {
+func (i *instance) job(id string) wire.Job {
 	i.t.Helper()
-	var j api.Job
+	var j wire.Job
 	i.until("the end of job "+id, func() bool {
 		var err error
 		j, err = i.client.Job(i.ctx, id)
@@ -114,13 +114,13 @@ func (i *instance) job(id string) api.Job {
 	return j
 }
 
-func (i *instance) jobs(n int) []api.Job {
+func (i *instance) jobs(n int) []wire.Job {
 	i.t.Helper()
-	var jobs []api.Job
+	var jobs []wire.Job
 	i.until(fmt.Sprintf("the end of %d jobs", n), func() bool {
 		var err error
 		jobs, err = i.client.Jobs(i.ctx, client.JobFilter{}, n+1)
-		return err == nil && len(jobs) >= n && !slices.ContainsFunc(jobs, func(j api.Job) bool { return !j.State.Final() })
+		return err == nil && len(jobs) >= n && !slices.ContainsFunc(jobs, func(j wire.Job) bool { return !j.State.Final() })
 	})
 	return jobs
 }
@@ -312,7 +312,7 @@ func TestProblems(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var p api.Problem
+		var p wire.Problem
 		json.NewDecoder(answer.Body).Decode(&p)
 		answer.Body.Close()
 		if answer.StatusCode != tt.status || p.Field != tt.field || tt.field != "" && p.Detail == "" {
@@ -332,7 +332,7 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "one")
 		return err == nil && j.State == job.Running
 	})
-	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Kill(i.ctx, i.Compute.Instances()[0].Name); err != nil {
+	if err := (chaos.Client{URL: i.Control, Key: i.ControlKey}).Kill(i.ctx, i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")
@@ -354,7 +354,7 @@ func TestNodeEvicted(t *testing.T) {
 		return err == nil && j.State == job.Running
 	})
 	began := time.Now()
-	if err := (fault.Client{URL: i.Control, Key: i.ControlKey}).Evict(i.ctx, i.Compute.Instances()[0].Name); err != nil {
+	if err := (chaos.Client{URL: i.Control, Key: i.ControlKey}).Evict(i.ctx, i.Compute.Instances()[0].Name); err != nil {
 		t.Fatal(err)
 	}
 	j := i.job("one")

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 )
 
 // A push to a real repository runs a job at exactly that commit, and the commit
@@ -206,7 +206,7 @@ func TestHostileDeliveries(t *testing.T) {
 
 	for _, want := range []int{1, 0} { // the same again does nothing
 		code, text, err := deliver(i.ctx, i.URL, hookSecret, pushOf("main", 1))
-		var answer api.PushAnswer
+		var answer wire.PushAnswer
 		if err != nil || code != http.StatusAccepted || json.Unmarshal(text, &answer) != nil || len(answer.Rules) != 1 || len(answer.Rules[0].Jobs) != want {
 			t.Fatalf("got %d %s, %v; want %d jobs", code, text, err, want)
 		}

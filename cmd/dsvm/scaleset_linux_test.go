@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/job"
 )
 
@@ -16,20 +16,20 @@ func TestUnreliableScaleSet(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "1s", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *", "DSVM_DELETE_AGAIN": "500ms",
 		"DSVM_BOOT_DEADLINE": "3s", "DSVM_SILENT_AFTER": "3s"})
-	for _, r := range []fault.Rule{
-		{Do: fault.Lose, Target: "compute/p*", Probability: 0.3},
-		{Do: fault.Lose, Target: "compute/deleteInstances", Probability: 0.3},
-		{Do: fault.Disconnect, Target: "compute/get", Probability: 0.2},
-		{Do: fault.Refuse, Target: "compute/list", Probability: 0.1},
-		{Do: fault.Lag, Target: "compute/list", Delay: 500 * time.Millisecond, Probability: 0.3},
-		{Do: fault.Refuse, Target: "compute/operation", Code: "NotFound", Probability: 0.1},
-		{Do: fault.Refuse, Target: "compute/patch", Code: "OperationPreempted", Probability: 0.2},
-		{Do: fault.Stick, Target: "compute/boot", Probability: 0.1},
-		{Do: fault.Refuse, Target: "compute/boot", Probability: 0.1},
-		{Do: fault.Evict, Target: "compute/run", Delay: time.Second, Probability: 0.3},
-		{Do: fault.Lose, Target: "compute/run", Delay: time.Second, Probability: 0.1},
-		{Do: fault.Refuse, Target: "compute/run", Delay: time.Second, Probability: 0.2},
-		{Do: fault.Refuse, Target: "compute/remove", Probability: 0.2},
+	for _, r := range []chaos.Rule{
+		{Do: chaos.Lose, Target: "compute/p*", Probability: 0.3},
+		{Do: chaos.Lose, Target: "compute/deleteInstances", Probability: 0.3},
+		{Do: chaos.Disconnect, Target: "compute/get", Probability: 0.2},
+		{Do: chaos.Refuse, Target: "compute/list", Probability: 0.1},
+		{Do: chaos.Lag, Target: "compute/list", Delay: 500 * time.Millisecond, Probability: 0.3},
+		{Do: chaos.Refuse, Target: "compute/operation", Code: "NotFound", Probability: 0.1},
+		{Do: chaos.Refuse, Target: "compute/patch", Code: "OperationPreempted", Probability: 0.2},
+		{Do: chaos.Stick, Target: "compute/boot", Probability: 0.1},
+		{Do: chaos.Refuse, Target: "compute/boot", Probability: 0.1},
+		{Do: chaos.Evict, Target: "compute/run", Delay: time.Second, Probability: 0.3},
+		{Do: chaos.Lose, Target: "compute/run", Delay: time.Second, Probability: 0.1},
+		{Do: chaos.Refuse, Target: "compute/run", Delay: time.Second, Probability: 0.2},
+		{Do: chaos.Refuse, Target: "compute/remove", Probability: 0.2},
 	} {
 		if _, err := i.Faults.Add(r); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"dsvmpools/local"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 )
 
 const (

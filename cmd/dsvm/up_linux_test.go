@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 )
 
 // upped is a `dsvm up` whose words are in a file.

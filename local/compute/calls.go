@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
 // find returns a set that is not gone. The lock is held.
@@ -230,7 +230,7 @@ func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name st
 }
 
 // list pages through the instances, with their instance view.
-func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o fault.Outcome) error {
+func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o chaos.Outcome) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.limit(w, "list", name, 1); err != nil {
@@ -241,7 +241,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o fau
 		return err
 	}
 	instances := st.Instances
-	if o.Do == fault.Lag {
+	if o.Do == chaos.Lag {
 		instances = st.before(time.Now().Add(-o.Delay))
 	}
 	// A page begins with an id and not with a position, since instances that

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
 // Steps of an instance's life at which a fault can happen, beside the requests.
@@ -21,20 +21,20 @@ const (
 // defaultRetry is what a throttled caller is told when the rule does not say.
 const defaultRetry = 10 * time.Second
 
-func (s *Server) decide(operation, entity string, can ...fault.Action) fault.Outcome {
-	return s.cfg.Faults.Decide(fault.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
+func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
+	return s.cfg.Faults.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
 // disturb does to a request what the rules say: now, by an error, or at the end
 // of the request, by the outcome.
-func (s *Server) disturb(r *http.Request, operation, entity string) (fault.Outcome, error) {
-	can := []fault.Action{fault.Delay, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose}
+func (s *Server) disturb(r *http.Request, operation, entity string) (chaos.Outcome, error) {
+	can := []chaos.Action{chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose}
 	if operation == "list" {
-		can = append(can, fault.Lag)
+		can = append(can, chaos.Lag)
 	}
 	o := s.decide(operation, entity, can...)
 	switch o.Do {
-	case fault.Delay:
+	case chaos.Delay:
 		t := time.NewTimer(o.Delay)
 		defer t.Stop()
 		select {
@@ -42,11 +42,11 @@ func (s *Server) disturb(r *http.Request, operation, entity string) (fault.Outco
 		case <-r.Context().Done():
 		case <-s.stop:
 		}
-	case fault.Refuse:
+	case chaos.Refuse:
 		return o, s.failure(cmp.Or(o.Code, "ServiceUnavailable"), entity)
-	case fault.Throttle:
+	case chaos.Throttle:
 		return o, throttled(operation, o.RetryAfter)
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		panic(http.ErrAbortHandler)
 	}
 	return o, nil

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
-	faults "dsvmpools/local/fault"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/fleet"
 
@@ -27,9 +27,9 @@ import (
 )
 
 // machine is a server whose agents are this test's, with these rules.
-func machine(t *testing.T, change func(*compute.Config), rules ...faults.Rule) (fixture, *faults.Set) {
+func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Rule) (fixture, *chaos.Set) {
 	t.Helper()
-	dir, set := t.TempDir(), faults.New(1)
+	dir, set := t.TempDir(), chaos.New(1)
 	for _, r := range rules {
 		if _, err := set.Add(r); err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func TestAllocationFails(t *testing.T) {
 			f, set := machine(t, nil)
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			f.poll(t, op, err)
-			if _, err := set.Add(faults.Rule{Do: faults.Refuse, Target: "compute/allocate/set", Code: c.code, Count: 2}); err != nil {
+			if _, err := set.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/allocate/set", Code: c.code, Count: 2}); err != nil {
 				t.Fatal(err)
 			}
 			op, err = f.Grow(f.ctx, "set", model(), 3)
@@ -156,7 +156,7 @@ func TestBootFails(t *testing.T) {
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, faults.Rule{Do: faults.Refuse, Target: "compute/boot/set/set_0", Code: c.code})
+			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/boot/set/set_0", Code: c.code})
 			op, err := f.Grow(f.ctx, "set", model(), 2)
 			end := f.ends(t, op, err)
 			if c.code == "" {
@@ -190,7 +190,7 @@ func TestBootFails(t *testing.T) {
 
 func TestStuckInCreating(t *testing.T) {
 	t.Parallel()
-	f, _ := machine(t, nil, faults.Rule{Do: faults.Stick, Target: "compute/boot/set/set_0", Count: 1})
+	f, _ := machine(t, nil, chaos.Rule{Do: chaos.Stick, Target: "compute/boot/set/set_0", Count: 1})
 	op, err := f.Grow(f.ctx, "set", model(), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestDeletionGoesWrong(t *testing.T) {
 	t.Parallel()
 	t.Run("and never ends", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, faults.Rule{Do: faults.Stick, Target: "compute/remove/set/set_0"})
+		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Stick, Target: "compute/remove/set/set_0"})
 		op, err := f.Grow(f.ctx, "set", model(), 1)
 		f.poll(t, op, err)
 		agent, _ := pids(t, f.dir, "set_0")
@@ -238,7 +238,7 @@ func TestDeletionGoesWrong(t *testing.T) {
 	} {
 		t.Run("and fails: "+name, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, faults.Rule{Do: faults.Refuse, Target: "compute/remove", Count: 1})
+			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/remove", Count: 1})
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			f.poll(t, op, err)
 			agent, _ := pids(t, f.dir, "set_0")
@@ -263,7 +263,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	t.Parallel()
 	t.Run("stopped from inside, and billed", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, faults.Rule{Do: faults.Refuse, Target: "compute/run", Delay: 100 * time.Millisecond, Count: 1})
+		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/run", Delay: 100 * time.Millisecond, Count: 1})
 		op, err := f.Grow(f.ctx, "set", model(), 1)
 		f.poll(t, op, err)
 		agent, _ := pids(t, f.dir, "set_0")
@@ -274,7 +274,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	})
 	t.Run("deleted by somebody else", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, faults.Rule{Do: faults.Lose, Target: "compute/run/set", Count: 1})
+		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Lose, Target: "compute/run/set", Count: 1})
 		op, err := f.Grow(f.ctx, "set", model(), 2)
 		f.poll(t, op, err)
 		until(t, "its absence", func() bool { l := f.list(t); return len(l.Instances) == 1 && l.Capacity == 1 })
@@ -282,7 +282,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	for _, spot := range []bool{true, false} {
 		t.Run("evicted", func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond }, faults.Rule{Do: faults.Evict, Target: "compute/run/set", Count: 1})
+			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond }, chaos.Rule{Do: chaos.Evict, Target: "compute/run/set", Count: 1})
 			m := model()
 			m.Spot = spot
 			op, err := f.Grow(f.ctx, "set", m, 2)
@@ -309,8 +309,8 @@ func TestStoppedInstanceOutlivesARestart(t *testing.T) {
 	f.poll(t, op, err)
 	f.Close()
 	os.Remove(filepath.Join(f.dir, "set_0"))
-	cfg.Faults = faults.New(1)
-	if _, err := cfg.Faults.Add(faults.Rule{Do: faults.Refuse, Target: "compute/run"}); err != nil {
+	cfg.Faults = chaos.New(1)
+	if _, err := cfg.Faults.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/run"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -334,7 +334,7 @@ func TestListLags(t *testing.T) {
 	f.poll(t, op, err)
 	op, err = f.Client.Remove(f.ctx, "set", []string{"0"})
 	f.poll(t, op, err)
-	if _, err := set.Add(faults.Rule{Do: faults.Lag, Target: "compute/list", Delay: time.Hour, Count: 1}); err != nil {
+	if _, err := set.Add(chaos.Rule{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
 	// As long ago as is known: just created.
@@ -346,7 +346,7 @@ func TestListLags(t *testing.T) {
 	}
 	// A restart forgets how it was, and never takes that for nothing.
 	f.Close()
-	if _, err := set.Add(faults.Rule{Do: faults.Lag, Target: "compute/list", Delay: time.Hour}); err != nil {
+	if _, err := set.Add(chaos.Rule{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	s := launch(t, cfg)
@@ -361,7 +361,7 @@ func TestLostAnswers(t *testing.T) {
 	for _, operation := range []string{"put", "patch", "deleteInstances", "delete"} {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, faults.Rule{Do: faults.Lose, Target: "compute/" + operation + "/set", Count: 1})
+			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Lose, Target: "compute/" + operation + "/set", Count: 1})
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			if err != nil {
 				t.Fatal(err)
@@ -389,14 +389,14 @@ func TestLostAnswers(t *testing.T) {
 func TestDelayedRequest(t *testing.T) {
 	t.Parallel()
 	const late = 100 * time.Millisecond
-	f, _ := machine(t, nil, faults.Rule{Do: faults.Delay, Target: "compute/get", Delay: late, Count: 1})
+	f, _ := machine(t, nil, chaos.Rule{Do: chaos.Delay, Target: "compute/get", Delay: late, Count: 1})
 	began := time.Now()
 	f.list(t)
 	if took := time.Since(began); took < late {
 		t.Errorf("got an answer after %s, want at least %s", took, late)
 	}
 	// Whoever gives up, or stops the machine, does not wait for it.
-	f, _ = machine(t, nil, faults.Rule{Do: faults.Delay, Target: "compute/get", Delay: time.Hour})
+	f, _ = machine(t, nil, chaos.Rule{Do: chaos.Delay, Target: "compute/get", Delay: time.Hour})
 	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Millisecond)
 	defer cancel()
 	if _, err := f.List(ctx, "set"); err == nil {

@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
 const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/"
 
 // serveOnly is a server that makes no process: its instances boot for ever.
-func serveOnly(t testing.TB, rules ...fault.Rule) *Server {
+func serveOnly(t testing.TB, rules ...chaos.Rule) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	none := fault.New(1)
+	none := chaos.New(1)
 	for _, r := range rules {
 		if _, err := none.Add(r); err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func FuzzReadModel(f *testing.F) {
 // FuzzRequest: no request is answered with an internal error, or breaks the
 // server for the next one.
 func FuzzRequest(f *testing.F) {
-	s := serveOnly(f, fault.Rule{Do: fault.Partial, Target: "compute/allocate"})
+	s := serveOnly(f, chaos.Rule{Do: chaos.Partial, Target: "compute/allocate"})
 	f.Fuzz(func(t *testing.T, method, path, body, query string) {
 		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
 		r.Method, r.URL.Path, r.URL.RawQuery = method, fuzzBase+path, "api-version=1&"+query

@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"strings"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/door"
 
 	"github.com/google/uuid"
@@ -165,8 +165,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 
 // lose ends the connection after the work and before the answer, when that is
 // what is to happen.
-func lose(o fault.Outcome) {
-	if o.Do == fault.Lose {
+func lose(o chaos.Outcome) {
+	if o.Do == chaos.Lose {
 		panic(http.ErrAbortHandler)
 	}
 }

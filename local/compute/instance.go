@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 
 	"github.com/google/uuid"
 )
@@ -64,8 +64,8 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 // allocate says how many of the wanted instances the region has room for. The
 // operation fails with the reason, and the capacity stays as it was asked for.
 func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
-	o := s.decide(stepAllocate, st.Name, fault.Partial, fault.Refuse)
-	if o.Do == fault.None || o.Do == fault.Partial && o.Amount >= wanted {
+	o := s.decide(stepAllocate, st.Name, chaos.Partial, chaos.Refuse)
+	if o.Do == chaos.None || o.Do == chaos.Partial && o.Amount >= wanted {
 		return wanted, nil
 	}
 	return o.Amount, s.say(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
@@ -87,8 +87,8 @@ func (s *Server) remove(st *set, going []*instance, o *op) error {
 func (s *Server) doom(going []*instance, o *op) (begun []*instance) {
 	for _, i := range going {
 		if i.State != deleting {
-			i.removal = s.decide(stepRemove, i.set.Name+"/"+i.Name, fault.Delay, fault.Stick, fault.Refuse)
-			if i.removal.Do == fault.Refuse {
+			i.removal = s.decide(stepRemove, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
+			if i.removal.Do == chaos.Refuse {
 				i.Power = s.power(i)
 				i.State, i.Failure = failed, s.say(cmp.Or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
 				if o != nil {
@@ -184,7 +184,7 @@ func (s *Server) run(i *instance, again bool) {
 			return
 		}
 		var late <-chan time.Time // never, when its deletion is stuck
-		if i.removal.Do != fault.Stick {
+		if i.removal.Do != chaos.Stick {
 			late = time.After(s.cfg.DeleteDelay + i.removal.Delay)
 		}
 		select {
@@ -207,11 +207,11 @@ func (i *instance) guestless() bool {
 
 // boot brings an instance up. False when it has no guest that is to run.
 func (s *Server) boot(i *instance) bool {
-	o := s.decide(stepBoot, i.set.Name+"/"+i.Name, fault.Delay, fault.Stick, fault.Refuse)
-	if o.Do == fault.Stick || !s.wait(i, s.cfg.BootDelay+o.Delay) {
+	o := s.decide(stepBoot, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
+	if o.Do == chaos.Stick || !s.wait(i, s.cfg.BootDelay+o.Delay) {
 		return false
 	}
-	if o.Do != fault.Refuse {
+	if o.Do != chaos.Refuse {
 		return s.booted(i, running, "", nil)
 	}
 	why := s.say(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
@@ -262,8 +262,8 @@ func (s *Server) booted(i *instance, state, power string, why *Failure) bool {
 
 // fate is what befalls an instance that has come up, some time after it did.
 func (s *Server) fate(i *instance) {
-	o := s.decide(stepRun, i.set.Name+"/"+i.Name, fault.Evict, fault.Lose, fault.Refuse)
-	if o.Do == fault.None {
+	o := s.decide(stepRun, i.set.Name+"/"+i.Name, chaos.Evict, chaos.Lose, chaos.Refuse)
+	if o.Do == chaos.None {
 		return
 	}
 	s.wg.Go(func() {
@@ -272,11 +272,11 @@ func (s *Server) fate(i *instance) {
 		}
 		var err error
 		switch o.Do {
-		case fault.Evict:
+		case chaos.Evict:
 			err = s.Evict(i.Name)
-		case fault.Lose:
+		case chaos.Lose:
 			err = s.Remove(i.Name)
-		case fault.Refuse: // shut down from inside, which is billed on
+		case chaos.Refuse: // shut down from inside, which is billed on
 			s.mu.Lock()
 			err = s.stopGuest(i, "stopped")
 			s.mu.Unlock()

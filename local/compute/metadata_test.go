@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
-	"dsvmpools/local/fault"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -187,8 +187,8 @@ func TestNodeWithoutAnIdentity(t *testing.T) {
 	if status, body := all["cpu_0"].ask(t, "GET", "identity/oauth2/token?api-version=2018-02-01&resource=x", ""); status != 400 || !strings.Contains(body, "Identity not found") {
 		t.Errorf("got %d %s", status, body)
 	}
-	faults := fault.New(1)
-	if _, err := faults.Add(fault.Rule{Do: fault.Throttle, Target: "compute/token/cpu/cpu_0"}); err != nil {
+	faults := chaos.New(1)
+	if _, err := faults.Add(chaos.Rule{Do: chaos.Throttle, Target: "compute/token/cpu/cpu_0"}); err != nil {
 		t.Fatal(err)
 	}
 	_, all = guests(t, 1, resource(1), func(c *compute.Config) { c.Faults = faults })

@@ -24,8 +24,8 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
-	"dsvmpools/local/fault"
 )
 
 // Limits of the server.
@@ -83,7 +83,7 @@ type Config struct {
 	// server is "compute", its operations are put, patch, get, list, delete,
 	// deleteInstances, operation, usages, vmSizes and token, with the set (for token the instance)
 	// as entity, and the steps allocate, boot, run and remove of instances.
-	Faults *fault.Set
+	Faults *chaos.Set
 }
 
 // Server is a running resource group.
@@ -143,7 +143,7 @@ type instance struct {
 	set     *set
 	kill    chan struct{} // closed when it is to go
 	halt    chan struct{} // closed when its guest stops, and it stays
-	removal fault.Outcome // what goes wrong with its deletion
+	removal chaos.Outcome // what goes wrong with its deletion
 }
 
 const (

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/invoke"
 )
 
@@ -31,9 +31,9 @@ var (
 )
 
 // fault asks what is to go wrong with an invocation, and waits if that is all.
-func (h *Host) fault(ctx context.Context, name string) fault.Action {
-	o := h.cfg.Faults.Decide(fault.Call{Server: faultServer, Operation: faultInvoke, Entity: name}, fault.Delay, fault.Refuse, fault.Disconnect, fault.Lose)
-	if o.Do == fault.Delay {
+func (h *Host) fault(ctx context.Context, name string) chaos.Action {
+	o := h.cfg.Faults.Decide(chaos.Call{Server: faultServer, Operation: faultInvoke, Entity: name}, chaos.Delay, chaos.Refuse, chaos.Disconnect, chaos.Lose)
+	if o.Do == chaos.Delay {
 		pause(ctx, o.Delay)
 	}
 	return o.Do
@@ -42,9 +42,9 @@ func (h *Host) fault(ctx context.Context, name string) fault.Action {
 // invoke makes an invocation's request, unless a fault has it go wrong.
 func (h *Host) invoke(ctx context.Context, f *function, port int, id string, body []byte) (invoke.Reply, error) {
 	switch h.fault(ctx, f.name) {
-	case fault.Refuse:
+	case chaos.Refuse:
 		return invoke.Reply{}, errRefused
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, handlerURL(port)+"/"+f.name, http.NoBody)
 		if err != nil {
 			return invoke.Reply{}, err
@@ -53,7 +53,7 @@ func (h *Host) invoke(ctx context.Context, f *function, port int, id string, bod
 		h.worker.sign(r.Header, port)
 		r.ContentLength = int64(len(body))
 		return invoke.Reply{}, errors.Join(errCut, cut(ctx, port, r, body[:len(body)/2]))
-	case fault.Lose:
+	case chaos.Lose:
 		if _, err := h.post(ctx, port, f.name, id, body); err != nil {
 			return invoke.Reply{}, err
 		}
@@ -85,10 +85,10 @@ func cut(ctx context.Context, port int, r *http.Request, part []byte) error {
 
 // startFault delays or refuses a start of the handler.
 func (w *worker) startFault(ctx context.Context) error {
-	switch o := w.cfg.Faults.Decide(fault.Call{Server: faultServer, Operation: faultStart, Entity: handlerEntity}, fault.Delay, fault.Refuse); o.Do {
-	case fault.Delay:
+	switch o := w.cfg.Faults.Decide(chaos.Call{Server: faultServer, Operation: faultStart, Entity: handlerEntity}, chaos.Delay, chaos.Refuse); o.Do {
+	case chaos.Delay:
 		pause(ctx, o.Delay)
-	case fault.Refuse:
+	case chaos.Refuse:
 		return errors.New(faultStartText)
 	}
 	return nil

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
 // rules is a set with these rules.
-func rules(t *testing.T, all ...fault.Rule) *fault.Set {
+func rules(t *testing.T, all ...chaos.Rule) *chaos.Set {
 	t.Helper()
-	s := fault.New(1)
+	s := chaos.New(1)
 	for _, r := range all {
 		if _, err := s.Add(r); err != nil {
 			t.Fatal(err)
@@ -30,15 +30,15 @@ func TestFaultsOfInvocations(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
-		rule  fault.Rule
+		rule  chaos.Rule
 		want  error // nil = it succeeds
 		heard bool  // the function ran
 	}{
-		{"refuse", fault.Rule{Do: fault.Refuse}, errRefused, false},
-		{"disconnect", fault.Rule{Do: fault.Disconnect}, errCut, false},
-		{"lose", fault.Rule{Do: fault.Lose}, errLost, true},
-		{"delay", fault.Rule{Do: fault.Delay, Delay: 50 * time.Millisecond}, nil, true},
-		{"another function's", fault.Rule{Do: fault.Refuse, Target: "functions/invoke/Other"}, nil, true},
+		{"refuse", chaos.Rule{Do: chaos.Refuse}, errRefused, false},
+		{"disconnect", chaos.Rule{Do: chaos.Disconnect}, errCut, false},
+		{"lose", chaos.Rule{Do: chaos.Lose}, errLost, true},
+		{"delay", chaos.Rule{Do: chaos.Delay, Delay: 50 * time.Millisecond}, nil, true},
+		{"another function's", chaos.Rule{Do: chaos.Refuse, Target: "functions/invoke/Other"}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -77,8 +77,8 @@ func TestFaultsOfInvocations(t *testing.T) {
 // again; one without is, and its client hears nothing of it.
 func TestFaultsOfForwardedRequests(t *testing.T) {
 	t.Parallel()
-	set := rules(t, fault.Rule{Do: fault.Refuse, Target: "functions/invoke/Web", Count: 1}, fault.Rule{Do: fault.Disconnect, Target: "functions/invoke/Web", Count: 1},
-		fault.Rule{Do: fault.Lose, Target: "functions/invoke/Web", Count: 1})
+	set := rules(t, chaos.Rule{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1}, chaos.Rule{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 1},
+		chaos.Rule{Do: chaos.Lose, Target: "functions/invoke/Web", Count: 1})
 	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Faults = set })
 	ready(t, h)
 	for _, want := range []int{http.StatusInternalServerError, http.StatusInternalServerError, http.StatusInternalServerError, http.StatusTeapot} {
@@ -86,7 +86,7 @@ func TestFaultsOfForwardedRequests(t *testing.T) {
 			t.Errorf("got status %d and %q, want %d", got.StatusCode, body, want)
 		}
 	}
-	for _, r := range []fault.Rule{{Do: fault.Disconnect, Target: "functions/invoke/Web", Count: 3}, {Do: fault.Lose, Target: "functions/invoke/Web", Count: 3}} {
+	for _, r := range []chaos.Rule{{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 3}, {Do: chaos.Lose, Target: "functions/invoke/Web", Count: 3}} {
 		if _, err := set.Add(r); err != nil {
 			t.Fatal(err)
 		}
@@ -102,12 +102,12 @@ func TestFaultsOfStarts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
-		rule    fault.Rule
+		rule    chaos.Rule
 		wantErr string
 	}{
-		{"refused twice", fault.Rule{Do: fault.Refuse, Count: 2}, ""},
-		{"refused for good", fault.Rule{Do: fault.Refuse}, "a fault refuses it"},
-		{"delayed", fault.Rule{Do: fault.Delay, Delay: 20 * time.Millisecond, Count: 1}, ""},
+		{"refused twice", chaos.Rule{Do: chaos.Refuse, Count: 2}, ""},
+		{"refused for good", chaos.Rule{Do: chaos.Refuse}, "a fault refuses it"},
+		{"delayed", chaos.Rule{Do: chaos.Delay, Delay: 20 * time.Millisecond, Count: 1}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

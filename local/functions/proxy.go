@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/shared/intake"
 	"dsvmpools/shared/invoke"
 
@@ -151,7 +151,7 @@ func (p *passing) RoundTrip(r *http.Request) (*http.Response, error) {
 // once sends the request one time, unless a fault has it go wrong.
 func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, error) {
 	action := p.h.fault(ctx, p.f.name)
-	if action == fault.Refuse {
+	if action == chaos.Refuse {
 		return nil, errRefused
 	}
 	port, err := p.h.worker.await(ctx)
@@ -161,7 +161,7 @@ func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, er
 	out := r.Clone(r.Context())
 	out.URL.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	p.h.worker.sign(out.Header, port)
-	if action == fault.Disconnect {
+	if action == chaos.Disconnect {
 		out.Host = out.URL.Host
 		return nil, errors.Join(errCut, cut(ctx, port, out, nil))
 	}
@@ -169,7 +169,7 @@ func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, er
 		out.Body = io.NopCloser(out.Body) // the next try needs it
 	}
 	reply, err := p.h.transport.RoundTrip(out)
-	if err == nil && action == fault.Lose {
+	if err == nil && action == chaos.Lose {
 		_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, maxReply))
 		reply.Body.Close()
 		return nil, errLost

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 )
 
@@ -82,14 +82,14 @@ func (s *session) attach(fields amqp.List) error {
 // faulty carries out what is to go wrong with an attach; an error ends the
 // connection.
 func (s *session) faulty(a attachment) (refused bool, err error) {
-	switch o := s.conn.srv.decide(atAttach, a.address, fault.Refuse, fault.Throttle, fault.Detach, fault.Disconnect); o.Do {
-	case fault.Refuse:
+	switch o := s.conn.srv.decide(atAttach, a.address, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect); o.Do {
+	case chaos.Refuse:
 		a.refuse(condition(o, "amqp:internal-error"), injected)
-	case fault.Throttle:
+	case chaos.Throttle:
 		a.refuse(condition(o, busyCondition), s.conn.srv.busy())
-	case fault.Detach:
+	case chaos.Detach:
 		a.refuse(condition(o, forcedDetach), injected)
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		return true, errFault
 	default:
 		return false, nil

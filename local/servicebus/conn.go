@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 )
 
@@ -64,14 +64,14 @@ func newConn(s *Server, c net.Conn) *conn {
 func (c *conn) serve() {
 	defer c.net.Close()
 	c.net.SetDeadline(time.Now().Add(c.srv.bounds.handshake))
-	fate := c.srv.decide(atConnect, "", fault.Refuse, fault.Disconnect)
-	if fate.Do == fault.Disconnect {
+	fate := c.srv.decide(atConnect, "", chaos.Refuse, chaos.Disconnect)
+	if fate.Do == chaos.Disconnect {
 		return
 	}
 	err := c.handshake()
 	switch {
 	case err != nil:
-	case fate.Do == fault.Refuse:
+	case fate.Do == chaos.Refuse:
 		c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
 	default:
 		c.net.SetDeadline(time.Time{})

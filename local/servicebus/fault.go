@@ -3,10 +3,10 @@ package servicebus
 import (
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
-// Where things can go wrong on demand. fault.Call.Entity is the queue.
+// Where things can go wrong on demand. chaos.Call.Entity is the queue.
 const (
 	atConnect    = "connect"
 	atAttach     = "attach"
@@ -21,14 +21,14 @@ const (
 const forcedDetach = "amqp:link:detach-forced"
 
 // decide asks what is to go wrong here, and waits if that is a delay.
-func (s *Server) decide(operation, entity string, can ...fault.Action) fault.Outcome {
+func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
 	if s.cfg.Faults == nil {
-		return fault.Outcome{}
+		return chaos.Outcome{}
 	}
-	o := s.cfg.Faults.Decide(fault.Call{Server: "servicebus", Operation: operation, Entity: entity}, append(can, fault.Delay)...)
-	if o.Do == fault.Delay {
+	o := s.cfg.Faults.Decide(chaos.Call{Server: "servicebus", Operation: operation, Entity: entity}, append(can, chaos.Delay)...)
+	if o.Do == chaos.Delay {
 		s.pause(o.Delay)
-		return fault.Outcome{}
+		return chaos.Outcome{}
 	}
 	return o
 }
@@ -44,7 +44,7 @@ func (s *Server) pause(d time.Duration) {
 }
 
 // condition is the error that a fault asks for.
-func condition(o fault.Outcome, or string) string {
+func condition(o chaos.Outcome, or string) string {
 	if o.Code != "" {
 		return o.Code
 	}

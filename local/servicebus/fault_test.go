@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -16,9 +16,9 @@ import (
 
 // faulty is a running server with a client that does not try again by itself,
 // unless retries says so, and faults to be added.
-func faulty(t *testing.T, retries int32) (fixture, *fault.Set) {
+func faulty(t *testing.T, retries int32) (fixture, *chaos.Set) {
 	t.Helper()
-	set := fault.New(1)
+	set := chaos.New(1)
 	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, Rules: rules, Faults: set})
 	must(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -35,7 +35,7 @@ func faulty(t *testing.T, retries int32) (fixture, *fault.Set) {
 
 const noRetries = -1
 
-func inject(t *testing.T, set *fault.Set, r fault.Rule) {
+func inject(t *testing.T, set *chaos.Set, r chaos.Rule) {
 	t.Helper()
 	_, err := set.Add(r)
 	must(t, err)
@@ -56,35 +56,35 @@ func TestFaultsThatAreErrors(t *testing.T) {
 	}
 	tests := []struct {
 		target string
-		do     fault.Action
+		do     chaos.Action
 		code   string
 		act    func(*testing.T, fixture) error
 		want   string
 	}{
-		{"connect", fault.Refuse, "", send, "connection:forced"},
-		{"connect", fault.Disconnect, "", send, "connlost"},
-		{"token", fault.Refuse, "", send, "unauthorized"},
-		{"token", fault.Throttle, "", send, "50009"},
-		{"token", fault.Disconnect, "", send, "connlost"},
-		{"token", fault.Lose, "", send, "connlost"},
-		{"attach/plain", fault.Refuse, "amqp:resource-limit-exceeded", send, "resource-limit-exceeded"},
-		{"attach/plain", fault.Throttle, "", receive, "50009"},
-		{"attach/plain", fault.Detach, "", receive, "detach-forced"},
-		{"attach/plain", fault.Disconnect, "", receive, "connlost"},
-		{"send", fault.Refuse, "amqp:resource-limit-exceeded", send, "resource-limit-exceeded"},
-		{"send", fault.Throttle, "", send, "50009"},
-		{"send", fault.Disconnect, "", send, "connlost"},
-		{"management", fault.Refuse, "", peek, "500"},
-		{"management", fault.Refuse, "404", peek, "notfound"},
-		{"management", fault.Throttle, "", peek, "50009"},
-		{"management", fault.Disconnect, "", peek, "connlost"},
-		{"management", fault.Lose, "", peek, "connlost"},
+		{"connect", chaos.Refuse, "", send, "connection:forced"},
+		{"connect", chaos.Disconnect, "", send, "connlost"},
+		{"token", chaos.Refuse, "", send, "unauthorized"},
+		{"token", chaos.Throttle, "", send, "50009"},
+		{"token", chaos.Disconnect, "", send, "connlost"},
+		{"token", chaos.Lose, "", send, "connlost"},
+		{"attach/plain", chaos.Refuse, "amqp:resource-limit-exceeded", send, "resource-limit-exceeded"},
+		{"attach/plain", chaos.Throttle, "", receive, "50009"},
+		{"attach/plain", chaos.Detach, "", receive, "detach-forced"},
+		{"attach/plain", chaos.Disconnect, "", receive, "connlost"},
+		{"send", chaos.Refuse, "amqp:resource-limit-exceeded", send, "resource-limit-exceeded"},
+		{"send", chaos.Throttle, "", send, "50009"},
+		{"send", chaos.Disconnect, "", send, "connlost"},
+		{"management", chaos.Refuse, "", peek, "500"},
+		{"management", chaos.Refuse, "404", peek, "notfound"},
+		{"management", chaos.Throttle, "", peek, "50009"},
+		{"management", chaos.Disconnect, "", peek, "connlost"},
+		{"management", chaos.Lose, "", peek, "connlost"},
 	}
 	for _, test := range tests {
 		t.Run(test.target+" "+string(test.do), func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, noRetries)
-			inject(t, set, fault.Rule{Do: test.do, Target: "servicebus/" + test.target, Count: 1, Code: test.code})
+			inject(t, set, chaos.Rule{Do: test.do, Target: "servicebus/" + test.target, Count: 1, Code: test.code})
 			err := test.act(t, f)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
@@ -111,7 +111,7 @@ func TestDelays(t *testing.T) {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, noRetries)
-			inject(t, set, fault.Rule{Do: fault.Delay, Delay: delay, Target: "servicebus/" + operation, Count: 1})
+			inject(t, set, chaos.Rule{Do: chaos.Delay, Delay: delay, Target: "servicebus/" + operation, Count: 1})
 			from := time.Now()
 			f.send(t, "plain", message("x"))
 			r := f.receiver(t, "plain", nil)
@@ -128,7 +128,7 @@ func TestDelays(t *testing.T) {
 func TestALostSendIsStored(t *testing.T) {
 	t.Parallel()
 	f, set := faulty(t, 3)
-	inject(t, set, fault.Rule{Do: fault.Lose, Target: "servicebus/send/plain", Count: 1})
+	inject(t, set, chaos.Rule{Do: chaos.Lose, Target: "servicebus/send/plain", Count: 1})
 	f.send(t, "plain", message("twice")) // the client tries again
 	if active, _, _, _ := f.Counts("plain"); active != 2 {
 		t.Errorf("got %d messages, want 2", active)
@@ -141,7 +141,7 @@ func TestALostSettlementIsDone(t *testing.T) {
 	f.send(t, "plain", message("x"))
 	r := f.receiver(t, "plain", nil)
 	m := f.one(t, r)
-	inject(t, set, fault.Rule{Do: fault.Lose, Target: "servicebus/settle/plain", Count: 1})
+	inject(t, set, chaos.Rule{Do: chaos.Lose, Target: "servicebus/settle/plain", Count: 1})
 	ctx, cancel := context.WithTimeout(f.ctx, time.Second) // the client's retries of a settlement take no options
 	defer cancel()
 	if err := r.CompleteMessage(ctx, m, nil); err == nil {
@@ -152,14 +152,14 @@ func TestALostSettlementIsDone(t *testing.T) {
 
 func TestSettlementsThatAreNotDone(t *testing.T) {
 	t.Parallel()
-	for action, want := range map[fault.Action]string{fault.Refuse: "lock lost", fault.Detach: "done", fault.Disconnect: "failed"} {
+	for action, want := range map[chaos.Action]string{chaos.Refuse: "lock lost", chaos.Detach: "done", chaos.Disconnect: "failed"} {
 		t.Run(string(action), func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, 3)
 			f.send(t, "plain", message("x"))
 			r := f.receiver(t, "plain", nil)
 			m := f.one(t, r)
-			inject(t, set, fault.Rule{Do: action, Target: "servicebus/settle", Count: 1})
+			inject(t, set, chaos.Rule{Do: action, Target: "servicebus/settle", Count: 1})
 			ctx, cancel := context.WithTimeout(f.ctx, time.Second) // the client's retries of a settlement take no options
 			defer cancel()
 			got, left := "failed", 1
@@ -181,7 +181,7 @@ func TestSettlementsThatAreNotDone(t *testing.T) {
 func TestADetachedSenderSendsAgain(t *testing.T) {
 	t.Parallel()
 	f, set := faulty(t, 3)
-	inject(t, set, fault.Rule{Do: fault.Detach, Target: "servicebus/send/plain", Count: 1})
+	inject(t, set, chaos.Rule{Do: chaos.Detach, Target: "servicebus/send/plain", Count: 1})
 	f.send(t, "plain", message("once"))
 	if active, _, _, _ := f.Counts("plain"); active != 1 {
 		t.Errorf("got %d messages, want 1", active)
@@ -190,11 +190,11 @@ func TestADetachedSenderSendsAgain(t *testing.T) {
 
 func TestFaultsOfReceiving(t *testing.T) {
 	t.Parallel()
-	for action, want := range map[fault.Action]uint32{fault.Detach: 1, fault.Disconnect: 1, fault.Lose: 2} { // a lost message counts as delivered
+	for action, want := range map[chaos.Action]uint32{chaos.Detach: 1, chaos.Disconnect: 1, chaos.Lose: 2} { // a lost message counts as delivered
 		t.Run(string(action), func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, 3)
-			inject(t, set, fault.Rule{Do: action, Target: "servicebus/receive/short", Count: 1})
+			inject(t, set, chaos.Rule{Do: action, Target: "servicebus/receive/short", Count: 1})
 			f.send(t, "short", message("x"))
 			r := f.receiver(t, "short", nil)
 			var got []*azservicebus.ReceivedMessage

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 
@@ -235,19 +235,19 @@ func (l *inLink) enqueue(group []delivery) {
 // after that; lose has the connection end after the delivery is stored.
 func (l *inLink) faulty(lost bool) (gone, lose bool, refusal *amqp.Described) {
 	c := l.session.conn
-	switch o := c.srv.decide(atSend, l.entity.name, fault.Refuse, fault.Throttle, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
-	case fault.Refuse:
+	switch o := c.srv.decide(atSend, l.entity.name, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+	case chaos.Refuse:
 		r := rejected(condition(o, "amqp:internal-error"), injected)
 		refusal = &r
-	case fault.Throttle:
+	case chaos.Throttle:
 		refusal = busyState(c.srv)
-	case fault.Detach:
+	case chaos.Detach:
 		l.force(condition(o, forcedDetach), injected)
 		return true, false, nil
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		c.cut()
 		return true, false, nil
-	case fault.Lose:
+	case chaos.Lose:
 		lost = true
 	}
 	return false, lost, refusal

@@ -3,7 +3,7 @@ package servicebus
 import (
 	"errors"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -24,7 +24,7 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 		r.fail(401, "amqp:unauthorized-access", "Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.")
 		return
 	}
-	o := c.srv.decide(atManagement, e.name, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	o := c.srv.decide(atManagement, e.name, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
 	if r.faulty(o, 500) {
 		return
 	}
@@ -41,7 +41,7 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 	e.touch(c.srv.now())
 	status, body, err := op.do(m)
 	switch {
-	case o.Do == fault.Lose:
+	case o.Do == chaos.Lose:
 		c.cut()
 	case err != nil:
 		r.failWith(err, address)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 
@@ -252,15 +252,15 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 		return messages
 	}
 	for i := range messages {
-		switch o := c.srv.decide(atReceive, l.entity.name, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
-		case fault.Detach:
+		switch o := c.srv.decide(atReceive, l.entity.name, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+		case chaos.Detach:
 			l.force(condition(o, forcedDetach), injected)
 			return messages // what was taken is given back, as the link has ended
-		case fault.Disconnect:
+		case chaos.Disconnect:
 			c.cut()
 			<-l.done
 			return messages
-		case fault.Lose: // it stays locked, or is gone, and the client never saw it
+		case chaos.Lose: // it stays locked, or is gone, and the client never saw it
 			c.cut()
 			<-l.done
 			return slices.Delete(messages, i, i+1)

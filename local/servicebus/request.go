@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 )
 
@@ -81,7 +81,7 @@ func (c *conn) putToken(payload []byte) {
 		return
 	}
 	entity := strings.ToLower(strings.Trim(entityPath(textOf(r.props.Get("name"))), "/"))
-	o := c.srv.decide(atToken, entity, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	o := c.srv.decide(atToken, entity, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
 	if r.faulty(o, 401) {
 		return
 	}
@@ -104,7 +104,7 @@ func (c *conn) putToken(payload []byte) {
 	}
 	c.claims[entity] = claim{rule, expires}
 	c.mu.Unlock()
-	if o.Do == fault.Lose {
+	if o.Do == chaos.Lose {
 		c.cut()
 		return
 	}
@@ -115,16 +115,16 @@ func (c *conn) putToken(payload []byte) {
 const maxClaims = 2 * maxQueues
 
 // faulty carries out what is to go wrong with a request before it is performed.
-func (r request) faulty(o fault.Outcome, status int32) bool {
+func (r request) faulty(o chaos.Outcome, status int32) bool {
 	switch o.Do {
-	case fault.Refuse:
+	case chaos.Refuse:
 		if n, err := strconv.Atoi(o.Code); err == nil {
 			status = int32(n)
 		}
 		r.reply(status, injected, nil)
-	case fault.Throttle:
+	case chaos.Throttle:
 		r.replyBusy()
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		r.conn.cut()
 	default:
 		return false

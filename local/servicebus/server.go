@@ -34,7 +34,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/admin"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -118,7 +118,7 @@ type Config struct {
 	CloudRates bool
 	// Faults is what goes wrong on demand, by queue, at connect, token, attach,
 	// send, receive, settle and management; nil = nothing.
-	Faults *fault.Set
+	Faults *chaos.Set
 
 	bounds *bounds // nil = the usual ones
 }

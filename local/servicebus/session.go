@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -269,15 +269,15 @@ func (s *session) settleGroup(group []decided) {
 // that are to be carried out, and whether the connection ends after that.
 func (s *session) faultySettle(group []decided) (rest []decided, lose bool) {
 	for _, d := range group {
-		switch o := s.conn.srv.decide(atSettle, d.link.entity.name, fault.Refuse, fault.Detach, fault.Disconnect, fault.Lose); o.Do {
-		case fault.Refuse:
+		switch o := s.conn.srv.decide(atSettle, d.link.entity.name, chaos.Refuse, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+		case chaos.Refuse:
 			s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, lockLost), injected)))
-		case fault.Detach:
+		case chaos.Detach:
 			d.link.force(condition(o, forcedDetach), injected)
-		case fault.Disconnect:
+		case chaos.Disconnect:
 			s.conn.cut()
 			return nil, false
-		case fault.Lose:
+		case chaos.Lose:
 			lose = true
 			rest = append(rest, d)
 		default:

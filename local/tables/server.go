@@ -32,8 +32,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
-	"dsvmpools/local/fault"
 	"dsvmpools/shared/door"
 
 	"github.com/google/uuid"
@@ -74,7 +74,7 @@ type Config struct {
 	// DeleteHold is for how long the name of a deleted table is blocked; 0 = it
 	// is free at once, with CloudRates after 40 s.
 	DeleteHold time.Duration
-	Faults     *fault.Set // nil = everything goes well
+	Faults     *chaos.Set // nil = everything goes well
 }
 
 // cloudDomain is where accounts are in the cloud. Clients that know no other address

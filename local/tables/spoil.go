@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
 // codes are the failures that a rule can ask for by the service's code; any
@@ -30,10 +30,10 @@ func cut() { panic(http.ErrAbortHandler) }
 // to answer with, and whether the connection is to end once the request is
 // done.
 func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, table string) (bad *failure, lose bool) {
-	out := s.cfg.Faults.Decide(fault.Call{Server: "tables", Operation: string(o), Entity: table},
-		fault.Delay, fault.Refuse, fault.Throttle, fault.Disconnect, fault.Lose)
+	out := s.cfg.Faults.Decide(chaos.Call{Server: "tables", Operation: string(o), Entity: table},
+		chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
 	switch out.Do {
-	case fault.Delay:
+	case chaos.Delay:
 		later := time.NewTimer(out.Delay)
 		defer later.Stop()
 		select {
@@ -41,12 +41,12 @@ func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, 
 		case <-ctx.Done():
 			cut()
 		}
-	case fault.Throttle:
+	case chaos.Throttle:
 		if out.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(out.RetryAfter.Seconds()))))
 		}
 		return errBusy, false
-	case fault.Refuse:
+	case chaos.Refuse:
 		if f := codes[out.Code]; f != nil {
 			return f, false
 		}
@@ -54,9 +54,9 @@ func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, 
 			return fail(http.StatusInternalServerError, out.Code, "The request was refused by a rule."), false
 		}
 		return errInternal, false
-	case fault.Disconnect:
+	case chaos.Disconnect:
 		cut()
-	case fault.Lose:
+	case chaos.Lose:
 		return nil, true
 	}
 	return nil, false

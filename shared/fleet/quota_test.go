@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
-	faults "dsvmpools/local/fault"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/fleet"
 )
@@ -87,8 +87,8 @@ func TestQuotaThatHasBecomeFree(t *testing.T) {
 // service refuses itself.
 func TestQuotaThatIsNotKnown(t *testing.T) {
 	t.Parallel()
-	unreadable := faults.New(1)
-	if _, err := unreadable.Add(faults.Rule{Target: "compute/usages", Do: faults.Refuse, Code: "AuthorizationFailed"}); err != nil {
+	unreadable := chaos.New(1)
+	if _, err := unreadable.Add(chaos.Rule{Target: "compute/usages", Do: chaos.Refuse, Code: "AuthorizationFailed"}); err != nil {
 		t.Fatal(err)
 	}
 	s := azure(t, func(cfg *compute.Config) {

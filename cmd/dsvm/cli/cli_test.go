@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/handlers/api"
-	"dsvmpools/handlers/api/apitest"
+	"dsvmpools/handlers/httpapi"
+	"dsvmpools/handlers/httpapi/apitest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
@@ -51,7 +51,7 @@ func (l *lockedBuffer) String() string {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, backend: apitest.Example(), share: t.TempDir()}
-	inner := api.New(b.backend, b.share)
+	inner := httpapi.New(b.backend, b.share)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("x-functions-key") != "secret" {
 			w.WriteHeader(http.StatusUnauthorized)

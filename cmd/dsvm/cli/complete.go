@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -29,7 +29,7 @@ func complete(c *cobra.Command, flag string, fn cobra.CompletionFunc) {
 func (p *Program) completePools(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
 		pools, err := s.Pools(ctx)
-		return words(pools, func(p api.Pool) string { return p.Name + "\t" + string(p.State) }), err
+		return words(pools, func(p wire.Pool) string { return p.Name + "\t" + string(p.State) }), err
 	})
 }
 
@@ -40,7 +40,7 @@ func (p *Program) completeJobs(c *cobra.Command, args []string, _ string) ([]str
 	}
 	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
 		jobs, err := s.Jobs(ctx, client.JobFilter{}, completeJobs)
-		return words(jobs, func(j api.Job) string { return j.ID + "\t" + plain(fmt.Sprint(j.State, " ", j.Name)) }), err
+		return words(jobs, func(j wire.Job) string { return j.ID + "\t" + plain(fmt.Sprint(j.State, " ", j.Name)) }), err
 	})
 }
 
@@ -51,7 +51,7 @@ func (p *Program) completeNodes(c *cobra.Command, args []string, _ string) ([]st
 	}
 	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
 		nodes, err := s.Nodes(ctx, "")
-		return words(nodes, func(n api.Node) string { return n.Name + "\t" + string(n.State) }), err
+		return words(nodes, func(n wire.Node) string { return n.Name + "\t" + string(n.State) }), err
 	})
 }
 

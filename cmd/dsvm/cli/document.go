@@ -10,8 +10,8 @@ import (
 	"regexp"
 	"strings"
 
-	"dsvmpools/shared/api"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/wire"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -66,12 +66,12 @@ func (p *Program) readFile(name string) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, api.MaxDocument+1))
+	text, err := io.ReadAll(io.LimitReader(in, wire.MaxDocument+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, err)
 	}
-	if len(text) > api.MaxDocument {
-		return nil, wrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, api.MaxDocument>>10)
+	if len(text) > wire.MaxDocument {
+		return nil, wrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, wire.MaxDocument>>10)
 	}
 	return text, nil
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 )
 
 // Exit codes of the command line.
@@ -104,7 +104,7 @@ func nextStep(err error, running bool) string {
 }
 
 // jobExit is the end of a command that ends as a job did.
-func jobExit(j api.Job) error {
+func jobExit(j wire.Job) error {
 	code := jobCode(j)
 	if code == 0 {
 		return nil
@@ -120,7 +120,7 @@ func jobExit(j api.Job) error {
 }
 
 // jobCode turns the end of a job into an exit code of a process.
-func jobCode(j api.Job) int {
+func jobCode(j wire.Job) int {
 	switch {
 	case j.State == job.Succeeded:
 		return 0

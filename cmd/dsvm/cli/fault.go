@@ -8,15 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 
 	"github.com/spf13/cobra"
 )
 
 func faultCommand(p *Program) *cobra.Command {
 	c := noun("fault", "Make the local servers fail the way the cloud does", faultAdd(p), faultList(p), faultClear(p), faultSeed(p),
-		faultInstance(p, "evict", "Take an instance back, with the notice that the cloud gives", "told to leave", fault.Client.Evict),
-		faultInstance(p, "remove", "Delete an instance behind the pool's back", "deleted", fault.Client.Kill))
+		faultInstance(p, "evict", "Take an instance back, with the notice that the cloud gives", "told to leave", chaos.Client.Evict),
+		faultInstance(p, "remove", "Delete an instance behind the pool's back", "deleted", chaos.Client.Kill))
 	c.Long = `Make the local servers fail the way the cloud does, by rule and with a seed, so
 that a run that failed can be had again. Only an instance of dsvm up can do this.
 docs/local.md lists what can go wrong where.`
@@ -24,17 +24,17 @@ docs/local.md lists what can go wrong where.`
 }
 
 // control runs something against the control service of the instance.
-func (p *Program) control(ctx context.Context, what string, fn func(context.Context, fault.Client) error) error {
+func (p *Program) control(ctx context.Context, what string, fn func(context.Context, chaos.Client) error) error {
 	return p.with(ctx, what, func(ctx context.Context, s *session) error {
 		if s.instance.Control == "" {
 			return errors.New("this instance takes no faults: only one that dsvm up runs on this machine does")
 		}
-		return fn(ctx, fault.Client{URL: s.instance.Control, Key: s.instance.ControlKey})
+		return fn(ctx, chaos.Client{URL: s.instance.Control, Key: s.instance.ControlKey})
 	})
 }
 
 func faultAdd(p *Program) *cobra.Command {
-	var d fault.Document
+	var d chaos.Document
 	var delay, retryAfter time.Duration
 	c := &cobra.Command{
 		Use:   "add FAULT TARGET",
@@ -43,7 +43,7 @@ func faultAdd(p *Program) *cobra.Command {
 
 TARGET is SERVER/OPERATION/ENTITY. Each part may be a pattern with * and ?; parts
 that are left out match everything. Servers: %s.
-Faults: %s.`, strings.Join(fault.Servers, ", "), faultNames()),
+Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 		Example: `  dsvm fault add detach servicebus/receive/jobs --probability 0.1
   dsvm fault add lose tables/transaction --count 3
   dsvm fault add refuse compute/allocate --code AllocationFailed --count 1
@@ -59,12 +59,12 @@ Faults: %s.`, strings.Join(fault.Servers, ", "), faultNames()),
 			case 0:
 				return strings.Split(faultNames(), ", "), cobra.ShellCompDirectiveNoFileComp
 			case 1:
-				return words(fault.Servers, func(s string) string { return s + "/" }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+				return words(chaos.Servers, func(s string) string { return s + "/" }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			d.Do, d.Target, d.Delay, d.RetryAfter = fault.Action(args[0]), args[1], "", ""
+			d.Do, d.Target, d.Delay, d.RetryAfter = chaos.Action(args[0]), args[1], "", ""
 			if delay != 0 {
 				d.Delay = delay.String()
 			}
@@ -74,8 +74,8 @@ Faults: %s.`, strings.Join(fault.Servers, ", "), faultNames()),
 			if _, err := d.Rule(); err != nil {
 				return wrongUse("%s", err)
 			}
-			var s fault.Status
-			err := p.control(c.Context(), "adding a rule", func(ctx context.Context, f fault.Client) (err error) {
+			var s chaos.Status
+			err := p.control(c.Context(), "adding a rule", func(ctx context.Context, f chaos.Client) (err error) {
 				s, err = f.Add(ctx, d)
 				return err
 			})
@@ -97,14 +97,14 @@ Faults: %s.`, strings.Join(fault.Servers, ", "), faultNames()),
 }
 
 func faultNames() string {
-	return strings.Join(words(fault.Actions, func(a fault.Action) string { return string(a) }), ", ")
+	return strings.Join(words(chaos.Actions, func(a chaos.Action) string { return string(a) }), ", ")
 }
 
 func faultList(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the rules in force, and what they did", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return p.faultStatus(c, "asking for the rules", fault.Client.Status)
+			return p.faultStatus(c, "asking for the rules", chaos.Client.Status)
 		},
 	}
 }
@@ -113,7 +113,7 @@ func faultClear(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "clear [ID]", Short: "Take one rule away, or all", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.faultStatus(c, "removing rules", func(f fault.Client, ctx context.Context) (fault.Status, error) {
+			return p.faultStatus(c, "removing rules", func(f chaos.Client, ctx context.Context) (chaos.Status, error) {
 				return f.Remove(ctx, strings.Join(args, ""))
 			})
 		},
@@ -128,15 +128,15 @@ func faultSeed(p *Program) *cobra.Command {
 			if err != nil {
 				return wrongUse("%q is no seed; it is a whole number of at most 64 bits", args[0])
 			}
-			return p.faultStatus(c, "seeding", func(f fault.Client, ctx context.Context) (fault.Status, error) { return f.Seed(ctx, seed) })
+			return p.faultStatus(c, "seeding", func(f chaos.Client, ctx context.Context) (chaos.Status, error) { return f.Seed(ctx, seed) })
 		},
 	}
 }
 
 // faultStatus runs something that answers with the rules, and shows them.
-func (p *Program) faultStatus(c *cobra.Command, what string, fn func(fault.Client, context.Context) (fault.Status, error)) error {
-	var s fault.Status
-	err := p.control(c.Context(), what, func(ctx context.Context, f fault.Client) (err error) {
+func (p *Program) faultStatus(c *cobra.Command, what string, fn func(chaos.Client, context.Context) (chaos.Status, error)) error {
+	var s chaos.Status
+	err := p.control(c.Context(), what, func(ctx context.Context, f chaos.Client) (err error) {
 		s, err = fn(f, ctx)
 		return err
 	})
@@ -147,7 +147,7 @@ func (p *Program) faultStatus(c *cobra.Command, what string, fn func(fault.Clien
 }
 
 // faults shows the rules.
-func (p *Program) faults(s fault.Status) error {
+func (p *Program) faults(s chaos.Status) error {
 	t := newTable("ID FAULT TARGET <PROBABILITY <AFTER <COUNT <SEEN <HITS DETAIL")
 	for _, r := range s.Rules {
 		probability, count := "always", ""
@@ -167,26 +167,26 @@ func (p *Program) faults(s fault.Status) error {
 }
 
 // faultDetail is what a rule says beyond whom it hits.
-func faultDetail(d fault.Document) string {
+func faultDetail(d chaos.Document) string {
 	var parts []string
 	for _, part := range []struct{ name, value string }{{"delay", d.Delay}, {"retry after", d.RetryAfter}, {"code", d.Code}} {
 		if part.value != "" {
 			parts = append(parts, part.name+" "+part.value)
 		}
 	}
-	if d.Do == fault.Partial {
+	if d.Do == chaos.Partial {
 		parts = append(parts, fmt.Sprintf("grants %d", d.Amount))
 	}
 	return strings.Join(parts, ", ")
 }
 
 // faultInstance is a command that acts on one instance at once.
-func faultInstance(p *Program, verb, short, done string, do func(fault.Client, context.Context, string) error) *cobra.Command {
+func faultInstance(p *Program, verb, short, done string, do func(chaos.Client, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NODE", Short: short, Args: exactly("the name of a node"),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(c *cobra.Command, args []string) error {
-			err := p.control(c.Context(), verb, func(ctx context.Context, f fault.Client) error { return do(f, ctx, args[0]) })
+			err := p.control(c.Context(), verb, func(ctx context.Context, f chaos.Client) error { return do(f, ctx, args[0]) })
 			if err != nil {
 				return err
 			}

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/local/fault"
+	"dsvmpools/local/chaos"
 )
 
-func newFaults(t *testing.T) (*bench, *fault.Set) {
+func newFaults(t *testing.T) (*bench, *chaos.Set) {
 	t.Helper()
 	b := newBench(t)
-	set := fault.New(4)
-	web := httptest.NewServer((&fault.Control{Set: set, Key: "control",
+	set := chaos.New(4)
+	web := httptest.NewServer((&chaos.Control{Set: set, Key: "control",
 		Evict:  func(string) error { return nil },
 		Remove: func(name string) error { return os.ErrNotExist }}).Handler())
 	t.Cleanup(web.Close)
@@ -53,7 +53,7 @@ func TestFaults(t *testing.T) {
 	}
 	b.out.b.Reset()
 	_, out, _ := b.run("fault", "seed", "9", "-o", "json")
-	var s fault.Status
+	var s chaos.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Seed != 9 || len(s.Rules) != 2 {
 		t.Errorf("got %s, %v", out, err)
 	}

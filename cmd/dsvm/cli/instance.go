@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 )
 
 // Where an instance on this machine describes itself.

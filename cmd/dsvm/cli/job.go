@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -35,7 +35,7 @@ func jobList(p *Program) *cobra.Command {
 				return wrongUse("--limit is %d; it takes a number from 1 up", limit)
 			}
 			f.State = job.State(state)
-			var jobs []api.Job
+			var jobs []wire.Job
 			err := p.with(c.Context(), "asking for the jobs", func(ctx context.Context, s *session) (err error) {
 				jobs, err = s.Jobs(ctx, f, limit)
 				return err
@@ -55,14 +55,14 @@ func jobList(p *Program) *cobra.Command {
 	c.Flags().StringVar(&f.User, "user", "", "only jobs of this user")
 	c.Flags().StringVar(&f.Sweep, "sweep", "", "the members of this sweep that have begun; without it no members are listed")
 	c.Flags().StringVar(&state, "state", "", "only jobs in this state: "+strings.Join(states, ", "))
-	c.Flags().IntVar(&limit, "limit", api.DefaultLimit, "how many jobs at most")
+	c.Flags().IntVar(&limit, "limit", wire.DefaultLimit, "how many jobs at most")
 	complete(c, "pool", p.completePools)
 	complete(c, "state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 // sweepText is how far a sweep that goes on has come.
-func sweepText(j api.Job) string {
+func sweepText(j wire.Job) string {
 	w := j.Sweep
 	if w == nil || j.State.Final() || j.State == job.Held {
 		return ""
@@ -111,7 +111,7 @@ func jobShow(p *Program) *cobra.Command {
 }
 
 // job asks for one job.
-func (p *Program) job(ctx context.Context, id string) (j api.Job, err error) {
+func (p *Program) job(ctx context.Context, id string) (j wire.Job, err error) {
 	err = p.with(ctx, "asking for job "+id, func(ctx context.Context, s *session) (err error) {
 		j, err = s.Job(ctx, id)
 		return err
@@ -119,7 +119,7 @@ func (p *Program) job(ctx context.Context, id string) (j api.Job, err error) {
 	return j, err
 }
 
-func (p *Program) showJob(j api.Job) error {
+func (p *Program) showJob(j wire.Job) error {
 	err := p.facts([][2]string{
 		{"id", j.ID}, {"pool", j.Pool}, {"name", j.Name}, {"team", j.Team}, {"user", j.User},
 		{"state", string(j.State)}, {"reason", j.Reason}, {"exit code", exitText(j.ExitCode)},
@@ -162,7 +162,7 @@ func jobExplain(p *Program) *cobra.Command {
 		Example:           "  dsvm job explain nightly-42",
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
-			var e api.Explanation
+			var e wire.Explanation
 			err := p.with(c.Context(), "asking about job "+args[0], func(ctx context.Context, s *session) (err error) {
 				e, err = s.Explain(ctx, args[0])
 				return err
@@ -207,7 +207,7 @@ pools or in the one of --pool. Prints how many were alive.`,
 			if many {
 				return p.cancelAll(c.Context(), f)
 			}
-			var j api.Job
+			var j wire.Job
 			err := p.with(c.Context(), "cancelling job "+args[0], func(ctx context.Context, s *session) (err error) {
 				j, err = s.Cancel(ctx, args[0])
 				return err
@@ -235,7 +235,7 @@ changes nothing. Prints the job's state.`,
 		Example:           "  dsvm job release nightly-42\n  dsvm job release tune",
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
-			var j api.Job
+			var j wire.Job
 			err := p.with(c.Context(), "releasing job "+args[0], func(ctx context.Context, s *session) (err error) {
 				j, err = s.Release(ctx, args[0])
 				return err
@@ -249,7 +249,7 @@ changes nothing. Prints the job's state.`,
 }
 
 func (p *Program) cancelAll(ctx context.Context, f client.JobFilter) error {
-	var out api.Cancelled
+	var out wire.Cancelled
 	err := p.with(ctx, "cancelling the jobs", func(ctx context.Context, s *session) (err error) {
 		out, err = s.CancelAll(ctx, f)
 		return err

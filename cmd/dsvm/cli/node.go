@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/api"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -21,7 +21,7 @@ func nodeList(p *Program) *cobra.Command {
 		Use: "list", Short: "List the nodes of all pools, or of one", Args: cobra.NoArgs,
 		Example: "  dsvm node list\n  dsvm node list --pool cpu -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			var nodes []api.Node
+			var nodes []wire.Node
 			err := p.with(c.Context(), "asking for the nodes", func(ctx context.Context, s *session) (err error) {
 				nodes, err = s.Nodes(ctx, pool)
 				return err
@@ -48,7 +48,7 @@ func cpusText(n *int) string {
 	return fmt.Sprint(*n)
 }
 
-func price(n api.Node) string {
+func price(n wire.Node) string {
 	if n.PricePerHour == usage.UnknownPrice {
 		return n.PricePerHour
 	}

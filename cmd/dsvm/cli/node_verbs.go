@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
 
 // nodeVerb is a command that says something to one node.
 func (p *Program) nodeVerb(c *cobra.Command, doing string, sure func(ctx context.Context, pool, node string) error,
-	tell func(ctx context.Context, s *session, pool, node string) (api.Node, error)) *cobra.Command {
+	tell func(ctx context.Context, s *session, pool, node string) (wire.Node, error)) *cobra.Command {
 	var pool string
 	c.Args = exactly("the NAME or the id of a node")
 	c.ValidArgsFunction = p.completeNodes
@@ -24,7 +24,7 @@ func (p *Program) nodeVerb(c *cobra.Command, doing string, sure func(ctx context
 				return err
 			}
 		}
-		var n api.Node
+		var n wire.Node
 		err := p.with(c.Context(), doing+" node "+args[0], func(ctx context.Context, s *session) (err error) {
 			n, err = tell(ctx, s, pool, args[0])
 			return err
@@ -49,7 +49,7 @@ left yet. What stood against it is forgotten: it is quarantined again only after
 it has failed as many jobs again. For any other node nothing else changes. Prints
 the node's state.`,
 		Example: "  dsvm node release dsvm-cpu-d4s-v5_3",
-	}, "releasing", nil, func(ctx context.Context, s *session, pool, node string) (api.Node, error) {
+	}, "releasing", nil, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
 		return s.ReleaseNode(ctx, pool, node)
 	})
 }
@@ -61,7 +61,7 @@ func nodeDrain(p *Program) *cobra.Command {
 deleted; until then, dsvm node release takes it back. A node that is leaving
 already is left alone. Prints the node's state.`,
 		Example: "  dsvm node drain dsvm-cpu-d4s-v5_3",
-	}, "draining", nil, func(ctx context.Context, s *session, pool, node string) (api.Node, error) {
+	}, "draining", nil, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
 		return s.DrainNode(ctx, pool, node)
 	})
 }
@@ -82,7 +82,7 @@ It says what this ends, and asks on a terminal; anywhere else it takes --yes.`,
 			return nil
 		}
 		return p.sureOfNode(ctx, pool, node)
-	}, func(ctx context.Context, s *session, pool, node string) (api.Node, error) {
+	}, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
 		return s.DeleteNode(ctx, pool, node)
 	})
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -91,7 +91,7 @@ It says what this ends, and asks on a terminal; anywhere else it takes --yes.`,
 
 // sureOfNode asks whether a node is to be deleted, with what that ends.
 func (p *Program) sureOfNode(ctx context.Context, pool, node string) error {
-	var nodes []api.Node
+	var nodes []wire.Node
 	err := p.with(ctx, "asking for the nodes", func(ctx context.Context, s *session) (err error) {
 		nodes, err = s.Nodes(ctx, pool)
 		return err

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -39,7 +39,7 @@ input). Applying the same file again changes nothing. Prints the pool's name.`,
 			if err != nil {
 				return err
 			}
-			var applied api.Pool
+			var applied wire.Pool
 			err = p.with(c.Context(), "applying the pool", func(ctx context.Context, s *session) (err error) {
 				applied, err = s.Apply(ctx, body)
 				return d.locate(err)
@@ -63,7 +63,7 @@ func poolExplain(p *Program) *cobra.Command {
 		Example:           "  dsvm pool explain cpu",
 		ValidArgsFunction: p.completePools,
 		RunE: func(c *cobra.Command, args []string) error {
-			var e api.PoolExplanation
+			var e wire.PoolExplanation
 			err := p.with(c.Context(), "asking about pool "+args[0], func(ctx context.Context, s *session) (err error) {
 				e, err = s.ExplainPool(ctx, args[0])
 				return err
@@ -85,7 +85,7 @@ one it changes nothing. Prints the pool's name.`,
 		Example:           "  dsvm pool resume cpu",
 		ValidArgsFunction: p.completePools,
 		RunE: func(c *cobra.Command, args []string) error {
-			var pool api.Pool
+			var pool wire.Pool
 			err := p.with(c.Context(), "resuming pool "+args[0], func(ctx context.Context, s *session) (err error) {
 				pool, err = s.Resume(ctx, args[0])
 				return err
@@ -103,7 +103,7 @@ func poolList(p *Program) *cobra.Command {
 		Use: "list", Short: "List all pools", Args: cobra.NoArgs,
 		Example: "  dsvm pool list\n  dsvm pool list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			var pools []api.Pool
+			var pools []wire.Pool
 			err := p.with(c.Context(), "asking for the pools", func(ctx context.Context, s *session) (err error) {
 				pools, err = s.Pools(ctx)
 				return err
@@ -121,7 +121,7 @@ func poolList(p *Program) *cobra.Command {
 }
 
 // nodesText is how many nodes there are, and what those do that are not ready.
-func nodesText(n api.NodeCounts) string {
+func nodesText(n wire.NodeCounts) string {
 	var parts []string
 	for _, part := range []struct {
 		count int
@@ -143,7 +143,7 @@ func poolShow(p *Program) *cobra.Command {
 		Example:           "  dsvm pool show cpu\n  dsvm pool show cpu -o json",
 		ValidArgsFunction: p.completePools,
 		RunE: func(c *cobra.Command, args []string) error {
-			var pool api.Pool
+			var pool wire.Pool
 			err := p.with(c.Context(), "asking for pool "+args[0], func(ctx context.Context, s *session) (err error) {
 				pool, err = s.Pool(ctx, args[0])
 				return err
@@ -159,7 +159,7 @@ func poolShow(p *Program) *cobra.Command {
 	}
 }
 
-func (p *Program) showPool(pool api.Pool) error {
+func (p *Program) showPool(pool wire.Pool) error {
 	err := p.facts([][2]string{
 		{"name", pool.Name}, {"kind", pool.Kind}, {"state", string(pool.State)}, {"reason", pool.Reason},
 		{"nodes", nodesText(pool.Nodes)}, {"wanted", fmt.Sprint(pool.Wanted)},

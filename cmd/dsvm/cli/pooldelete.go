@@ -8,7 +8,7 @@ import (
 	"io"
 	"strings"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -28,7 +28,7 @@ gone. Prints the pool's name.`,
 			if err != nil {
 				return err
 			}
-			var pool api.Pool
+			var pool wire.Pool
 			err = p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
 				pool, err = s.Delete(ctx, args[0])
 				return err
@@ -38,7 +38,7 @@ gone. Prints the pool's name.`,
 			}
 			if pool.Name == "" { // it went at once
 				pool = before
-				pool.State, pool.Reason = api.PoolDeleting, "the pool is gone"
+				pool.State, pool.Reason = wire.PoolDeleting, "the pool is gone"
 			}
 			return p.answer(pool, pool.Name)
 		},
@@ -49,7 +49,7 @@ gone. Prints the pool's name.`,
 
 // confirmDelete says what the deletion of a pool ends, and makes sure that somebody
 // wants it.
-func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (pool api.Pool, err error) {
+func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (pool wire.Pool, err error) {
 	err = p.with(ctx, "asking for pool "+name, func(ctx context.Context, s *session) (err error) {
 		pool, err = s.Pool(ctx, name)
 		return err
@@ -92,7 +92,7 @@ func (p *Program) agreed(question string) error {
 const maxAnswer = 100
 
 // deletes says what goes with a pool, and what stays.
-func deletes(pool api.Pool) string {
+func deletes(pool wire.Pool) string {
 	return fmt.Sprintf("Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs ended, their logs and outputs, and its usage, for as long as each is kept.",
 		pool.Name, some(pool.Queued, "waiting job"), some(pool.Running, "running job"), some(pool.Nodes.Total, "node"))
 }

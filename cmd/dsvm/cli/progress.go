@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 )
 
 // progressAfter is how long something may take without a word: as long as
@@ -42,7 +42,7 @@ type story struct {
 func (p *Program) story() *story { return &story{p: p, begin: time.Now()} }
 
 // tell looks at the job and says what is new.
-func (s *story) tell(j api.Job) {
+func (s *story) tell(j wire.Job) {
 	now := fmt.Sprintf("job %s is %s", j.ID, j.State)
 	if w := sweepText(j); w != "" {
 		now += ": " + w

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -39,7 +39,7 @@ Prints the rules' names.`,
 			if err != nil {
 				return err
 			}
-			var rules []api.Rule
+			var rules []wire.Rule
 			err = p.with(c.Context(), "applying the rules", func(ctx context.Context, s *session) (err error) {
 				rules, err = s.ApplyRules(ctx, body)
 				return d.locate(err)
@@ -52,7 +52,7 @@ Prints the rules' names.`,
 					fmt.Fprintf(p.Err, "dsvm: %s: %s\n", r.Name, plain(r.Problem))
 				}
 			}
-			return p.answer(rules, words(rules, func(r api.Rule) string { return r.Name })...)
+			return p.answer(rules, words(rules, func(r wire.Rule) string { return r.Name })...)
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "file that describes the rules; - is standard input")
@@ -60,7 +60,7 @@ Prints the rules' names.`,
 }
 
 // rules asks for all rules.
-func (p *Program) rules(ctx context.Context) (rules []api.Rule, err error) {
+func (p *Program) rules(ctx context.Context) (rules []wire.Rule, err error) {
 	err = p.with(ctx, "asking for the rules", func(ctx context.Context, s *session) (err error) {
 		rules, err = s.Rules(ctx)
 		return err
@@ -91,7 +91,7 @@ func pushList(p *Program) *cobra.Command {
 }
 
 // refsText is which branches and tags a rule is for.
-func refsText(r api.Rule) string {
+func refsText(r wire.Rule) string {
 	var parts []string
 	if len(r.Branches) > 0 {
 		parts = append(parts, strings.Join(r.Branches, " "))
@@ -111,7 +111,7 @@ func pushShow(p *Program) *cobra.Command {
 		Example:           "  dsvm push show train-main",
 		ValidArgsFunction: p.completeRules,
 		RunE: func(c *cobra.Command, args []string) error {
-			var rule api.Rule
+			var rule wire.Rule
 			err := p.with(c.Context(), "asking for rule "+args[0], func(ctx context.Context, s *session) (err error) {
 				rule, err = s.Rule(ctx, args[0])
 				return err
@@ -155,6 +155,6 @@ func (p *Program) completeRules(c *cobra.Command, args []string, _ string) ([]st
 	}
 	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
 		rules, err := s.Rules(ctx)
-		return words(rules, func(r api.Rule) string { return r.Name + "\t" + r.Repository }), err
+		return words(rules, func(r wire.Rule) string { return r.Name + "\t" + r.Repository }), err
 	})
 }

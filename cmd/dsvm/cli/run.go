@@ -7,9 +7,9 @@ import (
 	"io"
 	"time"
 
-	"dsvmpools/shared/api"
-	"dsvmpools/shared/api/client"
+	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -109,7 +109,7 @@ func (p *Program) cancelRun(ctx context.Context, s *session, id string) error {
 
 // followJob copies the output of all attempts of a job, one after the other,
 // and returns the job as it has ended.
-func (p *Program) followJob(ctx context.Context, s *session, id string) (api.Job, error) {
+func (p *Program) followJob(ctx context.Context, s *session, id string) (wire.Job, error) {
 	for attempt := 1; ; attempt++ {
 		g, both := errgroup.WithContext(ctx)
 		for stream, out := range map[string]io.Writer{"stdout": p.Out, "stderr": p.Err} {
@@ -122,7 +122,7 @@ func (p *Program) followJob(ctx context.Context, s *session, id string) (api.Job
 			})
 		}
 		if err := g.Wait(); err != nil {
-			return api.Job{}, err
+			return wire.Job{}, err
 		}
 		j, err := p.look(ctx, s, id)
 		// A job may have ended while an earlier attempt was still being read.
@@ -133,7 +133,7 @@ func (p *Program) followJob(ctx context.Context, s *session, id string) (api.Job
 }
 
 // look asks for a job, with patience for an instance that is away for a while.
-func (p *Program) look(ctx context.Context, s *session, id string) (api.Job, error) {
+func (p *Program) look(ctx context.Context, s *session, id string) (wire.Job, error) {
 	begin := time.Now()
 	for {
 		j, err := s.Job(ctx, id)
@@ -219,7 +219,7 @@ and leaves the job alone.`,
 }
 
 // wait looks at a job until it has ended.
-func (p *Program) wait(ctx context.Context, s *session, id string) (api.Job, error) {
+func (p *Program) wait(ctx context.Context, s *session, id string) (wire.Job, error) {
 	told := p.story()
 	for {
 		j, err := p.look(ctx, s, id)

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/api"
+	"dsvmpools/shared/wire"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
@@ -213,7 +213,7 @@ func jobSubmit(p *Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var j api.Job
+			var j wire.Job
 			err = p.with(c.Context(), "submitting the job", func(ctx context.Context, s *session) (err error) {
 				j, err = submit(ctx, s, d, newID(d))
 				return err
@@ -228,10 +228,10 @@ func jobSubmit(p *Program) *cobra.Command {
 	return c
 }
 
-func submit(ctx context.Context, s *session, d *document, id string) (api.Job, error) {
+func submit(ctx context.Context, s *session, d *document, id string) (wire.Job, error) {
 	body, err := d.encode()
 	if err != nil {
-		return api.Job{}, err
+		return wire.Job{}, err
 	}
 	j, err := s.Submit(ctx, id, body)
 	return j, d.locate(err)

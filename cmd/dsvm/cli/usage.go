@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/api"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -33,7 +33,7 @@ beyond that. Without --from it is the 30 days before --to.`,
 			if err != nil {
 				return err
 			}
-			var groups []api.UsageGroup
+			var groups []wire.UsageGroup
 			err = p.with(c.Context(), "adding up the usage", func(ctx context.Context, s *session) (err error) {
 				groups, err = s.Usage(ctx, by, begin, end)
 				return err

@@ -1,0 +1,254 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dsvmpools/handlers/httpapi"
+	"dsvmpools/handlers/httpapi/apitest"
+	"dsvmpools/handlers/httpapi/openapi"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/wire"
+)
+
+// specification is read once, and held against one answer at a time.
+var specification = sync.OnceValues(func() (*openapi.Specification, error) { return openapi.ReadSpecification("../../docs/openapi.yaml") })
+
+// checking makes one answer at a time be checked: the compiler keeps state.
+var checking sync.Mutex
+
+// check validates an answer against the specification.
+func check(t *testing.T, r *http.Request, response *http.Response) {
+	t.Helper()
+	s, err := specification()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	checking.Lock()
+	defer checking.Unlock()
+	if err := s.Check(r, response.StatusCode, response.Header, body); err != nil {
+		t.Errorf("%s %s: %v\nbody: %s", r.Method, r.URL, err, body)
+	}
+}
+
+// An answer that is not as described is noticed.
+func TestSpecificationRefuses(t *testing.T) {
+	t.Parallel()
+	s, err := specification()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/api/jobs", nil)
+	kind := http.Header{"Content-Type": {"application/json"}}
+	checking.Lock()
+	defer checking.Unlock()
+	for _, body := range []string{`{}`, `{"items":[{"id":1}]}`, `not json`} {
+		if s.Check(r, http.StatusOK, kind, []byte(body)) == nil {
+			t.Errorf("%s was taken for a list of jobs", body)
+		}
+	}
+	if err := s.Check(r, http.StatusOK, kind, []byte(`{"items":[]}`)); err != nil {
+		t.Errorf("an empty list: %v", err)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	const big = wire.MaxDocument + 1
+	other := strings.ReplaceAll(apitest.PoolDocument, `"cpu"`, `"other"`)
+	for name, test := range map[string]struct {
+		method, url, body string
+		key               string // Idempotency-Key
+		fail              error
+		status            int
+		problem, field    string // of an error
+		has               string // in the body
+	}{
+		"jobs":                 {method: "GET", url: "/api/jobs", status: 200, has: `"id":"third"`},
+		"jobs of a pool":       {method: "GET", url: "/api/jobs?pool=gpu", status: 200, has: `{"items":[]}`},
+		"jobs in a state":      {method: "GET", url: "/api/jobs?state=failed", status: 200, has: `"id":"first"`},
+		"a page of jobs":       {method: "GET", url: "/api/jobs?limit=2", status: 200, has: `"continue":"2"`},
+		"with the key":         {method: "GET", url: "/api/jobs?code=abc", status: 200, has: `"items"`},
+		"no such state":        {method: "GET", url: "/api/jobs?state=done", status: 400, problem: "invalid", field: "state"},
+		"limit zero":           {method: "GET", url: "/api/jobs?limit=0", status: 400, problem: "invalid", field: "limit"},
+		"limit too large":      {method: "GET", url: "/api/jobs?limit=1001", status: 400, problem: "invalid", field: "limit"},
+		"unknown parameter":    {method: "GET", url: "/api/jobs?stat=failed", status: 400, problem: "invalid", field: "stat"},
+		"parameter twice":      {method: "GET", url: "/api/jobs?pool=cpu&pool=gpu", status: 400, problem: "invalid", field: "pool"},
+		"foreign token":        {method: "GET", url: "/api/jobs?continue=x", status: 400, problem: "invalid", field: "continue"},
+		"broken query":         {method: "GET", url: "/api/jobs?pool=%zz", status: 400, problem: "invalid"},
+		"submit":               {method: "POST", url: "/api/jobs", body: apitest.JobDocument, key: "new", status: 202, has: `"id":"new"`},
+		"submit without id":    {method: "POST", url: "/api/jobs", body: apitest.JobDocument, status: 202, has: `"state":"queued"`},
+		"key against id":       {method: "POST", url: "/api/jobs", body: strings.Replace(apitest.JobDocument, "{", `{"id":"a",`, 1), key: "b", status: 400, problem: "invalid", field: "id"},
+		"key is no id":         {method: "POST", url: "/api/jobs", body: apitest.JobDocument, key: "a b", status: 400, problem: "invalid", field: "Idempotency-Key"},
+		"conflict":             {method: "POST", url: "/api/jobs", body: apitest.JobDocument, key: "first", status: 409, problem: "conflict", field: "id"},
+		"submit nonsense":      {method: "POST", url: "/api/jobs", body: `{"pool":`, status: 400, problem: "invalid"},
+		"submit without pool":  {method: "POST", url: "/api/jobs", body: `{"command":["true"]}`, status: 400, problem: "invalid", field: "pool"},
+		"submit to no pool":    {method: "POST", url: "/api/jobs", body: `{"pool":"none","command":["true"]}`, status: 404, problem: "notFound", field: "pool"},
+		"submit too much":      {method: "POST", url: "/api/jobs", body: strings.Repeat("x", big), status: 413, problem: "tooLarge"},
+		"wrong method":         {method: "DELETE", url: "/api/jobs", status: 405, problem: "methodNotAllowed"},
+		"job":                  {method: "GET", url: "/api/jobs/first", status: 200, has: `"exitCode":1001`},
+		"running job":          {method: "GET", url: "/api/jobs/second", status: 200, has: `"exitCode":null`},
+		"rejected job":         {method: "GET", url: "/api/jobs/bad", status: 200, has: `"exitCode":null`},
+		"no such job":          {method: "GET", url: "/api/jobs/none", status: 404, problem: "notFound", field: "id"},
+		"cannot be a job":      {method: "GET", url: "/api/jobs/bad%20id", status: 404, problem: "notFound", field: "id"},
+		"cancel":               {method: "POST", url: "/api/jobs/third/cancel", status: 202, has: `"state":"cancelled"`},
+		"cancel none":          {method: "POST", url: "/api/jobs/none/cancel", status: 404, problem: "notFound"},
+		"cancel by get":        {method: "GET", url: "/api/jobs/third/cancel", status: 405, problem: "methodNotAllowed"},
+		"explain":              {method: "GET", url: "/api/jobs/third/explain", status: 200, has: "1 node is on its way"},
+		"explain an end":       {method: "GET", url: "/api/jobs/first/explain", status: 200, has: "exit code 3"},
+		"explain a pool":       {method: "GET", url: "/api/pools/cpu/explain", status: 200, has: "asked Azure for 2"},
+		"resume":               {method: "POST", url: "/api/pools/gpu/resume", status: 200, has: `"state":"ready"`},
+		"resume none":          {method: "POST", url: "/api/pools/none/resume", status: 404, problem: "notFound", field: "pool"},
+		"resume by get":        {method: "GET", url: "/api/pools/gpu/resume", status: 405, problem: "methodNotAllowed"},
+		"explain none":         {method: "GET", url: "/api/jobs/none/explain", status: 404, problem: "notFound"},
+		"pools":                {method: "GET", url: "/api/pools", status: 200, has: `"blocked"`},
+		"a page of pools":      {method: "GET", url: "/api/pools?limit=1", status: 200, has: `"continue":"cpu"`},
+		"the next page":        {method: "GET", url: "/api/pools?limit=1&continue=cpu", status: 200, has: `{"items":[{"name":"gpu"`},
+		"apply":                {method: "POST", url: "/api/pools", body: apitest.PoolDocument, status: 200, has: `"name":"cpu"`},
+		"apply nonsense":       {method: "POST", url: "/api/pools", body: `[]`, status: 400, problem: "invalid"},
+		"pool":                 {method: "GET", url: "/api/pools/cpu", status: 200, has: `"total":2,"creating":0,"booting":1,"ready":0,"busy":1`},
+		"no such pool":         {method: "GET", url: "/api/pools/none", status: 404, problem: "notFound", field: "pool"},
+		"cannot be a pool":     {method: "GET", url: "/api/pools/A'B", status: 404, problem: "notFound", field: "pool"},
+		"put":                  {method: "PUT", url: "/api/pools/other", body: other, status: 200, has: `"name":"other"`},
+		"put elsewhere":        {method: "PUT", url: "/api/pools/cpu", body: other, status: 400, problem: "invalid", field: "name"},
+		"delete with nodes":    {method: "DELETE", url: "/api/pools/cpu", status: 202, has: `"state":"deleting"`},
+		"delete without nodes": {method: "DELETE", url: "/api/pools/gpu", status: 204},
+		"delete none":          {method: "DELETE", url: "/api/pools/none", status: 404, problem: "notFound"},
+		"nodes":                {method: "GET", url: "/api/nodes", status: 200, has: `"pricePerHour":"0.096","currency":"USD"`},
+		"nodes of a pool":      {method: "GET", url: "/api/nodes?pool=gpu", status: 200, has: `{"items":[]}`},
+		"nodes of none":        {method: "GET", url: "/api/nodes?pool=none", status: 404, problem: "notFound", field: "pool"},
+		"release a node":       {method: "POST", url: "/api/nodes/dsvm-cpu_1/release", status: 202, has: `"state":"ready"`},
+		"drain a node":         {method: "POST", url: "/api/nodes/dsvm-cpu_1/drain?pool=cpu", status: 202, has: `"state":"draining"`},
+		"delete a node":        {method: "DELETE", url: "/api/nodes/dsvm-cpu_1", status: 202, has: `"state":"deleting"`},
+		"release no node":      {method: "POST", url: "/api/nodes/none/release", status: 404, problem: "notFound", field: "node"},
+		"drain far too much":   {method: "POST", url: "/api/nodes/" + strings.Repeat("x", 5000) + "/drain", status: 404, problem: "notFound", field: "node"},
+		"delete in no pool":    {method: "DELETE", url: "/api/nodes/dsvm-cpu_1?pool=A'B", status: 404, problem: "notFound", field: "pool"},
+		"release by get":       {method: "GET", url: "/api/nodes/dsvm-cpu_1/release", status: 405, problem: "methodNotAllowed"},
+		"usage":                {method: "GET", url: "/api/usage?by=team&from=2026-01-01&to=2026-02-01T00:00:00Z", status: 200, has: `"team":"cpu"`},
+		"usage by nothing":     {method: "GET", url: "/api/usage?by=colour", status: 400, problem: "invalid", field: "by"},
+		"usage backwards":      {method: "GET", url: "/api/usage?from=2026-02-01&to=2026-01-01", status: 400, problem: "invalid", field: "from"},
+		"usage at no time":     {method: "GET", url: "/api/usage?to=yesterday", status: 400, problem: "invalid", field: "to"},
+		"push unsigned":        {method: "POST", url: "/api/push/github", status: 401, problem: "unauthorized"},
+		"push from nobody":     {method: "POST", url: "/api/push/svn", status: 404, problem: "notFound", field: "provider"},
+		"push by get":          {method: "GET", url: "/api/push/github", status: 405, problem: "methodNotAllowed"},
+		"rules":                {method: "GET", url: "/api/rules", status: 200, has: `"name":"train"`},
+		"rule":                 {method: "GET", url: "/api/rules/train", status: 200, has: `"jobs":1`},
+		"no such rule":         {method: "GET", url: "/api/rules/none", status: 404, problem: "notFound", field: "name"},
+		"cannot be a rule":     {method: "GET", url: "/api/rules/A'B", status: 404, problem: "notFound", field: "name"},
+		"apply rules":          {method: "POST", url: "/api/rules", body: `{"rules":[` + apitest.RuleDocument + `]}`, status: 200, has: `"name":"train"`},
+		"apply no rule":        {method: "POST", url: "/api/rules", body: `{"nme":"x"}`, status: 400, problem: "invalid", field: "nme"},
+		"delete a rule":        {method: "DELETE", url: "/api/rules/train", status: 204},
+		"delete no rule":       {method: "DELETE", url: "/api/rules/none", status: 404, problem: "notFound"},
+		"throttled":            {method: "GET", url: "/api/pools", fail: &fault.Error{Code: fault.Throttled, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, status: 429, problem: "throttled"},
+		"no capacity":          {method: "GET", url: "/api/pools", fail: fault.New(fault.NoCapacity, "", "none left"), status: 503, problem: "noCapacity"},
+		"gone":                 {method: "GET", url: "/api/pools", fail: fault.New(fault.Gone, "", "was here"), status: 410, problem: "gone"},
+		"internal":             {method: "GET", url: "/api/jobs/first", fail: errors.New("AccountKey=hunter2"), status: 500, problem: "internal"},
+		"no such log":          {method: "GET", url: "/api/jobs/first/logs/stdlog", status: 404, problem: "notFound", field: "stream"},
+		"log not written":      {method: "GET", url: "/api/jobs/first/logs/stdout", status: 404, problem: "notFound"},
+		"log not started":      {method: "GET", url: "/api/jobs/third/logs/stdout", status: 404, problem: "notFound", field: "attempt"},
+		"log never started":    {method: "GET", url: "/api/jobs/bad/logs/stdout?follow=true", status: 404, problem: "notFound", field: "attempt"},
+		"log of no attempt":    {method: "GET", url: "/api/jobs/first/logs/stderr?attempt=3", status: 404, problem: "notFound", field: "attempt"},
+		"log of attempt zero":  {method: "GET", url: "/api/jobs/first/logs/stderr?attempt=0", status: 400, problem: "invalid", field: "attempt"},
+		"log before its begin": {method: "GET", url: "/api/jobs/first/logs/stderr?offset=-1", status: 400, problem: "invalid", field: "offset"},
+		"log followed maybe":   {method: "GET", url: "/api/jobs/first/logs/stderr?follow=maybe", status: 400, problem: "invalid", field: "follow"},
+		"empty log to its end": {method: "GET", url: "/api/jobs/first/logs/stdout?follow=true", status: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backend := apitest.Example()
+			backend.Fail(test.fail)
+			r := httptest.NewRequest(test.method, test.url, strings.NewReader(test.body))
+			r.Header.Set("Content-Type", "application/json")
+			if test.key != "" {
+				r.Header.Set("Idempotency-Key", test.key)
+			}
+			w := httptest.NewRecorder()
+			httpapi.New(backend, t.TempDir()).ServeHTTP(w, r)
+			body := w.Body.String()
+			if w.Code != test.status {
+				t.Fatalf("status: got %d, want %d: %s", w.Code, test.status, body)
+			}
+			if test.problem != "" {
+				var p wire.Problem
+				if err := json.Unmarshal([]byte(body), &p); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := p.Type, "urn:dsvm:problem:"+test.problem; got != want || p.Status != test.status || p.Detail == "" {
+					t.Errorf("problem: got %+v, want type %s", p, want)
+				}
+				if test.field != "" && p.Field != test.field {
+					t.Errorf("field: got %q, want %q (%s)", p.Field, test.field, p.Detail)
+				}
+			}
+			if !strings.Contains(body, test.has) {
+				t.Errorf("got %s, want %s in it", body, test.has)
+			}
+			if strings.Contains(body, "hunter2") {
+				t.Errorf("the inner error is told: %s", body)
+			}
+			if w.Header().Get("X-Content-Type-Options") != "nosniff" {
+				t.Error("the answer may be sniffed")
+			}
+			if test.status != 405 { // its method is not in the specification, so that there is no answer to compare with
+				check(t, r, w.Result())
+			}
+		})
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		method, url, header, want string
+		fail                      error
+	}{
+		"location":    {method: "POST", url: "/api/jobs", header: "Location", want: "/api/jobs/x.1"},
+		"allow":       {method: "PATCH", url: "/api/pools/cpu", header: "Allow", want: "GET, PUT, DELETE"},
+		"retry after": {method: "GET", url: "/api/pools", header: "Retry-After", want: "2", fail: &fault.Error{Code: fault.Throttled, RetryAfter: 1500 * time.Millisecond}},
+		"retry soon":  {method: "GET", url: "/api/pools", header: "Retry-After", want: "1", fail: &fault.Error{Code: fault.Throttled}},
+		"no path":     {method: "GET", url: "/api/nothing", header: "Content-Type", want: "application/problem+json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backend := apitest.Example()
+			backend.Fail(test.fail)
+			r := httptest.NewRequest(test.method, test.url, strings.NewReader(apitest.JobDocument))
+			r.Header.Set("Idempotency-Key", "x.1")
+			w := httptest.NewRecorder()
+			httpapi.New(backend, t.TempDir()).ServeHTTP(w, r)
+			if got := w.Header().Get(test.header); got != test.want {
+				t.Errorf("%s: got %q, want %q", test.header, got, test.want)
+			}
+		})
+	}
+}
+
+// The same job again is the same answer.
+func TestSubmitTwice(t *testing.T) {
+	t.Parallel()
+	h := httpapi.New(apitest.Example(), t.TempDir())
+	var answers []string
+	for range 2 {
+		r := httptest.NewRequest("POST", "/api/jobs", strings.NewReader(apitest.JobDocument))
+		r.Header.Set("Idempotency-Key", "again")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		answers = append(answers, w.Body.String())
+	}
+	if answers[0] != answers[1] || !strings.Contains(answers[0], `"id":"again"`) {
+		t.Errorf("got %q", answers)
+	}
+}

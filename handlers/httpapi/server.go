@@ -1,0 +1,167 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/wire"
+)
+
+// server is the API over a backend and the share that holds the logs.
+type server struct {
+	backend Backend
+	share   string
+	now     func() time.Time
+	pace    pace
+
+	pushTime time.Duration
+	room     *intake.Room // for deliveries
+	judging  sync.Mutex   // of a large one
+}
+
+// New serves the routes below /api/. The share is the path at which the share
+// with the jobs' logs is mounted.
+func New(b Backend, share string) http.Handler {
+	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
+	return s.handler()
+}
+
+// route is one thing the API does.
+type route struct {
+	method string
+	path   string   // a pattern of http.ServeMux, without the method
+	query  []string // the parameters it knows
+	serve  func(w http.ResponseWriter, r *http.Request) error
+}
+
+// routes is the whole API. docs/openapi.yaml describes each of them.
+func (s *server) routes() []route {
+	list := []string{"limit", "continue"}
+	return []route{
+		{"GET", "/api/jobs", append([]string{"pool", "team", "user", "state", "sweep"}, list...), s.listJobs},
+		{"POST", "/api/jobs", nil, s.submitJob},
+		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
+		{"GET", "/api/jobs/{id}", nil, s.showJob},
+		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
+		{"POST", "/api/jobs/{id}/release", nil, s.releaseJob},
+		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
+		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "follow"}, s.readLog},
+		{"GET", "/api/pools", list, s.listPools},
+		{"POST", "/api/pools", nil, s.applyPool},
+		{"GET", "/api/pools/{name}", nil, s.showPool},
+		{"GET", "/api/pools/{name}/explain", nil, s.explainPool},
+		{"POST", "/api/pools/{name}/resume", nil, s.resumePool},
+		{"PUT", "/api/pools/{name}", nil, s.applyPool},
+		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
+		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
+		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.tellNode(pool.VerbDelete)},
+		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.tellNode(pool.VerbDrain)},
+		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.tellNode(pool.VerbRelease)},
+		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
+		{"GET", "/api/rules", list, s.listRules},
+		{"POST", "/api/rules", nil, s.applyRules},
+		{"GET", "/api/rules/{name}", nil, s.showRule},
+		{"DELETE", "/api/rules/{name}", nil, s.deleteRule},
+		{"POST", "/api/push/{provider}", nil, s.push},
+	}
+}
+
+func (s *server) handler() http.Handler {
+	byPath := map[string][]route{}
+	for _, r := range s.routes() {
+		byPath[r.path] = append(byPath[r.path], r)
+	}
+	mux := http.NewServeMux()
+	for path, routes := range byPath {
+		mux.Handle(path, dispatch(routes))
+	}
+	mux.Handle("/", wrap(func(_ http.ResponseWriter, r *http.Request) error {
+		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Whoever wrote the address into a Git host need not have kept to the letter: the
+		// Functions host takes it in any case, and with a slash behind it.
+		if path := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(path, pushFolder) {
+			r.URL.Path, r.URL.RawPath = path, ""
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// pushFolder is where the providers are that send pushes.
+const pushFolder = "/api/push/"
+
+// dispatch chooses among the routes of one path by method.
+func dispatch(routes []route) http.Handler {
+	var allowed []string
+	for _, r := range routes {
+		allowed = append(allowed, r.method)
+	}
+	return wrap(func(w http.ResponseWriter, r *http.Request) error {
+		i := slices.IndexFunc(routes, func(route route) bool { return route.method == r.Method })
+		if i < 0 {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			return wire.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
+		}
+		if err := checkQuery(r, routes[i].query); err != nil {
+			return err
+		}
+		if err := checkBody(w, r); err != nil {
+			return err
+		}
+		return routes[i].serve(w, r)
+	})
+}
+
+// wrap answers errors and panics with problem documents.
+func wrap(serve func(w http.ResponseWriter, r *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
+				fail(w, r, fmt.Errorf("panic: %v", p))
+			}
+		}()
+		if err := serve(w, r); err != nil {
+			fail(w, r, err)
+		}
+	})
+}
+
+// fail is the one place where an error becomes an answer. What is internal is
+// told to the log and not to the caller.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p wire.Problem
+	if !errors.As(err, &p) {
+		f := &fault.Error{Code: fault.Internal, Err: err}
+		errors.As(err, &f)
+		p = wire.NewProblem(f)
+		if f.RetryAfter > 0 || f.Code == fault.Throttled {
+			w.Header().Set("Retry-After", retryAfter(f.RetryAfter))
+		}
+	}
+	if p.Status == http.StatusInternalServerError && r.Context().Err() == nil {
+		slog.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	writeJSON(w, p.Status, wire.ProblemType, p)
+}
+
+// retryAfter is whole seconds, rounded up: at least one, so that nobody comes
+// back at once.
+func retryAfter(d time.Duration) string {
+	return fmt.Sprint(max(1, int64((d+time.Second-1)/time.Second)))
+}

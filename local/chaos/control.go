@@ -1,0 +1,225 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Paths of the control service, which an instance serves beside its servers.
+const (
+	pathRules    = "/faults"
+	pathSeed     = "/faults/seed"
+	pathInstance = "/instances/{name}/{do}"
+)
+
+// maxBody bounds what is read of a request or an answer: a rule is a line.
+const maxBody = 1 << 20
+
+// Document is a rule as it is written in JSON, with what it has done so far.
+type Document struct {
+	ID          string  `json:"id,omitempty"`
+	Do          Action  `json:"do"`
+	Target      string  `json:"target"`
+	Probability float64 `json:"probability,omitempty"`
+	After       int     `json:"after,omitempty"`
+	Count       int     `json:"count,omitempty"`
+	Delay       string  `json:"delay,omitempty"`      // as Go writes durations
+	RetryAfter  string  `json:"retryAfter,omitempty"` // same
+	Code        string  `json:"code,omitempty"`
+	Amount      int     `json:"amount,omitempty"`
+	Seen        int     `json:"seen"`
+	Hits        int     `json:"hits"`
+}
+
+// Status is the rules in force and the seed of their draws.
+type Status struct {
+	Seed  uint64     `json:"seed"`
+	Rules []Document `json:"rules"`
+}
+
+func documentOf(s State) Document {
+	d := Document{s.ID, s.Do, s.Target, s.Probability, s.After, s.Count, "", "", s.Code, s.Amount, s.Seen, s.Hits}
+	if s.Delay > 0 {
+		d.Delay = s.Delay.String()
+	}
+	if s.RetryAfter > 0 {
+		d.RetryAfter = s.RetryAfter.String()
+	}
+	return d
+}
+
+// Rule is the rule that a document describes.
+func (d Document) Rule() (Rule, error) {
+	r := Rule{d.ID, d.Do, d.Target, d.Probability, d.After, d.Count, 0, 0, d.Code, d.Amount}
+	for _, span := range []struct {
+		name, text string
+		to         *time.Duration
+	}{{"delay", d.Delay, &r.Delay}, {"retryAfter", d.RetryAfter, &r.RetryAfter}} {
+		if span.text == "" {
+			continue
+		}
+		var err error
+		if *span.to, err = time.ParseDuration(span.text); err != nil {
+			return r, fmt.Errorf("%s is %q; write a time like 2s or 500ms", span.name, span.text)
+		}
+	}
+	return r, r.Check()
+}
+
+// Control serves a set to the command line. Evict and Remove act on one instance
+// at once: take it back with notice, or delete it behind everybody's back.
+type Control struct {
+	Set           *Set
+	Key           string // bearer token of every request
+	Evict, Remove func(instance string) error
+}
+
+// Handler is the service.
+func (c *Control) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathRules, func(w http.ResponseWriter, _ *http.Request) { c.status(w) })
+	mux.HandleFunc("POST "+pathRules, func(w http.ResponseWriter, r *http.Request) {
+		var d Document
+		in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+		in.DisallowUnknownFields()
+		if err := in.Decode(&d); err != nil {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("the rule cannot be read: %w", err))
+			return
+		}
+		rule, err := d.Rule()
+		if err == nil {
+			_, err = c.Set.Add(rule)
+		}
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		c.status(w)
+	})
+	mux.HandleFunc("DELETE "+pathRules, func(w http.ResponseWriter, r *http.Request) {
+		id := r.URL.Query().Get("id")
+		if c.Set.Remove(id) == 0 && id != "" {
+			refuse(w, http.StatusNotFound, fmt.Errorf("no rule has the id %s", id))
+			return
+		}
+		c.status(w)
+	})
+	mux.HandleFunc("PUT "+pathSeed, func(w http.ResponseWriter, r *http.Request) {
+		var seed uint64
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&seed); err != nil {
+			refuse(w, http.StatusBadRequest, errors.New("a seed is a whole number of at most 64 bits"))
+			return
+		}
+		c.Set.Seed(seed)
+		c.status(w)
+	})
+	mux.HandleFunc("POST "+pathInstance, func(w http.ResponseWriter, r *http.Request) {
+		act := map[string]func(string) error{"evict": c.Evict, "remove": c.Remove}[r.PathValue("do")]
+		if act == nil {
+			refuse(w, http.StatusNotFound, errors.New("an instance can be evicted or removed"))
+			return
+		}
+		if err := act(r.PathValue("name")); err != nil {
+			refuse(w, http.StatusConflict, err)
+			return
+		}
+		c.status(w)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+c.Key)) == 0 {
+			refuse(w, http.StatusUnauthorized, errors.New("the key is not the one of this instance"))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (c *Control) status(w http.ResponseWriter) {
+	states, seed := c.Set.List()
+	s := Status{Seed: seed, Rules: []Document{}}
+	for _, state := range states {
+		s.Rules = append(s.Rules, documentOf(state))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(s)
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+}
+
+// Client talks to the control service of an instance.
+type Client struct{ URL, Key string }
+
+// Status returns the rules in force.
+func (c Client) Status(ctx context.Context) (Status, error) {
+	return c.call(ctx, http.MethodGet, pathRules, nil)
+}
+
+// Add puts a rule behind the others.
+func (c Client) Add(ctx context.Context, d Document) (Status, error) {
+	return c.call(ctx, http.MethodPost, pathRules, d)
+}
+
+// Remove takes a rule away, or all with an empty id.
+func (c Client) Remove(ctx context.Context, id string) (Status, error) {
+	return c.call(ctx, http.MethodDelete, pathRules+"?id="+url.QueryEscape(id), nil)
+}
+
+// Seed starts the draws of all rules anew.
+func (c Client) Seed(ctx context.Context, seed uint64) (Status, error) {
+	return c.call(ctx, http.MethodPut, pathSeed, seed)
+}
+
+// Evict takes a spot instance back with the notice the cloud gives.
+func (c Client) Evict(ctx context.Context, instance string) error {
+	_, err := c.call(ctx, http.MethodPost, "/instances/"+url.PathEscape(instance)+"/evict", nil)
+	return err
+}
+
+// Kill deletes an instance without telling anybody.
+func (c Client) Kill(ctx context.Context, instance string) error {
+	_, err := c.call(ctx, http.MethodPost, "/instances/"+url.PathEscape(instance)+"/remove", nil)
+	return err
+}
+
+func (c Client) call(ctx context.Context, method, path string, in any) (s Status, err error) {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return s, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, &body)
+	if err != nil {
+		return s, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return s, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var why struct{ Error string }
+		if json.Unmarshal(b, &why) != nil || why.Error == "" {
+			return s, fmt.Errorf("the instance answers %s", resp.Status)
+		}
+		return s, errors.New(why.Error)
+	}
+	return s, json.Unmarshal(b, &s)
+}

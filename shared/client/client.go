@@ -1,0 +1,186 @@
+// Package client calls the HTTP API. It returns the API's own shapes, and
+// errors as *fault.Error. It tries again only what is harmless twice, and only
+// while nothing answers or the server asks for it; it prints nothing.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/wire"
+)
+
+const (
+	// callTimeout bounds one call that is not a log: longer than the platform
+	// lets any answer take would be waiting for nothing.
+	callTimeout = 60 * time.Second
+	// tries of a call that is harmless twice: a server that is just starting is
+	// there after the last one, and nobody waits long for one that is not.
+	tries = 4
+	// firstPause is doubled after each try.
+	firstPause = 100 * time.Millisecond
+	// longestPause bounds what a Retry-After makes a caller wait.
+	longestPause = 10 * time.Second
+	// maxAnswer bounds what is read of an answer that is not a log.
+	maxAnswer = 64 << 20
+)
+
+// Client calls one instance.
+type Client struct {
+	base string
+	key  string
+	http *http.Client
+}
+
+// New makes a client of the instance at an address such as
+// http://127.0.0.1:7071. The key may be empty.
+func New(address, key string) (*Client, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fault.New(fault.Invalid, "url", "%.200q is not the address of an instance; it looks like https://name.azurewebsites.net", address)
+	}
+	return &Client{base: strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), key: key, http: &http.Client{}}, nil
+}
+
+// Unreachable is the error when nothing answers at the address.
+type Unreachable struct {
+	Address string
+	Err     error
+}
+
+func (e *Unreachable) Error() string { return "nothing answers at " + e.Address }
+func (e *Unreachable) Unwrap() error { return e.Err }
+
+// Denied is the error when the key is missing or wrong.
+type Denied struct{ Address string }
+
+func (e *Denied) Error() string { return e.Address + " does not accept the key" }
+
+// request is one call.
+type request struct {
+	method, path string
+	query        url.Values
+	body         []byte
+	header       http.Header
+	once         bool // not harmless twice
+}
+
+// call makes a request and reads its answer into `into`, unless that is nil.
+func (c *Client) call(ctx context.Context, r request, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	response, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("the answer of %s broke off: %w", c.base, err)
+	}
+	if into == nil || response.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s%s does not answer like an instance of this version: %w", c.base, r.path, err)
+	}
+	return nil
+}
+
+// send makes a request, again where that is harmless, and returns an answer
+// that is a success.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	pause := firstPause
+	for try := 1; ; try++ {
+		response, err := c.sendOnce(ctx, r)
+		if err == nil {
+			return response, nil
+		}
+		wait, again := worthAnother(err, pause)
+		if !again || r.once || try == tries {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait):
+		}
+		pause *= 2
+	}
+}
+
+// worthAnother tells which errors pass by themselves, and how soon.
+func worthAnother(err error, pause time.Duration) (time.Duration, bool) {
+	var unreachable *Unreachable
+	if errors.As(err, &unreachable) {
+		return pause, errors.Is(err, syscall.ECONNREFUSED) || refused(err)
+	}
+	var f *fault.Error
+	if errors.As(err, &f) && f.Code == fault.Throttled {
+		return min(max(f.RetryAfter, pause), longestPause), true
+	}
+	return 0, false
+}
+
+func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error) {
+	address := c.base + r.path
+	if len(r.query) > 0 {
+		address += "?" + r.query.Encode()
+	}
+	q, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, fmt.Errorf("a request to %s cannot be made: %w", address, err)
+	}
+	for name, values := range r.header {
+		q.Header[name] = values
+	}
+	if c.key != "" {
+		q.Header.Set(wire.KeyHeader, c.key)
+	}
+	response, err := c.http.Do(q)
+	if err != nil {
+		var network *net.OpError
+		if ctx.Err() == nil && errors.As(err, &network) && network.Op == "dial" {
+			return nil, &Unreachable{Address: c.base, Err: err}
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("%s does not answer in time: %w", c.base, err)
+		}
+		return nil, err
+	}
+	if response.StatusCode >= 200 && response.StatusCode < 300 {
+		return response, nil
+	}
+	defer response.Body.Close()
+	return nil, c.problem(response)
+}
+
+// problem turns an answer that is no success into an error.
+func (c *Client) problem(response *http.Response) error {
+	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
+		return &Denied{Address: c.base}
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, wire.MaxDocument))
+	var p wire.Problem
+	if !strings.HasPrefix(response.Header.Get("Content-Type"), wire.ProblemType) || json.Unmarshal(body, &p) != nil {
+		p = wire.Problem{Detail: fmt.Sprintf("%s answers %s", c.base, response.Status)}
+	}
+	p.Status = response.StatusCode
+	f := p.Fault()
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		f.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return f
+}

@@ -1,0 +1,141 @@
+package wire
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"dsvmpools/shared/fault"
+)
+
+// ProblemType is the content type of a Problem.
+const ProblemType = "application/problem+json"
+
+// problemPrefix makes a URI of a fault's code.
+const problemPrefix = "urn:dsvm:problem:"
+
+// Problem is the answer to a request that failed, after RFC 9457.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Field  string `json:"field,omitempty"` // the field or parameter it is about
+}
+
+// NewProblem is the problem document of a fault. Of an internal one it tells
+// nothing but that it happened.
+func NewProblem(f *fault.Error) Problem {
+	status, title := statusOf(f.Code)
+	p := Problem{Type: problemPrefix + string(f.Code), Title: title, Status: status, Detail: f.Message, Field: f.Field}
+	if status == http.StatusInternalServerError {
+		p = Problem{Type: problemPrefix + string(fault.Internal), Title: title, Status: status,
+			Detail: "something went wrong on the server; its log says what. Try again, and if it stays, tell who runs it."}
+	}
+	return p
+}
+
+// Problems of HTTP itself, which no fault stands for.
+
+// MethodNotAllowed refuses a method that a path does not know.
+func MethodNotAllowed(method string, allowed []string) Problem {
+	return Problem{Type: problemPrefix + "methodNotAllowed", Title: "The method is not allowed here", Status: http.StatusMethodNotAllowed,
+		Detail: method + " is not done here; use " + strings.Join(allowed, " or ")}
+}
+
+// Unauthorized refuses a delivery that does not prove where it comes from. It
+// never says how near a wrong proof was.
+func Unauthorized(detail string) Problem {
+	return Problem{Type: problemPrefix + "unauthorized", Title: "The delivery is not signed", Status: http.StatusUnauthorized, Detail: detail}
+}
+
+// PushTooLarge refuses a delivery over the limit of the Git hosts.
+func PushTooLarge() Problem {
+	return Problem{Type: problemPrefix + "tooLarge", Title: "The delivery is too large", Status: http.StatusRequestEntityTooLarge,
+		Detail: "a delivery has at most 25 MB; push in several steps"}
+}
+
+// TooLarge refuses a body over MaxDocument.
+func TooLarge() Problem {
+	return Problem{Type: problemPrefix + "tooLarge", Title: "The document is too large", Status: http.StatusRequestEntityTooLarge,
+		Detail: "a document has at most 32 KiB; put long scripts and lists on the share and name them in the job"}
+}
+
+// TooSlow refuses a body that did not come fast enough.
+func TooSlow(detail string) Problem {
+	return Problem{Type: problemPrefix + "tooSlow", Title: "The body came too slowly", Status: http.StatusRequestTimeout, Detail: detail}
+}
+
+// Busy refuses a body that there is no memory for now.
+func Busy(detail string) Problem {
+	return Problem{Type: problemPrefix + "busy", Title: "Too much at once", Status: http.StatusServiceUnavailable, Detail: detail}
+}
+
+// WrongType refuses a body whose type is one that any web page may send.
+func WrongType(detail string) Problem {
+	return Problem{Type: problemPrefix + "wrongType", Title: "The body's type is not taken", Status: http.StatusUnsupportedMediaType, Detail: detail}
+}
+
+// NotSupported answers for what is known and not built.
+func NotSupported(what string) Problem {
+	return Problem{Type: problemPrefix + "notSupported", Title: "Not supported yet", Status: http.StatusNotImplemented,
+		Detail: what + ": not supported yet"}
+}
+
+// Error makes a problem document an error, for those who return one.
+func (p Problem) Error() string { return p.Detail }
+
+// statusOf is the one place where a fault's code becomes an HTTP status.
+func statusOf(c fault.Code) (status int, title string) {
+	switch c {
+	case fault.Invalid:
+		return http.StatusBadRequest, "The request cannot be done as it stands"
+	case fault.NotFound:
+		return http.StatusNotFound, "There is no such thing"
+	case fault.Conflict, fault.Preempted:
+		return http.StatusConflict, "Something else is in the way"
+	case fault.Gone:
+		return http.StatusGone, "It is not there any more"
+	case fault.Throttled:
+		return http.StatusTooManyRequests, "Too many requests"
+	case fault.NoQuota:
+		return http.StatusConflict, "The subscription's quota is used up"
+	case fault.OverBudget:
+		return http.StatusConflict, "It would cost more than is allowed"
+	case fault.NoCapacity:
+		return http.StatusServiceUnavailable, "The region has no room now"
+	}
+	return http.StatusInternalServerError, "Internal error"
+}
+
+// Fault turns a problem document back into the error it was made of, so that
+// callers act on the code.
+func (p Problem) Fault() *fault.Error {
+	f := &fault.Error{Code: codeOf(p.Status), Message: p.Detail, Field: p.Field}
+	if code, own := strings.CutPrefix(p.Type, problemPrefix); own && slices.Contains(codes, fault.Code(code)) {
+		f.Code = fault.Code(code)
+	}
+	return f
+}
+
+// codes are those that a problem document carries as they are.
+var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity, fault.OverBudget, fault.Gone, fault.Preempted, fault.Internal}
+
+// codeOf reads a status that came without a problem document of ours, from a
+// proxy or from the host.
+func codeOf(status int) fault.Code {
+	switch status {
+	case http.StatusNotFound:
+		return fault.NotFound
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return fault.Conflict
+	case http.StatusGone:
+		return fault.Gone
+	case http.StatusTooManyRequests:
+		return fault.Throttled
+	}
+	if status >= 400 && status < 500 {
+		return fault.Invalid
+	}
+	return fault.Internal
+}
