@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
-
-	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 )
 
 // Pauses between tries of whatever failed: Service Bus, the share, the disk.

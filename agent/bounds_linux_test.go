@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sys/unix"
 )
 
 // boundable skips a test where nothing can be bounded.

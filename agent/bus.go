@@ -8,12 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/fault"
-	"dsvmpools/shared/protocol"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/protocol"
 )
 
 // bus is Service Bus as an agent needs it. Its methods may be called

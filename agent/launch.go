@@ -16,11 +16,11 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sys/unix"
 )
 
 // keyVariable names an attempt in its processes' environment, so that what is

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/shared/protocol"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/shared/protocol"
 )
 
 // losingBus loses the lock of its first session while a message is on its way

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 
-	"dsvmpools/shared/job"
-
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/job"
 )
 
 // What stands where the agent wants a file or a directory may have been put there

@@ -9,9 +9,9 @@ import (
 	"net/url"
 	"strings"
 
-	"dsvmpools/shared/outbound"
-
 	"golang.org/x/net/http/httpproxy"
+
+	"dsvmpools/shared/outbound"
 )
 
 // A job's author names a repository, its server names others by redirects, and the

@@ -9,10 +9,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sys/unix"
 )
 
 // cause of an end that is not the process's own.

@@ -17,10 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local/servicebus"
 	"dsvmpools/shared/protocol"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // namespace is a Service Bus on loopback with the pool's end of it.

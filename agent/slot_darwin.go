@@ -5,9 +5,9 @@ import (
 	"syscall"
 	"time"
 
-	"dsvmpools/shared/protocol"
-
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/protocol"
 )
 
 // site is what the slots of a node share: nothing here.

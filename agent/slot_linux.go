@@ -11,11 +11,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/agent/keeper"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sys/unix"
 )
 
 // site is what the slots of a node share.

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"testing"
 
-	"dsvmpools/shared/protocol"
-
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/protocol"
 )
 
 // TestOnThread takes more threads than there are, so that the process's first would

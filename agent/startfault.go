@@ -9,10 +9,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
-
-	"golang.org/x/sys/unix"
 )
 
 // startFault is why an attempt cannot start: a sentence for the job's owner, and

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sys/unix"
 )
 
 // mounted mounts a small file system of its own at a new directory, which only

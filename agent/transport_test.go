@@ -18,9 +18,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"dsvmpools/shared/job"
-
 	"golang.org/x/crypto/ssh"
+
+	"dsvmpools/shared/job"
 )
 
 // TestRedirect: a server that sends git elsewhere does not send the credential

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // One message that makes the handler panic does not keep the others of its part

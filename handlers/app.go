@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
 	"dsvmpools/handlers/httpapi"
 	"dsvmpools/infra"
 	"dsvmpools/shared/bus"
@@ -13,9 +16,6 @@ import (
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/store"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
 // New puts the functions together from the settings: the real clients, one

@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
+
 	"dsvmpools/local/servicebus"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/job"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/go-amqp"
 )
 
 // dotNetDecimal is .NET's 1.50. No client here sends it: it goes as a uuid, whose

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
@@ -15,8 +17,6 @@ import (
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/wire"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // submit sends documents as messages.

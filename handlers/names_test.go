@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/store"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // ask sends a job over HTTP, and returns the status and what is wrong.

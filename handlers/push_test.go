@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/bus"
@@ -28,8 +30,6 @@ import (
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/wire"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 const hookSecret = "It's a Secret to Everybody"

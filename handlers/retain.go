@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/store"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // What has been kept for long enough goes, in small steps, in this order: the rows

@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push/status"
 	"dsvmpools/shared/store"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (

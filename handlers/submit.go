@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/oklog/ulid/v2"
+
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // submission is a job on its way in.

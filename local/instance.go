@@ -26,6 +26,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"dsvmpools"
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
@@ -34,8 +36,6 @@ import (
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/door"
 	"dsvmpools/shared/size"
-
-	"github.com/gofrs/flock"
 )
 
 // What the local deployment is called; any names would do.

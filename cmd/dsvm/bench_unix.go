@@ -15,14 +15,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/spf13/cobra"
+
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/spf13/cobra"
 )
 
 func init() { commands = append(commands, bench) }

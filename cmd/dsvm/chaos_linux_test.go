@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local"
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // The test binary is dsvm when it is called with one of its commands, so that

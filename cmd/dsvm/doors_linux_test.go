@@ -21,12 +21,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // probeEnv makes the test binary a job that looks for open doors; see TestMain. It

@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local"
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // Queues, tables, scale sets and the host itself delay, refuse, throttle, cut

@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local"
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // burstWithin is within what time of its arrival all nodes of a burst are asked for.

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/go-amqp"
+
 	"dsvmpools/handlers/httpapi/openapi"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/go-amqp"
 )
 
 // never is a schedule whose next occurrence no test lives to see.

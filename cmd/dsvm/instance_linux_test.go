@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local"
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // instance is a deployment in this process, whose handler and nodes are real

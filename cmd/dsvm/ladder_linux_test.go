@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // A pool whose best rung has no capacity takes the next one, and says so; the

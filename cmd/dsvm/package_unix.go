@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
-
-	"github.com/spf13/cobra"
 )
 
 func init() { commands = append(commands, pack) }

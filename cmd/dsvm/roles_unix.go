@@ -6,15 +6,14 @@ import (
 	"context"
 	"log/slog"
 	"os"
-
 	_ "time/tzdata" // schedules name time zones, and this machine may have none installed
+
+	"github.com/spf13/cobra"
 
 	"dsvmpools/agent"
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/handlers"
 	"dsvmpools/local/compute"
-
-	"github.com/spf13/cobra"
 )
 
 // The roles that this program plays for itself, so that it works alone: the

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/shared/job"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/shared/job"
 )
 
 // standsStill is how long nothing may end in a pool that is at work and has lost the

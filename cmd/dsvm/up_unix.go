@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
 	"dsvmpools/shared/outbound"
-
-	"github.com/spf13/cobra"
 )
 
 func init() { commands = append(commands, up) }

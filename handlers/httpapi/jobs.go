@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oklog/ulid/v2"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // states are all states of a job, in the order of its life.

@@ -12,11 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/chaos"
-	"dsvmpools/local/compute"
-	"dsvmpools/shared/fault"
-	"dsvmpools/shared/fleet"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -24,6 +19,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
+
+	"dsvmpools/local/chaos"
+	"dsvmpools/local/compute"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/fleet"
 )
 
 // machine is a server whose agents are this test's, with these rules.

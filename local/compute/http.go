@@ -10,10 +10,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/door"
-
-	"github.com/google/uuid"
 )
 
 // answer is kept until it is complete, so that nobody who reads slowly holds

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/chaos"
-
 	"github.com/google/uuid"
+
+	"dsvmpools/local/chaos"
 )
 
 // resize sets the capacity and creates what is missing; lowering it takes the

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/chaos"
-	"dsvmpools/local/compute"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"dsvmpools/local/chaos"
+	"dsvmpools/local/compute"
 )
 
 const nodeToken = "a-node's-token"

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/local/disk"
-
 	"go.etcd.io/bbolt"
+
+	"dsvmpools/local/disk"
 )
 
 // filled is a store with a page of every kind, and its bytes.

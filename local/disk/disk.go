@@ -19,10 +19,10 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/local/internal/mutant"
-
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"dsvmpools/local/internal/mutant"
 )
 
 // lockTimeout is how long Open waits for another process to let go of the

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"dsvmpools/local/disk"
-
 	"go.etcd.io/bbolt"
+
+	"dsvmpools/local/disk"
 )
 
 var bucket = []byte("b")

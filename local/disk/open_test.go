@@ -4,9 +4,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"dsvmpools/local/disk"
-
 	"go.etcd.io/bbolt"
+
+	"dsvmpools/local/disk"
 )
 
 // bbolt writes when it opens a file whose free pages are not noted, and had to

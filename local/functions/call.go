@@ -9,9 +9,9 @@ import (
 	"net/http"
 	"time"
 
-	"dsvmpools/shared/invoke"
-
 	"github.com/google/uuid"
+
+	"dsvmpools/shared/invoke"
 )
 
 // hostVersion is the version of the real host whose behaviour this one has.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-	"dsvmpools/shared/invoke"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/invoke"
 )
 
 // delivery is a message that is locked for this host.

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // Times of a link.

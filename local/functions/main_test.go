@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-
 	"net/http"
 	"net/http/httptest"
 	"os"

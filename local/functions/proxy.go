@@ -14,11 +14,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/shared/intake"
 	"dsvmpools/shared/invoke"
-
-	"github.com/google/uuid"
 )
 
 // The real host sends a request again when the connection to the handler breaks

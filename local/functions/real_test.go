@@ -20,11 +20,11 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/local/servicebus"
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // What was seen on the real host, played here. docs/reliability.md has the rows.

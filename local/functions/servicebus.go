@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // namespaceSuffix makes the name of a connection that of a setting with the

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/local/servicebus"
 )
 
 func startBus(t testing.TB, addr, path string) *servicebus.Server {

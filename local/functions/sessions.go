@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // acceptTime bounds one wait for a free session. The server ends it sooner, and

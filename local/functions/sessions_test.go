@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"dsvmpools/local/servicebus"
 )
 
 // sessionBus has one queue with sessions, and a sender to it: each message's

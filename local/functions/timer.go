@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/invoke"
-
 	"github.com/robfig/cron/v3"
+
+	"dsvmpools/shared/invoke"
 )
 
 // monitorFrom is the shortest period of a timer that keeps a status, as in the

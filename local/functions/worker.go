@@ -14,9 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/invoke"
-
 	"github.com/google/uuid"
+
+	"dsvmpools/shared/invoke"
 )
 
 // Times and codes of the handler's life, as the real host has them.

@@ -14,13 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+
+	"dsvmpools/local/servicebus"
 )
 
 // plainHTTP has the administration's client speak HTTP without TLS.

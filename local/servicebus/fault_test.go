@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
 // faulty is a running server with a client that does not try again by itself,

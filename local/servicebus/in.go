@@ -7,11 +7,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
-
-	"github.com/google/uuid"
 )
 
 // linkCredit is how many deliveries a client may have under way on a link.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/local/servicebus"
 )
 
 // waiting asks for the test of a full store: it takes a minute and 2 GB of disk.

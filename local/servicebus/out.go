@@ -5,11 +5,11 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/servicebus/amqp"
 	"dsvmpools/local/servicebus/queue"
-
-	"github.com/google/uuid"
 )
 
 // takeAtOnce bounds what a receiver is handed in one go, so that one with much

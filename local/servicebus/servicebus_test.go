@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+
+	"dsvmpools/local/servicebus"
 )
 
 var queues = []servicebus.QueueConfig{

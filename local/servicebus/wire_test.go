@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/servicebus"
-
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/local/servicebus"
 )
 
 // wire is a connection by the AMQP library alone, without what the SDK does by

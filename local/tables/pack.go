@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/disk"
-
 	"go.etcd.io/bbolt"
+
+	"dsvmpools/local/disk"
 )
 
 // Buckets and keys of the store file. A table's entities are in a bucket of

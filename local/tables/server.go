@@ -32,11 +32,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
 	"dsvmpools/shared/door"
-
-	"github.com/google/uuid"
 )
 
 // Bounds on what a client can make the server hold.

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/local/chaos"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"dsvmpools/local/chaos"
 )
 
 // spoiled starts a server with one empty table, then one rule.

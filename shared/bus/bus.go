@@ -13,14 +13,14 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-	"dsvmpools/shared/fault"
-	"dsvmpools/shared/protocol"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/protocol"
 )
 
 // sendTimeout bounds one send, retries included: well inside the lock of the

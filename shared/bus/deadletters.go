@@ -11,10 +11,10 @@ import (
 	"slices"
 	"time"
 
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // Times and limits of reading dead letters.

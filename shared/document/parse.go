@@ -13,9 +13,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"dsvmpools/shared/fault"
-
 	"go.yaml.in/yaml/v3"
+
+	"dsvmpools/shared/fault"
 )
 
 // MaxBytes bounds an inline document; longer lists and scripts are files on the

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // merge adds a step's calls to Azure to those of the steps before it.

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"strings"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"dsvmpools/shared/fault"
 )
 
 func isStatus(err error, status int) bool {

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"dsvmpools/shared/fault"
 )
 
 // answered is the error that the client makes of an answer.

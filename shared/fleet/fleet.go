@@ -13,14 +13,14 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
+
+	"dsvmpools/shared/fault"
 )
 
 // Retries of one call: connection faults and 5xx, briefly, since the caller

@@ -10,12 +10,12 @@ import (
 	"strconv"
 	"time"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
+
+	"dsvmpools/shared/fault"
 )
 
 // Kinds of operations in tokens.

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"testing"
 
-	"dsvmpools/shared/push"
-
 	"github.com/go-playground/webhooks/v6/azuredevops"
 	"github.com/go-playground/webhooks/v6/bitbucket"
 	"github.com/go-playground/webhooks/v6/gitea"
 	"github.com/go-playground/webhooks/v6/github"
 	"github.com/go-playground/webhooks/v6/gitlab"
+
+	"dsvmpools/shared/push"
 )
 
 // module is where the payloads lie that the Git hosts have sent to the authors

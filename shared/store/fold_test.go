@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
 
 // writeOld writes a row of an id as versions did that kept capitals in keys.

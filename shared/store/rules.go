@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"dsvmpools/shared/fault"
 )
 
 // Rule is a rule for pushes as it was written.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/fault"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+
+	"dsvmpools/shared/fault"
 )
 
 // Start is what one push has started through one rule. Its row makes a delivery

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/wire"
-
-	"github.com/spf13/cobra"
 )
 
 const (

@@ -10,10 +10,10 @@ import (
 	"regexp"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/wire"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // document is what a file (YAML or JSON) and flags say together. The server

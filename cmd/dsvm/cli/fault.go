@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/local/chaos"
-
 	"github.com/spf13/cobra"
+
+	"dsvmpools/local/chaos"
 )
 
 func faultCommand(p *Program) *cobra.Command {

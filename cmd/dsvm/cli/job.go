@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
-
-	"github.com/spf13/cobra"
 )
 
 func jobCommand(p *Program) *cobra.Command {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
-
-	"github.com/spf13/cobra"
 )
 
 func nodeCommand(p *Program) *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/wire"
-
 	"github.com/spf13/cobra"
+
+	"dsvmpools/shared/wire"
 )
 
 // nodeVerb is a command that says something to one node.

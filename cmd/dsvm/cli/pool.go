@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/wire"
-
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"dsvmpools/shared/wire"
 )
 
 func poolCommand(p *Program) *cobra.Command {

@@ -8,9 +8,9 @@ import (
 	"io"
 	"strings"
 
-	"dsvmpools/shared/wire"
-
 	"github.com/spf13/cobra"
+
+	"dsvmpools/shared/wire"
 )
 
 func poolDelete(p *Program) *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"dsvmpools/shared/wire"
-
 	"github.com/spf13/cobra"
+
+	"dsvmpools/shared/wire"
 )
 
 func pushCommand(p *Program) *cobra.Command {

@@ -7,12 +7,12 @@ import (
 	"io"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/wire"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 )
 
 const (

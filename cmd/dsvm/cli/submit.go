@@ -5,11 +5,11 @@ import (
 	"strings"
 	"time"
 
-	"dsvmpools/shared/wire"
-
 	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"dsvmpools/shared/wire"
 )
 
 // jobFlags are the fields of a job that flags can give.

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/push"
-
-	"github.com/spf13/cobra"
 )
 
 // trial is what a rule would make of a push.

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
-
-	"github.com/spf13/cobra"
 )
 
 func usageCommand(p *Program) *cobra.Command {

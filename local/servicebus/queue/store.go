@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"dsvmpools/local/disk"
-
 	"go.etcd.io/bbolt"
+
+	"dsvmpools/local/disk"
 )
 
 // Buckets of a queue: facts of a message and its bytes lie apart, so that a

@@ -16,11 +16,11 @@ import (
 	"testing/iotest"
 	"time"
 
-	"dsvmpools/local/servicebus"
-	"dsvmpools/shared/bus/tolerant"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
+
+	"dsvmpools/local/servicebus"
+	"dsvmpools/shared/bus/tolerant"
 )
 
 // What no client here can send is sent as a type of the same width, and its code is
