@@ -101,7 +101,7 @@ type Instance struct {
 	Tables  *tables.Server
 	Compute *compute.Server
 	Host    *functions.Host
-	Faults  *chaos.Set
+	Chaos   *chaos.Set
 	Share   string
 	Notes   []string // what a person should know of the start, in sentences
 
@@ -128,7 +128,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if err := closeFolders(cfg.Dir); err != nil {
 		return nil, err
 	}
-	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Faults: chaos.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
+	in = &Instance{Share: filepath.Join(cfg.Dir, "share"), Chaos: chaos.New(cfg.Seed), lock: flock.New(filepath.Join(cfg.Dir, "lock"))}
 	if got, err := in.lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("%s cannot be locked: %w", cfg.Dir, err)
 	} else if !got {
@@ -223,14 +223,14 @@ func (id *identity) keep(name, addr string) {
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (err error) {
 	data := filepath.Join(cfg.Dir, "data")
 	in.Tables, err = tables.Start(tables.Config{Addr: id.addr("tables"), Path: filepath.Join(data, "tables.db"), Account: account, Key: id.Keys["tables"], Log: log,
-		CloudRates: cfg.CloudRates, Faults: in.Faults})
+		CloudRates: cfg.CloudRates, Chaos: in.Chaos})
 	if err != nil {
 		return fmt.Errorf("the local tables: %w", err)
 	}
 	in.close = append(in.close, in.Tables.Close)
 	id.keep("tables", in.Tables.Addr())
 	in.Bus, err = servicebus.Start(servicebus.Config{Addr: id.addr("serviceBus"), Path: filepath.Join(data, "servicebus.db"), Log: log,
-		CloudRates: cfg.CloudRates, Faults: in.Faults,
+		CloudRates: cfg.CloudRates, Chaos: in.Chaos,
 		Queues: []servicebus.QueueConfig{
 			{Name: "jobs", LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries}, {Name: "pools", LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries},
 			{Name: "rejected"},
@@ -256,7 +256,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 		Supervisor: append(append([]string(nil), cfg.Program...), "instance"), Agent: append(append([]string(nil), cfg.Program...), "agent"),
 		Env:       append([]string{"ServiceBusConnection=" + in.Bus.ConnectionString("agent"), "SHARE_PATH=" + in.Share, "DSVM_NODE_ADDRESS=127.0.0.1"}, cfg.AgentEnv...),
 		BootDelay: boot, DeleteDelay: deleteDelay, RestartDelay: restartDelay, RetryAfter: retryAfter, Log: log, OnCapacity: cfg.OnCapacity,
-		NodeToken: id.Keys["node"], Faults: in.Faults, CloudRates: cfg.CloudRates, Quota: cfg.Quota, Sizes: size.Names(),
+		NodeToken: id.Keys["node"], Chaos: in.Chaos, CloudRates: cfg.CloudRates, Quota: cfg.Quota, Sizes: size.Names(),
 		CPUs: func(name string) int {
 			s, _ := size.Lookup(name)
 			return s.CPUs
@@ -293,7 +293,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{Root: os.DirFS(root), Addr: l.Addr().String(), Listener: l, Handler: append(append([]string(nil), cfg.Program...), "handler"),
-		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Faults: in.Faults,
+		Dir: root, Settings: settings, FunctionKey: id.Keys["function"], MasterKey: id.Keys["master"], StateDir: filepath.Join(cfg.Dir, "data", "timers"), Output: output, Log: log, Chaos: in.Chaos,
 		Guard: true}
 	if public, err := url.Parse(settings["DSVM_PUBLIC_URL"]); err == nil && public.Host != "" {
 		in.host.Hosts = []string{public.Host} // a tunnel from there hands its name on
@@ -314,7 +314,7 @@ func (in *Instance) startControl(id *identity) error {
 	if err != nil {
 		return fmt.Errorf("the control service: %w", err)
 	}
-	control := chaos.Control{Set: in.Faults, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
+	control := chaos.Control{Set: in.Chaos, Key: id.Keys["control"], Evict: in.Compute.Evict, Remove: in.Compute.Remove}
 	web := &http.Server{Handler: door.Door{}.Guard(control.Handler(), true), ReadTimeout: controlTimeout}
 	go web.Serve(l)
 	in.close = append(in.close, web.Close)

@@ -16,8 +16,8 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_REVIVE_AFTER": "100ms, 200ms"}, func(cfg *local.Config) { cfg.Deliveries = 2 })
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
-	broken := chaos.Rule{Do: chaos.Disconnect, Target: "functions/invoke/SubmitJob"}
-	if _, err := i.Faults.Add(broken); err != nil {
+	broken := chaos.Injection{Do: chaos.Disconnect, Target: "functions/invoke/SubmitJob"}
+	if _, err := i.Chaos.Add(broken); err != nil {
 		t.Fatal(err)
 	}
 	i.send("jobs", body(`{"id":"never","pool":"cpu","command":["true"]}`))
@@ -42,7 +42,7 @@ func TestDeadLetters(t *testing.T) {
 		_, scheduled, _, dead := i.Bus.Counts("jobs")
 		return scheduled+dead > 0
 	})
-	i.Faults.Remove("")
+	i.Chaos.Remove("")
 	if j := i.job("later"); j.State != job.Succeeded || len(j.Attempts) != 1 {
 		t.Errorf("got %s after %d attempts: %s", j.State, len(j.Attempts), j.Reason)
 	}

@@ -156,7 +156,7 @@ func (m *machine) everything() string {
 			fmt.Fprintln(&out, "job", j.ID, j.State)
 		}
 	}
-	fmt.Fprintln(&out, "faults", len(faults.Rules))
+	fmt.Fprintln(&out, "faults", len(faults.Injections))
 	for _, d := range m.doors() {
 		if d.name == "Service Bus" || d.name == "tables" {
 			status, body := d.ask(m.t, "GET", d.read, "", "", func(r *http.Request) { d.sign(r, true) })

@@ -30,7 +30,7 @@ func TestFaultsEverywhere(t *testing.T) {
 	}
 	const most, singles, members, limit = 4, 30, 20, 5
 	i.apply(fmt.Sprintf(`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":%d},"idleTimeout":"1s","limits":{"team":{"few":{"jobs":%d}}}}`, most, limit))
-	for _, r := range []chaos.Rule{
+	for _, r := range []chaos.Injection{
 		{Do: chaos.Detach, Target: "servicebus/*", Probability: 0.01},
 		{Do: chaos.Disconnect, Target: "servicebus/*", Probability: 0.005},
 		{Do: chaos.Lose, Target: "servicebus/send", Probability: 0.02},
@@ -48,7 +48,7 @@ func TestFaultsEverywhere(t *testing.T) {
 		{Do: chaos.Disconnect, Target: "functions/invoke/*", Probability: 0.01},
 		{Do: chaos.Lose, Target: "functions/invoke/*", Probability: 0.01},
 	} {
-		if _, err := i.Faults.Add(r); err != nil {
+		if _, err := i.Chaos.Add(r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestFaultsEverywhere(t *testing.T) {
 		}
 	}
 	hits := 0
-	rules, _ := i.Faults.List()
+	rules, _ := i.Chaos.List()
 	for _, r := range rules {
 		hits += r.Hits
 	}
@@ -114,7 +114,7 @@ func TestFaultsEverywhere(t *testing.T) {
 		t.Errorf("asked for %d nodes, the most is %d", asked, most)
 	}
 	i.mu.Unlock()
-	i.Faults.Remove("")
+	i.Chaos.Remove("")
 	i.until("an empty pool", func() bool { return len(i.Compute.Instances()) == 0 })
 
 	s, err := store.Open(store.Config{ConnectionString: i.Description.Tables})
@@ -184,7 +184,7 @@ func (i *instance) tell(jobs map[string]job.State) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	i.Faults.Remove("")
+	i.Chaos.Remove("")
 	for id := range jobs {
 		if e, err := i.client.Explain(ctx, id); err != nil || !e.State.Final() {
 			i.t.Log(id, e.State, e.Reason, err)

@@ -78,7 +78,7 @@ func TestOneInstanceSticks(t *testing.T) {
 	t.Parallel()
 	const boot, deadline = 2 * time.Second, 10 * time.Second
 	i := startInstance(t, map[string]string{"DSVM_BOOT_DEADLINE": "10s"}, func(cfg *local.Config) { cfg.BootDelay = boot })
-	if _, err := i.Faults.Add(chaos.Rule{Do: chaos.Stick, Target: "compute/boot", Count: 1}); err != nil {
+	if _, err := i.Chaos.Add(chaos.Injection{Do: chaos.Stick, Target: "compute/boot", Count: 1}); err != nil {
 		t.Fatal(err)
 	}
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":6},"idleTimeout":"1s"}`)
@@ -124,7 +124,7 @@ func TestOneInstanceSticks(t *testing.T) {
 func TestNodesThatNeverReport(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_BOOT_DEADLINE": "1s", "DSVM_FLEET_POLL": "100ms", "DSVM_MISSING_FOR": "300ms", "RECONCILE_SCHEDULE": "* * * * * *"})
-	if _, err := i.Faults.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/boot"}); err != nil {
+	if _, err := i.Chaos.Add(chaos.Injection{Do: chaos.Refuse, Target: "compute/boot"}); err != nil {
 		t.Fatal(err)
 	}
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
@@ -134,7 +134,7 @@ func TestNodesThatNeverReport(t *testing.T) {
 		return err == nil && strings.Contains(p.Reason, "3 nodes in a row did not come up") && strings.Contains(p.Reason, "Service Bus")
 	})
 	i.until("the end of the last of them", func() bool { return len(i.Compute.Instances()) == 0 })
-	rules, _ := i.Faults.List()
+	rules, _ := i.Chaos.List()
 	if rules[0].Hits != 3 {
 		t.Errorf("%d machines were bought", rules[0].Hits)
 	}
@@ -149,7 +149,7 @@ func TestNodesThatNeverReport(t *testing.T) {
 			t.Errorf("explain of the %s: %v %q", what, err, reason)
 		}
 	}
-	i.Faults.Remove("")
+	i.Chaos.Remove("")
 	for range 2 {
 		if p, err := i.client.Resume(i.ctx, "cpu"); err != nil || p.State == "blocked" {
 			t.Errorf("resumed: %v, %s %s", err, p.State, p.Reason)

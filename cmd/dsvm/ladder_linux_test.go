@@ -22,7 +22,7 @@ func TestLadder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.Faults.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/put/dsvm-ladder-d2s-v5-spot", Code: "SkuNotAvailable"}); err != nil {
+	if _, err := i.Chaos.Add(chaos.Injection{Do: chaos.Refuse, Target: "compute/put/dsvm-ladder-d2s-v5-spot", Code: "SkuNotAvailable"}); err != nil {
 		t.Fatal(err)
 	}
 	i.send("pools", body("%s", jsonOf(t, text)))

@@ -16,7 +16,7 @@ func TestUnreliableScaleSet(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "1s", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *", "DSVM_DELETE_AGAIN": "500ms",
 		"DSVM_BOOT_DEADLINE": "3s", "DSVM_SILENT_AFTER": "3s"})
-	for _, r := range []chaos.Rule{
+	for _, r := range []chaos.Injection{
 		{Do: chaos.Lose, Target: "compute/p*", Probability: 0.3},
 		{Do: chaos.Lose, Target: "compute/deleteInstances", Probability: 0.3},
 		{Do: chaos.Disconnect, Target: "compute/get", Probability: 0.2},
@@ -31,7 +31,7 @@ func TestUnreliableScaleSet(t *testing.T) {
 		{Do: chaos.Refuse, Target: "compute/run", Delay: time.Second, Probability: 0.2},
 		{Do: chaos.Refuse, Target: "compute/remove", Probability: 0.2},
 	} {
-		if _, err := i.Faults.Add(r); err != nil {
+		if _, err := i.Chaos.Add(r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +60,7 @@ func TestUnreliableScaleSet(t *testing.T) {
 	}
 	i.mu.Unlock()
 	hits := 0
-	rules, _ := i.Faults.List()
+	rules, _ := i.Chaos.List()
 	for _, r := range rules {
 		hits += r.Hits
 	}
@@ -68,6 +68,6 @@ func TestUnreliableScaleSet(t *testing.T) {
 		t.Errorf("only %d things went wrong", hits)
 	}
 	t.Logf("%d things went wrong", hits)
-	i.Faults.Remove("")
+	i.Chaos.Remove("")
 	i.until("an empty pool", func() bool { return len(i.Compute.Instances()) == 0 })
 }

@@ -15,9 +15,9 @@ import (
 
 // Paths of the control service, which an instance serves beside its servers.
 const (
-	pathRules    = "/faults"
-	pathSeed     = "/faults/seed"
-	pathInstance = "/instances/{name}/{do}"
+	pathInjections = "/faults"
+	pathSeed       = "/faults/seed"
+	pathInstance   = "/instances/{name}/{do}"
 )
 
 // maxBody bounds what is read of a request or an answer: a rule is a line.
@@ -41,8 +41,8 @@ type Document struct {
 
 // Status is the rules in force and the seed of their draws.
 type Status struct {
-	Seed  uint64     `json:"seed"`
-	Rules []Document `json:"rules"`
+	Seed       uint64     `json:"seed"`
+	Injections []Document `json:"rules"`
 }
 
 func documentOf(s State) Document {
@@ -56,9 +56,9 @@ func documentOf(s State) Document {
 	return d
 }
 
-// Rule is the rule that a document describes.
-func (d Document) Rule() (Rule, error) {
-	r := Rule{d.ID, d.Do, d.Target, d.Probability, d.After, d.Count, 0, 0, d.Code, d.Amount}
+// Injection is the rule that a document describes.
+func (d Document) Injection() (Injection, error) {
+	r := Injection{d.ID, d.Do, d.Target, d.Probability, d.After, d.Count, 0, 0, d.Code, d.Amount}
 	for _, span := range []struct {
 		name, text string
 		to         *time.Duration
@@ -85,8 +85,8 @@ type Control struct {
 // Handler is the service.
 func (c *Control) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+pathRules, func(w http.ResponseWriter, _ *http.Request) { c.status(w) })
-	mux.HandleFunc("POST "+pathRules, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+pathInjections, func(w http.ResponseWriter, _ *http.Request) { c.status(w) })
+	mux.HandleFunc("POST "+pathInjections, func(w http.ResponseWriter, r *http.Request) {
 		var d Document
 		in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 		in.DisallowUnknownFields()
@@ -94,7 +94,7 @@ func (c *Control) Handler() http.Handler {
 			refuse(w, http.StatusBadRequest, fmt.Errorf("the rule cannot be read: %w", err))
 			return
 		}
-		rule, err := d.Rule()
+		rule, err := d.Injection()
 		if err == nil {
 			_, err = c.Set.Add(rule)
 		}
@@ -104,7 +104,7 @@ func (c *Control) Handler() http.Handler {
 		}
 		c.status(w)
 	})
-	mux.HandleFunc("DELETE "+pathRules, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("DELETE "+pathInjections, func(w http.ResponseWriter, r *http.Request) {
 		id := r.URL.Query().Get("id")
 		if c.Set.Remove(id) == 0 && id != "" {
 			refuse(w, http.StatusNotFound, fmt.Errorf("no rule has the id %s", id))
@@ -144,9 +144,9 @@ func (c *Control) Handler() http.Handler {
 
 func (c *Control) status(w http.ResponseWriter) {
 	states, seed := c.Set.List()
-	s := Status{Seed: seed, Rules: []Document{}}
+	s := Status{Seed: seed, Injections: []Document{}}
 	for _, state := range states {
-		s.Rules = append(s.Rules, documentOf(state))
+		s.Injections = append(s.Injections, documentOf(state))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(s)
@@ -163,17 +163,17 @@ type Client struct{ URL, Key string }
 
 // Status returns the rules in force.
 func (c Client) Status(ctx context.Context) (Status, error) {
-	return c.call(ctx, http.MethodGet, pathRules, nil)
+	return c.call(ctx, http.MethodGet, pathInjections, nil)
 }
 
 // Add puts a rule behind the others.
 func (c Client) Add(ctx context.Context, d Document) (Status, error) {
-	return c.call(ctx, http.MethodPost, pathRules, d)
+	return c.call(ctx, http.MethodPost, pathInjections, d)
 }
 
 // Remove takes a rule away, or all with an empty id.
 func (c Client) Remove(ctx context.Context, id string) (Status, error) {
-	return c.call(ctx, http.MethodDelete, pathRules+"?id="+url.QueryEscape(id), nil)
+	return c.call(ctx, http.MethodDelete, pathInjections+"?id="+url.QueryEscape(id), nil)
 }
 
 // Seed starts the draws of all rules anew.

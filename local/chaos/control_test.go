@@ -25,14 +25,14 @@ func TestControl(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := client.Seed(ctx, 1<<63)
-	if err != nil || s.Seed != 1<<63 || len(s.Rules) != 2 || s.Rules[0].Delay != "1.5s" {
+	if err != nil || s.Seed != 1<<63 || len(s.Injections) != 2 || s.Injections[0].Delay != "1.5s" {
 		t.Fatalf("got %+v, %v", s, err)
 	}
 	c.Set.Decide(Call{Server: "compute"}, Refuse)
-	if s, err = client.Status(ctx); err != nil || s.Rules[1].Hits != 1 {
+	if s, err = client.Status(ctx); err != nil || s.Injections[1].Hits != 1 {
 		t.Errorf("got %+v, %v; want one hit of the second rule", s, err)
 	}
-	if s, err = client.Remove(ctx, s.Rules[0].ID); err != nil || len(s.Rules) != 1 {
+	if s, err = client.Remove(ctx, s.Injections[0].ID); err != nil || len(s.Injections) != 1 {
 		t.Errorf("got %+v, %v; want one rule left", s, err)
 	}
 	if err := client.Evict(ctx, "cpu/7"); err != nil || evicted != "cpu/7" {

@@ -17,7 +17,7 @@ import (
 const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/"
 
 // serveOnly is a server that makes no process: its instances boot for ever.
-func serveOnly(t testing.TB, rules ...chaos.Rule) *Server {
+func serveOnly(t testing.TB, rules ...chaos.Injection) *Server {
 	t.Helper()
 	dir := t.TempDir()
 	none := chaos.New(1)
@@ -27,7 +27,7 @@ func serveOnly(t testing.TB, rules ...chaos.Rule) *Server {
 		}
 	}
 	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "c.db"), Dir: dir, Token: "t", SubscriptionID: "sub", ResourceGroup: "group",
-		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Faults: none})
+		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Chaos: none})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func FuzzReadModel(f *testing.F) {
 // FuzzRequest: no request is answered with an internal error, or breaks the
 // server for the next one.
 func FuzzRequest(f *testing.F) {
-	s := serveOnly(f, chaos.Rule{Do: chaos.Partial, Target: "compute/allocate"})
+	s := serveOnly(f, chaos.Injection{Do: chaos.Partial, Target: "compute/allocate"})
 	f.Fuzz(func(t *testing.T, method, path, body, query string) {
 		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
 		r.Method, r.URL.Path, r.URL.RawQuery = method, fuzzBase+path, "api-version=1&"+query

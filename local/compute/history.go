@@ -18,7 +18,7 @@ type snapshot struct {
 
 // remember keeps how a set's instances are now. The lock is held.
 func (s *Server) remember(st *set) {
-	if s.cfg.Faults == nil {
+	if s.cfg.Chaos == nil {
 		return
 	}
 	now := time.Now()

@@ -188,10 +188,10 @@ func TestNodeWithoutAnIdentity(t *testing.T) {
 		t.Errorf("got %d %s", status, body)
 	}
 	faults := chaos.New(1)
-	if _, err := faults.Add(chaos.Rule{Do: chaos.Throttle, Target: "compute/token/cpu/cpu_0"}); err != nil {
+	if _, err := faults.Add(chaos.Injection{Do: chaos.Throttle, Target: "compute/token/cpu/cpu_0"}); err != nil {
 		t.Fatal(err)
 	}
-	_, all = guests(t, 1, resource(1), func(c *compute.Config) { c.Faults = faults })
+	_, all = guests(t, 1, resource(1), func(c *compute.Config) { c.Chaos = faults })
 	if status, _ := all["cpu_0"].ask(t, "GET", "identity/oauth2/token?api-version=2018-02-01&resource=x", ""); status != 429 {
 		t.Errorf("throttled: got %d", status)
 	}

@@ -7,7 +7,7 @@
 // Deleting the instance kills everything below it. It has no networks, disks or
 // images: those are checked for form and otherwise believed. Each instance has a
 // metadata endpoint, as a VM's address 169.254.169.254 is. What goes wrong in
-// the cloud goes wrong here on demand: Config.Quota, CloudRates and Faults.
+// the cloud goes wrong here on demand: Config.Quota, CloudRates and Chaos.
 package compute
 
 import (
@@ -79,11 +79,11 @@ type Config struct {
 	NodeToken string
 	// EvictionNotice is from the Scheduled Event to the eviction; 0 = 30s.
 	EvictionNotice time.Duration
-	// Faults makes requests and instances go wrong; nil = nothing does. The
+	// Chaos makes requests and instances go wrong; nil = nothing does. The
 	// server is "compute", its operations are put, patch, get, list, delete,
 	// deleteInstances, operation, usages, vmSizes and token, with the set (for token the instance)
 	// as entity, and the steps allocate, boot, run and remove of instances.
-	Faults *chaos.Set
+	Chaos *chaos.Set
 }
 
 // Server is a running resource group.

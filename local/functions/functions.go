@@ -44,7 +44,7 @@ type Config struct {
 	Hosts []string // more values of the header Host that are this host's own, with Guard
 
 	StateDir string       // where timers keep their status; "" = they keep none
-	Faults   *chaos.Set   // what is to go wrong; nil = nothing
+	Chaos    *chaos.Set   // what is to go wrong; nil = nothing
 	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
 	Log      *slog.Logger // of the host itself; nil = discarded
 

@@ -22,10 +22,10 @@ const forcedDetach = "amqp:link:detach-forced"
 
 // decide asks what is to go wrong here, and waits if that is a delay.
 func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
-	if s.cfg.Faults == nil {
+	if s.cfg.Chaos == nil {
 		return chaos.Outcome{}
 	}
-	o := s.cfg.Faults.Decide(chaos.Call{Server: "servicebus", Operation: operation, Entity: entity}, append(can, chaos.Delay)...)
+	o := s.cfg.Chaos.Decide(chaos.Call{Server: "servicebus", Operation: operation, Entity: entity}, append(can, chaos.Delay)...)
 	if o.Do == chaos.Delay {
 		s.pause(o.Delay)
 		return chaos.Outcome{}

@@ -19,7 +19,7 @@ import (
 func faulty(t *testing.T, retries int32) (fixture, *chaos.Set) {
 	t.Helper()
 	set := chaos.New(1)
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, Rules: rules, Faults: set})
+	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, Rules: rules, Chaos: set})
 	must(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), &azservicebus.ClientOptions{
@@ -35,7 +35,7 @@ func faulty(t *testing.T, retries int32) (fixture, *chaos.Set) {
 
 const noRetries = -1
 
-func inject(t *testing.T, set *chaos.Set, r chaos.Rule) {
+func inject(t *testing.T, set *chaos.Set, r chaos.Injection) {
 	t.Helper()
 	_, err := set.Add(r)
 	must(t, err)
@@ -84,7 +84,7 @@ func TestFaultsThatAreErrors(t *testing.T) {
 		t.Run(test.target+" "+string(test.do), func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, noRetries)
-			inject(t, set, chaos.Rule{Do: test.do, Target: "servicebus/" + test.target, Count: 1, Code: test.code})
+			inject(t, set, chaos.Injection{Do: test.do, Target: "servicebus/" + test.target, Count: 1, Code: test.code})
 			err := test.act(t, f)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
@@ -111,7 +111,7 @@ func TestDelays(t *testing.T) {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, noRetries)
-			inject(t, set, chaos.Rule{Do: chaos.Delay, Delay: delay, Target: "servicebus/" + operation, Count: 1})
+			inject(t, set, chaos.Injection{Do: chaos.Delay, Delay: delay, Target: "servicebus/" + operation, Count: 1})
 			from := time.Now()
 			f.send(t, "plain", message("x"))
 			r := f.receiver(t, "plain", nil)
@@ -128,7 +128,7 @@ func TestDelays(t *testing.T) {
 func TestALostSendIsStored(t *testing.T) {
 	t.Parallel()
 	f, set := faulty(t, 3)
-	inject(t, set, chaos.Rule{Do: chaos.Lose, Target: "servicebus/send/plain", Count: 1})
+	inject(t, set, chaos.Injection{Do: chaos.Lose, Target: "servicebus/send/plain", Count: 1})
 	f.send(t, "plain", message("twice")) // the client tries again
 	if active, _, _, _ := f.Counts("plain"); active != 2 {
 		t.Errorf("got %d messages, want 2", active)
@@ -141,7 +141,7 @@ func TestALostSettlementIsDone(t *testing.T) {
 	f.send(t, "plain", message("x"))
 	r := f.receiver(t, "plain", nil)
 	m := f.one(t, r)
-	inject(t, set, chaos.Rule{Do: chaos.Lose, Target: "servicebus/settle/plain", Count: 1})
+	inject(t, set, chaos.Injection{Do: chaos.Lose, Target: "servicebus/settle/plain", Count: 1})
 	ctx, cancel := context.WithTimeout(f.ctx, time.Second) // the client's retries of a settlement take no options
 	defer cancel()
 	if err := r.CompleteMessage(ctx, m, nil); err == nil {
@@ -159,7 +159,7 @@ func TestSettlementsThatAreNotDone(t *testing.T) {
 			f.send(t, "plain", message("x"))
 			r := f.receiver(t, "plain", nil)
 			m := f.one(t, r)
-			inject(t, set, chaos.Rule{Do: action, Target: "servicebus/settle", Count: 1})
+			inject(t, set, chaos.Injection{Do: action, Target: "servicebus/settle", Count: 1})
 			ctx, cancel := context.WithTimeout(f.ctx, time.Second) // the client's retries of a settlement take no options
 			defer cancel()
 			got, left := "failed", 1
@@ -181,7 +181,7 @@ func TestSettlementsThatAreNotDone(t *testing.T) {
 func TestADetachedSenderSendsAgain(t *testing.T) {
 	t.Parallel()
 	f, set := faulty(t, 3)
-	inject(t, set, chaos.Rule{Do: chaos.Detach, Target: "servicebus/send/plain", Count: 1})
+	inject(t, set, chaos.Injection{Do: chaos.Detach, Target: "servicebus/send/plain", Count: 1})
 	f.send(t, "plain", message("once"))
 	if active, _, _, _ := f.Counts("plain"); active != 1 {
 		t.Errorf("got %d messages, want 1", active)
@@ -194,7 +194,7 @@ func TestFaultsOfReceiving(t *testing.T) {
 		t.Run(string(action), func(t *testing.T) {
 			t.Parallel()
 			f, set := faulty(t, 3)
-			inject(t, set, chaos.Rule{Do: action, Target: "servicebus/receive/short", Count: 1})
+			inject(t, set, chaos.Injection{Do: action, Target: "servicebus/receive/short", Count: 1})
 			f.send(t, "short", message("x"))
 			r := f.receiver(t, "short", nil)
 			var got []*azservicebus.ReceivedMessage

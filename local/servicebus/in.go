@@ -196,7 +196,7 @@ func (l *inLink) enqueue(group []delivery) {
 		if refusal == nil && !srv.rates.spend(len(messages)) {
 			refusal = busyState(srv)
 		}
-		if refusal == nil && srv.cfg.Faults != nil {
+		if refusal == nil && srv.cfg.Chaos != nil {
 			var gone bool
 			if gone, lose, refusal = l.faulty(lose); gone {
 				return

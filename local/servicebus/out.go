@@ -248,7 +248,7 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 	for len(messages) > 0 && !c.srv.rates.spend(len(messages)) {
 		c.srv.pause(c.srv.rates.untilNext())
 	}
-	if c.srv.cfg.Faults == nil {
+	if c.srv.cfg.Chaos == nil {
 		return messages
 	}
 	for i := range messages {

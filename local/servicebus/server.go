@@ -116,9 +116,9 @@ type Config struct {
 	// CloudRates keeps the rates of a Standard namespace: 1,000 credits per second,
 	// and the service's throttling errors beyond.
 	CloudRates bool
-	// Faults is what goes wrong on demand, by queue, at connect, token, attach,
+	// Chaos is what goes wrong on demand, by queue, at connect, token, attach,
 	// send, receive, settle and management; nil = nothing.
-	Faults *chaos.Set
+	Chaos *chaos.Set
 
 	bounds *bounds // nil = the usual ones
 }

@@ -238,7 +238,7 @@ func (s *session) settle() {
 // client of each.
 func (s *session) settleGroup(group []decided) {
 	lose := false
-	if s.conn.srv.cfg.Faults != nil {
+	if s.conn.srv.cfg.Chaos != nil {
 		if group, lose = s.faultySettle(group); len(group) == 0 {
 			return
 		}

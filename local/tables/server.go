@@ -7,7 +7,7 @@
 // not known. Rates, pages that end early and the time for which the name of a
 // deleted table is blocked are the service's when Config asks for them.
 //
-// Rules of Config.Faults are about createTable, deleteTable, listTables, insert,
+// Rules of Config.Chaos are about createTable, deleteTable, listTables, insert,
 // get, query, replace, merge, upsert, delete and transaction; the entity is the
 // table. They can delay, refuse with any of the service's codes, throttle,
 // disconnect before anything is done, and lose the answer. A refusal with a code
@@ -74,7 +74,7 @@ type Config struct {
 	// DeleteHold is for how long the name of a deleted table is blocked; 0 = it
 	// is free at once, with CloudRates after 40 s.
 	DeleteHold time.Duration
-	Faults     *chaos.Set // nil = everything goes well
+	Chaos      *chaos.Set // nil = everything goes well
 }
 
 // cloudDomain is where accounts are in the cloud. Clients that know no other address

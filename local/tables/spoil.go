@@ -30,7 +30,7 @@ func cut() { panic(http.ErrAbortHandler) }
 // to answer with, and whether the connection is to end once the request is
 // done.
 func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, table string) (bad *failure, lose bool) {
-	out := s.cfg.Faults.Decide(chaos.Call{Server: "tables", Operation: string(o), Entity: table},
+	out := s.cfg.Chaos.Decide(chaos.Call{Server: "tables", Operation: string(o), Entity: table},
 		chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
 	switch out.Do {
 	case chaos.Delay:

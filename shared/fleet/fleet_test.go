@@ -67,7 +67,7 @@ func before(t testing.TB, s *compute.Server, hook func(operation string)) string
 }
 
 // broken is a resource manager with these faults.
-func broken(t testing.TB, rules ...chaos.Rule) *compute.Server {
+func broken(t testing.TB, rules ...chaos.Injection) *compute.Server {
 	t.Helper()
 	set := chaos.New(1)
 	for _, r := range rules {
@@ -75,7 +75,7 @@ func broken(t testing.TB, rules ...chaos.Rule) *compute.Server {
 			t.Fatal(err)
 		}
 	}
-	return azure(t, func(cfg *compute.Config) { cfg.Faults = set })
+	return azure(t, func(cfg *compute.Config) { cfg.Chaos = set })
 }
 
 func client(t testing.TB, endpoint string) *fleet.Client {
@@ -239,7 +239,7 @@ func TestGrowLosesARace(t *testing.T) {
 func TestGrowGivesUpARaceThatIsLostTwice(t *testing.T) {
 	t.Parallel()
 	var patches atomic.Int32
-	s := broken(t, chaos.Rule{Do: chaos.Refuse, Target: "compute/patch", Code: "PreconditionFailed"})
+	s := broken(t, chaos.Injection{Do: chaos.Refuse, Target: "compute/patch", Code: "PreconditionFailed"})
 	c := client(t, before(t, s, func(operation string) {
 		if operation == "patch" {
 			patches.Add(1)
@@ -254,10 +254,10 @@ func TestGrowGivesUpARaceThatIsLostTwice(t *testing.T) {
 
 func TestRefusedGrowing(t *testing.T) {
 	t.Parallel()
-	refuse := func(code string) chaos.Rule { return chaos.Rule{Do: chaos.Refuse, Code: code} }
+	refuse := func(code string) chaos.Injection { return chaos.Injection{Do: chaos.Refuse, Code: code} }
 	for _, c := range []struct {
 		name  string
-		with  chaos.Rule
+		with  chaos.Injection
 		want  fault.Code
 		after time.Duration
 		calls int32
@@ -270,10 +270,10 @@ func TestRefusedGrowing(t *testing.T) {
 		{"a broken neighbour", refuse("ReferencedResourceNotProvisioned"), fault.Conflict, 0, 1},
 		{"policy", refuse("RequestDisallowedByPolicy"), fault.Invalid, 0, 1},
 		{"something new", refuse("NeverHeardOf"), fault.Conflict, 0, 1},
-		{"throttled, which is not tried again", chaos.Rule{Do: chaos.Throttle, RetryAfter: 7 * time.Second}, fault.Throttled, 7 * time.Second, 1},
+		{"throttled, which is not tried again", chaos.Injection{Do: chaos.Throttle, RetryAfter: 7 * time.Second}, fault.Throttled, 7 * time.Second, 1},
 		{"throttled by the resource manager", refuse("SubscriptionRequestsThrottled"), fault.Throttled, 10 * time.Second, 1},
 		{"an outage, which is tried again", refuse("ServiceUnavailable"), fault.Internal, 0, 3},
-		{"no connection, which is tried again", chaos.Rule{Do: chaos.Disconnect}, fault.Internal, 0, 3},
+		{"no connection, which is tried again", chaos.Injection{Do: chaos.Disconnect}, fault.Internal, 0, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -303,7 +303,7 @@ func TestRefusedGrowing(t *testing.T) {
 // capacity stays at what will never come.
 func TestInstancesThatNeverCome(t *testing.T) {
 	t.Parallel()
-	c := client(t, broken(t, chaos.Rule{Do: chaos.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
+	c := client(t, broken(t, chaos.Injection{Do: chaos.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
 	op, err := c.Grow(t.Context(), "set", model, 3)
 	if err != nil || op.Token == "" {
 		t.Fatalf("got %v, want an operation", err)
@@ -338,7 +338,7 @@ func TestInstancesThatNeverCome(t *testing.T) {
 // says that it is there.
 func TestInstancesThatCameInPartAreAskedForAgain(t *testing.T) {
 	t.Parallel()
-	c := client(t, broken(t, chaos.Rule{Do: chaos.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
+	c := client(t, broken(t, chaos.Injection{Do: chaos.Partial, Target: "compute/allocate", Amount: 1, Count: 1}).URL())
 	op, err := c.Grow(t.Context(), "set", model, 3)
 	if err := finish(t, c, op, err); fault.CodeOf(err) != fault.NoCapacity {
 		t.Fatalf("got %v, want no capacity", err)
@@ -429,16 +429,16 @@ func TestPollOutlivesOutages(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
-		with  chaos.Rule
+		with  chaos.Injection
 		done  bool
 		want  fault.Code
 		after time.Duration
 	}{
-		{"throttled", chaos.Rule{Do: chaos.Throttle, RetryAfter: 3 * time.Second}, false, "", 3 * time.Second},
-		{"unavailable", chaos.Rule{Do: chaos.Refuse, Code: "ServiceUnavailable"}, false, "", 10 * time.Second},
-		{"no connection", chaos.Rule{Do: chaos.Disconnect}, false, "", 10 * time.Second},
-		{"forgotten", chaos.Rule{Do: chaos.Refuse, Code: "NotFound"}, true, fault.Gone, 0},
-		{"forbidden", chaos.Rule{Do: chaos.Refuse, Code: "AuthorizationFailed"}, true, fault.Invalid, 0},
+		{"throttled", chaos.Injection{Do: chaos.Throttle, RetryAfter: 3 * time.Second}, false, "", 3 * time.Second},
+		{"unavailable", chaos.Injection{Do: chaos.Refuse, Code: "ServiceUnavailable"}, false, "", 10 * time.Second},
+		{"no connection", chaos.Injection{Do: chaos.Disconnect}, false, "", 10 * time.Second},
+		{"forgotten", chaos.Injection{Do: chaos.Refuse, Code: "NotFound"}, true, fault.Gone, 0},
+		{"forbidden", chaos.Injection{Do: chaos.Refuse, Code: "AuthorizationFailed"}, true, fault.Invalid, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -459,10 +459,10 @@ func TestFailedReadIsNotZero(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []string{"get", "list"} {
 		set := chaos.New(1)
-		c := client(t, azure(t, func(cfg *compute.Config) { cfg.Faults = set }).URL())
+		c := client(t, azure(t, func(cfg *compute.Config) { cfg.Chaos = set }).URL())
 		op, err := c.Grow(t.Context(), "set", model, 1)
 		must(t, finish(t, c, op, err))
-		if _, err := set.Add(chaos.Rule{Do: chaos.Throttle, Target: "compute/" + operation}); err != nil {
+		if _, err := set.Add(chaos.Injection{Do: chaos.Throttle, Target: "compute/" + operation}); err != nil {
 			t.Fatal(err)
 		}
 		if l, err := c.List(t.Context(), "set"); fault.CodeOf(err) != fault.Throttled || l.Exists {

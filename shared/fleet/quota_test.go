@@ -88,11 +88,11 @@ func TestQuotaThatHasBecomeFree(t *testing.T) {
 func TestQuotaThatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	unreadable := chaos.New(1)
-	if _, err := unreadable.Add(chaos.Rule{Target: "compute/usages", Do: chaos.Refuse, Code: "AuthorizationFailed"}); err != nil {
+	if _, err := unreadable.Add(chaos.Injection{Target: "compute/usages", Do: chaos.Refuse, Code: "AuthorizationFailed"}); err != nil {
 		t.Fatal(err)
 	}
 	s := azure(t, func(cfg *compute.Config) {
-		cfg.Quota, cfg.CPUs, cfg.Faults = map[string]int{compute.QuotaTotal: 8}, func(string) int { return 2 }, unreadable
+		cfg.Quota, cfg.CPUs, cfg.Chaos = map[string]int{compute.QuotaTotal: 8}, func(string) int { return 2 }, unreadable
 	})
 	f := client(t, s.URL())
 	m := model

@@ -71,7 +71,7 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 			if retryAfter != 0 {
 				d.RetryAfter = retryAfter.String()
 			}
-			if _, err := d.Rule(); err != nil {
+			if _, err := d.Injection(); err != nil {
 				return wrongUse("%s", err)
 			}
 			var s chaos.Status
@@ -149,7 +149,7 @@ func (p *Program) faultStatus(c *cobra.Command, what string, fn func(chaos.Clien
 // faults shows the rules.
 func (p *Program) faults(s chaos.Status) error {
 	t := newTable("ID FAULT TARGET <PROBABILITY <AFTER <COUNT <SEEN <HITS DETAIL")
-	for _, r := range s.Rules {
+	for _, r := range s.Injections {
 		probability, count := "always", ""
 		if r.Probability > 0 {
 			probability = fmt.Sprint(r.Probability)
@@ -161,7 +161,7 @@ func (p *Program) faults(s chaos.Status) error {
 	}
 	if p.output == "table" {
 		fmt.Fprintf(p.Err, "seed %d\n", s.Seed)
-		return p.list(s.Rules, t, "no rules; everything goes well")
+		return p.list(s.Injections, t, "no rules; everything goes well")
 	}
 	return p.json(s)
 }

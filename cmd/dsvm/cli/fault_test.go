@@ -54,7 +54,7 @@ func TestFaults(t *testing.T) {
 	b.out.b.Reset()
 	_, out, _ := b.run("fault", "seed", "9", "-o", "json")
 	var s chaos.Status
-	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Seed != 9 || len(s.Rules) != 2 {
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Seed != 9 || len(s.Injections) != 2 {
 		t.Errorf("got %s, %v", out, err)
 	}
 	if code, _, errs := b.run("fault", "clear", "1"); code != 0 {

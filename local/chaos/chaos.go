@@ -43,10 +43,10 @@ type Call struct {
 	Entity    string // queue, table or scale set; instances are set/name
 }
 
-// Rule makes some of the requests go wrong. Target is SERVER/OPERATION/ENTITY,
+// Injection makes some of the requests go wrong. Target is SERVER/OPERATION/ENTITY,
 // where each part may be a pattern (* and ?), and parts that are left out match
 // everything.
-type Rule struct {
+type Injection struct {
 	ID          string // given by the set
 	Do          Action
 	Target      string
@@ -70,7 +70,7 @@ type Outcome struct {
 
 // State is a rule with what it has done so far.
 type State struct {
-	Rule
+	Injection
 	Seen int // requests it applied to
 	Hits int // of them, those that went wrong
 }
@@ -81,10 +81,10 @@ type Set struct {
 	mu    sync.Mutex
 	seed  uint64
 	next  int
-	rules []*rule
+	rules []*injection
 }
 
-type rule struct {
+type injection struct {
 	State
 	rand *rand.Rand
 }
@@ -94,7 +94,7 @@ type rule struct {
 func New(seed uint64) *Set { return &Set{seed: seed} }
 
 // Check says what is wrong with a rule.
-func (r *Rule) Check() error {
+func (r *Injection) Check() error {
 	switch {
 	case !slices.Contains(Actions, r.Do):
 		return fmt.Errorf("no fault is called %q; there are %s", r.Do, join(Actions))
@@ -130,7 +130,7 @@ func join(as []Action) string {
 
 // Add puts a rule behind the others and returns its id. A request goes wrong by
 // the first rule that hits it.
-func (s *Set) Add(r Rule) (string, error) {
+func (s *Set) Add(r Injection) (string, error) {
 	if err := r.Check(); err != nil {
 		return "", err
 	}
@@ -138,7 +138,7 @@ func (s *Set) Add(r Rule) (string, error) {
 	defer s.mu.Unlock()
 	s.next++
 	r.ID = fmt.Sprint(s.next)
-	s.rules = append(s.rules, &rule{State: State{Rule: r}, rand: s.source(r.ID)})
+	s.rules = append(s.rules, &injection{State: State{Injection: r}, rand: s.source(r.ID)})
 	return r.ID, nil
 }
 
@@ -153,7 +153,7 @@ func (s *Set) Remove(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.rules)
-	s.rules = slices.DeleteFunc(s.rules, func(r *rule) bool { return id == "" || r.ID == id })
+	s.rules = slices.DeleteFunc(s.rules, func(r *injection) bool { return id == "" || r.ID == id })
 	return before - len(s.rules)
 }
 
@@ -202,7 +202,7 @@ func (s *Set) Decide(c Call, can ...Action) Outcome {
 
 // matches compares without regard to case, as the services' names are. Check
 // has made sure that the patterns can be read.
-func (r *rule) matches(c Call) bool {
+func (r *injection) matches(c Call) bool {
 	have := []string{c.Server, c.Operation, c.Entity}
 	for i, p := range strings.SplitN(strings.ToLower(r.Target), "/", 3) {
 		if p == "" {

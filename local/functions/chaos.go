@@ -32,7 +32,7 @@ var (
 
 // fault asks what is to go wrong with an invocation, and waits if that is all.
 func (h *Host) fault(ctx context.Context, name string) chaos.Action {
-	o := h.cfg.Faults.Decide(chaos.Call{Server: faultServer, Operation: faultInvoke, Entity: name}, chaos.Delay, chaos.Refuse, chaos.Disconnect, chaos.Lose)
+	o := h.cfg.Chaos.Decide(chaos.Call{Server: faultServer, Operation: faultInvoke, Entity: name}, chaos.Delay, chaos.Refuse, chaos.Disconnect, chaos.Lose)
 	if o.Do == chaos.Delay {
 		pause(ctx, o.Delay)
 	}
@@ -85,7 +85,7 @@ func cut(ctx context.Context, port int, r *http.Request, part []byte) error {
 
 // startFault delays or refuses a start of the handler.
 func (w *worker) startFault(ctx context.Context) error {
-	switch o := w.cfg.Faults.Decide(chaos.Call{Server: faultServer, Operation: faultStart, Entity: handlerEntity}, chaos.Delay, chaos.Refuse); o.Do {
+	switch o := w.cfg.Chaos.Decide(chaos.Call{Server: faultServer, Operation: faultStart, Entity: handlerEntity}, chaos.Delay, chaos.Refuse); o.Do {
 	case chaos.Delay:
 		pause(ctx, o.Delay)
 	case chaos.Refuse:

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func add(t *testing.T, s *Set, r Rule) string {
+func add(t *testing.T, s *Set, r Injection) string {
 	t.Helper()
 	id, err := s.Add(r)
 	if err != nil {
@@ -24,7 +24,7 @@ func TestTargets(t *testing.T) {
 		"tables": false, "compute/get": false, "compute/list/cpu": false, "compute/list/pool-cpu/8*": false,
 	} {
 		s := New(1)
-		add(t, s, Rule{Do: Refuse, Target: target})
+		add(t, s, Injection{Do: Refuse, Target: target})
 		if got := s.Decide(call, Refuse).Do == Refuse; got != want {
 			t.Errorf("%s: got %v, want %v", target, got, want)
 		}
@@ -34,7 +34,7 @@ func TestTargets(t *testing.T) {
 func TestAfterAndCount(t *testing.T) {
 	t.Parallel()
 	s := New(1)
-	add(t, s, Rule{Do: Detach, Target: "servicebus/send", After: 2, Count: 3})
+	add(t, s, Injection{Do: Detach, Target: "servicebus/send", After: 2, Count: 3})
 	var hits []int
 	for i := range 10 {
 		if s.Decide(Call{Server: "servicebus", Operation: "send", Entity: "jobs"}, Detach, Refuse).Do == Detach {
@@ -49,7 +49,7 @@ func TestAfterAndCount(t *testing.T) {
 func TestOnlyWhatTheCallerCan(t *testing.T) {
 	t.Parallel()
 	s := New(1)
-	add(t, s, Rule{Do: Detach, Target: "servicebus", Count: 1})
+	add(t, s, Injection{Do: Detach, Target: "servicebus", Count: 1})
 	if got := s.Decide(Call{Server: "servicebus", Operation: "connect"}, Disconnect).Do; got != None {
 		t.Errorf("got %q, want none", got)
 	}
@@ -68,8 +68,8 @@ func TestSameSeedSameFaults(t *testing.T) {
 	}
 	build := func(seed uint64) *Set {
 		s := New(seed)
-		add(t, s, Rule{Do: Throttle, Target: "tables", Probability: 0.2})
-		add(t, s, Rule{Do: Lose, Target: "tables", Probability: 0.2})
+		add(t, s, Injection{Do: Throttle, Target: "tables", Probability: 0.2})
+		add(t, s, Injection{Do: Lose, Target: "tables", Probability: 0.2})
 		return s
 	}
 	s := build(7)
@@ -92,8 +92,8 @@ func TestSameSeedSameFaults(t *testing.T) {
 func TestRemoveAndList(t *testing.T) {
 	t.Parallel()
 	s := New(3)
-	a := add(t, s, Rule{Do: Refuse, Target: "tables"})
-	b := add(t, s, Rule{Do: Delay, Delay: time.Second, Target: "compute"})
+	a := add(t, s, Injection{Do: Refuse, Target: "tables"})
+	b := add(t, s, Injection{Do: Delay, Delay: time.Second, Target: "compute"})
 	s.Decide(Call{Server: "tables"}, Refuse)
 	if got := s.Remove(a); got != 1 {
 		t.Errorf("removed %d, want 1", got)
@@ -116,7 +116,7 @@ func TestRemoveAndList(t *testing.T) {
 
 func TestRulesThatAreRefused(t *testing.T) {
 	t.Parallel()
-	for want, r := range map[string]Rule{
+	for want, r := range map[string]Injection{
 		"no fault is called":     {Do: "explode", Target: "tables"},
 		"between 0 and 1":        {Do: Refuse, Target: "tables", Probability: 2},
 		"cannot be below 0":      {Do: Refuse, Target: "tables", Count: -1},

@@ -22,7 +22,7 @@ const (
 const defaultRetry = 10 * time.Second
 
 func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
-	return s.cfg.Faults.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
+	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
 // disturb does to a request what the rules say: now, by an error, or at the end

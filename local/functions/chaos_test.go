@@ -13,7 +13,7 @@ import (
 )
 
 // rules is a set with these rules.
-func rules(t *testing.T, all ...chaos.Rule) *chaos.Set {
+func rules(t *testing.T, all ...chaos.Injection) *chaos.Set {
 	t.Helper()
 	s := chaos.New(1)
 	for _, r := range all {
@@ -30,15 +30,15 @@ func TestFaultsOfInvocations(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
-		rule  chaos.Rule
+		rule  chaos.Injection
 		want  error // nil = it succeeds
 		heard bool  // the function ran
 	}{
-		{"refuse", chaos.Rule{Do: chaos.Refuse}, errRefused, false},
-		{"disconnect", chaos.Rule{Do: chaos.Disconnect}, errCut, false},
-		{"lose", chaos.Rule{Do: chaos.Lose}, errLost, true},
-		{"delay", chaos.Rule{Do: chaos.Delay, Delay: 50 * time.Millisecond}, nil, true},
-		{"another function's", chaos.Rule{Do: chaos.Refuse, Target: "functions/invoke/Other"}, nil, true},
+		{"refuse", chaos.Injection{Do: chaos.Refuse}, errRefused, false},
+		{"disconnect", chaos.Injection{Do: chaos.Disconnect}, errCut, false},
+		{"lose", chaos.Injection{Do: chaos.Lose}, errLost, true},
+		{"delay", chaos.Injection{Do: chaos.Delay, Delay: 50 * time.Millisecond}, nil, true},
+		{"another function's", chaos.Injection{Do: chaos.Refuse, Target: "functions/invoke/Other"}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -46,7 +46,7 @@ func TestFaultsOfInvocations(t *testing.T) {
 				tt.rule.Target = "functions/invoke/Sweep"
 			}
 			c := newControl(t)
-			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Faults = rules(t, tt.rule) })
+			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Chaos = rules(t, tt.rule) })
 			ready(t, h)
 			pid, f, began := h.HandlerPID(), h.functions[0], time.Now()
 			call := func() error {
@@ -77,16 +77,16 @@ func TestFaultsOfInvocations(t *testing.T) {
 // again; one without is, and its client hears nothing of it.
 func TestFaultsOfForwardedRequests(t *testing.T) {
 	t.Parallel()
-	set := rules(t, chaos.Rule{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1}, chaos.Rule{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 1},
-		chaos.Rule{Do: chaos.Lose, Target: "functions/invoke/Web", Count: 1})
-	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Faults = set })
+	set := rules(t, chaos.Injection{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1}, chaos.Injection{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 1},
+		chaos.Injection{Do: chaos.Lose, Target: "functions/invoke/Web", Count: 1})
+	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Chaos = set })
 	ready(t, h)
 	for _, want := range []int{http.StatusInternalServerError, http.StatusInternalServerError, http.StatusInternalServerError, http.StatusTeapot} {
 		if got, body := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want || want == 500 && body != "" {
 			t.Errorf("got status %d and %q, want %d", got.StatusCode, body, want)
 		}
 	}
-	for _, r := range []chaos.Rule{{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 3}, {Do: chaos.Lose, Target: "functions/invoke/Web", Count: 3}} {
+	for _, r := range []chaos.Injection{{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 3}, {Do: chaos.Lose, Target: "functions/invoke/Web", Count: 3}} {
 		if _, err := set.Add(r); err != nil {
 			t.Fatal(err)
 		}
@@ -102,18 +102,18 @@ func TestFaultsOfStarts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
-		rule    chaos.Rule
+		rule    chaos.Injection
 		wantErr string
 	}{
-		{"refused twice", chaos.Rule{Do: chaos.Refuse, Count: 2}, ""},
-		{"refused for good", chaos.Rule{Do: chaos.Refuse}, "a fault refuses it"},
-		{"delayed", chaos.Rule{Do: chaos.Delay, Delay: 20 * time.Millisecond, Count: 1}, ""},
+		{"refused twice", chaos.Injection{Do: chaos.Refuse, Count: 2}, ""},
+		{"refused for good", chaos.Injection{Do: chaos.Refuse}, "a fault refuses it"},
+		{"delayed", chaos.Injection{Do: chaos.Delay, Delay: 20 * time.Millisecond, Count: 1}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			tt.rule.Target = "functions/start/handler"
 			c := newControl(t)
-			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Faults, cfg.RestartPause = rules(t, tt.rule), -1 })
+			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Chaos, cfg.RestartPause = rules(t, tt.rule), -1 })
 			err := h.Ready(t.Context())
 			if tt.wantErr == "" {
 				if err != nil || c.started() != 1 {

@@ -27,7 +27,7 @@ import (
 )
 
 // machine is a server whose agents are this test's, with these rules.
-func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Rule) (fixture, *chaos.Set) {
+func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Injection) (fixture, *chaos.Set) {
 	t.Helper()
 	dir, set := t.TempDir(), chaos.New(1)
 	for _, r := range rules {
@@ -38,7 +38,7 @@ func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Rule) (f
 	cfg := compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: filepath.Join(dir, "instances"), LogDir: filepath.Join(dir, "logs"),
 		Token: token, SubscriptionID: "sub", ResourceGroup: "Group", Location: "westeurope",
 		Supervisor: []string{os.Args[0], "instance"}, Agent: []string{os.Args[0], "agent"}, Env: []string{"TEST_PIDS=" + dir},
-		BootDelay: 5 * time.Millisecond, DeleteDelay: 5 * time.Millisecond, RestartDelay: 5 * time.Millisecond, RetryAfter: 5 * time.Millisecond, Faults: set}
+		BootDelay: 5 * time.Millisecond, DeleteDelay: 5 * time.Millisecond, RestartDelay: 5 * time.Millisecond, RetryAfter: 5 * time.Millisecond, Chaos: set}
 	if change != nil {
 		change(&cfg)
 	}
@@ -110,7 +110,7 @@ func TestAllocationFails(t *testing.T) {
 			f, set := machine(t, nil)
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			f.poll(t, op, err)
-			if _, err := set.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/allocate/set", Code: c.code, Count: 2}); err != nil {
+			if _, err := set.Add(chaos.Injection{Do: chaos.Refuse, Target: "compute/allocate/set", Code: c.code, Count: 2}); err != nil {
 				t.Fatal(err)
 			}
 			op, err = f.Grow(f.ctx, "set", model(), 3)
@@ -156,7 +156,7 @@ func TestBootFails(t *testing.T) {
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/boot/set/set_0", Code: c.code})
+			f, _ := machine(t, nil, chaos.Injection{Do: chaos.Refuse, Target: "compute/boot/set/set_0", Code: c.code})
 			op, err := f.Grow(f.ctx, "set", model(), 2)
 			end := f.ends(t, op, err)
 			if c.code == "" {
@@ -190,7 +190,7 @@ func TestBootFails(t *testing.T) {
 
 func TestStuckInCreating(t *testing.T) {
 	t.Parallel()
-	f, _ := machine(t, nil, chaos.Rule{Do: chaos.Stick, Target: "compute/boot/set/set_0", Count: 1})
+	f, _ := machine(t, nil, chaos.Injection{Do: chaos.Stick, Target: "compute/boot/set/set_0", Count: 1})
 	op, err := f.Grow(f.ctx, "set", model(), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestDeletionGoesWrong(t *testing.T) {
 	t.Parallel()
 	t.Run("and never ends", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Stick, Target: "compute/remove/set/set_0"})
+		f, _ := machine(t, nil, chaos.Injection{Do: chaos.Stick, Target: "compute/remove/set/set_0"})
 		op, err := f.Grow(f.ctx, "set", model(), 1)
 		f.poll(t, op, err)
 		agent, _ := pids(t, f.dir, "set_0")
@@ -238,7 +238,7 @@ func TestDeletionGoesWrong(t *testing.T) {
 	} {
 		t.Run("and fails: "+name, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/remove", Count: 1})
+			f, _ := machine(t, nil, chaos.Injection{Do: chaos.Refuse, Target: "compute/remove", Count: 1})
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			f.poll(t, op, err)
 			agent, _ := pids(t, f.dir, "set_0")
@@ -263,7 +263,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	t.Parallel()
 	t.Run("stopped from inside, and billed", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Refuse, Target: "compute/run", Delay: 100 * time.Millisecond, Count: 1})
+		f, _ := machine(t, nil, chaos.Injection{Do: chaos.Refuse, Target: "compute/run", Delay: 100 * time.Millisecond, Count: 1})
 		op, err := f.Grow(f.ctx, "set", model(), 1)
 		f.poll(t, op, err)
 		agent, _ := pids(t, f.dir, "set_0")
@@ -274,7 +274,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	})
 	t.Run("deleted by somebody else", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, chaos.Rule{Do: chaos.Lose, Target: "compute/run/set", Count: 1})
+		f, _ := machine(t, nil, chaos.Injection{Do: chaos.Lose, Target: "compute/run/set", Count: 1})
 		op, err := f.Grow(f.ctx, "set", model(), 2)
 		f.poll(t, op, err)
 		until(t, "its absence", func() bool { l := f.list(t); return len(l.Instances) == 1 && l.Capacity == 1 })
@@ -282,7 +282,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	for _, spot := range []bool{true, false} {
 		t.Run("evicted", func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond }, chaos.Rule{Do: chaos.Evict, Target: "compute/run/set", Count: 1})
+			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond }, chaos.Injection{Do: chaos.Evict, Target: "compute/run/set", Count: 1})
 			m := model()
 			m.Spot = spot
 			op, err := f.Grow(f.ctx, "set", m, 2)
@@ -303,14 +303,14 @@ func TestFateOfRunningInstances(t *testing.T) {
 func TestStoppedInstanceOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	var cfg compute.Config
-	f, set := machine(t, func(c *compute.Config) { cfg = *c; c.Faults = nil })
+	f, set := machine(t, func(c *compute.Config) { cfg = *c; c.Chaos = nil })
 	_ = set
 	op, err := f.Grow(f.ctx, "set", model(), 1)
 	f.poll(t, op, err)
 	f.Close()
 	os.Remove(filepath.Join(f.dir, "set_0"))
-	cfg.Faults = chaos.New(1)
-	if _, err := cfg.Faults.Add(chaos.Rule{Do: chaos.Refuse, Target: "compute/run"}); err != nil {
+	cfg.Chaos = chaos.New(1)
+	if _, err := cfg.Chaos.Add(chaos.Injection{Do: chaos.Refuse, Target: "compute/run"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -319,7 +319,7 @@ func TestStoppedInstanceOutlivesARestart(t *testing.T) {
 		f.only(t, "Succeeded", "stopped")
 		s.Close()
 		os.Remove(filepath.Join(f.dir, "set_0"))
-		cfg.Faults = nil
+		cfg.Chaos = nil
 	}
 	if _, err := os.Stat(filepath.Join(f.dir, "set_0")); err == nil {
 		t.Error("a stopped instance runs an agent")
@@ -334,7 +334,7 @@ func TestListLags(t *testing.T) {
 	f.poll(t, op, err)
 	op, err = f.Client.Remove(f.ctx, "set", []string{"0"})
 	f.poll(t, op, err)
-	if _, err := set.Add(chaos.Rule{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour, Count: 1}); err != nil {
+	if _, err := set.Add(chaos.Injection{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
 	// As long ago as is known: just created.
@@ -346,7 +346,7 @@ func TestListLags(t *testing.T) {
 	}
 	// A restart forgets how it was, and never takes that for nothing.
 	f.Close()
-	if _, err := set.Add(chaos.Rule{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour}); err != nil {
+	if _, err := set.Add(chaos.Injection{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	s := launch(t, cfg)
@@ -361,7 +361,7 @@ func TestLostAnswers(t *testing.T) {
 	for _, operation := range []string{"put", "patch", "deleteInstances", "delete"} {
 		t.Run(operation, func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, nil, chaos.Rule{Do: chaos.Lose, Target: "compute/" + operation + "/set", Count: 1})
+			f, _ := machine(t, nil, chaos.Injection{Do: chaos.Lose, Target: "compute/" + operation + "/set", Count: 1})
 			op, err := f.Grow(f.ctx, "set", model(), 1)
 			if err != nil {
 				t.Fatal(err)
@@ -389,14 +389,14 @@ func TestLostAnswers(t *testing.T) {
 func TestDelayedRequest(t *testing.T) {
 	t.Parallel()
 	const late = 100 * time.Millisecond
-	f, _ := machine(t, nil, chaos.Rule{Do: chaos.Delay, Target: "compute/get", Delay: late, Count: 1})
+	f, _ := machine(t, nil, chaos.Injection{Do: chaos.Delay, Target: "compute/get", Delay: late, Count: 1})
 	began := time.Now()
 	f.list(t)
 	if took := time.Since(began); took < late {
 		t.Errorf("got an answer after %s, want at least %s", took, late)
 	}
 	// Whoever gives up, or stops the machine, does not wait for it.
-	f, _ = machine(t, nil, chaos.Rule{Do: chaos.Delay, Target: "compute/get", Delay: time.Hour})
+	f, _ = machine(t, nil, chaos.Injection{Do: chaos.Delay, Target: "compute/get", Delay: time.Hour})
 	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Millisecond)
 	defer cancel()
 	if _, err := f.List(ctx, "set"); err == nil {
