@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
@@ -385,12 +386,12 @@ func (a *agent) signal() {
 }
 
 // pauses grow from one failure to the next.
-type pauses struct{ last time.Duration }
+type pauses struct{ failures int }
 
 // wait pauses; false when the context ends first.
 func (p *pauses) wait(ctx context.Context) bool {
-	p.last = min(max(2*p.last, firstPause), lastPause)
-	t := time.NewTimer(p.last)
+	p.failures++
+	t := time.NewTimer(backoff.After(p.failures, firstPause, lastPause))
 	defer t.Stop()
 	select {
 	case <-t.C:

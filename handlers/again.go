@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
@@ -23,6 +24,12 @@ import (
 // message lock of a minute, so that a pool that hangs gets its events back
 // while the lock still holds.
 const poolDeadline = 40 * time.Second
+
+// Pauses before events that failed come back.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
 
 // panicsInARow is how often a message may make the handler panic, at the pace of
 // whatever else comes back, before it counts as dead.
@@ -112,7 +119,7 @@ func (f *Functions) putBack(ctx context.Context, pool, queue string, messages []
 			}
 			continue
 		}
-		out = append(out, again(m, f.now().Add(backoff(tries)), propTries, tries+1))
+		out = append(out, again(m, f.now().Add(backoff.After(int(tries)+1, firstRetry, lastRetry)), propTries, tries+1))
 	}
 	if len(out) == 0 {
 		return nil
@@ -166,11 +173,6 @@ func again(m invoke.Message, at time.Time, property string, value any) bus.Messa
 	}
 	props[property] = value
 	return bus.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: props, At: at}
-}
-
-// backoff is one second doubling to a minute.
-func backoff(tries int64) time.Duration {
-	return min(time.Second<<min(max(tries, 0), 6), time.Minute)
 }
 
 // number reads a numeric property, whatever type it came back as.

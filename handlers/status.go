@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
@@ -25,7 +26,8 @@ const (
 	unknownFor = 24 * time.Hour
 	// followFor bounds how long a status is tried to be told.
 	followFor = 7 * 24 * time.Hour
-	// longestPause between two tries of one status.
+	// firstPause and longestPause bound the pause between two tries of one status.
+	firstPause   = 30 * time.Second
 	longestPause = time.Hour
 	// rememberStarts is how long a delivery is recognized by its row; Git hosts
 	// send again for days. After that the ids of its jobs still are.
@@ -116,10 +118,10 @@ func (f *Functions) followOne(ctx context.Context, one store.Follow, posters map
 	return f.store.PutFollow(ctx, one)
 }
 
-// later notes when a status is tried again: as the host asks, else after a pause
-// that doubles.
+// later notes when a status is tried again: after a pause that
+// doubles, or after a longer one that the host asks for.
 func (f *Functions) later(ctx context.Context, one store.Follow, cause error) error {
-	pause := min(30*time.Second<<min(one.Tries, 10), longestPause)
+	pause := backoff.After(one.Tries+1, firstPause, longestPause)
 	var known *fault.Error
 	if errors.As(cause, &known) {
 		pause = max(pause, known.RetryAfter)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/invoke"
 )
 
@@ -122,7 +123,7 @@ func or(n, none int) int {
 // run receives until ctx ends, and opens the queue again when it fails, or the
 // next session when one has ended.
 func (l *busLoop) run(ctx context.Context) {
-	wait := openFrom
+	failures := 0
 	for ctx.Err() == nil {
 		src, err := l.open(ctx)
 		if err == nil {
@@ -134,19 +135,20 @@ func (l *busLoop) run(ctx context.Context) {
 			}
 			src.close()
 			if worked {
-				wait = openFrom
+				failures = 0
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if errors.Is(err, errIdle) || errors.Is(err, errNoSession) || errors.Is(err, errOutOfOrder) || errors.Is(err, errTokenAge) {
-			wait = openFrom
+			failures = 0
 			continue
 		}
+		failures++
+		wait := backoff.After(failures, openFrom, openTo)
 		l.log.Warn("a queue is opened again", "error", err, "pause", wait)
 		pause(ctx, wait)
-		wait = min(2*wait, openTo)
 	}
 }
 

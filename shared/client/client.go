@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/wire"
 )
@@ -102,13 +103,12 @@ func (c *Client) call(ctx context.Context, r request, into any) error {
 // send makes a request, again where that is harmless, and returns an answer
 // that is a success.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
-	pause := firstPause
 	for try := 1; ; try++ {
 		response, err := c.sendOnce(ctx, r)
 		if err == nil {
 			return response, nil
 		}
-		wait, again := worthAnother(err, pause)
+		wait, again := worthAnother(err, backoff.After(try, firstPause, longestPause))
 		if !again || r.once || try == tries {
 			return nil, err
 		}
@@ -117,7 +117,6 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 			return nil, err
 		case <-time.After(wait):
 		}
-		pause *= 2
 	}
 }
 

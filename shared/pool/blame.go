@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -43,7 +44,7 @@ const (
 	// enough that work does not wait for long beside an idle node.
 	shunFor = 10 * time.Minute
 	// pauseOnSame is the pause before a job goes back to the node that could not
-	// start it, when there is no other; it doubles with each time.
+	// start it, when there is no other; it doubles each time, up to shunFor.
 	pauseOnSame = 30 * time.Second
 	// maxBlames bounds what a node's row keeps: more than any three events need.
 	maxBlames = 32
@@ -267,7 +268,7 @@ func (st *step) pauseBefore(j *Job) time.Time {
 	if a := j.current(); a.State != job.AttemptStartFailed || st.elsewhere(shapeOf(j)) {
 		return time.Time{}
 	}
-	return st.now.Add(pauseOnSame << (j.lostInARow() - 1))
+	return st.now.Add(backoff.After(j.lostInARow(), pauseOnSame, shunFor))
 }
 
 // broken reports whether a node is to be taken out of use.

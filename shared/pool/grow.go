@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 )
@@ -33,15 +34,16 @@ func blockFor(err *fault.Error, tries int) time.Duration {
 	case fault.Throttled:
 		return max(err.RetryAfter, blockThrottled)
 	default:
-		return backoff(tries, err.RetryAfter)
+		return max(backoff.After(tries, firstPause, longestPause), err.RetryAfter)
 	}
 }
 
-// backoff doubles from one second to a minute, and is never shorter than what
-// the other side asked for.
-func backoff(tries int, asked time.Duration) time.Duration {
-	return max(asked, min(time.Second<<min(max(tries-1, 0), 6), time.Minute))
-}
+// Pauses between tries of a call to Azure that failed for a passing reason. The
+// pause is never shorter than the one that Azure asks for.
+const (
+	firstPause   = time.Second
+	longestPause = time.Minute
+)
 
 // census counts the pool's nodes by what they are good for.
 type census struct {

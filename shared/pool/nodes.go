@@ -347,7 +347,7 @@ func (st *step) answered(e Answered) {
 		for _, vmid := range e.Nodes {
 			if n := st.Nodes[vmid]; n != nil && n.State != NodeGone {
 				// Asked again when the time is up; until then the reason tells.
-				n.DeleteAt = st.now.Add(backoff(1, e.Err.RetryAfter) - st.rules.DeleteAgain)
+				n.DeleteAt = st.now.Add(max(firstPause, e.Err.RetryAfter) - st.rules.DeleteAgain)
 				n.Reason = "deleting failed: " + e.Err.Message
 				st.touch(n)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/fault"
 )
 
@@ -23,8 +24,8 @@ const (
 	// tries is how often a request is sent in all. Callers hold a message
 	// lock and come back later by themselves, so the store gives up early.
 	tries = 4
-	// firstPause is before the second try; it triples each time, with jitter.
-	firstPause = 100 * time.Millisecond
+	// firstPause is before the second try; it doubles each time, with jitter.
+	firstPause = 200 * time.Millisecond
 	// maxPause bounds what a Retry-After may ask for; beyond it the caller is
 	// told instead.
 	maxPause = 2 * time.Second
@@ -55,10 +56,7 @@ func once(ctx context.Context, do func(context.Context) error) error {
 
 // pause waits before the next try. It reports false when there shall be none.
 func pause(ctx context.Context, try int, err error) bool {
-	wait := firstPause
-	for range try - 1 {
-		wait *= 3
-	}
+	wait := backoff.After(try, firstPause, maxPause)
 	wait += time.Duration(rand.Int64N(int64(wait) / 2))
 	if asked := retryAfter(err); asked > maxPause {
 		return false
