@@ -151,7 +151,7 @@ func TestAssignRunReport(t *testing.T) {
 		}
 	}
 	first := n.reports[0]
-	if r := first.Items[0].Ready; r == nil || r.Name != "cpu_0" || r.Size != "Standard_D2s_v5" || r.CPUs != 2 || r.Boot == "" || first.Pool != "cpu" || first.VMID != n.cfg.VMID {
+	if r := first.Items[0].Ready; r == nil || r.Name != "cpu_0" || r.Size != "Standard_D2s_v5" || r.CPUs != 2 || r.Boot == "" || r.Version == "" || first.Pool != "cpu" || first.VMID != n.cfg.VMID {
 		t.Errorf("first report: got %+v", first)
 	}
 	if h := first.Items[len(first.Items)-1].Holds; h == nil {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+
+	"dsvmpools/shared/version"
 )
 
 // Main is the program: it runs an agent with the settings of the environment
@@ -13,6 +15,7 @@ import (
 // go to standard output.
 func Main(ctx context.Context, getenv func(string) string) int {
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
+	log.Info("starting agent", version.Read().LogAttributes()...)
 	cfg, err := ReadConfig(getenv)
 	if err == nil {
 		seclude()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/version"
 )
 
 // lastTry bounds the report of an agent that ends: its VM is about to go.
@@ -175,7 +176,15 @@ func (r *reporter) write() ([][]byte, written) {
 	r.out.holdsDue = false
 	w.ready = !r.out.ready || r.st.doubt && time.Since(r.out.asked) >= r.askEvery()
 	if w.ready {
-		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{Counter: r.st.doubt, Name: r.cfg.Node, Size: r.cfg.Size, CPUs: r.cfg.CPUs, Boot: r.boot, Address: cmp.Or(r.cfg.Address, outwardAddress())}})
+		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{
+			Counter: r.st.doubt,
+			Name:    r.cfg.Node,
+			Size:    r.cfg.Size,
+			CPUs:    r.cfg.CPUs,
+			Boot:    r.boot,
+			Version: version.Read().Version,
+			Address: cmp.Or(r.cfg.Address, outwardAddress()),
+		}})
 	}
 	if w.leaving != nil {
 		items = append(items, protocol.ReportItem{Leaving: w.leaving})

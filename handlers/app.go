@@ -16,6 +16,7 @@ import (
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/store"
+	"dsvmpools/shared/version"
 )
 
 // New puts the functions together from the settings: the real clients, one
@@ -70,6 +71,7 @@ func (f *Functions) API(share string) http.Handler { return httpapi.New(backend{
 // so.
 func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
 	slog.SetDefault(log)
+	log.Info("starting handler", version.Read().LogAttributes()...)
 	secret, err := invoke.ReadSecret(getenv) // before anything else can inherit it
 	if err != nil {
 		log.Error("the host cannot be told from others", "error", err)

@@ -81,6 +81,11 @@ func (f *Functions) NodeReport(ctx context.Context, messages []invoke.Message) e
 			errs = append(errs, f.reject(ctx, queue, m, "", cause))
 			continue
 		}
+		for _, item := range r.Items {
+			if item.Ready != nil {
+				f.log.Info("agent started", "pool", r.Pool, "node", item.Ready.Name, "vmid", r.VMID, "version", item.Ready.Version)
+			}
+		}
 		parts[r.Pool] = append(parts[r.Pool], report{m, r})
 	}
 	err := byPool(ctx, f, queue, parts, func(r report) invoke.Message { return r.message },

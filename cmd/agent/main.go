@@ -10,9 +10,13 @@ import (
 	"syscall"
 
 	"dsvmpools/agent"
+	"dsvmpools/shared/version"
 )
 
 func main() {
+	if version.PrintIfAsked(os.Stdout, "agent", os.Args[1:]) {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(agent.Main(ctx, os.Getenv))

@@ -14,6 +14,7 @@ import (
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/handlers"
 	"dsvmpools/local/compute"
+	"dsvmpools/shared/version"
 )
 
 // The roles that this program plays for itself, so that it works alone: the
@@ -30,11 +31,14 @@ func init() {
 // error for errors.
 func output() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stdout, nil)) }
 
-// role makes a hidden command of a part.
+// role makes a hidden command of a part. Its --version is answered here.
 func role(name string, run func(ctx context.Context, args []string) int) cli.Command {
 	return func(*cli.Program) *cobra.Command {
 		return &cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
 			RunE: func(cmd *cobra.Command, args []string) error {
+				if version.PrintIfAsked(os.Stdout, name, args) {
+					return nil
+				}
 				os.Exit(run(cmd.Context(), args))
 				return nil
 			}}

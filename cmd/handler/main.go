@@ -11,9 +11,13 @@ import (
 	_ "time/tzdata" // schedules name time zones, and a function app may have none installed
 
 	"dsvmpools/handlers"
+	"dsvmpools/shared/version"
 )
 
 func main() {
+	if version.PrintIfAsked(os.Stdout, "handler", os.Args[1:]) {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// Standard output: the host takes everything on standard error for an error.

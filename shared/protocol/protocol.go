@@ -118,6 +118,8 @@ type Ready struct {
 	Name string `json:"name"` // instance name in the scale set
 	Size string `json:"size"` // VM size, as the node knows it; "" = unknown
 	CPUs int    `json:"cpus"` // processors the agent offers
+	// Version is the release of the agent, for the log; "" = one that did not say it.
+	Version string `json:"version,omitempty"`
 	// Address is where other nodes find it; "" = not known.
 	Address string `json:"address,omitempty"`
 	Boot    string `json:"boot"` // unique for each start of the agent

@@ -214,6 +214,7 @@ func TestJSON(t *testing.T) {
 		"resume":      {"pool resume gpu", "name state", -1},
 		"delete":      {"pool delete cpu --yes", "name state", -1},
 		"delete gone": {"pool delete gpu --yes", "name state", -1},
+		"version":     {"version", "version commit date go os arch protocol", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"dsvmpools/shared/version"
 )
 
 // Program is what a run of the command line stands on, so that a test can run
@@ -77,6 +79,7 @@ platform ended it in another way.`,
   dsvm run --pool cpu -- echo hello
   dsvm job list --state running -o json`,
 		Args:          cobra.NoArgs,
+		Version:       version.Read().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -90,7 +93,7 @@ platform ended it in another way.`,
 	}
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "form of the answer: table or json")
 	complete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	for _, command := range append([]Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, pushCommand, faultCommand}, more...) {
+	for _, command := range append([]Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, pushCommand, faultCommand, versionCommand}, more...) {
 		root.AddCommand(command(p))
 	}
 	return root
