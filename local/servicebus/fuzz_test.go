@@ -1,13 +1,10 @@
 package servicebus
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 	"testing"
@@ -115,18 +112,6 @@ func FuzzManagement(f *testing.F) {
 			if _, err := amqp.ParseMessage(request); err == nil && len(l.answers) != before+1 {
 				t.Errorf("%s on %s: got %d answers, want one", operation, name, len(l.answers)-before)
 			}
-		}
-	})
-}
-
-func FuzzWebSocket(f *testing.F) {
-	f.Add([]byte("\x82\x82\x01\x02\x03\x04ab"))
-	f.Add([]byte("\x89\x80\x01\x02\x03\x04\x88\x80\x01\x02\x03\x04"))
-	f.Add([]byte("\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02\x03\x04x"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		w := &webSocket{Conn: discard{}, in: bufio.NewReader(bytes.NewReader(b))}
-		if n, _ := io.Copy(io.Discard, w); n > int64(len(b)) {
-			t.Errorf("%d bytes out of %d", n, len(b))
 		}
 	})
 }

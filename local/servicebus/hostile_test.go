@@ -2,7 +2,6 @@ package servicebus
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -262,57 +261,4 @@ func TestSessionFilters(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}
-}
-
-func TestWebSocketFrames(t *testing.T) {
-	t.Parallel()
-	frame := func(first, second byte, payload string) string {
-		mask := "\x01\x02\x03\x04"
-		b := []byte(payload)
-		for i := range b {
-			b[i] ^= mask[i&3]
-		}
-		return string([]byte{first, second}) + mask + string(b)
-	}
-	tests := map[string]struct {
-		in, want string
-		err      error
-	}{
-		"two frames":          {frame(0x82, 0x82, "ab") + frame(0x82, 0x81, "c"), "abc", io.EOF},
-		"a message in parts":  {frame(0x02, 0x82, "ab") + frame(0x80, 0x81, "c"), "abc", io.EOF},
-		"a ping in between":   {frame(0x82, 0x81, "a") + frame(0x89, 0x82, "hi") + frame(0x82, 0x81, "b"), "ab", io.EOF},
-		"a close":             {frame(0x82, 0x81, "a") + frame(0x88, 0x80, "") + frame(0x82, 0x81, "b"), "a", io.EOF},
-		"without a mask":      {"\x82\x01a", "", errWebSocket},
-		"a text":              {frame(0x81, 0x81, "a"), "", errWebSocket},
-		"a large ping":        {"\x89\xfe\x01\x00\x00\x00\x00\x00", "", errWebSocket},
-		"reserved bits":       {frame(0xf2, 0x81, "a"), "", errWebSocket},
-		"cut off in a header": {"\x82\xfe\x01", "", io.ErrUnexpectedEOF},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := &webSocket{Conn: discard{}, in: bufio.NewReader(strings.NewReader(test.in))}
-			var got bytes.Buffer
-			_, err := got.ReadFrom(eofIsError{w})
-			if got.String() != test.want || !errors.Is(err, test.err) {
-				t.Errorf("got %q, %v, want %q, %v", got.String(), err, test.want, test.err)
-			}
-		})
-	}
-}
-
-// discard takes what is written.
-type discard struct{ net.Conn }
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
-
-// eofIsError has ReadFrom return the end too.
-type eofIsError struct{ io.Reader }
-
-func (r eofIsError) Read(b []byte) (int, error) {
-	n, err := r.Reader.Read(b)
-	if err == io.EOF {
-		err = fmt.Errorf("the end: %w", err)
-	}
-	return n, err
 }

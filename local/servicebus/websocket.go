@@ -1,180 +1,54 @@
 package servicebus
 
 import (
-	"bufio"
-	"crypto/sha1"
-	"encoding/base64"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
+	"context"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
+
+	"github.com/coder/websocket"
 )
 
-// Opcodes of RFC 6455.
-const (
-	wsContinue = 0x0
-	wsBinary   = 0x2
-	wsClose    = 0x8
-	wsPing     = 0x9
-	wsPong     = 0xa
-)
+// amqpProtocol is the sub-protocol that a client asks for to speak AMQP over a WebSocket.
+const amqpProtocol = "amqp"
 
-// maxControl is the size of a control frame's payload that RFC 6455 allows.
-const maxControl = 125
-
-// wsKeySuffix is what RFC 6455 has a server append to a client's key.
-const wsKeySuffix = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-// upgrade makes an HTTP connection a WebSocket on which AMQP is spoken.
+// upgrade makes an HTTP connection a WebSocket on which AMQP is spoken: the bytes
+// of its binary messages are the stream, wherever one message ends. The origin is
+// not looked at here, the door in front of this handler has done so. When a time
+// to read is over the connection ends without a word of AMQP, because a WebSocket
+// cannot be used after that.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
-	key := r.Header.Get("Sec-WebSocket-Key")
-	nonce, err := base64.StdEncoding.DecodeString(key)
-	switch {
-	case !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") ||
-		r.Header.Get("Sec-WebSocket-Version") != "13" || err != nil || len(nonce) != 16:
-		http.Error(w, "this is where WebSockets of version 13 begin", http.StatusBadRequest)
-		return
-	case !hasToken(r.Header, "Sec-WebSocket-Protocol", "amqp"):
-		http.Error(w, "the sub-protocol is amqp", http.StatusBadRequest)
+	asked := strings.Split(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",")
+	if !slices.ContainsFunc(asked, func(name string) bool { return strings.TrimSpace(name) == amqpProtocol }) {
+		http.Error(w, "the sub-protocol is "+amqpProtocol, http.StatusBadRequest)
 		return
 	}
-	hijacker, ok := w.(http.Hijacker)
-	if !ok {
-		http.Error(w, "a WebSocket needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
-		return
-	}
-	c, rw, err := hijacker.Hijack()
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{amqpProtocol},
+		InsecureSkipVerify: true,
+		CompressionMode:    websocket.CompressionDisabled,
+	})
 	if err != nil {
-		return
+		return // the client has its answer
 	}
-	c.SetDeadline(time.Now().Add(s.bounds.greet))
-	sum := sha1.Sum([]byte(key + wsKeySuffix))
-	_, err = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: amqp\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-		base64.StdEncoding.EncodeToString(sum[:]))
-	if err != nil {
-		c.Close()
-		return
-	}
-	s.serveAMQP(&webSocket{Conn: c, in: rw.Reader})
-}
-
-func hasToken(h http.Header, name, token string) bool {
-	return slices.ContainsFunc(strings.Split(strings.Join(h.Values(name), ","), ","), func(v string) bool {
-		return strings.EqualFold(strings.TrimSpace(v), token)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.serveAMQP(webSocket{
+		Conn:   websocket.NetConn(ctx, ws, websocket.MessageBinary),
+		socket: ws,
+		cancel: cancel,
 	})
 }
 
 // webSocket is the stream of bytes in the binary messages of a WebSocket.
 type webSocket struct {
 	net.Conn
-	in *bufio.Reader
-
-	left uint64 // of the data frame being read
-	mask [4]byte
-	at   int // place in the mask
-
-	writing sync.Mutex
+	socket *websocket.Conn
+	cancel context.CancelFunc
 }
 
-var errWebSocket = errors.New("the client broke the rules of WebSockets")
-
-// Read reads what is in binary messages; where one ends does not matter.
-func (w *webSocket) Read(b []byte) (int, error) {
-	for w.left == 0 {
-		if err := w.next(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := w.in.Read(b[:min(uint64(len(b)), w.left)])
-	w.left -= uint64(n)
-	for i := range b[:n] {
-		b[i] ^= w.mask[w.at&3]
-		w.at++
-	}
-	return n, err
-}
-
-// next reads the header of a frame, and answers control frames.
-func (w *webSocket) next() error {
-	var h [8]byte
-	if _, err := io.ReadFull(w.in, h[:2]); err != nil {
-		return err
-	}
-	final, opcode, masked, size := h[0]&0x80 != 0, h[0]&0x0f, h[1]&0x80 != 0, uint64(h[1]&0x7f)
-	if h[0]&0x70 != 0 || !masked {
-		return errWebSocket
-	}
-	switch size {
-	case 126:
-		if _, err := io.ReadFull(w.in, h[:2]); err != nil {
-			return err
-		}
-		size = uint64(binary.BigEndian.Uint16(h[:]))
-	case 127:
-		if _, err := io.ReadFull(w.in, h[:8]); err != nil {
-			return err
-		}
-		size = binary.BigEndian.Uint64(h[:])
-	}
-	if _, err := io.ReadFull(w.in, w.mask[:]); err != nil {
-		return err
-	}
-	w.at = 0
-	switch opcode {
-	case wsBinary, wsContinue:
-		w.left = size
-		return nil
-	case wsClose, wsPing, wsPong:
-	default:
-		return errWebSocket
-	}
-	if !final || size > maxControl {
-		return errWebSocket
-	}
-	payload := make([]byte, size)
-	if _, err := io.ReadFull(w.in, payload); err != nil {
-		return err
-	}
-	for i := range payload {
-		payload[i] ^= w.mask[i&3]
-	}
-	switch opcode {
-	case wsPing:
-		return w.frame(wsPong, payload)
-	case wsClose:
-		w.frame(wsClose, payload[:min(len(payload), 2)])
-		return io.EOF
-	}
-	return nil
-}
-
-// Write sends bytes as one binary message.
-func (w *webSocket) Write(b []byte) (int, error) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	return len(b), w.frame(wsBinary, b)
-}
-
-func (w *webSocket) frame(opcode byte, payload []byte) error {
-	h := []byte{0x80 | opcode}
-	switch n := len(payload); {
-	case n <= maxControl:
-		h = append(h, byte(n))
-	case n < 1<<16:
-		h = binary.BigEndian.AppendUint16(append(h, 126), uint16(n))
-	default:
-		h = binary.BigEndian.AppendUint64(append(h, 127), uint64(n))
-	}
-	w.writing.Lock()
-	defer w.writing.Unlock()
-	all := net.Buffers{h, payload}
-	_, err := all.WriteTo(w.Conn)
-	return err
+// Close ends the connection at once: AMQP has its own words of farewell.
+func (w webSocket) Close() error {
+	defer w.cancel()
+	return w.socket.CloseNow()
 }
