@@ -64,7 +64,7 @@ func (b backend) tell(ctx context.Context, id string, event func(order string) p
 	if err != nil {
 		return nil, err
 	}
-	if row.State == job.Rejected || row.Ended() {
+	if row.State == job.Rejected || row.HasEnded() {
 		return b.Job(ctx, id)
 	}
 	if err := b.drive(ctx, row.Pool, event(row.Order)); err != nil {
@@ -78,7 +78,7 @@ func (b backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, error
 	pools := []string{f.Pool}
 	if f.Pool == "" {
 		var err error
-		if pools, err = b.store.Pools(ctx); err != nil {
+		if pools, err = b.store.PoolNames(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -186,7 +186,7 @@ func (b backend) Jobs(ctx context.Context, f httpapi.JobFilter, limit int, cont 
 	pools := []string{f.Pool}
 	if f.Pool == "" {
 		var err error
-		if pools, err = b.store.Pools(ctx); err != nil {
+		if pools, err = b.store.PoolNames(ctx); err != nil {
 			return nil, "", err
 		}
 	}
@@ -226,7 +226,7 @@ func (b backend) Pools(ctx context.Context, name string) ([]httpapi.PoolSummary,
 	names := []string{name}
 	if name == "" {
 		var err error
-		if names, err = b.store.Pools(ctx); err != nil {
+		if names, err = b.store.PoolNames(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -54,7 +54,7 @@ func (f *Functions) find(ctx context.Context, id string) (*pool.Job, error) {
 		return j, err
 	}
 	// Its tombstone was there before its row went: look again, if it was not yet.
-	if !row.Ended() {
+	if !row.HasEnded() {
 		if row, err = f.store.Find(ctx, id); err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func (f *Functions) find(ctx context.Context, id string) (*pool.Job, error) {
 	switch {
 	case row.State == job.Rejected:
 		return rejected(row), nil
-	case row.Ended():
+	case row.HasEnded():
 		return kept(row), nil
 	}
 	return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
@@ -84,7 +84,7 @@ func (f *Functions) settle(ctx context.Context, row store.ID) (store.ID, error) 
 	reason := fmt.Sprintf("it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; "+
 		"send the same document again", row.Pool, job.Duration(after))
 	f.log.Warn("a job is given up that was registered and is nowhere", "job", row.ID, "pool", row.Pool, "registered", registered(row))
-	now, err := f.store.Forsake(ctx, row, reason, f.now())
+	now, err := f.store.RejectLost(ctx, row, reason, f.now())
 	if fault.CodeOf(err) == fault.NotFound {
 		return row, fault.New(fault.NotFound, "id", "there is no job %q", row.ID)
 	}
@@ -118,7 +118,7 @@ func (f *Functions) repeated(ctx context.Context, spec *job.Spec) (bool, error) 
 	if fault.CodeOf(err) == fault.NotFound || err == nil && (row.State == job.Rejected || row.Pool != spec.Pool || row.Hash != spec.Hash()) {
 		return false, nil
 	}
-	if err != nil || row.Ended() {
+	if err != nil || row.HasEnded() {
 		return err == nil, err
 	}
 	j, err := f.find(ctx, spec.ID)
@@ -138,7 +138,7 @@ func (f *Functions) forsakeDead(ctx context.Context, id, reason string) error {
 	if _, err := f.store.Job(ctx, row.Pool, row.Order); fault.CodeOf(err) != fault.NotFound {
 		return err
 	}
-	_, err = f.store.Forsake(ctx, row, reason, f.now())
+	_, err = f.store.RejectLost(ctx, row, reason, f.now())
 	return err
 }
 
@@ -150,8 +150,8 @@ type driveStore struct {
 }
 
 // Ended says how a job has ended; see drive.Store.
-func (s driveStore) Ended(ctx context.Context, name, id string) (job.State, error) {
-	state, err := s.Store.Ended(ctx, name, id)
+func (s driveStore) EndState(ctx context.Context, name, id string) (job.State, error) {
+	state, err := s.Store.EndState(ctx, name, id)
 	if fault.CodeOf(err) != fault.NotFound {
 		return state, err
 	}

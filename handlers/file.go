@@ -22,12 +22,12 @@ import (
 const exitRefused = 1
 
 // keepForFile adds to a push's row what is needed when its file is read.
-func keepForFile(row *store.Start, rule *push.Rule, p *push.Push, reader push.Start) error {
+func keepForFile(row *store.PushRecord, rule *push.Rule, p *push.Push, reader push.Start) error {
 	spec, err := job.ParseReader(reader.Document, "application/json")
 	if err != nil {
 		return err
 	}
-	row.Reader = spec.Hash()
+	row.FileJob = spec.Hash()
 	row.Facts, err = rule.Facts(p)
 	return err
 }
@@ -39,7 +39,7 @@ func (f *Functions) refusesReader(ctx context.Context, spec *job.Spec) (*fault.E
 	}
 	row, err := f.startOf(ctx, spec.ID)
 	switch {
-	case fault.CodeOf(err) == fault.NotFound, err == nil && row.Reader != spec.Hash():
+	case fault.CodeOf(err) == fault.NotFound, err == nil && row.FileJob != spec.Hash():
 		return fault.New(fault.Invalid, "command", "`command` is missing: only a push whose rule says `fromFile` starts a job that has a `source` and nothing to run, and no push has started this one; give `command` or `script`, or push again if the rule was changed"), nil
 	case err != nil:
 		return nil, err
@@ -48,12 +48,12 @@ func (f *Functions) refusesReader(ctx context.Context, spec *job.Spec) (*fault.E
 }
 
 // startOf is the row of the push that has started a reader. NotFound: none has.
-func (f *Functions) startOf(ctx context.Context, reader string) (store.Start, error) {
+func (f *Functions) startOf(ctx context.Context, reader string) (store.PushRecord, error) {
 	rule, key, ok := push.ReadReader(reader)
 	if !ok {
-		return store.Start{}, fault.New(fault.NotFound, "id", "the job %q is not one that reads a push's jobs", reader)
+		return store.PushRecord{}, fault.New(fault.NotFound, "id", "the job %q is not one that reads a push's jobs", reader)
 	}
-	return f.store.Start(ctx, rule, key)
+	return f.store.Push(ctx, rule, key)
 }
 
 // readFiles has the jobs started that a report tells of, and puts into the report
@@ -111,11 +111,11 @@ func (f *Functions) readFile(ctx context.Context, reader, cancel, text string, d
 	}
 	// From here on a newer push cancels these jobs too: whichever of the two is
 	// first changes the row, and the other one sees it.
-	row, err = f.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool {
-		if st.Superseded || st.Read || cancel != "" {
+	row, err = f.store.ChangePush(ctx, row.Rule, row.Key, func(st *store.PushRecord) bool {
+		if st.Superseded || st.HasFileJobs || cancel != "" {
 			return false
 		}
-		st.Read, st.Jobs = true, merged(st.Jobs, idsOf(starts))
+		st.HasFileJobs, st.Jobs = true, merged(st.Jobs, idsOf(starts))
 		return true
 	})
 	switch {
@@ -124,7 +124,7 @@ func (f *Functions) readFile(ctx context.Context, reader, cancel, text string, d
 	case row.Superseded:
 		done.State, done.ExitCode, done.Reason = string(job.AttemptCancelled), job.ExitCancelled, fmt.Sprintf("a newer push to %s has come, so the jobs of the file were not started", row.Ref)
 		return nil
-	case !row.Read:
+	case !row.HasFileJobs:
 		done.State, done.ExitCode, done.Reason = string(job.AttemptCancelled), job.ExitCancelled, cancel
 		return nil
 	}

@@ -93,7 +93,7 @@ func TestFileSuperseded(t *testing.T) {
 	if row, err = h.startOf(t.Context(), reader); err != nil || !row.Superseded || len(row.Jobs) != 4 {
 		t.Errorf("got %+v, %v", row, err)
 	}
-	if rows, err := h.store.Followed(t.Context()); err != nil || len(slices.DeleteFunc(rows, func(f store.Follow) bool { return !f.Cancel })) != 3 {
+	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(slices.DeleteFunc(rows, func(f store.StatusWatch) bool { return !f.Cancel })) != 3 {
 		t.Errorf("got %+v, %v", rows, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestFileSupersededInRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.store.ChangeStart(t.Context(), row.Rule, row.Key, func(st *store.Start) bool { st.Superseded = true; return true }); err != nil {
+	if _, err := h.store.ChangePush(t.Context(), row.Rule, row.Key, func(st *store.PushRecord) bool { st.Superseded = true; return true }); err != nil {
 		t.Fatal(err)
 	}
 	h.report(done)
@@ -129,14 +129,14 @@ func TestFileDeliveredAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.report(done)
-	if _, err := h.store.ChangeStart(t.Context(), row.Rule, row.Key, func(st *store.Start) bool { st.Sent = false; return true }); err != nil {
+	if _, err := h.store.ChangePush(t.Context(), row.Rule, row.Key, func(st *store.PushRecord) bool { st.Sent = false; return true }); err != nil {
 		t.Fatal(err)
 	}
 	if jobs, reason := h.push("d", payload("refs/heads/main", "1", "2")); len(jobs) != 1 || jobs[0] != reader {
 		t.Errorf("got %v: %s", jobs, reason)
 	}
 	h.take(h.queued(4))
-	if row, err = h.startOf(t.Context(), reader); err != nil || len(row.Jobs) != 4 || !row.Sent || !row.Read {
+	if row, err = h.startOf(t.Context(), reader); err != nil || len(row.Jobs) != 4 || !row.Sent || !row.HasFileJobs {
 		t.Errorf("got %+v, %v", row, err)
 	}
 	if j := h.job(reader); j.State != job.Succeeded || len(j.Attempts) != 1 {

@@ -142,7 +142,7 @@ func TestFileStartsJobs(t *testing.T) {
 	// A newer push cancels what the file has started.
 	h.push("d", payload("refs/heads/main", "2", "3"))
 	var owed []string
-	rows, err := h.store.Followed(t.Context())
+	rows, err := h.store.StatusWatches(t.Context())
 	for _, row := range rows {
 		if row.Cancel {
 			owed = append(owed, row.Job)

@@ -36,7 +36,7 @@ func (m members) add(s *job.Spec) {
 
 // refusesMember refuses an id that belongs to a member of a sweep.
 func (f *Functions) refusesMember(ctx context.Context, id string) (*fault.Error, error) {
-	if taken, err := f.store.TakenSweep(ctx, id); err != nil || !taken {
+	if taken, err := f.store.IsMemberOfSweep(ctx, id); err != nil || !taken {
 		return nil, err
 	}
 	return isMember(id), nil
@@ -83,7 +83,7 @@ func (f *Functions) refusesMembers(ctx context.Context, s *job.Spec, batch membe
 			return takenMember(s.ID, job.MemberID(s.ID, index)), nil
 		}
 	}
-	taken, err := f.store.TakenMember(ctx, s.ID, s.Sweep.Members())
+	taken, err := f.store.FindTakenMember(ctx, s.ID, s.Sweep.Members())
 	if err != nil || taken == "" {
 		return nil, err
 	}

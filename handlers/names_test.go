@@ -239,7 +239,7 @@ func TestRivalsAfterAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.store.Forsake(t.Context(), row, "lost", h.now()); err != nil {
+	if _, err := h.store.RejectLost(t.Context(), row, "lost", h.now()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

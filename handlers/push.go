@@ -109,7 +109,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if err != nil {
 		return out, err
 	}
-	row := store.Start{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, Jobs: idsOf(starts), At: b.now()}
+	row := store.PushRecord{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, Jobs: idsOf(starts), At: b.now()}
 	if rule.FromFile {
 		if err := keepForFile(&row, rule, p, starts[0]); err != nil {
 			return out, err
@@ -118,7 +118,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if row, out.Reason, err = b.begin(ctx, rule, row, reason); err != nil || out.Reason != reason {
 		return out, err
 	}
-	var older []store.Start
+	var older []store.PushRecord
 	if rule.CancelPrevious {
 		newer := false
 		if older, newer, err = b.others(ctx, row, p.Forced || p.Created); err != nil {
@@ -126,7 +126,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 		}
 		if newer {
 			out.Reason = fmt.Sprintf("A newer push to %s has come before this one.", p.Ref)
-			_, err := b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool { st.Sent, st.Superseded = true, true; return true })
+			_, err := b.store.ChangePush(ctx, row.Rule, row.Key, func(st *store.PushRecord) bool { st.Sent, st.Superseded = true, true; return true })
 			return out, err
 		}
 	}
@@ -139,7 +139,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 		}
 	}
 	out.Jobs = idsOf(starts)
-	_, err = b.store.ChangeStart(ctx, row.Rule, row.Key, func(st *store.Start) bool {
+	_, err = b.store.ChangePush(ctx, row.Rule, row.Key, func(st *store.PushRecord) bool {
 		st.Sent, st.Jobs = true, merged(st.Jobs, out.Jobs)
 		return true
 	})
@@ -181,8 +181,8 @@ func (f *Functions) send(ctx context.Context, rule *push.Rule, p *push.Push, sta
 
 // begin notes a push before anything is done for it. It returns another reason
 // when nothing is to be done.
-func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, reason string) (store.Start, string, error) {
-	stands, err := b.store.Start(ctx, rule.Name, row.Key)
+func (b backend) begin(ctx context.Context, rule *push.Rule, row store.PushRecord, reason string) (store.PushRecord, string, error) {
+	stands, err := b.store.Push(ctx, rule.Name, row.Key)
 	switch {
 	case err == nil && stands.Sent:
 		return stands, "This delivery has been taken before; nothing is done twice.", nil
@@ -192,7 +192,7 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 		return row, reason, err
 	}
 	if rule.PerHour > 0 {
-		n, err := b.store.StartsSince(ctx, rule.Name, row.At.Add(-hour), rule.PerHour)
+		n, err := b.store.CountPushes(ctx, rule.Name, row.At.Add(-hour), rule.PerHour)
 		if err != nil {
 			return row, reason, err
 		}
@@ -200,7 +200,7 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 			return row, fmt.Sprintf("The rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later.", n), nil
 		}
 	}
-	stands, err = b.store.BeginStart(ctx, row)
+	stands, err = b.store.BeginPush(ctx, row)
 	if err == nil && stands.Sent {
 		return stands, "This delivery has been taken before; nothing is done twice.", nil
 	}
@@ -211,8 +211,8 @@ func (b backend) begin(ctx context.Context, rule *push.Rule, row store.Start, re
 // newer one has come before this one: deliveries overtake each other. A push that
 // set the ref anew, by force or as a new one, may lead back to where one began that
 // was long before it: in between may be pushes that have started nothing.
-func (b backend) others(ctx context.Context, row store.Start, anew bool) (older []store.Start, newer bool, err error) {
-	all, err := b.store.StartsOfRef(ctx, row.Rule, row.Repository, row.Ref)
+func (b backend) others(ctx context.Context, row store.PushRecord, anew bool) (older []store.PushRecord, newer bool, err error) {
+	all, err := b.store.PushesOfRef(ctx, row.Rule, row.Repository, row.Ref)
 	for _, o := range all {
 		goesOn := o.Before != "" && o.Before == row.Commit && o.Commit != row.Before
 		switch {
@@ -228,17 +228,17 @@ func (b backend) others(ctx context.Context, row store.Start, anew bool) (older 
 
 // supersede cancels what an older push has started, and what the file that one of
 // its jobs has read meanwhile adds.
-func (b backend) supersede(ctx context.Context, older store.Start) error {
+func (b backend) supersede(ctx context.Context, older store.PushRecord) error {
 	for !older.Superseded {
 		for _, id := range older.Jobs {
 			if _, err := b.Cancel(ctx, id); err != nil {
 				// Mostly its message is still on the queue: it is cancelled as soon as it is known.
-				if err := b.store.PutFollow(ctx, store.Follow{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
+				if err := b.store.PutStatusWatch(ctx, store.StatusWatch{Job: id, Cancel: true, Rule: older.Rule, At: b.now()}); err != nil {
 					return err
 				}
 			}
 		}
-		now, err := b.store.ChangeStart(ctx, older.Rule, older.Key, func(st *store.Start) bool {
+		now, err := b.store.ChangePush(ctx, older.Rule, older.Key, func(st *store.PushRecord) bool {
 			st.Superseded = st.Superseded || len(st.Jobs) == len(older.Jobs)
 			return st.Superseded
 		})
@@ -260,7 +260,7 @@ func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, s
 	}
 	var errs []error
 	for _, s := range starts {
-		errs = append(errs, f.store.PutFollow(ctx, store.Follow{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: s.Context, At: f.now()}))
+		errs = append(errs, f.store.PutStatusWatch(ctx, store.StatusWatch{Job: s.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: s.Context, At: f.now()}))
 	}
 	return errors.Join(errs...)
 }

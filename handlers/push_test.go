@@ -249,12 +249,12 @@ func TestPushCutShort(t *testing.T) {
 	h := newHook(t, aRule+`}`)
 	body := payload("refs/heads/main", "1", "2")
 	first, _ := h.push("d1", body)
-	row, err := h.store.StartsOfRef(t.Context(), "r", "octo/model", "refs/heads/main")
+	row, err := h.store.PushesOfRef(t.Context(), "r", "octo/model", "refs/heads/main")
 	if err != nil || len(row) != 1 {
 		t.Fatal(row, err)
 	}
-	unsend := func(st *store.Start) bool { st.Sent = false; return true }
-	if _, err := h.store.ChangeStart(t.Context(), "r", row[0].Key, unsend); err != nil {
+	unsend := func(st *store.PushRecord) bool { st.Sent = false; return true }
+	if _, err := h.store.ChangePush(t.Context(), "r", row[0].Key, unsend); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := h.push("d1", body)
@@ -305,12 +305,12 @@ func TestCancelPrevious(t *testing.T) {
 	h := newHook(t, aRule+`,"cancelPrevious":true}`)
 	first, _ := h.push("d1", payload("refs/heads/main", "1", "2"))
 	other, _ := h.push("d2", payload("refs/heads/other", "1", "2"))
-	if rows, err := h.store.Followed(t.Context()); err != nil || len(rows) > 0 || len(other) != 1 {
+	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 || len(other) != 1 {
 		t.Fatalf("a push to another branch: %+v, %v", rows, err)
 	}
 	h.push("d3", payload("refs/heads/main", "2", "3"))
 	// The first job's message is still on the queue, so that its end is owed.
-	rows, err := h.store.Followed(t.Context())
+	rows, err := h.store.StatusWatches(t.Context())
 	if err != nil || len(rows) != 1 || !rows[0].Cancel || rows[0].Job != first[0] {
 		t.Errorf("got %+v, %v; want %s to be cancelled", rows, err, first[0])
 	}
@@ -325,7 +325,7 @@ func TestCancelPrevious(t *testing.T) {
 	if err := h.CommitStatus(t.Context(), invoke.Tick{}); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err = h.store.Followed(t.Context()); err != nil || len(rows) > 0 {
+	if rows, err = h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 {
 		t.Errorf("got %+v, %v", rows, err)
 	}
 }
@@ -359,7 +359,7 @@ func TestCancelPreviousAnew(t *testing.T) {
 			if len(jobs) != tt.jobs {
 				t.Errorf("started %v: %s; want %d", jobs, reason, tt.jobs)
 			}
-			rows, err := h.store.Followed(t.Context())
+			rows, err := h.store.StatusWatches(t.Context())
 			if err != nil || len(rows) != tt.jobs || tt.jobs > 0 && (!rows[0].Cancel || rows[0].Job != first[0]) {
 				t.Errorf("to be cancelled: %+v, %v; want what the older push started", rows, err)
 			}
@@ -394,7 +394,7 @@ func TestCommitStatus(t *testing.T) {
 	}
 	tick("2222 pending dsvm/r, 2222 error dsvm/r")
 	tick("2222 pending dsvm/r, 2222 error dsvm/r")
-	if rows, err := h.store.Followed(t.Context()); err != nil || len(rows) > 0 {
+	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 {
 		t.Errorf("the job is still followed: %+v, %v", rows, err)
 	}
 	if strings.Contains(h.log.String(), "t0ken") {

@@ -58,7 +58,7 @@ func (f *Functions) retainRows(ctx context.Context) error {
 	if f.keep.Finished == 0 {
 		return nil
 	}
-	names, err := f.store.Pools(ctx)
+	names, err := f.store.PoolNames(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,13 +86,13 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 	// What fails is tried again by the next run, and keeps nothing else from going.
 	var failed []error
 	if f.keep.Finished == 0 || f.keep.Files < f.keep.Finished {
-		names, err := f.store.Pools(ctx)
+		names, err := f.store.PoolNames(ctx)
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
 			for rest := true; rest; {
-				var due []store.Buried
+				var due []store.ArchivedJob
 				var passed func(context.Context) error
 				if due, passed, rest, err = f.store.FilesDue(ctx, name, before, rowsAtOnce); err != nil {
 					return err
@@ -109,7 +109,7 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 			}
 		}
 	}
-	lists, err := f.store.Expired(ctx, store.Files, before, listsAtOnce)
+	lists, err := f.store.DueExpiries(ctx, store.ExpireFiles, before, listsAtOnce)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 			failed = append(failed, fmt.Errorf("pool %s: %w", l.Pool, err))
 			continue
 		}
-		if err := f.store.Through(ctx, l); err != nil {
+		if err := f.store.DeleteExpiry(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func (f *Functions) retainFiles(ctx context.Context) error {
 
 // removeAll removes the files of jobs that have ended. buried: their rows have gone,
 // so that their ids have to say so.
-func (f *Functions) removeAll(ctx context.Context, name string, jobs []store.Buried, left *budget, buried bool) error {
+func (f *Functions) removeAll(ctx context.Context, name string, jobs []store.ArchivedJob, left *budget, buried bool) error {
 	due := make([]string, len(jobs))
 	group, grouped := errgroup.WithContext(ctx)
 	group.SetLimit(lookAtOnce)
@@ -143,7 +143,7 @@ func (f *Functions) removeAll(ctx context.Context, name string, jobs []store.Bur
 			case fault.CodeOf(err) == fault.NotFound: // forgotten: nobody can ask for its files
 			case err != nil:
 				return err
-			case row.Order != b.Order || buried && !row.Ended():
+			case row.Order != b.Order || buried && !row.HasEnded():
 				return nil // the files are another job's by now
 			}
 			due[i] = b.ID
@@ -164,7 +164,7 @@ func (f *Functions) retainIDs(ctx context.Context) error {
 		return nil
 	}
 	before := f.now().Add(-f.keep.IDs)
-	lists, err := f.store.Expired(ctx, store.IDs, before, listsAtOnce)
+	lists, err := f.store.DueExpiries(ctx, store.ExpireIDs, before, listsAtOnce)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (f *Functions) retainIDs(ctx context.Context) error {
 		if err := f.store.DropIDs(ctx, l); err != nil {
 			return err
 		}
-		if err := f.store.Through(ctx, l); err != nil {
+		if err := f.store.DeleteExpiry(ctx, l); err != nil {
 			return err
 		}
 	}

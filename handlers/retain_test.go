@@ -106,7 +106,7 @@ func TestRetention(t *testing.T) {
 			}
 			for i, days := range c.days {
 				at(days)
-				_, err := h.store.Done(t.Context(), "cpu", row.Order)
+				_, err := h.store.FinishedJob(t.Context(), "cpu", row.Order)
 				if (err == nil) != c.rows[i] {
 					t.Errorf("after %v days: its row is there %v, want %v", days, err == nil, c.rows[i])
 				}
@@ -152,13 +152,13 @@ func TestRetentionOfADeletedPool(t *testing.T) {
 	if w := h.call("GET", "/api/jobs/good/logs/stdout", nil, nil); w.Code != 200 || w.Body.String() != "said good" {
 		t.Errorf("its log: %d %s", w.Code, w.Body)
 	}
-	lists, err := h.store.Expired(t.Context(), store.Files, time.Now().Add(time.Hour), 10)
+	lists, err := h.store.DueExpiries(t.Context(), store.ExpireFiles, time.Now().Add(time.Hour), 10)
 	if err != nil || len(lists) != 1 || len(lists[0].Jobs) != 2 {
 		t.Fatalf("%+v, %v", lists, err)
 	}
 	// The id of the one is given to another job, as nothing but a hand can do.
 	row, _ := h.store.ID(t.Context(), "other")
-	if err := h.store.DropIDs(t.Context(), store.Expiry{Jobs: []store.Buried{{Order: row.Order, ID: "other"}}}); err != nil {
+	if err := h.store.DropIDs(t.Context(), store.Expiry{Jobs: []store.ArchivedJob{{Order: row.Order, ID: "other"}}}); err != nil {
 		t.Fatal(err)
 	}
 	row.Order = strings.Repeat("0", 26)

@@ -11,7 +11,7 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-func parseRule(s store.Rule) (*push.Rule, error) {
+func parseRule(s store.RuleRow) (*push.Rule, error) {
 	rules, err := push.ParseRules([]byte(s.Document), "application/json")
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (b backend) Rules(ctx context.Context) ([]wire.Rule, error) {
 }
 
 // show is a stored rule as the API shows it, with what keeps it from working.
-func (b backend) show(s store.Rule) wire.Rule {
+func (b backend) show(s store.RuleRow) wire.Rule {
 	rule, err := parseRule(s)
 	if err != nil {
 		return wire.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
@@ -64,7 +64,7 @@ func (b backend) ApplyRules(ctx context.Context, rules []push.Rule) ([]wire.Rule
 		return applied, err
 	}
 	for i := range rules {
-		s := store.Rule{Name: rules[i].Name, Document: string(rules[i].Document()), ChangedAt: b.now()}
+		s := store.RuleRow{Name: rules[i].Name, Document: string(rules[i].Document()), ChangedAt: b.now()}
 		if err := b.store.PutRule(ctx, s); err != nil {
 			return applied, err
 		}

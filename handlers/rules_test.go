@@ -32,7 +32,7 @@ func TestManySecrets(t *testing.T) {
 	// Rules of an earlier release, or applied at the same moment.
 	for i := range maxSecrets {
 		document := strings.NewReplacer(`"r"`, fmt.Sprintf(`"a%d"`, i), "GITHUB_PUSH_SECRET", fmt.Sprintf("PUSH_SECRET_OLD%d", i)).Replace(aRule + `}`)
-		if err := h.store.PutRule(t.Context(), store.Rule{Name: fmt.Sprintf("a%d", i), Document: document, ChangedAt: h.now()}); err != nil {
+		if err := h.store.PutRule(t.Context(), store.RuleRow{Name: fmt.Sprintf("a%d", i), Document: document, ChangedAt: h.now()}); err != nil {
 			t.Fatal(err)
 		}
 	}

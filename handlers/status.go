@@ -39,7 +39,7 @@ const (
 // CommitStatus tells commits what has become of their jobs, and cancels jobs
 // that were not known yet when they were to be cancelled. No job waits for it.
 func (f *Functions) CommitStatus(ctx context.Context, _ invoke.Tick) error {
-	followed, err := f.store.Followed(ctx)
+	followed, err := f.store.StatusWatches(ctx)
 	if err != nil || len(followed) == 0 {
 		return err
 	}
@@ -78,7 +78,7 @@ func (f *Functions) posters(ctx context.Context) (map[string]status.Poster, erro
 }
 
 // followOne does what is to be done for one job now.
-func (f *Functions) followOne(ctx context.Context, one store.Follow, posters map[string]status.Poster) error {
+func (f *Functions) followOne(ctx context.Context, one store.StatusWatch, posters map[string]status.Poster) error {
 	b := backend{f}
 	old := f.now().Sub(one.At)
 	if one.Cancel {
@@ -89,18 +89,18 @@ func (f *Functions) followOne(ctx context.Context, one store.Follow, posters map
 		if err != nil && fault.CodeOf(err) != fault.NotFound {
 			return err
 		}
-		return f.store.Unfollow(ctx, one)
+		return f.store.DeleteStatusWatch(ctx, one)
 	}
 	poster, known := posters[one.Rule]
 	if !known || old > followFor && one.Tries > 0 {
-		return f.store.Unfollow(ctx, one)
+		return f.store.DeleteStatusWatch(ctx, one)
 	}
 	j, err := b.Job(ctx, one.Job)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound && old < unknownFor:
 		j = &pool.Job{ID: one.Job, State: job.Submitted}
 	case fault.CodeOf(err) == fault.NotFound:
-		return f.store.Unfollow(ctx, one)
+		return f.store.DeleteStatusWatch(ctx, one)
 	case err != nil:
 		return err
 	}
@@ -113,14 +113,14 @@ func (f *Functions) followOne(ctx context.Context, one store.Follow, posters map
 		one.Sent, one.Tries, one.Next = string(state), 0, time.Time{}
 	}
 	if j.State.Final() {
-		return f.store.Unfollow(ctx, one)
+		return f.store.DeleteStatusWatch(ctx, one)
 	}
-	return f.store.PutFollow(ctx, one)
+	return f.store.PutStatusWatch(ctx, one)
 }
 
 // later notes when a status is tried again: after a pause that
 // doubles, or after a longer one that the host asks for.
-func (f *Functions) later(ctx context.Context, one store.Follow, cause error) error {
+func (f *Functions) later(ctx context.Context, one store.StatusWatch, cause error) error {
 	pause := backoff.After(one.Tries+1, firstPause, longestPause)
 	var known *fault.Error
 	if errors.As(cause, &known) {
@@ -128,7 +128,7 @@ func (f *Functions) later(ctx context.Context, one store.Follow, cause error) er
 	}
 	one.Tries++
 	one.Next = f.now().Add(pause)
-	return f.store.PutFollow(ctx, one)
+	return f.store.PutStatusWatch(ctx, one)
 }
 
 // told is a job's state as a commit shows it.
@@ -170,5 +170,5 @@ func (f *Functions) jobURL(id string) string {
 
 // forgetPushes forgets deliveries that nobody sends again.
 func (f *Functions) forgetPushes(ctx context.Context) error {
-	return f.store.DropStarts(ctx, f.now().Add(-rememberStarts), dropStarts)
+	return f.store.DropPushes(ctx, f.now().Add(-rememberStarts), dropStarts)
 }

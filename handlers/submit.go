@@ -215,7 +215,7 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 			refused[s] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", s.spec.ID)
 			continue
 		}
-		if stands[i].Ended() {
+		if stands[i].HasEnded() {
 			continue // its rows have gone; it is the same job all the same
 		}
 		cause, err := f.refusesRival(ctx, &s.spec, fresh[i])

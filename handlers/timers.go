@@ -24,7 +24,7 @@ const expired = "TTLExpiredException"
 // it brings back what is in the dead-letter queues, later each time, and in the end
 // moves it to `rejected`.
 func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
-	names, err := f.store.Pools(ctx)
+	names, err := f.store.PoolNames(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (f *Functions) Reconcile(ctx context.Context, _ invoke.Tick) error {
 // time and every scale set is looked at once a night, whatever its rows say. It also forgets deliveries that
 // nobody sends again.
 func (f *Functions) NightlyScaleDown(ctx context.Context, _ invoke.Tick) error {
-	names, err := f.store.Pools(ctx)
+	names, err := f.store.PoolNames(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (f *Functions) NightlyScaleDown(ctx context.Context, _ invoke.Tick) error {
 // up what such a request, when it is lost, leaves behind. Behind it, what has been
 // kept for long enough goes.
 func (f *Functions) RecordUsage(ctx context.Context, _ invoke.Tick) error {
-	names, err := f.store.Pools(ctx)
+	names, err := f.store.PoolNames(ctx)
 	if err != nil {
 		return err
 	}

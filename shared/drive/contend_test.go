@@ -38,8 +38,8 @@ func (c *counted) Load(ctx context.Context, name string) (*store.Partition, stor
 	return p, v, err
 }
 
-func (c *counted) Since(ctx context.Context, name string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error) {
-	d, v, ok, err := c.Store.Since(ctx, name, from, keys, live)
+func (c *counted) ChangesSince(ctx context.Context, name string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error) {
+	d, v, ok, err := c.Store.ChangesSince(ctx, name, from, keys, live)
 	if ok {
 		c.catches.Add(1)
 		c.caught.Add(int64(len(d.Nodes) + len(d.Jobs) + len(d.Gone)))
@@ -235,7 +235,7 @@ func TestFourDriversOnePool(t *testing.T) {
 		if i >= drivers*each && live[id] {
 			continue
 		}
-		j, err := s.Done(ctx, "cpu", fmt.Sprintf("%026d", i))
+		j, err := s.FinishedJob(ctx, "cpu", fmt.Sprintf("%026d", i))
 		switch {
 		case live[id] == (err == nil):
 			t.Errorf("job %s: live %v, ended %v; want one of them", id, live[id], err == nil)

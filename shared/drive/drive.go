@@ -32,11 +32,11 @@ import (
 type Store interface {
 	Load(ctx context.Context, pool string) (*store.Partition, store.Version, error)
 	Head(ctx context.Context, pool string) (store.Version, error)
-	Since(ctx context.Context, pool string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error)
+	ChangesSince(ctx context.Context, pool string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error)
 	Commit(ctx context.Context, pool string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error)
-	Done(ctx context.Context, pool, order string) (*pool.Job, error)
+	FinishedJob(ctx context.Context, pool, order string) (*pool.Job, error)
 	// Ended says how a job of the pool has ended; fault.NotFound: it has not.
-	Ended(ctx context.Context, pool, id string) (job.State, error)
+	EndState(ctx context.Context, pool, id string) (job.State, error)
 	DeletePool(ctx context.Context, pool string) error
 }
 
@@ -292,7 +292,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 // version; when that cannot be told, it drops it.
 func (d *Driver) catchUp(ctx context.Context, a *actor) error {
 	began := d.now()
-	delta, version, ok, err := d.store.Since(ctx, a.name, a.version, a.unsure, len(a.state.Jobs)+len(a.state.Nodes))
+	delta, version, ok, err := d.store.ChangesSince(ctx, a.name, a.version, a.unsure, len(a.state.Jobs)+len(a.state.Nodes))
 	if err != nil {
 		return err
 	}
@@ -344,11 +344,11 @@ func (d *Driver) withJobs(ctx context.Context, a *actor, events []pool.Event, jo
 // hasEnded reports whether a job that is not live has ended: as its finished row
 // says, or, when that has gone, as its id remembers.
 func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool, error) {
-	_, err := d.store.Done(ctx, name, j.Order)
+	_, err := d.store.FinishedJob(ctx, name, j.Order)
 	if fault.CodeOf(err) != fault.NotFound {
 		return err == nil, err
 	}
-	state, err := d.store.Ended(ctx, name, j.ID)
+	state, err := d.store.EndState(ctx, name, j.ID)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound:
 		return false, nil

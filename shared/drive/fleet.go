@@ -163,7 +163,7 @@ func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Even
 	g.SetLimit(askWorkers)
 	for i, id := range ids {
 		g.Go(func() error {
-			state, err := d.store.Ended(ctx, name, id)
+			state, err := d.store.EndState(ctx, name, id)
 			if err != nil && fault.CodeOf(err) != fault.NotFound {
 				d.log.Warn("a job that others wait for could not be looked up", "pool", name, "job", id, "error", err)
 			}

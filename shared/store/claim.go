@@ -73,11 +73,11 @@ func (s *Store) Release(ctx context.Context, nonce, id string) error {
 	return fault.New(fault.Throttled, "id", "the id %.128q is changed by others again and again; try again", id)
 }
 
-// Forsake turns an id that was registered, and whose job was never taken in, into a
+// RejectLost turns an id that was registered, and whose job was never taken in, into a
 // rejection with a reason: whoever has the document may send it again. id is the row
 // as it was read; when it has changed since, it stays. It returns the row as it is
 // then; NotFound when it is not there any more.
-func (s *Store) Forsake(ctx context.Context, id ID, reason string, at time.Time) (ID, error) {
+func (s *Store) RejectLost(ctx context.Context, id ID, reason string, at time.Time) (ID, error) {
 	now, _, etag, err := s.readID(ctx, id.ID)
 	if err != nil || now.State != "" || now.Order != id.Order || !now.ClaimedAt.Equal(id.ClaimedAt) {
 		return now, err

@@ -17,21 +17,21 @@ import (
 // a row and by the time at which the last of them ended. So what is due is found
 // by one range of keys, however many ids there are.
 
-// Kind is what of a job is to go.
-type Kind string
+// ExpiryKind is what of a job is to go.
+type ExpiryKind string
 
 const (
-	Files Kind = "files" // on the share
-	IDs   Kind = "ids"   // the ids themselves, and with them the tombstones
+	ExpireFiles ExpiryKind = "files" // on the share
+	ExpireIDs   ExpiryKind = "ids"   // the ids themselves, and with them the tombstones
 )
 
-// Buried is a job whose finished row has gone.
-type Buried struct{ Order, ID string }
+// ArchivedJob is a job whose finished row has gone.
+type ArchivedJob struct{ Order, ID string }
 
 // Expiry lists jobs of one pool of which something is to go at the same time.
 type Expiry struct {
 	Pool string
-	Jobs []Buried
+	Jobs []ArchivedJob
 
 	key string
 }
@@ -42,11 +42,11 @@ const expirePartition = "expire"
 // stampLayout sorts as the times do.
 const stampLayout = "20060102T150405"
 
-func (k Kind) from(t time.Time) string { return string(k) + "!" + t.UTC().Format(stampLayout) }
+func (k ExpiryKind) from(t time.Time) string { return string(k) + "!" + t.UTC().Format(stampLayout) }
 
 // writeExpiry lists jobs of which the last ended at a time. The same jobs again are
 // the same row.
-func (s *Store) writeExpiry(ctx context.Context, kind Kind, name string, ended time.Time, jobs []Buried) error {
+func (s *Store) writeExpiry(ctx context.Context, kind ExpiryKind, name string, ended time.Time, jobs []ArchivedJob) error {
 	for len(jobs) > 0 {
 		var b strings.Builder
 		n := 0
@@ -70,9 +70,9 @@ func (s *Store) writeExpiry(ctx context.Context, kind Kind, name string, ended t
 	return nil
 }
 
-// Expired reads lists of jobs that ended before a time and of which something of
+// DueExpiries reads lists of jobs that ended before a time and of which something of
 // this kind is to go, the oldest first, at most limit lists.
-func (s *Store) Expired(ctx context.Context, kind Kind, before time.Time, limit int) ([]Expiry, error) {
+func (s *Store) DueExpiries(ctx context.Context, kind ExpiryKind, before time.Time, limit int) ([]Expiry, error) {
 	var all []Expiry
 	q := query{filter: between(expirePartition, string(kind)+"!", kind.from(before)), limit: limit}
 	_, err := s.scan(ctx, "look for what is to go", s.ids, q, func(raw []byte) error {
@@ -84,7 +84,7 @@ func (s *Store) Expired(ctx context.Context, kind Kind, before time.Time, limit 
 		for line := range strings.Lines(row.Jobs + row.Jobs1 + row.Jobs2 + row.Jobs3 + row.Jobs4 + row.Jobs5 + row.Jobs6 + row.Jobs7) {
 			order, id, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 			if ok && isOrder(order) && id != "" {
-				e.Jobs = append(e.Jobs, Buried{order, id})
+				e.Jobs = append(e.Jobs, ArchivedJob{order, id})
 			}
 		}
 		all = append(all, e)
@@ -93,8 +93,8 @@ func (s *Store) Expired(ctx context.Context, kind Kind, before time.Time, limit 
 	return all, err
 }
 
-// Through forgets a list: what it names has gone.
-func (s *Store) Through(ctx context.Context, e Expiry) error {
+// DeleteExpiry forgets a list: what it names has gone.
+func (s *Store) DeleteExpiry(ctx context.Context, e Expiry) error {
 	return s.deleteIDRow(ctx, "forget a list of what has gone", expirePartition, e.key, nil)
 }
 
@@ -109,7 +109,7 @@ func (s *Store) DropIDs(ctx context.Context, e Expiry) error {
 				return err
 			}
 			row, _, etag, err := s.readID(ctx, b.ID)
-			if fault.CodeOf(err) == fault.NotFound || err == nil && (row.Order != b.Order || !row.Ended()) {
+			if fault.CodeOf(err) == fault.NotFound || err == nil && (row.Order != b.Order || !row.HasEnded()) {
 				return nil
 			}
 			if err != nil {

@@ -79,9 +79,9 @@ func (s *Store) adoptAll(ctx context.Context, ids []ID) error {
 	return group.Wait()
 }
 
-// TakenSweep reports whether an id is that of a member of a sweep that is registered,
+// IsMemberOfSweep reports whether an id is that of a member of a sweep that is registered,
 // whether it is taken in already or not.
-func (s *Store) TakenSweep(ctx context.Context, id string) (bool, error) {
+func (s *Store) IsMemberOfSweep(ctx context.Context, id string) (bool, error) {
 	of, index, ok := job.MemberOf(id)
 	if !ok {
 		return false, nil
@@ -90,7 +90,7 @@ func (s *Store) TakenSweep(ctx context.Context, id string) (bool, error) {
 	if fault.CodeOf(err) == fault.NotFound || err == nil && sweep.State == job.Rejected {
 		return false, nil
 	}
-	if err != nil || sweep.End.Members > 0 || sweep.Ended() {
+	if err != nil || sweep.End.Members > 0 || sweep.HasEnded() {
 		return index < sweep.End.Members, err
 	}
 	// Rows of before say nothing of members until the sweep has ended.
@@ -104,9 +104,9 @@ func (s *Store) TakenSweep(ctx context.Context, id string) (bool, error) {
 // errSeen ends a scan that has seen enough.
 var errSeen = fmt.Errorf("seen")
 
-// TakenMember finds a job whose own id is that of a member, which a sweep of this id and
+// FindTakenMember finds a job whose own id is that of a member, which a sweep of this id and
 // so many members would have; "" = there is none.
-func (s *Store) TakenMember(ctx context.Context, sweep string, members int) (string, error) {
+func (s *Store) FindTakenMember(ctx context.Context, sweep string, members int) (string, error) {
 	spellings := []string{fold(sweep)}
 	if sweep != spellings[0] { // rows of before have the capitals in their keys
 		spellings = append(spellings, sweep)

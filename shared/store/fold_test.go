@@ -98,7 +98,7 @@ func TestTakenMember(t *testing.T) {
 		members int
 		want    string
 	}{{"y", 10, ""}, {"y", 11, "y.10"}, {"Y", 11, "y.10"}, {"z", 3, "Z.2"}, {"z", 2, ""}, {"y.0", 6, "y.0.5"}, {"r", 10, ""}, {"v", 100_000, ""}, {"Old", 4, "Old.3"}, {"w", 2, "w.1"}} {
-		if got, err := s.TakenMember(ctx, test.sweep, test.members); err != nil || got != test.want {
+		if got, err := s.FindTakenMember(ctx, test.sweep, test.members); err != nil || got != test.want {
 			t.Errorf("%s with %d members: got %q, %v, want %q", test.sweep, test.members, got, err, test.want)
 		}
 	}
@@ -147,7 +147,7 @@ func TestEndsOfIDsOfBefore(t *testing.T) {
 			t.Errorf("%s is remembered as %+v (%v), want exit code %d", id, row, err, code)
 		}
 	}
-	lists, err := s.Expired(ctx, IDs, dawn.Add(time.Hour), 10)
+	lists, err := s.DueExpiries(ctx, ExpireIDs, dawn.Add(time.Hour), 10)
 	if err != nil || len(lists) != 1 || len(lists[0].Jobs) != 4 {
 		t.Fatalf("got the lists %v (%v)", lists, err)
 	}

@@ -148,11 +148,11 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 		return ID{}, err
 	}
 	id = sweep.ID + id[len(of):] // as the sweep was spelled first
-	if !sweep.Ended() {
+	if !sweep.HasEnded() {
 		j, gone := s.Job(ctx, sweep.Pool, sweep.Order)
 		if fault.CodeOf(gone) == fault.NotFound {
 			sweep, gone = s.ID(ctx, of) // its tombstone was there before its row went
-			if gone == nil && !sweep.Ended() {
+			if gone == nil && !sweep.HasEnded() {
 				return ID{}, err // it is on its way
 			}
 		} else if gone == nil && j.Spec.Sweep != nil {

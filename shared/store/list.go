@@ -13,12 +13,12 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// Pools lists the names of all pools, in their order. It hops from partition
+// PoolNames lists the names of all pools, in their order. It hops from partition
 // to partition: one row of each is read, however many jobs a pool has, and
 // there is no list beside the pools that could disagree with them. A partition
 // of which only remains are left (see DeletePool) is listed too; Load says
 // NotFound for it.
-func (s *Store) Pools(ctx context.Context) ([]string, error) {
+func (s *Store) PoolNames(ctx context.Context) ([]string, error) {
 	var names []string
 	q := query{fields: "PartitionKey", limit: 1}
 	for {

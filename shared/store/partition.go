@@ -70,7 +70,7 @@ func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, err
 			return p, version, nil // one page of one partition is one snapshot
 		}
 		// The head was read first: what was written meanwhile, the ring tells.
-		d, now, ok, err := s.Since(ctx, name, version, nil, len(p.Jobs)+len(p.Nodes))
+		d, now, ok, err := s.ChangesSince(ctx, name, version, nil, len(p.Jobs)+len(p.Nodes))
 		if err != nil {
 			return nil, Version{}, err
 		}
@@ -194,28 +194,28 @@ func (s *Store) Job(ctx context.Context, name, order string) (*pool.Job, error) 
 	if fault.CodeOf(err) != fault.NotFound {
 		return j, err
 	}
-	return s.Done(ctx, name, order)
+	return s.FinishedJob(ctx, name, order)
 }
 
-// Done reads a finished job by its order. NotFound when it has not finished,
+// FinishedJob reads a finished job by its order. NotFound when it has not finished,
 // or is not there.
-func (s *Store) Done(ctx context.Context, name, order string) (*pool.Job, error) {
+func (s *Store) FinishedJob(ctx context.Context, name, order string) (*pool.Job, error) {
 	return s.readJob(ctx, name, order, pool.DoneKey(order))
 }
 
-// Ended says how a job of a pool has ended, or that its document was rejected;
+// EndState says how a job of a pool has ended, or that its document was rejected;
 // fault.NotFound: it has not ended, or is none of this pool. A job whose rows have
 // gone has ended as its id remembers.
-func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
+func (s *Store) EndState(ctx context.Context, name, id string) (job.State, error) {
 	row, err := s.Find(ctx, id)
 	if err == nil && row.State != job.Rejected && row.Pool == name {
 		var j *pool.Job
-		if j, err = s.Done(ctx, name, row.Order); err == nil {
+		if j, err = s.FinishedJob(ctx, name, row.Order); err == nil {
 			return j.State, nil
 		}
-		if fault.CodeOf(err) == fault.NotFound && !row.Ended() {
+		if fault.CodeOf(err) == fault.NotFound && !row.HasEnded() {
 			row, err = s.Find(ctx, id) // its tombstone was there before its row went
-		} else if row.Ended() {
+		} else if row.HasEnded() {
 			err = nil
 		}
 	}
@@ -226,7 +226,7 @@ func (s *Store) Ended(ctx context.Context, name, id string) (job.State, error) {
 		return job.Rejected, nil
 	case row.Pool != name:
 		return "", fault.New(fault.NotFound, "", "job %.100q is none of pool %s", id, name)
-	case !row.Ended():
+	case !row.HasEnded():
 		return "", fault.New(fault.NotFound, "", "job %.100q has not ended", id)
 	}
 	return row.State, nil

@@ -11,8 +11,8 @@ import (
 	"dsvmpools/shared/fault"
 )
 
-// Rule is a rule for pushes as it was written.
-type Rule struct {
+// RuleRow is a rule for pushes as it was written.
+type RuleRow struct {
 	Name      string
 	Document  string // JSON
 	ChangedAt time.Time
@@ -26,7 +26,7 @@ func noRule(name string, cause error) error {
 }
 
 // PutRule writes a rule, over the one of that name.
-func (s *Store) PutRule(ctx context.Context, r Rule) error {
+func (s *Store) PutRule(ctx context.Context, r RuleRow) error {
 	e := newEntity(rulePartition, idKey(r.Name))
 	e.text("Name", r.Name)
 	e.time("ChangedAt", r.ChangedAt)
@@ -37,8 +37,8 @@ func (s *Store) PutRule(ctx context.Context, r Rule) error {
 }
 
 // Rules lists all rules by name.
-func (s *Store) Rules(ctx context.Context) ([]Rule, error) {
-	var rules []Rule
+func (s *Store) Rules(ctx context.Context) ([]RuleRow, error) {
+	var rules []RuleRow
 	_, err := s.scan(ctx, "list the rules", s.rules, query{filter: between(rulePartition, "", "~")}, func(raw []byte) error {
 		r, err := decodeRule(raw)
 		rules = append(rules, r)
@@ -48,13 +48,13 @@ func (s *Store) Rules(ctx context.Context) ([]Rule, error) {
 }
 
 // Rule reads one rule.
-func (s *Store) Rule(ctx context.Context, name string) (Rule, error) {
+func (s *Store) Rule(ctx context.Context, name string) (RuleRow, error) {
 	raw, _, err := s.get(ctx, "read a rule", s.rules, rulePartition, idKey(name))
 	if fault.CodeOf(err) == fault.NotFound {
-		return Rule{}, noRule(name, err)
+		return RuleRow{}, noRule(name, err)
 	}
 	if err != nil {
-		return Rule{}, err
+		return RuleRow{}, err
 	}
 	return decodeRule(raw)
 }
@@ -68,14 +68,14 @@ func (s *Store) DeleteRule(ctx context.Context, name string) error {
 	return err
 }
 
-func decodeRule(raw []byte) (Rule, error) {
+func decodeRule(raw []byte) (RuleRow, error) {
 	var row struct {
 		Name string
 		longDocument
 		ChangedAt time.Time
 	}
 	err := decode(raw, &row)
-	return Rule{Name: row.Name, Document: row.text(), ChangedAt: row.ChangedAt}, err
+	return RuleRow{Name: row.Name, Document: row.text(), ChangedAt: row.ChangedAt}, err
 }
 
 // longDocument is a document as e.long writes it.

@@ -30,7 +30,7 @@ func shelfKey(name string) string { return "shelf!" + name }
 // FilesDue lists finished jobs of a pool that ended before a time, whose files are to
 // go, of the next limit rows. When they are gone, passed notes it; until then the
 // same jobs are listed again. rest reports whether there is more to look at now.
-func (s *Store) FilesDue(ctx context.Context, name string, before time.Time, limit int) (due []Buried, passed func(context.Context) error, rest bool, err error) {
+func (s *Store) FilesDue(ctx context.Context, name string, before time.Time, limit int) (due []ArchivedJob, passed func(context.Context) error, rest bool, err error) {
 	if err := checkPool(name); err != nil {
 		return nil, nil, false, err
 	}
@@ -67,7 +67,7 @@ func (s *Store) FilesDue(ctx context.Context, name string, before time.Time, lim
 		}
 		rows, at.At = rows+1, row.RowKey+"!"
 		if row.EndedAt.Before(before) {
-			due = append(due, Buried{row.Order, row.ID})
+			due = append(due, ArchivedJob{row.Order, row.ID})
 		} else {
 			at.Next = min(at.Next, alone(row.Order))
 		}

@@ -19,7 +19,7 @@ import (
 const (
 	// readers bounds the rows that one call reads side by side.
 	readers = 16
-	// catchUpRounds bounds how often Since follows a head that moves on. Each round
+	// catchUpRounds bounds how often ChangesSince follows a head that moves on. Each round
 	// reads only what is new, so that one ends as soon as the others rest for a few
 	// milliseconds; reading everything could not end sooner.
 	catchUpRounds = 200
@@ -71,12 +71,12 @@ func decodeEdit(raw []byte) (edit, error) {
 	return e, err
 }
 
-// Since reads what has changed in a pool since a version, and the rows under keys
+// ChangesSince reads what has changed in a pool since a version, and the rows under keys
 // besides; live is about how many rows a full load would read. What it returns is
 // one version as a whole. It reports false when the pool has to be loaded instead:
 // the ring does not reach back that far, the pool is not there, or it would cost
 // more. Conflict says that the pool changes faster than it can be read.
-func (s *Store) Since(ctx context.Context, name string, from Version, keys []string, live int) (*Delta, Version, bool, error) {
+func (s *Store) ChangesSince(ctx context.Context, name string, from Version, keys []string, live int) (*Delta, Version, bool, error) {
 	if err := checkPool(name); err != nil {
 		return nil, Version{}, false, err
 	}

@@ -18,7 +18,7 @@ import (
 // since reads what changed, which must be told of.
 func since(t *testing.T, s *Store, from Version, keys ...string) (*Delta, Version) {
 	t.Helper()
-	d, v, ok, err := s.Since(deadline(t), "cpu", from, keys, 0)
+	d, v, ok, err := s.ChangesSince(deadline(t), "cpu", from, keys, 0)
 	if err != nil || !ok {
 		t.Fatalf("since %d: told %v (%v), want it told", from.Seq, ok, err)
 	}
@@ -115,7 +115,7 @@ func TestSinceCannotTell(t *testing.T) {
 			w.commit(insert(newJob(1)))
 			from := w.version
 			c.do(w)
-			if d, _, ok, err := s.Since(deadline(t), "cpu", from, nil, 0); ok || err != nil {
+			if d, _, ok, err := s.ChangesSince(deadline(t), "cpu", from, nil, 0); ok || err != nil {
 				t.Errorf("it was told: %+v (%v), want that it cannot be", d, err)
 			}
 		})
@@ -241,7 +241,7 @@ func BenchmarkCatchUp(b *testing.B) {
 					w.commit(changes...)
 				}
 				b.StartTimer()
-				d, v, ok, err := s.Since(deadline(b), "cpu", version, nil, jobs)
+				d, v, ok, err := s.ChangesSince(deadline(b), "cpu", version, nil, jobs)
 				if err != nil || !ok {
 					b.Fatal(ok, err)
 				}
@@ -284,5 +284,5 @@ func TestSinceAfterALostReply(t *testing.T) {
 	if d, v := since(t, w.s, from); v.Seq != w.version.Seq || len(d.Jobs) != 1 {
 		t.Errorf("got %+v, want the one job", d)
 	}
-	wantCode(t, "a name that is none", func() error { _, _, _, err := w.s.Since(deadline(t), "a'b", from, nil, 0); return err }(), fault.Invalid)
+	wantCode(t, "a name that is none", func() error { _, _, _, err := w.s.ChangesSince(deadline(t), "a'b", from, nil, 0); return err }(), fault.Invalid)
 }

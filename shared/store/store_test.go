@@ -175,7 +175,7 @@ func TestCommitAndLoad(t *testing.T) {
 		t.Errorf("jobs %v and logs %v are live, want the second job only", p.Jobs, p.Logs)
 	}
 
-	if got, err := s.Done(ctx, "cpu", a.Order); err != nil || got.State != job.Succeeded {
+	if got, err := s.FinishedJob(ctx, "cpu", a.Order); err != nil || got.State != job.Succeeded {
 		t.Errorf("finished job is %+v (%v)", got, err)
 	}
 	if got, err := s.Job(ctx, "cpu", a.Order); err != nil || got.ID != a.ID {
@@ -184,7 +184,7 @@ func TestCommitAndLoad(t *testing.T) {
 	if got, err := s.Job(ctx, "cpu", b.Order); err != nil || got.ID != b.ID {
 		t.Errorf("job is %+v (%v), want the live one", got, err)
 	}
-	_, err = s.Done(ctx, "cpu", b.Order)
+	_, err = s.FinishedJob(ctx, "cpu", b.Order)
 	wantCode(t, "a live job among the finished", err, fault.NotFound)
 	_, err = s.Job(ctx, "cpu", "x' or 'y")
 	wantCode(t, "an order that is none", err, fault.NotFound)
@@ -268,14 +268,14 @@ func TestFullTransactionsAndManyPages(t *testing.T) {
 func TestPools(t *testing.T) {
 	t.Parallel()
 	s := open(t, serve(t))
-	if names, err := s.Pools(deadline(t)); err != nil || names != nil {
+	if names, err := s.PoolNames(deadline(t)); err != nil || names != nil {
 		t.Errorf("pools are %v (%v), want none", names, err)
 	}
 	for _, name := range []string{"gpu", "a", "cpu-2", "cpu"} {
 		newWriter(t, s, name).commit(insert(newJob(1)), insert(newJob(2)))
 	}
 	want := []string{"a", "cpu", "cpu-2", "gpu"}
-	if names, err := s.Pools(deadline(t)); err != nil || !slices.Equal(names, want) {
+	if names, err := s.PoolNames(deadline(t)); err != nil || !slices.Equal(names, want) {
 		t.Errorf("pools are %v (%v), want %v", names, err, want)
 	}
 }
@@ -375,7 +375,7 @@ func TestDropAndDelete(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if names, err := s.Pools(ctx); err != nil || !slices.Equal(names, []string{"cpu2"}) {
+	if names, err := s.PoolNames(ctx); err != nil || !slices.Equal(names, []string{"cpu2"}) {
 		t.Errorf("pools are %v (%v), want the other one only", names, err)
 	}
 	wantCode(t, "a writer of the deleted pool", w.try(), fault.Conflict)

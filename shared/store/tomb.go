@@ -41,8 +41,8 @@ type End struct {
 	ends string // of its members whose rows are gone, see members.go
 }
 
-// Ended reports whether the id stands for a job whose end it remembers itself.
-func (id *ID) Ended() bool { return id.State.Final() && id.State != job.Rejected }
+// HasEnded reports whether the id stands for a job whose end it remembers itself.
+func (id *ID) HasEnded() bool { return id.State.Final() && id.State != job.Rejected }
 
 func endOf(j *pool.Job) End {
 	e := End{ExitCode: j.ExitCode, EndedAt: j.EndedAt, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User, Nodes: j.Spec.Nodes}
@@ -255,7 +255,7 @@ func (id ID) member(of string, index int) ID {
 		}
 	case id.State == job.Cancelled: // it never came into being
 		m.State, m.End.ExitCode, m.Reason = job.Cancelled, job.ExitCancelled, cancelled
-	case id.Ended():
+	case id.HasEnded():
 		m.State, m.Reason = job.Failed, "member of a sweep that ended; its own result is no longer kept"
 	}
 	return m
@@ -264,7 +264,7 @@ func (id ID) member(of string, index int) ID {
 // list writes down which jobs have been buried, for the time when their files and
 // their ids are to go.
 func (s *Store) list(ctx context.Context, name string, jobs []*pool.Job) error {
-	files, ids := map[string][]Buried{}, map[string][]Buried{}
+	files, ids := map[string][]ArchivedJob{}, map[string][]ArchivedJob{}
 	latest := map[string]time.Time{}
 	for _, j := range jobs {
 		at := j.EndedAt.UTC()
@@ -272,7 +272,7 @@ func (s *Store) list(ctx context.Context, name string, jobs []*pool.Job) error {
 			at = j.SubmittedAt.UTC()
 		}
 		day := at.Format(time.DateOnly)
-		b := Buried{Order: j.Order, ID: j.ID}
+		b := ArchivedJob{Order: j.Order, ID: j.ID}
 		if latest[day].Before(at) {
 			latest[day] = at
 		}
@@ -284,7 +284,7 @@ func (s *Store) list(ctx context.Context, name string, jobs []*pool.Job) error {
 		}
 	}
 	for _, day := range slices.Sorted(maps.Keys(latest)) {
-		for kind, all := range map[Kind][]Buried{Files: files[day], IDs: ids[day]} {
+		for kind, all := range map[ExpiryKind][]ArchivedJob{ExpireFiles: files[day], ExpireIDs: ids[day]} {
 			if err := s.writeExpiry(ctx, kind, name, latest[day], all); err != nil {
 				return err
 			}

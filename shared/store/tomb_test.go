@@ -125,16 +125,16 @@ func (d *deadPool) check(t *testing.T, s *Store, gone bool) {
 	t.Helper()
 	ctx := deadline(t)
 	for _, j := range d.jobs {
-		if state, err := s.Ended(ctx, "cpu", j.ID); err != nil || state != j.State {
+		if state, err := s.EndState(ctx, "cpu", j.ID); err != nil || state != j.State {
 			t.Errorf("job %s has ended as %q (%v), want %s", j.ID, state, err, j.State)
 		}
 	}
 	for index, want := range []job.State{job.Succeeded, job.Failed, job.Cancelled, job.Cancelled} {
-		if state, err := s.Ended(ctx, "cpu", job.MemberID("tune", index)); err != nil || state != want {
+		if state, err := s.EndState(ctx, "cpu", job.MemberID("tune", index)); err != nil || state != want {
 			t.Errorf("member %d has ended as %q (%v), want %s", index, state, err, want)
 		}
 	}
-	if state, err := s.Ended(ctx, "cpu", "tune"); err != nil || state != job.Cancelled {
+	if state, err := s.EndState(ctx, "cpu", "tune"); err != nil || state != job.Cancelled {
 		t.Errorf("the sweep has ended as %q (%v)", state, err)
 	}
 	_, err := s.Find(ctx, "tune.4")
@@ -172,11 +172,11 @@ func TestIDsRememberHowJobsEndedWhenTheirPoolIsDeleted(t *testing.T) {
 	again := newWriter(t, s, "cpu")
 	again.commit()
 	d.check(t, s, true)
-	if _, err := s.Ended(deadline(t), "other", d.jobs[0].ID); fault.CodeOf(err) != fault.NotFound {
+	if _, err := s.EndState(deadline(t), "other", d.jobs[0].ID); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("another pool hears of it: %v", err)
 	}
 	now, fresh, err := s.Register(deadline(t), []ID{{ID: d.jobs[1].ID, Pool: "cpu", Order: order(999), Hash: "h" + d.jobs[1].ID, At: dawn}})
-	if err != nil || fresh[0] || now[0].Order != d.jobs[1].Order || !now[0].Ended() || !now[0].ClaimedAt.IsZero() {
+	if err != nil || fresh[0] || now[0].Order != d.jobs[1].Order || !now[0].HasEnded() || !now[0].ClaimedAt.IsZero() {
 		t.Errorf("its message again: %+v, fresh %v (%v); want the job that has ended", now, fresh, err)
 	}
 }
@@ -276,37 +276,37 @@ func TestDropDoneBuriesAndForgetsInOrder(t *testing.T) {
 		t.Errorf("%d dropped (%v), want 13", n, err)
 	}
 	d.check(t, s, false)
-	if row, err := s.ID(ctx, d.jobs[9].ID); err != nil || !row.Ended() {
+	if row, err := s.ID(ctx, d.jobs[9].ID); err != nil || !row.HasEnded() {
 		t.Errorf("the newest that was due is %+v (%v)", row, err)
 	}
-	if row, err := s.ID(ctx, d.jobs[10].ID); err != nil || row.Ended() {
+	if row, err := s.ID(ctx, d.jobs[10].ID); err != nil || row.HasEnded() {
 		t.Errorf("the oldest that was not due is %+v (%v)", row, err)
 	}
 
-	for _, kind := range []Kind{Files, IDs} {
-		if lists, err := s.Expired(ctx, kind, dawn.Add(time.Minute), 10); err != nil || len(lists) != 0 {
+	for _, kind := range []ExpiryKind{ExpireFiles, ExpireIDs} {
+		if lists, err := s.DueExpiries(ctx, kind, dawn.Add(time.Minute), 10); err != nil || len(lists) != 0 {
 			t.Errorf("%s: %v (%v) before the time", kind, lists, err)
 		}
-		want := []Buried{{d.jobs[9].Order, d.jobs[9].ID}} // newest first, behind the members, which have no id of their own
-		if kind == Files {
+		want := []ArchivedJob{{d.jobs[9].Order, d.jobs[9].ID}} // newest first, behind the members, which have no id of their own
+		if kind == ExpireFiles {
 			sweep := order(30)
-			want = []Buried{{sweep + ".00002", "tune.2"}, {sweep + ".00001", "tune.1"}, {sweep + ".00000", "tune.0"}, want[0]}
+			want = []ArchivedJob{{sweep + ".00002", "tune.2"}, {sweep + ".00001", "tune.1"}, {sweep + ".00000", "tune.0"}, want[0]}
 		}
-		lists, err := s.Expired(ctx, kind, dawn.Add(2*time.Minute), 10)
+		lists, err := s.DueExpiries(ctx, kind, dawn.Add(2*time.Minute), 10)
 		if err != nil || len(lists) != 1 || lists[0].Pool != "cpu" || len(lists[0].Jobs) != len(want)+9 || !slices.Equal(lists[0].Jobs[:len(want)], want) {
 			t.Fatalf("%s: %v (%v), want the ten", kind, lists, err)
 		}
 	}
 
 	// An id that stands for another job by now stays.
-	lists, _ := s.Expired(ctx, IDs, dawn.Add(2*time.Minute), 10)
-	lists[0].Jobs = append(lists[0].Jobs, Buried{order(500), d.jobs[20].ID}, Buried{d.jobs[21].Order, d.jobs[21].ID}, Buried{order(501), "no such"})
+	lists, _ := s.DueExpiries(ctx, ExpireIDs, dawn.Add(2*time.Minute), 10)
+	lists[0].Jobs = append(lists[0].Jobs, ArchivedJob{order(500), d.jobs[20].ID}, ArchivedJob{d.jobs[21].Order, d.jobs[21].ID}, ArchivedJob{order(501), "no such"})
 	for range 2 {
-		if err := errors.Join(s.DropIDs(ctx, lists[0]), s.Through(ctx, lists[0])); err != nil {
+		if err := errors.Join(s.DropIDs(ctx, lists[0]), s.DeleteExpiry(ctx, lists[0])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if lists, err := s.Expired(ctx, IDs, dawn.Add(time.Hour), 10); err != nil || len(lists) != 0 {
+	if lists, err := s.DueExpiries(ctx, ExpireIDs, dawn.Add(time.Hour), 10); err != nil || len(lists) != 0 {
 		t.Errorf("what is through is listed again: %v (%v)", lists, err)
 	}
 	_, err := s.ID(ctx, d.jobs[0].ID)
@@ -333,7 +333,7 @@ func TestFilesOutliveAWrongClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for before, want := range map[time.Time]int{dawn: 0, dawn.Add(time.Second): 1} {
-		if lists, err := s.Expired(ctx, Files, before, 10); err != nil || len(lists) != want {
+		if lists, err := s.DueExpiries(ctx, ExpireFiles, before, 10); err != nil || len(lists) != want {
 			t.Errorf("before %s: %v (%v), want %d lists", before, lists, err, want)
 		}
 	}
@@ -468,13 +468,13 @@ func TestAnIDIsGivenBackByWhoHoldsIt(t *testing.T) {
 	}
 	// Given up: only as it was read.
 	take("dddd")
-	if now, err := s.Forsake(ctx, row, "lost", dawn); err != nil || now.State != "" {
+	if now, err := s.RejectLost(ctx, row, "lost", dawn); err != nil || now.State != "" {
 		t.Errorf("an id that was registered again was given up: %+v (%v)", now, err)
 	}
 	if row, err = s.ID(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := s.Forsake(ctx, row, "lost", dawn); err != nil || now.State != job.Rejected || now.Reason != "lost" {
+	if now, err := s.RejectLost(ctx, row, "lost", dawn); err != nil || now.State != job.Rejected || now.Reason != "lost" {
 		t.Errorf("it is %+v (%v), want rejected", now, err)
 	}
 	if rejected, err := s.Rejected(ctx, 10); err != nil || len(rejected) != 1 {

@@ -17,33 +17,33 @@ func TestStartKeepsEveryField(t *testing.T) {
 	t.Parallel()
 	f := filler{rand.New(rand.NewPCG(3, 4))}
 	for range 300 {
-		st := random[Start](f)
+		st := random[PushRecord](f)
 		st.Jobs = []string{"push-r-1", "push-r-1-prep"}
 		st.At = f.time()
-		raw, err := encodeStart(st)
+		raw, err := encodePush(st)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := decodeStart(again(t, raw))
+		got, err := decodePush(again(t, raw))
 		if err != nil || !reflect.DeepEqual(got, *st) {
 			t.Fatalf("came back as %+v (%v), want %+v", got, err, *st)
 		}
 	}
-	if _, err := encodeStart(&Start{Facts: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
+	if _, err := encodePush(&PushRecord{Facts: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("facts that do not fit: got %v", err)
 	}
 }
 
 // A delivery that comes many times at once is noted once.
-func TestBeginStart(t *testing.T) {
+func TestBeginPush(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
 	var mu sync.Mutex
-	var stands []Start
+	var stands []PushRecord
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			st, err := s.BeginStart(ctx, Start{Rule: "r", Key: "k", Commit: fmt.Sprint(i), Jobs: []string{"a"}, At: dawn})
+			st, err := s.BeginPush(ctx, PushRecord{Rule: "r", Key: "k", Commit: fmt.Sprint(i), Jobs: []string{"a"}, At: dawn})
 			if err != nil {
 				t.Error(err)
 			}
@@ -53,48 +53,48 @@ func TestBeginStart(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	row, err := s.Start(ctx, "r", "k")
+	row, err := s.Push(ctx, "r", "k")
 	for _, st := range stands {
 		if err != nil || !reflect.DeepEqual(st, row) {
 			t.Errorf("got %+v, want %+v, %v", st, row, err)
 		}
 	}
-	if _, err := s.Start(ctx, "r", "other"); fault.CodeOf(err) != fault.NotFound {
+	if _, err := s.Push(ctx, "r", "other"); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("another delivery: got %v", err)
 	}
 }
 
 // Whoever changes a row at the same moment as others loses nothing of theirs.
-func TestChangeStart(t *testing.T) {
+func TestChangePush(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
-	if _, err := s.BeginStart(ctx, Start{Rule: "r", Key: "k", Facts: "kept", At: dawn}); err != nil {
+	if _, err := s.BeginPush(ctx, PushRecord{Rule: "r", Key: "k", Facts: "kept", At: dawn}); err != nil {
 		t.Fatal(err)
 	}
-	const writers = startRounds - 2 // each round one of them gets on
+	const writers = pushRounds - 2 // each round one of them gets on
 	var wg sync.WaitGroup
 	for i := range writers {
 		wg.Go(func() {
 			id := fmt.Sprintf("job-%d", i)
-			st, err := s.ChangeStart(ctx, "r", "k", func(st *Start) bool { st.Jobs = append(st.Jobs, id); return true })
+			st, err := s.ChangePush(ctx, "r", "k", func(st *PushRecord) bool { st.Jobs = append(st.Jobs, id); return true })
 			if err != nil || !slices.Contains(st.Jobs, id) {
 				t.Errorf("got %+v, %v", st, err)
 			}
 		})
 	}
 	wg.Wait()
-	st, err := s.ChangeStart(ctx, "r", "k", func(st *Start) bool { st.Superseded = true; return false })
+	st, err := s.ChangePush(ctx, "r", "k", func(st *PushRecord) bool { st.Superseded = true; return false })
 	if err != nil || !st.Superseded {
 		t.Errorf("got %+v, %v", st, err)
 	}
-	if st, err = s.Start(ctx, "r", "k"); err != nil || len(st.Jobs) != writers || st.Superseded || st.Facts != "kept" {
+	if st, err = s.Push(ctx, "r", "k"); err != nil || len(st.Jobs) != writers || st.Superseded || st.Facts != "kept" {
 		t.Errorf("got %+v, %v; want %d jobs, not superseded", st, err, writers)
 	}
-	if _, err := s.ChangeStart(ctx, "r", "none", func(*Start) bool { return true }); fault.CodeOf(err) != fault.NotFound {
+	if _, err := s.ChangePush(ctx, "r", "none", func(*PushRecord) bool { return true }); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("a push that is not known: got %v", err)
 	}
 	// Somebody who is always first.
-	_, err = s.ChangeStart(ctx, "r", "k", func(st *Start) bool {
+	_, err = s.ChangePush(ctx, "r", "k", func(st *PushRecord) bool {
 		if err := s.putRow(ctx, "come first", mustEncode(t, *st)); err != nil {
 			t.Error(err)
 		}
@@ -105,19 +105,19 @@ func TestChangeStart(t *testing.T) {
 	}
 }
 
-func mustEncode(t *testing.T, st Start) []byte {
-	raw, err := encodeStart(&st)
+func mustEncode(t *testing.T, st PushRecord) []byte {
+	raw, err := encodePush(&st)
 	if err != nil {
 		t.Error(err)
 	}
 	return raw
 }
 
-func TestStartsOfRef(t *testing.T) {
+func TestPushesOfRef(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
 	const ref, repository = "refs/heads/it's", "o'b/r"
-	for key, st := range map[string]Start{
+	for key, st := range map[string]PushRecord{
 		"one":        {Rule: "r", Repository: repository, Ref: ref},
 		"two":        {Rule: "r", Repository: repository, Ref: ref, Sent: true},
 		"superseded": {Rule: "r", Repository: repository, Ref: ref, Superseded: true},
@@ -126,12 +126,12 @@ func TestStartsOfRef(t *testing.T) {
 		"rule":       {Rule: "r-2", Repository: repository, Ref: ref},
 	} {
 		st.Key, st.At = key, dawn
-		if _, err := s.BeginStart(ctx, st); err != nil {
+		if _, err := s.BeginPush(ctx, st); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var keys []string
-	all, err := s.StartsOfRef(ctx, "r", repository, ref)
+	all, err := s.PushesOfRef(ctx, "r", repository, ref)
 	for _, st := range all {
 		keys = append(keys, st.Key)
 	}
@@ -145,20 +145,20 @@ func TestStartsSinceAndDrop(t *testing.T) {
 	s, ctx := open(t, serve(t)), deadline(t)
 	for i := range 10 {
 		for _, rule := range []string{"r", "r-2"} {
-			if _, err := s.BeginStart(ctx, Start{Rule: rule, Key: fmt.Sprint(i), At: dawn.Add(time.Duration(i) * time.Minute)}); err != nil {
+			if _, err := s.BeginPush(ctx, PushRecord{Rule: rule, Key: fmt.Sprint(i), At: dawn.Add(time.Duration(i) * time.Minute)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := s.PutRule(ctx, Rule{Name: "r", Document: "{}", ChangedAt: dawn}); err != nil {
+	if err := s.PutRule(ctx, RuleRow{Name: "r", Document: "{}", ChangedAt: dawn}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutFollow(ctx, Follow{Job: "a", At: dawn}); err != nil {
+	if err := s.PutStatusWatch(ctx, StatusWatch{Job: "a", At: dawn}); err != nil {
 		t.Fatal(err)
 	}
 	count := func(rule string, since time.Duration, limit, want int) {
 		t.Helper()
-		if n, err := s.StartsSince(ctx, rule, dawn.Add(since), limit); err != nil || n != want {
+		if n, err := s.CountPushes(ctx, rule, dawn.Add(since), limit); err != nil || n != want {
 			t.Errorf("%d pushes of %s since %s, %v; want %d", n, rule, since, err, want)
 		}
 	}
@@ -167,11 +167,11 @@ func TestStartsSinceAndDrop(t *testing.T) {
 	count("r", 4*time.Minute, 100, 6)
 	count("none", 0, 100, 0)
 	for _, drop := range []struct{ limit, left int }{{3, 17}, {100, 10}, {100, 10}} {
-		if err := s.DropStarts(ctx, dawn.Add(5*time.Minute), drop.limit); err != nil {
+		if err := s.DropPushes(ctx, dawn.Add(5*time.Minute), drop.limit); err != nil {
 			t.Fatal(err)
 		}
-		one, err := s.StartsSince(ctx, "r", dawn, 100)
-		two, err2 := s.StartsSince(ctx, "r-2", dawn, 100)
+		one, err := s.CountPushes(ctx, "r", dawn, 100)
+		two, err2 := s.CountPushes(ctx, "r-2", dawn, 100)
 		if err != nil || err2 != nil || one+two != drop.left {
 			t.Errorf("%d and %d pushes are left, want %d together", one, two, drop.left)
 		}
@@ -180,31 +180,31 @@ func TestStartsSinceAndDrop(t *testing.T) {
 	if _, err := s.Rule(ctx, "r"); err != nil {
 		t.Errorf("the rule is gone: %v", err)
 	}
-	if rows, err := s.Followed(ctx); err != nil || len(rows) != 1 {
+	if rows, err := s.StatusWatches(ctx); err != nil || len(rows) != 1 {
 		t.Errorf("the followed job is gone: %v, %v", rows, err)
 	}
 }
 
-func TestFollow(t *testing.T) {
+func TestStatusWatches(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
-	status := Follow{Job: "a", Rule: "r", Repository: "o/r", Commit: "c", Context: "dsvm/r", Sent: "pending", Tries: 3, Next: dawn.Add(time.Hour), At: dawn}
-	cancel := Follow{Job: "a", Cancel: true, Rule: "r", At: dawn}
-	other := Follow{Job: "b!", At: dawn}
-	for _, f := range []Follow{{Job: "a", Sent: "old", Tries: 9}, status, cancel, other} {
-		if err := s.PutFollow(ctx, f); err != nil {
+	status := StatusWatch{Job: "a", Rule: "r", Repository: "o/r", Commit: "c", Context: "dsvm/r", Sent: "pending", Tries: 3, Next: dawn.Add(time.Hour), At: dawn}
+	cancel := StatusWatch{Job: "a", Cancel: true, Rule: "r", At: dawn}
+	other := StatusWatch{Job: "b!", At: dawn}
+	for _, f := range []StatusWatch{{Job: "a", Sent: "old", Tries: 9}, status, cancel, other} {
+		if err := s.PutStatusWatch(ctx, f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	has := func(want ...Follow) {
+	has := func(want ...StatusWatch) {
 		t.Helper()
-		if got, err := s.Followed(ctx); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := s.StatusWatches(ctx); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
 	has(cancel, status, other)
 	for range 2 { // one that is gone is no error
-		if err := s.Unfollow(ctx, cancel); err != nil {
+		if err := s.DeleteStatusWatch(ctx, cancel); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,9 +214,9 @@ func TestFollow(t *testing.T) {
 func TestRules(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
-	long := Rule{Name: "long", Document: strings.Repeat(`{"é"}`, 3*chunkUnits/5), ChangedAt: dawn}
-	rules := []Rule{{Name: "a", Document: `{"a":1}`, ChangedAt: dawn}, {Name: "b-2", Document: "{}", ChangedAt: dawn.Add(time.Hour)}, long}
-	for _, r := range append([]Rule{{Name: "a", Document: long.Document, ChangedAt: dawn}}, rules...) {
+	long := RuleRow{Name: "long", Document: strings.Repeat(`{"é"}`, 3*chunkUnits/5), ChangedAt: dawn}
+	rules := []RuleRow{{Name: "a", Document: `{"a":1}`, ChangedAt: dawn}, {Name: "b-2", Document: "{}", ChangedAt: dawn.Add(time.Hour)}, long}
+	for _, r := range append([]RuleRow{{Name: "a", Document: long.Document, ChangedAt: dawn}}, rules...) {
 		if err := s.PutRule(ctx, r); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestRules(t *testing.T) {
 	if got, err := s.Rule(ctx, "long"); err != nil || got != long {
 		t.Errorf("got %.200v, %v", got, err)
 	}
-	if err := s.PutRule(ctx, Rule{Name: "c", Document: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
+	if err := s.PutRule(ctx, RuleRow{Name: "c", Document: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("a rule that does not fit: got %v", err)
 	}
 	if err := s.DeleteRule(ctx, "a"); err != nil {

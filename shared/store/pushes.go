@@ -11,9 +11,9 @@ import (
 	"dsvmpools/shared/fault"
 )
 
-// Start is what one push has started through one rule. Its row makes a delivery
+// PushRecord is what one push has started through one rule. Its row makes a delivery
 // that comes again do nothing.
-type Start struct {
+type PushRecord struct {
 	Rule       string
 	Key        string // of the delivery and its ref
 	Repository string
@@ -26,16 +26,16 @@ type Start struct {
 	Superseded bool      // a newer push to the same ref has cancelled the jobs
 
 	// Of a push whose jobs stand in a file of the repository.
-	Reader string // hash of the job that reads the file
-	Facts  string // what makes jobs of the file
-	Read   bool   // the jobs of the file are among Jobs, and are to be sent
+	FileJob     string // hash of the job that reads the file
+	Facts       string // what makes jobs of the file
+	HasFileJobs bool   // the jobs of the file are among Jobs, and are to be sent
 }
 
-// startPartition holds what a rule has started.
-func startPartition(rule string) string { return "start!" + idKey(rule) }
+// pushPartition holds what a rule has started.
+func pushPartition(rule string) string { return "start!" + idKey(rule) }
 
-func encodeStart(st *Start) ([]byte, error) {
-	e := newEntity(startPartition(st.Rule), idKey(st.Key))
+func encodePush(st *PushRecord) ([]byte, error) {
+	e := newEntity(pushPartition(st.Rule), idKey(st.Key))
 	e.text("Rule", st.Rule)
 	e.text("Key", st.Key)
 	e.text("Repository", st.Repository)
@@ -44,17 +44,17 @@ func encodeStart(st *Start) ([]byte, error) {
 	e.text("Commit", st.Commit)
 	e.text("Jobs", strings.Join(st.Jobs, " "))
 	e.time("At", st.At)
-	e.text("Reader", st.Reader)
+	e.text("Reader", st.FileJob)
 	if !e.long("Document", st.Facts) {
 		return nil, fault.New(fault.Invalid, "", "the rule %q and what it needs of a push are too long to be kept; shorten the rule", st.Rule)
 	}
-	e.bool("Read", st.Read)
+	e.bool("Read", st.HasFileJobs)
 	// Written also when they are false, so that a filter finds them.
 	e.b = fmt.Appendf(e.b, `,"Sent":%t,"Superseded":%t`, st.Sent, st.Superseded)
 	return e.end(), nil
 }
 
-func decodeStart(raw []byte) (Start, error) {
+func decodePush(raw []byte) (PushRecord, error) {
 	var row struct {
 		Rule, Key, Repository, Ref, Before, Commit, Jobs, Reader string
 		longDocument
@@ -62,14 +62,14 @@ func decodeStart(raw []byte) (Start, error) {
 		Sent, Superseded, Read bool
 	}
 	err := decode(raw, &row)
-	return Start{Rule: row.Rule, Key: row.Key, Repository: row.Repository, Ref: row.Ref, Before: row.Before, Commit: row.Commit, Jobs: strings.Fields(row.Jobs),
-		At: row.At, Sent: row.Sent, Superseded: row.Superseded, Reader: row.Reader, Facts: row.text(), Read: row.Read}, err
+	return PushRecord{Rule: row.Rule, Key: row.Key, Repository: row.Repository, Ref: row.Ref, Before: row.Before, Commit: row.Commit, Jobs: strings.Fields(row.Jobs),
+		At: row.At, Sent: row.Sent, Superseded: row.Superseded, FileJob: row.Reader, Facts: row.text(), HasFileJobs: row.Read}, err
 }
 
-// BeginStart notes that a push is about to start jobs. When it was noted
+// BeginPush notes that a push is about to start jobs. When it was noted
 // before, what stands there is returned.
-func (s *Store) BeginStart(ctx context.Context, st Start) (Start, error) {
-	row, err := encodeStart(&st)
+func (s *Store) BeginPush(ctx context.Context, st PushRecord) (PushRecord, error) {
+	row, err := encodePush(&st)
 	if err != nil {
 		return st, err
 	}
@@ -80,36 +80,36 @@ func (s *Store) BeginStart(ctx context.Context, st Start) (Start, error) {
 	if fault.CodeOf(err) != fault.Conflict {
 		return st, err
 	}
-	return s.Start(ctx, st.Rule, st.Key)
+	return s.Push(ctx, st.Rule, st.Key)
 }
 
-// Start reads what a push has started. NotFound: nothing yet.
-func (s *Store) Start(ctx context.Context, rule, key string) (Start, error) {
-	raw, _, err := s.get(ctx, "read what a push has started", s.rules, startPartition(rule), idKey(key))
+// Push reads what a push has started. NotFound: nothing yet.
+func (s *Store) Push(ctx context.Context, rule, key string) (PushRecord, error) {
+	raw, _, err := s.get(ctx, "read what a push has started", s.rules, pushPartition(rule), idKey(key))
 	if err != nil {
-		return Start{}, err
+		return PushRecord{}, err
 	}
-	return decodeStart(raw)
+	return decodePush(raw)
 }
 
-// startRounds is how often a change of a push's row begins anew because somebody
+// pushRounds is how often a change of a push's row begins anew because somebody
 // else was first: a newer push, or a node's report that comes twice.
-const startRounds = 10
+const pushRounds = 10
 
-// ChangeStart changes what has become of a push. change gets the row as it stands,
+// ChangePush changes what has become of a push. change gets the row as it stands,
 // again whenever somebody else was first, and reports whether it is to be written.
 // The row is returned as it stands then. NotFound: there is no such push.
-func (s *Store) ChangeStart(ctx context.Context, rule, key string, change func(*Start) bool) (Start, error) {
-	for range startRounds {
-		raw, version, err := s.get(ctx, "read what a push has started", s.rules, startPartition(rule), idKey(key))
+func (s *Store) ChangePush(ctx context.Context, rule, key string, change func(*PushRecord) bool) (PushRecord, error) {
+	for range pushRounds {
+		raw, version, err := s.get(ctx, "read what a push has started", s.rules, pushPartition(rule), idKey(key))
 		if err != nil {
-			return Start{}, err
+			return PushRecord{}, err
 		}
-		st, err := decodeStart(raw)
+		st, err := decodePush(raw)
 		if err != nil || !change(&st) {
 			return st, err
 		}
-		row, err := encodeStart(&st)
+		row, err := encodePush(&st)
 		if err != nil {
 			return st, err
 		}
@@ -121,35 +121,35 @@ func (s *Store) ChangeStart(ctx context.Context, rule, key string, change func(*
 			return st, err
 		}
 	}
-	return Start{}, fault.New(fault.Throttled, "", "others changed what the push has started again and again; try again")
+	return PushRecord{}, fault.New(fault.Throttled, "", "others changed what the push has started again and again; try again")
 }
 
-// StartsOfRef lists what pushes to one ref have started and nothing has
+// PushesOfRef lists what pushes to one ref have started and nothing has
 // superseded.
-func (s *Store) StartsOfRef(ctx context.Context, rule, repository, ref string) ([]Start, error) {
-	var all []Start
+func (s *Store) PushesOfRef(ctx context.Context, rule, repository, ref string) ([]PushRecord, error) {
+	var all []PushRecord
 	filter := fmt.Sprintf("PartitionKey eq '%s' and Repository eq '%s' and Ref eq '%s' and Superseded eq false",
-		literal(startPartition(rule)), literal(repository), literal(ref))
+		literal(pushPartition(rule)), literal(repository), literal(ref))
 	_, err := s.scan(ctx, "list what pushes have started", s.rules, query{filter: filter}, func(raw []byte) error {
-		st, err := decodeStart(raw)
+		st, err := decodePush(raw)
 		all = append(all, st)
 		return err
 	})
 	return all, err
 }
 
-// StartsSince counts the pushes that a rule has let start jobs since a time, up
+// CountPushes counts the pushes that a rule has let start jobs since a time, up
 // to a limit.
-func (s *Store) StartsSince(ctx context.Context, rule string, since time.Time, limit int) (int, error) {
+func (s *Store) CountPushes(ctx context.Context, rule string, since time.Time, limit int) (int, error) {
 	n := 0
-	q := query{filter: fmt.Sprintf("PartitionKey eq '%s' and At ge datetime'%s'", literal(startPartition(rule)), since.UTC().Format(timeLayout)), fields: "PartitionKey,RowKey", limit: limit}
+	q := query{filter: fmt.Sprintf("PartitionKey eq '%s' and At ge datetime'%s'", literal(pushPartition(rule)), since.UTC().Format(timeLayout)), fields: "PartitionKey,RowKey", limit: limit}
 	_, err := s.scan(ctx, "count pushes", s.rules, q, func([]byte) error { n++; return nil })
 	return n, err
 }
 
-// DropStarts forgets, of all rules, what was started before a time, at most
+// DropPushes forgets, of all rules, what was started before a time, at most
 // limit of it.
-func (s *Store) DropStarts(ctx context.Context, before time.Time, limit int) error {
+func (s *Store) DropPushes(ctx context.Context, before time.Time, limit int) error {
 	type key struct{ PartitionKey, RowKey string }
 	var old []key
 	q := query{filter: fmt.Sprintf("PartitionKey ge 'start!' and PartitionKey lt 'start\"' and At lt datetime'%s'", before.UTC().Format(timeLayout)), fields: "PartitionKey,RowKey", limit: limit}
@@ -170,9 +170,9 @@ func (s *Store) DropStarts(ctx context.Context, before time.Time, limit int) err
 	return nil
 }
 
-// Follow is a job whose state somebody is to be told, or that is to be
+// StatusWatch is a job whose state somebody is to be told, or that is to be
 // cancelled as soon as it is known.
-type Follow struct {
+type StatusWatch struct {
 	Job    string
 	Cancel bool // true: only to be cancelled
 
@@ -188,20 +188,20 @@ type Follow struct {
 	At    time.Time // since when the job is followed
 }
 
-// followPartition holds all jobs that are followed: few at any time, so that
+// watchPartition holds all jobs that are followed: few at any time, so that
 // reading them all costs one request.
-const followPartition = "follow"
+const watchPartition = "follow"
 
-func followKey(job string, cancel bool) string {
+func watchKey(job string, cancel bool) string {
 	if cancel {
 		return "cancel!" + idKey(job)
 	}
 	return "status!" + idKey(job)
 }
 
-// PutFollow writes what is known of a job that is followed.
-func (s *Store) PutFollow(ctx context.Context, f Follow) error {
-	e := newEntity(followPartition, followKey(f.Job, f.Cancel))
+// PutStatusWatch writes what is known of a job that is followed.
+func (s *Store) PutStatusWatch(ctx context.Context, f StatusWatch) error {
+	e := newEntity(watchPartition, watchKey(f.Job, f.Cancel))
 	e.text("Job", f.Job)
 	e.bool("Cancel", f.Cancel)
 	e.text("Rule", f.Rule)
@@ -215,20 +215,20 @@ func (s *Store) PutFollow(ctx context.Context, f Follow) error {
 	return s.putRow(ctx, "follow a job", e.end())
 }
 
-// Unfollow forgets a job that was followed; one that was not is no error.
-func (s *Store) Unfollow(ctx context.Context, f Follow) error {
-	err := s.deleteRow(ctx, "follow a job no longer", followPartition, followKey(f.Job, f.Cancel))
+// DeleteStatusWatch forgets a job that was followed; one that was not is no error.
+func (s *Store) DeleteStatusWatch(ctx context.Context, f StatusWatch) error {
+	err := s.deleteRow(ctx, "follow a job no longer", watchPartition, watchKey(f.Job, f.Cancel))
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil
 	}
 	return err
 }
 
-// Followed lists all jobs that are followed.
-func (s *Store) Followed(ctx context.Context) ([]Follow, error) {
-	var all []Follow
-	_, err := s.scan(ctx, "list the jobs that are followed", s.rules, query{filter: between(followPartition, "", "~")}, func(raw []byte) error {
-		var f Follow
+// StatusWatches lists all jobs that are followed.
+func (s *Store) StatusWatches(ctx context.Context) ([]StatusWatch, error) {
+	var all []StatusWatch
+	_, err := s.scan(ctx, "list the jobs that are followed", s.rules, query{filter: between(watchPartition, "", "~")}, func(raw []byte) error {
+		var f StatusWatch
 		err := decode(raw, &f)
 		f.Next = when(f.Next)
 		all = append(all, f)
