@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/bus"
+	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
@@ -47,7 +48,7 @@ func (p fleetPort) List(ctx context.Context, name, set string) (pool.Listed, err
 	return out, nil
 }
 
-func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (string, time.Duration, error) {
+func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (drive.Operation, error) {
 	m := p.model
 	m.Pool, m.Size, m.Spot = name, set.Size, set.Spot
 	if known, ok := size.Lookup(set.Size); ok {
@@ -62,12 +63,12 @@ func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set po
 		m.Tags[k] = v
 	}
 	op, err := p.client.Grow(ctx, pool.SetName(name, set.Name), m, target)
-	return op.Token, op.RetryAfter, err
+	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }
 
-func (p fleetPort) Settle(ctx context.Context, name, set string, listed int) (string, time.Duration, error) {
+func (p fleetPort) Settle(ctx context.Context, name, set string, listed int) (drive.Operation, error) {
 	op, err := p.client.Settle(ctx, pool.SetName(name, set), listed)
-	return op.Token, op.RetryAfter, err
+	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }
 
 func (p fleetPort) Remove(ctx context.Context, name, set string, nodes []*pool.Node) error {
@@ -79,11 +80,22 @@ func (p fleetPort) Remove(ctx context.Context, name, set string, nodes []*pool.N
 	return err
 }
 
-func (p fleetPort) Drop(ctx context.Context, name, set string) (string, time.Duration, error) {
+func (p fleetPort) Drop(ctx context.Context, name, set string) (drive.Operation, error) {
 	op, err := p.client.Drop(ctx, pool.SetName(name, set))
-	return op.Token, op.RetryAfter, err
+	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }
 
-func (p fleetPort) Poll(ctx context.Context, token string) (bool, time.Duration, error) {
-	return p.client.Poll(ctx, token)
+func (p fleetPort) Poll(ctx context.Context, token string) (drive.Operation, error) {
+	done, after, err := p.client.Poll(ctx, token)
+	if done {
+		token = ""
+	}
+	return drive.Operation{Token: token, After: after}, err
+}
+
+// ledgerPort is the driver's Ledger: the functions copy what a pool has noted.
+type ledgerPort struct{ functions *Functions }
+
+func (p ledgerPort) Record(ctx context.Context, name string) error {
+	return p.functions.record(ctx, name)
 }

@@ -208,3 +208,34 @@ func TestGuardsKnowNobody(t *testing.T) {
 		}
 	}
 }
+
+// adapters know one outside dependency each. Only those who put programs together
+// choose them.
+var adapters = []string{"shared/store", "shared/bus", "shared/fleet", "shared/invoke", "shared/push/status"}
+
+// The driver names what it needs as ports, so that the simulation can run it over a
+// store, a bus and a fleet of its own.
+func TestDriverKnowsNoAdapter(t *testing.T) {
+	t.Parallel()
+	todo := []string{"shared/drive"}
+	for i := 0; i < len(todo); i++ { // todo grows
+		files, err := sources(os.DirFS(".."), todo[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			_, imports, err := look(os.DirFS(".."), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range imports {
+				if slices.Contains(adapters, path) {
+					t.Errorf("%s imports %s; the driver has ports instead", name, path)
+				}
+				if !slices.Contains(todo, path) {
+					todo = append(todo, path)
+				}
+			}
+		}
+	}
+}

@@ -29,7 +29,7 @@ type counted struct {
 	conflicts       atomic.Int64
 }
 
-func (c *counted) Load(ctx context.Context, name string) (*store.Partition, store.Version, error) {
+func (c *counted) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
 	p, v, err := c.Store.Load(ctx, name)
 	if err == nil {
 		c.loads.Add(1)
@@ -38,7 +38,7 @@ func (c *counted) Load(ctx context.Context, name string) (*store.Partition, stor
 	return p, v, err
 }
 
-func (c *counted) ChangesSince(ctx context.Context, name string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error) {
+func (c *counted) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
 	d, v, ok, err := c.Store.ChangesSince(ctx, name, from, keys, live)
 	if ok {
 		c.catches.Add(1)
@@ -47,7 +47,7 @@ func (c *counted) ChangesSince(ctx context.Context, name string, from store.Vers
 	return d, v, ok, err
 }
 
-func (c *counted) Commit(ctx context.Context, name string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error) {
+func (c *counted) Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
 	next, err := c.Store.Commit(ctx, name, v, head, changes)
 	if fault.CodeOf(err) == fault.Conflict {
 		c.conflicts.Add(1)
@@ -108,17 +108,15 @@ func (n *nodes) List(_ context.Context, _, set string) (pool.Listed, error) {
 	return l, nil
 }
 
-func (*nodes) Grow(context.Context, string, pool.Spec, pool.Set, int) (string, time.Duration, error) {
-	return "", 0, nil
+func (*nodes) Grow(context.Context, string, pool.Spec, pool.Set, int) (Operation, error) {
+	return Operation{}, nil
 }
-func (*nodes) Settle(context.Context, string, string, int) (string, time.Duration, error) {
-	return "", 0, nil
+func (*nodes) Settle(context.Context, string, string, int) (Operation, error) {
+	return Operation{}, nil
 }
-func (*nodes) Remove(context.Context, string, string, []*pool.Node) error          { return nil }
-func (*nodes) Drop(context.Context, string, string) (string, time.Duration, error) { return "", 0, nil }
-func (*nodes) Poll(context.Context, string) (done bool, after time.Duration, err error) {
-	return true, 0, nil
-}
+func (*nodes) Remove(context.Context, string, string, []*pool.Node) error { return nil }
+func (*nodes) Drop(context.Context, string, string) (Operation, error)    { return Operation{}, nil }
+func (*nodes) Poll(context.Context, string) (Operation, error)            { return Operation{}, nil }
 
 // submissions are n jobs, registered now.
 func submissions(from, n int, priority job.Priority) []Submission {
@@ -152,7 +150,7 @@ func TestFourDriversOnePool(t *testing.T) {
 		}
 		t.Cleanup(s.Close)
 		c := &counted{Store: s}
-		return New(c, n, n, func(context.Context, string) error { return nil }, pool.DefaultRules, slog.New(slog.DiscardHandler)), c
+		return New(Config{Store: c, Bus: n, Fleet: n, Rules: pool.DefaultRules, Log: slog.New(slog.DiscardHandler)}), c
 	}
 
 	first, s := open()

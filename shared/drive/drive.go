@@ -21,7 +21,6 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
-	"dsvmpools/shared/store"
 )
 
 // Store keeps a pool's partition. Commit is one transaction under the head's
@@ -30,11 +29,11 @@ import (
 // writer came on top, the step was written all the same; the same events change
 // nothing then.) The implementation retries what is safe to retry.
 type Store interface {
-	Load(ctx context.Context, pool string) (*store.Partition, store.Version, error)
-	Head(ctx context.Context, pool string) (store.Version, error)
-	ChangesSince(ctx context.Context, pool string, from store.Version, keys []string, live int) (*store.Delta, store.Version, bool, error)
-	Commit(ctx context.Context, pool string, v store.Version, head pool.Head, changes []pool.Change) (store.Version, error)
-	FinishedJob(ctx context.Context, pool, order string) (*pool.Job, error)
+	Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error)
+	Head(ctx context.Context, name string) (pool.Version, error)
+	ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error)
+	Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error)
+	FinishedJob(ctx context.Context, name, order string) (*pool.Job, error)
 	// Ended says how a job of the pool has ended; fault.NotFound: it has not.
 	EndState(ctx context.Context, pool, id string) (job.State, error)
 	DeletePool(ctx context.Context, pool string) error
@@ -61,11 +60,23 @@ const (
 // errors carry a fault code, and the step decides what follows.
 type Fleet interface {
 	List(ctx context.Context, pool, set string) (pool.Listed, error)
-	Grow(ctx context.Context, pool string, spec pool.Spec, set pool.Set, target int) (token string, after time.Duration, err error)
-	Settle(ctx context.Context, pool, set string, listed int) (token string, after time.Duration, err error)
+	Grow(ctx context.Context, pool string, spec pool.Spec, set pool.Set, target int) (Operation, error)
+	Settle(ctx context.Context, pool, set string, listed int) (Operation, error)
 	Remove(ctx context.Context, pool, set string, nodes []*pool.Node) error
-	Drop(ctx context.Context, pool, set string) (token string, after time.Duration, err error)
-	Poll(ctx context.Context, token string) (done bool, after time.Duration, err error)
+	Drop(ctx context.Context, pool, set string) (Operation, error)
+	Poll(ctx context.Context, token string) (Operation, error)
+}
+
+// Operation is what a call to a scale set has begun. The zero Operation has ended.
+type Operation struct {
+	Token string        // to look at it with Poll; "" = it has ended
+	After time.Duration // when to look at it
+}
+
+// Ledger copies what a pool has noted for the ledger. It is called before the rows
+// of a deleted pool go; an error keeps them where they are.
+type Ledger interface {
+	Record(ctx context.Context, pool string) error
 }
 
 // maxConflicts bounds how often one call begins anew because another writer was
@@ -81,20 +92,43 @@ type Driver struct {
 	store  Store
 	bus    Bus
 	fleet  Fleet
-	record func(ctx context.Context, pool string) error
+	ledger Ledger
 	rules  pool.Rules
-	now    func() time.Time
 	log    *slog.Logger
+	step   Step
+	now    func() time.Time
 
 	mu    sync.Mutex
 	pools map[string]*actor
 }
 
-// New returns a driver. record copies a pool's ledger entries; it is called
-// before the rows of a deleted pool go.
-func New(s Store, b Bus, f Fleet, record func(ctx context.Context, pool string) error, rules pool.Rules, log *slog.Logger) *Driver {
-	return &Driver{store: s, bus: b, fleet: f, record: record, rules: rules, log: log,
-		now: func() time.Time { return time.Now().UTC() }, pools: map[string]*actor{}}
+// Step is the decision: it changes the state in place and says what is to be
+// committed and done; see pool.Step.
+type Step func(s *pool.State, events []pool.Event, now time.Time, rules pool.Rules) pool.Result
+
+// Config is what a driver stands on.
+type Config struct {
+	Store  Store
+	Bus    Bus
+	Fleet  Fleet
+	Ledger Ledger
+	Rules  pool.Rules
+	Log    *slog.Logger
+	Step   Step             // nil = pool.Step
+	Now    func() time.Time // nil = the clock of this machine, in UTC
+}
+
+// New returns a driver.
+func New(c Config) *Driver {
+	d := &Driver{store: c.Store, bus: c.Bus, fleet: c.Fleet, ledger: c.Ledger, rules: c.Rules, log: c.Log, step: c.Step, now: c.Now,
+		pools: map[string]*actor{}}
+	if d.step == nil {
+		d.step = pool.Step
+	}
+	if d.now == nil {
+		d.now = func() time.Time { return time.Now().UTC() }
+	}
+	return d
 }
 
 // actor is one pool in this process.
@@ -102,7 +136,7 @@ type actor struct {
 	name    string
 	turn    chan struct{} // holds a token while nobody is at work
 	state   *pool.State   // nil: to be loaded
-	version store.Version
+	version pool.Version
 	spec    atomic.Pointer[pool.Spec] // as last loaded or written; for those who do not wait for their turn
 	loaded  time.Time                 // when state was read, by this process's clock
 	ended   map[string]struct{}       // orders of the jobs that ended since
@@ -203,7 +237,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	wrote := false
 	out.Refused = nil
 	for {
-		res := pool.Step(a.state, queue, d.now(), d.rules)
+		res := d.step(a.state, queue, d.now(), d.rules)
 		if res.Changed {
 			if err := d.commit(ctx, a, res.Changes); err != nil {
 				return false, err
@@ -272,7 +306,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	part, version, err := d.store.Load(ctx, a.name)
 	if fault.CodeOf(err) == fault.NotFound && len(events) > 0 {
 		if _, ok := events[0].(pool.Apply); ok {
-			part, version, err = &store.Partition{}, store.Version{}, nil
+			part, version, err = &pool.Partition{}, pool.Version{}, nil
 		}
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -100,7 +99,7 @@ func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool
 	for len(nodes) > 0 {
 		some := nodes[:min(len(nodes), removeAtOnce)]
 		nodes = nodes[len(some):]
-		a := d.answer(name, set, pool.OpRemove, "", 0, d.fleet.Remove(ctx, name, set, some))
+		a := d.answer(name, set, pool.OpRemove, Operation{}, d.fleet.Remove(ctx, name, set, some))
 		if a.Err == nil {
 			continue // the listing shows when they are gone
 		}
@@ -117,27 +116,23 @@ func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *po
 	var events []pool.Event
 	set := c.Set.Name
 	if c.Grow > 0 {
-		token, after, err := d.fleet.Grow(ctx, name, spec, c.Set, c.Grow)
-		a := d.answer(name, set, pool.OpGrow, token, after, err)
+		op, err := d.fleet.Grow(ctx, name, spec, c.Set, c.Grow)
+		a := d.answer(name, set, pool.OpGrow, op, err)
 		a.Target = c.Grow
 		events = append(events, a)
 	}
 	if c.Poll != "" {
-		done, after, err := d.fleet.Poll(ctx, c.Poll)
-		token := ""
-		if !done {
-			token = c.Poll
-		}
+		op, err := d.fleet.Poll(ctx, c.Poll)
 		if fault.CodeOf(err) == fault.Gone {
 			err = nil // the operation is not known any more; the listing tells
 		}
-		a := d.answer(name, set, c.PollKind, token, after, err)
+		a := d.answer(name, set, c.PollKind, op, err)
 		a.Of = c.Poll
 		events = append(events, a)
 	}
 	if c.Drop {
-		token, after, err := d.fleet.Drop(ctx, name, set)
-		events = append(events, d.answer(name, set, pool.OpDrop, token, after, err))
+		op, err := d.fleet.Drop(ctx, name, set)
+		events = append(events, d.answer(name, set, pool.OpDrop, op, err))
 	}
 	return events
 }
@@ -190,21 +185,21 @@ func (d *Driver) list(ctx context.Context, name, set string, settle bool) []pool
 	if err != nil {
 		d.log.Warn("the scale set could not be listed", "pool", name, "set", set, "error", err)
 		if settle {
-			return []pool.Event{d.answer(name, set, pool.OpSettle, "", 0, err)}
+			return []pool.Event{d.answer(name, set, pool.OpSettle, Operation{}, err)}
 		}
 		return nil
 	}
 	events := []pool.Event{listed}
 	if settle {
-		token, after, err := d.fleet.Settle(ctx, name, set, len(listed.Instances))
-		events = append(events, d.answer(name, set, pool.OpSettle, token, after, err))
+		op, err := d.fleet.Settle(ctx, name, set, len(listed.Instances))
+		events = append(events, d.answer(name, set, pool.OpSettle, op, err))
 	}
 	return events
 }
 
 // answer turns the outcome of a call into an event.
-func (d *Driver) answer(name, set, kind, token string, after time.Duration, err error) pool.Answered {
-	a := pool.Answered{Set: set, Kind: kind, Token: token, After: after}
+func (d *Driver) answer(name, set, kind string, op Operation, err error) pool.Answered {
+	a := pool.Answered{Set: set, Kind: kind, Token: op.Token, After: op.After}
 	if err == nil {
 		return a
 	}
@@ -217,7 +212,7 @@ func (d *Driver) answer(name, set, kind, token string, after time.Duration, err 
 
 // dropRows removes what is left of a deleted pool, its ledger first.
 func (d *Driver) dropRows(ctx context.Context, name string) {
-	err := d.record(ctx, name)
+	err := d.ledger.Record(ctx, name)
 	if err == nil {
 		err = d.store.DeletePool(ctx, name)
 	}

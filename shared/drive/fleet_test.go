@@ -26,17 +26,17 @@ func (f *slowFleet) called(what string) {
 	f.calls = append(f.calls, what)
 }
 
-func (f *slowFleet) Grow(ctx context.Context, _ string, _ pool.Spec, set pool.Set, _ int) (string, time.Duration, error) {
+func (f *slowFleet) Grow(ctx context.Context, _ string, _ pool.Spec, set pool.Set, _ int) (Operation, error) {
 	f.called("grow " + set.Name)
 	if set.Name == "quick" {
 		close(f.asked)
-		return "token", time.Second, nil
+		return Operation{Token: "token", After: time.Second}, nil
 	}
 	select {
 	case <-f.asked:
-		return "", 0, fault.New(fault.Preempted, "", "overtaken")
+		return Operation{}, fault.New(fault.Preempted, "", "overtaken")
 	case <-ctx.Done():
-		return "", 0, ctx.Err()
+		return Operation{}, ctx.Err()
 	}
 }
 
@@ -45,8 +45,8 @@ func (f *slowFleet) Remove(_ context.Context, _, set string, _ []*pool.Node) err
 	return nil
 }
 
-func (f *slowFleet) Poll(context.Context, string) (bool, time.Duration, error) {
-	return false, time.Second, nil
+func (f *slowFleet) Poll(_ context.Context, token string) (Operation, error) {
+	return Operation{Token: token, After: time.Second}, nil
 }
 
 // A slow answer about one set keeps no other from growing; what is deleted in a set
@@ -56,7 +56,7 @@ func TestSetsAreCalledSideBySide(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	f := &slowFleet{asked: make(chan struct{})}
-	d := New(nil, nil, f, nil, pool.DefaultRules, slog.New(slog.DiscardHandler))
+	d := New(Config{Fleet: f, Rules: pool.DefaultRules, Log: slog.New(slog.DiscardHandler)})
 	slow, quick := pool.Set{Name: "slow"}, pool.Set{Name: "quick"}
 	events := d.callSets(ctx, "p", pool.Spec{}, pool.Effects{
 		Sets:   map[string]*pool.SetCalls{"slow": {Set: slow, Grow: 2}, "quick": {Set: quick, Grow: 1, Poll: "old", PollKind: pool.OpGrow}},

@@ -28,47 +28,47 @@ import (
 // Invalid the outcome is unknown, as the service could not be asked; the next
 // Commit on v finds out. A refusal because of size is Invalid with ErrTooLarge
 // as its cause.
-func (s *Store) Commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change) (Version, error) {
+func (s *Store) Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
 	return s.commit(ctx, name, v, head, changes, true)
 }
 
-func (s *Store) commit(ctx context.Context, name string, v Version, head pool.Head, changes []pool.Change, told bool) (Version, error) {
+func (s *Store) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, told bool) (pool.Version, error) {
 	if err := checkPool(name); err != nil {
-		return Version{}, err
+		return pool.Version{}, err
 	}
-	if head.Nonce == "" || head.Nonce == v.nonce || head.Seq <= v.Seq {
-		return Version{}, fault.New(fault.Internal, "", "a transaction on pool %s needs a raised Seq and a Nonce of its own", name)
+	if head.Nonce == "" || head.Nonce == v.Nonce || head.Seq <= v.Seq {
+		return pool.Version{}, fault.New(fault.Internal, "", "a transaction on pool %s needs a raised Seq and a Nonce of its own", name)
 	}
 	spec, err := compact(&head.Spec)
 	if err != nil {
-		return Version{}, err
+		return pool.Version{}, err
 	}
 	what := "commit to pool " + name
-	if !v.IsZero() && v.etag == "" {
+	if !v.IsZero() && v.ETag == "" {
 		// A condition that is empty would be none.
 		_, current, err := s.head(ctx, name)
 		if err != nil && fault.CodeOf(err) != fault.NotFound {
-			return Version{}, err
+			return pool.Version{}, err
 		}
 		if !current.Same(v) {
-			return Version{}, lost(name, err)
+			return pool.Version{}, lost(name, err)
 		}
 		v = current
 	}
-	next := Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(spec)}
-	actions, err := transaction(name, v, &head, next.spec, spec, changes)
+	next := pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}
+	actions, err := transaction(name, v, &head, next.SpecHash, spec, changes)
 	// A transaction that is full goes without its edit: who is behind it loads.
 	if told && len(actions) < MaxRows {
 		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
 			Entity: encodeEdit(name, v, &head, pool.Touched(changes))})
 	}
 	if err != nil {
-		return Version{}, err
+		return pool.Version{}, err
 	}
 	for try := 1; ; try++ {
 		etag, err := s.submit(ctx, s.pools, actions)
 		if err == nil && etag != "" {
-			next.etag = etag
+			next.ETag = string(etag)
 			return next, nil
 		}
 		var refused *refusal
@@ -79,7 +79,7 @@ func (s *Store) commit(ctx context.Context, name string, v Version, head pool.He
 			}
 		}
 		if errors.As(err, &refused) && !raced(refused) || fault.CodeOf(err) == fault.Invalid {
-			return Version{}, s.fault(what, err)
+			return pool.Version{}, s.fault(what, err)
 		}
 		// Who has won tells the head: this transaction's nonce is its own.
 		_, current, read := s.head(ctx, name)
@@ -88,28 +88,34 @@ func (s *Store) commit(ctx context.Context, name string, v Version, head pool.He
 		}
 		switch {
 		case read != nil:
-			return Version{}, wrap(fault.CodeOf(read), errors.Join(read, err), "%s: it is not known whether it was written", what)
+			return pool.Version{}, wrap(fault.CodeOf(read), errors.Join(read, err), "%s: it is not known whether it was written", what)
 		case current.Same(next):
-			next.etag = current.etag
+			next.ETag = current.ETag
 			return next, nil
 		case err == nil:
 			// Written, and already built upon by somebody: the next Commit
 			// on this version shall lose.
-			next.etag = noVersion
+			next.ETag = noVersion
 			return next, nil
 		case refused != nil || !current.Same(v):
-			return Version{}, lost(name, err)
+			return pool.Version{}, lost(name, err)
 		}
 		// Not written, as far as can be seen. Should it still arrive, the
 		// condition lets only one of the two tries through.
 		if try == tries || ctx.Err() != nil || !transient(err) || !pause(ctx, try, err) {
-			return Version{}, s.fault(what, err)
+			return pool.Version{}, s.fault(what, err)
 		}
 	}
 }
 
 // noVersion is an ETag that no row has.
-const noVersion = azcore.ETag(`W/"datetime'1601-01-01T00%3A00%3A00Z'"`)
+const noVersion = `W/"datetime'1601-01-01T00%3A00%3A00Z'"`
+
+// ifMatch is the condition that a version is still the current one.
+func ifMatch(v pool.Version) *azcore.ETag {
+	etag := azcore.ETag(v.ETag)
+	return &etag
+}
 
 func lost(name string, cause error) error {
 	return wrap(fault.Conflict, cause, "pool %s was changed by somebody else; load it again", name)
@@ -123,7 +129,7 @@ func raced(r *refusal) bool {
 }
 
 // transaction puts the rows of a step together, the head first.
-func transaction(name string, v Version, head *pool.Head, fingerprint, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
+func transaction(name string, v pool.Version, head *pool.Head, fingerprint, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
 	actions := make([]aztables.TransactionAction, 0, 1+len(changes))
 	add := func(kind aztables.TransactionType, entity []byte, err error, match *azcore.ETag) error {
 		actions = append(actions, aztables.TransactionAction{ActionType: kind, Entity: entity, IfMatch: match})
@@ -134,14 +140,14 @@ func transaction(name string, v Version, head *pool.Head, fingerprint, spec stri
 	case v.IsZero():
 		entity, encoded := encodeHead(name, head, fingerprint, spec)
 		err = add(aztables.TransactionTypeAdd, entity, encoded, nil)
-	case v.spec == fingerprint:
+	case v.SpecHash == fingerprint:
 		// The spec is by far the longest part of the head and hardly ever
 		// changes: a merge leaves it where it is.
 		entity, encoded := encodeHead(name, head, fingerprint, "")
-		err = add(aztables.TransactionTypeUpdateMerge, entity, encoded, &v.etag)
+		err = add(aztables.TransactionTypeUpdateMerge, entity, encoded, ifMatch(v))
 	default:
 		entity, encoded := encodeHead(name, head, fingerprint, spec)
-		err = add(aztables.TransactionTypeUpdateReplace, entity, encoded, &v.etag)
+		err = add(aztables.TransactionTypeUpdateReplace, entity, encoded, ifMatch(v))
 	}
 	for i := 0; i < len(changes) && err == nil; i++ {
 		c := &changes[i]

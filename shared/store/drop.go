@@ -168,7 +168,7 @@ func (s *Store) DeletePool(ctx context.Context, name string) error {
 		return err
 	}
 	err = s.call(ctx, "delete pool "+name, func(ctx context.Context) error {
-		_, err := s.pools.DeleteEntity(ctx, name, pool.HeadKey, &aztables.DeleteEntityOptions{IfMatch: &version.etag})
+		_, err := s.pools.DeleteEntity(ctx, name, pool.HeadKey, &aztables.DeleteEntityOptions{IfMatch: ifMatch(version)})
 		return err
 	})
 	if fault.CodeOf(err) == fault.NotFound {

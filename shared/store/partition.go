@@ -17,54 +17,29 @@ import (
 // because more was written to it in the meantime than the ring of edits holds.
 const consistentTries = 5
 
-// Version names one version of a pool: of its head row, which every
-// transaction replaces. The zero Version is that of a pool that is not there.
-// Versions of one pool may be compared with ==, and better with Same, which
-// does not rely on the service to write an ETag always in the same way.
-type Version struct {
-	Seq   int64
-	nonce string
-	etag  azcore.ETag
-	spec  string // fingerprint of the spec in the row
-}
-
-// IsZero reports whether there is no pool.
-func (v Version) IsZero() bool { return v == Version{} }
-
-// Same reports whether both are the same version of one pool.
-func (v Version) Same(other Version) bool { return v.Seq == other.Seq && v.nonce == other.nonce }
-
 // versionRow is the part of the head that says which version it is.
 type versionRow struct {
 	Seq             number
 	Nonce, SpecHash string
-	ETag            azcore.ETag `json:"odata.etag"`
+	ETag            string `json:"odata.etag"`
 }
 
-func (r *versionRow) version() Version {
-	return Version{Seq: int64(r.Seq), nonce: r.Nonce, etag: r.ETag, spec: r.SpecHash}
-}
-
-// Partition is what is live of a pool: all of its head, nodes and live jobs.
-type Partition struct {
-	Head  pool.Head
-	Nodes []*pool.Node
-	Jobs  []*pool.Job // oldest first
-	Logs  []int64     // Seq of each row of facts that waits to be recorded, oldest first, as it was read; see Logs
+func (r *versionRow) version() pool.Version {
+	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash}
 }
 
 // Load reads a pool. Without a head there is no pool: NotFound. What it
 // returns is one version as a whole: what others wrote while it was read is read
 // again. When the pool changes faster than that, the answer is Conflict.
-func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, error) {
+func (s *Store) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
 	if err := checkPool(name); err != nil {
-		return nil, Version{}, err
+		return nil, pool.Version{}, err
 	}
 	what := "load pool " + name
 	for range consistentTries {
 		p, version, pages, err := s.load(ctx, what, name)
 		if err != nil {
-			return nil, Version{}, err
+			return nil, pool.Version{}, err
 		}
 		if pages == 1 {
 			return p, version, nil // one page of one partition is one snapshot
@@ -72,18 +47,18 @@ func (s *Store) Load(ctx context.Context, name string) (*Partition, Version, err
 		// The head was read first: what was written meanwhile, the ring tells.
 		d, now, ok, err := s.ChangesSince(ctx, name, version, nil, len(p.Jobs)+len(p.Nodes))
 		if err != nil {
-			return nil, Version{}, err
+			return nil, pool.Version{}, err
 		}
 		if ok {
-			p.apply(d)
+			applyDelta(p, d)
 			return p, now, nil
 		}
 	}
-	return nil, Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
+	return nil, pool.Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
 }
 
-func (s *Store) load(ctx context.Context, what, name string) (*Partition, Version, int, error) {
-	p, version, found := &Partition{}, Version{}, false
+func (s *Store) load(ctx context.Context, what, name string) (*pool.Partition, pool.Version, int, error) {
+	p, version, found := &pool.Partition{}, pool.Version{}, false
 	query := query{filter: between(name, pool.LiveFrom, pool.LiveTo)}
 	pages, err := s.scan(ctx, what, s.pools, query, func(raw []byte) error {
 		var row struct{ RowKey string }
@@ -120,9 +95,9 @@ func (s *Store) load(ctx context.Context, what, name string) (*Partition, Versio
 
 // Head reads which version of a pool is current, without its rows and its
 // spec.
-func (s *Store) Head(ctx context.Context, name string) (Version, error) {
+func (s *Store) Head(ctx context.Context, name string) (pool.Version, error) {
 	if err := checkPool(name); err != nil {
-		return Version{}, err
+		return pool.Version{}, err
 	}
 	var row versionRow
 	found := false
@@ -138,7 +113,7 @@ func (s *Store) Head(ctx context.Context, name string) (Version, error) {
 }
 
 // Overview reads a pool's head and nodes, without its jobs.
-func (s *Store) Overview(ctx context.Context, name string) (*Partition, error) {
+func (s *Store) Overview(ctx context.Context, name string) (*pool.Partition, error) {
 	if err := checkPool(name); err != nil {
 		return nil, err
 	}
@@ -146,7 +121,7 @@ func (s *Store) Overview(ctx context.Context, name string) (*Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partition{Head: head}
+	p := &pool.Partition{Head: head}
 	_, err = s.scan(ctx, "read the nodes of pool "+name, s.pools, query{filter: between(name, pool.NodeKey(""), pool.LiveTo)}, func(raw []byte) error {
 		n, err := decodeNode(raw)
 		p.Nodes = append(p.Nodes, n)
@@ -156,16 +131,16 @@ func (s *Store) Overview(ctx context.Context, name string) (*Partition, error) {
 }
 
 // head reads the head with its ETag for certain.
-func (s *Store) head(ctx context.Context, name string) (pool.Head, Version, error) {
+func (s *Store) head(ctx context.Context, name string) (pool.Head, pool.Version, error) {
 	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
 	if fault.CodeOf(err) == fault.NotFound {
-		return pool.Head{}, Version{}, noPool(name)
+		return pool.Head{}, pool.Version{}, noPool(name)
 	}
 	if err != nil {
-		return pool.Head{}, Version{}, err
+		return pool.Head{}, pool.Version{}, err
 	}
 	head, version, err := decodeHead(raw)
-	version.etag = etag
+	version.ETag = string(etag)
 	return head, version, err
 }
 

@@ -303,7 +303,7 @@ func damaged(raw []byte, cause error) error {
 
 // decodeHead reads the head and which version it is; an ETag that the row does
 // not carry stays empty.
-func decodeHead(raw []byte) (pool.Head, Version, error) {
+func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 	var row struct {
 		versionRow
 		Deleting, Down              bool
@@ -313,7 +313,7 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 		longSpec
 	}
 	if err := decode(raw, &row); err != nil {
-		return pool.Head{}, Version{}, err
+		return pool.Head{}, pool.Version{}, err
 	}
 	h := pool.Head{
 		Seq: int64(row.Seq), Nonce: row.Nonce, Deleting: row.Deleting, N: int64(row.N),
@@ -321,16 +321,16 @@ func decodeHead(raw []byte) (pool.Head, Version, error) {
 		Queued: int(row.Queued), Running: int(row.Running), Wanted: int(row.Wanted),
 	}
 	if err := json.Unmarshal([]byte(row.longSpec.text()), &h.Spec); err != nil {
-		return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its spec: %w", err))
+		return pool.Head{}, pool.Version{}, damaged(raw, fmt.Errorf("its spec: %w", err))
 	}
 	if row.Sets != "" {
 		if err := json.Unmarshal([]byte(row.Sets), &h.Sets); err != nil {
-			return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its scale sets: %w", err))
+			return pool.Head{}, pool.Version{}, damaged(raw, fmt.Errorf("its scale sets: %w", err))
 		}
 	}
 	if row.Shares != "" {
 		if err := json.Unmarshal([]byte(row.Shares), &h.Shares); err != nil {
-			return pool.Head{}, Version{}, damaged(raw, fmt.Errorf("its shares: %w", err))
+			return pool.Head{}, pool.Version{}, damaged(raw, fmt.Errorf("its shares: %w", err))
 		}
 	}
 	return h, row.version(), nil

@@ -129,7 +129,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(gotHead, *head) {
 			t.Fatalf("head came back as %+v (%v), want %+v", gotHead, err, *head)
 		}
-		if want := (Version{Seq: head.Seq, nonce: head.Nonce, spec: fingerprint(text)}); version != want {
+		if want := (pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(text)}); version != want {
 			t.Fatalf("version came back as %+v, want %+v", version, want)
 		}
 

@@ -30,15 +30,6 @@ const (
 	freeReads   = 200
 )
 
-// Delta is what became of a pool since a version.
-type Delta struct {
-	Head  pool.Head
-	Nodes []*pool.Node // rows as they are now
-	Jobs  []*pool.Job
-	Gone  []string // keys of rows that are not there
-	Ended []string // orders of the jobs that have ended since
-}
-
 // edit is a row of the ring.
 type edit struct {
 	seq         int64
@@ -49,11 +40,11 @@ type edit struct {
 // keySeparator may stand in no key: Table Storage forbids it.
 const keySeparator = "/"
 
-func encodeEdit(partition string, v Version, head *pool.Head, keys []string) []byte {
+func encodeEdit(partition string, v pool.Version, head *pool.Head, keys []string) []byte {
 	e := newEntity(partition, pool.EditKey(head.Seq))
 	e.int64("Seq", head.Seq)
 	e.text("Nonce", head.Nonce)
-	e.text("Prev", v.nonce)
+	e.text("Prev", v.Nonce)
 	e.text("Keys", strings.Join(keys, keySeparator))
 	return e.end()
 }
@@ -76,9 +67,9 @@ func decodeEdit(raw []byte) (edit, error) {
 // one version as a whole. It reports false when the pool has to be loaded instead:
 // the ring does not reach back that far, the pool is not there, or it would cost
 // more. Conflict says that the pool changes faster than it can be read.
-func (s *Store) ChangesSince(ctx context.Context, name string, from Version, keys []string, live int) (*Delta, Version, bool, error) {
+func (s *Store) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
 	if err := checkPool(name); err != nil {
-		return nil, Version{}, false, err
+		return nil, pool.Version{}, false, err
 	}
 	at := from
 	rows := map[string]any{}
@@ -87,11 +78,11 @@ func (s *Store) ChangesSince(ctx context.Context, name string, from Version, key
 	for range catchUpRounds {
 		head, version, changed, ok, err := s.edits(ctx, name, at)
 		if err != nil || !ok {
-			return nil, Version{}, false, err
+			return nil, pool.Version{}, false, err
 		}
 		if version.Same(at) && len(pending) == 0 {
-			d := &Delta{Head: head}
-			d.sort(rows, others)
+			d := &pool.Delta{Head: head}
+			sortDelta(d, rows, others)
 			return d, version, true, nil
 		}
 		for _, k := range changed {
@@ -101,19 +92,19 @@ func (s *Store) ChangesSince(ctx context.Context, name string, from Version, key
 		slices.Sort(pending)
 		pending = slices.Compact(pending)
 		if len(pending) > freeReads+live/rowsPerRead {
-			return nil, Version{}, false, nil
+			return nil, pool.Version{}, false, nil
 		}
 		if err := s.readRows(ctx, name, pending, rows); err != nil {
-			return nil, Version{}, false, err
+			return nil, pool.Version{}, false, err
 		}
 		at, pending = version, nil
 	}
-	return nil, Version{}, false, fault.New(fault.Conflict, "", "pool %s changes faster than it can be read; try again", name)
+	return nil, pool.Version{}, false, fault.New(fault.Conflict, "", "pool %s changes faster than it can be read; try again", name)
 }
 
-// sort takes rows by their kinds; others has the keys that were written, in
+// sortDelta takes rows by their kinds; others has the keys that were written, in
 // contrast to those that the caller only is not sure of.
-func (d *Delta) sort(rows map[string]any, others map[string]bool) {
+func sortDelta(d *pool.Delta, rows map[string]any, others map[string]bool) {
 	for key, row := range rows {
 		switch row := row.(type) {
 		case *pool.Node:
@@ -133,8 +124,8 @@ func (d *Delta) sort(rows map[string]any, others map[string]bool) {
 	slices.Sort(d.Ended)
 }
 
-// apply brings a partition to the version that a delta leads to.
-func (p *Partition) apply(d *Delta) {
+// applyDelta brings a partition to the version that a delta leads to.
+func applyDelta(p *pool.Partition, d *pool.Delta) {
 	changed := map[string]bool{}
 	for _, n := range d.Nodes {
 		changed[pool.NodeKey(n.VMID)] = true
@@ -161,7 +152,7 @@ func byOrder(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) }
 
 // edits reads the head and the keys of all rows that changed since a version. It
 // reports false when the ring does not tell of all of it.
-func (s *Store) edits(ctx context.Context, name string, from Version) (head pool.Head, version Version, keys []string, ok bool, err error) {
+func (s *Store) edits(ctx context.Context, name string, from pool.Version) (head pool.Head, version pool.Version, keys []string, ok bool, err error) {
 	found := false
 	var edits []edit
 	q := query{filter: between(name, pool.EditFrom, pool.EditTo) + fmt.Sprintf(" and Seq ge %dL", from.Seq)}
@@ -185,7 +176,7 @@ func (s *Store) edits(ctx context.Context, name string, from Version) (head pool
 	// The chain of nonces proves that nothing is missing, and that the pool was
 	// not deleted and made anew in between.
 	slices.SortFunc(edits, func(a, b edit) int { return int(a.seq - b.seq) })
-	seq, nonce := from.Seq, from.nonce
+	seq, nonce := from.Seq, from.Nonce
 	for _, e := range edits {
 		if e.seq <= seq || e.seq > version.Seq {
 			continue
@@ -196,7 +187,7 @@ func (s *Store) edits(ctx context.Context, name string, from Version) (head pool
 		seq, nonce = e.seq, e.nonce
 		keys = append(keys, e.keys...)
 	}
-	return head, version, keys, seq == version.Seq && nonce == version.nonce, nil
+	return head, version, keys, seq == version.Seq && nonce == version.Nonce, nil
 }
 
 // readRows reads rows of jobs and nodes by their keys; one that is not there

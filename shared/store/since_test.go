@@ -16,7 +16,7 @@ import (
 )
 
 // since reads what changed, which must be told of.
-func since(t *testing.T, s *Store, from Version, keys ...string) (*Delta, Version) {
+func since(t *testing.T, s *Store, from pool.Version, keys ...string) (*pool.Delta, pool.Version) {
 	t.Helper()
 	d, v, ok, err := s.ChangesSince(deadline(t), "cpu", from, keys, 0)
 	if err != nil || !ok {
@@ -31,7 +31,7 @@ func TestSince(t *testing.T) {
 	w := newWriter(t, s, "cpu")
 	w.commit(insert(newJob(1)), insert(newJob(2)))
 	from := w.version
-	if d, v := since(t, s, from); v != from || !reflect.DeepEqual(d, &Delta{Head: w.head}) {
+	if d, v := since(t, s, from); v != from || !reflect.DeepEqual(d, &pool.Delta{Head: w.head}) {
 		t.Errorf("nothing has changed, got %+v of %+v", d, v)
 	}
 
@@ -44,7 +44,7 @@ func TestSince(t *testing.T) {
 	w.head.Spec.Nodes.Max = 9
 	w.commit()
 	d, v := since(t, s, from, pool.JobKey(order(5)), pool.NodeKey("v2"), pool.JobKey(order(2)))
-	want := &Delta{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{second},
+	want := &pool.Delta{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{second},
 		Gone:  []string{pool.JobKey(order(1)), pool.JobKey(order(3)), pool.JobKey(order(4)), pool.JobKey(order(5)), pool.NodeKey("v2")},
 		Ended: []string{order(1), order(3), order(4)}}
 	if !reflect.DeepEqual(d, want) || v != w.version {
@@ -56,7 +56,7 @@ func TestSince(t *testing.T) {
 	if d, _ := since(t, s, w.version); len(d.Jobs) != 1 || d.Jobs[0].Order != order(6) {
 		t.Errorf("got %+v, want the job of the late writer", d)
 	}
-	if d, _ := since(t, s, Version{}); len(d.Jobs) != 2 || len(d.Nodes) != 1 {
+	if d, _ := since(t, s, pool.Version{}); len(d.Jobs) != 2 || len(d.Nodes) != 1 {
 		t.Errorf("from the pool's beginning: got %d jobs and %d nodes, want 2 and 1", len(d.Jobs), len(d.Nodes))
 	}
 }

@@ -95,7 +95,7 @@ type writer struct {
 	s       *Store
 	name    string
 	head    pool.Head
-	version Version
+	version pool.Version
 }
 
 func newWriter(t testing.TB, s *Store, name string) *writer {
@@ -152,7 +152,7 @@ func TestCommitAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (&Partition{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{a, b}, Logs: []int64{1}}); !reflect.DeepEqual(p, want) {
+	if want := (&pool.Partition{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{a, b}, Logs: []int64{1}}); !reflect.DeepEqual(p, want) {
 		t.Errorf("loaded %+v, want %+v", p, want)
 	}
 	if version != w.version {
