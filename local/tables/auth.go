@@ -11,11 +11,11 @@ import (
 )
 
 // maxClockSkew is how far a request's date may be off, as with the service; it
-// bounds how long a request that was overheard can be sent again.
+// bounds how long a recorded request can be sent again.
 const maxClockSkew = 15 * time.Minute
 
 // authorize checks who sends a request: with the shared key, in both of its
-// forms, or with a shared access signature, which may not do everything.
+// forms, or with a shared access signature, which has limited rights.
 func (s *Server) authorize(r *http.Request, query url.Values) (*grant, *failure) {
 	given := r.Header.Get("Authorization")
 	if given == "" && query.Has("sig") {
@@ -44,14 +44,14 @@ func (s *Server) authorize(r *http.Request, query url.Values) (*grant, *failure)
 	default:
 		return nil, errRefused
 	}
-	if account != s.cfg.Account || !s.signed(text, signature) {
+	if account != s.cfg.Account || !s.isSigned(text, signature) {
 		return nil, errRefused
 	}
 	return nil, nil
 }
 
-// signed reports whether a signature is that of the account's key.
-func (s *Server) signed(text, signature string) bool {
+// isSigned reports whether a signature is that of the account's key.
+func (s *Server) isSigned(text, signature string) bool {
 	got, err := base64.StdEncoding.DecodeString(signature)
 	if err != nil {
 		return false

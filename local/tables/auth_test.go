@@ -153,7 +153,8 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%s %s %s: got %d %s, want %d %s", test.method, test.target, test.body, r.StatusCode, code, test.want, test.code)
 		}
 		body, _ := io.ReadAll(r.Body)
-		if test.code != "" && !strings.HasPrefix(string(body), `{"odata.error":{"code":"`+test.code+`","message":{"lang":"en-US","value":"`) {
+		if test.code != "" &&
+			!strings.HasPrefix(string(body), `{"odata.error":{"code":"`+test.code+`","message":{"lang":"en-US","value":"`) {
 			t.Errorf("%s %s: got %s", test.method, test.target, body)
 		}
 	}

@@ -10,15 +10,15 @@ import (
 )
 
 // transaction performs a $batch: one change set of writes to one partition, or
-// a single query. Its answer is 202 whatever became of the change set; what
-// became of it stands inside.
+// a single query. Its status is always 202; the outcome of the change set is in
+// the body.
 func (s *Server) transaction(w http.ResponseWriter, r request) {
 	operations, changes, bad := s.parseBatch(r)
 	if bad != nil {
 		bad.write(w)
 		return
 	}
-	bad, lose := s.spoil(r.ctx, w, transaction, operations[0].table)
+	bad, lose := s.injectFailure(r.ctx, w, transaction, operations[0].table)
 	if bad != nil && (bad.status >= http.StatusInternalServerError || bad == errRefused) {
 		bad.write(w)
 		return
@@ -38,7 +38,7 @@ func (s *Server) transaction(w http.ResponseWriter, r request) {
 	}
 	switch {
 	case lose:
-		cut()
+		abort()
 	case bad == errBusy:
 		bad.write(w)
 		return
@@ -59,7 +59,7 @@ func (s *Server) transaction(w http.ResponseWriter, r request) {
 }
 
 // commit checks that the operations make one transaction, and performs it. When
-// it fails, the index is that of the operation to blame.
+// it fails, the index is that of the operation that failed.
 func (s *Server) commit(operations []request) ([]reply, *failure, int) {
 	if len(operations) > maxOperations {
 		return nil, errOperations, maxOperations
@@ -100,7 +100,9 @@ func appendReplies(b []byte, boundary string, changes bool, operations []request
 		b = fmt.Appendf(b, "--%s\r\nContent-Type: multipart/mixed; boundary=%s\r\n\r\n", boundary, inner)
 	}
 	for i := range replies {
-		b = append(append(append(b, "--"...), inner...), "\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"...)
+		b = append(
+			append(append(b, "--"...), inner...),
+			"\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"...)
 		id := ""
 		if len(replies) == len(operations) {
 			id = operations[i].header.Get("Content-Id")

@@ -235,7 +235,10 @@ func TestTransactionIsSeenWhole(t *testing.T) {
 	write := func(n int) error {
 		var a actions
 		for i := range 20 {
-			a = append(a, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace, Entity: row("p", fmt.Sprint(i), "N", n)})
+			a = append(
+				a,
+				aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace, Entity: row("p", fmt.Sprint(i), "N", n)},
+			)
 		}
 		_, err := c.SubmitTransaction(context.Background(), a, nil)
 		return err

@@ -15,8 +15,8 @@ const (
 	changesetType  = "multipart/mixed"
 )
 
-// parseBatch takes the operations out of the body of a $batch, and tells
-// whether they are changes or a query.
+// parseBatch reads the operations in the body of a $batch, and reports whether
+// they are changes or a query.
 func (s *Server) parseBatch(r request) (operations []request, changes bool, bad *failure) {
 	parts, bad := split(r.header.Get("Content-Type"), r.body)
 	if bad != nil {
@@ -51,9 +51,9 @@ type part struct {
 	body                   []byte
 }
 
-// split takes a multipart body apart, without copying it. One part more than a
-// transaction may have is kept, so that the excess is refused with its own
-// message.
+// split separates a multipart body into its parts, without copying it. It keeps
+// one part more than a transaction may have, so that the caller refuses the excess
+// with the right message.
 func split(contentType string, body []byte) ([]part, *failure) {
 	kind, params, err := mime.ParseMediaType(contentType)
 	boundary := params["boundary"]
@@ -126,7 +126,16 @@ func (s *Server) parseOperation(outer request, p part) (request, *failure) {
 			if p.contentID != "" && header.Get("Content-Id") == "" {
 				header.Set("Content-Id", p.contentID)
 			}
-			r := request{ctx: outer.ctx, method: method, path: path, query: u.Query(), header: header, body: bytes.TrimSpace(rest), site: outer.site, grant: outer.grant}
+			r := request{
+				ctx:    outer.ctx,
+				method: method,
+				path:   path,
+				query:  u.Query(),
+				header: header,
+				body:   bytes.TrimSpace(rest),
+				site:   outer.site,
+				grant:  outer.grant,
+			}
 			r.classify()
 			return r, nil
 		}

@@ -13,8 +13,26 @@ import (
 
 // benchRow is the size of a job in the ledger.
 func benchRow(partition, rowKey string) []byte {
-	return row(partition, rowKey, "State", "running", "Team", "vision", "Cpus", 4, "SubmittedAt", "2026-01-02T03:04:05Z", "SubmittedAt@odata.type", "Edm.DateTime",
-		"Order", "12345678901234", "Order@odata.type", "Edm.Int64", "Spec", strings.Repeat("x", 800))
+	return row(
+		partition,
+		rowKey,
+		"State",
+		"running",
+		"Team",
+		"vision",
+		"Cpus",
+		4,
+		"SubmittedAt",
+		"2026-01-02T03:04:05Z",
+		"SubmittedAt@odata.type",
+		"Edm.DateTime",
+		"Order",
+		"12345678901234",
+		"Order@odata.type",
+		"Edm.Int64",
+		"Spec",
+		strings.Repeat("x", 800),
+	)
 }
 
 func perSecond(b *testing.B, n int) {
@@ -76,7 +94,10 @@ func transactions(b *testing.B, entity func(partition, rowKey string) []byte) {
 			partition := fmt.Sprint("p", n.Add(1))
 			a := make([]aztables.TransactionAction, maxOperations)
 			for i := range a {
-				a[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: entity(partition, fmt.Sprintf("%03d", i))}
+				a[i] = aztables.TransactionAction{
+					ActionType: aztables.TransactionTypeAdd,
+					Entity:     entity(partition, fmt.Sprintf("%03d", i)),
+				}
 			}
 			if _, err := c.SubmitTransaction(ctx, a, nil); err != nil {
 				b.Error(err)
@@ -149,7 +170,9 @@ func batchBody(partition string) []byte {
 		r := fmt.Sprintf("%03d", i)
 		body.WriteString("--c\r\nContent-Transfer-Encoding: binary\r\nContent-Type: application/http\r\n\r\n")
 		fmt.Fprintf(&body, "PUT http://127.0.0.1/%s/pools%%28PartitionKey='%s',RowKey='%s'%%29 HTTP/1.1\r\n", testAccount, partition, r)
-		body.WriteString("Accept: application/json\r\nContent-Length: 1000\r\nContent-Type: application/json\r\nDataserviceversion: 3.0\r\nX-Ms-Version: 2019-02-02\r\n\r\n")
+		body.WriteString(
+			"Accept: application/json\r\nContent-Length: 1000\r\nContent-Type: application/json\r\nDataserviceversion: 3.0\r\nX-Ms-Version: 2019-02-02\r\n\r\n",
+		)
 		body.Write(benchRow(partition, r))
 		body.WriteString("\r\n")
 	}

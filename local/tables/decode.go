@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const annotation = "@odata.type" // ends the name of a property that tells the type of another
+const annotation = "@odata.type" // ends the name of a property that holds the type of another
 
 // readEntity reads the body of a write: a flat JSON object. Names of OData and
 // nulls are skipped, as the service does. keyed reports whether both keys were
@@ -53,8 +53,8 @@ func readEntity(body []byte) (e *entity, keyed bool, bad *failure) {
 	return e, hasPartition && hasRow, e.check()
 }
 
-// readValue reads a value of a type, or finds the type where none is told: an
-// integer that has no room in 32 bits is a double then.
+// readValue reads a value of a type. Without a type (0) it finds the type: an
+// integer that does not fit 32 bits is a double.
 func readValue(kind edm, raw string) (value, *failure) {
 	text, quoted := unquote(raw)
 	if !quoted {
@@ -94,7 +94,8 @@ func readValue(kind edm, raw string) (value, *failure) {
 	if !ok {
 		return value{}, errInput
 	}
-	if kind == edmString && len(v.text) > maxValueBytes/2 && 2*units(v.text) > maxValueBytes || kind == edmBinary && len(v.text) > maxValueBytes {
+	if kind == edmString && len(v.text) > maxValueBytes/2 && 2*units(v.text) > maxValueBytes ||
+		kind == edmBinary && len(v.text) > maxValueBytes {
 		return value{}, errValueSize
 	}
 	return v, nil
@@ -159,8 +160,7 @@ func parseDouble(text string) (value, bool) {
 	return v, err == nil
 }
 
-// parseTime reads a time; without a zone it is UTC. What is finer than 100 ns
-// is cut off.
+// parseTime reads a time; without a zone it is UTC. It drops digits beyond 100 ns.
 func parseTime(text string) (value, bool) {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
@@ -175,7 +175,7 @@ func parseTime(text string) (value, bool) {
 	return value{kind: edmDateTime, number: ticksOf(t)}, true
 }
 
-// checkName holds a property's name against the rules for identifiers.
+// checkName refuses a property name that is not an identifier.
 func checkName(name string) *failure {
 	if len(name) > maxNameUnits && units(name) > maxNameUnits {
 		return errNameSize

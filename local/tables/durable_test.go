@@ -28,7 +28,11 @@ func TestRestartKeepsEverything(t *testing.T) {
 	if got := len(filtered(t, c, "")); got != 150 {
 		t.Errorf("got %d rows, want 150", got)
 	}
-	next, err := c.UpdateEntity(deadline(t), row("p", "00000", "N", -2), &aztables.UpdateEntityOptions{IfMatch: &last.ETag, UpdateMode: aztables.UpdateModeReplace})
+	next, err := c.UpdateEntity(
+		deadline(t),
+		row("p", "00000", "N", -2),
+		&aztables.UpdateEntityOptions{IfMatch: &last.ETag, UpdateMode: aztables.UpdateModeReplace},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

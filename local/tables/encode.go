@@ -25,14 +25,14 @@ type view struct {
 	table   string
 }
 
-// context is the URL that tells a client what kind of answer it has.
+// context is the URL that names the kind of the answer.
 func (v *view) context(suffix string) string {
 	return v.base + "$metadata#" + v.table + suffix
 }
 
 func (v *view) wants(name string) bool { return v.fields == nil || v.fields[name] }
 
-// object is a JSON object that is being written.
+// object is a JSON object during its writing.
 type object struct {
 	b     []byte
 	begun bool
@@ -98,7 +98,7 @@ func escapeKey(key string) string {
 	return url.PathEscape(strings.ReplaceAll(key, "'", "''"))
 }
 
-// annotated reports whether JSON alone does not tell the type.
+// annotated reports whether the type needs an annotation, because JSON alone does not show it.
 func (v *value) annotated() bool {
 	switch v.kind {
 	case edmString, edmBoolean, edmInt32:

@@ -109,8 +109,8 @@ func (e *entity) value(name string) (value, bool) {
 	return value{}, false
 }
 
-// merged is the entity with the properties of another laid over its own.
-func (e *entity) merged(over *entity) *entity {
+// mergeWith returns the entity with the properties of another added; the other wins.
+func (e *entity) mergeWith(over *entity) *entity {
 	out := &entity{partition: e.partition, row: e.row, props: make([]property, 0, len(e.props)+len(over.props))}
 	i, j := 0, 0
 	for i < len(e.props) || j < len(over.props) {
@@ -130,7 +130,7 @@ func (e *entity) merged(over *entity) *entity {
 	return out
 }
 
-// check holds the entity against the limits on a whole entity.
+// check refuses an entity that breaks the limits on a whole entity.
 func (e *entity) check() *failure {
 	if len(e.props) > maxProperties {
 		return errProperties
@@ -142,7 +142,7 @@ func (e *entity) check() *failure {
 	return nil
 }
 
-// size is what an entity counts, with a given length of strings.
+// size is the size of an entity in the count of the service. length measures a string.
 func (e *entity) size(length func(string) int) int {
 	size := 4 + 2*length(e.partition) + 2*length(e.row)
 	for i := range e.props {
@@ -151,7 +151,7 @@ func (e *entity) size(length func(string) int) int {
 	return size
 }
 
-// size is what a value counts in an entity.
+// size is the size of a value in the count of the service.
 func (v *value) size(length func(string) int) int {
 	switch v.kind {
 	case edmString:
@@ -178,7 +178,7 @@ func units(s string) int {
 	return n
 }
 
-// checkKey holds a PartitionKey or RowKey against the rules for keys.
+// checkKey refuses a PartitionKey or RowKey that breaks the rules for keys.
 func checkKey(key string) *failure {
 	if len(key) > maxKeyUnits && units(key) > maxKeyUnits {
 		return errKeySize

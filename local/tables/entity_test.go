@@ -119,7 +119,11 @@ func TestAllTypesComeBack(t *testing.T) {
 		"Int": int32(math.MinInt32), "Long": aztables.EDMInt64(math.MaxInt64), "Low": aztables.EDMInt64(math.MinInt64),
 		"Real": 2.5, "Tiny": 5e-324, "Huge": 1e300, "Wide": 1e10,
 		"At": aztables.EDMDateTime(at), "Old": aztables.EDMDateTime(time.Date(1601, 1, 1, 0, 0, 0, 0, time.UTC)),
-		"Bytes": aztables.EDMBinary{0, 255, 1}, "None": aztables.EDMBinary{}, "ID": aztables.EDMGUID("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"),
+		"Bytes": aztables.EDMBinary{
+			0,
+			255,
+			1,
+		}, "None": aztables.EDMBinary{}, "ID": aztables.EDMGUID("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"),
 	}
 	e, err := json.Marshal(aztables.EDMEntity{Entity: aztables.Entity{PartitionKey: "p", RowKey: "r"}, Properties: want})
 	if err != nil {
@@ -145,7 +149,8 @@ func TestAllTypesComeBack(t *testing.T) {
 				t.Errorf("%s: %s: got %T %v, want %T %v", format, name, g, g, w, w)
 			}
 		}
-		if full := format == aztables.MetadataFormatFull; (back.ID != "") != full || (back.EditLink != "") != full || (back.Type != "") != full {
+		if full := format == aztables.MetadataFormatFull; (back.ID != "") != full || (back.EditLink != "") != full ||
+			(back.Type != "") != full {
 			t.Errorf("%s: got id %q, link %q, type %q", format, back.ID, back.EditLink, back.Type)
 		}
 		if back.ETag == "" || back.Metadata == "" || time.Since(time.Time(back.Timestamp)).Abs() > time.Minute {

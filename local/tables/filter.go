@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// filter is a parsed $filter; the zero value lets everything through.
+// filter is a parsed $filter; the zero value matches everything.
 type filter struct{ root node }
 
 func (f filter) holds(e *entity) bool { return f.root == nil || f.root.holds(e) }

@@ -12,7 +12,7 @@ const (
 	maxComparisons = 15 // the service's own bound
 )
 
-// parseFilter reads a $filter; an empty one lets everything through.
+// parseFilter reads a $filter; an empty one matches everything.
 func parseFilter(text string) (filter, *failure) {
 	if strings.TrimSpace(text) == "" {
 		return filter{}, nil
@@ -38,8 +38,8 @@ const (
 	shut    = ')'
 )
 
-// parser reads a filter token by token; the current one is in kind, text and
-// value. After bad nothing it returns matters.
+// parser reads a filter token by token. The current token is in kind, text and
+// value. When bad is set its results have no meaning.
 type parser struct {
 	rest        string
 	kind        byte
@@ -49,7 +49,7 @@ type parser struct {
 	bad         bool
 }
 
-// accept goes over a word if it is the current one.
+// accept passes over a word if it is the current token.
 func (p *parser) accept(text string) bool {
 	if p.kind == word && p.text == text {
 		p.next()
@@ -94,15 +94,15 @@ func (p *parser) unary(depth int) node {
 	return p.comparison()
 }
 
-// turned is each operator with its sides changed.
-var turned = map[string]string{"eq": "eq", "ne": "ne", "gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
+// mirrored is each operator with its sides exchanged.
+var mirrored = map[string]string{"eq": "eq", "ne": "ne", "gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
 
-// comparison reads name op literal, the same turned round, or a boolean alone.
+// comparison reads `name op literal`, `literal op name`, or a boolean alone.
 func (p *parser) comparison() node {
 	left := *p
 	p.next()
 	op := p.text
-	if p.kind != word || turned[op] == "" {
+	if p.kind != word || mirrored[op] == "" {
 		switch {
 		case left.kind == literal && left.value.kind == edmBoolean:
 			return constant(left.value.number != 0)
@@ -118,7 +118,7 @@ func (p *parser) comparison() node {
 	case left.kind == word && p.kind == literal:
 		c = comparison{left.text, op, p.value}
 	case left.kind == literal && p.kind == word:
-		c = comparison{p.text, turned[op], left.value}
+		c = comparison{p.text, mirrored[op], left.value}
 	default:
 		p.bad = true
 	}
@@ -141,11 +141,11 @@ func (p *parser) next() {
 	case c == open || c == shut:
 		p.kind, p.rest = c, p.rest[1:]
 	case c == '\'':
-		p.literal(edmString, p.quoted())
+		p.literal(edmString, p.takeQuoted())
 	case c == '-' || c >= '0' && c <= '9':
-		p.number()
+		p.readNumber()
 	default:
-		p.name()
+		p.readName()
 	}
 }
 
@@ -155,16 +155,16 @@ func (p *parser) literal(kind edm, text string) {
 	p.kind, p.value, p.bad = literal, v, p.bad || !ok
 }
 
-// quoted reads what stands in quotes.
-func (p *parser) quoted() string {
+// takeQuoted reads a text in quotes.
+func (p *parser) takeQuoted() string {
 	text, rest, ok := cutQuoted(p.rest)
 	p.rest, p.bad = rest, p.bad || !ok
 	return text
 }
 
-// number reads a number: an integer, with L a long one, with a point, an
+// readNumber reads a number: an integer; with L a long integer; with a point, an
 // exponent or one of the letters d, f and m a double.
-func (p *parser) number() {
+func (p *parser) readNumber() {
 	i := 1
 	for i < len(p.rest) && strings.IndexByte("0123456789.eE+-", p.rest[i]) >= 0 {
 		i++
@@ -186,8 +186,8 @@ func (p *parser) number() {
 	p.literal(kind, text)
 }
 
-// name reads a word: an operator, a property, or the mark of a literal.
-func (p *parser) name() {
+// readName reads a word: an operator, a property, or the mark of a literal.
+func (p *parser) readName() {
 	i := strings.IndexAny(p.rest, " \t\r\n()'")
 	if i < 0 {
 		i = len(p.rest)
@@ -202,7 +202,7 @@ func (p *parser) name() {
 		}
 		return
 	}
-	text := p.quoted()
+	text := p.takeQuoted()
 	switch p.text {
 	case "datetime":
 		p.literal(edmDateTime, text)

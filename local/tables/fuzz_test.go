@@ -21,7 +21,12 @@ func FuzzFilter(f *testing.F) {
 		f.Add(seed)
 	}
 	entities := []*entity{
-		{partition: "a", row: "b", ticks: 5, props: []property{{"A", value{kind: edmInt64, number: 1}}, {"On", value{kind: edmBoolean, number: 1}}}},
+		{
+			partition: "a",
+			row:       "b",
+			ticks:     5,
+			props:     []property{{"A", value{kind: edmInt64, number: 1}}, {"On", value{kind: edmBoolean, number: 1}}},
+		},
 		{partition: "", row: ""}, {partition: "o'neil", row: "x"}, {partition: "a", row: ""}, {partition: "b", row: "a"},
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -152,7 +157,15 @@ func FuzzEntity(f *testing.F) {
 
 // FuzzStored reads any bytes as a stored entity: an error, never a panic.
 func FuzzStored(f *testing.F) {
-	e := entity{partition: "p", row: "r", props: []property{{"A", value{kind: edmString, text: "x"}}, {"B", value{kind: edmDouble, float: 1}}, {"C", value{kind: edmInt32, number: -7}}}}
+	e := entity{
+		partition: "p",
+		row:       "r",
+		props: []property{
+			{"A", value{kind: edmString, text: "x"}},
+			{"B", value{kind: edmDouble, float: 1}},
+			{"C", value{kind: edmInt32, number: -7}},
+		},
+	}
 	f.Add([]byte("p\x00r"), e.pack())
 	f.Fuzz(func(t *testing.T, k, stored []byte) {
 		e, err := unpack(k, stored)

@@ -95,7 +95,8 @@ func TestBodiesAndHeadersThatAreTooLarge(t *testing.T) {
 func TestSlowHeaders(t *testing.T) {
 	t.Parallel()
 	s, _ := newTable(t)
-	if s.http.ReadHeaderTimeout != headerTimeout || s.http.ReadTimeout != requestTimeout || s.http.WriteTimeout != requestTimeout || s.http.IdleTimeout == 0 {
+	if s.http.ReadHeaderTimeout != headerTimeout || s.http.ReadTimeout != requestTimeout || s.http.WriteTimeout != requestTimeout ||
+		s.http.IdleTimeout == 0 {
 		t.Error("the server waits for ever")
 	}
 	limit := 100 * time.Millisecond
@@ -139,7 +140,7 @@ func FuzzAuthorize(f *testing.F) {
 			t.Fatalf("%q, %q opened the account", header, query)
 		}
 		k := keysOf(q)
-		(&grant{keys: k}).within(everything)
+		(&grant{keys: k}).narrow(everything)
 		validAddress(q.Get("sip"), r.RemoteAddr)
 		readTime(q.Get("se"))
 	})

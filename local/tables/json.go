@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// field is one of an object: its name, and its value as it was written.
+// field is one field of an object: its name, and its value as written.
 type field struct {
 	name string
 	raw  string
 }
 
-// readObjectOf takes a body apart, if it is valid JSON of that form.
+// readObjectOf reads a body that is valid JSON of the form of readObject.
 func readObjectOf(body []byte) (fields []field, types map[string]edm, ok bool) {
 	if len(body) > maxTransactionBytes || !utf8.Valid(body) {
 		return nil, nil, false
@@ -21,9 +21,8 @@ func readObjectOf(body []byte) (fields []field, types map[string]edm, ok bool) {
 	return readObject(string(body)) // one copy, which all names and values share
 }
 
-// readObject takes JSON apart, one level deep: the fields in order of their
-// names, and apart from them the types that annotations tell. No name may stand
-// in it twice.
+// readObject reads a JSON object, one level deep: its fields in the order of their
+// names, and the types in its annotations. No name may be in it twice.
 func readObject(body string) (fields []field, types map[string]edm, ok bool) {
 	s := scanner{body: body}
 	if !s.take('{') {
@@ -33,12 +32,12 @@ func readObject(body string) (fields []field, types map[string]edm, ok bool) {
 	empty := s.take('}')
 	for more := !empty; more; more = s.take(',') {
 		s.peek()
-		name, isString := unquote(s.element())
+		name, isString := unquote(s.takeElement())
 		if !isString || !s.take(':') {
 			return nil, nil, false
 		}
 		s.peek()
-		raw := s.element()
+		raw := s.takeElement()
 		if raw == "" {
 			return nil, nil, false
 		}
@@ -88,7 +87,7 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// take goes over a character if it follows.
+// take passes over a character if it follows.
 func (s *scanner) take(c byte) bool {
 	if s.peek() != c {
 		return false
@@ -97,12 +96,12 @@ func (s *scanner) take(c byte) bool {
 	return true
 }
 
-// element takes a string, a number or a word; it is empty where anything else
-// stands, objects and arrays among them.
-func (s *scanner) element() string {
+// takeElement takes a string, a number or a word. It returns "" if anything else
+// follows, such as an object or an array.
+func (s *scanner) takeElement() string {
 	start := s.at
 	if start < len(s.body) && s.body[start] == '"' {
-		return s.quoted()
+		return s.takeQuoted()
 	}
 	for s.at < len(s.body) && strings.IndexByte(" \t\r\n,}", s.body[s.at]) < 0 {
 		s.at++
@@ -111,15 +110,15 @@ func (s *scanner) element() string {
 	case "true", "false", "null":
 		return text
 	default:
-		if number(text) {
+		if isNumber(text) {
 			return text
 		}
 	}
 	return ""
 }
 
-// quoted takes a string with its quotes.
-func (s *scanner) quoted() string {
+// takeQuoted takes a string with its quotes.
+func (s *scanner) takeQuoted() string {
 	start := s.at
 	for s.at++; s.at < len(s.body); s.at++ {
 		switch c := s.body[s.at]; {
@@ -130,7 +129,7 @@ func (s *scanner) quoted() string {
 			return ""
 		case c == '\\':
 			s.at++
-			if rest := s.body[s.at:]; rest == "" || strings.IndexByte(`"\/bfnrt`, rest[0]) < 0 && !escapedUnit(rest) {
+			if rest := s.body[s.at:]; rest == "" || strings.IndexByte(`"\/bfnrt`, rest[0]) < 0 && !isEscapedUnit(rest) {
 				return ""
 			}
 		}
@@ -138,13 +137,13 @@ func (s *scanner) quoted() string {
 	return ""
 }
 
-// escapedUnit reports whether a text begins with u and four hexadecimal digits.
-func escapedUnit(text string) bool {
+// isEscapedUnit reports whether a text begins with u and four hexadecimal digits.
+func isEscapedUnit(text string) bool {
 	return len(text) > 4 && text[0] == 'u' && strings.Trim(text[1:5], "0123456789abcdefABCDEF") == ""
 }
 
-// number reports whether a text is a number as JSON has them.
-func number(text string) bool {
+// isNumber reports whether a text is a JSON number.
+func isNumber(text string) bool {
 	text = strings.TrimPrefix(text, "-")
 	digits := func() int {
 		rest := strings.TrimLeft(text, "0123456789")

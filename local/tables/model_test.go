@@ -246,7 +246,13 @@ func TestAgainstModel(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "tables.db")
 			s := serve(t, path)
-			d := &differential{t: t, random: rand.New(rand.NewPCG(seed, 7)), c: tableOf(t, s, "pools"), model: model{}, etags: map[string][]azcore.ETag{}}
+			d := &differential{
+				t:      t,
+				random: rand.New(rand.NewPCG(seed, 7)),
+				c:      tableOf(t, s, "pools"),
+				model:  model{},
+				etags:  map[string][]azcore.ETag{},
+			}
 			for step := range 400 {
 				switch n := d.random.IntN(10); {
 				case n < 4:

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// operation is what a request asks for.
+// operation is the kind of a request.
 type operation string
 
-// The operations, by the names that rules for faults use.
+// The operations, with the names that injections use.
 const (
 	createTable operation = "createTable"
 	deleteTable operation = "deleteTable"
@@ -39,7 +39,7 @@ func (o operation) reads() bool {
 	return false
 }
 
-// classify finds out what is asked for, and of which table.
+// classify sets the operation and the table of the request.
 func (r *request) classify() {
 	name, keys, _ := strings.Cut(r.path, "(")
 	pick := func(read, write operation) operation {
@@ -104,7 +104,7 @@ func (r *request) change() operation {
 	return unknown
 }
 
-// merges reports whether what the entity has besides is kept.
+// merges reports whether the write keeps the other properties of the entity.
 func (r *request) merges() bool {
 	switch r.method {
 	case http.MethodPatch, "MERGE":

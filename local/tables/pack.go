@@ -57,7 +57,7 @@ func (e *entity) pack() []byte {
 	return b
 }
 
-// ticksIn is the version of a stored entity.
+// ticksIn reads the version of a stored entity.
 func ticksIn(stored []byte) (int64, bool) {
 	if len(stored) < 8 {
 		return 0, false
@@ -65,8 +65,8 @@ func ticksIn(stored []byte) (int64, bool) {
 	return int64(binary.BigEndian.Uint64(stored)), true
 }
 
-// unpack reads a stored entity. All its texts share one copy of what is stored,
-// which itself is gone when the transaction ends.
+// unpack reads a stored entity. All its texts share one copy of the stored bytes,
+// because those are valid only until the transaction ends.
 func unpack(k, stored []byte) (*entity, error) {
 	partition, row, ok := strings.Cut(string(k), "\x00")
 	ticks, whole := ticksIn(stored)
@@ -81,14 +81,14 @@ func unpack(k, stored []byte) (*entity, error) {
 	for len(r.rest) > 0 {
 		p := property{value: value{kind: edm(r.rest[0])}}
 		r.skip(1)
-		p.name = r.field()
+		p.name = r.readText()
 		switch p.kind {
 		case edmString, edmBinary, edmGUID:
-			p.text = r.field()
+			p.text = r.readText()
 		case edmDouble:
-			p.float = r.float()
+			p.float = r.readFloat()
 		case edmBoolean, edmInt32, edmInt64, edmDateTime:
-			p.number = r.number()
+			p.number = r.readNumber()
 		default:
 			return nil, errDamaged
 		}
@@ -100,7 +100,7 @@ func unpack(k, stored []byte) (*entity, error) {
 	return e, nil
 }
 
-// unpacker reads on in what is stored; text is the same as rest.
+// unpacker reads stored bytes one after the other; text is the same as rest.
 type unpacker struct {
 	rest    []byte
 	text    string
@@ -111,7 +111,7 @@ func (r *unpacker) skip(n int) {
 	r.rest, r.text = r.rest[n:], r.text[n:]
 }
 
-func (r *unpacker) field() string {
+func (r *unpacker) readText() string {
 	n, w := binary.Uvarint(r.rest)
 	if w <= 0 || n > uint64(len(r.rest)-w) {
 		r.damaged = true
@@ -122,7 +122,7 @@ func (r *unpacker) field() string {
 	return field
 }
 
-func (r *unpacker) number() int64 {
+func (r *unpacker) readNumber() int64 {
 	n, w := binary.Varint(r.rest)
 	if w <= 0 {
 		r.damaged = true
@@ -132,7 +132,7 @@ func (r *unpacker) number() int64 {
 	return n
 }
 
-func (r *unpacker) float() float64 {
+func (r *unpacker) readFloat() float64 {
 	if len(r.rest) < 8 {
 		r.damaged = true
 		return 0
@@ -152,7 +152,7 @@ func (c *clock) next() int64 {
 	return c.last
 }
 
-// restore prepares the store file and goes on behind the last ticks given out.
+// restore prepares the store file and goes on after the last ticks that were given out.
 func (c *clock) restore(db *disk.DB) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(metaBucket)

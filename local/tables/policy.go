@@ -45,7 +45,7 @@ type termsXML struct {
 	Permission string `xml:",omitempty"`
 }
 
-// check holds policies against the limits.
+// check reports whether the policies keep the limits.
 func (p *policiesXML) check() bool {
 	seen := map[string]bool{}
 	for _, one := range p.Policies {
@@ -83,7 +83,7 @@ func (s *Server) accessPolicies(r request) (reply, *failure) {
 	}
 	body, err := xml.Marshal(set)
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketOf(r.table)) == nil {
@@ -92,7 +92,7 @@ func (s *Server) accessPolicies(r request) (reply, *failure) {
 		return tx.Bucket(metaBucket).Put(policiesKey(r.table), body)
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	return reply{status: http.StatusNoContent}, nil
 }
@@ -110,7 +110,7 @@ func (s *Server) storedPolicies(table string) (p policiesXML, bad *failure) {
 		return nil
 	})
 	if err != nil {
-		return p, internal(err)
+		return p, internalFailure(err)
 	}
 	return p, nil
 }
@@ -132,7 +132,7 @@ func (s *Server) policiesOf(table string) (out []accessPolicy, bad *failure) {
 func xmlReply(document any) (reply, *failure) {
 	body, err := xml.Marshal(document)
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	return reply{status: http.StatusOK, format: "application/xml", body: append([]byte(xml.Header), body...)}, nil
 }

@@ -21,8 +21,8 @@ const (
 	ruleMethods        = " DELETE GET HEAD MERGE PATCH POST OPTIONS PUT "
 )
 
-// serviceProperties are kept for clients that set and read them; they change
-// nothing here.
+// serviceProperties are stored for clients that set and read them. They have no
+// effect on this server.
 type serviceProperties struct {
 	XMLName       xml.Name `xml:"StorageServiceProperties"`
 	Logging       *logging
@@ -50,10 +50,10 @@ type retention struct {
 }
 
 type cors struct {
-	Rules []rule `xml:"CorsRule"`
+	Rules []corsRule `xml:"CorsRule"`
 }
 
-type rule struct {
+type corsRule struct {
 	AllowedOrigins, AllowedMethods, AllowedHeaders, ExposedHeaders *string
 	MaxAgeInSeconds                                                *int
 }
@@ -68,7 +68,7 @@ func defaultProperties() serviceProperties {
 	}
 }
 
-// check holds properties that are to be set against the rules of the service.
+// check reports whether the service would accept these properties.
 func (p *serviceProperties) check() bool {
 	if l := p.Logging; l != nil && (l.Version == "" || l.Delete == nil || l.Read == nil || l.Write == nil || !l.RetentionPolicy.check()) {
 		return false
@@ -99,8 +99,9 @@ func (r *retention) check() bool {
 	return !*r.Enabled || r.Days != nil && *r.Days >= 1 && *r.Days <= maxRetentionDays
 }
 
-func (r *rule) check() bool {
-	if r.AllowedOrigins == nil || r.AllowedMethods == nil || r.AllowedHeaders == nil || r.ExposedHeaders == nil || r.MaxAgeInSeconds == nil {
+func (r *corsRule) check() bool {
+	if r.AllowedOrigins == nil || r.AllowedMethods == nil || r.AllowedHeaders == nil || r.ExposedHeaders == nil ||
+		r.MaxAgeInSeconds == nil {
 		return false
 	}
 	for m := range strings.SplitSeq(*r.AllowedMethods, ",") {
@@ -112,8 +113,8 @@ func (r *rule) check() bool {
 		entries(*r.AllowedHeaders, maxPrefixed) && entries(*r.ExposedHeaders, maxPrefixed)
 }
 
-// entries holds a list against the limits on its length, on its entries, and
-// on how many of them are patterns.
+// entries reports whether a list keeps the limits on its length, on the length of
+// each entry, and on the number of entries that are patterns.
 func entries(list string, patterns int) bool {
 	all := strings.Split(list, ",")
 	found := 0
@@ -138,7 +139,7 @@ func (s *Server) properties(r request) (reply, *failure) {
 			return err
 		})
 		if err != nil {
-			return reply{}, internal(err)
+			return reply{}, internalFailure(err)
 		}
 		return xmlReply(p)
 	}
@@ -159,7 +160,7 @@ func (s *Server) properties(r request) (reply, *failure) {
 		return tx.Bucket(metaBucket).Put(propertiesKey, body)
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	return reply{status: http.StatusAccepted}, nil
 }
@@ -175,7 +176,7 @@ func storedProperties(tx *bbolt.Tx) (serviceProperties, error) {
 	return p, err
 }
 
-// take lays the sections that are set over the own ones.
+// take replaces the sections that are set.
 func (p *serviceProperties) take(set serviceProperties) {
 	if set.Logging != nil {
 		p.Logging = set.Logging

@@ -9,9 +9,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Bounds on the work for one page; a page that meets one ends early, empty if
-// need be, and says where to go on. The service does the same after five
-// seconds.
+// Bounds on the work for one page. A page that reaches a bound ends early, even
+// empty, and says where to go on. The service does the same after five seconds.
 const (
 	maxExamined   = 10_000  // entities
 	maxPageBytes  = 4 << 20 // of the answer
@@ -44,7 +43,7 @@ func (s *Server) get(r request, table, keys string) (reply, *failure) {
 		return err
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	v := s.view(r, table)
 	body := v.appendEntity(make([]byte, 0, 512), e, v.context("/@Element"))
@@ -62,7 +61,7 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	if bad != nil {
 		return reply{}, bad
 	}
-	from, again, bad := r.continued()
+	from, again, bad := r.readContinuation()
 	if bad == nil {
 		bad = s.rates.page(0)
 	}
@@ -71,7 +70,7 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	}
 	v := s.view(r, table)
 	page := newPage(&v)
-	if s.cfg.CloudRates && from != nil && !again && drawn(string(from), emptyShare) {
+	if s.cfg.CloudRates && from != nil && !again && isDrawn(string(from), emptyShare) {
 		return page.reply(from, emptyMark), nil
 	}
 	var next []byte // key of the first entity that was not examined
@@ -83,7 +82,7 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 		}
 		examined := 0
 		var err error
-		next, err = scan(b.Cursor(), r.grant.within(match.spans()), from, func(k, stored []byte) (bool, error) {
+		next, err = scan(b.Cursor(), r.grant.narrow(match.spans()), from, func(k, stored []byte) (bool, error) {
 			if examined++; examined > maxExamined || page.count == top || len(page.b) > maxPageBytes {
 				return false, nil
 			}
@@ -104,7 +103,7 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 		return err
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	s.rates.page(page.count)
 	return page.reply(next, tokenMark), nil
@@ -116,10 +115,10 @@ func rangeEnds(partition *string, k []byte) bool {
 	p, _, _ := strings.Cut(string(k), "\x00")
 	before := *partition
 	*partition = p
-	return before != "" && before != p && drawn(p, rangeShare)
+	return before != "" && before != p && isDrawn(p, rangeShare)
 }
 
-// reply is the page as an answer that tells where to go on; nil = nowhere.
+// reply is the page as an answer. next is where to go on; nil: this was the last page.
 func (p *page) reply(next []byte, mark string) reply {
 	rep := reply{status: http.StatusOK, format: p.format, body: p.end()}
 	if next != nil {
@@ -132,8 +131,8 @@ func (p *page) reply(next []byte, mark string) reply {
 	return rep
 }
 
-// scan shows what is stored in spans, in order, from a key on, until visit says
-// no; it returns the key of which it said no, nil when it saw all.
+// scan calls visit for each stored entity in the spans, in order, from a key on,
+// until visit returns false. It returns the key at which it stopped, nil at the end.
 func scan(c *bbolt.Cursor, spans []span, from []byte, visit func(k, stored []byte) (bool, error)) ([]byte, error) {
 	for _, in := range spans {
 		start := in.from
@@ -161,7 +160,7 @@ const (
 	emptyMark = "2!"
 )
 
-// token wraps a key so that it survives in a header whatever it holds.
+// token encodes a key so that any bytes survive in a header.
 func token(mark string, key []byte) string {
 	return mark + base64.RawURLEncoding.EncodeToString(key)
 }
@@ -175,9 +174,9 @@ func readToken(text string) (key string, again, ok bool) {
 	return string(b), again, (ok || again) && err == nil
 }
 
-// continued is the key at which the client goes on, nil = at the beginning, and
-// whether it has had an empty page there.
-func (r *request) continued() (from []byte, again bool, bad *failure) {
+// readContinuation returns the key at which the client goes on (nil: the beginning),
+// and whether the client has had an empty page there.
+func (r *request) readContinuation() (from []byte, again bool, bad *failure) {
 	if !r.query.Has("NextPartitionKey") {
 		return nil, false, nil
 	}

@@ -16,7 +16,10 @@ func fill(t testing.TB, c *aztables.Client, partition string, n int) {
 	for at := 0; at < n; at += maxOperations {
 		var actions []aztables.TransactionAction
 		for i := at; i < min(n, at+maxOperations); i++ {
-			actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: row(partition, fmt.Sprintf("%05d", i), "N", i)})
+			actions = append(
+				actions,
+				aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: row(partition, fmt.Sprintf("%05d", i), "N", i)},
+			)
 		}
 		if _, err := c.SubmitTransaction(deadline(t), actions, nil); err != nil {
 			t.Fatal(err)
@@ -111,7 +114,11 @@ func TestPagesOfAThousand(t *testing.T) {
 	if len(keys) != 2100 || pages != 3 || !slices.IsSorted(keys) {
 		t.Errorf("got %d rows on %d pages, want 2100 on 3, in order", len(keys), pages)
 	}
-	keys, pages = list(t, c, aztables.ListEntitiesOptions{Filter: ptr("PartitionKey eq 'p' and RowKey ge '00100' and RowKey lt '00105'"), Top: ptr(int32(2))})
+	keys, pages = list(
+		t,
+		c,
+		aztables.ListEntitiesOptions{Filter: ptr("PartitionKey eq 'p' and RowKey ge '00100' and RowKey lt '00105'"), Top: ptr(int32(2))},
+	)
 	if want := []string{"p/00100", "p/00101", "p/00102", "p/00103", "p/00104"}; !slices.Equal(keys, want) || pages != 3 {
 		t.Errorf("got %v on %d pages, want %v on 3", keys, pages, want)
 	}

@@ -12,8 +12,8 @@ const (
 	accountRate   = 20_000
 )
 
-// rates counts entities by the second. It is for Config.CloudRates; nil counts
-// nothing.
+// rates counts the entities of the current second, for Config.CloudRates. A nil
+// *rates counts nothing.
 type rates struct {
 	now func() time.Time
 
@@ -23,8 +23,8 @@ type rates struct {
 	partitions map[string]int // at most accountRate of them, as each has one entity at least
 }
 
-// take counts entities that are to be read or written, and refuses them when
-// the second has no room left. What is refused does not count.
+// take counts entities before they are read or written, and refuses them when
+// the second has no room left. Refused entities do not count.
 func (c *rates) take(table, partition string, entities int) *failure {
 	if c == nil {
 		return nil
@@ -41,7 +41,7 @@ func (c *rates) take(table, partition string, entities int) *failure {
 	return nil
 }
 
-// page counts a page of a query: one, and afterwards what it held.
+// page counts a page of a query: one entity before it is read, and the entities in it afterwards.
 func (c *rates) page(entities int) *failure {
 	if c == nil {
 		return nil
@@ -73,15 +73,14 @@ const (
 	emptyShare = 3
 )
 
-// drawn picks one key in n, always the same ones.
-func drawn(key string, n uint32) bool {
+// isDrawn picks one key in n, always the same keys.
+func isDrawn(key string, n uint32) bool {
 	h := fnv.New32a()
 	h.Write([]byte(key))
 	return h.Sum32()%n == 0
 }
 
-// deletions are the tables whose names are not free again yet. They are not
-// kept across a restart.
+// deletions are the tables whose names are still blocked. A restart forgets them.
 type deletions struct {
 	hold time.Duration
 
@@ -106,7 +105,7 @@ func (d *deletions) add(table string) {
 	d.until[string(bucketOf(table))] = time.Now().Add(d.hold)
 }
 
-// check refuses what is asked of a table that is being deleted.
+// check refuses a request to a table that is being deleted.
 func (d *deletions) check(table string) *failure {
 	if d.hold <= 0 || table == "" {
 		return nil

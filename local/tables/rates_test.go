@@ -14,7 +14,9 @@ import (
 // cloud starts a server with the service's rates, whose second never ends.
 func cloud(t *testing.T) (*Server, *aztables.Client) {
 	t.Helper()
-	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: testAccount, Key: testKey, CloudRates: true})
+	s, err := Start(
+		Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: testAccount, Key: testKey, CloudRates: true},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

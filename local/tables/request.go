@@ -26,7 +26,7 @@ type request struct {
 	table     string
 }
 
-// reply is how an operation went well.
+// reply is the answer of an operation that succeeded.
 type reply struct {
 	status  int
 	etag    string
@@ -97,8 +97,8 @@ func (s *Server) do(r request) (reply, *failure) {
 	return replies[0], nil
 }
 
-// admit refuses what this client, this endpoint or the state of the table does
-// not allow.
+// admit refuses a request that this client, this endpoint or the state of the
+// table does not allow.
 func (s *Server) admit(r *request) *failure {
 	switch {
 	case r.query.Get("comp") != "" && r.operation == unknown:
@@ -217,7 +217,7 @@ const (
 	withoutContent = "return-no-content"
 )
 
-// preference is what the client prefers; "" = it does not say, and gets the
+// preference is what the client prefers. "": the client says nothing, and gets the
 // content.
 func (r *request) preference() string {
 	switch p := r.header.Get("Prefer"); p {
@@ -227,8 +227,8 @@ func (r *request) preference() string {
 	return ""
 }
 
-// applied tells a client that its preference was heard.
-func applied(preference string) map[string]string {
+// preferenceApplied is the header that confirms the preference to the client.
+func preferenceApplied(preference string) map[string]string {
 	if preference == "" {
 		return nil
 	}

@@ -16,8 +16,8 @@ const (
 )
 
 // grant is what a shared access signature lets its bearer do; nil = everything.
-// That a signature asks for HTTPS is not held against the request: loopback
-// stands in for it.
+// A signature that asks for HTTPS is accepted over plain HTTP, because the
+// connection is on loopback.
 type grant struct {
 	rights string
 	types  string // of an account signature: s(ervice), c(ontainer), o(bject)
@@ -76,8 +76,8 @@ func (g *grant) covers(k []byte) bool {
 	return g == nil || string(k) >= g.keys.from && g.keys.before(k)
 }
 
-// within narrows what is looked at to the range of the signature.
-func (g *grant) within(spans []span) []span {
+// narrow cuts the spans down to the range of the signature.
+func (g *grant) narrow(spans []span) []span {
 	if g == nil {
 		return spans
 	}
@@ -104,7 +104,7 @@ func (s *Server) readSignature(r *http.Request, q url.Values) (*grant, *failure)
 			fields = append(fields, "")
 		}
 	}
-	if !s.signed(strings.Join(fields, "\n"), q.Get("sig")) {
+	if !s.isSigned(strings.Join(fields, "\n"), q.Get("sig")) {
 		return nil, errRefused
 	}
 	g.keys = keysOf(q)
@@ -121,8 +121,8 @@ func (s *Server) readSignature(r *http.Request, q url.Values) (*grant, *failure)
 	return g, validTime(start, expiry, time.Now())
 }
 
-// terms are the times of a signature, from itself or from the policy it names;
-// from that the grant gets its rights too. Nothing may stand in both.
+// terms are the times of a signature, from the signature or from the policy that
+// it names. The policy also gives the grant its rights. No field may be in both.
 func (s *Server) terms(g *grant, q url.Values) (start, expiry string, bad *failure) {
 	start, expiry = q.Get("st"), q.Get("se")
 	if id := q.Get("si"); id != "" && g.table != "" {
@@ -164,7 +164,7 @@ func keysOf(q url.Values) span {
 	return keys
 }
 
-// validAddress holds the client's address against one address or a range.
+// validAddress reports whether the client's address is the given one, or in the given range.
 func validAddress(allowed, remote string) bool {
 	if allowed == "" {
 		return true
@@ -178,7 +178,7 @@ func validAddress(allowed, remote string) bool {
 	return low != nil && at != nil && high != nil && slices.Compare(low, at) <= 0 && slices.Compare(at, high) <= 0
 }
 
-// signatureTimes are the forms in which a signature may tell a time.
+// signatureTimes are the forms of a time in a signature.
 var signatureTimes = []string{time.RFC3339Nano, "2006-01-02T15:04Z", "2006-01-02"}
 
 func readTime(text string) (t time.Time, ok bool) {

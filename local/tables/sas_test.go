@@ -32,7 +32,12 @@ func signature(t testing.TB, change func(*aztables.SASSignatureValues)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := aztables.SASSignatureValues{TableName: "pools", Permissions: "raud", StartTime: time.Now().Add(-time.Hour).UTC(), ExpiryTime: time.Now().Add(time.Hour).UTC()}
+	v := aztables.SASSignatureValues{
+		TableName:   "pools",
+		Permissions: "raud",
+		StartTime:   time.Now().Add(-time.Hour).UTC(),
+		ExpiryTime:  time.Now().Add(time.Hour).UTC(),
+	}
 	change(&v)
 	text, err := v.Sign(credential)
 	if err != nil {
@@ -109,7 +114,12 @@ func TestTableSignature(t *testing.T) {
 	}
 	forged := strings.Replace(signature(t, rights("r")), "sp=r", "sp=raud", 1)
 	wantError(t, add(bearer(t, s, "pools", forged)), 403, "AuthenticationFailed")
-	_, err := bearer(t, s, "pools", signature(t, rights("r"))).SubmitTransaction(deadline(t), actions{{ActionType: aztables.TransactionTypeAdd, Entity: row("p", "x")}}, nil)
+	_, err := bearer(
+		t,
+		s,
+		"pools",
+		signature(t, rights("r")),
+	).SubmitTransaction(deadline(t), actions{{ActionType: aztables.TransactionTypeAdd, Entity: row("p", "x")}}, nil)
 	wantFailed(t, err, 403, "AuthorizationPermissionMismatch", 0)
 }
 
@@ -159,7 +169,23 @@ func TestSignatureByPolicy(t *testing.T) {
 // does not do.
 func signedRange(s *Server, keys url.Values) string {
 	q := url.Values{"sv": {serviceVersion}, "tn": {"pools"}, "sp": {"raud"}, "se": {time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}}
-	text := strings.Join([]string{"raud", "", q.Get("se"), "/table/" + testAccount + "/pools", "", "", "", serviceVersion, keys.Get("spk"), keys.Get("srk"), keys.Get("epk"), keys.Get("erk")}, "\n")
+	text := strings.Join(
+		[]string{
+			"raud",
+			"",
+			q.Get("se"),
+			"/table/" + testAccount + "/pools",
+			"",
+			"",
+			"",
+			serviceVersion,
+			keys.Get("spk"),
+			keys.Get("srk"),
+			keys.Get("epk"),
+			keys.Get("erk"),
+		},
+		"\n",
+	)
 	mac := hmac.New(sha256.New, s.key)
 	mac.Write([]byte(text))
 	q.Set("sig", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
@@ -221,7 +247,14 @@ func TestAccountSignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	connected := func(services, types, rights string) *aztables.ServiceClient {
-		q, err := aztables.AccountSASSignatureValues{Services: services, ResourceTypes: types, Permissions: rights, ExpiryTime: time.Now().Add(time.Hour).UTC()}.Sign(credential)
+		q, err := aztables.AccountSASSignatureValues{
+			Services:      services,
+			ResourceTypes: types,
+			Permissions:   rights,
+			ExpiryTime:    time.Now().Add(time.Hour).UTC(),
+		}.Sign(
+			credential,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,7 +390,8 @@ func TestHostStyle(t *testing.T) {
 	host := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
 	r := send(t, s, "GET", "/pools()", "SharedKeyLite", time.Now(), nil, host(testAccount+".table.core.windows.net"))
 	body, _ := io.ReadAll(r.Body)
-	if want := `"odata.metadata":"https://` + testAccount + `.table.core.windows.net/$metadata#pools"`; r.StatusCode != 200 || !strings.Contains(string(body), want) {
+	if want := `"odata.metadata":"https://` + testAccount + `.table.core.windows.net/$metadata#pools"`; r.StatusCode != 200 ||
+		!strings.Contains(string(body), want) {
 		t.Errorf("got %d %s, want %s", r.StatusCode, body, want)
 	}
 	if r := send(t, s, "GET", "/pools()", "SharedKeyLite", time.Now(), nil, host("other.table.core.windows.net")); r.StatusCode != 404 {

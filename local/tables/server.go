@@ -1,19 +1,19 @@
 // Package tables is Azure Table Storage on one machine: the Table REST API as
 // aztables speaks it, over plain HTTP on loopback, path style. What it
 // acknowledges is on disk. Limits of size and form are those of the service, so
-// that what breaks them breaks at home.
+// that a request that the service would refuse is refused here too.
 //
 // Shared keys and shared access signatures are checked; token credentials are
 // not known. Rates, pages that end early and the time for which the name of a
 // deleted table is blocked are the service's when Config asks for them.
 //
-// Rules of Config.Chaos are about createTable, deleteTable, listTables, insert,
+// Injections of Config.Chaos may name the operations createTable, deleteTable, listTables, insert,
 // get, query, replace, merge, upsert, delete and transaction; the entity is the
 // table. They can delay, refuse with any of the service's codes, throttle,
 // disconnect before anything is done, and lose the answer. A refusal with a code
 // of the 4xx stands inside the answer to a transaction, at its first operation.
 //
-// It never serves other machines. Keys sort by their bytes.
+// It never serves other machines. It sorts keys by their bytes.
 package tables
 
 import (
@@ -78,7 +78,7 @@ type Config struct {
 }
 
 // cloudDomain is where accounts are in the cloud. Clients that know no other address
-// come here through a proxy, and nobody but the service gives out names below it.
+// come here through a proxy. Only the service gives out names below it.
 const cloudDomain = ".table.core.windows.net"
 
 // cloudDeleteHold is what the service asks clients to wait at least.
@@ -213,14 +213,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.transaction(w, req)
 		return
 	}
-	bad, lose := s.spoil(req.ctx, w, req.operation, req.table)
+	bad, lose := s.injectFailure(req.ctx, w, req.operation, req.table)
 	var rep reply
 	if bad == nil {
 		rep, bad = s.do(req)
 	}
 	switch {
 	case lose:
-		cut()
+		abort()
 	case bad != nil:
 		bad.write(w)
 	default:
@@ -228,7 +228,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads the body into memory of the size that is announced.
+// readBody reads the body. It allocates the announced size at once.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if r.ContentLength > maxTransactionBytes {
 		return nil, errBodySize
@@ -249,7 +249,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	return b.Bytes(), nil
 }
 
-// requestID is the id of the nth request; it looks like those of the service.
+// requestID is the id of the nth request, in the form that the service uses.
 func (s *Server) requestID(n int64) string {
 	id := uuid.UUID(append(s.instance[:], binary.BigEndian.AppendUint64(nil, uint64(n))...))
 	return id.String()

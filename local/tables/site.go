@@ -33,7 +33,7 @@ func (s *Server) locate(host, path string) (at site, rest string, ok bool) {
 	return at, strings.TrimPrefix(rest, "/"), true
 }
 
-// accept turns what came over the wire into a request that may be carried out.
+// accept turns an HTTP request into a request that may be performed.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request) (request, *failure) {
 	req := request{ctx: r.Context(), method: r.Method, query: r.URL.Query(), header: r.Header}
 	var ok bool

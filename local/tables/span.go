@@ -9,9 +9,8 @@ var everything = []span{{}}
 
 func (s span) before(k []byte) bool { return s.to == "" || string(k) < s.to }
 
-// spans is where what the filter lets through can be, in order and apart from
-// each other. It is never too narrow; the entities in it are still looked at
-// one by one.
+// spans are the ranges of keys that can match the filter, in order, without
+// overlap. They are never too narrow. The caller still checks each entity.
 func (f filter) spans() []span {
 	return spansOf(f.root, nil)
 }
@@ -58,8 +57,8 @@ func (n comparison) spans(partition *string) []span {
 	case n.value.kind != edmString || checkKey(n.value.text) != nil:
 		return everything // cannot be a key
 	case n.name == "PartitionKey":
-		// A partition's keys lie between its name with 0 and its name with 1
-		// behind it: what longer names have there is greater.
+		// The keys of a partition lie between its name followed by 0 and its
+		// name followed by 1, because a longer name has a greater byte there.
 		key = n.value.text
 		switch n.op {
 		case "eq":

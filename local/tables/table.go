@@ -59,14 +59,14 @@ func (s *Server) createTable(r request) (reply, *failure) {
 	})
 	switch {
 	case err != nil:
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	case exists:
 		return reply{}, errTableExists
 	case r.preference() == withoutContent:
-		return reply{status: http.StatusNoContent, headers: applied(withoutContent)}, nil
+		return reply{status: http.StatusNoContent, headers: preferenceApplied(withoutContent)}, nil
 	}
 	rep := s.tableReply(r, name)
-	rep.headers = applied(r.preference())
+	rep.headers = preferenceApplied(r.preference())
 	rep.status = http.StatusCreated
 	return rep, nil
 }
@@ -86,7 +86,7 @@ func (s *Server) deleteTable(name string) (reply, *failure) {
 		return tx.Bucket(namesBucket).Delete([]byte(strings.ToLower(name)))
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	if missing {
 		return reply{}, errNotFound
@@ -102,7 +102,7 @@ func (s *Server) showTable(r request, name string) (reply, *failure) {
 		return nil
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	if found == "" {
 		return reply{}, errNotFound
@@ -160,12 +160,12 @@ func (s *Server) listTables(r request) (reply, *failure) {
 		return nil
 	})
 	if err != nil {
-		return reply{}, internal(err)
+		return reply{}, internalFailure(err)
 	}
 	return reply{status: http.StatusOK, headers: headers, body: page.end(), format: v.format}, nil
 }
 
-// page is a list of objects that is being written.
+// page is a list of objects during its writing.
 type page struct {
 	b      []byte
 	count  int
@@ -181,7 +181,7 @@ func newPage(v *view) *page {
 	return &page{b: append(o.b, '['), format: v.format}
 }
 
-// next goes on to the next object.
+// next begins the next object.
 func (p *page) next() {
 	if p.count++; p.count > 1 {
 		p.b = append(p.b, ',')

@@ -48,7 +48,10 @@ func TestTablesAreCreatedListedAndDeleted(t *testing.T) {
 	if got, want := names(&aztables.ListTablesOptions{Top: ptr(int32(1))}), []string{"ids", "Pools", "usage"}; !slices.Equal(got, want) {
 		t.Errorf("one a page: got %v, want %v", got, want)
 	}
-	if got, want := names(&aztables.ListTablesOptions{Filter: ptr("TableName ge 'Q'")}), []string{"ids", "usage"}; !slices.Equal(got, want) {
+	if got, want := names(&aztables.ListTablesOptions{Filter: ptr("TableName ge 'Q'")}), []string{"ids", "usage"}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("filtered: got %v, want %v", got, want)
 	}
 	if _, err := service.DeleteTable(ctx, "pools", nil); err != nil {
@@ -86,11 +89,22 @@ func TestServicePropertiesAreKept(t *testing.T) {
 	t.Parallel()
 	s := serve(t, filepath.Join(t.TempDir(), "tables.db"))
 	service := connect(t, s)
-	rule := aztables.CorsRule{AllowedOrigins: ptr("http://example.org"), AllowedMethods: ptr("GET"), AllowedHeaders: ptr("x"), ExposedHeaders: ptr("y"), MaxAgeInSeconds: ptr(int32(5))}
+	rule := aztables.CorsRule{
+		AllowedOrigins:  ptr("http://example.org"),
+		AllowedMethods:  ptr("GET"),
+		AllowedHeaders:  ptr("x"),
+		ExposedHeaders:  ptr("y"),
+		MaxAgeInSeconds: ptr(int32(5)),
+	}
 	if _, err := service.SetProperties(deadline(t), aztables.ServiceProperties{Cors: []*aztables.CorsRule{&rule}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	metrics := aztables.Metrics{Enabled: ptr(true), IncludeAPIs: ptr(true), Version: ptr("1.0"), RetentionPolicy: &aztables.RetentionPolicy{Enabled: ptr(true), Days: ptr(int32(7))}}
+	metrics := aztables.Metrics{
+		Enabled:         ptr(true),
+		IncludeAPIs:     ptr(true),
+		Version:         ptr("1.0"),
+		RetentionPolicy: &aztables.RetentionPolicy{Enabled: ptr(true), Days: ptr(int32(7))},
+	}
 	if _, err := service.SetProperties(deadline(t), aztables.ServiceProperties{HourMetrics: &metrics}, nil); err != nil {
 		t.Fatal(err)
 	}

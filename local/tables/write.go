@@ -67,21 +67,21 @@ func (s *Server) readWrite(r request) (*write, *failure) {
 			return nil, errNoKeys
 		}
 		w.match = ""
-		return w, w.granted(r.grant)
+		return w, w.checkGrant(r.grant)
 	}
-	// The keys are those of the URL, whatever the body says.
+	// The keys of the URL count, even if the body has others.
 	w.entity.partition, w.entity.row, bad = parseKeys(keys)
 	if bad != nil {
 		return nil, bad
 	}
-	if bad := w.granted(r.grant); bad != nil {
+	if bad := w.checkGrant(r.grant); bad != nil {
 		return nil, bad
 	}
 	return w, w.entity.check()
 }
 
-// granted refuses a key that the bearer of a signature must not touch.
-func (w *write) granted(g *grant) *failure {
+// checkGrant refuses a key that the bearer of a signature must not touch.
+func (w *write) checkGrant(g *grant) *failure {
 	if !g.covers(w.key()) {
 		return errNotGranted
 	}
@@ -111,7 +111,7 @@ func (s *Server) apply(writes []*write) ([]reply, *failure, int) {
 		return s.put(tx, b, writes, left)
 	})
 	if err != nil {
-		return nil, internal(err), 0
+		return nil, internalFailure(err), 0
 	}
 	if failed != nil {
 		return nil, failed, index
@@ -124,7 +124,7 @@ func (s *Server) apply(writes []*write) ([]reply, *failure, int) {
 	return replies, nil, 0
 }
 
-// put writes what has been checked.
+// put writes changes that have been checked.
 func (s *Server) put(tx *bbolt.Tx, b *bbolt.Bucket, writes []*write, left []*entity) error {
 	for i, w := range writes {
 		if left[i] == nil {
@@ -141,8 +141,8 @@ func (s *Server) put(tx *bbolt.Tx, b *bbolt.Bucket, writes []*write, left []*ent
 	return tx.Bucket(metaBucket).Put(ticksKey, binary.BigEndian.AppendUint64(nil, uint64(s.clock.last)))
 }
 
-// outcome is the entity that a write leaves, nil for a delete, or why it must
-// not be done.
+// outcome is the entity after the write (nil for a delete), or why the write is
+// refused.
 func (w *write) outcome(b *bbolt.Bucket) (*entity, *failure) {
 	k := w.key()
 	stored := b.Get(k)
@@ -167,9 +167,9 @@ func (w *write) outcome(b *bbolt.Bucket) (*entity, *failure) {
 	}
 	old, err := unpack(k, stored)
 	if err != nil {
-		return nil, internal(err)
+		return nil, internalFailure(err)
 	}
-	merged := old.merged(w.entity)
+	merged := old.mergeWith(w.entity)
 	return merged, merged.check()
 }
 
@@ -178,7 +178,7 @@ func sameETag(a, b string) bool {
 	return a == b || strings.ReplaceAll(a, "%3a", "%3A") == b
 }
 
-// reply tells what the write left.
+// reply is the answer to the write. left is the entity after it.
 func (w *write) reply(left *entity) reply {
 	rep := reply{status: http.StatusNoContent}
 	if left == nil {
@@ -188,7 +188,7 @@ func (w *write) reply(left *entity) reply {
 	if w.kind != insertEntity {
 		return rep
 	}
-	rep.headers = applied(w.prefer)
+	rep.headers = preferenceApplied(w.prefer)
 	if w.prefer == withoutContent {
 		return rep
 	}

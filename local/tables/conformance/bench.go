@@ -59,48 +59,101 @@ func measurements() []measurement {
 		return err
 	}
 	return []measurement{
-		{name: "insert, aztables", clients: benchClients, writes: true, do: func(ctx context.Context, t *target, n int64, _ exchange) error {
-			_, err := client(t).AddEntity(ctx, benchRow("p", fmt.Sprintf("c%08d", n)), nil)
-			return err
-		}},
+		{
+			name:    "insert, aztables",
+			clients: benchClients,
+			writes:  true,
+			do: func(ctx context.Context, t *target, n int64, _ exchange) error {
+				_, err := client(t).AddEntity(ctx, benchRow("p", fmt.Sprintf("c%08d", n)), nil)
+				return err
+			},
+		},
 		{name: "insert, prepared", clients: benchClients, writes: true, prepared: true,
 			prepare: func(n int64) exchange {
 				return exchange{"POST", "TABLE", map[string]string{"Prefer": "return-no-content"}, benchRow("q", fmt.Sprintf("r%08d", n))}
 			},
 			do: func(ctx context.Context, t *target, _ int64, e exchange) error { return send(ctx, t, e, 204) }},
-		{name: "transaction of 100, aztables", clients: batchClients, writes: true, do: func(ctx context.Context, t *target, n int64, _ exchange) error {
-			partition := fmt.Sprint("t", n)
-			var actions []aztables.TransactionAction
-			for i := range batchSize {
-				actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: benchRow(partition, fmt.Sprintf("%03d", i))})
-			}
-			_, err := client(t).SubmitTransaction(ctx, actions, nil)
-			return err
-		}},
+		{
+			name:    "transaction of 100, aztables",
+			clients: batchClients,
+			writes:  true,
+			do: func(ctx context.Context, t *target, n int64, _ exchange) error {
+				partition := fmt.Sprint("t", n)
+				var actions []aztables.TransactionAction
+				for i := range batchSize {
+					actions = append(
+						actions,
+						aztables.TransactionAction{
+							ActionType: aztables.TransactionTypeAdd,
+							Entity:     benchRow(partition, fmt.Sprintf("%03d", i)),
+						},
+					)
+				}
+				_, err := client(t).SubmitTransaction(ctx, actions, nil)
+				return err
+			},
+		},
 		{name: "transaction of 100, prepared", clients: batchClients, writes: true, prepared: true,
 			prepare: func(n int64) exchange {
 				partition := fmt.Sprint("u", n)
 				var inserts []exchange
 				for i := range batchSize {
-					inserts = append(inserts, exchange{"POST", benchTable, map[string]string{"Prefer": "return-no-content"}, benchRow(partition, fmt.Sprintf("%03d", i))})
+					inserts = append(
+						inserts,
+						exchange{
+							"POST",
+							benchTable,
+							map[string]string{"Prefer": "return-no-content"},
+							benchRow(partition, fmt.Sprintf("%03d", i)),
+						},
+					)
 				}
 				return batch(inserts...)
 			},
 			do: func(ctx context.Context, t *target, _ int64, e exchange) error { return send(ctx, t, e, 202) }},
-		{name: "point read, aztables", clients: benchClients, reads: true, do: func(ctx context.Context, t *target, n int64, _ exchange) error {
-			_, err := client(t).GetEntity(ctx, "p", fmt.Sprintf("c%08d", 1+n%500), nil)
-			return err
-		}},
-		{name: "point read, prepared", clients: benchClients, reads: true, prepared: true, do: func(ctx context.Context, t *target, n int64, _ exchange) error {
-			return send(ctx, t, exchange{method: "GET", path: entityPath(benchTable, "p", fmt.Sprintf("c%08d", 1+n%500))}, 200)
-		}},
+		{
+			name:    "point read, aztables",
+			clients: benchClients,
+			reads:   true,
+			do: func(ctx context.Context, t *target, n int64, _ exchange) error {
+				_, err := client(t).GetEntity(ctx, "p", fmt.Sprintf("c%08d", 1+n%500), nil)
+				return err
+			},
+		},
+		{
+			name:     "point read, prepared",
+			clients:  benchClients,
+			reads:    true,
+			prepared: true,
+			do: func(ctx context.Context, t *target, n int64, _ exchange) error {
+				return send(ctx, t, exchange{method: "GET", path: entityPath(benchTable, "p", fmt.Sprintf("c%08d", 1+n%500))}, 200)
+			},
+		},
 	}
 }
 
 // benchRow is of the size of a job in the ledger, 1 KB.
 func benchRow(partition, row string) []byte {
-	return entity(partition, row, "State", "running", "Team", "vision", "Cpus", 4, "SubmittedAt", "2026-01-02T03:04:05Z", "SubmittedAt@odata.type", "Edm.DateTime",
-		"Order", "12345678901234", "Order@odata.type", "Edm.Int64", "Spec", strings.Repeat("x", 800))
+	return entity(
+		partition,
+		row,
+		"State",
+		"running",
+		"Team",
+		"vision",
+		"Cpus",
+		4,
+		"SubmittedAt",
+		"2026-01-02T03:04:05Z",
+		"SubmittedAt@odata.type",
+		"Edm.DateTime",
+		"Order",
+		"12345678901234",
+		"Order@odata.type",
+		"Edm.Int64",
+		"Spec",
+		strings.Repeat("x", 800),
+	)
 }
 
 // run is a measurement at one target; its numbers go on from round to round.

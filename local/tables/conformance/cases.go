@@ -84,14 +84,24 @@ func batch(operations ...exchange) exchange {
 	b.WriteString("--batch_1\r\nContent-Type: multipart/mixed; boundary=changeset_1\r\n\r\n")
 	for _, o := range operations {
 		b.WriteString("--changeset_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n")
-		fmt.Fprintf(&b, "%s ACCOUNT/%s HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\nContent-Type: application/json\r\nDataServiceVersion: 3.0;\r\n", o.method, o.path)
+		fmt.Fprintf(
+			&b,
+			"%s ACCOUNT/%s HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\nContent-Type: application/json\r\nDataServiceVersion: 3.0;\r\n",
+			o.method,
+			o.path,
+		)
 		for name, value := range o.header {
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 		fmt.Fprintf(&b, "\r\n%s\r\n", o.body)
 	}
 	b.WriteString("--changeset_1--\r\n--batch_1--\r\n")
-	return exchange{method: "POST", path: "$batch", header: map[string]string{"Content-Type": "multipart/mixed; boundary=batch_1"}, body: []byte(b.String())}
+	return exchange{
+		method: "POST",
+		path:   "$batch",
+		header: map[string]string{"Content-Type": "multipart/mixed; boundary=batch_1"},
+		body:   []byte(b.String()),
+	}
 }
 
 func inserts(n int) (out []exchange) {
@@ -115,7 +125,10 @@ func cases() []oneCase {
 		{name: "1.3 MB entity", last: insertOf(heavy(22))},
 		{name: "string of 32 Ki characters", last: insertOf(entity("p", "r", "A", strings.Repeat("x", 32<<10)))},
 		{name: "string of 32 Ki + 1 characters", last: insertOf(entity("p", "r", "A", strings.Repeat("x", 32<<10+1)))},
-		{name: "binary of 64 KiB", last: insertOf(entity("p", "r", "A", strings.Repeat("AAAA", 21845)+"AA==", "A@odata.type", "Edm.Binary"))},
+		{
+			name: "binary of 64 KiB",
+			last: insertOf(entity("p", "r", "A", strings.Repeat("AAAA", 21845)+"AA==", "A@odata.type", "Edm.Binary")),
+		},
 		{name: "binary of 64 KiB + 2", last: insertOf(entity("p", "r", "A", strings.Repeat("AAAA", 21846), "A@odata.type", "Edm.Binary"))},
 		{name: "key of 512 characters", last: insertOf(entity(strings.Repeat("k", 512), "r"))},
 		{name: "key of 1,025 characters", last: insertOf(entity("p", strings.Repeat("k", 1025)))},
@@ -125,17 +138,31 @@ func cases() []oneCase {
 		{name: "transaction of 101", last: batch(inserts(101)...)},
 		{name: "transaction over two partitions", last: batch(insertOf(entity("p", "r")), insertOf(entity("q", "r")))},
 		{name: "transaction with an entity twice", last: batch(insertOf(entity("p", "r")), insertOf(entity("p", "r")))},
-		{name: "transaction with an entity that is there", before: there, last: batch(insertOf(entity("p", "x")), insertOf(entity("p", "r")))},
-		{name: "transaction that changes what is not there", last: batch(insertOf(entity("p", "x")), exchange{"PUT", at, anyVersion, entity("p", "r")})},
+		{
+			name:   "transaction with an entity that is there",
+			before: there,
+			last:   batch(insertOf(entity("p", "x")), insertOf(entity("p", "r"))),
+		},
+		{
+			name: "transaction that changes what is not there",
+			last: batch(insertOf(entity("p", "x")), exchange{"PUT", at, anyVersion, entity("p", "r")}),
+		},
 		{name: "transaction with a stale version", before: there, last: batch(insertOf(entity("p", "x")),
 			exchange{"PUT", at, map[string]string{"If-Match": `W/"datetime'2020-01-01T00%3A00%3A00.0000000Z'"`}, entity("p", "r")})},
 		{name: "transaction of nothing", last: batch()},
 		{name: "insert without a preference", last: exchange{method: "POST", path: "TABLE", body: entity("p", "r")}},
-		{name: "transaction without content", last: batch(exchange{"POST", "TABLE", map[string]string{"Prefer": "return-no-content"}, entity("p", "r")})},
+		{
+			name: "transaction without content",
+			last: batch(exchange{"POST", "TABLE", map[string]string{"Prefer": "return-no-content"}, entity("p", "r")}),
+		},
 		{name: "prefer no content", last: exchange{"POST", "TABLE", map[string]string{"Prefer": "return-no-content"}, entity("p", "r")}},
 		{name: "delete without a version", before: there, last: exchange{method: "DELETE", path: at}},
 		{name: "delete of what is not there", last: exchange{"DELETE", at, anyVersion, nil}},
-		{name: "merge by POST", before: there, last: exchange{"POST", at, map[string]string{"X-HTTP-Method": "MERGE", "If-Match": "*"}, []byte(`{"B":2}`)}},
+		{
+			name:   "merge by POST",
+			before: there,
+			last:   exchange{"POST", at, map[string]string{"X-HTTP-Method": "MERGE", "If-Match": "*"}, []byte(`{"B":2}`)},
+		},
 		{name: "merge by MERGE", before: there, last: exchange{"MERGE", at, anyVersion, []byte(`{"B":2}`)}},
 		one("insert without keys", "POST", "TABLE", `{"A":1}`),
 		one("insert of no JSON", "POST", "TABLE", `{`),
@@ -170,16 +197,26 @@ func cases() []oneCase {
 		one("query of 0 rows", "GET", "TABLE()?$top=0", ``),
 		one("query of 1,001 rows", "GET", "TABLE()?$top=1001", ``),
 		{name: "query of the first 2 of 3 rows", before: inserts(3), last: exchange{method: "GET", path: "TABLE()?$top=2"}},
-		{name: "query of binary beyond another", before: []exchange{insertOf(entity("p", "r", "A", "/////w==", "A@odata.type", "Edm.Binary"))},
-			last: exchange{method: "GET", path: "TABLE()?$filter=A%20gt%20X'0102'"}},
+		{
+			name:   "query of binary beyond another",
+			before: []exchange{insertOf(entity("p", "r", "A", "/////w==", "A@odata.type", "Edm.Binary"))},
+			last:   exchange{method: "GET", path: "TABLE()?$filter=A%20gt%20X'0102'"},
+		},
 		{name: "query that compares a string with a number", before: []exchange{insertOf(entity("p", "r", "A", "-5"))},
 			last: exchange{method: "GET", path: "TABLE()?$filter=A%20lt%200"}},
-		{name: "query that compares a GUID with a string", before: []exchange{insertOf(entity("p", "r", "A", "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "A@odata.type", "Edm.Guid"))},
-			last: exchange{method: "GET", path: "TABLE()?$filter=A%20ge%20'0'"}},
+		{
+			name:   "query that compares a GUID with a string",
+			before: []exchange{insertOf(entity("p", "r", "A", "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "A@odata.type", "Edm.Guid"))},
+			last:   exchange{method: "GET", path: "TABLE()?$filter=A%20ge%20'0'"},
+		},
 		{name: "query that compares a Boolean with a number", before: []exchange{insertOf(entity("p", "r", "A", true))},
 			last: exchange{method: "GET", path: "TABLE()?$filter=A%20ge%201"}},
 		{name: "query of few fields", before: there, last: exchange{method: "GET", path: "TABLE()?$select=A"}},
-		{name: "query without metadata", before: there, last: exchange{"GET", "TABLE()", map[string]string{"Accept": "application/json;odata=nometadata"}, nil}},
+		{
+			name:   "query without metadata",
+			before: there,
+			last:   exchange{"GET", "TABLE()", map[string]string{"Accept": "application/json;odata=nometadata"}, nil},
+		},
 	}, forbidden()...), escaped()...)
 }
 

@@ -46,18 +46,22 @@ func startProxy(backend string) (*proxy, error) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", backend, r.In.Host
 		},
 	}}
-	outer := &http.Server{ErrorLog: quiet, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect {
-			http.Error(w, "this proxy takes CONNECT only", http.StatusMethodNotAllowed)
-			return
-		}
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-		tunnels.put(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}))
-	})}
+	outer := &http.Server{
+		ErrorLog:          quiet,
+		ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodConnect {
+				http.Error(w, "this proxy takes CONNECT only", http.StatusMethodNotAllowed)
+				return
+			}
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+			tunnels.put(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}))
+		}),
+	}
 	go outer.Serve(listener)
 	go inner.Serve(tunnels)
 	return &proxy{addr: listener.Addr().String(), caFile: caFile, close: func() {
@@ -113,5 +117,10 @@ func certificate() (tls.Certificate, []byte, error) {
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+	return tls.Certificate{
+			Certificate: [][]byte{der},
+			PrivateKey:  private,
+		}, pem.EncodeToMemory(
+			&pem.Block{Type: "CERTIFICATE", Bytes: der},
+		), nil
 }

@@ -44,8 +44,18 @@ var typed = []struct {
 	{"Small", "", []any{0, 1, -1, 1<<31 - 1, -1 << 31}, []string{"0", "1", "-1", "2147483647"}},
 	{"Large", "Edm.Int64", []any{"0", "-5", "9223372036854775807"}, []string{"0L", "-5L", "9223372036854775807L"}},
 	{"Real", "Edm.Double", []any{0.5, -2.25, 1e10 + 0.5}, []string{"0.5", "-2.25", "1500.5"}},
-	{"At", "Edm.DateTime", []any{"2026-01-02T03:04:05Z", "2020-12-31T23:59:59.1234567Z"}, []string{"datetime'2026-01-02T03:04:05Z'", "datetime'2021-01-01T00:00:00Z'"}},
-	{"Id", "Edm.Guid", []any{"0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "c9da6455-213d-42c9-9a79-3e9149a57833"}, []string{"guid'0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0'"}},
+	{
+		"At",
+		"Edm.DateTime",
+		[]any{"2026-01-02T03:04:05Z", "2020-12-31T23:59:59.1234567Z"},
+		[]string{"datetime'2026-01-02T03:04:05Z'", "datetime'2021-01-01T00:00:00Z'"},
+	},
+	{
+		"Id",
+		"Edm.Guid",
+		[]any{"0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "c9da6455-213d-42c9-9a79-3e9149a57833"},
+		[]string{"guid'0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0'"},
+	},
 	{"Raw", "Edm.Binary", []any{"", "AQI=", "/////w=="}, []string{"X'0102'", "binary'0102'"}},
 }
 
@@ -270,8 +280,18 @@ func (g *generator) transaction(partition string) call {
 	var steps []step
 	for _, i := range g.Perm(len(rows))[:1+g.IntN(5)] {
 		row := strings.ReplaceAll(rows[i], "'", "-")
-		kind := pick(g, []aztables.TransactionType{aztables.TransactionTypeAdd, aztables.TransactionTypeUpdateMerge, aztables.TransactionTypeUpdateReplace,
-			aztables.TransactionTypeInsertMerge, aztables.TransactionTypeInsertReplace, aztables.TransactionTypeDelete, aztables.TransactionTypeInsertReplace})
+		kind := pick(
+			g,
+			[]aztables.TransactionType{
+				aztables.TransactionTypeAdd,
+				aztables.TransactionTypeUpdateMerge,
+				aztables.TransactionTypeUpdateReplace,
+				aztables.TransactionTypeInsertMerge,
+				aztables.TransactionTypeInsertReplace,
+				aztables.TransactionTypeDelete,
+				aztables.TransactionTypeInsertReplace,
+			},
+		)
 		steps = append(steps, step{kind, row, g.entity(partition, row), g.IntN(6)})
 	}
 	table := g.table

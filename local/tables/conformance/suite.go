@@ -66,7 +66,18 @@ func runSuite(ctx context.Context) (bool, error) {
 		skip = append(skip, name)
 	}
 	slices.Sort(skip)
-	run := exec.CommandContext(ctx, "go", "tool", "test2json", binary, "-test.v=test2json", "-test.run", storageOnly, "-test.skip", "^("+strings.Join(skip, "|")+")$")
+	run := exec.CommandContext(
+		ctx,
+		"go",
+		"tool",
+		"test2json",
+		binary,
+		"-test.v=test2json",
+		"-test.run",
+		storageOnly,
+		"-test.skip",
+		"^("+strings.Join(skip, "|")+")$",
+	)
 	run.Dir = dir
 	run.Env = append(os.Environ(),
 		"HTTPS_PROXY=http://"+p.addr, "NO_PROXY=", "no_proxy=", "SSL_CERT_FILE="+ca, "AZURE_RECORD_MODE=live",

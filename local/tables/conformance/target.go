@@ -33,9 +33,13 @@ func newTarget(name, address string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.service, err = aztables.NewServiceClientWithSharedKey(address, credential, &aztables.ClientOptions{ClientOptions: policy.ClientOptions{
-		Transport: t.http, Retry: policy.RetryOptions{MaxRetries: -1},
-	}})
+	t.service, err = aztables.NewServiceClientWithSharedKey(
+		address,
+		credential,
+		&aztables.ClientOptions{ClientOptions: policy.ClientOptions{
+			Transport: t.http, Retry: policy.RetryOptions{MaxRetries: -1},
+		}},
+	)
 	return t, err
 }
 

@@ -10,8 +10,8 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// codes are the failures that a rule can ask for by the service's code; any
-// other code is answered as an internal error that bears it.
+// codes are the failures that an injection can ask for by the code of the service.
+// Any other code is answered as an internal error with that code.
 var codes = map[string]*failure{}
 
 func init() {
@@ -23,13 +23,12 @@ func init() {
 	}
 }
 
-// cut ends the connection without an answer; net/http knows this panic.
-func cut() { panic(http.ErrAbortHandler) }
+// abort ends the connection without an answer; net/http knows this panic.
+func abort() { panic(http.ErrAbortHandler) }
 
-// spoil carries out what a rule says about a request. It returns the failure
-// to answer with, and whether the connection is to end once the request is
-// done.
-func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, table string) (bad *failure, lose bool) {
+// injectFailure does what an injection says about a request. It returns the failure
+// to answer with, and whether the connection ends after the request is done.
+func (s *Server) injectFailure(ctx context.Context, w http.ResponseWriter, o operation, table string) (bad *failure, lose bool) {
 	out := s.cfg.Chaos.Decide(chaos.Call{Server: "tables", Operation: string(o), Entity: table},
 		chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
 	switch out.Do {
@@ -39,7 +38,7 @@ func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, 
 		select {
 		case <-later.C:
 		case <-ctx.Done():
-			cut()
+			abort()
 		}
 	case chaos.Throttle:
 		if out.RetryAfter > 0 {
@@ -51,11 +50,11 @@ func (s *Server) spoil(ctx context.Context, w http.ResponseWriter, o operation, 
 			return f, false
 		}
 		if out.Code != "" {
-			return fail(http.StatusInternalServerError, out.Code, "The request was refused by a rule."), false
+			return newFailure(http.StatusInternalServerError, out.Code, "The request was refused by an injected failure."), false
 		}
 		return errInternal, false
 	case chaos.Disconnect:
-		cut()
+		abort()
 	case chaos.Lose:
 		return nil, true
 	}

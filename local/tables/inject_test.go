@@ -12,11 +12,13 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// spoiled starts a server with one empty table, then one rule.
-func spoiled(t *testing.T, r chaos.Injection) *aztables.Client {
+// withInjection starts a server with one empty table, then adds one injection.
+func withInjection(t *testing.T, r chaos.Injection) *aztables.Client {
 	t.Helper()
 	faults := chaos.New(1)
-	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: testAccount, Key: testKey, Chaos: faults})
+	s, err := Start(
+		Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: testAccount, Key: testKey, Chaos: faults},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,10 @@ func TestEveryOperationCanBeRefused(t *testing.T) {
 	for name, do := range operations {
 		t.Run(string(name), func(t *testing.T) {
 			t.Parallel()
-			c := spoiled(t, chaos.Injection{Do: chaos.Refuse, Target: "tables/" + string(name) + "/pools", Code: "OperationTimedOut", Count: 1})
+			c := withInjection(
+				t,
+				chaos.Injection{Do: chaos.Refuse, Target: "tables/" + string(name) + "/pools", Code: "OperationTimedOut", Count: 1},
+			)
 			wantError(t, do(t, c), 500, "OperationTimedOut")
 			err := do(t, c)
 			if e := (*azcore.ResponseError)(nil); errors.As(err, &e) && e.ErrorCode == "OperationTimedOut" {
@@ -93,10 +98,11 @@ func TestRefusalsInTheServicesForm(t *testing.T) {
 		{chaos.Injection{Do: chaos.Throttle, RetryAfter: 1500 * time.Millisecond}, 503, "ServerBusy"},
 	} {
 		test.rule.Target = "tables/replace/pools"
-		c := spoiled(t, test.rule)
+		c := withInjection(t, test.rule)
 		err := operations[replace](t, c)
 		wantError(t, err, test.status, test.code)
-		if e := (*azcore.ResponseError)(nil); test.rule.RetryAfter > 0 && errors.As(err, &e) && e.RawResponse.Header.Get("Retry-After") != "2" {
+		if e := (*azcore.ResponseError)(nil); test.rule.RetryAfter > 0 && errors.As(err, &e) &&
+			e.RawResponse.Header.Get("Retry-After") != "2" {
 			t.Errorf("got Retry-After %q, want 2", e.RawResponse.Header.Get("Retry-After"))
 		}
 	}
@@ -108,7 +114,10 @@ func TestTransactionThatIsRefused(t *testing.T) {
 		_, err := c.SubmitTransaction(deadline(t), actions{add(row("p", "r1")), add(row("p", "r2"))}, nil)
 		return err
 	}
-	c := spoiled(t, chaos.Injection{Do: chaos.Refuse, Target: "tables/transaction/pools", Code: "UpdateConditionNotSatisfied", Count: 1})
+	c := withInjection(
+		t,
+		chaos.Injection{Do: chaos.Refuse, Target: "tables/transaction/pools", Code: "UpdateConditionNotSatisfied", Count: 1},
+	)
 	wantFailed(t, submit(c), 412, "UpdateConditionNotSatisfied", 0)
 	if got := filtered(t, c, ""); len(got) != 1 {
 		t.Errorf("refused, but got %v", got)
@@ -116,7 +125,7 @@ func TestTransactionThatIsRefused(t *testing.T) {
 	if err := submit(c); err != nil {
 		t.Errorf("the second time: %v", err)
 	}
-	c = spoiled(t, chaos.Injection{Do: chaos.Throttle, Target: "tables/transaction"})
+	c = withInjection(t, chaos.Injection{Do: chaos.Throttle, Target: "tables/transaction"})
 	wantError(t, submit(c), 503, "ServerBusy")
 }
 
@@ -134,7 +143,7 @@ func TestConnectionThatEnds(t *testing.T) {
 	} {
 		t.Run(string(test.do)+" "+string(test.name), func(t *testing.T) {
 			t.Parallel()
-			c := spoiled(t, chaos.Injection{Do: test.do, Target: "tables/" + string(test.name) + "/pools", Count: 1})
+			c := withInjection(t, chaos.Injection{Do: test.do, Target: "tables/" + string(test.name) + "/pools", Count: 1})
 			do := operations[test.name]
 			if test.name == transaction {
 				do = func(t *testing.T, c *aztables.Client) error {
@@ -156,7 +165,7 @@ func TestConnectionThatEnds(t *testing.T) {
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	const delay = 50 * time.Millisecond
-	c := spoiled(t, chaos.Injection{Do: chaos.Delay, Target: "tables/get", Delay: delay})
+	c := withInjection(t, chaos.Injection{Do: chaos.Delay, Target: "tables/get", Delay: delay})
 	begin := time.Now()
 	if err := operations[get](t, c); err != nil {
 		t.Fatal(err)
