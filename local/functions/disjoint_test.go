@@ -10,16 +10,36 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"dsvmpools"
 )
+
+// appRoot holds the app's own files in the layout that the host wants: host.json
+// and the functions' folders beside each other.
+func appRoot(t *testing.T) fs.FS {
+	t.Helper()
+	root := fstest.MapFS{}
+	err := fs.WalkDir(dsvmpools.Files, ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := dsvmpools.Files.ReadFile(path)
+		root[strings.TrimPrefix(path, "functions/")] = &fstest.MapFile{Data: b}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
 
 // ownHTTP are the app's own HTTP functions, as the host reads them.
 func ownHTTP(t *testing.T) []*function {
 	t.Helper()
 	settings := map[string]string{"ServiceBusConnection": "x", "JOBS_QUEUE": "j", "POOLS_QUEUE": "p", "POOL_EVENTS_QUEUE": "e", "NODE_EVENTS_QUEUE": "n",
 		"RECONCILE_SCHEDULE": "0 * * * * *", "NIGHTLY_SCALE_DOWN": "0 * * * * *", "RECORD_USAGE_SCHEDULE": "0 * * * * *", "COMMIT_STATUS_SCHEDULE": "0 * * * * *"}
-	all, errs := readFunctions(dsvmpools.Root(), settings, nil)
+	all, errs := readFunctions(appRoot(t), settings, nil)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -203,7 +223,7 @@ func TestOwnAnswers(t *testing.T) {
 func TestOwnDataTypes(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"SubmitJob": "string", "ApplyPool": "string", "NodeReport": "binary", "DrivePool": "binary"} {
-		b, err := fs.ReadFile(dsvmpools.Root(), name+"/function.json")
+		b, err := dsvmpools.Files.ReadFile("functions/" + name + "/function.json")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +232,7 @@ func TestOwnDataTypes(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want dataType %s", name, file.Bindings[0], err, want)
 		}
 	}
-	host, err := readHostFile(dsvmpools.Root(), nil)
+	host, err := readHostFile(appRoot(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
-
-	"dsvmpools"
 )
 
 func TestHostFile(t *testing.T) {
@@ -215,11 +213,11 @@ func TestOwnFunctions(t *testing.T) {
 	if err := json.NewDecoder(io.LimitReader(f, maxFile)).Decode(&example); err != nil {
 		t.Fatal(err)
 	}
-	host, err := readHostFile(dsvmpools.Root(), example.Values)
+	host, err := readHostFile(appRoot(t), example.Values)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, errs := readFunctions(dsvmpools.Root(), example.Values, host.Functions)
+	got, errs := readFunctions(appRoot(t), example.Values, host.Functions)
 	if len(errs) > 0 || len(got) < 8 {
 		t.Errorf("got %d functions, %v", len(got), errs)
 	}
