@@ -63,13 +63,13 @@ func (s *Server) show(w http.ResponseWriter, status int, st *set, begun *op) err
 	return json.NewEncoder(w).Encode(body)
 }
 
-func (s *Server) get(w http.ResponseWriter, name string) error {
+func (s *Server) get(w http.ResponseWriter, c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.limit(w, "get", name, 1); err != nil {
+	if err := s.limit(w, "get", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(name)
+	st, err := s.find(c.set)
 	if err != nil {
 		return err
 	}
@@ -77,22 +77,22 @@ func (s *Server) get(w http.ResponseWriter, name string) error {
 }
 
 // put creates a set, or replaces its model and capacity.
-func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
-	want, err := readModel(name, body)
+func (s *Server) put(w http.ResponseWriter, c *call) error {
+	want, err := readModel(c.set, c.body)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.sets[strings.ToLower(name)]
+	st := s.sets[strings.ToLower(c.set)]
 	group := "update"
 	if st == nil {
 		group = "create"
 	}
-	if err := s.limit(w, group, name, 1); err != nil {
+	if err := s.limit(w, group, c.set, 1); err != nil {
 		return err
 	}
-	if st != nil && r.Header.Get("If-None-Match") == "*" || !matches(st, r.Header.Get("If-Match")) {
+	if st != nil && c.Header.Get("If-None-Match") == "*" || !matches(st, c.Header.Get("If-Match")) {
 		return failure("PreconditionFailed")
 	}
 	capacity := int(want.SKU.Capacity)
@@ -104,13 +104,13 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 		// been, so that no condition made for that one holds for this.
 		want.Version = time.Now().UnixMicro()
 		want.SKU.Capacity = 0
-		s.sets[strings.ToLower(name)] = want
+		s.sets[strings.ToLower(c.set)] = want
 		o, err := s.resize(want, capacity)
 		if err != nil {
-			delete(s.sets, strings.ToLower(name))
+			delete(s.sets, strings.ToLower(c.set))
 			return err
 		}
-		s.follow(w, r, o)
+		s.follow(w, c, o)
 		return s.show(w, http.StatusCreated, want, o)
 	}
 	if st.Deleting {
@@ -123,7 +123,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string, body [
 		st.SKU.Name, st.Properties, st.Tags, st.Identity = old.SKU.Name, old.Properties, old.Tags, old.Identity
 		return err
 	}
-	s.follow(w, r, o)
+	s.follow(w, c, o)
 	return s.show(w, http.StatusOK, st, o)
 }
 
@@ -132,7 +132,7 @@ func matches(st *set, condition string) bool {
 }
 
 // patch changes the capacity, under If-Match.
-func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	var p struct {
 		SKU *struct {
 			Name     string
@@ -140,19 +140,19 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body
 			Capacity *int64
 		}
 	}
-	if err := json.Unmarshal(body, &p); err != nil || p.SKU == nil || p.SKU.Capacity == nil {
+	if err := json.Unmarshal(c.body, &p); err != nil || p.SKU == nil || p.SKU.Capacity == nil {
 		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: the local compute takes a patch of sku.capacity only.")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.limit(w, "update", name, 1); err != nil {
+	if err := s.limit(w, "update", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(name)
+	st, err := s.find(c.set)
 	if err != nil {
 		return err
 	}
-	if !matches(st, r.Header.Get("If-Match")) {
+	if !matches(st, c.Header.Get("If-Match")) {
 		return failure("PreconditionFailed")
 	}
 	if st.Deleting {
@@ -165,18 +165,18 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, name string, body
 	if err != nil {
 		return err
 	}
-	s.follow(w, r, o)
+	s.follow(w, c, o)
 	return s.show(w, http.StatusOK, st, o)
 }
 
-// drop deletes a set with its instances.
-func (s *Server) drop(w http.ResponseWriter, r *http.Request, name string) error {
+// deleteSet deletes a set with its instances.
+func (s *Server) deleteSet(w http.ResponseWriter, c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.limit(w, "delete", name, 1); err != nil {
+	if err := s.limit(w, "delete", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(name)
+	st, err := s.find(c.set)
 	if err != nil {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -189,21 +189,21 @@ func (s *Server) drop(w http.ResponseWriter, r *http.Request, name string) error
 		return err
 	}
 	s.endIfEmpty(st)
-	s.follow(w, r, o)
+	s.follow(w, c, o)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
 // deleteInstances deletes the named instances; no names means all of them, as
 // with the real service.
-func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 	var p struct{ InstanceIDs []string }
-	if len(body) > 0 && json.Unmarshal(body, &p) != nil {
+	if len(c.body) > 0 && json.Unmarshal(c.body, &p) != nil {
 		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid.")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(name)
+	st, err := s.find(c.set)
 	if err != nil {
 		return err
 	}
@@ -217,36 +217,36 @@ func (s *Server) deleteInstances(w http.ResponseWriter, r *http.Request, name st
 			going = append(going, i)
 		}
 	}
-	if err := s.limit(w, "deleteInstances", name, max(len(going), 1)); err != nil {
+	if err := s.limit(w, "deleteInstances", c.set, max(len(going), 1)); err != nil {
 		return err
 	}
 	o := &op{Set: st.Name, Deletes: true}
 	if err := s.remove(st, going, o); err != nil {
 		return err
 	}
-	s.follow(w, r, o)
+	s.follow(w, c, o)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
 
 // list pages through the instances, with their instance view.
-func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o chaos.Outcome) error {
+func (s *Server) list(w http.ResponseWriter, c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.limit(w, "list", name, 1); err != nil {
+	if err := s.limit(w, "list", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(name)
+	st, err := s.find(c.set)
 	if err != nil {
 		return err
 	}
 	instances := st.Instances
-	if o.Do == chaos.Lag {
-		instances = st.before(time.Now().Add(-o.Delay))
+	if c.chaos.Do == chaos.Lag {
+		instances = st.before(time.Now().Add(-c.chaos.Delay))
 	}
 	// A page begins with an id and not with a position, since instances that
 	// are deleted between two pages would shift the others past the reader.
-	from, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
+	from, _ := strconv.Atoi(c.URL.Query().Get("$skiptoken"))
 	values := []any{}
 	next := ""
 	for _, i := range instances {
@@ -254,12 +254,12 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, name string, o cha
 			continue
 		}
 		if len(values) == pageSize {
-			q := r.URL.Query()
+			q := c.URL.Query()
 			q.Set("$skiptoken", i.ID)
-			next = s.base(r) + r.URL.EscapedPath() + "?" + q.Encode()
+			next = s.base(c) + c.URL.EscapedPath() + "?" + q.Encode()
 			break
 		}
-		values = append(values, s.view(st, i, strings.EqualFold(r.URL.Query().Get("$expand"), "instanceView")))
+		values = append(values, s.view(st, i, strings.EqualFold(c.URL.Query().Get("$expand"), "instanceView")))
 	}
 	answer := map[string]any{"value": values}
 	if next != "" {

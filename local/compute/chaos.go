@@ -25,9 +25,9 @@ func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Out
 	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
-// disturb does to a request what the rules say: now, by an error, or at the end
+// injectIntoCall does to a request what the rules say: now, by an error, or at the end
 // of the request, by the outcome.
-func (s *Server) disturb(r *http.Request, operation, entity string) (chaos.Outcome, error) {
+func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chaos.Outcome, error) {
 	can := []chaos.Action{chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose}
 	if operation == "list" {
 		can = append(can, chaos.Lag)

@@ -4,10 +4,12 @@ package compute
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/subtle"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -16,8 +18,8 @@ import (
 	"dsvmpools/shared/door"
 )
 
-// answer is kept until it is complete, so that nobody who reads slowly holds
-// the lock under which it is written.
+// answer holds an answer until it is complete. A handler writes it under the
+// server's lock, so a slow reader must not hold that lock.
 type answer struct {
 	header http.Header
 	status int
@@ -28,7 +30,8 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request: to the resource manager, or to the metadata
+// endpoint of an instance.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := &answer{header: w.Header(), status: http.StatusOK}
 	h := a.header
@@ -37,22 +40,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if err := s.serve(a, r); err != nil {
-		var f interface{ write(http.ResponseWriter) }
-		if !errors.As(err, &f) {
-			s.cfg.Log.Error("a call failed", "method", r.Method, "path", r.URL.Path, "error", err)
-			f = refuse(http.StatusInternalServerError, "InternalServerError", "The call could not be carried out.")
+	if key, path, ok := node(r.URL.Path); ok {
+		if err := s.metadata(a, r, key, path); err != nil {
+			s.writeError(a, r, err)
 		}
-		a.body.Reset()
-		f.write(a)
+	} else {
+		s.manager.ServeHTTP(a, r)
 	}
 	w.WriteHeader(a.status)
 	w.Write(a.body.Bytes())
 }
 
-// guarded is the wall against web pages. What is posted to a metadata endpoint may
-// have any type, as in the cloud: the header that it asks for is one that a page
-// cannot set.
+// writeError answers with an error. One that has no form of its own goes to the
+// log, and the caller gets status 500.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	var f interface{ write(http.ResponseWriter) }
+	if !errors.As(err, &f) {
+		s.cfg.Log.Error("call failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		f = refuse(http.StatusInternalServerError, "InternalServerError", "The call could not be carried out.")
+	}
+	f.write(w)
+}
+
+// guarded keeps web pages away from the server. A metadata endpoint accepts any
+// content type, as in the cloud: it asks for a header that a page cannot set.
 func (s *Server) guarded() http.Handler {
 	calls, metadata := door.Door{}.Guard(s, true), door.Door{}.Guard(s, false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,108 +75,173 @@ func (s *Server) guarded() http.Handler {
 	})
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
-	if key, path, ok := node(r.URL.Path); ok {
-		return s.metadata(w, r, key, path)
-	}
-	given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if s.cfg.NodeToken != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.NodeToken)) == 1 {
-		return failure("AuthorizationFailed")
-	}
-	if subtle.ConstantTimeCompare([]byte(given), []byte(s.cfg.Token)) != 1 {
-		return refuse(http.StatusUnauthorized, "InvalidAuthenticationToken", "The access token is invalid.")
-	}
-	if r.URL.Query().Get("api-version") == "" {
-		return refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return refuse(http.StatusRequestEntityTooLarge, "RequestContentTooLarge", "The request content is too large.")
-	}
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	at := func(i int, want string) bool { return i < len(parts) && strings.EqualFold(parts[i], want) }
-	if !at(0, "subscriptions") || !at(1, s.cfg.SubscriptionID) {
-		return refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription could not be found.")
-	}
-	if at(2, "providers") && at(6, "operations") && len(parts) == 8 {
-		if err := s.limitManager(w, r.Method); err != nil {
-			return err
-		}
-		o, err := s.disturb(r, "operation", s.setOf(parts[7]))
-		if err == nil {
-			err = s.operation(w, r, parts[7])
-		}
-		lose(o)
-		return err
-	}
-	if at(2, "providers") && at(3, "Microsoft.Compute") && at(4, "locations") && at(6, "usages") && len(parts) == 7 && r.Method == http.MethodGet {
-		if err := s.limitManager(w, r.Method); err != nil {
-			return err
-		}
-		o, err := s.disturb(r, "usages", "")
-		if err == nil {
-			err = s.usages(w, parts[5])
-		}
-		lose(o)
-		return err
-	}
-	if at(2, "providers") && at(3, "Microsoft.Compute") && at(4, "locations") && at(6, "vmSizes") && len(parts) == 7 && r.Method == http.MethodGet {
-		if err := s.limitManager(w, r.Method); err != nil {
-			return err
-		}
-		o, err := s.disturb(r, "vmSizes", "")
-		if err == nil {
-			err = s.vmSizes(w, parts[5])
-		}
-		lose(o)
-		return err
-	}
-	if !at(2, "resourceGroups") || !at(3, s.cfg.ResourceGroup) {
-		return refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group could not be found.")
-	}
-	if !at(4, "providers") || !at(5, "Microsoft.Compute") || !at(6, "virtualMachineScaleSets") || len(parts) < 8 {
-		return refuse(http.StatusNotFound, "InvalidResourceType", "The resource type could not be found.")
-	}
-	name := parts[7]
-	action := ""
-	switch {
-	case len(parts) == 8:
-		action = map[string]string{http.MethodGet: "get", http.MethodPut: "put", http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
-	case len(parts) == 9 && at(8, "delete") && r.Method == http.MethodPost:
-		action = "deleteInstances"
-	case len(parts) == 9 && at(8, "virtualMachines") && r.Method == http.MethodGet:
-		action = "list"
-	}
-	if err := s.limitManager(w, r.Method); err != nil {
-		return err
-	}
-	o, err := s.disturb(r, action, name)
-	if err != nil {
-		return err
-	}
-	switch action {
-	case "get":
-		err = s.get(w, name)
-	case "put":
-		err = s.put(w, r, name, body)
-	case "patch":
-		err = s.patch(w, r, name, body)
-	case "delete":
-		err = s.drop(w, r, name)
-	case "deleteInstances":
-		err = s.deleteInstances(w, r, name, body)
-	case "list":
-		err = s.list(w, r, name, o)
-	default:
-		err = refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
-	}
-	lose(o)
-	return err
+// Patterns of the paths that are served. The resource manager compares paths
+// without regard to case: see canonicalPath. Every path ends with a slash here.
+const (
+	subscriptionPath = "/subscriptions/{subscription}/"
+	groupPath        = subscriptionPath + "resourceGroups/{group}/"
+	setPath          = groupPath + "providers/Microsoft.Compute/virtualMachineScaleSets/{set}/"
+	locationPath     = subscriptionPath + "providers/Microsoft.Compute/locations/{location}/"
+	pathEnd          = "{$}"
+)
+
+// words are the fixed segments of the patterns.
+var words = []string{
+	"subscriptions",
+	"resourceGroups",
+	"providers",
+	"Microsoft.Compute",
+	"virtualMachineScaleSets",
+	"virtualMachines",
+	"delete",
+	"locations",
+	"operations",
+	"usages",
+	"vmSizes",
 }
 
-// lose ends the connection after the work and before the answer, when that is
-// what is to happen.
-func lose(o chaos.Outcome) {
+// nameSegment is the position of the one name in a path that an answer repeats
+// as the caller writes it: a scale set or an operation. It is never a fixed word.
+const nameSegment = 7
+
+// call is a request to the resource manager that has passed the common checks.
+type call struct {
+	*http.Request
+	set   string // name of the scale set as the caller writes it; "" = the path names none
+	body  []byte
+	chaos chaos.Outcome // what an injection does to the answer
+}
+
+// handler answers a call, or returns the error to answer with.
+type handler func(w http.ResponseWriter, c *call) error
+
+// managerHandler serves the calls of the resource manager. A path that is not
+// served gets the error of the first segment that does not exist.
+func (s *Server) managerHandler() http.Handler {
+	mux := http.NewServeMux()
+	get := func(pattern, operation string, h handler, otherwise http.Handler) {
+		mux.Handle("GET "+pattern, s.serveCall(operation, h))
+		mux.Handle("HEAD "+pattern, otherwise) // a mux answers it as GET, and the resource manager does not
+	}
+	noSubscription := s.refuseAll(http.StatusNotFound, "SubscriptionNotFound", "The subscription could not be found.")
+	noGroup := s.refuseAll(http.StatusNotFound, "ResourceGroupNotFound", "Resource group could not be found.")
+	noType := s.refuseAll(http.StatusNotFound, "InvalidResourceType", "The resource type could not be found.")
+	notServed := s.serveCall("", func(http.ResponseWriter, *call) error {
+		return refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
+	})
+
+	mux.Handle("/", noSubscription)
+	mux.Handle(subscriptionPath, noGroup)
+	mux.Handle(groupPath, noType)
+	mux.Handle(setPath, notServed)
+
+	get(setPath+pathEnd, "get", s.get, notServed)
+	mux.Handle("PUT "+setPath+pathEnd, s.serveCall("put", s.put))
+	mux.Handle("PATCH "+setPath+pathEnd, s.serveCall("patch", s.patch))
+	mux.Handle("DELETE "+setPath+pathEnd, s.serveCall("delete", s.deleteSet))
+	mux.Handle("POST "+setPath+"delete/"+pathEnd, s.serveCall("deleteInstances", s.deleteInstances))
+	get(setPath+"virtualMachines/"+pathEnd, "list", s.list, notServed)
+
+	mux.Handle(locationPath+"operations/{operation}/"+pathEnd, s.serveCall("operation", s.operation))
+	get(locationPath+"usages/"+pathEnd, "usages", s.usages, noGroup)
+	get(locationPath+"vmSizes/"+pathEnd, "vmSizes", s.vmSizes, noGroup)
+	return s.authorize(canonicalPath(s.checkScope(mux, noSubscription, noGroup)))
+}
+
+// refuseAll answers every request with one error.
+func (s *Server) refuseAll(status int, code, message string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.writeError(w, r, refuse(status, code, "%s", message)) })
+}
+
+// authorize checks the caller's token and the version of the API.
+func (s *Server) authorize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		switch {
+		case s.cfg.NodeToken != "" && isEqualSecret(given, s.cfg.NodeToken):
+			s.writeError(w, r, failure("AuthorizationFailed"))
+		case !isEqualSecret(given, s.cfg.Token):
+			s.writeError(w, r, refuse(http.StatusUnauthorized, "InvalidAuthenticationToken", "The access token is invalid."))
+		case r.URL.Query().Get("api-version") == "":
+			s.writeError(w, r, refuse(http.StatusBadRequest, "MissingApiVersionParameter",
+				"The api-version query parameter (?api-version=) is required for all requests."))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isEqualSecret compares in constant time.
+func isEqualSecret(got, want string) bool {
+	return subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1
+}
+
+// canonicalPath writes the fixed words of a path as the patterns have them, with
+// one slash at the end. Names stay as the caller writes them. A segment that a
+// mux would clean away, by a redirect, names nothing here: it becomes a dash.
+func canonicalPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+		for i, segment := range segments {
+			word := slices.IndexFunc(words, func(word string) bool { return strings.EqualFold(word, segment) })
+			switch {
+			case segment == "" || segment == "." || segment == "..":
+				segments[i] = "-"
+			case word >= 0 && i != nameSegment:
+				segments[i] = words[word]
+			}
+		}
+		canonical, url := *r, *r.URL
+		url.Path, url.RawPath = "/"+strings.Join(segments, "/")+"/", ""
+		canonical.URL = &url
+		next.ServeHTTP(w, &canonical)
+	})
+}
+
+// checkScope lets through what is about the subscription and, where the path
+// names a resource group, about that group.
+func (s *Server) checkScope(next, noSubscription, noGroup http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		segments := strings.Split(r.URL.Path, "/") // the first one is empty
+		switch {
+		case len(segments) > 2 && !strings.EqualFold(segments[2], s.cfg.SubscriptionID):
+			noSubscription.ServeHTTP(w, r)
+		case len(segments) > 4 && segments[3] == "resourceGroups" && !strings.EqualFold(segments[4], s.cfg.ResourceGroup):
+			noGroup.ServeHTTP(w, r)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// serveCall reads a call, charges it to the rates, lets the injections act on it,
+// and has it answered. The operation is its name for them; "" = it has none.
+func (s *Server) serveCall(operation string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			s.writeError(w, r, refuse(http.StatusRequestEntityTooLarge, "RequestContentTooLarge", "The request content is too large."))
+			return
+		}
+		c := &call{Request: r, set: r.PathValue("set"), body: body}
+		if err := s.limitManager(w, r.Method); err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		c.chaos, err = s.injectIntoCall(r, operation, cmp.Or(c.set, s.setOf(r.PathValue("operation"))))
+		if err == nil {
+			err = h(w, c)
+		}
+		if err != nil {
+			s.writeError(w, r, err)
+		}
+		loseAnswer(c.chaos)
+	})
+}
+
+// loseAnswer ends the connection after the work and before the answer, when an
+// injection says so.
+func loseAnswer(o chaos.Outcome) {
 	if o.Do == chaos.Lose {
 		panic(http.ErrAbortHandler)
 	}

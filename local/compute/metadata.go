@@ -196,7 +196,7 @@ func (s *Server) describe(i *instance) map[string]any {
 // token answers with a token of the node's identity. Numbers are texts here, as
 // the real endpoint has it.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, i *instance) error {
-	o, err := s.disturb(r, "token", i.set.Name+"/"+i.Name)
+	o, err := s.injectIntoCall(r, "token", i.set.Name+"/"+i.Name)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, i *instance) erro
 	err = json.NewEncoder(w).Encode(map[string]string{"access_token": s.cfg.NodeToken, "client_id": clientID, "token_type": "Bearer", "resource": resource,
 		"expires_in": fmt.Sprint(int(tokenLife.Seconds())), "ext_expires_in": fmt.Sprint(int(tokenLife.Seconds())),
 		"expires_on": fmt.Sprint(now.Add(tokenLife).Unix()), "not_before": fmt.Sprint(now.Unix())})
-	lose(o)
+	loseAnswer(o)
 	return err
 }
 

@@ -67,17 +67,17 @@ func (s *Server) fail(i *instance) (changed []*op) {
 }
 
 // base is the URL that a request was sent to: what answers point to.
-func (s *Server) base(r *http.Request) string {
-	if r.Host == "" {
+func (s *Server) base(c *call) string {
+	if c.Host == "" {
 		return s.URL()
 	}
-	return "http://" + r.Host
+	return "http://" + c.Host
 }
 
 // follow tells the caller where an operation can be followed.
-func (s *Server) follow(w http.ResponseWriter, r *http.Request, o *op) {
+func (s *Server) follow(w http.ResponseWriter, c *call, o *op) {
 	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.Compute/locations/%s/operations/%s?api-version=%s",
-		s.base(r), s.cfg.SubscriptionID, s.cfg.Location, o.ID, r.URL.Query().Get("api-version"))
+		s.base(c), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
 	w.Header().Set("Azure-AsyncOperation", url)
 	if o.Deletes {
 		w.Header().Set("Location", url+"&monitor=true")
@@ -98,7 +98,8 @@ func (s *Server) setOf(id string) string {
 }
 
 // operation answers how an operation stands.
-func (s *Server) operation(w http.ResponseWriter, r *http.Request, id string) error {
+func (s *Server) operation(w http.ResponseWriter, c *call) error {
+	id := c.PathValue("operation")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.ops[id]
@@ -109,7 +110,7 @@ func (s *Server) operation(w http.ResponseWriter, r *http.Request, id string) er
 		return err
 	}
 	over := s.over(o)
-	if r.URL.Query().Get("monitor") != "" {
+	if c.URL.Query().Get("monitor") != "" {
 		if !over {
 			s.retryAfter(w)
 			w.WriteHeader(http.StatusAccepted)

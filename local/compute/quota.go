@@ -87,7 +87,8 @@ func (s *Server) used(quota string) int {
 }
 
 // usages lists the limits of the region and what is used up of them.
-func (s *Server) usages(w http.ResponseWriter, location string) error {
+func (s *Server) usages(w http.ResponseWriter, c *call) error {
+	location := c.PathValue("location")
 	if !strings.EqualFold(location, s.cfg.Location) {
 		return refuse(http.StatusNotFound, "NoRegisteredProviderFound", "No registered resource provider found for location '%s'.", location)
 	}

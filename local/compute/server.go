@@ -92,6 +92,7 @@ type Server struct {
 	db       *disk.DB
 	listener net.Listener
 	http     *http.Server
+	manager  http.Handler // of the resource manager's calls
 
 	mu     sync.Mutex
 	sets   map[string]*set // by lower-case name
@@ -181,6 +182,7 @@ func Start(cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, sets: map[string]*set{}, ops: map[string]*op{}, nodes: map[string]*instance{}, rates: buckets{}, stop: make(chan struct{})}
+	s.manager = s.managerHandler()
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 // vmSizes lists the sizes that the region has.
-func (s *Server) vmSizes(w http.ResponseWriter, location string) error {
+func (s *Server) vmSizes(w http.ResponseWriter, c *call) error {
+	location := c.PathValue("location")
 	if !strings.EqualFold(location, s.cfg.Location) {
 		return refuse(http.StatusNotFound, "NoRegisteredProviderFound", "No registered resource provider found for location '%s'.", location)
 	}
