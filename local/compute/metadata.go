@@ -174,10 +174,10 @@ func (s *Server) describe(i *instance) map[string]any {
 	}
 	priority, eviction := st.priority()
 	image, admin, computer := map[string]any{"id": "", "publisher": "", "offer": "", "sku": "", "version": ""}, "", ""
-	if r := p.StorageProfile.ImageReference; r != nil {
+	if r := p.StorageProfile.ImageReference; r != (imageReference{}) {
 		image = map[string]any{"id": r.ID, "publisher": r.Publisher, "offer": r.Offer, "sku": r.SKU, "version": r.Version}
 	}
-	if o := p.OSProfile; o != nil {
+	if o := p.OSProfile; o.ComputerNamePrefix != "" {
 		admin, computer = o.AdminUsername, o.ComputerNamePrefix+fmt.Sprintf("%06s", strings.ToUpper(strconv.FormatInt(int64(i.number()), 36)))
 	}
 	return map[string]any{

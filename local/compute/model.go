@@ -17,147 +17,176 @@ const maxCustomData = 65535
 // maxOneGroup bounds a set that is one placement group.
 const maxOneGroup = 100
 
+// maxPrefix bounds the prefix of computer names, in characters.
+const maxPrefix = 15
+
 var (
 	setName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9_]$|^[A-Za-z0-9]$`)
 	sizeName = regexp.MustCompile(`^(?i)(Standard|Basic)_[A-Za-z0-9_-]+$`)
 )
 
-// model is what is checked of a scale set's resource.
+// model is what is checked of a scale set's resource. A part that is missing is
+// empty here.
 type model struct {
 	Location   string
 	Tags       map[string]string
 	Identity   json.RawMessage
-	SKU        *sku
-	Properties map[string]json.RawMessage
-}
-
-type osProfile struct {
-	ComputerNamePrefix string
-	AdminUsername      string
-	AdminPassword      string
-	CustomData         string
-	LinuxConfiguration *struct {
-		DisablePasswordAuthentication bool
-		SSH                           *struct {
-			PublicKeys []struct{ KeyData, Path string }
-		}
-	}
-}
-
-type profile struct {
-	StorageProfile struct {
-		ImageReference *struct{ ID, Publisher, Offer, SKU, Version string }
-		OSDisk         *struct {
-			CreateOption string
-			DiskSizeGB   int
-		}
-	}
-	OSProfile      *osProfile
-	NetworkProfile *struct {
-		NetworkInterfaceConfigurations []struct {
-			Name       string
-			Properties struct {
-				Primary          bool
-				IPConfigurations []struct {
-					Name       string
-					Properties struct{ Subnet *struct{ ID string } }
-				}
-			}
-		}
-	}
-	Priority       string
-	EvictionPolicy string
-}
-
-// readModel checks the whole of a scale set as the resource manager does before
-// it accepts it.
-func readModel(name string, body []byte) (*set, error) {
-	invalid := func(target, format string, args ...any) error {
-		return refuse(http.StatusBadRequest, "InvalidParameter", "Parameter '"+target+"': "+format, args...)
-	}
-	malformed := func(err error) error {
-		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: %v", err)
-	}
-	var m model
-	var props struct{ Properties json.RawMessage }
-	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, malformed(err)
-	}
-	if err := json.Unmarshal(body, &props); err != nil || len(props.Properties) == 0 {
-		return nil, invalid("properties", "they are missing.")
-	}
-	var p profile
-	if err := json.Unmarshal(m.Properties["virtualMachineProfile"], &p); err != nil {
-		return nil, invalid("virtualMachineProfile", "it is missing or malformed.")
-	}
-	var rest struct {
+	SKU        sku
+	Properties struct {
 		OrchestrationMode    string
 		Overprovision        *bool
 		SinglePlacementGroup *bool
 		UpgradePolicy        struct{ Mode string }
 	}
-	if err := json.Unmarshal(props.Properties, &rest); err != nil {
-		return nil, malformed(err)
-	}
-	image, osp, network := p.StorageProfile.ImageReference, p.OSProfile, p.NetworkProfile
-	switch {
-	case !setName.MatchString(name):
-		return nil, invalid("vmScaleSetName", "the name is not valid.")
-	case m.Location == "":
-		return nil, refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
-	case m.SKU == nil || !sizeName.MatchString(m.SKU.Name):
-		return nil, invalid("sku.name", "a VM size is required.")
-	case m.SKU.Capacity < 0 || m.SKU.Capacity > maxInstances:
-		return nil, invalid("sku.capacity", "it must be from 0 to %d.", maxInstances)
-	case rest.OrchestrationMode != "" && rest.OrchestrationMode != "Uniform":
-		return nil, invalid("orchestrationMode", "the local compute has Uniform scale sets only.")
-	case rest.Overprovision == nil || *rest.Overprovision:
-		return nil, invalid("overprovision", "the local compute creates what is asked for and nothing over; set it to false.")
-	case m.SKU.Capacity > maxOneGroup && (rest.SinglePlacementGroup == nil || *rest.SinglePlacementGroup):
-		return nil, invalid("singlePlacementGroup", "it must be false for more than %d instances.", maxOneGroup)
-	case !slices.Contains([]string{"Manual", "Automatic", "Rolling"}, rest.UpgradePolicy.Mode):
-		return nil, invalid("upgradePolicy.mode", "it is required for a Uniform scale set.")
-	case image == nil || image.ID == "" && (image.Publisher == "" || image.Offer == "" || image.SKU == "" || image.Version == ""):
-		return nil, invalid("imageReference", "publisher, offer, sku and version, or id, are required.")
-	case image.ID != "" && image.Publisher+image.Offer+image.SKU != "":
-		return nil, invalid("imageReference", "id and publisher exclude each other.")
-	case p.StorageProfile.OSDisk == nil || p.StorageProfile.OSDisk.CreateOption != "FromImage":
-		return nil, invalid("osDisk.createOption", "it must be FromImage.")
-	case osp == nil || osp.ComputerNamePrefix == "" || len(osp.ComputerNamePrefix) > 15:
-		return nil, invalid("osProfile.computerNamePrefix", "1 to 15 characters are required.")
-	case osp.AdminUsername == "":
-		return nil, invalid("osProfile.adminUsername", "it is required.")
-	case osp.AdminPassword == "" && (osp.LinuxConfiguration == nil || !osp.LinuxConfiguration.DisablePasswordAuthentication):
-		return nil, invalid("osProfile.adminPassword", "it is required unless password authentication is disabled.")
-	case network == nil || len(network.NetworkInterfaceConfigurations) == 0:
-		return nil, invalid("networkProfile", "a network interface configuration is required.")
-	case !identityValid(m.Identity):
-		return nil, invalid("identity", "a user-assigned identity is named by its resource id.")
-	case p.Priority != "" && p.Priority != "Regular" && p.Priority != "Spot" && p.Priority != "Low":
-		return nil, invalid("priority", "it must be Regular or Spot.")
-	case p.Priority == "Spot" && p.EvictionPolicy == "":
-		return nil, invalid("evictionPolicy", "it is required for Spot.")
-	}
-	for _, nic := range network.NetworkInterfaceConfigurations {
-		if len(nic.Properties.IPConfigurations) == 0 || nic.Name == "" {
-			return nil, invalid("networkInterfaceConfigurations", "a name and an ipConfiguration are required.")
+}
+
+// profile is what is checked of a model's virtualMachineProfile.
+type profile struct {
+	StorageProfile struct {
+		ImageReference imageReference
+		OSDisk         struct {
+			CreateOption string
+			DiskSizeGB   int
 		}
-		for _, ip := range nic.Properties.IPConfigurations {
-			if ip.Properties.Subnet == nil || !strings.HasPrefix(strings.ToLower(ip.Properties.Subnet.ID), "/subscriptions/") {
-				return nil, invalid("ipConfigurations.subnet", "the resource id of a subnet is required.")
+	}
+	OSProfile struct {
+		ComputerNamePrefix string
+		AdminUsername      string
+		AdminPassword      string
+		CustomData         string // base64
+		LinuxConfiguration struct {
+			DisablePasswordAuthentication bool
+			SSH                           struct {
+				PublicKeys []struct{ KeyData, Path string }
 			}
 		}
 	}
-	if data, err := base64.StdEncoding.DecodeString(osp.CustomData); err != nil || len(data) > maxCustomData {
-		return nil, invalid("osProfile.customData", "it must be base64 of at most %d bytes.", maxCustomData)
+	NetworkProfile struct {
+		NetworkInterfaceConfigurations []networkInterface
 	}
-	st := &set{Name: name, Location: m.Location, Tags: m.Tags, Identity: m.Identity, SKU: *m.SKU, Properties: m.Properties}
-	return st, nil
+	Priority       string
+	EvictionPolicy string
 }
 
-// identityValid checks that an identity is none, the system's, or named by
+type imageReference struct{ ID, Publisher, Offer, SKU, Version string }
+
+type networkInterface struct {
+	Name       string
+	Properties struct {
+		Primary          bool
+		IPConfigurations []struct {
+			Name       string
+			Properties struct{ Subnet struct{ ID string } }
+		}
+	}
+}
+
+// requirement is one thing that a model must fulfil, and the answer when it does not.
+type requirement struct {
+	isMet  bool
+	answer *Failure
+}
+
+// readModel checks the whole of a scale set as the resource manager does before
+// it accepts it. The first requirement that is not met is the answer.
+func readModel(name string, body []byte) (*set, error) {
+	var m model
+	var parts struct{ Properties map[string]json.RawMessage }
+	if err := json.Unmarshal(body, &parts); err != nil {
+		return nil, malformed(err)
+	}
+	if len(parts.Properties) == 0 {
+		return nil, invalid("properties", "they are missing.")
+	}
+	var p profile
+	if err := json.Unmarshal(parts.Properties["virtualMachineProfile"], &p); err != nil {
+		return nil, invalid("virtualMachineProfile", "it is missing or malformed.")
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return nil, malformed(err)
+	}
+	for _, r := range slices.Concat(m.requirements(name), p.requirements(), networkRequirements(p.NetworkProfile.NetworkInterfaceConfigurations)) {
+		if !r.isMet {
+			return nil, r.answer
+		}
+	}
+	return &set{
+		Name:       name,
+		Location:   m.Location,
+		Tags:       m.Tags,
+		Identity:   m.Identity,
+		SKU:        m.SKU,
+		Properties: parts.Properties,
+	}, nil
+}
+
+func malformed(err error) *Failure {
+	return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: %v", err)
+}
+
+func invalid(target, format string, args ...any) *Failure {
+	return refuse(http.StatusBadRequest, "InvalidParameter", "Parameter '"+target+"': "+format, args...)
+}
+
+// requirements of the set as a whole.
+func (m *model) requirements(name string) []requirement {
+	props, capacity := m.Properties, m.SKU.Capacity
+	isUniform := props.OrchestrationMode == "" || props.OrchestrationMode == "Uniform"
+	isExact := props.Overprovision != nil && !*props.Overprovision
+	spansGroups := props.SinglePlacementGroup != nil && !*props.SinglePlacementGroup
+	return []requirement{
+		{setName.MatchString(name), invalid("vmScaleSetName", "the name is not valid.")},
+		{m.Location != "", refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")},
+		{sizeName.MatchString(m.SKU.Name), invalid("sku.name", "a VM size is required.")},
+		{capacity >= 0 && capacity <= maxInstances, invalid("sku.capacity", "it must be from 0 to %d.", maxInstances)},
+		{isUniform, invalid("orchestrationMode", "the local compute has Uniform scale sets only.")},
+		{isExact, invalid("overprovision", "the local compute creates what is asked for and nothing over; set it to false.")},
+		{capacity <= maxOneGroup || spansGroups, invalid("singlePlacementGroup", "it must be false for more than %d instances.", maxOneGroup)},
+		{isOneOf(props.UpgradePolicy.Mode, "Manual", "Automatic", "Rolling"), invalid("upgradePolicy.mode", "it is required for a Uniform scale set.")},
+		{isIdentityValid(m.Identity), invalid("identity", "a user-assigned identity is named by its resource id.")},
+	}
+}
+
+// requirements of each instance.
+func (p *profile) requirements() []requirement {
+	image, guest := p.StorageProfile.ImageReference, p.OSProfile
+	hasImage := image.ID != "" || image.Publisher != "" && image.Offer != "" && image.SKU != "" && image.Version != ""
+	hasOneImage := image.ID == "" || image.Publisher+image.Offer+image.SKU == ""
+	hasPrefix := guest.ComputerNamePrefix != "" && len(guest.ComputerNamePrefix) <= maxPrefix
+	canSignIn := guest.AdminPassword != "" || guest.LinuxConfiguration.DisablePasswordAuthentication
+	data, err := base64.StdEncoding.DecodeString(guest.CustomData)
+	return []requirement{
+		{hasImage, invalid("imageReference", "publisher, offer, sku and version, or id, are required.")},
+		{hasOneImage, invalid("imageReference", "id and publisher exclude each other.")},
+		{p.StorageProfile.OSDisk.CreateOption == "FromImage", invalid("osDisk.createOption", "it must be FromImage.")},
+		{hasPrefix, invalid("osProfile.computerNamePrefix", "1 to %d characters are required.", maxPrefix)},
+		{guest.AdminUsername != "", invalid("osProfile.adminUsername", "it is required.")},
+		{canSignIn, invalid("osProfile.adminPassword", "it is required unless password authentication is disabled.")},
+		{isOneOf(p.Priority, "", "Regular", "Spot", "Low"), invalid("priority", "it must be Regular or Spot.")},
+		{p.Priority != "Spot" || p.EvictionPolicy != "", invalid("evictionPolicy", "it is required for Spot.")},
+		{err == nil && len(data) <= maxCustomData, invalid("osProfile.customData", "it must be base64 of at most %d bytes.", maxCustomData)},
+	}
+}
+
+// networkRequirements are those of an instance's network interfaces.
+func networkRequirements(interfaces []networkInterface) []requirement {
+	all := []requirement{{len(interfaces) > 0, invalid("networkProfile", "a network interface configuration is required.")}}
+	for _, nic := range interfaces {
+		isComplete := nic.Name != "" && len(nic.Properties.IPConfigurations) > 0
+		all = append(all, requirement{isComplete, invalid("networkInterfaceConfigurations", "a name and an ipConfiguration are required.")})
+		for _, ip := range nic.Properties.IPConfigurations {
+			isID := strings.HasPrefix(strings.ToLower(ip.Properties.Subnet.ID), "/subscriptions/")
+			all = append(all, requirement{isID, invalid("ipConfigurations.subnet", "the resource id of a subnet is required.")})
+		}
+	}
+	return all
+}
+
+func isOneOf(value string, allowed ...string) bool { return slices.Contains(allowed, value) }
+
+// isIdentityValid reports whether an identity is none, the system's, or named by
 // resource ids.
-func identityValid(raw json.RawMessage) bool {
+func isIdentityValid(raw json.RawMessage) bool {
 	if len(raw) == 0 || string(raw) == "null" {
 		return true
 	}
@@ -176,10 +205,10 @@ func identityValid(raw json.RawMessage) bool {
 	return strings.Contains(i.Type, "UserAssigned") == (len(i.UserAssignedIdentities) > 0)
 }
 
-// customData of the set's instances, decoded.
+// customData returns that of the set's instances, decoded; nil = none.
 func (st *set) customData() []byte {
 	var p profile
-	if json.Unmarshal(st.Properties["virtualMachineProfile"], &p) != nil || p.OSProfile == nil {
+	if json.Unmarshal(st.Properties["virtualMachineProfile"], &p) != nil {
 		return nil
 	}
 	data, _ := base64.StdEncoding.DecodeString(p.OSProfile.CustomData)
