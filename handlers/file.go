@@ -22,8 +22,8 @@ import (
 const exitRefused = 1
 
 // keepForFile adds to a push's row what is needed when its file is read.
-func keepForFile(row *store.PushRecord, rule *push.Rule, p *push.Push, reader push.Start) error {
-	spec, err := job.ParseReader(reader.Document, "application/json")
+func keepForFile(row *store.PushRecord, rule *push.Rule, p *push.Push, reader push.Job) error {
+	spec, err := job.ParseFileJob(reader.Document, "application/json")
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func keepForFile(row *store.PushRecord, rule *push.Rule, p *push.Push, reader pu
 
 // refusesReader refuses a job that would read a file and that no push has started.
 func (f *Functions) refusesReader(ctx context.Context, spec *job.Spec) (*fault.Error, error) {
-	if !spec.ReadsSource() {
+	if !spec.ReadsJobFile() {
 		return nil, nil
 	}
 	row, err := f.startOf(ctx, spec.ID)
@@ -49,7 +49,7 @@ func (f *Functions) refusesReader(ctx context.Context, spec *job.Spec) (*fault.E
 
 // startOf is the row of the push that has started a reader. NotFound: none has.
 func (f *Functions) startOf(ctx context.Context, reader string) (store.PushRecord, error) {
-	rule, key, ok := push.ReadReader(reader)
+	rule, key, ok := push.ParseFileJobID(reader)
 	if !ok {
 		return store.PushRecord{}, fault.New(fault.NotFound, "id", "the job %q is not one that reads a push's jobs", reader)
 	}
@@ -71,7 +71,7 @@ func (f *Functions) readFiles(ctx context.Context, r *protocol.Report) error {
 		}
 		reader, held, err := f.driver.Assigned(ctx, r.Pool, r.VMID, done.N)
 		switch {
-		case fault.CodeOf(err) == fault.NotFound, err == nil && (!held || !reader.Spec.ReadsSource()):
+		case fault.CodeOf(err) == fault.NotFound, err == nil && (!held || !reader.Spec.ReadsJobFile()):
 			continue // the pool is gone, it has been told before, or the job is not there to read
 		case err != nil:
 			return err
@@ -100,7 +100,7 @@ func (f *Functions) readFile(ctx context.Context, reader, cancel, text string, d
 		refuse(done, "what was kept of the push cannot be read; push again")
 		return nil
 	}
-	starts, err := rule.File(text, p, reader)
+	starts, err := rule.MakeFileJobs(text, p, reader)
 	if fault.CodeOf(err) == fault.Invalid {
 		f.log.Info("the jobs of a repository were refused", "rule", row.Rule, "repository", row.Repository, "commit", row.Commit, "job", reader, "reason", err)
 		refuse(done, asFault(err).Message)

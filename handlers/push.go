@@ -101,7 +101,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if out.Reason = reason; !fits {
 		return out, nil
 	}
-	starts, err := rule.Start(p, key)
+	starts, err := rule.MakeJobs(p, key)
 	if fault.CodeOf(err) == fault.Invalid {
 		out.Reason = fmt.Sprintf("The jobs cannot be made: %v.", err)
 		return out, nil
@@ -146,7 +146,7 @@ func (b backend) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	return out, err
 }
 
-func idsOf(starts []push.Start) []string {
+func idsOf(starts []push.Job) []string {
 	ids := make([]string, len(starts))
 	for i, s := range starts {
 		ids[i] = s.ID
@@ -165,11 +165,11 @@ func merged(ids, more []string) []string {
 }
 
 // send puts jobs on their queue, and has their states told to the commit.
-func (f *Functions) send(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+func (f *Functions) send(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Job) error {
 	messages := make([]bus.Message, len(starts))
 	for i, s := range starts {
 		messages[i] = bus.Message{ID: s.ID, Body: s.Document, ContentType: "application/json"}
-		if s.Reader {
+		if s.ReadsFile {
 			messages[i].Properties = map[string]any{propReader: "true"}
 		}
 	}
@@ -254,7 +254,7 @@ func (b backend) supersede(ctx context.Context, older store.PushRecord) error {
 }
 
 // follow notes the jobs whose states are to be told to the commit.
-func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Start) error {
+func (f *Functions) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Job) error {
 	if rule.Status.Token == "" {
 		return nil
 	}

@@ -137,12 +137,12 @@ func told(j *pool.Job) (status.State, string) {
 	case job.Running:
 		return status.Running, "The job is running."
 	case job.Succeeded:
-		if j.Spec.ReadsSource() {
+		if j.Spec.ReadsJobFile() {
 			return status.Success, "The jobs in the repository were started."
 		}
 		return status.Success, "The job has succeeded."
 	case job.Failed:
-		if j.Spec.ReadsSource() {
+		if j.Spec.ReadsJobFile() {
 			return status.Failure, j.Reason // what is wrong with the file, and where
 		}
 		return status.Failure, fmt.Sprintf("The job has failed with exit code %d.", j.ExitCode)

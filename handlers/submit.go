@@ -41,7 +41,7 @@ func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) er
 	for _, m := range messages {
 		parse := job.Parse
 		if m.Properties[propReader] == "true" { // whether that is so, its push tells
-			parse = job.ParseReader
+			parse = job.ParseFileJob
 		}
 		spec, err := parse(m.Body, m.ContentType)
 		if err == nil && spec.ID == "" {

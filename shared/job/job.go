@@ -111,9 +111,9 @@ type Resources struct {
 	Memory Bytes `json:"memory,omitempty"` // kept free for it, and the most that it gets where the node can bound it
 }
 
-// ReadsSource reports whether a job has nothing to run and is there to tell what
+// ReadsJobFile reports whether a job has nothing to run and is there to tell what
 // jobs its source brings along. Only pushes start such jobs.
-func (s *Spec) ReadsSource() bool { return s.Source != nil && len(s.Command) == 0 && s.Script == "" }
+func (s *Spec) ReadsJobFile() bool { return s.Source != nil && len(s.Command) == 0 && s.Script == "" }
 
 // Total is what an attempt takes of all its nodes.
 func (s *Spec) Total() Resources {

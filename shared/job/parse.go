@@ -20,10 +20,10 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	return parse(body, contentType, Spec.Validate)
 }
 
-// ParseReader reads the document of a job that has nothing to run and tells what
+// ParseFileJob reads the document of a job that has nothing to run and tells what
 // jobs its source brings along, with the same care.
-func ParseReader(body []byte, contentType string) (Spec, error) {
-	return parse(body, contentType, Spec.validateReader)
+func ParseFileJob(body []byte, contentType string) (Spec, error) {
+	return parse(body, contentType, Spec.validateFileJob)
 }
 
 func parse(body []byte, contentType string, validate func(Spec) error) (Spec, error) {

@@ -139,12 +139,12 @@ func TestParseReader(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := job.ParseReader([]byte(c.body), "")
+			spec, err := job.ParseFileJob([]byte(c.body), "")
 			if c.message != "" {
 				refused(t, err, c.field, c.message)
 				return
 			}
-			if err != nil || !spec.ReadsSource() {
+			if err != nil || !spec.ReadsJobFile() {
 				t.Errorf("got %+v, %v", spec, err)
 			}
 		})

@@ -25,22 +25,9 @@ const (
 )
 
 var (
-	idPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
-	poolPattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
 	envPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	exitPattern = regexp.MustCompile(`^exitCode:(0|[1-9][0-9]{0,3})$`)
 )
-
-// CheckID reports whether a text can be a job's id.
-func CheckID(id string) error {
-	if !idPattern.MatchString(id) || id == "." || id == ".." {
-		return invalid("id", "`id` is %q; write 1 to 100 characters of A-Z a-z 0-9 . _ -, other than . and ..", document.Clip(id))
-	}
-	return nil
-}
-
-// PoolName reports whether a text can be a pool's name.
-func PoolName(s string) bool { return poolPattern.MatchString(s) }
 
 func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, field, format, args...)
@@ -50,7 +37,7 @@ func invalid(field, format string, args ...any) error {
 // several errors it is always the same one that is reported.
 func (s Spec) Validate() error { return s.validate(false) }
 
-func (s Spec) validateReader() error { return s.validate(true) }
+func (s Spec) validateFileJob() error { return s.validate(true) }
 
 func (s Spec) validate(reader bool) error {
 	if s.ID != "" {
@@ -61,9 +48,12 @@ func (s Spec) validate(reader bool) error {
 	switch {
 	case s.Pool == "":
 		return invalid("pool", "`pool` is missing; name the pool the job is to run in")
-	case !PoolName(s.Pool):
-		return invalid("pool", "`pool` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Pool))
-	case reader && !s.ReadsSource():
+	}
+	if err := CheckPool("pool", s.Pool); err != nil {
+		return err
+	}
+	switch {
+	case reader && !s.ReadsJobFile():
 		return invalid("source", "the job is to read its source's own jobs; give it a `source`, and neither `command` nor `script`")
 	case !reader && len(s.Command) == 0 && s.Script == "":
 		return invalid("command", "`command` is missing; give `command` as a list of texts, or `script` as a text")

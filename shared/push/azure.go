@@ -28,7 +28,7 @@ func parseAzure(body []byte) (Delivery, error) {
 			PushedBy struct{ DisplayName, UniqueName string }
 		}
 	}
-	if err := read(body, &in); err != nil {
+	if err := decodePayload(body, &in); err != nil {
 		return Delivery{}, err
 	}
 	if in.EventType != "git.push" {

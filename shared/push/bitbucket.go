@@ -59,7 +59,7 @@ func parseBitbucket(header Header, body []byte) (Delivery, error) {
 			}
 		}
 	}
-	if err := read(body, &in); err != nil {
+	if err := decodePayload(body, &in); err != nil {
 		return Delivery{}, err
 	}
 	if len(in.Push.Changes) > maxChanges {

@@ -22,22 +22,22 @@ import (
 // maxPools bounds `pools` of a rule.
 const maxPools = 20
 
-// readerFields are what a rule says of its reader, and readerSource what of its
+// fileJobFields are what a rule says of its reader, and fileJobSource what of its
 // source; the rest follows from the push.
 var (
-	readerFields = []string{"pool", "resources", "timeout", "source"}
-	readerSource = []string{"credential", "path"}
+	fileJobFields = []string{"pool", "resources", "timeout", "source"}
+	fileJobSource = []string{"credential", "path"}
 )
 
-// readerRetry has the source fetched again, since Git hosts have bad moments too. A
+// fileJobRetry has the source fetched again, since Git hosts have bad moments too. A
 // file that is missing or wrong ends the attempt in another way.
-var readerRetry = &document.Node{Kind: document.Object, Fields: []document.Field{
+var fileJobRetry = &document.Node{Kind: document.Object, Fields: []document.Field{
 	{Name: "max", Value: &document.Node{Kind: document.Number, Text: "2"}},
 	{Name: "on", Value: &document.Node{Kind: document.List, Items: []*document.Node{text("startFailed")}}},
 }}
 
-// kept are the fields that a job of a file cannot have.
-var kept = []string{"secrets", "source.credential"}
+// reservedFields are the fields that a job of a file cannot have.
+var reservedFields = []string{"secrets", "source.credential"}
 
 // checkFile refuses what contradicts `fromFile`.
 func (rule *Rule) checkFile(r *document.Reader) {
@@ -55,27 +55,27 @@ func (rule *Rule) checkFile(r *document.Reader) {
 		r.Fail("pools", "`pools` names %d pools; name at most %d", len(rule.Pools), maxPools)
 	}
 	for i, name := range rule.Pools {
-		if !job.PoolName(name) {
-			r.Fail("pools", "`pools[%d]` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", i, document.Clip(name))
+		if err := job.CheckPool(fmt.Sprintf("pools[%d]", i), name); err != nil {
+			r.Fail("pools", "%v", err)
 		}
 	}
 }
 
-// readReader reads `job` of a rule whose jobs stand in a file.
-func (rule *Rule) readReader(r *document.Reader) {
+// readFileJob reads `job` of a rule whose jobs stand in a file.
+func (rule *Rule) readFileJob(r *document.Reader) {
 	sub := r.Any("job", "{pool: cpu}")
 	if sub == nil {
 		return
 	}
 	for _, name := range sub.Names() {
-		if !slices.Contains(readerFields, name) {
-			sub.Fail(name, "`job.%s` does not go with `fromFile`: the jobs stand in the file %s, and `job` says where that is read, by %s", document.Clip(name), job.SourceFile, strings.Join(readerFields, ", "))
+		if !slices.Contains(fileJobFields, name) {
+			sub.Fail(name, "`job.%s` does not go with `fromFile`: the jobs stand in the file %s, and `job` says where that is read, by %s", document.Clip(name), job.SourceFile, strings.Join(fileJobFields, ", "))
 		}
 	}
 	if source := sub.Any("source", `{"credential": "github"}`); source != nil {
 		for _, name := range source.Names() {
-			if !slices.Contains(readerSource, name) {
-				source.Fail(name, "`job.source.%s` does not go with `fromFile`: the file is read at the pushed commit, by %s; what else a job needs of its source stands in the file", document.Clip(name), strings.Join(readerSource, ", "))
+			if !slices.Contains(fileJobSource, name) {
+				source.Fail(name, "`job.source.%s` does not go with `fromFile`: the file is read at the pushed commit, by %s; what else a job needs of its source stands in the file", document.Clip(name), strings.Join(fileJobSource, ", "))
 			}
 		}
 	}
@@ -90,11 +90,11 @@ func (rule *Rule) FileName() string {
 	return job.SourceFile
 }
 
-// File makes the jobs of a push out of the text of the rule's file. reader is the
+// MakeFileJobs makes the jobs of a push out of the text of the rule's file. reader is the
 // id of the job that has read it: the same file always makes the same jobs. Errors
 // with code Invalid are about the file.
-func (rule *Rule) File(text string, p *Push, reader string) ([]Start, error) {
-	starts, err := rule.file(text, p, reader)
+func (rule *Rule) MakeFileJobs(text string, p *Push, reader string) ([]Job, error) {
+	starts, err := rule.makeFileJobs(text, p, reader)
 	var f *fault.Error
 	if !errors.As(err, &f) {
 		return starts, err
@@ -107,28 +107,28 @@ func (rule *Rule) File(text string, p *Push, reader string) ([]Start, error) {
 	return nil, &at
 }
 
-func (rule *Rule) file(text string, p *Push, reader string) ([]Start, error) {
+func (rule *Rule) makeFileJobs(text string, p *Push, reader string) ([]Job, error) {
 	n, err := document.Parse([]byte(text), "")
 	if err != nil {
 		return nil, err
 	}
 	file := *rule
-	file.FromFile, file.reader, file.Jobs = false, expand(rule.Jobs[0].node, p, rule, false), nil
+	file.FromFile, file.fileJob, file.Jobs = false, expand(rule.Jobs[0].node, p, rule, false), nil
 	r := document.Read(n, "job", "jobs")
 	file.readJobs(r)
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
 	for _, t := range file.Jobs {
-		if err := file.own(t); err != nil {
+		if err := file.takeFromRule(t); err != nil {
 			return nil, n.Locate(err)
 		}
 	}
-	starts, err := file.try(n, p, reader)
+	starts, err := file.makeCheckedJobs(n, p, reader)
 	if err != nil {
 		return nil, err
 	}
-	allowed := append([]string{textOf(file.reader, "pool")}, rule.Pools...)
+	allowed := append([]string{textOf(file.fileJob, "pool")}, rule.Pools...)
 	for i, s := range starts {
 		if !slices.Contains(allowed, s.Pool) {
 			return nil, n.Locate(fault.New(fault.Invalid, file.Jobs[i].path+".pool", "`pool` is %q, and the rule %s lets this file use %s; name one of these, or have the rule's `pools` changed",
@@ -138,12 +138,12 @@ func (rule *Rule) file(text string, p *Push, reader string) ([]Start, error) {
 	return starts, nil
 }
 
-// own refuses what the rule keeps to itself, and fills in its pool.
-func (rule *Rule) own(t Template) error {
+// takeFromRule refuses what the rule keeps to itself, and fills in its pool.
+func (rule *Rule) takeFromRule(t Template) error {
 	if team := find(t.node, "team"); team != nil && team.Kind == document.String && team.Text != rule.Team {
 		return fault.New(fault.Invalid, t.path+".team", "`team` is %q, and the team of these jobs is the rule's; leave it out", document.Clip(team.Text))
 	}
-	for _, field := range kept {
+	for _, field := range reservedFields {
 		n := t.node
 		for name := range strings.SplitSeq(field, ".") {
 			if n != nil {
@@ -155,17 +155,17 @@ func (rule *Rule) own(t Template) error {
 		}
 	}
 	if pool := find(t.node, "pool"); pool == nil || pool.Kind == document.Null {
-		set(t.node, "pool", text(textOf(rule.reader, "pool")))
+		set(t.node, "pool", text(textOf(rule.fileJob, "pool")))
 	}
 	return nil
 }
 
-var readerPattern = regexp.MustCompile(`^push-([a-z0-9-]+)-([0-9a-f]{20}-[0-9a-f]{8})$`)
+var fileJobPattern = regexp.MustCompile(`^push-([a-z0-9-]+)-([0-9a-f]{20}-[0-9a-f]{8})$`)
 
-// ReadReader takes the id of a reader apart: the rule's name, and the RefKey of the
+// ParseFileJobID takes the id of a reader apart: the rule's name, and the RefKey of the
 // push. What is no such id is the id of no reader.
-func ReadReader(id string) (rule, refKey string, ok bool) {
-	m := readerPattern.FindStringSubmatch(id)
+func ParseFileJobID(id string) (rule, refKey string, ok bool) {
+	m := fileJobPattern.FindStringSubmatch(id)
 	if m == nil || CheckName(m[1]) != nil {
 		return "", "", false
 	}

@@ -19,13 +19,13 @@ const (
 func TestReader(t *testing.T) {
 	t.Parallel()
 	r, p := rule(t, fromFile(ownRule)), one(t, push.GitHub, recorded(t, "github/push.json"))
-	starts, err := r.Start(&p, strings.Repeat("a", 20))
+	starts, err := r.MakeJobs(&p, strings.Repeat("a", 20))
 	if err != nil || len(starts) != 1 {
 		t.Fatal(starts, err)
 	}
-	spec, err := job.ParseReader(starts[0].Document, "application/json")
+	spec, err := job.ParseFileJob(starts[0].Document, "application/json")
 	want := job.Source{Repository: p.CloneURL, Commit: p.Commit, Path: "ml", Credential: "octo"}
-	if err != nil || !spec.ReadsSource() || *spec.Source != want || spec.Team != "vision" || spec.Pool != "cpu" || !starts[0].Reader || starts[0].Context != "dsvm/r" {
+	if err != nil || !spec.ReadsJobFile() || *spec.Source != want || spec.Team != "vision" || spec.Pool != "cpu" || !starts[0].ReadsFile || starts[0].Context != "dsvm/r" {
 		t.Errorf("got %+v %v, %v", spec, starts[0].Context, err)
 	}
 	if spec.Retry.Max != 2 || !spec.Retry.Covers(job.AttemptStartFailed, 0) || spec.Retry.Covers(job.AttemptFailed, 1) {
@@ -34,7 +34,7 @@ func TestReader(t *testing.T) {
 	if _, err := job.Parse(starts[0].Document, "application/json"); fieldOf(err) != "command" {
 		t.Errorf("anybody may start a reader: %v", err)
 	}
-	if name, key, ok := push.ReadReader(starts[0].ID); !ok || name != "r" || key != push.RefKey(strings.Repeat("a", 20), p.Ref) {
+	if name, key, ok := push.ParseFileJobID(starts[0].ID); !ok || name != "r" || key != push.RefKey(strings.Repeat("a", 20), p.Ref) {
 		t.Errorf("the id %s is read as %q %q %v", starts[0].ID, name, key, ok)
 	}
 	if fits, why := r.Match(&p); !fits || !strings.HasSuffix(why, "The jobs come from the file ml/.dsvm.yaml at that commit.") {
@@ -58,7 +58,7 @@ func TestReadReader(t *testing.T) {
 		readerID + "\n":        "",
 		readerID + "." + "0":   "",
 	} {
-		if name, _, ok := push.ReadReader(id); name != want || ok != (want != "") {
+		if name, _, ok := push.ParseFileJobID(id); name != want || ok != (want != "") {
 			t.Errorf("%q: got %q, %v", id, name, ok)
 		}
 	}
@@ -75,7 +75,7 @@ func TestFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	starts, err := r.File(`
+	starts, err := r.MakeFileJobs(`
 jobs:
 - {id: prep, command: [prep, "{{.Branch}}"], env: {WHY: "{{.Message}}"}, team: vision}
 - {script: train, after: ["prep:any", outside], source: {path: '', lfs: true}}
@@ -88,7 +88,7 @@ jobs:
 	var got []job.Spec
 	for _, s := range starts {
 		spec, err := job.Parse(s.Document, "")
-		if err != nil || spec.ID != s.ID || spec.Pool != s.Pool || s.Reader {
+		if err != nil || spec.ID != s.ID || spec.Pool != s.Pool || s.ReadsFile {
 			t.Fatalf("%v: %s", err, s.Document)
 		}
 		got = append(got, spec)
@@ -111,7 +111,7 @@ jobs:
 		}
 	}
 	// One job has a name of its own too: the reader's is taken.
-	if starts, err = r.File(`{"job": {"command": ["make"]}}`, kept, readerID); err != nil || len(starts) != 1 || starts[0].ID != readerID+"-1" || starts[0].Context != "dsvm/r/1" {
+	if starts, err = r.MakeFileJobs(`{"job": {"command": ["make"]}}`, kept, readerID); err != nil || len(starts) != 1 || starts[0].ID != readerID+"-1" || starts[0].Context != "dsvm/r/1" {
 		t.Errorf("got %+v, %v", starts, err)
 	}
 }
@@ -166,7 +166,7 @@ func TestRefusedFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			starts, err := test.rule.File(test.file, test.push, readerID)
+			starts, err := test.rule.MakeFileJobs(test.file, test.push, readerID)
 			var f *fault.Error
 			if !asFault(err, &f) || f.Code != fault.Invalid || f.Field != test.field || !strings.Contains(f.Message, test.want) || starts != nil {
 				t.Errorf("got %v (field %q), want %q in it (field %q)", err, fieldOf(err), test.want, test.field)

@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 			if one.Deleted {
 				continue
 			}
-			if _, err := r.Start(one, "k"); fault.CodeOf(err) == fault.Invalid {
+			if _, err := r.MakeJobs(one, "k"); fault.CodeOf(err) == fault.Invalid {
 				continue // its ref is of another form
 			}
 			for _, spec := range specs(t, r, one) {
@@ -83,7 +83,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("a: &a [x]\njob: *a\n")
 	r, p := rule(f, fromFile(ownRule)), one(f, push.GitHub, recorded(f, "github/push.json"))
 	f.Fuzz(func(t *testing.T, text string) {
-		starts, err := r.File(text, &p, readerID)
+		starts, err := r.MakeFileJobs(text, &p, readerID)
 		if err != nil {
 			if fault.CodeOf(err) != fault.Invalid || !strings.HasPrefix(err.Error(), "ml/.dsvm.yaml") || len(starts) > 0 {
 				t.Fatalf("got %v", err)
@@ -101,7 +101,7 @@ func FuzzFile(f *testing.F) {
 				t.Fatalf("the file has chosen %s", s.Document)
 			}
 		}
-		again, err := r.File(text, &p, readerID)
+		again, err := r.MakeFileJobs(text, &p, readerID)
 		if err != nil || !reflect.DeepEqual(starts, again) {
 			t.Fatal("the same file makes other jobs")
 		}

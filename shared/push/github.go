@@ -36,14 +36,14 @@ func parseGitHub(provider Provider, header Header, body []byte) (Delivery, error
 		}
 		Pusher struct{ Name, Login, Username string }
 	}
-	if err := read(body, &in); err != nil {
+	if err := decodePayload(body, &in); err != nil {
 		return Delivery{}, err
 	}
 	p := Push{Repository: in.Repository.FullName, CloneURL: in.Repository.CloneURL, Ref: in.Ref, Before: in.Before, Commit: in.After,
 		Deleted: in.Deleted, Forced: in.Forced, Files: files(in.Commits), Delivery: delivery}
 	p.Pusher = cmp.Or(in.Pusher.Login, in.Pusher.Username, in.Pusher.Name)
 	if in.HeadCommit != nil {
-		p.take(in.HeadCommit)
+		p.setCommit(in.HeadCommit)
 		if !p.Deleted && in.HeadCommit.ID != "" {
 			p.Commit = in.HeadCommit.ID // of an annotated tag, `after` is the tag itself
 		}

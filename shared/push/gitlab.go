@@ -23,7 +23,7 @@ func parseGitLab(header Header, body []byte) (Delivery, error) {
 		Commits []commit
 		Total   int `json:"total_commits_count"`
 	}
-	if err := read(body, &in); err != nil {
+	if err := decodePayload(body, &in); err != nil {
 		return Delivery{}, err
 	}
 	p := Push{Repository: in.Project.Path, CloneURL: in.Project.CloneURL, Ref: in.Ref, Before: in.Before, Commit: in.After,
@@ -37,7 +37,7 @@ func parseGitLab(header Header, body []byte) (Delivery, error) {
 	p.Author = p.Pusher // a payload without commits names nobody else
 	for i := range in.Commits {
 		if in.Commits[i].ID == p.Commit {
-			p.take(&in.Commits[i])
+			p.setCommit(&in.Commits[i])
 		}
 	}
 	switch n := len(in.Commits); {

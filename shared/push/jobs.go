@@ -17,13 +17,13 @@ import (
 // sweep.
 const maxJobs = 20
 
-// Start is a job that a push starts.
-type Start struct {
-	ID       string `json:"id"`
-	Pool     string `json:"pool"`
-	Document []byte `json:"-"` // JSON, for the queue `jobs`
-	Context  string `json:"-"` // what its status on the commit is called
-	Reader   bool   `json:"-"` // it reads the file that holds the jobs
+// Job is a job that a push starts.
+type Job struct {
+	ID        string `json:"id"`
+	Pool      string `json:"pool"`
+	Document  []byte `json:"-"` // JSON, for the queue `jobs`
+	Context   string `json:"-"` // what its status on the commit is called
+	ReadsFile bool   `json:"-"` // it reads the file that holds the jobs
 }
 
 var localPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,19}$`)
@@ -31,31 +31,31 @@ var localPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,19}$`)
 // jobID is what the ids of all jobs begin with that a push starts through a rule.
 func jobID(rule, refKey string) string { return "push-" + rule + "-" + refKey }
 
-// Start makes the jobs of a push. key is the delivery's Key: the same push
+// MakeJobs makes the jobs of a push. key is the delivery's Key: the same push
 // through the same rule always makes the same ids.
-func (rule *Rule) Start(p *Push, key string) ([]Start, error) {
-	return rule.start(p, jobID(rule.Name, RefKey(key, p.Ref)))
+func (rule *Rule) MakeJobs(p *Push, key string) ([]Job, error) {
+	return rule.makeJobs(p, jobID(rule.Name, RefKey(key, p.Ref)))
 }
 
-func (rule *Rule) start(p *Push, base string) ([]Start, error) {
+func (rule *Rule) makeJobs(p *Push, base string) ([]Job, error) {
 	locals := map[string]string{}
 	for _, t := range rule.Jobs {
 		if local := textOf(t.node, "id"); local != "" {
 			locals[local] = base + "-" + local
 		}
 	}
-	var starts []Start
+	var starts []Job
 	for i, t := range rule.Jobs {
 		if err := t.checkRefs(p, rule); err != nil {
 			return nil, err
 		}
 		n := &document.Node{Kind: document.Object, Line: t.node.Line}
 		for _, f := range t.node.Fields {
-			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(oneLine, f.Name))})
+			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(listedFields, f.Name))})
 		}
 		suffix := rule.suffix(i)
 		set(n, "id", text(base+suffix))
-		rule.complete(n, p, locals)
+		rule.addPushFields(n, p, locals)
 		body, err := n.MarshalJSON()
 		if err == nil && len(body) > document.MaxBytes {
 			err = fault.New(fault.Invalid, t.path, "with the values of this push the job has %d bytes, and at most %d are taken; shorten it", len(body), document.MaxBytes)
@@ -63,7 +63,7 @@ func (rule *Rule) start(p *Push, base string) ([]Start, error) {
 		if err != nil {
 			return nil, err
 		}
-		starts = append(starts, Start{ID: base + suffix, Pool: textOf(n, "pool"), Document: body, Context: rule.context(suffix), Reader: rule.FromFile})
+		starts = append(starts, Job{ID: base + suffix, Pool: textOf(n, "pool"), Document: body, Context: rule.context(suffix), ReadsFile: rule.FromFile})
 	}
 	return starts, nil
 }
@@ -74,7 +74,7 @@ func (rule *Rule) suffix(i int) string {
 	if local := textOf(rule.Jobs[i].node, "id"); local != "" {
 		return "-" + local
 	}
-	if len(rule.Jobs) < 2 && rule.reader == nil {
+	if len(rule.Jobs) < 2 && rule.fileJob == nil {
 		return ""
 	}
 	return fmt.Sprintf("-%d", i+1)
@@ -82,16 +82,16 @@ func (rule *Rule) suffix(i int) string {
 
 // context is what a job's status is called.
 func (rule *Rule) context(suffix string) string {
-	if len(rule.Jobs) < 2 && rule.reader == nil || suffix == "" {
+	if len(rule.Jobs) < 2 && rule.fileJob == nil || suffix == "" {
 		return rule.Status.Context
 	}
 	suffix = "/" + suffix[1:]
 	return clip(rule.Status.Context, maxContext-len(suffix)) + suffix
 }
 
-// complete adds what every job of a push has, where the template does not say
+// addPushFields adds what every job of a push has, where the template does not say
 // otherwise.
-func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) {
+func (rule *Rule) addPushFields(n *document.Node, p *Push, locals map[string]string) {
 	if after := find(n, "after"); after != nil {
 		for _, item := range after.Items {
 			local, how, said := strings.Cut(item.Text, ":")
@@ -102,11 +102,11 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 			}
 		}
 	}
-	name := rule.Name + " " + plain(p.Branch+p.Tag)
+	name := rule.Name + " " + toPlain(p.Branch+p.Tag)
 	if rule.FromFile {
 		name = job.SourceFile + " of " + name
 	}
-	add(n, "name", text(line(name, maxPerson)))
+	add(n, "name", text(oneLine(name, maxPerson)))
 	add(n, "user", text(p.Author))
 	if rule.Team != "" {
 		add(n, "team", text(rule.Team))
@@ -118,12 +118,12 @@ func (rule *Rule) complete(n *document.Node, p *Push, locals map[string]string) 
 		}
 	}
 	merge(n, "env", env)
-	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": clip(plain(p.Repository), maxPerson), "ref": clip(plain(p.Ref), maxPerson), "commit": p.Commit})
+	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": clip(toPlain(p.Repository), maxPerson), "ref": clip(toPlain(p.Ref), maxPerson), "commit": p.Commit})
 	if source := rule.sourceOf(n, p); source != nil {
 		merge(n, "source", source)
 	}
 	if rule.FromFile {
-		set(n, "retry", readerRetry)
+		set(n, "retry", fileJobRetry)
 	}
 }
 
@@ -133,17 +133,17 @@ func (rule *Rule) sourceOf(n *document.Node, p *Push) map[string]string {
 		return nil
 	}
 	source := map[string]string{"repository": p.CloneURL, "commit": p.Commit}
-	if rule.reader == nil {
+	if rule.fileJob == nil {
 		return source
 	}
-	own, given := find(n, "source"), find(rule.reader, "source")
+	own, given := find(n, "source"), find(rule.fileJob, "source")
 	if own != nil && find(own, "repository") != nil {
 		return nil // another repository, for which the rule's credential is not meant
 	}
 	if given == nil {
 		return source
 	}
-	for _, name := range readerSource {
+	for _, name := range fileJobSource {
 		if text := textOf(given, name); text != "" {
 			source[name] = text
 		}
@@ -216,15 +216,15 @@ func (rule *Rule) sample() *Push {
 
 var sentLine = regexp.MustCompile(`^line [0-9]+: `)
 
-// try makes the jobs of a push and has each checked as a job is. n is the
+// makeCheckedJobs makes the jobs of a push and has each checked as a job is. n is the
 // document that they stand in. A rule is tried with a sample, so that one that
 // could never start anything is refused when it is applied.
-func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
+func (rule *Rule) makeCheckedJobs(n *document.Node, p *Push, base string) ([]Job, error) {
 	seen := map[string]bool{}
 	for i := range rule.Jobs {
 		t := &rule.Jobs[i]
 		if err := t.checkValues(); err != nil {
-			return nil, below(t.path, err)
+			return nil, withFieldPath(t.path, err)
 		}
 		if local := textOf(t.node, "id"); find(t.node, "id") != nil && !localPattern.MatchString(local) || seen[rule.suffix(i)] {
 			return nil, n.Locate(fault.New(fault.Invalid, t.path+".id", "`id` is %q; among the jobs of a push it is a name of its own for `after`: 1 to 20 characters of a-z 0-9 -, and not the number of another job", document.Clip(local)))
@@ -234,7 +234,7 @@ func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 			return nil, n.Locate(fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out", document.Clip(team), document.Clip(rule.Team)))
 		}
 	}
-	starts, err := rule.start(p, base)
+	starts, err := rule.makeJobs(p, base)
 	if err != nil {
 		return nil, n.Locate(err)
 	}
@@ -244,7 +244,7 @@ func (rule *Rule) try(n *document.Node, p *Push, base string) ([]Start, error) {
 	}
 	parse := job.Parse
 	if rule.FromFile {
-		parse = job.ParseReader
+		parse = job.ParseFileJob
 	}
 	for i, s := range starts {
 		var f *fault.Error

@@ -23,7 +23,7 @@ func fieldOf(err error) string {
 // specs are the jobs that a push starts, as they are taken in.
 func specs(t *testing.T, r *push.Rule, p *push.Push) []job.Spec {
 	t.Helper()
-	starts, err := r.Start(p, "k")
+	starts, err := r.MakeJobs(p, "k")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestTooLong(t *testing.T) {
 	t.Parallel()
 	p := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": strings.Repeat("x", 2000)}))
 	r := rule(t, withJob("job: {pool: cpu, command: [echo], env: {M: '"+strings.Repeat("{{.Message}}", 20)+"'}}"))
-	if _, err := r.Start(&p, "k"); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "32768") {
+	if _, err := r.MakeJobs(&p, "k"); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "32768") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -70,7 +70,7 @@ func BenchmarkDelivery(b *testing.B) {
 				if fits, why := r.Match(&d.Pushes[0]); !fits {
 					b.Fatal(why)
 				}
-				starts, err := r.Start(&d.Pushes[0], push.Key(push.GitHub, header, body))
+				starts, err := r.MakeJobs(&d.Pushes[0], push.Key(push.GitHub, header, body))
 				if err != nil || len(starts) != 1 || !strings.HasPrefix(starts[0].ID, "push-r-") {
 					b.Fatal(starts, err)
 				}

@@ -22,26 +22,26 @@ func (rule *Rule) match(p *Push) (bool, string) {
 	case Host(p.CloneURL) != Host(rule.Server):
 		return false, fmt.Sprintf("The repository lies at %s, and the rule is for %s.", Host(p.CloneURL), Host(rule.Server))
 	case !matches([]string{strings.ToLower(rule.Repository)}, strings.ToLower(p.Repository)):
-		return false, fmt.Sprintf("The repository is %s, and the rule is for %s.", shown(p.Repository), rule.Repository)
+		return false, fmt.Sprintf("The repository is %s, and the rule is for %s.", clipText(p.Repository), rule.Repository)
 	case p.Branch == "" && p.Tag == "":
-		return false, fmt.Sprintf("The ref %s is neither a branch nor a tag.", shown(p.Ref))
+		return false, fmt.Sprintf("The ref %s is neither a branch nor a tag.", clipText(p.Ref))
 	case p.Deleted:
-		return false, fmt.Sprintf("%s was deleted.", p.what())
-	case p.Skips():
-		return false, fmt.Sprintf("The commit's message asks for no jobs: %q.", shown(p.Title()))
+		return false, fmt.Sprintf("%s was deleted.", p.refPhrase())
+	case p.AsksForNoJobs():
+		return false, fmt.Sprintf("The commit's message asks for no jobs: %q.", clipText(p.Title()))
 	}
 	if ok, why := rule.matchRef(p); !ok {
 		return false, why
 	}
 	switch {
 	case len(rule.Paths) == 0:
-		return true, fmt.Sprintf("%s fits the rule.", p.what())
+		return true, fmt.Sprintf("%s fits the rule.", p.refPhrase())
 	case !p.FilesKnown:
-		return true, fmt.Sprintf("%s fits the rule; the changed files are not known (%s), so `paths` keeps nothing out.", p.what(), p.Unlisted)
+		return true, fmt.Sprintf("%s fits the rule; the changed files are not known (%s), so `paths` keeps nothing out.", p.refPhrase(), p.Unlisted)
 	case !matchesAny(rule.Paths, p.Files):
 		return false, fmt.Sprintf("None of the %d changed files fits `paths`.", len(p.Files))
 	}
-	return true, fmt.Sprintf("%s and the changed files fit the rule.", p.what())
+	return true, fmt.Sprintf("%s and the changed files fit the rule.", p.refPhrase())
 }
 
 // matchRef judges the branch or the tag. A rule that names neither is for all
@@ -53,18 +53,18 @@ func (rule *Rule) matchRef(p *Push) (bool, string) {
 	}
 	switch {
 	case len(patterns) > 0 && !matches(patterns, name):
-		return false, fmt.Sprintf("%s does not fit `%s`.", p.what(), field)
+		return false, fmt.Sprintf("%s does not fit `%s`.", p.refPhrase(), field)
 	case len(patterns) == 0 && p.Tag != "":
-		return false, fmt.Sprintf("%s starts nothing, since the rule has no `tags`.", p.what())
+		return false, fmt.Sprintf("%s starts nothing, since the rule has no `tags`.", p.refPhrase())
 	case len(patterns) == 0 && len(rule.Tags) > 0:
-		return false, fmt.Sprintf("%s starts nothing, since the rule has `tags` and no `branches`.", p.what())
+		return false, fmt.Sprintf("%s starts nothing, since the rule has `tags` and no `branches`.", p.refPhrase())
 	}
 	return true, ""
 }
 
-// what is the ref as a sentence begins with it.
-func (p *Push) what() string {
-	return p.kindOfRef() + " " + shown(p.Tag+p.Branch)
+// refPhrase is the ref as a sentence begins with it.
+func (p *Push) refPhrase() string {
+	return p.kindOfRef() + " " + clipText(p.Tag+p.Branch)
 }
 
 func (p *Push) kindOfRef() string {

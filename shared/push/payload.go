@@ -37,7 +37,7 @@ func Parse(provider Provider, header Header, body []byte) (Delivery, error) {
 	case AzureDevOps:
 		d, err = parseAzure(body)
 	default:
-		return d, unknown(provider)
+		return d, errUnknownProvider(provider)
 	}
 	if err != nil {
 		return Delivery{}, err
@@ -54,7 +54,7 @@ func Parse(provider Provider, header Header, body []byte) (Delivery, error) {
 	return d, nil
 }
 
-func unknown(provider Provider) error {
+func errUnknownProvider(provider Provider) error {
 	names := make([]string, len(Providers))
 	for i, p := range Providers {
 		names[i] = string(p)
@@ -68,13 +68,13 @@ func ping() Delivery {
 }
 
 func ignore(event string) Delivery {
-	return Delivery{Ignored: "Only pushes start jobs; the event " + shown(event) + " is ignored."}
+	return Delivery{Ignored: "Only pushes start jobs; the event " + clipText(event) + " is ignored."}
 }
 
-// read decodes a payload that is known to be of the right kind.
-func read(body []byte, into any) error {
+// decodePayload decodes a payload that is known to be of the right kind.
+func decodePayload(body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
-		return fault.New(fault.Invalid, "", "the payload is not the JSON of a push (%s); it may have been cut off on its way", shown(err.Error()))
+		return fault.New(fault.Invalid, "", "the payload is not the JSON of a push (%s); it may have been cut off on its way", clipText(err.Error()))
 	}
 	return nil
 }
@@ -95,8 +95,8 @@ func (c *commit) author() string {
 	return c.Author.Name
 }
 
-// take copies what a push is about from its commit.
-func (p *Push) take(c *commit) {
+// setCommit copies what a push is about from its commit.
+func (p *Push) setCommit(c *commit) {
 	p.Author, p.Message = c.author(), c.Message
 }
 

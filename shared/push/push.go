@@ -83,14 +83,14 @@ func (p *Push) finish() error {
 		p.Commit = ""
 	}
 	switch {
-	case p.Repository == "" || len(p.Repository) > maxName || strings.ContainsFunc(p.Repository, unseen):
-		return broken("the repository's name")
-	case p.Ref == "" || len(p.Ref) > maxRef || strings.ContainsFunc(p.Ref, unseen):
-		return broken("the ref")
+	case p.Repository == "" || len(p.Repository) > maxName || strings.ContainsFunc(p.Repository, isUnprintable):
+		return errBroken("the repository's name")
+	case p.Ref == "" || len(p.Ref) > maxRef || strings.ContainsFunc(p.Ref, isUnprintable):
+		return errBroken("the ref")
 	case p.Commit != "" && !commitPattern.MatchString(p.Commit), p.Before != "" && !commitPattern.MatchString(p.Before):
-		return broken("a commit's id")
+		return errBroken("a commit's id")
 	case len(p.CloneURL) > maxClone || !clonePattern.MatchString(p.CloneURL):
-		return broken("the repository's address")
+		return errBroken("the repository's address")
 	}
 	p.Branch, _ = strings.CutPrefix(p.Ref, "refs/heads/")
 	if p.Branch == p.Ref {
@@ -100,15 +100,15 @@ func (p *Push) finish() error {
 	if p.Tag == p.Ref {
 		p.Tag = ""
 	}
-	p.Author, p.Pusher = line(p.Author, maxPerson), line(p.Pusher, maxPerson)
+	p.Author, p.Pusher = oneLine(p.Author, maxPerson), oneLine(p.Pusher, maxPerson)
 	p.Message = clip(strings.ReplaceAll(strings.ToValidUTF8(p.Message, "\uFFFD"), "\x00", ""), maxMessage)
-	p.Delivery = line(p.Delivery, maxDelivery)
-	p.settleFiles()
+	p.Delivery = oneLine(p.Delivery, maxDelivery)
+	p.checkFileList()
 	return nil
 }
 
-// settleFiles decides whether the list of files can be trusted to be whole.
-func (p *Push) settleFiles() {
+// checkFileList decides whether the list of files can be trusted to be whole.
+func (p *Push) checkFileList() {
 	switch {
 	case p.Unlisted != "":
 	case p.Tag != "":
@@ -132,28 +132,28 @@ func (p *Push) settleFiles() {
 // Title is the first line of the message.
 func (p *Push) Title() string {
 	first, _, _ := strings.Cut(p.Message, "\n")
-	return line(first, maxPerson)
+	return oneLine(first, maxPerson)
 }
 
 // skipMarks in the message of a pushed commit ask for no jobs; Git hosts and
 // their runners know the same ones.
 var skipMarks = []string{"[skip ci]", "[ci skip]", "[no ci]", "***no_ci***"}
 
-// Skips reports whether the pushed commit's message asks for no jobs.
-func (p *Push) Skips() bool {
+// AsksForNoJobs reports whether the pushed commit's message asks for no jobs.
+func (p *Push) AsksForNoJobs() bool {
 	low := strings.ToLower(p.Message)
 	return slices.ContainsFunc(skipMarks, func(mark string) bool { return strings.Contains(low, mark) })
 }
 
-func broken(what string) error {
+func errBroken(what string) error {
 	return fault.New(fault.Invalid, "", "the payload does not look like a push: %s is missing or has no usable form", what)
 }
 
-// unseen are runes that no name on a Git host has.
-func unseen(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }
+// isUnprintable are runes that no name on a Git host has.
+func isUnprintable(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }
 
-// line makes one line of a text, of at most so many bytes.
-func line(s string, most int) string {
+// oneLine makes one oneLine of a text, of at most so many bytes.
+func oneLine(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) && r != utf8.RuneError {
 			return r
@@ -198,7 +198,7 @@ func unquote(name string) string {
 			out = append(out, "\a\b\t\n\v\f\r\"\\"[at])
 			continue
 		}
-		if i+2 >= len(inner) || !octal(inner[i:i+3]) {
+		if i+2 >= len(inner) || !isOctal(inner[i:i+3]) {
 			return name
 		}
 		out = append(out, (inner[i]-'0')<<6|(inner[i+1]-'0')<<3|(inner[i+2]-'0'))
@@ -210,7 +210,7 @@ func unquote(name string) string {
 	return string(out)
 }
 
-func octal(s string) bool {
+func isOctal(s string) bool {
 	return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7'
 }
 
@@ -225,5 +225,5 @@ func Host(address string) string {
 	return strings.ToLower(host)
 }
 
-// shown is a text of a payload as a sentence repeats it.
-func shown(s string) string { return document.Clip(s) }
+// clipText is a text of a payload as a sentence repeats it.
+func clipText(s string) string { return document.Clip(s) }

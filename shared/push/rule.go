@@ -38,7 +38,7 @@ type Rule struct {
 	Jobs           []Template // with FromFile: the one that reads the file
 
 	document []byte
-	reader   *document.Node // of a rule made of a file: the job that has read it
+	fileJob  *document.Node // of a rule made of a file: the job that has read it
 }
 
 // Status says how the result gets to the commit.
@@ -103,7 +103,7 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 			err = fault.New(fault.Invalid, "name", "line %d: there is a rule %q already, in line %d; give each its own name", item.Line, rule.Name, lines[rule.Name])
 		}
 		if err != nil {
-			return nil, below(fmt.Sprintf("rules[%d]", i), err)
+			return nil, withFieldPath(fmt.Sprintf("rules[%d]", i), err)
 		}
 		lines[rule.Name] = item.Line
 		rules = append(rules, rule)
@@ -111,8 +111,8 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 	return rules, nil
 }
 
-// below puts a path in front of the field of an error.
-func below(path string, err error) error {
+// withFieldPath puts a path in front of the field of an error.
+func withFieldPath(path string, err error) error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
 		return err
@@ -149,14 +149,14 @@ func parseRule(n *document.Node) (Rule, error) {
 	switch {
 	case r.Err() != nil:
 	case rule.FromFile:
-		rule.readReader(r)
+		rule.readFileJob(r)
 	default:
 		rule.readJobs(r)
 	}
 	if err := r.Err(); err != nil {
 		return Rule{}, err
 	}
-	if _, err := rule.try(n, rule.sample(), jobID(rule.Name, RefKey(strings.Repeat("0", keyDigits), ""))); err != nil {
+	if _, err := rule.makeCheckedJobs(n, rule.sample(), jobID(rule.Name, RefKey(strings.Repeat("0", keyDigits), ""))); err != nil {
 		return Rule{}, err
 	}
 	var err error
@@ -186,7 +186,7 @@ func (rule *Rule) check(r *document.Reader) {
 	checkSetting(r, "secret", rule.Secret, secretPattern, "GITHUB_PUSH_SECRET", "PUSH_SECRET")
 	if r.Has("status") {
 		checkSetting(r, "status", rule.Status.Token, tokenPattern, "GITHUB_PUSH_TOKEN", "PUSH_TOKEN")
-		if len(rule.Status.Context) > maxContext || line(rule.Status.Context, maxContext) != rule.Status.Context {
+		if len(rule.Status.Context) > maxContext || oneLine(rule.Status.Context, maxContext) != rule.Status.Context {
 			r.Fail("status", "`status.context` is %q; write at most %d bytes in one line", document.Clip(rule.Status.Context), maxContext)
 		}
 		if api := rule.Status.API; api != "" && (len(api) > maxServer || !serverPattern.MatchString(api)) {

@@ -39,7 +39,7 @@ func ReadProof(provider Provider, header Header) (Proof, error) {
 		}
 		return readToken(header, secretHeader)
 	}
-	return Proof{}, unknown(provider)
+	return Proof{}, errUnknownProvider(provider)
 }
 
 func readMAC(header Header, prefix string, names ...string) (Proof, error) {

@@ -100,7 +100,7 @@ func TestRefsAsArguments(t *testing.T) {
 				r := rule(t, withJob("branches: ['**']\ntags: ['**']\njob: {pool: cpu, "+place+"}"))
 				// `{{.Ref}}` begins with refs/, so a name after it may begin with anything.
 				whole := strings.Contains(place, "{{.Ref}}") && (name == "-x" || name == "/etc")
-				starts, err := r.Start(&p, "k")
+				starts, err := r.MakeJobs(&p, "k")
 				if good || whole {
 					if err != nil || len(starts) != 1 || !strings.Contains(string(starts[0].Document), name) {
 						t.Errorf("%s %s in %s: got %v, %v", kind, name, place, starts, err)

@@ -67,8 +67,8 @@ var variables = []string{"env", "sweep"}
 // ledger, and the job does not get it.
 const forPeople = "user"
 
-// oneLine are the fields that stand in lists and reports, in one line.
-var oneLine = []string{"name", "user", "labels"}
+// listedFields are the fields that stand in lists and reports, in one line.
+var listedFields = []string{"name", "user", "labels"}
 
 // Template is one job of a rule.
 type Template struct {
@@ -96,7 +96,7 @@ func (t *Template) checkField(top, path string, n *document.Node) error {
 	}
 	for _, f := range n.Fields {
 		if placeholder.MatchString(f.Name) {
-			return refuse(f.Line, path, "a field's name cannot hold {{…}}; only values can")
+			return errAtLine(f.Line, path, "a field's name cannot hold {{…}}; only values can")
 		}
 		if err := t.checkField(top, path+"."+f.Name, f.Value); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (t *Template) checkField(top, path string, n *document.Node) error {
 	for _, m := range placeholder.FindAllStringSubmatch(n.Text, -1) {
 		v, known := values[m[1]]
 		if !known {
-			return refuse(n.Line, path, "there is no value %s; the known ones are %s", shown(m[0]), valueNames)
+			return errAtLine(n.Line, path, "there is no value %s; the known ones are %s", clipText(m[0]), valueNames)
 		}
 		if err := checkPlace(v, m, top, path, n.Line); err != nil {
 			return err
@@ -127,20 +127,20 @@ func checkPlace(v value, m []string, top, path string, line int) error {
 	case v.kind == fixed:
 		return nil
 	case asVariable && Steers(name):
-		return refuse(line, path, "%s is written by whoever pushes, and the variable %s tells programs what to run or where to find it; choose another name, such as PUSH_%s",
-			shown(m[0]), shown(name), strings.ToUpper(m[1]))
+		return errAtLine(line, path, "%s is written by whoever pushes, and the variable %s tells programs what to run or where to find it; choose another name, such as PUSH_%s",
+			clipText(m[0]), clipText(name), strings.ToUpper(m[1]))
 	case asVariable, top == forPeople && (m[1] == "Author" || m[1] == "Pusher"):
 		return nil
 	case v.kind == words:
-		return refuse(line, path, "%s is written by strangers and reaches a job through its environment alone; take it out of `%s` and use %s", shown(m[0]), path, environment(v, m[1]))
+		return errAtLine(line, path, "%s is written by strangers and reaches a job through its environment alone; take it out of `%s` and use %s", clipText(m[0]), path, environment(v, m[1]))
 	case path == "command[0]" || !slices.Contains(forRefs, top):
-		return refuse(line, path, "%s is chosen by whoever pushes and cannot stand in `%s`; it can in an argument of `command` and in %s",
-			shown(m[0]), path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
+		return errAtLine(line, path, "%s is chosen by whoever pushes and cannot stand in `%s`; it can in an argument of `command` and in %s",
+			clipText(m[0]), path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
 	}
 	return nil
 }
 
-func refuse(line int, field, format string, args ...any) error {
+func errAtLine(line int, field, format string, args ...any) error {
 	return fault.New(fault.Invalid, field, "line %d: %s", line, fmt.Sprintf(format, args...))
 }
 
@@ -155,9 +155,9 @@ func environment(v value, name string) string {
 // mean nothing to a shell, are no option, and no path from the root.
 var plainPattern = regexp.MustCompile(`^[A-Za-z0-9._][A-Za-z0-9._/-]*$`)
 
-// plainRef reports whether the name of a branch or tag may be an argument. "" may: a
+// isPlainRef reports whether the name of a branch or tag may be an argument. "" may: a
 // push of a tag has no branch. Git knows no name with "..", so one is a path.
-func plainRef(s string) bool {
+func isPlainRef(s string) bool {
 	return s == "" || plainPattern.MatchString(s) && !strings.Contains(s, "..")
 }
 
@@ -169,7 +169,7 @@ func (t *Template) checkRefs(p *Push, rule *Rule) error {
 			continue
 		}
 		if err := checkRef(f.Name, f.Value, p, rule); err != nil {
-			return below(t.path, err)
+			return withFieldPath(t.path, err)
 		}
 	}
 	return nil
@@ -190,17 +190,17 @@ func checkRef(path string, n *document.Node, p *Push, rule *Rule) error {
 		return nil
 	}
 	for _, m := range placeholder.FindAllStringSubmatch(n.Text, -1) {
-		if v := values[m[1]]; v.kind == ref && !plainRef(v.of(p, rule)) {
+		if v := values[m[1]]; v.kind == ref && !isPlainRef(v.of(p, rule)) {
 			return fault.New(fault.Invalid, path, "%s %s is not passed in `%s`, where only names of A-Z a-z 0-9 . _ / - are, without .. and not beginning with - or /; rename it, or have the job read %s",
-				strings.ToLower(p.kindOfRef()), shown(v.of(p, rule)), path, environment(v, m[1]))
+				strings.ToLower(p.kindOfRef()), clipText(v.of(p, rule)), path, environment(v, m[1]))
 		}
 	}
 	return nil
 }
 
-// plain is a text as labels and names of jobs have it: everything but what may be in
+// toPlain is a text as labels and names of jobs have it: everything but what may be in
 // the name of a branch is a _.
-func plain(s string) string {
+func toPlain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < utf8.RuneSelf && strings.IndexByte("._/-", byte(r)) < 0 && !isLetterOrDigit(byte(r)) || r >= utf8.RuneSelf {
 			return '_'
@@ -229,7 +229,7 @@ func expand(n *document.Node, p *Push, rule *Rule, shownText bool) *document.Nod
 			return values[placeholder.FindStringSubmatch(m)[1]].of(p, rule)
 		})
 		if shownText {
-			out.Text = line(out.Text, maxPerson)
+			out.Text = oneLine(out.Text, maxPerson)
 		}
 	}
 	return &out

@@ -192,9 +192,9 @@ func try(rules []push.Rule, d push.Delivery, key string, given bool, text string
 			rule := &rules[j]
 			t := trial{Rule: rule.Name, Ref: p.Ref, Jobs: []json.RawMessage{}}
 			if t.Starts, t.Reason = rule.Match(p); t.Starts {
-				starts, err := rule.Start(p, key)
+				starts, err := rule.MakeJobs(p, key)
 				if err == nil && rule.FromFile && given {
-					starts, err = rule.File(text, p, starts[0].ID)
+					starts, err = rule.MakeFileJobs(text, p, starts[0].ID)
 				}
 				switch {
 				case fault.CodeOf(err) == fault.Invalid:
