@@ -60,7 +60,7 @@ func (s *Store) commit(ctx context.Context, name string, v pool.Version, head po
 	// A transaction that is full goes without its edit: who is behind it loads.
 	if told && len(actions) < MaxRows {
 		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
-			Entity: encodeEdit(name, v, &head, pool.Touched(changes))})
+			Entity: encodeEdit(name, edit{head.Seq, head.Nonce, v.Nonce, pool.Touched(changes)})})
 	}
 	if err != nil {
 		return pool.Version{}, err

@@ -48,16 +48,7 @@ func (k ExpiryKind) from(t time.Time) string { return string(k) + "!" + t.UTC().
 // the same row.
 func (s *Store) writeExpiry(ctx context.Context, kind ExpiryKind, name string, ended time.Time, jobs []ArchivedJob) error {
 	for len(jobs) > 0 {
-		var b strings.Builder
-		n := 0
-		for n < len(jobs) && b.Len()+len(jobs[n].Order)+len(jobs[n].ID)+2 <= chunks*chunkUnits {
-			b.WriteString(jobs[n].Order + " " + jobs[n].ID + "\n")
-			n++
-		}
-		e := newEntity(expirePartition, kind.from(ended)+"!"+jobs[0].Order)
-		e.text("Pool", name)
-		e.long("Jobs", b.String())
-		entity := e.end()
+		entity, n := encodeExpiry(kind, name, ended, jobs)
 		err := s.call(ctx, "list what is to go", func(ctx context.Context) error {
 			_, err := s.ids.UpsertEntity(ctx, entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
 			return err
@@ -70,27 +61,46 @@ func (s *Store) writeExpiry(ctx context.Context, kind ExpiryKind, name string, e
 	return nil
 }
 
+// encodeExpiry writes a list of as many of the jobs as fit into a row, and returns
+// their number.
+func encodeExpiry(kind ExpiryKind, name string, ended time.Time, jobs []ArchivedJob) (entity []byte, n int) {
+	var b strings.Builder
+	for n < len(jobs) && b.Len()+len(jobs[n].Order)+len(jobs[n].ID)+2 <= chunks*chunkUnits {
+		b.WriteString(jobs[n].Order + " " + jobs[n].ID + "\n")
+		n++
+	}
+	e := newEntity(expirePartition, kind.from(ended)+"!"+jobs[0].Order)
+	e.text("Pool", name)
+	e.long("Jobs", b.String())
+	return e.end(), n
+}
+
 // DueExpiries reads lists of jobs that ended before a time and of which something of
 // this kind is to go, the oldest first, at most limit lists.
 func (s *Store) DueExpiries(ctx context.Context, kind ExpiryKind, before time.Time, limit int) ([]Expiry, error) {
 	var all []Expiry
 	q := query{filter: between(expirePartition, string(kind)+"!", kind.from(before)), limit: limit}
 	_, err := s.scan(ctx, "look for what is to go", s.ids, q, func(raw []byte) error {
-		var row struct{ RowKey, Pool, Jobs, Jobs1, Jobs2, Jobs3, Jobs4, Jobs5, Jobs6, Jobs7 string }
-		if err := decode(raw, &row); err != nil {
-			return err
-		}
-		e := Expiry{Pool: row.Pool, key: row.RowKey}
-		for line := range strings.Lines(row.Jobs + row.Jobs1 + row.Jobs2 + row.Jobs3 + row.Jobs4 + row.Jobs5 + row.Jobs6 + row.Jobs7) {
-			order, id, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-			if ok && isOrder(order) && id != "" {
-				e.Jobs = append(e.Jobs, ArchivedJob{order, id})
-			}
-		}
+		e, err := decodeExpiry(raw)
 		all = append(all, e)
-		return nil
+		return err
 	})
 	return all, err
+}
+
+func decodeExpiry(raw []byte) (Expiry, error) {
+	var row struct{ RowKey, Pool, Jobs, Jobs1, Jobs2, Jobs3, Jobs4, Jobs5, Jobs6, Jobs7 string }
+	if err := decode(raw, &row); err != nil {
+		return Expiry{}, err
+	}
+	e := Expiry{Pool: row.Pool, key: row.RowKey}
+	for line := range strings.Lines(row.Jobs + row.Jobs1 + row.Jobs2 + row.Jobs3 + row.Jobs4 + row.Jobs5 + row.Jobs6 + row.Jobs7) {
+		order, id, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if ok && isOrder(order) && id != "" {
+			e.Jobs = append(e.Jobs, ArchivedJob{order, id})
+		}
+	}
+	return e, nil
 }
 
 // DeleteExpiry forgets a list: what it names has gone.

@@ -201,6 +201,10 @@ func watchKey(job string, cancel bool) string {
 
 // PutStatusWatch writes what is known of a job that is followed.
 func (s *Store) PutStatusWatch(ctx context.Context, f StatusWatch) error {
+	return s.putRow(ctx, "follow a job", encodeStatusWatch(&f))
+}
+
+func encodeStatusWatch(f *StatusWatch) []byte {
 	e := newEntity(watchPartition, watchKey(f.Job, f.Cancel))
 	e.text("Job", f.Job)
 	e.bool("Cancel", f.Cancel)
@@ -212,7 +216,7 @@ func (s *Store) PutStatusWatch(ctx context.Context, f StatusWatch) error {
 	e.int("Tries", f.Tries)
 	e.time("Next", f.Next)
 	e.time("At", f.At)
-	return s.putRow(ctx, "follow a job", e.end())
+	return e.end()
 }
 
 // DeleteStatusWatch forgets a job that was followed; one that was not is no error.
@@ -228,11 +232,16 @@ func (s *Store) DeleteStatusWatch(ctx context.Context, f StatusWatch) error {
 func (s *Store) StatusWatches(ctx context.Context) ([]StatusWatch, error) {
 	var all []StatusWatch
 	_, err := s.scan(ctx, "list the jobs that are followed", s.rules, query{filter: between(watchPartition, "", "~")}, func(raw []byte) error {
-		var f StatusWatch
-		err := decode(raw, &f)
-		f.Next = when(f.Next)
+		f, err := decodeStatusWatch(raw)
 		all = append(all, f)
 		return err
 	})
 	return all, err
+}
+
+func decodeStatusWatch(raw []byte) (StatusWatch, error) {
+	var f StatusWatch
+	err := decode(raw, &f)
+	f.Next = when(f.Next)
+	return f, err
 }

@@ -27,13 +27,21 @@ func noRule(name string, cause error) error {
 
 // PutRule writes a rule, over the one of that name.
 func (s *Store) PutRule(ctx context.Context, r RuleRow) error {
+	row, err := encodeRule(&r)
+	if err != nil {
+		return err
+	}
+	return s.putRow(ctx, "write a rule", row)
+}
+
+func encodeRule(r *RuleRow) ([]byte, error) {
 	e := newEntity(rulePartition, idKey(r.Name))
 	e.text("Name", r.Name)
 	e.time("ChangedAt", r.ChangedAt)
 	if !e.long("Document", r.Document) {
-		return fault.New(fault.Invalid, "name", "rule %q is too long to be kept", r.Name)
+		return nil, fault.New(fault.Invalid, "name", "rule %q is too long to be kept", r.Name)
 	}
-	return s.putRow(ctx, "write a rule", e.end())
+	return e.end(), nil
 }
 
 // Rules lists all rules by name.

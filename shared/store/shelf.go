@@ -111,20 +111,28 @@ func (s *Store) shelf(ctx context.Context, name string) (shelf, error) {
 	if err != nil {
 		return shelf{}, err
 	}
+	return decodeShelf(raw)
+}
+
+func decodeShelf(raw []byte) (shelf, error) {
 	var at shelf
-	err = decode(raw, &at)
+	err := decode(raw, &at)
 	return at, err
 }
 
 func (s *Store) putShelf(ctx context.Context, name string, at shelf) error {
+	entity := encodeShelf(name, at)
+	return s.call(ctx, "note how far files have gone", func(ctx context.Context) error {
+		_, err := s.ids.UpsertEntity(ctx, entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
+		return err
+	})
+}
+
+func encodeShelf(name string, at shelf) []byte {
 	e := newEntity(expirePartition, shelfKey(name))
 	e.text("Low", at.Low)
 	e.text("Top", at.Top)
 	e.text("At", at.At)
 	e.text("Next", at.Next)
-	entity := e.end()
-	return s.call(ctx, "note how far files have gone", func(ctx context.Context) error {
-		_, err := s.ids.UpsertEntity(ctx, entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-		return err
-	})
+	return e.end()
 }

@@ -40,12 +40,12 @@ type edit struct {
 // keySeparator may stand in no key: Table Storage forbids it.
 const keySeparator = "/"
 
-func encodeEdit(partition string, v pool.Version, head *pool.Head, keys []string) []byte {
-	e := newEntity(partition, pool.EditKey(head.Seq))
-	e.int64("Seq", head.Seq)
-	e.text("Nonce", head.Nonce)
-	e.text("Prev", v.Nonce)
-	e.text("Keys", strings.Join(keys, keySeparator))
+func encodeEdit(partition string, change edit) []byte {
+	e := newEntity(partition, pool.EditKey(change.seq))
+	e.int64("Seq", change.seq)
+	e.text("Nonce", change.nonce)
+	e.text("Prev", change.prev)
+	e.text("Keys", strings.Join(change.keys, keySeparator))
 	return e.end()
 }
 
