@@ -161,7 +161,6 @@ func readUIDs(text string) (uidRange, error) {
 }
 
 var (
-	poolPattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
 	vmidPattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 )
 
@@ -247,8 +246,8 @@ func (c *Config) checkIdentity() error {
 	if err := cmp.Or(need("DSVM_POOL", c.Pool), need("DSVM_VMID", c.VMID)); err != nil {
 		return err
 	}
-	if !poolPattern.MatchString(c.Pool) {
-		return fault.New(fault.Invalid, "DSVM_POOL", "DSVM_POOL is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", c.Pool)
+	if err := job.CheckPool("DSVM_POOL", c.Pool); err != nil {
+		return err
 	}
 	if !vmidPattern.MatchString(c.VMID) {
 		return fault.New(fault.Invalid, "DSVM_VMID", "DSVM_VMID is %q; write the VM's id as Azure gives it", c.VMID)

@@ -34,7 +34,7 @@ func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 		case repeated:
 			return b.Job(ctx, spec.ID)
 		}
-		return nil, unknown(spec.Pool)
+		return nil, job.NoPool(spec.Pool)
 	case err != nil:
 		return nil, err
 	case refused[s] != nil:
@@ -50,7 +50,7 @@ func (b backend) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 
 // Cancel asks for a job to end.
 func (b backend) Cancel(ctx context.Context, id string) (*pool.Job, error) {
-	return b.tell(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: "cancelled by request"} })
+	return b.tell(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: job.CancelledByRequest} })
 }
 
 // Release lets a job or a sweep go on that is held.
@@ -84,10 +84,10 @@ func (b backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, error
 	}
 	all := 0
 	for _, name := range pools {
-		out, err := b.driver.Drive(ctx, name, pool.CancelAll{Team: f.Team, User: f.User, Reason: "cancelled by request"})
+		out, err := b.driver.Drive(ctx, name, pool.CancelAll{Team: f.Team, User: f.User, Reason: job.CancelledByRequest})
 		switch {
 		case fault.CodeOf(err) == fault.NotFound && f.Pool != "":
-			return 0, unknown(name)
+			return 0, job.NoPool(name)
 		case err != nil && fault.CodeOf(err) != fault.NotFound:
 			return 0, err
 		}
@@ -100,7 +100,7 @@ func (b backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, error
 func (b backend) Job(ctx context.Context, id string) (*pool.Job, error) {
 	j, err := b.find(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		return nil, noJob(id)
+		return nil, job.NoJob(id)
 	}
 	return j, err
 }
@@ -127,7 +127,7 @@ func (b backend) Explain(ctx context.Context, id string) (wire.Explanation, erro
 func (b backend) ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error) {
 	e, err := b.driver.ExplainPool(ctx, name)
 	if fault.CodeOf(err) == fault.NotFound {
-		return wire.PoolExplanation{}, unknown(name)
+		return wire.PoolExplanation{}, job.NoPool(name)
 	}
 	return wire.NewPoolExplanation(name, e), err
 }
@@ -135,13 +135,9 @@ func (b backend) ExplainPool(ctx context.Context, name string) (wire.PoolExplana
 func (b backend) registered(ctx context.Context, id string) (store.ID, error) {
 	row, err := b.store.Find(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		return row, noJob(id)
+		return row, job.NoJob(id)
 	}
 	return row, err
-}
-
-func noJob(id string) error {
-	return fault.New(fault.NotFound, "id", "there is no job %q; `dsvm job list` shows the jobs that are known", id)
 }
 
 // rejected is a refused job as readers see it.
@@ -237,7 +233,7 @@ func (b backend) Pools(ctx context.Context, name string) ([]httpapi.PoolSummary,
 			if name == "" {
 				continue
 			}
-			return nil, unknown(n)
+			return nil, job.NoPool(n)
 		}
 		if err != nil {
 			return nil, err
@@ -274,7 +270,7 @@ func (b backend) Apply(ctx context.Context, spec pool.Spec) (httpapi.PoolSummary
 func (b backend) Resume(ctx context.Context, name string) (httpapi.PoolSummary, error) {
 	_, err := b.driver.Drive(ctx, name, pool.Resume{})
 	if fault.CodeOf(err) == fault.NotFound {
-		return httpapi.PoolSummary{}, unknown(name)
+		return httpapi.PoolSummary{}, job.NoPool(name)
 	}
 	if err != nil {
 		return httpapi.PoolSummary{}, err
@@ -286,7 +282,7 @@ func (b backend) Resume(ctx context.Context, name string) (httpapi.PoolSummary, 
 func (b backend) Delete(ctx context.Context, name string) error {
 	_, err := b.driver.Drive(ctx, name, pool.Delete{})
 	if fault.CodeOf(err) == fault.NotFound {
-		return unknown(name)
+		return job.NoPool(name)
 	}
 	return err
 }

@@ -86,7 +86,7 @@ func (f *Functions) settle(ctx context.Context, row store.ID) (store.ID, error) 
 	f.log.Warn("a job is given up that was registered and is nowhere", "job", row.ID, "pool", row.Pool, "registered", registered(row))
 	now, err := f.store.RejectLost(ctx, row, reason, f.now())
 	if fault.CodeOf(err) == fault.NotFound {
-		return row, fault.New(fault.NotFound, "id", "there is no job %q", row.ID)
+		return row, job.NoJob(row.ID)
 	}
 	return now, err
 }

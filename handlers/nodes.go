@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"dsvmpools/handlers/httpapi"
-	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
@@ -68,11 +67,7 @@ func findNode(pools []httpapi.PoolSummary, name string) (httpapi.PoolSummary, *p
 	case 1:
 		return here[0].pool, here[0].node, nil
 	case 0:
-		hint := "`dsvm node list` shows the nodes"
-		if near := document.Nearest(name, known); near != "" {
-			hint = "did you mean " + near + "? " + hint
-		}
-		return httpapi.PoolSummary{}, nil, fault.New(fault.NotFound, "node", "there is no node %q; %s", name, hint)
+		return httpapi.PoolSummary{}, nil, pool.NoNode(name, known)
 	}
 	var ids []string
 	for _, f := range here {

@@ -47,7 +47,7 @@ func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) er
 		if err == nil && spec.ID == "" {
 			spec.ID = m.ID
 			if err = job.CheckNewID(spec.ID); err != nil {
-				err = fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of 1 to 100 characters A-Z a-z 0-9 . _ -, no name that Windows keeps such as NUL, and no point at its end")
+				err = fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of %s", job.IDForm)
 				spec.ID = ""
 			}
 		}
@@ -111,7 +111,7 @@ func (f *Functions) unknownPool(ctx context.Context, name string, part []*submis
 	for _, s := range part {
 		var err error
 		if s.message.Properties[propUnknown] == "true" {
-			err = f.reject(ctx, queue, s.message, s.spec.ID, unknown(name))
+			err = f.reject(ctx, queue, s.message, s.spec.ID, job.NoPool(name))
 		} else {
 			err = f.bus.Send(ctx, queue, again(s.message, f.now().Add(f.unknownAgain), propUnknown, "true"))
 		}
@@ -136,10 +136,6 @@ func (f *Functions) unknownOnes(ctx context.Context, part []*submission) ([]*sub
 		}
 	}
 	return left, nil
-}
-
-func unknown(name string) *fault.Error {
-	return fault.New(fault.NotFound, "pool", "there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", name)
 }
 
 // take registers jobs and brings them to their pool. It returns the jobs that

@@ -79,6 +79,8 @@ func TestRequests(t *testing.T) {
 	}{
 		"jobs":                 {method: "GET", url: "/api/jobs", status: 200, has: `"id":"third"`},
 		"jobs of a pool":       {method: "GET", url: "/api/jobs?pool=gpu", status: 200, has: `{"items":[]}`},
+		"jobs of no pool":      {method: "GET", url: "/api/jobs?pool=none", status: 404, problem: "notFound", field: "pool"},
+		"explain no pool":      {method: "GET", url: "/api/pools/A'B/explain", status: 404, problem: "notFound", field: "pool"},
 		"jobs in a state":      {method: "GET", url: "/api/jobs?state=failed", status: 200, has: `"id":"first"`},
 		"a page of jobs":       {method: "GET", url: "/api/jobs?limit=2", status: 200, has: `"continue":"2"`},
 		"with the key":         {method: "GET", url: "/api/jobs?code=abc", status: 200, has: `"items"`},

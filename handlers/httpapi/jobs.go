@@ -26,8 +26,10 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
-	if f.Pool != "" && !poolName.MatchString(f.Pool) {
-		return noPool(f.Pool)
+	if f.Pool != "" {
+		if err := checkPool(f.Pool); err != nil {
+			return err
+		}
 	}
 	if f.State != "" && !slices.Contains(states, f.State) {
 		return fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", string(f.State), join(states))
@@ -35,6 +37,12 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	jobs, next, err := s.backend.Jobs(r.Context(), f, limit, q.Get("continue"))
 	if err != nil {
 		return err
+	}
+	if len(jobs) == 0 && f.Pool != "" {
+		// A pool that is not there must not look like a pool without jobs.
+		if _, err := s.pools(r, f.Pool); err != nil {
+			return err
+		}
 	}
 	items := make([]wire.Job, len(jobs))
 	for i, j := range jobs {
@@ -54,7 +62,7 @@ func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
 	}
 	if key := r.Header.Get(wire.IdempotencyHeader); key != "" {
 		if err := job.CheckNewID(key); err != nil {
-			return fault.New(fault.Invalid, wire.IdempotencyHeader, "the header %s is the id of the job: 1 to 100 characters A-Z a-z 0-9 . _ -, no name that Windows keeps such as NUL, and no point at its end", wire.IdempotencyHeader)
+			return fault.New(fault.Invalid, wire.IdempotencyHeader, "the header %s is the id of the job: %s", wire.IdempotencyHeader, job.IDForm)
 		}
 		if spec.ID != "" && spec.ID != key {
 			return fault.New(fault.Invalid, "id", "the document says id %q and the header %s says %q; give one of them, or the same in both", spec.ID, wire.IdempotencyHeader, key)
@@ -113,6 +121,11 @@ func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
 	if f.Team == "" && f.User == "" {
 		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
 	}
+	if f.Pool != "" {
+		if err := checkPool(f.Pool); err != nil {
+			return err
+		}
+	}
 	n, err := s.backend.CancelAll(r.Context(), f)
 	if err != nil {
 		return err
@@ -137,7 +150,7 @@ func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
 func jobID(r *http.Request) (string, error) {
 	id := r.PathValue("id")
 	if job.CheckID(id) != nil {
-		return "", fault.New(fault.NotFound, "id", "there is no job %.120q", id)
+		return "", job.NoJob(id)
 	}
 	return id, nil
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"net/http"
 
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
 )
 
@@ -14,11 +13,13 @@ const longestNode = 200
 func (s *server) tellNode(verb pool.Verb) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		node, of := r.PathValue("node"), r.URL.Query().Get("pool")
-		if of != "" && !poolName.MatchString(of) {
-			return noPool(of)
+		if of != "" {
+			if err := checkPool(of); err != nil {
+				return err
+			}
 		}
 		if len(node) > longestNode {
-			return fault.New(fault.NotFound, "node", "there is no node %.50q...; `dsvm node list` shows the nodes", node)
+			return pool.NoNode(node, nil)
 		}
 		n, err := s.backend.TellNode(r.Context(), of, node, verb)
 		if err != nil {

@@ -3,33 +3,36 @@ package httpapi
 import (
 	"cmp"
 	"net/http"
-	"regexp"
 	"slices"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
 )
 
-// poolName is the form of a pool's name. What has another form names no pool,
-// and is never used in a key.
-var poolName = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
-
-func noPool(name string) error {
-	return fault.New(fault.NotFound, "pool", "there is no pool %.50q", name)
+// checkPool returns an error when a name in an address cannot be that of a pool. Such
+// a name is never used in a key.
+func checkPool(name string) error {
+	if job.CheckPool("pool", name) != nil {
+		return job.NoPool(name)
+	}
+	return nil
 }
 
 // pools are the pools of that name, or all, by name.
 func (s *server) pools(r *http.Request, name string) ([]PoolSummary, error) {
-	if name != "" && !poolName.MatchString(name) {
-		return nil, noPool(name)
+	if name != "" {
+		if err := checkPool(name); err != nil {
+			return nil, err
+		}
 	}
 	pools, err := s.backend.Pools(r.Context(), name)
 	if err != nil {
 		return nil, err
 	}
 	if name != "" && len(pools) == 0 {
-		return nil, noPool(name)
+		return nil, job.NoPool(name)
 	}
 	slices.SortFunc(pools, func(a, b PoolSummary) int { return cmp.Compare(a.Head.Spec.Name, b.Head.Spec.Name) })
 	return pools, nil
@@ -60,7 +63,11 @@ func (s *server) showPool(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
-	e, err := s.backend.ExplainPool(r.Context(), r.PathValue("name"))
+	name := r.PathValue("name")
+	if err := checkPool(name); err != nil {
+		return err
+	}
+	e, err := s.backend.ExplainPool(r.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -70,8 +77,8 @@ func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
 // resumePool has a pool ask for nodes again that did not come up.
 func (s *server) resumePool(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if !poolName.MatchString(name) {
-		return noPool(name)
+	if err := checkPool(name); err != nil {
+		return err
 	}
 	p, err := s.backend.Resume(r.Context(), name)
 	if err != nil {
@@ -104,8 +111,8 @@ func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 // when it went at once.
 func (s *server) deletePool(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if !poolName.MatchString(name) {
-		return noPool(name)
+	if err := checkPool(name); err != nil {
+		return err
 	}
 	if err := s.backend.Delete(r.Context(), name); err != nil {
 		return err

@@ -131,7 +131,7 @@ func (s *server) deleteRule(w http.ResponseWriter, r *http.Request) error {
 // ruleName checks the name in the path. What cannot be a name names no rule.
 func ruleName(r *http.Request) error {
 	if push.CheckName(r.PathValue("name")) != nil {
-		return fault.New(fault.NotFound, "name", "there is no rule %.50q", r.PathValue("name"))
+		return push.NoRule(r.PathValue("name"))
 	}
 	return nil
 }

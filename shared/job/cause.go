@@ -44,3 +44,6 @@ func (c Cause) Owner() Owner {
 	}
 	return OwnerJob
 }
+
+// CancelledByRequest is the reason of a job that somebody has cancelled.
+const CancelledByRequest = "cancelled by request"

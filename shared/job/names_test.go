@@ -61,3 +61,19 @@ func FuzzNewID(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckPool(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"cpu": true, "a": true, "gpu-2": true, "-": true, strings.Repeat("a", 24): true,
+		"": false, strings.Repeat("a", 25): false, "CPU": false, "a b": false, "a'b": false, "a\n": false, "ä": false, "a/b": false, "a!": false,
+	} {
+		err := job.CheckPool("pools[1]", name)
+		if (err == nil) != want {
+			t.Errorf("%q: got %v", name, err)
+		}
+		if err != nil && (fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "`pools[1]` is ")) {
+			t.Errorf("%q: got %v, want Invalid about pools[1]", name, err)
+		}
+	}
+}

@@ -21,7 +21,6 @@ const (
 )
 
 var (
-	namePattern = regexp.MustCompile(`^[a-z0-9-]{1,24}$`)
 	sizePattern = regexp.MustCompile(`^(?i)(Standard|Basic)_[A-Za-z0-9_-]{1,60}$`)
 	timePattern = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 )
@@ -117,9 +116,10 @@ func invalid(field, format string, args ...any) error {
 func (s Spec) Validate() error {
 	marketplace := s.Image.Publisher != "" && s.Image.Offer != "" && s.Image.SKU != "" && s.Image.Version != ""
 	anyPart := s.Image.Publisher+s.Image.Offer+s.Image.SKU+s.Image.Version != ""
+	if err := job.CheckPool("name", s.Name); err != nil {
+		return err
+	}
 	switch {
-	case !namePattern.MatchString(s.Name):
-		return invalid("name", "`name` is %q; a pool's name has 1 to 24 characters of a-z 0-9 -", document.Clip(s.Name))
 	case !job.Portable(s.Name):
 		return invalid("name", "`name` is %q, which cannot be the name of a folder on the share: Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
 	case s.Kind == "interactive":

@@ -72,6 +72,11 @@ func CheckName(name string) error {
 	return nil
 }
 
+// NoRule is the error for a name that no rule has.
+func NoRule(name string) *fault.Error {
+	return fault.New(fault.NotFound, "name", "there is no rule %q; `dsvm push list` shows the rules", document.Clip(name))
+}
+
 // ParseRules reads one rule, or an object with the list `rules`. Errors are
 // *fault.Error with code Invalid.
 func ParseRules(body []byte, contentType string) ([]Rule, error) {

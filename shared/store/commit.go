@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -33,7 +34,7 @@ func (s *Store) Commit(ctx context.Context, name string, v pool.Version, head po
 }
 
 func (s *Store) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, told bool) (pool.Version, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return pool.Version{}, err
 	}
 	if head.Nonce == "" || head.Nonce == v.Nonce || head.Seq <= v.Seq {

@@ -13,6 +13,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -30,7 +31,7 @@ const (
 // ended. When there are few, it waits until one of them has been due for as long as
 // patience says. It may be killed at any point and repeated.
 func (s *Store) DropDone(ctx context.Context, name string, before time.Time, patience time.Duration) (int, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return 0, err
 	}
 	jobs, err := s.endedBefore(ctx, name, before, "", pool.DoneTo, buryAtOnce)
@@ -119,7 +120,7 @@ func (s *Store) dropAllDone(ctx context.Context, name string, del func(ctx conte
 // facts wait to be recorded, and when somebody else changes the pool meanwhile.
 // It may be repeated; a pool that is gone is fine.
 func (s *Store) DeletePool(ctx context.Context, name string) error {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return err
 	}
 	waiting, err := s.Logs(ctx, name, 1)

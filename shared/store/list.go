@@ -130,7 +130,7 @@ func parsePlace(text string) (place, error) {
 // for, even none, and not be the last. No job that stays in the filter is
 // missed; one that finishes between two pages may be in both.
 func (s *Store) Jobs(ctx context.Context, name string, filter JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, "", err
 	}
 	if len(filter.Team) > maxFilter || len(filter.User) > maxFilter || len(filter.State) > maxFilter {

@@ -32,7 +32,7 @@ func (r *versionRow) version() pool.Version {
 // returns is one version as a whole: what others wrote while it was read is read
 // again. When the pool changes faster than that, the answer is Conflict.
 func (s *Store) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, pool.Version{}, err
 	}
 	what := "load pool " + name
@@ -88,7 +88,7 @@ func (s *Store) load(ctx context.Context, what, name string) (*pool.Partition, p
 		return nil // a kind of row that a later release knows
 	})
 	if err == nil && !found {
-		err = noPool(name)
+		err = job.NoPool(name)
 	}
 	return p, version, pages, err
 }
@@ -96,7 +96,7 @@ func (s *Store) load(ctx context.Context, what, name string) (*pool.Partition, p
 // Head reads which version of a pool is current, without its rows and its
 // spec.
 func (s *Store) Head(ctx context.Context, name string) (pool.Version, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return pool.Version{}, err
 	}
 	var row versionRow
@@ -107,14 +107,14 @@ func (s *Store) Head(ctx context.Context, name string) (pool.Version, error) {
 		return decode(raw, &row)
 	})
 	if err == nil && !found {
-		err = noPool(name)
+		err = job.NoPool(name)
 	}
 	return row.version(), err
 }
 
 // Overview reads a pool's head and nodes, without its jobs.
 func (s *Store) Overview(ctx context.Context, name string) (*pool.Partition, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
 	head, _, err := s.head(ctx, name)
@@ -134,7 +134,7 @@ func (s *Store) Overview(ctx context.Context, name string) (*pool.Partition, err
 func (s *Store) head(ctx context.Context, name string) (pool.Head, pool.Version, error) {
 	raw, etag, err := s.get(ctx, "read the head of pool "+name, s.pools, name, pool.HeadKey)
 	if fault.CodeOf(err) == fault.NotFound {
-		return pool.Head{}, pool.Version{}, noPool(name)
+		return pool.Head{}, pool.Version{}, job.NoPool(name)
 	}
 	if err != nil {
 		return pool.Head{}, pool.Version{}, err
@@ -144,14 +144,10 @@ func (s *Store) head(ctx context.Context, name string) (pool.Head, pool.Version,
 	return head, version, err
 }
 
-func noPool(name string) error {
-	return fault.New(fault.NotFound, "pool", "there is no pool %s", name)
-}
-
 // Logs reads rows of facts that wait to be recorded, oldest first, up to a
 // limit; 0 is none. Once they are recorded, a Commit deletes them.
 func (s *Store) Logs(ctx context.Context, name string, limit int) ([]*pool.Log, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
 	var logs []*pool.Log
@@ -208,7 +204,7 @@ func (s *Store) EndState(ctx context.Context, name, id string) (job.State, error
 }
 
 func (s *Store) readJob(ctx context.Context, name, order, rowKey string) (*pool.Job, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
 	if !isOrder(order) {

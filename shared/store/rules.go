@@ -2,13 +2,13 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/push"
 )
 
 // RuleRow is a rule for pushes as it was written.
@@ -21,8 +21,11 @@ type RuleRow struct {
 // rulePartition of the table of rules holds the rules by their names.
 const rulePartition = "rule"
 
+// noRule is push.NoRule with the answer of the store as its cause.
 func noRule(name string, cause error) error {
-	return &fault.Error{Code: fault.NotFound, Field: "name", Message: fmt.Sprintf("there is no rule %.50q; `dsvm push list` shows the rules", name), Err: cause}
+	missing := push.NoRule(name)
+	missing.Err = cause
+	return missing
 }
 
 // PutRule writes a rule, over the one of that name.

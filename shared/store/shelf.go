@@ -31,7 +31,7 @@ func shelfKey(name string) string { return "shelf!" + name }
 // go, of the next limit rows. When they are gone, passed notes it; until then the
 // same jobs are listed again. rest reports whether there is more to look at now.
 func (s *Store) FilesDue(ctx context.Context, name string, before time.Time, limit int) (due []ArchivedJob, passed func(context.Context) error, rest bool, err error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, nil, false, err
 	}
 	at, err := s.shelf(ctx, name)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -68,7 +69,7 @@ func decodeEdit(raw []byte) (edit, error) {
 // the ring does not reach back that far, the pool is not there, or it would cost
 // more. Conflict says that the pool changes faster than it can be read.
 func (s *Store) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
-	if err := checkPool(name); err != nil {
+	if err := job.CheckPool("pool", name); err != nil {
 		return nil, pool.Version{}, false, err
 	}
 	at := from

@@ -121,20 +121,6 @@ func (s *Store) CreateTables(ctx context.Context) error {
 	return group.Wait()
 }
 
-// checkPool refuses names that cannot be a partition: a pool's name is 1 to
-// 24 of a-z, 0-9 and -.
-func checkPool(name string) error {
-	ok := len(name) >= 1 && len(name) <= 24
-	for i := range len(name) {
-		c := name[i]
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
-		return fault.New(fault.Invalid, "pool", "%.40q is not the name of a pool: use 1 to 24 of a-z 0-9 -", name)
-	}
-	return nil
-}
-
 // wrap makes a fault with a cause.
 func wrap(code fault.Code, cause error, format string, args ...any) error {
 	return &fault.Error{Code: code, Message: fmt.Sprintf(format, args...), Err: cause}

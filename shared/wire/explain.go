@@ -59,7 +59,7 @@ func ended(j Job) string {
 		}
 		return "its last attempt failed"
 	case job.Cancelled:
-		return "cancelled on request"
+		return job.CancelledByRequest
 	case job.TimedOut:
 		return "ran longer than its timeout"
 	}

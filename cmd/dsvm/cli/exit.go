@@ -91,10 +91,6 @@ func nextStep(err error, running bool) string {
 	switch {
 	case errors.As(err, &denied):
 		return "Set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder."
-	case errors.As(err, &f) && f.Code == fault.NotFound && f.Field == "id":
-		return "dsvm job list shows the jobs there are."
-	case errors.As(err, &f) && f.Code == fault.NotFound && f.Field == "pool":
-		return "dsvm pool list shows the pools there are; dsvm pool apply -f FILE makes one."
 	case errors.As(err, &f) && f.Code == fault.Throttled && f.RetryAfter > 0:
 		return fmt.Sprintf("Try again in %s.", f.RetryAfter)
 	case !running:

@@ -108,7 +108,7 @@ func (b *Backend) get(id string) (*pool.Job, error) {
 	}
 	j := b.find(id)
 	if j == nil {
-		return nil, fault.New(fault.NotFound, "id", "there is no job %q", id)
+		return nil, job.NoJob(id)
 	}
 	return clone(j), nil
 }
@@ -138,7 +138,7 @@ func (b *Backend) submit(spec job.Spec) (fresh bool, err error) {
 		return false, b.err
 	}
 	if !slices.ContainsFunc(b.pools, func(p httpapi.PoolSummary) bool { return p.Head.Spec.Name == spec.Pool }) {
-		return false, fault.New(fault.NotFound, "pool", "there is no pool %q", spec.Pool)
+		return false, job.NoPool(spec.Pool)
 	}
 	if j := b.find(spec.ID); j != nil {
 		if !reflect.DeepEqual(j.Spec, spec) {
@@ -188,7 +188,7 @@ func (b *Backend) TellNode(_ context.Context, in, name string, verb pool.Verb) (
 			}
 		}
 	}
-	return wire.Node{}, fault.New(fault.NotFound, "node", "there is no node %q; `dsvm node list` shows the nodes", name)
+	return wire.Node{}, pool.NoNode(name, nil)
 }
 
 // CancelAll cancels the live jobs that pass the filter.
@@ -267,7 +267,7 @@ func (b *Backend) Pools(_ context.Context, name string) ([]httpapi.PoolSummary, 
 			return []httpapi.PoolSummary{p}, nil
 		}
 	}
-	return nil, fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+	return nil, job.NoPool(name)
 }
 
 // Apply creates or changes a pool.
@@ -305,7 +305,7 @@ func (b *Backend) Resume(_ context.Context, name string) (httpapi.PoolSummary, e
 			return b.pools[i], nil
 		}
 	}
-	return httpapi.PoolSummary{}, fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+	return httpapi.PoolSummary{}, job.NoPool(name)
 }
 
 // Delete deletes a pool: at once when it has no nodes.
@@ -324,7 +324,7 @@ func (b *Backend) Delete(_ context.Context, name string) error {
 		}
 		return nil
 	}
-	return fault.New(fault.NotFound, "pool", "there is no pool %q", name)
+	return job.NoPool(name)
 }
 
 // Usage reports what was set.

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"dsvmpools/handlers/httpapi"
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/wire"
 )
@@ -64,7 +63,7 @@ func (b *Backend) Rule(ctx context.Context, name string) (wire.Rule, error) {
 			return r, nil
 		}
 	}
-	return wire.Rule{}, fault.New(fault.NotFound, "name", "there is no rule %q", name)
+	return wire.Rule{}, push.NoRule(name)
 }
 
 // ApplyRules creates or changes rules.
