@@ -16,6 +16,9 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/source"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
@@ -37,7 +40,7 @@ type agent struct {
 	log      *slog.Logger
 	bus      bus
 	launcher *launcher
-	sources  *sources
+	fetcher  *source.Fetcher
 	journal  *journal
 	boot     string
 
@@ -177,25 +180,25 @@ func (a *agent) resume() error {
 	if damaged > 0 {
 		a.log.Error("the journal has lines that cannot be read; they are left out", "lines", damaged)
 	}
-	left := map[string]process{}
+	left := map[string]process.Process{}
 	l := launcher{cfg: a.cfg}
 	for n, h := range st.held {
 		if h.phase == starting || h.phase == running {
 			left[l.key(n)] = h.proc
 		}
 	}
-	if !sweep(left) {
+	if !process.KillAttempts(left) {
 		a.log.Error("processes of an earlier life of the agent cannot be killed", "attempts", len(left))
 	}
 	if a.launcher, err = newLauncher(a.cfg); err != nil {
 		j.close()
 		return err
 	}
-	if a.sources, err = newSources(a.cfg, a.launcher); err != nil {
+	if a.fetcher, err = newFetcher(a.cfg); err != nil {
 		j.close()
 		return err
 	}
-	if st.doubt && !sweepAll(l.key) {
+	if st.doubt && !process.KillAll(l.node()+".") {
 		a.log.Error("processes of an earlier life of the agent cannot be killed")
 	}
 	node, machine := protocol.SessionID(a.cfg.Pool, a.cfg.VMID), machineBoot()
@@ -247,7 +250,7 @@ func (a *agent) awaitShare(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		a.log.Error("the share cannot be used; mount it at SHARE_PATH", "path", a.cfg.Share, "error", cause(err).Error())
+		a.log.Error("the share cannot be used; mount it at SHARE_PATH", "path", a.cfg.Share, "error", startfault.Innermost(err).Error())
 		if !pause.wait(ctx) {
 			return false
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/protocol"
@@ -251,6 +252,12 @@ func (n *node) none(id int64) {
 	}
 }
 
+// strays lists living processes of an assignment.
+func strays(cfg Config, n int64) []int {
+	l := launcher{cfg: cfg}
+	return process.Find(map[string]process.Process{l.key(n): {}})
+}
+
 func TestEnvironment(t *testing.T) {
 	t.Setenv("ServiceBusConnection", "secret-of-the-bus")
 	t.Setenv("DSVM_ARM_TOKEN", "secret-of-arm")
@@ -268,7 +275,7 @@ func TestEnvironment(t *testing.T) {
 	dir, scratch := filepath.Join(n.cfg.Share, "jobs/cpu/job-3/1"), filepath.Join(n.cfg.InstanceDir, "attempts/3")
 	want := map[string]string{"DSVM_JOB_ID": "job-3", "DSVM_ATTEMPT": "1", "DSVM_POOL": "cpu", "DSVM_NODE": "cpu_0", "DSVM_TEAM": "vision",
 		"DSVM_SHARE": n.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch, "TMPDIR": scratch, "HOME": scratch,
-		"K": "v", "LANG": "C", "CUDA_VISIBLE_DEVICES": "1,3", "PATH": jobPath, keyVariable: "cpu." + n.cfg.VMID + ".3"}
+		"K": "v", "LANG": "C", "CUDA_VISIBLE_DEVICES": "1,3", "PATH": process.Path, process.KeyVariable: "cpu." + n.cfg.VMID + ".3"}
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("%s: got %q, want %q", name, got[name], value)

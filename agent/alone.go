@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 )
 
@@ -67,6 +68,6 @@ func (a *agent) powerOff(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, powerOffTimeout)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, a.cfg.PowerOff[0], a.cfg.PowerOff[1:]...).CombinedOutput(); err != nil && ctx.Err() == nil {
-		a.log.Error("the machine could not be powered off; check DSVM_POWER_OFF", "error", err, "output", clip(string(out)))
+		a.log.Error("the machine could not be powered off; check DSVM_POWER_OFF", "error", err, "output", startfault.Clip(string(out)))
 	}
 }

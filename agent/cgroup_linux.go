@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/startfault"
 )
 
 // A control group per slot holds whatever an attempt starts, wherever it hides: no
@@ -394,7 +397,7 @@ func (g *group) bound(memory, cpus int64) error {
 			text = "max"
 		}
 		if err := os.WriteFile(g.memory, []byte(text), 0); err != nil {
-			return fmt.Errorf("the attempt's memory cannot be bounded: %w", cause(err))
+			return fmt.Errorf("the attempt's memory cannot be bounded: %w", startfault.Innermost(err))
 		}
 		g.memoryIs = memory
 	}
@@ -409,7 +412,7 @@ func (g *group) bound(memory, cpus int64) error {
 			text += " " + strconv.Itoa(cpuPeriod)
 		}
 		if err := os.WriteFile(g.cpu, []byte(text), 0); err != nil {
-			return fmt.Errorf("the attempt's processors cannot be bounded: %w", cause(err))
+			return fmt.Errorf("the attempt's processors cannot be bounded: %w", startfault.Innermost(err))
 		}
 		g.cpuIs = cpus
 	}
@@ -531,7 +534,7 @@ func (h *hierarchies) close() {
 // groups and still refuse some of it.
 func tryGroup(g *group) error {
 	cmd := exec.Command("/bin/true")
-	cmd.SysProcAttr = processAttr(nil)
+	cmd.SysProcAttr = process.Attr(nil)
 	g.born(cmd.SysProcAttr)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("no process can be started in a control group: %w", err)

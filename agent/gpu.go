@@ -5,6 +5,7 @@ package agent
 import (
 	"path/filepath"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -22,7 +23,7 @@ func (l *launcher) gpus(w protocol.Assignment) error {
 	// A pattern that is no pattern was refused with the settings.
 	found, _ := filepath.Glob(l.cfg.GPUDevices)
 	if len(found) < most {
-		return because(job.CauseGPU, "the job was given GPU %d of the node, which shows %d; look at the driver with nvidia-smi", most-1, len(found))
+		return startfault.New(job.CauseGPU, "the job was given GPU %d of the node, which shows %d; look at the driver with nvidia-smi", most-1, len(found))
 	}
 	return nil
 }

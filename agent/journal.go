@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/protocol"
 )
 
@@ -156,7 +157,7 @@ func (j *journal) write(take func() []byte, all func() []record) error {
 	j.restock()
 	if j.broken.Load() || j.size > compactFrom && j.size > 4*j.live {
 		err := j.rewrite(take, all)
-		if full(err) && j.unreserve() {
+		if startfault.IsFull(err) && j.unreserve() {
 			err = j.rewrite(take, all)
 		}
 		return err
@@ -167,7 +168,7 @@ func (j *journal) write(take func() []byte, all func() []record) error {
 	}
 	if _, err := j.f.Write(lines); err != nil {
 		j.broken.Store(true)
-		if full(err) && j.unreserve() {
+		if startfault.IsFull(err) && j.unreserve() {
 			return j.rewrite(take, all)
 		}
 		return fmt.Errorf("the agent's journal cannot be written; free the disk of DSVM_INSTANCE_DIR: %w", err)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -163,7 +164,7 @@ func TestLostJournal(t *testing.T) {
 			var left *exec.Cmd
 			if runtime.GOOS == "linux" { // what the life before has left of number 4
 				left = exec.Command("sleep", "1000")
-				left.Env = []string{keyVariable + "=" + (&launcher{cfg: cfg}).key(4)}
+				left.Env = []string{process.KeyVariable + "=" + (&launcher{cfg: cfg}).key(4)}
 				if err := left.Start(); err != nil {
 					t.Fatal(err)
 				}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -34,9 +35,9 @@ func sample() []record {
 	return []record{
 		{Node: "cpu.vm-1", Machine: "boot-1"},
 		{Seen: 1, N: 1, Assign: work("a")}, {Seen: 2, N: 2, Assign: work("b")}, {Seen: 3, N: 3, Assign: work("c")}, {Seen: 4, N: 4, Assign: work("d")},
-		{N: 1, Starting: true}, {N: 1, Started: &process{PID: 77, Birth: "123", At: at}},
+		{N: 1, Starting: true}, {N: 1, Started: &process.Process{PID: 77, Birth: "123", At: at}},
 		{N: 2, Starting: true},
-		{N: 3, Starting: true}, {N: 3, Started: &process{PID: 78, Birth: "124", At: at}}, {Finished: &protocol.Finished{N: 3, State: "failed", ExitCode: 3, StartedAt: at, EndedAt: at}},
+		{N: 3, Starting: true}, {N: 3, Started: &process.Process{PID: 78, Birth: "124", At: at}}, {Finished: &protocol.Finished{N: 3, State: "failed", ExitCode: 3, StartedAt: at, EndedAt: at}},
 		{Seen: 6}, {N: 9, Drop: "asked to"}, {Finished: &protocol.Finished{N: 5, State: "cancelled", EndedAt: at}}, {Acked: []int64{5, 1}},
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"dsvmpools/agent/source"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 )
@@ -46,7 +48,7 @@ func (a *agent) tooLate(n int64) {
 	f := notStarted(n, errStartLate(a.cfg.StartWithin))
 	a.finish(f)
 	a.mu.Unlock()
-	a.log.Error("an attempt could not be started in time", "n", n, "job", clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
+	a.log.Error("an attempt could not be started in time", "n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
 	a.logFlush(a.flush(false))
 	a.signal()
 }
@@ -60,7 +62,7 @@ func (a *agent) startedLate(h *held) bool {
 }
 
 // prepare is the launcher's, with a bound.
-func (a *agent) prepare(n int64, w protocol.Assignment, tree string) (*launch, error) {
+func (a *agent) prepare(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
 	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
 	l, err := patiently(a.launcher, a.launcher.calls, n, call, func(l *launch) { l.dir.close() })
 	return l, hung(err, a.cfg.StartWithin)

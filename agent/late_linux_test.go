@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/source"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
@@ -114,7 +115,7 @@ func TestShareComesBack(t *testing.T) {
 	a := &agent{cfg: cfg, launcher: l}
 	end := hanging(t, cfg.Share)
 	for id := range int64(maxCalls + 2) {
-		_, err := a.prepare(id, *assign(id, "true").Assign, "")
+		_, err := a.prepare(id, *assign(id, "true").Assign, source.Tree{})
 		if causeOf(err) != job.CauseShare {
 			t.Errorf("%d: got %v", id, err)
 		}
@@ -129,7 +130,7 @@ func TestShareComesBack(t *testing.T) {
 	}
 	end()
 	eventually(t, "the calls to end", func() bool { return l.calls.Left() == 0 })
-	start, err := a.prepare(100, *assign(100, "true").Assign, "")
+	start, err := a.prepare(100, *assign(100, "true").Assign, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,14 +146,14 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 	l := launcherOf(t, cfg)
 	a := &agent{cfg: cfg, launcher: l}
 	work := func(id int64) protocol.Assignment { return *assign(id, "true").Assign }
-	first, err := a.prepare(1, work(1), "")
+	first, err := a.prepare(1, work(1), source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.dir.close()
 	l.clean(1, work(1))
 	end := hanging(t, cfg.Share)
-	if _, err := a.prepare(2, work(2), ""); causeOf(err) != job.CauseShare {
+	if _, err := a.prepare(2, work(2), source.Tree{}); causeOf(err) != job.CauseShare {
 		t.Fatalf("got %v", err)
 	}
 	l.settle(2, work(2))

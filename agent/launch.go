@@ -18,18 +18,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/source"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 )
-
-// keyVariable names an attempt in its processes' environment, so that what is
-// left of it can be found.
-const keyVariable = "DSVM_ATTEMPT_KEY"
-
-// jobPath is where a job's programs are looked up unless its env says
-// otherwise. The agent's own PATH stays with the agent.
-const jobPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // jobLang gives UTF-8 on every image without asking for a translation.
 const jobLang = "C.UTF-8"
@@ -120,8 +115,11 @@ func (l *launcher) user() error {
 
 // key names an attempt across all nodes.
 func (l *launcher) key(n int64) string {
-	return l.cfg.Pool + "." + l.cfg.VMID + "." + strconv.FormatInt(n, 10)
+	return l.node() + "." + strconv.FormatInt(n, 10)
 }
+
+// node is the node's key among those of a machine.
+func (l *launcher) node() string { return l.cfg.Pool + "." + l.cfg.VMID }
 
 // dir is an attempt's directory on the share.
 func (l *launcher) dir(w protocol.Assignment) string {
@@ -144,32 +142,32 @@ type launch struct {
 // for the job's owner.
 func check(w protocol.Assignment) error {
 	if err := job.CheckID(w.Job); err != nil {
-		return because(job.CauseDocument, "the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
+		return startfault.New(job.CauseDocument, "the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
 	if w.Attempt < 1 {
-		return because(job.CauseDocument, "the attempt's number is %d; it counts from 1", w.Attempt)
+		return startfault.New(job.CauseDocument, "the attempt's number is %d; it counts from 1", w.Attempt)
 	}
 	if (len(w.Command) == 0) == (w.Script == "") && !readsFile(w) {
-		return because(job.CauseDocument, "the job has neither a command nor a script, or both; give one of them")
+		return startfault.New(job.CauseDocument, "the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
 		if !variable(name) || strings.ContainsRune(value, 0) {
-			return because(job.CauseDocument, "the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", clip(name))
+			return startfault.New(job.CauseDocument, "the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
 		}
 	}
 	if g := w.Gang; g != nil && (g.Rank < 0 || g.Rank >= len(g.Hosts)) {
-		return because(job.CauseDocument, "the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
+		return startfault.New(job.CauseDocument, "the job's rank is %d of %d; the pool that sent it is of another release", g.Rank, len(g.Hosts))
 	}
 	if strings.ContainsRune(w.Script, 0) {
-		return because(job.CauseScript, "the job's script holds a zero byte, so that no shell can read it; write a plain text")
+		return startfault.New(job.CauseScript, "the job's script holds a zero byte, so that no shell can read it; write a plain text")
 	}
 	for _, word := range w.Command {
 		if strings.ContainsRune(word, 0) {
-			return because(job.CauseDocument, "the job's command holds a zero byte; write plain words")
+			return startfault.New(job.CauseDocument, "the job's command holds a zero byte; write plain words")
 		}
 	}
 	if err := w.Source.Validate(); err != nil {
-		return because(job.CauseDocument, "%w", err)
+		return startfault.New(job.CauseDocument, "%w", err)
 	}
 	return nil
 }
@@ -180,9 +178,9 @@ func readsFile(w protocol.Assignment) bool {
 }
 
 // prepare makes an attempt's directories and works out its command. Tree is the
-// work tree of its source; "" = it has none. It may be repeated. The error is a
+// work tree of its source, if it has one. It may be repeated. The error is a
 // sentence for the job's owner.
-func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *launch, err error) {
+func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ *launch, err error) {
 	if err := check(w); err != nil {
 		return nil, err
 	}
@@ -204,11 +202,11 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 	}()
 	slot.made = true
 	if err = slot.hide(dir.path); err != nil {
-		return nil, because(onShare(err), "the attempt's directory cannot be hidden from other jobs of the node: %w", cause(err))
+		return nil, startfault.New(startfault.OnShare(err), "the attempt's directory cannot be hidden from other jobs of the node: %w", startfault.Innermost(err))
 	}
 	start := &launch{dir: dir, slot: slot, named: w.Workdir != ""}
-	if tree != "" && !filepath.IsAbs(w.Workdir) {
-		start.attr.Dir, err = inTree(tree, w.Source.Path, w.Workdir)
+	if tree.Dir != "" && !filepath.IsAbs(w.Workdir) {
+		start.attr.Dir, err = tree.Workdir(w.Source.Path, w.Workdir)
 	} else {
 		start.attr.Dir, err = dir.workdir(l.cfg.Share, workdirName(w), w.Workdir, slot.owner)
 	}
@@ -219,8 +217,8 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 		return nil, err
 	}
 	env := l.environment(n, w, dir.path, slot.login)
-	if tree != "" {
-		env["DSVM_SOURCE"] = tree
+	if tree.Dir != "" {
+		env["DSVM_SOURCE"] = tree.Dir
 	}
 	if w.Gang != nil {
 		if err = l.gang(env, n, w, slot.owner); err != nil {
@@ -229,7 +227,7 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 	}
 	start.attr.Env = list(env)
 	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
-	start.attr.Sys = processAttr(slot.credential(l.cfg.Pool, w))
+	start.attr.Sys = process.Attr(slot.credential(l.cfg.Pool, w))
 	start.argv = w.Command
 	path := env["PATH"]
 	if w.Script != "" {
@@ -237,9 +235,9 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree string) (_ *laun
 		if err = l.script(file, w.Script, slot.owner); err != nil {
 			return nil, err
 		}
-		start.argv, path = []string{"bash", "-l", file}, jobPath
+		start.argv, path = []string{"bash", "-l", file}, process.Path
 	}
-	if start.argv0, err = lookUp(start.argv[0], path, start.attr.Dir); err != nil {
+	if start.argv0, err = process.LookUp(start.argv[0], path, start.attr.Dir); err != nil {
 		return nil, err
 	}
 	if err = slot.ready(w); err != nil {
@@ -269,7 +267,7 @@ func (l *launcher) private(n int64, o owner) error {
 			err = unix.ENOTDIR
 		}
 		if err != nil {
-			return because(onNode(err), "the scratch directory cannot be made on the node: %w", cause(err))
+			return startfault.New(startfault.OnNode(err), "the scratch directory cannot be made on the node: %w", startfault.Innermost(err))
 		}
 		return nil
 	}
@@ -277,7 +275,7 @@ func (l *launcher) private(n int64, o owner) error {
 		err = os.Chown(dir, o.uid, o.gid)
 	}
 	if err != nil {
-		return because(onNode(err), "the scratch directory cannot be made on the node: %w", cause(err))
+		return startfault.New(startfault.OnNode(err), "the scratch directory cannot be made on the node: %w", startfault.Innermost(err))
 	}
 	return nil
 }
@@ -286,7 +284,7 @@ func (l *launcher) private(n int64, o owner) error {
 // it.
 func (l *launcher) script(file, text string, o owner) error {
 	if err := writeFile(l.local, filepath.Base(file), text, o); err != nil {
-		return because(onNode(err), "the file %s cannot be written on the node: %w", filepath.Base(file), cause(err))
+		return startfault.New(startfault.OnNode(err), "the file %s cannot be written on the node: %w", filepath.Base(file), startfault.Innermost(err))
 	}
 	return nil
 }
@@ -313,7 +311,7 @@ func (l *launcher) remove(n int64, w protocol.Assignment) {
 	}
 	if k := l.slots.of(n); k != nil {
 		if err := k.tidy(); err != nil {
-			l.log.Error("what an attempt has left in its own /tmp cannot be removed; its place is not used again", "job", clip(w.Job), "reason", err.Error())
+			l.log.Error("what an attempt has left in its own /tmp cannot be removed; its place is not used again", "job", startfault.Clip(w.Job), "reason", err.Error())
 			k.bare = false
 		}
 	}
@@ -326,7 +324,7 @@ func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string
 	scratch := l.scratch(n)
 	// A home of its own: a login shell runs what it finds there, attempts are
 	// killed in the middle of things, and a person's home holds credentials.
-	env := map[string]string{"PATH": jobPath, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
+	env := map[string]string{"PATH": process.Path, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
 	if login != "" {
 		env["USER"], env["LOGNAME"] = login, login
 	}
@@ -336,7 +334,7 @@ func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string
 	for name, value := range map[string]string{
 		"DSVM_JOB_ID": w.Job, "DSVM_ATTEMPT": strconv.Itoa(w.Attempt), "DSVM_POOL": l.cfg.Pool, "DSVM_NODE": l.cfg.Node,
 		"DSVM_TEAM": w.Team, "DSVM_SHARE": l.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch,
-		keyVariable: l.key(n),
+		process.KeyVariable: l.key(n),
 	} {
 		env[name] = strings.ReplaceAll(value, "\x00", "")
 	}
@@ -366,53 +364,6 @@ func variable(name string) bool {
 		}
 	}
 	return name != ""
-}
-
-// lookUp finds a program as a shell does: in the absolute directories of the
-// path, or, with a slash in its name, from the directory that the attempt
-// starts in.
-func lookUp(name, path, dir string) (string, error) {
-	if strings.ContainsRune(name, '/') {
-		file := name
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(dir, file)
-		}
-		return file, executable(name, file)
-	}
-	var worst error
-	for _, place := range filepath.SplitList(path) {
-		file := filepath.Join(place, name)
-		if !filepath.IsAbs(place) {
-			continue
-		}
-		err := executable(name, file)
-		if err == nil {
-			return file, nil
-		}
-		if known(err, onNode) != job.CauseNoProgram && worst == nil {
-			worst = err
-		}
-	}
-	if worst != nil {
-		return "", worst
-	}
-	return "", because(job.CauseNoProgram, "the program %q was not found in the job's PATH; install it on the node or write its whole path", clip(name))
-}
-
-// executable says why a file is no program.
-func executable(name, file string) error {
-	at, err := os.Stat(file)
-	switch {
-	case errors.Is(err, os.ErrNotExist), is(err, unix.ENOTDIR):
-		return because(job.CauseNoProgram, "the program %q does not exist on the node", clip(name))
-	case err != nil:
-		return because(ofPath(err, job.CauseNotExecutable), "the program %q cannot be looked at on the node: %w", clip(name), cause(err))
-	case !at.Mode().IsRegular():
-		return because(job.CauseNotExecutable, "the program %q is not a file", clip(name))
-	case at.Mode()&0o111 == 0:
-		return because(job.CauseNotExecutable, "the program %q is not executable; chmod +x it, or name its interpreter before it", clip(name))
-	}
-	return nil
 }
 
 // start starts the process, on its slot's thread.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -194,7 +195,7 @@ func TestNothingSurvivesUnprivileged(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestNothingSurvives|^TestStopLeader|^TestWorkingDirectory|^TestKeeperKilled", "-test.v")
-	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + jobPath}
+	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + process.Path}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestNothingSurvives/keeper")) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -191,7 +192,9 @@ func (a *agent) handle(life, ctx context.Context, s session, m *message, side *s
 	work, err := protocol.DecodeWork(m.body)
 	if err != nil {
 		a.log.Error("a message on the work queue cannot be read and is put aside", "error", err.Error())
-		side.Go(func() { a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, clip(err.Error())) }) })
+		side.Go(func() {
+			a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
+		})
 		return true
 	}
 	a.heard()

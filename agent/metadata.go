@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"dsvmpools/agent/startfault"
 )
 
 // The node's metadata endpoint and the versions that are asked for; any newer
@@ -60,7 +62,7 @@ func (m *metadata) ask(ctx context.Context, timeout time.Duration, method, path,
 	case err != nil:
 		return err
 	case answer.StatusCode != http.StatusOK:
-		return fmt.Errorf("the metadata endpoint answered %d: %s", answer.StatusCode, clip(string(text)))
+		return fmt.Errorf("the metadata endpoint answered %d: %s", answer.StatusCode, startfault.Clip(string(text)))
 	case into == nil:
 		return nil
 	}

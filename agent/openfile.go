@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 )
 
@@ -23,7 +24,7 @@ func openAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error)
 		return unix.Openat(int(dir.Fd()), name, flags|unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, perm)
 	})
 	switch {
-	case is(err, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.EISDIR, unix.EOPNOTSUPP):
+	case startfault.Is(err, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.EISDIR, unix.EOPNOTSUPP):
 		return nil, inTheWay(name, "file")
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
@@ -54,7 +55,7 @@ func openDirAt(dir *os.File, name string, perm uint32) (*os.File, error) {
 		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	switch {
-	case is(err, unix.ENOTDIR, unix.ELOOP, unix.EMLINK):
+	case startfault.Is(err, unix.ENOTDIR, unix.ELOOP, unix.EMLINK):
 		return nil, inTheWay(name, "directory")
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
@@ -82,7 +83,7 @@ func (o obstacle) Error() string {
 
 // inTheWay is the job's: what stands there stands there for every node.
 func inTheWay(name, want string) error {
-	return startFault{job.CauseNoWorkdir, obstacle{name, want}}
+	return startfault.Fault{Cause: job.CauseNoWorkdir, Err: obstacle{name, want}}
 }
 
 // writeFile writes a small file that only its owner reads.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/protocol"
 )
 
@@ -27,10 +28,10 @@ func TestResume(t *testing.T) {
 		{"not started as it seems, torn line", func(c Config) []record { return []record{mine(c), given} }, "1234abcd {\"seen\":9", "agentRestarted", false},
 		{"perhaps started", func(c Config) []record { return []record{mine(c), given, {N: 1, Starting: true}} }, "", "agentRestarted", false},
 		{"started", func(c Config) []record {
-			return []record{mine(c), given, {N: 1, Starting: true}, {N: 1, Started: &process{PID: 1 << 22, Birth: "1"}}}
+			return []record{mine(c), given, {N: 1, Starting: true}, {N: 1, Started: &process.Process{PID: 1 << 22, Birth: "1"}}}
 		}, "", "agentRestarted", false},
 		{"a number that is somebody else's now", func(c Config) []record {
-			return []record{mine(c), given, {N: 1, Started: &process{PID: os.Getpid(), Birth: "1"}}}
+			return []record{mine(c), given, {N: 1, Started: &process.Process{PID: os.Getpid(), Birth: "1"}}}
 		}, "", "agentRestarted", false},
 		{"before the machine started", func(c Config) []record {
 			return []record{{Node: protocol.SessionID(c.Pool, c.VMID), Machine: "another"}, given}

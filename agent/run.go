@@ -9,8 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"dsvmpools/agent/source"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -35,13 +34,13 @@ type run struct {
 	timeout time.Duration // 0 = none
 	grace   time.Duration
 	key     string
-	stop    func() // ends the fetching; nil = there is none
-	tree    string // the work tree of the source, once it is fetched
-	slot    *slot  // nil = it has no process yet
-	leader  bool   // the first process alone is asked to end
-	memory  int64  // bytes that it may use; 0 = no bound of its own
-	oom     bool   // some of it was killed for want of memory
-	lost    error  // how its first process ended is not known
+	stop    func()      // ends the fetching; nil = there is none
+	tree    source.Tree // of the source, once it is fetched
+	slot    *slot       // nil = it has no process yet
+	leader  bool        // the first process alone is asked to end
+	memory  int64       // bytes that it may use; 0 = no bound of its own
+	oom     bool        // some of it was killed for want of memory
+	lost    error       // how its first process ended is not known
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -160,15 +159,6 @@ func (r *run) reaped(how func()) {
 	}
 }
 
-// reap takes a child's status.
-func reap(pid int, status *syscall.WaitStatus) {
-	for {
-		if _, err := syscall.Wait4(pid, status, 0, nil); err != syscall.EINTR {
-			return
-		}
-	}
-}
-
 // result tells how the attempt ended; false when nothing is to be told.
 func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol.Finished, bool) {
 	f := protocol.Finished{N: n, StartedAt: r.began, EndedAt: at.UTC()}
@@ -204,29 +194,4 @@ func (r *run) outOfMemory() string {
 		return fmt.Sprintf("out of memory: it needed more than its %v", job.Bytes(r.memory))
 	}
 	return "out of memory: the node had no more"
-}
-
-// Sweeping looks until nothing is left: what is killed may just have started
-// something. The rounds are bounded, since a process can hang in the system.
-const (
-	sweepRounds = 200
-	sweepPause  = 5 * time.Millisecond
-)
-
-// sweep kills what is left of attempts, by key. It reports whether all is gone.
-func sweep(attempts map[string]process) bool {
-	if len(attempts) == 0 {
-		return true
-	}
-	for range sweepRounds {
-		found := stray(attempts)
-		if len(found) == 0 {
-			return true
-		}
-		for _, pid := range found {
-			unix.Kill(pid, unix.SIGKILL)
-		}
-		time.Sleep(sweepPause)
-	}
-	return false
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -157,12 +158,12 @@ func (a *attemptDir) close() {
 // A gang's ranks share the directory; all but the first have logs of their own.
 func (d *shareDir) make(w protocol.Assignment, owner owner) (*attemptDir, error) {
 	a, err := d.try(w, owner)
-	if err != nil && known(err, onShare) == job.CauseShare {
+	if err != nil && startfault.CauseOf(err, startfault.OnShare) == job.CauseShare {
 		d.lose()
 		a, err = d.try(w, owner)
 	}
 	if err != nil {
-		return nil, because(known(err, onShare), "the attempt's directory on the share cannot be made: %w", cause(err))
+		return nil, startfault.New(startfault.CauseOf(err, startfault.OnShare), "the attempt's directory on the share cannot be made: %w", startfault.Innermost(err))
 	}
 	return a, nil
 }
@@ -220,21 +221,21 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err e
 func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, error) {
 	switch {
 	case strings.ContainsRune(wanted, 0):
-		return "", because(job.CauseNoWorkdir, "the job's workdir holds a zero byte; write a plain path")
+		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir holds a zero byte; write a plain path")
 	case !filepath.IsAbs(wanted):
 		if !filepath.IsLocal(filepath.Join(".", wanted)) {
-			return "", because(job.CauseNoWorkdir, "the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", clip(wanted))
+			return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", startfault.Clip(wanted))
 		}
 		if err := a.own(name); err != nil {
 			return "", err
 		}
 		name = filepath.Join(name, wanted)
 		if err := a.root.MkdirAll(name, 0o755); err != nil {
-			fault := ofPath(err, job.CauseNoWorkdir)
-			if full(err) {
+			fault := startfault.OfPath(err, job.CauseNoWorkdir)
+			if startfault.IsFull(err) {
 				fault = job.CauseShare
 			}
-			return "", because(fault, "the job's workdir %q cannot be made in its working directory: %w", clip(wanted), cause(err))
+			return "", startfault.New(fault, "the job's workdir %q cannot be made in its working directory: %w", startfault.Clip(wanted), startfault.Innermost(err))
 		}
 		for at := name; at != "."; at = filepath.Dir(at) {
 			owner.give(a.root, at)
@@ -243,21 +244,21 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 	}
 	base, err := filepath.EvalSymlinks(share)
 	if err != nil {
-		return "", because(onShare(err), "the share cannot be read on the node: %w", cause(err))
+		return "", startfault.New(startfault.OnShare(err), "the share cannot be read on the node: %w", startfault.Innermost(err))
 	}
 	real, err := filepath.EvalSymlinks(wanted)
 	if err != nil {
-		return "", because(ofPath(err, job.CauseNoWorkdir), "the job's workdir %q does not exist on the node, or cannot be read: %w", clip(wanted), cause(err))
+		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the job's workdir %q does not exist on the node, or cannot be read: %w", startfault.Clip(wanted), startfault.Innermost(err))
 	}
 	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
-		return "", because(job.CauseNoWorkdir, "the job's workdir %q is not on the share %s", clip(wanted), share)
+		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q is not on the share %s", startfault.Clip(wanted), share)
 	}
 	at, err := os.Stat(real)
 	if err != nil {
-		return "", because(ofPath(err, job.CauseNoWorkdir), "the job's workdir %q cannot be read on the node: %w", clip(wanted), cause(err))
+		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the job's workdir %q cannot be read on the node: %w", startfault.Clip(wanted), startfault.Innermost(err))
 	}
 	if !at.IsDir() {
-		return "", because(job.CauseNoWorkdir, "the job's workdir %q is not a directory", clip(wanted))
+		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q is not a directory", startfault.Clip(wanted))
 	}
 	return real, nil
 }
@@ -272,7 +273,7 @@ func (a *attemptDir) own(name string) error {
 		}
 	}
 	if err != nil {
-		return because(known(err, onShare), "the attempt's working directory on the share cannot be made: %w", cause(err))
+		return startfault.New(startfault.CauseOf(err, startfault.OnShare), "the attempt's working directory on the share cannot be made: %w", startfault.Innermost(err))
 	}
 	return nil
 }
@@ -304,24 +305,4 @@ func (o owner) give(root *os.Root, names ...string) {
 	for _, name := range names {
 		root.Lchown(name, o.uid, o.gid)
 	}
-}
-
-// cause is the innermost reason of a file error, without the path.
-func cause(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
-	}
-}
-
-// clip keeps a quoted text readable.
-func clip(s string) string {
-	const most = 100
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -102,7 +103,7 @@ func (s *slots) give(k *slot, n int64, w protocol.Assignment) {
 // could not be ended still has it. The caller holds s.mu.
 func (s *slots) refuse(w protocol.Assignment) error {
 	if !s.alone() {
-		return because(job.CauseLeftover, "processes of an earlier life of the node's agent cannot be ended; delete the node")
+		return startfault.New(job.CauseLeftover, "processes of an earlier life of the node's agent cannot be ended; delete the node")
 	}
 	s.stuck = slices.DeleteFunc(s.stuck, func(k *slot) bool {
 		empty := k.empty()
@@ -125,7 +126,7 @@ func (s *slots) refuse(w protocol.Assignment) error {
 		}
 	}
 	if cpus > s.launcher.cfg.CPUs {
-		return because(job.CauseLeftover, "processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node")
+		return startfault.New(job.CauseLeftover, "processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node")
 	}
 	return nil
 }
@@ -139,7 +140,7 @@ func (s *slots) make() (*slot, error) {
 	k.do(func() { err = s.furnish(k) })
 	if err != nil {
 		s.end(k) // what it has got so far is for the next one
-		return nil, because(job.CauseNoProcess, "a place for the attempt cannot be made on the node: %w", err)
+		return nil, startfault.New(job.CauseNoProcess, "a place for the attempt cannot be made on the node: %w", err)
 	}
 	s.made++
 	return k, nil

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/protocol"
 )
 
@@ -68,11 +69,11 @@ func (k *slot) kill(pid int) { unix.Kill(-pid, syscall.SIGKILL) }
 // wait returns when the attempt's first process has ended and its group is killed.
 // Waiting without reaping is not to be had here.
 func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error) {
-	reap(r.pid, &status)
+	process.Reap(r.pid, &status)
 	at = time.Now()
 	r.reaped(func() { unix.Kill(-r.pid, syscall.SIGKILL) })
 	if r.cause != byItself { // it is over, so nothing changes that any more
-		sweep(map[string]process{r.key: {}})
+		process.KillAttempt(r.key)
 	}
 	return status, at, nil
 }

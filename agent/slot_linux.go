@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/keeper"
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -68,9 +70,6 @@ func newSite(l *launcher) (*site, error) {
 	}
 	return t, nil
 }
-
-// node is the node's key among those of a machine.
-func (l *launcher) node() string { return l.cfg.Pool + "." + l.cfg.VMID }
 
 // decide finds out what slots can have, at the first slot: the share is there then.
 func (s *slots) decide() {
@@ -215,7 +214,7 @@ func (k *slot) ready(w protocol.Assignment) error {
 		cpus = int64(w.CPUs)
 	}
 	if err := k.group.bound(memory, cpus); err != nil {
-		return because(job.CauseNoProcess, "the attempt cannot be bounded on the node: %w", err)
+		return startfault.New(job.CauseNoProcess, "the attempt cannot be bounded on the node: %w", err)
 	}
 	return nil
 }
@@ -226,7 +225,7 @@ func (k *slot) begin(l *launch) (int, error) {
 		pid, err := k.keeper.Launch(l.argv0, l.argv, &l.attr)
 		if errors.Is(err, keeper.ErrGone) {
 			k.bare = false
-			err = because(job.CauseNoProcess, "the node cannot start it: %w", err)
+			err = startfault.New(job.CauseNoProcess, "the node cannot start it: %w", err)
 		}
 		return pid, err
 	}
@@ -265,17 +264,17 @@ func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error)
 		r.reaped(func() {})
 		if !ok {
 			k.bare = false
-			sweep(map[string]process{r.key: {}})
+			process.KillAttempt(r.key)
 			return 0, time.Now(), keeper.ErrGone
 		}
 		k.bare = e.Empty
 		return e.Status, e.At, nil
 	}
-	awaitEnd(r.pid)
+	process.AwaitEnd(r.pid)
 	at = time.Now()
 	r.reaped(func() {
 		unix.Kill(-r.pid, syscall.SIGKILL)
-		reap(r.pid, &status)
+		process.Reap(r.pid, &status)
 	})
 	k.bare = k.group.clear()
 	return status, at, nil

@@ -4,9 +4,11 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/source"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -65,7 +67,7 @@ func (a *agent) mayStart(h *held) bool {
 // startPlain starts an assignment without a source.
 func (a *agent) startPlain(n int64, h *held) {
 	from := time.Now() // what the share takes counts as well
-	launch, err := a.prepare(n, h.work, "")
+	launch, err := a.prepare(n, h.work, source.Tree{})
 	if err != nil {
 		a.failStart(n, h.work, err)
 		return
@@ -102,9 +104,9 @@ func (a *agent) startPlain(n int64, h *held) {
 		a.failStart(n, h.work, err)
 		return
 	}
-	birth := birthOf(pid)
+	birth := process.BirthOf(pid)
 	a.mu.Lock()
-	a.record(record{N: n, Started: &process{PID: pid, Birth: birth, At: r.began}})
+	a.record(record{N: n, Started: &process.Process{PID: pid, Birth: birth, At: r.began}})
 	h.run = r
 	cancelled, closing, leaving := h.cancel, a.closing, a.leaving
 	a.out.started = append(a.out.started, n)
@@ -135,7 +137,7 @@ func (a *agent) fetch(n int64, h *held) {
 	a.mu.Lock()
 	ok := a.mayStart(h)
 	if ok {
-		a.record(record{N: n, Started: &process{At: r.began}})
+		a.record(record{N: n, Started: &process.Process{At: r.began}})
 		h.begun()
 		h.run = r
 		a.out.started = append(a.out.started, n)
@@ -149,9 +151,9 @@ func (a *agent) fetch(n int64, h *held) {
 	r.arm()
 	go func() {
 		defer stop()
-		tree, file, err := a.sources.place(ctx, n, h.work)
+		tree, err := a.placeSource(ctx, n, h.work)
 		if err != nil || readsFile(h.work) {
-			a.unstarted(n, h.work, r, file, err)
+			a.unstarted(n, h.work, r, tree.File, err)
 			return
 		}
 		r.tree = tree
@@ -173,9 +175,9 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 		a.unstarted(n, w, r, "", err)
 		return
 	}
-	birth := birthOf(r.pid)
+	birth := process.BirthOf(r.pid)
 	a.mu.Lock()
-	a.record(record{N: n, Started: &process{PID: r.pid, Birth: birth, At: r.began}})
+	a.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
 	a.mu.Unlock()
 	go a.await(n, w, r)
 	a.logFlush(a.flush(false))
@@ -190,12 +192,12 @@ func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, e
 	switch {
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
-	case f.State == string(job.AttemptStartFailed) && errors.As(err, new(fileError)):
+	case f.State == string(job.AttemptStartFailed) && hasWrongFile(err):
 		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
 	a.conclude(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
-		a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)
+		a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)
 	}
 }
 
@@ -216,7 +218,7 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
 	a.launcher.settle(n, w)
 	a.conclude(n, w, notStarted(n, err), true)
-	a.log.Info("an attempt could not be started", "n", n, "job", clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
+	a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
 }
 
 // notStarted is the end of an attempt that could not be started.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/protocol"
 )
 
@@ -19,19 +20,12 @@ const (
 	ended                 // there is a result
 )
 
-// process names one process so that no other is taken for it.
-type process struct {
-	PID   int       `json:"pid"`             // also its process group and its session; 0 = its source is being fetched
-	Birth string    `json:"birth,omitempty"` // start time as the system counts it; "" = not known
-	At    time.Time `json:"at"`              // start time for people
-}
-
 // held is an assignment that the node has, until its end is acknowledged.
 type held struct {
 	n      int64
 	work   protocol.Assignment // empty for one that was cancelled before it came
 	phase  phase
-	proc   process
+	proc   process.Process
 	result *protocol.Finished
 
 	// Not in the journal: of this life of the agent only.
@@ -68,7 +62,7 @@ type record struct {
 	N        int64                `json:"n,omitempty"` // of Assign, Starting, Started and Drop
 	Assign   *protocol.Assignment `json:"assign,omitempty"`
 	Starting bool                 `json:"starting,omitempty"`
-	Started  *process             `json:"started,omitempty"`
+	Started  *process.Process     `json:"started,omitempty"`
 	Drop     string               `json:"drop,omitempty"`
 	Finished *protocol.Finished   `json:"finished,omitempty"`
 	Acked    []int64              `json:"acked,omitempty"`

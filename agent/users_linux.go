@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/startfault"
 )
 
 // claims is where slots of all agents of a machine note which users are taken: a
@@ -47,7 +49,7 @@ func (s *slots) decideUsers() {
 		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: tried}
 		if err := cmd.Run(); err != nil {
 			s.log.Warn("jobs have no users of their own, so that team is no boundary on this node: such a user cannot use a folder; let others pass through it and those above it (chmod o+x), or set DSVM_JOB_UIDS=off",
-				"folder", dir, "reason", cause(err).Error())
+				"folder", dir, "reason", startfault.Innermost(err).Error())
 			return
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -372,3 +373,24 @@ func (l *lockedLog) String() string {
 }
 
 func (l *lockedLog) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// TestSourceOfItsOwnUser: git looks into a work tree as the slot's user, to whom alone
+// the tree belongs: for the repository's own jobs, and for submodules.
+func TestSourceOfItsOwnUser(t *testing.T) {
+	t.Parallel()
+	o := gittest.New(t)
+	inner := o.Commit("inner", "text of the submodule")
+	o.Git(o.Root, "clone", "-q", "--bare", "r.git", "inner.git")
+	o.Commit(job.SourceFile, "pool: cpu\n")
+	commit := o.Link("sub", "../inner.git", inner)
+	n := secluded(t, nil)
+	withSubmodules := at(2, o.Source(commit), "cat sub/inner")
+	withSubmodules.Assign.Source.Submodules = true
+	n.work(at(1, o.Source(commit), ""), withSubmodules)
+	if f := n.finished(1); f.State != string(job.AttemptSucceeded) || f.File != "pool: cpu\n" {
+		t.Errorf("its own jobs: got %+v; %s", f, n.file(1, "stderr.log"))
+	}
+	if f := n.finished(2); f.State != string(job.AttemptSucceeded) || n.file(2, "stdout.log") != "text of the submodule" {
+		t.Errorf("a submodule: got %+v; %s", f, n.file(2, "stderr.log"))
+	}
+}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"crypto/ed25519"
@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/job"
 )
 
@@ -36,13 +38,13 @@ func TestRedirect(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	t.Cleanup(other.Close)
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
-	o.login = "ann:" + testSecret
-	source := o.source(commit)
+	o := gittest.New(t)
+	commit := o.Commit("a", "b")
+	o.Login = "ann:" + testSecret
+	source := o.Source(commit)
 	source.Credential = "team"
 	cfg := config(t)
-	cfg.Credentials = keep(t, "team", credentialFor(o, testSecret))
+	cfg.Credentials = gittest.Keep(t, "team", gittest.CredentialFor(o, testSecret))
 	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err != nil {
 		t.Fatalf("without a redirect: got %v", err)
 	}
@@ -51,7 +53,7 @@ func TestRedirect(t *testing.T) {
 		t.Errorf("what was fetched with a credential, without one: got %v", err)
 	}
 	source.Credential = "team"
-	o.elsewhere = other.URL
+	o.Elsewhere = other.URL
 	f := fetcherOf(t, config(t), *source)
 	f.cfg.Credentials = cfg.Credentials
 	if _, err := f.into(t, "w"); err == nil || told.Load() > 0 {
@@ -63,8 +65,8 @@ func TestRedirect(t *testing.T) {
 // vouches for.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
+	o := gittest.New(t)
+	commit := o.Commit("a", "b")
 	secure := httptest.NewTLSServer(o.Config.Handler)
 	t.Cleanup(secure.Close)
 	source := job.Source{Repository: secure.URL + "/r.git", Commit: commit}
@@ -76,7 +78,7 @@ func TestCertificates(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.GitEnv = []string{"GIT_SSL_CAINFO=" + ca}
+	cfg.Env = []string{"GIT_SSL_CAINFO=" + ca}
 	if tree, err := fetcherOf(t, cfg, source).into(t, "w"); err != nil || !exists(filepath.Join(tree, "a")) {
 		t.Errorf("got %v", err)
 	}
@@ -85,10 +87,10 @@ func TestCertificates(t *testing.T) {
 // TestSSH fetches with a key, from a server whose own key is known.
 func TestSSH(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	needs(t, "ssh")
-	first := o.commit("a", "1")
-	o.commit("a", "2")
+	o := gittest.New(t)
+	gittest.Needs(t, "ssh")
+	first := o.Commit("a", "1")
+	o.Commit("a", "2")
 	hostKey, _ := newKey(t)
 	userKey, file := newKey(t)
 	addr := serveSSH(t, o, hostKey, userKey.PublicKey())
@@ -99,13 +101,13 @@ func TestSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(t)
-	cfg.Credentials = keep(t, "key", fmt.Sprintf("url=ssh://git@%s/\nkey=%s\nhosts=%s\n", addr, file, hosts))
-	source := job.Source{Repository: "ssh://git@" + addr + o.root + "/r.git", Commit: first, Credential: "key"}
+	cfg.Credentials = gittest.Keep(t, "key", fmt.Sprintf("url=ssh://git@%s/\nkey=%s\nhosts=%s\n", addr, file, hosts))
+	source := job.Source{Repository: "ssh://git@" + addr + o.Root + "/r.git", Commit: first, Credential: "key"}
 	tree, err := fetcherOf(t, cfg, source).into(t, "w")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := o.git(tree, "rev-parse", "HEAD"); got != first {
+	if got := o.Git(tree, "rev-parse", "HEAD"); got != first {
 		t.Errorf("got %s, want %s", got, first)
 	}
 	if err := os.WriteFile(hosts, nil, 0o600); err != nil {
@@ -139,7 +141,7 @@ func newKey(t *testing.T) (ssh.Signer, string) {
 }
 
 // serveSSH runs git-upload-pack for whoever has the key.
-func serveSSH(t *testing.T, o *origin, host ssh.Signer, user ssh.PublicKey) string {
+func serveSSH(t *testing.T, o *gittest.Origin, host ssh.Signer, user ssh.PublicKey) string {
 	t.Helper()
 	cfg := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		if string(key.Marshal()) != string(user.Marshal()) {
@@ -159,7 +161,7 @@ func serveSSH(t *testing.T, o *origin, host ssh.Signer, user ssh.PublicKey) stri
 			if err != nil {
 				return
 			}
-			go serveConnection(c, cfg, o.root)
+			go serveConnection(c, cfg, o.Root)
 		}
 	}()
 	return l.Addr().String()
@@ -187,7 +189,7 @@ func serveConnection(c net.Conn, cfg *ssh.ServerConfig, home string) {
 				}
 				r.Reply(true, nil)
 				cmd := exec.Command("sh", "-c", asked.Command)
-				cmd.Env = []string{"PATH=" + jobPath, "HOME=" + home, "GIT_CONFIG_NOSYSTEM=1"}
+				cmd.Env = []string{"PATH=" + process.Path, "HOME=" + home, "GIT_CONFIG_NOSYSTEM=1"}
 				in, _ := cmd.StdinPipe()
 				cmd.Stdout, cmd.Stderr = channel, channel.Stderr()
 				var status struct{ Code uint32 }

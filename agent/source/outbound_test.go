@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 )
@@ -39,8 +40,8 @@ func inside(t *testing.T, address string) (*httptest.Server, *atomic.Int64) {
 // name, and nothing is said of what is there.
 func TestSourceInside(t *testing.T) {
 	t.Parallel()
-	needs(t, "git")
-	needs(t, "ssh")
+	gittest.Needs(t, "git")
+	gittest.Needs(t, "ssh")
 	s, came := inside(t, "127.0.0.1:0")
 	port := s.URL[strings.LastIndexByte(s.URL, ':'):]
 	commit := strings.Repeat("12", 20)
@@ -59,7 +60,7 @@ func TestSourceInside(t *testing.T) {
 				if refused := (*outbound.RefusedError)(nil); !errors.As(err, &refused) {
 					t.Fatalf("got %v", err)
 				}
-				text := err.Error() + f.words(err)
+				text := err.Error() + details(err)
 				for _, secret := range []string{"git says", "127.0.0.1", "inner-secret"} {
 					if strings.Contains(text, secret) {
 						t.Errorf("it is said %q", text)
@@ -81,23 +82,23 @@ func TestSourceInside(t *testing.T) {
 func TestRedirectInside(t *testing.T) {
 	t.Parallel()
 	s, came := inside(t, "127.0.0.2:0")
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
+	o := gittest.New(t)
+	commit := o.Commit("a", "b")
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	for _, to := range []string{s.URL, "https://127.0.0.2:" + port, "http://[::ffff:127.0.0.2]:" + port, "http://169.254.169.254"} {
-		o.elsewhere = to
-		f := fetcherOf(t, config(t), *o.source(commit))
+		o.Elsewhere = to
+		f := fetcherOf(t, config(t), *o.Source(commit))
 		_, err := f.into(t, "w")
 		refused := (*outbound.RefusedError)(nil)
 		if protocol := strings.HasPrefix(to, "https:"); errors.As(err, &refused) == protocol || err == nil || came.Load() > 0 {
 			t.Errorf("to %s: got %v, and the server inside was reached %d times", to, err, came.Load())
 		}
-		if text := f.words(err); strings.Contains(text, "inner-secret") {
+		if text := details(err); strings.Contains(text, "inner-secret") {
 			t.Errorf("to %s: it is said %q", to, text)
 		}
 	}
-	o.elsewhere = ""
-	if tree, err := fetcherOf(t, config(t), *o.source(commit)).into(t, "w"); err != nil || !exists(filepath.Join(tree, "a")) {
+	o.Elsewhere = ""
+	if tree, err := fetcherOf(t, config(t), *o.Source(commit)).into(t, "w"); err != nil || !exists(filepath.Join(tree, "a")) {
 		t.Errorf("without a redirect: got %v", err)
 	}
 }
@@ -106,9 +107,9 @@ func TestRedirectInside(t *testing.T) {
 func TestSubmoduleInside(t *testing.T) {
 	t.Parallel()
 	s, came := inside(t, "127.0.0.2:0")
-	o := newOrigin(t)
-	commit := o.link("m", strings.Replace(s.URL, "http:", "https:", 1)+"/r", strings.Repeat("12", 20))
-	source := o.source(commit)
+	o := gittest.New(t)
+	commit := o.Link("m", strings.Replace(s.URL, "http:", "https:", 1)+"/r", strings.Repeat("12", 20))
+	source := o.Source(commit)
 	source.Submodules = true
 	_, err := fetcherOf(t, config(t), *source).into(t, "w")
 	if refused := (*outbound.RefusedError)(nil); !errors.As(err, &refused) || came.Load() > 0 {
@@ -119,11 +120,11 @@ func TestSubmoduleInside(t *testing.T) {
 // TestGateKeyIsHidden: the way out is told to git where no other user reads it.
 func TestGateKeyIsHidden(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
-	f := fetcherOf(t, config(t), *o.source(commit))
+	o := gittest.New(t)
+	commit := o.Commit("a", "b")
+	f := fetcherOf(t, config(t), *o.Source(commit))
 	var lines []string
-	o.look = func() {
+	o.Look = func() {
 		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, name := range all {
 			text, _ := os.ReadFile(name)

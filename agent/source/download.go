@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"context"
@@ -23,16 +23,16 @@ func format(commit, dir string) []string {
 }
 
 // has reports whether all of a commit is in a cache.
-func (f *fetcher) has(ctx context.Context, dir, commit string) bool {
-	return f.git(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
+func (a *attempt) has(ctx context.Context, dir, commit string) bool {
+	return a.git(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
 }
 
 // download fetches a commit by its name and without its history. A server of an
 // old kind gives only the tips of branches and tags by name: of such a one all of
 // them are fetched, and the commit looked for in their history.
-func (f *fetcher) download(ctx context.Context, dir, repository, commit string) error {
+func (a *attempt) download(ctx context.Context, dir, repository, commit string) error {
 	fetch := []string{"fetch", "--quiet", "--no-tags"}
-	err := f.remote(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
+	err := a.remote(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
 	var said *gitError
 	if !errors.As(err, &said) {
 		return err
@@ -42,8 +42,8 @@ func (f *fetcher) download(ctx context.Context, dir, repository, commit string) 
 		return fmt.Errorf("the repository does not have the commit %.12s (any more): %w", commit, err)
 	case strings.Contains(said.words, "unadvertised object"):
 	case strings.Contains(said.words, "File too large"): // EFBIG
-		return fmt.Errorf("the commit is larger than %v, which is what DSVM_SOURCE_CACHE allows: %w", f.cfg.SourceCache, err)
-	case strings.Contains(said.words, "terminal prompts disabled") && f.credential == nil:
+		return fmt.Errorf("the commit is larger than %v, which is what DSVM_SOURCE_CACHE allows: %w", a.cfg.CacheSize, err)
+	case strings.Contains(said.words, "terminal prompts disabled") && a.credential == nil:
 		return fmt.Errorf("the repository does not exist or asks for a credential; name one of the node's in `source.credential`: %w", err)
 	default:
 		return err
@@ -51,18 +51,18 @@ func (f *fetcher) download(ctx context.Context, dir, repository, commit string) 
 	if _, err := os.Stat(filepath.Join(dir, "shallow")); err == nil {
 		fetch = append(fetch, "--unshallow")
 	}
-	if err := f.remote(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
+	if err := a.remote(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
 		return err
 	}
-	if err := f.git(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
+	if err := a.git(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
 		return fmt.Errorf("the commit %.12s is on no branch or tag of the repository (any more): %w", commit, err)
 	}
 	return nil
 }
 
 // git runs git in a cache, without network.
-func (f *fetcher) git(ctx context.Context, dir string, out *bounded, args ...string) error {
-	g := f.own(dir, args)
+func (a *attempt) git(ctx context.Context, dir string, out *bounded, args ...string) error {
+	g := a.own(dir, args)
 	if out != nil {
 		g.out = out
 	}
@@ -78,31 +78,31 @@ const (
 )
 
 // remote runs git with a repository's server.
-func (f *fetcher) remote(ctx context.Context, dir, repository string, args ...string) error {
+func (a *attempt) remote(ctx context.Context, dir, repository string, args ...string) error {
 	var secret *credential
-	if f.credential.covers(repository) {
-		secret = f.credential
+	if a.credential.covers(repository) {
+		secret = a.credential
 	}
-	reach, err := f.reach(ctx, repository, secret)
+	reach, err := a.reach(ctx, repository, secret)
 	if err != nil {
 		return err
 	}
-	g := f.own(dir, args, secret.config()...)
+	g := a.own(dir, args, secret.config()...)
 	g.secret = secret
-	if most := int64(f.cfg.SourceCache); most > 0 {
+	if most := int64(a.cfg.CacheSize); most > 0 {
 		g.name, g.args = "sh", append([]string{"-c", limited, "sh", strconv.FormatInt(max(most/ulimitUnit, 1), 10)}, g.args...)
 	}
 	g.env = append(g.env, reach...)
-	return f.explain(g.run(ctx))
+	return a.explain(g.run(ctx))
 }
 
 // own is a run of git as the agent's own user.
-func (f *fetcher) own(dir string, args []string, config ...string) gitRun {
+func (a *attempt) own(dir string, args []string, config ...string) gitRun {
 	var all []string
 	for _, c := range slices.Concat(gitConfig, config) {
 		all = append(all, "-c", c)
 	}
-	return gitRun{key: f.key, name: "git", args: append(all, args...), dir: dir, env: []string{"HOME=" + f.dir}}
+	return gitRun{key: a.Key, name: "git", args: append(all, args...), dir: dir, env: []string{"HOME=" + a.cfg.Dir}}
 }
 
 // unpacking makes a work tree of what comes in: its arguments are the directory,
@@ -120,7 +120,7 @@ git checkout --quiet --detach "$2"
 
 // unpack makes a work tree of a commit in the cache, as the user that jobs run
 // as, who cannot read the cache.
-func (f *fetcher) unpack(ctx context.Context, dir, repository, commit, tree string) error {
+func (a *attempt) unpack(ctx context.Context, dir, repository, commit, tree string) error {
 	// The commit's own files, without what came before it, as git's own server
 	// tells it to a client without history.
 	ask := strings.NewReader("--shallow " + commit + "\n" + commit + "\n")
@@ -128,7 +128,7 @@ func (f *fetcher) unpack(ctx context.Context, dir, repository, commit, tree stri
 	if err != nil {
 		return err
 	}
-	packing := f.own(dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
+	packing := a.own(dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
 	packing.in, packing.out = ask, to
 	packed := make(chan error, 1)
 	go func() {
@@ -136,8 +136,8 @@ func (f *fetcher) unpack(ctx context.Context, dir, repository, commit, tree stri
 		to.Close()
 	}()
 	kind := strings.Join(format(commit, "."), " ")
-	err = gitRun{key: f.key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
-		as: f.as, in: from, env: nowhere}.run(ctx)
+	err = gitRun{key: a.Key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
+		as: a.As, in: from, env: nowhere}.run(ctx)
 	from.Close()
 	if failed := <-packed; failed != nil && err != nil {
 		var said *gitError

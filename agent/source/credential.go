@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"encoding/base64"
@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/startfault"
 )
 
 // maxCredential bounds a credential's file, and fits into a pipe at once.
@@ -38,7 +40,7 @@ func readCredential(dir, name string) (*credential, error) {
 	}
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("the source's credential %q cannot be read on this node: %w", name, cause(err))
+		return nil, fmt.Errorf("the source's credential %q cannot be read on this node: %w", name, startfault.Innermost(err))
 	}
 	defer f.Close()
 	at, err := f.Stat()

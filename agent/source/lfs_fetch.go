@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"bytes"
@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"dsvmpools/agent/startfault"
 )
 
 // Large files are named by the server, address by address. git-lfs asks no proxy for those
@@ -98,19 +100,19 @@ type lfsAnswer struct {
 }
 
 // fetchLarge has the large files of a commit in a cache.
-func (f *fetcher) fetchLarge(ctx context.Context, dir, repository, commit string) error {
+func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string) error {
 	if strings.HasPrefix(repository, "ssh:") || strings.HasPrefix(repository, "file:") {
-		return f.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
+		return a.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
 			"-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit)
 	}
 	var out bounded
-	if err := f.git(ctx, dir, &out, "lfs", "ls-files", "--debug", commit); err != nil {
+	if err := a.git(ctx, dir, &out, "lfs", "ls-files", "--debug", commit); err != nil {
 		return err
 	}
 	var missing []largeFile
 	for _, file := range parsePointers(out.String()) {
-		if most := int64(f.cfg.SourceCache); most > 0 && file.Size > most {
-			return fmt.Errorf("the large file %.12s has %d bytes, and DSVM_SOURCE_CACHE allows %v", file.OID, file.Size, f.cfg.SourceCache)
+		if most := int64(a.cfg.CacheSize); most > 0 && file.Size > most {
+			return fmt.Errorf("the large file %.12s has %d bytes, and DSVM_SOURCE_CACHE allows %v", file.OID, file.Size, a.cfg.CacheSize)
 		}
 		if at, err := os.Stat(lfsPlace(dir, file.OID)); err != nil || at.Size() != file.Size {
 			missing = append(missing, file)
@@ -119,31 +121,31 @@ func (f *fetcher) fetchLarge(ctx context.Context, dir, repository, commit string
 	if len(missing) == 0 {
 		return nil
 	}
-	client, err := f.lfsClient(repository)
+	client, err := a.lfsClient(repository)
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	f.gate.Take()
+	a.gate.Take()
 	for len(missing) > 0 {
 		batch := missing[:min(len(missing), lfsBatch)]
 		missing = missing[len(batch):]
-		if err := f.fetchBatch(ctx, client, dir, repository, batch); err != nil {
+		if err := a.fetchBatch(ctx, client, dir, repository, batch); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return f.explainLarge(err)
+			return a.explainLarge(err)
 		}
 	}
 	return nil
 }
 
 // explainLarge is explain for what the agent has fetched by itself.
-func (f *fetcher) explainLarge(err error) error {
-	if kept := f.explain(&gitError{}); !errors.As(kept, new(*gitError)) {
+func (a *attempt) explainLarge(err error) error {
+	if kept := a.explain(&gitError{}); !errors.As(kept, new(*gitError)) {
 		return kept // refused
 	}
-	return errors.New(f.credential.scrub(printable(err.Error())))
+	return errors.New(a.credential.scrub(printable(err.Error())))
 }
 
 // lfsPlace is where git-lfs looks for a file.
@@ -153,17 +155,17 @@ func lfsPlace(dir, oid string) string {
 
 // lfsClient connects through the gate. A redirect goes through it as well, and does not
 // lead from https to http; a password is not taken along to another host.
-func (f *fetcher) lfsClient(repository string) (*http.Client, error) {
-	gate, err := url.Parse(f.gate.URL())
+func (a *attempt) lfsClient(repository string) (*http.Client, error) {
+	gate, err := url.Parse(a.gate.URL())
 	if err != nil {
 		return nil, err
 	}
 	way := &http.Transport{Proxy: http.ProxyURL(gate), ResponseHeaderTimeout: lfsHeader, DisableCompression: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{}}
-	for _, set := range f.cfg.GitEnv {
+	for _, set := range a.cfg.Env {
 		if file, ok := strings.CutPrefix(set, "GIT_SSL_CAINFO="); ok {
 			text, err := os.ReadFile(file)
 			if err != nil {
-				return nil, fmt.Errorf("GIT_SSL_CAINFO cannot be read: %w", cause(err))
+				return nil, fmt.Errorf("GIT_SSL_CAINFO cannot be read: %w", startfault.Innermost(err))
 			}
 			way.TLSClientConfig.RootCAs = x509.NewCertPool()
 			way.TLSClientConfig.RootCAs.AppendCertsFromPEM(text)
@@ -186,7 +188,7 @@ func checkScheme(u *url.URL, plain bool) error {
 }
 
 // fetchBatch asks where files are and fetches them.
-func (f *fetcher) fetchBatch(ctx context.Context, client *http.Client, dir, repository string, files []largeFile) error {
+func (a *attempt) fetchBatch(ctx context.Context, client *http.Client, dir, repository string, files []largeFile) error {
 	body, err := json.Marshal(map[string]any{"operation": "download", "transfers": []string{"basic"}, "objects": files})
 	if err != nil {
 		return err
@@ -196,8 +198,8 @@ func (f *fetcher) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 		base += ".git"
 	}
 	var answer lfsAnswer
-	err = f.lfsTry(ctx, func() error {
-		r, err := f.lfsRequest(ctx, http.MethodPost, base+"/info/lfs/objects/batch", map[string]string{"Content-Type": lfsMedia}, body)
+	err = a.lfsTry(ctx, func() error {
+		r, err := a.lfsRequest(ctx, http.MethodPost, base+"/info/lfs/objects/batch", map[string]string{"Content-Type": lfsMedia}, body)
 		if err != nil {
 			return err
 		}
@@ -233,7 +235,7 @@ func (f *fetcher) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 		case !ok:
 			continue
 		case object.Error != nil:
-			err = fmt.Errorf("the server does not have the large file %.12s: %s (%d)", object.OID, clip(object.Error.Message), object.Error.Code)
+			err = fmt.Errorf("the server does not have the large file %.12s: %s (%d)", object.OID, startfault.Clip(object.Error.Message), object.Error.Code)
 		case object.Actions.Download == nil:
 			err = fmt.Errorf("the server does not say where the large file %.12s is", object.OID)
 		}
@@ -241,8 +243,8 @@ func (f *fetcher) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 			break
 		}
 		group.Go(func() error {
-			return f.lfsTry(ctx, func() error {
-				return f.fetchFile(ctx, client, repository, dir, largeFile{object.OID, size}, *object.Actions.Download)
+			return a.lfsTry(ctx, func() error {
+				return a.fetchFile(ctx, client, repository, dir, largeFile{object.OID, size}, *object.Actions.Download)
 			})
 		})
 	}
@@ -259,7 +261,7 @@ func (f *fetcher) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 
 // lfsRequest makes a request, with the credential where it is for the address and the
 // server has given no other.
-func (f *fetcher) lfsRequest(ctx context.Context, method, address string, header map[string]string, body []byte) (*http.Request, error) {
+func (a *attempt) lfsRequest(ctx context.Context, method, address string, header map[string]string, body []byte) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, lfsFinal{errors.New("the server of large files names an address that is none")}
@@ -270,14 +272,14 @@ func (f *fetcher) lfsRequest(ctx context.Context, method, address string, header
 	if method == http.MethodPost {
 		r.Header.Set("Accept", lfsMedia)
 	}
-	if r.Header.Get("Authorization") == "" && f.credential.covers(address) {
-		r.SetBasicAuth(f.credential.username, f.credential.password)
+	if r.Header.Get("Authorization") == "" && a.credential.covers(address) {
+		r.SetBasicAuth(a.credential.username, a.credential.password)
 	}
 	return r, nil
 }
 
 // fetchFile fetches one file to its place, if it is the one that was wanted.
-func (f *fetcher) fetchFile(ctx context.Context, client *http.Client, repository, dir string, file largeFile, from lfsAction) error {
+func (a *attempt) fetchFile(ctx context.Context, client *http.Client, repository, dir string, file largeFile, from lfsAction) error {
 	at, err := url.Parse(from.Href)
 	if err == nil {
 		err = checkScheme(at, strings.HasPrefix(repository, "http:"))
@@ -285,7 +287,7 @@ func (f *fetcher) fetchFile(ctx context.Context, client *http.Client, repository
 	if err != nil {
 		return lfsFinal{err}
 	}
-	r, err := f.lfsRequest(ctx, http.MethodGet, from.Href, from.Header, nil)
+	r, err := a.lfsRequest(ctx, http.MethodGet, from.Href, from.Header, nil)
 	if err != nil {
 		return err
 	}
@@ -334,10 +336,10 @@ func lfsStatus(code int) error {
 }
 
 // lfsTry does something that may fail by bad luck up to lfsTries times.
-func (f *fetcher) lfsTry(ctx context.Context, do func() error) error {
+func (a *attempt) lfsTry(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
-		if err == nil || try == lfsTries || errors.As(err, new(lfsFinal)) || f.gate.Refused() {
+		if err == nil || try == lfsTries || errors.As(err, new(lfsFinal)) || a.gate.Refused() {
 			return err
 		}
 		select {

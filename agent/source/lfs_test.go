@@ -1,32 +1,19 @@
 //go:build unix
 
-package agent
+package source
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/outbound"
 )
-
-// withLarge commits a pointer to a large file and returns the commit and the file's name.
-func (o *origin) withLarge(content string) (commit, name string) {
-	o.t.Helper()
-	sum := sha256.Sum256([]byte(content))
-	name = hex.EncodeToString(sum[:])
-	o.git(o.clone, "config", "remote.origin.url", filepath.Join(o.root, "r.git"))
-	o.commit(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-	return o.commit("w.bin", fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", name, len(content))), name
-}
 
 // leads answers a batch with one address for every file.
 func leads(to string, header map[string]string) http.HandlerFunc {
@@ -45,12 +32,12 @@ func leads(to string, header map[string]string) http.HandlerFunc {
 // address, a name and a redirect, and learns nothing.
 func TestLargeFilesInside(t *testing.T) {
 	t.Parallel()
-	needs(t, "git-lfs")
+	gittest.Needs(t, "git-lfs")
 	const content = "the weights of a model"
 	s, came := inside(t, "127.0.0.2:0")
-	o := newOrigin(t)
-	commit, _ := o.withLarge(content)
-	source := o.source(commit)
+	o := gittest.New(t)
+	commit, _ := o.CommitLarge(content)
+	source := o.Source(commit)
 	source.LFS = true
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	redirect := http.RedirectHandler(s.URL+"/x", http.StatusFound)
@@ -65,13 +52,13 @@ func TestLargeFilesInside(t *testing.T) {
 			leads(o.URL+"/lfs/x", nil)(w, r)
 		},
 	} {
-		o.large = large
+		o.Large = large
 		f := fetcherOf(t, config(t), *source)
 		_, err := f.into(t, "w")
 		if refused := (*outbound.RefusedError)(nil); !errors.As(err, &refused) || came.Load() > 0 {
 			t.Errorf("%s: got %v, and the server inside was reached %d times", name, err, came.Load())
 		}
-		if text := f.words(err); strings.Contains(text, "inner-secret") || strings.Contains(text, "127.0.0.2") {
+		if text := details(err); strings.Contains(text, "inner-secret") || strings.Contains(text, "127.0.0.2") {
 			t.Errorf("%s: it is said %q", name, text)
 		}
 	}
@@ -81,11 +68,11 @@ func TestLargeFilesInside(t *testing.T) {
 // luck is tried again.
 func TestLargeFilesWrong(t *testing.T) {
 	t.Parallel()
-	needs(t, "git-lfs")
+	gittest.Needs(t, "git-lfs")
 	const content = "the weights of a model"
-	o := newOrigin(t)
-	commit, _ := o.withLarge(content)
-	source := o.source(commit)
+	o := gittest.New(t)
+	commit, _ := o.CommitLarge(content)
+	source := o.Source(commit)
 	source.LFS = true
 	text, code := content, http.StatusOK
 	var asked, unlucky atomic.Int64
@@ -106,7 +93,7 @@ func TestLargeFilesWrong(t *testing.T) {
 		_, err := fetcherOf(t, config(t), *source).into(t, "w")
 		return err
 	}
-	o.large = answer
+	o.Large = answer
 	unlucky.Store(1)
 	if err := try(); err != nil || asked.Load() != 2 {
 		t.Errorf("a bad moment: got %v after %d tries", err, asked.Load())
@@ -131,7 +118,7 @@ func TestLargeFilesWrong(t *testing.T) {
 		"no address": {leads(":", nil), "the source cannot be fetched"},
 		"a file":     {leads("file:///etc/passwd", nil), "not https"},
 	} {
-		o.large = test.large
+		o.Large = test.large
 		if err := try(); err == nil || test.want != "the source cannot be fetched" && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v", name, err)
 		}

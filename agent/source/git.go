@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"context"
@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/process"
+	"dsvmpools/agent/startfault"
 )
 
 // Limits of what a run of git may say.
@@ -91,16 +94,16 @@ func (g gitRun) run(ctx context.Context) error {
 	// On Linux a process dies with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	program, err := lookUp(g.name, jobPath, "")
+	program, err := process.LookUp(g.name, process.Path, "")
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, program, g.args...)
 	said := &tail{most: maxGitWords}
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = g.dir, g.in, g.out, said
-	cmd.Env = append([]string{"PATH=" + jobPath, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
-		"GIT_LITERAL_PATHSPECS=1", keyVariable + "=" + g.key}, g.env...)
-	cmd.SysProcAttr = processAttr(g.as)
+	cmd.Env = append([]string{"PATH=" + process.Path, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
+		"GIT_LITERAL_PATHSPECS=1", process.KeyVariable + "=" + g.key}, g.env...)
+	cmd.SysProcAttr = process.Attr(g.as)
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = gitDrain
 	if g.secret != nil {
@@ -113,7 +116,7 @@ func (g gitRun) run(ctx context.Context) error {
 	}
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		sweep(map[string]process{g.key: {}})
+		process.KillAttempt(g.key)
 		return context.Cause(ctx)
 	}
 	var exit *exec.ExitError
@@ -126,7 +129,7 @@ func (g gitRun) run(ctx context.Context) error {
 	case errors.As(err, &exit):
 		return &gitError{g.secret.scrub(printable(said.String()))}
 	}
-	return fmt.Errorf("git cannot be run on this node: %w", cause(err))
+	return fmt.Errorf("git cannot be run on this node: %w", startfault.Innermost(err))
 }
 
 // tail keeps the end of what is written to it.

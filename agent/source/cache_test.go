@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"errors"
@@ -13,37 +13,9 @@ import (
 	"sync"
 	"testing"
 
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/job"
-	"dsvmpools/shared/protocol"
 )
-
-// TestSourceTogether: attempts of one repository share what is fetched.
-func TestSourceTogether(t *testing.T) {
-	t.Parallel()
-	o := newOrigin(t)
-	commit := o.commit("a", "b")
-	o.packs.Store(0)
-	n := begin(t)
-	var items []protocol.WorkItem
-	for i := range int64(6) {
-		items = append(items, at(i+1, o.source(commit), "cat a; echo more >> a"))
-	}
-	n.work(items...)
-	for i := range int64(6) {
-		if f := n.finished(i + 1); f.State != "succeeded" || n.file(i+1, "stdout.log") != "b" {
-			t.Errorf("assignment %d: got %+v, %s", i+1, f, n.file(i+1, "stdout.log"))
-		}
-	}
-	alone := newOrigin(t)
-	only := alone.commit("a", "b")
-	alone.packs.Store(0)
-	if _, err := fetcherOf(t, config(t), *alone.source(only)).into(t, "w"); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := o.packs.Load(), alone.packs.Load(); got != want {
-		t.Errorf("got %d requests for six attempts, want the %d of one", got, want)
-	}
-}
 
 // TestSourceDamaged: a cache that cannot be used any more is begun anew.
 func TestSourceDamaged(t *testing.T) {
@@ -89,25 +61,25 @@ func TestSourceDamaged(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			o := newOrigin(t)
-			first := o.commit("a", strings.Repeat("some text that takes a while\n", 50))
-			second := o.commit("a", "2")
-			f := fetcherOf(t, config(t), *o.source(first))
+			o := gittest.New(t)
+			first := o.Commit("a", strings.Repeat("some text that takes a while\n", 50))
+			second := o.Commit("a", "2")
+			f := fetcherOf(t, config(t), *o.Source(first))
 			if _, err := f.into(t, "w"); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range []string{first, second} {
-				r := f.take(f.source.Repository)
+				r := f.takeCache(f.Source.Repository)
 				if err := test.damage(r.dir); err != nil {
 					t.Fatal(err)
 				}
 				f.release(r)
-				f.source.Commit = c
+				f.Source.Commit = c
 				tree, err := f.into(t, "w")
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := o.git(tree, "status", "--porcelain") + o.git(tree, "rev-parse", "HEAD"); got != c {
+				if got := o.Git(tree, "status", "--porcelain") + o.Git(tree, "rev-parse", "HEAD"); got != c {
 					t.Errorf("got %s, want %s", got, c)
 				}
 			}
@@ -119,18 +91,18 @@ func TestSourceDamaged(t *testing.T) {
 // damaged do not take the new one from each other.
 func TestSourceDamagedTogether(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
+	o := gittest.New(t)
 	const attempts = 6
 	f := fetcherOf(t, config(t), job.Source{})
 	var commits []string
 	for i := range attempts {
-		f.source = *o.source(o.commit("a", fmt.Sprint(i)))
+		f.Source = *o.Source(o.Commit("a", fmt.Sprint(i)))
 		if _, err := f.into(t, "w"); err != nil {
 			t.Fatal(err)
 		}
-		commits = append(commits, f.source.Commit)
+		commits = append(commits, f.Source.Commit)
 	}
-	r := f.take(f.source.Repository)
+	r := f.takeCache(f.Source.Repository)
 	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack"))
 	for _, pack := range packs {
 		if err := errors.Join(os.Chmod(pack, 0o600), os.Truncate(pack, 20)); err != nil {
@@ -142,7 +114,7 @@ func TestSourceDamagedTogether(t *testing.T) {
 	for i, commit := range commits {
 		tree := filepath.Join(t.TempDir(), "w")
 		all.Go(func() {
-			g := &fetcher{sources: f.sources, key: f.launcher.key(int64(i + 2)), source: *o.source(commit)}
+			g := &attempt{Fetcher: f.Fetcher, Request: Request{Source: *o.Source(commit), Key: fmt.Sprint("source.", i)}}
 			if err := g.fetch(t.Context(), tree); err != nil {
 				t.Errorf("attempt %d: got %v", i, err)
 				return
@@ -153,7 +125,7 @@ func TestSourceDamagedTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
+	if left, err := os.ReadDir(f.cfg.Dir); err != nil || len(left) != 1 {
 		t.Errorf("got %v, %v kept; want one directory", left, err)
 	}
 }
@@ -163,40 +135,40 @@ func TestSourceDamagedTogether(t *testing.T) {
 func TestSourceCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)
-	cfg.SourceCache = 0
-	var f *fetcher
+	cfg.CacheSize = 0
+	var f *attempt
 	for range 2 {
-		o := newOrigin(t)
-		f = fetcherOf(t, cfg, *o.source(o.commit("a", "b")))
+		o := gittest.New(t)
+		f = fetcherOf(t, cfg, *o.Source(o.Commit("a", "b")))
 		if _, err := f.into(t, "w"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(f.cfg.Dir); err != nil || len(left) != 0 {
 		t.Errorf("got %v, %v kept; want nothing", left, err)
 	}
-	o := newOrigin(t)
+	o := gittest.New(t)
 	if runtime.GOOS == "linux" {
 		random := make([]byte, 300_000)
 		rand.NewChaCha8([32]byte{1}).Read(random) // cannot be compressed
-		cfg.SourceCache = 100_000
-		f = fetcherOf(t, cfg, *o.source(o.commit("large", string(random))))
+		cfg.CacheSize = 100_000
+		f = fetcherOf(t, cfg, *o.Source(o.Commit("large", string(random))))
 		if _, err := f.into(t, "w"); err == nil || !strings.Contains(err.Error(), "larger than 100000, which is what DSVM_SOURCE_CACHE allows") {
 			t.Errorf("more than is allowed: got %v", err)
 		}
-		o.git(o.clone, "rm", "-q", "large")
+		o.Git(o.Clone, "rm", "-q", "large")
 	}
-	f = fetcherOf(t, config(t), *o.source(o.commit("a", "b")))
+	f = fetcherOf(t, config(t), *o.Source(o.Commit("a", "b")))
 	if _, err := f.into(t, "w"); err != nil {
 		t.Fatal(err)
 	}
-	r := f.take(f.source.Repository)
+	r := f.takeCache(f.Source.Repository)
 	for i := range maxPacks {
 		if err := os.WriteFile(filepath.Join(r.dir, "objects/pack", fmt.Sprintf("pack-%d.pack", i)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.source.Commit = o.commit("a", "c")
+	f.Source.Commit = o.Commit("a", "c")
 	if _, err := f.into(t, "w"); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +176,7 @@ func TestSourceCacheIsBounded(t *testing.T) {
 	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); number(r.dir) != 2 || len(packs) != 1 {
 		t.Errorf("got %d packs, want 1", len(packs))
 	}
-	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
+	if left, err := os.ReadDir(f.cfg.Dir); err != nil || len(left) != 1 {
 		t.Errorf("got %v, %v kept; want one cache", left, err)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 )
 
@@ -22,8 +23,8 @@ const (
 type submodule struct{ path, url, commit string }
 
 // submodules puts those of a work tree into it, and theirs.
-func (f *fetcher) submodules(ctx context.Context, repository, commit, tree string, nesting int) error {
-	list, err := f.listed(ctx, commit, tree)
+func (a *attempt) fetchSubmodules(ctx context.Context, repository, commit, tree string, nesting int) error {
+	list, err := a.listSubmodules(ctx, commit, tree)
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -31,23 +32,23 @@ func (f *fetcher) submodules(ctx context.Context, repository, commit, tree strin
 		return fmt.Errorf("its submodules have submodules more than %d deep", maxNesting)
 	}
 	for _, m := range list {
-		if f.count++; f.count > maxSubmodules {
+		if a.submodules++; a.submodules > maxSubmodules {
 			return fmt.Errorf("it has more than %d submodules", maxSubmodules)
 		}
-		if err := f.submodule(ctx, repository, tree, m, nesting); err != nil {
-			return fmt.Errorf("the submodule %q: %w", clip(m.path), err)
+		if err := a.fetchSubmodule(ctx, repository, tree, m, nesting); err != nil {
+			return fmt.Errorf("the submodule %q: %w", startfault.Clip(m.path), err)
 		}
 	}
 	return nil
 }
 
-func (f *fetcher) submodule(ctx context.Context, parent, tree string, m submodule, nesting int) error {
+func (a *attempt) fetchSubmodule(ctx context.Context, parent, tree string, m submodule, nesting int) error {
 	at := beside(parent, m.url)
 	relative := at != m.url
 	if err := job.CheckRepository(at); err != nil || !relative && strings.HasPrefix(at, "ssh:") {
-		return fmt.Errorf("its address %q is neither https:// nor relative to the repository's; change it in .gitmodules", clip(m.url))
+		return fmt.Errorf("its address %q is neither https:// nor relative to the repository's; change it in .gitmodules", startfault.Clip(m.url))
 	}
-	if err := f.allowed(at); err != nil {
+	if err := a.checkTransport(at); err != nil {
 		return err
 	}
 	// git has made an empty directory there. A link would lead elsewhere.
@@ -59,26 +60,26 @@ func (f *fetcher) submodule(ctx context.Context, parent, tree string, m submodul
 	if real, err := filepath.EvalSymlinks(dir); err != nil || real != dir {
 		return errors.New("its path is not a directory of the source")
 	}
-	if err := f.one(ctx, at, m.commit, dir); err != nil {
+	if err := a.fetchRepository(ctx, at, m.commit, dir); err != nil {
 		return err
 	}
-	return f.submodules(ctx, at, m.commit, dir, nesting+1)
+	return a.fetchSubmodules(ctx, at, m.commit, dir, nesting+1)
 }
 
 // listed reads which submodules a commit has. It is git of the job's user who
 // looks into the work tree.
-func (f *fetcher) listed(ctx context.Context, commit, tree string) ([]submodule, error) {
-	file, err := f.entry(ctx, commit, tree, ".gitmodules")
+func (a *attempt) listSubmodules(ctx context.Context, commit, tree string) ([]submodule, error) {
+	file, err := a.entry(ctx, commit, tree, ".gitmodules")
 	if err != nil || !strings.HasPrefix(file, "100") { // not there, or no plain file
 		return nil, err
 	}
-	text, err := f.inside(ctx, tree, "config", "--blob", commit+":.gitmodules", "--null", "--list")
+	text, err := a.gitInTree(ctx, tree, "config", "--blob", commit+":.gitmodules", "--null", "--list")
 	if err != nil {
 		return nil, err
 	}
 	var list []submodule
 	for _, m := range parseModules(text) {
-		link, err := f.entry(ctx, commit, tree, m.path)
+		link, err := a.entry(ctx, commit, tree, m.path)
 		if err != nil {
 			return nil, err
 		}
@@ -155,15 +156,15 @@ func beside(parent, url string) string {
 
 // entry is git's line about a path of a commit: mode, kind, name, path; "" = it is
 // not there.
-func (f *fetcher) entry(ctx context.Context, commit, tree, path string) (string, error) {
-	line, err := f.inside(ctx, tree, "ls-tree", "-z", "--full-tree", commit, "--", path)
+func (a *attempt) entry(ctx context.Context, commit, tree, path string) (string, error) {
+	line, err := a.gitInTree(ctx, tree, "ls-tree", "-z", "--full-tree", commit, "--", path)
 	line, _, _ = strings.Cut(line, "\x00")
 	return line, err
 }
 
 // inside runs git in a work tree, as the user that jobs run as, for its answer.
-func (f *fetcher) inside(ctx context.Context, tree string, args ...string) (string, error) {
+func (a *attempt) gitInTree(ctx context.Context, tree string, args ...string) (string, error) {
 	var out bounded
-	err := gitRun{key: f.key, name: "git", args: args, dir: tree, as: f.launcher.as, out: &out, env: nowhere}.run(ctx)
+	err := gitRun{key: a.Key, name: "git", args: args, dir: tree, as: a.As, out: &out, env: nowhere}.run(ctx)
 	return out.String(), err
 }

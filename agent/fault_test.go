@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/source"
+	"dsvmpools/agent/source/gittest"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -220,11 +222,11 @@ func TestCauses(t *testing.T) {
 			}},
 		"the node's disk is full for a source": {job.CauseDisk, "cannot be fetched", func(t *testing.T, c *Config) { fill(t, filepath.Join(c.InstanceDir, "sources")) },
 			func(t *testing.T, c *Config) *protocol.Assignment {
-				o := newOrigin(t)
-				commit := o.commit("a", "b")
+				o := gittest.New(t)
+				commit := o.Commit("a", "b")
 				mounted(t, filepath.Join(c.InstanceDir, "sources"), "size=1m")
 				w := command("true")
-				w.Source = o.source(commit)
+				w.Source = o.Source(commit)
 				return w
 			}},
 
@@ -317,10 +319,10 @@ func TestErrorsOfTheSystem(t *testing.T) {
 	t.Parallel()
 	for _, e := range []unix.Errno{unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.EHOSTDOWN} {
 		err := &os.PathError{Op: "open", Path: "x", Err: e}
-		if got := ofPath(err, job.CauseNoWorkdir); got != job.CauseShare {
+		if got := startfault.OfPath(err, job.CauseNoWorkdir); got != job.CauseShare {
 			t.Errorf("a path of the job, %v: got %s", e, got)
 		}
-		if got := onShare(err); got != job.CauseShare {
+		if got := startfault.OnShare(err); got != job.CauseShare {
 			t.Errorf("the share, %v: got %s", e, got)
 		}
 		start := &launch{argv: []string{"x"}}
@@ -329,21 +331,11 @@ func TestErrorsOfTheSystem(t *testing.T) {
 		}
 	}
 	for _, e := range []unix.Errno{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
-		for what, got := range map[string]job.Cause{"path": ofPath(e, job.CauseNoWorkdir), "share": onShare(e), "scratch": onNode(e), "source": ofSource(e),
+		for what, got := range map[string]job.Cause{"path": startfault.OfPath(e, job.CauseNoWorkdir), "share": startfault.OnShare(e), "scratch": startfault.OnNode(e),
 			"program": causeOf((&launch{argv: []string{"x"}}).failed(e))} {
 			if got != job.CauseNoProcess {
 				t.Errorf("%s, %v: got %s", what, e, got)
 			}
-		}
-	}
-	for words, want := range map[string]job.Cause{
-		"fatal: write error: No space left on device":                                 job.CauseDisk,
-		"remote: fatal: write error: No space left on device":                         job.CauseSource,
-		"error: cannot fork() for git-remote-https: Resource temporarily unavailable": job.CauseNoProcess,
-		"fatal: unable to access: Could not resolve host":                             job.CauseSource,
-	} {
-		if got := ofSource(fmt.Errorf("x: %w", &gitError{words})); got != want {
-			t.Errorf("%q: got %s, want %s", words, got, want)
 		}
 	}
 }
@@ -374,7 +366,7 @@ func TestNoProcess(t *testing.T) {
 	cfg := config(t)
 	l := launcherOf(t, cfg)
 	w := *assign(1, "true").Assign
-	first, err := l.prepare(1, w, "")
+	first, err := l.prepare(1, w, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +375,7 @@ func TestNoProcess(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
 		t.Fatal(err)
 	}
-	_, err = l.prepare(2, w, "")
+	_, err = l.prepare(2, w, source.Tree{})
 	_, other := first.start()
 	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); e != nil {
 		t.Fatal(e)
@@ -410,11 +402,11 @@ func TestProcessLimit(t *testing.T) { // not beside others, who would be bound t
 		}
 	}
 	l := launcherOf(t, cfg)
-	start, err := l.prepare(1, *assign(1, "true").Assign, "")
+	start, err := l.prepare(1, *assign(1, "true").Assign, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := l.prepare(2, *assign(2, "sleep", "1000").Assign, "")
+	other, err := l.prepare(2, *assign(2, "sleep", "1000").Assign, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}

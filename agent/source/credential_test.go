@@ -1,87 +1,18 @@
 //go:build unix
 
-package agent
+package source
 
 import (
-	"bytes"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+
+	"dsvmpools/agent/source/gittest"
 )
 
 const testSecret = "s3cret-%/of+the test"
-
-// TestCredentialStaysHidden looks for a credential wherever a job, or a person on
-// the node, could find it: while git has it in hand, and afterwards.
-func TestCredentialStaysHidden(t *testing.T) {
-	t.Parallel()
-	o := newOrigin(t)
-	o.login = "ann:" + testSecret
-	commit := o.commit("a", "b")
-	cfg := config(t)
-	cfg.Credentials = keep(t, "team", credentialFor(o, testSecret))
-	if os.Geteuid() == 0 {
-		if _, err := user.Lookup("nobody"); err == nil {
-			cfg.JobUser, cfg.SourceLocal = "nobody", true
-			passable(t, cfg.InstanceDir)
-		}
-	}
-	var mu sync.Mutex
-	var looks, seen int
-	o.look = func() {
-		mu.Lock()
-		defer mu.Unlock()
-		looks++
-		found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		environ, _ := filepath.Glob("/proc/[0-9]*/environ")
-		for _, file := range append(found, environ...) {
-			if text, err := os.ReadFile(file); err == nil && bytes.Contains(text, []byte(testSecret)) {
-				seen++
-			}
-		}
-	}
-	n := launched(t, cfg, newBus(t))
-	source := o.source(commit)
-	source.Credential = "team"
-	item := at(1, source, `set -e
-cat a; touch new; git config --list; env; git fetch -q origin main 2>&1 || echo refused
-grep -r "$(printf %s%s s3 cret)" "$DSVM_SOURCE" "$HOME" && exit 9
-if [ -n "$OTHER" ]; then ls "$HOME/../../sources" 2>/dev/null && exit 8; fi
-true`)
-	item.Assign.Env = map[string]string{"OTHER": cfg.JobUser}
-	n.work(item)
-	if f := n.finished(1); f.State != "succeeded" {
-		t.Fatalf("got %+v; %s", f, n.file(1, "stderr.log"))
-	}
-	if out := n.file(1, "stdout.log"); !strings.HasPrefix(out, "b") || strings.Contains(out, "s3cret") || !strings.Contains(out, "refused") {
-		t.Errorf("got %s", out)
-	}
-	if looks == 0 || seen > 0 {
-		t.Errorf("looked %d times and found it %d times", looks, seen)
-	}
-	filepath.WalkDir(cfg.InstanceDir, func(path string, e os.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, []byte(testSecret)) {
-				t.Errorf("it is in %s", path)
-			}
-		}
-		return nil
-	})
-}
-
-// passable lets another user reach a directory.
-func passable(t *testing.T, dir string) {
-	t.Helper()
-	for dir = filepath.Dir(dir); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func TestReadCredential(t *testing.T) {
 	t.Parallel()
@@ -107,7 +38,7 @@ func TestReadCredential(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := keep(t, "c", c.text)
+			dir := gittest.Keep(t, "c", c.text)
 			if err := os.Chmod(filepath.Join(dir, "c"), c.mode); err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/outbound"
 )
 
@@ -19,9 +20,9 @@ import (
 // git reaches a server through a gate of the agent's own, and ssh is told the address.
 
 // openGate opens the way by which one attempt's source is fetched.
-func (f *fetcher) openGate() (*outbound.Gate, error) {
+func (a *attempt) openGate() (*outbound.Gate, error) {
 	var proxies httpproxy.Config
-	for _, set := range f.cfg.GitEnv {
+	for _, set := range a.cfg.Env {
 		switch name, value, _ := strings.Cut(set, "="); name {
 		case "HTTPS_PROXY":
 			proxies.HTTPSProxy = value
@@ -29,30 +30,30 @@ func (f *fetcher) openGate() (*outbound.Gate, error) {
 			proxies.NoProxy = value
 		}
 	}
-	return outbound.Open(f.cfg.AllowPrivate, proxies.ProxyFunc())
+	return outbound.Open(a.cfg.AllowPrivate, proxies.ProxyFunc())
 }
 
 // reach is the environment in which git can reach a repository, and nothing else. The
 // gate's key is in it, which jobs of another user cannot read; those of the agent's own
 // can connect to what it lets through by themselves.
-func (f *fetcher) reach(ctx context.Context, repository string, secret *credential) ([]string, error) {
-	f.gate.Take() // of an earlier run
+func (a *attempt) reach(ctx context.Context, repository string, secret *credential) ([]string, error) {
+	a.gate.Take() // of an earlier run
 	u, err := url.Parse(repository)
 	if err != nil {
 		return nil, err
 	}
 	command := "false" // no address of another kind leads to ssh
 	if u.Scheme == "ssh" {
-		host, err := f.pin(ctx, u)
+		host, err := a.pin(ctx, u)
 		if err != nil {
 			return nil, err
 		}
 		command = secret.sshCommand(host)
 	}
-	gate := f.gate.URL()
+	gate := a.gate.URL()
 	env := []string{"GIT_ALLOW_PROTOCOL=" + u.Scheme, "GIT_SSH_COMMAND=" + command, "GIT_HTTP_PROXY_AUTHMETHOD=basic",
 		"http_proxy=" + gate, "https_proxy=" + gate, "HTTP_PROXY=" + gate, "HTTPS_PROXY=" + gate}
-	for _, set := range f.cfg.GitEnv {
+	for _, set := range a.cfg.Env {
 		if strings.HasPrefix(set, "GIT_") {
 			env = append(env, set)
 		}
@@ -62,13 +63,13 @@ func (f *fetcher) reach(ctx context.Context, repository string, secret *credenti
 
 // pin makes options for ssh that have it connect to an address that was looked at, while
 // the host's key is still looked for under its name.
-func (f *fetcher) pin(ctx context.Context, u *url.URL) (string, error) {
-	address, err := f.cfg.AllowPrivate.Lookup(ctx, u.Hostname())
+func (a *attempt) pin(ctx context.Context, u *url.URL) (string, error) {
+	address, err := a.cfg.AllowPrivate.Lookup(ctx, u.Hostname())
 	if refused := (*outbound.RefusedError)(nil); errors.As(err, &refused) {
 		return "", refused
 	}
 	if err != nil {
-		return "", fmt.Errorf("the address of the host %q cannot be found: %w", clip(u.Hostname()), cause(err))
+		return "", fmt.Errorf("the address of the host %q cannot be found: %w", startfault.Clip(u.Hostname()), startfault.Innermost(err))
 	}
 	known := u.Hostname()
 	if port := u.Port(); port != "" && port != "22" {
@@ -79,16 +80,16 @@ func (f *fetcher) pin(ctx context.Context, u *url.URL) (string, error) {
 
 // explain is a run's error as the job's owner reads it. What git says of a host that
 // must not be reached is not passed on: it could say what is there.
-func (f *fetcher) explain(err error) error {
+func (a *attempt) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	kept := f.gate.Take()
+	kept := a.gate.Take()
 	if refused := (*outbound.RefusedError)(nil); errors.As(kept, &refused) {
 		return refused
 	}
 	if said := (*gitError)(nil); kept != nil && errors.As(err, &said) {
-		return fmt.Errorf("its host cannot be reached (%v): %w", cause(kept), said)
+		return fmt.Errorf("its host cannot be reached (%v): %w", startfault.Innermost(kept), said)
 	}
 	return err
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"archive/tar"
@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"dsvmpools/agent/startfault"
 )
 
 // lfsName is the name of a large file's content.
@@ -30,12 +32,12 @@ git lfs checkout >/dev/null
 // large puts the large files of a commit into a work tree: the agent fetches them
 // into the cache, and git-lfs of the job's user takes them out of a pipe, as with
 // the work tree itself.
-func (f *fetcher) large(ctx context.Context, dir, repository, commit, tree string) error {
-	if err := f.fetchLarge(ctx, dir, repository, commit); err != nil {
+func (a *attempt) placeLargeFiles(ctx context.Context, dir, repository, commit, tree string) error {
+	if err := a.fetchLarge(ctx, dir, repository, commit); err != nil {
 		return err
 	}
 	var out bounded
-	if err := f.git(ctx, dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
+	if err := a.git(ctx, dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
 		return err
 	}
 	var names []string
@@ -57,7 +59,7 @@ func (f *fetcher) large(ctx context.Context, dir, repository, commit, tree strin
 		packed <- archive(to, filepath.Join(dir, "lfs", "objects"), names)
 		to.Close()
 	}()
-	err = gitRun{key: f.key, name: "sh", args: []string{"-c", checkingOut, "sh", tree}, dir: "/", as: f.launcher.as, in: from, env: nowhere}.run(ctx)
+	err = gitRun{key: a.Key, name: "sh", args: []string{"-c", checkingOut, "sh", tree}, dir: "/", as: a.As, in: from, env: nowhere}.run(ctx)
 	from.Close()
 	if failed := <-packed; err == nil {
 		err = failed
@@ -77,7 +79,7 @@ func archive(to io.Writer, store string, names []string) error {
 		place := filepath.Join(name[:2], name[2:4], name)
 		f, err := os.Open(filepath.Join(store, place))
 		if err != nil {
-			return fmt.Errorf("a large file has not come: %w", cause(err))
+			return fmt.Errorf("a large file has not come: %w", startfault.Innermost(err))
 		}
 		at, err := f.Stat()
 		if err == nil {

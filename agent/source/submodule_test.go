@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"crypto/sha256"
@@ -14,32 +14,21 @@ import (
 	"strings"
 	"testing"
 
+	"dsvmpools/agent/source/gittest"
 	"dsvmpools/shared/job"
 )
 
-// link commits a submodule without fetching it, and pushes.
-func (o *origin) link(path, url, commit string) string {
-	o.t.Helper()
-	o.git(o.clone, "update-index", "--add", "--cacheinfo", "160000,"+commit+","+path)
-	o.git(o.clone, "config", "-f", ".gitmodules", "submodule."+path+".path", path)
-	o.git(o.clone, "config", "-f", ".gitmodules", "submodule."+path+".url", url)
-	o.git(o.clone, "add", ".gitmodules")
-	o.git(o.clone, "commit", "-q", "-m", "a submodule")
-	o.git(o.clone, "push", "-q", "--force", "origin", "HEAD:main")
-	return o.git(o.clone, "rev-parse", "HEAD")
-}
-
 func TestSubmodules(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	inner := o.commit("inner", "1")
-	o.git(o.root, "clone", "-q", "--bare", "r.git", "inner.git")
-	middle := o.link("deep/inner", "../inner.git", inner)
-	o.git(o.root, "clone", "-q", "--bare", "r.git", "middle.git")
-	o.git(o.clone, "rm", "-q", "--cached", "deep/inner")
-	top := o.link("libs/middle", o.URL+"/middle.git", middle)
+	o := gittest.New(t)
+	inner := o.Commit("inner", "1")
+	o.Git(o.Root, "clone", "-q", "--bare", "r.git", "inner.git")
+	middle := o.Link("deep/inner", "../inner.git", inner)
+	o.Git(o.Root, "clone", "-q", "--bare", "r.git", "middle.git")
+	o.Git(o.Clone, "rm", "-q", "--cached", "deep/inner")
+	top := o.Link("libs/middle", o.URL+"/middle.git", middle)
 	get := func(commit string) (string, error) {
-		source := o.source(commit)
+		source := o.Source(commit)
 		source.Submodules = true
 		return fetcherOf(t, config(t), *source).into(t, "w")
 	}
@@ -50,10 +39,10 @@ func TestSubmodules(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(tree, "libs/middle/deep/inner/inner")); err != nil || string(text) != "1" {
 		t.Errorf("got %q, %v", text, err)
 	}
-	if got := o.git(tree, "status", "--porcelain"); got != "" {
+	if got := o.Git(tree, "status", "--porcelain"); got != "" {
 		t.Errorf("the work tree has changes: %s", got)
 	}
-	without, err := fetcherOf(t, config(t), *o.source(top)).into(t, "w")
+	without, err := fetcherOf(t, config(t), *o.Source(top)).into(t, "w")
 	if left, err2 := os.ReadDir(filepath.Join(without, "libs/middle")); err != nil || err2 != nil || len(left) != 0 {
 		t.Errorf("without: got %v, %v, %v", left, err, err2)
 	}
@@ -70,7 +59,7 @@ func TestSubmodules(t *testing.T) {
 		if test.name == "not that commit" {
 			commit = strings.Repeat("ab", 20)
 		}
-		if _, err := get(o.link("libs/middle", test.url, commit)); err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "the submodule \"libs/middle\"") {
+		if _, err := get(o.Link("libs/middle", test.url, commit)); err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "the submodule \"libs/middle\"") {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.says)
 		}
 	}
@@ -80,20 +69,20 @@ func TestSubmodules(t *testing.T) {
 // ever.
 func TestSubmodulesEnd(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	first := o.commit("a", "b")
-	top := o.link("sub", "./", first)
+	o := gittest.New(t)
+	first := o.Commit("a", "b")
+	top := o.Link("sub", "./", first)
 	g := fetcherOf(t, config(t), job.Source{Repository: o.URL + "/r.git", Commit: top, Submodules: true})
-	g.count = maxSubmodules
+	g.submodules = maxSubmodules
 	if _, err := g.into(t, "w"); err == nil || !strings.Contains(err.Error(), "more than 100 submodules") {
 		t.Errorf("too many: got %v", err)
 	}
-	g.count = 0
+	g.submodules = 0
 	tree, err := g.into(t, "w")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.submodules(t.Context(), g.source.Repository, top, tree, maxNesting+1); err == nil || !strings.Contains(err.Error(), "more than 5 deep") {
+	if err := g.fetchSubmodules(t.Context(), g.Source.Repository, top, tree, maxNesting+1); err == nil || !strings.Contains(err.Error(), "more than 5 deep") {
 		t.Errorf("too deep: got %v", err)
 	}
 }
@@ -158,12 +147,12 @@ func FuzzModules(f *testing.F) {
 // TestLargeFiles needs git-lfs besides git.
 func TestLargeFiles(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	needs(t, "git-lfs")
+	o := gittest.New(t)
+	gittest.Needs(t, "git-lfs")
 	const content = "the weights of a model"
 	sum := sha256.Sum256([]byte(content))
 	name := hex.EncodeToString(sum[:])
-	o.large = func(w http.ResponseWriter, r *http.Request) {
+	o.Large = func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			w.Write([]byte(content))
 			return
@@ -186,15 +175,15 @@ func TestLargeFiles(t *testing.T) {
 		w.Header().Set("Content-Type", "application/vnd.git-lfs+json")
 		json.NewEncoder(w).Encode(map[string]any{"transfer": "basic", "objects": objects})
 	}
-	o.login = "ann:" + testSecret
+	o.Login = "ann:" + testSecret
 	pointer := fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", name, len(content))
-	o.git(o.clone, "config", "remote.origin.url", filepath.Join(o.root, "r.git"))
-	o.commit(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-	o.commit("copy.bin", pointer)
-	commit := o.commit("w.bin", pointer)
+	o.Git(o.Clone, "config", "remote.origin.url", filepath.Join(o.Root, "r.git"))
+	o.Commit(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+	o.Commit("copy.bin", pointer)
+	commit := o.Commit("w.bin", pointer)
 	cfg := config(t)
-	cfg.Credentials = keep(t, "team", credentialFor(o, testSecret))
-	source := o.source(commit)
+	cfg.Credentials = gittest.Keep(t, "team", gittest.CredentialFor(o, testSecret))
+	source := o.Source(commit)
 	source.LFS, source.Credential = true, "team"
 	tree, err := fetcherOf(t, cfg, *source).into(t, "w")
 	if err != nil {
@@ -208,7 +197,7 @@ func TestLargeFiles(t *testing.T) {
 	if config, err := os.ReadFile(filepath.Join(tree, ".git/config")); err != nil || strings.Contains(string(config), testSecret) {
 		t.Errorf("got %s, %v", config, err)
 	}
-	source.Commit = o.commit("gone.bin", strings.ReplaceAll(pointer, name, strings.Repeat("ab", 32)))
+	source.Commit = o.Commit("gone.bin", strings.ReplaceAll(pointer, name, strings.Repeat("ab", 32)))
 	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil || !strings.Contains(err.Error(), "does not have the large file abababababab: it is gone (404)") {
 		t.Errorf("a file that is gone: got %v", err)
 	}

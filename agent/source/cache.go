@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package source
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dsvmpools/agent/startfault"
 )
 
 // maxPacks is how many fetches a cache takes in before it is begun anew: git
@@ -35,7 +37,7 @@ type repo struct {
 	base  string        // of its directories, BASE.NUMBER
 	turn  chan struct{} // taken while something is fetched into it
 	dir   string        // the newest; "" = none. Guarded by turn
-	users int           // attempts; guarded by sources.mu
+	users int           // attempts; guarded by Fetcher.mu
 }
 
 // number is that of a cache's directory; 0 = it is none.
@@ -46,24 +48,24 @@ func number(dir string) int {
 
 // take returns the cache of a repository, kept until it is released. It need not
 // exist yet. What was fetched with a credential is only for those who name it.
-func (f *fetcher) take(repository string) *repo {
-	s, with := f.sources, ""
-	if f.credential.covers(repository) {
-		with = f.source.Credential
+func (a *attempt) takeCache(repository string) *repo {
+	with := ""
+	if a.credential.covers(repository) {
+		with = a.Source.Credential
 	}
 	sum := sha256.Sum256([]byte(with + " " + repository))
 	name := hex.EncodeToString(sum[:16])
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.repos[name]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.repos[name]
 	if r == nil {
-		r = &repo{base: filepath.Join(s.dir, name), turn: make(chan struct{}, 1)}
+		r = &repo{base: filepath.Join(a.cfg.Dir, name), turn: make(chan struct{}, 1)}
 		for _, dir := range r.dirs() {
 			if number(dir) > number(r.dir) {
 				r.dir = dir
 			}
 		}
-		s.repos[name] = r
+		a.repos[name] = r
 	}
 	r.users++
 	return r
@@ -77,11 +79,11 @@ func (r *repo) dirs() []string {
 
 // release gives a cache back, and removes what is too much of those that nobody
 // uses, the one that was used longest ago first.
-func (s *sources) release(r *repo) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (f *Fetcher) release(r *repo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if r.users--; r.users == 0 {
-		delete(s.repos, filepath.Base(r.base))
+		delete(f.repos, filepath.Base(r.base))
 		for _, dir := range r.dirs() {
 			if dir != r.dir {
 				os.RemoveAll(dir)
@@ -97,22 +99,22 @@ func (s *sources) release(r *repo) {
 	}
 	var all []kept
 	var total int64
-	entries, _ := os.ReadDir(s.dir)
+	entries, _ := os.ReadDir(f.cfg.Dir)
 	for _, e := range entries {
 		at, err := e.Info()
 		if err != nil {
 			continue
 		}
-		k := kept{e.Name(), sizeOf(filepath.Join(s.dir, e.Name())), at.ModTime()}
+		k := kept{e.Name(), sizeOf(filepath.Join(f.cfg.Dir, e.Name())), at.ModTime()}
 		all, total = append(all, k), total+k.size
 	}
 	slices.SortFunc(all, func(a, b kept) int { return a.at.Compare(b.at) })
 	for _, k := range all {
-		if total <= int64(s.cfg.SourceCache) {
+		if total <= int64(f.cfg.CacheSize) {
 			return
 		}
 		name, _, _ := strings.Cut(k.name, ".")
-		if s.repos[name] == nil && os.RemoveAll(filepath.Join(s.dir, k.name)) == nil {
+		if f.repos[name] == nil && os.RemoveAll(filepath.Join(f.cfg.Dir, k.name)) == nil {
 			total -= k.size
 		}
 	}
@@ -132,17 +134,17 @@ func sizeOf(dir string) (total int64) {
 }
 
 // tidy removes what runs of git that were killed have left in the caches.
-func (s *sources) tidy() error {
-	entries, err := os.ReadDir(s.dir)
+func (f *Fetcher) tidy() error {
+	entries, err := os.ReadDir(f.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if number(e.Name()) == 0 {
-			os.RemoveAll(filepath.Join(s.dir, e.Name()))
+			os.RemoveAll(filepath.Join(f.cfg.Dir, e.Name()))
 			continue
 		}
-		unlock(filepath.Join(s.dir, e.Name()))
+		unlock(filepath.Join(f.cfg.Dir, e.Name()))
 	}
 	return nil
 }
@@ -159,22 +161,22 @@ func unlock(dir string) {
 
 // ensure has a commit in the cache and returns the directory. Old tells that there
 // was one before, which may be damaged.
-func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string) (dir string, old bool, err error) {
+func (a *attempt) ensureCommit(ctx context.Context, r *repo, repository, commit string) (dir string, old bool, err error) {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
 		return "", false, context.Cause(ctx)
 	}
-	if r.dir != "" && f.has(ctx, r.dir, commit) {
+	if r.dir != "" && a.has(ctx, r.dir, commit) {
 		return r.dir, true, nil
 	}
 	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack"))
 	if r.dir == "" || len(packs) >= maxPacks {
-		dir, err = f.replace(ctx, r, repository, commit)
+		dir, err = a.replaceCache(ctx, r, repository, commit)
 		return dir, false, err
 	}
-	if err = f.download(ctx, r.dir, repository, commit); err != nil {
+	if err = a.download(ctx, r.dir, repository, commit); err != nil {
 		unlock(r.dir)
 	}
 	return r.dir, true, err
@@ -182,33 +184,33 @@ func (f *fetcher) ensure(ctx context.Context, r *repo, repository, commit string
 
 // renew begins the cache anew whose directory did not do, unless somebody else has
 // meanwhile, and returns the directory.
-func (f *fetcher) renew(ctx context.Context, r *repo, failed, repository, commit string) (string, error) {
+func (a *attempt) renewCache(ctx context.Context, r *repo, failed, repository, commit string) (string, error) {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	if r.dir != failed && f.has(ctx, r.dir, commit) {
+	if r.dir != failed && a.has(ctx, r.dir, commit) {
 		return r.dir, nil
 	}
-	if r.dir != failed && f.download(ctx, r.dir, repository, commit) == nil {
+	if r.dir != failed && a.download(ctx, r.dir, repository, commit) == nil {
 		return r.dir, nil
 	}
-	return f.replace(ctx, r, repository, commit)
+	return a.replaceCache(ctx, r, repository, commit)
 }
 
 // replace fetches into a new directory, which is the cache's once it is good. The
 // caller has the turn.
-func (f *fetcher) replace(ctx context.Context, r *repo, repository, commit string) (string, error) {
+func (a *attempt) replaceCache(ctx context.Context, r *repo, repository, commit string) (string, error) {
 	dir := fmt.Sprintf("%s.%d", r.base, number(r.dir)+1)
 	fresh := dir + making
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(dir)); err != nil {
-		return "", fmt.Errorf("the node's folder for sources cannot be written: %w", cause(err))
+		return "", fmt.Errorf("the node's folder for sources cannot be written: %w", startfault.Innermost(err))
 	}
-	err := f.git(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, format(commit, fresh)...)...)
+	err := a.git(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, format(commit, fresh)...)...)
 	if err == nil {
-		err = f.download(ctx, fresh, repository, commit)
+		err = a.download(ctx, fresh, repository, commit)
 	}
 	if err == nil {
 		err = os.Rename(fresh, dir)
