@@ -186,6 +186,10 @@ func TestLeftover(t *testing.T) {
 	if err := os.WriteFile(state, []byte("FROZEN"), 0); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the process to be frozen", func() bool {
+		now, err := os.ReadFile(state)
+		return err == nil && strings.TrimSpace(string(now)) == "FROZEN"
+	})
 	n.work(cancel(2, 1))
 	if f := n.finished(1); f.State != string(job.AttemptCancelled) {
 		t.Errorf("got %+v", f)
