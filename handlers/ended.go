@@ -102,11 +102,19 @@ func registered(row store.ID) time.Time {
 // kept is a job whose rows have gone, as its id remembers it.
 func kept(row store.ID) *pool.Job {
 	e := row.End
-	j := pool.NewKept(pool.Job{ID: row.ID, Order: row.Order, State: row.State, Reason: row.Reason, ExitCode: e.ExitCode,
-		SubmittedAt: row.At, EndedAt: e.EndedAt, Spec: job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes}},
-		pool.Kept{StartedAt: e.StartedAt, Attempts: e.Attempts})
+	j := &pool.Job{
+		ID:          row.ID,
+		Order:       row.Order,
+		State:       row.State,
+		Reason:      row.Reason,
+		ExitCode:    e.ExitCode,
+		SubmittedAt: row.At,
+		EndedAt:     e.EndedAt,
+		Spec:        job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes},
+		Archived:    &pool.Archived{StartedAt: e.StartedAt, Attempts: e.Attempts},
+	}
 	if e.Members > 0 {
-		j.KeepSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
+		j.ArchiveSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
 	}
 	return j
 }

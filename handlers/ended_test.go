@@ -117,7 +117,7 @@ func TestJobOfADeletedPool(t *testing.T) {
 					t.Errorf("explain %s: %+v (%v)", id, e, err)
 				}
 			}
-			if j := h.job("good"); j.Tries() != 1 || j.EndedAt.IsZero() || j.Kept().StartedAt.IsZero() {
+			if j := h.job("good"); j.AttemptCount() != 1 || j.EndedAt.IsZero() || j.Archived.StartedAt.IsZero() {
 				t.Errorf("good is %+v", j)
 			}
 			if w := h.call("GET", "/api/jobs/tune.3", nil, nil); w.Code != http.StatusNotFound {
@@ -178,8 +178,8 @@ func TestJobWhoseRowHasGone(t *testing.T) {
 	if err != nil || len(ended.Refused) > 0 {
 		t.Errorf("%+v, %v", ended, err)
 	}
-	if j := h.job("good"); j.State != job.Succeeded || j.Kept() == nil {
-		t.Errorf("it is %s, with rows %v", j.State, j.Kept() == nil)
+	if j := h.job("good"); j.State != job.Succeeded || j.Archived == nil {
+		t.Errorf("it is %s, with rows %v", j.State, j.Archived == nil)
 	}
 }
 

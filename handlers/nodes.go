@@ -21,7 +21,7 @@ func (b backend) TellNode(ctx context.Context, in, name string, verb pool.Verb) 
 		return wire.Node{}, err
 	}
 	of := p.Head.Spec.Name
-	if err := b.drive(ctx, of, pool.Told{VMID: n.VMID, Verb: verb}); err != nil {
+	if err := b.drive(ctx, of, pool.NodeRequest{VMID: n.VMID, Verb: verb}); err != nil {
 		return wire.Node{}, err
 	}
 	now, err := b.summary(ctx, of)

@@ -27,7 +27,7 @@ import (
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
-	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/wire"
 )
@@ -122,7 +122,7 @@ func newHook(t *testing.T, rules string) *hook {
 	}
 	h.restart = func() *Functions {
 		f, err := New(Settings{ServiceBus: sb.ConnectionString("all"), Tables: tb.ConnectionString(), Subscription: "s", ResourceGroup: "g", Location: "l",
-			ResourceManager: "http://127.0.0.1:1", ResourceManagerKey: "k", Queues: bus.DefaultQueues, Rules: pool.DefaultRules,
+			ResourceManager: "http://127.0.0.1:1", ResourceManagerKey: "k", Queues: bus.DefaultQueues, Rules: scheduler.DefaultTiming,
 			AllowPrivate: here, Lookup: func(name string) string { return settings[name] }}, slog.New(slog.NewTextHandler(h.log, nil)))
 		if err != nil {
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
-	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 // Settings is what the app is told through its environment; docs/settings.md
@@ -29,7 +29,7 @@ type Settings struct {
 	Identity            string // resource id of the nodes' managed identity
 	SSHPublicKey        string // of the nodes' administrator
 	Queues              bus.Queues
-	Rules               pool.Rules
+	Rules               scheduler.Timing
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
 	AllowPrivate        outbound.Guard           // which private addresses may be connected to for a rule
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
@@ -46,7 +46,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP"), Location: getenv("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
 		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"), SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
-		Queues: bus.DefaultQueues, Rules: pool.DefaultRules, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
+		Queues: bus.DefaultQueues, Rules: scheduler.DefaultTiming, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
 	}
 	for name, into := range map[string]*string{
 		"JOBS_QUEUE": &s.Queues.Jobs, "POOLS_QUEUE": &s.Queues.Pools, "POOL_EVENTS_QUEUE": &s.Queues.PoolEvents,

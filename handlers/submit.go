@@ -14,6 +14,7 @@ import (
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/store"
 )
 
@@ -152,7 +153,7 @@ func (f *Functions) take(ctx context.Context, name string, part []*submission) (
 	earlier := map[string]bool{}
 	members := newMembers()
 	for _, s := range part {
-		cause := pool.Refuses(spec, s.spec)
+		cause := scheduler.Refuses(spec, s.spec)
 		if cause == nil {
 			if cause, err = f.refusesAfter(ctx, s.spec, earlier); err != nil {
 				return nil, err

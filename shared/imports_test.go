@@ -19,7 +19,7 @@ import (
 
 const module = "dsvmpools/"
 
-var pure = []string{"shared/backoff", "shared/job", "shared/pool", "shared/usage", "shared/document", "shared/size", "shared/fault", "shared/protocol", "shared/push"}
+var pure = []string{"shared/backoff", "shared/job", "shared/pool", "shared/scheduler", "shared/usage", "shared/document", "shared/size", "shared/fault", "shared/protocol", "shared/push"}
 
 // forbidden packages, with all that is below them, and why.
 var forbidden = map[string]string{

@@ -60,7 +60,7 @@ func (s *server) readLog(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if want.attempt == 0 {
-		want.attempt = max(1, j.Tries())
+		want.attempt = max(1, j.AttemptCount())
 	}
 	if err := want.check(j); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 // check refuses an attempt that is not there and, where the log is followed,
 // will not be the next one either.
 func (want logRequest) check(j *pool.Job) error {
-	have := j.Tries()
+	have := j.AttemptCount()
 	if want.rank >= max(j.Spec.Nodes, 1) {
 		return fault.New(fault.NotFound, "rank", "job %q has no rank %d; it runs on %d nodes, counted from 0", j.ID, want.rank, max(j.Spec.Nodes, 1))
 	}

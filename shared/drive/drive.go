@@ -21,6 +21,7 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/scheduler"
 )
 
 // Store keeps a pool's partition. Commit is one transaction under the head's
@@ -93,7 +94,7 @@ type Driver struct {
 	bus    Bus
 	fleet  Fleet
 	ledger Ledger
-	rules  pool.Rules
+	rules  scheduler.Timing
 	log    *slog.Logger
 	step   Step
 	now    func() time.Time
@@ -103,8 +104,8 @@ type Driver struct {
 }
 
 // Step is the decision: it changes the state in place and says what is to be
-// committed and done; see pool.Step.
-type Step func(s *pool.State, events []pool.Event, now time.Time, rules pool.Rules) pool.Result
+// committed and done; see scheduler.Step.
+type Step func(s *scheduler.State, events []pool.Event, now time.Time, rules scheduler.Timing) scheduler.Result
 
 // Config is what a driver stands on.
 type Config struct {
@@ -112,9 +113,9 @@ type Config struct {
 	Bus    Bus
 	Fleet  Fleet
 	Ledger Ledger
-	Rules  pool.Rules
+	Rules  scheduler.Timing
 	Log    *slog.Logger
-	Step   Step             // nil = pool.Step
+	Step   Step             // nil = scheduler.Step
 	Now    func() time.Time // nil = the clock of this machine, in UTC
 }
 
@@ -123,7 +124,7 @@ func New(c Config) *Driver {
 	d := &Driver{store: c.Store, bus: c.Bus, fleet: c.Fleet, ledger: c.Ledger, rules: c.Rules, log: c.Log, step: c.Step, now: c.Now,
 		pools: map[string]*actor{}}
 	if d.step == nil {
-		d.step = pool.Step
+		d.step = scheduler.Step
 	}
 	if d.now == nil {
 		d.now = func() time.Time { return time.Now().UTC() }
@@ -134,8 +135,8 @@ func New(c Config) *Driver {
 // actor is one pool in this process.
 type actor struct {
 	name    string
-	turn    chan struct{} // holds a token while nobody is at work
-	state   *pool.State   // nil: to be loaded
+	turn    chan struct{}    // holds a token while nobody is at work
+	state   *scheduler.State // nil: to be loaded
 	version pool.Version
 	spec    atomic.Pointer[pool.Spec] // as last loaded or written; for those who do not wait for their turn
 	loaded  time.Time                 // when state was read, by this process's clock
@@ -316,7 +317,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	if part.Head.Seq > 0 {
 		a.spec.Store(&part.Head.Spec)
 	}
-	a.state, a.version = pool.NewState(part.Head, part.Nodes, part.Jobs, began), version
+	a.state, a.version = scheduler.NewState(part.Head, part.Nodes, part.Jobs, began), version
 	a.loaded, a.ended = began, map[string]struct{}{}
 	a.stale, a.unsure = false, nil
 	return nil

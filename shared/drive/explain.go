@@ -6,26 +6,27 @@ import (
 	"slices"
 
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 // Explain says why a live job is where it is; false: it is not live (any more).
 // fault.NotFound: there is no such pool.
-func (d *Driver) Explain(ctx context.Context, name, order string) (e pool.Explanation, live bool, err error) {
-	err = d.look(ctx, name, func(s *pool.State) { e, live = pool.Explain(s, order, d.now(), d.rules) })
+func (d *Driver) Explain(ctx context.Context, name, order string) (e scheduler.Explanation, live bool, err error) {
+	err = d.look(ctx, name, func(s *scheduler.State) { e, live = scheduler.Explain(s, order, d.now(), d.rules) })
 	return e, live, err
 }
 
 // ExplainPool says why a pool has the size it has. fault.NotFound: there is no
 // such pool.
-func (d *Driver) ExplainPool(ctx context.Context, name string) (e pool.Explanation, err error) {
-	err = d.look(ctx, name, func(s *pool.State) { e = pool.ExplainPool(s, d.now(), d.rules) })
+func (d *Driver) ExplainPool(ctx context.Context, name string) (e scheduler.Explanation, err error) {
+	err = d.look(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.rules) })
 	return e, err
 }
 
 // Assigned is the job that a node has under an assignment's number; false: it has
 // none (any more). fault.NotFound: there is no such pool.
 func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) (j pool.Job, held bool, err error) {
-	err = d.look(ctx, name, func(s *pool.State) {
+	err = d.look(ctx, name, func(s *scheduler.State) {
 		if found := s.Assigned(vmid, number); found != nil {
 			j, held = *found, true
 		}
@@ -36,20 +37,20 @@ func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) 
 // Nodes is a pool's head, its nodes and how many jobs each of them has, by VMID.
 // fault.NotFound: there is no such pool.
 func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes []*pool.Node, jobs map[string]int, err error) {
-	err = d.look(ctx, name, func(s *pool.State) {
+	err = d.look(ctx, name, func(s *scheduler.State) {
 		head, jobs = s.Head, map[string]int{}
 		head.Sets = slices.Clone(head.Sets)
 		for vmid, n := range s.Nodes {
-			copied := *n
-			nodes = append(nodes, &copied)
-			jobs[vmid] = n.Jobs()
+			row := *n.Node
+			nodes = append(nodes, &row)
+			jobs[vmid] = n.JobCount()
 		}
 	})
 	return head, nodes, jobs, err
 }
 
 // look shows the pool's current state to fn, which must not change it.
-func (d *Driver) look(ctx context.Context, name string, fn func(*pool.State)) error {
+func (d *Driver) look(ctx context.Context, name string, fn func(*scheduler.State)) error {
 	a := d.actor(name)
 	select {
 	case <-a.turn:

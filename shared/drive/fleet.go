@@ -172,7 +172,7 @@ func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Even
 	var events []pool.Event
 	for i, state := range states {
 		if state != "" {
-			events = append(events, pool.Known{ID: ids[i], State: state})
+			events = append(events, pool.JobEnd{ID: ids[i], State: state})
 		}
 	}
 	return events

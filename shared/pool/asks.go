@@ -1,14 +1,9 @@
 package pool
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
-
-// What a scale set was asked for and has not shown yet, and how often it may be
-// asked. An instance counts as on its way from the request on, and its time to
-// come up runs from there, whatever the operation it belongs to is doing.
 
 // Ask is a number of instances that were asked for at one time.
 type Ask struct {
@@ -21,8 +16,8 @@ type Ask struct {
 // with the later of their times, which gives none of them less time than it has.
 const maxAsks = 24
 
-// pending is the number of instances that were asked for and not seen yet.
-func (set *Set) pending() int {
+// Pending is the number of instances that were asked for and not seen yet.
+func (set *Set) Pending() int {
 	n := 0
 	for _, a := range set.Asks {
 		n += a.N
@@ -30,9 +25,9 @@ func (set *Set) pending() int {
 	return n
 }
 
-// await adds n instances that are on their way from now on. (Asks is never changed
+// Await adds n instances that are on their way from now on. (Asks is never changed
 // in place: the head of before the step still holds it.)
-func (set *Set) await(n int, now time.Time) {
+func (set *Set) Await(n int, now time.Time) {
 	if n <= 0 {
 		return
 	}
@@ -43,9 +38,9 @@ func (set *Set) await(n int, now time.Time) {
 	}
 }
 
-// arrived takes one instance off the oldest request and returns when that was;
+// TakeOldestAsk takes one instance off the oldest request and returns when that was;
 // zero when nobody here has asked for it.
-func (set *Set) arrived() time.Time {
+func (set *Set) TakeOldestAsk() time.Time {
 	if len(set.Asks) == 0 {
 		return time.Time{}
 	}
@@ -57,8 +52,8 @@ func (set *Set) arrived() time.Time {
 	return at
 }
 
-// withdraw takes n instances off the youngest requests.
-func (set *Set) withdraw(n int) {
+// Withdraw takes n instances off the youngest requests.
+func (set *Set) Withdraw(n int) {
 	set.Asks = slices.Clone(set.Asks)
 	for n > 0 && len(set.Asks) > 0 {
 		last := &set.Asks[len(set.Asks)-1]
@@ -68,116 +63,4 @@ func (set *Set) withdraw(n int) {
 			set.Asks = set.Asks[:len(set.Asks)-1]
 		}
 	}
-}
-
-// inherit takes over what a row of before Asks says of instances not seen yet.
-func (st *step) inherit(set *Set) {
-	if set.PendingSince.IsZero() {
-		return
-	}
-	asked := set.Op.Target
-	if !set.Hollow {
-		asked = max(asked, set.Capacity)
-	}
-	if set.Asks == nil {
-		set.await(asked-st.censusOf(set).here(), set.PendingSince)
-	}
-	set.PendingSince = time.Time{}
-}
-
-// reconcile compares what is awaited with the capacity of a list whose instances
-// have just been taken in. A capacity counts what is there and what comes; whether
-// it counts what is on its way out is not known, so it gives two bounds.
-func (st *step) reconcile(set *Set, capacity int) {
-	lags := st.now.Sub(set.GrantedAt) < st.rules.MissingFor
-	if set.Hollow {
-		// What a failed call has brought about is seen by now.
-		if set.Op.Kind == "" && !lags && st.now.Sub(set.MaybeAt) >= st.rules.MissingFor {
-			set.Asks = nil
-		}
-		return
-	}
-	c := st.censusOf(set)
-	set.await(max(capacity-c.here()-c.going, 0)-set.pending(), st.now)
-	if unanswered := set.Op.Kind == OpGrow && set.Op.Token == ""; !unanswered && !lags {
-		set.withdraw(set.pending() - max(capacity-c.stays(), 0))
-	}
-	// What Azure has accepted and not made within the time of a boot, it does not
-	// make: the capacity is there on paper only.
-	late := 0
-	for len(set.Asks) > 0 && st.now.Sub(set.Asks[0].At) > st.rules.BootDeadline {
-		late += set.Asks[0].N
-		set.Asks = set.Asks[1:]
-	}
-	if late > 0 {
-		set.Hollow, set.MaybeAt = true, st.now
-		set.Blocked = st.neverMade(late)
-	}
-}
-
-// The service gives each scale set a bucket of writes (PUT and PATCH): 12 at once,
-// and 4 more in a minute (the published limits of Compute). A call beyond them makes
-// the wait longer, so two are left for those that have to be repeated: the first few
-// leave at once, then each pause is twice as long as the one before, up to the time
-// in which one more comes into the bucket. What is wanted meanwhile goes with the
-// next one.
-const (
-	writesAtOnce = 5
-	writesInAll  = 10
-	writeEvery   = 15 * time.Second
-)
-
-// mayWriteAt is when the set's capacity may be written next.
-func (set *Set) mayWriteAt(now time.Time) time.Time {
-	used := int((set.FullAt.Sub(now) + writeEvery - 1) / writeEvery)
-	if used < writesAtOnce {
-		return now
-	}
-	return later(now, set.WroteAt.Add(writeEvery>>max(writesInAll-used, 0)))
-}
-
-// wrote counts a write.
-func (set *Set) wrote(now time.Time) {
-	set.WroteAt, set.FullAt = now, later(set.FullAt, now).Add(writeEvery)
-}
-
-// mayReplaceAt is when a new request may take the place of what is in flight: of an
-// operation that was accepted at once, of a call that has no answer yet when that
-// has had time for one; zero: not before it is over.
-func (op *Op) mayReplaceAt(now time.Time) time.Time {
-	switch {
-	case op.Kind == OpDrop:
-		return time.Time{}
-	case op.Kind == "" || op.Token != "":
-		return now
-	}
-	return later(now, op.AskedAt.Add(writeEvery))
-}
-
-// asksAt is when the set may be asked for more, as far as that is a matter of time;
-// zero: not before what is in flight is over.
-func (set *Set) asksAt(now time.Time) time.Time {
-	at := set.Op.mayReplaceAt(now)
-	if at.IsZero() {
-		return at
-	}
-	return later(at, set.mayWriteAt(now))
-}
-
-// asksNow reports whether the next step asks the set for what is wanted of it.
-func (st *step) asksNow(set *Set) bool {
-	at := set.asksAt(st.now)
-	return !at.IsZero() && !at.After(st.now)
-}
-
-// nextRequest says when the next of the sets is asked of which more is wanted.
-func (st *step) nextRequest(more map[string]int) string {
-	var next time.Time
-	for i := range st.Head.Sets {
-		set := &st.Head.Sets[i]
-		if at := set.asksAt(st.now); more[set.Name] > 0 && !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	return fmt.Sprintf("the next request, at %s at the latest: Azure takes so many in a minute; nothing has to be done", stamp(next))
 }

@@ -8,6 +8,14 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
+// JobEnd says how a job has ended, by its id.
+type JobEnd struct {
+	ID    string
+	State job.State
+}
+
+func (JobEnd) event() {}
+
 // Event is something that a pool hears of. Every kind may come twice or late.
 type Event interface{ event() }
 
@@ -113,62 +121,22 @@ func (Answered) event()  {}
 func (Fenced) event()    {}
 func (Recorded) event()  {}
 
-// Effects is what is to be done once the rows are committed. Doing any of it
-// twice is harmless, and all of it can be derived from the rows again.
-type Effects struct {
-	Work     map[string][]protocol.WorkItem // to nodes, by VMID
-	Sets     map[string]*SetCalls           // calls to scale sets, by Set.Name
-	Remove   []*Node                        // delete these instances by name
-	List     bool                           // look at the scale sets that are used
-	Ask      []string                       // find out what became of these jobs, by id
-	Fence    []string                       // VMIDs whose session is to be taken
-	DropRows bool                           // nothing is left: delete the rows
-	WakeAt   time.Time                      // schedule a tick; zero = none
-	RecordAt time.Time                      // schedule the ledger; zero = none
+// What people say about one node. Each word may come twice, and changes nothing
+// where it is no news.
+
+// Verb is what somebody asks of a node.
+type Verb string
+
+const (
+	VerbRelease Verb = "release" // take work again, nothing stands against it
+	VerbDrain   Verb = "drain"   // take no more work, and leave when what runs has ended
+	VerbDelete  Verb = "delete"  // leave now; what runs goes back in line
+)
+
+// NodeRequest is a word of an operator about a node.
+type NodeRequest struct {
+	VMID string
+	Verb Verb
 }
 
-// SetCalls is what is wanted of one scale set.
-type SetCalls struct {
-	Set      Set
-	Grow     int    // capacity to ask for; 0 = nothing
-	Settle   bool   // write the capacity down to what is listed
-	Poll     string // token of the operation to look at
-	PollKind string // its kind
-	Drop     bool   // delete it
-}
-
-// Refusal is a job that was registered and cannot be taken.
-type Refusal struct {
-	Order, ID string
-	Err       *fault.Error
-}
-
-// Rules are the times and limits of a deployment.
-type Rules struct {
-	PollEvery      time.Duration // between listings while instances come or go
-	BootDeadline   time.Duration // from the request for an instance to its agent's first report
-	DeleteAgain    time.Duration // a deletion that shows no effect is asked for again
-	MissingFor     time.Duration // an instance must be missing from listings this long to count as deleted
-	SilentAfter    time.Duration // without a report, before the node's session is tried
-	ResendAfter    time.Duration // an assignment without any sign is sent again
-	AssignedFor    time.Duration // an attempt that has not begun is asked back from a node that reports, and a node that does not answer is given up after as long again
-	RememberGone   time.Duration // a deleted VM's identity is kept this long, so that its late reports are known for what they are
-	IntervalLength time.Duration // a node's ledger interval is closed after this
-	RecordDelay    time.Duration // entries gather this long before the ledger is woken
-	ShareHalfLife  time.Duration // after which what a team has used counts half
-}
-
-// DefaultRules are the defaults of docs/settings.md.
-var DefaultRules = Rules{
-	PollEvery:      10 * time.Second,
-	BootDeadline:   30 * time.Minute,
-	DeleteAgain:    2 * time.Minute,
-	MissingFor:     10 * time.Second,
-	SilentAfter:    3 * time.Minute,
-	ResendAfter:    30 * time.Second,
-	AssignedFor:    5 * time.Minute, // longer than an agent takes to say that it cannot start something
-	RememberGone:   time.Hour,
-	IntervalLength: time.Hour,
-	RecordDelay:    5 * time.Second,
-	ShareHalfLife:  24 * time.Hour,
-}
+func (NodeRequest) event() {}

@@ -2,8 +2,13 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
+
+// Several processes may drive one pool. Who loses a race learns from the ring of
+// edits which rows the others changed, reads those, and goes on from there: the
+// line of a hundred thousand jobs stays where it is.
 
 // Row keys of a pool's partition. Table Storage sorts them as strings:
 // `done!` comes before `head`, so that one range from `head` to keysEnd reads
@@ -59,4 +64,29 @@ func DoneKey(order string) string {
 		return rune(crockford[len(crockford)-1-i])
 	}, order)
 	return donePrefix + mirrored
+}
+
+// OrderOf is the order of the live job whose key this is; false: it is another key.
+func OrderOf(key string) (order string, isJob bool) { return strings.CutPrefix(key, jobPrefix) }
+
+// VMIDOf is the VMID of the node whose key this is; false: it is another key.
+func VMIDOf(key string) (vmid string, isNode bool) { return strings.CutPrefix(key, nodePrefix) }
+
+// Touched lists the keys of the live rows that a transaction changes, for the
+// ring of edits. A job that came and ended within it is among them, so that who
+// reads on learns of its end.
+func Touched(changes []Change) []string {
+	var keys []string
+	for _, c := range changes {
+		switch {
+		case strings.HasPrefix(c.Key, jobPrefix), strings.HasPrefix(c.Key, nodePrefix):
+			keys = append(keys, c.Key)
+		case strings.HasPrefix(c.Key, donePrefix):
+			if j, ok := c.Value.(*Job); ok {
+				keys = append(keys, JobKey(j.Order))
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }

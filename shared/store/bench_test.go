@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 func BenchmarkCommit(b *testing.B) {
@@ -66,7 +67,7 @@ func BenchmarkMemory(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				s := pool.NewState(pool.Head{Spec: pool.Spec{Name: "cpu", Sizes: []string{"Standard_D16s_v5"}}}, nil, list, dawn)
+				s := scheduler.NewState(pool.Head{Spec: pool.Spec{Name: "cpu", Sizes: []string{"Standard_D16s_v5"}}}, nil, list, dawn)
 				list = nil
 				b.ReportMetric(float64(used()-before)/jobs, "B/job")
 				runtime.KeepAlive(s)

@@ -13,6 +13,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 // since reads what changed, which must be told of.
@@ -220,14 +221,14 @@ func BenchmarkCatchUp(b *testing.B) {
 			if err != nil || len(p.Jobs) != jobs {
 				b.Fatal(err)
 			}
-			pool.NewState(p.Head, p.Nodes, p.Jobs, dawn)
+			scheduler.NewState(p.Head, p.Nodes, p.Jobs, dawn)
 		}
 	})
 	p, version, err := s.Load(deadline(b), "cpu")
 	if err != nil {
 		b.Fatal(err)
 	}
-	state := pool.NewState(p.Head, p.Nodes, p.Jobs, dawn)
+	state := scheduler.NewState(p.Head, p.Nodes, p.Jobs, dawn)
 	for _, behind := range []int{1, 10} {
 		b.Run(fmt.Sprintf("catch-up/behind=%d", behind), func(b *testing.B) {
 			for round := 0; b.Loop(); round++ {

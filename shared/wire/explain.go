@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"dsvmpools/shared/job"
-	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 // Explanation says why a job is where it is.
@@ -29,7 +29,7 @@ type PoolExplanation struct {
 }
 
 // NewExplanation is the explanation of a live job.
-func NewExplanation(id, name string, e pool.Explanation) Explanation {
+func NewExplanation(id, name string, e scheduler.Explanation) Explanation {
 	out := Explanation{ID: id, Pool: name, State: job.State(e.State), Reason: e.Reason, Unblocks: e.Unblocks, Waiting: e.Waiting}
 	if e.Waiting > 0 {
 		out.Place = e.Ahead + 1
@@ -38,7 +38,7 @@ func NewExplanation(id, name string, e pool.Explanation) Explanation {
 }
 
 // NewPoolExplanation is the explanation of a pool.
-func NewPoolExplanation(name string, e pool.Explanation) PoolExplanation {
+func NewPoolExplanation(name string, e scheduler.Explanation) PoolExplanation {
 	return PoolExplanation{Name: name, State: e.State, Reason: e.Reason, Unblocks: e.Unblocks, Waiting: e.Waiting}
 }
 

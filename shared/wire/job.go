@@ -94,7 +94,7 @@ func NewJob(j *pool.Job) Job {
 			Percent: 100 * p.Ended() / all}
 		out.StartedAt = known(p.StartedAt)
 	}
-	if k := j.Kept(); k != nil {
+	if k := j.Archived; k != nil {
 		out.StartedAt, out.Kept = known(k.StartedAt), keptOnly
 	}
 	// A job that was rejected, or cancelled while it waited, has run nowhere, and of a
@@ -108,7 +108,7 @@ func NewJob(j *pool.Job) Job {
 // NewJobDetail is the shape of the one job that was asked for.
 func NewJobDetail(j *pool.Job) Job {
 	out := NewJob(j)
-	if j.Kept() == nil {
+	if j.Archived == nil {
 		out.Spec = &j.Spec
 	}
 	return out

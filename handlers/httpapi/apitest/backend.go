@@ -15,6 +15,7 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push"
+	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
 )
@@ -240,7 +241,7 @@ func (b *Backend) Explain(ctx context.Context, id string) (wire.Explanation, err
 	case j.State.Final():
 		return wire.ExplainEnded(wire.NewJob(j)), nil
 	}
-	return wire.NewExplanation(j.ID, j.Spec.Pool, pool.Explanation{State: string(j.State), Reason: "no node has room for it, and 1 node is on its way",
+	return wire.NewExplanation(j.ID, j.Spec.Pool, scheduler.Explanation{State: string(j.State), Reason: "no node has room for it, and 1 node is on its way",
 		Unblocks: "a node that comes up; nothing has to be done", Ahead: 2, Waiting: 5}), nil
 }
 

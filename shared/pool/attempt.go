@@ -1,0 +1,78 @@
+package pool
+
+import (
+	"dsvmpools/shared/job"
+)
+
+// Rank is the part of a gang's current attempt that has an assignment number; nil
+// when the job is no gang.
+func (j *Job) Rank(number int64) *job.Rank {
+	a := j.Current()
+	if a == nil {
+		return nil
+	}
+	for i := range a.Ranks {
+		if a.Ranks[i].N == number {
+			return &a.Ranks[i]
+		}
+	}
+	return nil
+}
+
+// Broken is the rank whose end is that of the attempt; nil while all go well.
+func (j *Job) Broken() *job.Rank {
+	if a := j.Current(); a != nil && a.Broke > 0 {
+		return &a.Ranks[a.Broke-1]
+	}
+	return nil
+}
+
+// Place is one node's part of a job's current attempt.
+type Place struct {
+	VMID string
+	N    int64
+	GPUs []int
+}
+
+// Places lists where the current attempt has not ended; nil when the job has none.
+func (j *Job) Places() []Place {
+	if j.VMID == "" {
+		return nil
+	}
+	a := j.Current()
+	if len(a.Ranks) == 0 {
+		return []Place{{j.VMID, j.N, a.GPUs}}
+	}
+	var list []Place
+	for _, r := range a.Ranks {
+		if !r.State.Ended() {
+			list = append(list, Place{r.VMID, r.N, r.GPUs})
+		}
+	}
+	return list
+}
+
+// On lists the VMIDs of the nodes that a job is on.
+func (j *Job) On() []string {
+	var list []string
+	for _, p := range j.Places() {
+		list = append(list, p.VMID)
+	}
+	return list
+}
+
+// Current is the job's last attempt, or nil.
+func (j *Job) Current() *job.Attempt {
+	if len(j.Attempts) == 0 {
+		return nil
+	}
+	return &j.Attempts[len(j.Attempts)-1]
+}
+
+// HasBegun reports whether an assignment of the job has shown a sign of having begun.
+func (j *Job) HasBegun(number int64) bool {
+	if r := j.Rank(number); r != nil {
+		return r.State != job.AttemptAssigned
+	}
+	return j.State != job.Assigned
+}

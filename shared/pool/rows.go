@@ -1,0 +1,214 @@
+package pool
+
+import (
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/usage"
+)
+
+// Head is the pool's first row. Every transaction replaces it.
+type Head struct {
+	Seq   int64  // rises by one with every transaction
+	Nonce string // of the writer of this version; tells a writer whether its own write won
+
+	Spec     Spec
+	Deleting bool // the pool is to go: no new work, nodes leave, then the sets and the rows
+
+	N         int64     // last number given to a work item
+	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those it had before
+	DownSince time.Time // the last passing of the schedule's downAt that was carried out
+	Down      bool      // the schedule keeps the pool down
+	WakeAt    time.Time // the earliest wake-up already asked for
+	RecordAt  time.Time // the wake-up of the ledger already asked for
+	Shares    Shares    // what each team has used lately
+
+	// What readers want to know without loading every row.
+	Queued  int // jobs that wait, held ones included
+	Running int // jobs assigned or running
+	Wanted  int // nodes the pool wants to have
+}
+
+// NeedsLook reports whether a pool has something alive, waiting or to be
+// followed, so that a lost message would leave it standing still.
+func (h Head) NeedsLook(nodes []*Node) bool {
+	if h.Queued+h.Running > 0 || h.Spec.Nodes.Min > 0 || h.Deleting {
+		return true
+	}
+	for _, s := range h.Sets {
+		if s.Capacity > 0 || s.Op.Kind != "" || len(s.Asks) > 0 {
+			return true
+		}
+	}
+	for _, n := range nodes {
+		if n.State != NodeGone {
+			return true
+		}
+	}
+	return false
+}
+
+// Set is a scale set of the pool: it holds VMs of one size, Spot or regular.
+type Set struct {
+	Name         string    `json:"name"` // within the pool; see SetName
+	Size         string    `json:"size"`
+	Spot         bool      `json:"spot,omitempty"`
+	Used         bool      `json:"used,omitempty"`        // nodes have been asked for: it may exist
+	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
+	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
+	PendingSince time.Time `json:"pendingSince,omitzero"` // in rows of before Asks: since when some had not been seen
+	Asks         []Ask     `json:"asks,omitempty"`        // instances that were asked for and not seen yet, the oldest first; see asks.go
+	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
+	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
+	MaybeAt      time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
+	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or given: a list that lags does not lower it
+	Hollow       bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
+	Cut          int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
+	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
+	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service's bucket of writes is full again
+	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up; see breaker.go
+}
+
+// Op is the one capacity operation that may be in flight for a scale set.
+type Op struct {
+	Kind    string    `json:"kind"` // "", OpGrow, OpSettle, OpDrop
+	Target  int       `json:"target,omitempty"`
+	Adds    int       `json:"adds,omitempty"` // instances that it asks for beyond those that were asked for before
+	AskedAt time.Time `json:"askedAt,omitzero"`
+	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
+	PollAt  time.Time `json:"pollAt,omitzero"` // when to look at it again
+	Tries   int       `json:"tries,omitempty"`
+	Under   *Op       `json:"under,omitempty"` // the accepted one that it takes the place of, until it is accepted itself; never changed in place
+}
+
+// Kinds of operations.
+const (
+	OpGrow   = "grow"
+	OpSettle = "settle"
+	OpDrop   = "drop"
+)
+
+// Block keeps the pool from asking for capacity until Until.
+type Block struct {
+	Code    string    `json:"code"` // a fault.Code
+	Message string    `json:"message,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	Tries   int       `json:"tries,omitempty"` // failures in a row, for the backoff
+}
+
+// NodeState is the state of a node.
+type NodeState string
+
+const (
+	NodeCreating    NodeState = "creating"
+	NodeBooting     NodeState = "booting"
+	NodeReady       NodeState = "ready"
+	NodeBusy        NodeState = "busy"
+	NodeDraining    NodeState = "draining"
+	NodeDeleting    NodeState = "deleting"
+	NodeGone        NodeState = "gone"
+	NodeLost        NodeState = "lost"
+	NodeFailed      NodeState = "failed"
+	NodeQuarantined NodeState = "quarantined"
+)
+
+// Node is one VM of the pool, from its first observation until it is gone.
+type Node struct {
+	VMID       string
+	InstanceID string // in the scale set
+	Name       string
+	Set        string // the scale set it is in, by Set.Name
+	Size       string
+	Spot       bool
+	CPUs       int // 0 = not known yet
+	GPUs       int
+	Memory     job.Bytes // 0 = not known
+	State      NodeState
+	Reason     string
+	Since      time.Time // of State
+	AskedAt    time.Time // when it was asked for; zero in rows of before, and of one that nobody here has asked for
+	CreatedAt  time.Time // first observation
+	RunningAt  time.Time // first seen running: billing begins
+	HeardAt    time.Time // enqueued time of its last report
+	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
+	DeleteAt   time.Time // when its deletion was last asked for
+	Evicted    bool      // its VM is taken away, as its agent was told
+	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
+	Blames     []Blame   // those events: what stands against it since it last did well
+	Boot       string    // of the agent's last start
+	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
+	BootAt     time.Time // when the first word of that start was put on the queue
+	Address    string    // where other nodes find it; "" = by its name
+	Seen       int64     // highest number its agent has reported
+	Price      string    // per hour, decimal or usage.UnknownPrice
+	Currency   string
+	From       time.Time     // begin of the ledger interval that is open
+	Mark       time.Time     // up to here the sums below are counted
+	BootFor    time.Duration // of the open interval
+	BusyFor    time.Duration
+	IdleFor    time.Duration
+	DrainFor   time.Duration
+}
+
+// QuarantineFor is how long a broken node is kept, so that somebody can see what
+// is wrong with it. It is billed meanwhile.
+const QuarantineFor = time.Hour
+
+// Blame says that an attempt came to nothing by its node's fault.
+type Blame struct {
+	Job   string    `json:"job"`   // order of the job; of a member, that of its sweep
+	Event string    `json:"event"` // what ended it: a start of the agent, or the failed start of one assignment
+	What  string    `json:"what"`  // how it ended, for people
+	At    time.Time `json:"at"`
+}
+
+// KeptUntil is when a quarantined node leaves; zero for others.
+func (n *Node) KeptUntil() time.Time {
+	if n.State != NodeQuarantined {
+		return time.Time{}
+	}
+	return n.Since.Add(QuarantineFor)
+}
+
+// Job is a live job: accepted and not ended.
+type Job struct {
+	Order       string // ULID: its place in the line, and its key
+	ID          string
+	Spec        job.Spec
+	State       job.State
+	Reason      string
+	SubmittedAt time.Time
+	NotBefore   time.Time // held until then: the spec's, or a retry's backoff
+	Waits       []string  // ids of the jobs it comes after that are not known to have succeeded
+	Cancel      string    // why it is to end; "" = it is not
+	CancelAt    time.Time
+	Requeue     bool          // the current attempt ends on behalf of the pool and does not count as a retry
+	Retries     int           // used up
+	Attempts    []job.Attempt // ended ones, and last the current one while assigned or running
+	Progress    *Progress     // of a sweep
+	VMID        string        // of the current attempt
+	N           int64         // its assignment number
+
+	// Set when the job has ended; such a job is no longer in State.Jobs.
+	ExitCode int
+	EndedAt  time.Time
+
+	// Archived is what is known of a job whose rows are gone, beside its end; nil:
+	// they are there. No row of a pool holds it.
+	Archived *Archived
+}
+
+// Log is a row of facts for the ledger, written with the change they tell of
+// and deleted once they are recorded.
+type Log struct {
+	Seq     int64 // of the head it was written with
+	Entries []usage.Entry
+}
+
+// Change is one row of a transaction: what Key holds from now on.
+type Change struct {
+	Key   string
+	Value any // *Node, *Job, *Log, or nil: delete the row
+	// Insert: the row must not exist (a job that is new, a job that has ended).
+	Insert bool
+}

@@ -1,0 +1,336 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/backoff"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// Whose fault it was. What only the job can mend says nothing about its node. What
+// the node broke is noted on the node, by job and by event, and a node is taken out
+// of use when several events in a row have failed different jobs: one job may do
+// the same to any node, and one restart may end a hundred attempts.
+
+const (
+	// badStarts is how many events in a row may fail different jobs before a node
+	// counts as broken: of one it may be the job's fault, hardly of three.
+	badStarts = 3
+	// keptForALook is the part of a pool, one in so many, that broken nodes may be
+	// kept of: more tell nobody more, and all of them are billed.
+	keptForALook = 4
+	// restartWindow is how far apart agents may be heard to have started again and
+	// still count as restarted together: an upgrade or a boot of the machine takes
+	// its time, and their reports take theirs.
+	restartWindow = 2 * time.Minute
+	// shunFor is how long a job stays away from a node that could not start it,
+	// while others may take it: long enough for another node to come up, short
+	// enough that work does not wait for long beside an idle node.
+	shunFor = 10 * time.Minute
+	// pauseOnSame is the pause before a job goes back to the node that could not
+	// start it, when there is no other; it doubles each time, up to shunFor.
+	pauseOnSame = 30 * time.Second
+	// maxBlames bounds what a node's row keeps: more than any three events need.
+	maxBlames = 32
+)
+
+// blame notes what an attempt's end says about its node.
+func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
+	end := job.AttemptState(f.State)
+	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", f.N), What: endOf(end, f.Cause), At: st.now}
+	if of, _, member := job.SweepOrder(j.Order); member {
+		b.Job = of
+	}
+	switch {
+	case end == job.AttemptAgentRestarted, end == job.AttemptStartFailed && f.Cause == job.CauseJournalLost:
+		b.Event = restartOf(n.Boot)
+		// Of an attempt that the node has never shown to have begun, the message may have
+		// been lost, and not the journal.
+		neverBegun := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && f.StartedAt.IsZero()
+		if neverBegun || slices.Contains(st.together(n.RestartAt), n) {
+			return
+		}
+	case end == job.AttemptStartFailed && f.Cause.Owner() == job.OwnerNode:
+	case end == job.AttemptSucceeded, end == job.AttemptFailed, end == job.AttemptTimedOut:
+		st.clear(n)
+		return
+	default:
+		return
+	}
+	st.note(n, b)
+}
+
+// blameLate notes that an attempt was asked back, since its node has not begun it. One
+// that the node has not seen was held up elsewhere.
+func (st *step) blameLate(n *Node, j *Job, number int64) {
+	if number > n.Seen {
+		return
+	}
+	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", number), What: "not begun", At: st.now}
+	if of, _, member := job.SweepOrder(j.Order); member {
+		b.Job = of
+	}
+	st.note(n, b)
+}
+
+func (st *step) note(n *Node, b pool.Blame) {
+	if len(n.Blames) < maxBlames {
+		n.Blames = append(slices.Clip(n.Blames), b)
+		n.Breaks = breaksOf(n.Blames)
+		st.touch(n)
+	}
+}
+
+// clear forgets what stands against a node.
+func (st *step) clear(n *Node) {
+	if n.Breaks > 0 || len(n.Blames) > 0 {
+		n.Breaks, n.Blames = 0, nil
+		st.touch(n)
+	}
+}
+
+// endOf names an end with its cause.
+func endOf(end job.AttemptState, cause job.Cause) string {
+	if cause == "" {
+		return string(end)
+	}
+	return fmt.Sprintf("%s (%s)", end, cause)
+}
+
+// restartOf is the event that a start of an agent is.
+func restartOf(boot string) string { return "start " + boot }
+
+// breaksOf counts the events none of whose jobs was in an earlier one: so many
+// different jobs have been failed, whichever of them one suspects.
+func breaksOf(blames []pool.Blame) int {
+	count := 0
+	jobs, events := map[string]bool{}, map[string]bool{}
+	for _, first := range blames {
+		if events[first.Event] {
+			continue
+		}
+		events[first.Event] = true
+		fresh, now := true, []string{}
+		for _, b := range blames {
+			if b.Event == first.Event {
+				fresh, now = fresh && !jobs[b.Job], append(now, b.Job)
+			}
+		}
+		if fresh {
+			count++
+		}
+		for _, of := range now {
+			jobs[of] = true
+		}
+	}
+	return count
+}
+
+// restarted takes in that an agent has started again. An agent that is asked to end
+// ends what it runs before: that belongs to the same event as what it finds
+// afterwards. When most of the pool's agents have done so at once, none of their
+// nodes is at fault.
+func (st *step) restarted(n *Node, before string, at time.Time) {
+	if at.IsZero() {
+		at = st.now
+	}
+	n.RestartAt = at
+	n.Blames = slices.Clone(n.Blames)
+	for i := range n.Blames {
+		if b := &n.Blames[i]; b.Event == restartOf(before) && st.now.Sub(b.At) <= restartWindow {
+			b.Event = restartOf(n.Boot)
+		}
+	}
+	n.Breaks = breaksOf(n.Blames)
+	for _, with := range st.together(at) {
+		event := restartOf(with.Boot)
+		if slices.ContainsFunc(with.Blames, func(b pool.Blame) bool { return b.Event == event }) {
+			with.Blames = slices.DeleteFunc(slices.Clone(with.Blames), func(b pool.Blame) bool { return b.Event == event })
+			with.Breaks = breaksOf(with.Blames)
+			st.touch(with)
+		}
+		if !with.broken() && with.setAside() {
+			st.takeBack(with)
+		}
+	}
+}
+
+// setAside reports whether a node was taken out of use for what it broke.
+func (n *Node) setAside() bool {
+	return n.State == pool.NodeQuarantined || n.State == pool.NodeDraining && strings.HasSuffix(n.Reason, enoughKept)
+}
+
+// takeBack has a node take work again.
+func (st *step) takeBack(n *Node) {
+	state := pool.NodeReady
+	if len(n.jobs) > 0 {
+		state = pool.NodeBusy
+	}
+	st.setNode(n, state, "")
+}
+
+// together lists the nodes whose agents were heard to start again about that time,
+// when they are most of those that have an agent; else none.
+func (st *step) together(at time.Time) []*Node {
+	if at.IsZero() {
+		return nil
+	}
+	agents := 0
+	var list []*Node
+	for _, n := range st.Nodes {
+		switch n.State {
+		case pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined:
+			agents++
+			if !n.RestartAt.IsZero() && n.RestartAt.Sub(at).Abs() <= restartWindow {
+				list = append(list, n)
+			}
+		}
+	}
+	if 2*len(list) <= agents {
+		return nil
+	}
+	return list
+}
+
+// avoids lists the nodes that could not start the job, one attempt after the other
+// up to now, each between commas; "" = none.
+func (j *Job) avoids() string {
+	var list []string
+	for i := len(j.Attempts) - 1; i >= 0 && lost(&j.Attempts[i]); i-- {
+		if a := &j.Attempts[i]; a.State == job.AttemptStartFailed {
+			list = append(list, vmidOf(a))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	slices.Sort(list)
+	return "," + strings.Join(slices.Compact(list), ",") + ","
+}
+
+// vmidOf and nodeOf are the node on which an attempt ended: of a gang, that of the
+// rank that broke.
+func vmidOf(a *job.Attempt) string {
+	if a.Broke > 0 {
+		return a.Ranks[a.Broke-1].VMID
+	}
+	return a.VMID
+}
+
+func nodeOf(a *job.Attempt) string {
+	if a.Broke > 0 {
+		return a.Ranks[a.Broke-1].Node
+	}
+	return a.Node
+}
+
+// shuns reports whether jobs of a shape stay away from a node that could not start
+// them: until it has done well, was released, or has had some time.
+func (st *step) shuns(of shape, n *Node) bool {
+	return len(n.Blames) > 0 && strings.Contains(of.avoid, ","+n.VMID+",") && st.now.Sub(n.Blames[len(n.Blames)-1].At) < shunFor
+}
+
+// elsewhere reports whether nodes that could start a shape are there, with room or
+// without, or may come.
+func (st *step) elsewhere(of shape) bool {
+	if c := st.census(); c.coming+st.pending() > 0 || st.mayGrow(c) {
+		return true
+	}
+	others := 0
+	for _, n := range st.Nodes {
+		works := n.State == pool.NodeReady || n.State == pool.NodeBusy
+		if works && !st.shuns(of, n) && st.kindSuits(of, n) && fits(n.total(), job.Resources{}, of.resources()) {
+			others++
+		}
+	}
+	return others >= of.nodes
+}
+
+// pauseBefore is when a job that was lost may start again: at once, unless it would
+// go back to the node that could not start it.
+func (st *step) pauseBefore(j *Job) time.Time {
+	if a := j.Current(); a.State != job.AttemptStartFailed || st.elsewhere(shapeOf(j)) {
+		return time.Time{}
+	}
+	return st.now.Add(backoff.After(j.lostInARow(), pauseOnSame, shunFor))
+}
+
+// broken reports whether a node is to be taken out of use.
+func (n *Node) broken() bool { return n.Breaks >= badStarts }
+
+// setAside takes broken nodes out of use. Few are kept for a look, the others leave;
+// while work waits, the last node that takes any stays, for what it is worth.
+func (st *step) setAside() {
+	if st.Head.Deleting {
+		return
+	}
+	var bad, kept []*Node
+	sound := 0
+	for _, n := range st.Nodes {
+		switch {
+		case n.State == pool.NodeQuarantined:
+			kept = append(kept, n)
+		case n.State != pool.NodeReady && n.State != pool.NodeBusy:
+		case n.broken():
+			bad = append(bad, n)
+		default:
+			sound++
+		}
+	}
+	if len(bad)+len(kept) == 0 {
+		return
+	}
+	byVMID := func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) }
+	slices.SortFunc(bad, byVMID)
+	most := max(st.census().here()/keptForALook, 1)
+	for _, n := range bad {
+		if sound == 0 && st.workWaits() || !st.room() {
+			break
+		}
+		why := fmt.Sprintf("it failed %d different jobs in a row", n.Breaks)
+		if last := len(n.Blames) - 1; last >= 0 {
+			why += ", the last of them as " + n.Blames[last].What
+		}
+		if len(kept) < most {
+			st.setNode(n, pool.NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`",
+				why, stamp(st.now.Add(pool.QuarantineFor)), n.Name))
+			kept = append(kept, n)
+		} else {
+			st.sendOff(n, why+"; "+enoughKept)
+		}
+	}
+	slices.SortFunc(kept, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
+	for ; len(kept) > most && st.room(); kept = kept[1:] {
+		st.sendOff(kept[0], "it was broken; "+enoughKept)
+	}
+}
+
+// sendOff lets a node leave when what it runs has ended.
+func (st *step) sendOff(n *Node, why string) {
+	if st.setNode(n, pool.NodeDraining, why); len(n.jobs) == 0 {
+		st.remove(n)
+	}
+}
+
+// workWaits reports whether jobs are in line, or will soon be.
+func (st *step) workWaits() bool {
+	soon := st.queue.later.jobs
+	return st.queue.waiting() > 0 || len(soon) > 0 && soon[0].NotBefore.Sub(st.now) < pool.QuarantineFor
+}
+
+// enoughKept is why a broken node leaves at once.
+const enoughKept = "it leaves, since enough broken nodes are kept for a look"
+
+// quarantined looks after a node that is out of use: it goes when it has been
+// looked at long enough and nothing runs on it.
+func (st *step) quarantined(n *Node) {
+	if len(n.jobs) == 0 && (st.Head.Deleting || st.Head.Down || st.now.Sub(n.Since) >= pool.QuarantineFor) {
+		st.remove(n)
+	}
+}

@@ -1,0 +1,103 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dsvmpools/shared/job"
+)
+
+// Failure rules: what a loss costs a job, and when a node is at fault. When the pool
+// stops asking for more of what does not work: breaker.go.
+
+const (
+	// freeEvictions is how many evictions of its attempts a job is put back in line
+	// for without spending a retry: enough to get through a bad day of Spot, few
+	// enough that a job which never gets done does not go on for ever.
+	freeEvictions = 10
+	// freeLosses is the same for nodes that were lost in other ways. After more of
+	// them in a row it may be the job that takes them down, and it is held until
+	// somebody has had a look.
+	freeLosses = 3
+)
+
+// lost reports whether an attempt came to nothing through no fault of its job, as
+// far as one can tell: its node was lost, its agent ended in the middle, or its node
+// could not start it. An agent that says of no cause is of another release: its
+// failed starts are the job's, see job.Cause.
+func lost(a *job.Attempt) bool {
+	switch a.State {
+	case job.AttemptNodeLost, job.AttemptAgentRestarted:
+		return true
+	case job.AttemptStartFailed:
+		return a.Cause.Owner() == job.OwnerNode
+	}
+	return false
+}
+
+// free reports whether an attempt's end costs the job no retry.
+func (j *Job) free(a *job.Attempt) bool {
+	return a.State == job.AttemptEvicted && j.ended(a.State) <= freeEvictions || lost(a) && j.lostInARow() <= freeLosses
+}
+
+// goesOn reports whether a job whose attempts were lost too often for free is tried
+// again at the cost of a retry: when it names the restart of an agent in its
+// `retry.on`, so that somebody has thought of it. The other losses break nodes.
+func (j *Job) goesOn(a *job.Attempt) bool {
+	r := j.Spec.Retry
+	return a.State == job.AttemptAgentRestarted && len(r.On) > 0 && j.Retries < r.Max && r.Covers(a.State, a.ExitCode)
+}
+
+// released is when a job may start that waits for somebody to release it.
+var released = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// holdBack keeps a job from taking down more nodes.
+func (st *step) holdBack(j *Job) {
+	row := j.Attempts[len(j.Attempts)-j.lostInARow():]
+	last := &row[len(row)-1]
+	on := nodeOf(last)
+	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
+		st.again(j, released, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
+			"look at what it does to a node, then `dsvm job release %s`, or cancel it", len(row), on, j.ID))
+		return
+	}
+	st.again(j, released, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
+		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it", len(row), on, endOf(last.State, last.Cause), j.ID))
+}
+
+// releaseJob lets a job that is held back have one more try, and a sweep that was
+// stopped go on: its failures are counted again from there.
+func (st *step) releaseJob(order string) {
+	j := st.Jobs[order]
+	if j == nil || j.VMID != "" || !j.NotBefore.Equal(released) {
+		return
+	}
+	st.leave(j)
+	if j.Spec.Sweep != nil {
+		st.goOn(j)
+		return
+	}
+	st.again(j, time.Time{}, "released")
+}
+
+// ended counts the attempts that ended in a state.
+func (j *Job) ended(in job.AttemptState) int {
+	n := 0
+	for _, a := range j.Attempts {
+		if a.State == in {
+			n++
+		}
+	}
+	return n
+}
+
+// lostInARow counts the last attempts that came to nothing through no fault of the
+// job.
+func (j *Job) lostInARow() int {
+	n := 0
+	for i := len(j.Attempts) - 1; i >= 0 && lost(&j.Attempts[i]); i-- {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,89 @@
+package scheduler
+
+import (
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// Fair share. Within a priority class, the next job comes from the team with the
+// least charge for its weight:
+//
+//	charge = (used + held now x shareAhead) / weight
+//
+// used is what the team's attempts have taken of nodes lately, in seconds of a
+// whole node, halved with every half-life; an attempt's part of a node is the
+// largest of its parts of cpus, GPUs and memory. held is the sum of those parts
+// over what runs now, so that teams that begin together also share at once.
+
+const (
+	// shareAhead is how long what runs now is expected to go on.
+	shareAhead = time.Hour
+	// shareForgotten is a use, in seconds of a node, that is not kept any more.
+	shareForgotten = 0.01
+)
+
+// team is what a team has running now; derived from the jobs' rows.
+type team struct {
+	jobs, cpus, gpus int
+	held             float64 // sum of the parts of nodes
+	since            float64 // sum of part x second at which it began
+}
+
+func (s *State) team(name string) *team {
+	t := s.teams[name]
+	if t == nil {
+		t = &team{}
+		s.teams[name] = t
+	}
+	return t
+}
+
+// count adds a job's current attempt to its team, or takes it away.
+func (t *team) count(j *Job, sign int) {
+	t.jobs += sign
+	all := j.Spec.Total()
+	t.cpus += sign * all.CPUs
+	t.gpus += sign * all.GPUs
+	t.held += float64(sign) * j.part
+	t.since += float64(sign) * j.part * seconds(j.Current().AssignedAt)
+	if t.jobs == 0 {
+		*t = team{} // no rest of rounding stays
+	}
+}
+
+func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
+
+// charge is what the team's next job is compared by.
+func (st *step) charge(name string) float64 {
+	used := st.Head.Shares[name].Left(st.now, st.rules.ShareHalfLife)
+	if t := st.teams[name]; t != nil {
+		used += max(t.held*seconds(st.now)-t.since, 0) + t.held*shareAhead.Seconds()
+	}
+	return used / float64(st.Head.Spec.Weight(name))
+}
+
+// use adds an attempt that has ended to what its team has used.
+func (st *step) use(j *Job) {
+	began := j.Current().AssignedAt
+	used := j.part * max(st.now.Sub(began), 0).Seconds()
+	shares := pool.Shares{}
+	for name, s := range st.Head.Shares {
+		if left := s.Left(st.now, st.rules.ShareHalfLife); left >= shareForgotten {
+			shares[name] = pool.Share{Used: left, At: st.now}
+		}
+	}
+	if left := shares[j.Spec.Team].Used + used; left > 0 {
+		shares[j.Spec.Team] = pool.Share{Used: left, At: st.now}
+	}
+	st.Head.Shares = shares
+}
+
+// isWithin reports whether a team that has this running may add a job.
+func isWithin(l pool.Limit, t *team, r job.Resources) bool {
+	if t == nil {
+		t = &team{}
+	}
+	return (l.Jobs == nil || t.jobs < *l.Jobs) && (l.CPUs == nil || t.cpus+r.CPUs <= *l.CPUs) && (l.GPUs == nil || t.gpus+r.GPUs <= *l.GPUs)
+}

@@ -1,0 +1,181 @@
+package scheduler_test
+
+import (
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
+)
+
+// What the checker follows of how the pool grows.
+type growing struct {
+	states map[string]pool.NodeState // of nodes, as they were committed last
+	unmet  time.Time                 // since when nodes are wanted that nobody was asked for
+	failed map[string]int            // nodes of a set in a row that did not come up
+	calm   time.Time                 // since when nothing goes wrong, or work last moved
+	quiet  map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
+}
+
+// Limits of the invariants below, for a world in which nothing goes wrong, and for
+// one in which messages are lost, drivers killed and services away for 40 s.
+const (
+	writeWithin     = 15*time.Second + 2*time.Second // one write comes into the service's bucket; clocks tick in seconds
+	writeWithinFail = 2 * time.Minute
+	seenWithin      = 3 * time.Minute
+	leastPause      = 20 * time.Minute // half an hour, less what the checker sees late: it does not know the order of what one step took in
+	movesWithin     = 6 * time.Minute  // longer than any attempt, hang and deletion lasts
+	badInARow       = 3
+)
+
+// growsOnTime checks what a step has decided about growing, and what it has left undone.
+func (c *checker) growsOnTime(s *scheduler.State, r *scheduler.Result) {
+	if c.growing.states == nil {
+		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}}
+	}
+	c.instances(s)
+	c.demand(s, r)
+	c.bought(s, r)
+	c.moves(s, r)
+	for _, set := range s.Head.Sets {
+		if set.Blocked.Code == string(fault.Preempted) {
+			c.fail("preempted", "an operation that another has overtaken counts as a failure: %+v", set)
+		}
+	}
+}
+
+// instances checks that each instance is known, and has its deadline from the request
+// for it, whatever operation is under way.
+func (c *checker) instances(s *scheduler.State) {
+	for vmid, v := range c.w.instances {
+		n, age := s.Nodes[vmid], c.w.now.Sub(v.askedAt)
+		switch {
+		case !v.dieAt.IsZero():
+		case n == nil && age > seenWithin:
+			c.fail("unseen", "instance %s was asked for %s ago, and the pool does not know it", vmid, age)
+		case n != nil && (n.State == pool.NodeCreating || n.State == pool.NodeBooting) && age > c.w.rules.BootDeadline+seenWithin:
+			c.fail("deadline", "node %s was asked for %s ago and is %s", vmid, age, n.State)
+		}
+	}
+}
+
+// demand checks that what is wanted is asked for within the time of one write, as
+// long as a rung may be asked.
+func (c *checker) demand(s *scheduler.State, r *scheduler.Result) {
+	g, now := &c.growing, c.w.now
+	here := 0
+	for _, n := range s.Nodes {
+		if n.State != pool.NodeDeleting && n.State != pool.NodeGone {
+			here++
+		}
+	}
+	for i := range s.Head.Sets {
+		for _, a := range s.Head.Sets[i].Asks {
+			here += a.N
+		}
+	}
+	if r.More || here >= s.Head.Wanted || !c.open(s) {
+		g.unmet = time.Time{}
+		return
+	}
+	if g.unmet.IsZero() {
+		g.unmet = now
+	}
+	limit := writeWithinFail
+	if c.w.clean {
+		limit = writeWithin
+	}
+	if waited := now.Sub(g.unmet); waited > limit {
+		c.fail("growth", "%d nodes are wanted, %d are there or asked for, and that for %s: %+v", s.Head.Wanted, here, waited, s.Head.Sets)
+	}
+}
+
+// open reports whether every rung may be asked for nodes.
+func (c *checker) open(s *scheduler.State) bool {
+	for i := range s.Head.Sets {
+		set := &s.Head.Sets[i]
+		if set.Cut > 0 || set.Breaker.Open() || c.w.now.Before(set.Blocked.Until.Add(time.Second)) || set.Op.Kind == pool.OpDrop {
+			return false
+		}
+	}
+	return !s.Head.Deleting && !s.Head.Down
+}
+
+// bought checks that of a set whose nodes do not come up one is bought now and then,
+// and no more.
+func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
+	g, now := &c.growing, c.w.now
+	failed, came := map[string]int{}, map[string]bool{}
+	for _, ch := range r.Changes {
+		n, ok := ch.Value.(*pool.Node)
+		if !ok {
+			continue
+		}
+		switch was := g.states[n.VMID]; {
+		case n.State == was:
+		case n.State == pool.NodeReady || n.State == pool.NodeBusy:
+			came[n.Set] = came[n.Set] || was == "" || was == pool.NodeCreating || was == pool.NodeBooting
+		case n.State == pool.NodeFailed && (was == pool.NodeCreating || was == pool.NodeBooting):
+			failed[n.Set]++
+		}
+		g.states[n.VMID] = n.State
+	}
+	for i := range s.Head.Sets {
+		set := &s.Head.Sets[i]
+		if came[set.Name] {
+			g.failed[set.Name] = 0
+			delete(g.quiet, set.Name)
+		}
+		calls := r.Effects.Sets[set.Name]
+		if calls != nil && calls.Grow > 0 && calls.Set.Op.Tries == 0 && calls.Set.Op.Adds > 0 {
+			if since, ok := g.quiet[set.Name]; ok {
+				if calls.Set.Op.Adds > 1 || now.Sub(since) < leastPause {
+					c.fail("breaker", "%d nodes of %s are bought after %d in a row that did not come up, %s after the last", calls.Set.Op.Adds, set.Name, g.failed[set.Name], now.Sub(since))
+				}
+				g.quiet[set.Name] = now
+				c.seen["probe"]++
+			}
+		}
+		if n := failed[set.Name]; n > 0 && !came[set.Name] {
+			if g.failed[set.Name] += n; g.failed[set.Name] >= badInARow {
+				if _, ok := g.quiet[set.Name]; !ok {
+					g.quiet[set.Name] = now
+					c.seen["breaker opened"]++
+				}
+			}
+		}
+	}
+}
+
+// moves checks that a pool with work, a node that lives, and nothing in its way moves
+// on, once nothing goes wrong any more.
+func (c *checker) moves(s *scheduler.State, r *scheduler.Result) {
+	g, now := &c.growing, c.w.now
+	moved := c.w.faults || !c.open(s)
+	for _, ch := range r.Changes {
+		if j, ok := ch.Value.(*pool.Job); ok && (j.State == job.Running || j.State.Final()) {
+			moved = true
+		}
+	}
+	queued := false
+	for _, j := range s.Jobs {
+		queued = queued || j.State == job.Queued && j.Spec.Sweep == nil
+	}
+	lives := false
+	for _, v := range c.w.instances {
+		lives = lives || v.booted && v.broken == "" && v.power == "" && !v.hung && !v.stopped && !v.evicted && v.dieAt.IsZero()
+	}
+	if moved || !queued || !lives || g.calm.IsZero() {
+		g.calm = now
+		return
+	}
+	if still := now.Sub(g.calm); still > movesWithin {
+		states := map[pool.NodeState]int{}
+		for _, n := range s.Nodes {
+			states[n.State]++
+		}
+		c.fail("stall", "%d jobs wait, a node lives, nothing goes wrong, and nothing has moved for %s: nodes %v, %s", s.Head.Queued, still, states,
+			scheduler.ExplainPool(s, now, c.w.rules).Reason)
+	}
+}

@@ -1,0 +1,320 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// A sweep is one live row that stands in line for all of its members. A member
+// comes into being when it is placed: it gets a row of its own, and from then on
+// is a job like any other. So a sweep of a hundred thousand members costs one row
+// until they start.
+
+// sweep is a sweep with its members; derived from the rows.
+type sweep struct {
+	job     *Job
+	live    map[*Job]struct{}
+	waiting map[*Job]struct{} // those of them, and the sweep itself, that are in line or would be
+}
+
+// full reports whether as many members run as may at once.
+func (w *sweep) full() bool {
+	most := w.job.Spec.Sweep.Parallel
+	return most > 0 && w.job.Progress.Running >= most
+}
+
+// weigh is how many jobs a job in line stands for.
+func (j *Job) weigh() int {
+	if j.Spec.Sweep == nil {
+		return 1
+	}
+	n := j.Unstarted()
+	if most := j.Spec.Sweep.Parallel; most > 0 {
+		n = min(n, max(most-j.Progress.Running, 0))
+	}
+	return n
+}
+
+// sweepOf is the sweep that a job is, or is a member of; nil for others.
+func (s *State) sweepOf(j *Job) *sweep {
+	if j.Spec.Sweep != nil {
+		return s.sweeps[j.Order]
+	}
+	if j.Spec.Index == nil {
+		return nil
+	}
+	order, _, _ := job.SweepOrder(j.Order)
+	return s.sweeps[order]
+}
+
+// know adds a live job to what is derived for sweeps.
+func (s *State) know(j *Job) {
+	if j.Spec.Sweep != nil {
+		if j.Progress == nil {
+			j.Progress = &pool.Progress{}
+		}
+		j.Progress.Running = 0 // counted anew
+		s.sweeps[j.Order] = &sweep{job: j, live: map[*Job]struct{}{}, waiting: map[*Job]struct{}{}}
+		s.unstarted += j.Unstarted()
+	} else if w := s.sweepOf(j); w != nil {
+		w.live[j] = struct{}{}
+	}
+}
+
+// unknow takes an ended job out of it again.
+func (s *State) unknow(j *Job) {
+	if w := s.sweepOf(j); w == nil {
+		return
+	} else if j.Spec.Sweep != nil {
+		s.unstarted -= j.Unstarted()
+		delete(s.sweeps, j.Order)
+	} else {
+		delete(w.live, j)
+		delete(w.waiting, j)
+	}
+}
+
+// wait puts a job that has no place where it waits. Of a sweep that has as many
+// members running as may, none is in line.
+func (s *State) wait(j *Job, now time.Time) {
+	if w := s.sweepOf(j); w != nil && len(j.Waits) == 0 && !j.NotBefore.After(now) {
+		if j.Spec.Sweep != nil && j.Unstarted() == 0 {
+			return
+		}
+		w.waiting[j] = struct{}{}
+		if w.full() {
+			return
+		}
+	}
+	s.queue.add(j, now)
+}
+
+// leave takes a job out of where it waits.
+func (s *State) leave(j *Job) {
+	s.queue.remove(j)
+	if w := s.sweepOf(j); w != nil {
+		delete(w.waiting, j)
+	}
+}
+
+// counted follows up a change of what a sweep has running or left: it leaves the
+// line, comes back to it, or stands there for more or fewer.
+func (s *State) counted(w *sweep) {
+	if w.full() {
+		for j := range w.waiting {
+			s.queue.remove(j)
+		}
+		return
+	}
+	if w.job.Unstarted() == 0 {
+		s.leave(w.job)
+	}
+	for j := range w.waiting {
+		if j.heap == nil {
+			s.queue.push(j)
+		} else if j.Spec.Sweep != nil {
+			s.queue.reweigh(j)
+		}
+	}
+}
+
+// next brings the next member of a sweep into being.
+func (st *step) next(of *Job) *Job {
+	p := of.Progress
+	m := &Job{Job: &pool.Job{
+		ID:          job.MemberID(of.ID, p.Next),
+		Order:       job.MemberOrder(of.Order, p.Next),
+		State:       job.Queued,
+		Spec:        of.Spec.Member(p.Next),
+		SubmittedAt: of.SubmittedAt,
+	}}
+	if p.StartedAt.IsZero() {
+		p.StartedAt, of.State, of.Reason = st.now, job.Running, ""
+	}
+	p.Next++
+	p.Live++
+	st.unstarted--
+	p.PassSkipped()
+	st.insert(m)
+	st.write(of)
+	st.counted(st.sweeps[of.Order])
+	return m
+}
+
+// skipMember cancels a member that has not come into being.
+func (st *step) skipMember(order, reason string) {
+	of, index, _ := job.SweepOrder(order)
+	w := st.sweeps[of]
+	if w == nil || w.job.Cancel != "" || index < w.job.Progress.Next || index >= w.job.Spec.Sweep.Members() || w.job.Progress.IsSkipped(index) {
+		return
+	}
+	p := w.job.Progress
+	m := &Job{Job: &pool.Job{
+		ID:          job.MemberID(w.job.ID, index),
+		Order:       order,
+		Spec:        w.job.Spec.Member(index),
+		SubmittedAt: w.job.SubmittedAt,
+	}}
+	p.MarkSkipped(index)
+	p.Live++
+	p.PassSkipped()
+	st.unstarted--
+	st.insert(m)
+	st.finish(m, job.Cancelled, job.ExitCancelled, reason, st.now)
+	if j := w.job; j.NotBefore.Equal(released) && j.Unstarted() == 0 && st.Jobs[j.Order] != nil {
+		st.leave(j) // nothing is left to be held
+		j.State, j.Reason, j.NotBefore = job.Running, "", time.Time{}
+	}
+	st.counted(w)
+}
+
+// memberEnded counts a member that has ended, and ends its sweep with the last.
+func (st *step) memberEnded(w *sweep, m *Job) {
+	p := w.job.Progress
+	p.Live--
+	switch m.State {
+	case job.Succeeded:
+		p.Succeeded++
+		p.Good++
+	case job.TimedOut:
+		p.TimedOut++
+		p.Bad++
+	case job.Cancelled:
+		p.Cancelled++
+	default:
+		p.Failed++
+		p.Bad++
+	}
+	if p.FirstFailed == "" && (m.State == job.Failed || m.State == job.TimedOut) {
+		p.FirstFailed, p.FirstReason, p.ExitCode = m.ID, shorten(m.Reason), m.ExitCode
+	}
+	if st.write(w.job); len(w.live) == 0 && w.job.Unstarted() == 0 {
+		st.finishSweep(w.job, m.EndedAt)
+	} else if why := w.job.fails(); why != "" && w.job.Unstarted() > 0 {
+		st.stop(w.job, why)
+	}
+}
+
+// mostReason bounds the bytes that a sweep's row keeps of a member's reason.
+const mostReason = 200
+
+func shorten(reason string) string {
+	if len(reason) <= mostReason {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:mostReason], "") + "..."
+}
+
+// hopeless is how many members may fail, and none succeed, before a sweep that does
+// not say `maxFails` is stopped: what fails ten times at first, such as a program's
+// name that is misspelt, fails a hundred thousand times.
+const hopeless = 10
+
+// fails says why so many members have failed that no more are to begin; "" = go on.
+func (j *Job) fails() string {
+	switch p, most := j.Progress, j.Spec.Sweep.MaxFails; {
+	case most > 0 && p.Bad >= most:
+		return fmt.Sprintf("%s, and its `sweep.maxFails` is %d", counted(p.Bad, "member", "failed", "failed"), most)
+	case most == 0 && p.Good == 0 && p.Bad >= hopeless:
+		return fmt.Sprintf("%d members failed and none succeeded", p.Bad)
+	}
+	return ""
+}
+
+// stop holds a sweep: no more of its members begin. What has begun runs on, and is
+// tried again as the sweep says.
+func (st *step) stop(j *Job, why string) {
+	if j.NotBefore.Equal(released) || j.Cancel != "" {
+		return
+	}
+	st.leave(j)
+	first := fmt.Sprintf("%s, with exit code %d", j.Progress.FirstFailed, j.Progress.ExitCode)
+	if j.Progress.FirstReason != "" {
+		first += " (" + j.Progress.FirstReason + ")"
+	}
+	st.again(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
+		"`dsvm job release %s` begins more, `dsvm job cancel %s` ends the sweep",
+		why, first, counted(j.Unstarted(), "member", "has", "have"), j.ID, j.ID))
+}
+
+// goOn lets a sweep that was stopped begin more members.
+func (st *step) goOn(j *Job) {
+	j.Progress.Bad, j.Progress.Good = 0, 0
+	st.again(j, time.Time{}, "")
+	if st.Head.Down && j.Progress.StartedAt.IsZero() {
+		j.State, j.Reason = job.Held, st.downReason()
+	} else if !j.Progress.StartedAt.IsZero() {
+		j.State = job.Running
+	}
+}
+
+// finishSweep ends a sweep whose members have all ended.
+func (st *step) finishSweep(j *Job, at time.Time) {
+	st.leave(j)
+	p := j.Progress
+	switch bad := p.Failed + p.TimedOut; {
+	case j.Cancel != "":
+		p.Cancelled = j.Spec.Sweep.Members() - p.Succeeded - bad
+		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, at)
+	case bad > 0:
+		code := p.ExitCode
+		if code == 0 {
+			code = 1
+		}
+		st.finish(j, job.Failed, code, fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed), at)
+	case p.Cancelled > 0:
+		st.finish(j, job.Cancelled, job.ExitCancelled, fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members()), at)
+	default:
+		st.finish(j, job.Succeeded, 0, "", at)
+	}
+}
+
+// cancelSweep keeps the members of a sweep from coming into being; those that
+// have are cancelled one by one, by endMembers.
+func (st *step) cancelSweep(j *Job, reason string) {
+	st.leave(j)
+	st.unstarted -= j.Unstarted()
+	j.Cancel, j.CancelAt, j.Reason = reason, st.now, reason
+	if j.NotBefore.Equal(released) { // nobody has to release it any more
+		j.State, j.NotBefore = job.Running, time.Time{}
+	}
+	st.write(j)
+	st.ending = append(st.ending, j.Order)
+}
+
+// endMembers goes on cancelling the members of cancelled sweeps, as far as there
+// is room; the rest follows in the next step.
+func (st *step) endMembers() {
+	for len(st.ending) > 0 {
+		w := st.sweeps[st.ending[0]]
+		if w == nil {
+			st.ending = st.ending[1:]
+			continue
+		}
+		members := make([]*Job, 0, len(w.live))
+		for m := range w.live {
+			if m.Cancel == "" {
+				members = append(members, m)
+			}
+		}
+		slices.SortFunc(members, byOrder)
+		for _, m := range members {
+			if !st.room() {
+				return
+			}
+			st.cancel(m, w.job.Cancel)
+		}
+		if !st.room() {
+			return
+		}
+		if st.sweeps[w.job.Order] != nil && len(w.live) == 0 {
+			st.finishSweep(w.job, st.now)
+		}
+		st.ending = st.ending[1:]
+	}
+}
