@@ -8,10 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
+	sharedbus "dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/protocol"
 )
@@ -62,7 +64,7 @@ const afterFirst = time.Millisecond
 // serviceBus is the real one.
 type serviceBus struct {
 	cfg        Config
-	credential *azidentity.DefaultAzureCredential
+	credential azcore.TokenCredential // nil = there is a connection string
 
 	mu     sync.Mutex
 	client *azservicebus.Client
@@ -91,19 +93,12 @@ func (b *serviceBus) open() (*azservicebus.Client, *azservicebus.Sender, error) 
 	if b.client != nil {
 		return b.client, b.sender, nil
 	}
-	opts := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{
+	namespace := sharedbus.Config{ConnectionString: b.cfg.ServiceBus, Namespace: b.cfg.ServiceBusNamespace, Credential: b.credential}
+	client, err := namespace.Client(&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{
 		MaxRetries: 1, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second, // the agent retries by itself, with what is new since
-	}}
-	var client *azservicebus.Client
-	var err error
-	if b.credential != nil {
-		client, err = azservicebus.NewClient(b.cfg.ServiceBusNamespace, b.credential, opts)
-	} else {
-		client, err = azservicebus.NewClientFromConnectionString(b.cfg.ServiceBus, opts)
-	}
+	}})
 	if err != nil {
-		// The cause may quote the connection string, so it is not handed on.
-		return nil, nil, fault.New(fault.Invalid, "ServiceBusConnection", "the Service Bus connection cannot be used; check its form")
+		return nil, nil, err
 	}
 	sender, err := client.NewSender(b.cfg.NodeEventsQueue, nil)
 	if err != nil {

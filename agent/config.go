@@ -15,6 +15,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
+	"dsvmpools/shared/protocol"
 )
 
 // Defaults of the settings.
@@ -181,7 +182,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,
 		AloneAfter: defaultAloneAfter, PowerOff: strings.Fields(getenv("DSVM_POWER_OFF")),
 		StartWithin: defaultStartWithin, ShareMounted: getenv("DSVM_SHARE_MOUNTED") == "true", GPUDevices: or("DSVM_GPU_DEVICES", defaultGPUDevices),
-		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", "work"), NodeEventsQueue: or("NODE_EVENTS_QUEUE", "node-events"),
+		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", protocol.WorkQueue), NodeEventsQueue: or("NODE_EVENTS_QUEUE", protocol.NodeEventsQueue),
 	}
 	if v := getenv("DSVM_CPUS"); v != "" {
 		n, err := strconv.Atoi(v)

@@ -5,7 +5,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net"
 	"slices"
 	"time"
@@ -138,9 +137,13 @@ func (r *reporter) idle(ctx context.Context, wait time.Duration) {
 // send reports everything that there is to tell now. After an error nothing
 // counts as told.
 func (r *reporter) send(ctx context.Context) error {
-	bodies, told := r.write()
+	report, told := r.write()
 	// Nothing is said that could be forgotten afterwards.
 	err := r.flush(true)
+	var bodies [][]byte
+	if err == nil {
+		bodies, err = protocol.EncodeReport(report)
+	}
 	for _, body := range bodies {
 		if err != nil {
 			break
@@ -167,7 +170,7 @@ type written struct {
 }
 
 // write puts the report together.
-func (r *reporter) write() ([][]byte, written) {
+func (r *reporter) write() (protocol.Report, written) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var items []protocol.ReportItem
@@ -215,7 +218,7 @@ func (r *reporter) write() ([][]byte, written) {
 	if w.holds {
 		items = append(items, protocol.ReportItem{Holds: &protocol.Holds{N: all, Lost: r.st.lost}})
 	}
-	return split(protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}), w
+	return protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}, w
 }
 
 // told takes what was sent off the outbox.
@@ -248,34 +251,6 @@ func without(list, told []int64) []int64 {
 		gone[n] = true
 	}
 	return slices.DeleteFunc(list, func(n int64) bool { return gone[n] })
-}
-
-// split encodes a report as few messages as the size allows. None is empty but
-// that of an empty report, which there is not.
-func split(report protocol.Report) [][]byte {
-	const envelope = 300 // version, pool, vmid, number and brackets
-	items := report.Items
-	var bodies [][]byte
-	for len(items) > 0 {
-		size, upTo := envelope, 0
-		for _, item := range items {
-			encoded, err := json.Marshal(item)
-			if err != nil {
-				panic(err) // items hold texts, numbers and times only
-			}
-			if size += len(encoded) + 1; size > protocol.MaxBytes && upTo > 0 {
-				break
-			}
-			upTo++
-		}
-		report.Items = items[:upTo]
-		body, err := json.Marshal(report)
-		if err != nil {
-			panic(err)
-		}
-		bodies, items = append(bodies, body), items[upTo:]
-	}
-	return bodies
 }
 
 // shorten keeps a reason within a report's bounds.

@@ -6,7 +6,6 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -43,7 +42,7 @@ type Queues struct {
 // DefaultQueues are the names in docs/settings.md.
 var DefaultQueues = Queues{
 	Jobs: "jobs", Pools: "pools", PoolEvents: "pool-events",
-	NodeEvents: "node-events", Work: "work", Rejected: "rejected",
+	NodeEvents: protocol.NodeEventsQueue, Work: protocol.WorkQueue, Rejected: "rejected",
 }
 
 // Config says where the namespace is: ConnectionString, or Namespace (fully
@@ -80,32 +79,39 @@ type Bus struct {
 
 // Open connects lazily: nothing is sent until the first call.
 func Open(cfg Config) (*Bus, error) {
-	client, err := open(cfg, nil)
+	client, err := cfg.Client(options(nil))
 	if err != nil {
 		return nil, err
 	}
 	return &Bus{client: client, cfg: cfg, queues: cfg.Queues, senders: map[string]*azservicebus.Sender{}}, nil
 }
 
-// open makes a client; dial makes its connections, nil = it does so itself.
-func open(cfg Config, dial func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error)) (*azservicebus.Client, error) {
-	opts := &azservicebus.ClientOptions{NewWebSocketConn: dial, RetryOptions: azservicebus.RetryOptions{
-		MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second,
-	}}
-	var client *azservicebus.Client
-	var err error
+// Client makes a client of the namespace, with the options of the caller. It connects
+// when it is used for the first time. The error has code Invalid.
+func (c Config) Client(opts *azservicebus.ClientOptions) (client *azservicebus.Client, err error) {
 	switch {
-	case cfg.ConnectionString != "":
-		client, err = azservicebus.NewClientFromConnectionString(cfg.ConnectionString, opts)
-	case cfg.Namespace != "" && cfg.Credential != nil:
-		client, err = azservicebus.NewClient(cfg.Namespace, cfg.Credential, opts)
+	case c.ConnectionString != "":
+		client, err = azservicebus.NewClientFromConnectionString(c.ConnectionString, opts)
+	case c.Namespace != "" && c.Credential != nil:
+		client, err = azservicebus.NewClient(c.Namespace, c.Credential, opts)
 	default:
-		return nil, fault.New(fault.Invalid, "ServiceBusConnection", "set ServiceBusConnection to a connection string, or ServiceBusConnection__fullyQualifiedNamespace to the namespace")
+		return nil, fault.New(fault.Invalid, "ServiceBusConnection",
+			"set ServiceBusConnection to a connection string, or ServiceBusConnection__fullyQualifiedNamespace to the namespace")
 	}
 	if err != nil {
-		return nil, &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: "the Service Bus connection cannot be used; check its form", Err: err}
+		// The cause may quote the connection string, so it is not passed on.
+		return nil, fault.New(fault.Invalid, "ServiceBusConnection", "the Service Bus connection cannot be used; check its form")
 	}
 	return client, nil
+}
+
+// options are those of every client of a Bus; dial makes its connections, nil = the
+// client makes them itself.
+func options(dial func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error)) *azservicebus.ClientOptions {
+	return &azservicebus.ClientOptions{
+		NewWebSocketConn: dial,
+		RetryOptions:     azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second},
+	}
 }
 
 // Queues returns the names of the queues.
@@ -164,7 +170,7 @@ func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkIte
 	if err != nil {
 		return err
 	}
-	bodies, err := split(items)
+	bodies, err := protocol.EncodeWork(items)
 	if err != nil {
 		return err
 	}
@@ -177,31 +183,6 @@ func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkIte
 		}
 	}
 	return nil
-}
-
-// split encodes items into message bodies below protocol.MaxBytes.
-func split(items []protocol.WorkItem) ([][]byte, error) {
-	const envelope = 64
-	var bodies [][]byte
-	size, from := envelope, 0
-	flush := func(upTo int) error {
-		body, err := json.Marshal(protocol.Work{V: protocol.Version, Items: items[from:upTo]})
-		bodies, size, from = append(bodies, body), envelope, upTo
-		return err
-	}
-	for i, item := range items {
-		encoded, err := json.Marshal(item)
-		if err != nil {
-			return nil, err
-		}
-		if size+len(encoded)+1 > protocol.MaxBytes && i > from {
-			if err := flush(i); err != nil {
-				return nil, err
-			}
-		}
-		size += len(encoded) + 1
-	}
-	return bodies, flush(len(items))
 }
 
 // Fence tries to take a node's session. When it is taken, the session is marked

@@ -125,9 +125,9 @@ func (b *Bus) reader() (*azservicebus.Client, *tolerant.Dialer, error) {
 	if b.cfg.ConnectionString != "" {
 		b.dialer.Host, b.dialer.Plain = tolerant.Endpoint(b.cfg.ConnectionString)
 	}
-	client, err := open(b.cfg, func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+	client, err := b.cfg.Client(options(func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
 		return b.dialer.Dial(ctx)
-	})
+	}))
 	if err != nil {
 		return nil, nil, err
 	}
