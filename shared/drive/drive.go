@@ -227,7 +227,7 @@ func (d *Driver) steps(ctx context.Context, a *actor, events []pool.Event, jobs 
 	if err := d.load(ctx, a, events); err != nil {
 		return false, err
 	}
-	calls.Ask, a.ask = append(calls.Ask, a.ask...), nil
+	calls.LookUp, a.ask = append(calls.LookUp, a.ask...), nil
 	queue, err := d.withJobs(ctx, a, events, jobs)
 	if err != nil {
 		return false, err
@@ -401,7 +401,7 @@ func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) er
 	a.state.Head.Nonce = uuid.NewString()
 	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
 	if err != nil {
-		a.stale, a.unsure = true, append(a.unsure, pool.Touched(changes)...)
+		a.stale, a.unsure = true, append(a.unsure, pool.ChangedKeys(changes)...)
 		return err
 	}
 	a.version = version

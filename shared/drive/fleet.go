@@ -31,13 +31,13 @@ func merge(calls *pool.Effects, e pool.Effects) {
 		if c.Poll != "" {
 			all.Poll, all.PollKind = c.Poll, c.PollKind
 		}
-		all.Settle, all.Drop = all.Settle || c.Settle, all.Drop || c.Drop
+		all.Shrink, all.Drop = all.Shrink || c.Shrink, all.Drop || c.Drop
 	}
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
 	calls.Remove = append(calls.Remove, e.Remove...)
 	calls.Fence = append(calls.Fence, e.Fence...)
-	calls.Ask = append(calls.Ask, e.Ask...)
+	calls.LookUp = append(calls.LookUp, e.LookUp...)
 }
 
 // removeAtOnce bounds the instances named in one call.
@@ -57,14 +57,14 @@ func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.E
 	}
 	for _, set := range head.Sets {
 		c := e.Sets[set.Name]
-		if settle := c != nil && c.Settle; set.Used && (e.List || settle) {
+		if settle := c != nil && c.Shrink; set.Used && (e.List || settle) {
 			events = append(events, d.list(ctx, name, set.Name, settle)...)
 		}
 	}
 	if e.DropRows {
 		d.dropRows(ctx, name)
 	}
-	return append(events, d.ask(ctx, name, e.Ask)...)
+	return append(events, d.ask(ctx, name, e.LookUp)...)
 }
 
 // callSets makes the calls to the scale sets but for the lists, those of different
@@ -185,14 +185,14 @@ func (d *Driver) list(ctx context.Context, name, set string, settle bool) []pool
 	if err != nil {
 		d.log.Warn("the scale set could not be listed", "pool", name, "set", set, "error", err)
 		if settle {
-			return []pool.Event{d.answer(name, set, pool.OpSettle, Operation{}, err)}
+			return []pool.Event{d.answer(name, set, pool.OpShrink, Operation{}, err)}
 		}
 		return nil
 	}
 	events := []pool.Event{listed}
 	if settle {
 		op, err := d.fleet.Settle(ctx, name, set, len(listed.Instances))
-		events = append(events, d.answer(name, set, pool.OpSettle, op, err))
+		events = append(events, d.answer(name, set, pool.OpShrink, op, err))
 	}
 	return events
 }

@@ -27,26 +27,26 @@ func (j *Job) Broken() *job.Rank {
 	return nil
 }
 
-// Place is one node's part of a job's current attempt.
-type Place struct {
+// Assignment is one node's part of a job's current attempt.
+type Assignment struct {
 	VMID string
 	N    int64
 	GPUs []int
 }
 
-// Places lists where the current attempt has not ended; nil when the job has none.
-func (j *Job) Places() []Place {
+// Assignments lists where the current attempt has not ended; nil when the job has none.
+func (j *Job) Assignments() []Assignment {
 	if j.VMID == "" {
 		return nil
 	}
 	a := j.Current()
 	if len(a.Ranks) == 0 {
-		return []Place{{j.VMID, j.N, a.GPUs}}
+		return []Assignment{{j.VMID, j.N, a.GPUs}}
 	}
-	var list []Place
+	var list []Assignment
 	for _, r := range a.Ranks {
 		if !r.State.Ended() {
-			list = append(list, Place{r.VMID, r.N, r.GPUs})
+			list = append(list, Assignment{r.VMID, r.N, r.GPUs})
 		}
 	}
 	return list
@@ -55,7 +55,7 @@ func (j *Job) Places() []Place {
 // On lists the VMIDs of the nodes that a job is on.
 func (j *Job) On() []string {
 	var list []string
-	for _, p := range j.Places() {
+	for _, p := range j.Assignments() {
 		list = append(list, p.VMID)
 	}
 	return list

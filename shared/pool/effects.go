@@ -14,7 +14,7 @@ type Effects struct {
 	Sets     map[string]*SetCalls           // calls to scale sets, by Set.Name
 	Remove   []*Node                        // delete these instances by name
 	List     bool                           // look at the scale sets that are used
-	Ask      []string                       // find out what became of these jobs, by id
+	LookUp   []string                       // find out what became of these jobs, by id
 	Fence    []string                       // VMIDs whose session is to be taken
 	DropRows bool                           // nothing is left: delete the rows
 	WakeAt   time.Time                      // schedule a tick; zero = none
@@ -25,7 +25,7 @@ type Effects struct {
 type SetCalls struct {
 	Set      Set
 	Grow     int    // capacity to ask for; 0 = nothing
-	Settle   bool   // write the capacity down to what is listed
+	Shrink   bool   // write the capacity down to what is listed
 	Poll     string // token of the operation to look at
 	PollKind string // its kind
 	Drop     bool   // delete it

@@ -14,20 +14,20 @@ import (
 // `done!` comes before `head`, so that one range from `head` to keysEnd reads
 // everything live.
 const (
-	HeadKey    = "head"
-	donePrefix = "done!"
-	editPrefix = "edit!"
-	jobPrefix  = "job!"
-	LogPrefix  = "log!"
-	nodePrefix = "node!"
+	HeadKey         = "head"
+	donePrefix      = "done!"
+	changeLogPrefix = "edit!"
+	jobPrefix       = "job!"
+	LogPrefix       = "log!"
+	nodePrefix      = "node!"
 
 	// LiveFrom and LiveTo bound the range of the live rows: LiveFrom <= key < LiveTo.
 	LiveFrom = HeadKey
 	LiveTo   = "node\""
-	// EditFrom and EditTo bound the range of the ring of edits and the head behind
+	// ChangeLogFrom and EditTo bound the range of the ring of edits and the head behind
 	// it, with nothing else between them: one query reads both.
-	EditFrom = editPrefix
-	EditTo   = HeadKey + "!"
+	ChangeLogFrom = changeLogPrefix
+	ChangeLogTo   = HeadKey + "!"
 	// DoneFrom and DoneTo bound the range of the finished jobs, newest first.
 	DoneFrom = donePrefix
 	DoneTo   = "done\""
@@ -45,13 +45,15 @@ func NodeKey(vmid string) string { return nodePrefix + vmid }
 // LogKey is the key of a row of ledger facts.
 func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
 
-// Edits is how many of its last transactions a pool remembers the keys of. A
+// ChangeLogLength is how many of its last transactions a pool remembers the keys of. A
 // writer that falls further behind reads everything anew; a row of the ring has a
 // few hundred bytes, so there may be many.
-const Edits = 256
+const ChangeLogLength = 256
 
-// EditKey is the key of the row of the ring that tells of one transaction.
-func EditKey(seq int64) string { return fmt.Sprintf("%s%03d", editPrefix, seq%Edits) }
+// ChangeLogKey is the key of the row of the ring that tells of one transaction.
+func ChangeLogKey(seq int64) string {
+	return fmt.Sprintf("%s%03d", changeLogPrefix, seq%ChangeLogLength)
+}
 
 // DoneKey is the key of a finished job: its order mirrored, so that the newest
 // comes first.
@@ -72,10 +74,10 @@ func OrderOf(key string) (order string, isJob bool) { return strings.CutPrefix(k
 // VMIDOf is the VMID of the node whose key this is; false: it is another key.
 func VMIDOf(key string) (vmid string, isNode bool) { return strings.CutPrefix(key, nodePrefix) }
 
-// Touched lists the keys of the live rows that a transaction changes, for the
+// ChangedKeys lists the keys of the live rows that a transaction changes, for the
 // ring of edits. A job that came and ended within it is among them, so that who
 // reads on learns of its end.
-func Touched(changes []Change) []string {
+func ChangedKeys(changes []Change) []string {
 	var keys []string
 	for _, c := range changes {
 		switch {

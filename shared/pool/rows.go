@@ -36,7 +36,7 @@ func (h Head) NeedsLook(nodes []*Node) bool {
 		return true
 	}
 	for _, s := range h.Sets {
-		if s.Capacity > 0 || s.Op.Kind != "" || len(s.Asks) > 0 {
+		if s.Capacity > 0 || s.Op.Kind != "" || len(s.Requests) > 0 {
 			return true
 		}
 	}
@@ -57,13 +57,13 @@ type Set struct {
 	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
 	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
 	PendingSince time.Time `json:"pendingSince,omitzero"` // in rows of before Asks: since when some had not been seen
-	Asks         []Ask     `json:"asks,omitempty"`        // instances that were asked for and not seen yet, the oldest first; see asks.go
+	Requests     []Request `json:"asks,omitempty"`        // instances that were asked for and not seen yet, the oldest first; see asks.go
 	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
 	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
-	MaybeAt      time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
+	UnbackedAt   time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
 	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or given: a list that lags does not lower it
-	Hollow       bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
-	Cut          int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
+	Unbacked     bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
+	QuotaLimit   int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
 	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
 	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service's bucket of writes is full again
 	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up; see breaker.go
@@ -84,7 +84,7 @@ type Op struct {
 // Kinds of operations.
 const (
 	OpGrow   = "grow"
-	OpSettle = "settle"
+	OpShrink = "settle"
 	OpDrop   = "drop"
 )
 
@@ -162,8 +162,8 @@ type Blame struct {
 	At    time.Time `json:"at"`
 }
 
-// KeptUntil is when a quarantined node leaves; zero for others.
-func (n *Node) KeptUntil() time.Time {
+// QuarantinedUntil is when a quarantined node leaves; zero for others.
+func (n *Node) QuarantinedUntil() time.Time {
 	if n.State != NodeQuarantined {
 		return time.Time{}
 	}

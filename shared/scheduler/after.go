@@ -120,5 +120,5 @@ func (st *step) ask() {
 		ids = append(ids[at:], ids[:at]...)[:askAtOnce]
 		st.asked = ids[len(ids)-1] + "\x00"
 	}
-	st.effects.Ask = append(st.effects.Ask, ids...)
+	st.effects.LookUp = append(st.effects.LookUp, ids...)
 }

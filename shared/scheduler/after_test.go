@@ -21,8 +21,8 @@ func TestAfterSuccess(t *testing.T) {
 	b := newBench(t, nil)
 	b.node("n1")
 	r := b.step(submission("1", nil), submission("2", nil), submission("3", after("1", "2", "1")))
-	if want := []string{"1", "2"}; !slices.Equal(r.Effects.Ask, want) {
-		t.Errorf("asked for %v, want %v", r.Effects.Ask, want)
+	if want := []string{"1", "2"}; !slices.Equal(r.Effects.LookUp, want) {
+		t.Errorf("asked for %v, want %v", r.Effects.LookUp, want)
 	}
 	j := b.s.Jobs["3"]
 	if j.State != job.Held || j.VMID != "" || !strings.Contains(b.explain("3").Reason, "it comes after job 1 and 1 more") {
@@ -49,8 +49,8 @@ func TestAfterWhatHasEnded(t *testing.T) {
 	if got := b.s.Jobs["3"].State; got != job.Held {
 		t.Errorf("got %s", got)
 	}
-	if r := b.step(pool.Tick{}); !slices.Equal(r.Effects.Ask, []string{"older"}) {
-		t.Errorf("the tick asks for %v", r.Effects.Ask)
+	if r := b.step(pool.Tick{}); !slices.Equal(r.Effects.LookUp, []string{"older"}) {
+		t.Errorf("the tick asks for %v", r.Effects.LookUp)
 	}
 	b.step(pool.JobEnd{ID: "older", State: job.Succeeded})
 	if got := b.s.Jobs["3"].State; got != job.Assigned {
@@ -117,11 +117,11 @@ func TestAfterALoad(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(submission("3", after("1")))
 	b.s = scheduler.NewState(b.s.Head, nil, []*pool.Job{b.s.Jobs["3"].Job}, b.now)
-	if r := b.step(pool.Loaded{}); !slices.Equal(r.Effects.Ask, []string{"1"}) {
-		t.Errorf("asked for %v", r.Effects.Ask)
+	if r := b.step(pool.Loaded{}); !slices.Equal(r.Effects.LookUp, []string{"1"}) {
+		t.Errorf("asked for %v", r.Effects.LookUp)
 	}
 	b.step(pool.Cancel{Order: "3", Reason: "enough"})
-	if r := b.step(pool.Tick{}); len(r.Effects.Ask) != 0 || len(b.s.Jobs) != 0 {
-		t.Errorf("after its cancel: asked for %v, left %v", r.Effects.Ask, b.s.Jobs)
+	if r := b.step(pool.Tick{}); len(r.Effects.LookUp) != 0 || len(b.s.Jobs) != 0 {
+		t.Errorf("after its cancel: asked for %v, left %v", r.Effects.LookUp, b.s.Jobs)
 	}
 }

@@ -17,11 +17,11 @@ func (st *step) inherit(set *pool.Set) {
 		return
 	}
 	asked := set.Op.Target
-	if !set.Hollow {
+	if !set.Unbacked {
 		asked = max(asked, set.Capacity)
 	}
-	if set.Asks == nil {
-		set.Await(asked-st.censusOf(set).here(), set.PendingSince)
+	if set.Requests == nil {
+		set.AddRequest(asked-st.censusOf(set).here(), set.PendingSince)
 	}
 	set.PendingSince = time.Time{}
 }
@@ -31,27 +31,27 @@ func (st *step) inherit(set *pool.Set) {
 // it counts what is on its way out is not known, so it gives two bounds.
 func (st *step) reconcile(set *pool.Set, capacity int) {
 	lags := st.now.Sub(set.GrantedAt) < st.rules.MissingFor
-	if set.Hollow {
+	if set.Unbacked {
 		// What a failed call has brought about is seen by now.
-		if set.Op.Kind == "" && !lags && st.now.Sub(set.MaybeAt) >= st.rules.MissingFor {
-			set.Asks = nil
+		if set.Op.Kind == "" && !lags && st.now.Sub(set.UnbackedAt) >= st.rules.MissingFor {
+			set.Requests = nil
 		}
 		return
 	}
 	c := st.censusOf(set)
-	set.Await(max(capacity-c.here()-c.going, 0)-set.Pending(), st.now)
+	set.AddRequest(max(capacity-c.here()-c.going, 0)-set.Pending(), st.now)
 	if unanswered := set.Op.Kind == pool.OpGrow && set.Op.Token == ""; !unanswered && !lags {
-		set.Withdraw(set.Pending() - max(capacity-c.stays(), 0))
+		set.WithdrawRequests(set.Pending() - max(capacity-c.stays(), 0))
 	}
 	// What Azure has accepted and not made within the time of a boot, it does not
 	// make: the capacity is there on paper only.
 	late := 0
-	for len(set.Asks) > 0 && st.now.Sub(set.Asks[0].At) > st.rules.BootDeadline {
-		late += set.Asks[0].N
-		set.Asks = set.Asks[1:]
+	for len(set.Requests) > 0 && st.now.Sub(set.Requests[0].At) > st.rules.BootDeadline {
+		late += set.Requests[0].N
+		set.Requests = set.Requests[1:]
 	}
 	if late > 0 {
-		set.Hollow, set.MaybeAt = true, st.now
+		set.Unbacked, set.UnbackedAt = true, st.now
 		set.Blocked = st.neverMade(late)
 	}
 }

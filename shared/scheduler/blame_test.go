@@ -166,7 +166,7 @@ func TestNodesCauseSendsTheJobElsewhere(t *testing.T) {
 		}
 		if want == 3 {
 			b.states(map[string]pool.NodeState{"bad": pool.NodeQuarantined})
-			if !strings.Contains(n.Reason, "failed 3 different jobs in a row") || !strings.Contains(n.Reason, string(cause)) || !n.KeptUntil().Equal(b.now.Add(time.Hour)) {
+			if !strings.Contains(n.Reason, "failed 3 different jobs in a row") || !strings.Contains(n.Reason, string(cause)) || !n.QuarantinedUntil().Equal(b.now.Add(time.Hour)) {
 				t.Errorf("cause %s: %s", cause, n.Reason)
 			}
 		}

@@ -169,7 +169,7 @@ func (s *State) oldestComing(set *pool.Set) time.Time {
 			take(n.askedAt())
 		}
 	}
-	for _, a := range set.Asks {
+	for _, a := range set.Requests {
 		take(a.At)
 	}
 	return oldest
@@ -182,7 +182,7 @@ func (st *step) resume() {
 		set := &st.Head.Sets[i]
 		set.Breaker = pool.Breaker{}
 		if set.Blocked.Code != string(fault.Throttled) {
-			set.Blocked, set.Cut = pool.Block{}, 0
+			set.Blocked, set.QuotaLimit = pool.Block{}, 0
 		}
 	}
 }

@@ -117,7 +117,7 @@ func (s *State) takeOut(orders map[string]bool) []*Job {
 			s.queue.remove(j)
 			continue
 		}
-		for _, p := range j.Places() {
+		for _, p := range j.Assignments() {
 			if n := s.Nodes[p.VMID]; n != nil {
 				s.free(j, n, p.N, p.GPUs)
 			}

@@ -77,7 +77,7 @@ func (r *replica) step(events ...pool.Event) {
 		return
 	}
 	if r.seq != r.head().Seq || r.rng.Intn(6) == 0 { // lost the race, or the write failed
-		r.unsure = append(r.unsure, pool.Touched(res.Changes)...)
+		r.unsure = append(r.unsure, pool.ChangedKeys(res.Changes)...)
 		r.catchUp()
 		return
 	}
@@ -92,7 +92,7 @@ func (r *replica) step(events ...pool.Event) {
 	}
 	r.rows[pool.HeadKey], _ = json.Marshal(r.state.Head)
 	r.seq = r.state.Head.Seq
-	r.keys = append(r.keys, pool.Touched(res.Changes))
+	r.keys = append(r.keys, pool.ChangedKeys(res.Changes))
 }
 
 // catchUp does what the driver does with what the store reads, and compares the
@@ -271,7 +271,7 @@ func (b *bench) undone(events ...pool.Event) []string {
 	var nodes []*pool.Node
 	var jobs []*pool.Job
 	var gone []string
-	keys := pool.Touched(scheduler.Step(b.s, events, b.now, b.rules).Changes)
+	keys := pool.ChangedKeys(scheduler.Step(b.s, events, b.now, b.rules).Changes)
 	for _, key := range keys {
 		switch n, j := was.row(key); {
 		case n != nil:

@@ -91,7 +91,7 @@ func (st *step) explainPlaced(j *Job) (reason, unblocks string) {
 
 // lostUnder is a node of the job that is given up and not gone yet, or nil.
 func (st *step) lostUnder(j *Job) *Node {
-	for _, p := range j.Places() {
+	for _, p := range j.Assignments() {
 		if n := st.Nodes[p.VMID]; n != nil && (n.State == pool.NodeLost || n.State == pool.NodeFailed || n.State == pool.NodeDeleting) {
 			return n
 		}
@@ -288,8 +288,8 @@ func (st *step) asideText(separator string) string {
 	n, until := 0, time.Time{}
 	for _, node := range st.Nodes {
 		if node.State == pool.NodeQuarantined {
-			if n++; until.IsZero() || node.KeptUntil().Before(until) {
-				until = node.KeptUntil()
+			if n++; until.IsZero() || node.QuarantinedUntil().Before(until) {
+				until = node.QuarantinedUntil()
 			}
 		}
 	}

@@ -136,17 +136,17 @@ var poolKinds = map[string]func(w *walk){
 	"grows to what is": func(w *walk) {
 		w.head.Sets[0].Op = pool.Op{Kind: pool.OpGrow, Target: len(w.nodes), AskedAt: walkNow, Token: "t"}
 	},
-	"settles":           func(w *walk) { w.head.Sets[0].Op = pool.Op{Kind: pool.OpSettle, AskedAt: walkNow} },
+	"settles":           func(w *walk) { w.head.Sets[0].Op = pool.Op{Kind: pool.OpShrink, AskedAt: walkNow} },
 	"drops":             func(w *walk) { w.head.Sets[0].Op = pool.Op{Kind: pool.OpDrop, AskedAt: walkNow} },
 	"pending":           func(w *walk) { asked(w, 1); w.head.Sets[0].Op = pool.Op{} },
-	"hollow":            func(w *walk) { w.head.Sets[0].Capacity += 1; w.head.Sets[0].Hollow = true },
-	"hollow, in doubt":  func(w *walk) { asked(w, 1); w.head.Sets[0].Op = pool.Op{}; w.head.Sets[0].Hollow = true },
-	"settles, accepted": func(w *walk) { w.head.Sets[0].Op = pool.Op{Kind: pool.OpSettle, AskedAt: walkNow, Token: "t"} },
-	"rung cut":          func(w *walk) { w.head.Sets[0].Cut = 1 },
+	"hollow":            func(w *walk) { w.head.Sets[0].Capacity += 1; w.head.Sets[0].Unbacked = true },
+	"hollow, in doubt":  func(w *walk) { asked(w, 1); w.head.Sets[0].Op = pool.Op{}; w.head.Sets[0].Unbacked = true },
+	"settles, accepted": func(w *walk) { w.head.Sets[0].Op = pool.Op{Kind: pool.OpShrink, AskedAt: walkNow, Token: "t"} },
+	"rung cut":          func(w *walk) { w.head.Sets[0].QuotaLimit = 1 },
 	"ladder":            func(w *walk) { ladder(w) },
 	"ladder, blocked":   func(w *walk) { ladder(w); w.head.Sets[1].Blocked = blockedFor(time.Minute) },
 	"ladder, low rung":  func(w *walk) { ladder(w); w.head.Sets[0].Blocked = blockedFor(time.Minute) },
-	"ladder, settles":   func(w *walk) { ladder(w); w.head.Sets[1].Op = pool.Op{Kind: pool.OpSettle, AskedAt: walkNow} },
+	"ladder, settles":   func(w *walk) { ladder(w); w.head.Sets[1].Op = pool.Op{Kind: pool.OpShrink, AskedAt: walkNow} },
 	"spot then regular": func(w *walk) { w.head.Spec.Capacity = "spot-then-regular"; spots(w) },
 	"jobs in limit":     func(w *walk) { one := 1; w.head.Spec.Limits.Default.Jobs = &one },
 	"nodes unlike jobs": func(w *walk) { w.head.Spec.Pack = false },
@@ -164,7 +164,7 @@ func openFor(d time.Duration) pool.Breaker {
 func asked(w *walk, n int) {
 	set := &w.head.Sets[0]
 	set.Capacity += n
-	set.Asks = []pool.Ask{{N: n, At: walkNow}}
+	set.Requests = []pool.Request{{N: n, At: walkNow}}
 	set.Op = pool.Op{Kind: pool.OpGrow, Target: set.Capacity, Adds: n, AskedAt: walkNow}
 }
 

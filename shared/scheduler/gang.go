@@ -33,12 +33,12 @@ func (st *step) rankOver(j *Job, n *Node, f protocol.Finished) {
 	st.blame(n, j, f)
 	if r.State != job.AttemptSucceeded && a.Broke == 0 {
 		a.Broke = 1 + r.Rank
-		for _, p := range j.Places() {
+		for _, p := range j.Assignments() {
 			st.askPlace(p, fmt.Sprintf("rank %d ended as %s", r.Rank, r.State))
 		}
 	}
 	st.write(j)
-	if len(j.Places()) > 0 {
+	if len(j.Assignments()) > 0 {
 		return
 	}
 	// The last one: the attempt ends as the rank did that broke it, or well.

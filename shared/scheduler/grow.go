@@ -121,11 +121,11 @@ func (st *step) grow() {
 	for i := range st.Head.Sets {
 		set := &st.Head.Sets[i]
 		add := more[set.Name]
-		if set.Cut > 0 {
-			add = min(add, set.Cut)
+		if set.QuotaLimit > 0 {
+			add = min(add, set.QuotaLimit)
 		}
 		// What a failed call has left in doubt is asked for again.
-		again := set.Op.Kind == "" && set.Hollow && set.Pending() > 0 && st.queue.waiting() > 0 && st.buys(set, 1) > 0
+		again := set.Op.Kind == "" && set.Unbacked && set.Pending() > 0 && st.queue.waiting() > 0 && st.buys(set, 1) > 0
 		switch {
 		case !st.Head.Deleting && (add > 0 || again) && st.mayAskMore(set):
 			st.askMore(set, add)
@@ -165,7 +165,7 @@ func (st *step) askMore(set *pool.Set, add int) {
 		set.Breaker.ProbeAt = st.now.Add(st.rules.BootDeadline)
 	}
 	set.Used, set.Op = true, op
-	set.Await(add, st.now)
+	set.AddRequest(add, st.now)
 	countWrite(set, st.now)
 	st.callsOf(set).Grow = op.Target
 }
@@ -219,8 +219,8 @@ func (st *step) follow(set *pool.Set) {
 		switch op.Kind {
 		case pool.OpGrow:
 			c.Grow = op.Target
-		case pool.OpSettle:
-			c.Settle = true
+		case pool.OpShrink:
+			c.Shrink = true
 		case pool.OpDrop:
 			c.Drop = true
 		}
@@ -232,12 +232,12 @@ func (st *step) follow(set *pool.Set) {
 // a fresh listing and nothing running, the capacity is written down to what is
 // there, so that they are not awaited, and billed, for ever.
 func (st *step) settle(set *pool.Set) {
-	if c := st.censusOf(set); c.here()+c.going > 0 || set.Capacity == 0 || !set.Hollow || !set.Listed.Equal(st.now) {
+	if c := st.censusOf(set); c.here()+c.going > 0 || set.Capacity == 0 || !set.Unbacked || !set.Listed.Equal(st.now) {
 		return
 	}
-	set.Op = pool.Op{Kind: pool.OpSettle, AskedAt: st.now}
+	set.Op = pool.Op{Kind: pool.OpShrink, AskedAt: st.now}
 	countWrite(set, st.now)
-	st.callsOf(set).Settle = true
+	st.callsOf(set).Shrink = true
 }
 
 // mayGrow reports whether the pool may ask for another node now.
@@ -360,7 +360,7 @@ func (p *planning) open(d demandOf) bool {
 		case p.buys(set, p.more[set.Name]+1) <= p.more[set.Name]: // its nodes do not come up
 		case d.regular && set.Spot && p.Head.Spec.HasRegular():
 		case has.CPUs > 0 && d.CPUs > 0 && times(has, job.Resources{}, d.Resources) < 1:
-		case set.Cut > 0 && p.more[set.Name] >= set.Cut: // the next rung, for the rest
+		case set.QuotaLimit > 0 && p.more[set.Name] >= set.QuotaLimit: // the next rung, for the rest
 		default:
 			p.bins = append(p.bins, bin{set: set, has: has})
 			p.more[set.Name]++

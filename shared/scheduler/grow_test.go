@@ -36,7 +36,7 @@ func TestBurstIsAskedForAtOnce(t *testing.T) {
 	b.step(pool.Answered{Kind: pool.OpGrow, Of: "t1", Err: fault.New(fault.Preempted, "", "overtaken")})
 	b.step(pool.Answered{Kind: pool.OpGrow, Target: 6, Token: "t2"})
 	want(t, "overtaken", asks(b.step(pool.Answered{Kind: pool.OpGrow, Of: "t1", Err: fault.New(fault.Preempted, "", "overtaken")})), "")
-	if s := b.set(""); s.Op.Token != "t2" || s.Blocked != (pool.Block{}) || s.Hollow {
+	if s := b.set(""); s.Op.Token != "t2" || s.Blocked != (pool.Block{}) || s.Unbacked {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -160,7 +160,7 @@ func TestStuckRungAndTheNext(t *testing.T) {
 	// The larger request is refused: the one below it goes on, the rest is asked of
 	// the next rung.
 	got := asks(b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow, Target: 2, Err: fault.New(fault.NoCapacity, "", "none")}))
-	if s := b.set("d4s-v5"); s.Op.Token != "t1" || len(s.Asks) != 1 || s.Asks[0].N != 1 {
+	if s := b.set("d4s-v5"); s.Op.Token != "t1" || len(s.Requests) != 1 || s.Requests[0].N != 1 {
 		t.Errorf("the operation below: got %+v", s)
 	}
 	want(t, "while the call to the next rung has no answer", got, "")
@@ -231,7 +231,7 @@ func TestRowsOfBeforeAsks(t *testing.T) {
 		Op: pool.Op{Kind: pool.OpGrow, Target: 3, AskedAt: since, Token: "t"}}}}
 	b := &bench{t: t, s: scheduler.NewState(head, nil, nil, monday), now: monday, rules: scheduler.DefaultTiming}
 	b.step(pool.Tick{})
-	if s := b.set(""); len(s.Asks) != 1 || s.Asks[0] != (pool.Ask{N: 3, At: since}) || !s.PendingSince.IsZero() {
+	if s := b.set(""); len(s.Requests) != 1 || s.Requests[0] != (pool.Request{N: 3, At: since}) || !s.PendingSince.IsZero() {
 		t.Errorf("got %+v", s)
 	}
 	b.step(pool.Listed{Exists: true, Capacity: 3, Instances: []pool.Instance{{VMID: "a", ID: "0", Name: "a", Provisioning: "Creating"}}})

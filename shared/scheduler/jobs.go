@@ -36,7 +36,7 @@ func (st *step) submit(e pool.Submit) {
 	}}
 	st.insert(j)
 	st.enter(j)
-	st.effects.Ask = append(st.effects.Ask, j.waitsFor()...)
+	st.effects.LookUp = append(st.effects.LookUp, j.waitsFor()...)
 }
 
 // enter puts a job that has no place where it waits, and says what for.
@@ -149,12 +149,12 @@ func (st *step) cancelAll(e pool.CancelAll) bool {
 
 // askToEnd sends the cancel of the job's current attempt to its nodes.
 func (st *step) askToEnd(j *Job, reason string) {
-	for _, p := range j.Places() {
+	for _, p := range j.Assignments() {
 		st.askPlace(p, reason)
 	}
 }
 
-func (st *step) askPlace(p pool.Place, reason string) {
+func (st *step) askPlace(p pool.Assignment, reason string) {
 	if n := st.Nodes[p.VMID]; n != nil {
 		st.Head.N++
 		st.send(n, protocol.WorkItem{N: st.Head.N, Cancel: &protocol.Cancel{Target: p.N, Reason: reason}})

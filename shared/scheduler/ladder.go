@@ -101,13 +101,13 @@ func (st *step) refusedBy(set *pool.Set, err *fault.Error) {
 	}
 	made := op.Token != "" || !refusedForGood(err)
 	if !made {
-		set.Withdraw(op.Adds)
+		set.WithdrawRequests(op.Adds)
 	}
 	if err.Code == fault.Preempted {
 		return // no failure: a later call took its place. What is missing is asked for again.
 	}
 	if made {
-		set.MaybeAt, set.Hollow = st.now, true
+		set.UnbackedAt, set.Unbacked = st.now, true
 	}
 	// What quota allows in part is taken in part: as many as it has left, or half as
 	// many where nobody says so. The rung is left alone when not even one is given.
@@ -119,11 +119,11 @@ func (st *step) refusedBy(set *pool.Set, err *fault.Error) {
 		}
 	}
 	if part > 0 {
-		set.Cut = part
+		set.QuotaLimit = part
 		set.Blocked = pool.Block{Code: string(err.Code), Message: err.Message, Tries: set.Blocked.Tries + 1}
 		return
 	}
-	set.Cut = 0
+	set.QuotaLimit = 0
 	tries := set.Blocked.Tries + 1
 	set.Blocked = pool.Block{Code: string(err.Code), Message: err.Message, Tries: tries, Until: st.now.Add(blockFor(err, tries))}
 }
@@ -141,7 +141,7 @@ func refusedForGood(err *fault.Error) bool {
 // acceptedBy takes in that what was asked of a rung is under way.
 func (st *step) acceptedBy(set *pool.Set) {
 	set.Capacity, set.GrantedAt = max(set.Capacity, set.Op.Target), st.now
-	set.Hollow, set.Op.Under = false, nil
+	set.Unbacked, set.Op.Under = false, nil
 }
 
 // grantedBy takes in that a rung was given what was asked of it.
@@ -149,8 +149,8 @@ func (st *step) grantedBy(set *pool.Set) {
 	if set.Op.Token == "" {
 		st.acceptedBy(set)
 	}
-	cut := set.Cut
-	set.Cut, set.Hollow, set.Op = 0, false, pool.Op{}
+	cut := set.QuotaLimit
+	set.QuotaLimit, set.Unbacked, set.Op = 0, false, pool.Op{}
 	if cut == 0 {
 		set.Blocked = pool.Block{}
 		return

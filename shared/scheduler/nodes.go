@@ -89,7 +89,7 @@ func (st *step) addNode(set *pool.Set, vmid, name string, state pool.NodeState) 
 		State:     state,
 		Since:     st.now,
 		CreatedAt: st.now,
-		AskedAt:   set.TakeOldestAsk(),
+		AskedAt:   set.TakeOldestRequest(),
 		Price:     usage.UnknownPrice,
 		Currency:  "USD",
 	})
@@ -396,7 +396,7 @@ func (st *step) answered(e pool.Answered) {
 		*set = pool.Set{Name: set.Name, Size: set.Size, Spot: set.Spot, WroteAt: set.WroteAt, FullAt: set.FullAt, Breaker: set.Breaker}
 		st.climb()
 	default:
-		set.Hollow, set.Asks, *op = false, nil, pool.Op{}
+		set.Unbacked, set.Requests, *op = false, nil, pool.Op{}
 		st.effects.List = true
 	}
 }
@@ -430,7 +430,7 @@ func (st *step) tick(e pool.Tick) {
 	st.resend(st.now.Add(-st.rules.ResendAfter))
 	st.late()
 	st.ask()
-	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Asks) > 0 }) {
+	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {
@@ -470,7 +470,7 @@ func (st *step) resend(before time.Time) {
 				st.send(n, assignment(j, number))
 			}
 			if (j.Cancel != "" || j.Requeue) && !j.CancelAt.After(before) || j.Broken() != nil && !j.Broken().EndedAt.After(before) {
-				st.askPlace(pool.Place{VMID: n.VMID, N: number}, cmp.Or(j.Cancel, "the attempt is over"))
+				st.askPlace(pool.Assignment{VMID: n.VMID, N: number}, cmp.Or(j.Cancel, "the attempt is over"))
 			}
 		}
 	}

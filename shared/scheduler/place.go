@@ -57,7 +57,7 @@ func (s *State) offer(n *Node) {
 // occupy gives nodes what the job's current attempt takes of them, and counts it
 // for its team.
 func (s *State) occupy(j *Job) {
-	for _, p := range j.Places() {
+	for _, p := range j.Assignments() {
 		if n := s.Nodes[p.VMID]; n != nil {
 			s.hold(j, n, p.N, p.GPUs)
 		}

@@ -253,7 +253,7 @@ func (c *checker) grows(s *scheduler.State) {
 		}
 	}
 	for _, set := range h.Sets {
-		still = still && set.Op.Kind == "" && !c.w.now.Before(set.Blocked.Until) && !set.Breaker.Open() && len(set.Asks) == 0
+		still = still && set.Op.Kind == "" && !c.w.now.Before(set.Blocked.Until) && !set.Breaker.Open() && len(set.Requests) == 0
 	}
 	if !still || free <= 0 {
 		c.faults.stuck = time.Time{}

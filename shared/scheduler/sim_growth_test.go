@@ -71,7 +71,7 @@ func (c *checker) demand(s *scheduler.State, r *scheduler.Result) {
 		}
 	}
 	for i := range s.Head.Sets {
-		for _, a := range s.Head.Sets[i].Asks {
+		for _, a := range s.Head.Sets[i].Requests {
 			here += a.N
 		}
 	}
@@ -95,7 +95,7 @@ func (c *checker) demand(s *scheduler.State, r *scheduler.Result) {
 func (c *checker) open(s *scheduler.State) bool {
 	for i := range s.Head.Sets {
 		set := &s.Head.Sets[i]
-		if set.Cut > 0 || set.Breaker.Open() || c.w.now.Before(set.Blocked.Until.Add(time.Second)) || set.Op.Kind == pool.OpDrop {
+		if set.QuotaLimit > 0 || set.Breaker.Open() || c.w.now.Before(set.Blocked.Until.Add(time.Second)) || set.Op.Kind == pool.OpDrop {
 			return false
 		}
 	}

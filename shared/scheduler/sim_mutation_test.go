@@ -232,7 +232,7 @@ func TestSimulationBites(t *testing.T) {
 					continue
 				}
 				calls.Grow = 0
-				set.Asks = slices.Clone(set.Asks[:len(set.Asks)-1])
+				set.Requests = slices.Clone(set.Requests[:len(set.Requests)-1])
 				set.Op = *set.Op.Under
 			}
 		}},

@@ -265,7 +265,7 @@ func (w *world) catchUp(d *driver, wanted []pool.Change) {
 		return
 	}
 	keys := map[string]bool{}
-	for _, key := range pool.Touched(wanted) {
+	for _, key := range pool.ChangedKeys(wanted) {
 		keys[key] = true
 	}
 	for _, edit := range w.edits[d.seq:] {
@@ -330,7 +330,7 @@ func (w *world) effects(e pool.Effects, calls *pool.Effects) {
 			calls.Sets[name] = &pool.SetCalls{}
 		}
 		all := calls.Sets[name]
-		all.Set, all.Grow, all.Settle, all.Drop = c.Set, max(all.Grow, c.Grow), all.Settle || c.Settle, all.Drop || c.Drop
+		all.Set, all.Grow, all.Shrink, all.Drop = c.Set, max(all.Grow, c.Grow), all.Shrink || c.Shrink, all.Drop || c.Drop
 		if c.Poll != "" {
 			all.Poll, all.PollKind = c.Poll, c.PollKind
 		}
@@ -339,7 +339,7 @@ func (w *world) effects(e pool.Effects, calls *pool.Effects) {
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
 	calls.Fence = append(calls.Fence, e.Fence...)
-	calls.Ask = append(calls.Ask, e.Ask...)
+	calls.LookUp = append(calls.LookUp, e.LookUp...)
 }
 
 // call makes the calls to the scale set and brings the answers.
@@ -355,11 +355,11 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 			events = append(events, w.grow(c.Set, c.Grow, away))
 		}
 		switch {
-		case c.Settle && away:
-			answer(pool.OpSettle, "", unreachable)
-		case c.Settle:
+		case c.Shrink && away:
+			answer(pool.OpShrink, "", unreachable)
+		case c.Shrink:
 			set.capacity = w.there(name)
-			answer(pool.OpSettle, "", nil)
+			answer(pool.OpShrink, "", nil)
 		}
 		switch {
 		case c.Drop && away:
@@ -414,7 +414,7 @@ func (w *world) call(calls pool.Effects) (events []pool.Event) {
 		}
 		events = append(events, pool.Fenced{VMID: vmid, Taken: taken})
 	}
-	for _, id := range calls.Ask {
+	for _, id := range calls.LookUp {
 		if row, ended := w.rows[pool.DoneKey(orderOf(id))]; ended && !w.chance(10) {
 			var j pool.Job
 			unpack(row, &j)
@@ -489,7 +489,7 @@ func (w *world) commit(d *driver, changes []pool.Change) {
 	d.state.Head.Seq++
 	w.seq = d.state.Head.Seq
 	d.seq = w.seq
-	w.edits = append(w.edits, pool.Touched(changes))
+	w.edits = append(w.edits, pool.ChangedKeys(changes))
 	if len(changes) > 99 {
 		w.checker.fail("rows", "a transaction of %d rows", len(changes)+1)
 	}

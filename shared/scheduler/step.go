@@ -192,7 +192,7 @@ func (st *step) apply(e pool.Apply) {
 	// stays known.
 	st.probe()
 	for i := range st.Head.Sets {
-		st.Head.Sets[i].Blocked, st.Head.Sets[i].Cut = pool.Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
+		st.Head.Sets[i].Blocked, st.Head.Sets[i].QuotaLimit = pool.Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
 	}
 	st.climb()
 	st.respecced()

@@ -217,7 +217,7 @@ func TestAcceptedCapacityThatNeverComes(t *testing.T) {
 			t.Errorf("wanted %v: got grow %d, settle %v", wanted, grown(r), settles(r))
 		}
 		if !wanted {
-			b.step(pool.Answered{Kind: pool.OpSettle})
+			b.step(pool.Answered{Kind: pool.OpShrink})
 			if r := b.step(pool.Listed{Exists: true}); settles(r) || b.s.Head.Sets[0].Capacity != 0 {
 				t.Errorf("settled: got %+v", b.s.Head)
 			}
@@ -403,7 +403,7 @@ func calls(r scheduler.Result, want func(*pool.SetCalls) bool) bool {
 }
 
 func settles(r scheduler.Result) bool {
-	return calls(r, func(c *pool.SetCalls) bool { return c.Settle })
+	return calls(r, func(c *pool.SetCalls) bool { return c.Shrink })
 }
 
 // An attempt's entry says what it held of which node; with a node for itself, that

@@ -61,7 +61,7 @@ func (s *Store) commit(ctx context.Context, name string, v pool.Version, head po
 	// A transaction that is full goes without its edit: who is behind it loads.
 	if told && len(actions) < MaxRows {
 		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
-			Entity: encodeEdit(name, edit{head.Seq, head.Nonce, v.Nonce, pool.Touched(changes)})})
+			Entity: encodeEdit(name, edit{head.Seq, head.Nonce, v.Nonce, pool.ChangedKeys(changes)})})
 	}
 	if err != nil {
 		return pool.Version{}, err

@@ -42,7 +42,7 @@ type edit struct {
 const keySeparator = "/"
 
 func encodeEdit(partition string, change edit) []byte {
-	e := newEntity(partition, pool.EditKey(change.seq))
+	e := newEntity(partition, pool.ChangeLogKey(change.seq))
 	e.int64("Seq", change.seq)
 	e.text("Nonce", change.nonce)
 	e.text("Prev", change.prev)
@@ -156,7 +156,7 @@ func byOrder(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) }
 func (s *Store) edits(ctx context.Context, name string, from pool.Version) (head pool.Head, version pool.Version, keys []string, ok bool, err error) {
 	found := false
 	var edits []edit
-	q := query{filter: between(name, pool.EditFrom, pool.EditTo) + fmt.Sprintf(" and Seq ge %dL", from.Seq)}
+	q := query{filter: between(name, pool.ChangeLogFrom, pool.ChangeLogTo) + fmt.Sprintf(" and Seq ge %dL", from.Seq)}
 	_, err = s.scan(ctx, "read the last edits of pool "+name, s.pools, q, func(raw []byte) (err error) {
 		var row struct{ RowKey string }
 		if err := decode(raw, &row); err != nil {

@@ -69,7 +69,7 @@ func TestSinceCannotTell(t *testing.T) {
 		do   func(w *writer)
 	}{
 		{"the ring is full", func(w *writer) {
-			for range pool.Edits + 1 {
+			for range pool.ChangeLogLength + 1 {
 				w.commit()
 			}
 		}},

@@ -84,7 +84,7 @@ func NewPool(p PoolSummary) Pool {
 	until := time.Time{}
 	for _, n := range p.Nodes {
 		out.Nodes.count(n.State)
-		if at := n.KeptUntil(); !at.IsZero() && (until.IsZero() || at.Before(until)) {
+		if at := n.QuarantinedUntil(); !at.IsZero() && (until.IsZero() || at.Before(until)) {
 			until = at
 		}
 	}
@@ -192,7 +192,7 @@ func NewNodes(p PoolSummary) []Node {
 func NewNode(p PoolSummary, n *pool.Node) Node {
 	out := Node{
 		ID: n.VMID, Pool: p.Head.Spec.Name, Name: n.Name, Size: n.Size, State: n.State, Reason: n.Reason,
-		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since), Until: known(n.KeptUntil()),
+		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since), Until: known(n.QuarantinedUntil()),
 		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
 	}
 	out.GPUs = n.GPUs
