@@ -31,7 +31,7 @@ func fill(t *testing.T, db *DB, n int) {
 	}
 }
 
-// clear deletes the rows but for one in keep.
+// clearRows deletes the rows, and leaves one of each keep; keep 0 leaves none.
 func clearRows(t *testing.T, db *DB, n, keep int) {
 	t.Helper()
 	const atOnce = 500
@@ -51,15 +51,15 @@ func clearRows(t *testing.T, db *DB, n, keep int) {
 	}
 }
 
-// check looks whether the rows are there that are to be.
-func check(t *testing.T, db *DB, n, keep int) {
+// checkRows checks that every row that should be there is there, and no other.
+func checkRows(t *testing.T, db *DB, n, keep int) {
 	t.Helper()
 	err := db.View(func(tx *bbolt.Tx) error {
 		count := 0
 		err := tx.Bucket(rows).ForEach(func(k, v []byte) error {
 			i := int(binary.BigEndian.Uint64(k))
 			if count++; i%keep != 0 || !bytes.Equal(v, bytes.Repeat([]byte{byte(i)}, 1000)) {
-				return errors.New("a row is not what it was")
+				return errors.New("a row has another value")
 			}
 			return nil
 		})
@@ -92,8 +92,8 @@ func open(t *testing.T, path string) *DB {
 	return db
 }
 
-// Rows that go leave room for others, also while somebody reads now and then and
-// after a kill in between.
+// Deleted rows leave room for others, also while somebody reads now and then, and
+// after a kill.
 func TestFileStopsGrowing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.db")
@@ -104,7 +104,7 @@ func TestFileStopsGrowing(t *testing.T) {
 	for round := range 20 {
 		reads := make(chan struct{})
 		begun := make(chan struct{})
-		go func() { // a read that is as long as a deletion
+		go func() { // a read that takes as long as a deletion
 			defer close(reads)
 			_ = db.View(func(tx *bbolt.Tx) error {
 				close(begun)
@@ -115,7 +115,7 @@ func TestFileStopsGrowing(t *testing.T) {
 		clearRows(t, db, n, 0)
 		<-reads
 		fill(t, db, n)
-		if round == 10 { // as by a kill: it is left as it is, and opened again
+		if round == 10 { // as after a kill: closed without the list of free pages
 			db.bolt.Close()
 			db = open(t, path)
 		}
@@ -123,7 +123,7 @@ func TestFileStopsGrowing(t *testing.T) {
 			t.Fatalf("after %d rounds the file has %d MB, at first it had %d", round+1, now>>20, first>>20)
 		}
 	}
-	check(t, db, n, 1)
+	checkRows(t, db, n, 1)
 }
 
 func TestOpenCompacts(t *testing.T) {
@@ -145,7 +145,7 @@ func TestOpenCompacts(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What a start that was killed in the middle of the copying leaves.
+	// Left by a start that was killed while it copied.
 	if err := os.WriteFile(path+".compact", bytes.Repeat([]byte("half a copy"), 1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -153,22 +153,22 @@ func TestOpenCompacts(t *testing.T) {
 	if now := size(t, path); now > full/4 {
 		t.Errorf("a file of %d bytes that is mostly free has %d after Open", full, now)
 	}
-	check(t, db, n, keep)
+	checkRows(t, db, n, keep)
 	if _, err := Open(path); err == nil {
 		t.Error("the compacted file is open twice")
 	}
-	fill(t, db, 100) // and it lasts
+	fill(t, db, 100) // what is written to the new file stays
 	clearRows(t, db, 100, keep)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check(t, open(t, path), n, keep)
+	checkRows(t, open(t, path), n, keep)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("beside the store there are %v (%v)", left, err)
 	}
 }
 
-// A file that cannot be copied is opened as it is.
+// A file that cannot be copied opens as it is.
 func TestOpenWithoutRoomForACopy(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.db")
@@ -179,14 +179,14 @@ func TestOpenWithoutRoomForACopy(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(path+".compact", "x"), 0o700); err != nil { // in the place of the copy
+	if err := os.MkdirAll(filepath.Join(path+".compact", "x"), 0o700); err != nil { // where the copy would be
 		t.Fatal(err)
 	}
-	check(t, open(t, path), n, keep)
+	checkRows(t, open(t, path), n, keep)
 }
 
-// Who has opened a file in the moment in which another process replaces it does not
-// go on with the one that is gone.
+// A caller that opens a file at the moment when another process replaces it gets the
+// new file.
 func TestOpenMeetsACompaction(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -209,5 +209,5 @@ func TestOpenMeetsACompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	check(t, &DB{bolt: b}, 20, 1)
+	checkRows(t, &DB{bolt: b}, 20, 1)
 }

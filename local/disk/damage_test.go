@@ -15,7 +15,7 @@ import (
 	"dsvmpools/local/disk"
 )
 
-// filled is a store with a page of every kind, and its bytes.
+// filled makes a store with pages of every kind, and returns its bytes.
 func filled(tb testing.TB) (path string, content []byte) {
 	tb.Helper()
 	path = filepath.Join(tb.TempDir(), "x.db")
@@ -25,14 +25,14 @@ func filled(tb testing.TB) (path string, content []byte) {
 			if err != nil {
 				return err
 			}
-			inside, err := b.CreateBucket([]byte("small")) // stands in its bucket's page
+			inside, err := b.CreateBucket([]byte("small")) // is stored in a page of its bucket
 			if err != nil {
 				return err
 			}
 			if err := inside.Put([]byte("k"), []byte("v")); err != nil {
 				return err
 			}
-			for i := range 300 { // so many that there are pages that only lead to others
+			for i := range 300 { // enough for pages that only point to others
 				size := 50
 				if i%100 == 0 {
 					size = 20000 // more than a page
@@ -70,9 +70,8 @@ func write(tb testing.TB, path string, content []byte) {
 	}
 }
 
-// TestTornCommit opens what a commit leaves that ends in the middle, as when the
-// power goes: its pages come first, in any order, and then the head that names
-// them.
+// TestTornCommit opens what is left of a commit that was cut off, as by a loss of
+// power: its pages come first, in any order, and then the head that names them.
 func TestTornCommit(t *testing.T) {
 	t.Parallel()
 	path, _ := filled(t)
@@ -136,7 +135,7 @@ func TestTornCommit(t *testing.T) {
 func TestOpenRefusesDamage(t *testing.T) {
 	t.Parallel()
 	page := os.Getpagesize()
-	// root is the page of the newest head's tree.
+	// root returns the root page of the newest head.
 	root := func(b []byte) int {
 		const id, tx = 16 + 16, 16 + 48
 		head := b
@@ -184,7 +183,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 			db, err := disk.Open(path)
 			if err == nil {
 				db.Close()
-				t.Fatal("it was opened")
+				t.Fatal("the file was opened")
 			}
 			for _, part := range []string{path, "restore it", "move it away"} {
 				if !strings.Contains(err.Error(), part) {
@@ -198,7 +197,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 	}
 }
 
-// survey opens a file of any content: it is refused, or can be read to its end.
+// survey opens a file of any content: Open refuses it, or it can be read to its end.
 func survey(tb testing.TB, path string) (opened bool) {
 	db, err := disk.Open(path)
 	if err != nil {
@@ -225,14 +224,14 @@ func survey(tb testing.TB, path string) (opened bool) {
 	return true
 }
 
-// TestDamageNeverCrashes changes single bytes where pages begin, and whole pages.
+// TestDamageNeverCrashes changes single bytes at the beginning of pages, and whole pages.
 func TestDamageNeverCrashes(t *testing.T) {
 	t.Parallel()
 	path, content := filled(t)
 	rng := rand.New(rand.NewPCG(1, 2))
 	page := os.Getpagesize()
 	opened, refused := 0, 0
-	for range 1000 {
+	for range 500 {
 		spoilt := bytes.Clone(content)
 		at := rng.IntN(len(content)/page) * page
 		if rng.IntN(4) == 0 {
@@ -240,7 +239,7 @@ func TestDamageNeverCrashes(t *testing.T) {
 				spoilt[at+i] = byte(rng.Uint32())
 			}
 		} else {
-			const start = 200 // bytes in which a page says what is in it
+			const start = 200 // bytes of a page that describe its content
 			spoilt[at+rng.IntN(start)] = byte(rng.Uint32())
 		}
 		write(t, path, spoilt)

@@ -1,13 +1,15 @@
-// Package disk is the one storage engine below the local servers: a bbolt
-// file whose commits are shared. Callers that arrive while a commit is being
-// synced to the disk go together into the next one, so that the cost of a sync
-// is paid once for all of them. When Update returns nil, the change is on disk.
+// Package disk is the storage engine of the local servers: a bbolt file whose
+// commits are shared. Callers that arrive while a commit is being synced to the
+// disk go together into the next commit, so all of them pay for one sync. When
+// Update returns nil, the change is on disk.
 //
-// Pages of what was deleted are used again, and a file that is mostly free is made
-// smaller when it is opened, see compact.go.
+// Pages of deleted data are used again, and a file that is mostly free becomes
+// smaller when it is opened, see compact.go. A file is checked before it is opened,
+// see check.go.
 //
-// It knows nothing of queues or tables, and it never repairs a file by
-// emptying it: what cannot be opened is reported.
+// The package knows nothing of queues or tables. It never repairs a file, never
+// empties one, and never replaces one by a new store: it reports a file that it
+// cannot open.
 package disk
 
 import (
@@ -25,18 +27,16 @@ import (
 	"dsvmpools/local/internal/mutant"
 )
 
-// lockTimeout is how long Open waits for another process to let go of the
-// file. A process that was killed has let go already; one that is stopping
-// needs a moment.
+// lockTimeout is how long Open waits until another process closes the file. A
+// killed process has closed it already; one that is stopping needs a moment.
 const lockTimeout = 5 * time.Second
 
-// maxShared bounds how many callers share one commit, so that the first of
-// them does not wait for an unbounded amount of work by the others.
+// maxShared bounds how many callers share one commit, so that the first of them
+// never waits for work of the others without a bound.
 const maxShared = 1024
 
-// maxGather bounds how long a commit waits for callers that took part in the
-// one before it: less than a sync of the disk, which they would wait for
-// otherwise.
+// maxGather bounds how long a commit waits for the callers of the commit before
+// it. It is less than a sync of the disk, for which they would wait otherwise.
 const maxGather = 200 * time.Microsecond
 
 // ErrClosed is returned by Update and View after Close.
@@ -48,7 +48,7 @@ type DB struct {
 	calls chan *call
 	done  chan struct{} // closed when the writer has ended
 
-	mu     sync.RWMutex // held for reading while a call is handed over
+	mu     sync.RWMutex // held for reading while a call goes to the writer
 	closed bool
 }
 
@@ -57,44 +57,47 @@ type call struct {
 	err chan error
 }
 
-// Open opens or creates the file at path. A file that another process holds,
-// or that is damaged, is an error that names the path; it is never replaced.
+// Open opens or creates the file at path. If another process has it open, or if it
+// is damaged, the error names the path and what to do; the file is not changed.
 func Open(path string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if err := create(path); err != nil {
+	isNew, err := create(path)
+	if err != nil {
 		return nil, fmt.Errorf("%s cannot be made: %w", path, err)
 	}
-	damaged := func(err error) error {
-		return fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
-	}
-	inUse := fmt.Errorf("%s is in use by another process; stop it first", path)
-	free, err := examineAlone(path)
-	switch {
-	case !free:
-		return nil, inUse
-	case err != nil:
-		return nil, damaged(err)
+	if !isNew {
+		if err := check(path); err != nil {
+			return nil, refusal(path, err)
+		}
 	}
 	b, err := openBolt(path, os.OpenFile)
-	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, inUse
-	case err != nil:
-		return nil, damaged(err)
+	if err != nil {
+		return nil, refusal(path, err)
 	}
-	b = compacted(path, b)
+	b = compact(path, b)
 	db := &DB{bolt: b, calls: make(chan *call, maxShared), done: make(chan struct{})}
-	go db.write()
+	go db.runWriter()
 	return db, nil
 }
 
-// Update runs fn in a write transaction and returns when it is durable. Calls
-// may share a transaction, so fn checks before it writes: when it returns an
-// error, everything that shared its transaction is rolled back and the others
-// are run again without it. fn may therefore run more than once, and sees in
-// each run what the calls before it wrote.
+// refusal is the error of a file that is not opened, with what to do about it.
+func refusal(path string, err error) error {
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return fmt.Errorf("%s is in use by another process; stop it first", path)
+	case errors.Is(err, errUnchecked):
+		return fmt.Errorf("%s is not opened: %w", path, err)
+	}
+	return fmt.Errorf("%s cannot be read (%w); it was left as it is: restore it from a copy or move it away to start empty", path, err)
+}
+
+// Update runs fn in a write transaction and returns when the change is on disk.
+// Calls may share a transaction, so fn must check before it writes: when it returns
+// an error, the whole transaction is rolled back, and the other calls run again
+// without it. So fn may run more than once. In each run it sees what the calls
+// before it wrote. A panic of fn is its error.
 func (db *DB) Update(fn func(*bbolt.Tx) error) error {
 	c := &call{fn: fn, err: make(chan error, 1)}
 	db.mu.RLock()
@@ -107,7 +110,7 @@ func (db *DB) Update(fn func(*bbolt.Tx) error) error {
 	return <-c.err
 }
 
-// View runs fn in a read transaction, which sees committed changes only.
+// View runs fn in a read transaction, which sees only committed changes.
 func (db *DB) View(fn func(*bbolt.Tx) error) error {
 	err := db.bolt.View(fn)
 	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
@@ -127,17 +130,18 @@ func (db *DB) Close() error {
 	close(db.calls)
 	db.mu.Unlock()
 	<-db.done
-	noteFree(db.bolt) // its one writer has ended
+	recordFreePages(db.bolt) // the one writer has ended
 	return db.bolt.Close()
 }
 
-// write is the only writer: it takes what waits, commits it, and answers.
-func (db *DB) write() {
+// runWriter is the only writer: it takes the calls that wait, commits them, and
+// answers them.
+func (db *DB) runWriter() {
 	defer close(db.done)
 	before := 0 // callers in the commit before
 	for first := range db.calls {
 		group := append(make([]*call, 0, 16), first)
-		db.gather(before - 1)
+		db.awaitCalls(before - 1)
 	more:
 		for len(group) < maxShared {
 			select {
@@ -155,16 +159,16 @@ func (db *DB) write() {
 	}
 }
 
-// gather gives callers who have just been answered the time to call again, so
-// that they share this commit and do not wait for the one after it.
-func (db *DB) gather(expected int) {
+// awaitCalls gives callers that have just got an answer the time to call again, so
+// that they share this commit and do not wait for the next one.
+func (db *DB) awaitCalls(expected int) {
 	for begin := time.Now(); len(db.calls) < expected && time.Since(begin) < maxGather; {
 		runtime.Gosched()
 	}
 }
 
-// commit runs the group in one transaction. A call that fails is answered with
-// its own error and left out, and the rest is tried again.
+// commit runs the group in one transaction. A call that fails gets its own error,
+// and the rest is tried again without it.
 func (db *DB) commit(group []*call) {
 	for len(group) > 0 {
 		failed := -1
@@ -197,12 +201,12 @@ func answer(group []*call, err error) {
 	}
 }
 
-// run turns a panic of a caller's function into its error: one bad call must
-// not take the writer, and with it every other caller, down.
+// run turns a panic of a caller's function into its error: one bad call must not
+// end the writer, for which every other caller waits.
 func run(fn func(*bbolt.Tx) error, tx *bbolt.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("update panicked: %v", p)
+			err = fmt.Errorf("the update panicked: %v", p)
 		}
 	}()
 	return fn(tx)

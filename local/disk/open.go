@@ -9,18 +9,17 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
-// bbolt has to know which pages of the file are free. Commits do not write that
-// down, as it may be larger than what they write; Close does. After a kill, bbolt
-// walks over the whole file to find out.
+// bbolt must know which pages of the file are free. A commit does not write the
+// list of them, because it may be larger than the commit itself; Close does. After a
+// kill, bbolt reads the whole file to find them.
 
-// slowOpen is how long opening takes when bbolt need not walk, with room to
-// spare.
+// slowOpen is more than the time that opening takes when bbolt has the list.
 const slowOpen = 100 * time.Millisecond
 
-// readAtOnce is how much of the file is read ahead with one call.
+// readAtOnce is how many bytes of the file one call reads ahead.
 const readAtOnce = 1 << 20
 
-// options are those of every store that is open.
+// options are those of every open store.
 func options() *bbolt.Options {
 	return &bbolt.Options{
 		Timeout:        lockTimeout,
@@ -29,21 +28,18 @@ func options() *bbolt.Options {
 	}
 }
 
-// replaced is how often a file may be replaced between its opening and its locking:
-// only a process that has just opened it does that, and once.
-const replaced = 3
+// maxReplaced bounds how often a file may be replaced between its opening and its
+// locking. Only a process that has just opened it does that, once.
+const maxReplaced = 3
 
-// openBolt opens the file.
+// openBolt opens the file for writing, and makes sure that it is still the one at
+// path when it is locked.
 func openBolt(path string, open openFile) (b *bbolt.DB, err error) {
-	defer func() { // in a large file that was not looked at
-		if p := recover(); p != nil {
-			b, err = nil, fmt.Errorf("%v", p)
-		}
-	}()
+	defer recoverDamage(&err) // of a large file, whose pages are not checked
 	opened := make(chan struct{})
 	defer close(opened)
 	go readAhead(path, opened)
-	for range replaced {
+	for range maxReplaced {
 		var file *os.File
 		o := options()
 		o.OpenFile = func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
@@ -54,8 +50,8 @@ func openBolt(path string, open openFile) (b *bbolt.DB, err error) {
 		if b, err = bbolt.Open(path, 0o600, o); err != nil {
 			return nil, err
 		}
-		// The lock is of the file that was opened: in the meantime another process may
-		// have put a compacted one in its place.
+		// The lock is on the file that was opened: since then another process may have
+		// put a compacted one in its place.
 		mine, err := file.Stat()
 		current, err2 := os.Stat(path)
 		if err == nil && err2 == nil && os.SameFile(mine, current) {
@@ -66,12 +62,12 @@ func openBolt(path string, open openFile) (b *bbolt.DB, err error) {
 	return nil, fmt.Errorf("another process replaces it: %w", bbolterrors.ErrTimeout)
 }
 
-// openFile is os.OpenFile, or stands in for it.
+// openFile has the form of os.OpenFile.
 type openFile func(name string, flag int, mode os.FileMode) (*os.File, error)
 
-// readAhead reads the file from its beginning to its end while bbolt walks over
-// it: page by page, as bbolt does, a cold disk takes half a minute for a
-// gigabyte. What it cannot read is bbolt's to report.
+// readAhead reads the file from its beginning to its end while bbolt reads it page
+// by page, for which a cold disk takes half a minute per gigabyte. It reports no
+// error: bbolt does.
 func readAhead(path string, opened <-chan struct{}) {
 	slow := time.NewTimer(slowOpen)
 	defer slow.Stop()
@@ -95,9 +91,9 @@ func readAhead(path string, opened <-chan struct{}) {
 	}
 }
 
-// noteFree writes down which pages are free, for the next Open. Without it
-// nothing is lost, so its error is not one of Close.
-func noteFree(b *bbolt.DB) {
+// recordFreePages writes the list of free pages for the next Open. Without the list
+// nothing is lost, so Close ignores its error.
+func recordFreePages(b *bbolt.DB) {
 	b.NoFreelistSync = false
 	b.Update(func(*bbolt.Tx) error { return nil })
 }

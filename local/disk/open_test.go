@@ -9,8 +9,8 @@ import (
 	"dsvmpools/local/disk"
 )
 
-// bbolt writes when it opens a file whose free pages are not noted, and had to
-// walk over it before.
+// When a file has no list of free pages, bbolt reads the whole file at its opening,
+// and writes.
 func TestCloseNotesFreePages(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.db")
