@@ -106,6 +106,9 @@ release-check: $(BIN)/goreleaser-$(GORELEASER) ## check .goreleaser.yaml
 release-snapshot: $(BIN)/goreleaser-$(GORELEASER) ## build a release into dist/ without publishing it
 	$< release --snapshot --clean
 
+release: $(BIN)/goreleaser-$(GORELEASER) ## make the release of the tag that is checked out, as a draft; needs GITHUB_TOKEN
+	$< release --clean
+
 ##@ Tools
 
 tools: $(BIN)/golangci-lint-$(GOLANGCI_LINT) $(BIN)/goreleaser-$(GORELEASER) $(BIN)/deadcode-$(DEADCODE) ## build the tools into .bin/
@@ -130,4 +133,4 @@ $(eval $(call tool,actionlint,github.com/rhysd/actionlint/cmd/actionlint,$(ACTIO
 $(eval $(call tool,govulncheck,golang.org/x/vuln/cmd/govulncheck,$(GOVULNCHECK)))
 
 .PHONY: help build test-quick test test-race format demo vet lint deadcode workflows vuln ci fuzz sim kills bench long package \
-	release-check release-snapshot tools clean
+	release-check release-snapshot release tools clean
