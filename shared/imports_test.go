@@ -1,6 +1,7 @@
 // Package shared_test holds the pure packages to what they promise: the same
-// input gives the same answer, on any machine, at any time. Whoever reads the
-// clock or the network in them can no longer be simulated, replayed or fuzzed.
+// input gives the same answer, on any machine, at any time. Code that
+// reads the clock or the network can no longer be simulated, replayed or fuzzed.
+// It also holds all packages to the walls between them.
 package shared_test
 
 import (
@@ -19,7 +20,10 @@ import (
 
 const module = "dsvmpools/"
 
-var pure = []string{"shared/backoff", "shared/job", "shared/pool", "shared/scheduler", "shared/usage", "shared/document", "shared/size", "shared/fault", "shared/protocol", "shared/push"}
+var pure = []string{
+	"shared/backoff", "shared/document", "shared/fault", "shared/job", "shared/pool", "shared/protocol", "shared/push", "shared/scheduler",
+	"shared/size", "shared/usage",
+}
 
 // forbidden packages, with all that is below them, and why.
 var forbidden = map[string]string{
@@ -182,60 +186,5 @@ func TestImpurities(t *testing.T) {
 	}
 	if _, err := impurities(fstest.MapFS{}, []string{"gone"}); err == nil {
 		t.Error("a package that is not there was taken for a pure one")
-	}
-}
-
-// guards are used by every layer, so that they may know none.
-var guards = []string{"shared/outbound", "shared/door", "shared/intake"}
-
-func TestGuardsKnowNobody(t *testing.T) {
-	t.Parallel()
-	for _, guard := range guards {
-		files, err := sources(os.DirFS(".."), guard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range files {
-			_, imports, err := look(os.DirFS(".."), name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, path := range imports {
-				if path != "shared/fault" {
-					t.Errorf("%s imports %s; a guard knows shared/fault alone", name, path)
-				}
-			}
-		}
-	}
-}
-
-// adapters know one outside dependency each. Only those who put programs together
-// choose them.
-var adapters = []string{"shared/store", "shared/bus", "shared/fleet", "shared/invoke", "shared/push/status"}
-
-// The driver names what it needs as ports, so that the simulation can run it over a
-// store, a bus and a fleet of its own.
-func TestDriverKnowsNoAdapter(t *testing.T) {
-	t.Parallel()
-	todo := []string{"shared/drive"}
-	for i := 0; i < len(todo); i++ { // todo grows
-		files, err := sources(os.DirFS(".."), todo[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range files {
-			_, imports, err := look(os.DirFS(".."), name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, path := range imports {
-				if slices.Contains(adapters, path) {
-					t.Errorf("%s imports %s; the driver has ports instead", name, path)
-				}
-				if !slices.Contains(todo, path) {
-					todo = append(todo, path)
-				}
-			}
-		}
 	}
 }

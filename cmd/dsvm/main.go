@@ -1,5 +1,6 @@
 // Command dsvm is the command line: it runs jobs on an instance, here or in
-// Azure, and can be an instance by itself.
+// Azure. It can also be an instance by itself: then it plays the handler and the
+// agents, so that it works alone.
 package main
 
 import (

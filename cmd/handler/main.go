@@ -1,5 +1,5 @@
-// Command handler is the custom handler of the function app: the Functions host
-// starts it and sends it what the triggers bring.
+// Command handler is the custom handler of the function app. The Functions host
+// starts it and sends it what the triggers bring; it has no flag but --version.
 package main
 
 import (

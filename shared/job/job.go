@@ -1,6 +1,6 @@
 // Package job holds what a job is: the document a user sends, its rules and
-// defaults, and the states of jobs and attempts. It is pure: no clock, no I/O,
-// no SDK.
+// defaults, and the states of jobs and attempts. It reads no clock, does
+// no I/O and knows no SDK.
 package job
 
 import "time"

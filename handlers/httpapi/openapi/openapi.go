@@ -1,4 +1,5 @@
-// Package openapi holds answers of the HTTP API against its description, for tests.
+// Package openapi checks answers of the HTTP API against its description. It is
+// for tests; no program imports it.
 package openapi
 
 import (
