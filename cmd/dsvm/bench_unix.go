@@ -25,8 +25,6 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-func init() { commands = append(commands, bench) }
-
 // What the benchmark runs. The pool is warm: two nodes of four processors each,
 // so that eight jobs run side by side.
 const (
@@ -92,7 +90,7 @@ each job costs in messages, table transactions, entities and processor time.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n < 1 || n > 100_000 {
-				return errors.New("--jobs is 1 to 100000")
+				return cli.WrongUse("--jobs is %d; write 1 to 100000", n)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), benchTime)
 			defer cancel()

@@ -28,8 +28,6 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-func init() { commands = append(commands, demo) }
-
 // demoTime bounds the whole demonstration.
 const demoTime = 2 * time.Minute
 

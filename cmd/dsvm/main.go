@@ -17,5 +17,5 @@ func main() {
 	// The first Ctrl-C ends what is being done in an orderly way; the second ends
 	// the process, so that nothing can make it stay.
 	context.AfterFunc(ctx, stop)
-	os.Exit(cli.System().Main(ctx, os.Args[1:], commands...))
+	os.Exit(cli.System().Main(ctx, os.Args[1:], commands()...))
 }

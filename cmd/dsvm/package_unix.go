@@ -19,8 +19,6 @@ import (
 	"dsvmpools/local"
 )
 
-func init() { commands = append(commands, pack) }
-
 // pack lays out what is deployed as the function app.
 func pack(p *cli.Program) *cobra.Command {
 	var out, handler string
@@ -82,11 +80,11 @@ func buildHandler(cmd *cobra.Command, p *cli.Program, to string) error {
 func startable(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("the handler cannot be read: %w", err)
+		return cli.WrongUse("--handler %s: the file cannot be read: %v", path, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file; name the built handler", path)
+		return cli.WrongUse("--handler %s: it is not a file; name the built handler", path)
 	}
 	first := make([]byte, 2)
 	if _, err := io.ReadFull(f, first); err == nil && string(first) == "#!" {
@@ -94,10 +92,10 @@ func startable(path string) error {
 	}
 	program, err := elf.NewFile(f)
 	if err != nil {
-		return fmt.Errorf("%s is no program of Linux; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path)
+		return cli.WrongUse("--handler %s: it is not a program for Linux; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path)
 	}
 	if program.Machine != elf.EM_X86_64 || program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
-		return fmt.Errorf("%s is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0",
+		return cli.WrongUse("--handler %s: it is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0",
 			path, program.Machine)
 	}
 	return nil

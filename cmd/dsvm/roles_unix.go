@@ -19,19 +19,20 @@ import (
 
 // The roles that this program plays for itself, so that it works alone: the
 // function app's handler, a node's agent, and the init of a local instance.
-func init() {
-	commands = append(commands,
+func roles() []cli.Command {
+	return []cli.Command{
 		role("handler", func(ctx context.Context, _ []string) int { return handlers.Main(ctx, os.Getenv, output()) }),
 		role("agent", func(ctx context.Context, _ []string) int { return agent.Main(ctx, os.Getenv) }),
 		role("instance", func(_ context.Context, args []string) int { return compute.Supervise(args) }),
-	)
+	}
 }
 
 // output logs single lines on standard output: a Functions host takes standard
 // error for errors.
 func output() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stdout, nil)) }
 
-// role makes a hidden command of a part. Its --version is answered here.
+// role makes a hidden command that plays a part and ends with its exit code. It
+// answers --version itself.
 func role(name string, run func(ctx context.Context, args []string) int) cli.Command {
 	return func(*cli.Program) *cobra.Command {
 		return &cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
@@ -39,7 +40,9 @@ func role(name string, run func(ctx context.Context, args []string) int) cli.Com
 				if version.PrintIfAsked(os.Stdout, name, args) {
 					return nil
 				}
-				os.Exit(run(cmd.Context(), args))
+				if code := run(cmd.Context(), args); code != 0 {
+					return &cli.Exit{Code: code}
+				}
 				return nil
 			}}
 	}

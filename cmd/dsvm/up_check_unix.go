@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local/compute"
 	"dsvmpools/shared/document"
 	"dsvmpools/shared/size"
@@ -39,10 +40,10 @@ func checkJobUser(name string, root bool) error {
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}
 		}
-		return fmt.Errorf("--job-user %s: this machine has no such user; %s", document.Clip(name), hint)
+		return cli.WrongUse("--job-user %s: this machine has no such user; %s", document.Clip(name), hint)
 	}
 	if !root && u.Uid != strconv.Itoa(os.Geteuid()) {
-		return fmt.Errorf("--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root", document.Clip(name))
+		return cli.WrongUse("--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root", document.Clip(name))
 	}
 	return nil
 }
@@ -72,10 +73,10 @@ func checkQuota(quota map[string]int) error {
 			if near := document.Nearest(name, known); near != "" {
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}
-			return fmt.Errorf("--quota %s: there is no such size, family or total; %s", document.Clip(name), hint)
+			return cli.WrongUse("--quota %s: there is no such size, family or total; %s", document.Clip(name), hint)
 		}
 		if quota[name] < 0 {
-			return fmt.Errorf("--quota %s=%d: write how many cpus may be had, 0 or more", name, quota[name])
+			return cli.WrongUse("--quota %s=%d: write how many cpus may be had, 0 or more", name, quota[name])
 		}
 	}
 	return nil

@@ -160,6 +160,13 @@ func TestUpDrain(t *testing.T) {
 // refusedUp runs a `dsvm up` that is to end by itself, and returns what it says.
 func refusedUp(t *testing.T, shell string, args ...string) string {
 	t.Helper()
+	said, _ := failedUp(t, shell, args...)
+	return said
+}
+
+// failedUp runs dsvm up, which has to fail, and returns what it says and its exit code.
+func failedUp(t *testing.T, shell string, args ...string) (string, int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if shell != "" {
@@ -171,7 +178,7 @@ func refusedUp(t *testing.T, shell string, args ...string) string {
 	if !errors.As(err, &exit) || ctx.Err() != nil || exit.ExitCode() < 1 {
 		t.Errorf("up %v: got %v\n%s", args, err, out)
 	}
-	return string(out)
+	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // TestUpWithAWrongSetting: a handler that cannot start ends the start, with its reason.
@@ -231,22 +238,23 @@ func TestUpSaysWhatIsWrong(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		shell string
+		code  int
 		args  []string
 		want  string
 	}{
-		"a file for a folder": {"", []string{"--data", file}, file + " is not a folder"},
-		"an unknown user":     {"", []string{"--data", dir, "--job-user", "nobdy"}, "--job-user nobdy: this machine has no such user; did you mean nobody?"},
-		"a user of nowhere":   {"", []string{"--data", dir, "--job-user", "a-user-that-is-not-there"}, "no such user"},
-		"a size misspelled":   {"", []string{"--data", dir, "--quota", "Standard_D4s_v55=4"}, "did you mean Standard_D4s_v5?"},
-		"a family misspelled": {"", []string{"--data", dir, "--quota", "standardDSv5Famly=4"}, "did you mean standardDSv5Family?"},
-		"a total misspelled":  {"", []string{"--data", dir, "--quota", "totl=4"}, "did you mean total?"},
-		"no quota":            {"", []string{"--data", dir, "--quota", "gpus=4"}, "write total, lowPriorityCores, a size such as"},
-		"a negative quota":    {"", []string{"--data", dir, "--quota", "total=-4"}, "0 or more"},
-		"no number":           {"", []string{"--data", dir, "--quota", "total=x"}, "quota"},
-		"few files":           {"ulimit -n 100", []string{"--data", dir}, "this process may have 100 files open at once, and an instance needs 256"},
+		"a file for a folder": {"", 1, []string{"--data", file}, file + " is not a folder"},
+		"an unknown user":     {"", 2, []string{"--data", dir, "--job-user", "nobdy"}, "--job-user nobdy: this machine has no such user; did you mean nobody?"},
+		"a user of nowhere":   {"", 2, []string{"--data", dir, "--job-user", "a-user-that-is-not-there"}, "no such user"},
+		"a size misspelled":   {"", 2, []string{"--data", dir, "--quota", "Standard_D4s_v55=4"}, "did you mean Standard_D4s_v5?"},
+		"a family misspelled": {"", 2, []string{"--data", dir, "--quota", "standardDSv5Famly=4"}, "did you mean standardDSv5Family?"},
+		"a total misspelled":  {"", 2, []string{"--data", dir, "--quota", "totl=4"}, "did you mean total?"},
+		"no quota":            {"", 2, []string{"--data", dir, "--quota", "gpus=4"}, "write total, lowPriorityCores, a size such as"},
+		"a negative quota":    {"", 2, []string{"--data", dir, "--quota", "total=-4"}, "0 or more"},
+		"no number":           {"", 2, []string{"--data", dir, "--quota", "total=x"}, "quota"},
+		"few files":           {"ulimit -n 100", 1, []string{"--data", dir}, "this process may have 100 files open at once, and an instance needs 256"},
 	} {
-		if got := refusedUp(t, test.shell, test.args...); !strings.Contains(got, test.want) {
-			t.Errorf("%s: got %s", name, got)
+		if got, code := failedUp(t, test.shell, test.args...); !strings.Contains(got, test.want) || code != test.code {
+			t.Errorf("%s: got exit code %d and %s, want %d and %s", name, code, got, test.code, test.want)
 		}
 	}
 

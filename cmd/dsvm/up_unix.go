@@ -17,8 +17,6 @@ import (
 	"dsvmpools/shared/outbound"
 )
 
-func init() { commands = append(commands, up) }
-
 // program is how this program is started again, to play its other parts.
 func program() ([]string, error) {
 	self, err := os.Executable()

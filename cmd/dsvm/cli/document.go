@@ -36,17 +36,17 @@ func (p *Program) readDocument(name string) (*document, error) {
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, wrongUse("%s is neither YAML nor JSON: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, WrongUse("%s is neither YAML nor JSON: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if len(root.Content) == 1 && root.Content[0].Kind == yaml.SequenceNode {
-		return nil, wrongUse("%s holds a list, and each document is a file of its own; put the one you mean into a file", name)
+		return nil, WrongUse("%s holds a list, and each document is a file of its own; put the one you mean into a file", name)
 	}
 	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
-		return nil, wrongUse("%s holds no document: it needs fields such as name: value", name)
+		return nil, WrongUse("%s holds no document: it needs fields such as name: value", name)
 	}
 	d.node = root.Content[0]
 	if err := d.node.Decode(&d.fields); err != nil {
-		return nil, wrongUse("%s cannot be read: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, WrongUse("%s cannot be read: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return d, nil
 }
@@ -61,7 +61,7 @@ func (p *Program) readFile(name string) ([]byte, error) {
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, wrongUse("%v", err)
+			return nil, WrongUse("%v", err)
 		}
 		defer f.Close()
 		in = f
@@ -71,7 +71,7 @@ func (p *Program) readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, err)
 	}
 	if len(text) > wire.MaxDocument {
-		return nil, wrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, wire.MaxDocument>>10)
+		return nil, WrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, wire.MaxDocument>>10)
 	}
 	return text, nil
 }
@@ -100,7 +100,7 @@ func (d *document) text(name string) string {
 func (d *document) encode() ([]byte, error) {
 	body, err := json.Marshal(d.fields)
 	if err != nil {
-		return nil, wrongUse("%s cannot be sent: %v", d.name, err)
+		return nil, WrongUse("%s cannot be sent: %v", d.name, err)
 	}
 	return body, nil
 }

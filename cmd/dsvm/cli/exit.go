@@ -38,8 +38,9 @@ func (e *Exit) Error() string {
 
 func (e *Exit) Unwrap() error { return e.Err }
 
-// wrongUse is an error in how the command was called.
-func wrongUse(format string, args ...any) error {
+// WrongUse is an error about how the command was called. It ends the process with
+// exit code 2.
+func WrongUse(format string, args ...any) error {
 	return &Exit{Code: codeWrongUse, Err: fmt.Errorf(format, args...)}
 }
 

@@ -50,7 +50,7 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
   dsvm fault add lag compute/list --delay 10s`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return wrongUse("%s takes a fault and a target, like: dsvm fault add detach servicebus/receive", c.CommandPath())
+				return WrongUse("%s takes a fault and a target, like: dsvm fault add detach servicebus/receive", c.CommandPath())
 			}
 			return nil
 		},
@@ -72,7 +72,7 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 				d.RetryAfter = retryAfter.String()
 			}
 			if _, err := d.Injection(); err != nil {
-				return wrongUse("%s", err)
+				return WrongUse("%s", err)
 			}
 			var s chaos.Status
 			err := p.control(c.Context(), "adding a rule", func(ctx context.Context, f chaos.Client) (err error) {
@@ -126,7 +126,7 @@ func faultSeed(p *Program) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			seed, err := strconv.ParseUint(args[0], 10, 64)
 			if err != nil {
-				return wrongUse("%q is no seed; it is a whole number of at most 64 bits", args[0])
+				return WrongUse("%q is no seed; it is a whole number of at most 64 bits", args[0])
 			}
 			return p.faultStatus(c, "seeding", func(f chaos.Client, ctx context.Context) (chaos.Status, error) { return f.Seed(ctx, seed) })
 		},
@@ -146,7 +146,7 @@ func (p *Program) faultStatus(c *cobra.Command, what string, fn func(chaos.Clien
 	return p.faults(s)
 }
 
-// faults shows the rules.
+// faults prints the rules as a list. The seed goes to standard error.
 func (p *Program) faults(s chaos.Status) error {
 	t := newTable("ID FAULT TARGET <PROBABILITY <AFTER <COUNT <SEEN <HITS DETAIL")
 	for _, r := range s.Injections {
@@ -159,11 +159,8 @@ func (p *Program) faults(s chaos.Status) error {
 		}
 		t.add(r.ID, r.Do, r.Target, probability, r.After, count, r.Seen, r.Hits, faultDetail(r))
 	}
-	if p.output == "table" {
-		fmt.Fprintf(p.Err, "seed %d\n", s.Seed)
-		return p.list(s.Injections, t, "no rules; everything goes well")
-	}
-	return p.json(s)
+	fmt.Fprintf(p.Err, "seed %d\n", s.Seed)
+	return p.list(s.Injections, t, "no rules; everything goes well")
 }
 
 // faultDetail is what a rule says beyond whom it hits.

@@ -52,10 +52,15 @@ func TestFaults(t *testing.T) {
 		t.Errorf("got %s%s", out, errs)
 	}
 	b.out.b.Reset()
-	_, out, _ := b.run("fault", "seed", "9", "-o", "json")
-	var s chaos.Status
-	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Seed != 9 || len(s.Injections) != 2 {
-		t.Errorf("got %s, %v", out, err)
+	_, out, errs := b.run("fault", "seed", "9", "-o", "json")
+	var listed []chaos.Document
+	if err := json.Unmarshal([]byte(out), &listed); err != nil || len(listed) != 2 || !strings.Contains(errs, "seed 9") {
+		t.Errorf("got %s, %s, %v", out, errs, err)
+	}
+	b.out.b.Reset()
+	none, _ := newFaults(t)
+	if _, out, _ := none.run("fault", "list", "-o", "json"); strings.TrimSpace(out) != "[]" {
+		t.Errorf("got %s of no rules, want an empty array", out)
 	}
 	if code, _, errs := b.run("fault", "clear", "1"); code != 0 {
 		t.Errorf("got %d: %s", code, errs)

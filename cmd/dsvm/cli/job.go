@@ -23,6 +23,9 @@ func jobCommand(p *Program) *cobra.Command {
 var states = []string{string(job.Submitted), string(job.Held), string(job.Queued), string(job.Assigned), string(job.Running),
 	string(job.Succeeded), string(job.Failed), string(job.Cancelled), string(job.TimedOut), string(job.Rejected)}
 
+// jobColumns are those of a list of jobs.
+const jobColumns = "ID POOL ?NAME ?TEAM *STATE <EXIT SUBMITTED TOOK REASON"
+
 func jobList(p *Program) *cobra.Command {
 	var f client.JobFilter
 	var state string
@@ -32,20 +35,19 @@ func jobList(p *Program) *cobra.Command {
 		Example: "  dsvm job list\n  dsvm job list --pool cpu --state failed --limit 10\n  dsvm job list --sweep tune --state failed\n  dsvm job list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 1 {
-				return wrongUse("--limit is %d; it takes a number from 1 up", limit)
+				return WrongUse("--limit is %d; it takes a number from 1 up", limit)
 			}
 			f.State = job.State(state)
-			var jobs []wire.Job
-			err := p.with(c.Context(), "asking for the jobs", func(ctx context.Context, s *session) (err error) {
-				jobs, err = s.Jobs(ctx, f, limit)
-				return err
+			jobs, err := ask(c.Context(), p, "asking for the jobs", func(ctx context.Context, s *session) ([]wire.Job, error) {
+				return s.Jobs(ctx, f, limit)
 			})
 			if err != nil {
 				return err
 			}
-			t := newTable("ID POOL NAME TEAM *STATE <EXIT SUBMITTED TOOK REASON")
+			t := newTable(jobColumns)
 			for _, j := range jobs {
-				t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.ago(j.SubmittedAt), p.took(j.StartedAt, j.EndedAt), cmp.Or(sweepText(j), j.Reason))
+				t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.age(j.SubmittedAt),
+					p.took(j.StartedAt, j.EndedAt), cmp.Or(sweepText(j), j.Reason))
 			}
 			return p.list(jobs, t, "no such jobs")
 		},
@@ -97,26 +99,8 @@ func jobShow(p *Program) *cobra.Command {
 		Use: "show ID", Short: "Show one job with its attempts", Args: exactly("the ID of a job"),
 		Example:           "  dsvm job show nightly-42\n  dsvm job show nightly-42 -o json",
 		ValidArgsFunction: p.completeJobs,
-		RunE: func(c *cobra.Command, args []string) error {
-			j, err := p.job(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if p.output == "json" {
-				return p.json(j)
-			}
-			return p.showJob(j)
-		},
+		RunE:              askAbout(p, "asking for job", (*session).Job, p.showJob),
 	}
-}
-
-// job asks for one job.
-func (p *Program) job(ctx context.Context, id string) (j wire.Job, err error) {
-	err = p.with(ctx, "asking for job "+id, func(ctx context.Context, s *session) (err error) {
-		j, err = s.Job(ctx, id)
-		return err
-	})
-	return j, err
 }
 
 func (p *Program) showJob(j wire.Job) error {
@@ -141,9 +125,9 @@ func (p *Program) showJob(j wire.Job) error {
 		fmt.Fprintln(p.Out, "attempts")
 		t := newTable("<NUMBER NODE *STATE <EXIT STARTED TOOK REASON")
 		for _, a := range j.Attempts {
-			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.ago(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
+			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.age(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
 			for _, r := range a.Ranks {
-				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.ago(r.StartedAt), p.took(r.StartedAt, r.EndedAt), r.Reason)
+				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.age(r.StartedAt), p.took(r.StartedAt, r.EndedAt), r.Reason)
 			}
 		}
 		if err := t.write(p, "  "); err != nil {
@@ -161,26 +145,18 @@ func jobExplain(p *Program) *cobra.Command {
 		Use: "explain ID", Short: "Say why a job is where it is", Args: exactly("the ID of a job"),
 		Example:           "  dsvm job explain nightly-42",
 		ValidArgsFunction: p.completeJobs,
-		RunE: func(c *cobra.Command, args []string) error {
-			var e wire.Explanation
-			err := p.with(c.Context(), "asking about job "+args[0], func(ctx context.Context, s *session) (err error) {
-				e, err = s.Explain(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		RunE: askAbout(p, "asking about job", (*session).Explain, func(e wire.Explanation) error {
 			place := ""
 			if e.Place > 0 {
 				place = fmt.Sprintf("place in line: %d of %d", e.Place, e.Waiting)
 			}
-			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason), place, unblocks(e.Unblocks))
-		},
+			return p.lines(fmt.Sprintf("%s: %s", e.State, e.Reason), place, waitsFor(e.Unblocks))
+		}),
 	}
 }
 
-// unblocks is a line that says what is waited for.
-func unblocks(what string) string {
+// waitsFor is a line that says what somebody waits for; "" = for nothing.
+func waitsFor(what string) string {
 	if what == "" {
 		return ""
 	}
@@ -202,20 +178,12 @@ pools or in the one of --pool. Prints how many were alive.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			many := f.User != "" || f.Team != ""
 			if many == (len(args) == 1) {
-				return wrongUse("name the ID of a job, or --user NAME, or --team NAME")
+				return WrongUse("name the ID of a job, or --user NAME, or --team NAME")
 			}
 			if many {
 				return p.cancelAll(c.Context(), f)
 			}
-			var j wire.Job
-			err := p.with(c.Context(), "cancelling job "+args[0], func(ctx context.Context, s *session) (err error) {
-				j, err = s.Cancel(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return p.answer(j, string(j.State))
+			return askAbout(p, "cancelling job", (*session).Cancel, p.showJobState)(c, args)
 		},
 	}
 	c.Flags().StringVar(&f.User, "user", "", "all jobs of this user")
@@ -234,25 +202,15 @@ more of them, and failures are counted again from there. For any other job it
 changes nothing. Prints the job's state.`,
 		Example:           "  dsvm job release nightly-42\n  dsvm job release tune",
 		ValidArgsFunction: p.completeJobs,
-		RunE: func(c *cobra.Command, args []string) error {
-			var j wire.Job
-			err := p.with(c.Context(), "releasing job "+args[0], func(ctx context.Context, s *session) (err error) {
-				j, err = s.Release(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return p.answer(j, string(j.State))
-		},
+		RunE:              askAbout(p, "releasing job", (*session).Release, p.showJobState),
 	}
 }
 
+func (p *Program) showJobState(j wire.Job) error { return p.lines(string(j.State)) }
+
 func (p *Program) cancelAll(ctx context.Context, f client.JobFilter) error {
-	var out wire.Cancelled
-	err := p.with(ctx, "cancelling the jobs", func(ctx context.Context, s *session) (err error) {
-		out, err = s.CancelAll(ctx, f)
-		return err
+	out, err := ask(ctx, p, "cancelling the jobs", func(ctx context.Context, s *session) (wire.Cancelled, error) {
+		return s.CancelAll(ctx, f)
 	})
 	if err != nil {
 		return err
@@ -271,10 +229,10 @@ last attempt.`,
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if p.output == "json" {
-				return wrongUse("job logs prints what the job wrote, which is not JSON; leave out -o json")
+				return WrongUse("job logs prints what the job wrote, which is not JSON; leave out -o json")
 			}
 			if c.Flags().Changed("attempt") && attempt < 1 {
-				return wrongUse("--attempt is %d; attempts are numbered from 1", attempt)
+				return WrongUse("--attempt is %d; attempts are numbered from 1", attempt)
 			}
 			s, err := p.connect()
 			if err != nil {

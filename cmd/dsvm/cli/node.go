@@ -15,23 +15,22 @@ func nodeCommand(p *Program) *cobra.Command {
 	return noun("node", "Look at nodes, release, drain and delete them", nodeList(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
 }
 
+// nodeColumns are those of a list of nodes.
+const nodeColumns = "NAME POOL SIZE *STATE ?<CPUS <JOBS ?SINCE HEARD <PRICE/H REASON"
+
 func nodeList(p *Program) *cobra.Command {
 	var pool string
 	c := &cobra.Command{
 		Use: "list", Short: "List the nodes of all pools, or of one", Args: cobra.NoArgs,
 		Example: "  dsvm node list\n  dsvm node list --pool cpu -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			var nodes []wire.Node
-			err := p.with(c.Context(), "asking for the nodes", func(ctx context.Context, s *session) (err error) {
-				nodes, err = s.Nodes(ctx, pool)
-				return err
-			})
+			nodes, err := p.nodes(c.Context(), pool)
 			if err != nil {
 				return err
 			}
-			t := newTable("NAME POOL SIZE *STATE <CPUS <JOBS SINCE HEARD <PRICE/H REASON")
+			t := newTable(nodeColumns)
 			for _, n := range nodes {
-				t.add(n.Name, n.Pool, n.Size, n.State, cpusText(n.CPUs), n.Jobs, p.ago(n.Since), p.ago(n.HeardAt), price(n), n.Reason)
+				t.add(n.Name, n.Pool, sizeCell(n.Size), n.State, cpusText(n.CPUs), n.Jobs, p.age(n.Since), p.age(n.HeardAt), price(n), n.Reason)
 			}
 			return p.list(nodes, t, "no nodes; a pool has none while it has no work")
 		},
@@ -39,6 +38,19 @@ func nodeList(p *Program) *cobra.Command {
 	c.Flags().StringVar(&pool, "pool", "", "only the nodes of this pool")
 	complete(c, "pool", p.completePools)
 	return c
+}
+
+// nodes asks for the nodes of a pool, or of all for "".
+func (p *Program) nodes(ctx context.Context, pool string) ([]wire.Node, error) {
+	return ask(ctx, p, "asking for the nodes", func(ctx context.Context, s *session) ([]wire.Node, error) {
+		return s.Nodes(ctx, pool)
+	})
+}
+
+// sizeCell is the size of a VM. On a narrow terminal it goes without the prefix that
+// almost all sizes have.
+func sizeCell(size string) cell {
+	return cell{size, strings.TrimPrefix(size, "Standard_")}
 }
 
 func cpusText(n *int) string {

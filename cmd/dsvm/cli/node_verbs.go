@@ -7,68 +7,109 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
 )
 
-// nodeVerb is a command that says something to one node.
-func (p *Program) nodeVerb(c *cobra.Command, doing string, sure func(ctx context.Context, pool, node string) error,
-	tell func(ctx context.Context, s *session, pool, node string) (wire.Node, error)) *cobra.Command {
+// nodeVerb is a command that changes one node.
+type nodeVerb struct {
+	doing string // "draining"
+	// confirm makes sure that somebody wants it; nil = nobody needs to.
+	confirm func(ctx context.Context, pool, node string) error
+	request func(s *session, ctx context.Context, pool, node string) (wire.Node, error)
+	// judge looks at the node as it is now: it returns an error when the verb had no
+	// effect, and may write a note.
+	judge func(*Program, wire.Node) error
+}
+
+// command completes a command with the verb.
+func (v nodeVerb) command(p *Program, c *cobra.Command) *cobra.Command {
 	var pool string
 	c.Args = exactly("the NAME or the id of a node")
 	c.ValidArgsFunction = p.completeNodes
 	c.Flags().StringVar(&pool, "pool", "", "only a node of this pool")
 	complete(c, "pool", p.completePools)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if sure != nil {
-			if err := sure(c.Context(), pool, args[0]); err != nil {
+		if v.confirm != nil {
+			if err := v.confirm(c.Context(), pool, args[0]); err != nil {
 				return err
 			}
 		}
-		var n wire.Node
-		err := p.with(c.Context(), doing+" node "+args[0], func(ctx context.Context, s *session) (err error) {
-			n, err = tell(ctx, s, pool, args[0])
-			return err
+		n, err := ask(c.Context(), p, v.doing+" node "+args[0], func(ctx context.Context, s *session) (wire.Node, error) {
+			return v.request(s, ctx, pool, args[0])
 		})
 		if err != nil {
 			return err
 		}
-		line := string(n.State)
-		if n.Reason != "" {
-			line += ": " + n.Reason
+		if err := p.answer(n, stateOf(n)); err != nil {
+			return err
 		}
-		return p.answer(n, line)
+		return v.judge(p, n)
 	}
 	return c
 }
 
+// stateOf is a node's state with its reason.
+func stateOf(n wire.Node) string {
+	if n.Reason != "" {
+		return string(n.State) + ": " + n.Reason
+	}
+	return string(n.State)
+}
+
+// takesWork returns an error when a node will take no work.
+func takesWork(_ *Program, n wire.Node) error {
+	switch n.State {
+	case pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy:
+		return nil
+	case pool.NodeGone:
+		return fmt.Errorf("node %q is gone; `dsvm node list` shows the nodes", n.Name)
+	}
+	return fmt.Errorf("node %q is %s and cannot take work again; its pool asks for another node when work waits", n.Name, n.State)
+}
+
+// noteGone notes that there was nothing to do. A script that asks twice gets no error.
+func noteGone(p *Program, n wire.Node) error {
+	if n.State == pool.NodeGone {
+		fmt.Fprintf(p.Err, "dsvm: node %q is gone already\n", n.Name)
+	}
+	return nil
+}
+
 func nodeRelease(p *Program) *cobra.Command {
-	return p.nodeVerb(&cobra.Command{
+	v := nodeVerb{doing: "releasing", request: (*session).ReleaseNode, judge: takesWork}
+	return v.command(p, &cobra.Command{
 		Use: "release NODE", Short: "Let a node take work again that is quarantined or drained",
 		Long: `Let a node take work again that is quarantined, or that was drained and has not
 left yet. What stood against it is forgotten: it is quarantined again only after
-it has failed as many jobs again. For any other node nothing else changes. Prints
-the node's state.`,
+it has failed as many jobs again. For a node that takes work nothing else changes;
+one that is on its way out cannot come back, and the exit code is 1. Prints the
+node's state.`,
 		Example: "  dsvm node release dsvm-cpu-d4s-v5_3",
-	}, "releasing", nil, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
-		return s.ReleaseNode(ctx, pool, node)
 	})
 }
 
 func nodeDrain(p *Program) *cobra.Command {
-	return p.nodeVerb(&cobra.Command{
+	v := nodeVerb{doing: "draining", request: (*session).DrainNode, judge: noteGone}
+	return v.command(p, &cobra.Command{
 		Use: "drain NODE", Short: "Give a node no more work, and let it leave",
 		Long: `Give a node no more work. What runs there ends by itself, then the node is
 deleted; until then, dsvm node release takes it back. A node that is leaving
 already is left alone. Prints the node's state.`,
 		Example: "  dsvm node drain dsvm-cpu-d4s-v5_3",
-	}, "draining", nil, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
-		return s.DrainNode(ctx, pool, node)
 	})
 }
 
 func nodeDelete(p *Program) *cobra.Command {
 	var yes bool
-	c := p.nodeVerb(&cobra.Command{
+	v := nodeVerb{doing: "deleting", request: (*session).DeleteNode, judge: noteGone}
+	v.confirm = func(ctx context.Context, pool, node string) error {
+		if yes {
+			return nil
+		}
+		return p.confirmNodeDelete(ctx, pool, node)
+	}
+	c := v.command(p, &cobra.Command{
 		Use: "delete NODE", Short: "Delete a node now",
 		Long: `Delete a node now. What runs there is ended and goes back to its place in line, at
 the cost of no retry; it begins from the start on another node. For a node that
@@ -77,25 +118,14 @@ the node's state.
 
 It says what this ends, and asks on a terminal; anywhere else it takes --yes.`,
 		Example: "  dsvm node delete dsvm-cpu-d4s-v5_3\n  dsvm node delete dsvm-cpu-d4s-v5_3 --yes -o json",
-	}, "deleting", func(ctx context.Context, pool, node string) error {
-		if yes {
-			return nil
-		}
-		return p.sureOfNode(ctx, pool, node)
-	}, func(ctx context.Context, s *session, pool, node string) (wire.Node, error) {
-		return s.DeleteNode(ctx, pool, node)
 	})
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
-// sureOfNode asks whether a node is to be deleted, with what that ends.
-func (p *Program) sureOfNode(ctx context.Context, pool, node string) error {
-	var nodes []wire.Node
-	err := p.with(ctx, "asking for the nodes", func(ctx context.Context, s *session) (err error) {
-		nodes, err = s.Nodes(ctx, pool)
-		return err
-	})
+// confirmNodeDelete asks whether a node is to be deleted, with what that ends.
+func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) error {
+	nodes, err := p.nodes(ctx, pool)
 	if err != nil {
 		return err
 	}

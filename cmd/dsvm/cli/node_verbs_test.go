@@ -2,6 +2,9 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -40,6 +43,44 @@ func TestNodeVerbs(t *testing.T) {
 		if _, there := n["until"]; !there {
 			t.Errorf("%s: `until` is missing in %s", verb, out)
 		}
+	}
+}
+
+// TestNodeOnItsWayOut: a node that cannot come back is named with its state.
+func TestNodeOnItsWayOut(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		verb, state string
+		code        int
+		errs        string
+	}{
+		"release deleting": {"release", "deleting", 1, `dsvm: node "n" is deleting and cannot take work again; its pool asks for another node when work waits`},
+		"release gone":     {"release", "gone", 1, "dsvm: node \"n\" is gone; `dsvm node list` shows the nodes"},
+		"release lost":     {"release", "lost", 1, `node "n" is lost and cannot take work again`},
+		"release ready":    {"release", "ready", 0, ""},
+		"release booting":  {"release", "booting", 0, ""},
+		"drain gone":       {"drain", "gone", 0, `dsvm: node "n" is gone already`},
+		"drain deleting":   {"drain", "deleting", 0, ""},
+		"delete gone":      {"delete", "gone", 0, `dsvm: node "n" is gone already`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				fmt.Fprintf(w, `{"name":"n","pool":"cpu","state":%q,"reason":"why"}`, test.state)
+			}))
+			t.Cleanup(web.Close)
+			b.program.Getenv = func(name string) string { return map[string]string{"DSVM_URL": web.URL}[name] }
+			args := []string{"node", test.verb, "n"}
+			if test.verb == "delete" {
+				args = append(args, "--yes")
+			}
+			code, out, errs := b.run(args...)
+			if code != test.code || out != test.state+": why\n" || !strings.Contains(errs, test.errs) || test.errs == "" && errs != "" {
+				t.Errorf("got code %d, %q and %q", code, out, errs)
+			}
+		})
 	}
 }
 

@@ -29,7 +29,7 @@ input). Applying the same file again changes nothing. Prints the pool's name.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return wrongUse("name the file that describes the pool: dsvm pool apply -f FILE")
+				return WrongUse("name the file that describes the pool: dsvm pool apply -f FILE")
 			}
 			d, err := p.readDocument(file)
 			if err != nil {
@@ -39,10 +39,9 @@ input). Applying the same file again changes nothing. Prints the pool's name.`,
 			if err != nil {
 				return err
 			}
-			var applied wire.Pool
-			err = p.with(c.Context(), "applying the pool", func(ctx context.Context, s *session) (err error) {
-				applied, err = s.Apply(ctx, body)
-				return d.locate(err)
+			applied, err := ask(c.Context(), p, "applying the pool", func(ctx context.Context, s *session) (wire.Pool, error) {
+				applied, err := s.Apply(ctx, body)
+				return applied, d.locate(err)
 			})
 			if err != nil {
 				return err
@@ -62,17 +61,9 @@ func poolExplain(p *Program) *cobra.Command {
 		Use: "explain NAME", Short: "Say why a pool has the size it has", Args: exactly("the NAME of a pool"),
 		Example:           "  dsvm pool explain cpu",
 		ValidArgsFunction: p.completePools,
-		RunE: func(c *cobra.Command, args []string) error {
-			var e wire.PoolExplanation
-			err := p.with(c.Context(), "asking about pool "+args[0], func(ctx context.Context, s *session) (err error) {
-				e, err = s.ExplainPool(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return p.answer(e, fmt.Sprintf("%s: %s", e.State, e.Reason), unblocks(e.Unblocks))
-		},
+		RunE: askAbout(p, "asking about pool", (*session).ExplainPool, func(e wire.PoolExplanation) error {
+			return p.lines(fmt.Sprintf("%s: %s", e.State, e.Reason), waitsFor(e.Unblocks))
+		}),
 	}
 }
 
@@ -84,39 +75,24 @@ a pool pauses (dsvm pool explain says why). This ends the pause; of a pool witho
 one it changes nothing. Prints the pool's name.`,
 		Example:           "  dsvm pool resume cpu",
 		ValidArgsFunction: p.completePools,
-		RunE: func(c *cobra.Command, args []string) error {
-			var pool wire.Pool
-			err := p.with(c.Context(), "resuming pool "+args[0], func(ctx context.Context, s *session) (err error) {
-				pool, err = s.Resume(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return p.answer(pool, pool.Name)
-		},
+		RunE:              askAbout(p, "resuming pool", (*session).Resume, func(pool wire.Pool) error { return p.lines(pool.Name) }),
 	}
 }
+
+// poolColumns are those of a list of pools.
+const poolColumns = "NAME ?KIND *STATE NODES <QUEUED <RUNNING <WANTED REASON"
 
 func poolList(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List all pools", Args: cobra.NoArgs,
 		Example: "  dsvm pool list\n  dsvm pool list -o json",
-		RunE: func(c *cobra.Command, _ []string) error {
-			var pools []wire.Pool
-			err := p.with(c.Context(), "asking for the pools", func(ctx context.Context, s *session) (err error) {
-				pools, err = s.Pools(ctx)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			t := newTable("NAME KIND *STATE NODES <QUEUED <RUNNING <WANTED REASON")
+		RunE: showList(p, "asking for the pools", (*session).Pools, "no pools; dsvm pool apply -f FILE makes one", func(pools []wire.Pool) *table {
+			t := newTable(poolColumns)
 			for _, pool := range pools {
 				t.add(pool.Name, pool.Kind, pool.State, nodesText(pool.Nodes), pool.Queued, pool.Running, pool.Wanted, pool.Reason)
 			}
-			return p.list(pools, t, "no pools; dsvm pool apply -f FILE makes one")
-		},
+			return t
+		}),
 	}
 }
 
@@ -142,20 +118,7 @@ func poolShow(p *Program) *cobra.Command {
 		Use: "show NAME", Short: "Show one pool", Args: exactly("the NAME of a pool"),
 		Example:           "  dsvm pool show cpu\n  dsvm pool show cpu -o json",
 		ValidArgsFunction: p.completePools,
-		RunE: func(c *cobra.Command, args []string) error {
-			var pool wire.Pool
-			err := p.with(c.Context(), "asking for pool "+args[0], func(ctx context.Context, s *session) (err error) {
-				pool, err = s.Pool(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if p.output == "json" {
-				return p.json(pool)
-			}
-			return p.showPool(pool)
-		},
+		RunE:              askAbout(p, "asking for pool", (*session).Pool, p.showPool),
 	}
 }
 
@@ -191,11 +154,16 @@ func (p *Program) showPool(pool wire.Pool) error {
 	return p.spec(pool.Spec)
 }
 
-// answer prints a thing as JSON, or what lines say of it.
+// answer prints a thing as JSON, or lines that describe it.
 func (p *Program) answer(v any, lines ...string) error {
 	if p.output == "json" {
 		return p.json(v)
 	}
+	return p.lines(lines...)
+}
+
+// lines prints lines, except empty ones.
+func (p *Program) lines(lines ...string) error {
 	for _, line := range lines {
 		if line == "" {
 			continue

@@ -28,10 +28,8 @@ gone. Prints the pool's name.`,
 			if err != nil {
 				return err
 			}
-			var pool wire.Pool
-			err = p.with(c.Context(), "deleting pool "+args[0], func(ctx context.Context, s *session) (err error) {
-				pool, err = s.Delete(ctx, args[0])
-				return err
+			pool, err := ask(c.Context(), p, "deleting pool "+args[0], func(ctx context.Context, s *session) (wire.Pool, error) {
+				return s.Delete(ctx, args[0])
 			})
 			if err != nil {
 				return err
@@ -49,10 +47,9 @@ gone. Prints the pool's name.`,
 
 // confirmDelete says what the deletion of a pool ends, and makes sure that somebody
 // wants it.
-func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (pool wire.Pool, err error) {
-	err = p.with(ctx, "asking for pool "+name, func(ctx context.Context, s *session) (err error) {
-		pool, err = s.Pool(ctx, name)
-		return err
+func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (wire.Pool, error) {
+	pool, err := ask(ctx, p, "asking for pool "+name, func(ctx context.Context, s *session) (wire.Pool, error) {
+		return s.Pool(ctx, name)
 	})
 	if err != nil || yes && p.output == "json" { // a script does not read what it ends
 		return pool, err
@@ -70,7 +67,7 @@ func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (poo
 
 // nobodyToAsk is the refusal of a deletion in a script that does not say --yes.
 func nobodyToAsk(what string) error {
-	return wrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
+	return WrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
 }
 
 // agreed asks whether to delete; nil is a yes.

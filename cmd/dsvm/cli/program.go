@@ -84,7 +84,7 @@ platform ended it in another way.`,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if p.output != "table" && p.output != "json" {
-				return wrongUse("output is %q; it takes table or json", p.output)
+				return WrongUse("output is %q; it takes table or json", p.output)
 			}
 			p.running = true
 			return nil
@@ -114,7 +114,7 @@ func needsVerb(c *cobra.Command, args []string) error {
 		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 			text += fmt.Sprintf("; did you mean %q?", near[0])
 		}
-		return wrongUse("%s", text)
+		return WrongUse("%s", text)
 	}
 	c.SetOut(c.ErrOrStderr())
 	_ = c.Help() // it goes to standard error, where a failure to write helps nobody

@@ -29,7 +29,7 @@ Prints the rules' names.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return wrongUse("name the file that describes the rules: dsvm push apply -f FILE")
+				return WrongUse("name the file that describes the rules: dsvm push apply -f FILE")
 			}
 			d, err := p.readDocument(file)
 			if err != nil {
@@ -39,10 +39,9 @@ Prints the rules' names.`,
 			if err != nil {
 				return err
 			}
-			var rules []wire.Rule
-			err = p.with(c.Context(), "applying the rules", func(ctx context.Context, s *session) (err error) {
-				rules, err = s.ApplyRules(ctx, body)
-				return d.locate(err)
+			rules, err := ask(c.Context(), p, "applying the rules", func(ctx context.Context, s *session) ([]wire.Rule, error) {
+				rules, err := s.ApplyRules(ctx, body)
+				return rules, d.locate(err)
 			})
 			if err != nil {
 				return err
@@ -60,23 +59,15 @@ Prints the rules' names.`,
 }
 
 // rules asks for all rules.
-func (p *Program) rules(ctx context.Context) (rules []wire.Rule, err error) {
-	err = p.with(ctx, "asking for the rules", func(ctx context.Context, s *session) (err error) {
-		rules, err = s.Rules(ctx)
-		return err
-	})
-	return rules, err
+func (p *Program) rules(ctx context.Context) ([]wire.Rule, error) {
+	return ask(ctx, p, "asking for the rules", func(ctx context.Context, s *session) ([]wire.Rule, error) { return s.Rules(ctx) })
 }
 
 func pushList(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the rules", Args: cobra.NoArgs,
 		Example: "  dsvm push list\n  dsvm push list -o json",
-		RunE: func(c *cobra.Command, _ []string) error {
-			rules, err := p.rules(c.Context())
-			if err != nil {
-				return err
-			}
+		RunE: showList(p, "asking for the rules", (*session).Rules, "no rules; dsvm push apply -f FILE makes some", func(rules []wire.Rule) *table {
 			t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
 			for _, r := range rules {
 				var jobs any = r.Jobs
@@ -85,8 +76,8 @@ func pushList(p *Program) *cobra.Command {
 				}
 				t.add(r.Name, r.Provider, r.Repository, refsText(r), jobs, r.Problem)
 			}
-			return p.list(rules, t, "no rules; dsvm push apply -f FILE makes some")
-		},
+			return t
+		}),
 	}
 }
 
@@ -110,23 +101,12 @@ func pushShow(p *Program) *cobra.Command {
 		Use: "show NAME", Short: "Show one rule", Args: exactly("the NAME of a rule"),
 		Example:           "  dsvm push show train-main",
 		ValidArgsFunction: p.completeRules,
-		RunE: func(c *cobra.Command, args []string) error {
-			var rule wire.Rule
-			err := p.with(c.Context(), "asking for rule "+args[0], func(ctx context.Context, s *session) (err error) {
-				rule, err = s.Rule(ctx, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if p.output == "json" {
-				return p.json(rule)
-			}
+		RunE: askAbout(p, "asking for rule", (*session).Rule, func(rule wire.Rule) error {
 			if err := p.facts([][2]string{{"name", rule.Name}, {"problem", rule.Problem}, {"changed", p.at(&rule.ChangedAt)}}); err != nil {
 				return err
 			}
 			return p.spec(rule.Rule)
-		},
+		}),
 	}
 }
 

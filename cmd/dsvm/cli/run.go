@@ -41,7 +41,7 @@ out ends it with 124, a cancelled one with 130, one that the platform ended with
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if p.output == "json" {
-				return wrongUse("run prints what the job writes, which is not JSON; use job submit, job wait and job show with -o json")
+				return WrongUse("run prints what the job writes, which is not JSON; use job submit, job wait and job show with -o json")
 			}
 			d, err := f.document(p, c.Flags(), args)
 			if err != nil {
@@ -189,7 +189,7 @@ and leaves the job alone.`,
 		ValidArgsFunction: p.completeJobs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("timeout") && timeout <= 0 {
-				return wrongUse("--timeout is %s; it takes a time such as 10m", timeout)
+				return WrongUse("--timeout is %s; it takes a time such as 10m", timeout)
 			}
 			s, err := p.connect()
 			if err != nil {

@@ -81,7 +81,7 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 // document is the job that the file, the flags and the command describe.
 func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) (*document, error) {
 	if f.file == "-" && f.script == "-" {
-		return nil, wrongUse("--file and --script cannot both be standard input")
+		return nil, WrongUse("--file and --script cannot both be standard input")
 	}
 	d, err := p.readDocument(f.file)
 	if err != nil {
@@ -119,7 +119,7 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	for _, axis := range f.grid {
 		name, values, ok := strings.Cut(axis, "=")
 		if !ok || name == "" {
-			return nil, wrongUse("--grid is %q; it takes NAME=VALUE,VALUE,...", axis)
+			return nil, WrongUse("--grid is %q; it takes NAME=VALUE,VALUE,...", axis)
 		}
 		d.set(strings.Split(values, ","), "sweep", "grid", name)
 	}
@@ -136,7 +136,7 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 		for _, pair := range pairs.values {
 			name, value, ok := strings.Cut(pair, "=")
 			if !ok || name == "" {
-				return nil, wrongUse("%s is %q; it takes NAME=VALUE", pairs.flag, pair)
+				return nil, WrongUse("%s is %q; it takes NAME=VALUE", pairs.flag, pair)
 			}
 			d.set(value, pairs.field, name)
 		}
@@ -144,7 +144,7 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 	if f.notBefore != "" {
 		at, err := time.Parse(time.RFC3339, f.notBefore)
 		if err != nil {
-			return nil, wrongUse("--not-before is %q; it takes a time such as 2026-01-31T18:00:00Z", f.notBefore)
+			return nil, WrongUse("--not-before is %q; it takes a time such as 2026-01-31T18:00:00Z", f.notBefore)
 		}
 		d.set(at.UTC().Format(time.RFC3339), "notBefore")
 	}
@@ -155,7 +155,7 @@ func (f *jobFlags) document(p *Program, flags *pflag.FlagSet, command []string) 
 // takes the place of either in the file.
 func (f *jobFlags) work(p *Program, d *document, command []string) error {
 	if f.script != "" && len(command) > 0 {
-		return wrongUse("give either --script or a command, not both")
+		return WrongUse("give either --script or a command, not both")
 	}
 	switch {
 	case len(command) > 0:
@@ -171,10 +171,10 @@ func (f *jobFlags) work(p *Program, d *document, command []string) error {
 	}
 	if d.name == "" {
 		if d.fields["command"] == nil && d.fields["script"] == nil {
-			return wrongUse("say what to run: a command after --, --script FILE or -f FILE")
+			return WrongUse("say what to run: a command after --, --script FILE or -f FILE")
 		}
 		if d.text("pool") == "" {
-			return wrongUse("say where to run it: --pool NAME")
+			return WrongUse("say where to run it: --pool NAME")
 		}
 	}
 	return nil
@@ -213,10 +213,8 @@ func jobSubmit(p *Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var j wire.Job
-			err = p.with(c.Context(), "submitting the job", func(ctx context.Context, s *session) (err error) {
-				j, err = submit(ctx, s, d, newID(d))
-				return err
+			j, err := ask(c.Context(), p, "submitting the job", func(ctx context.Context, s *session) (wire.Job, error) {
+				return submit(ctx, s, d, newID(d))
 			})
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -11,36 +12,55 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// table is text in columns. The last column may be long: on a terminal it is
-// cut to what fits.
+// table is text in columns. On a terminal that is too narrow for it, it shortens
+// cells that have a short form, then leaves out optional columns from the right, and
+// cuts the last column, which may be long.
 type table struct {
-	head []string
-	rows [][]string
-	// right holds the columns whose cells are numbers.
-	right map[int]bool
-	// colored holds the columns whose cells are states.
-	colored map[int]bool
+	columns []column
+	rows    [][]cell
 }
 
-// newTable makes a table of a heading: "NAME <JOBS *STATE" has a column to the
-// right and one with states.
-func newTable(head string) *table {
-	t := &table{right: map[int]bool{}, colored: map[int]bool{}}
-	for i, name := range strings.Fields(head) {
-		t.right[i] = strings.HasPrefix(name, "<")
-		t.colored[i] = strings.HasPrefix(name, "*")
-		t.head = append(t.head, strings.TrimLeft(name, "<*"))
+// column is a heading and how the cells below it are shown.
+type column struct {
+	name     string
+	right    bool // numbers, at the right edge
+	colored  bool // states
+	optional bool // left out where there is no room
+}
+
+// cell is a text and its short form.
+type cell struct{ long, short string }
+
+// newTable makes a table from its headings. A sign before a heading says what its
+// column is: < numbers, * states, ? optional. "NAME ?<JOBS *STATE" has an optional
+// column of numbers.
+func newTable(headings string) *table {
+	t := &table{}
+	for _, name := range strings.Fields(headings) {
+		bare := strings.TrimLeft(name, "<*?")
+		signs := strings.TrimSuffix(name, bare)
+		t.columns = append(t.columns, column{
+			name:     bare,
+			right:    strings.Contains(signs, "<"),
+			colored:  strings.Contains(signs, "*"),
+			optional: strings.Contains(signs, "?"),
+		})
 	}
 	return t
 }
 
-// add adds a row. Nothing in it can move the terminal's cursor: names and
-// reasons are other people's words.
-func (t *table) add(cells ...any) {
-	row := make([]string, len(cells))
-	for i, cell := range cells {
-		if row[i] = plain(fmt.Sprint(cell)); row[i] == "" {
-			row[i] = "-"
+// add adds a row. Control characters are removed, since names and reasons come from
+// other people and must not move the terminal's cursor.
+func (t *table) add(values ...any) {
+	row := make([]cell, len(values))
+	for i, value := range values {
+		c, ok := value.(cell)
+		if !ok {
+			text := fmt.Sprint(value)
+			c = cell{text, text}
+		}
+		if row[i] = (cell{plain(c.long), plain(c.short)}); row[i].long == "" {
+			row[i] = cell{"-", "-"}
 		}
 	}
 	t.rows = append(t.rows, row)
@@ -49,48 +69,103 @@ func (t *table) add(cells ...any) {
 // gap stands between two columns.
 const gap = "  "
 
-// leastLast is what the last column keeps on a terminal that is too narrow.
+// leastLast is the width that the last column keeps on a terminal that is too narrow.
 const leastLast = 12
 
 // write writes the table. An empty one is only a heading.
 func (t *table) write(p *Program, indent string) error {
-	widths := make([]int, len(t.head))
-	for _, row := range append([][]string{t.head}, t.rows...) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], uniseg.StringWidth(cell))
+	columns, rows := t.columns, t.texts(false)
+	room := p.Width - uniseg.StringWidth(indent)
+	widths := widthsOf(columns, rows)
+	if p.Width > 0 && leastWidth(widths) > room {
+		rows = t.texts(true)
+		widths = widthsOf(columns, rows)
+		for i := len(columns) - 1; i >= 0 && leastWidth(widths) > room; i-- {
+			if columns[i].optional {
+				columns, widths = without(columns, i), without(widths, i)
+				for r := range rows {
+					rows[r] = without(rows[r], i)
+				}
+			}
 		}
 	}
-	last := len(t.head) - 1
+	last := len(columns) - 1
 	if p.Width > 0 {
-		used := uniseg.StringWidth(indent) + last*len(gap)
-		for _, w := range widths[:last] {
-			used += w
-		}
-		widths[last] = min(widths[last], max(p.Width-used, leastLast))
+		widths[last] = min(widths[last], max(room-leastWidth(widths)+min(widths[last], leastLast), leastLast))
 	}
 	var out strings.Builder
-	for n, row := range append([][]string{t.head}, t.rows...) {
-		var line strings.Builder
-		line.WriteString(indent)
-		for i, cell := range row {
-			cell = cut(cell, widths[i])
-			pad := strings.Repeat(" ", widths[i]-uniseg.StringWidth(cell))
-			if n > 0 && p.Color && t.colored[i] {
-				cell = paint(cell)
-			}
-			if t.right[i] {
-				line.WriteString(pad + cell)
-			} else {
-				line.WriteString(cell + pad)
-			}
-			if i < last {
-				line.WriteString(gap)
-			}
-		}
-		out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	writeRow(&out, indent, columns, widths, headings(columns), false)
+	for _, row := range rows {
+		writeRow(&out, indent, columns, widths, row, p.Color)
 	}
 	_, err := io.WriteString(p.Out, out.String())
 	return err
+}
+
+// texts are the rows in their long or their short form.
+func (t *table) texts(short bool) [][]string {
+	rows := make([][]string, len(t.rows))
+	for r, row := range t.rows {
+		for _, c := range row {
+			text := c.long
+			if short {
+				text = c.short
+			}
+			rows[r] = append(rows[r], text)
+		}
+	}
+	return rows
+}
+
+func headings(columns []column) []string {
+	return words(columns, func(c column) string { return c.name })
+}
+
+// widthsOf are the widths that the columns need.
+func widthsOf(columns []column, rows [][]string) []int {
+	widths := make([]int, len(columns))
+	for _, row := range append([][]string{headings(columns)}, rows...) {
+		for i, text := range row {
+			widths[i] = max(widths[i], uniseg.StringWidth(text))
+		}
+	}
+	return widths
+}
+
+// leastWidth is the width of a table whose last column is cut as far as it may be.
+func leastWidth(widths []int) int {
+	last := len(widths) - 1
+	least := last*len(gap) + min(widths[last], leastLast)
+	for _, w := range widths[:last] {
+		least += w
+	}
+	return least
+}
+
+// without copies a list without one item.
+func without[T any](items []T, i int) []T {
+	return slices.Delete(slices.Clone(items), i, i+1)
+}
+
+func writeRow(out *strings.Builder, indent string, columns []column, widths []int, row []string, color bool) {
+	var line strings.Builder
+	line.WriteString(indent)
+	for i, text := range row {
+		text = cut(text, widths[i])
+		pad := strings.Repeat(" ", widths[i]-uniseg.StringWidth(text))
+		if color && columns[i].colored {
+			text = paint(text)
+		}
+		if columns[i].right {
+			line.WriteString(pad + text)
+		} else {
+			line.WriteString(text + pad)
+		}
+		if i < len(row)-1 {
+			line.WriteString(gap)
+		}
+	}
+	out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 }
 
 // cut shortens a text to a width.
@@ -98,19 +173,19 @@ func cut(text string, width int) string {
 	if uniseg.StringWidth(text) <= width {
 		return text
 	}
-	var kept strings.Builder
+	var begin strings.Builder
 	used := 0
 	for g := uniseg.NewGraphemes(text); g.Next(); {
 		if used+g.Width() > width-len("...") {
 			break
 		}
 		used += g.Width()
-		kept.WriteString(g.Str())
+		begin.WriteString(g.Str())
 	}
-	return kept.String() + "..."
+	return begin.String() + "..."
 }
 
-// plain makes one line without control characters of a text.
+// plain makes one line of a text, without control characters.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -146,6 +221,12 @@ func (p *Program) json(v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// age is how long ago something was, as a cell of a table.
+func (p *Program) age(t *time.Time) cell {
+	long := p.ago(t)
+	return cell{long, strings.TrimSuffix(long, " ago")}
 }
 
 // ago writes how long ago something was.

@@ -45,7 +45,7 @@ or by the payload itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if payload == "" {
-				return wrongUse("name the file with the payload: dsvm push test --payload FILE")
+				return WrongUse("name the file with the payload: dsvm push test --payload FILE")
 			}
 			body, err := p.readPayload(payload)
 			if err != nil {
@@ -94,14 +94,14 @@ func (p *Program) readPayload(name string) ([]byte, error) {
 		}
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, wrongUse("%v", err)
+			return nil, WrongUse("%v", err)
 		}
 		defer f.Close()
 		in = f
 	}
 	body, err := io.ReadAll(io.LimitReader(in, push.MaxBody+1))
 	if err == nil && len(body) > push.MaxBody {
-		err = wrongUse("%s has more than 25 MB, which is all that a delivery may have", name)
+		err = WrongUse("%s has more than 25 MB, which is all that a delivery may have", name)
 	}
 	return body, err
 }
@@ -115,7 +115,7 @@ func (p *Program) rulesToTry(ctx context.Context, file string) ([]push.Rule, err
 		}
 		rules, err := push.ParseRules(text, "")
 		if err != nil {
-			return nil, wrongUse("%s: %v", file, err)
+			return nil, WrongUse("%s: %v", file, err)
 		}
 		return rules, nil
 	}
@@ -152,7 +152,7 @@ func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte)
 	for _, pair := range pairs {
 		name, value, found := strings.Cut(pair, "=")
 		if !found {
-			return "", nil, wrongUse("the header %q has no =; write NAME=VALUE", pair)
+			return "", nil, WrongUse("the header %q has no =; write NAME=VALUE", pair)
 		}
 		headers[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
 	}
@@ -169,7 +169,7 @@ func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte)
 		}
 	}
 	if provider == "" {
-		return "", nil, wrongUse("the payload does not tell which Git host it comes from; add --provider")
+		return "", nil, WrongUse("the payload does not tell which Git host it comes from; add --provider")
 	}
 	for _, m := range hostMarks {
 		if name := strings.ToLower(m.header); m.provider == provider && headers[name] == "" {

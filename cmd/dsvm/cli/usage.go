@@ -23,7 +23,7 @@ beyond that. Without --from it is the 30 days before --to.`,
 		Example: "  dsvm usage\n  dsvm usage --by team --from 2026-01-01 --to 2026-02-01\n  dsvm usage --by job -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !slices.Contains(usage.Groupings, usage.Grouping(by)) {
-				return wrongUse("--by is %q; it takes one of %s", by, strings.Join(groupings(), ", "))
+				return WrongUse("--by is %q; it takes one of %s", by, strings.Join(groupings(), ", "))
 			}
 			begin, err := p.day("--from", from)
 			if err != nil {
@@ -33,10 +33,8 @@ beyond that. Without --from it is the 30 days before --to.`,
 			if err != nil {
 				return err
 			}
-			var groups []wire.UsageGroup
-			err = p.with(c.Context(), "adding up the usage", func(ctx context.Context, s *session) (err error) {
-				groups, err = s.Usage(ctx, by, begin, end)
-				return err
+			groups, err := ask(c.Context(), p, "adding up the usage", func(ctx context.Context, s *session) ([]wire.UsageGroup, error) {
+				return s.Usage(ctx, by, begin, end)
 			})
 			if err != nil {
 				return err
@@ -74,7 +72,7 @@ func (p *Program) day(flag, text string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, wrongUse("%s is %q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z", flag, text)
+	return time.Time{}, WrongUse("%s is %q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z", flag, text)
 }
 
 // hours writes a length of time for a table; JSON has it exactly.

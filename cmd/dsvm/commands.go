@@ -1,7 +1,0 @@
-package main
-
-import "dsvmpools/cmd/dsvm/cli"
-
-// commands are those that run an instance or parts of one. Each is made in a
-// file of its own; those that talk to an instance are in package cli.
-var commands = []cli.Command{}
