@@ -25,9 +25,9 @@ const (
 	gangBits   = 24
 )
 
-// handTime bounds the handing over of one attempt's files: beyond it they stay with
-// the slot's user, who cannot be anybody else's enemy there.
-const handTime = 5 * time.Minute
+// handWithin is how long the report of an attempt's end waits until the attempt's files
+// are handed over. Then the end is reported, and the handing over goes on.
+const handWithin = 10 * time.Second
 
 // gangGroup is the group of a gang's attempt.
 func gangGroup(pool string, w protocol.Assignment) int {
@@ -104,13 +104,14 @@ func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credentia
 	return &as
 }
 
-// settle is putAway with a bound: an end is told though the share hangs. While a call
-// for the attempt is under way that is left to clean.
-func (l *launcher) settle(n int64, w protocol.Assignment) {
+// putAwayInTime is putAway with a bound: the end of an attempt is reported although its
+// share hangs, or it has made very many files. While a call for the attempt is under way,
+// that is left to clean.
+func (l *launcher) putAwayInTime(n int64, w protocol.Assignment) {
 	if l.busy(n) {
 		return
 	}
-	patiently(l, l.ends, n, func() (struct{}, error) {
+	patiently(l, l.ends, min(l.handWithin, l.cfg.StartWithin), n, func() (struct{}, error) {
 		l.putAway(n, w)
 		return struct{}{}, nil
 	}, nil)
@@ -128,7 +129,8 @@ func (l *launcher) putAway(n int64, w protocol.Assignment) {
 	k.show(l.dir(w))
 }
 
-// handOver is settle for files of those users.
+// handOver brings an attempt's directory into its last form: what is of those users
+// becomes the owner's.
 func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int) bool) {
 	pool, _, err := l.share.open()
 	if err != nil {
@@ -149,22 +151,9 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 		return
 	}
 	const open, shared, readable = 0o755, 0o775 | fs.ModeSetgid, 0o644
-	end := time.Now().Add(handTime)
+	g := newGiver(o.after, theirs)
 	for _, top := range []string{workdirName(w), "output"} {
-		fs.WalkDir(root.FS(), top, func(name string, e fs.DirEntry, err error) error {
-			if err != nil {
-				return nil // nothing there, or nothing that can be read
-			}
-			if time.Now().After(end) {
-				return fs.SkipAll
-			}
-			if at, err := root.Lstat(name); err == nil {
-				if sys, ok := at.Sys().(*syscall.Stat_t); ok && theirs(int(sys.Uid)) {
-					o.after.give(root, name)
-				}
-			}
-			return nil
-		})
+		g.giveTree(root, top)
 	}
 	for _, name := range []string{job.LogFile("stdout", rankOf(w)), job.LogFile("stderr", rankOf(w))} {
 		if !plain(root, name, 0) {

@@ -64,7 +64,7 @@ func (a *agent) startedLate(h *held) bool {
 // prepare is the launcher's, with a bound.
 func (a *agent) prepare(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
 	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
-	l, err := patiently(a.launcher, a.launcher.calls, n, call, func(l *launch) { l.dir.close() })
+	l, err := patiently(a.launcher, a.launcher.calls, a.cfg.StartWithin, n, call, func(l *launch) { l.dir.close() })
 	return l, hung(err, a.cfg.StartWithin)
 }
 
@@ -82,7 +82,7 @@ func (l *launcher) attemptDir(n int64, w protocol.Assignment) (*slot, *attemptDi
 		slot *slot
 		dir  *attemptDir
 	}
-	p, err := patiently(l, l.calls, n, func() (place, error) {
+	p, err := patiently(l, l.calls, l.cfg.StartWithin, n, func() (place, error) {
 		k, err := l.slots.take(n, w)
 		if err != nil {
 			return place{}, err
@@ -110,9 +110,9 @@ type underway struct {
 
 // patiently makes a call for an attempt that may hang on the share, with a bound. Late
 // gets what it brings too late; nil = nothing has to be put away.
-func patiently[T any](l *launcher, c *patience.Calls, n int64, call func() (T, error), late func(T)) (T, error) {
+func patiently[T any](l *launcher, c *patience.Calls, within time.Duration, n int64, call func() (T, error), late func(T)) (T, error) {
 	l.enter(n)
-	value, err := patience.Do(c, l.cfg.StartWithin, func() (T, error) {
+	value, err := patience.Do(c, within, func() (T, error) {
 		defer l.exit(n)
 		return call()
 	}, late)

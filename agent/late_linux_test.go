@@ -122,7 +122,7 @@ func TestShareComesBack(t *testing.T) {
 	}
 	// What those calls have is theirs until they end, and nobody waits for them.
 	for id := range int64(maxCalls + 2) {
-		l.settle(id, *assign(id, "true").Assign)
+		l.putAwayInTime(id, *assign(id, "true").Assign)
 		l.clean(id, *assign(id, "true").Assign)
 	}
 	if l.calls.Left() != maxCalls {
@@ -156,7 +156,7 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 	if _, err := a.prepare(2, work(2), source.Tree{}); causeOf(err) != job.CauseShare {
 		t.Fatalf("got %v", err)
 	}
-	l.settle(2, work(2))
+	l.putAwayInTime(2, work(2))
 	l.clean(2, work(2))
 	if l.slots.of(2) != first.slot {
 		t.Error("the slot was given back while a call has it")

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,17 +40,18 @@ const maxEnds = 512
 
 // launcher prepares attempts and starts their processes.
 type launcher struct {
-	cfg   Config
-	log   *slog.Logger
-	share shareDir
-	slots *slots
-	local string // directory of the attempts' scratch directories
-	null  *os.File
-	as    *syscall.Credential // nil = the agent's own user; a slot may have another
-	owner owner
-	login string
-	calls *patience.Calls // to the share and the disk, where they may hang
-	ends  *patience.Calls // the same, of attempts that have ended
+	cfg        Config
+	log        *slog.Logger
+	share      shareDir
+	slots      *slots
+	local      string // directory of the attempts' scratch directories
+	null       *os.File
+	as         *syscall.Credential // nil = the agent's own user; a slot may have another
+	owner      owner
+	login      string
+	calls      *patience.Calls // to the share and the disk, where they may hang
+	ends       *patience.Calls // the same, of attempts that have ended
+	handWithin time.Duration   // how long the report of an end waits for the attempt's files
 
 	mu    sync.Mutex
 	under map[int64]*underway // by assignment
@@ -58,7 +60,7 @@ type launcher struct {
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
 	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse,
-		log: cfg.Log, calls: patience.New(maxCalls), ends: patience.New(maxEnds), under: map[int64]*underway{}}
+		log: cfg.Log, calls: patience.New(maxCalls), ends: patience.New(maxEnds), handWithin: handWithin, under: map[int64]*underway{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -81,7 +81,7 @@ func (a *agent) startPlain(n int64, h *held) {
 	}
 	a.mu.Unlock()
 	if !ok {
-		a.launcher.settle(n, h.work)
+		a.launcher.putAwayInTime(n, h.work)
 		a.launcher.clean(n, h.work)
 		return
 	}
@@ -188,7 +188,7 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer a.runs.Done()
 	f, told := r.unstarted(n, err)
-	a.launcher.settle(n, w)
+	a.launcher.putAwayInTime(n, w)
 	switch {
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
@@ -216,7 +216,7 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 
 // failStart ends an assignment that could not be started.
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.launcher.settle(n, w)
+	a.launcher.putAwayInTime(n, w)
 	a.conclude(n, w, notStarted(n, err), true)
 	a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
 }
@@ -230,7 +230,7 @@ func notStarted(n int64, err error) protocol.Finished {
 func (a *agent) await(n int64, w protocol.Assignment, r *run) {
 	defer a.runs.Done()
 	status, at := r.wait()
-	a.launcher.settle(n, w)
+	a.launcher.putAwayInTime(n, w)
 	f, told := r.result(n, status, at)
 	a.conclude(n, w, f, told)
 }
