@@ -41,6 +41,7 @@ type agent struct {
 	bus      bus
 	launcher *launcher
 	fetcher  *source.Fetcher
+	deadMan  *deadMan
 	journal  *journal
 	boot     string
 
@@ -50,7 +51,6 @@ type agent struct {
 	ended   chan struct{} // closed when the node is to do nothing any more
 	cleared chan struct{} // closed when the node leaves and all of it is told
 	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
-	word    atomic.Int64  // when the pool was heard last, in Unix nanoseconds
 	unsaved atomic.Int64  // since when the journal is not written, in Unix nanoseconds; 0 = it is
 	runs    sync.WaitGroup
 
@@ -110,12 +110,12 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		defer cancel()
 		b.close(ctx)
 	}()
-	a.heard()
+	a.deadMan = newDeadMan(cfg, a.isIdle, log)
 	aloneCtx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { a.alone(aloneCtx) })
+	watching.Go(func() { a.deadMan.watch(aloneCtx) })
 	if a.over() == "" {
 		if err := a.work(ctx); err != nil {
 			return err
@@ -255,6 +255,18 @@ func (a *agent) awaitShare(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// isIdle reports whether nothing runs on the node or waits to.
+func (a *agent) isIdle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.st.held {
+		if h.phase != ended {
+			return false
+		}
+	}
+	return true
 }
 
 // endAll starts nothing more and ends what runs.

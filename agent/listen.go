@@ -197,7 +197,7 @@ func (a *agent) handle(life, ctx context.Context, s session, m *message, side *s
 		})
 		return true
 	}
-	a.heard()
+	a.deadMan.noteWord()
 	do := a.take(work.Items)
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
 	if do.stopped {

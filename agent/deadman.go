@@ -1,0 +1,91 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/job"
+)
+
+// defaultAloneAfter is longer than a bad day of a region, and shorter than a night.
+const defaultAloneAfter = 6 * time.Hour
+
+// powerOffTimeout bounds the command, which normally ends the agent as well.
+const powerOffTimeout = time.Minute
+
+// deadMan is the dead man's switch of a node. Nobody deletes a node whose pool has died,
+// and it costs money until somebody looks. So an agent that has heard nothing from its
+// pool for hours, and runs nothing, powers its machine off. A pool that lives sends a
+// word (`here`) to every idle node each hour, so that such a silence means there is none.
+type deadMan struct {
+	after    time.Duration
+	isIdle   func() bool                     // nothing runs on the node or waits to
+	powerOff func(ctx context.Context) error // nil = the machine is left on
+	log      *slog.Logger
+	heardAt  atomic.Int64 // when the pool was heard last, in Unix nanoseconds
+}
+
+// newDeadMan returns the switch, as if the pool was heard now.
+func newDeadMan(cfg Config, isIdle func() bool, log *slog.Logger) *deadMan {
+	d := &deadMan{after: cfg.AloneAfter, isIdle: isIdle, log: log}
+	if len(cfg.PowerOff) > 0 {
+		d.powerOff = func(ctx context.Context) error { return runCommand(ctx, cfg.PowerOff) }
+	}
+	d.noteWord()
+	return d
+}
+
+// noteWord notes that the pool was heard.
+func (d *deadMan) noteWord() { d.heardAt.Store(time.Now().UnixNano()) }
+
+// watch powers the machine off when the time has come, and again after as long when that
+// did not help. It ends with the context.
+func (d *deadMan) watch(ctx context.Context) {
+	if d.powerOff == nil {
+		return
+	}
+	for {
+		wait := d.after - time.Since(time.Unix(0, d.heardAt.Load()))
+		if wait <= 0 {
+			if d.isIdle() {
+				d.pull(ctx)
+				d.noteWord()
+			}
+			wait = max(d.after/10, time.Millisecond)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// pull powers the machine off.
+func (d *deadMan) pull(ctx context.Context) {
+	d.log.Warn("powering the machine off: the pool has been silent for too long", "after", job.Duration(d.after).String())
+	ctx, cancel := context.WithTimeout(ctx, powerOffTimeout)
+	defer cancel()
+	if err := d.powerOff(ctx); err != nil && ctx.Err() == nil {
+		d.log.Error("powering the machine off has failed; check DSVM_POWER_OFF", "error", err.Error())
+	}
+}
+
+// runCommand runs a command to its end. The error quotes what the command says.
+func runCommand(ctx context.Context, argv []string) error {
+	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
+	if said := strings.TrimSpace(string(out)); err != nil && said != "" {
+		err = fmt.Errorf("%w: %s", err, startfault.Clip(said))
+	}
+	return err
+}
