@@ -20,8 +20,7 @@ type Config struct {
 	Now    func() time.Time
 	// Mark writes into a message why the queue dead-letters it.
 	Mark func(raw []byte, cause Cause) []byte
-	// Warn is told of what failed while nobody was waiting for it; it is tried
-	// again.
+	// Warn reports an error for which no caller waits; the queue tries again.
 	Warn func(queue string, err error)
 }
 
@@ -34,15 +33,14 @@ type Broker struct {
 	queues map[string]*Queue // by lower-case name
 }
 
-// Open opens the file and its queues. Queues that the file has and the
-// configuration has not are left alone, and are there again when they are named
-// again.
+// Open opens the file and its queues. It leaves a queue alone that the file has
+// and the configuration has not; the queue is there again when it is named again.
 func Open(cfg Config) (*Broker, error) {
 	db, err := disk.Open(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
-	// Time goes on evenly from here, whatever is done to the machine's clock.
+	// From here on time goes on evenly, even if somebody sets the clock of the machine.
 	base := cfg.Now()
 	e := &env{now: func() int64 { return base.UnixNano() + int64(cfg.Now().Sub(base)) }, mark: cfg.Mark, warn: cfg.Warn}
 	b := &Broker{disk: &store{db}, env: e, queues: map[string]*Queue{}}
@@ -91,9 +89,9 @@ func (q *Queue) load() error {
 			}
 			if q.opts.Sessions {
 				it.session = q.session(id)
-				q.join(it)
+				q.joinSession(it)
 			}
-			q.admit(it)
+			q.admitMessage(it)
 			return nil
 		})
 		if err == nil && q.opts.Duplicates > 0 {
@@ -103,27 +101,27 @@ func (q *Queue) load() error {
 			return err
 		}
 		return t.sessions.ForEach(func(k, v []byte) error {
-			s := q.session(string(k[1:])) // when it was set is not known any more; it counts as set now
+			s := q.session(string(k[1:])) // the time of setting is not stored; it counts as set now
 			s.state, s.stateAt = append([]byte(nil), v...), s.touched
 			return nil
 		})
 	})
 }
 
-// Queue finds a queue, or a dead-letter queue, whatever the case of its name.
+// Queue finds a queue, or a dead-letter queue, in any case of its name.
 func (b *Broker) Queue(name string) *Queue {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.queues[strings.ToLower(name)]
 }
 
-// Close tells who waits, stops the timers and closes the file; what was
-// acknowledged is on disk already.
+// Close wakes all that wait, stops the timers and closes the file. Acknowledged
+// changes are on disk already.
 func (b *Broker) Close() error {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	for _, q := range b.queues {
-		q.shut(ErrClosed)
+		q.closeFor(ErrClosed)
 	}
 	return b.disk.db.Close()
 }

@@ -10,17 +10,17 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Errors of what is done to a queue as a whole.
+// Errors of calls on a whole queue.
 var (
 	ErrExists = errors.New("the queue exists")
 	ErrGone   = errors.New("the queue was deleted")
 )
 
-// catalogBucket holds what the caller noted of the queues that were created
-// while it ran, by name. No name of a queue begins like this.
+// catalogBucket holds the notes of the caller about queues that were created at
+// run time, by name. No name of a queue begins like this.
 const catalogBucket = "$catalog"
 
-// Notes returns what is noted of created queues, by name.
+// Notes returns the notes about created queues, by name.
 func (b *Broker) Notes() (map[string][]byte, error) {
 	notes := map[string][]byte{}
 	err := b.disk.db.View(func(tx *bbolt.Tx) error {
@@ -36,7 +36,7 @@ func (b *Broker) Notes() (map[string][]byte, error) {
 	return notes, err
 }
 
-// Note writes down what the caller wants to find again of a created queue.
+// Note stores the note of the caller about a created queue.
 func (b *Broker) Note(name string, note []byte) error {
 	return b.disk.db.Update(func(tx *bbolt.Tx) error {
 		c, err := tx.CreateBucketIfNotExists([]byte(catalogBucket))
@@ -47,8 +47,8 @@ func (b *Broker) Note(name string, note []byte) error {
 	})
 }
 
-// Add makes a queue, with what the store has of it. What it is like is not
-// stored; the caller adds it again after a restart.
+// Add makes a queue, with the messages that the store has of it. Its options are
+// not stored; the caller adds the queue again after a restart.
 func (b *Broker) Add(name string, opts Options) (*Queue, error) {
 	q := newQueue(name, opts, b.disk, b.env)
 	opts.Sessions, opts.DefaultTTL, opts.Duplicates = false, 0, 0
@@ -67,7 +67,7 @@ func (b *Broker) Add(name string, opts Options) (*Queue, error) {
 	return q, nil
 }
 
-// Delete takes a queue away with all that is in it, and what is noted of it.
+// Delete deletes a queue with its messages and its note.
 func (b *Broker) Delete(q *Queue) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +75,7 @@ func (b *Broker) Delete(q *Queue) error {
 		return ErrGone
 	}
 	for _, q := range []*Queue{q, q.dead} {
-		q.shut(ErrGone)
+		q.closeFor(ErrGone)
 		q.deleted.Store(true)
 	}
 	err := b.disk.db.Update(func(tx *bbolt.Tx) error {
@@ -113,8 +113,8 @@ func (b *Broker) Queues() []*Queue {
 	return out
 }
 
-// Change gives the queue other options from now on. What it was made with for
-// good, sessions and the window for duplicates, stays.
+// Change gives the queue other options from now on. Sessions and the window for
+// duplicates cannot change.
 func (q *Queue) Change(opts Options) {
 	for _, q := range []*Queue{q, q.dead} {
 		q.mu.Lock()
@@ -126,28 +126,28 @@ func (q *Queue) Change(opts Options) {
 	}
 }
 
-// shut ends the queue for all who use it: they get err.
-func (q *Queue) shut(err error) {
+// closeFor closes the queue: all callers get err.
+func (q *Queue) closeFor(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = err
 	if q.timer != nil {
 		q.timer.Stop()
 	}
-	for _, r := range q.hungry {
+	for _, r := range q.waiting {
 		r.signal()
 	}
 	for s := range q.held {
 		s.holder.signal()
 	}
-	for ; len(q.accepting) > 0; q.accepting = q.accepting[1:] {
-		q.accepting[0].c <- struct{}{}
+	for ; len(q.acceptors) > 0; q.acceptors = q.acceptors[1:] {
+		q.acceptors[0].c <- struct{}{}
 	}
 }
 
-// Bytes is what the messages of the queue take, as they were sent.
+// Bytes is the size of the messages of the queue, as they were sent.
 func (q *Queue) Bytes() (n int64) {
-	q.disk.view(q, func(t tables) error { // of a queue that is closing there is nothing to say
+	q.disk.view(q, func(t tables) error { // a queue that is closing counts as empty
 		return t.bytes.ForEach(func(_, v []byte) error {
 			n += int64(len(v))
 			return nil

@@ -50,7 +50,7 @@ func TestDelete(t *testing.T) {
 	if err := b.Delete(q); err != nil {
 		t.Fatal(err)
 	}
-	<-r.C // whoever waits is told
+	<-r.C // all that wait are woken
 	if _, err := r.Take(1); !errors.Is(err, ErrGone) {
 		t.Errorf("take: got %v, want %v", err, ErrGone)
 	}
@@ -80,7 +80,7 @@ func TestShorterLocksEndFirst(t *testing.T) {
 	q.Change(Options{LockDuration: time.Second, MaxDeliveryCount: 9})
 	take(t, r, 1, "b")
 	c.advance(2 * time.Second)
-	q.tick()
+	q.runTimer()
 	take(t, r, 2, "b")
 }
 

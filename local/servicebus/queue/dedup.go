@@ -22,12 +22,12 @@ type seen struct {
 	until int64
 }
 
-// recent is what a queue remembers to know duplicates by.
+// recent holds the ids by which a queue finds duplicates.
 type recent struct {
 	window time.Duration
 
-	// sending is held over the commit: whether a message is a duplicate shows
-	// only when the one before it is stored.
+	// sending is held during the commit, because a message is a duplicate only if
+	// the one before it was stored.
 	sending sync.Mutex
 	until   map[string]int64
 	order   []seen // the oldest first
@@ -76,7 +76,7 @@ func (q *Queue) sendOnce(messages []New) ([]int64, error) {
 	return seqs, nil
 }
 
-// remember writes ids down, and deletes ones whose time is over.
+// remember stores ids, and deletes those whose time is over.
 func (t tables) remember(ids []seen, window time.Duration) error {
 	if len(ids) == 0 {
 		return nil
@@ -104,7 +104,7 @@ func (t tables) remember(ids []seen, window time.Duration) error {
 	return nil
 }
 
-// load reads what was remembered.
+// load reads the stored ids.
 func (r *recent) load(root *bbolt.Bucket) error {
 	b := root.Bucket([]byte(recentBucket))
 	if b == nil {

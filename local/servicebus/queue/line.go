@@ -2,9 +2,9 @@ package queue
 
 import "slices"
 
-// line is what waits to be taken, by number. Nearly all arrives in order and
-// costs a place in a slice; what comes back, or was committed out of order, goes
-// through a heap.
+// line holds the messages that wait for a receiver, by number. Nearly all arrive in
+// order and cost a place in a slice; a message that comes back, or was committed
+// out of order, goes through a heap.
 type line struct {
 	fifo []*item
 	head int
@@ -13,8 +13,8 @@ type line struct {
 
 func bySeq(a, b *item) bool { return a.seq < b.seq }
 
-// any reports whether there is a message to take; ones that are gone are
-// dropped from the front.
+// any reports whether there is a message to take. It drops messages that are gone
+// from the front.
 func (l *line) any() bool {
 	for l.head < len(l.fifo) && l.fifo[l.head].gone || len(l.back.items) > 0 && l.back.items[0].gone {
 		if len(l.back.items) > 0 && l.back.items[0].gone {
@@ -35,7 +35,7 @@ func (l *line) push(it *item) {
 	l.back.push(it)
 }
 
-// trimAt is how many taken places are let stand before they are given back.
+// trimAt is how many taken places may stay before their memory is freed.
 const trimAt = 1024
 
 // pop takes the message with the lowest number; nil when there is none.
@@ -68,8 +68,8 @@ func (l *line) skip() {
 	}
 }
 
-// heapOf is a binary heap. moved, if set, is told each element's place, and -1
-// when it leaves.
+// heapOf is a binary heap. moved, if set, is called with the place of each element,
+// and with -1 when it leaves.
 type heapOf[T any] struct {
 	items []T
 	less  func(a, b T) bool
@@ -139,14 +139,13 @@ func (h *heapOf[T]) remove(i int) T {
 	return out
 }
 
-// age is the end of a message's time.
+// age is the time at which a message expires.
 type age struct {
 	at int64
 	it *item
 }
 
-// trimAges drops the ages of messages that are gone when they are most of what
-// is there. The lock is held.
+// trimAges drops the ages of messages that are gone if those are the majority. The mutex is held.
 func (q *Queue) trimAges() {
 	if len(q.ages.items) < 2*q.mortal+trimAt {
 		return

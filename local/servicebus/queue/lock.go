@@ -2,7 +2,7 @@ package queue
 
 import "crypto/rand"
 
-// lock is a message in a receiver's hands.
+// lock is the hold of a receiver on a message.
 type lock struct {
 	token      Token
 	it         *item
@@ -47,41 +47,41 @@ func (l *lockList) remove(k *lock) {
 	k.list, k.prev, k.next = nil, nil, nil
 }
 
-// lock puts a message into a receiver's hands. q.mu is held.
-func (q *Queue) lock(it *item, s *Session, now int64) *lock {
+// lockMessage gives a message to a receiver. The mutex is held.
+func (q *Queue) lockMessage(it *item, s *Session, now int64) *lock {
 	k := &lock{token: newToken(), it: it, until: now + int64(q.opts.LockDuration), session: s}
 	it.locked = true
-	q.hold(k)
+	q.enforceLock(k)
 	return k
 }
 
-// hold puts a lock in force. q.mu is held.
-func (q *Queue) hold(k *lock) {
+// enforceLock puts a lock in force. The mutex is held.
+func (q *Queue) enforceLock(k *lock) {
 	q.locks[k.token] = k
 	if k.session != nil {
 		k.session.locks.add(k)
 		return
 	}
 	q.expiry.add(k)
-	q.arm(k.until)
+	q.setTimer(k.until)
 }
 
-// unlock takes a lock out of force; the message is in nobody's hands then and
-// belongs to the caller. q.mu is held.
-func (q *Queue) unlock(k *lock) {
+// removeLock takes a lock out of force. After that the caller decides about the
+// message. The mutex is held.
+func (q *Queue) removeLock(k *lock) {
 	delete(q.locks, k.token)
 	k.list.remove(k)
 }
 
-// over reports whether a lock has ended. q.mu is held.
-func (k *lock) over(now int64) bool {
+// hasEnded reports whether a lock has ended. The mutex is held.
+func (k *lock) hasEnded(now int64) bool {
 	if k.session != nil {
 		return k.session.holder == nil || now > k.session.until
 	}
 	return now > k.until
 }
 
-// end is when a lock ends. q.mu is held.
+// end is when a lock ends. The mutex is held.
 func (k *lock) end() int64 {
 	if k.session != nil {
 		return k.session.until
@@ -89,10 +89,10 @@ func (k *lock) end() int64 {
 	return k.until
 }
 
-// find returns a lock in force. q.mu is held.
-func (q *Queue) find(t Token, now int64) (*lock, error) {
+// findLock returns a lock that is in force. The mutex is held.
+func (q *Queue) findLock(t Token, now int64) (*lock, error) {
 	k := q.locks[t]
-	if k == nil || k.over(now) {
+	if k == nil || k.hasEnded(now) {
 		return nil, ErrLockLost
 	}
 	return k, nil

@@ -80,7 +80,7 @@ func TestAgainstAModel(t *testing.T) {
 					m.unpark(t, q, rnd)
 				case 10:
 					c.advance(lockTime + 1)
-					q.tick()
+					q.runTimer()
 					for text := range maps.Clone(m.hands) {
 						m.failed(text, limit)
 					}
@@ -125,7 +125,13 @@ func (m *model) take(t *testing.T, r *Receiver) {
 	for _, msg := range got {
 		text := string(msg.Raw)
 		if m.places[text] != waiting || msg.DeliveryCount != m.counts[text] {
-			t.Errorf("taken: %s at place %d with count %d, want it waiting with %d", text, m.places[text], msg.DeliveryCount, m.counts[text])
+			t.Errorf(
+				"taken: %s at place %d with count %d, want it waiting with %d",
+				text,
+				m.places[text],
+				msg.DeliveryCount,
+				m.counts[text],
+			)
 		}
 		m.places[text], m.hands[text] = inHand, msg
 	}
@@ -183,7 +189,15 @@ func (m *model) check(t *testing.T, q *Queue) {
 			deferredInHand++
 		}
 	}
-	want := fmt.Sprint([]int{len(m.of(waiting)) + len(m.hands) - deferredInHand, len(m.of(planned)), len(m.of(apart)) + deferredInHand, len(m.hands), len(m.of(dead))})
+	want := fmt.Sprint(
+		[]int{
+			len(m.of(waiting)) + len(m.hands) - deferredInHand,
+			len(m.of(planned)),
+			len(m.of(apart)) + deferredInHand,
+			len(m.hands),
+			len(m.of(dead)),
+		},
+	)
 	until(t, "active, scheduled, deferred, locked and dead ones as many as "+want, func() bool {
 		a, s, d, l := q.Counts()
 		n, _, _, _ := q.DeadLetters().Counts()
@@ -225,7 +239,8 @@ func FuzzRecord(f *testing.F) {
 			it.session = &Session{id: id}
 		}
 		var again item
-		if got, err := again.parse(it.record(it.count, it.state)); err != nil || got != id || again.count != it.count || again.expires != it.expires {
+		if got, err := again.parse(it.record(it.count, it.state)); err != nil || got != id || again.count != it.count ||
+			again.expires != it.expires {
 			t.Errorf("got %+v of %q, %v, want %+v of %q", again, got, err, it, id)
 		}
 	})

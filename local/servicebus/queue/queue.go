@@ -2,12 +2,15 @@
 // locks, sessions, dead-letter queues and scheduled messages. It knows nothing
 // of AMQP: a message is bytes with a few facts about them.
 //
-// What is acknowledged is on disk: Send, Settle and SetState return after the
-// commit, and no lock is held while they wait for it. In memory is the order of
-// the messages and what is locked; their bytes are read when they are delivered.
-// Locks do not survive a restart: the messages come again. A delivery that
-// failed because its lock ran out is counted at once and written down a little
-// later, so that a crash may forget it.
+// An acknowledged change is on disk: Send, Settle and SetState return after the
+// commit, and hold no mutex while they wait for it. The memory holds the order of
+// the messages and their locks; the bytes are read at delivery. Locks do not
+// survive a restart: the messages come again. A delivery whose lock ran out is
+// counted in memory at once and on disk a little later, so a crash may forget it.
+//
+// Order of mutexes: Broker.mu or recent.sending first, then a transaction of the
+// store, then Queue.mu. Nothing waits for the store while it holds Queue.mu, and
+// the mutex of a dead-letter queue is never taken inside that of its queue.
 package queue
 
 import (
@@ -87,8 +90,8 @@ const (
 	Expired               // outlived its time
 )
 
-// item is a message in memory: what decides where it goes, without its bytes.
-// There may be millions of them.
+// item is a message in memory: the facts that decide where it goes, without its
+// bytes. There may be millions of items.
 type item struct {
 	seq      int64
 	enqueued int64 // unix nanoseconds
@@ -101,7 +104,7 @@ type item struct {
 	gone     bool
 }
 
-// rare is what few messages have.
+// rare holds facts that few messages have.
 type rare struct {
 	enqueuedSeq int64
 	scheduledAt int64
@@ -121,29 +124,29 @@ type Queue struct {
 	mu        sync.Mutex
 	ready     line            // in a queue without sessions
 	scheduled heapOf[*item]   // by time
-	parked    map[int64]*item // deferred and scheduled ones: asked for by number
+	parked    map[int64]*item // deferred and scheduled ones: fetched by number
 	ages      heapOf[age]     // of messages that expire
 	mortal    int             // messages that expire and are there
 	locks     map[Token]*lock
 	expiry    lockList // of locks that end by themselves, the oldest first
-	hungry    []*Receiver
+	waiting   []*Receiver
 	sessions  map[string]*Session
 	held      map[*Session]struct{}
 	open      []*Session // free ones with messages, the one waiting longest first
-	accepting []*waiter
-	dying     []death // to be taken off the queue by the timer
-	uncounted []*item // whose count is to be written down by the timer
+	acceptors []*waiter
+	dying     []death // the timer removes them
+	uncounted []*item // the timer stores their counts
 	counts    [3]int  // by state
 	lastSeq   int64
 	timer     *time.Timer
 	timerAt   int64
-	recent    recent // ids of messages, where duplicates are looked for
-	closed    error  // why it is not to be used any more
+	recent    recent // ids of messages, if the queue drops duplicates
+	closed    error  // why it can no longer be used
 
-	deleted atomic.Bool // nothing is written any more
+	deleted atomic.Bool // nothing is written after this
 }
 
-// env is what all queues of a broker share.
+// env is shared by all queues of a broker.
 type env struct {
 	now  func() int64 // unix nanoseconds, steady
 	mark func(raw []byte, cause Cause) []byte
@@ -172,7 +175,7 @@ func (q *Queue) Send(messages ...New) ([]int64, error) {
 	return q.send(messages, nil)
 }
 
-// send is Send, which also stores ids that are to be remembered.
+// send is Send, and also stores ids that the queue must remember.
 func (q *Queue) send(messages []New, ids []seen) ([]int64, error) {
 	now := q.env.now()
 	items := make([]*item, len(messages))
@@ -193,7 +196,7 @@ func (q *Queue) send(messages []New, ids []seen) ([]int64, error) {
 	for i, m := range messages {
 		q.lastSeq++
 		seqs[i] = q.lastSeq
-		q.fill(items[i], m, now)
+		q.fillItem(items[i], m, now)
 	}
 	q.mu.Unlock()
 	err := q.disk.put(q, items, messages, ids)
@@ -201,16 +204,16 @@ func (q *Queue) send(messages []New, ids []seen) ([]int64, error) {
 	defer q.mu.Unlock()
 	for _, it := range items {
 		if err != nil {
-			q.part(it)
+			q.leaveSession(it)
 			continue
 		}
-		q.admit(it)
+		q.admitMessage(it)
 	}
 	return seqs, err
 }
 
-// fill makes an item of a new message. The lock is held.
-func (q *Queue) fill(it *item, m New, now int64) {
+// fillItem sets the facts of a new message. The mutex is held.
+func (q *Queue) fillItem(it *item, m New, now int64) {
 	it.seq, it.enqueued = q.lastSeq, now
 	from := now
 	if m.EnqueuedSeq != 0 || m.DeadFrom != "" {
@@ -228,28 +231,28 @@ func (q *Queue) fill(it *item, m New, now int64) {
 	}
 	if q.opts.Sessions {
 		it.session = q.session(m.SessionID)
-		q.join(it)
+		q.joinSession(it)
 	}
 }
 
-// join counts a message to its session, before it is stored: a session that
-// something is on its way to is not forgotten. The lock is held.
-func (q *Queue) join(it *item) {
+// joinSession counts a message to its session before it is stored, so that a
+// session with a message on its way is not forgotten. The mutex is held.
+func (q *Queue) joinSession(it *item) {
 	if it.session != nil {
 		it.session.messages++
 	}
 }
 
-// part is the opposite of join. The lock is held.
-func (q *Queue) part(it *item) {
+// leaveSession is the opposite of joinSession. The mutex is held.
+func (q *Queue) leaveSession(it *item) {
 	if s := it.session; s != nil {
 		s.messages--
-		q.dropIdle(s)
+		q.dropIdleSession(s)
 	}
 }
 
-// admit puts a stored message where it belongs. The lock is held.
-func (q *Queue) admit(it *item) {
+// admitMessage puts a stored message in its place in memory. The mutex is held.
+func (q *Queue) admitMessage(it *item) {
 	q.counts[it.state]++
 	if it.session != nil {
 		it.session.touched = it.enqueued
@@ -257,45 +260,45 @@ func (q *Queue) admit(it *item) {
 	if it.expires != 0 {
 		q.mortal++
 		q.ages.push(age{it.expires, it})
-		q.arm(it.expires)
+		q.setTimer(it.expires)
 	}
 	switch it.state {
 	case Scheduled:
 		q.parked[it.seq] = it
 		q.scheduled.push(it)
-		q.arm(it.rare.scheduledAt)
+		q.setTimer(it.rare.scheduledAt)
 	case Deferred:
 		q.parked[it.seq] = it
 	case Active:
-		q.offer(it)
+		q.offerMessage(it)
 	}
 }
 
-// offer makes an active message available. The lock is held.
-func (q *Queue) offer(it *item) {
+// offerMessage makes an active message available. The mutex is held.
+func (q *Queue) offerMessage(it *item) {
 	if it.session != nil {
 		it.session.ready.push(it)
-		q.offered(it.session)
+		q.signalSession(it.session)
 		return
 	}
 	q.ready.push(it)
-	q.feed()
+	q.signalReceiver()
 }
 
-// feed tells one waiting receiver that there is something. One that takes not
-// all of it tells the next. The lock is held.
-func (q *Queue) feed() {
-	if len(q.hungry) == 0 || !q.ready.any() {
+// signalReceiver wakes one waiting receiver because there is a message. A receiver
+// that leaves messages wakes the next. The mutex is held.
+func (q *Queue) signalReceiver() {
+	if len(q.waiting) == 0 || !q.ready.any() {
 		return
 	}
-	r := q.hungry[0]
-	q.hungry = q.hungry[1:]
+	r := q.waiting[0]
+	q.waiting = q.waiting[1:]
 	r.waiting = false
 	r.signal()
 }
 
-// forget takes an item out of memory. The lock is held.
-func (q *Queue) forget(it *item) {
+// forgetMessage removes an item from memory. The mutex is held.
+func (q *Queue) forgetMessage(it *item) {
 	if it.gone {
 		return
 	}
@@ -308,7 +311,7 @@ func (q *Queue) forget(it *item) {
 		q.mortal--
 		q.trimAges()
 	}
-	q.part(it)
+	q.leaveSession(it)
 }
 
 // Counts says how many messages are active (locked ones too), scheduled,
@@ -319,7 +322,7 @@ func (q *Queue) Counts() (active, scheduled, deferred, locked int) {
 	return q.counts[Active], q.counts[Scheduled], q.counts[Deferred], len(q.locks)
 }
 
-// at makes a time of nanoseconds; zero stays zero.
+// at converts unix nanoseconds to a time; zero stays zero.
 func at(ns int64) time.Time {
 	if ns == 0 {
 		return time.Time{}

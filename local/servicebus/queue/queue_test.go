@@ -157,7 +157,7 @@ func TestLocksRunOut(t *testing.T) {
 		t.Errorf("renew: got %v, %v", until, err)
 	}
 	c.advance(lockTime/2 + 1)
-	q.tick()
+	q.runTimer()
 	a := take(t, r, 2, "a")
 	if a[0].DeliveryCount != 1 {
 		t.Errorf("count: got %d, want 1", a[0].DeliveryCount)
@@ -170,7 +170,7 @@ func TestLocksRunOut(t *testing.T) {
 	}
 	settled(t, q, settle(m[1].Token, Complete))
 	c.advance(lockTime + 1)
-	q.tick() // the second failed delivery
+	q.runTimer() // the second failed delivery
 	until(t, "dead-lettered", func() bool { n, _, _, _ := q.DeadLetters().Counts(); return n == 1 })
 	dead := take(t, receiver(t, q.DeadLetters()), 1, "a!0")
 	for range 5 { // deliveries of a dead letter do not count
@@ -189,7 +189,13 @@ func TestExpiry(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			q := fresh(t, c, Options{DefaultTTL: time.Hour, DeadLetterExpired: keep})
-			send(t, q, say("by default"), New{Raw: []byte("soon"), TTL: time.Minute}, New{Raw: []byte("asks for more"), TTL: 24 * time.Hour})
+			send(
+				t,
+				q,
+				say("by default"),
+				New{Raw: []byte("soon"), TTL: time.Minute},
+				New{Raw: []byte("asks for more"), TTL: 24 * time.Hour},
+			)
 			held := receiver(t, q)
 			m := take(t, held, 1, "by default")
 			c.advance(lockTime - 1)
@@ -201,9 +207,9 @@ func TestExpiry(t *testing.T) {
 				t.Errorf("after a minute: got %q, %v", texts(got), err)
 			}
 			c.advance(lockTime)
-			q.tick()
+			q.runTimer()
 			c.advance(time.Hour) // locks are long over, and so is everybody's time
-			q.tick()
+			q.runTimer()
 			until(t, "all expired", func() bool { n, _, _, l := q.Counts(); return n == 0 && l == 0 })
 			want := 0
 			if keep {
@@ -228,12 +234,12 @@ func TestNothingExpiresInHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.advance(lockTime / 2)
-	q.tick()
+	q.runTimer()
 	if a, _, _, l := q.Counts(); a != 1 || l != 1 {
 		t.Errorf("past its time, in hand: got %d active and %d locked, want 1 and 1", a, l)
 	}
 	settled(t, q, settle(m[0].Token, Abandon))
-	q.tick()
+	q.runTimer()
 	until(t, "gone when it came back", func() bool { a, _, _, _ := q.Counts(); return a == 0 })
 }
 
@@ -263,7 +269,14 @@ func TestScheduled(t *testing.T) {
 	c := newClock()
 	q := fresh(t, c, Options{})
 	due := c.now().Add(time.Hour)
-	seqs := send(t, q, New{Raw: []byte("second"), ScheduledAt: due.Add(1)}, New{Raw: []byte("first"), ScheduledAt: due}, New{Raw: []byte("never"), ScheduledAt: due}, say("now"))
+	seqs := send(
+		t,
+		q,
+		New{Raw: []byte("second"), ScheduledAt: due.Add(1)},
+		New{Raw: []byte("first"), ScheduledAt: due},
+		New{Raw: []byte("never"), ScheduledAt: due},
+		say("now"),
+	)
 	for name, wrong := range map[string][]int64{"twice the same": {seqs[2], seqs[2]}, "an active one": {seqs[2], seqs[3]}, "none": {seqs[2], 99}} {
 		if err := q.CancelScheduled(wrong); err != ErrNotFound {
 			t.Errorf("cancel %s: got %v, want %v", name, err, ErrNotFound)
@@ -278,13 +291,13 @@ func TestScheduled(t *testing.T) {
 	r := receiver(t, q)
 	settled(t, q, settle(take(t, r, 10, "now")[0].Token, Complete))
 	c.advance(time.Hour)
-	q.tick()
+	q.runTimer()
 	m := take(t, r, 10, "first")
 	if m[0].EnqueuedSeq != seqs[1] || m[0].Seq <= seqs[3] || m[0].Enqueued.Before(due) {
 		t.Errorf("got %+v, want a new number after %d and the old one %d", m[0], seqs[3], seqs[1])
 	}
 	c.advance(1)
-	q.tick()
+	q.runTimer()
 	take(t, r, 10, "second")
 }
 
@@ -293,7 +306,14 @@ func TestReopened(t *testing.T) {
 	c := newClock()
 	path := filepath.Join(t.TempDir(), "q.db")
 	b, q := open(t, path, c, Options{Sessions: true, DefaultTTL: time.Hour})
-	send(t, q, in("a", "1"), in("a", "2"), in("", "no name"), New{Raw: []byte("later"), SessionID: "a", HasSession: true, ScheduledAt: c.now().Add(time.Minute)})
+	send(
+		t,
+		q,
+		in("a", "1"),
+		in("a", "2"),
+		in("", "no name"),
+		New{Raw: []byte("later"), SessionID: "a", HasSession: true, ScheduledAt: c.now().Add(time.Minute)},
+	)
 	r, err := q.Accept("a", false)
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +346,7 @@ func TestReopened(t *testing.T) {
 		t.Errorf("fetch: got %q, %v", texts(got), err)
 	}
 	c.advance(time.Minute)
-	q.tick()
+	q.runTimer()
 	if seqs := send(t, q, in("a", "new")); seqs[0] != 6 {
 		t.Errorf("number: got %d, want 6: none is given twice", seqs[0])
 	}
@@ -374,7 +394,7 @@ func TestNobodySleepsThroughAMessage(t *testing.T) {
 					}
 					continue
 				}
-				if turn%5 == 0 { // leave, told or not, and come again
+				if turn%5 == 0 { // leave, woken or not, and come again
 					r.Close()
 					r, _ = q.Receiver(i%2 == 0)
 					continue

@@ -8,26 +8,26 @@ import (
 // Receiver takes messages from a queue, or from the session it holds.
 type Receiver struct {
 	// C is signalled when there may be something to take, or when the session
-	// was lost. Whoever is signalled calls Take, or Pass.
+	// was lost. The receiver of a signal calls Take, or Pass.
 	C chan struct{}
 
 	q       *Queue
 	session *Session // nil in a queue without sessions
 	remove  bool     // receive and delete
-	waiting bool     // asked, and got nothing
+	waiting bool     // asked, got nothing, and waits for a signal
 	closed  bool
 }
 
-// Receiver makes one for a queue without sessions. With remove, messages are
-// off the queue for good when they are handed out.
+// Receiver makes a receiver for a queue without sessions. With remove, a message
+// is deleted when it is handed out.
 func (q *Queue) Receiver(remove bool) (*Receiver, error) {
 	if q.opts.Sessions {
 		return nil, ErrSessionNeeded
 	}
-	return q.receiver(nil, remove), nil
+	return q.newReceiver(nil, remove), nil
 }
 
-func (q *Queue) receiver(s *Session, remove bool) *Receiver {
+func (q *Queue) newReceiver(s *Session, remove bool) *Receiver {
 	return &Receiver{C: make(chan struct{}, 1), q: q, session: s, remove: remove}
 }
 
@@ -38,12 +38,12 @@ func (r *Receiver) signal() {
 	}
 }
 
-// Take hands out up to n messages. When there are none, C is signalled later.
+// Take hands out up to n messages. If there are none, C is signalled later.
 func (r *Receiver) Take(n int) ([]*Message, error) {
 	q := r.q
 	now := q.env.now()
 	q.mu.Lock()
-	if err := r.lost(now); err != nil {
+	if err := r.checkHold(now); err != nil {
 		q.mu.Unlock()
 		return nil, err
 	}
@@ -60,15 +60,15 @@ func (r *Receiver) Take(n int) ([]*Message, error) {
 		if it.gone {
 			continue
 		}
-		if it.expires != 0 && now > it.expires { // its age is looked at by the timer
-			q.arm(it.expires)
+		if it.expires != 0 && now > it.expires { // the timer handles its age
+			q.setTimer(it.expires)
 			q.ages.push(age{it.expires, it})
 			continue
 		}
 		items = append(items, it)
 	}
 	if len(items) == 0 {
-		r.wait()
+		r.awaitMessage()
 		q.mu.Unlock()
 		return nil, nil
 	}
@@ -76,27 +76,27 @@ func (r *Receiver) Take(n int) ([]*Message, error) {
 	out := make([]*Message, len(items))
 	for i, it := range items {
 		if r.remove {
-			it.locked = true // by nobody that could settle it
-			out[i] = q.message(it)
+			it.locked = true // and nobody can settle it
+			out[i] = q.messageOf(it)
 			continue
 		}
-		locks[i] = q.lock(it, r.session, now)
-		out[i] = q.message(it)
+		locks[i] = q.lockMessage(it, r.session, now)
+		out[i] = q.messageOf(it)
 		out[i].Token, out[i].LockedUntil = locks[i].token, at(locks[i].end())
 	}
 	if r.session == nil {
-		q.feed()
+		q.signalReceiver()
 	}
 	q.mu.Unlock()
 	if r.remove {
-		return out, r.delete(items, out)
+		return out, r.deleteMessages(items, out)
 	}
 	if err := q.disk.read(q, out); err != nil {
 		q.mu.Lock()
 		for i, it := range items {
 			if q.locks[locks[i].token] != nil {
-				q.unlock(locks[i])
-				q.back(it)
+				q.removeLock(locks[i])
+				q.returnMessage(it)
 			}
 		}
 		q.mu.Unlock()
@@ -105,24 +105,24 @@ func (r *Receiver) Take(n int) ([]*Message, error) {
 	return out, nil
 }
 
-// delete reads messages and takes them off the queue in one commit.
-func (r *Receiver) delete(items []*item, out []*Message) error {
+// deleteMessages reads messages and deletes them in one commit.
+func (r *Receiver) deleteMessages(items []*item, out []*Message) error {
 	q := r.q
 	err := q.disk.readAndErase(q, out)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
 		if err != nil {
-			q.back(it)
+			q.returnMessage(it)
 		} else {
-			q.forget(it)
+			q.forgetMessage(it)
 		}
 	}
 	return err
 }
 
-// lost reports why the receiver gets nothing any more. The lock is held.
-func (r *Receiver) lost(now int64) error {
+// checkHold reports why the receiver gets no more messages, nil if it does. The mutex is held.
+func (r *Receiver) checkHold(now int64) error {
 	switch {
 	case r.q.closed != nil:
 		return r.q.closed
@@ -134,32 +134,32 @@ func (r *Receiver) lost(now int64) error {
 	return nil
 }
 
-// wait has the receiver told of the next message. The lock is held.
-func (r *Receiver) wait() {
+// awaitMessage registers the receiver for a signal at the next message. The mutex is held.
+func (r *Receiver) awaitMessage() {
 	if r.waiting {
 		return
 	}
 	r.waiting = true
 	if r.session == nil {
-		r.q.hungry = append(r.q.hungry, r)
+		r.q.waiting = append(r.q.waiting, r)
 	}
 }
 
-// Pass hands a signal on that the receiver has no use for: it takes nothing
-// now. It reports ErrLockLost when the session was lost.
+// Pass gives a signal to the next receiver, because this one takes nothing now. It
+// returns ErrLockLost if the session was lost.
 func (r *Receiver) Pass() error {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if r.session == nil && !r.waiting {
-		q.feed()
+		q.signalReceiver()
 	}
-	return r.lost(q.env.now())
+	return r.checkHold(q.env.now())
 }
 
-// Close ends the receiver. A session is given back, and what was locked under
-// it comes again and does not count as failed. Other locks stay until they end:
-// they may still be settled.
+// Close ends the receiver. It releases its session; the messages locked in that
+// session come again, and this does not count as a failed delivery. Other locks
+// stay until they end: they may still be settled.
 func (r *Receiver) Close() {
 	q := r.q
 	q.mu.Lock()
@@ -170,19 +170,19 @@ func (r *Receiver) Close() {
 	r.closed = true
 	if r.session != nil {
 		if r.session.holder == r {
-			q.release(r.session, false)
+			q.releaseSession(r.session, false)
 		}
 		return
 	}
 	if r.waiting {
-		q.hungry = slices.DeleteFunc(q.hungry, func(other *Receiver) bool { return other == r })
+		q.waiting = slices.DeleteFunc(q.waiting, func(other *Receiver) bool { return other == r })
 		return
 	}
-	q.feed() // it may have been told of a message that it did not take
+	q.signalReceiver() // it may have had a signal for a message that it did not take
 }
 
-// message is an item as it is delivered, without its bytes. The lock is held.
-func (q *Queue) message(it *item) *Message {
+// messageOf returns an item in the form of a delivery, without its bytes. The mutex is held.
+func (q *Queue) messageOf(it *item) *Message {
 	m := &Message{Seq: it.seq, Enqueued: at(it.enqueued), Expires: at(it.expires), State: it.state, DeliveryCount: it.count}
 	if it.rare != nil {
 		m.EnqueuedSeq, m.DeadFrom = it.rare.enqueuedSeq, it.rare.deadFrom
@@ -190,19 +190,19 @@ func (q *Queue) message(it *item) *Message {
 	return m
 }
 
-// back makes a message available again that is in nobody's hands. The lock is
-// held.
-func (q *Queue) back(it *item) {
+// returnMessage makes a message available again that no receiver holds any more.
+// The mutex is held.
+func (q *Queue) returnMessage(it *item) {
 	it.locked = false
 	if it.gone || it.state != Active {
 		return
 	}
 	if it.expires != 0 && q.env.now() > it.expires { // it did not expire while it was locked
 		q.ages.push(age{it.expires, it})
-		q.arm(it.expires)
+		q.setTimer(it.expires)
 		return
 	}
-	q.offer(it)
+	q.offerMessage(it)
 }
 
 // Fetch hands out deferred messages by number, locked, or removed for good.
@@ -212,7 +212,7 @@ func (q *Queue) Fetch(seqs []int64, r *Receiver, remove bool) ([]*Message, error
 	var s *Session
 	q.mu.Lock()
 	if r != nil {
-		if err := r.lost(now); err != nil {
+		if err := r.checkHold(now); err != nil {
 			q.mu.Unlock()
 			return nil, err
 		}
@@ -229,17 +229,17 @@ func (q *Queue) Fetch(seqs []int64, r *Receiver, remove bool) ([]*Message, error
 	}
 	out := make([]*Message, len(items))
 	for i, it := range items {
-		out[i] = q.message(it)
+		out[i] = q.messageOf(it)
 		if remove {
 			it.locked = true
 			continue
 		}
-		k := q.lock(it, s, now)
+		k := q.lockMessage(it, s, now)
 		out[i].Token, out[i].LockedUntil = k.token, at(k.end())
 	}
 	q.mu.Unlock()
 	if remove {
-		return out, (&Receiver{q: q}).delete(items, out)
+		return out, (&Receiver{q: q}).deleteMessages(items, out)
 	}
 	return out, q.disk.read(q, out)
 }
@@ -249,7 +249,7 @@ func (q *Queue) Renew(t Token) (time.Time, error) {
 	now := q.env.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k, err := q.find(t, now)
+	k, err := q.findLock(t, now)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -10,8 +10,8 @@ const recordVersion = 1
 
 var errRecord = errors.New("the record of a message cannot be read; it is damaged, or was written by another version")
 
-// record encodes an item's facts, with a count and a state that it may not have
-// yet.
+// record encodes the facts of an item, with the count and the state that it will
+// have after the commit.
 func (it *item) record(count uint32, state State) []byte {
 	b := make([]byte, 2, 40)
 	b[0], b[1] = recordVersion, byte(state)
@@ -62,9 +62,9 @@ func (it *item) parse(b []byte) (session string, err error) {
 		}
 	}
 	if r != (rare{}) || it.state == Scheduled {
-		kept := r // r itself stays on the stack for the many that have nothing rare
-		kept.index = -1
-		it.rare = &kept
+		heap := r // r itself stays on the stack, because most messages have nothing rare
+		heap.index = -1
+		it.rare = &heap
 	}
 	return session, nil
 }

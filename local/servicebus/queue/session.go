@@ -23,7 +23,7 @@ type Session struct {
 // waiter waits for a session to become free.
 type waiter struct{ c chan struct{} }
 
-// session returns the session, made at first use. The lock is held.
+// session returns the session, made at first use. The mutex is held.
 func (q *Queue) session(id string) *Session {
 	s := q.sessions[id]
 	if s == nil {
@@ -33,16 +33,16 @@ func (q *Queue) session(id string) *Session {
 	return s
 }
 
-// dropIdle forgets a session that has nothing and nobody. The lock is held.
-func (q *Queue) dropIdle(s *Session) {
+// dropIdleSession forgets a session without messages, state and holder. The mutex is held.
+func (q *Queue) dropIdleSession(s *Session) {
 	if s.messages == 0 && s.holder == nil && len(s.state) == 0 && q.sessions[s.id] == s {
 		delete(q.sessions, s.id)
 	}
 }
 
-// offered tells who may take from a session that it has a message. The lock is
-// held.
-func (q *Queue) offered(s *Session) {
+// signalSession wakes the holder of a session that has a message, or a client that
+// waits for a session. The mutex is held.
+func (q *Queue) signalSession(s *Session) {
 	switch {
 	case s.holder != nil:
 		if s.holder.waiting {
@@ -52,22 +52,22 @@ func (q *Queue) offered(s *Session) {
 	case !s.open:
 		s.open = true
 		q.open = append(q.open, s)
-		q.invite()
+		q.signalAcceptor()
 	}
 }
 
-// invite tells one of those who wait for a session that there is one. The lock
-// is held.
-func (q *Queue) invite() {
-	if len(q.accepting) == 0 || len(q.open) == 0 {
+// signalAcceptor wakes one client that waits for a session, because there is one.
+// The mutex is held.
+func (q *Queue) signalAcceptor() {
+	if len(q.acceptors) == 0 || len(q.open) == 0 {
 		return
 	}
-	w := q.accepting[0]
-	q.accepting = q.accepting[1:]
+	w := q.acceptors[0]
+	q.acceptors = q.acceptors[1:]
 	w.c <- struct{}{} // has room: a waiter is in the list at most once
 }
 
-// Accept gives out a named session.
+// Accept locks the named session for a new receiver.
 func (q *Queue) Accept(id string, remove bool) (*Receiver, error) {
 	now := q.env.now()
 	q.mu.Lock()
@@ -83,14 +83,14 @@ func (q *Queue) Accept(id string, remove bool) (*Receiver, error) {
 		if now <= s.until {
 			return nil, ErrSessionHeld
 		}
-		q.release(s, true)
+		q.releaseSession(s, true)
 		s = q.session(id)
 	}
-	return q.give(s, remove, now), nil
+	return q.lockSession(s, remove, now), nil
 }
 
-// AcceptNext gives out the free session that has waited longest with a message.
-// It waits for one, until cancel is closed.
+// AcceptNext locks the free session that has had a message for the longest time.
+// It waits for one until wait is over or cancel is closed.
 func (q *Queue) AcceptNext(remove bool, wait time.Duration, cancel <-chan struct{}) (*Receiver, error) {
 	if !q.opts.Sessions {
 		return nil, ErrNoSession
@@ -104,38 +104,39 @@ func (q *Queue) AcceptNext(remove bool, wait time.Duration, cancel <-chan struct
 			q.mu.Unlock()
 			return nil, err
 		}
-		if s := q.nextOpen(); s != nil {
-			r := q.give(s, remove, q.env.now())
+		if s := q.takeOpenSession(); s != nil {
+			r := q.lockSession(s, remove, q.env.now())
 			q.mu.Unlock()
 			return r, nil
 		}
-		q.accepting = append(q.accepting, w)
+		q.acceptors = append(q.acceptors, w)
 		q.mu.Unlock()
 		select {
 		case <-w.c:
 		case <-cancel:
-			q.leave(w)
+			q.removeAcceptor(w)
 			return nil, ErrCancelled
 		case <-over.C:
-			q.leave(w)
+			q.removeAcceptor(w)
 			return nil, ErrTimeout
 		}
 	}
 }
 
-// leave takes a waiter out; what it was told of goes to the next.
-func (q *Queue) leave(w *waiter) {
+// removeAcceptor removes a waiter, and gives its signal to the next.
+func (q *Queue) removeAcceptor(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.accepting = slices.DeleteFunc(q.accepting, func(other *waiter) bool { return other == w })
+	q.acceptors = slices.DeleteFunc(q.acceptors, func(other *waiter) bool { return other == w })
 	if len(w.c) > 0 {
-		q.invite()
+		q.signalAcceptor()
 	}
 }
 
-// nextOpen takes the first of the open sessions that still is one. The lock is
+// takeOpenSession takes the first of the open sessions that is still free and has
+// a message. The mutex is
 // held.
-func (q *Queue) nextOpen() *Session {
+func (q *Queue) takeOpenSession() *Session {
 	for len(q.open) > 0 {
 		s := q.open[0]
 		q.open = q.open[1:]
@@ -147,36 +148,36 @@ func (q *Queue) nextOpen() *Session {
 	return nil
 }
 
-// give makes a receiver the holder of a session. The lock is held.
-func (q *Queue) give(s *Session, remove bool, now int64) *Receiver {
-	r := q.receiver(s, remove)
+// lockSession makes a new receiver the holder of a session. The mutex is held.
+func (q *Queue) lockSession(s *Session, remove bool, now int64) *Receiver {
+	r := q.newReceiver(s, remove)
 	s.holder, s.until, s.touched = r, now+int64(q.opts.LockDuration), now
 	q.held[s] = struct{}{}
-	q.arm(s.until)
+	q.setTimer(s.until)
 	return r
 }
 
-// release frees a session. What is locked under it comes again, in its place;
-// when the session's lock has run out, that counts as a failed delivery. The
-// lock is held.
-func (q *Queue) release(s *Session, failed bool) {
+// releaseSession frees a session. The messages locked in it come again, in their
+// old places. If the lock of the session has run out, each counts as a failed
+// delivery. The mutex is held.
+func (q *Queue) releaseSession(s *Session, failed bool) {
 	holder := s.holder
 	s.holder, s.until = nil, 0
 	delete(q.held, s)
 	for k := s.locks.first; k != nil; k = s.locks.first {
-		q.unlock(k)
+		q.removeLock(k)
 		if failed {
-			q.failed(k.it)
+			q.countFailure(k.it)
 		} else {
-			q.back(k.it)
+			q.returnMessage(k.it)
 		}
 	}
 	holder.waiting = false
 	holder.signal()
 	if s.ready.any() {
-		q.offered(s)
+		q.signalSession(s)
 	}
-	q.dropIdle(s)
+	q.dropIdleSession(s)
 }
 
 // Session is the id of the session the receiver was given.
@@ -196,7 +197,7 @@ func (r *Receiver) Holds(id string) bool {
 	}
 	r.q.mu.Lock()
 	defer r.q.mu.Unlock()
-	return r.lost(r.q.env.now()) == nil
+	return r.checkHold(r.q.env.now()) == nil
 }
 
 // RenewSession extends the session's lock.
@@ -204,7 +205,7 @@ func (r *Receiver) RenewSession() (time.Time, error) {
 	now := r.q.env.now()
 	r.q.mu.Lock()
 	defer r.q.mu.Unlock()
-	if err := r.lost(now); err != nil {
+	if err := r.checkHold(now); err != nil {
 		return time.Time{}, err
 	}
 	r.session.until = now + int64(r.q.opts.LockDuration)
@@ -215,14 +216,14 @@ func (r *Receiver) RenewSession() (time.Time, error) {
 func (r *Receiver) State() ([]byte, error) {
 	r.q.mu.Lock()
 	defer r.q.mu.Unlock()
-	return r.session.state, r.lost(r.q.env.now())
+	return r.session.state, r.checkHold(r.q.env.now())
 }
 
 // SetState stores the session's state; an empty one clears it.
 func (r *Receiver) SetState(state []byte) error {
 	q := r.q
 	q.mu.Lock()
-	err := r.lost(q.env.now())
+	err := r.checkHold(q.env.now())
 	q.mu.Unlock()
 	if err != nil {
 		return err
@@ -231,10 +232,10 @@ func (r *Receiver) SetState(state []byte) error {
 		return err
 	}
 	q.mu.Lock()
-	s := q.session(r.session.id) // it may have been given up and forgotten meanwhile
+	s := q.session(r.session.id) // it may have been released and forgotten meanwhile
 	s.state, s.touched = state, q.env.now()
 	s.stateAt = s.touched
-	q.dropIdle(s)
+	q.dropIdleSession(s)
 	q.mu.Unlock()
 	return nil
 }

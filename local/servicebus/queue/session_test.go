@@ -36,7 +36,7 @@ func TestSessionIsHeldByOne(t *testing.T) {
 		t.Error(err)
 	}
 	c.advance(lockTime/2 + 1)
-	q.tick()
+	q.runTimer()
 	settled(t, q, settle(m[0].Token, Complete)) // the renewal covers what was taken before it
 	c.advance(lockTime)
 	if second, err := q.Accept("a", false); err != nil {
@@ -91,7 +91,7 @@ func TestNextSessionIsWaitedFor(t *testing.T) {
 	}
 }
 
-// Whoever holds a session sees its messages in order, whatever became of the
+// The holder of a session sees its messages in order, whatever became of the
 // holders before.
 func TestSessionsStayInOrder(t *testing.T) {
 	t.Parallel()

@@ -11,12 +11,12 @@ const (
 	DeadLetter         // moves to the dead-letter queue
 )
 
-// Settlement is what a receiver decides on a message in its hands.
+// Settlement is the decision of a receiver on a message that it holds.
 type Settlement struct {
 	Token   Token
 	Outcome Outcome
 	// Edit changes the message's bytes; nil leaves them. It may be called more
-	// than once, and must not keep or change what it is given.
+	// than once, and must not keep or change its argument.
 	Edit func(raw []byte) []byte
 }
 
@@ -40,18 +40,18 @@ func (q *Queue) Settle(all []Settlement) []error {
 	q.mu.Lock()
 	var onDisk, moving []*change
 	for i, s := range all {
-		k, err := q.find(s.Token, now)
+		k, err := q.findLock(s.Token, now)
 		if err != nil {
 			errs[i] = err
 			continue
 		}
-		q.unlock(k) // nobody else settles it meanwhile
+		q.removeLock(k) // nobody else can settle it meanwhile
 		if s.Outcome == Release {
-			q.back(k.it)
+			q.returnMessage(k.it)
 			continue
 		}
 		locks[i] = k
-		changes[i] = q.decide(k.it, s)
+		changes[i] = q.decideChange(k.it, s)
 		onDisk = append(onDisk, &changes[i])
 		if changes[i].moved != nil {
 			moving = append(moving, &changes[i])
@@ -61,7 +61,7 @@ func (q *Queue) Settle(all []Settlement) []error {
 	if len(onDisk) == 0 {
 		return errs
 	}
-	q.number(moving)
+	q.numberDeadLetters(moving)
 	err := q.disk.apply(q, onDisk)
 	q.mu.Lock()
 	for i, k := range locks {
@@ -69,41 +69,41 @@ func (q *Queue) Settle(all []Settlement) []error {
 		case k == nil:
 		case err != nil:
 			errs[i] = err
-			q.restore(k)
+			q.restoreLock(k)
 		default:
-			q.settled(&changes[i])
+			q.applyInMemory(&changes[i])
 		}
 	}
 	q.mu.Unlock()
 	if err == nil {
-		q.bury(moving)
+		q.admitDeadLetters(moving)
 	}
 	return errs
 }
 
-// decide is what becomes of a message. The lock is held.
-func (q *Queue) decide(it *item, s Settlement) change {
+// decideChange turns a settlement into a change. The mutex is held.
+func (q *Queue) decideChange(it *item, s Settlement) change {
 	c := change{it: it, count: it.count, state: it.state, edit: s.Edit}
 	switch {
 	case s.Outcome == Complete:
 		c.erase = true
 	case s.Outcome == Defer:
 		c.state = Deferred
-	case q.dead == nil: // a dead letter stays one, and its deliveries do not count
+	case q.dead == nil: // a dead letter stays a dead letter, and its deliveries do not count
 	case s.Outcome == DeadLetter:
 		c.moved = &item{}
 	default:
 		c.count++
 		if c.count >= q.opts.MaxDeliveryCount {
 			c.moved = &item{}
-			c.edit = q.marking(s.Edit, Exceeded)
+			c.edit = q.editWithCause(s.Edit, Exceeded)
 		}
 	}
 	return c
 }
 
-// marking is an edit that also says why the queue dead-letters a message.
-func (q *Queue) marking(edit func([]byte) []byte, cause Cause) func([]byte) []byte {
+// editWithCause returns an edit that also writes why the queue dead-letters a message.
+func (q *Queue) editWithCause(edit func([]byte) []byte, cause Cause) func([]byte) []byte {
 	return func(raw []byte) []byte {
 		if edit != nil {
 			raw = edit(raw)
@@ -112,8 +112,8 @@ func (q *Queue) marking(edit func([]byte) []byte, cause Cause) func([]byte) []by
 	}
 }
 
-// number gives messages their numbers in the dead-letter queue.
-func (q *Queue) number(moving []*change) {
+// numberDeadLetters gives messages their numbers in the dead-letter queue.
+func (q *Queue) numberDeadLetters(moving []*change) {
 	if len(moving) == 0 {
 		return
 	}
@@ -126,23 +126,23 @@ func (q *Queue) number(moving []*change) {
 	}
 }
 
-// bury makes messages available in the dead-letter queue.
-func (q *Queue) bury(moving []*change) {
+// admitDeadLetters makes messages available in the dead-letter queue.
+func (q *Queue) admitDeadLetters(moving []*change) {
 	if len(moving) == 0 {
 		return
 	}
 	q.dead.mu.Lock()
 	defer q.dead.mu.Unlock()
 	for _, c := range moving {
-		q.dead.admit(c.moved)
+		q.dead.admitMessage(c.moved)
 	}
 }
 
-// settled takes a change over into memory. The lock is held.
-func (q *Queue) settled(c *change) {
+// applyInMemory makes a committed change in memory. The mutex is held.
+func (q *Queue) applyInMemory(c *change) {
 	it := c.it
 	if c.erase || c.moved != nil {
-		q.forget(it)
+		q.forgetMessage(it)
 		return
 	}
 	it.count = c.count
@@ -152,39 +152,39 @@ func (q *Queue) settled(c *change) {
 		it.state = c.state
 		q.parked[it.seq] = it
 	}
-	q.back(it)
+	q.returnMessage(it)
 }
 
-// restore puts a lock in force again whose settlement could not be stored. The
-// lock is held.
-func (q *Queue) restore(k *lock) {
+// restoreLock puts a lock back, because its settlement could not be stored. The
+// mutex is held.
+func (q *Queue) restoreLock(k *lock) {
 	if k.session != nil && k.session.holder == nil {
-		q.back(k.it)
+		q.returnMessage(k.it)
 		return
 	}
-	q.hold(k)
+	q.enforceLock(k)
 }
 
-// failed counts a delivery that ended by itself, and offers the message again
-// at once: its place in a session must not be taken by a later one. What this
-// means for the disk is the timer's. The lock is held.
-func (q *Queue) failed(it *item) {
+// countFailure counts a delivery whose lock ran out, and offers the message again
+// at once, so that no later message takes its place in a session. The timer
+// writes the count to disk. The mutex is held.
+func (q *Queue) countFailure(it *item) {
 	if q.dead == nil {
-		q.back(it)
+		q.returnMessage(it)
 		return
 	}
 	it.count++
-	q.arm(q.env.now())
+	q.setTimer(q.env.now())
 	if it.count >= q.opts.MaxDeliveryCount {
 		q.dying = append(q.dying, death{it, Exceeded})
 		return
 	}
 	q.uncounted = append(q.uncounted, it)
-	q.back(it)
+	q.returnMessage(it)
 }
 
-// CancelScheduled takes scheduled messages off the queue. ErrNotFound: one of
-// them is not there, or was enqueued already; the others are left too.
+// CancelScheduled deletes scheduled messages. ErrNotFound: one of them is not
+// there, or was enqueued already; then none is deleted.
 func (q *Queue) CancelScheduled(seqs []int64) error {
 	var changes []*change
 	q.mu.Lock()
@@ -207,10 +207,10 @@ func (q *Queue) CancelScheduled(seqs []int64) error {
 	for _, c := range changes {
 		if err != nil {
 			q.scheduled.push(c.it)
-			q.arm(c.it.rare.scheduledAt)
+			q.setTimer(c.it.rare.scheduledAt)
 			continue
 		}
-		q.forget(c.it)
+		q.forgetMessage(c.it)
 	}
 	return err
 }

@@ -9,17 +9,17 @@ import (
 	"dsvmpools/local/disk"
 )
 
-// Buckets of a queue: facts of a message and its bytes lie apart, so that a
-// count can change without rewriting the bytes, and so that all facts can be
-// read without them. Both are keyed by number.
+// Buckets of a queue. The facts and the bytes of a message are apart, so that a
+// count can change without a rewrite of the bytes, and so that all facts can be
+// read without the bytes. Both have the number as their key.
 const (
 	factsBucket   = "facts"
 	bytesBucket   = "bytes"
 	sessionBucket = "sessions"
 )
 
-// fill is how full pages are left when they are split: messages are appended in
-// the order of their keys, so that nothing comes in between later.
+// fill is how full a page stays when it is split. Messages are appended in the
+// order of their keys, so nothing comes in between later.
 const fill = 0.95
 
 // store is the disk side of all queues of a broker.
@@ -51,8 +51,8 @@ func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
 	return t, nil
 }
 
-// write puts an item; the bucket's sequence keeps numbers from being given
-// twice after everything was taken. A nil raw leaves the bytes.
+// write puts an item. The sequence of the bucket makes sure that no number is used
+// twice, even when the queue was empty. A nil raw leaves the bytes.
 func (t tables) write(it *item, record, raw []byte) error {
 	if uint64(it.seq) > t.facts.Sequence() {
 		if err := t.facts.SetSequence(uint64(it.seq)); err != nil {
@@ -152,8 +152,8 @@ func (c *change) apply(t, dead tables) error {
 	return t.write(c.it, c.it.record(c.count, c.state), raw)
 }
 
-// recount writes down delivery counts. A message that was settled meanwhile is
-// not written again, nor is one whose count went on.
+// recount stores delivery counts. It skips a message that was settled meanwhile,
+// and one whose stored count is higher.
 func (s *store) recount(q *Queue, items []*item) error {
 	if len(items) == 0 {
 		return nil
@@ -229,8 +229,8 @@ func (s *store) readAndErase(q *Queue, messages []*Message) error {
 	})
 }
 
-// view runs fn with what is committed; a queue that never had a message has
-// nothing to look at.
+// view runs fn with the committed data. It does not call fn for a queue that never
+// had a message.
 func (s *store) view(q *Queue, fn func(tables) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		root := tx.Bucket([]byte(q.key))
@@ -251,9 +251,9 @@ func (s *store) setState(q *Queue, id string, state []byte) error {
 	})
 }
 
-// Peek shows messages from a number on, in order, without taking them: up to n,
-// and no more than fit into size bytes unless it is the first. session nil means
-// all of them.
+// Peek returns messages from a number on, in order, and leaves them: up to n, and
+// no more than fit into size bytes, but at least one. session nil means all
+// sessions.
 func (q *Queue) Peek(from int64, n, size int, session *string) ([]*Message, error) {
 	now := q.env.now()
 	var out []*Message
@@ -268,7 +268,7 @@ func (q *Queue) Peek(from int64, n, size int, session *string) ([]*Message, erro
 			if session != nil && id != *session || it.state == Active && it.expires != 0 && it.expires < now {
 				continue
 			}
-			m := q.message(&it)
+			m := q.messageOf(&it)
 			if m.Raw, err = t.get(it.seq); err != nil {
 				return err
 			}

@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// retry is how long the timer waits when the disk refused what it had to do.
+// retry is how long the timer waits after the disk refused a change.
 const retry = time.Second
 
-// death is a message that the queue itself takes off.
+// death is a message that the queue itself removes.
 type death struct {
 	it    *item
 	cause Cause
 }
 
-// arm has the queue's one timer go off no later than at. The lock is held.
-func (q *Queue) arm(at int64) {
+// setTimer makes the one timer of the queue fire no later than at. The mutex is held.
+func (q *Queue) setTimer(at int64) {
 	if q.closed != nil || q.timerAt != 0 && q.timerAt <= at {
 		return
 	}
 	q.timerAt = at
 	wait := time.Duration(max(at-q.env.now(), 0)) + time.Microsecond
 	if q.timer == nil {
-		q.timer = time.AfterFunc(wait, q.tick)
+		q.timer = time.AfterFunc(wait, q.runTimer)
 		return
 	}
 	q.timer.Reset(wait)
 }
 
-// tick does what is due: locks end, sessions are lost, scheduled messages are
-// enqueued, old ones expire.
-func (q *Queue) tick() {
+// runTimer does all that is due: locks end, sessions are lost, scheduled messages
+// are enqueued, old messages expire.
+func (q *Queue) runTimer() {
 	q.mu.Lock()
 	q.timerAt = 0
 	if q.closed != nil {
@@ -39,52 +39,52 @@ func (q *Queue) tick() {
 	}
 	now := q.env.now()
 	for k := q.expiry.first; k != nil && now > k.until; k = q.expiry.first {
-		q.unlock(k)
-		q.failed(k.it)
+		q.removeLock(k)
+		q.countFailure(k.it)
 	}
 	for s := range q.held {
 		if now > s.until {
-			q.release(s, true)
+			q.releaseSession(s, true)
 		}
 	}
 	var due []*item
 	for len(q.scheduled.items) > 0 && q.scheduled.items[0].rare.scheduledAt <= now {
 		due = append(due, q.scheduled.pop())
 	}
-	q.expire(now)
+	q.expireMessages(now)
 	dying, uncounted := q.dying, q.uncounted
 	q.dying, q.uncounted = nil, nil
 	q.mu.Unlock()
 
-	err := errors.Join(q.activate(due, now), q.disk.recount(q, uncounted), q.bereave(dying))
+	err := errors.Join(q.enqueueScheduled(due, now), q.disk.recount(q, uncounted), q.removeDying(dying))
 	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrGone) {
 		q.env.warn(q.name, err)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err != nil {
-		q.arm(q.env.now() + int64(retry))
+		q.setTimer(q.env.now() + int64(retry))
 	}
-	if next := q.next(); next != 0 {
-		q.arm(next)
+	if next := q.nextTime(); next != 0 {
+		q.setTimer(next)
 	}
 }
 
-// expire finds the messages whose time is over. Those in a receiver's hands are
-// looked at when they come back. The lock is held.
-func (q *Queue) expire(now int64) {
+// expireMessages finds the messages whose time is over. A locked one is checked
+// when it comes back. The mutex is held.
+func (q *Queue) expireMessages(now int64) {
 	for len(q.ages.items) > 0 && q.ages.items[0].at < now {
 		it := q.ages.pop().it
 		if it.gone || it.locked || it.state != Active {
 			continue
 		}
-		q.forget(it)
+		q.forgetMessage(it)
 		q.dying = append(q.dying, death{it, Expired})
 	}
 }
 
-// next is when something happens by itself. The lock is held.
-func (q *Queue) next() int64 {
+// nextTime is when the timer has something to do next; 0: never. The mutex is held.
+func (q *Queue) nextTime() int64 {
 	next := int64(0)
 	earlier := func(at int64) {
 		if next == 0 || at < next {
@@ -106,8 +106,8 @@ func (q *Queue) next() int64 {
 	return next
 }
 
-// bereave takes messages off that were delivered too often or have expired.
-func (q *Queue) bereave(dying []death) error {
+// removeDying removes messages that were delivered too often or have expired.
+func (q *Queue) removeDying(dying []death) error {
 	if len(dying) == 0 {
 		return nil
 	}
@@ -118,29 +118,29 @@ func (q *Queue) bereave(dying []death) error {
 		changes[i] = change{it: d.it, count: d.it.count, erase: true}
 		all[i] = &changes[i]
 		if q.dead != nil && (d.cause == Exceeded || keep) {
-			changes[i].moved, changes[i].edit = &item{}, q.marking(nil, d.cause)
+			changes[i].moved, changes[i].edit = &item{}, q.editWithCause(nil, d.cause)
 			moving = append(moving, all[i])
 		}
 	}
-	q.number(moving)
+	q.numberDeadLetters(moving)
 	err := q.disk.apply(q, all)
 	q.mu.Lock()
 	for _, d := range dying {
 		if err != nil {
 			q.dying = append(q.dying, d)
 		} else {
-			q.forget(d.it)
+			q.forgetMessage(d.it)
 		}
 	}
 	q.mu.Unlock()
 	if err == nil {
-		q.bury(moving)
+		q.admitDeadLetters(moving)
 	}
 	return err
 }
 
-// activate enqueues scheduled messages whose time has come, under new numbers.
-func (q *Queue) activate(due []*item, now int64) error {
+// enqueueScheduled enqueues scheduled messages whose time has come, with new numbers.
+func (q *Queue) enqueueScheduled(due []*item, now int64) error {
 	if len(due) == 0 {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (q *Queue) activate(due []*item, now int64) error {
 		q.lastSeq++
 		fresh[i] = &item{seq: q.lastSeq, enqueued: now, expires: it.expires, session: it.session, count: it.count,
 			rare: &rare{enqueuedSeq: it.seq, index: -1}}
-		q.join(fresh[i])
+		q.joinSession(fresh[i])
 	}
 	q.mu.Unlock()
 	err := q.disk.renumber(q, due, fresh)
@@ -158,12 +158,12 @@ func (q *Queue) activate(due []*item, now int64) error {
 	defer q.mu.Unlock()
 	for i, it := range due {
 		if err != nil {
-			q.part(fresh[i])
+			q.leaveSession(fresh[i])
 			q.scheduled.push(it)
 			continue
 		}
-		q.forget(it)
-		q.admit(fresh[i])
+		q.forgetMessage(it)
+		q.admitMessage(fresh[i])
 	}
 	return err
 }
