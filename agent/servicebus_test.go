@@ -38,7 +38,7 @@ func onServiceBus(tb testing.TB, lock time.Duration) *namespace {
 	tb.Helper()
 	server, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(tb.TempDir(), "bus.db"),
 		Queues: []servicebus.QueueConfig{{Name: "work", RequiresSession: true, LockDuration: lock}, {Name: "node-events"}},
-		Rules: []servicebus.Rule{{Name: "pool", Key: "cG9vbA==", Send: true, Listen: true, Manage: true},
+		AccessKeys: []servicebus.AccessKey{{Name: "pool", Key: "cG9vbA==", Send: true, Listen: true, Manage: true},
 			{Name: "agent", Key: "YWdlbnQ=", Entities: map[string]servicebus.Right{"work": {Listen: true}, "node-events": {Send: true}}}}})
 	if err != nil {
 		tb.Fatal(err)

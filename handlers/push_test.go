@@ -106,8 +106,8 @@ func newHook(t *testing.T, rules string) *hook {
 	}
 	t.Cleanup(func() { tb.Close() })
 	sb, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "s.db"),
-		Queues: []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pools"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
-		Rules:  []servicebus.Rule{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
+		Queues:     []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pools"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
+		AccessKeys: []servicebus.AccessKey{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -238,7 +238,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) (er
 			{Name: "node-events", LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries},
 			{Name: "work", RequiresSession: true, LockDuration: workLock, MaxDeliveryCount: internalDeliveries, DefaultTTL: workTTL},
 		},
-		Rules: []servicebus.Rule{
+		AccessKeys: []servicebus.AccessKey{
 			{Name: "RootManageSharedAccessKey", Key: id.Keys["bus"], Send: true, Listen: true, Manage: true},
 			{Name: "agent", Key: id.Keys["agent"], Entities: map[string]servicebus.Right{"work": {Listen: true}, "node-events": {Send: true}}},
 		}})

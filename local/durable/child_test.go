@@ -43,7 +43,7 @@ const (
 func serve(o order) error {
 	mutant.AckFirst = o.AckFirst
 	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "bus.db"),
-		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
+		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
 	for _, name := range o.Plain {
 		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often})
 	}

@@ -87,7 +87,7 @@ func valueBody(v any) azservicebus.AMQPAnnotatedMessageBody {
 func TestOneMessageKillsItsBatch(t *testing.T) {
 	t.Parallel()
 	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: []servicebus.QueueConfig{{Name: "jobs"}},
-		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

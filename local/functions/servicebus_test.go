@@ -20,7 +20,7 @@ import (
 func startBus(t testing.TB, addr, path string) *servicebus.Server {
 	t.Helper()
 	s, err := servicebus.Start(servicebus.Config{Addr: addr, Path: path, Queues: []servicebus.QueueConfig{{Name: "jobs", MaxDeliveryCount: 3}},
-		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,8 @@ import (
 func sessionBus(t *testing.T) (bus *servicebus.Server, send func(session string, from, to int)) {
 	t.Helper()
 	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"),
-		Queues: []servicebus.QueueConfig{{Name: "jobs", RequiresSession: true, MaxDeliveryCount: 5, LockDuration: 5 * time.Second}},
-		Rules:  []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+		Queues:     []servicebus.QueueConfig{{Name: "jobs", RequiresSession: true, MaxDeliveryCount: 5, LockDuration: 5 * time.Second}},
+		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,11 +33,11 @@ func (a attachment) filter() (value any, described, ok bool) {
 	return nil, false, false
 }
 
-// begin attaches a receiving link that has its receiver, or refuses it.
-func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) {
+// startReceiver attaches a receiving link with its receiver, or refuses it.
+func (s *session) startReceiver(a attachment, l *outLink, r *queue.Receiver, err error) {
 	condition, description := "amqp:internal-error", ""
 	switch {
-	case err == nil && l.adopt(r):
+	case err == nil && l.setReceiver(r):
 		source, props := a.source, any(nil)
 		if l.queue.Options().Sessions {
 			source = a.sourceOf(r.Session())
@@ -46,7 +46,7 @@ func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) 
 		a.reply(source, a.target, props)
 		go l.deliverLoop()
 		return
-	case err == nil: // the client has left meanwhile
+	case err == nil: // the client has left in the meantime
 		r.Close()
 		return
 	case errors.Is(err, queue.ErrCancelled):
@@ -67,8 +67,8 @@ func (s *session) begin(a attachment, l *outLink, r *queue.Receiver, err error) 
 	}
 }
 
-// sourceOf is the source with the session that was given in its filter, in the
-// form in which the client sent it: it compares.
+// sourceOf is the source with the given session in its filter, in the form of the
+// client, because the client compares.
 func (a attachment) sourceOf(id string) amqp.Described {
 	list, _ := a.source.Value.(amqp.List)
 	source := append(amqp.List(nil), list...)

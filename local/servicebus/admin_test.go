@@ -33,7 +33,10 @@ func (plainHTTP) Do(r *http.Request) (*http.Response, error) {
 
 func administration(tb testing.TB, connection string) *admin.Client {
 	tb.Helper()
-	c, err := admin.NewClientFromConnectionString(connection, &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: plainHTTP{}, Retry: policy.RetryOptions{MaxRetries: -1}}})
+	c, err := admin.NewClientFromConnectionString(
+		connection,
+		&admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: plainHTTP{}, Retry: policy.RetryOptions{MaxRetries: -1}}},
+	)
 	must(tb, err)
 	return c
 }
@@ -55,7 +58,7 @@ func status(err error) int {
 func TestQueuesComeAndGo(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "bus.db")
-	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, Rules: rules}
+	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, AccessKeys: rules}
 	s, err := servicebus.Start(cfg)
 	must(t, err)
 	c := administration(t, s.ConnectionString("root"))
@@ -203,18 +206,30 @@ func TestKeysOfAQueue(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	c := administration(t, f.ConnectionString("root"))
-	create(t, c, "q", admin.QueueProperties{AuthorizationRules: []admin.AuthorizationRule{{KeyName: to.Ptr("own"), PrimaryKey: to.Ptr("b25l"), SecondaryKey: to.Ptr("dHdv"),
-		AccessRights: []admin.AccessRight{admin.AccessRightSend}}}})
+	create(
+		t,
+		c,
+		"q",
+		admin.QueueProperties{
+			AuthorizationRules: []admin.AuthorizationRule{{KeyName: to.Ptr("own"), PrimaryKey: to.Ptr("b25l"), SecondaryKey: to.Ptr("dHdv"),
+				AccessRights: []admin.AccessRight{admin.AccessRightSend}}},
+		},
+	)
 	for _, key := range []string{"b25l", "dHdv"} {
-		own, err := azservicebus.NewClientFromConnectionString(fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=own;SharedAccessKey=%s;UseDevelopmentEmulator=true", f.Addr(), key), nil)
+		own, err := azservicebus.NewClientFromConnectionString(
+			fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=own;SharedAccessKey=%s;UseDevelopmentEmulator=true", f.Addr(), key),
+			nil,
+		)
 		must(t, err)
 		g := fixture{f.Server, own, f.ctx}
 		g.send(t, "q", message("x"))
 		var sbErr *azservicebus.Error
-		if _, err := g.receiver(t, "q", nil).ReceiveMessages(f.ctx, 1, nil); !errors.As(err, &sbErr) || sbErr.Code != azservicebus.CodeUnauthorizedAccess {
+		if _, err := g.receiver(t, "q", nil).ReceiveMessages(f.ctx, 1, nil); !errors.As(err, &sbErr) ||
+			sbErr.Code != azservicebus.CodeUnauthorizedAccess {
 			t.Errorf("receive with a right to send: got %v", err)
 		}
-		if err := g.sender(t, "plain").SendMessage(f.ctx, message("x"), nil); !errors.As(err, &sbErr) || sbErr.Code != azservicebus.CodeUnauthorizedAccess {
+		if err := g.sender(t, "plain").SendMessage(f.ctx, message("x"), nil); !errors.As(err, &sbErr) ||
+			sbErr.Code != azservicebus.CodeUnauthorizedAccess {
 			t.Errorf("send to another queue: got %v", err)
 		}
 		own.Close(f.ctx)
@@ -274,8 +289,10 @@ func TestTLS(t *testing.T) {
 	defer lender.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(lender.Certificate())
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, Rules: rules, Premium: true,
-		TLS: &tls.Config{Certificates: lender.TLS.Certificates}})
+	s, err := servicebus.Start(
+		servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, AccessKeys: rules, Premium: true,
+			TLS: &tls.Config{Certificates: lender.TLS.Certificates}},
+	)
 	must(t, err)
 	defer s.Close()
 	config := &tls.Config{RootCAs: roots, ServerName: "example.com"}

@@ -63,7 +63,7 @@ func (s *session) attach(fields amqp.List) error {
 	list, _ := terminus.Value.(amqp.List)
 	a.address, _ = amqp.Field[string](list, 0)
 	a.address = entityPath(a.address)
-	if refused, err := s.faulty(a); refused {
+	if refused, err := s.injectFailure(a); refused {
 		return err
 	}
 	switch lower := strings.ToLower(a.address); {
@@ -79,10 +79,10 @@ func (s *session) attach(fields amqp.List) error {
 	return nil
 }
 
-// faulty carries out what is to go wrong with an attach; an error ends the
+// injectFailure does what an injection says about an attach; an error ends the
 // connection.
-func (s *session) faulty(a attachment) (refused bool, err error) {
-	switch o := s.conn.srv.decide(atAttach, a.address, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect); o.Do {
+func (s *session) injectFailure(a attachment) (refused bool, err error) {
+	switch o := s.conn.srv.decideFailure(atAttach, a.address, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect); o.Do {
 	case chaos.Refuse:
 		a.refuse(condition(o, "amqp:internal-error"), injected)
 	case chaos.Throttle:
@@ -90,18 +90,18 @@ func (s *session) faulty(a attachment) (refused bool, err error) {
 	case chaos.Detach:
 		a.refuse(condition(o, forcedDetach), injected)
 	case chaos.Disconnect:
-		return true, errFault
+		return true, errDisconnect
 	default:
 		return false, nil
 	}
 	return true, nil
 }
 
-// errFault ends a connection because that was asked for.
-var errFault = errors.New("the connection was to be cut here")
+// errDisconnect ends a connection because an injection says so.
+var errDisconnect = errors.New("an injected failure ends the connection here")
 
-// keep puts a link among those of the session, by the client's handle.
-func (s *session) keep(handle uint32, l linkEnd) {
+// addLink adds a link to the session, by the handle of the client.
+func (s *session) addLink(handle uint32, l linkEnd) {
 	s.all[handle] = l
 	s.conn.links++
 }
@@ -157,7 +157,7 @@ func (s *session) attachCBS(a attachment) {
 		return
 	}
 	l := &inLink{session: s, handle: a.handle, name: a.name, limit: maxMessageSize, take: func(l *inLink, ds []delivery) {
-		l.settle(ds, accepted)
+		l.sendOutcome(ds, accepted)
 		for _, d := range ds {
 			s.conn.putToken(d.payload)
 		}
@@ -179,7 +179,7 @@ func (s *session) attachManagement(a attachment) {
 		s.attachReply(a)
 	default:
 		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, limit: e.maxMessage(), take: func(l *inLink, ds []delivery) {
-			l.settle(ds, accepted)
+			l.sendOutcome(ds, accepted)
 			for _, d := range ds {
 				s.conn.manage(e, q, entity, d.payload)
 			}
@@ -187,7 +187,7 @@ func (s *session) attachManagement(a attachment) {
 	}
 }
 
-// attachReply attaches a link on which answers of $cbs or $management go out.
+// attachReply attaches a link for the answers of $cbs or $management.
 func (s *session) attachReply(a attachment) {
 	l := newOutLink(s, a)
 	target, _ := a.target.Value.(amqp.List)
@@ -202,7 +202,7 @@ func (s *session) attachReply(a attachment) {
 		s.conn.cbs[true] = l
 	}
 	s.conn.mu.Unlock()
-	s.keep(a.handle, l)
+	s.addLink(a.handle, l)
 	s.out[a.handle] = l
 	a.reply(a.source, a.target, nil)
 	go l.answerLoop()
@@ -212,18 +212,18 @@ func (s *session) attachReply(a attachment) {
 func (s *session) attachIn(a attachment, l *inLink) {
 	l.deliveries = make(chan delivery, linkCredit)
 	l.space = sync.NewCond(&l.mu)
-	s.keep(a.handle, l)
+	s.addLink(a.handle, l)
 	s.in[a.handle] = l
 	if l.entity != nil {
-		l.entity.attached(l)
+		l.entity.addLink(l)
 	}
 	var props any
 	if l.limit > maxMessageSize {
 		props = amqp.Map{{Key: amqp.Symbol(batchSizeProp), Value: uint64(maxPremiumBatch)}}
 	}
 	a.replySized(a.source, a.target, props, l.limit)
-	l.top()
-	go l.work()
+	l.topUpCredit()
+	go l.handleDeliveries()
 }
 
 // attachSender attaches a client that sends to a queue.
@@ -232,13 +232,16 @@ func (s *session) attachSender(a attachment) {
 	switch {
 	case q == nil || q.DeadLetters() == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")
-	case !s.conn.allowed(e, a.address, true, false):
+	case !s.conn.hasClaim(e, a.address, true, false):
 		a.refuse("amqp:unauthorized-access", "Unauthorized access. 'Send' claim(s) are required to perform this operation.")
 	case !e.enabled(true):
 		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 	default:
 		e.touch(s.conn.srv.now())
-		s.attachIn(a, &inLink{session: s, handle: a.handle, name: a.name, entity: e, limit: e.maxMessage(), take: (*inLink).enqueue})
+		s.attachIn(
+			a,
+			&inLink{session: s, handle: a.handle, name: a.name, entity: e, limit: e.maxMessage(), take: (*inLink).storeDeliveries},
+		)
 	}
 }
 
@@ -250,7 +253,7 @@ func (s *session) attachReceiver(a attachment) {
 	switch {
 	case q == nil:
 		a.refuse("amqp:not-found", "The messaging entity '"+a.address+"' could not be found.")
-	case !s.conn.allowed(e, a.address, false, true):
+	case !s.conn.hasClaim(e, a.address, false, true):
 		a.refuse("amqp:unauthorized-access", "Unauthorized access. 'Listen' claim(s) are required to perform this operation.")
 	case !e.enabled(false):
 		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
@@ -262,20 +265,20 @@ func (s *session) attachReceiver(a attachment) {
 		l := newOutLink(s, a)
 		l.queue, l.entity = q, e
 		e.touch(s.conn.srv.now())
-		s.keep(a.handle, l)
+		s.addLink(a.handle, l)
 		s.out[a.handle] = l
-		e.attached(l)
+		e.addLink(l)
 		switch id, named := filter.(string); {
 		case !wanted:
 			r, err := q.Receiver(l.remove)
-			s.begin(a, l, r, err)
+			s.startReceiver(a, l, r, err)
 		case named:
 			r, err := q.Accept(id, l.remove)
-			s.begin(a, l, r, err)
+			s.startReceiver(a, l, r, err)
 		default:
 			go func() { // until a session is free
 				r, err := q.AcceptNext(l.remove, a.wait(), l.done)
-				s.begin(a, l, r, err)
+				s.startReceiver(a, l, r, err)
 			}()
 		}
 	}

@@ -32,12 +32,12 @@ var (
 
 // conn is one client connection.
 type conn struct {
-	srv      *Server
-	net      net.Conn
-	in       *bufio.Reader
-	out      *outbox
-	maxFrame uint32        // of what the client reads
-	beat     time.Duration // between empty frames to the client
+	srv             *Server
+	net             net.Conn
+	in              *bufio.Reader
+	out             *outbox
+	maxFrame        uint32        // of what the client reads
+	emptyFrameEvery time.Duration // between empty frames to the client
 
 	sessions map[uint16]*session // by the client's channel; reader only
 	links    int                 // of all sessions; reader only
@@ -49,14 +49,14 @@ type conn struct {
 	cbs    map[bool]linkEnd      // the connection's pair of links on $cbs
 }
 
-// claim is what a token allows for an entity, until it expires.
+// claim is the right that a token gives for an entity, until it expires.
 type claim struct {
-	rule    Rule
+	key     AccessKey
 	expires time.Time
 }
 
 func newConn(s *Server, c net.Conn) *conn {
-	return &conn{srv: s, net: c, in: bufio.NewReaderSize(c, maxFrame), out: newOutbox(), maxFrame: minFrame, beat: keepAlive,
+	return &conn{srv: s, net: c, in: bufio.NewReaderSize(c, maxFrame), out: newOutbox(), maxFrame: minFrame, emptyFrameEvery: keepAlive,
 		sessions: map[uint16]*session{}, claims: map[string]claim{}, inbox: map[string]*outLink{}, held: map[*outLink]struct{}{}, cbs: map[bool]linkEnd{}}
 }
 
@@ -64,7 +64,7 @@ func newConn(s *Server, c net.Conn) *conn {
 func (c *conn) serve() {
 	defer c.net.Close()
 	c.net.SetDeadline(time.Now().Add(c.srv.bounds.handshake))
-	fate := c.srv.decide(atConnect, "", chaos.Refuse, chaos.Disconnect)
+	fate := c.srv.decideFailure(atConnect, "", chaos.Refuse, chaos.Disconnect)
 	if fate.Do == chaos.Disconnect {
 		return
 	}
@@ -72,23 +72,23 @@ func (c *conn) serve() {
 	switch {
 	case err != nil:
 	case fate.Do == chaos.Refuse:
-		c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
+		c.writeFrame(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
 	default:
 		c.net.SetDeadline(time.Time{})
 		var writer sync.WaitGroup
-		writer.Go(func() { c.out.drainTo(c.net, c.beat) })
+		writer.Go(func() { c.out.drainTo(c.net, c.emptyFrameEvery) })
 		err = c.read()
 		if errors.Is(err, amqp.ErrMalformed) {
 			c.send(0, amqp.Composite(amqp.CodeClose, amqpError("amqp:decode-error", err.Error())))
 		}
 		for _, s := range c.sessions {
-			s.end()
+			s.close()
 		}
 		c.out.close()
 		writer.Wait()
 	}
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		c.srv.log.Debug("a connection ended", "client", c.net.RemoteAddr().String(), "error", err)
+		c.srv.log.Debug("connection ended", "client", c.net.RemoteAddr().String(), "error", err)
 	}
 }
 
@@ -110,7 +110,13 @@ func (c *conn) read() error {
 		f, err := amqp.ReadFrame(c.in, maxFrame)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.links == 0 && !time.Now().Before(unused.Add(limit)):
-			c.send(0, amqp.Composite(amqp.CodeClose, amqpError("amqp:connection:forced", "The connection was inactive for more than the allowed "+limit.String()+".")))
+			c.send(
+				0,
+				amqp.Composite(
+					amqp.CodeClose,
+					amqpError("amqp:connection:forced", "The connection was inactive for more than the allowed "+limit.String()+"."),
+				),
+			)
 			return errIdle
 		case err != nil:
 			return err
@@ -128,14 +134,15 @@ func (c *conn) read() error {
 	}
 }
 
-// say writes at once, as long as the two sides take turns.
-func (c *conn) say(kind byte, performative any) error {
+// writeFrame writes at once. It is for the handshake, in which the two sides take
+// turns.
+func (c *conn) writeFrame(kind byte, performative any) error {
 	_, err := c.net.Write(amqp.AppendFrame(nil, kind, 0, performative, nil))
 	return err
 }
 
-// greet answers a protocol header with the same.
-func (c *conn) greet() (proto [8]byte, err error) {
+// exchangeHeader answers a protocol header with the same header.
+func (c *conn) exchangeHeader() (proto [8]byte, err error) {
 	if _, err := io.ReadFull(c.in, proto[:]); err != nil {
 		return proto, err
 	}
@@ -150,10 +157,10 @@ func (c *conn) greet() (proto [8]byte, err error) {
 // handshake is SASL (ANONYMOUS: claims follow on $cbs), the protocol header and
 // open.
 func (c *conn) handshake() error {
-	proto, err := c.greet()
+	proto, err := c.exchangeHeader()
 	if err == nil && bytes.Equal(proto[:], protoSASL) {
-		if err = c.sasl(); err == nil {
-			proto, err = c.greet()
+		if err = c.authenticate(); err == nil {
+			proto, err = c.exchangeHeader()
 		}
 	}
 	if err != nil {
@@ -171,14 +178,18 @@ func (c *conn) handshake() error {
 	}
 	c.maxFrame = max(minFrame, min(amqp.FieldOr(f.Fields, 2, uint32(maxFrame)), maxFrame))
 	if idle := time.Duration(amqp.FieldOr(f.Fields, 4, uint32(0))) * time.Millisecond; idle > 0 {
-		c.beat = max(min(keepAlive, idle/2), minKeepAlive)
+		c.emptyFrameEvery = max(min(keepAlive, idle/2), minKeepAlive)
 	}
-	return c.say(amqp.FrameAMQP, amqp.Composite(amqp.CodeOpen, "dsvmpools", nil, uint32(maxFrame), uint16(maxSessions-1), uint32(idleTimeout/time.Millisecond)))
+	return c.writeFrame(
+		amqp.FrameAMQP,
+		amqp.Composite(amqp.CodeOpen, "dsvmpools", nil, uint32(maxFrame), uint16(maxSessions-1), uint32(idleTimeout/time.Millisecond)),
+	)
 }
 
-func (c *conn) sasl() error {
+// authenticate performs SASL; the claims follow on $cbs.
+func (c *conn) authenticate() error {
 	mechanisms := amqp.Array{amqp.Symbol("ANONYMOUS"), amqp.Symbol("MSSBCBS")}
-	if err := c.say(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLMechanisms, mechanisms)); err != nil {
+	if err := c.writeFrame(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLMechanisms, mechanisms)); err != nil {
 		return err
 	}
 	f, err := amqp.ReadFrame(c.in, maxFrame)
@@ -188,7 +199,7 @@ func (c *conn) sasl() error {
 	if f.Code != amqp.CodeSASLInit {
 		return errors.New("the client did not choose a SASL mechanism")
 	}
-	return c.say(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLOutcome, uint8(0)))
+	return c.writeFrame(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLOutcome, uint8(0)))
 }
 
 // frame handles one frame of a session.
@@ -206,7 +217,7 @@ func (c *conn) frame(f amqp.Frame) error {
 	case f.Code == amqp.CodeEnd:
 		delete(c.sessions, f.Channel)
 		c.links -= len(s.all)
-		s.end()
+		s.close()
 		c.send(s.channel, amqp.Composite(amqp.CodeEnd))
 		return nil
 	}
@@ -216,17 +227,17 @@ func (c *conn) frame(f amqp.Frame) error {
 // send queues a frame without a payload.
 func (c *conn) send(channel uint16, performative any) {
 	if !c.out.frame(channel, performative, nil) {
-		c.net.Close() // a client that does not read what it asks for
+		c.net.Close() // the client does not read its answers
 	}
 }
 
-// allowed reports whether the connection's claims let it send to or listen on
-// an entity. A claim for a queue covers what lies below it.
-func (c *conn) allowed(e *entity, address string, send, listen bool) bool {
+// hasClaim reports whether the claims of the connection let it send to, or listen
+// on, an entity. A claim for a queue covers what lies below it.
+func (c *conn) hasClaim(e *entity, address string, send, listen bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for path := strings.ToLower(address); ; {
-		if cl, ok := c.claims[path]; ok && c.srv.now().Before(cl.expires) && cl.rule.may(e.name, send, listen) {
+		if cl, ok := c.claims[path]; ok && c.srv.now().Before(cl.expires) && cl.key.allows(e.name, send, listen) {
 			return true
 		}
 		if path == "" {
@@ -236,10 +247,10 @@ func (c *conn) allowed(e *entity, address string, send, listen bool) bool {
 	}
 }
 
-// cut ends the connection without a word.
-func (c *conn) cut() { c.net.Close() }
+// disconnect ends the connection without a frame.
+func (c *conn) disconnect() { c.net.Close() }
 
-// amqpError is an error as it travels in detach, end, close and rejected.
+// amqpError is the error field of detach, end, close and rejected.
 func amqpError(condition, description string) amqp.Described {
 	return amqp.Composite(amqp.CodeError, amqp.Symbol(condition), description)
 }

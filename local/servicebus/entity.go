@@ -15,16 +15,16 @@ import (
 	"dsvmpools/local/servicebus/queue"
 )
 
-// entity is a queue of the namespace: the engine's, with what else is known of
-// it.
+// entity is a queue of the namespace: the queue of the engine, with its description
+// and its links.
 type entity struct {
 	name     string
 	queue    *queue.Queue
 	created  time.Time
 	accessed atomic.Int64 // unix nanoseconds; 0: never
-	kept     bool         // created while the server ran: noted in the store
+	saved    bool         // created at run time: the store holds a note of it
 
-	sessions, once, partitioned bool // as it was made, for good
+	sessions, once, partitioned bool // fixed when it was made
 
 	mu      sync.Mutex
 	about   admin.Description
@@ -38,7 +38,7 @@ type forcible interface {
 	force(condition, description string)
 }
 
-// note is what the store keeps of a queue that was created while it ran.
+// note is what the store keeps about a queue that was created at run time.
 type note struct {
 	Name    string
 	About   admin.Description
@@ -71,11 +71,11 @@ type registry struct {
 	all map[string]*entity
 }
 
-// endless is a time to live from which on messages live for ever; a date that far
-// ahead cannot be counted in nanoseconds.
+// endless is the shortest time to live that counts as unlimited; a later date does
+// not fit into nanoseconds.
 const endless = 100 * 365 * 24 * time.Hour
 
-// options is what a description says to the engine.
+// options converts a description to the options of the engine.
 func options(d admin.Description) queue.Options {
 	span := func(s *string) time.Duration { // checked before
 		v, _ := admin.Duration(*s)
@@ -102,8 +102,15 @@ func (q QueueConfig) describe() admin.Description {
 		deliveries = defaultMaxDeliveries
 	}
 	duration, duplicates, window := admin.Text(lock), q.DuplicateWindow > 0, admin.Text(max(q.DuplicateWindow, minWindow))
-	d := admin.Description{RequiresSession: &q.RequiresSession, LockDuration: &duration, MaxDeliveryCount: &deliveries, DefaultMessageTimeToLive: &ttl,
-		DeadLetteringOnMessageExpiration: &q.DeadLetterExpired, RequiresDuplicateDetection: &duplicates, DuplicateDetectionHistoryTimeWindow: &window}
+	d := admin.Description{
+		RequiresSession:                     &q.RequiresSession,
+		LockDuration:                        &duration,
+		MaxDeliveryCount:                    &deliveries,
+		DefaultMessageTimeToLive:            &ttl,
+		DeadLetteringOnMessageExpiration:    &q.DeadLetterExpired,
+		RequiresDuplicateDetection:          &duplicates,
+		DuplicateDetectionHistoryTimeWindow: &window,
+	}
 	if q.ForwardTo != "" {
 		d.ForwardTo = &q.ForwardTo
 	}
@@ -115,13 +122,17 @@ func (q QueueConfig) describe() admin.Description {
 
 func checkName(name string) error {
 	if name == "" || len(name) > maxNameLength || strings.ContainsAny(name, "$\\?#@") || strings.Trim(name, "/") != name {
-		return fmt.Errorf("%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends", name, maxNameLength)
+		return fmt.Errorf(
+			"%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends",
+			name,
+			maxNameLength,
+		)
 	}
 	return nil
 }
 
-// checkForward makes sure that what is forwarded to is there. A queue may be
-// configured before the one it forwards to.
+// checkForward checks that the target queues exist. A queue may be configured before
+// its target.
 func (s *Server) checkForward(name string, d admin.Description) error {
 	for _, to := range []*string{d.ForwardTo, d.ForwardDeadLetteredMessagesTo} {
 		if to == nil {
@@ -135,8 +146,8 @@ func (s *Server) checkForward(name string, d admin.Description) error {
 	return nil
 }
 
-// add brings an entity into being; its description is complete.
-func (s *Server) add(n note, kept bool) (*entity, error) {
+// add makes an entity; its description must be complete.
+func (s *Server) add(n note, saved bool) (*entity, error) {
 	q, err := s.broker.Add(n.Name, options(n.About))
 	if errors.Is(err, queue.ErrExists) {
 		return nil, admin.ErrExists
@@ -144,16 +155,26 @@ func (s *Server) add(n note, kept bool) (*entity, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entity{name: n.Name, queue: q, about: n.About, created: n.Created, updated: n.Updated, kept: kept, links: map[forcible]struct{}{},
-		sessions: *n.About.RequiresSession, once: *n.About.RequiresDuplicateDetection, partitioned: *n.About.EnablePartitioning}
+	e := &entity{
+		name:        n.Name,
+		queue:       q,
+		about:       n.About,
+		created:     n.Created,
+		updated:     n.Updated,
+		saved:       saved,
+		links:       map[forcible]struct{}{},
+		sessions:    *n.About.RequiresSession,
+		once:        *n.About.RequiresDuplicateDetection,
+		partitioned: *n.About.EnablePartitioning,
+	}
 	s.entities.Lock()
 	s.entities.all[strings.ToLower(n.Name)] = e
 	s.entities.Unlock()
 	return e, nil
 }
 
-// restore adds the queues that were created while an earlier server ran.
-func (s *Server) restore() error {
+// restoreQueues adds the queues that were created while an earlier server ran.
+func (s *Server) restoreQueues() error {
 	notes, err := s.broker.Notes()
 	if err != nil {
 		return err
@@ -161,18 +182,18 @@ func (s *Server) restore() error {
 	for _, name := range slices.Sorted(maps.Keys(notes)) {
 		var n note
 		if err := json.Unmarshal(notes[name], &n); err != nil {
-			return fmt.Errorf("what the store notes of queue %s cannot be read: %w", name, err)
+			return fmt.Errorf("the note of queue %s in the store cannot be read: %w", name, err)
 		}
-		if _, err := s.add(n, true); err != nil && !errors.Is(err, admin.ErrExists) { // configured now: the configuration counts
+		if _, err := s.add(n, true); err != nil && !errors.Is(err, admin.ErrExists) { // configured now: then the configuration wins
 			return err
 		}
 	}
 	return nil
 }
 
-// write keeps what is known of an entity. e.mu is held.
-func (s *Server) write(e *entity) error {
-	if !e.kept {
+// saveNote stores the note of an entity. e.mu is held.
+func (s *Server) saveNote(e *entity) error {
+	if !e.saved {
 		return nil
 	}
 	b, err := json.Marshal(note{e.name, e.about, e.created, e.updated})
@@ -188,14 +209,14 @@ func (s *Server) write(e *entity) error {
 // touch records that somebody used the queue.
 func (e *entity) touch(now time.Time) { e.accessed.Store(now.UnixNano()) }
 
-// attached has the link ended when the queue changes or goes.
-func (e *entity) attached(l forcible) {
+// addLink adds a link that ends when the queue changes or is deleted.
+func (e *entity) addLink(l forcible) {
 	e.mu.Lock()
 	e.links[l] = struct{}{}
 	e.mu.Unlock()
 }
 
-func (e *entity) detached(l forcible) {
+func (e *entity) removeLink(l forcible) {
 	if e == nil {
 		return
 	}
@@ -214,7 +235,7 @@ func (e *entity) force(condition, description string) {
 	}
 }
 
-// enabled reports whether the queue's status allows it.
+// enabled reports whether the status of the queue allows sending, or receiving.
 func (e *entity) enabled(send bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -229,23 +250,23 @@ func (e *entity) enabled(send bool) bool {
 	return true
 }
 
-// maxMessage is the size in bytes that the queue takes.
+// maxMessage is the largest message of the queue, in bytes.
 func (e *entity) maxMessage() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return int(*e.about.MaxMessageSizeInKilobytes) << 10
 }
 
-// rule finds a key of this queue alone.
-func (e *entity) rule(name string) (r Rule, keys []string) {
+// accessKey finds a key of this queue alone.
+func (e *entity) accessKey(name string) (r AccessKey, keys []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, a := range e.about.AuthorizationRules {
 		if a.KeyName == name {
 			all := slices.Contains(a.Rights, "Manage")
 			right := Right{Send: all || slices.Contains(a.Rights, "Send"), Listen: all || slices.Contains(a.Rights, "Listen")}
-			return Rule{Name: name, Entities: map[string]Right{strings.ToLower(e.name): right}}, []string{a.PrimaryKey, a.SecondaryKey}
+			return AccessKey{Name: name, Entities: map[string]Right{strings.ToLower(e.name): right}}, []string{a.PrimaryKey, a.SecondaryKey}
 		}
 	}
-	return Rule{}, nil
+	return AccessKey{}, nil
 }

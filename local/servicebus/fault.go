@@ -6,7 +6,7 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// Where things can go wrong on demand. chaos.Call.Entity is the queue.
+// The operations for which failures can be injected. chaos.Call.Entity is the queue.
 const (
 	atConnect    = "connect"
 	atAttach     = "attach"
@@ -17,11 +17,11 @@ const (
 	atToken      = "token"
 )
 
-// forcedDetach is how the service ends a link for reasons of its own.
+// forcedDetach is the condition with which the service itself ends a link.
 const forcedDetach = "amqp:link:detach-forced"
 
-// decide asks what is to go wrong here, and waits if that is a delay.
-func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
+// decideFailure asks which failure to inject here. It performs a delay itself.
+func (s *Server) decideFailure(operation, entity string, can ...chaos.Action) chaos.Outcome {
 	if s.cfg.Chaos == nil {
 		return chaos.Outcome{}
 	}
@@ -33,7 +33,7 @@ func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Out
 	return o
 }
 
-// pause waits, but not beyond the server's end.
+// pause waits until the time is over or the server stops.
 func (s *Server) pause(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -43,7 +43,7 @@ func (s *Server) pause(d time.Duration) {
 	}
 }
 
-// condition is the error that a fault asks for.
+// condition is the error condition of an injection, or the given one.
 func condition(o chaos.Outcome, or string) string {
 	if o.Code != "" {
 		return o.Code
@@ -51,5 +51,5 @@ func condition(o chaos.Outcome, or string) string {
 	return or
 }
 
-// injected is what a client is told of an error that was asked for.
-const injected = "A fault was asked for here."
+// injected is the description of an injected error.
+const injected = "This failure was injected."

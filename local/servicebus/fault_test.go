@@ -19,7 +19,9 @@ import (
 func faulty(t *testing.T, retries int32) (fixture, *chaos.Set) {
 	t.Helper()
 	set := chaos.New(1)
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, Rules: rules, Chaos: set})
+	s, err := servicebus.Start(
+		servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues, AccessKeys: rules, Chaos: set},
+	)
 	must(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), &azservicebus.ClientOptions{
@@ -177,7 +179,7 @@ func TestSettlementsThatAreNotDone(t *testing.T) {
 	}
 }
 
-// TestADetachedSenderSendsAgain: the client attaches anew by itself.
+// TestADetachedSenderSendsAgain: the client attaches again by itself.
 func TestADetachedSenderSendsAgain(t *testing.T) {
 	t.Parallel()
 	f, set := faulty(t, 3)
@@ -215,10 +217,13 @@ func TestCloudRates(t *testing.T) {
 	t.Parallel()
 	now := time.Now() // a clock that stands still: one second that does not end
 	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues,
-		Rules: rules, CloudRates: true, Now: func() time.Time { return now }})
+		AccessKeys: rules, CloudRates: true, Now: func() time.Time { return now }})
 	must(t, err)
 	defer s.Close()
-	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
+	client, err := azservicebus.NewClientFromConnectionString(
+		s.ConnectionString("root"),
+		&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}},
+	)
 	must(t, err)
 	defer client.Close(t.Context())
 	f := fixture{s, client, t.Context()}

@@ -15,16 +15,16 @@ const maxHops = 4
 // do not see it.
 const hopsName = "x-opt-dsvmpools-hops"
 
-// mover forwards what comes to a queue. A message is sent to the target before
-// it leaves the source: a crash in between has it come twice, never lost.
+// mover forwards the messages of a queue. It sends a message to the target before
+// it deletes it from the source: a crash in between duplicates it, never loses it.
 type mover struct {
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-// forward starts moving what the entity's description says is to be forwarded,
-// and stops what it said before. s.changing is held.
-func (s *Server) forward(e *entity) {
+// restartMovers stops the movers of an entity, and starts those that its description
+// asks for. s.changing is held.
+func (s *Server) restartMovers(e *entity) {
 	e.stopMoving()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -37,12 +37,12 @@ func (s *Server) forward(e *entity) {
 		}
 		r, err := way.from.Receiver(false)
 		if err != nil {
-			s.log.Error("a queue cannot be forwarded", "queue", way.from.Name(), "error", err)
+			s.log.Error("forwarding the queue failed", "queue", way.from.Name(), "error", err)
 			continue
 		}
 		m := &mover{stop: make(chan struct{})}
 		target := entityPath(*way.to)
-		m.done.Go(func() { s.move(m, way.from, r, target) })
+		m.done.Go(func() { s.moveMessages(m, way.from, r, target) })
 		e.movers = append(e.movers, m)
 	}
 }
@@ -59,8 +59,8 @@ func (e *entity) stopMoving() {
 	}
 }
 
-// move forwards until it is stopped.
-func (s *Server) move(m *mover, from *queue.Queue, r *queue.Receiver, target string) {
+// moveMessages forwards until it is stopped.
+func (s *Server) moveMessages(m *mover, from *queue.Queue, r *queue.Receiver, target string) {
 	defer r.Close()
 	for {
 		messages, err := r.Take(takeAtOnce)
@@ -68,7 +68,7 @@ func (s *Server) move(m *mover, from *queue.Queue, r *queue.Receiver, target str
 			return
 		}
 		for _, msg := range messages {
-			s.moveOne(from, msg, target)
+			s.moveMessage(from, msg, target)
 		}
 		var idle <-chan struct{} = r.C
 		if len(messages) > 0 {
@@ -82,30 +82,31 @@ func (s *Server) move(m *mover, from *queue.Queue, r *queue.Receiver, target str
 	}
 }
 
-// always is a signal that is there.
+// always is a channel that is always ready.
 var always = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// moveOne forwards one message, or makes it a dead letter.
-func (s *Server) moveOne(from *queue.Queue, msg *queue.Message, target string) {
+// moveMessage forwards one message, or makes it a dead letter.
+func (s *Server) moveMessage(from *queue.Queue, msg *queue.Message, target string) {
 	settle := queue.Settlement{Token: msg.Token}
-	if reason, why := s.pass(from, msg, target); reason != "" {
+	if reason, why := s.forwardMessage(from, msg, target); reason != "" {
 		if from.DeadLetters() == nil {
-			return // a dead letter stays one; it is tried again when its lock has ended
+			return // a dead letter stays a dead letter; the mover tries again when its lock has ended
 		}
 		settle.Outcome = queue.DeadLetter
 		settle.Edit = setProperties(amqp.Map{{Key: deadReason, Value: reason}, {Key: deadDescription, Value: why}})
 	}
-	if err := errors.Join(from.Settle([]queue.Settlement{settle})...); err != nil && !errors.Is(err, queue.ErrClosed) && !errors.Is(err, queue.ErrGone) {
-		s.log.Error("a message was forwarded and may come again", "queue", from.Name(), "number", msg.Seq, "error", err)
+	if err := errors.Join(from.Settle([]queue.Settlement{settle})...); err != nil && !errors.Is(err, queue.ErrClosed) &&
+		!errors.Is(err, queue.ErrGone) {
+		s.log.Error("removing a forwarded message failed; it may be forwarded again", "queue", from.Name(), "number", msg.Seq, "error", err)
 	}
 }
 
-// pass sends a message on; the reason is empty when that went well.
-func (s *Server) pass(from *queue.Queue, msg *queue.Message, target string) (reason, why string) {
+// forwardMessage sends a message to the target. The reason is "" if that worked.
+func (s *Server) forwardMessage(from *queue.Queue, msg *queue.Message, target string) (reason, why string) {
 	e, to := s.find(target)
 	p, err := amqp.ParseMessage(msg.Raw)
 	switch {
@@ -120,7 +121,7 @@ func (s *Server) pass(from *queue.Queue, msg *queue.Message, target string) (rea
 	}
 	p.Annotations = p.Annotations.With(amqp.Pair{Key: amqp.Symbol(hopsName), Value: hops})
 	raw := p.Append(make([]byte, 0, len(msg.Raw)+hopsRoom))
-	n, _, why := admit(e, p, raw)
+	n, _, why := checkMessage(e, p, raw)
 	if why != "" {
 		return "TransferMessageFailed", why
 	}
@@ -139,5 +140,5 @@ func (s *Server) pass(from *queue.Queue, msg *queue.Message, target string) (rea
 	return "", ""
 }
 
-// hopsRoom is what the annotation takes.
+// hopsRoom is the size of the annotation in bytes, at most.
 const hopsRoom = 64

@@ -20,9 +20,14 @@ func sign(s *Server, entity string, until time.Time) string {
 
 func signFor(s *Server, audience string, until time.Time) string {
 	sr, se := url.QueryEscape(audience), fmt.Sprint(until.Unix())
-	mac := hmac.New(sha256.New, []byte(s.rules["root"].Key))
+	mac := hmac.New(sha256.New, []byte(s.keys["root"].Key))
 	mac.Write([]byte(sr + "\n" + se))
-	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=root", sr, url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))), se)
+	return fmt.Sprintf(
+		"SharedAccessSignature sr=%s&sig=%s&se=%s&skn=root",
+		sr,
+		url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))),
+		se,
+	)
 }
 
 func TestTokens(t *testing.T) {
@@ -44,7 +49,7 @@ func TestTokens(t *testing.T) {
 		"nothing":             {"", "plain", false},
 		"longer than allowed": {"SharedAccessSignature " + string(make([]byte, maxToken)), "plain", false},
 	} {
-		if _, _, err := s.verify(test.token, test.entity); (err == nil) != test.ok {
+		if _, _, err := s.verifyToken(test.token, test.entity); (err == nil) != test.ok {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -72,7 +77,7 @@ func FuzzToken(f *testing.F) {
 	f.Add("SharedAccessSignature sr=%zz&sig=&se=9&skn=root", "")
 	f.Add("SharedAccessSignature sr&sig&se&skn", "plain/$management")
 	f.Fuzz(func(t *testing.T, token, entity string) {
-		if _, _, err := s.verify(token, entity); err == nil {
+		if _, _, err := s.verifyToken(token, entity); err == nil {
 			if plain, _ := url.QueryUnescape(token); strings.Contains(plain, sig) {
 				return // the genuine one, written in another way
 			}
@@ -98,12 +103,15 @@ func FuzzManagement(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, operation string, body []byte) {
 		c := newConn(s, nil)
-		c.claims["plain"] = claim{Rule{Manage: true}, time.Now().Add(time.Hour)}
+		c.claims["plain"] = claim{AccessKey{Manage: true}, time.Now().Add(time.Hour)}
 		c.claims["work"] = c.claims["plain"]
 		l := &outLink{wake: make(chan struct{}, 1)}
 		c.inbox["back"] = l
 		request := amqp.Append(nil, amqp.Composite(amqp.CodeProperties, "id", nil, nil, nil, "back"))
-		request = amqp.Append(request, amqp.Described{Code: amqp.CodeApplicationProperties, Value: amqp.Map{{Key: "operation", Value: operation}}})
+		request = amqp.Append(
+			request,
+			amqp.Described{Code: amqp.CodeApplicationProperties, Value: amqp.Map{{Key: "operation", Value: operation}}},
+		)
 		request = append(append(request, 0, 0x53, amqp.CodeValue), body...)
 		for _, name := range []string{"plain", "work", "plain/$DeadLetterQueue"} {
 			e, q := s.find(name)

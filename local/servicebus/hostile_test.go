@@ -29,7 +29,10 @@ type hostile struct {
 func strict(t testing.TB, b bounds) *Server {
 	t.Helper()
 	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), bounds: &b,
-		Queues: []QueueConfig{{Name: "plain"}, {Name: "work", RequiresSession: true}}, Rules: []Rule{{Name: "root", Key: "cm9vdA==", Manage: true}}})
+		Queues: []QueueConfig{
+			{Name: "plain"},
+			{Name: "work", RequiresSession: true},
+		}, AccessKeys: []AccessKey{{Name: "root", Key: "cm9vdA==", Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +91,19 @@ func (h hostile) ended() {
 
 func attachFrame(handle uint32, role bool, address string) amqp.Described {
 	at := amqp.Composite(amqp.CodeTarget, address)
-	return amqp.Composite(amqp.CodeAttach, fmt.Sprint("link", handle), handle, role, nil, nil, amqp.Composite(amqp.CodeSource, address), at, nil, nil, uint32(0))
+	return amqp.Composite(
+		amqp.CodeAttach,
+		fmt.Sprint("link", handle),
+		handle,
+		role,
+		nil,
+		nil,
+		amqp.Composite(amqp.CodeSource, address),
+		at,
+		nil,
+		nil,
+		uint32(0),
+	)
 }
 
 func begin(h hostile) {
@@ -238,7 +253,7 @@ func TestUnsettledIsBounded(t *testing.T) {
 		t.Fatal("a delivery beyond the bound went out")
 	case <-time.After(20 * time.Millisecond):
 	}
-	s.disposition(amqp.List{true, uint32(0), uint32(0), true, amqp.Composite(amqp.CodeAccepted)})
+	s.handleDisposition(amqp.List{true, uint32(0), uint32(0), true, amqp.Composite(amqp.CodeAccepted)})
 	if !<-sent {
 		t.Error("the delivery did not go out when there was room")
 	}

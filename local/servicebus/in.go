@@ -17,14 +17,14 @@ import (
 // linkCredit is how many deliveries a client may have under way on a link.
 const linkCredit = 1000
 
-// gather bounds the deliveries that one commit takes in, by number and by size.
+// Bounds of the deliveries in one commit.
 const (
 	gatherDeliveries = 256
 	gatherBytes      = 4 << 20
 )
 
-// backlogBytes is how much a client may have sent on a link that is not stored
-// yet. Beyond it the connection is not read; credit alone would let it send
+// backlogBytes is how much a client may have sent on a link before it is stored.
+// Above it the server does not read the connection; the credit alone would allow
 // linkCredit messages of the largest size.
 const backlogBytes = 16 << 20
 
@@ -49,10 +49,10 @@ type inLink struct {
 	space  *sync.Cond
 	bytes  int // waiting in deliveries
 	closed bool
-	forced bool // ended from this side; what still comes is dropped
+	forced bool // ended from this side; later frames are dropped
 }
 
-// delivery is what a client has sent.
+// delivery is one delivery of a client.
 type delivery struct {
 	id      uint32
 	format  uint32
@@ -75,8 +75,8 @@ func (l *inLink) transfer(f amqp.Frame) error {
 	}
 	switch {
 	case d.payload == nil:
-		d.payload = f.Payload // most come in one frame, whose memory is nobody else's
-	case len(d.payload) <= l.limit: // beyond that it will be refused; it need not be kept
+		d.payload = f.Payload // most come in one frame, and the frame owns its memory
+	case len(d.payload) <= l.limit: // a larger one is refused, so its bytes are not needed
 		d.payload = append(d.payload, f.Payload...)
 	}
 	if amqp.FieldOr(f.Fields, 5, false) {
@@ -97,15 +97,15 @@ func (l *inLink) transfer(f amqp.Frame) error {
 	}
 	l.bytes += len(d.payload)
 	l.mu.Unlock()
-	l.deliveries <- *d // has room for all the credit there is
+	l.deliveries <- *d // has room for the whole credit
 	if l.granted-l.count < linkCredit/2 {
-		l.top()
+		l.topUpCredit()
 	}
 	return nil
 }
 
-// top gives the client credit again, as far as there is room for it.
-func (l *inLink) top() {
+// topUpCredit gives the client new credit for the free places.
+func (l *inLink) topUpCredit() {
 	if l.isForced() {
 		return
 	}
@@ -113,8 +113,8 @@ func (l *inLink) top() {
 	l.session.sendFlow(l.handle, l.count, l.granted-l.count)
 }
 
-// work hands deliveries on, as many at a time as have gathered.
-func (l *inLink) work() {
+// handleDeliveries handles deliveries, as many at a time as have gathered.
+func (l *inLink) handleDeliveries() {
 	for first := range l.deliveries {
 		group, size := append(make([]delivery, 0, 8), first), len(first.payload)
 	more:
@@ -137,13 +137,13 @@ func (l *inLink) work() {
 	}
 }
 
-func (l *inLink) close() (tell bool) {
+func (l *inLink) close() (notify bool) {
 	if l.closed { // by the reader only, as is its use
 		return false
 	}
 	l.closed = true
 	close(l.deliveries)
-	l.entity.detached(l)
+	l.entity.removeLink(l)
 	c := l.session.conn
 	c.mu.Lock()
 	if c.cbs[false] == l {
@@ -170,9 +170,9 @@ func (l *inLink) isForced() bool {
 	return l.forced
 }
 
-// settle tells the client what became of deliveries; those in a row share a
+// sendOutcome sends the client the outcome of deliveries; consecutive ones share a
 // frame.
-func (l *inLink) settle(ds []delivery, state amqp.Described) {
+func (l *inLink) sendOutcome(ds []delivery, state amqp.Described) {
 	for from := 0; from < len(ds); {
 		to := from + 1
 		for to < len(ds) && ds[to].id == ds[to-1].id+1 && ds[to].settled == ds[from].settled {
@@ -185,25 +185,25 @@ func (l *inLink) settle(ds []delivery, state amqp.Described) {
 	}
 }
 
-// enqueue stores deliveries with one commit, and answers each.
-func (l *inLink) enqueue(group []delivery) {
+// storeDeliveries stores deliveries in one commit, and answers each.
+func (l *inLink) storeDeliveries(group []delivery) {
 	srv, e := l.session.conn.srv, l.entity
 	var all []queue.New
 	taken := make([]delivery, 0, len(group))
 	lose := false
 	for _, d := range group {
-		messages, refusal := read(e, d, l.limit)
-		if refusal == nil && !srv.rates.spend(len(messages)) {
+		messages, refusal := readMessages(e, d, l.limit)
+		if refusal == nil && !srv.rates.spendCredits(len(messages)) {
 			refusal = busyState(srv)
 		}
 		if refusal == nil && srv.cfg.Chaos != nil {
 			var gone bool
-			if gone, lose, refusal = l.faulty(lose); gone {
+			if gone, lose, refusal = l.injectFailure(lose); gone {
 				return
 			}
 		}
 		if refusal != nil {
-			l.settle([]delivery{d}, *refusal)
+			l.sendOutcome([]delivery{d}, *refusal)
 			continue
 		}
 		all = append(all, messages...)
@@ -214,28 +214,28 @@ func (l *inLink) enqueue(group []delivery) {
 	}
 	_, err := e.queue.Send(all...)
 	if lose {
-		l.session.conn.cut()
+		l.session.conn.disconnect()
 		return
 	}
 	if errors.Is(err, queue.ErrGone) {
-		l.settle(taken, rejected("amqp:not-found", "The messaging entity '"+e.name+"' could not be found."))
+		l.sendOutcome(taken, rejected("amqp:not-found", "The messaging entity '"+e.name+"' could not be found."))
 		return
 	}
 	if err != nil {
-		srv.log.Error("messages could not be stored", "queue", e.name, "error", err)
-		l.settle(taken, rejected("amqp:internal-error", "the message could not be stored"))
+		srv.log.Error("storing messages failed", "queue", e.name, "error", err)
+		l.sendOutcome(taken, rejected("amqp:internal-error", "the message could not be stored"))
 		return
 	}
 	e.touch(srv.now())
 	srv.sent.Add(int64(len(all)))
-	l.settle(taken, accepted)
+	l.sendOutcome(taken, accepted)
 }
 
-// faulty carries out what is to go wrong with a delivery. The link may be gone
-// after that; lose has the connection end after the delivery is stored.
-func (l *inLink) faulty(lost bool) (gone, lose bool, refusal *amqp.Described) {
+// injectFailure does what an injection says about a delivery. gone: the link has
+// ended. lose: the connection ends after the delivery is stored.
+func (l *inLink) injectFailure(lost bool) (gone, lose bool, refusal *amqp.Described) {
 	c := l.session.conn
-	switch o := c.srv.decide(atSend, l.entity.name, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+	switch o := c.srv.decideFailure(atSend, l.entity.name, chaos.Refuse, chaos.Throttle, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
 	case chaos.Refuse:
 		r := rejected(condition(o, "amqp:internal-error"), injected)
 		refusal = &r
@@ -245,7 +245,7 @@ func (l *inLink) faulty(lost bool) (gone, lose bool, refusal *amqp.Described) {
 		l.force(condition(o, forcedDetach), injected)
 		return true, false, nil
 	case chaos.Disconnect:
-		c.cut()
+		c.disconnect()
 		return true, false, nil
 	case chaos.Lose:
 		lost = true
@@ -253,14 +253,14 @@ func (l *inLink) faulty(lost bool) (gone, lose bool, refusal *amqp.Described) {
 	return false, lost, refusal
 }
 
-// busyState is how a delivery is refused when the namespace is throttled.
+// busyState is the refusal of a delivery in a throttled namespace.
 func busyState(s *Server) *amqp.Described {
 	r := rejected(busyCondition, s.busy())
 	return &r
 }
 
-// read makes messages of a delivery, or says why it is refused.
-func read(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
+// readMessages reads the messages of a delivery, or returns why it is refused.
+func readMessages(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
 	refuse := func(condition, format string, args ...any) ([]queue.New, *amqp.Described) {
 		r := rejected(condition, fmt.Sprintf(format, args...))
 		return nil, &r
@@ -269,7 +269,13 @@ func read(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
 		limit = min(limit, maxPremiumBatch)
 	}
 	if len(d.payload) > limit {
-		return refuse(tooLarge, "The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.", d.id, len(d.payload), limit)
+		return refuse(
+			tooLarge,
+			"The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.",
+			d.id,
+			len(d.payload),
+			limit,
+		)
 	}
 	encoded := [][]byte{d.payload}
 	if d.format == batchFormat {
@@ -287,7 +293,7 @@ func read(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
 		if err != nil {
 			return refuse("amqp:decode-error", "%v", err)
 		}
-		n, condition, why := admit(e, m, raw)
+		n, condition, why := checkMessage(e, m, raw)
 		if why != "" {
 			return refuse(condition, "%s", why)
 		}
@@ -296,19 +302,19 @@ func read(e *entity, d delivery, limit int) ([]queue.New, *amqp.Described) {
 	return out, nil
 }
 
-// Refusals that clients, and tests of theirs, know by their words.
+// Refusals that clients and their tests know by the text.
 const (
 	noSessionID = "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session support enabled can only receive messages that have the SessionId set to a valid value."
 	tooLarge    = "amqp:link:message-size-exceeded"
 	badArgument = "com.microsoft:argument-error"
 )
 
-// farAhead is the latest time that a message is scheduled for: with the longest
-// life behind it, still one that can be counted in nanoseconds.
+// farAhead is the latest time for which a message is scheduled. Together with the
+// longest life of a message it still fits into nanoseconds.
 var farAhead = time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// admit checks one message against the service's limits.
-func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
+// checkMessage checks one message against the limits of the service.
+func checkMessage(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why string) {
 	n.Raw, n.TTL = raw, m.Header.TTL
 	session, inSession := m.SessionID()
 	if e.sessions {
@@ -352,5 +358,5 @@ func admit(e *entity, m *amqp.Message, raw []byte) (n queue.New, condition, why 
 	return n, "", ""
 }
 
-// idRoom is what an id takes that the server gives.
+// idRoom is the size in bytes of an id that the server gives.
 const idRoom = 64

@@ -27,7 +27,14 @@ type bounds struct {
 }
 
 // usual are the bounds; those that the service has are its own.
-var usual = bounds{connections: 5000, links: 5000, greet: 10 * time.Second, handshake: 30 * time.Second, noLink: time.Minute, idleLink: 5 * time.Minute}
+var usual = bounds{
+	connections: 5000,
+	links:       5000,
+	greet:       10 * time.Second,
+	handshake:   30 * time.Second,
+	noLink:      time.Minute,
+	idleLink:    5 * time.Minute,
+}
 
 // Bounds of HTTP.
 const (
@@ -63,7 +70,7 @@ func (s *Server) accept() {
 	}
 }
 
-// forget takes a connection out that has ended.
+// forget removes a connection that has ended.
 func (s *Server) forget(c net.Conn) {
 	s.mu.Lock()
 	delete(s.open, c)
@@ -118,7 +125,7 @@ func (p *peekedConn) Close() error {
 	return p.Conn.Close()
 }
 
-// handed is a listener of connections that were accepted elsewhere.
+// handed is a listener for connections that were accepted elsewhere.
 type handed struct {
 	addr  net.Addr
 	conns chan net.Conn
@@ -145,18 +152,24 @@ func (h *handed) Addr() net.Addr { return h.addr }
 // serveWeb answers HTTP: the administration, and WebSockets.
 func (s *Server) serveWeb() *http.Server {
 	administration := admin.Handler(namespace{s})
-	web := &http.Server{ReadHeaderTimeout: s.bounds.greet, ReadTimeout: 3 * s.bounds.greet, WriteTimeout: 3 * s.bounds.greet, IdleTimeout: httpIdle,
-		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0),
+	web := &http.Server{
+		ReadHeaderTimeout: s.bounds.greet,
+		ReadTimeout:       3 * s.bounds.greet,
+		WriteTimeout:      3 * s.bounds.greet,
+		IdleTimeout:       httpIdle,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(io.Discard, "", 0),
 		Handler: door.Door{}.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), webSocketPath) {
 				s.upgrade(w, r)
 				return
 			}
 			administration.ServeHTTP(w, r)
-		}), true)}
+		}), true),
+	}
 	s.wg.Go(func() {
 		if err := web.Serve(s.web); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("the administration has ended", "error", err)
+			s.log.Error("serving the administration failed", "error", err)
 		}
 	})
 	return web

@@ -25,10 +25,9 @@ func (m managed) session(id string) (*queue.Receiver, error) {
 	return nil, errSessionLost
 }
 
-// holder finds the receiver that holds the session that peek and receive by
-// number are about. Clients name it in the arguments, or only say by the link's
-// name which receiver they are; that is known to be azservicebus's way. nil: they
-// are about the whole queue.
+// holder finds the receiver of the session in which a client peeks, or receives by
+// number. Some clients name the session in the arguments, azservicebus names only the
+// link of its receiver. nil: the operation is on the whole queue.
 func (m managed) holder() (*queue.Receiver, error) {
 	if id, ok := m.args.Get("session-id").(string); ok {
 		return m.session(id)
@@ -51,8 +50,8 @@ func (m managed) holder() (*queue.Receiver, error) {
 	return nil, errSessionLost
 }
 
-// ofSession is the receiver for the session that the arguments name.
-func (m managed) ofSession() (*queue.Receiver, error) {
+// sessionReceiver is the receiver of the session that the arguments name.
+func (m managed) sessionReceiver() (*queue.Receiver, error) {
 	id, ok := m.args.Get("session-id").(string)
 	if !ok {
 		return nil, errArguments
@@ -61,7 +60,7 @@ func (m managed) ofSession() (*queue.Receiver, error) {
 }
 
 func (m managed) renewSession() (int32, any, error) {
-	r, err := m.ofSession()
+	r, err := m.sessionReceiver()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -70,7 +69,7 @@ func (m managed) renewSession() (int32, any, error) {
 }
 
 func (m managed) getState() (int32, any, error) {
-	r, err := m.ofSession()
+	r, err := m.sessionReceiver()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -83,7 +82,7 @@ func (m managed) getState() (int32, any, error) {
 }
 
 func (m managed) setState() (int32, any, error) {
-	r, err := m.ofSession()
+	r, err := m.sessionReceiver()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -98,7 +97,7 @@ func (m managed) listSessions() (int32, any, error) {
 	after, _ := m.args.Get("last-updated-time").(time.Time)
 	skip, _ := m.args.Get("skip").(int32)
 	top, _ := m.args.Get("top").(int32)
-	if after.Year() >= 9999 { // the far end of time stands for "all that have messages or state"
+	if after.Year() >= 9999 { // the far end of time means all sessions with messages or state
 		after = time.Time{}
 	}
 	ids := m.q.Sessions(after)

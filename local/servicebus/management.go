@@ -20,12 +20,16 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 		r.fail(501, "amqp:not-implemented", "The operation '"+operation+"' is not known here.")
 		return
 	}
-	if !c.allowed(e, address+managementSuffix, op.send, !op.send) {
-		r.fail(401, "amqp:unauthorized-access", "Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.")
+	if !c.hasClaim(e, address+managementSuffix, op.send, !op.send) {
+		r.fail(
+			401,
+			"amqp:unauthorized-access",
+			"Unauthorized access. '"+map[bool]string{true: "Send", false: "Listen"}[op.send]+"' claim(s) are required to perform this operation.",
+		)
 		return
 	}
-	o := c.srv.decide(atManagement, e.name, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
-	if r.faulty(o, 500) {
+	o := c.srv.decideFailure(atManagement, e.name, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
+	if r.injectFailure(o, 500) {
 		return
 	}
 	if !e.enabled(op.send) {
@@ -34,7 +38,7 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 	}
 	args, _ := r.body.(amqp.Map)
 	m := managed{r, e, q, args}
-	if !c.srv.rates.spend(op.cost(m)) {
+	if !c.srv.rates.spendCredits(op.cost(m)) {
 		r.replyBusy()
 		return
 	}
@@ -42,7 +46,7 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 	status, body, err := op.do(m)
 	switch {
 	case o.Do == chaos.Lose:
-		c.cut()
+		c.disconnect()
 	case err != nil:
 		r.failWith(err, address)
 	default:
@@ -56,7 +60,11 @@ func (r request) failWith(err error, address string) {
 	case errors.Is(err, errSessionLost):
 		r.fail(410, sessionLost, "The session lock has expired on the MessageSession. Accept a new MessageSession.")
 	case errors.Is(err, queue.ErrLockLost):
-		r.fail(410, lockLost, "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
+		r.fail(
+			410,
+			lockLost,
+			"The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.",
+		)
 	case errors.Is(err, queue.ErrNotFound):
 		r.fail(404, "com.microsoft:message-not-found", "The message could not be found.")
 	case errors.Is(err, queue.ErrGone):
@@ -66,7 +74,7 @@ func (r request) failWith(err error, address string) {
 	}
 }
 
-// managed is a management operation under way.
+// managed is a management operation in progress.
 type managed struct {
 	request
 	e    *entity
@@ -80,8 +88,8 @@ type operation struct {
 	send bool
 }
 
-// cost is what the operation takes of the namespace's credits: one for each
-// message that is sent or peeked.
+// cost is the number of credits that the operation costs: one for each message that
+// is sent or peeked.
 func (o operation) cost(m managed) int {
 	if n, ok := m.args.Get("message-count").(int32); ok {
 		return min(max(int(n), 1), maxPeeked)
@@ -204,7 +212,7 @@ func (m managed) schedule() (int32, any, error) {
 		if !ok {
 			return 0, nil, errArguments
 		}
-		messages, refusal := read(m.e, delivery{payload: raw}, m.e.maxMessage())
+		messages, refusal := readMessages(m.e, delivery{payload: raw}, m.e.maxMessage())
 		if refusal != nil {
 			return 0, nil, errors.New("a message exceeds the limits of the queue")
 		}

@@ -71,7 +71,7 @@ func TestMemory(t *testing.T) {
 
 // serveStore is the child: a server until its input ends.
 func serveStore(t *testing.T, path string) {
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, Rules: rules})
+	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, AccessKeys: rules})
 	must(t, err)
 	fmt.Println("\nconnect", s.ConnectionString("root"))
 	io.Copy(io.Discard, os.Stdin)

@@ -7,8 +7,8 @@ import (
 	"dsvmpools/local/servicebus/queue"
 )
 
-// encodeMessage is a message as it goes to a receiver: what the sender encoded,
-// with the server's annotations.
+// encodeMessage encodes a message for a receiver: the bytes of the sender, with the
+// annotations of the server.
 func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 	p, err := amqp.ParseMessage(m.Raw)
 	if err != nil {
@@ -16,7 +16,7 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 	}
 	p.Header.DeliveryCount, p.Header.Present = m.DeliveryCount, true
 	if ttl := m.Expires.Sub(m.Enqueued); !m.Expires.IsZero() && m.State != queue.Scheduled {
-		p.Header.TTL = ttl // the queue's own may be shorter than the sender's
+		p.Header.TTL = ttl // the limit of the queue may be shorter than that of the sender
 	}
 	set := make([]amqp.Pair, 0, 6)
 	add := func(name amqp.Symbol, value any) { set = append(set, amqp.Pair{Key: name, Value: value}) }
@@ -41,17 +41,17 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 	if locked {
 		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Pair{Key: amqp.Symbol("x-opt-lock-token"), Value: amqp.UUID(m.Token)})
 	}
-	const added = 256 // a guess at what the annotations take
+	const added = 256 // an estimate of the size of the annotations
 	return p.Append(make([]byte, 0, len(m.Raw)+added)), nil
 }
 
-// dotNet is a token in the byte order of a .NET GUID: the first three groups
-// little-endian. Applied twice it gives the token back.
-func dotNet(t [16]byte) []byte {
+// swapGUIDBytes converts a token to the byte order of a .NET GUID: the first three groups
+// little-endian. A second call converts it back.
+func swapGUIDBytes(t [16]byte) []byte {
 	return []byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
 }
 
-// settlement reads a terminal state.
+// settlement converts a terminal state of AMQP.
 func settlement(token queue.Token, state amqp.Described) queue.Settlement {
 	fields, _ := state.Value.(amqp.List)
 	out := queue.Settlement{Token: token, Outcome: queue.Complete}
@@ -81,20 +81,23 @@ const (
 	lockLost    = "com.microsoft:message-lock-lost"
 )
 
-// answerState is what a client is told of its settlement.
+// answerState is the state that answers a settlement.
 func (l *outLink) answerState(state amqp.Described, err error) amqp.Described {
 	switch {
 	case errors.Is(err, queue.ErrLockLost) && l.queue.Options().Sessions:
 		return rejected(sessionLost, "The session lock was lost. Request a new session receiver.")
 	case errors.Is(err, queue.ErrLockLost):
-		return rejected(lockLost, "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.")
+		return rejected(
+			lockLost,
+			"The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue.",
+		)
 	case err != nil:
 		return rejected("amqp:internal-error", err.Error())
 	}
 	l.session.conn.srv.settled.Add(1)
 	switch state.Code {
 	case amqp.CodeRejected:
-		return amqp.Composite(amqp.CodeRejected) // an error inside would be taken for a failure
+		return amqp.Composite(amqp.CodeRejected) // a client would take an error inside for a failure
 	case amqp.CodeReleased, amqp.CodeModified:
 		return state
 	}

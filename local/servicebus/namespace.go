@@ -24,11 +24,11 @@ func (n namespace) Get(name string) (admin.Queue, bool) {
 	if e == nil || q != e.queue {
 		return admin.Queue{}, false
 	}
-	return e.look(), true
+	return e.describe(), true
 }
 
-// look is what there is to say about the queue.
-func (e *entity) look() admin.Queue {
+// describe returns the description and the counts of the queue.
+func (e *entity) describe() admin.Queue {
 	active, scheduled, deferred, _ := e.queue.Counts()
 	deadActive, _, deadDeferred, _ := e.queue.DeadLetters().Counts()
 	e.mu.Lock()
@@ -46,7 +46,7 @@ func (n namespace) List() []admin.Queue {
 	var out []admin.Queue
 	for _, q := range n.broker.Queues() {
 		if e, _ := n.find(q.Name()); e != nil {
-			out = append(out, e.look())
+			out = append(out, e.describe())
 		}
 	}
 	return out
@@ -72,16 +72,16 @@ func (n namespace) Create(name string, said admin.Description) (admin.Queue, err
 	}
 	now := n.now()
 	about := note{name, said, now, now}
-	e := &entity{name: name, about: said, created: now, updated: now, kept: true}
-	if err := n.write(e); err != nil { // first: a queue that is answered is there after a crash
+	e := &entity{name: name, about: said, created: now, updated: now, saved: true}
+	if err := n.saveNote(e); err != nil { // first, so that an acknowledged queue exists after a crash
 		return admin.Queue{}, err
 	}
 	e, err := n.add(about, true)
 	if err != nil {
 		return admin.Queue{}, fmt.Errorf("%w: %w", admin.ErrInternal, err)
 	}
-	n.forward(e)
-	return e.look(), nil
+	n.restartMovers(e)
+	return e.describe(), nil
 }
 
 func (n namespace) Update(name string, said admin.Description) (admin.Queue, error) {
@@ -101,7 +101,7 @@ func (n namespace) Update(name string, said admin.Description) (admin.Queue, err
 	e.mu.Lock()
 	before := e.updated
 	e.about, e.updated = about, n.now()
-	if err = n.write(e); err != nil {
+	if err = n.saveNote(e); err != nil {
 		e.about, e.updated = old, before
 	}
 	e.mu.Unlock()
@@ -110,8 +110,8 @@ func (n namespace) Update(name string, said admin.Description) (admin.Queue, err
 	}
 	e.queue.Change(options(about))
 	e.force("amqp:link:detach-forced", "The link was closed because the entity '"+e.name+"' was updated.")
-	n.forward(e)
-	return e.look(), nil
+	n.restartMovers(e)
+	return e.describe(), nil
 }
 
 func (n namespace) Delete(name string) error {
@@ -133,12 +133,12 @@ func (n namespace) Delete(name string) error {
 }
 
 func (n namespace) Authorize(token, path string) (manage bool, err error) {
-	rule, _, err := n.verify(token, strings.ToLower(path))
+	rule, _, err := n.verifyToken(token, strings.ToLower(path))
 	return rule.Manage && rule.Entities == nil, err
 }
 
 func (n namespace) Spend() error {
-	if !n.rates.spend(managementCost) {
+	if !n.rates.spendCredits(managementCost) {
 		return admin.ErrThrottled
 	}
 	return nil

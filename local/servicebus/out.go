@@ -12,11 +12,11 @@ import (
 	"dsvmpools/local/servicebus/queue"
 )
 
-// takeAtOnce bounds what a receiver is handed in one go, so that one with much
-// credit does not lock messages long before it can send them.
+// takeAtOnce is the most messages that a receiver takes at once, so that a receiver
+// with much credit does not lock messages long before it sends them.
 const takeAtOnce = 100
 
-// Bounds of the answers that wait for a client to fetch them.
+// Bounds of the answers that wait for a client.
 const (
 	maxAnswers     = 1000
 	maxAnswerBytes = 16 << 20
@@ -36,7 +36,7 @@ type outLink struct {
 	wake    chan struct{}
 	done    chan struct{}
 
-	ended bool // the client was told, or has said so itself; guarded by session.mu
+	ended bool // both sides know that it has ended; guarded by session.mu
 
 	mu       sync.Mutex
 	receiver *queue.Receiver
@@ -50,18 +50,25 @@ type outLink struct {
 }
 
 func newOutLink(s *session, a attachment) *outLink {
-	return &outLink{session: s, handle: a.handle, name: a.name, remove: a.snd == settledMode, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &outLink{
+		session: s,
+		handle:  a.handle,
+		name:    a.name,
+		remove:  a.snd == settledMode,
+		wake:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+	}
 }
 
-// grant takes in the credit a client gives: credit deliveries beyond count.
-func (l *outLink) grant(count, credit uint32, drain, echo bool) {
+// setCredit sets the credit that a client gives: credit deliveries after count.
+func (l *outLink) setCredit(count, credit uint32, drain, echo bool) {
 	l.mu.Lock()
 	l.limit, l.drain, l.echo = count+credit, drain, echo
 	l.mu.Unlock()
-	l.rouse()
+	l.wakeUp()
 }
 
-func (l *outLink) rouse() {
+func (l *outLink) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -75,14 +82,14 @@ func (l *outLink) credit() int {
 	return max(int(int32(l.limit-l.count)), 0)
 }
 
-func (l *outLink) spend() {
+func (l *outLink) useCredit() {
 	l.mu.Lock()
 	l.count++
 	l.mu.Unlock()
 }
 
-// adopt gives the link its receiver; false when the client has left.
-func (l *outLink) adopt(r *queue.Receiver) bool {
+// setReceiver gives the link its receiver; false if the client has left.
+func (l *outLink) setReceiver(r *queue.Receiver) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -97,23 +104,23 @@ func (l *outLink) adopt(r *queue.Receiver) bool {
 	return true
 }
 
-// close ends the link. A session is given back; other locks stay until they
-// run out, as the client may still settle by management.
-func (l *outLink) close() (tell bool) {
+// close ends the link. It releases a session; other locks stay until they run out,
+// because the client may still settle by management.
+func (l *outLink) close() (notify bool) {
 	l.session.mu.Lock()
-	tell, l.ended = !l.ended, true
+	notify, l.ended = !l.ended, true
 	l.session.space.Broadcast()
 	l.session.mu.Unlock()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return tell
+		return notify
 	}
 	l.closed = true
 	receiver := l.receiver
 	l.mu.Unlock()
 	close(l.done)
-	l.entity.detached(l)
+	l.entity.removeLink(l)
 	if receiver != nil {
 		receiver.Close()
 	}
@@ -129,10 +136,10 @@ func (l *outLink) close() (tell bool) {
 		}
 	}
 	c.mu.Unlock()
-	return tell
+	return notify
 }
 
-// deliverLoop sends messages as long as there is credit and there are any.
+// deliverLoop sends messages while there are messages and credit.
 func (l *outLink) deliverLoop() {
 	for {
 		if n := l.credit(); n > 0 {
@@ -141,15 +148,15 @@ func (l *outLink) deliverLoop() {
 				l.detach(err)
 				return
 			}
-			if messages = l.faulty(messages); !l.deliver(messages) {
+			if messages = l.injectFailure(messages); !l.deliver(messages) {
 				return
 			}
 			if len(messages) > 0 {
 				continue
 			}
 		}
-		l.drained()
-		l.echoed()
+		l.answerDrain()
+		l.answerEcho()
 		select {
 		case <-l.receiver.C:
 			if l.credit() > 0 {
@@ -166,12 +173,13 @@ func (l *outLink) deliverLoop() {
 	}
 }
 
-// deliver sends messages. Those that do not go out any more are given back.
+// deliver sends messages. It returns those to the queue that do not go out because
+// the link has ended.
 func (l *outLink) deliver(messages []*queue.Message) bool {
 	for i, m := range messages {
 		payload, err := encodeMessage(m, !l.remove)
 		if err != nil {
-			l.session.conn.srv.log.Error("a stored message cannot be read", "queue", l.queue.Name(), "number", m.Seq, "error", err)
+			l.session.conn.srv.log.Error("reading a stored message failed", "queue", l.queue.Name(), "number", m.Seq, "error", err)
 			l.queue.Settle([]queue.Settlement{{Token: m.Token, Outcome: queue.DeadLetter}})
 			continue
 		}
@@ -179,8 +187,8 @@ func (l *outLink) deliver(messages []*queue.Message) bool {
 		if !l.remove {
 			token = &m.Token
 		}
-		l.spend()
-		if !l.session.deliver(l, dotNet(m.Token), token, payload) {
+		l.useCredit()
+		if !l.session.deliver(l, swapGUIDBytes(m.Token), token, payload) {
 			back := make([]queue.Settlement, 0, len(messages)-i)
 			for _, m := range messages[i:] {
 				back = append(back, queue.Settlement{Token: m.Token, Outcome: queue.Release})
@@ -193,8 +201,8 @@ func (l *outLink) deliver(messages []*queue.Message) bool {
 	return true
 }
 
-// drained answers a client that asked to have its credit used up.
-func (l *outLink) drained() {
+// answerDrain answers a client that asked to use up its credit.
+func (l *outLink) answerDrain() {
 	l.mu.Lock()
 	drain := l.drain
 	if drain {
@@ -207,8 +215,8 @@ func (l *outLink) drained() {
 	}
 }
 
-// echoed answers a client that asked how the link stands.
-func (l *outLink) echoed() {
+// answerEcho answers a client that asked for the state of the link.
+func (l *outLink) answerEcho() {
 	l.mu.Lock()
 	echo, count, credit := l.echo, l.count, l.limit-l.count
 	l.echo = false
@@ -241,27 +249,27 @@ func (l *outLink) force(condition, description string) {
 	}
 }
 
-// faulty waits for the credits of messages, and carries out what is to go wrong
-// with their delivery. It returns those that are to be delivered.
-func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
+// injectFailure waits for the credits of messages, and does what injections say
+// about them. It returns the messages to deliver.
+func (l *outLink) injectFailure(messages []*queue.Message) []*queue.Message {
 	c := l.session.conn
-	for len(messages) > 0 && !c.srv.rates.spend(len(messages)) {
+	for len(messages) > 0 && !c.srv.rates.spendCredits(len(messages)) {
 		c.srv.pause(c.srv.rates.untilNext())
 	}
 	if c.srv.cfg.Chaos == nil {
 		return messages
 	}
 	for i := range messages {
-		switch o := c.srv.decide(atReceive, l.entity.name, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+		switch o := c.srv.decideFailure(atReceive, l.entity.name, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
 		case chaos.Detach:
 			l.force(condition(o, forcedDetach), injected)
-			return messages // what was taken is given back, as the link has ended
+			return messages // the queue gets the messages back, because the link has ended
 		case chaos.Disconnect:
-			c.cut()
+			c.disconnect()
 			<-l.done
 			return messages
-		case chaos.Lose: // it stays locked, or is gone, and the client never saw it
-			c.cut()
+		case chaos.Lose: // the message stays locked, or is deleted, and the client has not seen it
+			c.disconnect()
 			<-l.done
 			return slices.Delete(messages, i, i+1)
 		}
@@ -269,7 +277,7 @@ func (l *outLink) faulty(messages []*queue.Message) []*queue.Message {
 	return messages
 }
 
-// answerLoop sends the answers of $cbs and $management as credit allows.
+// answerLoop sends the answers of $cbs and $management while there is credit.
 func (l *outLink) answerLoop() {
 	for {
 		l.mu.Lock()
@@ -287,8 +295,8 @@ func (l *outLink) answerLoop() {
 			}
 			continue
 		}
-		l.drained()
-		l.echoed()
+		l.answerDrain()
+		l.answerEcho()
 		select {
 		case <-l.wake:
 		case <-l.done:
@@ -297,12 +305,12 @@ func (l *outLink) answerLoop() {
 	}
 }
 
-// answer queues a reply; a client that fetches none of many loses the rest.
+// answer queues a reply. If too many wait, the reply is dropped.
 func (l *outLink) answer(payload []byte) {
 	l.mu.Lock()
 	if len(l.answers) < maxAnswers && l.waiting < maxAnswerBytes {
 		l.answers, l.waiting = append(l.answers, payload), l.waiting+len(payload)
 	}
 	l.mu.Unlock()
-	l.rouse()
+	l.wakeUp()
 }

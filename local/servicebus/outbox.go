@@ -8,14 +8,14 @@ import (
 	"dsvmpools/local/servicebus/amqp"
 )
 
-// Bounds of what waits for a client's socket.
+// Bounds of the bytes that wait for the socket of a client.
 const (
-	outboxFull = 512 << 10 // from here on deliveries wait
-	outboxMax  = 16 << 20  // what is not a delivery does not wait; a client this far behind is cut off
+	outboxFull = 512 << 10 // above this, deliveries wait
+	outboxMax  = 16 << 20  // other frames do not wait; above this, the client is disconnected
 )
 
-// outbox is what waits to be written to a client. One writer empties it, all of
-// it with one system call.
+// outbox holds the bytes that wait to be written to a client. One writer writes all
+// of them with one system call.
 type outbox struct {
 	mu     sync.Mutex
 	space  *sync.Cond
@@ -30,8 +30,7 @@ func newOutbox() *outbox {
 	return o
 }
 
-// frame queues a frame and never waits. It reports false when the client is too
-// far behind.
+// frame queues a frame and never waits. It returns false if too much waits.
 func (o *outbox) frame(channel uint16, performative any, payload []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -55,7 +54,7 @@ func (o *outbox) wait() {
 	o.mu.Unlock()
 }
 
-// close lets the writer write what is there, and end.
+// close makes the writer write the rest, and end.
 func (o *outbox) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -67,7 +66,7 @@ func (o *outbox) close() {
 	}
 }
 
-// swap takes what is there and leaves an empty buffer.
+// swap takes the waiting bytes and leaves an empty buffer.
 func (o *outbox) swap(empty []byte) (full []byte, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,13 +75,13 @@ func (o *outbox) swap(empty []byte) (full []byte, closed bool) {
 	return full, o.closed
 }
 
-// lastWords is how long a client has to take what was said before the end.
-const lastWords = time.Second
+// closeGrace is how long a client has to read the last frames.
+const closeGrace = time.Second
 
-// drainTo writes until the outbox is closed, and an empty frame whenever nothing
-// was written for a beat.
-func (o *outbox) drainTo(w net.Conn, beat time.Duration) {
-	tick := time.NewTicker(beat)
+// drainTo writes until the outbox is closed. It writes an empty frame whenever
+// nothing was written for emptyFrameEvery.
+func (o *outbox) drainTo(w net.Conn, emptyFrameEvery time.Duration) {
+	tick := time.NewTicker(emptyFrameEvery)
 	defer tick.Stop()
 	var spare []byte
 	for {
@@ -98,7 +97,7 @@ func (o *outbox) drainTo(w net.Conn, beat time.Duration) {
 		}
 		limit := idleTimeout
 		if closed {
-			limit = lastWords
+			limit = closeGrace
 		}
 		w.SetWriteDeadline(time.Now().Add(limit))
 		_, err := w.Write(b)

@@ -13,7 +13,7 @@ const (
 	managementCost   = 10
 )
 
-// busyCondition and the words that come with it are how the service throttles.
+// busyCondition is the condition with which the service throttles.
 const busyCondition = "com.microsoft:server-busy"
 
 func (s *Server) busy() string {
@@ -21,7 +21,7 @@ func (s *Server) busy() string {
 		" is being throttled. Error code : 50009. Please wait 2 seconds and try again."
 }
 
-// rates counts the credits of the second that runs. nil has no limit.
+// rates counts the credits of the current second. nil has no limit.
 type rates struct {
 	now func() time.Time
 
@@ -30,9 +30,9 @@ type rates struct {
 	spent  int
 }
 
-// spend takes credits. It reports false when the second has none left; a call
-// that wants more than a second has is let through when it is the first.
-func (r *rates) spend(n int) bool {
+// spendCredits takes credits. It returns false if the second has too few left. A
+// call that needs more than a whole second passes if it is the first.
+func (r *rates) spendCredits(n int) bool {
 	if r == nil {
 		return true
 	}
@@ -48,7 +48,7 @@ func (r *rates) spend(n int) bool {
 	return true
 }
 
-// untilNext is how long the second still runs.
+// untilNext is the time until the next second begins.
 func (r *rates) untilNext() time.Duration {
 	now := r.now()
 	return now.Truncate(time.Second).Add(time.Second).Sub(now)

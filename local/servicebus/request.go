@@ -8,8 +8,8 @@ import (
 	"dsvmpools/local/servicebus/amqp"
 )
 
-// nodePrefix is in front of a node's name where it stands for the link that was
-// attached last for its answers; no address begins with it.
+// nodePrefix and the name of a node are the key of the link that was attached last
+// for the answers of the node; no address begins with it.
 const nodePrefix = "\x00"
 
 // request is a message to $cbs or $management.
@@ -30,7 +30,7 @@ func readRequest(c *conn, node string, payload []byte) (request, bool) {
 	return request{conn: c, node: strings.ToLower(node), id: m.ID(), replyTo: m.ReplyTo(), props: m.Application, body: m.Value()}, true
 }
 
-// textOf reads a text, which some clients send as binary.
+// textOf reads a text; some clients send it as binary.
 func textOf(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -74,18 +74,18 @@ func (r request) answer(status int32, condition, description string, body any) {
 	}
 }
 
-// putToken takes a claim on $cbs.
+// putToken handles a claim on $cbs.
 func (c *conn) putToken(payload []byte) {
 	r, ok := readRequest(c, cbsNode, payload)
 	if !ok {
 		return
 	}
 	entity := strings.ToLower(strings.Trim(entityPath(textOf(r.props.Get("name"))), "/"))
-	o := c.srv.decide(atToken, entity, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
-	if r.faulty(o, 401) {
+	o := c.srv.decideFailure(atToken, entity, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose)
+	if r.injectFailure(o, 401) {
 		return
 	}
-	rule, expires, err := c.srv.verify(textOf(r.body), entity)
+	rule, expires, err := c.srv.verifyToken(textOf(r.body), entity)
 	if err != nil {
 		r.reply(401, err.Error(), nil)
 		return
@@ -105,7 +105,7 @@ func (c *conn) putToken(payload []byte) {
 	c.claims[entity] = claim{rule, expires}
 	c.mu.Unlock()
 	if o.Do == chaos.Lose {
-		c.cut()
+		c.disconnect()
 		return
 	}
 	r.reply(202, "Accepted", nil)
@@ -114,8 +114,8 @@ func (c *conn) putToken(payload []byte) {
 // maxClaims bounds the claims of a connection: two for each queue it may use.
 const maxClaims = 2 * maxQueues
 
-// faulty carries out what is to go wrong with a request before it is performed.
-func (r request) faulty(o chaos.Outcome, status int32) bool {
+// injectFailure does what an injection says about a request before it is performed.
+func (r request) injectFailure(o chaos.Outcome, status int32) bool {
 	switch o.Do {
 	case chaos.Refuse:
 		if n, err := strconv.Atoi(o.Code); err == nil {
@@ -125,14 +125,14 @@ func (r request) faulty(o chaos.Outcome, status int32) bool {
 	case chaos.Throttle:
 		r.replyBusy()
 	case chaos.Disconnect:
-		r.conn.cut()
+		r.conn.disconnect()
 	default:
 		return false
 	}
 	return true
 }
 
-// replyBusy is how a request is refused when the namespace is throttled.
+// replyBusy refuses a request because the namespace is throttled.
 func (r request) replyBusy() {
 	r.fail(503, busyCondition, r.conn.srv.busy())
 }

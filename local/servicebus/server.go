@@ -1,26 +1,30 @@
 // Package servicebus is Azure Service Bus on one machine: an AMQP 1.0 server
 // that azservicebus, @azure/service-bus and azure-servicebus speak to as they
-// speak to the cloud, over plain TCP on loopback with
+// do to the cloud, over plain TCP on loopback with
 // UseDevelopmentEmulator=true in the connection string. The folder conformance
-// holds it against the live tests of azservicebus.
+// runs the live tests of azservicebus against it.
 //
 // It has queues, with and without sessions: peek-lock and receive-and-delete,
 // complete, abandon, defer, dead-letter, locks that expire and renew, session
 // state, times to live, scheduled messages, batches, dead-letter queues,
 // SAS-verified claims that may be narrowed to single queues, and the management
-// operations of the SDKs. It keeps the limits of a Standard namespace. What it
-// acknowledges is on disk; locks end with the server, and the messages come
-// again. What a sender encoded comes back as it was, byte for byte, but for the
-// header and what is added to the annotations and, by settling, to the
-// application properties.
+// operations of the SDKs. It keeps the limits of a Standard namespace. An
+// acknowledged message is on disk. Locks end with the server, and the messages
+// come again. A receiver gets the bytes of the sender; only the header changes, and
+// annotations (and application properties, by settling) are added.
 //
 // Queues come and go while it runs, by the administration over HTTP; they may
 // drop duplicates, forward, and be disabled. AMQP, AMQP in WebSockets and the
 // administration share one port, with TLS if it has a certificate.
 //
-// It has no topics and no transactions. It never deletes a queue because it is
-// idle, does not drop links that are idle, and looks at a claim when a link is
-// attached or an operation asked for, not in between.
+// It has no topics and no transactions. It never deletes an idle queue, does not
+// drop idle links, and checks a claim only when a link is attached or an operation
+// is requested.
+//
+// Order of mutexes: Server.changing, then session.sending, then conn.mu, session.mu,
+// the mu of a link, entity.mu and registry, of which none is held while another of
+// them is taken, except that outLink.setReceiver takes conn.mu inside its own.
+// outbox.mu comes last: a frame may be queued under any of them.
 package servicebus
 
 import (
@@ -76,20 +80,20 @@ type QueueConfig struct {
 	ForwardTo, ForwardDeadLettersTo string
 }
 
-// Rule is a shared access key with its rights.
-type Rule struct {
+// AccessKey is a shared access key with its rights.
+type AccessKey struct {
 	Name, Key            string
 	Send, Listen, Manage bool
-	// Entities narrows the rule to queues, by name: what is not here is refused.
+	// Entities limits the key to these queues, by name; all others are refused.
 	// nil = all queues with the rights above.
 	Entities map[string]Right
 }
 
-// Right is what a narrowed rule may do with one queue.
+// Right is what a limited key may do with one queue.
 type Right struct{ Send, Listen bool }
 
-// may reports whether the rule allows it on a queue.
-func (r Rule) may(queue string, send, listen bool) bool {
+// allows reports whether the key may send to, or listen on, a queue.
+func (r AccessKey) allows(queue string, send, listen bool) bool {
 	if r.Entities != nil {
 		right := r.Entities[strings.ToLower(queue)]
 		return (!send || right.Send) && (!listen || right.Listen)
@@ -97,26 +101,26 @@ func (r Rule) may(queue string, send, listen bool) bool {
 	return r.Manage || (!send || r.Send) && (!listen || r.Listen)
 }
 
-// Config says where the server listens, where it stores, and what it has.
+// Config says where the server listens, where it stores, and which queues and keys it has.
 type Config struct {
 	Addr string // loopback host:port; port 0 = any free one
 	Path string // store file
-	// Queues are there, and as they are said here, whenever the server starts.
-	// Others may be created while it runs, and last.
-	Queues []QueueConfig
-	Rules  []Rule
-	Log    *slog.Logger     // nil = discard
-	Now    func() time.Time // nil = the clock
+	// Queues exist from the start, with these options. Others may be created at
+	// run time, and last.
+	Queues     []QueueConfig
+	AccessKeys []AccessKey
+	Log        *slog.Logger     // nil = discard
+	Now        func() time.Time // nil = the clock
 
 	TLS     *tls.Config // nil = plain TCP
 	Premium bool        // messages up to 100 MB, as a queue's description says; no partitions
-	// TrustBearer accepts every token that is no SAS token, with all rights and
-	// without looking at it. Only for a test that needs a token credential.
+	// TrustBearer accepts every token that is no SAS token, unchecked and with all
+	// rights. Only for a test that needs a token credential.
 	TrustBearer bool
 	// CloudRates keeps the rates of a Standard namespace: 1,000 credits per second,
 	// and the service's throttling errors beyond.
 	CloudRates bool
-	// Chaos is what goes wrong on demand, by queue, at connect, token, attach,
+	// Chaos holds the failures to inject, by queue, at connect, token, attach,
 	// send, receive, settle and management; nil = nothing.
 	Chaos *chaos.Set
 
@@ -135,7 +139,7 @@ type Server struct {
 	cfg      Config
 	broker   *queue.Broker
 	listener net.Listener
-	rules    map[string]Rule
+	keys     map[string]AccessKey
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -164,15 +168,22 @@ func Start(cfg Config) (*Server, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local Service Bus serves this machine only", cfg.Addr)
 	}
-	s := &Server{cfg: cfg, rules: map[string]Rule{}, now: cfg.Now, log: cfg.Log, open: map[net.Conn]struct{}{}, entities: registry{all: map[string]*entity{}}}
+	s := &Server{
+		cfg:      cfg,
+		keys:     map[string]AccessKey{},
+		now:      cfg.Now,
+		log:      cfg.Log,
+		open:     map[net.Conn]struct{}{},
+		entities: registry{all: map[string]*entity{}},
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	for _, r := range cfg.Rules {
-		s.rules[r.Name] = r
+	for _, r := range cfg.AccessKeys {
+		s.keys[r.Name] = r
 	}
 	s.started, s.bounds = s.now(), usual
 	if cfg.bounds != nil {
@@ -182,12 +193,12 @@ func Start(cfg Config) (*Server, error) {
 		s.rates = &rates{now: s.now}
 	}
 	s.broker, err = queue.Open(queue.Config{Path: cfg.Path, Now: s.now, Mark: mark, Warn: func(name string, err error) {
-		s.log.Error("a queue could not store what it decided itself; it tries again", "queue", name, "error", err)
+		s.log.Error("storing a change of the queue failed; trying again", "queue", name, "error", err)
 	}})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.begin(); err != nil {
+	if err := s.addQueues(); err != nil {
 		s.broker.Close()
 		return nil, err
 	}
@@ -196,15 +207,15 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.web = &handed{addr: s.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
-	s.forwardAll()
+	s.startAllMovers()
 	web := s.serveWeb()
 	s.stopWeb = web.Close
 	s.wg.Go(s.accept)
 	return s, nil
 }
 
-// begin adds the queues that are configured, and those of an earlier run.
-func (s *Server) begin() error {
+// addQueues adds the queues that are configured, and those of an earlier run.
+func (s *Server) addQueues() error {
 	for _, q := range s.cfg.Queues {
 		d := q.describe()
 		switch err := checkName(q.Name); {
@@ -215,22 +226,28 @@ func (s *Server) begin() error {
 		case q.MaxDeliveryCount < 0 || q.DefaultTTL < 0:
 			return fmt.Errorf("queue %s: neither MaxDeliveryCount nor DefaultTTL is negative", q.Name)
 		case q.DuplicateWindow != 0 && (q.DuplicateWindow < minWindow || q.DuplicateWindow > maxWindow):
-			return fmt.Errorf("queue %s: duplicates are looked for within %s to %s, not %s", q.Name, minWindow, maxWindow, q.DuplicateWindow)
+			return fmt.Errorf(
+				"queue %s: duplicates are looked for within %s to %s, not %s",
+				q.Name,
+				minWindow,
+				maxWindow,
+				q.DuplicateWindow,
+			)
 		}
 		if err := d.Complete(s.cfg.Premium); err != nil {
 			return fmt.Errorf("queue %s: %w", q.Name, err)
 		}
 		if _, err := s.add(note{q.Name, d, s.started, s.started}, false); errors.Is(err, admin.ErrExists) {
-			return fmt.Errorf("queue %s is there twice; names differ by more than case", q.Name)
+			return fmt.Errorf("queue %s is configured twice; two names must differ by more than case", q.Name)
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", s.cfg.Path, err)
 		}
 	}
-	if err := s.restore(); err != nil {
+	if err := s.restoreQueues(); err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.Path, err)
 	}
 	for _, e := range s.entities.all {
-		if e.kept {
+		if e.saved {
 			continue
 		}
 		if err := s.checkForward(e.name, e.about); err != nil {
@@ -240,26 +257,26 @@ func (s *Server) begin() error {
 	return nil
 }
 
-// forwardAll starts what the queues forward.
-func (s *Server) forwardAll() {
+// startAllMovers starts the movers of all queues.
+func (s *Server) startAllMovers() {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	for _, e := range s.entities.all {
-		s.forward(e)
+		s.restartMovers(e)
 	}
 }
 
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// ConnectionString is what a client with the rule's key needs. It holds the
-// key; it is not to be logged.
-func (s *Server) ConnectionString(rule string) string {
+// ConnectionString is the connection string of a client with the named key. It
+// holds the key: do not log it.
+func (s *Server) ConnectionString(key string) string {
 	plain := ";UseDevelopmentEmulator=true"
 	if s.cfg.TLS != nil {
 		plain = ""
 	}
-	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s%s", s.Addr(), rule, s.rules[rule].Key, plain)
+	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s%s", s.Addr(), key, s.keys[key].Key, plain)
 }
 
 // Stats returns the counts so far.

@@ -23,7 +23,7 @@ var queues = []servicebus.QueueConfig{
 	{Name: "shortwork", RequiresSession: true, LockDuration: 300 * time.Millisecond},
 }
 
-var rules = []servicebus.Rule{
+var rules = []servicebus.AccessKey{
 	{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true},
 	{Name: "send", Key: "c2VuZA==", Send: true},
 	{Name: "agent", Key: "YWdlbnQ=", Entities: map[string]servicebus.Right{"work": {Listen: true}, "plain": {Send: true}}},
@@ -38,12 +38,15 @@ type fixture struct {
 
 func start(tb testing.TB, path string) fixture {
 	tb.Helper()
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, Rules: rules})
+	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, AccessKeys: rules})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
+	client, err := azservicebus.NewClientFromConnectionString(
+		s.ConnectionString("root"),
+		&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}},
+	)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -184,7 +187,14 @@ func TestDeadLetterDeferAndFetch(t *testing.T) {
 	must(t, err)
 	must(t, r.CompleteMessage(f.ctx, got[0], nil))
 	f.none(t, "plain")
-	d := f.one(t, f.receiver(t, "plain", &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter, ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete}))
+	d := f.one(
+		t,
+		f.receiver(
+			t,
+			"plain",
+			&azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter, ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete},
+		),
+	)
 	if *d.DeadLetterReason != "bad" || *d.DeadLetterErrorDescription != "very" {
 		t.Errorf("got %q %q", *d.DeadLetterReason, *d.DeadLetterErrorDescription)
 	}
@@ -216,7 +226,14 @@ func TestScheduled(t *testing.T) {
 	seqs, err := s.ScheduleMessages(f.ctx, []*azservicebus.Message{message("kept"), message("cancelled")}, at, nil)
 	must(t, err)
 	must(t, s.CancelScheduledMessages(f.ctx, seqs[1:], nil))
-	must(t, s.SendMessage(f.ctx, &azservicebus.Message{Body: []byte("by annotation"), ScheduledEnqueueTime: to.Ptr(at.Add(50 * time.Millisecond))}, nil))
+	must(
+		t,
+		s.SendMessage(
+			f.ctx,
+			&azservicebus.Message{Body: []byte("by annotation"), ScheduledEnqueueTime: to.Ptr(at.Add(50 * time.Millisecond))},
+			nil,
+		),
+	)
 	never, err := s.ScheduleMessages(f.ctx, []*azservicebus.Message{message("never")}, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), nil)
 	must(t, err)
 	r := f.receiver(t, "plain", nil)
@@ -237,7 +254,8 @@ func TestSessions(t *testing.T) {
 	f.send(t, "work", inSession("a", "a1"), inSession("b", "b1"), inSession("a", "a2"))
 	a, err := f.client.AcceptSessionForQueue(f.ctx, "work", "a", nil)
 	must(t, err)
-	if _, err := f.client.AcceptSessionForQueue(f.ctx, "work", "a", nil); err == nil || !strings.Contains(err.Error(), "session-cannot-be-locked") {
+	if _, err := f.client.AcceptSessionForQueue(f.ctx, "work", "a", nil); err == nil ||
+		!strings.Contains(err.Error(), "session-cannot-be-locked") {
 		t.Errorf("second accept: got %v, want a refusal", err)
 	}
 	for _, want := range []string{"a1", "a2"} {
@@ -345,7 +363,17 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s was scheduled", what)
 		}
 	}
-	must(t, s.SendMessage(f.ctx, &azservicebus.Message{MessageID: to.Ptr((*long)[1:]), ApplicationProperties: map[string]any{"a": sixteen, "b": sixteen, "c": sixteen}}, nil))
+	must(
+		t,
+		s.SendMessage(
+			f.ctx,
+			&azservicebus.Message{
+				MessageID:             to.Ptr((*long)[1:]),
+				ApplicationProperties: map[string]any{"a": sixteen, "b": sixteen, "c": sixteen},
+			},
+			nil,
+		),
+	)
 	if err := f.sender(t, "work").SendMessage(f.ctx, message("no session"), nil); err == nil {
 		t.Error("a message without a session was taken by a queue with sessions")
 	}
@@ -362,7 +390,13 @@ func TestTimeToLiveIsCapped(t *testing.T) {
 	if m := f.one(t, f.receiver(t, "endless", nil)); string(m.Body) != "x" {
 		t.Errorf("endless: got %q", m.Body)
 	}
-	f.send(t, "q", &azservicebus.Message{TimeToLive: to.Ptr(time.Hour)}, &azservicebus.Message{TimeToLive: to.Ptr(3 * time.Hour)}, message("x"))
+	f.send(
+		t,
+		"q",
+		&azservicebus.Message{TimeToLive: to.Ptr(time.Hour)},
+		&azservicebus.Message{TimeToLive: to.Ptr(3 * time.Hour)},
+		message("x"),
+	)
 	got, err := f.receiver(t, "q", nil).PeekMessages(f.ctx, 3, nil)
 	must(t, err)
 	for i, want := range []time.Duration{time.Hour, 2 * time.Hour, 2 * time.Hour} {
@@ -376,7 +410,10 @@ func TestRights(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	open := func(conn string) *azservicebus.Client {
-		c, err := azservicebus.NewClientFromConnectionString(conn, &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
+		c, err := azservicebus.NewClientFromConnectionString(
+			conn,
+			&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}},
+		)
 		must(t, err)
 		t.Cleanup(func() { c.Close(f.ctx) })
 		return c
@@ -410,7 +447,7 @@ func TestRights(t *testing.T) {
 func TestSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "bus.db")
-	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, Rules: rules})
+	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: path, Queues: queues, AccessKeys: rules})
 	must(t, err)
 	ctx := t.Context()
 	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), nil)

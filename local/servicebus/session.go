@@ -9,12 +9,12 @@ import (
 	"dsvmpools/local/servicebus/queue"
 )
 
-// incomingWindow is what a client may send before the window is announced
-// anew: with link credit as the real limit it is never the narrow place.
+// incomingWindow is how many frames a client may send before the window is announced
+// again. The link credit is the real limit, so the window never stops a client.
 const incomingWindow = 1 << 30
 
-// maxUnsettled bounds the deliveries of a session that its client has not settled;
-// beyond, further ones wait.
+// maxUnsettled is the most deliveries of a session that its client has not settled;
+// further ones wait.
 const maxUnsettled = 20_000
 
 // session is one channel of a connection.
@@ -26,7 +26,7 @@ type session struct {
 	all map[uint32]linkEnd  // by the client's handle; reader only
 	out map[uint32]*outLink // by the client's handle; reader only
 
-	sending sync.Mutex // held for one delivery: they are numbered as they go out
+	sending sync.Mutex // held for one delivery, so that the numbers are in the order of sending
 
 	mu        sync.Mutex
 	space     *sync.Cond // signalled when the client's window opens, or a link ends
@@ -34,8 +34,8 @@ type session struct {
 	window    uint32     // transfer frames the client takes now
 	nextID    uint32     // delivery id of the next delivery
 	unsettled map[uint32]unsettled
-	decided   []decided // to be settled
-	settling  bool      // somebody is at it
+	decided   []decided // waiting to be settled
+	settling  bool      // a goroutine settles them now
 	ended     bool
 }
 
@@ -45,22 +45,25 @@ type unsettled struct {
 	token queue.Token
 }
 
-// decided is a delivery with the state the client gave it.
+// decided is a delivery with the state that the client gave it.
 type decided struct {
 	id uint32
 	unsettled
 	state amqp.Described
 }
 
-// linkEnd is what both kinds of links can do: close says whether the other side
-// is still to be told.
-type linkEnd interface{ close() (tell bool) }
+// linkEnd is a link of either kind. close reports whether the other side must still
+// be notified.
+type linkEnd interface{ close() (notify bool) }
 
 func beginSession(c *conn, f amqp.Frame) *session {
 	s := &session{conn: c, channel: f.Channel, in: map[uint32]*inLink{}, out: map[uint32]*outLink{}, all: map[uint32]linkEnd{},
 		window: amqp.FieldOr(f.Fields, 2, uint32(0)), unsettled: map[uint32]unsettled{}}
 	s.space = sync.NewCond(&s.mu)
-	c.send(s.channel, amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(c.srv.bounds.links-1)))
+	c.send(
+		s.channel,
+		amqp.Composite(amqp.CodeBegin, f.Channel, uint32(0), uint32(incomingWindow), uint32(incomingWindow), uint32(c.srv.bounds.links-1)),
+	)
 	return s
 }
 
@@ -77,7 +80,7 @@ func (s *session) frame(f amqp.Frame) error {
 			return l.transfer(f)
 		}
 	case amqp.CodeDisposition:
-		s.disposition(f.Fields)
+		s.handleDisposition(f.Fields)
 	case amqp.CodeDetach:
 		handle, _ := amqp.Field[uint32](f.Fields, 0)
 		if l := s.all[handle]; l != nil {
@@ -93,7 +96,7 @@ func (s *session) frame(f amqp.Frame) error {
 	return nil
 }
 
-// flow takes in the client's window and a link's credit.
+// flow takes the window of the client and the credit of a link.
 func (s *session) flow(fields amqp.List) {
 	window := amqp.FieldOr(fields, 1, uint32(0))
 	s.mu.Lock()
@@ -112,9 +115,9 @@ func (s *session) flow(fields amqp.List) {
 	if l := s.out[handle]; l != nil {
 		count := amqp.FieldOr(fields, 5, uint32(0))
 		credit := amqp.FieldOr(fields, 6, uint32(0))
-		l.grant(count, credit, amqp.FieldOr(fields, 8, false), echo)
+		l.setCredit(count, credit, amqp.FieldOr(fields, 8, false), echo)
 	} else if l := s.in[handle]; l != nil && echo {
-		l.top()
+		l.topUpCredit()
 	}
 }
 
@@ -172,11 +175,11 @@ func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []
 	return true
 }
 
-// disposition takes in what the client decided. One goroutine at a time carries
-// it out, as much at once as has come meanwhile.
-func (s *session) disposition(fields amqp.List) {
+// handleDisposition takes the decisions of the client. One goroutine at a time
+// settles them, as many at once as have gathered.
+func (s *session) handleDisposition(fields amqp.List) {
 	if !amqp.FieldOr(fields, 0, false) {
-		return // the client settles what it sent itself; nothing waits for that
+		return // the client settles its own messages; nothing waits for that
 	}
 	first := amqp.FieldOr(fields, 1, uint32(0))
 	last := amqp.FieldOr(fields, 2, first)
@@ -190,7 +193,7 @@ func (s *session) disposition(fields amqp.List) {
 			s.decided = append(s.decided, decided{id, u, state})
 		}
 	}
-	if int(last-first) > len(s.unsettled) { // a range wider than what is open is walked from the other side
+	if int(last-first) > len(s.unsettled) { // the range is wider than the number of open deliveries: walk those instead
 		for id := range s.unsettled {
 			if id-first <= last-first {
 				take(id)
@@ -208,12 +211,12 @@ func (s *session) disposition(fields amqp.List) {
 	s.space.Broadcast()
 	if len(s.decided) > 0 && !s.settling {
 		s.settling = true
-		go s.settle()
+		go s.settleDecided()
 	}
 }
 
-// settle carries out what was decided, until nothing is left.
-func (s *session) settle() {
+// settleDecided settles decided deliveries until none is left.
+func (s *session) settleDecided() {
 	for {
 		s.mu.Lock()
 		all := s.decided
@@ -234,12 +237,11 @@ func (s *session) settle() {
 	}
 }
 
-// settleGroup settles deliveries of one queue with one commit, and tells the
-// client of each.
+// settleGroup settles deliveries of one queue in one commit, and answers each.
 func (s *session) settleGroup(group []decided) {
 	lose := false
 	if s.conn.srv.cfg.Chaos != nil {
-		if group, lose = s.faultySettle(group); len(group) == 0 {
+		if group, lose = s.injectSettleFailure(group); len(group) == 0 {
 			return
 		}
 	}
@@ -252,11 +254,11 @@ func (s *session) settleGroup(group []decided) {
 		states[i] = group[i].link.answerState(group[i].state, err)
 	}
 	if lose {
-		s.conn.cut()
+		s.conn.disconnect()
 		return
 	}
 	for from := 0; from < len(group); {
-		to := from + 1 // deliveries in a row that went well share a frame
+		to := from + 1 // consecutive accepted deliveries share a frame
 		for to < len(group) && group[to].id == group[to-1].id+1 && states[from].Code == amqp.CodeAccepted && states[to].Code == amqp.CodeAccepted {
 			to++
 		}
@@ -265,17 +267,20 @@ func (s *session) settleGroup(group []decided) {
 	}
 }
 
-// faultySettle carries out what is to go wrong with settlements. It returns those
-// that are to be carried out, and whether the connection ends after that.
-func (s *session) faultySettle(group []decided) (rest []decided, lose bool) {
+// injectSettleFailure does what injections say about settlements. It returns the
+// settlements to perform, and whether the connection ends after them.
+func (s *session) injectSettleFailure(group []decided) (rest []decided, lose bool) {
 	for _, d := range group {
-		switch o := s.conn.srv.decide(atSettle, d.link.entity.name, chaos.Refuse, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
+		switch o := s.conn.srv.decideFailure(atSettle, d.link.entity.name, chaos.Refuse, chaos.Detach, chaos.Disconnect, chaos.Lose); o.Do {
 		case chaos.Refuse:
-			s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, lockLost), injected)))
+			s.conn.send(
+				s.channel,
+				amqp.Composite(amqp.CodeDisposition, false, d.id, d.id, true, rejected(condition(o, lockLost), injected)),
+			)
 		case chaos.Detach:
 			d.link.force(condition(o, forcedDetach), injected)
 		case chaos.Disconnect:
-			s.conn.cut()
+			s.conn.disconnect()
 			return nil, false
 		case chaos.Lose:
 			lose = true
@@ -287,8 +292,8 @@ func (s *session) faultySettle(group []decided) (rest []decided, lose bool) {
 	return rest, lose
 }
 
-// end closes all links; nobody waits any more.
-func (s *session) end() {
+// close closes all links and wakes all that wait.
+func (s *session) close() {
 	s.mu.Lock()
 	s.ended = true
 	s.space.Broadcast()

@@ -15,25 +15,25 @@ import (
 // Limits of tokens.
 const (
 	maxToken   = 8 << 10
-	bearerTime = time.Hour // how long a token counts whose end is not known
+	bearerTime = time.Hour // how long a token is valid whose end is unknown
 )
 
-// errToken is the answer to anything that is not a SAS token signed with a known
-// key; what the client says of the token's type is not looked at.
+// errToken is the answer to all but a SAS token that is signed with a known key. The
+// type that the client gives for the token is ignored.
 var errToken = errors.New("InvalidSignature: The token has an invalid signature.")
 
-// verify checks a token for an entity (in lower case; empty for the namespace):
+// verifyToken checks a token for an entity (in lower case; empty for the namespace):
 // its signature, its time and its audience.
-func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
+func (s *Server) verifyToken(token, entity string) (AccessKey, time.Time, error) {
 	if len(token) > maxToken {
-		return Rule{}, time.Time{}, errToken
+		return AccessKey{}, time.Time{}, errToken
 	}
 	rest, ok := strings.CutPrefix(token, "SharedAccessSignature ")
 	if !ok {
 		if s.cfg.TrustBearer && token != "" {
-			return Rule{Name: "bearer", Send: true, Listen: true, Manage: true}, s.now().Add(bearerTime), nil
+			return AccessKey{Name: "bearer", Send: true, Listen: true, Manage: true}, s.now().Add(bearerTime), nil
 		}
-		return Rule{}, time.Time{}, errToken
+		return AccessKey{}, time.Time{}, errToken
 	}
 	parts := map[string]string{}
 	for _, p := range strings.Split(rest, "&") {
@@ -45,9 +45,9 @@ func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
 	audience, err3 := url.QueryUnescape(parts["sr"])
 	until, err4 := strconv.ParseInt(parts["se"], 10, 64)
 	if errors.Join(err1, err2, err3, err4) != nil {
-		return Rule{}, time.Time{}, errToken
+		return AccessKey{}, time.Time{}, errToken
 	}
-	rule, keys := s.key(name, entity)
+	rule, keys := s.findKey(name, entity)
 	signed := false
 	for _, key := range keys {
 		mac := hmac.New(sha256.New, []byte(key))
@@ -56,28 +56,30 @@ func (s *Server) verify(token, entity string) (Rule, time.Time, error) {
 		signed = signed || key != "" && hmac.Equal([]byte(want), []byte(sig))
 	}
 	if !signed {
-		return Rule{}, time.Time{}, errToken
+		return AccessKey{}, time.Time{}, errToken
 	}
 	expires := time.Unix(until, 0)
 	if !s.now().Before(expires) {
-		return Rule{}, time.Time{}, errors.New("ExpiredToken: The token is expired. Expiration time: " + expires.UTC().Format(time.RFC1123))
+		return AccessKey{}, time.Time{}, errors.New(
+			"ExpiredToken: The token is expired. Expiration time: " + expires.UTC().Format(time.RFC1123),
+		)
 	}
 	if path := audiencePath(audience); path != "" && path != entity && !strings.HasPrefix(entity, path+"/") {
-		return Rule{}, time.Time{}, errors.New("InvalidAudience: The token is for another entity.")
+		return AccessKey{}, time.Time{}, errors.New("InvalidAudience: The token is for another entity.")
 	}
 	return rule, expires, nil
 }
 
-// key finds a rule of the namespace, or else of the entity, with its keys.
-func (s *Server) key(name, entity string) (Rule, []string) {
-	if rule, ok := s.rules[name]; ok {
+// findKey finds an access key of the namespace, or else of the entity, and its secrets.
+func (s *Server) findKey(name, entity string) (AccessKey, []string) {
+	if rule, ok := s.keys[name]; ok {
 		return rule, []string{rule.Key}
 	}
 	e, _ := s.find(strings.TrimSuffix(entity, managementSuffix))
 	if e == nil {
-		return Rule{}, nil
+		return AccessKey{}, nil
 	}
-	return e.rule(name)
+	return e.accessKey(name)
 }
 
 // audiencePath is the entity that a token's audience names, in lower case; empty
@@ -93,7 +95,7 @@ func audiencePath(audience string) string {
 	return strings.ToLower(strings.Trim(path, "/"))
 }
 
-// isHost tells a host, with its port, from a queue.
+// isHost reports whether a text is a host with or without a port, and not a queue.
 func isHost(s string) bool {
 	_, port, err := net.SplitHostPort(s)
 	_, notNumber := strconv.Atoi(port)

@@ -63,7 +63,18 @@ func (w wire) node(address string) node {
 func (n node) ask(props map[string]any, body any) (status int32, answer *amqp.Message) {
 	n.t.Helper()
 	replyTo := n.in.Address() + "-answers"
-	must(n.t, n.out.Send(n.ctx, &amqp.Message{Properties: &amqp.MessageProperties{MessageID: "1", ReplyTo: &replyTo}, ApplicationProperties: props, Value: body}, nil))
+	must(
+		n.t,
+		n.out.Send(
+			n.ctx,
+			&amqp.Message{
+				Properties:            &amqp.MessageProperties{MessageID: "1", ReplyTo: &replyTo},
+				ApplicationProperties: props,
+				Value:                 body,
+			},
+			nil,
+		),
+	)
 	m, err := n.in.Receive(n.ctx, nil)
 	must(n.t, err)
 	must(n.t, n.in.AcceptMessage(n.ctx, m))
@@ -76,7 +87,13 @@ func token(address, rule, key string, until time.Time) string {
 	sr, se := strings.ToLower(url.QueryEscape(address)), fmt.Sprint(until.Unix())
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(sr + "\n" + se))
-	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=%s", sr, url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))), se, rule)
+	return fmt.Sprintf(
+		"SharedAccessSignature sr=%s&sig=%s&se=%s&skn=%s",
+		sr,
+		url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))),
+		se,
+		rule,
+	)
 }
 
 // claim puts a token of the rule "root" for an entity.
@@ -147,8 +164,9 @@ func TestALostSessionLock(t *testing.T) {
 	f.send(t, "shortwork", inSession("a", "x"))
 	w := dial(t, f.Server)
 	w.claim("shortwork")
-	r, err := w.session().NewReceiver(w.ctx, "shortwork", &amqp.ReceiverOptions{Name: "holder", SettlementMode: amqp.ReceiverSettleModeSecond.Ptr(),
-		Filters: []amqp.LinkFilter{amqp.NewLinkFilter("com.microsoft:session-filter", 0x137000000C, "a")}})
+	r, err := w.session().
+		NewReceiver(w.ctx, "shortwork", &amqp.ReceiverOptions{Name: "holder", SettlementMode: amqp.ReceiverSettleModeSecond.Ptr(),
+			Filters: []amqp.LinkFilter{amqp.NewLinkFilter("com.microsoft:session-filter", 0x137000000C, "a")}})
 	must(t, err)
 	m, err := r.Receive(w.ctx, nil)
 	must(t, err)
@@ -160,7 +178,7 @@ func TestALostSessionLock(t *testing.T) {
 		t.Error("a message was settled on a link that had lost its session")
 	}
 	manage := w.node("shortwork/$management")
-	lock := amqp.UUID(dotNet(m.DeliveryTag))
+	lock := amqp.UUID(swapGUIDBytes(m.DeliveryTag))
 	for operation, body := range map[string]map[string]any{
 		"renew-session-lock": {"session-id": "a"},
 		"get-session-state":  {"session-id": "a"},
@@ -184,7 +202,7 @@ func TestALostSessionLock(t *testing.T) {
 }
 
 // dotNet is a delivery tag as the lock token that management operations name.
-func dotNet(b []byte) (out [16]byte) {
+func swapGUIDBytes(b []byte) (out [16]byte) {
 	for i, from := range []int{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15} {
 		out[i] = b[from]
 	}

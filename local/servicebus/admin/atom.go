@@ -77,7 +77,11 @@ func (h *handler) entry(base string, q Queue) entry {
 	d := q.Description
 	d.XMLName = xml.Name{Space: busSpace, Local: "QueueDescription"}
 	d.CreatedAt, d.UpdatedAt, d.AccessedAt = timeText(q.Created), timeText(q.Updated), timeText(q.Accessed)
-	d.CountDetails = &CountDetails{ActiveMessageCount: int32(q.ActiveCount), DeadLetterMessageCount: int32(q.DeadCount), ScheduledMessageCount: int32(q.ScheduledCount)}
+	d.CountDetails = &CountDetails{
+		ActiveMessageCount:     int32(q.ActiveCount),
+		DeadLetterMessageCount: int32(q.DeadCount),
+		ScheduledMessageCount:  int32(q.ScheduledCount),
+	}
 	total := int64(q.ActiveCount + q.DeadCount + q.ScheduledCount)
 	d.MessageCount, d.SizeInBytes = &total, &q.Bytes
 	self := base + q.Name

@@ -40,9 +40,15 @@ func FuzzDuration(f *testing.F) {
 }
 
 func FuzzEntry(f *testing.F) {
-	f.Add(`<entry xmlns="http://www.w3.org/2005/Atom"><content type="application/xml"><QueueDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"><LockDuration>PT1M</LockDuration><MaxSizeInMegabytes>1024</MaxSizeInMegabytes></QueueDescription></content></entry>`)
-	f.Add(`<entry><content><QueueDescription><AuthorizationRules><AuthorizationRule><Rights><AccessRights>Send</AccessRights></Rights><KeyName>k</KeyName></AuthorizationRule></AuthorizationRules></QueueDescription></content></entry>`)
-	f.Add(`<entry><content><QueueDescription><EnablePartitioning>true</EnablePartitioning><MaxSizeInMegabytes>5120</MaxSizeInMegabytes></QueueDescription></content></entry>`)
+	f.Add(
+		`<entry xmlns="http://www.w3.org/2005/Atom"><content type="application/xml"><QueueDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"><LockDuration>PT1M</LockDuration><MaxSizeInMegabytes>1024</MaxSizeInMegabytes></QueueDescription></content></entry>`,
+	)
+	f.Add(
+		`<entry><content><QueueDescription><AuthorizationRules><AuthorizationRule><Rights><AccessRights>Send</AccessRights></Rights><KeyName>k</KeyName></AuthorizationRule></AuthorizationRules></QueueDescription></content></entry>`,
+	)
+	f.Add(
+		`<entry><content><QueueDescription><EnablePartitioning>true</EnablePartitioning><MaxSizeInMegabytes>5120</MaxSizeInMegabytes></QueueDescription></content></entry>`,
+	)
 	f.Fuzz(func(t *testing.T, s string) {
 		d, err := readEntry(strings.NewReader(s))
 		if err != nil || d.Complete(false) != nil {

@@ -118,7 +118,16 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, base, path string,
 		q, ok := h.ns.Get(path)
 		switch {
 		case !ok: // the service does not say 404 here
-			answer(w, http.StatusOK, feed{ID: base + path, Title: title{"text", "Publicly Listed Services"}, Updated: timeText(time.Now()), Link: link{"self", base + path}})
+			answer(
+				w,
+				http.StatusOK,
+				feed{
+					ID:      base + path,
+					Title:   title{"text", "Publicly Listed Services"},
+					Updated: timeText(time.Now()),
+					Link:    link{"self", base + path},
+				},
+			)
 		case !manage:
 			fail(w, http.StatusUnauthorized, readClaims)
 		default:

@@ -13,9 +13,14 @@ import (
 
 var values = []any{
 	nil, true, false, uint8(7), int8(-7), uint16(700), int16(-700), uint32(0), uint32(7), uint32(70000), int32(-70000),
-	uint64(0), uint64(7), uint64(1 << 40), int64(-1 << 40), float32(1.5), 2.5, time.UnixMilli(1767607200123).UTC(), UUID{1, 2, 3}, []byte("bytes"),
+	uint64(
+		0,
+	), uint64(7), uint64(1 << 40), int64(-1 << 40), float32(1.5), 2.5, time.UnixMilli(1767607200123).UTC(), UUID{1, 2, 3}, []byte("bytes"),
 	"text", Symbol("symbol"), string(bytes.Repeat([]byte("x"), 300)), List{}, List{"a", nil, int64(1)}, Map{{Key: "k", Value: "v"}, {Key: Symbol("s"), Value: List{uint32(1)}}},
-	Array{int64(1), int64(-2)}, Array{UUID{1}, UUID{2}}, Array{Symbol("a"), Symbol("b")}, Described{Code: CodeAccepted, Value: List{}}, Described{Name: "x:y", Value: "v"},
+	Array{
+		int64(1),
+		int64(-2),
+	}, Array{UUID{1}, UUID{2}}, Array{Symbol("a"), Symbol("b")}, Described{Code: CodeAccepted, Value: List{}}, Described{Name: "x:y", Value: "v"},
 }
 
 func TestValuesRoundTrip(t *testing.T) {
@@ -74,8 +79,10 @@ func TestMessageKeepsItsSections(t *testing.T) {
 	if err := out.UnmarshalBinary(m.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	if out.Header.DeliveryCount != 3 || !out.Header.Durable || len(out.Data) != 2 || string(out.Data[1]) != "two" || out.Footer["f"] != "g" ||
-		out.ApplicationProperties["k"] != int64(1) || out.ApplicationProperties["reason"] != "r" {
+	if out.Header.DeliveryCount != 3 || !out.Header.Durable || len(out.Data) != 2 || string(out.Data[1]) != "two" ||
+		out.Footer["f"] != "g" ||
+		out.ApplicationProperties["k"] != int64(1) ||
+		out.ApplicationProperties["reason"] != "r" {
 		t.Errorf("got %+v", out)
 	}
 }
@@ -127,7 +134,10 @@ func FuzzFrame(f *testing.F) {
 		if err != nil || frame.Code == 0 {
 			return
 		}
-		again, err := ReadFrame(bytes.NewReader(AppendFrame(nil, frame.Type, frame.Channel, Described{Code: frame.Code, Value: frame.Fields}, frame.Payload)), 16*limit)
+		again, err := ReadFrame(
+			bytes.NewReader(AppendFrame(nil, frame.Type, frame.Channel, Described{Code: frame.Code, Value: frame.Fields}, frame.Payload)),
+			16*limit,
+		)
 		if err != nil || again.Code != frame.Code || len(again.Fields) != len(frame.Fields) || !bytes.Equal(again.Payload, frame.Payload) {
 			t.Errorf("got %+v, %v, want %+v", again, err, frame)
 		}
@@ -165,7 +175,12 @@ func TestHostileLengths(t *testing.T) {
 
 func FuzzMessage(f *testing.F) {
 	f.Add(Append(nil, Described{Code: CodeData, Value: []byte("x")}))
-	f.Add(Append(Append(nil, Composite(CodeProperties, "id")), Described{Code: CodeApplicationProperties, Value: Map{{Key: "k", Value: "v"}}}))
+	f.Add(
+		Append(
+			Append(nil, Composite(CodeProperties, "id")),
+			Described{Code: CodeApplicationProperties, Value: Map{{Key: "k", Value: "v"}}},
+		),
+	)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseMessage(b)
 		if err != nil {

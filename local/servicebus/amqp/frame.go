@@ -33,7 +33,13 @@ func ReadFrame(r io.Reader, max uint32) (Frame, error) {
 	}
 	size, offset := binary.BigEndian.Uint32(h[:]), int(h[4])*4
 	if size < headerSize || size > max || offset < headerSize || offset > int(size) {
-		return Frame{}, fmt.Errorf("%w: a frame of %d bytes with its body at %d; at most %d bytes are read", ErrMalformed, size, offset, max)
+		return Frame{}, fmt.Errorf(
+			"%w: a frame of %d bytes with its body at %d; at most %d bytes are read",
+			ErrMalformed,
+			size,
+			offset,
+			max,
+		)
 	}
 	f := Frame{Type: h[5], Channel: binary.BigEndian.Uint16(h[6:])}
 	body := make([]byte, size-headerSize)

@@ -27,7 +27,7 @@ const host = "127.0.0.2"
 // queues are those that the tests expect to find.
 var queues = []servicebus.QueueConfig{{Name: "testQueue"}, {Name: "testQueueWithSessions", RequiresSession: true}}
 
-var rules = []servicebus.Rule{
+var rules = []servicebus.AccessKey{
 	{Name: "RootManageSharedAccessKey", Key: "cm9vdA==", Send: true, Listen: true, Manage: true},
 	{Name: "NoManage", Key: "bm9tYW5hZ2U=", Send: true, Listen: true},
 	{Name: "SendOnly", Key: "c2VuZA==", Send: true},
@@ -50,8 +50,10 @@ func (s *suite) servers() (env []string, stop func(), err error) {
 	}
 	for _, premium := range []bool{false, true} {
 		config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.ca.certificate()}
-		server, err := servicebus.Start(servicebus.Config{Addr: host + ":0", Path: filepath.Join(dir, fmt.Sprint(premium)), Queues: queues, Rules: rules,
-			TLS: config, Premium: premium, TrustBearer: true})
+		server, err := servicebus.Start(
+			servicebus.Config{Addr: host + ":0", Path: filepath.Join(dir, fmt.Sprint(premium)), Queues: queues, Rules: rules,
+				TLS: config, Premium: premium, TrustBearer: true},
+		)
 		if err != nil {
 			stop()
 			return nil, nil, err
@@ -82,8 +84,15 @@ func newAuthority(file string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "conformance"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "conformance"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(24 * time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
@@ -115,9 +124,15 @@ func (a *authority) issue(addr string) (*tls.Certificate, error) {
 		return nil, err
 	}
 	ip, _, _ := strings.Cut(addr, ":")
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: ip}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{addr}, IPAddresses: []net.IP{net.ParseIP(ip)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: ip},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		DNSNames:     []string{addr},
+		IPAddresses:  []net.IP{net.ParseIP(ip)},
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		return nil, err

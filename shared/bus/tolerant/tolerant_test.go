@@ -41,7 +41,7 @@ func (c changing) Write(p []byte) (int, error) {
 func start(t *testing.T) (send func(*azservicebus.AMQPAnnotatedMessage), receiver *azservicebus.Receiver, take func([]byte) *tolerant.Original) {
 	t.Helper()
 	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: []servicebus.QueueConfig{{Name: "jobs"}},
-		Rules: []servicebus.Rule{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
