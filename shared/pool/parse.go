@@ -140,6 +140,8 @@ func (s Spec) Validate() error {
 		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once", document.Clip(badSize(s.Sizes)))
 	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
 		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
+	case s.Nodes.Max == 0:
+		return invalid("nodes.max", "`nodes.max` is missing; write how many nodes the pool may have, such as nodes: {max: 4}")
 	case s.Nodes.Max < 1 || s.Nodes.Max > maxNodes:
 		return invalid("nodes.max", "`nodes.max` is %d; write 1 to %d", s.Nodes.Max, maxNodes)
 	case s.Nodes.Min < 0 || s.Nodes.Min > s.Nodes.Max:

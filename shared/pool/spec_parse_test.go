@@ -91,7 +91,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"an unknown capacity", leastPool + "capacity: free\n", "capacity", "line 4: `capacity` is \"free\"; write regular, spot or spot-then-regular"},
 		{"half an image", leastPool + "image: {publisher: p}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
 		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
-		{"no nodes", "name: cpu\n" + sizes, "nodes.max", "`nodes.max` is 0; write 1 to 1000"},
+		{"no nodes", "name: cpu\n" + sizes, "nodes.max", "`nodes.max` is missing; write how many nodes the pool may have, such as nodes: {max: 4}"},
 		{"too many nodes", "name: cpu\n" + sizes + "nodes: {max: 1001}\n", "nodes.max", "line 3: `nodes.max` is 1001; write a whole number from 1 to 1000"},
 		{"fewer than no nodes", "name: cpu\n" + sizes + "nodes: {min: -1, max: 4}\n", "nodes.min", "line 3: `nodes.min` is -1; write a whole number from 0 to 1000"},
 		{"more at least than at most", "name: cpu\n" + sizes + "nodes: {min: 5, max: 4}\n", "nodes.min", "line 3: `nodes.min` is 5; write 0 to `nodes.max`, which is 4"},
