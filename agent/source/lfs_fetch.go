@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/job"
 )
 
 // Large files are named by the server, address by address. git-lfs asks no proxy for those
@@ -101,19 +102,20 @@ type lfsAnswer struct {
 
 // fetchLarge has the large files of a commit in a cache.
 func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string) error {
-	if strings.HasPrefix(repository, "ssh:") || strings.HasPrefix(repository, "file:") {
-		return a.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
-			"-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit)
-	}
 	var out bounded
 	if err := a.git(ctx, dir, &out, "lfs", "ls-files", "--debug", commit); err != nil {
 		return err
 	}
+	files := parsePointers(out.String())
+	if err := checkTotal(files, a.cfg.CacheSize); err != nil {
+		return err
+	}
+	if strings.HasPrefix(repository, "ssh:") || strings.HasPrefix(repository, "file:") {
+		return a.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
+			"-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit)
+	}
 	var missing []largeFile
-	for _, file := range parsePointers(out.String()) {
-		if most := int64(a.cfg.CacheSize); most > 0 && file.Size > most {
-			return fmt.Errorf("the large file %.12s has %d bytes, and DSVM_SOURCE_CACHE allows %v", file.OID, file.Size, a.cfg.CacheSize)
-		}
+	for _, file := range files {
 		if at, err := os.Stat(lfsPlace(dir, file.OID)); err != nil || at.Size() != file.Size {
 			missing = append(missing, file)
 		}
@@ -136,6 +138,19 @@ func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string
 			}
 			return a.explainLarge(err)
 		}
+	}
+	return nil
+}
+
+// checkTotal refuses the large files of a commit when all of them together exceed what
+// the cache may hold; 0 = it may hold any number of bytes.
+func checkTotal(files []largeFile, most job.Bytes) error {
+	left := int64(most)
+	for _, file := range files {
+		if most > 0 && file.Size > left {
+			return fmt.Errorf("the large files of the commit have more than %v, which is what DSVM_SOURCE_CACHE allows", most)
+		}
+		left -= file.Size
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package source
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"dsvmpools/agent/source/gittest"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 )
 
@@ -60,6 +62,32 @@ func TestLargeFilesInside(t *testing.T) {
 		}
 		if text := details(err); strings.Contains(text, "inner-secret") || strings.Contains(text, "127.0.0.2") {
 			t.Errorf("%s: it is said %q", name, text)
+		}
+	}
+}
+
+// TestLargeFilesTogether: the large files of a commit have a bound together, and not
+// only each of them.
+func TestLargeFilesTogether(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		sizes []int64
+		most  job.Bytes
+		fits  bool
+	}{
+		"none":                {nil, 100, true},
+		"exactly":             {[]int64{60, 40}, 100, true},
+		"each fits, not both": {[]int64{60, 41}, 100, false},
+		"one alone":           {[]int64{101}, 100, false},
+		"no bound":            {[]int64{math.MaxInt64, math.MaxInt64}, 0, true},
+		"no overflow":         {[]int64{math.MaxInt64, math.MaxInt64}, 100, false},
+	} {
+		var files []largeFile
+		for _, size := range test.sizes {
+			files = append(files, largeFile{Size: size})
+		}
+		if err := checkTotal(files, test.most); (err == nil) != test.fits {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
