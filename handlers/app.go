@@ -43,7 +43,7 @@ func New(s Settings, log *slog.Logger) (*Functions, error) {
 		setting: s.Lookup, log: log, now: func() time.Time { return time.Now().UTC() }}
 	f.sizes, f.region, f.hosts = fl.Sizes, s.Location, s.AllowPrivate.Client()
 	model := fleet.Model{Region: s.Location, SubnetID: s.Subnet, IdentityID: s.Identity, AdminUser: "dsvm", SSHPublicKey: s.SSHPublicKey, CustomData: infra.CloudInit}
-	f.driver = drive.New(drive.Config{Store: driveStore{st, f}, Bus: busPort{b}, Fleet: fleetPort{fl, model}, Ledger: ledgerPort{f}, Rules: s.Rules, Log: log})
+	f.driver = drive.New(drive.Config{Store: driveStore{st, f}, Bus: busPort{b}, Fleet: fleetPort{fl, model}, Ledger: ledgerPort{f}, Timing: s.Rules, Log: log})
 	return f, nil
 }
 

@@ -151,7 +151,7 @@ func TestFourDriversOnePool(t *testing.T) {
 		}
 		t.Cleanup(s.Close)
 		c := &counted{Store: s}
-		return New(Config{Store: c, Bus: n, Fleet: n, Rules: scheduler.DefaultTiming, Log: slog.New(slog.DiscardHandler)}), c
+		return New(Config{Store: c, Bus: n, Fleet: n, Timing: scheduler.DefaultTiming, Log: slog.New(slog.DiscardHandler)}), c
 	}
 
 	first, s := open()

@@ -2,7 +2,6 @@ package drive
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"dsvmpools/shared/pool"
@@ -12,14 +11,14 @@ import (
 // Explain says why a live job is where it is; false: it is not live (any more).
 // fault.NotFound: there is no such pool.
 func (d *Driver) Explain(ctx context.Context, name, order string) (e scheduler.Explanation, live bool, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) { e, live = scheduler.Explain(s, order, d.now(), d.rules) })
+	err = d.look(ctx, name, func(s *scheduler.State) { e, live = scheduler.Explain(s, order, d.now(), d.timing) })
 	return e, live, err
 }
 
 // ExplainPool says why a pool has the size it has. fault.NotFound: there is no
 // such pool.
 func (d *Driver) ExplainPool(ctx context.Context, name string) (e scheduler.Explanation, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.rules) })
+	err = d.look(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.timing) })
 	return e, err
 }
 
@@ -49,25 +48,25 @@ func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes 
 	return head, nodes, jobs, err
 }
 
-// look shows the pool's current state to fn, which must not change it.
-func (d *Driver) look(ctx context.Context, name string, fn func(*scheduler.State)) error {
+// look shows the pool's current state to show, which must not change it.
+func (d *Driver) look(ctx context.Context, name string, show func(*scheduler.State)) error {
 	a := d.actor(name)
-	select {
-	case <-a.turn:
-		defer func() { a.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return fmt.Errorf("pool %q is busy: %w", name, ctx.Err())
+	if err := a.lock(ctx); err != nil {
+		return err
 	}
+	defer a.unlock()
 	if a.state != nil {
 		v, err := d.store.Head(ctx, name)
 		if err != nil {
 			return err
 		}
-		a.stale = a.stale || !v.Same(a.version) // another process has moved on
+		if !v.Same(a.version) { // another process has moved on
+			a.markOutdated()
+		}
 	}
 	if err := d.load(ctx, a, nil); err != nil {
 		return err
 	}
-	fn(a.state)
+	show(a.state)
 	return nil
 }

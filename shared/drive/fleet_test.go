@@ -57,7 +57,7 @@ func TestSetsAreCalledSideBySide(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	f := &slowFleet{asked: make(chan struct{})}
-	d := New(Config{Fleet: f, Rules: scheduler.DefaultTiming, Log: slog.New(slog.DiscardHandler)})
+	d := New(Config{Fleet: f, Timing: scheduler.DefaultTiming, Log: slog.New(slog.DiscardHandler)})
 	slow, quick := pool.Set{Name: "slow"}, pool.Set{Name: "quick"}
 	events := d.callSets(ctx, "p", pool.Spec{}, pool.Effects{
 		Sets:   map[string]*pool.SetCalls{"slow": {Set: slow, Grow: 2}, "quick": {Set: quick, Grow: 1, Poll: "old", PollKind: pool.OpGrow}},

@@ -40,7 +40,7 @@ func (w *world) dropRows() {
 func (w *world) playDeletion(seed int64) string {
 	faults := w.faults
 	w.faults = false
-	w.drive(pool.Apply{Spec: simSpec(seed)})
+	w.proceed([][]pool.Event{{pool.Apply{Spec: simSpec(seed)}}})
 	w.faults = faults
 	const wave = 25
 	accepted := map[string]bool{}
@@ -83,8 +83,8 @@ func TestSimulationOfADeletion(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	for seed := range int64(40) {
-		w := newWorld(seed, seed%8 != 7, 1+int(seed%4))
-		if problem := w.playDeletion(seed); problem != "" {
+		w := simulate(t, seed, seed%8 != 7, nil, (*world).playDeletion)
+		if problem := w.checker.problem; problem != "" {
 			t.Fatalf("seed %d, after %d steps: %s", seed, w.steps, problem)
 		}
 		for _, row := range w.rows {
@@ -138,9 +138,7 @@ func TestSimulationOfADeletionBites(t *testing.T) {
 			t.Parallel()
 			var missed []string
 			for seed := range int64(20) {
-				w := newWorld(seed, true, 1+int(seed%4))
-				w.mutate = tt.mutate
-				w.playDeletion(seed)
+				w := simulate(t, seed, true, func(w *world) { w.mutate = tt.mutate }, (*world).playDeletion)
 				if slices.Contains(tt.want, w.checker.broken) {
 					return
 				}

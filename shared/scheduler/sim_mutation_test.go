@@ -369,9 +369,7 @@ func TestSimulationBites(t *testing.T) {
 			t.Parallel()
 			var missed []string
 			for seed := range int64(100) {
-				w := newWorld(seed, true, 1+int(seed%4))
-				w.mutate = tt.mutate
-				w.play(seed)
+				w := simulate(t, seed, true, func(w *world) { w.mutate = tt.mutate }, (*world).play)
 				if slices.Contains(tt.want, w.checker.broken) {
 					return
 				}

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"time"
 
+	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -61,24 +62,19 @@ type run struct {
 }
 
 // grow asks the scale set for a capacity.
-func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
-	set := w.set(of.Name)
-	refused := func(code fault.Code, message string) pool.Event {
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Err: fault.New(code, "", "%s", message)}
-	}
+func (w *world) grow(of pool.Set, target int) (drive.Operation, error) {
+	set, none := w.set(of.Name), drive.Operation{}
 	switch {
-	case away:
-		return refused(fault.Internal, "it cannot be reached")
 	case w.chance(8):
-		return refused(fault.Throttled, "slow down")
+		return none, fault.New(fault.Throttled, "", "slow down")
 	case w.chance(15):
-		e := refused(fault.NoQuota, "the quota is used up").(pool.Answered)
+		refused := fault.New(fault.NoQuota, "", "the quota is used up")
 		if left := w.rng.Intn(4); left < 3 {
-			e.Err.Left = &left
+			refused.Left = &left
 		}
-		return e
+		return none, refused
 	case w.chance(15):
-		return refused(fault.NoCapacity, "there is none")
+		return none, fault.New(fault.NoCapacity, "", "there is none")
 	}
 	op := &operation{doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
 	if w.clean {
@@ -123,11 +119,11 @@ func (w *world) grow(of pool.Set, target int, away bool) pool.Event {
 		token := fmt.Sprint("t", w.nextOp)
 		w.ops[token] = op
 		if w.chance(40) {
-			return pool.Tick{} // the answer is lost
+			return none, unknown() // it was accepted, and nobody knows
 		}
-		return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target, Token: token, After: 2 * time.Second}
+		return drive.Operation{Token: token, After: 2 * time.Second}, nil
 	}
-	return pool.Answered{Set: of.Name, Kind: pool.OpGrow, Target: target}
+	return none, nil
 }
 
 // overtake lets somebody else write to a scale set now and then, who leaves the

@@ -14,8 +14,34 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// merge adds a step's calls to Azure to those of the steps before it.
-func merge(calls *pool.Effects, e pool.Effects) {
+// send performs the effects that are messages, during the turn: work for a node must
+// leave in the order of its numbers.
+func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
+	errs := make(chan error)
+	started := 0
+	start := func(send func() error) {
+		started++
+		go func() { errs <- send() }()
+	}
+	for vmid, items := range e.Work {
+		start(func() error { return d.bus.Work(ctx, protocol.SessionID(a.name, vmid), items) })
+	}
+	if !e.WakeAt.IsZero() {
+		start(func() error { return d.bus.Wake(ctx, a.name, WakeTick, e.WakeAt) })
+	}
+	if !e.RecordAt.IsZero() {
+		start(func() error { return d.bus.Wake(ctx, a.name, WakeRecord, e.RecordAt) })
+	}
+	var all []error
+	for range started {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// addCalls adds the calls to Azure of one step to those of the steps before it. Of a
+// value that is absolute (a capacity, an operation to look at) the last one counts.
+func addCalls(calls *pool.Effects, e pool.Effects) {
 	for name, c := range e.Sets {
 		if calls.Sets == nil {
 			calls.Sets = map[string]*pool.SetCalls{}
@@ -25,7 +51,8 @@ func merge(calls *pool.Effects, e pool.Effects) {
 			calls.Sets[name] = c
 			continue
 		}
-		if all.Set = c.Set; c.Grow > 0 {
+		all.Set = c.Set
+		if c.Grow > 0 {
 			all.Grow = c.Grow
 		}
 		if c.Poll != "" {
@@ -35,22 +62,25 @@ func merge(calls *pool.Effects, e pool.Effects) {
 	}
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
-	calls.Remove = append(calls.Remove, e.Remove...)
+	for _, n := range e.Remove { // a copy: the calls are made outside of the turn
+		node := *n
+		calls.Remove = append(calls.Remove, &node)
+	}
 	calls.Fence = append(calls.Fence, e.Fence...)
 	calls.LookUp = append(calls.LookUp, e.LookUp...)
 }
 
-// removeAtOnce bounds the instances named in one call.
+// removeAtOnce is how many instances one call names at most.
 const removeAtOnce = 100
 
-// call makes the calls to Azure that were decided and returns their answers as
+// callAzure makes the calls to Azure that were decided and returns their answers as
 // events. A call that fails is an answer too.
-func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
+func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
 	events := d.callSets(ctx, name, head.Spec, e)
 	for _, vmid := range e.Fence {
 		taken, err := d.bus.Fence(ctx, protocol.SessionID(name, vmid))
 		if err != nil {
-			d.log.Warn("a silent node's session could not be tried", "pool", name, "vmid", vmid, "error", err)
+			d.log.Warn("taking the session of a silent node failed", "pool", name, "node", vmid, "error", err)
 			continue
 		}
 		events = append(events, pool.Fenced{VMID: vmid, Taken: taken})
@@ -58,21 +88,21 @@ func (d *Driver) call(ctx context.Context, name string, head pool.Head, e pool.E
 	for _, set := range head.Sets {
 		c := e.Sets[set.Name]
 		if settle := c != nil && c.Shrink; set.Used && (e.List || settle) {
-			events = append(events, d.list(ctx, name, set.Name, settle)...)
+			events = append(events, d.listSet(ctx, name, set.Name, settle)...)
 		}
 	}
 	if e.DropRows {
 		d.dropRows(ctx, name)
 	}
-	return append(events, d.ask(ctx, name, e.LookUp)...)
+	return append(events, d.lookUpEnded(ctx, name, e.LookUp)...)
 }
 
-// callSets makes the calls to the scale sets but for the lists, those of different
-// sets side by side: a slow answer about one keeps no other from growing.
+// callSets makes all calls to the scale sets except the lists. It calls different sets
+// side by side: a slow answer about one does not keep another from growing.
 func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e pool.Effects) []pool.Event {
-	going := bySet(e.Remove)
+	leaving := groupBySet(e.Remove)
 	sets := slices.Sorted(maps.Keys(e.Sets))
-	for set := range going {
+	for set := range leaving {
 		sets = append(sets, set)
 	}
 	slices.Sort(sets)
@@ -81,9 +111,9 @@ func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e po
 	var g errgroup.Group
 	for i, set := range sets {
 		g.Go(func() error {
-			// What is deleted comes off the capacity by itself, so that goes first: what
-			// is asked for counts without it.
-			answers[i] = d.removeFrom(ctx, name, set, going[set])
+			// Azure lowers the capacity by what is deleted, so that goes first: the
+			// capacity that is asked for does not count it.
+			answers[i] = d.removeFrom(ctx, name, set, leaving[set])
 			if c := e.Sets[set]; c != nil {
 				answers[i] = append(answers[i], d.callSet(ctx, name, spec, c)...)
 			}
@@ -101,7 +131,7 @@ func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool
 		nodes = nodes[len(some):]
 		a := d.answer(name, set, pool.OpRemove, Operation{}, d.fleet.Remove(ctx, name, set, some))
 		if a.Err == nil {
-			continue // the listing shows when they are gone
+			continue // lists show when they are gone
 		}
 		for _, n := range some {
 			a.Nodes = append(a.Nodes, n.VMID)
@@ -111,7 +141,7 @@ func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool
 	return events
 }
 
-// callSet makes the calls to one scale set but for the list.
+// callSet makes all calls to one scale set except the list.
 func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *pool.SetCalls) []pool.Event {
 	var events []pool.Event
 	set := c.Set.Name
@@ -124,7 +154,7 @@ func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *po
 	if c.Poll != "" {
 		op, err := d.fleet.Poll(ctx, c.Poll)
 		if fault.CodeOf(err) == fault.Gone {
-			err = nil // the operation is not known any more; the listing tells
+			err = nil // nobody knows the operation any more; lists show what became of it
 		}
 		a := d.answer(name, set, c.PollKind, op, err)
 		a.Of = c.Poll
@@ -137,7 +167,7 @@ func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *po
 	return events
 }
 
-func bySet(nodes []*pool.Node) map[string][]*pool.Node {
+func groupBySet(nodes []*pool.Node) map[string][]*pool.Node {
 	sets := map[string][]*pool.Node{}
 	for _, n := range nodes {
 		sets[n.Set] = append(sets[n.Set], n)
@@ -145,22 +175,22 @@ func bySet(nodes []*pool.Node) map[string][]*pool.Node {
 	return sets
 }
 
-// askWorkers bounds the reads that one call has under way.
-const askWorkers = 8
+// lookUpsAtOnce is how many reads one call has under way at most.
+const lookUpsAtOnce = 8
 
-// ask finds out what became of jobs that others wait for. What cannot be read is
-// asked for again with the next tick.
-func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Event {
+// lookUpEnded finds out how jobs that others wait for have ended. The next tick asks
+// again for those that cannot be read.
+func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []pool.Event {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	states := make([]job.State, len(ids))
 	var g errgroup.Group
-	g.SetLimit(askWorkers)
+	g.SetLimit(lookUpsAtOnce)
 	for i, id := range ids {
 		g.Go(func() error {
 			state, err := d.store.EndState(ctx, name, id)
 			if err != nil && fault.CodeOf(err) != fault.NotFound {
-				d.log.Warn("a job that others wait for could not be looked up", "pool", name, "job", id, "error", err)
+				d.log.Warn("looking up a job that others wait for failed", "pool", name, "job", id, "error", err)
 			}
 			if err == nil {
 				states[i] = state
@@ -178,12 +208,12 @@ func (d *Driver) ask(ctx context.Context, name string, ids []string) []pool.Even
 	return events
 }
 
-// list looks at the scale set. A look that failed says nothing, and in
-// particular not that there is nothing.
-func (d *Driver) list(ctx context.Context, name, set string, settle bool) []pool.Event {
+// listSet lists a scale set and, if settle says so, lowers its capacity to what the list
+// shows. A list that failed says nothing, and in particular not that the set is empty.
+func (d *Driver) listSet(ctx context.Context, name, set string, settle bool) []pool.Event {
 	listed, err := d.fleet.List(ctx, name, set)
 	if err != nil {
-		d.log.Warn("the scale set could not be listed", "pool", name, "set", set, "error", err)
+		d.log.Warn("listing a scale set failed", "pool", name, "set", set, "error", err)
 		if settle {
 			return []pool.Event{d.answer(name, set, pool.OpShrink, Operation{}, err)}
 		}
@@ -203,21 +233,21 @@ func (d *Driver) answer(name, set, kind string, op Operation, err error) pool.An
 	if err == nil {
 		return a
 	}
-	d.log.Warn("a call to the scale set failed", "pool", name, "set", set, "call", kind, "error", err)
+	d.log.Warn("call to a scale set failed", "pool", name, "set", set, "call", kind, "error", err)
 	if !errors.As(err, &a.Err) {
 		a.Err = &fault.Error{Code: fault.Internal, Message: err.Error(), Err: err}
 	}
 	return a
 }
 
-// dropRows removes what is left of a deleted pool, its ledger first.
+// dropRows deletes the rows of a pool that is gone, after its ledger is copied.
 func (d *Driver) dropRows(ctx context.Context, name string) {
 	err := d.ledger.Record(ctx, name)
 	if err == nil {
 		err = d.store.DeletePool(ctx, name)
 	}
 	if err != nil {
-		d.log.Warn("the rows of a deleted pool are left for the next look", "pool", name, "error", err)
+		d.log.Warn("deleting the rows of a pool failed; the next step tries again", "pool", name, "error", err)
 		return
 	}
 	d.mu.Lock()

@@ -1,0 +1,234 @@
+package drive
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
+)
+
+// maxEnded is how many orders of ended jobs an actor remembers. When there are more, it
+// forgets them all and looks the jobs up instead.
+const maxEnded = 10_000
+
+// actor is one pool in this process. The holder of its turn owns all fields but spec.
+type actor struct {
+	name string
+	turn chan struct{}             // holds a token while nobody has the turn
+	spec atomic.Pointer[pool.Spec] // as last loaded or written, for readers without the turn
+
+	copyOfPool
+	ended map[string]struct{} // orders of jobs that ended since the copy was loaded
+
+	// mustResend: nodes may not have all of their work. So it is when this process takes
+	// the pool up, since the one before may have been killed between a commit and its
+	// effects; when a message could not be sent; and when nobody knows whether a step
+	// was committed.
+	mustResend bool
+	calls      pool.Effects // to Azure, decided by committed steps and not made yet
+}
+
+// copyOfPool is what a process knows of a pool. It has three states: missing (state is
+// nil: it must be loaded), outdated (it must catch up before it is used), and as current
+// as a copy can be. A failed step leaves it outdated, since the step has changed it.
+type copyOfPool struct {
+	state    *scheduler.State
+	version  pool.Version // that the copy was last known to have
+	outdated bool         // the rows may say something else
+	suspect  []string     // keys of rows that a failed commit may or may not have written
+	loaded   time.Time    // when state was read, by the clock of this process
+}
+
+// forgetState drops the copy: the next turn loads it.
+func (c *copyOfPool) forgetState() { c.state = nil }
+
+// markOutdated says that the copy must catch up before it is used.
+func (c *copyOfPool) markOutdated() { c.outdated = true }
+
+// actor returns the pool's actor in this process.
+func (d *Driver) actor(name string) *actor {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.pools[name]
+	if a == nil {
+		a = &actor{name: name, turn: make(chan struct{}, 1), mustResend: true}
+		a.unlock()
+		d.pools[name] = a
+	}
+	return a
+}
+
+// lock waits for the turn.
+func (a *actor) lock(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		select {
+		case <-a.turn:
+			return nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	return fmt.Errorf("pool %q is busy: %w", a.name, err)
+}
+
+func (a *actor) unlock() { a.turn <- struct{}{} }
+
+// takeCalls hands out the calls that are due.
+func (a *actor) takeCalls() pool.Effects {
+	calls := a.calls
+	a.calls = pool.Effects{}
+	return calls
+}
+
+// keepCalls keeps, when a turn has failed, those calls that are right however late they
+// are made. All others may be wrong by then; the step decides them again.
+func (a *actor) keepCalls() {
+	a.calls = pool.Effects{Remove: a.calls.Remove, LookUp: a.calls.LookUp}
+}
+
+// load reads the pool, or what has changed in it, unless the copy is current.
+func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error {
+	if a.state != nil && a.outdated {
+		if err := d.catchUp(ctx, a); err != nil {
+			return err
+		}
+	}
+	if a.state != nil {
+		return nil
+	}
+	began := d.now()
+	part, version, err := d.store.Load(ctx, a.name)
+	if fault.CodeOf(err) == fault.NotFound && createsPool(events) {
+		part, version, err = &pool.Partition{}, pool.Version{}, nil
+	}
+	if err != nil {
+		a.spec.Store(nil)
+		return err
+	}
+	if part.Head.Seq > 0 {
+		a.spec.Store(&part.Head.Spec)
+	}
+	a.copyOfPool = copyOfPool{
+		state:   scheduler.NewState(part.Head, part.Nodes, part.Jobs, began),
+		version: version,
+		loaded:  began,
+	}
+	a.ended = map[string]struct{}{}
+	return nil
+}
+
+// createsPool reports whether the events may begin a pool that is not there.
+func createsPool(events []pool.Event) bool {
+	if len(events) == 0 {
+		return false
+	}
+	_, applies := events[0].(pool.Apply)
+	return applies
+}
+
+// catchUp brings the copy up to date from what was written since its version. Where the
+// store cannot say, it drops the copy.
+func (d *Driver) catchUp(ctx context.Context, a *actor) error {
+	began := d.now()
+	live := len(a.state.Jobs) + len(a.state.Nodes)
+	delta, version, ok, err := d.store.ChangesSince(ctx, a.name, a.version, a.suspect, live)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		a.forgetState()
+		return nil
+	}
+	a.calls.LookUp = append(a.calls.LookUp, a.state.CatchUp(delta.Head, delta.Nodes, delta.Jobs, delta.Gone, began)...)
+	a.version, a.outdated, a.suspect = version, false, nil
+	a.spec.Store(&delta.Head.Spec)
+	a.rememberEnded(delta.Ended, began)
+	return nil
+}
+
+// rememberEnded notes jobs that have ended, so that a late copy of their message needs
+// no look at their finished rows.
+func (a *actor) rememberEnded(orders []string, now time.Time) {
+	for _, order := range orders {
+		a.ended[order] = struct{}{}
+	}
+	if len(a.ended) > maxEnded {
+		a.ended, a.loaded = map[string]struct{}{}, now
+	}
+}
+
+// addNewJobs adds the jobs that are really new to the events. A job may have been taken
+// in and ended before; its finished row says so, or its id. They need not be read for an
+// id that was registered after the state was loaded: if another process took the job in
+// since then, it has moved the head, and this commit fails.
+func (d *Driver) addNewJobs(ctx context.Context, a *actor, events []pool.Event, jobs []Submission) ([]pool.Event, error) {
+	for _, j := range jobs {
+		if _, ended := a.ended[j.Order]; ended || a.state.Jobs[j.Order] != nil {
+			continue
+		}
+		if j.Registered.IsZero() || !j.Registered.After(a.loaded) {
+			ended, err := d.hasEnded(ctx, a.name, j.Submit)
+			if err != nil {
+				return nil, err
+			}
+			if ended {
+				continue
+			}
+		}
+		events = append(events[:len(events):len(events)], j.Submit)
+	}
+	return events, nil
+}
+
+// hasEnded reports whether a job that is not live has ended: its finished row says so,
+// or, when that is gone, its id.
+func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool, error) {
+	_, err := d.store.FinishedJob(ctx, name, j.Order)
+	if fault.CodeOf(err) != fault.NotFound {
+		return err == nil, err
+	}
+	state, err := d.store.EndState(ctx, name, j.ID)
+	switch {
+	case fault.CodeOf(err) == fault.NotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	case state == job.Rejected:
+		return false, fault.New(fault.Throttled, "id", "the id %q was given back while its job was on its way; it comes again", j.ID)
+	}
+	return true, nil
+}
+
+// commit writes the rows of one step.
+func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) error {
+	a.state.Head.Seq++
+	a.state.Head.Nonce = uuid.NewString()
+	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
+	if err != nil {
+		a.markOutdated()
+		a.suspect = append(a.suspect, pool.ChangedKeys(changes)...)
+		if fault.CodeOf(err) != fault.Conflict {
+			a.mustResend = true // it may have been written, and then nobody has performed its effects
+		}
+		return err
+	}
+	a.version = version
+	spec := a.state.Head.Spec
+	a.spec.Store(&spec)
+	var ended []string
+	for _, c := range changes {
+		if j, ok := c.Value.(*pool.Job); ok && j.State.Final() {
+			ended = append(ended, j.Order)
+		}
+	}
+	a.rememberEnded(ended, d.now())
+	return nil
+}

@@ -1,0 +1,105 @@
+package drive
+
+import (
+	"context"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// Store keeps the rows of a pool. Errors carry a fault code. The implementation
+// repeats what is safe to repeat; the driver repeats a step after fault.Conflict and
+// returns every other error to its caller, whose message then comes again.
+type Store interface {
+	// Load reads all live rows of a pool as one version. fault.NotFound: there is no
+	// such pool.
+	Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error)
+
+	// Head reads which version is current. fault.NotFound: there is no such pool.
+	Head(ctx context.Context, name string) (pool.Version, error)
+
+	// ChangesSince reads what has changed since a version, and the rows under keys
+	// besides, as one version. live is about how many rows Load would read. False
+	// means that the pool must be loaded instead.
+	ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error)
+
+	// Commit writes one step in one transaction, on condition that v is current.
+	// fault.Conflict: another writer has moved the head. (When the answer was lost and
+	// another writer came on top, the step was written all the same.) After any other
+	// error nobody knows whether it was written.
+	Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error)
+
+	// FinishedJob reads the row of a finished job. fault.NotFound: the job has not
+	// ended, or its row is gone already.
+	FinishedJob(ctx context.Context, name, order string) (*pool.Job, error)
+
+	// EndState says how a job of the pool has ended, also when its rows are gone.
+	// fault.NotFound: it has not ended.
+	EndState(ctx context.Context, name, id string) (job.State, error)
+
+	// DeletePool deletes all rows of a pool that is marked as going.
+	DeletePool(ctx context.Context, name string) error
+}
+
+// Bus sends what a step has decided. It repeats what fails for a moment. An error
+// means that some of it may not have been sent; the driver sends it again with the
+// next call for the pool.
+type Bus interface {
+	// Work sends items, in order, to the session of a node.
+	Work(ctx context.Context, session string, items []protocol.WorkItem) error
+
+	// Wake sends a message that wakes the pool at a time; kind is WakeTick or
+	// WakeRecord. A wake-up that is lost is made up for by a timer.
+	Wake(ctx context.Context, name, kind string, at time.Time) error
+
+	// Fence takes the session of a node and marks it. False: its agent holds it.
+	Fence(ctx context.Context, session string) (bool, error)
+}
+
+// Kinds of wake-ups.
+const (
+	WakeTick   = "tick"   // drive the pool
+	WakeRecord = "record" // copy what it has noted for the ledger
+)
+
+// Fleet lists and changes the scale sets of a pool; set is pool.Set.Name. A call is one
+// attempt. Its outcome, also an error, goes to the step as an event, and the step
+// decides whether to try again. Errors carry a fault code.
+type Fleet interface {
+	// List reads all instances of a set.
+	List(ctx context.Context, name, set string) (pool.Listed, error)
+
+	// Grow raises the capacity of a set to target, a number of instances in all; it
+	// creates the set where there is none.
+	Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (Operation, error)
+
+	// Settle lowers the capacity of a set to the number of instances that a list has
+	// just shown, for a set whose instances never came.
+	Settle(ctx context.Context, name, set string, listed int) (Operation, error)
+
+	// Remove deletes instances by name. Lists show when they are gone.
+	Remove(ctx context.Context, name, set string, nodes []*pool.Node) error
+
+	// Drop deletes a set that is empty.
+	Drop(ctx context.Context, name, set string) (Operation, error)
+
+	// Poll looks at an operation once. An error says how the operation failed;
+	// fault.Gone: nobody knows it any more. What only stands in the way of looking is
+	// no error: the operation is returned as it was.
+	Poll(ctx context.Context, token string) (Operation, error)
+}
+
+// Operation is what a call to a scale set has begun. The zero Operation has ended.
+type Operation struct {
+	Token string        // for Poll; "" = it has ended
+	After time.Duration // how long to wait before the next look
+}
+
+// Ledger copies what a pool has noted for the ledger. The driver calls it before it
+// deletes the rows of a pool; after an error they stay, and the next step decides to
+// delete them again.
+type Ledger interface {
+	Record(ctx context.Context, name string) error
+}
