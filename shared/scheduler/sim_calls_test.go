@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -123,7 +124,7 @@ func (p *process) step(s *scheduler.State, events []pool.Event, now time.Time, t
 		return scheduler.Result{}
 	}
 	if p.state, p.result = s, &r; !r.Changed { // otherwise it counts when its rows are written
-		p.owed.decide(&r.Effects, &s.Head)
+		p.owed.decide(&r.Effects)
 	}
 	return r
 }
@@ -330,6 +331,8 @@ func (w *world) let(c *call) {
 		c.err = c.answered(c.err)
 	}
 	w.calls = slices.DeleteFunc(w.calls, func(other *call) bool { return other == c })
+	w.answers++
+	fmt.Fprintln(w.trace, w.now.Unix(), c.of.number, c.kind, c.detail, c.err == nil)
 	c.answer <- c.err
 }
 

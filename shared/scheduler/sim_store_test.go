@@ -88,7 +88,7 @@ func (p *ports) Commit(ctx context.Context, _ string, v pool.Version, head pool.
 	w := p.w
 	err = p.call(ctx, "tables commit", "", func(c *call) error {
 		if v.Seq != w.seq {
-			if w.writer == p.process && p.wrote == w.seq {
+			if w.writer == p.process && p.wrote == w.seq && !w.dropped { // a dropped pool has another actor
 				w.checker.fail("version", "a driver commits on version %d, and has itself written %d", v.Seq, w.seq)
 			}
 			w.checker.seen["conflict"]++
@@ -100,7 +100,7 @@ func (p *ports) Commit(ctx context.Context, _ string, v pool.Version, head pool.
 		w.writer = p.process
 		c.of.wrote = true
 		w.checker.step(p.state, p.result)
-		w.checker.memory(p.state)
+		w.checker.memory(p.process)
 		c.answered = func(err error) error {
 			if err == nil && w.seq != head.Seq && w.chance(2) {
 				err = conflict() // it was written, and another wrote on top before that was known
@@ -110,7 +110,7 @@ func (p *ports) Commit(ctx context.Context, _ string, v pool.Version, head pool.
 			}
 			switch {
 			case err == nil:
-				p.owed.decide(&p.result.Effects, &p.state.Head)
+				p.owed.decide(&p.result.Effects)
 			case fault.CodeOf(err) != fault.Conflict: // the driver does not know whether it was written, and has to see to its work
 				p.owed.assign(&p.result.Effects)
 			}
@@ -175,9 +175,12 @@ func (w *world) write(head pool.Head, changes []pool.Change) {
 			delete(w.rows, c.Key)
 		default:
 			w.rows[c.Key] = pack(c.Value)
+			w.trace.Write(w.rows[c.Key])
 		}
 	}
 	w.rows[pool.HeadKey] = pack(head)
+	head.Nonce = "" // drawn by the driver
+	w.trace.Write(pack(head))
 }
 
 // head reads the head's row.

@@ -3,6 +3,8 @@ package scheduler_test
 import (
 	"flag"
 	"fmt"
+	"hash"
+	"hash/fnv"
 	"maps"
 	"math/rand"
 	"slices"
@@ -75,6 +77,8 @@ type world struct {
 	jobs      map[string]*wish // by order, of all that was ever submitted
 	succeeded map[string]*vm   // by order and rank, where it has succeeded
 	steps     int64
+	answers   int64       // calls that were answered
+	trace     hash.Hash64 // of all of them, and of all rows that were written
 	checker   *checker
 	mutate    func(*world, *scheduler.State, *scheduler.Result)
 	dropped   bool // the pool's rows may go; see sim_delete_test.go
@@ -130,7 +134,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.Edits,
 		rows: map[string][]byte{}, registered: map[string]bool{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
-		jobs: map[string]*wish{}, succeeded: map[string]*vm{}}
+		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a()}
 	time.Sleep(monday.Sub(time.Now())) // of the bubble: it takes no time
 	w.now = w.clock()
 	w.checker = newChecker(w)
