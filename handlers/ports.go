@@ -66,7 +66,7 @@ func (p fleetPort) Grow(ctx context.Context, name string, spec pool.Spec, set po
 	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }
 
-func (p fleetPort) Settle(ctx context.Context, name, set string, listed int) (drive.Operation, error) {
+func (p fleetPort) Shrink(ctx context.Context, name, set string, listed int) (drive.Operation, error) {
 	op, err := p.client.Settle(ctx, pool.SetName(name, set), listed)
 	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }

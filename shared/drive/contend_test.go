@@ -112,7 +112,7 @@ func (n *nodes) List(_ context.Context, _, set string) (pool.Listed, error) {
 func (*nodes) Grow(context.Context, string, pool.Spec, pool.Set, int) (Operation, error) {
 	return Operation{}, nil
 }
-func (*nodes) Settle(context.Context, string, string, int) (Operation, error) {
+func (*nodes) Shrink(context.Context, string, string, int) (Operation, error) {
 	return Operation{}, nil
 }
 func (*nodes) Remove(context.Context, string, string, []*pool.Node) error { return nil }

@@ -87,8 +87,8 @@ func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e p
 	}
 	for _, set := range head.Sets {
 		c := e.Sets[set.Name]
-		if settle := c != nil && c.Shrink; set.Used && (e.List || settle) {
-			events = append(events, d.listSet(ctx, name, set.Name, settle)...)
+		if shrink := c != nil && c.Shrink; set.Used && (e.List || shrink) {
+			events = append(events, d.listSet(ctx, name, set.Name, shrink)...)
 		}
 	}
 	if e.DropRows {
@@ -208,20 +208,20 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 	return events
 }
 
-// listSet lists a scale set and, if settle says so, lowers its capacity to what the list
+// listSet lists a scale set and, if shrink says so, lowers its capacity to what the list
 // shows. A list that failed says nothing, and in particular not that the set is empty.
-func (d *Driver) listSet(ctx context.Context, name, set string, settle bool) []pool.Event {
+func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []pool.Event {
 	listed, err := d.fleet.List(ctx, name, set)
 	if err != nil {
 		d.log.Warn("listing a scale set failed", "pool", name, "set", set, "error", err)
-		if settle {
+		if shrink {
 			return []pool.Event{d.answer(name, set, pool.OpShrink, Operation{}, err)}
 		}
 		return nil
 	}
 	events := []pool.Event{listed}
-	if settle {
-		op, err := d.fleet.Settle(ctx, name, set, len(listed.Instances))
+	if shrink {
+		op, err := d.fleet.Shrink(ctx, name, set, len(listed.Instances))
 		events = append(events, d.answer(name, set, pool.OpShrink, op, err))
 	}
 	return events

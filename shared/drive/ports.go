@@ -75,9 +75,9 @@ type Fleet interface {
 	// creates the set where there is none.
 	Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (Operation, error)
 
-	// Settle lowers the capacity of a set to the number of instances that a list has
+	// Shrink lowers the capacity of a set to the number of instances that a list has
 	// just shown, for a set whose instances never came.
-	Settle(ctx context.Context, name, set string, listed int) (Operation, error)
+	Shrink(ctx context.Context, name, set string, listed int) (Operation, error)
 
 	// Remove deletes instances by name. Lists show when they are gone.
 	Remove(ctx context.Context, name, set string, nodes []*pool.Node) error

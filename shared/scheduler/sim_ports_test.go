@@ -97,7 +97,7 @@ func (p *ports) List(ctx context.Context, _, set string) (l pool.Listed, err err
 		return nil
 	})
 	if err != nil {
-		p.owed.done("settle "+set, "") // without a list it is not known to what
+		p.owed.done("shrink "+set, "") // without a list it is not known to what
 	}
 	return l, err
 }
@@ -120,13 +120,13 @@ func answer(op drive.Operation, err error) (drive.Operation, error) {
 	return op, nil
 }
 
-// Settle writes the capacity of a set down to the number of instances that were listed.
-func (p *ports) Settle(ctx context.Context, _, set string, listed int) (op drive.Operation, err error) {
+// Shrink writes the capacity of a set down to the number of instances that were listed.
+func (p *ports) Shrink(ctx context.Context, _, set string, listed int) (op drive.Operation, err error) {
 	w := p.w
-	p.owed.done("settle "+set, "")
+	p.owed.done("shrink "+set, "")
 	err = p.call(ctx, "compute set", set, func(c *call) error {
 		if n, ok := c.of.listed[set]; !ok || n != listed {
-			w.checker.fail("settle", "the capacity of %s is to be written down to %d, and %d instances were listed (%v)", set, listed, n, ok)
+			w.checker.fail("shrink", "the capacity of %s is to be written down to %d, and %d instances were listed (%v)", set, listed, n, ok)
 		}
 		there := 0
 		for _, v := range w.instances {

@@ -131,7 +131,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	timing := scheduler.DefaultTiming
 	timing.PollEvery, timing.BootDeadline, timing.DeleteAgain, timing.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	timing.IntervalLength, timing.RememberGone, timing.AssignedFor = 2*time.Minute, 10*time.Minute, 2*time.Minute
-	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.Edits,
+	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.ChangeLogLength,
 		rows: map[string][]byte{}, registered: map[string]bool{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a()}
