@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -11,23 +10,13 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/go-amqp"
 
 	"dsvmpools/local/servicebus"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/bus/tolerant/tolerantest"
 	"dsvmpools/shared/job"
 )
-
-// dotNetDecimal is .NET's 1.50. No client here sends it: it goes as a uuid, whose
-// type is changed on the way.
-var dotNetDecimal = amqp.UUID{0x30, 0x3c, 15: 150}
-
-type withDecimals struct{ net.Conn }
-
-func (c withDecimals) Write(p []byte) (int, error) {
-	return c.Conn.Write(bytes.ReplaceAll(p, append([]byte{0x98}, dotNetDecimal[:]...), append([]byte{0x94}, dotNetDecimal[:]...)))
-}
 
 // kill sends messages to a queue and has them die there.
 func kill(t *testing.T, server *servicebus.Server, messages []*azservicebus.AMQPAnnotatedMessage) {
@@ -45,7 +34,7 @@ func kill(t *testing.T, server *servicebus.Server, messages []*azservicebus.AMQP
 	}
 	sending := client(func(ctx context.Context) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
-		return withDecimals{c}, err
+		return tolerantest.Conn{Conn: c}, err
 	})
 	defer sending.Close(t.Context())
 	sender, err := sending.NewSender("jobs", nil)
@@ -108,12 +97,12 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 		want       string // the body
 	}{
 		{"one", data(doc("one")), map[string]any{"team": "vision"}, "", doc("one")},
-		{"map", value(map[string]any{"id": "map", "price": dotNetDecimal}), nil, "an AMQP value of type map", "{\n  \"id\": \"map\",\n  \"price\": \"1.5\"\n}"},
+		{"map", value(map[string]any{"id": "map", "price": tolerantest.Decimal}), nil, "an AMQP value of type map", "{\n  \"id\": \"map\",\n  \"price\": \"1.5\"\n}"},
 		{"text", value(doc("text")), nil, "", doc("text")},
-		{"decimal", value(dotNetDecimal), nil, "an AMQP value of type decimal", `"1.5"`},
+		{"decimal", value(tolerantest.Decimal), nil, "an AMQP value of type decimal", `"1.5"`},
 		{"parts", data(doc("parts")[:10], doc("parts")[10:]), nil, "", doc("parts")},
 		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}}}, nil, "an AMQP sequence", "[\n  [\n    \"a\",\n    1\n  ]\n]"},
-		{"priced", data(doc("priced")), map[string]any{"price": dotNetDecimal}, "", doc("priced")},
+		{"priced", data(doc("priced")), map[string]any{"price": tolerantest.Decimal}, "", doc("priced")},
 		{"last", data(doc("last")), map[string]any{propRevived: int64(3)}, "", doc("last")}, // it has died often enough, but now of its neighbours
 	}
 	var messages []*azservicebus.AMQPAnnotatedMessage

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,10 +13,10 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/go-amqp"
 
 	"dsvmpools/handlers/httpapi/openapi"
 	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/bus/tolerant/tolerantest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
 )
@@ -212,16 +211,6 @@ func TestFortyTimes(t *testing.T) {
 	}
 }
 
-// price is .NET's decimal 1.50, which no client here sends: it goes as a uuid, whose
-// type is changed on the way.
-var price = amqp.UUID{0x30, 0x3c, 15: 150}
-
-type dotNet struct{ net.Conn }
-
-func (c dotNet) Write(p []byte) (int, error) {
-	return c.Conn.Write(bytes.ReplaceAll(p, append([]byte{0x98}, price[:]...), append([]byte{0x94}, price[:]...)))
-}
-
 // A thousand jobs with a message among every hundred that the host cannot hand over:
 // whole batches die of them. All jobs run, each once, and every bad message is on
 // `rejected` with its content.
@@ -233,7 +222,7 @@ func TestBadMessagesAmongAThousand(t *testing.T) {
 	client, err := azservicebus.NewClientFromConnectionString(i.ServiceBus, &azservicebus.ClientOptions{
 		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
-			return dotNet{c}, err
+			return tolerantest.Conn{Conn: c}, err
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +233,7 @@ func TestBadMessagesAmongAThousand(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 1000
-	bad := []azservicebus.AMQPAnnotatedMessageBody{{Value: map[string]any{"pool": "cpu", "price": price}}, {Sequence: [][]any{{"cpu", int64(1)}}}, {Value: price}, {Value: int64(7)}}
+	bad := []azservicebus.AMQPAnnotatedMessageBody{{Value: map[string]any{"pool": "cpu", "price": tolerantest.Decimal}}, {Sequence: [][]any{{"cpu", int64(1)}}}, {Value: tolerantest.Decimal}, {Value: int64(7)}}
 	content := []string{`"price": "1.5"`, `"cpu"`, `"1.5"`, "7"}
 	batch, err := s.NewMessageBatch(i.ctx, nil)
 	if err != nil {

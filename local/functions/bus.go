@@ -25,10 +25,10 @@ const (
 	// hopeless is how many settlements may fail before one has worked: the server
 	// is away then, and the rest of the batch need not find out one by one.
 	hopeless = 8
-	// openFrom and openTo bound the wait before a queue that failed is opened
-	// again; it doubles each time.
-	openFrom = 100 * time.Millisecond
-	openTo   = 5 * time.Second
+	// firstReopen and longestReopen bound the pause before a queue that failed is
+	// opened again; see shared/backoff.
+	firstReopen   = 100 * time.Millisecond
+	longestReopen = 5 * time.Second
 	// lockMargin is what must be left of a message's lock for an invocation to
 	// begin with it.
 	lockMargin = time.Second
@@ -146,8 +146,8 @@ func (l *busLoop) run(ctx context.Context) {
 			continue
 		}
 		failures++
-		wait := backoff.After(failures, openFrom, openTo)
-		l.log.Warn("a queue is opened again", "error", err, "pause", wait)
+		wait := backoff.After(failures, firstReopen, longestReopen)
+		l.log.Warn("reopening queue", "error", err, "pause", wait)
 		pause(ctx, wait)
 	}
 }

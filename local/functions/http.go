@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"dsvmpools/shared/intake"
 )
 
 // Limits and times of the HTTP side.
@@ -109,15 +113,20 @@ func (f *function) takes(method string) bool {
 	return len(f.trigger.Methods) == 0 || slices.ContainsFunc(f.trigger.Methods, func(m string) bool { return strings.EqualFold(m, method) })
 }
 
-// key is what a request brings to open a function: the header goes before the
-// query, whose name may be in any case.
-func key(r *http.Request) string {
+// requestKey returns the key that a request brings to open a function: the header,
+// or else the first parameter of the query that is named code in any case, as the
+// caller wrote them. "" = there is none.
+func requestKey(r *http.Request) string {
 	if key := r.Header.Get("x-functions-key"); key != "" {
 		return key
 	}
-	for name, values := range r.URL.Query() {
-		if strings.EqualFold(name, "code") {
-			return values[0]
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); err != nil || !strings.EqualFold(name, "code") {
+			continue
+		}
+		if value, err := url.QueryUnescape(value); err == nil {
+			return value
 		}
 	}
 	return ""
@@ -125,7 +134,7 @@ func key(r *http.Request) string {
 
 // authorized compares the request's key in constant time.
 func (h *Host) authorized(level string, r *http.Request) bool {
-	key := key(r)
+	key := requestKey(r)
 	is := func(want string) bool {
 		return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(key)) == 1
 	}
@@ -143,7 +152,7 @@ func (h *Host) authorized(level string, r *http.Request) bool {
 func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, params map[string]string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
-		w.WriteHeader(http.StatusInternalServerError)
+		refuseBody(w, err)
 		return
 	}
 	inv := h.invocation(f)
@@ -161,6 +170,20 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, param
 		return
 	}
 	writeOutput(w, raw)
+}
+
+// refuseBody answers a request whose body cannot be read to its end.
+func refuseBody(w http.ResponseWriter, err error) {
+	w.Header().Set("Connection", "close") // the rest of the body may still come
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge): // as the real host
+		w.WriteHeader(http.StatusInternalServerError)
+	case errors.Is(err, intake.ErrSlow):
+		w.WriteHeader(http.StatusRequestTimeout)
+	default:
+		http.Error(w, "the body ends before the length that its header says, or has parts that cannot be read; send the request again", http.StatusBadRequest)
+	}
 }
 
 // writeOutput writes an HTTP output: an object, possibly in a string, of

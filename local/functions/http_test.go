@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -297,28 +299,69 @@ func TestLimitsOfRequests(t *testing.T) {
 	}
 }
 
-// A request that ends before its announced end is refused: whoever has sent it is
-// not to take it for done.
-func TestRequestThatBreaksOff(t *testing.T) {
+// A request whose body has another length than its header says gets 400 and a
+// sentence, whether the host passes it on or reads it itself.
+func TestRequestOfTheWrongLength(t *testing.T) {
 	t.Parallel()
-	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, newControl(t), nil)
-	ready(t, h)
-	c, err := net.Dial("tcp", h.Addr())
-	if err != nil {
-		t.Fatal(err)
+	for name, root := range map[string]fstest.MapFS{
+		"passed on": script(hostJSON, map[string]string{"Api": httpAny}),
+		"read":      script(strings.Replace(hostJSON, `"enableProxyingHttpRequest":true`, `"enableProxyingHttpRequest":false`, 1), map[string]string{"Api": httpAny}),
+	} {
+		for form, body := range map[string]string{
+			"short":     "Content-Length: 100\r\n\r\nshort",
+			"bad chunk": "Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\nnone\r\n",
+		} {
+			t.Run(name+" "+form, func(t *testing.T) {
+				t.Parallel()
+				h, _ := start(t, root, roleApp, newControl(t), nil)
+				ready(t, h)
+				c, err := net.Dial("tcp", h.Addr())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(testTime))
+				fmt.Fprint(c, "POST /api/x HTTP/1.1\r\nHost: x\r\nx-functions-key: fn-key\r\n"+body)
+				if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				r, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Body.Close()
+				text, err := io.ReadAll(r.Body)
+				if r.StatusCode != http.StatusBadRequest || !r.Close || err != nil || !strings.Contains(string(text), "send the request again") {
+					t.Errorf("got %d %q (%v), closed %v; want 400, a sentence, and the connection to be closed", r.StatusCode, text, err, r.Close)
+				}
+			})
+		}
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(testTime))
-	fmt.Fprintf(c, "POST /api/x HTTP/1.1\r\nHost: x\r\nx-functions-key: fn-key\r\nContent-Length: 100\r\n\r\nshort")
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	if r.StatusCode != http.StatusBadRequest || !r.Close {
-		t.Errorf("got %d, closed %v; want %d, and the connection to be closed", r.StatusCode, r.Close, http.StatusBadRequest)
+}
+
+func TestRequestKey(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ header, query, want string }{
+		{"", "", ""},
+		{"", "code=a", "a"},
+		{"", "Code=a", "a"},
+		{"", "x=1&CODE=b&code=a", "b"}, // the first one, in every run
+		{"", "code=b&CODE=a&Code=c", "b"},
+		{"", "code=a%2Bb+c", "a+b c"},
+		{"", "co%64e=a", "a"},
+		{"", "code=%zz&code=a", "a"},
+		{"", "codes=a", ""},
+		{"h", "code=a", "h"},
+	} {
+		r := &http.Request{Header: http.Header{}, URL: &url.URL{RawQuery: tt.query}}
+		if tt.header != "" {
+			r.Header.Set("x-functions-key", tt.header)
+		}
+		for range 20 {
+			if got := requestKey(r); got != tt.want {
+				t.Errorf("%q, %q: got %q, want %q", tt.header, tt.query, got, tt.want)
+				break
+			}
+		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/google/uuid"
 
 	"dsvmpools/local/chaos"
-	"dsvmpools/shared/intake"
 	"dsvmpools/shared/invoke"
 )
 
@@ -38,7 +37,8 @@ var tracing = []string{"Traceparent", "Tracestate", "Request-Id", "Baggage", "Co
 // forward passes a request on as it is, streaming both ways. path is the clean one.
 func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path string) {
 	id := uuid.NewString()
-	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	body := &requestBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxRequest)}
+	r.Body = body
 	// The proxy leaves it open. With a full duplex the server would then read what is
 	// left after it has begun to wait for the next request, and panic over the two.
 	defer r.Body.Close()
@@ -74,23 +74,38 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 			p.Out.Header.Set("x-ms-invocation-id", id)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if unread := body.failure.Load(); unread != nil {
+				refuseBody(w, *unread)
+				return
+			}
 			// Somebody may still be reading the request's body, so its connection
 			// cannot take the next one.
 			w.Header().Set("Connection", "close")
-			if errors.Is(err, intake.ErrSlow) {
-				w.WriteHeader(http.StatusRequestTimeout)
-				return
-			}
-			if r.Context().Err() != nil { // the client has gone, or has ended its request too early and listens still
+			if r.Context().Err() != nil { // nobody waits for the answer
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
-			h.log.Warn("a request could not be passed on",
+			h.log.Warn("request not passed on",
 				"function", f.name, "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
 			w.WriteHeader(http.StatusInternalServerError)
 		},
 	}
 	proxy.ServeHTTP(w, r)
+}
+
+// requestBody records why the body of a request could not be read to its end. A
+// handler that breaks its connection gives an error of the same kind.
+type requestBody struct {
+	io.ReadCloser
+	failure atomic.Pointer[error]
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.failure.CompareAndSwap(nil, &err)
+	}
+	return n, err
 }
 
 // passing sends one request to the handler wherever it listens, as often as the

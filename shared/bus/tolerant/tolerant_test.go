@@ -21,22 +21,8 @@ import (
 
 	"dsvmpools/local/servicebus"
 	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/bus/tolerant/tolerantest"
 )
-
-// What no client here can send is sent as a type of the same width, and its code is
-// changed on the way: .NET's decimal 1.50, and a character.
-var (
-	decimal = amqp.UUID{0x30, 0x3c, 15: 150}
-	char    = uint32(0x1f600)
-)
-
-type changing struct{ net.Conn }
-
-func (c changing) Write(p []byte) (int, error) {
-	changed := bytes.ReplaceAll(p, append([]byte{0x98}, decimal[:]...), append([]byte{0x94}, decimal[:]...))
-	changed = bytes.ReplaceAll(changed, []byte{0x70, 0, 1, 0xf6, 0}, []byte{0x73, 0, 1, 0xf6, 0})
-	return c.Conn.Write(changed)
-}
 
 func start(t *testing.T) (send func(*azservicebus.AMQPAnnotatedMessage), receiver *azservicebus.Receiver, take func([]byte) *tolerant.Original) {
 	t.Helper()
@@ -63,7 +49,7 @@ func start(t *testing.T) (send func(*azservicebus.AMQPAnnotatedMessage), receive
 	}
 	sender, err := client(func(ctx context.Context) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
-		return changing{c}, err
+		return tolerantest.Conn{Conn: c}, err
 	}).NewSender("jobs", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -100,17 +86,17 @@ func TestEveryMessageComesThrough(t *testing.T) {
 		wantProps  string // as JSON; "" = nothing is kept
 	}{
 		{"bytes", data("hello"), map[string]any{"n": int64(5)}, tolerant.Data, nil, ""},
-		{"decimal property", data("hello"), map[string]any{"price": decimal}, tolerant.Data, []byte("hello"), `{"price":"1.5"}`},
-		{"char property", data("hello"), map[string]any{"letter": char, "id": amqp.UUID{1, 2, 3}}, tolerant.Data, []byte("hello"), `{"id":"01020300-0000-0000-0000-000000000000","letter":"😀"}`},
-		{"decimal property before a long body", data(long), map[string]any{"price": decimal}, tolerant.Data, []byte(long), `{"price":"1.5"}`},
+		{"decimal property", data("hello"), map[string]any{"price": tolerantest.Decimal}, tolerant.Data, []byte("hello"), `{"price":"1.5"}`},
+		{"char property", data("hello"), map[string]any{"letter": tolerantest.Char, "id": amqp.UUID{1, 2, 3}}, tolerant.Data, []byte("hello"), `{"id":"01020300-0000-0000-0000-000000000000","letter":"😀"}`},
+		{"decimal property before a long body", data(long), map[string]any{"price": tolerantest.Decimal}, tolerant.Data, []byte(long), `{"price":"1.5"}`},
 		{"text value", value("hello"), nil, tolerant.Value, "hello", `{}`},
-		{"decimal value", value(decimal), nil, tolerant.Value, "1.5", `{}`},
-		{"char value", value(char), nil, tolerant.Value, "😀", `{}`},
+		{"decimal value", value(tolerantest.Decimal), nil, tolerant.Value, "1.5", `{}`},
+		{"char value", value(tolerantest.Char), nil, tolerant.Value, "😀", `{}`},
 		{"number value", value(int64(7)), nil, tolerant.Value, int64(7), `{}`},
 		{"truth value", value(true), nil, tolerant.Value, true, `{}`},
-		{"map value", value(map[string]any{"a": decimal, "b": []any{"x", char}}), nil, tolerant.Value, map[string]any{"a": "1.5", "b": []any{"x", "😀"}}, `{}`},
+		{"map value", value(map[string]any{"a": tolerantest.Decimal, "b": []any{"x", tolerantest.Char}}), nil, tolerant.Value, map[string]any{"a": "1.5", "b": []any{"x", "😀"}}, `{}`},
 		{"long map value", value(map[string]any{"a": long}), nil, tolerant.Value, map[string]any{"a": long}, `{}`},
-		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}, {decimal}}}, nil, tolerant.Sequence, []any{[]any{"a", int64(1)}, []any{"1.5"}}, `{}`},
+		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}, {tolerantest.Decimal}}}, nil, tolerant.Sequence, []any{[]any{"a", int64(1)}, []any{"1.5"}}, `{}`},
 		{"several parts", azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("he"), []byte("llo")}}, nil, tolerant.Data, []byte("hello"), `{}`},
 		{"a reason that is no text", data("hello"), map[string]any{"DeadLetterReason": int64(5)}, tolerant.Data, []byte("hello"), `{"DeadLetterReason":5}`},
 		{"bytes at the end", data("bye"), nil, tolerant.Data, nil, ""},
@@ -161,13 +147,13 @@ func TestEveryMessageComesThrough(t *testing.T) {
 // Without it, the first such message keeps all those behind it.
 func TestTheClientAlone(t *testing.T) {
 	t.Parallel()
-	for _, odd := range []any{decimal, char} {
+	for _, odd := range []any{tolerantest.Decimal, tolerantest.Char} {
 		b, err := (&amqp.Message{ApplicationProperties: map[string]any{"odd": odd}, Data: [][]byte{[]byte("x")}}).MarshalBinary()
 		if err != nil {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		if _, err := (changing{writer{&out}}).Write(b); err != nil {
+		if _, err := (tolerantest.Conn{Conn: writer{&out}}).Write(b); err != nil {
 			t.Fatal(err)
 		}
 		if err := new(amqp.Message).UnmarshalBinary(out.Bytes()); err == nil {
