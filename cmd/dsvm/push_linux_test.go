@@ -67,7 +67,7 @@ func TestPush(t *testing.T) {
 		says    string
 	}{
 		{"[skip ci]", map[string]string{"run.sh": "echo skipped\n"}, "Quiet [skip ci]", "HEAD:main", "asks for no jobs"},
-		{"no file that matters", map[string]string{"README": "more\n"}, "Words", "HEAD:main", "None of the 1 changed files fits"},
+		{"no file that matters", map[string]string{"README": "more\n"}, "Words", "HEAD:main", "none of the 1 changed files fits"},
 		{"another branch", map[string]string{"run.sh": "echo wip\n"}, "Not yet", "HEAD:wip/x", "wip/x"},
 	} {
 		quiet = append(quiet, h.commit(tt.message, tt.files))

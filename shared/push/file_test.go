@@ -37,7 +37,7 @@ func TestReader(t *testing.T) {
 	if name, key, ok := push.ParseFileJobID(starts[0].ID); !ok || name != "r" || key != push.RefKey(strings.Repeat("a", 20), p.Ref) {
 		t.Errorf("the id %s is read as %q %q %v", starts[0].ID, name, key, ok)
 	}
-	if fits, why := r.Match(&p); !fits || !strings.HasSuffix(why, "The jobs come from the file ml/.dsvm.yaml at that commit.") {
+	if fits, why := r.Match(&p); !fits || !strings.HasSuffix(why, "the jobs come from the file ml/.dsvm.yaml at that commit") {
 		t.Errorf("got %v: %s", fits, why)
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Match says whether a push starts the rule's jobs, and why or why not, in a
-// sentence for whoever wrote the rule.
+// Match reports whether a push starts the rule's jobs. The sentence says why, or why
+// not, to the author of the rule.
 func (rule *Rule) Match(p *Push) (bool, string) {
 	fits, why := rule.match(p)
 	if fits && rule.FromFile {
-		why += fmt.Sprintf(" The jobs come from the file %s at that commit.", rule.FileName())
+		why += fmt.Sprintf("; the jobs come from the file %s at that commit", rule.FileName())
 	}
 	return fits, why
 }
@@ -18,30 +18,30 @@ func (rule *Rule) Match(p *Push) (bool, string) {
 func (rule *Rule) match(p *Push) (bool, string) {
 	switch {
 	case p.Provider != rule.Provider:
-		return false, fmt.Sprintf("The push comes from %s, and the rule is for %s.", p.Provider, rule.Provider)
+		return false, fmt.Sprintf("the push comes from %s, and the rule is for %s", p.Provider, rule.Provider)
 	case Host(p.CloneURL) != Host(rule.Server):
-		return false, fmt.Sprintf("The repository lies at %s, and the rule is for %s.", Host(p.CloneURL), Host(rule.Server))
+		return false, fmt.Sprintf("the repository is at %s, and the rule is for %s", Host(p.CloneURL), Host(rule.Server))
 	case !matches([]string{strings.ToLower(rule.Repository)}, strings.ToLower(p.Repository)):
-		return false, fmt.Sprintf("The repository is %s, and the rule is for %s.", clipText(p.Repository), rule.Repository)
+		return false, fmt.Sprintf("the repository is %s, and the rule is for %s", clipText(p.Repository), rule.Repository)
 	case p.Branch == "" && p.Tag == "":
-		return false, fmt.Sprintf("The ref %s is neither a branch nor a tag.", clipText(p.Ref))
+		return false, fmt.Sprintf("the ref %s is neither a branch nor a tag", clipText(p.Ref))
 	case p.Deleted:
-		return false, fmt.Sprintf("%s was deleted.", p.refPhrase())
+		return false, fmt.Sprintf("%s was deleted", p.refPhrase())
 	case p.AsksForNoJobs():
-		return false, fmt.Sprintf("The commit's message asks for no jobs: %q.", clipText(p.Title()))
+		return false, fmt.Sprintf("the commit's message asks for no jobs: %q", clipText(p.Title()))
 	}
 	if ok, why := rule.matchRef(p); !ok {
 		return false, why
 	}
 	switch {
 	case len(rule.Paths) == 0:
-		return true, fmt.Sprintf("%s fits the rule.", p.refPhrase())
+		return true, fmt.Sprintf("%s fits the rule", p.refPhrase())
 	case !p.FilesKnown:
-		return true, fmt.Sprintf("%s fits the rule; the changed files are not known (%s), so `paths` keeps nothing out.", p.refPhrase(), p.Unlisted)
+		return true, fmt.Sprintf("%s fits the rule; `paths` has no effect, since the changed files are not known: %s", p.refPhrase(), p.Unlisted)
 	case !matchesAny(rule.Paths, p.Files):
-		return false, fmt.Sprintf("None of the %d changed files fits `paths`.", len(p.Files))
+		return false, fmt.Sprintf("none of the %d changed files fits `paths`", len(p.Files))
 	}
-	return true, fmt.Sprintf("%s and the changed files fit the rule.", p.refPhrase())
+	return true, fmt.Sprintf("%s and the changed files fit the rule", p.refPhrase())
 }
 
 // matchRef judges the branch or the tag. A rule that names neither is for all
@@ -53,23 +53,23 @@ func (rule *Rule) matchRef(p *Push) (bool, string) {
 	}
 	switch {
 	case len(patterns) > 0 && !matches(patterns, name):
-		return false, fmt.Sprintf("%s does not fit `%s`.", p.refPhrase(), field)
+		return false, fmt.Sprintf("%s does not fit `%s`", p.refPhrase(), field)
 	case len(patterns) == 0 && p.Tag != "":
-		return false, fmt.Sprintf("%s starts nothing, since the rule has no `tags`.", p.refPhrase())
+		return false, fmt.Sprintf("%s starts nothing, since the rule has no `tags`", p.refPhrase())
 	case len(patterns) == 0 && len(rule.Tags) > 0:
-		return false, fmt.Sprintf("%s starts nothing, since the rule has `tags` and no `branches`.", p.refPhrase())
+		return false, fmt.Sprintf("%s starts nothing, since the rule has `tags` and no `branches`", p.refPhrase())
 	}
 	return true, ""
 }
 
-// refPhrase is the ref as a sentence begins with it.
+// refPhrase is the kind and the name of the ref, such as "branch main".
 func (p *Push) refPhrase() string {
 	return p.kindOfRef() + " " + clipText(p.Tag+p.Branch)
 }
 
 func (p *Push) kindOfRef() string {
 	if p.Tag != "" {
-		return "Tag"
+		return "tag"
 	}
-	return "Branch"
+	return "branch"
 }

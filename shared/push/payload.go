@@ -16,7 +16,7 @@ type Header func(name string) string
 // Delivery is what a Git host sent.
 type Delivery struct {
 	Pushes  []Push // one for each ref that was moved
-	Ignored string // why there are none; a whole sentence
+	Ignored string // why there are none, in one sentence
 }
 
 // Parse reads a delivery, which must have been verified before. Errors are
@@ -49,7 +49,7 @@ func Parse(provider Provider, header Header, body []byte) (Delivery, error) {
 		}
 	}
 	if len(d.Pushes) == 0 && d.Ignored == "" {
-		d.Ignored = "The delivery moves no ref, so there is nothing to do."
+		d.Ignored = "the delivery moves no ref, so there is nothing to do"
 	}
 	return d, nil
 }
@@ -64,11 +64,11 @@ func errUnknownProvider(provider Provider) error {
 
 // ping answers what a host sends to try a hook out.
 func ping() Delivery {
-	return Delivery{Ignored: "The hook works: this was a ping."}
+	return Delivery{Ignored: "the hook works: this was a ping"}
 }
 
 func ignore(event string) Delivery {
-	return Delivery{Ignored: "Only pushes start jobs; the event " + clipText(event) + " is ignored."}
+	return Delivery{Ignored: "only pushes start jobs; the event " + clipText(event) + " is ignored"}
 }
 
 // decodePayload decodes a payload that is known to be of the right kind.

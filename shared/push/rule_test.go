@@ -40,37 +40,37 @@ func TestMatch(t *testing.T) {
 		starts  bool
 		why     string
 	}{
-		"any branch":        {"", nil, true, "Branch master fits"},
+		"any branch":        {"", nil, true, "branch master fits"},
 		"branch":            {"branches: [main, master]", nil, true, ""},
-		"other branch":      {"branches: [main]", nil, false, "Branch master does not fit `branches`"},
+		"other branch":      {"branches: [main]", nil, false, "branch master does not fit `branches`"},
 		"pattern":           {"branches: ['release/*']", on("refs/heads/release/1"), true, ""},
 		"deeper":            {"branches: ['release/*']", on("refs/heads/release/1/a"), false, "does not fit"},
 		"taken out":         {"branches: ['**', '!wip/**']", on("refs/heads/wip/a/b"), false, "does not fit"},
 		"only taken out":    {"branches: ['!wip/**']", nil, true, ""},
 		"the last decides":  {"branches: ['!wip/**', 'wip/keep']", on("refs/heads/wip/keep"), true, ""},
 		"tag without tags":  {"", on("refs/tags/v1"), false, "has no `tags`"},
-		"tag":               {"tags: ['v*']", on("refs/tags/v1"), true, "Tag v1 fits"},
+		"tag":               {"tags: ['v*']", on("refs/tags/v1"), true, "tag v1 fits"},
 		"other tag":         {"tags: ['v*']", on("refs/tags/x"), false, "does not fit `tags`"},
 		"branch, only tags": {"tags: ['v*']", nil, false, "has `tags` and no `branches`"},
 		"path":              {"paths: ['app/**']", nil, true, "changed files fit"},
-		"other path":        {"paths: ['docs/**']", nil, false, "None of the 2 changed files"},
-		"path taken out":    {"paths: ['**', '!app/**', '!.*']", nil, false, "None"},
+		"other path":        {"paths: ['docs/**']", nil, false, "none of the 2 changed files"},
+		"path taken out":    {"paths: ['**', '!app/**', '!.*']", nil, false, "none"},
 		"path of a rename": {"paths: ['old/**']", map[string]any{"commits": commits(1, head, func(int) map[string]any {
 			return map[string]any{"removed": []any{"old/x"}, "added": []any{"new/x"}}
 		})}, true, ""},
 		"path outside of ASCII": {"paths: ['модель/*']", map[string]any{"commits": commits(1, head, func(int) map[string]any {
 			return map[string]any{"modified": []any{"модель/é"}}
 		})}, true, ""},
-		"paths not known":    {"paths: ['docs/**']", map[string]any{"forced": true}, true, "not known (the push was forced"},
+		"paths not known":    {"paths: ['docs/**']", map[string]any{"forced": true}, true, "not known: the push was forced"},
 		"paths, 2,048":       {"paths: ['docs/**']", map[string]any{"commits": commits(2048, head, modified)}, true, "more commits than the payload lists"},
 		"paths, tag":         {"paths: ['docs/**']\ntags: ['*']", on("refs/tags/v1"), true, "a tag has no changed files"},
 		"skipped":            {"", map[string]any{"head_commit.message": "docs\n\n[skip CI]"}, false, "asks for no jobs"},
 		"skipped, Azure":     {"", map[string]any{"head_commit.message": "x ***NO_CI***"}, false, "asks for no jobs"},
-		"deleted":            {"", map[string]any{"deleted": true, "after": zeros, "head_commit": nil}, false, "Branch master was deleted"},
+		"deleted":            {"", map[string]any{"deleted": true, "after": zeros, "head_commit": nil}, false, "branch master was deleted"},
 		"notes":              {"", on("refs/notes/x"), false, "neither a branch nor a tag"},
 		"letter case":        {"", map[string]any{"repository.full_name": "BinkKatal/Sample_App"}, true, ""},
-		"another repository": {"", map[string]any{"repository.full_name": "else/where"}, false, "The repository is else/where"},
-		"another host":       {"", map[string]any{"repository.clone_url": "https://github.com.evil.example/binkkatal/sample_app.git"}, false, "lies at github.com.evil.example"},
+		"another repository": {"", map[string]any{"repository.full_name": "else/where"}, false, "the repository is else/where"},
+		"another host":       {"", map[string]any{"repository.clone_url": "https://github.com.evil.example/binkkatal/sample_app.git"}, false, "is at github.com.evil.example"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

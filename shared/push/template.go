@@ -192,7 +192,7 @@ func checkRef(path string, n *document.Node, p *Push, rule *Rule) error {
 	for _, m := range placeholder.FindAllStringSubmatch(n.Text, -1) {
 		if v := values[m[1]]; v.kind == ref && !isPlainRef(v.of(p, rule)) {
 			return fault.New(fault.Invalid, path, "%s %s is not passed in `%s`, where only names of A-Z a-z 0-9 . _ / - are, without .. and not beginning with - or /; rename it, or have the job read %s",
-				strings.ToLower(p.kindOfRef()), clipText(v.of(p, rule)), path, environment(v, m[1]))
+				p.kindOfRef(), clipText(v.of(p, rule)), path, environment(v, m[1]))
 		}
 	}
 	return nil

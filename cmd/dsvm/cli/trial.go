@@ -198,11 +198,11 @@ func try(rules []push.Rule, d push.Delivery, key string, given bool, text string
 				}
 				switch {
 				case fault.CodeOf(err) == fault.Invalid:
-					t.Starts, t.Reason = false, fmt.Sprintf("The jobs cannot be made: %v.", err)
+					t.Starts, t.Reason = false, fmt.Sprintf("the jobs cannot be made: %v", err)
 				case err != nil:
 					return nil, err
 				case rule.FromFile && !given:
-					t.Reason += " Add --jobs FILE to see what such a file would start."
+					t.Reason += "; add --jobs FILE to see what such a file would start"
 				}
 				for _, s := range starts {
 					t.Jobs = append(t.Jobs, s.Document)
