@@ -5,17 +5,11 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/service"
 )
 
-// Keep is how long what has ended is kept; zero is for ever.
-type Keep struct {
-	Finished time.Duration // rows of finished jobs: their documents and attempts, and their place in lists
-	Files    time.Duration // logs and outputs on the share
-	IDs      time.Duration // ids, with how their jobs ended
-}
-
 // defaultKeep is what docs/settings.md says.
-var defaultKeep = Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day}
+var defaultKeep = service.Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day}
 
 const day = 24 * time.Hour
 
@@ -23,7 +17,7 @@ const day = 24 * time.Hour
 const never = "never"
 
 // readKeep reads the settings about keeping.
-func readKeep(getenv func(string) string) (Keep, error) {
+func readKeep(getenv func(string) string) (service.Keep, error) {
 	k := defaultKeep
 	for _, s := range []struct {
 		name string

@@ -10,6 +10,7 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/scheduler"
+	"dsvmpools/shared/service"
 )
 
 // Settings is what the app is told through its environment; docs/settings.md
@@ -33,9 +34,14 @@ type Settings struct {
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
 	AllowPrivate        outbound.Guard           // which private addresses may be connected to for a rule
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
-	Keep                Keep                     // how long what has ended is kept
+	Keep                service.Keep             // how long what has ended is kept
 	Lookup              func(name string) string // of the settings that rules for pushes name
 }
+
+// reviveAfter is, unless DSVM_REVIVE_AFTER says otherwise, how long a dead message
+// waits before each time it is brought back. What killed it was mostly a service or
+// a release of the handler that did not work, and somebody has mended that by then.
+var reviveAfter = []time.Duration{time.Minute, 10 * time.Minute, time.Hour}
 
 // ReadSettings reads the settings from the environment. Everything that is
 // missing or malformed is named at once.

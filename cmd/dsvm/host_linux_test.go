@@ -14,7 +14,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
-	"dsvmpools/handlers/httpapi/openapi"
+	"dsvmpools/handlers/httpapi/openapitest"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/bus/tolerant/tolerantest"
 	"dsvmpools/shared/job"
@@ -200,7 +200,7 @@ func TestFortyTimes(t *testing.T) {
 			t.Errorf("%s: 35 more sent %d messages and wrote %d entities", tt.route, s-sent, w-written)
 		}
 	}
-	spec, err := openapi.ReadSpecification("../../docs/openapi.yaml")
+	spec, err := openapitest.ReadSpecification("../../docs/openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

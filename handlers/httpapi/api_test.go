@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,13 +15,15 @@ import (
 
 	"dsvmpools/handlers/httpapi"
 	"dsvmpools/handlers/httpapi/apitest"
-	"dsvmpools/handlers/httpapi/openapi"
+	"dsvmpools/handlers/httpapi/openapitest"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/wire"
 )
 
 // specification is read once, and held against one answer at a time.
-var specification = sync.OnceValues(func() (*openapi.Specification, error) { return openapi.ReadSpecification("../../docs/openapi.yaml") })
+var specification = sync.OnceValues(func() (*openapitest.Specification, error) {
+	return openapitest.ReadSpecification("../../docs/openapi.yaml")
+})
 
 // checking makes one answer at a time be checked: the compiler keeps state.
 var checking sync.Mutex
@@ -178,7 +181,7 @@ func TestRequests(t *testing.T) {
 				r.Header.Set("Idempotency-Key", test.key)
 			}
 			w := httptest.NewRecorder()
-			httpapi.New(backend, t.TempDir()).ServeHTTP(w, r)
+			httpapi.New(backend.Services(), t.TempDir(), slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
 			body := w.Body.String()
 			if w.Code != test.status {
 				t.Fatalf("status: got %d, want %d: %s", w.Code, test.status, body)
@@ -230,7 +233,7 @@ func TestHeaders(t *testing.T) {
 			r := httptest.NewRequest(test.method, test.url, strings.NewReader(apitest.JobDocument))
 			r.Header.Set("Idempotency-Key", "x.1")
 			w := httptest.NewRecorder()
-			httpapi.New(backend, t.TempDir()).ServeHTTP(w, r)
+			httpapi.New(backend.Services(), t.TempDir(), slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
 			if got := w.Header().Get(test.header); got != test.want {
 				t.Errorf("%s: got %q, want %q", test.header, got, test.want)
 			}
@@ -241,7 +244,7 @@ func TestHeaders(t *testing.T) {
 // The same job again is the same answer.
 func TestSubmitTwice(t *testing.T) {
 	t.Parallel()
-	h := httpapi.New(apitest.Example(), t.TempDir())
+	h := httpapi.New(apitest.Example().Services(), t.TempDir(), slog.New(slog.DiscardHandler))
 	var answers []string
 	for range 2 {
 		r := httptest.NewRequest("POST", "/api/jobs", strings.NewReader(apitest.JobDocument))

@@ -39,7 +39,7 @@ func (s *server) judge(ctx context.Context, provider push.Provider, header push.
 		s.judging.Lock()
 		defer s.judging.Unlock()
 	}
-	return s.backend.Push(ctx, provider, header, proof, body)
+	return s.Pushes.Push(ctx, provider, header, proof, body)
 }
 
 // unproven is the pace of a body that may be anybody's.

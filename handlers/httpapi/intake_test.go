@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -56,7 +57,7 @@ func TestRefusedUnread(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &server{backend: choosy{counting{taken: make(chan int, 1)}, tt.rule}, now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+			s := &server{Services: Services{Pushes: choosy{counting{taken: make(chan int, 1)}, tt.rule}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
 			r := httptest.NewRequest("POST", "/api/push/"+string(tt.provider), unread{t})
 			r.ContentLength = tt.length
 			if tt.header != "" {
@@ -73,7 +74,7 @@ func TestRefusedUnread(t *testing.T) {
 // When there is no memory for a delivery it waits, and is told when to come again.
 func TestNoRoomForADelivery(t *testing.T) {
 	t.Parallel()
-	s := &server{backend: counting{taken: make(chan int, 10)}, now: time.Now, pace: defaultPace, pushTime: time.Minute,
+	s := &server{Services: Services{Pushes: counting{taken: make(chan int, 10)}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute,
 		room: intake.NewRoom(20*time.Millisecond, intake.Size{Bytes: 16, Count: 1})}
 	h := httptest.NewServer(s.handler())
 	defer h.Close()
@@ -109,7 +110,7 @@ func TestNoRoomForADelivery(t *testing.T) {
 // A document that trickles in is refused with 408, and the connection ends.
 func TestSlowDocument(t *testing.T) {
 	t.Parallel()
-	s := &server{backend: counting{taken: make(chan int, 1)}, now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+	s := &server{Services: Services{Pushes: counting{taken: make(chan int, 1)}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
 	inner := s.handler()
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner.ServeHTTP(w, intake.Keep(w, r, intake.Pace{Bytes: 1 << 10, Within: 50 * time.Millisecond}))
@@ -133,7 +134,7 @@ func TestSlowDocument(t *testing.T) {
 // No route that changes something takes a type that any web page may send.
 func TestTypesOfPages(t *testing.T) {
 	t.Parallel()
-	s := &server{backend: counting{}, now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+	s := &server{Services: Services{Pushes: counting{}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
 	h := s.handler()
 	checked := 0
 	for _, route := range s.routes() {

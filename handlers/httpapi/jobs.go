@@ -25,7 +25,7 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
+	f := wire.JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
 	if f.Pool != "" {
 		if err := checkPool(f.Pool); err != nil {
 			return err
@@ -34,7 +34,7 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if f.State != "" && !slices.Contains(states, f.State) {
 		return fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", string(f.State), join(states))
 	}
-	jobs, next, err := s.backend.Jobs(r.Context(), f, limit, q.Get("continue"))
+	jobs, next, err := s.Jobs.List(r.Context(), f, limit, q.Get("continue"))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
 	if spec.ID == "" {
 		spec.ID = strings.ToLower(ulid.Make().String())
 	}
-	j, err := s.backend.Submit(r.Context(), spec)
+	j, err := s.Jobs.Submit(r.Context(), spec)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	j, err := s.backend.Job(r.Context(), id)
+	j, err := s.Jobs.Job(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -94,19 +94,19 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) cancelJob(w http.ResponseWriter, r *http.Request) error {
-	return s.tellJob(w, r, s.backend.Cancel)
+	return s.changeJob(w, r, s.Jobs.Cancel)
 }
 
 func (s *server) releaseJob(w http.ResponseWriter, r *http.Request) error {
-	return s.tellJob(w, r, s.backend.Release)
+	return s.changeJob(w, r, s.Jobs.Release)
 }
 
-func (s *server) tellJob(w http.ResponseWriter, r *http.Request, tell func(context.Context, string) (*pool.Job, error)) error {
+func (s *server) changeJob(w http.ResponseWriter, r *http.Request, change func(context.Context, string) (*pool.Job, error)) error {
 	id, err := jobID(r)
 	if err != nil {
 		return err
 	}
-	j, err := tell(r.Context(), id)
+	j, err := change(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *server) tellJob(w http.ResponseWriter, r *http.Request, tell func(conte
 // cancelJobs ends everything of a user or a team.
 func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	f := JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
+	f := wire.JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
 	if f.Team == "" && f.User == "" {
 		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
 	}
@@ -126,7 +126,7 @@ func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	n, err := s.backend.CancelAll(r.Context(), f)
+	n, err := s.Jobs.CancelAll(r.Context(), f)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	e, err := s.backend.Explain(r.Context(), id)
+	e, err := s.Jobs.Explain(r.Context(), id)
 	if err != nil {
 		return err
 	}

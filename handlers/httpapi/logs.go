@@ -55,7 +55,7 @@ func (s *server) readLog(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	j, err := s.backend.Job(r.Context(), id)
+	j, err := s.Jobs.Job(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -350,7 +350,7 @@ func (s *server) followLog(w http.ResponseWriter, r *http.Request, j *pool.Job, 
 			return nil
 		case <-fileTick.C:
 		case <-jobTick.C:
-			now, err := s.backend.Job(ctx, j.ID)
+			now, err := s.Jobs.Job(ctx, j.ID)
 			if err != nil {
 				return nil
 			}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ func TestLogOfAHangingShare(t *testing.T) {
 		t.Skipf("no file system can be made to hang here: %v", err)
 	}
 	t.Cleanup(func() { syscall.Close(fd); syscall.Unmount(share, syscall.MNT_DETACH) })
-	s := &server{backend: newOneJob(ended), share: share, now: time.Now, pace: pace{share: 50 * time.Millisecond, most: 1 << 20}}
+	s := &server{Services: Services{Jobs: newOneJob(ended)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: pace{share: 50 * time.Millisecond, most: 1 << 20}}
 	for _, follow := range []string{"", "?follow=true"} {
 		w := httptest.NewRecorder()
 		s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+follow, nil))
@@ -39,7 +40,7 @@ func TestLogOfAHangingShare(t *testing.T) {
 			t.Errorf("follow %q: got %d %s", follow, w.Code, w.Body)
 		}
 	}
-	j, _ := s.backend.Job(t.Context(), "j")
+	j, _ := s.Jobs.Job(t.Context(), "j")
 	if _, err := s.openLog(j, logRequest{stream: "stdout", attempt: 1}); !errors.Is(err, patience.ErrTooLong) || !strings.Contains(err.Error(), "look at its mount") {
 		t.Errorf("got %v", err)
 	}

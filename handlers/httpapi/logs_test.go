@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,10 +21,10 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-// oneJob is a Backend that only knows one job; tests change it through a lock of
+// oneJob is Jobs that only knows one job; tests change it through a lock of
 // one place.
 type oneJob struct {
-	Backend
+	Jobs
 	job chan pool.Job
 }
 
@@ -94,7 +95,7 @@ func TestReadLog(t *testing.T) {
 			share := t.TempDir()
 			writeLog(t, share, "stdout", text)
 			w := httptest.NewRecorder()
-			New(newOneJob(test.job), share).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+test.query, nil))
+			New(Services{Jobs: newOneJob(test.job)}, share, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+test.query, nil))
 			if got := w.Body.String(); w.Code != 200 || got != test.want {
 				t.Errorf("got %d %q, want %q", w.Code, got, test.want)
 			}
@@ -117,7 +118,7 @@ func TestReadLogInParts(t *testing.T) {
 	t.Parallel()
 	share := t.TempDir()
 	writeLog(t, share, "stderr", "0123456789")
-	s := &server{backend: newOneJob(ended), share: share, now: time.Now, pace: pace{most: 4}}
+	s := &server{Services: Services{Jobs: newOneJob(ended)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: pace{most: 4}}
 	var got, ends string
 	for _, offset := range []int{0, 4, 8} {
 		w := httptest.NewRecorder()
@@ -196,7 +197,7 @@ func TestLogEscape(t *testing.T) {
 				t.Skip("this system cannot make it:", err)
 			}
 			w := httptest.NewRecorder()
-			New(newOneJob(ended), share).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout", nil))
+			New(Services{Jobs: newOneJob(ended)}, share, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout", nil))
 			if w.Code < 400 || bytes.Contains(w.Body.Bytes(), []byte("hunter2")) {
 				t.Errorf("got %d %s", w.Code, w.Body)
 			}
@@ -208,7 +209,7 @@ func TestLogEscape(t *testing.T) {
 func TestFollowLog(t *testing.T) {
 	t.Parallel()
 	share, backend := t.TempDir(), newOneJob(waiting)
-	s := &server{backend: backend, share: share, now: time.Now,
+	s := &server{Services: Services{Jobs: backend}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now,
 		pace: pace{file: time.Millisecond, job: 2 * time.Millisecond, follow: time.Minute, most: 1 << 20}}
 	web := httptest.NewServer(s.handler())
 	t.Cleanup(web.Close)
@@ -245,7 +246,7 @@ func TestFollowEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := httptest.NewRecorder()
 		start := time.Now()
-		s := &server{backend: newOneJob(running), share: share, now: time.Now, pace: defaultPace}
+		s := &server{Services: Services{Jobs: newOneJob(running)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: defaultPace}
 		s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil))
 		if took := time.Since(start); took < 100*time.Second || took >= 200*time.Second {
 			t.Errorf("followed for %s", took)
@@ -265,7 +266,7 @@ func TestFollowEndsWithItsReader(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
 	w := httptest.NewRecorder()
-	New(newOneJob(running), t.TempDir()).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil).WithContext(ctx))
+	New(Services{Jobs: newOneJob(running)}, t.TempDir(), slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil).WithContext(ctx))
 	if w.Code != 200 || w.Body.Len() != 0 {
 		t.Errorf("got %d %q", w.Code, w.Body)
 	}

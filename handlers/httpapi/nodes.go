@@ -9,8 +9,8 @@ import (
 // longestNode bounds the name or id of a node, in bytes: what is longer names none.
 const longestNode = 200
 
-// tellNode brings an operator's word to a node.
-func (s *server) tellNode(verb pool.Verb) func(w http.ResponseWriter, r *http.Request) error {
+// commandNode brings an operator's command to a node.
+func (s *server) commandNode(verb pool.Verb) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		node, of := r.PathValue("node"), r.URL.Query().Get("pool")
 		if of != "" {
@@ -21,7 +21,7 @@ func (s *server) tellNode(verb pool.Verb) func(w http.ResponseWriter, r *http.Re
 		if len(node) > longestNode {
 			return pool.NoNode(node, nil)
 		}
-		n, err := s.backend.TellNode(r.Context(), of, node, verb)
+		n, err := s.Nodes.CommandNode(r.Context(), of, node, verb)
 		if err != nil {
 			return err
 		}

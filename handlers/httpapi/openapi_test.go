@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"dsvmpools/handlers/httpapi/openapi"
+	"dsvmpools/handlers/httpapi/openapitest"
 )
 
 // What is served and what is described are the same routes.
 func TestOpenAPINamesEveryRoute(t *testing.T) {
 	t.Parallel()
-	s, err := openapi.ReadSpecification("../../docs/openapi.yaml")
+	s, err := openapitest.ReadSpecification("../../docs/openapi.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

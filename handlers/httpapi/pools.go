@@ -21,20 +21,20 @@ func checkPool(name string) error {
 }
 
 // pools are the pools of that name, or all, by name.
-func (s *server) pools(r *http.Request, name string) ([]PoolSummary, error) {
+func (s *server) pools(r *http.Request, name string) ([]wire.PoolSummary, error) {
 	if name != "" {
 		if err := checkPool(name); err != nil {
 			return nil, err
 		}
 	}
-	pools, err := s.backend.Pools(r.Context(), name)
+	pools, err := s.Pools.Pools(r.Context(), name)
 	if err != nil {
 		return nil, err
 	}
 	if name != "" && len(pools) == 0 {
 		return nil, job.NoPool(name)
 	}
-	slices.SortFunc(pools, func(a, b PoolSummary) int { return cmp.Compare(a.Head.Spec.Name, b.Head.Spec.Name) })
+	slices.SortFunc(pools, func(a, b wire.PoolSummary) int { return cmp.Compare(a.Head.Spec.Name, b.Head.Spec.Name) })
 	return pools, nil
 }
 
@@ -67,7 +67,7 @@ func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
 	if err := checkPool(name); err != nil {
 		return err
 	}
-	e, err := s.backend.ExplainPool(r.Context(), name)
+	e, err := s.Pools.ExplainPool(r.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (s *server) resumePool(w http.ResponseWriter, r *http.Request) error {
 	if err := checkPool(name); err != nil {
 		return err
 	}
-	p, err := s.backend.Resume(r.Context(), name)
+	p, err := s.Pools.Resume(r.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 	if name := r.PathValue("name"); name != "" && name != spec.Name {
 		return fault.New(fault.Invalid, "name", "the document is of pool %q and the address of pool %.50q; a pool cannot be renamed", spec.Name, name)
 	}
-	p, err := s.backend.Apply(r.Context(), spec)
+	p, err := s.Pools.ApplyPool(r.Context(), spec)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *server) deletePool(w http.ResponseWriter, r *http.Request) error {
 	if err := checkPool(name); err != nil {
 		return err
 	}
-	if err := s.backend.Delete(r.Context(), name); err != nil {
+	if err := s.Pools.Delete(r.Context(), name); err != nil {
 		return err
 	}
 	pools, err := s.pools(r, name)

@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 
 	"dsvmpools/shared/fault"
@@ -11,27 +9,6 @@ import (
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/wire"
 )
-
-// Pushes is what the API stands on where pushes to Git repositories are
-// concerned.
-type Pushes interface {
-	// Expects reports whether a delivery with this proof may turn out to be good, before
-	// its body is read: some rule for the provider names a secret that is there, and is
-	// the one that was sent where the proof is the secret itself.
-	Expects(ctx context.Context, provider push.Provider, proof push.Proof) (bool, error)
-	// Push takes a delivery whose headers carry the proof. Nothing of the body is
-	// read before the proof is found to be good, and none of it is kept. It returns when all that the
-	// delivery starts is on the queue; the same delivery again changes nothing.
-	Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error)
-	// Rules lists the rules by name.
-	Rules(ctx context.Context) ([]wire.Rule, error)
-	// Rule returns one rule.
-	Rule(ctx context.Context, name string) (wire.Rule, error)
-	// ApplyRules creates or changes rules. It returns them as they are then.
-	ApplyRules(ctx context.Context, rules []push.Rule) ([]wire.Rule, error)
-	// DeleteRule removes a rule. What it has started goes on.
-	DeleteRule(ctx context.Context, name string) error
-}
 
 // push takes what Git hosts send. They have no key of the app, so the signature
 // is all that lets them in: without one, nothing is read.
@@ -41,27 +18,27 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) error {
 	proof, err := push.ReadProof(provider, r.Header.Get)
 	if err == nil && r.ContentLength <= push.MaxBody {
 		var expected bool
-		if expected, err = s.backend.Expects(r.Context(), provider, proof); err == nil && !expected {
-			err = fault.New(fault.Invalid, "", "%s", ErrProof.Error())
+		if expected, err = s.Pushes.Expects(r.Context(), provider, proof); err == nil && !expected {
+			err = fault.New(fault.Invalid, "", "%s", push.ErrProof.Error())
 		}
 	}
 	if err != nil {
 		w.Header().Set("Connection", "close") // nobody reads the body
 		if fault.CodeOf(err) == fault.Invalid {
-			err = unsigned(r, provider, err)
+			err = s.unsigned(r, provider, err)
 		}
 		return err
 	}
 	body, err := s.readPush(w, r)
 	if err != nil {
-		slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", err.Error())
+		s.log.WarnContext(r.Context(), "delivery refused", "provider", provider, "reason", err.Error())
 		return err
 	}
 	defer body.Release()
 	answer, err := s.judge(r.Context(), provider, r.Header.Get, proof, body.Bytes)
 	switch {
-	case errors.Is(err, ErrProof):
-		return unsigned(r, provider, err)
+	case errors.Is(err, push.ErrProof):
+		return s.unsigned(r, provider, err)
 	case err != nil:
 		return err
 	}
@@ -69,17 +46,13 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// ErrProof is what Push returns when no rule's secret made the proof. It is one
-// error for all causes, so that nobody learns from it.
-var ErrProof = errors.New("the proof was not made with the secret of any rule for this provider")
-
-func unsigned(r *http.Request, provider push.Provider, cause error) error {
-	slog.WarnContext(r.Context(), "a delivery was refused", "provider", provider, "reason", cause.Error())
+func (s *server) unsigned(r *http.Request, provider push.Provider, cause error) error {
+	s.log.WarnContext(r.Context(), "delivery refused", "provider", provider, "reason", cause.Error())
 	return wire.Unauthorized(cause.Error())
 }
 
 func (s *server) listRules(w http.ResponseWriter, r *http.Request) error {
-	rules, err := s.backend.Rules(r.Context())
+	rules, err := s.Pushes.Rules(r.Context())
 	if err != nil {
 		return err
 	}
@@ -94,7 +67,7 @@ func (s *server) showRule(w http.ResponseWriter, r *http.Request) error {
 	if err := ruleName(r); err != nil {
 		return err
 	}
-	rule, err := s.backend.Rule(r.Context(), r.PathValue("name"))
+	rule, err := s.Pushes.Rule(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -110,7 +83,7 @@ func (s *server) applyRules(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	applied, err := s.backend.ApplyRules(r.Context(), rules)
+	applied, err := s.Pushes.ApplyRules(r.Context(), rules)
 	if err != nil {
 		return err
 	}
@@ -121,7 +94,7 @@ func (s *server) deleteRule(w http.ResponseWriter, r *http.Request) error {
 	if err := ruleName(r); err != nil {
 		return err
 	}
-	if err := s.backend.DeleteRule(r.Context(), r.PathValue("name")); err != nil {
+	if err := s.Pushes.DeleteRule(r.Context(), r.PathValue("name")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,14 +23,14 @@ import (
 
 // counting is a backend that says how many deliveries got as far as it.
 type counting struct {
-	Backend
+	Pushes
 	taken chan int
 }
 
 func (c counting) Push(_ context.Context, _ push.Provider, _ push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error) {
 	c.taken <- len(body)
 	if !proof.Verify("secret", body) {
-		return wire.PushAnswer{}, ErrProof
+		return wire.PushAnswer{}, push.ErrProof
 	}
 	return wire.PushAnswer{Rules: []wire.PushOutcome{}}, nil
 }
@@ -40,7 +41,7 @@ func (c counting) Expects(context.Context, push.Provider, push.Proof) (bool, err
 func serve(t *testing.T, patience time.Duration) (address string, taken chan int) {
 	t.Helper()
 	taken = make(chan int, 10)
-	s := &server{backend: counting{taken: taken}, now: time.Now, pace: defaultPace, pushTime: patience, room: deliveries()}
+	s := &server{Services: Services{Pushes: counting{taken: taken}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: patience, room: deliveries()}
 	h := httptest.NewServer(s.handler())
 	t.Cleanup(h.Close)
 	return h.Listener.Addr().String(), taken

@@ -18,20 +18,21 @@ import (
 
 // server is the API over a backend and the share that holds the logs.
 type server struct {
-	backend Backend
-	share   string
-	now     func() time.Time
-	pace    pace
+	Services
+	share string
+	log   *slog.Logger
+	now   func() time.Time
+	pace  pace
 
 	pushTime time.Duration
 	room     *intake.Room // for deliveries
 	judging  sync.Mutex   // of a large one
 }
 
-// New serves the routes below /api/. The share is the path at which the share
+// New serves the routes below /api/ with the use cases. The share is the path at which the share
 // with the jobs' logs is mounted.
-func New(b Backend, share string) http.Handler {
-	s := &server{backend: b, share: share, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
+func New(use Services, share string, log *slog.Logger) http.Handler {
+	s := &server{Services: use, share: share, log: log, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
 	return s.handler()
 }
 
@@ -63,9 +64,9 @@ func (s *server) routes() []route {
 		{"PUT", "/api/pools/{name}", nil, s.applyPool},
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
-		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.tellNode(pool.VerbDelete)},
-		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.tellNode(pool.VerbDrain)},
-		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.tellNode(pool.VerbRelease)},
+		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.commandNode(pool.VerbDelete)},
+		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.commandNode(pool.VerbDrain)},
+		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.commandNode(pool.VerbRelease)},
 		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
 		{"GET", "/api/rules", list, s.listRules},
 		{"POST", "/api/rules", nil, s.applyRules},
@@ -82,9 +83,9 @@ func (s *server) handler() http.Handler {
 	}
 	mux := http.NewServeMux()
 	for path, routes := range byPath {
-		mux.Handle(path, dispatch(routes))
+		mux.Handle(path, s.dispatch(routes))
 	}
-	mux.Handle("/", wrap(func(_ http.ResponseWriter, r *http.Request) error {
+	mux.Handle("/", s.wrap(func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,12 +102,12 @@ func (s *server) handler() http.Handler {
 const pushFolder = "/api/push/"
 
 // dispatch chooses among the routes of one path by method.
-func dispatch(routes []route) http.Handler {
+func (s *server) dispatch(routes []route) http.Handler {
 	var allowed []string
 	for _, r := range routes {
 		allowed = append(allowed, r.method)
 	}
-	return wrap(func(w http.ResponseWriter, r *http.Request) error {
+	return s.wrap(func(w http.ResponseWriter, r *http.Request) error {
 		i := slices.IndexFunc(routes, func(route route) bool { return route.method == r.Method })
 		if i < 0 {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
@@ -123,7 +124,7 @@ func dispatch(routes []route) http.Handler {
 }
 
 // wrap answers errors and panics with problem documents.
-func wrap(serve func(w http.ResponseWriter, r *http.Request) error) http.Handler {
+func (s *server) wrap(serve func(w http.ResponseWriter, r *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
@@ -133,18 +134,18 @@ func wrap(serve func(w http.ResponseWriter, r *http.Request) error) http.Handler
 			case http.ErrAbortHandler:
 				panic(p)
 			default:
-				fail(w, r, fmt.Errorf("panic: %v", p))
+				s.fail(w, r, fmt.Errorf("panic: %v", p))
 			}
 		}()
 		if err := serve(w, r); err != nil {
-			fail(w, r, err)
+			s.fail(w, r, err)
 		}
 	})
 }
 
 // fail is the one place where an error becomes an answer. What is internal is
 // told to the log and not to the caller.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p wire.Problem
 	if !errors.As(err, &p) {
 		f := &fault.Error{Code: fault.Internal, Err: err}
@@ -155,7 +156,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	}
 	if p.Status == http.StatusInternalServerError && r.Context().Err() == nil {
-		slog.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	writeJSON(w, p.Status, wire.ProblemType, p)
 }

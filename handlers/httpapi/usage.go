@@ -33,7 +33,7 @@ func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 	if !from.Before(to) {
 		return fault.New(fault.Invalid, "from", "from (%s) is not before to (%s)", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	}
-	groups, err := s.backend.Usage(r.Context(), from, to, string(by))
+	groups, err := s.Usage.Usage(r.Context(), from, to, string(by))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"strings"
 
 	"dsvmpools/shared/fault"
@@ -13,6 +14,10 @@ import (
 // secretHeader carries the secret of hosts that cannot sign, where a header of
 // one's own can be set: Azure DevOps.
 const secretHeader = "X-Push-Secret"
+
+// ErrProof says that no rule's secret made the proof of a delivery. It is one error
+// for all causes, so that nobody learns from it.
+var ErrProof = errors.New("the proof was not made with the secret of any rule for this provider")
 
 // Proof is what a delivery shows for itself, read before its body is.
 type Proof struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,7 +52,7 @@ func (l *lockedBuffer) String() string {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, backend: apitest.Example(), share: t.TempDir()}
-	inner := httpapi.New(b.backend, b.share)
+	inner := httpapi.New(b.backend.Services(), b.share, slog.New(slog.DiscardHandler))
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("x-functions-key") != "secret" {
 			w.WriteHeader(http.StatusUnauthorized)

@@ -32,7 +32,7 @@ type Backend struct {
 
 	mu     sync.Mutex
 	jobs   []*pool.Job
-	pools  []httpapi.PoolSummary
+	pools  []wire.PoolSummary
 	groups []usage.Group
 	rules  []push.Rule
 	err    error
@@ -45,7 +45,10 @@ type Report struct {
 	By       string
 }
 
-var _ httpapi.Backend = (*Backend)(nil)
+// Services returns the backend as all use cases.
+func (b *Backend) Services() httpapi.Services {
+	return httpapi.Services{Jobs: b, Pools: b, Nodes: b, Usage: b, Pushes: b}
+}
 
 // AddJob puts a job there.
 func (b *Backend) AddJob(j pool.Job) {
@@ -64,7 +67,7 @@ func (b *Backend) Change(id string, change func(j *pool.Job)) {
 }
 
 // AddPool puts a pool there.
-func (b *Backend) AddPool(p httpapi.PoolSummary) {
+func (b *Backend) AddPool(p wire.PoolSummary) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pools = append(b.pools, p)
@@ -138,7 +141,7 @@ func (b *Backend) submit(spec job.Spec) (fresh bool, err error) {
 	if b.err != nil {
 		return false, b.err
 	}
-	if !slices.ContainsFunc(b.pools, func(p httpapi.PoolSummary) bool { return p.Head.Spec.Name == spec.Pool }) {
+	if !slices.ContainsFunc(b.pools, func(p wire.PoolSummary) bool { return p.Head.Spec.Name == spec.Pool }) {
 		return false, job.NoPool(spec.Pool)
 	}
 	if j := b.find(spec.ID); j != nil {
@@ -174,8 +177,8 @@ func (b *Backend) Cancel(_ context.Context, id string) (*pool.Job, error) {
 // Release changes nothing: no job is held here.
 func (b *Backend) Release(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
 
-// TellNode moves a node as its pool would, where nothing runs on it.
-func (b *Backend) TellNode(_ context.Context, in, name string, verb pool.Verb) (wire.Node, error) {
+// CommandNode moves a node as its pool would, where nothing runs on it.
+func (b *Backend) CommandNode(_ context.Context, in, name string, verb pool.Verb) (wire.Node, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
@@ -193,8 +196,8 @@ func (b *Backend) TellNode(_ context.Context, in, name string, verb pool.Verb) (
 }
 
 // CancelAll cancels the live jobs that pass the filter.
-func (b *Backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, error) {
-	jobs, _, err := b.Jobs(ctx, f, len(b.jobs)+1, "")
+func (b *Backend) CancelAll(ctx context.Context, f wire.JobFilter) (int, error) {
+	jobs, _, err := b.List(ctx, f, len(b.jobs)+1, "")
 	n := 0
 	for _, j := range jobs {
 		if !j.State.Final() {
@@ -209,7 +212,7 @@ func (b *Backend) CancelAll(ctx context.Context, f httpapi.JobFilter) (int, erro
 func (b *Backend) Job(_ context.Context, id string) (*pool.Job, error) { return b.get(id) }
 
 // Jobs lists jobs.
-func (b *Backend) Jobs(_ context.Context, f httpapi.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
+func (b *Backend) List(_ context.Context, f wire.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
@@ -254,7 +257,7 @@ func (b *Backend) ExplainPool(ctx context.Context, name string) (wire.PoolExplan
 }
 
 // Pools lists pools.
-func (b *Backend) Pools(_ context.Context, name string) ([]httpapi.PoolSummary, error) {
+func (b *Backend) Pools(_ context.Context, name string) ([]wire.PoolSummary, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
@@ -265,18 +268,18 @@ func (b *Backend) Pools(_ context.Context, name string) ([]httpapi.PoolSummary, 
 	}
 	for _, p := range b.pools {
 		if p.Head.Spec.Name == name {
-			return []httpapi.PoolSummary{p}, nil
+			return []wire.PoolSummary{p}, nil
 		}
 	}
 	return nil, job.NoPool(name)
 }
 
 // Apply creates or changes a pool.
-func (b *Backend) Apply(_ context.Context, spec pool.Spec) (httpapi.PoolSummary, error) {
+func (b *Backend) ApplyPool(_ context.Context, spec pool.Spec) (wire.PoolSummary, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
-		return httpapi.PoolSummary{}, b.err
+		return wire.PoolSummary{}, b.err
 	}
 	for i := range b.pools {
 		if b.pools[i].Head.Spec.Name == spec.Name {
@@ -284,18 +287,18 @@ func (b *Backend) Apply(_ context.Context, spec pool.Spec) (httpapi.PoolSummary,
 			return b.pools[i], nil
 		}
 	}
-	p := httpapi.PoolSummary{Head: pool.Head{Spec: spec}}
+	p := wire.PoolSummary{Head: pool.Head{Spec: spec}}
 	b.pools = append(b.pools, p)
 	p.Warnings = b.Warnings
 	return p, nil
 }
 
 // Resume ends the pauses of a pool's rungs.
-func (b *Backend) Resume(_ context.Context, name string) (httpapi.PoolSummary, error) {
+func (b *Backend) Resume(_ context.Context, name string) (wire.PoolSummary, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
-		return httpapi.PoolSummary{}, b.err
+		return wire.PoolSummary{}, b.err
 	}
 	for i := range b.pools {
 		if h := &b.pools[i].Head; h.Spec.Name == name {
@@ -306,7 +309,7 @@ func (b *Backend) Resume(_ context.Context, name string) (httpapi.PoolSummary, e
 			return b.pools[i], nil
 		}
 	}
-	return httpapi.PoolSummary{}, job.NoPool(name)
+	return wire.PoolSummary{}, job.NoPool(name)
 }
 
 // Delete deletes a pool: at once when it has no nodes.

@@ -3,11 +3,11 @@ package apitest
 import (
 	"time"
 
-	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 )
 
 // Noon is the time at which the example stands.
@@ -25,7 +25,7 @@ func Example() *Backend {
 	if rules, err := push.ParseRules([]byte(RuleDocument), "application/json"); err == nil {
 		b.rules = rules
 	}
-	b.AddPool(httpapi.PoolSummary{
+	b.AddPool(wire.PoolSummary{
 		Head: pool.Head{Spec: pool.Spec{
 			Name: "cpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D2s_v5"}, Capacity: "regular",
 			Nodes: pool.Range{Max: 4}, IdleTimeout: job.Duration(5 * time.Minute), Pack: true,
@@ -39,7 +39,7 @@ func Example() *Backend {
 		},
 		NodeJobs: map[string]int{"a1": 1},
 	})
-	b.AddPool(httpapi.PoolSummary{Head: pool.Head{
+	b.AddPool(wire.PoolSummary{Head: pool.Head{
 		Spec: pool.Spec{Name: "gpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_NC4as_T4_v3"}, Capacity: "regular", Nodes: pool.Range{Max: 8}},
 		Sets: []pool.Set{{Name: "nc4as-t4-v3", Size: "Standard_NC4as_T4_v3", Blocked: pool.Block{Code: "noQuota", Until: Noon.Add(10 * time.Minute),
 			Message: "the quota of the family NCASv3_T4 in westeurope is used up; ask for more, or use another region"}}},

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/wire"
 )
@@ -23,7 +22,7 @@ func (b *Backend) Expects(context.Context, push.Provider, push.Proof) (bool, err
 func (b *Backend) Push(_ context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error) {
 	answer := wire.PushAnswer{Rules: []wire.PushOutcome{}}
 	if !proof.Verify(PushSecret, body) {
-		return answer, httpapi.ErrProof
+		return answer, push.ErrProof
 	}
 	d, err := push.Parse(provider, header, body)
 	if err != nil {

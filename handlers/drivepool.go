@@ -1,0 +1,54 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/service"
+)
+
+// DrivePool takes wake-ups from the queue `pool-events`.
+func (f *Functions) DrivePool(ctx context.Context, messages []invoke.Message) error {
+	queue := f.bus.Queues().PoolEvents
+	type wake struct {
+		message invoke.Message
+		kind    string
+	}
+	var errs []error
+	parts := map[string][]wake{}
+	for _, m := range messages {
+		w, err := service.ParseWake(m.Body)
+		if err != nil {
+			errs = append(errs, f.reject(ctx, queue, m, "", err))
+			continue
+		}
+		parts[w.Pool] = append(parts[w.Pool], wake{m, w.Kind})
+	}
+	err := byPool(ctx, f, queue, parts, func(w wake) invoke.Message { return w.message },
+		func(ctx context.Context, name string, part []wake) error {
+			var newest time.Time // ticks that waited together say no more than the last
+			ticked, record := false, false
+			for _, w := range part {
+				record = record || w.kind == drive.WakeRecord
+				if w.kind == drive.WakeTick {
+					ticked = true
+					if w.message.EnqueuedAt.After(newest) {
+						newest = w.message.EnqueuedAt
+					}
+				}
+			}
+			if ticked {
+				if err := f.service.Pools.Tick(ctx, name, newest); err != nil {
+					return err
+				}
+			}
+			if record {
+				return f.service.Ledger.Record(ctx, name)
+			}
+			return nil
+		})
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,112 @@
+package apptest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/pool"
+)
+
+// Fleet is a drive.Fleet in memory. Its instances come up at once: a set that grows
+// has them running with the next list.
+type Fleet struct {
+	mu   sync.Mutex
+	sets map[string]*pool.Listed
+	made map[string]int // instances of a set so far
+	err  error
+}
+
+// NewFleet returns a fleet without sets.
+func NewFleet() *Fleet { return &Fleet{sets: map[string]*pool.Listed{}, made: map[string]int{}} }
+
+// Fail makes every call fail with an error, until it is nil.
+func (f *Fleet) Fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+// List lists the instances of a set.
+func (f *Fleet) List(_ context.Context, name, set string) (pool.Listed, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return pool.Listed{}, f.err
+	}
+	l := f.sets[pool.SetName(name, set)]
+	if l == nil {
+		return pool.Listed{Set: set}, nil
+	}
+	out := *l
+	out.Instances = slices.Clone(l.Instances)
+	return out, nil
+}
+
+// Grow makes instances up to the target.
+func (f *Fleet) Grow(_ context.Context, name string, _ pool.Spec, set pool.Set, target int) (drive.Operation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return drive.Operation{}, f.err
+	}
+	full := pool.SetName(name, set.Name)
+	l := f.sets[full]
+	if l == nil {
+		l = &pool.Listed{Set: set.Name, Exists: true}
+		f.sets[full] = l
+	}
+	for len(l.Instances) < target {
+		n := f.made[full]
+		f.made[full]++
+		l.Instances = append(l.Instances, pool.Instance{
+			VMID:         fmt.Sprintf("%s-%d", name, n),
+			ID:           fmt.Sprint(n),
+			Name:         fmt.Sprintf("%s_%d", full, n),
+			Provisioning: "Succeeded",
+			Power:        "running",
+		})
+	}
+	l.Capacity = target
+	return drive.Operation{}, nil
+}
+
+// Shrink lowers the capacity to what is listed.
+func (f *Fleet) Shrink(_ context.Context, name, set string, listed int) (drive.Operation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.sets[pool.SetName(name, set)]; l != nil && f.err == nil {
+		l.Capacity = listed
+	}
+	return drive.Operation{}, f.err
+}
+
+// Remove deletes instances at once.
+func (f *Fleet) Remove(_ context.Context, name, set string, nodes []*pool.Node) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.sets[pool.SetName(name, set)]
+	if l == nil || f.err != nil {
+		return f.err
+	}
+	l.Instances = slices.DeleteFunc(l.Instances, func(i pool.Instance) bool {
+		return slices.ContainsFunc(nodes, func(n *pool.Node) bool { return n.InstanceID == i.ID })
+	})
+	l.Capacity = len(l.Instances)
+	return nil
+}
+
+// Drop deletes a set.
+func (f *Fleet) Drop(_ context.Context, name, set string) (drive.Operation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		delete(f.sets, pool.SetName(name, set))
+	}
+	return drive.Operation{}, f.err
+}
+
+// Poll finds every operation ended.
+func (f *Fleet) Poll(context.Context, string) (drive.Operation, error) { return drive.Operation{}, nil }

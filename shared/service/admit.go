@@ -1,0 +1,205 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
+	"dsvmpools/shared/store"
+)
+
+// Submission is a job on its way in.
+type Submission struct {
+	Spec  job.Spec // with its id
+	Via   string   // how it came: store.ByQueue, store.ByHTTP
+	order string   // ULID it is registered under; "" = it stands already, or is refused
+}
+
+// Admit registers jobs and brings them to their pool. It returns the jobs that
+// cannot be taken, with the reason. fault.NotFound: there is no such pool. On
+// any other error all of it may be tried again.
+func (s *Jobs) Admit(ctx context.Context, name string, part []*Submission) (map[*Submission]*fault.Error, error) {
+	a := &admission{jobs: s, pool: name, claim: rand.Text(), refused: map[*Submission]*fault.Error{}}
+	asked, err := a.check(ctx, part)
+	if err != nil || len(asked) == 0 {
+		return a.refused, err
+	}
+	admitted, err := a.register(ctx, asked)
+	if err != nil || len(admitted) == 0 {
+		return a.refused, err
+	}
+	return a.refused, a.submit(ctx, admitted)
+}
+
+// admission is one call of Admit.
+type admission struct {
+	jobs    *Jobs
+	pool    string
+	claim   string // in whose name the ids are registered
+	refused map[*Submission]*fault.Error
+}
+
+// check refuses the jobs that cannot be taken, and returns the others. A job that
+// would be refused and was taken in before is neither.
+func (a *admission) check(ctx context.Context, part []*Submission) (asked []*Submission, err error) {
+	spec, err := a.jobs.driver.Spec(ctx, a.pool)
+	if err != nil {
+		return nil, err
+	}
+	earlier := map[string]bool{}
+	members := newMembers()
+	for _, one := range part {
+		cause := scheduler.Refuses(spec, one.Spec)
+		for _, check := range []func() (*fault.Error, error){
+			func() (*fault.Error, error) { return a.jobs.refusesAfter(ctx, one.Spec, earlier) },
+			func() (*fault.Error, error) { return a.jobs.refusesMember(ctx, one.Spec.ID) },
+			func() (*fault.Error, error) { return a.jobs.refusesMembers(ctx, &one.Spec, members) },
+			func() (*fault.Error, error) { return a.jobs.refusesReader(ctx, &one.Spec) },
+		} {
+			if cause == nil {
+				if cause, err = check(); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if cause == nil {
+			earlier[one.Spec.ID] = true
+			members.add(&one.Spec)
+			asked = append(asked, one)
+			continue
+		}
+		repeated, err := a.jobs.ids.isRepeated(ctx, &one.Spec)
+		if err != nil {
+			return nil, err
+		}
+		if !repeated {
+			a.refused[one] = cause
+		}
+	}
+	return asked, nil
+}
+
+// admitted is a job whose id is registered.
+type admitted struct {
+	*Submission
+	submission drive.Submission
+}
+
+// register registers the ids of jobs, and returns those that go on to their pool.
+func (a *admission) register(ctx context.Context, asked []*Submission) ([]admitted, error) {
+	ids := make([]store.ID, len(asked))
+	for i, one := range asked {
+		ids[i] = store.ID{
+			ID:    one.Spec.ID,
+			Pool:  a.pool,
+			Order: ulid.Make().String(),
+			Hash:  one.Spec.Hash(),
+			Via:   one.Via,
+			At:    a.jobs.now(),
+		}
+		if one.Spec.Sweep != nil {
+			ids[i].End.Members = one.Spec.Sweep.Members()
+		}
+	}
+	before := a.jobs.now()
+	stands, fresh, err := a.jobs.store.RegisterAs(ctx, a.claim, ids)
+	if err != nil {
+		return nil, err
+	}
+	var out []admitted
+	for i, one := range asked {
+		switch {
+		case stands[i].ID != one.Spec.ID:
+			a.refused[one] = spelledOtherwise(one.Spec.ID, stands[i].ID)
+			continue
+		case stands[i].Hash != ids[i].Hash || stands[i].Pool != a.pool:
+			a.refused[one] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", one.Spec.ID)
+			continue
+		case stands[i].HasEnded():
+			continue // its rows have gone; it is the same job all the same
+		}
+		cause, err := a.jobs.refusesRival(ctx, &one.Spec, fresh[i])
+		if err != nil {
+			return nil, err
+		}
+		if cause != nil {
+			if err := a.jobs.store.Release(ctx, a.claim, one.Spec.ID); err != nil {
+				return nil, err
+			}
+			a.refused[one] = cause
+			continue
+		}
+		one.order = stands[i].Order
+		sub := drive.Submission{Submit: pool.Submit{Order: one.order, ID: one.Spec.ID, Spec: one.Spec, At: stands[i].At}}
+		if fresh[i] {
+			sub.Registered = before
+		}
+		out = append(out, admitted{one, sub})
+	}
+	return out, nil
+}
+
+// submit brings jobs to their pool, each once.
+func (a *admission) submit(ctx context.Context, all []admitted) error {
+	var jobs []drive.Submission
+	byOrder := map[string]*Submission{}
+	for _, one := range all {
+		if byOrder[one.order] == nil {
+			jobs = append(jobs, one.submission)
+		}
+		byOrder[one.order] = one.Submission
+	}
+	out, err := a.jobs.driver.Submit(ctx, a.pool, jobs)
+	if fault.CodeOf(err) == fault.NotFound { // the pool has gone in this moment
+		for _, j := range jobs {
+			if err := a.jobs.store.Release(ctx, a.claim, j.ID); err != nil {
+				return err
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range out.Refused {
+		// The id is free for a corrected document, unless the same one is just being
+		// taken in by somebody else.
+		if err := a.jobs.store.Release(ctx, a.claim, r.ID); err != nil {
+			return err
+		}
+		a.refused[byOrder[r.Order]] = r.Err
+	}
+	return nil
+}
+
+// refusesAfter says why a job cannot come after those it names: each has to be
+// known already, here or earlier in the batch, and be of the same pool. So no two
+// jobs can wait for each other.
+func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool) (*fault.Error, error) {
+	for i, text := range spec.After {
+		d, _ := job.ParseDependency(text)
+		id := d.ID
+		if earlier[id] {
+			continue
+		}
+		field := fmt.Sprintf("after[%d]", i)
+		row, err := s.store.Find(ctx, id)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound:
+			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil
+		case err != nil:
+			return nil, err
+		case row.State != job.Rejected && row.ID != id:
+			return fault.New(fault.Invalid, field, "`%s` names job %q, which is spelled %q; write it so", field, id, row.ID), nil
+		case row.State != job.Rejected && row.Pool != spec.Pool:
+			return fault.New(fault.Invalid, field, "`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
+		}
+	}
+	return nil, nil
+}

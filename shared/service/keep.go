@@ -1,0 +1,10 @@
+package service
+
+import "time"
+
+// Keep is how long what has ended is kept; zero is for ever.
+type Keep struct {
+	Finished time.Duration // rows of finished jobs: their documents and attempts, and their place in lists
+	Files    time.Duration // logs and outputs on the share
+	IDs      time.Duration // ids, with how their jobs ended
+}

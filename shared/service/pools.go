@@ -1,0 +1,176 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store"
+	"dsvmpools/shared/wire"
+)
+
+// Pools applies, shows, explains, wakes and deletes pools.
+type Pools struct {
+	store  *store.Store
+	bus    Bus
+	driver *drive.Driver
+	region string // of pools that name none
+	sizes  func(ctx context.Context, region string) ([]string, error)
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// driveIfThere brings events to a pool; a pool that is gone needs nothing any more.
+func driveIfThere(ctx context.Context, d *drive.Driver, name string, events ...pool.Event) error {
+	_, err := d.Drive(ctx, name, events...)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil
+	}
+	return err
+}
+
+// Pools summarizes the pool of that name, or all for "".
+func (p *Pools) Pools(ctx context.Context, name string) ([]wire.PoolSummary, error) {
+	names := []string{name}
+	if name == "" {
+		var err error
+		if names, err = p.store.PoolNames(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all []wire.PoolSummary
+	for _, n := range names {
+		s, err := p.summary(ctx, n)
+		if fault.CodeOf(err) == fault.NotFound {
+			if name == "" {
+				continue
+			}
+			return nil, job.NoPool(n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (p *Pools) summary(ctx context.Context, name string) (wire.PoolSummary, error) {
+	h, nodes, jobs, err := p.driver.Nodes(ctx, name)
+	if err != nil {
+		return wire.PoolSummary{}, err
+	}
+	slices.SortFunc(nodes, func(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) })
+	return wire.PoolSummary{
+		Head:     h,
+		Queued:   h.Queued,
+		Running:  h.Running,
+		Wanted:   h.Wanted,
+		Nodes:    nodes,
+		NodeJobs: jobs,
+		At:       p.now(),
+	}, nil
+}
+
+// ExplainPool says why a pool has the size it has.
+func (p *Pools) ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error) {
+	e, err := p.driver.ExplainPool(ctx, name)
+	if fault.CodeOf(err) == fault.NotFound {
+		return wire.PoolExplanation{}, job.NoPool(name)
+	}
+	return wire.NewPoolExplanation(name, e), err
+}
+
+// ApplyPool creates a pool or changes it to the spec, and returns it as it is then,
+// with the warnings.
+func (p *Pools) ApplyPool(ctx context.Context, spec pool.Spec) (wire.PoolSummary, error) {
+	warnings, err := p.Apply(ctx, spec)
+	if err != nil {
+		return wire.PoolSummary{}, err
+	}
+	summary, err := p.summary(ctx, spec.Name)
+	summary.Warnings = warnings
+	return summary, err
+}
+
+// Apply creates a pool or changes it to the spec. It returns warnings for the person
+// who wrote the spec.
+func (p *Pools) Apply(ctx context.Context, spec pool.Spec) (warnings []string, err error) {
+	if warnings, err = p.checkSizes(ctx, spec); err != nil {
+		return nil, err
+	}
+	out, err := p.driver.Drive(ctx, spec.Name, pool.Apply{Spec: spec})
+	if err == nil && out.Head.Deleting {
+		err = fault.New(fault.Conflict, "name",
+			"pool %q is being deleted; apply it again when `dsvm pool list` does not show it any more", spec.Name)
+	}
+	return warnings, err
+}
+
+// Resume ends the pauses in which a pool asks for no nodes.
+func (p *Pools) Resume(ctx context.Context, name string) (wire.PoolSummary, error) {
+	_, err := p.driver.Drive(ctx, name, pool.Resume{})
+	if fault.CodeOf(err) == fault.NotFound {
+		return wire.PoolSummary{}, job.NoPool(name)
+	}
+	if err != nil {
+		return wire.PoolSummary{}, err
+	}
+	return p.summary(ctx, name)
+}
+
+// Delete begins to delete a pool.
+func (p *Pools) Delete(ctx context.Context, name string) error {
+	_, err := p.driver.Drive(ctx, name, pool.Delete{})
+	if fault.CodeOf(err) == fault.NotFound {
+		return job.NoPool(name)
+	}
+	return err
+}
+
+// Tick has a pool look at its deadlines. at is when the tick was enqueued.
+func (p *Pools) Tick(ctx context.Context, name string, at time.Time) error {
+	return driveIfThere(ctx, p.driver, name, pool.Tick{At: at})
+}
+
+// WakeDue wakes, through the queue, each pool that has something alive, waiting or
+// under way. A pool that fails does not stop the others.
+func (p *Pools) WakeDue(ctx context.Context) error {
+	names, err := p.store.PoolNames(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		part, err := p.store.Overview(ctx, name)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound:
+			continue
+		case err != nil:
+			errs = append(errs, err)
+		case part.Head.NeedsLook(part.Nodes):
+			errs = append(errs, wake(ctx, p.bus, name, drive.WakeTick, time.Time{}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WakeAll wakes every pool through the queue.
+func (p *Pools) WakeAll(ctx context.Context) error {
+	names, err := p.store.PoolNames(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, wake(ctx, p.bus, name, drive.WakeTick, time.Time{}))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,109 @@
+// Package service holds the use cases of the app: submit, cancel and explain a job;
+// apply, resume and delete a pool; command a node and take its reports; take a push
+// of a Git host and keep the rules for pushes; report to commits; copy the ledger;
+// remove what was kept for long enough; reject messages and bring them back. The
+// triggers in handlers and the HTTP API in handlers/httpapi call the same methods, so
+// both judge a job alike.
+//
+// It never reads a request or a trigger and never writes an answer. It decides nothing
+// about the jobs and nodes of a pool: it brings events to shared/drive, which is the
+// one way to change a pool.
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/push"
+	"dsvmpools/shared/push/status"
+	"dsvmpools/shared/scheduler"
+	"dsvmpools/shared/store"
+)
+
+// Bus is Service Bus as the use cases need it. It owns its retries.
+type Bus interface {
+	// Send puts messages on a queue, each at its time. An error means that some of
+	// them may not have been sent.
+	Send(ctx context.Context, queue string, messages ...bus.Message) error
+	// DeadLetters hands over up to n dead messages of a queue and completes those for
+	// which fn returns no error.
+	DeadLetters(ctx context.Context, queue string, n int, fn func(ctx context.Context, dead []bus.Dead) map[int]error) error
+	// Work sends items, in order, to the session of a node.
+	Work(ctx context.Context, session string, items []protocol.WorkItem) error
+	// Fence takes a node's session and marks it; false: its agent holds it.
+	Fence(ctx context.Context, session string) (bool, error)
+	// Queues returns the names of the queues.
+	Queues() bus.Queues
+}
+
+// StatusPoster shows the state of a job at a commit of a Git host. It makes one
+// attempt; a fault.Error with RetryAfter says when the host wants the next one.
+type StatusPoster interface {
+	Post(ctx context.Context, r status.Report) error
+}
+
+// Config is what the use cases stand on.
+type Config struct {
+	Store       *store.Store
+	Bus         Bus
+	Fleet       drive.Fleet
+	Timing      scheduler.Timing
+	Region      string                                                     // of pools that name none
+	Sizes       func(ctx context.Context, region string) ([]string, error) // the sizes that a region has
+	Share       string                                                     // path at which the share is mounted
+	Keep        Keep                                                       // how long what has ended is kept
+	ReviveAfter []time.Duration                                            // see DSVM_REVIVE_AFTER
+	Setting     func(name string) string                                   // a setting of the app, which a rule names; "" = it is missing
+	Statuses    func(rule *push.Rule, token string) StatusPoster           // the way to the Git host of a rule
+	Log         *slog.Logger
+	Now         func() time.Time // UTC; nil = the clock
+}
+
+// Service is all use cases, by noun.
+type Service struct {
+	Jobs       *Jobs
+	Pools      *Pools
+	Nodes      *Nodes
+	Ledger     *Ledger
+	Pushes     *Pushes
+	Statuses   *CommitStatuses
+	Retention  *Retention
+	Rejections *Rejections
+}
+
+// New puts the use cases together around one driver.
+func New(c Config) *Service {
+	if c.Now == nil {
+		c.Now = func() time.Time { return time.Now().UTC() }
+	}
+	ids := &registry{store: c.Store, log: c.Log, now: c.Now, reviveAfter: c.ReviveAfter}
+	ledger := &Ledger{store: c.Store}
+	driver := drive.New(drive.Config{
+		Store:  driveStore{c.Store, ids},
+		Bus:    driveBus{c.Bus},
+		Fleet:  c.Fleet,
+		Ledger: ledger,
+		Timing: c.Timing,
+		Log:    c.Log,
+		Now:    c.Now,
+	})
+	ledger.driver = driver
+	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, now: c.Now}
+	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, log: c.Log, now: c.Now}
+	rules := &pushRules{store: c.Store, setting: c.Setting, log: c.Log, now: c.Now}
+	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
+	return &Service{
+		Jobs:       jobs,
+		Pools:      pools,
+		Nodes:      &Nodes{driver: driver, pools: pools, files: &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}},
+		Ledger:     ledger,
+		Pushes:     &Pushes{pushRules: rules, store: c.Store, jobs: jobs, sender: sender, log: c.Log, now: c.Now},
+		Statuses:   &CommitStatuses{store: c.Store, jobs: jobs, rules: rules, poster: c.Statuses, log: c.Log, now: c.Now},
+		Retention:  &Retention{store: c.Store, keep: c.Keep, files: newFiles(c.Share), log: c.Log, now: c.Now},
+		Rejections: &Rejections{store: c.Store, bus: c.Bus, ids: ids, reviveAfter: c.ReviveAfter, log: c.Log, now: c.Now},
+	}
+}

@@ -1,0 +1,43 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dsvmpools/shared/document"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/size"
+)
+
+// checkSizes refuses a pool with a size that its region does not have: it would be found
+// out when the first job waits. It warns of one of which this program knows nothing. A
+// list that cannot be read refuses nothing.
+func (p *Pools) checkSizes(ctx context.Context, spec pool.Spec) (warnings []string, err error) {
+	region := spec.Region
+	if region == "" {
+		region = p.region
+	}
+	there, err := p.sizes(ctx, region)
+	if err != nil {
+		p.log.WarnContext(ctx, "skipping the check of sizes", "pool", spec.Name, "error", err)
+		there = nil
+	}
+	for i, name := range spec.Sizes {
+		same := func(other string) bool { return strings.EqualFold(other, name) }
+		if len(there) > 0 && !slices.ContainsFunc(there, same) {
+			hint := "`az vm list-sizes` shows those that it has"
+			if near := document.Nearest(name, there); near != "" {
+				hint = fmt.Sprintf("did you mean %s?", near)
+			}
+			field := fmt.Sprintf("sizes[%d]", i)
+			return nil, fault.New(fault.Invalid, field, "`%s` is %q, a size that %s does not have; %s", field, document.Clip(name), region, hint)
+		}
+		if _, known := size.Lookup(name); !known {
+			warnings = append(warnings, fmt.Sprintf("the size %s is not in this version's own list: what it costs is unknown in reports, and what it has until its first node says so", document.Clip(name)))
+		}
+	}
+	return warnings, nil
+}
