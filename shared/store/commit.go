@@ -4,17 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
-
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
 )
 
 // Commit writes one step of a pool in one transaction: the head, on condition
@@ -22,168 +19,204 @@ import (
 // head.Seq and given head.Nonce a value that nobody else uses. With the zero
 // Version the pool is created.
 //
-// It returns the new version. Conflict says that v was not current any more:
-// load again and do the step anew. (It may be that the step was written, its
-// reply lost, and somebody has built upon it already; steps are made so that
-// doing them again is harmless.) After any other error than Conflict and
-// Invalid the outcome is unknown, as the service could not be asked; the next
-// Commit on v finds out. A refusal because of size is Invalid with ErrTooLarge
-// as its cause.
-func (s *Store) Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
-	return s.commit(ctx, name, v, head, changes, true)
+// It returns the new version. Conflict: v is no longer current; load again and do
+// the step again. (The step may have been written, its reply lost, and somebody
+// may have built upon it already; doing a step again is harmless.) After any other
+// error than Conflict and Invalid the outcome is unknown, because the service
+// could not be asked; the next Commit on v finds out. A refusal because of size is
+// Invalid with table.ErrTooLarge as its cause.
+func (p *Pools) Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
+	t, err := p.prepare(ctx, name, v, head, changes)
+	if err != nil {
+		return pool.Version{}, err
+	}
+	// A full transaction goes without its change log row. Readers of older
+	// versions load the whole pool then.
+	if len(t.operations) < table.MaxRows {
+		row := logRow{seq: head.Seq, nonce: head.Nonce, prev: t.from.Nonce, keys: pool.ChangedKeys(changes)}
+		t.operations = append(t.operations, table.Operation{Kind: table.Put, Row: encodeLogRow(name, row)})
+	}
+	return p.write(ctx, t)
 }
 
-func (s *Store) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, told bool) (pool.Version, error) {
-	if err := job.CheckPool("pool", name); err != nil {
+// commitUnlogged is Commit without a row in the change log, for the deletion of a
+// pool: its log goes too.
+func (p *Pools) commitUnlogged(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
+	t, err := p.prepare(ctx, name, v, head, changes)
+	if err != nil {
 		return pool.Version{}, err
+	}
+	return p.write(ctx, t)
+}
+
+// transaction is one step of a pool, ready to be written.
+type transaction struct {
+	pool       string
+	from, to   pool.Version
+	operations []table.Operation // the head first
+}
+
+// prepare checks a step and encodes its rows.
+func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (*transaction, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
 	}
 	if head.Nonce == "" || head.Nonce == v.Nonce || head.Seq <= v.Seq {
-		return pool.Version{}, fault.New(fault.Internal, "", "a transaction on pool %s needs a raised Seq and a Nonce of its own", name)
+		return nil, fault.New(fault.Internal, "", "a transaction on pool %s needs a raised Seq and a Nonce of its own", name)
 	}
-	spec, err := compact(&head.Spec)
+	v, err := p.withETag(ctx, name, v)
 	if err != nil {
+		return nil, err
+	}
+	spec, err := table.Compact(&head.Spec)
+	if err != nil {
+		return nil, err
+	}
+	t := &transaction{pool: name, from: v, to: pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}}
+	operation, err := headOperation(name, v, &head, t.to.SpecHash, spec)
+	if err != nil {
+		return nil, err
+	}
+	t.operations = append(make([]table.Operation, 0, 2+len(changes)), operation)
+	for i := range changes {
+		operation, err := changeOperation(name, &changes[i])
+		if err != nil {
+			return nil, err
+		}
+		t.operations = append(t.operations, operation)
+	}
+	return t, nil
+}
+
+// withETag reads the ETag of a version that has none: an empty condition would be
+// no condition.
+func (p *Pools) withETag(ctx context.Context, name string, v pool.Version) (pool.Version, error) {
+	if v.IsZero() || v.ETag != "" {
+		return v, nil
+	}
+	_, current, err := p.readHead(ctx, name)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		return pool.Version{}, err
 	}
-	what := "commit to pool " + name
-	if !v.IsZero() && v.ETag == "" {
-		// A condition that is empty would be none.
-		_, current, err := s.head(ctx, name)
-		if err != nil && fault.CodeOf(err) != fault.NotFound {
-			return pool.Version{}, err
-		}
-		if !current.Same(v) {
-			return pool.Version{}, lost(name, err)
-		}
-		v = current
+	if !current.Same(v) {
+		return pool.Version{}, lostRace(name, err)
 	}
-	next := pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}
-	actions, err := transaction(name, v, &head, next.SpecHash, spec, changes)
-	// A transaction that is full goes without its edit: who is behind it loads.
-	if told && len(actions) < MaxRows {
-		actions = append(actions, aztables.TransactionAction{ActionType: aztables.TransactionTypeInsertReplace,
-			Entity: encodeEdit(name, edit{head.Seq, head.Nonce, v.Nonce, pool.ChangedKeys(changes)})})
+	return current, nil
+}
+
+// headOperation writes the head over one version of it.
+func headOperation(name string, v pool.Version, head *pool.Head, fingerprint, spec string) (table.Operation, error) {
+	operation := table.Operation{Kind: table.Replace, Match: table.ETag(v.ETag)}
+	switch {
+	case v.IsZero():
+		operation = table.Operation{Kind: table.Insert}
+	case v.SpecHash == fingerprint:
+		// The spec is by far the longest part of the head and hardly ever
+		// changes: a merge leaves it where it is.
+		operation.Kind, spec = table.Merge, ""
 	}
-	if err != nil {
-		return pool.Version{}, err
+	row, err := encodeHead(name, head, fingerprint, spec)
+	operation.Row = row
+	return operation, err
+}
+
+// changeOperation writes or deletes one row.
+func changeOperation(name string, c *pool.Change) (operation table.Operation, err error) {
+	operation.Kind = table.Put
+	if c.Insert {
+		operation.Kind = table.Insert
 	}
+	switch value := c.Value.(type) {
+	case nil:
+		operation = table.Operation{Kind: table.Delete, Row: table.KeysOnly(name, c.Key), Match: table.Any}
+	case *pool.Node:
+		operation.Row = encodeNode(name, c.Key, value)
+	case *pool.Job:
+		operation.Row, err = encodeJob(name, c.Key, value)
+	case *pool.Log:
+		operation.Row, err = encodeLog(name, c.Key, value)
+	default:
+		err = fault.New(fault.Internal, "", "a row cannot hold %T", value)
+	}
+	return operation, err
+}
+
+// write sends a transaction until it is known what became of it.
+func (p *Pools) write(ctx context.Context, t *transaction) (pool.Version, error) {
 	for try := 1; ; try++ {
-		etag, err := s.submit(ctx, s.pools, actions)
+		etag, err := p.table.Submit(ctx, t.operations)
 		if err == nil && etag != "" {
-			next.ETag = string(etag)
-			return next, nil
+			t.to.ETag = string(etag)
+			return t.to, nil
 		}
-		var refused *refusal
-		if errors.As(err, &refused) && actions != nil {
-			if left, changed := withoutGone(actions, refused); changed {
-				actions, try = left, try-1
+		var refused *table.Refusal
+		if errors.As(err, &refused) {
+			if t.leaveOutMissingLog(refused) {
+				try--
 				continue
 			}
+			if !refused.LostRace() {
+				return pool.Version{}, table.Fault(t.what(), err)
+			}
 		}
-		if errors.As(err, &refused) && !raced(refused) || fault.CodeOf(err) == fault.Invalid {
-			return pool.Version{}, s.fault(what, err)
+		if fault.CodeOf(err) == fault.Invalid {
+			return pool.Version{}, err
 		}
-		// Who has won tells the head: this transaction's nonce is its own.
-		_, current, read := s.head(ctx, name)
-		if fault.CodeOf(read) == fault.NotFound {
-			read = nil
+		known, version, unknown := p.findOutcome(ctx, t, err)
+		if known {
+			return version, unknown
 		}
-		switch {
-		case read != nil:
-			return pool.Version{}, wrap(fault.CodeOf(read), errors.Join(read, err), "%s: it is not known whether it was written", what)
-		case current.Same(next):
-			next.ETag = current.ETag
-			return next, nil
-		case err == nil:
-			// Written, and already built upon by somebody: the next Commit
-			// on this version shall lose.
-			next.ETag = noVersion
-			return next, nil
-		case refused != nil || !current.Same(v):
-			return pool.Version{}, lost(name, err)
-		}
-		// Not written, as far as can be seen. Should it still arrive, the
-		// condition lets only one of the two tries through.
-		if try == tries || ctx.Err() != nil || !transient(err) || !pause(ctx, try, err) {
-			return pool.Version{}, s.fault(what, err)
+		// Not written, as far as can be seen. If it arrives later, the condition
+		// lets only one of the two tries through.
+		if !table.WaitForRetry(ctx, try, err) {
+			return pool.Version{}, table.Fault(t.what(), err)
 		}
 	}
 }
+
+func (t *transaction) what() string { return "commit to pool " + t.pool }
 
 // noVersion is an ETag that no row has.
 const noVersion = `W/"datetime'1601-01-01T00%3A00%3A00Z'"`
 
-// ifMatch is the condition that a version is still the current one.
-func ifMatch(v pool.Version) *azcore.ETag {
-	etag := azcore.ETag(v.ETag)
-	return &etag
+// findOutcome reads the head after a try that failed with cause, or whose reply had
+// no ETag. The nonce in the head says who has won: that of t is its own. known is
+// false when t may be tried again.
+func (p *Pools) findOutcome(ctx context.Context, t *transaction, cause error) (known bool, version pool.Version, err error) {
+	_, current, err := p.readHead(ctx, t.pool)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return true, pool.Version{}, wrap(fault.CodeOf(err), errors.Join(err, cause), "%s: it is not known whether it was written", t.what())
+	}
+	var refused *table.Refusal
+	switch {
+	case current.Same(t.to):
+		t.to.ETag = current.ETag
+		return true, t.to, nil
+	case cause == nil:
+		// Written, and somebody has built upon it already: the next Commit on
+		// this version must lose.
+		t.to.ETag = noVersion
+		return true, t.to, nil
+	case errors.As(cause, &refused) || !current.Same(t.from):
+		return true, pool.Version{}, lostRace(t.pool, cause)
+	}
+	return false, pool.Version{}, nil
 }
 
-func lost(name string, cause error) error {
+func lostRace(name string, cause error) error {
 	return wrap(fault.Conflict, cause, "pool %s was changed by somebody else; load it again", name)
 }
 
-// raced tells a refusal because of what others wrote from one because of what
-// this transaction says.
-func raced(r *refusal) bool {
-	return r.code == string(aztables.UpdateConditionNotSatisfied) || r.code == string(aztables.EntityAlreadyExists) ||
-		r.code == string(aztables.ResourceNotFound) || r.code == string(aztables.EntityNotFound)
-}
-
-// transaction puts the rows of a step together, the head first.
-func transaction(name string, v pool.Version, head *pool.Head, fingerprint, spec string, changes []pool.Change) ([]aztables.TransactionAction, error) {
-	actions := make([]aztables.TransactionAction, 0, 1+len(changes))
-	add := func(kind aztables.TransactionType, entity []byte, err error, match *azcore.ETag) error {
-		actions = append(actions, aztables.TransactionAction{ActionType: kind, Entity: entity, IfMatch: match})
-		return err
-	}
-	var err error
-	switch {
-	case v.IsZero():
-		entity, encoded := encodeHead(name, head, fingerprint, spec)
-		err = add(aztables.TransactionTypeAdd, entity, encoded, nil)
-	case v.SpecHash == fingerprint:
-		// The spec is by far the longest part of the head and hardly ever
-		// changes: a merge leaves it where it is.
-		entity, encoded := encodeHead(name, head, fingerprint, "")
-		err = add(aztables.TransactionTypeUpdateMerge, entity, encoded, ifMatch(v))
-	default:
-		entity, encoded := encodeHead(name, head, fingerprint, spec)
-		err = add(aztables.TransactionTypeUpdateReplace, entity, encoded, ifMatch(v))
-	}
-	for i := 0; i < len(changes) && err == nil; i++ {
-		c := &changes[i]
-		kind := aztables.TransactionTypeInsertReplace
-		if c.Insert {
-			kind = aztables.TransactionTypeAdd
-		}
-		switch value := c.Value.(type) {
-		case nil:
-			always := azcore.ETagAny
-			err = add(aztables.TransactionTypeDelete, newEntity(name, c.Key).end(), nil, &always)
-		case *pool.Node:
-			err = add(kind, encodeNode(name, c.Key, value), nil, nil)
-		case *pool.Job:
-			entity, encoded := encodeJob(name, c.Key, value)
-			err = add(kind, entity, encoded, nil)
-		case *pool.Log:
-			entity, encoded := encodeLog(name, c.Key, value)
-			err = add(kind, entity, encoded, nil)
-		default:
-			err = fault.New(fault.Internal, "", "a row cannot hold %s", fmt.Sprintf("%T", value))
-		}
-	}
-	return actions, err
-}
-
-// withoutGone leaves the deletion of a ledger row out that failed since the row is
-// gone: somebody else has recorded it as well.
-func withoutGone(actions []aztables.TransactionAction, r *refusal) ([]aztables.TransactionAction, bool) {
-	if r.index < 0 || r.index >= len(actions) || r.status != http.StatusNotFound || actions[r.index].ActionType != aztables.TransactionTypeDelete {
-		return nil, false
+// leaveOutMissingLog removes the deletion of a row of facts from t if the service
+// refused it because the row is gone: somebody else has recorded it as well.
+func (t *transaction) leaveOutMissingLog(r *table.Refusal) bool {
+	if r.Index < 0 || r.Index >= len(t.operations) || r.Status != http.StatusNotFound || t.operations[r.Index].Kind != table.Delete {
+		return false
 	}
 	var row struct{ RowKey string }
-	if json.Unmarshal(actions[r.index].Entity, &row) != nil || !strings.HasPrefix(row.RowKey, pool.LogPrefix) {
-		return nil, false
+	if json.Unmarshal(t.operations[r.Index].Row, &row) != nil || !strings.HasPrefix(row.RowKey, pool.LogPrefix) {
+		return false
 	}
-	return slices.Delete(slices.Clone(actions), r.index, r.index+1), true
+	t.operations = slices.Delete(t.operations, r.Index, r.Index+1)
+	return true
 }

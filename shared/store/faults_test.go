@@ -13,6 +13,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
 )
 
 // mishap is what happens to a request on its way.
@@ -154,7 +155,7 @@ func TestCommitGivesUpWhenTheServiceStaysBusy(t *testing.T) {
 	l, connection := newFaultyLine(t, serve(t))
 	w := newWriter(t, open(t, connection), "cpu")
 	w.commit()
-	for range tries {
+	for range table.Tries {
 		l.mishaps <- busy
 	}
 	wantCode(t, "a busy service", w.try(), fault.Throttled)
@@ -183,8 +184,8 @@ func TestTooLargeSaysSo(t *testing.T) {
 		changes = append(changes, insert(j))
 	}
 	err := w.try(changes...)
-	if fault.CodeOf(err) != fault.Invalid || !errors.Is(err, ErrTooLarge) {
-		t.Errorf("got %v, want ErrTooLarge", err)
+	if fault.CodeOf(err) != fault.Invalid || !errors.Is(err, table.ErrTooLarge) {
+		t.Errorf("got %v, want table.ErrTooLarge", err)
 	}
 	w.commit(changes[:60]...)
 }

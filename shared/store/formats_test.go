@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dsvmpools/shared/store/table"
 )
 
 // rowFormats has one row of each kind as it stands in the tables of every
@@ -21,7 +23,7 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		spec, err := compact(&h.Spec)
+		spec, err := table.Compact(&h.Spec)
 		if err != nil {
 			return nil, err
 		}
@@ -49,8 +51,8 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 		return encodeLog(partition, key, l)
 	},
 	"edit": func(partition, _ string, raw []byte) ([]byte, error) {
-		e, err := decodeEdit(raw)
-		return encodeEdit(partition, e), err
+		e, err := decodeLogRow(raw)
+		return encodeLogRow(partition, e), err
 	},
 	"id": func(_, _ string, raw []byte) ([]byte, error) {
 		id, nonce, err := decodeID(raw)
@@ -70,8 +72,8 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 		return row, nil
 	},
 	"shelf": func(_, key string, raw []byte) ([]byte, error) {
-		at, err := decodeShelf(raw)
-		return encodeShelf(strings.TrimPrefix(key, shelfKey("")), at), err
+		at, err := decodeFileProgress(raw)
+		return encodeFileProgress(strings.TrimPrefix(key, fileProgressKey("")), at), err
 	},
 	"rule": func(_, _ string, raw []byte) ([]byte, error) {
 		r, err := decodeRule(raw)
@@ -112,7 +114,7 @@ func TestRowFormats(t *testing.T) {
 		}
 		seen[kind] = true
 		var keys struct{ PartitionKey, RowKey string }
-		if err := decode([]byte(row), &keys); err != nil {
+		if err := table.Decode([]byte(row), &keys); err != nil {
 			t.Fatal(err)
 		}
 		got, err := rewrite(keys.PartitionKey, keys.RowKey, []byte(row))

@@ -2,31 +2,36 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
-	"golang.org/x/sync/errgroup"
-
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/store/table"
 )
+
+// IDs is the table of ids: what the id of each job stands for, from before the job
+// is taken in until long after its rows are gone. It also lists the rejected
+// documents, and the jobs of which something is to be removed later.
+type IDs struct {
+	table *table.Table
+	pools *Pools // their rows say how a job has ended, until the id does
+}
 
 // ID is what an id of a job stands for. A row of it is inserted before the job
 // itself is.
 type ID struct {
 	ID    string
 	Pool  string
-	Order string    // of the job, a ULID
-	Hash  string    // of the document: another one under the same id is a conflict
-	Via   string    // how it came, ByQueue or ByHTTP
-	State job.State // "" = a job whose rows tell; job.Rejected = a document that was refused; else how the job has ended, see tomb.go
+	Order string // of the job, a ULID
+	Hash  string // of the document: another one under the same id is a conflict
+	Via   string // how it came, ByQueue or ByHTTP
+	// State is "" while the rows of the job say it; job.Rejected: the document was
+	// refused; otherwise how the job has ended, see tombstones.go.
+	State job.State
 
 	// Of a rejected document, and the reason of a job that has ended.
 	Reason string
@@ -36,6 +41,9 @@ type ID struct {
 	ClaimedAt time.Time // when it was last registered again by the same document
 	End       End
 }
+
+// HasEnded reports whether the id stands for a job whose end it remembers itself.
+func (id *ID) HasEnded() bool { return id.State.Final() && id.State != job.Rejected }
 
 // How a job came: whether its message comes again when it was not taken in.
 const (
@@ -56,11 +64,11 @@ const (
 )
 
 // idKey is the row key of an id, which has no capitals.
-func idKey(id string) string { return keyOf(fold(id)) }
+func idKey(id string) string { return escapeKey(foldCase(id)) }
 
-// keyOf makes a key of an id. What may not stand in a key is written as !
-// and two hexadecimal digits, as a rejected document may have any id at all.
-func keyOf(id string) string {
+// escapeKey makes a key of an id. It writes what may not stand in a key as ! and
+// two hexadecimal digits, because a rejected document may have any id at all.
+func escapeKey(id string) string {
 	var b strings.Builder
 	for i := range len(id) {
 		switch c := id[i]; {
@@ -77,37 +85,37 @@ func keyOf(id string) string {
 	return "!!" + hex.EncodeToString(sum[:])
 }
 
-// normal is an id as its row holds it: text that comes back as it was written.
-func normal(id string) string { return cut(strings.ToValidUTF8(id, "\uFFFD"), maxID) }
+// normalize is an id as its row has it: text that comes back as it was written.
+func normalize(id string) string { return table.Cut(strings.ToValidUTF8(id, "\uFFFD"), maxID) }
 
 // idPartition spreads ids over sixteen partitions: a batch of 1,000 ids is
 // sixteen transactions, and no partition gets hot.
-func idPartition(id string) string { return partitionOf(fold(id)) }
+func idPartition(id string) string { return hashPartition(foldCase(id)) }
 
-func partitionOf(id string) string {
+func hashPartition(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:1])[:1]
 }
 
 func encodeID(id *ID, nonce string) []byte {
-	e := newEntity(idPartition(id.ID), idKey(id.ID))
-	e.idProperties(id)
-	e.text("Nonce", nonce)
-	return e.end()
+	e := table.NewRow(idPartition(id.ID), idKey(id.ID))
+	writeID(e, id)
+	e.Text("Nonce", nonce)
+	return e.JSON()
 }
 
-func (e *entity) idProperties(id *ID) {
-	e.text("ID", id.ID)
-	e.text("Pool", id.Pool)
-	e.text("Order", id.Order)
-	e.text("Hash", id.Hash)
-	e.text("Via", id.Via)
-	e.text("State", string(id.State))
-	e.sentence("Reason", id.Reason)
-	e.sentence("Field", id.Field)
-	e.time("At", id.At)
-	e.time("ClaimedAt", id.ClaimedAt)
-	e.endProperties(id.End)
+func writeID(e *table.Row, id *ID) {
+	e.Text("ID", id.ID)
+	e.Text("Pool", id.Pool)
+	e.Text("Order", id.Order)
+	e.Text("Hash", id.Hash)
+	e.Text("Via", id.Via)
+	e.Text("State", string(id.State))
+	e.Sentence("Reason", id.Reason)
+	e.Sentence("Field", id.Field)
+	e.Time("At", id.At)
+	e.Time("ClaimedAt", id.ClaimedAt)
+	writeEnd(e, id.End)
 }
 
 func decodeID(raw []byte) (id ID, nonce string, err error) {
@@ -116,26 +124,38 @@ func decodeID(raw []byte) (id ID, nonce string, err error) {
 		At, ClaimedAt                                           time.Time
 		endRow
 	}
-	err = decode(raw, &row)
-	return ID{
-		ID: row.ID, Pool: row.Pool, Order: row.Order, Hash: row.Hash, Via: row.Via,
-		State: job.State(row.State), Reason: row.Reason, Field: row.Field, At: row.At, ClaimedAt: when(row.ClaimedAt),
-		End: row.end(),
-	}, row.Nonce, err
+	if err := table.Decode(raw, &row); err != nil {
+		return ID{}, "", err
+	}
+	id = ID{
+		ID:        row.ID,
+		Pool:      row.Pool,
+		Order:     row.Order,
+		Hash:      row.Hash,
+		Via:       row.Via,
+		State:     job.State(row.State),
+		Reason:    row.Reason,
+		Field:     row.Field,
+		At:        row.At,
+		ClaimedAt: table.TimeOf(row.ClaimedAt),
+		End:       row.end(),
+	}
+	id.End.members, err = table.LongText(raw, "Ends", row.Ends)
+	return id, row.Nonce, err
 }
 
-// ID reads what an id stands for. NotFound when it has never been used.
-func (s *Store) ID(ctx context.Context, id string) (ID, error) {
-	found, _, _, err := s.readID(ctx, normal(id))
+// ID reads what an id stands for. NotFound: it has never been used, or is
+// forgotten.
+func (d *IDs) ID(ctx context.Context, id string) (ID, error) {
+	found, _, _, err := d.readID(ctx, normalize(id))
 	return found, err
 }
 
 // Find reads what an id stands for, also that of a sweep's member, which is not
-// registered by itself. NotFound when it has never been used, or is forgotten.
-// Whether a member has come into being, its rows tell, and when they are not there
-// its State.
-func (s *Store) Find(ctx context.Context, id string) (ID, error) {
-	found, err := s.ID(ctx, id)
+// registered itself. NotFound: it has never been used, or is forgotten. The rows of
+// a member say whether it exists; if they are not there, its State does.
+func (d *IDs) Find(ctx context.Context, id string) (ID, error) {
+	found, err := d.ID(ctx, id)
 	if fault.CodeOf(err) != fault.NotFound {
 		return found, err
 	}
@@ -143,27 +163,27 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 	if !ok {
 		return ID{}, err
 	}
-	sweep, notSweep := s.ID(ctx, of)
+	sweep, notSweep := d.ID(ctx, of)
 	if notSweep != nil || sweep.State == job.Rejected {
 		return ID{}, err
 	}
 	id = sweep.ID + id[len(of):] // as the sweep was spelled first
 	if !sweep.HasEnded() {
-		j, gone := s.Job(ctx, sweep.Pool, sweep.Order)
-		if fault.CodeOf(gone) == fault.NotFound {
-			sweep, gone = s.ID(ctx, of) // its tombstone was there before its row went
-			if gone == nil && !sweep.HasEnded() {
+		j, missing := d.pools.Job(ctx, sweep.Pool, sweep.Order)
+		if fault.CodeOf(missing) == fault.NotFound {
+			sweep, missing = d.ID(ctx, of) // its tombstone was there before its row went
+			if missing == nil && !sweep.HasEnded() {
 				return ID{}, err // it is on its way
 			}
-		} else if gone == nil && j.Spec.Sweep != nil {
-			ends := sweep.End.ends
+		} else if missing == nil && j.Spec.Sweep != nil {
+			members := sweep.End.members
 			sweep.End = endOf(j)
-			sweep.End.ends, sweep.End.Members = ends, j.Spec.Sweep.Members()
+			sweep.End.members, sweep.End.Members = members, j.Spec.Sweep.Members()
 			if j.State.Final() {
 				sweep.State, sweep.Reason = j.State, j.Reason
 			}
 		}
-		if gone != nil {
+		if missing != nil {
 			return ID{}, err
 		}
 	}
@@ -173,13 +193,45 @@ func (s *Store) Find(ctx context.Context, id string) (ID, error) {
 	return sweep.member(id, index), nil
 }
 
-func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, etag azcore.ETag, err error) {
+// EndState says how a job of a pool has ended, or that its document was rejected.
+// NotFound: it has not ended, or is no job of this pool. If the rows of the job are
+// gone, its id says it.
+func (d *IDs) EndState(ctx context.Context, name, id string) (job.State, error) {
+	row, err := d.Find(ctx, id)
+	if err == nil && row.State != job.Rejected && row.Pool == name {
+		j, missing := d.pools.FinishedJob(ctx, name, row.Order)
+		switch {
+		case missing == nil:
+			return j.State, nil
+		case row.HasEnded():
+		case fault.CodeOf(missing) == fault.NotFound:
+			row, err = d.Find(ctx, id) // its tombstone was there before its row went
+		default:
+			err = missing
+		}
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case row.State == job.Rejected:
+		return job.Rejected, nil
+	case row.Pool != name:
+		return "", fault.New(fault.NotFound, "", "job %.100q is none of pool %s", id, name)
+	case !row.HasEnded():
+		return "", fault.New(fault.NotFound, "", "job %.100q has not ended", id)
+	}
+	return row.State, nil
+}
+
+// readID reads the row of an id, the nonce of its writer and its ETag. It also finds
+// the rows of earlier versions.
+func (d *IDs) readID(ctx context.Context, id string) (found ID, nonce string, etag table.ETag, err error) {
 	if id == "" {
 		return ID{}, "", "", fault.New(fault.Invalid, "id", "an id must not be empty")
 	}
-	raw, etag, err := s.get(ctx, "read an id", s.ids, idPartition(id), idKey(id))
+	raw, etag, err := d.table.Get(ctx, "read an id", idPartition(id), idKey(id))
 	if fault.CodeOf(err) == fault.NotFound {
-		return s.adopt(ctx, id)
+		return d.moveOldRow(ctx, id)
 	}
 	if err != nil {
 		return ID{}, "", "", err
@@ -188,148 +240,17 @@ func (s *Store) readID(ctx context.Context, id string) (found ID, nonce string, 
 	return found, nonce, etag, err
 }
 
-// Register takes ids for jobs. For each, in the same order, it returns what
-// stands in the table now, and whether this call put it there. An id that is
-// taken stays as it is; one that says rejected is replaced. When an id is
-// twice in one call, the first one counts; letter case does not matter, and the id
-// that is returned is spelled as it was first. Any number of calls may race: each
-// id is fresh in exactly one of them.
-func (s *Store) Register(ctx context.Context, ids []ID) ([]ID, []bool, error) {
-	return s.RegisterAs(ctx, rand.Text(), ids)
+// deleteRow deletes a row of the table of ids. A row that is gone or was changed is
+// no error.
+func (d *IDs) deleteRow(ctx context.Context, what, partition, row string, match table.ETag) error {
+	err := d.table.Delete(ctx, what, partition, row, match)
+	if code := fault.CodeOf(err); code == fault.NotFound || code == fault.Conflict {
+		return nil
+	}
+	return err
 }
 
-// RegisterAs is Register in the name of a claim, a text that nobody else uses. Who
-// registered an id last, with the same document, holds it, and may give it back with
-// Release when its job is not taken in after all.
-func (s *Store) RegisterAs(ctx context.Context, nonce string, ids []ID) ([]ID, []bool, error) {
-	ids = slices.Clone(ids)
-	now, fresh := make([]ID, len(ids)), make([]bool, len(ids))
-	first := make(map[string]int, len(ids))
-	partitions := map[string][]int{}
-	for i := range ids {
-		id := normal(ids[i].ID)
-		if ids[i].ID = id; id == "" {
-			return nil, nil, fault.New(fault.Invalid, "id", "an id must not be empty")
-		}
-		if _, twice := first[fold(id)]; !twice {
-			first[fold(id)] = i
-			partitions[idPartition(id)] = append(partitions[idPartition(id)], i)
-		}
-	}
-	// The nonce also tells this call's rows, should a reply get lost.
-	group, grouped := errgroup.WithContext(ctx)
-	group.SetLimit(idWorkers)
-	if err := s.adoptAll(ctx, ids); err != nil {
-		return nil, nil, err
-	}
-	for _, members := range partitions {
-		for len(members) > 0 {
-			part := members[:min(len(members), MaxRows)]
-			members = members[len(part):]
-			group.Go(func() error { return s.register(grouped, nonce, ids, part, now, fresh) })
-		}
-	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
-	}
-	for i := range ids {
-		now[i] = now[first[fold(ids[i].ID)]]
-	}
-	return now, fresh, nil
-}
-
-// claim is an id that is still to be taken, and the rejected row it replaces.
-type claim struct {
-	index    int
-	replaces azcore.ETag
-	rejected ID
-}
-
-// register takes the ids of one partition: all in one transaction, and when
-// some are taken already, those that are left.
-func (s *Store) register(ctx context.Context, nonce string, ids []ID, members []int, now []ID, fresh []bool) error {
-	claims := make([]claim, len(members))
-	for i, m := range members {
-		claims[i].index = m
-	}
-	for range idRounds {
-		err := s.take(ctx, nonce, ids, claims)
-		if err == nil {
-			for _, c := range claims {
-				now[c.index], fresh[c.index] = stored(ids[c.index]), true
-			}
-			return s.forgetRejections(ctx, claims)
-		}
-		if code := fault.CodeOf(err); code == fault.Invalid {
-			return err
-		}
-		if claims, err = s.open(ctx, nonce, ids, claims, now, fresh); err != nil || len(claims) == 0 {
-			return err
-		}
-	}
-	return fault.New(fault.Throttled, "", "ids were taken by others again and again; try again")
-}
-
-// take writes the rows of all claims, or none.
-func (s *Store) take(ctx context.Context, nonce string, ids []ID, claims []claim) error {
-	actions := make([]aztables.TransactionAction, len(claims))
-	for i := range claims {
-		c := &claims[i]
-		row := stored(ids[c.index])
-		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: encodeID(&row, nonce)}
-		if c.replaces != "" {
-			actions[i].ActionType, actions[i].IfMatch = aztables.TransactionTypeUpdateReplace, &c.replaces
-		}
-	}
-	return s.call(ctx, "register ids", func(ctx context.Context) error {
-		_, err := s.submit(ctx, s.ids, actions)
-		return err
-	})
-}
-
-// open reads the rows of all claims, settles those that are taken and returns
-// the others.
-func (s *Store) open(ctx context.Context, nonce string, ids []ID, claims []claim, now []ID, fresh []bool) ([]claim, error) {
-	left := make([]*claim, len(claims))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(idWorkers)
-	for i, c := range claims {
-		group.Go(func() error {
-			found, writer, etag, err := s.readID(ctx, ids[c.index].ID)
-			switch {
-			case fault.CodeOf(err) == fault.NotFound:
-				left[i] = &claim{index: c.index}
-			case err != nil:
-				return err
-			case found.State == job.Rejected:
-				left[i] = &claim{index: c.index, replaces: etag, rejected: found}
-			case writer != nonce && found.State == "" && found.Hash == ids[c.index].Hash:
-				if now[c.index], err = s.claim(ctx, nonce, found, ids[c.index].At, etag); fault.CodeOf(err) == fault.Conflict {
-					left[i] = &claim{index: c.index} // it was given back, has ended, or was claimed by somebody else: look again
-					return nil
-				}
-				return err
-			default:
-				now[c.index], fresh[c.index] = found, writer == nonce
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	var rest []claim
-	for _, c := range left {
-		if c != nil {
-			rest = append(rest, *c)
-		}
-	}
-	return rest, nil
-}
-
-// stored is an ID as it is read again.
-func stored(id ID) ID {
-	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{Members: id.End.Members}
-	id.At = id.At.UTC().Truncate(tick)
-	return id
+// errBusy is the error after idRounds in which somebody else was first.
+func errBusy(id string) error {
+	return fault.New(fault.Throttled, "id", "the id %.128q is changed by others again and again; try again", id)
 }

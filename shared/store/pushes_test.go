@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+
+	"dsvmpools/shared/store/table"
 )
 
 func TestStartKeepsEveryField(t *testing.T) {
@@ -29,7 +31,7 @@ func TestStartKeepsEveryField(t *testing.T) {
 			t.Fatalf("came back as %+v (%v), want %+v", got, err, *st)
 		}
 	}
-	if _, err := encodePush(&PushRecord{Facts: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
+	if _, err := encodePush(&PushRecord{Facts: strings.Repeat("x", table.LongUnits+1)}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("facts that do not fit: got %v", err)
 	}
 }
@@ -95,7 +97,7 @@ func TestChangePush(t *testing.T) {
 	}
 	// Somebody who is always first.
 	_, err = s.ChangePush(ctx, "r", "k", func(st *PushRecord) bool {
-		if err := s.putRow(ctx, "come first", mustEncode(t, *st)); err != nil {
+		if err := s.Pushes.table.Put(ctx, "come first", mustEncode(t, *st)); err != nil {
 			t.Error(err)
 		}
 		return true
@@ -214,7 +216,7 @@ func TestStatusWatches(t *testing.T) {
 func TestRules(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
-	long := RuleRow{Name: "long", Document: strings.Repeat(`{"é"}`, 3*chunkUnits/5), ChangedAt: dawn}
+	long := RuleRow{Name: "long", Document: strings.Repeat(`{"é"}`, 3*table.ChunkUnits/5), ChangedAt: dawn}
 	rules := []RuleRow{{Name: "a", Document: `{"a":1}`, ChangedAt: dawn}, {Name: "b-2", Document: "{}", ChangedAt: dawn.Add(time.Hour)}, long}
 	for _, r := range append([]RuleRow{{Name: "a", Document: long.Document, ChangedAt: dawn}}, rules...) {
 		if err := s.PutRule(ctx, r); err != nil {
@@ -227,7 +229,7 @@ func TestRules(t *testing.T) {
 	if got, err := s.Rule(ctx, "long"); err != nil || got != long {
 		t.Errorf("got %.200v, %v", got, err)
 	}
-	if err := s.PutRule(ctx, RuleRow{Name: "c", Document: strings.Repeat("x", chunks*chunkUnits+1)}); fault.CodeOf(err) != fault.Invalid {
+	if err := s.PutRule(ctx, RuleRow{Name: "c", Document: strings.Repeat("x", table.LongUnits+1)}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("a rule that does not fit: got %v", err)
 	}
 	if err := s.DeleteRule(ctx, "a"); err != nil {

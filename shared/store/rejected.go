@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"golang.org/x/sync/errgroup"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/store/table"
 )
 
 // rejectedPartition of the table of ids lists the rejected ones, newest first,
@@ -21,93 +19,66 @@ const rejectedPartition = "rejected"
 
 // rejectedKey sorts the newest first.
 func rejectedKey(id *ID) string {
-	return fmt.Sprintf("%019d!%s", math.MaxInt64-id.At.Truncate(tick).UnixNano(), idKey(id.ID))
+	return fmt.Sprintf("%019d!%s", math.MaxInt64-id.At.Truncate(table.Tick).UnixNano(), idKey(id.ID))
 }
 
 // Reject notes that a document was refused, and why. An id that stands for a
 // job already stays as it is.
-func (s *Store) Reject(ctx context.Context, id ID) error {
+func (d *IDs) Reject(ctx context.Context, id ID) error {
 	if id.At.IsZero() {
 		return fault.New(fault.Internal, "", "a rejection needs its time")
 	}
-	id.ID, id.State = normal(id.ID), job.Rejected
-	id.Pool, id.Order, id.Hash = cut(id.Pool, maxID), cut(id.Order, maxID), cut(id.Hash, maxID)
+	const what = "note a rejected document"
+	id.ID, id.State = normalize(id.ID), job.Rejected
+	id.Pool, id.Order, id.Hash = table.Cut(id.Pool, maxID), table.Cut(id.Order, maxID), table.Cut(id.Hash, maxID)
 	for range idRounds {
-		found, _, etag, err := s.readID(ctx, id.ID)
+		found, _, etag, err := d.readID(ctx, id.ID)
 		switch {
 		case fault.CodeOf(err) == fault.NotFound:
-			err = s.call(ctx, "note a rejected document", func(ctx context.Context) error {
-				_, err := s.ids.AddEntity(ctx, encodeID(&id, ""), nil)
-				return err
-			})
+			err = d.table.Insert(ctx, what, encodeID(&id, ""))
 		case err != nil:
 			return err
 		case found.State != job.Rejected:
 			return nil
 		default:
-			err = s.call(ctx, "note a rejected document", func(ctx context.Context) error {
-				_, err := s.ids.UpdateEntity(ctx, encodeID(&id, ""), &aztables.UpdateEntityOptions{IfMatch: &etag, UpdateMode: aztables.UpdateModeReplace})
-				return err
-			})
+			err = d.table.Replace(ctx, what, encodeID(&id, ""), etag)
 			if err == nil && rejectedKey(&found) != rejectedKey(&id) {
-				err = s.forgetRejection(ctx, &found)
+				err = d.unlistRejection(ctx, &found)
 			}
 		}
 		switch fault.CodeOf(err) {
 		case "":
-			// The row first, the index behind it: whoever rejects in vain is
-			// asked again, and then the index is written.
-			return s.indexRejection(ctx, &id)
+			// The row comes first, the index after it: a caller whose call fails
+			// comes again, and then the index is written.
+			return d.listRejection(ctx, &id)
 		case fault.Conflict, fault.NotFound: // somebody else was quicker: look again
 		default:
 			return err
 		}
 	}
-	return fault.New(fault.Throttled, "id", "the id %.128q is changed by others again and again; try again", id.ID)
+	return errBusy(id.ID)
 }
 
-func (s *Store) indexRejection(ctx context.Context, id *ID) error {
-	e := newEntity(rejectedPartition, rejectedKey(id))
-	e.idProperties(id)
-	entity := e.end()
-	return s.call(ctx, "list a rejected document", func(ctx context.Context) error {
-		_, err := s.ids.UpsertEntity(ctx, entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-		return err
-	})
+func (d *IDs) listRejection(ctx context.Context, id *ID) error {
+	e := table.NewRow(rejectedPartition, rejectedKey(id))
+	writeID(e, id)
+	return d.table.Put(ctx, "list a rejected document", e.JSON())
 }
 
-func (s *Store) forgetRejection(ctx context.Context, id *ID) error {
-	always := azcore.ETagAny
-	err := s.call(ctx, "unlist a rejected document", func(ctx context.Context) error {
-		_, err := s.ids.DeleteEntity(ctx, rejectedPartition, rejectedKey(id), &aztables.DeleteEntityOptions{IfMatch: &always})
-		return err
-	})
+func (d *IDs) unlistRejection(ctx context.Context, id *ID) error {
+	err := d.table.Delete(ctx, "unlist a rejected document", rejectedPartition, rejectedKey(id), table.Any)
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil
 	}
 	return err
 }
 
-// forgetRejections takes the rejected documents that were replaced off the
-// list. What it does not get to, Rejected finds out.
-func (s *Store) forgetRejections(ctx context.Context, claims []claim) error {
-	for i := range claims {
-		if claims[i].replaces != "" {
-			_ = s.forgetRejection(ctx, &claims[i].rejected)
-		}
-	}
-	return nil
-}
-
 // Rejected lists rejected documents, newest first, at most limit of them.
-func (s *Store) Rejected(ctx context.Context, limit int) ([]ID, error) {
-	limit = min(max(limit, 1), maxPage)
-	var listed []ID
-	q := query{filter: between(rejectedPartition, "", "~"), limit: limit}
-	_, err := s.scan(ctx, "list rejected documents", s.ids, q, func(raw []byte) error {
+func (d *IDs) Rejected(ctx context.Context, limit int) ([]ID, error) {
+	q := table.Query{Filter: table.Between(rejectedPartition, "", "~"), Limit: min(max(limit, 1), maxPage)}
+	listed, err := readAll(ctx, d.table, "list rejected documents", q, func(raw []byte) (ID, error) {
 		id, _, err := decodeID(raw)
-		listed = append(listed, id)
-		return err
+		return id, err
 	})
 	if err != nil {
 		return nil, err
@@ -117,7 +88,7 @@ func (s *Store) Rejected(ctx context.Context, limit int) ([]ID, error) {
 	group.SetLimit(idWorkers)
 	for i := range listed {
 		group.Go(func() error {
-			found, _, _, err := s.readID(ctx, listed[i].ID)
+			found, _, _, err := d.readID(ctx, listed[i].ID)
 			switch {
 			case fault.CodeOf(err) == fault.NotFound:
 			case err != nil:
@@ -126,7 +97,7 @@ func (s *Store) Rejected(ctx context.Context, limit int) ([]ID, error) {
 				valid[i] = found.State == job.Rejected && found.At.Equal(listed[i].At)
 			}
 			if !valid[i] {
-				return s.forgetRejection(ctx, &listed[i])
+				return d.unlistRejection(ctx, &listed[i])
 			}
 			return nil
 		})
@@ -142,6 +113,3 @@ func (s *Store) Rejected(ctx context.Context, limit int) ([]ID, error) {
 	}
 	return rejected, nil
 }
-
-// tick is what the table keeps of a time.
-const tick = 100 * time.Nanosecond

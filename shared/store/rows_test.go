@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +12,7 @@ import (
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
 	"dsvmpools/shared/usage"
 )
 
@@ -79,7 +79,7 @@ func (f filler) fill(v reflect.Value) {
 }
 
 func (f filler) time() time.Time {
-	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(f.Int64N(1e10)) * tick)
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(f.Int64N(1e10)) * table.Tick)
 }
 
 func (f filler) text() string {
@@ -117,7 +117,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 	f := filler{rand.New(rand.NewPCG(1, 2))}
 	for range 300 {
 		head := random[pool.Head](f)
-		text, err := compact(&head.Spec)
+		text, err := table.Compact(&head.Spec)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestUsageRowsKeepEveryField(t *testing.T) {
 	for range 300 {
 		entry := random[usage.Entry](f)
 		for _, d := range []*time.Duration{&entry.Boot, &entry.Busy, &entry.Idle, &entry.Draining} {
-			*d = d.Truncate(tick)
+			*d = d.Truncate(table.Tick)
 		}
 		if entry.From.IsZero() || entry.To.IsZero() {
 			continue
@@ -343,38 +343,5 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 	_, err := decodeJob(raw)
 	if err == nil || !strings.Contains(err.Error(), "job!1") || !strings.Contains(err.Error(), "cpu") {
 		t.Errorf("got error %v, want one that names the row and the partition", err)
-	}
-}
-
-func TestCut(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name, text string
-		units      int
-		want       string
-	}{
-		{"short", "abc", 3, "abc"},
-		{"ascii", "abcd", 3, "abc"},
-		{"two bytes, one unit", "ééé", 2, "éé"},
-		{"never half of a pair", "a😀b", 2, "a"},
-		{"whole pair", "a😀b", 3, "a😀"},
-		{"empty", "", 3, ""},
-	} {
-		if got := cut(c.text, c.units); got != c.want {
-			t.Errorf("%s: cut(%q, %d) = %q, want %q", c.name, c.text, c.units, got, c.want)
-		}
-	}
-}
-
-func TestStringsAreEncodedLikeTheClientDoes(t *testing.T) {
-	t.Parallel()
-	for _, s := range []string{"", "plain", "a\"b", `a\b`, "<&>", "\x00\x1f\x7f", "é世😀", "\xff", "\u2028"} {
-		want, err := json.Marshal(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := appendString(nil, s); !bytes.Equal(got, want) {
-			t.Errorf("appendString(%q) = %s, want %s", s, got, want)
-		}
 	}
 }

@@ -35,7 +35,7 @@ func billed(t *testing.T, raw []byte) int {
 		switch value := value.(type) {
 		case string:
 			if kind, _ := row[name+"@odata.type"].(string); kind != "" {
-				size += 8 // a time or a number
+				size += 8 // a time or a table.Number
 				break
 			}
 			size += chars(value) + 4

@@ -17,6 +17,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
 	"dsvmpools/shared/usage"
 )
 
@@ -115,7 +116,7 @@ func (w *writer) try(changes ...pool.Change) error {
 
 func (w *writer) commit(changes ...pool.Change) {
 	w.t.Helper()
-	for chunk := range slices.Chunk(append(changes, pool.Change{}), MaxRows-1) {
+	for chunk := range slices.Chunk(append(changes, pool.Change{}), table.MaxRows-1) {
 		if chunk[len(chunk)-1].Key == "" {
 			chunk = chunk[:len(chunk)-1]
 		}
@@ -252,7 +253,7 @@ func TestFullTransactionsAndManyPages(t *testing.T) {
 	for n := range jobs {
 		changes = append(changes, insert(newJob(n)))
 	}
-	wantCode(t, "101 rows", w.try(changes[:MaxRows]...), fault.Invalid)
+	wantCode(t, "101 rows", w.try(changes[:table.MaxRows]...), fault.Invalid)
 	w.commit(changes...)
 	p, version, err := s.Load(ctx, "cpu")
 	if err != nil || len(p.Jobs) != jobs || version != w.version {

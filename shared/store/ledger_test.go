@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"dsvmpools/shared/usage"
+
+	"dsvmpools/shared/store/table"
 )
 
 func TestRecordTwiceIsOnce(t *testing.T) {
@@ -56,7 +58,7 @@ func TestRecordTwiceIsOnce(t *testing.T) {
 
 func TestLabelsThatDoNotFit(t *testing.T) {
 	t.Parallel()
-	got := labels(map[string]string{"a": "kept", "b": strings.Repeat("x", 2*chunkUnits), "c": "<&>"})
+	got := encodeLabels(map[string]string{"a": "kept", "b": strings.Repeat("x", 2*table.ChunkUnits), "c": "<&>"})
 	if want := `{"a":"kept"}`; got != want {
 		t.Errorf("labels are %.80s, want %s", got, want)
 	}

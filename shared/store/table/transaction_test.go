@@ -1,4 +1,4 @@
-package store
+package table
 
 import (
 	"reflect"
@@ -24,7 +24,7 @@ const refusedReply = "--batchresponse_1\r\n" +
 func TestParseReply(t *testing.T) {
 	t.Parallel()
 	ok := parseReply([]byte(batchReply))
-	want := []operation{{status: 204, etag: `W/"datetime'2026-01-01T00%3A00%3A00.0000001Z'"`}, {status: 204, etag: `W/"b"`}}
+	want := []reply{{status: 204, etag: `W/"datetime'2026-01-01T00%3A00%3A00.0000001Z'"`}, {status: 204, etag: `W/"b"`}}
 	if !reflect.DeepEqual(ok, want) {
 		t.Errorf("got %+v, want %+v", ok, want)
 	}
@@ -32,7 +32,7 @@ func TestParseReply(t *testing.T) {
 	if len(failed) != 1 {
 		t.Fatalf("got %d operations, want 1", len(failed))
 	}
-	if got, want := *failed[0].refusal(), (refusal{status: 412, index: 3, code: "UpdateConditionNotSatisfied"}); got != want {
+	if got, want := *failed[0].refusal(), (Refusal{Status: 412, Index: 3, Code: "UpdateConditionNotSatisfied"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := parseReply([]byte("--batch\r\n\r\n--batch--")); len(got) != 0 {
@@ -49,48 +49,9 @@ func FuzzParseReply(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 99999999999999999999 x\r\n\r\n{"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, o := range parseReply(body) {
-			if r := o.refusal(); r.index < -1 || r.index >= MaxRows {
-				t.Errorf("index %d is none of a transaction", r.index)
+			if r := o.refusal(); r.Index < -1 || r.Index >= MaxRows {
+				t.Errorf("index %d is none of a transaction", r.Index)
 			}
 		}
 	})
-}
-
-func FuzzParsePlace(f *testing.F) {
-	f.Add("")
-	f.Add(place{Below: "01KD0000000000000000000000"}.String())
-	f.Add(place{Done: true, After: "done!ZYJKD000000000000000000000"}.String())
-	f.Add("e30")
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePlace(text)
-		if err != nil {
-			return
-		}
-		for _, k := range []string{p.Below, p.After} {
-			if len(k) > 31 || strings.ContainsAny(k, "'\\/#? ") {
-				t.Errorf("%q was taken for a key", k)
-			}
-		}
-		if again, err := parsePlace(p.String()); err != nil || again != p {
-			t.Errorf("%+v came back as %+v (%v)", p, again, err)
-		}
-	})
-}
-
-func TestIDKey(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ name, id, want string }{
-		{"of a job", "my-job_1.2", "my-job_1.2"},
-		{"what a key may not hold", "a/b#c?d\\e", "a!2Fb!23c!3Fd!5Ce"},
-		{"the escape itself", "a!2F", "a!212f"},
-		{"not ASCII", "é", "!C3!A9"},
-	} {
-		if got := idKey(c.id); got != c.want {
-			t.Errorf("%s: idKey(%q) = %q, want %q", c.name, c.id, got, c.want)
-		}
-	}
-	long := idKey(strings.Repeat("x", 1000))
-	if len(long) > maxIDKey || long == idKey(strings.Repeat("x", 1001)) {
-		t.Errorf("a long id has the key %q, want a short one of its own", long)
-	}
 }

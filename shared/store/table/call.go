@@ -1,4 +1,4 @@
-package store
+package table
 
 import (
 	"context"
@@ -21,13 +21,13 @@ const (
 	// of work and a request after 30 s; a client that waits longer than this
 	// waits for a reply that was lost.
 	tryTimeout = 10 * time.Second
-	// tries is how often a request is sent in all. Callers hold a message
+	// Tries is how often a request is sent in all. Callers hold a message
 	// lock and come back later by themselves, so the store gives up early.
-	tries = 4
+	Tries = 4
 	// firstPause is before the second try; it doubles each time, with jitter.
 	firstPause = 200 * time.Millisecond
-	// maxPause bounds what a Retry-After may ask for; beyond it the caller is
-	// told instead.
+	// maxPause bounds what a Retry-After may ask for; after a longer one the
+	// caller gets the error, and comes back itself.
 	maxPause = 2 * time.Second
 )
 
@@ -35,27 +35,32 @@ const (
 const operationTimedOut = "OperationTimedOut"
 
 // call sends a request that may be repeated, with a deadline per try.
-func (s *Store) call(ctx context.Context, what string, do func(context.Context) error) error {
+func call(ctx context.Context, what string, do func(context.Context) error) error {
 	for try := 1; ; try++ {
-		err := once(ctx, do)
+		err := tryOnce(ctx, do)
 		if err == nil {
 			return nil
 		}
-		if try == tries || ctx.Err() != nil || !transient(err) || !pause(ctx, try, err) {
-			return s.fault(what, err)
+		if !WaitForRetry(ctx, try, err) {
+			return Fault(what, err)
 		}
 	}
 }
 
-// once gives one try its deadline.
-func once(ctx context.Context, do func(context.Context) error) error {
+// tryOnce sends a request with the deadline of one try.
+func tryOnce(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	return do(ctx)
 }
 
-// pause waits before the next try. It reports false when there shall be none.
-func pause(ctx context.Context, try int, err error) bool {
+// WaitForRetry waits before the next try of a request that has failed as often
+// as try says, the first time with 1. It reports false, at once, when another
+// try would not help: too many were made, the error stays the same, or ctx ends.
+func WaitForRetry(ctx context.Context, try int, err error) bool {
+	if try >= Tries || ctx.Err() != nil || !isTransient(err) {
+		return false
+	}
 	wait := backoff.After(try, firstPause, maxPause)
 	wait += time.Duration(rand.Int64N(int64(wait) / 2))
 	if asked := retryAfter(err); asked > maxPause {
@@ -73,22 +78,22 @@ func pause(ctx context.Context, try int, err error) bool {
 	}
 }
 
-// transient reports whether a request that failed like this may succeed when
-// it is sent again. What never got an answer counts.
-func transient(err error) bool {
-	var refused *refusal
+// isTransient reports whether a request that failed like this may succeed when
+// it is sent again. A request without an answer counts as such.
+func isTransient(err error) bool {
+	var refused *Refusal
 	if errors.As(err, &refused) {
-		return transientStatus(refused.status)
+		return isTransientStatus(refused.Status)
 	}
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
-		return transientStatus(response.StatusCode)
+		return isTransientStatus(response.StatusCode)
 	}
 	var known *fault.Error
 	return !errors.As(err, &known)
 }
 
-func transientStatus(status int) bool {
+func isTransientStatus(status int) bool {
 	return status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
 
@@ -107,26 +112,27 @@ func retryAfter(err error) time.Duration {
 
 // hasCode reports whether the service refused with this code.
 func hasCode(err error, code aztables.TableErrorCode) bool {
-	var refused *refusal
+	var refused *Refusal
 	if errors.As(err, &refused) {
-		return refused.code == string(code)
+		return refused.Code == string(code)
 	}
 	var response *azcore.ResponseError
 	return errors.As(err, &response) && response.ErrorCode == string(code)
 }
 
-// fault turns an error of the client into one that callers act on.
-func (s *Store) fault(what string, err error) error {
+// Fault turns an error of the client into one that callers act on. A fault error
+// stays as it is.
+func Fault(what string, err error) error {
 	var known *fault.Error
 	if errors.As(err, &known) {
 		return err
 	}
 	status, code := 0, ""
-	var refused *refusal
+	var refused *Refusal
 	var response *azcore.ResponseError
 	switch {
 	case errors.As(err, &refused):
-		status, code = refused.status, refused.code
+		status, code = refused.Status, refused.Code
 	case errors.As(err, &response):
 		status, code = response.StatusCode, response.ErrorCode
 	default:
@@ -135,7 +141,7 @@ func (s *Store) fault(what string, err error) error {
 	f := &fault.Error{Err: err, Message: fmt.Sprintf("%s: the table service answered %d %s", what, status, code)}
 	switch {
 	case code == string(aztables.TableNotFound):
-		// Not the caller's row is missing: the deployment's table is.
+		// The deployment's table is missing, not the caller's row.
 		f.Code, f.Message = fault.Internal, what+": the table does not exist; create the tables first"
 	case status == http.StatusNotFound:
 		f.Code = fault.NotFound
@@ -149,4 +155,9 @@ func (s *Store) fault(what string, err error) error {
 		f.Code = fault.Internal
 	}
 	return f
+}
+
+// wrap makes a fault with a cause.
+func wrap(code fault.Code, cause error, format string, args ...any) error {
+	return &fault.Error{Code: code, Message: fmt.Sprintf(format, args...), Err: cause}
 }

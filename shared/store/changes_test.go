@@ -14,6 +14,7 @@ import (
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/scheduler"
+	"dsvmpools/shared/store/table"
 )
 
 // since reads what changed, which must be told of.
@@ -75,7 +76,7 @@ func TestSinceCannotTell(t *testing.T) {
 		}},
 		{"a transaction without room for its edit", func(w *writer) {
 			var changes []pool.Change
-			for n := range MaxRows - 1 {
+			for n := range table.MaxRows - 1 {
 				changes = append(changes, insert(newJob(n+10)))
 			}
 			w.commit(changes...)

@@ -1,22 +1,24 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/store/table"
 )
 
-// How the members of a sweep have ended is kept in the row of the sweep's id when
-// their own rows go: as runs of equal ends in the order of their indexes, such as
+// When the rows of a sweep's members go, the row of the sweep's id keeps how they
+// ended: as runs of equal ends in the order of their indexes, such as
 // `sx98f137a2s` for 98 that succeeded, one that failed with exit code 137 in its
 // second attempt, and one more that succeeded.
 
 const (
 	// maxEnds is the largest number of members that a sweep can have.
 	maxEnds = 100_000
-	// maxEndsText is what one long property holds.
-	maxEndsText = chunks * chunkUnits
+	// maxEndsText is what one long text holds: more than one letter for each member.
+	maxEndsText = table.LongUnits
 )
 
 // memberEnd is how one member has ended.
@@ -53,29 +55,45 @@ func (m memberEnd) text() string {
 	return text
 }
 
-// formatEnds writes the ends of members 0 to len-1. What does not fit is left
-// out, from the end.
+// formatEnds writes the ends of members 0 to len-1. If the text is too long, it
+// leaves out first the numbers of attempts, then the exit codes too. The states are
+// always there.
 func formatEnds(ends []memberEnd) string {
+	text := joinRuns(ends)
+	if len(text) <= maxEndsText {
+		return text
+	}
+	short := slices.Clone(ends)
+	for i := range short {
+		short[i].attempts = 1
+	}
+	if text = joinRuns(short); len(text) <= maxEndsText {
+		return text
+	}
+	for i := range short {
+		short[i].code = 0
+	}
+	return joinRuns(short)
+}
+
+// joinRuns writes each run of equal ends once, with its length.
+func joinRuns(ends []memberEnd) string {
 	var b strings.Builder
 	for i := 0; i < len(ends); {
 		n := 1
 		for i+n < len(ends) && ends[i+n] == ends[i] {
 			n++
 		}
-		run := ends[i].text()
+		b.WriteString(ends[i].text())
 		if n > 1 {
-			run += "x" + strconv.Itoa(n)
+			b.WriteString("x" + strconv.Itoa(n))
 		}
-		if b.Len()+len(run) > maxEndsText {
-			break
-		}
-		b.WriteString(run)
 		i += n
 	}
 	return b.String()
 }
 
-// parseEnds reads the ends again. It stops where the text cannot be read.
+// parseEnds reads what formatEnds has written. It stops where the text cannot be read.
 func parseEnds(text string) []memberEnd {
 	var ends []memberEnd
 	for text != "" {
@@ -85,12 +103,12 @@ func parseEnds(text string) []memberEnd {
 		}
 		n, ok := 1, true
 		text = text[1:]
-		m.code, text, ok = leading(text, 0)
+		m.code, text, ok = cutNumber(text, 0)
 		if ok && strings.HasPrefix(text, "a") {
-			m.attempts, text, ok = leading(text[1:], -1)
+			m.attempts, text, ok = cutNumber(text[1:], -1)
 		}
 		if ok && strings.HasPrefix(text, "x") {
-			n, text, ok = leading(text[1:], -1)
+			n, text, ok = cutNumber(text[1:], -1)
 		}
 		if !ok || m.attempts < 0 || n < 1 || n > maxEnds-len(ends) {
 			return ends
@@ -105,9 +123,9 @@ func parseEnds(text string) []memberEnd {
 	return ends
 }
 
-// leading reads the number that a text begins with; without one it is missing,
-// which is no number when it is negative.
-func leading(text string, missing int) (n int, rest string, ok bool) {
+// cutNumber reads the number that a text begins with. A text without one has the
+// number missing; a negative one says that there must be a number.
+func cutNumber(text string, missing int) (n int, rest string, ok bool) {
 	digits := 0
 	for digits < len(text) && (text[digits] >= '0' && text[digits] <= '9' || digits == 0 && text[0] == '-') {
 		digits++

@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
+)
+
+// Every transaction leaves the keys of the rows it changed in a row of the change
+// log beside the head. The log has a fixed number of rows; the newest replaces the
+// oldest. A reader that has an older version reads the log and those rows instead
+// of the whole partition.
+
+const (
+	// readers bounds the rows that one call reads side by side.
+	readers = 16
+	// catchUpRounds bounds how often ChangesSince follows a head that moves on.
+	// Each round reads only what is new, so that one ends as soon as the others
+	// rest for a few milliseconds; reading everything could not end sooner.
+	catchUpRounds = 200
+	// A row read by its key costs as much as about rowsPerRead rows of a page
+	// (measured). So with more than live/rowsPerRead keys, and freeReads in any
+	// case, reading everything is cheaper.
+	rowsPerRead = 4
+	freeReads   = 200
+)
+
+// logRow is a row of the change log: what one transaction changed.
+type logRow struct {
+	seq         int64
+	nonce, prev string // of the version it made, and of the version before
+	keys        []string
+}
+
+// keySeparator may stand in no key: Table Storage forbids it.
+const keySeparator = "/"
+
+func encodeLogRow(partition string, row logRow) []byte {
+	e := table.NewRow(partition, pool.ChangeLogKey(row.seq))
+	e.Int64("Seq", row.seq)
+	e.Text("Nonce", row.nonce)
+	e.Text("Prev", row.prev)
+	e.Text("Keys", strings.Join(row.keys, keySeparator))
+	return e.JSON()
+}
+
+func decodeLogRow(raw []byte) (logRow, error) {
+	var row struct {
+		Seq               table.Number
+		Nonce, Prev, Keys string
+	}
+	err := table.Decode(raw, &row)
+	l := logRow{seq: int64(row.Seq), nonce: row.Nonce, prev: row.Prev}
+	if row.Keys != "" {
+		l.keys = strings.Split(row.Keys, keySeparator)
+	}
+	return l, err
+}
+
+// ChangesSince reads what has changed in a pool since a version, and also the rows
+// under keys; live is about how many rows a full load would read. The result is one
+// version as a whole. It reports false when the pool has to be loaded instead: the
+// change log does not reach back that far, the pool is not there, or it would cost
+// more. Conflict: the pool changes faster than it can be read.
+func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, pool.Version{}, false, err
+	}
+	at := from
+	rows := map[string]any{}
+	logged := map[string]bool{}
+	pending := slices.Clone(keys)
+	for range catchUpRounds {
+		head, version, changed, ok, err := p.readChangeLog(ctx, name, at)
+		if err != nil || !ok {
+			return nil, pool.Version{}, false, err
+		}
+		if version.Same(at) && len(pending) == 0 {
+			return newDelta(head, rows, logged), version, true, nil
+		}
+		for _, k := range changed {
+			logged[k] = true
+		}
+		pending = append(pending, changed...)
+		slices.Sort(pending)
+		pending = slices.Compact(pending)
+		if len(pending) > freeReads+live/rowsPerRead {
+			return nil, pool.Version{}, false, nil
+		}
+		if err := p.readRows(ctx, name, pending, rows); err != nil {
+			return nil, pool.Version{}, false, err
+		}
+		at, pending = version, nil
+	}
+	return nil, pool.Version{}, false, fault.New(fault.Conflict, "", "pool %s changes faster than it can be read; try again", name)
+}
+
+// newDelta sorts rows, by their keys, according to their kinds. logged has the keys
+// that were written; the caller is only not sure of the others.
+func newDelta(head pool.Head, rows map[string]any, logged map[string]bool) *pool.Delta {
+	d := &pool.Delta{Head: head}
+	for key, row := range rows {
+		switch row := row.(type) {
+		case *pool.Node:
+			d.Nodes = append(d.Nodes, row)
+		case *pool.Job:
+			d.Jobs = append(d.Jobs, row)
+		default:
+			d.Gone = append(d.Gone, key)
+			if order, isJob := strings.CutPrefix(key, pool.JobKey("")); isJob && logged[key] {
+				d.Ended = append(d.Ended, order)
+			}
+		}
+	}
+	slices.SortFunc(d.Nodes, compareVMIDs)
+	slices.SortFunc(d.Jobs, compareOrders)
+	slices.Sort(d.Gone)
+	slices.Sort(d.Ended)
+	return d
+}
+
+// applyDelta brings a partition to the version that a delta leads to.
+func applyDelta(p *pool.Partition, d *pool.Delta) {
+	changed := map[string]bool{}
+	for _, n := range d.Nodes {
+		changed[pool.NodeKey(n.VMID)] = true
+	}
+	for _, j := range d.Jobs {
+		changed[pool.JobKey(j.Order)] = true
+	}
+	for _, key := range d.Gone {
+		changed[key] = true
+	}
+	p.Head = d.Head
+	if len(changed) == 0 {
+		return
+	}
+	p.Nodes = append(slices.DeleteFunc(p.Nodes, func(n *pool.Node) bool { return changed[pool.NodeKey(n.VMID)] }), d.Nodes...)
+	p.Jobs = append(slices.DeleteFunc(p.Jobs, func(j *pool.Job) bool { return changed[pool.JobKey(j.Order)] }), d.Jobs...)
+	slices.SortFunc(p.Nodes, compareVMIDs)
+	slices.SortFunc(p.Jobs, compareOrders)
+}
+
+func compareVMIDs(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) }
+
+func compareOrders(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) }
+
+// readChangeLog reads the head and the keys of all rows that changed since a
+// version. It reports false when the log does not have all of them.
+func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Version) (head pool.Head, version pool.Version, keys []string, ok bool, err error) {
+	found := false
+	var rows []logRow
+	q := table.Query{Filter: table.Between(name, pool.ChangeLogFrom, pool.ChangeLogTo) + fmt.Sprintf(" and Seq ge %dL", from.Seq)}
+	_, err = p.table.Scan(ctx, "read the change log of pool "+name, q, func(raw []byte) error {
+		key, err := table.DecodeKey(raw)
+		if err != nil {
+			return err
+		}
+		if key == pool.HeadKey {
+			found = true
+			head, version, err = decodeHead(raw)
+			return err
+		}
+		row, err := decodeLogRow(raw)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil || !found {
+		return head, version, nil, false, err
+	}
+	// The chain of nonces proves that nothing is missing, and that the pool was
+	// not deleted and created again in between.
+	slices.SortFunc(rows, func(a, b logRow) int { return int(a.seq - b.seq) })
+	seq, nonce := from.Seq, from.Nonce
+	for _, row := range rows {
+		if row.seq <= seq || row.seq > version.Seq {
+			continue
+		}
+		if row.seq != seq+1 || row.prev != nonce {
+			return head, version, nil, false, nil
+		}
+		seq, nonce = row.seq, row.nonce
+		keys = append(keys, row.keys...)
+	}
+	return head, version, keys, seq == version.Seq && nonce == version.Nonce, nil
+}
+
+// readRows reads rows of jobs and nodes by their keys; one that is not there
+// becomes nil.
+func (p *Pools) readRows(ctx context.Context, name string, keys []string, into map[string]any) error {
+	rows := make([]any, len(keys))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, key := range keys {
+		g.Go(func() error {
+			raw, _, err := p.table.Get(ctx, "read a row of pool "+name, name, key)
+			if fault.CodeOf(err) == fault.NotFound {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(key, pool.NodeKey("")) {
+				rows[i], err = decodeNode(raw)
+			} else {
+				rows[i], err = decodeJob(raw)
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	for i, key := range keys {
+		into[key] = rows[i]
+	}
+	return err
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/store/table"
+)
+
+// consistentTries is how often a partition of more than one page is read again
+// because more was written to it in the meantime than the change log holds.
+const consistentTries = 5
+
+// Pools is the table of pools: a partition for each, with its head, its nodes,
+// its live and finished jobs, its change log, and facts for the ledger.
+type Pools struct{ table *table.Table }
+
+// versionRow is the part of the head that says which version it is.
+type versionRow struct {
+	Seq             table.Number
+	Nonce, SpecHash string
+	ETag            string `json:"odata.etag"`
+}
+
+func (r *versionRow) version() pool.Version {
+	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash}
+}
+
+// PoolNames lists the names of all pools, in their order. It hops from partition
+// to partition: it reads one row of each, however many jobs a pool has, and no
+// list beside the pools could disagree with them. A partition of which only
+// remains are left (see DeletePool) is listed too; Load says NotFound for it.
+func (p *Pools) PoolNames(ctx context.Context) ([]string, error) {
+	var names []string
+	last := ""
+	for {
+		q := table.Query{Filter: fmt.Sprintf("PartitionKey gt '%s'", table.Quote(last)), Fields: "PartitionKey", Limit: 1}
+		found := false
+		_, err := p.table.Scan(ctx, "list the pools", q, func(raw []byte) error {
+			var row struct{ PartitionKey string }
+			err := table.Decode(raw, &row)
+			if row.PartitionKey > last && !found {
+				names, found = append(names, row.PartitionKey), true
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return names, nil
+		}
+		last = names[len(names)-1]
+	}
+}
+
+// Load reads a pool. NotFound: it has no head, so there is no pool. The result
+// is one version as a whole: Load reads again what others write while it reads.
+// Conflict: the pool changes faster than that.
+func (p *Pools) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, pool.Version{}, err
+	}
+	for range consistentTries {
+		part, version, pages, err := p.readPartition(ctx, name)
+		if err != nil {
+			return nil, pool.Version{}, err
+		}
+		if pages == 1 {
+			return part, version, nil // one page of one partition is one snapshot
+		}
+		// The head was read first: the change log has what was written meanwhile.
+		d, now, ok, err := p.ChangesSince(ctx, name, version, nil, len(part.Jobs)+len(part.Nodes))
+		if err != nil {
+			return nil, pool.Version{}, err
+		}
+		if ok {
+			applyDelta(part, d)
+			return part, now, nil
+		}
+	}
+	return nil, pool.Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
+}
+
+func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition, pool.Version, int, error) {
+	part, version, found := &pool.Partition{}, pool.Version{}, false
+	q := table.Query{Filter: table.Between(name, pool.LiveFrom, pool.LiveTo)}
+	pages, err := p.table.Scan(ctx, "load pool "+name, q, func(raw []byte) error {
+		key, err := table.DecodeKey(raw)
+		if err != nil {
+			return err
+		}
+		switch kind, _, _ := strings.Cut(key, "!"); kind {
+		case pool.HeadKey:
+			part.Head, version, err = decodeHead(raw)
+			found = true
+		case "job":
+			var j *pool.Job
+			j, err = decodeJob(raw)
+			part.Jobs = append(part.Jobs, j)
+		case "node":
+			var n *pool.Node
+			n, err = decodeNode(raw)
+			part.Nodes = append(part.Nodes, n)
+		case "log":
+			var log struct{ Seq table.Number }
+			err = table.Decode(raw, &log)
+			part.Logs = append(part.Logs, int64(log.Seq))
+		}
+		return err // a later release may have other kinds of rows
+	})
+	if err == nil && !found {
+		err = job.NoPool(name)
+	}
+	return part, version, pages, err
+}
+
+// Head reads which version of a pool is current, without its rows and its
+// spec.
+func (p *Pools) Head(ctx context.Context, name string) (pool.Version, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return pool.Version{}, err
+	}
+	var row versionRow
+	found := false
+	q := table.Query{Filter: table.Is(name, pool.HeadKey), Fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash"}
+	_, err := p.table.Scan(ctx, "read the head of pool "+name, q, func(raw []byte) error {
+		found = true
+		return table.Decode(raw, &row)
+	})
+	if err == nil && !found {
+		err = job.NoPool(name)
+	}
+	return row.version(), err
+}
+
+// readHead reads the head with its ETag for certain.
+func (p *Pools) readHead(ctx context.Context, name string) (pool.Head, pool.Version, error) {
+	raw, etag, err := p.table.Get(ctx, "read the head of pool "+name, name, pool.HeadKey)
+	if fault.CodeOf(err) == fault.NotFound {
+		return pool.Head{}, pool.Version{}, job.NoPool(name)
+	}
+	if err != nil {
+		return pool.Head{}, pool.Version{}, err
+	}
+	head, version, err := decodeHead(raw)
+	version.ETag = string(etag)
+	return head, version, err
+}
+
+// Overview reads a pool's head and nodes, without its jobs.
+func (p *Pools) Overview(ctx context.Context, name string) (*pool.Partition, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
+	}
+	head, _, err := p.readHead(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	q := table.Query{Filter: table.Between(name, pool.NodeKey(""), pool.LiveTo)}
+	nodes, err := readAll(ctx, p.table, "read the nodes of pool "+name, q, decodeNode)
+	return &pool.Partition{Head: head, Nodes: nodes}, err
+}
+
+// Logs reads rows of facts that wait to be recorded in the ledger, oldest first,
+// at most limit of them; 0 is no limit. After they are recorded, a Commit deletes
+// them.
+func (p *Pools) Logs(ctx context.Context, name string, limit int) ([]*pool.Log, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
+	}
+	q := table.Query{Filter: table.Between(name, "log!", "log\""), Limit: limit}
+	return readAll(ctx, p.table, "read the log of pool "+name, q, decodeLog)
+}
+
+// Job reads a job by its order, live or finished. NotFound: it is not there.
+func (p *Pools) Job(ctx context.Context, name, order string) (*pool.Job, error) {
+	j, err := p.readJob(ctx, name, order, pool.JobKey(order))
+	if fault.CodeOf(err) != fault.NotFound {
+		return j, err
+	}
+	return p.FinishedJob(ctx, name, order)
+}
+
+// FinishedJob reads a finished job by its order. NotFound: it has not finished,
+// or is not there.
+func (p *Pools) FinishedJob(ctx context.Context, name, order string) (*pool.Job, error) {
+	return p.readJob(ctx, name, order, pool.DoneKey(order))
+}
+
+func (p *Pools) readJob(ctx context.Context, name, order, rowKey string) (*pool.Job, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
+	}
+	if !isOrder(order) {
+		return nil, fault.New(fault.NotFound, "", "there is no job %.40q in pool %s", order, name)
+	}
+	raw, _, err := p.table.Get(ctx, "read job "+order, name, rowKey)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, wrap(fault.NotFound, err, "there is no job %s in pool %s", order, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeJob(raw)
+}
+
+// isOrder reports whether a text has the form of an order, a ULID or that of a
+// sweep's member, so that it may be part of a key.
+func isOrder(order string) bool {
+	if sweep, _, ok := job.SweepOrder(order); ok {
+		order = sweep
+	}
+	return len(order) == 26 && strings.Trim(order, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
+}
