@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 )
 
-// folders are those of an instance that others than its owner have no business in,
-// and what others may do there: pass through instances, where jobs of another user
-// have their scratch directories.
+// folders are those of an instance that are closed to other users than its owner.
+// Others may only pass through instances, where jobs of another user have their
+// scratch directories.
 var folders = map[string]fs.FileMode{"data": 0o700, "logs": 0o700, "instances": 0o711}
 
-// closeFolders makes the folders with keys and logs, and takes rights from those
-// that an earlier release has made.
+// closeFolders creates the folders with keys and logs, and removes the rights that an
+// earlier release gave them.
 func closeFolders(dir string) error {
 	for name, mode := range folders {
 		path := filepath.Join(dir, name)

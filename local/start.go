@@ -17,18 +17,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a start finds wrong is said with the way out, and nothing that was there is
-// replaced by something empty.
+// The errors of a start name the remedy. A start never replaces data that was there by
+// something empty.
 
-// databases are the files of an instance's servers, in the order in which a first start
-// makes them.
+// databases are the files of an instance's servers, in the order in which the first
+// start creates them.
 var databases = []string{"tables.db", "servicebus.db", "compute.db"}
 
-// checkWhole refuses a folder of which a part has gone. A first start that was killed
-// leaves the first databases without the others, and no identity, which comes last.
-func checkWhole(dir string) error {
+// checkComplete refuses a folder in which a part is missing. A first start that was
+// killed leaves the first databases without the others, and no identity, which comes
+// last.
+func checkComplete(dir string) error {
 	_, err := os.Stat(identityFile(dir))
-	begun := err == nil
+	isStarted := err == nil // a start has completed once
 	var there, missing []string
 	for _, name := range databases {
 		path := filepath.Join(dir, "data", name)
@@ -38,36 +39,44 @@ func checkWhole(dir string) error {
 			missing = append(missing, path)
 		case err != nil:
 			return err
-		case at.Size() == 0 && begun:
+		case at.Size() == 0 && isStarted:
 			missing = append(missing, path+" (it is empty)")
 		default:
 			if there = append(there, path); len(missing) > 0 {
-				begun = true // what is made later is there: it is no first start
+				isStarted = true // a later file is there: this is not a first start
 			}
 		}
 	}
-	if begun && len(missing) > 0 {
+	if isStarted && len(missing) > 0 {
 		beside := "the instance that its folder holds"
 		if len(there) > 0 {
 			beside = strings.Join(there, " and ")
 		}
-		return fmt.Errorf("%s is missing beside %s, and together they hold one state; restore it from a copy, or begin with an empty folder (--data DIR, or move %s away)",
+		return fmt.Errorf("%s is missing beside %s, and together they hold one state; "+
+			"restore it from a copy, or begin with an empty folder (--data DIR, or move %s away)",
 			strings.Join(missing, " and "), beside, dir)
 	}
 	share := filepath.Join(dir, "share")
 	_, dangling := os.Readlink(share)
-	if _, err := os.Stat(share); (begun || dangling == nil) && errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing, the share with all logs and outputs; mount or restore it, or make an empty folder there to go on without them", share)
+	if _, err := os.Stat(share); (isStarted || dangling == nil) && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is missing, the share with all logs and outputs; "+
+			"mount or restore it, or make an empty folder there to go on without them", share)
 	}
 	return nil
 }
 
-// servedAs says what an instance serves at a port, as a person knows it.
-var servedAs = map[string]string{"url": "the HTTP API", "serviceBus": "Service Bus", "tables": "the tables", "arm": "the resource manager", "control": "faults"}
+// portNames are the names of an instance's ports for people.
+var portNames = map[string]string{
+	"url":        "the HTTP API",
+	"serviceBus": "Service Bus",
+	"tables":     "the tables",
+	"arm":        "the resource manager",
+	"control":    "faults",
+}
 
-// freePorts gives up the ports that other programs have taken since the last start. It
-// returns those.
-func (id *identity) freePorts() map[string]int {
+// releaseTakenPorts gives up the ports that other programs have taken since the last
+// start, and returns them by name.
+func (id *identity) releaseTakenPorts() map[string]int {
 	taken := map[string]int{}
 	for name, port := range id.Ports {
 		if l, err := net.Listen("tcp", id.addr(name)); err == nil {
@@ -79,22 +88,24 @@ func (id *identity) freePorts() map[string]int {
 	return taken
 }
 
-// moved says which ports are others now.
-func (id *identity) moved(taken map[string]int) []string {
+// movedPorts says in sentences which ports have changed.
+func (id *identity) movedPorts(taken map[string]int) []string {
 	var notes []string
 	for _, name := range slices.Sorted(maps.Keys(taken)) {
-		what := servedAs[name]
+		what := portNames[name]
 		if what == "" {
 			what = name
 		}
-		notes = append(notes, fmt.Sprintf("port %d, which %s had, is taken by another program; it is %d now, as instance.json says; change it where the old one is named",
+		notes = append(notes, fmt.Sprintf("port %d, which %s had, is taken by another program; "+
+			"it is %d now, as instance.json says; change it where the old one is named",
 			taken[name], what, id.Ports[name]))
 	}
 	return notes
 }
 
-// holder is who has the folder, as the file of its lock says.
-func holder(lock string) string {
+// lockHolder says which process has the folder, according to the file of its lock;
+// "" = not known.
+func lockHolder(lock string) string {
 	b, err := os.ReadFile(lock)
 	if text := strings.TrimSpace(string(b)); err == nil && text != "" && len(text) < 100 {
 		return ", process " + text
@@ -102,10 +113,11 @@ func holder(lock string) string {
 	return ""
 }
 
-// hold writes who has the folder. It is for people: the lock itself is the file's.
-func hold(lock string) { _ = os.WriteFile(lock, fmt.Appendln(nil, os.Getpid()), 0o644) }
+// writeLockHolder records that this process has the folder. That is for people: the
+// lock itself is on the file.
+func writeLockHolder(lock string) { _ = os.WriteFile(lock, fmt.Appendln(nil, os.Getpid()), 0o644) }
 
-// startError adds the way out to what the system refuses.
+// startError adds the remedy to an error of the system.
 func startError(dir string, err error) error {
 	switch {
 	case err == nil:
@@ -122,20 +134,20 @@ func startError(dir string, err error) error {
 	return err
 }
 
-// Bounds of how many files a process may have open. An instance without nodes has some
-// 60; each node, client and follower of a log adds a few.
+// How many files a process may have open. An instance without nodes has some 60 open;
+// each node, client and reader of a log adds a few.
 const (
-	fewestFiles = 256
+	minFiles    = 256
 	enoughFiles = 4096
 )
 
-// RaiseFiles has this process open as many files as it is allowed to, which Go does by
-// itself where it can. It returns a note when that is little, and an error when it is
-// too little to start.
+// RaiseFiles raises the limit of open files of this process as far as the system
+// allows. It returns a note when the limit is low, and an error when it is too low to
+// start.
 func RaiseFiles() (note string, err error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return "", nil // it is not known, and the first refusal will say so
+		return "", nil // the limit is not known
 	}
 	if limit.Cur < limit.Max && limit.Cur < enoughFiles {
 		raised := unix.Rlimit{Cur: min(limit.Max, enoughFiles), Max: limit.Max}
@@ -146,13 +158,13 @@ func RaiseFiles() (note string, err error) {
 	return judgeFiles(limit.Cur)
 }
 
-func judgeFiles(most uint64) (note string, err error) {
-	const out = "raise that with `ulimit -n 4096`, or LimitNOFILE=4096 of a systemd unit; the hard limit is root's to raise"
+func judgeFiles(limit uint64) (note string, err error) {
+	const remedy = "raise that with `ulimit -n 4096`, or LimitNOFILE=4096 of a systemd unit; the hard limit is root's to raise"
 	switch {
-	case most < fewestFiles:
-		return "", fmt.Errorf("this process may have %d files open at once, and an instance needs %d at least; %s", most, fewestFiles, out)
-	case most < enoughFiles:
-		return fmt.Sprintf("this process may have %d files open at once, which is enough for a few nodes; %s", most, out), nil
+	case limit < minFiles:
+		return "", fmt.Errorf("this process may have %d files open at once, and an instance needs %d at least; %s", limit, minFiles, remedy)
+	case limit < enoughFiles:
+		return fmt.Sprintf("this process may have %d files open at once, which is enough for a few nodes; %s", limit, remedy), nil
 	}
 	return "", nil
 }

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// TestCheckWhole: what a first start that was killed has left is gone on with; what was
-// whole once and is not any more is refused.
-func TestCheckWhole(t *testing.T) {
+// TestCheckComplete: a start continues from what a killed first start has left, and
+// refuses a folder that was complete and has lost a part.
+func TestCheckComplete(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		there string
@@ -46,7 +46,7 @@ func TestCheckWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := checkWhole(dir)
+		err := checkComplete(dir)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("with %q: got %v, want %q", test.there, err, test.want)
 		}

@@ -1,0 +1,236 @@
+//go:build unix
+
+package local
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"dsvmpools/local/compute"
+	"dsvmpools/local/functions"
+	"dsvmpools/local/servicebus"
+	"dsvmpools/local/tables"
+	"dsvmpools/shared/bus"
+	"dsvmpools/shared/size"
+)
+
+// Names of the keys of Service Bus: the handler's, with all rights, and the one that
+// agents get.
+const (
+	handlerKey = "RootManageSharedAccessKey"
+	agentKey   = "agent"
+)
+
+// startServers starts the tables, Service Bus and the resource manager.
+func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) error {
+	if err := in.startTables(cfg, id, log); err != nil {
+		return fmt.Errorf("the local tables: %w", err)
+	}
+	if err := in.startBus(cfg, id, log); err != nil {
+		return fmt.Errorf("the local Service Bus: %w", err)
+	}
+	if err := in.startCompute(cfg, id, log); err != nil {
+		return fmt.Errorf("the local compute: %w", err)
+	}
+	return nil
+}
+
+func (in *Instance) startTables(cfg Config, id *identity, log *slog.Logger) (err error) {
+	in.Tables, err = tables.Start(tables.Config{
+		Addr:       id.addr("tables"),
+		Path:       dataFile(cfg.Dir, "tables.db"),
+		Account:    account,
+		Key:        id.Keys["tables"],
+		Log:        log,
+		CloudRates: cfg.CloudRates,
+		Chaos:      in.Chaos,
+	})
+	if err != nil {
+		return err
+	}
+	in.close = append(in.close, in.Tables.Close)
+	return id.setPort("tables", in.Tables.Addr())
+}
+
+func (in *Instance) startBus(cfg Config, id *identity, log *slog.Logger) (err error) {
+	in.Bus, err = servicebus.Start(servicebus.Config{
+		Addr:       id.addr("serviceBus"),
+		Path:       dataFile(cfg.Dir, "servicebus.db"),
+		Log:        log,
+		CloudRates: cfg.CloudRates,
+		Chaos:      in.Chaos,
+		Queues:     queues(cfg, bus.DefaultQueues),
+		AccessKeys: []servicebus.AccessKey{
+			{Name: handlerKey, Key: id.Keys["bus"], Send: true, Listen: true, Manage: true},
+			{Name: agentKey, Key: id.Keys["agent"], Entities: map[string]servicebus.Right{
+				bus.DefaultQueues.Work:       {Listen: true},
+				bus.DefaultQueues.NodeEvents: {Send: true},
+			}},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	in.close = append(in.close, in.Bus.Close)
+	return id.setPort("serviceBus", in.Bus.Addr())
+}
+
+// queues are the queues of a deployment. Only senders' messages are dead-lettered
+// after the usual number of deliveries.
+func queues(cfg Config, names bus.Queues) []servicebus.QueueConfig {
+	fromSenders := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries}
+	internal := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries}
+	ofNodes := servicebus.QueueConfig{
+		RequiresSession:  true,
+		LockDuration:     workLock,
+		MaxDeliveryCount: internalDeliveries,
+		DefaultTTL:       workTTL,
+	}
+	named := func(name string, q servicebus.QueueConfig) servicebus.QueueConfig {
+		q.Name = name
+		return q
+	}
+	return []servicebus.QueueConfig{
+		named(names.Jobs, fromSenders),
+		named(names.Pools, fromSenders),
+		named(names.Rejected, servicebus.QueueConfig{}),
+		named(names.PoolEvents, internal),
+		named(names.NodeEvents, internal),
+		named(names.Work, ofNodes),
+	}
+}
+
+func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (err error) {
+	env := []string{
+		"ServiceBusConnection=" + in.Bus.ConnectionString(agentKey),
+		"SHARE_PATH=" + in.Share,
+		"DSVM_NODE_ADDRESS=127.0.0.1",
+	}
+	in.Compute, err = compute.Start(compute.Config{
+		Addr:           id.addr("arm"),
+		Path:           dataFile(cfg.Dir, "compute.db"),
+		Dir:            filepath.Join(cfg.Dir, "instances"),
+		LogDir:         filepath.Join(cfg.Dir, "logs"),
+		Token:          id.Keys["arm"],
+		NodeToken:      id.Keys["node"],
+		SubscriptionID: subscription,
+		ResourceGroup:  resourceGroup,
+		Location:       location,
+		Supervisor:     role(cfg, "instance"),
+		Agent:          role(cfg, "agent"),
+		Env:            slices.Concat(env, cfg.AgentEnv),
+		BootDelay:      cmp.Or(cfg.BootDelay, bootDelay),
+		DeleteDelay:    deleteDelay,
+		RestartDelay:   restartDelay,
+		RetryAfter:     retryAfter,
+		Log:            log,
+		OnCapacity:     cfg.OnCapacity,
+		Chaos:          in.Chaos,
+		CloudRates:     cfg.CloudRates,
+		Quota:          cfg.Quota,
+		Sizes:          size.Names(),
+		CPUs: func(name string) int {
+			s, _ := size.Lookup(name)
+			return s.CPUs
+		},
+	})
+	if err != nil {
+		return err
+	}
+	in.close = append(in.close, in.Compute.Close)
+	return id.setPort("arm", in.Compute.Addr())
+}
+
+func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error {
+	root := filepath.Join(cfg.Dir, "app")
+	if err := Layout(root); err != nil {
+		return err
+	}
+	output, err := in.logFile(cfg, "handler")
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", id.addr("url"))
+	if err != nil {
+		return fmt.Errorf("the local Functions host: %w", err)
+	}
+	settings := in.settings("http://"+l.Addr().String(), id)
+	maps.Copy(settings, cfg.Settings)
+	in.host = functions.Config{
+		Root:        os.DirFS(root),
+		Addr:        l.Addr().String(),
+		Listener:    l,
+		Handler:     role(cfg, "handler"),
+		Dir:         root,
+		Settings:    settings,
+		FunctionKey: id.Keys["function"],
+		MasterKey:   id.Keys["master"],
+		StateDir:    dataFile(cfg.Dir, "timers"),
+		Output:      output,
+		Log:         log,
+		Chaos:       in.Chaos,
+		Guard:       true,
+	}
+	if public, err := url.Parse(settings["DSVM_PUBLIC_URL"]); err == nil && public.Host != "" {
+		in.host.Hosts = []string{public.Host} // a tunnel from there passes its own name on
+	}
+	if in.Host, err = functions.Start(in.host); err != nil {
+		l.Close()
+		return fmt.Errorf("the local Functions host: %w", err)
+	}
+	in.close = append(in.close, in.Host.Close)
+	in.Description = Description{
+		URL:        "http://" + in.Host.Addr(),
+		Key:        id.Keys["function"],
+		ServiceBus: settings["ServiceBusConnection"],
+		Tables:     settings["TablesConnection"],
+		ARM:        in.Compute.URL(),
+	}
+	return id.setPort("url", in.Host.Addr())
+}
+
+// settings are the app settings of the handler. Those of Config go before them.
+func (in *Instance) settings(home string, id *identity) map[string]string {
+	names := bus.DefaultQueues
+	return map[string]string{
+		"FUNCTIONS_WORKER_RUNTIME":        "custom",
+		"AzureWebJobsDisableHomepage":     "true",
+		"ServiceBusConnection":            in.Bus.ConnectionString(handlerKey),
+		"TablesConnection":                in.Tables.ConnectionString(),
+		"AZURE_SUBSCRIPTION_ID":           subscription,
+		"AZURE_RESOURCE_GROUP":            resourceGroup,
+		"AZURE_LOCATION":                  location,
+		"AZURE_RESOURCE_MANAGER_ENDPOINT": in.Compute.URL(),
+		"SHARE_PATH":                      in.Share,
+		"JOBS_QUEUE":                      names.Jobs,
+		"POOLS_QUEUE":                     names.Pools,
+		"POOL_EVENTS_QUEUE":               names.PoolEvents,
+		"NODE_EVENTS_QUEUE":               names.NodeEvents,
+		"WORK_QUEUE":                      names.Work,
+		"REJECTED_QUEUE":                  names.Rejected,
+		"RECONCILE_SCHEDULE":              "0 * * * * *",
+		"NIGHTLY_SCALE_DOWN":              "0 0 * * * *",
+		"RECORD_USAGE_SCHEDULE":           "30 * * * * *",
+		"COMMIT_STATUS_SCHEDULE":          "*/5 * * * * *",
+		"DSVM_PUBLIC_URL":                 cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), home), // for the links on commits
+		"DSVM_ARM_TOKEN":                  id.Keys["arm"],
+		"DSVM_SUBNET_ID":                  subnet,
+		"DSVM_FLEET_POLL":                 "500ms",
+		"DSVM_MISSING_FOR":                "2s",
+		"DSVM_LEDGER_DELAY":               "1s",
+		"DSVM_RESEND_AFTER":               "10s",
+	}
+}
+
+// role is the command line of one of the parts that dsvm itself plays.
+func role(cfg Config, name string) []string { return append(slices.Clone(cfg.Program), name) }
+
+// dataFile is a file, or a folder, with the data of a server.
+func dataFile(dir, name string) string { return filepath.Join(dir, "data", name) }
