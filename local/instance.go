@@ -41,7 +41,8 @@ const (
 	resourceGroup = "dsvmpools"
 	location      = "westeurope"
 	account       = "dsvmpools"
-	subnet        = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup + "/providers/Microsoft.Network/virtualNetworks/pools/subnets/nodes"
+	subnet        = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
+		"/providers/Microsoft.Network/virtualNetworks/pools/subnets/nodes"
 )
 
 // Times of the local deployment where they differ from the cloud's: instances
@@ -288,7 +289,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(path + ".new") // one that was left has whatever rights it had
+	_ = os.Remove(path + ".new") // left by a killed start, perhaps with other rights
 	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
 		return err
 	}

@@ -1,7 +1,12 @@
-// Package chaos says which requests to the local servers go wrong, and how: by
-// rules, and with a seed, so that a run that failed can be had again. It only
-// decides; each server carries out what it is told, in the form that the real
-// service would use. Without a rule everything goes well.
+// Package chaos decides which requests to the local servers fail, and how, for
+// `dsvm fault` and for tests: by injections, and with a seed, so that a failed run can
+// be repeated.
+//
+// It only decides. Each server carries out the decision in the form that the real
+// service uses. Without an injection nothing fails. The package knows nothing of the
+// servers but their names, never waits, and is never used in the cloud.
+//
+// The command line and its JSON call an injection a rule.
 package chaos
 
 import (
@@ -15,12 +20,12 @@ import (
 	"time"
 )
 
-// Action is what happens to a request that a rule hits.
+// Action is what happens to a request that an injection hits.
 type Action string
 
-// The actions. docs/local.md tells which server knows which.
+// The actions. docs/local.md says which server knows which.
 const (
-	None       Action = ""           // it goes well
+	None       Action = ""           // nothing
 	Delay      Action = "delay"      // answered later, by Rule.Delay
 	Refuse     Action = "refuse"     // answered with the error Rule.Code
 	Throttle   Action = "throttle"   // answered as too many requests
@@ -33,33 +38,32 @@ const (
 	Evict      Action = "evict"      // a spot instance is taken back, Rule.Delay after it began to run
 )
 
-// Actions are all of them.
+// Actions lists all actions but None.
 var Actions = []Action{Delay, Refuse, Throttle, Detach, Disconnect, Lose, Lag, Partial, Stick, Evict}
 
-// Call is a request, or a step of the server's own, that may go wrong.
+// Call is a request, or a step of the server itself, that may fail.
 type Call struct {
-	Server    string // servicebus, tables, compute, functions
-	Operation string // what is asked; each server has its list
-	Entity    string // queue, table or scale set; instances are set/name
+	Server    string // one of Servers
+	Operation string // each server has its own list
+	Entity    string // queue, table, scale set or function; instances are set/name
 }
 
-// Injection makes some of the requests go wrong. Target is SERVER/OPERATION/ENTITY,
-// where each part may be a pattern (* and ?), and parts that are left out match
-// everything.
+// Injection makes some requests fail. Target is SERVER/OPERATION/ENTITY. Each part may
+// be a pattern with * and ?. A part that is left out matches everything.
 type Injection struct {
-	ID          string // given by the set
+	ID          string // set by Set.Add
 	Do          Action
 	Target      string
 	Probability float64       // of each request; 0 = always
-	After       int           // leave that many requests alone first
-	Count       int           // stop after that many hits; 0 = never
+	After       int           // requests that it leaves alone first
+	Count       int           // hits after which it stops; 0 = never
 	Delay       time.Duration // for delay, lag and evict
-	RetryAfter  time.Duration // said with throttle
+	RetryAfter  time.Duration // in the answer of throttle
 	Code        string        // the service's own error code; empty = its usual one
 	Amount      int           // for partial
 }
 
-// Outcome is what is to happen to a request. The zero value says: nothing.
+// Outcome is what happens to a request. The zero value is nothing.
 type Outcome struct {
 	Do         Action
 	Delay      time.Duration
@@ -68,20 +72,20 @@ type Outcome struct {
 	Amount     int
 }
 
-// State is a rule with what it has done so far.
+// State is an injection with what it has done so far.
 type State struct {
 	Injection
-	Seen int // requests it applied to
-	Hits int // of them, those that went wrong
+	Seen int // requests that it matched
+	Hits int // of these, the requests that it made fail
 }
 
-// Set is the rules in force. All methods may be called at once from anywhere; a
-// nil Set has no rules.
+// Set holds the active injections. Its methods may be called concurrently. A nil Set
+// has no injections.
 type Set struct {
-	mu    sync.Mutex
-	seed  uint64
-	next  int
-	rules []*injection
+	mu   sync.Mutex
+	seed uint64
+	next int
+	all  []*injection
 }
 
 type injection struct {
@@ -89,15 +93,15 @@ type injection struct {
 	rand *rand.Rand
 }
 
-// New returns a set without rules. The same seed, rules and order of requests
-// give the same outcomes; rules draw independently of each other.
+// New returns a set without injections. The same seed, injections and order of
+// requests give the same outcomes. Each injection has random numbers of its own.
 func New(seed uint64) *Set { return &Set{seed: seed} }
 
-// Check says what is wrong with a rule.
+// Check says what is wrong with an injection.
 func (r *Injection) Check() error {
 	switch {
 	case !slices.Contains(Actions, r.Do):
-		return fmt.Errorf("no fault is called %q; there are %s", r.Do, join(Actions))
+		return fmt.Errorf("no fault is called %q; there are %s", r.Do, joinActions(Actions))
 	case r.Probability < 0 || r.Probability > 1:
 		return fmt.Errorf("probability is between 0 and 1, not %v", r.Probability)
 	case r.After < 0 || r.Count < 0 || r.Amount < 0 || r.Delay < 0 || r.RetryAfter < 0:
@@ -117,19 +121,19 @@ func (r *Injection) Check() error {
 	return nil
 }
 
-// Servers are those that rules can aim at.
+// Servers are the names of the servers that an injection can target.
 var Servers = []string{"servicebus", "tables", "compute", "functions"}
 
-func join(as []Action) string {
-	words := make([]string, len(as))
-	for i, a := range as {
+func joinActions(actions []Action) string {
+	words := make([]string, len(actions))
+	for i, a := range actions {
 		words[i] = string(a)
 	}
 	return strings.Join(words, ", ")
 }
 
-// Add puts a rule behind the others and returns its id. A request goes wrong by
-// the first rule that hits it.
+// Add adds an injection after the others and returns its id. The first injection that
+// hits a request decides.
 func (s *Set) Add(r Injection) (string, error) {
 	if err := r.Check(); err != nil {
 		return "", err
@@ -138,55 +142,57 @@ func (s *Set) Add(r Injection) (string, error) {
 	defer s.mu.Unlock()
 	s.next++
 	r.ID = fmt.Sprint(s.next)
-	s.rules = append(s.rules, &injection{State: State{Injection: r}, rand: s.source(r.ID)})
+	s.all = append(s.all, &injection{State: State{Injection: r}, rand: s.newRand(r.ID)})
 	return r.ID, nil
 }
 
-func (s *Set) source(id string) *rand.Rand {
+// newRand returns the random numbers of one injection.
+func (s *Set) newRand(id string) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(id))
 	return rand.New(rand.NewPCG(s.seed, h.Sum64()))
 }
 
-// Remove takes one rule away, or all with an empty id, and returns how many.
+// Remove removes one injection, or all of them with an empty id, and returns how many.
 func (s *Set) Remove(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.rules)
-	s.rules = slices.DeleteFunc(s.rules, func(r *injection) bool { return id == "" || r.ID == id })
-	return before - len(s.rules)
+	before := len(s.all)
+	s.all = slices.DeleteFunc(s.all, func(r *injection) bool { return id == "" || r.ID == id })
+	return before - len(s.all)
 }
 
-// Seed starts every rule's draws anew from another seed, and its counts with it.
+// Seed restarts the random numbers of every injection from a seed, and sets its counts
+// to zero.
 func (s *Set) Seed(seed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seed = seed
-	for _, r := range s.rules {
-		r.Seen, r.Hits, r.rand = 0, 0, s.source(r.ID)
+	for _, r := range s.all {
+		r.Seen, r.Hits, r.rand = 0, 0, s.newRand(r.ID)
 	}
 }
 
-// List returns the rules with what they did, in their order, and the seed.
+// List returns the injections with what they did, in their order, and the seed.
 func (s *Set) List() ([]State, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]State, len(s.rules))
-	for i, r := range s.rules {
+	list := make([]State, len(s.all))
+	for i, r := range s.all {
 		list[i] = r.State
 	}
 	return list, s.seed
 }
 
-// Decide says what is to happen to a call. Only actions that the caller can
-// carry out at this point are considered, so that a rule is not used up in vain.
+// Decide says what happens to a call. It considers only actions that the caller can
+// carry out at this point, so that no injection counts a hit without effect.
 func (s *Set) Decide(c Call, can ...Action) Outcome {
 	if s == nil {
 		return Outcome{}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.rules {
+	for _, r := range s.all {
 		if !slices.Contains(can, r.Do) || !r.matches(c) || (r.Count > 0 && r.Hits == r.Count) {
 			continue
 		}
@@ -200,18 +206,18 @@ func (s *Set) Decide(c Call, can ...Action) Outcome {
 	return Outcome{}
 }
 
-// matches compares without regard to case, as the services' names are. Check
-// has made sure that the patterns can be read.
+// matches compares without regard to case, as the services do with names. Check has
+// made sure that the patterns are valid.
 func (r *injection) matches(c Call) bool {
-	have := []string{c.Server, c.Operation, c.Entity}
+	values := []string{c.Server, c.Operation, c.Entity}
 	for i, p := range strings.SplitN(strings.ToLower(r.Target), "/", 3) {
 		if p == "" {
 			continue
 		}
 		if i == 2 && !strings.Contains(p, "/") {
-			have[i], _, _ = strings.Cut(have[i], "/") // a set's name also means its instances
+			values[i], _, _ = strings.Cut(values[i], "/") // the name of a set also matches its instances
 		}
-		if ok, _ := path.Match(p, strings.ToLower(have[i])); !ok {
+		if ok, _ := path.Match(p, strings.ToLower(values[i])); !ok {
 			return false
 		}
 	}

@@ -46,7 +46,7 @@ func TestAfterAndCount(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatTheCallerCan(t *testing.T) {
+func TestOnlyActionsOfTheCaller(t *testing.T) {
 	t.Parallel()
 	s := New(1)
 	add(t, s, Injection{Do: Detach, Target: "servicebus", Count: 1})
@@ -54,7 +54,7 @@ func TestOnlyWhatTheCallerCan(t *testing.T) {
 		t.Errorf("got %q, want none", got)
 	}
 	if got := s.Decide(Call{Server: "servicebus", Operation: "send"}, Detach).Do; got != Detach {
-		t.Errorf("got %q, want detach: the rule was used up by a call that could not detach", got)
+		t.Errorf("got %q, want detach: a call that could not detach counted as a hit", got)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestSameSeedSameFaults(t *testing.T) {
 	}
 	s.Seed(7)
 	if got := run(s); got != first {
-		t.Error("seeding again did not start anew")
+		t.Error("seeding again did not restart the random numbers")
 	}
 }
 
@@ -106,7 +106,7 @@ func TestRemoveAndList(t *testing.T) {
 		t.Errorf("removed %d, want 1", got)
 	}
 	if got := s.Decide(Call{Server: "compute"}, Delay); got.Do != None {
-		t.Errorf("got %+v after all rules were removed", got)
+		t.Errorf("got %+v after all injections were removed", got)
 	}
 	var none *Set
 	if got := none.Decide(Call{}, Refuse); got.Do != None {
@@ -114,7 +114,7 @@ func TestRemoveAndList(t *testing.T) {
 	}
 }
 
-func TestRulesThatAreRefused(t *testing.T) {
+func TestInvalidInjections(t *testing.T) {
 	t.Parallel()
 	for want, r := range map[string]Injection{
 		"no fault is called":     {Do: "explode", Target: "tables"},

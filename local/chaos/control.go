@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// Paths of the control service, which an instance serves beside its servers.
+// Paths of the control service of an instance.
 const (
 	pathInjections = "/faults"
 	pathSeed       = "/faults/seed"
 	pathInstance   = "/instances/{name}/{do}"
 )
 
-// maxBody bounds what is read of a request or an answer: a rule is a line.
+// maxBody bounds a request or an answer, in bytes. An injection is a line.
 const maxBody = 1 << 20
 
-// Document is a rule as it is written in JSON, with what it has done so far.
+// Document is the JSON form of an injection, with what it has done so far.
 type Document struct {
 	ID          string  `json:"id,omitempty"`
 	Do          Action  `json:"do"`
@@ -31,22 +31,33 @@ type Document struct {
 	Probability float64 `json:"probability,omitempty"`
 	After       int     `json:"after,omitempty"`
 	Count       int     `json:"count,omitempty"`
-	Delay       string  `json:"delay,omitempty"`      // as Go writes durations
-	RetryAfter  string  `json:"retryAfter,omitempty"` // same
+	Delay       string  `json:"delay,omitempty"`      // like 1.5s or 500ms, as time.Duration writes it
+	RetryAfter  string  `json:"retryAfter,omitempty"` // likewise
 	Code        string  `json:"code,omitempty"`
 	Amount      int     `json:"amount,omitempty"`
 	Seen        int     `json:"seen"`
 	Hits        int     `json:"hits"`
 }
 
-// Status is the rules in force and the seed of their draws.
+// Status is the active injections and the seed of their random numbers.
 type Status struct {
 	Seed       uint64     `json:"seed"`
 	Injections []Document `json:"rules"`
 }
 
 func documentOf(s State) Document {
-	d := Document{s.ID, s.Do, s.Target, s.Probability, s.After, s.Count, "", "", s.Code, s.Amount, s.Seen, s.Hits}
+	d := Document{
+		ID:          s.ID,
+		Do:          s.Do,
+		Target:      s.Target,
+		Probability: s.Probability,
+		After:       s.After,
+		Count:       s.Count,
+		Code:        s.Code,
+		Amount:      s.Amount,
+		Seen:        s.Seen,
+		Hits:        s.Hits,
+	}
 	if s.Delay > 0 {
 		d.Delay = s.Delay.String()
 	}
@@ -56,9 +67,18 @@ func documentOf(s State) Document {
 	return d
 }
 
-// Injection is the rule that a document describes.
+// Injection returns the checked injection that a document describes.
 func (d Document) Injection() (Injection, error) {
-	r := Injection{d.ID, d.Do, d.Target, d.Probability, d.After, d.Count, 0, 0, d.Code, d.Amount}
+	r := Injection{
+		ID:          d.ID,
+		Do:          d.Do,
+		Target:      d.Target,
+		Probability: d.Probability,
+		After:       d.After,
+		Count:       d.Count,
+		Code:        d.Code,
+		Amount:      d.Amount,
+	}
 	for _, span := range []struct {
 		name, text string
 		to         *time.Duration
@@ -74,18 +94,18 @@ func (d Document) Injection() (Injection, error) {
 	return r, r.Check()
 }
 
-// Control serves a set to the command line. Evict and Remove act on one instance
-// at once: take it back with notice, or delete it behind everybody's back.
+// Control serves a set to the command line. Evict and Remove act on one instance at
+// once: Evict gives it the notice of the cloud first, Remove deletes it unannounced.
 type Control struct {
 	Set           *Set
-	Key           string // bearer token of every request
+	Key           string // bearer token that every request must have
 	Evict, Remove func(instance string) error
 }
 
-// Handler is the service.
+// Handler returns the HTTP handler of the service.
 func (c *Control) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+pathInjections, func(w http.ResponseWriter, _ *http.Request) { c.status(w) })
+	mux.HandleFunc("GET "+pathInjections, func(w http.ResponseWriter, _ *http.Request) { c.writeStatus(w) })
 	mux.HandleFunc("POST "+pathInjections, func(w http.ResponseWriter, r *http.Request) {
 		var d Document
 		in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
@@ -94,15 +114,15 @@ func (c *Control) Handler() http.Handler {
 			refuse(w, http.StatusBadRequest, fmt.Errorf("the rule cannot be read: %w", err))
 			return
 		}
-		rule, err := d.Injection()
+		injection, err := d.Injection()
 		if err == nil {
-			_, err = c.Set.Add(rule)
+			_, err = c.Set.Add(injection)
 		}
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err)
 			return
 		}
-		c.status(w)
+		c.writeStatus(w)
 	})
 	mux.HandleFunc("DELETE "+pathInjections, func(w http.ResponseWriter, r *http.Request) {
 		id := r.URL.Query().Get("id")
@@ -110,7 +130,7 @@ func (c *Control) Handler() http.Handler {
 			refuse(w, http.StatusNotFound, fmt.Errorf("no rule has the id %s", id))
 			return
 		}
-		c.status(w)
+		c.writeStatus(w)
 	})
 	mux.HandleFunc("PUT "+pathSeed, func(w http.ResponseWriter, r *http.Request) {
 		var seed uint64
@@ -119,7 +139,7 @@ func (c *Control) Handler() http.Handler {
 			return
 		}
 		c.Set.Seed(seed)
-		c.status(w)
+		c.writeStatus(w)
 	})
 	mux.HandleFunc("POST "+pathInstance, func(w http.ResponseWriter, r *http.Request) {
 		act := map[string]func(string) error{"evict": c.Evict, "remove": c.Remove}[r.PathValue("do")]
@@ -131,7 +151,7 @@ func (c *Control) Handler() http.Handler {
 			refuse(w, http.StatusConflict, err)
 			return
 		}
-		c.status(w)
+		c.writeStatus(w)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+c.Key)) == 0 {
@@ -142,7 +162,8 @@ func (c *Control) Handler() http.Handler {
 	})
 }
 
-func (c *Control) status(w http.ResponseWriter) {
+// writeStatus answers with the active injections.
+func (c *Control) writeStatus(w http.ResponseWriter) {
 	states, seed := c.Set.List()
 	s := Status{Seed: seed, Injections: []Document{}}
 	for _, state := range states {
@@ -161,33 +182,33 @@ func refuse(w http.ResponseWriter, status int, err error) {
 // Client talks to the control service of an instance.
 type Client struct{ URL, Key string }
 
-// Status returns the rules in force.
+// Status returns the active injections.
 func (c Client) Status(ctx context.Context) (Status, error) {
 	return c.call(ctx, http.MethodGet, pathInjections, nil)
 }
 
-// Add puts a rule behind the others.
+// Add adds an injection after the others.
 func (c Client) Add(ctx context.Context, d Document) (Status, error) {
 	return c.call(ctx, http.MethodPost, pathInjections, d)
 }
 
-// Remove takes a rule away, or all with an empty id.
+// Remove removes an injection, or all of them with an empty id.
 func (c Client) Remove(ctx context.Context, id string) (Status, error) {
 	return c.call(ctx, http.MethodDelete, pathInjections+"?id="+url.QueryEscape(id), nil)
 }
 
-// Seed starts the draws of all rules anew.
+// Seed restarts the random numbers of all injections.
 func (c Client) Seed(ctx context.Context, seed uint64) (Status, error) {
 	return c.call(ctx, http.MethodPut, pathSeed, seed)
 }
 
-// Evict takes a spot instance back with the notice the cloud gives.
+// Evict evicts a spot instance with the notice that the cloud gives.
 func (c Client) Evict(ctx context.Context, instance string) error {
 	_, err := c.call(ctx, http.MethodPost, "/instances/"+url.PathEscape(instance)+"/evict", nil)
 	return err
 }
 
-// Kill deletes an instance without telling anybody.
+// Kill deletes an instance unannounced.
 func (c Client) Kill(ctx context.Context, instance string) error {
 	_, err := c.call(ctx, http.MethodPost, "/instances/"+url.PathEscape(instance)+"/remove", nil)
 	return err

@@ -30,10 +30,10 @@ func TestControl(t *testing.T) {
 	}
 	c.Set.Decide(Call{Server: "compute"}, Refuse)
 	if s, err = client.Status(ctx); err != nil || s.Injections[1].Hits != 1 {
-		t.Errorf("got %+v, %v; want one hit of the second rule", s, err)
+		t.Errorf("got %+v, %v; want one hit of the second injection", s, err)
 	}
 	if s, err = client.Remove(ctx, s.Injections[0].ID); err != nil || len(s.Injections) != 1 {
-		t.Errorf("got %+v, %v; want one rule left", s, err)
+		t.Errorf("got %+v, %v; want one injection left", s, err)
 	}
 	if err := client.Evict(ctx, "cpu/7"); err != nil || evicted != "cpu/7" {
 		t.Errorf("evicted %q, %v", evicted, err)
