@@ -26,16 +26,16 @@ type Action string
 // The actions. docs/local.md says which server knows which.
 const (
 	None       Action = ""           // nothing
-	Delay      Action = "delay"      // answered later, by Rule.Delay
-	Refuse     Action = "refuse"     // answered with the error Rule.Code
+	Delay      Action = "delay"      // answered later, by Injection.Delay
+	Refuse     Action = "refuse"     // answered with the error Injection.Code
 	Throttle   Action = "throttle"   // answered as too many requests
 	Detach     Action = "detach"     // the link is detached by force
 	Disconnect Action = "disconnect" // the connection ends before anything is done
 	Lose       Action = "lose"       // done, but the connection ends before the answer
-	Lag        Action = "lag"        // the answer is as it was Rule.Delay ago
-	Partial    Action = "partial"    // only Rule.Amount of what is asked for is granted
+	Lag        Action = "lag"        // the answer is the one of Injection.Delay ago
+	Partial    Action = "partial"    // only Injection.Amount of the wanted instances are granted
 	Stick      Action = "stick"      // it begins and never ends
-	Evict      Action = "evict"      // a spot instance is taken back, Rule.Delay after it began to run
+	Evict      Action = "evict"      // a spot instance is evicted, Injection.Delay after it began to run
 )
 
 // Actions lists all actions but None.

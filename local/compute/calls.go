@@ -13,8 +13,8 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// find returns a set that is not gone. The lock is held.
-func (s *Server) find(name string) (*set, error) {
+// findSet returns a set that is not gone. The lock is held.
+func (s *Server) findSet(name string) (*set, error) {
 	st := s.sets[strings.ToLower(name)]
 	if st == nil {
 		return nil, refuse(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.Compute/virtualMachineScaleSets/%s' under resource group '%s' was not found.", name, s.cfg.ResourceGroup)
@@ -24,12 +24,12 @@ func (s *Server) find(name string) (*set, error) {
 
 func (st *set) etag() string { return fmt.Sprintf("%q", strconv.FormatInt(st.Version, 10)) }
 
-func (s *Server) id(name string) string {
+func (s *Server) setID(name string) string {
 	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s", s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
 }
 
-// show writes a set as an answer: to a read, or to a call that began an operation.
-func (s *Server) show(w http.ResponseWriter, status int, st *set, begun *op) error {
+// writeSet writes a set as an answer: to a read, or to a call that began an operation.
+func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op) error {
 	props := map[string]any{}
 	for k, v := range st.Properties {
 		props[k] = v
@@ -46,14 +46,14 @@ func (s *Server) show(w http.ResponseWriter, status int, st *set, begun *op) err
 			state = "Updating"
 		}
 	}
-	if o := s.ops[st.Op]; o != nil && !s.over(o) || begun != nil && begun.Failure != nil {
+	if o := s.ops[st.Op]; o != nil && !s.hasEnded(o) || begun != nil && begun.Failure != nil {
 		state = "Updating" // what will fail has not failed yet
 	}
 	if st.Deleting {
 		state = "Deleting"
 	}
 	props["provisioningState"] = state
-	body := map[string]any{"id": s.id(st.Name), "name": st.Name, "type": "Microsoft.Compute/virtualMachineScaleSets", "location": st.Location,
+	body := map[string]any{"id": s.setID(st.Name), "name": st.Name, "type": "Microsoft.Compute/virtualMachineScaleSets", "location": st.Location,
 		"tags": st.Tags, "sku": st.SKU, "properties": props, "etag": st.etag()}
 	if st.Identity != nil {
 		body["identity"] = st.Identity
@@ -69,11 +69,11 @@ func (s *Server) get(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "get", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(c.set)
+	st, err := s.findSet(c.set)
 	if err != nil {
 		return err
 	}
-	return s.show(w, http.StatusOK, st, nil)
+	return s.writeSet(w, http.StatusOK, st, nil)
 }
 
 // put creates a set, or replaces its model and capacity.
@@ -92,7 +92,7 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, group, c.set, 1); err != nil {
 		return err
 	}
-	if st != nil && c.Header.Get("If-None-Match") == "*" || !matches(st, c.Header.Get("If-Match")) {
+	if st != nil && c.Header.Get("If-None-Match") == "*" || !meetsCondition(st, c.Header.Get("If-Match")) {
 		return failure("PreconditionFailed")
 	}
 	capacity := int(want.SKU.Capacity)
@@ -110,8 +110,8 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 			delete(s.sets, strings.ToLower(c.set))
 			return err
 		}
-		s.follow(w, c, o)
-		return s.show(w, http.StatusCreated, want, o)
+		s.announce(w, c, o)
+		return s.writeSet(w, http.StatusCreated, want, o)
 	}
 	if st.Deleting {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
@@ -123,11 +123,11 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 		st.SKU.Name, st.Properties, st.Tags, st.Identity = old.SKU.Name, old.Properties, old.Tags, old.Identity
 		return err
 	}
-	s.follow(w, c, o)
-	return s.show(w, http.StatusOK, st, o)
+	s.announce(w, c, o)
+	return s.writeSet(w, http.StatusOK, st, o)
 }
 
-func matches(st *set, condition string) bool {
+func meetsCondition(st *set, condition string) bool {
 	return condition == "" || st != nil && (condition == "*" || condition == st.etag())
 }
 
@@ -148,11 +148,11 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "update", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(c.set)
+	st, err := s.findSet(c.set)
 	if err != nil {
 		return err
 	}
-	if !matches(st, c.Header.Get("If-Match")) {
+	if !meetsCondition(st, c.Header.Get("If-Match")) {
 		return failure("PreconditionFailed")
 	}
 	if st.Deleting {
@@ -165,8 +165,8 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
-	s.follow(w, c, o)
-	return s.show(w, http.StatusOK, st, o)
+	s.announce(w, c, o)
+	return s.writeSet(w, http.StatusOK, st, o)
 }
 
 // deleteSet deletes a set with its instances.
@@ -176,7 +176,7 @@ func (s *Server) deleteSet(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "delete", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(c.set)
+	st, err := s.findSet(c.set)
 	if err != nil {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -184,12 +184,12 @@ func (s *Server) deleteSet(w http.ResponseWriter, c *call) error {
 	was := st.Deleting
 	st.Deleting = true
 	o := &op{Set: st.Name, Deletes: true, WholeSet: true}
-	if err := s.remove(st, st.Instances, o); err != nil {
+	if err := s.removeInstances(st, st.Instances, o); err != nil {
 		st.Deleting = was
 		return err
 	}
-	s.endIfEmpty(st)
-	s.follow(w, c, o)
+	s.removeIfEmpty(st)
+	s.announce(w, c, o)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -203,7 +203,7 @@ func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(c.set)
+	st, err := s.findSet(c.set)
 	if err != nil {
 		return err
 	}
@@ -221,10 +221,10 @@ func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 		return err
 	}
 	o := &op{Set: st.Name, Deletes: true}
-	if err := s.remove(st, going, o); err != nil {
+	if err := s.removeInstances(st, going, o); err != nil {
 		return err
 	}
-	s.follow(w, c, o)
+	s.announce(w, c, o)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -236,13 +236,13 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "list", c.set, 1); err != nil {
 		return err
 	}
-	st, err := s.find(c.set)
+	st, err := s.findSet(c.set)
 	if err != nil {
 		return err
 	}
 	instances := st.Instances
 	if c.chaos.Do == chaos.Lag {
-		instances = st.before(time.Now().Add(-c.chaos.Delay))
+		instances = st.instancesAt(time.Now().Add(-c.chaos.Delay))
 	}
 	// A page begins with an id and not with a position, since instances that
 	// are deleted between two pages would shift the others past the reader.
@@ -256,10 +256,10 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 		if len(values) == pageSize {
 			q := c.URL.Query()
 			q.Set("$skiptoken", i.ID)
-			next = s.base(c) + c.URL.EscapedPath() + "?" + q.Encode()
+			next = s.baseURL(c) + c.URL.EscapedPath() + "?" + q.Encode()
 			break
 		}
-		values = append(values, s.view(st, i, strings.EqualFold(c.URL.Query().Get("$expand"), "instanceView")))
+		values = append(values, s.instanceView(st, i, strings.EqualFold(c.URL.Query().Get("$expand"), "instanceView")))
 	}
 	answer := map[string]any{"value": values}
 	if next != "" {
@@ -268,14 +268,14 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// shouted is a set's id as lists of instances have it: the service writes the
+// capitalID is a set's id as lists of instances have it: the service writes the
 // group's name in capitals there, and nobody may rely on the case of an id.
-func (s *Server) shouted(name string) string {
-	return strings.Replace(s.id(name), "/resourceGroups/"+s.cfg.ResourceGroup+"/", "/resourceGroups/"+strings.ToUpper(s.cfg.ResourceGroup)+"/", 1)
+func (s *Server) capitalID(name string) string {
+	return strings.Replace(s.setID(name), "/resourceGroups/"+s.cfg.ResourceGroup+"/", "/resourceGroups/"+strings.ToUpper(s.cfg.ResourceGroup)+"/", 1)
 }
 
-// view is an instance as the list shows it.
-func (s *Server) view(st *set, i *instance, expand bool) any {
+// instanceView is an instance as the list shows it.
+func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 	state := map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
 	props := map[string]any{"vmId": i.VMID, "provisioningState": state, "latestModelApplied": true, "timeCreated": i.Created.Format(time.RFC3339Nano)}
 	if expand {
@@ -289,7 +289,7 @@ func (s *Server) view(st *set, i *instance, expand bool) any {
 		}
 		props["instanceView"] = map[string]any{"statuses": statuses}
 	}
-	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.shouted(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
+	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.capitalID(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
 		"tags": st.Tags, "sku": map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier}, "properties": props}
 }
 

@@ -21,7 +21,7 @@ const (
 // defaultRetry is what a throttled caller is told when the rule does not say.
 const defaultRetry = 10 * time.Second
 
-func (s *Server) decide(operation, entity string, can ...chaos.Action) chaos.Outcome {
+func (s *Server) decideOutcome(operation, entity string, can ...chaos.Action) chaos.Outcome {
 	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
@@ -32,7 +32,7 @@ func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chao
 	if operation == "list" {
 		can = append(can, chaos.Lag)
 	}
-	o := s.decide(operation, entity, can...)
+	o := s.decideOutcome(operation, entity, can...)
 	switch o.Do {
 	case chaos.Delay:
 		t := time.NewTimer(o.Delay)
@@ -57,13 +57,13 @@ func (s *Server) failure(code, entity string) *Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := "the requested size"
-	if st, err := s.find(entity); err == nil {
+	if st, err := s.findSet(entity); err == nil {
 		size = st.SKU.Name
 	}
-	return s.say(code, entity, size)
+	return s.failureOf(code, entity, size)
 }
 
-func (s *Server) say(code, name, size string) *Failure {
+func (s *Server) failureOf(code, name, size string) *Failure {
 	return failure(code, "{size}", size, "{location}", s.cfg.Location, "{name}", name)
 }
 

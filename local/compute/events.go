@@ -34,7 +34,7 @@ type event struct {
 func (s *Server) Evict(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.named(name)
+	i, err := s.findInstance(name)
 	if err != nil {
 		return err
 	}
@@ -46,12 +46,12 @@ func (s *Server) Evict(name string) error {
 	e := &event{id: strings.ToUpper(uuid.NewString()), kind: "Preempt", resource: i.Name, at: time.Now().Add(s.cfg.EvictionNotice), approved: make(chan struct{})}
 	i.set.events = append(i.set.events, e)
 	i.set.incarnation++
-	s.wg.Go(func() { s.carryOut(i, e) })
+	s.wg.Go(func() { s.carryOutEvent(i, e) })
 	return nil
 }
 
-// carryOut waits for an event's time and does what it announced.
-func (s *Server) carryOut(i *instance, e *event) {
+// carryOutEvent waits for an event's time and does what it announced.
+func (s *Server) carryOutEvent(i *instance, e *event) {
 	t := time.NewTimer(time.Until(e.at))
 	defer t.Stop()
 	select {
@@ -72,7 +72,7 @@ func (s *Server) carryOut(i *instance, e *event) {
 	if _, policy := i.set.priority(); policy == "Deallocate" {
 		err = s.stopGuest(i, "deallocated")
 	} else {
-		err = s.remove(i.set, []*instance{i}, nil)
+		err = s.removeInstances(i.set, []*instance{i}, nil)
 	}
 	if err != nil {
 		s.cfg.Log.Error("an instance could not be evicted", "instance", i.Name, "error", err)

@@ -90,7 +90,7 @@ func FuzzMetadata(f *testing.F) {
 		f.Fatal(err)
 	}
 	s.mu.Lock()
-	key := s.key(s.sets["cpu"].Instances[0])
+	key := s.metadataKey(s.sets["cpu"].Instances[0])
 	s.mu.Unlock()
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		r := httptest.NewRequest(http.MethodGet, "/", strings.NewReader(body))
@@ -133,7 +133,7 @@ func TestKilledProcessesAreNamed(t *testing.T) {
 		{"somebody who looks for it", "VM=" + vmid + "\x00QUERY=DSVM_VMID=" + vmid + "\x00", false},
 		{"none", "", false},
 	} {
-		if got := names(c.environment, vmid); got != c.want {
+		if got := namesVM(c.environment, vmid); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -16,8 +16,8 @@ type snapshot struct {
 	instances []*instance
 }
 
-// remember keeps how a set's instances are now. The lock is held.
-func (s *Server) remember(st *set) {
+// recordSnapshot keeps how a set's instances are now. The lock is held.
+func (s *Server) recordSnapshot(st *set) {
 	if s.cfg.Chaos == nil {
 		return
 	}
@@ -34,8 +34,8 @@ func (s *Server) remember(st *set) {
 	st.past = append(st.past[:0:0], st.past[drop:]...)
 }
 
-// before is how the instances were at a time, or as long ago as is known.
-func (st *set) before(at time.Time) []*instance {
+// instancesAt is how the instances were at a time, or as long ago as is known.
+func (st *set) instancesAt(at time.Time) []*instance {
 	var then []*instance
 	for n, snap := range st.past {
 		if n > 0 && snap.at.After(at) {

@@ -40,7 +40,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if key, path, ok := node(r.URL.Path); ok {
+	if key, path, ok := splitNodePath(r.URL.Path); ok {
 		if err := s.metadata(a, r, key, path); err != nil {
 			s.writeError(a, r, err)
 		}
@@ -67,7 +67,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) guarded() http.Handler {
 	calls, metadata := door.Door{}.Guard(s, true), door.Door{}.Guard(s, false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, _, ok := node(r.URL.Path); ok {
+		if _, _, ok := splitNodePath(r.URL.Path); ok {
 			metadata.ServeHTTP(w, r)
 			return
 		}

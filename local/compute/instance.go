@@ -31,7 +31,7 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	}
 	o := &op{Set: st.Name}
 	missing := max(capacity-len(alive), 0)
-	if err := s.overQuota(st, missing); err != nil {
+	if err := s.checkQuota(st, missing); err != nil {
 		return nil, err
 	}
 	if missing > 0 {
@@ -47,11 +47,11 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	}
 	var going []*instance
 	if len(alive) > capacity {
-		going = s.doom(alive[capacity:], nil)
+		going = s.startDeletions(alive[capacity:], nil)
 	}
 	was := st.Failed
 	st.Failed = o.Failure != nil
-	if err := s.change(st, capacity, fresh, going, o); err != nil {
+	if err := s.commitChange(st, capacity, fresh, going, o); err != nil {
 		st.Failed = was
 		return nil, err
 	}
@@ -64,33 +64,33 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 // allocate says how many of the wanted instances the region has room for. The
 // operation fails with the reason, and the capacity stays as it was asked for.
 func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
-	o := s.decide(stepAllocate, st.Name, chaos.Partial, chaos.Refuse)
+	o := s.decideOutcome(stepAllocate, st.Name, chaos.Partial, chaos.Refuse)
 	if o.Do == chaos.None || o.Do == chaos.Partial && o.Amount >= wanted {
 		return wanted, nil
 	}
-	return o.Amount, s.say(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
+	return o.Amount, s.failureOf(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
 }
 
-// remove begins to delete instances; the capacity falls with them. The lock is
+// removeInstances begins to delete instances; the capacity falls with them. The lock is
 // held.
-func (s *Server) remove(st *set, going []*instance, o *op) error {
-	begun := s.doom(going, o)
+func (s *Server) removeInstances(st *set, going []*instance, o *op) error {
+	begun := s.startDeletions(going, o)
 	if o != nil && o.Failure != nil {
 		o.WholeSet, st.Deleting = false, false
 	}
-	return s.change(st, max(int(st.SKU.Capacity)-len(begun), 0), nil, begun, o)
+	return s.commitChange(st, max(int(st.SKU.Capacity)-len(begun), 0), nil, begun, o)
 }
 
-// doom picks the instances whose deletion begins, and enters those that the
+// startDeletions picks the instances whose deletion begins, and enters those that the
 // operation waits for. One that cannot be deleted stays, failed, and runs on.
 // The lock is held.
-func (s *Server) doom(going []*instance, o *op) (begun []*instance) {
+func (s *Server) startDeletions(going []*instance, o *op) (begun []*instance) {
 	for _, i := range going {
 		if i.State != deleting {
-			i.removal = s.decide(stepRemove, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
+			i.removal = s.decideOutcome(stepRemove, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
 			if i.removal.Do == chaos.Refuse {
 				i.Power = s.power(i)
-				i.State, i.Failure = failed, s.say(cmp.Or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
+				i.State, i.Failure = failed, s.failureOf(cmp.Or(i.removal.Code, "InternalExecutionError"), i.Name, i.Size)
 				if o != nil {
 					o.Failure = i.Failure
 				}
@@ -105,9 +105,9 @@ func (s *Server) doom(going []*instance, o *op) (begun []*instance) {
 	return begun
 }
 
-// change writes a new capacity with the instances that come and go for it, and
+// commitChange writes a new capacity with the instances that come and go for it, and
 // has them come and go only when it is on disk. The lock is held.
-func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) error {
+func (s *Server) commitChange(st *set, capacity int, fresh, going []*instance, o *op) error {
 	before := *st
 	before.Instances = slices.Clone(st.Instances)
 	states := make([]string, len(going))
@@ -124,7 +124,7 @@ func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) 
 		if !o.Deletes {
 			ops = s.preempt(st)
 		}
-		forgotten = s.begin(o)
+		forgotten = s.register(o)
 		if !o.Deletes {
 			st.Op = o.ID
 		}
@@ -149,9 +149,9 @@ func (s *Server) change(st *set, capacity int, fresh, going []*instance, o *op) 
 	return nil
 }
 
-// endIfEmpty removes a set that is being deleted and has no instances left. The
+// removeIfEmpty removes a set that is being deleted and has no instances left. The
 // lock is held.
-func (s *Server) endIfEmpty(st *set) {
+func (s *Server) removeIfEmpty(st *set) {
 	if !st.Deleting || len(st.Instances) > 0 {
 		return
 	}
@@ -166,14 +166,14 @@ func (s *Server) endIfEmpty(st *set) {
 // killed: their supervisor takes them down, but that is not relied upon. The
 // lock is held.
 func (s *Server) run(i *instance, again bool) {
-	s.nodes[s.key(i)] = i
-	halted := i.guestless()
+	s.nodes[s.metadataKey(i)] = i
+	halted := i.hasNoGuest()
 	s.wg.Go(func() {
 		if again {
 			s.sweep(i)
 		}
 		if !halted && s.boot(i) {
-			s.fate(i)
+			s.injectIntoRun(i)
 			for s.supervise(i) && s.wait(i, s.cfg.RestartDelay) {
 				s.cfg.Log.Warn("an instance's supervisor ended and is started again", "instance", i.Name)
 			}
@@ -192,13 +192,13 @@ func (s *Server) run(i *instance, again bool) {
 		case <-s.stop:
 			return
 		}
-		s.gone(i)
+		s.forgetInstance(i)
 	})
 }
 
-// guestless reports whether nothing runs on an instance although it is there:
+// hasNoGuest reports whether nothing runs on an instance although it is there:
 // it was stopped, or never came up.
-func (i *instance) guestless() bool {
+func (i *instance) hasNoGuest() bool {
 	if i.State != failed {
 		return i.Power != ""
 	}
@@ -207,21 +207,21 @@ func (i *instance) guestless() bool {
 
 // boot brings an instance up. False when it has no guest that is to run.
 func (s *Server) boot(i *instance) bool {
-	o := s.decide(stepBoot, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
+	o := s.decideOutcome(stepBoot, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
 	if o.Do == chaos.Stick || !s.wait(i, s.cfg.BootDelay+o.Delay) {
 		return false
 	}
 	if o.Do != chaos.Refuse {
-		return s.booted(i, running, "", nil)
+		return s.recordBoot(i, running, "", nil)
 	}
-	why := s.say(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
+	why := s.failureOf(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
 	switch why.Code {
 	case "VMExtensionProvisioningError": // the guest is up, and of use
-		return s.booted(i, failed, "running", why)
+		return s.recordBoot(i, failed, "running", why)
 	case "OSProvisioningTimedOut": // it runs, is billed, and never says a word
-		s.booted(i, failed, "running", why)
+		s.recordBoot(i, failed, "running", why)
 	default:
-		s.booted(i, failed, "", why)
+		s.recordBoot(i, failed, "", why)
 	}
 	return false
 }
@@ -243,15 +243,15 @@ func (s *Server) wait(i *instance, d time.Duration) bool {
 	}
 }
 
-// booted enters how an instance came up. False when it is to go already.
-func (s *Server) booted(i *instance, state, power string, why *Failure) bool {
+// recordBoot enters how an instance came up. False when it is to go already.
+func (s *Server) recordBoot(i *instance, state, power string, why *Failure) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i.State == creating {
 		i.State, i.Power, i.Failure = state, power, why
 		var ops []*op
 		if why != nil {
-			ops = s.fail(i)
+			ops = s.failOperations(i)
 		}
 		if err := s.save(i.set, ops); err != nil {
 			s.cfg.Log.Error("an instance's state could not be stored", "instance", i.Name, "error", err)
@@ -260,9 +260,9 @@ func (s *Server) booted(i *instance, state, power string, why *Failure) bool {
 	return i.State != deleting
 }
 
-// fate is what befalls an instance that has come up, some time after it did.
-func (s *Server) fate(i *instance) {
-	o := s.decide(stepRun, i.set.Name+"/"+i.Name, chaos.Evict, chaos.Lose, chaos.Refuse)
+// injectIntoRun is what befalls an instance that has come up, some time after it did.
+func (s *Server) injectIntoRun(i *instance) {
+	o := s.decideOutcome(stepRun, i.set.Name+"/"+i.Name, chaos.Evict, chaos.Lose, chaos.Refuse)
 	if o.Do == chaos.None {
 		return
 	}
@@ -298,8 +298,8 @@ func (s *Server) stopGuest(i *instance, power string) error {
 	return s.save(i.set, nil)
 }
 
-// gone takes an instance off the record when nothing of it is left.
-func (s *Server) gone(i *instance) {
+// forgetInstance takes an instance off the record when nothing of it is left.
+func (s *Server) forgetInstance(i *instance) {
 	if err := os.RemoveAll(s.dir(i)); err != nil {
 		s.cfg.Log.Warn("an instance's directory could not be removed", "instance", i.Name, "error", err)
 	}
@@ -312,11 +312,11 @@ func (s *Server) gone(i *instance) {
 		}
 	}
 	i.set.Instances = kept
-	delete(s.nodes, s.key(i))
+	delete(s.nodes, s.metadataKey(i))
 	if err := s.save(i.set, nil); err != nil {
 		s.cfg.Log.Error("a deleted instance stays on record", "instance", i.Name, "error", err)
 	}
-	s.endIfEmpty(i.set)
+	s.removeIfEmpty(i.set)
 }
 
 func (s *Server) dir(i *instance) string { return filepath.Join(s.cfg.Dir, i.Name) }

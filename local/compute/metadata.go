@@ -52,19 +52,19 @@ type metadataError struct {
 
 func (e metadataError) Error() string { return e.message }
 
-// key names an instance's metadata endpoint. It stays the same when the server
+// metadataKey names an instance's metadata endpoint. It stays the same when the server
 // starts again, and cannot be guessed from anything that a job is told.
-func (s *Server) key(i *instance) string {
+func (s *Server) metadataKey(i *instance) string {
 	mac := hmac.New(sha256.New, []byte(s.cfg.Token))
 	mac.Write([]byte("metadata of " + i.VMID))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // metadataURL is an instance's metadata endpoint.
-func (s *Server) metadataURL(i *instance) string { return s.URL() + nodePath + s.key(i) }
+func (s *Server) metadataURL(i *instance) string { return s.URL() + nodePath + s.metadataKey(i) }
 
-// node splits the path of a request to a metadata endpoint.
-func node(path string) (key, rest string, ok bool) {
+// splitNodePath splits the path of a request to a metadata endpoint.
+func splitNodePath(path string) (key, rest string, ok bool) {
 	if path, ok = strings.CutPrefix(path, nodePath); !ok {
 		return "", "", false
 	}
@@ -136,7 +136,7 @@ func (e metadataError) write(w http.ResponseWriter) {
 // instanceDocument answers what an instance is: the whole, or a part by its path.
 func (s *Server) instanceDocument(w http.ResponseWriter, r *http.Request, i *instance, path []string) error {
 	s.mu.Lock()
-	var at any = map[string]any{"compute": s.describe(i), "network": map[string]any{"interface": []any{}}}
+	var at any = map[string]any{"compute": s.instanceMetadata(i), "network": map[string]any{"interface": []any{}}}
 	s.mu.Unlock()
 	for _, name := range path {
 		parts, _ := at.(map[string]any)
@@ -161,9 +161,9 @@ func (s *Server) instanceDocument(w http.ResponseWriter, r *http.Request, i *ins
 	return json.NewEncoder(w).Encode(at)
 }
 
-// describe is the compute part of an instance's document. All of its values are
+// instanceMetadata is the compute part of an instance's document. All of its values are
 // texts, numbers and truth too. The lock is held.
-func (s *Server) describe(i *instance) map[string]any {
+func (s *Server) instanceMetadata(i *instance) map[string]any {
 	st := i.set
 	var p profile
 	json.Unmarshal(st.Properties["virtualMachineProfile"], &p)
@@ -186,9 +186,9 @@ func (s *Server) describe(i *instance) map[string]any {
 		"osProfile": map[string]any{"adminUsername": admin, "computerName": computer, "disablePasswordAuthentication": "true"}, "osType": "Linux",
 		"placementGroupId": "", "plan": map[string]any{"name": "", "product": "", "publisher": ""}, "platformFaultDomain": "0", "platformUpdateDomain": "0",
 		"priority": priority, "provider": "Microsoft.Compute", "publicKeys": []any{}, "resourceGroupName": s.cfg.ResourceGroup,
-		"resourceId": s.id(st.Name) + "/virtualMachines/" + i.ID, "securityProfile": map[string]any{"secureBootEnabled": "false", "virtualTpmEnabled": "false"},
+		"resourceId": s.setID(st.Name) + "/virtualMachines/" + i.ID, "securityProfile": map[string]any{"secureBootEnabled": "false", "virtualTpmEnabled": "false"},
 		"storageProfile": map[string]any{"dataDisks": []any{}, "imageReference": image}, "subscriptionId": s.cfg.SubscriptionID,
-		"tags": strings.Join(tags, ";"), "tagsList": list, "userData": "", "virtualMachineScaleSet": map[string]any{"id": s.id(st.Name)},
+		"tags": strings.Join(tags, ";"), "tagsList": list, "userData": "", "virtualMachineScaleSet": map[string]any{"id": s.setID(st.Name)},
 		"vmId": i.VMID, "vmScaleSetName": st.Name, "vmSize": i.Size, "zone": "",
 	}
 }

@@ -27,12 +27,12 @@ type op struct {
 	Failure  *Failure `json:",omitempty"` // how it ends; nil = well
 }
 
-// begin registers an operation. It returns the ids of those that nobody can ask
+// register registers an operation. It returns the ids of those that nobody can ask
 // for any more. The lock is held.
-func (s *Server) begin(o *op) (forgotten []string) {
+func (s *Server) register(o *op) (forgotten []string) {
 	now := time.Now().UTC()
 	for id, old := range s.ops {
-		if now.Sub(old.Begun) > keepOperations && s.over(old) {
+		if now.Sub(old.Begun) > keepOperations && s.hasEnded(old) {
 			delete(s.ops, id)
 			forgotten = append(forgotten, id)
 		}
@@ -46,7 +46,7 @@ func (s *Server) begin(o *op) (forgotten []string) {
 // takes their place. Their instances come all the same. The lock is held.
 func (s *Server) preempt(st *set) (ended []*op) {
 	for _, o := range s.ops {
-		if strings.EqualFold(o.Set, st.Name) && !o.Deletes && !s.over(o) {
+		if strings.EqualFold(o.Set, st.Name) && !o.Deletes && !s.hasEnded(o) {
 			o.Ended, o.Failure = true, failure("OperationPreempted")
 			ended = append(ended, o)
 		}
@@ -54,9 +54,9 @@ func (s *Server) preempt(st *set) (ended []*op) {
 	return ended
 }
 
-// fail has the operations that wait for an instance fail with it. The lock is
+// failOperations has the operations that wait for an instance failOperations with it. The lock is
 // held.
-func (s *Server) fail(i *instance) (changed []*op) {
+func (s *Server) failOperations(i *instance) (changed []*op) {
 	for _, o := range s.ops {
 		if o.Failure == nil && !o.Deletes && slices.Contains(o.VMIDs, i.VMID) {
 			o.Failure = i.Failure
@@ -66,18 +66,18 @@ func (s *Server) fail(i *instance) (changed []*op) {
 	return changed
 }
 
-// base is the URL that a request was sent to: what answers point to.
-func (s *Server) base(c *call) string {
+// baseURL is the URL that a request was sent to: what answers point to.
+func (s *Server) baseURL(c *call) string {
 	if c.Host == "" {
 		return s.URL()
 	}
 	return "http://" + c.Host
 }
 
-// follow tells the caller where an operation can be followed.
-func (s *Server) follow(w http.ResponseWriter, c *call, o *op) {
+// announce tells the caller where an operation can be followed.
+func (s *Server) announce(w http.ResponseWriter, c *call, o *op) {
 	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.Compute/locations/%s/operations/%s?api-version=%s",
-		s.base(c), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
+		s.baseURL(c), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
 	w.Header().Set("Azure-AsyncOperation", url)
 	if o.Deletes {
 		w.Header().Set("Location", url+"&monitor=true")
@@ -109,7 +109,7 @@ func (s *Server) operation(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "operation", id, 1); err != nil {
 		return err
 	}
-	over := s.over(o)
+	over := s.hasEnded(o)
 	if c.URL.Query().Get("monitor") != "" {
 		if !over {
 			s.retryAfter(w)
@@ -133,8 +133,8 @@ func (s *Server) operation(w http.ResponseWriter, c *call) error {
 	return json.NewEncoder(w).Encode(body)
 }
 
-// over reports whether an operation has ended. The lock is held.
-func (s *Server) over(o *op) bool {
+// hasEnded reports whether an operation has ended. The lock is held.
+func (s *Server) hasEnded(o *op) bool {
 	if o.Ended {
 		return true
 	}

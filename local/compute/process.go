@@ -46,7 +46,7 @@ func (s *Server) supervise(i *instance) bool {
 	case <-ended:
 	case <-time.After(s.cfg.KillAfter):
 		s.cfg.Log.Warn("an instance's supervisor does not end and is killed with what is below it", "instance", i.Name)
-		killAll(func() []int { return below(processes(), cmd.Process.Pid) })
+		killAll(func() []int { return descendants(processes(), cmd.Process.Pid) })
 		cmd.Process.Kill()
 		<-ended
 	}
@@ -56,7 +56,7 @@ func (s *Server) supervise(i *instance) bool {
 // sweep kills the processes that carry the instance's name in their
 // environment, and those below them, until there are none.
 func (s *Server) sweep(i *instance) {
-	stubborn := killAll(func() []int { return below(processes(), marked(i.VMID)...) })
+	stubborn := killAll(func() []int { return descendants(processes(), processesOfVM(i.VMID)...) })
 	if len(stubborn) > 0 {
 		s.cfg.Log.Warn("processes of an instance belong to another user and cannot be killed", "instance", i.Name, "pids", stubborn)
 	}

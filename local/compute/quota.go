@@ -49,9 +49,9 @@ func (s *Server) cores(size string) int {
 	return max(s.cfg.CPUs(size), 1)
 }
 
-// overQuota refuses instances that a limit does not allow: all of them, even
+// checkQuota refuses instances that a limit does not allow: all of them, even
 // when some would fit. The lock is held.
-func (s *Server) overQuota(st *set, more int) error {
+func (s *Server) checkQuota(st *set, more int) error {
 	if len(s.cfg.Quota) == 0 || more == 0 {
 		return nil
 	}
@@ -61,9 +61,9 @@ func (s *Server) overQuota(st *set, more int) error {
 		if !counts(name, st.SKU.Name, priority) {
 			continue
 		}
-		used := s.used(name)
+		used := s.usedCores(name)
 		if required := more * s.cores(st.SKU.Name); used+required > limit {
-			f := failure("quota", "{quota}", spoken(name), "{location}", s.cfg.Location, "{limit}", fmt.Sprint(limit), "{usage}", fmt.Sprint(used),
+			f := failure("quota", "{quota}", quotaTitle(name), "{location}", s.cfg.Location, "{limit}", fmt.Sprint(limit), "{usage}", fmt.Sprint(used),
 				"{required}", fmt.Sprint(required), "{new}", fmt.Sprint(used+required))
 			f.Code = "OperationNotAllowed"
 			return f
@@ -72,8 +72,8 @@ func (s *Server) overQuota(st *set, more int) error {
 	return nil
 }
 
-// used is how many cores count against a quota now. The lock is held.
-func (s *Server) used(quota string) int {
+// usedCores is how many cores count against a quota now. The lock is held.
+func (s *Server) usedCores(quota string) int {
 	n := 0
 	for _, st := range s.sets {
 		priority, _ := st.priority()
@@ -100,8 +100,8 @@ func (s *Server) usages(w http.ResponseWriter, c *call) error {
 		if strings.EqualFold(name, QuotaTotal) {
 			value = "cores"
 		}
-		list = append(list, map[string]any{"unit": "Count", "currentValue": s.used(name), "limit": s.cfg.Quota[name],
-			"name": map[string]string{"value": value, "localizedValue": spoken(name)}})
+		list = append(list, map[string]any{"unit": "Count", "currentValue": s.usedCores(name), "limit": s.cfg.Quota[name],
+			"name": map[string]string{"value": value, "localizedValue": quotaTitle(name)}})
 	}
 	return json.NewEncoder(w).Encode(map[string]any{"value": list})
 }
@@ -114,8 +114,8 @@ func counts(quota, size, priority string) bool {
 	return priority != "Spot" && (strings.EqualFold(quota, QuotaTotal) || strings.EqualFold(quota, size) || strings.EqualFold(quota, Family(size)))
 }
 
-// spoken is a quota's name as messages have it.
-func spoken(quota string) string {
+// quotaTitle is a quota's name as messages have it.
+func quotaTitle(quota string) string {
 	switch {
 	case strings.EqualFold(quota, QuotaTotal):
 		return "Total Regional Cores"

@@ -196,11 +196,11 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.mu.Lock()
 	for _, st := range s.sets {
-		s.remember(st)
+		s.recordSnapshot(st)
 		for _, inst := range st.Instances {
 			s.run(inst, true)
 		}
-		s.endIfEmpty(st)
+		s.removeIfEmpty(st)
 	}
 	s.mu.Unlock()
 	s.http = &http.Server{Handler: s.guarded(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
@@ -256,15 +256,15 @@ func (s *Server) Instances() []Snapshot {
 func (s *Server) Remove(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.named(name)
+	i, err := s.findInstance(name)
 	if err != nil {
 		return err
 	}
-	return s.remove(i.set, []*instance{i}, nil)
+	return s.removeInstances(i.set, []*instance{i}, nil)
 }
 
-// named finds an instance that is not on its way out. The lock is held.
-func (s *Server) named(name string) (*instance, error) {
+// findInstance finds an instance that is not on its way out. The lock is held.
+func (s *Server) findInstance(name string) (*instance, error) {
 	for _, st := range s.sets {
 		for _, i := range st.Instances {
 			if strings.EqualFold(i.Name, name) && i.State != deleting {

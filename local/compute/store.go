@@ -20,7 +20,7 @@ var (
 // load reads the sets and the operations that were under way.
 func (s *Server) load() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
-		err := each(tx, setsBucket, func(k, v []byte) error {
+		err := forEach(tx, setsBucket, func(k, v []byte) error {
 			st := new(set)
 			if err := json.Unmarshal(v, st); err != nil {
 				return fmt.Errorf("scale set %s cannot be read; the file is damaged: %w", k, err)
@@ -37,7 +37,7 @@ func (s *Server) load() error {
 		if err != nil {
 			return err
 		}
-		return each(tx, opsBucket, func(k, v []byte) error {
+		return forEach(tx, opsBucket, func(k, v []byte) error {
 			o := new(op)
 			if err := json.Unmarshal(v, o); err != nil {
 				return fmt.Errorf("operation %s cannot be read; the file is damaged: %w", k, err)
@@ -48,7 +48,7 @@ func (s *Server) load() error {
 	})
 }
 
-func each(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
+func forEach(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
 	if b := tx.Bucket(bucket); b != nil {
 		return b.ForEach(visit)
 	}
@@ -73,7 +73,7 @@ func (s *Server) save(st *set, changed []*op, forgotten ...string) error {
 			return err
 		}
 	}
-	s.remember(st)
+	s.recordSnapshot(st)
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		sets, err := tx.CreateBucketIfNotExists(setsBucket)
 		if err != nil {

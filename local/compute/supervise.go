@@ -121,7 +121,7 @@ func awaitExit(agent int) {
 func killBelow() {
 	for {
 		children := processes()
-		left := below(children, children[os.Getpid()]...)
+		left := descendants(children, children[os.Getpid()]...)
 		for _, pid := range left {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}

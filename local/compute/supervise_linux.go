@@ -35,12 +35,12 @@ func processes() map[int][]int {
 	return children
 }
 
-// marked lists the processes that carry the VMID in their environment. That of
+// processesOfVM lists the processes that carry the VMID in their environment. That of
 // a zombie is empty.
-func marked(vmid string) []int {
+func processesOfVM(vmid string) []int {
 	var found []int
 	eachProcess(func(pid int, dir string) {
-		if environment, err := os.ReadFile(dir + "/environ"); err == nil && names(string(environment), vmid) {
+		if environment, err := os.ReadFile(dir + "/environ"); err == nil && namesVM(string(environment), vmid) {
 			found = append(found, pid)
 		}
 	})

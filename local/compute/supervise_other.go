@@ -34,9 +34,9 @@ func processes() map[int][]int {
 	return children
 }
 
-// marked lists the processes that carry the VMID in their environment, as far
+// processesOfVM lists the processes that carry the VMID in their environment, as far
 // as ps shows it: that of this user's own programs.
-func marked(vmid string) []int {
+func processesOfVM(vmid string) []int {
 	var found []int
 	out, _ := exec.Command("ps", "-A", "-E", "-ww", "-o", "pid=,command=").Output()
 	for line := range strings.Lines(string(out)) {
@@ -44,7 +44,7 @@ func marked(vmid string) []int {
 		if len(f) == 0 {
 			continue
 		}
-		if pid, err := strconv.Atoi(f[0]); err == nil && names(strings.Join(f[1:], "\x00"), vmid) {
+		if pid, err := strconv.Atoi(f[0]); err == nil && namesVM(strings.Join(f[1:], "\x00"), vmid) {
 			found = append(found, pid)
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// below lists the roots and every process below them, once each; this process
-// is never among them, and neither is what is below it for another reason.
-func below(children map[int][]int, roots ...int) []int {
+// descendants lists the roots and every process descendants them, once each; this process
+// is never among them, and neither is what is descendants it for another reason.
+func descendants(children map[int][]int, roots ...int) []int {
 	seen := map[int]bool{os.Getpid(): true}
 	var all []int
 	for next := roots; len(next) > 0; {
@@ -61,9 +61,9 @@ func killAll(find func() []int) (stubborn []int) {
 	}
 }
 
-// names reports whether an environment, as variables each ended by a zero byte,
+// namesVM reports whether an environment, as variables each ended by a zero byte,
 // has one of this project's variables that holds the VMID.
-func names(environment, vmid string) bool {
+func namesVM(environment, vmid string) bool {
 	for v := range strings.SplitSeq(environment, "\x00") {
 		if strings.HasPrefix(v, "DSVM_") && strings.Contains(v, vmid) {
 			return true
