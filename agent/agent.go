@@ -42,7 +42,6 @@ type agent struct {
 	launcher *launcher
 	fetcher  *source.Fetcher
 	deadMan  *deadMan
-	journal  *journal
 	boot     string
 
 	starts  chan int64
@@ -51,17 +50,14 @@ type agent struct {
 	ended   chan struct{} // closed when the node is to do nothing any more
 	cleared chan struct{} // closed when the node leaves and all of it is told
 	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
-	unsaved atomic.Int64  // since when the journal is not written, in Unix nanoseconds; 0 = it is
 	runs    sync.WaitGroup
 
-	mu      sync.Mutex
-	st      *state
-	buffer  []byte                // records that are applied and not in the file yet
-	closing bool                  // nothing is started any more
-	leaving string                // why the VM is about to go; "" = it is not
-	orphans []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
-	counted bool                  // the pool has given its counter to this life
-	out     outbox
+	*notebook                       // its mu guards what follows, too
+	closing   bool                  // nothing is started any more
+	leaving   string                // why the VM is about to go; "" = it is not
+	orphans   []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
+	counted   bool                  // the pool has given its counter to this life
+	out       outbox
 }
 
 // Run is an agent's life: it ends with its context, with an error when it
@@ -149,7 +145,7 @@ func (a *agent) work(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	watching.Go(func() { a.watch(watchCtx) })
-	watching.Go(func() { a.mind(watchCtx, end) })
+	watching.Go(func() { a.watchUnsaved(watchCtx, end) })
 
 	a.listen(ctx)
 
@@ -176,7 +172,7 @@ func (a *agent) resume() error {
 	if err != nil {
 		return err
 	}
-	a.journal, a.st = j, st
+	a.notebook = newNotebook(a.cfg, a.log, j, st)
 	if damaged > 0 {
 		a.log.Error("the journal has lines that cannot be read; they are left out", "lines", damaged)
 	}
@@ -310,86 +306,6 @@ func (a *agent) over() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.st.over
-}
-
-// record changes the state; flush brings the change to the journal. The caller
-// holds a.mu.
-func (a *agent) record(r record) {
-	a.st.apply(r)
-	a.buffer = appendLine(a.buffer, r)
-}
-
-// flush writes what was recorded; durable: also against a fall of the machine.
-func (a *agent) flush(durable bool) error {
-	a.unsaved.CompareAndSwap(0, time.Now().UnixNano())
-	err := a.save(durable)
-	if err == nil {
-		a.unsaved.Store(0)
-	}
-	return err
-}
-
-func (a *agent) save(durable bool) error {
-	err := a.journal.write(func() []byte {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		lines := a.buffer
-		a.buffer = nil
-		return lines
-	}, func() []record {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.st.records()
-	})
-	if err != nil || !durable {
-		return err
-	}
-	return a.journal.sync()
-}
-
-// errUnsaved is the end of an agent whose journal is not written.
-var errUnsaved = errors.New("the journal cannot be written, so that nothing can be taken, ended or reported; free or check the disk of DSVM_INSTANCE_DIR")
-
-// mind ends the work of an agent whose journal is not written for too long: it
-// could neither take nor report anything, while its session shows that it lives.
-// Without the session the pool gives the node up and places its work elsewhere.
-func (a *agent) mind(ctx context.Context, end context.CancelCauseFunc) {
-	tick := time.NewTicker(max(a.cfg.StartWithin/8, time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if since := a.unsaved.Load(); since != 0 && time.Since(time.Unix(0, since)) > a.cfg.StartWithin {
-			a.log.Error(errUnsaved.Error())
-			end(errUnsaved)
-			return
-		}
-	}
-}
-
-// persist flushes until it has worked, since nothing may be done before. Tries
-// 0 = without end. False when the context, or the tries, end first.
-func (a *agent) persist(ctx context.Context, durable bool, tries int) bool {
-	pause := pauses{}
-	for i := 1; ; i++ {
-		err := a.flush(durable)
-		if err == nil {
-			return true
-		}
-		a.logFlush(err)
-		if i == tries || !pause.wait(ctx) {
-			return false
-		}
-	}
-}
-
-func (a *agent) logFlush(err error) {
-	if err != nil {
-		a.log.Error(err.Error())
-	}
 }
 
 // signal wakes the reporter.

@@ -49,7 +49,7 @@ func (a *agent) tooLate(n int64) {
 	a.finish(f)
 	a.mu.Unlock()
 	a.log.Error("an attempt could not be started in time", "n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
-	a.logFlush(a.flush(false))
+	a.logUnsaved(a.flush(false))
 	a.signal()
 }
 

@@ -205,7 +205,7 @@ func TestWaitsForAStarter(t *testing.T) {
 func TestLateProcess(t *testing.T) {
 	t.Parallel()
 	h := &held{n: 1, phase: starting}
-	a := &agent{st: newState()}
+	a := &agent{notebook: &notebook{st: newState()}}
 	a.st.held[1] = h
 	a.tooLate(1)
 	if !h.tooLate || h.phase != starting || !a.startedLate(h) {

@@ -82,7 +82,7 @@ func (a *agent) leave(ctx context.Context, m *metadata, e scheduledEvent) {
 	for _, r := range all {
 		r.end(byEviction, why, grace)
 	}
-	a.logFlush(a.flush(true))
+	a.logUnsaved(a.flush(true))
 	a.signal()
 
 	t := time.NewTimer(left)

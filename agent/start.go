@@ -121,7 +121,7 @@ func (a *agent) startPlain(n int64, h *held) {
 		r.end(byCancel, cancelled, a.cfg.KillGrace)
 	}
 	go a.await(n, h.work, r)
-	a.logFlush(a.flush(false))
+	a.logUnsaved(a.flush(false))
 	a.signal()
 }
 
@@ -159,7 +159,7 @@ func (a *agent) fetch(n int64, h *held) {
 		r.tree = tree
 		a.starts <- n // the starters outlive every run
 	}()
-	a.logFlush(a.flush(false))
+	a.logUnsaved(a.flush(false))
 	a.signal()
 }
 
@@ -180,7 +180,7 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 	a.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
 	a.mu.Unlock()
 	go a.await(n, w, r)
-	a.logFlush(a.flush(false))
+	a.logUnsaved(a.flush(false))
 }
 
 // unstarted ends an attempt that has begun and never got its process: something
@@ -208,7 +208,7 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 		a.mu.Lock()
 		a.finish(f)
 		a.mu.Unlock()
-		a.logFlush(a.flush(false))
+		a.logUnsaved(a.flush(false))
 		a.signal()
 	}
 	a.launcher.clean(n, w)
