@@ -112,42 +112,42 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { a.deadMan.watch(aloneCtx) })
-	if a.over() == "" {
-		if err := a.work(ctx); err != nil {
+	if a.stopReason() == "" {
+		if err := a.takeWork(ctx); err != nil {
 			return err
 		}
 	}
-	if why := a.over(); why != "" && ctx.Err() == nil {
+	if why := a.stopReason(); why != "" && ctx.Err() == nil {
 		log.Info("this node does nothing any more", "reason", why)
 		<-ctx.Done()
 	}
 	return nil
 }
 
-// work takes work and reports until the context or the node's part in the pool
+// takeWork takes work and reports until the context or the node's part in the pool
 // ends, and returns when nothing of it runs any more. The error is that the
 // journal cannot be written.
-func (a *agent) work(ctx context.Context) error {
+func (a *agent) takeWork(ctx context.Context) error {
 	if !a.awaitShare(ctx) {
 		return nil
 	}
-	a.handLate()
+	a.handOverOrphans()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	startCtx, stopStarting := context.WithCancel(context.Background())
 	var starting sync.WaitGroup
 	for range starters {
-		starting.Go(func() { a.starter(startCtx) })
+		starting.Go(func() { a.runStarter(startCtx) })
 	}
 	reportCtx, stopReporting := context.WithCancel(context.Background())
 	var reporting sync.WaitGroup
-	reporting.Go(func() { a.report(reportCtx) })
+	reporting.Go(func() { a.runReporter(reportCtx) })
 	var watching sync.WaitGroup
 	watchCtx, stopWatching := context.WithCancel(ctx)
-	watching.Go(func() { a.watch(watchCtx) })
+	watching.Go(func() { a.watchEvents(watchCtx) })
 	watching.Go(func() { a.watchUnsaved(watchCtx, end) })
 
-	a.listen(ctx)
+	a.keepSession(ctx)
 
 	stopWatching()
 	watching.Wait()
@@ -157,7 +157,7 @@ func (a *agent) work(ctx context.Context) error {
 	starting.Wait()
 	stopReporting()
 	reporting.Wait()
-	a.lastReport()
+	a.sendLastReport()
 	a.persist(context.Background(), true, 1)
 	if err := context.Cause(ctx); errors.Is(err, errUnsaved) {
 		return err
@@ -220,7 +220,7 @@ func (a *agent) resume() error {
 			continue
 		}
 		a.orphans = append(a.orphans, h.work)
-		a.finish(f)
+		a.recordEnd(f)
 	}
 	a.record(record{Node: node, Machine: machine, Doubt: a.st.damaged})
 	a.mu.Unlock()
@@ -276,16 +276,16 @@ func (a *agent) endAll() {
 		}
 	}
 	a.mu.Unlock()
-	grace := a.grace()
+	grace := a.killGrace()
 	for _, r := range all {
 		r.end(byAgent, "", grace)
 	}
 }
 
-// grace is what an attempt gets when the agent ends it. A node that was given
+// killGrace is what an attempt gets when the agent ends it. A node that was given
 // up has none: its work may be placed elsewhere soon.
-func (a *agent) grace() time.Duration {
-	if a.over() != "" {
+func (a *agent) killGrace() time.Duration {
+	if a.stopReason() != "" {
 		return 0
 	}
 	return a.cfg.KillGrace
@@ -301,15 +301,15 @@ func (a *agent) giveUp(why string) {
 	}
 }
 
-// over says why the node is to do nothing any more; "" = it works.
-func (a *agent) over() string {
+// stopReason says why the node is to do nothing any more; "" = it works.
+func (a *agent) stopReason() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.st.over
 }
 
-// signal wakes the reporter.
-func (a *agent) signal() {
+// wakeReporter wakes the reporter.
+func (a *agent) wakeReporter() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
@@ -339,7 +339,7 @@ func lockDir(dir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	if err := locked(f, lockWithin); err != nil {
+	if err := lockFile(f, lockWithin); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
@@ -349,9 +349,9 @@ func lockDir(dir string) (func(), error) {
 	return func() { f.Close() }, nil
 }
 
-// locked locks a file, and tries for a while: a process that an earlier agent was just
+// lockFile locks a file, and tries for a while: a process that an earlier agent was just
 // starting holds it for a moment more.
-func locked(f *os.File, within time.Duration) error {
+func lockFile(f *os.File, within time.Duration) error {
 	const looks = 100
 	for end := time.Now().Add(within); ; time.Sleep(within / looks) {
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {

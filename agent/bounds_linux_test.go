@@ -150,7 +150,7 @@ func findBound(cfg Config, names ...string) string {
 	for _, m := range cgroupMounts() {
 		for _, name := range names {
 			for _, at := range []string{m[1], "."} {
-				if file := filepath.Join(m[0], at, groupPrefix+cfg.Pool+"."+cfg.VMID, "s0", name); onDisk(file) {
+				if file := filepath.Join(m[0], at, groupPrefix+cfg.Pool+"."+cfg.VMID, "s0", name); fileExists(file) {
 					return file
 				}
 			}
@@ -269,7 +269,7 @@ func TestAbandonedGroups(t *testing.T) {
 		g, err := h.newGroup(0)
 		if err == nil {
 			cmd.SysProcAttr = &syscall.SysProcAttr{}
-			g.born(cmd.SysProcAttr)
+			g.setBirthGroup(cmd.SysProcAttr)
 			err = cmd.Start()
 		}
 		done <- err
@@ -305,19 +305,19 @@ func TestSweepSparesWhoStarts(t *testing.T) {
 		if os.Mkdir(dir, 0o755) != nil {
 			continue
 		}
-		f := abandoned(dir)
+		f := lockAbandoned(dir)
 		if f == nil {
 			t.Fatalf("%s has an agent", dir)
 		}
-		if again := abandoned(dir); again != nil {
+		if again := lockAbandoned(dir); again != nil {
 			again.Close()
 			t.Errorf("%s can be had while it is about to be swept", dir)
 		}
 		var h hierarchies
 		has := make(chan bool)
-		go func() { has <- h.own(dir) }() // its agent starts again
+		go func() { has <- h.claimDir(dir) }() // its agent starts again
 		sweepGroups([]abandonedGroup{{dir, f}})
-		if !<-has || !onDisk(dir) {
+		if !<-has || !fileExists(dir) {
 			t.Errorf("%s was swept from under its agent", dir)
 		}
 		h.v1 = map[string]string{"": dir}

@@ -179,8 +179,8 @@ func (s *busSession) left() time.Duration { return time.Until(s.r.LockedUntil())
 
 func (s *busSession) close(ctx context.Context) { s.r.Close(ctx) }
 
-// lockLost reports whether an error says that the session is not ours any more.
-func lockLost(err error) bool {
+// isLockLost reports whether an error says that the session is not ours any more.
+func isLockLost(err error) bool {
 	var e *azservicebus.Error
 	return errors.As(err, &e) && e.Code == azservicebus.CodeLockLost
 }

@@ -70,8 +70,8 @@ type hierarchies struct {
 	locks   []*os.File
 }
 
-// own makes a directory of the node's and locks it. It reports whether it is there.
-func (h *hierarchies) own(dir string) bool {
+// claimDir makes a directory of the node's and locks it. It reports whether it is there.
+func (h *hierarchies) claimDir(dir string) bool {
 	const tries = 10 // another agent may sweep it between two steps, each time
 	for range tries {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -82,10 +82,10 @@ func (h *hierarchies) own(dir string) bool {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return false
-		case locked(f, lockWithin) != nil:
+		case lockFile(f, lockWithin) != nil:
 			f.Close()
 			return false
-		case onDisk(dir):
+		case fileExists(dir):
 			h.locks = append(h.locks, f)
 			return true
 		default:
@@ -95,9 +95,9 @@ func (h *hierarchies) own(dir string) bool {
 	return false
 }
 
-// abandoned locks a directory of groups that no agent has; nil = one has it. It stays
+// lockAbandoned locks a directory of groups that no agent has; nil = one has it. It stays
 // locked until it is swept: its agent may be starting.
-func abandoned(dir string) *os.File {
+func lockAbandoned(dir string) *os.File {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil
@@ -132,11 +132,11 @@ func cgroupMounts() map[string][2]string {
 		}
 		switch kind[0] {
 		case "cgroup2":
-			all[""] = [2]string{f[point], below(f[root], own[""])}
+			all[""] = [2]string{f[point], pathBelow(f[root], own[""])}
 		case "cgroup":
 			for _, c := range strings.Split(kind[options], ",") {
 				if path, ok := own[c]; ok {
-					all[c] = [2]string{f[point], below(f[root], path)}
+					all[c] = [2]string{f[point], pathBelow(f[root], path)}
 				}
 			}
 		}
@@ -144,8 +144,8 @@ func cgroupMounts() map[string][2]string {
 	return all
 }
 
-// below is a group's path seen from the root of a mount.
-func below(root, path string) string {
+// pathBelow is a group's path seen from the root of a mount.
+func pathBelow(root, path string) string {
 	if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
 		return rel
 	}
@@ -162,14 +162,14 @@ func findGroups(node string, version int) (*hierarchies, error) {
 	name := groupPrefix + node
 	h := &hierarchies{v2has: map[string]bool{}, v1: map[string]string{}}
 	if m, ok := all[""]; ok && version != 1 {
-		h.v2 = h.unified(m[0], m[1], name)
+		h.v2 = h.makeUnified(m[0], m[1], name)
 	}
 	for _, controller := range []string{"memory", "cpu", "pids"} {
 		m, ok := all[controller]
 		if !ok || h.v2has[controller] {
 			continue
 		}
-		if dir := filepath.Join(m[0], m[1], name); h.own(dir) {
+		if dir := filepath.Join(m[0], m[1], name); h.claimDir(dir) {
 			h.v1[controller] = dir
 		}
 	}
@@ -182,15 +182,15 @@ func findGroups(node string, version int) (*hierarchies, error) {
 	return h, nil
 }
 
-// unified makes the node's directory in version 2: below the agent's own group, if
+// makeUnified makes the node's directory in version 2: below the agent's own group, if
 // that was given to it, else below the root. "" = neither can be.
-func (h *hierarchies) unified(mount, own, name string) string {
+func (h *hierarchies) makeUnified(mount, own, name string) string {
 	for _, parent := range []string{filepath.Join(mount, own), mount} {
-		if parent != mount && !delegated(parent) {
+		if parent != mount && !takeOverDelegated(parent) {
 			continue
 		}
 		dir := filepath.Join(parent, name)
-		if !h.own(dir) {
+		if !h.claimDir(dir) {
 			continue
 		}
 		for _, at := range []string{parent, dir} {
@@ -207,10 +207,10 @@ func (h *hierarchies) unified(mount, own, name string) string {
 	return ""
 }
 
-// delegated takes a group of version 2 over when this process is all that is in it.
+// takeOverDelegated takes a group of version 2 over when this process is all that is in it.
 // The rule there is that a group has processes or groups with controllers, not both,
 // so the agent moves into a group of its own.
-func delegated(group string) bool {
+func takeOverDelegated(group string) bool {
 	text, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(os.Getpid()) {
 		return false
@@ -226,10 +226,10 @@ func delegated(group string) bool {
 // agent of the machine goes on where one could not.
 const sweepWithin = 100 * time.Millisecond
 
-// earlierGroups lists the groups that earlier lives of a node's agent have left, and
+// findEarlierGroups lists the groups that earlier lives of a node's agent have left, and
 // those of agents that are gone for good. They are looked for in every hierarchy: the
 // agent's own group may have been another one.
-func earlierGroups(node string) (own []string, others []abandonedGroup) {
+func findEarlierGroups(node string) (own []string, others []abandonedGroup) {
 	for _, m := range cgroupMounts() {
 		filepath.WalkDir(m[0], func(path string, e fs.DirEntry, err error) error {
 			switch {
@@ -239,8 +239,8 @@ func earlierGroups(node string) (own []string, others []abandonedGroup) {
 				return nil
 			}
 			if e.Name() == groupPrefix+node {
-				own = append(own, groupsOf(path)...)
-			} else if f := abandoned(path); f != nil {
+				own = append(own, listGroups(path)...)
+			} else if f := lockAbandoned(path); f != nil {
 				others = append(others, abandonedGroup{path, f})
 			}
 			return fs.SkipDir
@@ -259,13 +259,13 @@ type abandonedGroup struct {
 func sweepGroups(all []abandonedGroup) {
 	end := time.Now().Add(sweepWithin)
 	for _, g := range all {
-		endEarlier(groupsOf(g.path), time.Until(end))
+		endEarlier(listGroups(g.path), time.Until(end))
 		g.lock.Close()
 	}
 }
 
-// groupsOf lists a directory of groups after the groups in it.
-func groupsOf(path string) []string {
+// listGroups lists a directory of groups after the groups in it.
+func listGroups(path string) []string {
 	slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
 	return append(slots, path)
 }
@@ -276,7 +276,7 @@ func endEarlier(groups []string, within time.Duration) bool {
 	for end := time.Now().Add(within); ; time.Sleep(emptyPause) {
 		all := true
 		for _, dir := range groups {
-			g := group{track: dir, v2: onDisk(filepath.Join(dir, "cgroup.events"))}
+			g := group{track: dir, v2: fileExists(filepath.Join(dir, "cgroup.events"))}
 			g.kill()
 			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
 				all = false
@@ -288,7 +288,7 @@ func endEarlier(groups []string, within time.Duration) bool {
 	}
 }
 
-func onDisk(path string) bool {
+func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }

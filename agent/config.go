@@ -235,7 +235,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	return c, c.check()
 }
 
-func need(name, value string) error {
+func requireSetting(name, value string) error {
 	if value == "" {
 		return fault.New(fault.Invalid, name, "the setting %s is missing; docs/settings.md says what it is", name)
 	}
@@ -244,7 +244,7 @@ func need(name, value string) error {
 
 // checkIdentity says what is wrong with who the node is.
 func (c *Config) checkIdentity() error {
-	if err := cmp.Or(need("DSVM_POOL", c.Pool), need("DSVM_VMID", c.VMID)); err != nil {
+	if err := cmp.Or(requireSetting("DSVM_POOL", c.Pool), requireSetting("DSVM_VMID", c.VMID)); err != nil {
 		return err
 	}
 	if err := job.CheckPool("DSVM_POOL", c.Pool); err != nil {
@@ -261,7 +261,7 @@ func (c *Config) checkIdentity() error {
 
 // check says what else is missing or cannot be used, and makes paths absolute.
 func (c *Config) check() error {
-	err := cmp.Or(need("DSVM_INSTANCE_DIR", c.InstanceDir), need("SHARE_PATH", c.Share), need("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace))
+	err := cmp.Or(requireSetting("DSVM_INSTANCE_DIR", c.InstanceDir), requireSetting("SHARE_PATH", c.Share), requireSetting("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace))
 	if err != nil {
 		return err
 	}

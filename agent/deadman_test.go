@@ -118,7 +118,7 @@ func TestWordIsNoted(t *testing.T) {
 			t.Fatal(err)
 		}
 		var side sync.WaitGroup
-		if !a.handle(t.Context(), t.Context(), s, &message{body: bodies[0]}, &side) {
+		if !a.handleMessage(t.Context(), t.Context(), s, &message{body: bodies[0]}, &side) {
 			t.Fatalf("%s: the message ends the session", test.name)
 		}
 		side.Wait()

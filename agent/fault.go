@@ -23,8 +23,8 @@ func errStartLate(within time.Duration) error {
 	return startfault.New(job.CauseShare, "the node could not start it within %s: its share or its disk does not answer", job.Duration(within))
 }
 
-// failed explains why the process of a prepared attempt did not come to be.
-func (s *launch) failed(err error) error {
+// explainFailure explains why the process of a prepared attempt did not come to be.
+func (s *launch) explainFailure(err error) error {
 	name := startfault.Clip(s.argv[0])
 	switch {
 	case errors.As(err, new(startfault.Fault)):
@@ -38,7 +38,7 @@ func (s *launch) failed(err error) error {
 	case startfault.Is(err, unix.ENOEXEC, unix.EINVAL):
 		return startfault.New(job.CauseNotExecutable, "the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", name)
 	}
-	if !s.dirUsable() {
+	if !s.canUseDir() {
 		if !s.named {
 			return startfault.New(job.CauseShare, "the attempt's directory on the share cannot be used by the user that jobs run as: %w", err)
 		}
@@ -53,9 +53,9 @@ func (s *launch) failed(err error) error {
 	return startfault.New(job.CauseNotExecutable, "the program %q cannot be started: %w", name, err)
 }
 
-// dirUsable tries whether a process of the job's user can begin in the attempt's
+// canUseDir tries whether a process of the job's user can begin in the attempt's
 // directory, with a program that is on every system.
-func (s *launch) dirUsable() bool {
+func (s *launch) canUseDir() bool {
 	attr := s.attr
 	attr.Env = nil
 	pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", ":"}, &attr)

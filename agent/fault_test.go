@@ -326,13 +326,13 @@ func TestErrorsOfTheSystem(t *testing.T) {
 			t.Errorf("the share, %v: got %s", e, got)
 		}
 		start := &launch{argv: []string{"x"}}
-		if got := causeOf(start.failed(e)); got != job.CauseShare {
+		if got := causeOf(start.explainFailure(e)); got != job.CauseShare {
 			t.Errorf("the program, %v: got %s", e, got)
 		}
 	}
 	for _, e := range []unix.Errno{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
 		for what, got := range map[string]job.Cause{"path": startfault.OfPath(e, job.CauseNoWorkdir), "share": startfault.OnShare(e), "scratch": startfault.OnNode(e),
-			"program": causeOf((&launch{argv: []string{"x"}}).failed(e))} {
+			"program": causeOf((&launch{argv: []string{"x"}}).explainFailure(e))} {
 			if got != job.CauseNoProcess {
 				t.Errorf("%s, %v: got %s", what, e, got)
 			}

@@ -29,12 +29,12 @@ func newFetcher(cfg Config) (*source.Fetcher, error) {
 // error is a sentence for the job's owner.
 func (a *agent) placeSource(ctx context.Context, n int64, w protocol.Assignment) (source.Tree, error) {
 	l := a.launcher
-	slot, dir, err := l.attemptDir(n, w)
+	slot, dir, err := l.makeAttemptDir(n, w)
 	if err != nil {
 		return source.Tree{}, err
 	}
 	defer dir.close()
-	if err := l.private(n, slot.owner); err != nil {
+	if err := l.makeScratch(n, slot.owner); err != nil {
 		return source.Tree{}, err
 	}
 	tree, err := a.fetcher.Place(ctx, source.Request{
@@ -46,7 +46,7 @@ func (a *agent) placeSource(ctx context.Context, n int64, w protocol.Assignment)
 	})
 	var why *source.Error
 	if errors.As(err, &why) && ctx.Err() == nil {
-		l.note(dir, why.Details)
+		l.writeNote(dir, why.Details)
 	}
 	return tree, err
 }

@@ -134,9 +134,9 @@ func TestEndIsReportedFirst(t *testing.T) {
 		t.Fatal("the end waits for the share")
 	}
 	l.clean(1, w)
-	if l.slots.of(1) == nil {
+	if l.slots.slotOf(1) == nil {
 		t.Error("the slot is free while the files are being handed over")
 	}
 	end()
-	eventually(t, "the slot to be free", func() bool { return l.slots.of(1) == nil })
+	eventually(t, "the slot to be free", func() bool { return l.slots.slotOf(1) == nil })
 }

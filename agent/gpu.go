@@ -10,9 +10,9 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// gpus says why an assignment cannot have its GPUs: its size has them, and the
+// checkGPUs says why an assignment cannot have its GPUs: its size has them, and the
 // node does not show them. The driver may be missing, or a GPU may have failed.
-func (l *launcher) gpus(w protocol.Assignment) error {
+func (l *launcher) checkGPUs(w protocol.Assignment) error {
 	if len(w.GPUs) == 0 || l.cfg.GPUDevices == "" {
 		return nil
 	}

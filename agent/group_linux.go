@@ -74,13 +74,13 @@ func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
 			g.track = dir
 		}
 	}
-	g.bounds(h, name)
+	g.findFiles(h, name)
 	g.ooms = g.oomKills()
 	return g, nil
 }
 
-// bounds finds the files of the controllers.
-func (g *group) bounds(h *hierarchies, name string) {
+// findFiles finds the files of the controllers.
+func (g *group) findFiles(h *hierarchies, name string) {
 	oom := ""
 	switch {
 	case h.v2has["memory"]:
@@ -107,9 +107,9 @@ func (g *group) bounds(h *hierarchies, name string) {
 	}
 }
 
-// bound sets what the next attempt may use: bytes and processors, unbounded = as
+// setBounds sets what the next attempt may use: bytes and processors, unbounded = as
 // much as there is.
-func (g *group) bound(memory, cpus int64) error {
+func (g *group) setBounds(memory, cpus int64) error {
 	if g.memory != "" && memory != g.memoryIs {
 		text := strconv.FormatInt(memory, 10)
 		if memory == unbounded && g.v2 && filepath.Base(g.memory) == "memory.max" {
@@ -138,9 +138,9 @@ func (g *group) bound(memory, cpus int64) error {
 	return nil
 }
 
-// born has a process be born in the group. With version 1 it is, since the thread
+// setBirthGroup has a process be born in the group. With version 1 it is, since the thread
 // that starts it is there.
-func (g *group) born(attr *syscall.SysProcAttr) {
+func (g *group) setBirthGroup(attr *syscall.SysProcAttr) {
 	if g.v2 {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(g.dir.Fd())
 	}
@@ -168,26 +168,26 @@ func (g *group) members(file string) []int {
 	text, _ := os.ReadFile(filepath.Join(g.track, file))
 	var all []int
 	for _, f := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(f); err == nil && pid != g.tid && pid > 1 && !onDisk("/proc/self/task/"+f) {
+		if pid, err := strconv.Atoi(f); err == nil && pid != g.tid && pid > 1 && !fileExists("/proc/self/task/"+f) {
 			all = append(all, pid)
 		}
 	}
 	return all
 }
 
-// empty reports whether nothing that lives is in the group.
-func (g *group) empty() bool {
+// isEmpty reports whether nothing that lives is in the group.
+func (g *group) isEmpty() bool {
 	if !g.v2 {
-		return onDisk(g.track) && len(g.members("tasks")) == 0
+		return fileExists(g.track) && len(g.members("tasks")) == 0
 	}
 	var text [64]byte
 	n, err := g.events.ReadAt(text[:], 0)
 	return n > 0 && (err == nil || n < len(text)) && bytes.Contains(text[:n], []byte("populated 0"))
 }
 
-// clear kills until the group is empty, and reports whether it is.
-func (g *group) clear() bool {
-	for end := time.Now().Add(emptyWithin); !g.empty(); time.Sleep(emptyPause) {
+// killAll kills until the group is empty, and reports whether it is.
+func (g *group) killAll() bool {
+	for end := time.Now().Add(emptyWithin); !g.isEmpty(); time.Sleep(emptyPause) {
 		if time.Now().After(end) {
 			return false
 		}
@@ -212,8 +212,8 @@ func (g *group) oomKills() int64 {
 	return 0
 }
 
-// oomed reports whether the last attempt had processes killed for want of memory.
-func (g *group) oomed() bool {
+// hadOOMKill reports whether the last attempt had processes killed for want of memory.
+func (g *group) hadOOMKill() bool {
 	now := g.oomKills()
 	is := now > g.ooms
 	g.ooms = now
@@ -241,11 +241,11 @@ func (g *group) close() {
 func tryGroup(g *group) error {
 	cmd := exec.Command("/bin/true")
 	cmd.SysProcAttr = process.Attr(nil)
-	g.born(cmd.SysProcAttr)
+	g.setBirthGroup(cmd.SysProcAttr)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("no process can be started in a control group: %w", err)
 	}
-	if !g.clear() {
+	if !g.killAll() {
 		return errors.New("a control group does not become empty")
 	}
 	return nil

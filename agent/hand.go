@@ -53,11 +53,11 @@ func rankOf(w protocol.Assignment) int {
 	return 0
 }
 
-// open gives an attempt's directory, output and logs to who runs it. A slot's own
+// giveDirs gives an attempt's directory, output and logs to who runs it. A slot's own
 // user gets no right on the directory itself: its logs cannot be taken away from
 // under it, and nobody else passes. A share may have one owner for everything by its
 // mount options and refuse; then those options decide, so errors are ignored.
-func (o owner) open(a *attemptDir, dir, output *os.File, pool string, w protocol.Assignment) {
+func (o owner) giveDirs(a *attemptDir, dir, output *os.File, pool string, w protocol.Assignment) {
 	all := []*os.File{dir, output, a.stdout, a.stderr}
 	switch {
 	case o.bare:
@@ -65,7 +65,7 @@ func (o owner) open(a *attemptDir, dir, output *os.File, pool string, w protocol
 		return
 	case o.after == nil:
 		for _, f := range all {
-			_ = o.own(f)
+			_ = o.giveFile(f)
 		}
 		return
 	}
@@ -78,16 +78,16 @@ func (o owner) open(a *attemptDir, dir, output *os.File, pool string, w protocol
 	_ = dir.Chown(0, o.gid)
 	_ = dir.Chmod(closed)
 	for _, f := range all[1:] {
-		_ = o.own(f)
+		_ = o.giveFile(f)
 	}
 	if w.Gang != nil {
 		_ = output.Chmod(shared)
 	}
 }
 
-// first is the mode with which an attempt's directory is made: what nobody else is to
+// dirMode is the mode with which an attempt's directory is made: what nobody else is to
 // read must not be there to be opened for a moment either.
-func (o owner) first() fs.FileMode {
+func (o owner) dirMode() fs.FileMode {
 	if o.bare || o.after == nil {
 		return 0o755
 	}
@@ -108,10 +108,10 @@ func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credentia
 // share hangs, or it has made very many files. While a call for the attempt is under way,
 // that is left to clean.
 func (l *launcher) putAwayInTime(n int64, w protocol.Assignment) {
-	if l.busy(n) {
+	if l.isBusy(n) {
 		return
 	}
-	patiently(l, l.ends, min(l.handWithin, l.cfg.StartWithin), n, func() (struct{}, error) {
+	callWithin(l, l.ends, min(l.handWithin, l.cfg.StartWithin), n, func() (struct{}, error) {
 		l.putAway(n, w)
 		return struct{}{}, nil
 	}, nil)
@@ -121,7 +121,7 @@ func (l *launcher) putAwayInTime(n int64, w protocol.Assignment) {
 // once nothing of it runs: an empty working directory is removed, and what a slot's
 // user has made is handed to the owner.
 func (l *launcher) putAway(n int64, w protocol.Assignment) {
-	k := l.slots.of(n)
+	k := l.slots.slotOf(n)
 	if k == nil || !k.made {
 		return
 	}
@@ -142,7 +142,7 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 	}
 	defer root.Close()
 	for _, name := range []string{w.Job, path.Join(w.Job, strconv.Itoa(w.Attempt))} {
-		if !plain(pool, name, fs.ModeDir) {
+		if !isPlain(pool, name, fs.ModeDir) {
 			return
 		}
 	}
@@ -156,14 +156,14 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 		g.giveTree(root, top)
 	}
 	for _, name := range []string{job.LogFile("stdout", rankOf(w)), job.LogFile("stderr", rankOf(w))} {
-		if !plain(root, name, 0) {
+		if !isPlain(root, name, 0) {
 			continue
 		}
 		o.after.give(root, name)
 		root.Chmod(name, readable)
 	}
 	switch {
-	case !plain(root, "output", fs.ModeDir):
+	case !isPlain(root, "output", fs.ModeDir):
 	case w.Gang == nil:
 		root.Chmod("output", open)
 	case rankOf(w) == 0:
@@ -175,9 +175,9 @@ func (l *launcher) handOver(w protocol.Assignment, o owner, theirs func(uid int)
 	root.Chmod(".", open)
 }
 
-// plain reports whether a file of a kind, 0 = regular and with one name only, is there
+// isPlain reports whether a file of a kind, 0 = regular and with one name only, is there
 // under a name: nothing else is the agent's to give away.
-func plain(root *os.Root, name string, kind fs.FileMode) bool {
+func isPlain(root *os.Root, name string, kind fs.FileMode) bool {
 	at, err := root.Lstat(name)
 	if err != nil || at.Mode().Type() != kind {
 		return false
@@ -186,13 +186,13 @@ func plain(root *os.Root, name string, kind fs.FileMode) bool {
 	return kind != 0 || ok && sys.Nlink == 1
 }
 
-// handLate hands over what attempts of an earlier life have left, with a bound: when
+// handOverOrphans hands over what attempts of an earlier life have left, with a bound: when
 // the share hangs, or there is a lot, it goes on while the node works.
-func (a *agent) handLate() {
+func (a *agent) handOverOrphans() {
 	l, orphans := a.launcher, a.orphans
 	a.orphans = nil
 	patience.Do(l.ends, l.cfg.StartWithin, func() (struct{}, error) {
-		if l.slots.handsOver() {
+		if l.slots.mustHandOver() {
 			for _, w := range orphans {
 				l.handOver(w, l.slots.lateOwner(), l.cfg.UIDs.has)
 			}

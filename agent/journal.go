@@ -80,7 +80,7 @@ func openJournal(path string) (j *journal, s *state, damaged int, err error) {
 		return nil, nil, 0, fmt.Errorf("the agent's journal cannot be read; check the disk: %w", err)
 	}
 	j = &journal{path: path, f: f, size: good}
-	j.reserve()
+	j.keepReserve()
 	return j, s, damaged, nil
 }
 
@@ -154,10 +154,10 @@ func appendLine(to []byte, r record) []byte {
 func (j *journal) write(take func() []byte, all func() []record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.restock()
+	j.renewReserve()
 	if j.broken.Load() || j.size > compactFrom && j.size > 4*j.live {
 		err := j.rewrite(take, all)
-		if startfault.IsFull(err) && j.unreserve() {
+		if startfault.IsFull(err) && j.useReserve() {
 			err = j.rewrite(take, all)
 		}
 		return err
@@ -168,7 +168,7 @@ func (j *journal) write(take func() []byte, all func() []record) error {
 	}
 	if _, err := j.f.Write(lines); err != nil {
 		j.broken.Store(true)
-		if startfault.IsFull(err) && j.unreserve() {
+		if startfault.IsFull(err) && j.useReserve() {
 			return j.rewrite(take, all)
 		}
 		return fmt.Errorf("the agent's journal cannot be written; free the disk of DSVM_INSTANCE_DIR: %w", err)

@@ -16,23 +16,23 @@ import (
 // hang, and with it every starter. An attempt that has not begun in time ends as
 // one that this node could not start, and the pool places it on another.
 
-// expect gives an assignment its time to begin. The caller holds a.mu.
-func (a *agent) expect(h *held) {
+// armStartDeadline gives an assignment its time to begin. The caller holds a.mu.
+func (a *agent) armStartDeadline(h *held) {
 	n := h.n
-	h.late = time.AfterFunc(a.cfg.StartWithin, func() { a.tooLate(n) })
+	h.late = time.AfterFunc(a.cfg.StartWithin, func() { a.endLateStart(n) })
 }
 
-// begun ends the waiting. The caller holds a.mu.
-func (h *held) begun() {
+// stopStartDeadline ends the waiting. The caller holds a.mu.
+func (h *held) stopStartDeadline() {
 	if h.late != nil {
 		h.late.Stop()
 	}
 }
 
-// tooLate ends an assignment that has not begun in time. One whose process is
+// endLateStart ends an assignment that has not begun in time. One whose process is
 // just being made cannot be told of yet: there may be one. It is killed when it
 // is known.
-func (a *agent) tooLate(n int64) {
+func (a *agent) endLateStart(n int64) {
 	a.mu.Lock()
 	h := a.st.held[n]
 	if h == nil || h.run != nil || h.phase == ended || a.closing {
@@ -45,58 +45,58 @@ func (a *agent) tooLate(n int64) {
 		return
 	}
 	work := h.work
-	f := notStarted(n, errStartLate(a.cfg.StartWithin))
-	a.finish(f)
+	f := startFailure(n, errStartLate(a.cfg.StartWithin))
+	a.recordEnd(f)
 	a.mu.Unlock()
 	a.log.Error("an attempt could not be started in time", "n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
 	a.logUnsaved(a.flush(false))
-	a.signal()
+	a.wakeReporter()
 }
 
-// startedLate reports whether an assignment's process has come too late.
-func (a *agent) startedLate(h *held) bool {
+// isStartedLate reports whether an assignment's process has come too late.
+func (a *agent) isStartedLate(h *held) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h.begun()
+	h.stopStartDeadline()
 	return h.tooLate
 }
 
 // prepare is the launcher's, with a bound.
 func (a *agent) prepare(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
 	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
-	l, err := patiently(a.launcher, a.launcher.calls, a.cfg.StartWithin, n, call, func(l *launch) { l.dir.close() })
-	return l, hung(err, a.cfg.StartWithin)
+	l, err := callWithin(a.launcher, a.launcher.calls, a.cfg.StartWithin, n, call, func(l *launch) { l.dir.close() })
+	return l, explainHanging(err, a.cfg.StartWithin)
 }
 
-// hung words what hangs.
-func hung(err error, within time.Duration) error {
+// explainHanging words what hangs.
+func explainHanging(err error, within time.Duration) error {
 	if errors.Is(err, patience.ErrTooLong) || errors.Is(err, patience.ErrTooMany) {
 		return errStartLate(within)
 	}
 	return err
 }
 
-// attemptDir makes an attempt's directory and gives it its slot, with a bound.
-func (l *launcher) attemptDir(n int64, w protocol.Assignment) (*slot, *attemptDir, error) {
+// makeAttemptDir makes an attempt's directory and gives it its slot, with a bound.
+func (l *launcher) makeAttemptDir(n int64, w protocol.Assignment) (*slot, *attemptDir, error) {
 	type place struct {
 		slot *slot
 		dir  *attemptDir
 	}
-	p, err := patiently(l, l.calls, l.cfg.StartWithin, n, func() (place, error) {
+	p, err := callWithin(l, l.calls, l.cfg.StartWithin, n, func() (place, error) {
 		k, err := l.slots.take(n, w)
 		if err != nil {
 			return place{}, err
 		}
-		dir, err := l.share.make(w, k.owner)
+		dir, err := l.share.makeAttemptDir(w, k.owner)
 		k.made = err == nil
 		return place{k, dir}, err
 	}, func(p place) { p.dir.close() })
-	return p.slot, p.dir, hung(err, l.cfg.StartWithin)
+	return p.slot, p.dir, explainHanging(err, l.cfg.StartWithin)
 }
 
-// note writes a text into an attempt's stderr.log. A share that hangs does not
+// writeNote writes a text into an attempt's stderr.log. A share that hangs does not
 // get it.
-func (l *launcher) note(d *attemptDir, text string) {
+func (l *launcher) writeNote(d *attemptDir, text string) {
 	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) { return d.stderr.WriteString(text) }, nil)
 }
 
@@ -108,21 +108,21 @@ type underway struct {
 	after func() // nil = the attempt goes on
 }
 
-// patiently makes a call for an attempt that may hang on the share, with a bound. Late
+// callWithin makes a call for an attempt that may hang on the share, with a bound. Late
 // gets what it brings too late; nil = nothing has to be put away.
-func patiently[T any](l *launcher, c *patience.Calls, within time.Duration, n int64, call func() (T, error), late func(T)) (T, error) {
-	l.enter(n)
+func callWithin[T any](l *launcher, c *patience.Calls, within time.Duration, n int64, call func() (T, error), late func(T)) (T, error) {
+	l.beginCall(n)
 	value, err := patience.Do(c, within, func() (T, error) {
-		defer l.exit(n)
+		defer l.endCall(n)
 		return call()
 	}, late)
 	if errors.Is(err, patience.ErrTooMany) { // it was never made
-		l.exit(n)
+		l.endCall(n)
 	}
 	return value, err
 }
 
-func (l *launcher) enter(n int64) {
+func (l *launcher) beginCall(n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.under[n] == nil {
@@ -131,7 +131,7 @@ func (l *launcher) enter(n int64) {
 	l.under[n].calls++
 }
 
-func (l *launcher) exit(n int64) {
+func (l *launcher) endCall(n int64) {
 	l.mu.Lock()
 	u := l.under[n]
 	if u.calls--; u.calls > 0 {
@@ -145,8 +145,8 @@ func (l *launcher) exit(n int64) {
 	}
 }
 
-// busy reports whether a call for an attempt is under way.
-func (l *launcher) busy(n int64) bool {
+// isBusy reports whether a call for an attempt is under way.
+func (l *launcher) isBusy(n int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.under[n] != nil

@@ -158,7 +158,7 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 	}
 	l.putAwayInTime(2, work(2))
 	l.clean(2, work(2))
-	if l.slots.of(2) != first.slot {
+	if l.slots.slotOf(2) != first.slot {
 		t.Error("the slot was given back while a call has it")
 	}
 	other, err := l.slots.take(3, work(3))
@@ -166,7 +166,7 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 		t.Errorf("another got %p, %v; %p is taken", other, err, first.slot)
 	}
 	end()
-	eventually(t, "the slot to be free", func() bool { return l.slots.of(2) == nil && l.calls.Left() == 0 })
+	eventually(t, "the slot to be free", func() bool { return l.slots.slotOf(2) == nil && l.calls.Left() == 0 })
 	if again, err := l.slots.take(4, work(4)); err != nil || again != first.slot {
 		t.Errorf("afterwards: got %p, %v, want %p", again, err, first.slot)
 	}
@@ -207,13 +207,13 @@ func TestLateProcess(t *testing.T) {
 	h := &held{n: 1, phase: starting}
 	a := &agent{notebook: &notebook{st: newState()}}
 	a.st.held[1] = h
-	a.tooLate(1)
-	if !h.tooLate || h.phase != starting || !a.startedLate(h) {
+	a.endLateStart(1)
+	if !h.tooLate || h.phase != starting || !a.isStartedLate(h) {
 		t.Errorf("got %+v", h)
 	}
 	h.phase, h.run = running, &run{}
 	h.tooLate = false
-	if a.tooLate(1); h.tooLate {
+	if a.endLateStart(1); h.tooLate {
 		t.Error("one that runs was called late")
 	}
 }
@@ -222,7 +222,7 @@ func TestLateProcess(t *testing.T) {
 func TestTimeoutCountsFromTheStart(t *testing.T) {
 	t.Parallel()
 	r := &run{from: time.Now().Add(-time.Hour), timeout: time.Hour, stop: func() {}}
-	r.arm()
+	r.armTimeout()
 	eventually(t, "the timeout", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -234,14 +234,14 @@ func TestTimeoutCountsFromTheStart(t *testing.T) {
 func TestHungWording(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{patience.ErrTooLong, patience.ErrTooMany} {
-		if got := hung(fmt.Errorf("x: %w", err), 2*time.Minute); causeOf(got) != job.CauseShare || !strings.Contains(got.Error(), "2m") {
+		if got := explainHanging(fmt.Errorf("x: %w", err), 2*time.Minute); causeOf(got) != job.CauseShare || !strings.Contains(got.Error(), "2m") {
 			t.Errorf("got %v", got)
 		}
 	}
-	if got := hung(os.ErrNotExist, time.Minute); !errors.Is(got, os.ErrNotExist) {
+	if got := explainHanging(os.ErrNotExist, time.Minute); !errors.Is(got, os.ErrNotExist) {
 		t.Errorf("another error: got %v", got)
 	}
-	if _, err := os.Stat(filepath.Join(t.TempDir(), "x")); hung(err, 0) == nil {
+	if _, err := os.Stat(filepath.Join(t.TempDir(), "x")); explainHanging(err, 0) == nil {
 		t.Error("an error was lost")
 	}
 }

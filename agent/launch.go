@@ -64,7 +64,7 @@ func newLauncher(cfg Config) (*launcher, error) {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	if err := l.user(); err != nil {
+	if err := l.lookUpUser(); err != nil {
 		return nil, err
 	}
 	// Scratch directories of an earlier life belong to nobody any more.
@@ -84,8 +84,8 @@ func newLauncher(cfg Config) (*launcher, error) {
 	return l, nil
 }
 
-// user decides whom attempts run as.
-func (l *launcher) user() error {
+// lookUpUser decides whom attempts run as.
+func (l *launcher) lookUpUser() error {
 	if os.Geteuid() != 0 || l.cfg.JobUser == "" {
 		if u, err := user.Current(); err == nil {
 			l.login = u.Username
@@ -140,9 +140,9 @@ type launch struct {
 	named bool // the job has named the directory that it starts in
 }
 
-// check says what of an assignment can never be started. The error is a sentence
+// checkAssignment says what of an assignment can never be started. The error is a sentence
 // for the job's owner.
-func check(w protocol.Assignment) error {
+func checkAssignment(w protocol.Assignment) error {
 	if err := job.CheckID(w.Job); err != nil {
 		return startfault.New(job.CauseDocument, "the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
@@ -153,7 +153,7 @@ func check(w protocol.Assignment) error {
 		return startfault.New(job.CauseDocument, "the job has neither a command nor a script, or both; give one of them")
 	}
 	for name, value := range w.Env {
-		if !variable(name) || strings.ContainsRune(value, 0) {
+		if !isVariableName(name) || strings.ContainsRune(value, 0) {
 			return startfault.New(job.CauseDocument, "the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
 		}
 	}
@@ -183,17 +183,17 @@ func readsFile(w protocol.Assignment) bool {
 // work tree of its source, if it has one. It may be repeated. The error is a
 // sentence for the job's owner.
 func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ *launch, err error) {
-	if err := check(w); err != nil {
+	if err := checkAssignment(w); err != nil {
 		return nil, err
 	}
-	if err := l.gpus(w); err != nil {
+	if err := l.checkGPUs(w); err != nil {
 		return nil, err
 	}
 	slot, err := l.slots.take(n, w)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := l.share.make(w, slot.owner)
+	dir, err := l.share.makeAttemptDir(w, slot.owner)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	if err != nil {
 		return nil, err
 	}
-	if err = l.private(n, slot.owner); err != nil {
+	if err = l.makeScratch(n, slot.owner); err != nil {
 		return nil, err
 	}
 	env := l.environment(n, w, dir.path, slot.login)
@@ -223,18 +223,18 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 		env["DSVM_SOURCE"] = tree.Dir
 	}
 	if w.Gang != nil {
-		if err = l.gang(env, n, w, slot.owner); err != nil {
+		if err = l.addGangVariables(env, n, w, slot.owner); err != nil {
 			return nil, err
 		}
 	}
-	start.attr.Env = list(env)
+	start.attr.Env = listEnvironment(env)
 	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
 	start.attr.Sys = process.Attr(slot.credential(l.cfg.Pool, w))
 	start.argv = w.Command
 	path := env["PATH"]
 	if w.Script != "" {
 		file := l.scratch(n) + ".sh"
-		if err = l.script(file, w.Script, slot.owner); err != nil {
+		if err = l.writeScript(file, w.Script, slot.owner); err != nil {
 			return nil, err
 		}
 		start.argv, path = []string{"bash", "-l", file}, process.Path
@@ -242,25 +242,25 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	if start.argv0, err = process.LookUp(start.argv[0], path, start.attr.Dir); err != nil {
 		return nil, err
 	}
-	if err = slot.ready(w); err != nil {
+	if err = slot.setBounds(w); err != nil {
 		return nil, err
 	}
 	return start, nil
 }
 
-// gang tells a rank where the others are: in the variables that torchrun and its
+// addGangVariables tells a rank where the others are: in the variables that torchrun and its
 // like read, and in a file as mpirun reads it.
-func (l *launcher) gang(env map[string]string, n int64, w protocol.Assignment, o owner) error {
+func (l *launcher) addGangVariables(env map[string]string, n int64, w protocol.Assignment, o owner) error {
 	g := w.Gang
 	env["MASTER_ADDR"], env["MASTER_PORT"] = g.Hosts[0], strconv.Itoa(g.Port)
 	env["RANK"], env["NODE_RANK"], env["WORLD_SIZE"] = strconv.Itoa(g.Rank), strconv.Itoa(g.Rank), strconv.Itoa(len(g.Hosts))
 	env["DSVM_HOSTS"], env["DSVM_HOSTFILE"] = strings.Join(g.Hosts, ","), l.scratch(n)+".hosts"
 	slots := fmt.Sprintf(" slots=%d\n", max(w.CPUs, 1))
-	return l.script(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots, o)
+	return l.writeScript(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots, o)
 }
 
-// private makes the attempt's scratch directory.
-func (l *launcher) private(n int64, o owner) error {
+// makeScratch makes the attempt's scratch directory.
+func (l *launcher) makeScratch(n int64, o owner) error {
 	dir := l.scratch(n)
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) {
@@ -282,9 +282,9 @@ func (l *launcher) private(n int64, o owner) error {
 	return nil
 }
 
-// script writes a job's script, or its file of hosts, to where only its user reads
+// writeScript writes a job's script, or its file of hosts, to where only its user reads
 // it.
-func (l *launcher) script(file, text string, o owner) error {
+func (l *launcher) writeScript(file, text string, o owner) error {
 	if err := writeFile(l.local, filepath.Base(file), text, o); err != nil {
 		return startfault.New(startfault.OnNode(err), "the file %s cannot be written on the node: %w", filepath.Base(file), startfault.Innermost(err))
 	}
@@ -297,13 +297,13 @@ func (l *launcher) script(file, text string, o owner) error {
 func (l *launcher) clean(n int64, w protocol.Assignment) {
 	if !l.postpone(n, func() {
 		l.putAway(n, w)
-		l.remove(n, w)
+		l.removeLocal(n, w)
 	}) {
-		l.remove(n, w)
+		l.removeLocal(n, w)
 	}
 }
 
-func (l *launcher) remove(n int64, w protocol.Assignment) {
+func (l *launcher) removeLocal(n int64, w protocol.Assignment) {
 	os.RemoveAll(l.scratch(n))
 	if w.Script != "" {
 		os.Remove(l.scratch(n) + ".sh")
@@ -311,8 +311,8 @@ func (l *launcher) remove(n int64, w protocol.Assignment) {
 	if w.Gang != nil {
 		os.Remove(l.scratch(n) + ".hosts")
 	}
-	if k := l.slots.of(n); k != nil {
-		if err := k.tidy(); err != nil {
+	if k := l.slots.slotOf(n); k != nil {
+		if err := k.emptyFolders(); err != nil {
 			l.log.Error("what an attempt has left in its own /tmp cannot be removed; its place is not used again", "job", startfault.Clip(w.Job), "reason", err.Error())
 			k.bare = false
 		}
@@ -348,7 +348,7 @@ func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string
 	return env
 }
 
-func list(env map[string]string) []string {
+func listEnvironment(env map[string]string) []string {
 	all := make([]string, 0, len(env))
 	for name, value := range env {
 		all = append(all, name+"="+value)
@@ -357,8 +357,8 @@ func list(env map[string]string) []string {
 	return all
 }
 
-// variable reports whether a text can be the name of a variable.
-func variable(name string) bool {
+// isVariableName reports whether a text can be the name of a variable.
+func isVariableName(name string) bool {
 	for i, r := range name {
 		letter := r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 		if !letter && (i == 0 || r < '0' || r > '9') {
@@ -370,11 +370,11 @@ func variable(name string) bool {
 
 // start starts the process, on its slot's thread.
 func (s *launch) start() (pid int, err error) {
-	pid, err = s.slot.startOn(s)
+	pid, err = s.slot.startOnThread(s)
 	// The files' numbers were in use until here.
 	runtime.KeepAlive(s.dir)
 	if err == nil {
 		return pid, nil
 	}
-	return 0, s.failed(err)
+	return 0, s.explainFailure(err)
 }

@@ -19,9 +19,9 @@ const eventsEvery = time.Second
 // a short notice it is a third.
 const leaveMargin = 5 * time.Second
 
-// watch looks for the event that ends this node, and leaves the pool when it
+// watchEvents looks for the event that ends this node, and leaves the pool when it
 // finds one.
-func (a *agent) watch(ctx context.Context) {
+func (a *agent) watchEvents(ctx context.Context) {
 	if a.cfg.Metadata == "" {
 		return
 	}
@@ -39,8 +39,8 @@ func (a *agent) watch(ctx context.Context) {
 			a.log.Warn("the node's Scheduled Events cannot be read; trying on", "error", err.Error())
 		}
 		for _, e := range list {
-			if e.ends(a.cfg.Node) {
-				a.leave(ctx, m, e)
+			if e.endsNode(a.cfg.Node) {
+				a.leavePool(ctx, m, e)
 				return
 			}
 		}
@@ -54,9 +54,9 @@ func (a *agent) watch(ctx context.Context) {
 	}
 }
 
-// leave ends what the node runs before the VM is taken away, tells the pool, and
+// leavePool ends what the node runs before the VM is taken away, tells the pool, and
 // then lets the VM go at once.
-func (a *agent) leave(ctx context.Context, m *metadata, e scheduledEvent) {
+func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	now := time.Now()
 	left := max(e.at(now).Sub(now), 0)
 	grace := left - min(leaveMargin, left/3)
@@ -73,7 +73,7 @@ func (a *agent) leave(ctx context.Context, m *metadata, e scheduledEvent) {
 	for _, n := range a.st.numbers() {
 		switch h := a.st.held[n]; {
 		case h.phase == waiting:
-			a.finish(evicted(n, why))
+			a.recordEnd(evictedBeforeStart(n, why))
 		case h.run != nil:
 			all = append(all, h.run)
 		}
@@ -83,7 +83,7 @@ func (a *agent) leave(ctx context.Context, m *metadata, e scheduledEvent) {
 		r.end(byEviction, why, grace)
 	}
 	a.logUnsaved(a.flush(true))
-	a.signal()
+	a.wakeReporter()
 
 	t := time.NewTimer(left)
 	defer t.Stop()
@@ -99,19 +99,19 @@ func (a *agent) leave(ctx context.Context, m *metadata, e scheduledEvent) {
 	}
 }
 
-// untilGone is the grace that is left on a node that leaves.
-func (a *agent) untilGone() time.Duration {
+// remainingGrace is the grace that is left on a node that leaves.
+func (a *agent) remainingGrace() time.Duration {
 	return time.Until(time.Unix(0, a.leaveBy.Load()))
 }
 
-// evicted is the end of an assignment that never started on a node that leaves.
-func evicted(n int64, why string) protocol.Finished {
+// evictedBeforeStart is the end of an assignment that never started on a node that leaves.
+func evictedBeforeStart(n int64, why string) protocol.Finished {
 	return protocol.Finished{N: n, State: string(job.AttemptEvicted), ExitCode: job.ExitEvicted, Reason: fmt.Sprintf("not started: %s", why), EndedAt: time.Now().UTC()}
 }
 
-// clear closes cleared when the node leaves and everything of it is told. The
+// closeIfCleared closes cleared when the node leaves and everything of it is told. The
 // caller holds a.mu.
-func (a *agent) clear() {
+func (a *agent) closeIfCleared() {
 	if a.leaving == "" || a.out.leaving != nil || len(a.out.finished) > 0 {
 		return
 	}

@@ -212,7 +212,7 @@ func FuzzEvents(f *testing.F) {
 			return
 		}
 		for _, e := range document.Events {
-			if e.ends("cpu_0") && !strings.Contains(strings.ToLower(strings.Join(e.Resources, "\n")), "cpu_0") {
+			if e.endsNode("cpu_0") && !strings.Contains(strings.ToLower(strings.Join(e.Resources, "\n")), "cpu_0") {
 				t.Errorf("%+v ends cpu_0", e)
 			}
 			if now := time.Now(); e.NotBefore == "" && !e.at(now).Equal(now) {

@@ -37,14 +37,14 @@ const (
 	unknownRenew = 10 * time.Second
 )
 
-// listen holds the node's session, taking it again whenever it is lost, until
+// keepSession holds the node's session, taking it again whenever it is lost, until
 // the context or the node's part in the pool ends.
-func (a *agent) listen(ctx context.Context) {
+func (a *agent) keepSession(ctx context.Context) {
 	pause, failures := pauses{}, 0
-	for ctx.Err() == nil && a.over() == "" {
+	for ctx.Err() == nil && a.stopReason() == "" {
 		began := time.Now()
-		err := a.hold(ctx)
-		if ctx.Err() != nil || a.over() != "" {
+		err := a.serveSession(ctx)
+		if ctx.Err() != nil || a.stopReason() != "" {
 			return
 		}
 		if time.Since(began) > lastPause {
@@ -60,8 +60,8 @@ func (a *agent) listen(ctx context.Context) {
 	}
 }
 
-// hold takes the session and works on its messages until it is lost.
-func (a *agent) hold(ctx context.Context) error {
+// serveSession takes the session and works on its messages until it is lost.
+func (a *agent) serveSession(ctx context.Context) error {
 	acceptCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	s, err := a.bus.accept(acceptCtx)
@@ -83,21 +83,21 @@ func (a *agent) hold(ctx context.Context) error {
 		a.persist(ctx, true, stopTries)
 		return nil
 	}
-	a.begin(ctx)
+	a.beginWork(ctx)
 	life := ctx
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var side sync.WaitGroup
 	defer side.Wait()
 	defer lost(nil)
-	side.Go(func() { a.renew(ctx, s, lost) })
+	side.Go(func() { a.renewLock(ctx, s, lost) })
 	for {
 		receiveCtx, cancel := context.WithTimeout(ctx, receiveTimeout)
 		m, err := s.receive(receiveCtx)
 		cancel()
 		switch {
 		case m != nil:
-			if !a.handle(life, ctx, s, m, &side) {
+			if !a.handleMessage(life, ctx, s, m, &side) {
 				return nil
 			}
 		case ctx.Err() != nil:
@@ -110,9 +110,9 @@ func (a *agent) hold(ctx context.Context) error {
 	}
 }
 
-// begin lets reports out and starts what an earlier life of the agent was given
+// beginWork lets reports out and starts what an earlier life of the agent was given
 // and did not start, once the session is held for the first time.
-func (a *agent) begin(ctx context.Context) {
+func (a *agent) beginWork(ctx context.Context) {
 	select {
 	case <-a.begun:
 		return
@@ -121,7 +121,7 @@ func (a *agent) begin(ctx context.Context) {
 	a.mu.Lock()
 	var wait []int64
 	if !a.st.doubt { // else when the pool has answered
-		wait = a.startable()
+		wait = a.listStartable()
 	}
 	a.mu.Unlock()
 	a.log.Info("the node takes work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
@@ -129,12 +129,12 @@ func (a *agent) begin(ctx context.Context) {
 	a.enqueue(ctx, wait)
 }
 
-// startable lists what waits to be started; its time runs from now on. The caller
+// listStartable lists what waits to be started; its time runs from now on. The caller
 // holds a.mu.
-func (a *agent) startable() (wait []int64) {
+func (a *agent) listStartable() (wait []int64) {
 	for _, n := range a.st.numbers() {
 		if h := a.st.held[n]; h.phase == waiting {
-			a.expect(h)
+			a.armStartDeadline(h)
 			wait = append(wait, n)
 		}
 	}
@@ -152,9 +152,9 @@ func (a *agent) enqueue(ctx context.Context, numbers []int64) {
 	}
 }
 
-// renew keeps the session's lock: at a third of its time, so that two tries may
+// renewLock keeps the session's lock: at a third of its time, so that two tries may
 // fail.
-func (a *agent) renew(ctx context.Context, s session, lost context.CancelCauseFunc) {
+func (a *agent) renewLock(ctx context.Context, s session, lost context.CancelCauseFunc) {
 	every := max(s.left()/3, minRenew)
 	if s.left() <= 0 {
 		every = unknownRenew
@@ -175,7 +175,7 @@ func (a *agent) renew(ctx context.Context, s session, lost context.CancelCauseFu
 		switch {
 		case err == nil:
 			wait, until = every, time.Now().Add(3*every)
-		case lockLost(err) || time.Now().After(until):
+		case isLockLost(err) || time.Now().After(until):
 			lost(fmt.Errorf("the session's lock is lost: %w", err))
 			return
 		default:
@@ -184,44 +184,44 @@ func (a *agent) renew(ctx context.Context, s session, lost context.CancelCauseFu
 	}
 }
 
-// handle acts on one message: journal first, then start and settle side by
+// handleMessage acts on one message: journal first, then start and settle side by
 // side. False when there is nothing more to do with the session. Life is the
 // agent's own context: what was taken is entered and started even when the
 // session is lost meanwhile, since the message is ignored when it comes again.
-func (a *agent) handle(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
+func (a *agent) handleMessage(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
 	work, err := protocol.DecodeWork(m.body)
 	if err != nil {
 		a.log.Error("a message on the work queue cannot be read and is put aside", "error", err.Error())
 		side.Go(func() {
-			a.settle(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
+			a.settleMessage(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
 		})
 		return true
 	}
 	a.deadMan.noteWord()
-	do := a.take(work.Items)
+	do := a.takeItems(work.Items)
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
 	if do.stopped {
 		// A full disk does not keep what was given up alive.
 		if a.persist(life, true, stopTries) {
-			a.settle(ctx, done)
+			a.settleMessage(ctx, done)
 		}
 		return false
 	}
 	if !a.persist(life, do.numbered, 0) {
 		return false // the agent ends; not settled: it comes again
 	}
-	side.Go(func() { a.settle(ctx, done) })
+	side.Go(func() { a.settleMessage(ctx, done) })
 	for _, c := range do.cancels {
 		c.run.end(byCancel, c.reason, a.cfg.KillGrace)
 	}
 	a.enqueue(life, do.starts)
-	a.signal()
+	a.wakeReporter()
 	return true
 }
 
-// settle ends a message. One that could not be settled comes again and changes
+// settleMessage ends a message. One that could not be settled comes again and changes
 // nothing then.
-func (a *agent) settle(ctx context.Context, how func(context.Context) error) {
+func (a *agent) settleMessage(ctx context.Context, how func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := how(ctx); err != nil && ctx.Err() == nil {
@@ -242,8 +242,8 @@ type cancelled struct {
 	reason string
 }
 
-// take enters a message's items, in their order.
-func (a *agent) take(items []protocol.WorkItem) acts {
+// takeItems enters a message's items, in their order.
+func (a *agent) takeItems(items []protocol.WorkItem) acts {
 	var do acts
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -257,11 +257,11 @@ func (a *agent) take(items []protocol.WorkItem) acts {
 			do.stopped = true
 			return do
 		case item.Assign != nil:
-			a.assign(item.N, *item.Assign, &do)
+			a.takeAssignment(item.N, *item.Assign, &do)
 		case item.Cancel != nil:
-			a.cancel(item.N, *item.Cancel, &do)
+			a.takeCancel(item.N, *item.Cancel, &do)
 		case item.Counter != nil:
-			a.counter(*item.Counter, &do)
+			a.takeCounter(*item.Counter, &do)
 		case len(item.Ack) > 0:
 			a.record(record{Acked: item.Ack})
 		}
@@ -269,8 +269,8 @@ func (a *agent) take(items []protocol.WorkItem) acts {
 	return do
 }
 
-// assign enters an assignment. The caller holds a.mu.
-func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
+// takeAssignment enters an assignment. The caller holds a.mu.
+func (a *agent) takeAssignment(n int64, w protocol.Assignment, do *acts) {
 	if n <= a.st.seen {
 		if a.st.held[n] == nil {
 			// The pool believes that the node may still get it: say at once that
@@ -289,22 +289,22 @@ func (a *agent) assign(n int64, w protocol.Assignment, do *acts) {
 	}
 	if why, dropped := a.st.drops[n]; dropped {
 		a.record(record{Seen: n})
-		a.finish(neverStarted(n, why))
+		a.recordEnd(cancelledBeforeStart(n, why))
 		return
 	}
 	if a.leaving != "" {
 		a.record(record{Seen: n})
-		a.finish(evicted(n, a.leaving))
+		a.recordEnd(evictedBeforeStart(n, a.leaving))
 		return
 	}
 	a.record(record{Seen: n, N: n, Assign: &w})
-	a.expect(a.st.held[n])
+	a.armStartDeadline(a.st.held[n])
 	do.starts = append(do.starts, n)
 }
 
-// counter takes the pool's counter, once in a life of the agent: what was given
+// takeCounter takes the pool's counter, once in a life of the agent: what was given
 // before, and is not held, is refused from now on. The caller holds a.mu.
-func (a *agent) counter(c protocol.Counter, do *acts) {
+func (a *agent) takeCounter(c protocol.Counter, do *acts) {
 	if c.Boot != a.boot || a.counted {
 		return
 	}
@@ -313,12 +313,12 @@ func (a *agent) counter(c protocol.Counter, do *acts) {
 	a.record(record{Counter: &c.N})
 	a.log.Info("the pool has given its counter", "n", c.N)
 	if doubt {
-		do.starts = append(do.starts, a.startable()...)
+		do.starts = append(do.starts, a.listStartable()...)
 	}
 }
 
-// cancel enters a cancel. The caller holds a.mu.
-func (a *agent) cancel(n int64, c protocol.Cancel, do *acts) {
+// takeCancel enters a cancel. The caller holds a.mu.
+func (a *agent) takeCancel(n int64, c protocol.Cancel, do *acts) {
 	if n <= a.st.seen {
 		return
 	}
@@ -335,9 +335,9 @@ func (a *agent) cancel(n int64, c protocol.Cancel, do *acts) {
 	case h == nil:
 		// It did not come before its cancel, and being older it is refused from
 		// now on: that can be said at once.
-		a.finish(neverStarted(c.Target, reason))
+		a.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == waiting:
-		a.finish(neverStarted(c.Target, reason))
+		a.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == ended:
 		a.out.finished = append(a.out.finished, c.Target)
 	case h.run != nil:
@@ -347,6 +347,6 @@ func (a *agent) cancel(n int64, c protocol.Cancel, do *acts) {
 	}
 }
 
-func neverStarted(n int64, reason string) protocol.Finished {
+func cancelledBeforeStart(n int64, reason string) protocol.Finished {
 	return protocol.Finished{N: n, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: reason, EndedAt: time.Now().UTC()}
 }

@@ -130,9 +130,9 @@ func (m *metadata) approve(ctx context.Context, id string) error {
 	return m.ask(ctx, metadataTimeout, http.MethodPost, "scheduledevents", eventsVersion, body, nil)
 }
 
-// ends reports whether the event is the end of the node of this name. Events of
+// endsNode reports whether the event is the end of the node of this name. Events of
 // a placement group are told to all of its VMs.
-func (e scheduledEvent) ends(node string) bool {
+func (e scheduledEvent) endsNode(node string) bool {
 	if e.EventType != "Preempt" && e.EventType != "Terminate" {
 		return false
 	}

@@ -17,15 +17,15 @@ import (
 // it elsewhere, to write what the job may not. So files are opened without waiting
 // and without following a link, and looked at before they are used.
 
-// openAt opens a regular file below a directory, for writing, and makes it when it
+// openFileAt opens a regular file below a directory, for writing, and makes it when it
 // is not there. No other name may lead to it.
-func openAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error) {
+func openFileAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(int(dir.Fd()), name, flags|unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, perm)
 	})
 	switch {
 	case startfault.Is(err, unix.ELOOP, unix.EMLINK, unix.ENXIO, unix.EISDIR, unix.EOPNOTSUPP):
-		return nil, inTheWay(name, "file")
+		return nil, obstacleFault(name, "file")
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -36,7 +36,7 @@ func openAt(dir *os.File, name string, flags int, perm uint32) (*os.File, error)
 	}
 	if at.Mode&unix.S_IFMT != unix.S_IFREG || at.Nlink > 1 {
 		unix.Close(fd)
-		return nil, inTheWay(name, "file")
+		return nil, obstacleFault(name, "file")
 	}
 	// A process that gets the file need not know how it was opened.
 	if err := unix.SetNonblock(fd, false); err != nil {
@@ -56,7 +56,7 @@ func openDirAt(dir *os.File, name string, perm uint32) (*os.File, error) {
 	})
 	switch {
 	case startfault.Is(err, unix.ENOTDIR, unix.ELOOP, unix.EMLINK):
-		return nil, inTheWay(name, "directory")
+		return nil, obstacleFault(name, "directory")
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -81,8 +81,8 @@ func (o obstacle) Error() string {
 	return fmt.Sprintf("something that is no plain %s stands in the place of %s; remove it", o.want, o.name)
 }
 
-// inTheWay is the job's: what stands there stands there for every node.
-func inTheWay(name, want string) error {
+// obstacleFault is the job's: what stands there stands there for every node.
+func obstacleFault(name, want string) error {
 	return startfault.Fault{Cause: job.CauseNoWorkdir, Err: obstacle{name, want}}
 }
 
@@ -93,7 +93,7 @@ func writeFile(dir, name, text string, o owner) error {
 		return err
 	}
 	defer d.Close()
-	f, err := openAt(d, name, 0, 0o600)
+	f, err := openFileAt(d, name, 0, 0o600)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func writeFile(dir, name, text string, o owner) error {
 		_, err = f.WriteString(text)
 	}
 	if err == nil {
-		err = o.own(f)
+		err = o.giveFile(f)
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -109,8 +109,8 @@ func writeFile(dir, name, text string, o owner) error {
 	return err
 }
 
-// own gives an open file to the owner, or leaves it.
-func (o owner) own(f *os.File) error {
+// giveFile gives an open file to the owner, or leaves it.
+func (o owner) giveFile(f *os.File) error {
 	if o.uid < 0 {
 		return nil
 	}

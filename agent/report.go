@@ -33,9 +33,9 @@ type outbox struct {
 	leaving  *protocol.Leaving // not yet told
 }
 
-// report sends what is due until the context, or the node's part in the pool,
+// runReporter sends what is due until the context, or the node's part in the pool,
 // ends. While one report is under way the next ones gather.
-func (a *agent) report(ctx context.Context) {
+func (a *agent) runReporter(ctx context.Context) {
 	select {
 	case <-a.begun:
 	case <-a.ended:
@@ -55,11 +55,11 @@ func (a *agent) report(ctx context.Context) {
 	r := &reporter{agent: a, holdsAt: time.Now()}
 	pause := pauses{}
 	for failures := 0; ctx.Err() == nil; {
-		if wait := r.due(); wait > 0 {
-			r.idle(ctx, wait)
+		if wait := r.untilDue(); wait > 0 {
+			r.waitForNews(ctx, wait)
 			continue
 		}
-		err := r.send(ctx)
+		err := r.sendReport(ctx)
 		if err == nil {
 			pause, failures = pauses{}, 0
 			continue
@@ -75,8 +75,8 @@ func (a *agent) report(ctx context.Context) {
 	}
 }
 
-// lastReport tries once to tell what ended while the agent was ending.
-func (a *agent) lastReport() {
+// sendLastReport tries once to tell what ended while the agent was ending.
+func (a *agent) sendLastReport() {
 	a.mu.Lock()
 	wanted := a.st.over == "" && a.out.ready && len(a.out.finished) > 0
 	a.mu.Unlock()
@@ -86,7 +86,7 @@ func (a *agent) lastReport() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastTry)
 	defer cancel()
 	r := &reporter{agent: a, holdsAt: time.Now().Add(a.cfg.ReportEvery)}
-	if err := r.send(ctx); err != nil {
+	if err := r.sendReport(ctx); err != nil {
 		a.log.Warn("the last report could not be sent; it stays in the journal", "error", err.Error())
 	}
 }
@@ -98,8 +98,8 @@ type reporter struct {
 	startedAt time.Time // when the oldest start began to wait; zero = none waits
 }
 
-// due is how long nothing need be sent; 0 = something is due.
-func (r *reporter) due() time.Duration {
+// untilDue is how long nothing need be sent; 0 = something is due.
+func (r *reporter) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.out.ready || r.out.holdsDue || r.out.leaving != nil || len(r.out.finished) > 0 {
@@ -123,8 +123,8 @@ func (r *reporter) due() time.Duration {
 
 func (r *reporter) askEvery() time.Duration { return min(askEvery, r.cfg.ReportEvery) }
 
-// idle waits for the time or for news.
-func (r *reporter) idle(ctx context.Context, wait time.Duration) {
+// waitForNews waits for the time or for news.
+func (r *reporter) waitForNews(ctx context.Context, wait time.Duration) {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -134,10 +134,10 @@ func (r *reporter) idle(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// send reports everything that there is to tell now. After an error nothing
+// sendReport reports everything that there is to tell now. After an error nothing
 // counts as told.
-func (r *reporter) send(ctx context.Context) error {
-	report, told := r.write()
+func (r *reporter) sendReport(ctx context.Context) error {
+	report, told := r.composeReport()
 	// Nothing is said that could be forgotten afterwards.
 	err := r.flush(true)
 	var bodies [][]byte
@@ -158,23 +158,23 @@ func (r *reporter) send(ctx context.Context) error {
 		r.mu.Unlock()
 		return err
 	}
-	r.told(told)
+	r.removeSent(told)
 	return nil
 }
 
 // written is what a report contains.
-type written struct {
+type sentItems struct {
 	holds, ready      bool
 	started, finished []int64
 	leaving           *protocol.Leaving
 }
 
-// write puts the report together.
-func (r *reporter) write() (protocol.Report, written) {
+// composeReport puts the report together.
+func (r *reporter) composeReport() (protocol.Report, sentItems) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var items []protocol.ReportItem
-	w := written{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
+	w := sentItems{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
 	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
 	r.out.holdsDue = false
 	w.ready = !r.out.ready || r.st.doubt && time.Since(r.out.asked) >= r.askEvery()
@@ -221,16 +221,16 @@ func (r *reporter) write() (protocol.Report, written) {
 	return protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}, w
 }
 
-// told takes what was sent off the outbox.
-func (r *reporter) told(w written) {
+// removeSent takes what was sent off the outbox.
+func (r *reporter) removeSent(w sentItems) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.out.ready = true
 	if w.ready {
 		r.out.asked = time.Now()
 	}
-	r.out.started = without(r.out.started, w.started)
-	r.out.finished = without(r.out.finished, w.finished)
+	r.out.started = removeNumbers(r.out.started, w.started)
+	r.out.finished = removeNumbers(r.out.finished, w.finished)
 	if w.holds {
 		r.holdsAt = time.Now().Add(r.cfg.ReportEvery)
 	}
@@ -238,11 +238,11 @@ func (r *reporter) told(w written) {
 	if r.out.leaving == w.leaving {
 		r.out.leaving = nil
 	}
-	r.clear()
+	r.closeIfCleared()
 }
 
-// without removes numbers that were told. Lists are short, or alike in order.
-func without(list, told []int64) []int64 {
+// removeNumbers removes numbers that were told. Lists are short, or alike in order.
+func removeNumbers(list, told []int64) []int64 {
 	if len(list) == 0 || len(told) == 0 {
 		return list
 	}

@@ -15,9 +15,9 @@ const (
 	restockAfter = time.Minute
 )
 
-// reserve takes the room. Without it the agent works as well, as long as the disk
+// keepReserve takes the room. Without it the agent works as well, as long as the disk
 // has room.
-func (j *journal) reserve() {
+func (j *journal) keepReserve() {
 	path := j.path + ".reserve"
 	if at, err := os.Lstat(path); err == nil && at.Mode().IsRegular() && at.Size() == reserveSize {
 		j.used = time.Time{}
@@ -32,8 +32,8 @@ func (j *journal) reserve() {
 	j.used = time.Time{}
 }
 
-// unreserve gives the room up. It reports whether there was any.
-func (j *journal) unreserve() bool {
+// useReserve gives the room up. It reports whether there was any.
+func (j *journal) useReserve() bool {
 	if !j.used.IsZero() {
 		return false
 	}
@@ -41,9 +41,9 @@ func (j *journal) unreserve() bool {
 	return os.Remove(j.path+".reserve") == nil
 }
 
-// restock tries to have the room again some time after it was used.
-func (j *journal) restock() {
+// renewReserve tries to have the room again some time after it was used.
+func (j *journal) renewReserve() {
 	if !j.used.IsZero() && time.Since(j.used) > restockAfter {
-		j.reserve()
+		j.keepReserve()
 	}
 }

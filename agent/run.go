@@ -50,8 +50,8 @@ type run struct {
 	hard     *time.Timer
 }
 
-// arm begins the time that the attempt has.
-func (r *run) arm() {
+// armTimeout begins the time that the attempt has.
+func (r *run) armTimeout() {
 	if r.timeout <= 0 {
 		return
 	}
@@ -96,9 +96,9 @@ func (r *run) end(cause endCause, reason string, grace time.Duration) {
 	}
 }
 
-// begin gives a run whose source was fetched its process, unless it was ended
+// startProcess gives a run whose source was fetched its process, unless it was ended
 // meanwhile.
-func (r *run) begin(start func() (int, error)) (err error) {
+func (r *run) startProcess(start func() (int, error)) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.cause != byItself {
@@ -111,9 +111,9 @@ func (r *run) begin(start func() (int, error)) (err error) {
 // errEnded is not seen by anybody: the cause of the end is told instead.
 var errEnded = errors.New("the attempt has ended")
 
-// unstarted ends a run that never got its process, and tells how: as it was
+// resultWithoutProcess ends a run that never got its process, and tells how: as it was
 // asked to, or by what went wrong; well, if nothing did.
-func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
+func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool) {
 	r.mu.Lock()
 	r.over = true
 	if r.deadline != nil {
@@ -130,8 +130,8 @@ func (r *run) unstarted(n int64, err error) (protocol.Finished, bool) {
 	return f, told
 }
 
-// holds gives a run what its process is started with.
-func (r *run) holds(l *launch, w protocol.Assignment) {
+// setLaunch gives a run what its process is started with.
+func (r *run) setLaunch(l *launch, w protocol.Assignment) {
 	r.slot, r.leader, r.memory = l.slot, w.Stop == job.StopLeader, w.Memory
 }
 
@@ -141,13 +141,13 @@ func (r *run) wait() (syscall.WaitStatus, time.Time) {
 	if at.Before(r.began) { // it had ended before its start was noted
 		at = r.began
 	}
-	r.lost, r.oom = err, r.slot.oomed()
+	r.lost, r.oom = err, r.slot.hadOOMKill()
 	return status, at
 }
 
-// reaped ends the time in which the process can be signalled, with what takes its
+// markReaped ends the time in which the process can be signalled, with what takes its
 // number away.
-func (r *run) reaped(how func()) {
+func (r *run) markReaped(how func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	how()
@@ -183,13 +183,13 @@ func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol
 		f.Reason = fmt.Sprintf("its process ended with exit code %d", f.ExitCode)
 	}
 	if r.oom && f.State != string(job.AttemptSucceeded) {
-		f.Reason += "; " + r.outOfMemory()
+		f.Reason += "; " + r.outOfMemoryReason()
 	}
 	return f, true
 }
 
-// outOfMemory says what ran out.
-func (r *run) outOfMemory() string {
+// outOfMemoryReason says what ran out.
+func (r *run) outOfMemoryReason() string {
 	if r.memory > 0 {
 		return fmt.Sprintf("out of memory: it needed more than its %v", job.Bytes(r.memory))
 	}

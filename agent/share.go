@@ -34,7 +34,7 @@ type shareDir struct {
 func (d *shareDir) open() (*os.Root, *os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.root != nil && d.still() {
+	if d.root != nil && d.isStillThere() {
 		return d.root, d.base, nil
 	}
 	if d.mounted {
@@ -54,12 +54,12 @@ func (d *shareDir) open() (*os.Root, *os.File, error) {
 	defer top.Close()
 	jobs, err := openDirAt(top, "jobs", 0o755)
 	if err != nil {
-		return nil, nil, ofShare(err)
+		return nil, nil, blameShare(err)
 	}
 	defer jobs.Close()
 	base, err := openDirAt(jobs, d.pool, 0o755)
 	if err != nil {
-		return nil, nil, ofShare(err)
+		return nil, nil, blameShare(err)
 	}
 	root, err := share.OpenRoot(path.Join("jobs", d.pool))
 	if err == nil {
@@ -73,10 +73,10 @@ func (d *shareDir) open() (*os.Root, *os.File, error) {
 	return root, base, nil
 }
 
-// still reports whether the directory is the one that the share's path leads to: a
+// isStillThere reports whether the directory is the one that the share's path leads to: a
 // share that was taken away goes on under its open directories, out of the reach
 // of the attempts' processes. The caller holds d.mu.
-func (d *shareDir) still() bool {
+func (d *shareDir) isStillThere() bool {
 	open, err := d.base.Stat()
 	if err != nil {
 		return false
@@ -85,9 +85,9 @@ func (d *shareDir) still() bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// ofShare makes an obstacle above the jobs' own directories the share's: no job
+// blameShare makes an obstacle above the jobs' own directories the share's: no job
 // is to blame for it.
-func ofShare(err error) error {
+func blameShare(err error) error {
 	var o obstacle
 	if errors.As(err, &o) {
 		return o
@@ -106,7 +106,7 @@ func sameDir(dir *os.File, root *os.Root) error {
 		return err
 	}
 	if !os.SameFile(one, other) {
-		return inTheWay(filepath.Base(dir.Name()), "directory")
+		return obstacleFault(filepath.Base(dir.Name()), "directory")
 	}
 	return nil
 }
@@ -126,9 +126,9 @@ func isMount(path string) error {
 	return nil
 }
 
-// lose forgets the directory, so that the next open looks anew: the share may
+// forget forgets the directory, so that the next open looks anew: the share may
 // have been mounted again. It stays open for those that are using it.
-func (d *shareDir) lose() {
+func (d *shareDir) forget() {
 	d.mu.Lock()
 	d.root, d.base = nil, nil
 	d.mu.Unlock()
@@ -152,15 +152,15 @@ func (a *attemptDir) close() {
 	}
 }
 
-// make creates an attempt's directory, its output directory and its logs. The
+// makeAttemptDir creates an attempt's directory, its output directory and its logs. The
 // names were checked by the caller. Owner < 0 leaves the owner alone. The error
 // has its cause.
 // A gang's ranks share the directory; all but the first have logs of their own.
-func (d *shareDir) make(w protocol.Assignment, owner owner) (*attemptDir, error) {
-	a, err := d.try(w, owner)
+func (d *shareDir) makeAttemptDir(w protocol.Assignment, owner owner) (*attemptDir, error) {
+	a, err := d.tryMakeAttemptDir(w, owner)
 	if err != nil && startfault.CauseOf(err, startfault.OnShare) == job.CauseShare {
-		d.lose()
-		a, err = d.try(w, owner)
+		d.forget()
+		a, err = d.tryMakeAttemptDir(w, owner)
 	}
 	if err != nil {
 		return nil, startfault.New(startfault.CauseOf(err, startfault.OnShare), "the attempt's directory on the share cannot be made: %w", startfault.Innermost(err))
@@ -168,7 +168,7 @@ func (d *shareDir) make(w protocol.Assignment, owner owner) (*attemptDir, error)
 	return a, nil
 }
 
-func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err error) {
+func (d *shareDir) tryMakeAttemptDir(w protocol.Assignment, owner owner) (_ *attemptDir, err error) {
 	jobID, attempt, rank := w.Job, strconv.Itoa(w.Attempt), 0
 	if w.Gang != nil {
 		rank = w.Gang.Rank
@@ -182,7 +182,7 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err e
 		return nil, err
 	}
 	defer jobDir.Close()
-	dir, err := openDirAt(jobDir, attempt, uint32(owner.first()))
+	dir, err := openDirAt(jobDir, attempt, uint32(owner.dirMode()))
 	if err != nil {
 		return nil, err
 	}
@@ -205,13 +205,13 @@ func (d *shareDir) try(w protocol.Assignment, owner owner) (_ *attemptDir, err e
 	}
 	defer output.Close()
 	// Appending, so that an attempt that was sent twice overwrites nothing.
-	if made.stdout, err = openAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
+	if made.stdout, err = openFileAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
 		return nil, err
 	}
-	if made.stderr, err = openAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
+	if made.stderr, err = openFileAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
 		return nil, err
 	}
-	owner.open(made, dir, output, d.pool, w)
+	owner.giveDirs(made, dir, output, d.pool, w)
 	return made, nil
 }
 
@@ -226,7 +226,7 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 		if !filepath.IsLocal(filepath.Join(".", wanted)) {
 			return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", startfault.Clip(wanted))
 		}
-		if err := a.own(name); err != nil {
+		if err := a.makeWorkdir(name); err != nil {
 			return "", err
 		}
 		name = filepath.Join(name, wanted)
@@ -263,13 +263,13 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 	return real, nil
 }
 
-// own makes the attempt's own working directory, which no job has named.
-func (a *attemptDir) own(name string) error {
+// makeWorkdir makes the attempt's own working directory, which no job has named.
+func (a *attemptDir) makeWorkdir(name string) error {
 	err := a.root.Mkdir(name, 0o755)
 	if errors.Is(err, os.ErrExist) {
 		var at os.FileInfo
 		if at, err = a.root.Lstat(name); err == nil && !at.IsDir() {
-			err = inTheWay(name, "directory")
+			err = obstacleFault(name, "directory")
 		}
 	}
 	if err != nil {

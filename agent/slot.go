@@ -46,8 +46,8 @@ type slots struct {
 	closed bool
 }
 
-// of is an assignment's slot; nil = it has none.
-func (s *slots) of(n int64) *slot {
+// slotOf is an assignment's slot; nil = it has none.
+func (s *slots) slotOf(n int64) *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.taken[n]
@@ -67,7 +67,7 @@ func (s *slots) take(n int64, w protocol.Assignment) (*slot, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.give(k, n, w)
+	s.assignSlot(k, n, w)
 	return k, nil
 }
 
@@ -79,34 +79,34 @@ func (s *slots) reuse(n int64, w protocol.Assignment) (*slot, error) {
 	if has := s.taken[n]; has != nil {
 		return has, nil
 	}
-	if err := s.refuse(w); err != nil {
+	if err := s.checkRoom(w); err != nil {
 		return nil, err
 	}
 	for last := len(s.free) - 1; last >= 0; last-- {
 		k := s.free[last]
-		if s.free = s.free[:last]; k.usable() {
-			s.give(k, n, w)
+		if s.free = s.free[:last]; k.isUsable() {
+			s.assignSlot(k, n, w)
 			return k, nil
 		}
-		s.end(k)
+		s.endSlot(k)
 	}
 	return nil, nil
 }
 
-// give notes whose a slot is. The caller holds s.mu.
-func (s *slots) give(k *slot, n int64, w protocol.Assignment) {
+// assignSlot notes whose a slot is. The caller holds s.mu.
+func (s *slots) assignSlot(k *slot, n int64, w protocol.Assignment) {
 	k.cpus, k.gpus, k.bare, k.made = w.CPUs, w.GPUs, true, false
 	s.taken[n] = k
 }
 
-// refuse says why an assignment cannot have what it asks for: an earlier attempt that
+// checkRoom says why an assignment cannot have what it asks for: an earlier attempt that
 // could not be ended still has it. The caller holds s.mu.
-func (s *slots) refuse(w protocol.Assignment) error {
-	if !s.alone() {
+func (s *slots) checkRoom(w protocol.Assignment) error {
+	if !s.isAlone() {
 		return startfault.New(job.CauseLeftover, "processes of an earlier life of the node's agent cannot be ended; delete the node")
 	}
 	s.stuck = slices.DeleteFunc(s.stuck, func(k *slot) bool {
-		empty := k.empty()
+		empty := k.isEmpty()
 		if empty {
 			s.free = append(s.free, k)
 		}
@@ -135,27 +135,27 @@ func (s *slots) refuse(w protocol.Assignment) error {
 func (s *slots) make() (*slot, error) {
 	l := s.launcher
 	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func())}
-	onThread(k.work)
+	onThread(k.runTasks)
 	var err error
-	k.do(func() { err = s.furnish(k) })
+	k.runOnThread(func() { err = s.furnish(k) })
 	if err != nil {
-		s.end(k) // what it has got so far is for the next one
+		s.endSlot(k) // what it has got so far is for the next one
 		return nil, startfault.New(job.CauseNoProcess, "a place for the attempt cannot be made on the node: %w", err)
 	}
 	s.made++
 	return k, nil
 }
 
-// work is the slot's thread. It is never given back: it may see other mounts than
+// runTasks is the slot's thread. It is never given back: it may see other mounts than
 // the rest of the agent, and on Linux attempts die with it.
-func (k *slot) work() {
+func (k *slot) runTasks() {
 	for task := range k.tasks {
 		task()
 	}
 }
 
-// do runs something on the slot's thread.
-func (k *slot) do(task func()) {
+// runOnThread runs something on the slot's thread.
+func (k *slot) runOnThread(task func()) {
 	done := make(chan struct{})
 	k.tasks <- func() {
 		defer close(done)
@@ -175,8 +175,8 @@ func (s *slots) release(n int64) {
 	}
 	delete(s.taken, n)
 	if s.closed {
-		s.end(k)
-		s.last()
+		s.endSlot(k)
+		s.shutIfLast()
 		return
 	}
 	if k.bare {
@@ -186,9 +186,9 @@ func (s *slots) release(n int64) {
 	s.stuck = append(s.stuck, k)
 }
 
-// end ends a slot for good.
-func (s *slots) end(k *slot) {
-	k.do(k.leave)
+// endSlot ends a slot for good.
+func (s *slots) endSlot(k *slot) {
+	k.runOnThread(k.giveBack)
 	close(k.tasks)
 }
 
@@ -199,22 +199,22 @@ func (s *slots) close() {
 	defer s.mu.Unlock()
 	var all sync.WaitGroup
 	for _, k := range slices.Concat(s.free, s.stuck) {
-		all.Go(func() { s.end(k) })
+		all.Go(func() { s.endSlot(k) })
 	}
 	all.Wait()
 	s.free, s.stuck, s.closed = nil, nil, true
-	s.last()
+	s.shutIfLast()
 }
 
-// last gives back what the slots shared, after the last of them. The caller holds s.mu.
-func (s *slots) last() {
+// shutIfLast gives back what the slots shared, after the last of them. The caller holds s.mu.
+func (s *slots) shutIfLast() {
 	if len(s.taken) == 0 {
 		s.shut()
 	}
 }
 
-// startOn starts a process on its slot's thread.
-func (k *slot) startOn(l *launch) (pid int, err error) {
-	k.do(func() { pid, err = k.begin(l) })
+// startOnThread starts a process on its slot's thread.
+func (k *slot) startOnThread(l *launch) (pid int, err error) {
+	k.runOnThread(func() { pid, err = k.startProcess(l) })
 	return pid, err
 }

@@ -30,27 +30,27 @@ func onThread(do func()) {
 
 func newSite(*launcher) (*site, error) { return &site{}, nil }
 
-func (*site) alone() bool { return true }
+func (*site) isAlone() bool { return true }
 
 func (*site) shut() {}
 
-func (*site) handsOver() bool { return false }
+func (*site) mustHandOver() bool { return false }
 
 func (*site) lateOwner() owner { return nobodyElse }
 
 func (*slots) furnish(*slot) error { return nil }
 
-func (k *slot) leave() {}
+func (k *slot) giveBack() {}
 
-func (k *slot) usable() bool { return true }
+func (k *slot) isUsable() bool { return true }
 
-func (k *slot) begin(l *launch) (int, error) { return syscall.ForkExec(l.argv0, l.argv, &l.attr) }
+func (k *slot) startProcess(l *launch) (int, error) { return syscall.ForkExec(l.argv0, l.argv, &l.attr) }
 
-func (k *slot) empty() bool { return false }
+func (k *slot) isEmpty() bool { return false }
 
-func (k *slot) ready(protocol.Assignment) error { return nil }
+func (k *slot) setBounds(protocol.Assignment) error { return nil }
 
-func (k *slot) tidy() error { return nil }
+func (k *slot) emptyFolders() error { return nil }
 
 func (k *slot) show(string) {}
 
@@ -71,12 +71,12 @@ func (k *slot) kill(pid int) { unix.Kill(-pid, syscall.SIGKILL) }
 func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error) {
 	process.Reap(r.pid, &status)
 	at = time.Now()
-	r.reaped(func() { unix.Kill(-r.pid, syscall.SIGKILL) })
+	r.markReaped(func() { unix.Kill(-r.pid, syscall.SIGKILL) })
 	if r.cause != byItself { // it is over, so nothing changes that any more
 		process.KillAttempt(r.key)
 	}
 	return status, at, nil
 }
 
-// oomed is not known here.
-func (k *slot) oomed() bool { return false }
+// hadOOMKill is not known here.
+func (k *slot) hadOOMKill() bool { return false }

@@ -62,7 +62,7 @@ func newSite(l *launcher) (*site, error) {
 	if os.Geteuid() != 0 {
 		return t, nil
 	}
-	own, others := earlierGroups(l.node())
+	own, others := findEarlierGroups(l.node())
 	sweepGroups(others)
 	if !endEarlier(own, emptyWithin) {
 		t.earlier = own
@@ -91,7 +91,7 @@ func (s *slots) decideGroups() {
 	}
 	groups, err := findGroups(l.node(), version)
 	if err == nil {
-		if err = groups.try(); err == nil {
+		if err = groups.tryGroups(); err == nil {
 			s.groups = groups
 			return
 		}
@@ -121,8 +121,8 @@ func onThread(do func()) {
 	}()
 }
 
-// try makes a group and runs a program in it, on a thread that is not used again.
-func (h *hierarchies) try() error {
+// tryGroups makes a group and runs a program in it, on a thread that is not used again.
+func (h *hierarchies) tryGroups() error {
 	result := make(chan error)
 	onThread(func() {
 		const probe = 1 << 20 // no slot's number
@@ -136,8 +136,8 @@ func (h *hierarchies) try() error {
 	return <-result
 }
 
-// alone reports whether nothing of an earlier life of the agent is left.
-func (t *site) alone() bool {
+// isAlone reports whether nothing of an earlier life of the agent is left.
+func (t *site) isAlone() bool {
 	if t.keepers && keeper.Alone(t.lock) {
 		t.keepers = false
 	}
@@ -174,7 +174,7 @@ func (s *slots) furnish(k *slot) (err error) {
 		}
 	}
 	if s.users != nil {
-		s.look(k)
+		s.giveView(k)
 	}
 	if k.group == nil {
 		k.keeper, err = keeper.Start(s.launcher.node(), s.lock)
@@ -182,11 +182,11 @@ func (s *slots) furnish(k *slot) (err error) {
 	return err
 }
 
-// usable reports whether a free slot can be used: its keeper may have been killed.
-func (k *slot) usable() bool { return k.keeper == nil || !k.keeper.Gone() }
+// isUsable reports whether a free slot can be used: its keeper may have been killed.
+func (k *slot) isUsable() bool { return k.keeper == nil || !k.keeper.Gone() }
 
-// leave gives everything back, on the slot's thread.
-func (k *slot) leave() {
+// giveBack gives everything back, on the slot's thread.
+func (k *slot) giveBack() {
 	if k.keeper != nil {
 		k.keeper.Close()
 	}
@@ -201,8 +201,8 @@ func (k *slot) leave() {
 	}
 }
 
-// ready bounds what the next attempt may use.
-func (k *slot) ready(w protocol.Assignment) error {
+// setBounds bounds what the next attempt may use.
+func (k *slot) setBounds(w protocol.Assignment) error {
 	if k.group == nil {
 		return nil
 	}
@@ -213,14 +213,14 @@ func (k *slot) ready(w protocol.Assignment) error {
 	if w.CPUs > 0 && w.CPUs < runtime.NumCPU() && !w.Whole {
 		cpus = int64(w.CPUs)
 	}
-	if err := k.group.bound(memory, cpus); err != nil {
+	if err := k.group.setBounds(memory, cpus); err != nil {
 		return startfault.New(job.CauseNoProcess, "the attempt cannot be bounded on the node: %w", err)
 	}
 	return nil
 }
 
-// begin starts a process, on the slot's thread.
-func (k *slot) begin(l *launch) (int, error) {
+// startProcess starts a process, on the slot's thread.
+func (k *slot) startProcess(l *launch) (int, error) {
 	if k.keeper != nil {
 		pid, err := k.keeper.Launch(l.argv0, l.argv, &l.attr)
 		if errors.Is(err, keeper.ErrGone) {
@@ -229,7 +229,7 @@ func (k *slot) begin(l *launch) (int, error) {
 		}
 		return pid, err
 	}
-	k.group.born(l.attr.Sys)
+	k.group.setBirthGroup(l.attr.Sys)
 	return syscall.ForkExec(l.argv0, l.argv, &l.attr)
 }
 
@@ -261,7 +261,7 @@ func (k *slot) kill(pid int) {
 func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error) {
 	if k.keeper != nil {
 		e, ok := k.keeper.Wait()
-		r.reaped(func() {})
+		r.markReaped(func() {})
 		if !ok {
 			k.bare = false
 			process.KillAttempt(r.key)
@@ -272,32 +272,32 @@ func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error)
 	}
 	process.AwaitEnd(r.pid)
 	at = time.Now()
-	r.reaped(func() {
+	r.markReaped(func() {
 		unix.Kill(-r.pid, syscall.SIGKILL)
 		process.Reap(r.pid, &status)
 	})
-	k.bare = k.group.clear()
+	k.bare = k.group.killAll()
 	return status, at, nil
 }
 
-// empty reports whether nothing is left of an attempt that could not be ended.
-func (k *slot) empty() bool {
+// isEmpty reports whether nothing is left of an attempt that could not be ended.
+func (k *slot) isEmpty() bool {
 	if k.keeper != nil {
 		k.bare = k.keeper.Empty()
 	} else {
 		k.group.kill()
-		k.bare = k.group.empty()
+		k.bare = k.group.isEmpty()
 	}
 	return k.bare
 }
 
-// oomed reports whether the last attempt had processes killed for want of memory.
-func (k *slot) oomed() bool { return k.group != nil && k.group.oomed() }
+// hadOOMKill reports whether the last attempt had processes killed for want of memory.
+func (k *slot) hadOOMKill() bool { return k.group != nil && k.group.hadOOMKill() }
 
-// tidy removes what an attempt has left in the slot's own folders.
-func (k *slot) tidy() (err error) {
+// emptyFolders removes what an attempt has left in the slot's own folders.
+func (k *slot) emptyFolders() (err error) {
 	if k.view != nil {
-		k.do(func() { err = k.view.tidy() })
+		k.runOnThread(func() { err = k.view.emptyFolders() })
 	}
 	return err
 }
@@ -307,9 +307,9 @@ func (k *slot) hide(dir string) error {
 	if k.covers == nil {
 		return nil
 	}
-	err := k.covers.put(dir)
+	err := k.covers.cover(dir)
 	if err == nil {
-		k.do(func() { err = unix.Unmount(dir, unix.MNT_DETACH) })
+		k.runOnThread(func() { err = unix.Unmount(dir, unix.MNT_DETACH) })
 	}
 	return err
 }
@@ -317,6 +317,6 @@ func (k *slot) hide(dir string) error {
 // show ends hide.
 func (k *slot) show(dir string) {
 	if k.covers != nil {
-		k.covers.take(dir)
+		k.covers.uncover(dir)
 	}
 }

@@ -25,21 +25,21 @@ const startQueue = 4096
 // it: that of most programs that cannot use their input.
 const exitFile = 1
 
-// starter prepares attempts and has them started.
-func (a *agent) starter(ctx context.Context) {
+// runStarter prepares attempts and has them started.
+func (a *agent) runStarter(ctx context.Context) {
 	for {
 		select {
 		case n := <-a.starts:
-			a.start(n)
+			a.advanceStart(n)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// start takes an assignment a step further: one that still waits, or one whose
+// advanceStart takes an assignment a step further: one that still waits, or one whose
 // source is there now.
-func (a *agent) start(n int64) {
+func (a *agent) advanceStart(n int64) {
 	a.mu.Lock()
 	h := a.st.held[n]
 	var fetched *run
@@ -52,7 +52,7 @@ func (a *agent) start(n int64) {
 	case fetched != nil:
 		a.startFetched(n, h.work, fetched)
 	case ok && h.work.Source != nil:
-		a.fetch(n, h)
+		a.startFetching(n, h)
 	case ok:
 		a.startPlain(n, h)
 	}
@@ -93,8 +93,8 @@ func (a *agent) startPlain(n int64, h *held) {
 	}
 	pid, err := launch.start()
 	r := &run{pid: pid, from: from, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
-	r.holds(launch, h.work)
-	if err == nil && a.startedLate(h) {
+	r.setLaunch(launch, h.work)
+	if err == nil && a.isStartedLate(h) {
 		r.end(byAgent, "", 0)
 		r.wait()
 		err = errStartLate(a.cfg.StartWithin)
@@ -111,24 +111,24 @@ func (a *agent) startPlain(n int64, h *held) {
 	cancelled, closing, leaving := h.cancel, a.closing, a.leaving
 	a.out.started = append(a.out.started, n)
 	a.mu.Unlock()
-	r.arm()
+	r.armTimeout()
 	switch {
 	case closing:
-		r.end(byAgent, "", a.grace())
+		r.end(byAgent, "", a.killGrace())
 	case leaving != "":
-		r.end(byEviction, leaving, a.untilGone())
+		r.end(byEviction, leaving, a.remainingGrace())
 	case cancelled != "":
 		r.end(byCancel, cancelled, a.cfg.KillGrace)
 	}
-	go a.await(n, h.work, r)
+	go a.awaitEnd(n, h.work, r)
 	a.logUnsaved(a.flush(false))
-	a.signal()
+	a.wakeReporter()
 }
 
-// fetch begins to fetch an assignment's source. From here on the attempt runs: its
+// startFetching begins to fetch an assignment's source. From here on the attempt runs: its
 // timeout counts, and it can be ended like any other. The starter does not wait.
-func (a *agent) fetch(n int64, h *held) {
-	if err := check(h.work); err != nil {
+func (a *agent) startFetching(n int64, h *held) {
+	if err := checkAssignment(h.work); err != nil {
 		a.failStart(n, h.work, err)
 		return
 	}
@@ -138,7 +138,7 @@ func (a *agent) fetch(n int64, h *held) {
 	ok := a.mayStart(h)
 	if ok {
 		a.record(record{N: n, Started: &process.Process{At: r.began}})
-		h.begun()
+		h.stopStartDeadline()
 		h.run = r
 		a.out.started = append(a.out.started, n)
 		a.runs.Add(1)
@@ -148,19 +148,19 @@ func (a *agent) fetch(n int64, h *held) {
 		stop()
 		return
 	}
-	r.arm()
+	r.armTimeout()
 	go func() {
 		defer stop()
 		tree, err := a.placeSource(ctx, n, h.work)
 		if err != nil || readsFile(h.work) {
-			a.unstarted(n, h.work, r, tree.File, err)
+			a.endWithoutProcess(n, h.work, r, tree.File, err)
 			return
 		}
 		r.tree = tree
 		a.starts <- n // the starters outlive every run
 	}()
 	a.logUnsaved(a.flush(false))
-	a.signal()
+	a.wakeReporter()
 }
 
 // startFetched starts an attempt in the work tree that was fetched for it.
@@ -168,26 +168,26 @@ func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
 	launch, err := a.prepare(n, w, r.tree)
 	if err == nil {
 		defer launch.dir.close()
-		r.holds(launch, w)
-		err = r.begin(launch.start)
+		r.setLaunch(launch, w)
+		err = r.startProcess(launch.start)
 	}
 	if err != nil {
-		a.unstarted(n, w, r, "", err)
+		a.endWithoutProcess(n, w, r, "", err)
 		return
 	}
 	birth := process.BirthOf(r.pid)
 	a.mu.Lock()
 	a.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
 	a.mu.Unlock()
-	go a.await(n, w, r)
+	go a.awaitEnd(n, w, r)
 	a.logUnsaved(a.flush(false))
 }
 
-// unstarted ends an attempt that has begun and never got its process: something
+// endWithoutProcess ends an attempt that has begun and never got its process: something
 // went wrong, or it was to read a file and did.
-func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, err error) {
+func (a *agent) endWithoutProcess(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer a.runs.Done()
-	f, told := r.unstarted(n, err)
+	f, told := r.resultWithoutProcess(n, err)
 	a.launcher.putAwayInTime(n, w)
 	switch {
 	case f.State == string(job.AttemptSucceeded):
@@ -195,21 +195,21 @@ func (a *agent) unstarted(n int64, w protocol.Assignment, r *run, file string, e
 	case f.State == string(job.AttemptStartFailed) && hasWrongFile(err):
 		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
-	a.conclude(n, w, f, told)
+	a.concludeAttempt(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
 		a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)
 	}
 }
 
-// conclude enters an attempt's end, unless it is not to be told, and removes what
+// concludeAttempt enters an attempt's end, unless it is not to be told, and removes what
 // is local of it.
-func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
+func (a *agent) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
 	if told {
 		a.mu.Lock()
-		a.finish(f)
+		a.recordEnd(f)
 		a.mu.Unlock()
 		a.logUnsaved(a.flush(false))
-		a.signal()
+		a.wakeReporter()
 	}
 	a.launcher.clean(n, w)
 }
@@ -217,31 +217,31 @@ func (a *agent) conclude(n int64, w protocol.Assignment, f protocol.Finished, to
 // failStart ends an assignment that could not be started.
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
 	a.launcher.putAwayInTime(n, w)
-	a.conclude(n, w, notStarted(n, err), true)
+	a.concludeAttempt(n, w, startFailure(n, err), true)
 	a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
 }
 
-// notStarted is the end of an attempt that could not be started.
-func notStarted(n int64, err error) protocol.Finished {
+// startFailure is the end of an attempt that could not be started.
+func startFailure(n int64, err error) protocol.Finished {
 	return protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}
 }
 
-// await follows an attempt to its end.
-func (a *agent) await(n int64, w protocol.Assignment, r *run) {
+// awaitEnd follows an attempt to its end.
+func (a *agent) awaitEnd(n int64, w protocol.Assignment, r *run) {
 	defer a.runs.Done()
 	status, at := r.wait()
 	a.launcher.putAwayInTime(n, w)
 	f, told := r.result(n, status, at)
-	a.conclude(n, w, f, told)
+	a.concludeAttempt(n, w, f, told)
 }
 
-// finish records an end and has it reported. The caller holds a.mu.
-func (a *agent) finish(f protocol.Finished) {
+// recordEnd records an end and has it reported. The caller holds a.mu.
+func (a *agent) recordEnd(f protocol.Finished) {
 	if h := a.st.held[f.N]; h != nil && h.phase == ended {
 		return
 	}
 	a.record(record{Finished: &f})
-	a.st.held[f.N].begun()
+	a.st.held[f.N].stopStartDeadline()
 	a.st.held[f.N].run = nil
 	a.out.finished = append(a.out.finished, f.N)
 }

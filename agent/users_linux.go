@@ -54,7 +54,7 @@ func (s *slots) decideUsers() {
 		}
 	}
 	if u.owner.uid < 0 {
-		u.owner = u.share(l.cfg.Share)
+		u.owner = u.openShare(l.cfg.Share)
 	}
 	u.bare = l.cfg.ownerless != nil || !keepsOwners(&l.share, l.cfg.VMID, u.base)
 	s.users = u
@@ -66,10 +66,10 @@ func (s *slots) decideUsers() {
 	}
 }
 
-// share makes the top of a share that is root's alone one that jobs can write to, as
+// openShare makes the top of a share that is root's alone one that jobs can write to, as
 // they could while they were root, and returns whose it is. What the agent keeps
 // there stays its own.
-func (u *users) share(path string) owner {
+func (u *users) openShare(path string) owner {
 	const shared = 0o775 | fs.ModeSetgid | fs.ModeSticky
 	at, err := os.Stat(path)
 	if err != nil {
@@ -116,9 +116,9 @@ func keepsOwners(d *shareDir, vmid string, uid int) bool {
 	return ok && int(sys.Uid) == uid
 }
 
-// handsOver reports whether slots have users of their own whose files are handed to
+// mustHandOver reports whether slots have users of their own whose files are handed to
 // somebody else in the end.
-func (s *slots) handsOver() bool {
+func (s *slots) mustHandOver() bool {
 	s.deciding.Do(s.decide)
 	return s.users != nil && !s.users.bare
 }

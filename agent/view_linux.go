@@ -22,9 +22,9 @@ type view struct {
 	folders []string // as the slot's thread sees them, emptied after each attempt
 }
 
-// look gives a slot its view, on its thread. What cannot be had is said once: the
+// giveView gives a slot its view, on its thread. What cannot be had is said once: the
 // slot's user protects what matters most.
-func (s *slots) look(k *slot) {
+func (s *slots) giveView(k *slot) {
 	v, err := s.newView(k)
 	if err != nil {
 		s.said.Do(func() {
@@ -64,7 +64,7 @@ func (s *slots) newView(k *slot) (*view, error) {
 	var all error
 	all = errors.Join(all, unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=invisible"))
 	for _, point := range []string{"/tmp", "/var/tmp"} {
-		if !onDisk(point) || contains(point, l.cfg.Share) || contains(point, l.local) {
+		if !fileExists(point) || contains(point, l.cfg.Share) || contains(point, l.local) {
 			continue
 		}
 		own := filepath.Join(v.dir, strings.ReplaceAll(point[1:], "/", "-"))
@@ -80,7 +80,7 @@ func (s *slots) newView(k *slot) (*view, error) {
 		}
 		all = errors.Join(all, err)
 	}
-	if point := "/dev/shm"; onDisk(point) && !contains(point, l.cfg.Share) && !contains(point, l.local) {
+	if point := "/dev/shm"; fileExists(point) && !contains(point, l.cfg.Share) && !contains(point, l.local) {
 		options := fmt.Sprintf("mode=0700,uid=%d,gid=%d", k.owner.uid, k.owner.gid)
 		err := unix.Mount("shm", point, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
 		if err == nil {
@@ -88,14 +88,14 @@ func (s *slots) newView(k *slot) (*view, error) {
 		}
 		all = errors.Join(all, err)
 	}
-	all = errors.Join(all, v.name(k, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.as.Gid)),
-		v.name(k, "/etc/group", fmt.Sprintf("%s:x:%d:\ndsvmjobs:x:%d:\n", k.login, k.owner.gid, jobsGroup)))
+	all = errors.Join(all, v.addName(k, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.as.Gid)),
+		v.addName(k, "/etc/group", fmt.Sprintf("%s:x:%d:\ndsvmjobs:x:%d:\n", k.login, k.owner.gid, jobsGroup)))
 	return v, all
 }
 
-// name shows a list of names with one more: programs such as ssh refuse a user
+// addName shows a list of names with one more: programs such as ssh refuse a user
 // without a name.
-func (v *view) name(k *slot, file, line string) error {
+func (v *view) addName(k *slot, file, line string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil // a system without such a list has no use for the name
@@ -110,8 +110,8 @@ func (v *view) name(k *slot, file, line string) error {
 	return unix.Mount(own, file, "", unix.MS_BIND, "")
 }
 
-// tidy empties the slot's own folders, on its thread.
-func (v *view) tidy() error {
+// emptyFolders empties the slot's own folders, on its thread.
+func (v *view) emptyFolders() error {
 	var all error
 	for _, folder := range v.folders {
 		dir, err := os.Open(folder)
@@ -162,7 +162,7 @@ func newCovers(share, local string) (*covers, error) {
 			task()
 		}
 	})
-	err := c.do(func() error {
+	err := c.runOnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return err
 		}
@@ -186,18 +186,18 @@ func newCovers(share, local string) (*covers, error) {
 	return c, nil
 }
 
-func (c *covers) do(task func() error) error {
+func (c *covers) runOnThread(task func() error) error {
 	done := make(chan error)
 	c.tasks <- func() { done <- task() }
 	return <-done
 }
 
-func (c *covers) put(dir string) error {
-	return c.do(func() error { return unix.Mount(c.empty, dir, "", unix.MS_BIND, "") })
+func (c *covers) cover(dir string) error {
+	return c.runOnThread(func() error { return unix.Mount(c.empty, dir, "", unix.MS_BIND, "") })
 }
 
-func (c *covers) take(dir string) {
-	c.do(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
+func (c *covers) uncover(dir string) {
+	c.runOnThread(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
 func (c *covers) close() {

@@ -40,8 +40,8 @@ type repo struct {
 	users int           // attempts; guarded by Fetcher.mu
 }
 
-// number is that of a cache's directory; 0 = it is none.
-func number(dir string) int {
+// cacheNumber is that of a cache's directory; 0 = it is none.
+func cacheNumber(dir string) int {
 	n, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(dir), "."))
 	return n
 }
@@ -61,7 +61,7 @@ func (a *attempt) takeCache(repository string) *repo {
 	if r == nil {
 		r = &repo{base: filepath.Join(a.cfg.Dir, name), turn: make(chan struct{}, 1)}
 		for _, dir := range r.dirs() {
-			if number(dir) > number(r.dir) {
+			if cacheNumber(dir) > cacheNumber(r.dir) {
 				r.dir = dir
 			}
 		}
@@ -77,9 +77,9 @@ func (r *repo) dirs() []string {
 	return all
 }
 
-// release gives a cache back, and removes what is too much of those that nobody
+// releaseCache gives a cache back, and removes what is too much of those that nobody
 // uses, the one that was used longest ago first.
-func (f *Fetcher) release(r *repo) {
+func (f *Fetcher) releaseCache(r *repo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r.users--; r.users == 0 {
@@ -133,24 +133,24 @@ func sizeOf(dir string) (total int64) {
 	return total
 }
 
-// tidy removes what runs of git that were killed have left in the caches.
-func (f *Fetcher) tidy() error {
+// removeLeftovers removes what runs of git that were killed have left in the caches.
+func (f *Fetcher) removeLeftovers() error {
 	entries, err := os.ReadDir(f.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if number(e.Name()) == 0 {
+		if cacheNumber(e.Name()) == 0 {
 			os.RemoveAll(filepath.Join(f.cfg.Dir, e.Name()))
 			continue
 		}
-		unlock(filepath.Join(f.cfg.Dir, e.Name()))
+		removeLocks(filepath.Join(f.cfg.Dir, e.Name()))
 	}
 	return nil
 }
 
-// unlock removes locks and unfinished files of git runs that have ended.
-func unlock(dir string) {
+// removeLocks removes locks and unfinished files of git runs that have ended.
+func removeLocks(dir string) {
 	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() && (strings.HasSuffix(path, ".lock") || strings.HasPrefix(e.Name(), "tmp_")) {
 			os.Remove(path)
@@ -168,7 +168,7 @@ func (a *attempt) ensureCommit(ctx context.Context, r *repo, repository, commit 
 	case <-ctx.Done():
 		return "", false, context.Cause(ctx)
 	}
-	if r.dir != "" && a.has(ctx, r.dir, commit) {
+	if r.dir != "" && a.hasCommit(ctx, r.dir, commit) {
 		return r.dir, true, nil
 	}
 	packs, _ := filepath.Glob(filepath.Join(r.dir, "objects", "pack", "*.pack"))
@@ -177,7 +177,7 @@ func (a *attempt) ensureCommit(ctx context.Context, r *repo, repository, commit 
 		return dir, false, err
 	}
 	if err = a.download(ctx, r.dir, repository, commit); err != nil {
-		unlock(r.dir)
+		removeLocks(r.dir)
 	}
 	return r.dir, true, err
 }
@@ -191,7 +191,7 @@ func (a *attempt) renewCache(ctx context.Context, r *repo, failed, repository, c
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	if r.dir != failed && a.has(ctx, r.dir, commit) {
+	if r.dir != failed && a.hasCommit(ctx, r.dir, commit) {
 		return r.dir, nil
 	}
 	if r.dir != failed && a.download(ctx, r.dir, repository, commit) == nil {
@@ -203,12 +203,12 @@ func (a *attempt) renewCache(ctx context.Context, r *repo, failed, repository, c
 // replace fetches into a new directory, which is the cache's once it is good. The
 // caller has the turn.
 func (a *attempt) replaceCache(ctx context.Context, r *repo, repository, commit string) (string, error) {
-	dir := fmt.Sprintf("%s.%d", r.base, number(r.dir)+1)
+	dir := fmt.Sprintf("%s.%d", r.base, cacheNumber(r.dir)+1)
 	fresh := dir + making
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(dir)); err != nil {
 		return "", fmt.Errorf("the node's folder for sources cannot be written: %w", startfault.Innermost(err))
 	}
-	err := a.git(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, format(commit, fresh)...)...)
+	err := a.gitInCache(ctx, "", nil, append([]string{"init", "--quiet", "--bare", "--template="}, initArguments(commit, fresh)...)...)
 	if err == nil {
 		err = a.download(ctx, fresh, repository, commit)
 	}

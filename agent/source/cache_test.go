@@ -73,7 +73,7 @@ func TestSourceDamaged(t *testing.T) {
 				if err := test.damage(r.dir); err != nil {
 					t.Fatal(err)
 				}
-				f.release(r)
+				f.releaseCache(r)
 				f.Source.Commit = c
 				tree, err := f.into(t, "w")
 				if err != nil {
@@ -109,7 +109,7 @@ func TestSourceDamagedTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.release(r)
+	f.releaseCache(r)
 	var all sync.WaitGroup
 	for i, commit := range commits {
 		tree := filepath.Join(t.TempDir(), "w")
@@ -172,8 +172,8 @@ func TestSourceCacheIsBounded(t *testing.T) {
 	if _, err := f.into(t, "w"); err != nil {
 		t.Fatal(err)
 	}
-	f.release(r)
-	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); number(r.dir) != 2 || len(packs) != 1 {
+	f.releaseCache(r)
+	if packs, _ := filepath.Glob(filepath.Join(r.dir, "objects/pack/*.pack")); cacheNumber(r.dir) != 2 || len(packs) != 1 {
 		t.Errorf("got %d packs, want 1", len(packs))
 	}
 	if left, err := os.ReadDir(f.cfg.Dir); err != nil || len(left) != 1 {

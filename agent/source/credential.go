@@ -124,9 +124,9 @@ func (c *credential) covers(repository string) bool {
 	return u.Scheme == c.url.Scheme && strings.EqualFold(u.Host, c.url.Host) && strings.HasPrefix(u.EscapedPath()+"/", base)
 }
 
-// config is what git is told of a credential, nothing of it secret: whom to ask,
+// helperConfig is what git is told of a credential, nothing of it secret: whom to ask,
 // for that host only, wherever a server redirects it.
-func (c *credential) config() []string {
+func (c *credential) helperConfig() []string {
 	if c == nil || c.url.Scheme == "ssh" {
 		return nil
 	}
@@ -143,8 +143,8 @@ func (c *credential) sshCommand(host string) string {
 	return command + " -o UserKnownHostsFile=" + c.hosts + " -i " + c.key
 }
 
-// pipe returns a file from which the credential can be read once.
-func (c *credential) pipe() (*os.File, error) {
+// openPipe returns a file from which the credential can be read once.
+func (c *credential) openPipe() (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err

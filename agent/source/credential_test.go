@@ -71,7 +71,7 @@ func TestCredentialCovers(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", repository, got, want)
 		}
 	}
-	if got, want := strings.Join(c.config(), " "), "credential.https://GitHub.com.helper=!f() { cat <&3; }; f"; got != want {
+	if got, want := strings.Join(c.helperConfig(), " "), "credential.https://GitHub.com.helper=!f() { cat <&3; }; f"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -99,7 +99,7 @@ func FuzzCredential(f *testing.F) {
 			}
 			return
 		}
-		for _, line := range append(c.config(), c.sshCommand(""), strconv.Quote(c.username)) {
+		for _, line := range append(c.helperConfig(), c.sshCommand(""), strconv.Quote(c.username)) {
 			if strings.ContainsAny(line, "\n\r\x00") {
 				t.Fatalf("got %q", line)
 			}

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// format is the kind of names that a commit's repository has, and the directory.
-func format(commit, dir string) []string {
+// initArguments is the kind of names that a commit's repository has, and the directory.
+func initArguments(commit, dir string) []string {
 	const sha256Digits = 64
 	if len(commit) == sha256Digits {
 		return []string{"--object-format=sha256", dir}
@@ -22,9 +22,9 @@ func format(commit, dir string) []string {
 	return []string{dir}
 }
 
-// has reports whether all of a commit is in a cache.
-func (a *attempt) has(ctx context.Context, dir, commit string) bool {
-	return a.git(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
+// hasCommit reports whether all of a commit is in a cache.
+func (a *attempt) hasCommit(ctx context.Context, dir, commit string) bool {
+	return a.gitInCache(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
 }
 
 // download fetches a commit by its name and without its history. A server of an
@@ -32,7 +32,7 @@ func (a *attempt) has(ctx context.Context, dir, commit string) bool {
 // them are fetched, and the commit looked for in their history.
 func (a *attempt) download(ctx context.Context, dir, repository, commit string) error {
 	fetch := []string{"fetch", "--quiet", "--no-tags"}
-	err := a.remote(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
+	err := a.gitWithServer(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
 	var said *gitError
 	if !errors.As(err, &said) {
 		return err
@@ -51,18 +51,18 @@ func (a *attempt) download(ctx context.Context, dir, repository, commit string) 
 	if _, err := os.Stat(filepath.Join(dir, "shallow")); err == nil {
 		fetch = append(fetch, "--unshallow")
 	}
-	if err := a.remote(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
+	if err := a.gitWithServer(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
 		return err
 	}
-	if err := a.git(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
+	if err := a.gitInCache(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
 		return fmt.Errorf("the commit %.12s is on no branch or tag of the repository (any more): %w", commit, err)
 	}
 	return nil
 }
 
-// git runs git in a cache, without network.
-func (a *attempt) git(ctx context.Context, dir string, out *bounded, args ...string) error {
-	g := a.own(dir, args)
+// gitInCache runs git in a cache, without network.
+func (a *attempt) gitInCache(ctx context.Context, dir string, out *bounded, args ...string) error {
+	g := a.gitAsAgent(dir, args)
 	if out != nil {
 		g.out = out
 	}
@@ -77,17 +77,17 @@ const (
 	ulimitUnit = 512
 )
 
-// remote runs git with a repository's server.
-func (a *attempt) remote(ctx context.Context, dir, repository string, args ...string) error {
+// gitWithServer runs git with a repository's server.
+func (a *attempt) gitWithServer(ctx context.Context, dir, repository string, args ...string) error {
 	var secret *credential
 	if a.credential.covers(repository) {
 		secret = a.credential
 	}
-	reach, err := a.reach(ctx, repository, secret)
+	reach, err := a.gateEnvironment(ctx, repository, secret)
 	if err != nil {
 		return err
 	}
-	g := a.own(dir, args, secret.config()...)
+	g := a.gitAsAgent(dir, args, secret.helperConfig()...)
 	g.secret = secret
 	if most := int64(a.cfg.CacheSize); most > 0 {
 		g.name, g.args = "sh", append([]string{"-c", limited, "sh", strconv.FormatInt(max(most/ulimitUnit, 1), 10)}, g.args...)
@@ -96,8 +96,8 @@ func (a *attempt) remote(ctx context.Context, dir, repository string, args ...st
 	return a.explain(g.run(ctx))
 }
 
-// own is a run of git as the agent's own user.
-func (a *attempt) own(dir string, args []string, config ...string) gitRun {
+// gitAsAgent is a run of git as the agent's own user.
+func (a *attempt) gitAsAgent(dir string, args []string, config ...string) gitRun {
 	var all []string
 	for _, c := range slices.Concat(gitConfig, config) {
 		all = append(all, "-c", c)
@@ -128,14 +128,14 @@ func (a *attempt) unpack(ctx context.Context, dir, repository, commit, tree stri
 	if err != nil {
 		return err
 	}
-	packing := a.own(dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
+	packing := a.gitAsAgent(dir, []string{"pack-objects", "--revs", "--stdout", "--quiet"})
 	packing.in, packing.out = ask, to
 	packed := make(chan error, 1)
 	go func() {
 		packed <- packing.run(ctx)
 		to.Close()
 	}()
-	kind := strings.Join(format(commit, "."), " ")
+	kind := strings.Join(initArguments(commit, "."), " ")
 	err = gitRun{key: a.Key, name: "sh", args: []string{"-c", unpacking, "sh", tree, commit, repository, kind}, dir: "/",
 		as: a.As, in: from, env: nowhere}.run(ctx)
 	from.Close()

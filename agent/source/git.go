@@ -57,15 +57,15 @@ type gitRun struct {
 type gitError struct{ words string }
 
 func (e *gitError) Error() string {
-	if last := lastWords(e.words); last != "" {
+	if last := shortenWords(e.words); last != "" {
 		return "git says: " + last
 	}
 	return "git ended without a word"
 }
 
-// lastWords makes one line of git's standard error: all of it when it is short,
+// shortenWords makes one line of git's standard error: all of it when it is short,
 // else what follows its first complaint.
-func lastWords(words string) string {
+func shortenWords(words string) string {
 	const most = 300 // bytes, of a reason's 500 bytes
 	var lines []string
 	complaint := -1
@@ -107,7 +107,7 @@ func (g gitRun) run(ctx context.Context) error {
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = gitDrain
 	if g.secret != nil {
-		pipe, err := g.secret.pipe()
+		pipe, err := g.secret.openPipe()
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (a *attempt) placeLargeFiles(ctx context.Context, dir, repository, commit, 
 		return err
 	}
 	var out bounded
-	if err := a.git(ctx, dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
+	if err := a.gitInCache(ctx, dir, &out, "lfs", "ls-files", "--long", commit); err != nil {
 		return err
 	}
 	var names []string
@@ -56,7 +56,7 @@ func (a *attempt) placeLargeFiles(ctx context.Context, dir, repository, commit, 
 	}
 	packed := make(chan error, 1)
 	go func() {
-		packed <- archive(to, filepath.Join(dir, "lfs", "objects"), names)
+		packed <- writeArchive(to, filepath.Join(dir, "lfs", "objects"), names)
 		to.Close()
 	}()
 	err = gitRun{key: a.Key, name: "sh", args: []string{"-c", checkingOut, "sh", tree}, dir: "/", as: a.As, in: from, env: nowhere}.run(ctx)
@@ -67,8 +67,8 @@ func (a *attempt) placeLargeFiles(ctx context.Context, dir, repository, commit, 
 	return err
 }
 
-// archive writes large files of a cache as they lie in a store.
-func archive(to io.Writer, store string, names []string) error {
+// writeArchive writes large files of a cache as they lie in a store.
+func writeArchive(to io.Writer, store string, names []string) error {
 	w := tar.NewWriter(to)
 	written := map[string]bool{}
 	for _, name := range names {

@@ -103,7 +103,7 @@ type lfsAnswer struct {
 // fetchLarge has the large files of a commit in a cache.
 func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string) error {
 	var out bounded
-	if err := a.git(ctx, dir, &out, "lfs", "ls-files", "--debug", commit); err != nil {
+	if err := a.gitInCache(ctx, dir, &out, "lfs", "ls-files", "--debug", commit); err != nil {
 		return err
 	}
 	files := parsePointers(out.String())
@@ -111,7 +111,7 @@ func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string
 		return err
 	}
 	if strings.HasPrefix(repository, "ssh:") || strings.HasPrefix(repository, "file:") {
-		return a.remote(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
+		return a.gitWithServer(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
 			"-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit)
 	}
 	var missing []largeFile
@@ -213,7 +213,7 @@ func (a *attempt) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 		base += ".git"
 	}
 	var answer lfsAnswer
-	err = a.lfsTry(ctx, func() error {
+	err = a.retryLFS(ctx, func() error {
 		r, err := a.lfsRequest(ctx, http.MethodPost, base+"/info/lfs/objects/batch", map[string]string{"Content-Type": lfsMedia}, body)
 		if err != nil {
 			return err
@@ -228,7 +228,7 @@ func (a *attempt) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 		case err != nil:
 			return err
 		case got.StatusCode != http.StatusOK:
-			return lfsStatus(got.StatusCode)
+			return statusError(got.StatusCode)
 		case json.Unmarshal(text, &answer) != nil:
 			return lfsFinal{errors.New("the server of large files answers what is not its protocol")}
 		}
@@ -258,7 +258,7 @@ func (a *attempt) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 			break
 		}
 		group.Go(func() error {
-			return a.lfsTry(ctx, func() error {
+			return a.retryLFS(ctx, func() error {
 				return a.fetchFile(ctx, client, repository, dir, largeFile{object.OID, size}, *object.Actions.Download)
 			})
 		})
@@ -312,7 +312,7 @@ func (a *attempt) fetchFile(ctx context.Context, client *http.Client, repository
 	}
 	defer got.Body.Close()
 	if got.StatusCode != http.StatusOK {
-		return lfsStatus(got.StatusCode)
+		return statusError(got.StatusCode)
 	}
 	place := lfsPlace(dir, file.OID)
 	if err := os.MkdirAll(filepath.Dir(place), 0o700); err != nil {
@@ -341,8 +341,8 @@ func (a *attempt) fetchFile(ctx context.Context, client *http.Client, repository
 // lfsFinal is an error that trying again does not mend.
 type lfsFinal struct{ error }
 
-// lfsStatus is an answer that is not the one that was hoped for.
-func lfsStatus(code int) error {
+// statusError is an answer that is not the one that was hoped for.
+func statusError(code int) error {
 	err := fmt.Errorf("the server of large files answers %d", code)
 	if code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout {
 		return err
@@ -350,8 +350,8 @@ func lfsStatus(code int) error {
 	return lfsFinal{err}
 }
 
-// lfsTry does something that may fail by bad luck up to lfsTries times.
-func (a *attempt) lfsTry(ctx context.Context, do func() error) error {
+// retryLFS does something that may fail by bad luck up to lfsTries times.
+func (a *attempt) retryLFS(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
 		if err == nil || try == lfsTries || errors.As(err, new(lfsFinal)) || a.gate.Refused() {

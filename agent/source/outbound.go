@@ -33,10 +33,10 @@ func (a *attempt) openGate() (*outbound.Gate, error) {
 	return outbound.Open(a.cfg.AllowPrivate, proxies.ProxyFunc())
 }
 
-// reach is the environment in which git can reach a repository, and nothing else. The
+// gateEnvironment is the environment in which git can reach a repository, and nothing else. The
 // gate's key is in it, which jobs of another user cannot read; those of the agent's own
 // can connect to what it lets through by themselves.
-func (a *attempt) reach(ctx context.Context, repository string, secret *credential) ([]string, error) {
+func (a *attempt) gateEnvironment(ctx context.Context, repository string, secret *credential) ([]string, error) {
 	a.gate.Take() // of an earlier run
 	u, err := url.Parse(repository)
 	if err != nil {
@@ -44,7 +44,7 @@ func (a *attempt) reach(ctx context.Context, repository string, secret *credenti
 	}
 	command := "false" // no address of another kind leads to ssh
 	if u.Scheme == "ssh" {
-		host, err := a.pin(ctx, u)
+		host, err := a.pinAddress(ctx, u)
 		if err != nil {
 			return nil, err
 		}
@@ -61,9 +61,9 @@ func (a *attempt) reach(ctx context.Context, repository string, secret *credenti
 	return env, nil
 }
 
-// pin makes options for ssh that have it connect to an address that was looked at, while
+// pinAddress makes options for ssh that have it connect to an address that was looked at, while
 // the host's key is still looked for under its name.
-func (a *attempt) pin(ctx context.Context, u *url.URL) (string, error) {
+func (a *attempt) pinAddress(ctx context.Context, u *url.URL) (string, error) {
 	address, err := a.cfg.AllowPrivate.Lookup(ctx, u.Hostname())
 	if refused := (*outbound.RefusedError)(nil); errors.As(err, &refused) {
 		return "", refused

@@ -47,7 +47,7 @@ func New(cfg Config) (*Fetcher, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder for sources cannot be made; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	return f, f.tidy()
+	return f, f.removeLeftovers()
 }
 
 // Request is what one attempt needs.
@@ -173,7 +173,7 @@ func (a *attempt) checkTransport(repository string) error {
 // be damaged.
 func (a *attempt) fetchRepository(ctx context.Context, repository, commit, tree string) error {
 	r := a.takeCache(repository)
-	defer a.release(r)
+	defer a.releaseCache(r)
 	dir, old, err := a.ensureCommit(ctx, r, repository, commit)
 	if err != nil && !old {
 		return err
@@ -209,7 +209,7 @@ func refuseFile(format string, args ...any) error {
 // readFile reads the source's own jobs.
 func (a *attempt) readFile(ctx context.Context) (string, error) {
 	name := path.Join(a.Source.Path, job.SourceFile)
-	entry, err := a.entry(ctx, a.Source.Commit, a.Dir, name)
+	entry, err := a.treeEntry(ctx, a.Source.Commit, a.Dir, name)
 	if err != nil {
 		return "", err
 	}

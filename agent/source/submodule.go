@@ -43,7 +43,7 @@ func (a *attempt) fetchSubmodules(ctx context.Context, repository, commit, tree 
 }
 
 func (a *attempt) fetchSubmodule(ctx context.Context, parent, tree string, m submodule, nesting int) error {
-	at := beside(parent, m.url)
+	at := resolveURL(parent, m.url)
 	relative := at != m.url
 	if err := job.CheckRepository(at); err != nil || !relative && strings.HasPrefix(at, "ssh:") {
 		return fmt.Errorf("its address %q is neither https:// nor relative to the repository's; change it in .gitmodules", startfault.Clip(m.url))
@@ -69,7 +69,7 @@ func (a *attempt) fetchSubmodule(ctx context.Context, parent, tree string, m sub
 // listed reads which submodules a commit has. It is git of the job's user who
 // looks into the work tree.
 func (a *attempt) listSubmodules(ctx context.Context, commit, tree string) ([]submodule, error) {
-	file, err := a.entry(ctx, commit, tree, ".gitmodules")
+	file, err := a.treeEntry(ctx, commit, tree, ".gitmodules")
 	if err != nil || !strings.HasPrefix(file, "100") { // not there, or no plain file
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (a *attempt) listSubmodules(ctx context.Context, commit, tree string) ([]su
 	}
 	var list []submodule
 	for _, m := range parseModules(text) {
-		link, err := a.entry(ctx, commit, tree, m.path)
+		link, err := a.treeEntry(ctx, commit, tree, m.path)
 		if err != nil {
 			return nil, err
 		}
@@ -120,15 +120,15 @@ func parseModules(text string) []submodule {
 	}
 	var list []submodule
 	for _, name := range names {
-		if m := *found[name]; m.url != "" && plainPath(m.path) {
+		if m := *found[name]; m.url != "" && isPlainPath(m.path) {
 			list = append(list, m)
 		}
 	}
 	return list
 }
 
-// plainPath reports whether a path stays below a work tree and out of git's own.
-func plainPath(path string) bool {
+// isPlainPath reports whether a path stays below a work tree and out of git's own.
+func isPlainPath(path string) bool {
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "" || part == "." || strings.EqualFold(part, ".git") {
 			return false
@@ -137,8 +137,8 @@ func plainPath(path string) bool {
 	return filepath.IsLocal(path) && !strings.HasPrefix(path, "-")
 }
 
-// beside resolves an address that is relative to its parent's, as git does.
-func beside(parent, url string) string {
+// resolveURL resolves an address that is relative to its parent's, as git does.
+func resolveURL(parent, url string) string {
 	if !strings.HasPrefix(url, "./") && !strings.HasPrefix(url, "../") {
 		return url
 	}
@@ -154,9 +154,9 @@ func beside(parent, url string) string {
 	}
 }
 
-// entry is git's line about a path of a commit: mode, kind, name, path; "" = it is
+// treeEntry is git's line about a path of a commit: mode, kind, name, path; "" = it is
 // not there.
-func (a *attempt) entry(ctx context.Context, commit, tree, path string) (string, error) {
+func (a *attempt) treeEntry(ctx context.Context, commit, tree, path string) (string, error) {
 	line, err := a.gitInTree(ctx, tree, "ls-tree", "-z", "--full-tree", commit, "--", path)
 	line, _, _ = strings.Cut(line, "\x00")
 	return line, err

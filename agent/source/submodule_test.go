@@ -121,7 +121,7 @@ func TestBeside(t *testing.T) {
 		{"https://h/a", "https://h/c", "https://h/c"},
 		{"https://h/a", "../../../../../c", "/c"},
 	} {
-		if got := beside(test.parent, test.url); got != test.want {
+		if got := resolveURL(test.parent, test.url); got != test.want {
 			t.Errorf("%s beside %s: got %s, want %s", test.url, test.parent, got, test.want)
 		}
 	}
@@ -139,7 +139,7 @@ func FuzzModules(f *testing.F) {
 			if !filepath.IsLocal(m.path) || strings.HasPrefix(m.path, "-") || strings.Contains(strings.ToLower("/"+m.path+"/"), "/.git/") || m.url == "" {
 				t.Fatalf("got %+v", m)
 			}
-			beside("https://h/a/b", m.url)
+			resolveURL("https://h/a/b", m.url)
 		}
 	})
 }

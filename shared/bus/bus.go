@@ -122,12 +122,12 @@ func (b *Bus) Queues() Queues { return b.queues }
 func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	sender, err := b.sender(queue)
+	sender, err := b.senderOf(queue)
 	if err != nil {
 		return err
 	}
 	if len(messages) == 1 {
-		return b.check(queue, sender.SendMessage(ctx, convert(messages[0]), nil))
+		return b.toFault(queue, sender.SendMessage(ctx, toSDK(messages[0]), nil))
 	}
 	var batch *azservicebus.MessageBatch
 	flush := func() error {
@@ -142,23 +142,23 @@ func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error
 		for {
 			if batch == nil {
 				if batch, err = sender.NewMessageBatch(ctx, nil); err != nil {
-					return b.check(queue, err)
+					return b.toFault(queue, err)
 				}
 			}
-			err = batch.AddMessage(convert(m), nil)
+			err = batch.AddMessage(toSDK(m), nil)
 			if errors.Is(err, azservicebus.ErrMessageTooLarge) && batch.NumMessages() > 0 {
 				if err = flush(); err != nil {
-					return b.check(queue, err)
+					return b.toFault(queue, err)
 				}
 				continue
 			}
 			if err != nil {
-				return b.check(queue, err)
+				return b.toFault(queue, err)
 			}
 			break
 		}
 	}
-	return b.check(queue, flush())
+	return b.toFault(queue, flush())
 }
 
 // Work sends items to a node's session on `work`, in their order, in as few
@@ -166,7 +166,7 @@ func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error
 func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkItem) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	sender, err := b.sender(b.queues.Work)
+	sender, err := b.senderOf(b.queues.Work)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkIte
 			Body: body, SessionID: &session, ContentType: to.Ptr("application/json"),
 		}, nil)
 		if err != nil {
-			return b.check(b.queues.Work, err)
+			return b.toFault(b.queues.Work, err)
 		}
 	}
 	return nil
@@ -197,7 +197,7 @@ func (b *Bus) Fence(ctx context.Context, session string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, b.check(b.queues.Work, err)
+		return false, b.toFault(b.queues.Work, err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -205,13 +205,13 @@ func (b *Bus) Fence(ctx context.Context, session string) (bool, error) {
 		receiver.Close(ctx)
 	}()
 	if err := receiver.SetSessionState(ctx, protocol.FencedState(), nil); err != nil {
-		return false, b.check(b.queues.Work, err)
+		return false, b.toFault(b.queues.Work, err)
 	}
 	return true, nil
 }
 
-// sender returns the queue's sender, made at first use.
-func (b *Bus) sender(queue string) (*azservicebus.Sender, error) {
+// senderOf returns the queue's sender, made at first use.
+func (b *Bus) senderOf(queue string) (*azservicebus.Sender, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.senders[queue]; s != nil {
@@ -219,7 +219,7 @@ func (b *Bus) sender(queue string) (*azservicebus.Sender, error) {
 	}
 	s, err := b.client.NewSender(queue, nil)
 	if err != nil {
-		return nil, b.check(queue, err)
+		return nil, b.toFault(queue, err)
 	}
 	b.senders[queue] = s
 	return s, nil
@@ -236,8 +236,8 @@ func (b *Bus) Close(ctx context.Context) error {
 	return b.client.Close(ctx)
 }
 
-// check turns an SDK error into one of the project's codes.
-func (b *Bus) check(queue string, err error) error {
+// toFault turns an SDK error into one of the project's codes.
+func (b *Bus) toFault(queue string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -256,7 +256,7 @@ func (b *Bus) check(queue string, err error) error {
 	return &fault.Error{Code: fault.Internal, Message: fmt.Sprintf("queue %q cannot be reached", queue), Err: err}
 }
 
-func convert(m Message) *azservicebus.Message {
+func toSDK(m Message) *azservicebus.Message {
 	out := &azservicebus.Message{Body: m.Body, ApplicationProperties: m.Properties}
 	if m.ID != "" {
 		out.MessageID = &m.ID

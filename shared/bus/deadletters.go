@@ -52,13 +52,13 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 			err = fmt.Errorf("the dead letters of %q cannot be read: %v", queue, p)
 		}
 	}()
-	client, dialer, err := b.reader()
+	client, dialer, err := b.deadLetterClient()
 	if err != nil {
 		return err
 	}
 	receiver, err := client.NewReceiverForQueue(queue, &azservicebus.ReceiverOptions{SubQueue: azservicebus.SubQueueDeadLetter})
 	if err != nil {
-		return b.check(queue, err)
+		return b.toFault(queue, err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -82,7 +82,7 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 		}
 		if failed != nil {
 			if !errors.Is(failed, context.DeadlineExceeded) || ctx.Err() != nil {
-				err = b.check(queue, failed)
+				err = b.toFault(queue, failed)
 			}
 			break
 		}
@@ -113,9 +113,9 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 	return errors.Join(errs...)
 }
 
-// reader is the client that reads dead letters. It has connections of its own, over
+// deadLetterClient is the client that reads dead letters. It has connections of its own, over
 // which every message can be read; nothing else depends on them.
-func (b *Bus) reader() (*azservicebus.Client, *tolerant.Dialer, error) {
+func (b *Bus) deadLetterClient() (*azservicebus.Client, *tolerant.Dialer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.dead != nil {
@@ -137,7 +137,7 @@ func (b *Bus) reader() (*azservicebus.Client, *tolerant.Dialer, error) {
 
 // newDead takes over a message; o is what it really holds, or nil.
 func newDead(m *azservicebus.ReceivedMessage, o *tolerant.Original) Dead {
-	d := Dead{Message: Message{ID: m.MessageID, Properties: map[string]any{}}, Reason: reason(m)}
+	d := Dead{Message: Message{ID: m.MessageID, Properties: map[string]any{}}, Reason: deadReason(m)}
 	if m.ContentType != nil {
 		d.ContentType = *m.ContentType
 	}
@@ -161,12 +161,12 @@ func newDead(m *azservicebus.ReceivedMessage, o *tolerant.Original) Dead {
 		if id, ok := v.(amqp.UUID); ok {
 			v = tolerant.UUID(id)
 		}
-		d.Properties[name] = property(v)
+		d.Properties[name] = plainProperty(v)
 	}
 	if o != nil {
 		clear(d.Properties)
 		for _, p := range o.Properties {
-			d.Properties[fmt.Sprint(tolerant.Plain(p.Key))] = property(p.Value)
+			d.Properties[fmt.Sprint(tolerant.Plain(p.Key))] = plainProperty(p.Value)
 		}
 	}
 	d.setBody(raw.Body, o)
@@ -174,8 +174,8 @@ func newDead(m *azservicebus.ReceivedMessage, o *tolerant.Original) Dead {
 	return d
 }
 
-// property is a value that may be sent as an application property.
-func property(v any) any {
+// plainProperty is a value that may be sent as an application property.
+func plainProperty(v any) any {
 	switch v.(type) {
 	case time.Time, []byte:
 		return v
@@ -231,8 +231,8 @@ func (d *Dead) setBody(body azservicebus.AMQPAnnotatedMessageBody, o *tolerant.O
 	d.Body, d.ContentType = text, "application/json"
 }
 
-// reason says why a message was dead-lettered, in the service's words.
-func reason(m *azservicebus.ReceivedMessage) string {
+// deadReason says why a message was dead-lettered, in the service's words.
+func deadReason(m *azservicebus.ReceivedMessage) string {
 	why := "no reason given"
 	if m.DeadLetterReason != nil {
 		why = *m.DeadLetterReason
