@@ -118,7 +118,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		}
 	}
 	if why := a.stopReason(); why != "" && ctx.Err() == nil {
-		log.Info("this node does nothing any more", "reason", why)
+		log.Info("resting: the pool has given this node up", "reason", why)
 		<-ctx.Done()
 	}
 	return nil
@@ -174,7 +174,7 @@ func (a *agent) resume() error {
 	}
 	a.notebook = newNotebook(a.cfg, a.log, j, st)
 	if damaged > 0 {
-		a.log.Error("the journal has lines that cannot be read; they are left out", "lines", damaged)
+		a.log.Error("skipping damaged journal lines", "lines", damaged)
 	}
 	left := map[string]process.Process{}
 	l := launcher{cfg: a.cfg}
@@ -184,7 +184,7 @@ func (a *agent) resume() error {
 		}
 	}
 	if !process.KillAttempts(left) {
-		a.log.Error("processes of an earlier life of the agent cannot be killed", "attempts", len(left))
+		a.log.Error("killing processes of an earlier agent has failed", "attempts", len(left))
 	}
 	if a.launcher, err = newLauncher(a.cfg); err != nil {
 		j.close()
@@ -195,7 +195,7 @@ func (a *agent) resume() error {
 		return err
 	}
 	if st.doubt && !process.KillAll(l.node()+".") {
-		a.log.Error("processes of an earlier life of the agent cannot be killed")
+		a.log.Error("killing processes of an earlier agent has failed")
 	}
 	node, machine := protocol.SessionID(a.cfg.Pool, a.cfg.VMID), machineBoot()
 	a.mu.Lock()
@@ -246,7 +246,7 @@ func (a *agent) awaitShare(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		a.log.Error("the share cannot be used; mount it at SHARE_PATH", "path", a.cfg.Share, "error", startfault.Innermost(err).Error())
+		a.log.Error("opening the share has failed; mount it at SHARE_PATH", "path", a.cfg.Share, "error", startfault.Innermost(err).Error())
 		if !pause.wait(ctx) {
 			return false
 		}

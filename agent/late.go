@@ -48,7 +48,8 @@ func (a *agent) endLateStart(n int64) {
 	f := startFailure(n, errStartLate(a.cfg.StartWithin))
 	a.recordEnd(f)
 	a.mu.Unlock()
-	a.log.Error("an attempt could not be started in time", "n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hanging", a.launcher.calls.Left())
+	a.log.Error("starting attempt has taken too long",
+		"n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hangingCalls", a.launcher.calls.Left())
 	a.logUnsaved(a.flush(false))
 	a.wakeReporter()
 }

@@ -313,7 +313,7 @@ func (l *launcher) removeLocal(n int64, w protocol.Assignment) {
 	}
 	if k := l.slots.slotOf(n); k != nil {
 		if err := k.emptyFolders(); err != nil {
-			l.log.Error("what an attempt has left in its own /tmp cannot be removed; its place is not used again", "job", startfault.Clip(w.Job), "reason", err.Error())
+			l.log.Error("emptying the attempt's /tmp has failed; its slot is not used again", "job", startfault.Clip(w.Job), "error", err.Error())
 			k.bare = false
 		}
 	}

@@ -36,7 +36,7 @@ func (a *agent) watchEvents(ctx context.Context) {
 			timeout, silent = metadataTimeout, false
 		} else if ctx.Err() == nil && !silent {
 			silent = true
-			a.log.Warn("the node's Scheduled Events cannot be read; trying on", "error", err.Error())
+			a.log.Warn("reading Scheduled Events has failed; trying again", "error", err.Error())
 		}
 		for _, e := range list {
 			if e.endsNode(a.cfg.Node) {
@@ -64,7 +64,7 @@ func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	if e.EventType == "Preempt" {
 		why = "its Spot VM is evicted"
 	}
-	a.log.Warn("this node is about to go", "event", e.EventType, "in", left.Round(time.Second).String())
+	a.log.Warn("leaving the pool: the VM is taken away", "event", e.EventType, "in", left.Round(time.Second).String())
 	a.leaveBy.Store(now.Add(grace).UnixNano())
 	a.mu.Lock()
 	a.leaving = why
@@ -95,7 +95,7 @@ func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 		return
 	}
 	if err := m.approve(ctx, e.EventID); err != nil && ctx.Err() == nil {
-		a.log.Warn("the scheduled event could not be acknowledged; it takes place at its time", "error", err.Error())
+		a.log.Warn("acknowledging the scheduled event has failed; it takes place at its time", "error", err.Error())
 	}
 }
 

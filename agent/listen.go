@@ -50,7 +50,7 @@ func (a *agent) keepSession(ctx context.Context) {
 		if time.Since(began) > lastPause {
 			pause, failures = pauses{}, 0
 		}
-		a.log.Warn("the node's session is not held; trying again", "error", fmt.Sprint(err))
+		a.log.Warn("taking the session has failed; trying again", "error", fmt.Sprint(err))
 		if failures++; failures%resetAfter == 0 {
 			a.bus.reset()
 		}
@@ -124,7 +124,7 @@ func (a *agent) beginWork(ctx context.Context) {
 		wait = a.listStartable()
 	}
 	a.mu.Unlock()
-	a.log.Info("the node takes work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
+	a.log.Info("taking work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
 	close(a.begun)
 	a.enqueue(ctx, wait)
 }
@@ -191,7 +191,7 @@ func (a *agent) renewLock(ctx context.Context, s session, lost context.CancelCau
 func (a *agent) handleMessage(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
 	work, err := protocol.DecodeWork(m.body)
 	if err != nil {
-		a.log.Error("a message on the work queue cannot be read and is put aside", "error", err.Error())
+		a.log.Error("putting aside an unreadable message", "error", err.Error())
 		side.Go(func() {
 			a.settleMessage(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
 		})
@@ -225,7 +225,7 @@ func (a *agent) settleMessage(ctx context.Context, how func(context.Context) err
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := how(ctx); err != nil && ctx.Err() == nil {
-		a.log.Warn("a message could not be settled and will come again", "error", err.Error())
+		a.log.Warn("settling a message has failed; it comes again", "error", err.Error())
 	}
 }
 
@@ -311,7 +311,7 @@ func (a *agent) takeCounter(c protocol.Counter, do *acts) {
 	a.counted, do.numbered, a.out.holdsDue = true, true, true
 	doubt := a.st.doubt
 	a.record(record{Counter: &c.N})
-	a.log.Info("the pool has given its counter", "n", c.N)
+	a.log.Info("counter of the pool has come", "n", c.N)
 	if doubt {
 		do.starts = append(do.starts, a.listStartable()...)
 	}

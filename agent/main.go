@@ -26,7 +26,7 @@ func Main(ctx context.Context, getenv func(string) string) int {
 		err = Run(ctx, cfg)
 	}
 	if err != nil {
-		log.Error("the agent cannot run", "error", err.Error())
+		log.Error("running the agent has failed", "error", err.Error())
 		return 1
 	}
 	return 0

@@ -67,7 +67,7 @@ func (a *agent) runReporter(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		a.log.Warn("a report could not be sent; trying again", "error", err.Error())
+		a.log.Warn("sending a report has failed; trying again", "error", err.Error())
 		if failures++; failures%resetAfter == 0 {
 			a.bus.reset()
 		}
@@ -87,7 +87,7 @@ func (a *agent) sendLastReport() {
 	defer cancel()
 	r := &reporter{agent: a, holdsAt: time.Now().Add(a.cfg.ReportEvery)}
 	if err := r.sendReport(ctx); err != nil {
-		a.log.Warn("the last report could not be sent; it stays in the journal", "error", err.Error())
+		a.log.Warn("sending the last report has failed; it stays in the journal", "error", err.Error())
 	}
 }
 

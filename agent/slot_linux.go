@@ -66,7 +66,7 @@ func newSite(l *launcher) (*site, error) {
 	sweepGroups(others)
 	if !endEarlier(own, emptyWithin) {
 		t.earlier = own
-		t.log.Error("processes of an earlier life of the agent cannot be ended; nothing is started here until they are gone")
+		t.log.Error("ending processes of an earlier agent has failed; nothing is started until they are gone")
 	}
 	return t, nil
 }
@@ -97,7 +97,7 @@ func (s *slots) decideGroups() {
 		}
 		groups.close()
 	}
-	s.log.Info("jobs have no control groups; memory and cpus are not bounded, and each place has a process that keeps its attempts", "reason", err.Error())
+	s.log.Info("missing control groups: memory and cpus of jobs are not bounded, and each slot has a keeper process", "reason", err.Error())
 }
 
 // onThread runs something on a thread that is not used again, and that is not the

@@ -197,7 +197,8 @@ func (a *agent) endWithoutProcess(n int64, w protocol.Assignment, r *run, file s
 	}
 	a.concludeAttempt(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
-		a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "reason", f.Reason)
+		a.log.Info("starting attempt has failed",
+			"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", f.Cause, "reason", f.Reason)
 	}
 }
 
@@ -218,7 +219,8 @@ func (a *agent) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finis
 func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
 	a.launcher.putAwayInTime(n, w)
 	a.concludeAttempt(n, w, startFailure(n, err), true)
-	a.log.Info("an attempt could not be started", "n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
+	a.log.Info("starting attempt has failed",
+		"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
 }
 
 // startFailure is the end of an attempt that could not be started.

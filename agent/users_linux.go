@@ -48,8 +48,9 @@ func (s *slots) decideUsers() {
 		cmd := exec.Command("/bin/true")
 		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: tried}
 		if err := cmd.Run(); err != nil {
-			s.log.Warn("jobs have no users of their own, so that team is no boundary on this node: such a user cannot use a folder; let others pass through it and those above it (chmod o+x), or set DSVM_JOB_UIDS=off",
-				"folder", dir, "reason", startfault.Innermost(err).Error())
+			s.log.Warn("missing users of their own for jobs, so that team is no boundary on this node: such a user cannot pass a folder; "+
+				"let others pass it and those above it (chmod o+x), or set DSVM_JOB_UIDS=off",
+				"folder", dir, "error", startfault.Innermost(err).Error())
 			return
 		}
 	}
@@ -61,7 +62,8 @@ func (s *slots) decideUsers() {
 	if u.bare {
 		var err error
 		if s.covers, err = newCovers(l.cfg.Share, l.local); err != nil {
-			s.log.Warn("the share keeps no owners of files, and running attempts cannot be hidden from each other either: their files can be read by other jobs of this node", "reason", err.Error())
+			s.log.Warn("missing owners of files on the share, and hiding attempts from each other has failed: "+
+				"jobs of this node can read each other's files", "error", err.Error())
 		}
 	}
 }

@@ -28,7 +28,7 @@ func (s *slots) giveView(k *slot) {
 	v, err := s.newView(k)
 	if err != nil {
 		s.said.Do(func() {
-			s.log.Warn("jobs of this node may see each other's files in /tmp, and each other's command lines", "reason", err.Error())
+			s.log.Warn("hiding jobs from each other has failed: they may see each other's files in /tmp and command lines", "error", err.Error())
 		})
 	}
 	if v != nil {
