@@ -45,6 +45,10 @@ var walls = append([]wall{
 		never: []string{"shared/store/...", "shared/fleet/...", tables, arm},
 		why:   "a node has no right on tables or on the resource manager; all it knows comes and goes by messages",
 	}, {
+		from:  []string{"shared/service"},
+		never: []string{"shared/invoke/...", "handlers/..."},
+		why:   "a use case serves triggers and HTTP alike, so that it knows neither",
+	}, {
 		from:  []string{"handlers/httpapi/..."},
 		never: slices.Concat([]string{"shared/drive/..."}, adapters, azure),
 		why:   "the HTTP API has the use cases, by interfaces of its own; what stands below them is not its business",

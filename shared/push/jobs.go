@@ -207,7 +207,7 @@ func add(n *document.Node, name string, v *document.Node) {
 // a job that is taken.
 func (rule *Rule) sample() *Push {
 	p := &Push{Provider: rule.Provider, Repository: "owner/name", CloneURL: rule.Server + "/owner/name.git", Ref: "refs/heads/main", Branch: "main",
-		Before: strings.Repeat("a", 40), Commit: strings.Repeat("b", 40), Author: "ann", Pusher: "ann", Message: "A commit"}
+		Before: strings.Repeat("a", 40), Commit: strings.Repeat("b", 40), Author: "ann", Pusher: "ann", Message: "a commit"}
 	if len(rule.Tags) > 0 && len(rule.Branches) == 0 {
 		p.Ref, p.Branch, p.Tag = "refs/tags/v1", "", "v1"
 	}

@@ -69,7 +69,7 @@ func (s *Pushes) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	}
 	starts, err := rule.MakeJobs(p, key)
 	if fault.CodeOf(err) == fault.Invalid {
-		out.Reason = fmt.Sprintf("The jobs cannot be made: %v.", err)
+		out.Reason = fmt.Sprintf("the jobs cannot be made: %v", err)
 		return out, nil
 	}
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Pushes) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 			return out, err
 		}
 		if newer {
-			out.Reason = fmt.Sprintf("A newer push to %s has come before this one.", p.Ref)
+			out.Reason = fmt.Sprintf("a newer push to %s has come before this one", p.Ref)
 			_, err := s.store.ChangePush(ctx, row.Rule, row.Key, func(st *store.PushRecord) bool { st.Sent, st.Superseded = true, true; return true })
 			return out, err
 		}
