@@ -13,6 +13,13 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
+// failures says whose fault it was, and takes broken nodes out of use.
+type failures struct {
+	*turn
+	capacity *capacity
+	nodes    *nodeStates
+}
+
 // Whose fault it was. What only the job can mend says nothing about its node. What
 // the node broke is noted on the node, by job and by event, and a node is taken out
 // of use when several events in a row have failed different jobs: one job may do
@@ -40,10 +47,10 @@ const (
 	maxBlames = 32
 )
 
-// blame notes what an attempt's end says about its node.
-func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
+// blameNode notes what an attempt's end says about its node.
+func (fs *failures) blameNode(n *Node, j *Job, f protocol.Finished) {
 	end := job.AttemptState(f.State)
-	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", f.N), What: endOf(end, f.Cause), At: st.now}
+	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", f.N), What: endOf(end, f.Cause), At: fs.now}
 	if of, _, member := job.SweepOrder(j.Order); member {
 		b.Job = of
 	}
@@ -53,45 +60,45 @@ func (st *step) blame(n *Node, j *Job, f protocol.Finished) {
 		// Of an attempt that the node has never shown to have begun, the message may have
 		// been lost, and not the journal.
 		neverBegun := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && f.StartedAt.IsZero()
-		if neverBegun || slices.Contains(st.together(n.RestartAt), n) {
+		if neverBegun || slices.Contains(fs.restartedTogether(n.RestartAt), n) {
 			return
 		}
 	case end == job.AttemptStartFailed && f.Cause.Owner() == job.OwnerNode:
 	case end == job.AttemptSucceeded, end == job.AttemptFailed, end == job.AttemptTimedOut:
-		st.clear(n)
+		fs.clearBlames(n)
 		return
 	default:
 		return
 	}
-	st.note(n, b)
+	fs.noteBlame(n, b)
 }
 
 // blameLate notes that an attempt was asked back, since its node has not begun it. One
 // that the node has not seen was held up elsewhere.
-func (st *step) blameLate(n *Node, j *Job, number int64) {
+func (fs *failures) blameLate(n *Node, j *Job, number int64) {
 	if number > n.Seen {
 		return
 	}
-	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", number), What: "not begun", At: st.now}
+	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", number), What: "not begun", At: fs.now}
 	if of, _, member := job.SweepOrder(j.Order); member {
 		b.Job = of
 	}
-	st.note(n, b)
+	fs.noteBlame(n, b)
 }
 
-func (st *step) note(n *Node, b pool.Blame) {
+func (fs *failures) noteBlame(n *Node, b pool.Blame) {
 	if len(n.Blames) < maxBlames {
 		n.Blames = append(slices.Clip(n.Blames), b)
 		n.Breaks = breaksOf(n.Blames)
-		st.touch(n)
+		fs.touchNode(n)
 	}
 }
 
-// clear forgets what stands against a node.
-func (st *step) clear(n *Node) {
+// clearBlames forgets what stands against a node.
+func (fs *failures) clearBlames(n *Node) {
 	if n.Breaks > 0 || len(n.Blames) > 0 {
 		n.Breaks, n.Blames = 0, nil
-		st.touch(n)
+		fs.touchNode(n)
 	}
 }
 
@@ -132,31 +139,31 @@ func breaksOf(blames []pool.Blame) int {
 	return count
 }
 
-// restarted takes in that an agent has started again. An agent that is asked to end
+// recordRestart takes in that an agent has started again. An agent that is asked to end
 // ends what it runs before: that belongs to the same event as what it finds
 // afterwards. When most of the pool's agents have done so at once, none of their
 // nodes is at fault.
-func (st *step) restarted(n *Node, before string, at time.Time) {
+func (fs *failures) recordRestart(n *Node, before string, at time.Time) {
 	if at.IsZero() {
-		at = st.now
+		at = fs.now
 	}
 	n.RestartAt = at
 	n.Blames = slices.Clone(n.Blames)
 	for i := range n.Blames {
-		if b := &n.Blames[i]; b.Event == restartOf(before) && st.now.Sub(b.At) <= restartWindow {
+		if b := &n.Blames[i]; b.Event == restartOf(before) && fs.now.Sub(b.At) <= restartWindow {
 			b.Event = restartOf(n.Boot)
 		}
 	}
 	n.Breaks = breaksOf(n.Blames)
-	for _, with := range st.together(at) {
+	for _, with := range fs.restartedTogether(at) {
 		event := restartOf(with.Boot)
 		if slices.ContainsFunc(with.Blames, func(b pool.Blame) bool { return b.Event == event }) {
 			with.Blames = slices.DeleteFunc(slices.Clone(with.Blames), func(b pool.Blame) bool { return b.Event == event })
 			with.Breaks = breaksOf(with.Blames)
-			st.touch(with)
+			fs.touchNode(with)
 		}
 		if !with.broken() && with.setAside() {
-			st.takeBack(with)
+			fs.nodes.takeBack(with)
 		}
 	}
 }
@@ -166,24 +173,15 @@ func (n *Node) setAside() bool {
 	return n.State == pool.NodeQuarantined || n.State == pool.NodeDraining && strings.HasSuffix(n.Reason, enoughKept)
 }
 
-// takeBack has a node take work again.
-func (st *step) takeBack(n *Node) {
-	state := pool.NodeReady
-	if len(n.jobs) > 0 {
-		state = pool.NodeBusy
-	}
-	st.setNode(n, state, "")
-}
-
-// together lists the nodes whose agents were heard to start again about that time,
+// restartedTogether lists the nodes whose agents were heard to start again about that time,
 // when they are most of those that have an agent; else none.
-func (st *step) together(at time.Time) []*Node {
+func (fs *failures) restartedTogether(at time.Time) []*Node {
 	if at.IsZero() {
 		return nil
 	}
 	agents := 0
 	var list []*Node
-	for _, n := range st.Nodes {
+	for _, n := range fs.Nodes {
 		switch n.State {
 		case pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined:
 			agents++
@@ -230,49 +228,49 @@ func nodeOf(a *job.Attempt) string {
 	return a.Node
 }
 
-// shuns reports whether jobs of a shape stay away from a node that could not start
+// isShunned reports whether jobs of a shape stay away from a node that could not start
 // them: until it has done well, was released, or has had some time.
-func (st *step) shuns(of shape, n *Node) bool {
-	return len(n.Blames) > 0 && strings.Contains(of.avoid, ","+n.VMID+",") && st.now.Sub(n.Blames[len(n.Blames)-1].At) < shunFor
+func (fs *failures) isShunned(of shape, n *Node) bool {
+	return len(n.Blames) > 0 && strings.Contains(of.avoid, ","+n.VMID+",") && fs.now.Sub(n.Blames[len(n.Blames)-1].At) < shunFor
 }
 
-// elsewhere reports whether nodes that could start a shape are there, with room or
+// canRunElsewhere reports whether nodes that could start a shape are there, with room or
 // without, or may come.
-func (st *step) elsewhere(of shape) bool {
-	if c := st.census(); c.coming+st.pending() > 0 || st.mayGrow(c) {
+func (fs *failures) canRunElsewhere(of shape) bool {
+	if c := fs.census(); c.coming+fs.pending() > 0 || fs.capacity.mayGrow(c) {
 		return true
 	}
 	others := 0
-	for _, n := range st.Nodes {
+	for _, n := range fs.Nodes {
 		works := n.State == pool.NodeReady || n.State == pool.NodeBusy
-		if works && !st.shuns(of, n) && st.kindSuits(of, n) && fits(n.total(), job.Resources{}, of.resources()) {
+		if works && !fs.isShunned(of, n) && fs.kindSuits(of, n) && fits(n.total(), job.Resources{}, of.resources()) {
 			others++
 		}
 	}
 	return others >= of.nodes
 }
 
-// pauseBefore is when a job that was lost may start again: at once, unless it would
+// pauseBeforeRetry is when a job that was lost may start again: at once, unless it would
 // go back to the node that could not start it.
-func (st *step) pauseBefore(j *Job) time.Time {
-	if a := j.Current(); a.State != job.AttemptStartFailed || st.elsewhere(shapeOf(j)) {
+func (fs *failures) pauseBeforeRetry(j *Job) time.Time {
+	if a := j.Current(); a.State != job.AttemptStartFailed || fs.canRunElsewhere(shapeOf(j)) {
 		return time.Time{}
 	}
-	return st.now.Add(backoff.After(j.lostInARow(), pauseOnSame, shunFor))
+	return fs.now.Add(backoff.After(j.lostInARow(), pauseOnSame, shunFor))
 }
 
 // broken reports whether a node is to be taken out of use.
 func (n *Node) broken() bool { return n.Breaks >= badStarts }
 
-// setAside takes broken nodes out of use. Few are kept for a look, the others leave;
+// setAsideBroken takes broken nodes out of use. Few are kept for a look, the others leave;
 // while work waits, the last node that takes any stays, for what it is worth.
-func (st *step) setAside() {
-	if st.Head.Deleting {
+func (fs *failures) setAsideBroken() {
+	if fs.Head.Deleting {
 		return
 	}
 	var bad, kept []*Node
 	sound := 0
-	for _, n := range st.Nodes {
+	for _, n := range fs.Nodes {
 		switch {
 		case n.State == pool.NodeQuarantined:
 			kept = append(kept, n)
@@ -288,9 +286,9 @@ func (st *step) setAside() {
 	}
 	byVMID := func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) }
 	slices.SortFunc(bad, byVMID)
-	most := max(st.census().here()/keptForALook, 1)
+	most := max(fs.census().here()/keptForALook, 1)
 	for _, n := range bad {
-		if sound == 0 && st.workWaits() || !st.room() {
+		if sound == 0 && fs.workWaits() || !fs.hasRoom() {
 			break
 		}
 		why := fmt.Sprintf("it failed %d different jobs in a row", n.Breaks)
@@ -298,39 +296,24 @@ func (st *step) setAside() {
 			why += ", the last of them as " + n.Blames[last].What
 		}
 		if len(kept) < most {
-			st.setNode(n, pool.NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`",
-				why, stamp(st.now.Add(pool.QuarantineFor)), n.Name))
+			fs.nodes.setState(n, pool.NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`",
+				why, stamp(fs.now.Add(pool.QuarantineFor)), n.Name))
 			kept = append(kept, n)
 		} else {
-			st.sendOff(n, why+"; "+enoughKept)
+			fs.nodes.sendOff(n, why+"; "+enoughKept)
 		}
 	}
 	slices.SortFunc(kept, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
-	for ; len(kept) > most && st.room(); kept = kept[1:] {
-		st.sendOff(kept[0], "it was broken; "+enoughKept)
-	}
-}
-
-// sendOff lets a node leave when what it runs has ended.
-func (st *step) sendOff(n *Node, why string) {
-	if st.setNode(n, pool.NodeDraining, why); len(n.jobs) == 0 {
-		st.remove(n)
+	for ; len(kept) > most && fs.hasRoom(); kept = kept[1:] {
+		fs.nodes.sendOff(kept[0], "it was broken; "+enoughKept)
 	}
 }
 
 // workWaits reports whether jobs are in line, or will soon be.
-func (st *step) workWaits() bool {
-	soon := st.queue.later.jobs
-	return st.queue.waiting() > 0 || len(soon) > 0 && soon[0].NotBefore.Sub(st.now) < pool.QuarantineFor
+func (fs *failures) workWaits() bool {
+	soon := fs.line.later.jobs
+	return fs.line.waiting() > 0 || len(soon) > 0 && soon[0].NotBefore.Sub(fs.now) < pool.QuarantineFor
 }
 
 // enoughKept is why a broken node leaves at once.
 const enoughKept = "it leaves, since enough broken nodes are kept for a look"
-
-// quarantined looks after a node that is out of use: it goes when it has been
-// looked at long enough and nothing runs on it.
-func (st *step) quarantined(n *Node) {
-	if len(n.jobs) == 0 && (st.Head.Deleting || st.Head.Down || st.now.Sub(n.Since) >= pool.QuarantineFor) {
-		st.remove(n)
-	}
-}

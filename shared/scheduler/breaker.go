@@ -36,16 +36,16 @@ const (
 	lookAtAzure = "look at the scale set's activity log and at the state of Azure in the region"
 )
 
-// cameUp closes the breaker of a node's rung: its agent has spoken.
-func (st *step) cameUp(n *Node) {
-	if set := st.set(n.Set); set != nil {
+// recordNodeUp closes the breaker of a node's rung: its agent has spoken.
+func (cp *capacity) recordNodeUp(n *Node) {
+	if set := cp.set(n.Set); set != nil {
 		set.Breaker = pool.Breaker{}
 	}
 }
 
-// cameNot counts a node that did not come up.
-func (st *step) cameNot(n *Node, why string) {
-	set := st.set(n.Set)
+// recordNodeFailure counts a node that did not come up.
+func (cp *capacity) recordNodeFailure(n *Node, why string) {
+	set := cp.set(n.Set)
 	if set == nil {
 		return
 	}
@@ -57,22 +57,22 @@ func (st *step) cameNot(n *Node, why string) {
 		return // it was on its way already, and says nothing new
 	case b.Open():
 		b.Probes++
-	case b.Bad < st.badBootsOf(set):
+	case b.Bad < cp.badBootsAllowed(set):
 		return
 	default:
-		b.OpenedAt = st.now
+		b.OpenedAt = cp.now
 	}
-	b.ProbeAt = st.now.Add(min(restAfterBadBoots<<min(b.Probes, 10), longestRest))
+	b.ProbeAt = cp.now.Add(min(restAfterBadBoots<<min(b.Probes, 10), longestRest))
 }
 
-// badBootsOf is how many failures open the breaker of a set: one, where nothing in
+// badBootsAllowed is how many failures open the breaker of a set: one, where nothing in
 // the pool works and another of its rungs has failed before.
-func (st *step) badBootsOf(set *pool.Set) int {
-	if st.census().working > 0 {
+func (cp *capacity) badBootsAllowed(set *pool.Set) int {
+	if cp.census().working > 0 {
 		return badBoots
 	}
-	for i := range st.Head.Sets {
-		if other := &st.Head.Sets[i]; other.Name != set.Name && other.Breaker.Open() {
+	for i := range cp.Head.Sets {
+		if other := &cp.Head.Sets[i]; other.Name != set.Name && other.Breaker.Open() {
 			return 1
 		}
 	}
@@ -87,65 +87,50 @@ func (n *Node) askedAt() time.Time {
 	return n.AskedAt
 }
 
-// tooLate gives a node up that did not come up in time, and reports whether it did.
-func (st *step) tooLate(n *Node) bool {
-	if st.now.Sub(n.askedAt()) <= st.rules.BootDeadline {
-		return false
-	}
-	within := job.Duration(st.rules.BootDeadline)
-	why, look := fmt.Sprintf("its agent did not report within %s of its being asked for", within), lookAtNode
-	if n.State == pool.NodeCreating {
-		why, look = fmt.Sprintf("Azure had not made it %s after it was asked for", within), lookAtAzure
-	}
-	st.setNode(n, pool.NodeFailed, why)
-	st.cameNot(n, why+": "+look)
-	return true
-}
-
-// neverMade keeps a set from being asked for what it has accepted and not made.
-func (st *step) neverMade(n int) pool.Block {
-	return pool.Block{Code: string(fault.NoCapacity), Until: st.now.Add(blockNoCapacity),
+// blockNeverMade keeps a set from being asked for what it has accepted and not made.
+func (cp *capacity) blockNeverMade(n int) pool.Block {
+	return pool.Block{Code: string(fault.NoCapacity), Until: cp.now.Add(blockNoCapacity),
 		Message: fmt.Sprintf("Azure accepted a request for nodes, and %s not come within %s; %s",
-			nodes(n, "has", "have"), job.Duration(st.rules.BootDeadline), lookAtAzure)}
+			nodes(n, "has", "have"), job.Duration(cp.timing.BootDeadline), lookAtAzure)}
 }
 
-// buys is how many more nodes a set may be asked for by its breaker, of n.
-func (st *step) buys(set *pool.Set, n int) int {
+// mayBuy is how many more nodes a set may be asked for by its breaker, of n.
+func (cp *capacity) mayBuy(set *pool.Set, n int) int {
 	switch b := &set.Breaker; {
 	case !b.Open():
 		return n
-	case st.now.Before(b.ProbeAt) || st.censusOf(set).coming+set.Pending() > 0:
+	case cp.now.Before(b.ProbeAt) || cp.censusOf(set).coming+set.Pending() > 0:
 		return 0
 	}
 	return min(n, 1)
 }
 
-// halted says why a set whose breaker is open is asked for nothing now, and until
+// haltReason says why a set whose breaker is open is asked for nothing now, and until
 // when; "" when it may be.
-func (st *step) halted(set *pool.Set) (message string, until time.Time) {
-	if !set.Breaker.Open() || st.buys(set, 1) > 0 {
+func (cp *capacity) haltReason(set *pool.Set) (message string, until time.Time) {
+	if !set.Breaker.Open() || cp.mayBuy(set, 1) > 0 {
 		return "", time.Time{}
 	}
-	message, until = set.Breaker.Message(st.Head.Spec.Name), set.Breaker.ProbeAt
-	if asked := st.oldestComing(set); !asked.IsZero() {
+	message, until = set.Breaker.Message(cp.Head.Spec.Name), set.Breaker.ProbeAt
+	if asked := cp.oldestComing(set); !asked.IsZero() {
 		message += "; one was asked for at " + stamp(asked) + ", to see whether the next comes up"
-		until = later(until, asked.Add(st.rules.BootDeadline))
+		until = later(until, asked.Add(cp.timing.BootDeadline))
 	}
-	return message, later(until, st.now.Add(st.rules.PollEvery)) // past its time, it is given up with the next look
+	return message, later(until, cp.now.Add(cp.timing.PollEvery)) // past its time, it is given up with the next look
 }
 
-func (st *step) isHalted(set *pool.Set) bool {
-	message, _ := st.halted(set)
+func (cp *capacity) isHalted(set *pool.Set) bool {
+	message, _ := cp.haltReason(set)
 	return message != ""
 }
 
-// probing reports whether all nodes that are on their way are such as are bought to
+// isProbing reports whether all nodes that are on their way are such as are bought to
 // see whether they come up.
-func (st *step) probing() bool {
+func (cp *capacity) isProbing() bool {
 	found := false
-	for i := range st.Head.Sets {
-		set := &st.Head.Sets[i]
-		if st.oldestComing(set).IsZero() {
+	for i := range cp.Head.Sets {
+		set := &cp.Head.Sets[i]
+		if cp.oldestComing(set).IsZero() {
 			continue
 		}
 		if found = set.Breaker.Open(); !found {
@@ -175,11 +160,11 @@ func (s *State) oldestComing(set *pool.Set) time.Time {
 	return oldest
 }
 
-// resume closes every breaker, and has the rungs asked again that were left alone
+// closeBreakers closes every breaker, and has the rungs asked again that were left alone
 // for a refusal. A service that is throttling is left alone all the same.
-func (st *step) resume() {
-	for i := range st.Head.Sets {
-		set := &st.Head.Sets[i]
+func (cp *capacity) closeBreakers() {
+	for i := range cp.Head.Sets {
+		set := &cp.Head.Sets[i]
 		set.Breaker = pool.Breaker{}
 		if set.Blocked.Code != string(fault.Throttled) {
 			set.Blocked, set.QuotaLimit = pool.Block{}, 0
@@ -187,11 +172,11 @@ func (st *step) resume() {
 	}
 }
 
-// probe has the rungs whose breaker is open try one node now: the pool was changed.
-func (st *step) probe() {
-	for i := range st.Head.Sets {
-		if b := &st.Head.Sets[i].Breaker; b.Open() {
-			b.ProbeAt = st.now
+// probeNow has the rungs whose breaker is open try one node now: the pool was changed.
+func (cp *capacity) probeNow() {
+	for i := range cp.Head.Sets {
+		if b := &cp.Head.Sets[i].Breaker; b.Open() {
+			b.ProbeAt = cp.now
 		}
 	}
 }

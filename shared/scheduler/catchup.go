@@ -16,17 +16,17 @@ import (
 // them over. It returns the ids of jobs that have ended or may have, and that
 // others wait for: what became of them is to be asked for.
 func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, gone []string, now time.Time) (ask []string) {
-	out, ask := s.concerned(jobs, gone)
+	out, ask := s.concernedJobs(jobs, gone)
 	kept := s.takeOut(out)
 	respec := !reflect.DeepEqual(s.Head.Spec, head.Spec)
 	s.Head = head
 	for _, n := range nodes {
-		s.replace(n)
+		s.replaceNode(n)
 	}
 	for _, key := range gone {
 		if vmid, ok := pool.VMIDOf(key); ok && s.Nodes[vmid] != nil {
 			s.Nodes[vmid].State = pool.NodeGone // takes no work
-			s.offer(s.Nodes[vmid])
+			s.indexNode(s.Nodes[vmid])
 			delete(s.Nodes, vmid)
 		}
 	}
@@ -47,7 +47,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 	}
 	s.takeIn(back, now)
 	if respec {
-		s.respecced()
+		s.applySpecChange()
 	}
 	// A result is acknowledged when the pool has it for good, and not because a
 	// step had taken it in that was not committed.
@@ -58,15 +58,15 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		ask = append(ask, o.id)
 	}
 	s.outcomes = nil
-	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.queue.after[id]) == 0 })
+	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.line.after[id]) == 0 })
 	slices.Sort(ask)
 	return slices.Compact(ask)
 }
 
-// concerned lists the orders of the live jobs that are to be looked at anew:
+// concernedJobs lists the orders of the live jobs that are to be looked at anew:
 // those whose rows have changed, and of a sweep always all of it, since what it
 // may run depends on all of its members. ask is the ids of those that are gone.
-func (s *State) concerned(jobs []*pool.Job, gone []string) (out map[string]bool, ask []string) {
+func (s *State) concernedJobs(jobs []*pool.Job, gone []string) (out map[string]bool, ask []string) {
 	out = map[string]bool{}
 	concern := func(order string) {
 		of, _, isMember := job.SweepOrder(order)
@@ -114,23 +114,23 @@ func (s *State) takeOut(orders map[string]bool) []*Job {
 	for _, j := range jobs {
 		delete(s.Jobs, j.Order)
 		if j.VMID == "" {
-			s.queue.remove(j)
+			s.line.remove(j)
 			continue
 		}
 		for _, p := range j.Assignments() {
 			if n := s.Nodes[p.VMID]; n != nil {
-				s.free(j, n, p.N, p.GPUs)
+				s.freeNode(j, n, p.N, p.GPUs)
 			}
 		}
 		s.team(j.Spec.Team).count(j, -1)
-		s.onNodes(j, -1)
+		s.countRunning(j, -1)
 	}
 	s.ending = slices.DeleteFunc(s.ending, func(order string) bool { return orders[order] })
 	return jobs
 }
 
-// replace takes a node's row over, with what runs on it.
-func (s *State) replace(row *pool.Node) {
+// replaceNode takes a node's row over, with what runs on it.
+func (s *State) replaceNode(row *pool.Node) {
 	n := s.Nodes[row.VMID]
 	if n == nil {
 		n = newNode(row)
@@ -138,7 +138,7 @@ func (s *State) replace(row *pool.Node) {
 	} else {
 		*n.Node = *row // effects that are still to be performed hold the row
 	}
-	s.offer(n)
+	s.indexNode(n)
 }
 
 func wrapJobs(rows []*pool.Job) []*Job {
@@ -154,7 +154,7 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 	for _, j := range jobs {
 		s.Jobs[j.Order] = j
 		if j.Spec.Sweep != nil { // first, so that their members find them
-			s.know(j)
+			s.addToSweep(j)
 			if j.Cancel != "" {
 				s.ending = append(s.ending, j.Order)
 			}
@@ -163,21 +163,21 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 	sort.Strings(s.ending)
 	for _, j := range jobs {
 		if j.Spec.Sweep == nil {
-			s.know(j)
+			s.addToSweep(j)
 		}
 		if j.VMID != "" {
-			s.occupy(j)
+			s.occupyNodes(j)
 			continue
 		}
-		s.wait(j, now)
+		s.startWaiting(j, now)
 		// A job that was to be marked as held, or as queued again, may not be.
 		s.marking = s.marking || j.inLine() != nil && (j.State == job.Held) != s.Head.Down
 	}
 }
 
-// respecced follows a change of the spec: what jobs take of a node, and where
+// applySpecChange follows a change of the spec: what jobs take of a node, and where
 // there is room, depends on it.
-func (s *State) respecced() {
+func (s *State) applySpecChange() {
 	for _, j := range s.Jobs {
 		if j.VMID != "" {
 			s.team(j.Spec.Team).count(j, -1)
@@ -186,6 +186,6 @@ func (s *State) respecced() {
 		}
 	}
 	for _, n := range s.Nodes {
-		s.offer(n)
+		s.indexNode(n)
 	}
 }

@@ -222,7 +222,7 @@ func (c *claims) pool(e Explanation) {
 	nodes := c.anyNode(pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeDeleting, pool.NodeLost, pool.NodeFailed, pool.NodeQuarantined)
 	switch u := e.Unblocks; {
 	case u == "":
-		c.must(c.s.queue.waiting() == 0, "%d jobs are in line", c.s.queue.waiting())
+		c.must(c.s.line.waiting() == 0, "%d jobs are in line", c.s.line.waiting())
 	case strings.HasPrefix(u, "the end of its jobs and nodes"):
 		c.must(len(c.s.Jobs) > 0, "it has no jobs")
 	case strings.HasPrefix(u, "the end of its nodes"):
@@ -244,7 +244,7 @@ func (c *claims) pool(e Explanation) {
 // was kept for a look leaves and counts until its work has ended.
 func (c *claims) grows(after *State) bool {
 	return after.census().aside < c.s.census().aside || slices.ContainsFunc(after.Head.Sets, func(s pool.Set) bool { return s.Op.Kind == pool.OpGrow }) ||
-		after.queue.waiting() < c.s.queue.waiting() || after.pending() > c.s.pending()
+		after.line.waiting() < c.s.line.waiting() || after.pending() > c.s.pending()
 }
 
 func (c *claims) job(j *Job, e Explanation) {
@@ -336,7 +336,7 @@ func calls(r Result) int {
 }
 
 // InLine is how many jobs wait for a place.
-func InLine(s *State) int { return s.queue.waiting() }
+func InLine(s *State) int { return s.line.waiting() }
 
 // Released is when a job may start that waits for somebody to release it.
 var Released = released

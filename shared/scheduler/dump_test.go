@@ -14,9 +14,9 @@ import (
 // them, in one order. What is a hint only is left out. A job whose time has come
 // is put in line before, as the next step would.
 func Dump(s *State, now time.Time) string {
-	for j := s.queue.due(now); j != nil; j = s.queue.due(now) {
-		s.queue.remove(j)
-		s.wait(j, now)
+	for j := s.line.due(now); j != nil; j = s.line.due(now) {
+		s.line.remove(j)
+		s.startWaiting(j, now)
 	}
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -54,7 +54,7 @@ func Dump(s *State, now time.Time) string {
 		sort.Strings(jobs)
 		offered := n.space == nowhere
 		if !offered {
-			for _, other := range s.spaces[n.space] {
+			for _, other := range s.index[n.space] {
 				offered = offered || other == n
 			}
 		}
@@ -78,7 +78,7 @@ func Dump(s *State, now time.Time) string {
 		sort.Strings(waiting)
 		add("sweep %s: live %v waiting %v ending %v", order, live, waiting, ending)
 	}
-	for id, waiting := range s.queue.after {
+	for id, waiting := range s.line.after {
 		var orders []string
 		for _, j := range waiting {
 			orders = append(orders, fmt.Sprint(j.Order, s.Jobs[j.Order] == j))
@@ -86,14 +86,14 @@ func Dump(s *State, now time.Time) string {
 		sort.Strings(orders)
 		add("after %s: %v", id, orders)
 	}
-	for i, class := range s.queue.classes {
+	for i, class := range s.line.classes {
 		for name, l := range class {
 			for of, h := range l.shapes {
 				add("class %d, %s, %v: %d jobs for %d of %d", i, name, of, len(h.jobs), h.n, l.n)
 			}
 		}
 	}
-	for i, at := range s.spaces {
+	for i, at := range s.index {
 		if len(at) > 0 {
 			add("space %d: %d nodes", i, len(at))
 		}
@@ -101,5 +101,5 @@ func Dump(s *State, now time.Time) string {
 	sort.Strings(lines)
 	head, _ := json.Marshal(s.Head)
 	waiting, running := s.counts()
-	return fmt.Sprintf("head %s\ncounts %d %d unstarted %d awaiting %d\n%s", head, waiting, running, s.unstarted, s.queue.awaiting, strings.Join(lines, "\n"))
+	return fmt.Sprintf("head %s\ncounts %d %d unstarted %d awaiting %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting, strings.Join(lines, "\n"))
 }

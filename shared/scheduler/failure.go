@@ -53,32 +53,32 @@ func (j *Job) goesOn(a *job.Attempt) bool {
 var released = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // holdBack keeps a job from taking down more nodes.
-func (st *step) holdBack(j *Job) {
+func (js *jobStates) holdBack(j *Job) {
 	row := j.Attempts[len(j.Attempts)-j.lostInARow():]
 	last := &row[len(row)-1]
 	on := nodeOf(last)
 	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
-		st.again(j, released, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
+		js.requeue(j, released, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
 			"look at what it does to a node, then `dsvm job release %s`, or cancel it", len(row), on, j.ID))
 		return
 	}
-	st.again(j, released, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
+	js.requeue(j, released, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
 		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it", len(row), on, endOf(last.State, last.Cause), j.ID))
 }
 
-// releaseJob lets a job that is held back have one more try, and a sweep that was
+// release lets a job that is held back have one more try, and a sweep that was
 // stopped go on: its failures are counted again from there.
-func (st *step) releaseJob(order string) {
-	j := st.Jobs[order]
+func (js *jobStates) release(order string) {
+	j := js.Jobs[order]
 	if j == nil || j.VMID != "" || !j.NotBefore.Equal(released) {
 		return
 	}
-	st.leave(j)
+	js.stopWaiting(j)
 	if j.Spec.Sweep != nil {
-		st.goOn(j)
+		js.sweeping.resume(j)
 		return
 	}
-	st.again(j, time.Time{}, "released")
+	js.requeue(j, time.Time{}, "released")
 }
 
 // ended counts the attempts that ended in a state.
@@ -101,3 +101,17 @@ func (j *Job) lostInARow() int {
 	}
 	return n
 }
+
+// The ladder. A scale set holds one size and one priority, so a pool has a set for
+// each rung of its ladder: with `capacity: spot-then-regular`, all sizes as Spot,
+// then all as regular. The nodes that the line needs are asked for on the best rung
+// that can give any; a rung that was refused is left alone for a while, and the next
+// one is asked. Sets are made on first use and named for what they are, so that they
+// are found again when the spec has changed.
+
+// regularAfter is how many evictions let a job ask for regular nodes, where the pool
+// has any: it has been unlucky, or takes longer than Spot lasts here.
+const regularAfter = 3
+
+// wantsRegular reports whether a job has been evicted too often to go on with Spot.
+func (j *Job) wantsRegular() bool { return j.ended(job.AttemptEvicted) >= regularAfter }

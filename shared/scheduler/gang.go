@@ -21,23 +21,23 @@ const (
 	ports     = 12000
 )
 
-// rankOver takes in how one rank of a gang ended.
-func (st *step) rankOver(j *Job, n *Node, f protocol.Finished) {
+// recordRankEnd takes in how one rank of a gang ended.
+func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 	a, r := j.Current(), j.Rank(f.N)
 	r.State, r.ExitCode, r.Cause, r.Reason, r.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
 	if !f.StartedAt.IsZero() {
 		r.StartedAt = f.StartedAt
 	}
-	st.enterRank(j, a, r, n)
-	st.release(j, n, r.N, r.GPUs)
-	st.blame(n, j, f)
+	as.enterRank(j, a, r, n)
+	as.releaseNode(j, n, r.N, r.GPUs)
+	as.failures.blameNode(n, j, f)
 	if r.State != job.AttemptSucceeded && a.Broke == 0 {
 		a.Broke = 1 + r.Rank
 		for _, p := range j.Assignments() {
-			st.askPlace(p, fmt.Sprintf("rank %d ended as %s", r.Rank, r.State))
+			as.messages.askAssignmentToEnd(p, fmt.Sprintf("rank %d ended as %s", r.Rank, r.State))
 		}
 	}
-	st.write(j)
+	as.writeJob(j)
 	if len(j.Assignments()) > 0 {
 		return
 	}
@@ -49,25 +49,25 @@ func (st *step) rankOver(j *Job, n *Node, f protocol.Finished) {
 			end.Reason += ": " + b.Reason
 		}
 	}
-	st.concluded(j, end)
+	as.concludeAttempt(j, end)
 }
 
-// rankNever sends a rank again, under a new number, that its node does not have:
+// reassignRank sends a rank again, under a new number, that its node does not have:
 // the others wait for it.
-func (st *step) rankNever(j *Job, n *Node, r *job.Rank, reason string) {
+func (as *attempts) reassignRank(j *Job, n *Node, r *job.Rank, reason string) {
 	if j.Cancel != "" || j.Requeue || j.Broken() != nil {
-		st.rankOver(j, n, protocol.Finished{N: r.N, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: reason, EndedAt: st.now})
+		as.recordRankEnd(j, n, protocol.Finished{N: r.N, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: reason, EndedAt: as.now})
 		return
 	}
 	delete(n.jobs, r.N)
-	st.Head.N++
+	as.Head.N++
 	if j.N == r.N {
-		j.N = st.Head.N
+		j.N = as.Head.N
 	}
-	r.N, r.State, r.StartedAt = st.Head.N, job.AttemptAssigned, time.Time{}
+	r.N, r.State, r.StartedAt = as.Head.N, job.AttemptAssigned, time.Time{}
 	n.jobs[r.N] = j
-	st.write(j)
-	st.send(n, assignment(j, r.N))
+	as.writeJob(j)
+	as.send(n, assignment(j, r.N))
 }
 
 // gang is what each rank is told of the others.

@@ -3,9 +3,16 @@ package scheduler
 import (
 	"time"
 
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
+
+// operator carries out what people ask of a node.
+type operator struct {
+	*turn
+	messages *messages
+	nodes    *nodeStates
+	failures *failures
+}
 
 // Reasons of nodes that leave because somebody said so.
 const (
@@ -13,25 +20,25 @@ const (
 	deletedByRequest = "deleted by request"
 )
 
-// told does what somebody asked of a node.
-func (st *step) told(e pool.NodeRequest) bool {
-	n := st.Nodes[e.VMID]
+// carryOut does what somebody asked of a node.
+func (op *operator) carryOut(e pool.NodeRequest) bool {
+	n := op.Nodes[e.VMID]
 	if n == nil || n.State == pool.NodeGone {
 		return true
 	}
 	switch e.Verb {
 	case pool.VerbRelease:
-		st.clear(n)
+		op.failures.clearBlames(n)
 		if n.setAside() || n.State == pool.NodeDraining && n.Reason == drainedByRequest && !n.Evicted {
-			st.takeBack(n)
+			op.nodes.takeBack(n)
 		}
 	case pool.VerbDrain:
 		switch n.State {
 		case pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeQuarantined:
-			st.sendOff(n, drainedByRequest)
+			op.nodes.sendOff(n, drainedByRequest)
 		}
 	case pool.VerbDelete:
-		return st.deleteNode(n)
+		return op.deleteNode(n)
 	}
 	return true
 }
@@ -39,37 +46,25 @@ func (st *step) told(e pool.NodeRequest) bool {
 // deleteNode deletes a node's VM by request. Its jobs go back in line when its agent
 // has ended them, or when the VM is gone, and pay nothing. It reports whether there
 // was room for all of it.
-func (st *step) deleteNode(n *Node) bool {
+func (op *operator) deleteNode(n *Node) bool {
 	if n.Reason != deletedByRequest {
 		for _, number := range numbers(n) {
-			if !st.room() {
+			if !op.hasRoom() {
 				return false
 			}
 			if j := n.jobs[number]; j.Cancel == "" && !j.Requeue {
-				j.Requeue, j.CancelAt = true, st.now
-				st.askToEnd(j, "its node is deleted by request")
-				st.write(j)
+				j.Requeue, j.CancelAt = true, op.now
+				op.messages.askToEnd(j, "its node is deleted by request")
+				op.writeJob(j)
 			}
 		}
 		n.DeleteAt = time.Time{}
 		if n.State == pool.NodeLost || n.State == pool.NodeFailed {
-			st.setNode(n, n.State, deletedByRequest)
+			op.nodes.setState(n, n.State, deletedByRequest)
 		} else {
-			st.setNode(n, pool.NodeDeleting, deletedByRequest)
+			op.nodes.setState(n, pool.NodeDeleting, deletedByRequest)
 		}
 	}
-	st.remove(n)
+	op.nodes.remove(n)
 	return true
-}
-
-// endOn is how a job's attempt ends on a node whose VM is gone. One that was to go
-// back in line anyway is not the loss of a node.
-func (j *Job) endOn(n *Node) (job.AttemptState, int) {
-	switch {
-	case j.Requeue:
-		return job.AttemptCancelled, job.ExitCancelled
-	case n.Evicted:
-		return job.AttemptEvicted, job.ExitEvicted
-	}
-	return job.AttemptNodeLost, job.ExitNodeLost
 }

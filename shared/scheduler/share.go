@@ -56,28 +56,28 @@ func (t *team) count(j *Job, sign int) {
 func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
 
 // charge is what the team's next job is compared by.
-func (st *step) charge(name string) float64 {
-	used := st.Head.Shares[name].Left(st.now, st.rules.ShareHalfLife)
-	if t := st.teams[name]; t != nil {
-		used += max(t.held*seconds(st.now)-t.since, 0) + t.held*shareAhead.Seconds()
+func (t *turn) charge(name string) float64 {
+	used := t.Head.Shares[name].Left(t.now, t.timing.ShareHalfLife)
+	if has := t.teams[name]; has != nil {
+		used += max(has.held*seconds(t.now)-has.since, 0) + has.held*shareAhead.Seconds()
 	}
-	return used / float64(st.Head.Spec.Weight(name))
+	return used / float64(t.Head.Spec.Weight(name))
 }
 
-// use adds an attempt that has ended to what its team has used.
-func (st *step) use(j *Job) {
+// addUse adds an attempt that has ended to what its team has used.
+func (t *turn) addUse(j *Job) {
 	began := j.Current().AssignedAt
-	used := j.part * max(st.now.Sub(began), 0).Seconds()
+	used := j.part * max(t.now.Sub(began), 0).Seconds()
 	shares := pool.Shares{}
-	for name, s := range st.Head.Shares {
-		if left := s.Left(st.now, st.rules.ShareHalfLife); left >= shareForgotten {
-			shares[name] = pool.Share{Used: left, At: st.now}
+	for name, s := range t.Head.Shares {
+		if left := s.Left(t.now, t.timing.ShareHalfLife); left >= shareForgotten {
+			shares[name] = pool.Share{Used: left, At: t.now}
 		}
 	}
 	if left := shares[j.Spec.Team].Used + used; left > 0 {
-		shares[j.Spec.Team] = pool.Share{Used: left, At: st.now}
+		shares[j.Spec.Team] = pool.Share{Used: left, At: t.now}
 	}
-	st.Head.Shares = shares
+	t.Head.Shares = shares
 }
 
 // isWithin reports whether a team that has this running may add a job.

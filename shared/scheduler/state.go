@@ -1,11 +1,93 @@
 package scheduler
 
 import (
+	"sort"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
+
+// newNodeResources is what a node that is added to a set will have, as far as that is
+// known.
+func (s *State) newNodeResources(set *pool.Set) job.Resources {
+	of := set.Resources()
+	if of.CPUs == 0 {
+		for _, n := range s.Nodes {
+			if n.Set == set.Name {
+				of.CPUs = max(of.CPUs, n.CPUs)
+			}
+		}
+	}
+	return of
+}
+
+// set finds one of the pool's sets; nil when it has none of that name.
+func (s *State) set(name string) *pool.Set {
+	for i := range s.Head.Sets {
+		if s.Head.Sets[i].Name == name {
+			return &s.Head.Sets[i]
+		}
+	}
+	return nil
+}
+
+// rungOf is the place of a set in the ladder, best first; -1 for one that the spec
+// does not name any more.
+func (s *State) rungOf(name string) int {
+	n := len(s.Head.Spec.Sizes)
+	if s.Head.Spec.HasSpot() && s.Head.Spec.HasRegular() {
+		n *= 2
+	}
+	for i := range min(n, len(s.Head.Sets)) {
+		if s.Head.Sets[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// guessSet guesses the set of a node that was not listed yet, by the name of the
+// instance: a set's name with a number behind it.
+func (s *State) guessSet(name string) *pool.Set {
+	if at := strings.LastIndexByte(name, '_'); at > 0 {
+		if set, ok := strings.CutPrefix(name[:at], pool.SetName(s.Head.Spec.Name, "")); ok {
+			if found := s.set(set); found != nil {
+				return found
+			}
+		}
+	}
+	return &s.Head.Sets[0]
+}
+
+// setOrFirst finds the set that an event is about.
+func (s *State) setOrFirst(name string) *pool.Set {
+	if name == "" && len(s.Head.Sets) > 0 {
+		return &s.Head.Sets[0]
+	}
+	return s.set(name)
+}
+
+// sortedNodes lists the nodes by VMID, so that every process decides alike.
+func (s *State) sortedNodes() []*Node {
+	list := make([]*Node, 0, len(s.Nodes))
+	for _, n := range s.Nodes {
+		list = append(list, n)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].VMID < list[j].VMID })
+	return list
+}
+
+// liveJobs lists the live jobs in their order.
+func (s *State) liveJobs() []*Job {
+	list := make([]*Job, 0, len(s.Jobs))
+	for _, j := range s.Jobs {
+		list = append(list, j)
+	}
+	sort.Slice(list, func(i, k int) bool { return list[i].Order < list[k].Order })
+	return list
+}
 
 // State is everything that Step decides on: one pool's head, nodes and live
 // jobs. It is loaded from the rows of one partition and kept in memory while
@@ -16,13 +98,13 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	queue     queue             // live jobs that wait for a place; see queue.go
+	line      queue             // live jobs that wait for a place; see queue.go
 	running   int               // jobs on nodes
 	sweeps    map[string]*sweep // by Order; see sweep.go
 	unstarted int               // members of sweeps that have not come into being
 	ending    []string          // cancelled sweeps whose members are being cancelled
 	teams     map[string]*team  // what each team has running; see share.go
-	spaces    spaces            // the nodes that take work, by what is free on them; see place.go
+	index     spaces            // the nodes that take work, by what is free on them; see place.go
 	marking   bool              // waiting jobs are being marked as held, or as queued again
 	asked     string            // where the asking for ended jobs goes on
 	outcomes  []outcome         // ends that jobs which wait for them have not been told of
@@ -65,4 +147,17 @@ func (s *State) Assigned(vmid string, number int64) *pool.Job {
 		return n.jobs[number].Job
 	}
 	return nil
+}
+
+// NewState puts a loaded partition together.
+func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Time) *State {
+	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, line: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
+	for _, n := range nodes {
+		s.Nodes[n.VMID] = newNode(n)
+	}
+	s.takeIn(wrapJobs(jobs), now)
+	for _, n := range s.Nodes {
+		s.indexNode(n)
+	}
+	return s
 }

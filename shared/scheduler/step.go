@@ -2,20 +2,12 @@ package scheduler
 
 import (
 	"reflect"
+	"slices"
 	"sort"
 	"time"
 
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
-	"dsvmpools/shared/usage"
-)
-
-// maxRows bounds the rows one step may change, head and ledger row included:
-// a transaction of Table Storage takes 100. What a single atom may add (a
-// finish: two rows of a job, two of its sweep, and a node) is kept free.
-const (
-	maxRows  = 98
-	atomRows = 6
 )
 
 // Result is what one step decided.
@@ -29,147 +21,90 @@ type Result struct {
 	More      bool           // call again after the commit, with Rest
 }
 
-// NewState puts a loaded partition together.
-func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, queue: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
-	for _, n := range nodes {
-		s.Nodes[n.VMID] = newNode(n)
-	}
-	s.takeIn(wrapJobs(jobs), now)
-	for _, n := range s.Nodes {
-		s.offer(n)
-	}
-	return s
-}
-
 // Step takes the pool's state, what has happened and the time, and decides:
 // which rows change, and what is to be done when they are committed. It changes
 // s in place; when the rows cannot be committed, s must be brought back to what
 // the rows say by CatchUp, or thrown away.
-func Step(s *State, events []pool.Event, now time.Time, rules Timing) Result {
-	st := &step{State: s, now: now, rules: rules, head: s.Head,
-		jobs: map[string]pool.Change{}, nodes: map[string]*Node{}, kept: map[string]bool{}, vacate: map[string]bool{},
-		effects: pool.Effects{Work: map[string][]protocol.WorkItem{}}}
-	st.climb()
-	rest := st.hear(events)
-	st.settleWaits()
-	st.endMembers()
+func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
+	st := newStep(s, now, timing)
+	st.capacity.syncLadder()
+	rest := st.applyEvents(events)
+	st.waits.followEnds()
+	st.sweeping.cancelMembers()
 	if len(rest) == 0 {
-		st.schedule()
-		st.place()
-		st.housekeep()
-		st.setAside()
+		st.schedule.enforce()
+		st.placement.placeJobs()
+		st.housekeeping.moveNodesOn()
+		st.failures.setAsideBroken()
 		if !st.full { // otherwise jobs that fit on a node would count as waiting
-			st.grow()
+			st.sizing.grow()
 		}
 		if !st.Head.Deleting {
-			st.dropSets(func(set *pool.Set) bool { return st.rung(set.Name) < 0 })
+			st.sizing.dropSets(func(set *pool.Set) bool { return st.rungOf(set.Name) < 0 })
 		}
-		st.finishDeleting()
-		st.wake()
+		st.deletion.finish()
+		st.deadlines.wake()
 	}
 	return st.result(rest)
 }
 
-// step is one run of Step.
-type step struct {
-	*State
-	now       time.Time
-	rules     Timing
-	head      pool.Head // as it was before the step
-	jobs      map[string]pool.Change
-	nodes     map[string]*Node
-	deletes   []string // keys of rows to delete, nodes and log rows
-	entries   []usage.Entry
-	effects   pool.Effects
-	refused   []pool.Refusal
-	cancelled int
-	kept      map[string]bool // nodes, by VMID, that are kept for a gang that waits for more of them
-	vacate    map[string]bool // nodes that are to make room for others
-	respec    bool            // the spec has changed
-	growAt    time.Time       // when nodes can be asked for that are wanted now; zero = none are left to ask for
-	full      bool            // something did not fit and is to be done in the next step
-}
-
-// rows is the number of rows the transaction has so far, head and log included.
-func (st *step) rows() int { return len(st.jobs) + len(st.nodes) + len(st.deletes) + 2 }
-
-// room reports whether another atom fits; when it does not, the step will be
-// called again.
-func (st *step) room() bool {
-	if st.rows()+atomRows > maxRows {
-		st.full = true
-		return false
-	}
-	return true
-}
-
-// roomOn reports whether an atom of so many nodes fits.
-func (st *step) roomOn(nodes int) bool {
-	if st.rows()+max(nodes+2, atomRows) > maxRows {
-		st.full = true
-		return false
-	}
-	return true
-}
-
-// hear takes in events until the transaction is full and returns the rest.
-func (st *step) hear(events []pool.Event) []pool.Event {
+// applyEvents takes in events until the transaction is full and returns the rest.
+func (st *step) applyEvents(events []pool.Event) []pool.Event {
 	for i, e := range events {
-		if !st.room() {
+		if !st.hasRoom() {
 			return events[i:]
 		}
 		switch e := e.(type) {
 		case pool.Apply:
-			st.apply(e)
+			st.applySpec(e)
 		case pool.Delete:
-			st.delete()
+			st.deletion.begin()
 		case pool.Submit:
-			st.submit(e)
+			st.jobs.submit(e)
 		case pool.Cancel:
 			if j := st.Jobs[e.Order]; j != nil {
-				st.cancel(j, e.Reason)
+				st.jobs.cancel(j, e.Reason)
 			} else {
-				st.skipMember(e.Order, e.Reason)
+				st.sweeping.skipMember(e.Order, e.Reason)
 			}
 		case pool.Release:
-			st.releaseJob(e.Order)
+			st.jobs.release(e.Order)
 		case pool.Resume:
-			st.resume()
+			st.capacity.closeBreakers()
 		case pool.NodeRequest:
-			if !st.told(e) {
+			if !st.operator.carryOut(e) {
 				return events[i:]
 			}
 		case pool.CancelAll:
-			if !st.cancelAll(e) {
+			if !st.jobs.cancelAll(e) {
 				return events[i:]
 			}
 		case pool.Reported:
-			if left := st.report(e); len(left.Report.Items) > 0 {
+			if left := st.reports.receive(e); len(left.Report.Items) > 0 {
 				return append([]pool.Event{left}, events[i+1:]...)
 			}
 		case pool.Listed:
-			if !st.listed(e) {
+			if !st.listings.receive(e) {
 				return events[i:]
 			}
 		case pool.Answered:
-			st.answered(e)
+			st.capacity.recordAnswer(e)
 		case pool.Fenced:
-			st.fenced(e)
+			st.housekeeping.recordFence(e)
 		case pool.Recorded:
 			left := e
-			for len(left.Seqs) > 0 && st.room() {
-				st.deletes = append(st.deletes, pool.LogKey(left.Seqs[0]))
+			for len(left.Seqs) > 0 && st.hasRoom() {
+				st.deletedKeys = append(st.deletedKeys, pool.LogKey(left.Seqs[0]))
 				left.Seqs = left.Seqs[1:]
 			}
 			if len(left.Seqs) > 0 {
 				return append([]pool.Event{left}, events[i+1:]...)
 			}
 		case pool.JobEnd:
-			st.known(e)
+			st.waits.recordEnd(e)
 		case pool.Loaded:
-			st.resend(st.now)
-			st.ask()
+			st.messages.resend(st.now)
+			st.waits.lookUpEnds()
 		case pool.Tick:
 			st.tick(e)
 		}
@@ -177,8 +112,8 @@ func (st *step) hear(events []pool.Event) []pool.Event {
 	return nil
 }
 
-// apply takes a new spec. What it changes takes effect in this very step.
-func (st *step) apply(e pool.Apply) {
+// applySpec takes a new spec. What it changes takes effect in this very step.
+func (st *step) applySpec(e pool.Apply) {
 	if st.Head.Deleting {
 		return
 	}
@@ -190,75 +125,43 @@ func (st *step) apply(e pool.Apply) {
 	st.Head.Spec, st.respec = e.Spec, true
 	// Another size or image may well be available. That the last call failed
 	// stays known.
-	st.probe()
+	st.capacity.probeNow()
 	for i := range st.Head.Sets {
 		st.Head.Sets[i].Blocked, st.Head.Sets[i].QuotaLimit = pool.Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
 	}
-	st.climb()
-	st.respecced()
+	st.capacity.syncLadder()
+	st.applySpecChange()
 }
 
-// delete marks the pool as going: finishDeleting does the rest, step by step.
-func (st *step) delete() {
-	st.Head.Deleting = true
-	st.effects.List = true
-	for i := range st.Head.Sets {
-		st.Head.Sets[i].Blocked = pool.Block{} // what it would not give keeps it from nothing now
+// tick looks for silence and for what should have been answered by now.
+func (st *step) tick(e pool.Tick) {
+	st.messages.resend(st.now.Add(-st.timing.ResendAfter))
+	st.housekeeping.askLateBack()
+	st.waits.lookUpEnds()
+	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }) {
+		st.effects.List = true
 	}
-}
-
-// touch marks a node's row as changed.
-func (st *step) touch(n *Node) { st.nodes[n.VMID] = n }
-
-// write marks a live job's row as changed.
-func (st *step) write(j *Job) {
-	c := st.jobs[pool.JobKey(j.Order)]
-	st.jobs[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order), Value: j.Job, Insert: c.Insert}
-}
-
-// insert adds a new job's row.
-func (st *step) insert(j *Job) {
-	st.Jobs[j.Order] = j
-	st.know(j)
-	st.jobs[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order), Value: j.Job, Insert: true}
-}
-
-// end moves a job that has ended from the live rows to the finished ones.
-func (st *step) end(j *Job) {
-	delete(st.Jobs, j.Order)
-	st.unknow(j)
-	if c, ok := st.jobs[pool.JobKey(j.Order)]; ok && c.Insert {
-		delete(st.jobs, pool.JobKey(j.Order)) // it never was a live row
-	} else {
-		st.jobs[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order)}
+	if !e.At.IsZero() {
+		st.housekeeping.fenceSilent(e.At)
 	}
-	st.jobs[pool.DoneKey(j.Order)] = pool.Change{Key: pool.DoneKey(j.Order), Value: j.Job, Insert: true}
-}
-
-// send adds an item to the node's message of this step.
-func (st *step) send(n *Node, item protocol.WorkItem) {
-	if item.Assign != nil {
-		item.Assign.Whole = !st.Head.Spec.Pack // a job that has its node to itself may use all of it
-	}
-	st.effects.Work[n.VMID] = append(st.effects.Work[n.VMID], item)
 }
 
 // result turns what was marked into rows, in a stable order.
 func (st *step) result(rest []pool.Event) Result {
-	r := Result{Effects: st.effects, Refused: st.refused, Cancelled: st.cancelled, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes)+len(st.ending) > 0}
+	r := Result{Effects: st.effects, Refused: st.jobs.refused, Cancelled: st.jobs.cancelled, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes)+len(st.ending) > 0}
 	for vmid, items := range st.effects.Work {
 		if n := st.Nodes[vmid]; n != nil && len(n.acks) > 0 {
 			r.Effects.Work[vmid] = append(items, protocol.WorkItem{Ack: n.acks})
 			n.acks = nil
 		}
 	}
-	for _, c := range st.jobs {
+	for _, c := range st.jobRows {
 		r.Changes = append(r.Changes, c)
 	}
-	for _, n := range st.nodes {
+	for _, n := range st.nodeRows {
 		r.Changes = append(r.Changes, pool.Change{Key: pool.NodeKey(n.VMID), Value: n.Node})
 	}
-	for _, key := range st.deletes {
+	for _, key := range st.deletedKeys {
 		r.Changes = append(r.Changes, pool.Change{Key: key})
 	}
 	sort.Slice(r.Changes, func(i, j int) bool { return r.Changes[i].Key < r.Changes[j].Key })
@@ -269,7 +172,7 @@ func (st *step) result(rest []pool.Event) Result {
 			Value: &pool.Log{Seq: st.Head.Seq + 1, Entries: st.entries}, Insert: true,
 		})
 	}
-	r.Changed = len(r.Changes) > 0 || st.respec || !sameHead(st.head, st.Head)
+	r.Changed = len(r.Changes) > 0 || st.respec || !sameHead(st.headBefore, st.Head)
 	return r
 }
 
@@ -277,9 +180,4 @@ func (st *step) result(rest []pool.Event) Result {
 func sameHead(a, b pool.Head) bool {
 	a.Spec, b.Spec = pool.Spec{}, pool.Spec{}
 	return reflect.DeepEqual(a, b)
-}
-
-// counts says how many jobs wait and how many are on nodes.
-func (s *State) counts() (waiting, running int) {
-	return len(s.Jobs) - len(s.sweeps) + s.unstarted - s.running, s.running
 }

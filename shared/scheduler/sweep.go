@@ -10,6 +10,12 @@ import (
 	"dsvmpools/shared/pool"
 )
 
+// sweeping starts the members of sweeps and follows how they end.
+type sweeping struct {
+	*turn
+	jobs *jobStates
+}
+
 // A sweep is one live row that stands in line for all of its members. A member
 // comes into being when it is placed: it gets a row of its own, and from then on
 // is a job like any other. So a sweep of a hundred thousand members costs one row
@@ -52,8 +58,8 @@ func (s *State) sweepOf(j *Job) *sweep {
 	return s.sweeps[order]
 }
 
-// know adds a live job to what is derived for sweeps.
-func (s *State) know(j *Job) {
+// addToSweep adds a live job to what is derived for sweeps.
+func (s *State) addToSweep(j *Job) {
 	if j.Spec.Sweep != nil {
 		if j.Progress == nil {
 			j.Progress = &pool.Progress{}
@@ -66,8 +72,8 @@ func (s *State) know(j *Job) {
 	}
 }
 
-// unknow takes an ended job out of it again.
-func (s *State) unknow(j *Job) {
+// removeFromSweep takes an ended job out of it again.
+func (s *State) removeFromSweep(j *Job) {
 	if w := s.sweepOf(j); w == nil {
 		return
 	} else if j.Spec.Sweep != nil {
@@ -79,9 +85,9 @@ func (s *State) unknow(j *Job) {
 	}
 }
 
-// wait puts a job that has no place where it waits. Of a sweep that has as many
+// startWaiting puts a job that has no place where it waits. Of a sweep that has as many
 // members running as may, none is in line.
-func (s *State) wait(j *Job, now time.Time) {
+func (s *State) startWaiting(j *Job, now time.Time) {
 	if w := s.sweepOf(j); w != nil && len(j.Waits) == 0 && !j.NotBefore.After(now) {
 		if j.Spec.Sweep != nil && j.Unstarted() == 0 {
 			return
@@ -91,40 +97,40 @@ func (s *State) wait(j *Job, now time.Time) {
 			return
 		}
 	}
-	s.queue.add(j, now)
+	s.line.add(j, now)
 }
 
-// leave takes a job out of where it waits.
-func (s *State) leave(j *Job) {
-	s.queue.remove(j)
+// stopWaiting takes a job out of where it waits.
+func (s *State) stopWaiting(j *Job) {
+	s.line.remove(j)
 	if w := s.sweepOf(j); w != nil {
 		delete(w.waiting, j)
 	}
 }
 
-// counted follows up a change of what a sweep has running or left: it leaves the
+// syncSweep follows up a change of what a sweep has running or left: it leaves the
 // line, comes back to it, or stands there for more or fewer.
-func (s *State) counted(w *sweep) {
+func (s *State) syncSweep(w *sweep) {
 	if w.full() {
 		for j := range w.waiting {
-			s.queue.remove(j)
+			s.line.remove(j)
 		}
 		return
 	}
 	if w.job.Unstarted() == 0 {
-		s.leave(w.job)
+		s.stopWaiting(w.job)
 	}
 	for j := range w.waiting {
 		if j.heap == nil {
-			s.queue.push(j)
+			s.line.push(j)
 		} else if j.Spec.Sweep != nil {
-			s.queue.reweigh(j)
+			s.line.reweigh(j)
 		}
 	}
 }
 
-// next brings the next member of a sweep into being.
-func (st *step) next(of *Job) *Job {
+// startMember brings the next member of a sweep into being.
+func (sw *sweeping) startMember(of *Job) *Job {
 	p := of.Progress
 	m := &Job{Job: &pool.Job{
 		ID:          job.MemberID(of.ID, p.Next),
@@ -134,22 +140,22 @@ func (st *step) next(of *Job) *Job {
 		SubmittedAt: of.SubmittedAt,
 	}}
 	if p.StartedAt.IsZero() {
-		p.StartedAt, of.State, of.Reason = st.now, job.Running, ""
+		p.StartedAt, of.State, of.Reason = sw.now, job.Running, ""
 	}
 	p.Next++
 	p.Live++
-	st.unstarted--
+	sw.unstarted--
 	p.PassSkipped()
-	st.insert(m)
-	st.write(of)
-	st.counted(st.sweeps[of.Order])
+	sw.jobs.add(m)
+	sw.writeJob(of)
+	sw.syncSweep(sw.sweeps[of.Order])
 	return m
 }
 
 // skipMember cancels a member that has not come into being.
-func (st *step) skipMember(order, reason string) {
+func (sw *sweeping) skipMember(order, reason string) {
 	of, index, _ := job.SweepOrder(order)
-	w := st.sweeps[of]
+	w := sw.sweeps[of]
 	if w == nil || w.job.Cancel != "" || index < w.job.Progress.Next || index >= w.job.Spec.Sweep.Members() || w.job.Progress.IsSkipped(index) {
 		return
 	}
@@ -163,18 +169,18 @@ func (st *step) skipMember(order, reason string) {
 	p.MarkSkipped(index)
 	p.Live++
 	p.PassSkipped()
-	st.unstarted--
-	st.insert(m)
-	st.finish(m, job.Cancelled, job.ExitCancelled, reason, st.now)
-	if j := w.job; j.NotBefore.Equal(released) && j.Unstarted() == 0 && st.Jobs[j.Order] != nil {
-		st.leave(j) // nothing is left to be held
+	sw.unstarted--
+	sw.jobs.add(m)
+	sw.jobs.finish(m, job.Cancelled, job.ExitCancelled, reason, sw.now)
+	if j := w.job; j.NotBefore.Equal(released) && j.Unstarted() == 0 && sw.Jobs[j.Order] != nil {
+		sw.stopWaiting(j) // nothing is left to be held
 		j.State, j.Reason, j.NotBefore = job.Running, "", time.Time{}
 	}
-	st.counted(w)
+	sw.syncSweep(w)
 }
 
-// memberEnded counts a member that has ended, and ends its sweep with the last.
-func (st *step) memberEnded(w *sweep, m *Job) {
+// recordMemberEnd counts a member that has ended, and ends its sweep with the last.
+func (sw *sweeping) recordMemberEnd(w *sweep, m *Job) {
 	p := w.job.Progress
 	p.Live--
 	switch m.State {
@@ -193,10 +199,10 @@ func (st *step) memberEnded(w *sweep, m *Job) {
 	if p.FirstFailed == "" && (m.State == job.Failed || m.State == job.TimedOut) {
 		p.FirstFailed, p.FirstReason, p.ExitCode = m.ID, shorten(m.Reason), m.ExitCode
 	}
-	if st.write(w.job); len(w.live) == 0 && w.job.Unstarted() == 0 {
-		st.finishSweep(w.job, m.EndedAt)
+	if sw.writeJob(w.job); len(w.live) == 0 && w.job.Unstarted() == 0 {
+		sw.finish(w.job, m.EndedAt)
 	} else if why := w.job.fails(); why != "" && w.job.Unstarted() > 0 {
-		st.stop(w.job, why)
+		sw.stop(w.job, why)
 	}
 }
 
@@ -228,72 +234,72 @@ func (j *Job) fails() string {
 
 // stop holds a sweep: no more of its members begin. What has begun runs on, and is
 // tried again as the sweep says.
-func (st *step) stop(j *Job, why string) {
+func (sw *sweeping) stop(j *Job, why string) {
 	if j.NotBefore.Equal(released) || j.Cancel != "" {
 		return
 	}
-	st.leave(j)
+	sw.stopWaiting(j)
 	first := fmt.Sprintf("%s, with exit code %d", j.Progress.FirstFailed, j.Progress.ExitCode)
 	if j.Progress.FirstReason != "" {
 		first += " (" + j.Progress.FirstReason + ")"
 	}
-	st.again(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
+	sw.jobs.requeue(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
 		"`dsvm job release %s` begins more, `dsvm job cancel %s` ends the sweep",
 		why, first, counted(j.Unstarted(), "member", "has", "have"), j.ID, j.ID))
 }
 
-// goOn lets a sweep that was stopped begin more members.
-func (st *step) goOn(j *Job) {
+// resume lets a sweep that was stopped begin more members.
+func (sw *sweeping) resume(j *Job) {
 	j.Progress.Bad, j.Progress.Good = 0, 0
-	st.again(j, time.Time{}, "")
-	if st.Head.Down && j.Progress.StartedAt.IsZero() {
-		j.State, j.Reason = job.Held, st.downReason()
+	sw.jobs.requeue(j, time.Time{}, "")
+	if sw.Head.Down && j.Progress.StartedAt.IsZero() {
+		j.State, j.Reason = job.Held, sw.downReason()
 	} else if !j.Progress.StartedAt.IsZero() {
 		j.State = job.Running
 	}
 }
 
-// finishSweep ends a sweep whose members have all ended.
-func (st *step) finishSweep(j *Job, at time.Time) {
-	st.leave(j)
+// finish ends a sweep whose members have all ended.
+func (sw *sweeping) finish(j *Job, at time.Time) {
+	sw.stopWaiting(j)
 	p := j.Progress
 	switch bad := p.Failed + p.TimedOut; {
 	case j.Cancel != "":
 		p.Cancelled = j.Spec.Sweep.Members() - p.Succeeded - bad
-		st.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, at)
+		sw.jobs.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, at)
 	case bad > 0:
 		code := p.ExitCode
 		if code == 0 {
 			code = 1
 		}
-		st.finish(j, job.Failed, code, fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed), at)
+		sw.jobs.finish(j, job.Failed, code, fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed), at)
 	case p.Cancelled > 0:
-		st.finish(j, job.Cancelled, job.ExitCancelled, fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members()), at)
+		sw.jobs.finish(j, job.Cancelled, job.ExitCancelled, fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members()), at)
 	default:
-		st.finish(j, job.Succeeded, 0, "", at)
+		sw.jobs.finish(j, job.Succeeded, 0, "", at)
 	}
 }
 
-// cancelSweep keeps the members of a sweep from coming into being; those that
+// cancel keeps the members of a sweep from coming into being; those that
 // have are cancelled one by one, by endMembers.
-func (st *step) cancelSweep(j *Job, reason string) {
-	st.leave(j)
-	st.unstarted -= j.Unstarted()
-	j.Cancel, j.CancelAt, j.Reason = reason, st.now, reason
+func (sw *sweeping) cancel(j *Job, reason string) {
+	sw.stopWaiting(j)
+	sw.unstarted -= j.Unstarted()
+	j.Cancel, j.CancelAt, j.Reason = reason, sw.now, reason
 	if j.NotBefore.Equal(released) { // nobody has to release it any more
 		j.State, j.NotBefore = job.Running, time.Time{}
 	}
-	st.write(j)
-	st.ending = append(st.ending, j.Order)
+	sw.writeJob(j)
+	sw.ending = append(sw.ending, j.Order)
 }
 
-// endMembers goes on cancelling the members of cancelled sweeps, as far as there
+// cancelMembers goes on cancelling the members of cancelled sweeps, as far as there
 // is room; the rest follows in the next step.
-func (st *step) endMembers() {
-	for len(st.ending) > 0 {
-		w := st.sweeps[st.ending[0]]
+func (sw *sweeping) cancelMembers() {
+	for len(sw.ending) > 0 {
+		w := sw.sweeps[sw.ending[0]]
 		if w == nil {
-			st.ending = st.ending[1:]
+			sw.ending = sw.ending[1:]
 			continue
 		}
 		members := make([]*Job, 0, len(w.live))
@@ -304,17 +310,17 @@ func (st *step) endMembers() {
 		}
 		slices.SortFunc(members, byOrder)
 		for _, m := range members {
-			if !st.room() {
+			if !sw.hasRoom() {
 				return
 			}
-			st.cancel(m, w.job.Cancel)
+			sw.jobs.cancel(m, w.job.Cancel)
 		}
-		if !st.room() {
+		if !sw.hasRoom() {
 			return
 		}
-		if st.sweeps[w.job.Order] != nil && len(w.live) == 0 {
-			st.finishSweep(w.job, st.now)
+		if sw.sweeps[w.job.Order] != nil && len(w.live) == 0 {
+			sw.finish(w.job, sw.now)
 		}
-		st.ending = st.ending[1:]
+		sw.ending = sw.ending[1:]
 	}
 }

@@ -9,6 +9,12 @@ import (
 	"dsvmpools/shared/pool"
 )
 
+// waits moves the jobs on that come after others.
+type waits struct {
+	*turn
+	jobs *jobStates
+}
+
 // A job may come after others of its pool: it is held until all of them have
 // ended as it asks, and cancelled when one of them has ended otherwise. What became of a job that
 // is not live any more is asked for (Effects.Ask) and answered with Known: when
@@ -46,27 +52,27 @@ func (q *queue) forget(j *Job) {
 	}
 }
 
-// known takes in what became of a job.
-func (st *step) known(e pool.JobEnd) {
-	st.outcomes = append(st.outcomes, outcome{e.ID, e.State})
+// recordEnd takes in what became of a job.
+func (ws *waits) recordEnd(e pool.JobEnd) {
+	ws.outcomes = append(ws.outcomes, outcome{e.ID, e.State})
 }
 
-// settleWaits moves the jobs on that waited for what has ended, as far as there
+// followEnds moves the jobs on that waited for what has ended, as far as there
 // is room; the rest follows in the next step.
-func (st *step) settleWaits() {
-	for len(st.outcomes) > 0 {
-		o := st.outcomes[0]
-		for len(st.queue.after[o.id]) > 0 {
-			if !st.room() {
+func (ws *waits) followEnds() {
+	for len(ws.outcomes) > 0 {
+		o := ws.outcomes[0]
+		for len(ws.line.after[o.id]) > 0 {
+			if !ws.hasRoom() {
 				return
 			}
-			st.settleWait(st.queue.after[o.id][0], o)
+			ws.followEnd(ws.line.after[o.id][0], o)
 		}
-		st.outcomes = st.outcomes[1:]
+		ws.outcomes = ws.outcomes[1:]
 	}
 }
 
-func (st *step) settleWait(j *Job, o outcome) {
+func (ws *waits) followEnd(j *Job, o outcome) {
 	var left []string
 	for _, text := range j.Waits {
 		d, _ := job.ParseDependency(text)
@@ -77,14 +83,14 @@ func (st *step) settleWait(j *Job, o outcome) {
 			if d.On != job.OnSuccess {
 				on = " on " + string(d.On)
 			}
-			st.cancel(j, fmt.Sprintf("it comes after job %s%s, which ended as %s", o.id, on, o.state))
+			ws.jobs.cancel(j, fmt.Sprintf("it comes after job %s%s, which ended as %s", o.id, on, o.state))
 			return
 		}
 	}
-	st.queue.forget(j)
+	ws.line.forget(j)
 	j.Waits = left
-	st.enter(j)
-	st.write(j)
+	ws.jobs.enterWaiting(j)
+	ws.writeJob(j)
 }
 
 // waitsFor lists the ids of the jobs that a job waits for.
@@ -107,18 +113,18 @@ func waitsFor(j *Job) string {
 	return fmt.Sprintf("it comes after job %s and %d more, which have not ended", ids[0], len(ids)-1)
 }
 
-// ask asks what became of the jobs that others wait for.
-func (st *step) ask() {
-	ids := make([]string, 0, len(st.queue.after))
-	for id := range st.queue.after {
+// lookUpEnds asks what became of the jobs that others wait for.
+func (ws *waits) lookUpEnds() {
+	ids := make([]string, 0, len(ws.line.after))
+	for id := range ws.line.after {
 		ids = append(ids, id)
 	}
 	sort.Strings(ids)
 	// With more than can be asked at once, each tick goes on where the last ended.
 	if len(ids) > askAtOnce {
-		at := sort.SearchStrings(ids, st.asked)
+		at := sort.SearchStrings(ids, ws.asked)
 		ids = append(ids[at:], ids[:at]...)[:askAtOnce]
-		st.asked = ids[len(ids)-1] + "\x00"
+		ws.asked = ids[len(ids)-1] + "\x00"
 	}
-	st.effects.LookUp = append(st.effects.LookUp, ids...)
+	ws.effects.LookUp = append(ws.effects.LookUp, ids...)
 }

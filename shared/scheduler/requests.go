@@ -11,8 +11,8 @@ import (
 // asked. An instance counts as on its way from the request on, and its time to
 // come up runs from there, whatever the operation it belongs to is doing.
 
-// inherit takes over what a row of before Asks says of instances not seen yet.
-func (st *step) inherit(set *pool.Set) {
+// takeOverPending takes over what a row of before Asks says of instances not seen yet.
+func (cp *capacity) takeOverPending(set *pool.Set) {
 	if set.PendingSince.IsZero() {
 		return
 	}
@@ -21,7 +21,7 @@ func (st *step) inherit(set *pool.Set) {
 		asked = max(asked, set.Capacity)
 	}
 	if set.Requests == nil {
-		set.AddRequest(asked-st.censusOf(set).here(), set.PendingSince)
+		set.AddRequest(asked-cp.censusOf(set).here(), set.PendingSince)
 	}
 	set.PendingSince = time.Time{}
 }
@@ -29,30 +29,30 @@ func (st *step) inherit(set *pool.Set) {
 // reconcile compares what is awaited with the capacity of a list whose instances
 // have just been taken in. A capacity counts what is there and what comes; whether
 // it counts what is on its way out is not known, so it gives two bounds.
-func (st *step) reconcile(set *pool.Set, capacity int) {
-	lags := st.now.Sub(set.GrantedAt) < st.rules.MissingFor
+func (cp *capacity) reconcile(set *pool.Set, capacity int) {
+	lags := cp.now.Sub(set.GrantedAt) < cp.timing.MissingFor
 	if set.Unbacked {
 		// What a failed call has brought about is seen by now.
-		if set.Op.Kind == "" && !lags && st.now.Sub(set.UnbackedAt) >= st.rules.MissingFor {
+		if set.Op.Kind == "" && !lags && cp.now.Sub(set.UnbackedAt) >= cp.timing.MissingFor {
 			set.Requests = nil
 		}
 		return
 	}
-	c := st.censusOf(set)
-	set.AddRequest(max(capacity-c.here()-c.going, 0)-set.Pending(), st.now)
+	c := cp.censusOf(set)
+	set.AddRequest(max(capacity-c.here()-c.going, 0)-set.Pending(), cp.now)
 	if unanswered := set.Op.Kind == pool.OpGrow && set.Op.Token == ""; !unanswered && !lags {
 		set.WithdrawRequests(set.Pending() - max(capacity-c.stays(), 0))
 	}
 	// What Azure has accepted and not made within the time of a boot, it does not
 	// make: the capacity is there on paper only.
 	late := 0
-	for len(set.Requests) > 0 && st.now.Sub(set.Requests[0].At) > st.rules.BootDeadline {
+	for len(set.Requests) > 0 && cp.now.Sub(set.Requests[0].At) > cp.timing.BootDeadline {
 		late += set.Requests[0].N
 		set.Requests = set.Requests[1:]
 	}
 	if late > 0 {
-		set.Unbacked, set.UnbackedAt = true, st.now
-		set.Blocked = st.neverMade(late)
+		set.Unbacked, set.UnbackedAt = true, cp.now
+		set.Blocked = cp.blockNeverMade(late)
 	}
 }
 
@@ -105,18 +105,18 @@ func mayAskAt(set *pool.Set, now time.Time) time.Time {
 	return later(at, mayWriteAt(set, now))
 }
 
-// asksNow reports whether the next step asks the set for what is wanted of it.
-func (st *step) asksNow(set *pool.Set) bool {
-	at := mayAskAt(set, st.now)
-	return !at.IsZero() && !at.After(st.now)
+// mayAskNow reports whether the next step asks the set for what is wanted of it.
+func (cp *capacity) mayAskNow(set *pool.Set) bool {
+	at := mayAskAt(set, cp.now)
+	return !at.IsZero() && !at.After(cp.now)
 }
 
-// nextRequest says when the next of the sets is asked of which more is wanted.
-func (st *step) nextRequest(more map[string]int) string {
+// nextRequestText says when the next of the sets is asked of which more is wanted.
+func (cp *capacity) nextRequestText(more map[string]int) string {
 	var next time.Time
-	for i := range st.Head.Sets {
-		set := &st.Head.Sets[i]
-		if at := mayAskAt(set, st.now); more[set.Name] > 0 && !at.IsZero() && (next.IsZero() || at.Before(next)) {
+	for i := range cp.Head.Sets {
+		set := &cp.Head.Sets[i]
+		if at := mayAskAt(set, cp.now); more[set.Name] > 0 && !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}

@@ -1,0 +1,153 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// attempts starts the attempts of jobs on nodes, and records how they end.
+type attempts struct {
+	*turn
+	messages *messages
+	nodes    *nodeStates
+	failures *failures
+	jobs     *jobStates
+}
+
+// maxAttempts bounds the attempts a job's row keeps; older ones are in the
+// ledger.
+const maxAttempts = 100
+
+// assignJob starts the job's next attempt: on one node, or a gang's on several.
+func (as *attempts) assignJob(j *Job, on []*Node) {
+	number := 1
+	if last := j.Current(); last != nil {
+		number = last.Number + 1
+	}
+	a := job.Attempt{Number: number, Node: on[0].Name, VMID: on[0].VMID, State: job.AttemptAssigned, AssignedAt: as.now}
+	j.VMID, j.N, j.State, j.Reason = on[0].VMID, as.Head.N+1, job.Assigned, ""
+	for i, n := range on {
+		as.Head.N++
+		gpus := n.indexes(j.Spec.Resources.GPUs)
+		if j.Spec.Nodes == 0 {
+			a.GPUs = gpus
+			break
+		}
+		a.Ranks = append(a.Ranks, job.Rank{Rank: i, Node: n.Name, VMID: n.VMID, Address: cmp.Or(n.Address, n.Name), N: as.Head.N, First: as.Head.N,
+			State: job.AttemptAssigned, GPUs: gpus})
+	}
+	j.Attempts = append(j.Attempts, a)
+	if len(j.Attempts) > maxAttempts {
+		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]
+	}
+	as.occupyNodes(j)
+	as.writeJob(j)
+	for i, n := range on {
+		if n.State == pool.NodeReady {
+			as.nodes.setState(n, pool.NodeBusy, "")
+		}
+		as.send(n, assignment(j, j.N+int64(i)))
+	}
+}
+
+// recordAttemptEnd takes in how the job's current attempt ended on a node.
+func (as *attempts) recordAttemptEnd(j *Job, n *Node, f protocol.Finished) {
+	if j.Rank(f.N) != nil {
+		as.recordRankEnd(j, n, f)
+		return
+	}
+	a := j.Current()
+	if !f.StartedAt.IsZero() {
+		a.StartedAt = f.StartedAt
+	}
+	a.State, a.ExitCode, a.Cause, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.EndedAt
+	as.enterAttempt(j, a, n)
+	as.releaseNode(j, n, f.N, a.GPUs)
+	as.failures.blameNode(n, j, f)
+	as.concludeAttempt(j, f)
+}
+
+// concludeAttempt takes in how the job's current attempt ended on all its nodes, and
+// decides whether another follows.
+func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
+	a := j.Current()
+	a.State, a.ExitCode, a.Cause, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
+	as.addUse(j)
+	as.clearPlace(j)
+	switch {
+	case a.State == job.AttemptSucceeded:
+		as.jobs.finish(j, job.Succeeded, 0, "", a.EndedAt)
+	case j.Cancel != "":
+		as.jobs.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, a.EndedAt)
+	case j.Requeue:
+		j.Requeue = false
+		as.jobs.requeue(j, time.Time{}, "put back in line: "+a.Reason)
+	case j.free(a):
+		as.jobs.requeue(j, as.failures.pauseBeforeRetry(j), "put back in line: "+a.Reason)
+	case lost(a) && !j.goesOn(a):
+		as.jobs.holdBack(j)
+	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
+		j.Retries++
+		as.jobs.requeue(j, as.now.Add(time.Duration(j.Spec.Retry.Backoff)),
+			fmt.Sprintf("attempt %d ended as %s with exit code %d; retry %d of %d", a.Number, a.State, a.ExitCode, j.Retries, j.Spec.Retry.Max))
+	case a.State == job.AttemptTimedOut:
+		as.jobs.finish(j, job.TimedOut, a.ExitCode, a.Reason, a.EndedAt)
+	case a.State == job.AttemptCancelled:
+		as.jobs.finish(j, job.Cancelled, a.ExitCode, a.Reason, a.EndedAt)
+	default:
+		as.jobs.finish(j, job.Failed, a.ExitCode, a.Reason, a.EndedAt)
+	}
+}
+
+// unassignJob takes an assignment back that its node does not have: the attempt did
+// not happen, and the job goes back to its place in line.
+func (as *attempts) unassignJob(j *Job, n *Node, number int64, reason string) {
+	if r := j.Rank(number); r != nil {
+		as.reassignRank(j, n, r, reason)
+		return
+	}
+	as.releaseNode(j, n, number, j.Current().GPUs)
+	as.clearPlace(j)
+	j.Attempts = j.Attempts[:len(j.Attempts)-1]
+	if j.Cancel != "" {
+		as.jobs.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, as.now)
+		return
+	}
+	j.Requeue = false
+	as.jobs.requeue(j, time.Time{}, reason)
+}
+
+// releaseNode takes a job off its node; a node without work is idle from now on.
+func (as *attempts) releaseNode(j *Job, n *Node, number int64, gpus []int) {
+	as.freeNode(j, n, number, gpus)
+	if len(n.jobs) == 0 && n.State == pool.NodeBusy {
+		as.nodes.setState(n, pool.NodeReady, "")
+	}
+}
+
+// endForgotten ends an attempt that its node may have run, and does not have any more.
+func (as *attempts) endForgotten(j *Job, n *Node, number int64) {
+	began := j.Current().StartedAt
+	if r := j.Rank(number); r != nil {
+		began = r.StartedAt
+	}
+	as.recordAttemptEnd(j, n, protocol.Finished{N: number, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, Cause: job.CauseJournalLost,
+		Reason: "the journal of its node's agent is lost, and with it what became of the attempt", StartedAt: began, EndedAt: as.now})
+}
+
+// endOn is how a job's attempt ends on a node whose VM is gone. One that was to go
+// back in line anyway is not the loss of a node.
+func (j *Job) endOn(n *Node) (job.AttemptState, int) {
+	switch {
+	case j.Requeue:
+		return job.AttemptCancelled, job.ExitCancelled
+	case n.Evicted:
+		return job.AttemptEvicted, job.ExitEvicted
+	}
+	return job.AttemptNodeLost, job.ExitNodeLost
+}

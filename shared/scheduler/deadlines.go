@@ -1,0 +1,81 @@
+package scheduler
+
+import (
+	"time"
+
+	"dsvmpools/shared/pool"
+)
+
+// deadlines finds out when time alone changes what the pool does.
+type deadlines struct {
+	*turn
+	sizing *sizing
+}
+
+// wake finds the next instant at which time alone changes what the pool does,
+// and has a tick scheduled for it unless one that is early enough is on its way.
+func (dl *deadlines) wake() {
+	next := dl.nextDeadline()
+	if !next.IsZero() {
+		next = later(next, dl.now)
+		pending := dl.Head.WakeAt.After(dl.now) && !dl.Head.WakeAt.After(next)
+		if !pending {
+			dl.Head.WakeAt = next
+			dl.effects.WakeAt = next
+		}
+	}
+	if len(dl.entries) > 0 && !dl.Head.RecordAt.After(dl.now) {
+		dl.Head.RecordAt = dl.now.Add(dl.timing.RecordDelay)
+		dl.effects.RecordAt = dl.Head.RecordAt
+	}
+}
+
+// nextDeadline is the earliest of the pool's own deadlines; zero when none is set.
+func (dl *deadlines) nextDeadline() time.Time {
+	var next time.Time
+	at := func(t time.Time) {
+		if next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	c := dl.census()
+	for i := range dl.Head.Sets {
+		set := &dl.Head.Sets[i]
+		if set.Op.Token != "" {
+			at(set.Op.PollAt)
+		}
+		if set.Blocked.Until.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Deleting) {
+			at(set.Blocked.Until)
+		}
+		if set.Breaker.ProbeAt.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Spec.Nodes.Min > 0) {
+			at(set.Breaker.ProbeAt)
+		}
+	}
+	if !dl.sizing.growAt.IsZero() {
+		at(dl.sizing.growAt)
+	}
+	missing := false
+	for _, n := range dl.Nodes {
+		missing = missing || !n.MissingAt.IsZero() && n.State != pool.NodeGone
+		if n.State == pool.NodeReady && c.working+c.coming > dl.Head.Spec.Nodes.Min {
+			at(n.Since.Add(time.Duration(dl.Head.Spec.IdleTimeout)))
+		}
+	}
+	if len(dl.line.later.jobs) > 0 && !dl.line.later.jobs[0].NotBefore.Equal(released) {
+		at(dl.line.later.jobs[0].NotBefore)
+	}
+	if c.coming+c.going+dl.pending() > 0 || missing || dl.Head.Deleting {
+		at(dl.now.Add(dl.timing.PollEvery))
+	}
+	if s := dl.Head.Spec.Schedule; s != nil && (c.here() > 0 || dl.line.waiting() > 0) {
+		at(s.Next(dl.now))
+	}
+	return next
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,38 @@
+package scheduler
+
+import (
+	"dsvmpools/shared/pool"
+)
+
+// deletion takes the pool down for good.
+type deletion struct {
+	*turn
+	jobs   *jobStates
+	sizing *sizing
+}
+
+// finish takes down what a pool that is going still has, the jobs
+// first, and its rows last.
+func (de *deletion) finish() {
+	if !de.Head.Deleting {
+		return
+	}
+	for _, j := range de.liveJobs() {
+		if !de.hasRoom() {
+			return
+		}
+		de.jobs.cancel(j, "its pool was deleted")
+	}
+	if len(de.Jobs) == 0 && !de.anyAlive() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
+		de.effects.DropRows = true
+	}
+}
+
+// begin marks the pool as going: finishDeleting does the rest, step by step.
+func (de *deletion) begin() {
+	de.Head.Deleting = true
+	de.effects.List = true
+	for i := range de.Head.Sets {
+		de.Head.Sets[i].Blocked = pool.Block{} // what it would not give keeps it from nothing now
+	}
+}

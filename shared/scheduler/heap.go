@@ -1,0 +1,35 @@
+package scheduler
+
+import ()
+
+// jobHeap is a heap in which every job knows its place, so that a cancelled
+// one can be taken out.
+type jobHeap struct {
+	line *line // nil: of those that may not start yet
+	jobs []*Job
+	n    int // how many jobs those stand for
+	less func(a, b *Job) bool
+}
+
+func (h *jobHeap) Len() int           { return len(h.jobs) }
+func (h *jobHeap) Less(i, j int) bool { return h.less(h.jobs[i], h.jobs[j]) }
+
+func (h *jobHeap) Swap(i, j int) {
+	h.jobs[i], h.jobs[j] = h.jobs[j], h.jobs[i]
+	h.jobs[i].index, h.jobs[j].index = i, j
+}
+
+func (h *jobHeap) Push(x any) {
+	j := x.(*Job)
+	j.heap, j.index = h, len(h.jobs)
+	h.jobs = append(h.jobs, j)
+}
+
+func (h *jobHeap) Pop() any {
+	last := len(h.jobs) - 1
+	j := h.jobs[last]
+	h.jobs[last] = nil
+	h.jobs = h.jobs[:last]
+	j.heap, j.index = nil, 0
+	return j
+}

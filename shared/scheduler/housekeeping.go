@@ -1,0 +1,208 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+)
+
+// housekeeping moves the nodes on that need no job and no report to do so: idle ones
+// leave, silent ones are fenced, late ones are given up.
+type housekeeping struct {
+	*turn
+	messages  *messages
+	nodes     *nodeStates
+	capacity  *capacity
+	failures  *failures
+	placement *placement
+}
+
+// releaseQuarantined looks after a node that is out of use: it goes when it has been
+// looked at long enough and nothing runs on it.
+func (hk *housekeeping) releaseQuarantined(n *Node) {
+	if len(n.jobs) == 0 && (hk.Head.Deleting || hk.Head.Down || hk.now.Sub(n.Since) >= pool.QuarantineFor) {
+		hk.nodes.remove(n)
+	}
+}
+
+// giveUpLate gives a node up that did not come up in time, and reports whether it did.
+func (hk *housekeeping) giveUpLate(n *Node) bool {
+	if hk.now.Sub(n.askedAt()) <= hk.timing.BootDeadline {
+		return false
+	}
+	within := job.Duration(hk.timing.BootDeadline)
+	why, look := fmt.Sprintf("its agent did not report within %s of its being asked for", within), lookAtNode
+	if n.State == pool.NodeCreating {
+		why, look = fmt.Sprintf("Azure had not made it %s after it was asked for", within), lookAtAzure
+	}
+	hk.nodes.setState(n, pool.NodeFailed, why)
+	hk.capacity.recordNodeFailure(n, why+": "+look)
+	return true
+}
+
+// moveNodesOn moves the nodes on that need no job to do so: idle ones leave,
+// drained ones leave, late ones are given up.
+func (hk *housekeeping) moveNodesOn() {
+	c := hk.census()
+	spare := c.working + c.coming - hk.Head.Spec.Nodes.Min
+	// The worst rung first: of the nodes that are too many, the best ones stay.
+	list := hk.sortedNodes()
+	slices.SortStableFunc(list, func(a, b *Node) int { return cmp.Compare(uint(hk.rungOf(b.Set)), uint(hk.rungOf(a.Set))) })
+	for _, n := range list {
+		if !hk.hasRoom() {
+			return
+		}
+		if !n.From.IsZero() && n.State != pool.NodeGone && hk.now.Sub(n.From) >= hk.timing.IntervalLength {
+			hk.nodes.countTime(n)
+			hk.nodes.closeInterval(n)
+		}
+		switch n.State {
+		case pool.NodeCreating, pool.NodeBooting:
+			if hk.giveUpLate(n) || hk.Head.Deleting {
+				hk.nodes.remove(n)
+			}
+		case pool.NodeReady:
+			if hk.rungOf(n.Set) < 0 || hk.placement.makeRoom[n.VMID] || hk.isIdleTooLong(n, spare > 0) {
+				hk.nodes.remove(n)
+				spare--
+			}
+		case pool.NodeBusy:
+			if hk.rungOf(n.Set) < 0 {
+				hk.nodes.setState(n, pool.NodeDraining, "the pool's `sizes` or `capacity` do not have it any more")
+			}
+		case pool.NodeDraining:
+			if len(n.jobs) == 0 {
+				hk.nodes.remove(n)
+			}
+		case pool.NodeQuarantined:
+			hk.releaseQuarantined(n)
+		case pool.NodeFailed, pool.NodeLost, pool.NodeDeleting:
+			if hk.now.Sub(n.DeleteAt) >= hk.timing.DeleteAgain {
+				hk.nodes.remove(n)
+			}
+		case pool.NodeGone:
+			if hk.now.Sub(n.Since) > hk.timing.RememberGone {
+				delete(hk.Nodes, n.VMID)
+				delete(hk.nodeRows, n.VMID)
+				hk.deletedKeys = append(hk.deletedKeys, pool.NodeKey(n.VMID))
+			}
+		}
+	}
+}
+
+// isIdleTooLong reports whether an idle node is to leave now. spare says whether
+// the pool has more nodes than it keeps in any case.
+func (hk *housekeeping) isIdleTooLong(n *Node, spare bool) bool {
+	if hk.Head.Down || hk.Head.Deleting {
+		return true
+	}
+	return spare && !hk.placement.reservedNodes[n.VMID] && hk.now.Sub(n.Since) >= time.Duration(hk.Head.Spec.IdleTimeout)
+}
+
+// An attempt that is assigned has a deadline. The agent's own comes first: what it
+// cannot start in time it reports as not started. Where it does not even do that,
+// though it reports, the pool asks for the attempt back, and places it elsewhere
+// when the node has answered. A node that does not answer for long is given nothing
+// more, and when nothing else is on it, it is deleted: only then is it certain that
+// the attempt will not begin there after all.
+
+// askLateBack looks for attempts that should have begun by now.
+func (hk *housekeeping) askLateBack() {
+	for _, n := range hk.sortedNodes() {
+		stuck := 0
+		for _, number := range numbers(n) {
+			j := n.jobs[number]
+			if j.HasBegun(number) || hk.now.Sub(j.Current().AssignedAt) < hk.timing.AssignedFor {
+				continue
+			}
+			if !hk.hasRoom() {
+				return
+			}
+			asked := j.askedBack(hk.timing.AssignedFor)
+			switch {
+			case asked.IsZero() && n.heardSince(j.Current().AssignedAt, hk.timing.AssignedFor):
+				j.Requeue, j.CancelAt = true, hk.now
+				hk.messages.askToEnd(j, fmt.Sprintf("node %s has not begun it within %s", n.Name, job.Duration(hk.timing.AssignedFor)))
+				hk.writeJob(j)
+				hk.failures.blameLate(n, j, number)
+			case !asked.IsZero() && hk.now.Sub(asked) >= hk.timing.AssignedFor && n.heardSince(asked, hk.timing.AssignedFor):
+				stuck++
+			}
+		}
+		if stuck > 0 {
+			hk.giveUpStuck(n, stuck)
+		}
+	}
+}
+
+// heardSince reports whether the node's reports have been read for a good part of
+// the time since: what is behind in the queue may tell that the attempt has begun.
+func (n *Node) heardSince(since time.Time, within time.Duration) bool {
+	return n.HeardAt.Sub(since) >= within/2
+}
+
+// askedBack is since when the node of an attempt should have answered that it was
+// asked to end; zero when it was not asked.
+func (j *Job) askedBack(assignedFor time.Duration) time.Time {
+	switch {
+	case j.Cancel != "" || j.Requeue:
+		return j.CancelAt
+	case j.Broken() != nil:
+		return j.Current().AssignedAt.Add(assignedFor) // the clock of its end is the node's
+	}
+	return time.Time{}
+}
+
+// giveUpStuck takes a node out of use that answers for nothing that it was asked for,
+// and gives it up when nothing else is left on it.
+func (hk *housekeeping) giveUpStuck(n *Node, attempts int) {
+	reason := fmt.Sprintf("it reports, and has neither begun nor given back %s that it was given", counted(attempts, "attempt", "", ""))
+	switch {
+	case n.State != pool.NodeReady && n.State != pool.NodeBusy && n.State != pool.NodeDraining && n.State != pool.NodeQuarantined:
+	case attempts == len(n.jobs):
+		hk.nodes.setState(n, pool.NodeFailed, reason)
+	case n.State == pool.NodeReady || n.State == pool.NodeBusy:
+		hk.nodes.setState(n, pool.NodeDraining, reason)
+	}
+}
+
+// recordFence takes in whether a silent node's session could be taken.
+func (hk *housekeeping) recordFence(e pool.Fenced) {
+	n := hk.Nodes[e.VMID]
+	if n == nil || n.State == pool.NodeGone || n.State == pool.NodeLost {
+		return
+	}
+	if !e.Taken {
+		// Its agent holds the session, so it lives; it is asked again later.
+		n.Reason = "silent, but its agent holds its session"
+		n.HeardAt = n.HeardAt.Add(hk.timing.SilentAfter)
+		hk.touchNode(n)
+		return
+	}
+	hk.nodes.setState(n, pool.NodeLost, "its agent fell silent and lost its session")
+}
+
+// fenceSilent picks the nodes whose last report is too old, measured between the
+// enqueued times of messages. When half of the pool falls silent at once, the
+// fault is not theirs, and nothing is concluded.
+func (hk *housekeeping) fenceSilent(at time.Time) {
+	var silent []string
+	alive := 0
+	for _, n := range hk.sortedNodes() {
+		if n.State != pool.NodeReady && n.State != pool.NodeBusy && n.State != pool.NodeDraining && n.State != pool.NodeQuarantined {
+			continue
+		}
+		alive++
+		if at.Sub(n.HeardAt) > hk.timing.SilentAfter {
+			silent = append(silent, n.VMID)
+		}
+	}
+	if len(silent) > 1 && 2*len(silent) >= alive {
+		return
+	}
+	hk.effects.Fence = silent
+}

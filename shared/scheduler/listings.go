@@ -1,0 +1,138 @@
+package scheduler
+
+import (
+	"strings"
+	"time"
+
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// listings takes in what Azure says of the instances of a scale set.
+type listings struct {
+	*turn
+	nodes    *nodeStates
+	capacity *capacity
+	attempts *attempts
+}
+
+// receive brings the nodes up to date with what Azure has. It reports whether
+// there was room for all of it.
+func (ls *listings) receive(e pool.Listed) bool {
+	set := ls.setOrFirst(e.Set)
+	if set == nil {
+		return true // it is gone
+	}
+	if set.Listed = ls.now; ls.now.Sub(set.GrantedAt) >= ls.timing.MissingFor {
+		set.Capacity = e.Capacity
+	} else {
+		set.Capacity = max(set.Capacity, e.Capacity)
+	}
+	set.Used = set.Used || e.Exists
+	here := map[string]bool{}
+	for _, inst := range e.Instances {
+		here[inst.VMID] = true
+		if !ls.hasRoom() {
+			return false
+		}
+		ls.observeInstance(set, inst)
+	}
+	for _, n := range ls.sortedNodes() {
+		if n.State == pool.NodeGone || here[n.VMID] || n.Set != set.Name {
+			continue
+		}
+		if !ls.hasRoom() {
+			return false
+		}
+		switch {
+		case !n.DeleteAt.IsZero():
+			if !ls.recordGone(n) {
+				return false
+			}
+		case n.MissingAt.IsZero():
+			n.MissingAt = ls.now
+			ls.touchNode(n)
+		case ls.now.Sub(n.MissingAt) >= ls.timing.MissingFor:
+			if !n.Evicted {
+				n.Reason = "deleted by someone else"
+				ls.touchNode(n)
+			}
+			if !ls.recordGone(n) {
+				return false
+			}
+		}
+	}
+	ls.capacity.reconcile(set, e.Capacity)
+	return true
+}
+
+// observeInstance takes in what Azure says of one instance.
+func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
+	n := ls.Nodes[inst.VMID]
+	if n == nil {
+		if strings.EqualFold(inst.Provisioning, "Deleting") {
+			return
+		}
+		n = ls.nodes.add(set, inst.VMID, inst.Name, pool.NodeCreating)
+	}
+	if n.State == pool.NodeGone {
+		return // the listing lags
+	}
+	if n.InstanceID != inst.ID || n.Name != inst.Name || n.Set != set.Name || !n.MissingAt.IsZero() {
+		n.InstanceID, n.Name, n.Set, n.MissingAt = inst.ID, inst.Name, set.Name, time.Time{}
+		ls.touchNode(n)
+	}
+	running := strings.EqualFold(inst.Power, "running")
+	if running && n.RunningAt.IsZero() {
+		ls.nodes.openBilling(n)
+		ls.touchNode(n)
+	}
+	if running && n.State == pool.NodeCreating {
+		ls.nodes.setState(n, pool.NodeBooting, "")
+	}
+	switch {
+	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State == pool.NodeFailed && len(n.jobs) == 0 && !n.DeleteAt.IsZero():
+		ls.nodes.setState(n, pool.NodeDeleting, n.Reason) // it leaves, and another may take its place
+	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State != pool.NodeDeleting && n.DeleteAt.IsZero():
+		n.DeleteAt = ls.now
+		reason := "deleted by someone else"
+		if n.Evicted {
+			reason = n.Reason
+		}
+		ls.nodes.setState(n, pool.NodeDeleting, reason)
+	case stopped(inst.Power) && (n.State == pool.NodeBooting || n.State == pool.NodeReady || n.State == pool.NodeBusy || n.State == pool.NodeDraining || n.State == pool.NodeQuarantined):
+		// Nothing runs there any more, and it may be billed all the same.
+		if n.State == pool.NodeBooting {
+			ls.capacity.recordNodeFailure(n, "its VM was "+strings.ToLower(inst.Power)+" before its agent had reported: "+lookAtNode)
+		}
+		ls.nodes.setState(n, pool.NodeFailed, "its VM was "+strings.ToLower(inst.Power)+" and not by the pool")
+	case strings.EqualFold(inst.Provisioning, "Failed") && !running && (n.State == pool.NodeCreating || n.State == pool.NodeBooting):
+		ls.nodes.setState(n, pool.NodeFailed, "Azure could not create it: "+inst.Error)
+		ls.capacity.recordNodeFailure(n, "Azure could not create it: "+inst.Error)
+	}
+}
+
+// stopped reports whether a power state says that a VM has stopped and will not
+// start by itself.
+func stopped(power string) bool {
+	return strings.EqualFold(power, "stopped") || strings.EqualFold(power, "deallocated")
+}
+
+// recordGone ends a node: its VM does not exist any more, so its work can be placed
+// again. It reports whether there was room for all of it.
+func (ls *listings) recordGone(n *Node) bool {
+	for _, number := range numbers(n) {
+		if !ls.hasRoom() {
+			return false
+		}
+		end, code := n.jobs[number].endOn(n)
+		reason := "its node was deleted"
+		if n.Reason != "" {
+			reason += ": " + n.Reason
+		}
+		ls.attempts.recordAttemptEnd(n.jobs[number], n, protocol.Finished{N: number, State: string(end), ExitCode: code, Reason: reason, EndedAt: ls.now})
+	}
+	ls.nodes.setState(n, pool.NodeGone, n.Reason)
+	ls.nodes.closeInterval(n)
+	return true
+}

@@ -1,0 +1,91 @@
+package scheduler
+
+import (
+	"time"
+
+	"dsvmpools/shared/pool"
+)
+
+// step is one run of Step: the parts that decide, over one turn. Each part names the
+// others that it calls. No part calls one that stands above it in this list, but for
+// jobStates, which reports the ends of members to sweeping.
+type step struct {
+	*turn
+	headBefore pool.Head // of before the step
+	respec     bool      // the spec has changed
+
+	messages     *messages
+	nodes        *nodeStates
+	capacity     *capacity
+	failures     *failures
+	jobs         *jobStates
+	sweeping     *sweeping
+	waits        *waits
+	attempts     *attempts
+	placement    *placement
+	sizing       *sizing
+	reports      *reports
+	listings     *listings
+	housekeeping *housekeeping
+	operator     *operator
+	schedule     *schedule
+	deletion     *deletion
+	deadlines    *deadlines
+	explainer    *explainer
+}
+
+// newStep puts the parts together. It is the only way to make one of them.
+func newStep(s *State, now time.Time, timing Timing) *step {
+	t := &turn{State: s, transaction: newTransaction(), now: now, timing: timing}
+	st := &step{turn: t, headBefore: s.Head}
+	st.messages = &messages{turn: t}
+	st.nodes = &nodeStates{turn: t}
+	st.capacity = &capacity{turn: t}
+	st.failures = &failures{turn: t, capacity: st.capacity, nodes: st.nodes}
+	st.jobs = &jobStates{turn: t, messages: st.messages}
+	st.sweeping = &sweeping{turn: t, jobs: st.jobs}
+	st.jobs.sweeping = st.sweeping
+	st.waits = &waits{turn: t, jobs: st.jobs}
+	st.attempts = &attempts{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, jobs: st.jobs}
+	st.placement = &placement{
+		turn:          t,
+		capacity:      st.capacity,
+		failures:      st.failures,
+		sweeping:      st.sweeping,
+		attempts:      st.attempts,
+		unfit:         map[shape]bool{},
+		out:           map[*jobHeap]bool{},
+		reservedNodes: map[string]bool{},
+		makeRoom:      map[string]bool{},
+	}
+	st.sizing = &sizing{turn: t, capacity: st.capacity, placement: st.placement}
+	st.reports = &reports{
+		turn:     t,
+		messages: st.messages,
+		nodes:    st.nodes,
+		capacity: st.capacity,
+		failures: st.failures,
+		attempts: st.attempts,
+	}
+	st.listings = &listings{turn: t, nodes: st.nodes, capacity: st.capacity, attempts: st.attempts}
+	st.housekeeping = &housekeeping{
+		turn:      t,
+		messages:  st.messages,
+		nodes:     st.nodes,
+		capacity:  st.capacity,
+		failures:  st.failures,
+		placement: st.placement,
+	}
+	st.operator = &operator{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures}
+	st.schedule = &schedule{turn: t, messages: st.messages, nodes: st.nodes, jobs: st.jobs}
+	st.deletion = &deletion{turn: t, jobs: st.jobs, sizing: st.sizing}
+	st.deadlines = &deadlines{turn: t, sizing: st.sizing}
+	st.explainer = &explainer{
+		turn:      t,
+		capacity:  st.capacity,
+		failures:  st.failures,
+		placement: st.placement,
+		sizing:    st.sizing,
+	}
+	return st
+}

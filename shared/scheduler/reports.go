@@ -1,0 +1,230 @@
+package scheduler
+
+import (
+	"strings"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// reports takes in what the agents of nodes say.
+type reports struct {
+	*turn
+	messages *messages
+	nodes    *nodeStates
+	capacity *capacity
+	failures *failures
+	attempts *attempts
+}
+
+// An agent's journal can be lost or damaged with the node's disk, and with it what
+// became of its attempts. Two things tell of that: the agent asks for the counter,
+// since it found its journal new or damaged; or it comes up again and has seen
+// less than it had reported before. The pool answers both with its counter, and
+// concludes nothing yet: an old copy of an assignment may still be on its way, and
+// would run. With the counter the agent refuses it, and lists what it holds. Then
+// what it does not hold has ended.
+
+// recordBoot takes in a start of an agent, and reports whether it is news: a word of an
+// earlier start, that comes late, is not. Messages of one node are in order by the
+// time they were put on the queue. Less: the agent has seen less than it had.
+func (rs *reports) recordBoot(n *Node, r protocol.Ready, less bool, at time.Time) bool {
+	before := n.Boot
+	another := before != r.Boot
+	if another && at.Before(n.BootAt) {
+		return false
+	}
+	if another {
+		n.Boot, n.Address, n.BootAt = r.Boot, r.Address, at
+		rs.touchNode(n)
+		if before != "" {
+			rs.failures.recordRestart(n, before, at)
+		}
+	}
+	if r.Counter || another && less {
+		rs.send(n, protocol.WorkItem{Counter: &protocol.Counter{Boot: r.Boot, N: rs.Head.N}})
+	}
+	return true
+}
+
+// reported is the highest number that the node's agent is known to have had: seen,
+// which is only written with something else, or what has begun by the jobs' rows.
+func (n *Node) reported(seen int64) int64 {
+	most := seen
+	for number, j := range n.jobs {
+		if number > most && j.HasBegun(number) {
+			most = number
+		}
+	}
+	return most
+}
+
+// receive takes in an agent's facts and returns what did not fit.
+func (rs *reports) receive(e pool.Reported) pool.Reported {
+	r := e.Report
+	n := rs.Nodes[r.VMID]
+	if n == nil {
+		n = rs.addUnknownNode(r)
+		if n == nil {
+			e.Report.Items = nil
+			return e
+		}
+	}
+	if n.State == pool.NodeGone || n.State == pool.NodeLost {
+		// Lost is final: whatever it still says, it is no part of the pool.
+		rs.send(n, protocol.WorkItem{Stop: "the pool has given this node up: " + n.Reason})
+		e.Report.Items = nil
+		return e
+	}
+	if e.At.Sub(n.HeardAt) >= rs.timing.SilentAfter/4 || n.HeardAt.IsZero() {
+		n.HeardAt = e.At
+		rs.touchNode(n)
+	}
+	if !n.MissingAt.IsZero() && e.At.After(n.MissingAt) {
+		n.MissingAt = time.Time{} // it is there, whatever the listing says
+		rs.touchNode(n)
+	}
+	before := n.Seen
+	n.Seen = max(n.Seen, r.Seen)
+	for len(e.Report.Items) > 0 && rs.hasRoom() {
+		item := e.Report.Items[0]
+		switch {
+		case item.Ready != nil:
+			rs.recordReady(n, *item.Ready, r.Seen < n.reported(before), e.At)
+		case item.Started != nil:
+			rs.recordStart(n, *item.Started)
+		case item.Finished != nil:
+			rs.recordFinish(n, *item.Finished)
+		case item.Leaving != nil:
+			rs.recordLeaving(n, *item.Leaving)
+		case item.Holds != nil:
+			if !rs.compareHoldings(n, *item.Holds, r.Seen) {
+				return e
+			}
+		}
+		e.Report.Items = e.Report.Items[1:]
+	}
+	return e
+}
+
+// addUnknownNode makes a node of a first report that came before any listing. Only
+// an agent that has just come up makes itself known that way.
+func (rs *reports) addUnknownNode(r protocol.Report) *Node {
+	if rs.Head.Deleting {
+		return nil
+	}
+	for _, item := range r.Items {
+		if item.Ready != nil {
+			rs.effects.List = true // to learn its instance id
+			return rs.nodes.add(rs.guessSet(item.Ready.Name), r.VMID, item.Ready.Name, pool.NodeBooting)
+		}
+	}
+	return nil
+}
+
+// recordReady takes in that an agent has come up, for the first time or again.
+// at is when its report was enqueued; less: see booted.
+func (rs *reports) recordReady(n *Node, r protocol.Ready, less bool, at time.Time) {
+	rs.nodes.openBilling(n)
+	if !rs.recordBoot(n, r, less, at) {
+		return
+	}
+	if n.CPUs == 0 {
+		n.CPUs = r.CPUs
+		rs.indexNode(n)
+	}
+	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+		rs.nodes.setState(n, pool.NodeReady, "")
+		rs.capacity.recordNodeUp(n)
+	}
+	// What was sent while it was away may have been lost with the old agent.
+	rs.messages.resendTo(n)
+}
+
+// recordStart marks an attempt as running.
+func (rs *reports) recordStart(n *Node, f protocol.Started) {
+	j := n.jobs[f.N]
+	if j == nil {
+		return
+	}
+	a := j.Current()
+	if r := j.Rank(f.N); r != nil {
+		if r.State == job.AttemptRunning {
+			return
+		}
+		r.State, r.StartedAt = job.AttemptRunning, f.At
+	} else if j.State == job.Running {
+		return
+	}
+	j.State, a.State = job.Running, job.AttemptRunning
+	if a.StartedAt.IsZero() || f.At.Before(a.StartedAt) {
+		a.StartedAt = f.At
+	}
+	rs.writeJob(j)
+}
+
+// recordFinish ends an attempt. A result that is known already is acknowledged at
+// once, so that the node stops repeating it; a new one with the node's next
+// message.
+func (rs *reports) recordFinish(n *Node, f protocol.Finished) {
+	j := n.jobs[f.N]
+	if j == nil {
+		rs.send(n, protocol.WorkItem{Ack: []int64{f.N}})
+		return
+	}
+	n.acks = append(n.acks, f.N)
+	if len(f.Cause) > longestCause {
+		f.Cause = job.Cause(strings.ToValidUTF8(string(f.Cause[:longestCause]), ""))
+	}
+	rs.attempts.recordAttemptEnd(j, n, f)
+}
+
+// longestCause bounds what is kept of a cause, in bytes: a word, as all known ones.
+const longestCause = 40
+
+// recordLeaving takes in that a node's VM is about to be taken away: nothing more is
+// placed on it, and its agent ends what it runs.
+func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
+	if n.Evicted || n.State == pool.NodeDeleting || n.State == pool.NodeFailed {
+		return
+	}
+	n.Evicted = true
+	rs.nodes.setState(n, pool.NodeDraining, l.Reason)
+}
+
+// compareHoldings compares what the node says it has with what it was given. It reports
+// whether there was room for all of it.
+func (rs *reports) compareHoldings(n *Node, h protocol.Holds, seen int64) bool {
+	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+		rs.nodes.setState(n, pool.NodeReady, "") // its agent speaks, whatever became of its first word
+		rs.capacity.recordNodeUp(n)
+	}
+	has := make(map[int64]bool, len(h.N))
+	for _, number := range h.N {
+		has[number] = true
+	}
+	for _, number := range numbers(n) {
+		if number > seen || has[number] {
+			continue
+		}
+		if !rs.hasRoom() {
+			return false
+		}
+		if j := n.jobs[number]; number <= h.Lost || j.HasBegun(number) {
+			rs.attempts.endForgotten(j, n, number)
+		} else {
+			rs.attempts.unassignJob(j, n, number, "the node did not have it")
+		}
+	}
+	if len(n.jobs) == 0 && rs.now.Sub(n.spoken) >= wordEvery {
+		rs.send(n, protocol.WorkItem{Here: true})
+		n.spoken = rs.now
+	}
+	return true
+}
+
+// wordEvery is how often a node without work hears from its pool: one that hears
+// nothing for hours takes the pool for dead, and powers itself off.
+const wordEvery = time.Hour

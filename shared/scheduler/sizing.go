@@ -1,0 +1,147 @@
+package scheduler
+
+import (
+	"time"
+
+	"dsvmpools/shared/pool"
+)
+
+// sizing asks for the nodes that the line needs.
+type sizing struct {
+	*turn
+	capacity  *capacity
+	placement *placement
+
+	growAt time.Time // when nodes can be asked for that are wanted now; zero: none are left to ask for
+}
+
+// grow asks for the nodes that the waiting jobs need, in the step that sees them. A
+// request takes the place of the one that is under way, since it asks for more: an
+// instance that is stuck holds up nobody but itself.
+func (sz *sizing) grow() {
+	wanted, more := sz.plan()
+	sz.Head.Wanted = wanted
+	for i := range sz.Head.Sets {
+		set := &sz.Head.Sets[i]
+		add := more[set.Name]
+		if set.QuotaLimit > 0 {
+			add = min(add, set.QuotaLimit)
+		}
+		// What a failed call has left in doubt is asked for again.
+		again := set.Op.Kind == "" && set.Unbacked && set.Pending() > 0 && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0
+		switch {
+		case !sz.Head.Deleting && (add > 0 || again) && sz.mayAskMore(set):
+			sz.askMore(set, add)
+		case set.Op.Kind != "":
+			sz.followOperation(set)
+		case !sz.Head.Deleting && add == 0 && !sz.now.Before(set.Blocked.Until):
+			sz.shrinkToListed(set)
+		}
+	}
+}
+
+// mayAskMore reports whether a set may be asked for more nodes in this step; when
+// that is only a matter of time, the step is to be called again then.
+func (sz *sizing) mayAskMore(set *pool.Set) bool {
+	if sz.now.Before(set.Blocked.Until) {
+		return false
+	}
+	at := mayAskAt(set, sz.now)
+	if at.IsZero() || !at.After(sz.now) {
+		return !at.IsZero()
+	}
+	if sz.growAt.IsZero() || at.Before(sz.growAt) {
+		sz.growAt = at
+	}
+	return false
+}
+
+// askMore asks a set for so many instances beside those that it has and that are on
+// their way.
+func (sz *sizing) askMore(set *pool.Set, add int) {
+	op := pool.Op{Kind: pool.OpGrow, Target: sz.censusOf(set).stays() + set.Pending() + add, Adds: add, AskedAt: sz.now}
+	if set.Op.Kind == pool.OpGrow && set.Op.Token != "" {
+		under := set.Op
+		op.Under = &under
+	}
+	if set.Breaker.Open() { // one to see; the next when this one has not come up either
+		set.Breaker.ProbeAt = sz.now.Add(sz.timing.BootDeadline)
+	}
+	set.Used, set.Op = true, op
+	set.AddRequest(add, sz.now)
+	countWrite(set, sz.now)
+	sz.callsOf(set).Grow = op.Target
+}
+
+// operationForgotten is after how long an operation without an answer counts as
+// never asked: the process that was to ask was killed in between.
+const operationForgotten = time.Minute
+
+// operationDeadline is after how long an accepted operation is not followed any
+// more: Azure gives a VM half an hour to come up, and the listing tells what
+// became of it.
+const operationDeadline = time.Hour
+
+// followOperation looks after the operation in flight.
+func (sz *sizing) followOperation(set *pool.Set) {
+	op := &set.Op
+	switch {
+	case op.Token != "" && sz.now.Sub(op.AskedAt) > operationDeadline:
+		*op = pool.Op{}
+		sz.effects.List = true
+	case op.Token != "" && !sz.now.Before(op.PollAt):
+		c := sz.callsOf(set)
+		c.Poll, c.PollKind = op.Token, op.Kind
+		op.PollAt = sz.now.Add(sz.timing.PollEvery) // in case that look is lost
+	case op.Token == "" && sz.now.Sub(op.AskedAt) > operationForgotten:
+		op.AskedAt = sz.now
+		op.Tries++
+		if op.Kind == pool.OpGrow {
+			if op.Target = sz.censusOf(set).stays() + set.Pending(); op.Target == 0 || sz.Head.Deleting {
+				*op = pool.Op{}
+				sz.effects.List = true
+				return
+			}
+			countWrite(set, sz.now)
+		}
+		c := sz.callsOf(set)
+		switch op.Kind {
+		case pool.OpGrow:
+			c.Grow = op.Target
+		case pool.OpShrink:
+			c.Shrink = true
+		case pool.OpDrop:
+			c.Drop = true
+		}
+	}
+}
+
+// shrinkToListed gives up instances that were asked for and never came: past the boot
+// deadline, or when the call for them failed and nothing is wanted any more, with
+// a fresh listing and nothing running, the capacity is written down to what is
+// there, so that they are not awaited, and billed, for ever.
+func (sz *sizing) shrinkToListed(set *pool.Set) {
+	if c := sz.censusOf(set); c.here()+c.going > 0 || set.Capacity == 0 || !set.Unbacked || !set.Listed.Equal(sz.now) {
+		return
+	}
+	set.Op = pool.Op{Kind: pool.OpShrink, AskedAt: sz.now}
+	countWrite(set, sz.now)
+	sz.callsOf(set).Shrink = true
+}
+
+// dropSets deletes the scale sets that are to go, and reports whether none is left.
+func (sz *sizing) dropSets(which func(*pool.Set) bool) bool {
+	gone := true
+	for i := range sz.Head.Sets {
+		set := &sz.Head.Sets[i]
+		if !set.Used || !which(set) {
+			continue
+		}
+		gone = false
+		if c := sz.censusOf(set); c.here()+c.going == 0 && sz.capacity.mayOperate(set) {
+			set.Op = pool.Op{Kind: pool.OpDrop, AskedAt: sz.now}
+			sz.callsOf(set).Drop = true
+		}
+	}
+	return gone
+}
