@@ -66,7 +66,8 @@ func newGitHost() (*gitHost, error) {
 func (g *gitHost) status(w http.ResponseWriter, r *http.Request) {
 	var status struct{ State, Context string }
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxStatus))
-	if err != nil || json.Unmarshal(body, &status) != nil || status.Context != demoContext || !strings.HasSuffix(r.Header.Get("Authorization"), " "+g.token) {
+	if err != nil || json.Unmarshal(body, &status) != nil || status.Context != demoContext ||
+		!strings.HasSuffix(r.Header.Get("Authorization"), " "+g.token) {
 		http.Error(w, "not a status of the commit", http.StatusUnprocessableEntity)
 		return
 	}
@@ -100,10 +101,17 @@ func (g *gitHost) rule() []byte {
 
 // push delivers a push, and returns what the deployment answers.
 func (g *gitHost) push(ctx context.Context, url string) (answer wire.PushAnswer, err error) {
-	body := fmt.Appendf(nil, `{"ref":"refs/heads/%s","before":"%s","after":"%s","repository":{"full_name":%q,"clone_url":"https://github.com/%s.git"},
+	body := fmt.Appendf(
+		nil,
+		`{"ref":"refs/heads/%s","before":"%s","after":"%s","repository":{"full_name":%q,"clone_url":"https://github.com/%s.git"},
 		"pusher":{"name":"demo"},"head_commit":{"id":"%[3]s","message":"Train on more data","author":{"name":"demo"}},
 		"commits":[{"id":"%[3]s","message":"Train on more data","author":{"name":"demo"},"added":[],"removed":[],"modified":["train.py"]}]}`,
-		demoBranch, strings.Repeat("1", 40), demoCommit, demoRepository, demoRepository)
+		demoBranch,
+		strings.Repeat("1", 40),
+		demoCommit,
+		demoRepository,
+		demoRepository,
+	)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/push/github", bytes.NewReader(body))
 	if err != nil {
 		return answer, err
@@ -161,6 +169,7 @@ func (d *demonstration) reported(ctx context.Context) error {
 func (d *demonstration) showPush() {
 	w := tabwriter.NewWriter(d.p.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PUSH\tRULE\tJOB\tSTATUS OF THE COMMIT")
-	fmt.Fprintf(w, "%s %s %.8s\t%s\t%s\t%s: %s\n", demoRepository, demoBranch, demoCommit, d.push.Rule, d.push.Jobs[0], demoContext, strings.Join(d.git.shown(), ", then "))
+	fmt.Fprintf(w, "%s %s %.8s\t%s\t%s\t%s: %s\n", demoRepository, demoBranch, demoCommit, d.push.Rule, d.push.Jobs[0], demoContext,
+		strings.Join(d.git.shown(), ", then "))
 	w.Flush()
 }

@@ -49,16 +49,20 @@ type demoJob struct {
 // demoJobs are some twenty messages, most of them ordinary.
 func demoJobs() []demoJob {
 	command := func(id, extra, script string) string {
-		return fmt.Sprintf(`{"id":%q,"pool":"cpu","team":%q,"user":"demo","command":["sh","-c",%q]%s}`, id, map[bool]string{true: "vision", false: "speech"}[len(id)%2 == 0], script, extra)
+		return fmt.Sprintf(`{"id":%q,"pool":"cpu","team":%q,"user":"demo","command":["sh","-c",%q]%s}`, id,
+			map[bool]string{true: "vision", false: "speech"}[len(id)%2 == 0], script, extra)
 	}
 	var jobs []demoJob
 	for i := range 15 {
 		id := fmt.Sprintf("hello-%d", i+1)
 		jobs = append(jobs, demoJob{id, command(id, "", `echo "hello from $DSVM_NODE"; sleep 0.5`), job.Succeeded, 1, 1})
 	}
-	return append(jobs,
+	return append(
+		jobs,
 		demoJob{"fails", command("fails", "", "echo 'no such data' >&2; exit 3"), job.Failed, 1, 1},
-		demoJob{"retried", command("retried", `,"retry":{"max":2,"backoff":"1s"}`, `[ "$DSVM_ATTEMPT" -gt 1 ] || exit 7; echo better`), job.Succeeded, 2, 1},
+		demoJob{"retried",
+			command("retried", `,"retry":{"max":2,"backoff":"1s"}`, `[ "$DSVM_ATTEMPT" -gt 1 ] || exit 7; echo better`),
+			job.Succeeded, 2, 1},
 		demoJob{"times-out", command("times-out", `,"timeout":"1s"`, "sleep 600"), job.TimedOut, 1, 1},
 		demoJob{"doubled", command("doubled", "", "echo once"), job.Succeeded, 1, 2},
 		demoJob{"malformed", `{"id":"malformed","pool":"cpu","comand":["python","train.py"]}`, job.Rejected, 0, 1},
@@ -182,13 +186,22 @@ func (d *demonstration) start(ctx context.Context, dir string) error {
 		return err
 	}
 	fmt.Fprintf(d.p.Err, "dsvm: starting an instance in %s\n", dir)
-	d.in, err = local.Start(ctx, local.Config{Dir: dir, Program: self, Settings: d.git.settings(), Log: slog.LevelInfo, OnCapacity: func(_ string, n int, at time.Time) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.asked.IsZero() && n > 0 {
-			d.asked = at
-		}
-	}})
+	d.in, err = local.Start(
+		ctx,
+		local.Config{
+			Dir:      dir,
+			Program:  self,
+			Settings: d.git.settings(),
+			Log:      slog.LevelInfo,
+			OnCapacity: func(_ string, n int, at time.Time) {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				if d.asked.IsZero() && n > 0 {
+					d.asked = at
+				}
+			},
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -366,7 +379,11 @@ func (d *demonstration) check(jobs map[string]wire.Job) error {
 	for _, want := range d.jobs {
 		got := jobs[want.id]
 		if job.State(got.State) != want.state || len(got.Attempts) != want.attempts {
-			wrong = append(wrong, fmt.Sprintf("job %s is %s after %d attempts, not %s after %d", want.id, got.State, len(got.Attempts), want.state, want.attempts))
+			wrong = append(
+				wrong,
+				fmt.Sprintf("job %s is %s after %d attempts, not %s after %d", want.id, got.State, len(got.Attempts), want.state,
+					want.attempts),
+			)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(d.in.Share, "jobs", "cpu", "hello-1", "1", "stdout.log")); err != nil {

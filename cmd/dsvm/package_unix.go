@@ -70,7 +70,10 @@ func buildHandler(cmd *cobra.Command, p *cli.Program, to string) error {
 	build := exec.CommandContext(cmd.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", abs, "./cmd/handler")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("the handler could not be built (%w): run this in the project's folder with Go installed, or name a built one with --handler\n%s", err, strings.TrimSpace(string(text)))
+		return fmt.Errorf(
+			"the handler could not be built (%w): run this in the project's folder with Go installed, or name "+
+				"a built one with --handler\n%s",
+			err, strings.TrimSpace(string(text)))
 	}
 	return nil
 }
@@ -95,7 +98,8 @@ func startable(path string) error {
 		return cli.WrongUse("--handler %s: it is not a program for Linux; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0", path)
 	}
 	if program.Machine != elf.EM_X86_64 || program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
-		return cli.WrongUse("--handler %s: it is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0",
+		return cli.WrongUse(
+			"--handler %s: it is a program for %v, and function apps run on x86-64; build it with GOOS=linux GOARCH=amd64 CGO_ENABLED=0",
 			path, program.Machine)
 	}
 	return nil

@@ -43,7 +43,9 @@ func checkJobUser(name string, root bool) error {
 		return cli.WrongUse("--job-user %s: this machine has no such user; %s", document.Clip(name), hint)
 	}
 	if !root && u.Uid != strconv.Itoa(os.Geteuid()) {
-		return cli.WrongUse("--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root", document.Clip(name))
+		return cli.WrongUse(
+			"--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root",
+			document.Clip(name))
 	}
 	return nil
 }
@@ -69,7 +71,8 @@ func checkQuota(quota map[string]int) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(quota)) {
 		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
-			hint := fmt.Sprintf("write total, lowPriorityCores, a size such as %s or a family such as %s", "Standard_D4s_v5", compute.Family("Standard_D4s_v5"))
+			hint := fmt.Sprintf("write total, lowPriorityCores, a size such as %s or a family such as %s", "Standard_D4s_v5",
+				compute.Family("Standard_D4s_v5"))
 			if near := document.Nearest(name, known); near != "" {
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}

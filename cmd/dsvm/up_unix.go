@@ -23,7 +23,13 @@ func program() ([]string, error) {
 	return []string{self}, err
 }
 
-// up runs an instance on this machine until it is told to stop.
+// agentSettings are the variables of dsvm up that its agents get too.
+var agentSettings = []string{
+	"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "DSVM_JOB_UIDS",
+	"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO",
+}
+
+// up runs an instance on this machine until Ctrl-C.
 func up(p *cli.Program) *cobra.Command {
 	var data, jobUser string
 	var verbose, cloudRates, drained bool
@@ -58,7 +64,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if verbose {
 				cfg.Log = slog.LevelDebug
 			}
-			for _, name := range []string{"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "DSVM_JOB_UIDS", "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"} {
+			for _, name := range agentSettings {
 				if v := os.Getenv(name); v != "" {
 					cfg.AgentEnv = append(cfg.AgentEnv, name+"="+v)
 				}
@@ -80,18 +86,22 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if os.Geteuid() == 0 && jobUser == "" && (runtime.GOOS != "linux" || os.Getenv("DSVM_JOB_UIDS") == "off") {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
 			} else if os.Geteuid() == 0 && jobUser == "" {
-				fmt.Fprintf(p.Err, "dsvm: each running job has a user of its own if such users can reach %s; if they cannot, jobs run as root. DSVM_JOB_UIDS=off runs all of them as root\n", dir)
+				fmt.Fprintf(p.Err, "dsvm: each running job has a user of its own if such users can reach %s; if they cannot, jobs run as root. "+
+					"DSVM_JOB_UIDS=off runs all of them as root\n", dir)
 			} else if os.Geteuid() != 0 {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
 			}
-			fmt.Fprintln(p.Err, "dsvm: try `dsvm pool apply -f docs/examples/cpu.yaml` and `dsvm run --pool cpu -- echo hello` in another terminal; Ctrl-C stops")
+			fmt.Fprintln(p.Err,
+				"dsvm: try `dsvm pool apply -f docs/examples/cpu.yaml` and `dsvm run --pool cpu -- echo hello` "+
+					"in another terminal; Ctrl-C stops")
 			err = untilStopped(cmd.Context(), in, dir, drained, p.Err)
 			return errors.Join(err, in.Close())
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
 	cmd.Flags().BoolVar(&drained, "drain", false, "at Ctrl-C, let the jobs that run end first")
-	cmd.Flags().StringVar(&jobUser, "job-user", "", "user that gets the files of jobs, when run by root; with DSVM_JOB_UIDS=off jobs also run as this user")
+	cmd.Flags().StringVar(&jobUser, "job-user", "",
+		"user that gets the files of jobs, when run by root; with DSVM_JOB_UIDS=off jobs also run as this user")
 	cmd.Flags().BoolVar(&cloudRates, "cloud-rates", false, "keep the rates of the cloud, and refuse what goes beyond them")
 	cmd.Flags().StringToIntVar(&quota, "quota", nil, "cpus that may be had, by family, size, total or lowPriorityCores: total=64")
 	cmd.Flags().Uint64Var(&seed, "fault-seed", 0, "seed of the faults that dsvm fault commands")

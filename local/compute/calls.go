@@ -256,7 +256,7 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 		if len(values) == pageSize {
 			q := c.URL.Query()
 			q.Set("$skiptoken", i.ID)
-			next = s.baseURL(c) + c.URL.EscapedPath() + "?" + q.Encode()
+			next = s.baseURL(c) + s.setID(st.Name) + "/virtualMachines?" + q.Encode()
 			break
 		}
 		values = append(values, s.instanceView(st, i, strings.EqualFold(c.URL.Query().Get("$expand"), "instanceView")))

@@ -62,7 +62,8 @@ func jobPath(id string) string { return "/api/jobs/" + url.PathEscape(id) }
 // CancelAll asks all jobs of a user or a team to end.
 func (c *Client) CancelAll(ctx context.Context, f JobFilter) (wire.Cancelled, error) {
 	var out wire.Cancelled
-	return out, c.call(ctx, request{method: "POST", path: "/api/jobs/cancel", query: values("pool", f.Pool, "team", f.Team, "user", f.User)}, &out)
+	return out, c.call(ctx,
+		request{method: "POST", path: "/api/jobs/cancel", query: values("pool", f.Pool, "team", f.Team, "user", f.User)}, &out)
 }
 
 // JobFilter narrows a list of jobs; "" stands for any.
@@ -74,7 +75,8 @@ type JobFilter struct {
 
 // Jobs lists at most so many jobs, newest first within a pool.
 func (c *Client) Jobs(ctx context.Context, f JobFilter, most int) ([]wire.Job, error) {
-	return list[wire.Job](ctx, c, "/api/jobs", values("pool", f.Pool, "team", f.Team, "user", f.User, "state", string(f.State), "sweep", f.Sweep), most)
+	return list[wire.Job](ctx, c, "/api/jobs",
+		values("pool", f.Pool, "team", f.Team, "user", f.User, "state", string(f.State), "sweep", f.Sweep), most)
 }
 
 // Pools lists all pools.

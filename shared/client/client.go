@@ -50,7 +50,8 @@ type Client struct {
 func New(address, key string) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fault.New(fault.Invalid, "url", "%.200q is not the address of an instance; it looks like https://name.azurewebsites.net", address)
+		return nil, fault.New(fault.Invalid, "url",
+			"%.200q is not the address of an instance; it looks like https://name.azurewebsites.net", address)
 	}
 	return &Client{base: strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), key: key, http: &http.Client{}}, nil
 }

@@ -84,7 +84,9 @@ func Parse(body []byte, contentType string) (*Node, error) {
 	body, contentType = bytes.TrimPrefix(body, byteOrderMark), strings.ToLower(contentType)
 	switch {
 	case len(body) > MaxBytes:
-		return nil, fault.New(fault.Invalid, "", "the document has %d bytes, at most %d are read; put longer lists and scripts into files on the share", len(body), MaxBytes)
+		return nil, fault.New(fault.Invalid, "",
+			"the document has %d bytes, at most %d are read; put longer lists and scripts into files on the share", len(body),
+			MaxBytes)
 	case !utf8.Valid(body):
 		return nil, fault.New(fault.Invalid, "", "the document is not UTF-8; save it as UTF-8")
 	case len(bytes.TrimSpace(body)) == 0:
@@ -127,7 +129,8 @@ func parseJSON(body []byte) (*Node, error) {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, fault.New(fault.Invalid, "", "line %d: the document is not valid JSON (%v); check quotes, commas and brackets", r.line(), err)
+		return nil, fault.New(fault.Invalid, "", "line %d: the document is not valid JSON (%v); check quotes, commas and brackets",
+			r.line(), err)
 	}
 	return n, err
 }
@@ -202,7 +205,8 @@ func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 func (n *Node) add(path, name string, line int, v *Node) error {
 	for _, f := range n.Fields {
 		if f.Name == name {
-			return fault.New(fault.Invalid, path, "line %d: `%s` stands here a second time (first in line %d); keep one of them", line, path, f.Line)
+			return fault.New(fault.Invalid, path, "line %d: `%s` stands here a second time (first in line %d); keep one of them",
+				line, path, f.Line)
 		}
 	}
 	n.Fields = append(n.Fields, Field{name, line, v})
@@ -217,7 +221,8 @@ func parseYAML(body []byte) (*Node, error) {
 	case err == io.EOF || err == nil && len(doc.Content) != 1: // comments alone
 		return nil, empty()
 	case err != nil:
-		return nil, fault.New(fault.Invalid, "", "the document is not valid YAML (%s); check the indentation", Clip(strings.TrimPrefix(err.Error(), "yaml: ")))
+		return nil, fault.New(fault.Invalid, "", "the document is not valid YAML (%s); check the indentation",
+			Clip(strings.TrimPrefix(err.Error(), "yaml: ")))
 	case d.Decode(&more) != io.EOF:
 		return nil, fault.New(fault.Invalid, "", "the file holds more than one document; send one at a time")
 	}
@@ -291,5 +296,6 @@ func badTag(tag, path string, line int) error {
 	if path == "" {
 		what = "the document"
 	}
-	return fault.New(fault.Invalid, path, "line %d: %s has the YAML tag %s, which is not read; write the value without it", line, what, Clip(tag))
+	return fault.New(fault.Invalid, path, "line %d: %s has the YAML tag %s, which is not read; write the value without it", line,
+		what, Clip(tag))
 }

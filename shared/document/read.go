@@ -135,7 +135,8 @@ func (r *Reader) Strings(name, example string) []string {
 	out := make([]string, len(n.Items))
 	for i, item := range n.Items {
 		if item.Kind != String {
-			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes", r.path, name, i, kindNames[item.Kind])
+			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes", r.path, name, i,
+				kindNames[item.Kind])
 			return nil
 		}
 		out[i] = item.Text
@@ -160,7 +161,8 @@ func (r *Reader) Scalars(name, example string) []string {
 	out := make([]string, len(n.Items))
 	for i, item := range n.Items {
 		if item.Kind != String && item.Kind != Number {
-			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes, or a number", r.path, name, i, kindNames[item.Kind])
+			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes, or a number", r.path,
+				name, i, kindNames[item.Kind])
 			return nil
 		}
 		out[i] = item.Text

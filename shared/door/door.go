@@ -50,7 +50,8 @@ func (d Door) Check(r *http.Request) *Refusal {
 		return &Refusal{http.StatusForbidden, fmt.Sprintf("this server is not %.100q; call it by the address it has told you", r.Host)}
 	}
 	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
-	if d.Pages && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+	if d.Pages && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" &&
+		(r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		return nil
 	}
 	switch site {
@@ -110,7 +111,8 @@ func PlainBody(r *http.Request) *Refusal {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch kind {
 	case "text/plain", "application/x-www-form-urlencoded", "multipart/form-data":
-		return &Refusal{http.StatusUnsupportedMediaType, fmt.Sprintf("a body of type %s is not taken here; set Content-Type to what it is, for JSON to application/json", kind)}
+		return &Refusal{http.StatusUnsupportedMediaType,
+			fmt.Sprintf("a body of type %s is not taken here; set Content-Type to what it is, for JSON to application/json", kind)}
 	}
 	return nil
 }

@@ -88,19 +88,22 @@ type Listing struct {
 func New(cfg Config) (*Client, error) {
 	opts := &arm.ClientOptions{DisableRPRegistration: true, ClientOptions: policy.ClientOptions{
 		Retry: policy.RetryOptions{MaxRetries: maxRetries, RetryDelay: retryDelay, MaxRetryDelay: maxRetryDelay,
-			StatusCodes: []int{http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}},
+			StatusCodes: []int{http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
+				http.StatusServiceUnavailable, http.StatusGatewayTimeout}},
 	}}
 	c := &Client{cfg: cfg}
 	if cfg.Endpoint != "" {
 		u, err := url.Parse(cfg.Endpoint)
 		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
-			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT", "the resource manager's endpoint is not a URL such as https://management.azure.com")
+			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT",
+				"the resource manager's endpoint is not a URL such as https://management.azure.com")
 		}
 		if loopback(u) {
 			c.local = u.Port()
 		}
 		if u.Scheme == "http" && !loopback(u) {
-			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT", "a credential goes to another machine over https only; write https://%s", u.Host)
+			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT",
+				"a credential goes to another machine over https only; write https://%s", u.Host)
 		}
 		opts.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: strings.TrimSuffix(cfg.Endpoint, "/"), Audience: cfg.Endpoint}}}
@@ -203,7 +206,8 @@ func (c *Client) Settle(ctx context.Context, set string, listed int) (Operation,
 		return Operation{}, err
 	}
 	if listed < 0 || there > listed {
-		return Operation{}, fault.New(fault.Conflict, "", "scale set %s has %d instances and not %d; list it again before its capacity is written down", set, there, listed)
+		return Operation{}, fault.New(fault.Conflict, "",
+			"scale set %s has %d instances and not %d; list it again before its capacity is written down", set, there, listed)
 	}
 	return c.setCapacity(ctx, set, got, listed)
 }
@@ -328,7 +332,8 @@ func (c *Client) Remove(ctx context.Context, set string, ids []string) (Operatio
 	}
 	ctx, response, cancel := capture(ctx)
 	defer cancel()
-	poller, err := c.sets.BeginDeleteInstances(ctx, c.cfg.ResourceGroup, set, armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: list}, nil)
+	poller, err := c.sets.BeginDeleteInstances(ctx, c.cfg.ResourceGroup, set,
+		armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: list}, nil)
 	if isStatus(err, http.StatusNotFound) {
 		return Operation{}, nil
 	}

@@ -67,26 +67,48 @@ func (m Model) build(set string, capacity int) armcompute.VirtualMachineScaleSet
 }
 
 func (m Model) profile(set string) *armcompute.VirtualMachineScaleSetVMProfile {
-	image := &armcompute.ImageReference{ID: ptr(m.Image.ID), Publisher: ptr(m.Image.Publisher), Offer: ptr(m.Image.Offer), SKU: ptr(m.Image.SKU), Version: ptr(m.Image.Version)}
+	image := &armcompute.ImageReference{
+		ID:        ptr(m.Image.ID),
+		Publisher: ptr(m.Image.Publisher),
+		Offer:     ptr(m.Image.Offer),
+		SKU:       ptr(m.Image.SKU),
+		Version:   ptr(m.Image.Version),
+	}
 	p := &armcompute.VirtualMachineScaleSetVMProfile{
 		StorageProfile: &armcompute.VirtualMachineScaleSetStorageProfile{
 			ImageReference: image,
-			OSDisk: &armcompute.VirtualMachineScaleSetOSDisk{CreateOption: to.Ptr(armcompute.DiskCreateOptionTypesFromImage), DiskSizeGB: to.Ptr[int32](osDiskGiB),
-				Caching: to.Ptr(armcompute.CachingTypesReadWrite), DeleteOption: to.Ptr(armcompute.DiskDeleteOptionTypesDelete),
-				ManagedDisk: &armcompute.VirtualMachineScaleSetManagedDiskParameters{StorageAccountType: to.Ptr(armcompute.StorageAccountTypesStandardSSDLRS)}},
+			OSDisk: &armcompute.VirtualMachineScaleSetOSDisk{
+				CreateOption: to.Ptr(armcompute.DiskCreateOptionTypesFromImage),
+				DiskSizeGB:   to.Ptr[int32](osDiskGiB),
+				Caching:      to.Ptr(armcompute.CachingTypesReadWrite),
+				DeleteOption: to.Ptr(armcompute.DiskDeleteOptionTypesDelete),
+				ManagedDisk: &armcompute.VirtualMachineScaleSetManagedDiskParameters{
+					StorageAccountType: to.Ptr(armcompute.StorageAccountTypesStandardSSDLRS),
+				},
+			},
 		},
 		OSProfile: &armcompute.VirtualMachineScaleSetOSProfile{
-			ComputerNamePrefix: to.Ptr(set[:min(len(set), maxPrefix)]), AdminUsername: to.Ptr(m.AdminUser), CustomData: ptr(base64.StdEncoding.EncodeToString(m.CustomData)),
+			ComputerNamePrefix: to.Ptr(set[:min(len(set), maxPrefix)]),
+			AdminUsername:      to.Ptr(m.AdminUser),
+			CustomData:         ptr(base64.StdEncoding.EncodeToString(m.CustomData)),
 			LinuxConfiguration: &armcompute.LinuxConfiguration{DisablePasswordAuthentication: to.Ptr(true)},
 		},
-		NetworkProfile: &armcompute.VirtualMachineScaleSetNetworkProfile{NetworkInterfaceConfigurations: []*armcompute.VirtualMachineScaleSetNetworkConfiguration{{
-			Name: to.Ptr("nic"),
-			Properties: &armcompute.VirtualMachineScaleSetNetworkConfigurationProperties{Primary: to.Ptr(true), DeleteOption: to.Ptr(armcompute.DeleteOptionsDelete),
-				IPConfigurations: []*armcompute.VirtualMachineScaleSetIPConfiguration{{
-					Name:       to.Ptr("ip"),
-					Properties: &armcompute.VirtualMachineScaleSetIPConfigurationProperties{Primary: to.Ptr(true), Subnet: &armcompute.APIEntityReference{ID: to.Ptr(m.SubnetID)}},
-				}}},
-		}}},
+		NetworkProfile: &armcompute.VirtualMachineScaleSetNetworkProfile{
+			NetworkInterfaceConfigurations: []*armcompute.VirtualMachineScaleSetNetworkConfiguration{{
+				Name: to.Ptr("nic"),
+				Properties: &armcompute.VirtualMachineScaleSetNetworkConfigurationProperties{
+					Primary:      to.Ptr(true),
+					DeleteOption: to.Ptr(armcompute.DeleteOptionsDelete),
+					IPConfigurations: []*armcompute.VirtualMachineScaleSetIPConfiguration{{
+						Name: to.Ptr("ip"),
+						Properties: &armcompute.VirtualMachineScaleSetIPConfigurationProperties{
+							Primary: to.Ptr(true),
+							Subnet:  &armcompute.APIEntityReference{ID: to.Ptr(m.SubnetID)},
+						},
+					}},
+				},
+			}},
+		},
 	}
 	if m.SSHPublicKey != "" {
 		p.OSProfile.LinuxConfiguration.SSH = &armcompute.SSHConfiguration{PublicKeys: []*armcompute.SSHPublicKey{{

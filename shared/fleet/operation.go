@@ -75,13 +75,17 @@ func (c *Client) Poll(ctx context.Context, text string) (done bool, after time.D
 	defer cancel()
 	switch t.Kind {
 	case opCreate:
-		p, err := c.sets.BeginCreateOrUpdate(ctx, "", "", armcompute.VirtualMachineScaleSet{}, &armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{ResumeToken: t.Resume})
+		p, err := c.sets.BeginCreateOrUpdate(ctx, "", "", armcompute.VirtualMachineScaleSet{},
+			&armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{ResumeToken: t.Resume})
 		return look(ctx, p, err)
 	case opUpdate:
-		p, err := c.sets.BeginUpdate(ctx, "", "", armcompute.VirtualMachineScaleSetUpdate{}, &armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{ResumeToken: t.Resume})
+		p, err := c.sets.BeginUpdate(ctx, "", "", armcompute.VirtualMachineScaleSetUpdate{},
+			&armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{ResumeToken: t.Resume})
 		return look(ctx, p, err)
 	case opRemove:
-		p, err := c.sets.BeginDeleteInstances(ctx, "", "", armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: []*string{to.Ptr("0")}}, &armcompute.VirtualMachineScaleSetsClientBeginDeleteInstancesOptions{ResumeToken: t.Resume})
+		p, err := c.sets.BeginDeleteInstances(ctx, "", "",
+			armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: []*string{to.Ptr("0")}},
+			&armcompute.VirtualMachineScaleSetsClientBeginDeleteInstancesOptions{ResumeToken: t.Resume})
 		return look(ctx, p, err)
 	case opDrop:
 		p, err := c.sets.BeginDelete(ctx, "", "", &armcompute.VirtualMachineScaleSetsClientBeginDeleteOptions{ResumeToken: t.Resume})

@@ -83,8 +83,14 @@ func (c *Client) quotas(ctx context.Context, m Model) []quota {
 func foresee(quotas []quota, m Model, more int) error {
 	for _, q := range quotas {
 		if left := q.left(m.CPUs); left < more && !slices.ContainsFunc(quotas, func(o quota) bool { return o.left(m.CPUs) < left }) {
-			return &fault.Error{Code: fault.NoQuota, Left: &left, Message: fmt.Sprintf("the quota %s allows %d more %s: %d of %d cores are in use, and each takes %d; ask for a higher limit under Quotas in the portal, or name other sizes in the pool",
-				q.name, left, m.Size, q.used, q.limit, m.CPUs)}
+			return &fault.Error{
+				Code: fault.NoQuota,
+				Left: &left,
+				Message: fmt.Sprintf(
+					"the quota %s allows %d more %s: %d of %d cores are in use, and each takes %d; ask for a "+
+						"higher limit under Quotas in the portal, or name other sizes in the pool",
+					q.name, left, m.Size, q.used, q.limit, m.CPUs),
+			}
 		}
 	}
 	return nil

@@ -34,7 +34,8 @@ func CheckPool(field, name string) error {
 
 // NoPool is the error for a name that no pool has.
 func NoPool(name string) *fault.Error {
-	return fault.New(fault.NotFound, "pool", "there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", document.Clip(name))
+	return fault.New(fault.NotFound, "pool",
+		"there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", document.Clip(name))
 }
 
 // CheckID returns an error with code Invalid when a text cannot be the id of a job.
@@ -52,8 +53,13 @@ func CheckNewID(id string) error {
 		return err
 	}
 	if !Portable(id) {
-		return invalid("id", "`id` is %q, which cannot be the name of a folder on the share: Azure Files and Windows keep CON, PRN, AUX, NUL, COM0-9 and LPT0-9, "+
-			"also with an extension such as .txt, and take no name that ends with a point; write another, such as job-1", document.Clip(id))
+		return invalid(
+			"id",
+			"`id` is %q, which cannot be the name of a folder on the share: Azure Files and Windows keep CON, "+
+				"PRN, AUX, NUL, COM0-9 and LPT0-9, "+
+				"also with an extension such as .txt, and take no name that ends with a point; write another, such as job-1",
+			document.Clip(id),
+		)
 	}
 	return nil
 }

@@ -42,12 +42,19 @@ var (
 
 // source reads the field `source`; nil when it is not there.
 func source(r *document.Reader) *Source {
-	sub := r.Sub("source", `{"repository": "https://github.com/acme/train", "commit": "…"}`, "repository", "commit", "path", "submodules", "lfs", "credential")
+	sub := r.Sub("source", `{"repository": "https://github.com/acme/train", "commit": "…"}`, "repository", "commit", "path",
+		"submodules", "lfs", "credential")
 	if sub == nil {
 		return nil
 	}
-	return &Source{Repository: sub.String("repository", "https://github.com/acme/train"), Commit: sub.String("commit", strings.Repeat("c", 40)),
-		Path: sub.String("path", "training"), Submodules: sub.Bool("submodules", false), LFS: sub.Bool("lfs", false), Credential: sub.String("credential", "github")}
+	return &Source{
+		Repository: sub.String("repository", "https://github.com/acme/train"),
+		Commit:     sub.String("commit", strings.Repeat("c", 40)),
+		Path:       sub.String("path", "training"),
+		Submodules: sub.Bool("submodules", false),
+		LFS:        sub.Bool("lfs", false),
+		Credential: sub.String("credential", "github"),
+	}
 }
 
 // Validate checks a source; nil is none.
@@ -63,12 +70,14 @@ func (s *Source) Validate() error {
 	case s.Commit == "":
 		return invalid(commit, "`%s` is missing; write the whole name of the commit", commit)
 	case !commitPattern.MatchString(s.Commit):
-		return invalid(commit, "`%s` is %q; write the whole name of a commit, 40 or 64 of 0-9 a-f, and no branch or tag", commit, document.Clip(s.Commit))
+		return invalid(commit, "`%s` is %q; write the whole name of a commit, 40 or 64 of 0-9 a-f, and no branch or tag", commit,
+			document.Clip(s.Commit))
 	case strings.Trim(s.Commit, "0") == "":
 		return invalid(commit, "`%s` is all zeros, which stands for no commit; write the name of one", commit)
 	case s.Credential != "" && !credentialPattern.MatchString(s.Credential):
 		// What it says may be a secret, written where its name belongs.
-		return invalid("source.credential", "`source.credential` is no name; write 1 to 64 characters of A-Z a-z 0-9 . _ -, the name that the nodes know the credential by")
+		return invalid("source.credential",
+			"`source.credential` is no name; write 1 to 64 characters of A-Z a-z 0-9 . _ -, the name that the nodes know the credential by")
 	}
 	return s.validatePath()
 }
@@ -104,14 +113,17 @@ func CheckRepository(at string) error {
 	}
 	parts := addressPattern.FindStringSubmatch(at)
 	if parts == nil {
-		return invalid(field, "`%s` cannot be read; write https://host/path or ssh://git@host/path, with other characters as %%XX and without ? and #", field)
+		return invalid(field,
+			"`%s` cannot be read; write https://host/path or ssh://git@host/path, with other characters as %%XX and without ? and #",
+			field)
 	}
 	scheme, login, host, path := parts[1], parts[2], parts[3], parts[4]
 	switch {
 	case scheme != "https" && scheme != "ssh" && scheme != "http" && scheme != "file":
 		return invalid(field, "`%s` is %s; write https or ssh", field, document.Clip(scheme))
 	case login != "" && (scheme != "ssh" || !loginPattern.MatchString(login)):
-		return invalid(field, "`%s` has a user or a secret in it; leave that out, and name a credential of the nodes in `source.credential`", field)
+		return invalid(field,
+			"`%s` has a user or a secret in it; leave that out, and name a credential of the nodes in `source.credential`", field)
 	case scheme == "file" && host != "":
 		return invalid(field, "`%s` is a file of another host; write file:///path", field)
 	case scheme != "file" && !hostPattern.MatchString(host):

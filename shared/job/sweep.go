@@ -147,7 +147,8 @@ func (s Spec) validateSweep() error {
 	case kinds != 1:
 		return invalid("sweep", "`sweep` has %d of grid, list and count; give exactly one of them", kinds)
 	case len(s.ID) > maxSweepID:
-		return invalid("id", "`id` has %d characters; a sweep's has at most %d, since those of its members are longer", len(s.ID), maxSweepID)
+		return invalid("id", "`id` has %d characters; a sweep's has at most %d, since those of its members are longer", len(s.ID),
+			maxSweepID)
 	case w.Grid != nil && len(w.Grid) == 0:
 		return invalid("sweep.grid", "`sweep.grid` is empty; name a parameter and its values, for example {\"LR\": [\"0.1\", \"0.01\"]}")
 	case w.Parallel < 0 || w.Count < 0 || w.MaxFails < 0:
@@ -155,7 +156,8 @@ func (s Spec) validateSweep() error {
 	}
 	for name, values := range w.Grid {
 		if len(values) == 0 {
-			return invalid("sweep.grid."+document.Clip(name), "`sweep.grid.%s` has no values; give at least one, or remove it", document.Clip(name))
+			return invalid("sweep.grid."+document.Clip(name), "`sweep.grid.%s` has no values; give at least one, or remove it",
+				document.Clip(name))
 		}
 	}
 	if n := w.Members(); n > maxMembers {
@@ -166,7 +168,9 @@ func (s Spec) validateSweep() error {
 			at := field + "." + document.Clip(name)
 			switch {
 			case !envPattern.MatchString(name) || strings.HasPrefix(name, "DSVM_"):
-				return invalid(at, "`%s` cannot be a parameter's name; a name has letters, digits and _, does not begin with a digit, nor with DSVM_", at)
+				return invalid(at,
+					"`%s` cannot be a parameter's name; a name has letters, digits and _, does not begin with a digit, nor with DSVM_",
+					at)
 			case s.Env[name] != "":
 				return invalid(at, "`%s` is set by `env` as well; remove one of them", at)
 			}

@@ -78,7 +78,8 @@ func (s Spec) validate(reader bool) error {
 	case s.Timeout != 0 && time.Duration(s.Timeout) < time.Second:
 		return invalid("timeout", "`timeout` is %s; write at least 1s", s.Timeout)
 	case s.NotBefore.UTC().Year() < 1 || s.NotBefore.UTC().Year() > lastYear:
-		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(), lastYear+1)
+		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(),
+			lastYear+1)
 	}
 	if err := s.validateAfter(); err != nil {
 		return err
@@ -104,7 +105,8 @@ func (s Spec) validateAfter() error {
 		d, ok := ParseDependency(text)
 		switch {
 		case !ok:
-			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed", field, document.Clip(text))
+			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed",
+				field, document.Clip(text))
 		case strings.EqualFold(d.ID, s.ID):
 			return invalid(field, "`%s` is the job itself; name another", field)
 		}
@@ -122,7 +124,8 @@ func (r Retry) validate() error {
 	for i, on := range r.On {
 		if _, ok := causes[on]; !ok && !exitPattern.MatchString(on) {
 			field := fmt.Sprintf("retry.on[%d]", i)
-			return invalid(field, "`%s` is %q; write nodeLost, evicted, startFailed, timeout, agentRestarted or exitCode:N", field, document.Clip(on))
+			return invalid(field, "`%s` is %q; write nodeLost, evicted, startFailed, timeout, agentRestarted or exitCode:N", field,
+				document.Clip(on))
 		}
 	}
 	return nil
@@ -138,7 +141,8 @@ func (s Spec) validateTexts() error {
 		field := "env." + document.Clip(k)
 		switch {
 		case !envPattern.MatchString(k):
-			return invalid(field, "`env` has the name %q; a name has letters, digits and _, and does not begin with a digit", document.Clip(k))
+			return invalid(field, "`env` has the name %q; a name has letters, digits and _, and does not begin with a digit",
+				document.Clip(k))
 		case strings.HasPrefix(k, "DSVM_"):
 			return invalid(field, "`env` sets %s; names that begin with DSVM_ are set by the platform", document.Clip(k))
 		}

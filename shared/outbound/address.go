@@ -22,8 +22,21 @@ const Setting = "DSVM_ALLOW_PRIVATE_HOSTS"
 // reachable, and Azure's own endpoint of a VM, which has a public address but is found
 // on the host below.
 var closed = prefixes(
-	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
-	"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+	"0.0.0.0/8",
+	"10.0.0.0/8",
+	"100.64.0.0/10",
+	"127.0.0.0/8",
+	"169.254.0.0/16",
+	"172.16.0.0/12",
+	"192.0.0.0/24",
+	"192.0.2.0/24",
+	"192.88.99.0/24",
+	"192.168.0.0/16",
+	"198.18.0.0/15",
+	"198.51.100.0/24",
+	"203.0.113.0/24",
+	"224.0.0.0/4",
+	"240.0.0.0/4",
 	"168.63.129.16/32",
 )
 
@@ -101,7 +114,8 @@ func Parse(text string) (Guard, error) {
 	var g Guard
 	entries := strings.Split(text, ",")
 	if len(entries) > maxHosts {
-		return Guard{}, fault.New(fault.Invalid, Setting, "%s names %d hosts; name at most %d, or a network such as 10.1.0.0/16", Setting, len(entries), maxHosts)
+		return Guard{}, fault.New(fault.Invalid, Setting, "%s names %d hosts; name at most %d, or a network such as 10.1.0.0/16",
+			Setting, len(entries), maxHosts)
 	}
 	for _, entry := range entries {
 		if entry = strings.ToLower(strings.TrimSpace(entry)); entry == "" {

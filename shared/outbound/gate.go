@@ -146,9 +146,18 @@ func (g *Gate) connect(w http.ResponseWriter, r *http.Request) {
 // forward hands a request of plain http on.
 func (g *Gate) forward(w http.ResponseWriter, r *http.Request) {
 	direct := &http.Transport{DialContext: g.guard.DialContext, DisableKeepAlives: true, DisableCompression: true}
-	through := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) { return g.upstream(r.URL) }, DisableKeepAlives: true, DisableCompression: true}
+	through := &http.Transport{
+		Proxy:              func(r *http.Request) (*url.URL, error) { return g.upstream(r.URL) },
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+	}
 	proxy := httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(*httputil.ProxyRequest) {},
-		Transport: &transport{guard: g.guard, direct: direct, through: through, proxy: func(r *http.Request) (*url.URL, error) { return g.upstream(r.URL) }},
+		Transport: &transport{
+			guard:   g.guard,
+			direct:  direct,
+			through: through,
+			proxy:   func(r *http.Request) (*url.URL, error) { return g.upstream(r.URL) },
+		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			g.note(err)
 			w.WriteHeader(http.StatusBadGateway)

@@ -63,12 +63,14 @@ func parseBitbucket(header Header, body []byte) (Delivery, error) {
 		return Delivery{}, err
 	}
 	if len(in.Push.Changes) > maxChanges {
-		return Delivery{}, fault.New(fault.Invalid, "", "the payload moves %d refs at once; push at most %d", len(in.Push.Changes), maxChanges)
+		return Delivery{}, fault.New(fault.Invalid, "", "the payload moves %d refs at once; push at most %d", len(in.Push.Changes),
+			maxChanges)
 	}
 	var d Delivery
 	for _, c := range in.Push.Changes {
 		p := Push{Repository: in.Repository.FullName, CloneURL: bitbucketServer + "/" + in.Repository.FullName + ".git", Forced: c.Forced,
-			Pusher: cmp.Or(in.Actor.Nickname, in.Actor.DisplayName), Unlisted: "Bitbucket does not list changed files", Delivery: header("X-Request-UUID")}
+			Pusher: cmp.Or(in.Actor.Nickname,
+				in.Actor.DisplayName), Unlisted: "Bitbucket does not list changed files", Delivery: header("X-Request-UUID")}
 		ref := c.New
 		if c.Old != nil {
 			p.Before = c.Old.Target.Hash

@@ -48,7 +48,8 @@ func (rule *Rule) checkFile(r *document.Reader) {
 	case !rule.Source:
 		r.Fail("source", "`source: false` and `fromFile` are both there; the file is read from the source, so leave out one of them")
 	case r.Has("jobs"):
-		r.Fail("jobs", "`jobs` and `fromFile` are both there; the jobs stand in the file %s, and `job` says where that is read", job.SourceFile)
+		r.Fail("jobs", "`jobs` and `fromFile` are both there; the jobs stand in the file %s, and `job` says where that is read",
+			job.SourceFile)
 	case !r.Has("job"):
 		r.Fail("job", "`job` is missing; with `fromFile` it says where the file %s is read, such as job: {pool: cpu}", job.SourceFile)
 	case len(rule.Pools) > maxPools:
@@ -69,13 +70,18 @@ func (rule *Rule) readFileJob(r *document.Reader) {
 	}
 	for _, name := range sub.Names() {
 		if !slices.Contains(fileJobFields, name) {
-			sub.Fail(name, "`job.%s` does not go with `fromFile`: the jobs stand in the file %s, and `job` says where that is read, by %s", document.Clip(name), job.SourceFile, strings.Join(fileJobFields, ", "))
+			sub.Fail(name,
+				"`job.%s` does not go with `fromFile`: the jobs stand in the file %s, and `job` says where that is read, by %s",
+				document.Clip(name), job.SourceFile, strings.Join(fileJobFields, ", "))
 		}
 	}
 	if source := sub.Any("source", `{"credential": "github"}`); source != nil {
 		for _, name := range source.Names() {
 			if !slices.Contains(fileJobSource, name) {
-				source.Fail(name, "`job.source.%s` does not go with `fromFile`: the file is read at the pushed commit, by %s; what else a job needs of its source stands in the file", document.Clip(name), strings.Join(fileJobSource, ", "))
+				source.Fail(name,
+					"`job.source.%s` does not go with `fromFile`: the file is read at the pushed commit, by "+
+						"%s; what else a job needs of its source stands in the file",
+					document.Clip(name), strings.Join(fileJobSource, ", "))
 			}
 		}
 	}
@@ -131,8 +137,11 @@ func (rule *Rule) makeFileJobs(text string, p *Push, reader string) ([]Job, erro
 	allowed := append([]string{textOf(file.fileJob, "pool")}, rule.Pools...)
 	for i, s := range starts {
 		if !slices.Contains(allowed, s.Pool) {
-			return nil, n.Locate(fault.New(fault.Invalid, file.Jobs[i].path+".pool", "`pool` is %q, and the rule %s lets this file use %s; name one of these, or have the rule's `pools` changed",
-				document.Clip(s.Pool), rule.Name, strings.Join(allowed, ", ")))
+			return nil, n.Locate(
+				fault.New(fault.Invalid, file.Jobs[i].path+".pool",
+					"`pool` is %q, and the rule %s lets this file use %s; name one of these, or have the rule's `pools` changed",
+					document.Clip(s.Pool), rule.Name, strings.Join(allowed, ", ")),
+			)
 		}
 	}
 	return starts, nil
@@ -141,7 +150,8 @@ func (rule *Rule) makeFileJobs(text string, p *Push, reader string) ([]Job, erro
 // takeFromRule refuses what the rule keeps to itself, and fills in its pool.
 func (rule *Rule) takeFromRule(t Template) error {
 	if team := find(t.node, "team"); team != nil && team.Kind == document.String && team.Text != rule.Team {
-		return fault.New(fault.Invalid, t.path+".team", "`team` is %q, and the team of these jobs is the rule's; leave it out", document.Clip(team.Text))
+		return fault.New(fault.Invalid, t.path+".team", "`team` is %q, and the team of these jobs is the rule's; leave it out",
+			document.Clip(team.Text))
 	}
 	for _, field := range reservedFields {
 		n := t.node
@@ -151,7 +161,9 @@ func (rule *Rule) takeFromRule(t Template) error {
 			}
 		}
 		if n != nil && n.Kind != document.Null {
-			return fault.New(fault.Invalid, t.path+"."+field, "`%s` cannot stand in the file, which whoever may push could change; leave it out, and have it written into the rule", field)
+			return fault.New(fault.Invalid, t.path+"."+field,
+				"`%s` cannot stand in the file, which whoever may push could change; leave it out, and have it written into the rule",
+				field)
 		}
 	}
 	if pool := find(t.node, "pool"); pool == nil || pool.Kind == document.Null {

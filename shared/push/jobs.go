@@ -51,19 +51,23 @@ func (rule *Rule) makeJobs(p *Push, base string) ([]Job, error) {
 		}
 		n := &document.Node{Kind: document.Object, Line: t.node.Line}
 		for _, f := range t.node.Fields {
-			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(listedFields, f.Name))})
+			n.Fields = append(n.Fields,
+				document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(listedFields, f.Name))})
 		}
 		suffix := rule.suffix(i)
 		set(n, "id", text(base+suffix))
 		rule.addPushFields(n, p, locals)
 		body, err := n.MarshalJSON()
 		if err == nil && len(body) > document.MaxBytes {
-			err = fault.New(fault.Invalid, t.path, "with the values of this push the job has %d bytes, and at most %d are taken; shorten it", len(body), document.MaxBytes)
+			err = fault.New(fault.Invalid, t.path,
+				"with the values of this push the job has %d bytes, and at most %d are taken; shorten it", len(body),
+				document.MaxBytes)
 		}
 		if err != nil {
 			return nil, err
 		}
-		starts = append(starts, Job{ID: base + suffix, Pool: textOf(n, "pool"), Document: body, Context: rule.context(suffix), ReadsFile: rule.FromFile})
+		starts = append(starts,
+			Job{ID: base + suffix, Pool: textOf(n, "pool"), Document: body, Context: rule.context(suffix), ReadsFile: rule.FromFile})
 	}
 	return starts, nil
 }
@@ -118,7 +122,12 @@ func (rule *Rule) addPushFields(n *document.Node, p *Push, locals map[string]str
 		}
 	}
 	merge(n, "env", env)
-	merge(n, "labels", map[string]string{"rule": rule.Name, "repository": clip(toPlain(p.Repository), maxPerson), "ref": clip(toPlain(p.Ref), maxPerson), "commit": p.Commit})
+	merge(
+		n,
+		"labels",
+		map[string]string{"rule": rule.Name, "repository": clip(toPlain(p.Repository), maxPerson),
+			"ref": clip(toPlain(p.Ref), maxPerson), "commit": p.Commit},
+	)
 	if source := rule.sourceOf(n, p); source != nil {
 		merge(n, "source", source)
 	}
@@ -206,8 +215,18 @@ func add(n *document.Node, name string, v *document.Node) {
 // sample stands for any push when a rule is tried out: what it makes has to be
 // a job that is taken.
 func (rule *Rule) sample() *Push {
-	p := &Push{Provider: rule.Provider, Repository: "owner/name", CloneURL: rule.Server + "/owner/name.git", Ref: "refs/heads/main", Branch: "main",
-		Before: strings.Repeat("a", 40), Commit: strings.Repeat("b", 40), Author: "ann", Pusher: "ann", Message: "a commit"}
+	p := &Push{
+		Provider:   rule.Provider,
+		Repository: "owner/name",
+		CloneURL:   rule.Server + "/owner/name.git",
+		Ref:        "refs/heads/main",
+		Branch:     "main",
+		Before:     strings.Repeat("a", 40),
+		Commit:     strings.Repeat("b", 40),
+		Author:     "ann",
+		Pusher:     "ann",
+		Message:    "a commit",
+	}
 	if len(rule.Tags) > 0 && len(rule.Branches) == 0 {
 		p.Ref, p.Branch, p.Tag = "refs/tags/v1", "", "v1"
 	}
@@ -227,11 +246,19 @@ func (rule *Rule) makeCheckedJobs(n *document.Node, p *Push, base string) ([]Job
 			return nil, withFieldPath(t.path, err)
 		}
 		if local := textOf(t.node, "id"); find(t.node, "id") != nil && !localPattern.MatchString(local) || seen[rule.suffix(i)] {
-			return nil, n.Locate(fault.New(fault.Invalid, t.path+".id", "`id` is %q; among the jobs of a push it is a name of its own for `after`: 1 to 20 characters of a-z 0-9 -, and not the number of another job", document.Clip(local)))
+			return nil, n.Locate(
+				fault.New(fault.Invalid, t.path+".id",
+					"`id` is %q; among the jobs of a push it is a name of its own for `after`: 1 to 20 "+
+						"characters of a-z 0-9 -, and not the number of another job",
+					document.Clip(local)),
+			)
 		}
 		seen[rule.suffix(i)] = true
 		if team := textOf(t.node, "team"); team != "" && rule.Team != "" && team != rule.Team {
-			return nil, n.Locate(fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out", document.Clip(team), document.Clip(rule.Team)))
+			return nil, n.Locate(
+				fault.New(fault.Invalid, t.path+".team", "`team` is %q, and that of the rule %q; leave one of them out",
+					document.Clip(team), document.Clip(rule.Team)),
+			)
 		}
 	}
 	starts, err := rule.makeJobs(p, base)

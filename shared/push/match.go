@@ -37,7 +37,8 @@ func (rule *Rule) match(p *Push) (bool, string) {
 	case len(rule.Paths) == 0:
 		return true, fmt.Sprintf("%s fits the rule", p.refPhrase())
 	case !p.FilesKnown:
-		return true, fmt.Sprintf("%s fits the rule; `paths` has no effect, since the changed files are not known: %s", p.refPhrase(), p.Unlisted)
+		return true, fmt.Sprintf("%s fits the rule; `paths` has no effect, since the changed files are not known: %s",
+			p.refPhrase(), p.Unlisted)
 	case !matchesAny(rule.Paths, p.Files):
 		return false, fmt.Sprintf("none of the %d changed files fits `paths`", len(p.Files))
 	}

@@ -23,7 +23,8 @@ type Delivery struct {
 // *fault.Error with code Invalid.
 func Parse(provider Provider, header Header, body []byte) (Delivery, error) {
 	if strings.HasPrefix(strings.ToLower(header("Content-Type")), "application/x-www-form-urlencoded") {
-		return Delivery{}, fault.New(fault.Invalid, "Content-Type", "the payload comes as a form; set the content type of the hook to application/json")
+		return Delivery{}, fault.New(fault.Invalid, "Content-Type",
+			"the payload comes as a form; set the content type of the hook to application/json")
 	}
 	var d Delivery
 	var err error
@@ -59,7 +60,8 @@ func errUnknownProvider(provider Provider) error {
 	for i, p := range Providers {
 		names[i] = string(p)
 	}
-	return fault.New(fault.NotFound, "provider", "there is no provider %.50q; the providers are %s", string(provider), strings.Join(names, ", "))
+	return fault.New(fault.NotFound, "provider", "there is no provider %.50q; the providers are %s", string(provider),
+		strings.Join(names, ", "))
 }
 
 // ping answers what a host sends to try a hook out.
@@ -74,7 +76,8 @@ func ignore(event string) Delivery {
 // decodePayload decodes a payload that is known to be of the right kind.
 func decodePayload(body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
-		return fault.New(fault.Invalid, "", "the payload is not the JSON of a push (%s); it may have been cut off on its way", clipText(err.Error()))
+		return fault.New(fault.Invalid, "", "the payload is not the JSON of a push (%s); it may have been cut off on its way",
+			clipText(err.Error()))
 	}
 	return nil
 }

@@ -58,7 +58,12 @@ var (
 )
 
 // servers are where the providers live that live in one place.
-var servers = map[Provider]string{GitHub: "https://github.com", GitLab: "https://gitlab.com", Bitbucket: bitbucketServer, AzureDevOps: "https://dev.azure.com"}
+var servers = map[Provider]string{
+	GitHub:      "https://github.com",
+	GitLab:      "https://gitlab.com",
+	Bitbucket:   bitbucketServer,
+	AzureDevOps: "https://dev.azure.com",
+}
 
 // fields of a rule, in the order in which the description has them.
 var fields = []string{"name", "provider", "server", "repository", "secret", "branches", "tags", "paths", "team",
@@ -67,7 +72,8 @@ var fields = []string{"name", "provider", "server", "repository", "secret", "bra
 // CheckName reports whether a text can be a rule's name.
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) {
-		return fault.New(fault.Invalid, "name", "`name` is %q; write 1 to 40 characters of a-z 0-9 -, not - at either end", document.Clip(name))
+		return fault.New(fault.Invalid, "name", "`name` is %q; write 1 to 40 characters of a-z 0-9 -, not - at either end",
+			document.Clip(name))
 	}
 	return nil
 }
@@ -97,7 +103,8 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 	case r.Err() != nil:
 		return nil, r.Err()
 	case len(items) == 0 || len(items) > maxRules:
-		return nil, fault.New(fault.Invalid, "rules", "line %d: `rules` has %d rules; write 1 to %d", n.Fields[0].Line, len(items), maxRules)
+		return nil, fault.New(fault.Invalid, "rules", "line %d: `rules` has %d rules; write 1 to %d", n.Fields[0].Line, len(items),
+			maxRules)
 	}
 	var rules []Rule
 	lines := map[string]int{}
@@ -105,7 +112,8 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 		item := r.Node()
 		rule, err := parseRule(item)
 		if err == nil && lines[rule.Name] > 0 {
-			err = fault.New(fault.Invalid, "name", "line %d: there is a rule %q already, in line %d; give each its own name", item.Line, rule.Name, lines[rule.Name])
+			err = fault.New(fault.Invalid, "name", "line %d: there is a rule %q already, in line %d; give each its own name",
+				item.Line, rule.Name, lines[rule.Name])
 		}
 		if err != nil {
 			return nil, withFieldPath(fmt.Sprintf("rules[%d]", i), err)
@@ -132,16 +140,22 @@ func withFieldPath(path string, err error) error {
 func parseRule(n *document.Node) (Rule, error) {
 	r := document.Read(n, fields...)
 	rule := Rule{Name: r.String("name", "train-main"), Provider: Provider(strings.ToLower(r.String("provider", "github"))),
-		Server:     strings.TrimRight(r.String("server", "https://github.com"), "/"),
-		Repository: r.String("repository", "octo/model"), Secret: r.String("secret", "GITHUB_PUSH_SECRET"), Team: r.String("team", "vision"),
-		Branches: r.Strings("branches", `["main", "release/*"]`), Tags: r.Strings("tags", `["v*"]`), Paths: r.Strings("paths", `["src/**"]`),
+		Server: strings.TrimRight(r.String("server", "https://github.com"), "/"),
+		Repository: r.String("repository",
+			"octo/model"), Secret: r.String("secret", "GITHUB_PUSH_SECRET"), Team: r.String("team", "vision"),
+		Branches: r.Strings("branches",
+			`["main", "release/*"]`), Tags: r.Strings("tags", `["v*"]`), Paths: r.Strings("paths", `["src/**"]`),
 		CancelPrevious: r.Bool("cancelPrevious", false), Source: r.Bool("source", true),
 		FromFile: r.Bool("fromFile", false), Pools: r.Strings("pools", `["cpu", "gpu"]`)}
 	if sub := r.Sub("limits", `{"pushesPerHour": 20}`, "pushesPerHour"); sub != nil {
 		rule.PerHour = sub.Int("pushesPerHour", 0, 1, maxPerHour)
 	}
 	if sub := r.Sub("status", `{"token": "GITHUB_PUSH_TOKEN"}`, "token", "context", "api"); sub != nil {
-		rule.Status = Status{Token: sub.String("token", "GITHUB_PUSH_TOKEN"), Context: sub.String("context", "dsvm"), API: strings.TrimRight(sub.String("api", "https://api.github.com"), "/")}
+		rule.Status = Status{
+			Token:   sub.String("token", "GITHUB_PUSH_TOKEN"),
+			Context: sub.String("context", "dsvm"),
+			API:     strings.TrimRight(sub.String("api", "https://api.github.com"), "/"),
+		}
 	}
 	if rule.Status.Context == "" {
 		rule.Status.Context = clip("dsvm/"+rule.Name, maxContext)
@@ -175,18 +189,24 @@ func (rule *Rule) check(r *document.Reader) {
 		r.Fail("name", "%v", err)
 	}
 	if !rule.Provider.Known() {
-		r.Fail("provider", "`provider` is %q; write github, azuredevops, gitlab, gitea (for Forgejo too) or bitbucket", document.Clip(string(rule.Provider)))
+		r.Fail("provider", "`provider` is %q; write github, azuredevops, gitlab, gitea (for Forgejo too) or bitbucket",
+			document.Clip(string(rule.Provider)))
 	}
 	switch {
 	case rule.Server == "":
-		r.Fail("server", "`server` is missing; %s has no address of its own, so write that of yours: https://git.example.com", rule.Provider)
+		r.Fail("server", "`server` is missing; %s has no address of its own, so write that of yours: https://git.example.com",
+			rule.Provider)
 	case len(rule.Server) > maxServer || !serverPattern.MatchString(rule.Server):
 		r.Fail("server", "`server` is %q; write the address of the Git host, such as https://git.example.com", document.Clip(rule.Server))
 	case rule.Provider == Bitbucket && rule.Server != bitbucketServer:
-		r.Fail("server", "`server` is %q; of Bitbucket only the cloud's, %s, is known: leave it out", document.Clip(rule.Server), bitbucketServer)
+		r.Fail("server", "`server` is %q; of Bitbucket only the cloud's, %s, is known: leave it out", document.Clip(rule.Server),
+			bitbucketServer)
 	}
 	if err := checkPattern(rule.Repository); err != nil || strings.HasPrefix(rule.Repository, "!") {
-		r.Fail("repository", "`repository` is %q; write the full name, such as octo/model (of Azure DevOps organization/project/repository), or a pattern such as octo/*", document.Clip(rule.Repository))
+		r.Fail("repository",
+			"`repository` is %q; write the full name, such as octo/model (of Azure DevOps "+
+				"organization/project/repository), or a pattern such as octo/*",
+			document.Clip(rule.Repository))
 	}
 	checkSetting(r, "secret", rule.Secret, secretPattern, "GITHUB_PUSH_SECRET", "PUSH_SECRET")
 	if r.Has("status") {
@@ -216,11 +236,14 @@ func (rule *Rule) check(r *document.Reader) {
 func checkSetting(r *document.Reader, field, name string, form *regexp.Regexp, example, part string) {
 	switch {
 	case strings.HasPrefix(name, "keyvault:"):
-		r.Fail(field, "a Key Vault secret is not supported yet in `%s`; make an app setting that refers to the secret, and name the setting", field)
+		r.Fail(field,
+			"a Key Vault secret is not supported yet in `%s`; make an app setting that refers to the secret, and name the setting",
+			field)
 	case name == "":
 		r.Fail(field, "`%s` names no setting; write the name of the app setting that holds it, such as %s", field, example)
 	case len(name) > 100 || !form.MatchString(name):
-		r.Fail(field, "`%s` names the setting %q; its name has capital letters and holds %s, such as %s", field, document.Clip(name), part, example)
+		r.Fail(field, "`%s` names the setting %q; its name has capital letters and holds %s, such as %s", field,
+			document.Clip(name), part, example)
 	}
 }
 

@@ -56,7 +56,8 @@ func readMAC(header Header, prefix string, names ...string) (Proof, error) {
 		digits, found := strings.CutPrefix(value, prefix)
 		mac, err := hex.DecodeString(digits)
 		if !found || err != nil || len(mac) != sha256.Size {
-			return Proof{}, fault.New(fault.Invalid, name, "the header %s has no usable form; it is a HMAC-SHA256 in hexadecimal digits", name)
+			return Proof{}, fault.New(fault.Invalid, name,
+				"the header %s has no usable form; it is a HMAC-SHA256 in hexadecimal digits", name)
 		}
 		return Proof{mac: mac}, nil
 	}

@@ -12,8 +12,11 @@ import (
 
 // steering are such variables, by their whole names in capitals.
 var steering = []string{
-	"ENV", "IFS", "PROMPT_COMMAND", "SHELL", "SHELLOPTS", "BASHOPTS", "BASH_ENV", "COMSPEC", "PATHEXT", "COR_PROFILER", // shells, and what starts with them
-	"HOME", "USERPROFILE", "PWD", "OLDPWD", "TMP", "TEMP", "TMPDIR", "ZDOTDIR", "KUBECONFIG", "WGETRC", "PHPRC", "INPUTRC", "NETRC", // where settings are read
+	// shells, and what starts with them
+	"ENV", "IFS", "PROMPT_COMMAND", "SHELL", "SHELLOPTS", "BASHOPTS", "BASH_ENV", "COMSPEC", "PATHEXT", "COR_PROFILER",
+	// where settings are read
+	"HOME", "USERPROFILE", "PWD", "OLDPWD", "TMP", "TEMP", "TMPDIR", "ZDOTDIR", "KUBECONFIG", "WGETRC", "PHPRC", "INPUTRC",
+	"NETRC",
 	"EDITOR", "VISUAL", "PAGER", "BROWSER", "LESSOPEN", "LESSCLOSE", "MANPAGER", // what other programs start
 	"HOSTALIASES", "LOCALDOMAIN", "TERMINFO", "TERMCAP", "TZ", "TZDIR", "NLSPATH", "LOCPATH", // the C library's files
 	"CC", "CXX", "CPP", "LD", "AR", "AS", "MAKE", "MAKEFILES", "RUSTC", "RUSTC_WRAPPER", "RUSTFLAGS", // build tools
@@ -27,13 +30,15 @@ var steeringPrefixes = []string{
 	"GIT_", "SSH_", "GPG_", "CURL_", "SSL_", "OPENSSL_", "DOCKER_", "AZURE_", "AWS_", "GOOGLE_", "ARM_",
 	"PYTHON", "IPYTHON", "JUPYTER", "PIP_", "CONDA_", "MAMBA_", "UV_", "POETRY_", "VIRTUAL_ENV",
 	"PERL5", "PERL_", "RUBY", "GEM_", "BUNDLE_", "NODE_", "NPM_", "YARN_", "JAVA_", "JDK_", "_JAVA_", "MAVEN_", "GRADLE_", "SBT_",
-	"R_", "JULIA_", "LUA_", "PHP_", "ERL_", "DOTNET_", "CORECLR_", "COMPLUS_", "NUGET_", "CARGO_", "GOROOT", "GOPROXY", "GOFLAGS", "GOENV", "CMAKE_",
+	"R_", "JULIA_", "LUA_", "PHP_", "ERL_", "DOTNET_", "CORECLR_", "COMPLUS_", "NUGET_", "CARGO_", "GOROOT", "GOPROXY", "GOFLAGS",
+	"GOENV", "CMAKE_",
 	"CUDA_", "NVIDIA_", "NCCL_", "OMPI_", "PMIX_", "PMI_", "UCX_", "FI_", "TORCH_", "PYTORCH_", "TF_", "XLA_", "HF_", "SLURM_",
 }
 
 // steeringSuffixes are the ends of names that say what they are for: a list of places
 // to look in, options of a program, a server in between.
-var steeringSuffixes = []string{"PATH", "_HOME", "_OPTIONS", "OPTS", "OPT", "FLAGS", "_PROXY", "_PRELOAD", "_CONFIG", "_CONF", "_RC", "_CA_BUNDLE", "_COMMAND", "_SHELL", "_EDITOR", "_PAGER"}
+var steeringSuffixes = []string{"PATH", "_HOME", "_OPTIONS", "OPTS", "OPT", "FLAGS", "_PROXY", "_PRELOAD", "_CONFIG", "_CONF",
+	"_RC", "_CA_BUNDLE", "_COMMAND", "_SHELL", "_EDITOR", "_PAGER"}
 
 // Steers reports whether programs take a variable of this name for what they are to
 // run, to load or to speak to. Letter case does not matter: to Windows it does not,

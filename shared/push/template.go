@@ -127,15 +127,20 @@ func checkPlace(v value, m []string, top, path string, line int) error {
 	case v.kind == fixed:
 		return nil
 	case asVariable && Steers(name):
-		return errAtLine(line, path, "%s is written by whoever pushes, and the variable %s tells programs what to run or where to find it; choose another name, such as PUSH_%s",
+		return errAtLine(line, path,
+			"%s is written by whoever pushes, and the variable %s tells programs what to run or where to find "+
+				"it; choose another name, such as PUSH_%s",
 			clipText(m[0]), clipText(name), strings.ToUpper(m[1]))
 	case asVariable, top == forPeople && (m[1] == "Author" || m[1] == "Pusher"):
 		return nil
 	case v.kind == words:
-		return errAtLine(line, path, "%s is written by strangers and reaches a job through its environment alone; take it out of `%s` and use %s", clipText(m[0]), path, environment(v, m[1]))
+		return errAtLine(line, path,
+			"%s is written by strangers and reaches a job through its environment alone; take it out of `%s` and use %s",
+			clipText(m[0]), path, environment(v, m[1]))
 	case path == "command[0]" || !slices.Contains(forRefs, top):
-		return errAtLine(line, path, "%s is chosen by whoever pushes and cannot stand in `%s`; it can in an argument of `command` and in %s",
-			clipText(m[0]), path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
+		return errAtLine(line, path,
+			"%s is chosen by whoever pushes and cannot stand in `%s`; it can in an argument of `command` and in %s", clipText(m[0]),
+			path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
 	}
 	return nil
 }
@@ -191,7 +196,9 @@ func checkRef(path string, n *document.Node, p *Push, rule *Rule) error {
 	}
 	for _, m := range placeholder.FindAllStringSubmatch(n.Text, -1) {
 		if v := values[m[1]]; v.kind == ref && !isPlainRef(v.of(p, rule)) {
-			return fault.New(fault.Invalid, path, "%s %s is not passed in `%s`, where only names of A-Z a-z 0-9 . _ / - are, without .. and not beginning with - or /; rename it, or have the job read %s",
+			return fault.New(fault.Invalid, path,
+				"%s %s is not passed in `%s`, where only names of A-Z a-z 0-9 . _ / - are, without .. and not "+
+					"beginning with - or /; rename it, or have the job read %s",
 				p.kindOfRef(), clipText(v.of(p, rule)), path, environment(v, m[1]))
 		}
 	}

@@ -41,7 +41,14 @@ var sizes = sync.OnceValue(func() map[string]Size {
 			}
 			return n
 		}
-		all[strings.ToLower(f[0])] = Size{Name: f[0], CPUs: number(1), MemoryGiB: number(2), GPUs: number(3), PricePerHour: f[4], Currency: "USD"}
+		all[strings.ToLower(f[0])] = Size{
+			Name:         f[0],
+			CPUs:         number(1),
+			MemoryGiB:    number(2),
+			GPUs:         number(3),
+			PricePerHour: f[4],
+			Currency:     "USD",
+		}
 	}
 	return all
 })

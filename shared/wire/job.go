@@ -90,8 +90,15 @@ func NewJob(j *pool.Job) Job {
 	}
 	if p := j.Progress; p != nil && j.Spec.Sweep != nil {
 		all := j.Spec.Sweep.Members()
-		out.Sweep = &Sweep{Members: all, Running: p.Running, Succeeded: p.Succeeded, Failed: p.Failed, TimedOut: p.TimedOut, Cancelled: p.Cancelled,
-			Percent: 100 * p.Ended() / all}
+		out.Sweep = &Sweep{
+			Members:   all,
+			Running:   p.Running,
+			Succeeded: p.Succeeded,
+			Failed:    p.Failed,
+			TimedOut:  p.TimedOut,
+			Cancelled: p.Cancelled,
+			Percent:   100 * p.Ended() / all,
+		}
 		out.StartedAt = known(p.StartedAt)
 	}
 	if k := j.Archived; k != nil {
@@ -121,7 +128,15 @@ func newAttempt(a job.Attempt) Attempt {
 		out.ExitCode = &a.ExitCode
 	}
 	for _, r := range a.Ranks {
-		rank := Rank{Rank: r.Rank, Node: r.Node, State: r.State, Cause: r.Cause, Reason: r.Reason, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt)}
+		rank := Rank{
+			Rank:      r.Rank,
+			Node:      r.Node,
+			State:     r.State,
+			Cause:     r.Cause,
+			Reason:    r.Reason,
+			StartedAt: known(r.StartedAt),
+			EndedAt:   known(r.EndedAt),
+		}
 		if !r.EndedAt.IsZero() {
 			rank.ExitCode = &r.ExitCode
 		}

@@ -46,7 +46,12 @@ func MethodNotAllowed(method string, allowed []string) Problem {
 // Unauthorized refuses a delivery that does not prove where it comes from. It
 // never says how near a wrong proof was.
 func Unauthorized(detail string) Problem {
-	return Problem{Type: problemPrefix + "unauthorized", Title: "The delivery is not signed", Status: http.StatusUnauthorized, Detail: detail}
+	return Problem{
+		Type:   problemPrefix + "unauthorized",
+		Title:  "The delivery is not signed",
+		Status: http.StatusUnauthorized,
+		Detail: detail,
+	}
 }
 
 // PushTooLarge refuses a delivery over the limit of the Git hosts.
@@ -73,7 +78,12 @@ func Busy(detail string) Problem {
 
 // WrongType refuses a body whose type is one that any web page may send.
 func WrongType(detail string) Problem {
-	return Problem{Type: problemPrefix + "wrongType", Title: "The body's type is not taken", Status: http.StatusUnsupportedMediaType, Detail: detail}
+	return Problem{
+		Type:   problemPrefix + "wrongType",
+		Title:  "The body's type is not taken",
+		Status: http.StatusUnsupportedMediaType,
+		Detail: detail,
+	}
 }
 
 // NotSupported answers for what is known and not built.
@@ -119,7 +129,8 @@ func (p Problem) Fault() *fault.Error {
 }
 
 // codes are those that a problem document carries as they are.
-var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity, fault.OverBudget, fault.Gone, fault.Preempted, fault.Internal}
+var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity,
+	fault.OverBudget, fault.Gone, fault.Preempted, fault.Internal}
 
 // codeOf reads a status that came without a problem document of ours, from a
 // proxy or from the host.

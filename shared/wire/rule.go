@@ -26,8 +26,18 @@ type Rule struct {
 
 // NewRule is a rule as the API shows it.
 func NewRule(r *push.Rule, at time.Time, problem string) Rule {
-	return Rule{Name: r.Name, Provider: string(r.Provider), Repository: r.Repository, Branches: append([]string{}, r.Branches...), Tags: append([]string{}, r.Tags...),
-		Jobs: len(r.Jobs), FromFile: r.FromFile, ChangedAt: at, Problem: problem, Rule: r.Document()}
+	return Rule{
+		Name:       r.Name,
+		Provider:   string(r.Provider),
+		Repository: r.Repository,
+		Branches:   append([]string{}, r.Branches...),
+		Tags:       append([]string{}, r.Tags...),
+		Jobs:       len(r.Jobs),
+		FromFile:   r.FromFile,
+		ChangedAt:  at,
+		Problem:    problem,
+		Rule:       r.Document(),
+	}
 }
 
 // PushAnswer is what a delivery has led to.

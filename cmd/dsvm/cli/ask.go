@@ -18,7 +18,12 @@ func ask[T any](ctx context.Context, p *Program, doing string, request func(cont
 
 // askAbout makes a command's RunE: it asks the instance about the one thing that the
 // argument names, and prints the answer as JSON or has it shown.
-func askAbout[T any](p *Program, doing string, request func(*session, context.Context, string) (T, error), show func(T) error) func(*cobra.Command, []string) error {
+func askAbout[T any](
+	p *Program,
+	doing string,
+	request func(*session, context.Context, string) (T, error),
+	show func(T) error,
+) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		answer, err := ask(c.Context(), p, doing+" "+args[0], func(ctx context.Context, s *session) (T, error) {
 			return request(s, ctx, args[0])
@@ -35,7 +40,13 @@ func askAbout[T any](p *Program, doing string, request func(*session, context.Co
 
 // showList makes a command's RunE: it asks the instance for things, and prints them as
 // a JSON array or as a table. none is said of an empty list.
-func showList[T any](p *Program, doing string, request func(*session, context.Context) ([]T, error), none string, tabulate func([]T) *table) func(*cobra.Command, []string) error {
+func showList[T any](
+	p *Program,
+	doing string,
+	request func(*session, context.Context) ([]T, error),
+	none string,
+	tabulate func([]T) *table,
+) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) error {
 		items, err := ask(c.Context(), p, doing, func(ctx context.Context, s *session) ([]T, error) { return request(s, ctx) })
 		if err != nil {

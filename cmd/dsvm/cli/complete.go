@@ -56,7 +56,11 @@ func (p *Program) completeNodes(c *cobra.Command, args []string, _ string) ([]st
 }
 
 // offer asks the instance. One that does not answer offers nothing.
-func (p *Program) offer(c *cobra.Command, _ []string, ask func(context.Context, *session) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+func (p *Program) offer(
+	c *cobra.Command,
+	_ []string,
+	ask func(context.Context, *session) ([]string, error),
+) ([]string, cobra.ShellCompDirective) {
 	ctx := c.Context()
 	if ctx == nil {
 		ctx = context.Background()

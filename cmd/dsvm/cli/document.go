@@ -71,7 +71,8 @@ func (p *Program) readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, err)
 	}
 	if len(text) > wire.MaxDocument {
-		return nil, WrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share", name, wire.MaxDocument>>10)
+		return nil, WrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share",
+			name, wire.MaxDocument>>10)
 	}
 	return text, nil
 }

@@ -59,7 +59,8 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 			case 0:
 				return strings.Split(faultNames(), ", "), cobra.ShellCompDirectiveNoFileComp
 			case 1:
-				return words(chaos.Servers, func(s string) string { return s + "/" }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+				return words(chaos.Servers,
+					func(s string) string { return s + "/" }), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},

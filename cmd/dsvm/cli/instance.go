@@ -50,7 +50,8 @@ func FindInstance(folder string, getenv func(string) string) (Instance, error) {
 		above := filepath.Dir(dir)
 		if above == dir {
 			return Instance{}, fmt.Errorf("no instance is found: there is no %s in %s or above it, and DSVM_URL is not set.\n"+
-				"Start one here with dsvm up, or set DSVM_URL and DSVM_KEY to one that runs.", filepath.Join(InstanceFolder, InstanceFile), folder)
+				"Start one here with dsvm up, or set DSVM_URL and DSVM_KEY to one that "+
+				"runs.", filepath.Join(InstanceFolder, InstanceFile), folder)
 		}
 		dir = above
 	}
@@ -111,7 +112,9 @@ func (s *session) explain(err error) error {
 		return err
 	}
 	if s.instance.Source == "DSVM_URL" {
-		return fmt.Errorf("%s, which DSVM_URL names.\nCheck the address, or unset DSVM_URL and start an instance here with dsvm up.", unreachable)
+		return fmt.Errorf(
+			"%s, which DSVM_URL names.\nCheck the address, or unset DSVM_URL and start an instance here with dsvm up.", unreachable)
 	}
-	return fmt.Errorf("%s, which %s names.\nThe instance has stopped or is stopping; dsvm up starts it again.", unreachable, s.instance.Source)
+	return fmt.Errorf("%s, which %s names.\nThe instance has stopped or is stopping; dsvm up starts it again.", unreachable,
+		s.instance.Source)
 }

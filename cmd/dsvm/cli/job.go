@@ -127,7 +127,8 @@ func (p *Program) showJob(j wire.Job) error {
 		for _, a := range j.Attempts {
 			t.add(a.Number, a.Node, a.State, exitText(a.ExitCode), p.age(a.StartedAt), p.took(a.StartedAt, a.EndedAt), a.Reason)
 			for _, r := range a.Ranks {
-				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.age(r.StartedAt), p.took(r.StartedAt, r.EndedAt), r.Reason)
+				t.add(fmt.Sprintf("rank %d", r.Rank), r.Node, r.State, exitText(r.ExitCode), p.age(r.StartedAt),
+					p.took(r.StartedAt, r.EndedAt), r.Reason)
 			}
 		}
 		if err := t.write(p, "  "); err != nil {

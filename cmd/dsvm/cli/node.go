@@ -30,7 +30,8 @@ func nodeList(p *Program) *cobra.Command {
 			}
 			t := newTable(nodeColumns)
 			for _, n := range nodes {
-				t.add(n.Name, n.Pool, sizeCell(n.Size), n.State, cpusText(n.CPUs), n.Jobs, p.age(n.Since), p.age(n.HeardAt), price(n), n.Reason)
+				t.add(n.Name, n.Pool, sizeCell(n.Size), n.State, cpusText(n.CPUs), n.Jobs, p.age(n.Since), p.age(n.HeardAt),
+					price(n), n.Reason)
 			}
 			return p.list(nodes, t, "no nodes; a pool has none while it has no work")
 		},

@@ -86,13 +86,19 @@ func poolList(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List all pools", Args: cobra.NoArgs,
 		Example: "  dsvm pool list\n  dsvm pool list -o json",
-		RunE: showList(p, "asking for the pools", (*session).Pools, "no pools; dsvm pool apply -f FILE makes one", func(pools []wire.Pool) *table {
-			t := newTable(poolColumns)
-			for _, pool := range pools {
-				t.add(pool.Name, pool.Kind, pool.State, nodesText(pool.Nodes), pool.Queued, pool.Running, pool.Wanted, pool.Reason)
-			}
-			return t
-		}),
+		RunE: showList(
+			p,
+			"asking for the pools",
+			(*session).Pools,
+			"no pools; dsvm pool apply -f FILE makes one",
+			func(pools []wire.Pool) *table {
+				t := newTable(poolColumns)
+				for _, pool := range pools {
+					t.add(pool.Name, pool.Kind, pool.State, nodesText(pool.Nodes), pool.Queued, pool.Running, pool.Wanted, pool.Reason)
+				}
+				return t
+			},
+		),
 	}
 }
 
@@ -102,7 +108,16 @@ func nodesText(n wire.NodeCounts) string {
 	for _, part := range []struct {
 		count int
 		state string
-	}{{n.Creating, "creating"}, {n.Booting, "booting"}, {n.Ready, "ready"}, {n.Busy, "busy"}, {n.Draining, "draining"}, {n.Deleting, "deleting"}, {n.Quarantined, "quarantined"}, {n.Other - n.Quarantined, "other"}} {
+	}{
+		{n.Creating, "creating"},
+		{n.Booting, "booting"},
+		{n.Ready, "ready"},
+		{n.Busy, "busy"},
+		{n.Draining, "draining"},
+		{n.Deleting, "deleting"},
+		{n.Quarantined, "quarantined"},
+		{n.Other - n.Quarantined, "other"},
+	} {
 		if part.count > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.state))
 		}

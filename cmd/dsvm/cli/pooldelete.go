@@ -90,7 +90,9 @@ const maxAnswer = 100
 
 // deletes says what goes with a pool, and what stays.
 func deletes(pool wire.Pool) string {
-	return fmt.Sprintf("Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs ended, their logs and outputs, and its usage, for as long as each is kept.",
+	return fmt.Sprintf(
+		"Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs "+
+			"ended, their logs and outputs, and its usage, for as long as each is kept.",
 		pool.Name, some(pool.Queued, "waiting job"), some(pool.Running, "running job"), some(pool.Nodes.Total, "node"))
 }
 

@@ -93,7 +93,8 @@ platform ended it in another way.`,
 	}
 	root.PersistentFlags().StringVarP(&p.output, "output", "o", "table", "form of the answer: table or json")
 	complete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	for _, command := range append([]Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, pushCommand, faultCommand, versionCommand}, more...) {
+	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand, usageCommand, pushCommand, faultCommand, versionCommand}
+	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))
 	}
 	return root

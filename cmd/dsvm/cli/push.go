@@ -67,17 +67,23 @@ func pushList(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the rules", Args: cobra.NoArgs,
 		Example: "  dsvm push list\n  dsvm push list -o json",
-		RunE: showList(p, "asking for the rules", (*session).Rules, "no rules; dsvm push apply -f FILE makes some", func(rules []wire.Rule) *table {
-			t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
-			for _, r := range rules {
-				var jobs any = r.Jobs
-				if r.FromFile {
-					jobs = "file"
+		RunE: showList(
+			p,
+			"asking for the rules",
+			(*session).Rules,
+			"no rules; dsvm push apply -f FILE makes some",
+			func(rules []wire.Rule) *table {
+				t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
+				for _, r := range rules {
+					var jobs any = r.Jobs
+					if r.FromFile {
+						jobs = "file"
+					}
+					t.add(r.Name, r.Provider, r.Repository, refsText(r), jobs, r.Problem)
 				}
-				t.add(r.Name, r.Provider, r.Repository, refsText(r), jobs, r.Problem)
-			}
-			return t
-		}),
+				return t
+			},
+		),
 	}
 }
 

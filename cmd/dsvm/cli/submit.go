@@ -46,7 +46,8 @@ var textFields = []struct {
 	{"timeout", "longest time an attempt may run, such as 90s, 15m, 2h, 1d", []string{"timeout"}},
 	{"backoff", "wait before each retry, such as 10s", []string{"retry", "backoff"}},
 	{"workdir", "folder to run in: below the job's own, or a path on the share", []string{"workdir"}},
-	{"memory", "memory that is kept free for an attempt, such as 4Gi, and the most it gets where its node bounds it", []string{"resources", "memory"}},
+	{"memory", "memory that is kept free for an attempt, such as 4Gi, and the most it gets where its node bounds it",
+		[]string{"resources", "memory"}},
 	{"stop", "who is asked to end first when the job is cancelled or its time is over: group or leader", []string{"stop"}},
 }
 
@@ -62,7 +63,8 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	flags.IntVar(&f.cpus, "cpus", 1, "processors that an attempt takes of a node")
 	flags.IntVar(&f.nodes, "nodes", 1, "nodes that it runs on at once, a rank on each")
 	flags.IntVar(&f.gpus, "gpus", 0, "whole GPUs that an attempt takes of a node")
-	flags.StringSliceVar(&f.after, "after", nil, "id of a job of the pool that has to succeed first, or ID:failure, ID:any; may be given again")
+	flags.StringSliceVar(&f.after, "after", nil,
+		"id of a job of the pool that has to succeed first, or ID:failure, ID:any; may be given again")
 	flags.IntVar(&f.count, "count", 0, "make it a sweep of so many members, each with its DSVM_INDEX")
 	flags.StringArrayVar(&f.grid, "grid", nil, "make it a sweep over the values of a variable, K=V,V,V; may be given again")
 	flags.IntVar(&f.maxFails, "max-fails", 0, "how many members of the sweep may fail before it is held (default 10 while none succeeds)")
@@ -70,7 +72,8 @@ func (f *jobFlags) register(p *Program, c *cobra.Command) {
 	flags.StringArrayVar(&f.env, "env", nil, "variable for the job's environment, K=V; may be given again")
 	flags.StringArrayVar(&f.labels, "label", nil, "label, K=V; may be given again")
 	flags.IntVar(&f.retryMax, "retry-max", 0, "how many retries at most")
-	flags.StringSliceVar(&f.retryOn, "retry-on", nil, "what is retried: nodeLost, evicted, startFailed, agentRestarted, timeout, exitCode:N")
+	flags.StringSliceVar(&f.retryOn, "retry-on", nil,
+		"what is retried: nodeLost, evicted, startFailed, agentRestarted, timeout, exitCode:N")
 	flags.StringVar(&f.script, "script", "", "file with a script to run instead of a command; - is standard input")
 	flags.StringVar(&f.notBefore, "not-before", "", "time before which it does not run (2026-01-31T18:00:00Z)")
 	complete(c, "pool", p.completePools)

@@ -81,7 +81,8 @@ or by the payload itself.`,
 	c.Flags().StringVar(&jobs, "jobs", "", "file with jobs to try where a rule says fromFile; - is standard input")
 	c.Flags().StringVar(&provider, "provider", "", "github, azuredevops, gitlab, gitea or bitbucket")
 	c.Flags().StringArrayVar(&header, "header", nil, "header of the delivery, as NAME=VALUE; more than once if need be")
-	complete(c, "provider", cobra.FixedCompletions([]string{"github", "azuredevops", "gitlab", "gitea", "bitbucket"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(c, "provider",
+		cobra.FixedCompletions([]string{"github", "azuredevops", "gitlab", "gitea", "bitbucket"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

@@ -134,8 +134,15 @@ func (p Poster) request(r Report) (string, any, error) {
 		if !found {
 			genre, name = "dsvm", r.Context
 		}
-		return fmt.Sprintf("%s/%s/_apis/git/repositories/%s/commits/%s/statuses?api-version=7.1", cmp.Or(p.API, base), parts[1], parts[2], r.Commit),
-			map[string]any{"state": state, "targetUrl": r.URL, "description": r.Description, "context": map[string]string{"name": name, "genre": genre}}, nil
+		return fmt.Sprintf(
+				"%s/%s/_apis/git/repositories/%s/commits/%s/statuses?api-version=7.1",
+				cmp.Or(p.API, base),
+				parts[1],
+				parts[2],
+				r.Commit,
+			),
+			map[string]any{"state": state, "targetUrl": r.URL, "description": r.Description,
+				"context": map[string]string{"name": name, "genre": genre}}, nil
 	}
 	return "", nil, fault.New(fault.Invalid, "provider", "there is no provider %q", p.Provider)
 }
@@ -175,11 +182,16 @@ func judge(provider push.Provider, r *http.Response, body []byte) error {
 	case provider == push.GitLab && r.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte("Cannot transition status")):
 		return nil // it says so already
 	case limited:
-		return &fault.Error{Code: fault.Throttled, Message: fmt.Sprintf("the Git host asks to be left alone (%d)", r.StatusCode), RetryAfter: wait(r.Header)}
+		return &fault.Error{
+			Code:       fault.Throttled,
+			Message:    fmt.Sprintf("the Git host asks to be left alone (%d)", r.StatusCode),
+			RetryAfter: wait(r.Header),
+		}
 	case r.StatusCode >= 500:
 		return fault.New(fault.Internal, "", "the Git host answers %d", r.StatusCode)
 	}
-	return fault.New(fault.Invalid, "", "the Git host refuses the status with %d; check the token's rights and the repository's name", r.StatusCode)
+	return fault.New(fault.Invalid, "",
+		"the Git host refuses the status with %d; check the token's rights and the repository's name", r.StatusCode)
 }
 
 // wait is how long a host wants to be left alone: Retry-After in seconds or as a
