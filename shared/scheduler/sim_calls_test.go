@@ -27,6 +27,8 @@ type process struct {
 	driver *drive.Driver
 	skew   time.Duration // of its clock
 	active int           // invocations under way
+	// numbers of the last invocation before it began, and when it was killed
+	beganAt, killedAt int
 
 	mu   sync.Mutex
 	dead bool
@@ -82,6 +84,12 @@ func (c *call) reads(seq int64) {
 	}
 }
 
+// assignment is what a node is given under a number.
+type assignment struct {
+	vmid string
+	n    int64
+}
+
 type invocationKey struct{}
 
 // call registers a call of the driver and waits for its answer.
@@ -102,7 +110,7 @@ func (p *process) call(ctx context.Context, kind, detail string, do func(*call) 
 
 // newProcess starts a process: a driver without any memory.
 func (w *world) newProcess(skew time.Duration) *process {
-	p := &process{w: w, skew: skew}
+	p := &process{w: w, skew: skew, beganAt: w.nextInvocation + 1}
 	ports := &ports{p}
 	p.driver = drive.New(drive.Config{Store: ports, Bus: ports, Fleet: ports, Ledger: ports, Timing: w.rules, Log: slog.New(slog.DiscardHandler),
 		Step: p.step, Now: func() time.Time { return w.clock().Add(p.skew) }})
@@ -138,6 +146,7 @@ func (p *process) isDead() bool {
 // kill ends a process: its calls never come back to it, and its messages come again.
 func (w *world) kill(p *process) {
 	w.checker.seen["killed"]++
+	p.killedAt = w.nextInvocation + 1
 	p.mu.Lock()
 	p.dead = true
 	p.mu.Unlock()

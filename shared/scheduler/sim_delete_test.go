@@ -22,6 +22,12 @@ func (w *world) dropRows() {
 		switch {
 		case strings.HasPrefix(key, "job!"):
 			w.checker.fail("deletion", "the rows go while %s is live", key)
+		case strings.HasPrefix(key, "log!"):
+			for _, e := range readRow[pool.Log](row).Entries {
+				if _, copied := w.checker.ledger[ledgerKey(e)]; !copied {
+					w.checker.fail("deletion", "the rows go before %s is in the ledger", ledgerKey(e))
+				}
+			}
 		case strings.HasPrefix(key, "done!"):
 			var j pool.Job
 			unpack(row, &j)

@@ -182,12 +182,32 @@ func (c *checker) invocation(of *invocation) {
 	if !of.wrote && p.known < of.from {
 		c.fail("old state", "an invocation that began at version %d has returned with what version %d says", of.from, p.known)
 	}
+	if left := c.orphans(p); left != "" {
+		c.fail("effects", "a process has taken the pool up, and not sent what another did not before it was killed: %s", left)
+	}
 	if p.active > 0 {
 		return
 	}
 	if left := p.owed.left(p.state); left != "" {
 		c.fail("effects", "a driver has returned without an error, and owes: %s", left)
 	}
+}
+
+// orphans looks for assignments that a process had committed and not sent when it was
+// killed, before this one began.
+func (c *checker) orphans(p *process) string {
+	for key, by := range c.w.unsent {
+		if by.killedAt == 0 || by.killedAt > p.beganAt {
+			continue
+		}
+		j := p.state.Assigned(key.vmid, key.n)
+		if !waitsFor(j, key.n) {
+			delete(c.w.unsent, key)
+		} else if !j.Attempts[len(j.Attempts)-1].AssignedAt.After(c.w.now.Add(p.skew)) {
+			return fmt.Sprintf("assignment %d to %s", key.n, key.vmid)
+		}
+	}
+	return ""
 }
 
 // memory compares now and then what a driver remembers with what its rows say. A mutant

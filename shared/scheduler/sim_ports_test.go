@@ -22,6 +22,9 @@ func (p *ports) Work(ctx context.Context, session string, items []protocol.WorkI
 		if w.chance(100) {
 			sent = items[:w.rng.Intn(len(items))]
 		}
+		for _, i := range sent {
+			delete(w.unsent, assignment{vmid, i.N})
+		}
 		w.work[vmid] = append(w.work[vmid], workMail{sent, w.now.Add(time.Duration(w.rng.Intn(2)) * time.Second)})
 		c.answered = func(err error) error {
 			if err == nil {

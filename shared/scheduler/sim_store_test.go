@@ -99,6 +99,13 @@ func (p *ports) Commit(ctx context.Context, _ string, v pool.Version, head pool.
 		w.current = next
 		w.writer = p.process
 		c.of.wrote = true
+		for vmid, items := range p.result.Effects.Work {
+			for _, i := range items {
+				if i.Assign != nil {
+					w.unsent[assignment{vmid, i.N}] = p.process
+				}
+			}
+		}
 		w.checker.step(p.state, p.result)
 		w.checker.memory(p.process)
 		c.answered = func(err error) error {

@@ -56,8 +56,9 @@ type world struct {
 	processes      []*process
 	invocations    []*invocation // under way
 	nextInvocation int
-	calls          []*call         // that wait for their turn, or for their answer
-	registered     map[string]bool // jobs whose ids are there, by order
+	calls          []*call                 // that wait for their turn, or for their answer
+	registered     map[string]bool         // jobs whose ids are there, by order
+	unsent         map[assignment]*process // committed by it, and not sent by anybody yet
 
 	mu    sync.Mutex
 	fresh []*call // made since the world was at rest
@@ -132,7 +133,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	timing.PollEvery, timing.BootDeadline, timing.DeleteAgain, timing.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	timing.IntervalLength, timing.RememberGone, timing.AssignedFor = 2*time.Minute, 10*time.Minute, 2*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.ChangeLogLength,
-		rows: map[string][]byte{}, registered: map[string]bool{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
+		rows: map[string][]byte{}, registered: map[string]bool{}, unsent: map[assignment]*process{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a()}
 	time.Sleep(monday.Sub(time.Now())) // of the bubble: it takes no time
