@@ -292,7 +292,11 @@ func (w *world) admit() {
 	for _, c := range fresh {
 		c.at = w.now
 		if w.chance(60) { // a slow one
-			c.at = w.now.Add(time.Duration(1+w.rng.Intn(5)) * time.Second)
+			most := 5
+			if w.chance(6) {
+				most = 40
+			}
+			c.at = w.now.Add(time.Duration(1+w.rng.Intn(most)) * time.Second)
 			w.checker.seen["slow call"]++
 		}
 		if c.of.calls++; c.of.calls > 3000 {

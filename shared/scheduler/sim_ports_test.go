@@ -140,6 +140,7 @@ func (p *ports) Shrink(ctx context.Context, _, set string, listed int) (op drive
 		if there > listed {
 			return fault.New(fault.Conflict, "", "the set has %d instances", there)
 		}
+		w.checker.seen["shrunk"]++
 		w.set(set).capacity = min(w.set(set).capacity, listed)
 		op.After = 2 * time.Second
 		return nil
