@@ -108,12 +108,6 @@ var driverMutations = []driverMutation{
 		want: []string{"effects"},
 	},
 	{
-		name: "what is listed is not what the capacity is lowered to", file: "effects.go",
-		old:  "d.fleet.Shrink(ctx, name, set, len(listed.Instances))",
-		new:  "d.fleet.Shrink(ctx, name, set, len(listed.Instances)+1)",
-		want: []string{"shrink"},
-	},
-	{
 		name: "answers of Azure are not taken to the pool", file: "effects.go",
 		old:  "	return append(events, d.lookUpEnded(ctx, name, e.LookUp)...)\n",
 		new:  "	d.lookUpEnded(ctx, name, e.LookUp)\n	return nil\n",
