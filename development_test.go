@@ -128,3 +128,30 @@ func TestBrokenReferences(t *testing.T) {
 		}
 	}
 }
+
+var glossaryRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| ([^|]+) \\| `([^`]+)` \\|$")
+
+// The words of docs/glossary.md are in their order, each once, with a meaning and
+// a package that is there.
+func TestGlossary(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/glossary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := glossaryRow.FindAllStringSubmatch(string(text), -1)
+	if lines := strings.Count(string(text), "\n| ") - 1; len(rows) != lines || lines < 60 {
+		t.Errorf("got %d words in %d rows", len(rows), lines)
+	}
+	last := ""
+	for _, row := range rows {
+		word := strings.ToLower(row[1])
+		if word <= last {
+			t.Errorf("%q comes after %q", word, last)
+		}
+		last = word
+		if _, err := os.Stat(row[3]); err != nil {
+			t.Errorf("%s: there is no package %s", word, row[3])
+		}
+	}
+}
