@@ -48,7 +48,7 @@ type agent struct {
 	wake    chan struct{} // something to report; one token
 	begun   chan struct{} // closed when the session was held for the first time
 	ended   chan struct{} // closed when the node is to do nothing any more
-	cleared chan struct{} // closed when the node leaves and all of it is told
+	cleared chan struct{} // closed when the node leaves and everything of it is reported
 	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
 	runs    sync.WaitGroup
 
@@ -95,7 +95,8 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	}
 	defer unlock()
 	a := &agent{cfg: cfg, log: log, bus: b, boot: uuid.NewString(),
-		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1), begun: make(chan struct{}), ended: make(chan struct{}), cleared: make(chan struct{})}
+		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1),
+		begun: make(chan struct{}), ended: make(chan struct{}), cleared: make(chan struct{})}
 	if err := a.resume(); err != nil {
 		return err
 	}
@@ -165,8 +166,8 @@ func (a *agent) takeWork(ctx context.Context) error {
 	return nil
 }
 
-// resume opens the journal and ends what an earlier life left behind. Nothing
-// of it is adopted: its output could not be told from a broken one's.
+// resume opens the journal and ends what an earlier life has left. Nothing of
+// it is adopted: nobody could say whether its output is whole.
 func (a *agent) resume() error {
 	j, st, damaged, err := openJournal(filepath.Join(a.cfg.InstanceDir, "journal"))
 	if err != nil {
@@ -203,7 +204,7 @@ func (a *agent) resume() error {
 		// The directory came with another VM's image or life: none of it is ours.
 		a.st = newState()
 		a.buffer = nil
-		a.journal.broken.Store(true) // begin the file anew
+		a.journal.broken.Store(true) // write a new file
 	}
 	now := time.Now().UTC()
 	for _, n := range a.st.numbers() {

@@ -21,8 +21,8 @@ import (
 // bus is Service Bus as an agent needs it. Its methods may be called
 // concurrently, and end with their context; the agent owns the retries.
 type bus interface {
-	// accept takes the node's session. An error may mean that somebody else
-	// still has it.
+	// accept takes the node's session. An error may mean that another
+	// agent still has it.
 	accept(ctx context.Context) (session, error)
 	// send puts one report on the queue. After an error it may be there or not.
 	send(ctx context.Context, body []byte) error

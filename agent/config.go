@@ -36,7 +36,7 @@ const defaultGPUDevices = "/dev/nvidia[0-9]*"
 // only plays sizes with GPUs.
 const noGPUDevices = "none"
 
-// Config is what an agent is told. ReadConfig fills it from the environment:
+// Config holds the settings of an agent. ReadConfig fills it from the environment:
 //
 //   - DSVM_POOL: name of the node's pool. Required.
 //   - DSVM_VMID: VMID of the node, in any case. Required.
@@ -46,7 +46,7 @@ const noGPUDevices = "none"
 //     the interface that leads outside.
 //   - DSVM_METADATA_ENDPOINT: the node's metadata endpoint, on a VM
 //     http://169.254.169.254. The four settings above may be left out then: the
-//     agent asks it. Without it nobody tells the agent that its VM is evicted.
+//     agent asks it. Without it the agent does not learn that its VM is evicted.
 //     Default: empty, there is none.
 //   - DSVM_INSTANCE_DIR: local directory for the journal and the scratch
 //     directories; it outlives a restart of the agent. Required.
@@ -98,7 +98,7 @@ type Config struct {
 	VMID                string // lower case
 	Node                string
 	Size                string
-	Address             string // "" = the interface that leads outside tells
+	Address             string // "" = that of the interface that leads outside
 	Metadata            string // URL; "" = there is none
 	InstanceDir         string // absolute
 	Share               string // absolute
@@ -128,7 +128,8 @@ type Config struct {
 	//lint:ignore U1000 of Linux alone
 	holdBy int // for tests: how processes are held; 0 = the best there is
 	//lint:ignore U1000 of Linux alone
-	ownerless func(root *os.Root, names ...string) // for tests: the share is taken for one without owners of files, which does this to new ones
+	// for tests: the share is taken for one without owners of files, which does this to new ones
+	ownerless func(root *os.Root, names ...string)
 }
 
 // uidRange is users by number, from base.
@@ -156,7 +157,8 @@ func readUIDs(text string) (uidRange, error) {
 	b, err1 := strconv.Atoi(base)
 	n, err2 := strconv.Atoi(count)
 	if !ok || err1 != nil || err2 != nil || b < 1 || n < 1 || n > maxUID || b > maxUID-n {
-		return uidRange{}, fault.New(fault.Invalid, "DSVM_JOB_UIDS", "DSVM_JOB_UIDS is %q; write the first number and how many, such as 1900000000-4096, or off", text)
+		return uidRange{}, fault.New(fault.Invalid, "DSVM_JOB_UIDS",
+			"DSVM_JOB_UIDS is %q; write the first number and how many, such as 1900000000-4096, or off", text)
 	}
 	return uidRange{b, n}, nil
 }
@@ -175,14 +177,32 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return fallback
 	}
 	c := Config{
-		Pool: getenv("DSVM_POOL"), VMID: strings.ToLower(getenv("DSVM_VMID")), Size: getenv("DSVM_SIZE"), Node: getenv("DSVM_NODE"),
-		Address: getenv("DSVM_NODE_ADDRESS"), Metadata: getenv("DSVM_METADATA_ENDPOINT"), InstanceDir: getenv("DSVM_INSTANCE_DIR"), Share: getenv("SHARE_PATH"),
-		ServiceBus: getenv("ServiceBusConnection"), ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
-		CPUs: runtime.NumCPU(), ReportEvery: defaultReportEvery, StartedWithin: defaultStartedWithin, KillGrace: defaultKillGrace,
-		JobUser: getenv("DSVM_JOB_USER"), Credentials: getenv("DSVM_CREDENTIALS_DIR"), SourceTimeout: defaultSourceTimeout, SourceCache: defaultSourceCache,
-		AloneAfter: defaultAloneAfter, PowerOff: strings.Fields(getenv("DSVM_POWER_OFF")),
-		StartWithin: defaultStartWithin, ShareMounted: getenv("DSVM_SHARE_MOUNTED") == "true", GPUDevices: or("DSVM_GPU_DEVICES", defaultGPUDevices),
-		SourceLocal: getenv("DSVM_SOURCE_LOCAL") == "true", WorkQueue: or("WORK_QUEUE", protocol.WorkQueue), NodeEventsQueue: or("NODE_EVENTS_QUEUE", protocol.NodeEventsQueue),
+		Pool:                getenv("DSVM_POOL"),
+		VMID:                strings.ToLower(getenv("DSVM_VMID")),
+		Size:                getenv("DSVM_SIZE"),
+		Node:                getenv("DSVM_NODE"),
+		Address:             getenv("DSVM_NODE_ADDRESS"),
+		Metadata:            getenv("DSVM_METADATA_ENDPOINT"),
+		InstanceDir:         getenv("DSVM_INSTANCE_DIR"),
+		Share:               getenv("SHARE_PATH"),
+		ServiceBus:          getenv("ServiceBusConnection"),
+		ServiceBusNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
+		CPUs:                runtime.NumCPU(),
+		ReportEvery:         defaultReportEvery,
+		StartedWithin:       defaultStartedWithin,
+		KillGrace:           defaultKillGrace,
+		JobUser:             getenv("DSVM_JOB_USER"),
+		Credentials:         getenv("DSVM_CREDENTIALS_DIR"),
+		SourceTimeout:       defaultSourceTimeout,
+		SourceCache:         defaultSourceCache,
+		AloneAfter:          defaultAloneAfter,
+		PowerOff:            strings.Fields(getenv("DSVM_POWER_OFF")),
+		StartWithin:         defaultStartWithin,
+		ShareMounted:        getenv("DSVM_SHARE_MOUNTED") == "true",
+		GPUDevices:          or("DSVM_GPU_DEVICES", defaultGPUDevices),
+		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
+		WorkQueue:           or("WORK_QUEUE", protocol.WorkQueue),
+		NodeEventsQueue:     or("NODE_EVENTS_QUEUE", protocol.NodeEventsQueue),
 	}
 	if v := getenv("DSVM_CPUS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -194,8 +214,14 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 	for _, d := range []struct {
 		name string
 		into *time.Duration
-	}{{"DSVM_REPORT_EVERY", &c.ReportEvery}, {"DSVM_STARTED_WITHIN", &c.StartedWithin}, {"DSVM_KILL_GRACE", &c.KillGrace}, {"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout},
-		{"DSVM_ALONE_AFTER", &c.AloneAfter}, {"DSVM_START_WITHIN", &c.StartWithin}} {
+	}{
+		{"DSVM_REPORT_EVERY", &c.ReportEvery},
+		{"DSVM_STARTED_WITHIN", &c.StartedWithin},
+		{"DSVM_KILL_GRACE", &c.KillGrace},
+		{"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout},
+		{"DSVM_ALONE_AFTER", &c.AloneAfter},
+		{"DSVM_START_WITHIN", &c.StartWithin},
+	} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)
 			if err != nil {
@@ -261,7 +287,11 @@ func (c *Config) checkIdentity() error {
 
 // check says what else is missing or cannot be used, and makes paths absolute.
 func (c *Config) check() error {
-	err := cmp.Or(requireSetting("DSVM_INSTANCE_DIR", c.InstanceDir), requireSetting("SHARE_PATH", c.Share), requireSetting("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace))
+	err := cmp.Or(
+		requireSetting("DSVM_INSTANCE_DIR", c.InstanceDir),
+		requireSetting("SHARE_PATH", c.Share),
+		requireSetting("ServiceBusConnection", c.ServiceBus+c.ServiceBusNamespace),
+	)
 	if err != nil {
 		return err
 	}
@@ -280,10 +310,12 @@ func (c *Config) check() error {
 		return fault.New(fault.Invalid, "DSVM_START_WITHIN", "DSVM_START_WITHIN must be more than 0s")
 	}
 	if _, err := filepath.Match(c.GPUDevices, ""); err != nil {
-		return fault.New(fault.Invalid, "DSVM_GPU_DEVICES", "DSVM_GPU_DEVICES is %q; write a pattern such as %s, or %s", c.GPUDevices, defaultGPUDevices, noGPUDevices)
+		return fault.New(fault.Invalid, "DSVM_GPU_DEVICES",
+			"DSVM_GPU_DEVICES is %q; write a pattern such as %s, or %s", c.GPUDevices, defaultGPUDevices, noGPUDevices)
 	}
 	if c.AloneAfter <= 0 && len(c.PowerOff) > 0 {
-		return fault.New(fault.Invalid, "DSVM_ALONE_AFTER", "DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF out to keep the machine on")
+		return fault.New(fault.Invalid, "DSVM_ALONE_AFTER",
+			"DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF out to keep the machine on")
 	}
 	paths := []*string{&c.InstanceDir, &c.Share}
 	if c.Credentials != "" {

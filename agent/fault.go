@@ -14,7 +14,7 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// causeOf is the cause of a failed start. What was not told is the node's: every
+// causeOf is the cause of a failed start. An unknown cause is the node's: every
 // way in which a job's document can be wrong has its own sentence.
 func causeOf(err error) job.Cause { return startfault.CauseOf(err, startfault.OnNode) }
 
@@ -36,7 +36,8 @@ func (s *launch) explainFailure(err error) error {
 	case startfault.IsUnreachable(err):
 		return startfault.New(job.CauseShare, "the program %q cannot be read: %w", name, err)
 	case startfault.Is(err, unix.ENOEXEC, unix.EINVAL):
-		return startfault.New(job.CauseNotExecutable, "the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", name)
+		return startfault.New(job.CauseNotExecutable,
+			"the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", name)
 	}
 	if !s.canUseDir() {
 		if !s.named {

@@ -23,7 +23,8 @@ func (l *launcher) checkGPUs(w protocol.Assignment) error {
 	// A pattern that is no pattern was refused with the settings.
 	found, _ := filepath.Glob(l.cfg.GPUDevices)
 	if len(found) < most {
-		return startfault.New(job.CauseGPU, "the job was given GPU %d of the node, which shows %d; look at the driver with nvidia-smi", most-1, len(found))
+		return startfault.New(job.CauseGPU,
+			"the job was given GPU %d of the node, which shows %d; look at the driver with nvidia-smi", most-1, len(found))
 	}
 	return nil
 }

@@ -85,8 +85,8 @@ func (o owner) giveDirs(a *attemptDir, dir, output *os.File, pool string, w prot
 	}
 }
 
-// dirMode is the mode with which an attempt's directory is made: what nobody else is to
-// read must not be there to be opened for a moment either.
+// dirMode is the mode with which an attempt's directory is made: what others must not
+// read must not be open to them for a moment either.
 func (o owner) dirMode() fs.FileMode {
 	if o.bare || o.after == nil {
 		return 0o755

@@ -23,7 +23,7 @@ import (
 
 // Limits of the journal.
 const (
-	maxLine     = 2*protocol.MaxBytes + 1024 // an assignment is at most a message; JSON may escape it anew
+	maxLine     = 2*protocol.MaxBytes + 1024 // an assignment is at most a message; JSON may escape it again
 	compactFrom = 4 << 20                    // below this size a journal is not worth rewriting
 	checksum    = 8                          // hexadecimal digits before each line
 )
@@ -46,7 +46,7 @@ type journal struct {
 }
 
 // openJournal reads the file at path, which need not exist, and returns the
-// state it tells. Damaged says how many lines could not be read, the torn last
+// state that it describes. Damaged says how many lines could not be read, the torn last
 // one left out.
 func openJournal(path string) (j *journal, s *state, damaged int, err error) {
 	if at, err := os.Lstat(path); err == nil && !at.Mode().IsRegular() {
@@ -149,7 +149,7 @@ func appendLine(to []byte, r record) []byte {
 
 // write appends the lines that take returns, without flushing: they survive the
 // end of this process, though not that of the machine. When the file has grown
-// large, or a write has failed, it is written anew from what all returns, which
+// large, or a write has failed, it is rewritten from what all returns, which
 // contains everything that take would have.
 func (j *journal) write(take func() []byte, all func() []record) error {
 	j.mu.Lock()

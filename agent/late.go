@@ -30,7 +30,7 @@ func (h *held) stopStartDeadline() {
 }
 
 // endLateStart ends an assignment that has not begun in time. One whose process is
-// just being made cannot be told of yet: there may be one. It is killed when it
+// just being made cannot be reported yet: there may be one. It is killed when it
 // is known.
 func (a *agent) endLateStart(n int64) {
 	a.mu.Lock()
@@ -62,7 +62,7 @@ func (a *agent) isStartedLate(h *held) bool {
 	return h.tooLate
 }
 
-// prepare is the launcher's, with a bound.
+// prepare calls the launcher's prepare, with a bound.
 func (a *agent) prepare(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
 	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
 	l, err := callWithin(a.launcher, a.launcher.calls, a.cfg.StartWithin, n, call, func(l *launch) { l.dir.close() })
@@ -101,7 +101,7 @@ func (l *launcher) writeNote(d *attemptDir, text string) {
 	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) { return d.stderr.WriteString(text) }, nil)
 }
 
-// underway is what is to be done for an attempt when no call for it is under way any
+// underway is what is left to do for an attempt when no call for it is under way any
 // more: a call that hangs on the share still has the attempt's slot, and goes on with
 // it when the share answers again. Nobody else may have the slot until then.
 type underway struct {

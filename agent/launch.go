@@ -59,15 +59,24 @@ type launcher struct {
 
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
-	l := &launcher{cfg: cfg, share: shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted}, local: filepath.Join(cfg.InstanceDir, "attempts"), owner: nobodyElse,
-		log: cfg.Log, calls: patience.New(maxCalls), ends: patience.New(maxEnds), handWithin: handWithin, under: map[int64]*underway{}}
+	l := &launcher{
+		cfg:        cfg,
+		log:        cfg.Log,
+		share:      shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted},
+		local:      filepath.Join(cfg.InstanceDir, "attempts"),
+		owner:      nobodyElse,
+		calls:      patience.New(maxCalls),
+		ends:       patience.New(maxEnds),
+		handWithin: handWithin,
+		under:      map[int64]*underway{},
+	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	if err := l.lookUpUser(); err != nil {
 		return nil, err
 	}
-	// Scratch directories of an earlier life belong to nobody any more.
+	// Nobody uses the scratch directories of an earlier life any more.
 	os.RemoveAll(l.local)
 	// Passable, so that another user reaches its scratch directory.
 	if err := os.MkdirAll(l.local, 0o711); err != nil {
@@ -154,7 +163,8 @@ func checkAssignment(w protocol.Assignment) error {
 	}
 	for name, value := range w.Env {
 		if !isVariableName(name) || strings.ContainsRune(value, 0) {
-			return startfault.New(job.CauseDocument, "the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
+			return startfault.New(job.CauseDocument,
+				"the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
 		}
 	}
 	if g := w.Gang; g != nil && (g.Rank < 0 || g.Rank >= len(g.Hosts)) {
@@ -204,7 +214,8 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	}()
 	slot.made = true
 	if err = slot.hide(dir.path); err != nil {
-		return nil, startfault.New(startfault.OnShare(err), "the attempt's directory cannot be hidden from other jobs of the node: %w", startfault.Innermost(err))
+		return nil, startfault.New(startfault.OnShare(err),
+			"the attempt's directory cannot be hidden from other jobs of the node: %w", startfault.Innermost(err))
 	}
 	start := &launch{dir: dir, slot: slot, named: w.Workdir != ""}
 	if tree.Dir != "" && !filepath.IsAbs(w.Workdir) {
@@ -248,8 +259,8 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	return start, nil
 }
 
-// addGangVariables tells a rank where the others are: in the variables that torchrun and its
-// like read, and in a file as mpirun reads it.
+// addGangVariables says to a rank where the others are: in variables, which torchrun and
+// similar programs read, and in a file, which mpirun reads.
 func (l *launcher) addGangVariables(env map[string]string, n int64, w protocol.Assignment, o owner) error {
 	g := w.Gang
 	env["MASTER_ADDR"], env["MASTER_PORT"] = g.Hosts[0], strconv.Itoa(g.Port)
@@ -286,7 +297,8 @@ func (l *launcher) makeScratch(n int64, o owner) error {
 // it.
 func (l *launcher) writeScript(file, text string, o owner) error {
 	if err := writeFile(l.local, filepath.Base(file), text, o); err != nil {
-		return startfault.New(startfault.OnNode(err), "the file %s cannot be written on the node: %w", filepath.Base(file), startfault.Innermost(err))
+		return startfault.New(startfault.OnNode(err),
+			"the file %s cannot be written on the node: %w", filepath.Base(file), startfault.Innermost(err))
 	}
 	return nil
 }
@@ -320,8 +332,8 @@ func (l *launcher) removeLocal(n int64, w protocol.Assignment) {
 	l.slots.release(n)
 }
 
-// environment is all that an attempt's process is told. It starts from nothing:
-// what the agent knows, its connection string above all, is not handed on.
+// environment is the whole environment of an attempt's process. It starts empty: what the
+// agent knows, above all its connection string, does not reach the process.
 func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string) map[string]string {
 	scratch := l.scratch(n)
 	// A home of its own: a login shell runs what it finds there, attempts are

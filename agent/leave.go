@@ -11,12 +11,12 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// eventsEvery is between two looks at the Scheduled Events: a Spot VM is told of
-// its end 30 seconds ahead, and the vendor's advice is to look every second.
+// eventsEvery is between two looks at the Scheduled Events: the end of a Spot
+// VM is announced 30 seconds before, and the vendor's advice is to look every second.
 const eventsEvery = time.Second
 
-// leaveMargin is what is kept of an event's notice to report what has ended; of
-// a short notice it is a third.
+// leaveMargin is the part of an event's notice in which the ends are reported; if the
+// notice is short, it is a third.
 const leaveMargin = 5 * time.Second
 
 // watchEvents looks for the event that ends this node, and leaves the pool when it
@@ -54,7 +54,7 @@ func (a *agent) watchEvents(ctx context.Context) {
 	}
 }
 
-// leavePool ends what the node runs before the VM is taken away, tells the pool, and
+// leavePool ends what the node runs before the VM is taken away, reports to the pool, and
 // then lets the VM go at once.
 func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	now := time.Now()
@@ -106,10 +106,16 @@ func (a *agent) remainingGrace() time.Duration {
 
 // evictedBeforeStart is the end of an assignment that never started on a node that leaves.
 func evictedBeforeStart(n int64, why string) protocol.Finished {
-	return protocol.Finished{N: n, State: string(job.AttemptEvicted), ExitCode: job.ExitEvicted, Reason: fmt.Sprintf("not started: %s", why), EndedAt: time.Now().UTC()}
+	return protocol.Finished{
+		N:        n,
+		State:    string(job.AttemptEvicted),
+		ExitCode: job.ExitEvicted,
+		Reason:   fmt.Sprintf("not started: %s", why),
+		EndedAt:  time.Now().UTC(),
+	}
 }
 
-// closeIfCleared closes cleared when the node leaves and everything of it is told. The
+// closeIfCleared closes cleared when the node leaves and everything of it is reported. The
 // caller holds a.mu.
 func (a *agent) closeIfCleared() {
 	if a.leaving == "" || a.out.leaving != nil || len(a.out.finished) > 0 {

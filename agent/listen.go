@@ -19,7 +19,7 @@ const (
 	acceptTimeout  = 30 * time.Second
 	callTimeout    = 20 * time.Second
 	closeTimeout   = 5 * time.Second
-	receiveTimeout = time.Minute // a link that died in silence is noticed by asking anew
+	receiveTimeout = time.Minute // a link that died in silence is noticed by asking again
 )
 
 // stopTries is how often the journal is tried when the node is given up, before
@@ -73,7 +73,7 @@ func (a *agent) serveSession(ctx context.Context) error {
 		defer cancel()
 		s.close(ctx)
 	}()
-	// Whoever took the session meanwhile has left a word in its state.
+	// A pool that took the session meanwhile has written it into the state.
 	state, err := s.state(acceptCtx)
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func (a *agent) settleMessage(ctx context.Context, how func(context.Context) err
 	}
 }
 
-// acts is what is to be done once a message is in the journal.
+// acts is what remains to do once a message is in the journal.
 type acts struct {
 	numbered bool // the message has changed what must not be forgotten
 	stopped  bool

@@ -39,8 +39,10 @@ type metadata struct {
 
 func newMetadata(base string) *metadata {
 	dialer := net.Dialer{Timeout: metadataTimeout}
-	return &metadata{strings.TrimSuffix(base, "/"), &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: time.Minute},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &metadata{strings.TrimSuffix(base, "/"), &http.Client{
+		Transport:     &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // ask sends one request and decodes its answer.
@@ -131,7 +133,7 @@ func (m *metadata) approve(ctx context.Context, id string) error {
 }
 
 // endsNode reports whether the event is the end of the node of this name. Events of
-// a placement group are told to all of its VMs.
+// a placement group reach all of its VMs.
 func (e scheduledEvent) endsNode(node string) bool {
 	if e.EventType != "Preempt" && e.EventType != "Terminate" {
 		return false

@@ -65,7 +65,8 @@ func (b *notebook) writeJournal(durable bool) error {
 }
 
 // errUnsaved is the end of an agent whose journal is not written.
-var errUnsaved = errors.New("the journal cannot be written, so that nothing can be taken, ended or reported; free or check the disk of DSVM_INSTANCE_DIR")
+var errUnsaved = errors.New("the journal cannot be written, so that nothing can be taken, ended or reported; " +
+	"free or check the disk of DSVM_INSTANCE_DIR")
 
 // mind ends the work of an agent whose journal is not written for too long: it
 // could neither take nor report anything, while its session shows that it lives.

@@ -23,14 +23,14 @@ const maxReason = 500
 // takes a second, and may be lost.
 const askEvery = 10 * time.Second
 
-// outbox is what is to be reported. It is guarded by agent.mu.
+// outbox is what the next report says. It is guarded by agent.mu.
 type outbox struct {
 	ready    bool              // said
 	asked    time.Time         // when the pool's counter was asked for last; zero = not
 	holdsDue bool              // the list of everything is wanted now
-	started  []int64           // starts not yet told
-	finished []int64           // ends not yet told, or wanted again
-	leaving  *protocol.Leaving // not yet told
+	started  []int64           // starts that are not reported yet
+	finished []int64           // ends that are not reported yet, or wanted again
+	leaving  *protocol.Leaving // not reported yet
 }
 
 // runReporter sends what is due until the context, or the node's part in the pool,
@@ -75,7 +75,7 @@ func (a *agent) runReporter(ctx context.Context) {
 	}
 }
 
-// sendLastReport tries once to tell what ended while the agent was ending.
+// sendLastReport tries once to report what ended while the agent was ending.
 func (a *agent) sendLastReport() {
 	a.mu.Lock()
 	wanted := a.st.over == "" && a.out.ready && len(a.out.finished) > 0
@@ -134,8 +134,8 @@ func (r *reporter) waitForNews(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// sendReport reports everything that there is to tell now. After an error nothing
-// counts as told.
+// sendReport reports everything that is new. After an error nothing
+// counts as reported.
 func (r *reporter) sendReport(ctx context.Context) error {
 	report, told := r.composeReport()
 	// Nothing is said that could be forgotten afterwards.
@@ -193,7 +193,7 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 		items = append(items, protocol.ReportItem{Leaving: w.leaving})
 	}
 	for _, n := range w.started {
-		// The end tells the start as well.
+		// The end reports the start as well.
 		if h := r.st.held[n]; h != nil && h.phase == running {
 			items = append(items, protocol.ReportItem{Started: &protocol.Started{N: n, At: h.proc.At}})
 		}
@@ -241,7 +241,7 @@ func (r *reporter) removeSent(w sentItems) {
 	r.closeIfCleared()
 }
 
-// removeNumbers removes numbers that were told. Lists are short, or alike in order.
+// removeNumbers removes numbers that were reported. Lists are short, or alike in order.
 func removeNumbers(list, told []int64) []int64 {
 	if len(list) == 0 || len(told) == 0 {
 		return list

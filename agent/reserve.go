@@ -8,7 +8,7 @@ import (
 )
 
 // A job that fills the node's disk is not to take the agent's voice: what ended,
-// and why, has to be written down before it is told. So the journal keeps a file
+// and why, has to be written down before it is reported. So the journal keeps a file
 // of no use beside it, and gives its room up when there is no other.
 const (
 	reserveSize  = 1 << 20 // hundreds of ends, and some assignments

@@ -108,10 +108,10 @@ func (r *run) startProcess(start func() (int, error)) (err error) {
 	return err
 }
 
-// errEnded is not seen by anybody: the cause of the end is told instead.
+// errEnded reaches nobody: the cause of the end is reported instead.
 var errEnded = errors.New("the attempt has ended")
 
-// resultWithoutProcess ends a run that never got its process, and tells how: as it was
+// resultWithoutProcess ends a run that never got its process, and returns how: as it was
 // asked to, or by what went wrong; well, if nothing did.
 func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool) {
 	r.mu.Lock()
@@ -159,7 +159,7 @@ func (r *run) markReaped(how func()) {
 	}
 }
 
-// result tells how the attempt ended; false when nothing is to be told.
+// result says how the attempt ended; false = nothing is reported.
 func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol.Finished, bool) {
 	f := protocol.Finished{N: n, StartedAt: r.began, EndedAt: at.UTC()}
 	switch {

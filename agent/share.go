@@ -126,7 +126,7 @@ func isMount(path string) error {
 	return nil
 }
 
-// forget forgets the directory, so that the next open looks anew: the share may
+// forget forgets the directory, so that the next open looks again: the share may
 // have been mounted again. It stays open for those that are using it.
 func (d *shareDir) forget() {
 	d.mu.Lock()
@@ -163,7 +163,8 @@ func (d *shareDir) makeAttemptDir(w protocol.Assignment, owner owner) (*attemptD
 		a, err = d.tryMakeAttemptDir(w, owner)
 	}
 	if err != nil {
-		return nil, startfault.New(startfault.CauseOf(err, startfault.OnShare), "the attempt's directory on the share cannot be made: %w", startfault.Innermost(err))
+		return nil, startfault.New(startfault.CauseOf(err, startfault.OnShare),
+			"the attempt's directory on the share cannot be made: %w", startfault.Innermost(err))
 	}
 	return a, nil
 }
@@ -224,7 +225,9 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir holds a zero byte; write a plain path")
 	case !filepath.IsAbs(wanted):
 		if !filepath.IsLocal(filepath.Join(".", wanted)) {
-			return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share", startfault.Clip(wanted))
+			return "", startfault.New(job.CauseNoWorkdir,
+				"the job's workdir %q leads out of its working directory; write a path below it, or an absolute one on the share",
+				startfault.Clip(wanted))
 		}
 		if err := a.makeWorkdir(name); err != nil {
 			return "", err
@@ -235,7 +238,8 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 			if startfault.IsFull(err) {
 				fault = job.CauseShare
 			}
-			return "", startfault.New(fault, "the job's workdir %q cannot be made in its working directory: %w", startfault.Clip(wanted), startfault.Innermost(err))
+			return "", startfault.New(fault,
+				"the job's workdir %q cannot be made in its working directory: %w", startfault.Clip(wanted), startfault.Innermost(err))
 		}
 		for at := name; at != "."; at = filepath.Dir(at) {
 			owner.give(a.root, at)
@@ -248,14 +252,16 @@ func (a *attemptDir) workdir(share, name, wanted string, owner owner) (string, e
 	}
 	real, err := filepath.EvalSymlinks(wanted)
 	if err != nil {
-		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the job's workdir %q does not exist on the node, or cannot be read: %w", startfault.Clip(wanted), startfault.Innermost(err))
+		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir),
+			"the job's workdir %q does not exist on the node, or cannot be read: %w", startfault.Clip(wanted), startfault.Innermost(err))
 	}
 	if below, err := filepath.Rel(base, real); err != nil || !filepath.IsLocal(below) {
 		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q is not on the share %s", startfault.Clip(wanted), share)
 	}
 	at, err := os.Stat(real)
 	if err != nil {
-		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the job's workdir %q cannot be read on the node: %w", startfault.Clip(wanted), startfault.Innermost(err))
+		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir),
+			"the job's workdir %q cannot be read on the node: %w", startfault.Clip(wanted), startfault.Innermost(err))
 	}
 	if !at.IsDir() {
 		return "", startfault.New(job.CauseNoWorkdir, "the job's workdir %q is not a directory", startfault.Clip(wanted))
@@ -273,7 +279,8 @@ func (a *attemptDir) makeWorkdir(name string) error {
 		}
 	}
 	if err != nil {
-		return startfault.New(startfault.CauseOf(err, startfault.OnShare), "the attempt's working directory on the share cannot be made: %w", startfault.Innermost(err))
+		return startfault.New(startfault.CauseOf(err, startfault.OnShare),
+			"the attempt's working directory on the share cannot be made: %w", startfault.Innermost(err))
 	}
 	return nil
 }

@@ -126,7 +126,8 @@ func (s *slots) checkRoom(w protocol.Assignment) error {
 		}
 	}
 	if cpus > s.launcher.cfg.CPUs {
-		return startfault.New(job.CauseLeftover, "processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node")
+		return startfault.New(job.CauseLeftover,
+			"processes of an earlier attempt on the node cannot be ended, and hold what this one asks for; delete the node")
 	}
 	return nil
 }

@@ -44,7 +44,9 @@ func (k *slot) giveBack() {}
 
 func (k *slot) isUsable() bool { return true }
 
-func (k *slot) startProcess(l *launch) (int, error) { return syscall.ForkExec(l.argv0, l.argv, &l.attr) }
+func (k *slot) startProcess(l *launch) (int, error) {
+	return syscall.ForkExec(l.argv0, l.argv, &l.attr)
+}
 
 func (k *slot) isEmpty() bool { return false }
 

@@ -92,7 +92,8 @@ func (a *agent) startPlain(n int64, h *held) {
 		return
 	}
 	pid, err := launch.start()
-	r := &run{pid: pid, from: from, began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n)}
+	r := a.newRun(n, h.work, from)
+	r.pid = pid
 	r.setLaunch(launch, h.work)
 	if err == nil && a.isStartedLate(h) {
 		r.end(byAgent, "", 0)
@@ -125,6 +126,17 @@ func (a *agent) startPlain(n int64, h *held) {
 	a.wakeReporter()
 }
 
+// newRun is a run that begins now; its timeout counts from an earlier time.
+func (a *agent) newRun(n int64, w protocol.Assignment, from time.Time) *run {
+	return &run{
+		from:    from,
+		began:   time.Now().UTC(),
+		timeout: seconds(w.TimeoutSeconds),
+		grace:   a.cfg.KillGrace,
+		key:     a.launcher.key(n),
+	}
+}
+
 // startFetching begins to fetch an assignment's source. From here on the attempt runs: its
 // timeout counts, and it can be ended like any other. The starter does not wait.
 func (a *agent) startFetching(n int64, h *held) {
@@ -133,7 +145,8 @@ func (a *agent) startFetching(n int64, h *held) {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &run{from: time.Now(), began: time.Now().UTC(), timeout: seconds(h.work.TimeoutSeconds), grace: a.cfg.KillGrace, key: a.launcher.key(n), stop: stop}
+	r := a.newRun(n, h.work, time.Now())
+	r.stop = stop
 	a.mu.Lock()
 	ok := a.mayStart(h)
 	if ok {
@@ -202,7 +215,7 @@ func (a *agent) endWithoutProcess(n int64, w protocol.Assignment, r *run, file s
 	}
 }
 
-// concludeAttempt enters an attempt's end, unless it is not to be told, and removes what
+// concludeAttempt records an attempt's end, unless it is not reported, and removes what
 // is local of it.
 func (a *agent) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
 	if told {
@@ -225,7 +238,14 @@ func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
 
 // startFailure is the end of an attempt that could not be started.
 func startFailure(n int64, err error) protocol.Finished {
-	return protocol.Finished{N: n, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: causeOf(err), Reason: err.Error(), EndedAt: time.Now().UTC()}
+	return protocol.Finished{
+		N:        n,
+		State:    string(job.AttemptStartFailed),
+		ExitCode: job.ExitStartFailed,
+		Cause:    causeOf(err),
+		Reason:   err.Error(),
+		EndedAt:  time.Now().UTC(),
+	}
 }
 
 // awaitEnd follows an attempt to its end.

@@ -116,7 +116,7 @@ func (s *state) apply(r record) {
 	}
 }
 
-// records write the whole state anew: applied to an empty state, they give it.
+// records describe the whole state: applied to an empty state, they give it.
 func (s *state) records() []record {
 	lost := s.lost // s goes on
 	list := []record{{Node: s.node, Machine: s.machine, Over: s.over, Seen: s.seen, Counter: &lost}}

@@ -17,8 +17,8 @@ func machineBoot() string {
 }
 
 // seclude keeps what the agent knows from processes of its own user: its memory
-// and its environment, where the connection string is, and files that whoever
-// started it left open.
+// and its environment, where the connection string is, and files that its parent left
+// open.
 func seclude() {
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)

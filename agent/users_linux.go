@@ -94,7 +94,7 @@ func (u *users) credential(uid int) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(u.common), Groups: append([]uint32{uint32(uid)}, u.groups...)}
 }
 
-// keepsOwners tries whether a file on the share can be given to somebody.
+// keepsOwners tries whether a file on the share can be given to another user.
 func keepsOwners(d *shareDir, vmid string, uid int) bool {
 	root, _, err := d.open()
 	if err != nil {

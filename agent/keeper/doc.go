@@ -6,7 +6,7 @@
 //
 // The agent uses one where it has no control group, on Linux. The keeper is the
 // agent's own program with another name: importing this package makes a program
-// able to play it. It starts what it is told, one attempt at a time, ends it, and
+// able to play it. It starts what the agent asks for, one attempt at a time, ends it, and
 // says how it ended; it reads no file but /proc, and ends everything and then
 // itself when its agent is gone, however that ended.
 package keeper

@@ -33,9 +33,9 @@ func init() {
 
 // Bounds of ending what an attempt has left.
 const (
-	emptyWithin = 5 * time.Second      // then the agent is told that something is left; the keeper goes on
+	emptyWithin = 5 * time.Second      // then the agent learns that something is left; the keeper goes on
 	pause       = 2 * time.Millisecond // between two looks at whether what was killed is gone
-	slowPause   = time.Second          // the same once the agent was told
+	slowPause   = time.Second          // the same after that
 	stopRounds  = 100                  // of stopping before all that was seen is killed
 )
 

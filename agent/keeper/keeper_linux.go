@@ -51,8 +51,9 @@ func Start(name string, lock *os.File) (*Keeper, error) {
 		return nil, err
 	}
 	// The file itself, also when another has taken its name meanwhile. The name is
-	// there for people, and for whoever looks for what is left of a node.
-	cmd := exec.Cmd{Path: "/proc/self/exe", Args: []string{program}, Env: []string{"DSVM_KEEPER=" + name}, ExtraFiles: []*os.File{theirs, lock}, Dir: "/",
+	// there for people, and for anybody who looks for what is left of a node.
+	cmd := exec.Cmd{Path: "/proc/self/exe", Args: []string{program}, Env: []string{"DSVM_KEEPER=" + name}, Dir: "/",
+		ExtraFiles:  []*os.File{theirs, lock},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := cmd.Start(); err != nil {
 		ours.Close()

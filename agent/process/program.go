@@ -46,7 +46,8 @@ func LookUp(name, path, dir string) (string, error) {
 	if worst != nil {
 		return "", worst
 	}
-	return "", startfault.New(job.CauseNoProgram, "the program %q was not found in the job's PATH; install it on the node or write its whole path",
+	return "", startfault.New(job.CauseNoProgram,
+		"the program %q was not found in the job's PATH; install it on the node or write its whole path",
 		startfault.Clip(name))
 }
 
@@ -58,7 +59,8 @@ func checkExecutable(name, file string) error {
 	case errors.Is(err, os.ErrNotExist), startfault.Is(err, unix.ENOTDIR):
 		return startfault.New(job.CauseNoProgram, "the program %q does not exist on the node", quoted)
 	case err != nil:
-		return startfault.New(startfault.OfPath(err, job.CauseNotExecutable), "the program %q cannot be looked at on the node: %w", quoted, startfault.Innermost(err))
+		return startfault.New(startfault.OfPath(err, job.CauseNotExecutable),
+			"the program %q cannot be looked at on the node: %w", quoted, startfault.Innermost(err))
 	case !at.Mode().IsRegular():
 		return startfault.New(job.CauseNotExecutable, "the program %q is not a file", quoted)
 	case at.Mode()&0o111 == 0:

@@ -19,7 +19,7 @@ import (
 	"dsvmpools/agent/startfault"
 )
 
-// maxPacks is how many fetches a cache takes in before it is begun anew: git
+// maxPacks is how many fetches a cache takes before a new one is made: git
 // looks into each of them for every object.
 const maxPacks = 50
 
@@ -31,8 +31,8 @@ const commitRef = "refs/dsvm/"
 const making = ".new"
 
 // repo is the cache of one repository: a bare repository of commits without their
-// history. When it is begun anew it gets another directory, and the old one stays
-// while there are users, who may be reading it.
+// history. A new cache gets another directory, and the old directory stays
+// while it has users, who may be reading it.
 type repo struct {
 	base  string        // of its directories, BASE.NUMBER
 	turn  chan struct{} // taken while something is fetched into it
@@ -46,7 +46,7 @@ func cacheNumber(dir string) int {
 	return n
 }
 
-// take returns the cache of a repository, kept until it is released. It need not
+// takeCache returns the cache of a repository, kept until it is released. It need not
 // exist yet. What was fetched with a credential is only for those who name it.
 func (a *attempt) takeCache(repository string) *repo {
 	with := ""
@@ -77,8 +77,8 @@ func (r *repo) dirs() []string {
 	return all
 }
 
-// releaseCache gives a cache back, and removes what is too much of those that nobody
-// uses, the one that was used longest ago first.
+// releaseCache gives a cache back. Of the caches that nobody uses it then removes as many as
+// are too much; the one that was used longest ago goes first.
 func (f *Fetcher) releaseCache(r *repo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,8 +159,8 @@ func removeLocks(dir string) {
 	})
 }
 
-// ensure has a commit in the cache and returns the directory. Old tells that there
-// was one before, which may be damaged.
+// ensureCommit has a commit in the cache and returns the directory. Old = the directory
+// was there before, and may be damaged.
 func (a *attempt) ensureCommit(ctx context.Context, r *repo, repository, commit string) (dir string, old bool, err error) {
 	select {
 	case r.turn <- struct{}{}:
@@ -182,8 +182,8 @@ func (a *attempt) ensureCommit(ctx context.Context, r *repo, repository, commit 
 	return r.dir, true, err
 }
 
-// renew begins the cache anew whose directory did not do, unless somebody else has
-// meanwhile, and returns the directory.
+// renewCache makes a new cache in place of one that could not be used, unless another
+// attempt has made it already. It returns the directory.
 func (a *attempt) renewCache(ctx context.Context, r *repo, failed, repository, commit string) (string, error) {
 	select {
 	case r.turn <- struct{}{}:
@@ -200,7 +200,7 @@ func (a *attempt) renewCache(ctx context.Context, r *repo, failed, repository, c
 	return a.replaceCache(ctx, r, repository, commit)
 }
 
-// replace fetches into a new directory, which is the cache's once it is good. The
+// replaceCache fetches into a new directory, which is the cache's once it is good. The
 // caller has the turn.
 func (a *attempt) replaceCache(ctx context.Context, r *repo, repository, commit string) (string, error) {
 	dir := fmt.Sprintf("%s.%d", r.base, cacheNumber(r.dir)+1)

@@ -124,7 +124,7 @@ func (c *credential) covers(repository string) bool {
 	return u.Scheme == c.url.Scheme && strings.EqualFold(u.Host, c.url.Host) && strings.HasPrefix(u.EscapedPath()+"/", base)
 }
 
-// helperConfig is what git is told of a credential, nothing of it secret: whom to ask,
+// helperConfig is the configuration of git for a credential, without its secret: whom to ask,
 // for that host only, wherever a server redirects it.
 func (c *credential) helperConfig() []string {
 	if c == nil || c.url.Scheme == "ssh" {
@@ -136,7 +136,8 @@ func (c *credential) helperConfig() []string {
 // sshCommand is how git calls ssh: without anything of a user's, and never
 // asking. Without a credential it knows no host, and fails. host says whom it connects to.
 func (c *credential) sshCommand(host string) string {
-	command := "ssh -F /dev/null" + host + " -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=60 -o GlobalKnownHostsFile=/dev/null"
+	command := "ssh -F /dev/null" + host + " -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes" +
+		" -o ConnectTimeout=60 -o GlobalKnownHostsFile=/dev/null"
 	if c == nil || c.url.Scheme != "ssh" {
 		return command + " -o UserKnownHostsFile=/dev/null -o IdentityFile=none"
 	}
@@ -165,5 +166,7 @@ func (c *credential) scrub(text string) string {
 		return text
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password))
-	return strings.NewReplacer(basic, "***", c.password, "***", url.QueryEscape(c.password), "***", url.PathEscape(c.password), "***").Replace(text)
+	const hidden = "***"
+	return strings.NewReplacer(basic, hidden, c.password, hidden,
+		url.QueryEscape(c.password), hidden, url.PathEscape(c.password), hidden).Replace(text)
 }

@@ -27,9 +27,9 @@ func (a *attempt) hasCommit(ctx context.Context, dir, commit string) bool {
 	return a.gitInCache(ctx, dir, nil, "show-ref", "--verify", "--quiet", commitRef+commit) == nil
 }
 
-// download fetches a commit by its name and without its history. A server of an
-// old kind gives only the tips of branches and tags by name: of such a one all of
-// them are fetched, and the commit looked for in their history.
+// download fetches a commit by its name and without its history. An old
+// server gives only the tips of branches and tags by name. From such a server all of them
+// are fetched, and the commit is looked for in their history.
 func (a *attempt) download(ctx context.Context, dir, repository, commit string) error {
 	fetch := []string{"fetch", "--quiet", "--no-tags"}
 	err := a.gitWithServer(ctx, dir, repository, append(fetch, "--depth=1", repository, "+"+commit+":"+commitRef+commit)...)
@@ -51,7 +51,8 @@ func (a *attempt) download(ctx context.Context, dir, repository, commit string) 
 	if _, err := os.Stat(filepath.Join(dir, "shallow")); err == nil {
 		fetch = append(fetch, "--unshallow")
 	}
-	if err := a.gitWithServer(ctx, dir, repository, append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); err != nil {
+	fetch = append(fetch, repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+	if err := a.gitWithServer(ctx, dir, repository, fetch...); err != nil {
 		return err
 	}
 	if err := a.gitInCache(ctx, dir, nil, "update-ref", commitRef+commit, commit); err != nil {
@@ -122,7 +123,7 @@ git checkout --quiet --detach "$2"
 // as, who cannot read the cache.
 func (a *attempt) unpack(ctx context.Context, dir, repository, commit, tree string) error {
 	// The commit's own files, without what came before it, as git's own server
-	// tells it to a client without history.
+	// sends it to a client without history.
 	ask := strings.NewReader("--shallow " + commit + "\n" + commit + "\n")
 	from, to, err := os.Pipe()
 	if err != nil {

@@ -22,16 +22,29 @@ import (
 
 // Limits of what a run of git may say.
 const (
-	maxGitWords  = 8 << 10 // of its standard error, the last of which is kept
+	maxGitWords  = 8 << 10 // the end of its standard error, which is kept
 	maxGitAnswer = 4 << 20 // of its standard output, where that is read
 	gitDrain     = 2 * time.Second
 )
 
-// gitConfig holds for every run of git by the agent, over whatever a repository
-// says: no program of the repository's runs, and nothing waits for a person. A
+// gitConfig holds for every run of git by the agent, whatever a repository says: no
+// program of the repository's runs, and nothing waits for a person. A
 // server that says nothing at all for five minutes has gone.
-var gitConfig = []string{"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.askPass=", "protocol.ext.allow=never", "credential.helper=", "transfer.bundleURI=false",
-	"fetch.recurseSubmodules=false", "submodule.recurse=false", "fetch.unpackLimit=1", "gc.auto=0", "maintenance.auto=false", "http.lowSpeedLimit=1", "http.lowSpeedTime=300"}
+var gitConfig = []string{
+	"core.hooksPath=/dev/null",
+	"core.fsmonitor=false",
+	"core.askPass=",
+	"protocol.ext.allow=never",
+	"credential.helper=",
+	"transfer.bundleURI=false",
+	"fetch.recurseSubmodules=false",
+	"submodule.recurse=false",
+	"fetch.unpackLimit=1",
+	"gc.auto=0",
+	"maintenance.auto=false",
+	"http.lowSpeedLimit=1",
+	"http.lowSpeedTime=300",
+}
 
 // helperFD is where a credential waits for git's credential helper: a pipe, so
 // that it is in no argument, no environment and no file.
@@ -101,7 +114,8 @@ func (g gitRun) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, program, g.args...)
 	said := &tail{most: maxGitWords}
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = g.dir, g.in, g.out, said
-	cmd.Env = append([]string{"PATH=" + process.Path, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
+	cmd.Env = append([]string{"PATH=" + process.Path, "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
 		"GIT_LITERAL_PATHSPECS=1", process.KeyVariable + "=" + g.key}, g.env...)
 	cmd.SysProcAttr = process.Attr(g.as)
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }

@@ -97,4 +97,5 @@ func writeArchive(to io.Writer, store string, names []string) error {
 }
 
 // errNoLFS is a node without git-lfs.
-var errNoLFS = errors.New("git-lfs is not installed on this node, and the source has `lfs`; install git-lfs in the pool's image or setup, or leave `lfs` out")
+var errNoLFS = errors.New("git-lfs is not installed on this node, and the source has `lfs`; " +
+	"install git-lfs in the pool's image or setup, or leave `lfs` out")

@@ -53,7 +53,7 @@ type largeFile struct {
 	Size int64  `json:"size"`
 }
 
-// parsePointers reads what `git lfs ls-files --debug` tells of each pointer: lines with a
+// parsePointers reads what `git lfs ls-files --debug` says of each pointer: lines with a
 // name and a value.
 func parsePointers(text string) []largeFile {
 	var files []largeFile
@@ -80,7 +80,7 @@ func parsePointers(text string) []largeFile {
 	return files
 }
 
-// lfsAction is where a file is to be had, in the server's words.
+// lfsAction is where the server offers a file.
 type lfsAction struct {
 	Href   string            `json:"href"`
 	Header map[string]string `json:"header"`
@@ -111,7 +111,8 @@ func (a *attempt) fetchLarge(ctx context.Context, dir, repository, commit string
 		return err
 	}
 	if strings.HasPrefix(repository, "ssh:") || strings.HasPrefix(repository, "file:") {
-		return a.gitWithServer(ctx, dir, repository, "-c", "remote.origin.url="+repository, "-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
+		return a.gitWithServer(ctx, dir, repository, "-c", "remote.origin.url="+repository,
+			"-c", "lfs.basictransfersonly=true", "-c", "lfs.transfer.maxretries=3",
 			"-c", "lfs.transfer.maxretrydelay=1", "lfs", "fetch", "origin", commit)
 	}
 	var missing []largeFile
@@ -175,7 +176,13 @@ func (a *attempt) lfsClient(repository string) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	way := &http.Transport{Proxy: http.ProxyURL(gate), ResponseHeaderTimeout: lfsHeader, DisableCompression: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{}}
+	way := &http.Transport{
+		Proxy:                 http.ProxyURL(gate),
+		ResponseHeaderTimeout: lfsHeader,
+		DisableCompression:    true,
+		ForceAttemptHTTP2:     true,
+		TLSClientConfig:       &tls.Config{},
+	}
 	for _, set := range a.cfg.Env {
 		if file, ok := strings.CutPrefix(set, "GIT_SSL_CAINFO="); ok {
 			text, err := os.ReadFile(file)
@@ -250,7 +257,8 @@ func (a *attempt) fetchBatch(ctx context.Context, client *http.Client, dir, repo
 		case !ok:
 			continue
 		case object.Error != nil:
-			err = fmt.Errorf("the server does not have the large file %.12s: %s (%d)", object.OID, startfault.Clip(object.Error.Message), object.Error.Code)
+			err = fmt.Errorf("the server does not have the large file %.12s: %s (%d)",
+				object.OID, startfault.Clip(object.Error.Message), object.Error.Code)
 		case object.Actions.Download == nil:
 			err = fmt.Errorf("the server does not say where the large file %.12s is", object.OID)
 		}

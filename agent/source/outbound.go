@@ -17,7 +17,7 @@ import (
 
 // A job's author names a repository, its server names others by redirects, and the
 // agent is who connects: from inside the network, as a user that may have rights. So
-// git reaches a server through a gate of the agent's own, and ssh is told the address.
+// git reaches a server through a gate of the agent's own, and ssh gets the address that was looked at.
 
 // openGate opens the way by which one attempt's source is fetched.
 func (a *attempt) openGate() (*outbound.Gate, error) {

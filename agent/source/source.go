@@ -26,7 +26,7 @@ type Config struct {
 	Dir          string         // of the caches, absolute; it is made when it is not there
 	Credentials  string         // folder of the credentials, absolute; "" = there are none
 	Timeout      time.Duration  // of one Place
-	CacheSize    job.Bytes      // most that is kept for later attempts, and most that is fetched at once; 0 = nothing is kept, any amount fetched
+	CacheSize    job.Bytes      // most that is kept, and that is fetched at once; 0 = nothing is kept, any amount is fetched
 	Local        bool           // repositories of the node itself (file:) may be fetched for jobs of another user
 	AllowPrivate outbound.Guard // private addresses that may be connected to
 	Env          []string       // NAME=value: HTTPS_PROXY, NO_PROXY and GIT_SSL_CAINFO

@@ -245,9 +245,11 @@ func (b *Bus) toFault(queue string, err error) error {
 	if errors.As(err, &sbErr) {
 		switch sbErr.Code {
 		case azservicebus.CodeNotFound:
-			return &fault.Error{Code: fault.NotFound, Message: fmt.Sprintf("queue %q does not exist; create it as infra/ describes", queue), Err: err}
+			message := fmt.Sprintf("queue %q does not exist; create it as infra/ describes", queue)
+			return &fault.Error{Code: fault.NotFound, Message: message, Err: err}
 		case azservicebus.CodeUnauthorizedAccess:
-			return &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: fmt.Sprintf("no right to use queue %q; check the role or the key", queue), Err: err}
+			message := fmt.Sprintf("no right to use queue %q; check the role or the key", queue)
+			return &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: message, Err: err}
 		}
 	}
 	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
@@ -270,7 +272,7 @@ func toSDK(m Message) *azservicebus.Message {
 	return out
 }
 
-// isHeld reports whether a session was refused because somebody else has it.
+// isHeld reports whether a session was refused because another client has it.
 // The SDK has no code of its own for that and hands the AMQP error through.
 func isHeld(err error) bool {
 	var refused *amqp.Error

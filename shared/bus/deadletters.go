@@ -19,10 +19,10 @@ import (
 
 // Times and limits of reading dead letters.
 const (
-	// deadLetterWait is how long messages that were seen are waited for: somebody else
-	// may hold them.
+	// deadLetterWait is how long one waits for messages that were seen: another
+	// client may hold them.
 	deadLetterWait = 2 * time.Second
-	// deadLetterMore is how long one waits for more behind those that came.
+	// deadLetterMore is how long one waits for more after those that came.
 	deadLetterMore = 200 * time.Millisecond
 	// deadLetterBytes bounds what is in memory at a time. The last message may go over
 	// it.
@@ -65,8 +65,8 @@ func (b *Bus) DeadLetters(ctx context.Context, queue string, n int, fn func(ctx 
 		defer cancel()
 		receiver.Close(ctx)
 	}()
-	// Mostly there is nothing, which a look tells at once; receiving would wait. A look
-	// that fails, since it cannot read what is there, tells that there is something.
+	// Mostly there is nothing, which a look shows at once; receiving would wait. A look
+	// that fails, since it cannot read what is there, shows that there is something.
 	if seen, err := receiver.PeekMessages(ctx, 1, nil); err == nil && len(seen) == 0 {
 		return nil
 	}
@@ -190,7 +190,7 @@ func plainProperty(v any) any {
 }
 
 // setBody makes bytes of a body: several parts are one, and a text in an AMQP value
-// is the text. Of anything else the content is told.
+// is the text. Of anything else the content is kept as JSON.
 func (d *Dead) setBody(body azservicebus.AMQPAnnotatedMessageBody, o *tolerant.Original) {
 	kind, value := tolerant.Data, any(bytes.Join(body.Data, nil))
 	switch {

@@ -68,7 +68,7 @@ type Assignment struct {
 	Script         string            `json:"script,omitempty"`
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
-	Source         *job.Source       `json:"source,omitempty"` // fetched before the process starts; nil = none. Without command and script, its file is read and told
+	Source         *job.Source       `json:"source,omitempty"` // fetched first; nil = none. Without command and script its file is reported
 	CPUs           int               `json:"cpus"`
 	Memory         int64             `json:"memory,omitempty"` // bytes that the attempt may use; 0 = no bound of its own
 	Whole          bool              `json:"whole,omitempty"`  // the node is its own: cpus and memory are no bounds
@@ -79,7 +79,7 @@ type Assignment struct {
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
 }
 
-// Gang is what a rank of a job on several nodes is told of the others.
+// Gang is what a rank of a job on several nodes learns of the others.
 type Gang struct {
 	Rank  int      `json:"rank"`
 	Hosts []string `json:"hosts"` // addresses of all ranks' nodes, its own included
@@ -146,8 +146,8 @@ type Finished struct {
 	File      string    `json:"file,omitempty"` // of an attempt that was to read its source's own jobs: job.SourceFile, whole
 }
 
-// Leaving says that the node's VM is about to be taken away: nothing is to be
-// placed on it any more. What it runs ends as evicted.
+// Leaving says that the node's VM is about to be taken away: the pool places nothing
+// on it any more. What it runs ends as evicted.
 type Leaving struct {
 	Event  string    `json:"event"` // Preempt or Terminate, as the Scheduled Event is called
 	At     time.Time `json:"at"`    // not before

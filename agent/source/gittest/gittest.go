@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package gittest is a Git server for tests of whoever fetches sources: a bare
-// repository behind git's own HTTP server, and a clone to write to it with. Only tests
-// import it.
+// Package gittest is a Git server for tests of packages that fetch sources: a bare
+// repository that git's own HTTP server serves, and a clone that writes to it. Only tests
+// import it; it never contacts another server.
 package gittest
 
 import (
@@ -35,8 +35,8 @@ func Needs(t testing.TB, program string) {
 	}
 }
 
-// Origin is a bare repository behind git's own HTTP server, and a clone to write
-// to it with.
+// Origin is a bare repository that git's own HTTP server serves, and a clone that writes
+// to it.
 type Origin struct {
 	*httptest.Server
 	t           testing.TB
@@ -111,7 +111,8 @@ func (o *Origin) Git(dir string, args ...string) string {
 	o.t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + process.Path, "HOME=" + o.Root, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
+	cmd.Env = []string{"PATH=" + process.Path, "HOME=" + o.Root, "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
 		"GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com"}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

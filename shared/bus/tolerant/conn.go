@@ -2,11 +2,11 @@
 //
 // The client (go-amqp) knows no AMQP decimal and no char, and of some composed
 // values no form at all; it answers such a message by closing its link, so that one
-// message keeps all those behind it. A Conn looks at what comes from the server,
+// message keeps all those after it. A Conn looks at what comes from the server,
 // puts a type of the same width in the place of one that the client does not know,
 // and keeps what really came for those who handle the message.
 //
-// It changes nothing that is sent, knows no queue, and settles nothing.
+// It changes nothing that is sent, knows no queue, and completes nothing.
 package tolerant
 
 import (
@@ -309,7 +309,7 @@ func readable(b []byte) bool {
 	return true
 }
 
-// isDescribed: the client keeps such a value in a type that nobody else can name.
+// isDescribed: the client keeps such a value in a type that other packages cannot name.
 func isDescribed(p Pair) bool {
 	_, ok := p.Value.(Described)
 	return ok

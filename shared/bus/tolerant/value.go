@@ -53,7 +53,9 @@ var replacements = map[byte]odd{
 	0x94: {code: 0x98, name: "decimal128"}, // as a uuid
 }
 
-// decoder reads values of every type from b.
+// decoder reads values of every type from b. The local server's package has a decoder of
+// its own on purpose: shared and local packages do not know each other, so that one can
+// judge the other.
 type decoder struct {
 	b        []byte
 	at       int
@@ -90,7 +92,7 @@ func (d *decoder) value(depth int) (any, error) {
 	return Described{descriptor, v}, err
 }
 
-// coded reads what comes behind a type's code.
+// coded reads what comes after a type's code.
 func (d *decoder) coded(code byte, depth int) (any, error) {
 	switch code >> 4 {
 	case 0x4:
