@@ -70,7 +70,9 @@ func decodeLogRow(raw []byte) (logRow, error) {
 // version as a whole. It reports false when the pool has to be loaded instead: the
 // change log does not reach back that far, the pool is not there, or it would cost
 // more. Conflict: the pool changes faster than it can be read.
-func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
+func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (
+	*pool.Delta, pool.Version, bool, error,
+) {
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, pool.Version{}, false, err
 	}
@@ -155,7 +157,9 @@ func compareOrders(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order
 
 // readChangeLog reads the head and the keys of all rows that changed since a
 // version. It reports false when the log does not have all of them.
-func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Version) (head pool.Head, version pool.Version, keys []string, ok bool, err error) {
+func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Version) (
+	head pool.Head, version pool.Version, keys []string, ok bool, err error,
+) {
 	found := false
 	var rows []logRow
 	q := table.Query{Filter: table.Between(name, pool.ChangeLogFrom, pool.ChangeLogTo) + fmt.Sprintf(" and Seq ge %dL", from.Seq)}

@@ -17,7 +17,7 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// since reads what changed, which must be told of.
+// since reads what changed, and fails when the change log does not have it.
 func since(t *testing.T, s *Store, from pool.Version, keys ...string) (*pool.Delta, pool.Version) {
 	t.Helper()
 	d, v, ok, err := s.ChangesSince(deadline(t), "cpu", from, keys, 0)
@@ -156,12 +156,12 @@ func TestLoadWhileOthersWrite(t *testing.T) {
 	}
 }
 
-// tap puts a line in front of a server that tells of each request.
-func tap(t testing.TB, connection string, told func(*http.Request)) string {
+// tap puts a line in front of a server that calls seen with each request.
+func tap(t testing.TB, connection string, seen func(*http.Request)) string {
 	t.Helper()
-	target, forward := behind(t, connection)
+	target, forward := proxyTo(t, connection)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		told(r)
+		seen(r)
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
@@ -210,8 +210,8 @@ func large(b *testing.B, s *Store, jobs int) *writer {
 	return w
 }
 
-// BenchmarkCatchUp compares what a writer does that is some transactions behind,
-// each of which has changed 6 rows, with loading everything.
+// BenchmarkCatchUp compares two ways of a writer that some transactions of 6 rows
+// have overtaken: catching up and loading everything.
 func BenchmarkCatchUp(b *testing.B) {
 	const jobs = 100_000
 	s := open(b, serve(b))

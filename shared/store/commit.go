@@ -41,7 +41,9 @@ func (p *Pools) Commit(ctx context.Context, name string, v pool.Version, head po
 
 // commitUnlogged is Commit without a row in the change log, for the deletion of a
 // pool: its log goes too.
-func (p *Pools) commitUnlogged(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
+func (p *Pools) commitUnlogged(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (
+	pool.Version, error,
+) {
 	t, err := p.prepare(ctx, name, v, head, changes)
 	if err != nil {
 		return pool.Version{}, err

@@ -29,7 +29,7 @@ type faultyLine struct {
 // newFaultyLine puts a line in front of a server.
 func newFaultyLine(t *testing.T, connection string) (*faultyLine, string) {
 	t.Helper()
-	target, forward := behind(t, connection)
+	target, forward := proxyTo(t, connection)
 	l := &faultyLine{mishaps: make(chan mishap, 10)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/$batch") {
@@ -47,8 +47,8 @@ func newFaultyLine(t *testing.T, connection string) (*faultyLine, string) {
 	return l, strings.Replace(connection, target, strings.TrimPrefix(server.URL, "http://"), 1)
 }
 
-// behind is the host of a connection's server, and a way to it.
-func behind(t testing.TB, connection string) (host string, forward http.Handler) {
+// proxyTo is the host of a connection's server, and a way to it.
+func proxyTo(t testing.TB, connection string) (host string, forward http.Handler) {
 	t.Helper()
 	endpoint := ""
 	for field := range strings.SplitSeq(connection, ";") {
@@ -80,8 +80,8 @@ func busy(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// hollow replies without any operation, over which the client panics.
-func hollow(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+// emptyReply replies without any operation, over which the client panics.
+func emptyReply(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 	forward.ServeHTTP(httptest.NewRecorder(), r)
 	w.Header().Set("Content-Type", "multipart/mixed; boundary=batchresponse_1")
 	w.WriteHeader(http.StatusAccepted)
@@ -114,7 +114,7 @@ func TestCommitSurvivesMishaps(t *testing.T) {
 	}{
 		{"reply lost", []mishap{replyLost}, 1},
 		{"request lost", []mishap{requestLost}, 2},
-		{"hollow reply", []mishap{hollow}, 1},
+		{"empty reply", []mishap{emptyReply}, 1},
 		{"busy, then lost both ways", []mishap{busy, requestLost, replyLost}, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {

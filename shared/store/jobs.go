@@ -95,8 +95,8 @@ func parsePlace(text string) (place, error) {
 
 // Jobs lists jobs of a pool: the live ones and then the finished ones, each
 // newest first, at most limit (1 to 1000) of them. cont is "" or the text that the
-// call before has returned; that text is "" at the end. A page may hold fewer jobs than asked
-// for, even none, and not be the last. No job that stays in the filter is
+// call before has returned; that text is "" at the end. A page may have fewer jobs
+// than asked for, even none, and not be the last. No job that stays in the filter is
 // missed; one that finishes between two pages may be in both.
 func (p *Pools) Jobs(ctx context.Context, name string, filter JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
 	if err := job.CheckPool("pool", name); err != nil {

@@ -149,8 +149,9 @@ func (p *Pushes) PushesOfRef(ctx context.Context, rule, repository, ref string) 
 // a limit.
 func (p *Pushes) CountPushes(ctx context.Context, rule string, since time.Time, limit int) (int, error) {
 	n := 0
+	partition, from := table.Quote(pushPartition(rule)), since.UTC().Format(table.TimeLayout)
 	q := table.Query{
-		Filter: fmt.Sprintf("PartitionKey eq '%s' and At ge datetime'%s'", table.Quote(pushPartition(rule)), since.UTC().Format(table.TimeLayout)),
+		Filter: fmt.Sprintf("PartitionKey eq '%s' and At ge datetime'%s'", partition, from),
 		Fields: "PartitionKey,RowKey",
 		Limit:  limit,
 	}
@@ -162,8 +163,9 @@ func (p *Pushes) CountPushes(ctx context.Context, rule string, since time.Time, 
 // records.
 func (p *Pushes) DropPushes(ctx context.Context, before time.Time, limit int) error {
 	type key struct{ PartitionKey, RowKey string }
+	to := before.UTC().Format(table.TimeLayout)
 	q := table.Query{
-		Filter: fmt.Sprintf("PartitionKey ge 'start!' and PartitionKey lt 'start\"' and At lt datetime'%s'", before.UTC().Format(table.TimeLayout)),
+		Filter: fmt.Sprintf("PartitionKey ge 'start!' and PartitionKey lt 'start\"' and At lt datetime'%s'", to),
 		Fields: "PartitionKey,RowKey",
 		Limit:  limit,
 	}

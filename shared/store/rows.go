@@ -12,7 +12,8 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// fingerprint tells specs apart without carrying them around.
+// fingerprint is short and differs between specs, so that they can be compared
+// without carrying them around.
 func fingerprint(spec string) string {
 	sum := sha256.Sum256([]byte(spec))
 	return hex.EncodeToString(sum[:16])

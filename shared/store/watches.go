@@ -53,10 +53,14 @@ func encodeStatusWatch(w *StatusWatch) []byte {
 }
 
 func decodeStatusWatch(raw []byte) (StatusWatch, error) {
-	var w StatusWatch
-	err := table.Decode(raw, &w)
-	w.Next = table.TimeOf(w.Next)
-	return w, err
+	var row struct {
+		StatusWatch
+		Tries table.Number // read also when it was too large for Edm.Int32
+	}
+	err := table.Decode(raw, &row)
+	row.StatusWatch.Tries = int(row.Tries)
+	row.Next = table.TimeOf(row.Next)
+	return row.StatusWatch, err
 }
 
 // PutStatusWatch writes a watch. It replaces the one over the same job.

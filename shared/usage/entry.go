@@ -1,6 +1,7 @@
-// Package usage is the ledger: what was used, by whom, for how long and at
-// which price. It is pure: it turns facts about ended attempts and node
-// intervals into rows and sums. It reads no clock and no table.
+// Package usage computes the ledger: what was used, by whom, for how long and at
+// which price. It turns facts about ended attempts and node intervals into rows
+// and reports, for the store, the use cases and the command line. It is pure: it
+// never reads a clock or a table, and it never takes an unknown price for zero.
 package usage
 
 import "time"
@@ -15,7 +16,7 @@ const (
 const UnknownPrice = "unknown"
 
 // Entry is one fact for the ledger, written by the pool in the same
-// transaction as the change it tells of, and copied into the usage table
+// transaction as the change it is about, and copied into the usage table
 // afterwards. Kind, Pool and Key together are unique and never change, so that
 // an entry may be copied any number of times.
 type Entry struct {

@@ -17,27 +17,25 @@ const (
 	rowDecimals = 10
 	// reportDecimals is for the sums of a report.
 	reportDecimals = 6
-	// minDecimals keeps amounts looking like money.
+	// minDecimals is what every amount has, as is usual for money.
 	minDecimals = 2
 )
 
-// Limits of a price's text, so that a damaged row cannot cost memory or time.
-const (
-	maxPriceDigits = 12 // before the point, and as many behind it
-)
+// maxPriceDigits bounds the digits of a price before the point, and those after it, so
+// that a damaged row cannot cost memory or time.
+const maxPriceDigits = 12
 
-// ParsePrice reads a price per hour: digits, and behind a point more digits.
-// Anything else, UnknownPrice and an empty text among it, is not a price; it
-// is never taken for zero.
+// ParsePrice reads a price per hour: digits, and after a point more digits. Anything
+// else is not a price, also UnknownPrice and an empty text; it is never taken for zero.
 func ParsePrice(s string) (*big.Rat, bool) {
 	whole, fraction, pointed := strings.Cut(s, ".")
-	if !digits(whole) || pointed && !digits(fraction) {
+	if !isDigits(whole) || pointed && !isDigits(fraction) {
 		return nil, false
 	}
 	return new(big.Rat).SetString(s)
 }
 
-func digits(s string) bool {
+func isDigits(s string) bool {
 	if len(s) == 0 || len(s) > maxPriceDigits {
 		return false
 	}
@@ -50,7 +48,7 @@ func digits(s string) bool {
 }
 
 // amount writes an exact amount with at most the given number of decimals,
-// half away from zero, without zeros that say nothing.
+// half away from zero, without zeros at the end.
 func amount(r *big.Rat, decimals int) string {
 	s := r.FloatString(decimals)
 	point := strings.IndexByte(s, '.')
@@ -77,17 +75,17 @@ func (e *Entry) share() (part, of int64, known bool) {
 	}
 	part, of = int64(e.CPUs), int64(e.NodeCPUs)
 	for _, r := range [...][2]int64{{int64(e.GPUs), int64(e.NodeGPUs)}, {e.Memory, e.NodeMem}} {
-		if r[0] > 0 && r[1] > 0 && more(r[0], r[1], part, of) {
+		if r[0] > 0 && r[1] > 0 && isMore(r[0], r[1], part, of) {
 			part, of = r[0], r[1]
 		}
 	}
 	return min(part, of), of, true
 }
 
-// more reports whether a/b is more than c/d, exactly: bytes times bytes do not fit
+// isMore reports whether a/b is more than c/d, exactly: bytes times bytes do not fit
 // into 64 bits, and a fraction for every row of a report would be slow. None is
 // negative.
-func more(a, b, c, d int64) bool {
+func isMore(a, b, c, d int64) bool {
 	high, low := bits.Mul64(uint64(a), uint64(d))
 	otherHigh, otherLow := bits.Mul64(uint64(c), uint64(b))
 	return high > otherHigh || high == otherHigh && low > otherLow

@@ -44,9 +44,9 @@ type Group struct {
 	Currency    string // "" where the price is unknown
 }
 
-// line collects what one group is made of. Costs stay apart by price and by what
-// the node has as plain numbers of ticks, so that millions of rows are added
-// without a fraction growing.
+// line collects what one group is made of. Costs stay apart, by price and by what
+// the node has, as plain numbers of ticks, so that millions of rows add up without
+// ever larger fractions.
 type line struct {
 	jobs    map[string]struct{}
 	seconds Ticks // of attempts
@@ -54,7 +54,7 @@ type line struct {
 	used    bill  // for the attempts
 	nodes   Ticks // node time there was
 	paid    bill  // for the nodes
-	blurred bool  // an attempt on these nodes has no known share, so neither has the waste
+	unclear bool  // an attempt on these nodes has no known share, so that the waste is unknown
 }
 
 // bill is a number of ticks, times the part that was held (cpus, GPUs or bytes), by
@@ -87,19 +87,6 @@ func NewSum(by Grouping) (*Sum, error) {
 	return &Sum{by: by, lines: map[part]*line{}}, nil
 }
 
-// Summarize groups rows into the lines of a report, sorted by key, and below a
-// key by currency, with the unknown prices last.
-func Summarize(rows []Row, by Grouping) ([]Group, error) {
-	s, err := NewSum(by)
-	if err != nil {
-		return nil, err
-	}
-	for i := range rows {
-		s.Add(&rows[i])
-	}
-	return s.Groups(), nil
-}
-
 // Add counts one row.
 func (s *Sum) Add(row *Row) {
 	_, priced := ParsePrice(row.Price)
@@ -111,7 +98,7 @@ func (s *Sum) Add(row *Row) {
 		return
 	}
 	if priced && !shared {
-		s.line(s.nodeKey(row), true, row.Currency).blurred = true
+		s.line(s.nodeKey(row), true, row.Currency).unclear = true
 	}
 	l := s.line(s.key(row), priced && shared, row.Currency)
 	l.jobs[row.Job] = struct{}{}
@@ -161,7 +148,8 @@ func (s *Sum) nodeKey(row *Row) string {
 	}
 }
 
-// Groups is the report so far.
+// Groups is the report so far: lines sorted by key, and below a key by currency, with
+// the unknown prices last.
 func (s *Sum) Groups() []Group {
 	parts := slices.SortedFunc(maps.Keys(s.lines), func(a, b part) int {
 		unpriced := func(p part) int {
@@ -201,7 +189,7 @@ func (s *Sum) group(p part, l *line) Group {
 	}
 	switch {
 	case len(l.paid) == 0:
-	case p.unpriced || l.blurred:
+	case p.unpriced || l.unclear:
 		g.Waste = UnknownPrice
 	default:
 		waste := l.paid.sum()
@@ -216,7 +204,7 @@ func (s *Sum) group(p part, l *line) Group {
 // nodesHaveLines reports whether a node belongs to a line of its own key.
 func (s *Sum) nodesHaveLines() bool { return s.by == ByPool || s.by == ByDay }
 
-// usedIn are the bills of all attempts that are paid like p.
+// usedIn has the bills of all attempts with the same currency as p.
 func (s *Sum) usedIn(p part) []bill {
 	var all []bill
 	for q, l := range s.lines {
@@ -227,7 +215,7 @@ func (s *Sum) usedIn(p part) []bill {
 	return all
 }
 
-// sharesIn is the node time of all attempts that are paid like p.
+// sharesIn is the node time of all attempts with the same currency as p.
 func (s *Sum) sharesIn(p part) Ticks {
 	var all Ticks
 	for q, l := range s.lines {
@@ -286,7 +274,14 @@ func (g *Group) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	keys := map[Grouping]*string{ByJob: wire.Job, ByPool: wire.Pool, ByTeam: wire.Team, ByUser: wire.User, ByDay: wire.Day}
-	*g = Group{Jobs: wire.Jobs, Seconds: wire.Seconds, NodeSeconds: wire.NodeSeconds, Cost: wire.Cost, Waste: wire.Waste, Currency: wire.Currency}
+	*g = Group{
+		Jobs:        wire.Jobs,
+		Seconds:     wire.Seconds,
+		NodeSeconds: wire.NodeSeconds,
+		Cost:        wire.Cost,
+		Waste:       wire.Waste,
+		Currency:    wire.Currency,
+	}
 	for by, key := range keys {
 		if key != nil {
 			g.By, g.Key = by, *key

@@ -101,6 +101,18 @@ func rows(entries ...Entry) []Row {
 	return out
 }
 
+// summarize is a report of rows.
+func summarize(rows []Row, by Grouping) ([]Group, error) {
+	s, err := NewSum(by)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		s.Add(&rows[i])
+	}
+	return s.Groups(), nil
+}
+
 func TestSummarize(t *testing.T) {
 	t.Parallel()
 	hour := Ticks(time.Hour / Tick)
@@ -153,12 +165,12 @@ func TestSummarize(t *testing.T) {
 		}},
 		{"nothing", nil, ByPool, []Group{}},
 	} {
-		got, err := Summarize(c.rows, c.by)
+		got, err := summarize(c.rows, c.by)
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v (%v), want %+v", c.name, got, err, c.want)
 		}
 	}
-	if _, err := Summarize(nil, "size"); err == nil {
+	if _, err := summarize(nil, "size"); err == nil {
 		t.Error("grouping by size was accepted")
 	}
 }
@@ -200,7 +212,7 @@ func TestEveryGroupingAddsUp(t *testing.T) {
 		}
 	}
 	for _, by := range Groupings {
-		groups, err := Summarize(all, by)
+		groups, err := summarize(all, by)
 		if err != nil {
 			t.Fatal(err)
 		}

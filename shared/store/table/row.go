@@ -88,7 +88,7 @@ func (r *Row) Text(name, value string) {
 	}
 }
 
-// Sentence is text of which only the beginning matters.
+// Sentence is a text whose beginning is enough.
 func (r *Row) Sentence(name, value string) { r.Text(name, Cut(value, SentenceUnits)) }
 
 // Long writes a text into as many properties as it needs: Name, Name1, ...,
