@@ -75,7 +75,7 @@ func (s *Server) carryOutEvent(i *instance, e *event) {
 		err = s.removeInstances(i.set, []*instance{i}, nil)
 	}
 	if err != nil {
-		s.cfg.Log.Error("an instance could not be evicted", "instance", i.Name, "error", err)
+		s.cfg.Log.Error("evicting instance failed", "instance", i.Name, "error", err)
 	}
 }
 

@@ -157,7 +157,7 @@ func (s *Server) removeIfEmpty(st *set) {
 	}
 	delete(s.sets, strings.ToLower(st.Name))
 	if err := s.save(st, nil); err != nil {
-		s.cfg.Log.Error("a deleted scale set stays on record", "set", st.Name, "error", err)
+		s.cfg.Log.Error("removing scale set failed; it stays on record", "set", st.Name, "error", err)
 	}
 }
 
@@ -175,7 +175,7 @@ func (s *Server) run(i *instance, again bool) {
 		if !halted && s.boot(i) {
 			s.injectIntoRun(i)
 			for s.supervise(i) && s.wait(i, s.cfg.RestartDelay) {
-				s.cfg.Log.Warn("an instance's supervisor ended and is started again", "instance", i.Name)
+				s.cfg.Log.Warn("restarting supervisor that ended", "instance", i.Name)
 			}
 		}
 		select {
@@ -254,7 +254,7 @@ func (s *Server) recordBoot(i *instance, state, power string, why *Failure) bool
 			ops = s.failOperations(i)
 		}
 		if err := s.save(i.set, ops); err != nil {
-			s.cfg.Log.Error("an instance's state could not be stored", "instance", i.Name, "error", err)
+			s.cfg.Log.Error("storing instance failed", "instance", i.Name, "error", err)
 		}
 	}
 	return i.State != deleting
@@ -282,7 +282,7 @@ func (s *Server) injectIntoRun(i *instance) {
 			s.mu.Unlock()
 		}
 		if err != nil {
-			s.cfg.Log.Warn("a fault could not be carried out", "instance", i.Name, "fault", o.Do, "error", err)
+			s.cfg.Log.Warn("injecting failure failed", "instance", i.Name, "action", o.Do, "error", err)
 		}
 	})
 }
@@ -301,7 +301,7 @@ func (s *Server) stopGuest(i *instance, power string) error {
 // forgetInstance takes an instance off the record when nothing of it is left.
 func (s *Server) forgetInstance(i *instance) {
 	if err := os.RemoveAll(s.dir(i)); err != nil {
-		s.cfg.Log.Warn("an instance's directory could not be removed", "instance", i.Name, "error", err)
+		s.cfg.Log.Warn("removing instance directory failed", "instance", i.Name, "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,7 +314,7 @@ func (s *Server) forgetInstance(i *instance) {
 	i.set.Instances = kept
 	delete(s.nodes, s.metadataKey(i))
 	if err := s.save(i.set, nil); err != nil {
-		s.cfg.Log.Error("a deleted instance stays on record", "instance", i.Name, "error", err)
+		s.cfg.Log.Error("removing instance failed; it stays on record", "instance", i.Name, "error", err)
 	}
 	s.removeIfEmpty(i.set)
 }

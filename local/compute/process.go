@@ -21,7 +21,7 @@ const killAfter = 10 * time.Second
 func (s *Server) supervise(i *instance) bool {
 	cmd, stdin, err := s.start(i)
 	if err != nil {
-		s.cfg.Log.Error("an instance's supervisor cannot be started", "instance", i.Name, "error", err)
+		s.cfg.Log.Error("starting supervisor failed", "instance", i.Name, "error", err)
 		return true
 	}
 	ended := make(chan struct{})
@@ -45,7 +45,7 @@ func (s *Server) supervise(i *instance) bool {
 	select {
 	case <-ended:
 	case <-time.After(s.cfg.KillAfter):
-		s.cfg.Log.Warn("an instance's supervisor does not end and is killed with what is below it", "instance", i.Name)
+		s.cfg.Log.Warn("killing supervisor that does not end, with all processes below it", "instance", i.Name)
 		killAll(func() []int { return descendants(processes(), cmd.Process.Pid) })
 		cmd.Process.Kill()
 		<-ended
@@ -58,7 +58,7 @@ func (s *Server) supervise(i *instance) bool {
 func (s *Server) sweep(i *instance) {
 	stubborn := killAll(func() []int { return descendants(processes(), processesOfVM(i.VMID)...) })
 	if len(stubborn) > 0 {
-		s.cfg.Log.Warn("processes of an instance belong to another user and cannot be killed", "instance", i.Name, "pids", stubborn)
+		s.cfg.Log.Warn("killing processes failed: they belong to another user", "instance", i.Name, "pids", stubborn)
 	}
 }
 

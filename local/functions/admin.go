@@ -75,7 +75,7 @@ func (h *Host) invokeByHand(w http.ResponseWriter, r *http.Request, name string)
 	}
 	h.wg.Go(func() {
 		if _, err := h.call(h.ctx, f, inv, body); err != nil {
-			h.log.Error("an invocation by hand failed", "function", f.name, "invocation", inv.ID, "error", err)
+			h.log.Error("invocation by hand failed", "function", f.name, "invocation", inv.ID, "error", err)
 		}
 	})
 	w.WriteHeader(http.StatusAccepted)

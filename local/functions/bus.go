@@ -205,7 +205,7 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 		err = errors.Join(errUnbound, err)
 	}
 	if err != nil && ctx.Err() == nil {
-		l.log.Error("an invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
+		l.log.Error("invocation failed; its messages come again", "invocation", inv.ID, "messages", len(batch), "error", err)
 	}
 	l.settle(link, src, batch, err == nil)
 	return err
@@ -276,7 +276,7 @@ func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	stop()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
-		l.log.Error("an invocation failed; its message comes again", "invocation", inv.ID, "message", d.ID, "error", err)
+		l.log.Error("invocation failed; its message comes again", "invocation", inv.ID, "message", d.ID, "error", err)
 	}
 	l.settle(link, src, []*delivery{d}, err == nil)
 }
@@ -290,7 +290,7 @@ func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 		}
 		if err := src.renew(ctx, d); err != nil {
 			if ctx.Err() == nil {
-				l.log.Warn("a lock could not be renewed", "message", d.ID, "error", err)
+				l.log.Warn("renewing lock failed", "message", d.ID, "error", err)
 			}
 			return
 		}
@@ -334,6 +334,6 @@ func (l *busLoop) settle(link context.Context, src source, batch []*delivery, su
 		if p := first.Load(); p != nil {
 			err = *p
 		}
-		l.log.Warn("messages could not be settled; they come again", "messages", n, "succeeded", succeeded, "error", err)
+		l.log.Warn("settling messages failed; they come again", "messages", n, "succeeded", succeeded, "error", err)
 	}
 }

@@ -41,11 +41,11 @@ func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, bod
 	began := time.Now()
 	reply, err := h.invoke(ctx, f, port, inv.ID, body)
 	if errors.Is(err, invoke.ErrHangs) {
-		h.log.Warn("an invocation hangs until its function times out", "function", f.name, "invocation", inv.ID, "error", err)
+		h.log.Warn("invocation hangs until its function times out", "function", f.name, "invocation", inv.ID, "error", err)
 		<-ctx.Done()
 	}
 	if errors.Is(context.Cause(ctx), errTimedOut) && err != nil {
-		h.log.Error("a function timed out; the handler is killed and started anew", "function", f.name, "invocation", inv.ID, "timeout", h.timeout)
+		h.log.Error("function timed out; restarting handler", "function", f.name, "invocation", inv.ID, "timeout", h.timeout)
 		h.worker.restart()
 		err = fmt.Errorf("%w after %s: %w", errTimedOut, h.timeout, err)
 	}
@@ -55,7 +55,7 @@ func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, bod
 	for _, line := range reply.Logs {
 		h.log.Info(line, "function", f.name, "invocation", inv.ID)
 	}
-	h.log.Debug("an invocation succeeded", "function", f.name, "invocation", inv.ID, "took", time.Since(began))
+	h.log.Debug("invocation succeeded", "function", f.name, "invocation", inv.ID, "took", time.Since(began))
 	return reply, nil
 }
 

@@ -123,7 +123,7 @@ func Start(cfg Config) (*Host, error) {
 	}
 	functions, wrong := readFunctions(cfg.Root, cfg.Settings, h.file.Functions)
 	for _, err := range wrong {
-		h.log.Error("a function is left out", "error", err)
+		h.log.Error("skipping function", "error", err)
 	}
 	if h.functions = functions; len(functions) == 0 {
 		return nil, errors.Join(append(wrong, errors.New("no function is left to host"))...)
@@ -197,7 +197,7 @@ func (h *Host) run() {
 	for _, f := range h.functions {
 		switch {
 		case f.disabled:
-			h.log.Info("a function is disabled by its setting", "function", f.name)
+			h.log.Info("function disabled by its setting", "function", f.name)
 		case f.trigger.Type == serviceBusTrigger:
 			h.loops.Go(func() { h.newBusLoop(f).sessions(h.taking) })
 		case f.trigger.Type == timerTrigger:

@@ -160,7 +160,7 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, param
 	defer cancel()
 	reply, err := h.call(ctx, f, inv, inv.Request(r, params, body))
 	if err != nil {
-		h.log.Error("an HTTP function failed", "function", f.name, "invocation", inv.ID, "error", err)
+		h.log.Error("HTTP function failed", "function", f.name, "invocation", inv.ID, "error", err)
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}

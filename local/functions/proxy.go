@@ -46,7 +46,7 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 	passing := &passing{h: h, f: f, bodyless: r.ContentLength == 0}
 	if h.timeout > 0 {
 		timer := time.AfterFunc(h.timeout, func() {
-			h.log.Error("a request timed out; the handler is killed and started again, with all that it was doing",
+			h.log.Error("request timed out; restarting handler, which ends all its work",
 				"function", f.name, "invocation", id, "timeout", h.timeout)
 			passing.timedOut.Store(true)
 			h.worker.restart()

@@ -154,7 +154,7 @@ func (t *timer) occur(ctx context.Context, st status, late bool) status {
 		if ctx.Err() != nil {
 			return st // it comes again, late, when the host is back
 		}
-		t.log.Error("a timer's invocation failed", "function", t.f.name, "error", err)
+		t.log.Error("timer invocation failed", "function", t.f.name, "error", err)
 	}
 	st.Last = began
 	return st
@@ -172,7 +172,7 @@ func (t *timer) read() (st status) {
 		err = json.Unmarshal(b, &st)
 	}
 	if err != nil {
-		t.log.Warn("a timer's status cannot be read; it begins anew", "path", t.path, "error", err)
+		t.log.Warn("reading timer status failed; the timer starts without one", "path", t.path, "error", err)
 		return status{}
 	}
 	return st
@@ -191,6 +191,6 @@ func (t *timer) write(st status) {
 		err = os.Rename(t.path+".new", t.path)
 	}
 	if err != nil {
-		t.log.Warn("a timer's status cannot be kept", "path", t.path, "error", err)
+		t.log.Warn("writing timer status failed", "path", t.path, "error", err)
 	}
 }

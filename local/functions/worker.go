@@ -127,7 +127,7 @@ func (w *worker) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil && (meant || code == exitRestart):
-			w.log.Info("the handler starts anew", "exitCode", code)
+			w.log.Info("restarting handler", "exitCode", code)
 			continue
 		case err == nil && code == 0:
 			w.log.Error(errExited.Error())
@@ -139,7 +139,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		if w.cfg.Real && errors.Is(err, errNoStart) {
 			// The real host tries once, says that it runs, and lets everything wait.
-			w.log.Error("the handler failed", "error", err)
+			w.log.Error("handler failed", "error", err)
 			pause(ctx, w.cfg.Hang)
 			w.set(func(s *state) { s.failure = err })
 			pause(ctx, w.cfg.Linger)
@@ -150,7 +150,7 @@ func (w *worker) run(ctx context.Context) error {
 			errorsSoFar = 0
 		}
 		errorsSoFar, last = errorsSoFar+1, now
-		w.log.Error("the handler failed", "error", err, "count", errorsSoFar, "limit", w.cfg.MaxErrors)
+		w.log.Error("handler failed", "error", err, "count", errorsSoFar, "limit", w.cfg.MaxErrors)
 		if errorsSoFar < w.cfg.MaxErrors {
 			continue
 		}
@@ -163,7 +163,7 @@ func (w *worker) run(ctx context.Context) error {
 			w.set(func(s *state) { s.failure = err })
 			return err
 		}
-		w.log.Warn("the real host would stop now; this one pauses and goes on", "pause", w.cfg.RestartPause)
+		w.log.Warn("pausing before the next restart, where the real host would stop", "pause", w.cfg.RestartPause)
 		errorsSoFar = 0
 		pause(ctx, w.cfg.RestartPause)
 	}

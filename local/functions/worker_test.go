@@ -222,7 +222,7 @@ func TestHandlerThatCannotStartForReal(t *testing.T) {
 	if err := <-h.Done(); err == nil || !strings.Contains(err.Error(), "cannot be started") {
 		t.Errorf("the host's end: got %v", err)
 	}
-	if n := strings.Count(log.String(), "the handler failed"); n != 1 {
+	if n := strings.Count(log.String(), "handler failed"); n != 1 {
 		t.Errorf("it was tried %d times, want once", n)
 	}
 }
