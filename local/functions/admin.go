@@ -10,9 +10,9 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// own answers what is the host's own business, which goes before all routes of
+// serveHostCall answers what is the host's serveHostCall business, which goes before all routes of
 // functions. It reports whether it has.
-func (h *Host) own(w http.ResponseWriter, r *http.Request, path string) bool {
+func (h *Host) serveHostCall(w http.ResponseWriter, r *http.Request, path string) bool {
 	parts := strings.Split(strings.Trim(strings.ToLower(path), "/"), "/")
 	if parts[0] != "admin" || len(parts) != 3 {
 		return false

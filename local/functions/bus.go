@@ -16,35 +16,41 @@ import (
 
 // Times and counts of the Service Bus side.
 const (
-	// settleAtOnce bounds the settlements under way. Each is a round trip, and a
-	// batch has up to 1,000.
+	// settleAtOnce bounds the settlements at a time. Each is a round trip, and a batch has
+	// up to 1,000.
 	settleAtOnce = 64
-	// settleTime bounds the settlement of a batch. What is not settled by then
-	// comes again.
+	// settleTime bounds the settlement of a batch. Messages that are not settled by then
+	// come again.
 	settleTime = 20 * time.Second
-	// hopeless is how many settlements may fail before one has worked: the server
-	// is away then, and the rest of the batch need not find out one by one.
-	hopeless = 8
+	// maxFailedFirst is how many settlements may fail before one succeeds. Then the server
+	// is not there, and the rest of the batch is not tried.
+	maxFailedFirst = 8
 	// firstReopen and longestReopen bound the pause before a queue that failed is
 	// opened again; see shared/backoff.
 	firstReopen   = 100 * time.Millisecond
 	longestReopen = 5 * time.Second
-	// lockMargin is what must be left of a message's lock for an invocation to
-	// begin with it.
+	// lockMargin is how much of a message's lock must be left when an invocation starts
+	// with it.
 	lockMargin = time.Second
 )
 
 // source is an open queue.
 type source interface {
-	// receive waits for messages and returns 1 to most of them; none and no error
-	// when nothing came for a while.
-	// After an error the source is of no more use, for settlements neither.
+	// receive waits for messages and returns 1 to most of them; none and no error when
+	// nothing came for a while. After an error the source is unusable, for settlements
+	// too.
 	receive(ctx context.Context, most int) ([]*delivery, error)
 	complete(ctx context.Context, d *delivery) error
 	abandon(ctx context.Context, d *delivery) error
 	renew(ctx context.Context, d *delivery) error // sets d.LockedUntil
 	close()
 }
+
+// sessionLocker is a source that is one session, whose messages have no locks of their
+// own: sessionLock stands for them.
+type sessionLocker interface{ sessionLock() *delivery }
+
+var _ sessionLocker = (*sessionSource)(nil)
 
 // busLoop brings the messages of one queue to one function.
 type busLoop struct {
@@ -65,16 +71,20 @@ type busLoop struct {
 
 func (h *Host) newBusLoop(f *function) *busLoop {
 	sb := h.file.Extensions.ServiceBus
-	l := &busLoop{f: f, log: h.log.With("function", f.name, "queue", f.trigger.QueueName), renewal: sb.MaxAutoLockRenewalDuration.or(defaultMaxLockRenewal)}
+	l := &busLoop{
+		f:       f,
+		log:     h.log.With("function", f.name, "queue", f.trigger.QueueName),
+		renewal: sb.MaxAutoLockRenewalDuration.or(defaultMaxLockRenewal),
+	}
 	l.session, l.concurrent = f.trigger.IsSessionsEnabled, 1
 	switch {
 	case f.many():
-		l.most = or(f.trigger.MaxMessageBatchSize, or(sb.MaxMessageBatchSize, defaultMaxMessageBatchSize))
+		l.most = firstPositive(f.trigger.MaxMessageBatchSize, firstPositive(sb.MaxMessageBatchSize, defaultMaxMessageBatchSize))
 	case l.session:
-		l.most = or(sb.MaxConcurrentCallsPerSession, defaultMaxConcurrentCallsPerSession)
-		l.concurrent = or(sb.MaxConcurrentSessions, defaultMaxConcurrentSessions)
+		l.most = firstPositive(sb.MaxConcurrentCallsPerSession, defaultMaxConcurrentCallsPerSession)
+		l.concurrent = firstPositive(sb.MaxConcurrentSessions, defaultMaxConcurrentSessions)
 	default:
-		l.most = or(sb.MaxConcurrentCalls, defaultMaxConcurrentCalls*runtime.NumCPU())
+		l.most = firstPositive(sb.MaxConcurrentCalls, defaultMaxConcurrentCalls*runtime.NumCPU())
 	}
 	for _, auto := range []*bool{sb.AutoCompleteMessages, f.trigger.AutoCompleteMessages} {
 		if auto != nil {
@@ -112,8 +122,8 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 	return l
 }
 
-// or is n, or what stands for none.
-func or(n, none int) int {
+// firstPositive is n, firstPositive what stands for none.
+func firstPositive(n, none int) int {
 	if n > 0 {
 		return n
 	}
@@ -152,17 +162,16 @@ func (l *busLoop) run(ctx context.Context) {
 	}
 }
 
-// batches invokes the function with all that is there, one batch at a time. Nothing
-// is asked for while the function runs: what comes meanwhile stays in the queue, for
-// others that take from it. Locks are not renewed in this mode, as in the real
-// host.
+// batches invokes the function with all messages that are there, one batch at a time.
+// While the function runs it asks for nothing: messages that come in stay in the queue,
+// for other receivers. As in the real host, this mode renews no locks.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
 	for {
 		if err := cmp.Or(l.ready(ctx), ctx.Err()); err != nil {
 			return worked, err
 		}
 		got, err := src.receive(ctx, l.most)
-		if got = held(got, time.Now()); len(got) > 0 {
+		if got = withLiveLock(got, time.Now()); len(got) > 0 {
 			worked = true
 			if failed := l.batch(ctx, context.WithoutCancel(ctx), src, got); failed != nil && l.session {
 				return worked, errOutOfOrder
@@ -174,8 +183,8 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 	}
 }
 
-// held are those of the messages whose lock will not run out at once.
-func held(batch []*delivery, now time.Time) []*delivery {
+// withLiveLock returns the messages whose lock lasts long enough to start with them.
+func withLiveLock(batch []*delivery, now time.Time) []*delivery {
 	kept := batch[:0]
 	for _, d := range batch {
 		if d.LockedUntil.IsZero() || d.LockedUntil.After(now.Add(lockMargin)) {
@@ -185,7 +194,7 @@ func held(batch []*delivery, now time.Time) []*delivery {
 	return kept
 }
 
-// batch invokes the function with messages, and settles all of them alike.
+// batch invokes the function with messages, and settles all of them in the same way.
 func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery) error {
 	inv := l.begin()
 	inv.Namespace = l.namespace
@@ -220,8 +229,8 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	if s, ok := src.(interface{ held() *delivery }); ok { // for as long as the session is open, idle or not
-		wg.Go(func() { l.renew(ctx, src, s.held()) })
+	if s, ok := src.(sessionLocker); ok { // for as long as the session is open, idle or not
+		wg.Go(func() { l.renew(ctx, src, s.sessionLock()) })
 	}
 	slots := make(chan struct{}, l.most)
 	for {
@@ -297,9 +306,9 @@ func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 	}
 }
 
-// settle completes or abandons messages, for as long as the link is there that
-// brought them; a host that is ending still does so. What fails comes again: the
-// lock runs out.
+// settle completes or abandons messages as long as the link that brought them is open,
+// also while the host ends. Messages whose settlement fails come again after their lock
+// ends.
 func (l *busLoop) settle(link context.Context, src source, batch []*delivery, succeeded bool) {
 	one := src.abandon
 	if succeeded {
@@ -322,7 +331,7 @@ func (l *busLoop) settle(link context.Context, src source, batch []*delivery, su
 					continue
 				}
 				first.CompareAndSwap(nil, &err)
-				if failed.Add(1) >= hopeless && worked.Load() == 0 {
+				if failed.Add(1) >= maxFailedFirst && worked.Load() == 0 {
 					cancel()
 				}
 			}

@@ -327,7 +327,7 @@ func TestHopelessSettlement(t *testing.T) {
 	<-called
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.tries < hopeless || q.tries > hopeless+settleAtOnce {
+	if q.tries < maxFailedFirst || q.tries > maxFailedFirst+settleAtOnce {
 		t.Errorf("%d settlements were tried", q.tries)
 	}
 }

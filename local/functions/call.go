@@ -26,8 +26,8 @@ func (h *Host) invocation(f *function) invoke.Invocation {
 }
 
 // call sends an invocation to the handler and judges the reply. It waits for a
-// handler that is starting. A function that takes too long costs the handler its
-// life, and everything else that the handler is doing.
+// handler that is starting. When a function takes too long, the handler is killed, with
+// everything else that it is doing.
 func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, body []byte) (invoke.Reply, error) {
 	port, err := h.worker.await(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func (h *Host) post(ctx context.Context, port int, name, id string, body []byte)
 	if err != nil {
 		return invoke.Reply{}, err
 	}
-	h.head(r.Header, id)
+	h.setHeaders(r.Header, id)
 	h.worker.sign(r.Header, port)
 	reply, err := (&http.Client{Transport: h.transport}).Do(r)
 	if err != nil {
@@ -78,11 +78,11 @@ func (h *Host) post(ctx context.Context, port int, name, id string, body []byte)
 	return invoke.ReadReply(reply, maxReply)
 }
 
-// head sets the headers of an invocation.
-func (h *Host) head(header http.Header, id string) {
+// setHeaders sets the headers of an invocation.
+func (h *Host) setHeaders(header http.Header, id string) {
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("User-Agent", "Azure-Functions-Host/"+hostVersion)
-	if h.traced() {
+	if h.isTraced() {
 		header.Set("traceparent", traceparent(""))
 	}
 	header.Set(invoke.HeaderHostVersion, hostVersion)

@@ -12,7 +12,7 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// Types of triggers that are played here, in the letters of function.json.
+// Types of triggers that are supported, in the letters of function.json.
 const (
 	serviceBusTrigger = "serviceBusTrigger"
 	timerTrigger      = "timerTrigger"
@@ -107,7 +107,7 @@ func (f *function) read(b []byte, settings map[string]string) error {
 		return fmt.Errorf("function.json cannot be read: %w", err)
 	}
 	if file.Retry != nil {
-		return errors.New("retry is not played here; a message comes again by itself, and a timer at its next occurrence")
+		return errors.New("retry is not supported by the local host; a message comes again by itself, and a timer at its next occurrence")
 	}
 	triggers := 0
 	for _, b := range file.Bindings {
@@ -118,7 +118,7 @@ func (f *function) read(b []byte, settings map[string]string) error {
 		case b.Type == "http" && f.output == "":
 			f.output = b.Name
 		default:
-			return fmt.Errorf("a binding of type %q is not played here; use a client for input and output", b.Type)
+			return fmt.Errorf("unsupported binding type %q; use a client for input and output", b.Type)
 		}
 	}
 	if triggers != 1 {
@@ -127,7 +127,7 @@ func (f *function) read(b []byte, settings map[string]string) error {
 	if f.trigger.Name == "" {
 		return errors.New("the trigger has no name")
 	}
-	f.disabled = file.Disabled || truth(settings["AzureWebJobs."+f.name+".Disabled"]) || truth(settings["AzureWebJobs_"+f.name+"_Disabled"])
+	f.disabled = file.Disabled || isTrue(settings["AzureWebJobs."+f.name+".Disabled"]) || isTrue(settings["AzureWebJobs_"+f.name+"_Disabled"])
 	switch f.trigger.Type {
 	case serviceBusTrigger:
 		return f.readServiceBus(settings)
@@ -136,10 +136,10 @@ func (f *function) read(b []byte, settings map[string]string) error {
 	case httpTrigger:
 		return f.readHTTP()
 	}
-	return fmt.Errorf("a trigger of type %q is not played here", f.trigger.Type)
+	return fmt.Errorf("unsupported trigger type %q", f.trigger.Type)
 }
 
-func truth(s string) bool { return strings.EqualFold(s, "true") || s == "1" }
+func isTrue(s string) bool { return strings.EqualFold(s, "true") || s == "1" }
 
 func (f *function) readServiceBus(settings map[string]string) error {
 	t := &f.trigger
@@ -155,11 +155,11 @@ func (f *function) readServiceBus(settings map[string]string) error {
 	}
 	switch {
 	case t.TopicName != "" || t.QueueName == "":
-		return errors.New("queueName is missing; topics are not played here")
+		return errors.New("queueName is missing; topics are not supported by the local host")
 	case t.Cardinality != "" && !f.many() && !strings.EqualFold(t.Cardinality, "one"):
 		return fmt.Errorf("cardinality %q is not known; use one or many", t.Cardinality)
 	case t.DataType != "" && !f.binary() && !strings.EqualFold(t.DataType, "string"):
-		return fmt.Errorf("dataType %q is not played here; use binary or string", t.DataType)
+		return fmt.Errorf("dataType %q is not supported by the local host; use binary or string", t.DataType)
 	case t.MaxMessageBatchSize < 0 || t.MaxMessageBatchSize > maxAtOnce:
 		return fmt.Errorf("maxMessageBatchSize is %d; it must be between 1 and %d", t.MaxMessageBatchSize, maxAtOnce)
 	case f.many() && t.DataType == "":

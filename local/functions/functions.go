@@ -1,11 +1,13 @@
-// Package functions plays the Azure Functions host on one machine: from the
-// same host.json and function.json it starts the real handler process, sends it
-// the same requests when a queue, a timer or an HTTP request asks for it, judges
-// its replies by the same rules, and restarts it as the host does.
+// Package functions is the Azure Functions host on one machine, for `dsvm up` and for
+// tests: it reads the same host.json and function.json, starts the real handler
+// process, sends it the same requests when a queue, a timer or an HTTP request
+// triggers a function, judges its replies by the same rules, and restarts it as the
+// real host does.
 //
-// It plays Service Bus queues with and without sessions, timers and HTTP. It has no output bindings, no retry policies and no scaling, it serves
-// loopback only, and it never reaches into the handler: what it knows of the
-// handler is its port, its replies and its exit code.
+// It has triggers of Service Bus queues with and without sessions, of timers and of
+// HTTP. It has no output bindings, no retry policies and no scaling, and it listens on
+// loopback addresses only. It never looks into the handler: it knows its port, its
+// replies and its exit code.
 package functions
 
 import (
@@ -28,7 +30,7 @@ import (
 type Config struct {
 	Root     fs.FS             // the script root: host.json, and a folder for each function
 	Addr     string            // loopback host:port for requests; port 0 = any free one
-	Listener net.Listener      // already there on Addr, for settings that hold the port; the host closes it. nil = Addr is listened on
+	Listener net.Listener      // open on Addr already; the host closes it. nil = the host listens on Addr
 	Handler  []string          // argv of the handler; nil = host.json's customHandler.description
 	Dir      string            // working directory of the handler; "" = this process's
 	Settings map[string]string // app settings; the handler has them as its environment
@@ -37,14 +39,15 @@ type Config struct {
 	FunctionKey string // opens authLevel function; "" = only the master key does
 	MasterKey   string // opens everything, and is the only key to /admin; "" = nothing does
 
-	// Guard has the host refuse what web pages make browsers send, and share a secret
-	// with its handler, which is told where to find it by invoke.SecretSetting and must
-	// prove that it has. Only for a handler that knows of this, and not on Windows.
+	// Guard makes the host refuse what web pages make browsers send, and share a secret
+	// with its handler. invoke.SecretSetting says to the handler where the secret is, and
+	// the handler must prove that it has it. Only for a handler that does so, and not on
+	// Windows.
 	Guard bool
 	Hosts []string // more values of the header Host that are this host's own, with Guard
 
 	StateDir string       // where timers keep their status; "" = they keep none
-	Chaos    *chaos.Set   // what is to go wrong; nil = nothing
+	Chaos    *chaos.Set   // injected failures; nil = none
 	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
 	Log      *slog.Logger // of the host itself; nil = discarded
 
@@ -54,34 +57,34 @@ type Config struct {
 	RestartPause    time.Duration // after MaxErrors; 0 = 5 s, below 0 = the host stops itself, as the real one does
 	TermGrace       time.Duration // from SIGTERM to SIGKILL when the host ends; 0 = 2 s, below 0 = SIGKILL at once
 
-	// Real plays the real host also where this one is kinder to whoever develops: a
-	// handler that cannot be started is tried once, and everything waits for it; the
-	// third error ends the host; messages are taken while there is no handler; at the
-	// end batches get EndGrace, single messages nothing, and the handler SIGKILL.
+	// Real makes the host behave as the real one also where this one is kinder to a
+	// developer: it starts a handler that cannot be started only once, and everything
+	// waits for it; the third error stops the host; it receives messages while there is
+	// no handler; at its end batches get EndGrace, single messages no time, and the
+	// handler SIGKILL.
 	Real     bool
 	Hang     time.Duration // of requests for a handler that cannot be started; 0 = 137 s
 	Linger   time.Duration // from giving up on the handler to the host's end; 0 = 10 s
 	EndGrace time.Duration // of batches that run when the host ends; 0 = 10 s
 }
 
-// What the real host does, where Config says nothing.
+// Defaults, which are those of the real host unless a comment says otherwise.
 const (
 	defaultMaxErrors   = 3
 	defaultErrorWindow = 30 * time.Minute
-	// defaultRestartPause is this host's own: a developer who mends the
-	// handler need not start everything again.
+	// defaultRestartPause is this host's own: a developer repairs the handler and does
+	// not have to start everything again.
 	defaultRestartPause = 5 * time.Second
-	// defaultTermGrace is this host's own: the real one sends SIGKILL at once. A
-	// handler gets to finish small things, and a developer is not kept waiting.
+	// defaultTermGrace is this host's own: the real one sends SIGKILL at once. It is
+	// enough to finish small things, and short for a developer.
 	defaultTermGrace = 2 * time.Second
-	// What was seen of the real host.
+	// Measured on the real host.
 	defaultHang     = 137 * time.Second
 	defaultLinger   = 10 * time.Second
 	defaultEndGrace = 10 * time.Second
-	// handlerConnections are kept open to the handler; more are opened when
-	// needed, and closed after use.
+	// handlerConnections is how many idle connections to the handler stay open.
 	handlerConnections = 64
-	// closeTime bounds what is polite at the end: detaching from Service Bus.
+	// closeTime bounds the detaching from Service Bus at the end.
 	closeTime = 2 * time.Second
 )
 
@@ -100,7 +103,7 @@ type Host struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	taking context.Context // ends when nothing more is to be taken: with ctx, or before it
+	taking context.Context // ends when triggers must start nothing more: with ctx, or before it
 	stop   context.CancelFunc
 	loops  sync.WaitGroup // of the triggers
 	wg     sync.WaitGroup // of all else
@@ -108,9 +111,9 @@ type Host struct {
 }
 
 // Start reads the functions, starts the handler and the triggers, and listens.
-// It does not wait for the handler: requests and triggers do. A function that
-// cannot be used is logged and left out. The host runs until Close, or until it
-// gives up on the handler.
+// It does not wait for the handler: requests and triggers do. It logs and skips a
+// function that it does not support. The host runs until Close, or until it gives up
+// on the handler.
 func Start(cfg Config) (*Host, error) {
 	if err := checkAddr(cfg.Addr); err != nil {
 		return nil, err
@@ -144,7 +147,12 @@ func Start(cfg Config) (*Host, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.taking, h.stop = context.WithCancel(h.ctx)
-	h.transport = &http.Transport{MaxIdleConnsPerHost: handlerConnections, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxReplyHeader, DisableCompression: true}
+	h.transport = &http.Transport{
+		MaxIdleConnsPerHost:    handlerConnections,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: maxReplyHeader,
+		DisableCompression:     true,
+	}
 	h.worker = newWorker(cfg, argv, h.file.CustomHandler.InitializationTimeout.or(defaultInitializationTimeout))
 	h.run()
 	return h, nil
@@ -186,7 +194,7 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// run starts everything that goes on by itself.
+// run starts the handler, the triggers and the server.
 func (h *Host) run() {
 	h.wg.Go(func() {
 		err := h.worker.run(h.ctx)
@@ -204,22 +212,29 @@ func (h *Host) run() {
 			h.loops.Go(func() { h.newTimer(f).run(h.taking) })
 		}
 	}
-	h.server = &http.Server{Handler: h.guarded(h.routes()), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.server = &http.Server{
+		Handler:           h.guardPages(h.routes()),
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
 	h.wg.Go(func() { _ = h.server.Serve(h.listener) })
 	context.AfterFunc(h.ctx, func() { h.server.Close() })
 }
 
-// Addr is where the host takes requests, as host:port.
+// Addr is where the host listens, as host:port.
 func (h *Host) Addr() string { return h.listener.Addr().String() }
 
-// Ready waits until the handler answers. It is an error if it never will.
+// Ready waits until the handler answers. It returns an error when the handler never
+// will.
 func (h *Host) Ready(ctx context.Context) error {
 	_, err := h.worker.await(ctx)
 	return err
 }
 
-// Done yields once: the reason why the host stopped itself, or nil when it was
-// asked to end. It is closed after that.
+// Done gets one value and is then closed: why the host stopped itself, or nil after
+// Close.
 func (h *Host) Done() <-chan error { return h.done }
 
 // HandlerPID is the process id of the handler; 0 while there is none.
@@ -228,7 +243,7 @@ func (h *Host) HandlerPID() int { return h.worker.pid() }
 // Close ends the triggers and the handler, and waits for them.
 func (h *Host) Close() error {
 	h.stop()
-	if h.cfg.Real { // what is under way may end
+	if h.cfg.Real { // running invocations may end
 		ended := make(chan struct{})
 		go func() { h.loops.Wait(); close(ended) }()
 		select {

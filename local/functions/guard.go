@@ -22,9 +22,9 @@ const secretFile = 3
 // proofTime bounds one question to the handler.
 const proofTime = time.Second
 
-// guarded has requests from web pages refused, and bodies come at a pace. The real
-// host has neither; it is not on a machine where people browse and jobs run.
-func (h *Host) guarded(next http.Handler) http.Handler {
+// guardPages refuses requests from web pages and bodies that come too slowly. The real
+// host does neither: it does not run on a machine where people browse and jobs run.
+func (h *Host) guardPages(next http.Handler) http.Handler {
 	if !h.cfg.Guard {
 		return next
 	}
@@ -43,10 +43,10 @@ func (h *Host) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// share hands a new secret to a handler that is about to be started, through a
-// pipe: neither its environment nor its arguments, which others may read, hold it.
-// The file is to be closed when the handler has been started.
-func (w *worker) share(cmd *exec.Cmd) (secret string, file *os.File, err error) {
+// shareSecret gives a new secret to a handler that is not started yet, through a pipe:
+// other users may read its environment and arguments. The caller closes the file after
+// it has started the handler.
+func (w *worker) shareSecret(cmd *exec.Cmd) (secret string, file *os.File, err error) {
 	if !w.cfg.Guard {
 		return "", nil, nil
 	}
@@ -65,8 +65,8 @@ func (w *worker) share(cmd *exec.Cmd) (secret string, file *os.File, err error) 
 	return secret, file, nil
 }
 
-// sign puts the secret on a request for the handler at this port. Whoever listens
-// where a handler has been gets none.
+// sign puts the secret on a request for the handler at this port. A program that listens
+// on the port of an earlier handler gets none.
 func (w *worker) sign(header http.Header, port int) {
 	w.mu.Lock()
 	s := w.state

@@ -37,7 +37,7 @@ const maxAtOnce = 10_000
 // maxFile bounds host.json and a function.json.
 const maxFile = 1 << 20
 
-// hostFile is the part of host.json that is played here.
+// hostFile is the part of host.json that is supported.
 type hostFile struct {
 	Version         string
 	FunctionTimeout span
@@ -77,7 +77,7 @@ type hostFile struct {
 }
 
 // check says what of host.json would do something in the cloud that is not
-// played here: a file that is taken is one that does the same there.
+// supported: a file that is taken is one that does the same there.
 func (h *hostFile) check() error {
 	sb, own := &h.Extensions.ServiceBus, &h.CustomHandler
 	for _, c := range []struct {
@@ -85,18 +85,18 @@ func (h *hostFile) check() error {
 		say   string
 	}{
 		{h.Version != "2.0", fmt.Sprintf(`the version is %q; the host takes "2.0" only`, h.Version)},
-		{sb.MinMessageBatchSize > 1, "minMessageBatchSize above 1 is not played here; leave it out"},
-		{sb.PrefetchCount > 0, "prefetchCount is not played here; leave it at 0"},
-		{sb.TransportType != "" && !strings.EqualFold(sb.TransportType, "amqpTcp"), fmt.Sprintf("the transportType %q is not played here; use amqpTcp", sb.TransportType)},
+		{sb.MinMessageBatchSize > 1, "minMessageBatchSize above 1 is not supported by the local host; leave it out"},
+		{sb.PrefetchCount > 0, "prefetchCount is not supported by the local host; leave it at 0"},
+		{sb.TransportType != "" && !strings.EqualFold(sb.TransportType, "amqpTcp"), fmt.Sprintf("the transportType %q is not supported by the local host; use amqpTcp", sb.TransportType)},
 		{sb.MessageHandlerOptions != nil || sb.SessionHandlerOptions != nil || sb.BatchOptions != nil,
 			"messageHandlerOptions, sessionHandlerOptions and batchOptions do nothing since version 4 of the extension bundle; put their settings right under serviceBus"},
 		{min(sb.MaxMessageBatchSize, sb.MaxConcurrentCalls, sb.MaxConcurrentSessions, sb.MaxConcurrentCallsPerSession, sb.MinMessageBatchSize, sb.PrefetchCount) < 0, "a number under serviceBus is below 0"},
 		{max(sb.MaxMessageBatchSize, sb.MaxConcurrentCalls, sb.MaxConcurrentSessions, sb.MaxConcurrentCallsPerSession) > maxAtOnce, fmt.Sprintf("a number under serviceBus is above %d", maxAtOnce)},
 		{sb.SessionIdleTimeout.set && sb.SessionIdleTimeout.d <= 0, "sessionIdleTimeout must be above zero"},
-		{h.Concurrency.DynamicConcurrencyEnabled, "dynamicConcurrencyEnabled is not played here; set the numbers under serviceBus"},
-		{h.Retry != nil, "retry is not played here; a message comes again by itself, and a timer at its next occurrence"},
-		{own.EnableForwardingHTTPRequest && !own.EnableProxyingHTTPRequest, "enableForwardingHttpRequest is not played here; use enableProxyingHttpRequest, which took its place"},
-		{own.HTTP != nil, "customHandler.http is not played here; write a function.json for each function"},
+		{h.Concurrency.DynamicConcurrencyEnabled, "dynamicConcurrencyEnabled is not supported by the local host; set the numbers under serviceBus"},
+		{h.Retry != nil, "retry is not supported by the local host; a message comes again by itself, and a timer at its next occurrence"},
+		{own.EnableForwardingHTTPRequest && !own.EnableProxyingHTTPRequest, "enableForwardingHttpRequest is not supported by the local host; use enableProxyingHttpRequest, which took its place"},
+		{own.HTTP != nil, "customHandler.http is not supported by the local host; write a function.json for each function"},
 	} {
 		if c.wrong {
 			return errors.New("host.json: " + c.say)

@@ -28,10 +28,9 @@ const (
 
 // routes serves the host's own calls and the HTTP functions.
 //
-// Functions are tried in the order of their names, without regard to case, and
-// the first whose route and method fit has the request: no route goes before
-// another for being more special. One that is disabled has it too, and answers
-// that there is nothing.
+// Functions are tried in the order of their names, without regard to case. The first
+// one whose route and method match gets the request: a more specific route has no
+// precedence. A disabled function gets it too, and answers 404.
 func (h *Host) routes() http.Handler {
 	prefix := defaultRoutePrefix
 	if p := h.file.Extensions.HTTP.RoutePrefix; p != nil {
@@ -47,7 +46,7 @@ func (h *Host) routes() http.Handler {
 	slices.SortStableFunc(functions, func(a, b *function) int { return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name)) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path, whole := cleanPath(r.URL.EscapedPath())
-		if h.own(w, r, path) {
+		if h.serveHostCall(w, r, path) {
 			return
 		}
 		if rest, ok := cutFold(path, prefix); ok && whole && (rest == "" || rest[0] == '/' || prefix == "/") {
@@ -64,7 +63,7 @@ func (h *Host) routes() http.Handler {
 	})
 }
 
-// find is the function for a path without its prefix.
+// find returns the function for a path without its prefix; nil = none.
 func find(functions []*function, method, path string) (*function, map[string]string) {
 	for _, f := range functions {
 		if params, ok := f.route.match(path); ok && f.takes(method) {
@@ -74,9 +73,9 @@ func find(functions []*function, method, path string) (*function, map[string]str
 	return nil, nil
 }
 
-// homepage is what the host answers at its root when no function does.
+// homepage answers at the root of the host when no function does.
 func (h *Host) homepage(w http.ResponseWriter) {
-	if truth(h.cfg.Settings["AzureWebJobsDisableHomepage"]) {
+	if isTrue(h.cfg.Settings["AzureWebJobsDisableHomepage"]) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -92,7 +91,7 @@ func cutFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// serve has a function answer a request.
+// serve answers a request by a function.
 func (h *Host) serve(w http.ResponseWriter, r *http.Request, f *function, path string, params map[string]string) {
 	switch {
 	case f.disabled:
@@ -182,7 +181,8 @@ func refuseBody(w http.ResponseWriter, err error) {
 	case errors.Is(err, intake.ErrSlow):
 		w.WriteHeader(http.StatusRequestTimeout)
 	default:
-		http.Error(w, "the body ends before the length that its header says, or has parts that cannot be read; send the request again", http.StatusBadRequest)
+		http.Error(w, "the body ends before the length that its header says, or has parts that cannot be read; send the request again",
+			http.StatusBadRequest)
 	}
 }
 

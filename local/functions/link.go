@@ -70,8 +70,8 @@ func (a address) audience(queue string) string {
 	return fmt.Sprintf("%s://%s/%s", scheme, a.host, queue)
 }
 
-// access makes a token for a queue, or gets one for the developer's own identity.
-func (a address) access(ctx context.Context, queue string, now time.Time) (kind, token string, until time.Time, err error) {
+// makeToken makes a token for a queue, or gets one for the developer's own identity.
+func (a address) makeToken(ctx context.Context, queue string, now time.Time) (kind, token string, until time.Time, err error) {
 	const own, bearer = "servicebus.windows.net:sastoken", "jwt"
 	until = now.Add(tokenTime)
 	switch {
@@ -130,7 +130,7 @@ func (s *linkSource) attach(ctx context.Context, a address, queue string) error 
 	if err != nil {
 		return err
 	}
-	kind, token, until, err := a.access(ctx, queue, time.Now())
+	kind, token, until, err := a.makeToken(ctx, queue, time.Now())
 	if err != nil {
 		return err
 	}

@@ -20,10 +20,10 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// The real host sends a request again when the connection to the handler breaks
-// before a reply: in rounds with pauses between, which make two seconds together.
-// Within a round its client repeats by itself what it holds for harmless. A request
-// with a body is sent again only when nothing of it has been sent.
+// The real host sends a request again when the connection to the handler breaks before
+// a reply: in rounds, with pauses between them of two seconds in all. Within a round its
+// client repeats requests that it considers harmless. A request with a body is sent
+// again only when nothing of it has been sent.
 const (
 	rounds      = 10
 	perRound    = 4 // of a GET, DELETE and the like without a body: 40 in all
@@ -31,7 +31,7 @@ const (
 	roundLonger = 250 * time.Millisecond
 )
 
-// tracing are the headers of a trace, which the proxy never passes on as they are.
+// tracing are the headers of a trace. The proxy never passes them on unchanged.
 var tracing = []string{"Traceparent", "Tracestate", "Request-Id", "Baggage", "Correlation-Context"}
 
 // forward passes a request on as it is, streaming both ways. path is the clean one.
@@ -66,7 +66,7 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 			for _, name := range tracing {
 				p.Out.Header.Del(name)
 			}
-			if h.traced() {
+			if h.isTraced() {
 				p.Out.Header.Set("traceparent", traceparent(p.In.Header.Get("traceparent")))
 			}
 			p.Out.Header.Set(invoke.HeaderHostVersion, hostVersion)
@@ -117,8 +117,8 @@ type passing struct {
 	timedOut atomic.Bool
 }
 
-// harmless reports whether the host's client repeats a request by itself.
-func (p *passing) harmless(method string) bool {
+// isRepeatable reports whether the real host's client repeats a request by itself.
+func (p *passing) isRepeatable(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, http.MethodTrace:
 		return p.bodyless
@@ -131,14 +131,14 @@ func (p *passing) RoundTrip(r *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(p.h.ctx, cancel) // the host's end ends the wait
 	defer func() { stop(); cancel() }()
 	times := 1
-	if p.harmless(r.Method) {
+	if p.isRepeatable(r.Method) {
 		times = perRound
 	}
 	var err error
 	for round := range rounds {
 		for range times {
 			var reply *http.Response
-			if reply, err = p.once(ctx, r); err == nil {
+			if reply, err = p.sendOnce(ctx, r); err == nil {
 				return reply, nil
 			}
 			var connect *net.OpError
@@ -146,7 +146,7 @@ func (p *passing) RoundTrip(r *http.Request) (*http.Response, error) {
 			switch {
 			case p.timedOut.Load():
 				if p.bodyless {
-					p.sendBehind(r)
+					p.sendToNextHandler(r)
 				}
 				return nil, errTimedOut
 			case ctx.Err() != nil, errors.Is(err, errRefused), !p.bodyless && !unsent:
@@ -163,9 +163,9 @@ func (p *passing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-// once sends the request one time, unless a fault has it go wrong.
-func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, error) {
-	action := p.h.fault(ctx, p.f.name)
+// sendOnce sends the request one time, unless an injection makes it fail.
+func (p *passing) sendOnce(ctx context.Context, r *http.Request) (*http.Response, error) {
+	action := p.h.injectFailure(ctx, p.f.name)
 	if action == chaos.Refuse {
 		return nil, errRefused
 	}
@@ -178,7 +178,7 @@ func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, er
 	p.h.worker.sign(out.Header, port)
 	if action == chaos.Disconnect {
 		out.Host = out.URL.Host
-		return nil, errors.Join(errCut, cut(ctx, port, out, nil))
+		return nil, errors.Join(errCut, sendPart(ctx, port, out, nil))
 	}
 	if out.Body != nil {
 		out.Body = io.NopCloser(out.Body) // the next try needs it
@@ -192,9 +192,9 @@ func (p *passing) once(ctx context.Context, r *http.Request) (*http.Response, er
 	return reply, err
 }
 
-// sendBehind sends a request that has timed out to the next handler, as the real
-// host's repeats do, although nobody waits for its answer any more.
-func (p *passing) sendBehind(r *http.Request) {
+// sendToNextHandler sends a request that has timed out to the next handler, as the
+// repeats of the real host do, although nobody waits for its answer.
+func (p *passing) sendToNextHandler(r *http.Request) {
 	ctx, cancel := context.WithTimeout(p.h.ctx, p.h.timeout)
 	out := r.Clone(ctx)
 	p.h.wg.Go(func() {
@@ -216,9 +216,9 @@ func (p *passing) sendBehind(r *http.Request) {
 	})
 }
 
-// traced reports whether requests carry a trace: the real host has one only with
+// isTraced reports whether requests carry a trace: the real host has one only with
 // Application Insights.
-func (h *Host) traced() bool {
+func (h *Host) isTraced() bool {
 	return h.cfg.Settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] != "" || h.cfg.Settings["APPINSIGHTS_INSTRUMENTATIONKEY"] != ""
 }
 

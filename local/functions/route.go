@@ -42,7 +42,7 @@ func parseRoute(template string) (route, error) {
 		inner, isParameter := strings.CutPrefix(part, "{")
 		if !isParameter {
 			if part == "" || strings.ContainsAny(part, "{}") {
-				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (words and parameters between two slashes are not played here)",
+				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (words and parameters between two slashes are not supported by the local host)",
 					template, part)
 			}
 			r = append(r, segment{word: part})
@@ -73,7 +73,7 @@ func splitTemplate(template string) (parts []string, err error) {
 		case c == '}' && inside:
 			inside = false
 			if i+1 < len(template) && template[i+1] != '/' {
-				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not played here", template)
+				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not supported by the local host", template)
 			}
 		case c == '{' || c == '}':
 			return nil, fmt.Errorf("the route %q has a brace too many", template)
@@ -139,7 +139,7 @@ func parseParameter(inner string) (s segment, err error) {
 	return s, nil
 }
 
-// lookahead is the only one that is played here of the things that .NET's
+// lookahead is the only one that is supported of the things that .NET's
 // expressions have and Go's do not: at the beginning, what must not come.
 var lookahead = regexp.MustCompile(`^\^\(\?!(.*)\)\.\*\$$`)
 
@@ -160,7 +160,7 @@ func parseConstraint(name, argument string) (constraint, error) {
 	case "regex":
 		return parseExpression(argument)
 	}
-	return nil, fmt.Errorf("the constraint %q is not played here; use int, long, minlength, maxlength or regex", name)
+	return nil, fmt.Errorf("the constraint %q is not supported by the local host; use int, long, minlength, maxlength or regex", name)
 }
 
 // parseExpression reads an expression as .NET's constraint does: without regard
@@ -172,7 +172,7 @@ func parseExpression(text string) (constraint, error) {
 		}
 		e, err := regexp.Compile("(?i)" + s)
 		if err != nil {
-			return nil, fmt.Errorf("the expression %q is not played here: %w", text, err)
+			return nil, fmt.Errorf("the expression %q is not supported by the local host: %w", text, err)
 		}
 		return e, nil
 	}
@@ -242,7 +242,7 @@ func cleanPath(escaped string) (string, bool) {
 	}
 	var kept []string
 	parts := strings.Split(strings.TrimPrefix(b.String(), "/"), "/")
-	whole := true
+	isWhole := true
 	for i, part := range parts {
 		last := i == len(parts)-1
 		switch part {
@@ -255,11 +255,11 @@ func cleanPath(escaped string) (string, bool) {
 			}
 			continue
 		case "":
-			whole = whole && last
+			isWhole = isWhole && last
 		}
 		kept = append(kept, part)
 	}
-	return "/" + strings.Join(kept, "/"), whole
+	return "/" + strings.Join(kept, "/"), isWhole
 }
 
 // plainInPath are the bytes that the proxy leaves as they are; letters and

@@ -114,8 +114,8 @@ func (s *sessionSource) close() {
 	_ = s.receiver.Close(ctx)
 }
 
-// held stands for the session's lock where a message's is wanted.
-func (s *sessionSource) held() *delivery {
+// sessionLock stands for the session's lock where a message's is wanted.
+func (s *sessionSource) sessionLock() *delivery {
 	d := &delivery{}
 	d.LockedUntil = s.receiver.LockedUntil()
 	return d

@@ -191,7 +191,7 @@ type fakeSession struct {
 	until time.Time
 }
 
-func (s *fakeSession) held() *delivery {
+func (s *fakeSession) sessionLock() *delivery {
 	d := &delivery{}
 	d.LockedUntil = s.until
 	return d

@@ -122,7 +122,7 @@ func (w *worker) restart() {
 func (w *worker) run(ctx context.Context) error {
 	errorsSoFar, last := 0, time.Time{}
 	for ctx.Err() == nil {
-		code, meant, err := w.once(ctx)
+		code, meant, err := w.runOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -170,10 +170,10 @@ func (w *worker) run(ctx context.Context) error {
 	return nil
 }
 
-// once runs the handler one time and returns how it ended; an error says that
+// runOnce runs the handler one time and returns how it ended; an error says that
 // it could not be started, or never answered.
-func (w *worker) once(ctx context.Context) (code int, meant bool, err error) {
-	if err := w.startFault(ctx); err != nil {
+func (w *worker) runOnce(ctx context.Context) (code int, meant bool, err error) {
+	if err := w.injectStartFailure(ctx); err != nil {
 		return 0, false, err
 	}
 	port, err := freePort()
@@ -245,7 +245,7 @@ func (w *worker) start(port int) (*exec.Cmd, io.Closer, string, error) {
 	if err != nil {
 		return nil, nil, "", err
 	}
-	secret, file, err := w.share(cmd)
+	secret, file, err := w.shareSecret(cmd)
 	if err != nil {
 		return nil, nil, "", err
 	}
