@@ -42,8 +42,10 @@ func config(tb testing.TB) Config {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cfg := Config{AllowPrivate: here, Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0", Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
-		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline, SourceTimeout: time.Hour, StartWithin: time.Hour, SourceCache: job.Gi,
+	cfg := Config{AllowPrivate: here, Pool: "cpu", VMID: fmt.Sprintf("vm-%d-%d", os.Getpid(), vmids.Add(1)), Node: "cpu_0",
+		Size: "Standard_D2s_v5", InstanceDir: filepath.Join(dir, "instance"), Share: share,
+		ServiceBus: "Endpoint=sb://not-used", CPUs: 2, ReportEvery: time.Hour, StartedWithin: 20 * time.Millisecond, KillGrace: deadline,
+		SourceTimeout: time.Hour, StartWithin: time.Hour, SourceCache: job.Gi,
 		WorkQueue: "work", NodeEventsQueue: "node-events"}
 	remembers(tb, cfg)
 	return cfg
@@ -115,7 +117,8 @@ func begin(tb testing.TB) *node {
 }
 
 func assign(n int64, command ...string) protocol.WorkItem {
-	return protocol.WorkItem{N: n, Assign: &protocol.Assignment{Job: fmt.Sprintf("job-%d", n), Attempt: 1, Team: "vision", CPUs: 1, Command: command}}
+	return protocol.WorkItem{N: n, Assign: &protocol.Assignment{Job: fmt.Sprintf("job-%d", n), Attempt: 1, Team: "vision", CPUs: 1,
+		Command: command}}
 }
 
 func script(n int64, text string) protocol.WorkItem {
@@ -152,7 +155,8 @@ func TestAssignRunReport(t *testing.T) {
 		}
 	}
 	first := n.reports[0]
-	if r := first.Items[0].Ready; r == nil || r.Name != "cpu_0" || r.Size != "Standard_D2s_v5" || r.CPUs != 2 || r.Boot == "" || r.Version == "" || first.Pool != "cpu" || first.VMID != n.cfg.VMID {
+	if r := first.Items[0].Ready; r == nil || r.Name != "cpu_0" || r.Size != "Standard_D2s_v5" || r.CPUs != 2 || r.Boot == "" ||
+		r.Version == "" || first.Pool != "cpu" || first.VMID != n.cfg.VMID {
 		t.Errorf("first report: got %+v", first)
 	}
 	if h := first.Items[len(first.Items)-1].Holds; h == nil {
@@ -204,7 +208,8 @@ func TestEnds(t *testing.T) {
 		{"no such file", assign(5, "/no/such/program"), job.AttemptStartFailed, 1003, "does not exist"},
 		{"nothing to run", assign(6), job.AttemptStartFailed, 1003, "neither a command nor a script"},
 		{"script", script(7, "set -e\n[ -n \"$BASH_VERSION\" ]\nshopt -q login_shell\nexit 5"), job.AttemptFailed, 5, ""},
-		{"attempt 0", protocol.WorkItem{N: 8, Assign: &protocol.Assignment{Job: "j", Command: []string{"true"}}}, job.AttemptStartFailed, 1003, "counts from 1"},
+		{"attempt 0", protocol.WorkItem{N: 8, Assign: &protocol.Assignment{Job: "j", Command: []string{"true"}}}, job.AttemptStartFailed,
+			1003, "counts from 1"},
 		{"timeout with a grandchild", long, job.AttemptTimedOut, 1005, "timeout of 1s"},
 		{"workdir above", up, job.AttemptStartFailed, 1003, "leads out"},
 		{"workdir below", down, job.AttemptSucceeded, 0, ""},
@@ -416,50 +421,6 @@ func TestStop(t *testing.T) {
 	again.work(assign(2, "true"))
 	if err := again.stop(); err != nil || again.accepts > 0 {
 		t.Errorf("after a restart: got %d sessions taken, %v; want none", again.accepts, err)
-	}
-}
-
-func TestFenced(t *testing.T) {
-	t.Parallel()
-	n := begin(t)
-	n.work(assign(1, "sleep", "1000"))
-	n.until("the start", started(1))
-	reports := len(n.reports)
-	n.change(func() { n.away = true })
-	ctx, done := context.WithTimeout(context.Background(), deadline)
-	defer done()
-	if n.await(ctx, func() bool { return !n.taken }) != nil {
-		t.Fatal("the session is still held")
-	}
-	if len(strays(n.cfg, 1)) == 0 {
-		t.Error("the attempt was killed because Service Bus was away")
-	}
-	n.change(func() { n.away, n.state = false, protocol.FencedState() })
-	if n.await(ctx, func() bool { return n.accepts == 2 && !n.taken }) != nil {
-		t.Fatal("the session was not taken again")
-	}
-	if err := n.stop(); err != nil {
-		t.Fatal(err)
-	}
-	n.none(1)
-	if len(n.reports) != reports {
-		t.Errorf("got %d reports, want none after the fence", len(n.reports)-reports)
-	}
-}
-
-func TestAway(t *testing.T) {
-	t.Parallel()
-	n := begin(t)
-	n.work(assign(1, "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done"))
-	n.until("the start", started(1))
-	n.change(func() { n.away = true })
-	if err := os.WriteFile(filepath.Join(n.cfg.Share, "jobs/cpu/job-1/1/wd/go"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the attempt to end", func() bool { return len(strays(n.cfg, 1)) == 0 })
-	n.change(func() { n.away = false })
-	if f := n.finished(1); f.State != "succeeded" {
-		t.Errorf("got %+v", f)
 	}
 }
 

@@ -201,7 +201,8 @@ func TestLeftover(t *testing.T) {
 		return item
 	}
 	n.work(two(3))
-	if f := n.finished(3); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseLeftover || !strings.Contains(f.Reason, "cannot be ended") {
+	if f := n.finished(3); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseLeftover ||
+		!strings.Contains(f.Reason, "cannot be ended") {
 		t.Errorf("got %+v, want it refused for what is left", f)
 	}
 	n.work(assign(4, "true"))

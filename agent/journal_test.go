@@ -34,10 +34,12 @@ func sample() []record {
 	}
 	return []record{
 		{Node: "cpu.vm-1", Machine: "boot-1"},
-		{Seen: 1, N: 1, Assign: work("a")}, {Seen: 2, N: 2, Assign: work("b")}, {Seen: 3, N: 3, Assign: work("c")}, {Seen: 4, N: 4, Assign: work("d")},
+		{Seen: 1, N: 1, Assign: work("a")}, {Seen: 2, N: 2, Assign: work("b")}, {Seen: 3, N: 3, Assign: work("c")}, {Seen: 4, N: 4,
+			Assign: work("d")},
 		{N: 1, Starting: true}, {N: 1, Started: &process.Process{PID: 77, Birth: "123", At: at}},
 		{N: 2, Starting: true},
-		{N: 3, Starting: true}, {N: 3, Started: &process.Process{PID: 78, Birth: "124", At: at}}, {Finished: &protocol.Finished{N: 3, State: "failed", ExitCode: 3, StartedAt: at, EndedAt: at}},
+		{N: 3, Starting: true}, {N: 3, Started: &process.Process{PID: 78, Birth: "124", At: at}}, {Finished: &protocol.Finished{N: 3,
+			State: "failed", ExitCode: 3, StartedAt: at, EndedAt: at}},
 		{Seen: 6}, {N: 9, Drop: "asked to"}, {Finished: &protocol.Finished{N: 5, State: "cancelled", EndedAt: at}}, {Acked: []int64{5, 1}},
 	}
 }
@@ -62,7 +64,8 @@ func wanted(tb testing.TB, s *state) {
 	if want := map[int64]phase{1: running, 2: starting, 3: ended, 4: waiting}; !reflect.DeepEqual(got, want) {
 		tb.Errorf("held: got %v, want %v", got, want)
 	}
-	if s.seen != 6 || s.node != "cpu.vm-1" || s.machine != "boot-1" || s.drops[9] != "asked to" || s.held[1].proc.PID != 77 || s.held[3].result.ExitCode != 3 {
+	if s.seen != 6 || s.node != "cpu.vm-1" || s.machine != "boot-1" || s.drops[9] != "asked to" || s.held[1].proc.PID != 77 ||
+		s.held[3].result.ExitCode != 3 {
 		tb.Errorf("got %+v", s)
 	}
 }
@@ -224,7 +227,8 @@ func FuzzJournal(f *testing.F) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	base := map[string]string{"DSVM_POOL": "cpu", "DSVM_VMID": "ABC-1", "DSVM_INSTANCE_DIR": "x", "SHARE_PATH": "/share", "ServiceBusConnection": "secret", "DSVM_POWER_OFF": "systemctl poweroff"}
+	base := map[string]string{"DSVM_POOL": "cpu", "DSVM_VMID": "ABC-1", "DSVM_INSTANCE_DIR": "x", "SHARE_PATH": "/share",
+		"ServiceBusConnection": "secret", "DSVM_POWER_OFF": "systemctl poweroff"}
 	tests := []struct {
 		name, setting, value, says string
 	}{
@@ -257,7 +261,8 @@ func TestConfig(t *testing.T) {
 				return
 			}
 			if err != nil || c.VMID != "abc-1" || c.Node != "abc-1" || !filepath.IsAbs(c.InstanceDir) || c.CPUs < 1 ||
-				c.ReportEvery != time.Minute || c.StartedWithin != time.Second || c.KillGrace != 10*time.Second || c.WorkQueue != "work" || c.SourceTimeout != 30*time.Minute || c.SourceCache != 10<<30 || c.SourceLocal || c.NodeEventsQueue != "node-events" {
+				c.ReportEvery != time.Minute || c.StartedWithin != time.Second || c.KillGrace != 10*time.Second || c.WorkQueue != "work" ||
+				c.SourceTimeout != 30*time.Minute || c.SourceCache != 10<<30 || c.SourceLocal || c.NodeEventsQueue != "node-events" {
 				t.Errorf("got %v, %v", c.Pool, err)
 			}
 		})

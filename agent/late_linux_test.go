@@ -82,7 +82,8 @@ func TestHangingShare(t *testing.T) {
 	items[3].Assign.Source = &job.Source{Repository: "file:///nowhere", Commit: strings.Repeat("a", 40)}
 	n.work(items...)
 	for id := int64(2); id < 2+jobs; id++ {
-		if f := n.finished(id); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseShare || !strings.Contains(f.Reason, "does not answer") {
+		if f := n.finished(id); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseShare ||
+			!strings.Contains(f.Reason, "does not answer") {
 			t.Errorf("%d: got %+v", id, f)
 		}
 	}
@@ -234,7 +235,8 @@ func TestTimeoutCountsFromTheStart(t *testing.T) {
 func TestHungWording(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{patience.ErrTooLong, patience.ErrTooMany} {
-		if got := explainHanging(fmt.Errorf("x: %w", err), 2*time.Minute); causeOf(got) != job.CauseShare || !strings.Contains(got.Error(), "2m") {
+		if got := explainHanging(fmt.Errorf("x: %w", err), 2*time.Minute); causeOf(got) != job.CauseShare ||
+			!strings.Contains(got.Error(), "2m") {
 			t.Errorf("got %v", got)
 		}
 	}

@@ -83,7 +83,8 @@ func TestEviction(t *testing.T) {
 	cfg := config(t)
 	cfg.Metadata = h.url
 	n := launched(t, cfg, newBus(t))
-	n.work(assign(1, "/bin/sh", "-c", "trap 'echo saved > $DSVM_OUTPUT/checkpoint; exit 0' TERM; touch $DSVM_OUTPUT/up; while :; do sleep 0.01; done"),
+	n.work(assign(1, "/bin/sh", "-c",
+		"trap 'echo saved > $DSVM_OUTPUT/checkpoint; exit 0' TERM; touch $DSVM_OUTPUT/up; while :; do sleep 0.01; done"),
 		assign(2, "/bin/sh", "-c", "trap '' TERM; touch $DSVM_OUTPUT/up; while :; do sleep 0.01; done"))
 	n.until("both starts", func(all []protocol.Report) bool { return starts(all) == 2 })
 	for _, id := range []int64{1, 2} {
@@ -170,7 +171,8 @@ func TestNodeAsksWhoItIs(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.failures = 1
-	settings := map[string]string{"DSVM_METADATA_ENDPOINT": h.url, "DSVM_INSTANCE_DIR": t.TempDir(), "SHARE_PATH": "/share", "ServiceBusConnection": "secret"}
+	settings := map[string]string{"DSVM_METADATA_ENDPOINT": h.url, "DSVM_INSTANCE_DIR": t.TempDir(), "SHARE_PATH": "/share",
+		"ServiceBusConnection": "secret"}
 	cfg, err := ReadConfig(func(name string) string { return settings[name] })
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +184,8 @@ func TestNodeAsksWhoItIs(t *testing.T) {
 		t.Errorf("got %s %s %s %s", cfg.VMID, cfg.Node, cfg.Size, cfg.Pool)
 	}
 	settings["DSVM_NODE"], settings["DSVM_POOL"] = "mine", "gpu"
-	if cfg, err = ReadConfig(func(name string) string { return settings[name] }); err != nil || !cfg.identify(t.Context()) || cfg.Node != "mine" || cfg.Pool != "gpu" {
+	if cfg, err = ReadConfig(func(name string) string { return settings[name] }); err != nil || !cfg.identify(t.Context()) ||
+		cfg.Node != "mine" || cfg.Pool != "gpu" {
 		t.Errorf("settings go first: got %s %s, %v", cfg.Node, cfg.Pool, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -193,7 +196,8 @@ func TestNodeAsksWhoItIs(t *testing.T) {
 	}
 	for _, bad := range []string{"169.254.169.254", "https://x", "http://u@x", "http://x?y", "http://%"} {
 		settings["DSVM_METADATA_ENDPOINT"] = bad
-		if _, err := ReadConfig(func(name string) string { return settings[name] }); err == nil || !strings.Contains(err.Error(), "DSVM_METADATA_ENDPOINT") {
+		if _, err := ReadConfig(func(name string) string { return settings[name] }); err == nil ||
+			!strings.Contains(err.Error(), "DSVM_METADATA_ENDPOINT") {
 			t.Errorf("%s: got %v", bad, err)
 		}
 	}

@@ -115,7 +115,8 @@ func TestNothingSurvives(t *testing.T) {
 			n.ready(3)
 			n.ready(5)
 			n.work(cancel(6, 3), cancel(7, 5))
-			for id, state := range map[int64]job.AttemptState{1: job.AttemptSucceeded, 2: job.AttemptFailed, 3: job.AttemptCancelled, 4: job.AttemptTimedOut, 5: job.AttemptCancelled} {
+			for id, state := range map[int64]job.AttemptState{1: job.AttemptSucceeded, 2: job.AttemptFailed, 3: job.AttemptCancelled,
+				4: job.AttemptTimedOut, 5: job.AttemptCancelled} {
 				if f := n.finished(id); f.State != string(state) {
 					t.Errorf("attempt %d: got %+v, want %s", id, f, state)
 				}
@@ -194,7 +195,8 @@ func TestNothingSurvivesUnprivileged(t *testing.T) {
 	if out, err := exec.Command("cp", self, program).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestNothingSurvives|^TestStopLeader|^TestWorkingDirectory|^TestKeeperKilled", "-test.v")
+	cmd := exec.CommandContext(t.Context(), program,
+		"-test.run=^TestNothingSurvives|^TestStopLeader|^TestWorkingDirectory|^TestKeeperKilled", "-test.v")
 	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + process.Path}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := cmd.CombinedOutput()

@@ -27,7 +27,8 @@ func TestWorkingDirectory(t *testing.T) {
 	gang.Assign.Gang = &protocol.Gang{Rank: 1, Hosts: []string{"a", "b"}, Port: 1}
 	n.work(script(1, "ls -A; pwd"),
 		script(2, "echo before; echo kept > $DSVM_OUTPUT/x; rm -rf ./* ./.[!.]*; echo after; echo more >> $DSVM_OUTPUT/x"),
-		script(3, "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m a && cd .. && mv r $DSVM_SCRATCH/r && git clone -q $DSVM_SCRATCH/r ."),
+		script(3, "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m a"+
+			" && cd .. && mv r $DSVM_SCRATCH/r && git clone -q $DSVM_SCRATCH/r ."),
 		script(4, "echo mine > result; mkdir sub; echo more > sub/x"), deep, gang)
 	for id := int64(1); id <= 6; id++ {
 		if f := n.finished(id); f.State != string(job.AttemptSucceeded) {

@@ -25,7 +25,8 @@ func TestResume(t *testing.T) {
 		runs    bool
 	}{
 		{"not started", func(c Config) []record { return []record{mine(c), given} }, "", "succeeded", true},
-		{"not started as it seems, torn line", func(c Config) []record { return []record{mine(c), given} }, "1234abcd {\"seen\":9", "agentRestarted", false},
+		{"not started as it seems, torn line", func(c Config) []record { return []record{mine(c), given} }, "1234abcd {\"seen\":9",
+			"agentRestarted", false},
 		{"perhaps started", func(c Config) []record { return []record{mine(c), given, {N: 1, Starting: true}} }, "", "agentRestarted", false},
 		{"started", func(c Config) []record {
 			return []record{mine(c), given, {N: 1, Starting: true}, {N: 1, Started: &process.Process{PID: 1 << 22, Birth: "1"}}}

@@ -123,7 +123,8 @@ func (s *namespace) child(log *bytes.Buffer, env ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(self)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = []string{"AGENT_UNDER_TEST=1", "DSVM_ALLOW_PRIVATE_HOSTS=127.0.0.1", "DSVM_POOL=" + s.cfg.Pool, "DSVM_VMID=" + strings.ToUpper(s.cfg.VMID), "DSVM_NODE=" + s.cfg.Node,
+	cmd.Env = []string{"AGENT_UNDER_TEST=1", "DSVM_ALLOW_PRIVATE_HOSTS=127.0.0.1", "DSVM_POOL=" + s.cfg.Pool, "DSVM_VMID=" +
+		strings.ToUpper(s.cfg.VMID), "DSVM_NODE=" + s.cfg.Node,
 		"DSVM_INSTANCE_DIR=" + s.cfg.InstanceDir, "SHARE_PATH=" + s.cfg.Share, "ServiceBusConnection=" + s.cfg.ServiceBus,
 		"DSVM_STARTED_WITHIN=20ms", "DSVM_KILL_GRACE=100ms", "DSVM_CPUS=2"}
 	cmd.Env = append(cmd.Env, env...)

@@ -138,7 +138,7 @@ func (h *hierarchies) tryGroups() error {
 
 // isAlone reports whether nothing of an earlier life of the agent is left.
 func (t *site) isAlone() bool {
-	if t.keepers && keeper.Alone(t.lock) {
+	if t.keepers && keeper.IsAlone(t.lock) {
 		t.keepers = false
 	}
 	if len(t.earlier) > 0 && endEarlier(t.earlier, 0) {

@@ -36,7 +36,8 @@ func TestSource(t *testing.T) {
 	below.Path = "train"
 	workdir := at(4, o.Source(last), "pwd; sh run.sh")
 	workdir.Assign.Workdir = "train"
-	n.work(at(1, o.Source(last), "sh train/run.sh; git rev-parse HEAD; git status --porcelain; git remote get-url origin; echo $DSVM_SOURCE; echo new > train/new"),
+	n.work(at(1, o.Source(last),
+		"sh train/run.sh; git rev-parse HEAD; git status --porcelain; git remote get-url origin; echo $DSVM_SOURCE; echo new > train/new"),
 		at(2, below, "sh run.sh; git log --format=%s | wc -l"), at(3, o.Source(last), "sh train/run.sh; ls train"), workdir)
 	tree := func(n2 string) string { return filepath.Join(n.cfg.InstanceDir, "attempts", n2, "source") }
 	for id, want := range map[int64]string{
@@ -80,14 +81,20 @@ func TestSourceFails(t *testing.T) {
 		source *job.Source
 		says   string // of the reason
 	}{
-		{"a commit that is not there", o.Source(wrong), "does not have the commit 121212121212 (any more): git says: fatal: remote error: upload-pack: not our ref " + wrong},
+		{"a commit that is not there", o.Source(wrong),
+			"does not have the commit 121212121212 (any more): git says: fatal: remote error: upload-pack: not our ref " + wrong},
 		{"a name of another kind", o.Source(strings.Repeat("12", 32)), "git says: fatal: mismatched algorithms"},
-		{"no repository", &job.Source{Repository: o.URL + "/none.git", Commit: good}, "git says: fatal: repository '" + o.URL + "/none.git/' not found"},
-		{"no server", &job.Source{Repository: "http://127.0.0.1:1/r.git", Commit: good}, "git says: fatal: unable to access 'http://127.0.0.1:1/r.git/'"},
-		{"no credential", private.Source(hidden), "asks for a credential; name one of the node's in `source.credential`: git says: fatal: could not read Username"},
-		{"a wrong credential", with(private.Source(hidden), func(s *job.Source) { s.Credential = "wrong" }), "git says: remote: who are you; fatal: Authentication failed for '" + private.URL + "/r.git/'"},
+		{"no repository", &job.Source{Repository: o.URL + "/none.git", Commit: good}, "git says: fatal: repository '" + o.URL +
+			"/none.git/' not found"},
+		{"no server", &job.Source{Repository: "http://127.0.0.1:1/r.git", Commit: good},
+			"git says: fatal: unable to access 'http://127.0.0.1:1/r.git/'"},
+		{"no credential", private.Source(hidden),
+			"asks for a credential; name one of the node's in `source.credential`: git says: fatal: could not read Username"},
+		{"a wrong credential", with(private.Source(hidden), func(s *job.Source) { s.Credential = "wrong" }),
+			"git says: remote: who are you; fatal: Authentication failed for '" + private.URL + "/r.git/'"},
 		{"a credential for others", with(o.Source(good), func(s *job.Source) { s.Credential = "wrong" }), "is for other repositories"},
-		{"an unknown credential", with(o.Source(good), func(s *job.Source) { s.Credential = "missing" }), "credential \"missing\" cannot be read on this node: no such file"},
+		{"an unknown credential", with(o.Source(good), func(s *job.Source) { s.Credential = "missing" }),
+			"credential \"missing\" cannot be read on this node: no such file"},
 		{"a directory that is not there", with(o.Source(good), func(s *job.Source) { s.Path = "c" }), "no directory \"c\" at this commit"},
 		{"a file for a directory", with(o.Source(good), func(s *job.Source) { s.Path = "a/b" }), "not a directory"},
 		{"a link that leads out", with(o.Source(links), func(s *job.Source) { s.Path = "out" }), "a link that leads out of it"},
@@ -144,7 +151,8 @@ func TestSourceEnds(t *testing.T) {
 		t.Errorf("a cancel: got %+v", f)
 	}
 	running(3, func(w *protocol.Assignment) { w.TimeoutSeconds = 1 })
-	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 || !strings.Contains(f.Reason, "timeout of 1s, while its source was being fetched") {
+	if f := n.finished(3); f.State != "timedOut" || f.ExitCode != 1005 ||
+		!strings.Contains(f.Reason, "timeout of 1s, while its source was being fetched") {
 		t.Errorf("a timeout: got %+v", f)
 	}
 	running(4, nil)
@@ -178,7 +186,8 @@ func TestSourceTime(t *testing.T) {
 	cfg.SourceTimeout = 300 * time.Millisecond
 	n := launched(t, cfg, newBus(t))
 	n.work(at(1, o.Source(commit), "cat a"))
-	if f := n.finished(1); f.State != "startFailed" || !strings.Contains(f.Reason, "longer than DSVM_SOURCE_TIMEOUT") || !strings.Contains(n.file(1, "stderr.log"), "DSVM_SOURCE_TIMEOUT") {
+	if f := n.finished(1); f.State != "startFailed" || !strings.Contains(f.Reason, "longer than DSVM_SOURCE_TIMEOUT") ||
+		!strings.Contains(n.file(1, "stderr.log"), "DSVM_SOURCE_TIMEOUT") {
 		t.Errorf("got %+v; %s", f, n.file(1, "stderr.log"))
 	}
 }
@@ -341,7 +350,8 @@ func TestSourceFile(t *testing.T) {
 			o.Commit(filepath.Join(test.path, job.SourceFile), test.text)
 		}
 	}
-	if err := errors.Join(os.Mkdir(filepath.Join(o.Clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.Clone, "link", job.SourceFile))); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(o.Clone, "link"), 0o755), os.Symlink("/etc/passwd", filepath.Join(o.Clone, "link",
+		job.SourceFile))); err != nil {
 		t.Fatal(err)
 	}
 	o.Commit(filepath.Join("empty", job.SourceFile), "")

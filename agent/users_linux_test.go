@@ -83,17 +83,21 @@ func TestSlotsApart(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			n := secluded(t, test.change)
-			victim := script(1, `echo hidden > $DSVM_SCRATCH/s; echo hidden > $DSVM_OUTPUT/o; echo hidden > w; echo hidden > /tmp/t; echo hidden > /var/tmp/v; echo hidden > /dev/shm/m; echo hidden
+			victim := script(1, `echo hidden > $DSVM_SCRATCH/s; echo hidden > $DSVM_OUTPUT/o; echo hidden > w; echo hidden > /tmp/t
+echo hidden > /var/tmp/v; echo hidden > /dev/shm/m; echo hidden
 echo $$ > $DSVM_OUTPUT/pid; echo up
 while [ ! -e $DSVM_SHARE/go ]; do sleep 0.02; done
 exec 9>&1; kill -0 $$ && echo alive`)
 			victim.Assign.Env = map[string]string{"PASSWORD": "hidden"}
 			n.work(victim)
 			awaitText(t, n, 1, "up\n")
-			pid, dir, local := strings.TrimSpace(n.file(1, "output/pid")), filepath.Dir(n.path(1, "output")), filepath.Join(n.cfg.InstanceDir, "attempts")
+			pid, dir, local := strings.TrimSpace(n.file(1, "output/pid")), filepath.Dir(n.path(1, "output")), filepath.Join(n.cfg.InstanceDir,
+				"attempts")
 			lines := []string{"id -u; whoami"}
-			for _, file := range []string{"/proc/" + pid + "/environ", "/proc/" + pid + "/cmdline", "/proc/" + pid + "/cwd/w", "/proc/" + pid + "/root/tmp/t", "/proc/" + pid + "/fd/1",
-				local + "/1/s", local + "/1.sh", dir + "/stdout.log", dir + "/wd/w", dir + "/output/o", "/tmp/t", "/var/tmp/v", "/dev/shm/m", n.cfg.InstanceDir + "/journal"} {
+			for _, file := range []string{"/proc/" + pid + "/environ", "/proc/" + pid + "/cmdline", "/proc/" + pid + "/cwd/w", "/proc/" + pid +
+				"/root/tmp/t", "/proc/" + pid + "/fd/1",
+				local + "/1/s", local + "/1.sh", dir + "/stdout.log", dir + "/wd/w", dir + "/output/o", "/tmp/t", "/var/tmp/v", "/dev/shm/m",
+				n.cfg.InstanceDir + "/journal"} {
 				lines = append(lines, fmt.Sprintf("if cat %s; then echo READ %s; fi", file, file))
 			}
 			lines = append(lines, "if echo x >> "+dir+"/stdout.log; then echo WROTE; fi", "if ls "+dir+"; then echo LISTED; fi",
@@ -106,7 +110,8 @@ exec 9>&1; kill -0 $$ && echo alive`)
 					t.Errorf("the neighbour got at it:\n%s", out)
 				}
 			}
-			if got, want := strings.Fields(out), []string{strconv.Itoa(n.cfg.UIDs.base + 1), "dsvmjob1"}; len(got) < 2 || got[0] != want[0] || got[1] != want[1] {
+			if got, want := strings.Fields(out), []string{strconv.Itoa(n.cfg.UIDs.base + 1), "dsvmjob1"}; len(got) < 2 || got[0] != want[0] ||
+				got[1] != want[1] {
 				t.Errorf("who it was: got %q, want %q", got, want)
 			}
 			if err := os.WriteFile(filepath.Join(n.cfg.Share, "go"), nil, 0o644); err != nil {
@@ -118,7 +123,8 @@ exec 9>&1; kill -0 $$ && echo alive`)
 			// The next attempt in the slot of the first finds its output, and nothing
 			// else of it. A slot is free a moment after the end is told, so that another
 			// may be taken before.
-			next := "id -u; ls -A /tmp /var/tmp /dev/shm | grep -v :; find " + local + " -uid $(id -u) -type f ! -name \"$DSVM_JOB_ID*\" ! -name '[0-9]*.sh'; cat " + dir + "/output/o"
+			next := "id -u; ls -A /tmp /var/tmp /dev/shm | grep -v :; find " + local +
+				" -uid $(id -u) -type f ! -name \"$DSVM_JOB_ID*\" ! -name '[0-9]*.sh'; cat " + dir + "/output/o"
 			for id, end := int64(3), time.Now().Add(deadline); ; id++ {
 				n.work(script(id, next))
 				if f := n.finished(id); f.State != string(job.AttemptSucceeded) {
@@ -165,7 +171,8 @@ func TestGangApart(t *testing.T) {
 	t.Parallel()
 	n := secluded(t, nil)
 	rank := func(id int64, r int) protocol.WorkItem {
-		item := script(id, fmt.Sprintf("echo %d > $DSVM_OUTPUT/rank%d; while [ ! -e $DSVM_OUTPUT/rank%d ]; do sleep 0.02; done; cat $DSVM_OUTPUT/rank%d", r, r, 1-r, 1-r))
+		item := script(id, fmt.Sprintf("echo %d > $DSVM_OUTPUT/rank%d; "+
+			"while [ ! -e $DSVM_OUTPUT/rank%d ]; do sleep 0.02; done; cat $DSVM_OUTPUT/rank%d", r, r, 1-r, 1-r))
 		item.Assign.Job, item.Assign.Gang = "gang", &protocol.Gang{Rank: r, Hosts: []string{"a", "a"}, Port: 1}
 		return item
 	}
@@ -279,7 +286,8 @@ func TestShareOfAll(t *testing.T) {
 					remove = "true" // whoever gives a share to all jobs decides that
 				}
 			})
-			n.work(script(1, "echo one > $DSVM_SHARE/state; mkdir $DSVM_SHARE/d; echo up; while [ ! -e $DSVM_SHARE/d/go ]; do sleep 0.02; done; cat $DSVM_SHARE/state"))
+			n.work(script(1, "echo one > $DSVM_SHARE/state; mkdir $DSVM_SHARE/d; echo up; "+
+				"while [ ! -e $DSVM_SHARE/d/go ]; do sleep 0.02; done; cat $DSVM_SHARE/state"))
 			awaitText(t, n, 1, "up\n")
 			n.work(script(2, "cat $DSVM_SHARE/state && echo two > $DSVM_SHARE/state && touch $DSVM_SHARE/d/go; "+remove))
 			for id := int64(1); id <= 2; id++ {
@@ -323,7 +331,8 @@ func TestUsersTaken(t *testing.T) {
 	awaitText(t, n, 1, "up\n")
 	other := secluded(t, func(c *Config) { c.UIDs = n.cfg.UIDs })
 	other.work(assign(1, "true"))
-	if f := other.finished(1); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseNoProcess || !strings.Contains(f.Reason, "DSVM_JOB_UIDS") {
+	if f := other.finished(1); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseNoProcess ||
+		!strings.Contains(f.Reason, "DSVM_JOB_UIDS") {
 		t.Errorf("got %+v", f)
 	}
 	n.work(cancel(2, 1))

@@ -203,7 +203,7 @@ func Await(path string, within time.Duration) (lock *os.File, alone bool, err er
 		return nil, false, err
 	}
 	for end := time.Now().Add(within); ; time.Sleep(lockPause) {
-		if Alone(lock) {
+		if IsAlone(lock) {
 			return lock, true, nil
 		}
 		if time.Now().After(end) {
@@ -212,7 +212,7 @@ func Await(path string, within time.Duration) (lock *os.File, alone bool, err er
 	}
 }
 
-// Alone takes the lock if nobody else's keepers hold it.
-func Alone(lock *os.File) bool {
+// IsAlone takes the lock if nobody else's keepers hold it.
+func IsAlone(lock *os.File) bool {
 	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }

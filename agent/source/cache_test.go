@@ -54,7 +54,8 @@ func TestSourceDamaged(t *testing.T) {
 			return each(dir, "refs/dsvm/*", func(f string) error { return os.Truncate(f, 0) })
 		}},
 		{"locks", func(dir string) error {
-			return errors.Join(os.WriteFile(filepath.Join(dir, "shallow.lock"), nil, 0o600), os.WriteFile(filepath.Join(dir, "config.lock"), nil, 0o600))
+			return errors.Join(os.WriteFile(filepath.Join(dir, "shallow.lock"), nil, 0o600), os.WriteFile(filepath.Join(dir, "config.lock"), nil,
+				0o600))
 		}},
 		{"a file in its place", func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }},
 	}

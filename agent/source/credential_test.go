@@ -88,7 +88,8 @@ func TestScrub(t *testing.T) {
 // FuzzCredential: whatever a file says, its refusal quotes nothing of it, and what
 // is read cannot break out of git's configuration or ssh's command.
 func FuzzCredential(f *testing.F) {
-	for _, seed := range []string{"url=https://github.com/acme\nusername=a\npassword=b\n", "url=ssh://git@h/\nkey=/a\nhosts=/b\n", "# x\n\nurl=https://a:b@c\n", "url=https://[::1]:8/\npassword=\x00"} {
+	for _, seed := range []string{"url=https://github.com/acme\nusername=a\npassword=b\n", "url=ssh://git@h/\nkey=/a\nhosts=/b\n",
+		"# x\n\nurl=https://a:b@c\n", "url=https://[::1]:8/\npassword=\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -46,7 +46,8 @@ func (a *attempt) into(t testing.TB, name string) (string, error) {
 // that would move a terminal's cursor.
 func TestGitSaysTooMuch(t *testing.T) {
 	t.Parallel()
-	err := gitRun{key: "test", name: "sh", args: []string{"-c", `head -c 20000000 /dev/zero | tr '\0' x >&2; printf '\nremote: \033[31mred\rgone\nfatal: no\n' >&2; exit 3`}}.run(t.Context())
+	err := gitRun{key: "test", name: "sh", args: []string{"-c",
+		`head -c 20000000 /dev/zero | tr '\0' x >&2; printf '\nremote: \033[31mred\rgone\nfatal: no\n' >&2; exit 3`}}.run(t.Context())
 	var said *gitError
 	if !errors.As(err, &said) || len(said.words) > maxGitWords {
 		t.Fatalf("got %d bytes", len(err.Error()))

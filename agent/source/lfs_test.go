@@ -44,8 +44,10 @@ func TestLargeFilesInside(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
 	redirect := http.RedirectHandler(s.URL+"/x", http.StatusFound)
 	for name, large := range map[string]http.HandlerFunc{
-		"an address": leads(s.URL+"/x", map[string]string{"Metadata": "true"}), "a mapped address": leads("http://[::ffff:127.0.0.2]:"+port, nil), "https": leads("https://127.0.0.2:"+port, nil),
-		"metadata": leads("http://169.254.169.254/metadata", map[string]string{"Metadata": "true"}), "a redirect of the batch": redirect.ServeHTTP,
+		"an address": leads(s.URL+"/x", map[string]string{"Metadata": "true"}), "a mapped address": leads("http://[::ffff:127.0.0.2]:"+port,
+			nil), "https": leads("https://127.0.0.2:"+port, nil),
+		"metadata":                leads("http://169.254.169.254/metadata", map[string]string{"Metadata": "true"}),
+		"a redirect of the batch": redirect.ServeHTTP,
 		"a redirect of the file": func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodGet {
 				redirect.ServeHTTP(w, r)

@@ -47,9 +47,12 @@ func TestSourceInside(t *testing.T) {
 	commit := strings.Repeat("12", 20)
 	t.Run("all", func(t *testing.T) {
 		for _, repository := range []string{
-			"http://127.0.0.1" + port + "/r", "http://localhost" + port + "/r", "https://127.0.0.1" + port + "/r", "https://localhost" + port + "/r", "https://127.1" + port + "/r",
-			"https://[::ffff:127.0.0.1]" + port + "/r", "https://0.0.0.0" + port + "/r", "https://169.254.169.254/latest", "https://[64:ff9b::7f00:1]" + port + "/r", "https://10.0.0.1/r",
-			"ssh://git@127.0.0.1" + port + "/r", "ssh://git@localhost" + port + "/r", "ssh://git@[::ffff:127.0.0.1]" + port + "/r", "ssh://git@169.254.169.254/r",
+			"http://127.0.0.1" + port + "/r", "http://localhost" + port + "/r", "https://127.0.0.1" + port + "/r", "https://localhost" + port +
+				"/r", "https://127.1" + port + "/r",
+			"https://[::ffff:127.0.0.1]" + port + "/r", "https://0.0.0.0" + port + "/r", "https://169.254.169.254/latest",
+			"https://[64:ff9b::7f00:1]" + port + "/r", "https://10.0.0.1/r",
+			"ssh://git@127.0.0.1" + port + "/r", "ssh://git@localhost" + port + "/r", "ssh://git@[::ffff:127.0.0.1]" + port + "/r",
+			"ssh://git@169.254.169.254/r",
 		} {
 			t.Run(repository, func(t *testing.T) {
 				t.Parallel() // a fetch that is refused is tried again after some seconds

@@ -59,7 +59,8 @@ func TestSubmodules(t *testing.T) {
 		if test.name == "not that commit" {
 			commit = strings.Repeat("ab", 20)
 		}
-		if _, err := get(o.Link("libs/middle", test.url, commit)); err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "the submodule \"libs/middle\"") {
+		if _, err := get(o.Link("libs/middle", test.url, commit)); err == nil || !strings.Contains(err.Error(), test.says) ||
+			!strings.Contains(err.Error(), "the submodule \"libs/middle\"") {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.says)
 		}
 	}
@@ -82,7 +83,8 @@ func TestSubmodulesEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.fetchSubmodules(t.Context(), g.Source.Repository, top, tree, maxNesting+1); err == nil || !strings.Contains(err.Error(), "more than 5 deep") {
+	if err := g.fetchSubmodules(t.Context(), g.Source.Repository, top, tree, maxNesting+1); err == nil ||
+		!strings.Contains(err.Error(), "more than 5 deep") {
 		t.Errorf("too deep: got %v", err)
 	}
 }
@@ -95,7 +97,8 @@ func TestParseModules(t *testing.T) {
 		want       []submodule
 	}{
 		{"none", "", nil},
-		{"two", entry("a.path", "x/a") + entry("b.c.path", "b") + entry("a.url", "../a") + entry("b.c.url", "https://h/b"), []submodule{{path: "x/a", url: "../a"}, {path: "b", url: "https://h/b"}}},
+		{"two", entry("a.path", "x/a") + entry("b.c.path", "b") + entry("a.url", "../a") + entry("b.c.url", "https://h/b"),
+			[]submodule{{path: "x/a", url: "../a"}, {path: "b", url: "https://h/b"}}},
 		{"no url", entry("a.path", "a"), nil},
 		{"upwards", entry("a.path", "../a") + entry("a.url", "u"), nil},
 		{"git's own", entry("a.path", "x/.GIT/hooks") + entry("a.url", "u"), nil},
@@ -136,7 +139,8 @@ func FuzzModules(f *testing.F) {
 			t.Fatalf("got %d", len(list))
 		}
 		for _, m := range list {
-			if !filepath.IsLocal(m.path) || strings.HasPrefix(m.path, "-") || strings.Contains(strings.ToLower("/"+m.path+"/"), "/.git/") || m.url == "" {
+			if !filepath.IsLocal(m.path) || strings.HasPrefix(m.path, "-") || strings.Contains(strings.ToLower("/"+m.path+"/"), "/.git/") ||
+				m.url == "" {
 				t.Fatalf("got %+v", m)
 			}
 			resolveURL("https://h/a/b", m.url)
@@ -166,7 +170,8 @@ func TestLargeFiles(t *testing.T) {
 		json.NewDecoder(r.Body).Decode(&asked)
 		var objects []any
 		for _, a := range asked.Objects {
-			object := map[string]any{"oid": a.OID, "size": a.Size, "actions": map[string]any{"download": map[string]any{"href": o.URL + "/lfs/" + a.OID}}}
+			object := map[string]any{"oid": a.OID, "size": a.Size, "actions": map[string]any{"download": map[string]any{"href": o.URL + "/lfs/" +
+				a.OID}}}
 			if a.OID != name {
 				object = map[string]any{"oid": a.OID, "size": a.Size, "error": map[string]any{"code": http.StatusNotFound, "message": "it is gone"}}
 			}
@@ -198,7 +203,8 @@ func TestLargeFiles(t *testing.T) {
 		t.Errorf("got %s, %v", config, err)
 	}
 	source.Commit = o.Commit("gone.bin", strings.ReplaceAll(pointer, name, strings.Repeat("ab", 32)))
-	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil || !strings.Contains(err.Error(), "does not have the large file abababababab: it is gone (404)") {
+	if _, err := fetcherOf(t, cfg, *source).into(t, "w"); err == nil ||
+		!strings.Contains(err.Error(), "does not have the large file abababababab: it is gone (404)") {
 		t.Errorf("a file that is gone: got %v", err)
 	}
 }

@@ -113,7 +113,8 @@ func TestSSH(t *testing.T) {
 	if err := os.WriteFile(hosts, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fetcherOf(t, config(t), job.Source{Repository: source.Repository, Commit: first}).into(t, "w"); err == nil || !strings.Contains(err.Error(), "Host key verification failed") {
+	if _, err := fetcherOf(t, config(t), job.Source{Repository: source.Repository, Commit: first}).into(t, "w"); err == nil ||
+		!strings.Contains(err.Error(), "Host key verification failed") {
 		t.Errorf("without a credential: got %v", err)
 	}
 }

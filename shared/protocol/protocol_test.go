@@ -51,7 +51,8 @@ func TestReportsAreSplit(t *testing.T) {
 	const count = 2000
 	report := protocol.Report{Pool: "cpu", VMID: "vm-1", Seen: 7}
 	for n := range int64(count) {
-		report.Items = append(report.Items, protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "failed", Reason: strings.Repeat("<", 500)}})
+		report.Items = append(report.Items, protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "failed",
+			Reason: strings.Repeat("<", 500)}})
 	}
 	bodies, err := protocol.EncodeReport(report)
 	if err != nil {

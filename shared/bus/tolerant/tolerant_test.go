@@ -24,9 +24,11 @@ import (
 	"dsvmpools/shared/bus/tolerant/tolerantest"
 )
 
-func start(t *testing.T) (send func(*azservicebus.AMQPAnnotatedMessage), receiver *azservicebus.Receiver, take func([]byte) *tolerant.Original) {
+func start(t *testing.T) (send func(*azservicebus.AMQPAnnotatedMessage), receiver *azservicebus.Receiver,
+	take func([]byte) *tolerant.Original) {
 	t.Helper()
-	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: []servicebus.QueueConfig{{Name: "jobs"}},
+	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"),
+		Queues:     []servicebus.QueueConfig{{Name: "jobs"}},
 		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
@@ -87,22 +89,29 @@ func TestEveryMessageComesThrough(t *testing.T) {
 	}{
 		{"bytes", data("hello"), map[string]any{"n": int64(5)}, tolerant.Data, nil, ""},
 		{"decimal property", data("hello"), map[string]any{"price": tolerantest.Decimal}, tolerant.Data, []byte("hello"), `{"price":"1.5"}`},
-		{"char property", data("hello"), map[string]any{"letter": tolerantest.Char, "id": amqp.UUID{1, 2, 3}}, tolerant.Data, []byte("hello"), `{"id":"01020300-0000-0000-0000-000000000000","letter":"😀"}`},
-		{"decimal property before a long body", data(long), map[string]any{"price": tolerantest.Decimal}, tolerant.Data, []byte(long), `{"price":"1.5"}`},
+		{"char property", data("hello"), map[string]any{"letter": tolerantest.Char, "id": amqp.UUID{1, 2, 3}}, tolerant.Data, []byte("hello"),
+			`{"id":"01020300-0000-0000-0000-000000000000","letter":"😀"}`},
+		{"decimal property before a long body", data(long), map[string]any{"price": tolerantest.Decimal}, tolerant.Data, []byte(long),
+			`{"price":"1.5"}`},
 		{"text value", value("hello"), nil, tolerant.Value, "hello", `{}`},
 		{"decimal value", value(tolerantest.Decimal), nil, tolerant.Value, "1.5", `{}`},
 		{"char value", value(tolerantest.Char), nil, tolerant.Value, "😀", `{}`},
 		{"number value", value(int64(7)), nil, tolerant.Value, int64(7), `{}`},
 		{"truth value", value(true), nil, tolerant.Value, true, `{}`},
-		{"map value", value(map[string]any{"a": tolerantest.Decimal, "b": []any{"x", tolerantest.Char}}), nil, tolerant.Value, map[string]any{"a": "1.5", "b": []any{"x", "😀"}}, `{}`},
+		{"map value", value(map[string]any{"a": tolerantest.Decimal, "b": []any{"x", tolerantest.Char}}), nil, tolerant.Value,
+			map[string]any{"a": "1.5", "b": []any{"x", "😀"}}, `{}`},
 		{"long map value", value(map[string]any{"a": long}), nil, tolerant.Value, map[string]any{"a": long}, `{}`},
-		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}, {tolerantest.Decimal}}}, nil, tolerant.Sequence, []any{[]any{"a", int64(1)}, []any{"1.5"}}, `{}`},
-		{"several parts", azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("he"), []byte("llo")}}, nil, tolerant.Data, []byte("hello"), `{}`},
-		{"a reason that is no text", data("hello"), map[string]any{"DeadLetterReason": int64(5)}, tolerant.Data, []byte("hello"), `{"DeadLetterReason":5}`},
+		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}, {tolerantest.Decimal}}}, nil, tolerant.Sequence,
+			[]any{[]any{"a", int64(1)}, []any{"1.5"}}, `{}`},
+		{"several parts", azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("he"), []byte("llo")}}, nil, tolerant.Data,
+			[]byte("hello"), `{}`},
+		{"a reason that is no text", data("hello"), map[string]any{"DeadLetterReason": int64(5)}, tolerant.Data, []byte("hello"),
+			`{"DeadLetterReason":5}`},
 		{"bytes at the end", data("bye"), nil, tolerant.Data, nil, ""},
 	}
 	for _, tt := range tests {
-		send(&azservicebus.AMQPAnnotatedMessage{Body: tt.body, ApplicationProperties: tt.properties, Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: tt.name}})
+		send(&azservicebus.AMQPAnnotatedMessage{Body: tt.body, ApplicationProperties: tt.properties,
+			Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: tt.name}})
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -179,9 +188,11 @@ func TestPlain(t *testing.T) {
 		return tolerant.Described{Descriptor: tolerant.Symbol("com.microsoft:" + name), Value: v}
 	}
 	for _, tt := range []struct{ in, want any }{
-		{tolerant.Decimal("1.50"), "1.5"}, {tolerant.Decimal("100"), "100"}, {tolerant.Decimal("0.00"), "0"}, {tolerant.Decimal("1E+50"), "1E+50"},
+		{tolerant.Decimal("1.50"), "1.5"}, {tolerant.Decimal("100"), "100"}, {tolerant.Decimal("0.00"), "0"}, {tolerant.Decimal("1E+50"),
+			"1E+50"},
 		{dotNet("timespan", int64(905_000_000)), "00:01:30.5000000"}, {dotNet("timespan", int64(-936_610_000_000)), "-1.02:01:01"},
-		{dotNet("datetime-offset", int64(639_000_000_000_000_000)), "2025-11-29T08:00:00+00:00"}, {dotNet("uri", "https://example.com/a"), "https://example.com/a"},
+		{dotNet("datetime-offset", int64(639_000_000_000_000_000)), "2025-11-29T08:00:00+00:00"}, {dotNet("uri", "https://example.com/a"),
+			"https://example.com/a"},
 		{tolerant.Described{Descriptor: uint64(7), Value: tolerant.Char('x')}, map[string]any{"descriptor": uint64(7), "value": "x"}},
 		{[]tolerant.Pair{{Key: uint32(1), Value: []any{nil, true}}}, map[string]any{"1": []any{nil, true}}}, {[]byte("hi"), "aGk="},
 	} {
@@ -220,7 +231,8 @@ func TestRenamesTheKeyAlone(t *testing.T) {
 	if err := m.UnmarshalBinary(got[len(got)-len(b):]); err != nil {
 		t.Fatal(err)
 	}
-	if m.ApplicationProperties["k"] != name || m.ApplicationProperties[name] != nil || m.ApplicationProperties["deadLetterReason"] != int32(5) {
+	if m.ApplicationProperties["k"] != name || m.ApplicationProperties[name] != nil ||
+		m.ApplicationProperties["deadLetterReason"] != int32(5) {
 		t.Errorf("the client reads %v", m.ApplicationProperties)
 	}
 }
