@@ -37,7 +37,7 @@ const lookEvery = 200 * time.Millisecond
 // demoPool grows from nothing to three nodes of two processors each.
 const demoPool = `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"min":0,"max":3},"idleTimeout":"2s"}`
 
-// demoJob is a message of the demonstration and what is to become of it.
+// demoJob is a message of the demonstration, and how its job should end.
 type demoJob struct {
 	id       string
 	body     string
@@ -237,7 +237,7 @@ func (d *demonstration) send(ctx context.Context) error {
 // watch follows the jobs until each has ended, telling how it goes.
 func (d *demonstration) watch(ctx context.Context) (map[string]wire.Job, error) {
 	live := d.p.Err == io.Writer(os.Stderr) && term.IsTerminal(int(os.Stderr.Fd()))
-	told := ""
+	last := ""
 	for {
 		jobs := map[string]wire.Job{}
 		ended := 0
@@ -263,10 +263,10 @@ func (d *demonstration) watch(ctx context.Context) (map[string]wire.Job, error) 
 		switch {
 		case live:
 			fmt.Fprintf(d.p.Err, "\r\033[Kdsvm: %s", now)
-		case now != told:
+		case now != last:
 			fmt.Fprintln(d.p.Err, "dsvm:", now)
 		}
-		told = now
+		last = now
 		if ended == len(d.jobs) {
 			if live {
 				fmt.Fprintln(d.p.Err)

@@ -121,7 +121,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	}
 }
 
-// worthAnother tells which errors pass by themselves, and how soon.
+// worthAnother reports which errors pass by themselves, and how soon.
 func worthAnother(err error, pause time.Duration) (time.Duration, bool) {
 	var unreachable *Unreachable
 	if errors.As(err, &unreachable) {

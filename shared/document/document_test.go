@@ -35,8 +35,8 @@ func TestParseRefuses(t *testing.T) {
 
 		{"JSON, cut off", "{\n\"a\": 1", "", "", "line 2: the document is not valid JSON (unexpected EOF); check quotes, commas and brackets"},
 		{"JSON, wrong bracket", "{\n\"a\": 1]", "", "", "line 2: the document is not valid JSON (invalid character ']' after object key:value pair); check quotes, commas and brackets"},
-		{"JSON, trailing text", "{}\nx", "", "", "line 2: the document is not valid JSON (more follows behind the first value); check quotes, commas and brackets"},
-		{"JSON, a second document", "{} {}", "", "", "line 1: the document is not valid JSON (more follows behind the first value); check quotes, commas and brackets"},
+		{"JSON, trailing text", "{}\nx", "", "", "line 2: the document is not valid JSON (more follows after the first value); check quotes, commas and brackets"},
+		{"JSON, a second document", "{} {}", "", "", "line 1: the document is not valid JSON (more follows after the first value); check quotes, commas and brackets"},
 		{"JSON, twice", "{\"a\": 1,\n\"a\": 2}", "", "a", "line 2: `a` stands here a second time (first in line 1); keep one of them"},
 		{"JSON, twice below", "{\"a\": [0, {\"b\": 1,\n\"b\": 2}]}", "", "a[1].b", "line 2: `a[1].b` stands here a second time (first in line 1); keep one of them"},
 		{"JSON, deep", `{"a":` + strings.Repeat("[", 30) + strings.Repeat("]", 30) + "}", "", "", "line 1: the document is nested deeper than 20 levels; make it flatter"},

@@ -121,7 +121,7 @@ func parseJSON(body []byte) (*Node, error) {
 	n, err := r.value("", 0)
 	if err == nil {
 		if _, end := r.d.Token(); end != io.EOF {
-			err = errors.New("more follows behind the first value")
+			err = errors.New("more follows after the first value")
 		}
 	}
 	var f *fault.Error

@@ -41,13 +41,13 @@ type Door struct {
 // Refusal is why a request is not let in.
 type Refusal struct {
 	Status int
-	Reason string // a sentence for whoever sent it
+	Reason string // a sentence for the sender
 }
 
 // Check reports why a request is not let in; nil when it is.
 func (d Door) Check(r *http.Request) *Refusal {
 	if !d.AnyHost && !d.own(r.Host) {
-		return &Refusal{http.StatusForbidden, fmt.Sprintf("this server is not %.100q; call it by the address it has told you", r.Host)}
+		return &Refusal{http.StatusForbidden, fmt.Sprintf("this server is not %.100q; call it by the address that it has printed", r.Host)}
 	}
 	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 	if d.Pages && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" &&

@@ -180,7 +180,7 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 			return Operation{}, nil
 		}
 		// The capacity is there on paper only: what is missing of it does not come
-		// unless the set is told its capacity again.
+		// unless the capacity of the set is written again.
 		target = there
 	}
 	return c.setCapacity(ctx, set, got, target)

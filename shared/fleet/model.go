@@ -28,7 +28,7 @@ type Model struct {
 	Region       string
 	Image        Image
 	Spot         bool
-	CustomData   []byte // cloud-init; readable by whoever may read the model
+	CustomData   []byte // cloud-init; readable by everybody who may read the model
 	Tags         map[string]string
 	SubnetID     string
 	IdentityID   string // user-assigned identity of the nodes; "" = none
@@ -38,7 +38,7 @@ type Model struct {
 
 // build is the scale set's resource: Uniform, spread as far as possible, and
 // left alone by everything that would change its number of instances or
-// reimage them behind the pool's back.
+// reimage them without the knowledge of the pool.
 func (m Model) build(set string, capacity int) armcompute.VirtualMachineScaleSet {
 	tags := map[string]*string{PoolTag: to.Ptr(m.Pool)}
 	for k, v := range m.Tags {

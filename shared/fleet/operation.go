@@ -145,7 +145,7 @@ func look[T any, P resumed[T]](ctx context.Context, p P, err error) (bool, time.
 }
 
 // failed is how an operation failed, from its result; nil when it did not. One
-// that failed answers its polls well; only its result tells, with a status of
+// that failed answers its polls well; only its result says so, with a status of
 // success. Any other error is that of the read which follows an operation that
 // succeeded, and the caller reads for himself.
 func failed(err error) error {

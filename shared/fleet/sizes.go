@@ -9,7 +9,7 @@ import (
 )
 
 // Sizes of VMs come and go seldom: a list is good for an hour. One that could not be read
-// is asked for again after a minute, so that who lacks the right is not kept waiting.
+// is asked for again after a minute, so that somebody without the right does not wait.
 const (
 	sizesFor     = time.Hour
 	sizesAgain   = time.Minute

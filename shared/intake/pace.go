@@ -27,7 +27,7 @@ var ErrSlow = errors.New("the body came too slowly; send it again over a faster 
 
 // Keep returns r with a body that comes at a pace: a Read of it fails with ErrSlow
 // when it does not. Time begins now, and also counts for a body that nobody reads,
-// so that the server does not wait for its rest. A pace that was kept before is
+// so that the server does not wait for its rest. An earlier pace is
 // replaced. The server's own request stays as it is: by its body it sees whether a
 // client must be given time to read the answer.
 func Keep(w http.ResponseWriter, r *http.Request, pace Pace) *http.Request {
@@ -58,7 +58,7 @@ type paced struct {
 	err           error // it has ended with
 }
 
-// extend sets the deadline of what is to come next.
+// extend sets the deadline of the next bytes.
 func (p *paced) extend() {
 	var until time.Time
 	if p.pace.Within > 0 {

@@ -44,7 +44,7 @@ var (
 	ErrTooLarge = errors.New("the body is too large")
 )
 
-// Wait is how long a body waits for room; whoever is refused may come again after
+// Wait is how long a body waits for room; a refused sender may come again after
 // that.
 func (r *Room) Wait() time.Duration { return r.wait }
 

@@ -111,7 +111,7 @@ type Resources struct {
 	Memory Bytes `json:"memory,omitempty"` // kept free for it, and the most that it gets where the node can bound it
 }
 
-// ReadsJobFile reports whether a job has nothing to run and is there to tell what
+// ReadsJobFile reports whether a job has nothing to run and only reports the
 // jobs its source brings along. Only pushes start such jobs.
 func (s *Spec) ReadsJobFile() bool { return s.Source != nil && len(s.Command) == 0 && s.Script == "" }
 
@@ -138,7 +138,7 @@ type Attempt struct {
 	VMID       string       `json:"vmid,omitempty"`
 	State      AttemptState `json:"state"`
 	ExitCode   int          `json:"exitCode"`
-	Cause      Cause        `json:"cause,omitempty"` // of a start that failed, as the agent told it
+	Cause      Cause        `json:"cause,omitempty"` // of a start that failed, as the agent reported it
 	Reason     string       `json:"reason,omitempty"`
 	AssignedAt time.Time    `json:"assignedAt,omitzero"`
 	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started

@@ -20,7 +20,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	return parse(body, contentType, Spec.Validate)
 }
 
-// ParseFileJob reads the document of a job that has nothing to run and tells what
+// ParseFileJob reads the document of a job that has nothing to run and reports the
 // jobs its source brings along, with the same care.
 func ParseFileJob(body []byte, contentType string) (Spec, error) {
 	return parse(body, contentType, Spec.validateFileJob)

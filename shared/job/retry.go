@@ -13,7 +13,7 @@ var causes = map[string]AttemptState{"nodeLost": AttemptNodeLost, "evicted": Att
 var platformCodes = map[AttemptState]int{AttemptNodeLost: ExitNodeLost, AttemptEvicted: ExitEvicted, AttemptStartFailed: ExitStartFailed,
 	AttemptAgentRestarted: ExitAgentRestarted, AttemptTimedOut: ExitTimedOut}
 
-// Covers reports whether an attempt that ended so is to be followed by another.
+// Covers reports whether another attempt should follow one that ended in this way.
 // Without a list of causes it is every end but success, cancel and timeout.
 // Success, cancel and a state that is no end are never covered. An end that the
 // platform brought about counts as its code, whatever exitCode says.

@@ -92,7 +92,7 @@ func MemberOf(id string) (sweep string, index int, ok bool) {
 	return id[:at], index, true
 }
 
-// MemberOrder is the order of a member: behind that of its sweep, and before
+// MemberOrder is the order of a member: after that of its sweep, and before
 // that of any other job.
 func MemberOrder(sweep string, index int) string {
 	return fmt.Sprintf("%s.%0*d", sweep, indexDigits, index)

@@ -62,7 +62,7 @@ func (s Spec) validate(reader bool) error {
 	case len(s.Command) > 0 && s.Command[0] == "":
 		return invalid("command", "the first element of `command` is empty; it names the program")
 	case s.Script != "" && strings.TrimSpace(s.Script) == "":
-		return invalid("script", "`script` is blank; write what is to be run")
+		return invalid("script", "`script` is blank; write what to run")
 	case s.Priority != Low && s.Priority != Normal && s.Priority != High:
 		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))
 	case s.Stop != "" && s.Stop != StopLeader:
@@ -105,7 +105,7 @@ func (s Spec) validateAfter() error {
 		d, ok := ParseDependency(text)
 		switch {
 		case !ok:
-			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any behind it when it need not succeed",
+			return invalid(field, "`%s` is %q; write the id of a job, with :failure or :any after it when it need not succeed",
 				field, document.Clip(text))
 		case strings.EqualFold(d.ID, s.ID):
 			return invalid(field, "`%s` is the job itself; name another", field)

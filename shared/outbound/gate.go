@@ -52,7 +52,7 @@ func Open(guard Guard, upstream func(*url.URL) (*url.URL, error)) (*Gate, error)
 	return g, nil
 }
 
-// URL is how a program is told of the gate. It holds the key.
+// URL is the address of the gate for a program. It holds the key.
 func (g *Gate) URL() string { return "http://gate:" + g.key + "@" + g.listener.Addr().String() }
 
 // Close closes the gate and all that goes through it.
@@ -237,7 +237,7 @@ func tunnel(ctx context.Context, proxy *url.URL, address string) (c net.Conn, er
 	return &buffered{c, reader}, nil
 }
 
-// buffered is a connection of which some was read already.
+// buffered is a connection from which some bytes were read already.
 type buffered struct {
 	net.Conn
 	reader *bufio.Reader

@@ -1,9 +1,9 @@
-// Package patience bounds calls that may block in the kernel and that nobody
-// can end: a share over the network that does not answer holds whoever opens a
-// file on it. Such a call is made in a goroutine of its own. When its time is up
-// the caller goes on, and the call is left to itself: it ends when the kernel
-// lets it, and what it brings is handed to be put away. The package does not
-// try a call again.
+// Package patience bounds calls that may block in the kernel and that nobody can end:
+// opening a file on a network share that does not answer, for example. The agent and
+// the HTTP API use it for the share. It makes such a call in a goroutine of its own.
+// When the time is over the caller goes on without the call, which ends when the kernel
+// lets it; its late result goes to a function that cleans up. The package never tries
+// a call again.
 package patience
 
 import (
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// ErrTooLong is a call that was left to itself, and ErrTooMany one that was not
-// made, since as many as may be have been left to themselves.
+// ErrTooLong is a call that did not end in time. ErrTooMany is a call that was not
+// made, since too many earlier ones still hang.
 var (
 	ErrTooLong = errors.New("it does not answer")
 	ErrTooMany = errors.New("it does not answer, and too many calls to it hang already")
@@ -29,12 +29,12 @@ type Calls struct {
 // New allows so many calls at once. Each that hangs holds a thread of the system.
 func New(most int) *Calls { return &Calls{turn: make(chan struct{}, most)} }
 
-// Left is how many calls were left to themselves and have not ended.
+// Left is the number of calls that nobody waits for any more and that have not ended.
 func (c *Calls) Left() int { return int(c.left.Load()) }
 
-// Do makes a call and returns what it brings, or an error that is ErrTooLong or
-// ErrTooMany when it does not end in time. Waiting for a turn counts. Late, if
-// not nil, gets what a call brings that was left to itself and worked after all.
+// Do makes a call and returns its result, or an error that is ErrTooLong or ErrTooMany
+// when the call does not end in time. Waiting for a turn counts. late, if not nil, gets
+// the result of a call that works too late.
 func Do[T any](c *Calls, within time.Duration, call func() (T, error), late func(T)) (T, error) {
 	var none T
 	timer := time.NewTimer(within)

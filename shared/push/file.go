@@ -15,14 +15,14 @@ import (
 )
 
 // A rule with `fromFile` leaves the jobs to a file of the repository. A first job,
-// the reader, has the file read at the pushed commit by a node. Whoever may push
-// writes that file, so the rule keeps what must not be chosen that way: the pools,
-// the team and the credential.
+// the file job, runs on a node and reads the file at the pushed commit. Everybody who
+// may push can change that file, so the rule alone sets the pools, the team and the
+// credential.
 
 // maxPools bounds `pools` of a rule.
 const maxPools = 20
 
-// fileJobFields are what a rule says of its reader, and fileJobSource what of its
+// fileJobFields are what a rule says of its file job, and fileJobSource what of its
 // source; the rest follows from the push.
 var (
 	fileJobFields = []string{"pool", "resources", "timeout", "source"}
@@ -162,7 +162,7 @@ func (rule *Rule) takeFromRule(t Template) error {
 		}
 		if n != nil && n.Kind != document.Null {
 			return fault.New(fault.Invalid, t.path+"."+field,
-				"`%s` cannot stand in the file, which whoever may push could change; leave it out, and have it written into the rule",
+				"`%s` cannot stand in the file, which everybody who may push can change; leave it out, and have it written into the rule",
 				field)
 		}
 	}

@@ -156,7 +156,7 @@ func TestRefusedFiles(t *testing.T) {
 		"a credential":     {"job: {command: [x], source: {credential: octo}}", "job.source.credential", "`source.credential` cannot stand in the file", r, &p},
 		"another source":   {"job: {command: [x], source: {repository: 'https://h/r'}}", "job.source.commit", "`source.commit` is missing", r, &p},
 		"injection":        {"job:\n  script: |\n    echo {{.Message}}\n", "job.script", `use "$PUSH_MESSAGE"`, r, &p},
-		"what is loaded":   {"job:\n  command: [x]\n  env:\n    LD_PRELOAD: '{{.Title}}'\n", "job.env.LD_PRELOAD", "line 4: {{.Title}} is written by whoever pushes, and the variable LD_PRELOAD", r, &p},
+		"what is loaded":   {"job:\n  command: [x]\n  env:\n    LD_PRELOAD: '{{.Title}}'\n", "job.env.LD_PRELOAD", "line 4: {{.Title}} is written by the author of a push, and the variable LD_PRELOAD", r, &p},
 		"a hostile branch": {"job: {command: [x, '{{.Branch}}']}", "job.command[1]", "ml/.dsvm.yaml, line 1: branch x;reboot is not passed", r, &hostile},
 		"one id twice":     {"jobs: [{id: a, command: [x]}, {id: a, command: [x]}]", "jobs[1].id", "a name of its own", r, &p},
 		"a number as id":   {"jobs: [{id: '2', command: [x]}, {command: [x]}]", "jobs[1].id", "not the number of another job", r, &p},

@@ -72,7 +72,7 @@ func (rule *Rule) makeJobs(p *Push, base string) ([]Job, error) {
 	return starts, nil
 }
 
-// suffix tells the jobs of one push apart. A rule's only job needs none; one of a
+// suffix distinguishes the jobs of one push. A rule's only job needs none; one of a
 // file does, since the job that has read the file has none.
 func (rule *Rule) suffix(i int) string {
 	if local := textOf(rule.Jobs[i].node, "id"); local != "" {

@@ -1,7 +1,7 @@
-// Package push holds what a push to a Git repository is, whoever hosts it, the
-// rules by which pushes start jobs, and what makes a delivery trustworthy. It
-// reads what Git hosts send and says which jobs a push asks for and why not. It
-// is pure: it looks up no secret, sends nothing and stores nothing.
+// Package push has the rules that say which Git pushes start which jobs. For the use
+// cases and the command line it reads the deliveries of five Git hosts, checks their
+// signatures, matches them against rules and makes the documents of the jobs. It is
+// pure: it never looks up a secret, sends or stores anything.
 package push
 
 import (

@@ -87,7 +87,7 @@ func basicPassword(value string) (string, bool) {
 	return password, found && password != ""
 }
 
-// Verify reports whether whoever sent this body knows the secret. It takes the
+// Verify reports whether the sender of this body knows the secret. It takes the
 // same time for any two secrets of one length, and an empty secret proves
 // nothing.
 func (p Proof) Verify(secret string, body []byte) bool {
@@ -109,7 +109,7 @@ func (p Proof) Verify(secret string, body []byte) bool {
 // OfBody reports whether the proof can only be judged with the body at hand.
 func (p Proof) OfBody() bool { return p.mac != nil }
 
-// Key names a delivery by what is proven of it, so that whoever sends it again
+// Key names a delivery by what is proven of it, so that a host that sends it again
 // is recognized, under whatever delivery id. GitLab proves nothing of its
 // payloads, and two of its pushes may be alike: there the delivery's id counts
 // too.
@@ -129,7 +129,7 @@ const keyDigits = 20
 // RefKey names one ref of a delivery.
 func RefKey(key, ref string) string { return key + "-" + refKey(ref) }
 
-// refKey tells the refs of one delivery apart.
+// refKey distinguishes the refs of one delivery.
 func refKey(ref string) string {
 	sum := sha256.Sum256([]byte(ref))
 	return hex.EncodeToString(sum[:])[:8]

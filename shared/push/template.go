@@ -21,7 +21,7 @@ type kind int
 const (
 	// fixed values are commit ids and what the rule itself says: they may stand anywhere.
 	fixed kind = iota
-	// ref values are names of branches and tags. Whoever pushes chooses them, so they
+	// ref values are names of branches and tags. The author of a push chooses them, so they
 	// go into arguments only when plainRef holds.
 	ref
 	// words are any text that people write. They reach a job through its environment
@@ -128,7 +128,7 @@ func checkPlace(v value, m []string, top, path string, line int) error {
 		return nil
 	case asVariable && Steers(name):
 		return errAtLine(line, path,
-			"%s is written by whoever pushes, and the variable %s tells programs what to run or where to find "+
+			"%s is written by the author of a push, and the variable %s makes programs run something or look for "+
 				"it; choose another name, such as PUSH_%s",
 			clipText(m[0]), clipText(name), strings.ToUpper(m[1]))
 	case asVariable, top == forPeople && (m[1] == "Author" || m[1] == "Pusher"):
@@ -139,7 +139,7 @@ func checkPlace(v value, m []string, top, path string, line int) error {
 			clipText(m[0]), path, environment(v, m[1]))
 	case path == "command[0]" || !slices.Contains(forRefs, top):
 		return errAtLine(line, path,
-			"%s is chosen by whoever pushes and cannot stand in `%s`; it can in an argument of `command` and in %s", clipText(m[0]),
+			"%s is chosen by the author of a push and cannot stand in `%s`; it can in an argument of `command` and in %s", clipText(m[0]),
 			path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
 	}
 	return nil

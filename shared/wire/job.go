@@ -30,7 +30,7 @@ type Job struct {
 	Kept        string     `json:"kept,omitempty"`  // of a job whose rows have gone: what is still known of it
 }
 
-// keptOnly is what is said of a job of which only the end is kept.
+// keptOnly says of a job what is still kept when its rows have been removed.
 const keptOnly = "how it ended; its document and its attempts are no longer kept"
 
 // Sweep is how far a sweep has come.

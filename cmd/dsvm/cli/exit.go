@@ -61,7 +61,8 @@ func (p *Program) report(err error) int {
 		fmt.Fprintln(p.Err, "dsvm: interrupted")
 		return codeCancelled
 	case !p.running, fault.CodeOf(err) == fault.Invalid:
-		// What cannot be done as it stands is wrong use, whoever found it.
+		// A request that cannot be done as it stands is wrong use, also when the
+		// server finds that.
 		code = codeWrongUse
 	}
 	first := "dsvm: "

@@ -15,8 +15,8 @@ import (
 
 func faultCommand(p *Program) *cobra.Command {
 	c := noun("fault", "Make the local servers fail the way the cloud does", faultAdd(p), faultList(p), faultClear(p), faultSeed(p),
-		faultInstance(p, "evict", "Take an instance back, with the notice that the cloud gives", "told to leave", chaos.Client.Evict),
-		faultInstance(p, "remove", "Delete an instance behind the pool's back", "deleted", chaos.Client.Kill))
+		faultInstance(p, "evict", "Take an instance back, with the notice that the cloud gives", "asked to leave", chaos.Client.Evict),
+		faultInstance(p, "remove", "Delete an instance without the knowledge of its pool", "deleted", chaos.Client.Kill))
 	c.Long = `Make the local servers fail the way the cloud does, by rule and with a seed, so
 that a run that failed can be had again. Only an instance of dsvm up can do this.
 docs/local.md lists what can go wrong where.`
@@ -91,7 +91,7 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 	f.IntVar(&d.After, "after", 0, "requests to leave alone first")
 	f.IntVar(&d.Count, "count", 0, "stop after this many hits (default: never)")
 	f.DurationVar(&delay, "delay", 0, "how late, for delay, lag and evict")
-	f.DurationVar(&retryAfter, "retry-after", 0, "what a throttled request is told")
+	f.DurationVar(&retryAfter, "retry-after", 0, "the pause that a throttled request is asked for")
 	f.StringVar(&d.Code, "code", "", "the service's own error code, for refuse (default: its usual one)")
 	f.IntVar(&d.Amount, "amount", 0, "how many are granted, for partial")
 	return c

@@ -248,7 +248,7 @@ last attempt.`,
 			}
 			ctx, cancel := context.WithCancel(c.Context())
 			defer cancel()
-			done := p.tell(ctx, s, args[0])
+			done := p.writeProgress(ctx, s, args[0])
 			err = s.explain(s.ReadLog(ctx, l, true, p.Out))
 			cancel()
 			<-done

@@ -123,7 +123,7 @@ It says what this ends, and asks on a terminal; anywhere else it takes --yes.`,
 	return c
 }
 
-// confirmNodeDelete asks whether a node is to be deleted, with what that ends.
+// confirmNodeDelete asks whether to delete a node, and says what that ends.
 func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) error {
 	nodes, err := p.nodes(ctx, pool)
 	if err != nil {
@@ -134,12 +134,12 @@ func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) erro
 			continue
 		}
 		what := fmt.Sprintf("Node %s of pool %s is %s and will be deleted; %s on it will begin again on other nodes.",
-			n.Name, n.Pool, n.State, some(n.Jobs, "job"))
+			n.Name, n.Pool, n.State, count(n.Jobs, "job"))
 		if !p.Asks {
-			return nobodyToAsk(what)
+			return errNobodyToAsk(what)
 		}
 		fmt.Fprintln(p.Err, plain(what))
-		return p.agreed("Delete node " + n.Name + "?")
+		return p.askYesNo("Delete node " + n.Name + "?")
 	}
 	return nil // the instance says what is wrong with the name
 }

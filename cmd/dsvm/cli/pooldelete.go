@@ -54,24 +54,24 @@ func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (wir
 	if err != nil || yes && p.output == "json" { // a script does not read what it ends
 		return pool, err
 	}
-	what := deletes(pool)
+	what := describeDeletion(pool)
 	if !yes && !p.Asks {
-		return pool, nobodyToAsk(what)
+		return pool, errNobodyToAsk(what)
 	}
 	fmt.Fprintln(p.Err, plainLines(what))
 	if yes {
 		return pool, nil
 	}
-	return pool, p.agreed("Delete pool " + name + "?")
+	return pool, p.askYesNo("Delete pool " + name + "?")
 }
 
-// nobodyToAsk is the refusal of a deletion in a script that does not say --yes.
-func nobodyToAsk(what string) error {
+// errNobodyToAsk is the refusal of a deletion in a script that does not say --yes.
+func errNobodyToAsk(what string) error {
 	return WrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
 }
 
-// agreed asks whether to delete; nil is a yes.
-func (p *Program) agreed(question string) error {
+// askYesNo asks whether to delete; nil is a yes.
+func (p *Program) askYesNo(question string) error {
 	fmt.Fprintf(p.Err, "%s [y/N] ", plain(question))
 	answer, err := bufio.NewReader(io.LimitReader(p.In, maxAnswer)).ReadString('\n')
 	switch strings.ToLower(strings.TrimSpace(answer)) {
@@ -88,16 +88,16 @@ func (p *Program) agreed(question string) error {
 // maxAnswer is more than anybody types for yes or no.
 const maxAnswer = 100
 
-// deletes says what goes with a pool, and what stays.
-func deletes(pool wire.Pool) string {
+// describeDeletion says what goes with a pool, and what stays.
+func describeDeletion(pool wire.Pool) string {
 	return fmt.Sprintf(
 		"Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs "+
 			"ended, their logs and outputs, and its usage, for as long as each is kept.",
-		pool.Name, some(pool.Queued, "waiting job"), some(pool.Running, "running job"), some(pool.Nodes.Total, "node"))
+		pool.Name, count(pool.Queued, "waiting job"), count(pool.Running, "running job"), count(pool.Nodes.Total, "node"))
 }
 
-// some is a number of things in words.
-func some(n int, thing string) string {
+// count is a number of things in words.
+func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}

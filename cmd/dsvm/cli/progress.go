@@ -31,27 +31,27 @@ func (p *Program) progress(what string) (stop func()) {
 	})
 }
 
-// story tells on standard error how a job goes on: what is new, once it has
-// lasted longer than people wait without wondering.
+// story writes on standard error what is new about a job, once the job has lasted
+// longer than people wait without wondering.
 type story struct {
 	p     *Program
 	begin time.Time
-	told  string
+	last  string // what was written last
 }
 
-func (p *Program) story() *story { return &story{p: p, begin: time.Now()} }
+func (p *Program) newStory() *story { return &story{p: p, begin: time.Now()} }
 
-// tell looks at the job and says what is new.
-func (s *story) tell(j wire.Job) {
+// writeNews writes what is new since the last call.
+func (s *story) writeNews(j wire.Job) {
 	now := fmt.Sprintf("job %s is %s", j.ID, j.State)
 	if w := sweepText(j); w != "" {
 		now += ": " + w
 	} else if j.Reason != "" {
 		now += ": " + plain(j.Reason)
 	}
-	if now == s.told || time.Since(s.begin) < progressAfter || j.State.Final() {
+	if now == s.last || time.Since(s.begin) < progressAfter || j.State.Final() {
 		return
 	}
-	s.told = now
+	s.last = now
 	fmt.Fprintln(s.p.Err, "dsvm:", now)
 }

@@ -79,13 +79,13 @@ func (p *Program) run(ctx context.Context, s *session, d *document, id string) e
 	})
 	defer release()
 
-	told := p.tell(follow, s, id)
+	written := p.writeProgress(follow, s, id)
 	j, err := p.followJob(follow, s, id)
 	if cause := context.Cause(follow); cause != nil {
 		err = cause
 	}
 	leave(nil)
-	<-told
+	<-written
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (p *Program) look(ctx context.Context, s *session, id string) (wire.Job, er
 	begin := time.Now()
 	for {
 		j, err := s.Job(ctx, id)
-		if err == nil || ctx.Err() != nil || !away(err) || time.Since(begin) > lookPatience {
+		if err == nil || ctx.Err() != nil || !mayComeBack(err) || time.Since(begin) > lookPatience {
 			return j, err
 		}
 		select {
@@ -147,20 +147,20 @@ func (p *Program) look(ctx context.Context, s *session, id string) (wire.Job, er
 	}
 }
 
-// away reports whether an error is one of an instance that may come back.
-func away(err error) bool {
+// mayComeBack reports whether an error is one of an instance that may come back.
+func mayComeBack(err error) bool {
 	var denied *client.Denied
 	code := fault.CodeOf(err)
 	return !errors.As(err, &denied) && (code == fault.Internal || code == fault.Throttled)
 }
 
-// tell says on standard error how a job goes on, until ctx ends. The channel is
-// closed when it will say nothing more.
-func (p *Program) tell(ctx context.Context, s *session, id string) <-chan struct{} {
+// writeProgress writes on standard error how a job goes on, until ctx ends. The channel
+// is closed when nothing more will be written.
+func (p *Program) writeProgress(ctx context.Context, s *session, id string) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		told := p.story()
+		news := p.newStory()
 		for {
 			select {
 			case <-ctx.Done():
@@ -168,7 +168,7 @@ func (p *Program) tell(ctx context.Context, s *session, id string) <-chan struct
 			case <-time.After(progressAfter):
 			}
 			if j, err := s.Job(ctx, id); err == nil && ctx.Err() == nil {
-				told.tell(j)
+				news.writeNews(j)
 			}
 		}
 	}()
@@ -220,13 +220,13 @@ and leaves the job alone.`,
 
 // wait looks at a job until it has ended.
 func (p *Program) wait(ctx context.Context, s *session, id string) (wire.Job, error) {
-	told := p.story()
+	news := p.newStory()
 	for {
 		j, err := p.look(ctx, s, id)
 		if err != nil || j.State.Final() {
 			return j, err
 		}
-		told.tell(j)
+		news.writeNews(j)
 		select {
 		case <-ctx.Done():
 			return j, ctx.Err()

@@ -36,8 +36,8 @@ and no signature is checked. The rules are those of the instance, or with -f
 those of a file that need not be applied yet. Where a rule says fromFile, the jobs
 are those of the file that --jobs names, as it would stand in the repository.
 
-Which host it comes from is told by its headers (--header), or else by --provider
-or by the payload itself.`,
+The headers (--header) say which host it comes from, or else --provider or the
+payload itself.`,
 		Example: `  dsvm push test --payload push.json
   dsvm push test --payload push.json -f rules.yaml
   dsvm push test --payload push.json --jobs .dsvm.yaml
@@ -69,7 +69,7 @@ or by the payload itself.`,
 					return err
 				}
 			}
-			trials, err := try(rules, delivery, push.Key(from, headers, body), jobs != "", string(text))
+			trials, err := tryRules(rules, delivery, push.Key(from, headers, body), jobs != "", string(text))
 			if err != nil {
 				return err
 			}
@@ -133,7 +133,7 @@ func (p *Program) rulesToTry(ctx context.Context, file string) ([]push.Rule, err
 	return all, err
 }
 
-// hostMarks are what tells the host: a header, and what only its payloads have.
+// hostMarks identify the host: a header, and a field that only its payloads have.
 var hostMarks = []struct {
 	provider     push.Provider
 	header, push string
@@ -170,7 +170,7 @@ func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte)
 		}
 	}
 	if provider == "" {
-		return "", nil, WrongUse("the payload does not tell which Git host it comes from; add --provider")
+		return "", nil, WrongUse("the payload does not say which Git host it comes from; add --provider")
 	}
 	for _, m := range hostMarks {
 		if name := strings.ToLower(m.header); m.provider == provider && headers[name] == "" {
@@ -183,9 +183,9 @@ func (p *Program) guessHost(provider push.Provider, pairs []string, body []byte)
 	return provider, func(name string) string { return headers[strings.ToLower(name)] }, nil
 }
 
-// try has each rule judge each push. Text is the file that holds the jobs, if one
+// tryRules has each rule judge each push. Text is the file that holds the jobs, if one
 // is given.
-func try(rules []push.Rule, d push.Delivery, key string, given bool, text string) ([]trial, error) {
+func tryRules(rules []push.Rule, d push.Delivery, key string, given bool, text string) ([]trial, error) {
 	trials := []trial{}
 	for i := range d.Pushes {
 		p := &d.Pushes[i]

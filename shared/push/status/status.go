@@ -1,5 +1,5 @@
-// Package status tells a Git host what has become of a job, as a status of the
-// commit. It makes one request per call and never waits: whoever calls it tries
+// Package status reports the state of a job to a Git host, as a status of the
+// commit. It makes one request per call and never waits: its caller tries
 // again later, no sooner than the error says.
 package status
 
@@ -41,7 +41,7 @@ const (
 	Error   State = "error"   // the platform's, or somebody ended it
 )
 
-// Report is what a commit is told.
+// Report is what a commit shows about a job.
 type Report struct {
 	Repository, Commit string
 	Context            string
@@ -85,7 +85,7 @@ func (p Poster) Post(ctx context.Context, r Report) error {
 	p.authorize(q.Header)
 	response, err := cmp.Or(p.Client, public).Do(q)
 	if refused := (*outbound.RefusedError)(nil); errors.As(err, &refused) {
-		return fault.New(fault.Invalid, "", "the Git host is not told: %v", refused)
+		return fault.New(fault.Invalid, "", "the Git host gets no status: %v", refused)
 	}
 	if err != nil {
 		return &fault.Error{Code: fault.Internal, Message: "the Git host does not answer", Err: err}
