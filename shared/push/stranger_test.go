@@ -68,7 +68,7 @@ func TestSteeringVariables(t *testing.T) {
 			for _, in := range []string{"env: {%s: 'a{{.%s}}'}", "sweep: {grid: {%s: [x, '{{.%s}}']}}", "sweep: {list: [{%s: '{{.%s}}'}]}"} {
 				place := fmt.Sprintf(in, name, value)
 				_, err := push.ParseRules([]byte(withJob("job: {pool: cpu, command: [x], "+place+"}")), "")
-				if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "the variable "+name+" tells programs what to run") {
+				if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "the variable "+name+" makes programs run something") {
 					t.Errorf("%s: got %v", place, err)
 				}
 			}
