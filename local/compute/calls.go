@@ -13,11 +13,12 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// findSet returns a set that is not gone. The lock is held.
+// findSet returns a set, or the error that there is none. The lock is held.
 func (s *Server) findSet(name string) (*set, error) {
 	st := s.sets[strings.ToLower(name)]
 	if st == nil {
-		return nil, refuse(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.Compute/virtualMachineScaleSets/%s' under resource group '%s' was not found.", name, s.cfg.ResourceGroup)
+		return nil, refuse(http.StatusNotFound, "ResourceNotFound",
+			"The Resource 'Microsoft.Compute/virtualMachineScaleSets/%s' under resource group '%s' was not found.", name, s.cfg.ResourceGroup)
 	}
 	return st, nil
 }
@@ -25,10 +26,11 @@ func (s *Server) findSet(name string) (*set, error) {
 func (st *set) etag() string { return fmt.Sprintf("%q", strconv.FormatInt(st.Version, 10)) }
 
 func (s *Server) setID(name string) string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s", s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s",
+		s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
 }
 
-// writeSet writes a set as an answer: to a read, or to a call that began an operation.
+// writeSet answers with a set: a read, or a call that began an operation.
 func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op) error {
 	props := map[string]any{}
 	for k, v := range st.Properties {
@@ -53,8 +55,16 @@ func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op)
 		state = "Deleting"
 	}
 	props["provisioningState"] = state
-	body := map[string]any{"id": s.setID(st.Name), "name": st.Name, "type": "Microsoft.Compute/virtualMachineScaleSets", "location": st.Location,
-		"tags": st.Tags, "sku": st.SKU, "properties": props, "etag": st.etag()}
+	body := map[string]any{
+		"id":         s.setID(st.Name),
+		"name":       st.Name,
+		"type":       "Microsoft.Compute/virtualMachineScaleSets",
+		"location":   st.Location,
+		"tags":       st.Tags,
+		"sku":        st.SKU,
+		"properties": props,
+		"etag":       st.etag(),
+	}
 	if st.Identity != nil {
 		body["identity"] = st.Identity
 	}
@@ -100,8 +110,8 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The maximum number of %d scale sets of the region is reached.", maxSets)
 	}
 	if st == nil {
-		// Numbers of versions go on where an earlier set of the name cannot have
-		// been, so that no condition made for that one holds for this.
+		// An earlier set of the same name cannot have had this version, so no condition
+		// made for that set holds for this one.
 		want.Version = time.Now().UnixMicro()
 		want.SKU.Capacity = 0
 		s.sets[strings.ToLower(c.set)] = want
@@ -141,7 +151,8 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 		}
 	}
 	if err := json.Unmarshal(c.body, &p); err != nil || p.SKU == nil || p.SKU.Capacity == nil {
-		return refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: the local compute takes a patch of sku.capacity only.")
+		return refuse(http.StatusBadRequest, "InvalidRequestContent",
+			"The request content was invalid: the local compute takes a patch of sku.capacity only.")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,20 +279,32 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// capitalID is a set's id as lists of instances have it: the service writes the
-// group's name in capitals there, and nobody may rely on the case of an id.
+// capitalID is a set's id in lists of instances: there the service writes the name of
+// the group in capitals, and a client must not depend on the case of an id.
 func (s *Server) capitalID(name string) string {
-	return strings.Replace(s.setID(name), "/resourceGroups/"+s.cfg.ResourceGroup+"/", "/resourceGroups/"+strings.ToUpper(s.cfg.ResourceGroup)+"/", 1)
+	group := "/resourceGroups/" + s.cfg.ResourceGroup + "/"
+	capitals := "/resourceGroups/" + strings.ToUpper(s.cfg.ResourceGroup) + "/"
+	return strings.Replace(s.setID(name), group, capitals, 1)
 }
 
 // instanceView is an instance as the list shows it.
 func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 	state := map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
-	props := map[string]any{"vmId": i.VMID, "provisioningState": state, "latestModelApplied": true, "timeCreated": i.Created.Format(time.RFC3339Nano)}
+	props := map[string]any{
+		"vmId":               i.VMID,
+		"provisioningState":  state,
+		"latestModelApplied": true,
+		"timeCreated":        i.Created.Format(time.RFC3339Nano),
+	}
 	if expand {
 		status := map[string]any{"code": "ProvisioningState/" + strings.ToLower(state), "level": "Info"}
 		if i.Failure != nil && i.State == failed {
-			status = map[string]any{"code": "ProvisioningState/failed/" + i.Failure.Code, "level": "Error", "displayStatus": "Provisioning failed", "message": i.Failure.Message}
+			status = map[string]any{
+				"code":          "ProvisioningState/failed/" + i.Failure.Code,
+				"level":         "Error",
+				"displayStatus": "Provisioning failed",
+				"message":       i.Failure.Message,
+			}
 		}
 		statuses := []any{status}
 		if power := s.power(i); power != "" {
@@ -289,12 +312,19 @@ func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 		}
 		props["instanceView"] = map[string]any{"statuses": statuses}
 	}
-	return map[string]any{"instanceId": i.ID, "name": i.Name, "id": s.capitalID(st.Name) + "/virtualMachines/" + i.ID, "location": st.Location,
-		"tags": st.Tags, "sku": map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier}, "properties": props}
+	return map[string]any{
+		"instanceId": i.ID,
+		"name":       i.Name,
+		"id":         s.capitalID(st.Name) + "/virtualMachines/" + i.ID,
+		"location":   st.Location,
+		"tags":       st.Tags,
+		"sku":        map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier},
+		"properties": props,
+	}
 }
 
-// power is an instance's power state: none while it is being allocated, then it
-// starts, for one half of the boot delay each.
+// power is an instance's power state: none during the first half of the boot delay,
+// "starting" during the second.
 func (s *Server) power(i *instance) string {
 	switch {
 	case i.Power != "":
@@ -307,7 +337,7 @@ func (s *Server) power(i *instance) string {
 	return ""
 }
 
-// number is an instance's id, in whose order instances stand.
+// number is an instance's id as a number. Instances are in its order.
 func (i *instance) number() int {
 	n, _ := strconv.Atoi(i.ID)
 	return n

@@ -10,7 +10,7 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// Steps of an instance's life at which a fault can happen, beside the requests.
+// Steps of an instance's life that an injection can target, beside the requests.
 const (
 	stepAllocate = "allocate" // a set gets new instances: partial, refuse
 	stepBoot     = "boot"     // an instance comes up: delay, stick, refuse
@@ -18,15 +18,15 @@ const (
 	stepRemove   = "remove"   // it is deleted: delay, stick, refuse
 )
 
-// defaultRetry is what a throttled caller is told when the rule does not say.
+// defaultRetry is the Retry-After of a throttled call when the injection names none.
 const defaultRetry = 10 * time.Second
 
 func (s *Server) decideOutcome(operation, entity string, can ...chaos.Action) chaos.Outcome {
 	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
-// injectIntoCall does to a request what the rules say: now, by an error, or at the end
-// of the request, by the outcome.
+// injectIntoCall carries out the injections for a request: now, by the error, or at the
+// end of the request, by the outcome.
 func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chaos.Outcome, error) {
 	can := []chaos.Action{chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose}
 	if operation == "list" {
@@ -72,7 +72,12 @@ func throttled(operation string, after time.Duration) *Failure {
 	if after <= 0 {
 		after = defaultRetry
 	}
-	return &Failure{Status: http.StatusTooManyRequests, Code: "OperationNotAllowed", RetryAfter: after,
-		Message: "The server rejected the request because too many requests have been received for this subscription.",
-		Details: []Detail{{Code: "TooManyRequests", Target: cmp.Or(policyNames[operation], operation), Message: `{"operationGroup":"` + cmp.Or(policyNames[operation], operation) + `"}`}}}
+	group := cmp.Or(policyNames[operation], operation)
+	return &Failure{
+		Status:     http.StatusTooManyRequests,
+		Code:       "OperationNotAllowed",
+		Message:    "The server rejected the request because too many requests have been received for this subscription.",
+		Details:    []Detail{{Code: "TooManyRequests", Target: group, Message: `{"operationGroup":"` + group + `"}`}},
+		RetryAfter: after,
+	}
 }

@@ -13,24 +13,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// evictionNotice is what a Spot instance is given from the event on.
+// evictionNotice is the time from the event to the eviction of a Spot instance.
 const evictionNotice = 30 * time.Second
 
-// event is a Scheduled Event. All instances of the set are told of it, as all
-// of a placement group are.
+// event is a Scheduled Event. All instances of the set see it, as all instances of a
+// placement group do.
 type event struct {
 	id       string
 	kind     string
 	resource string // name of the instance that it is about
 	at       time.Time
 	started  bool
-	approved chan struct{} // closed when somebody has told to go ahead
+	approved chan struct{} // closed when an instance has approved it
 }
 
-// Evict takes an instance back as the cloud does with a Spot one: it announces
-// that, and does it when the notice is over or acknowledged. What becomes of the
-// instance is its set's eviction policy. Regular instances can be evicted too,
-// although the cloud never does it.
+// Evict evicts an instance as the cloud evicts a Spot one: it announces the eviction,
+// and carries it out after the notice or after an approval. The eviction policy of the
+// set says what then happens to the instance. Regular instances can be evicted too,
+// which the cloud never does.
 func (s *Server) Evict(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +43,13 @@ func (s *Server) Evict(name string) error {
 			return nil // it is being evicted
 		}
 	}
-	e := &event{id: strings.ToUpper(uuid.NewString()), kind: "Preempt", resource: i.Name, at: time.Now().Add(s.cfg.EvictionNotice), approved: make(chan struct{})}
+	e := &event{
+		id:       strings.ToUpper(uuid.NewString()),
+		kind:     "Preempt",
+		resource: i.Name,
+		at:       time.Now().Add(s.cfg.EvictionNotice),
+		approved: make(chan struct{}),
+	}
 	i.set.events = append(i.set.events, e)
 	i.set.incarnation++
 	s.wg.Go(func() { s.carryOutEvent(i, e) })
@@ -79,8 +85,8 @@ func (s *Server) carryOutEvent(i *instance, e *event) {
 	}
 }
 
-// scheduledEvents answers for a set's events: what there is, or that somebody
-// does not want to wait for one. The lock is not held.
+// scheduledEvents answers with the events of a set, or takes the approval of some. The
+// lock is not held.
 func (s *Server) scheduledEvents(w http.ResponseWriter, r *http.Request, i *instance, body []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,13 +99,22 @@ func (s *Server) scheduledEvents(w http.ResponseWriter, r *http.Request, i *inst
 		if e.started {
 			status, at = "Started", ""
 		}
-		events = append(events, map[string]any{"EventId": e.id, "EventType": e.kind, "EventStatus": status, "EventSource": "Platform", "Description": "",
-			"ResourceType": "VirtualMachine", "Resources": []string{e.resource}, "NotBefore": at, "DurationInSeconds": -1})
+		events = append(events, map[string]any{
+			"EventId":           e.id,
+			"EventType":         e.kind,
+			"EventStatus":       status,
+			"EventSource":       "Platform",
+			"Description":       "",
+			"ResourceType":      "VirtualMachine",
+			"Resources":         []string{e.resource},
+			"NotBefore":         at,
+			"DurationInSeconds": -1,
+		})
 	}
 	return json.NewEncoder(w).Encode(map[string]any{"DocumentIncarnation": i.set.incarnation, "Events": events})
 }
 
-// approve has events begin at once. The lock is held.
+// approve starts events at once. The lock is held.
 func (st *set) approve(body []byte) error {
 	var p struct {
 		StartRequests []struct{ EventID string }

@@ -16,7 +16,7 @@ type snapshot struct {
 	instances []*instance
 }
 
-// recordSnapshot keeps how a set's instances are now. The lock is held.
+// recordSnapshot records a set's instances as they are now. The lock is held.
 func (s *Server) recordSnapshot(st *set) {
 	if s.cfg.Chaos == nil {
 		return
@@ -24,7 +24,16 @@ func (s *Server) recordSnapshot(st *set) {
 	now := time.Now()
 	snap := snapshot{at: now}
 	for _, i := range st.Instances {
-		snap.instances = append(snap.instances, &instance{VMID: i.VMID, ID: i.ID, Name: i.Name, Size: i.Size, Created: i.Created, State: i.State, Power: i.Power, Failure: i.Failure})
+		snap.instances = append(snap.instances, &instance{
+			VMID:    i.VMID,
+			ID:      i.ID,
+			Name:    i.Name,
+			Size:    i.Size,
+			Created: i.Created,
+			State:   i.State,
+			Power:   i.Power,
+			Failure: i.Failure,
+		})
 	}
 	st.past = append(st.past, snap)
 	drop := max(len(st.past)-maxSnapshots, 0)
@@ -34,7 +43,7 @@ func (s *Server) recordSnapshot(st *set) {
 	st.past = append(st.past[:0:0], st.past[drop:]...)
 }
 
-// instancesAt is how the instances were at a time, or as long ago as is known.
+// instancesAt returns the instances as they were at a time, or the oldest that are known.
 func (st *set) instancesAt(at time.Time) []*instance {
 	var then []*instance
 	for n, snap := range st.past {

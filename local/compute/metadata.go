@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// nodePath is where the metadata endpoints of instances are, each behind a key
-// that only the instance's agent is told. On the cloud the address itself says
-// which VM asks.
+// nodePath is the path of the metadata endpoints of instances. Each has a key in its
+// path that only the instance's agent gets. In the cloud the address itself says which
+// VM asks.
 const nodePath = "/node/"
 
 // maxEventsBody bounds what is posted to a metadata endpoint.
@@ -99,7 +99,8 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request, key, path stri
 	version := r.URL.Query().Get("api-version")
 	old := func(oldest string) error {
 		if !versionForm.MatchString(version) || version < oldest {
-			return metadataError{http.StatusBadRequest, "Bad request. api-version is invalid or was not specified in the request. For more information refer to aka.ms/azureimds"}
+			return metadataError{http.StatusBadRequest,
+				"Bad request. api-version is invalid or was not specified in the request. For more information refer to aka.ms/azureimds"}
 		}
 		return nil
 	}
@@ -181,15 +182,39 @@ func (s *Server) instanceMetadata(i *instance) map[string]any {
 		admin, computer = o.AdminUsername, o.ComputerNamePrefix+fmt.Sprintf("%06s", strings.ToUpper(strconv.FormatInt(int64(i.number()), 36)))
 	}
 	return map[string]any{
-		"azEnvironment": "AzurePublicCloud", "customData": "", "evictionPolicy": eviction, "isHostCompatibilityLayerVm": "false", "licenseType": "",
-		"location": st.Location, "name": i.Name, "offer": image["offer"], "publisher": image["publisher"], "sku": image["sku"], "version": image["version"],
-		"osProfile": map[string]any{"adminUsername": admin, "computerName": computer, "disablePasswordAuthentication": "true"}, "osType": "Linux",
-		"placementGroupId": "", "plan": map[string]any{"name": "", "product": "", "publisher": ""}, "platformFaultDomain": "0", "platformUpdateDomain": "0",
-		"priority": priority, "provider": "Microsoft.Compute", "publicKeys": []any{}, "resourceGroupName": s.cfg.ResourceGroup,
-		"resourceId": s.setID(st.Name) + "/virtualMachines/" + i.ID, "securityProfile": map[string]any{"secureBootEnabled": "false", "virtualTpmEnabled": "false"},
-		"storageProfile": map[string]any{"dataDisks": []any{}, "imageReference": image}, "subscriptionId": s.cfg.SubscriptionID,
-		"tags": strings.Join(tags, ";"), "tagsList": list, "userData": "", "virtualMachineScaleSet": map[string]any{"id": s.setID(st.Name)},
-		"vmId": i.VMID, "vmScaleSetName": st.Name, "vmSize": i.Size, "zone": "",
+		"azEnvironment":              "AzurePublicCloud",
+		"customData":                 "",
+		"evictionPolicy":             eviction,
+		"isHostCompatibilityLayerVm": "false",
+		"licenseType":                "",
+		"location":                   st.Location,
+		"name":                       i.Name,
+		"offer":                      image["offer"],
+		"publisher":                  image["publisher"],
+		"sku":                        image["sku"],
+		"version":                    image["version"],
+		"osProfile":                  map[string]any{"adminUsername": admin, "computerName": computer, "disablePasswordAuthentication": "true"},
+		"osType":                     "Linux",
+		"placementGroupId":           "",
+		"plan":                       map[string]any{"name": "", "product": "", "publisher": ""},
+		"platformFaultDomain":        "0",
+		"platformUpdateDomain":       "0",
+		"priority":                   priority,
+		"provider":                   "Microsoft.Compute",
+		"publicKeys":                 []any{},
+		"resourceGroupName":          s.cfg.ResourceGroup,
+		"resourceId":                 s.setID(st.Name) + "/virtualMachines/" + i.ID,
+		"securityProfile":            map[string]any{"secureBootEnabled": "false", "virtualTpmEnabled": "false"},
+		"storageProfile":             map[string]any{"dataDisks": []any{}, "imageReference": image},
+		"subscriptionId":             s.cfg.SubscriptionID,
+		"tags":                       strings.Join(tags, ";"),
+		"tagsList":                   list,
+		"userData":                   "",
+		"virtualMachineScaleSet":     map[string]any{"id": s.setID(st.Name)},
+		"vmId":                       i.VMID,
+		"vmScaleSetName":             st.Name,
+		"vmSize":                     i.Size,
+		"zone":                       "",
 	}
 }
 
@@ -205,18 +230,28 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, i *instance) erro
 	none := len(i.set.Identity) == 0 || string(i.set.Identity) == "null" || s.cfg.NodeToken == ""
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	refusal := ""
 	switch {
 	case resource == "":
-		w.WriteHeader(http.StatusBadRequest)
-		return json.NewEncoder(w).Encode(map[string]string{"error": "invalid_request", "error_description": "Required query variable 'resource' is missing"})
+		refusal = "Required query variable 'resource' is missing"
 	case none:
-		w.WriteHeader(http.StatusBadRequest)
-		return json.NewEncoder(w).Encode(map[string]string{"error": "invalid_request", "error_description": "Identity not found"})
+		refusal = "Identity not found"
 	}
-	now := time.Now()
-	err = json.NewEncoder(w).Encode(map[string]string{"access_token": s.cfg.NodeToken, "client_id": clientID, "token_type": "Bearer", "resource": resource,
-		"expires_in": fmt.Sprint(int(tokenLife.Seconds())), "ext_expires_in": fmt.Sprint(int(tokenLife.Seconds())),
-		"expires_on": fmt.Sprint(now.Add(tokenLife).Unix()), "not_before": fmt.Sprint(now.Unix())})
+	if refusal != "" {
+		w.WriteHeader(http.StatusBadRequest)
+		return json.NewEncoder(w).Encode(map[string]string{"error": "invalid_request", "error_description": refusal})
+	}
+	now, life := time.Now(), fmt.Sprint(int(tokenLife.Seconds()))
+	err = json.NewEncoder(w).Encode(map[string]string{
+		"access_token":   s.cfg.NodeToken,
+		"client_id":      clientID,
+		"token_type":     "Bearer",
+		"resource":       resource,
+		"expires_in":     life,
+		"ext_expires_in": life,
+		"expires_on":     fmt.Sprint(now.Add(tokenLife).Unix()),
+		"not_before":     fmt.Sprint(now.Unix()),
+	})
 	loseAnswer(o)
 	return err
 }

@@ -20,6 +20,8 @@ const maxOneGroup = 100
 // maxPrefix bounds the prefix of computer names, in characters.
 const maxPrefix = 15
 
+var upgradeModes = []string{"Manual", "Automatic", "Rolling"}
+
 var (
 	setName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9_]$|^[A-Za-z0-9]$`)
 	sizeName = regexp.MustCompile(`^(?i)(Standard|Basic)_[A-Za-z0-9_-]+$`)
@@ -105,7 +107,8 @@ func readModel(name string, body []byte) (*set, error) {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return nil, malformed(err)
 	}
-	for _, r := range slices.Concat(m.requirements(name), p.requirements(), networkRequirements(p.NetworkProfile.NetworkInterfaceConfigurations)) {
+	network := networkRequirements(p.NetworkProfile.NetworkInterfaceConfigurations)
+	for _, r := range slices.Concat(m.requirements(name), p.requirements(), network) {
 		if !r.isMet {
 			return nil, r.answer
 		}
@@ -142,7 +145,7 @@ func (m *model) requirements(name string) []requirement {
 		{isUniform, invalid("orchestrationMode", "the local compute has Uniform scale sets only.")},
 		{isExact, invalid("overprovision", "the local compute creates what is asked for and nothing over; set it to false.")},
 		{capacity <= maxOneGroup || spansGroups, invalid("singlePlacementGroup", "it must be false for more than %d instances.", maxOneGroup)},
-		{isOneOf(props.UpgradePolicy.Mode, "Manual", "Automatic", "Rolling"), invalid("upgradePolicy.mode", "it is required for a Uniform scale set.")},
+		{isOneOf(props.UpgradePolicy.Mode, upgradeModes...), invalid("upgradePolicy.mode", "it is required for a Uniform scale set.")},
 		{isIdentityValid(m.Identity), invalid("identity", "a user-assigned identity is named by its resource id.")},
 	}
 }

@@ -63,8 +63,14 @@ func (s *Server) checkQuota(st *set, more int) error {
 		}
 		used := s.usedCores(name)
 		if required := more * s.cores(st.SKU.Name); used+required > limit {
-			f := failure("quota", "{quota}", quotaTitle(name), "{location}", s.cfg.Location, "{limit}", fmt.Sprint(limit), "{usage}", fmt.Sprint(used),
-				"{required}", fmt.Sprint(required), "{new}", fmt.Sprint(used+required))
+			f := failure("quota",
+				"{quota}", quotaTitle(name),
+				"{location}", s.cfg.Location,
+				"{limit}", fmt.Sprint(limit),
+				"{usage}", fmt.Sprint(used),
+				"{required}", fmt.Sprint(required),
+				"{new}", fmt.Sprint(used+required),
+			)
 			f.Code = "OperationNotAllowed"
 			return f
 		}
@@ -111,7 +117,8 @@ func counts(quota, size, priority string) bool {
 	if strings.EqualFold(quota, QuotaSpot) {
 		return priority == "Spot"
 	}
-	return priority != "Spot" && (strings.EqualFold(quota, QuotaTotal) || strings.EqualFold(quota, size) || strings.EqualFold(quota, Family(size)))
+	isRegular := priority != "Spot"
+	return isRegular && (strings.EqualFold(quota, QuotaTotal) || strings.EqualFold(quota, size) || strings.EqualFold(quota, Family(size)))
 }
 
 // quotaTitle is a quota's name as messages have it.

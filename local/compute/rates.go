@@ -33,9 +33,16 @@ var (
 	managerRates = map[string]rate{"reads": {25 * 60, 250}, "writes": {10 * 60, 200}, "deletes": {10 * 60, 200}}
 )
 
-// policyNames of the operations that a rule may throttle.
-var policyNames = map[string]string{"put": "PutVMScaleSet", "patch": "UpdateVMScaleSet", "delete": "DeleteVMScaleSet", "get": "GetVMScaleSet",
-	"list": "ListVMScaleSetVMs", "deleteInstances": "VMScaleSetBatchedVMRequests", "operation": "GetOperation"}
+// policyNames of the operations that an injection may throttle.
+var policyNames = map[string]string{
+	"put":             "PutVMScaleSet",
+	"patch":           "UpdateVMScaleSet",
+	"delete":          "DeleteVMScaleSet",
+	"get":             "GetVMScaleSet",
+	"list":            "ListVMScaleSetVMs",
+	"deleteInstances": "VMScaleSetBatchedVMRequests",
+	"operation":       "GetOperation",
+}
 
 // maxBuckets bounds what is remembered; a bucket that is full again need not be.
 const maxBuckets = 10000

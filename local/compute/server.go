@@ -1,13 +1,15 @@
 //go:build unix
 
-// Package compute is the part of Azure Compute that pools stand on, on one
-// machine: the resource manager's calls of a Uniform VM scale set over HTTP,
-// with its conditions, long-running operations and errors. An instance is a
-// process tree: a supervisor that plays the VM's init, and below it the agent.
-// Deleting the instance kills everything below it. It has no networks, disks or
-// images: those are checked for form and otherwise believed. Each instance has a
-// metadata endpoint, as a VM's address 169.254.169.254 is. What goes wrong in
-// the cloud goes wrong here on demand: Config.Quota, CloudRates and Chaos.
+// Package compute is the part of Azure Compute that pools need, on one machine, for
+// `dsvm up` and for tests: the resource manager's calls of a Uniform VM scale set over
+// HTTP, with its conditions, long-running operations and errors. An instance is a tree
+// of processes: a supervisor that plays the VM's init, and below it the agent. Deleting
+// the instance kills all of them. Each instance has a metadata endpoint, like the
+// address 169.254.169.254 of a VM. The failures of the cloud happen here on demand, by
+// Config.Quota, CloudRates and Chaos.
+//
+// It has no networks, disks or images: it checks only their form. It knows nothing of
+// jobs or pools, and it listens on loopback addresses only.
 package compute
 
 import (
@@ -57,10 +59,10 @@ type Config struct {
 	DeleteDelay    time.Duration
 	RestartDelay   time.Duration // before a crashed agent or supervisor is started again; 0 = 1s
 	KillAfter      time.Duration // for a supervisor to end in, before it is killed; 0 = 10s
-	RetryAfter     time.Duration // told to those who follow an operation
+	RetryAfter     time.Duration // in answers about an operation that has not ended
 	Log            *slog.Logger
-	// OnCapacity is told of every accepted create and change of capacity. It is
-	// called under the server's lock and must not call the server.
+	// OnCapacity is called for every accepted create and change of capacity, under the
+	// server's lock: it must not call the server.
 	OnCapacity func(set string, capacity int, at time.Time)
 	// CPUs says what a size has, for the agents; 0 = not known. nil = not known.
 	CPUs func(size string) int
@@ -68,8 +70,7 @@ type Config struct {
 	// regular instances (QuotaTotal) and of all Spot ones (QuotaSpot). nil = no
 	// limits. A size that CPUs does not know counts as one core.
 	Quota map[string]int
-	// Sizes are those that the region has, as its list names them. Others can be had
-	// all the same.
+	// Sizes are those in the region's list of sizes. Others can be used too.
 	Sizes []string
 	// CloudRates limits requests as the service does; without it there are no
 	// limits.
@@ -79,8 +80,7 @@ type Config struct {
 	NodeToken string
 	// EvictionNotice is from the Scheduled Event to the eviction; 0 = 30s.
 	EvictionNotice time.Duration
-	// Chaos makes requests and instances go wrong; nil = nothing does. The
-	// server is "compute", its operations are put, patch, get, list, delete,
+	// Chaos makes requests and instances fail; nil = none. The server is "compute", its operations are put, patch, get, list, delete,
 	// deleteInstances, operation, usages, vmSizes and token, with the set (for token the instance)
 	// as entity, and the steps allocate, boot, run and remove of instances.
 	Chaos *chaos.Set
@@ -181,7 +181,14 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, sets: map[string]*set{}, ops: map[string]*op{}, nodes: map[string]*instance{}, rates: buckets{}, stop: make(chan struct{})}
+	s := &Server{
+		cfg:   cfg,
+		sets:  map[string]*set{},
+		ops:   map[string]*op{},
+		nodes: map[string]*instance{},
+		rates: buckets{},
+		stop:  make(chan struct{}),
+	}
 	s.manager = s.managerHandler()
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
@@ -203,8 +210,15 @@ func Start(cfg Config) (*Server, error) {
 		s.removeIfEmpty(st)
 	}
 	s.mu.Unlock()
-	s.http = &http.Server{Handler: s.guarded(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
+	s.http = &http.Server{
+		Handler:           s.guarded(),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
 	go s.http.Serve(s.listener)
 	return s, nil
 }

@@ -165,7 +165,8 @@ func (f *function) readServiceBus(settings map[string]string) error {
 	case f.many() && t.DataType == "":
 		return errors.New(`cardinality many needs "dataType": "string" or "binary"; without it one body that is not JSON fails its whole batch`)
 	case settings[t.Connection] == "" && settings[t.Connection+namespaceSuffix] == "":
-		return fmt.Errorf("the setting %s is missing; it holds the connection string of Service Bus (or %s%s its namespace)", t.Connection, t.Connection, namespaceSuffix)
+		return fmt.Errorf("the setting %s is missing; it holds the connection string of Service Bus (or %s%s its namespace)",
+			t.Connection, t.Connection, namespaceSuffix)
 	}
 	return nil
 }

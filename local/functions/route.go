@@ -42,7 +42,8 @@ func parseRoute(template string) (route, error) {
 		inner, isParameter := strings.CutPrefix(part, "{")
 		if !isParameter {
 			if part == "" || strings.ContainsAny(part, "{}") {
-				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q (words and parameters between two slashes are not supported by the local host)",
+				return nil, fmt.Errorf("the route %q has a part that cannot be read: %q "+
+					"(words and parameters between two slashes are not supported by the local host)",
 					template, part)
 			}
 			r = append(r, segment{word: part})
@@ -73,7 +74,8 @@ func splitTemplate(template string) (parts []string, err error) {
 		case c == '}' && inside:
 			inside = false
 			if i+1 < len(template) && template[i+1] != '/' {
-				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not supported by the local host", template)
+				return nil, fmt.Errorf("the route %q mixes words and parameters between two slashes, which is not supported by the local host",
+					template)
 			}
 		case c == '{' || c == '}':
 			return nil, fmt.Errorf("the route %q has a brace too many", template)

@@ -75,9 +75,12 @@ func (b *buses) client(settings map[string]string, connection string) (*client, 
 		return nil, err
 	}
 	c := &client{dialer: tolerant.Dialer{Host: where.host, Plain: where.plain}}
-	options := &azservicebus.ClientOptions{RetryOptions: retries, NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
-		return c.dialer.Dial(ctx)
-	}}
+	options := &azservicebus.ClientOptions{
+		RetryOptions: retries,
+		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+			return c.dialer.Dial(ctx)
+		},
+	}
 	if namespace := settings[connection+namespaceSuffix]; settings[connection] == "" && namespace != "" {
 		var credential *azidentity.DefaultAzureCredential
 		if credential, err = azidentity.NewDefaultAzureCredential(nil); err == nil {
