@@ -118,7 +118,7 @@ func (s *Pushes) begin(ctx context.Context, rule *push.Rule, row store.PushRecor
 	stands, err := s.store.Push(ctx, rule.Name, row.Key)
 	switch {
 	case err == nil && stands.Sent:
-		return stands, "This delivery has been taken before; nothing is done twice.", nil
+		return stands, "this delivery has been taken before; nothing is done twice", nil
 	case err == nil: // it was cut short: go on
 		return stands, reason, nil
 	case fault.CodeOf(err) != fault.NotFound:
@@ -130,12 +130,12 @@ func (s *Pushes) begin(ctx context.Context, rule *push.Rule, row store.PushRecor
 			return row, reason, err
 		}
 		if n >= rule.PerHour {
-			return row, fmt.Sprintf("The rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later.", n), nil
+			return row, fmt.Sprintf("the rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later", n), nil
 		}
 	}
 	stands, err = s.store.BeginPush(ctx, row)
 	if err == nil && stands.Sent {
-		return stands, "This delivery has been taken before; nothing is done twice.", nil
+		return stands, "this delivery has been taken before; nothing is done twice", nil
 	}
 	return stands, reason, err
 }

@@ -51,12 +51,12 @@ func (r *pushRules) Rules(ctx context.Context) ([]wire.Rule, error) {
 func (r *pushRules) show(s store.RuleRow) wire.Rule {
 	rule, err := parseRule(s)
 	if err != nil {
-		return wire.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("The rule cannot be read (%v); apply it again.", err)}
+		return wire.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("the rule cannot be read (%v); apply it again", err)}
 	}
 	problem := ""
 	for _, name := range []string{rule.Secret, rule.Status.Token} {
 		if name != "" && r.setting(name) == "" {
-			problem = fmt.Sprintf("The setting %s is missing; add it to the app's settings.", name)
+			problem = fmt.Sprintf("the setting %s is missing; add it to the app's settings", name)
 			break
 		}
 	}
