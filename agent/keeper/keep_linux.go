@@ -80,7 +80,7 @@ func (p *place) handle(kind byte, body []byte, rights []int) {
 	switch kind {
 	case kindStart:
 		pid, errno := p.start(body, rights)
-		p.tell(kindPID, uint64(pid), uint64(errno))
+		p.sendNumbers(kindPID, uint64(pid), uint64(errno))
 		if pid > 0 {
 			p.ran <- struct{}{}
 		}
@@ -135,8 +135,8 @@ func (p *place) start(body []byte, rights []int) (pid int, errno syscall.Errno) 
 	return pid, 0
 }
 
-// tell sends numbers to the agent. An agent that is gone is noticed elsewhere.
-func (p *place) tell(kind byte, numbers ...uint64) {
+// sendNumbers sends numbers to the agent. An agent that is gone is noticed elsewhere.
+func (p *place) sendNumbers(kind byte, numbers ...uint64) {
 	var body []byte
 	for _, n := range numbers {
 		body = binary.BigEndian.AppendUint64(body, n)
@@ -154,10 +154,10 @@ func (p *place) reap() {
 		if p.empty(time.Now().Add(emptyWithin), pause) {
 			clean = 1
 		}
-		p.tell(kindEnded, uint64(status), uint64(at.UnixNano()), clean)
+		p.sendNumbers(kindEnded, uint64(status), uint64(at.UnixNano()), clean)
 		if clean == 0 {
 			p.empty(time.Time{}, slowPause)
-			p.tell(kindEmpty)
+			p.sendNumbers(kindEmpty)
 		}
 	}
 }
