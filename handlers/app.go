@@ -103,25 +103,26 @@ func credentials(s Settings) (own, arm azcore.TokenCredential, err error) {
 // 0 on failure, since the Functions host does not restart a handler that ends
 // so.
 func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
+	log = slog.New(invoke.LogHandler(log.Handler()))
 	slog.SetDefault(log)
 	log.Info("starting handler", version.Read().LogAttributes()...)
 	secret, err := invoke.ReadSecret(getenv) // before anything else can inherit it
 	if err != nil {
-		log.Error("the host cannot be told from others", "error", err)
+		log.Error("secret of the host cannot be read", "error", err)
 		return 1
 	}
 	s, err := ReadSettings(getenv)
 	if err != nil {
-		log.Error("the settings cannot be used", "error", err)
+		log.Error("settings cannot be used", "error", err)
 		return 1
 	}
 	a, err := open(s, log)
 	if err != nil {
-		log.Error("the handler cannot start", "error", err)
+		log.Error("handler cannot start", "error", err)
 		return 1
 	}
 	if err := a.store.CreateTables(ctx); err != nil {
-		log.Error("the tables cannot be created", "error", err)
+		log.Error("tables cannot be created", "error", err)
 		return 1
 	}
 	cloud := getenv("WEBSITE_INSTANCE_ID") != "" // its host may name itself to the handler, and lets nobody else to it
@@ -130,7 +131,7 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 	host.HTTP(a.functions.API(s.Share))
 	host.Site(site())
 	if err := host.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
-		log.Error("the handler has stopped", "error", err)
+		log.Error("handler stopped", "error", err)
 		return 1
 	}
 	return 0

@@ -28,11 +28,12 @@ var Noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 // Instance is the use cases and what they stand on.
 type Instance struct {
 	*service.Service
-	Store *store.Store
-	Bus   *Bus
-	Fleet *Fleet
-	Clock *Clock
-	Log   *slog.Logger
+	Tables *tables.Server
+	Store  *store.Store
+	Bus    *Bus
+	Fleet  *Fleet
+	Clock  *Clock
+	Log    *slog.Logger
 }
 
 // Option changes the configuration before the use cases are put together.
@@ -60,7 +61,7 @@ func New(t testing.TB, options ...Option) *Instance {
 	if err := st.CreateTables(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	i := &Instance{Store: st, Bus: NewBus(), Fleet: NewFleet(), Clock: NewClock(Noon)}
+	i := &Instance{Tables: server, Store: st, Bus: NewBus(), Fleet: NewFleet(), Clock: NewClock(Noon)}
 	c := service.Config{
 		Store:    st,
 		Bus:      i.Bus,

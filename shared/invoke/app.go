@@ -75,6 +75,9 @@ func New(log *slog.Logger, options ...Option) *App {
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(os.Stdout, nil))
 	}
+	if _, has := a.log.Handler().(logHandler); !has {
+		a.log = slog.New(LogHandler(a.log.Handler()))
+	}
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		page := r.Header.Get(HeaderInvocation) != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead || below(r.URL.Path, "/web/"))
 		switch {
@@ -90,7 +93,7 @@ func New(log *slog.Logger, options ...Option) *App {
 		case r.URL.Path == "/": // the host asks whether the handler is up
 			w.WriteHeader(http.StatusOK)
 		default:
-			a.log.Warn("nothing is registered under this name; the function's folder and the program disagree", "path", r.URL.Path)
+			a.log.Warn("function not registered: its folder and the program disagree", "path", r.URL.Path)
 			reply(w, http.StatusNotFound)
 		}
 	})
@@ -181,7 +184,7 @@ func (a *App) passedOn(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		if p == http.ErrAbortHandler {
 			panic(p)
 		}
-		a.log.Error("a request failed", "invocation", id, "method", r.Method, "path", r.URL.Path, "error", panicked(p))
+		a.log.ErrorContext(ctx, "request failed", "method", r.Method, "path", r.URL.Path, "error", panicked(p))
 		if tw.written {
 			panic(http.ErrAbortHandler) // the client must not take the half of an answer for a whole one
 		}
@@ -204,7 +207,7 @@ func (a *App) handle(name string, fn func(ctx context.Context, payload io.Reader
 			err = fmt.Errorf("the invocation is larger than %d bytes; lower maxMessageBatchSize in host.json", a.maxPayload)
 		}
 		if err != nil {
-			a.log.Error("an invocation failed", "function", name, "invocation", id, "error", err)
+			a.log.ErrorContext(ctx, "invocation failed", "function", name, "error", err)
 			reply(w, http.StatusInternalServerError)
 			return
 		}
@@ -312,7 +315,7 @@ func (a *App) serve(ctx context.Context, l net.Listener) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
-		a.log.Warn("stopped before everything under way was finished; its messages come again", "waited", drainTime)
+		a.log.Warn("handler stopped before everything under way was finished; its messages come again", "waited", drainTime)
 		return server.Close()
 	}
 	return nil

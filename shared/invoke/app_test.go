@@ -84,7 +84,7 @@ func TestReplies(t *testing.T) {
 		{"deadline", "/Slow", tick, 500, "deadline exceeded"},
 		{"not the host's JSON", "/Good", []byte("hello"), 500, "not the JSON"},
 		{"too large", "/Good", bytes.Repeat([]byte(" "), 4097), 500, "larger than 4096 bytes"},
-		{"unknown function", "/Other", batch, 404, "nothing is registered"},
+		{"unknown function", "/Other", batch, 404, "function not registered"},
 		{"panic in the API", "/api/panics", nil, 500, "in the API"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

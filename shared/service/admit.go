@@ -53,12 +53,16 @@ func (a *admission) check(ctx context.Context, part []*Submission) (asked []*Sub
 	if err != nil {
 		return nil, err
 	}
+	after, err := a.jobs.findAfter(ctx, part)
+	if err != nil {
+		return nil, err
+	}
 	earlier := map[string]bool{}
 	members := newMembers()
 	for _, one := range part {
 		cause := scheduler.Refuses(spec, one.Spec)
 		for _, check := range []func() (*fault.Error, error){
-			func() (*fault.Error, error) { return a.jobs.refusesAfter(ctx, one.Spec, earlier) },
+			func() (*fault.Error, error) { return a.jobs.refusesAfter(ctx, one.Spec, earlier, after) },
 			func() (*fault.Error, error) { return a.jobs.refusesMember(ctx, one.Spec.ID) },
 			func() (*fault.Error, error) { return a.jobs.refusesMembers(ctx, &one.Spec, members) },
 			func() (*fault.Error, error) { return a.jobs.refusesReader(ctx, &one.Spec) },
@@ -178,10 +182,40 @@ func (a *admission) submit(ctx context.Context, all []admitted) error {
 	return nil
 }
 
+// knownIDs is what is known of ids that were looked up together. An id that was looked
+// up and is not known has no row in it.
+type knownIDs struct {
+	asked map[string]bool
+	rows  map[string]store.ID
+}
+
+// findAfter looks up the jobs that jobs come after, but for those earlier in the batch.
+func (s *Jobs) findAfter(ctx context.Context, part []*Submission) (knownIDs, error) {
+	known := knownIDs{asked: map[string]bool{}}
+	var ids []string
+	earlier := make(map[string]bool, len(part))
+	for _, one := range part {
+		for _, text := range one.Spec.After {
+			d, _ := job.ParseDependency(text)
+			if !earlier[d.ID] && !known.asked[d.ID] {
+				known.asked[d.ID] = true
+				ids = append(ids, d.ID)
+			}
+		}
+		earlier[one.Spec.ID] = true
+	}
+	if len(ids) == 0 {
+		return known, nil
+	}
+	var err error
+	known.rows, err = s.store.FindAll(ctx, ids)
+	return known, err
+}
+
 // refusesAfter says why a job cannot come after those it names: each has to be
 // known already, here or earlier in the batch, and be of the same pool. So no two
 // jobs can wait for each other.
-func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool) (*fault.Error, error) {
+func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool, after knownIDs) (*fault.Error, error) {
 	for i, text := range spec.After {
 		d, _ := job.ParseDependency(text)
 		id := d.ID
@@ -189,16 +223,22 @@ func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[stri
 			continue
 		}
 		field := fmt.Sprintf("after[%d]", i)
-		row, err := s.store.Find(ctx, id)
+		row, known := after.rows[id]
+		if !after.asked[id] { // it was earlier in the batch, and was refused
+			var err error
+			row, err = s.store.Find(ctx, id)
+			if known = err == nil; err != nil && fault.CodeOf(err) != fault.NotFound {
+				return nil, err
+			}
+		}
 		switch {
-		case fault.CodeOf(err) == fault.NotFound:
+		case !known:
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil
-		case err != nil:
-			return nil, err
 		case row.State != job.Rejected && row.ID != id:
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is spelled %q; write it so", field, id, row.ID), nil
 		case row.State != job.Rejected && row.Pool != spec.Pool:
-			return fault.New(fault.Invalid, field, "`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
+			return fault.New(fault.Invalid, field,
+				"`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
 		}
 	}
 	return nil, nil
