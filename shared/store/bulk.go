@@ -10,6 +10,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/store/table"
 )
 
 // keysPerQuery bounds the row keys that one query names: the service takes 15
@@ -19,18 +20,18 @@ const keysPerQuery = 14
 // FindAll is Find for many ids, with one request for up to keysPerQuery of them. An id
 // that has never been used is not in the result. Only an id with capitals, or one that
 // may be that of a sweep's member, and that has no row costs requests of its own.
-func (s *Store) FindAll(ctx context.Context, ids []string) (map[string]ID, error) {
+func (d *IDs) FindAll(ctx context.Context, ids []string) (map[string]ID, error) {
 	var mu sync.Mutex
 	found := make(map[string]ID, len(ids)) // by row key
 	keys := map[string][]string{}          // by partition
 	asked := make(map[string]bool, len(ids))
 	for _, id := range ids {
-		key := idKey(normal(id))
+		key := idKey(normalize(id))
 		if id == "" || asked[key] {
 			continue
 		}
 		asked[key] = true
-		partition := idPartition(normal(id))
+		partition := idPartition(normalize(id))
 		keys[partition] = append(keys[partition], key)
 	}
 	group, grouped := errgroup.WithContext(ctx)
@@ -40,14 +41,14 @@ func (s *Store) FindAll(ctx context.Context, ids []string) (map[string]ID, error
 			part := rows[:min(len(rows), keysPerQuery)]
 			rows = rows[len(part):]
 			group.Go(func() error {
-				_, err := s.scan(grouped, "read ids", s.ids, query{filter: anyOf(partition, part)}, func(raw []byte) error {
+				_, err := d.table.Scan(grouped, "read ids", table.Query{Filter: anyOf(partition, part)}, func(raw []byte) error {
 					id, _, err := decodeID(raw)
 					if err != nil {
 						return err
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					found[idKey(normal(id.ID))] = id
+					found[idKey(normalize(id.ID))] = id
 					return nil
 				})
 				return err
@@ -61,19 +62,19 @@ func (s *Store) FindAll(ctx context.Context, ids []string) (map[string]ID, error
 	group, grouped = errgroup.WithContext(ctx)
 	group.SetLimit(idWorkers)
 	for _, id := range ids {
-		if row, ok := found[idKey(normal(id))]; ok {
+		if row, ok := found[idKey(normalize(id))]; ok {
 			out[id] = row
 		}
 	}
 	for _, id := range slices.Compact(slices.Sorted(slices.Values(ids))) {
-		if _, ok := found[idKey(normal(id))]; ok {
+		if _, ok := found[idKey(normalize(id))]; ok {
 			continue
 		}
-		if _, _, isMember := job.MemberOf(id); id == "" || !isMember && fold(id) == id {
+		if _, _, isMember := job.MemberOf(id); id == "" || !isMember && foldCase(id) == id {
 			continue
 		}
 		group.Go(func() error {
-			row, err := s.Find(grouped, id)
+			row, err := d.Find(grouped, id)
 			if fault.CodeOf(err) == fault.NotFound {
 				return nil
 			}
@@ -89,12 +90,12 @@ func (s *Store) FindAll(ctx context.Context, ids []string) (map[string]ID, error
 // anyOf is the filter for some rows of a partition.
 func anyOf(partition string, rows []string) string {
 	var b strings.Builder
-	b.WriteString("PartitionKey eq '" + literal(partition) + "' and (")
+	b.WriteString("PartitionKey eq '" + table.Quote(partition) + "' and (")
 	for i, row := range rows {
 		if i > 0 {
 			b.WriteString(" or ")
 		}
-		b.WriteString("RowKey eq '" + literal(row) + "'")
+		b.WriteString("RowKey eq '" + table.Quote(row) + "'")
 	}
 	return b.String() + ")"
 }
