@@ -84,7 +84,7 @@ func TestJournalReadsWhatItWrote(t *testing.T) {
 func TestTornJournal(t *testing.T) {
 	t.Parallel()
 	whole := lines(sample()...)
-	for cut := range len(whole) {
+	for cut := range whole {
 		s, good, damaged := read(t, whole[:cut])
 		if damaged != 0 || good > int64(cut) || good > 0 && whole[good-1] != '\n' {
 			t.Fatalf("cut at %d: got good %d, damaged %d", cut, good, damaged)

@@ -88,14 +88,14 @@ func (s *slots) newView(k *slot) (*view, error) {
 		}
 		all = errors.Join(all, err)
 	}
-	all = errors.Join(all, v.addName(k, "/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.as.Gid)),
-		v.addName(k, "/etc/group", fmt.Sprintf("%s:x:%d:\ndsvmjobs:x:%d:\n", k.login, k.owner.gid, jobsGroup)))
+	all = errors.Join(all, v.addName("/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/nonexistent:/bin/sh\n", k.login, k.owner.uid, k.as.Gid)),
+		v.addName("/etc/group", fmt.Sprintf("%s:x:%d:\ndsvmjobs:x:%d:\n", k.login, k.owner.gid, jobsGroup)))
 	return v, all
 }
 
 // addName shows a list of names with one more: programs such as ssh refuse a user
 // without a name.
-func (v *view) addName(k *slot, file, line string) error {
+func (v *view) addName(file, line string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil // a system without such a list has no use for the name

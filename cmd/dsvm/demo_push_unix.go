@@ -171,5 +171,5 @@ func (d *demonstration) showPush() {
 	fmt.Fprintln(w, "PUSH\tRULE\tJOB\tSTATUS OF THE COMMIT")
 	fmt.Fprintf(w, "%s %s %.8s\t%s\t%s\t%s: %s\n", demoRepository, demoBranch, demoCommit, d.push.Rule, d.push.Jobs[0], demoContext,
 		strings.Join(d.git.shown(), ", then "))
-	w.Flush()
+	_ = w.Flush() // to a terminal
 }

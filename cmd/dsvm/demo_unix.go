@@ -250,7 +250,7 @@ func (d *demonstration) watch(ctx context.Context) (map[string]wire.Job, error) 
 				return nil, err
 			}
 			jobs[j.id] = got
-			if job.State(got.State).Final() {
+			if got.State.Final() {
 				ended++
 			}
 		}
@@ -370,7 +370,7 @@ func (d *demonstration) times(jobs map[string]wire.Job, sent time.Time) {
 	for _, p := range d.phases[1:] {
 		line(p.what, p.took)
 	}
-	w.Flush()
+	_ = w.Flush() // to a terminal
 }
 
 // check compares what became of the jobs with what was to become of them.
@@ -378,7 +378,7 @@ func (d *demonstration) check(jobs map[string]wire.Job) error {
 	var wrong []string
 	for _, want := range d.jobs {
 		got := jobs[want.id]
-		if job.State(got.State) != want.state || len(got.Attempts) != want.attempts {
+		if got.State != want.state || len(got.Attempts) != want.attempts {
 			wrong = append(
 				wrong,
 				fmt.Sprintf("job %s is %s after %d attempts, not %s after %d", want.id, got.State, len(got.Attempts), want.state,

@@ -328,7 +328,7 @@ func (s *server) followLog(w http.ResponseWriter, r *http.Request, j *pool.Job, 
 	w.Header().Set(wire.LogEndHeader, "false")
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
-	out.Flush()
+	_ = out.Flush() // a client that has gone is noticed at the first write
 
 	t := tail{server: s, want: want, write: func(b []byte) error {
 		if _, err := w.Write(b); err != nil {

@@ -84,7 +84,7 @@ func copyStore(b *bbolt.DB, path string) (small *bbolt.DB, err error) {
 // it later.
 func syncDir(dir string) {
 	if d, err := os.Open(dir); err == nil {
-		d.Sync()
+		_ = d.Sync()
 		d.Close()
 	}
 }

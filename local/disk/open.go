@@ -95,5 +95,5 @@ func readAhead(path string, opened <-chan struct{}) {
 // nothing is lost, so Close ignores its error.
 func recordFreePages(b *bbolt.DB) {
 	b.NoFreelistSync = false
-	b.Update(func(*bbolt.Tx) error { return nil })
+	_ = b.Update(func(*bbolt.Tx) error { return nil })
 }

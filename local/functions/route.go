@@ -272,7 +272,7 @@ const plainInPath = "/-._~!$&'()*+,;=:@"
 // encoded once more.
 func encodePath(path string) string {
 	var b strings.Builder
-	for i := 0; i < len(path); i++ {
+	for i := range len(path) {
 		c := path[i]
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte(plainInPath, c) >= 0 {
 			b.WriteByte(c)

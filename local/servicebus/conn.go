@@ -72,7 +72,7 @@ func (c *conn) serve() {
 	switch {
 	case err != nil:
 	case fate.Do == chaos.Refuse:
-		c.writeFrame(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
+		_ = c.writeFrame(amqp.FrameAMQP, amqp.Composite(amqp.CodeClose, amqpError(condition(fate, "amqp:connection:forced"), injected)))
 	default:
 		c.net.SetDeadline(time.Time{})
 		var writer sync.WaitGroup

@@ -92,7 +92,7 @@ var always = func() chan struct{} {
 // moveMessage forwards one message, or makes it a dead letter.
 func (s *Server) moveMessage(from *queue.Queue, msg *queue.Message, target string) {
 	settle := queue.Settlement{Token: msg.Token}
-	if reason, why := s.forwardMessage(from, msg, target); reason != "" {
+	if reason, why := s.forwardMessage(msg, target); reason != "" {
 		if from.DeadLetters() == nil {
 			return // a dead letter stays a dead letter; the mover tries again when its lock has ended
 		}
@@ -106,7 +106,7 @@ func (s *Server) moveMessage(from *queue.Queue, msg *queue.Message, target strin
 }
 
 // forwardMessage sends a message to the target. The reason is "" if that worked.
-func (s *Server) forwardMessage(from *queue.Queue, msg *queue.Message, target string) (reason, why string) {
+func (s *Server) forwardMessage(msg *queue.Message, target string) (reason, why string) {
 	e, to := s.find(target)
 	p, err := amqp.ParseMessage(msg.Raw)
 	switch {

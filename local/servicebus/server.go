@@ -307,7 +307,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.listener.Close()
-	s.stopWeb()
+	_ = s.stopWeb()
 	s.changing.Lock()
 	for _, e := range s.entities.all {
 		e.stopMoving()

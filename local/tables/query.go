@@ -105,7 +105,7 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	if err != nil {
 		return reply{}, internalFailure(err)
 	}
-	s.rates.page(page.count)
+	_ = s.rates.page(page.count)
 	return page.reply(next, tokenMark), nil
 }
 

@@ -120,7 +120,7 @@ func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e po
 			return nil
 		})
 	}
-	g.Wait()
+	_ = g.Wait() // errors are among the answers
 	return slices.Concat(answers...)
 }
 
@@ -198,7 +198,7 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 			return nil
 		})
 	}
-	g.Wait()
+	_ = g.Wait() // errors are among the answers
 	var events []pool.Event
 	for i, state := range states {
 		if state != "" {

@@ -29,7 +29,7 @@ func read(e *azcore.ResponseError) detail {
 	var body struct{ Error detail }
 	if e.RawResponse != nil {
 		if b, err := runtime.Payload(e.RawResponse); err == nil {
-			json.Unmarshal(b, &body)
+			_ = json.Unmarshal(b, &body) // without a body, the status decides
 		}
 	}
 	if body.Error.Code == "" {
@@ -66,7 +66,7 @@ func classify(err error) error {
 	d := read(e)
 	out := &fault.Error{Code: codeOf(e.StatusCode, d), Err: err, Message: strings.TrimSpace("Azure answered " + d.Code + ": " + d.Message)}
 	if out.Code == fault.Throttled {
-		out.RetryAfter = retryAfter(e.RawResponse, defaultPoll)
+		out.RetryAfter = retryAfter(e.RawResponse)
 	}
 	return out
 }

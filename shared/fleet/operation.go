@@ -54,7 +54,7 @@ func operation[T any, P poller[T]](ctx context.Context, kind, set string, p P, r
 		return Operation{}, &fault.Error{Code: fault.Internal, Message: "an accepted operation cannot be followed", Err: err}
 	}
 	t, err := json.Marshal(token{kind, set, resume})
-	return Operation{Token: base64.StdEncoding.EncodeToString(t), RetryAfter: retryAfter(response, defaultPoll)}, err
+	return Operation{Token: base64.StdEncoding.EncodeToString(t), RetryAfter: retryAfter(response)}, err
 }
 
 // gone is the answer about an operation that cannot be followed.
@@ -138,7 +138,7 @@ func look[T any, P resumed[T]](ctx context.Context, p P, err error) (bool, time.
 	case err != nil:
 		return false, defaultPoll, nil
 	case !p.Done():
-		return false, retryAfter(response, defaultPoll), nil
+		return false, retryAfter(response), nil
 	}
 	_, err = p.Result(ctx)
 	return true, 0, failed(err)
@@ -162,7 +162,7 @@ func unanswered(e *azcore.ResponseError) (bool, time.Duration, error) {
 	case s == http.StatusNotFound || s == http.StatusGone:
 		return true, 0, gone(e)
 	case s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s >= http.StatusInternalServerError:
-		return false, retryAfter(e.RawResponse, defaultPoll), nil
+		return false, retryAfter(e.RawResponse), nil
 	}
 	return true, 0, classify(e)
 }
@@ -175,10 +175,10 @@ func capture(ctx context.Context) (context.Context, **http.Response, context.Can
 	return ctx, response, cancel
 }
 
-// retryAfter reads Retry-After in seconds.
-func retryAfter(r *http.Response, or time.Duration) time.Duration {
+// retryAfter reads Retry-After in seconds; without one it is defaultPoll.
+func retryAfter(r *http.Response) time.Duration {
 	if r == nil {
-		return or
+		return defaultPoll
 	}
 	if ms, err := strconv.Atoi(r.Header.Get("retry-after-ms")); err == nil && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
@@ -186,5 +186,5 @@ func retryAfter(r *http.Response, or time.Duration) time.Duration {
 	if s, err := strconv.Atoi(r.Header.Get("Retry-After")); err == nil && s >= 0 {
 		return time.Duration(s) * time.Second
 	}
-	return or
+	return defaultPoll
 }

@@ -81,17 +81,17 @@ func (e *envelope) message() (Message, error) {
 // another length is an error, since nothing would belong together.
 func (e *envelope) fill(out []Message) error {
 	in := &e.Metadata
-	texts := func(m *Message, into *string, raw json.RawMessage) error { *into = textOf(raw); return nil }
+	texts := func(into *string, raw json.RawMessage) error { *into = textOf(raw); return nil }
 	for _, list := range []struct {
 		name string
 		raw  json.RawMessage
 		set  func(m *Message, raw json.RawMessage) error
 	}{
-		{"MessageId", in.MessageIDArray, func(m *Message, raw json.RawMessage) error { return texts(m, &m.ID, raw) }},
-		{"ContentType", in.ContentTypeArray, func(m *Message, raw json.RawMessage) error { return texts(m, &m.ContentType, raw) }},
-		{"Subject", in.SubjectArray, func(m *Message, raw json.RawMessage) error { return texts(m, &m.Subject, raw) }},
-		{"CorrelationId", in.CorrelationIDArray, func(m *Message, raw json.RawMessage) error { return texts(m, &m.CorrelationID, raw) }},
-		{"SessionId", in.SessionIDArray, func(m *Message, raw json.RawMessage) error { return texts(m, &m.SessionID, raw) }},
+		{"MessageId", in.MessageIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ID, raw) }},
+		{"ContentType", in.ContentTypeArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ContentType, raw) }},
+		{"Subject", in.SubjectArray, func(m *Message, raw json.RawMessage) error { return texts(&m.Subject, raw) }},
+		{"CorrelationId", in.CorrelationIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.CorrelationID, raw) }},
+		{"SessionId", in.SessionIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.SessionID, raw) }},
 		{"EnqueuedTimeUtc", in.EnqueuedTimeUtcArray, func(m *Message, raw json.RawMessage) error { m.EnqueuedAt = timeOf(textOf(raw)); return nil }},
 		{"SequenceNumber", in.SequenceNumberArray, func(m *Message, raw json.RawMessage) (err error) { m.SequenceNumber, err = numberOf(raw); return err }},
 		{"DeliveryCount", in.DeliveryCountArray, func(m *Message, raw json.RawMessage) error {

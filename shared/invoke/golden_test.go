@@ -60,7 +60,7 @@ func TestGoldenRequests(t *testing.T) {
 			r := httptest.NewRequest(request.Method, request.Path, strings.NewReader(compact.String()))
 			r.Header = request.Headers
 			var got any
-			a := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+			a := New(slog.New(slog.DiscardHandler))
 			function := strings.TrimPrefix(request.Path, "/")
 			switch want.(type) {
 			case []Message:

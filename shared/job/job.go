@@ -26,6 +26,8 @@ func (s State) Final() bool {
 	switch s {
 	case Succeeded, Failed, Cancelled, TimedOut, Rejected:
 		return true
+	case Submitted, Held, Queued, Assigned, Running:
+		return false
 	}
 	return false
 }

@@ -188,6 +188,7 @@ func (fs *failures) restartedTogether(at time.Time) []*Node {
 			if !n.RestartAt.IsZero() && n.RestartAt.Sub(at).Abs() <= restartWindow {
 				list = append(list, n)
 			}
+		default: // no agent is expected to run on it
 		}
 	}
 	if 2*len(list) <= agents {

@@ -46,6 +46,7 @@ func (s *State) tally(of func(*Node) bool) census {
 			c.aside++
 		case pool.NodeDeleting:
 			c.going++
+		case pool.NodeGone:
 		}
 	}
 	return c

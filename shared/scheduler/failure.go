@@ -32,8 +32,9 @@ func lost(a *job.Attempt) bool {
 		return true
 	case job.AttemptStartFailed:
 		return a.Cause.Owner() == job.OwnerNode
+	default: // the job, a user or a limit ended it
+		return false
 	}
-	return false
 }
 
 // free reports whether an attempt's end costs the job no retry.

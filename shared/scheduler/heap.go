@@ -1,7 +1,5 @@
 package scheduler
 
-import ()
-
 // jobHeap is a heap in which every job knows its place, so that a cancelled
 // one can be taken out.
 type jobHeap struct {

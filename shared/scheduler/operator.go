@@ -36,6 +36,7 @@ func (op *operator) carryOut(e pool.NodeRequest) bool {
 		switch n.State {
 		case pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeQuarantined:
 			op.nodes.sendOff(n, drainedByRequest)
+		default: // it leaves already
 		}
 	case pool.VerbDelete:
 		return op.deleteNode(n)

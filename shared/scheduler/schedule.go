@@ -49,6 +49,7 @@ func (sc *schedule) takeDown(sched pool.Schedule) bool {
 				sc.interrupt(n.jobs[number], sched.OnRunning)
 			}
 			sc.nodes.setState(n, pool.NodeDraining, downForTheNight)
+		default: // housekeeping takes care of the others
 		}
 	}
 	return true

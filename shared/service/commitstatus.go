@@ -162,8 +162,9 @@ func commitStatusOf(j *pool.Job) (status.State, string) {
 		return status.Error, "The job was cancelled."
 	case job.Rejected:
 		return status.Error, "The job was rejected: " + j.Reason
+	default:
+		return status.Pending, "The job is waiting."
 	}
-	return status.Pending, "The job is waiting."
 }
 
 // jobURL is where a job is shown.

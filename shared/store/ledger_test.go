@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"dsvmpools/shared/usage"
-
 	"dsvmpools/shared/store/table"
+	"dsvmpools/shared/usage"
 )
 
 func TestRecordTwiceIsOnce(t *testing.T) {

@@ -62,6 +62,7 @@ func ended(j Job) string {
 		return job.CancelledByRequest
 	case job.TimedOut:
 		return "ran longer than its timeout"
+	default:
+		return "no reason was recorded"
 	}
-	return "no reason was recorded"
 }

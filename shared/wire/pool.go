@@ -153,6 +153,7 @@ func (c *NodeCounts) count(s pool.NodeState) {
 		in = &c.Deleting
 	case pool.NodeQuarantined:
 		c.Quarantined++
+	case pool.NodeLost, pool.NodeFailed:
 	}
 	*in++
 	c.Total++

@@ -64,6 +64,7 @@ func takesWork(_ *Program, n wire.Node) error {
 		return nil
 	case pool.NodeGone:
 		return fmt.Errorf("node %q is gone; `dsvm node list` shows the nodes", n.Name)
+	default: // it is on its way out
 	}
 	return fmt.Errorf("node %q is %s and cannot take work again; its pool asks for another node when work waits", n.Name, n.State)
 }

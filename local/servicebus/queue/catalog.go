@@ -147,7 +147,7 @@ func (q *Queue) closeFor(err error) {
 
 // Bytes is the size of the messages of the queue, as they were sent.
 func (q *Queue) Bytes() (n int64) {
-	q.disk.view(q, func(t tables) error { // a queue that is closing counts as empty
+	_ = q.disk.view(q, func(t tables) error { // a queue that is closing counts as empty
 		return t.bytes.ForEach(func(_, v []byte) error {
 			n += int64(len(v))
 			return nil

@@ -92,7 +92,7 @@ func (t tables) remember(ids []seen, window time.Duration) error {
 	}
 	now := ids[0].until - int64(window)
 	c := b.Cursor()
-	for n := 0; n < forgetAtOnce; n++ {
+	for range forgetAtOnce {
 		k, _ := c.First()
 		if k == nil || int64(binary.BigEndian.Uint64(k)) > now {
 			break

@@ -86,11 +86,11 @@ func examine(b []byte) (*Original, []patch) {
 			body = append(body, part...)
 		case sequence:
 			o.Kind, sequences = Sequence, append(sequences, v)
-			patches = append(patches, opaque(b, from, d.at)...)
+			patches = append(patches, opaque(from, d.at)...)
 		case value:
 			o.Kind, o.Body = Value, v
 			if d.exotic || len(d.odd) > 0 {
-				patches = append(patches, opaque(b, from, d.at)...)
+				patches = append(patches, opaque(from, d.at)...)
 			}
 		}
 		at = d.at
@@ -157,7 +157,7 @@ func keyAt(b []byte, from, i int) int {
 
 // opaque makes a section, whose value lies at from, one of bytes. Values of one
 // byte the client reads.
-func opaque(b []byte, from, to int) []patch {
+func opaque(from, to int) []patch {
 	n := to - from
 	switch {
 	case n < 2:
