@@ -1,0 +1,129 @@
+package httpapi_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/handlers/httpapi"
+	"dsvmpools/local/apptest"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/service"
+)
+
+// The real use cases, over real tables, answer every route as docs/openapi.yaml
+// describes it: a pool and its jobs are followed from their beginning to their end.
+func TestRealAnswersAreAsDescribed(t *testing.T) {
+	t.Parallel()
+	const secret = "It's a Secret to Everybody"
+	app := apptest.New(t, func(c *service.Config) {
+		c.Setting = func(name string) string { return map[string]string{"GITHUB_PUSH_SECRET": secret}[name] }
+	})
+	h := httpapi.New(httpapi.Services{Jobs: app.Jobs, Pools: app.Pools, Nodes: app.Nodes, Usage: app.Ledger, Pushes: app.Pushes}, t.TempDir(), app.Log)
+	answer := func(method, url, body string, header ...string) *httptest.ResponseRecorder {
+		t.Helper()
+		r := httptest.NewRequest(method, url, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		check(t, r, w.Result())
+		return w
+	}
+	ask := func(method, url, body string, status int, has string) {
+		t.Helper()
+		if w := answer(method, url, body); w.Code != status || !strings.Contains(w.Body.String(), has) {
+			t.Errorf("%s %s: got %d %s; want %d and %s", method, url, w.Code, w.Body, status, has)
+		}
+	}
+	report := func(item protocol.ReportItem) {
+		t.Helper()
+		r := protocol.Report{V: protocol.Version, Pool: "cpu", VMID: "vm-1", Items: []protocol.ReportItem{item}}
+		if err := app.Nodes.Report(t.Context(), "cpu", []service.Report{{Report: r, At: app.Clock.Now()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const cpu, gpu = `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":4}}`, `{"name":"gpu","sizes":["Standard_NC4as_T4_v3"],"nodes":{"max":1}}`
+	const work = `{"pool":"cpu","team":"vision","command":["true"],"resources":{"cpus":2}`
+
+	ask("GET", "/api/pools", "", 200, `{"items":[]}`)
+	ask("POST", "/api/jobs", work+`}`, 404, `there is no pool \"cpu\"`)
+	ask("POST", "/api/pools", cpu, 200, `"name":"cpu"`)
+	ask("PUT", "/api/pools/gpu", gpu, 200, `"name":"gpu"`)
+	for _, id := range []string{"first", "second", "third"} {
+		ask("POST", "/api/jobs", work+`,"id":"`+id+`"}`, 202, `"id":"`+id+`","pool":"cpu"`)
+	}
+	ask("POST", "/api/jobs", work+`,"id":"first"}`, 202, `"id":"first"`) // the same job
+	ask("POST", "/api/jobs", work+`,"id":"first","name":"x"}`, 409, "belongs to another job")
+	ask("POST", "/api/jobs", work+`,"id":"late","after":["first"]}`, 202, `"state":"held"`)
+	ask("GET", "/api/jobs/third/explain", "", 200, `"state":"queued"`)
+	ask("GET", "/api/pools/cpu/explain", "", 200, `"name":"cpu"`)
+
+	report(protocol.ReportItem{Ready: &protocol.Ready{Name: "cpu-1", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1"}})
+	ask("GET", "/api/nodes?pool=cpu", "", 200, `"name":"cpu-1"`)
+	j, err := app.Jobs.Job(t.Context(), "first")
+	if err != nil || j.State != job.Assigned {
+		t.Fatalf("the first job is %+v, %v", j, err)
+	}
+	report(protocol.ReportItem{Started: &protocol.Started{N: j.N, At: app.Clock.Now()}})
+	ask("GET", "/api/jobs/first", "", 200, `"state":"running"`)
+	app.Clock.Set(apptest.Noon.Add(time.Minute))
+	report(protocol.ReportItem{Finished: &protocol.Finished{
+		N: j.N, State: string(job.AttemptFailed), ExitCode: 3, StartedAt: apptest.Noon, EndedAt: apptest.Noon.Add(time.Minute),
+	}})
+	ask("GET", "/api/jobs/first", "", 200, `"exitCode":3`)
+	ask("GET", "/api/jobs/first/explain", "", 200, "exit code 3")
+	ask("GET", "/api/jobs/late", "", 200, `"state":"cancelled"`)
+	ask("GET", "/api/jobs?limit=2", "", 200, `"continue":"`)
+	ask("GET", "/api/jobs?continue=x", "", 400, "continue")
+	ask("GET", "/api/jobs?pool=none", "", 404, "there is no pool")
+	ask("POST", "/api/jobs/third/cancel", "", 202, `"state":"cancelled"`)
+	ask("POST", "/api/jobs/third/release", "", 202, `"state":"cancelled"`)
+	ask("POST", "/api/jobs/none/cancel", "", 404, "there is no job")
+	ask("POST", "/api/jobs/cancel?team=vision", "", 202, `"jobs":1`)
+	if err := app.Ledger.RecordAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask("GET", "/api/usage?by=team&from=2026-03-01&to=2026-03-03", "", 200, `"team":"vision"`)
+
+	const rule = `{"name":"train","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","source":false,"job":{"pool":"cpu","command":["make"]}}`
+	ask("POST", "/api/rules", rule, 200, `"name":"train"`)
+	ask("GET", "/api/rules", "", 200, `"name":"train"`)
+	ask("GET", "/api/rules/train", "", 200, `"jobs":1`)
+	push := `{"ref":"refs/heads/main","before":"` + strings.Repeat("1", 40) + `","after":"` + strings.Repeat("2", 40) +
+		`","commits":[],"repository":{"full_name":"octo/model","clone_url":"https://github.com/octo/model.git"},"pusher":{"name":"ann"}}`
+	sum := hmac.New(sha256.New, []byte(secret))
+	_, _ = io.WriteString(sum, push)
+	for _, signature := range []struct {
+		text   string
+		status int
+	}{{hex.EncodeToString(sum.Sum(nil)), http.StatusAccepted}, {strings.Repeat("0", 64), http.StatusUnauthorized}} {
+		w := answer("POST", "/api/push/github", push, "X-GitHub-Event", "push", "X-GitHub-Delivery", "d", "X-Hub-Signature-256", "sha256="+signature.text)
+		if w.Code != signature.status {
+			t.Errorf("a push: got %d %s, want %d", w.Code, w.Body, signature.status)
+		}
+	}
+	if sent := app.Bus.Take("jobs"); len(sent) != 1 {
+		t.Errorf("the push put %d jobs on the queue, want one", len(sent))
+	}
+	ask("DELETE", "/api/rules/train", "", 204, "")
+	ask("DELETE", "/api/rules/train", "", 404, "there is no rule")
+
+	ask("POST", "/api/nodes/vm-1/drain", "", 202, `"name":"cpu-1"`)
+	ask("POST", "/api/nodes/none/release", "", 404, "there is no node")
+	ask("POST", "/api/pools/gpu/resume", "", 200, `"name":"gpu"`)
+	ask("GET", "/api/pools/cpu", "", 200, `"name":"cpu"`)
+	ask("DELETE", "/api/pools/gpu", "", 204, "")
+	ask("DELETE", "/api/pools/cpu", "", 202, `"state":"deleting"`)
+	ask("POST", "/api/pools", cpu, 409, "is being deleted")
+	ask("GET", "/api/pools/none", "", 404, "there is no pool")
+}
