@@ -29,6 +29,7 @@ type process struct {
 	active int           // invocations under way
 	// numbers of the last invocation before it began, and when it was killed
 	beganAt, killedAt int
+	failedAt          int // number of the last invocation when one of its own failed last
 
 	mu   sync.Mutex
 	dead bool

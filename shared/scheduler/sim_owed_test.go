@@ -169,6 +169,7 @@ func (c *checker) invocation(of *invocation) {
 	p := of.process
 	if of.err != nil {
 		p.owed.forget()
+		p.failedAt = c.w.nextInvocation
 		return
 	}
 	if of.look {
@@ -181,6 +182,9 @@ func (c *checker) invocation(of *invocation) {
 	// asked, and lets its message go.
 	if !of.wrote && p.known < of.from {
 		c.fail("old state", "an invocation that began at version %d has returned with what version %d says", of.from, p.known)
+	}
+	if of.number <= p.failedAt {
+		return // what the other one left undone falls to those that begin after it
 	}
 	if left := c.orphans(p); left != "" {
 		c.fail("effects", "a process has taken the pool up, and not sent what another did not before it was killed: %s", left)
