@@ -19,6 +19,6 @@ func (b *Breaker) Open() bool { return !b.OpenedAt.IsZero() }
 
 // Message is the sentence that people of a pool see.
 func (b *Breaker) Message(pool string) string {
-	return fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; when that is mended, `dsvm pool resume %s` goes on at once",
-		b.Bad, b.Why, pool)
+	return fmt.Sprintf("%d nodes in a row did not come up, the last of them because %s; "+
+		"when that is mended, `dsvm pool resume %s` goes on at once", b.Bad, b.Why, pool)
 }

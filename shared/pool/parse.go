@@ -40,17 +40,30 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		return Spec{}, err
 	}
 	r := document.Read(n, fields...)
-	s := Spec{Name: r.String("name", "cpu"), Kind: or(r.String("kind", "batch"), "batch"), OS: or(r.String("os", "linux"), "linux"),
-		Region: r.String("region", "westeurope"), Sizes: r.Strings("sizes", `["Standard_D4s_v5"]`), Capacity: or(r.String("capacity", "regular"), "regular"),
-		Pack: r.Bool("pack", true), Labels: r.Map("labels", `{"costCenter": "4711"}`), IdleTimeout: defaultIdleTimeout}
+	s := Spec{
+		Name:        r.String("name", "cpu"),
+		Kind:        or(r.String("kind", "batch"), "batch"),
+		OS:          or(r.String("os", "linux"), "linux"),
+		Region:      r.String("region", "westeurope"),
+		Sizes:       r.Strings("sizes", `["Standard_D4s_v5"]`),
+		Capacity:    or(r.String("capacity", "regular"), "regular"),
+		Pack:        r.Bool("pack", true),
+		Labels:      r.Map("labels", `{"costCenter": "4711"}`),
+		IdleTimeout: defaultIdleTimeout,
+	}
 	r.Text("idleTimeout", "5m", &s.IdleTimeout)
 	s.Image = image(r)
 	if sub := r.Sub("nodes", `{"min": 0, "max": 4}`, "min", "max"); sub != nil {
 		s.Nodes = Range{Min: sub.Int("min", 0, 0, maxNodes), Max: sub.Int("max", 0, 1, maxNodes)}
 	}
 	if sub := r.Sub("schedule", `{"downAt": "20:00"}`, "downAt", "upAt", "timeZone", "onRunning", "grace"); sub != nil {
-		s.Schedule = &Schedule{DownAt: sub.String("downAt", "20:00"), UpAt: sub.String("upAt", "07:00"), TimeZone: or(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
-			OnRunning: or(sub.String("onRunning", "wait"), "wait"), Grace: defaultGrace}
+		s.Schedule = &Schedule{
+			DownAt:    sub.String("downAt", "20:00"),
+			UpAt:      sub.String("upAt", "07:00"),
+			TimeZone:  or(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
+			OnRunning: or(sub.String("onRunning", "wait"), "wait"),
+			Grace:     defaultGrace,
+		}
 		sub.Text("grace", "10m", &s.Schedule.Grace)
 	}
 	if sub := r.Sub("limits", `{"default": {"jobs": 100}}`, "team", "default"); sub != nil {
@@ -104,8 +117,13 @@ func image(r *document.Reader) Image {
 	if sub == nil {
 		return DefaultImage
 	}
-	return Image{Publisher: sub.String("publisher", "microsoft-dsvm"), Offer: sub.String("offer", "ubuntu-2204"), SKU: sub.String("sku", "2204-gen2"),
-		Version: sub.String("version", "latest"), ID: sub.String("id", "/subscriptions/...")}
+	return Image{
+		Publisher: sub.String("publisher", "microsoft-dsvm"),
+		Offer:     sub.String("offer", "ubuntu-2204"),
+		SKU:       sub.String("sku", "2204-gen2"),
+		Version:   sub.String("version", "latest"),
+		ID:        sub.String("id", "/subscriptions/..."),
+	}
 }
 
 func invalid(field, format string, args ...any) error {
@@ -121,7 +139,8 @@ func (s Spec) Validate() error {
 	}
 	switch {
 	case !job.Portable(s.Name):
-		return invalid("name", "`name` is %q, which cannot be the name of a folder on the share: Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
+		return invalid("name", "`name` is %q, which cannot be the name of a folder on the share: "+
+			"Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
 	case s.Kind == "interactive":
 		return invalid("kind", "`kind: interactive` is not supported yet; use batch")
 	case s.Kind != "batch":
@@ -137,7 +156,8 @@ func (s Spec) Validate() error {
 	case s.Capacity != "regular" && s.Capacity != "spot" && s.Capacity != "spot-then-regular":
 		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", document.Clip(s.Capacity))
 	case badSize(s.Sizes) != "":
-		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once", document.Clip(badSize(s.Sizes)))
+		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once",
+			document.Clip(badSize(s.Sizes)))
 	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
 		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
 	case s.Nodes.Max == 0:
@@ -160,7 +180,8 @@ func (s Schedule) Validate() error {
 		return invalid("schedule.downAt", "`schedule.downAt` is %q; write a time of day as HH:MM, in quotes", document.Clip(s.DownAt))
 	}
 	if s.UpAt != "" && (!timePattern.MatchString(s.UpAt) || s.UpAt == s.DownAt) {
-		return invalid("schedule.upAt", "`schedule.upAt` is %q; write a time of day as HH:MM, in quotes, other than downAt", document.Clip(s.UpAt))
+		return invalid("schedule.upAt", "`schedule.upAt` is %q; write a time of day as HH:MM, in quotes, other than downAt",
+			document.Clip(s.UpAt))
 	}
 	if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
 		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC", document.Clip(s.TimeZone))
@@ -181,7 +202,8 @@ func on(date time.Time, clock string, loc *time.Location) time.Time {
 	_, before := wall.AddDate(0, 0, -1).In(loc).Zone()
 	_, after := wall.AddDate(0, 0, 1).In(loc).Zone()
 	first, second := wall.Add(-time.Duration(before)*time.Second), wall.Add(-time.Duration(after)*time.Second)
-	if first.In(loc).Format(time.TimeOnly) != wall.Format(time.TimeOnly) && second.In(loc).Format(time.TimeOnly) == wall.Format(time.TimeOnly) {
+	shows := func(t time.Time) bool { return t.In(loc).Format(time.TimeOnly) == wall.Format(time.TimeOnly) }
+	if !shows(first) && shows(second) {
 		return second
 	}
 	return first

@@ -62,7 +62,7 @@ type Set struct {
 	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
 	UnbackedAt   time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
 	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or given: a list that lags does not lower it
-	Unbacked     bool      `json:"hollow,omitempty"`      // what its capacity has more than instances is not on its way: the call for it failed
+	Unbacked     bool      `json:"hollow,omitempty"`      // its capacity counts more than its instances, and no more come: the call failed
 	QuotaLimit   int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
 	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
 	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service's bucket of writes is full again
@@ -78,7 +78,7 @@ type Op struct {
 	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
 	PollAt  time.Time `json:"pollAt,omitzero"` // when to look at it again
 	Tries   int       `json:"tries,omitempty"`
-	Under   *Op       `json:"under,omitempty"` // the accepted one that it takes the place of, until it is accepted itself; never changed in place
+	Under   *Op       `json:"under,omitempty"` // the accepted one that this one replaces when it is accepted; never changed in place
 }
 
 // Kinds of operations.

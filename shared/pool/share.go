@@ -49,7 +49,11 @@ func (s *Spec) PartOfNode(r job.Resources) float64 {
 	}
 	of := s.node()
 	part := 0.0
-	for _, p := range [][2]float64{{float64(r.CPUs), float64(of.CPUs)}, {float64(r.GPUs), float64(of.GPUs)}, {float64(r.Memory), float64(of.Memory)}} {
+	for _, p := range [][2]float64{
+		{float64(r.CPUs), float64(of.CPUs)},
+		{float64(r.GPUs), float64(of.GPUs)},
+		{float64(r.Memory), float64(of.Memory)},
+	} {
 		if p[1] > 0 {
 			part = max(part, p[0]/p[1])
 		}

@@ -38,8 +38,16 @@ func (as *attempts) assignJob(j *Job, on []*Node) {
 			a.GPUs = gpus
 			break
 		}
-		a.Ranks = append(a.Ranks, job.Rank{Rank: i, Node: n.Name, VMID: n.VMID, Address: cmp.Or(n.Address, n.Name), N: as.Head.N, First: as.Head.N,
-			State: job.AttemptAssigned, GPUs: gpus})
+		a.Ranks = append(a.Ranks, job.Rank{
+			Rank:    i,
+			Node:    n.Name,
+			VMID:    n.VMID,
+			Address: cmp.Or(n.Address, n.Name),
+			N:       as.Head.N,
+			First:   as.Head.N,
+			State:   job.AttemptAssigned,
+			GPUs:    gpus,
+		})
 	}
 	j.Attempts = append(j.Attempts, a)
 	if len(j.Attempts) > maxAttempts {
@@ -87,9 +95,9 @@ func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 	case j.Requeue:
 		j.Requeue = false
 		as.jobs.requeue(j, time.Time{}, "put back in line: "+a.Reason)
-	case j.free(a):
+	case j.isFree(a):
 		as.jobs.requeue(j, as.failures.pauseBeforeRetry(j), "put back in line: "+a.Reason)
-	case lost(a) && !j.goesOn(a):
+	case isLost(a) && !j.mayGoOn(a):
 		as.jobs.holdBack(j)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++
@@ -136,8 +144,15 @@ func (as *attempts) endForgotten(j *Job, n *Node, number int64) {
 	if r := j.Rank(number); r != nil {
 		began = r.StartedAt
 	}
-	as.recordAttemptEnd(j, n, protocol.Finished{N: number, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, Cause: job.CauseJournalLost,
-		Reason: "the journal of its node's agent is lost, and with it what became of the attempt", StartedAt: began, EndedAt: as.now})
+	as.recordAttemptEnd(j, n, protocol.Finished{
+		N:         number,
+		State:     string(job.AttemptAgentRestarted),
+		ExitCode:  job.ExitAgentRestarted,
+		Cause:     job.CauseJournalLost,
+		Reason:    "the journal of its node's agent is lost, and with it what became of the attempt",
+		StartedAt: began,
+		EndedAt:   as.now,
+	})
 }
 
 // endOn is how a job's attempt ends on a node whose VM is gone. One that was to go

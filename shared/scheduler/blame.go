@@ -29,9 +29,9 @@ const (
 	// badStarts is how many events in a row may fail different jobs before a node
 	// counts as broken: of one it may be the job's fault, hardly of three.
 	badStarts = 3
-	// keptForALook is the part of a pool, one in so many, that broken nodes may be
+	// maxQuarantinedShare is the part of a pool, one in so many, that broken nodes may be
 	// kept of: more tell nobody more, and all of them are billed.
-	keptForALook = 4
+	maxQuarantinedShare = 4
 	// restartWindow is how far apart agents may be heard to have started again and
 	// still count as restarted together: an upgrade or a boot of the machine takes
 	// its time, and their reports take theirs.
@@ -50,7 +50,7 @@ const (
 // blameNode notes what an attempt's end says about its node.
 func (fs *failures) blameNode(n *Node, j *Job, f protocol.Finished) {
 	end := job.AttemptState(f.State)
-	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", f.N), What: endOf(end, f.Cause), At: fs.now}
+	b := pool.Blame{Job: j.Order, Event: fmt.Sprint("assignment ", f.N), What: endText(end, f.Cause), At: fs.now}
 	if of, _, member := job.SweepOrder(j.Order); member {
 		b.Job = of
 	}
@@ -89,7 +89,7 @@ func (fs *failures) blameLate(n *Node, j *Job, number int64) {
 func (fs *failures) noteBlame(n *Node, b pool.Blame) {
 	if len(n.Blames) < maxBlames {
 		n.Blames = append(slices.Clip(n.Blames), b)
-		n.Breaks = breaksOf(n.Blames)
+		n.Breaks = countBreaks(n.Blames)
 		fs.touchNode(n)
 	}
 }
@@ -102,8 +102,8 @@ func (fs *failures) clearBlames(n *Node) {
 	}
 }
 
-// endOf names an end with its cause.
-func endOf(end job.AttemptState, cause job.Cause) string {
+// endText names an end with its cause.
+func endText(end job.AttemptState, cause job.Cause) string {
 	if cause == "" {
 		return string(end)
 	}
@@ -113,9 +113,9 @@ func endOf(end job.AttemptState, cause job.Cause) string {
 // restartOf is the event that a start of an agent is.
 func restartOf(boot string) string { return "start " + boot }
 
-// breaksOf counts the events none of whose jobs was in an earlier one: so many
+// countBreaks counts the events none of whose jobs was in an earlier one: so many
 // different jobs have been failed, whichever of them one suspects.
-func breaksOf(blames []pool.Blame) int {
+func countBreaks(blames []pool.Blame) int {
 	count := 0
 	jobs, events := map[string]bool{}, map[string]bool{}
 	for _, first := range blames {
@@ -154,23 +154,23 @@ func (fs *failures) recordRestart(n *Node, before string, at time.Time) {
 			b.Event = restartOf(n.Boot)
 		}
 	}
-	n.Breaks = breaksOf(n.Blames)
+	n.Breaks = countBreaks(n.Blames)
 	for _, with := range fs.restartedTogether(at) {
 		event := restartOf(with.Boot)
 		if slices.ContainsFunc(with.Blames, func(b pool.Blame) bool { return b.Event == event }) {
 			with.Blames = slices.DeleteFunc(slices.Clone(with.Blames), func(b pool.Blame) bool { return b.Event == event })
-			with.Breaks = breaksOf(with.Blames)
+			with.Breaks = countBreaks(with.Blames)
 			fs.touchNode(with)
 		}
-		if !with.broken() && with.setAside() {
+		if !with.isBroken() && with.isSetAside() {
 			fs.nodes.takeBack(with)
 		}
 	}
 }
 
-// setAside reports whether a node was taken out of use for what it broke.
-func (n *Node) setAside() bool {
-	return n.State == pool.NodeQuarantined || n.State == pool.NodeDraining && strings.HasSuffix(n.Reason, enoughKept)
+// isSetAside reports whether a node was taken out of use for what it broke.
+func (n *Node) isSetAside() bool {
+	return n.State == pool.NodeQuarantined || n.State == pool.NodeDraining && strings.HasSuffix(n.Reason, enoughQuarantined)
 }
 
 // restartedTogether lists the nodes whose agents were heard to start again about that time,
@@ -197,11 +197,11 @@ func (fs *failures) restartedTogether(at time.Time) []*Node {
 	return list
 }
 
-// avoids lists the nodes that could not start the job, one attempt after the other
+// avoidedNodes lists the nodes that could not start the job, one attempt after the other
 // up to now, each between commas; "" = none.
-func (j *Job) avoids() string {
+func (j *Job) avoidedNodes() string {
 	var list []string
-	for i := len(j.Attempts) - 1; i >= 0 && lost(&j.Attempts[i]); i-- {
+	for i := len(j.Attempts) - 1; i >= 0 && isLost(&j.Attempts[i]); i-- {
 		if a := &j.Attempts[i]; a.State == job.AttemptStartFailed {
 			list = append(list, vmidOf(a))
 		}
@@ -257,11 +257,11 @@ func (fs *failures) pauseBeforeRetry(j *Job) time.Time {
 	if a := j.Current(); a.State != job.AttemptStartFailed || fs.canRunElsewhere(shapeOf(j)) {
 		return time.Time{}
 	}
-	return fs.now.Add(backoff.After(j.lostInARow(), pauseOnSame, shunFor))
+	return fs.now.Add(backoff.After(j.countLostInARow(), pauseOnSame, shunFor))
 }
 
-// broken reports whether a node is to be taken out of use.
-func (n *Node) broken() bool { return n.Breaks >= badStarts }
+// isBroken reports whether a node is to be taken out of use.
+func (n *Node) isBroken() bool { return n.Breaks >= badStarts }
 
 // setAsideBroken takes broken nodes out of use. Few are kept for a look, the others leave;
 // while work waits, the last node that takes any stays, for what it is worth.
@@ -276,7 +276,7 @@ func (fs *failures) setAsideBroken() {
 		case n.State == pool.NodeQuarantined:
 			kept = append(kept, n)
 		case n.State != pool.NodeReady && n.State != pool.NodeBusy:
-		case n.broken():
+		case n.isBroken():
 			bad = append(bad, n)
 		default:
 			sound++
@@ -287,7 +287,7 @@ func (fs *failures) setAsideBroken() {
 	}
 	byVMID := func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) }
 	slices.SortFunc(bad, byVMID)
-	most := max(fs.census().here()/keptForALook, 1)
+	most := max(fs.census().here()/maxQuarantinedShare, 1)
 	for _, n := range bad {
 		if sound == 0 && fs.workWaits() || !fs.hasRoom() {
 			break
@@ -301,12 +301,12 @@ func (fs *failures) setAsideBroken() {
 				why, stamp(fs.now.Add(pool.QuarantineFor)), n.Name))
 			kept = append(kept, n)
 		} else {
-			fs.nodes.sendOff(n, why+"; "+enoughKept)
+			fs.nodes.sendOff(n, why+"; "+enoughQuarantined)
 		}
 	}
 	slices.SortFunc(kept, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
 	for ; len(kept) > most && fs.hasRoom(); kept = kept[1:] {
-		fs.nodes.sendOff(kept[0], "it was broken; "+enoughKept)
+		fs.nodes.sendOff(kept[0], "it was broken; "+enoughQuarantined)
 	}
 }
 
@@ -316,5 +316,5 @@ func (fs *failures) workWaits() bool {
 	return fs.line.waiting() > 0 || len(soon) > 0 && soon[0].NotBefore.Sub(fs.now) < pool.QuarantineFor
 }
 
-// enoughKept is why a broken node leaves at once.
-const enoughKept = "it leaves, since enough broken nodes are kept for a look"
+// enoughQuarantined is why a broken node leaves at once.
+const enoughQuarantined = "it leaves, since enough broken nodes are kept for a look"

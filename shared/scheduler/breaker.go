@@ -91,7 +91,7 @@ func (n *Node) askedAt() time.Time {
 func (cp *capacity) blockNeverMade(n int) pool.Block {
 	return pool.Block{Code: string(fault.NoCapacity), Until: cp.now.Add(blockNoCapacity),
 		Message: fmt.Sprintf("Azure accepted a request for nodes, and %s not come within %s; %s",
-			nodes(n, "has", "have"), job.Duration(cp.timing.BootDeadline), lookAtAzure)}
+			countNodes(n, "has", "have"), job.Duration(cp.timing.BootDeadline), lookAtAzure)}
 }
 
 // mayBuy is how many more nodes a set may be asked for by its breaker, of n.

@@ -94,7 +94,7 @@ func (cp *capacity) recordRefusal(set *pool.Set, err *fault.Error) {
 	if op.Token == "" && op.Under != nil {
 		set.Op = *op.Under // that one goes on
 	}
-	made := op.Token != "" || !refusedForGood(err)
+	made := op.Token != "" || !isRefusedForGood(err)
 	if !made {
 		set.WithdrawRequests(op.Adds)
 	}
@@ -123,9 +123,9 @@ func (cp *capacity) recordRefusal(set *pool.Set, err *fault.Error) {
 	set.Blocked = pool.Block{Code: string(err.Code), Message: err.Message, Tries: tries, Until: cp.now.Add(blockFor(err, tries))}
 }
 
-// refusedForGood reports whether a call that was not accepted has certainly made
+// isRefusedForGood reports whether a call that was not accepted has certainly made
 // nothing.
-func refusedForGood(err *fault.Error) bool {
+func isRefusedForGood(err *fault.Error) bool {
 	switch err.Code {
 	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid, fault.Preempted:
 		return true

@@ -284,11 +284,13 @@ func (c *claims) job(j *Job, e Explanation) {
 	case strings.HasPrefix(u, "their ends"):
 		c.must(j.Progress.Live > 0, "none is left")
 	case strings.HasPrefix(u, "somebody who releases or cancels those"):
-		c.must(slices.ContainsFunc(c.s.liveJobs(), func(m *Job) bool { return m != j && c.s.sweepOf(m) == c.s.sweepOf(j) && m.NotBefore.Equal(released) }), "none is held")
+		c.must(slices.ContainsFunc(c.s.liveJobs(), func(m *Job) bool {
+			return m != j && c.s.sweepOf(m) == c.s.sweepOf(j) && m.NotBefore.Equal(untilReleased)
+		}), "none is held")
 	case strings.HasPrefix(u, "somebody who releases"):
-		c.must(j.NotBefore.Equal(released) && j.State == job.Held && strings.Contains(j.Reason, "dsvm job release "+j.ID), "nobody can release it")
+		c.must(j.NotBefore.Equal(untilReleased) && j.State == job.Held && strings.Contains(j.Reason, "dsvm job release "+j.ID), "nobody can release it")
 	case strings.HasPrefix(u, "the time"):
-		c.must(j.NotBefore.After(c.now) && !j.NotBefore.Equal(released), "its time has come")
+		c.must(j.NotBefore.After(c.now) && !j.NotBefore.Equal(untilReleased), "its time has come")
 		c.future(e.Reason)
 	case strings.HasPrefix(u, "the next step, which cancels it"):
 		after, r := c.step()
@@ -339,4 +341,4 @@ func calls(r Result) int {
 func InLine(s *State) int { return s.line.waiting() }
 
 // Released is when a job may start that waits for somebody to release it.
-var Released = released
+var Released = untilReleased

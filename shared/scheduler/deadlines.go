@@ -61,7 +61,7 @@ func (dl *deadlines) nextDeadline() time.Time {
 			at(n.Since.Add(time.Duration(dl.Head.Spec.IdleTimeout)))
 		}
 	}
-	if len(dl.line.later.jobs) > 0 && !dl.line.later.jobs[0].NotBefore.Equal(released) {
+	if len(dl.line.later.jobs) > 0 && !dl.line.later.jobs[0].NotBefore.Equal(untilReleased) {
 		at(dl.line.later.jobs[0].NotBefore)
 	}
 	if c.coming+c.going+dl.pending() > 0 || missing || dl.Head.Deleting {

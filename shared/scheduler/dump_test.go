@@ -14,7 +14,7 @@ import (
 // them, in one order. What is a hint only is left out. A job whose time has come
 // is put in line before, as the next step would.
 func Dump(s *State, now time.Time) string {
-	for j := s.line.due(now); j != nil; j = s.line.due(now) {
+	for j := s.line.nextDue(now); j != nil; j = s.line.nextDue(now) {
 		s.line.remove(j)
 		s.startWaiting(j, now)
 	}
@@ -52,13 +52,13 @@ func Dump(s *State, now time.Time) string {
 			jobs = append(jobs, fmt.Sprintf("%d:%s:%v", number, j.Order, s.Jobs[j.Order] == j))
 		}
 		sort.Strings(jobs)
-		offered := n.space == nowhere
+		offered := n.freeSlot == notIndexed
 		if !offered {
-			for _, other := range s.index[n.space] {
+			for _, other := range s.index[n.freeSlot] {
 				offered = offered || other == n
 			}
 		}
-		add("node %s: %v used %v gpus %b space %d %v, %s", n.VMID, jobs, n.used, n.gpus, n.space, offered, row)
+		add("node %s: %v used %v gpus %b space %d %v, %s", n.VMID, jobs, n.used, n.gpus, n.freeSlot, offered, row)
 	}
 	for name, t := range s.teams {
 		if t.jobs != 0 {

@@ -43,14 +43,15 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 	case j.VMID != "":
 		e.Reason, e.Unblocks = ex.explainPlaced(j)
 	case j.awaits:
-		e.Reason, e.Unblocks = waitsFor(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
+		e.Reason, e.Unblocks = waitsText(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
 	case j.heap != nil && j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = "its time has come", nextStep
 	case j.Spec.Sweep != nil && j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = ex.explainSweep(j)
 	case j.inLine() == nil && !j.NotBefore.After(now):
-		e.Reason, e.Unblocks = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel), "the end of one of them"
-	case j.NotBefore.Equal(released):
+		e.Reason = fmt.Sprintf("its sweep runs %d members at once, which is its `parallel`", s.sweepOf(j).job.Spec.Sweep.Parallel)
+		e.Unblocks = "the end of one of them"
+	case j.NotBefore.Equal(untilReleased):
 		e.Reason, e.Unblocks = j.Reason, "somebody who releases or cancels it"
 	case j.inLine() == nil:
 		e.Reason = fmt.Sprintf("it may not start before %s", stamp(j.NotBefore))
@@ -81,15 +82,17 @@ func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
 		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), answer
 	case j.State == job.Assigned && j.Requeue && j.CancelAt.Sub(j.Current().AssignedAt) >= ex.timing.AssignedFor:
 		return fmt.Sprintf("node %s has not begun it, and was asked to give it back %s ago", name, ex.now.Sub(j.CancelAt).Round(time.Second)),
-			fmt.Sprintf("the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it", stamp(j.CancelAt.Add(ex.timing.AssignedFor)))
+			fmt.Sprintf("the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it",
+				stamp(j.CancelAt.Add(ex.timing.AssignedFor)))
 	case j.Requeue:
 		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
 	case b != nil:
-		end := endOf(b.State, b.Cause)
+		end := endText(b.State, b.Cause)
 		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, end, b.Node), answer
 	case j.State == job.Assigned:
-		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, ex.now.Sub(j.Current().AssignedAt).Round(time.Second)),
-			fmt.Sprintf("the node's answer; without one it is sent again, and asked back at %s", stamp(j.Current().AssignedAt.Add(ex.timing.AssignedFor)))
+		at := j.Current().AssignedAt
+		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, ex.now.Sub(at).Round(time.Second)),
+			fmt.Sprintf("the node's answer; without one it is sent again, and asked back at %s", stamp(at.Add(ex.timing.AssignedFor)))
 	}
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.Current().StartedAt)), ""
 }
@@ -109,7 +112,7 @@ func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	p, all := j.Progress, j.Spec.Sweep.Members()
 	held := 0
 	for m := range ex.sweeps[j.Order].live {
-		if m.VMID == "" && m.NotBefore.Equal(released) {
+		if m.VMID == "" && m.NotBefore.Equal(untilReleased) {
 			held++
 		}
 	}
@@ -117,9 +120,10 @@ func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	case j.Cancel != "" && p.Live == 0:
 		return "it was cancelled", nextStep
 	case j.Cancel != "":
-		return fmt.Sprintf("it was cancelled, and %s", jobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
+		return fmt.Sprintf("it was cancelled, and %s", countJobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
 	case j.Unstarted() > 0:
-		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running), "the end of one of them"
+		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running),
+			"the end of one of them"
 	}
 	reason = fmt.Sprintf("all of its %d members have begun; %d have ended and %d run", all, p.Ended(), p.Running)
 	if held > 0 {
@@ -148,7 +152,7 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	}
 	ahead := ""
 	if n := ex.ahead(j); n > 0 {
-		ahead = fmt.Sprintf(", and %s before it in line", jobs(n, "goes", "go"))
+		ahead = fmt.Sprintf(", and %s before it in line", countJobs(n, "goes", "go"))
 	}
 	of := shapeOf(j)
 	if free := ex.placement.nodeWithRoom(of); free != "" && ex.placement.countNodesWithRoom(of) >= of.nodes {
@@ -174,7 +178,7 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	}
 	c := ex.census()
 	if coming := ex.comingFor(of); coming > 0 {
-		return fmt.Sprintf("%s, and %s%s", no, nodes(coming, "is on its way", "are on their way"), ahead),
+		return fmt.Sprintf("%s, and %s%s", no, countNodes(coming, "is on its way", "are on their way"), ahead),
 			"a node that comes up; nothing has to be done"
 	}
 	if c.counted()+ex.pending() >= spec.Nodes.Max {
@@ -226,9 +230,9 @@ func (ex *explainer) allBusy(can func(*pool.Set) bool) bool {
 
 // explainFull says what a job waits for in a pool that has all of its nodes.
 func (ex *explainer) explainFull(c census, no, ahead string) (reason, unblocks string) {
-	all := fmt.Sprintf("%s, and the pool has all of its %s", no, nodes(ex.Head.Spec.Nodes.Max, "", ""))
+	all := fmt.Sprintf("%s, and the pool has all of its %s", no, countNodes(ex.Head.Spec.Nodes.Max, "", ""))
 	if c.leaving > 0 {
-		all += fmt.Sprintf(", of which %s", nodes(c.leaving, "is leaving", "are leaving"))
+		all += fmt.Sprintf(", of which %s", countNodes(c.leaving, "is leaving", "are leaving"))
 	}
 	switch {
 	case ex.running > 0:
@@ -279,7 +283,7 @@ func (ex *explainer) shunnedNode(of shape) string {
 		return ""
 	}
 	for _, n := range ex.sortedNodes() {
-		if n.space != nowhere && ex.failures.isShunned(of, n) && ex.kindSuits(of, n) && fits(n.total(), n.used, of.resources()) {
+		if n.freeSlot != notIndexed && ex.failures.isShunned(of, n) && ex.kindSuits(of, n) && fits(n.total(), n.used, of.resources()) {
 			return n.Name
 		}
 	}
@@ -301,7 +305,7 @@ func (ex *explainer) quarantineText(separator string) string {
 	case n == 0:
 		return ""
 	case !until.After(ex.now):
-		return separator + nodes(n, "is quarantined and leaves when its work has ended", "are quarantined and leave one after the other")
+		return separator + countNodes(n, "is quarantined and leaves when its work has ended", "are quarantined and leave one after the other")
 	case n == 1:
 		return fmt.Sprintf("%s1 node is quarantined until %s", separator, stamp(until))
 	}
@@ -359,7 +363,7 @@ func (ex *explainer) ahead(j *Job) int {
 	place := 0
 	for _, h := range j.inLine().shapes {
 		for _, other := range h.jobs {
-			if older(other, j) {
+			if isOlder(other, j) {
 				place += int(other.weight)
 			}
 		}

@@ -16,7 +16,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	waiting := s.line.waiting()
 	e := Explanation{State: "resting", Waiting: waiting}
 	const nothing = "; nothing has to be done"
-	size := fmt.Sprintf("it has %s", nodes(c.here()+c.going, "", ""))
+	size := fmt.Sprintf("it has %s", countNodes(c.here()+c.going, "", ""))
 	wanted, more := ex.sizing.plan()
 	// Those that could give what is wanted are blocked when nothing is to be asked.
 	blocked, until := ex.capacity.blockReason(func(set *pool.Set) bool {
@@ -78,22 +78,22 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		e.State, e.Unblocks = "growing", "Azure's answer"+nothing
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when Azure has answered what was asked before", size, wanted)
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
-		e.State, e.Reason = "full", fmt.Sprintf("%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, jobs(waiting, "waits", "wait"))
+		e.State, e.Reason = "full", fmt.Sprintf("%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, countJobs(waiting, "waits", "wait"))
 		switch {
 		case s.running > 0:
 			e.Unblocks = "the end of work, or a higher `nodes.max`"
 		case c.leaving > 0:
-			e.Reason += fmt.Sprintf(", and %s", nodes(c.leaving, "is leaving", "are leaving"))
+			e.Reason += fmt.Sprintf(", and %s", countNodes(c.leaving, "is leaving", "are leaving"))
 			e.Unblocks = "the end of a node that leaves" + nothing
 		default:
 			e.Unblocks = "the next step, which places what fits and lets nodes leave that are not of the size of what waits" + nothing
 		}
 	case waiting > 0 && s.running > 0:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, jobs(waiting, "waits", "wait"))
+		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, countJobs(waiting, "waits", "wait"))
 		e.Unblocks = "the end of work, or higher `limits`; `dsvm job explain ID` says more of each job"
 	case waiting > 0:
-		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, jobs(waiting, "waits", "wait"))
+		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, countJobs(waiting, "waits", "wait"))
 		e.Unblocks = "the next step; `dsvm job explain ID` says more of each job"
 	case c.here()+c.going == 0:
 		e.Reason = "it has no nodes, since no job is in line; it costs nothing"

@@ -241,7 +241,7 @@ var jobKinds = map[string]func(w *walk){
 func cpusOf(n int) func(*pool.Job) { return func(j *pool.Job) { j.Spec.Resources.CPUs = n } }
 
 func heldJob(j *pool.Job) {
-	j.State, j.NotBefore, j.Reason = job.Held, released, "something is wrong; `dsvm job release "+j.ID+"`"
+	j.State, j.NotBefore, j.Reason = job.Held, untilReleased, "something is wrong; `dsvm job release "+j.ID+"`"
 }
 
 func begun(j *pool.Job, count, next int) {

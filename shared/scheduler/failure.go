@@ -22,11 +22,11 @@ const (
 	freeLosses = 3
 )
 
-// lost reports whether an attempt came to nothing through no fault of its job, as
-// far as one can tell: its node was lost, its agent ended in the middle, or its node
+// isLost reports whether an attempt came to nothing through no fault of its job, as
+// far as one can tell: its node was isLost, its agent ended in the middle, or its node
 // could not start it. An agent that says of no cause is of another release: its
 // failed starts are the job's, see job.Cause.
-func lost(a *job.Attempt) bool {
+func isLost(a *job.Attempt) bool {
 	switch a.State {
 	case job.AttemptNodeLost, job.AttemptAgentRestarted:
 		return true
@@ -37,41 +37,42 @@ func lost(a *job.Attempt) bool {
 	}
 }
 
-// free reports whether an attempt's end costs the job no retry.
-func (j *Job) free(a *job.Attempt) bool {
-	return a.State == job.AttemptEvicted && j.ended(a.State) <= freeEvictions || lost(a) && j.lostInARow() <= freeLosses
+// isFree reports whether an attempt's end costs the job no retry.
+func (j *Job) isFree(a *job.Attempt) bool {
+	return a.State == job.AttemptEvicted && j.countEnds(a.State) <= freeEvictions || isLost(a) && j.countLostInARow() <= freeLosses
 }
 
-// goesOn reports whether a job whose attempts were lost too often for free is tried
+// mayGoOn reports whether a job whose attempts were lost too often for free is tried
 // again at the cost of a retry: when it names the restart of an agent in its
 // `retry.on`, so that somebody has thought of it. The other losses break nodes.
-func (j *Job) goesOn(a *job.Attempt) bool {
+func (j *Job) mayGoOn(a *job.Attempt) bool {
 	r := j.Spec.Retry
 	return a.State == job.AttemptAgentRestarted && len(r.On) > 0 && j.Retries < r.Max && r.Covers(a.State, a.ExitCode)
 }
 
-// released is when a job may start that waits for somebody to release it.
-var released = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+// untilReleased is when a job may start that waits for somebody to release it.
+var untilReleased = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // holdBack keeps a job from taking down more nodes.
 func (js *jobStates) holdBack(j *Job) {
-	row := j.Attempts[len(j.Attempts)-j.lostInARow():]
+	row := j.Attempts[len(j.Attempts)-j.countLostInARow():]
 	last := &row[len(row)-1]
 	on := nodeOf(last)
 	if !slices.ContainsFunc(row, func(a job.Attempt) bool { return a.State != job.AttemptNodeLost }) {
-		js.requeue(j, released, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
+		js.requeue(j, untilReleased, fmt.Sprintf("%d nodes in a row were lost under it, the last of them %s; "+
 			"look at what it does to a node, then `dsvm job release %s`, or cancel it", len(row), on, j.ID))
 		return
 	}
-	js.requeue(j, released, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
-		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it", len(row), on, endOf(last.State, last.Cause), j.ID))
+	js.requeue(j, untilReleased, fmt.Sprintf("%d attempts in a row came to nothing on their nodes, the last of them on %s as %s; "+
+		"look at the nodes and at what it does to them, then `dsvm job release %s`, or cancel it",
+		len(row), on, endText(last.State, last.Cause), j.ID))
 }
 
 // release lets a job that is held back have one more try, and a sweep that was
 // stopped go on: its failures are counted again from there.
 func (js *jobStates) release(order string) {
 	j := js.Jobs[order]
-	if j == nil || j.VMID != "" || !j.NotBefore.Equal(released) {
+	if j == nil || j.VMID != "" || !j.NotBefore.Equal(untilReleased) {
 		return
 	}
 	js.stopWaiting(j)
@@ -82,8 +83,8 @@ func (js *jobStates) release(order string) {
 	js.requeue(j, time.Time{}, "released")
 }
 
-// ended counts the attempts that ended in a state.
-func (j *Job) ended(in job.AttemptState) int {
+// countEnds counts the attempts that countEnds in a state.
+func (j *Job) countEnds(in job.AttemptState) int {
 	n := 0
 	for _, a := range j.Attempts {
 		if a.State == in {
@@ -93,11 +94,11 @@ func (j *Job) ended(in job.AttemptState) int {
 	return n
 }
 
-// lostInARow counts the last attempts that came to nothing through no fault of the
+// countLostInARow counts the last attempts that came to nothing through no fault of the
 // job.
-func (j *Job) lostInARow() int {
+func (j *Job) countLostInARow() int {
 	n := 0
-	for i := len(j.Attempts) - 1; i >= 0 && lost(&j.Attempts[i]); i-- {
+	for i := len(j.Attempts) - 1; i >= 0 && isLost(&j.Attempts[i]); i-- {
 		n++
 	}
 	return n
@@ -115,4 +116,4 @@ func (j *Job) lostInARow() int {
 const regularAfter = 3
 
 // wantsRegular reports whether a job has been evicted too often to go on with Spot.
-func (j *Job) wantsRegular() bool { return j.ended(job.AttemptEvicted) >= regularAfter }
+func (j *Job) wantsRegular() bool { return j.countEnds(job.AttemptEvicted) >= regularAfter }

@@ -44,7 +44,8 @@ func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 	// The last one: the attempt ends as the rank did that broke it, or well.
 	end := protocol.Finished{State: string(job.AttemptSucceeded), EndedAt: f.EndedAt}
 	if b := j.Broken(); b != nil {
-		end.State, end.ExitCode, end.Cause, end.Reason = string(b.State), b.ExitCode, b.Cause, fmt.Sprintf("rank %d on node %s ended first", b.Rank, b.Node)
+		end.State, end.ExitCode, end.Cause = string(b.State), b.ExitCode, b.Cause
+		end.Reason = fmt.Sprintf("rank %d on node %s ended first", b.Rank, b.Node)
 		if b.Reason != "" {
 			end.Reason += ": " + b.Reason
 		}
@@ -56,7 +57,13 @@ func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 // the others wait for it.
 func (as *attempts) reassignRank(j *Job, n *Node, r *job.Rank, reason string) {
 	if j.Cancel != "" || j.Requeue || j.Broken() != nil {
-		as.recordRankEnd(j, n, protocol.Finished{N: r.N, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: reason, EndedAt: as.now})
+		as.recordRankEnd(j, n, protocol.Finished{
+			N:        r.N,
+			State:    string(job.AttemptCancelled),
+			ExitCode: job.ExitCancelled,
+			Reason:   reason,
+			EndedAt:  as.now,
+		})
 		return
 	}
 	delete(n.jobs, r.N)

@@ -3,7 +3,7 @@ package scheduler
 // jobHeap is a heap in which every job knows its place, so that a cancelled
 // one can be taken out.
 type jobHeap struct {
-	line *line // nil: of those that may not start yet
+	line *teamLine // nil: of those that may not start yet
 	jobs []*Job
 	n    int // how many jobs those stand for
 	less func(a, b *Job) bool

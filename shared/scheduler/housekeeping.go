@@ -122,14 +122,14 @@ func (hk *housekeeping) askLateBack() {
 			if !hk.hasRoom() {
 				return
 			}
-			asked := j.askedBack(hk.timing.AssignedFor)
+			asked := j.askedBackAt(hk.timing.AssignedFor)
 			switch {
-			case asked.IsZero() && n.heardSince(j.Current().AssignedAt, hk.timing.AssignedFor):
+			case asked.IsZero() && n.wasHeardSince(j.Current().AssignedAt, hk.timing.AssignedFor):
 				j.Requeue, j.CancelAt = true, hk.now
 				hk.messages.askToEnd(j, fmt.Sprintf("node %s has not begun it within %s", n.Name, job.Duration(hk.timing.AssignedFor)))
 				hk.writeJob(j)
 				hk.failures.blameLate(n, j, number)
-			case !asked.IsZero() && hk.now.Sub(asked) >= hk.timing.AssignedFor && n.heardSince(asked, hk.timing.AssignedFor):
+			case !asked.IsZero() && hk.now.Sub(asked) >= hk.timing.AssignedFor && n.wasHeardSince(asked, hk.timing.AssignedFor):
 				stuck++
 			}
 		}
@@ -139,15 +139,15 @@ func (hk *housekeeping) askLateBack() {
 	}
 }
 
-// heardSince reports whether the node's reports have been read for a good part of
+// wasHeardSince reports whether the node's reports have been read for a good part of
 // the time since: what is behind in the queue may tell that the attempt has begun.
-func (n *Node) heardSince(since time.Time, within time.Duration) bool {
+func (n *Node) wasHeardSince(since time.Time, within time.Duration) bool {
 	return n.HeardAt.Sub(since) >= within/2
 }
 
-// askedBack is since when the node of an attempt should have answered that it was
+// askedBackAt is since when the node of an attempt should have answered that it was
 // asked to end; zero when it was not asked.
-func (j *Job) askedBack(assignedFor time.Duration) time.Time {
+func (j *Job) askedBackAt(assignedFor time.Duration) time.Time {
 	switch {
 	case j.Cancel != "" || j.Requeue:
 		return j.CancelAt
@@ -160,7 +160,7 @@ func (j *Job) askedBack(assignedFor time.Duration) time.Time {
 // giveUpStuck takes a node out of use that answers for nothing that it was asked for,
 // and gives it up when nothing else is left on it.
 func (hk *housekeeping) giveUpStuck(n *Node, attempts int) {
-	reason := fmt.Sprintf("it reports, and has neither begun nor given back %s that it was given", counted(attempts, "attempt", "", ""))
+	reason := fmt.Sprintf("it reports, and has neither begun nor given back %s that it was given", countText(attempts, "attempt", "", ""))
 	switch {
 	case n.State != pool.NodeReady && n.State != pool.NodeBusy && n.State != pool.NodeDraining && n.State != pool.NodeQuarantined:
 	case attempts == len(n.jobs):

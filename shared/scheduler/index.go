@@ -8,19 +8,19 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// spaces holds the nodes that take work by the number of cpus free on them, so
+// freeIndex holds the nodes that take work by the number of cpus free on them, so
 // that the one with the least room that is enough is found at once.
-type spaces [][]*Node
+type freeIndex [][]*Node
 
 const (
-	nowhere   = -1
-	manyCPUs  = 1024 // free on an empty node whose number of cpus is not known
-	neverEnds = 1 << 62
+	notIndexed = -1
+	manyCPUs   = 1024 // free on an empty node whose number of cpus is not known
+	neverEnds  = 1 << 62
 )
 
 // indexNode puts a node where it belongs among the spaces.
 func (s *State) indexNode(n *Node) {
-	space := nowhere
+	space := notIndexed
 	if n.State == pool.NodeReady || n.State == pool.NodeBusy {
 		switch {
 		case len(n.jobs) == 0 && n.CPUs == 0:
@@ -29,15 +29,15 @@ func (s *State) indexNode(n *Node) {
 			space = max(n.CPUs-n.used.CPUs, 0)
 		}
 	}
-	if space == n.space {
+	if space == n.freeSlot {
 		return
 	}
-	if n.space != nowhere {
-		at := s.index[n.space]
+	if n.freeSlot != notIndexed {
+		at := s.index[n.freeSlot]
 		i := sort.Search(len(at), func(i int) bool { return at[i].VMID >= n.VMID })
-		s.index[n.space] = append(at[:i], at[i+1:]...)
+		s.index[n.freeSlot] = append(at[:i], at[i+1:]...)
 	}
-	if n.space = space; space == nowhere {
+	if n.freeSlot = space; space == notIndexed {
 		return
 	}
 	for len(s.index) <= space {

@@ -54,7 +54,7 @@ func (js *jobStates) enterWaiting(j *Job) {
 	j.State, j.Reason = job.Held, ""
 	switch {
 	case len(j.Waits) > 0:
-		j.Reason = waitsFor(j)
+		j.Reason = waitsText(j)
 	case j.NotBefore.After(js.now):
 		j.Reason = "not before " + j.NotBefore.Format(time.RFC3339)
 	case js.Head.Down:

@@ -10,7 +10,8 @@ import (
 // enterAttempt writes an ended attempt to the ledger. One that never started
 // used nothing.
 func (as *attempts) enterAttempt(j *Job, a *job.Attempt, n *Node) {
-	as.enter(j, n, a.Number, fmt.Sprintf("%s!%d", j.Order, a.Number), job.Rank{State: a.State, ExitCode: a.ExitCode, StartedAt: a.StartedAt, EndedAt: a.EndedAt})
+	as.enter(j, n, a.Number, fmt.Sprintf("%s!%d", j.Order, a.Number),
+		job.Rank{State: a.State, ExitCode: a.ExitCode, StartedAt: a.StartedAt, EndedAt: a.EndedAt})
 }
 
 // enterRank writes the part of a gang's attempt that has ended.
@@ -30,7 +31,8 @@ func (as *attempts) enter(j *Job, n *Node, attempt int, key string, r job.Rank) 
 		Kind: usage.KindAttempt, Key: key, Pool: as.Head.Spec.Name,
 		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Attempt: attempt,
 		State: string(r.State), ExitCode: r.ExitCode, Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot,
-		CPUs: held.CPUs, NodeCPUs: n.CPUs, GPUs: held.GPUs, NodeGPUs: n.GPUs, Memory: int64(held.Memory), NodeMem: int64(n.Memory), From: r.StartedAt, To: r.EndedAt,
+		CPUs: held.CPUs, NodeCPUs: n.CPUs, GPUs: held.GPUs, NodeGPUs: n.GPUs, Memory: int64(held.Memory), NodeMem: int64(n.Memory),
+		From: r.StartedAt, To: r.EndedAt,
 		Price: n.Price, Currency: n.Currency, Labels: j.Spec.Labels,
 	})
 }

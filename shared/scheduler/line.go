@@ -9,12 +9,12 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// queue is the jobs that wait for a place: in line by priority class, team and
+// line is the jobs that wait for a place: in line by priority class, team and
 // shape, and those that may not start yet beside it, by time. It is derived
 // from the jobs' rows.
-type queue struct {
-	classes [classes]map[string]*line // by team
-	later   jobHeap                   // may start at NotBefore
+type line struct {
+	classes [classes]map[string]*teamLine // by team
+	later   jobHeap                       // may start at NotBefore
 	inLine  int
 
 	after    map[string][]*Job // those that wait for another job, by its id
@@ -24,10 +24,10 @@ type queue struct {
 // classes is the number of priority classes.
 const classes = 3
 
-// line is the waiting jobs of one team in one class. They are kept by shape,
-// since what keeps one job of a shape from its place keeps all of them: a line
+// teamLine is the waiting jobs of one team in one class. They are kept by shape,
+// since what keeps one job of a shape from its place keeps all of them: a teamLine
 // of a hundred thousand jobs is looked at as fast as one of ten.
-type line struct {
+type teamLine struct {
 	team   string
 	class  int
 	shapes map[shape]*jobHeap
@@ -46,17 +46,17 @@ type shape struct {
 
 func shapeOf(j *Job) shape {
 	s := &j.Spec
-	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoids(),
-		within(time.Duration(s.Timeout))}
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoidedNodes(),
+		roundUpTimeout(time.Duration(s.Timeout))}
 }
 
 func (s shape) resources() job.Resources {
 	return job.Resources{CPUs: s.cpus, GPUs: s.gpus, Memory: s.memory}
 }
 
-// within rounds a timeout up to a power of two of seconds, so that there are
+// roundUpTimeout rounds a timeout up to a power of two of seconds, so that there are
 // few shapes.
-func within(timeout time.Duration) time.Duration {
+func roundUpTimeout(timeout time.Duration) time.Duration {
 	if timeout <= 0 {
 		return 0
 	}
@@ -67,16 +67,16 @@ func within(timeout time.Duration) time.Duration {
 	return time.Second << bits.Len64(seconds-1)
 }
 
-func newQueue() queue {
-	q := queue{later: jobHeap{less: sooner}, after: map[string][]*Job{}}
+func newQueue() line {
+	q := line{later: jobHeap{less: sooner}, after: map[string][]*Job{}}
 	for i := range q.classes {
-		q.classes[i] = map[string]*line{}
+		q.classes[i] = map[string]*teamLine{}
 	}
 	return q
 }
 
 // inLine is the line in which a job waits, or nil.
-func (j *Job) inLine() *line {
+func (j *Job) inLine() *teamLine {
 	if j.heap == nil {
 		return nil
 	}
@@ -84,9 +84,9 @@ func (j *Job) inLine() *line {
 }
 
 // add puts a queued or held job where it belongs.
-func (q *queue) add(j *Job, now time.Time) {
+func (q *line) add(j *Job, now time.Time) {
 	if len(j.Waits) > 0 {
-		q.await(j)
+		q.holdForOthers(j)
 		return
 	}
 	if j.NotBefore.After(now) {
@@ -97,17 +97,17 @@ func (q *queue) add(j *Job, now time.Time) {
 }
 
 // push puts a job in line.
-func (q *queue) push(j *Job) {
+func (q *line) push(j *Job) {
 	class := q.classes[rank(j.Spec.Priority)]
 	l := class[j.Spec.Team]
 	if l == nil {
-		l = &line{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
+		l = &teamLine{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
 		class[l.team] = l
 	}
 	of := shapeOf(j)
 	h := l.shapes[of]
 	if h == nil {
-		h = &jobHeap{line: l, less: older}
+		h = &jobHeap{line: l, less: isOlder}
 		l.shapes[of] = h
 	}
 	heap.Push(h, j)
@@ -115,9 +115,9 @@ func (q *queue) push(j *Job) {
 }
 
 // reweigh brings the counts up to date with how many jobs one in line stands for.
-func (q *queue) reweigh(j *Job) { q.count(j, j.weigh()) }
+func (q *line) reweigh(j *Job) { q.count(j, j.weigh()) }
 
-func (q *queue) count(j *Job, weight int) {
+func (q *line) count(j *Job, weight int) {
 	more := weight - int(j.weight)
 	j.weight = int32(weight)
 	j.heap.n += more
@@ -126,9 +126,9 @@ func (q *queue) count(j *Job, weight int) {
 }
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
-func (q *queue) remove(j *Job) {
+func (q *line) remove(j *Job) {
 	if j.awaits {
-		q.forget(j)
+		q.stopHolding(j)
 		return
 	}
 	if j.heap == nil {
@@ -151,18 +151,18 @@ func (q *queue) remove(j *Job) {
 }
 
 // first is the oldest job of a line among the shapes that are not left out.
-func (l *line) first(out map[*jobHeap]bool) *Job {
+func (l *teamLine) first(out map[*jobHeap]bool) *Job {
 	var first *Job
 	for _, h := range l.shapes {
-		if j := h.jobs[0]; (first == nil || older(j, first)) && !out[h] {
+		if j := h.jobs[0]; (first == nil || isOlder(j, first)) && !out[h] {
 			first = j
 		}
 	}
 	return first
 }
 
-// due is the next job whose time has come, or nil.
-func (q *queue) due(now time.Time) *Job {
+// nextDue is the next job whose time has come, or nil.
+func (q *line) nextDue(now time.Time) *Job {
 	if len(q.later.jobs) == 0 || q.later.jobs[0].NotBefore.After(now) {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (q *queue) due(now time.Time) *Job {
 }
 
 // each calls fn for the jobs in line, in no order, until it returns false.
-func (q *queue) each(fn func(*Job) bool) {
+func (q *line) each(fn func(*Job) bool) {
 	for _, class := range q.classes {
 		for _, l := range class {
 			for _, h := range l.shapes {
@@ -185,11 +185,11 @@ func (q *queue) each(fn func(*Job) bool) {
 }
 
 // waiting is the number of jobs in line.
-func (q *queue) waiting() int { return q.inLine }
+func (q *line) waiting() int { return q.inLine }
 
-// older orders a line: the jobs by their age, and a sweep behind those of its
+// isOlder orders a line: the jobs by their age, and a sweep behind those of its
 // members that wait for another attempt.
-func older(a, b *Job) bool {
+func isOlder(a, b *Job) bool {
 	switch x, y := len(a.Order), len(b.Order); {
 	case x < y && b.Order[x] == '.' && b.Order[:x] == a.Order:
 		return false
@@ -203,7 +203,7 @@ func byAge(a, b *Job) int {
 	switch {
 	case a == b:
 		return 0
-	case older(a, b):
+	case isOlder(a, b):
 		return -1
 	}
 	return 1

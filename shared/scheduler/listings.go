@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,7 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 			reason = n.Reason
 		}
 		ls.nodes.setState(n, pool.NodeDeleting, reason)
-	case stopped(inst.Power) && (n.State == pool.NodeBooting || n.State == pool.NodeReady || n.State == pool.NodeBusy || n.State == pool.NodeDraining || n.State == pool.NodeQuarantined):
+	case isStopped(inst.Power) && slices.Contains(statesOfRunning, n.State):
 		// Nothing runs there any more, and it may be billed all the same.
 		if n.State == pool.NodeBooting {
 			ls.capacity.recordNodeFailure(n, "its VM was "+strings.ToLower(inst.Power)+" before its agent had reported: "+lookAtNode)
@@ -112,9 +113,13 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 	}
 }
 
-// stopped reports whether a power state says that a VM has stopped and will not
+// statesOfRunning are the states of a node whose VM has been seen running and is not
+// being deleted.
+var statesOfRunning = []pool.NodeState{pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined}
+
+// isStopped reports whether a power state says that a VM has stopped and will not
 // start by itself.
-func stopped(power string) bool {
+func isStopped(power string) bool {
 	return strings.EqualFold(power, "stopped") || strings.EqualFold(power, "deallocated")
 }
 
@@ -130,7 +135,13 @@ func (ls *listings) recordGone(n *Node) bool {
 		if n.Reason != "" {
 			reason += ": " + n.Reason
 		}
-		ls.attempts.recordAttemptEnd(n.jobs[number], n, protocol.Finished{N: number, State: string(end), ExitCode: code, Reason: reason, EndedAt: ls.now})
+		ls.attempts.recordAttemptEnd(n.jobs[number], n, protocol.Finished{
+			N:        number,
+			State:    string(end),
+			ExitCode: code,
+			Reason:   reason,
+			EndedAt:  ls.now,
+		})
 	}
 	ls.nodes.setState(n, pool.NodeGone, n.Reason)
 	ls.nodes.closeInterval(n)

@@ -126,7 +126,8 @@ func (ns *nodeStates) closeInterval(n *Node) {
 	}
 	ns.entries = append(ns.entries, usage.Entry{
 		Kind: usage.KindNode, Key: fmt.Sprintf("%s!%d", n.VMID, n.From.UnixMilli()), Pool: ns.Head.Spec.Name,
-		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory), From: n.From, To: n.Mark,
+		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory),
+		From: n.From, To: n.Mark,
 		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor,
 		Price: n.Price, Currency: n.Currency, Labels: ns.Head.Spec.Labels,
 	})

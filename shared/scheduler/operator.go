@@ -29,7 +29,7 @@ func (op *operator) carryOut(e pool.NodeRequest) bool {
 	switch e.Verb {
 	case pool.VerbRelease:
 		op.failures.clearBlames(n)
-		if n.setAside() || n.State == pool.NodeDraining && n.Reason == drainedByRequest && !n.Evicted {
+		if n.isSetAside() || n.State == pool.NodeDraining && n.Reason == drainedByRequest && !n.Evicted {
 			op.nodes.takeBack(n)
 		}
 	case pool.VerbDrain:

@@ -52,7 +52,7 @@ type placement struct {
 
 // candidate is a team's next job.
 type candidate struct {
-	*line
+	*teamLine
 	job    *Job
 	charge float64
 }
@@ -62,7 +62,7 @@ type candidate struct {
 // job. The first job that finds no place gets a reservation, and those behind it
 // go ahead only where they do not delay it.
 func (pl *placement) placeJobs() {
-	for j := pl.line.due(pl.now); j != nil && pl.hasRoom(); j = pl.line.due(pl.now) {
+	for j := pl.line.nextDue(pl.now); j != nil && pl.hasRoom(); j = pl.line.nextDue(pl.now) {
 		pl.line.remove(j)
 		if j.State == job.Held && !pl.Head.Down {
 			j.State, j.Reason = job.Queued, ""
@@ -102,10 +102,10 @@ func (pl *placement) placeClass(class int) {
 				pl.stopWaiting(j)
 			}
 			pl.attempts.assignJob(j, on)
-			pl.reservation.take(j, on)
+			pl.reservation.recordPassing(j, on)
 			c.charge = pl.charge(c.team)
 		}
-		c.job = c.line.first(pl.out)
+		c.job = c.teamLine.first(pl.out)
 	}
 }
 
@@ -115,7 +115,7 @@ func least(line []candidate) *candidate {
 	var best *candidate
 	for i := range line {
 		c := &line[i]
-		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && older(c.job, best.job)) {
+		if c.job != nil && (best == nil || c.charge < best.charge || c.charge == best.charge && isOlder(c.job, best.job)) {
 			best = c
 		}
 	}
@@ -164,7 +164,7 @@ func (pl *placement) reserveAhead() *Job {
 				return pl.reservation.job
 			}
 			pl.out[c.job.heap] = true
-			c.job = c.line.first(pl.out)
+			c.job = c.teamLine.first(pl.out)
 		}
 	}
 	return nil
@@ -194,12 +194,12 @@ func (pl *placement) reserveNodes(j *Job) *reservation {
 	}
 	var options, unfit []option
 	for _, n := range pl.sortedNodes() {
-		if n.space == nowhere && (n.State != pool.NodeReady && n.State != pool.NodeBusy) {
+		if n.freeSlot == notIndexed && (n.State != pool.NodeReady && n.State != pool.NodeBusy) {
 			continue
 		}
 		// First by the number of jobs that have to end and may run for ever, then
 		// by time. Neither can grow by what is let past, so the wait has an end.
-		unknown, at, spare := n.frees(j.Spec.Resources, pl.now, pl.Head.Spec.Pack)
+		unknown, at, spare := n.findRoom(j.Spec.Resources, pl.now, pl.Head.Spec.Pack)
 		o := option{n, rankOf(unknown, at, pl.now), at, spare}
 		if unknown > 0 {
 			o.at = time.Time{}

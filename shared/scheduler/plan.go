@@ -51,7 +51,8 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 			continue
 		}
 		// What is kept for the first gang already counts, as it is there.
-		here := min(sz.placement.countNodesWithRoom(shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}), d.nodes)
+		of := shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}
+		here := min(sz.placement.countNodesWithRoom(of), d.nodes)
 		for range min(d.jobs, bounds.Max) {
 			p.fill(d, d.nodes-here, 1)
 			here = 0

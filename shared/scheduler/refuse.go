@@ -9,14 +9,18 @@ import (
 // Refuses says why no node of a pool can ever run a job; nil when one can.
 func Refuses(of pool.Spec, spec job.Spec) *fault.Error {
 	if spec.Nodes > of.Nodes.Max {
-		return fault.New(fault.Invalid, "nodes", "the job asks for %d nodes, pool %q never has more than %d; ask for fewer, or have `nodes.max` raised", spec.Nodes, spec.Pool, of.Nodes.Max)
+		return fault.New(fault.Invalid, "nodes",
+			"the job asks for %d nodes, pool %q never has more than %d; ask for fewer, or have `nodes.max` raised",
+			spec.Nodes, spec.Pool, of.Nodes.Max)
 	}
 	if err := refusesSize(&of, spec); err != nil {
 		return err
 	}
 	l := of.LimitOf(spec.Team)
 	if all := spec.Total(); l.Jobs != nil && *l.Jobs < 1 || l.CPUs != nil && *l.CPUs < all.CPUs || l.GPUs != nil && *l.GPUs < all.GPUs {
-		return fault.New(fault.Invalid, "team", "the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed", spec.Pool, spec.Team)
+		return fault.New(fault.Invalid, "team",
+			"the limits of pool %q never let team %q run a job of this size; ask for less, or have `limits` changed",
+			spec.Pool, spec.Team)
 	}
 	return nil
 }
@@ -46,9 +50,11 @@ func refusesSize(s *pool.Spec, spec job.Spec) *fault.Error {
 		{"memory", "of memory", want.Memory, has.Memory, want.Memory > has.Memory, "less"},
 	} {
 		if r.tooMuch {
-			return fault.New(fault.Invalid, "resources."+r.field, "the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
+			return fault.New(fault.Invalid, "resources."+r.field,
+				"the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
 				r.want, r.unit, spec.Pool, largest.Size, r.has, r.ask)
 		}
 	}
-	return fault.New(fault.Invalid, "resources", "the job asks for more than any one size of pool %q has; ask for less or use another pool", spec.Pool)
+	return fault.New(fault.Invalid, "resources",
+		"the job asks for more than any one size of pool %q has; ask for less or use another pool", spec.Pool)
 }

@@ -49,9 +49,9 @@ func (rs *reports) recordBoot(n *Node, r protocol.Ready, less bool, at time.Time
 	return true
 }
 
-// reported is the highest number that the node's agent is known to have had: seen,
+// highestKnown is the highest number that the node's agent is known to have had: seen,
 // which is only written with something else, or what has begun by the jobs' rows.
-func (n *Node) reported(seen int64) int64 {
+func (n *Node) highestKnown(seen int64) int64 {
 	most := seen
 	for number, j := range n.jobs {
 		if number > most && j.HasBegun(number) {
@@ -92,7 +92,7 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 		item := e.Report.Items[0]
 		switch {
 		case item.Ready != nil:
-			rs.recordReady(n, *item.Ready, r.Seen < n.reported(before), e.At)
+			rs.recordReady(n, *item.Ready, r.Seen < n.highestKnown(before), e.At)
 		case item.Started != nil:
 			rs.recordStart(n, *item.Started)
 		case item.Finished != nil:
@@ -218,9 +218,9 @@ func (rs *reports) compareHoldings(n *Node, h protocol.Holds, seen int64) bool {
 			rs.attempts.unassignJob(j, n, number, "the node did not have it")
 		}
 	}
-	if len(n.jobs) == 0 && rs.now.Sub(n.spoken) >= wordEvery {
+	if len(n.jobs) == 0 && rs.now.Sub(n.spokenAt) >= wordEvery {
 		rs.send(n, protocol.WorkItem{Here: true})
-		n.spoken = rs.now
+		n.spokenAt = rs.now
 	}
 	return true
 }

@@ -20,16 +20,16 @@ func rankOf(unknown int, at, now time.Time) uint64 {
 	return uint64(unknown)<<48 | uint64(max(at.Sub(now), 0)/time.Millisecond)&(1<<48-1)
 }
 
-// frees is when the node has room for what is wanted: how many jobs without a
+// findRoom is when the node has room for what is wanted: how many jobs without a
 // known end have to end first, when the last of the others does, and what is
 // left beside it then.
-func (n *Node) frees(want job.Resources, now time.Time, pack bool) (unknown int, at time.Time, spare job.Resources) {
+func (n *Node) findRoom(want job.Resources, now time.Time, pack bool) (unknown int, at time.Time, spare job.Resources) {
 	running := make([]*Job, 0, len(n.jobs))
 	for _, j := range n.jobs {
 		running = append(running, j)
 	}
 	sort.Slice(running, func(i, k int) bool {
-		a, b := running[i].ends(now), running[k].ends(now)
+		a, b := running[i].endsBy(now), running[k].endsBy(now)
 		if a.Equal(b) {
 			return running[i].N < running[k].N
 		}
@@ -41,20 +41,24 @@ func (n *Node) frees(want job.Resources, now time.Time, pack bool) (unknown int,
 		used.CPUs -= j.Spec.Resources.CPUs
 		used.GPUs -= j.Spec.Resources.GPUs
 		used.Memory -= j.Spec.Resources.Memory
-		if end := j.ends(now); end.IsZero() {
+		if end := j.endsBy(now); end.IsZero() {
 			unknown++
 		} else {
 			at = end
 		}
 	}
 	if pack {
-		spare = job.Resources{CPUs: n.CPUs - used.CPUs - want.CPUs, GPUs: n.GPUs - used.GPUs - want.GPUs, Memory: n.Memory - used.Memory - want.Memory}
+		spare = job.Resources{
+			CPUs:   n.CPUs - used.CPUs - want.CPUs,
+			GPUs:   n.GPUs - used.GPUs - want.GPUs,
+			Memory: n.Memory - used.Memory - want.Memory,
+		}
 	}
 	return unknown, at, spare
 }
 
-// ends is when a job's attempt is over at the latest; zero when nobody knows.
-func (j *Job) ends(now time.Time) time.Time {
+// endsBy is when a job's attempt is over at the latest; zero when nobody knows.
+func (j *Job) endsBy(now time.Time) time.Time {
 	a := j.Current()
 	if j.Spec.Timeout == 0 {
 		return time.Time{}
@@ -75,12 +79,12 @@ func (r *reservation) allows(of shape, n *Node, now time.Time) bool {
 	return of.cpus <= spare.CPUs && of.gpus <= spare.GPUs && (n.Memory == 0 || of.memory <= spare.Memory)
 }
 
-// take notes that a job was let past onto a reserved node.
-func (r *reservation) take(j *Job, on []*Node) {
+// recordPassing notes that a job was let past onto a reserved node.
+func (r *reservation) recordPassing(j *Job, on []*Node) {
 	if r == nil {
 		return
 	}
-	if end := j.ends(j.Current().AssignedAt); !end.IsZero() && !r.at.IsZero() && !end.After(r.at) {
+	if end := j.endsBy(j.Current().AssignedAt); !end.IsZero() && !r.at.IsZero() && !end.After(r.at) {
 		return
 	}
 	for _, n := range on {

@@ -29,8 +29,12 @@ func (sz *sizing) grow() {
 		}
 		// What a failed call has left in doubt is asked for again.
 		again := set.Op.Kind == "" && set.Unbacked && set.Pending() > 0 && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0
+		wants := !sz.Head.Deleting && (add > 0 || again)
+		if wants {
+			sz.markGrowAt(set)
+		}
 		switch {
-		case !sz.Head.Deleting && (add > 0 || again) && sz.mayAskMore(set):
+		case wants && sz.mayAskMore(set):
 			sz.askMore(set, add)
 		case set.Op.Kind != "":
 			sz.followOperation(set)
@@ -40,20 +44,21 @@ func (sz *sizing) grow() {
 	}
 }
 
-// mayAskMore reports whether a set may be asked for more nodes in this step; when
-// that is only a matter of time, the step is to be called again then.
+// mayAskMore reports whether a set may be asked for more nodes in this step.
 func (sz *sizing) mayAskMore(set *pool.Set) bool {
-	if sz.now.Before(set.Blocked.Until) {
-		return false
-	}
+	return !sz.now.Before(set.Blocked.Until) && sz.capacity.mayAskNow(set)
+}
+
+// markGrowAt notes when a set can be asked that more is wanted of, where only the time
+// keeps it from being asked now. The step is called again then.
+func (sz *sizing) markGrowAt(set *pool.Set) {
 	at := mayAskAt(set, sz.now)
-	if at.IsZero() || !at.After(sz.now) {
-		return !at.IsZero()
+	if sz.now.Before(set.Blocked.Until) || !at.After(sz.now) {
+		return
 	}
 	if sz.growAt.IsZero() || at.Before(sz.growAt) {
 		sz.growAt = at
 	}
-	return false
 }
 
 // askMore asks a set for so many instances beside those that it has and that are on

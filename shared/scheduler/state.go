@@ -98,13 +98,13 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	line      queue             // live jobs that wait for a place; see queue.go
+	line      line              // live jobs that wait for a place; see queue.go
 	running   int               // jobs on nodes
 	sweeps    map[string]*sweep // by Order; see sweep.go
 	unstarted int               // members of sweeps that have not come into being
 	ending    []string          // cancelled sweeps whose members are being cancelled
 	teams     map[string]*team  // what each team has running; see share.go
-	index     spaces            // the nodes that take work, by what is free on them; see place.go
+	index     freeIndex         // the nodes that take work, by what is free on them; see place.go
 	marking   bool              // waiting jobs are being marked as held, or as queued again
 	asked     string            // where the asking for ended jobs goes on
 	outcomes  []outcome         // ends that jobs which wait for them have not been told of
@@ -114,16 +114,16 @@ type State struct {
 type Node struct {
 	*pool.Node
 
-	jobs   map[int64]*Job // its assignments, by N
-	used   job.Resources  // by those
-	gpus   uint64         // GPUs in use, one bit each
-	space  int            // where it is in State.spaces, or none
-	spoken time.Time      // when a word was sent to it that asks for nothing; may be lost
-	acks   []int64        // finished assignments to acknowledge with the next message; may be lost
+	jobs     map[int64]*Job // its assignments, by N
+	used     job.Resources  // by those
+	gpus     uint64         // GPUs in use, one bit each
+	freeSlot int            // where it is in State.spaces, or none
+	spokenAt time.Time      // when a word was sent to it that asks for nothing; may be lost
+	acks     []int64        // finished assignments to acknowledge with the next message; may be lost
 }
 
 func newNode(row *pool.Node) *Node {
-	return &Node{Node: row, jobs: map[int64]*Job{}, space: nowhere}
+	return &Node{Node: row, jobs: map[int64]*Job{}, freeSlot: notIndexed}
 }
 
 // JobCount is how many jobs have a place on the node.
@@ -151,7 +151,14 @@ func (s *State) Assigned(vmid string, number int64) *pool.Job {
 
 // NewState puts a loaded partition together.
 func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Time) *State {
-	s := &State{Head: head, Nodes: map[string]*Node{}, Jobs: map[string]*Job{}, line: newQueue(), teams: map[string]*team{}, sweeps: map[string]*sweep{}}
+	s := &State{
+		Head:   head,
+		Nodes:  map[string]*Node{},
+		Jobs:   map[string]*Job{},
+		line:   newQueue(),
+		teams:  map[string]*team{},
+		sweeps: map[string]*sweep{},
+	}
 	for _, n := range nodes {
 		s.Nodes[n.VMID] = newNode(n)
 	}

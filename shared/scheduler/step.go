@@ -138,7 +138,8 @@ func (st *step) tick(e pool.Tick) {
 	st.messages.resend(st.now.Add(-st.timing.ResendAfter))
 	st.housekeeping.askLateBack()
 	st.waits.lookUpEnds()
-	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }) {
+	mayHaveNodes := func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }
+	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, mayHaveNodes) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {
@@ -148,7 +149,13 @@ func (st *step) tick(e pool.Tick) {
 
 // result turns what was marked into rows, in a stable order.
 func (st *step) result(rest []pool.Event) Result {
-	r := Result{Effects: st.effects, Refused: st.jobs.refused, Cancelled: st.jobs.cancelled, Rest: rest, More: st.full || len(rest) > 0 || len(st.outcomes)+len(st.ending) > 0}
+	r := Result{
+		Effects:   st.effects,
+		Refused:   st.jobs.refused,
+		Cancelled: st.jobs.cancelled,
+		Rest:      rest,
+		More:      st.full || len(rest) > 0 || len(st.outcomes)+len(st.ending) > 0,
+	}
 	for vmid, items := range st.effects.Work {
 		if n := st.Nodes[vmid]; n != nil && len(n.acks) > 0 {
 			r.Effects.Work[vmid] = append(items, protocol.WorkItem{Ack: n.acks})

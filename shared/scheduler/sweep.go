@@ -28,8 +28,8 @@ type sweep struct {
 	waiting map[*Job]struct{} // those of them, and the sweep itself, that are in line or would be
 }
 
-// full reports whether as many members run as may at once.
-func (w *sweep) full() bool {
+// isFull reports whether as many members run as may at once.
+func (w *sweep) isFull() bool {
 	most := w.job.Spec.Sweep.Parallel
 	return most > 0 && w.job.Progress.Running >= most
 }
@@ -93,7 +93,7 @@ func (s *State) startWaiting(j *Job, now time.Time) {
 			return
 		}
 		w.waiting[j] = struct{}{}
-		if w.full() {
+		if w.isFull() {
 			return
 		}
 	}
@@ -111,7 +111,7 @@ func (s *State) stopWaiting(j *Job) {
 // syncSweep follows up a change of what a sweep has running or left: it leaves the
 // line, comes back to it, or stands there for more or fewer.
 func (s *State) syncSweep(w *sweep) {
-	if w.full() {
+	if w.isFull() {
 		for j := range w.waiting {
 			s.line.remove(j)
 		}
@@ -156,7 +156,8 @@ func (sw *sweeping) startMember(of *Job) *Job {
 func (sw *sweeping) skipMember(order, reason string) {
 	of, index, _ := job.SweepOrder(order)
 	w := sw.sweeps[of]
-	if w == nil || w.job.Cancel != "" || index < w.job.Progress.Next || index >= w.job.Spec.Sweep.Members() || w.job.Progress.IsSkipped(index) {
+	if w == nil || w.job.Cancel != "" || index < w.job.Progress.Next || index >= w.job.Spec.Sweep.Members() ||
+		w.job.Progress.IsSkipped(index) {
 		return
 	}
 	p := w.job.Progress
@@ -172,7 +173,7 @@ func (sw *sweeping) skipMember(order, reason string) {
 	sw.unstarted--
 	sw.jobs.add(m)
 	sw.jobs.finish(m, job.Cancelled, job.ExitCancelled, reason, sw.now)
-	if j := w.job; j.NotBefore.Equal(released) && j.Unstarted() == 0 && sw.Jobs[j.Order] != nil {
+	if j := w.job; j.NotBefore.Equal(untilReleased) && j.Unstarted() == 0 && sw.Jobs[j.Order] != nil {
 		sw.stopWaiting(j) // nothing is left to be held
 		j.State, j.Reason, j.NotBefore = job.Running, "", time.Time{}
 	}
@@ -201,7 +202,7 @@ func (sw *sweeping) recordMemberEnd(w *sweep, m *Job) {
 	}
 	if sw.writeJob(w.job); len(w.live) == 0 && w.job.Unstarted() == 0 {
 		sw.finish(w.job, m.EndedAt)
-	} else if why := w.job.fails(); why != "" && w.job.Unstarted() > 0 {
+	} else if why := w.job.stopReason(); why != "" && w.job.Unstarted() > 0 {
 		sw.stop(w.job, why)
 	}
 }
@@ -221,11 +222,11 @@ func shorten(reason string) string {
 // name that is misspelt, fails a hundred thousand times.
 const hopeless = 10
 
-// fails says why so many members have failed that no more are to begin; "" = go on.
-func (j *Job) fails() string {
+// stopReason says why so many members have failed that no more are to begin; "" = go on.
+func (j *Job) stopReason() string {
 	switch p, most := j.Progress, j.Spec.Sweep.MaxFails; {
 	case most > 0 && p.Bad >= most:
-		return fmt.Sprintf("%s, and its `sweep.maxFails` is %d", counted(p.Bad, "member", "failed", "failed"), most)
+		return fmt.Sprintf("%s, and its `sweep.maxFails` is %d", countText(p.Bad, "member", "failed", "failed"), most)
 	case most == 0 && p.Good == 0 && p.Bad >= hopeless:
 		return fmt.Sprintf("%d members failed and none succeeded", p.Bad)
 	}
@@ -235,7 +236,7 @@ func (j *Job) fails() string {
 // stop holds a sweep: no more of its members begin. What has begun runs on, and is
 // tried again as the sweep says.
 func (sw *sweeping) stop(j *Job, why string) {
-	if j.NotBefore.Equal(released) || j.Cancel != "" {
+	if j.NotBefore.Equal(untilReleased) || j.Cancel != "" {
 		return
 	}
 	sw.stopWaiting(j)
@@ -243,9 +244,9 @@ func (sw *sweeping) stop(j *Job, why string) {
 	if j.Progress.FirstReason != "" {
 		first += " (" + j.Progress.FirstReason + ")"
 	}
-	sw.jobs.requeue(j, released, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
+	sw.jobs.requeue(j, untilReleased, fmt.Sprintf("%s, so no more begin. The first that failed is %s; %s not begun. "+
 		"`dsvm job release %s` begins more, `dsvm job cancel %s` ends the sweep",
-		why, first, counted(j.Unstarted(), "member", "has", "have"), j.ID, j.ID))
+		why, first, countText(j.Unstarted(), "member", "has", "have"), j.ID, j.ID))
 }
 
 // resume lets a sweep that was stopped begin more members.
@@ -272,9 +273,11 @@ func (sw *sweeping) finish(j *Job, at time.Time) {
 		if code == 0 {
 			code = 1
 		}
-		sw.jobs.finish(j, job.Failed, code, fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed), at)
+		why := fmt.Sprintf("%d of its %d members failed, the first of them %s", bad, j.Spec.Sweep.Members(), p.FirstFailed)
+		sw.jobs.finish(j, job.Failed, code, why, at)
 	case p.Cancelled > 0:
-		sw.jobs.finish(j, job.Cancelled, job.ExitCancelled, fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members()), at)
+		why := fmt.Sprintf("%d of its %d members were cancelled", p.Cancelled, j.Spec.Sweep.Members())
+		sw.jobs.finish(j, job.Cancelled, job.ExitCancelled, why, at)
 	default:
 		sw.jobs.finish(j, job.Succeeded, 0, "", at)
 	}
@@ -286,7 +289,7 @@ func (sw *sweeping) cancel(j *Job, reason string) {
 	sw.stopWaiting(j)
 	sw.unstarted -= j.Unstarted()
 	j.Cancel, j.CancelAt, j.Reason = reason, sw.now, reason
-	if j.NotBefore.Equal(released) { // nobody has to release it any more
+	if j.NotBefore.Equal(untilReleased) { // nobody has to release it any more
 		j.State, j.NotBefore = job.Running, time.Time{}
 	}
 	sw.writeJob(j)

@@ -11,11 +11,11 @@ const nextStep = "the next step; nothing has to be done"
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// jobs and nodes write a number with its noun and verb.
-func jobs(n int, one, more string) string  { return counted(n, "job", one, more) }
-func nodes(n int, one, more string) string { return counted(n, "node", one, more) }
+// countJobs and nodes write a number with its noun and verb.
+func countJobs(n int, one, more string) string  { return countText(n, "job", one, more) }
+func countNodes(n int, one, more string) string { return countText(n, "node", one, more) }
 
-func counted(n int, noun, one, more string) string {
+func countText(n int, noun, one, more string) string {
 	verb := one
 	if n != 1 {
 		noun, verb = noun+"s", more

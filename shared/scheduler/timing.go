@@ -12,7 +12,7 @@ type Timing struct {
 	MissingFor     time.Duration // an instance must be missing from listings this long to count as deleted
 	SilentAfter    time.Duration // without a report, before the node's session is tried
 	ResendAfter    time.Duration // an assignment without any sign is sent again
-	AssignedFor    time.Duration // an attempt that has not begun is asked back from a node that reports, and a node that does not answer is given up after as long again
+	AssignedFor    time.Duration // before an attempt that has not begun is asked back; as long again, before its node is given up
 	RememberGone   time.Duration // a deleted VM's identity is kept this long, so that its late reports are known for what they are
 	IntervalLength time.Duration // a node's ledger interval is closed after this
 	RecordDelay    time.Duration // entries gather this long before the ledger is woken

@@ -10,8 +10,8 @@ import (
 // a transaction of Table Storage takes 100. What a single atom may add (a
 // finish: two rows of a job, two of its sweep, and a node) is kept free.
 const (
-	maxRows  = 98
-	atomRows = 6
+	maxRows         = 98
+	indivisibleRows = 6
 )
 
 // transaction gathers the rows that a step changes, and the effects that follow when
@@ -41,7 +41,7 @@ func (tx *transaction) rowCount() int {
 // hasRoom reports whether another atom fits; when it does not, the step will be
 // called again.
 func (tx *transaction) hasRoom() bool {
-	if tx.rowCount()+atomRows > maxRows {
+	if tx.rowCount()+indivisibleRows > maxRows {
 		tx.full = true
 		return false
 	}
@@ -50,7 +50,7 @@ func (tx *transaction) hasRoom() bool {
 
 // hasRoomFor reports whether an atom of so many nodes fits.
 func (tx *transaction) hasRoomFor(nodes int) bool {
-	if tx.rowCount()+max(nodes+2, atomRows) > maxRows {
+	if tx.rowCount()+max(nodes+2, indivisibleRows) > maxRows {
 		tx.full = true
 		return false
 	}

@@ -31,8 +31,8 @@ type outcome struct {
 	state job.State
 }
 
-// await lets a job wait for those it comes after.
-func (q *queue) await(j *Job) {
+// holdForOthers lets a job wait for those it comes after.
+func (q *line) holdForOthers(j *Job) {
 	q.awaiting++
 	j.awaits = true
 	for _, id := range j.waitsFor() {
@@ -40,8 +40,8 @@ func (q *queue) await(j *Job) {
 	}
 }
 
-// forget takes a job out of those that wait for others.
-func (q *queue) forget(j *Job) {
+// stopHolding takes a job out of those that wait for others.
+func (q *line) stopHolding(j *Job) {
 	q.awaiting--
 	j.awaits = false
 	for _, id := range j.waitsFor() {
@@ -87,7 +87,7 @@ func (ws *waits) followEnd(j *Job, o outcome) {
 			return
 		}
 	}
-	ws.line.forget(j)
+	ws.line.stopHolding(j)
 	j.Waits = left
 	ws.jobs.enterWaiting(j)
 	ws.writeJob(j)
@@ -104,8 +104,8 @@ func (j *Job) waitsFor() []string {
 	return slices.Compact(ids)
 }
 
-// waitsFor is the sentence of a job that waits for others.
-func waitsFor(j *Job) string {
+// waitsText is the sentence of a job that waits for others.
+func waitsText(j *Job) string {
 	ids := j.waitsFor()
 	if len(ids) == 1 {
 		return "it comes after job " + ids[0] + ", which has not ended"
