@@ -58,8 +58,14 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## run the linters of .golangci.yml,
 	$< run ./...
 	GOOS=darwin $< run ./...
 
+# What only tests or package fmt reach, and stays:
+#   Settings.String                 keeps keys out of whatever prints the settings
+#   Instance.ScaleOut               end-to-end tests run two handlers, as the cloud does under load
+#   Deadline, MaxPayload, Pace      tests of the custom-handler protocol make the bounds small
+DEADCODE_BUT = Settings.String|Instance.ScaleOut|func: (Deadline|MaxPayload|Pace)$$
+
 deadcode: $(BIN)/deadcode-$(DEADCODE) ## print the functions that no program reaches; there must be none
-	@$< ./cmd/... > .deadcode; cat .deadcode; test ! -s .deadcode; code=$$?; rm -f .deadcode; exit $$code
+	@$< ./cmd/... > .deadcode; code=$$?; grep -vE '$(DEADCODE_BUT)' .deadcode && code=1; rm -f .deadcode; exit $$code
 
 workflows: $(BIN)/actionlint-$(ACTIONLINT) ## check the workflows in .github/
 	$< -shellcheck= -pyflakes=

@@ -86,12 +86,6 @@ func WrongType(detail string) Problem {
 	}
 }
 
-// NotSupported answers for what is known and not built.
-func NotSupported(what string) Problem {
-	return Problem{Type: problemPrefix + "notSupported", Title: "Not supported yet", Status: http.StatusNotImplemented,
-		Detail: what + ": not supported yet"}
-}
-
 // Error makes a problem document an error, for those who return one.
 func (p Problem) Error() string { return p.Detail }
 

@@ -36,9 +36,6 @@ func ParseEntries(b []byte) (Entries, error) {
 	return e, nil
 }
 
-// Len is the number of entries.
-func (e Entries) Len() int { return e.count }
-
 // each calls f with every entry until f returns false.
 func (e Entries) each(f func(key, value []byte) bool) {
 	for b := e.raw; len(b) > 0; {
