@@ -24,7 +24,7 @@ const (
 	// LiveFrom and LiveTo bound the range of the live rows: LiveFrom <= key < LiveTo.
 	LiveFrom = HeadKey
 	LiveTo   = "node\""
-	// ChangeLogFrom and EditTo bound the range of the ring of edits and the head behind
+	// ChangeLogFrom and ChangeLogTo bound the range of the change log and the head after
 	// it, with nothing else between them: one query reads both.
 	ChangeLogFrom = changeLogPrefix
 	ChangeLogTo   = HeadKey + "!"
@@ -46,11 +46,11 @@ func NodeKey(vmid string) string { return nodePrefix + vmid }
 func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
 
 // ChangeLogLength is how many of its last transactions a pool remembers the keys of. A
-// writer that falls further behind reads everything anew; a row of the ring has a
+// writer that falls further back reads everything again; a row of the change log has a
 // few hundred bytes, so there may be many.
 const ChangeLogLength = 256
 
-// ChangeLogKey is the key of the row of the ring that tells of one transaction.
+// ChangeLogKey is the key of the row of the change log that belongs to one transaction.
 func ChangeLogKey(seq int64) string {
 	return fmt.Sprintf("%s%03d", changeLogPrefix, seq%ChangeLogLength)
 }

@@ -10,7 +10,7 @@ import (
 // Head is the pool's first row. Every transaction replaces it.
 type Head struct {
 	Seq   int64  // rises by one with every transaction
-	Nonce string // of the writer of this version; tells a writer whether its own write won
+	Nonce string // of the writer of this version; shows a writer whether its own write won
 
 	Spec     Spec
 	Deleting bool // the pool is to go: no new work, nodes leave, then the sets and the rows
@@ -132,13 +132,13 @@ type Node struct {
 	HeardAt    time.Time // enqueued time of its last report
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
-	Evicted    bool      // its VM is taken away, as its agent was told
+	Evicted    bool      // its VM is taken away, as its agent has reported
 	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
 	Blames     []Blame   // those events: what stands against it since it last did well
 	Boot       string    // of the agent's last start
 	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
 	BootAt     time.Time // when the first word of that start was put on the queue
-	Address    string    // where other nodes find it; "" = by its name
+	Address    string    // where other nodes find it; "" = under its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string
@@ -154,7 +154,7 @@ type Node struct {
 // is wrong with it. It is billed meanwhile.
 const QuarantineFor = time.Hour
 
-// Blame says that an attempt came to nothing by its node's fault.
+// Blame says that an attempt came to nothing through its node's fault.
 type Blame struct {
 	Job   string    `json:"job"`   // order of the job; of a member, that of its sweep
 	Event string    `json:"event"` // what ended it: a start of the agent, or the failed start of one assignment
@@ -198,7 +198,7 @@ type Job struct {
 	Archived *Archived
 }
 
-// Log is a row of facts for the ledger, written with the change they tell of
+// Log is a row of facts for the ledger, written with the change that they describe
 // and deleted once they are recorded.
 type Log struct {
 	Seq     int64 // of the head it was written with

@@ -30,7 +30,7 @@ const (
 	// counts as broken: of one it may be the job's fault, hardly of three.
 	badStarts = 3
 	// maxQuarantinedShare is the part of a pool, one in so many, that broken nodes may be
-	// kept of: more tell nobody more, and all of them are billed.
+	// kept of: more of them show nothing new, and all of them are billed.
 	maxQuarantinedShare = 4
 	// restartWindow is how far apart agents may be heard to have started again and
 	// still count as restarted together: an upgrade or a boot of the machine takes

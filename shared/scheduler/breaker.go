@@ -94,7 +94,7 @@ func (cp *capacity) blockNeverMade(n int) pool.Block {
 			countNodes(n, "has", "have"), job.Duration(cp.timing.BootDeadline), lookAtAzure)}
 }
 
-// mayBuy is how many more nodes a set may be asked for by its breaker, of n.
+// mayBuy is how many of n more nodes the breaker of a set lets it be asked for.
 func (cp *capacity) mayBuy(set *pool.Set, n int) int {
 	switch b := &set.Breaker; {
 	case !b.Open():

@@ -189,7 +189,7 @@ func (cp *capacity) recordAnswer(e pool.Answered) {
 		}
 		for _, vmid := range e.Nodes {
 			if n := cp.Nodes[vmid]; n != nil && n.State != pool.NodeGone {
-				// Asked again when the time is up; until then the reason tells.
+				// Asked again when the time is up; until then the reason says why.
 				n.DeleteAt = cp.now.Add(max(firstPause, e.Err.RetryAfter) - cp.timing.DeleteAgain)
 				n.Reason = "deleting failed: " + e.Err.Message
 				cp.touchNode(n)

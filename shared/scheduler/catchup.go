@@ -63,7 +63,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 	return slices.Compact(ask)
 }
 
-// concernedJobs lists the orders of the live jobs that are to be looked at anew:
+// concernedJobs lists the orders of the live jobs that are to be looked at again:
 // those whose rows have changed, and of a sweep always all of it, since what it
 // may run depends on all of its members. ask is the ids of those that are gone.
 func (s *State) concernedJobs(jobs []*pool.Job, gone []string) (out map[string]bool, ask []string) {

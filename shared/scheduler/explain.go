@@ -107,7 +107,7 @@ func (ex *explainer) lostNodeOf(j *Job) *Node {
 	return nil
 }
 
-// explainSweep says what a sweep waits for of which nothing is in line.
+// explainSweep says what a sweep waits for that has nothing in line.
 func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	p, all := j.Progress, j.Spec.Sweep.Members()
 	held := 0
@@ -134,7 +134,7 @@ func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 }
 
 // explainWaiting says why a job in line has no place. The first reason that
-// stands in its way is told, in the order in which the step meets them.
+// stands in its way is given, in the order in which the step meets them.
 func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	spec := &ex.Head.Spec
 	switch {
@@ -290,7 +290,7 @@ func (ex *explainer) shunnedNode(of shape) string {
 	return ""
 }
 
-// quarantineText says what is quarantined, and until when, behind a separator; "" when
+// quarantineText says what is quarantined, and until when, after a separator; "" when
 // nothing is.
 func (ex *explainer) quarantineText(separator string) string {
 	n, until := 0, time.Time{}

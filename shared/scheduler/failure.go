@@ -23,7 +23,7 @@ const (
 )
 
 // isLost reports whether an attempt came to nothing through no fault of its job, as
-// far as one can tell: its node was isLost, its agent ended in the middle, or its node
+// far as one can tell: its node was lost, its agent ended in the middle, or its node
 // could not start it. An agent that says of no cause is of another release: its
 // failed starts are the job's, see job.Cause.
 func isLost(a *job.Attempt) bool {
@@ -83,7 +83,7 @@ func (js *jobStates) release(order string) {
 	js.requeue(j, time.Time{}, "released")
 }
 
-// countEnds counts the attempts that countEnds in a state.
+// countEnds counts the attempts that ended in a state.
 func (j *Job) countEnds(in job.AttemptState) int {
 	n := 0
 	for _, a := range j.Attempts {

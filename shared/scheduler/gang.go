@@ -77,7 +77,7 @@ func (as *attempts) reassignRank(j *Job, n *Node, r *job.Rank, reason string) {
 	as.send(n, assignment(j, r.N))
 }
 
-// gang is what each rank is told of the others.
+// gang is what each rank learns about the others.
 func gang(a *job.Attempt, number int64) *protocol.Gang {
 	g := &protocol.Gang{Port: firstPort + int(a.Ranks[0].First%ports)}
 	for _, r := range a.Ranks {

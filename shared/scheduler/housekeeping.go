@@ -140,7 +140,7 @@ func (hk *housekeeping) askLateBack() {
 }
 
 // wasHeardSince reports whether the node's reports have been read for a good part of
-// the time since: what is behind in the queue may tell that the attempt has begun.
+// the time since: a report that still waits in the queue may say that the attempt has begun.
 func (n *Node) wasHeardSince(since time.Time, within time.Duration) bool {
 	return n.HeardAt.Sub(since) >= within/2
 }

@@ -108,7 +108,7 @@ func (n *Node) total() job.Resources {
 }
 
 // fits reports whether a node with this much in use has room for more. A node
-// of which little is known takes one job at a time.
+// whose size is not known takes one job at a time.
 func fits(total, used, want job.Resources) bool {
 	if total.CPUs == 0 {
 		return used.CPUs == 0

@@ -187,7 +187,7 @@ func (q *line) each(fn func(*Job) bool) {
 // waiting is the number of jobs in line.
 func (q *line) waiting() int { return q.inLine }
 
-// isOlder orders a line: the jobs by their age, and a sweep behind those of its
+// isOlder orders a line: the jobs by their age, and a sweep after those of its
 // members that wait for another attempt.
 func isOlder(a, b *Job) bool {
 	switch x, y := len(a.Order), len(b.Order); {

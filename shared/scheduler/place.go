@@ -59,7 +59,7 @@ type candidate struct {
 
 // placeJobs puts waiting jobs on nodes: the better priority class first, within a
 // class the team with the least charge for its weight, within a team the oldest
-// job. The first job that finds no place gets a reservation, and those behind it
+// job. The first job that finds no place gets a reservation, and those after it
 // go ahead only where they do not delay it.
 func (pl *placement) placeJobs() {
 	for j := pl.line.nextDue(pl.now); j != nil && pl.hasRoom(); j = pl.line.nextDue(pl.now) {

@@ -20,7 +20,7 @@ type reports struct {
 }
 
 // An agent's journal can be lost or damaged with the node's disk, and with it what
-// became of its attempts. Two things tell of that: the agent asks for the counter,
+// became of its attempts. Two things show that: the agent asks for the counter,
 // since it found its journal new or damaged; or it comes up again and has seen
 // less than it had reported before. The pool answers both with its counter, and
 // concludes nothing yet: an old copy of an assignment may still be on its way, and

@@ -20,7 +20,7 @@ func rankOf(unknown int, at, now time.Time) uint64 {
 	return uint64(unknown)<<48 | uint64(max(at.Sub(now), 0)/time.Millisecond)&(1<<48-1)
 }
 
-// findRoom is when the node has room for what is wanted: how many jobs without a
+// findRoom finds out when the node has room for what is wanted: how many jobs without a
 // known end have to end first, when the last of the others does, and what is
 // left beside it then.
 func (n *Node) findRoom(want job.Resources, now time.Time, pack bool) (unknown int, at time.Time, spare job.Resources) {

@@ -83,7 +83,7 @@ func (sz *sizing) askMore(set *pool.Set, add int) {
 const operationForgotten = time.Minute
 
 // operationDeadline is after how long an accepted operation is not followed any
-// more: Azure gives a VM half an hour to come up, and the listing tells what
+// more: Azure gives a VM half an hour to come up, and the listing says what
 // became of it.
 const operationDeadline = time.Hour
 

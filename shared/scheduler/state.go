@@ -49,7 +49,7 @@ func (s *State) rungOf(name string) int {
 }
 
 // guessSet guesses the set of a node that was not listed yet, by the name of the
-// instance: a set's name with a number behind it.
+// instance: a set's name with a number after it.
 func (s *State) guessSet(name string) *pool.Set {
 	if at := strings.LastIndexByte(name, '_'); at > 0 {
 		if set, ok := strings.CutPrefix(name[:at], pool.SetName(s.Head.Spec.Name, "")); ok {
@@ -107,7 +107,7 @@ type State struct {
 	index     freeIndex         // the nodes that take work, by what is free on them; see place.go
 	marking   bool              // waiting jobs are being marked as held, or as queued again
 	asked     string            // where the asking for ended jobs goes on
-	outcomes  []outcome         // ends that jobs which wait for them have not been told of
+	outcomes  []outcome         // ends of jobs that the jobs which wait for them have not heard of
 }
 
 // Node is a node's row with what follows from the rows of its jobs.

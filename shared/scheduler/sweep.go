@@ -64,7 +64,7 @@ func (s *State) addToSweep(j *Job) {
 		if j.Progress == nil {
 			j.Progress = &pool.Progress{}
 		}
-		j.Progress.Running = 0 // counted anew
+		j.Progress.Running = 0 // counted again
 		s.sweeps[j.Order] = &sweep{job: j, live: map[*Job]struct{}{}, waiting: map[*Job]struct{}{}}
 		s.unstarted += j.Unstarted()
 	} else if w := s.sweepOf(j); w != nil {
