@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,30 +33,21 @@ const (
 // lockWithin is how long another agent may take to let go of the directory.
 const lockWithin = time.Second
 
-// agent is one life of the agent.
+// agent is one life of the agent: its parts, and what an earlier life has left.
 type agent struct {
-	cfg      Config
-	log      *slog.Logger
-	bus      bus
+	cfg Config
+	log *slog.Logger
+
+	*notebook
 	launcher *launcher
 	fetcher  *source.Fetcher
+	orphans  []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
+
+	starter  *starter
+	leaver   *leaver
+	reporter *reporter
+	listener *listener
 	deadMan  *deadMan
-	boot     string
-
-	starts  chan int64
-	wake    chan struct{} // something to report; one token
-	begun   chan struct{} // closed when the session was held for the first time
-	ended   chan struct{} // closed when the node is to do nothing any more
-	cleared chan struct{} // closed when the node leaves and everything of it is reported
-	leaveBy atomic.Int64  // when attempts of a node that leaves are killed, in Unix nanoseconds
-	runs    sync.WaitGroup
-
-	*notebook                       // its mu guards what follows, too
-	closing   bool                  // nothing is started any more
-	leaving   string                // why the VM is about to go; "" = it is not
-	orphans   []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
-	counted   bool                  // the pool has given its counter to this life
-	out       outbox
 }
 
 // Run is an agent's life: it ends with its context, with an error when it
@@ -94,9 +84,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		return err
 	}
 	defer unlock()
-	a := &agent{cfg: cfg, log: log, bus: b, boot: uuid.NewString(),
-		starts: make(chan int64, startQueue), wake: make(chan struct{}, 1),
-		begun: make(chan struct{}), ended: make(chan struct{}), cleared: make(chan struct{})}
+	a := &agent{cfg: cfg, log: log}
 	if err := a.resume(); err != nil {
 		return err
 	}
@@ -107,7 +95,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		defer cancel()
 		b.close(ctx)
 	}()
-	a.deadMan = newDeadMan(cfg, a.isIdle, log)
+	a.makeParts(b)
 	aloneCtx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -138,27 +126,27 @@ func (a *agent) takeWork(ctx context.Context) error {
 	startCtx, stopStarting := context.WithCancel(context.Background())
 	var starting sync.WaitGroup
 	for range starters {
-		starting.Go(func() { a.runStarter(startCtx) })
+		starting.Go(func() { a.starter.run(startCtx) })
 	}
 	reportCtx, stopReporting := context.WithCancel(context.Background())
 	var reporting sync.WaitGroup
-	reporting.Go(func() { a.runReporter(reportCtx) })
+	reporting.Go(func() { a.reporter.run(reportCtx) })
 	var watching sync.WaitGroup
 	watchCtx, stopWatching := context.WithCancel(ctx)
-	watching.Go(func() { a.watchEvents(watchCtx) })
+	watching.Go(func() { a.leaver.watch(watchCtx) })
 	watching.Go(func() { a.watchUnsaved(watchCtx, end) })
 
-	a.keepSession(ctx)
+	a.listener.keepSession(ctx)
 
 	stopWatching()
 	watching.Wait()
-	a.endAll()
-	a.runs.Wait()
+	a.starter.endAll()
+	a.starter.runs.Wait()
 	stopStarting()
 	starting.Wait()
 	stopReporting()
 	reporting.Wait()
-	a.sendLastReport()
+	a.reporter.sendLastReport()
 	a.persist(context.Background(), true, 1)
 	if err := context.Cause(ctx); errors.Is(err, errUnsaved) {
 		return err
@@ -232,6 +220,24 @@ func (a *agent) resume() error {
 	return nil
 }
 
+// makeParts makes the parts that share the notebook, after resume.
+func (a *agent) makeParts(b bus) {
+	boot, firstSession := uuid.NewString(), make(chan struct{})
+	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
+	a.starter = newStarter(a.cfg, a.notebook, a.launcher, a.fetcher)
+	a.leaver = &leaver{notebook: a.notebook, metadata: a.cfg.Metadata, node: a.cfg.Node}
+	a.reporter = newReporter(a.cfg, a.notebook, b, boot, firstSession)
+	a.listener = &listener{
+		notebook:     a.notebook,
+		cfg:          a.cfg,
+		bus:          b,
+		starter:      a.starter,
+		deadMan:      a.deadMan,
+		boot:         boot,
+		firstSession: firstSession,
+	}
+}
+
 // awaitShare waits until the share is there: a node without it would only fail
 // jobs. False when the context ends first.
 func (a *agent) awaitShare(ctx context.Context) bool {
@@ -251,69 +257,6 @@ func (a *agent) awaitShare(ctx context.Context) bool {
 		if !pause.wait(ctx) {
 			return false
 		}
-	}
-}
-
-// isIdle reports whether nothing runs on the node or waits to.
-func (a *agent) isIdle() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range a.st.held {
-		if h.phase != ended {
-			return false
-		}
-	}
-	return true
-}
-
-// endAll starts nothing more and ends what runs.
-func (a *agent) endAll() {
-	a.mu.Lock()
-	a.closing = true
-	var all []*run
-	for _, h := range a.st.held {
-		if h.run != nil {
-			all = append(all, h.run)
-		}
-	}
-	a.mu.Unlock()
-	grace := a.killGrace()
-	for _, r := range all {
-		r.end(byAgent, "", grace)
-	}
-}
-
-// killGrace is what an attempt gets when the agent ends it. A node that was given
-// up has none: its work may be placed elsewhere soon.
-func (a *agent) killGrace() time.Duration {
-	if a.stopReason() != "" {
-		return 0
-	}
-	return a.cfg.KillGrace
-}
-
-// giveUp ends the node's part in the pool for good.
-func (a *agent) giveUp(why string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.st.over == "" {
-		a.record(record{Over: why})
-		close(a.ended)
-	}
-}
-
-// stopReason says why the node is to do nothing any more; "" = it works.
-func (a *agent) stopReason() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.st.over
-}
-
-// wakeReporter wakes the reporter.
-func (a *agent) wakeReporter() {
-	select {
-	case a.wake <- struct{}{}:
-	default:
 	}
 }
 

@@ -91,7 +91,7 @@ func TestDeadManAfterWork(t *testing.T) {
 // work.
 func TestWordIsNoted(t *testing.T) {
 	t.Parallel()
-	a := &agent{cfg: config(t), log: slog.New(slog.DiscardHandler), bus: newBus(t), starts: make(chan int64, 1), wake: make(chan struct{}, 1)}
+	a := &agent{cfg: config(t), log: slog.New(slog.DiscardHandler)}
 	if err := a.resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +99,8 @@ func TestWordIsNoted(t *testing.T) {
 		a.journal.close()
 		a.launcher.slots.close()
 	})
-	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
-	s, err := a.bus.accept(t.Context())
+	a.makeParts(newBus(t))
+	s, err := a.listener.bus.accept(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestWordIsNoted(t *testing.T) {
 			t.Fatal(err)
 		}
 		var side sync.WaitGroup
-		if !a.handleMessage(t.Context(), t.Context(), s, &message{body: bodies[0]}, &side) {
+		if !a.listener.handleMessage(t.Context(), t.Context(), s, &message{body: bodies[0]}, &side) {
 			t.Fatalf("%s: the message ends the session", test.name)
 		}
 		side.Wait()

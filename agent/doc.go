@@ -11,26 +11,28 @@
 //
 // A job's way on the node:
 //
-//	keepSession    takes the node's session, again whenever it is lost (listen.go)
-//	handleMessage  one message: items into the state, then into the journal (notebook)
-//	settleMessage  completes the message, beside what follows
-//	advanceStart   a starter takes the assignment (start.go)
-//	placeSource    only with a source: agent/source makes its work tree (fetch.go)
-//	prepare        slot, directories on the share and on the node, command (launch.go)
-//	launch.start   the process, after "starting" is in the journal
-//	awaitEnd       waits until the process and all that it started have ended (run.go)
-//	putAway        hands the attempt's files to their owner (hand.go)
-//	recordEnd      the end into the state and the journal
-//	sendReport     a report to the pool, again until it is acknowledged (report.go)
+//	listener.keepSession    takes the node's session, again whenever it is lost (listen.go)
+//	listener.handleMessage  one message: items into the state, then into the journal
+//	listener.settleMessage  completes the message, while what follows goes on
+//	starter.advanceStart    takes the assignment out of the queue (start.go)
+//	starter.placeSource     only with a source: agent/source makes its work tree (fetch.go)
+//	launcher.prepare        slot, directories on the share and on the node, command (launch.go)
+//	launch.start            the process, after "starting" is in the journal
+//	starter.awaitEnd        waits until the process and all that it started have ended
+//	launcher.putAway        hands the attempt's files to their owner (hand.go)
+//	notebook.recordEnd      the end into the state and the journal (notebook.go)
+//	reporter.sendReport     a report to the pool, again until it is acknowledged (report.go)
 //
-// The parts: notebook (state and journal), reporter (what is reported), launcher with its
-// slots (users, control groups, views), deadMan (powers a forgotten node off); below this
-// package source (the Git client), process, startfault and keeper.
+// The parts: notebook has the state, the journal and what is not reported yet, and the
+// others share it. listener holds the session, starter starts attempts and follows them,
+// reporter reports, leaver watches for the end of the VM, deadMan powers a forgotten node
+// off. launcher prepares attempts, with its slots (users, control groups, views). Packages
+// below this one: source (the Git client), process, startfault and keeper.
 //
 // Locks, in the order in which they may be taken: slots.making, then slots.mu;
-// journal.mu, then journal.syncing, then notebook.mu. notebook.mu (as agent.mu) guards
-// what the node holds, the records that are not in the file yet, and the outbox; it is
-// never held over I/O. journal.mu guards writing, journal.syncing flushing. run.mu keeps a
-// process from being signalled after it was reaped, and is held while a process is
-// started; launcher.mu counts calls that are under way. The last two are taken alone.
+// journal.mu, then journal.syncing, then notebook.mu. notebook.mu guards what the node
+// holds, the records that are not in the file yet, and the outbox; it is never held over
+// I/O. journal.mu guards writing, journal.syncing flushing. run.mu keeps a process from
+// being signalled after it was reaped, and is held while a process is started;
+// launcher.mu counts calls that are under way. The last two are taken alone.
 package agent

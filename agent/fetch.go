@@ -27,8 +27,8 @@ func newFetcher(cfg Config) (*source.Fetcher, error) {
 // placeSource makes an attempt's directories and places its source in the scratch
 // directory. What goes wrong is written into the attempt's stderr.log too, whole. The
 // error is a sentence for the job's owner.
-func (a *agent) placeSource(ctx context.Context, n int64, w protocol.Assignment) (source.Tree, error) {
-	l := a.launcher
+func (s *starter) placeSource(ctx context.Context, n int64, w protocol.Assignment) (source.Tree, error) {
+	l := s.launcher
 	slot, dir, err := l.makeAttemptDir(n, w)
 	if err != nil {
 		return source.Tree{}, err
@@ -37,7 +37,7 @@ func (a *agent) placeSource(ctx context.Context, n int64, w protocol.Assignment)
 	if err := l.makeScratch(n, slot.owner); err != nil {
 		return source.Tree{}, err
 	}
-	tree, err := a.fetcher.Place(ctx, source.Request{
+	tree, err := s.fetcher.Place(ctx, source.Request{
 		Source:   *w.Source,
 		Dir:      filepath.Join(l.scratch(n), "source"),
 		As:       slot.as,

@@ -116,8 +116,7 @@ func TestEndIsReportedFirst(t *testing.T) {
 	l := launcherOf(t, cfg)
 	l.handWithin = 10 * time.Millisecond
 	w := *assign(1, "true").Assign
-	a := &agent{cfg: cfg, launcher: l}
-	start, err := a.prepare(1, w, source.Tree{})
+	start, err := l.prepareInTime(1, w, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,13 +16,25 @@ import (
 // hang, and with it every starter. An attempt that has not begun in time ends as
 // one that this node could not start, and the pool places it on another.
 
-// armStartDeadline gives an assignment its time to begin. The caller holds a.mu.
-func (a *agent) armStartDeadline(h *held) {
+// armStartDeadline gives an assignment its time to begin. The caller holds mu.
+func (s *starter) armStartDeadline(h *held) {
 	n := h.n
-	h.late = time.AfterFunc(a.cfg.StartWithin, func() { a.endLateStart(n) })
+	h.late = time.AfterFunc(s.cfg.StartWithin, func() { s.endLateStart(n) })
 }
 
-// stopStartDeadline ends the waiting. The caller holds a.mu.
+// listStartable lists what waits to be started; its time runs from now on. The caller
+// holds mu.
+func (s *starter) listStartable() (wait []int64) {
+	for _, n := range s.st.numbers() {
+		if h := s.st.held[n]; h.phase == waiting {
+			s.armStartDeadline(h)
+			wait = append(wait, n)
+		}
+	}
+	return wait
+}
+
+// stopStartDeadline ends the waiting. The caller holds mu.
 func (h *held) stopStartDeadline() {
 	if h.late != nil {
 		h.late.Stop()
@@ -32,44 +44,44 @@ func (h *held) stopStartDeadline() {
 // endLateStart ends an assignment that has not begun in time. One whose process is
 // just being made cannot be reported yet: there may be one. It is killed when it
 // is known.
-func (a *agent) endLateStart(n int64) {
-	a.mu.Lock()
-	h := a.st.held[n]
-	if h == nil || h.run != nil || h.phase == ended || a.closing {
-		a.mu.Unlock()
+func (s *starter) endLateStart(n int64) {
+	s.mu.Lock()
+	h := s.st.held[n]
+	if h == nil || h.run != nil || h.phase == ended || s.closing {
+		s.mu.Unlock()
 		return
 	}
 	if h.phase != waiting {
 		h.tooLate = true
-		a.mu.Unlock()
+		s.mu.Unlock()
 		return
 	}
 	work := h.work
-	f := startFailure(n, errStartLate(a.cfg.StartWithin))
-	a.recordEnd(f)
-	a.mu.Unlock()
-	a.log.Error("starting attempt has taken too long",
-		"n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hangingCalls", a.launcher.calls.Left())
-	a.logUnsaved(a.flush(false))
-	a.wakeReporter()
+	f := startFailure(n, errStartLate(s.cfg.StartWithin))
+	s.recordEnd(f)
+	s.mu.Unlock()
+	s.log.Error("starting attempt has taken too long",
+		"n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hangingCalls", s.launcher.calls.Left())
+	s.logUnsaved(s.flush(false))
+	s.wakeReporter()
 }
 
 // isStartedLate reports whether an assignment's process has come too late.
-func (a *agent) isStartedLate(h *held) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (s *starter) isStartedLate(h *held) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	h.stopStartDeadline()
 	return h.tooLate
 }
 
-// prepare calls the launcher's prepare, with a bound.
-func (a *agent) prepare(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
-	call := func() (*launch, error) { return a.launcher.prepare(n, w, tree) }
-	l, err := callWithin(a.launcher, a.launcher.calls, a.cfg.StartWithin, n, call, func(l *launch) { l.dir.close() })
-	return l, explainHanging(err, a.cfg.StartWithin)
+// prepareInTime is prepare with a bound.
+func (l *launcher) prepareInTime(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
+	call := func() (*launch, error) { return l.prepare(n, w, tree) }
+	start, err := callWithin(l, l.calls, l.cfg.StartWithin, n, call, func(late *launch) { late.dir.close() })
+	return start, explainHanging(err, l.cfg.StartWithin)
 }
 
-// explainHanging words what hangs.
+// explainHanging replaces the error of a call that hangs with a sentence for the job's owner.
 func explainHanging(err error, within time.Duration) error {
 	if errors.Is(err, patience.ErrTooLong) || errors.Is(err, patience.ErrTooMany) {
 		return errStartLate(within)

@@ -113,10 +113,9 @@ func TestShareComesBack(t *testing.T) {
 	cfg := config(t)
 	cfg.StartWithin = 300 * time.Millisecond
 	l := launcherOf(t, cfg)
-	a := &agent{cfg: cfg, launcher: l}
 	end := hanging(t, cfg.Share)
 	for id := range int64(maxCalls + 2) {
-		_, err := a.prepare(id, *assign(id, "true").Assign, source.Tree{})
+		_, err := l.prepareInTime(id, *assign(id, "true").Assign, source.Tree{})
 		if causeOf(err) != job.CauseShare {
 			t.Errorf("%d: got %v", id, err)
 		}
@@ -131,7 +130,7 @@ func TestShareComesBack(t *testing.T) {
 	}
 	end()
 	eventually(t, "the calls to end", func() bool { return l.calls.Left() == 0 })
-	start, err := a.prepare(100, *assign(100, "true").Assign, source.Tree{})
+	start, err := l.prepareInTime(100, *assign(100, "true").Assign, source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,16 +144,15 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 	cfg := config(t)
 	cfg.StartWithin = 300 * time.Millisecond
 	l := launcherOf(t, cfg)
-	a := &agent{cfg: cfg, launcher: l}
 	work := func(id int64) protocol.Assignment { return *assign(id, "true").Assign }
-	first, err := a.prepare(1, work(1), source.Tree{})
+	first, err := l.prepareInTime(1, work(1), source.Tree{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.dir.close()
 	l.clean(1, work(1))
 	end := hanging(t, cfg.Share)
-	if _, err := a.prepare(2, work(2), source.Tree{}); causeOf(err) != job.CauseShare {
+	if _, err := l.prepareInTime(2, work(2), source.Tree{}); causeOf(err) != job.CauseShare {
 		t.Fatalf("got %v", err)
 	}
 	l.putAwayInTime(2, work(2))
@@ -206,15 +204,15 @@ func TestWaitsForAStarter(t *testing.T) {
 func TestLateProcess(t *testing.T) {
 	t.Parallel()
 	h := &held{n: 1, phase: starting}
-	a := &agent{notebook: &notebook{st: newState()}}
-	a.st.held[1] = h
-	a.endLateStart(1)
-	if !h.tooLate || h.phase != starting || !a.isStartedLate(h) {
+	s := &starter{notebook: &notebook{st: newState()}}
+	s.st.held[1] = h
+	s.endLateStart(1)
+	if !h.tooLate || h.phase != starting || !s.isStartedLate(h) {
 		t.Errorf("got %+v", h)
 	}
 	h.phase, h.run = running, &run{}
 	h.tooLate = false
-	if a.endLateStart(1); h.tooLate {
+	if s.endLateStart(1); h.tooLate {
 		t.Error("one that runs was called late")
 	}
 }

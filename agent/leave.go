@@ -19,13 +19,20 @@ const eventsEvery = time.Second
 // notice is short, it is a third.
 const leaveMargin = 5 * time.Second
 
-// watchEvents looks for the event that ends this node, and leaves the pool when it
+// leaver watches for the end of the node's VM, and lets the node leave its pool in time.
+type leaver struct {
+	*notebook
+	metadata string // address of the metadata endpoint; "" = nobody announces events
+	node     string // name of the VM
+}
+
+// watch looks for the event that ends this node, and leaves the pool when it
 // finds one.
-func (a *agent) watchEvents(ctx context.Context) {
-	if a.cfg.Metadata == "" {
+func (l *leaver) watch(ctx context.Context) {
+	if l.metadata == "" {
 		return
 	}
-	m := newMetadata(a.cfg.Metadata)
+	m := newMetadata(l.metadata)
 	defer m.http.CloseIdleConnections()
 	tick := time.NewTicker(eventsEvery)
 	defer tick.Stop()
@@ -36,17 +43,17 @@ func (a *agent) watchEvents(ctx context.Context) {
 			timeout, silent = metadataTimeout, false
 		} else if ctx.Err() == nil && !silent {
 			silent = true
-			a.log.Warn("reading Scheduled Events has failed; trying again", "error", err.Error())
+			l.log.Warn("reading Scheduled Events has failed; trying again", "error", err.Error())
 		}
 		for _, e := range list {
-			if e.endsNode(a.cfg.Node) {
-				a.leavePool(ctx, m, e)
+			if e.endsNode(l.node) {
+				l.leavePool(ctx, m, e)
 				return
 			}
 		}
 		select {
 		case <-tick.C:
-		case <-a.ended:
+		case <-l.stopSignal:
 			return
 		case <-ctx.Done():
 			return
@@ -56,7 +63,7 @@ func (a *agent) watchEvents(ctx context.Context) {
 
 // leavePool ends what the node runs before the VM is taken away, reports to the pool, and
 // then lets the VM go at once.
-func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
+func (l *leaver) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	now := time.Now()
 	left := max(e.at(now).Sub(now), 0)
 	grace := left - min(leaveMargin, left/3)
@@ -64,44 +71,38 @@ func (a *agent) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	if e.EventType == "Preempt" {
 		why = "its Spot VM is evicted"
 	}
-	a.log.Warn("leaving the pool: the VM is taken away", "event", e.EventType, "in", left.Round(time.Second).String())
-	a.leaveBy.Store(now.Add(grace).UnixNano())
-	a.mu.Lock()
-	a.leaving = why
-	a.out.leaving = &protocol.Leaving{Event: e.EventType, At: now.Add(left).UTC().Truncate(time.Second), Reason: why}
+	l.log.Warn("leaving the pool: the VM is taken away", "event", e.EventType, "in", left.Round(time.Second).String())
+	l.mu.Lock()
+	l.leaveReason, l.killAt = why, now.Add(grace)
+	l.out.leaving = &protocol.Leaving{Event: e.EventType, At: now.Add(left).UTC().Truncate(time.Second), Reason: why}
 	var all []*run
-	for _, n := range a.st.numbers() {
-		switch h := a.st.held[n]; {
+	for _, n := range l.st.numbers() {
+		switch h := l.st.held[n]; {
 		case h.phase == waiting:
-			a.recordEnd(evictedBeforeStart(n, why))
+			l.recordEnd(evictedBeforeStart(n, why))
 		case h.run != nil:
 			all = append(all, h.run)
 		}
 	}
-	a.mu.Unlock()
+	l.mu.Unlock()
 	for _, r := range all {
 		r.end(byEviction, why, grace)
 	}
-	a.logUnsaved(a.flush(true))
-	a.wakeReporter()
+	l.logUnsaved(l.flush(true))
+	l.wakeReporter()
 
 	t := time.NewTimer(left)
 	defer t.Stop()
 	select {
-	case <-a.cleared:
-	case <-a.ended:
+	case <-l.allReported:
+	case <-l.stopSignal:
 	case <-t.C:
 	case <-ctx.Done():
 		return
 	}
 	if err := m.approve(ctx, e.EventID); err != nil && ctx.Err() == nil {
-		a.log.Warn("acknowledging the scheduled event has failed; it takes place at its time", "error", err.Error())
+		l.log.Warn("acknowledging the scheduled event has failed; it takes place at its time", "error", err.Error())
 	}
-}
-
-// remainingGrace is the grace that is left on a node that leaves.
-func (a *agent) remainingGrace() time.Duration {
-	return time.Until(time.Unix(0, a.leaveBy.Load()))
 }
 
 // evictedBeforeStart is the end of an assignment that never started on a node that leaves.
@@ -112,23 +113,5 @@ func evictedBeforeStart(n int64, why string) protocol.Finished {
 		ExitCode: job.ExitEvicted,
 		Reason:   fmt.Sprintf("not started: %s", why),
 		EndedAt:  time.Now().UTC(),
-	}
-}
-
-// closeIfCleared closes cleared when the node leaves and everything of it is reported. The
-// caller holds a.mu.
-func (a *agent) closeIfCleared() {
-	if a.leaving == "" || a.out.leaving != nil || len(a.out.finished) > 0 {
-		return
-	}
-	for _, h := range a.st.held {
-		if h.phase != ended {
-			return
-		}
-	}
-	select {
-	case <-a.cleared:
-	default:
-		close(a.cleared)
 	}
 }

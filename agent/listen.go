@@ -37,22 +37,34 @@ const (
 	unknownRenew = 10 * time.Second
 )
 
+// listener holds the node's session and acts on its messages.
+type listener struct {
+	*notebook
+	cfg          Config
+	bus          bus
+	starter      *starter
+	deadMan      *deadMan
+	boot         string
+	firstSession chan struct{} // closed when the session is held for the first time
+	hasCounter   bool          // the pool has given its counter to this life; guarded by mu
+}
+
 // keepSession holds the node's session, taking it again whenever it is lost, until
 // the context or the node's part in the pool ends.
-func (a *agent) keepSession(ctx context.Context) {
+func (l *listener) keepSession(ctx context.Context) {
 	pause, failures := pauses{}, 0
-	for ctx.Err() == nil && a.stopReason() == "" {
+	for ctx.Err() == nil && l.stopReason() == "" {
 		began := time.Now()
-		err := a.serveSession(ctx)
-		if ctx.Err() != nil || a.stopReason() != "" {
+		err := l.serveSession(ctx)
+		if ctx.Err() != nil || l.stopReason() != "" {
 			return
 		}
 		if time.Since(began) > lastPause {
 			pause, failures = pauses{}, 0
 		}
-		a.log.Warn("taking the session has failed; trying again", "error", fmt.Sprint(err))
+		l.log.Warn("taking the session has failed; trying again", "error", fmt.Sprint(err))
 		if failures++; failures%resetAfter == 0 {
-			a.bus.reset()
+			l.bus.reset()
 		}
 		if !pause.wait(ctx) {
 			return
@@ -61,10 +73,10 @@ func (a *agent) keepSession(ctx context.Context) {
 }
 
 // serveSession takes the session and works on its messages until it is lost.
-func (a *agent) serveSession(ctx context.Context) error {
+func (l *listener) serveSession(ctx context.Context) error {
 	acceptCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
-	s, err := a.bus.accept(acceptCtx)
+	s, err := l.bus.accept(acceptCtx)
 	if err != nil {
 		return err
 	}
@@ -79,25 +91,25 @@ func (a *agent) serveSession(ctx context.Context) error {
 		return err
 	}
 	if protocol.IsFenced(state) {
-		a.giveUp("the pool took this node's session while it was silent, and has given it up")
-		a.persist(ctx, true, stopTries)
+		l.giveUp("the pool took this node's session while it was silent, and has given it up")
+		l.persist(ctx, true, stopTries)
 		return nil
 	}
-	a.beginWork(ctx)
+	l.beginWork(ctx)
 	life := ctx
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var side sync.WaitGroup
 	defer side.Wait()
 	defer lost(nil)
-	side.Go(func() { a.renewLock(ctx, s, lost) })
+	side.Go(func() { l.renewLock(ctx, s, lost) })
 	for {
 		receiveCtx, cancel := context.WithTimeout(ctx, receiveTimeout)
 		m, err := s.receive(receiveCtx)
 		cancel()
 		switch {
 		case m != nil:
-			if !a.handleMessage(life, ctx, s, m, &side) {
+			if !l.handleMessage(life, ctx, s, m, &side) {
 				return nil
 			}
 		case ctx.Err() != nil:
@@ -112,49 +124,26 @@ func (a *agent) serveSession(ctx context.Context) error {
 
 // beginWork lets reports out and starts what an earlier life of the agent was given
 // and did not start, once the session is held for the first time.
-func (a *agent) beginWork(ctx context.Context) {
+func (l *listener) beginWork(ctx context.Context) {
 	select {
-	case <-a.begun:
+	case <-l.firstSession:
 		return
 	default:
 	}
-	a.mu.Lock()
+	l.mu.Lock()
 	var wait []int64
-	if !a.st.doubt { // else when the pool has answered
-		wait = a.listStartable()
+	if !l.st.doubt { // else when the pool has answered
+		wait = l.starter.listStartable()
 	}
-	a.mu.Unlock()
-	a.log.Info("taking work", "pool", a.cfg.Pool, "vmid", a.cfg.VMID, "cpus", a.cfg.CPUs)
-	close(a.begun)
-	a.enqueue(ctx, wait)
-}
-
-// listStartable lists what waits to be started; its time runs from now on. The caller
-// holds a.mu.
-func (a *agent) listStartable() (wait []int64) {
-	for _, n := range a.st.numbers() {
-		if h := a.st.held[n]; h.phase == waiting {
-			a.armStartDeadline(h)
-			wait = append(wait, n)
-		}
-	}
-	return wait
-}
-
-// enqueue hands assignments to the starters.
-func (a *agent) enqueue(ctx context.Context, numbers []int64) {
-	for _, n := range numbers {
-		select {
-		case a.starts <- n:
-		case <-ctx.Done():
-			return // they are in the journal
-		}
-	}
+	l.mu.Unlock()
+	l.log.Info("taking work", "pool", l.cfg.Pool, "vmid", l.cfg.VMID, "cpus", l.cfg.CPUs)
+	close(l.firstSession)
+	l.starter.enqueue(ctx, wait)
 }
 
 // renewLock keeps the session's lock: at a third of its time, so that two tries may
 // fail.
-func (a *agent) renewLock(ctx context.Context, s session, lost context.CancelCauseFunc) {
+func (l *listener) renewLock(ctx context.Context, s session, lost context.CancelCauseFunc) {
 	every := max(s.left()/3, minRenew)
 	if s.left() <= 0 {
 		every = unknownRenew
@@ -188,44 +177,44 @@ func (a *agent) renewLock(ctx context.Context, s session, lost context.CancelCau
 // side. False when there is nothing more to do with the session. Life is the
 // agent's own context: what was taken is entered and started even when the
 // session is lost meanwhile, since the message is ignored when it comes again.
-func (a *agent) handleMessage(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
+func (l *listener) handleMessage(life, ctx context.Context, s session, m *message, side *sync.WaitGroup) bool {
 	work, err := protocol.DecodeWork(m.body)
 	if err != nil {
-		a.log.Error("putting aside an unreadable message", "error", err.Error())
+		l.log.Error("putting aside an unreadable message", "error", err.Error())
 		side.Go(func() {
-			a.settleMessage(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
+			l.settleMessage(ctx, func(ctx context.Context) error { return s.refuse(ctx, m, startfault.Clip(err.Error())) })
 		})
 		return true
 	}
-	a.deadMan.noteWord()
-	do := a.takeItems(work.Items)
+	l.deadMan.noteWord()
+	do := l.takeItems(work.Items)
 	done := func(ctx context.Context) error { return s.complete(ctx, m) }
 	if do.stopped {
 		// A full disk does not keep what was given up alive.
-		if a.persist(life, true, stopTries) {
-			a.settleMessage(ctx, done)
+		if l.persist(life, true, stopTries) {
+			l.settleMessage(ctx, done)
 		}
 		return false
 	}
-	if !a.persist(life, do.numbered, 0) {
+	if !l.persist(life, do.numbered, 0) {
 		return false // the agent ends; not settled: it comes again
 	}
-	side.Go(func() { a.settleMessage(ctx, done) })
+	side.Go(func() { l.settleMessage(ctx, done) })
 	for _, c := range do.cancels {
-		c.run.end(byCancel, c.reason, a.cfg.KillGrace)
+		c.run.end(byCancel, c.reason, l.cfg.KillGrace)
 	}
-	a.enqueue(life, do.starts)
-	a.wakeReporter()
+	l.starter.enqueue(life, do.starts)
+	l.wakeReporter()
 	return true
 }
 
 // settleMessage ends a message. One that could not be settled comes again and changes
 // nothing then.
-func (a *agent) settleMessage(ctx context.Context, how func(context.Context) error) {
+func (l *listener) settleMessage(ctx context.Context, how func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := how(ctx); err != nil && ctx.Err() == nil {
-		a.log.Warn("settling a message has failed; it comes again", "error", err.Error())
+		l.log.Warn("settling a message has failed; it comes again", "error", err.Error())
 	}
 }
 
@@ -243,83 +232,80 @@ type cancelled struct {
 }
 
 // takeItems enters a message's items, in their order.
-func (a *agent) takeItems(items []protocol.WorkItem) acts {
+func (l *listener) takeItems(items []protocol.WorkItem) acts {
 	var do acts
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, item := range items {
 		switch {
 		case item.Stop != "":
-			if a.st.over == "" {
-				a.record(record{Over: item.Stop})
-				close(a.ended)
-			}
+			l.recordStop(item.Stop)
 			do.stopped = true
 			return do
 		case item.Assign != nil:
-			a.takeAssignment(item.N, *item.Assign, &do)
+			l.takeAssignment(item.N, *item.Assign, &do)
 		case item.Cancel != nil:
-			a.takeCancel(item.N, *item.Cancel, &do)
+			l.takeCancel(item.N, *item.Cancel, &do)
 		case item.Counter != nil:
-			a.takeCounter(*item.Counter, &do)
+			l.takeCounter(*item.Counter, &do)
 		case len(item.Ack) > 0:
-			a.record(record{Acked: item.Ack})
+			l.record(record{Acked: item.Ack})
 		}
 	}
 	return do
 }
 
-// takeAssignment enters an assignment. The caller holds a.mu.
-func (a *agent) takeAssignment(n int64, w protocol.Assignment, do *acts) {
-	if n <= a.st.seen {
-		if a.st.held[n] == nil {
+// takeAssignment enters an assignment. The caller holds mu.
+func (l *listener) takeAssignment(n int64, w protocol.Assignment, do *acts) {
+	if n <= l.st.seen {
+		if l.st.held[n] == nil {
 			// The pool believes that the node may still get it: say at once that
 			// it will not.
-			a.out.holdsDue = true
+			l.out.holdsDue = true
 		}
 		return
 	}
 	do.numbered = true
-	if a.st.doubt {
+	if l.st.doubt {
 		// It may have run already, and been forgotten. Refused, and said so, it is
 		// placed again under another number.
-		a.record(record{Seen: n})
-		a.out.holdsDue = true
+		l.record(record{Seen: n})
+		l.out.holdsDue = true
 		return
 	}
-	if why, dropped := a.st.drops[n]; dropped {
-		a.record(record{Seen: n})
-		a.recordEnd(cancelledBeforeStart(n, why))
+	if why, dropped := l.st.drops[n]; dropped {
+		l.record(record{Seen: n})
+		l.recordEnd(cancelledBeforeStart(n, why))
 		return
 	}
-	if a.leaving != "" {
-		a.record(record{Seen: n})
-		a.recordEnd(evictedBeforeStart(n, a.leaving))
+	if l.leaveReason != "" {
+		l.record(record{Seen: n})
+		l.recordEnd(evictedBeforeStart(n, l.leaveReason))
 		return
 	}
-	a.record(record{Seen: n, N: n, Assign: &w})
-	a.armStartDeadline(a.st.held[n])
+	l.record(record{Seen: n, N: n, Assign: &w})
+	l.starter.armStartDeadline(l.st.held[n])
 	do.starts = append(do.starts, n)
 }
 
 // takeCounter takes the pool's counter, once in a life of the agent: what was given
-// before, and is not held, is refused from now on. The caller holds a.mu.
-func (a *agent) takeCounter(c protocol.Counter, do *acts) {
-	if c.Boot != a.boot || a.counted {
+// before, and is not held, is refused from now on. The caller holds mu.
+func (l *listener) takeCounter(c protocol.Counter, do *acts) {
+	if c.Boot != l.boot || l.hasCounter {
 		return
 	}
-	a.counted, do.numbered, a.out.holdsDue = true, true, true
-	doubt := a.st.doubt
-	a.record(record{Counter: &c.N})
-	a.log.Info("counter of the pool has come", "n", c.N)
+	l.hasCounter, do.numbered, l.out.holdsDue = true, true, true
+	doubt := l.st.doubt
+	l.record(record{Counter: &c.N})
+	l.log.Info("counter of the pool has come", "n", c.N)
 	if doubt {
-		do.starts = append(do.starts, a.listStartable()...)
+		do.starts = append(do.starts, l.starter.listStartable()...)
 	}
 }
 
-// takeCancel enters a cancel. The caller holds a.mu.
-func (a *agent) takeCancel(n int64, c protocol.Cancel, do *acts) {
-	if n <= a.st.seen {
+// takeCancel enters a cancel. The caller holds mu.
+func (l *listener) takeCancel(n int64, c protocol.Cancel, do *acts) {
+	if n <= l.st.seen {
 		return
 	}
 	do.numbered = true
@@ -327,19 +313,19 @@ func (a *agent) takeCancel(n int64, c protocol.Cancel, do *acts) {
 	if reason == "" {
 		reason = "cancelled"
 	}
-	a.record(record{Seen: n})
-	h := a.st.held[c.Target]
+	l.record(record{Seen: n})
+	h := l.st.held[c.Target]
 	switch {
 	case h == nil && c.Target > n:
-		a.record(record{N: c.Target, Drop: reason})
+		l.record(record{N: c.Target, Drop: reason})
 	case h == nil:
 		// It did not come before its cancel, and being older it is refused from
 		// now on: that can be said at once.
-		a.recordEnd(cancelledBeforeStart(c.Target, reason))
+		l.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == waiting:
-		a.recordEnd(cancelledBeforeStart(c.Target, reason))
+		l.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == ended:
-		a.out.finished = append(a.out.finished, c.Target)
+		l.out.finished = append(l.out.finished, c.Target)
 	case h.run != nil:
 		do.cancels = append(do.cancels, cancelled{h.run, reason})
 	default:

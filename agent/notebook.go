@@ -9,11 +9,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"dsvmpools/shared/protocol"
 )
 
 // notebook is what the node holds, in memory and in its journal: every change of the
 // state is a record, applied first and then written. What must not be forgotten is on
-// the disk before the agent acts on it.
+// the disk before the agent acts on it. It also has what is not reported yet. All parts
+// of the agent share it.
 type notebook struct {
 	log     *slog.Logger
 	within  time.Duration // how long the journal may fail to be written: then the agent ends
@@ -23,10 +26,28 @@ type notebook struct {
 	mu     sync.Mutex // never held over I/O
 	st     *state
 	buffer []byte // records that are applied and not in the file yet
+	out    outbox
+
+	// Not in the journal: of this life of the agent only.
+	closing     bool      // nothing is started any more
+	leaveReason string    // why the VM is about to go; "" = it is not
+	killAt      time.Time // when attempts of a node that leaves are killed
+
+	wake        chan struct{} // something to report; one token
+	stopSignal  chan struct{} // closed when the node is to do nothing any more
+	allReported chan struct{} // closed when the node leaves and everything of it is reported
 }
 
 func newNotebook(cfg Config, log *slog.Logger, j *journal, st *state) *notebook {
-	return &notebook{log: log, within: cfg.StartWithin, journal: j, st: st}
+	return &notebook{
+		log:         log,
+		within:      cfg.StartWithin,
+		journal:     j,
+		st:          st,
+		wake:        make(chan struct{}, 1),
+		stopSignal:  make(chan struct{}),
+		allReported: make(chan struct{}),
+	}
 }
 
 // record changes the state; flush brings the change to the journal. The caller
@@ -68,7 +89,7 @@ func (b *notebook) writeJournal(durable bool) error {
 var errUnsaved = errors.New("the journal cannot be written, so that nothing can be taken, ended or reported; " +
 	"free or check the disk of DSVM_INSTANCE_DIR")
 
-// mind ends the work of an agent whose journal is not written for too long: it
+// watchUnsaved ends the work of an agent whose journal is not written for too long: it
 // could neither take nor report anything, while its session shows that it lives.
 // Without the session the pool gives the node up and places its work elsewhere.
 func (b *notebook) watchUnsaved(ctx context.Context, end context.CancelCauseFunc) {
@@ -107,5 +128,76 @@ func (b *notebook) persist(ctx context.Context, durable bool, tries int) bool {
 func (b *notebook) logUnsaved(err error) {
 	if err != nil {
 		b.log.Error(err.Error())
+	}
+}
+
+// recordEnd records an end and has it reported. The caller holds mu.
+func (b *notebook) recordEnd(f protocol.Finished) {
+	if h := b.st.held[f.N]; h != nil && h.phase == ended {
+		return
+	}
+	b.record(record{Finished: &f})
+	b.st.held[f.N].stopStartDeadline()
+	b.st.held[f.N].run = nil
+	b.out.finished = append(b.out.finished, f.N)
+}
+
+// giveUp ends the node's part in the pool for good.
+func (b *notebook) giveUp(why string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.recordStop(why)
+}
+
+// recordStop records that the node is to do nothing any more. The caller holds mu.
+func (b *notebook) recordStop(why string) {
+	if b.st.over == "" {
+		b.record(record{Over: why})
+		close(b.stopSignal)
+	}
+}
+
+// stopReason says why the node is to do nothing any more; "" = it works.
+func (b *notebook) stopReason() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.st.over
+}
+
+// wakeReporter wakes the reporter.
+func (b *notebook) wakeReporter() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// isIdle reports whether nothing runs on the node or waits to.
+func (b *notebook) isIdle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.st.held {
+		if h.phase != ended {
+			return false
+		}
+	}
+	return true
+}
+
+// checkAllReported closes allReported when the node leaves and everything of it is reported. The
+// caller holds mu.
+func (b *notebook) checkAllReported() {
+	if b.leaveReason == "" || b.out.leaving != nil || len(b.out.finished) > 0 {
+		return
+	}
+	for _, h := range b.st.held {
+		if h.phase != ended {
+			return
+		}
+	}
+	select {
+	case <-b.allReported:
+	default:
+		close(b.allReported)
 	}
 }

@@ -23,22 +23,57 @@ const maxReason = 500
 // takes a second, and may be lost.
 const askEvery = 10 * time.Second
 
-// outbox is what the next report says. It is guarded by agent.mu.
+// outbox is what the next report says. It is guarded by notebook.mu.
 type outbox struct {
-	ready    bool              // said
-	asked    time.Time         // when the pool's counter was asked for last; zero = not
-	holdsDue bool              // the list of everything is wanted now
-	started  []int64           // starts that are not reported yet
-	finished []int64           // ends that are not reported yet, or wanted again
-	leaving  *protocol.Leaving // not reported yet
+	readySent bool              // the pool knows that the node is ready
+	askedAt   time.Time         // when the pool's counter was asked for last; zero = not
+	holdsDue  bool              // the list of everything is wanted now
+	started   []int64           // starts that are not reported yet
+	finished  []int64           // ends that are not reported yet, or wanted again
+	leaving   *protocol.Leaving // not reported yet
 }
 
-// runReporter sends what is due until the context, or the node's part in the pool,
-// ends. While one report is under way the next ones gather.
-func (a *agent) runReporter(ctx context.Context) {
+// reporter reports facts about this node to its pool.
+type reporter struct {
+	*notebook
+	bus           bus
+	pool, vmid    string
+	ready         protocol.Ready // what the first report says, without Counter; Address "" = looked up
+	reportEvery   time.Duration  // between two lists of everything
+	startedWithin time.Duration  // how long a start may wait for more to report
+	firstSession  <-chan struct{}
+
+	// Used by one goroutine at a time.
+	holdsAt   time.Time // when everything is listed again
+	startedAt time.Time // when the oldest start began to wait; zero = none waits
+}
+
+func newReporter(cfg Config, b *notebook, bus bus, boot string, firstSession <-chan struct{}) *reporter {
+	return &reporter{
+		notebook: b,
+		bus:      bus,
+		pool:     cfg.Pool,
+		vmid:     cfg.VMID,
+		ready: protocol.Ready{
+			Name:    cfg.Node,
+			Size:    cfg.Size,
+			CPUs:    cfg.CPUs,
+			Boot:    boot,
+			Version: version.Read().Version,
+			Address: cfg.Address,
+		},
+		reportEvery:   cfg.ReportEvery,
+		startedWithin: cfg.StartedWithin,
+		firstSession:  firstSession,
+	}
+}
+
+// run sends what is due until the context, or the node's part in the pool, ends. While
+// one report is sent, what is new waits for the next one.
+func (r *reporter) run(ctx context.Context) {
 	select {
-	case <-a.begun:
-	case <-a.ended:
+	case <-r.firstSession:
+	case <-r.stopSignal:
 		return
 	case <-ctx.Done():
 		return
@@ -47,12 +82,12 @@ func (a *agent) runReporter(ctx context.Context) {
 	defer cancel()
 	go func() {
 		select {
-		case <-a.ended: // not a word more
+		case <-r.stopSignal: // the node reports nothing more
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	r := &reporter{agent: a, holdsAt: time.Now()}
+	r.holdsAt = time.Now()
 	pause := pauses{}
 	for failures := 0; ctx.Err() == nil; {
 		if wait := r.untilDue(); wait > 0 {
@@ -67,48 +102,41 @@ func (a *agent) runReporter(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		a.log.Warn("sending a report has failed; trying again", "error", err.Error())
+		r.log.Warn("sending a report has failed; trying again", "error", err.Error())
 		if failures++; failures%resetAfter == 0 {
-			a.bus.reset()
+			r.bus.reset()
 		}
 		pause.wait(ctx)
 	}
 }
 
 // sendLastReport tries once to report what ended while the agent was ending.
-func (a *agent) sendLastReport() {
-	a.mu.Lock()
-	wanted := a.st.over == "" && a.out.ready && len(a.out.finished) > 0
-	a.mu.Unlock()
+func (r *reporter) sendLastReport() {
+	r.mu.Lock()
+	wanted := r.st.over == "" && r.out.readySent && len(r.out.finished) > 0
+	r.mu.Unlock()
 	if !wanted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastTry)
 	defer cancel()
-	r := &reporter{agent: a, holdsAt: time.Now().Add(a.cfg.ReportEvery)}
+	r.holdsAt = time.Now().Add(r.reportEvery)
 	if err := r.sendReport(ctx); err != nil {
-		a.log.Warn("sending the last report has failed; it stays in the journal", "error", err.Error())
+		r.log.Warn("sending the last report has failed; it stays in the journal", "error", err.Error())
 	}
-}
-
-// reporter is the report loop's own memory.
-type reporter struct {
-	*agent
-	holdsAt   time.Time // when everything is listed again
-	startedAt time.Time // when the oldest start began to wait; zero = none waits
 }
 
 // untilDue is how long nothing need be sent; 0 = something is due.
 func (r *reporter) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.out.ready || r.out.holdsDue || r.out.leaving != nil || len(r.out.finished) > 0 {
+	if !r.out.readySent || r.out.holdsDue || r.out.leaving != nil || len(r.out.finished) > 0 {
 		return 0
 	}
 	now := time.Now()
 	wait := r.holdsAt.Sub(now)
 	if r.st.doubt {
-		wait = min(wait, r.out.asked.Add(r.askEvery()).Sub(now))
+		wait = min(wait, r.out.askedAt.Add(r.askEvery()).Sub(now))
 	}
 	if len(r.out.started) == 0 {
 		r.startedAt = time.Time{}
@@ -116,12 +144,12 @@ func (r *reporter) untilDue() time.Duration {
 		if r.startedAt.IsZero() {
 			r.startedAt = now
 		}
-		wait = min(wait, r.startedAt.Add(r.cfg.StartedWithin).Sub(now))
+		wait = min(wait, r.startedAt.Add(r.startedWithin).Sub(now))
 	}
 	return max(wait, 0)
 }
 
-func (r *reporter) askEvery() time.Duration { return min(askEvery, r.cfg.ReportEvery) }
+func (r *reporter) askEvery() time.Duration { return min(askEvery, r.reportEvery) }
 
 // waitForNews waits for the time or for news.
 func (r *reporter) waitForNews(ctx context.Context, wait time.Duration) {
@@ -175,19 +203,14 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 	defer r.mu.Unlock()
 	var items []protocol.ReportItem
 	w := sentItems{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
-	w.holds = !r.out.ready || r.out.holdsDue || !time.Now().Before(r.holdsAt)
+	w.holds = !r.out.readySent || r.out.holdsDue || !time.Now().Before(r.holdsAt)
 	r.out.holdsDue = false
-	w.ready = !r.out.ready || r.st.doubt && time.Since(r.out.asked) >= r.askEvery()
+	w.ready = !r.out.readySent || r.st.doubt && time.Since(r.out.askedAt) >= r.askEvery()
 	if w.ready {
-		items = append(items, protocol.ReportItem{Ready: &protocol.Ready{
-			Counter: r.st.doubt,
-			Name:    r.cfg.Node,
-			Size:    r.cfg.Size,
-			CPUs:    r.cfg.CPUs,
-			Boot:    r.boot,
-			Version: version.Read().Version,
-			Address: cmp.Or(r.cfg.Address, outwardAddress()),
-		}})
+		ready := r.ready
+		ready.Counter = r.st.doubt
+		ready.Address = cmp.Or(ready.Address, outwardAddress())
+		items = append(items, protocol.ReportItem{Ready: &ready})
 	}
 	if w.leaving != nil {
 		items = append(items, protocol.ReportItem{Leaving: w.leaving})
@@ -218,27 +241,27 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 	if w.holds {
 		items = append(items, protocol.ReportItem{Holds: &protocol.Holds{N: all, Lost: r.st.lost}})
 	}
-	return protocol.Report{V: protocol.Version, Pool: r.cfg.Pool, VMID: r.cfg.VMID, Seen: r.st.seen, Items: items}, w
+	return protocol.Report{V: protocol.Version, Pool: r.pool, VMID: r.vmid, Seen: r.st.seen, Items: items}, w
 }
 
 // removeSent takes what was sent off the outbox.
 func (r *reporter) removeSent(w sentItems) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.out.ready = true
+	r.out.readySent = true
 	if w.ready {
-		r.out.asked = time.Now()
+		r.out.askedAt = time.Now()
 	}
 	r.out.started = removeNumbers(r.out.started, w.started)
 	r.out.finished = removeNumbers(r.out.finished, w.finished)
 	if w.holds {
-		r.holdsAt = time.Now().Add(r.cfg.ReportEvery)
+		r.holdsAt = time.Now().Add(r.reportEvery)
 	}
 	r.startedAt = time.Time{}
 	if r.out.leaving == w.leaving {
 		r.out.leaving = nil
 	}
-	r.closeIfCleared()
+	r.checkAllReported()
 }
 
 // removeNumbers removes numbers that were reported. Lists are short, or alike in order.

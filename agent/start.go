@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"dsvmpools/agent/process"
@@ -25,12 +26,38 @@ const startQueue = 4096
 // it: that of most programs that cannot use their input.
 const exitFile = 1
 
-// runStarter prepares attempts and has them started.
-func (a *agent) runStarter(ctx context.Context) {
+// starter starts the node's attempts, and follows each of them to its end.
+type starter struct {
+	*notebook
+	cfg      Config
+	launcher *launcher
+	fetcher  *source.Fetcher
+
+	queue chan int64     // assignments that wait for one of the goroutines of run
+	runs  sync.WaitGroup // one for each attempt that has begun
+}
+
+func newStarter(cfg Config, b *notebook, l *launcher, f *source.Fetcher) *starter {
+	return &starter{notebook: b, cfg: cfg, launcher: l, fetcher: f, queue: make(chan int64, startQueue)}
+}
+
+// enqueue puts assignments into the queue.
+func (s *starter) enqueue(ctx context.Context, numbers []int64) {
+	for _, n := range numbers {
+		select {
+		case s.queue <- n:
+		case <-ctx.Done():
+			return // they are in the journal
+		}
+	}
+}
+
+// run starts what is in the queue, until the context ends.
+func (s *starter) run(ctx context.Context) {
 	for {
 		select {
-		case n := <-a.starts:
-			a.advanceStart(n)
+		case n := <-s.queue:
+			s.advanceStart(n)
 		case <-ctx.Done():
 			return
 		}
@@ -39,124 +66,124 @@ func (a *agent) runStarter(ctx context.Context) {
 
 // advanceStart takes an assignment a step further: one that still waits, or one whose
 // source is there now.
-func (a *agent) advanceStart(n int64) {
-	a.mu.Lock()
-	h := a.st.held[n]
+func (s *starter) advanceStart(n int64) {
+	s.mu.Lock()
+	h := s.st.held[n]
 	var fetched *run
 	if h != nil {
 		fetched = h.run
 	}
-	ok := h != nil && a.mayStart(h)
-	a.mu.Unlock()
+	ok := h != nil && s.mayStart(h)
+	s.mu.Unlock()
 	switch {
 	case fetched != nil:
-		a.startFetched(n, h.work, fetched)
+		s.startFetched(n, h.work, fetched)
 	case ok && h.work.Source != nil:
-		a.startFetching(n, h)
+		s.startFetching(n, h)
 	case ok:
-		a.startPlain(n, h)
+		s.startPlain(n, h)
 	}
 }
 
 // mayStart reports whether an assignment waits and is not held up: it may have
-// been cancelled meanwhile. The caller holds a.mu.
-func (a *agent) mayStart(h *held) bool {
-	return h.phase == waiting && !a.closing && a.leaving == ""
+// been cancelled meanwhile. The caller holds mu.
+func (s *starter) mayStart(h *held) bool {
+	return h.phase == waiting && !s.closing && s.leaveReason == ""
 }
 
 // startPlain starts an assignment without a source.
-func (a *agent) startPlain(n int64, h *held) {
+func (s *starter) startPlain(n int64, h *held) {
 	from := time.Now() // what the share takes counts as well
-	launch, err := a.prepare(n, h.work, source.Tree{})
+	launch, err := s.launcher.prepareInTime(n, h.work, source.Tree{})
 	if err != nil {
-		a.failStart(n, h.work, err)
+		s.failStart(n, h.work, err)
 		return
 	}
 	defer launch.dir.close()
-	a.mu.Lock()
-	ok := a.mayStart(h)
+	s.mu.Lock()
+	ok := s.mayStart(h)
 	if ok {
-		a.record(record{N: n, Starting: true})
-		a.runs.Add(1)
+		s.record(record{N: n, Starting: true})
+		s.runs.Add(1)
 	}
-	a.mu.Unlock()
+	s.mu.Unlock()
 	if !ok {
-		a.launcher.putAwayInTime(n, h.work)
-		a.launcher.clean(n, h.work)
+		s.launcher.putAwayInTime(n, h.work)
+		s.launcher.clean(n, h.work)
 		return
 	}
 	// Written before the process exists, so that it is never started twice.
-	if err := a.flush(false); err != nil {
-		a.runs.Done()
-		a.failStart(n, h.work, err)
+	if err := s.flush(false); err != nil {
+		s.runs.Done()
+		s.failStart(n, h.work, err)
 		return
 	}
 	pid, err := launch.start()
-	r := a.newRun(n, h.work, from)
+	r := s.newRun(n, h.work, from)
 	r.pid = pid
 	r.setLaunch(launch, h.work)
-	if err == nil && a.isStartedLate(h) {
+	if err == nil && s.isStartedLate(h) {
 		r.end(byAgent, "", 0)
 		r.wait()
-		err = errStartLate(a.cfg.StartWithin)
+		err = errStartLate(s.cfg.StartWithin)
 	}
 	if err != nil {
-		a.runs.Done()
-		a.failStart(n, h.work, err)
+		s.runs.Done()
+		s.failStart(n, h.work, err)
 		return
 	}
 	birth := process.BirthOf(pid)
-	a.mu.Lock()
-	a.record(record{N: n, Started: &process.Process{PID: pid, Birth: birth, At: r.began}})
+	s.mu.Lock()
+	s.record(record{N: n, Started: &process.Process{PID: pid, Birth: birth, At: r.began}})
 	h.run = r
-	cancelled, closing, leaving := h.cancel, a.closing, a.leaving
-	a.out.started = append(a.out.started, n)
-	a.mu.Unlock()
+	cancelReason, closing, leaveReason, killAt := h.cancel, s.closing, s.leaveReason, s.killAt
+	s.out.started = append(s.out.started, n)
+	s.mu.Unlock()
 	r.armTimeout()
 	switch {
 	case closing:
-		r.end(byAgent, "", a.killGrace())
-	case leaving != "":
-		r.end(byEviction, leaving, a.remainingGrace())
-	case cancelled != "":
-		r.end(byCancel, cancelled, a.cfg.KillGrace)
+		r.end(byAgent, "", s.killGrace())
+	case leaveReason != "":
+		r.end(byEviction, leaveReason, time.Until(killAt))
+	case cancelReason != "":
+		r.end(byCancel, cancelReason, s.cfg.KillGrace)
 	}
-	go a.awaitEnd(n, h.work, r)
-	a.logUnsaved(a.flush(false))
-	a.wakeReporter()
+	go s.awaitEnd(n, h.work, r)
+	s.logUnsaved(s.flush(false))
+	s.wakeReporter()
 }
 
 // newRun is a run that begins now; its timeout counts from an earlier time.
-func (a *agent) newRun(n int64, w protocol.Assignment, from time.Time) *run {
+func (s *starter) newRun(n int64, w protocol.Assignment, from time.Time) *run {
 	return &run{
 		from:    from,
 		began:   time.Now().UTC(),
 		timeout: seconds(w.TimeoutSeconds),
-		grace:   a.cfg.KillGrace,
-		key:     a.launcher.key(n),
+		grace:   s.cfg.KillGrace,
+		key:     s.launcher.key(n),
 	}
 }
 
 // startFetching begins to fetch an assignment's source. From here on the attempt runs: its
 // timeout counts, and it can be ended like any other. The starter does not wait.
-func (a *agent) startFetching(n int64, h *held) {
+func (s *starter) startFetching(n int64, h *held) {
 	if err := checkAssignment(h.work); err != nil {
-		a.failStart(n, h.work, err)
+		s.failStart(n, h.work, err)
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := a.newRun(n, h.work, time.Now())
+	r := s.newRun(n, h.work, time.Now())
 	r.stop = stop
-	a.mu.Lock()
-	ok := a.mayStart(h)
+	s.mu.Lock()
+	ok := s.mayStart(h)
 	if ok {
-		a.record(record{N: n, Started: &process.Process{At: r.began}})
+		s.record(record{N: n, Started: &process.Process{At: r.began}})
 		h.stopStartDeadline()
 		h.run = r
-		a.out.started = append(a.out.started, n)
-		a.runs.Add(1)
+		s.out.started = append(s.out.started, n)
+		s.runs.Add(1)
 	}
-	a.mu.Unlock()
+	s.mu.Unlock()
 	if !ok {
 		stop()
 		return
@@ -164,75 +191,75 @@ func (a *agent) startFetching(n int64, h *held) {
 	r.armTimeout()
 	go func() {
 		defer stop()
-		tree, err := a.placeSource(ctx, n, h.work)
+		tree, err := s.placeSource(ctx, n, h.work)
 		if err != nil || readsFile(h.work) {
-			a.endWithoutProcess(n, h.work, r, tree.File, err)
+			s.endWithoutProcess(n, h.work, r, tree.File, err)
 			return
 		}
 		r.tree = tree
-		a.starts <- n // the starters outlive every run
+		s.queue <- n // run does not end before the last attempt
 	}()
-	a.logUnsaved(a.flush(false))
-	a.wakeReporter()
+	s.logUnsaved(s.flush(false))
+	s.wakeReporter()
 }
 
 // startFetched starts an attempt in the work tree that was fetched for it.
-func (a *agent) startFetched(n int64, w protocol.Assignment, r *run) {
-	launch, err := a.prepare(n, w, r.tree)
+func (s *starter) startFetched(n int64, w protocol.Assignment, r *run) {
+	launch, err := s.launcher.prepareInTime(n, w, r.tree)
 	if err == nil {
 		defer launch.dir.close()
 		r.setLaunch(launch, w)
 		err = r.startProcess(launch.start)
 	}
 	if err != nil {
-		a.endWithoutProcess(n, w, r, "", err)
+		s.endWithoutProcess(n, w, r, "", err)
 		return
 	}
 	birth := process.BirthOf(r.pid)
-	a.mu.Lock()
-	a.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
-	a.mu.Unlock()
-	go a.awaitEnd(n, w, r)
-	a.logUnsaved(a.flush(false))
+	s.mu.Lock()
+	s.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
+	s.mu.Unlock()
+	go s.awaitEnd(n, w, r)
+	s.logUnsaved(s.flush(false))
 }
 
 // endWithoutProcess ends an attempt that has begun and never got its process: something
 // went wrong, or it was to read a file and did.
-func (a *agent) endWithoutProcess(n int64, w protocol.Assignment, r *run, file string, err error) {
-	defer a.runs.Done()
+func (s *starter) endWithoutProcess(n int64, w protocol.Assignment, r *run, file string, err error) {
+	defer s.runs.Done()
 	f, told := r.resultWithoutProcess(n, err)
-	a.launcher.putAwayInTime(n, w)
+	s.launcher.putAwayInTime(n, w)
 	switch {
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
 	case f.State == string(job.AttemptStartFailed) && hasWrongFile(err):
 		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
-	a.concludeAttempt(n, w, f, told)
+	s.concludeAttempt(n, w, f, told)
 	if f.State == string(job.AttemptStartFailed) {
-		a.log.Info("starting attempt has failed",
+		s.log.Info("starting attempt has failed",
 			"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", f.Cause, "reason", f.Reason)
 	}
 }
 
 // concludeAttempt records an attempt's end, unless it is not reported, and removes what
 // is local of it.
-func (a *agent) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
+func (s *starter) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
 	if told {
-		a.mu.Lock()
-		a.recordEnd(f)
-		a.mu.Unlock()
-		a.logUnsaved(a.flush(false))
-		a.wakeReporter()
+		s.mu.Lock()
+		s.recordEnd(f)
+		s.mu.Unlock()
+		s.logUnsaved(s.flush(false))
+		s.wakeReporter()
 	}
-	a.launcher.clean(n, w)
+	s.launcher.clean(n, w)
 }
 
 // failStart ends an assignment that could not be started.
-func (a *agent) failStart(n int64, w protocol.Assignment, err error) {
-	a.launcher.putAwayInTime(n, w)
-	a.concludeAttempt(n, w, startFailure(n, err), true)
-	a.log.Info("starting attempt has failed",
+func (s *starter) failStart(n int64, w protocol.Assignment, err error) {
+	s.launcher.putAwayInTime(n, w)
+	s.concludeAttempt(n, w, startFailure(n, err), true)
+	s.log.Info("starting attempt has failed",
 		"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
 }
 
@@ -249,23 +276,38 @@ func startFailure(n int64, err error) protocol.Finished {
 }
 
 // awaitEnd follows an attempt to its end.
-func (a *agent) awaitEnd(n int64, w protocol.Assignment, r *run) {
-	defer a.runs.Done()
+func (s *starter) awaitEnd(n int64, w protocol.Assignment, r *run) {
+	defer s.runs.Done()
 	status, at := r.wait()
-	a.launcher.putAwayInTime(n, w)
+	s.launcher.putAwayInTime(n, w)
 	f, told := r.result(n, status, at)
-	a.concludeAttempt(n, w, f, told)
+	s.concludeAttempt(n, w, f, told)
 }
 
-// recordEnd records an end and has it reported. The caller holds a.mu.
-func (a *agent) recordEnd(f protocol.Finished) {
-	if h := a.st.held[f.N]; h != nil && h.phase == ended {
-		return
+// endAll starts nothing more and ends what runs.
+func (s *starter) endAll() {
+	s.mu.Lock()
+	s.closing = true
+	var all []*run
+	for _, h := range s.st.held {
+		if h.run != nil {
+			all = append(all, h.run)
+		}
 	}
-	a.record(record{Finished: &f})
-	a.st.held[f.N].stopStartDeadline()
-	a.st.held[f.N].run = nil
-	a.out.finished = append(a.out.finished, f.N)
+	s.mu.Unlock()
+	grace := s.killGrace()
+	for _, r := range all {
+		r.end(byAgent, "", grace)
+	}
+}
+
+// killGrace is what an attempt gets when the agent ends it. A node that was given
+// up has none: its work may be placed elsewhere soon.
+func (s *starter) killGrace() time.Duration {
+	if s.stopReason() != "" {
+		return 0
+	}
+	return s.cfg.KillGrace
 }
 
 // seconds is a timeout; what is too long to matter is none.
