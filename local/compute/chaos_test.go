@@ -35,10 +35,24 @@ func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Injectio
 			t.Fatal(err)
 		}
 	}
-	cfg := compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: filepath.Join(dir, "instances"), LogDir: filepath.Join(dir, "logs"),
-		Token: token, SubscriptionID: "sub", ResourceGroup: "Group", Location: "westeurope",
-		Supervisor: []string{os.Args[0], "instance"}, Agent: []string{os.Args[0], "agent"}, Env: []string{"TEST_PIDS=" + dir},
-		BootDelay: 5 * time.Millisecond, DeleteDelay: 5 * time.Millisecond, RestartDelay: 5 * time.Millisecond, RetryAfter: 5 * time.Millisecond, Chaos: set}
+	cfg := compute.Config{
+		Addr:           "127.0.0.1:0",
+		Path:           filepath.Join(dir, "arm.db"),
+		Dir:            filepath.Join(dir, "instances"),
+		LogDir:         filepath.Join(dir, "logs"),
+		Token:          token,
+		SubscriptionID: "sub",
+		ResourceGroup:  "Group",
+		Location:       "westeurope",
+		Supervisor:     []string{os.Args[0], "instance"},
+		Agent:          []string{os.Args[0], "agent"},
+		Env:            []string{"TEST_PIDS=" + dir},
+		BootDelay:      5 * time.Millisecond,
+		DeleteDelay:    5 * time.Millisecond,
+		RestartDelay:   5 * time.Millisecond,
+		RetryAfter:     5 * time.Millisecond,
+		Chaos:          set,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -77,9 +91,15 @@ func (f fixture) only(t *testing.T, provisioning, power string) fleet.Instance {
 // sets is the real client, without what fleet makes of its answers.
 func sets(t *testing.T, url string) *armcompute.VirtualMachineScaleSetsClient {
 	t.Helper()
-	c, err := armcompute.NewVirtualMachineScaleSetsClient("sub", fleet.StaticCredential(token), &arm.ClientOptions{DisableRPRegistration: true,
-		ClientOptions: policy.ClientOptions{InsecureAllowCredentialWithHTTP: true, Retry: policy.RetryOptions{MaxRetries: -1},
-			Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: {Endpoint: url, Audience: url}}}}})
+	c, err := armcompute.NewVirtualMachineScaleSetsClient(
+		"sub",
+		fleet.StaticCredential(token),
+		&arm.ClientOptions{DisableRPRegistration: true,
+			ClientOptions: policy.ClientOptions{InsecureAllowCredentialWithHTTP: true, Retry: policy.RetryOptions{MaxRetries: -1},
+				Cloud: cloud.Configuration{
+					Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: {Endpoint: url, Audience: url}},
+				}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +107,9 @@ func sets(t *testing.T, url string) *armcompute.VirtualMachineScaleSetsClient {
 }
 
 func capacity(n int64) armcompute.VirtualMachineScaleSetUpdate {
-	return armcompute.VirtualMachineScaleSetUpdate{SKU: &armcompute.SKU{Name: to.Ptr("Standard_D2s_v5"), Tier: to.Ptr("Standard"), Capacity: to.Ptr(n)}}
+	return armcompute.VirtualMachineScaleSetUpdate{
+		SKU: &armcompute.SKU{Name: to.Ptr("Standard_D2s_v5"), Tier: to.Ptr("Standard"), Capacity: to.Ptr(n)},
+	}
 }
 
 // Failures that come after the call was accepted, with a status of success.
@@ -282,7 +304,8 @@ func TestFateOfRunningInstances(t *testing.T) {
 	for _, spot := range []bool{true, false} {
 		t.Run("evicted", func(t *testing.T) {
 			t.Parallel()
-			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond }, chaos.Injection{Do: chaos.Evict, Target: "compute/run/set", Count: 1})
+			f, _ := machine(t, func(cfg *compute.Config) { cfg.EvictionNotice = 50 * time.Millisecond },
+				chaos.Injection{Do: chaos.Evict, Target: "compute/run/set", Count: 1})
 			m := model()
 			m.Spot = spot
 			op, err := f.Grow(f.ctx, "set", m, 2)
@@ -411,7 +434,8 @@ func TestIDsInAnotherCase(t *testing.T) {
 	f, _ := machine(t, nil)
 	op, err := f.Grow(f.ctx, "set", model(), 1)
 	f.poll(t, op, err)
-	_, body := call(t, f.URL(), http.MethodGet, "/subscriptions/sub/resourceGroups/Group/providers/Microsoft.Compute/virtualMachineScaleSets/set/virtualMachines", "")
+	_, body := call(t, f.URL(), http.MethodGet,
+		"/subscriptions/sub/resourceGroups/Group/providers/Microsoft.Compute/virtualMachineScaleSets/set/virtualMachines", "")
 	if !strings.Contains(body, "/resourceGroups/GROUP/") {
 		t.Errorf("got %s", body)
 	}

@@ -32,7 +32,9 @@ func TestCodes(t *testing.T) {
 	if f := failure("NeverHeardOf"); f.Status != http.StatusConflict || f.Code != "NeverHeardOf" || f.Message == "" {
 		t.Errorf("an unknown code: got %+v", f)
 	}
-	if f := failure("TooManyRequests"); f.Status != http.StatusTooManyRequests || f.Code != "OperationNotAllowed" || f.Details[0].Code != "TooManyRequests" || f.RetryAfter <= 0 {
+	if f := failure("TooManyRequests"); f.Status != http.StatusTooManyRequests || f.Code != "OperationNotAllowed" ||
+		f.Details[0].Code != "TooManyRequests" ||
+		f.RetryAfter <= 0 {
 		t.Errorf("too many requests: got %+v", f)
 	}
 }

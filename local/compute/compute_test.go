@@ -62,10 +62,25 @@ func playAgent() {
 const token = "secret-token"
 
 func start(dir string) (*compute.Server, error) {
-	return compute.Start(compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: filepath.Join(dir, "instances"), LogDir: filepath.Join(dir, "logs"),
-		Token: token, SubscriptionID: "sub", ResourceGroup: "Group", Location: "westeurope",
-		Supervisor: []string{os.Args[0], "instance"}, Agent: []string{os.Args[0], "agent"}, Env: []string{"TEST_PIDS=" + dir},
-		BootDelay: 20 * time.Millisecond, DeleteDelay: 10 * time.Millisecond, RestartDelay: 20 * time.Millisecond, RetryAfter: 20 * time.Millisecond})
+	return compute.Start(
+		compute.Config{
+			Addr:           "127.0.0.1:0",
+			Path:           filepath.Join(dir, "arm.db"),
+			Dir:            filepath.Join(dir, "instances"),
+			LogDir:         filepath.Join(dir, "logs"),
+			Token:          token,
+			SubscriptionID: "sub",
+			ResourceGroup:  "Group",
+			Location:       "westeurope",
+			Supervisor:     []string{os.Args[0], "instance"},
+			Agent:          []string{os.Args[0], "agent"},
+			Env:            []string{"TEST_PIDS=" + dir},
+			BootDelay:      20 * time.Millisecond,
+			DeleteDelay:    10 * time.Millisecond,
+			RestartDelay:   20 * time.Millisecond,
+			RetryAfter:     20 * time.Millisecond,
+		},
+	)
 }
 
 // fixture is a machine with a client of it.
@@ -89,7 +104,15 @@ func setup(t *testing.T) fixture {
 
 func clientOf(t *testing.T, url string) *fleet.Client {
 	t.Helper()
-	c, err := fleet.New(fleet.Config{SubscriptionID: "sub", ResourceGroup: "group", Region: "westeurope", Endpoint: url, Credential: fleet.StaticCredential(token)})
+	c, err := fleet.New(
+		fleet.Config{
+			SubscriptionID: "sub",
+			ResourceGroup:  "group",
+			Region:         "westeurope",
+			Endpoint:       url,
+			Credential:     fleet.StaticCredential(token),
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +120,15 @@ func clientOf(t *testing.T, url string) *fleet.Client {
 }
 
 func model() fleet.Model {
-	return fleet.Model{Pool: "cpu", Size: "Standard_D2s_v5", Region: "westeurope", Image: fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
-		CustomData: []byte("#cloud-config"), SubnetID: "/subscriptions/sub/subnets/x", AdminUser: "dsvm"}
+	return fleet.Model{
+		Pool:       "cpu",
+		Size:       "Standard_D2s_v5",
+		Region:     "westeurope",
+		Image:      fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
+		CustomData: []byte("#cloud-config"),
+		SubnetID:   "/subscriptions/sub/subnets/x",
+		AdminUser:  "dsvm",
+	}
 }
 
 // until waits for a condition.
@@ -176,7 +206,8 @@ func TestGrowAndRemove(t *testing.T) {
 	op, err = f.Grow(f.ctx, "SET", model(), 1) // never lowers; names are not case-sensitive
 	f.poll(t, op, err)
 	l := f.list(t)
-	if l.Capacity != 2 || len(l.Instances) != 2 || l.Instances[0].Power != "running" || l.Instances[0].Provisioning != "Succeeded" || l.Instances[1].Name != "set_1" {
+	if l.Capacity != 2 || len(l.Instances) != 2 || l.Instances[0].Power != "running" || l.Instances[0].Provisioning != "Succeeded" ||
+		l.Instances[1].Name != "set_1" {
 		t.Errorf("got %+v", l)
 	}
 	agent, child := pids(t, f.dir, "set_0")
@@ -217,7 +248,9 @@ func TestRefusals(t *testing.T) {
 	if _, _, err := f.Poll(f.ctx, "no token"); fault.CodeOf(err) != fault.Gone {
 		t.Errorf("a token of nobody: got %v", err)
 	}
-	stranger, err := fleet.New(fleet.Config{SubscriptionID: "sub", ResourceGroup: "group", Endpoint: f.URL(), Credential: fleet.StaticCredential("wrong")})
+	stranger, err := fleet.New(
+		fleet.Config{SubscriptionID: "sub", ResourceGroup: "group", Endpoint: f.URL(), Credential: fleet.StaticCredential("wrong")},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +265,8 @@ func TestStaleETag(t *testing.T) {
 	f := setup(t)
 	op, err := f.Grow(f.ctx, "set", model(), 0)
 	f.poll(t, op, err)
-	r, _ := http.NewRequest(http.MethodPatch, f.URL()+"/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/set?api-version=1",
+	r, _ := http.NewRequest(http.MethodPatch,
+		f.URL()+"/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/set?api-version=1",
 		strings.NewReader(`{"sku":{"capacity":3}}`))
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("If-Match", `"0"`)
@@ -249,8 +283,10 @@ func TestStaleETag(t *testing.T) {
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := compute.Start(compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: dir, LogDir: dir, Token: token, SubscriptionID: "sub",
-		ResourceGroup: "group", Location: "x", Supervisor: []string{"/bin/true"}, Agent: nil, BootDelay: time.Hour, RetryAfter: time.Millisecond})
+	s, err := compute.Start(
+		compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: dir, LogDir: dir, Token: token, SubscriptionID: "sub",
+			ResourceGroup: "group", Location: "x", Supervisor: []string{"/bin/true"}, Agent: nil, BootDelay: time.Hour, RetryAfter: time.Millisecond},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,10 @@ func serveOnly(t testing.TB, rules ...chaos.Injection) *Server {
 			t.Fatal(err)
 		}
 	}
-	s, err := Start(Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "c.db"), Dir: dir, Token: "t", SubscriptionID: "sub", ResourceGroup: "group",
-		Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Chaos: none})
+	s, err := Start(
+		Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "c.db"), Dir: dir, Token: "t", SubscriptionID: "sub", ResourceGroup: "group",
+			Location: "x", Supervisor: []string{"/bin/cat"}, BootDelay: time.Hour, Chaos: none},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,9 @@ func FuzzReadModel(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if st.SKU.Capacity < 0 || st.SKU.Capacity > maxInstances || len(st.customData()) > maxCustomData || strings.ContainsAny(st.Name, "/\x00") || strings.HasPrefix(st.Name, ".") {
+		if st.SKU.Capacity < 0 || st.SKU.Capacity > maxInstances || len(st.customData()) > maxCustomData ||
+			strings.ContainsAny(st.Name, "/\x00") ||
+			strings.HasPrefix(st.Name, ".") {
 			t.Errorf("accepted %q with capacity %d", st.Name, st.SKU.Capacity)
 		}
 	})
@@ -101,7 +105,8 @@ func FuzzMetadata(f *testing.F) {
 		if w.Code >= http.StatusInternalServerError {
 			t.Errorf("got %d %s", w.Code, w.Body)
 		}
-		if text := w.Body.Bytes(); len(text) > 0 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") && !json.Valid(text) {
+		if text := w.Body.Bytes(); len(text) > 0 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") &&
+			!json.Valid(text) {
 			t.Errorf("got %s", text)
 		}
 	})

@@ -44,7 +44,8 @@ func TestPathsInAnyCase(t *testing.T) {
 		t.Errorf("POST DELETE: got %d %s", resp.StatusCode, body)
 	}
 	// A set may be named like a word of the paths; its name is not changed.
-	if resp, body := call(t, s.URL(), http.MethodPut, setPath+"Usages", resource(0)); resp.StatusCode != http.StatusCreated || !strings.Contains(body, `"name":"Usages"`) {
+	if resp, body := call(t, s.URL(), http.MethodPut, setPath+"Usages", resource(0)); resp.StatusCode != http.StatusCreated ||
+		!strings.Contains(body, `"name":"Usages"`) {
 		t.Errorf("a set named Usages: got %d %s", resp.StatusCode, body)
 	}
 }

@@ -92,7 +92,8 @@ func TestCloudRates(t *testing.T) {
 			if got, want := response.Header.Get("x-ms-ratelimit-remaining-resource"), "Microsoft.Compute/UpdateVMScaleSetSubscriptionMaximum;1499,Microsoft.Compute/UpdateVMScaleSetResource;11"; got != want {
 				t.Errorf("remaining: got %q, want %q", got, want)
 			}
-			if response.Header.Get("x-ms-request-charge") != "1" || response.Header.Get("x-ms-ratelimit-remaining-subscription-writes") != "198" {
+			if response.Header.Get("x-ms-request-charge") != "1" ||
+				response.Header.Get("x-ms-ratelimit-remaining-subscription-writes") != "198" {
 				t.Errorf("got %v", response.Header)
 			}
 		}
@@ -100,7 +101,8 @@ func TestCloudRates(t *testing.T) {
 	_, err = c.BeginUpdate(f.ctx, "group", "set", capacity(0), nil)
 	var raw *azcore.ResponseError
 	if !errors.As(err, &raw) || raw.StatusCode != http.StatusTooManyRequests || raw.ErrorCode != "OperationNotAllowed" || raw.RawResponse.Header.Get("Retry-After") == "" ||
-		!strings.Contains(raw.Error(), `"TooManyRequests"`) || !strings.Contains(raw.Error(), "UpdateVMScaleSet") {
+		!strings.Contains(raw.Error(), `"TooManyRequests"`) ||
+		!strings.Contains(raw.Error(), "UpdateVMScaleSet") {
 		t.Errorf("got %v", err)
 	}
 	_, err = f.Grow(f.ctx, "set", model(), 1)

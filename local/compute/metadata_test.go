@@ -93,7 +93,10 @@ func TestInstanceDocument(t *testing.T) {
 	id := setPath + "cpu/virtualMachines/0"
 	if c.VMID != g.vmid || c.Name != "cpu_0" || c.VMSize != "Standard_D2s_v5" || c.Location != "westeurope" || c.VMScaleSetName != "cpu" || c.ResourceID != id || c.ResourceGroupName != group ||
 		c.SubscriptionID != subscription || c.Priority != "Regular" || c.Tags != "a:b;dsvmpools-pool:the-pool" || c.OSType != "Linux" || c.Provider != "Microsoft.Compute" || c.Publisher != "p" ||
-		c.Offer != "o" || c.SKU != "s" || c.Version != "latest" || len(c.TagsList) != 2 || c.TagsList[1].Value != "the-pool" || c.OSProfile.ComputerName != "cpu000000" || c.OSProfile.AdminUsername != "dsvm" {
+		c.Offer != "o" || c.SKU != "s" || c.Version != "latest" || len(c.TagsList) != 2 ||
+		c.TagsList[1].Value != "the-pool" ||
+		c.OSProfile.ComputerName != "cpu000000" ||
+		c.OSProfile.AdminUsername != "dsvm" {
 		t.Errorf("got %s", body)
 	}
 	for _, c := range []struct{ name, path, want string }{
@@ -137,7 +140,9 @@ func TestMetadataRefuses(t *testing.T) {
 		{"approval of what is not", "POST", "scheduledevents?api-version=2020-07-01", `{"StartRequests":[{"EventId":"x"}]}`, g, nil, 400, "not known"},
 		{"a long approval", "POST", "scheduledevents?api-version=2020-07-01", strings.Repeat(" ", 20<<10), g, nil, 400, "too large"},
 	} {
-		if status, body := c.of.ask(t, c.method, c.path, c.body, c.header...); status != c.status || !strings.HasPrefix(body, `{"error":`) || !strings.Contains(body, c.says) {
+		if status, body := c.of.ask(t, c.method, c.path, c.body, c.header...); status != c.status ||
+			!strings.HasPrefix(body, `{"error":`) ||
+			!strings.Contains(body, c.says) {
 			t.Errorf("%s: got %d %s, want %d with %q", c.name, status, body, c.status, c.says)
 		}
 	}
@@ -163,10 +168,14 @@ func TestTokenOfTheNode(t *testing.T) {
 	g := all["cpu_0"]
 	_, body := g.ask(t, "GET", "identity/oauth2/token?api-version=2018-02-01&resource=https://servicebus.azure.net", "")
 	var raw map[string]string // numbers are texts
-	if err := json.Unmarshal([]byte(body), &raw); err != nil || raw["access_token"] != nodeToken || raw["token_type"] != "Bearer" || raw["expires_on"] == "" || raw["resource"] != "https://servicebus.azure.net" {
+	if err := json.Unmarshal([]byte(body), &raw); err != nil || raw["access_token"] != nodeToken || raw["token_type"] != "Bearer" ||
+		raw["expires_on"] == "" ||
+		raw["resource"] != "https://servicebus.azure.net" {
 		t.Errorf("got %s, %v", body, err)
 	}
-	c, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: policy.ClientOptions{Transport: route{g}}})
+	c, err := azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{ClientOptions: policy.ClientOptions{Transport: route{g}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +184,8 @@ func TestTokenOfTheNode(t *testing.T) {
 		t.Fatalf("got %v, %v", got.ExpiresOn, err)
 	}
 	// It opens nothing: a node has no right on the resource manager.
-	if resp, body := call(t, s.URL(), "GET", setPath+"cpu", "", "Authorization", "Bearer "+got.Token); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, "AuthorizationFailed") {
+	if resp, body := call(t, s.URL(), "GET", setPath+"cpu", "", "Authorization", "Bearer "+got.Token); resp.StatusCode != http.StatusForbidden ||
+		!strings.Contains(body, "AuthorizationFailed") {
 		t.Errorf("the resource manager: got %d %s", resp.StatusCode, body)
 	}
 }
@@ -184,7 +194,8 @@ func TestNodeWithoutAnIdentity(t *testing.T) {
 	t.Parallel()
 	body := strings.Replace(resource(1), `"identity"`, `"nothing"`, 1)
 	_, all := guests(t, 1, body, nil)
-	if status, body := all["cpu_0"].ask(t, "GET", "identity/oauth2/token?api-version=2018-02-01&resource=x", ""); status != 400 || !strings.Contains(body, "Identity not found") {
+	if status, body := all["cpu_0"].ask(t, "GET", "identity/oauth2/token?api-version=2018-02-01&resource=x", ""); status != 400 ||
+		!strings.Contains(body, "Identity not found") {
 		t.Errorf("got %d %s", status, body)
 	}
 	faults := chaos.New(1)
@@ -220,7 +231,8 @@ func TestScheduledEvents(t *testing.T) {
 	for _, policy := range []string{"Delete", "Deallocate"} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
-			body := strings.Replace(resource(2), `"virtualMachineProfile":{`, `"virtualMachineProfile":{"priority":"Spot","evictionPolicy":"`+policy+`",`, 1)
+			body := strings.Replace(resource(2), `"virtualMachineProfile":{`,
+				`"virtualMachineProfile":{"priority":"Spot","evictionPolicy":"`+policy+`",`, 1)
 			s, all := guests(t, 2, body, func(c *compute.Config) { c.EvictionNotice = time.Hour })
 			if e := all["cpu_0"].events(t); len(e.Events) != 0 || e.DocumentIncarnation != 0 {
 				t.Errorf("before: got %+v", e)
@@ -240,8 +252,11 @@ func TestScheduledEvents(t *testing.T) {
 				if left := time.Until(at); err != nil || left < 59*time.Minute || left > time.Hour {
 					t.Errorf("not before: got %q", e.Events[0].NotBefore)
 				}
-				if v := e.Events[0]; v.EventType != "Preempt" || v.EventStatus != "Scheduled" || v.EventSource != "Platform" || v.ResourceType != "VirtualMachine" ||
-					len(v.Resources) != 1 || v.Resources[0] != "cpu_0" || v.DurationInSeconds != -1 {
+				if v := e.Events[0]; v.EventType != "Preempt" || v.EventStatus != "Scheduled" || v.EventSource != "Platform" ||
+					v.ResourceType != "VirtualMachine" ||
+					len(v.Resources) != 1 ||
+					v.Resources[0] != "cpu_0" ||
+					v.DurationInSeconds != -1 {
 					t.Errorf("%s: got %+v", g.name, v)
 				}
 				id = e.Events[0].EventID

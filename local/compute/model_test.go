@@ -11,12 +11,15 @@ import (
 
 // resource is a complete scale set as a client sends it.
 func resource(capacity int) string {
-	return fmt.Sprintf(`{"location":"westeurope","tags":{"dsvmpools-pool":"the-pool"},"sku":{"name":"Standard_D2s_v5","tier":"Standard","capacity":%d},
+	return fmt.Sprintf(
+		`{"location":"westeurope","tags":{"dsvmpools-pool":"the-pool"},"sku":{"name":"Standard_D2s_v5","tier":"Standard","capacity":%d},
 "identity":{"type":"UserAssigned","userAssignedIdentities":{"/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i":{}}},
 "properties":{"orchestrationMode":"Uniform","singlePlacementGroup":false,"platformFaultDomainCount":1,"overprovision":false,"upgradePolicy":{"mode":"Manual"},
 "virtualMachineProfile":{"storageProfile":{"imageReference":{"publisher":"p","offer":"o","sku":"s","version":"latest"},"osDisk":{"createOption":"FromImage"}},
 "osProfile":{"computerNamePrefix":"cpu","adminUsername":"dsvm","customData":"I2Nsb3VkLWNvbmZpZw==","linuxConfiguration":{"disablePasswordAuthentication":true,"ssh":{"publicKeys":[{"path":"/home/dsvm/.ssh/authorized_keys","keyData":"ssh-ed25519 AAAA"}]}}},
-"networkProfile":{"networkInterfaceConfigurations":[{"name":"nic","properties":{"primary":true,"ipConfigurations":[{"name":"ip","properties":{"subnet":{"id":"/subscriptions/s/subnets/n"}}}]}}]}}}}`, capacity)
+"networkProfile":{"networkInterfaceConfigurations":[{"name":"nic","properties":{"primary":true,"ipConfigurations":[{"name":"ip","properties":{"subnet":{"id":"/subscriptions/s/subnets/n"}}}]}}]}}}}`,
+		capacity,
+	)
 }
 
 func TestModelIsCheckedWhole(t *testing.T) {
@@ -57,7 +60,8 @@ func TestModelIsCheckedWhole(t *testing.T) {
 		}
 	}
 	big := strings.Replace(resource(101), `"singlePlacementGroup":false,`, ``, 1)
-	if resp, got := call(t, s.URL(), http.MethodPut, setPath+"cpu", big); resp.StatusCode != http.StatusBadRequest || !strings.Contains(got, "singlePlacementGroup") {
+	if resp, got := call(t, s.URL(), http.MethodPut, setPath+"cpu", big); resp.StatusCode != http.StatusBadRequest ||
+		!strings.Contains(got, "singlePlacementGroup") {
 		t.Errorf("one placement group: got %d %s", resp.StatusCode, got)
 	}
 	if resp, got := call(t, s.URL(), http.MethodPut, setPath+"cpu", resource(0)); resp.StatusCode != http.StatusCreated {
@@ -94,14 +98,16 @@ func TestCallsThatAreRefused(t *testing.T) {
 		{"too large", "PUT", setPath + "cpu", strings.Repeat(" ", 2<<20), nil, 413, "RequestContentTooLarge"},
 	} {
 		resp, got := call(t, s.URL(), c.method, c.path, c.body, c.header...)
-		if resp.StatusCode != c.status || !strings.HasPrefix(got, `{"error":{"code":"`+c.code+`"`) || resp.Header.Get("x-ms-error-code") != c.code {
+		if resp.StatusCode != c.status || !strings.HasPrefix(got, `{"error":{"code":"`+c.code+`"`) ||
+			resp.Header.Get("x-ms-error-code") != c.code {
 			t.Errorf("%s: got %d %s, want %d %s", c.name, resp.StatusCode, got, c.status, c.code)
 		}
 		if resp.Header.Get("x-ms-request-id") == "" {
 			t.Errorf("%s: no x-ms-request-id", c.name)
 		}
 	}
-	if resp, _ := call(t, s.URL(), "GET", strings.ToUpper(setPath)+"CPU", ""); resp.StatusCode != http.StatusOK || resp.Header.Get("ETag") == "" {
+	if resp, _ := call(t, s.URL(), "GET", strings.ToUpper(setPath)+"CPU", ""); resp.StatusCode != http.StatusOK ||
+		resp.Header.Get("ETag") == "" {
 		t.Errorf("ids in capitals: got %d, ETag %q", resp.StatusCode, resp.Header.Get("ETag"))
 	}
 	if len(s.Instances()) != 0 {

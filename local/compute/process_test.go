@@ -194,7 +194,8 @@ func TestInstanceIsGivenItsEnvironment(t *testing.T) {
 	if data, err := os.ReadFile(want[2]); err != nil || string(data) != "#cloud-config" {
 		t.Errorf("custom data: got %q, %v", data, err)
 	}
-	if got, err := os.ReadFile(filepath.Join(dir, "logs", "cpu_0.log")); err != nil || string(got) != "the agent's output\nthe agent's errors\n" {
+	if got, err := os.ReadFile(filepath.Join(dir, "logs", "cpu_0.log")); err != nil ||
+		string(got) != "the agent's output\nthe agent's errors\n" {
 		t.Errorf("log: got %q, %v", got, err)
 	}
 	if got := finish(t, s.URL(), accepted); !strings.Contains(got, "Succeeded") {

@@ -65,7 +65,8 @@ func (q *queue) close() {
 }
 
 func (q *queue) connect(l *life) (err error) {
-	q.client, err = azservicebus.NewClientFromConnectionString(l.child.Bus, &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
+	q.client, err = azservicebus.NewClientFromConnectionString(l.child.Bus,
+		&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,9 @@ func serve(o order) error {
 	if err != nil {
 		return err
 	}
-	rows, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "tables.db"), Account: account, Key: accountKey})
+	rows, err := tables.Start(
+		tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "tables.db"), Account: account, Key: accountKey},
+	)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,8 @@ func newTrial(t *testing.T, seed uint64, ackFirst bool) *trial {
 		plain, sessions := fmt.Sprintf("plain%d", i), fmt.Sprintf("work%d", i)
 		r.order.Plain = append(r.order.Plain, plain)
 		r.order.Sessions = append(r.order.Sessions, sessions)
-		r.clients = append(r.clients, newQueue(plain, rng(1)), newQueue(sessions, rng(2), "a", "b"), newTable(fmt.Sprintf("rows%d", i), rng(3)))
+		r.clients = append(r.clients, newQueue(plain, rng(1)), newQueue(sessions, rng(2), "a", "b"),
+			newTable(fmt.Sprintf("rows%d", i), rng(3)))
 	}
 	return r
 }
@@ -191,7 +192,8 @@ func wait(c <-chan struct{}, d time.Duration) {
 }
 
 func (r *trial) String() string {
-	return fmt.Sprintf("%d kills, %d of them during the start; %d operations acknowledged; %d times compared what is there; %d lost; slowest start %v",
+	return fmt.Sprintf(
+		"%d kills, %d of them during the start; %d operations acknowledged; %d times compared what is there; %d lost; slowest start %v",
 		r.kills, r.early, r.acknowledged.Load(), r.compared.Load(), len(r.lost), r.slowest.Round(time.Millisecond))
 }
 

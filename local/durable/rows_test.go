@@ -132,8 +132,13 @@ func shorten(r row) string {
 func (c *table) plan(key string) write {
 	const maxBlob = 2000
 	w := write{key: key, old: c.rows[key], kind: aztables.TransactionTypeAdd}
-	kinds := []aztables.TransactionType{aztables.TransactionTypeInsertMerge, aztables.TransactionTypeInsertReplace, aztables.TransactionTypeUpdateMerge,
-		aztables.TransactionTypeUpdateReplace, aztables.TransactionTypeDelete}
+	kinds := []aztables.TransactionType{
+		aztables.TransactionTypeInsertMerge,
+		aztables.TransactionTypeInsertReplace,
+		aztables.TransactionTypeUpdateMerge,
+		aztables.TransactionTypeUpdateReplace,
+		aztables.TransactionTypeDelete,
+	}
 	switch {
 	case w.old != nil:
 		w.kind = kinds[c.rng.IntN(len(kinds))]

@@ -42,7 +42,8 @@ func (q *fakeQueue) signal() {
 func (q *fakeQueue) put(lockedUntil time.Time, ids ...string) {
 	q.mu.Lock()
 	for _, id := range ids {
-		q.waiting = append(q.waiting, &delivery{Delivery: invoke.Delivery{Message: invoke.Message{ID: id, DeliveryCount: 1}, LockedUntil: lockedUntil}})
+		q.waiting = append(q.waiting,
+			&delivery{Delivery: invoke.Delivery{Message: invoke.Message{ID: id, DeliveryCount: 1}, LockedUntil: lockedUntil}})
 	}
 	q.mu.Unlock()
 	q.signal()
@@ -108,7 +109,11 @@ func (q *fakeQueue) completed() []string {
 // ids.
 func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) context.CancelFunc {
 	t.Helper()
-	l := &busLoop{f: &function{name: "F", trigger: binding{Name: "m", Cardinality: cardinality, DataType: "binary"}}, log: slog.New(slog.DiscardHandler), most: most, renewal: time.Minute,
+	l := &busLoop{
+		f:       &function{name: "F", trigger: binding{Name: "m", Cardinality: cardinality, DataType: "binary"}},
+		log:     slog.New(slog.DiscardHandler),
+		most:    most,
+		renewal: time.Minute,
 		open: func(context.Context) (source, error) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -293,7 +298,8 @@ func TestEndOfLoop(t *testing.T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !slices.Equal(q.done, []string{"first"}) || len(q.waiting) != 3 || q.waiting[0].DeliveryCount != 1 {
-		t.Errorf("completed %v, %d are left, of which the first was handed over %d times", q.done, len(q.waiting), q.waiting[0].DeliveryCount-1)
+		t.Errorf("completed %v, %d are left, of which the first was handed over %d times", q.done, len(q.waiting),
+			q.waiting[0].DeliveryCount-1)
 	}
 }
 

@@ -77,12 +77,14 @@ func TestFaultsOfInvocations(t *testing.T) {
 // again; one without is, and its client hears nothing of it.
 func TestFaultsOfForwardedRequests(t *testing.T) {
 	t.Parallel()
-	set := rules(t, chaos.Injection{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1}, chaos.Injection{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 1},
+	set := rules(t, chaos.Injection{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1},
+		chaos.Injection{Do: chaos.Disconnect, Target: "functions/invoke/Web", Count: 1},
 		chaos.Injection{Do: chaos.Lose, Target: "functions/invoke/Web", Count: 1})
 	h, _ := start(t, script(hostJSON, map[string]string{"Web": httpAny}), roleApp, newControl(t), func(cfg *Config) { cfg.Chaos = set })
 	ready(t, h)
 	for _, want := range []int{http.StatusInternalServerError, http.StatusInternalServerError, http.StatusInternalServerError, http.StatusTeapot} {
-		if got, body := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want || want == 500 && body != "" {
+		if got, body := request(t, http.MethodPost, "http://"+h.Addr()+"/api/x", "fn-key", "body"); got.StatusCode != want ||
+			want == 500 && body != "" {
 			t.Errorf("got status %d and %q, want %d", got.StatusCode, body, want)
 		}
 	}
@@ -113,7 +115,8 @@ func TestFaultsOfStarts(t *testing.T) {
 			t.Parallel()
 			tt.rule.Target = "functions/start/handler"
 			c := newControl(t)
-			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c, func(cfg *Config) { cfg.Chaos, cfg.RestartPause = rules(t, tt.rule), -1 })
+			h, _ := start(t, script(hostJSON, sweepOnly), roleApp, c,
+				func(cfg *Config) { cfg.Chaos, cfg.RestartPause = rules(t, tt.rule), -1 })
 			err := h.Ready(t.Context())
 			if tt.wantErr == "" {
 				if err != nil || c.started() != 1 {

@@ -37,8 +37,17 @@ func appRoot(t *testing.T) fs.FS {
 // ownHTTP are the app's own HTTP functions, as the host reads them.
 func ownHTTP(t *testing.T) []*function {
 	t.Helper()
-	settings := map[string]string{"ServiceBusConnection": "x", "JOBS_QUEUE": "j", "POOLS_QUEUE": "p", "POOL_EVENTS_QUEUE": "e", "NODE_EVENTS_QUEUE": "n",
-		"RECONCILE_SCHEDULE": "0 * * * * *", "NIGHTLY_SCALE_DOWN": "0 * * * * *", "RECORD_USAGE_SCHEDULE": "0 * * * * *", "COMMIT_STATUS_SCHEDULE": "0 * * * * *"}
+	settings := map[string]string{
+		"ServiceBusConnection":   "x",
+		"JOBS_QUEUE":             "j",
+		"POOLS_QUEUE":            "p",
+		"POOL_EVENTS_QUEUE":      "e",
+		"NODE_EVENTS_QUEUE":      "n",
+		"RECONCILE_SCHEDULE":     "0 * * * * *",
+		"NIGHTLY_SCALE_DOWN":     "0 * * * * *",
+		"RECORD_USAGE_SCHEDULE":  "0 * * * * *",
+		"COMMIT_STATUS_SCHEDULE": "0 * * * * *",
+	}
 	all, errs := readFunctions(appRoot(t), settings, nil)
 	if len(errs) > 0 {
 		t.Fatal(errs)
@@ -80,18 +89,38 @@ func TestOwnRoutes(t *testing.T) {
 // depends on its method, on how many parts its path has, and on which of the words
 // below each part is, and on nothing else. So the requests that the next test makes
 // of these words are all there are.
-var shapes = regexp.MustCompile(`^((\w+/)*(\w+/?|\{\w+\}|\{\*path\}|\{\*path:regex\((\.|\^\(\?!(\w+|\(\w+(\|\w+)*\))/\)\.\*\$)\)\})|\{\w+:maxlength\(0\)\?\})$`)
+var shapes = regexp.MustCompile(
+	`^((\w+/)*(\w+/?|\{\w+\}|\{\*path\}|\{\*path:regex\((\.|\^\(\?!(\w+|\(\w+(\|\w+)*\))/\)\.\*\$)\)\})|\{\w+:maxlength\(0\)\?\})$`,
+)
 
 // No request fits two functions, so that the order of their names does not matter:
 // the real host takes the first.
 func TestNoRequestFitsTwoFunctions(t *testing.T) {
 	t.Parallel()
 	all := ownHTTP(t)
-	words, methods := map[string]bool{"other": true, "o": true, "": true, ".": true, "..": true, "%2F": true, "a%2Fb": true, "%0A": true, "a%0A": true, "%20": true, "%": true, "x.js": true}, map[string]bool{"PROPFIND": true, "OPTIONS": true, "POST": true}
+	words, methods := map[string]bool{
+		"other": true,
+		"o":     true,
+		"":      true,
+		".":     true,
+		"..":    true,
+		"%2F":   true,
+		"a%2Fb": true,
+		"%0A":   true,
+		"a%0A":  true,
+		"%20":   true,
+		"%":     true,
+		"x.js":  true,
+	}, map[string]bool{
+		"PROPFIND": true,
+		"OPTIONS":  true,
+		"POST":     true,
+	}
 	deepest := 0
 	for _, f := range all {
 		if !shapes.MatchString(*f.trigger.Route) {
-			t.Errorf("%s: the route %s has a shape that this test does not know; think about which paths tell it from others, and add it", f.name, *f.trigger.Route)
+			t.Errorf("%s: the route %s has a shape that this test does not know; think about which paths tell it from others, and add it",
+				f.name, *f.trigger.Route)
 		}
 		for _, m := range f.trigger.Methods {
 			methods[strings.ToUpper(m)] = true
@@ -175,8 +204,15 @@ func TestRoutesThatOverlap(t *testing.T) {
 func TestFirstByName(t *testing.T) {
 	t.Parallel()
 	plain := `{"name":"req","type":"httpTrigger","direction":"in","route":"ROUTE","authLevel":"anonymous"},{"name":"res","type":"http","direction":"out"}`
-	root := script(hostJSON, map[string]string{"beta": strings.Replace(plain, "ROUTE", "x/y", 1), "Alpha": strings.Replace(httpAny, `{*path}`, `x/{*path}`, 1), "Gamma": strings.Replace(plain, "ROUTE", "z/{*path}", 1),
-		"Delta": strings.Replace(plain, "ROUTE", "z/{*path}", 1)})
+	root := script(
+		hostJSON,
+		map[string]string{
+			"beta":  strings.Replace(plain, "ROUTE", "x/y", 1),
+			"Alpha": strings.Replace(httpAny, `{*path}`, `x/{*path}`, 1),
+			"Gamma": strings.Replace(plain, "ROUTE", "z/{*path}", 1),
+			"Delta": strings.Replace(plain, "ROUTE", "z/{*path}", 1),
+		},
+	)
 	h, _ := start(t, root, roleApp, newControl(t), func(cfg *Config) { cfg.Settings["AzureWebJobs.Delta.Disabled"] = "true" })
 	url := "http://" + h.Addr()
 	for _, tt := range []struct {
@@ -193,11 +229,17 @@ func TestFirstByName(t *testing.T) {
 func TestOwnAnswers(t *testing.T) {
 	t.Parallel()
 	for _, disabled := range []bool{false, true} {
-		h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny, "Sweep": timerYearly}), roleApp, newControl(t), func(cfg *Config) {
-			if disabled {
-				cfg.Settings["AzureWebJobsDisableHomepage"] = "true"
-			}
-		})
+		h, _ := start(
+			t,
+			script(hostJSON, map[string]string{"Api": httpAny, "Sweep": timerYearly}),
+			roleApp,
+			newControl(t),
+			func(cfg *Config) {
+				if disabled {
+					cfg.Settings["AzureWebJobsDisableHomepage"] = "true"
+				}
+			},
+		)
 		url, home := "http://"+h.Addr(), 200
 		if disabled {
 			home = 204

@@ -117,8 +117,15 @@ func TestSpans(t *testing.T) {
 
 func TestFunctionFiles(t *testing.T) {
 	t.Parallel()
-	settings := map[string]string{"JOBS": "jobs", "EMPTY": "", "Bus": "Endpoint=sb://x", "Named__fullyQualifiedNamespace": "x.servicebus.windows.net", "S": "0 */5 * * * *",
-		"AzureWebJobs.Off.Disabled": "true", "AzureWebJobs_Out_Disabled": "1"}
+	settings := map[string]string{
+		"JOBS":                           "jobs",
+		"EMPTY":                          "",
+		"Bus":                            "Endpoint=sb://x",
+		"Named__fullyQualifiedNamespace": "x.servicebus.windows.net",
+		"S":                              "0 */5 * * * *",
+		"AzureWebJobs.Off.Disabled":      "true",
+		"AzureWebJobs_Out_Disabled":      "1",
+	}
 	for _, tt := range []struct{ name, bindings, err string }{
 		{"Batch", jobsBatch, ""},
 		{"Named", strings.Replace(jobsBatch, `"Bus"`, `"Named"`, 1), ""},
@@ -159,7 +166,8 @@ func TestFunctionFiles(t *testing.T) {
 				}
 				return
 			}
-			if len(got) != 0 || len(errs) != 1 || !strings.Contains(errs[0].Error(), tt.err) || !strings.Contains(errs[0].Error(), tt.name) {
+			if len(got) != 0 || len(errs) != 1 || !strings.Contains(errs[0].Error(), tt.err) ||
+				!strings.Contains(errs[0].Error(), tt.name) {
 				t.Errorf("got %d functions, %v, want an error with %q", len(got), errs, tt.err)
 			}
 		})
@@ -181,7 +189,8 @@ func TestWrongFunctions(t *testing.T) {
 	t.Parallel()
 	root := script(hostJSON, map[string]string{"Good": timerYearly, "Bad": `{`, "Worse": jobsBatch})
 	h, log := start(t, root, roleApp, newControl(t), nil)
-	if len(h.functions) != 1 || !strings.Contains(log.String(), "function Bad") || !strings.Contains(log.String(), "the setting JOBS is missing") {
+	if len(h.functions) != 1 || !strings.Contains(log.String(), "function Bad") ||
+		!strings.Contains(log.String(), "the setting JOBS is missing") {
 		t.Errorf("got %d functions; the log says %s", len(h.functions), log)
 	}
 	delete(root, "Good/function.json")

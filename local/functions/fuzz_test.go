@@ -93,7 +93,12 @@ func FuzzStatus(f *testing.F) {
 	}
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tm := &timer{f: &function{schedule: schedule}, path: filepath.Join(t.TempDir(), "T.json"), log: discard, now: func() time.Time { return now }}
+		tm := &timer{
+			f:    &function{schedule: schedule},
+			path: filepath.Join(t.TempDir(), "T.json"),
+			log:  discard,
+			now:  func() time.Time { return now },
+		}
 		if err := os.WriteFile(tm.path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -58,9 +58,19 @@ func goldenHost(t *testing.T, functions ...*function) (*Host, chan seen) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Settings: map[string]string{"Bus": "Endpoint=sb://team.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=b"}, FunctionKey: "key", StateDir: t.TempDir()}
+	cfg := Config{
+		Settings:    map[string]string{"Bus": "Endpoint=sb://team.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=b"},
+		FunctionKey: "key",
+		StateDir:    t.TempDir(),
+	}
 	cfg.setDefaults()
-	h := &Host{cfg: cfg, functions: functions, log: slog.New(slog.DiscardHandler), timeout: testTime, transport: &http.Transport{DisableCompression: true}}
+	h := &Host{
+		cfg:       cfg,
+		functions: functions,
+		log:       slog.New(slog.DiscardHandler),
+		timeout:   testTime,
+		transport: &http.Transport{DisableCompression: true},
+	}
 	h.ctx, h.cancel = context.WithCancel(t.Context())
 	h.worker = newWorker(cfg, nil, 0)
 	h.worker.set(func(s *state) { s.ready, s.port = true, port })
@@ -110,10 +120,30 @@ func (s seen) normalise(t *testing.T) seen {
 }
 
 var (
-	goldenOne = &delivery{Delivery: invoke.Delivery{Message: invoke.Message{Body: []byte(`{"jobId":"j1","n":2}`), ID: "m-1", ContentType: "application/json", SequenceNumber: 1, DeliveryCount: 1,
-		EnqueuedAt: time.Date(2023, 10, 12, 20, 13, 49, 123e6, time.UTC)}, LockToken: "4e773554-f6b7-4ea2-b07d-4c5fd5aba741", ExpiresAt: time.Date(2023, 10, 26, 20, 13, 49, 123e6, time.UTC)}}
-	goldenTwo = &delivery{Delivery: invoke.Delivery{Message: invoke.Message{Body: []byte("hello"), ID: "m-2", SequenceNumber: 2, DeliveryCount: 1,
-		EnqueuedAt: time.Date(2023, 10, 12, 20, 13, 50, 0, time.UTC), Properties: map[string]any{"tenant": "a"}}, LockToken: "4e773554-f6b7-4ea2-b07d-4c5fd5aba742", ExpiresAt: time.Date(2023, 10, 26, 20, 13, 50, 0, time.UTC)}}
+	goldenOne = &delivery{Delivery: invoke.Delivery{
+		Message: invoke.Message{
+			Body:           []byte(`{"jobId":"j1","n":2}`),
+			ID:             "m-1",
+			ContentType:    "application/json",
+			SequenceNumber: 1,
+			DeliveryCount:  1,
+			EnqueuedAt:     time.Date(2023, 10, 12, 20, 13, 49, 123e6, time.UTC),
+		},
+		LockToken: "4e773554-f6b7-4ea2-b07d-4c5fd5aba741",
+		ExpiresAt: time.Date(2023, 10, 26, 20, 13, 49, 123e6, time.UTC),
+	}}
+	goldenTwo = &delivery{Delivery: invoke.Delivery{
+		Message: invoke.Message{
+			Body:           []byte("hello"),
+			ID:             "m-2",
+			SequenceNumber: 2,
+			DeliveryCount:  1,
+			EnqueuedAt:     time.Date(2023, 10, 12, 20, 13, 50, 0, time.UTC),
+			Properties:     map[string]any{"tenant": "a"},
+		},
+		LockToken: "4e773554-f6b7-4ea2-b07d-4c5fd5aba742",
+		ExpiresAt: time.Date(2023, 10, 26, 20, 13, 50, 0, time.UTC),
+	}}
 )
 
 // fixed is a source with nothing but what is put into it.
@@ -125,7 +155,16 @@ func TestGoldenRequests(t *testing.T) {
 	t.Parallel()
 	bus := func(name, cardinality, dataType, session string) func(*testing.T) seen {
 		return func(t *testing.T) seen {
-			f := &function{name: name, trigger: binding{Name: "message", Connection: "Bus", Cardinality: cardinality, DataType: dataType, IsSessionsEnabled: session != ""}}
+			f := &function{
+				name: name,
+				trigger: binding{
+					Name:              "message",
+					Connection:        "Bus",
+					Cardinality:       cardinality,
+					DataType:          dataType,
+					IsSessionsEnabled: session != "",
+				},
+			}
 			h, got := goldenHost(t, f)
 			l := h.newBusLoop(f)
 			q := fixed{newFakeQueue()}
@@ -226,7 +265,8 @@ func TestTraces(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/api/x", strings.NewReader(`{}`))
 	r.Header.Set("traceparent", "00-"+came+"-b7ad6b7169203331-01")
 	h.routes().ServeHTTP(httptest.NewRecorder(), r)
-	if trace := http.Header(hear(t, got).Headers).Get("traceparent"); !strings.HasPrefix(trace, "00-"+came+"-") || strings.Contains(trace, "b7ad6b7169203331") {
+	if trace := http.Header(hear(t, got).Headers).Get("traceparent"); !strings.HasPrefix(trace, "00-"+came+"-") ||
+		strings.Contains(trace, "b7ad6b7169203331") {
 		t.Errorf("passed on: got %q", trace)
 	}
 	if _, err := h.call(t.Context(), f, h.invocation(f), []byte(`{}`)); err != nil {

@@ -24,7 +24,8 @@ import (
 func TestGuardedHandler(t *testing.T) {
 	t.Parallel()
 	c := newControl(t, exitRestart) // its second handler has a secret of its own
-	h, log := start(t, script(hostJSON, map[string]string{"Api": httpAny, "Sweep": timerYearly}), roleApp, c, func(cfg *Config) { cfg.Guard = true })
+	h, log := start(t, script(hostJSON, map[string]string{"Api": httpAny, "Sweep": timerYearly}), roleApp, c,
+		func(cfg *Config) { cfg.Guard = true })
 	ready(t, h)
 	if reply, body := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "{}"); reply.StatusCode != http.StatusTeapot {
 		t.Errorf("a request through the host: got %d %s", reply.StatusCode, body)

@@ -206,7 +206,8 @@ func override(tree map[string]any, path []string, value string) {
 	}
 	if len(path) == 1 {
 		var parsed any
-		if json.Unmarshal([]byte(value), &parsed) != nil || value == "-1" || value == "2.0" { // the two strings of host.json that look like numbers
+		isText := value == "-1" || value == "2.0" // the two strings of host.json that look like numbers
+		if json.Unmarshal([]byte(value), &parsed) != nil || isText {
 			parsed = value
 		}
 		tree[name] = parsed

@@ -134,7 +134,8 @@ func TestRequestDuringRestart(t *testing.T) {
 		t.Errorf("while starting: got %d", r.StatusCode)
 	}
 	h.worker.restart()
-	if r, _ := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "body"); r.StatusCode != 418 && r.StatusCode != http.StatusInternalServerError {
+	if r, _ := request(t, "POST", "http://"+h.Addr()+"/api/x", "fn-key", "body"); r.StatusCode != 418 &&
+		r.StatusCode != http.StatusInternalServerError {
 		t.Errorf("while dying: got %d", r.StatusCode)
 	}
 	eventually(t, "an answer", func() bool {
@@ -145,11 +146,14 @@ func TestRequestDuringRestart(t *testing.T) {
 
 func TestRequestsAsPayload(t *testing.T) {
 	t.Parallel()
-	root := script(strings.Replace(hostJSON, `"enableProxyingHttpRequest":true`, `"initializationTimeout":"00:00:10"`, 1), map[string]string{
-		"Payload": `{"name":"req","type":"httpTrigger","direction":"in","route":"pools/{name}/nodes/{n:int}","authLevel":"anonymous","methods":["post"]},{"name":"res","type":"http","direction":"out"}`,
-		"Plain":   `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"anonymous"}`,
-		"Failing": `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"admin"}`,
-	})
+	root := script(
+		strings.Replace(hostJSON, `"enableProxyingHttpRequest":true`, `"initializationTimeout":"00:00:10"`, 1),
+		map[string]string{
+			"Payload": `{"name":"req","type":"httpTrigger","direction":"in","route":"pools/{name}/nodes/{n:int}","authLevel":"anonymous","methods":["post"]},{"name":"res","type":"http","direction":"out"}`,
+			"Plain":   `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"anonymous"}`,
+			"Failing": `{"name":"req","type":"httpTrigger","direction":"in","authLevel":"admin"}`,
+		},
+	)
 	h, _ := start(t, root, roleRaw, newControl(t), nil)
 	url := "http://" + h.Addr() + "/api"
 	r, body := request(t, "POST", url+"/pools/gpu/NODES/7?x=1", "", "hello")
@@ -180,7 +184,10 @@ func TestAdmin(t *testing.T) {
 	root := script(hostJSON, map[string]string{"Sweep": timerYearly, "Api": httpAny, "Jobs": jobsBatch,
 		"One": strings.NewReplacer(`"many"`, `"one"`, "%JOBS%", "other").Replace(jobsBatch)})
 	h, _ := start(t, root, roleApp, c, func(cfg *Config) {
-		cfg.Settings = map[string]string{"JOBS": "jobs", "Bus": "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=a;SharedAccessKey=Yg==;UseDevelopmentEmulator=true"}
+		cfg.Settings = map[string]string{
+			"JOBS": "jobs",
+			"Bus":  "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=a;SharedAccessKey=Yg==;UseDevelopmentEmulator=true",
+		}
 	})
 	url := "http://" + h.Addr() + "/admin/functions/"
 	for _, tt := range []struct {
@@ -267,7 +274,8 @@ func FuzzRoute(f *testing.F) {
 func TestLimitsOfRequests(t *testing.T) {
 	t.Parallel()
 	payload := `{"name":"req","type":"httpTrigger","direction":"in","route":"payload","authLevel":"function"}`
-	h, _ := start(t, script(hostJSON, map[string]string{"Web": strings.Replace(httpAny, "{*path}", "raw", 1), "Payload": payload}), roleApp, newControl(t), nil)
+	h, _ := start(t, script(hostJSON, map[string]string{"Web": strings.Replace(httpAny, "{*path}", "raw", 1), "Payload": payload}), roleApp,
+		newControl(t), nil)
 	ready(t, h)
 	key := "x-functions-key: fn-key\r\n"
 	for _, tt := range []struct {
@@ -331,8 +339,10 @@ func TestRequestOfTheWrongLength(t *testing.T) {
 				}
 				defer r.Body.Close()
 				text, err := io.ReadAll(r.Body)
-				if r.StatusCode != http.StatusBadRequest || !r.Close || err != nil || !strings.Contains(string(text), "send the request again") {
-					t.Errorf("got %d %q (%v), closed %v; want 400, a sentence, and the connection to be closed", r.StatusCode, text, err, r.Close)
+				if r.StatusCode != http.StatusBadRequest || !r.Close || err != nil ||
+					!strings.Contains(string(text), "send the request again") {
+					t.Errorf("got %d %q (%v), closed %v; want 400, a sentence, and the connection to be closed", r.StatusCode, text, err,
+						r.Close)
 				}
 			})
 		}

@@ -107,7 +107,8 @@ func app() *invoke.App {
 			}
 		}
 		b, _ := io.ReadAll(r.Body)
-		w.Header().Set("X-Seen", r.Header.Get(invoke.HeaderInvocation)+" "+r.Header.Get(invoke.HeaderHostVersion)+" "+r.Header.Get("x-ms-invocation-id"))
+		id, version := r.Header.Get(invoke.HeaderInvocation), r.Header.Get(invoke.HeaderHostVersion)
+		w.Header().Set("X-Seen", id+" "+version+" "+r.Header.Get("x-ms-invocation-id"))
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s %d", r.Method, r.URL.RequestURI(), r.Host, len(b))
 	}))
@@ -308,9 +309,19 @@ const (
 func start(t testing.TB, root fstest.MapFS, role string, c *control, change func(*Config)) (*Host, *lines) {
 	t.Helper()
 	log := &lines{}
-	cfg := Config{Root: root, Addr: "127.0.0.1:0", Handler: []string{os.Args[0]}, Dir: t.TempDir(), StateDir: t.TempDir(), FunctionKey: "fn-key", MasterKey: "master-key",
-		Settings: map[string]string{}, Env: []string{roleSetting + "=" + role, controlSetting + "=" + c.URL},
-		Output: log, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := Config{
+		Root:        root,
+		Addr:        "127.0.0.1:0",
+		Handler:     []string{os.Args[0]},
+		Dir:         t.TempDir(),
+		StateDir:    t.TempDir(),
+		FunctionKey: "fn-key",
+		MasterKey:   "master-key",
+		Settings:    map[string]string{},
+		Env:         []string{roleSetting + "=" + role, controlSetting + "=" + c.URL},
+		Output:      log,
+		Log:         slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
 	if role == roleRaw {
 		cfg.TermGrace = -1 // it does not know how to end
 	}

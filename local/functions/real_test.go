@@ -54,7 +54,11 @@ func sendAny(t testing.TB, bus *servicebus.Server, messages ...*azservicebus.AMQ
 }
 
 func named(id string, body azservicebus.AMQPAnnotatedMessageBody, properties map[string]any) *azservicebus.AMQPAnnotatedMessage {
-	return &azservicebus.AMQPAnnotatedMessage{Body: body, ApplicationProperties: properties, Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: id}}
+	return &azservicebus.AMQPAnnotatedMessage{
+		Body:                  body,
+		ApplicationProperties: properties,
+		Properties:            &azservicebus.AMQPAnnotatedMessageProperties{MessageID: id},
+	}
 }
 
 func bytesBody(parts ...string) (b azservicebus.AMQPAnnotatedMessageBody) {
@@ -72,8 +76,10 @@ func valueBody(v any) azservicebus.AMQPAnnotatedMessageBody {
 // which reaches the handler, within about a second, and then all seven are dead.
 func TestOneMessageKillsItsBatch(t *testing.T) {
 	t.Parallel()
-	bus, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: []servicebus.QueueConfig{{Name: "jobs"}},
-		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+	bus, err := servicebus.Start(
+		servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: []servicebus.QueueConfig{{Name: "jobs"}},
+			AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +111,13 @@ func TestOneMessageKillsItsBatch(t *testing.T) {
 func TestFormsOfMessages(t *testing.T) {
 	t.Parallel()
 	bus := startBus(t, "127.0.0.1:0", filepath.Join(t.TempDir(), "bus.db"))
-	sendAny(t, bus, named("bytes", bytesBody("he", "llo"), map[string]any{"price": tolerantest.Decimal, "letter": tolerantest.Char, "id": amqp.UUID{1, 2, 3}, "none": nil, "n": int64(5)}),
-		named("text", valueBody("hello"), nil))
+	sendAny(
+		t,
+		bus,
+		named("bytes", bytesBody("he", "llo"),
+			map[string]any{"price": tolerantest.Decimal, "letter": tolerantest.Char, "id": amqp.UUID{1, 2, 3}, "none": nil, "n": int64(5)}),
+		named("text", valueBody("hello"), nil),
+	)
 	for _, cardinality := range []string{"many", "one"} {
 		seen := make(chan string, 10)
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +127,17 @@ func TestFormsOfMessages(t *testing.T) {
 			seen <- string(b)
 		}))
 		t.Cleanup(server.Close)
-		f := &function{name: "F", trigger: binding{Name: "m", Type: serviceBusTrigger, Connection: "Bus", QueueName: "jobs", Cardinality: cardinality, DataType: "string"}}
+		f := &function{
+			name: "F",
+			trigger: binding{
+				Name:        "m",
+				Type:        serviceBusTrigger,
+				Connection:  "Bus",
+				QueueName:   "jobs",
+				Cardinality: cardinality,
+				DataType:    "string",
+			},
+		}
 		h, _ := goldenHost(t, f)
 		u, _ := url.Parse(server.URL)
 		port, _ := strconv.Atoi(u.Port())
@@ -239,7 +260,11 @@ func TestRequestsAreSentAgain(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s %s of %d", tt.method, tt.body, tt.breaks), func(t *testing.T) {
 			t.Parallel()
-			f := &function{name: "Any", output: "res", trigger: binding{Name: "req", Type: httpTrigger, AuthLevel: "anonymous", Route: &route}}
+			f := &function{
+				name:    "Any",
+				output:  "res",
+				trigger: binding{Name: "req", Type: httpTrigger, AuthLevel: "anonymous", Route: &route},
+			}
 			if err := f.readHTTP(); err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +301,8 @@ func TestHTTPTimesOut(t *testing.T) {
 		return http.StatusOK
 	}
 	defer close(release)
-	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, c, func(cfg *Config) { cfg.FunctionTimeout = 2 * time.Second })
+	h, _ := start(t, script(hostJSON, map[string]string{"Api": httpAny}), roleApp, c,
+		func(cfg *Config) { cfg.FunctionTimeout = 2 * time.Second })
 	ready(t, h)
 	pid := h.HandlerPID()
 	type answer struct {
@@ -338,7 +364,10 @@ func TestHTTPTimesOut(t *testing.T) {
 // metadata of a single message.
 func TestFormOfARunByHand(t *testing.T) {
 	t.Parallel()
-	f := &function{name: "Jobs", trigger: binding{Name: "messages", Type: serviceBusTrigger, Connection: "Bus", Cardinality: "many", DataType: "string"}}
+	f := &function{
+		name:    "Jobs",
+		trigger: binding{Name: "messages", Type: serviceBusTrigger, Connection: "Bus", Cardinality: "many", DataType: "string"},
+	}
 	h, got := goldenHost(t, f)
 	h.cfg.MasterKey = "master"
 	r := httptest.NewRequest(http.MethodPost, "/admin/functions/Jobs", strings.NewReader(`{"input":"{\"pool\":\"cpu\"}"}`))

@@ -19,8 +19,10 @@ import (
 
 func startBus(t testing.TB, addr, path string) *servicebus.Server {
 	t.Helper()
-	s, err := servicebus.Start(servicebus.Config{Addr: addr, Path: path, Queues: []servicebus.QueueConfig{{Name: "jobs", MaxDeliveryCount: 3}},
-		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}})
+	s, err := servicebus.Start(
+		servicebus.Config{Addr: addr, Path: path, Queues: []servicebus.QueueConfig{{Name: "jobs", MaxDeliveryCount: 3}},
+			AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,15 @@ func sender(t testing.TB, bus *servicebus.Server) func(from, to int) {
 		batch, err := s.NewMessageBatch(ctx, nil)
 		for i := from; i < to && err == nil; i++ {
 			id, kind := fmt.Sprint(i), "application/json"
-			err = batch.AddMessage(&azservicebus.Message{MessageID: &id, ContentType: &kind, Body: []byte(id), ApplicationProperties: map[string]any{"n": int64(i)}}, nil)
+			err = batch.AddMessage(
+				&azservicebus.Message{
+					MessageID:             &id,
+					ContentType:           &kind,
+					Body:                  []byte(id),
+					ApplicationProperties: map[string]any{"n": int64(i)},
+				},
+				nil,
+			)
 		}
 		if err == nil {
 			err = s.SendMessageBatch(ctx, batch, nil)
@@ -213,7 +223,10 @@ func BenchmarkThousand(b *testing.B) {
 
 func TestNamespace(t *testing.T) {
 	t.Parallel()
-	settings := map[string]string{"A": "SharedAccessKeyName=x;Endpoint=sb://127.0.0.1:5672/;SharedAccessKey=a=b", "B__fullyQualifiedNamespace": "n.servicebus.windows.net"}
+	settings := map[string]string{
+		"A":                          "SharedAccessKeyName=x;Endpoint=sb://127.0.0.1:5672/;SharedAccessKey=a=b",
+		"B__fullyQualifiedNamespace": "n.servicebus.windows.net",
+	}
 	for connection, want := range map[string]string{"A": "127.0.0.1", "B": "n.servicebus.windows.net", "C": ""} {
 		if got := namespace(settings, connection); got != want {
 			t.Errorf("%s: got %q, want %q", connection, got, want)

@@ -177,7 +177,13 @@ func TestSessionLockIsRenewed(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()
 	s := &fakeSession{fakeQueue: q, until: time.Now().Add(20 * time.Millisecond)}
-	l := &busLoop{f: &function{name: "F", trigger: binding{Name: "m"}}, session: true, renewal: time.Minute, most: 1, ready: func(context.Context) error { return nil }}
+	l := &busLoop{
+		f:       &function{name: "F", trigger: binding{Name: "m"}},
+		session: true,
+		renewal: time.Minute,
+		most:    1,
+		ready:   func(context.Context) error { return nil },
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _, _ = l.singles(ctx, s) }()

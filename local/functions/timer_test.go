@@ -22,7 +22,8 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // fakeTimer is a timer on a clock that only its own waits and runs move. It ends
 // after a number of occurrences.
-func fakeTimer(t *testing.T, schedule string, began time.Time, occurrences int, takes time.Duration) (*timer, func() []time.Time, *[]invoke.Tick) {
+func fakeTimer(t *testing.T, schedule string, began time.Time, occurrences int,
+	takes time.Duration) (*timer, func() []time.Time, *[]invoke.Tick) {
 	t.Helper()
 	parsed, err := ncrontab(schedule)
 	if err != nil {
@@ -107,10 +108,14 @@ func TestTimerStatus(t *testing.T) {
 	tm, run, ticks := fakeTimer(t, "0 */10 * * * *", noon.Add(5*time.Minute), 2, time.Second)
 	tm.path = filepath.Join(t.TempDir(), "deep", "T.json")
 	tm.write(status{Last: noon.Add(-3 * time.Hour), Next: noon.Add(-2 * time.Hour)})
-	if got, want := run(), []time.Time{noon.Add(5 * time.Minute), noon.Add(10 * time.Minute)}; !slices.EqualFunc(got, want, time.Time.Equal) {
+	if got, want := run(), []time.Time{noon.Add(5 * time.Minute), noon.Add(10 * time.Minute)}; !slices.EqualFunc(got, want,
+		time.Time.Equal) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	want := []invoke.Tick{{PastDue: true, Last: noon.Add(-3 * time.Hour), Next: noon.Add(-2 * time.Hour)}, {Last: noon.Add(5 * time.Minute), Next: noon.Add(10 * time.Minute)}}
+	want := []invoke.Tick{
+		{PastDue: true, Last: noon.Add(-3 * time.Hour), Next: noon.Add(-2 * time.Hour)},
+		{Last: noon.Add(5 * time.Minute), Next: noon.Add(10 * time.Minute)},
+	}
 	if !slices.Equal(*ticks, want) {
 		t.Errorf("ticks:\n got %v\nwant %v", *ticks, want)
 	}
@@ -150,7 +155,13 @@ func TestTimers(t *testing.T) {
 	t.Parallel()
 	c := newControl(t)
 	last := time.Now().UTC().Add(-3 * time.Hour).Truncate(time.Hour)
-	root := script(hostJSON, map[string]string{"Hourly": timerHourly, "Sweep": `{"name":"timer","type":"timerTrigger","schedule":"* * * * * *","runOnStartup":true}`})
+	root := script(
+		hostJSON,
+		map[string]string{
+			"Hourly": timerHourly,
+			"Sweep":  `{"name":"timer","type":"timerTrigger","schedule":"* * * * * *","runOnStartup":true}`,
+		},
+	)
 	var path string
 	h, _ := start(t, root, roleApp, c, func(cfg *Config) {
 		path = filepath.Join(cfg.StateDir, "Hourly.json")

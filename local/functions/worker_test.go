@@ -283,7 +283,8 @@ func TestThirdErrorForReal(t *testing.T) {
 	c := newControl(t, 1, 1, 1)
 	h, log := start(t, script(hostJSON, sweep), roleApp, c, func(cfg *Config) { cfg.Real, cfg.Linger = true, 300*time.Millisecond })
 	began := time.Now()
-	if err := <-h.Done(); err == nil || time.Since(began) < 300*time.Millisecond || c.started() != 3 || !strings.Contains(log.String(), "Exceeded http worker restart retry count") {
+	if err := <-h.Done(); err == nil || time.Since(began) < 300*time.Millisecond || c.started() != 3 ||
+		!strings.Contains(log.String(), "Exceeded http worker restart retry count") {
 		t.Errorf("got %v after %s and %d starts", err, time.Since(began), c.started())
 	}
 }
@@ -295,7 +296,8 @@ func TestReplies(t *testing.T) {
 		functions[name] = timerYearly
 	}
 	c := newControl(t)
-	h, log := start(t, script(hostJSON, functions), roleRaw, c, func(cfg *Config) { cfg.FunctionTimeout, cfg.RestartPause = 2*time.Second, -1 })
+	h, log := start(t, script(hostJSON, functions), roleRaw, c,
+		func(cfg *Config) { cfg.FunctionTimeout, cfg.RestartPause = 2*time.Second, -1 })
 	ready(t, h)
 	call := func(t *testing.T, name string) error {
 		for _, f := range h.functions {

@@ -56,8 +56,19 @@ type claim struct {
 }
 
 func newConn(s *Server, c net.Conn) *conn {
-	return &conn{srv: s, net: c, in: bufio.NewReaderSize(c, maxFrame), out: newOutbox(), maxFrame: minFrame, emptyFrameEvery: keepAlive,
-		sessions: map[uint16]*session{}, claims: map[string]claim{}, inbox: map[string]*outLink{}, held: map[*outLink]struct{}{}, cbs: map[bool]linkEnd{}}
+	return &conn{
+		srv:             s,
+		net:             c,
+		in:              bufio.NewReaderSize(c, maxFrame),
+		out:             newOutbox(),
+		maxFrame:        minFrame,
+		emptyFrameEvery: keepAlive,
+		sessions:        map[uint16]*session{},
+		claims:          map[string]claim{},
+		inbox:           map[string]*outLink{},
+		held:            map[*outLink]struct{}{},
+		cbs:             map[bool]linkEnd{},
+	}
 }
 
 // serve runs the connection to its end.

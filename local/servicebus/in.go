@@ -304,7 +304,8 @@ func readMessages(e *entity, d delivery, limit int) ([]queue.New, *amqp.Describe
 
 // Refusals that clients and their tests know by the text.
 const (
-	noSessionID = "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session support enabled can only receive messages that have the SessionId set to a valid value."
+	noSessionID = "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have session " +
+		"support enabled can only receive messages that have the SessionId set to a valid value."
 	tooLarge    = "amqp:link:message-size-exceeded"
 	badArgument = "com.microsoft:argument-error"
 )

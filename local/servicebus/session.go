@@ -259,7 +259,8 @@ func (s *session) settleGroup(group []decided) {
 	}
 	for from := 0; from < len(group); {
 		to := from + 1 // consecutive accepted deliveries share a frame
-		for to < len(group) && group[to].id == group[to-1].id+1 && states[from].Code == amqp.CodeAccepted && states[to].Code == amqp.CodeAccepted {
+		for to < len(group) && group[to].id == group[to-1].id+1 &&
+			states[from].Code == amqp.CodeAccepted && states[to].Code == amqp.CodeAccepted {
 			to++
 		}
 		s.conn.send(s.channel, amqp.Composite(amqp.CodeDisposition, false, group[from].id, group[to-1].id, true, states[from]))

@@ -171,7 +171,8 @@ func batchBody(partition string) []byte {
 		body.WriteString("--c\r\nContent-Transfer-Encoding: binary\r\nContent-Type: application/http\r\n\r\n")
 		fmt.Fprintf(&body, "PUT http://127.0.0.1/%s/pools%%28PartitionKey='%s',RowKey='%s'%%29 HTTP/1.1\r\n", testAccount, partition, r)
 		body.WriteString(
-			"Accept: application/json\r\nContent-Length: 1000\r\nContent-Type: application/json\r\nDataserviceversion: 3.0\r\nX-Ms-Version: 2019-02-02\r\n\r\n",
+			"Accept: application/json\r\nContent-Length: 1000\r\nContent-Type: application/json\r\nDataserviceversion: " +
+				"3.0\r\nX-Ms-Version: 2019-02-02\r\n\r\n",
 		)
 		body.Write(benchRow(partition, r))
 		body.WriteString("\r\n")

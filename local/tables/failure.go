@@ -52,12 +52,14 @@ var (
 	errValueSize = newFailure(
 		http.StatusBadRequest,
 		"PropertyValueTooLarge",
-		"The property value exceeds the maximum allowed size (64KB). If the property value is a string, it is UTF-16 encoded and the maximum number of characters should be 32K or less.",
+		"The property value exceeds the maximum allowed size (64KB). If the property value is a string, it is UTF-16 encoded "+
+			"and the maximum number of characters should be 32K or less.",
 	)
 	errProperties = newFailure(
 		http.StatusBadRequest,
 		"TooManyProperties",
-		"The entity contains more properties than allowed. Each entity can include up to %d properties to store data. Each entity also has 3 system properties.",
+		"The entity contains more properties than allowed. Each entity can include up to %d properties to store data. Each "+
+			"entity also has 3 system properties.",
 		maxProperties,
 	)
 	errEntitySize = newFailure(http.StatusBadRequest, "EntityTooLarge", "The entity is larger than the maximum allowed size (1MB).")
@@ -80,7 +82,8 @@ var (
 	errRefused = newFailure(
 		http.StatusForbidden,
 		"AuthenticationFailed",
-		"Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including the signature.",
+		"Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including "+
+			"the signature.",
 	)
 	errNotFound    = newFailure(http.StatusNotFound, "ResourceNotFound", "The specified resource does not exist.")
 	errNoTable     = newFailure(http.StatusNotFound, "TableNotFound", "The table specified does not exist.")

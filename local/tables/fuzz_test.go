@@ -54,7 +54,8 @@ func FuzzFilter(f *testing.F) {
 func FuzzBatch(f *testing.F) {
 	const head = "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n"
 	const operation = "--c\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n" +
-		"POST http://127.0.0.1/devaccount/pools HTTP/1.1\r\nAccept: application/json\r\nContent-Id: 1\r\n\r\n{\"PartitionKey\":\"p\",\"RowKey\":\"r\"}\r\n"
+		"POST http://127.0.0.1/devaccount/pools HTTP/1.1\r\nAccept: application/json\r\nContent-Id: " +
+		"1\r\n\r\n{\"PartitionKey\":\"p\",\"RowKey\":\"r\"}\r\n"
 	for _, seed := range []string{
 		head + operation + "--c--\r\n--b--\r\n", head + operation + operation + "--c--\r\n--b--\r\n", head + "--c--\r\n--b--\r\n", "--b--\r\n", "",
 		"--b\r\nContent-Type: application/http\r\n\r\nGET /devaccount/pools() HTTP/1.1\r\n\r\n\r\n--b--\r\n",

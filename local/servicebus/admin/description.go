@@ -193,7 +193,9 @@ func (d Description) Update(said Description, premium bool) (Description, error)
 			return d, fmt.Errorf("The value for the %s property of an existing Queue cannot be changed.", f.name)
 		}
 	}
-	said.RequiresSession, said.RequiresDuplicateDetection, said.EnablePartitioning = d.RequiresSession, d.RequiresDuplicateDetection, d.EnablePartitioning
+	said.RequiresSession = d.RequiresSession
+	said.RequiresDuplicateDetection = d.RequiresDuplicateDetection
+	said.EnablePartitioning = d.EnablePartitioning
 	if *d.EnablePartitioning { // the size is said as it was answered: of all partitions
 		size := *d.MaxSizeInMegabytes
 		if said.MaxSizeInMegabytes != nil {

@@ -86,7 +86,8 @@ func batch(operations ...exchange) exchange {
 		b.WriteString("--changeset_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n")
 		fmt.Fprintf(
 			&b,
-			"%s ACCOUNT/%s HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\nContent-Type: application/json\r\nDataServiceVersion: 3.0;\r\n",
+			"%s ACCOUNT/%s HTTP/1.1\r\nAccept: application/json;odata=minimalmetadata\r\nContent-Type: "+
+				"application/json\r\nDataServiceVersion: 3.0;\r\n",
 			o.method,
 			o.path,
 		)
