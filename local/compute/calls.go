@@ -30,7 +30,7 @@ func (s *Server) setID(name string) string {
 		s.cfg.SubscriptionID, s.cfg.ResourceGroup, name)
 }
 
-// writeSet answers with a set: a read, or a call that began an operation.
+// writeSet answers with a set. begun is the operation that the call began; nil = none.
 func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op) error {
 	props := map[string]any{}
 	for k, v := range st.Properties {
@@ -49,7 +49,7 @@ func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op)
 		}
 	}
 	if o := s.ops[st.Op]; o != nil && !s.hasEnded(o) || begun != nil && begun.Failure != nil {
-		state = "Updating" // what will fail has not failed yet
+		state = "Updating" // the operation ends later, also one that will fail
 	}
 	if st.Deleting {
 		state = "Deleting"
@@ -192,11 +192,11 @@ func (s *Server) deleteSet(w http.ResponseWriter, c *call) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	was := st.Deleting
+	wasDeleting := st.Deleting
 	st.Deleting = true
 	o := &op{Set: st.Name, Deletes: true, WholeSet: true}
 	if err := s.removeInstances(st, st.Instances, o); err != nil {
-		st.Deleting = was
+		st.Deleting = wasDeleting
 		return err
 	}
 	s.removeIfEmpty(st)
@@ -205,8 +205,8 @@ func (s *Server) deleteSet(w http.ResponseWriter, c *call) error {
 	return nil
 }
 
-// deleteInstances deletes the named instances; no names means all of them, as
-// with the real service.
+// deleteInstances deletes the named instances, or all if none is named, as the real
+// service does.
 func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 	var p struct{ InstanceIDs []string }
 	if len(c.body) > 0 && json.Unmarshal(c.body, &p) != nil {
@@ -222,17 +222,17 @@ func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 	for _, id := range p.InstanceIDs {
 		named[id] = true
 	}
-	var going []*instance
+	var chosen []*instance
 	for _, i := range st.Instances {
 		if len(p.InstanceIDs) == 0 || named[i.ID] {
-			going = append(going, i)
+			chosen = append(chosen, i)
 		}
 	}
-	if err := s.limit(w, "deleteInstances", c.set, max(len(going), 1)); err != nil {
+	if err := s.limit(w, "deleteInstances", c.set, max(len(chosen), 1)); err != nil {
 		return err
 	}
 	o := &op{Set: st.Name, Deletes: true}
-	if err := s.removeInstances(st, going, o); err != nil {
+	if err := s.removeInstances(st, chosen, o); err != nil {
 		return err
 	}
 	s.announce(w, c, o)
@@ -255,8 +255,8 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 	if c.chaos.Do == chaos.Lag {
 		instances = st.instancesAt(time.Now().Add(-c.chaos.Delay))
 	}
-	// A page begins with an id and not with a position, since instances that
-	// are deleted between two pages would shift the others past the reader.
+	// A page begins with an id and not with a position. If an instance is deleted between
+	// two pages, the positions shift, and the reader would miss another one.
 	from, _ := strconv.Atoi(c.URL.Query().Get("$skiptoken"))
 	values := []any{}
 	next := ""
@@ -279,15 +279,15 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// capitalID is a set's id in lists of instances: there the service writes the name of
-// the group in capitals, and a client must not depend on the case of an id.
+// capitalID returns a set's id for lists of instances. There the service writes the name
+// of the group in capitals; a client must not depend on the case of an id.
 func (s *Server) capitalID(name string) string {
 	group := "/resourceGroups/" + s.cfg.ResourceGroup + "/"
 	capitals := "/resourceGroups/" + strings.ToUpper(s.cfg.ResourceGroup) + "/"
 	return strings.Replace(s.setID(name), group, capitals, 1)
 }
 
-// instanceView is an instance as the list shows it.
+// instanceView returns the JSON of an instance in a list.
 func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 	state := map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
 	props := map[string]any{
@@ -323,8 +323,8 @@ func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 	}
 }
 
-// power is an instance's power state: none during the first half of the boot delay,
-// "starting" during the second.
+// power returns an instance's power state: none in the first half of the boot delay,
+// "starting" in the second half.
 func (s *Server) power(i *instance) string {
 	switch {
 	case i.Power != "":
@@ -337,7 +337,7 @@ func (s *Server) power(i *instance) string {
 	return ""
 }
 
-// number is an instance's id as a number. Instances are in its order.
+// number returns an instance's id as a number. Lists are in its order.
 func (i *instance) number() int {
 	n, _ := strconv.Atoi(i.ID)
 	return n

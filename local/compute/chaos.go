@@ -10,11 +10,11 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// Steps of an instance's life that an injection can target, beside the requests.
+// Steps in the life of an instance. An injection can target them like requests.
 const (
 	stepAllocate = "allocate" // a set gets new instances: partial, refuse
-	stepBoot     = "boot"     // an instance comes up: delay, stick, refuse
-	stepRun      = "run"      // it has come up: evict, lose (deleted by somebody else), refuse (its guest shuts down)
+	stepBoot     = "boot"     // an instance starts: delay, stick, refuse
+	stepRun      = "run"      // an instance has started: evict, lose (deleted by somebody else), refuse (its guest shuts down)
 	stepRemove   = "remove"   // it is deleted: delay, stick, refuse
 )
 
@@ -25,8 +25,8 @@ func (s *Server) decideOutcome(operation, entity string, can ...chaos.Action) ch
 	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
-// injectIntoCall carries out the injections for a request: now, by the error, or at the
-// end of the request, by the outcome.
+// injectIntoCall carries out the injections for a request. It returns the error to answer
+// with, or the outcome that the end of the request must carry out.
 func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chaos.Outcome, error) {
 	can := []chaos.Action{chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose}
 	if operation == "list" {
@@ -52,7 +52,7 @@ func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chao
 	return o, nil
 }
 
-// failure is a code of the service about a scale set or an instance.
+// failure returns an error of the service about a scale set or an instance.
 func (s *Server) failure(code, entity string) *Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *Server) failureOf(code, name, size string) *Failure {
 	return failure(code, "{size}", size, "{location}", s.cfg.Location, "{name}", name)
 }
 
-// throttled is the answer to too many requests, as Compute gives it.
+// throttled returns the error of Compute for too many requests.
 func throttled(operation string, after time.Duration) *Failure {
 	if after <= 0 {
 		after = defaultRetry

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// code is one of the service's own error codes: the status it comes with and
-// the words. The words matter, because callers tell apart by them what shares a
-// code. {size} {location} {name} are filled in.
+// code is an error code of the service, with its status and text. The text matters:
+// callers use it to distinguish errors with the same code. failure fills in {size},
+// {location} and {name}.
 type code struct {
 	status  int
 	message string
 }
 
-// codes are those that a fault may be told to answer with; docs/local.md lists
-// them. Any other code is answered with status 409 and says only that.
+// codes are the codes that an injected failure can answer with; docs/local.md lists them.
+// The answer with any other code has status 409 and a short text.
 var codes = map[string]code{
 	"AllocationFailed": {
 		409,
@@ -108,7 +108,7 @@ var codes = map[string]code{
 		"VM '{name}' did not start in the allotted time. The VM may still start successfully. Please check the power state later.",
 	},
 	"InternalExecutionError": {409, "An internal execution error occurred. Please retry later."},
-	// The wording of quotas, which share the code OperationNotAllowed.
+	// The text for all quotas. Their code is OperationNotAllowed.
 	"quota": {
 		409,
 		"Operation could not be completed as it results in exceeding approved {quota} quota. Additional details - Deployment " +
@@ -119,7 +119,7 @@ var codes = map[string]code{
 	},
 }
 
-// failure is a code of the service as an answer; the words are filled in pairs.
+// failure returns an error of the service. fill holds pairs: a placeholder and its text.
 func failure(name string, fill ...string) *Failure {
 	if name == "TooManyRequests" {
 		return throttled("", 0)

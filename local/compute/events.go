@@ -85,8 +85,8 @@ func (s *Server) carryOutEvent(i *instance, e *event) {
 	}
 }
 
-// scheduledEvents answers with the events of a set, or takes the approval of some. The
-// lock is not held.
+// scheduledEvents answers with the events of a set, or reads the approval of some of them.
+// The lock is not held.
 func (s *Server) scheduledEvents(w http.ResponseWriter, r *http.Request, i *instance, body []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,11 +12,11 @@ import (
 
 // Failure is an error in the resource manager's form.
 type Failure struct {
-	Status     int // of the answer; has no meaning for an operation that failed
+	Status     int // of the answer; unused for an operation that failed
 	Code       string
 	Message    string
 	Details    []Detail
-	RetryAfter time.Duration // 0 = not said
+	RetryAfter time.Duration // 0 = the answer has no Retry-After
 }
 
 // Detail is an error inside an error.
@@ -32,7 +32,7 @@ func refuse(status int, code, format string, args ...any) *Failure {
 	return &Failure{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// body is the failure as answers and operations show it.
+// body returns the JSON of the failure, for answers and operations.
 func (f *Failure) body() map[string]any {
 	e := map[string]any{"code": f.Code, "message": f.Message}
 	if len(f.Details) > 0 {
@@ -50,8 +50,8 @@ func (f *Failure) write(w http.ResponseWriter) {
 	json.NewEncoder(w).Encode(map[string]any{"error": f.body()})
 }
 
-// setRetryAfter says when to come again: in whole seconds as the service does,
-// and in milliseconds for those who read that too.
+// setRetryAfter sets when the caller may try again: in whole seconds as the service does,
+// and in milliseconds for clients that read that header too.
 func setRetryAfter(w http.ResponseWriter, d time.Duration) {
 	w.Header().Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
 	w.Header().Set("retry-after-ms", strconv.FormatInt(d.Milliseconds(), 10))

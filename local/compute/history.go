@@ -4,13 +4,13 @@ package compute
 
 import "time"
 
-// Bounds of what is remembered for lists that lag.
+// Bounds of the snapshots that lists with a lag are answered from.
 const (
 	longestLag   = 10 * time.Minute
 	maxSnapshots = 1000
 )
 
-// snapshot is how a set's instances were at a time.
+// snapshot holds a set's instances as they were at one time.
 type snapshot struct {
 	at        time.Time
 	instances []*instance
@@ -43,7 +43,7 @@ func (s *Server) recordSnapshot(st *set) {
 	st.past = append(st.past[:0:0], st.past[drop:]...)
 }
 
-// instancesAt returns the instances as they were at a time, or the oldest that are known.
+// instancesAt returns the instances as they were at a time, or the oldest snapshot.
 func (st *set) instancesAt(at time.Time) []*instance {
 	var then []*instance
 	for n, snap := range st.past {

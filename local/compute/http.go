@@ -51,8 +51,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(a.body.Bytes())
 }
 
-// writeError answers with an error. One that has no form of its own goes to the
-// log, and the caller gets status 500.
+// writeError answers with an error. An error that is not of the service goes to the log,
+// and the caller gets status 500.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	var f interface{ write(http.ResponseWriter) }
 	if !errors.As(err, &f) {
@@ -62,8 +62,8 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	f.write(w)
 }
 
-// guarded keeps web pages away from the server. A metadata endpoint accepts any
-// content type, as in the cloud: it asks for a header that a page cannot set.
+// guarded refuses requests from web pages. A metadata endpoint accepts any content type,
+// as in the cloud: it requires a header that a page cannot set.
 func (s *Server) guarded() http.Handler {
 	calls, metadata := door.Door{}.Guard(s, true), door.Door{}.Guard(s, false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -176,9 +176,9 @@ func isEqualSecret(got, want string) bool {
 	return subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1
 }
 
-// canonicalPath writes the fixed words of a path as the patterns have them, with
-// one slash at the end. Names stay as the caller writes them. A segment that a
-// mux would clean away, by a redirect, names nothing here: it becomes a dash.
+// canonicalPath writes the fixed words of a path as the patterns do, with one slash at the
+// end. Names stay as the caller writes them. A segment that makes a mux redirect (empty,
+// dots) becomes a dash, which names nothing.
 func canonicalPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
@@ -198,8 +198,8 @@ func canonicalPath(next http.Handler) http.Handler {
 	})
 }
 
-// checkScope lets through what is about the subscription and, where the path
-// names a resource group, about that group.
+// checkScope passes on the requests for the server's subscription and, if the path names a
+// resource group, for its group.
 func (s *Server) checkScope(next, noSubscription, noGroup http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		segments := strings.Split(r.URL.Path, "/") // the first one is empty
@@ -214,8 +214,8 @@ func (s *Server) checkScope(next, noSubscription, noGroup http.Handler) http.Han
 	})
 }
 
-// serveCall reads a call, charges it to the rates, lets the injections act on it,
-// and has it answered. The operation is its name for them; "" = it has none.
+// serveCall reads a call, charges it to the rates, carries out injections, and calls the
+// handler. operation is the name that rates and injections use; "" = neither applies.
 func (s *Server) serveCall(operation string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -239,8 +239,8 @@ func (s *Server) serveCall(operation string, h handler) http.Handler {
 	})
 }
 
-// loseAnswer ends the connection after the work and before the answer, when an
-// injection says so.
+// loseAnswer ends the connection after the work and before the answer, if an injection
+// requires it.
 func loseAnswer(o chaos.Outcome) {
 	if o.Do == chaos.Lose {
 		panic(http.ErrAbortHandler)

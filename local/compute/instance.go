@@ -17,20 +17,20 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// resize sets the capacity and creates what is missing; lowering it takes the
-// newest instances, as the default scale-in rule does. The lock is held.
+// resize sets the capacity. It creates the instances that are missing, or deletes the
+// newest ones, as the default scale-in policy does. The lock is held.
 func (s *Server) resize(st *set, capacity int) (*op, error) {
 	if capacity < 0 || capacity > maxInstances {
 		return nil, refuse(http.StatusBadRequest, "InvalidParameter", "Parameter 'sku.capacity': it must be from 0 to %d.", maxInstances)
 	}
-	var alive []*instance
+	var staying []*instance
 	for _, i := range st.Instances {
 		if i.State != deleting {
-			alive = append(alive, i)
+			staying = append(staying, i)
 		}
 	}
 	o := &op{Set: st.Name}
-	missing := max(capacity-len(alive), 0)
+	missing := max(capacity-len(staying), 0)
 	if err := s.checkQuota(st, missing); err != nil {
 		return nil, err
 	}
@@ -38,21 +38,30 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 		missing, o.Failure = s.allocate(st, missing)
 	}
 	now := time.Now().UTC()
-	fresh := make([]*instance, missing)
-	for n := range fresh {
+	added := make([]*instance, missing)
+	for n := range added {
 		id := st.NextID + n
-		fresh[n] = &instance{VMID: uuid.NewString(), ID: fmt.Sprint(id), Name: fmt.Sprintf("%s_%d", st.Name, id),
-			Size: st.SKU.Name, Created: now, State: creating, set: st, kill: make(chan struct{}), halt: make(chan struct{})}
-		o.VMIDs = append(o.VMIDs, fresh[n].VMID)
+		added[n] = &instance{
+			VMID:    uuid.NewString(),
+			ID:      fmt.Sprint(id),
+			Name:    fmt.Sprintf("%s_%d", st.Name, id),
+			Size:    st.SKU.Name,
+			Created: now,
+			State:   creating,
+			set:     st,
+			kill:    make(chan struct{}),
+			halt:    make(chan struct{}),
+		}
+		o.VMIDs = append(o.VMIDs, added[n].VMID)
 	}
-	var going []*instance
-	if len(alive) > capacity {
-		going = s.startDeletions(alive[capacity:], nil)
+	var removed []*instance
+	if len(staying) > capacity {
+		removed = s.startDeletions(staying[capacity:], nil)
 	}
-	was := st.Failed
+	hadFailed := st.Failed
 	st.Failed = o.Failure != nil
-	if err := s.commitChange(st, capacity, fresh, going, o); err != nil {
-		st.Failed = was
+	if err := s.commitChange(st, capacity, added, removed, o); err != nil {
+		st.Failed = hadFailed
 		return nil, err
 	}
 	if s.cfg.OnCapacity != nil {
@@ -61,8 +70,8 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 	return o, nil
 }
 
-// allocate says how many of the wanted instances the region has room for. The
-// operation fails with the reason, and the capacity stays as it was asked for.
+// allocate returns how many of the wanted instances the region has room for. If they
+// are too few, the operation fails with why, and the capacity stays as requested.
 func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
 	o := s.decideOutcome(stepAllocate, st.Name, chaos.Partial, chaos.Refuse)
 	if o.Do == chaos.None || o.Do == chaos.Partial && o.Amount >= wanted {
@@ -71,21 +80,21 @@ func (s *Server) allocate(st *set, wanted int) (granted int, why *Failure) {
 	return o.Amount, s.failureOf(cmp.Or(o.Code, "AllocationFailed"), st.Name, st.SKU.Name)
 }
 
-// removeInstances begins to delete instances; the capacity falls with them. The lock is
-// held.
-func (s *Server) removeInstances(st *set, going []*instance, o *op) error {
-	begun := s.startDeletions(going, o)
+// removeInstances begins to delete instances, and lowers the capacity by their number.
+// The lock is held.
+func (s *Server) removeInstances(st *set, instances []*instance, o *op) error {
+	removed := s.startDeletions(instances, o)
 	if o != nil && o.Failure != nil {
 		o.WholeSet, st.Deleting = false, false
 	}
-	return s.commitChange(st, max(int(st.SKU.Capacity)-len(begun), 0), nil, begun, o)
+	return s.commitChange(st, max(int(st.SKU.Capacity)-len(removed), 0), nil, removed, o)
 }
 
-// startDeletions picks the instances whose deletion begins, and enters those that the
-// operation waits for. One that cannot be deleted stays, failed, and runs on.
-// The lock is held.
-func (s *Server) startDeletions(going []*instance, o *op) (begun []*instance) {
-	for _, i := range going {
+// startDeletions returns the instances whose deletion begins, and lists in the operation
+// the ones that it waits for. An instance whose deletion fails gets the state failed, and
+// continues to run. The lock is held.
+func (s *Server) startDeletions(instances []*instance, o *op) (removed []*instance) {
+	for _, i := range instances {
 		if i.State != deleting {
 			i.removal = s.decideOutcome(stepRemove, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
 			if i.removal.Do == chaos.Refuse {
@@ -96,43 +105,43 @@ func (s *Server) startDeletions(going []*instance, o *op) (begun []*instance) {
 				}
 				continue
 			}
-			begun = append(begun, i)
+			removed = append(removed, i)
 		}
 		if o != nil {
 			o.VMIDs = append(o.VMIDs, i.VMID)
 		}
 	}
-	return begun
+	return removed
 }
 
-// commitChange writes a new capacity with the instances that come and go for it, and
-// has them come and go only when it is on disk. The lock is held.
-func (s *Server) commitChange(st *set, capacity int, fresh, going []*instance, o *op) error {
+// commitChange writes a new capacity with the instances that are added and removed. It
+// starts and ends these instances after the write. The lock is held.
+func (s *Server) commitChange(st *set, capacity int, added, removed []*instance, o *op) error {
 	before := *st
 	before.Instances = slices.Clone(st.Instances)
-	states := make([]string, len(going))
-	for n, i := range going {
+	states := make([]string, len(removed))
+	for n, i := range removed {
 		states[n], i.State = i.State, deleting
 	}
-	st.Instances = append(st.Instances, fresh...)
-	st.NextID += len(fresh)
+	st.Instances = append(st.Instances, added...)
+	st.NextID += len(added)
 	st.SKU.Capacity = int64(capacity)
 	st.Version++
-	var forgotten []string
+	var expired []string
 	var ops []*op
 	if o != nil {
 		if !o.Deletes {
 			ops = s.preempt(st)
 		}
-		forgotten = s.register(o)
+		expired = s.register(o)
 		if !o.Deletes {
 			st.Op = o.ID
 		}
 		ops = append(ops, o)
 	}
-	if err := s.save(st, ops, forgotten...); err != nil {
+	if err := s.save(st, ops, expired...); err != nil {
 		*st = before
-		for n, i := range going {
+		for n, i := range removed {
 			i.State = states[n]
 		}
 		if o != nil {
@@ -140,10 +149,10 @@ func (s *Server) commitChange(st *set, capacity int, fresh, going []*instance, o
 		}
 		return err
 	}
-	for _, i := range fresh {
+	for _, i := range added {
 		s.run(i, false)
 	}
-	for _, i := range going {
+	for _, i := range removed {
 		close(i.kill)
 	}
 	return nil
@@ -161,18 +170,18 @@ func (s *Server) removeIfEmpty(st *set) {
 	}
 }
 
-// run lives an instance's life: boot, supervisor, restarts, deletion. One that
-// was there before the server was may have left processes, when the server was
-// killed: their supervisor takes them down, but that is not relied upon. The
+// run starts the goroutine of an instance: boot, supervisor, restarts, deletion. An
+// instance from an earlier run of the server may have left processes, if that server was
+// killed. Their supervisor should have killed them; run kills the ones that remain. The
 // lock is held.
-func (s *Server) run(i *instance, again bool) {
+func (s *Server) run(i *instance, isRestored bool) {
 	s.nodes[s.metadataKey(i)] = i
-	halted := i.hasNoGuest()
+	isIdle := i.hasNoGuest()
 	s.wg.Go(func() {
-		if again {
+		if isRestored {
 			s.sweep(i)
 		}
-		if !halted && s.boot(i) {
+		if !isIdle && s.boot(i) {
 			s.injectIntoRun(i)
 			for s.supervise(i) && s.wait(i, s.cfg.RestartDelay) {
 				s.cfg.Log.Warn("restarting supervisor that ended", "instance", i.Name)
@@ -180,15 +189,15 @@ func (s *Server) run(i *instance, again bool) {
 		}
 		select {
 		case <-i.kill:
-		case <-s.stop: // the machine stops; the instance stays on record
+		case <-s.stop: // the server stops; the instance stays on record
 			return
 		}
-		var late <-chan time.Time // never, when its deletion is stuck
+		var isDue <-chan time.Time // nil when an injection makes the deletion hang
 		if i.removal.Do != chaos.Stick {
-			late = time.After(s.cfg.DeleteDelay + i.removal.Delay)
+			isDue = time.After(s.cfg.DeleteDelay + i.removal.Delay)
 		}
 		select {
-		case <-late:
+		case <-isDue:
 		case <-s.stop:
 			return
 		}
@@ -196,8 +205,8 @@ func (s *Server) run(i *instance, again bool) {
 	})
 }
 
-// hasNoGuest reports whether nothing runs on an instance although it is there:
-// it was stopped, or never came up.
+// hasNoGuest reports whether nothing runs on an instance that exists: it was stopped, or
+// its boot failed.
 func (i *instance) hasNoGuest() bool {
 	if i.State != failed {
 		return i.Power != ""
@@ -205,7 +214,7 @@ func (i *instance) hasNoGuest() bool {
 	return i.Power != "running" || i.Failure != nil && i.Failure.Code == "OSProvisioningTimedOut"
 }
 
-// boot brings an instance up. False when it has no guest that is to run.
+// boot starts an instance. It reports whether the supervisor must run.
 func (s *Server) boot(i *instance) bool {
 	o := s.decideOutcome(stepBoot, i.set.Name+"/"+i.Name, chaos.Delay, chaos.Stick, chaos.Refuse)
 	if o.Do == chaos.Stick || !s.wait(i, s.cfg.BootDelay+o.Delay) {
@@ -216,9 +225,9 @@ func (s *Server) boot(i *instance) bool {
 	}
 	why := s.failureOf(cmp.Or(o.Code, "OSProvisioningTimedOut"), i.Name, i.Size)
 	switch why.Code {
-	case "VMExtensionProvisioningError": // the guest is up, and of use
+	case "VMExtensionProvisioningError": // the guest runs and is usable
 		return s.recordBoot(i, failed, "running", why)
-	case "OSProvisioningTimedOut": // it runs, is billed, and never says a word
+	case "OSProvisioningTimedOut": // the VM runs and costs money, but its agent never starts
 		s.recordBoot(i, failed, "running", why)
 	default:
 		s.recordBoot(i, failed, "", why)
@@ -226,8 +235,8 @@ func (s *Server) boot(i *instance) bool {
 	return false
 }
 
-// wait pauses; false when the instance is to go or its guest stops, or the
-// machine stops.
+// wait pauses for d. It returns false at once when the instance is deleted, its guest
+// stops, or the server stops.
 func (s *Server) wait(i *instance, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -243,7 +252,8 @@ func (s *Server) wait(i *instance, d time.Duration) bool {
 	}
 }
 
-// recordBoot enters how an instance came up. False when it is to go already.
+// recordBoot writes the result of a boot. It returns false when the instance is being
+// deleted already.
 func (s *Server) recordBoot(i *instance, state, power string, why *Failure) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,7 +270,7 @@ func (s *Server) recordBoot(i *instance, state, power string, why *Failure) bool
 	return i.State != deleting
 }
 
-// injectIntoRun is what befalls an instance that has come up, some time after it did.
+// injectIntoRun carries out the injections for an instance that runs, after their delay.
 func (s *Server) injectIntoRun(i *instance) {
 	o := s.decideOutcome(stepRun, i.set.Name+"/"+i.Name, chaos.Evict, chaos.Lose, chaos.Refuse)
 	if o.Do == chaos.None {
@@ -276,7 +286,7 @@ func (s *Server) injectIntoRun(i *instance) {
 			err = s.Evict(i.Name)
 		case chaos.Lose:
 			err = s.Remove(i.Name)
-		case chaos.Refuse: // shut down from inside, which is billed on
+		case chaos.Refuse: // the guest shuts down by itself: the VM still costs money
 			s.mu.Lock()
 			err = s.stopGuest(i, "stopped")
 			s.mu.Unlock()
@@ -287,8 +297,8 @@ func (s *Server) injectIntoRun(i *instance) {
 	})
 }
 
-// stopGuest ends what an instance runs; it stays, in this power state. The lock
-// is held.
+// stopGuest ends all processes of an instance. The instance stays, in the given power
+// state. The lock is held.
 func (s *Server) stopGuest(i *instance, power string) error {
 	if i.State == deleting || i.Power == "stopped" || i.Power == "deallocated" {
 		return nil
@@ -298,20 +308,20 @@ func (s *Server) stopGuest(i *instance, power string) error {
 	return s.save(i.set, nil)
 }
 
-// forgetInstance takes an instance off the record when nothing of it is left.
+// forgetInstance removes an instance whose processes have ended from the record.
 func (s *Server) forgetInstance(i *instance) {
 	if err := os.RemoveAll(s.dir(i)); err != nil {
 		s.cfg.Log.Warn("removing instance directory failed", "instance", i.Name, "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := i.set.Instances[:0:0]
+	others := i.set.Instances[:0:0]
 	for _, other := range i.set.Instances {
 		if other != i {
-			kept = append(kept, other)
+			others = append(others, other)
 		}
 	}
-	i.set.Instances = kept
+	i.set.Instances = others
 	delete(s.nodes, s.metadataKey(i))
 	if err := s.save(i.set, nil); err != nil {
 		s.cfg.Log.Error("removing instance failed; it stays on record", "instance", i.Name, "error", err)

@@ -23,28 +23,27 @@ import (
 // VM asks.
 const nodePath = "/node/"
 
-// maxEventsBody bounds what is posted to a metadata endpoint.
+// maxEventsBody bounds the body of a POST to a metadata endpoint, in bytes.
 const maxEventsBody = 16 << 10
 
-// tokenLife is how long a token is said to be good.
+// tokenLife is the validity of a token that an answer states.
 const tokenLife = 24 * time.Hour
 
-// Versions that the real endpoint knows are dates; newest are those it names to
-// who asks without one.
+// API versions of the real endpoint are dates. Its error for a request without a version
+// lists the newest ones.
 var (
 	versionForm = regexp.MustCompile(`^20\d\d-\d\d-\d\d$`)
 	newest      = []string{"2021-12-13", "2021-11-15", "2021-11-01"}
 )
 
-// Oldest versions that have what is served here.
+// The oldest API versions that have what is served here.
 const (
 	oldestInstance = "2017-04-02"
 	oldestEvents   = "2017-08-01"
 	oldestToken    = "2018-02-01"
 )
 
-// metadataError is an answer of the metadata endpoint, whose errors have their
-// own form.
+// metadataError is an error of the metadata endpoint, which has its own form of errors.
 type metadataError struct {
 	status  int
 	message string
@@ -52,15 +51,15 @@ type metadataError struct {
 
 func (e metadataError) Error() string { return e.message }
 
-// metadataKey names an instance's metadata endpoint. It stays the same when the server
-// starts again, and cannot be guessed from anything that a job is told.
+// metadataKey returns the key of an instance's metadata endpoint. It is the same after a
+// restart of the server, and a job cannot guess it from anything that it knows.
 func (s *Server) metadataKey(i *instance) string {
 	mac := hmac.New(sha256.New, []byte(s.cfg.Token))
 	mac.Write([]byte("metadata of " + i.VMID))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
-// metadataURL is an instance's metadata endpoint.
+// metadataURL returns the URL of an instance's metadata endpoint.
 func (s *Server) metadataURL(i *instance) string { return s.URL() + nodePath + s.metadataKey(i) }
 
 // splitNodePath splits the path of a request to a metadata endpoint.
@@ -72,7 +71,7 @@ func splitNodePath(path string) (key, rest string, ok bool) {
 	return key, "/" + strings.TrimSuffix(rest, "/"), true
 }
 
-// metadata answers an instance's own questions.
+// metadata answers a request to an instance's metadata endpoint.
 func (s *Server) metadata(w http.ResponseWriter, r *http.Request, key, path string) error {
 	s.mu.Lock()
 	i := s.nodes[key]
@@ -80,8 +79,8 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request, key, path stri
 	if i == nil {
 		return metadataError{http.StatusNotFound, "Not found"}
 	}
-	// A proxy, or a page in a browser, that is made to ask cannot set the one
-	// header, and cannot but set the other.
+	// An attacker may use a proxy or a page in a browser. These cannot set the first
+	// header, and a proxy always sets the second.
 	if !strings.EqualFold(r.Header.Get("Metadata"), "true") {
 		return metadataError{http.StatusBadRequest, "Bad request. Required metadata header not specified"}
 	}
@@ -124,7 +123,7 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request, key, path stri
 	return metadataError{http.StatusNotFound, "Not found"}
 }
 
-// write is the error as the metadata endpoint writes it.
+// write answers with the error in the form of the metadata endpoint.
 func (e metadataError) write(w http.ResponseWriter) {
 	body := map[string]any{"error": e.message}
 	if strings.Contains(e.message, "api-version") {
@@ -134,7 +133,7 @@ func (e metadataError) write(w http.ResponseWriter) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// instanceDocument answers what an instance is: the whole, or a part by its path.
+// instanceDocument answers with the document about an instance, or the part at a path.
 func (s *Server) instanceDocument(w http.ResponseWriter, r *http.Request, i *instance, path []string) error {
 	s.mu.Lock()
 	var at any = map[string]any{"compute": s.instanceMetadata(i), "network": map[string]any{"interface": []any{}}}
@@ -162,8 +161,8 @@ func (s *Server) instanceDocument(w http.ResponseWriter, r *http.Request, i *ins
 	return json.NewEncoder(w).Encode(at)
 }
 
-// instanceMetadata is the compute part of an instance's document. All of its values are
-// texts, numbers and truth too. The lock is held.
+// instanceMetadata returns the compute part of an instance's document. All values are
+// texts, also numbers and booleans. The lock is held.
 func (s *Server) instanceMetadata(i *instance) map[string]any {
 	st := i.set
 	var p profile
@@ -218,8 +217,8 @@ func (s *Server) instanceMetadata(i *instance) map[string]any {
 	}
 }
 
-// token answers with a token of the node's identity. Numbers are texts here, as
-// the real endpoint has it.
+// token answers with a token of the node's identity. Numbers are texts, as in the answer
+// of the real endpoint.
 func (s *Server) token(w http.ResponseWriter, r *http.Request, i *instance) error {
 	o, err := s.injectIntoCall(r, "token", i.set.Name+"/"+i.Name)
 	if err != nil {
@@ -256,5 +255,5 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, i *instance) erro
 	return err
 }
 
-// clientID is that of the one identity there is.
+// clientID returns the client id of the only identity.
 const clientID = "00000000-0000-4000-8000-0000000000aa"

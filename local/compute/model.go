@@ -27,8 +27,7 @@ var (
 	sizeName = regexp.MustCompile(`^(?i)(Standard|Basic)_[A-Za-z0-9_-]+$`)
 )
 
-// model is what is checked of a scale set's resource. A part that is missing is
-// empty here.
+// model is the part of a scale set's resource that is checked. A missing part is empty.
 type model struct {
 	Location   string
 	Tags       map[string]string
@@ -42,7 +41,7 @@ type model struct {
 	}
 }
 
-// profile is what is checked of a model's virtualMachineProfile.
+// profile is the part of a model's virtualMachineProfile that is checked.
 type profile struct {
 	StorageProfile struct {
 		ImageReference imageReference
@@ -83,14 +82,14 @@ type networkInterface struct {
 	}
 }
 
-// requirement is one thing that a model must fulfil, and the answer when it does not.
+// requirement is a condition on a model, and the error if the model does not meet it.
 type requirement struct {
 	isMet  bool
 	answer *Failure
 }
 
-// readModel checks the whole of a scale set as the resource manager does before
-// it accepts it. The first requirement that is not met is the answer.
+// readModel reads and checks a scale set as the resource manager does before it accepts
+// one. It returns the error of the first requirement that is not met.
 func readModel(name string, body []byte) (*set, error) {
 	var m model
 	var parts struct{ Properties map[string]json.RawMessage }
@@ -187,8 +186,8 @@ func networkRequirements(interfaces []networkInterface) []requirement {
 
 func isOneOf(value string, allowed ...string) bool { return slices.Contains(allowed, value) }
 
-// isIdentityValid reports whether an identity is none, the system's, or named by
-// resource ids.
+// isIdentityValid reports whether an identity is absent, the system's, or given by resource
+// ids.
 func isIdentityValid(raw json.RawMessage) bool {
 	if len(raw) == 0 || string(raw) == "null" {
 		return true
@@ -208,7 +207,7 @@ func isIdentityValid(raw json.RawMessage) bool {
 	return strings.Contains(i.Type, "UserAssigned") == (len(i.UserAssignedIdentities) > 0)
 }
 
-// customData returns that of the set's instances, decoded; nil = none.
+// customData returns the decoded custom data of the set's instances; nil = none.
 func (st *set) customData() []byte {
 	var p profile
 	if json.Unmarshal(st.Properties["virtualMachineProfile"], &p) != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// op is a long-running operation: over when each of its instances is running,
-// or gone when it deletes. That is seen from the instances, so that an
-// operation goes on when the server starts again.
+// op is a long-running operation. It has ended when each of its instances runs, or, if it
+// deletes, when none of them exists. hasEnded derives this from the instances, so an
+// operation continues after a restart of the server.
 type op struct {
 	ID       string
 	Set      string
@@ -23,39 +23,40 @@ type op struct {
 	VMIDs    []string
 	WholeSet bool
 	Begun    time.Time
-	Ended    bool     // before its instances were as asked for: another took its place
-	Failure  *Failure `json:",omitempty"` // how it ends; nil = well
+	Ended    bool     // a newer operation took its place, before its instances were ready
+	Failure  *Failure `json:",omitempty"` // the error with which it ends; nil = it succeeds
 }
 
-// register registers an operation. It returns the ids of those that nobody can ask
-// for any more. The lock is held.
-func (s *Server) register(o *op) (forgotten []string) {
+// register adds an operation, and removes those that ended long ago. It returns the ids
+// of the removed ones. The lock is held.
+func (s *Server) register(o *op) (expired []string) {
 	now := time.Now().UTC()
 	for id, old := range s.ops {
 		if now.Sub(old.Begun) > keepOperations && s.hasEnded(old) {
 			delete(s.ops, id)
-			forgotten = append(forgotten, id)
+			expired = append(expired, id)
 		}
 	}
 	o.ID, o.Begun = uuid.NewString(), now
 	s.ops[o.ID] = o
-	return forgotten
+	return expired
 }
 
-// preempt ends the operations on a set's model that are under way: a newer one
-// takes their place. Their instances come all the same. The lock is held.
-func (s *Server) preempt(st *set) (ended []*op) {
+// preempt ends the running operations on a set's model, because a newer one takes their
+// place. Their instances are still created. It returns the operations that it changed.
+// The lock is held.
+func (s *Server) preempt(st *set) (changed []*op) {
 	for _, o := range s.ops {
 		if strings.EqualFold(o.Set, st.Name) && !o.Deletes && !s.hasEnded(o) {
 			o.Ended, o.Failure = true, failure("OperationPreempted")
-			ended = append(ended, o)
+			changed = append(changed, o)
 		}
 	}
-	return ended
+	return changed
 }
 
-// failOperations has the operations that wait for an instance failOperations with it. The lock is
-// held.
+// failOperations fails the operations that wait for an instance that has failed. It
+// returns the operations that it changed. The lock is held.
 func (s *Server) failOperations(i *instance) (changed []*op) {
 	for _, o := range s.ops {
 		if o.Failure == nil && !o.Deletes && slices.Contains(o.VMIDs, i.VMID) {
@@ -66,7 +67,8 @@ func (s *Server) failOperations(i *instance) (changed []*op) {
 	return changed
 }
 
-// baseURL is the URL that a request was sent to: what answers point to.
+// baseURL returns the scheme and host that a request was sent to. Links in answers begin
+// with it.
 func (s *Server) baseURL(c *call) string {
 	if c.Host == "" {
 		return s.URL()
@@ -74,7 +76,7 @@ func (s *Server) baseURL(c *call) string {
 	return "http://" + c.Host
 }
 
-// announce tells the caller where an operation can be followed.
+// announce sets the headers with the URLs of an operation's status.
 func (s *Server) announce(w http.ResponseWriter, c *call, o *op) {
 	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.Compute/locations/%s/operations/%s?api-version=%s",
 		s.baseURL(c), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
@@ -87,7 +89,7 @@ func (s *Server) announce(w http.ResponseWriter, c *call, o *op) {
 
 func (s *Server) retryAfter(w http.ResponseWriter) { setRetryAfter(w, s.cfg.RetryAfter) }
 
-// setOf is the scale set of an operation; "" when it is not known.
+// setOf returns the name of an operation's scale set; "" = the operation is unknown.
 func (s *Server) setOf(id string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +99,7 @@ func (s *Server) setOf(id string) string {
 	return ""
 }
 
-// operation answers how an operation stands.
+// operation answers with the status of an operation.
 func (s *Server) operation(w http.ResponseWriter, c *call) error {
 	id := c.PathValue("operation")
 	s.mu.Lock()
@@ -109,9 +111,9 @@ func (s *Server) operation(w http.ResponseWriter, c *call) error {
 	if err := s.limit(w, "operation", id, 1); err != nil {
 		return err
 	}
-	over := s.hasEnded(o)
+	hasEnded := s.hasEnded(o)
 	if c.URL.Query().Get("monitor") != "" {
-		if !over {
+		if !hasEnded {
 			s.retryAfter(w)
 			w.WriteHeader(http.StatusAccepted)
 			return nil
@@ -124,7 +126,7 @@ func (s *Server) operation(w http.ResponseWriter, c *call) error {
 	}
 	body := map[string]any{"name": o.ID, "startTime": o.Begun.Format(time.RFC3339Nano), "status": "Succeeded"}
 	switch {
-	case !over:
+	case !hasEnded:
 		body["status"] = "InProgress"
 		s.retryAfter(w)
 	case o.Failure != nil:
@@ -143,7 +145,7 @@ func (s *Server) hasEnded(o *op) bool {
 		return true
 	}
 	if o.Failure != nil && !o.Deletes && time.Since(o.Begun) < s.cfg.BootDelay/2 {
-		return false // room is looked for, for some time
+		return false // the service searches for room for some time before it fails
 	}
 	if o.WholeSet && st.Deleting {
 		return false

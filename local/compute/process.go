@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// killAfter is how long a supervisor has to take its tree down before it is
-// killed itself, with everything below it.
+// killAfter is how long a supervisor may take to end its processes. Then the server kills
+// the supervisor and all processes below it.
 const killAfter = 10 * time.Second
 
-// supervise runs the instance's supervisor until it ends. It reports whether it
-// ended by itself.
+// supervise runs the instance's supervisor until it ends, and reports whether it ended by
+// itself.
 func (s *Server) supervise(i *instance) bool {
 	cmd, stdin, err := s.start(i)
 	if err != nil {
@@ -29,8 +29,7 @@ func (s *Server) supervise(i *instance) bool {
 		cmd.Wait()
 		close(ended)
 	}()
-	// Whatever became of the supervisor, nothing of the instance is left when
-	// this returns.
+	// No process of the instance remains, however the supervisor ended.
 	defer s.sweep(i)
 	defer stdin.Close()
 	select {
@@ -53,8 +52,8 @@ func (s *Server) supervise(i *instance) bool {
 	return false
 }
 
-// sweep kills the processes that carry the instance's name in their
-// environment, and those below them, until there are none.
+// sweep kills the processes that have the instance's VMID in their environment, and the
+// processes below them, until there are none.
 func (s *Server) sweep(i *instance) {
 	stubborn := killAll(func() []int { return descendants(processes(), processesOfVM(i.VMID)...) })
 	if len(stubborn) > 0 {
@@ -62,8 +61,8 @@ func (s *Server) sweep(i *instance) {
 	}
 }
 
-// start starts the supervisor of an instance, with the instance's environment.
-// Its standard input is held open as long as this machine lives.
+// start starts the supervisor of an instance, with the instance's environment. The
+// supervisor's standard input stays open as long as the server runs.
 func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	dir := s.dir(i)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -73,7 +72,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	data := i.set.customData()
 	s.mu.Unlock()
 	custom := filepath.Join(dir, "custom-data")
-	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, whatever becomes of the model
+	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, even if the model changes
 		if err := os.WriteFile(custom, data, 0o600); err != nil {
 			return nil, nil, err
 		}
@@ -85,13 +84,13 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer log.Close() // the process has its own when this returns
+	defer log.Close() // the process has its own descriptor
 	argv := append(append([]string(nil), s.cfg.Supervisor...), s.cfg.Agent...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	// Sizes with GPUs are played here, whatever the machine has; a setting says otherwise.
+	// Sizes with GPUs exist here on machines without any. A setting gives agents the real ones.
 	cmd.Env = append(append(append([]string{"DSVM_GPU_DEVICES=none"}, os.Environ()...), s.cfg.Env...),
-		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, // for the sweep and the logs; all else the agent asks the metadata endpoint
+		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, // for sweep and the logs; the agent gets everything else from the metadata endpoint
 		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String(),
 		"DSVM_METADATA_ENDPOINT="+s.metadataURL(i))
 	if s.cfg.CPUs != nil {
@@ -99,7 +98,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 			cmd.Env = append(cmd.Env, fmt.Sprintf("DSVM_CPUS=%d", n))
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal is for the machine, which stops its instances itself
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in the terminal is for the server, which stops its instances itself
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, nil, err

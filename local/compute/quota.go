@@ -31,8 +31,8 @@ func Family(size string) string {
 	return "standard" + strings.ToUpper(p[1]+p[2]) + strings.ReplaceAll(p[3]+p[4], "_", "") + "Family"
 }
 
-// priority of a set's instances, Regular or Spot, and what becomes of evicted
-// ones.
+// priority returns the priority of a set's instances, Regular or Spot, and the eviction
+// policy.
 func (st *set) priority() (priority, eviction string) {
 	var p profile
 	json.Unmarshal(st.Properties["virtualMachineProfile"], &p)
@@ -49,8 +49,8 @@ func (s *Server) cores(size string) int {
 	return max(s.cfg.CPUs(size), 1)
 }
 
-// checkQuota refuses instances that a limit does not allow: all of them, even
-// when some would fit. The lock is held.
+// checkQuota returns an error if a quota has no room for all of the new instances. The
+// lock is held.
 func (s *Server) checkQuota(st *set, more int) error {
 	if len(s.cfg.Quota) == 0 || more == 0 {
 		return nil
@@ -78,12 +78,12 @@ func (s *Server) checkQuota(st *set, more int) error {
 	return nil
 }
 
-// usedCores is how many cores count against a quota now. The lock is held.
+// usedCores returns how many cores count against a quota now. The lock is held.
 func (s *Server) usedCores(quota string) int {
 	n := 0
 	for _, st := range s.sets {
 		priority, _ := st.priority()
-		for _, i := range st.Instances { // those that go still count
+		for _, i := range st.Instances { // those that are being deleted still count
 			if counts(quota, i.Size, priority) {
 				n += s.cores(i.Size)
 			}
@@ -92,7 +92,7 @@ func (s *Server) usedCores(quota string) int {
 	return n
 }
 
-// usages lists the limits of the region and what is used up of them.
+// usages lists the quotas of the region and how much of each is used.
 func (s *Server) usages(w http.ResponseWriter, c *call) error {
 	location := c.PathValue("location")
 	if !strings.EqualFold(location, s.cfg.Location) {
@@ -121,7 +121,7 @@ func counts(quota, size, priority string) bool {
 	return isRegular && (strings.EqualFold(quota, QuotaTotal) || strings.EqualFold(quota, size) || strings.EqualFold(quota, Family(size)))
 }
 
-// quotaTitle is a quota's name as messages have it.
+// quotaTitle returns a quota's name as errors write it.
 func quotaTitle(quota string) string {
 	switch {
 	case strings.EqualFold(quota, QuotaTotal):

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// rate is a token bucket: so many in a burst, refilled by so many a minute.
+// rate is the size of a token bucket (burst), and its refill per minute.
 type rate struct{ refill, burst float64 }
 
-// group is what Compute limits together: per resource, and per subscription.
+// group is a group of operations with common limits: per resource, and per subscription.
 type group struct {
 	name                   string
 	resource, subscription rate // a resource's burst of 0 = it is not limited
@@ -44,7 +44,7 @@ var policyNames = map[string]string{
 	"operation":       "GetOperation",
 }
 
-// maxBuckets bounds what is remembered; a bucket that is full again need not be.
+// maxBuckets bounds the buckets in memory. A full bucket can be removed.
 const maxBuckets = 10000
 
 type bucket struct {
@@ -53,7 +53,7 @@ type bucket struct {
 	at     time.Time
 }
 
-// fill is how many tokens there are now.
+// fill returns how many tokens the bucket has at a time.
 func (b *bucket) fill(now time.Time) float64 {
 	return min(b.burst, b.tokens+now.Sub(b.at).Minutes()*b.refill)
 }
@@ -61,9 +61,9 @@ func (b *bucket) fill(now time.Time) float64 {
 // buckets are the token buckets by name. The server's lock guards them.
 type buckets map[string]*bucket
 
-// take takes a charge out of a bucket. It returns what is left, or how long to
-// wait when there is too little; nothing is taken then. A charge above the
-// burst takes all of it.
+// take takes a charge out of a bucket and returns the tokens that remain. If there are too
+// few, it takes none and returns how long the caller must wait. A charge above the burst
+// takes the whole bucket.
 func (all buckets) take(name string, r rate, charge float64, now time.Time) (left int, wait time.Duration) {
 	b := all[name]
 	if b == nil {
@@ -122,8 +122,8 @@ func (s *Server) limit(w http.ResponseWriter, operation, resource string, charge
 		if b.rate.burst == 0 || wait > 0 {
 			continue
 		}
-		left, longer := s.rates.take(g.name+b.suffix+"/"+b.of, b.rate, float64(charge), now)
-		wait = max(wait, longer)
+		left, waitHere := s.rates.take(g.name+b.suffix+"/"+b.of, b.rate, float64(charge), now)
+		wait = max(wait, waitHere)
 		remaining = append(remaining, fmt.Sprintf("Microsoft.Compute/%s%s;%d", g.name, b.suffix, left))
 	}
 	w.Header().Set("x-ms-ratelimit-remaining-resource", strings.Join(remaining, ","))

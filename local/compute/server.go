@@ -36,9 +36,9 @@ const (
 	maxInstances   = 1000    // of a scale set
 	pageSize       = 100     // instances in one answer
 	requestTimeout = 30 * time.Second
-	keepOperations = time.Hour // finished ones can be asked for this long
+	keepOperations = time.Hour // after their end, in which clients can ask for them
 	maxSets        = 2000      // of a region and subscription
-	maxHeader      = 32 << 10  // of a request's header, and no more time for it than headerTimeout
+	maxHeader      = 32 << 10  // of a request's header, in bytes
 	headerTimeout  = 10 * time.Second
 )
 
@@ -46,43 +46,44 @@ const (
 type Config struct {
 	Addr           string // loopback host:port; port 0 = any free one
 	Path           string // store file
-	Dir            string // instances have their directories below it
-	LogDir         string // what instances write, one file each; "" = Dir/logs. Logs outlive their instances.
+	Dir            string // holds the directories of the instances
+	LogDir         string // one log file for each instance, which stays after its deletion; "" = Dir/logs
 	Token          string // bearer token that callers present
 	SubscriptionID string
 	ResourceGroup  string
 	Location       string
 	Supervisor     []string // argv that ends in Supervise
 	Agent          []string // argv of the agent
-	Env            []string // of the agents, besides what an instance adds
+	Env            []string // of the agents; each instance adds its own
 	BootDelay      time.Duration
 	DeleteDelay    time.Duration
 	RestartDelay   time.Duration // before a crashed agent or supervisor is started again; 0 = 1s
-	KillAfter      time.Duration // for a supervisor to end in, before it is killed; 0 = 10s
+	KillAfter      time.Duration // time for a supervisor to end, before it is killed; 0 = 10s
 	RetryAfter     time.Duration // in answers about an operation that has not ended
 	Log            *slog.Logger
 	// OnCapacity is called for every accepted create and change of capacity, under the
 	// server's lock: it must not call the server.
 	OnCapacity func(set string, capacity int, at time.Time)
-	// CPUs says what a size has, for the agents; 0 = not known. nil = not known.
+	// CPUs returns the number of CPUs of a size, for the agents; 0 or a nil func = unknown.
 	CPUs func(size string) int
 	// Quota limits the cores of a family (standardDSv5Family), of a size, of all
 	// regular instances (QuotaTotal) and of all Spot ones (QuotaSpot). nil = no
-	// limits. A size that CPUs does not know counts as one core.
+	// limits. A size with an unknown number of CPUs counts as one core.
 	Quota map[string]int
-	// Sizes are those in the region's list of sizes. Others can be used too.
+	// Sizes are the sizes in the region's list. A set may have another one.
 	Sizes []string
 	// CloudRates limits requests as the service does; without it there are no
 	// limits.
 	CloudRates bool
-	// NodeToken is what the metadata endpoint gives for a token of the nodes'
-	// identity; "" = they have none. The resource manager grants it nothing.
+	// NodeToken is the token of the nodes' identity that the metadata endpoint returns;
+	// "" = nodes have no identity. The resource manager refuses it.
 	NodeToken string
-	// EvictionNotice is from the Scheduled Event to the eviction; 0 = 30s.
+	// EvictionNotice is the time from the Scheduled Event to the eviction; 0 = 30s.
 	EvictionNotice time.Duration
-	// Chaos makes requests and instances fail; nil = none. The server is "compute", its operations are put, patch, get, list, delete,
-	// deleteInstances, operation, usages, vmSizes and token, with the set (for token the instance)
-	// as entity, and the steps allocate, boot, run and remove of instances.
+	// Chaos makes requests and instances fail; nil = none. The server is "compute". Its
+	// operations are put, patch, get, list, delete, deleteInstances, operation, usages,
+	// vmSizes and token, with the set (for token the instance) as entity, and the steps
+	// allocate, boot, run and remove of instances.
 	Chaos *chaos.Set
 }
 
@@ -116,12 +117,12 @@ type set struct {
 	NextID     int
 	Deleting   bool
 	Op         string // the last operation on its model
-	Failed     bool   // ... failed
+	Failed     bool   // that operation failed
 	Instances  []*instance
 
-	past        []snapshot // how its list was, for lists that lag
-	events      []*event   // Scheduled Events that are not over
-	incarnation int        // of them
+	past        []snapshot // earlier lists of its instances, for lists with a lag
+	events      []*event   // Scheduled Events that have not ended
+	incarnation int        // of the events; it grows with each change of them
 }
 
 type sku struct {
@@ -138,13 +139,13 @@ type instance struct {
 	Size    string
 	Created time.Time
 	State   string   // creating, running, failed, deleting
-	Power   string   `json:",omitempty"` // where it does not follow from State
-	Failure *Failure `json:",omitempty"` // why it is failed
+	Power   string   `json:",omitempty"` // power state, where State does not imply it
+	Failure *Failure `json:",omitempty"` // why State is failed
 
 	set     *set
-	kill    chan struct{} // closed when it is to go
-	halt    chan struct{} // closed when its guest stops, and it stays
-	removal chaos.Outcome // what goes wrong with its deletion
+	kill    chan struct{} // closed when it is deleted
+	halt    chan struct{} // closed when its guest stops and the instance stays
+	removal chaos.Outcome // the injected failure of its deletion
 }
 
 const (
@@ -154,7 +155,7 @@ const (
 	deleting = "deleting"
 )
 
-// Start opens the store, starts the instances that were there, and listens.
+// Start opens the store, starts the instances in it, and listens.
 func Start(cfg Config) (*Server, error) {
 	host, _, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
@@ -170,7 +171,7 @@ func Start(cfg Config) (*Server, error) {
 		cfg.LogDir = filepath.Join(cfg.Dir, "logs")
 	}
 	if cfg.RestartDelay <= 0 {
-		cfg.RestartDelay = defaultRestart // what ends at once must not be started in a tight loop
+		cfg.RestartDelay = defaultRestart // an agent that ends at once must not be started in a tight loop
 	}
 	if cfg.KillAfter <= 0 {
 		cfg.KillAfter = killAfter
@@ -223,10 +224,10 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Addr is where the server listens; URL is the resource manager's endpoint.
+// Addr returns the address at which the server listens, as host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// URL is what clients take for the resource manager's endpoint.
+// URL returns the endpoint of the resource manager, for clients.
 func (s *Server) URL() string { return "http://" + s.Addr() }
 
 // Close stops the instances, which stay on record, and the server.
@@ -248,7 +249,7 @@ func (s *Server) Close() error {
 	return s.db.Close()
 }
 
-// Snapshot is an instance as tests and demos see it.
+// Snapshot is the state of an instance, for tests and demos.
 type Snapshot struct{ VMID, Name, Set, State string }
 
 // Instances lists all instances.
@@ -265,8 +266,8 @@ func (s *Server) Instances() []Snapshot {
 	return out
 }
 
-// Remove deletes an instance as somebody else would: without any call that the
-// pool makes or follows.
+// Remove deletes an instance as an outsider would: without any call that the pool makes
+// or watches.
 func (s *Server) Remove(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,7 +278,7 @@ func (s *Server) Remove(name string) error {
 	return s.removeInstances(i.set, []*instance{i}, nil)
 }
 
-// findInstance finds an instance that is not on its way out. The lock is held.
+// findInstance finds an instance that is not being deleted. The lock is held.
 func (s *Server) findInstance(name string) (*instance, error) {
 	for _, st := range s.sets {
 		for _, i := range st.Instances {

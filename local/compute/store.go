@@ -10,14 +10,14 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Buckets of the store file: a set with its instances is one value, and so is
-// an operation.
+// Buckets of the store file. A set with its instances is one value; an operation is one
+// value.
 var (
 	setsBucket = []byte("sets")
 	opsBucket  = []byte("operations")
 )
 
-// load reads the sets and the operations that were under way.
+// load reads the sets and the operations.
 func (s *Server) load() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		err := forEach(tx, setsBucket, func(k, v []byte) error {
@@ -55,10 +55,10 @@ func forEach(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
 	return nil
 }
 
-// save writes a set, or removes it when it is not there any more; with it the
-// operations that change with it, and away with those that nobody can ask for any
-// more. The lock is held: what callers see waits for the disk.
-func (s *Server) save(st *set, changed []*op, forgotten ...string) error {
+// save writes a set and the operations that changed with it, in one transaction. It
+// removes the set if it is not in s.sets any more, and the expired operations. The lock is
+// held, so callers see only what is on disk.
+func (s *Server) save(st *set, changed []*op, expired ...string) error {
 	key := []byte(strings.ToLower(st.Name))
 	var value []byte
 	values := make([][]byte, len(changed))
@@ -83,7 +83,7 @@ func (s *Server) save(st *set, changed []*op, forgotten ...string) error {
 		if err != nil {
 			return err
 		}
-		for _, id := range forgotten {
+		for _, id := range expired {
 			if err := ops.Delete([]byte(id)); err != nil {
 				return err
 			}

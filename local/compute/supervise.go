@@ -18,19 +18,19 @@ import (
 // defaultRestart is the pause before a crashed agent is started again.
 const defaultRestart = time.Second
 
-// Supervise is an instance's init: it starts the agent (args), starts it again
-// when it ends, and kills every process below it in between, as systemd does
-// with a unit's control group. It ends, with everything below it, when its
-// standard input does: then the instance is deleted, or the machine that it
-// lives on is gone. SIGTERM ends it likewise. It returns the exit code.
+// Supervise is the init process of an instance. It starts the agent (args). When the
+// agent ends, it kills all other processes below itself, as systemd does with the control
+// group of a unit, and starts the agent again. It ends with all processes below it at the
+// end of its standard input or on SIGTERM: the instance is deleted, or its server has
+// ended. It returns the exit code.
 func Supervise(args []string) int {
 	if len(args) == 0 {
 		os.Stderr.WriteString("an instance needs the command of its agent\n")
 		return 2
 	}
-	// Everything that loses its parent comes to this process, so that nothing
-	// can slip out of the tree. Processes are started from this one thread,
-	// since on Linux an agent dies with the thread that started it.
+	// Each process that loses its parent becomes a child of this one, so no process can
+	// leave the tree. All starts happen on this thread, because on Linux an agent dies
+	// with the thread that started it.
 	runtime.LockOSThread()
 	becomeReaper()
 	unlock, err := lockFile(os.Getenv("DSVM_INSTANCE_DIR"))
@@ -56,7 +56,7 @@ func Supervise(args []string) int {
 		}
 		stopping.Store(true)
 		close(stop)
-		for range time.Tick(10 * time.Millisecond) { // the agent may be just starting
+		for range time.Tick(10 * time.Millisecond) { // the agent may have just been started
 			if pid := agent.Load(); pid > 0 {
 				syscall.Kill(int(pid), syscall.SIGKILL)
 			}
@@ -85,14 +85,13 @@ func Supervise(args []string) int {
 	return 0
 }
 
-// start starts the agent. Its end is seen by awaitExit, as that of everything
-// else below.
+// start starts the agent and returns its process id. awaitExit notices its end.
 func start(args []string) (int, error) {
 	program, err := exec.LookPath(args[0])
 	if err != nil {
 		return 0, err
 	}
-	none, err := os.Open(os.DevNull) // the supervisor's own input says when to end
+	none, err := os.Open(os.DevNull) // the end of the supervisor's own input means something else
 	if err != nil {
 		return 0, err
 	}
@@ -106,7 +105,8 @@ func start(args []string) (int, error) {
 	return pid, nil
 }
 
-// awaitExit reaps whatever ends until the agent has.
+// awaitExit waits until the agent ends, and collects all other child processes that end
+// before it.
 func awaitExit(agent int) {
 	for {
 		pid, err := unix.Wait4(-1, nil, 0, nil)
@@ -116,8 +116,8 @@ func awaitExit(agent int) {
 	}
 }
 
-// killBelow kills until nothing is left below this process. What is killed may
-// just have started something, so it looks again.
+// killBelow kills all processes below this one. It looks again after each round, because
+// a killed process may have started another one.
 func killBelow() {
 	for {
 		children := processes()
@@ -138,8 +138,8 @@ func killBelow() {
 	}
 }
 
-// lockFile takes the instance's directory for this process, waiting for a
-// supervisor before it that is still taking its tree down.
+// lockFile locks the instance's directory. It waits for an earlier supervisor that still
+// kills its processes.
 func lockFile(dir string) (func(), error) {
 	if dir == "" {
 		return func() {}, nil

@@ -12,10 +12,10 @@ import (
 // becomeReaper makes this process the parent of every orphan below it.
 func becomeReaper() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
-// childAttr has the agent die with its supervisor.
+// childAttr makes the system kill the agent when its supervisor dies.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
-// processes lists the children of each process, zombies left out.
+// processes lists the children of each process, without zombies.
 func processes() map[int][]int {
 	children := map[int][]int{}
 	eachProcess(func(pid int, dir string) {
@@ -23,7 +23,7 @@ func processes() map[int][]int {
 		if err != nil {
 			return
 		}
-		// pid (name) state ppid ...; the name may hold anything, so look behind it.
+		// The line is: pid (name) state ppid. The name may hold any character, so read after it.
 		f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		if len(f) < 2 || f[0] == "Z" || f[0] == "X" {
 			return
@@ -35,8 +35,8 @@ func processes() map[int][]int {
 	return children
 }
 
-// processesOfVM lists the processes that carry the VMID in their environment. That of
-// a zombie is empty.
+// processesOfVM lists the processes that have the VMID in their environment, without
+// zombies: their environment is empty.
 func processesOfVM(vmid string) []int {
 	var found []int
 	eachProcess(func(pid int, dir string) {

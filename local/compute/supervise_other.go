@@ -9,14 +9,13 @@ import (
 	"syscall"
 )
 
-// becomeReaper has no counterpart here: a process that leaves its session and
-// loses its parent is not found any more.
+// becomeReaper does nothing: this system has no such function. A process that leaves its
+// session and loses its parent is not found any more.
 func becomeReaper() {}
 
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
-// processes lists the children of each process as ps knows them, zombies left
-// out.
+// processes lists the children of each process as ps shows them, without zombies.
 func processes() map[int][]int {
 	children := map[int][]int{}
 	out, _ := exec.Command("ps", "-A", "-o", "pid=,ppid=,stat=").Output()
@@ -34,8 +33,8 @@ func processes() map[int][]int {
 	return children
 }
 
-// processesOfVM lists the processes that carry the VMID in their environment, as far
-// as ps shows it: that of this user's own programs.
+// processesOfVM lists the processes that have the VMID in their environment. ps shows the
+// environment of this user's programs only.
 func processesOfVM(vmid string) []int {
 	var found []int
 	out, _ := exec.Command("ps", "-A", "-E", "-ww", "-o", "pid=,command=").Output()

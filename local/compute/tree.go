@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// descendants lists the roots and every process descendants them, once each; this process
-// is never among them, and neither is what is descendants it for another reason.
+// descendants lists the roots and all processes below them, each one once. It leaves out
+// this process and the processes that are reachable only through it.
 func descendants(children map[int][]int, roots ...int) []int {
 	seen := map[int]bool{os.Getpid(): true}
 	var all []int
@@ -28,13 +28,13 @@ func descendants(children map[int][]int, roots ...int) []int {
 	return all
 }
 
-// killPause is between two looks at whether what was killed is gone.
+// killPause is the time between two checks whether the killed processes have ended.
 const killPause = 2 * time.Millisecond
 
-// killAll kills what find finds until it finds nothing. Everything is stopped
-// before anything is killed: a process that is stopped starts no other, and
-// what is below it stays below it, so that nothing slips out in between. It
-// returns what it has no right to kill.
+// killAll kills the processes that find returns until it returns none. It stops all of
+// them before it kills the first: a stopped process starts no other, and its children stay
+// below it, so no process can leave the tree meanwhile. It returns the processes that
+// this user may not kill.
 func killAll(find func() []int) (stubborn []int) {
 	for {
 		stopped, left := map[int]bool{}, 0
@@ -61,8 +61,8 @@ func killAll(find func() []int) (stubborn []int) {
 	}
 }
 
-// namesVM reports whether an environment, as variables each ended by a zero byte,
-// has one of this project's variables that holds the VMID.
+// namesVM reports whether one of this project's variables in an environment holds the
+// VMID. Each variable in the environment ends with a zero byte.
 func namesVM(environment, vmid string) bool {
 	for v := range strings.SplitSeq(environment, "\x00") {
 		if strings.HasPrefix(v, "DSVM_") && strings.Contains(v, vmid) {

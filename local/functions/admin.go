@@ -10,8 +10,8 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// serveHostCall answers what is the host's serveHostCall business, which goes before all routes of
-// functions. It reports whether it has.
+// serveHostCall answers the calls of the host itself, which have precedence over the
+// routes of functions. It reports whether it has answered.
 func (h *Host) serveHostCall(w http.ResponseWriter, r *http.Request, path string) bool {
 	parts := strings.Split(strings.Trim(strings.ToLower(path), "/"), "/")
 	if parts[0] != "admin" || len(parts) != 3 {
@@ -19,7 +19,7 @@ func (h *Host) serveHostCall(w http.ResponseWriter, r *http.Request, path string
 	}
 	switch {
 	case parts[1] == "host" && parts[2] == "ping" && (r.Method == http.MethodGet || r.Method == http.MethodPost):
-		w.WriteHeader(http.StatusOK) // without a key: the platform asks so too
+		w.WriteHeader(http.StatusOK) // needs no key: the platform sends none either
 	case parts[1] == "host" && parts[2] == "status" && r.Method == http.MethodGet:
 		if h.mayAdminister(w, r) {
 			w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -71,7 +71,7 @@ func (h *Host) invokeByHand(w http.ResponseWriter, r *http.Request, name string)
 	body := inv.Tick(invoke.Tick{})
 	if f.trigger.Type == serviceBusTrigger {
 		inv.Namespace = namespace(h.cfg.Settings, f.trigger.Connection)
-		body = inv.ByHand(in.Input, f.many(), f.binary())
+		body = inv.ByHand(in.Input, f.takesBatches(), f.isBinary())
 	}
 	h.wg.Go(func() {
 		if _, err := h.call(h.ctx, f, inv, body); err != nil {

@@ -16,14 +16,14 @@ import (
 
 // Times and counts of the Service Bus side.
 const (
-	// settleAtOnce bounds the settlements at a time. Each is a round trip, and a batch has
-	// up to 1,000.
+	// settleAtOnce bounds the concurrent settlements. Each takes a round trip, and a batch
+	// has up to 1,000.
 	settleAtOnce = 64
 	// settleTime bounds the settlement of a batch. Messages that are not settled by then
 	// come again.
 	settleTime = 20 * time.Second
-	// maxFailedFirst is how many settlements may fail before one succeeds. Then the server
-	// is not there, and the rest of the batch is not tried.
+	// maxFailedFirst is how many settlements may fail before one succeeds. After them, the
+	// rest of the batch is not tried, because the server does not answer.
 	maxFailedFirst = 8
 	// firstReopen and longestReopen bound the pause before a queue that failed is
 	// opened again; see shared/backoff.
@@ -36,9 +36,9 @@ const (
 
 // source is an open queue.
 type source interface {
-	// receive waits for messages and returns 1 to most of them; none and no error when
-	// nothing came for a while. After an error the source is unusable, for settlements
-	// too.
+	// receive waits for messages and returns 1 to most of them; or none, without an error,
+	// when none came for a while. After an error the source cannot be used, not even for
+	// settlements.
 	receive(ctx context.Context, most int) ([]*delivery, error)
 	complete(ctx context.Context, d *delivery) error
 	abandon(ctx context.Context, d *delivery) error
@@ -46,8 +46,8 @@ type source interface {
 	close()
 }
 
-// sessionLocker is a source that is one session, whose messages have no locks of their
-// own: sessionLock stands for them.
+// sessionLocker is a source for one session. Its messages have no locks of their own, but
+// the common lock that sessionLock returns.
 type sessionLocker interface{ sessionLock() *delivery }
 
 var _ sessionLocker = (*sessionSource)(nil)
@@ -78,7 +78,7 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 	}
 	l.session, l.concurrent = f.trigger.IsSessionsEnabled, 1
 	switch {
-	case f.many():
+	case f.takesBatches():
 		l.most = firstPositive(f.trigger.MaxMessageBatchSize, firstPositive(sb.MaxMessageBatchSize, defaultMaxMessageBatchSize))
 	case l.session:
 		l.most = firstPositive(sb.MaxConcurrentCallsPerSession, defaultMaxConcurrentCallsPerSession)
@@ -97,7 +97,7 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 			idle := sb.SessionIdleTimeout.or(sb.ClientRetryOptions.TryTimeout.or(defaultSessionIdle))
 			return h.buses.openSession(ctx, h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName, idle)
 		}
-		if f.many() {
+		if f.takesBatches() {
 			return openLink(ctx, h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName)
 		}
 		return h.buses.open(h.cfg.Settings, f.trigger.Connection, f.trigger.QueueName)
@@ -122,23 +122,23 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 	return l
 }
 
-// firstPositive is n, firstPositive what stands for none.
-func firstPositive(n, none int) int {
+// firstPositive returns n if it is above 0, and otherwise the default.
+func firstPositive(n, otherwise int) int {
 	if n > 0 {
 		return n
 	}
-	return none
+	return otherwise
 }
 
-// run receives until ctx ends, and opens the queue again when it fails, or the
-// next session when one has ended.
+// run receives until ctx ends. It opens the queue again after a failure, and the next
+// session after the end of one.
 func (l *busLoop) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		src, err := l.open(ctx)
 		if err == nil {
 			worked := false
-			if l.f.many() {
+			if l.f.takesBatches() {
 				worked, err = l.batches(ctx, src)
 			} else {
 				worked, err = l.singles(ctx, src)
@@ -162,9 +162,9 @@ func (l *busLoop) run(ctx context.Context) {
 	}
 }
 
-// batches invokes the function with all messages that are there, one batch at a time.
-// While the function runs it asks for nothing: messages that come in stay in the queue,
-// for other receivers. As in the real host, this mode renews no locks.
+// batches invokes the function with all messages in the queue, one batch at a time. It
+// asks for none while the function runs, so new messages stay in the queue for other
+// receivers. As in the real host, this mode renews no locks.
 func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err error) {
 	for {
 		if err := cmp.Or(l.ready(ctx), ctx.Err()); err != nil {
@@ -185,13 +185,13 @@ func (l *busLoop) batches(ctx context.Context, src source) (worked bool, err err
 
 // withLiveLock returns the messages whose lock lasts long enough to start with them.
 func withLiveLock(batch []*delivery, now time.Time) []*delivery {
-	kept := batch[:0]
+	live := batch[:0]
 	for _, d := range batch {
 		if d.LockedUntil.IsZero() || d.LockedUntil.After(now.Add(lockMargin)) {
-			kept = append(kept, d)
+			live = append(live, d)
 		}
 	}
-	return kept
+	return live
 }
 
 // batch invokes the function with messages, and settles all of them in the same way.
@@ -199,17 +199,17 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 	inv := l.begin()
 	inv.Namespace = l.namespace
 	messages := make([]invoke.Delivery, len(batch))
-	var unbound []error // one of them, and the whole batch fails
+	var bindErrors []error // one error fails the whole batch
 	for i, d := range batch {
 		messages[i] = d.Delivery
-		unbound = append(unbound, d.cannotBind(l.f.binary()))
+		bindErrors = append(bindErrors, d.checkBinding(l.f.isBinary()))
 	}
-	err := errors.Join(unbound...)
+	err := errors.Join(bindErrors...)
 	if l.life != nil {
 		ctx = l.life
 	}
 	if err == nil {
-		err = l.call(ctx, inv, inv.Batch(messages, l.f.binary()))
+		err = l.call(ctx, inv, inv.Batch(messages, l.f.isBinary()))
 	} else {
 		err = errors.Join(errUnbound, err)
 	}
@@ -220,8 +220,8 @@ func (l *busLoop) batch(ctx, link context.Context, src source, batch []*delivery
 	return err
 }
 
-// singles invokes the function with one message at a time, several at once, and
-// renews their locks meanwhile.
+// singles invokes the function once for each message, several at a time, and renews their
+// locks while it runs.
 func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	link, lose := context.WithCancel(context.WithoutCancel(ctx))
@@ -229,12 +229,12 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	if s, ok := src.(sessionLocker); ok { // for as long as the session is open, idle or not
+	if s, ok := src.(sessionLocker); ok { // as long as the session is open, even when it is idle
 		wg.Go(func() { l.renew(ctx, src, s.sessionLock()) })
 	}
 	slots := make(chan struct{}, l.most)
 	for {
-		select { // one slot, and all that are free besides
+		select { // wait for one free slot; receive then uses all free ones
 		case slots <- struct{}{}:
 			<-slots
 		case <-ctx.Done():
@@ -270,13 +270,13 @@ func (l *busLoop) singles(ctx context.Context, src source) (worked bool, err err
 func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	inv := l.begin()
 	inv.Namespace = l.namespace
-	body := inv.Single(d.Delivery, l.f.binary()) // before the lock's end moves
+	body := inv.Single(d.Delivery, l.f.isBinary()) // before a renewal changes LockedUntil
 	renewing, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	if !l.session { // a session's lock is renewed as a whole
 		wg.Go(func() { l.renew(renewing, src, d) })
 	}
-	err := d.cannotBind(l.f.binary())
+	err := d.checkBinding(l.f.isBinary())
 	if err == nil {
 		err = l.call(ctx, inv, body)
 	} else {
@@ -290,7 +290,7 @@ func (l *busLoop) single(ctx, link context.Context, src source, d *delivery) {
 	l.settle(link, src, []*delivery{d}, err == nil)
 }
 
-// renew keeps a message's lock, or a session's, for as long as host.json allows.
+// renew renews the lock of a message or a session, for as long as host.json allows.
 func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 	for until := time.Now().Add(l.renewal); !d.LockedUntil.IsZero(); {
 		pause(ctx, time.Until(d.LockedUntil)/2)
@@ -306,9 +306,8 @@ func (l *busLoop) renew(ctx context.Context, src source, d *delivery) {
 	}
 }
 
-// settle completes or abandons messages as long as the link that brought them is open,
-// also while the host ends. Messages whose settlement fails come again after their lock
-// ends.
+// settle completes or abandons messages as long as their link is open, also while the host
+// ends. Messages whose settlement fails come again after their lock ends.
 func (l *busLoop) settle(link context.Context, src source, batch []*delivery, succeeded bool) {
 	one := src.abandon
 	if succeeded {

@@ -14,20 +14,20 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// hostVersion is the version of the real host whose behaviour this one has.
+// hostVersion is the version of the real host that this package reproduces.
 const hostVersion = "4.1052.200"
 
 // maxReply bounds a handler's reply.
 const maxReply = 16 << 20
 
-// invocation begins an invocation of f.
+// invocation returns a new invocation of f.
 func (h *Host) invocation(f *function) invoke.Invocation {
 	return invoke.Invocation{Function: f.name, Binding: f.trigger.Name, ID: uuid.NewString(), At: time.Now()}
 }
 
-// call sends an invocation to the handler and judges the reply. It waits for a
-// handler that is starting. When a function takes too long, the handler is killed, with
-// everything else that it is doing.
+// call sends an invocation to the handler and checks the reply. It waits for a handler
+// that is starting. When a function times out, call kills the handler, which also ends all
+// other invocations.
 func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, body []byte) (invoke.Reply, error) {
 	port, err := h.worker.await(ctx)
 	if err != nil {
@@ -63,8 +63,8 @@ var errTimedOut = errors.New("the function timed out")
 
 // post makes the request of an invocation.
 func (h *Host) post(ctx context.Context, port int, name, id string, body []byte) (invoke.Reply, error) {
-	// Wrapped, so that the client knows no length and sends chunks, as the host
-	// does.
+	// The wrapper hides the length from the client, so that it sends chunks, as the real
+	// host does.
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, handlerURL(port)+"/"+name, struct{ io.Reader }{bytes.NewReader(body)})
 	if err != nil {
 		return invoke.Reply{}, err

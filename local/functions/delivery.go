@@ -16,14 +16,14 @@ import (
 // delivery is a message that is locked for this host.
 type delivery struct {
 	invoke.Delivery
-	handle any           // the source's own
+	handle any           // the message in the form of its source
 	kind   tolerant.Kind // of its body
 	isText bool          // an AMQP value that is a string
 }
 
-// cannotBind says why a message's body does not become what the function wants,
-// which fails the whole batch that it is in.
-func (d *delivery) cannotBind(binary bool) error {
+// checkBinding returns an error if a message's body cannot be converted to the type that
+// the function wants. Such a message fails its whole batch.
+func (d *delivery) checkBinding(binary bool) error {
 	switch {
 	case d.kind == tolerant.Data, d.isText && !binary:
 		return nil
@@ -33,11 +33,11 @@ func (d *delivery) cannotBind(binary bool) error {
 	return fmt.Errorf("the body of message %q is an AMQP sequence or value and cannot be bound to a string", d.ID)
 }
 
-// errUnbound fails an invocation before the handler hears of it.
+// errUnbound fails an invocation that is not sent to the handler.
 var errUnbound = errors.New("the handler was not called")
 
-// newDelivery takes over what an invocation tells of a message; o is what it really
-// holds, or nil.
+// newDelivery copies the fields of a message that an invocation contains. o is the
+// original form of the message, or nil.
 func newDelivery(m *amqp.Message, o *tolerant.Original) *delivery {
 	d := &delivery{handle: m}
 	setBody(d, m.Data, m.Value, m.Sequence, o)
@@ -67,13 +67,13 @@ func newDelivery(m *amqp.Message, o *tolerant.Original) *delivery {
 	return d
 }
 
-// guid is 16 bytes in the order of .NET as text.
+// guid returns the text of 16 bytes in the order of .NET.
 func guid(b []byte) string {
 	le := binary.LittleEndian
 	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:])
 }
 
-// nameOf is an id as text, whatever type it has.
+// nameOf returns an id of any type as text.
 func nameOf(id any) string {
 	switch id := id.(type) {
 	case nil:
@@ -104,7 +104,7 @@ func setBody(d *delivery, data [][]byte, single any, lists [][]any, o *tolerant.
 	case len(lists) > 0:
 		d.kind = tolerant.Sequence
 	default:
-		for _, part := range data { // several are one
+		for _, part := range data { // several parts are one body
 			d.Body = append(d.Body, part...)
 		}
 	}
@@ -113,22 +113,22 @@ func setBody(d *delivery, data [][]byte, single any, lists [][]any, o *tolerant.
 func setProperties(d *delivery, o *tolerant.Original) {
 	d.Properties = make(map[string]any, len(o.Properties))
 	for _, p := range o.Properties {
-		d.Properties[fmt.Sprint(tolerant.Plain(p.Key))] = hosts(p.Value)
+		d.Properties[fmt.Sprint(tolerant.Plain(p.Key))] = toHostForm(p.Value)
 	}
 }
 
-// hosts is a property as the host hands it over: a decimal is a number there.
-func hosts(v any) any {
+// toHostForm returns a property in the form that the host sends: a decimal is a number.
+func toHostForm(v any) any {
 	if n, ok := v.(tolerant.Decimal); ok {
 		return number(fmt.Sprint(tolerant.Plain(n)))
 	}
 	return tolerant.Plain(v)
 }
 
-// number is text that is put into JSON as it is.
+// number is a text that is written into JSON unchanged.
 type number string
 
-// MarshalJSON writes a number, or in quotes what is none.
+// MarshalJSON writes the number; values that JSON does not have are in quotes.
 func (n number) MarshalJSON() ([]byte, error) {
 	if n == "NaN" || n == "Infinity" || n == "-Infinity" {
 		return []byte(`"` + string(n) + `"`), nil
@@ -136,7 +136,7 @@ func (n number) MarshalJSON() ([]byte, error) {
 	return []byte(n), nil
 }
 
-// plainProperties gives the client's types the forms that the host has.
+// plainProperties converts properties from the client's types to the forms of the host.
 func plainProperties(in map[string]any) map[string]any {
 	out := make(map[string]any, len(in))
 	for name, v := range in {
@@ -148,7 +148,7 @@ func plainProperties(in map[string]any) map[string]any {
 	return out
 }
 
-// convert is newDelivery for what the Service Bus client has received.
+// convert is newDelivery for a message of the Service Bus client.
 func convert(m *azservicebus.ReceivedMessage, o *tolerant.Original) *delivery {
 	raw := m.RawAMQPMessage
 	d := &delivery{handle: m, Delivery: invoke.Delivery{

@@ -234,7 +234,7 @@ func TestOwnFunctions(t *testing.T) {
 		if f.trigger.Type == httpTrigger && !(f.plain && host.CustomHandler.EnableProxyingHTTPRequest) {
 			t.Errorf("%s: its requests are not passed on as they are", f.name)
 		}
-		if f.trigger.Type == serviceBusTrigger && !f.many() {
+		if f.trigger.Type == serviceBusTrigger && !f.takesBatches() {
 			t.Errorf("%s takes single messages", f.name)
 		}
 	}

@@ -32,7 +32,7 @@ type binding struct {
 	DataType             string // binary, string
 	IsSessionsEnabled    bool
 	AutoCompleteMessages *bool
-	MaxMessageBatchSize  int // above 0, it stands before host.json's
+	MaxMessageBatchSize  int // above 0, it overrides host.json's
 
 	Schedule     string
 	RunOnStartup bool
@@ -48,23 +48,22 @@ type function struct {
 	name     string
 	trigger  binding
 	output   string // name of its HTTP output
-	plain    bool   // an HTTP trigger and an HTTP output and nothing else: requests may be passed on
+	plain    bool   // only an HTTP trigger and an HTTP output: requests may be passed on
 	disabled bool
 	schedule cron.Schedule
 	route    route
 }
 
-// many reports whether the trigger takes batches.
-func (f *function) many() bool { return strings.EqualFold(f.trigger.Cardinality, "many") }
+// takesBatches reports whether the trigger takes batches.
+func (f *function) takesBatches() bool { return strings.EqualFold(f.trigger.Cardinality, "many") }
 
-// binary reports whether bodies are bytes rather than texts.
-func (f *function) binary() bool { return strings.EqualFold(f.trigger.DataType, "binary") }
+// isBinary reports whether bodies are bytes rather than texts.
+func (f *function) isBinary() bool { return strings.EqualFold(f.trigger.DataType, "binary") }
 
 var functionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,127}$`)
 
-// readFunctions reads each function.json one level below the root, and of those
-// only the names that are in only, if it has any. What is wrong is left out,
-// with its error.
+// readFunctions reads each function.json one level below the root; if only is not empty,
+// just the functions named in it. It skips a function with an error, and returns the error.
 func readFunctions(root fs.FS, settings map[string]string, only []string) ([]*function, []error) {
 	entries, err := fs.ReadDir(root, ".")
 	if err != nil {
@@ -93,7 +92,7 @@ func readFunctions(root fs.FS, settings map[string]string, only []string) ([]*fu
 	return all, wrong
 }
 
-// read takes in a function.json.
+// read reads a function.json.
 func (f *function) read(b []byte, settings map[string]string) error {
 	if !functionName.MatchString(f.name) || strings.EqualFold(f.name, "host") {
 		return errors.New("the folder's name is no name of a function (a letter, then letters, digits, _ and -)")
@@ -156,13 +155,13 @@ func (f *function) readServiceBus(settings map[string]string) error {
 	switch {
 	case t.TopicName != "" || t.QueueName == "":
 		return errors.New("queueName is missing; topics are not supported by the local host")
-	case t.Cardinality != "" && !f.many() && !strings.EqualFold(t.Cardinality, "one"):
+	case t.Cardinality != "" && !f.takesBatches() && !strings.EqualFold(t.Cardinality, "one"):
 		return fmt.Errorf("cardinality %q is not known; use one or many", t.Cardinality)
-	case t.DataType != "" && !f.binary() && !strings.EqualFold(t.DataType, "string"):
+	case t.DataType != "" && !f.isBinary() && !strings.EqualFold(t.DataType, "string"):
 		return fmt.Errorf("dataType %q is not supported by the local host; use binary or string", t.DataType)
 	case t.MaxMessageBatchSize < 0 || t.MaxMessageBatchSize > maxAtOnce:
 		return fmt.Errorf("maxMessageBatchSize is %d; it must be between 1 and %d", t.MaxMessageBatchSize, maxAtOnce)
-	case f.many() && t.DataType == "":
+	case f.takesBatches() && t.DataType == "":
 		return errors.New(`cardinality many needs "dataType": "string" or "binary"; without it one body that is not JSON fails its whole batch`)
 	case settings[t.Connection] == "" && settings[t.Connection+namespaceSuffix] == "":
 		return fmt.Errorf("the setting %s is missing; it holds the connection string of Service Bus (or %s%s its namespace)",
@@ -176,7 +175,7 @@ func (f *function) readTimer(settings map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("schedule: %w", err)
 	}
-	if f.schedule, err = ncrontab(schedule); err != nil {
+	if f.schedule, err = parseSchedule(schedule); err != nil {
 		return fmt.Errorf("the schedule %q cannot be read: %w (six fields: second minute hour day month weekday)", schedule, err)
 	}
 	return nil
@@ -200,7 +199,7 @@ func (f *function) readHTTP() error {
 
 var settingName = regexp.MustCompile(`%[^%]*%`)
 
-// expand puts settings in the place of %NAME%. There is no escape.
+// expand replaces %NAME% with the setting of that name. A % cannot be escaped.
 func expand(s string, settings map[string]string) (string, error) {
 	var missing error
 	out := settingName.ReplaceAllStringFunc(s, func(m string) string {

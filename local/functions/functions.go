@@ -26,42 +26,42 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// Config says what to host and how.
+// Config configures a host.
 type Config struct {
 	Root     fs.FS             // the script root: host.json, and a folder for each function
 	Addr     string            // loopback host:port for requests; port 0 = any free one
-	Listener net.Listener      // open on Addr already; the host closes it. nil = the host listens on Addr
+	Listener net.Listener      // already open on Addr; the host closes it. nil = the host listens on Addr
 	Handler  []string          // argv of the handler; nil = host.json's customHandler.description
 	Dir      string            // working directory of the handler; "" = this process's
 	Settings map[string]string // app settings; the handler has them as its environment
-	Env      []string          // more of the handler's environment, NAME=value; wins over Settings
+	Env      []string          // more of the handler's environment, NAME=value; overrides Settings
 
 	FunctionKey string // opens authLevel function; "" = only the master key does
 	MasterKey   string // opens everything, and is the only key to /admin; "" = nothing does
 
-	// Guard makes the host refuse what web pages make browsers send, and share a secret
-	// with its handler. invoke.SecretSetting says to the handler where the secret is, and
-	// the handler must prove that it has it. Only for a handler that does so, and not on
-	// Windows.
+	// Guard makes the host refuse requests from web pages, and share a secret with its
+	// handler. The setting invoke.SecretSetting gives the handler the file of the secret,
+	// and the handler must prove that it has the secret. Not for other handlers, and not
+	// on Windows.
 	Guard bool
-	Hosts []string // more values of the header Host that are this host's own, with Guard
+	Hosts []string // more names of this host in the header Host, with Guard
 
-	StateDir string       // where timers keep their status; "" = they keep none
+	StateDir string       // folder of the status of timers; "" = they store none
 	Chaos    *chaos.Set   // injected failures; nil = none
 	Output   io.Writer    // gets what the handler prints, line by line; nil = discarded
 	Log      *slog.Logger // of the host itself; nil = discarded
 
 	FunctionTimeout time.Duration // 0 = host.json's
 	MaxErrors       int           // failures of the handler in a row; 0 = 3
-	ErrorWindow     time.Duration // without a failure, after which earlier ones are forgotten; 0 = 30 min
+	ErrorWindow     time.Duration // earlier failures do not count after such a time without one; 0 = 30 min
 	RestartPause    time.Duration // after MaxErrors; 0 = 5 s, below 0 = the host stops itself, as the real one does
 	TermGrace       time.Duration // from SIGTERM to SIGKILL when the host ends; 0 = 2 s, below 0 = SIGKILL at once
 
-	// Real makes the host behave as the real one also where this one is kinder to a
-	// developer: it starts a handler that cannot be started only once, and everything
-	// waits for it; the third error stops the host; it receives messages while there is
-	// no handler; at its end batches get EndGrace, single messages no time, and the
-	// handler SIGKILL.
+	// Real turns off the deviations from the real host that help a developer. The host
+	// tries only once to start a handler that cannot be started, and everything waits for
+	// it. The third error stops the host. The host receives messages while there is no
+	// handler. At its end batches get EndGrace, single messages get no time, and the
+	// handler gets SIGKILL.
 	Real     bool
 	Hang     time.Duration // of requests for a handler that cannot be started; 0 = 137 s
 	Linger   time.Duration // from giving up on the handler to the host's end; 0 = 10 s
@@ -72,11 +72,11 @@ type Config struct {
 const (
 	defaultMaxErrors   = 3
 	defaultErrorWindow = 30 * time.Minute
-	// defaultRestartPause is this host's own: a developer repairs the handler and does
-	// not have to start everything again.
+	// defaultRestartPause is not of the real host: here a developer can repair the handler
+	// without a new start of everything.
 	defaultRestartPause = 5 * time.Second
-	// defaultTermGrace is this host's own: the real one sends SIGKILL at once. It is
-	// enough to finish small things, and short for a developer.
+	// defaultTermGrace is not of the real host, which sends SIGKILL at once. It is enough
+	// to finish short work.
 	defaultTermGrace = 2 * time.Second
 	// Measured on the real host.
 	defaultHang     = 137 * time.Second
@@ -84,7 +84,7 @@ const (
 	defaultEndGrace = 10 * time.Second
 	// handlerConnections is how many idle connections to the handler stay open.
 	handlerConnections = 64
-	// closeTime bounds the detaching from Service Bus at the end.
+	// closeTime bounds the closing of the links to Service Bus at the end.
 	closeTime = 2 * time.Second
 )
 
@@ -103,10 +103,10 @@ type Host struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	taking context.Context // ends when triggers must start nothing more: with ctx, or before it
+	taking context.Context // ends when triggers must start nothing more: with or before ctx
 	stop   context.CancelFunc
 	loops  sync.WaitGroup // of the triggers
-	wg     sync.WaitGroup // of all else
+	wg     sync.WaitGroup // of all other goroutines
 	done   chan error
 }
 
@@ -223,7 +223,7 @@ func (h *Host) run() {
 	context.AfterFunc(h.ctx, func() { h.server.Close() })
 }
 
-// Addr is where the host listens, as host:port.
+// Addr returns the address at which the host listens, as host:port.
 func (h *Host) Addr() string { return h.listener.Addr().String() }
 
 // Ready waits until the handler answers. It returns an error when the handler never
@@ -233,11 +233,11 @@ func (h *Host) Ready(ctx context.Context) error {
 	return err
 }
 
-// Done gets one value and is then closed: why the host stopped itself, or nil after
-// Close.
+// Done returns a channel that gets one value and is then closed: the error that stopped the
+// host, or nil after Close.
 func (h *Host) Done() <-chan error { return h.done }
 
-// HandlerPID is the process id of the handler; 0 while there is none.
+// HandlerPID returns the process id of the handler; 0 = there is none now.
 func (h *Host) HandlerPID() int { return h.worker.pid() }
 
 // Close ends the triggers and the handler, and waits for them.

@@ -21,7 +21,7 @@ func FuzzSchedule(f *testing.F) {
 	}
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, s string) {
-		schedule, err := ncrontab(s)
+		schedule, err := parseSchedule(s)
 		if err != nil {
 			return
 		}
@@ -87,7 +87,7 @@ func FuzzStatus(f *testing.F) {
 	for _, seed := range []string{`{"Last":"2026-01-01T10:00:00Z","Next":"2026-01-01T10:10:00Z"}`, `{}`, `{`, `{"Next":"9999-12-31T23:59:59Z"}`, `{"Next":"0001-01-01T00:00:01Z"}`} {
 		f.Add([]byte(seed))
 	}
-	schedule, err := ncrontab("0 */10 * * * *")
+	schedule, err := parseSchedule("0 */10 * * * *")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func FuzzStatus(f *testing.F) {
 		if err := os.WriteFile(tm.path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if next, late := tm.expected(tm.read()); next.IsZero() || late != next.Before(now) {
+		if next, late := tm.findNext(tm.read()); next.IsZero() || late != next.Before(now) {
 			t.Errorf("%q: next %v, late %v", b, next, late)
 		}
 	})

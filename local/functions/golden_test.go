@@ -187,7 +187,7 @@ func TestGoldenRequests(t *testing.T) {
 		return func(t *testing.T) seen {
 			f := &function{name: name, trigger: binding{Name: "timer", Type: timerTrigger, UseMonitor: &useMonitor}}
 			var err error
-			if f.schedule, err = ncrontab("0 */5 * * * *"); err != nil {
+			if f.schedule, err = parseSchedule("0 */5 * * * *"); err != nil {
 				t.Fatal(err)
 			}
 			h, got := goldenHost(t, f)

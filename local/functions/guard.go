@@ -16,14 +16,14 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// secretFile is the number that a child has for the first of its extra files.
+// secretFile is the descriptor of the first extra file in a child process.
 const secretFile = 3
 
 // proofTime bounds one question to the handler.
 const proofTime = time.Second
 
-// guardPages refuses requests from web pages and bodies that come too slowly. The real
-// host does neither: it does not run on a machine where people browse and jobs run.
+// guardPages refuses requests from web pages and bodies that arrive too slowly. The real
+// host does neither: nobody browses and no jobs run on its machine.
 func (h *Host) guardPages(next http.Handler) http.Handler {
 	if !h.cfg.Guard {
 		return next
@@ -65,20 +65,20 @@ func (w *worker) shareSecret(cmd *exec.Cmd) (secret string, file *os.File, err e
 	return secret, file, nil
 }
 
-// sign puts the secret on a request for the handler at this port. A program that listens
-// on the port of an earlier handler gets none.
+// sign adds the secret to a request for the handler at this port. A program that listens
+// on the port of an earlier handler gets no secret.
 func (w *worker) sign(header http.Header, port int) {
 	w.mu.Lock()
 	s := w.state
 	w.mu.Unlock()
-	header.Del(invoke.HeaderSecret) // a client's own
+	header.Del(invoke.HeaderSecret) // the client may have set one
 	if s.secret != "" && s.port == port {
 		header.Set(invoke.HeaderSecret, s.secret)
 	}
 }
 
-// awaitProof asks until the handler proves that it has the secret, or ctx ends. A
-// handler that has found its port taken ends by itself.
+// awaitProof asks until the handler proves that it has the secret, or ctx ends. A handler
+// that cannot listen on its port ends by itself.
 func awaitProof(ctx context.Context, port int, secret string) bool {
 	client := &http.Client{Timeout: proofTime, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -21,20 +21,21 @@ const (
 	defaultMaxLockRenewal               = 5 * time.Minute
 	defaultMaxConcurrentSessions        = 8
 	defaultMaxConcurrentCallsPerSession = 1
-	// defaultSessionIdle is the client's tryTimeout, which stands for a
-	// sessionIdleTimeout that is not set.
+	// defaultSessionIdle is the client's tryTimeout. It applies if sessionIdleTimeout is not
+	// set.
 	defaultSessionIdle = time.Minute
 	defaultRoutePrefix = "api"
 )
 
-// overridePrefix begins the app settings that override a leaf of host.json; two
-// underscores part the names of its path.
+// overridePrefix begins the names of app settings that override a value in host.json. Two
+// underscores separate the names of its path.
 const overridePrefix = "AzureFunctionsJobHost__"
 
-// maxAtOnce bounds what runs at a time, so that a slip does not cost the machine.
+// maxAtOnce bounds the configured concurrency, so that a typing error does not overload the
+// machine.
 const maxAtOnce = 10_000
 
-// maxFile bounds host.json and a function.json.
+// maxFile bounds host.json and each function.json, in bytes.
 const maxFile = 1 << 20
 
 // hostFile is the part of host.json that is supported.
@@ -68,7 +69,7 @@ type hostFile struct {
 			TransportType                string
 			ClientRetryOptions           struct{ TryTimeout span }
 
-			// What older extensions had, and this one does not read.
+			// Settings of older extensions, which the present one does not read.
 			MessageHandlerOptions, SessionHandlerOptions, BatchOptions *json.RawMessage
 		}
 	}
@@ -76,8 +77,8 @@ type hostFile struct {
 	Retry       *json.RawMessage
 }
 
-// check says what of host.json would do something in the cloud that is not
-// supported: a file that is taken is one that does the same there.
+// check returns an error for a setting of host.json that works in the cloud but not here.
+// So an accepted file does the same in the cloud.
 func (h *hostFile) check() error {
 	sb, own := &h.Extensions.ServiceBus, &h.CustomHandler
 	for _, c := range []struct {
@@ -111,7 +112,7 @@ func (h *hostFile) check() error {
 	return nil
 }
 
-// infiniteSpan is .NET's way to say without end, and longestSpan stands for it.
+// infiniteSpan is .NET's value for no limit; longestSpan replaces it here.
 const (
 	infiniteSpan = "-00:00:00.001"
 	longestSpan  = 10 * 365 * 24 * time.Hour
@@ -141,7 +142,7 @@ func (s *span) UnmarshalText(b []byte) error {
 		return nil
 	}
 	days, clock, found := strings.Cut(text, ".")
-	if !found || strings.Contains(days, ":") { // a point within the seconds is not one behind days
+	if !found || strings.Contains(days, ":") { // the point belongs to the seconds, not to days
 		days, clock = "0", text
 	}
 	parts := strings.Split(clock, ":")
@@ -195,13 +196,13 @@ func readSmall(root fs.FS, name string) ([]byte, error) {
 	return fs.ReadFile(root, name)
 }
 
-// override puts a setting's value at a path. Names are compared without regard
-// to case; a value that is JSON but no string is taken as such.
+// override sets the value at a path to a setting's text. Names are compared without regard
+// to case. A text that is JSON other than a string is parsed.
 func override(tree map[string]any, path []string, value string) {
 	name := path[0]
-	for known := range tree {
-		if strings.EqualFold(known, name) {
-			name = known
+	for existing := range tree {
+		if strings.EqualFold(existing, name) {
+			name = existing
 		}
 	}
 	if len(path) == 1 {
@@ -232,8 +233,8 @@ func override(tree map[string]any, path []string, value string) {
 	override(branch, path[1:], value)
 }
 
-// argv is the handler's command line by host.json: a relative path is one under
-// dir if there is such a file, else it is looked up on the PATH.
+// argv returns the handler's command line from host.json. A relative path is below dir if
+// that file exists, and is searched in the PATH otherwise.
 func (h *hostFile) argv(dir string, settings map[string]string) ([]string, error) {
 	d := h.CustomHandler.Description
 	if d.DefaultExecutablePath == "" {

@@ -59,7 +59,7 @@ func (h *Host) routes() http.Handler {
 			h.homepage(w)
 			return
 		}
-		w.WriteHeader(http.StatusNotFound) // for a method that no function takes too
+		w.WriteHeader(http.StatusNotFound) // also for a method that no function takes
 	})
 }
 
@@ -83,7 +83,7 @@ func (h *Host) homepage(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, "<!DOCTYPE html><title>Functions host</title><p>The local Functions host is up and running.\n")
 }
 
-// cutFold is strings.CutPrefix without regard to case, as routes are.
+// cutFold is strings.CutPrefix without regard to case.
 func cutFold(s, prefix string) (string, bool) {
 	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
 		return s, false
@@ -91,7 +91,7 @@ func cutFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// serve answers a request by a function.
+// serve answers a request to a function.
 func (h *Host) serve(w http.ResponseWriter, r *http.Request, f *function, path string, params map[string]string) {
 	switch {
 	case f.disabled:
@@ -146,8 +146,8 @@ func (h *Host) authorized(level string, r *http.Request) bool {
 	return is(h.cfg.FunctionKey) || is(h.cfg.MasterKey)
 }
 
-// answer invokes an HTTP function whose requests are not passed on, and answers
-// with what its HTTP output says.
+// answer invokes an HTTP function whose requests are not passed on, and answers with its
+// HTTP output.
 func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, params map[string]string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
@@ -155,7 +155,7 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, param
 		return
 	}
 	inv := h.invocation(f)
-	ctx, cancel := context.WithCancel(h.ctx) // the real host does not tell the handler that the client has gone
+	ctx, cancel := context.WithCancel(h.ctx) // the real host does not notify the handler when the client closes its connection
 	defer cancel()
 	reply, err := h.call(ctx, f, inv, inv.Request(r, params, body))
 	if err != nil {
@@ -171,12 +171,12 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request, f *function, param
 	writeOutput(w, raw)
 }
 
-// refuseBody answers a request whose body cannot be read to its end.
+// refuseBody answers a request whose body cannot be read completely.
 func refuseBody(w http.ResponseWriter, err error) {
 	w.Header().Set("Connection", "close") // the rest of the body may still come
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge): // as the real host
+	case errors.As(err, &tooLarge): // as the real host answers
 		w.WriteHeader(http.StatusInternalServerError)
 	case errors.Is(err, intake.ErrSlow):
 		w.WriteHeader(http.StatusRequestTimeout)
@@ -186,8 +186,8 @@ func refuseBody(w http.ResponseWriter, err error) {
 	}
 }
 
-// writeOutput writes an HTTP output: an object, possibly in a string, of
-// statusCode, headers and body, where the code may be a text too.
+// writeOutput writes an HTTP output: an object, or its text in a string, with statusCode,
+// headers and body. The code may be a text.
 func writeOutput(w http.ResponseWriter, raw json.RawMessage) {
 	var inner string
 	if json.Unmarshal(raw, &inner) == nil {

@@ -20,23 +20,23 @@ import (
 
 // Times of a link.
 const (
-	// openTime bounds the beginning of a connection: a few round trips.
+	// openTime bounds the opening of a connection: a few round trips.
 	openTime = 30 * time.Second
-	// drainTime bounds the answer to a request to use up the credit.
+	// drainTime bounds the wait for the answer to a drain of the credit.
 	drainTime = 10 * time.Second
-	// tokenTime is how long the tokens are good that are made here.
+	// tokenTime is the validity of the tokens that makeToken signs.
 	tokenTime = time.Hour
-	// tokenMargin is what must be left of a token; the queue is opened again then.
+	// tokenMargin is how long before the end of its token a queue is opened again.
 	tokenMargin = 10 * time.Minute
 )
 
-// address is what a connection setting says of a namespace.
+// address is a namespace and the credential for it, from a connection setting.
 type address struct {
 	host  string // with its port, if the setting has one
 	plain bool   // an emulator, without TLS
 	name  string // of the key; "" = the developer's own identity
 	key   string
-	token string // made by somebody else
+	token string // a signed token from the setting
 }
 
 func readAddress(settings map[string]string, connection string) (a address, err error) {
@@ -61,7 +61,7 @@ func readAddress(settings map[string]string, connection string) (a address, err 
 	return a, nil
 }
 
-// audience is what a token opens.
+// audience returns the resource of a token.
 func (a address) audience(queue string) string {
 	scheme := "amqps"
 	if a.plain {
@@ -70,7 +70,7 @@ func (a address) audience(queue string) string {
 	return fmt.Sprintf("%s://%s/%s", scheme, a.host, queue)
 }
 
-// makeToken makes a token for a queue, or gets one for the developer's own identity.
+// makeToken signs a token for a queue, or gets one for the developer's own identity.
 func (a address) makeToken(ctx context.Context, queue string, now time.Time) (kind, token string, until time.Time, err error) {
 	const own, bearer = "servicebus.windows.net:sastoken", "jwt"
 	until = now.Add(tokenTime)
@@ -92,13 +92,13 @@ func (a address) makeToken(ctx context.Context, queue string, now time.Time) (ki
 	return bearer, got.Token, got.ExpiresOn, err
 }
 
-// linkSource is a queue over a link of its own, which has no credit but while
-// messages are asked for: what nobody asks for stays in the queue, for others.
+// linkSource is a queue, received over its own link. The link has credit only during a
+// receive, so other messages stay in the queue for other receivers.
 type linkSource struct {
 	wire     *tolerant.Conn
 	conn     *amqp.Conn
 	receiver *amqp.Receiver
-	credit   int // that the server has and has not used
+	credit   int // messages that the server may still send
 	until    time.Time
 }
 
@@ -142,7 +142,7 @@ func (s *linkSource) attach(ctx context.Context, a address, queue string) error 
 	return err
 }
 
-// putToken has the server let this connection at a queue.
+// putToken authorizes this connection for a queue.
 func putToken(ctx context.Context, session *amqp.Session, audience, kind, token string, until time.Time) error {
 	const cbs, answers = "$cbs", "answers"
 	sender, err := session.NewSender(ctx, cbs, nil)
@@ -174,11 +174,11 @@ func putToken(ctx context.Context, session *amqp.Session, audience, kind, token 
 	return nil
 }
 
-// errTokenAge has the queue opened again, with a new token.
+// errTokenAge makes the loop open the queue again, with a new token.
 var errTokenAge = errors.New("the token for Service Bus ends soon")
 
-// receive waits for a first message, takes what is there besides, and leaves no
-// credit behind.
+// receive waits for a first message, takes the others that the queue has, and withdraws the
+// rest of the credit.
 func (s *linkSource) receive(ctx context.Context, most int) ([]*delivery, error) {
 	if time.Until(s.until) < tokenMargin {
 		return nil, errTokenAge
@@ -194,7 +194,7 @@ func (s *linkSource) receive(ctx context.Context, most int) ([]*delivery, error)
 	first, err := s.receiver.Receive(bounded, nil)
 	if err != nil {
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			err = nil // nothing came; what was asked for is still asked for
+			err = nil // no message came; the credit remains
 		}
 		return nil, err
 	}
@@ -203,7 +203,8 @@ func (s *linkSource) receive(ctx context.Context, most int) ([]*delivery, error)
 	return append(got, more...), err
 }
 
-// drain uses up the credit: the server sends what it has, up to that, and says so.
+// drain ends the credit: the server sends the messages that it has, up to the credit, and
+// confirms.
 func (s *linkSource) drain(ctx context.Context) (got []*delivery, err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
@@ -232,10 +233,10 @@ func (s *linkSource) abandon(ctx context.Context, d *delivery) error {
 	return s.receiver.ModifyMessage(ctx, d.handle.(*amqp.Message), nil)
 }
 
-// renew is not for batches: their locks are not renewed.
+// renew is not supported: this mode renews no locks.
 func (s *linkSource) renew(context.Context, *delivery) error { return errors.ErrUnsupported }
 
-// close gives back what came after the last receive.
+// close abandons the messages that came after the last receive.
 func (s *linkSource) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()

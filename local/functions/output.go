@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// maxLine is where a line that does not end is broken.
+	// maxLine bounds a line, in bytes. A longer one is broken.
 	maxLine = 64 << 10
-	// quotedLines of standard error go into the message about an exit.
+	// quotedLines is how many lines of standard error the message about an exit quotes.
 	quotedLines = 3
 )
 
-// output passes on what the handler prints, a line at a time, and remembers the
-// end of standard error.
+// output passes on the output of the handler, line by line, and keeps the last lines of
+// standard error.
 type output struct {
 	mu      sync.Mutex
 	w       io.Writer
@@ -66,7 +66,7 @@ func (s *stream) line(b []byte) {
 	}
 }
 
-// flush passes on what has no end of line, when the process has ended.
+// flush passes on last lines without an end of line, after the process has ended.
 func (o *output) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -78,14 +78,14 @@ func (o *output) flush() {
 	o.streams = nil
 }
 
-// quote is the end of standard error, for the message about an exit.
+// quote returns the last lines of standard error, for the message about an exit.
 func (o *output) quote() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.tail) == 0 {
 		return ""
 	}
-	said := strings.Join(o.tail, " | ")
+	last := strings.Join(o.tail, " | ")
 	o.tail = nil
-	return "; it said last: " + said
+	return "; it said last: " + last
 }

@@ -34,15 +34,16 @@ const (
 // tracing are the headers of a trace. The proxy never passes them on unchanged.
 var tracing = []string{"Traceparent", "Tracestate", "Request-Id", "Baggage", "Correlation-Context"}
 
-// forward passes a request on as it is, streaming both ways. path is the clean one.
+// forward passes a request on to the handler and streams both bodies. path comes from
+// cleanPath.
 func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path string) {
 	id := uuid.NewString()
 	body := &requestBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxRequest)}
 	r.Body = body
-	// The proxy leaves it open. With a full duplex the server would then read what is
-	// left after it has begun to wait for the next request, and panic over the two.
+	// The proxy does not close the body. In full duplex mode the server would read the rest
+	// while it already waits for the next request, and panic.
 	defer r.Body.Close()
-	_ = http.NewResponseController(w).EnableFullDuplex() // else the answer would wait for the end of the request
+	_ = http.NewResponseController(w).EnableFullDuplex() // so that the answer need not wait for the end of the request
 	passing := &passing{h: h, f: f, bodyless: r.ContentLength == 0}
 	if h.timeout > 0 {
 		timer := time.AfterFunc(h.timeout, func() {
@@ -58,10 +59,10 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		Transport:     passing,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host = "http", "handler" // passing knows where it is
+			p.Out.URL.Scheme, p.Out.URL.Host = "http", "handler" // passing fills in the address
 			p.Out.URL.Path, p.Out.URL.RawPath = path, encodePath(path)
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
-			p.Out.Host = "" // the handler's own address; what the client named is in X-Forwarded-Host
+			p.Out.Host = "" // the handler's address; X-Forwarded-Host has the name that the client sent
 			p.SetXForwarded()
 			for _, name := range tracing {
 				p.Out.Header.Del(name)
@@ -78,14 +79,14 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 				refuseBody(w, *unread)
 				return
 			}
-			// Somebody may still be reading the request's body, so its connection
-			// cannot take the next one.
+			// The transport may still be reading the request's body, so the connection
+			// cannot be used for another request.
 			w.Header().Set("Connection", "close")
 			if r.Context().Err() != nil { // nobody waits for the answer
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
-			h.log.Warn("request not passed on",
+			h.log.Warn("passing on request failed",
 				"function", f.name, "invocation", id, "method", r.Method, "path", r.URL.Path, "error", err)
 			w.WriteHeader(http.StatusInternalServerError)
 		},
@@ -108,8 +109,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// passing sends one request to the handler wherever it listens, as often as the
-// real host does.
+// passing sends one request to the port of the current handler, with as many tries as the
+// real host makes.
 type passing struct {
 	h        *Host
 	f        *function
@@ -128,7 +129,7 @@ func (p *passing) isRepeatable(method string) bool {
 
 func (p *passing) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(p.h.ctx, cancel) // the host's end ends the wait
+	stop := context.AfterFunc(p.h.ctx, cancel) // the end of the host ends the wait
 	defer func() { stop(); cancel() }()
 	times := 1
 	if p.isRepeatable(r.Method) {
@@ -192,14 +193,14 @@ func (p *passing) sendOnce(ctx context.Context, r *http.Request) (*http.Response
 	return reply, err
 }
 
-// sendToNextHandler sends a request that has timed out to the next handler, as the
-// repeats of the real host do, although nobody waits for its answer.
+// sendToNextHandler sends a request that has timed out to the next handler, although nobody
+// waits for its answer. The real host's repeated tries have this effect.
 func (p *passing) sendToNextHandler(r *http.Request) {
 	ctx, cancel := context.WithTimeout(p.h.ctx, p.h.timeout)
 	out := r.Clone(ctx)
 	p.h.wg.Go(func() {
 		defer cancel()
-		for range rounds { // the death of the last one may not have been noticed yet
+		for range rounds { // the worker may not have noticed yet that the last handler died
 			port, err := p.h.worker.await(ctx)
 			if err != nil {
 				return
@@ -216,17 +217,18 @@ func (p *passing) sendToNextHandler(r *http.Request) {
 	})
 }
 
-// isTraced reports whether requests carry a trace: the real host has one only with
+// isTraced reports whether requests get a trace. In the real host they do only with
 // Application Insights.
 func (h *Host) isTraced() bool {
 	return h.cfg.Settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] != "" || h.cfg.Settings["APPINSIGHTS_INSTRUMENTATIONKEY"] != ""
 }
 
-// traceparent is a span that nobody samples, of the trace that came, or of a new one.
-func traceparent(came string) string {
+// traceparent returns an unsampled span of the trace in a request's traceparent, or of a new
+// trace.
+func traceparent(received string) string {
 	trace, span := uuid.New(), uuid.New()
 	id := fmt.Sprintf("%x", trace[:])
-	if parts := strings.Split(came, "-"); len(parts) == 4 && len(parts[1]) == len(id) && strings.Trim(parts[1], "0123456789abcdef") == "" {
+	if parts := strings.Split(received, "-"); len(parts) == 4 && len(parts[1]) == len(id) && strings.Trim(parts[1], "0123456789abcdef") == "" {
 		id = parts[1]
 	}
 	return fmt.Sprintf("00-%s-%x-00", id, span[:8])

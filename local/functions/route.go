@@ -9,9 +9,9 @@ import (
 )
 
 // route is a template of paths as ASP.NET reads it: words, {name}, {name?} and
-// {name=default} at the end, {*rest}, which takes everything that is left, and
-// constraints behind colons, {name:int}. Only the constraints below are played
-// here; a function with another one is left out.
+// {name=default} at the end, {*rest} for the rest of the path, and constraints after
+// colons, {name:int}. Only the constraints below are supported; a function with another
+// one is skipped.
 type route []segment
 
 type segment struct {
@@ -19,12 +19,12 @@ type segment struct {
 	name        string
 	constraints []constraint
 	optional    bool
-	standIn     string // for a part that is not there; hasDefault says whether there is one
+	standIn     string // the value of an absent part, if hasDefault
 	hasDefault  bool
 	rest        bool
 }
 
-// constraint judges the value of a parameter.
+// constraint reports whether a parameter may have a value.
 type constraint func(value string) bool
 
 // parseRoute reads a template without its prefix.
@@ -61,8 +61,8 @@ func parseRoute(template string) (route, error) {
 	return r, nil
 }
 
-// splitTemplate splits at the slashes that are not inside a parameter. Doubled
-// braces stand for themselves, inside of a parameter only.
+// splitTemplate splits a template at the slashes outside of parameters. Inside a parameter,
+// a doubled brace is a single one.
 func splitTemplate(template string) (parts []string, err error) {
 	from, inside := 0, false
 	for i := 0; i < len(template); i++ {
@@ -89,7 +89,7 @@ func splitTemplate(template string) (parts []string, err error) {
 	return append(parts, template[from:]), nil
 }
 
-// parseParameter reads what stands between the braces.
+// parseParameter reads the text between the braces of a parameter.
 func parseParameter(inner string) (s segment, err error) {
 	inner = strings.NewReplacer("{{", "{", "}}", "}").Replace(inner)
 	for range 2 { // one star, or two
@@ -113,8 +113,8 @@ func parseParameter(inner string) (s segment, err error) {
 		}
 		name, inner = name[:end], name[end:]
 		if strings.HasPrefix(inner, "(") {
-			// An argument ends at the first bracket that something new, or nothing,
-			// comes behind: it may have brackets of its own.
+			// An argument may contain brackets. It ends at the first closing bracket before
+			// another constraint or the end.
 			end := 1
 			for ; end < len(inner); end++ {
 				if inner[end] == ')' && (end+1 == len(inner) || inner[end+1] == ':' || inner[end+1] == '=') {
@@ -141,8 +141,8 @@ func parseParameter(inner string) (s segment, err error) {
 	return s, nil
 }
 
-// lookahead is the only one that is supported of the things that .NET's
-// expressions have and Go's do not: at the beginning, what must not come.
+// lookahead matches a negative lookahead at the beginning of an expression. It is the only
+// supported feature of .NET's expressions that Go's do not have.
 var lookahead = regexp.MustCompile(`^\^\(\?!(.*)\)\.\*\$$`)
 
 func parseConstraint(name, argument string) (constraint, error) {
@@ -165,8 +165,8 @@ func parseConstraint(name, argument string) (constraint, error) {
 	return nil, fmt.Errorf("the constraint %q is not supported by the local host; use int, long, minlength, maxlength or regex", name)
 }
 
-// parseExpression reads an expression as .NET's constraint does: without regard
-// to case, found anywhere, and the end is also before a last line feed.
+// parseExpression reads an expression as .NET's constraint does: it ignores case, matches
+// anywhere, and $ also matches before a last line feed.
 func parseExpression(text string) (constraint, error) {
 	compile := func(s string) (*regexp.Regexp, error) {
 		if end, ok := strings.CutSuffix(s, "$"); ok && !strings.HasSuffix(end, `\`) {
@@ -208,8 +208,8 @@ func (r route) match(path string) (map[string]string, bool) {
 			params[s.name] = s.standIn
 			return params, true
 		case part == "":
-			// Nothing is left. A parameter that may be absent is met by that; what takes
-			// the rest too, but for its constraints.
+			// The path has ended. An optional parameter matches; one for the rest matches
+			// if its constraints do.
 			return params, s.word == "" && (s.optional || s.rest && len(s.constraints) == 0)
 		case s.word != "" && !strings.EqualFold(s.word, part):
 			return nil, false
@@ -228,8 +228,8 @@ func (r route) match(path string) (map[string]string, bool) {
 	return params, rest == ""
 }
 
-// cleanPath is a request's path as the host sees it: decoded but for %2F, without
-// dot segments. False: the path has an empty part, which nothing matches.
+// cleanPath returns a request's path as the host uses it: decoded except for %2F, without
+// dot segments. It returns false for a path with an empty part, which no route matches.
 func cleanPath(escaped string) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(escaped); i++ {
@@ -264,12 +264,10 @@ func cleanPath(escaped string) (string, bool) {
 	return "/" + strings.Join(kept, "/"), isWhole
 }
 
-// plainInPath are the bytes that the proxy leaves as they are; letters and
-// digits besides.
+// plainInPath are the bytes, besides letters and digits, that the proxy does not encode.
 const plainInPath = "/-._~!$&'()*+,;=:@"
 
-// encodePath is a path as the proxy passes it on: what the host left encoded is
-// encoded once more.
+// encodePath returns a path as the proxy passes it on. It encodes a remaining %2F again.
 func encodePath(path string) string {
 	var b strings.Builder
 	for i := range len(path) {

@@ -15,37 +15,35 @@ import (
 	"dsvmpools/shared/bus/tolerant"
 )
 
-// namespaceSuffix makes the name of a connection that of a setting with the
-// namespace, to be used with the developer's own identity.
+// namespaceSuffix, after the name of a connection, gives the name of the setting with the
+// namespace. Such a connection uses the developer's own identity.
 const namespaceSuffix = "__fullyQualifiedNamespace"
 
 // Times of the Service Bus client.
 const (
-	// gatherTime is how long a receiver waits for more after a first message. It
-	// is what a single message waits, so it is far below the client's own 20 ms;
-	// batches need no more, as they fill while the function runs.
+	// gatherTime is how long a receiver waits for more messages after the first one. It
+	// delays a single message, so it is far below the client's default of 20 ms. Batches
+	// need no more: their messages arrive while the function runs.
 	gatherTime = 100 * time.Microsecond
-	// receiveTime bounds one receive, so that a link that died without a word is
-	// noticed.
+	// receiveTime bounds one receive, so that a link that died without notice is found.
 	receiveTime = 30 * time.Second
-	// settleOne bounds one settlement. It must end before the client tries again
-	// by itself, which is after some 4 s whatever its options say: that try, for a
-	// message of a link that was lost, closes the connection that has taken its
-	// place.
+	// settleOne bounds one settlement. It must end before the client tries again by
+	// itself, which it does after some 4 s with any options. For a message of a lost link,
+	// that try closes the new connection.
 	settleOne = 3 * time.Second
 )
 
-// retries of the client are few and short: the trigger opens the queue again by
-// itself, and says so.
+// retries of the client are few and short, because the trigger opens the queue again
+// itself, and logs it.
 var retries = azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
 
-// buses are the clients, one for each connection setting.
+// buses holds the clients, one for each connection setting.
 type buses struct {
 	mu  sync.Mutex
 	all map[string]*client
 }
 
-// client is one client, and its connections, which know what messages really hold.
+// client is a client with its connections, which record the original form of messages.
 type client struct {
 	*azservicebus.Client
 	dialer tolerant.Dialer
@@ -99,8 +97,7 @@ func (b *buses) client(settings map[string]string, connection string) (*client, 
 	return c, nil
 }
 
-// namespace is the host name of Service Bus under a connection setting, without a
-// port.
+// namespace returns the host name of Service Bus in a connection setting, without a port.
 func namespace(settings map[string]string, connection string) string {
 	host, _ := tolerant.Endpoint(settings[connection])
 	if host == "" {
@@ -123,7 +120,7 @@ func (b *buses) close() {
 
 var errLinkLost = errors.New("the link to Service Bus was lost")
 
-// sdkSource is a queue through the real client.
+// sdkSource is a queue, received with the real client.
 type sdkSource struct {
 	receiver *azservicebus.Receiver
 	dialer   *tolerant.Dialer
@@ -135,9 +132,9 @@ func (s *sdkSource) receive(ctx context.Context, most int) ([]*delivery, error) 
 	got, err := s.receiver.ReceiveMessages(bounded, most, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: gatherTime})
 	switch {
 	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		err = nil // nothing came
+		err = nil // no message came
 	case err == nil && len(got) == 0 && bounded.Err() == nil:
-		err = errLinkLost // the client would connect again without a word
+		err = errLinkLost // the client would connect again without notice
 	}
 	out := make([]*delivery, len(got))
 	for i, m := range got {

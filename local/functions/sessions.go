@@ -12,23 +12,22 @@ import (
 	"dsvmpools/shared/bus/tolerant"
 )
 
-// acceptTime bounds one wait for a free session. The server ends it sooner, and
-// the wait begins again; the bound is for a link that died without a word.
+// acceptTime bounds one wait for a free session. The server usually ends the wait sooner;
+// the bound is for a link that died without notice.
 const acceptTime = 90 * time.Second
 
-// errIdle ends a session in which nothing has come for sessionIdleTimeout.
+// errIdle ends a session that got no message for sessionIdleTimeout.
 var errIdle = errors.New("the session is idle")
 
-// errOutOfOrder ends a session after a batch failed. What waits behind that batch
-// must not be handed over before it; with the session closed, both come again
-// in order.
+// errOutOfOrder ends a session after a batch failed. Later messages must not be delivered
+// before that batch. After the session is closed, all of them come again in order.
 var errOutOfOrder = errors.New("a batch of the session failed; the session is closed, and comes again in order")
 
 // errNoSession says that no session was free for a while.
 var errNoSession = errors.New("no session is free")
 
-// sessions keeps as many sessions open at a time as host.json allows. In batch
-// mode it is one, as batches run one at a time.
+// sessions works on as many sessions at a time as host.json allows; in batch mode on one,
+// because batches run one at a time.
 func (l *busLoop) sessions(ctx context.Context) {
 	var wg sync.WaitGroup
 	for range l.concurrent {
@@ -56,17 +55,17 @@ func (b *buses) openSession(ctx context.Context, settings map[string]string, con
 	return &sessionSource{receiver: receiver, idle: idle, dialer: &client.dialer}, nil
 }
 
-// sessionSource is one session through the real client. Its messages have no
-// locks of their own.
+// sessionSource is one session, received with the real client. Its messages have no locks
+// of their own.
 type sessionSource struct {
 	receiver *azservicebus.SessionReceiver
 	idle     time.Duration
 	dialer   *tolerant.Dialer
 }
 
-// receive asks for one message however many there is room for. What a link brings
-// between two receives the client gives back: with more than one under way, some
-// would then come again behind their followers.
+// receive asks for one message, even if there is room for more. The client gives back
+// messages that arrive between two receives. If it had asked for more than one, some would
+// then come again after later ones.
 func (s *sessionSource) receive(ctx context.Context, _ int) ([]*delivery, error) {
 	bounded, cancel := context.WithTimeout(ctx, s.idle)
 	defer cancel()
@@ -97,7 +96,7 @@ func (s *sessionSource) abandon(ctx context.Context, d *delivery) error {
 	return s.receiver.AbandonMessage(ctx, d.handle.(*azservicebus.ReceivedMessage), nil)
 }
 
-// renew renews the session; d stands for it.
+// renew renews the lock of the session; d represents it.
 func (s *sessionSource) renew(ctx context.Context, d *delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, settleOne)
 	defer cancel()
@@ -114,7 +113,7 @@ func (s *sessionSource) close() {
 	_ = s.receiver.Close(ctx)
 }
 
-// sessionLock stands for the session's lock where a message's is wanted.
+// sessionLock returns a delivery that represents the session's lock.
 func (s *sessionSource) sessionLock() *delivery {
 	d := &delivery{}
 	d.LockedUntil = s.receiver.LockedUntil()

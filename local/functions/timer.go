@@ -16,21 +16,21 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// monitorFrom is the shortest period of a timer that keeps a status, as in the
-// real host.
+// monitorFrom is the shortest interval of a timer that stores its status, as in the real
+// host.
 const monitorFrom = time.Minute
 
-// longestWait is how long a timer waits before it looks at the clock again: a
-// machine that slept, or whose clock was set, is noticed within it.
+// longestWait is how long a timer waits before it looks at the clock again. So it notices
+// within this time that the machine slept or the clock was set.
 const longestWait = 10 * time.Second
 
-// ncrontab reads a schedule of six fields with seconds, or of five without. It
-// is in UTC, as in the cloud.
-func ncrontab(s string) (cron.Schedule, error) {
+// parseSchedule reads an NCRONTAB schedule: six fields with seconds, or five without. It is
+// in UTC, as in the cloud.
+func parseSchedule(s string) (cron.Schedule, error) {
 	switch {
 	case len(s) > maxSchedule:
 		return nil, errors.New("it is too long")
-	case strings.ContainsAny(s, "=?@"): // the reader's own additions
+	case strings.ContainsAny(s, "=?@"): // extensions of the cron package
 		return nil, errors.New("it holds a character that no schedule has")
 	case strings.Contains(s, ":"):
 		return nil, errors.New("time spans are taken on App Service plans only")
@@ -40,8 +40,8 @@ func ncrontab(s string) (cron.Schedule, error) {
 		return nil, err
 	}
 	if spec, ok := parsed.(*cron.SpecSchedule); ok {
-		// A day must fit both of its fields. The reader takes it so only if one of
-		// them is a star, which this makes it believe.
+		// A day must match both of its fields. The cron package requires both only if one
+		// of them is a star, so this sets that bit.
 		spec.Dow |= cronStar
 		spec.Location = time.UTC
 	}
@@ -51,19 +51,19 @@ func ncrontab(s string) (cron.Schedule, error) {
 	return parsed, nil
 }
 
-// cronStar is the bit by which the reader of schedules remembers a star.
+// cronStar is the bit of the cron package for a field that is a star.
 const cronStar = 1 << 63
 
-// maxSchedule bounds a schedule's text.
+// maxSchedule bounds a schedule's text, in bytes.
 const maxSchedule = 1000
 
-// status is what a timer remembers across restarts.
+// status is the state of a timer that survives restarts.
 type status struct{ Last, Next, LastUpdated time.Time }
 
-// timer runs one function by its schedule, an occurrence at a time.
+// timer runs one function at the times of its schedule, one run at a time.
 type timer struct {
 	f    *function
-	path string // of its status; "" = it keeps none
+	path string // file of its status; "" = it stores none
 	log  *slog.Logger
 	now  func() time.Time
 	wait func(context.Context, time.Duration)
@@ -77,15 +77,15 @@ func (h *Host) newTimer(f *function) *timer {
 		_, err := h.call(ctx, f, inv, inv.Tick(tick))
 		return err
 	}
-	if f.monitored(t.now()) && h.cfg.StateDir != "" {
+	if f.isMonitored(t.now()) && h.cfg.StateDir != "" {
 		t.path = filepath.Join(h.cfg.StateDir, f.name+".json")
 	}
 	return t
 }
 
-// monitored reports whether a timer keeps a status: it wants to, and its
-// occurrences are not too close together.
-func (f *function) monitored(now time.Time) bool {
+// isMonitored reports whether a timer stores its status: it is configured to, and its
+// interval is long enough.
+func (f *function) isMonitored(now time.Time) bool {
 	first := f.schedule.Next(now)
 	return (f.trigger.UseMonitor == nil || *f.trigger.UseMonitor) && f.schedule.Next(first).Sub(first) >= monitorFrom
 }
@@ -93,10 +93,10 @@ func (f *function) monitored(now time.Time) bool {
 // run runs the timer until ctx ends.
 func (t *timer) run(ctx context.Context) {
 	st := t.read()
-	next, late := t.expected(st)
+	next, isLate := t.findNext(st)
 	st.Next = next
-	if late || t.f.trigger.RunOnStartup {
-		st = t.occur(ctx, st, late)
+	if isLate || t.f.trigger.RunOnStartup {
+		st = t.runOnce(ctx, st, isLate)
 		next = t.f.schedule.Next(t.now())
 	}
 	for ctx.Err() == nil {
@@ -109,14 +109,14 @@ func (t *timer) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		st = t.occur(ctx, st, false)
-		next = t.following(next)
+		st = t.runOnce(ctx, st, false)
+		next = t.nextAfter(next)
 	}
 }
 
-// following is the occurrence after one. A run that outlasted its interval is
-// followed by one late run at once, for the last of those that it missed.
-func (t *timer) following(after time.Time) time.Time {
+// nextAfter returns the occurrence after another one. If a run took longer than its
+// interval, that is the last occurrence that it missed: one late run follows at once.
+func (t *timer) nextAfter(after time.Time) time.Time {
 	next, now := t.f.schedule.Next(after), t.now()
 	for {
 		later := t.f.schedule.Next(next)
@@ -127,32 +127,32 @@ func (t *timer) following(after time.Time) time.Time {
 	}
 }
 
-// expected is the next occurrence by what the timer remembers, and whether it
-// has been missed. A schedule that was changed since is not late.
-func (t *timer) expected(st status) (next time.Time, late bool) {
+// findNext returns the next occurrence according to the stored status, and whether the
+// timer missed it. After a change of the schedule, no occurrence is late.
+func (t *timer) findNext(st status) (next time.Time, isLate bool) {
 	now := t.now()
 	if t.path == "" || st.Next.IsZero() {
 		return t.f.schedule.Next(now), false
 	}
-	// What was written need not be the first occurrence after the last run, since
-	// a run may take long; but it must be one of this schedule.
+	// The stored time need not be the first occurrence after the last run, because a run
+	// may take long. But it must be an occurrence of this schedule.
 	if !t.f.schedule.Next(st.Next.Add(-time.Second)).Equal(st.Next) {
 		return t.f.schedule.Next(now), false
 	}
 	return st.Next, now.After(st.Next)
 }
 
-// occur invokes the function. One that fails is logged, and not repeated before
-// its next occurrence.
-func (t *timer) occur(ctx context.Context, st status, late bool) status {
+// runOnce invokes the function and returns the new status. It logs a failure; the function
+// runs again only at its next occurrence.
+func (t *timer) runOnce(ctx context.Context, st status, isLate bool) status {
 	began := t.now()
-	tick := invoke.Tick{PastDue: late}
+	tick := invoke.Tick{PastDue: isLate}
 	if t.path != "" {
 		tick.Last, tick.Next = st.Last, st.Next
 	}
 	if err := t.call(ctx, tick); err != nil {
 		if ctx.Err() != nil {
-			return st // it comes again, late, when the host is back
+			return st // it runs again, late, after the next start of the host
 		}
 		t.log.Error("timer invocation failed", "function", t.f.name, "error", err)
 	}
@@ -178,7 +178,7 @@ func (t *timer) read() (st status) {
 	return st
 }
 
-// write replaces the status in one move.
+// write replaces the file of the status in one step.
 func (t *timer) write(st status) {
 	b, err := json.Marshal(st)
 	if err == nil {

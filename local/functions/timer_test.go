@@ -25,7 +25,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func fakeTimer(t *testing.T, schedule string, began time.Time, occurrences int,
 	takes time.Duration) (*timer, func() []time.Time, *[]invoke.Tick) {
 	t.Helper()
-	parsed, err := ncrontab(schedule)
+	parsed, err := parseSchedule(schedule)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestTimerAfterDowntime(t *testing.T) {
 			t.Parallel()
 			tm, _, _ := fakeTimer(t, "0 */10 * * * *", noon, 1, 0)
 			tm.path = "kept"
-			next, late := tm.expected(tt.st)
+			next, late := tm.findNext(tt.st)
 			if late != tt.late || !next.Equal(noon.Add(tt.next)) {
 				t.Errorf("got %v, late %v, want %v, late %v", next, late, noon.Add(tt.next), tt.late)
 			}
@@ -139,12 +139,12 @@ func TestMonitored(t *testing.T) {
 		monitor  *bool
 		want     bool
 	}{{"0 * * * * *", nil, true}, {"0 * * * * *", &no, false}, {"*/30 * * * * *", nil, false}} {
-		s, err := ncrontab(tt.schedule)
+		s, err := parseSchedule(tt.schedule)
 		if err != nil {
 			t.Fatal(err)
 		}
 		f := function{schedule: s, trigger: binding{UseMonitor: tt.monitor}}
-		if got := f.monitored(noon); got != tt.want {
+		if got := f.isMonitored(noon); got != tt.want {
 			t.Errorf("%s, %v: got %v, want %v", tt.schedule, tt.monitor, got, tt.want)
 		}
 	}
@@ -211,7 +211,7 @@ func TestSchedules(t *testing.T) {
 		{"0 0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
 		{"30 0 0 * jan,mar *", "2026-01-31T00:00:30Z", "2026-03-01T00:00:30Z"},
 	} {
-		s, err := ncrontab(tt.schedule)
+		s, err := parseSchedule(tt.schedule)
 		if err != nil {
 			t.Errorf("%s: %v", tt.schedule, err)
 			continue

@@ -19,24 +19,24 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// Times and codes of the handler's life, as the real host has them.
+// Times and exit codes of the handler, as in the real host.
 const (
-	readyEvery  = 25 * time.Millisecond // between questions whether the handler is up
-	exitRestart = 200                   // of a handler that asks to be started anew
-	// killedCode stands for an end by a signal, which has no exit code.
+	readyEvery  = 25 * time.Millisecond // between requests that check whether the handler answers
+	exitRestart = 200                   // of a handler that asks for a restart
+	// killedCode replaces the exit code of a handler that a signal ended.
 	killedCode = 137
-	// pipeTime is how long the output of a handler that has ended may still be
-	// held open by processes that it left behind.
+	// pipeTime is how long processes that a handler has left may keep its output open after
+	// its end.
 	pipeTime = time.Second
 )
 
-// errExited is why invocations fail after the handler ended with 0.
+// errExited is the error of invocations after the handler ended with 0.
 var errExited = errors.New("the handler ended with exit code 0, and the host does not start it again; it must end so only after a signal")
 
-// errNoStart is a handler that is no program, or not there.
+// errNoStart is the error of a handler that does not exist or is not executable.
 var errNoStart = errors.New("the handler cannot be started")
 
-// worker is the handler process, and what is known of it.
+// worker runs the handler process and holds its state.
 type worker struct {
 	cfg         Config
 	argv        []string
@@ -49,16 +49,16 @@ type worker struct {
 	changed chan struct{} // closed with each change of state
 }
 
-// state of the handler. Only what one of the first three says about the future
-// is certain; a process may have died a moment ago.
+// state is the state of the handler. exited and failure are final. ready may be wrong for a
+// moment after the process died.
 type state struct {
-	ready   bool // it has answered
-	exited  bool // it ended with 0: nothing starts it again
-	failure error
-	process *os.Process
-	port    int
-	secret  string // that it shares with this host; "" = none
-	meant   bool   // its end is the host's own doing, and no error
+	ready    bool  // it has answered a request
+	exited   bool  // it ended with 0, and the host does not start it again
+	failure  error // the error with which the host gave up on the handler
+	process  *os.Process
+	port     int
+	secret   string // shared with this host; "" = none
+	isKilled bool   // the host has killed it, so its end is not an error
 }
 
 func newWorker(cfg Config, argv []string, initialTime time.Duration) *worker {
@@ -104,29 +104,29 @@ func (w *worker) pid() int {
 	return w.state.process.Pid
 }
 
-// restart kills the handler, as the host does when a function has timed out.
-// Everything else that it is doing dies with it; the exit is not counted.
+// restart kills the handler after a function has timed out, which also ends all other
+// invocations. run then starts it again, and does not count the exit as an error.
 func (w *worker) restart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.state.process != nil {
-		w.state.meant = true
+		w.state.isKilled = true
 		kill(w.state.process)
 	}
 }
 
-// run keeps the handler running until ctx ends, by the host's rules: exit code
-// 200 asks for a new start, any other but 0 is an error and starts anew too, and
-// the last error of those allowed ends the host (or, if so configured, has it
-// pause). After 0 nothing happens any more.
+// run keeps the handler running until ctx ends, as the real host does. After exit code 200
+// it starts the handler again. Another code except 0 is an error: it starts the handler
+// again too, but after MaxErrors errors it returns, or pauses if so configured. After 0 it
+// only waits.
 func (w *worker) run(ctx context.Context) error {
 	errorsSoFar, last := 0, time.Time{}
 	for ctx.Err() == nil {
-		code, meant, err := w.runOnce(ctx)
+		code, isKilled, err := w.runOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err == nil && (meant || code == exitRestart):
+		case err == nil && (isKilled || code == exitRestart):
 			w.log.Info("restarting handler", "exitCode", code)
 			continue
 		case err == nil && code == 0:
@@ -138,7 +138,7 @@ func (w *worker) run(ctx context.Context) error {
 			err = fmt.Errorf("the handler ended with exit code %d%s", code, w.output.quote())
 		}
 		if w.cfg.Real && errors.Is(err, errNoStart) {
-			// The real host tries once, says that it runs, and lets everything wait.
+			// The real host tries once, reports that it runs, and lets everything wait.
 			w.log.Error("handler failed", "error", err)
 			pause(ctx, w.cfg.Hang)
 			w.set(func(s *state) { s.failure = err })
@@ -156,23 +156,23 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		if w.cfg.RestartPause < 0 {
 			err = fmt.Errorf("the Functions host has stopped: the handler failed %d times: %w", errorsSoFar, err)
-			if w.cfg.Real { // what triggers take meanwhile waits
+			if w.cfg.Real { // meanwhile, invocations wait
 				w.log.Error("Exceeded http worker restart retry count for function host. Shutting down the host.", "error", err)
 				pause(ctx, w.cfg.Linger)
 			}
 			w.set(func(s *state) { s.failure = err })
 			return err
 		}
-		w.log.Warn("pausing before the next restart, where the real host would stop", "pause", w.cfg.RestartPause)
+		w.log.Warn("pausing before the next restart; the real host would stop here", "pause", w.cfg.RestartPause)
 		errorsSoFar = 0
 		pause(ctx, w.cfg.RestartPause)
 	}
 	return nil
 }
 
-// runOnce runs the handler one time and returns how it ended; an error says that
-// it could not be started, or never answered.
-func (w *worker) runOnce(ctx context.Context) (code int, meant bool, err error) {
+// runOnce runs the handler one time. It returns the exit code, and whether the host has
+// killed the handler; or an error if the handler could not be started or never answered.
+func (w *worker) runOnce(ctx context.Context) (code int, isKilled bool, err error) {
 	if err := w.injectStartFailure(ctx); err != nil {
 		return 0, false, err
 	}
@@ -189,7 +189,7 @@ func (w *worker) runOnce(ctx context.Context) (code int, meant bool, err error) 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // the process state says more
+		_ = cmd.Wait() // the process state has the exit code
 	}()
 	answered := make(chan struct{})
 	asking, stopAsking := context.WithTimeout(ctx, w.initialTime)
@@ -217,16 +217,16 @@ func (w *worker) runOnce(ctx context.Context) (code int, meant bool, err error) 
 		}
 	}
 	<-ended
-	w.set(func(s *state) { meant, *s = s.meant, state{} })
+	w.set(func(s *state) { isKilled, *s = s.isKilled, state{} })
 	w.output.flush()
 	code = cmd.ProcessState.ExitCode()
 	if code < 0 {
 		code = killedCode
 	}
-	return code, meant, err
+	return code, isKilled, err
 }
 
-// start starts the handler, which is to listen on port.
+// start starts the handler, which must listen on port.
 func (w *worker) start(port int) (*exec.Cmd, io.Closer, string, error) {
 	p, id := strconv.Itoa(port), uuid.NewString()
 	cmd := exec.Command(w.argv[0], w.argv[1:]...)
@@ -239,8 +239,8 @@ func (w *worker) start(port int) (*exec.Cmd, io.Closer, string, error) {
 	cmd.Env = append(cmd.Env, w.cfg.Env...)
 	cmd.Env = append(cmd.Env, invoke.PortSetting+"="+p, "FUNCTIONS_HTTPWORKER_PORT="+p,
 		"FUNCTIONS_CUSTOMHANDLER_WORKER_ID="+id, "FUNCTIONS_HTTPWORKER_ID="+id, "FUNCTIONS_APP_ROOT_PATH="+w.cfg.Dir)
-	// Standard input is never written to; its end tells a handler that cares
-	// that the host is gone.
+	// The host never writes to standard input. Its end shows the handler that the host has
+	// ended.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, nil, "", err
@@ -253,7 +253,7 @@ func (w *worker) start(port int) (*exec.Cmd, io.Closer, string, error) {
 	return cmd, stdin, secret, cmd.Start()
 }
 
-// end asks the handler to end, and ends it when it takes too long.
+// end asks the handler to end, and kills it after TermGrace.
 func (w *worker) end(p *os.Process, ended <-chan struct{}) {
 	if w.cfg.TermGrace > 0 && terminate(p) == nil {
 		select {
@@ -266,7 +266,7 @@ func (w *worker) end(p *os.Process, ended <-chan struct{}) {
 	<-ended
 }
 
-// awaitAnswer asks until the handler answers anything at all, or ctx ends.
+// awaitAnswer sends requests until the handler answers one, or ctx ends.
 func awaitAnswer(ctx context.Context, port int) bool {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

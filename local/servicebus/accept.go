@@ -54,7 +54,8 @@ func (s *session) startReceiver(a attachment, l *outLink, r *queue.Receiver, err
 	case errors.Is(err, queue.ErrTimeout):
 		condition, description = timeoutProp, "The operation did not complete within the allotted timeout."
 	case errors.Is(err, queue.ErrSessionHeld):
-		condition, description = "com.microsoft:session-cannot-be-locked", "The requested session cannot be accepted. It may be locked by another receiver."
+		condition = "com.microsoft:session-cannot-be-locked"
+		description = "The requested session cannot be accepted. It may be locked by another receiver."
 	case errors.Is(err, queue.ErrClosed):
 		condition, description = "amqp:connection:forced", "the server is stopping"
 	case errors.Is(err, queue.ErrGone):

@@ -17,7 +17,8 @@ var codes = map[string]*failure{}
 func init() {
 	for _, f := range []*failure{
 		errInput, errTableName, errNoKeys, errKeySize, errKeyCharacter, errName, errValueSize, errProperties, errEntitySize, errRefused,
-		errNotFound, errNoTable, errTableExists, errExists, errCondition, errBodySize, errBusy, errBeingDeleted, errTimedOut, errNotGranted, errRight, errInternal,
+		errNotFound, errNoTable, errTableExists, errExists, errCondition, errBodySize,
+		errBusy, errBeingDeleted, errTimedOut, errNotGranted, errRight, errInternal,
 	} {
 		codes[f.code] = f
 	}
