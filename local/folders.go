@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 )
 
-// folders are those of an instance that are closed to other users than its owner.
-// Others may only pass through instances, where jobs of another user have their
-// scratch directories.
+// folders are the folders of an instance that other users may not read. They may pass
+// through the folder instances, because jobs of another user have their scratch
+// directories in it.
 var folders = map[string]fs.FileMode{"data": 0o700, "logs": 0o700, "instances": 0o711}
 
-// closeFolders creates the folders with keys and logs, and removes the rights that an
-// earlier release gave them.
+// closeFolders creates the folders, and removes the rights that an earlier release gave to
+// other users.
 func closeFolders(dir string) error {
 	for name, mode := range folders {
 		path := filepath.Join(dir, name)

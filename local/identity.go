@@ -16,7 +16,7 @@ import (
 	"strconv"
 )
 
-// identity is what an instance keeps when it starts again: its ports and keys.
+// identity holds the ports and keys of an instance, which stay the same when it starts again.
 type identity struct {
 	Ports map[string]int
 	Keys  map[string]string
@@ -25,8 +25,8 @@ type identity struct {
 // keyNames are the names of the keys.
 var keyNames = []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control"}
 
-// addr is the address of a server: the port that it had before, as long as that is
-// free; else any free one.
+// addr returns the address for a server, with the port of its last start; port 0, for any
+// free one, if it has none.
 func (id *identity) addr(name string) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(id.Ports[name]))
 }

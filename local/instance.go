@@ -52,18 +52,18 @@ const (
 	deleteDelay  = 200 * time.Millisecond
 	restartDelay = 500 * time.Millisecond
 	retryAfter   = 200 * time.Millisecond
-	workLock     = 2 * time.Minute // session lock of a node
-	// Messages to and from nodes must not be dead-lettered because processes that
-	// held them were killed.
+	workLock     = 2 * time.Minute // lock of a node's session
+	// Messages to and from nodes must not be dead-lettered when the processes that hold
+	// them are killed.
 	internalDeliveries = 1000
 	workTTL            = 24 * time.Hour   // of messages that wait for a deleted node
-	controlTimeout     = 10 * time.Second // to read a request of the control service; it is short
+	controlTimeout     = 10 * time.Second // to read a request of the control service
 )
 
-// Config says where the instance lives and how it runs its parts.
+// Config configures an instance.
 type Config struct {
 	Dir      string   // folder of all data
-	Program  []string // argv of dsvm itself, which plays handler, agent and init of an instance
+	Program  []string // argv of dsvm itself, which is also the handler, the agent and the init of a node
 	Settings map[string]string
 	AgentEnv []string
 	Log      slog.Level
@@ -172,12 +172,12 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	return in, in.writeDescription(cfg.Dir)
 }
 
-// handlerTime is how long the handler may take to start. It takes a second; one that
-// refuses a setting exits at once, and the host starts it again and again.
+// handlerTime is how long the handler may take to start. Usually it takes a second. A
+// handler that refuses a setting exits at once, and the host starts it again and again.
 const handlerTime = 30 * time.Second
 
-// awaitHandler waits until the handler answers. The error quotes the last line of
-// its log.
+// awaitHandler waits until the handler answers. Its error quotes the last line of the
+// handler's log.
 func (in *Instance) awaitHandler(ctx context.Context, cfg Config) error {
 	bounded, cancel := context.WithTimeout(ctx, handlerTime)
 	defer cancel()
@@ -279,7 +279,7 @@ func (in *Instance) logger(cfg Config, name string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: cfg.Log})), err
 }
 
-// writeDescription writes instance.json, in one move and for its owner only.
+// writeDescription writes instance.json, in one step and for its owner only.
 func (in *Instance) writeDescription(dir string) error {
 	return writeJSON(filepath.Join(dir, "instance.json"), in.Description)
 }
@@ -296,7 +296,7 @@ func writeJSON(path string, v any) error {
 	return os.Rename(path+".new", path)
 }
 
-// Close stops everything, the last started first.
+// Close stops everything, in the reverse order of the starts.
 func (in *Instance) Close() error {
 	var errs []error
 	for i := len(in.close) - 1; i >= 0; i-- {

@@ -21,8 +21,7 @@ import (
 	"dsvmpools/shared/size"
 )
 
-// Names of the keys of Service Bus: the handler's, with all rights, and the one that
-// agents get.
+// Names of the keys of Service Bus: the handler's with all rights, and the agents'.
 const (
 	handlerKey = "RootManageSharedAccessKey"
 	agentKey   = "agent"
@@ -82,8 +81,8 @@ func (in *Instance) startBus(cfg Config, id *identity, log *slog.Logger) (err er
 	return id.setPort("serviceBus", in.Bus.Addr())
 }
 
-// queues are the queues of a deployment. Only senders' messages are dead-lettered
-// after the usual number of deliveries.
+// queues returns the queues of a deployment. Only the queues for senders dead-letter after
+// the usual number of deliveries.
 func queues(cfg Config, names bus.Queues) []servicebus.QueueConfig {
 	fromSenders := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries}
 	internal := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries}
@@ -179,7 +178,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		Guard:       true,
 	}
 	if public, err := url.Parse(settings["DSVM_PUBLIC_URL"]); err == nil && public.Host != "" {
-		in.host.Hosts = []string{public.Host} // a tunnel from there passes its own name on
+		in.host.Hosts = []string{public.Host} // a tunnel to this host sends its own name
 	}
 	if in.Host, err = functions.Start(in.host); err != nil {
 		l.Close()
@@ -196,7 +195,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	return id.setPort("url", in.Host.Addr())
 }
 
-// settings are the app settings of the handler. Those of Config go before them.
+// settings returns the app settings of the handler. The settings of Config override them.
 func (in *Instance) settings(home string, id *identity) map[string]string {
 	names := bus.DefaultQueues
 	return map[string]string{
@@ -229,8 +228,8 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 	}
 }
 
-// role is the command line of one of the parts that dsvm itself plays.
+// role returns the command line for a part of the instance that dsvm itself runs as.
 func role(cfg Config, name string) []string { return append(slices.Clone(cfg.Program), name) }
 
-// dataFile is a file, or a folder, with the data of a server.
+// dataFile returns the path of the file or folder with the data of a server.
 func dataFile(dir, name string) string { return filepath.Join(dir, "data", name) }

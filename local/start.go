@@ -17,16 +17,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The errors of a start name the remedy. A start never replaces data that was there by
-// something empty.
+// The errors of a start name the remedy. A start never replaces missing data by something
+// empty.
 
-// databases are the files of an instance's servers, in the order in which the first
-// start creates them.
+// databases are the files of the servers, in the order in which the first start creates
+// them.
 var databases = []string{"tables.db", "servicebus.db", "compute.db"}
 
-// checkComplete refuses a folder in which a part is missing. A first start that was
-// killed leaves the first databases without the others, and no identity, which comes
-// last.
+// checkComplete returns an error if a part of the folder is missing. It accepts the folder
+// of a first start that was killed: that has only the first databases and no identity,
+// which a start writes last.
 func checkComplete(dir string) error {
 	_, err := os.Stat(identityFile(dir))
 	isStarted := err == nil // a start has completed once
@@ -43,7 +43,7 @@ func checkComplete(dir string) error {
 			missing = append(missing, path+" (it is empty)")
 		default:
 			if there = append(there, path); len(missing) > 0 {
-				isStarted = true // a later file is there: this is not a first start
+				isStarted = true // a later file exists, so this is not a first start
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func checkComplete(dir string) error {
 	return nil
 }
 
-// portNames are the names of an instance's ports for people.
+// portNames are the names of the ports in notes to the user.
 var portNames = map[string]string{
 	"url":        "the HTTP API",
 	"serviceBus": "Service Bus",
@@ -74,8 +74,7 @@ var portNames = map[string]string{
 	"control":    "faults",
 }
 
-// releaseTakenPorts gives up the ports that other programs have taken since the last
-// start, and returns them by name.
+// releaseTakenPorts removes the ports that other programs use now, and returns them by name.
 func (id *identity) releaseTakenPorts() map[string]int {
 	taken := map[string]int{}
 	for name, port := range id.Ports {
@@ -88,7 +87,7 @@ func (id *identity) releaseTakenPorts() map[string]int {
 	return taken
 }
 
-// movedPorts says in sentences which ports have changed.
+// movedPorts returns a sentence for each port that has changed.
 func (id *identity) movedPorts(taken map[string]int) []string {
 	var notes []string
 	for _, name := range slices.Sorted(maps.Keys(taken)) {
@@ -103,8 +102,8 @@ func (id *identity) movedPorts(taken map[string]int) []string {
 	return notes
 }
 
-// lockHolder says which process has the folder, according to the file of its lock;
-// "" = not known.
+// lockHolder returns the process that has locked the folder, according to the lock file;
+// "" = unknown.
 func lockHolder(lock string) string {
 	b, err := os.ReadFile(lock)
 	if text := strings.TrimSpace(string(b)); err == nil && text != "" && len(text) < 100 {
@@ -113,8 +112,8 @@ func lockHolder(lock string) string {
 	return ""
 }
 
-// writeLockHolder records that this process has the folder. That is for people: the
-// lock itself is on the file.
+// writeLockHolder writes this process's id into the lock file, for the error of another
+// start. It is not the lock itself.
 func writeLockHolder(lock string) { _ = os.WriteFile(lock, fmt.Appendln(nil, os.Getpid()), 0o644) }
 
 // startError adds the remedy to an error of the system.

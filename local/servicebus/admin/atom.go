@@ -44,7 +44,7 @@ type feed struct {
 	Entries []entry  `xml:"entry"`
 }
 
-// namespaceInfo is what $namespaceinfo holds.
+// namespaceInfo is the content of $namespaceinfo.
 type namespaceInfo struct {
 	XMLName        xml.Name `xml:"NamespaceInfo"`
 	CreatedTime    string
@@ -55,14 +55,14 @@ type namespaceInfo struct {
 	NamespaceType  string
 }
 
-// failure is the body of an answer that is an error.
+// failure is the body of an error.
 type failure struct {
 	XMLName xml.Name `xml:"Error"`
 	Code    int
 	Detail  string
 }
 
-// neverTime is how the service writes that something has not happened yet.
+// neverTime is the time that the service writes for an event that has not happened.
 const neverTime = "0001-01-01T00:00:00"
 
 func timeText(t time.Time) string {
@@ -72,7 +72,7 @@ func timeText(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// entry makes one of a queue.
+// entry returns the entry of a queue.
 func (h *handler) entry(base string, q Queue) entry {
 	d := q.Description
 	d.XMLName = xml.Name{Space: busSpace, Local: "QueueDescription"}
@@ -94,8 +94,7 @@ const maxBody = 1 << 20
 
 var errBody = errors.New("The body is not an ATOM entry with the description of a queue.")
 
-// readEntry reads what is said of a queue. Elements it does not know are passed
-// over.
+// readEntry reads the description of a queue. It ignores unknown elements.
 func readEntry(r io.Reader) (d Description, err error) {
 	var e struct {
 		XMLName xml.Name `xml:"entry"`
@@ -116,7 +115,7 @@ func readEntry(r io.Reader) (d Description, err error) {
 			*s = nil
 		}
 	}
-	// What only the server says is not taken from a client.
+	// Only the server sets these fields.
 	d.SizeInBytes, d.MessageCount, d.CountDetails = nil, nil, nil
 	d.CreatedAt, d.UpdatedAt, d.AccessedAt = "", "", ""
 	return d, nil

@@ -1,7 +1,7 @@
-// Package admin is the administration of queues over HTTP, as azservicebus/admin
-// and the other clients speak it: ATOM entries that describe a queue. It stores
-// nothing and knows no messages; what it is asked for it asks of a Namespace.
-// Topics, subscriptions and rules are not had.
+// Package admin answers the HTTP requests with which azservicebus/admin and other clients
+// manage queues: ATOM entries that describe a queue. It stores nothing and handles no
+// messages; a Namespace has the queues. It does not support topics, subscriptions and
+// rules.
 package admin
 
 import (
@@ -18,7 +18,7 @@ const (
 	busSpace    = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
 	schemaSpace = "http://www.w3.org/2001/XMLSchema-instance"
 
-	// Forever is how the service writes a time without an end.
+	// Forever is the duration that the service writes for no limit.
 	Forever = "P10675199DT2H48M5.4775807S"
 )
 
@@ -30,8 +30,8 @@ const (
 	ReceiveDisabled = "ReceiveDisabled"
 )
 
-// Description is what a queue is like, in the order that the service keeps.
-// A nil field was not said. Times are written as ISO 8601 has them.
+// Description holds the properties of a queue, in the order of the service. A nil field is
+// not set. Durations are in the form of ISO 8601.
 type Description struct {
 	XMLName                             xml.Name            `xml:"QueueDescription" json:"-"`
 	LockDuration                        *string             `xml:",omitempty"`
@@ -72,7 +72,7 @@ type AuthorizationRule struct {
 	SecondaryKey string `xml:",omitempty"`
 }
 
-// CountDetails says how many messages a queue has, by where they are.
+// CountDetails holds the number of messages in each part of a queue.
 type CountDetails struct {
 	ActiveMessageCount             int32
 	DeadLetterMessageCount         int32
@@ -92,9 +92,9 @@ const (
 	maxRules        = 12
 	partitions      = 16
 	standardMessage = 256        // kilobytes
-	premiumMessage  = 1024       // if nothing else is said
+	premiumMessage  = 1024       // the default, kilobytes
 	maxPremium      = 100 * 1024 // kilobytes
-	standardSizes   = 5          // gigabytes, each a step
+	standardSizes   = 5          // gigabytes; each one is a valid size
 	premiumSizes    = 80
 )
 
@@ -104,7 +104,7 @@ func or[T any](p **T, v T) {
 	}
 }
 
-// Complete fills in what was not said of a new queue, and checks all of it.
+// Complete sets the defaults of a new queue, and checks all fields.
 func (d *Description) Complete(premium bool) error {
 	or(&d.LockDuration, "PT1M")
 	or(&d.RequiresDuplicateDetection, false)
@@ -177,38 +177,38 @@ func (d *Description) check(premium bool) error {
 	return fmt.Errorf("Status cannot be '%s'.", *d.Status)
 }
 
-// Update takes over what is said of a queue that is there. What it was made with
-// for good cannot be changed.
-func (d Description) Update(said Description, premium bool) (Description, error) {
+// Update returns the description of an existing queue after a change. It returns an error
+// for a change of a property that is fixed at the creation.
+func (d Description) Update(change Description, premium bool) (Description, error) {
 	fixed := []struct {
 		name      string
 		have, say *bool
 	}{
-		{"RequiresSession", d.RequiresSession, said.RequiresSession},
-		{"RequiresDuplicateDetection", d.RequiresDuplicateDetection, said.RequiresDuplicateDetection},
-		{"EnablePartitioning", d.EnablePartitioning, said.EnablePartitioning},
+		{"RequiresSession", d.RequiresSession, change.RequiresSession},
+		{"RequiresDuplicateDetection", d.RequiresDuplicateDetection, change.RequiresDuplicateDetection},
+		{"EnablePartitioning", d.EnablePartitioning, change.EnablePartitioning},
 	}
 	for _, f := range fixed {
 		if f.say != nil && *f.say != *f.have {
 			return d, fmt.Errorf("The value for the %s property of an existing Queue cannot be changed.", f.name)
 		}
 	}
-	said.RequiresSession = d.RequiresSession
-	said.RequiresDuplicateDetection = d.RequiresDuplicateDetection
-	said.EnablePartitioning = d.EnablePartitioning
-	if *d.EnablePartitioning { // the size is said as it was answered: of all partitions
+	change.RequiresSession = d.RequiresSession
+	change.RequiresDuplicateDetection = d.RequiresDuplicateDetection
+	change.EnablePartitioning = d.EnablePartitioning
+	if *d.EnablePartitioning { // a client sends the size of all partitions together
 		size := *d.MaxSizeInMegabytes
-		if said.MaxSizeInMegabytes != nil {
-			size = *said.MaxSizeInMegabytes
+		if change.MaxSizeInMegabytes != nil {
+			size = *change.MaxSizeInMegabytes
 		}
 		size /= partitions
-		said.MaxSizeInMegabytes = &size
+		change.MaxSizeInMegabytes = &size
 	}
-	return said, said.Complete(premium)
+	return change, change.Complete(premium)
 }
 
-// Duration reads a time as ISO 8601 writes it, with days, hours, minutes and
-// seconds. One that is longer than this machine counts is as long as it can.
+// Duration reads a duration of ISO 8601 with days, hours, minutes and seconds. One that is
+// too long for a time.Duration becomes the longest one.
 func Duration(s string) (time.Duration, error) {
 	wrong := fmt.Errorf("%q is not a duration like PT1M30S or P1DT2H", s)
 	rest, ok := strings.CutPrefix(s, "P")
@@ -246,7 +246,7 @@ func Duration(s string) (time.Duration, error) {
 	return time.Duration(total), nil
 }
 
-// Text writes a time as ISO 8601 does; 0 stands for no end.
+// Text writes a duration in the form of ISO 8601. 0 is Forever.
 func Text(d time.Duration) string {
 	if d <= 0 {
 		return Forever

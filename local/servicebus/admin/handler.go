@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Queue is a queue with what there is to say about it.
+// Queue is a queue with its description and state.
 type Queue struct {
 	Name                                   string
 	Description                            Description
@@ -20,20 +20,20 @@ type Queue struct {
 	Bytes                                  int64
 }
 
-// Info is what there is to say about the namespace.
+// Info describes the namespace.
 type Info struct {
 	Name    string
 	Premium bool
 	Created time.Time
 }
 
-// Errors of a Namespace that have a status of their own. Every other error is the
-// client's fault, and its words are answered.
+// Errors of a Namespace that have their own status. Any other error is an error of the
+// client: the answer is 400 with its text.
 var (
 	ErrExists   = errors.New("the queue exists")
 	ErrNotFound = errors.New("there is no such queue")
 	ErrInternal = errors.New("the server could not do it")
-	// ErrThrottled: the namespace has used up what it may do per second.
+	// ErrThrottled means that the namespace has used up its operations of this second.
 	ErrThrottled = errors.New("the namespace is being throttled")
 )
 
@@ -45,22 +45,22 @@ type Namespace interface {
 	Create(name string, said Description) (Queue, error)
 	Update(name string, said Description) (Queue, error)
 	Delete(name string) error
-	// Authorize reports whether a token is good for a path of the namespace, and
-	// whether it may manage there.
+	// Authorize reports whether a token is valid for a path of the namespace, and whether
+	// it may manage that path.
 	Authorize(token, path string) (manage bool, err error)
-	// Spend takes a management operation's credits; ErrThrottled when there are
-	// none left.
+	// Spend takes the credits of a management operation. It returns ErrThrottled when there
+	// are too few.
 	Spend() error
 }
 
-// Claims that the service says are lacking, in its words.
+// The claims that an error of the service calls missing.
 const (
 	readClaims   = "Manage,EntityRead claims required for this operation."
 	writeClaims  = "Authorization failed for specified action: Manage,EntityWrite."
 	deleteClaims = "Authorization failed for specified action: Manage,EntityDelete."
 )
 
-// maxPage is how many queues a list holds at most.
+// maxPage bounds the queues in one list.
 const maxPage = 100
 
 type handler struct{ ns Namespace }
@@ -117,7 +117,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, base, path string,
 	default:
 		q, ok := h.ns.Get(path)
 		switch {
-		case !ok: // the service does not say 404 here
+		case !ok: // the service does not answer 404 here
 			answer(
 				w,
 				http.StatusOK,

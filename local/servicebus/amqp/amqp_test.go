@@ -33,7 +33,7 @@ func TestValuesRoundTrip(t *testing.T) {
 	}
 }
 
-// The client library reads what is written here, and the other way round.
+// The client library reads what this package writes, and the other way round.
 func TestAgainstTheClientLibrary(t *testing.T) {
 	t.Parallel()
 	for _, v := range []any{true, uint32(70000), int64(-1 << 40), uint64(7), 2.5, "text", []byte("bytes")} {
@@ -144,10 +144,10 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// TestHostileLengths: what bytes claim to hold is not allocated before it is
-// there. It is not parallel, so that it measures itself alone.
+// TestHostileLengths: the decoder does not allocate the length that bytes claim before the
+// content has arrived. The test is not parallel, so that it measures only itself.
 func TestHostileLengths(t *testing.T) {
-	const much = 64 << 10                  // far below what any of these claims
+	const much = 64 << 10                  // far below every claimed length
 	huge := []byte{0x00, 0x01, 0x86, 0x9f} // just within the limit on elements
 	tests := map[string][]byte{
 		"a string":             {0xb1, 0x7f, 0xff, 0xff, 0xff, 'x'},

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Check walks over one encoded value without decoding it, and returns its
-// length. What it lets through can be passed on: all sizes inside are right.
+// Check checks one encoded value without decoding it, and returns its length. All sizes in
+// a value without an error are right, so it can be passed on.
 func Check(b []byte) (int, error) { return check(b, 0) }
 
 func check(b []byte, depth int) (int, error) {
@@ -32,8 +32,8 @@ func short(want, have int) error {
 	return fmt.Errorf("%w: %d bytes wanted, %d left", ErrMalformed, want, have)
 }
 
-// width is the number of bytes behind the constructor of a fixed-width type;
-// false for the others.
+// width returns the number of bytes after the constructor of a type with a fixed width;
+// false for other types.
 func width(code byte) (int, bool) {
 	switch code {
 	case 0x40, 0x41, 0x42, 0x43, 0x44, 0x45:
@@ -52,7 +52,7 @@ func width(code byte) (int, bool) {
 	return 0, false
 }
 
-// checkCoded checks the bytes behind a constructor.
+// checkCoded checks the bytes after a constructor.
 func checkCoded(code byte, b []byte, depth int) (int, error) {
 	if n, fixed := width(code); fixed {
 		if n > len(b) {
@@ -83,7 +83,7 @@ func checkCoded(code byte, b []byte, depth int) (int, error) {
 	return at + size, err
 }
 
-// prefix reads a size or a count of one or four bytes.
+// prefix reads a size or count of one or four bytes.
 func prefix(b []byte, wide bool) (at, n int, err error) {
 	if !wide {
 		if len(b) < 1 {
@@ -159,8 +159,8 @@ func checkArray(body []byte, wide bool, depth int) error {
 	return nil
 }
 
-// elements returns the encoded elements of a list or map, which Check has
-// passed, and their number.
+// elements returns the encoded elements of a list or map, and their number. Check must have
+// accepted the list or map.
 func elements(b []byte) ([]byte, int) {
 	switch b[0] {
 	case 0xc0, 0xc1:

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Decode reads one value and returns the bytes behind it. Nothing in it shares
-// b's memory but Raw.
+// Decode reads one value and returns the bytes after it. Only a Raw in the value shares the
+// memory of b.
 func Decode(b []byte) (any, []byte, error) {
 	left := maxElements
 	d := decoder{b: b, left: &left}
@@ -17,14 +17,14 @@ func Decode(b []byte) (any, []byte, error) {
 	return v, d.b, err
 }
 
-// decoder reads from b. left bounds the elements of all lists, maps and arrays
-// together: nested or of zero width, they take more memory than bytes.
+// decoder reads from b. left bounds the elements of all lists, maps and arrays together:
+// elements that are nested or have no bytes take more memory than their encoding.
 type decoder struct {
 	b    []byte
 	left *int
 }
 
-// spend takes n elements from what may still be decoded.
+// spend takes n elements from left.
 func (d *decoder) spend(n int) error {
 	if *d.left -= n; *d.left < 0 {
 		return d.fail("more than %d elements", maxElements)
@@ -85,7 +85,7 @@ func (d *decoder) described(depth int) (any, error) {
 	return out, err
 }
 
-// coded reads the value behind a constructor.
+// coded reads the value after a constructor.
 func (d *decoder) coded(code byte, depth int) (any, error) {
 	switch code >> 4 {
 	case 0x4:
@@ -162,7 +162,7 @@ func (d *decoder) fixed(code byte, b []byte) (any, error) {
 		return time.UnixMilli(int64(be.Uint64(b))).UTC(), nil
 	case 0x98:
 		return UUID(b), nil
-	case 0x73, 0x74, 0x84, 0x94: // char and decimals: nobody here looks into them
+	case 0x73, 0x74, 0x84, 0x94: // char and decimals, which nothing here reads
 		return Raw(append([]byte{code}, b...)), nil
 	}
 	return nil, d.fail("type code 0x%02x", code)
@@ -187,7 +187,7 @@ func (d *decoder) variable(code byte) (any, error) {
 	return nil, d.fail("type code 0x%02x", code)
 }
 
-// sized takes the bytes that a length of one or four bytes announces.
+// sized reads a length of one or four bytes, and returns the bytes of that length.
 func (d *decoder) sized(wide bool) ([]byte, error) {
 	n, err := d.length(wide)
 	if err != nil {
@@ -249,8 +249,7 @@ func (d *decoder) compound(code byte, depth int) (any, error) {
 	return nil, d.fail("type code 0x%02x with %d elements", code, n)
 }
 
-// array decodes the arrays of types that Append can write again, and passes
-// others through as they are.
+// array decodes an array of a type that Append can write. Any other array becomes a Raw.
 func (d *decoder) array(code byte, depth int) (any, error) {
 	before := d.b
 	wide := code>>4 == 0xf
@@ -278,7 +277,7 @@ func (d *decoder) array(code byte, depth int) (any, error) {
 		}
 		return append(Raw{code}, before[:len(before)-len(d.b)]...), nil
 	}
-	if n > len(in.b) { // each takes a byte at least
+	if n > len(in.b) { // each one takes at least a byte
 		return nil, d.fail("%d elements in %d bytes", n, len(in.b))
 	}
 	out := make(Array, n)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Append encodes a value behind b. It panics on a Go type that has no place in
-// AMQP: what is encoded is the program's own.
+// Append encodes a value and appends it to b. It panics on a Go type without a counterpart
+// in AMQP, because only this program chooses the types.
 func Append(b []byte, v any) []byte {
 	be := binary.BigEndian
 	switch v := v.(type) {
@@ -101,7 +101,7 @@ func appendLength(b []byte, short, long byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, long), uint32(n))
 }
 
-// appendCompound writes constructor, size, count and what body writes.
+// appendCompound writes constructor, size and count, and then the output of body.
 func appendCompound(b []byte, code byte, count int, body func([]byte) []byte) []byte {
 	at := len(b) + 1
 	b = append(b, code, 0, 0, 0, 0)
@@ -111,9 +111,8 @@ func appendCompound(b []byte, code byte, count int, body func([]byte) []byte) []
 	return b
 }
 
-// appendArray writes the widest encoding of its elements' type, since all of
-// them share one constructor. The types are those that Service Bus puts into
-// arrays.
+// appendArray uses the widest encoding of the elements' type, because all elements share
+// one constructor. It supports the types that Service Bus puts into arrays.
 func appendArray(b []byte, v Array) []byte {
 	at := len(b) + 1
 	b = append(b, 0xf0, 0, 0, 0, 0)
@@ -154,7 +153,7 @@ func appendArray(b []byte, v Array) []byte {
 	return b
 }
 
-// Composite is a described list, with the trailing nulls left out.
+// Composite returns a described list, without trailing nulls.
 func Composite(code uint64, fields ...any) Described {
 	for len(fields) > 0 && fields[len(fields)-1] == nil {
 		fields = fields[:len(fields)-1]

@@ -5,11 +5,10 @@ import (
 	"fmt"
 )
 
-// Entries is a map of a message whose entries stay as the sender encoded them:
-// what nobody touches is passed on byte for byte. The zero value is an absent
-// map.
+// Entries is a map of a message. Its entries stay as the sender encoded them: unchanged
+// ones are passed on byte for byte. The zero value is an absent map.
 type Entries struct {
-	raw   []byte // keys and values, one behind the other
+	raw   []byte // alternately a key and its value
 	count int    // of entries
 }
 
@@ -74,7 +73,7 @@ func (e Entries) Get(key string) (value any) {
 	return value
 }
 
-// Largest is the size in bytes of the largest value.
+// Largest returns the size of the largest value, in bytes.
 func (e Entries) Largest() (n int) {
 	e.each(func(_, v []byte) bool {
 		n = max(n, len(v))
@@ -83,9 +82,8 @@ func (e Entries) Largest() (n int) {
 	return n
 }
 
-// With returns the entries with those of set added, or in the place of the ones
-// of the same name. The receiver is not changed. Keys of set are strings or
-// symbols.
+// With returns the entries together with those of set, which replace entries of the same
+// name. The receiver does not change. Keys of set are strings or symbols.
 func (e Entries) With(set ...Pair) Entries {
 	if len(set) == 0 {
 		return e
@@ -107,7 +105,7 @@ func (e Entries) With(set ...Pair) Entries {
 	return out
 }
 
-// Without returns the entries but for the one of a name.
+// Without returns the entries except the one of a name.
 func (e Entries) Without(name string) Entries {
 	out := Entries{raw: make([]byte, 0, len(e.raw))}
 	e.each(func(k, v []byte) bool {
@@ -136,8 +134,8 @@ func named(set []Pair, name []byte) bool {
 	return false
 }
 
-// appendSection encodes the entries as a section of a message; absent ones as
-// nothing.
+// appendSection encodes the entries as a section of a message. It appends nothing if they
+// are absent.
 func (e Entries) appendSection(b []byte, code byte) []byte {
 	if e.count == 0 {
 		return b

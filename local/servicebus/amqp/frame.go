@@ -14,8 +14,8 @@ const (
 
 const headerSize = 8
 
-// Frame is one frame: a performative with its fields, and for transfers a
-// payload. An empty frame (Code 0) only keeps the connection alive.
+// Frame is a performative with its fields, and for transfers a payload. An empty frame
+// (Code 0) only keeps the connection alive.
 type Frame struct {
 	Type    byte
 	Channel uint16
@@ -24,8 +24,7 @@ type Frame struct {
 	Payload []byte
 }
 
-// ReadFrame reads one frame of at most max bytes. The payload is the reader's
-// own memory.
+// ReadFrame reads one frame of at most max bytes. The caller owns the payload's memory.
 func ReadFrame(r io.Reader, max uint32) (Frame, error) {
 	var h [headerSize]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -65,7 +64,7 @@ func ReadFrame(r io.Reader, max uint32) (Frame, error) {
 	return f, nil
 }
 
-// AppendFrame encodes a frame behind b.
+// AppendFrame encodes a frame and appends it to b.
 func AppendFrame(b []byte, kind byte, channel uint16, performative any, payload []byte) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0, 2, kind)
@@ -78,8 +77,7 @@ func AppendFrame(b []byte, kind byte, channel uint16, performative any, payload 
 	return b
 }
 
-// Field returns field i as a T; ok is false when it is null, missing or of
-// another type.
+// Field returns field i as a T; ok is false when it is null, missing or has another type.
 func Field[T any](fields List, i int) (v T, ok bool) {
 	if i >= len(fields) {
 		return v, false

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Message is an encoded message taken apart. Everything but the header stays as
-// the sender encoded it; entries are added to its maps without touching the
-// others.
+// Message holds the sections of an encoded message. All except the header stay as the
+// sender encoded them. Adding entries to a map does not change the other entries.
 type Message struct {
 	Header Header
 
@@ -16,8 +15,8 @@ type Message struct {
 	Annotations         Entries
 	Properties          []byte // the list, without the section's descriptor; nil when absent
 	Application         Entries
-	Body                []byte // data, sequence and value sections as they came
-	Footer              []byte // the section as it came
+	Body                []byte // data, sequence and value sections as received
+	Footer              []byte // the section as received
 }
 
 // Header is the section that a broker may change. A nil field is not set.
@@ -25,20 +24,20 @@ type Header struct {
 	Durable, Priority, FirstAcquirer any
 	TTL                              time.Duration // 0 = not set
 	DeliveryCount                    uint32
-	Present                          bool // written even when nothing is set: clients read the delivery count only then
+	Present                          bool // written even when no field is set, because clients then read the delivery count
 }
 
-// Places in the properties section.
+// Positions of the fields in the properties section.
 const (
 	propMessageID = 0
 	propReplyTo   = 4
 	propGroupID   = 10
 )
 
-// descriptorSize is what a section begins with: its code is always small.
+// descriptorSize is the size of the descriptor that begins a section. Its code is small.
 const descriptorSize = 3
 
-// ParseMessage takes an encoded message apart. The parts share b.
+// ParseMessage splits an encoded message into its sections, which share b.
 func ParseMessage(b []byte) (*Message, error) {
 	m := &Message{}
 	for at := 0; at < len(b); {
@@ -60,7 +59,7 @@ func ParseMessage(b []byte) (*Message, error) {
 	return m, nil
 }
 
-// canonical rewrites a section's descriptor in its short form.
+// canonical rewrites a section with the short form of its descriptor.
 func canonical(section []byte) ([]byte, error) {
 	if section[0] != 0 {
 		return nil, fmt.Errorf("%w: a message section without a descriptor", ErrMalformed)
@@ -75,8 +74,7 @@ func canonical(section []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w: a message section %v", ErrMalformed, code)
 }
 
-// section takes in one section, which lies at b[at:at+n] unless it was
-// rewritten.
+// section stores one section. It lies at b[at:at+n], unless canonical has rewritten it.
 func (m *Message) section(s, b []byte, at, n int) (err error) {
 	value := s[descriptorSize:]
 	switch s[2] {
@@ -97,7 +95,7 @@ func (m *Message) section(s, b []byte, at, n int) (err error) {
 		if m.Body == nil {
 			m.Body = s
 		} else if end := at + n; len(s) == n && &b[at-len(m.Body)] == &m.Body[0] {
-			m.Body = b[at-len(m.Body) : end : end] // sections lie side by side: no copy
+			m.Body = b[at-len(m.Body) : end : end] // the sections are adjacent, so no copy is needed
 		} else {
 			m.Body = append(m.Body[:len(m.Body):len(m.Body)], s...)
 		}
@@ -155,7 +153,7 @@ func (m *Message) property(i int) []byte {
 	return nil
 }
 
-// ID is the message-id as it was sent; nil when there is none.
+// ID returns the message-id as the sender encoded it; nil when there is none.
 func (m *Message) ID() any {
 	b := m.property(propMessageID)
 	if b == nil {
@@ -165,10 +163,10 @@ func (m *Message) ID() any {
 	return v
 }
 
-// SessionID is the group-id; ok is false when there is none.
+// SessionID returns the group-id; ok is false when there is none.
 func (m *Message) SessionID() (string, bool) { return m.text(propGroupID) }
 
-// ReplyTo is the address for the answer to a request.
+// ReplyTo returns the address for the answer to a request.
 func (m *Message) ReplyTo() string {
 	s, _ := m.text(propReplyTo)
 	return s
@@ -184,14 +182,14 @@ func (m *Message) text(i int) (string, bool) {
 	return s, ok
 }
 
-// SetID gives an id to a message that has none.
+// SetID sets the id of a message that has none.
 func (m *Message) SetID(id string) {
 	var rest []byte
 	count := 0
 	if m.Properties != nil {
 		rest, count = elements(m.Properties)
 	}
-	if count > 0 { // without the null that stands for the id
+	if count > 0 { // without the null in the place of the id
 		rest, count = rest[1:], count-1
 	}
 	fields := append(Append(nil, id), rest...)
@@ -209,10 +207,10 @@ func (m *Message) Value() any {
 	return nil
 }
 
-// PropertyBytes is the size of both property sections.
+// PropertyBytes returns the size of both property sections, in bytes.
 func (m *Message) PropertyBytes() int { return len(m.Properties) + len(m.Application.raw) }
 
-// Append encodes the message behind b.
+// Append encodes the message and appends it to b.
 func (m *Message) Append(b []byte) []byte {
 	b = m.Header.append(b)
 	b = m.DeliveryAnnotations.appendSection(b, CodeDeliveryAnnotations)

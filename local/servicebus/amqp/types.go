@@ -1,20 +1,18 @@
-// Package amqp is the part of AMQP 1.0 that a Service Bus stand-in needs: the
-// type system, frames, and the sections of a message. It opens no connection and
-// knows no queue. Everything it reads comes from outside and is read with
-// limits.
+// Package amqp encodes and decodes the parts of AMQP 1.0 that the local Service Bus needs:
+// the types, frames, and the sections of a message. It opens no connection and knows no
+// queue. Its input comes from outside, so it reads all of it with limits.
 package amqp
 
 import "errors"
 
-// Limits on what is read. A frame is bounded by what was negotiated; these
-// bound what a frame may expand to.
+// Limits on a decoded value. The connection negotiates the size of a frame; these limits
+// bound the memory that its values take.
 const (
 	maxDepth    = 16      // nesting of values; the deepest that clients send is a map in a list in a map
 	maxElements = 100_000 // of all lists, maps and arrays of one value together
 )
 
-// ErrMalformed is returned for bytes that are not what AMQP 1.0 says they
-// should be, or that exceed a limit.
+// ErrMalformed is the error for bytes that AMQP 1.0 does not allow, or that exceed a limit.
 var ErrMalformed = errors.New("malformed AMQP data")
 
 // Symbol is a string of ASCII characters with its own type on the wire.
@@ -49,7 +47,7 @@ func (m Map) Get(key string) any {
 	return nil
 }
 
-// With returns the map with key set to value; the receiver is not changed.
+// With returns the map with key set to value. The receiver does not change.
 func (m Map) With(key, value any) Map {
 	out := make(Map, 0, len(m)+1)
 	for _, p := range m {
@@ -70,7 +68,7 @@ type Described struct {
 	Value any
 }
 
-// Raw is an encoded value that is passed through as it is.
+// Raw is an encoded value that is passed on unchanged.
 type Raw []byte
 
 // Codes of performatives, terminal states and message sections.
