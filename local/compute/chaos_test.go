@@ -26,7 +26,7 @@ import (
 	"dsvmpools/shared/fleet"
 )
 
-// machine is a server whose agents are this test's, with these rules.
+// machine starts a server with the agents of this test and these injections.
 func machine(t *testing.T, change func(*compute.Config), rules ...chaos.Injection) (fixture, *chaos.Set) {
 	t.Helper()
 	dir, set := t.TempDir(), chaos.New(1)
@@ -74,7 +74,7 @@ func (f fixture) ends(t *testing.T, op fleet.Operation, err error) (end error) {
 	return end
 }
 
-// only waits until the one instance is as wanted.
+// only waits until the only instance has these states.
 func (f fixture) only(t *testing.T, provisioning, power string) fleet.Instance {
 	t.Helper()
 	var got fleet.Instance
@@ -88,7 +88,7 @@ func (f fixture) only(t *testing.T, provisioning, power string) fleet.Instance {
 	return got
 }
 
-// sets is the real client, without what fleet makes of its answers.
+// sets returns the real client, without the conversions of fleet.
 func sets(t *testing.T, url string) *armcompute.VirtualMachineScaleSetsClient {
 	t.Helper()
 	c, err := armcompute.NewVirtualMachineScaleSetsClient(
@@ -154,7 +154,7 @@ func TestAllocationFails(t *testing.T) {
 			if !errors.As(err, &raw) || raw.StatusCode != http.StatusOK || c.code != "" && raw.ErrorCode != c.code {
 				t.Errorf("the client itself: got %v", err)
 			}
-			// The next one is met, and the set is well again.
+			// The next operation succeeds, and the set is not failed any more.
 			op, err = f.Grow(f.ctx, "set", model(), 5)
 			f.poll(t, op, err)
 			if l := f.list(t); l.Provisioning != "Succeeded" || len(l.Instances) != 5 {
@@ -322,7 +322,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	})
 }
 
-// What stands still stays so when the machine is started again.
+// A stopped instance stays stopped after a restart of the server.
 func TestStoppedInstanceOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	var cfg compute.Config
@@ -360,14 +360,14 @@ func TestListLags(t *testing.T) {
 	if _, err := set.Add(chaos.Injection{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
-	// As long ago as is known: just created.
+	// The oldest snapshot: the instances were just created.
 	if l := f.list(t); len(l.Instances) != 2 || l.Capacity != 1 || l.Instances[0].Provisioning != "Creating" {
 		t.Errorf("got %+v", l)
 	}
 	if l := f.list(t); len(l.Instances) != 1 {
 		t.Errorf("afterwards: got %+v", l)
 	}
-	// A restart forgets how it was, and never takes that for nothing.
+	// After a restart there are no old snapshots. The list is then the present one, not empty.
 	f.Close()
 	if _, err := set.Add(chaos.Injection{Do: chaos.Lag, Target: "compute/list", Delay: time.Hour}); err != nil {
 		t.Fatal(err)
@@ -418,7 +418,7 @@ func TestDelayedRequest(t *testing.T) {
 	if took := time.Since(began); took < late {
 		t.Errorf("got an answer after %s, want at least %s", took, late)
 	}
-	// Whoever gives up, or stops the machine, does not wait for it.
+	// A caller that gives up does not wait for the delay, and neither does Close.
 	f, _ = machine(t, nil, chaos.Injection{Do: chaos.Delay, Target: "compute/get", Delay: time.Hour})
 	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Millisecond)
 	defer cancel()

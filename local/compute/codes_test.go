@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Every code that has words of its own is in docs/local.md, its words are
-// complete, and its status is an error.
+// Each code with its own text is in docs/local.md, its text has no unfilled placeholders,
+// and its status is an error.
 func TestCodes(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/local.md")

@@ -21,8 +21,8 @@ import (
 	"dsvmpools/shared/fleet"
 )
 
-// The test binary plays an instance's parts: its init, its agent, and a machine
-// of its own for the test that kills one.
+// The test binary is also the init and the agent of instances, and the server in the test
+// that kills one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -42,8 +42,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playAgent starts a process that leaves its session, writes both pids where
-// the test finds them, and stays.
+// playAgent starts a process that leaves its session, writes both pids into a file for the
+// test, and runs on.
 func playAgent() {
 	child := exec.Command("/bin/sh", "-c", "sleep 600 & sleep 600")
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -83,7 +83,7 @@ func start(dir string) (*compute.Server, error) {
 	)
 }
 
-// fixture is a machine with a client of it.
+// fixture is a server with a client.
 type fixture struct {
 	*compute.Server
 	*fleet.Client
@@ -318,8 +318,8 @@ func TestAgentIsStartedAgain(t *testing.T) {
 	until(t, "the instance's end", func() bool { return len(f.list(t).Instances) == 0 && !alive(second) })
 }
 
-// When the machine itself is killed, nothing of its instances is left; started
-// again, the instances are the same.
+// When the server is killed, all processes of its instances end. After a restart it has the
+// same instances.
 func TestMachineIsKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

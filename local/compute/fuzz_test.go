@@ -16,7 +16,7 @@ import (
 
 const fuzzBase = "/subscriptions/sub/resourceGroups/group/providers/Microsoft.Compute/virtualMachineScaleSets/"
 
-// serveOnly is a server that makes no process: its instances boot for ever.
+// serveOnly starts a server without processes: its instances never finish their boot.
 func serveOnly(t testing.TB, rules ...chaos.Injection) *Server {
 	t.Helper()
 	dir := t.TempDir()
@@ -37,11 +37,10 @@ func serveOnly(t testing.TB, rules ...chaos.Injection) *Server {
 	return s
 }
 
-// smallModel is the least that is accepted.
+// smallModel is the smallest valid model.
 const smallModel = `{"location":"x","sku":{"name":"Standard_D2s_v5","capacity":1},"properties":{"overprovision":false,"upgradePolicy":{"mode":"Manual"},"virtualMachineProfile":{"storageProfile":{"imageReference":{"id":"/i"},"osDisk":{"createOption":"FromImage"}},"osProfile":{"computerNamePrefix":"c","adminUsername":"u","adminPassword":"p","customData":"YQ=="},"networkProfile":{"networkInterfaceConfigurations":[{"name":"n","properties":{"ipConfigurations":[{"properties":{"subnet":{"id":"/subscriptions/x"}}}]}}]}}}}`
 
-// FuzzReadModel: whatever is accepted holds to the limits, and its custom data
-// can be read back.
+// FuzzReadModel: an accepted model is within the limits, and its custom data can be read.
 func FuzzReadModel(f *testing.F) {
 	f.Add("cpu", smallModel)
 	f.Add("", `{}`)
@@ -80,8 +79,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzMetadata: whatever is asked of an instance's metadata endpoint is answered
-// in JSON or plain text, and never with an internal error.
+// FuzzMetadata: the metadata endpoint answers each request in JSON or plain text, and never
+// with an internal error.
 func FuzzMetadata(f *testing.F) {
 	s := serveOnly(f)
 	put := httptest.NewRequest(http.MethodPut, fuzzBase+"cpu?api-version=1", strings.NewReader(smallModel))

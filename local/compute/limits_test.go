@@ -60,7 +60,7 @@ func TestQuota(t *testing.T) {
 			op, err := f.Client.Remove(f.ctx, "set", []string{"0"})
 			f.poll(t, op, err)
 			op, err = f.Grow(f.ctx, "set", c.model, c.fits)
-			f.poll(t, op, err) // what is gone does not count
+			f.poll(t, op, err) // deleted instances do not count
 		})
 	}
 }

@@ -148,7 +148,7 @@ func TestMetadataRefuses(t *testing.T) {
 	}
 }
 
-// route has what is sent to the address that clients know go to this endpoint.
+// route sends requests for the well-known address to this endpoint.
 type route struct{ guest }
 
 func (r route) Do(request *http.Request) (*http.Response, error) {

@@ -23,10 +23,10 @@ import (
 	"dsvmpools/local/compute"
 )
 
-// patience is how long an event may take on a machine that is busy.
+// patience is how long an event may take on a busy machine.
 const patience = 20 * time.Second
 
-// visit is a process that said hello. gone is closed when it has ended.
+// visit is a process that has connected. gone is closed when it has ended.
 type visit struct {
 	role string
 	pid  int
@@ -35,7 +35,7 @@ type visit struct {
 	gone chan struct{}
 }
 
-// reception is where the processes of a test say that they are there.
+// reception is the listener to which the processes of a test connect.
 type reception struct {
 	listener net.Listener
 	visits   chan *visit
@@ -102,7 +102,7 @@ func (v *visit) awaitGone(t *testing.T) {
 	}
 }
 
-// isGone tells at once, for what must be gone already.
+// isGone reports whether the process has ended already, without waiting.
 func (v *visit) isGone() bool {
 	err := syscall.Kill(v.pid, 0)
 	if err != nil {
@@ -155,7 +155,7 @@ func call(t *testing.T, base, method, path, body string, header ...string) (*htt
 	return resp, b.String()
 }
 
-// finish follows an operation to its end and returns its last answer.
+// finish polls an operation until its end and returns the last answer.
 func finish(t *testing.T, base string, accepted *http.Response) string {
 	t.Helper()
 	path := strings.TrimPrefix(accepted.Header.Get("Azure-AsyncOperation"), base)
@@ -226,9 +226,9 @@ func TestDeletingKillsTheWholeTree(t *testing.T) {
 	}
 }
 
-// treeRoles are the processes of mode tree that an instance answers for. Where
-// no process can be made the parent of orphans, one that has left its session
-// and lost its parent is out of reach.
+// treeRoles are the processes of mode tree that end with their instance. On systems where
+// a process cannot become the parent of orphans, one that has left its session and lost
+// its parent is not found.
 func treeRoles() []string {
 	if runtime.GOOS == "linux" {
 		return []string{"agent", "job", "orphan"}
@@ -276,8 +276,8 @@ func TestKilledSupervisorLeavesNothingThatNamesTheInstance(t *testing.T) {
 	if first["agent"].info[1] != second["agent"].info[1] {
 		t.Error("the instance came back as another VM")
 	}
-	// The orphan wiped its environment before its supervisor was killed from
-	// outside: nothing can name it any more, and the test ends it.
+	// The orphan cleared its environment before the test killed its supervisor. So the
+	// server cannot find it, and the test ends it.
 	if o := first["orphan"]; o != nil {
 		o.conn.Close()
 		o.awaitGone(t)
@@ -359,7 +359,7 @@ func TestKilledServerTakesItsInstancesAlong(t *testing.T) {
 	for _, v := range first {
 		v.awaitGone(t)
 	}
-	// What was on record goes on: the instances, and the operation.
+	// The recorded instances and the operation continue.
 	s := launch(t, config(dir, r.address(), "plain"))
 	r.next(t, "agent")
 	path := accepted.Header.Get("Azure-AsyncOperation")

@@ -16,8 +16,8 @@ import (
 	"dsvmpools/local/compute"
 )
 
-// The test binary plays every program that an instance is made of, by the first
-// of its arguments, before any test is thought of.
+// The test binary is also every program of an instance. Its first argument says which one,
+// before any test runs.
 func init() {
 	if len(os.Args) < 2 {
 		return
@@ -31,9 +31,8 @@ func init() {
 	}
 }
 
-// play is what the processes of an instance do. Each tells the test that it is
-// there, over a connection that closes with it: what the test waits for is an
-// event and not a time.
+// play runs a process of an instance. Each process opens a connection to the test, which
+// closes when it ends: so the test waits for events and not for times.
 func play(role string, args []string) {
 	switch role {
 	case "test-agent":
@@ -48,7 +47,7 @@ func play(role string, args []string) {
 		await(conn)
 	case "test-job":
 		playJob(args[0], args[1])
-	case "test-server": // a server that is to be killed
+	case "test-server": // a server for the test to kill
 		s, err := compute.Start(config(args[1], args[0], "tree"))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -63,8 +62,8 @@ func play(role string, args []string) {
 	}
 }
 
-// playJob is a job that left its session, with a grandchild that leaves its own
-// too, loses its parent, has no environment and hears no polite signal.
+// playJob is a job that has left its session. Its grandchild does the same, loses its
+// parent, has no environment and ignores SIGTERM.
 func playJob(address, part string) {
 	child := func(part string) *exec.Cmd {
 		c := exec.Command(os.Args[0], "test-job", address, part)
@@ -85,7 +84,7 @@ func playJob(address, part string) {
 	}
 }
 
-// hello connects to the test and says what the process is told.
+// hello connects to the test and reports the role and environment of the process.
 func hello(address, role string) net.Conn {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

@@ -32,7 +32,7 @@ type queue struct {
 	sessions []string // one empty name in a queue without sessions
 	next     int
 	live     map[string]*note
-	states   map[string][]string // what the state of a session may be
+	states   map[string][]string // the possible states of each session
 
 	client  *azservicebus.Client
 	sender  *azservicebus.Sender
@@ -88,7 +88,7 @@ func (q *queue) connect(l *life) (err error) {
 	return err
 }
 
-// change does something to messages, after which they are somewhere else.
+// change performs an operation that moves messages to another place.
 func (q *queue) change(l *life, where place, f func() error, notes ...*note) error {
 	q.mu.Lock()
 	for _, n := range notes {
@@ -110,8 +110,8 @@ func (q *queue) change(l *life, where place, f func() error, notes ...*note) err
 	return nil
 }
 
-// write makes messages that are not there yet.
-func (q *queue) write(n int) (notes []*note, messages []*azservicebus.Message) {
+// newMessages makes messages that the queue does not have yet.
+func (q *queue) newMessages(n int) (notes []*note, messages []*azservicebus.Message) {
 	const maxBody = 2500
 	session := q.sessions[q.rng.IntN(len(q.sessions))]
 	for range n {
@@ -139,7 +139,7 @@ func (q *queue) among(session string, may place) (out []*note) {
 	return out
 }
 
-// enough is how many messages a queue has before it is rather emptied.
+// enough is the number of messages from which a queue is rather emptied.
 const enough = 40
 
 func (q *queue) step(l *life) error {
@@ -171,23 +171,23 @@ func (q *queue) step(l *life) error {
 	case 5:
 		return q.cancel(l, session)
 	case 6:
-		return q.fetch(l, session, from)
+		return q.completeDeferred(l, session, from)
 	case 7:
-		return q.bury(l)
+		return q.completeDead(l)
 	}
 	return q.receive(l, session, from)
 }
 
-// send sends single messages: at once, but in a session one after the other.
+// send sends single messages: all at the same time, but in a session one after the other.
 func (q *queue) send(l *life, session string) error {
 	const most = 4
-	notes, messages := q.write(1 + q.rng.IntN(most))
+	notes, messages := q.newMessages(1 + q.rng.IntN(most))
 	errs := make([]error, len(notes))
 	each := func(i int) {
 		errs[i] = q.change(l, active, func() error { return q.sender.SendMessage(l.ctx, messages[i], nil) }, notes[i])
 	}
 	if session == "" {
-		once(len(notes), each)
+		runAll(len(notes), each)
 		return errors.Join(errs...)
 	}
 	for i := range notes {
@@ -198,8 +198,8 @@ func (q *queue) send(l *life, session string) error {
 	return nil
 }
 
-// together notes that all or none of the messages are there.
-func (q *queue) together(notes []*note, err error) error {
+// expectAllOrNone records that all or none of the messages must be in the queue.
+func (q *queue) expectAllOrNone(notes []*note, err error) error {
 	if err != nil {
 		q.half = append(q.half, notes)
 	}
@@ -212,25 +212,25 @@ func (q *queue) sendBatch(l *life) error {
 	if err != nil {
 		return err
 	}
-	notes, messages := q.write(2 + q.rng.IntN(most))
+	notes, messages := q.newMessages(2 + q.rng.IntN(most))
 	for _, m := range messages {
 		if err := batch.AddMessage(m, nil); err != nil {
 			return err
 		}
 	}
-	return q.together(notes, q.change(l, active, func() error { return q.sender.SendMessageBatch(l.ctx, batch, nil) }, notes...))
+	return q.expectAllOrNone(notes, q.change(l, active, func() error { return q.sender.SendMessageBatch(l.ctx, batch, nil) }, notes...))
 }
 
-// schedule puts messages off: by an hour, or, where no order is looked at, by so
-// little that they become active around the next restart.
+// schedule schedules messages: in an hour, or, in a queue without order, so soon that they
+// become active around the next restart.
 func (q *queue) schedule(l *life) error {
 	const most = 3
-	notes, messages := q.write(1 + q.rng.IntN(most))
+	notes, messages := q.newMessages(1 + q.rng.IntN(most))
 	at, where := time.Now().Add(time.Hour), scheduled
 	if q.sessions[0] == "" && q.rng.IntN(2) == 0 {
 		at, where = time.Now().Add(time.Duration(q.rng.IntN(100))*time.Millisecond), scheduled|active
 	}
-	return q.together(notes, q.change(l, where, func() error {
+	return q.expectAllOrNone(notes, q.change(l, where, func() error {
 		numbers, err := q.sender.ScheduleMessages(l.ctx, messages, at, nil)
 		for i := range numbers {
 			notes[i].seq = numbers[i]
@@ -248,8 +248,8 @@ func (q *queue) cancel(l *life, session string) error {
 	return q.change(l, gone, func() error { return q.sender.CancelScheduledMessages(l.ctx, []int64{n.seq}, nil) }, n)
 }
 
-// fetch completes a deferred message.
-func (q *queue) fetch(l *life, session string, from source) error {
+// completeDeferred completes a deferred message.
+func (q *queue) completeDeferred(l *life, session string, from source) error {
 	all := q.among(session, deferred)
 	if len(all) == 0 {
 		return nil
@@ -259,26 +259,26 @@ func (q *queue) fetch(l *life, session string, from source) error {
 	if err != nil {
 		return fmt.Errorf("%s: deferred message %s: %w", q.name, n.id, err)
 	}
-	if len(got) != 1 || q.known(l, got[0]) != n {
-		l.missing("%s: deferred message %s is not there", q.name, n.id)
+	if len(got) != 1 || q.findNote(l, got[0]) != n {
+		l.reportLoss("%s: deferred message %s is not there", q.name, n.id)
 		return nil
 	}
 	return q.change(l, gone, func() error { return from.CompleteMessage(l.ctx, got[0], nil) }, n)
 }
 
-// patience is how long a message that must be there may take to come.
+// patience is how long a message in the queue may take to arrive.
 const patience = 10 * time.Second
 
 var errNothing = errors.New("no message and no error")
 
-// take receives, and knows, n messages that must be there.
+// take receives n messages that must be in the queue, and finds their notes.
 func (q *queue) take(l *life, from source, n int) ([]*azservicebus.ReceivedMessage, []*note, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, patience)
 	defer cancel()
-	// All n are there. Those that the SDK did not wait for it would give back, and
-	// in a session later ones could come before them.
+	// All n messages are in the queue. The SDK gives back messages that it did not wait
+	// for; in a session, later ones could then come before them.
 	got, err := from.ReceiveMessages(ctx, n, &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: patience})
-	if err == nil && len(got) == 0 { // the SDK's answer when the connection breaks
+	if err == nil && len(got) == 0 { // what the SDK returns when the connection breaks
 		err = errNothing
 	}
 	if err != nil {
@@ -286,15 +286,15 @@ func (q *queue) take(l *life, from source, n int) ([]*azservicebus.ReceivedMessa
 	}
 	notes := make([]*note, len(got))
 	for i, m := range got {
-		if notes[i] = q.known(l, m); notes[i] == nil {
+		if notes[i] = q.findNote(l, m); notes[i] == nil {
 			return nil, nil, fmt.Errorf("%s: a message that must not be there", q.name)
 		}
 	}
 	return got, notes, nil
 }
 
-// bury completes a dead letter.
-func (q *queue) bury(l *life) error {
+// completeDead completes a dead letter.
+func (q *queue) completeDead(l *life) error {
 	n := 0
 	for _, s := range q.sessions {
 		n += len(q.among(s, dead))
@@ -307,12 +307,12 @@ func (q *queue) bury(l *life) error {
 		return err
 	}
 	if notes[0].may != dead {
-		l.missing("%s: message %s is dead, but was acknowledged as %v", q.name, notes[0].id, notes[0].may)
+		l.reportLoss("%s: message %s is dead, but was acknowledged as %v", q.name, notes[0].id, notes[0].may)
 	}
 	return q.change(l, gone, func() error { return q.dead.CompleteMessage(l.ctx, got[0], nil) }, notes...)
 }
 
-// receive takes messages and settles them at once, each in its own way.
+// receive takes messages and settles them at the same time, each in its own way.
 func (q *queue) receive(l *life, session string, from source) error {
 	const most = 6
 	there := q.among(session, active)
@@ -325,10 +325,10 @@ func (q *queue) receive(l *life, session string, from source) error {
 	}
 	for i, n := range notes {
 		if n.may&active == 0 {
-			l.missing("%s: message %s was received, but acknowledged as %v", q.name, n.id, n.may)
+			l.reportLoss("%s: message %s was received, but acknowledged as %v", q.name, n.id, n.may)
 		}
 		if session != "" && n != there[i] {
-			l.missing("%s: session %s: message %s came where %s was the next", q.name, session, n.id, there[i].id)
+			l.reportLoss("%s: session %s: message %s came where %s was the next", q.name, session, n.id, there[i].id)
 		}
 		n.may, n.seq = active, *got[i].SequenceNumber
 	}
@@ -337,7 +337,7 @@ func (q *queue) receive(l *life, session string, from source) error {
 		ways[i] = q.rng.IntN(8)
 	}
 	errs := make([]error, len(got))
-	once(len(got), func(i int) { errs[i] = q.settle(l, from, got[i], notes[i], ways[i]) })
+	runAll(len(got), func(i int) { errs[i] = q.settle(l, from, got[i], notes[i], ways[i]) })
 	return errors.Join(errs...)
 }
 

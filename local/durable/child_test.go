@@ -16,10 +16,10 @@ import (
 	"dsvmpools/local/tables"
 )
 
-// childEnv holds the order of a test binary that another one has started.
+// childEnv is the variable with the order for a test binary that another one has started.
 const childEnv = "DSVM_DURABLE_CHILD"
 
-// order is what a child is to serve.
+// order says what a child serves.
 type order struct {
 	Folder   string
 	Plain    []string // queues
@@ -27,28 +27,28 @@ type order struct {
 	AckFirst bool     // the mutation: acknowledge, then commit
 }
 
-// address is how a child is reached. Its ports are free ones, others after each
-// restart: a fixed one may be taken by anybody while the child is dead.
+// address holds the connection strings of a child. The ports change with each restart,
+// because another program may take a fixed one while no child runs.
 type address struct{ Bus, Tables string }
 
 const (
 	account    = "devaccount"
 	accountKey = "YW4gYWNjb3VudCBvZiBhIHRlc3Q="
-	// often is more than messages are delivered here: each kill while a message is
-	// locked may count.
-	often = 2000
+	// maxDeliveries is more than a message reaches here, although each kill may count while
+	// it is locked.
+	maxDeliveries = 2000
 )
 
-// serve is the child: it serves until it is killed, or its parent has ended.
+// serve runs the servers in the child, until it is killed or its parent ends.
 func serve(o order) error {
 	mutant.AckFirst = o.AckFirst
 	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "bus.db"),
 		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
 	for _, name := range o.Plain {
-		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often})
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: maxDeliveries})
 	}
 	for _, name := range o.Sessions {
-		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: often, RequiresSession: true})
+		cfg.Queues = append(cfg.Queues, servicebus.QueueConfig{Name: name, MaxDeliveryCount: maxDeliveries, RequiresSession: true})
 	}
 	bus, err := servicebus.Start(cfg)
 	if err != nil {
@@ -75,8 +75,8 @@ type child struct {
 	started time.Duration
 }
 
-// launch starts a child. It may be killed before it serves: dieAfter, if not
-// zero, is when; then no child is returned.
+// launch starts a child. If dieAfter is not zero, it kills the child after that time and
+// returns nil.
 func launch(o order, dieAfter time.Duration) (*child, error) {
 	begin := time.Now()
 	text, err := json.Marshal(o)
@@ -115,15 +115,15 @@ func launch(o order, dieAfter time.Duration) (*child, error) {
 	return c, nil
 }
 
-// kill ends the child as kill -9 does, and waits until it is gone.
+// kill ends the child as kill -9 does, and waits for its end.
 func (c *child) kill() {
 	c.command.Process.Kill()
 	c.command.Wait()
 	c.in.Close()
 }
 
-// once runs f for each of n at once.
-func once(n int, f func(int)) {
+// runAll runs f for each number below n at the same time.
+func runAll(n int, f func(int)) {
 	var wait sync.WaitGroup
 	for i := range n {
 		wait.Go(func() { f(i) })

@@ -1,10 +1,10 @@
-// Package durable shows that what the local servers acknowledged survives their
-// death at any moment. Its test runs them in a process of their own, uses them
-// as clients do, kills the process again and again, and compares what is there
-// after each restart with what was acknowledged.
+// Package durable tests that the local servers lose nothing that they have acknowledged,
+// whenever they are killed. It runs them in another process, uses them as clients do, and
+// kills the process again and again. After each restart it compares the content with the
+// acknowledged operations.
 //
-// It says nothing of a machine that loses power: the system keeps what a killed
-// process wrote.
+// It does not test a loss of power: the system keeps everything that a killed process
+// wrote.
 package durable
 
 import (
@@ -45,19 +45,19 @@ func TestMain(m *testing.M) {
 
 // Bounds of one life of the servers.
 const (
-	maxOperations = 150                  // acknowledged in one life, at most about so many
+	maxOperations = 150                  // acknowledged in one life, roughly
 	maxAfter      = 3 * time.Millisecond // from the last of them to the kill
 	maxUntilCheck = 30 * time.Millisecond
 	maxUntilReady = 30 * time.Millisecond
-	lastWords     = 20 * time.Millisecond // what was acknowledged before the kill is still to be read
-	lifeTime      = time.Minute           // an operation that hangs ends with this
+	readTime      = 20 * time.Millisecond // after the kill, to read the last acknowledgements
+	lifeTime      = time.Minute           // of one life; it ends an operation that hangs
 )
 
-// client does things to the servers, and knows what must be there.
+// client performs operations on the servers, and knows what they must contain.
 type client interface {
-	// check connects, and compares what is there with what was acknowledged.
+	// check connects, and compares the content with the acknowledged operations.
 	check(l *life) error
-	// step does something.
+	// step performs one random operation.
 	step(l *life) error
 	close()
 }
@@ -73,20 +73,21 @@ type trial struct {
 	acknowledged, compared atomic.Int64
 
 	mu    sync.Mutex
-	lost  []string // acknowledged and not there, or there and must not be
-	wrong []string // what failed although nobody was killed
+	lost  []string // acknowledged and absent, or present and must not be
+	wrong []string // errors of operations while no server was killed
 }
 
-// life is one from a start to a kill.
+// life is the time from a start of the servers to a kill.
 type life struct {
 	*trial
 	child  *child
 	ctx    context.Context
 	killed atomic.Bool
-	acked  chan struct{} // one for each operation, until it is full
+	acked  chan struct{} // gets one for each operation, until it is full
 }
 
-func (r *trial) missing(format string, args ...any) {
+// reportLoss records a difference to the acknowledged operations.
+func (r *trial) reportLoss(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lost = append(r.lost, fmt.Sprintf(format, args...))
@@ -115,9 +116,8 @@ func newTrial(t *testing.T, seed uint64, ackFirst bool) *trial {
 	return r
 }
 
-// live runs one life. The last one ends with the check, and is not killed
-// before.
-func (r *trial) live(last bool) error {
+// runLife runs one life. The last one is killed only after the check.
+func (r *trial) runLife(last bool) error {
 	const oneIn = 10
 	if !last && r.rng.IntN(oneIn) == 0 {
 		if _, err := launch(r.order, time.Duration(1+r.rng.Int64N(int64(maxUntilReady)))); err != nil {
@@ -139,13 +139,13 @@ func (r *trial) live(last bool) error {
 	checking.Add(len(r.clients))
 	go func() { checking.Wait(); close(checked) }()
 	go func() {
-		once(len(r.clients), func(i int) { l.use(r.clients[i], last, checking.Done) })
+		runAll(len(r.clients), func(i int) { l.runClient(r.clients[i], last, checking.Done) })
 		close(ended)
 	}()
 	switch {
 	case last:
 		<-ended
-	case r.rng.IntN(oneIn) == 0: // while the clients connect and look
+	case r.rng.IntN(oneIn) == 0: // kill while the clients connect and check
 		wait(checked, time.Duration(r.rng.Int64N(int64(maxUntilCheck))))
 	default:
 		<-checked
@@ -162,14 +162,14 @@ func (r *trial) live(last bool) error {
 	l.killed.Store(true)
 	c.kill()
 	r.kills++
-	wait(ended, lastWords)
+	wait(ended, readTime)
 	cancel()
 	<-ended
 	return nil
 }
 
-// use lets a client do things until the life ends.
-func (l *life) use(c client, last bool, checked func()) {
+// runClient lets a client perform operations until the life ends.
+func (l *life) runClient(c client, last bool, checked func()) {
 	defer c.close()
 	err := c.check(l)
 	checked()
@@ -197,14 +197,14 @@ func (r *trial) String() string {
 		r.kills, r.early, r.acknowledged.Load(), r.compared.Load(), len(r.lost), r.slowest.Round(time.Millisecond))
 }
 
-// TestKilled kills the servers, and finds everything they acknowledged. A long
-// run: go test ./local/durable -run 'TestKilled$' -v -timeout 1h -args -kills 2000 -seed 1
+// TestKilled: killed servers have everything that they acknowledged. A long run:
+// go test ./local/durable -run 'TestKilled$' -v -timeout 1h -args -kills 2000 -seed 1
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	r := newTrial(t, *seed, false)
 	const report = 100
 	for next := report; r.kills < *kills; {
-		if err := r.live(false); err != nil {
+		if err := r.runLife(false); err != nil {
 			t.Fatal(err)
 		}
 		if r.kills >= next {
@@ -215,7 +215,7 @@ func TestKilled(t *testing.T) {
 			break
 		}
 	}
-	if err := r.live(true); err != nil {
+	if err := r.runLife(true); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range append(r.lost, r.wrong...) {
@@ -227,17 +227,16 @@ func TestKilled(t *testing.T) {
 	t.Log(r)
 }
 
-// TestKilledBites runs the same with servers that
-// acknowledge before they commit: something of each kind is lost, and that is
-// seen.
-func TestKilledBites(t *testing.T) {
+// TestKilledFindsLosses: the test finds a loss of each kind in servers that acknowledge
+// before they commit.
+func TestKilledFindsLosses(t *testing.T) {
 	t.Parallel()
 	r := newTrial(t, *seed, true)
-	first := map[string]string{} // what was lost first, by kind
+	first := map[string]string{} // the first loss, by kind
 	kinds := []string{"plain", "work", "rows"}
 	const enough = 200
 	for r.kills < enough && len(first) < len(kinds) {
-		if err := r.live(false); err != nil {
+		if err := r.runLife(false); err != nil {
 			t.Fatal(err)
 		}
 		for _, kind := range kinds {

@@ -14,7 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
 
-// row is what an entity holds; nil is none.
+// row is the content of an entity; nil = there is none.
 type row = map[string]any
 
 // write is one change of an entity.
@@ -29,9 +29,9 @@ type table struct {
 	name   string
 	rng    *rand.Rand
 	rows   map[string]row
-	half   []write // the request that got no answer: carried out, or not, as a whole
-	asked  bool    // to be created
-	exists bool    // and that was acknowledged
+	half   []write // the request without an answer: it was carried out completely, or not at all
+	asked  bool    // its creation was requested
+	exists bool    // its creation was acknowledged
 	client *aztables.Client
 }
 
@@ -42,7 +42,7 @@ func newTable(name string, rng *rand.Rand) *table {
 func (c *table) close() {}
 
 func (c *table) connect(l *life) error {
-	// The retries of the SDK hide what becomes of the first try.
+	// With retries, the SDK would hide the result of the first try.
 	o := &aztables.ClientOptions{ClientOptions: policy.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}}}
 	service, err := aztables.NewServiceClientFromConnectionString(l.child.Tables, o)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *table) check(l *life) error {
 		if err != nil {
 			var refused *azcore.ResponseError
 			if errors.As(err, &refused) && refused.ErrorCode == string(aztables.TableNotFound) {
-				l.missing("%s: the table was acknowledged, and is not there", c.name)
+				l.reportLoss("%s: the table was acknowledged, and is not there", c.name)
 			}
 			return err
 		}
@@ -84,7 +84,7 @@ func (c *table) check(l *life) error {
 			key := fmt.Sprint(r["RowKey"])
 			maps.DeleteFunc(r, func(name string, _ any) bool { return len(name) != 1 })
 			if there[key] != nil {
-				l.missing("%s: row %s is there twice", c.name, key)
+				l.reportLoss("%s: row %s is there twice", c.name, key)
 			}
 			there[key] = r
 		}
@@ -96,25 +96,25 @@ func (c *table) check(l *life) error {
 		}
 	}
 	if done != 0 && done != len(c.half) {
-		l.missing("%s: %d changes of a transaction of %d", c.name, done, len(c.half))
+		l.reportLoss("%s: %d changes of a transaction of %d", c.name, done, len(c.half))
 	}
 	c.half = nil
 	for _, key := range slices.Sorted(maps.Keys(there)) {
 		if c.rows[key] == nil {
-			l.missing("%s: row %s is there, but was deleted", c.name, key)
+			l.reportLoss("%s: row %s is there, but was deleted", c.name, key)
 		}
 	}
 	for key, want := range c.rows {
 		l.compared.Add(1)
 		if got := there[key]; want != nil && !maps.Equal(got, want) {
-			l.missing("%s: row %s: got %v, acknowledged was %v", c.name, key, shorten(got), shorten(want))
+			l.reportLoss("%s: row %s: got %v, acknowledged was %v", c.name, key, shorten(got), shorten(want))
 		}
 	}
 	c.rows = there
 	return nil
 }
 
-// shorten cuts long values.
+// shorten shortens long values.
 func shorten(r row) string {
 	const enough = 12
 	short := row{}
@@ -155,11 +155,11 @@ func (c *table) plan(key string) write {
 	names := "ABC"
 	name := string(names[c.rng.IntN(len(names))])
 	w.new[name] = strings.Repeat(fmt.Sprint(c.rng.Uint32(), " "), 1+c.rng.IntN(maxBlob)/10)
-	w.new["N"] = float64(c.rng.Uint32() >> 1) // as JSON gives it back; it tells each version from the last
+	w.new["N"] = float64(c.rng.Uint32() >> 1) // a float64, as JSON returns it; it distinguishes each version from the last
 	return w
 }
 
-// entity is the change as it is sent: what a merge leaves alone is left out.
+// entity returns the body of the request: without the properties that a merge keeps.
 func (w write) entity() []byte {
 	e := row{"PartitionKey": "p", "RowKey": w.key}
 	merge := w.kind == aztables.TransactionTypeInsertMerge || w.kind == aztables.TransactionTypeUpdateMerge

@@ -105,8 +105,7 @@ func (q *fakeQueue) completed() []string {
 	return slices.Clone(q.done)
 }
 
-// loop runs a bus loop over the queue until the test ends. Batches go to call as
-// ids.
+// loop runs a bus loop over the queue until the test ends. call gets the ids of each batch.
 func loop(t *testing.T, q *fakeQueue, cardinality string, most int, call func(ids []string) error) context.CancelFunc {
 	t.Helper()
 	l := &busLoop{
@@ -191,8 +190,8 @@ func TestNothingIsTakenWhileTheFunctionRuns(t *testing.T) {
 	eventually(t, "all completed", func() bool { return len(q.completed()) == 26 })
 }
 
-// A message whose body does not bind fails its batch: the handler never hears of
-// it, and of the others neither. A text in an AMQP value does not bind to bytes.
+// A message whose body does not bind fails its batch: the handler gets none of the
+// messages. A text in an AMQP value does not bind to bytes.
 func TestBodiesThatDoNotBind(t *testing.T) {
 	t.Parallel()
 	text := &delivery{kind: tolerant.Value, isText: true}
@@ -238,7 +237,7 @@ func TestBodiesThatDoNotBind(t *testing.T) {
 	}
 }
 
-// A failure has every message of its batch come again.
+// After a failure, every message of the batch comes again.
 func TestBatchFails(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()
@@ -266,7 +265,7 @@ func TestBatchFails(t *testing.T) {
 	}
 }
 
-// What waited longer than its lock is left out: the server sends it again.
+// A message whose lock has ended is left out of the batch: the server sends it again.
 func TestLocksThatRanOut(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()
@@ -279,7 +278,7 @@ func TestLocksThatRanOut(t *testing.T) {
 	}
 }
 
-// A host that ends settles what it has brought, and has taken nothing besides.
+// A host that ends settles the messages that it has received, and receives no others.
 func TestEndOfLoop(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()
@@ -320,7 +319,7 @@ func TestQueueFails(t *testing.T) {
 	}
 }
 
-// When nothing can be settled, the batch does not ask for each message.
+// When no message can be settled, the batch does not try each one.
 func TestHopelessSettlement(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()
@@ -338,7 +337,7 @@ func TestHopelessSettlement(t *testing.T) {
 	}
 }
 
-// Single messages run side by side up to the limit, and their locks are kept.
+// Single messages run concurrently up to the limit, and their locks are renewed.
 func TestSingles(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()

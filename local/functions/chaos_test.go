@@ -12,7 +12,7 @@ import (
 	"dsvmpools/local/chaos"
 )
 
-// rules is a set with these rules.
+// rules returns a set with these injections.
 func rules(t *testing.T, all ...chaos.Injection) *chaos.Set {
 	t.Helper()
 	s := chaos.New(1)
@@ -24,8 +24,8 @@ func rules(t *testing.T, all ...chaos.Injection) *chaos.Set {
 	return s
 }
 
-// Each fault of an invocation fails it in its own way, costs no handler its life,
-// and is over when its rule is.
+// Each injection fails an invocation in its own way, kills no handler, and ends with its
+// rule.
 func TestFaultsOfInvocations(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -73,8 +73,8 @@ func TestFaultsOfInvocations(t *testing.T) {
 	}
 }
 
-// A request that is passed on meets the same faults. One with a body is not sent
-// again; one without is, and its client hears nothing of it.
+// Injections act on requests that are passed on too. A request with a body is not sent
+// again. One without a body is, and its client sees no failure.
 func TestFaultsOfForwardedRequests(t *testing.T) {
 	t.Parallel()
 	set := rules(t, chaos.Injection{Do: chaos.Refuse, Target: "functions/invoke/Web", Count: 1},
@@ -98,8 +98,7 @@ func TestFaultsOfForwardedRequests(t *testing.T) {
 	}
 }
 
-// A start that is refused counts as an error of the handler; one that is delayed
-// does not.
+// A refused start counts as an error of the handler; a delayed one does not.
 func TestFaultsOfStarts(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

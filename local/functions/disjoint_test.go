@@ -15,8 +15,8 @@ import (
 	"dsvmpools"
 )
 
-// appRoot holds the app's own files in the layout that the host wants: host.json
-// and the functions' folders beside each other.
+// appRoot returns the app's own files in the layout of the host: host.json, and beside it
+// the folders of the functions.
 func appRoot(t *testing.T) fs.FS {
 	t.Helper()
 	root := fstest.MapFS{}
@@ -34,7 +34,7 @@ func appRoot(t *testing.T) fs.FS {
 	return root
 }
 
-// ownHTTP are the app's own HTTP functions, as the host reads them.
+// ownHTTP returns the app's own HTTP functions, as the host reads them.
 func ownHTTP(t *testing.T) []*function {
 	t.Helper()
 	settings := map[string]string{
@@ -55,7 +55,7 @@ func ownHTTP(t *testing.T) []*function {
 	return slices.DeleteFunc(all, func(f *function) bool { return f.trigger.Type != httpTrigger })
 }
 
-// takers are the functions that a request fits.
+// takers returns the functions that match a request.
 func takers(all []*function, method, path string) (names []string) {
 	clean, whole := cleanPath(path)
 	for _, f := range all {
@@ -66,7 +66,7 @@ func takers(all []*function, method, path string) (names []string) {
 	return names
 }
 
-// Requests go where they were seen to go on the real host.
+// Requests reach the same functions as on the real host.
 func TestOwnRoutes(t *testing.T) {
 	t.Parallel()
 	all := ownHTTP(t)
@@ -85,16 +85,15 @@ func TestOwnRoutes(t *testing.T) {
 	}
 }
 
-// The shapes that the routes of the app may have: what they make of a request
-// depends on its method, on how many parts its path has, and on which of the words
-// below each part is, and on nothing else. So the requests that the next test makes
-// of these words are all there are.
+// The shapes that the routes of the app may have. Whether they match a request depends only
+// on its method, on the number of parts of its path, and on which of the words below each
+// part is. So the requests that the next test makes of these words cover all cases.
 var shapes = regexp.MustCompile(
 	`^((\w+/)*(\w+/?|\{\w+\}|\{\*path\}|\{\*path:regex\((\.|\^\(\?!(\w+|\(\w+(\|\w+)*\))/\)\.\*\$)\)\})|\{\w+:maxlength\(0\)\?\})$`,
 )
 
-// No request fits two functions, so that the order of their names does not matter:
-// the real host takes the first.
+// No request matches two functions. So the order of their names does not matter, although
+// the real host takes the first one.
 func TestNoRequestFitsTwoFunctions(t *testing.T) {
 	t.Parallel()
 	all := ownHTTP(t)
@@ -177,8 +176,8 @@ func TestNoRequestFitsTwoFunctions(t *testing.T) {
 	}
 }
 
-// The check above bites: the routes that the app had before, and those with which
-// one request is forgotten, fit twice.
+// The check above finds overlaps: in routes that the app had before, and in ones that
+// overlap in a single request.
 func TestRoutesThatOverlap(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, a, b, method, path string }{
@@ -199,8 +198,7 @@ func TestRoutesThatOverlap(t *testing.T) {
 	}
 }
 
-// The first by name has a request, whatever its route, and whether or not it is
-// disabled.
+// The first function by name gets a request, with any route, even if it is disabled.
 func TestFirstByName(t *testing.T) {
 	t.Parallel()
 	plain := `{"name":"req","type":"httpTrigger","direction":"in","route":"ROUTE","authLevel":"anonymous"},{"name":"res","type":"http","direction":"out"}`
@@ -225,7 +223,7 @@ func TestFirstByName(t *testing.T) {
 	}
 }
 
-// The host's own answers, and those that it gives when there is nothing.
+// The answers of the host itself, also when no function matches.
 func TestOwnAnswers(t *testing.T) {
 	t.Parallel()
 	for _, disabled := range []bool{false, true} {
@@ -261,7 +259,7 @@ func TestOwnAnswers(t *testing.T) {
 	}
 }
 
-// What the app's dataType says and what the program expects are the same.
+// The dataType of the app's functions is the one that the program expects.
 func TestOwnDataTypes(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"SubmitJob": "string", "ApplyPool": "string", "NodeReport": "binary", "DrivePool": "binary"} {

@@ -183,8 +183,8 @@ func TestFunctionFiles(t *testing.T) {
 	}
 }
 
-// A function that is wrong is left out, and the host starts all the same; with
-// none left it does not.
+// The host skips a function with an error and starts. It does not start if it has skipped
+// all functions.
 func TestWrongFunctions(t *testing.T) {
 	t.Parallel()
 	root := script(hostJSON, map[string]string{"Good": timerYearly, "Bad": `{`, "Worse": jobsBatch})
@@ -210,7 +210,7 @@ func TestWrongFunctions(t *testing.T) {
 
 var sweepOnly = map[string]string{"Sweep": timerYearly}
 
-// The app's own files are read without a complaint.
+// The host reads the app's own files without an error.
 func TestOwnFunctions(t *testing.T) {
 	t.Parallel()
 	f, err := os.Open("../../local.settings.json.example")

@@ -14,7 +14,7 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// A schedule that is read goes forward, in UTC, to a time that it fits again.
+// The next time of a valid schedule is later, in UTC, and matches the schedule.
 func FuzzSchedule(f *testing.F) {
 	for _, seed := range []string{"0 */5 * * * *", "*/5 * * * *", "0 0 9 1-7 * MON", "TZ=", "@every 1s", "00:05:00", "0 0 0 30 2 *", "0-59/0 * * * * *", "99999999999999999999 * * * * *"} {
 		f.Add(seed)
@@ -27,7 +27,7 @@ func FuzzSchedule(f *testing.F) {
 		}
 		next := schedule.Next(noon)
 		if next.IsZero() {
-			return // none within the years that are looked at
+			return // it has no time within the years that the package searches
 		}
 		if !next.After(noon) || next.Location() != time.UTC || !schedule.Next(next.Add(-time.Second)).Equal(next) {
 			t.Errorf("%q: %v follows %v", s, next, noon)
@@ -48,7 +48,7 @@ func FuzzSpan(f *testing.F) {
 	})
 }
 
-// Whatever a setting holds, it opens a client or is refused.
+// Any text of a setting opens a client or is refused.
 func FuzzConnectionString(f *testing.F) {
 	for _, seed := range []string{"Endpoint=sb://team.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=b", "Endpoint=sb://127.0.0.1:5;SharedAccessKeyName=a;SharedAccessKey=b;UseDevelopmentEmulator=true",
 		";;=;", "Endpoint", "endpoint = x", "Endpoint=sb://;SharedAccessSignature=", "Endpoint=%zz;EntityPath=q"} {
@@ -67,7 +67,7 @@ func FuzzConnectionString(f *testing.F) {
 	})
 }
 
-// Whatever an HTTP output says, the answer has a status that a client can read.
+// For any HTTP output, the answer has a status that a client can read.
 func FuzzOutput(f *testing.F) {
 	for _, seed := range []string{`{"statusCode":"202","headers":{"X-A":"b"},"body":"x"}`, `"{\"statusCode\":201}"`, `{"statusCode":-1}`, `{"statusCode":101}`, `{"headers":{"":"","a b":"c\r\nd: e"}}`, `[]`, `null`, `{"body":{"a":[1]}}`} {
 		f.Add([]byte(seed))
@@ -81,8 +81,7 @@ func FuzzOutput(f *testing.F) {
 	})
 }
 
-// Whatever a status file holds, the timer knows when it is next, and only what
-// lies in the past is late.
+// With any status file, the timer has a next time, and only a time in the past is late.
 func FuzzStatus(f *testing.F) {
 	for _, seed := range []string{`{"Last":"2026-01-01T10:00:00Z","Next":"2026-01-01T10:10:00Z"}`, `{}`, `{`, `{"Next":"9999-12-31T23:59:59Z"}`, `{"Next":"0001-01-01T00:00:01Z"}`} {
 		f.Add([]byte(seed))
@@ -108,8 +107,7 @@ func FuzzStatus(f *testing.F) {
 	})
 }
 
-// Whatever a message holds, the invocation is JSON, and the handler reads from it
-// what was sent.
+// For any message, the invocation is JSON, and the handler reads the sent values from it.
 func FuzzInvocation(f *testing.F) {
 	f.Add([]byte(`{"DeliveryCount":40}`), "id", "gpu", true)
 	f.Add([]byte{0, 255}, "[2]", `"`, false)

@@ -21,7 +21,7 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// seen is a request as the handler gets it.
+// seen is a request that the handler has received.
 type seen struct {
 	Method  string              `json:"method"`
 	Path    string              `json:"path"`
@@ -29,7 +29,7 @@ type seen struct {
 	Body    any                 `json:"body"`
 }
 
-// goldenHost is a host whose handler is the test. It has no process.
+// goldenHost returns a host whose handler is the test, without a process.
 func goldenHost(t *testing.T, functions ...*function) (*Host, chan seen) {
 	got := make(chan seen, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,8 +77,8 @@ func goldenHost(t *testing.T, functions ...*function) (*Host, chan seen) {
 	return h, got
 }
 
-// normalise puts a word in the place of what differs from run to run: the ids,
-// the clock, the trace, the handler's port and the version of the host.
+// normalise replaces the values that differ from run to run: ids, times, the trace, the
+// handler's port and the version of the host.
 func (s seen) normalise(t *testing.T) seen {
 	t.Helper()
 	if host := s.Headers["Host"]; len(host) == 1 && strings.HasPrefix(host[0], "127.0.0.1:") {
@@ -146,11 +146,10 @@ var (
 	}}
 )
 
-// fixed is a source with nothing but what is put into it.
+// fixed is a source with only the messages that the test puts into it.
 type fixed struct{ *fakeQueue }
 
-// What reaches the handler is what the real host sends: path, headers, and every
-// value of the body.
+// The handler gets what the real host sends: path, headers, and every value of the body.
 func TestGoldenRequests(t *testing.T) {
 	t.Parallel()
 	bus := func(name, cardinality, dataType, session string) func(*testing.T) seen {
@@ -249,7 +248,7 @@ func TestGoldenRequests(t *testing.T) {
 	}
 }
 
-// A trace is there with Application Insights only: a new one on invocations, the
+// Requests have a trace only with Application Insights: a new one on invocations, the
 // client's on requests that are passed on.
 func TestTraces(t *testing.T) {
 	t.Parallel()
@@ -300,8 +299,8 @@ func tree(t *testing.T, v any) (out any) {
 	return out
 }
 
-// compare tells each value that differs by its path. Strings that hold JSON are
-// compared as the JSON they hold.
+// compare reports the path of each value that differs. It compares strings that hold JSON
+// as JSON.
 func compare(t *testing.T, path string, got, want any) {
 	t.Helper()
 	g, gok := got.(map[string]any)

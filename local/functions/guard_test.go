@@ -20,10 +20,10 @@ import (
 	"dsvmpools/shared/invoke"
 )
 
-// A host with Guard works as one without, and its handler answers nobody else.
+// A host with Guard works like one without, and its handler answers only the host.
 func TestGuardedHandler(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, exitRestart) // its second handler has a secret of its own
+	c := newControl(t, exitRestart) // the second handler gets a new secret
 	h, log := start(t, script(hostJSON, map[string]string{"Api": httpAny, "Sweep": timerYearly}), roleApp, c,
 		func(cfg *Config) { cfg.Guard = true })
 	ready(t, h)
@@ -104,8 +104,8 @@ func TestGuardedHost(t *testing.T) {
 	}
 }
 
-// Somebody who has taken the handler's port before it could is not taken for it, and
-// never learns the secret.
+// If another program listens on the handler's port first, the host does not use it as its
+// handler and does not send it the secret.
 func TestSomebodyElseOnThePort(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// playHandler asks the control what to do, and does it.
+// playHandler asks the control for orders and follows them.
 func playHandler(role string) int {
 	var order struct{ Exit int }
 	if err := tell("start", nil, &order); err != nil {
@@ -164,8 +164,8 @@ func raw(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tell reports to the control and takes its answer; an answer that is no
-// success is an error.
+// tell sends an event to the control and reads the answer; a status other than success is
+// an error.
 func tell(event string, body, answer any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -186,8 +186,8 @@ func tell(event string, body, answer any) error {
 	return err
 }
 
-// control is the test's end of the handler: it hears what happens there, and
-// says what is to happen.
+// control connects the test with the handler: it gets events from the handler, and answers
+// with orders.
 type control struct {
 	*httptest.Server
 	mu     sync.Mutex

@@ -102,7 +102,7 @@ func TestOrderInSessions(t *testing.T) {
 					if m.SessionID != e.msgs[0].SessionID {
 						t.Errorf("a batch of two sessions: %v", e.msgs)
 					}
-					// What has been seen comes again only because a failure put it back.
+					// A message comes a second time only after a failure.
 					if !slices.Contains(order[m.SessionID], m.ID) {
 						order[m.SessionID] = append(order[m.SessionID], m.ID)
 					}
@@ -123,8 +123,8 @@ func TestOrderInSessions(t *testing.T) {
 	}
 }
 
-// One session at a time: the next one gets its turn when the first is idle, and
-// the session that was left takes messages again later.
+// With one session at a time, the next one follows when the first is idle, and the first
+// gets messages again later.
 func TestIdleSessionMakesRoom(t *testing.T) {
 	t.Parallel()
 	bus, send := sessionBus(t)
@@ -172,7 +172,7 @@ func TestMaxConcurrentSessions(t *testing.T) {
 	}
 }
 
-// A session is held for as long as its function runs, though its lock is shorter.
+// A session stays locked as long as its function runs, also longer than one lock lasts.
 func TestSessionLockIsRenewed(t *testing.T) {
 	t.Parallel()
 	q := newFakeQueue()

@@ -102,7 +102,7 @@ func TestTimerAfterDowntime(t *testing.T) {
 	}
 }
 
-// However many occurrences were missed, one run is late, and the next on time.
+// After any number of missed occurrences, one run is late, and the next one is on time.
 func TestTimerStatus(t *testing.T) {
 	t.Parallel()
 	tm, run, ticks := fakeTimer(t, "0 */10 * * * *", noon.Add(5*time.Minute), 2, time.Second)
@@ -119,7 +119,7 @@ func TestTimerStatus(t *testing.T) {
 	if !slices.Equal(*ticks, want) {
 		t.Errorf("ticks:\n got %v\nwant %v", *ticks, want)
 	}
-	// The end came with the second run, so that run is still what is expected.
+	// The host ended during the second run, so that run is still the next one.
 	if st := tm.read(); !st.Next.Equal(noon.Add(10 * time.Minute)) {
 		t.Errorf("kept: got %+v", st)
 	}

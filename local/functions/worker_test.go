@@ -19,7 +19,7 @@ import (
 
 var sweep = map[string]string{"Sweep": timerYearly}
 
-// outcome is how a host stands after its handler's exits.
+// outcome is the state of a host after the exits of its handler.
 type outcome int
 
 const (
@@ -129,7 +129,7 @@ func TestKilledHandler(t *testing.T) {
 	ready(t, h)
 }
 
-// At the end the handler gets to finish, and is killed if it does not.
+// At its end the host lets the handler finish, and kills it after a time.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	t.Run("finishes", func(t *testing.T) {
@@ -198,8 +198,7 @@ func TestHandlerDiesWithHost(t *testing.T) {
 	eventually(t, "the handler's end", func() bool { return !alive(pid) || zombie(pid) })
 }
 
-// zombie reports whether a process has ended and is not yet collected: by
-// whoever takes in orphans here.
+// zombie reports whether a process has ended, but its (new) parent has not collected it yet.
 func zombie(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && strings.Contains(string(b), ") Z ")
