@@ -21,9 +21,12 @@ func TestCheckComplete(t *testing.T) {
 		there string
 		want  string // "" = it is taken
 	}{
-		{"", ""}, {"tables", ""}, {"tables servicebus", ""}, {"tables servicebus compute share", ""}, {"tables servicebus compute identity share", ""},
-		{"servicebus compute share", "tables.db is missing"}, {"compute share", "servicebus.db is missing"}, {"tables compute share", "servicebus.db is missing beside"},
-		{"tables servicebus identity share", "compute.db is missing"}, {"identity share", "tables.db and "}, {"tables servicebus compute identity", "the share with all logs"},
+		{"", ""}, {"tables", ""}, {"tables servicebus", ""}, {"tables servicebus compute share", ""},
+		{"tables servicebus compute identity share", ""},
+		{"servicebus compute share", "tables.db is missing"}, {"compute share", "servicebus.db is missing"},
+		{"tables compute share", "servicebus.db is missing beside"},
+		{"tables servicebus identity share", "compute.db is missing"}, {"identity share", "tables.db and "},
+		{"tables servicebus compute identity", "the share with all logs"},
 		{"tables servicebus compute identity share/link", "the share with all logs"}, {"share/link", "the share with all logs"},
 	} {
 		dir := t.TempDir()
@@ -56,8 +59,10 @@ func TestCheckComplete(t *testing.T) {
 func TestStartError(t *testing.T) {
 	t.Parallel()
 	for cause, want := range map[error]string{
-		syscall.ENOSPC: "the disk that holds /d is full", syscall.EDQUOT: "is full", fs.ErrPermission: "cannot be written by this user", syscall.EACCES: "cannot be written",
-		syscall.EROFS: "cannot be written", syscall.ENOTDIR: "is not a folder", syscall.EMFILE: "ulimit -n", syscall.ENFILE: "ulimit -n", errors.New("another"): "another",
+		syscall.ENOSPC: "the disk that holds /d is full", syscall.EDQUOT: "is full", fs.ErrPermission: "cannot be written by this user",
+		syscall.EACCES: "cannot be written",
+		syscall.EROFS:  "cannot be written", syscall.ENOTDIR: "is not a folder", syscall.EMFILE: "ulimit -n", syscall.ENFILE: "ulimit -n",
+		errors.New("another"): "another",
 	} {
 		err := startError("/d", fmt.Errorf("the local tables: %w", &fs.PathError{Op: "write", Path: "/d/x", Err: cause}))
 		if !errors.Is(err, cause) || !strings.Contains(err.Error(), want) {

@@ -111,7 +111,8 @@ const (
 
 func config(dir, address, mode string) compute.Config {
 	return compute.Config{
-		Addr: "127.0.0.1:0", Path: filepath.Join(dir, "compute.db"), Dir: filepath.Join(dir, "instances"), LogDir: filepath.Join(dir, "logs"), Token: token,
+		Addr: "127.0.0.1:0", Path: filepath.Join(dir, "compute.db"), Dir: filepath.Join(dir, "instances"),
+		LogDir: filepath.Join(dir, "logs"), Token: token,
 		SubscriptionID: subscription, ResourceGroup: group, Location: "westeurope",
 		Supervisor: []string{os.Args[0], "test-supervisor"}, Agent: []string{os.Args[0], "test-agent", address, mode},
 		BootDelay: 5 * time.Millisecond, RestartDelay: 5 * time.Millisecond, RetryAfter: 5 * time.Millisecond,

@@ -203,8 +203,10 @@ func TestBodiesThatDoNotBind(t *testing.T) {
 		binary bool
 		binds  bool
 	}{
-		{"bytes to bytes", &delivery{}, true, true}, {"bytes to text", &delivery{}, false, true}, {"text to text", text, false, true}, {"text to bytes", text, true, false},
-		{"number to text", number, false, false}, {"number to bytes", number, true, false}, {"sequence to text", list, false, false}, {"sequence to bytes", list, true, false},
+		{"bytes to bytes", &delivery{}, true, true}, {"bytes to text", &delivery{}, false, true}, {"text to text", text, false, true},
+		{"text to bytes", text, true, false},
+		{"number to text", number, false, false}, {"number to bytes", number, true, false}, {"sequence to text", list, false, false},
+		{"sequence to bytes", list, true, false},
 	} {
 		if err := tt.d.checkBinding(tt.binary); (err == nil) != tt.binds {
 			t.Errorf("%s: got %v", tt.name, err)

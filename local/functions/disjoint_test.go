@@ -71,12 +71,16 @@ func TestOwnRoutes(t *testing.T) {
 	t.Parallel()
 	all := ownHTTP(t)
 	for _, tt := range []struct{ method, path, want string }{
-		{"GET", "/api/pools", "Api"}, {"DELETE", "/api/pools/gpu", "Api"}, {"GET", "/api/pushx", "Api"}, {"POST", "/api/push", "Api"}, {"OPTIONS", "/api/pools", "Api"},
-		{"POST", "/api/push/github", "GitPush"}, {"POST", "/api/push/github/", "GitPush"}, {"POST", "/API/Push/GitHub", "GitPush"}, {"GET", "/api/push/github", ""}, {"POST", "/api/push/github/x", ""},
+		{"GET", "/api/pools", "Api"}, {"DELETE", "/api/pools/gpu", "Api"}, {"GET", "/api/pushx", "Api"}, {"POST", "/api/push", "Api"},
+		{"OPTIONS", "/api/pools", "Api"},
+		{"POST", "/api/push/github", "GitPush"}, {"POST", "/api/push/github/", "GitPush"}, {"POST", "/API/Push/GitHub", "GitPush"},
+		{"GET", "/api/push/github", ""}, {"POST", "/api/push/github/x", ""},
 		{"POST", "/api/push%2Fgithub", "Api"}, {"POST", "/x/../api/push/github", "GitPush"}, {"POST", "/api/%70ush/github", "GitPush"},
 		{"GET", "/web/login", "Web"}, {"POST", "/web/api/jobs", "Web"}, {"POST", "/Web/x", "Web"},
-		{"GET", "/index.html", "Page"}, {"HEAD", "/assets/x.js", "Page"}, {"GET", "/jobs/abc", "Page"}, {"GET", "/favicon.ico", "Page"}, {"GET", "/api", "Page"}, {"GET", "/web", "Page"},
-		{"GET", "/admin/x", "Page"}, {"GET", "/runtime/webhooks", "Page"}, {"POST", "/index.html", ""}, {"GET", "/a%2Fb", "Page"}, {"GET", "/%2e%2e/x", "Page"}, {"GET", "/apis/x", "Page"},
+		{"GET", "/index.html", "Page"}, {"HEAD", "/assets/x.js", "Page"}, {"GET", "/jobs/abc", "Page"}, {"GET", "/favicon.ico", "Page"},
+		{"GET", "/api", "Page"}, {"GET", "/web", "Page"},
+		{"GET", "/admin/x", "Page"}, {"GET", "/runtime/webhooks", "Page"}, {"POST", "/index.html", ""}, {"GET", "/a%2Fb", "Page"},
+		{"GET", "/%2e%2e/x", "Page"}, {"GET", "/apis/x", "Page"},
 		{"GET", "/", "Home"}, {"HEAD", "/", "Home"}, {"POST", "/", ""}, {"GET", "/api/", ""}, {"GET", "/web/", ""}, {"GET", "//", ""}, {"GET", "/x//y", ""},
 	} {
 		if got := strings.Join(takers(all, tt.method, tt.path), ","); got != tt.want {
@@ -247,9 +251,12 @@ func TestOwnAnswers(t *testing.T) {
 			status            int
 			body              bool
 		}{
-			{"GET", "/", "", home, !disabled}, {"POST", "/", "", home, !disabled}, {"GET", "/nothing", "fn-key", 404, false}, {"GET", "/admin/host/ping", "", 200, false}, {"POST", "/ADMIN/host/ping", "", 200, false},
-			{"GET", "/admin/host/status", "", 401, false}, {"GET", "/admin/host/status", "fn-key", 403, false}, {"GET", "/admin/host/status", "master-key", 200, true},
-			{"POST", "/admin/functions/sweep?CODE=master-key", "", 202, false}, {"GET", "/admin/functions/sweep", "master-key", 404, false}, {"GET", "/admin/else", "master-key", 404, false},
+			{"GET", "/", "", home, !disabled}, {"POST", "/", "", home, !disabled}, {"GET", "/nothing", "fn-key", 404, false},
+			{"GET", "/admin/host/ping", "", 200, false}, {"POST", "/ADMIN/host/ping", "", 200, false},
+			{"GET", "/admin/host/status", "", 401, false}, {"GET", "/admin/host/status", "fn-key", 403, false},
+			{"GET", "/admin/host/status", "master-key", 200, true},
+			{"POST", "/admin/functions/sweep?CODE=master-key", "", 202, false}, {"GET", "/admin/functions/sweep", "master-key", 404, false},
+			{"GET", "/admin/else", "master-key", 404, false},
 		} {
 			r, body := request(t, tt.method, url+tt.path, tt.key, "")
 			if r.StatusCode != tt.status || (body != "") != tt.body {

@@ -194,8 +194,10 @@ func TestAdmin(t *testing.T) {
 		name, key, body string
 		status          int
 	}{
-		{"Sweep", "", `{"input":""}`, 401}, {"Sweep", "fn-key", `{"input":""}`, 403}, {"Sweep", "master-key", `{"input":""}`, 202}, {"Jobs", "master-key", `{"input":"by hand"}`, 202},
-		{"One", "master-key", `{"input":"by hand"}`, 202}, {"Api", "master-key", `{}`, 404}, {"Other", "master-key", `{}`, 404}, {"Sweep", "master-key", `hello`, 400},
+		{"Sweep", "", `{"input":""}`, 401}, {"Sweep", "fn-key", `{"input":""}`, 403}, {"Sweep", "master-key", `{"input":""}`, 202},
+		{"Jobs", "master-key", `{"input":"by hand"}`, 202},
+		{"One", "master-key", `{"input":"by hand"}`, 202}, {"Api", "master-key", `{}`, 404}, {"Other", "master-key", `{}`, 404},
+		{"Sweep", "master-key", `hello`, 400},
 	} {
 		if r, _ := request(t, "POST", url+tt.name, tt.key, tt.body); r.StatusCode != tt.status {
 			t.Errorf("%s with %q and %s: got %d, want %d", tt.name, tt.key, tt.body, r.StatusCode, tt.status)
@@ -219,16 +221,21 @@ func TestRoutes(t *testing.T) {
 	for _, tt := range []struct{ template, path, want string }{
 		{"", "", "map[]"}, {"", "/", "map[]"}, {"", "/x", "-"},
 		{"jobs", "/jobs", "map[]"}, {"jobs", "/Jobs/", "map[]"}, {"jobs", "/job", "-"}, {"jobs", "", "-"},
-		{"jobs/{id}", "/jobs/a%2Fb", "map[id:a%2Fb]"}, {"jobs/{id}", "/jobs", "-"}, {"jobs/{id}", "/jobs/a/b", "-"}, {"jobs/{id}", "/jobs/a/", "map[id:a]"},
+		{"jobs/{id}", "/jobs/a%2Fb", "map[id:a%2Fb]"}, {"jobs/{id}", "/jobs", "-"}, {"jobs/{id}", "/jobs/a/b", "-"},
+		{"jobs/{id}", "/jobs/a/", "map[id:a]"},
 		{"jobs/{id?}", "/jobs", "map[]"}, {"jobs/{id?}", "/jobs/a", "map[id:a]"},
 		{"jobs/{id=all}", "/jobs", "map[id:all]"}, {"jobs/{id=all}", "/jobs/a", "map[id:a]"},
-		{"n/{i:int}", "/n/12", "map[i:12]"}, {"n/{i:int}", "/n/x", "-"}, {"n/{i:int}", "/n/99999999999", "-"}, {"n/{i:long}", "/n/99999999999", "map[i:99999999999]"},
-		{"{*path}", "", "map[]"}, {"{*path}", "/a/b", "map[path:a/b]"}, {"{**path}", "/a/b/", "map[path:a/b/]"}, {"x/{*rest}", "/x", "map[]"}, {"x/{*rest}", "/y", "-"},
+		{"n/{i:int}", "/n/12", "map[i:12]"}, {"n/{i:int}", "/n/x", "-"}, {"n/{i:int}", "/n/99999999999", "-"},
+		{"n/{i:long}", "/n/99999999999", "map[i:99999999999]"},
+		{"{*path}", "", "map[]"}, {"{*path}", "/a/b", "map[path:a/b]"}, {"{**path}", "/a/b/", "map[path:a/b/]"},
+		{"x/{*rest}", "/x", "map[]"}, {"x/{*rest}", "/y", "-"},
 		{"{*path=index}", "/", "map[path:index]"},
-		{notPush, "/api/pools", "map[path:pools]"}, {notPush, "/api/pushx", "map[path:pushx]"}, {notPush, "/api/push", "map[path:push]"}, {notPush, "/api/push/github", "-"},
+		{notPush, "/api/pools", "map[path:pools]"}, {notPush, "/api/pushx", "map[path:pushx]"}, {notPush, "/api/push", "map[path:push]"},
+		{notPush, "/api/push/github", "-"},
 		{notPush, "/API/PUSH/github", "-"}, {notPush, "/api", "-"}, {notPush, "/api/", "-"},
 		{"{ignored:maxlength(0)?}", "/", "map[]"}, {"{ignored:maxlength(0)?}", "/x", "-"},
-		{"{a:minlength(2):maxlength(3)}", "/x", "-"}, {"{a:minlength(2):maxlength(3)}", "/xy", "map[a:xy]"}, {"{a:minlength(2):maxlength(3)}", "/xyzz", "-"},
+		{"{a:minlength(2):maxlength(3)}", "/x", "-"}, {"{a:minlength(2):maxlength(3)}", "/xy", "map[a:xy]"},
+		{"{a:minlength(2):maxlength(3)}", "/xyzz", "-"},
 		{"{a:regex(^\\d{{2}}$)}", "/12", "map[a:12]"}, {"{a:regex(^\\d{{2}}$)}", "/123", "-"},
 	} {
 		r, err := parseRoute(tt.template)

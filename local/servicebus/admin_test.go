@@ -191,7 +191,8 @@ func TestStatus(t *testing.T) {
 		return err
 	}
 	for state, want := range map[admin.EntityStatus][2]bool{
-		admin.EntityStatusDisabled: {}, admin.EntityStatusSendDisabled: {false, true}, admin.EntityStatusReceiveDisabled: {true, false}, admin.EntityStatusActive: {true, true},
+		admin.EntityStatusDisabled: {}, admin.EntityStatusSendDisabled: {false, true}, admin.EntityStatusReceiveDisabled: {true, false},
+		admin.EntityStatusActive: {true, true},
 	} {
 		set(state)
 		for i, err := range []error{send(), receive()} {

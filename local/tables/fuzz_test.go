@@ -15,8 +15,10 @@ import (
 // it lets through.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
-		"", "PartitionKey eq 'a' and RowKey ge 'b'", "not (A eq 1L or B lt 2.5d)", "X'0a' eq B", "guid'0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0' ne C",
-		"At ge datetime'2026-01-02T03:04:05Z' and On", "PartitionKey eq 'o''neil' or PartitionKey gt ''", "((((", "- eq -", "RowKey lt 'b' and (PartitionKey eq 'a' or true)",
+		"", "PartitionKey eq 'a' and RowKey ge 'b'", "not (A eq 1L or B lt 2.5d)", "X'0a' eq B",
+		"guid'0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0' ne C",
+		"At ge datetime'2026-01-02T03:04:05Z' and On", "PartitionKey eq 'o''neil' or PartitionKey gt ''", "((((", "- eq -",
+		"RowKey lt 'b' and (PartitionKey eq 'a' or true)",
 	} {
 		f.Add(seed)
 	}
@@ -57,7 +59,8 @@ func FuzzBatch(f *testing.F) {
 		"POST http://127.0.0.1/devaccount/pools HTTP/1.1\r\nAccept: application/json\r\nContent-Id: " +
 		"1\r\n\r\n{\"PartitionKey\":\"p\",\"RowKey\":\"r\"}\r\n"
 	for _, seed := range []string{
-		head + operation + "--c--\r\n--b--\r\n", head + operation + operation + "--c--\r\n--b--\r\n", head + "--c--\r\n--b--\r\n", "--b--\r\n", "",
+		head + operation + "--c--\r\n--b--\r\n", head + operation + operation + "--c--\r\n--b--\r\n", head + "--c--\r\n--b--\r\n",
+		"--b--\r\n", "",
 		"--b\r\nContent-Type: application/http\r\n\r\nGET /devaccount/pools() HTTP/1.1\r\n\r\n\r\n--b--\r\n",
 	} {
 		f.Add("multipart/mixed; boundary=b", []byte(seed))
@@ -112,9 +115,12 @@ func flat(body []byte) bool {
 // sees.
 func FuzzEntity(f *testing.F) {
 	for _, seed := range []string{
-		`{"PartitionKey":"p","RowKey":"r"}`, `{"A":1,"B":"2","B@odata.type":"Edm.Int64","C":2.5,"D":true,"E":null}`, `{"A@odata.type":"Edm.Double","A":"NaN"}`,
-		`{"A":"2026-01-02T03:04:05.1234567Z","A@odata.type":"Edm.DateTime"}`, `{"A":"AQI=","A@odata.type":"Edm.Binary","B":"0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0","B@odata.type":"Edm.Guid"}`,
-		`{"A":"\u00e9\ud83d\ude00\"\\","B":1e300,"C":10000000000}`, `{}`, `[]`, `{"A":{}}`, ` { "A" : "x" } `, `{"A":0,"B":"0","B":null}`, `{"A":-0}`,
+		`{"PartitionKey":"p","RowKey":"r"}`, `{"A":1,"B":"2","B@odata.type":"Edm.Int64","C":2.5,"D":true,"E":null}`,
+		`{"A@odata.type":"Edm.Double","A":"NaN"}`,
+		`{"A":"2026-01-02T03:04:05.1234567Z","A@odata.type":"Edm.DateTime"}`,
+		`{"A":"AQI=","A@odata.type":"Edm.Binary","B":"0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0","B@odata.type":"Edm.Guid"}`,
+		`{"A":"\u00e9\ud83d\ude00\"\\","B":1e300,"C":10000000000}`, `{}`, `[]`, `{"A":{}}`, ` { "A" : "x" } `, `{"A":0,"B":"0","B":null}`,
+		`{"A":-0}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -124,8 +124,10 @@ func TestSlowHeaders(t *testing.T) {
 func FuzzAuthorize(f *testing.F) {
 	s := &Server{cfg: Config{Account: testAccount}, key: []byte("a key")}
 	for _, seed := range [][2]string{
-		{"SharedKeyLite devaccount:AAAA", ""}, {"SharedKey devaccount:", "comp=list"}, {"SharedKey :", ""}, {"", "sv=2019-02-02&ss=t&srt=sco&sp=rwdlacu&se=2099-01-01T00:00:00Z&sig=AAAA"},
-		{"", "sv=2019-02-02&tn=pools&sp=raud&se=2099-01-01&spk=a&srk=b&epk=c&erk=d&sip=127.0.0.1-127.0.0.9&sig=AAAA"}, {"", "sig=%%"}, {"Bearer x", "sig=x"},
+		{"SharedKeyLite devaccount:AAAA", ""}, {"SharedKey devaccount:", "comp=list"}, {"SharedKey :", ""},
+		{"", "sv=2019-02-02&ss=t&srt=sco&sp=rwdlacu&se=2099-01-01T00:00:00Z&sig=AAAA"},
+		{"", "sv=2019-02-02&tn=pools&sp=raud&se=2099-01-01&spk=a&srk=b&epk=c&erk=d&sip=127.0.0.1-127.0.0.9&sig=AAAA"}, {"", "sig=%%"},
+		{"Bearer x", "sig=x"},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -96,8 +96,10 @@ func TestFilters(t *testing.T) {
 		}
 	}
 	for _, filter := range []string{
-		"Name eq", "eq 'x'", "Name == 'x'", "(Name eq 'x'", "Name eq 'x')", "Name eq 'x", "Name eq x", "Name eq null", "1 eq 1", "Name eq 'x' and", "Name eq 'x' 'y'",
-		"At eq datetime'yesterday'", "ID eq guid'x'", "Raw eq X'0'", "N eq 1.5L", "N eq --1", "RowKey eq 1", "startswith(Name,'x')", "N eq 99999999999999999999", "N add 1 eq 2", "not",
+		"Name eq", "eq 'x'", "Name == 'x'", "(Name eq 'x'", "Name eq 'x')", "Name eq 'x", "Name eq x", "Name eq null", "1 eq 1",
+		"Name eq 'x' and", "Name eq 'x' 'y'",
+		"At eq datetime'yesterday'", "ID eq guid'x'", "Raw eq X'0'", "N eq 1.5L", "N eq --1", "RowKey eq 1", "startswith(Name,'x')",
+		"N eq 99999999999999999999", "N add 1 eq 2", "not",
 	} {
 		pager := c.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter})
 		_, err := pager.NextPage(ctx)

@@ -10,7 +10,8 @@ import (
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]time.Duration{
-		"PT1M": time.Minute, "PT45S": 45 * time.Second, "PT0M1S": time.Second, "P1DT2H": 26 * time.Hour, "PT60M0S": time.Hour, "P7D": 168 * time.Hour,
+		"PT1M": time.Minute, "PT45S": 45 * time.Second, "PT0M1S": time.Second, "P1DT2H": 26 * time.Hour, "PT60M0S": time.Hour,
+		"P7D":    168 * time.Hour,
 		"PT0.5S": 500 * time.Millisecond, Forever: 1<<63 - 1, "PT256204778H48M5.4775807S": 1<<63 - 1,
 	} {
 		if got, err := Duration(s); err != nil || got != want {

@@ -16,7 +16,8 @@ var values = []any{
 	uint64(
 		0,
 	), uint64(7), uint64(1 << 40), int64(-1 << 40), float32(1.5), 2.5, time.UnixMilli(1767607200123).UTC(), UUID{1, 2, 3}, []byte("bytes"),
-	"text", Symbol("symbol"), string(bytes.Repeat([]byte("x"), 300)), List{}, List{"a", nil, int64(1)}, Map{{Key: "k", Value: "v"}, {Key: Symbol("s"), Value: List{uint32(1)}}},
+	"text", Symbol("symbol"), string(bytes.Repeat([]byte("x"), 300)), List{}, List{"a", nil, int64(1)},
+	Map{{Key: "k", Value: "v"}, {Key: Symbol("s"), Value: List{uint32(1)}}},
 	Array{
 		int64(1),
 		int64(-2),

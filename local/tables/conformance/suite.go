@@ -167,7 +167,9 @@ func buildSuite(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	mod = fmt.Appendf(mod, "\nreplace %s => %s\n", suiteRecord, patched)
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o600), os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600)); err != nil {
+	modErr := os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o600)
+	sumErr := os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600)
+	if err := errors.Join(modErr, sumErr); err != nil {
 		return "", err
 	}
 	binary := filepath.Join(dir, "suite.test")
