@@ -49,10 +49,13 @@ demo: ## run the demo: some twenty jobs on a pool of local nodes
 
 ##@ Checks
 
-vet: ## vet for Linux, for macOS, and the command line for Windows
+vet: ## vet for Linux, for macOS, and the command line for Windows; the modules that judge, too
 	go vet ./...
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./cmd/dsvm/...
+	cd local/servicebus/conformance && go vet ./... && go mod tidy -diff
+	cd local/tables/conformance && go vet ./... && go mod tidy -diff
+	go mod tidy -diff
 
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## run the linters of .golangci.yml, for Linux and for macOS
 	$< run ./...

@@ -199,7 +199,7 @@ func TestHostileDeliveries(t *testing.T) {
 		return string(text)
 	}
 	const refusals = 6 // the table's, and the one that broke off
-	i.until("a line for each refusal", func() bool { return strings.Count(handlerLog(), "a delivery was refused") >= refusals })
+	i.until("a line for each refusal", func() bool { return strings.Count(handlerLog(), "delivery refused") >= refusals })
 	if jobs, err := i.client.Jobs(i.ctx, client.JobFilter{}, 10); err != nil || len(jobs) != 0 {
 		t.Errorf("got %v, %v", jobs, err)
 	}
@@ -222,7 +222,7 @@ func TestHostileDeliveries(t *testing.T) {
 			t.Errorf("the handler's log holds %q", private)
 		}
 	}
-	if refused := strings.Count(text, "a delivery was refused"); refused != refusals {
+	if refused := strings.Count(text, "delivery refused"); refused != refusals {
 		t.Errorf("%d deliveries were refused in the log, want %d:\n%s", refused, refusals, text)
 	}
 }

@@ -51,7 +51,7 @@ func (s *suite) servers() (env []string, stop func(), err error) {
 	for _, premium := range []bool{false, true} {
 		config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.ca.certificate()}
 		server, err := servicebus.Start(
-			servicebus.Config{Addr: host + ":0", Path: filepath.Join(dir, fmt.Sprint(premium)), Queues: queues, Rules: rules,
+			servicebus.Config{Addr: host + ":0", Path: filepath.Join(dir, fmt.Sprint(premium)), Queues: queues, AccessKeys: rules,
 				TLS: config, Premium: premium, TrustBearer: true},
 		)
 		if err != nil {
