@@ -52,7 +52,11 @@ func TestJobsAfterJobs(t *testing.T) {
 		t.Errorf("train began at %s, before the end of prepare at %s", trained.StartedAt, prepared.EndedAt)
 	}
 	// Of a job that has ended long ago, the row tells.
-	i.send("jobs", body(`{"id":"again","pool":"cpu","after":["prepare"],"command":["true"]}`), body(`{"id":"not","pool":"cpu","after":["bad"],"command":["true"]}`))
+	i.send(
+		"jobs",
+		body(`{"id":"again","pool":"cpu","after":["prepare"],"command":["true"]}`),
+		body(`{"id":"not","pool":"cpu","after":["bad"],"command":["true"]}`),
+	)
 	if j := i.job("again"); j.State != job.Succeeded {
 		t.Errorf("job again: got %s: %s", j.State, j.Reason)
 	}

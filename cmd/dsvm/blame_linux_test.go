@@ -27,7 +27,8 @@ func TestMisspeltProgram(t *testing.T) {
 		t.Errorf("good: got %s: %s", j.State, j.Reason)
 	}
 	for n := range 40 {
-		if j := i.job(fmt.Sprint("bad-", n)); j.State != job.Failed || j.ExitCode == nil || *j.ExitCode != job.ExitStartFailed || len(j.Attempts) != 1 {
+		if j := i.job(fmt.Sprint("bad-", n)); j.State != job.Failed || j.ExitCode == nil || *j.ExitCode != job.ExitStartFailed ||
+			len(j.Attempts) != 1 {
 			t.Errorf("bad-%d: got %s after %d attempts: %s", n, j.State, len(j.Attempts), j.Reason)
 		}
 	}
@@ -51,7 +52,8 @@ func TestMisspeltProgram(t *testing.T) {
 	}
 	held(10)
 	e, err := i.client.Explain(i.ctx, "tune")
-	if err != nil || !strings.Contains(e.Reason, "10 members failed and none succeeded") || !strings.Contains(e.Reason, "dsvm job release tune") {
+	if err != nil || !strings.Contains(e.Reason, "10 members failed and none succeeded") ||
+		!strings.Contains(e.Reason, "dsvm job release tune") {
 		t.Errorf("explain: %+v, %v", e, err)
 	}
 	before, err := i.client.Job(i.ctx, "tune")
@@ -86,11 +88,13 @@ func TestWordsToANode(t *testing.T) {
 		t.Fatalf("got %d nodes: %v", len(nodes), err)
 	}
 	wrong := nodes[0].Name + "0"
-	if _, err := i.client.DeleteNode(i.ctx, "", wrong); fault.CodeOf(err) != fault.NotFound || !strings.Contains(err.Error(), "did you mean "+nodes[0].Name) {
+	if _, err := i.client.DeleteNode(i.ctx, "", wrong); fault.CodeOf(err) != fault.NotFound ||
+		!strings.Contains(err.Error(), "did you mean "+nodes[0].Name) {
 		t.Errorf("a wrong name: %v", err)
 	}
 	for range 2 {
-		if n, err := i.client.DeleteNode(i.ctx, "cpu", nodes[0].Name); err != nil || n.State != pool.NodeDeleting && n.State != pool.NodeGone {
+		if n, err := i.client.DeleteNode(i.ctx, "cpu", nodes[0].Name); err != nil ||
+			n.State != pool.NodeDeleting && n.State != pool.NodeGone {
 			t.Fatalf("got %s: %v", n.State, err)
 		}
 	}

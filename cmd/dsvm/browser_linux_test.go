@@ -148,9 +148,12 @@ func TestWebPage(t *testing.T) {
 	defer cancel()
 	// It has a folder of its own, no sandbox (it may be run by root), and asks no
 	// server of its maker's for anything.
-	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(), "--host-resolver-rules=MAP "+evilHost+" 127.0.0.1",
-		"http://"+evilHost+":"+portOf(site.Listener.Addr().String())+"/")
+	cmd := exec.CommandContext(
+		ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--user-data-dir="+t.TempDir(), "--host-resolver-rules=MAP "+evilHost+" 127.0.0.1",
+		"http://"+evilHost+":"+portOf(site.Listener.Addr().String())+"/",
+	)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, 5*time.Second
 	if err := cmd.Start(); err != nil {

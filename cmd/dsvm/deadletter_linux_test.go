@@ -14,7 +14,11 @@ import (
 // one that never can is on `rejected` and says why.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
-	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_REVIVE_AFTER": "100ms, 200ms"}, func(cfg *local.Config) { cfg.Deliveries = 2 })
+	i := startInstance(
+		t,
+		map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_REVIVE_AFTER": "100ms, 200ms"},
+		func(cfg *local.Config) { cfg.Deliveries = 2 },
+	)
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
 	broken := chaos.Injection{Do: chaos.Disconnect, Target: "functions/invoke/SubmitJob"}
 	if _, err := i.Chaos.Add(broken); err != nil {
@@ -30,7 +34,8 @@ func TestDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	reason, _ := got[0].ApplicationProperties["reason"].(string)
-	if !strings.Contains(string(got[0].Body), `"never"`) || !strings.Contains(reason, "could not be processed") || !strings.Contains(reason, "send it again") {
+	if !strings.Contains(string(got[0].Body), `"never"`) || !strings.Contains(reason, "could not be processed") ||
+		!strings.Contains(reason, "send it again") {
 		t.Errorf("got %s with %q", got[0].Body, reason)
 	}
 	if err := r.CompleteMessage(i.ctx, got[0], nil); err != nil {

@@ -20,7 +20,15 @@ import (
 func (i *instance) command(args ...string) (code int, out, errs string) {
 	var o, e bytes.Buffer
 	env := map[string]string{"DSVM_URL": i.URL, "DSVM_KEY": i.Key}
-	p := &cli.Program{In: strings.NewReader(""), Out: &o, Err: &e, Dir: i.t.TempDir(), Now: time.Now, Zone: time.UTC, Getenv: func(name string) string { return env[name] }}
+	p := &cli.Program{
+		In:     strings.NewReader(""),
+		Out:    &o,
+		Err:    &e,
+		Dir:    i.t.TempDir(),
+		Now:    time.Now,
+		Zone:   time.UTC,
+		Getenv: func(name string) string { return env[name] },
+	}
 	code = p.Main(i.ctx, args)
 	return code, o.String(), e.String()
 }
@@ -90,7 +98,8 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 		j, err := i.client.Job(i.ctx, "ran")
 		return err == nil && j.State == job.Queued
 	})
-	if code, _, errs := i.command("pool", "delete", "cpu", "--yes"); code != 0 || !strings.Contains(errs, "and 2 running jobs will end as cancelled, and the pool is deleted with 2 nodes") {
+	if code, _, errs := i.command("pool", "delete", "cpu", "--yes"); code != 0 ||
+		!strings.Contains(errs, "and 2 running jobs will end as cancelled, and the pool is deleted with 2 nodes") {
 		t.Errorf("pool delete: %d, %s", code, errs)
 	}
 	i.gone("cpu")
@@ -129,7 +138,8 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 			}
 		}
 		j, err := i.client.Job(i.ctx, "bad")
-		if err != nil || j.State != job.Failed || *j.ExitCode != 7 || j.Pool != "cpu" || j.StartedAt == nil || j.EndedAt == nil || j.SubmittedAt == nil || j.Kept == "" {
+		if err != nil || j.State != job.Failed || *j.ExitCode != 7 || j.Pool != "cpu" || j.StartedAt == nil || j.EndedAt == nil ||
+			j.SubmittedAt == nil || j.Kept == "" {
 			t.Errorf("%s, bad is %+v (%v)", when, j, err)
 		}
 	}
@@ -160,7 +170,15 @@ func TestJobsOutliveTheirPool(t *testing.T) {
 // that lives.
 func TestWhatHasEndedGoesByAge(t *testing.T) {
 	t.Parallel()
-	i := startInstance(t, map[string]string{"RECORD_USAGE_SCHEDULE": "* * * * * *", "DSVM_KEEP_FINISHED": "1s", "DSVM_KEEP_FILES": "4s", "DSVM_KEEP_IDS": "8s"})
+	i := startInstance(
+		t,
+		map[string]string{
+			"RECORD_USAGE_SCHEDULE": "* * * * * *",
+			"DSVM_KEEP_FINISHED":    "1s",
+			"DSVM_KEEP_FILES":       "4s",
+			"DSVM_KEEP_IDS":         "8s",
+		},
+	)
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`)
 	i.send("jobs", body(`{"id":"lives","pool":"cpu","command":["sh","-c","echo alive; exec sleep 600"]}`),
 		body(`{"id":"ends","pool":"cpu","command":["sh","-c","echo over; exit 3"]}`))

@@ -15,9 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +60,12 @@ func TestNoOpenDoor(t *testing.T) {
 	}
 	for _, s := range listening(t, append(descendants(m.cmd.Process.Pid), m.cmd.Process.Pid)) {
 		if !known[s.address] {
-			t.Errorf("%s listens on %s %s, and no test knocks at it; add it to the table, and to docs/local.md", s.program, s.network, s.address)
+			t.Errorf(
+				"%s listens on %s %s, and no test knocks at it; add it to the table, and to docs/local.md",
+				s.program,
+				s.network,
+				s.address,
+			)
 		}
 		delete(known, s.address)
 	}
@@ -208,23 +211,50 @@ func (m *machine) doors() []knock {
 	all := []knock{
 		{"Functions host", host(m.in.URL), "POST", "/api/pools", "application/json", evilPool, "/api/pools",
 			func(r *http.Request, right bool) { r.Header.Set("x-functions-key", choose(right, m.in.Key)) }},
-		{"its administration", host(m.in.URL), "POST", "/admin/functions/SubmitJob", "application/json", `{"input":"{\"id\":\"evil\",\"pool\":\"cpu\",\"command\":[\"true\"]}"}`, "",
-			func(r *http.Request, _ bool) { r.Header.Set("x-functions-key", wrong) }},
+		{
+			"its administration",
+			host(m.in.URL),
+			"POST",
+			"/admin/functions/SubmitJob",
+			"application/json",
+			`{"input":"{\"id\":\"evil\",\"pool\":\"cpu\",\"command\":[\"true\"]}"}`,
+			"",
+			func(r *http.Request, _ bool) { r.Header.Set("x-functions-key", wrong) },
+		},
 		{"handler", m.listens(handler), "POST", "/api/pools", "application/json", evilPool, "",
 			func(r *http.Request, _ bool) { r.Header.Set(invoke.HeaderSecret, wrong) }},
 		{"handler's invocations", m.listens(handler), "POST", "/SubmitJob", "application/json",
 			`{"Data":{"messages":["{\"id\":\"evil\",\"pool\":\"cpu\",\"command\":[\"true\"]}"]},"Metadata":{}}`, "",
 			func(r *http.Request, _ bool) { r.Header.Set(invoke.HeaderSecret, wrong) }},
-		{"tables", host(part(m.in.Tables, "TableEndpoint")), "POST", "/dsvmpools/Tables", "application/json", `{"TableName":"evil"}`, "/dsvmpools/Tables",
-			func(r *http.Request, right bool) { signLite(r, choose(right, part(m.in.Tables, "AccountKey"))) }},
+		{
+			"tables",
+			host(part(m.in.Tables, "TableEndpoint")),
+			"POST",
+			"/dsvmpools/Tables",
+			"application/json",
+			`{"TableName":"evil"}`,
+			"/dsvmpools/Tables",
+			func(r *http.Request, right bool) { signLite(r, choose(right, part(m.in.Tables, "AccountKey"))) },
+		},
 		{"Service Bus", host(part(m.in.ServiceBus, "Endpoint")), "PUT", "/evil", "application/atom+xml",
 			`<entry xmlns="http://www.w3.org/2005/Atom"><content type="application/xml"><QueueDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"></QueueDescription></content></entry>`,
 			"/$Resources/Queues", func(r *http.Request, right bool) { signSAS(r, choose(right, part(m.in.ServiceBus, "SharedAccessKey"))) }},
 		{"resource manager", host(m.in.ARM), "PUT", set + "/evil?api-version=2024-07-01", "application/json", `{"location":"westeurope"}`,
 			"/subscriptions/00000000-0000-4000-8000-000000000001/providers/Microsoft.Compute/locations/westeurope/usages?api-version=2024-07-01", bearer(identity.Keys["arm"])},
-		{"faults", host(m.in.Control), "POST", "/faults", "application/json", `{"do":"refuse","target":"*"}`, "/faults", bearer(m.in.ControlKey)},
-		{"metadata of a node", host(metadata), "GET", "/node/" + hex.EncodeToString(make([]byte, 16)) + "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=x", "", "", "",
-			func(r *http.Request, _ bool) { r.Header.Set("Metadata", "true") }},
+		{
+			"faults", host(m.in.Control), "POST", "/faults", "application/json", `{"do":"refuse","target":"*"}`,
+			"/faults", bearer(m.in.ControlKey),
+		},
+		{
+			"metadata of a node",
+			host(metadata),
+			"GET",
+			"/node/" + hex.EncodeToString(make([]byte, 16)) + "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=x",
+			"",
+			"",
+			"",
+			func(r *http.Request, _ bool) { r.Header.Set("Metadata", "true") },
+		},
 	}
 	return all
 }
@@ -300,7 +330,10 @@ func (d knock) ask(t *testing.T, method, path, kind, body string, change func(*h
 		r.Header.Set("Content-Type", kind)
 	}
 	change(r)
-	c := http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := http.Client{
+		Timeout:       20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	reply, err := c.Do(r)
 	if err != nil {
 		t.Fatalf("%s, %s %s of type %q with %v: %v", d.name, method, path, kind, r.Header, err)
@@ -322,7 +355,10 @@ func (m *machine) tryAMQP() {
 	key := m.in.ServiceBus[strings.Index(m.in.ServiceBus, "SharedAccessKey="):]
 	key, _, _ = strings.Cut(key, ";")
 	wrong := strings.Replace(m.in.ServiceBus, key, "SharedAccessKey="+base64.StdEncoding.EncodeToString(make([]byte, 32)), 1)
-	c, err := azservicebus.NewClientFromConnectionString(wrong, &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}})
+	c, err := azservicebus.NewClientFromConnectionString(
+		wrong,
+		&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}},
+	)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -346,8 +382,13 @@ func (m *machine) tryAMQP() {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		fmt.Fprintf(conn, "GET /$servicebus/websocket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: amqp\r\n%s\r\n", u.Host, tt.header)
+		fmt.Fprintf(
+			conn,
+			"GET /$servicebus/websocket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: amqp\r\n%s\r\n",
+			u.Host,
+			tt.header,
+		)
 		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 		reply, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || reply.StatusCode != tt.status {
@@ -382,84 +423,6 @@ func (m *machine) listens(pid int) string {
 	return all[0].address
 }
 
-// socket is one that others can reach.
-type socket struct {
-	program, network, address string
-}
-
-// listening lists the sockets of processes that others can reach: TCP that listens,
-// UDP that is bound and not connected, and Unix sockets, also abstract ones, that
-// listen or take datagrams.
-func listening(t *testing.T, pids []int) []socket {
-	t.Helper()
-	owners := map[string]int{}
-	for _, pid := range pids {
-		files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		for _, f := range files {
-			to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, f.Name()))
-			if inode, ok := strings.CutPrefix(to, "socket:["); ok {
-				owners[strings.TrimSuffix(inode, "]")] = pid
-			}
-		}
-	}
-	var all []socket
-	add := func(inode, network, address string) {
-		if pid, ok := owners[inode]; ok {
-			args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			all = append(all, socket{strings.ReplaceAll(string(args), "\x00", " "), network, address})
-		}
-	}
-	for network, state := range map[string]string{"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07", "udplite": "07", "udplite6": "07", "raw": "07", "raw6": "07"} {
-		for _, f := range lines("/proc/net/" + network) {
-			if len(f) > 9 && f[3] == state {
-				add(f[9], network, address(t, f[1]))
-			}
-		}
-	}
-	for _, f := range lines("/proc/net/unix") {
-		// Num RefCount Protocol Flags Type St Inode Path; a datagram socket with a
-		// name takes what anybody sends.
-		if len(f) < 7 {
-			continue
-		}
-		flags, _ := strconv.ParseUint(f[3], 16, 32)
-		const accepting = 1 << 16
-		if flags&accepting != 0 || f[4] == "0002" && len(f) > 7 {
-			add(f[6], "unix", strings.Join(f[7:], " "))
-		}
-	}
-	return all
-}
-
-func lines(file string) (all [][]string) {
-	b, _ := os.ReadFile(file) // a kernel without this kind of socket has no such file
-	for line := range strings.Lines(string(b)) {
-		all = append(all, strings.Fields(line))
-	}
-	return all
-}
-
-// address reads an address as /proc/net writes it: words of 32 bits in the machine's
-// order, and the port.
-func address(t *testing.T, text string) string {
-	t.Helper()
-	host, port, _ := strings.Cut(text, ":")
-	raw, err := hex.DecodeString(host)
-	n, err2 := strconv.ParseUint(port, 16, 16)
-	if err != nil || err2 != nil {
-		t.Fatalf("%s is no address", text)
-	}
-	for i := 0; i+4 <= len(raw); i += 4 {
-		slices.Reverse(raw[i : i+4])
-	}
-	return net.JoinHostPort(net.IP(raw).String(), fmt.Sprint(n))
-}
-
-func portOf(address string) string {
-	_, port, _ := net.SplitHostPort(address)
-	return port
-}
-
 // signLite signs a request for tables.
 func signLite(r *http.Request, key string) {
 	date := time.Now().UTC().Format(http.TimeFormat)
@@ -475,110 +438,13 @@ func signSAS(r *http.Request, key string) {
 	resource, until := url.QueryEscape("http://"+r.URL.Host+"/"), fmt.Sprint(time.Now().Add(time.Hour).Unix())
 	mac := hmac.New(sha256.New, []byte(key))
 	io.WriteString(mac, resource+"\n"+until)
-	r.Header.Set("Authorization", fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=RootManageSharedAccessKey", resource, url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))), until))
-}
-
-// probeReport is what a job of another user has found.
-type probeReport struct {
-	UID     int
-	Read    []string          // files that it could read and should not
-	Answers map[string]string // by address and request
-	Env     []string
-}
-
-// tryAs runs a job of another user, through the product, that looks for doors.
-func (m *machine) tryAs(user, base string, doors []knock) {
-	m.t.Helper()
-	program := filepath.Join(base, "probe")
-	if err := copyFile(os.Args[0], program); err != nil {
-		m.t.Fatal(err)
-	}
-	var ports []string
-	for _, d := range doors {
-		ports = append(ports, d.address)
-	}
-	m.submit("probe", fmt.Sprintf(`{"id":"probe","pool":"cpu","command":[%q],"env":{%q:%q,"ADDRESSES":%q}}`, program, probeEnv, m.dir, strings.Join(ports, ",")))
-	m.until("the end of the probe", func() bool {
-		j, err := m.client.Job(m.ctx, "probe")
-		return err == nil && j.State.Final()
-	})
-	var report probeReport
-	out, err := os.ReadFile(filepath.Join(m.dir, "share", "jobs", "cpu", "probe", "1", "stdout.log"))
-	if err == nil {
-		err = json.Unmarshal(out, &report)
-	}
-	if err != nil || report.UID == 0 || len(report.Answers) < len(doors) {
-		m.t.Fatalf("the probe's report: %v, %.500s", err, out)
-	}
-	for _, file := range report.Read {
-		m.t.Errorf("%s reads %s", user, file)
-	}
-	for _, v := range report.Env {
-		for _, secret := range []string{m.in.Key, m.in.ControlKey, "SharedAccessKey", "DSVM_METADATA", invoke.SecretSetting} {
-			if strings.Contains(v, secret) {
-				m.t.Errorf("a job's environment has %s", strings.SplitN(v, "=", 2)[0])
-			}
-		}
-	}
-	for what, answer := range report.Answers {
-		if what == doors[0].address+" GET /" {
-			continue // the page for people, which says nothing about the instance
-		}
-		if status, _ := strconv.Atoi(answer); status < 400 {
-			m.t.Errorf("%s is answered %s by %s", user, answer, what)
-		}
-	}
-}
-
-// probe is the job: it tries what every job could.
-func probe(dir string) error {
-	report := probeReport{UID: os.Getuid(), Answers: map[string]string{}, Env: os.Environ()}
-	reads := func(file string) {
-		if b, err := os.ReadFile(file); err == nil && len(b) > 0 {
-			report.Read = append(report.Read, file)
-		}
-	}
-	filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if path == filepath.Join(dir, "share") {
-			return filepath.SkipDir
-		}
-		if err == nil && entry.Type().IsRegular() && !strings.HasPrefix(path, filepath.Join(dir, "app")) {
-			reads(path)
-		}
-		return nil
-	})
-	for _, name := range []string{"instance.json", "data/identity.json", "data/tables.db", "data/servicebus.db", "data/compute.db", "logs/servers.log", "logs/handler.log"} {
-		reads(filepath.Join(dir, name))
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range processes {
-		var at syscall.Stat_t
-		if syscall.Stat(p, &at) != nil || int(at.Uid) == report.UID {
-			continue
-		}
-		reads(p + "/environ")
-		files, _ := os.ReadDir(p + "/fd")
-		for _, f := range files {
-			reads(p + "/fd/" + f.Name())
-		}
-	}
-	for _, address := range strings.Split(os.Getenv("ADDRESSES"), ",") {
-		for _, what := range []string{"GET /", "GET /api/jobs", "POST /api/pools", "POST /api/jobs/stays/cancel", "POST /SubmitJob", "POST /faults", "GET /dsvmpools/Tables", "GET /$Resources/Queues",
-			"GET /metadata/instance?api-version=2021-12-13", "POST /node/x/metadata/scheduledevents?api-version=2021-12-13"} {
-			method, path, _ := strings.Cut(what, " ")
-			r, err := http.NewRequest(method, "http://"+address+path, strings.NewReader(evilPool))
-			if err != nil {
-				return err
-			}
-			r.Header.Set("Content-Type", "application/json")
-			r.Header.Set("Metadata", "true")
-			reply, err := (&http.Client{Timeout: 20 * time.Second}).Do(r)
-			if err != nil {
-				return err
-			}
-			reply.Body.Close()
-			report.Answers[address+" "+what] = fmt.Sprint(reply.StatusCode)
-		}
-	}
-	return json.NewEncoder(os.Stdout).Encode(report)
+	r.Header.Set(
+		"Authorization",
+		fmt.Sprintf(
+			"SharedAccessSignature sr=%s&sig=%s&se=%s&skn=RootManageSharedAccessKey",
+			resource,
+			url.QueryEscape(base64.StdEncoding.EncodeToString(mac.Sum(nil))),
+			until,
+		),
+	)
 }

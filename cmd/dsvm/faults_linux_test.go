@@ -23,13 +23,31 @@ import (
 // ledger has each attempt once.
 func TestFaultsEverywhere(t *testing.T) {
 	t.Parallel()
-	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "1s", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *", "RECORD_USAGE_SCHEDULE": "* * * * * *",
-		"DSVM_DELETE_AGAIN": "500ms", "DSVM_BOOT_DEADLINE": "5s", "DSVM_SILENT_AFTER": "5s", "DSVM_UNKNOWN_POOL_AGAIN": "10s"}, func(cfg *local.Config) { cfg.MessageLock = 2 * time.Second })
+	i := startInstance(
+		t,
+		map[string]string{
+			"DSVM_MISSING_FOR":        "1s",
+			"DSVM_FLEET_POLL":         "100ms",
+			"RECONCILE_SCHEDULE":      "* * * * * *",
+			"RECORD_USAGE_SCHEDULE":   "* * * * * *",
+			"DSVM_DELETE_AGAIN":       "500ms",
+			"DSVM_BOOT_DEADLINE":      "5s",
+			"DSVM_SILENT_AFTER":       "5s",
+			"DSVM_UNKNOWN_POOL_AGAIN": "10s",
+		},
+		func(cfg *local.Config) { cfg.MessageLock = 2 * time.Second },
+	)
 	if _, err := i.ScaleOut(i.ctx); err != nil {
 		t.Fatal(err)
 	}
 	const most, singles, members, limit = 4, 30, 20, 5
-	i.apply(fmt.Sprintf(`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":%d},"idleTimeout":"1s","limits":{"team":{"few":{"jobs":%d}}}}`, most, limit))
+	i.apply(
+		fmt.Sprintf(
+			`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":%d},"idleTimeout":"1s","limits":{"team":{"few":{"jobs":%d}}}}`,
+			most,
+			limit,
+		),
+	)
 	for _, r := range []chaos.Injection{
 		{Do: chaos.Detach, Target: "servicebus/*", Probability: 0.01},
 		{Do: chaos.Disconnect, Target: "servicebus/*", Probability: 0.005},

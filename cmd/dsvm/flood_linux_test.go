@@ -88,7 +88,10 @@ func TestFloodOfDeliveries(t *testing.T) {
 		if got := peak(t, handler); got > tt.memory {
 			t.Errorf("%s: the handler has taken %d MB, want at most %d", tt.name, got>>20, tt.memory>>20)
 		}
-		t.Logf("%-22s %v, a small one took %s, the handler's peak is %d MB, the host's %d MB", tt.name, got, beside.Round(time.Millisecond), peak(t, handler)>>20, peak(t, host)>>20)
+		t.Logf(
+			"%-22s %v, a small one took %s, the handler's peak is %d MB, the host's %d MB",
+			tt.name, got, beside.Round(time.Millisecond), peak(t, handler)>>20, peak(t, host)>>20,
+		)
 	}
 	if now := m.child("handler"); now != handler {
 		t.Fatalf("the handler has ended: process %d has become %d", handler, now)
@@ -113,7 +116,11 @@ func delivery(name string, size int) []byte {
 				return '-'
 			}
 			return r
-		}, name), 1, sha256.Sum256([]byte(name)), strings.TrimSuffix(commits.String(), ","))
+		}, name),
+		1,
+		sha256.Sum256([]byte(name)),
+		strings.TrimSuffix(commits.String(), ","),
+	)
 }
 
 func sign(body []byte) string {

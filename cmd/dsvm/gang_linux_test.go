@@ -34,7 +34,12 @@ if [ $RANK = 0 ]; then mkdir $DSVM_SHARE/$MASTER_PORT; else until [ -d $DSVM_SHA
 		if err := i.client.ReadLog(i.ctx, client.Log{Job: "train", Stream: "stdout", Rank: rank}, false, &out); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("rank %d of 3 as %d at 127.0.0.1\n%s127.0.0.1,127.0.0.1,127.0.0.1\n", rank, rank, strings.Repeat("127.0.0.1 slots=2\n", 3))
+		want := fmt.Sprintf(
+			"rank %d of 3 as %d at 127.0.0.1\n%s127.0.0.1,127.0.0.1,127.0.0.1\n",
+			rank,
+			rank,
+			strings.Repeat("127.0.0.1 slots=2\n", 3),
+		)
 		if out.String() != want {
 			t.Errorf("rank %d wrote\n%swant\n%s", rank, out.String(), want)
 		}

@@ -83,7 +83,15 @@ func newHosted(t *testing.T) *hosted {
 		}
 		t.Skipf("git with its HTTP server is not installed; DSVM_REQUIRE_GIT=1 makes that a failure: %v", err)
 	}
-	h := &hosted{instance: startInstance(t, pushSettings(), func(c *local.Config) { c.AgentEnv = append(c.AgentEnv, outbound.Setting+"=127.0.0.1") }), dir: t.TempDir(), states: map[string][]status{}}
+	h := &hosted{
+		instance: startInstance(
+			t,
+			pushSettings(),
+			func(c *local.Config) { c.AgentEnv = append(c.AgentEnv, outbound.Setting+"=127.0.0.1") },
+		),
+		dir:    t.TempDir(),
+		states: map[string][]status{},
+	}
 	h.clone, h.answers = filepath.Join(h.dir, "clone"), filepath.Join(h.dir, "answers")
 	bare := filepath.Join(h.dir, repository+".git")
 	h.git(h.dir, "init", "-q", "--bare", "-b", "main", bare)
@@ -109,8 +117,10 @@ func (h *hosted) git(dir string, args ...string) string {
 	h.t.Helper()
 	cmd := exec.CommandContext(h.ctx, "git", args...)
 	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
-		"GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com"}
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + h.dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ann",
+		"GIT_AUTHOR_EMAIL=ann@example.com", "GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com",
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		h.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -186,8 +196,9 @@ func (h *hosted) status(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("the token is %q", r.Header.Get("Authorization"))
 	default:
 		err = decoder.Decode(&s)
-		if link, _ := url.Parse(s.TargetURL); err == nil && (!slices.Contains([]string{"error", "failure", "pending", "success"}, s.State) || s.Context == "" ||
-			len(s.Description) > 140 || link == nil || link.Host == "") {
+		if link, _ := url.Parse(s.TargetURL); err == nil &&
+			(!slices.Contains([]string{"error", "failure", "pending", "success"}, s.State) || s.Context == "" ||
+				len(s.Description) > 140 || link == nil || link.Host == "") {
 			err = fmt.Errorf("not a status: %s", body)
 		}
 	}
@@ -276,7 +287,11 @@ func postReceive(settings string) error {
 			Removed  []string          `json:"removed"`
 		}
 		read := func(id string) commit {
-			c := commit{ID: id, Message: git("log", "-1", "--format=%B", id), Author: map[string]string{"name": git("log", "-1", "--format=%an", id)}}
+			c := commit{
+				ID:      id,
+				Message: git("log", "-1", "--format=%B", id),
+				Author:  map[string]string{"name": git("log", "-1", "--format=%an", id)},
+			}
 			changes := strings.Split(git("diff-tree", "--root", "-r", "-z", "--no-commit-id", "--name-status", "--no-renames", id), "\x00")
 			for i := 0; i+1 < len(changes); i += 2 {
 				into := map[string]*[]string{"A": &c.Added, "M": &c.Modified, "D": &c.Removed}[changes[i]]
@@ -284,8 +299,21 @@ func postReceive(settings string) error {
 			}
 			return c
 		}
-		payload := map[string]any{"ref": ref, "before": before, "after": after, "created": before == none, "deleted": after == none, "forced": false,
-			"repository": map[string]any{"full_name": repository, "clone_url": to.CloneURL}, "pusher": map[string]string{"name": "ann"}, "head_commit": nil, "commits": []commit{}}
+		payload := map[string]any{
+			"ref":     ref,
+			"before":  before,
+			"after":   after,
+			"created": before == none,
+			"deleted": after == none,
+			"forced":  false,
+			"repository": map[string]any{
+				"full_name": repository,
+				"clone_url": to.CloneURL,
+			},
+			"pusher":      map[string]string{"name": "ann"},
+			"head_commit": nil,
+			"commits":     []commit{},
+		}
 		if after != none {
 			payload["head_commit"] = read(git("rev-parse", after+"^{commit}"))
 		}

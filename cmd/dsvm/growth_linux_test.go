@@ -123,7 +123,15 @@ func TestOneInstanceSticks(t *testing.T) {
 // the sentence says where to look, and `resume` goes on at once.
 func TestNodesThatNeverReport(t *testing.T) {
 	t.Parallel()
-	i := startInstance(t, map[string]string{"DSVM_BOOT_DEADLINE": "1s", "DSVM_FLEET_POLL": "100ms", "DSVM_MISSING_FOR": "300ms", "RECONCILE_SCHEDULE": "* * * * * *"})
+	i := startInstance(
+		t,
+		map[string]string{
+			"DSVM_BOOT_DEADLINE": "1s",
+			"DSVM_FLEET_POLL":    "100ms",
+			"DSVM_MISSING_FOR":   "300ms",
+			"RECONCILE_SCHEDULE": "* * * * * *",
+		},
+	)
 	if _, err := i.Chaos.Add(chaos.Injection{Do: chaos.Refuse, Target: "compute/boot"}); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,12 @@ const never = "0 0 0 29 2 *"
 
 // withoutTimers has no timer fire.
 func withoutTimers(more map[string]string) map[string]string {
-	s := map[string]string{"RECONCILE_SCHEDULE": never, "NIGHTLY_SCALE_DOWN": never, "RECORD_USAGE_SCHEDULE": never, "COMMIT_STATUS_SCHEDULE": never}
+	s := map[string]string{
+		"RECONCILE_SCHEDULE":     never,
+		"NIGHTLY_SCALE_DOWN":     never,
+		"RECORD_USAGE_SCHEDULE":  never,
+		"COMMIT_STATUS_SCHEDULE": never,
+	}
 	for name, v := range more {
 		s[name] = v
 	}
@@ -113,8 +118,12 @@ func TestFortyTimes(t *testing.T) {
 	if _, err := i.client.ApplyRules(i.ctx, []byte(`{"name":"r","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","job":{"pool":"cpu","command":["x"]}}`)); err != nil {
 		t.Fatal(err)
 	}
-	i.send("jobs", body(`{"id":"runs","pool":"cpu","user":"ann","command":["sleep","600"]}`), body(`{"id":"waits","pool":"cpu","user":"bob","command":["sleep","600"]}`),
-		body(`{"id":"stays","pool":"cpu","user":"bob","command":["sleep","600"]}`))
+	i.send(
+		"jobs",
+		body(`{"id":"runs","pool":"cpu","user":"ann","command":["sleep","600"]}`),
+		body(`{"id":"waits","pool":"cpu","user":"bob","command":["sleep","600"]}`),
+		body(`{"id":"stays","pool":"cpu","user":"bob","command":["sleep","600"]}`),
+	)
 	i.until("the first job's start", func() bool {
 		j, err := i.client.Job(i.ctx, "runs")
 		return err == nil && j.State == job.Running
@@ -233,7 +242,12 @@ func TestBadMessagesAmongAThousand(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 1000
-	bad := []azservicebus.AMQPAnnotatedMessageBody{{Value: map[string]any{"pool": "cpu", "price": tolerantest.Decimal}}, {Sequence: [][]any{{"cpu", int64(1)}}}, {Value: tolerantest.Decimal}, {Value: int64(7)}}
+	bad := []azservicebus.AMQPAnnotatedMessageBody{
+		{Value: map[string]any{"pool": "cpu", "price": tolerantest.Decimal}},
+		{Sequence: [][]any{{"cpu", int64(1)}}},
+		{Value: tolerantest.Decimal},
+		{Value: int64(7)},
+	}
 	content := []string{`"price": "1.5"`, `"cpu"`, `"1.5"`, "7"}
 	batch, err := s.NewMessageBatch(i.ctx, nil)
 	if err != nil {
@@ -256,7 +270,12 @@ func TestBadMessagesAmongAThousand(t *testing.T) {
 	}
 	for k := range n {
 		if k%100 == 50 {
-			add(&azservicebus.AMQPAnnotatedMessage{Body: bad[k/100%len(bad)], Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: fmt.Sprintf("bad-%d", k/100)}})
+			add(
+				&azservicebus.AMQPAnnotatedMessage{
+					Body:       bad[k/100%len(bad)],
+					Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: fmt.Sprintf("bad-%d", k/100)},
+				},
+			)
 		}
 		doc := fmt.Appendf(nil, `{"id":"job-%d","pool":"cpu","command":["sh","-c","echo ran >> $DSVM_SHARE/job-%d"]}`, k, k)
 		m := &azservicebus.AMQPAnnotatedMessage{Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{doc}}}
@@ -282,7 +301,8 @@ func TestBadMessagesAmongAThousand(t *testing.T) {
 			var k int
 			fmt.Sscanf(m.MessageID, "bad-%d", &k)
 			reason, _ := m.ApplicationProperties["reason"].(string)
-			if seen[m.MessageID] || !strings.HasPrefix(m.MessageID, "bad-") || !strings.Contains(string(m.Body), content[k%len(content)]) || !strings.Contains(reason, "AMQP") {
+			if seen[m.MessageID] || !strings.HasPrefix(m.MessageID, "bad-") || !strings.Contains(string(m.Body), content[k%len(content)]) ||
+				!strings.Contains(reason, "AMQP") {
 				t.Errorf("%s was rejected as %s with %q", m.MessageID, m.Body, reason)
 			}
 			seen[m.MessageID] = true

@@ -215,7 +215,10 @@ func TestRejectedMessages(t *testing.T) {
 		if id == "" {
 			id = fmt.Sprintf("message-%d", k)
 		}
-		messages = append(messages, &azservicebus.Message{Body: []byte(tt.body), MessageID: to.Ptr(id), ApplicationProperties: map[string]any{"sender": "me"}})
+		messages = append(
+			messages,
+			&azservicebus.Message{Body: []byte(tt.body), MessageID: to.Ptr(id), ApplicationProperties: map[string]any{"sender": "me"}},
+		)
 	}
 	i.send("jobs", append(messages, body(`{"id":"good","pool":"cpu","command":["true"]}`))...)
 	r, err := i.bus.NewReceiverForQueue("rejected", nil)
@@ -243,7 +246,8 @@ func TestRejectedMessages(t *testing.T) {
 		}
 		p := m.ApplicationProperties
 		reason, _ := p["reason"].(string)
-		if p["field"] != tt.field || !strings.Contains(reason, tt.says) || p["source"] != "jobs" || p["sender"] != "me" || p["rejectedAt"] == nil {
+		if p["field"] != tt.field || !strings.Contains(reason, tt.says) || p["source"] != "jobs" || p["sender"] != "me" ||
+			p["rejectedAt"] == nil {
 			t.Errorf("%.60s: got %v, want field %q and %q", tt.body, p, tt.field, tt.says)
 		}
 		if tt.id == "" {
@@ -336,7 +340,8 @@ func TestNodeDeletedBehindOurBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := i.job("one")
-	if j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptNodeLost || *j.Attempts[0].ExitCode != job.ExitNodeLost {
+	if j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptNodeLost ||
+		*j.Attempts[0].ExitCode != job.ExitNodeLost {
 		t.Errorf("got %+v", j)
 	}
 	i.until("an empty pool", func() bool { return len(i.Compute.Instances()) == 0 })
@@ -358,7 +363,8 @@ func TestNodeEvicted(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := i.job("one")
-	if j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptEvicted || *j.Attempts[0].ExitCode != job.ExitEvicted {
+	if j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptEvicted ||
+		*j.Attempts[0].ExitCode != job.ExitEvicted {
 		t.Errorf("got %+v", j)
 	}
 	if took := time.Since(began); took > 25*time.Second {
@@ -372,7 +378,12 @@ func TestCancelAndDelete(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, map[string]string{"DSVM_FLEET_POLL": "100ms"})
 	i.apply(`{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"pack":false}`)
-	i.send("jobs", body(`{"id":"runs","pool":"cpu","command":["sleep","600"]}`), body(`{"id":"waits","pool":"cpu","command":["sleep","600"]}`), body(`{"id":"stays","pool":"cpu","command":["sleep","600"]}`))
+	i.send(
+		"jobs",
+		body(`{"id":"runs","pool":"cpu","command":["sleep","600"]}`),
+		body(`{"id":"waits","pool":"cpu","command":["sleep","600"]}`),
+		body(`{"id":"stays","pool":"cpu","command":["sleep","600"]}`),
+	)
 	i.until("the first job's start", func() bool {
 		j, err := i.client.Job(i.ctx, "runs")
 		return err == nil && j.State == job.Running

@@ -32,7 +32,8 @@ func TestLadder(t *testing.T) {
 		t.Fatalf("got %s: %s, %+v", j.State, j.Reason, j.Attempts)
 	}
 	p, err := i.client.Pool(i.ctx, "ladder")
-	if err != nil || len(p.Rungs) != 4 || p.Rungs[0].Blocked == "" || p.Rungs[0].Until == nil || p.Rungs[1].Nodes != 1 || !p.Rungs[1].Spot || p.Rungs[2].Spot {
+	if err != nil || len(p.Rungs) != 4 || p.Rungs[0].Blocked == "" || p.Rungs[0].Until == nil || p.Rungs[1].Nodes != 1 ||
+		!p.Rungs[1].Spot || p.Rungs[2].Spot {
 		t.Fatalf("%v, %+v", err, p.Rungs)
 	}
 	// The whole ladder goes with the pool.

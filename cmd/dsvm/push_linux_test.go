@@ -42,7 +42,8 @@ func TestPush(t *testing.T) {
 
 	bad := h.commit("A bad one", map[string]string{"run.sh": "exit 3\n"})
 	h.push("main")
-	if s := h.shows(bad, "dsvm/train", "failure"); !strings.Contains(s.Description, "exit code 3") || !strings.HasPrefix(s.TargetURL, h.URL+"/api/jobs/") {
+	if s := h.shows(bad, "dsvm/train", "failure"); !strings.Contains(s.Description, "exit code 3") ||
+		!strings.HasPrefix(s.TargetURL, h.URL+"/api/jobs/") {
 		t.Errorf("got %+v", s)
 	}
 
@@ -146,7 +147,8 @@ func TestPushFromFile(t *testing.T) {
 
 	wrong := h.commit("A mistake", map[string]string{".dsvm.yaml": "job:\n  pool: cpu\n  comand: [true]\n"})
 	h.push("main")
-	if s := h.shows(wrong, "dsvm/own", "failure"); !strings.Contains(s.Description, ".dsvm.yaml, line 3") || !strings.Contains(s.Description, "comand") {
+	if s := h.shows(wrong, "dsvm/own", "failure"); !strings.Contains(s.Description, ".dsvm.yaml, line 3") ||
+		!strings.Contains(s.Description, "comand") {
 		t.Errorf("got %q", s.Description)
 	}
 	if jobs, err := h.client.Jobs(h.ctx, client.JobFilter{Team: "vision"}, 10); err != nil || len(jobs) != 4 {
@@ -207,7 +209,8 @@ func TestHostileDeliveries(t *testing.T) {
 	for _, want := range []int{1, 0} { // the same again does nothing
 		code, text, err := deliver(i.ctx, i.URL, hookSecret, pushOf("main", 1))
 		var answer wire.PushAnswer
-		if err != nil || code != http.StatusAccepted || json.Unmarshal(text, &answer) != nil || len(answer.Rules) != 1 || len(answer.Rules[0].Jobs) != want {
+		if err != nil || code != http.StatusAccepted || json.Unmarshal(text, &answer) != nil || len(answer.Rules) != 1 ||
+			len(answer.Rules[0].Jobs) != want {
 			t.Fatalf("got %d %s, %v; want %d jobs", code, text, err, want)
 		}
 		i.killHandler()
@@ -289,7 +292,8 @@ func TestPushesToAnEmptyPool(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range pushes {
 		all.Go(func() {
-			if code, answer, err := deliver(i.ctx, i.URL, hookSecret, pushOf(fmt.Sprint("b", n%7), n+1)); err != nil || code != http.StatusOK && code != http.StatusAccepted {
+			if code, answer, err := deliver(i.ctx, i.URL, hookSecret, pushOf(fmt.Sprint("b", n%7), n+1)); err != nil ||
+				code != http.StatusOK && code != http.StatusAccepted {
 				t.Errorf("push %d: got %d %s, %v", n, code, answer, err)
 			}
 		})

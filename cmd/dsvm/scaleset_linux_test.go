@@ -14,8 +14,17 @@ import (
 // same, there are never too many instances, and none is left.
 func TestUnreliableScaleSet(t *testing.T) {
 	t.Parallel()
-	i := startInstance(t, map[string]string{"DSVM_MISSING_FOR": "1s", "DSVM_FLEET_POLL": "100ms", "RECONCILE_SCHEDULE": "* * * * * *", "DSVM_DELETE_AGAIN": "500ms",
-		"DSVM_BOOT_DEADLINE": "3s", "DSVM_SILENT_AFTER": "3s"})
+	i := startInstance(
+		t,
+		map[string]string{
+			"DSVM_MISSING_FOR":   "1s",
+			"DSVM_FLEET_POLL":    "100ms",
+			"RECONCILE_SCHEDULE": "* * * * * *",
+			"DSVM_DELETE_AGAIN":  "500ms",
+			"DSVM_BOOT_DEADLINE": "3s",
+			"DSVM_SILENT_AFTER":  "3s",
+		},
+	)
 	for _, r := range []chaos.Injection{
 		{Do: chaos.Lose, Target: "compute/p*", Probability: 0.3},
 		{Do: chaos.Lose, Target: "compute/deleteInstances", Probability: 0.3},

@@ -36,7 +36,8 @@ func TestSweeps(t *testing.T) {
 			t.Errorf("%s wrote %q, want %q", id, out.String(), want)
 		}
 	}
-	if j := i.job("mixed"); j.State != job.Failed || *j.ExitCode != 3 || j.Reason != "1 of its 2 members failed, the first of them mixed.1" {
+	if j := i.job("mixed"); j.State != job.Failed || *j.ExitCode != 3 ||
+		j.Reason != "1 of its 2 members failed, the first of them mixed.1" {
 		t.Errorf("mixed: got %s: %s", j.State, j.Reason)
 	}
 	if j := i.job("report"); j.State != job.Succeeded {

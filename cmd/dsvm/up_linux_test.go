@@ -28,7 +28,10 @@ func startUp(t *testing.T, dir string, args ...string) *upped {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	u := &upped{&machine{t: t, dir: dir, ctx: ctx, cmd: exec.Command(os.Args[0], append([]string{"up", "--data", dir}, args...)...)}, filepath.Join(t.TempDir(), "words")}
+	u := &upped{
+		&machine{t: t, dir: dir, ctx: ctx, cmd: exec.Command(os.Args[0], append([]string{"up", "--data", dir}, args...)...)},
+		filepath.Join(t.TempDir(), "words"),
+	}
 	f, err := os.Create(u.words)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +187,8 @@ func failedUp(t *testing.T, shell string, args ...string) (string, int) {
 // TestUpWithAWrongSetting: a handler that cannot start ends the start, with its reason.
 func TestUpWithAWrongSetting(t *testing.T) {
 	t.Parallel()
-	if got := refusedUp(t, "export DSVM_KEEP_FINISHED=never", "--data", t.TempDir()); !strings.Contains(got, "handler") || !strings.Contains(got, "DSVM_KEEP_IDS") {
+	if got := refusedUp(t, "export DSVM_KEEP_FINISHED=never", "--data", t.TempDir()); !strings.Contains(got, "handler") ||
+		!strings.Contains(got, "DSVM_KEEP_IDS") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -194,7 +198,8 @@ func TestUpSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	u := startUp(t, dir)
-	if got := refusedUp(t, "", "--data", dir); !strings.Contains(got, fmt.Sprintf("in use by another dsvm up, process %d", u.cmd.Process.Pid)) || !strings.Contains(got, "--data") {
+	inUse := fmt.Sprintf("in use by another dsvm up, process %d", u.cmd.Process.Pid)
+	if got := refusedUp(t, "", "--data", dir); !strings.Contains(got, inUse) || !strings.Contains(got, "--data") {
 		t.Errorf("two in one folder: got %s", got)
 	}
 	u.stop()

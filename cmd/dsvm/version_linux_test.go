@@ -28,7 +28,8 @@ func TestRolesSayTheirVersion(t *testing.T) {
 		unset.Env = []string{}
 		out, err = unset.Output()
 		first, _, _ := strings.Cut(string(out), "\n")
-		if want := "starting " + role; err == nil || !strings.Contains(first, want) || !strings.Contains(first, "version="+version.Read().Version+" ") {
+		if want := "starting " + role; err == nil || !strings.Contains(first, want) ||
+			!strings.Contains(first, "version="+version.Read().Version+" ") {
 			t.Errorf("%s without settings: got %q first and %v, want %q with the version", role, first, err, want)
 		}
 	}

@@ -69,7 +69,9 @@ func TestParseRefusesAliasesUnexpanded(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x]\n")
 	for i := '1'; i <= '9'; i++ {
-		b.WriteString("a" + string(i) + ": &a" + string(i) + " [" + strings.TrimSuffix(strings.Repeat("*a"+string(i-1)+", ", 9), ", ") + "]\n")
+		b.WriteString(
+			"a" + string(i) + ": &a" + string(i) + " [" + strings.TrimSuffix(strings.Repeat("*a"+string(i-1)+", ", 9), ", ") + "]\n",
+		)
 	}
 	_, err := document.Parse([]byte(b.String()), "application/yaml")
 	refused(t, err, "a1[0]", "line 2: YAML anchors and aliases are not read; write the value out")

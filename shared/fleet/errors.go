@@ -43,11 +43,15 @@ var codes = map[string]fault.Code{
 	"AllocationFailed": fault.NoCapacity, "ZonalAllocationFailed": fault.NoCapacity, "SkuNotAvailable": fault.NoCapacity,
 	"OverconstrainedAllocationRequest": fault.NoCapacity, "OverconstrainedZonalAllocationRequest": fault.NoCapacity,
 	"QuotaExceeded": fault.NoQuota, "TooManyRequests": fault.Throttled, "SubscriptionRequestsThrottled": fault.Throttled,
-	"PreconditionFailed": fault.Conflict, "Conflict": fault.Conflict, "OperationPreempted": fault.Preempted, "RetryableErrorDueToAnotherOperation": fault.Throttled,
+	"PreconditionFailed": fault.Conflict, "Conflict": fault.Conflict,
+	"OperationPreempted": fault.Preempted, "RetryableErrorDueToAnotherOperation": fault.Throttled,
 	"ResourceNotFound": fault.NotFound, "NotFound": fault.NotFound,
-	"ImageNotFound": fault.Invalid, "InvalidParameter": fault.Invalid, "InvalidRequestContent": fault.Invalid, "InsufficientSubnetSize": fault.Invalid,
-	"VMMarketplaceInvalidInput": fault.Invalid, "MarketplacePurchaseEligibilityFailed": fault.Invalid, "RequestDisallowedByPolicy": fault.Invalid,
-	"ScopeLocked": fault.Invalid, "AuthorizationFailed": fault.Invalid, "InvalidAuthenticationToken": fault.Invalid, "AuthenticationFailed": fault.Invalid,
+	"ImageNotFound": fault.Invalid, "InvalidParameter": fault.Invalid,
+	"InvalidRequestContent": fault.Invalid, "InsufficientSubnetSize": fault.Invalid,
+	"VMMarketplaceInvalidInput":            fault.Invalid,
+	"MarketplacePurchaseEligibilityFailed": fault.Invalid, "RequestDisallowedByPolicy": fault.Invalid,
+	"ScopeLocked": fault.Invalid, "AuthorizationFailed": fault.Invalid,
+	"InvalidAuthenticationToken": fault.Invalid, "AuthenticationFailed": fault.Invalid,
 }
 
 // classify gives an answer its one code: by its error code, since a failed

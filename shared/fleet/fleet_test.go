@@ -24,16 +24,34 @@ import (
 // patience is how long an event may take on a machine that is busy.
 const patience = 20 * time.Second
 
-var model = fleet.Model{Pool: "cpu", Size: "Standard_D2s_v5", Region: "westeurope", Image: fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
-	CustomData: []byte("#cloud-config"), Tags: map[string]string{"team": "vision", fleet.PoolTag: "not this"}, SubnetID: "/subscriptions/s/subnets/n",
-	IdentityID: "/subscriptions/s/identities/i", AdminUser: "dsvm", SSHPublicKey: "ssh-ed25519 AAAA"}
+var model = fleet.Model{
+	Pool:         "cpu",
+	Size:         "Standard_D2s_v5",
+	Region:       "westeurope",
+	Image:        fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
+	CustomData:   []byte("#cloud-config"),
+	Tags:         map[string]string{"team": "vision", fleet.PoolTag: "not this"},
+	SubnetID:     "/subscriptions/s/subnets/n",
+	IdentityID:   "/subscriptions/s/identities/i",
+	AdminUser:    "dsvm",
+	SSHPublicKey: "ssh-ed25519 AAAA",
+}
 
 // azure is a resource manager whose instances do nothing.
 func azure(t testing.TB, change func(*compute.Config)) *compute.Server {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := compute.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "compute.db"), Dir: dir, Token: "secret", SubscriptionID: "sub", ResourceGroup: "Pools",
-		Location: "westeurope", Supervisor: []string{"/bin/cat"}, RetryAfter: time.Millisecond}
+	cfg := compute.Config{
+		Addr:           "127.0.0.1:0",
+		Path:           filepath.Join(dir, "compute.db"),
+		Dir:            dir,
+		Token:          "secret",
+		SubscriptionID: "sub",
+		ResourceGroup:  "Pools",
+		Location:       "westeurope",
+		Supervisor:     []string{"/bin/cat"},
+		RetryAfter:     time.Millisecond,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -80,7 +98,9 @@ func broken(t testing.TB, rules ...chaos.Injection) *compute.Server {
 
 func client(t testing.TB, endpoint string) *fleet.Client {
 	t.Helper()
-	c, err := fleet.New(fleet.Config{SubscriptionID: "SUB", ResourceGroup: "pools", Endpoint: endpoint, Credential: fleet.StaticCredential("secret")})
+	c, err := fleet.New(
+		fleet.Config{SubscriptionID: "SUB", ResourceGroup: "pools", Endpoint: endpoint, Credential: fleet.StaticCredential("secret")},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +165,8 @@ func TestOneSetFromNothingToNothing(t *testing.T) {
 		t.Fatalf("got %+v", l)
 	}
 	for n, i := range l.Instances {
-		if i.ID != fmt.Sprint(n) || i.Name != "set_"+i.ID || i.VMID == "" || i.VMID != strings.ToLower(i.VMID) || i.Provisioning != "Succeeded" || i.Power != "running" || i.Created.IsZero() || i.Error != "" {
+		if i.ID != fmt.Sprint(n) || i.Name != "set_"+i.ID || i.VMID == "" || i.VMID != strings.ToLower(i.VMID) ||
+			i.Provisioning != "Succeeded" || i.Power != "running" || i.Created.IsZero() || i.Error != "" {
 			t.Errorf("instance %d: got %+v", n, i)
 		}
 	}
@@ -383,74 +404,6 @@ func TestListPagesWhileInstancesGo(t *testing.T) {
 	}
 	if got := lists.Load(); got != 3 {
 		t.Errorf("pages: got %d, want 3", got)
-	}
-}
-
-func TestOperationIsFollowedByAnother(t *testing.T) {
-	t.Parallel()
-	s := azure(t, func(cfg *compute.Config) { cfg.BootDelay = time.Hour })
-	c := client(t, s.URL())
-	created, err := c.Grow(t.Context(), "set", model, 1)
-	must(t, err)
-	raised, err := c.Grow(t.Context(), "set", model, 2)
-	must(t, err)
-	// The other's endpoint is written differently, and means the same.
-	other := client(t, strings.Replace(s.URL(), "127.0.0.1", "localhost", 1))
-	if done, _, err := other.Poll(t.Context(), created.Token); !done || fault.CodeOf(err) != fault.Preempted {
-		t.Errorf("create, which the other took the place of: got done %v, %v, want a preempted one", done, err)
-	}
-	if done, after, err := other.Poll(t.Context(), raised.Token); done || err != nil || after != time.Millisecond {
-		t.Errorf("raise: got done %v after %s, %v", done, after, err)
-	}
-	removed, err := c.Remove(t.Context(), "set", []string{"0", "1"})
-	must(t, finish(t, other, removed, err))
-	dropped, err := c.Drop(t.Context(), "set")
-	must(t, finish(t, other, dropped, err))
-	if err := finish(t, other, raised, nil); err != nil {
-		t.Errorf("raise of a set that is gone since: got %v", err)
-	}
-}
-
-func TestOperationsThatAreNotKnown(t *testing.T) {
-	t.Parallel()
-	c := client(t, azure(t, nil).URL())
-	op, err := client(t, azure(t, nil).URL()).Grow(t.Context(), "set", model, 1)
-	must(t, err)
-	for name, token := range map[string]string{"nothing": "", "no token": "%%%", "no JSON": "AAAA", "of another server": op.Token,
-		"of no kind": "eyJraW5kIjoieCIsInNldCI6InMiLCJyZXN1bWUiOiJ7fSJ9", "too long": strings.Repeat("AAAA", 10000)} {
-		if done, _, err := c.Poll(t.Context(), token); !done || fault.CodeOf(err) != fault.Gone {
-			t.Errorf("%s: got done %v, %v, want gone", name, done, err)
-		}
-	}
-}
-
-// An outage while an operation is asked for is not the operation's failure.
-func TestPollOutlivesOutages(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name  string
-		with  chaos.Injection
-		done  bool
-		want  fault.Code
-		after time.Duration
-	}{
-		{"throttled", chaos.Injection{Do: chaos.Throttle, RetryAfter: 3 * time.Second}, false, "", 3 * time.Second},
-		{"unavailable", chaos.Injection{Do: chaos.Refuse, Code: "ServiceUnavailable"}, false, "", 10 * time.Second},
-		{"no connection", chaos.Injection{Do: chaos.Disconnect}, false, "", 10 * time.Second},
-		{"forgotten", chaos.Injection{Do: chaos.Refuse, Code: "NotFound"}, true, fault.Gone, 0},
-		{"forbidden", chaos.Injection{Do: chaos.Refuse, Code: "AuthorizationFailed"}, true, fault.Invalid, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			c.with.Target = "compute/operation/set"
-			cl := client(t, broken(t, c.with).URL())
-			op, err := cl.Grow(t.Context(), "set", model, 1)
-			must(t, err)
-			done, after, err := cl.Poll(t.Context(), op.Token)
-			if done != c.done || fault.CodeOf(err) != c.want || after != c.after {
-				t.Errorf("got done %v after %s, %v, want done %v after %s with %q", done, after, err, c.done, c.after, c.want)
-			}
-		})
 	}
 }
 

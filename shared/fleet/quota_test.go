@@ -48,7 +48,8 @@ func TestQuotaIsReadBefore(t *testing.T) {
 			must(t, finish(t, f, op, err))
 			_, err = f.Grow(t.Context(), "set", m, 3+c.left+1)
 			var refused *fault.Error
-			if !errors.As(err, &refused) || refused.Code != fault.NoQuota || refused.Left == nil || *refused.Left != c.left || !strings.Contains(refused.Message, c.says) {
+			if !errors.As(err, &refused) || refused.Code != fault.NoQuota || refused.Left == nil || *refused.Left != c.left ||
+				!strings.Contains(refused.Message, c.says) {
 				t.Fatalf("got %v, want no quota with %q", err, c.says)
 			}
 			if puts.Load() != 1 {
@@ -98,7 +99,8 @@ func TestQuotaThatIsNotKnown(t *testing.T) {
 	m := model
 	m.CPUs = 2
 	var refused *fault.Error
-	if _, err := f.Grow(t.Context(), "set", m, 5); !errors.As(err, &refused) || refused.Code != fault.NoQuota || refused.Left != nil || !strings.Contains(refused.Message, "Additional Required: 10") {
+	if _, err := f.Grow(t.Context(), "set", m, 5); !errors.As(err, &refused) || refused.Code != fault.NoQuota || refused.Left != nil ||
+		!strings.Contains(refused.Message, "Additional Required: 10") {
 		t.Errorf("got %v, want the service's own refusal", err)
 	}
 	op, err := f.Grow(t.Context(), "set", m, 4)

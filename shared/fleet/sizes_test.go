@@ -43,8 +43,12 @@ func TestSizes(t *testing.T) {
 	if got, err := empty.Sizes(t.Context(), "westeurope"); err == nil || len(got) > 0 {
 		t.Errorf("an empty list: got %v, %v", got, err)
 	}
-	forbidden := client(t, before(t, broken(t, chaos.Injection{Target: "compute/vmSizes", Do: chaos.Refuse, Code: "AuthorizationFailed"}), func(string) {}))
-	if got, err := forbidden.Sizes(t.Context(), "westeurope"); err == nil || len(got) > 0 || !strings.Contains(err.Error(), "cannot be read") {
+	forbidden := client(
+		t,
+		before(t, broken(t, chaos.Injection{Target: "compute/vmSizes", Do: chaos.Refuse, Code: "AuthorizationFailed"}), func(string) {}),
+	)
+	if got, err := forbidden.Sizes(t.Context(), "westeurope"); err == nil || len(got) > 0 ||
+		!strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("without the right: got %v, %v", got, err)
 	}
 }

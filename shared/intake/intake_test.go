@@ -120,7 +120,10 @@ func TestConnectionAfterwards(t *testing.T) {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	in := bufio.NewReader(c)
 	for i := range 3 {
-		time.AfterFunc(time.Duration(i)*60*time.Millisecond, func() { io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody") })
+		time.AfterFunc(
+			time.Duration(i)*60*time.Millisecond,
+			func() { io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody") },
+		)
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}

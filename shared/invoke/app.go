@@ -79,7 +79,8 @@ func New(log *slog.Logger, options ...Option) *App {
 		a.log = slog.New(LogHandler(a.log.Handler()))
 	}
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		page := r.Header.Get(HeaderInvocation) != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead || below(r.URL.Path, "/web/"))
+		page := r.Header.Get(HeaderInvocation) != "" &&
+			(r.Method == http.MethodGet || r.Method == http.MethodHead || below(r.URL.Path, "/web/"))
 		switch {
 		case a.api != nil && below(r.URL.Path, apiFolder):
 			for _, path := range []*string{&r.URL.Path, &r.URL.RawPath} {

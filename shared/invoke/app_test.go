@@ -302,7 +302,11 @@ func TestReadReply(t *testing.T) {
 		{"too large", 200, "application/json", `{"Logs":["` + strings.Repeat("x", 100) + `"]}`, "larger than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := &http.Response{StatusCode: tt.status, Header: http.Header{"Content-Type": {tt.kind}}, Body: io.NopCloser(strings.NewReader(tt.body))}
+			r := &http.Response{
+				StatusCode: tt.status,
+				Header:     http.Header{"Content-Type": {tt.kind}},
+				Body:       io.NopCloser(strings.NewReader(tt.body)),
+			}
 			_, err := ReadReply(r, 64)
 			switch {
 			case tt.want == "" && err != nil:
@@ -315,7 +319,11 @@ func TestReadReply(t *testing.T) {
 			}
 		})
 	}
-	r := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(`{"logs":["a"],"outputs":{"res":1}}`))}
+	r := &http.Response{
+		StatusCode: 200,
+		Header:     http.Header{"Content-Type": {"application/json"}},
+		Body:       io.NopCloser(strings.NewReader(`{"logs":["a"],"outputs":{"res":1}}`)),
+	}
 	if got, err := ReadReply(r, 64); err != nil || len(got.Logs) != 1 || string(got.Outputs["res"]) != "1" {
 		t.Errorf("got %+v, %v", got, err)
 	}

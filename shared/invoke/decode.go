@@ -242,9 +242,10 @@ func plain(n json.Number) any {
 }
 
 // timeOf reads the host's times: RFC 3339, or the same without a zone, which is
-// UTC. What cannot be read, and .NET's zero, is the zero time.
+// UTC. time.Parse also reads fractions of a second. What cannot be read, and .NET's zero, is
+// the zero time.
 func timeOf(s string) time.Time {
-	for _, form := range []string{"2006-01-02T15:04:05", time.RFC3339, "2006-01-02 15:04:05"} { // fractions are read without being in the form
+	for _, form := range []string{"2006-01-02T15:04:05", time.RFC3339, "2006-01-02 15:04:05"} {
 		if t, err := time.Parse(form, s); err == nil {
 			return t.UTC()
 		}

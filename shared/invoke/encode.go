@@ -92,7 +92,11 @@ func (inv Invocation) encode(data json.RawMessage, metadata map[string]json.RawM
 // husks is metadata that every Service Bus invocation has. Nothing can be
 // settled through it.
 func (inv Invocation) husks() map[string]json.RawMessage {
-	m := map[string]json.RawMessage{"Client": object(map[string]any{"FullyQualifiedNamespace": inv.Namespace, "IsClosed": false, "TransportType": 0, "Identifier": inv.Namespace})}
+	m := map[string]json.RawMessage{
+		"Client": object(
+			map[string]any{"FullyQualifiedNamespace": inv.Namespace, "IsClosed": false, "TransportType": 0, "Identifier": inv.Namespace},
+		),
+	}
 	for _, name := range []string{"MessageReceiver", "MessageSession", "MessageActions", "SessionActions", "ReceiveActions"} {
 		m[name] = json.RawMessage("{}")
 	}
@@ -251,7 +255,10 @@ func (inv Invocation) Tick(t Tick) []byte {
 		last, next := t.Last.UTC().Format(formOffsetExact), t.Next.UTC().Format(formOffsetExact)
 		status = map[string]string{"Last": last, "Next": next, "LastUpdated": last}
 	}
-	return inv.encode(object(map[string]any{"Schedule": map[string]bool{"AdjustForDST": true}, "ScheduleStatus": status, "IsPastDue": t.PastDue}), map[string]json.RawMessage{})
+	return inv.encode(
+		object(map[string]any{"Schedule": map[string]bool{"AdjustForDST": true}, "ScheduleStatus": status, "IsPastDue": t.PastDue}),
+		map[string]json.RawMessage{},
+	)
 }
 
 // Request is the body for an httpTrigger whose requests are not passed on as
@@ -267,11 +274,18 @@ func (inv Invocation) Request(r *http.Request, params map[string]string, body []
 	if params == nil {
 		params = map[string]string{}
 	}
-	req := map[string]any{"Url": "http://" + r.Host + r.URL.RequestURI(), "Method": r.Method, "Query": query, "Headers": r.Header, "Params": params,
-		"Identities": []any{map[string]any{"AuthenticationType": nil, "IsAuthenticated": false, "Claims": []any{}}}}
+	req := map[string]any{
+		"Url":        "http://" + r.Host + r.URL.RequestURI(),
+		"Method":     r.Method,
+		"Query":      query,
+		"Headers":    r.Header,
+		"Params":     params,
+		"Identities": []any{map[string]any{"AuthenticationType": nil, "IsAuthenticated": false, "Claims": []any{}}},
+	}
 	if r.ContentLength > 0 {
 		req["Body"] = string(body)
-		if kind := strings.ToLower(r.Header.Get("Content-Type")); strings.HasPrefix(kind, "application/octet-stream") || strings.HasPrefix(kind, "multipart/") {
+		if kind := strings.ToLower(r.Header.Get("Content-Type")); strings.HasPrefix(kind, "application/octet-stream") ||
+			strings.HasPrefix(kind, "multipart/") {
 			req["Body"] = base64.StdEncoding.EncodeToString(body)
 		}
 	}

@@ -19,7 +19,14 @@ func TestGoldenRequests(t *testing.T) {
 	t.Parallel()
 	one := Message{Body: []byte(`{"jobId":"j1","n":2}`), ID: "m-1", ContentType: "application/json", SequenceNumber: 1, DeliveryCount: 1,
 		EnqueuedAt: time.Date(2023, 10, 12, 20, 13, 49, 0, time.UTC), Properties: map[string]any{}}
-	two := Message{Body: []byte("hello"), ID: "m-2", SequenceNumber: 2, DeliveryCount: 1, EnqueuedAt: one.EnqueuedAt.Add(time.Second), Properties: map[string]any{"tenant": "a"}}
+	two := Message{
+		Body:           []byte("hello"),
+		ID:             "m-2",
+		SequenceNumber: 2,
+		DeliveryCount:  1,
+		EnqueuedAt:     one.EnqueuedAt.Add(time.Second),
+		Properties:     map[string]any{"tenant": "a"},
+	}
 	exact := one
 	exact.EnqueuedAt = one.EnqueuedAt.Add(123 * time.Millisecond) // lists keep sub-seconds
 	session := func(msgs ...Message) []Message {

@@ -19,20 +19,47 @@ var (
 	expires  = time.Date(2026, 1, 19, 10, 0, 0, 0, time.UTC)
 )
 
-var plainMessage = Message{Body: []byte(`{"pool":"cpu"}`), ID: "m-1", ContentType: "application/json", SequenceNumber: 7, DeliveryCount: 1, EnqueuedAt: enqueued, Properties: map[string]any{}}
+var plainMessage = Message{
+	Body:           []byte(`{"pool":"cpu"}`),
+	ID:             "m-1",
+	ContentType:    "application/json",
+	SequenceNumber: 7,
+	DeliveryCount:  1,
+	EnqueuedAt:     enqueued,
+	Properties:     map[string]any{},
+}
 
 // fullMessage has bytes that are no text, an id that looks like JSON, and a
 // number that a float64 cannot hold.
-var fullMessage = Message{Body: []byte{0, 255, '"'}, ID: "[2]", Subject: "push", CorrelationID: "c-1", SessionID: "gpu.4", SequenceNumber: 9007199254740993, DeliveryCount: 2,
-	EnqueuedAt: time.Date(2026, 1, 5, 10, 0, 1, 0, time.UTC), Properties: map[string]any{"team": "vision", "tries": int64(3), "share": 0.5}}
+var fullMessage = Message{
+	Body:           []byte{0, 255, '"'},
+	ID:             "[2]",
+	Subject:        "push",
+	CorrelationID:  "c-1",
+	SessionID:      "gpu.4",
+	SequenceNumber: 9007199254740993,
+	DeliveryCount:  2,
+	EnqueuedAt:     time.Date(2026, 1, 5, 10, 0, 1, 0, time.UTC),
+	Properties:     map[string]any{"team": "vision", "tries": int64(3), "share": 0.5},
+}
 
 func delivery(m Message, token int) Delivery {
-	return Delivery{Message: m, LockToken: fmt.Sprintf("0a1b2c3d-0000-4000-8000-%012d", token), ExpiresAt: expires, PartitionKey: m.SessionID}
+	return Delivery{
+		Message:      m,
+		LockToken:    fmt.Sprintf("0a1b2c3d-0000-4000-8000-%012d", token),
+		ExpiresAt:    expires,
+		PartitionKey: m.SessionID,
+	}
 }
 
 func invocation(function, binding string) Invocation {
-	return Invocation{Function: function, Binding: binding, ID: "5a0e4f8c-3d1b-4b58-9a57-0d4c2b1f6e11", Namespace: "team.servicebus.windows.net",
-		At: time.Date(2026, 1, 5, 10, 5, 0, 4275e3, time.UTC)}
+	return Invocation{
+		Function:  function,
+		Binding:   binding,
+		ID:        "5a0e4f8c-3d1b-4b58-9a57-0d4c2b1f6e11",
+		Namespace: "team.servicebus.windows.net",
+		At:        time.Date(2026, 1, 5, 10, 5, 0, 4275e3, time.UTC),
+	}
 }
 
 func golden(tb testing.TB, name string) []byte {
@@ -45,8 +72,14 @@ func golden(tb testing.TB, name string) []byte {
 }
 
 func textMessage() Message {
-	return Message{Body: []byte(`{"DeliveryCount":40,"list":[1],"name":"a","none":null,"on":true,"spec":{"n":1}}`), ID: "m-3", SequenceNumber: 12, DeliveryCount: 1,
-		EnqueuedAt: fullMessage.EnqueuedAt, Properties: map[string]any{}}
+	return Message{
+		Body:           []byte(`{"DeliveryCount":40,"list":[1],"name":"a","none":null,"on":true,"spec":{"n":1}}`),
+		ID:             "m-3",
+		SequenceNumber: 12,
+		DeliveryCount:  1,
+		EnqueuedAt:     fullMessage.EnqueuedAt,
+		Properties:     map[string]any{},
+	}
 }
 
 // What the host's end builds is, value for value, what the real host sends.

@@ -49,7 +49,11 @@ func ReadSecret(getenv func(string) string) (string, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 2 {
-		return "", fmt.Errorf("%s is %.20q; it is the number of a file that the host has opened, and the local host alone sets it", SecretSetting, number)
+		return "", fmt.Errorf(
+			"%s is %.20q; it is the number of a file that the host has opened, and the local host alone sets it",
+			SecretSetting,
+			number,
+		)
 	}
 	file := os.NewFile(uintptr(n), "secret")
 	if file == nil {
@@ -85,7 +89,10 @@ type guard struct {
 }
 
 // strangers is what is told to whoever lacks the secret.
-var strangers = &door.Refusal{Status: http.StatusForbidden, Reason: "this port is for the Functions host alone; call the host, at the address in instance.json"}
+var strangers = &door.Refusal{
+	Status: http.StatusForbidden,
+	Reason: "this port is for the Functions host alone; call the host, at the address in instance.json",
+}
 
 // admits reports whether a request may come in, and answers it otherwise.
 func (g *guard) admits(w http.ResponseWriter, r *http.Request) bool {

@@ -24,8 +24,22 @@ const byHandPayload = `{"Data":{"messages":"[\"{\\\"pool\\\":\\\"cpu\\\"}\"]"},"
 
 func TestTextMessages(t *testing.T) {
 	t.Parallel()
-	odd := Message{Body: []byte("[1, \"two\"]\n\u00e9\U0001f600"), ID: "m-9", DeliveryCount: 1, SequenceNumber: 3, EnqueuedAt: enqueued, Properties: map[string]any{}}
-	base := Message{Body: []byte("aGVsbG8="), ID: "m-10", DeliveryCount: 1, SequenceNumber: 4, EnqueuedAt: enqueued, Properties: map[string]any{}}
+	odd := Message{
+		Body:           []byte("[1, \"two\"]\n\u00e9\U0001f600"),
+		ID:             "m-9",
+		DeliveryCount:  1,
+		SequenceNumber: 3,
+		EnqueuedAt:     enqueued,
+		Properties:     map[string]any{},
+	}
+	base := Message{
+		Body:           []byte("aGVsbG8="),
+		ID:             "m-10",
+		DeliveryCount:  1,
+		SequenceNumber: 4,
+		EnqueuedAt:     enqueued,
+		Properties:     map[string]any{},
+	}
 	for _, tt := range []struct {
 		name    string
 		payload string
@@ -58,7 +72,10 @@ func TestFormsOfBodies(t *testing.T) {
 		t.Errorf("by hand: got %+v, %v", got, err)
 	}
 	for in, want := range map[string]string{"plain": "plain", "\xff\xfeh\x00i\x00": "hi", "\xfe\xff\x00h\x00i": "hi", "\xef\xbb\xbfmarked": "marked", "a\xffb": "a\ufffdb"} {
-		got, err := readMessages(bytes.NewReader(invocation("F", "m").Batch([]Delivery{delivery(Message{ID: "1", Body: []byte(in)}, 1)}, false)), true)
+		got, err := readMessages(
+			bytes.NewReader(invocation("F", "m").Batch([]Delivery{delivery(Message{ID: "1", Body: []byte(in)}, 1)}, false)),
+			true,
+		)
 		if err != nil || string(got[0].Body) != want {
 			t.Errorf("%q: got %q, %v, want %q", in, got[0].Body, err, want)
 		}
@@ -116,7 +133,11 @@ func TestPayloadsThatBreakOff(t *testing.T) {
 	if _, err := readMessages(endless, true); !errors.Is(err, errTooMuch) {
 		t.Errorf("metadata without end: got %v", err)
 	}
-	empty := io.MultiReader(strings.NewReader(`{"Data":{"m":"[`), strings.NewReader(strings.Repeat("null,", maxMessages+1)), strings.NewReader(`null]"}}`))
+	empty := io.MultiReader(
+		strings.NewReader(`{"Data":{"m":"[`),
+		strings.NewReader(strings.Repeat("null,", maxMessages+1)),
+		strings.NewReader(`null]"}}`),
+	)
 	if _, err := readMessages(empty, true); !errors.Is(err, errTooMuch) {
 		t.Errorf("too many: got %v", err)
 	}

@@ -36,7 +36,8 @@ func TestUnportableIDs(t *testing.T) {
 			t.Errorf("%s is not found any more: %v", id, err)
 		}
 	}
-	if _, err := job.Parse([]byte(`{"id":"A","pool":"cpu","command":["x"],"after":["a"]}`), "application/json"); err == nil || !strings.Contains(err.Error(), "the job itself") {
+	if _, err := job.Parse([]byte(`{"id":"A","pool":"cpu","command":["x"],"after":["a"]}`), "application/json"); err == nil ||
+		!strings.Contains(err.Error(), "the job itself") {
 		t.Errorf("after itself in another spelling: got %v", err)
 	}
 }

@@ -272,7 +272,8 @@ func FuzzParse(f *testing.F) {
 		s, err := job.Parse(body, contentType)
 		if err != nil {
 			var refusal *fault.Error
-			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" || len(refusal.Message)+len(refusal.Field) > maxError {
+			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" ||
+				len(refusal.Message)+len(refusal.Field) > maxError {
 				t.Fatalf("got %#v, want a short refusal", err)
 			}
 			return

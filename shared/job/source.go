@@ -20,7 +20,7 @@ const (
 
 // Source is the commit that a job runs in. The node fetches it.
 type Source struct {
-	Repository string `json:"repository"`           // https or ssh, without credentials; http of the same machine and file only where the agent allows them
+	Repository string `json:"repository"`           // https or ssh, without credentials; the agent may also allow local http and file
 	Commit     string `json:"commit"`               // its whole name, in lower case
 	Path       string `json:"path,omitempty"`       // below the work tree, where the job starts; "" = its top
 	Submodules bool   `json:"submodules,omitempty"` // with all of theirs

@@ -102,7 +102,8 @@ func TestSourceRefuses(t *testing.T) {
 				t.Fatal("got it accepted, want a refusal")
 			}
 			refused(t, err, "source."+c.field, err.Error())
-			if !strings.Contains(err.Error(), c.saying) || strings.Contains(err.Error(), "secret@") || strings.Contains(err.Error(), ":secret") || len(err.Error()) > 300 {
+			if !strings.Contains(err.Error(), c.saying) || strings.Contains(err.Error(), "secret@") ||
+				strings.Contains(err.Error(), ":secret") || len(err.Error()) > 300 {
 				t.Errorf("got %q, want it to say %q and no secret", err, c.saying)
 			}
 		})
@@ -169,8 +170,9 @@ func FuzzRepository(f *testing.F) {
 		}
 		scheme, rest, _ := strings.Cut(at, "://")
 		host, path, _ := strings.Cut(rest, "/")
-		if strings.ContainsAny(at, " \t\r\n\x00\"\\?#|<>`{}^") || strings.HasPrefix(host, "-") || path == "" || strings.Contains("/"+path+"/", "/../") ||
-			scheme != "ssh" && strings.Contains(host, "@") || scheme == "ssh" && strings.Count(host, ":") > 1 && !strings.Contains(host, "[") {
+		if strings.ContainsAny(at, " \t\r\n\x00\"\\?#|<>`{}^") || strings.HasPrefix(host, "-") || path == "" ||
+			strings.Contains("/"+path+"/", "/../") || scheme != "ssh" && strings.Contains(host, "@") ||
+			scheme == "ssh" && strings.Count(host, ":") > 1 && !strings.Contains(host, "[") {
 			t.Fatalf("%q was accepted", at)
 		}
 	})

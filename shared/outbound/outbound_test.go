@@ -198,7 +198,10 @@ func opened(t *testing.T, guard Guard, upstream func(*url.URL) (*url.URL, error)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return g, &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at), DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return g, &http.Client{
+		Transport:     &http.Transport{Proxy: http.ProxyURL(at), DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func TestGate(t *testing.T) {
@@ -240,7 +243,9 @@ func TestGateHasKey(t *testing.T) {
 	s := listen(t, "127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	g, _ := opened(t, parsed(t, "127.0.0.1"), direct)
 	for _, user := range []*url.Userinfo{nil, url.UserPassword("gate", "guess"), url.UserPassword("gate", ""), url.User("gate")} {
-		c := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", User: user, Host: g.listener.Addr().String()})}}
+		c := &http.Client{
+			Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", User: user, Host: g.listener.Addr().String()})},
+		}
 		r, err := c.Get(s.URL)
 		if err != nil || r.StatusCode != http.StatusProxyAuthRequired || reached {
 			t.Errorf("%v: got %v, %v", user, r, err)
@@ -386,7 +391,9 @@ func FuzzParse(f *testing.F) {
 		if a, err := netip.ParseAddr(host); err == nil && (g.Check(host) == nil) != g.Allows(host, a) {
 			t.Fatalf("%s passes by one way alone", host)
 		}
-		if !strings.Contains(text, "/") && !strings.Contains(text, ":") && !strings.Contains(text, "169.254.169.254") && g.Allows("x.test", netip.MustParseAddr("169.254.169.254")) && !strings.Contains(strings.ToLower(text), "test") {
+		if !strings.Contains(text, "/") && !strings.Contains(text, ":") && !strings.Contains(text, "169.254.169.254") &&
+			g.Allows("x.test", netip.MustParseAddr("169.254.169.254")) &&
+			!strings.Contains(strings.ToLower(text), "test") {
 			t.Fatalf("%q opens the metadata address", text)
 		}
 	})

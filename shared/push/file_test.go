@@ -25,7 +25,8 @@ func TestReader(t *testing.T) {
 	}
 	spec, err := job.ParseFileJob(starts[0].Document, "application/json")
 	want := job.Source{Repository: p.CloneURL, Commit: p.Commit, Path: "ml", Credential: "octo"}
-	if err != nil || !spec.ReadsJobFile() || *spec.Source != want || spec.Team != "vision" || spec.Pool != "cpu" || !starts[0].ReadsFile || starts[0].Context != "dsvm/r" {
+	if err != nil || !spec.ReadsJobFile() || *spec.Source != want || spec.Team != "vision" || spec.Pool != "cpu" || !starts[0].ReadsFile ||
+		starts[0].Context != "dsvm/r" {
 		t.Errorf("got %+v %v, %v", spec, starts[0].Context, err)
 	}
 	if spec.Retry.Max != 2 || !spec.Retry.Covers(job.AttemptStartFailed, 0) || spec.Retry.Covers(job.AttemptFailed, 1) {
@@ -95,11 +96,13 @@ jobs:
 	}
 	prep, train, lint := got[0], got[1], got[2]
 	push := job.Source{Repository: p.CloneURL, Commit: p.Commit, Path: "ml", Credential: "octo"}
-	if prep.ID != readerID+"-prep" || prep.Pool != "cpu" || prep.Team != "vision" || prep.Command[1] != "master" || prep.Env["WHY"] != p.Message || *prep.Source != push || prep.Env["PUSH_COMMIT"] != p.Commit {
+	if prep.ID != readerID+"-prep" || prep.Pool != "cpu" || prep.Team != "vision" || prep.Command[1] != "master" ||
+		prep.Env["WHY"] != p.Message || *prep.Source != push || prep.Env["PUSH_COMMIT"] != p.Commit {
 		t.Errorf("prep: got %+v %+v", prep, prep.Source)
 	}
 	push.Path, push.LFS = "", true
-	if train.ID != readerID+"-2" || train.Pool != "cpu" || !reflect.DeepEqual(train.After, []string{prep.ID + ":any", "outside"}) || *train.Source != push || train.Team != "vision" {
+	if train.ID != readerID+"-2" || train.Pool != "cpu" || !reflect.DeepEqual(train.After, []string{prep.ID + ":any", "outside"}) ||
+		*train.Source != push || train.Team != "vision" {
 		t.Errorf("train: got %+v %+v", train, train.Source)
 	}
 	if lint.Source.Credential != "" || lint.Source.Path != "" || lint.Team != "vision" || lint.Pool != "cpu" || got[3].Pool != "gpu" {
@@ -111,7 +114,8 @@ jobs:
 		}
 	}
 	// One job has a name of its own too: the reader's is taken.
-	if starts, err = r.MakeFileJobs(`{"job": {"command": ["make"]}}`, kept, readerID); err != nil || len(starts) != 1 || starts[0].ID != readerID+"-1" || starts[0].Context != "dsvm/r/1" {
+	if starts, err = r.MakeFileJobs(`{"job": {"command": ["make"]}}`, kept, readerID); err != nil || len(starts) != 1 ||
+		starts[0].ID != readerID+"-1" || starts[0].Context != "dsvm/r/1" {
 		t.Errorf("got %+v, %v", starts, err)
 	}
 }
@@ -120,7 +124,11 @@ func TestRefusedFiles(t *testing.T) {
 	t.Parallel()
 	r, p := rule(t, fromFile(ownRule)), one(t, push.GitHub, recorded(t, "github/push.json"))
 	nobody := rule(t, fromFile("job: {pool: cpu}"))
-	long := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": strings.Repeat("x", 2000)}))
+	long := one(
+		t,
+		push.GitHub,
+		changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": strings.Repeat("x", 2000)}),
+	)
 	hostile := one(t, push.GitHub, changed(t, recorded(t, "github/push.json"), map[string]any{"ref": "refs/heads/x;reboot"}))
 	bomb := "a: &a [x, x, x, x, x, x, x, x]\n"
 	for c := 'b'; c < 'l'; c++ {
@@ -168,7 +176,8 @@ func TestRefusedFiles(t *testing.T) {
 			t.Parallel()
 			starts, err := test.rule.MakeFileJobs(test.file, test.push, readerID)
 			var f *fault.Error
-			if !asFault(err, &f) || f.Code != fault.Invalid || f.Field != test.field || !strings.Contains(f.Message, test.want) || starts != nil {
+			if !asFault(err, &f) || f.Code != fault.Invalid || f.Field != test.field || !strings.Contains(f.Message, test.want) ||
+				starts != nil {
 				t.Errorf("got %v (field %q), want %q in it (field %q)", err, fieldOf(err), test.want, test.field)
 			}
 		})

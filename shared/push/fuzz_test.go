@@ -97,7 +97,8 @@ func FuzzFile(f *testing.F) {
 				t.Fatalf("%s: %v", s.Document, err)
 			}
 			ids[s.ID] = true
-			if spec.Pool != "cpu" && spec.Pool != "gpu" || spec.Team != "vision" || spec.Source == nil || (spec.Source.Credential != "") != (spec.Source.Repository == p.CloneURL && spec.Source.Credential == "octo") {
+			if spec.Pool != "cpu" && spec.Pool != "gpu" || spec.Team != "vision" || spec.Source == nil ||
+				(spec.Source.Credential != "") != (spec.Source.Repository == p.CloneURL && spec.Source.Credential == "octo") {
 				t.Fatalf("the file has chosen %s", s.Document)
 			}
 		}

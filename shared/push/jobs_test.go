@@ -54,19 +54,23 @@ jobs:
 		t.Fatalf("got %d jobs, want 2", len(got))
 	}
 	prep, train := got[0], got[1]
-	if prep.Command[1] != "--branch=master" || prep.Command[2] != p.Commit || prep.User != "binkkatal" || prep.Team != "vision" || prep.Name != "r master" {
+	if prep.Command[1] != "--branch=master" || prep.Command[2] != p.Commit || prep.User != "binkkatal" || prep.Team != "vision" ||
+		prep.Name != "r master" {
 		t.Errorf("prep: got %+v", prep)
 	}
-	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != prep.ID+":any" || train.After[2] != "outside" || train.Name != "train master" || train.User != "bob" {
+	if train.Script != "train fd489864" || train.After[0] != prep.ID || train.After[1] != prep.ID+":any" || train.After[2] != "outside" ||
+		train.Name != "train master" || train.User != "bob" {
 		t.Errorf("train: got %+v", train)
 	}
-	if train.Env["WHO"] != "binkkatal" || train.Env["PUSH_RULE"] != "mine" || train.Env["PUSH_COMMIT"] != p.Commit || train.Env["PUSH_BRANCH"] != "master" || train.Env["PUSH_CLONE_URL"] != p.CloneURL {
+	if train.Env["WHO"] != "binkkatal" || train.Env["PUSH_RULE"] != "mine" || train.Env["PUSH_COMMIT"] != p.Commit ||
+		train.Env["PUSH_BRANCH"] != "master" || train.Env["PUSH_CLONE_URL"] != p.CloneURL {
 		t.Errorf("env: got %v", train.Env)
 	}
 	if train.Labels["rule"] != "other" || train.Labels["repository"] != "binkkatal/sample_app" || train.Labels["commit"] != p.Commit {
 		t.Errorf("labels: got %v", train.Labels)
 	}
-	if prep.ID == train.ID || !strings.HasPrefix(prep.ID, "push-r-k-") || !strings.HasSuffix(prep.ID, "-prep") || !strings.HasSuffix(train.ID, "-2") {
+	if prep.ID == train.ID || !strings.HasPrefix(prep.ID, "push-r-k-") || !strings.HasSuffix(prep.ID, "-prep") ||
+		!strings.HasSuffix(train.ID, "-2") {
 		t.Errorf("ids: got %q, %q", prep.ID, train.ID)
 	}
 	again := specs(t, r, &p)
@@ -91,10 +95,15 @@ func TestHostileValues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			body := changed(t, recorded(t, "github/push.json"), map[string]any{"head_commit.message": hostile, "head_commit.author.username": hostile})
+			body := changed(
+				t,
+				recorded(t, "github/push.json"),
+				map[string]any{"head_commit.message": hostile, "head_commit.author.username": hostile},
+			)
 			p := one(t, push.GitHub, body)
 			got := specs(t, r, &p)[0]
-			if got.Pool != "cpu" || got.Script != "" || len(got.Command) != 2 || got.Command[1] != "master" || strings.ContainsAny(got.User, "\n\x1b\x00") || got.Env["M"] != p.Message {
+			if got.Pool != "cpu" || got.Script != "" || len(got.Command) != 2 || got.Command[1] != "master" ||
+				strings.ContainsAny(got.User, "\n\x1b\x00") || got.Env["M"] != p.Message {
 				t.Errorf("got %+v", got)
 			}
 		})

@@ -54,7 +54,10 @@ func BenchmarkDelivery(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			m := hmac.New(sha256.New, []byte(benchSecret))
 			m.Write(body)
-			header := headers("X-GitHub-Event", "push", "X-GitHub-Delivery", "d1", "X-Hub-Signature-256", "sha256="+hex.EncodeToString(m.Sum(nil)))
+			header := headers(
+				"X-GitHub-Event", "push", "X-GitHub-Delivery", "d1", "X-Hub-Signature-256",
+				"sha256="+hex.EncodeToString(m.Sum(nil)),
+			)
 			r := rule(b, withJob("branches: [master]\npaths: ['app/**', 'data/**']\njob: {pool: cpu, command: [train, '{{.Commit}}']}\n"))
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()

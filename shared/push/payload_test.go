@@ -225,7 +225,11 @@ func TestRefusedPayloads(t *testing.T) {
 			t.Parallel()
 			provider, body := push.GitHub, test.body
 			if name == "a thousand refs" {
-				provider, body = push.AzureDevOps, changed(t, recorded(t, payloads[push.AzureDevOps]), map[string]any{"resource.refUpdates": make([]struct{}, 1000)})
+				provider, body = push.AzureDevOps, changed(
+					t,
+					recorded(t, payloads[push.AzureDevOps]),
+					map[string]any{"resource.refUpdates": make([]struct{}, 1000)},
+				)
 			}
 			_, err := push.Parse(provider, events[provider], body)
 			if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), test.want) {

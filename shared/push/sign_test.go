@@ -63,7 +63,8 @@ func TestVerify(t *testing.T) {
 			if proof.Verify("", []byte(body)) {
 				t.Error("an empty secret was taken for one")
 			}
-			if test.provider != push.GitLab && test.provider != push.AzureDevOps && proof.Verify("It's a Secret to Everybody", []byte(body+" ")) {
+			if test.provider != push.GitLab && test.provider != push.AzureDevOps &&
+				proof.Verify("It's a Secret to Everybody", []byte(body+" ")) {
 				t.Error("a body that was changed was taken")
 			}
 		})
@@ -76,7 +77,8 @@ func TestKey(t *testing.T) {
 	t.Parallel()
 	a, b := headers("X-GitHub-Delivery", "1", "Idempotency-Key", "1"), headers("X-GitHub-Delivery", "2", "Idempotency-Key", "2")
 	key := func(p push.Provider, h push.Header, body string) string { return push.Key(p, h, []byte(body)) }
-	if key(push.GitHub, a, "x") != key(push.GitHub, b, "x") || key(push.GitHub, a, "x") == key(push.GitHub, a, "y") || key(push.GitHub, a, "x") == key(push.Gitea, a, "x") {
+	if key(push.GitHub, a, "x") != key(push.GitHub, b, "x") || key(push.GitHub, a, "x") == key(push.GitHub, a, "y") ||
+		key(push.GitHub, a, "x") == key(push.Gitea, a, "x") {
 		t.Error("the key of a signed delivery is not that of its body")
 	}
 	again := headers("Idempotency-Key", "1")

@@ -37,7 +37,8 @@ func TestStrangersStayOut(t *testing.T) {
 				job = strings.TrimPrefix(job, "pool: cpu, ")
 			}
 			_, err := push.ParseRules([]byte(withJob("job: {"+job+"}")), "")
-			if fault.CodeOf(err) != fault.Invalid || !strings.Contains(fmt.Sprint(err), "is written by strangers and reaches a job through its environment alone") {
+			if fault.CodeOf(err) != fault.Invalid ||
+				!strings.Contains(fmt.Sprint(err), "is written by strangers and reaches a job through its environment alone") {
 				t.Errorf("%s: got %v", job, err)
 			}
 		}
@@ -68,7 +69,8 @@ func TestSteeringVariables(t *testing.T) {
 			for _, in := range []string{"env: {%s: 'a{{.%s}}'}", "sweep: {grid: {%s: [x, '{{.%s}}']}}", "sweep: {list: [{%s: '{{.%s}}'}]}"} {
 				place := fmt.Sprintf(in, name, value)
 				_, err := push.ParseRules([]byte(withJob("job: {pool: cpu, command: [x], "+place+"}")), "")
-				if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "the variable "+name+" makes programs run something") {
+				if fault.CodeOf(err) != fault.Invalid ||
+					!strings.Contains(err.Error(), "the variable "+name+" makes programs run something") {
 					t.Errorf("%s: got %v", place, err)
 				}
 			}
@@ -86,8 +88,12 @@ func TestSteeringVariables(t *testing.T) {
 // when it has a harmless form, and starts nothing otherwise, with the reason.
 func TestRefsAsArguments(t *testing.T) {
 	t.Parallel()
-	places := []string{"command: [x, '--at={{.Branch}}{{.Tag}}']", "script: 'git switch {{.Branch}}{{.Tag}}'", "workdir: 'a/{{.Branch}}{{.Tag}}', command: [x]", "name: '{{.Ref}}', command: [x]",
-		"labels: {on: '{{.Ref}}'}, command: [x]", "user: '{{.Branch}}{{.Tag}}', command: [x]", "command: [bash, -c, 'echo {{.Ref}}']"}
+	places := []string{
+		"command: [x, '--at={{.Branch}}{{.Tag}}']", "script: 'git switch {{.Branch}}{{.Tag}}'",
+		"workdir: 'a/{{.Branch}}{{.Tag}}', command: [x]", "name: '{{.Ref}}', command: [x]",
+		"labels: {on: '{{.Ref}}'}, command: [x]", "user: '{{.Branch}}{{.Tag}}', command: [x]",
+		"command: [bash, -c, 'echo {{.Ref}}']",
+	}
 	for name, good := range map[string]bool{
 		"main": true, "release/1.2_x-3": true, "_x": true, ".x": true, "v1.0-rc.1": true, "A/b": true,
 		"-x": false, "--upload-pack=touch${IFS}x": false, "a;reboot": false, "a$(id)": false, "a`id`": false, "a|b": false, "a&b": false, "a'b": false, `a"b`: false,
@@ -107,14 +113,16 @@ func TestRefsAsArguments(t *testing.T) {
 					}
 					continue
 				}
-				if fault.CodeOf(err) != fault.Invalid || len(starts) > 0 || !strings.Contains(err.Error(), "is not passed in `") || !strings.Contains(err.Error(), "$PUSH_") {
+				if fault.CodeOf(err) != fault.Invalid || len(starts) > 0 || !strings.Contains(err.Error(), "is not passed in `") ||
+					!strings.Contains(err.Error(), "$PUSH_") {
 					t.Errorf("%s %s in %s: got %v, %v", kind, name, place, starts, err)
 				}
 			}
 			// Through the environment it comes as it is, and what is shown of it is harmless.
 			r := rule(t, withJob("branches: ['**']\ntags: ['**']\njob: {pool: cpu, command: [x], env: {ON: '{{.Branch}}{{.Tag}}'}}"))
 			got := specs(t, r, &p)[0]
-			if got.Env["ON"] != name || got.Env["PUSH_REF"] != "refs/"+kind+"/"+name || !harmless(got.Labels["ref"]) || !harmless("r"+strings.TrimPrefix(got.Name, "r ")) {
+			if got.Env["ON"] != name || got.Env["PUSH_REF"] != "refs/"+kind+"/"+name || !harmless(got.Labels["ref"]) ||
+				!harmless("r"+strings.TrimPrefix(got.Name, "r ")) {
 				t.Errorf("%s %s: got %v, name %q, labels %q", kind, name, got.Env, got.Name, got.Labels)
 			}
 		}

@@ -48,7 +48,8 @@ func TestFaults(t *testing.T) {
 		t.Errorf("got %+v", rules)
 	}
 	b.out.b.Reset()
-	if _, out, errs := b.run("fault", "list"); !strings.Contains(out, "tables/insert/pools") || !strings.Contains(out, "grants 2") || !strings.Contains(errs, "seed 4") {
+	if _, out, errs := b.run("fault", "list"); !strings.Contains(out, "tables/insert/pools") || !strings.Contains(out, "grants 2") ||
+		!strings.Contains(errs, "seed 4") {
 		t.Errorf("got %s%s", out, errs)
 	}
 	b.out.b.Reset()

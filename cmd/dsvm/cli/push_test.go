@@ -109,7 +109,8 @@ func TestPushTestJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || errs != "" {
 		t.Fatalf("%d %v %s%s", code, err, out, errs)
 	}
-	if len(got) != 2 || !got[0].Starts || got[1].Starts || got[0].Jobs[0].Command[1] != strings.Repeat("2", 40) || !strings.HasPrefix(got[0].Jobs[0].ID, "push-train-") {
+	if len(got) != 2 || !got[0].Starts || got[1].Starts || got[0].Jobs[0].Command[1] != strings.Repeat("2", 40) ||
+		!strings.HasPrefix(got[0].Jobs[0].ID, "push-train-") {
 		t.Errorf("got %s", out)
 	}
 }

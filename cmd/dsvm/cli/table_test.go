@@ -61,9 +61,15 @@ func TestListsFit80(t *testing.T) {
 	p := &Program{Now: func() time.Time { return now }, Out: &out, Width: 80}
 	then := now.Add(-99 * time.Second)
 	nodes := newTable(nodeColumns)
-	nodes.add("dsvm-cpu-d4s-v5_13", "cpu", sizeCell("Standard_D4s_v5"), "draining", 4, 2, p.age(&then), p.age(&then), "0.192 USD", "the pool is idle")
+	nodes.add(
+		"dsvm-cpu-d4s-v5_13", "cpu", sizeCell("Standard_D4s_v5"), "draining", 4, 2, p.age(&then), p.age(&then),
+		"0.192 USD", "the pool is idle",
+	)
 	jobs := newTable(jobColumns)
-	jobs.add("01kb3k9q1xjv0n6w4ry2t8hsez", "cpu", "evaluate", "vision", "succeeded", 0, p.age(&then), "99s", "its process ended with exit code 0")
+	jobs.add(
+		"01kb3k9q1xjv0n6w4ry2t8hsez", "cpu", "evaluate", "vision", "succeeded", 0, p.age(&then), "99s",
+		"its process ended with exit code 0",
+	)
 	pools := newTable(poolColumns)
 	pools.add("research-gpu", "batch", "blocked", "2 ready, 1 busy", 12, 3, 4, "the subscription has no quota left")
 	for _, table := range []*table{nodes, jobs, pools} {

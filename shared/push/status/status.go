@@ -177,7 +177,8 @@ func judge(provider push.Provider, r *http.Response, body []byte) error {
 	limited := r.StatusCode == http.StatusTooManyRequests || r.StatusCode == http.StatusServiceUnavailable ||
 		r.StatusCode == http.StatusForbidden && (r.Header.Get("Retry-After") != "" || r.Header.Get("X-RateLimit-Remaining") == "0")
 	switch {
-	case r.StatusCode >= 200 && r.StatusCode < 300 && r.StatusCode != http.StatusNonAuthoritativeInfo: // Azure DevOps shows a page to sign in with 203
+	// Azure DevOps answers 203 with a page to sign in.
+	case r.StatusCode >= 200 && r.StatusCode < 300 && r.StatusCode != http.StatusNonAuthoritativeInfo:
 		return nil
 	case provider == push.GitLab && r.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte("Cannot transition status")):
 		return nil // it says so already

@@ -42,7 +42,17 @@ func TestShapes(t *testing.T) {
 			if provider == push.Bitbucket {
 				p.API = host.URL + "/2.0"
 			}
-			err := p.Post(t.Context(), status.Report{Repository: want.repository, Commit: "abc", Context: "dsvm/train", State: status.Failure, Description: "it failed", URL: "https://x/api/jobs/j"})
+			err := p.Post(
+				t.Context(),
+				status.Report{
+					Repository:  want.repository,
+					Commit:      "abc",
+					Context:     "dsvm/train",
+					State:       status.Failure,
+					Description: "it failed",
+					URL:         "https://x/api/jobs/j",
+				},
+			)
 			if err != nil || method != "POST" || path != want.path || value != want.value || body != want.body {
 				t.Errorf("got %v %s %s %q\n%s\nwant %s %q\n%s", err, method, path, value, body, want.path, want.value, want.body)
 			}
@@ -81,7 +91,15 @@ func TestAnswers(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer host.Close()
-			err := status.Poster{Provider: test.provider, Server: host.URL, Token: "t0k", Client: here(t)}.Post(t.Context(), status.Report{Repository: "a/b/c", Commit: "abc", State: status.Pending, Description: strings.Repeat("é", 500)})
+			err := status.Poster{
+				Provider: test.provider,
+				Server:   host.URL,
+				Token:    "t0k",
+				Client:   here(t),
+			}.Post(
+				t.Context(),
+				status.Report{Repository: "a/b/c", Commit: "abc", State: status.Pending, Description: strings.Repeat("é", 500)},
+			)
 			var f fault.Error
 			if e, ok := err.(*fault.Error); ok {
 				f = *e
