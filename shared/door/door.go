@@ -4,8 +4,8 @@
 // 127.0.0.1 (DNS rebinding), and then reads them too. Browsers always say where
 // such a request comes from, in Host, Origin and Sec-Fetch-Site.
 //
-// That is one wall of two: every server asks for its key besides. A program may
-// send any header, so nothing here says who a program is.
+// This is one check of two: every server also requires its key. A program may send
+// any header, so this package never identifies a program.
 package door
 
 import (

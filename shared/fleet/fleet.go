@@ -1,8 +1,8 @@
-// Package fleet is VM scale sets as this project uses them, through the
-// armcompute client: grow by number, shrink by name, list everything in one
-// paged call. It decides nothing and waits for nothing: a long-running
-// operation is a token that somebody polls later. Each call is one attempt of
-// the caller's; the client retries connection faults briefly, and never a 429.
+// Package fleet manages VM scale sets for the driver, through the armcompute
+// client: it grows a set by number, shrinks it by name and lists all instances
+// in one paged call. It decides nothing and waits for nothing: a long-running
+// operation is a token that the caller polls later. The client retries
+// connection errors briefly, and never retries a 429.
 package fleet
 
 import (
@@ -23,8 +23,8 @@ import (
 	"dsvmpools/shared/fault"
 )
 
-// Retries of one call: connection faults and 5xx, briefly, since the caller
-// comes again anyway.
+// Retries of one call: connection errors and 5xx, briefly, since the caller
+// calls again anyway.
 const (
 	maxRetries    = 2
 	retryDelay    = 200 * time.Millisecond
@@ -58,7 +58,7 @@ type Client struct {
 	known sizeLists
 }
 
-// Instance is what Azure says of one VM.
+// Instance is what Azure reports about one VM.
 type Instance struct {
 	VMID         string // lower case
 	ID           string // instance id within the set: "0", "1", ...
@@ -140,11 +140,11 @@ func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 	return azcore.AccessToken{Token: string(s), ExpiresOn: time.Now().Add(24 * time.Hour)}, nil
 }
 
-// Grow has the set reach a capacity of at least target; it never lowers it. A
-// set that is not there is created with that capacity. The write is conditional
-// on the read it is based on; when another writer was first, it is tried once
-// more. What the quotas do not allow is not asked for: fault.NoQuota says how much
-// they do.
+// Grow raises the capacity of the set to at least target; it never lowers it.
+// It creates a missing set with that capacity. The write is conditional on the
+// read before it; after a conflict with another writer it is tried once more.
+// Grow does not request more than the quotas allow: fault.NoQuota says how many
+// instances they allow.
 func (c *Client) Grow(ctx context.Context, set string, m Model, target int) (Operation, error) {
 	op, err := c.grow(ctx, set, m, target)
 	if isStatus(err, http.StatusPreconditionFailed) {
@@ -179,18 +179,17 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 		if got.Properties == nil || value(got.Properties.ProvisioningState) != "Failed" {
 			return Operation{}, nil
 		}
-		// The capacity is there on paper only: what is missing of it does not come
-		// unless the capacity of the set is written again.
+		// The capacity is unbacked: the missing instances come only after the
+		// capacity of the set is written again.
 		target = there
 	}
 	return c.setCapacity(ctx, set, got, target)
 }
 
-// Settle writes the capacity down to the number of instances that are listed:
-// for a set whose instances never came. It never raises it, and it counts for
-// itself: when there are more instances than the caller knows of, the service
-// would choose some to delete, so fault.Conflict is returned and nothing is
-// written.
+// Settle lowers the capacity to the number of listed instances, for a set whose
+// instances never came. It never raises the capacity. It counts the instances
+// itself: if there are more than the caller knows, the service would choose some
+// to delete, so Settle returns fault.Conflict and writes nothing.
 func (c *Client) Settle(ctx context.Context, set string, listed int) (Operation, error) {
 	got, exists, err := c.get(ctx, set)
 	if err != nil || !exists || got.SKU == nil || got.SKU.Capacity == nil || *got.SKU.Capacity <= int64(listed) {

@@ -94,9 +94,9 @@ func (c *Client) Poll(ctx context.Context, text string) (done bool, after time.D
 	return true, 0, gone(nil)
 }
 
-// reaches reports whether the URLs of a resume token can be asked. A resource
-// manager on this machine that came back under another port answers none of the
-// old ones, and its bearer token must not go to whoever has that port now.
+// reaches reports whether the URLs of a resume token can be used. A local resource
+// manager that restarted on another port does not answer the old URLs, and its
+// bearer token must not go to the program that has the old port now.
 func (c *Client) reaches(resume string) bool {
 	if c.local == "" {
 		return true
@@ -144,10 +144,10 @@ func look[T any, P resumed[T]](ctx context.Context, p P, err error) (bool, time.
 	return true, 0, failed(err)
 }
 
-// failed is how an operation failed, from its result; nil when it did not. One
-// that failed answers its polls well; only its result says so, with a status of
-// success. Any other error is that of the read which follows an operation that
-// succeeded, and the caller reads for himself.
+// failed reads from its result how an operation failed; nil if it succeeded. The
+// polls of a failed operation succeed; only its result reports the failure, with
+// a status of success. Any other error comes from the read after a successful
+// operation; it is ignored, because the caller reads again.
 func failed(err error) error {
 	var refused *azcore.ResponseError
 	if errors.As(err, &refused) && refused.StatusCode < http.StatusBadRequest {
@@ -167,7 +167,7 @@ func unanswered(e *azcore.ResponseError) (bool, time.Duration, error) {
 	return true, 0, classify(e)
 }
 
-// capture has the response of the next call kept, for its headers, and bounds
+// capture keeps the response of the next call, for its headers, and bounds
 // the call's time.
 func capture(ctx context.Context) (context.Context, **http.Response, context.CancelFunc) {
 	response := new(*http.Response)

@@ -12,11 +12,10 @@ import (
 	"dsvmpools/shared/fault"
 )
 
-// A request for ten nodes is refused as a whole when quota has room for nine, and
-// most refusals of scale sets are for quota. So it is read before nodes are asked
-// for, and the refusal that is foreseen says how many would be given. It lags, and
-// others use it up as well: whatever cannot be read or is not known keeps nothing
-// from being asked.
+// Azure refuses a request for ten nodes as a whole when the quota has room for nine.
+// Most refusals of scale sets are for quota. So the client reads the quota before it
+// requests nodes, and its own refusal says how many nodes are possible. The quota
+// lags, and others use it too: a quota that cannot be read stops no request.
 
 // Names of quotas that every region has.
 const (

@@ -14,10 +14,10 @@ type Size struct{ Bytes, Count int }
 // they are first needed and are used again, so that what a flood of bodies holds
 // never exceeds them: no collector has to keep up.
 //
-// A body begins in the smallest buffer and moves on when that is full. Only what
-// has arrived counts, whatever was announced: to hold a large buffer somebody must
-// send much. Nobody who holds one waits for a smaller one, so nobody waits in a
-// circle.
+// A body begins in the smallest buffer and moves to a larger one when that is full.
+// Only bytes that have arrived count, not the announced length: a sender must send
+// much to hold a large buffer. A body never waits for a smaller buffer than it holds,
+// so there is no deadlock.
 type Room struct {
 	sizes   []Size
 	buffers []chan []byte // of each size, as many as there may be; nil = not made yet

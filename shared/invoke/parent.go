@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// parentEvery is how often the handler looks whether its host is there. A host that
-// was killed takes nobody along: its handler would live on, hold memory and locks,
-// and do what nobody hears of.
+// parentEvery is how often the handler looks whether its host is there. The
+// handler does not end with a killed host: it would go on, hold memory and locks,
+// and do work that nobody sees.
 const parentEvery = 500 * time.Millisecond
 
 // errOrphan ends a handler whose host is gone.

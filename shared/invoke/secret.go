@@ -25,8 +25,8 @@ const SecretSetting = "DSVM_HOST_SECRET_FILE"
 
 // Headers between a host and a handler that share a secret. The host sends the
 // secret on every request. Before the first one it has the handler prove by a
-// question that it is the one that was started, since whoever else took its port
-// in time would learn the secret otherwise.
+// question that it is the one that was started, since otherwise another program
+// that took its port first would learn the secret.
 const (
 	HeaderSecret   = "X-Dsvm-Host-Secret"
 	HeaderQuestion = "X-Dsvm-Host-Question"
@@ -88,7 +88,7 @@ type guard struct {
 	door   door.Door
 }
 
-// strangers is what is told to whoever lacks the secret.
+// strangers is the answer to a caller without the secret.
 var strangers = &door.Refusal{
 	Status: http.StatusForbidden,
 	Reason: "this port is for the Functions host alone; call the host, at the address in instance.json",

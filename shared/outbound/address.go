@@ -1,8 +1,8 @@
-// Package outbound keeps what strangers name from leading inside. A repository, a Git
-// host or a redirect may name any address, and the program that connects has a place in
-// a network that the stranger has not: its own machine, the private network around it,
-// the metadata endpoint. So an address is judged when it is connected to, after its name
-// was looked up, each time. The package knows nothing of Git or jobs.
+// Package outbound stops connections to private addresses that strangers name. A
+// repository, a Git host or a redirect may name any address. The program that connects
+// can reach places that the stranger cannot: its own machine, the private network, the
+// metadata endpoint. So each address is checked when the program connects to it, after
+// its name was looked up. The package knows nothing about Git or jobs.
 package outbound
 
 import (

@@ -21,9 +21,9 @@ import (
 // headerTimeout bounds how long a program may take to say whom it wants.
 const headerTimeout = 10 * time.Second
 
-// Gate is a proxy on loopback for a program that would connect by itself, such as git:
-// it looks names up itself, and every connection goes through the guard. Only who has
-// its URL gets through; it is open as long as what it is for.
+// Gate is a proxy on loopback for a program that connects by itself, such as git. The
+// gate looks names up, and every connection goes through the guard. A program needs the
+// URL of the gate to use it.
 type Gate struct {
 	guard    Guard
 	upstream func(*url.URL) (*url.URL, error)

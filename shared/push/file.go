@@ -97,7 +97,7 @@ func (rule *Rule) FileName() string {
 }
 
 // MakeFileJobs makes the jobs of a push out of the text of the rule's file. reader is the
-// id of the job that has read it: the same file always makes the same jobs. Errors
+// id of the file job: the same file always makes the same jobs. Errors
 // with code Invalid are about the file.
 func (rule *Rule) MakeFileJobs(text string, p *Push, reader string) ([]Job, error) {
 	starts, err := rule.makeFileJobs(text, p, reader)
@@ -174,8 +174,8 @@ func (rule *Rule) takeFromRule(t Template) error {
 
 var fileJobPattern = regexp.MustCompile(`^push-([a-z0-9-]+)-([0-9a-f]{20}-[0-9a-f]{8})$`)
 
-// ParseFileJobID takes the id of a reader apart: the rule's name, and the RefKey of the
-// push. What is no such id is the id of no reader.
+// ParseFileJobID splits the id of a file job into the rule's name and the RefKey of the
+// push. It reports false for any other id.
 func ParseFileJobID(id string) (rule, refKey string, ok bool) {
 	m := fileJobPattern.FindStringSubmatch(id)
 	if m == nil || CheckName(m[1]) != nil {

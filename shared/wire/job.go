@@ -145,7 +145,7 @@ func newAttempt(a job.Attempt) Attempt {
 	return out
 }
 
-// known turns the zero time into null, and any other into UTC.
+// known returns nil for the zero time, and any other time in UTC.
 func known(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// PoolState is what a pool is up to, in one word.
+// PoolState is the state of a pool, in one word.
 type PoolState string
 
 const (
@@ -30,7 +30,7 @@ type Pool struct {
 	Wanted  int        `json:"wanted"`  // nodes the pool wants to have now
 	Rungs   []Rung     `json:"rungs"`   // of its ladder, best first
 	Spec    *pool.Spec `json:"spec,omitempty"`
-	// Warnings are what the one who has applied the pool should know, in sentences.
+	// Warnings are sentences for the person who applied the pool.
 	Warnings []string `json:"warnings,omitempty"`
 }
 

@@ -23,8 +23,8 @@ type Problem struct {
 	Field  string `json:"field,omitempty"` // the field or parameter it is about
 }
 
-// NewProblem is the problem document of a fault. Of an internal one it tells
-// nothing but that it happened.
+// NewProblem makes the problem document of a fault. About an internal error it says
+// only that it happened.
 func NewProblem(f *fault.Error) Problem {
 	status, title := statusOf(f.Code)
 	p := Problem{Type: problemPrefix + string(f.Code), Title: title, Status: status, Detail: f.Message, Field: f.Field}

@@ -59,7 +59,7 @@ type Poster struct {
 	Client   *http.Client // nil = one that reaches public addresses alone, and follows no redirect
 }
 
-// public is the client of who has been told of no other.
+// public is the client of a Poster without a client of its own.
 var public = outbound.Guard{}.Client()
 
 // Post sends a report. Errors: Throttled with RetryAfter when the host asks to be
