@@ -68,7 +68,7 @@ func open(s Settings, log *slog.Logger) (*app, error) {
 		Store:       st,
 		Bus:         b,
 		Fleet:       service.NewFleet(client, model),
-		Timing:      s.Rules,
+		Timing:      s.Timing,
 		Region:      s.Location,
 		Sizes:       client.Sizes,
 		Share:       s.Share,

@@ -30,7 +30,7 @@ type Settings struct {
 	Identity            string // resource id of the nodes' managed identity
 	SSHPublicKey        string // of the nodes' administrator
 	Queues              bus.Queues
-	Rules               scheduler.Timing
+	Timing              scheduler.Timing
 	UnknownAgain        time.Duration            // before an unknown pool is looked up a second time
 	AllowPrivate        outbound.Guard           // which private addresses may be connected to for a rule
 	ReviveAfter         []time.Duration          // before a dead-lettered message comes back, each time it does
@@ -52,7 +52,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP"), Location: getenv("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
 		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"), SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
-		Queues: bus.DefaultQueues, Rules: scheduler.DefaultTiming, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
+		Queues: bus.DefaultQueues, Timing: scheduler.DefaultTiming, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
 	}
 	for name, into := range map[string]*string{
 		"JOBS_QUEUE": &s.Queues.Jobs, "POOLS_QUEUE": &s.Queues.Pools, "POOL_EVENTS_QUEUE": &s.Queues.PoolEvents,
@@ -63,11 +63,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		}
 	}
 	for name, into := range map[string]*time.Duration{
-		"DSVM_FLEET_POLL": &s.Rules.PollEvery, "DSVM_BOOT_DEADLINE": &s.Rules.BootDeadline, "DSVM_DELETE_AGAIN": &s.Rules.DeleteAgain,
-		"DSVM_MISSING_FOR": &s.Rules.MissingFor, "DSVM_SILENT_AFTER": &s.Rules.SilentAfter, "DSVM_RESEND_AFTER": &s.Rules.ResendAfter,
-		"DSVM_ASSIGNED_FOR":  &s.Rules.AssignedFor,
-		"DSVM_REMEMBER_GONE": &s.Rules.RememberGone, "DSVM_LEDGER_INTERVAL": &s.Rules.IntervalLength, "DSVM_LEDGER_DELAY": &s.Rules.RecordDelay,
-		"DSVM_SHARE_HALF_LIFE":    &s.Rules.ShareHalfLife,
+		"DSVM_FLEET_POLL": &s.Timing.PollEvery, "DSVM_BOOT_DEADLINE": &s.Timing.BootDeadline, "DSVM_DELETE_AGAIN": &s.Timing.DeleteAgain,
+		"DSVM_MISSING_FOR": &s.Timing.MissingFor, "DSVM_SILENT_AFTER": &s.Timing.SilentAfter, "DSVM_RESEND_AFTER": &s.Timing.ResendAfter,
+		"DSVM_ASSIGNED_FOR":  &s.Timing.AssignedFor,
+		"DSVM_REMEMBER_GONE": &s.Timing.RememberGone, "DSVM_LEDGER_INTERVAL": &s.Timing.IntervalLength, "DSVM_LEDGER_DELAY": &s.Timing.RecordDelay,
+		"DSVM_SHARE_HALF_LIFE":    &s.Timing.ShareHalfLife,
 		"DSVM_UNKNOWN_POOL_AGAIN": &s.UnknownAgain,
 	} {
 		if v := getenv(name); v != "" {

@@ -27,23 +27,23 @@ type actor struct {
 	copyOfPool
 	ended map[string]struct{} // orders of jobs that ended since the copy was loaded
 
-	// mustResend: nodes may not have all of their work. So it is when this process takes
-	// the pool up, since the one before may have been killed between a commit and its
-	// effects; when a message could not be sent; and when nobody knows whether a step
-	// was committed.
+	// mustResend: nodes may not have all of their work. This is so when this process begins
+	// to drive the pool, because the process before may have been killed between a commit
+	// and its effects; after a message could not be sent; and while it is not known whether
+	// a step was committed.
 	mustResend bool
 	calls      pool.Effects // to Azure, decided by committed steps and not made yet
 }
 
 // copyOfPool is what a process knows of a pool. It has three states: missing (state is
-// nil: it must be loaded), outdated (it must catch up before it is used), and as current
-// as a copy can be. A failed step leaves it outdated, since the step has changed it.
+// nil: it must be loaded), outdated (it must catch up before it is used), and current as
+// far as this process knows. A failed step leaves it outdated, since the step has changed it.
 type copyOfPool struct {
 	state    *scheduler.State
-	version  pool.Version // that the copy was last known to have
+	version  pool.Version // of the pool that the copy shows
 	outdated bool         // the rows may say something else
 	suspect  []string     // keys of rows that a failed commit may or may not have written
-	loaded   time.Time    // when state was read, by the clock of this process
+	loaded   time.Time    // before state was read, by the clock of this process
 }
 
 // forgetState drops the copy: the next turn loads it.
@@ -81,20 +81,21 @@ func (a *actor) lock(ctx context.Context) error {
 
 func (a *actor) unlock() { a.turn <- struct{}{} }
 
-// takeCalls hands out the calls that are due.
+// takeCalls returns the calls that are due, and removes them from the actor.
 func (a *actor) takeCalls() pool.Effects {
 	calls := a.calls
 	a.calls = pool.Effects{}
 	return calls
 }
 
-// keepCalls keeps, when a turn has failed, those calls that are right however late they
-// are made. All others may be wrong by then; the step decides them again.
+// keepCalls runs after a failed turn. It keeps the calls that are right however late they
+// are made. The others may be wrong later; a step decides them again.
 func (a *actor) keepCalls() {
 	a.calls = pool.Effects{Remove: a.calls.Remove, LookUp: a.calls.LookUp}
 }
 
-// load reads the pool, or what has changed in it, unless the copy is current.
+// load reads the pool, or what has changed in it, unless the copy is current. Without a
+// pool, events that create one get an empty state.
 func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error {
 	if a.state != nil && a.outdated {
 		if err := d.catchUp(ctx, a); err != nil {
@@ -125,7 +126,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	return nil
 }
 
-// createsPool reports whether the events may begin a pool that is not there.
+// createsPool reports whether the events may create a pool that is not there.
 func createsPool(events []pool.Event) bool {
 	if len(events) == 0 {
 		return false
@@ -166,9 +167,9 @@ func (a *actor) rememberEnded(orders []string, now time.Time) {
 }
 
 // addNewJobs adds the jobs that are really new to the events. A job may have been taken
-// in and ended before; its finished row says so, or its id. They need not be read for an
-// id that was registered after the state was loaded: if another process took the job in
-// since then, it has moved the head, and this commit fails.
+// in and ended before; its finished row or its id says so. Neither has to be read for an
+// id that was registered after the state was loaded: if another process has taken the
+// job in since then, it has changed the head, and this commit fails.
 func (d *Driver) addNewJobs(ctx context.Context, a *actor, events []pool.Event, jobs []Submission) ([]pool.Event, error) {
 	for _, j := range jobs {
 		if _, ended := a.ended[j.Order]; ended || a.state.Jobs[j.Order] != nil {
@@ -188,8 +189,8 @@ func (d *Driver) addNewJobs(ctx context.Context, a *actor, events []pool.Event, 
 	return events, nil
 }
 
-// hasEnded reports whether a job that is not live has ended: its finished row says so,
-// or, when that is gone, its id.
+// hasEnded reports whether a job that is not live has ended. Its finished row says so,
+// or its id if that row is gone.
 func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool, error) {
 	_, err := d.store.FinishedJob(ctx, name, j.Order)
 	if fault.CodeOf(err) != fault.NotFound {

@@ -1,10 +1,9 @@
-// Package drive is the one way in which a pool changes, for every function that has
-// something for a pool: it takes the pool's state, runs one pure step at a time,
-// commits the rows of the step under the version of the head, and then performs the
-// effects. It never decides anything about jobs or nodes, and it never holds the truth:
-// the state that it keeps between calls is a copy, which is valid while its head is
-// current. It knows no adapter: a store, a bus and a fleet come in as ports, so that the
-// simulation runs this very code.
+// Package drive changes pools; nothing else does. Every function that has events for a
+// pool calls it: it takes the pool's state, runs one pure step at a time, commits the
+// rows of the step under the version of the head, and then performs the effects. It
+// never decides anything about jobs or nodes. The state that it keeps between calls is
+// only a copy, which is valid while its head is current. It knows no adapter: the store,
+// the bus and the fleet are ports, so that the simulation runs the same code.
 package drive
 
 import (
@@ -21,8 +20,8 @@ import (
 	"dsvmpools/shared/scheduler"
 )
 
-// maxConflicts is how often one call starts a step again because another writer was
-// first. Somebody makes progress each time, but the lock of the message ends.
+// maxConflicts is how often one turn starts again because another writer was first.
+// Somebody makes progress each time, but the lock of the caller's message ends.
 const maxConflicts = 20
 
 // Step is the decision: it changes the state in place and returns what to commit and
@@ -85,7 +84,7 @@ type Submission struct {
 	Registered time.Time
 }
 
-// Outcome is what a call has led to.
+// Outcome is the result of a call.
 type Outcome struct {
 	Head      pool.Head
 	Refused   []pool.Refusal
@@ -105,7 +104,8 @@ func (d *Driver) Submit(ctx context.Context, name string, jobs []Submission) (Ou
 	return d.drive(ctx, name, nil, jobs)
 }
 
-// drive takes turns until the calls to Azure bring no more events.
+// drive takes turns until the calls to Azure bring no more events. It lists the scale
+// sets at most once.
 func (d *Driver) drive(ctx context.Context, name string, events []pool.Event, jobs []Submission) (out Outcome, err error) {
 	a := d.actor(name)
 	listed := false
@@ -126,7 +126,9 @@ func (d *Driver) drive(ctx context.Context, name string, events []pool.Event, jo
 // takeTurn waits for the pool and brings the events to it. It returns the calls to
 // Azure that are due. The caller makes them outside of the turn, so that a slow call
 // keeps nobody from placing jobs.
-func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (calls pool.Effects, err error) {
+func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (
+	calls pool.Effects, err error,
+) {
 	if err := a.lock(ctx); err != nil {
 		return calls, err
 	}
@@ -142,17 +144,17 @@ func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jo
 		a.unlock()
 	}()
 	for conflicts := 0; ; conflicts++ {
-		again, err := d.runSteps(ctx, a, events, jobs, out)
+		outdated, err := d.runSteps(ctx, a, events, jobs, out)
 		if err != nil {
 			a.markOutdated()
 		}
 		if fault.CodeOf(err) == fault.Conflict && conflicts < maxConflicts {
-			continue // catch up, and start again with all events
+			continue // the next round catches up, and starts again with all events
 		}
 		if err != nil {
 			return calls, err
 		}
-		if !again {
+		if !outdated {
 			return a.takeCalls(), nil
 		}
 	}
@@ -160,7 +162,7 @@ func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jo
 
 // runSteps runs steps until nothing is left to do. It returns true when it wrote
 // nothing and the state turned out to be outdated: the caller must run all steps again.
-func (d *Driver) runSteps(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (again bool, err error) {
+func (d *Driver) runSteps(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (outdated bool, err error) {
 	if err := d.load(ctx, a, events); err != nil {
 		return false, err
 	}
@@ -199,9 +201,9 @@ func (d *Driver) runSteps(ctx context.Context, a *actor, events []pool.Event, jo
 	return d.isOutdated(ctx, a)
 }
 
-// isOutdated looks whether another process has changed the pool. Only a commit proves
-// that the state is current; a caller that concludes something negative ("there is no
-// such job") from steps that wrote nothing needs this look.
+// isOutdated reads the head and reports whether another process has changed the pool.
+// Only a commit proves that the state is current. A caller that concludes something
+// negative ("there is no such job") from steps that wrote nothing needs this check.
 func (d *Driver) isOutdated(ctx context.Context, a *actor) (bool, error) {
 	v, err := d.store.Head(ctx, a.name)
 	if err != nil && fault.CodeOf(err) != fault.NotFound { // NotFound: another process has deleted the pool

@@ -39,8 +39,8 @@ func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
 	return errors.Join(all...)
 }
 
-// addCalls adds the calls to Azure of one step to those of the steps before it. Of a
-// value that is absolute (a capacity, an operation to look at) the last one counts.
+// addCalls adds the calls to Azure of one step to the calls of earlier steps. A capacity
+// or an operation to poll replaces the earlier one.
 func addCalls(calls *pool.Effects, e pool.Effects) {
 	for name, c := range e.Sets {
 		if calls.Sets == nil {
@@ -62,7 +62,7 @@ func addCalls(calls *pool.Effects, e pool.Effects) {
 	}
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
-	for _, n := range e.Remove { // a copy: the calls are made outside of the turn
+	for _, n := range e.Remove { // copies, because the calls are made outside of the turn
 		node := *n
 		calls.Remove = append(calls.Remove, &node)
 	}
@@ -70,11 +70,11 @@ func addCalls(calls *pool.Effects, e pool.Effects) {
 	calls.LookUp = append(calls.LookUp, e.LookUp...)
 }
 
-// removeAtOnce is how many instances one call names at most.
-const removeAtOnce = 100
+// maxRemovals bounds the instances that one call removes.
+const maxRemovals = 100
 
-// callAzure makes the calls to Azure that were decided and returns their answers as
-// events. A call that fails is an answer too.
+// callAzure makes the calls that steps have decided on, and returns their answers as
+// events. A scale set that refuses a change or a poll is an answer too.
 func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
 	events := d.callSets(ctx, name, head.Spec, e)
 	for _, vmid := range e.Fence {
@@ -97,8 +97,8 @@ func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e p
 	return append(events, d.lookUpEnded(ctx, name, e.LookUp)...)
 }
 
-// callSets makes all calls to the scale sets except the lists. It calls different sets
-// side by side: a slow answer about one does not keep another from growing.
+// callSets makes all calls to the scale sets except lists and shrinks. It calls
+// different sets at the same time, so that a slow answer of one does not delay another.
 func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e pool.Effects) []pool.Event {
 	leaving := groupBySet(e.Remove)
 	sets := slices.Sorted(maps.Keys(e.Sets))
@@ -111,8 +111,8 @@ func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e po
 	var g errgroup.Group
 	for i, set := range sets {
 		g.Go(func() error {
-			// Azure lowers the capacity by what is deleted, so that goes first: the
-			// capacity that is asked for does not count it.
+			// Instances are removed first: Azure lowers the capacity by their number, and
+			// the capacity that the step asks for does not count them.
 			answers[i] = d.removeFrom(ctx, name, set, leaving[set])
 			if c := e.Sets[set]; c != nil {
 				answers[i] = append(answers[i], d.callSet(ctx, name, spec, c)...)
@@ -120,14 +120,14 @@ func (d *Driver) callSets(ctx context.Context, name string, spec pool.Spec, e po
 			return nil
 		})
 	}
-	_ = g.Wait() // errors are among the answers
+	_ = g.Wait() // no function returns an error: errors are among the answers
 	return slices.Concat(answers...)
 }
 
 // removeFrom deletes instances of a set by name.
 func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool.Node) (events []pool.Event) {
 	for len(nodes) > 0 {
-		some := nodes[:min(len(nodes), removeAtOnce)]
+		some := nodes[:min(len(nodes), maxRemovals)]
 		nodes = nodes[len(some):]
 		a := d.answer(name, set, pool.OpRemove, Operation{}, d.fleet.Remove(ctx, name, set, some))
 		if a.Err == nil {
@@ -141,7 +141,7 @@ func (d *Driver) removeFrom(ctx context.Context, name, set string, nodes []*pool
 	return events
 }
 
-// callSet makes all calls to one scale set except the list.
+// callSet makes all calls to one scale set except removals, lists and shrinks.
 func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *pool.SetCalls) []pool.Event {
 	var events []pool.Event
 	set := c.Set.Name
@@ -175,8 +175,8 @@ func groupBySet(nodes []*pool.Node) map[string][]*pool.Node {
 	return sets
 }
 
-// lookUpsAtOnce is how many reads one call has under way at most.
-const lookUpsAtOnce = 8
+// lookUpWorkers bounds the reads that one call has under way.
+const lookUpWorkers = 8
 
 // lookUpEnded finds out how jobs that others wait for have ended. The next tick asks
 // again for those that cannot be read.
@@ -185,7 +185,7 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 	ids = slices.Compact(ids)
 	states := make([]job.State, len(ids))
 	var g errgroup.Group
-	g.SetLimit(lookUpsAtOnce)
+	g.SetLimit(lookUpWorkers)
 	for i, id := range ids {
 		g.Go(func() error {
 			state, err := d.store.EndState(ctx, name, id)
@@ -198,7 +198,7 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 			return nil
 		})
 	}
-	_ = g.Wait() // errors are among the answers
+	_ = g.Wait() // no function returns an error
 	var events []pool.Event
 	for i, state := range states {
 		if state != "" {
@@ -208,8 +208,9 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 	return events
 }
 
-// listSet lists a scale set and, if shrink says so, lowers its capacity to what the list
-// shows. A list that failed says nothing, and in particular not that the set is empty.
+// listSet lists a scale set and, if shrink is true, lowers its capacity to the number of
+// instances in the list. A failed list means nothing; in particular it does not mean
+// that the set is empty.
 func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []pool.Event {
 	listed, err := d.fleet.List(ctx, name, set)
 	if err != nil {
@@ -240,7 +241,7 @@ func (d *Driver) answer(name, set, kind string, op Operation, err error) pool.An
 	return a
 }
 
-// dropRows deletes the rows of a pool that is gone, after its ledger is copied.
+// dropRows copies what a deleted pool has noted for the ledger, then deletes its rows.
 func (d *Driver) dropRows(ctx context.Context, name string) {
 	err := d.ledger.Record(ctx, name)
 	if err == nil {

@@ -8,24 +8,24 @@ import (
 	"dsvmpools/shared/scheduler"
 )
 
-// Explain says why a live job is where it is; false: it is not live (any more).
+// Explain says why a live job is where it is; false: it is not live, or no longer.
 // fault.NotFound: there is no such pool.
 func (d *Driver) Explain(ctx context.Context, name, order string) (e scheduler.Explanation, live bool, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) { e, live = scheduler.Explain(s, order, d.now(), d.timing) })
+	err = d.withState(ctx, name, func(s *scheduler.State) { e, live = scheduler.Explain(s, order, d.now(), d.timing) })
 	return e, live, err
 }
 
 // ExplainPool says why a pool has the size it has. fault.NotFound: there is no
 // such pool.
 func (d *Driver) ExplainPool(ctx context.Context, name string) (e scheduler.Explanation, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.timing) })
+	err = d.withState(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.timing) })
 	return e, err
 }
 
-// Assigned is the job that a node has under an assignment's number; false: it has
-// none (any more). fault.NotFound: there is no such pool.
+// Assigned is the job that a node has under an assignment number; false: it has none, or
+// no longer. fault.NotFound: there is no such pool.
 func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) (j pool.Job, held bool, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) {
+	err = d.withState(ctx, name, func(s *scheduler.State) {
 		if found := s.Assigned(vmid, number); found != nil {
 			j, held = *found, true
 		}
@@ -36,7 +36,7 @@ func (d *Driver) Assigned(ctx context.Context, name, vmid string, number int64) 
 // Nodes is a pool's head, its nodes and how many jobs each of them has, by VMID.
 // fault.NotFound: there is no such pool.
 func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes []*pool.Node, jobs map[string]int, err error) {
-	err = d.look(ctx, name, func(s *scheduler.State) {
+	err = d.withState(ctx, name, func(s *scheduler.State) {
 		head, jobs = s.Head, map[string]int{}
 		head.Sets = slices.Clone(head.Sets)
 		for vmid, n := range s.Nodes {
@@ -48,8 +48,8 @@ func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes 
 	return head, nodes, jobs, err
 }
 
-// look shows the pool's current state to show, which must not change it.
-func (d *Driver) look(ctx context.Context, name string, show func(*scheduler.State)) error {
+// withState calls show with the pool's current state, which show must not change.
+func (d *Driver) withState(ctx context.Context, name string, show func(*scheduler.State)) error {
 	a := d.actor(name)
 	if err := a.lock(ctx); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (d *Driver) look(ctx context.Context, name string, show func(*scheduler.Sta
 		if err != nil {
 			return err
 		}
-		if !v.Same(a.version) { // another process has moved on
+		if !v.Same(a.version) { // another process has changed the pool
 			a.markOutdated()
 		}
 	}

@@ -27,7 +27,7 @@ type Store interface {
 
 	// Commit writes one step in one transaction, on condition that v is current.
 	// fault.Conflict: another writer has moved the head. (When the answer was lost and
-	// another writer came on top, the step was written all the same.) After any other
+	// another writer committed after it, the step was written all the same.) After any other
 	// error nobody knows whether it was written.
 	Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error)
 
@@ -39,7 +39,7 @@ type Store interface {
 	// fault.NotFound: it has not ended.
 	EndState(ctx context.Context, name, id string) (job.State, error)
 
-	// DeletePool deletes all rows of a pool that is marked as going.
+	// DeletePool deletes all rows of a pool whose head says Deleting.
 	DeletePool(ctx context.Context, name string) error
 }
 
@@ -51,7 +51,7 @@ type Bus interface {
 	Work(ctx context.Context, session string, items []protocol.WorkItem) error
 
 	// Wake sends a message that wakes the pool at a time; kind is WakeTick or
-	// WakeRecord. A wake-up that is lost is made up for by a timer.
+	// WakeRecord. After a lost wake-up, a timer wakes the pool.
 	Wake(ctx context.Context, name, kind string, at time.Time) error
 
 	// Fence takes the session of a node and marks it. False: its agent holds it.
@@ -61,7 +61,7 @@ type Bus interface {
 // Kinds of wake-ups.
 const (
 	WakeTick   = "tick"   // drive the pool
-	WakeRecord = "record" // copy what it has noted for the ledger
+	WakeRecord = "record" // copy what the pool has noted for the ledger
 )
 
 // Fleet lists and changes the scale sets of a pool; set is pool.Set.Name. A call is one
@@ -86,8 +86,8 @@ type Fleet interface {
 	Drop(ctx context.Context, name, set string) (Operation, error)
 
 	// Poll looks at an operation once. An error says how the operation failed;
-	// fault.Gone: nobody knows it any more. What only stands in the way of looking is
-	// no error: the operation is returned as it was.
+	// fault.Gone: Azure does not know it any more. If the operation could not be polled,
+	// that is no error: it is returned as it was.
 	Poll(ctx context.Context, token string) (Operation, error)
 }
 
@@ -98,8 +98,8 @@ type Operation struct {
 }
 
 // Ledger copies what a pool has noted for the ledger. The driver calls it before it
-// deletes the rows of a pool; after an error they stay, and the next step decides to
-// delete them again.
+// deletes the rows of a pool. After an error the rows stay, and the next step has them
+// deleted again.
 type Ledger interface {
 	Record(ctx context.Context, name string) error
 }

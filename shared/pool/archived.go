@@ -6,7 +6,7 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// Archived is what is still known of a job whose rows are gone, beside its end.
+// Archived is what is known of a job whose rows are gone, beside how it ended.
 type Archived struct {
 	StartedAt time.Time // of its first attempt that started
 	Attempts  int       // how many it had
@@ -20,7 +20,7 @@ func (j *Job) AttemptCount() int {
 	return len(j.Attempts)
 }
 
-// ArchiveSweep adds to a job how its members have ended.
+// ArchiveSweep makes a job a sweep of so many members, whose ends p counts.
 func (j *Job) ArchiveSweep(members int, p Progress) {
 	j.Spec.Sweep, j.Progress = &job.Sweep{Count: members}, &p
 }

@@ -4,8 +4,8 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// Rank is the part of a gang's current attempt that has an assignment number; nil
-// when the job is no gang.
+// Rank is the rank of a gang's current attempt that has this assignment number; nil:
+// there is none, or the job is not a gang.
 func (j *Job) Rank(number int64) *job.Rank {
 	a := j.Current()
 	if a == nil {
@@ -19,7 +19,7 @@ func (j *Job) Rank(number int64) *job.Rank {
 	return nil
 }
 
-// Broken is the rank whose end is that of the attempt; nil while all go well.
+// Broken is the rank that failed first and ends the attempt; nil: none has failed.
 func (j *Job) Broken() *job.Rank {
 	if a := j.Current(); a != nil && a.Broke > 0 {
 		return &a.Ranks[a.Broke-1]
@@ -34,7 +34,8 @@ type Assignment struct {
 	GPUs []int
 }
 
-// Assignments lists where the current attempt has not ended; nil when the job has none.
+// Assignments lists the parts of the current attempt that have not ended; nil: the job
+// is on no node.
 func (j *Job) Assignments() []Assignment {
 	if j.VMID == "" {
 		return nil
@@ -69,7 +70,7 @@ func (j *Job) Current() *job.Attempt {
 	return &j.Attempts[len(j.Attempts)-1]
 }
 
-// HasBegun reports whether an assignment of the job has shown a sign of having begun.
+// HasBegun reports whether a node has reported that it began an assignment of the job.
 func (j *Job) HasBegun(number int64) bool {
 	if r := j.Rank(number); r != nil {
 		return r.State != job.AttemptAssigned

@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// Breaker says how a rung's nodes have come up lately.
+// Breaker counts how many of a rung's last nodes did not come up. When it is open, the
+// pool buys no more of them, except one at a time as a probe.
 type Breaker struct {
 	Bad      int       `json:"bad,omitempty"`     // nodes in a row that did not come up
-	Why      string    `json:"why,omitempty"`     // what became of the last of them, and where to look
-	OpenedAt time.Time `json:"openedAt,omitzero"` // since when no more are bought; zero = they are
-	ProbeAt  time.Time `json:"probeAt,omitzero"`  // when the next one is bought, to see
-	Probes   int       `json:"probes,omitempty"`  // how many were bought since and did not come up
+	Why      string    `json:"why,omitempty"`     // what happened to the last of them, and where to look
+	OpenedAt time.Time `json:"openedAt,omitzero"` // since when no more are bought; zero = nodes are bought
+	ProbeAt  time.Time `json:"probeAt,omitzero"`  // when one is bought as a probe
+	Probes   int       `json:"probes,omitempty"`  // probes since then that did not come up
 }
 
 // Open reports whether no more nodes are bought.

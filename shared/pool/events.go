@@ -8,7 +8,7 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// JobEnd says how a job has ended, by its id.
+// JobEnd says how the job with this id has ended: the answer to Effects.LookUp.
 type JobEnd struct {
 	ID    string
 	State job.State
@@ -16,7 +16,7 @@ type JobEnd struct {
 
 func (JobEnd) event() {}
 
-// Event is something that a pool hears of. Every kind may come twice or late.
+// Event is something that happens to a pool. Every kind may come twice or late.
 type Event interface{ event() }
 
 // Apply creates the pool or changes its spec.
@@ -40,10 +40,11 @@ type Cancel struct {
 	Reason string
 }
 
-// Release lets a job go on that is held since nodes were lost under it.
+// Release lets a job start again that is held because its attempts were lost, and a
+// sweep go on that was stopped.
 type Release struct{ Order string }
 
-// Resume has the pool buy nodes again although those before did not come up.
+// Resume has the pool buy nodes again, although the nodes before did not come up.
 type Resume struct{}
 
 // CancelAll asks to end all jobs of a team, a user, or a user within a team.
@@ -55,13 +56,12 @@ type Reported struct {
 	At     time.Time
 }
 
-// Tick is a look at the clock. At is the enqueued time of the message that
-// brought it, zero when no message did: silence is only measured between
-// enqueued times.
+// Tick asks the pool to look at the clock. At is the enqueued time of the message that
+// brought it; zero: no message did. Silence is only measured between enqueued times.
 type Tick struct{ At time.Time }
 
-// Loaded says that a process has taken the pool up for the first time: what it
-// may have left undone before it was killed is done again.
+// Loaded says that a process drives the pool for the first time, or does not know
+// whether its last effects were performed: they are performed again.
 type Loaded struct{}
 
 // Listed is a complete list of a scale set's instances.
@@ -97,13 +97,13 @@ type Answered struct {
 // OpRemove is the Kind of the answer to a Remove effect.
 const OpRemove = "remove"
 
-// Fenced is the outcome of trying to take a silent node's session.
+// Fenced says whether the session of a silent node could be taken.
 type Fenced struct {
 	VMID  string
 	Taken bool // the session is ours now: the agent is gone or will stop
 }
 
-// Recorded says that ledger rows up to and including these have been copied.
+// Recorded says that these rows of facts have been copied into the ledger.
 type Recorded struct{ Seqs []int64 }
 
 func (Apply) event()     {}
@@ -121,19 +121,17 @@ func (Answered) event()  {}
 func (Fenced) event()    {}
 func (Recorded) event()  {}
 
-// What people say about one node. Each word may come twice, and changes nothing
-// where it is no news.
-
-// Verb is what somebody asks of a node.
+// Verb is what somebody asks of a node. It may come twice, and the second time it
+// changes nothing.
 type Verb string
 
 const (
-	VerbRelease Verb = "release" // take work again, nothing stands against it
+	VerbRelease Verb = "release" // take work again; its blames are forgotten
 	VerbDrain   Verb = "drain"   // take no more work, and leave when what runs has ended
 	VerbDelete  Verb = "delete"  // leave now; what runs goes back in line
 )
 
-// NodeRequest is a word of an operator about a node.
+// NodeRequest is what an operator asks of one node.
 type NodeRequest struct {
 	VMID string
 	Verb Verb

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Several processes may drive one pool. Who loses a race learns from the ring of
-// edits which rows the others changed, reads those, and goes on from there: the
-// line of a hundred thousand jobs stays where it is.
+// Several processes may drive one pool. A process that loses a race reads from the
+// change log which rows the others changed, reads those rows, and goes on from there:
+// it does not read a line of a hundred thousand jobs again.
 
-// Row keys of a pool's partition. Table Storage sorts them as strings:
-// `done!` comes before `head`, so that one range from `head` to keysEnd reads
+// Row keys of a pool's partition. Table Storage sorts them as strings: `done!` and
+// `edit!` come before `head`, so that one range from LiveFrom to LiveTo reads
 // everything live.
 const (
 	HeadKey         = "head"
@@ -45,9 +45,9 @@ func NodeKey(vmid string) string { return nodePrefix + vmid }
 // LogKey is the key of a row of ledger facts.
 func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
 
-// ChangeLogLength is how many of its last transactions a pool remembers the keys of. A
-// writer that falls further back reads everything again; a row of the change log has a
-// few hundred bytes, so there may be many.
+// ChangeLogLength is the number of rows of the change log: a pool remembers the changed
+// keys of so many transactions, the last ones. A writer that is further back reads
+// everything again. A row has a few hundred bytes, so there may be many.
 const ChangeLogLength = 256
 
 // ChangeLogKey is the key of the row of the change log that belongs to one transaction.
@@ -68,15 +68,15 @@ func DoneKey(order string) string {
 	return donePrefix + mirrored
 }
 
-// OrderOf is the order of the live job whose key this is; false: it is another key.
+// OrderOf is the order of the live job with this key; false: it is not the key of a job.
 func OrderOf(key string) (order string, isJob bool) { return strings.CutPrefix(key, jobPrefix) }
 
-// VMIDOf is the VMID of the node whose key this is; false: it is another key.
+// VMIDOf is the VMID of the node with this key; false: it is not the key of a node.
 func VMIDOf(key string) (vmid string, isNode bool) { return strings.CutPrefix(key, nodePrefix) }
 
 // ChangedKeys lists the keys of the live rows that a transaction changes, for the
-// ring of edits. A job that came and ended within it is among them, so that who
-// reads on learns of its end.
+// change log. A job that came and ended in the same transaction is among them, so that
+// a reader of the log learns that it has ended.
 func ChangedKeys(changes []Change) []string {
 	var keys []string
 	for _, c := range changes {

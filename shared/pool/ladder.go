@@ -10,8 +10,8 @@ import (
 // SetName is the name of a pool's scale set in Azure.
 func SetName(pool, set string) string { return "dsvm-" + pool + "-" + set }
 
-// setName is the name of a set within its pool: the size without what all have, and
-// whether it is Spot.
+// setName is the name of a set within its pool: the size without `Standard_`, and
+// `-spot` after it if it is Spot.
 func setName(size string, spot bool) string {
 	name := strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(size), "standard_"), "_", "-")
 	if spot {
@@ -48,6 +48,7 @@ func (s *Set) String() string {
 	return s.Size
 }
 
+// HasSpot reports whether the ladder has rungs that are Spot.
 func (s *Spec) HasSpot() bool { return s.Capacity == "spot" || s.Capacity == "spot-then-regular" }
 
 // HasRegular reports whether the ladder has rungs that are not Spot.

@@ -42,17 +42,17 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	r := document.Read(n, fields...)
 	s := Spec{
 		Name:        r.String("name", "cpu"),
-		Kind:        or(r.String("kind", "batch"), "batch"),
-		OS:          or(r.String("os", "linux"), "linux"),
+		Kind:        withDefault(r.String("kind", "batch"), "batch"),
+		OS:          withDefault(r.String("os", "linux"), "linux"),
 		Region:      r.String("region", "westeurope"),
 		Sizes:       r.Strings("sizes", `["Standard_D4s_v5"]`),
-		Capacity:    or(r.String("capacity", "regular"), "regular"),
+		Capacity:    withDefault(r.String("capacity", "regular"), "regular"),
 		Pack:        r.Bool("pack", true),
 		Labels:      r.Map("labels", `{"costCenter": "4711"}`),
 		IdleTimeout: defaultIdleTimeout,
 	}
 	r.Text("idleTimeout", "5m", &s.IdleTimeout)
-	s.Image = image(r)
+	s.Image = parseImage(r)
 	if sub := r.Sub("nodes", `{"min": 0, "max": 4}`, "min", "max"); sub != nil {
 		s.Nodes = Range{Min: sub.Int("min", 0, 0, maxNodes), Max: sub.Int("max", 0, 1, maxNodes)}
 	}
@@ -60,18 +60,18 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		s.Schedule = &Schedule{
 			DownAt:    sub.String("downAt", "20:00"),
 			UpAt:      sub.String("upAt", "07:00"),
-			TimeZone:  or(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
-			OnRunning: or(sub.String("onRunning", "wait"), "wait"),
+			TimeZone:  withDefault(sub.String("timeZone", "Europe/Amsterdam"), "UTC"),
+			OnRunning: withDefault(sub.String("onRunning", "wait"), "wait"),
 			Grace:     defaultGrace,
 		}
 		sub.Text("grace", "10m", &s.Schedule.Grace)
 	}
 	if sub := r.Sub("limits", `{"default": {"jobs": 100}}`, "team", "default"); sub != nil {
-		s.Limits.Default = limit(sub, "default")
+		s.Limits.Default = parseLimit(sub, "default")
 		if teams := sub.Any("team", `{"vision": {"jobs": 50}}`); teams != nil {
 			s.Limits.Team = map[string]Limit{}
 			for _, team := range teams.Names() {
-				s.Limits.Team[team] = limit(teams, team)
+				s.Limits.Team[team] = parseLimit(teams, team)
 			}
 		}
 	}
@@ -88,14 +88,14 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	return s, n.Locate(s.Validate())
 }
 
-func or(v, fallback string) string {
+func withDefault(v, fallback string) string {
 	if v == "" {
 		return fallback
 	}
 	return v
 }
 
-func limit(r *document.Reader, name string) (l Limit) {
+func parseLimit(r *document.Reader, name string) (l Limit) {
 	sub := r.Sub(name, `{"jobs": 50, "cpus": 200, "gpus": 8}`, "jobs", "cpus", "gpus")
 	if sub == nil {
 		return l
@@ -112,7 +112,7 @@ func limit(r *document.Reader, name string) (l Limit) {
 	return l
 }
 
-func image(r *document.Reader) Image {
+func parseImage(r *document.Reader) Image {
 	sub := r.Sub("image", `{"publisher": "microsoft-dsvm", ...}`, "publisher", "offer", "sku", "version", "id")
 	if sub == nil {
 		return DefaultImage
@@ -130,7 +130,7 @@ func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, field, format, args...)
 }
 
-// Validate checks what Parse has read, or what a program has put together.
+// Validate checks a spec that Parse has read, or that a program has made.
 func (s Spec) Validate() error {
 	marketplace := s.Image.Publisher != "" && s.Image.Offer != "" && s.Image.SKU != "" && s.Image.Version != ""
 	anyPart := s.Image.Publisher+s.Image.Offer+s.Image.SKU+s.Image.Version != ""
@@ -155,9 +155,9 @@ func (s Spec) Validate() error {
 		return invalid("sizes", "`sizes` names %d sizes; name at most %d", len(s.Sizes), maxSizes)
 	case s.Capacity != "regular" && s.Capacity != "spot" && s.Capacity != "spot-then-regular":
 		return invalid("capacity", "`capacity` is %q; write regular, spot or spot-then-regular", document.Clip(s.Capacity))
-	case badSize(s.Sizes) != "":
+	case findBadSize(s.Sizes) != "":
 		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once",
-			document.Clip(badSize(s.Sizes)))
+			document.Clip(findBadSize(s.Sizes)))
 	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
 		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
 	case s.Nodes.Max == 0:
@@ -192,13 +192,14 @@ func (s Schedule) Validate() error {
 	return nil
 }
 
-// on is a time of day on a date, in a zone. A time that comes twice in autumn
-// is its first coming; one that the clock skips in spring comes as much later
-// as the clock skips.
-func on(date time.Time, clock string, loc *time.Location) time.Time {
+// timeOfDay is a time of day on a date, in a zone. A time that the clock shows twice in
+// autumn is the first one. A time that the clock skips in spring is as much later as the
+// clock skips.
+func timeOfDay(date time.Time, clock string, loc *time.Location) time.Time {
 	t, _ := time.Parse("15:04", clock)
 	wall := time.Date(date.Year(), date.Month(), date.Day(), t.Hour(), t.Minute(), 0, 0, time.UTC)
-	// A day away lies beyond any change of the clock that touches this time.
+	// The offset of the zone a day before and a day after: between them the clock changes
+	// at most once.
 	_, before := wall.AddDate(0, 0, -1).In(loc).Zone()
 	_, after := wall.AddDate(0, 0, 1).In(loc).Zone()
 	first, second := wall.Add(-time.Duration(before)*time.Second), wall.Add(-time.Duration(after)*time.Second)
@@ -209,28 +210,28 @@ func on(date time.Time, clock string, loc *time.Location) time.Time {
 	return first
 }
 
-// around are the passings of a time of day from two days before now to two days
-// after it, in order: one of them is at or before now, one is after it.
-func (s Schedule) around(now time.Time, clock string) []time.Time {
+// timesAround lists when it is a time of day, from two days before now to two days after
+// now, in order: at least one is at or before now, and at least one is after it.
+func (s Schedule) timesAround(now time.Time, clock string) []time.Time {
 	loc, err := time.LoadLocation(s.TimeZone)
 	if err != nil {
 		loc = time.UTC
 	}
 	local := now.In(loc)
-	// Noon is there on every day; a step of a day from midnight may not lead to
-	// the next one when the clock changes then.
+	// Every day has a noon. A day added to midnight may miss the next date if the clock
+	// changes at midnight.
 	noon := time.Date(local.Year(), local.Month(), local.Day(), 12, 0, 0, 0, time.UTC)
 	var all []time.Time
 	for days := -2; days <= 2; days++ {
-		all = append(all, on(noon.AddDate(0, 0, days), clock, loc))
+		all = append(all, timeOfDay(noon.AddDate(0, 0, days), clock, loc))
 	}
 	return all
 }
 
-// latest is the last passing of a time of day at or before now.
-func (s Schedule) latest(now time.Time, clock string) time.Time {
+// lastTime is when it was a time of day last, at or before now.
+func (s Schedule) lastTime(now time.Time, clock string) time.Time {
 	var last time.Time
-	for _, at := range s.around(now, clock) {
+	for _, at := range s.timesAround(now, clock) {
 		if !at.After(now) {
 			last = at
 		}
@@ -238,9 +239,9 @@ func (s Schedule) latest(now time.Time, clock string) time.Time {
 	return last
 }
 
-// coming is the first passing of a time of day after now.
-func (s Schedule) coming(now time.Time, clock string) time.Time {
-	for _, at := range s.around(now, clock) {
+// nextTime is when it is a time of day next, after now.
+func (s Schedule) nextTime(now time.Time, clock string) time.Time {
+	for _, at := range s.timesAround(now, clock) {
 		if at.After(now) {
 			return at
 		}
@@ -248,31 +249,31 @@ func (s Schedule) coming(now time.Time, clock string) time.Time {
 	return time.Time{} // not reached: the last one is two days away
 }
 
-// Window says whether the schedule keeps the pool down now; since when, which
-// is the last passing of downAt in any case; and until when. Without upAt the
-// window has no length: the pool is taken down at downAt and may come up again
-// at once.
+// Window says whether the schedule keeps the pool down now, since when and until when.
+// since is the last downAt in any case. Without upAt the window has no length: the pool
+// is taken down at downAt and may come up again at once.
 func (s Schedule) Window(now time.Time) (down bool, since, until time.Time) {
-	since = s.latest(now, s.DownAt)
+	since = s.lastTime(now, s.DownAt)
 	if s.UpAt == "" {
 		return false, since, since
 	}
-	return since.After(s.latest(now, s.UpAt)), since, s.coming(now, s.UpAt)
+	return since.After(s.lastTime(now, s.UpAt)), since, s.nextTime(now, s.UpAt)
 }
 
 // Next is the next instant at which the schedule changes something.
 func (s Schedule) Next(now time.Time) time.Time {
-	next := s.coming(now, s.DownAt)
+	next := s.nextTime(now, s.DownAt)
 	if s.UpAt != "" {
-		if up := s.coming(now, s.UpAt); up.Before(next) {
+		if up := s.nextTime(now, s.UpAt); up.Before(next) {
 			next = up
 		}
 	}
 	return next
 }
 
-// badSize is the first size that is none, or that stands there a second time.
-func badSize(sizes []string) string {
+// findBadSize is the first size that is not a size, or that is in the list a second time;
+// "" = all are good.
+func findBadSize(sizes []string) string {
 	seen := map[string]bool{}
 	for _, s := range sizes {
 		if !sizePattern.MatchString(s) || seen[strings.ToLower(s)] {

@@ -17,7 +17,7 @@ func (v Version) IsZero() bool { return v == Version{} }
 // the ETag, which a service may write in more than one way.
 func (v Version) Same(other Version) bool { return v.Seq == other.Seq && v.Nonce == other.Nonce }
 
-// Partition is what is live of a pool: all of its head, nodes and live jobs.
+// Partition is what is live of a pool: its head, all nodes and all live jobs.
 type Partition struct {
 	Head  Head
 	Nodes []*Node

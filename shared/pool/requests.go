@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// Request is a number of instances that were asked for at one time.
+// Request is a number of instances that the pool asked for at one time.
 type Request struct {
 	N  int       `json:"n"`
 	At time.Time `json:"at"`
 }
 
-// maxRequests bounds what is remembered of one set. More are asked for within a boot
-// deadline only while instances keep coming; the oldest are taken together then,
-// with the later of their times, which gives none of them less time than it has.
+// maxRequests bounds the requests that are remembered of one set. There are more within
+// a boot deadline only while instances keep coming. Then the two oldest become one, with
+// the later of their times, so that no instance gets less time to come up.
 const maxRequests = 24
 
-// Pending is the number of instances that were asked for and not seen yet.
+// Pending is the number of instances that were asked for and are not listed yet.
 func (set *Set) Pending() int {
 	n := 0
-	for _, a := range set.Requests {
-		n += a.N
+	for _, r := range set.Requests {
+		n += r.N
 	}
 	return n
 }
 
-// AddRequest adds n instances that are on their way from now on. (Asks is never changed
-// in place: the head of before the step still holds it.)
+// AddRequest adds n instances that are on their way from now on. (No method changes
+// Requests in place: the copy of the head from before the step shares it.)
 func (set *Set) AddRequest(n int, now time.Time) {
 	if n <= 0 {
 		return
@@ -39,7 +39,7 @@ func (set *Set) AddRequest(n int, now time.Time) {
 }
 
 // TakeOldestRequest takes one instance off the oldest request and returns when that was;
-// zero when nobody here has asked for it.
+// zero: the pool did not ask for it.
 func (set *Set) TakeOldestRequest() time.Time {
 	if len(set.Requests) == 0 {
 		return time.Time{}

@@ -13,24 +13,24 @@ type Head struct {
 	Nonce string // of the writer of this version; shows a writer whether its own write won
 
 	Spec     Spec
-	Deleting bool // the pool is to go: no new work, nodes leave, then the sets and the rows
+	Deleting bool // the pool is being deleted: no new work; the nodes leave, then the sets and rows go
 
 	N         int64     // last number given to a work item
-	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those it had before
-	DownSince time.Time // the last passing of the schedule's downAt that was carried out
+	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those of earlier specs
+	DownSince time.Time // the last downAt of the schedule at which the pool was taken down
 	Down      bool      // the schedule keeps the pool down
 	WakeAt    time.Time // the earliest wake-up already asked for
 	RecordAt  time.Time // the wake-up of the ledger already asked for
-	Shares    Shares    // what each team has used lately
+	Shares    Shares    // what each team has used, halved with every half-life
 
-	// What readers want to know without loading every row.
+	// Counts for readers, who then need not load every row.
 	Queued  int // jobs that wait, held ones included
 	Running int // jobs assigned or running
 	Wanted  int // nodes the pool wants to have
 }
 
-// NeedsLook reports whether a pool has something alive, waiting or to be
-// followed, so that a lost message would leave it standing still.
+// NeedsLook reports whether a pool has something alive, waiting or in flight, so that
+// it would stand still after a lost message.
 func (h Head) NeedsLook(nodes []*Node) bool {
 	if h.Queued+h.Running > 0 || h.Spec.Nodes.Min > 0 || h.Deleting {
 		return true
@@ -53,32 +53,32 @@ type Set struct {
 	Name         string    `json:"name"` // within the pool; see SetName
 	Size         string    `json:"size"`
 	Spot         bool      `json:"spot,omitempty"`
-	Used         bool      `json:"used,omitempty"`        // nodes have been asked for: it may exist
+	Used         bool      `json:"used,omitempty"`        // the pool has asked for nodes: the set may exist
 	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
 	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
-	PendingSince time.Time `json:"pendingSince,omitzero"` // in rows of before Asks: since when some had not been seen
-	Requests     []Request `json:"asks,omitempty"`        // instances that were asked for and not seen yet, the oldest first; see asks.go
+	PendingSince time.Time `json:"pendingSince,omitzero"` // only in rows of earlier versions, which have no asks: since when some were not listed
+	Requests     []Request `json:"asks,omitempty"`        // instances that were asked for and are not listed yet, the oldest first; see requests.go
 	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
 	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
-	UnbackedAt   time.Time `json:"maybeAt,omitzero"`      // when it last became hollow
-	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or given: a list that lags does not lower it
-	Unbacked     bool      `json:"hollow,omitempty"`      // its capacity counts more than its instances, and no more come: the call failed
-	QuotaLimit   int       `json:"cut,omitempty"`         // how many more to ask for at most, since quota was refused for more; 0 = any
+	UnbackedAt   time.Time `json:"maybeAt,omitzero"`      // since when it is Unbacked
+	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or granted: a list that lags does not lower it
+	Unbacked     bool      `json:"hollow,omitempty"`      // its capacity counts instances that never come: the call failed, or Azure did not make them
+	QuotaLimit   int       `json:"cut,omitempty"`         // ask for at most so many more, because quota was refused for a larger number; 0 = no limit
 	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
-	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service's bucket of writes is full again
-	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up; see breaker.go
+	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service allows the full number of writes again; see requests.go of scheduler
+	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up
 }
 
 // Op is the one capacity operation that may be in flight for a scale set.
 type Op struct {
 	Kind    string    `json:"kind"` // "", OpGrow, OpSettle, OpDrop
 	Target  int       `json:"target,omitempty"`
-	Adds    int       `json:"adds,omitempty"` // instances that it asks for beyond those that were asked for before
+	Adds    int       `json:"adds,omitempty"` // instances that it asks for beyond those that earlier ones asked for
 	AskedAt time.Time `json:"askedAt,omitzero"`
 	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
-	PollAt  time.Time `json:"pollAt,omitzero"` // when to look at it again
+	PollAt  time.Time `json:"pollAt,omitzero"` // when to poll it again
 	Tries   int       `json:"tries,omitempty"`
-	Under   *Op       `json:"under,omitempty"` // the accepted one that this one replaces when it is accepted; never changed in place
+	Under   *Op       `json:"under,omitempty"` // the accepted operation that this one replaces when it is accepted itself; never changed in place
 }
 
 // Kinds of operations.
@@ -126,19 +126,19 @@ type Node struct {
 	State      NodeState
 	Reason     string
 	Since      time.Time // of State
-	AskedAt    time.Time // when it was asked for; zero in rows of before, and of one that nobody here has asked for
+	AskedAt    time.Time // when the pool asked for it; zero in rows of earlier versions, and if the pool did not ask for it
 	CreatedAt  time.Time // first observation
 	RunningAt  time.Time // first seen running: billing begins
 	HeardAt    time.Time // enqueued time of its last report
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
-	Evicted    bool      // its VM is taken away, as its agent has reported
+	Evicted    bool      // its agent has reported that Azure takes its VM away
 	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
-	Blames     []Blame   // those events: what stands against it since it last did well
+	Blames     []Blame   // those events, since an attempt last succeeded, failed or timed out on it
 	Boot       string    // of the agent's last start
-	RestartAt  time.Time // when its agent was last heard to have started again; zero = it has not
-	BootAt     time.Time // when the first word of that start was put on the queue
-	Address    string    // where other nodes find it; "" = under its name
+	RestartAt  time.Time // when its agent last started again; zero = it has not
+	BootAt     time.Time // enqueued time of the first report of that start
+	Address    string    // under which other nodes reach it; "" = its name
 	Seen       int64     // highest number its agent has reported
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string
@@ -150,11 +150,11 @@ type Node struct {
 	DrainFor   time.Duration
 }
 
-// QuarantineFor is how long a broken node is kept, so that somebody can see what
-// is wrong with it. It is billed meanwhile.
+// QuarantineFor is how long a broken node stays, so that somebody can see what is wrong
+// with it. It is billed during that time.
 const QuarantineFor = time.Hour
 
-// Blame says that an attempt came to nothing through its node's fault.
+// Blame says that an attempt failed by the fault of its node.
 type Blame struct {
 	Job   string    `json:"job"`   // order of the job; of a member, that of its sweep
 	Event string    `json:"event"` // what ended it: a start of the agent, or the failed start of one assignment
@@ -179,12 +179,12 @@ type Job struct {
 	Reason      string
 	SubmittedAt time.Time
 	NotBefore   time.Time // held until then: the spec's, or a retry's backoff
-	Waits       []string  // ids of the jobs it comes after that are not known to have succeeded
-	Cancel      string    // why it is to end; "" = it is not
+	Waits       []string  // dependencies that are not known to be met; see job.ParseDependency
+	Cancel      string    // why it was cancelled; "" = it was not
 	CancelAt    time.Time
-	Requeue     bool          // the current attempt ends on behalf of the pool and does not count as a retry
-	Retries     int           // used up
-	Attempts    []job.Attempt // ended ones, and last the current one while assigned or running
+	Requeue     bool          // the pool ends the current attempt, which does not count as a retry
+	Retries     int           // so many are spent
+	Attempts    []job.Attempt // those that have ended, then the current one while assigned or running
 	Progress    *Progress     // of a sweep
 	VMID        string        // of the current attempt
 	N           int64         // its assignment number
@@ -193,8 +193,8 @@ type Job struct {
 	ExitCode int
 	EndedAt  time.Time
 
-	// Archived is what is known of a job whose rows are gone, beside its end; nil:
-	// they are there. No row of a pool holds it.
+	// Archived is set if the rows of the job are gone; nil: they are there. No row of a
+	// pool holds it.
 	Archived *Archived
 }
 

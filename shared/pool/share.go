@@ -16,7 +16,7 @@ type Share struct {
 // Shares holds the shares of the teams by name.
 type Shares map[string]Share
 
-// Left is what is left of a share at a time.
+// Left is what is left of a share at a time: it halves with every half-life.
 func (s Share) Left(now time.Time, halfLife time.Duration) float64 {
 	if s.Used == 0 || halfLife <= 0 {
 		return 0
@@ -24,7 +24,7 @@ func (s Share) Left(now time.Time, halfLife time.Duration) float64 {
 	return s.Used * math.Exp2(-max(now.Sub(s.At), 0).Seconds()/halfLife.Seconds())
 }
 
-// Weight is how large a team's share is to be, compared with others.
+// Weight is how large a team's share should be, compared with other teams.
 func (s *Spec) Weight(team string) int {
 	for _, name := range []string{team, "default"} {
 		if w, ok := s.Weights[name]; ok {
@@ -34,7 +34,7 @@ func (s *Spec) Weight(team string) int {
 	return 1
 }
 
-// LimitOf is what a team may have running at once.
+// LimitOf is the limit of what a team may have running at once.
 func (s *Spec) LimitOf(team string) Limit {
 	if l, ok := s.Limits.Team[team]; ok {
 		return l
@@ -42,7 +42,8 @@ func (s *Spec) LimitOf(team string) Limit {
 	return s.Limits.Default
 }
 
-// PartOfNode is the largest part of a node that a job takes of any resource.
+// PartOfNode is the part of a node that a job takes, from 0 to 1: the largest of its
+// parts of cpus, GPUs and memory; 1 if jobs do not share nodes.
 func (s *Spec) PartOfNode(r job.Resources) float64 {
 	if !s.Pack {
 		return 1

@@ -17,11 +17,11 @@ type Spec struct {
 	Pack        bool              `json:"pack"`
 	Schedule    *Schedule         `json:"schedule,omitempty"`
 	Limits      Limits            `json:"limits,omitzero"`
-	Weights     map[string]int    `json:"weights,omitempty"` // of teams' shares; "default" for those not named
+	Weights     map[string]int    `json:"weights,omitempty"` // of teams' shares; "default" for teams that are not named
 	Labels      map[string]string `json:"labels,omitempty"`
 }
 
-// Image names a marketplace image, or an image of one's own by ID.
+// Image names a marketplace image, or the user's own image by its ID.
 type Image struct {
 	Publisher string `json:"publisher,omitempty"`
 	Offer     string `json:"offer,omitempty"`
@@ -55,5 +55,5 @@ type Schedule struct {
 	UpAt      string       `json:"upAt,omitempty"` // "" = jobs may bring it up again at once
 	TimeZone  string       `json:"timeZone"`
 	OnRunning string       `json:"onRunning"` // wait | requeue | kill
-	Grace     job.Duration `json:"grace"`     // between the cancel of running work and the kill
+	Grace     job.Duration `json:"grace"`     // nothing reads it yet: an agent kills a cancelled job after its own grace
 }

@@ -19,8 +19,7 @@ type attempts struct {
 	jobs     *jobStates
 }
 
-// maxAttempts bounds the attempts a job's row keeps; older ones are in the
-// ledger.
+// maxAttempts bounds the attempts in a job's row. Older ones are in the ledger.
 const maxAttempts = 100
 
 // assignJob starts the job's next attempt: on one node, or a gang's on several.
@@ -80,8 +79,8 @@ func (as *attempts) recordAttemptEnd(j *Job, n *Node, f protocol.Finished) {
 	as.concludeAttempt(j, f)
 }
 
-// concludeAttempt takes in how the job's current attempt ended on all its nodes, and
-// decides whether another follows.
+// concludeAttempt takes in how the job's current attempt ended as a whole, and decides
+// whether the job has another one.
 func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 	a := j.Current()
 	a.State, a.ExitCode, a.Cause, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
@@ -112,8 +111,8 @@ func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 	}
 }
 
-// unassignJob takes an assignment back that its node does not have: the attempt did
-// not happen, and the job goes back to its place in line.
+// unassignJob takes back an assignment that its node does not have: the attempt did not
+// happen, and the job goes back to its place in line.
 func (as *attempts) unassignJob(j *Job, n *Node, number int64, reason string) {
 	if r := j.Rank(number); r != nil {
 		as.reassignRank(j, n, r, reason)
@@ -138,7 +137,7 @@ func (as *attempts) releaseNode(j *Job, n *Node, number int64, gpus []int) {
 	}
 }
 
-// endForgotten ends an attempt that its node may have run, and does not have any more.
+// endForgotten ends an attempt that its node does not have any more but may have run.
 func (as *attempts) endForgotten(j *Job, n *Node, number int64) {
 	began := j.Current().StartedAt
 	if r := j.Rank(number); r != nil {
@@ -155,8 +154,8 @@ func (as *attempts) endForgotten(j *Job, n *Node, number int64) {
 	})
 }
 
-// endOn is how a job's attempt ends on a node whose VM is gone. One that was to go
-// back in line anyway is not the loss of a node.
+// endOn is how a job's attempt ends on a node whose VM is gone. If the pool had already
+// asked for the job back, it does not count as lost.
 func (j *Job) endOn(n *Node) (job.AttemptState, int) {
 	switch {
 	case j.Requeue:

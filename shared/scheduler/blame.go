@@ -13,37 +13,37 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// failures says whose fault it was, and takes broken nodes out of use.
+// failures decides whose fault a failed attempt is, and takes broken nodes out of use.
 type failures struct {
 	*turn
 	capacity *capacity
 	nodes    *nodeStates
 }
 
-// Whose fault it was. What only the job can mend says nothing about its node. What
-// the node broke is noted on the node, by job and by event, and a node is taken out
-// of use when several events in a row have failed different jobs: one job may do
-// the same to any node, and one restart may end a hundred attempts.
+// Whose fault a failed attempt is. If only the job can mend the cause, the attempt says
+// nothing about its node. If the node is at fault, the attempt is noted on the node as a
+// blame, with its job and its event. A node is taken out of use after several events in a
+// row have failed different jobs: one job may fail on every node, and one restart may end
+// a hundred attempts.
 
 const (
-	// badStarts is how many events in a row may fail different jobs before a node
-	// counts as broken: of one it may be the job's fault, hardly of three.
+	// badStarts is the number of events in a row that fail different jobs after which a
+	// node counts as broken: one may be the fault of its job, three hardly are.
 	badStarts = 3
-	// maxQuarantinedShare is the part of a pool, one in so many, that broken nodes may be
-	// kept of: more of them show nothing new, and all of them are billed.
+	// maxQuarantinedShare bounds the quarantined nodes of a pool, to one node in so many:
+	// more of them show nothing new, and all of them are billed.
 	maxQuarantinedShare = 4
-	// restartWindow is how far apart agents may be heard to have started again and
-	// still count as restarted together: an upgrade or a boot of the machine takes
-	// its time, and their reports take theirs.
+	// restartWindow is how far apart the starts of agents may be reported and still count
+	// as together: an upgrade or a boot of the machine takes time, and so do reports.
 	restartWindow = 2 * time.Minute
-	// shunFor is how long a job stays away from a node that could not start it,
-	// while others may take it: long enough for another node to come up, short
-	// enough that work does not wait for long beside an idle node.
+	// shunFor is how long a job stays away from a node that could not start it, while
+	// other nodes can take it: long enough for another node to come up, short enough that
+	// no job waits long beside an idle node.
 	shunFor = 10 * time.Minute
-	// pauseOnSame is the pause before a job goes back to the node that could not
-	// start it, when there is no other; it doubles each time, up to shunFor.
+	// pauseOnSame is the pause before a job goes back to the node that could not start it,
+	// if there is no other node. It doubles each time, up to shunFor.
 	pauseOnSame = 30 * time.Second
-	// maxBlames bounds what a node's row keeps: more than any three events need.
+	// maxBlames bounds the blames in a node's row.
 	maxBlames = 32
 )
 
@@ -57,8 +57,8 @@ func (fs *failures) blameNode(n *Node, j *Job, f protocol.Finished) {
 	switch {
 	case end == job.AttemptAgentRestarted, end == job.AttemptStartFailed && f.Cause == job.CauseJournalLost:
 		b.Event = restartOf(n.Boot)
-		// Of an attempt that the node has never shown to have begun, the message may have
-		// been lost, and not the journal.
+		// If the node has never reported a start of the attempt, perhaps the message was
+		// lost, and not the journal.
 		neverBegun := end == job.AttemptAgentRestarted && f.Cause == job.CauseJournalLost && f.StartedAt.IsZero()
 		if neverBegun || slices.Contains(fs.restartedTogether(n.RestartAt), n) {
 			return
@@ -73,8 +73,8 @@ func (fs *failures) blameNode(n *Node, j *Job, f protocol.Finished) {
 	fs.noteBlame(n, b)
 }
 
-// blameLate notes that an attempt was asked back, since its node has not begun it. One
-// that the node has not seen was held up elsewhere.
+// blameLate blames a node for an attempt that is asked back because the node has not begun
+// it. If the node has not seen the assignment yet, the delay is not the node's fault.
 func (fs *failures) blameLate(n *Node, j *Job, number int64) {
 	if number > n.Seen {
 		return
@@ -86,6 +86,7 @@ func (fs *failures) blameLate(n *Node, j *Job, number int64) {
 	fs.noteBlame(n, b)
 }
 
+// noteBlame adds a blame to a node's row.
 func (fs *failures) noteBlame(n *Node, b pool.Blame) {
 	if len(n.Blames) < maxBlames {
 		n.Blames = append(slices.Clip(n.Blames), b)
@@ -94,7 +95,7 @@ func (fs *failures) noteBlame(n *Node, b pool.Blame) {
 	}
 }
 
-// clearBlames forgets what stands against a node.
+// clearBlames removes all blames of a node.
 func (fs *failures) clearBlames(n *Node) {
 	if n.Breaks > 0 || len(n.Blames) > 0 {
 		n.Breaks, n.Blames = 0, nil
@@ -110,11 +111,11 @@ func endText(end job.AttemptState, cause job.Cause) string {
 	return fmt.Sprintf("%s (%s)", end, cause)
 }
 
-// restartOf is the event that a start of an agent is.
+// restartOf names the event of an agent's start, by its boot id.
 func restartOf(boot string) string { return "start " + boot }
 
-// countBreaks counts the events none of whose jobs was in an earlier one: so many
-// different jobs have been failed, whichever of them one suspects.
+// countBreaks counts the events that have no job in common with an earlier event: in each
+// of them the node failed different jobs.
 func countBreaks(blames []pool.Blame) int {
 	count := 0
 	jobs, events := map[string]bool{}, map[string]bool{}
@@ -123,26 +124,26 @@ func countBreaks(blames []pool.Blame) int {
 			continue
 		}
 		events[first.Event] = true
-		fresh, now := true, []string{}
+		allNew, inEvent := true, []string{}
 		for _, b := range blames {
 			if b.Event == first.Event {
-				fresh, now = fresh && !jobs[b.Job], append(now, b.Job)
+				allNew, inEvent = allNew && !jobs[b.Job], append(inEvent, b.Job)
 			}
 		}
-		if fresh {
+		if allNew {
 			count++
 		}
-		for _, of := range now {
+		for _, of := range inEvent {
 			jobs[of] = true
 		}
 	}
 	return count
 }
 
-// recordRestart takes in that an agent has started again. An agent that is asked to end
-// ends what it runs before: that belongs to the same event as what it finds
-// afterwards. When most of the pool's agents have done so at once, none of their
-// nodes is at fault.
+// recordRestart takes in that an agent has started again. An agent that is asked to stop
+// first ends the attempts that it runs: these ends belong to the same event as the ends
+// that it reports after its start. If most agents of the pool have started again
+// together, none of their nodes is at fault.
 func (fs *failures) recordRestart(n *Node, before string, at time.Time) {
 	if at.IsZero() {
 		at = fs.now
@@ -155,26 +156,26 @@ func (fs *failures) recordRestart(n *Node, before string, at time.Time) {
 		}
 	}
 	n.Breaks = countBreaks(n.Blames)
-	for _, with := range fs.restartedTogether(at) {
-		event := restartOf(with.Boot)
-		if slices.ContainsFunc(with.Blames, func(b pool.Blame) bool { return b.Event == event }) {
-			with.Blames = slices.DeleteFunc(slices.Clone(with.Blames), func(b pool.Blame) bool { return b.Event == event })
-			with.Breaks = countBreaks(with.Blames)
-			fs.touchNode(with)
+	for _, other := range fs.restartedTogether(at) {
+		event := restartOf(other.Boot)
+		if slices.ContainsFunc(other.Blames, func(b pool.Blame) bool { return b.Event == event }) {
+			other.Blames = slices.DeleteFunc(slices.Clone(other.Blames), func(b pool.Blame) bool { return b.Event == event })
+			other.Breaks = countBreaks(other.Blames)
+			fs.touchNode(other)
 		}
-		if !with.isBroken() && with.isSetAside() {
-			fs.nodes.takeBack(with)
+		if !other.isBroken() && other.isSetAside() {
+			fs.nodes.putInUse(other)
 		}
 	}
 }
 
-// isSetAside reports whether a node was taken out of use for what it broke.
+// isSetAside reports whether a node was taken out of use because it is broken.
 func (n *Node) isSetAside() bool {
 	return n.State == pool.NodeQuarantined || n.State == pool.NodeDraining && strings.HasSuffix(n.Reason, enoughQuarantined)
 }
 
-// restartedTogether lists the nodes whose agents were heard to start again about that time,
-// when they are most of those that have an agent; else none.
+// restartedTogether lists the nodes whose agents started again about that time, if these
+// are more than half of the nodes with an agent; otherwise none.
 func (fs *failures) restartedTogether(at time.Time) []*Node {
 	if at.IsZero() {
 		return nil
@@ -197,8 +198,8 @@ func (fs *failures) restartedTogether(at time.Time) []*Node {
 	return list
 }
 
-// avoidedNodes lists the nodes that could not start the job, one attempt after the other
-// up to now, each between commas; "" = none.
+// avoidedNodes lists the nodes that could not start the job in its last attempts, as far
+// back as all of them were lost, each VMID between commas; "" = none.
 func (j *Job) avoidedNodes() string {
 	var list []string
 	for i := len(j.Attempts) - 1; i >= 0 && isLost(&j.Attempts[i]); i-- {
@@ -213,8 +214,8 @@ func (j *Job) avoidedNodes() string {
 	return "," + strings.Join(slices.Compact(list), ",") + ","
 }
 
-// vmidOf and nodeOf are the node on which an attempt ended: of a gang, that of the
-// rank that broke.
+// vmidOf and nodeOf are the node on which an attempt ended; for a gang, the node of the
+// rank that failed first.
 func vmidOf(a *job.Attempt) string {
 	if a.Broke > 0 {
 		return a.Ranks[a.Broke-1].VMID
@@ -230,13 +231,13 @@ func nodeOf(a *job.Attempt) string {
 }
 
 // isShunned reports whether jobs of a shape stay away from a node that could not start
-// them: until it has done well, was released, or has had some time.
+// them. They do until its blames are cleared, or until shunFor after the last of them.
 func (fs *failures) isShunned(of shape, n *Node) bool {
 	return len(n.Blames) > 0 && strings.Contains(of.avoid, ","+n.VMID+",") && fs.now.Sub(n.Blames[len(n.Blames)-1].At) < shunFor
 }
 
-// canRunElsewhere reports whether nodes that could start a shape are there, with room or
-// without, or may come.
+// canRunElsewhere reports whether enough nodes that are not shunned can take a shape, now
+// or when they have room, or whether new nodes are coming or may be asked for.
 func (fs *failures) canRunElsewhere(of shape) bool {
 	if c := fs.census(); c.coming+fs.pending() > 0 || fs.capacity.mayGrow(c) {
 		return true
@@ -251,8 +252,8 @@ func (fs *failures) canRunElsewhere(of shape) bool {
 	return others >= of.nodes
 }
 
-// pauseBeforeRetry is when a job that was lost may start again: at once, unless it would
-// go back to the node that could not start it.
+// pauseBeforeRetry is when a job whose attempt was lost may start again: at once, unless
+// only the node that could not start it can take it.
 func (fs *failures) pauseBeforeRetry(j *Job) time.Time {
 	if a := j.Current(); a.State != job.AttemptStartFailed || fs.canRunElsewhere(shapeOf(j)) {
 		return time.Time{}
@@ -263,58 +264,59 @@ func (fs *failures) pauseBeforeRetry(j *Job) time.Time {
 // isBroken reports whether a node is to be taken out of use.
 func (n *Node) isBroken() bool { return n.Breaks >= badStarts }
 
-// setAsideBroken takes broken nodes out of use. Few are kept for a look, the others leave;
-// while work waits, the last node that takes any stays, for what it is worth.
+// setAsideBroken takes broken nodes out of use. It quarantines a few of them, so that
+// somebody can look at them, and drains the others. While work waits, the last node that
+// takes work stays in use, even if it is broken.
 func (fs *failures) setAsideBroken() {
 	if fs.Head.Deleting {
 		return
 	}
-	var bad, kept []*Node
-	sound := 0
+	var broken, quarantined []*Node
+	healthy := 0
 	for _, n := range fs.Nodes {
 		switch {
 		case n.State == pool.NodeQuarantined:
-			kept = append(kept, n)
+			quarantined = append(quarantined, n)
 		case n.State != pool.NodeReady && n.State != pool.NodeBusy:
 		case n.isBroken():
-			bad = append(bad, n)
+			broken = append(broken, n)
 		default:
-			sound++
+			healthy++
 		}
 	}
-	if len(bad)+len(kept) == 0 {
+	if len(broken)+len(quarantined) == 0 {
 		return
 	}
 	byVMID := func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) }
-	slices.SortFunc(bad, byVMID)
-	most := max(fs.census().here()/maxQuarantinedShare, 1)
-	for _, n := range bad {
-		if sound == 0 && fs.workWaits() || !fs.hasRoom() {
+	slices.SortFunc(broken, byVMID)
+	limit := max(fs.census().here()/maxQuarantinedShare, 1)
+	for _, n := range broken {
+		if healthy == 0 && fs.workWaits() || !fs.hasRoom() {
 			break
 		}
 		why := fmt.Sprintf("it failed %d different jobs in a row", n.Breaks)
 		if last := len(n.Blames) - 1; last >= 0 {
 			why += ", the last of them as " + n.Blames[last].What
 		}
-		if len(kept) < most {
+		if len(quarantined) < limit {
 			fs.nodes.setState(n, pool.NodeQuarantined, fmt.Sprintf("%s; it is kept for a look until %s, or until `dsvm node release %s`",
 				why, stamp(fs.now.Add(pool.QuarantineFor)), n.Name))
-			kept = append(kept, n)
+			quarantined = append(quarantined, n)
 		} else {
-			fs.nodes.sendOff(n, why+"; "+enoughQuarantined)
+			fs.nodes.drainNode(n, why+"; "+enoughQuarantined)
 		}
 	}
-	slices.SortFunc(kept, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
-	for ; len(kept) > most && fs.hasRoom(); kept = kept[1:] {
-		fs.nodes.sendOff(kept[0], "it was broken; "+enoughQuarantined)
+	slices.SortFunc(quarantined, func(a, b *Node) int { return cmp.Or(a.Since.Compare(b.Since), byVMID(a, b)) })
+	for ; len(quarantined) > limit && fs.hasRoom(); quarantined = quarantined[1:] {
+		fs.nodes.drainNode(quarantined[0], "it was broken; "+enoughQuarantined)
 	}
 }
 
-// workWaits reports whether jobs are in line, or will soon be.
+// workWaits reports whether jobs are in line, or will be within QuarantineFor.
 func (fs *failures) workWaits() bool {
 	soon := fs.line.later.jobs
 	return fs.line.waiting() > 0 || len(soon) > 0 && soon[0].NotBefore.Sub(fs.now) < pool.QuarantineFor
 }
 
-// enoughQuarantined is why a broken node leaves at once.
+// enoughQuarantined is the reason of a broken node that is not quarantined.
 const enoughQuarantined = "it leaves, since enough broken nodes are kept for a look"

@@ -4,6 +4,7 @@ import (
 	"dsvmpools/shared/pool"
 )
 
+// countBusy counts the nodes that run jobs and take work.
 func (s *State) countBusy() int {
 	n := 0
 	for _, node := range s.Nodes {
@@ -14,18 +15,19 @@ func (s *State) countBusy() int {
 	return n
 }
 
-// census counts the pool's nodes by what they are good for.
+// census counts the pool's nodes by their use.
 type census struct {
 	working int // ready or busy
 	coming  int // creating or booting
-	leaving int // draining, failed or lost: still there, taking no work
-	aside   int // quarantined: kept for a look, beside the pool's nodes
+	leaving int // draining, failed or lost: still there, but they take no work
+	aside   int // quarantined: they do not count towards `nodes.max`
 	going   int // deleting
-	dying   int // of those that are leaving: their deletion was asked for, so that the capacity may not count them any more
+	dying   int // those of leaving whose deletion was asked for: the capacity may not count them any more
 }
 
 func (s *State) census() census { return s.tally(func(*Node) bool { return true }) }
 
+// tally counts the nodes for which of returns true.
 func (s *State) tally(of func(*Node) bool) census {
 	var c census
 	for _, n := range s.Nodes {
@@ -52,13 +54,13 @@ func (s *State) tally(of func(*Node) bool) census {
 	return c
 }
 
-// here is what Azure has, as far as it is not being deleted.
+// here is the number of nodes that exist and are not being deleted.
 func (c census) here() int { return c.working + c.coming + c.leaving + c.aside }
 
-// counted is what counts towards `nodes.max`.
+// counted is the number of nodes that count towards `nodes.max`.
 func (c census) counted() int { return c.working + c.coming + c.leaving }
 
-// stays is what a capacity counts when the deletions that were asked for have begun.
+// stays is what a capacity counts after the deletions that were asked for have begun.
 func (c census) stays() int { return c.here() - c.dying }
 
 // censusOf counts the nodes of one set.
@@ -66,8 +68,8 @@ func (s *State) censusOf(set *pool.Set) census {
 	return s.tally(func(n *Node) bool { return n.Set == set.Name })
 }
 
-// pending is the number of instances that were asked of all sets and have not been
-// seen yet.
+// pending is the number of instances that all sets were asked for and that are not listed
+// yet.
 func (s *State) pending() int {
 	n := 0
 	for i := range s.Head.Sets {
@@ -76,12 +78,13 @@ func (s *State) pending() int {
 	return n
 }
 
+// anyAlive reports whether the pool has any node that is not gone.
 func (s *State) anyAlive() bool {
 	c := s.census()
 	return c.here()+c.going > 0
 }
 
-// counts says how many jobs wait and how many are on nodes.
+// counts is how many jobs wait, also the held ones, and how many are on nodes.
 func (s *State) counts() (waiting, running int) {
 	return len(s.Jobs) - len(s.sweeps) + s.unstarted - s.running, s.running
 }

@@ -12,8 +12,8 @@ type deadlines struct {
 	sizing *sizing
 }
 
-// wake finds the next instant at which time alone changes what the pool does,
-// and has a tick scheduled for it unless one that is early enough is on its way.
+// wake schedules a tick for the next time at which time alone changes what the pool does,
+// unless an earlier one is on its way. It also wakes the ledger for new entries.
 func (dl *deadlines) wake() {
 	next := dl.nextDeadline()
 	if !next.IsZero() {
@@ -30,7 +30,7 @@ func (dl *deadlines) wake() {
 	}
 }
 
-// nextDeadline is the earliest of the pool's own deadlines; zero when none is set.
+// nextDeadline is the earliest of the pool's own deadlines; zero: there is none.
 func (dl *deadlines) nextDeadline() time.Time {
 	var next time.Time
 	at := func(t time.Time) {

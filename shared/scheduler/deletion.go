@@ -11,8 +11,8 @@ type deletion struct {
 	sizing *sizing
 }
 
-// finish takes down what a pool that is going still has, the jobs
-// first, and its rows last.
+// finish takes down what a deleted pool still has: first its jobs, then its sets when no
+// node is left, and its rows last.
 func (de *deletion) finish() {
 	if !de.Head.Deleting {
 		return
@@ -28,11 +28,11 @@ func (de *deletion) finish() {
 	}
 }
 
-// begin marks the pool as going: finishDeleting does the rest, step by step.
+// begin marks the pool as being deleted. finish does the rest, step by step.
 func (de *deletion) begin() {
 	de.Head.Deleting = true
 	de.effects.List = true
 	for i := range de.Head.Sets {
-		de.Head.Sets[i].Blocked = pool.Block{} // what it would not give keeps it from nothing now
+		de.Head.Sets[i].Blocked = pool.Block{} // a set that gives no nodes can still be deleted
 	}
 }

@@ -3,18 +3,18 @@
 // time; it returns the rows that change and the effects that follow. Explain says why a
 // job or a pool is as it is. Package drive calls it. The package is pure: it reads no
 // clock, does no I/O and draws no random numbers, so the same input gives the same
-// answer anywhere.
+// answer everywhere.
 //
 // A step is the work of parts (parts.go), each with its own state. Step calls them in
 // this order:
 //
 //	capacity      brings the scale sets in line with the ladder of the spec
-//	events        go to the parts: jobs, reports, listings, capacity, operator, ...
-//	waits         moves jobs on that came after a job that has ended
+//	events        go to the other parts: jobs, reports, listings, capacity, operator, ...
+//	waits         moves on the jobs that waited for a job that has ended
 //	sweeping      cancels the members of cancelled sweeps
 //	schedule      takes the pool down, or lets it come up
 //	placement     puts jobs on nodes
-//	housekeeping  lets idle and drained nodes leave, gives up late ones
+//	housekeeping  removes idle and drained nodes, gives up late ones
 //	failures      takes broken nodes out of use
 //	sizing        asks for nodes
 //	deletion      takes a deleted pool down

@@ -8,24 +8,24 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// Failure rules: what a loss costs a job, and when a node is at fault. When the pool
-// stops asking for more of what does not work: breaker.go.
+// What a lost attempt costs its job. When a node is at fault: blame.go. When the pool
+// stops buying nodes that do not come up: breaker.go.
 
 const (
-	// freeEvictions is how many evictions of its attempts a job is put back in line
-	// for without spending a retry: enough to get through a bad day of Spot, few
-	// enough that a job which never gets done does not go on for ever.
+	// freeEvictions is after how many evictions a job still goes back in line without
+	// spending a retry: enough for a bad day of Spot, few enough that a job that never
+	// succeeds does not go on for ever.
 	freeEvictions = 10
-	// freeLosses is the same for nodes that were lost in other ways. After more of
-	// them in a row it may be the job that takes them down, and it is held until
-	// somebody has had a look.
+	// freeLosses is the same for attempts that were lost in other ways. After more of
+	// them in a row, perhaps the job itself breaks the nodes, and it is held until
+	// somebody has looked at it.
 	freeLosses = 3
 )
 
-// isLost reports whether an attempt came to nothing through no fault of its job, as
-// far as one can tell: its node was lost, its agent ended in the middle, or its node
-// could not start it. An agent that says of no cause is of another release: its
-// failed starts are the job's, see job.Cause.
+// isLost reports whether an attempt failed and, as far as can be seen, not by the fault of
+// its job: its node was lost, its agent ended before it did, or its node could not start
+// it. A failed start without a cause, or with an unknown one, counts as the job's fault,
+// see job.Cause.
 func isLost(a *job.Attempt) bool {
 	switch a.State {
 	case job.AttemptNodeLost, job.AttemptAgentRestarted:
@@ -37,23 +37,23 @@ func isLost(a *job.Attempt) bool {
 	}
 }
 
-// isFree reports whether an attempt's end costs the job no retry.
+// isFree reports whether the end of the last attempt costs the job no retry.
 func (j *Job) isFree(a *job.Attempt) bool {
 	return a.State == job.AttemptEvicted && j.countEnds(a.State) <= freeEvictions || isLost(a) && j.countLostInARow() <= freeLosses
 }
 
-// mayGoOn reports whether a job whose attempts were lost too often for free is tried
-// again at the cost of a retry: when it names the restart of an agent in its
-// `retry.on`, so that somebody has thought of it. The other losses break nodes.
+// mayGoOn reports whether a job whose attempts were lost too often for free is tried again
+// at the cost of a retry. It is after a restart of an agent that its `retry.on` names,
+// because then its owner has thought of that case.
 func (j *Job) mayGoOn(a *job.Attempt) bool {
 	r := j.Spec.Retry
 	return a.State == job.AttemptAgentRestarted && len(r.On) > 0 && j.Retries < r.Max && r.Covers(a.State, a.ExitCode)
 }
 
-// untilReleased is when a job may start that waits for somebody to release it.
+// untilReleased is the NotBefore of a job that waits until somebody releases it.
 var untilReleased = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// holdBack keeps a job from taking down more nodes.
+// holdBack holds a job until somebody releases it, so that it does not break more nodes.
 func (js *jobStates) holdBack(j *Job) {
 	row := j.Attempts[len(j.Attempts)-j.countLostInARow():]
 	last := &row[len(row)-1]
@@ -68,8 +68,8 @@ func (js *jobStates) holdBack(j *Job) {
 		len(row), on, endText(last.State, last.Cause), j.ID))
 }
 
-// release lets a job that is held back have one more try, and a sweep that was
-// stopped go on: its failures are counted again from there.
+// release lets a job that is held back have one more attempt, or a stopped sweep go on,
+// whose failures are then counted from zero.
 func (js *jobStates) release(order string) {
 	j := js.Jobs[order]
 	if j == nil || j.VMID != "" || !j.NotBefore.Equal(untilReleased) {
@@ -94,8 +94,8 @@ func (j *Job) countEnds(in job.AttemptState) int {
 	return n
 }
 
-// countLostInARow counts the last attempts that came to nothing through no fault of the
-// job.
+// countLostInARow counts the lost attempts at the end of the list, up to the latest one
+// that was not lost.
 func (j *Job) countLostInARow() int {
 	n := 0
 	for i := len(j.Attempts) - 1; i >= 0 && isLost(&j.Attempts[i]); i-- {
@@ -105,14 +105,14 @@ func (j *Job) countLostInARow() int {
 }
 
 // The ladder. A scale set holds one size and one priority, so a pool has a set for
-// each rung of its ladder: with `capacity: spot-then-regular`, all sizes as Spot,
-// then all as regular. The nodes that the line needs are asked for on the best rung
-// that can give any; a rung that was refused is left alone for a while, and the next
-// one is asked. Sets are made on first use and named for what they are, so that they
-// are found again when the spec has changed.
+// each rung of its ladder: with `capacity: spot-then-regular`, all sizes as Spot, then
+// all as regular. The pool asks the best rung that can give any for the nodes that the
+// line needs. After a refusal it leaves a rung alone for a while, and asks the next one.
+// A set is made when it is first used. Its name says its size and kind, so that it is
+// found again after the spec has changed.
 
-// regularAfter is how many evictions let a job ask for regular nodes, where the pool
-// has any: it has been unlucky, or takes longer than Spot lasts here.
+// regularAfter is the number of evictions after which a job asks for regular nodes, if
+// the pool has any: it was unlucky, or it runs longer than Spot nodes last.
 const regularAfter = 3
 
 // wantsRegular reports whether a job has been evicted too often to go on with Spot.

@@ -8,14 +8,14 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// A gang is a job that runs on several nodes at once, a rank on each. It is placed
-// on all of them in one step or on none, so that no two gangs can hold nodes that
-// the other one waits for; while it is the first in line, its nodes are kept for it
-// one by one (see reserve). The first rank that ends in any other way than well ends
-// the attempt on all nodes, and gives the attempt its state.
+// A gang is a job that runs on several nodes at once, with one rank on each. One step
+// places it on all of them or on none, so that no two gangs hold nodes that the other
+// waits for. While it is first in line, nodes are reserved for it one after the other
+// (see reserveNodes). The first rank that does not succeed ends the attempt on all nodes,
+// and gives the attempt its state.
 
-// Ports that rank 0 may be asked to listen on: below those that systems give out
-// by themselves.
+// Ports that rank 0 may have to listen on. They are below the ports that systems assign
+// themselves.
 const (
 	firstPort = 20000
 	ports     = 12000
@@ -41,7 +41,7 @@ func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 	if len(j.Assignments()) > 0 {
 		return
 	}
-	// The last one: the attempt ends as the rank did that broke it, or well.
+	// This was the last rank: the attempt ends as the first failed rank did, or succeeds.
 	end := protocol.Finished{State: string(job.AttemptSucceeded), EndedAt: f.EndedAt}
 	if b := j.Broken(); b != nil {
 		end.State, end.ExitCode, end.Cause = string(b.State), b.ExitCode, b.Cause
@@ -53,8 +53,8 @@ func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 	as.concludeAttempt(j, end)
 }
 
-// reassignRank sends a rank again, under a new number, that its node does not have:
-// the others wait for it.
+// reassignRank sends a rank that its node does not have once more, under a new number,
+// because the others wait for it. If the attempt is to end, the rank ends instead.
 func (as *attempts) reassignRank(j *Job, n *Node, r *job.Rank, reason string) {
 	if j.Cancel != "" || j.Requeue || j.Broken() != nil {
 		as.recordRankEnd(j, n, protocol.Finished{
@@ -77,7 +77,7 @@ func (as *attempts) reassignRank(j *Job, n *Node, r *job.Rank, reason string) {
 	as.send(n, assignment(j, r.N))
 }
 
-// gang is what each rank learns about the others.
+// gang is what the work item of a rank says about the others.
 func gang(a *job.Attempt, number int64) *protocol.Gang {
 	g := &protocol.Gang{Port: firstPort + int(a.Ranks[0].First%ports)}
 	for _, r := range a.Ranks {

@@ -1,11 +1,11 @@
 package scheduler
 
-// jobHeap is a heap in which every job knows its place, so that a cancelled
-// one can be taken out.
+// jobHeap is a heap in which every job has its index, so that a cancelled job can be
+// taken out.
 type jobHeap struct {
-	line *teamLine // nil: of those that may not start yet
+	line *teamLine // that it belongs to; nil: it holds the jobs that may not start yet
 	jobs []*Job
-	n    int // how many jobs those stand for
+	n    int // how many jobs these stand for
 	less func(a, b *Job) bool
 }
 

@@ -10,8 +10,8 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// housekeeping moves the nodes on that need no job and no report to do so: idle ones
-// leave, silent ones are fenced, late ones are given up.
+// housekeeping does what needs no job and no report: it removes idle nodes, fences silent
+// ones, gives up late ones, and asks late attempts back.
 type housekeeping struct {
 	*turn
 	messages  *messages
@@ -21,15 +21,15 @@ type housekeeping struct {
 	placement *placement
 }
 
-// releaseQuarantined looks after a node that is out of use: it goes when it has been
-// looked at long enough and nothing runs on it.
+// releaseQuarantined removes a quarantined node when nothing runs on it and its time is
+// over, or the pool is down or being deleted.
 func (hk *housekeeping) releaseQuarantined(n *Node) {
 	if len(n.jobs) == 0 && (hk.Head.Deleting || hk.Head.Down || hk.now.Sub(n.Since) >= pool.QuarantineFor) {
 		hk.nodes.remove(n)
 	}
 }
 
-// giveUpLate gives a node up that did not come up in time, and reports whether it did.
+// giveUpLate gives a node up if it did not come up in time, and reports whether it has.
 func (hk *housekeeping) giveUpLate(n *Node) bool {
 	if hk.now.Sub(n.askedAt()) <= hk.timing.BootDeadline {
 		return false
@@ -44,12 +44,12 @@ func (hk *housekeeping) giveUpLate(n *Node) bool {
 	return true
 }
 
-// moveNodesOn moves the nodes on that need no job to do so: idle ones leave,
-// drained ones leave, late ones are given up.
+// moveNodesOn does for each node what its state and the time require: idle and drained
+// nodes leave, late ones are given up, deletions are asked for again.
 func (hk *housekeeping) moveNodesOn() {
 	c := hk.census()
 	spare := c.working + c.coming - hk.Head.Spec.Nodes.Min
-	// The worst rung first: of the nodes that are too many, the best ones stay.
+	// The worst rung first, so that the best of the idle nodes stay.
 	list := hk.sortedNodes()
 	slices.SortStableFunc(list, func(a, b *Node) int { return cmp.Compare(uint(hk.rungOf(b.Set)), uint(hk.rungOf(a.Set))) })
 	for _, n := range list {
@@ -94,8 +94,8 @@ func (hk *housekeeping) moveNodesOn() {
 	}
 }
 
-// isIdleTooLong reports whether an idle node is to leave now. spare says whether
-// the pool has more nodes than it keeps in any case.
+// isIdleTooLong reports whether an idle node leaves now. spare says whether the pool has
+// more nodes than `nodes.min`.
 func (hk *housekeeping) isIdleTooLong(n *Node, spare bool) bool {
 	if hk.Head.Down || hk.Head.Deleting {
 		return true
@@ -103,14 +103,14 @@ func (hk *housekeeping) isIdleTooLong(n *Node, spare bool) bool {
 	return spare && !hk.placement.reservedNodes[n.VMID] && hk.now.Sub(n.Since) >= time.Duration(hk.Head.Spec.IdleTimeout)
 }
 
-// An attempt that is assigned has a deadline. The agent's own comes first: what it
-// cannot start in time it reports as not started. Where it does not even do that,
-// though it reports, the pool asks for the attempt back, and places it elsewhere
-// when the node has answered. A node that does not answer for long is given nothing
-// more, and when nothing else is on it, it is deleted: only then is it certain that
-// the attempt will not begin there after all.
+// An assigned attempt has a deadline. The agent has a shorter one of its own: it reports
+// an attempt that it cannot start in time as not started. If a node reports, but neither
+// starts the attempt nor reports that, the pool asks for the attempt back, and places it
+// elsewhere after the node has answered. A node that does not answer for long gets no
+// more work, and is deleted when nothing else is on it: only then is it certain that the
+// attempt will not begin there.
 
-// askLateBack looks for attempts that should have begun by now.
+// askLateBack asks for attempts back that should have begun by now.
 func (hk *housekeeping) askLateBack() {
 	for _, n := range hk.sortedNodes() {
 		stuck := 0
@@ -139,26 +139,26 @@ func (hk *housekeeping) askLateBack() {
 	}
 }
 
-// wasHeardSince reports whether the node's reports have been read for a good part of
-// the time since: a report that still waits in the queue may say that the attempt has begun.
+// wasHeardSince reports whether the node has reported at least half of within after since.
+// If not, a report that still waits in the queue may say that the attempt has begun.
 func (n *Node) wasHeardSince(since time.Time, within time.Duration) bool {
 	return n.HeardAt.Sub(since) >= within/2
 }
 
-// askedBackAt is since when the node of an attempt should have answered that it was
-// asked to end; zero when it was not asked.
+// askedBackAt is when the node of a late attempt was asked to end it; for a gang with a
+// failed rank, an estimate; zero: it was not asked.
 func (j *Job) askedBackAt(assignedFor time.Duration) time.Time {
 	switch {
 	case j.Cancel != "" || j.Requeue:
 		return j.CancelAt
 	case j.Broken() != nil:
-		return j.Current().AssignedAt.Add(assignedFor) // the clock of its end is the node's
+		return j.Current().AssignedAt.Add(assignedFor) // EndedAt is of the node's clock
 	}
 	return time.Time{}
 }
 
-// giveUpStuck takes a node out of use that answers for nothing that it was asked for,
-// and gives it up when nothing else is left on it.
+// giveUpStuck takes a node out of use that does not answer for so many attempts, and gives
+// it up when nothing else is on it.
 func (hk *housekeeping) giveUpStuck(n *Node, attempts int) {
 	reason := fmt.Sprintf("it reports, and has neither begun nor given back %s that it was given", countText(attempts, "attempt", "", ""))
 	switch {
@@ -177,7 +177,7 @@ func (hk *housekeeping) recordFence(e pool.Fenced) {
 		return
 	}
 	if !e.Taken {
-		// Its agent holds the session, so it lives; it is asked again later.
+		// Its agent holds the session, so it is alive; its session is tried again later.
 		n.Reason = "silent, but its agent holds its session"
 		n.HeardAt = n.HeardAt.Add(hk.timing.SilentAfter)
 		hk.touchNode(n)
@@ -186,9 +186,9 @@ func (hk *housekeeping) recordFence(e pool.Fenced) {
 	hk.nodes.setState(n, pool.NodeLost, "its agent fell silent and lost its session")
 }
 
-// fenceSilent picks the nodes whose last report is too old, measured between the
-// enqueued times of messages. When half of the pool falls silent at once, the
-// fault is not theirs, and nothing is concluded.
+// fenceSilent has the sessions taken of the nodes whose last report is too old, measured
+// between the enqueued times of messages. If half of the pool is silent at once, the nodes
+// are not at fault, and it does nothing.
 func (hk *housekeeping) fenceSilent(at time.Time) {
 	var silent []string
 	alive := 0

@@ -8,28 +8,28 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// freeIndex holds the nodes that take work by the number of cpus free on them, so
-// that the one with the least room that is enough is found at once.
+// freeIndex holds the nodes that take work by the number of their free cpus, so that the
+// node with the least room that is enough is found at once.
 type freeIndex [][]*Node
 
 const (
 	notIndexed = -1
-	manyCPUs   = 1024 // free on an empty node whose number of cpus is not known
-	neverEnds  = 1 << 62
+	manyCPUs   = 1024 // taken as free on an empty node whose number of cpus is not known
 )
 
-// indexNode puts a node where it belongs among the spaces.
+// indexNode puts a node where it belongs in the index, or takes it out if it takes no
+// work.
 func (s *State) indexNode(n *Node) {
-	space := notIndexed
+	free := notIndexed
 	if n.State == pool.NodeReady || n.State == pool.NodeBusy {
 		switch {
 		case len(n.jobs) == 0 && n.CPUs == 0:
-			space = manyCPUs
+			free = manyCPUs
 		case len(n.jobs) == 0 || s.Head.Spec.Pack:
-			space = max(n.CPUs-n.used.CPUs, 0)
+			free = max(n.CPUs-n.used.CPUs, 0)
 		}
 	}
-	if space == n.freeSlot {
+	if free == n.freeSlot {
 		return
 	}
 	if n.freeSlot != notIndexed {
@@ -37,22 +37,22 @@ func (s *State) indexNode(n *Node) {
 		i := sort.Search(len(at), func(i int) bool { return at[i].VMID >= n.VMID })
 		s.index[n.freeSlot] = append(at[:i], at[i+1:]...)
 	}
-	if n.freeSlot = space; space == notIndexed {
+	if n.freeSlot = free; free == notIndexed {
 		return
 	}
-	for len(s.index) <= space {
+	for len(s.index) <= free {
 		s.index = append(s.index, nil)
 	}
-	at := s.index[space]
+	at := s.index[free]
 	i := sort.Search(len(at), func(i int) bool { return at[i].VMID >= n.VMID })
 	at = append(at, nil)
 	copy(at[i+1:], at[i:])
 	at[i] = n
-	s.index[space] = at
+	s.index[free] = at
 }
 
-// occupyNodes gives nodes what the job's current attempt takes of them, and counts it
-// for its team.
+// occupyNodes reserves on its nodes what the job's current attempt takes of them, and
+// counts the job for its team.
 func (s *State) occupyNodes(j *Job) {
 	for _, p := range j.Assignments() {
 		if n := s.Nodes[p.VMID]; n != nil {
@@ -64,14 +64,14 @@ func (s *State) occupyNodes(j *Job) {
 	s.countRunning(j, 1)
 }
 
-// clearPlace says that the attempt has no part on any node any more.
+// clearPlace takes the job's ended attempt out of the counts: it is on no node any more.
 func (s *State) clearPlace(j *Job) {
 	s.team(j.Spec.Team).count(j, -1)
 	j.N, j.VMID = 0, ""
 	s.countRunning(j, -1)
 }
 
-// occupyNode gives a node what a job takes of it.
+// occupyNode reserves on a node what a job takes of it.
 func (s *State) occupyNode(j *Job, n *Node, number int64, gpus []int) {
 	r := j.Spec.Resources
 	n.jobs[number] = j
@@ -82,7 +82,7 @@ func (s *State) occupyNode(j *Job, n *Node, number int64, gpus []int) {
 	s.indexNode(n)
 }
 
-// freeNode takes it away again.
+// freeNode frees on a node what a job has taken of it.
 func (s *State) freeNode(j *Job, n *Node, number int64, gpus []int) {
 	r := j.Spec.Resources
 	delete(n.jobs, number)
@@ -93,7 +93,7 @@ func (s *State) freeNode(j *Job, n *Node, number int64, gpus []int) {
 	s.indexNode(n)
 }
 
-// countRunning counts a job that runs, or does not any more.
+// countRunning adds sign to the number of running jobs, also of the job's sweep.
 func (s *State) countRunning(j *Job, sign int) {
 	s.running += sign
 	if w := s.sweepOf(j); w != nil {
@@ -102,7 +102,7 @@ func (s *State) countRunning(j *Job, sign int) {
 	}
 }
 
-// total is what a node has.
+// total is what a node has in all.
 func (n *Node) total() job.Resources {
 	return job.Resources{CPUs: n.CPUs, GPUs: n.GPUs, Memory: n.Memory}
 }
@@ -117,7 +117,7 @@ func fits(total, used, want job.Resources) bool {
 		(total.Memory == 0 || used.Memory+want.Memory <= total.Memory)
 }
 
-// indexes picks GPUs of a node that nobody uses, the lowest first.
+// indexes picks so many GPUs of a node that no job uses, the lowest first.
 func (n *Node) indexes(want int) []int {
 	var picked []int
 	for used := n.gpus; len(picked) < want; used |= 1 << picked[len(picked)-1] {
@@ -126,7 +126,7 @@ func (n *Node) indexes(want int) []int {
 	return picked
 }
 
-// hasNoRoom reports whether no node takes any work, without looking at the line.
+// hasNoRoom reports whether no node has a free cpu.
 func (s *State) hasNoRoom() bool {
 	for free := len(s.index) - 1; free > 0; free-- {
 		if len(s.index[free]) > 0 {
@@ -136,6 +136,7 @@ func (s *State) hasNoRoom() bool {
 	return true
 }
 
+// kindSuits reports whether a shape may go on nodes of this kind, Spot or regular.
 func (s *State) kindSuits(of shape, n *Node) bool {
 	return !of.regular || !n.Spot || !s.Head.Spec.HasRegular()
 }

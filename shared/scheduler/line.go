@@ -9,24 +9,24 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// line is the jobs that wait for a place: in line by priority class, team and
-// shape, and those that may not start yet beside it, by time. It is derived
-// from the jobs' rows.
+// line holds the jobs that wait for a place: those in line by priority class, team and
+// shape; beside it those that may not start yet, by time, and those that wait for other
+// jobs. It is derived from the jobs' rows.
 type line struct {
 	classes [classes]map[string]*teamLine // by team
-	later   jobHeap                       // may start at NotBefore
-	inLine  int
+	later   jobHeap                       // jobs that may not start before NotBefore
+	inLine  int                           // how many jobs are in line
 
-	after    map[string][]*Job // those that wait for another job, by its id
-	awaiting int
+	after    map[string][]*Job // jobs that wait for another job, by its id
+	awaiting int               // how many jobs wait for others
 }
 
 // classes is the number of priority classes.
 const classes = 3
 
-// teamLine is the waiting jobs of one team in one class. They are kept by shape,
-// since what keeps one job of a shape from its place keeps all of them: a teamLine
-// of a hundred thousand jobs is looked at as fast as one of ten.
+// teamLine holds the waiting jobs of one team in one class. They are grouped by shape:
+// if one job of a shape finds no place, no other job of that shape does. So a teamLine of
+// a hundred thousand jobs takes no longer to go through than one of ten.
 type teamLine struct {
 	team   string
 	class  int
@@ -39,11 +39,12 @@ type shape struct {
 	nodes      int // 1, or those of a gang
 	cpus, gpus int // of each
 	memory     job.Bytes
-	regular    bool          // it is not to be put on Spot nodes, where there are others
-	avoid      string        // VMIDs of nodes that could not start it, each between commas; see shuns
-	within     time.Duration // it ends within this time once it runs; 0 = nobody knows
+	regular    bool          // it must not go on Spot nodes if the pool has others
+	avoid      string        // VMIDs of nodes that could not start it, each between commas; see isShunned
+	within     time.Duration // it ends within this time after its start; 0 = not known
 }
 
+// shapeOf is the shape of a job.
 func shapeOf(j *Job) shape {
 	s := &j.Spec
 	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoidedNodes(),
@@ -61,21 +62,21 @@ func roundUpTimeout(timeout time.Duration) time.Duration {
 		return 0
 	}
 	seconds := uint64((timeout + time.Second - 1) / time.Second)
-	if seconds > 1<<32 { // more than a century: as good as none
+	if seconds > 1<<32 { // more than a century: the same as none
 		return 0
 	}
 	return time.Second << bits.Len64(seconds-1)
 }
 
-func newQueue() line {
-	q := line{later: jobHeap{less: sooner}, after: map[string][]*Job{}}
-	for i := range q.classes {
-		q.classes[i] = map[string]*teamLine{}
+func newLine() line {
+	ln := line{later: jobHeap{less: startsEarlier}, after: map[string][]*Job{}}
+	for i := range ln.classes {
+		ln.classes[i] = map[string]*teamLine{}
 	}
-	return q
+	return ln
 }
 
-// inLine is the line in which a job waits, or nil.
+// inLine is the team line in which a job waits; nil: it is not in line.
 func (j *Job) inLine() *teamLine {
 	if j.heap == nil {
 		return nil
@@ -83,22 +84,22 @@ func (j *Job) inLine() *teamLine {
 	return j.heap.line
 }
 
-// add puts a queued or held job where it belongs.
-func (q *line) add(j *Job, now time.Time) {
+// add puts a queued or held job into the line, or beside it if it may not start yet.
+func (ln *line) add(j *Job, now time.Time) {
 	if len(j.Waits) > 0 {
-		q.holdForOthers(j)
+		ln.holdForOthers(j)
 		return
 	}
 	if j.NotBefore.After(now) {
-		heap.Push(&q.later, j)
+		heap.Push(&ln.later, j)
 		return
 	}
-	q.push(j)
+	ln.push(j)
 }
 
 // push puts a job in line.
-func (q *line) push(j *Job) {
-	class := q.classes[rank(j.Spec.Priority)]
+func (ln *line) push(j *Job) {
+	class := ln.classes[rank(j.Spec.Priority)]
 	l := class[j.Spec.Team]
 	if l == nil {
 		l = &teamLine{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
@@ -111,24 +112,24 @@ func (q *line) push(j *Job) {
 		l.shapes[of] = h
 	}
 	heap.Push(h, j)
-	q.reweigh(j)
+	ln.reweigh(j)
 }
 
-// reweigh brings the counts up to date with how many jobs one in line stands for.
-func (q *line) reweigh(j *Job) { q.count(j, j.weigh()) }
+// reweigh updates the counts with the number of jobs that a job in line stands for.
+func (ln *line) reweigh(j *Job) { ln.count(j, j.weigh()) }
 
-func (q *line) count(j *Job, weight int) {
+func (ln *line) count(j *Job, weight int) {
 	more := weight - int(j.weight)
 	j.weight = int32(weight)
 	j.heap.n += more
 	j.heap.line.n += more
-	q.inLine += more
+	ln.inLine += more
 }
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
-func (q *line) remove(j *Job) {
+func (ln *line) remove(j *Job) {
 	if j.awaits {
-		q.stopHolding(j)
+		ln.stopHolding(j)
 		return
 	}
 	if j.heap == nil {
@@ -136,7 +137,7 @@ func (q *line) remove(j *Job) {
 	}
 	h, l := j.heap, j.inLine()
 	if l != nil {
-		q.count(j, 0)
+		ln.count(j, 0)
 	}
 	heap.Remove(h, j.index)
 	if l == nil {
@@ -146,32 +147,33 @@ func (q *line) remove(j *Job) {
 		delete(l.shapes, shapeOf(j))
 	}
 	if len(l.shapes) == 0 {
-		delete(q.classes[l.class], l.team)
+		delete(ln.classes[l.class], l.team)
 	}
 }
 
-// first is the oldest job of a line among the shapes that are not left out.
-func (l *teamLine) first(out map[*jobHeap]bool) *Job {
+// first is the oldest job of a team line, without those in the heaps to skip; nil: there
+// is none.
+func (l *teamLine) first(skip map[*jobHeap]bool) *Job {
 	var first *Job
 	for _, h := range l.shapes {
-		if j := h.jobs[0]; (first == nil || isOlder(j, first)) && !out[h] {
+		if j := h.jobs[0]; (first == nil || isOlder(j, first)) && !skip[h] {
 			first = j
 		}
 	}
 	return first
 }
 
-// nextDue is the next job whose time has come, or nil.
-func (q *line) nextDue(now time.Time) *Job {
-	if len(q.later.jobs) == 0 || q.later.jobs[0].NotBefore.After(now) {
+// nextDue is a job that may start since now or earlier; nil: there is none.
+func (ln *line) nextDue(now time.Time) *Job {
+	if len(ln.later.jobs) == 0 || ln.later.jobs[0].NotBefore.After(now) {
 		return nil
 	}
-	return q.later.jobs[0]
+	return ln.later.jobs[0]
 }
 
 // each calls fn for the jobs in line, in no order, until it returns false.
-func (q *line) each(fn func(*Job) bool) {
-	for _, class := range q.classes {
+func (ln *line) each(fn func(*Job) bool) {
+	for _, class := range ln.classes {
 		for _, l := range class {
 			for _, h := range l.shapes {
 				for _, j := range h.jobs {
@@ -185,10 +187,10 @@ func (q *line) each(fn func(*Job) bool) {
 }
 
 // waiting is the number of jobs in line.
-func (q *line) waiting() int { return q.inLine }
+func (ln *line) waiting() int { return ln.inLine }
 
-// isOlder orders a line: the jobs by their age, and a sweep after those of its
-// members that wait for another attempt.
+// isOlder orders the jobs of a line: by their age, and a sweep after its members that wait
+// for another attempt.
 func isOlder(a, b *Job) bool {
 	switch x, y := len(a.Order), len(b.Order); {
 	case x < y && b.Order[x] == '.' && b.Order[:x] == a.Order:
@@ -211,7 +213,8 @@ func byAge(a, b *Job) int {
 
 func byOrder(a, b *Job) int { return strings.Compare(a.Order, b.Order) }
 
-func sooner(a, b *Job) bool {
+// startsEarlier orders jobs by the time at which they may start.
+func startsEarlier(a, b *Job) bool {
 	if !a.NotBefore.Equal(b.NotBefore) {
 		return a.NotBefore.Before(b.NotBefore)
 	}

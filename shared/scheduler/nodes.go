@@ -13,8 +13,8 @@ import (
 // nodeStates changes the state of nodes and counts the time that they spend in each.
 type nodeStates struct{ *turn }
 
-// takeBack has a node take work again.
-func (ns *nodeStates) takeBack(n *Node) {
+// putInUse has a node take work again.
+func (ns *nodeStates) putInUse(n *Node) {
 	state := pool.NodeReady
 	if len(n.jobs) > 0 {
 		state = pool.NodeBusy
@@ -22,8 +22,8 @@ func (ns *nodeStates) takeBack(n *Node) {
 	ns.setState(n, state, "")
 }
 
-// sendOff lets a node leave when what it runs has ended.
-func (ns *nodeStates) sendOff(n *Node, why string) {
+// drainNode lets a node leave when what it runs has ended.
+func (ns *nodeStates) drainNode(n *Node, why string) {
 	if ns.setState(n, pool.NodeDraining, why); len(n.jobs) == 0 {
 		ns.remove(n)
 	}

@@ -30,12 +30,12 @@ func (op *operator) carryOut(e pool.NodeRequest) bool {
 	case pool.VerbRelease:
 		op.failures.clearBlames(n)
 		if n.isSetAside() || n.State == pool.NodeDraining && n.Reason == drainedByRequest && !n.Evicted {
-			op.nodes.takeBack(n)
+			op.nodes.putInUse(n)
 		}
 	case pool.VerbDrain:
 		switch n.State {
 		case pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeQuarantined:
-			op.nodes.sendOff(n, drainedByRequest)
+			op.nodes.drainNode(n, drainedByRequest)
 		default: // it leaves already
 		}
 	case pool.VerbDelete:

@@ -6,13 +6,13 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// step is one run of Step: the parts that decide, over one turn. Each part names the
-// others that it calls. No part calls one that stands above it in this list, but for
+// step is one run of Step: the parts that decide, over one turn. Each part has fields for
+// the parts that it calls. A part calls only parts above it in this list, except
 // jobStates, which reports the ends of members to sweeping.
 type step struct {
 	*turn
-	headBefore pool.Head // of before the step
-	respec     bool      // the spec has changed
+	headBefore  pool.Head // the head before the step
+	specChanged bool      // the spec has changed
 
 	messages     *messages
 	nodes        *nodeStates
@@ -34,7 +34,7 @@ type step struct {
 	explainer    *explainer
 }
 
-// newStep puts the parts together. It is the only way to make one of them.
+// newStep makes all parts. Nothing else makes one.
 func newStep(s *State, now time.Time, timing Timing) *step {
 	t := &turn{State: s, transaction: newTransaction(), now: now, timing: timing}
 	st := &step{turn: t, headBefore: s.Head}
@@ -54,7 +54,7 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 		sweeping:      st.sweeping,
 		attempts:      st.attempts,
 		unfit:         map[shape]bool{},
-		out:           map[*jobHeap]bool{},
+		skip:          map[*jobHeap]bool{},
 		reservedNodes: map[string]bool{},
 		makeRoom:      map[string]bool{},
 	}

@@ -43,7 +43,7 @@ type placement struct {
 	attempts *attempts
 
 	unfit         map[shape]bool    // no node takes these now
-	out           map[*jobHeap]bool // through for this step
+	skip          map[*jobHeap]bool // through for this step
 	reservation   *reservation      // for the first job that finds no place
 	found         []*Node           // by the last call of findNodes
 	reservedNodes map[string]bool   // by VMID: nodes that wait for the others of a gang
@@ -81,7 +81,7 @@ func (pl *placement) placeJobs() {
 func (pl *placement) placeClass(class int) {
 	var line []candidate
 	for name, l := range pl.line.classes[class] {
-		line = append(line, candidate{l, l.first(pl.out), pl.charge(name)})
+		line = append(line, candidate{l, l.first(pl.skip), pl.charge(name)})
 	}
 	for {
 		c := least(line)
@@ -91,7 +91,7 @@ func (pl *placement) placeClass(class int) {
 		heap := c.job.heap
 		switch on := pl.findNodes(c); {
 		case on == nil:
-			pl.out[heap] = true
+			pl.skip[heap] = true
 		case !pl.hasRoomFor(len(on)):
 			return
 		default:
@@ -102,10 +102,10 @@ func (pl *placement) placeClass(class int) {
 				pl.stopWaiting(j)
 			}
 			pl.attempts.assignJob(j, on)
-			pl.reservation.recordPassing(j, on)
+			pl.reservation.recordUse(j, on)
 			c.charge = pl.charge(c.team)
 		}
-		c.job = c.teamLine.first(pl.out)
+		c.job = c.teamLine.first(pl.skip)
 	}
 }
 
@@ -157,14 +157,14 @@ func (pl *placement) reserveAhead() *Job {
 	for class := range pl.line.classes {
 		var line []candidate
 		for name, l := range pl.line.classes[class] {
-			line = append(line, candidate{l, l.first(pl.out), pl.charge(name)})
+			line = append(line, candidate{l, l.first(pl.skip), pl.charge(name)})
 		}
 		for c := least(line); c != nil; c = least(line) {
 			if pl.findNodes(c); pl.reservation != nil {
 				return pl.reservation.job
 			}
-			pl.out[c.job.heap] = true
-			c.job = c.teamLine.first(pl.out)
+			pl.skip[c.job.heap] = true
+			c.job = c.teamLine.first(pl.skip)
 		}
 	}
 	return nil

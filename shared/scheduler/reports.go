@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// reports takes in what the agents of nodes say.
+// reports takes in the reports of agents.
 type reports struct {
 	*turn
 	messages *messages
@@ -19,17 +19,17 @@ type reports struct {
 	attempts *attempts
 }
 
-// An agent's journal can be lost or damaged with the node's disk, and with it what
-// became of its attempts. Two things show that: the agent asks for the counter,
-// since it found its journal new or damaged; or it comes up again and has seen
-// less than it had reported before. The pool answers both with its counter, and
-// concludes nothing yet: an old copy of an assignment may still be on its way, and
-// would run. With the counter the agent refuses it, and lists what it holds. Then
-// what it does not hold has ended.
+// An agent's journal can be lost or damaged with the node's disk, and with it the
+// outcome of its attempts. Two things show that: the agent asks for the counter, because
+// its journal is new or damaged; or it starts again and has seen a lower number than it
+// reported before. The pool answers both with its counter, and concludes nothing yet: an
+// old copy of an assignment may still be on its way, and would run. With the counter the
+// agent refuses such a copy, and lists what it holds. Then the pool concludes that what
+// the agent does not hold has ended.
 
-// recordBoot takes in a start of an agent, and reports whether it is news: a word of an
-// earlier start, that comes late, is not. Messages of one node are in order by the
-// time they were put on the queue. Less: the agent has seen less than it had.
+// recordBoot takes in a start of an agent. It reports false for a late report of an
+// earlier start: reports of one node are ordered by their enqueued times. less says that
+// the agent has seen a lower number than it reported before.
 func (rs *reports) recordBoot(n *Node, r protocol.Ready, less bool, at time.Time) bool {
 	before := n.Boot
 	another := before != r.Boot
@@ -49,8 +49,9 @@ func (rs *reports) recordBoot(n *Node, r protocol.Ready, less bool, at time.Time
 	return true
 }
 
-// highestKnown is the highest number that the node's agent is known to have had: seen,
-// which is only written with something else, or what has begun by the jobs' rows.
+// highestKnown is the highest number that the node's agent is known to have seen: the
+// number in its row, which may be too low because it is only written with other changes,
+// or that of an assignment that has begun according to the row of its job.
 func (n *Node) highestKnown(seen int64) int64 {
 	most := seen
 	for number, j := range n.jobs {
@@ -73,7 +74,7 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 		}
 	}
 	if n.State == pool.NodeGone || n.State == pool.NodeLost {
-		// Lost is final: whatever it still says, it is no part of the pool.
+		// Lost is final: the node does not come back to the pool, whatever it reports.
 		rs.send(n, protocol.WorkItem{Stop: "the pool has given this node up: " + n.Reason})
 		e.Report.Items = nil
 		return e
@@ -109,8 +110,8 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 	return e
 }
 
-// addUnknownNode makes a node of a first report that came before any listing. Only
-// an agent that has just come up makes itself known that way.
+// addUnknownNode makes a node from a first report that came before any listing. It must
+// say that the agent is ready.
 func (rs *reports) addUnknownNode(r protocol.Report) *Node {
 	if rs.Head.Deleting {
 		return nil
@@ -125,7 +126,7 @@ func (rs *reports) addUnknownNode(r protocol.Report) *Node {
 }
 
 // recordReady takes in that an agent has come up, for the first time or again.
-// at is when its report was enqueued; less: see booted.
+// at is the enqueued time of its report; less: see recordBoot.
 func (rs *reports) recordReady(n *Node, r protocol.Ready, less bool, at time.Time) {
 	rs.nodes.openBilling(n)
 	if !rs.recordBoot(n, r, less, at) {
@@ -139,7 +140,7 @@ func (rs *reports) recordReady(n *Node, r protocol.Ready, less bool, at time.Tim
 		rs.nodes.setState(n, pool.NodeReady, "")
 		rs.capacity.recordNodeUp(n)
 	}
-	// What was sent while it was away may have been lost with the old agent.
+	// What was sent while it was down may have been lost with the old agent.
 	rs.messages.resendTo(n)
 }
 
@@ -165,9 +166,9 @@ func (rs *reports) recordStart(n *Node, f protocol.Started) {
 	rs.writeJob(j)
 }
 
-// recordFinish ends an attempt. A result that is known already is acknowledged at
-// once, so that the node stops repeating it; a new one with the node's next
-// message.
+// recordFinish ends an attempt. A result that the pool has already is acknowledged at
+// once, so that the node does not repeat it; a new result is acknowledged with the next
+// message to the node.
 func (rs *reports) recordFinish(n *Node, f protocol.Finished) {
 	j := n.jobs[f.N]
 	if j == nil {
@@ -181,11 +182,11 @@ func (rs *reports) recordFinish(n *Node, f protocol.Finished) {
 	rs.attempts.recordAttemptEnd(j, n, f)
 }
 
-// longestCause bounds what is kept of a cause, in bytes: a word, as all known ones.
+// longestCause bounds a cause in a row, in bytes. All known causes are one word.
 const longestCause = 40
 
-// recordLeaving takes in that a node's VM is about to be taken away: nothing more is
-// placed on it, and its agent ends what it runs.
+// recordLeaving takes in that Azure will take a node's VM away: the pool places nothing
+// more on it, and its agent ends what it runs.
 func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
 	if n.Evicted || n.State == pool.NodeDeleting || n.State == pool.NodeFailed {
 		return
@@ -194,11 +195,11 @@ func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
 	rs.nodes.setState(n, pool.NodeDraining, l.Reason)
 }
 
-// compareHoldings compares what the node says it has with what it was given. It reports
-// whether there was room for all of it.
+// compareHoldings compares the assignments that the node says it has with those that it
+// was given. It reports whether there was room for all of it.
 func (rs *reports) compareHoldings(n *Node, h protocol.Holds, seen int64) bool {
 	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
-		rs.nodes.setState(n, pool.NodeReady, "") // its agent speaks, whatever became of its first word
+		rs.nodes.setState(n, pool.NodeReady, "") // its agent reports, even if its first report is lost
 		rs.capacity.recordNodeUp(n)
 	}
 	has := make(map[int64]bool, len(h.N))
@@ -218,13 +219,13 @@ func (rs *reports) compareHoldings(n *Node, h protocol.Holds, seen int64) bool {
 			rs.attempts.unassignJob(j, n, number, "the node did not have it")
 		}
 	}
-	if len(n.jobs) == 0 && rs.now.Sub(n.spokenAt) >= wordEvery {
+	if len(n.jobs) == 0 && rs.now.Sub(n.signOfLifeAt) >= signOfLifeEvery {
 		rs.send(n, protocol.WorkItem{Here: true})
-		n.spokenAt = rs.now
+		n.signOfLifeAt = rs.now
 	}
 	return true
 }
 
-// wordEvery is how often a node without work hears from its pool: one that hears
-// nothing for hours takes the pool for dead, and powers itself off.
-const wordEvery = time.Hour
+// signOfLifeEvery is how often the pool sends a message to a node without work. A node
+// that gets no message for hours concludes that its pool is gone, and powers itself off.
+const signOfLifeEvery = time.Hour

@@ -79,8 +79,8 @@ func (r *reservation) allows(of shape, n *Node, now time.Time) bool {
 	return of.cpus <= spare.CPUs && of.gpus <= spare.GPUs && (n.Memory == 0 || of.memory <= spare.Memory)
 }
 
-// recordPassing notes that a job was let past onto a reserved node.
-func (r *reservation) recordPassing(j *Job, on []*Node) {
+// recordUse notes that a job was let past onto a reserved node.
+func (r *reservation) recordUse(j *Job, on []*Node) {
 	if r == nil {
 		return
 	}

@@ -20,8 +20,8 @@ import (
 const (
 	// shareAhead is how long what runs now is expected to go on.
 	shareAhead = time.Hour
-	// shareForgotten is a use, in seconds of a node, that is not kept any more.
-	shareForgotten = 0.01
+	// minUsed is a use, in seconds of a node, that is not kept any more.
+	minUsed = 0.01
 )
 
 // team is what a team has running now; derived from the jobs' rows.
@@ -70,7 +70,7 @@ func (t *turn) addUse(j *Job) {
 	used := j.part * max(t.now.Sub(began), 0).Seconds()
 	shares := pool.Shares{}
 	for name, s := range t.Head.Shares {
-		if left := s.Left(t.now, t.timing.ShareHalfLife); left >= shareForgotten {
+		if left := s.Left(t.now, t.timing.ShareHalfLife); left >= minUsed {
 			shares[name] = pool.Share{Used: left, At: t.now}
 		}
 	}

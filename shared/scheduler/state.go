@@ -23,7 +23,7 @@ func (s *State) newNodeResources(set *pool.Set) job.Resources {
 	return of
 }
 
-// set finds one of the pool's sets; nil when it has none of that name.
+// set finds one of the pool's sets by name; nil: there is none.
 func (s *State) set(name string) *pool.Set {
 	for i := range s.Head.Sets {
 		if s.Head.Sets[i].Name == name {
@@ -33,8 +33,8 @@ func (s *State) set(name string) *pool.Set {
 	return nil
 }
 
-// rungOf is the place of a set in the ladder, best first; -1 for one that the spec
-// does not name any more.
+// rungOf is the place of a set in the ladder, best first; -1: the spec does not have it
+// any more.
 func (s *State) rungOf(name string) int {
 	n := len(s.Head.Spec.Sizes)
 	if s.Head.Spec.HasSpot() && s.Head.Spec.HasRegular() {
@@ -48,8 +48,8 @@ func (s *State) rungOf(name string) int {
 	return -1
 }
 
-// guessSet guesses the set of a node that was not listed yet, by the name of the
-// instance: a set's name with a number after it.
+// guessSet guesses the set of a node that is not listed yet from the name of its
+// instance, which is the name of the set and a number. It falls back to the first set.
 func (s *State) guessSet(name string) *pool.Set {
 	if at := strings.LastIndexByte(name, '_'); at > 0 {
 		if set, ok := strings.CutPrefix(name[:at], pool.SetName(s.Head.Spec.Name, "")); ok {
@@ -61,7 +61,7 @@ func (s *State) guessSet(name string) *pool.Set {
 	return &s.Head.Sets[0]
 }
 
-// setOrFirst finds the set that an event is about.
+// setOrFirst finds a set by name; "" is the first set.
 func (s *State) setOrFirst(name string) *pool.Set {
 	if name == "" && len(s.Head.Sets) > 0 {
 		return &s.Head.Sets[0]
@@ -69,7 +69,7 @@ func (s *State) setOrFirst(name string) *pool.Set {
 	return s.set(name)
 }
 
-// sortedNodes lists the nodes by VMID, so that every process decides alike.
+// sortedNodes lists the nodes by VMID, so that every process decides the same.
 func (s *State) sortedNodes() []*Node {
 	list := make([]*Node, 0, len(s.Nodes))
 	for _, n := range s.Nodes {
@@ -89,37 +89,37 @@ func (s *State) liveJobs() []*Job {
 	return list
 }
 
-// State is everything that Step decides on: one pool's head, nodes and live
-// jobs. It is loaded from the rows of one partition and kept in memory while
-// its head is current. Step changes it in place; CatchUp brings it up to date
-// when somebody else was first.
+// State is everything that Step decides on: the head, nodes and live jobs of one pool.
+// It is loaded from the rows of one partition and stays in memory while its head is
+// current. Step changes it in place; CatchUp brings it up to date after another process
+// has changed the rows.
 type State struct {
 	Head  pool.Head
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	line      line              // live jobs that wait for a place; see queue.go
-	running   int               // jobs on nodes
-	sweeps    map[string]*sweep // by Order; see sweep.go
-	unstarted int               // members of sweeps that have not come into being
-	ending    []string          // cancelled sweeps whose members are being cancelled
-	teams     map[string]*team  // what each team has running; see share.go
-	index     freeIndex         // the nodes that take work, by what is free on them; see place.go
-	marking   bool              // waiting jobs are being marked as held, or as queued again
-	asked     string            // where the asking for ended jobs goes on
-	outcomes  []outcome         // ends of jobs that the jobs which wait for them have not heard of
+	line       line              // live jobs that wait for a place; see line.go
+	running    int               // jobs on nodes
+	sweeps     map[string]*sweep // by Order; see sweep.go
+	unstarted  int               // members of sweeps that are still to start
+	ending     []string          // cancelled sweeps whose members are being cancelled
+	teams      map[string]*team  // what each team has running; see share.go
+	index      freeIndex         // the nodes that take work, by their free cpus; see index.go
+	marking    bool              // waiting jobs are being marked as held, or as queued again
+	lookUpFrom string            // id from which the next lookUpEnds asks on
+	outcomes   []outcome         // ends of jobs; the jobs that wait for them are still to be moved on
 }
 
-// Node is a node's row with what follows from the rows of its jobs.
+// Node is a node's row, and what is derived from the rows of its jobs.
 type Node struct {
 	*pool.Node
 
-	jobs     map[int64]*Job // its assignments, by N
-	used     job.Resources  // by those
-	gpus     uint64         // GPUs in use, one bit each
-	freeSlot int            // where it is in State.spaces, or none
-	spokenAt time.Time      // when a word was sent to it that asks for nothing; may be lost
-	acks     []int64        // finished assignments to acknowledge with the next message; may be lost
+	jobs         map[int64]*Job // its assignments, by N
+	used         job.Resources  // by those
+	gpus         uint64         // GPUs in use, one bit each
+	freeSlot     int            // its place in State.index, or notIndexed
+	signOfLifeAt time.Time      // when it was last sent a sign of life; this process only
+	acks         []int64        // finished assignments to acknowledge with the next message; this process only
 }
 
 func newNode(row *pool.Node) *Node {
@@ -129,11 +129,11 @@ func newNode(row *pool.Node) *Node {
 // JobCount is how many jobs have a place on the node.
 func (n *Node) JobCount() int { return len(n.jobs) }
 
-// Job is a live job's row with where it waits and what it takes.
+// Job is a live job's row, where it waits, and what it takes of a node.
 type Job struct {
 	*pool.Job
 
-	part   float64  // of its node that it takes
+	part   float64  // what it takes, in whole nodes; see Spec.PartOfNode
 	awaits bool     // it waits for other jobs
 	weight int32    // how many jobs it stands for in line
 	heap   *jobHeap // where it waits, or nil
@@ -149,13 +149,13 @@ func (s *State) Assigned(vmid string, number int64) *pool.Job {
 	return nil
 }
 
-// NewState puts a loaded partition together.
+// NewState makes the state of a pool from its rows.
 func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Time) *State {
 	s := &State{
 		Head:   head,
 		Nodes:  map[string]*Node{},
 		Jobs:   map[string]*Job{},
-		line:   newQueue(),
+		line:   newLine(),
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
 	}

@@ -122,7 +122,7 @@ func (st *step) applySpec(e pool.Apply) {
 		_, since, _ := e.Spec.Schedule.Window(st.now)
 		st.Head.DownSince = since
 	}
-	st.Head.Spec, st.respec = e.Spec, true
+	st.Head.Spec, st.specChanged = e.Spec, true
 	// Another size or image may well be available. That the last call failed
 	// stays known.
 	st.capacity.probeNow()
@@ -179,7 +179,7 @@ func (st *step) result(rest []pool.Event) Result {
 			Value: &pool.Log{Seq: st.Head.Seq + 1, Entries: st.entries}, Insert: true,
 		})
 	}
-	r.Changed = len(r.Changes) > 0 || st.respec || !sameHead(st.headBefore, st.Head)
+	r.Changed = len(r.Changes) > 0 || st.specChanged || !sameHead(st.headBefore, st.Head)
 	return r
 }
 

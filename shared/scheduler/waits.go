@@ -9,56 +9,56 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// waits moves the jobs on that come after others.
+// waits moves on the jobs that come after others.
 type waits struct {
 	*turn
 	jobs *jobStates
 }
 
-// A job may come after others of its pool: it is held until all of them have
-// ended as it asks, and cancelled when one of them has ended otherwise. What became of a job that
-// is not live any more is asked for (Effects.Ask) and answered with Known: when
-// the waiting job is taken in, when a process takes the pool up, and with each
-// tick, so that no lost answer leaves a job waiting for ever. A job that ends is
-// seen by the step itself.
+// A job may come after other jobs of its pool: it is held until all of them have ended as
+// it asks, and cancelled when one of them has ended in another way. The step itself sees
+// a live job end. For a job that is not live any more, the pool asks how it ended
+// (Effects.LookUp), and the answer is the event JobEnd. It asks when it takes the waiting
+// job in, when a process begins to drive the pool, and with each tick, so that no job
+// waits for ever after a lost answer.
 
-// askAtOnce bounds what one step asks.
-const askAtOnce = 200
+// maxLookUps bounds the jobs that lookUpEnds asks about.
+const maxLookUps = 200
 
-// outcome is the end of a job that others wait for.
+// outcome says how a job has ended that others may wait for.
 type outcome struct {
 	id    string
 	state job.State
 }
 
-// holdForOthers lets a job wait for those it comes after.
-func (q *line) holdForOthers(j *Job) {
-	q.awaiting++
+// holdForOthers makes a job wait for the jobs it comes after.
+func (ln *line) holdForOthers(j *Job) {
+	ln.awaiting++
 	j.awaits = true
 	for _, id := range j.waitsFor() {
-		q.after[id] = append(q.after[id], j)
+		ln.after[id] = append(ln.after[id], j)
 	}
 }
 
-// stopHolding takes a job out of those that wait for others.
-func (q *line) stopHolding(j *Job) {
-	q.awaiting--
+// stopHolding ends a job's wait for others.
+func (ln *line) stopHolding(j *Job) {
+	ln.awaiting--
 	j.awaits = false
 	for _, id := range j.waitsFor() {
-		rest := slices.DeleteFunc(q.after[id], func(other *Job) bool { return other == j })
-		if q.after[id] = rest; len(rest) == 0 {
-			delete(q.after, id)
+		rest := slices.DeleteFunc(ln.after[id], func(other *Job) bool { return other == j })
+		if ln.after[id] = rest; len(rest) == 0 {
+			delete(ln.after, id)
 		}
 	}
 }
 
-// recordEnd takes in what became of a job.
+// recordEnd takes in how a job has ended.
 func (ws *waits) recordEnd(e pool.JobEnd) {
 	ws.outcomes = append(ws.outcomes, outcome{e.ID, e.State})
 }
 
-// followEnds moves the jobs on that waited for what has ended, as far as there
-// is room; the rest follows in the next step.
+// followEnds moves on the jobs that waited for jobs that have ended, as far as there is
+// room. The next step does the rest.
 func (ws *waits) followEnds() {
 	for len(ws.outcomes) > 0 {
 		o := ws.outcomes[0]
@@ -72,6 +72,8 @@ func (ws *waits) followEnds() {
 	}
 }
 
+// followEnd lets a job wait no longer for one that has ended, or cancels it if the end is
+// not the one it asks for.
 func (ws *waits) followEnd(j *Job, o outcome) {
 	var left []string
 	for _, text := range j.Waits {
@@ -104,7 +106,7 @@ func (j *Job) waitsFor() []string {
 	return slices.Compact(ids)
 }
 
-// waitsText is the sentence of a job that waits for others.
+// waitsText says for which jobs a job waits.
 func waitsText(j *Job) string {
 	ids := j.waitsFor()
 	if len(ids) == 1 {
@@ -113,18 +115,18 @@ func waitsText(j *Job) string {
 	return fmt.Sprintf("it comes after job %s and %d more, which have not ended", ids[0], len(ids)-1)
 }
 
-// lookUpEnds asks what became of the jobs that others wait for.
+// lookUpEnds asks how the jobs have ended that others wait for.
 func (ws *waits) lookUpEnds() {
 	ids := make([]string, 0, len(ws.line.after))
 	for id := range ws.line.after {
 		ids = append(ids, id)
 	}
 	sort.Strings(ids)
-	// With more than can be asked at once, each tick goes on where the last ended.
-	if len(ids) > askAtOnce {
-		at := sort.SearchStrings(ids, ws.asked)
-		ids = append(ids[at:], ids[:at]...)[:askAtOnce]
-		ws.asked = ids[len(ids)-1] + "\x00"
+	// If there are too many, each tick asks on from where the last one stopped.
+	if len(ids) > maxLookUps {
+		at := sort.SearchStrings(ids, ws.lookUpFrom)
+		ids = append(ids[at:], ids[:at]...)[:maxLookUps]
+		ws.lookUpFrom = ids[len(ids)-1] + "\x00"
 	}
 	ws.effects.LookUp = append(ws.effects.LookUp, ids...)
 }
