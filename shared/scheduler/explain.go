@@ -11,8 +11,8 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// explainer says why something is as it is. It asks the parts that decide, and writes
-// nothing.
+// explainer says why a job or a pool is as it is. It asks the parts that decide, and
+// writes nothing.
 type explainer struct {
 	*turn
 	capacity  *capacity
@@ -21,12 +21,12 @@ type explainer struct {
 	sizing    *sizing
 }
 
-// Explanation says why something is as it is, and what would change it.
+// Explanation says why a job or a pool is as it is, and what would change that.
 type Explanation struct {
 	State    string // of the job or the pool
 	Reason   string // one sentence
 	Unblocks string // one sentence; "" = nothing has to happen
-	Ahead    int    // waiting jobs that would go first as things stand; for a job in line
+	Ahead    int    // of a job in line: jobs that would be placed before it as the line is now
 	Waiting  int    // jobs in line, this one included
 }
 
@@ -66,6 +66,7 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 	return e, true
 }
 
+// explainPlaced says what a job on a node does or waits for.
 func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
 	name := j.Current().Node
 	if more := j.Spec.Nodes - 1; more > 0 {
@@ -97,7 +98,7 @@ func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.Current().StartedAt)), ""
 }
 
-// lostNodeOf is a node of the job that is given up and not gone yet, or nil.
+// lostNodeOf is a node of the job that is given up or being deleted; nil: there is none.
 func (ex *explainer) lostNodeOf(j *Job) *Node {
 	for _, p := range j.Assignments() {
 		if n := ex.Nodes[p.VMID]; n != nil && (n.State == pool.NodeLost || n.State == pool.NodeFailed || n.State == pool.NodeDeleting) {
@@ -107,7 +108,7 @@ func (ex *explainer) lostNodeOf(j *Job) *Node {
 	return nil
 }
 
-// explainSweep says what a sweep waits for that has nothing in line.
+// explainSweep says what a sweep waits for if none of its members is in line.
 func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	p, all := j.Progress, j.Spec.Sweep.Members()
 	held := 0
@@ -133,8 +134,8 @@ func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	return reason, "their ends; nothing has to be done"
 }
 
-// explainWaiting says why a job in line has no place. The first reason that
-// stands in its way is given, in the order in which the step meets them.
+// explainWaiting says why a job in line has no place. If there are several reasons, it
+// gives the one that the step meets first.
 func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	spec := &ex.Head.Spec
 	switch {
@@ -211,8 +212,8 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	return no + "; the next step asks for another" + ahead, nextStep
 }
 
-// allBusy reports whether the rungs that could give a node are all about something
-// else, so that none is asked for before Azure has answered.
+// allBusy reports whether all rungs that could give a node are being deleted, so that no
+// node is asked for before Azure has answered.
 func (ex *explainer) allBusy(can func(*pool.Set) bool) bool {
 	busy := false
 	for i := range ex.Head.Sets {
@@ -228,7 +229,7 @@ func (ex *explainer) allBusy(can func(*pool.Set) bool) bool {
 	return busy
 }
 
-// explainFull says what a job waits for in a pool that has all of its nodes.
+// explainFull says what a job waits for in a pool that has all nodes it may have.
 func (ex *explainer) explainFull(c census, no, ahead string) (reason, unblocks string) {
 	all := fmt.Sprintf("%s, and the pool has all of its %s", no, countNodes(ex.Head.Spec.Nodes.Max, "", ""))
 	if c.leaving > 0 {
@@ -245,7 +246,7 @@ func (ex *explainer) explainFull(c census, no, ahead string) (reason, unblocks s
 	return all + ", which are idle and not of its size" + ahead, "a node that leaves to make room; nothing has to be done"
 }
 
-// isAllowedBy reports whether a shape finds its nodes in spite of a reservation.
+// isAllowedBy reports whether a reservation leaves a shape the nodes that it needs.
 func (ex *explainer) isAllowedBy(r *reservation, of shape) bool {
 	found := 0
 	for _, at := range ex.index[min(of.cpus, len(ex.index)):] {
@@ -258,7 +259,7 @@ func (ex *explainer) isAllowedBy(r *reservation, of shape) bool {
 	return found >= of.nodes
 }
 
-// upUnblocks is what ends the time that a pool is down.
+// upUnblocks says what brings a pool up that is down.
 func (ex *explainer) upUnblocks() string {
 	if ex.Head.Spec.Schedule == nil {
 		return nextStep
@@ -266,7 +267,7 @@ func (ex *explainer) upUnblocks() string {
 	return "the pool's upAt, or a change of its `schedule`"
 }
 
-// beginsAt says when the job begins that nodes are kept for.
+// beginsAt says when the job of a reservation begins.
 func (ex *explainer) beginsAt(r *reservation) string {
 	switch {
 	case !r.at.IsZero() && r.at.After(ex.now):
@@ -277,7 +278,8 @@ func (ex *explainer) beginsAt(r *reservation) string {
 	return "as soon as it has all of its nodes"
 }
 
-// shunnedNode names a node that has room for a shape and could not start it.
+// shunnedNode names a node that has room for a shape and could not start it; "" = there is
+// none.
 func (ex *explainer) shunnedNode(of shape) string {
 	if of.avoid == "" {
 		return ""
@@ -290,8 +292,8 @@ func (ex *explainer) shunnedNode(of shape) string {
 	return ""
 }
 
-// quarantineText says what is quarantined, and until when, after a separator; "" when
-// nothing is.
+// quarantineText says how many nodes are quarantined, and until when, after a separator;
+// "" = none.
 func (ex *explainer) quarantineText(separator string) string {
 	n, until := 0, time.Time{}
 	for _, node := range ex.Nodes {
@@ -321,7 +323,7 @@ func (ex *explainer) canGive(set *pool.Set, of shape) bool {
 	return has.CPUs == 0 || times(has, job.Resources{}, of.resources()) >= 1
 }
 
-// comingFor counts the nodes on their way that can take a shape.
+// comingFor counts the nodes that are coming and can take a shape.
 func (ex *explainer) comingFor(of shape) int {
 	count := 0
 	for i := range ex.Head.Sets {
@@ -332,8 +334,8 @@ func (ex *explainer) comingFor(of shape) int {
 	return count
 }
 
-// overLimit says which limit of its team a job would exceed. Something of the team
-// runs then: a limit that lets nothing run refuses the job.
+// overLimit says which limit of its team a job would exceed; "" = none. If it exceeds one,
+// the team has other jobs running: a job that exceeds a limit alone is refused.
 func (ex *explainer) overLimit(j *Job) string {
 	l, t, r := ex.Head.Spec.LimitOf(j.Spec.Team), ex.teams[j.Spec.Team], j.Spec.Total()
 	if t == nil {
@@ -351,8 +353,8 @@ func (ex *explainer) overLimit(j *Job) string {
 	return ""
 }
 
-// ahead counts the jobs that would be placed before a job if there was room for
-// all of them, one after the other.
+// ahead counts the jobs that would be placed before a job if there was room for all of
+// them.
 func (ex *explainer) ahead(j *Job) int {
 	count := 0
 	for class := range j.inLine().class {
@@ -369,8 +371,8 @@ func (ex *explainer) ahead(j *Job) int {
 		}
 	}
 	count += place
-	// The other teams' jobs of the class go first until their charge reaches what
-	// this team's will be when the job's turn has come.
+	// Jobs of other teams in the class are first until their team's charge reaches the
+	// charge that this team will have when the job's turn comes.
 	weight := float64(ex.Head.Spec.Weight(j.Spec.Team))
 	until := ex.charge(j.Spec.Team) + float64(place)*ex.Head.Spec.PartOfNode(j.Spec.Resources)*shareAhead.Seconds()/weight
 	for name, l := range ex.line.classes[j.inLine().class] {
@@ -391,8 +393,8 @@ func (ex *explainer) ahead(j *Job) int {
 	return count
 }
 
-// givenUpText says until when the oldest of the nodes that are on their way is waited
-// for.
+// givenUpText says when the oldest of the nodes that are coming is given up; "" = no node
+// is coming.
 func (ex *explainer) givenUpText() string {
 	var oldest time.Time
 	for i := range ex.Head.Sets {

@@ -18,7 +18,8 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	const nothing = "; nothing has to be done"
 	size := fmt.Sprintf("it has %s", countNodes(c.here()+c.going, "", ""))
 	wanted, more := ex.sizing.plan()
-	// Those that could give what is wanted are blocked when nothing is to be asked.
+	// If the plan asks no set for nodes, only the blocked sets and those with an open
+	// breaker could be the reason.
 	blocked, until := ex.capacity.blockReason(func(set *pool.Set) bool {
 		return len(more) > 0 || now.Before(set.Blocked.Until) || ex.capacity.isHalted(set)
 	})

@@ -7,18 +7,19 @@ import (
 	"dsvmpools/shared/usage"
 )
 
-// enterAttempt writes an ended attempt to the ledger. One that never started
-// used nothing.
+// enterAttempt writes an ended attempt to the ledger.
 func (as *attempts) enterAttempt(j *Job, a *job.Attempt, n *Node) {
 	as.enter(j, n, a.Number, fmt.Sprintf("%s!%d", j.Order, a.Number),
 		job.Rank{State: a.State, ExitCode: a.ExitCode, StartedAt: a.StartedAt, EndedAt: a.EndedAt})
 }
 
-// enterRank writes the part of a gang's attempt that has ended.
+// enterRank writes an ended rank of a gang's attempt to the ledger.
 func (as *attempts) enterRank(j *Job, a *job.Attempt, r *job.Rank, n *Node) {
 	as.enter(j, n, a.Number, fmt.Sprintf("%s!%d!%d", j.Order, a.Number, r.Rank), *r)
 }
 
+// enter adds an entry for what a job used on one node. An attempt that never started used
+// nothing.
 func (as *attempts) enter(j *Job, n *Node, attempt int, key string, r job.Rank) {
 	if r.StartedAt.IsZero() {
 		return

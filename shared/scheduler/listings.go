@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// listings takes in what Azure says of the instances of a scale set.
+// listings takes in lists of the instances of scale sets.
 type listings struct {
 	*turn
 	nodes    *nodeStates
@@ -17,12 +17,12 @@ type listings struct {
 	attempts *attempts
 }
 
-// receive brings the nodes up to date with what Azure has. It reports whether
-// there was room for all of it.
+// receive updates the nodes of a set from a list. It reports whether there was room for
+// all of it.
 func (ls *listings) receive(e pool.Listed) bool {
 	set := ls.setOrFirst(e.Set)
 	if set == nil {
-		return true // it is gone
+		return true // the pool has no such set any more
 	}
 	if set.Listed = ls.now; ls.now.Sub(set.GrantedAt) >= ls.timing.MissingFor {
 		set.Capacity = e.Capacity
@@ -67,7 +67,7 @@ func (ls *listings) receive(e pool.Listed) bool {
 	return true
 }
 
-// observeInstance takes in what Azure says of one instance.
+// observeInstance takes in one instance of a list.
 func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 	n := ls.Nodes[inst.VMID]
 	if n == nil {
@@ -93,7 +93,7 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 	}
 	switch {
 	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State == pool.NodeFailed && len(n.jobs) == 0 && !n.DeleteAt.IsZero():
-		ls.nodes.setState(n, pool.NodeDeleting, n.Reason) // it leaves, and another may take its place
+		ls.nodes.setState(n, pool.NodeDeleting, n.Reason) // it leaves, so that another node may take its place
 	case strings.EqualFold(inst.Provisioning, "Deleting") && n.State != pool.NodeDeleting && n.DeleteAt.IsZero():
 		n.DeleteAt = ls.now
 		reason := "deleted by someone else"
@@ -102,7 +102,7 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 		}
 		ls.nodes.setState(n, pool.NodeDeleting, reason)
 	case isStopped(inst.Power) && slices.Contains(statesOfRunning, n.State):
-		// Nothing runs there any more, and it may be billed all the same.
+		// Nothing runs there any more, but it may still be billed.
 		if n.State == pool.NodeBooting {
 			ls.capacity.recordNodeFailure(n, "its VM was "+strings.ToLower(inst.Power)+" before its agent had reported: "+lookAtNode)
 		}
@@ -113,8 +113,8 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 	}
 }
 
-// statesOfRunning are the states of a node whose VM has been seen running and is not
-// being deleted.
+// statesOfRunning are the states of a node whose VM was seen running and is not being
+// deleted.
 var statesOfRunning = []pool.NodeState{pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined}
 
 // isStopped reports whether a power state says that a VM has stopped and will not
@@ -123,8 +123,8 @@ func isStopped(power string) bool {
 	return strings.EqualFold(power, "stopped") || strings.EqualFold(power, "deallocated")
 }
 
-// recordGone ends a node: its VM does not exist any more, so its work can be placed
-// again. It reports whether there was room for all of it.
+// recordGone ends a node whose VM does not exist any more, and the attempts on it, so that
+// their jobs can be placed again. It reports whether there was room for all of it.
 func (ls *listings) recordGone(n *Node) bool {
 	for _, number := range numbers(n) {
 		if !ls.hasRoom() {

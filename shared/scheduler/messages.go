@@ -8,16 +8,17 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// messages writes to the agents of nodes: what they are to run, and what to end.
+// messages sends work items to the agents of nodes: what to run, and what to end.
 type messages struct{ *turn }
 
-// askToEnd sends the cancel of the job's current attempt to its nodes.
+// askToEnd asks the nodes of the job's current attempt to end it.
 func (ms *messages) askToEnd(j *Job, reason string) {
 	for _, p := range j.Assignments() {
 		ms.askAssignmentToEnd(p, reason)
 	}
 }
 
+// askAssignmentToEnd asks one node to end its part of an attempt.
 func (ms *messages) askAssignmentToEnd(p pool.Assignment, reason string) {
 	if n := ms.Nodes[p.VMID]; n != nil {
 		ms.Head.N++
@@ -40,9 +41,9 @@ func assignment(j *Job, number int64) protocol.WorkItem {
 	return protocol.WorkItem{N: number, Assign: w}
 }
 
-// resend sends the assignments and cancels again that show no sign of having
-// arrived and were given before the time. An assignment keeps its number, so a
-// node that has it ignores it; a cancel may be heard twice.
+// resend sends again the assignments and cancels that are older than before and that no
+// node has answered. An assignment keeps its number, so that a node that has it ignores
+// it; a cancel may arrive twice.
 func (ms *messages) resend(before time.Time) {
 	for _, n := range ms.sortedNodes() {
 		for _, number := range numbers(n) {
@@ -57,7 +58,7 @@ func (ms *messages) resend(before time.Time) {
 	}
 }
 
-// resendTo sends a node everything again that it has not shown to have begun.
+// resendTo sends a node again the assignments that it has neither seen nor begun.
 func (ms *messages) resendTo(n *Node) {
 	for _, number := range numbers(n) {
 		if j := n.jobs[number]; !j.HasBegun(number) && number > n.Seen {

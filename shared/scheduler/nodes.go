@@ -13,7 +13,7 @@ import (
 // nodeStates changes the state of nodes and counts the time that they spend in each.
 type nodeStates struct{ *turn }
 
-// putInUse has a node take work again.
+// putInUse makes a node take work again.
 func (ns *nodeStates) putInUse(n *Node) {
 	state := pool.NodeReady
 	if len(n.jobs) > 0 {
@@ -22,22 +22,22 @@ func (ns *nodeStates) putInUse(n *Node) {
 	ns.setState(n, state, "")
 }
 
-// drainNode lets a node leave when what it runs has ended.
+// drainNode makes a node leave when what it runs has ended.
 func (ns *nodeStates) drainNode(n *Node, why string) {
 	if ns.setState(n, pool.NodeDraining, why); len(n.jobs) == 0 {
 		ns.remove(n)
 	}
 }
 
-// remove has the instance deleted, by name. A node is only removed when nothing
-// is assigned to it or its VM is given up; both are written under this head, so
-// that no other writer can place work on it in between.
+// remove has the node's instance deleted. A node is only removed if nothing is assigned to
+// it, its VM is given up, or somebody asked for it. Its state is written under this head,
+// so that no other writer can place work on it in between.
 func (ns *nodeStates) remove(n *Node) {
 	if n.State != pool.NodeLost && n.State != pool.NodeFailed && n.State != pool.NodeDeleting {
 		ns.setState(n, pool.NodeDeleting, n.Reason)
 	}
 	if n.InstanceID == "" {
-		ns.effects.List = true // its name is not known yet; the next listing brings it
+		ns.effects.List = true // the next list has the id that the deletion needs
 		return
 	}
 	n.DeleteAt = ns.now
@@ -62,7 +62,7 @@ func (ns *nodeStates) add(set *pool.Set, vmid, name string, state pool.NodeState
 	})
 	if s, ok := size.Lookup(n.Size); ok {
 		n.CPUs, n.GPUs, n.Memory = s.CPUs, s.GPUs, job.Bytes(s.MemoryGiB)*job.Gi
-		if !set.Spot { // what Spot costs is not known: it changes with the hour
+		if !set.Spot { // the price of Spot is not known: it changes every hour
 			n.Price, n.Currency = s.PricePerHour, s.Currency
 		}
 	}
@@ -74,7 +74,7 @@ func (ns *nodeStates) add(set *pool.Set, vmid, name string, state pool.NodeState
 	return n
 }
 
-// openBilling opens the node's first ledger interval: it has been seen running.
+// openBilling opens the first ledger interval of a node that was seen running.
 func (ns *nodeStates) openBilling(n *Node) {
 	if n.RunningAt.IsZero() {
 		n.RunningAt, n.From, n.Mark = ns.now, ns.now, ns.now
@@ -91,7 +91,7 @@ func numbers(n *Node) []int64 {
 	return list
 }
 
-// setState changes a node's state, counting the time spent in the old one.
+// setState changes a node's state, and counts the time in the old one.
 func (ns *nodeStates) setState(n *Node, state pool.NodeState, reason string) {
 	ns.countTime(n)
 	n.State, n.Reason, n.Since = state, reason, ns.now
@@ -99,7 +99,7 @@ func (ns *nodeStates) setState(n *Node, state pool.NodeState, reason string) {
 	ns.touchNode(n)
 }
 
-// countTime adds the time since the last count to what the node did in it.
+// countTime adds the time since the last count to the total of the node's state.
 func (ns *nodeStates) countTime(n *Node) {
 	if n.From.IsZero() {
 		return

@@ -6,7 +6,7 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// operator carries out what people ask of a node.
+// operator carries out what operators ask of nodes.
 type operator struct {
 	*turn
 	messages *messages
@@ -14,13 +14,14 @@ type operator struct {
 	failures *failures
 }
 
-// Reasons of nodes that leave because somebody said so.
+// Reasons of nodes that leave by request.
 const (
 	drainedByRequest = "drained by request; it leaves when its work has ended"
 	deletedByRequest = "deleted by request"
 )
 
-// carryOut does what somebody asked of a node.
+// carryOut does what an operator asks of a node. It reports whether there was room for all
+// of it.
 func (op *operator) carryOut(e pool.NodeRequest) bool {
 	n := op.Nodes[e.VMID]
 	if n == nil || n.State == pool.NodeGone {
@@ -44,9 +45,9 @@ func (op *operator) carryOut(e pool.NodeRequest) bool {
 	return true
 }
 
-// deleteNode deletes a node's VM by request. Its jobs go back in line when its agent
-// has ended them, or when the VM is gone, and pay nothing. It reports whether there
-// was room for all of it.
+// deleteNode deletes a node's VM by request. Its jobs go back in line after its agent has
+// ended them or the VM is gone; that costs them no retry. It reports whether there was room
+// for all of it.
 func (op *operator) deleteNode(n *Node) bool {
 	if n.Reason != deletedByRequest {
 		for _, number := range numbers(n) {

@@ -9,7 +9,7 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// nodeWithRoom names a node that has room for a shape now.
+// nodeWithRoom names a node that has room for a shape now; "" = there is none.
 func (pl *placement) nodeWithRoom(of shape) string {
 	for free := of.cpus; free < len(pl.index); free++ {
 		for _, n := range pl.index[free] {
@@ -43,24 +43,24 @@ type placement struct {
 	attempts *attempts
 
 	unfit         map[shape]bool    // no node takes these now
-	skip          map[*jobHeap]bool // through for this step
+	skip          map[*jobHeap]bool // heaps whose first job finds no place in this step
 	reservation   *reservation      // for the first job that finds no place
-	found         []*Node           // by the last call of findNodes
-	reservedNodes map[string]bool   // by VMID: nodes that wait for the others of a gang
-	makeRoom      map[string]bool   // by VMID: nodes that leave, since the job at the head of the line does not fit on them
+	found         []*Node           // the result of the last call of findNodes
+	reservedNodes map[string]bool   // by VMID: nodes that stay idle until a gang has all of its nodes
+	makeRoom      map[string]bool   // by VMID: nodes that leave because the job that waits longest does not fit on them
 }
 
-// candidate is a team's next job.
+// candidate is a team's next job, and the charge that decides whether it is first.
 type candidate struct {
 	*teamLine
 	job    *Job
 	charge float64
 }
 
-// placeJobs puts waiting jobs on nodes: the better priority class first, within a
-// class the team with the least charge for its weight, within a team the oldest
-// job. The first job that finds no place gets a reservation, and those after it
-// go ahead only where they do not delay it.
+// placeJobs puts waiting jobs on nodes: the better priority class first, within a class
+// the team with the least charge for its weight, within a team the oldest job. The first
+// job that finds no place gets a reservation. Jobs after it are placed only where they do
+// not delay it.
 func (pl *placement) placeJobs() {
 	for j := pl.line.nextDue(pl.now); j != nil && pl.hasRoom(); j = pl.line.nextDue(pl.now) {
 		pl.line.remove(j)
@@ -78,6 +78,7 @@ func (pl *placement) placeJobs() {
 	}
 }
 
+// placeClass places the jobs of one priority class.
 func (pl *placement) placeClass(class int) {
 	var line []candidate
 	for name, l := range pl.line.classes[class] {
@@ -109,8 +110,8 @@ func (pl *placement) placeClass(class int) {
 	}
 }
 
-// least is the candidate of the team with the least charge, of several the one
-// that waits longest; nil when there is none.
+// least is the candidate of the team with the least charge, and of several such teams the
+// oldest job; nil: no team has a job.
 func least(line []candidate) *candidate {
 	var best *candidate
 	for i := range line {
@@ -122,12 +123,12 @@ func least(line []candidate) *candidate {
 	return best
 }
 
-// findNodes is where a team's next job goes, a node or a gang's nodes; nil when it has
-// to wait. What it returns is good until the next call.
+// findNodes finds the node for a team's next job, or the nodes for a gang; nil: it has to
+// wait. The result is valid until the next call.
 func (pl *placement) findNodes(c *candidate) []*Node {
 	j := c.job
 	if !isWithin(pl.Head.Spec.LimitOf(c.team), pl.teams[c.team], j.Spec.Total()) {
-		return nil // it waits for its own team, so nothing is kept for it
+		return nil // it waits for its own team, so no node is reserved for it
 	}
 	of := shapeOf(j)
 	if pl.unfit[of] {
@@ -151,8 +152,8 @@ func (pl *placement) findNodes(c *candidate) []*Node {
 	return nil
 }
 
-// reserveAhead goes through the line without placing anything, up to the first job that
-// finds no node. It returns the job that nodes are reserved for, or nil.
+// reserveAhead goes through the line, without placing a job, up to the first job that finds
+// no node. It returns the job that has the reservation; nil: there is none.
 func (pl *placement) reserveAhead() *Job {
 	for class := range pl.line.classes {
 		var line []candidate
@@ -170,15 +171,14 @@ func (pl *placement) reserveAhead() *Job {
 	return nil
 }
 
-// suits reports whether a shape may be put on a node of this kind, and on this one
-// among them.
+// suits reports whether a shape may go on nodes of this kind, and on this one.
 func (pl *placement) suits(of shape, n *Node) bool {
 	return pl.kindSuits(of, n) && (of.avoid == "" || !pl.failures.isShunned(of, n) || !pl.failures.canRunElsewhere(of))
 }
 
-// reserveNodes finds where a job that fits nowhere now can begin first. A job of one
-// node that waits for a node that is coming needs nothing kept, as nobody can take
-// that from it; a gang gathers its nodes while they come.
+// reserveNodes finds the nodes on which a job that has no place now can begin first. A job
+// for one node that waits for a node that is coming needs no reservation: no other job can
+// be placed on that node now. A gang reserves nodes while others come.
 func (pl *placement) reserveNodes(j *Job) *reservation {
 	r := &reservation{job: j, spare: map[*Node]job.Resources{}}
 	c := pl.census()
@@ -197,8 +197,8 @@ func (pl *placement) reserveNodes(j *Job) *reservation {
 		if n.freeSlot == notIndexed && (n.State != pool.NodeReady && n.State != pool.NodeBusy) {
 			continue
 		}
-		// First by the number of jobs that have to end and may run for ever, then
-		// by time. Neither can grow by what is let past, so the wait has an end.
+		// The order: first by the number of jobs without a known end that have to end,
+		// then by time. Jobs that are placed in between raise neither, so the wait ends.
 		unknown, at, spare := n.findRoom(j.Spec.Resources, pl.now, pl.Head.Spec.Pack)
 		o := option{n, rankOf(unknown, at, pl.now), at, spare}
 		if unknown > 0 {
@@ -215,7 +215,7 @@ func (pl *placement) reserveNodes(j *Job) *reservation {
 	slices.SortStableFunc(unfit, byRank)
 	want := max(j.Spec.Nodes, 1)
 	options = options[:min(len(options), want)]
-	// A full pool of nodes that are too small for the job makes room for others.
+	// A full pool whose nodes do not suit the job makes room for others.
 	if short := want - len(options); short > 0 && c.counted()+pl.pending() >= pl.Head.Spec.Nodes.Max {
 		for _, o := range unfit[:min(len(unfit), short)] {
 			r.spare[o.node] = job.Resources{}

@@ -9,18 +9,18 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// bin is a node that is coming, or would be added, with what it would hold.
+// bin is a node that is coming or may be added, and what jobs would take of it.
 type bin struct {
 	set  *pool.Set
 	has  job.Resources // zero cpus: not known
 	used job.Resources
 }
 
-// plan is how many nodes the pool wants in all, and how many more to ask of each
-// set: those that the line would fill, the largest shapes first, each on the first
-// node with room, a gang's ranks on one each; first on the nodes that are coming,
-// then on new ones of the best rung that can give any. Jobs that wait for a limit of
-// their team need none.
+// plan computes how many nodes the pool wants in all, and how many more each set should
+// give. It packs the waiting jobs onto nodes, the largest shapes first, each on the first
+// node with room, and each rank of a gang on a node of its own: first onto the nodes that
+// are coming, then onto new ones of the best rung that can give any. Jobs that wait for a
+// limit of their team count for nothing.
 func (sz *sizing) plan() (wanted int, more map[string]int) {
 	if sz.Head.Deleting || sz.Head.Down {
 		return 0, nil
@@ -50,7 +50,7 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 			p.fill(d, d.jobs, d.jobs)
 			continue
 		}
-		// What is kept for the first gang already counts, as it is there.
+		// The first gang already has the nodes with room for it.
 		of := shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}
 		here := min(sz.placement.countNodesWithRoom(of), d.nodes)
 		for range min(d.jobs, bounds.Max) {
@@ -70,7 +70,7 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 	return min(max(c.working+c.leaving+used+p.missing, bounds.Min), bounds.Max), p.more
 }
 
-// planning is the packing of what waits onto nodes that are not there yet.
+// planning packs waiting jobs onto nodes that are not there yet.
 type planning struct {
 	*sizing
 	bins    []bin
@@ -79,7 +79,7 @@ type planning struct {
 	missing int // nodes that no rung can give now
 }
 
-// fill puts n of a demand onto nodes, at most so many on each.
+// fill puts n jobs or ranks of a demand onto nodes, at most each of them on one node.
 func (p *planning) fill(d demandOf, n, each int) {
 	for i := 0; n > 0; i++ {
 		if i == len(p.bins) && !p.open(d) {
@@ -118,10 +118,10 @@ func (p *planning) open(d demandOf) bool {
 		has := p.newNodeResources(set)
 		switch {
 		case p.rungOf(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind == pool.OpDrop:
-		case p.capacity.mayBuy(set, p.more[set.Name]+1) <= p.more[set.Name]: // its nodes do not come up
+		case p.capacity.mayBuy(set, p.more[set.Name]+1) <= p.more[set.Name]: // its breaker is open
 		case d.regular && set.Spot && p.Head.Spec.HasRegular():
 		case has.CPUs > 0 && d.CPUs > 0 && times(has, job.Resources{}, d.Resources) < 1:
-		case set.QuotaLimit > 0 && p.more[set.Name] >= set.QuotaLimit: // the next rung, for the rest
+		case set.QuotaLimit > 0 && p.more[set.Name] >= set.QuotaLimit: // the next rung gives the rest
 		default:
 			p.bins = append(p.bins, bin{set: set, has: has})
 			p.more[set.Name]++
@@ -132,7 +132,7 @@ func (p *planning) open(d demandOf) bool {
 	return false
 }
 
-// times is how often a demand fits on a node with this much in use.
+// times is how many jobs of a demand fit on a node with so much in use.
 func times(of, used, d job.Resources) int {
 	n := (of.CPUs - used.CPUs) / d.CPUs
 	if d.GPUs > 0 {
@@ -144,7 +144,7 @@ func times(of, used, d job.Resources) int {
 	return n
 }
 
-// demandOf is a number of waiting jobs that take the same of a node.
+// demandOf is a number of waiting jobs that need the same resources of a node.
 type demandOf struct {
 	job.Resources // of each of its nodes
 	nodes         int
@@ -153,7 +153,8 @@ type demandOf struct {
 	jobs          int
 }
 
-// demand sums up the line, as far as the limits of the teams let it run.
+// demand sums up the jobs in line, without those that the limits of their teams keep
+// from running.
 func (sz *sizing) demand() []demandOf {
 	type kind struct {
 		job.Resources
@@ -176,7 +177,7 @@ func (sz *sizing) demand() []demandOf {
 			}
 			heaps := slices.Collect(maps.Values(l.shapes))
 			slices.SortFunc(heaps, func(a, b *jobHeap) int { return byAge(a.jobs[0], b.jobs[0]) })
-			for _, h := range heaps { // the oldest first, as far as the limit goes
+			for _, h := range heaps { // the oldest first, up to the limit
 				of := shapeOf(h.jobs[0])
 				r := job.Resources{CPUs: of.nodes * of.cpus, GPUs: of.nodes * of.gpus}
 				n := roomUnder(limit, t, r, h.n)
@@ -194,7 +195,7 @@ func (sz *sizing) demand() []demandOf {
 	return list
 }
 
-// roomUnder is how many of n jobs a limit lets a team run beside what it has.
+// roomUnder is how many of n jobs a limit lets a team run beside its other jobs.
 func roomUnder(l pool.Limit, t *team, r job.Resources, n int) int {
 	for _, b := range []struct {
 		most       *int

@@ -32,7 +32,7 @@ func refusesSize(s *pool.Spec, spec job.Spec) *fault.Error {
 		set := pool.Set{Size: name}
 		has := set.Resources()
 		if has.CPUs == 0 || fits(has, job.Resources{}, spec.Resources) {
-			return nil // or the size is not known; its nodes will report it
+			return nil // it has room, or its cpus are not known before a node reports them
 		}
 		if of := largest.Resources(); has.GPUs > of.GPUs || has.GPUs == of.GPUs && has.CPUs > of.CPUs {
 			largest = set

@@ -7,11 +7,12 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// What a scale set was asked for and has not shown yet, and how often it may be
-// asked. An instance counts as on its way from the request on, and its time to
-// come up runs from there, whatever the operation it belongs to is doing.
+// The instances that a scale set was asked for and does not list yet, and how often it
+// may be asked. An instance is on its way from its request on, and its time to come up
+// begins there, independent of the state of its operation.
 
-// takeOverPending takes over what a row of before Asks says of instances not seen yet.
+// takeOverPending turns what a row of an earlier version says of instances that are not
+// listed yet into a request.
 func (cp *capacity) takeOverPending(set *pool.Set) {
 	if set.PendingSince.IsZero() {
 		return
@@ -26,13 +27,13 @@ func (cp *capacity) takeOverPending(set *pool.Set) {
 	set.PendingSince = time.Time{}
 }
 
-// reconcile compares what is awaited with the capacity of a list whose instances
-// have just been taken in. A capacity counts what is there and what comes; whether
-// it counts what is on its way out is not known, so it gives two bounds.
+// reconcile compares the pending requests with the capacity in a list whose instances have
+// just been taken in. A capacity counts the instances that exist and that are coming. It
+// is not known whether it counts those that are leaving, so it gives two bounds.
 func (cp *capacity) reconcile(set *pool.Set, capacity int) {
 	lags := cp.now.Sub(set.GrantedAt) < cp.timing.MissingFor
 	if set.Unbacked {
-		// What a failed call has brought about is seen by now.
+		// The instances that a failed call has made are listed by now.
 		if set.Op.Kind == "" && !lags && cp.now.Sub(set.UnbackedAt) >= cp.timing.MissingFor {
 			set.Requests = nil
 		}
@@ -43,8 +44,8 @@ func (cp *capacity) reconcile(set *pool.Set, capacity int) {
 	if unanswered := set.Op.Kind == pool.OpGrow && set.Op.Token == ""; !unanswered && !lags {
 		set.WithdrawRequests(set.Pending() - max(capacity-c.stays(), 0))
 	}
-	// What Azure has accepted and not made within the time of a boot, it does not
-	// make: the capacity is there on paper only.
+	// Instances that Azure has accepted and not made before the boot deadline do not
+	// come: they are capacity without instances.
 	late := 0
 	for len(set.Requests) > 0 && cp.now.Sub(set.Requests[0].At) > cp.timing.BootDeadline {
 		late += set.Requests[0].N
@@ -56,15 +57,14 @@ func (cp *capacity) reconcile(set *pool.Set, capacity int) {
 	}
 }
 
-// The service gives each scale set a bucket of writes (PUT and PATCH): 12 at once,
-// and 4 more in a minute (the published limits of Compute). A call beyond them makes
-// the wait longer, so two are left for those that have to be repeated: the first few
-// leave at once, then each pause is twice as long as the one before, up to the time
-// in which one more comes into the bucket. What is wanted meanwhile goes with the
-// next one.
+// Azure limits the writes (PUT and PATCH) of each scale set: 12 at once, and 4 more in a
+// minute (the published limits of Compute). A write beyond the limit makes the wait
+// longer. So two of the 12 are left for repeats: the first few writes go at once, then
+// each pause is twice as long as the one before, up to the time in which one more write
+// is allowed. Nodes that are wanted during a pause are asked for with the next write.
 const (
-	writesAtOnce = 5
-	writesInAll  = 10
+	writesAtOnce = 5  // without a pause
+	writesInAll  = 10 // until the pause is writeEvery
 	writeEvery   = 15 * time.Second
 )
 
@@ -77,14 +77,14 @@ func mayWriteAt(set *pool.Set, now time.Time) time.Time {
 	return later(now, set.WroteAt.Add(writeEvery>>max(writesInAll-used, 0)))
 }
 
-// countWrite counts a write.
+// countWrite notes that the set's capacity is written now.
 func countWrite(set *pool.Set, now time.Time) {
 	set.WroteAt, set.FullAt = now, later(set.FullAt, now).Add(writeEvery)
 }
 
-// mayReplaceAt is when a new request may take the place of what is in flight: of an
-// operation that was accepted at once, of a call that has no answer yet when that
-// has had time for one; zero: not before it is over.
+// mayReplaceAt is when a new request may replace what is in flight: an accepted operation
+// at once, a call without an answer after it has had time for one; zero: not before the
+// operation has ended.
 func mayReplaceAt(op *pool.Op, now time.Time) time.Time {
 	switch {
 	case op.Kind == pool.OpDrop:
@@ -95,8 +95,8 @@ func mayReplaceAt(op *pool.Op, now time.Time) time.Time {
 	return later(now, op.AskedAt.Add(writeEvery))
 }
 
-// mayAskAt is when the set may be asked for more, as far as that is a matter of time;
-// zero: not before what is in flight is over.
+// mayAskAt is the earliest time at which the set may be asked for more; zero: not before
+// the operation in flight has ended.
 func mayAskAt(set *pool.Set, now time.Time) time.Time {
 	at := mayReplaceAt(&set.Op, now)
 	if at.IsZero() {
@@ -105,13 +105,14 @@ func mayAskAt(set *pool.Set, now time.Time) time.Time {
 	return later(at, mayWriteAt(set, now))
 }
 
-// mayAskNow reports whether the next step asks the set for what is wanted of it.
+// mayAskNow reports whether the next step may ask the set for more.
 func (cp *capacity) mayAskNow(set *pool.Set) bool {
 	at := mayAskAt(set, cp.now)
 	return !at.IsZero() && !at.After(cp.now)
 }
 
-// nextRequestText says when the next of the sets is asked of which more is wanted.
+// nextRequestText says when the next request goes to one of the sets that should give
+// more.
 func (cp *capacity) nextRequestText(more map[string]int) string {
 	var next time.Time
 	for i := range cp.Head.Sets {

@@ -7,22 +7,24 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// reservation keeps nodes for the job that waits longest: one, or those of a gang.
-// The others may use them as long as the job does not wait any longer for it: when
-// they end before it can begin, or fit beside it.
+// reservation holds the nodes that are reserved for the first job that finds no place.
+// Other jobs may use these nodes as long as they do not delay that job: if they end before
+// it can begin, or fit beside it.
 type reservation struct {
 	job   *Job
 	spare map[*Node]job.Resources // what is left on each of its nodes beside the job, when it begins
-	at    time.Time               // when all of them have room, at the latest; zero = nobody knows
+	at    time.Time               // when all of them have room, at the latest; zero = not known
 }
 
+// rankOf orders nodes by how soon they have room: first by the number of jobs without a
+// known end, then by time.
 func rankOf(unknown int, at, now time.Time) uint64 {
 	return uint64(unknown)<<48 | uint64(max(at.Sub(now), 0)/time.Millisecond)&(1<<48-1)
 }
 
-// findRoom finds out when the node has room for what is wanted: how many jobs without a
-// known end have to end first, when the last of the others does, and what is
-// left beside it then.
+// findRoom finds out when the node has room for want: how many jobs without a known end
+// have to end first, when the last of the other jobs that have to end does, and what is
+// left beside want then.
 func (n *Node) findRoom(want job.Resources, now time.Time, pack bool) (unknown int, at time.Time, spare job.Resources) {
 	running := make([]*Job, 0, len(n.jobs))
 	for _, j := range n.jobs {
@@ -57,7 +59,7 @@ func (n *Node) findRoom(want job.Resources, now time.Time, pack bool) (unknown i
 	return unknown, at, spare
 }
 
-// endsBy is when a job's attempt is over at the latest; zero when nobody knows.
+// endsBy is when a job's attempt ends at the latest, and not before now; zero: not known.
 func (j *Job) endsBy(now time.Time) time.Time {
 	a := j.Current()
 	if j.Spec.Timeout == 0 {
@@ -72,14 +74,15 @@ func (r *reservation) allows(of shape, n *Node, now time.Time) bool {
 	if r == nil {
 		return true
 	}
-	spare, kept := r.spare[n]
-	if !kept || of.within > 0 && !r.at.IsZero() && !now.Add(of.within).After(r.at) {
+	spare, isReserved := r.spare[n]
+	if !isReserved || of.within > 0 && !r.at.IsZero() && !now.Add(of.within).After(r.at) {
 		return true
 	}
 	return of.cpus <= spare.CPUs && of.gpus <= spare.GPUs && (n.Memory == 0 || of.memory <= spare.Memory)
 }
 
-// recordUse notes that a job was let past onto a reserved node.
+// recordUse notes that another job is placed on reserved nodes. It takes what is left on
+// them, unless it ends before the reservation begins.
 func (r *reservation) recordUse(j *Job, on []*Node) {
 	if r == nil {
 		return
@@ -88,7 +91,7 @@ func (r *reservation) recordUse(j *Job, on []*Node) {
 		return
 	}
 	for _, n := range on {
-		if spare, kept := r.spare[n]; kept {
+		if spare, isReserved := r.spare[n]; isReserved {
 			spare.CPUs -= j.Spec.Resources.CPUs
 			spare.GPUs -= j.Spec.Resources.GPUs
 			spare.Memory -= j.Spec.Resources.Memory

@@ -13,8 +13,8 @@ type schedule struct {
 	jobs     *jobStates
 }
 
-// enforce carries out the pool's own schedule: at downAt its nodes leave, and
-// until upAt nothing is placed and waiting jobs are held.
+// enforce carries out the schedule in the pool's spec: at downAt its nodes leave, and until
+// upAt no job is placed and waiting jobs are held.
 func (sc *schedule) enforce() {
 	sched := sc.Head.Spec.Schedule
 	if sched == nil {
@@ -31,8 +31,8 @@ func (sc *schedule) enforce() {
 	sc.setDown(down)
 }
 
-// takeDown lets every node go: an idle one at once, a busy one as onRunning
-// says. It reports whether there was room for all of it.
+// takeDown drains the ready and busy nodes; onRunning decides about their jobs. It reports whether
+// there was room for all of it.
 func (sc *schedule) takeDown(sched pool.Schedule) bool {
 	for _, n := range sc.sortedNodes() {
 		if !sc.hasRoom() {
@@ -55,7 +55,7 @@ func (sc *schedule) takeDown(sched pool.Schedule) bool {
 	return true
 }
 
-// interrupt treats a running job as the schedule's onRunning says.
+// interrupt requeues or cancels a job, or leaves it alone, according to onRunning.
 func (sc *schedule) interrupt(j *Job, onRunning string) {
 	const reason = "the pool goes down by its schedule"
 	switch onRunning {
@@ -70,8 +70,8 @@ func (sc *schedule) interrupt(j *Job, onRunning string) {
 	}
 }
 
-// setDown marks the waiting jobs as held or queued when the pool goes down or
-// comes up, as far as there is room; the rest follows in the next step.
+// setDown marks the jobs in line as held when the pool goes down, and as queued when it
+// comes up, as far as there is room. The next step does the rest.
 func (sc *schedule) setDown(down bool) {
 	if sc.Head.Down == down && !sc.marking {
 		return
@@ -86,7 +86,7 @@ func (sc *schedule) setDown(down bool) {
 	done := true
 	sc.line.each(func(j *Job) bool {
 		if j.State == state || j.Progress != nil && j.State == job.Running {
-			return true // a sweep that has begun goes on showing that
+			return true // a sweep that has begun stays running
 		}
 		if done = sc.hasRoom(); done {
 			j.State, j.Reason = state, reason
@@ -97,10 +97,10 @@ func (sc *schedule) setDown(down bool) {
 	sc.marking = !done
 }
 
-// downForTheNight is why a node leaves that may be taken back in the morning.
+// downForTheNight is the reason of a node that leaves by the schedule.
 const downForTheNight = "taken down by the pool's schedule"
 
-// takeNodesBack takes nodes back that were to leave for the night and still work.
+// takeNodesBack puts nodes back in use that drain by the schedule and still run jobs.
 func (sc *schedule) takeNodesBack() {
 	for _, n := range sc.sortedNodes() {
 		if n.State == pool.NodeDraining && n.Reason == downForTheNight && len(n.jobs) > 0 && sc.hasRoom() {

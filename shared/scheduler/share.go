@@ -12,25 +12,26 @@ import (
 //
 //	charge = (used + held now x shareAhead) / weight
 //
-// used is what the team's attempts have taken of nodes lately, in seconds of a
-// whole node, halved with every half-life; an attempt's part of a node is the
-// largest of its parts of cpus, GPUs and memory. held is the sum of those parts
-// over what runs now, so that teams that begin together also share at once.
+// used is what the team's attempts have taken of nodes, in seconds of a whole node,
+// halved with every half-life. An attempt's part of a node is the largest of its parts of
+// cpus, GPUs and memory. held is the sum of those parts over the attempts that run now,
+// so that teams that begin together share from the start.
 
 const (
-	// shareAhead is how long what runs now is expected to go on.
+	// shareAhead is how much longer a running attempt is expected to run.
 	shareAhead = time.Hour
-	// minUsed is a use, in seconds of a node, that is not kept any more.
+	// minUsed is the smallest use, in seconds of a node, that the head keeps.
 	minUsed = 0.01
 )
 
-// team is what a team has running now; derived from the jobs' rows.
+// team is what a team has running now, derived from the jobs' rows.
 type team struct {
 	jobs, cpus, gpus int
 	held             float64 // sum of the parts of nodes
 	since            float64 // sum of part x second at which it began
 }
 
+// team returns what a team has running, and makes an entry for a new team.
 func (s *State) team(name string) *team {
 	t := s.teams[name]
 	if t == nil {
@@ -49,13 +50,13 @@ func (t *team) count(j *Job, sign int) {
 	t.held += float64(sign) * j.part
 	t.since += float64(sign) * j.part * seconds(j.Current().AssignedAt)
 	if t.jobs == 0 {
-		*t = team{} // no rest of rounding stays
+		*t = team{} // errors of rounding do not stay
 	}
 }
 
 func seconds(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
 
-// charge is what the team's next job is compared by.
+// charge is the number by which teams are compared; the least is first.
 func (t *turn) charge(name string) float64 {
 	used := t.Head.Shares[name].Left(t.now, t.timing.ShareHalfLife)
 	if has := t.teams[name]; has != nil {
@@ -80,7 +81,8 @@ func (t *turn) addUse(j *Job) {
 	t.Head.Shares = shares
 }
 
-// isWithin reports whether a team that has this running may add a job.
+// isWithin reports whether a limit lets a team start a job that takes r; t, which may be
+// nil, is what the team has running.
 func isWithin(l pool.Limit, t *team, r job.Resources) bool {
 	if t == nil {
 		t = &team{}

@@ -10,21 +10,20 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// Result is what one step decided.
+// Result is what one step has decided.
 type Result struct {
 	Changes   []pool.Change  // rows besides the head; the head is State.Head
 	Changed   bool           // whether there is anything to commit
 	Effects   pool.Effects   // to perform after the commit
 	Refused   []pool.Refusal // jobs that cannot be taken, and why
 	Cancelled int            // jobs that a CancelAll has asked to end
-	Rest      []pool.Event   // not looked at yet: the transaction was full
+	Rest      []pool.Event   // events that are not applied yet: the transaction was full
 	More      bool           // call again after the commit, with Rest
 }
 
-// Step takes the pool's state, what has happened and the time, and decides:
-// which rows change, and what is to be done when they are committed. It changes
-// s in place; when the rows cannot be committed, s must be brought back to what
-// the rows say by CatchUp, or thrown away.
+// Step takes the pool's state, what has happened and the time, and decides which rows
+// change and what to do after they are committed. It changes s in place. If the rows
+// cannot be committed, the caller must update s with CatchUp or drop it.
 func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	st := newStep(s, now, timing)
 	st.capacity.syncLadder()
@@ -48,7 +47,7 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	return st.result(rest)
 }
 
-// applyEvents takes in events until the transaction is full and returns the rest.
+// applyEvents applies events until the transaction is full, and returns the rest.
 func (st *step) applyEvents(events []pool.Event) []pool.Event {
 	for i, e := range events {
 		if !st.hasRoom() {
@@ -112,19 +111,18 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 	return nil
 }
 
-// applySpec takes a new spec. What it changes takes effect in this very step.
+// applySpec takes in a new spec, which takes effect in this step.
 func (st *step) applySpec(e pool.Apply) {
 	if st.Head.Deleting {
 		return
 	}
 	if e.Spec.Schedule != nil && st.Head.Spec.Schedule == nil {
-		// A downAt that passed before the pool had a schedule is not made up for.
+		// The pool does not go down for a downAt that passed before it had a schedule.
 		_, since, _ := e.Spec.Schedule.Window(st.now)
 		st.Head.DownSince = since
 	}
 	st.Head.Spec, st.specChanged = e.Spec, true
-	// Another size or image may well be available. That the last call failed
-	// stays known.
+	// Another size or image may be available. The number of failed calls stays.
 	st.capacity.probeNow()
 	for i := range st.Head.Sets {
 		st.Head.Sets[i].Blocked, st.Head.Sets[i].QuotaLimit = pool.Block{Tries: st.Head.Sets[i].Blocked.Tries}, 0
@@ -133,7 +131,7 @@ func (st *step) applySpec(e pool.Apply) {
 	st.applySpecChange()
 }
 
-// tick looks for silence and for what should have been answered by now.
+// tick looks for silent nodes and missing answers.
 func (st *step) tick(e pool.Tick) {
 	st.messages.resend(st.now.Add(-st.timing.ResendAfter))
 	st.housekeeping.askLateBack()
@@ -147,7 +145,7 @@ func (st *step) tick(e pool.Tick) {
 	}
 }
 
-// result turns what was marked into rows, in a stable order.
+// result makes the rows of what the parts have changed, in a stable order.
 func (st *step) result(rest []pool.Event) Result {
 	r := Result{
 		Effects:   st.effects,
@@ -183,7 +181,7 @@ func (st *step) result(rest []pool.Event) Result {
 	return r
 }
 
-// sameHead compares two heads but for their specs.
+// sameHead compares two heads without their specs.
 func sameHead(a, b pool.Head) bool {
 	a.Spec, b.Spec = pool.Spec{}, pool.Spec{}
 	return reflect.DeepEqual(a, b)

@@ -6,15 +6,17 @@ import (
 	"time"
 )
 
-// nextStep is what something waits for that needs nothing else.
+// nextStep is what a job or pool waits for that needs only time.
 const nextStep = "the next step; nothing has to be done"
 
+// stamp is a time as sentences have it.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// countJobs and nodes write a number with its noun and verb.
+// countJobs and countNodes write a number with its noun and verb.
 func countJobs(n int, one, more string) string  { return countText(n, "job", one, more) }
 func countNodes(n int, one, more string) string { return countText(n, "node", one, more) }
 
+// countText writes a number with a noun and the verb of the singular or the plural.
 func countText(n int, noun, one, more string) string {
 	verb := one
 	if n != 1 {

@@ -6,15 +6,16 @@ import (
 	"dsvmpools/shared/usage"
 )
 
-// maxRows bounds the rows one step may change, head and ledger row included:
-// a transaction of Table Storage takes 100. What a single atom may add (a
-// finish: two rows of a job, two of its sweep, and a node) is kept free.
+// maxRows bounds the rows that one step may change, with the head and the ledger row: a
+// transaction of Table Storage takes 100. Room for indivisibleRows stays free: the rows
+// of one indivisible change (the end of a member: two rows of the job, two of its sweep,
+// and a node).
 const (
 	maxRows         = 98
 	indivisibleRows = 6
 )
 
-// transaction gathers the rows that a step changes, and the effects that follow when
+// transaction collects the rows that a step changes, and the effects that follow after
 // they are committed.
 type transaction struct {
 	jobRows     map[string]pool.Change // by key
@@ -22,7 +23,7 @@ type transaction struct {
 	deletedKeys []string               // of nodes and log rows
 	entries     []usage.Entry          // for the ledger
 	effects     pool.Effects
-	full        bool // something did not fit and is to be done in the next step
+	full        bool // something did not fit; the next step does it
 }
 
 func newTransaction() *transaction {
@@ -38,8 +39,8 @@ func (tx *transaction) rowCount() int {
 	return len(tx.jobRows) + len(tx.nodeRows) + len(tx.deletedKeys) + 2
 }
 
-// hasRoom reports whether another atom fits; when it does not, the step will be
-// called again.
+// hasRoom reports whether another indivisible change fits. If not, the driver runs another
+// step.
 func (tx *transaction) hasRoom() bool {
 	if tx.rowCount()+indivisibleRows > maxRows {
 		tx.full = true
@@ -48,7 +49,7 @@ func (tx *transaction) hasRoom() bool {
 	return true
 }
 
-// hasRoomFor reports whether an atom of so many nodes fits.
+// hasRoomFor reports whether an indivisible change of so many nodes fits.
 func (tx *transaction) hasRoomFor(nodes int) bool {
 	if tx.rowCount()+max(nodes+2, indivisibleRows) > maxRows {
 		tx.full = true
@@ -66,7 +67,7 @@ func (tx *transaction) writeJob(j *Job) {
 	tx.jobRows[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order), Value: j.Job, Insert: c.Insert}
 }
 
-// callsOf is what a step wants of one set.
+// callsOf returns the calls that a step makes for one set, to add to them.
 func (tx *transaction) callsOf(set *pool.Set) *pool.SetCalls {
 	if tx.effects.Sets == nil {
 		tx.effects.Sets = map[string]*pool.SetCalls{}

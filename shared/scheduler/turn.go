@@ -7,8 +7,8 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// turn is what all parts of one step share: the pool's state, the transaction that
-// they write to, and the time.
+// turn is what all parts of one step share: the pool's state, the transaction that they
+// write to, the time and the timing.
 type turn struct {
 	*State
 	*transaction
@@ -19,13 +19,13 @@ type turn struct {
 // downReason is the sentence that a held job shows.
 func (t *turn) downReason() string {
 	if t.Head.Spec.Schedule == nil {
-		return "the pool is down" // its schedule was taken from it in this very step, which ends that
+		return "the pool is down" // this step has removed its schedule, and puts it up again
 	}
 	_, _, until := t.Head.Spec.Schedule.Window(t.now)
 	return fmt.Sprintf("the pool is down by its schedule until %s", until.UTC().Format(time.RFC3339))
 }
 
-// send adds an item to the node's message of this step.
+// send adds a work item to the message that the node gets after this step.
 func (t *turn) send(n *Node, item protocol.WorkItem) {
 	if item.Assign != nil {
 		item.Assign.Whole = !t.Head.Spec.Pack // a job that has its node to itself may use all of it
