@@ -14,17 +14,18 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// Every transaction leaves the keys of the rows it changed in a row of the change
-// log beside the head. The log has a fixed number of rows; the newest replaces the
-// oldest. A reader that has an older version reads the log and those rows instead
-// of the whole partition.
+// Every transaction writes the keys of the rows that it changes into a row of the change
+// log, which is in the partition of the pool. The log has a fixed number of rows; the
+// newest replaces the oldest. A reader that has an older version reads the log and the
+// changed rows instead of the whole partition.
 
 const (
-	// readers bounds the rows that one call reads side by side.
-	readers = 16
-	// catchUpRounds bounds how often ChangesSince follows a head that moves on.
-	// Each round reads only what is new, so that one ends as soon as the others
-	// rest for a few milliseconds; reading everything could not end sooner.
+	// readWorkers bounds the rows that one call reads at the same time.
+	readWorkers = 16
+	// catchUpRounds bounds how often ChangesSince reads again because the head has
+	// changed meanwhile. Each round reads only what is new, so that the call ends as
+	// soon as others write nothing for a few milliseconds. Reading everything would
+	// not end sooner.
 	catchUpRounds = 200
 	// A row read by its key costs as much as about rowsPerRead rows of a page
 	// (measured). So with more than live/rowsPerRead keys, and freeReads in any
@@ -202,7 +203,7 @@ func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Versio
 func (p *Pools) readRows(ctx context.Context, name string, keys []string, into map[string]any) error {
 	rows := make([]any, len(keys))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readers)
+	g.SetLimit(readWorkers)
 	for i, key := range keys {
 		g.Go(func() error {
 			raw, _, err := p.table.Get(ctx, "read a row of pool "+name, name, key)

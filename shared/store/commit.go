@@ -20,8 +20,8 @@ import (
 // Version the pool is created.
 //
 // It returns the new version. Conflict: v is no longer current; load again and do
-// the step again. (The step may have been written, its reply lost, and somebody
-// may have built upon it already; doing a step again is harmless.) After any other
+// the step again. (Perhaps the step was written, its reply was lost, and somebody has
+// committed after it; to do a step again is harmless.) After any other
 // error than Conflict and Invalid the outcome is unknown, because the service
 // could not be asked; the next Commit on v finds out. A refusal because of size is
 // Invalid with table.ErrTooLarge as its cause.
@@ -90,8 +90,7 @@ func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head p
 	return t, nil
 }
 
-// withETag reads the ETag of a version that has none: an empty condition would be
-// no condition.
+// withETag reads the ETag of a version that has none: an empty ETag would be no condition.
 func (p *Pools) withETag(ctx context.Context, name string, v pool.Version) (pool.Version, error) {
 	if v.IsZero() || v.ETag != "" {
 		return v, nil
@@ -101,7 +100,7 @@ func (p *Pools) withETag(ctx context.Context, name string, v pool.Version) (pool
 		return pool.Version{}, err
 	}
 	if !current.Same(v) {
-		return pool.Version{}, lostRace(name, err)
+		return pool.Version{}, errChanged(name, err)
 	}
 	return current, nil
 }
@@ -143,7 +142,7 @@ func changeOperation(name string, c *pool.Change) (operation table.Operation, er
 	return operation, err
 }
 
-// write sends a transaction until it is known what became of it.
+// write sends a transaction until it is known whether it was written.
 func (p *Pools) write(ctx context.Context, t *transaction) (pool.Version, error) {
 	for try := 1; ; try++ {
 		etag, err := p.table.Submit(ctx, t.operations)
@@ -164,9 +163,9 @@ func (p *Pools) write(ctx context.Context, t *transaction) (pool.Version, error)
 		if fault.CodeOf(err) == fault.Invalid {
 			return pool.Version{}, err
 		}
-		known, version, unknown := p.findOutcome(ctx, t, err)
+		known, version, outcome := p.findOutcome(ctx, t, err)
 		if known {
-			return version, unknown
+			return version, outcome
 		}
 		// Not written, as far as can be seen. If it arrives later, the condition
 		// lets only one of the two tries through.
@@ -181,9 +180,9 @@ func (t *transaction) what() string { return "commit to pool " + t.pool }
 // noVersion is an ETag that no row has.
 const noVersion = `W/"datetime'1601-01-01T00%3A00%3A00Z'"`
 
-// findOutcome reads the head after a try that failed with cause, or whose reply had
-// no ETag. The nonce in the head says who has won: that of t is its own. known is
-// false when t may be tried again.
+// findOutcome reads the head after a try that failed with cause, or whose reply had no
+// ETag. If the head has the nonce of t, t was written. known is false if t may be tried
+// again.
 func (p *Pools) findOutcome(ctx context.Context, t *transaction, cause error) (known bool, version pool.Version, err error) {
 	_, current, err := p.readHead(ctx, t.pool)
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
@@ -195,22 +194,22 @@ func (p *Pools) findOutcome(ctx context.Context, t *transaction, cause error) (k
 		t.to.ETag = current.ETag
 		return true, t.to, nil
 	case cause == nil:
-		// Written, and somebody has built upon it already: the next Commit on
-		// this version must lose.
+		// It was written, and somebody has committed after it: the next Commit on
+		// this version must fail.
 		t.to.ETag = noVersion
 		return true, t.to, nil
 	case errors.As(cause, &refused) || !current.Same(t.from):
-		return true, pool.Version{}, lostRace(t.pool, cause)
+		return true, pool.Version{}, errChanged(t.pool, cause)
 	}
 	return false, pool.Version{}, nil
 }
 
-func lostRace(name string, cause error) error {
+func errChanged(name string, cause error) error {
 	return wrap(fault.Conflict, cause, "pool %s was changed by somebody else; load it again", name)
 }
 
-// leaveOutMissingLog removes the deletion of a row of facts from t if the service
-// refused it because the row is gone: somebody else has recorded it as well.
+// leaveOutMissingLog removes the deletion of a row of facts from t if the service refused
+// it because the row is gone: another process has recorded it too.
 func (t *transaction) leaveOutMissingLog(r *table.Refusal) bool {
 	if r.Index < 0 || r.Index >= len(t.operations) || r.Status != http.StatusNotFound || t.operations[r.Index].Kind != table.Delete {
 		return false

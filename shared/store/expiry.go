@@ -12,11 +12,11 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// When the finished rows of jobs go, the jobs are listed for what is to be removed
-// later: many jobs in a row, whose key has the time at which the last of them ended.
-// So one range of keys finds what is due, however many ids there are.
+// When the finished rows of jobs are deleted, the jobs are listed, because their files and
+// ids are removed later. A row lists many jobs; its key has the time at which the last of
+// them ended. So one range of keys finds what is due, however many ids there are.
 
-// ExpiryKind is what of a job is to be removed.
+// ExpiryKind says what of a job expires: its files or its id.
 type ExpiryKind string
 
 const (
@@ -27,7 +27,7 @@ const (
 // ArchivedJob is a job whose finished row is gone.
 type ArchivedJob struct{ Order, ID string }
 
-// Expiry lists jobs of one pool of which something is to be removed at the same time.
+// Expiry lists jobs of one pool whose files or ids expire at the same time.
 type Expiry struct {
 	Pool string
 	Jobs []ArchivedJob
@@ -43,8 +43,7 @@ const stampLayout = "20060102T150405"
 
 func (k ExpiryKind) from(t time.Time) string { return string(k) + "!" + t.UTC().Format(stampLayout) }
 
-// putExpiry lists jobs of which the last ended at a time. The same jobs again are
-// the same row.
+// putExpiry lists jobs, the last of which ended at a time. The same jobs give the same row.
 func (d *IDs) putExpiry(ctx context.Context, kind ExpiryKind, name string, ended time.Time, jobs []ArchivedJob) error {
 	for len(jobs) > 0 {
 		row, n := encodeExpiry(kind, name, ended, jobs)

@@ -11,15 +11,15 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// If files of jobs are kept for a shorter time than their finished rows, the rows say
-// whose files are due. To not read all of them each time, a row for each pool says how
-// far the work has come. It goes in passes: each reads the rows that became old enough
-// since the one before, and those of jobs that had not ended then.
+// If files of jobs are kept for a shorter time than their finished rows, these rows say
+// whose files are due. A row for each pool says how far the removal has come, so that not
+// all rows are read each time. It works in passes: each pass reads the rows that became
+// old enough since the pass before, and the rows of jobs that had not ended then.
 
 // fileProgress is how far removing the files of a pool's finished jobs has come.
 type fileProgress struct {
 	Low  string // the files of all jobs with a lower order are removed
-	Top  string // of the pass under way: below this order; "" = none is under way
+	Top  string // the pass under way covers the orders below this one; "" = none is under way
 	At   string // key from which the pass continues
 	Next string // what Low becomes after the pass, as far as is known
 }

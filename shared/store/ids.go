@@ -21,16 +21,15 @@ type IDs struct {
 	pools *Pools // their rows say how a job has ended, until the id does
 }
 
-// ID is what an id of a job stands for. A row of it is inserted before the job
-// itself is.
+// ID is what an id of a job stands for. Its row is written before the rows of the job.
 type ID struct {
 	ID    string
 	Pool  string
 	Order string // of the job, a ULID
 	Hash  string // of the document: another one under the same id is a conflict
 	Via   string // how it came, ByQueue or ByHTTP
-	// State is "" while the rows of the job say it; job.Rejected: the document was
-	// refused; otherwise how the job has ended, see tombstones.go.
+	// State is "" while the job has rows, which have its state; job.Rejected: the
+	// document was refused; otherwise how the job has ended, see tombstones.go.
 	State job.State
 
 	// Of a rejected document, and the reason of a job that has ended.
@@ -85,7 +84,7 @@ func escapeKey(id string) string {
 	return "!!" + hex.EncodeToString(sum[:])
 }
 
-// normalize is an id as its row has it: text that comes back as it was written.
+// normalize is an id as its row has it: valid UTF-8, at most maxID long.
 func normalize(id string) string { return table.Cut(strings.ToValidUTF8(id, "\uFFFD"), maxID) }
 
 // idPartition spreads ids over sixteen partitions: a batch of 1,000 ids is

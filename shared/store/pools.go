@@ -11,8 +11,8 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// consistentTries is how often a partition of more than one page is read again
-// because more was written to it in the meantime than the change log holds.
+// consistentTries is how often a partition of more than one page is read because others
+// write more to it meanwhile than the change log holds.
 const consistentTries = 5
 
 // Pools is the table of pools: a partition for each, with its head, its nodes,
@@ -30,10 +30,10 @@ func (r *versionRow) version() pool.Version {
 	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash}
 }
 
-// PoolNames lists the names of all pools, in their order. It hops from partition
-// to partition: it reads one row of each, however many jobs a pool has, and no
-// list beside the pools could disagree with them. A partition of which only
-// remains are left (see DeletePool) is listed too; Load says NotFound for it.
+// PoolNames lists the names of all pools, sorted. It reads one row of each partition,
+// however many jobs the pool has. There is no separate list of pools that could be wrong.
+// A partition that has only remains of a pool (see DeletePool) is listed too; Load says
+// NotFound for it.
 func (p *Pools) PoolNames(ctx context.Context) ([]string, error) {
 	var names []string
 	last := ""
@@ -138,7 +138,7 @@ func (p *Pools) Head(ctx context.Context, name string) (pool.Version, error) {
 	return row.version(), err
 }
 
-// readHead reads the head with its ETag for certain.
+// readHead reads the head. Its version always has an ETag.
 func (p *Pools) readHead(ctx context.Context, name string) (pool.Head, pool.Version, error) {
 	raw, etag, err := p.table.Get(ctx, "read the head of pool "+name, name, pool.HeadKey)
 	if fault.CodeOf(err) == fault.NotFound {

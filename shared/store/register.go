@@ -72,7 +72,7 @@ func (d *IDs) RegisterAs(ctx context.Context, holder string, ids []ID) ([]ID, []
 // registration is one call of RegisterAs.
 type registration struct {
 	table  *IDs
-	holder string // also the nonce of this call's rows, should a reply get lost
+	holder string // also the nonce of this call's rows, to recognize them after a lost reply
 	ids    []ID
 	now    []ID   // result: by the index in ids
 	fresh  []bool // result: by the index in ids
@@ -96,7 +96,7 @@ func (r *registration) registerPart(ctx context.Context, indexes []int) error {
 		err := r.insert(ctx, claims)
 		if err == nil {
 			for _, c := range claims {
-				r.now[c.index], r.fresh[c.index] = newlyRegistered(r.ids[c.index]), true
+				r.now[c.index], r.fresh[c.index] = rowOfNew(r.ids[c.index]), true
 			}
 			r.unlistReplaced(ctx, claims)
 			return nil
@@ -115,7 +115,7 @@ func (r *registration) registerPart(ctx context.Context, indexes []int) error {
 func (r *registration) insert(ctx context.Context, claims []claim) error {
 	operations := make([]table.Operation, len(claims))
 	for i, c := range claims {
-		row := newlyRegistered(r.ids[c.index])
+		row := rowOfNew(r.ids[c.index])
 		operations[i] = table.Operation{Kind: table.Insert, Row: encodeID(&row, r.holder)}
 		if c.replaces != "" {
 			operations[i].Kind, operations[i].Match = table.Replace, c.replaces
@@ -124,8 +124,8 @@ func (r *registration) insert(ctx context.Context, claims []claim) error {
 	return r.table.table.Transact(ctx, "register ids", operations)
 }
 
-// newlyRegistered is an ID as it is read after its registration.
-func newlyRegistered(id ID) ID {
+// rowOfNew is the ID that is read after its registration.
+func rowOfNew(id ID) ID {
 	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{Members: id.End.Members}
 	id.At = id.At.UTC().Truncate(table.Tick)
 	return id

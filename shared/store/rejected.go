@@ -48,10 +48,10 @@ func (d *IDs) Reject(ctx context.Context, id ID) error {
 		}
 		switch fault.CodeOf(err) {
 		case "":
-			// The row comes first, the index after it: a caller whose call fails
-			// comes again, and then the index is written.
+			// The row is written before the index: after an error the caller repeats
+			// the call, which writes the index.
 			return d.listRejection(ctx, &id)
-		case fault.Conflict, fault.NotFound: // somebody else was quicker: look again
+		case fault.Conflict, fault.NotFound: // another caller was first: read again
 		default:
 			return err
 		}

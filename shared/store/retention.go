@@ -27,19 +27,19 @@ type Retention struct {
 }
 
 const (
-	// dropAtOnce is how many finished jobs are written into their ids together:
-	// about sixty for each of the sixteen partitions.
-	dropAtOnce = 1000
-	// enoughToDrop is how many finished jobs are dropped at once without waiting
-	// for more; fewer wait for as long as the caller's patience.
-	enoughToDrop = 500
+	// maxDrop bounds the finished jobs that one call writes into their ids: about
+	// sixty for each of the sixteen partitions.
+	maxDrop = 1000
+	// minDrop is the number of finished jobs that are dropped without waiting for
+	// more; fewer wait for the caller's maxWait.
+	minDrop = 500
 )
 
-// DropDone forgets finished jobs of a pool that ended before a point in time, at most
-// dropAtOnce of them, and returns how many it forgot; their ids remember how they
-// ended. When there are few, it waits until one of them has been due for as long as
-// patience says. It may be killed at any point and repeated.
-func (r *Retention) DropDone(ctx context.Context, name string, before time.Time, patience time.Duration) (int, error) {
+// DropDone forgets finished jobs of a pool that ended before a time, at most maxDrop of
+// them, and returns how many it forgot. Their ids remember how they ended. If there are
+// few, it drops none before one of them has been due for maxWait. It may be killed at any
+// point and repeated.
+func (r *Retention) DropDone(ctx context.Context, name string, before time.Time, maxWait time.Duration) (int, error) {
 	if err := job.CheckPool("pool", name); err != nil {
 		return 0, err
 	}
@@ -47,9 +47,9 @@ func (r *Retention) DropDone(ctx context.Context, name string, before time.Time,
 	if err != nil || len(jobs) == 0 {
 		return 0, err
 	}
-	isDue := len(jobs) >= enoughToDrop
+	isDue := len(jobs) >= minDrop
 	for _, j := range jobs {
-		isDue = isDue || !j.EndedAt.After(before.Add(-patience))
+		isDue = isDue || !j.EndedAt.After(before.Add(-maxWait))
 	}
 	if !isDue {
 		return 0, nil
@@ -57,8 +57,8 @@ func (r *Retention) DropDone(ctx context.Context, name string, before time.Time,
 	return len(jobs), r.dropJobs(ctx, name, jobs, r.deleteRows)
 }
 
-// endedBefore reads finished jobs that ended before a time. No job ends before it was
-// submitted, so that it does not read newer keys.
+// endedBefore reads finished jobs that ended before a time. No job ends before it is
+// submitted, so it does not read the keys of jobs that were submitted later.
 func (r *Retention) endedBefore(ctx context.Context, name string, before time.Time) ([]*pool.Job, error) {
 	order, err := orderAt(before)
 	if err != nil {
@@ -67,13 +67,13 @@ func (r *Retention) endedBefore(ctx context.Context, name string, before time.Ti
 	q := table.Query{
 		Filter: table.Between(name, pool.DoneKey(order)+"!", pool.DoneTo) + // the first key after that order's
 			fmt.Sprintf(" and EndedAt lt datetime'%s'", before.UTC().Format(table.TimeLayout)),
-		Limit: dropAtOnce,
+		Limit: maxDrop,
 	}
 	return readAll(ctx, r.pools.table, "look for old jobs of pool "+name, q, decodeJob)
 }
 
-// orderAt is below the order of every job that was submitted at a time or later, and
-// above those of all before.
+// orderAt is the order between jobs that were submitted before a time and those that were
+// submitted at that time or later.
 func orderAt(t time.Time) (string, error) {
 	var u ulid.ULID
 	if err := u.SetTime(ulid.Timestamp(t)); err != nil {
@@ -85,7 +85,7 @@ func orderAt(t time.Time) (string, error) {
 // deleteFunc deletes rows of a pool, as many as a transaction holds beside a head.
 type deleteFunc func(ctx context.Context, name string, keys []string) error
 
-// dropJobs writes tombstones of finished jobs, then has their rows deleted.
+// dropJobs writes the tombstones of finished jobs, then deletes their rows with deleteRows.
 func (r *Retention) dropJobs(ctx context.Context, name string, jobs []*pool.Job, deleteRows deleteFunc) error {
 	if err := r.archive(ctx, name, jobs); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (r *Retention) archive(ctx context.Context, name string, jobs []*pool.Job) 
 // dropAllDone drops all finished jobs of a pool.
 func (r *Retention) dropAllDone(ctx context.Context, name string, deleteRows deleteFunc) error {
 	for {
-		q := table.Query{Filter: table.Between(name, pool.DoneFrom, pool.DoneTo), Limit: dropAtOnce}
+		q := table.Query{Filter: table.Between(name, pool.DoneFrom, pool.DoneTo), Limit: maxDrop}
 		jobs, err := readAll(ctx, r.pools.table, "read finished jobs of pool "+name, q, decodeJob)
 		if err != nil || len(jobs) == 0 {
 			return err
@@ -168,7 +168,7 @@ func (r *Retention) DeletePool(ctx context.Context, name string) error {
 	}
 	head, version, err := r.pools.readHead(ctx, name)
 	if fault.CodeOf(err) == fault.NotFound {
-		// Nobody can build upon a pool without a head: what is left are remains.
+		// Nobody can commit to a pool without a head: what is left are remains.
 		if err := r.dropAllDone(ctx, name, r.deleteRows); err != nil {
 			return err
 		}
@@ -189,13 +189,13 @@ func (r *Retention) DeletePool(ctx context.Context, name string) error {
 	}
 	err = r.pools.table.Delete(ctx, "delete pool "+name, name, pool.HeadKey, table.ETag(g.version.ETag))
 	if fault.CodeOf(err) == fault.NotFound {
-		return nil // an earlier try of this call, or somebody with the same aim
+		return nil // deleted by an earlier try of this call, or by another call
 	}
 	return err
 }
 
 // guardedDeletion deletes rows of a pool by transactions that replace the head, so
-// that a pool which is taken back into use in this moment keeps its rows.
+// that a pool that another process changes at the same time keeps its rows.
 type guardedDeletion struct {
 	pools   *Pools
 	head    pool.Head

@@ -12,15 +12,14 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// fingerprint is short and differs between specs, so that they can be compared
-// without carrying them around.
+// fingerprint is a short hash of a spec, by which specs are compared.
 func fingerprint(spec string) string {
 	sum := sha256.Sum256([]byte(spec))
 	return hex.EncodeToString(sum[:16])
 }
 
-// encodeHead writes the head, with its spec only when that is given: a merge
-// leaves it as it was.
+// encodeHead writes the head. It leaves out an empty spec, so that a merge does not change
+// the spec in the row.
 func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byte, error) {
 	e := table.NewFullRow(partition, pool.HeadKey)
 	e.Int64("Seq", h.Seq)
@@ -101,7 +100,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.Bool("Evicted", n.Evicted)
 	e.Int("Breaks", n.Breaks)
 	if len(n.Blames) > 0 {
-		// The scheduler keeps so few that they are far shorter.
+		// The scheduler keeps so few blames that they always fit.
 		if blames, err := table.Compact(n.Blames); err == nil && len(blames) <= table.ChunkUnits {
 			e.Text("Blames", blames)
 		}

@@ -62,7 +62,7 @@ func Open(cfg Config) (*Store, error) {
 	}, nil
 }
 
-// Close lets go of idle connections. It does not disturb calls under way.
+// Close closes idle connections. It does not disturb calls under way.
 func (s *Store) Close() { s.service.Close() }
 
 // CreateTables creates the tables that do not exist yet.

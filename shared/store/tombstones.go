@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -173,20 +171,16 @@ type idRow struct {
 	etag table.ETag
 }
 
-// keysAtOnce is how many rows one request reads by their keys: the service takes 15
-// comparisons, and one is for the partition.
-const keysAtOnce = 14
-
 // readIDs reads the rows of ids of one partition, by their ids in small letters. Ids
 // without a row are left out.
 func (d *IDs) readIDs(ctx context.Context, ids []string) (map[string]idRow, error) {
 	rows := make(map[string]idRow, len(ids))
-	for chunk := range slices.Chunk(ids, keysAtOnce) {
+	for chunk := range slices.Chunk(ids, keysPerQuery) {
 		keys := make([]string, len(chunk))
 		for i, id := range chunk {
-			keys[i] = fmt.Sprintf("RowKey eq '%s'", table.Quote(idKey(id)))
+			keys[i] = idKey(id)
 		}
-		q := table.Query{Filter: fmt.Sprintf("PartitionKey eq '%s' and (%s)", idPartition(chunk[0]), strings.Join(keys, " or "))}
+		q := table.Query{Filter: anyOf(idPartition(chunk[0]), keys)}
 		_, err := d.table.Scan(ctx, "read ids", q, func(raw []byte) error {
 			etag, err := table.DecodeETag(raw)
 			if err != nil {

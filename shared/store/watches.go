@@ -8,11 +8,11 @@ import (
 	"dsvmpools/shared/store/table"
 )
 
-// StatusWatch watches over a job of a push: its state is to be reported to the commit,
-// or it is to be cancelled as soon as it is known.
+// StatusWatch watches a job of a push, to report its state to the commit, or to cancel it
+// as soon as the job exists.
 type StatusWatch struct {
 	Job    string
-	Cancel bool // true: only to be cancelled
+	Cancel bool // cancel the job, and report nothing
 
 	// Where the state goes.
 	Rule       string
@@ -21,8 +21,8 @@ type StatusWatch struct {
 	Context    string // what the status is called
 
 	Sent  string    // the state that was reported last
-	Tries int       // in vain, since then
-	Next  time.Time // not before
+	Tries int       // failed tries since then
+	Next  time.Time // no try before
 	At    time.Time // since when the job is watched
 }
 

@@ -21,13 +21,13 @@ const (
 	// of work and a request after 30 s; a client that waits longer than this
 	// waits for a reply that was lost.
 	tryTimeout = 10 * time.Second
-	// Tries is how often a request is sent in all. Callers hold a message
-	// lock and come back later by themselves, so the store gives up early.
+	// Tries is how often a request is sent in all. Callers hold the lock of a message
+	// and try again later themselves, so the store gives up early.
 	Tries = 4
 	// firstPause is before the second try; it doubles each time, with jitter.
 	firstPause = 200 * time.Millisecond
-	// maxPause bounds what a Retry-After may ask for; after a longer one the
-	// caller gets the error, and comes back itself.
+	// maxPause bounds the pause. If the service asks for a longer one in Retry-After, the
+	// caller gets the error, and tries again later itself.
 	maxPause = 2 * time.Second
 )
 

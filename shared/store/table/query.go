@@ -13,7 +13,7 @@ const maxTop = 1000
 
 // Query is a range of rows.
 type Query struct {
-	Filter string // OData; only keys are indexed, so bound them
+	Filter string // OData; bound the keys in it, because only they are indexed
 	Fields string // names of properties, with commas; "" = all
 	Limit  int    // rows; 0 = no limit
 }

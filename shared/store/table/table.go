@@ -91,7 +91,7 @@ func Open(cfg Config) (*Service, error) {
 	return &Service{client: client, transport: transport}, nil
 }
 
-// Close lets go of idle connections. It does not disturb calls under way.
+// Close closes idle connections. It does not disturb calls under way.
 func (s *Service) Close() { s.transport.CloseIdleConnections() }
 
 // Create creates the tables that do not exist yet.
