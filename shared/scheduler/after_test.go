@@ -38,7 +38,7 @@ func TestAfterSuccess(t *testing.T) {
 	}
 }
 
-// What a job comes after may have ended long ago; the answer tells, and an answer
+// What a job comes after may have ended long ago; the answer says so, and an answer
 // for another or a second one changes nothing.
 func TestAfterWhatHasEnded(t *testing.T) {
 	t.Parallel()
@@ -68,9 +68,9 @@ func TestAfterFailure(t *testing.T) {
 	j2 := b.s.Jobs["2"]
 	n := b.s.Jobs["1"]
 	f := &protocol.Finished{N: n.N, State: "failed", ExitCode: 7, EndedAt: b.now}
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: n.VMID, Seen: n.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.rules)
+	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: n.VMID, Seen: n.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.timing)
 	for r.More {
-		r = scheduler.Step(b.s, r.Rest, b.now, b.rules)
+		r = scheduler.Step(b.s, r.Rest, b.now, b.timing)
 	}
 	if j2.State != job.Cancelled || j2.Reason != "it comes after job 1, which ended as failed" {
 		t.Errorf("got %s: %s", j2.State, j2.Reason)
@@ -95,16 +95,16 @@ func TestManyAfterOne(t *testing.T) {
 		events = append(events, submission(fmt.Sprintf("%03d", i), after("first")))
 	}
 	for len(events) > 0 {
-		events = scheduler.Step(b.s, events, b.now, b.rules).Rest
+		events = scheduler.Step(b.s, events, b.now, b.timing).Rest
 	}
 	j, steps := b.s.Jobs["first"], 0
 	f := &protocol.Finished{N: j.N, State: "failed", ExitCode: 1, EndedAt: b.now}
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.rules)
+	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.timing)
 	for ; r.More; steps++ {
 		if len(r.Changes) > 99 {
 			t.Fatalf("a transaction of %d rows", len(r.Changes))
 		}
-		r = scheduler.Step(b.s, r.Rest, b.now, b.rules)
+		r = scheduler.Step(b.s, r.Rest, b.now, b.timing)
 	}
 	if len(b.s.Jobs) != 0 || steps < 3 {
 		t.Errorf("%d jobs are left after %d steps", len(b.s.Jobs), steps)

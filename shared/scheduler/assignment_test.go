@@ -31,7 +31,7 @@ func TestAssignmentCarriesMemoryAndStop(t *testing.T) {
 	}
 }
 
-// A job that has its node to itself is told so, and no other.
+// Only a job that has its node to itself gets Whole.
 func TestAssignmentOfAWholeNode(t *testing.T) {
 	t.Parallel()
 	for _, pack := range []bool{true, false} {

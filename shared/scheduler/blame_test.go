@@ -498,7 +498,7 @@ func TestQuarantinedNodesAreReplaced(t *testing.T) {
 	if grown(r) != 2 || b.s.Head.Wanted != 1 {
 		t.Fatalf("asked for %d in all with %d wanted; want one beside the node that is kept", grown(r), b.s.Head.Wanted)
 	}
-	if e := scheduler.ExplainPool(b.s, b.now, b.rules); e.State != "growing" || !strings.Contains(e.Reason, "1 node is quarantined until 2026-03-02T10:00:00Z") {
+	if e := scheduler.ExplainPool(b.s, b.now, b.timing); e.State != "growing" || !strings.Contains(e.Reason, "1 node is quarantined until 2026-03-02T10:00:00Z") {
 		t.Errorf("got %+v", e)
 	}
 	b.step(pool.Answered{Kind: pool.OpGrow})

@@ -31,7 +31,7 @@ func (b *bench) failBoot(set, vmid, power string) {
 	b.step(pool.Answered{Set: set, Kind: pool.OpGrow})
 	inst := pool.Instance{VMID: vmid, ID: vmid, Name: vmid, Provisioning: "Creating", Power: power}
 	b.step(pool.Listed{Set: set, Exists: true, Capacity: 1, Instances: []pool.Instance{inst}})
-	b.now = b.now.Add(b.rules.BootDeadline + time.Second)
+	b.now = b.now.Add(b.timing.BootDeadline + time.Second)
 	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 1 || r.Effects.Remove[0].VMID != vmid {
 		b.t.Fatalf("past its deadline, %s is not named in a delete: %+v", vmid, r.Effects.Remove)
 	}
@@ -59,7 +59,7 @@ func TestBreaker(t *testing.T) {
 			if op, e := b.set("").Op, b.explain("1"); op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") || !strings.Contains(e.Reason, tt.look) {
 				t.Fatalf("got %+v, %q", op, e.Reason)
 			}
-			if e := scheduler.ExplainPool(b.s, b.now, b.rules); e.State != "blocked" || !strings.Contains(e.Reason, tt.look) || !strings.Contains(e.Unblocks, "dsvm pool resume p") {
+			if e := scheduler.ExplainPool(b.s, b.now, b.timing); e.State != "blocked" || !strings.Contains(e.Reason, tt.look) || !strings.Contains(e.Unblocks, "dsvm pool resume p") {
 				t.Errorf("the pool: got %+v", e)
 			}
 			b.step(wide("2"), wide("3"))
@@ -164,7 +164,7 @@ func TestBreakerAndTheRestOfTheBurst(t *testing.T) {
 		list = append(list, pool.Instance{VMID: id, ID: id, Name: id, Provisioning: "Succeeded", Power: "running"})
 	}
 	b.step(pool.Listed{Exists: true, Capacity: 5, Instances: list})
-	b.now = b.now.Add(b.rules.BootDeadline + time.Second)
+	b.now = b.now.Add(b.timing.BootDeadline + time.Second)
 	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 5 {
 		t.Errorf("%d of five are given up", len(r.Effects.Remove))
 	}

@@ -271,7 +271,7 @@ func (b *bench) undone(events ...pool.Event) []string {
 	var nodes []*pool.Node
 	var jobs []*pool.Job
 	var gone []string
-	keys := pool.ChangedKeys(scheduler.Step(b.s, events, b.now, b.rules).Changes)
+	keys := pool.ChangedKeys(scheduler.Step(b.s, events, b.now, b.timing).Changes)
 	for _, key := range keys {
 		switch n, j := was.row(key); {
 		case n != nil:
@@ -304,7 +304,7 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 	if len(keys) < 50 || len(keys) > waiting {
 		t.Fatalf("the step changes %d rows, want it to be full", len(keys))
 	}
-	res := scheduler.Step(b.s, []pool.Event{of("a", "another", nil)}, b.now, b.rules)
+	res := scheduler.Step(b.s, []pool.Event{of("a", "another", nil)}, b.now, b.timing)
 	if len(res.Effects.Work["n1"]) == 0 {
 		t.Fatal("nothing was sent to the node")
 	}
@@ -328,7 +328,7 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 	}
 	b.settle(of("a", order(1), sweepOf(110, 0)))
 	b.undone(pool.Cancel{Order: order(1), Reason: "not wanted"})
-	for vmid, items := range scheduler.Step(b.s, []pool.Event{pool.Tick{}}, b.now, b.rules).Effects.Work {
+	for vmid, items := range scheduler.Step(b.s, []pool.Event{pool.Tick{}}, b.now, b.timing).Effects.Work {
 		for _, item := range items {
 			if item.Cancel != nil {
 				t.Fatalf("node %s is told to end attempt %d for a cancel that was not written", vmid, item.Cancel.Target)

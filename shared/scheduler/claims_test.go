@@ -15,11 +15,11 @@ import (
 // Claims checks that what both explains say of a pool and of all its live jobs holds
 // there: what is waited for can happen. It returns what is not so, or "". Every
 // sentence has to be known here, so that a new one comes with its check.
-func Claims(s *State, now time.Time, rules Timing) string {
-	c := claims{s: s, now: now, rules: rules}
-	c.pool(ExplainPool(s, now, rules))
+func Claims(s *State, now time.Time, timing Timing) string {
+	c := claims{s: s, now: now, timing: timing}
+	c.pool(ExplainPool(s, now, timing))
 	for _, j := range s.liveJobs() {
-		e, ok := Explain(s, j.Order, now, rules)
+		e, ok := Explain(s, j.Order, now, timing)
 		if !ok || e.Reason == "" {
 			c.fail("job %s has no reason", j.ID)
 			continue
@@ -31,13 +31,13 @@ func Claims(s *State, now time.Time, rules Timing) string {
 }
 
 type claims struct {
-	s     *State
-	now   time.Time
-	rules Timing
-	about string
-	wrong string
-	after *State // one step later
-	next  Result
+	s      *State
+	now    time.Time
+	timing Timing
+	about  string
+	wrong  string
+	after  *State // one step later
+	next   Result
 }
 
 func (c *claims) fail(format string, args ...any) {
@@ -85,7 +85,7 @@ func copyOf(s *State, now time.Time) *State {
 func (c *claims) step() (*State, Result) {
 	if c.after == nil {
 		c.after = copyOf(c.s, c.now)
-		c.next = Step(c.after, nil, c.now, c.rules)
+		c.next = Step(c.after, nil, c.now, c.timing)
 	}
 	return c.after, c.next
 }
@@ -117,7 +117,7 @@ func (c *claims) anySet(of func(*pool.Set) bool) bool {
 	return false
 }
 
-// coming reports whether a machine is on its way, as far as rows tell.
+// coming reports whether a machine is on its way, as far as rows say.
 func (c *claims) coming() bool {
 	return c.anyNode(pool.NodeCreating, pool.NodeBooting) || c.s.pending() > 0
 }
@@ -240,7 +240,7 @@ func (c *claims) pool(e Explanation) {
 }
 
 // grows reports whether the next step asks for nodes, or makes that needless: fewer
-// jobs wait, or a node leaves and its place is awaited until a list tells, or one that
+// jobs wait, or a node leaves and its place is awaited until a list shows it, or one that
 // was kept for a look leaves and counts until its work has ended.
 func (c *claims) grows(after *State) bool {
 	return after.census().aside < c.s.census().aside || slices.ContainsFunc(after.Head.Sets, func(s pool.Set) bool { return s.Op.Kind == pool.OpGrow }) ||
@@ -270,7 +270,7 @@ func (c *claims) job(j *Job, e Explanation) {
 	case u == "the node's answer, or the end of the node":
 		c.must(j.VMID != "" && (j.Cancel != "" || j.Requeue || j.Broken() != nil), "it was not asked to end")
 	case strings.HasPrefix(u, "the node's answer; without one by"):
-		c.must(j.VMID != "" && j.State == job.Assigned && j.Requeue && !j.CancelAt.Before(j.Current().AssignedAt.Add(c.rules.AssignedFor)), "it was not asked back for being late")
+		c.must(j.VMID != "" && j.State == job.Assigned && j.Requeue && !j.CancelAt.Before(j.Current().AssignedAt.Add(c.timing.AssignedFor)), "it was not asked back for being late")
 	case strings.HasPrefix(u, "the node's answer; without one"):
 		c.must(j.VMID != "" && j.State == job.Assigned && !j.Requeue, "it is not assigned, or was asked back")
 	case strings.HasPrefix(u, "Azure's word that the VM is gone"):

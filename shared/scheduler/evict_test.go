@@ -60,7 +60,7 @@ func TestEvictedBeforeTheWord(t *testing.T) {
 	n := assigned(b.step(submission("1", nil)))["1"]
 	b.say("a", leaving(), protocol.ReportItem{Started: &protocol.Started{N: n, At: monday}})
 	b.step(pool.Listed{Exists: true})
-	b.now = b.now.Add(b.rules.MissingFor + time.Second)
+	b.now = b.now.Add(b.timing.MissingFor + time.Second)
 	b.step(pool.Listed{Exists: true})
 	if got := b.s.Nodes["a"]; got.State != pool.NodeGone || got.Reason != "its Spot VM is evicted" {
 		t.Errorf("node: got %s: %s", got.State, got.Reason)

@@ -13,7 +13,7 @@ import (
 
 func (b *bench) explain(order string) scheduler.Explanation {
 	b.t.Helper()
-	e, ok := scheduler.Explain(b.s, order, b.now, b.rules)
+	e, ok := scheduler.Explain(b.s, order, b.now, b.timing)
 	if !ok {
 		b.t.Fatalf("job %s is not live", order)
 	}
@@ -36,7 +36,7 @@ func TestExplain(t *testing.T) {
 		ahead int
 	}{
 		"a node is on its way": {do: func(b *bench) { b.step(of("a", "x", nil)) }, want: "no node has room for it, and 1 node is on its way"},
-		"behind others": {do: func(b *bench) {
+		"after others": {do: func(b *bench) {
 			b.step(of("a", "1", nil), of("a", "2", nil), of("b", "3", nil), of("a", "x", nil))
 		}, want: "3 jobs go before it in line", ahead: 3},
 		"a better class": {do: func(b *bench) {
@@ -87,7 +87,7 @@ func TestExplainPool(t *testing.T) {
 	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
 	check := func(state, want string) {
 		t.Helper()
-		e := scheduler.ExplainPool(b.s, b.now, b.rules)
+		e := scheduler.ExplainPool(b.s, b.now, b.timing)
 		if e.State != state || !strings.Contains(e.Reason, want) {
 			t.Errorf("got %s: %s; want %s: ...%s", e.State, e.Reason, state, want)
 		}

@@ -69,7 +69,7 @@ func TestGangIsPlacedOnAllNodesOrNone(t *testing.T) {
 	}
 }
 
-// What a rank is told lets it find the others.
+// The work item of a rank says where the others are.
 func TestGangAssignment(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
@@ -88,7 +88,7 @@ func TestGangAssignment(t *testing.T) {
 		}
 		g := items[0].Assign.Gang
 		if g.Rank != i || !slices.Equal(g.Hosts, []string{"10.0.0.0", "10.0.0.1"}) || g.Port < 20000 || g.Port > 32000 || port != 0 && g.Port != port {
-			t.Errorf("rank %d is told %+v", i, g)
+			t.Errorf("rank %d gets %+v", i, g)
 		}
 		port = g.Port
 	}
@@ -174,7 +174,7 @@ func TestGangsDoNotBlockEachOther(t *testing.T) {
 	}
 	b.finish("a3")
 	if b.s.Jobs["c"].VMID != "" {
-		t.Error("a job behind the second gang took a node that is kept for it")
+		t.Error("a job after the second gang took a node that is kept for it")
 	}
 	for i := range 3 {
 		b.rank("b1", i, b.ended("succeeded", 0))

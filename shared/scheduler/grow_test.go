@@ -125,13 +125,13 @@ func TestStuckInstance(t *testing.T) {
 	if queued, running := b.s.Head.Queued, b.s.Head.Running; running != 5 || queued != 13 {
 		t.Fatalf("%d run and %d wait; the five others are to run", running, queued)
 	}
-	for b.now.Sub(asked) <= b.rules.BootDeadline {
+	for b.now.Sub(asked) <= b.timing.BootDeadline {
 		b.now = b.now.Add(time.Minute)
 		r := b.step(pool.Tick{})
 		if !r.Effects.List {
 			t.Fatal("nothing is listed while an operation is under way")
 		}
-		late := b.now.Sub(asked) > b.rules.BootDeadline
+		late := b.now.Sub(asked) > b.timing.BootDeadline
 		if removed := len(r.Effects.Remove) == 1 && r.Effects.Remove[0].VMID == "stuck"; removed != late {
 			t.Fatalf("%s after the request: removed %v", b.now.Sub(asked), removed)
 		}
@@ -142,7 +142,7 @@ func TestStuckInstance(t *testing.T) {
 	want(t, "instead of it", asks(b.step(list)), "d4s-v5:6")
 }
 
-// node2 brings a node up that only its agent has told of.
+// node2 brings a node up that only its agent has reported.
 func (b *bench) node2(vmid string) {
 	b.t.Helper()
 	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: vmid, Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: "1"}}}}})
@@ -214,7 +214,7 @@ func TestAcceptedAndNeverListed(t *testing.T) {
 	b.step(wide("0"))
 	b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow, Target: 1, Token: "t1"})
 	empty := pool.Listed{Set: "d4s-v5", Exists: true, Capacity: 1}
-	b.now = b.now.Add(b.rules.BootDeadline)
+	b.now = b.now.Add(b.timing.BootDeadline)
 	want(t, "in time", asks(b.step(empty)), "")
 	b.now = b.now.Add(time.Second)
 	want(t, "late", asks(b.step(empty)), "d8s-v5:1")
@@ -229,7 +229,7 @@ func TestRowsOfBeforeAsks(t *testing.T) {
 	since := monday.Add(-20 * time.Minute)
 	head := pool.Head{Spec: spec(), Sets: []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Used: true, Capacity: 1, PendingSince: since,
 		Op: pool.Op{Kind: pool.OpGrow, Target: 3, AskedAt: since, Token: "t"}}}}
-	b := &bench{t: t, s: scheduler.NewState(head, nil, nil, monday), now: monday, rules: scheduler.DefaultTiming}
+	b := &bench{t: t, s: scheduler.NewState(head, nil, nil, monday), now: monday, timing: scheduler.DefaultTiming}
 	b.step(pool.Tick{})
 	if s := b.set(""); len(s.Requests) != 1 || s.Requests[0] != (pool.Request{N: 3, At: since}) || !s.PendingSince.IsZero() {
 		t.Errorf("got %+v", s)

@@ -77,7 +77,7 @@ func TestLadderWaitsForWhatMayHaveCome(t *testing.T) {
 	b.step(submission("1", func(s *job.Spec) { s.Nodes, s.Resources.CPUs = 3, 4 }))
 	b.step(pool.Answered{Set: "d4s-v5-spot", Kind: pool.OpGrow, Token: "t"})
 	want(t, "failed", asks(b.step(pool.Answered{Set: "d4s-v5-spot", Kind: pool.OpGrow, Err: fault.New(fault.NoCapacity, "", "x")})), "")
-	b.now = b.now.Add(b.rules.MissingFor)
+	b.now = b.now.Add(b.timing.MissingFor)
 	one := pool.Instance{VMID: "vm-d4s-v5-spot0", ID: "0", Name: pool.SetName("p", "d4s-v5-spot") + "_0", Provisioning: "Creating"}
 	want(t, "one has come", asks(b.step(pool.Listed{Set: "d4s-v5-spot", Exists: true, Capacity: 3, Instances: []pool.Instance{one}})), "d8s-v5-spot:2")
 }
@@ -175,7 +175,7 @@ func TestSmallNodesMakeRoom(t *testing.T) {
 	b.step(pool.Listed{Set: "d4s-v5", Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: small, ID: "0", Name: b.s.Nodes[small].Name, Provisioning: "Succeeded", Power: "running"}}})
 	b.step(submission("2", func(s *job.Spec) { s.Resources.CPUs = 8 }), submission("3", nil))
 	if b.s.Jobs["3"].VMID != "" {
-		t.Error("a job behind it is put on the node that is to go")
+		t.Error("a job after it is put on the node that is to go")
 	}
 	r := b.finish("1")
 	if n := b.s.Nodes[small]; n.State != pool.NodeDeleting {

@@ -188,7 +188,7 @@ func TestAskedBack(t *testing.T) {
 		if !asked(r, n) || j.N != n || j.State != job.Assigned {
 			t.Fatalf("asked: %v; the job is %s under %d", asked(r, n), j.State, j.N)
 		}
-		e, _ := scheduler.Explain(b.s, "1", b.now, b.rules)
+		e, _ := scheduler.Explain(b.s, "1", b.now, b.timing)
 		if !strings.Contains(e.Reason, "asked to give it back") || !strings.Contains(e.Unblocks, "deleted") {
 			t.Errorf("explained as %+v", e)
 		}

@@ -10,7 +10,7 @@ import (
 	"dsvmpools/shared/scheduler"
 )
 
-func told(vmid string, verb pool.Verb) pool.Event { return pool.NodeRequest{VMID: vmid, Verb: verb} }
+func ask(vmid string, verb pool.Verb) pool.Event { return pool.NodeRequest{VMID: vmid, Verb: verb} }
 
 // A quarantined node that is released takes work again, and what stood against it is
 // forgotten; saying it twice changes nothing.
@@ -24,18 +24,18 @@ func TestReleaseNode(t *testing.T) {
 	if n.State != pool.NodeQuarantined || !strings.Contains(n.Reason, "dsvm node release n1") {
 		t.Fatalf("got %s: %s", n.State, n.Reason)
 	}
-	b.step(told("n1", pool.VerbRelease))
+	b.step(ask("n1", pool.VerbRelease))
 	if n.State != pool.NodeBusy || n.Breaks != 0 || len(n.Blames) != 0 || n.Reason != "" {
 		t.Errorf("released with work: %s with %d breaks", n.State, n.Breaks)
 	}
-	if r := b.step(told("n1", pool.VerbRelease)); r.Changed {
+	if r := b.step(ask("n1", pool.VerbRelease)); r.Changed {
 		t.Errorf("released twice: %d rows change", len(r.Changes))
 	}
 	b.step(submission("next", nil))
 	if b.s.Jobs["next"].VMID != "n1" {
 		t.Error("it takes no work")
 	}
-	b.step(told("unknown", pool.VerbRelease), told("unknown", pool.VerbDelete))
+	b.step(ask("unknown", pool.VerbRelease), ask("unknown", pool.VerbDelete))
 }
 
 // A drained node gets nothing more, leaves when its work has ended, and is taken
@@ -46,19 +46,19 @@ func TestDrainNode(t *testing.T) {
 	b.node("n1")
 	b.step(submission("1", nil))
 	n := b.s.Nodes["n1"]
-	b.step(told("n1", pool.VerbDrain))
+	b.step(ask("n1", pool.VerbDrain))
 	b.step(submission("2", nil))
 	if n.State != pool.NodeDraining || b.s.Jobs["2"].VMID != "" || b.s.Jobs["1"].VMID != "n1" {
 		t.Fatalf("got %s, jobs on %q and %q", n.State, b.s.Jobs["1"].VMID, b.s.Jobs["2"].VMID)
 	}
-	if r := b.step(told("n1", pool.VerbDrain)); r.Changed {
+	if r := b.step(ask("n1", pool.VerbDrain)); r.Changed {
 		t.Error("drained twice changes something")
 	}
-	b.step(told("n1", pool.VerbRelease))
+	b.step(ask("n1", pool.VerbRelease))
 	if n.State != pool.NodeBusy || b.s.Jobs["2"].VMID != "n1" {
 		t.Errorf("taken back: %s", n.State)
 	}
-	b.step(told("n1", pool.VerbDrain))
+	b.step(ask("n1", pool.VerbDrain))
 	b.finish("1")
 	r := b.finish("2")
 	if n.State != pool.NodeDeleting || len(r.Effects.Remove) != 1 {
@@ -76,7 +76,7 @@ func TestEveryVerbInEveryState(t *testing.T) {
 			n := b.s.Nodes["n1"]
 			n.State = state
 			b.s = scheduler.NewState(b.s.Head, []*pool.Node{n.Node}, nil, b.now)
-			r := b.step(told("n1", verb))
+			r := b.step(ask("n1", verb))
 			want := state
 			removed := 0
 			switch verb {
@@ -102,7 +102,7 @@ func TestEveryVerbInEveryState(t *testing.T) {
 			if n.State != want || len(r.Effects.Remove) < removed {
 				t.Errorf("%s of a node that is %s: it is %s, want %s; %d deletions are asked for", verb, state, n.State, want, len(r.Effects.Remove))
 			}
-			if problem := scheduler.Claims(b.s, b.now, b.rules); problem != "" {
+			if problem := scheduler.Claims(b.s, b.now, b.timing); problem != "" {
 				t.Errorf("%s, %s: %s", verb, state, problem)
 			}
 		}
@@ -127,7 +127,7 @@ func TestDeleteNode(t *testing.T) {
 				t.Fatalf("round %d: %s: %s", i, j.State, j.Reason)
 			}
 			n := b.s.Nodes[j.VMID]
-			r := b.step(told(n.VMID, pool.VerbDelete))
+			r := b.step(ask(n.VMID, pool.VerbDelete))
 			if n.State != pool.NodeDeleting || len(r.Effects.Remove) != 1 || len(r.Effects.Work[n.VMID]) != 1 || r.Effects.Work[n.VMID][0].Cancel == nil || j.VMID == "" {
 				t.Fatalf("got %s, %+v", n.State, r.Effects)
 			}
@@ -137,7 +137,7 @@ func TestDeleteNode(t *testing.T) {
 			if agentAnswers {
 				b.end("1", job.AttemptCancelled, job.ExitCancelled)
 			}
-			b.step(told(n.VMID, pool.VerbDelete)) // once more
+			b.step(ask(n.VMID, pool.VerbDelete)) // once more
 			var left []pool.Instance
 			b.step(pool.Listed{Exists: true, Instances: left})
 			if j.State != job.Queued || j.Retries != 0 || n.State != pool.NodeGone {
@@ -164,7 +164,7 @@ func TestDeleteNodeOfGangAndCancelled(t *testing.T) {
 	b.step(submission("c", nil))
 	b.step(pool.Cancel{Order: "c", Reason: "no more"})
 	c, on := b.s.Jobs["c"], b.s.Jobs["c"].VMID
-	r := b.step(told(on, pool.VerbDelete))
+	r := b.step(ask(on, pool.VerbDelete))
 	for _, vmid := range []string{"n1", "n2"} {
 		if len(r.Effects.Work[vmid]) == 0 {
 			t.Errorf("the rank on %s is not asked to end", vmid)

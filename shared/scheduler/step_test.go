@@ -24,10 +24,10 @@ func spec() pool.Spec {
 
 // bench is a pool at work, a step at a time.
 type bench struct {
-	t     *testing.T
-	s     *scheduler.State
-	now   time.Time
-	rules scheduler.Timing
+	t      *testing.T
+	s      *scheduler.State
+	now    time.Time
+	timing scheduler.Timing
 }
 
 func newBench(t *testing.T, change func(*pool.Spec)) *bench {
@@ -35,14 +35,14 @@ func newBench(t *testing.T, change func(*pool.Spec)) *bench {
 	if change != nil {
 		change(&sp)
 	}
-	b := &bench{t: t, s: scheduler.NewState(pool.Head{}, nil, nil, monday), now: monday, rules: scheduler.DefaultTiming}
+	b := &bench{t: t, s: scheduler.NewState(pool.Head{}, nil, nil, monday), now: monday, timing: scheduler.DefaultTiming}
 	b.step(pool.Apply{Spec: sp})
 	return b
 }
 
 func (b *bench) step(events ...pool.Event) scheduler.Result {
 	b.t.Helper()
-	r := scheduler.Step(b.s, events, b.now, b.rules)
+	r := scheduler.Step(b.s, events, b.now, b.timing)
 	b.s.Head.Seq++
 	if r.More {
 		b.t.Fatal("a small step left something over")
@@ -132,14 +132,14 @@ func TestLineByPriorityThenArrival(t *testing.T) {
 		return submission(order, func(s *job.Spec) { s.Priority, s.Resources.CPUs = p, 2 })
 	}
 	b.step(class("1", job.Low), class("2", job.Normal), class("3", job.High), class("4", job.Normal))
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1"}}}}}}, b.now, b.rules)
+	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1"}}}}}}, b.now, b.timing)
 	got := assigned(r)
 	if len(got) != 2 || got["3"] == 0 || got["2"] == 0 || got["3"] > got["2"] {
 		t.Errorf("got %v, want job 3 and then job 2", got)
 	}
 }
 
-// A job that fits nowhere now is not overtaken by a smaller one behind it.
+// A job that fits nowhere now is not overtaken by a smaller one after it.
 func TestNoOvertaking(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
@@ -288,7 +288,7 @@ func TestMissingNode(t *testing.T) {
 	if b.s.Nodes["a"].State == pool.NodeGone {
 		t.Fatal("gone after one listing")
 	}
-	b.now = b.now.Add(b.rules.MissingFor)
+	b.now = b.now.Add(b.timing.MissingFor)
 	b.step(pool.Listed{Exists: true})
 	if b.s.Nodes["a"].State != pool.NodeGone {
 		t.Errorf("after the second listing: %s", b.s.Nodes["a"].State)

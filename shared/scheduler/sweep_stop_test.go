@@ -88,7 +88,7 @@ func TestHopelessSweepStops(t *testing.T) {
 				!strings.Contains(e.Reason, "`dsvm job cancel "+j.ID+"`") {
 				t.Fatalf("it is %s with %d members begun, want %d: %s", j.State, j.Progress.Next, tt.begun, e.Reason)
 			}
-			if problem := scheduler.Claims(b.s, b.now, b.rules); problem != "" {
+			if problem := scheduler.Claims(b.s, b.now, b.timing); problem != "" {
 				t.Error(problem)
 			}
 			if r := b.step(pool.Tick{}); grown(r) != 0 || b.s.Head.Wanted > 3 {
@@ -153,7 +153,7 @@ func TestStoppedSweepEnds(t *testing.T) {
 		if j.State != job.Running || j.Reason != "" {
 			t.Errorf("nothing is left to be held: %s %s", j.State, j.Reason)
 		}
-		if problem := scheduler.Claims(b.s, b.now, b.rules); problem != "" {
+		if problem := scheduler.Claims(b.s, b.now, b.timing); problem != "" {
 			t.Error(problem)
 		}
 		b.over(job.MemberOrder(sweep, 1), "succeeded", 0)

@@ -31,7 +31,7 @@ func (b *bench) over(order, state string, code int) {
 
 // settle steps until there is nothing left to do.
 func (b *bench) settle(events ...pool.Event) {
-	for r := scheduler.Step(b.s, events, b.now, b.rules); ; r = scheduler.Step(b.s, r.Rest, b.now, b.rules) {
+	for r := scheduler.Step(b.s, events, b.now, b.timing); ; r = scheduler.Step(b.s, r.Rest, b.now, b.timing) {
 		if len(r.Changes) > 99 {
 			b.t.Fatalf("%d rows in a transaction", len(r.Changes)+1)
 		}
@@ -164,7 +164,7 @@ func TestSweepLoaded(t *testing.T) {
 	}
 	b.over(job.MemberOrder(sweep, 0), "succeeded", 0)
 	if b.s.Jobs[job.MemberOrder(sweep, 2)] != nil || b.s.Jobs[job.MemberOrder(sweep, 3)] == nil {
-		t.Error("the next member is not the one behind the cancelled one")
+		t.Error("the next member is not the one after the cancelled one")
 	}
 }
 
@@ -218,7 +218,7 @@ func TestCancelAll(t *testing.T) {
 func BenchmarkSubmitSweep(b *testing.B) {
 	w := newBench(&testing.T{}, nil)
 	for i := range b.N {
-		r := scheduler.Step(w.s, []pool.Event{submission(order(i), sweepOf(100_000, 0))}, w.now, w.rules)
+		r := scheduler.Step(w.s, []pool.Event{submission(order(i), sweepOf(100_000, 0))}, w.now, w.timing)
 		if len(r.Changes) != 1 {
 			b.Fatalf("%d rows", len(r.Changes))
 		}
