@@ -39,7 +39,13 @@ func (c *counted) Load(ctx context.Context, name string) (*pool.Partition, pool.
 	return p, v, err
 }
 
-func (c *counted) ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error) {
+func (c *counted) ChangesSince(
+	ctx context.Context,
+	name string,
+	from pool.Version,
+	keys []string,
+	live int,
+) (*pool.Delta, pool.Version, bool, error) {
 	d, v, ok, err := c.Store.ChangesSince(ctx, name, from, keys, live)
 	if ok {
 		c.catches.Add(1)
@@ -123,8 +129,20 @@ func (*nodes) Poll(context.Context, string) (Operation, error)            { retu
 func submissions(from, n int, priority job.Priority) []Submission {
 	var list []Submission
 	for i := from; i < from+n; i++ {
-		list = append(list, Submission{Registered: time.Now(), Submit: pool.Submit{Order: fmt.Sprintf("%026d", i), ID: fmt.Sprint("job-", i), At: time.Now().UTC(),
-			Spec: job.Spec{Pool: "cpu", Team: fmt.Sprint("team", i%3), Command: []string{"true"}, Priority: priority, Resources: job.Resources{CPUs: 1}}}})
+		list = append(
+			list,
+			Submission{
+				Registered: time.Now(),
+				Submit: pool.Submit{Order: fmt.Sprintf("%026d", i), ID: fmt.Sprint("job-", i), At: time.Now().UTC(),
+					Spec: job.Spec{
+						Pool:      "cpu",
+						Team:      fmt.Sprint("team", i%3),
+						Command:   []string{"true"},
+						Priority:  priority,
+						Resources: job.Resources{CPUs: 1},
+					}},
+			},
+		)
 	}
 	return list
 }
@@ -138,12 +156,19 @@ func TestFourDriversOnePool(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	key := base64.StdEncoding.EncodeToString([]byte("the key of a test account"))
-	server, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: "test", Key: key})
+	server, err := tables.Start(
+		tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "tables.db"), Account: "test", Key: key},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	n := &nodes{seen: map[string]int64{}, held: map[string][]int64{}, started: map[string]int64{}, over: make(chan pool.Reported, waiting+drivers*each)}
+	n := &nodes{
+		seen:    map[string]int64{},
+		held:    map[string][]int64{},
+		started: map[string]int64{},
+		over:    make(chan pool.Reported, waiting+drivers*each),
+	}
 	open := func() (*Driver, *counted) {
 		s, err := store.Open(store.Config{ConnectionString: server.ConnectionString()})
 		if err != nil {
@@ -252,7 +277,10 @@ func TestFourDriversOnePool(t *testing.T) {
 	var conflicts int64
 	for i, c := range stores {
 		conflicts += c.conflicts.Load()
-		t.Logf("driver %d: %d loads of %d rows, %d times caught up by %d rows, %d commits lost", i, c.loads.Load(), c.loaded.Load(), c.catches.Load(), c.caught.Load(), c.conflicts.Load())
+		t.Logf(
+			"driver %d: %d loads of %d rows, %d times caught up by %d rows, %d commits lost", i, c.loads.Load(), c.loaded.Load(),
+			c.catches.Load(), c.caught.Load(), c.conflicts.Load(),
+		)
 		if c.loads.Load() != 1 {
 			t.Errorf("driver %d has loaded the pool %d times, want once", i, c.loads.Load())
 		}
@@ -264,7 +292,14 @@ func TestFourDriversOnePool(t *testing.T) {
 
 // finish brings reports of ended attempts to the pool, if there are any; with
 // wait, it waits for one. It returns false when there are to be no more.
-func (n *nodes) finish(ctx context.Context, d *Driver, drive func(*Driver, []pool.Event, []Submission) bool, left *atomic.Int64, all chan struct{}, wait bool) bool {
+func (n *nodes) finish(
+	ctx context.Context,
+	d *Driver,
+	drive func(*Driver, []pool.Event, []Submission) bool,
+	left *atomic.Int64,
+	all chan struct{},
+	wait bool,
+) bool {
 	var events []pool.Event
 	high := int64(0)
 	for len(events) < 10 {

@@ -184,7 +184,8 @@ func (s Schedule) Validate() error {
 			document.Clip(s.UpAt))
 	}
 	if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
-		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC", document.Clip(s.TimeZone))
+		return invalid("schedule.timeZone", "`schedule.timeZone` is %q; write a name like Europe/Amsterdam or UTC",
+			document.Clip(s.TimeZone))
 	}
 	if s.OnRunning != "wait" && s.OnRunning != "requeue" && s.OnRunning != "kill" {
 		return invalid("schedule.onRunning", "`schedule.onRunning` is %q; write wait, requeue or kill", document.Clip(s.OnRunning))

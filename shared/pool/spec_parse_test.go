@@ -144,7 +144,8 @@ func FuzzParseSpec(f *testing.F) {
 		s, err := pool.Parse(body, contentType)
 		if err != nil {
 			var refusal *fault.Error
-			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" || len(refusal.Message)+len(refusal.Field) > 1000 {
+			if !errors.As(err, &refusal) || refusal.Code != fault.Invalid || refusal.Message == "" ||
+				len(refusal.Message)+len(refusal.Field) > 1000 {
 				t.Fatalf("got %#v, want a short refusal", err)
 			}
 			return

@@ -45,7 +45,11 @@ func TestAfterWhatHasEnded(t *testing.T) {
 	b := newBench(t, nil)
 	b.node("n1")
 	b.step(submission("3", after("old", "older")))
-	b.step(pool.JobEnd{ID: "stranger", State: job.Failed}, pool.JobEnd{ID: "old", State: job.Succeeded}, pool.JobEnd{ID: "old", State: job.Succeeded})
+	b.step(
+		pool.JobEnd{ID: "stranger", State: job.Failed},
+		pool.JobEnd{ID: "old", State: job.Succeeded},
+		pool.JobEnd{ID: "old", State: job.Succeeded},
+	)
 	if got := b.s.Jobs["3"].State; got != job.Held {
 		t.Errorf("got %s", got)
 	}
@@ -64,11 +68,24 @@ func TestAfterFailure(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	b.node("n1")
-	b.step(submission("1", nil), submission("2", after("1")), submission("3", after("2")), submission("4", after("1", "5")), submission("6", nil))
+	b.step(
+		submission("1", nil), submission("2", after("1")), submission("3", after("2")), submission("4", after("1", "5")),
+		submission("6", nil),
+	)
 	j2 := b.s.Jobs["2"]
 	n := b.s.Jobs["1"]
 	f := &protocol.Finished{N: n.N, State: "failed", ExitCode: 7, EndedAt: b.now}
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: n.VMID, Seen: n.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.timing)
+	r := scheduler.Step(
+		b.s,
+		[]pool.Event{
+			pool.Reported{
+				At:     b.now,
+				Report: protocol.Report{Pool: "p", VMID: n.VMID, Seen: n.N, Items: []protocol.ReportItem{{Finished: f}}},
+			},
+		},
+		b.now,
+		b.timing,
+	)
 	for r.More {
 		r = scheduler.Step(b.s, r.Rest, b.now, b.timing)
 	}
@@ -99,7 +116,17 @@ func TestManyAfterOne(t *testing.T) {
 	}
 	j, steps := b.s.Jobs["first"], 0
 	f := &protocol.Finished{N: j.N, State: "failed", ExitCode: 1, EndedAt: b.now}
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}}}, b.now, b.timing)
+	r := scheduler.Step(
+		b.s,
+		[]pool.Event{
+			pool.Reported{
+				At:     b.now,
+				Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}},
+			},
+		},
+		b.now,
+		b.timing,
+	)
 	for ; r.More; steps++ {
 		if len(r.Changes) > 99 {
 			t.Fatalf("a transaction of %d rows", len(r.Changes))

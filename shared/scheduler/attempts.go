@@ -100,8 +100,9 @@ func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 		as.jobs.holdBack(j)
 	case j.Retries < j.Spec.Retry.Max && j.Spec.Retry.Covers(a.State, a.ExitCode):
 		j.Retries++
-		as.jobs.requeue(j, as.now.Add(time.Duration(j.Spec.Retry.Backoff)),
-			fmt.Sprintf("attempt %d ended as %s with exit code %d; retry %d of %d", a.Number, a.State, a.ExitCode, j.Retries, j.Spec.Retry.Max))
+		reason := fmt.Sprintf("attempt %d ended as %s with exit code %d; retry %d of %d",
+			a.Number, a.State, a.ExitCode, j.Retries, j.Spec.Retry.Max)
+		as.jobs.requeue(j, as.now.Add(time.Duration(j.Spec.Retry.Backoff)), reason)
 	case a.State == job.AttemptTimedOut:
 		as.jobs.finish(j, job.TimedOut, a.ExitCode, a.Reason, a.EndedAt)
 	case a.State == job.AttemptCancelled:

@@ -17,8 +17,25 @@ import (
 // nodeCauses are all that a node owns, jobCauses the others, and what an agent of
 // another release says.
 var (
-	nodeCauses = []job.Cause{job.CauseScratch, job.CauseShare, job.CauseDisk, job.CauseGPU, job.CauseJournalLost, job.CauseNoProcess, job.CauseLeftover}
-	jobCauses  = []job.Cause{job.CauseNoProgram, job.CauseNotExecutable, job.CauseNoWorkdir, job.CauseScript, job.CauseSource, job.CauseDocument, "", "unheardOf"}
+	nodeCauses = []job.Cause{
+		job.CauseScratch,
+		job.CauseShare,
+		job.CauseDisk,
+		job.CauseGPU,
+		job.CauseJournalLost,
+		job.CauseNoProcess,
+		job.CauseLeftover,
+	}
+	jobCauses = []job.Cause{
+		job.CauseNoProgram,
+		job.CauseNotExecutable,
+		job.CauseNoWorkdir,
+		job.CauseScript,
+		job.CauseSource,
+		job.CauseDocument,
+		"",
+		"unheardOf",
+	}
 )
 
 // endedJob is the row of a job that ended in a step.
@@ -48,7 +65,18 @@ func (b *bench) restart(boot string, vmids ...string) {
 		items := []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: boot}}}
 		for _, j := range b.s.Jobs {
 			if j.VMID == vmid {
-				items = append(items, protocol.ReportItem{Finished: &protocol.Finished{N: j.N, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, StartedAt: b.now, EndedAt: b.now}})
+				items = append(
+					items,
+					protocol.ReportItem{
+						Finished: &protocol.Finished{
+							N:         j.N,
+							State:     string(job.AttemptAgentRestarted),
+							ExitCode:  job.ExitAgentRestarted,
+							StartedAt: b.now,
+							EndedAt:   b.now,
+						},
+					},
+				)
 			}
 		}
 		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: vmid, Seen: b.s.Head.N, Items: items}})
@@ -82,7 +110,8 @@ func TestFortyMisspeltJobs(t *testing.T) {
 	for range 100 {
 		for i := range 40 {
 			if j := b.s.Jobs[order(i)]; j != nil && j.VMID != "" {
-				if e := endedJob(b.startFails(order(i), job.CauseNoProgram)); e == nil || e.State != job.Failed || e.ExitCode != job.ExitStartFailed {
+				if e := endedJob(b.startFails(order(i), job.CauseNoProgram)); e == nil || e.State != job.Failed ||
+					e.ExitCode != job.ExitStartFailed {
 					t.Fatalf("job %d: got %+v", i, e)
 				}
 				failed++
@@ -155,7 +184,8 @@ func TestNodesCauseSendsTheJobElsewhere(t *testing.T) {
 		if n.Breaks != want || n.State != pool.NodeReady {
 			t.Errorf("cause %s: the only node is %s with %d breaks, want %d; it stays while work waits", cause, n.State, n.Breaks, want)
 		}
-		if e := b.explain(order(0)); !strings.Contains(e.Reason, "on its way") || !strings.Contains(e.Reason, "node bad has room, but could not start it") {
+		if e := b.explain(order(0)); !strings.Contains(e.Reason, "on its way") ||
+			!strings.Contains(e.Reason, "node bad has room, but could not start it") {
 			t.Errorf("cause %s: %s", cause, e.Reason)
 		}
 		b.node("good")
@@ -166,7 +196,8 @@ func TestNodesCauseSendsTheJobElsewhere(t *testing.T) {
 		}
 		if want == 3 {
 			b.states(map[string]pool.NodeState{"bad": pool.NodeQuarantined})
-			if !strings.Contains(n.Reason, "failed 3 different jobs in a row") || !strings.Contains(n.Reason, string(cause)) || !n.QuarantinedUntil().Equal(b.now.Add(time.Hour)) {
+			if !strings.Contains(n.Reason, "failed 3 different jobs in a row") || !strings.Contains(n.Reason, string(cause)) ||
+				!n.QuarantinedUntil().Equal(b.now.Add(time.Hour)) {
 				t.Errorf("cause %s: %s", cause, n.Reason)
 			}
 		}
@@ -198,7 +229,9 @@ func TestNodesCauseOnThePoolsOnlyNode(t *testing.T) {
 		}
 	}
 	b.startFails("1", job.CauseShare)
-	if e := b.explain("1"); j.State != job.Held || !strings.Contains(e.Reason, "4 attempts in a row came to nothing") || !strings.Contains(e.Reason, "n1 as startFailed (share)") || !strings.Contains(e.Reason, "dsvm job release 1") {
+	if e := b.explain("1"); j.State != job.Held || !strings.Contains(e.Reason, "4 attempts in a row came to nothing") ||
+		!strings.Contains(e.Reason, "n1 as startFailed (share)") ||
+		!strings.Contains(e.Reason, "dsvm job release 1") {
 		t.Fatalf("got %s: %s", j.State, e.Reason)
 	}
 	if n := b.s.Nodes["n1"]; n.Breaks != 1 {
@@ -269,250 +302,6 @@ func TestGangOfANodesCause(t *testing.T) {
 	b.node("n3")
 	if on := j.On(); len(on) != 2 || slices.Contains(on, bad.VMID) {
 		t.Errorf("it runs on %v, want two without %s", on, bad.VMID)
-	}
-}
-
-// One restart is one event, however many attempts it ends; those of most agents at
-// once are nobody's fault; none of it ends a job or spends a retry.
-func TestRestarts(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		nodes, jobs int
-		do          func(b *bench)
-		want        map[string]int // breaks
-	}{
-		"the only node, four packed jobs": {1, 4, func(b *bench) { b.restart("2", "n0") }, map[string]int{"n0": 0}},
-		"two crashes of it": {1, 4, func(b *bench) {
-			b.restart("2", "n0")
-			b.now = b.now.Add(10 * time.Minute)
-			b.list()
-			b.restart("3", "n0")
-		}, map[string]int{"n0": 0}},
-		"one of three":             {3, 12, func(b *bench) { b.restart("2", "n0") }, map[string]int{"n0": 1, "n1": 0, "n2": 0}},
-		"all three":                {3, 12, func(b *bench) { b.restart("2", "n0", "n1", "n2") }, map[string]int{"n0": 0, "n1": 0, "n2": 0}},
-		"most of them":             {3, 12, func(b *bench) { b.restart("2", "n0", "n1") }, map[string]int{"n0": 0, "n1": 0}},
-		"two of four are not most": {4, 16, func(b *bench) { b.restart("2", "n0", "n1") }, map[string]int{"n0": 1, "n1": 1}},
-		"most, but hours apart": {3, 12, func(b *bench) {
-			b.restart("2", "n0")
-			b.now = b.now.Add(5 * time.Minute)
-			b.restart("2", "n1")
-		}, map[string]int{"n0": 1, "n1": 1}},
-		"some ends are told before the restart": {2, 8, func(b *bench) {
-			told := 0
-			for i := range 8 {
-				if j := b.s.Jobs[order(i)]; j.VMID == "n0" && told < 2 {
-					b.end(order(i), job.AttemptAgentRestarted, job.ExitAgentRestarted)
-					told++
-				}
-			}
-			b.restart("2", "n0")
-		}, map[string]int{"n0": 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, func(s *pool.Spec) { s.Nodes.Max, s.IdleTimeout = tt.nodes, job.Duration(time.Hour) })
-			for i := range tt.nodes {
-				b.node(fmt.Sprint("n", i))
-			}
-			var events []pool.Event
-			for i := range tt.jobs {
-				events = append(events, submission(order(i), nil))
-			}
-			b.settle(events...)
-			tt.do(b)
-			for vmid, want := range tt.want {
-				if n := b.s.Nodes[vmid]; n.Breaks != want || n.State == pool.NodeQuarantined {
-					t.Errorf("node %s is %s with %d breaks, want %d", vmid, n.State, n.Breaks, want)
-				}
-			}
-			for i := range tt.jobs {
-				if j := b.s.Jobs[order(i)]; j == nil || j.VMID == "" || j.Retries != 0 {
-					t.Errorf("job %d does not run again: %+v", i, j)
-				}
-			}
-		})
-	}
-}
-
-// Three restarts of one node among many, each under other jobs, are three events.
-func TestNodeThatKeepsRestarting(t *testing.T) {
-	t.Parallel()
-	for _, sameJobs := range []bool{false, true} {
-		b := newBench(t, func(s *pool.Spec) { s.IdleTimeout = job.Duration(24 * time.Hour) })
-		for i := range 3 {
-			b.node(fmt.Sprint("n", i))
-		}
-		b.step(submission("x", full), submission("y", full)) // n0 and n1 are busy
-		bad := "n2"
-		for i := range 4 {
-			b.step(submission(order(i), full))
-			if sameJobs && i > 0 {
-				b.step(pool.Cancel{Order: order(i), Reason: "the first one again"})
-			}
-			if b.s.Nodes[bad].State == pool.NodeQuarantined {
-				break
-			}
-			b.restart(fmt.Sprint(i+2), bad)
-			if !sameJobs {
-				b.step(pool.Cancel{Order: order(i), Reason: "away"})
-				if j := b.s.Jobs[order(i)]; j != nil {
-					b.end(order(i), job.AttemptCancelled, job.ExitCancelled)
-				}
-			}
-			b.now = b.now.Add(10 * time.Minute)
-			b.list()
-		}
-		n := b.s.Nodes[bad]
-		if sameJobs {
-			if n.Breaks != 1 || n.State == pool.NodeQuarantined {
-				t.Errorf("one job: the node is %s with %d breaks", n.State, n.Breaks)
-			}
-			if j := b.s.Jobs[order(0)]; j.State != job.Held || !strings.Contains(j.Reason, "as agentRestarted") {
-				t.Errorf("the job is %s: %s", j.State, j.Reason)
-			}
-		} else if n.State != pool.NodeQuarantined || n.Breaks != 3 {
-			t.Errorf("different jobs: the node is %s with %d breaks", n.State, n.Breaks)
-		}
-	}
-}
-
-// What only members of one sweep, or one job's retries, have met is one job's word.
-func TestOneSweepBlamesOnce(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 2 })
-	b.node("n1")
-	b.node("n2")
-	b.step(submission(order(1), sweepOf(8, 0)))
-	for i := range 8 {
-		if j := b.s.Jobs[job.MemberOrder(order(1), i)]; j.VMID == "n1" {
-			b.startFails(j.Order, job.CauseDisk)
-		}
-	}
-	if n := b.s.Nodes["n1"]; n.Breaks != 1 || n.State == pool.NodeQuarantined {
-		t.Errorf("the node is %s with %d breaks", n.State, n.Breaks)
-	}
-}
-
-// An agent that was restarted is free three times in a row, then costs a retry where
-// `retry.on` names it, and holds the job otherwise.
-func TestRestartsAreBounded(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		retry   job.Retry
-		retries int
-		want    job.State
-	}{
-		"not allowed": {job.Retry{}, 0, job.Held},
-		"by default":  {job.Retry{Max: 2}, 0, job.Held},
-		"named":       {job.Retry{Max: 2, On: []string{"agentRestarted"}}, 1, job.Assigned},
-		"by its code": {job.Retry{Max: 2, On: []string{"exitCode:1004"}}, 1, job.Assigned},
-		"another":     {job.Retry{Max: 2, On: []string{"nodeLost"}}, 0, job.Held},
-	} {
-		b := newBench(t, nil)
-		b.node("n1")
-		b.step(submission("1", func(s *job.Spec) { s.Retry = tt.retry }))
-		for range 4 {
-			b.end("1", job.AttemptAgentRestarted, job.ExitAgentRestarted)
-		}
-		b.step(pool.Tick{})
-		if j := b.s.Jobs["1"]; j == nil || j.State != tt.want || j.Retries != tt.retries {
-			t.Errorf("%s: got %+v, want %s after %d retries", name, j, tt.want, tt.retries)
-		}
-	}
-}
-
-// broken makes a node fail three jobs by its own fault. The jobs are cancelled then.
-func (b *bench) breakNode(vmid string, number int) {
-	b.t.Helper()
-	for i := range 3 {
-		o := order(number*10 + i)
-		b.step(submission(o, nil))
-		j := b.s.Jobs[o]
-		if j.VMID != vmid {
-			b.t.Fatalf("job %s is on %q, want %s", o, j.VMID, vmid)
-		}
-		b.startFails(o, job.CauseDisk)
-		b.step(pool.Cancel{Order: o, Reason: "no more"})
-	}
-}
-
-// Of a pool, one broken node in four is kept for a look; the others leave.
-func TestFewBrokenNodesAreKept(t *testing.T) {
-	t.Parallel()
-	for size, most := range map[int]int{2: 1, 4: 1, 7: 1, 8: 2} {
-		b := newBench(t, func(s *pool.Spec) { s.Nodes.Max, s.IdleTimeout = size, job.Duration(time.Hour) })
-		for i := range size {
-			vmid := fmt.Sprint("n", i)
-			b.node(vmid)
-			if i+1 < size { // the last one is sound
-				b.breakNode(vmid, i)
-			}
-		}
-		kept, leaving := 0, 0
-		for _, n := range b.s.Nodes {
-			switch n.State {
-			case pool.NodeQuarantined:
-				kept++
-			case pool.NodeDraining, pool.NodeDeleting:
-				leaving++
-				if !strings.Contains(n.Reason, "enough broken nodes are kept") {
-					t.Errorf("node %s leaves: %s", n.VMID, n.Reason)
-				}
-			}
-		}
-		// While the pool was small, one was kept; those that came later may be kept when it had grown.
-		if kept > most || kept < 1 || kept+leaving != size-1 {
-			t.Errorf("of %d nodes %d are kept and %d leave; want at most %d kept, and one left at work", size, kept, leaving, most)
-		}
-	}
-}
-
-// The last node that takes work stays while work waits, however broken, and is set
-// aside when none does.
-func TestLastSoundNodeStays(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
-	b.node("n1")
-	b.step(submission("1", full), submission("2", full), submission("3", full), submission("4", full))
-	n := b.s.Nodes["n1"]
-	for i := range 4 {
-		b.startFails(fmt.Sprint(i+1), job.CauseScratch)
-		if n.Breaks != i+1 || n.State != pool.NodeBusy && n.State != pool.NodeReady {
-			t.Fatalf("after %d jobs: %s with %d breaks", i+1, n.State, n.Breaks)
-		}
-	}
-	for i := range 4 {
-		b.step(pool.Cancel{Order: fmt.Sprint(i + 1), Reason: "no more"})
-	}
-	b.states(map[string]pool.NodeState{"n1": pool.NodeQuarantined})
-}
-
-// Quarantined nodes do not count towards nodes.max.
-func TestQuarantinedNodesAreReplaced(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
-	b.node("n1")
-	b.breakNode("n1", 1)
-	b.states(map[string]pool.NodeState{"n1": pool.NodeQuarantined})
-	r := b.step(submission("next", nil))
-	if grown(r) != 2 || b.s.Head.Wanted != 1 {
-		t.Fatalf("asked for %d in all with %d wanted; want one beside the node that is kept", grown(r), b.s.Head.Wanted)
-	}
-	if e := scheduler.ExplainPool(b.s, b.now, b.timing); e.State != "growing" || !strings.Contains(e.Reason, "1 node is quarantined until 2026-03-02T10:00:00Z") {
-		t.Errorf("got %+v", e)
-	}
-	b.step(pool.Answered{Kind: pool.OpGrow})
-	b.node("n2")
-	if b.s.Jobs["next"].VMID != "n2" {
-		t.Errorf("got %+v", b.explain("next"))
-	}
-	if r := b.step(submission("more", full)); grown(r) != 0 {
-		t.Errorf("asked for %d nodes; the pool has its one", grown(r))
-	}
-	b.now = b.now.Add(time.Hour)
-	b.list()
-	if r := b.step(pool.Tick{}); len(r.Effects.Remove) != 1 && b.s.Nodes["n1"].State != pool.NodeDeleting {
-		t.Errorf("after the time to look at it: %s", b.s.Nodes["n1"].State)
 	}
 }
 

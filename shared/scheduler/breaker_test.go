@@ -56,10 +56,12 @@ func TestBreaker(t *testing.T) {
 				}
 				b.failBoot("", fmt.Sprint("n", i), tt.power)
 			}
-			if op, e := b.set("").Op, b.explain("1"); op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") || !strings.Contains(e.Reason, tt.look) {
+			if op, e := b.set("").Op, b.explain("1"); op.Kind != "" || !strings.Contains(e.Reason, "3 nodes in a row did not come up") ||
+				!strings.Contains(e.Reason, tt.look) {
 				t.Fatalf("got %+v, %q", op, e.Reason)
 			}
-			if e := scheduler.ExplainPool(b.s, b.now, b.timing); e.State != "blocked" || !strings.Contains(e.Reason, tt.look) || !strings.Contains(e.Unblocks, "dsvm pool resume p") {
+			if e := scheduler.ExplainPool(b.s, b.now, b.timing); e.State != "blocked" || !strings.Contains(e.Reason, tt.look) ||
+				!strings.Contains(e.Unblocks, "dsvm pool resume p") {
 				t.Errorf("the pool: got %+v", e)
 			}
 			b.step(wide("2"), wide("3"))

@@ -155,8 +155,13 @@ func (r *replica) event() pool.Event {
 	switch k := r.rng.Intn(20); {
 	case k < 7:
 		r.next++
-		s := pool.Submit{Order: order(r.next), ID: fmt.Sprint("job-", r.next), At: r.now, Spec: job.Spec{Pool: "p", Command: []string{"x"}, Team: fmt.Sprint("team", r.rng.Intn(3)),
-			Priority: []job.Priority{job.Low, job.Normal, job.High}[r.rng.Intn(3)], Resources: job.Resources{CPUs: 1 + r.rng.Intn(3)}, Retry: job.Retry{Max: 2, Backoff: job.Duration(r.rng.Intn(2)) * job.Duration(time.Minute)}}}
+		s := pool.Submit{
+			Order: order(r.next),
+			ID:    fmt.Sprint("job-", r.next),
+			At:    r.now,
+			Spec: job.Spec{Pool: "p", Command: []string{"x"}, Team: fmt.Sprint("team", r.rng.Intn(3)),
+				Priority: []job.Priority{job.Low, job.Normal, job.High}[r.rng.Intn(3)], Resources: job.Resources{CPUs: 1 + r.rng.Intn(3)}, Retry: job.Retry{Max: 2, Backoff: job.Duration(r.rng.Intn(2)) * job.Duration(time.Minute)}},
+		}
 		switch r.rng.Intn(6) {
 		case 0:
 			s.Spec.After = []string{fmt.Sprint("job-", 1+r.rng.Intn(r.next))}
@@ -195,17 +200,31 @@ func (r *replica) event() pool.Event {
 		if len(jobs) > 0 && r.rng.Intn(2) == 0 {
 			return pool.Release{Order: jobs[r.rng.Intn(len(jobs))].Order}
 		}
-		return pool.NodeRequest{VMID: nodes[r.rng.Intn(len(nodes))].VMID, Verb: []pool.Verb{pool.VerbRelease, pool.VerbDrain, pool.VerbDelete}[r.rng.Intn(3)]}
+		return pool.NodeRequest{
+			VMID: nodes[r.rng.Intn(len(nodes))].VMID,
+			Verb: []pool.Verb{pool.VerbRelease, pool.VerbDrain, pool.VerbDelete}[r.rng.Intn(3)],
+		}
 	case k < 15 && len(nodes) > 0:
 		return report(nodes[r.rng.Intn(len(nodes))], protocol.ReportItem{Holds: &protocol.Holds{}}) // it has lost everything
 	case k < 16:
 		vmid := fmt.Sprint("vm-", r.rng.Intn(12))
-		return pool.Reported{At: r.now, Report: protocol.Report{V: 1, Pool: "p", VMID: vmid, Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: fmt.Sprint(r.next)}}}}}
+		return pool.Reported{
+			At: r.now,
+			Report: protocol.Report{
+				V:     1,
+				Pool:  "p",
+				VMID:  vmid,
+				Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: fmt.Sprint(r.next)}}},
+			},
+		}
 	case k < 17:
 		l := pool.Listed{Exists: true, Capacity: len(nodes)}
 		for _, n := range nodes {
 			if n.State != pool.NodeGone && r.rng.Intn(6) > 0 {
-				l.Instances = append(l.Instances, pool.Instance{VMID: n.VMID, ID: n.VMID, Name: n.Name, Provisioning: "Succeeded", Power: "running"})
+				l.Instances = append(
+					l.Instances,
+					pool.Instance{VMID: n.VMID, ID: n.VMID, Name: n.Name, Provisioning: "Succeeded", Power: "running"},
+				)
 			}
 		}
 		return l

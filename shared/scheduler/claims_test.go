@@ -153,13 +153,17 @@ func (c *claims) reason(text string) {
 	if strings.Contains(text, "quarantined") && !strings.Contains(text, "`dsvm job release ") {
 		c.must(c.anyNode(pool.NodeQuarantined), "no node is quarantined")
 	}
-	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, " starting") && !strings.Contains(text, ": 0 starting") {
+	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") ||
+		strings.Contains(text, " starting") && !strings.Contains(text, ": 0 starting") {
 		c.must(c.coming(), "nothing is coming")
 	}
 	if strings.Contains(text, "no more are asked for") {
 		_, r := c.step()
 		for name, call := range r.Effects.Sets {
-			c.must(call.Grow == 0 || c.s.set(name).Op.Kind == pool.OpGrow || strings.Contains(c.about, "job "), "the next step asks for %d of %s", call.Grow, name)
+			c.must(
+				call.Grow == 0 || c.s.set(name).Op.Kind == pool.OpGrow || strings.Contains(c.about, "job "),
+				"the next step asks for %d of %s", call.Grow, name,
+			)
 		}
 	}
 	if strings.Contains(text, "idle one leaves after") {
@@ -169,7 +173,13 @@ func (c *claims) reason(text string) {
 		c.must(c.anyNode(pool.NodeDraining, pool.NodeDeleting, pool.NodeFailed, pool.NodeLost), "no node leaves")
 	}
 	if strings.Contains(text, "it costs nothing") {
-		c.must(!c.anyNode(pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeDeleting, pool.NodeLost, pool.NodeFailed, pool.NodeQuarantined), "it has nodes")
+		c.must(
+			!c.anyNode(
+				pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeDeleting,
+				pool.NodeLost, pool.NodeFailed, pool.NodeQuarantined,
+			),
+			"it has nodes",
+		)
 	}
 	if strings.Contains(text, "the pool has all of its") || strings.Contains(text, "and `nodes.max` is") {
 		c.must(c.full(), "it may have more")
@@ -183,7 +193,9 @@ func (c *claims) waits(j *Job, unblocks string) bool {
 		c.future(rest)
 	}
 	switch {
-	case unblocks == nextStep, strings.HasPrefix(unblocks, "the next step, which places what fits"), strings.HasPrefix(unblocks, "the next step; `dsvm job explain"):
+	case unblocks == nextStep,
+		strings.HasPrefix(unblocks, "the next step, which places what fits"),
+		strings.HasPrefix(unblocks, "the next step; `dsvm job explain"):
 		_, r := c.step()
 		c.must(r.Changed || r.Effects.DropRows || len(r.Effects.Remove) > 0, "the next step does nothing")
 	case strings.HasPrefix(unblocks, "the next attempt at "):
@@ -219,7 +231,10 @@ func (c *claims) waits(j *Job, unblocks string) bool {
 func (c *claims) pool(e Explanation) {
 	c.about = fmt.Sprintf("the pool is %s: %s; it waits for: %s", e.State, e.Reason, e.Unblocks)
 	c.reason(e.Reason)
-	nodes := c.anyNode(pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeDeleting, pool.NodeLost, pool.NodeFailed, pool.NodeQuarantined)
+	nodes := c.anyNode(
+		pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeDeleting, pool.NodeLost,
+		pool.NodeFailed, pool.NodeQuarantined,
+	)
 	switch u := e.Unblocks; {
 	case u == "":
 		c.must(c.s.line.waiting() == 0, "%d jobs are in line", c.s.line.waiting())
@@ -243,8 +258,10 @@ func (c *claims) pool(e Explanation) {
 // jobs wait, or a node leaves and its place is awaited until a list shows it, or one that
 // was kept for a look leaves and counts until its work has ended.
 func (c *claims) grows(after *State) bool {
-	return after.census().aside < c.s.census().aside || slices.ContainsFunc(after.Head.Sets, func(s pool.Set) bool { return s.Op.Kind == pool.OpGrow }) ||
-		after.line.waiting() < c.s.line.waiting() || after.pending() > c.s.pending()
+	return after.census().aside < c.s.census().aside ||
+		slices.ContainsFunc(after.Head.Sets, func(s pool.Set) bool { return s.Op.Kind == pool.OpGrow }) ||
+		after.line.waiting() < c.s.line.waiting() ||
+		after.pending() > c.s.pending()
 }
 
 func (c *claims) job(j *Job, e Explanation) {
@@ -270,7 +287,10 @@ func (c *claims) job(j *Job, e Explanation) {
 	case u == "the node's answer, or the end of the node":
 		c.must(j.VMID != "" && (j.Cancel != "" || j.Requeue || j.Broken() != nil), "it was not asked to end")
 	case strings.HasPrefix(u, "the node's answer; without one by"):
-		c.must(j.VMID != "" && j.State == job.Assigned && j.Requeue && !j.CancelAt.Before(j.Current().AssignedAt.Add(c.timing.AssignedFor)), "it was not asked back for being late")
+		c.must(
+			j.VMID != "" && j.State == job.Assigned && j.Requeue && !j.CancelAt.Before(j.Current().AssignedAt.Add(c.timing.AssignedFor)),
+			"it was not asked back for being late",
+		)
 	case strings.HasPrefix(u, "the node's answer; without one"):
 		c.must(j.VMID != "" && j.State == job.Assigned && !j.Requeue, "it is not assigned, or was asked back")
 	case strings.HasPrefix(u, "Azure's word that the VM is gone"):
@@ -288,7 +308,10 @@ func (c *claims) job(j *Job, e Explanation) {
 			return m != j && c.s.sweepOf(m) == c.s.sweepOf(j) && m.NotBefore.Equal(untilReleased)
 		}), "none is held")
 	case strings.HasPrefix(u, "somebody who releases"):
-		c.must(j.NotBefore.Equal(untilReleased) && j.State == job.Held && strings.Contains(j.Reason, "dsvm job release "+j.ID), "nobody can release it")
+		c.must(
+			j.NotBefore.Equal(untilReleased) && j.State == job.Held && strings.Contains(j.Reason, "dsvm job release "+j.ID),
+			"nobody can release it",
+		)
 	case strings.HasPrefix(u, "the time"):
 		c.must(j.NotBefore.After(c.now) && !j.NotBefore.Equal(untilReleased), "its time has come")
 		c.future(e.Reason)
@@ -299,15 +322,25 @@ func (c *claims) job(j *Job, e Explanation) {
 	case strings.HasPrefix(u, "a change of the pool; or cancel"):
 		c.must(Refuses(c.s.Head.Spec, j.Spec) != nil, "the pool may run it")
 	case strings.HasPrefix(u, "the end of a job of the team"):
-		c.must(slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.VMID != "" && o.Spec.Team == j.Spec.Team }), "none of the team runs")
+		c.must(
+			slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.VMID != "" && o.Spec.Team == j.Spec.Team }),
+			"none of the team runs",
+		)
 	case strings.HasPrefix(u, "the end of those jobs, or a higher limit"):
 		l := c.s.Head.Spec.LimitOf(j.Spec.Team)
 		c.must(l.Jobs != nil || l.CPUs != nil || l.GPUs != nil, "the team has no limit")
-		c.must(slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.inLine() != nil && o.Spec.Team == j.Spec.Team }), "no other job of the team waits")
+		c.must(
+			slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.inLine() != nil && o.Spec.Team == j.Spec.Team }),
+			"no other job of the team waits",
+		)
 	case strings.HasPrefix(u, "the start of that job"):
 		_, id, _ := strings.Cut(e.Reason, "kept for job ")
 		id, _, _ = strings.Cut(id, ",")
-		c.must(slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.ID == id && o.inLine() != nil }), "job %q does not wait", id)
+		c.must(
+			slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.ID == id && o.inLine() != nil }),
+			"job %q does not wait",
+			id,
+		)
 	case strings.HasPrefix(u, "a node that leaves to make room"):
 		after, r := c.step()
 		c.must(len(r.Effects.Remove) > 0 || after.running > c.s.running, "the next step lets none leave")

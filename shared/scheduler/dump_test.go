@@ -62,7 +62,10 @@ func Dump(s *State, now time.Time) string {
 	}
 	for name, t := range s.teams {
 		if t.jobs != 0 {
-			add("team %s: %d jobs, %d cpus, %d gpus, held %.4f since %d", name, t.jobs, t.cpus, t.gpus, t.held, int64(math.Round(t.since/1000)))
+			add(
+				"team %s: %d jobs, %d cpus, %d gpus, held %.4f since %d", name, t.jobs, t.cpus, t.gpus, t.held,
+				int64(math.Round(t.since/1000)),
+			)
 		}
 	}
 	for order, w := range s.sweeps {
@@ -101,5 +104,8 @@ func Dump(s *State, now time.Time) string {
 	sort.Strings(lines)
 	head, _ := json.Marshal(s.Head)
 	waiting, running := s.counts()
-	return fmt.Sprintf("head %s\ncounts %d %d unstarted %d awaiting %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting, strings.Join(lines, "\n"))
+	return fmt.Sprintf(
+		"head %s\ncounts %d %d unstarted %d awaiting %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting,
+		strings.Join(lines, "\n"),
+	)
 }

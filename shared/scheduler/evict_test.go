@@ -20,7 +20,16 @@ func leaving() protocol.ReportItem {
 }
 
 func evicted(n int64) protocol.ReportItem {
-	return protocol.ReportItem{Finished: &protocol.Finished{N: n, State: string(job.AttemptEvicted), ExitCode: job.ExitEvicted, Reason: "its Spot VM is evicted", StartedAt: monday, EndedAt: monday}}
+	return protocol.ReportItem{
+		Finished: &protocol.Finished{
+			N:         n,
+			State:     string(job.AttemptEvicted),
+			ExitCode:  job.ExitEvicted,
+			Reason:    "its Spot VM is evicted",
+			StartedAt: monday,
+			EndedAt:   monday,
+		},
+	}
 }
 
 // A node that is evicted gets nothing more, and its work runs elsewhere without
@@ -101,7 +110,13 @@ func TestStoppedVM(t *testing.T) {
 		b := newBench(t, nil)
 		b.node("a")
 		b.step(submission("1", func(s *job.Spec) { s.Retry.Max = 1 }))
-		r := b.step(pool.Listed{Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: "a", ID: "id-a", Name: "a", Provisioning: "Succeeded", Power: power}}})
+		r := b.step(
+			pool.Listed{
+				Exists:    true,
+				Capacity:  1,
+				Instances: []pool.Instance{{VMID: "a", ID: "id-a", Name: "a", Provisioning: "Succeeded", Power: power}},
+			},
+		)
 		if n := b.s.Nodes["a"]; n.State != pool.NodeFailed || len(r.Effects.Remove) != 1 {
 			t.Fatalf("%s: got %s: %s, removed %v", power, n.State, n.Reason, r.Effects.Remove)
 		}

@@ -82,9 +82,15 @@ func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
 	case j.Cancel != "":
 		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), answer
 	case j.State == job.Assigned && j.Requeue && j.CancelAt.Sub(j.Current().AssignedAt) >= ex.timing.AssignedFor:
-		return fmt.Sprintf("node %s has not begun it, and was asked to give it back %s ago", name, ex.now.Sub(j.CancelAt).Round(time.Second)),
-			fmt.Sprintf("the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it",
-				stamp(j.CancelAt.Add(ex.timing.AssignedFor)))
+		return fmt.Sprintf(
+				"node %s has not begun it, and was asked to give it back %s ago",
+				name,
+				ex.now.Sub(j.CancelAt).Round(time.Second),
+			),
+			fmt.Sprintf(
+				"the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it",
+				stamp(j.CancelAt.Add(ex.timing.AssignedFor)),
+			)
 	case j.Requeue:
 		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
 	case b != nil:
@@ -121,7 +127,10 @@ func (ex *explainer) explainSweep(j *Job) (reason, unblocks string) {
 	case j.Cancel != "" && p.Live == 0:
 		return "it was cancelled", nextStep
 	case j.Cancel != "":
-		return fmt.Sprintf("it was cancelled, and %s", countJobs(p.Live, "of it has not ended", "of it have not ended")), "their nodes' answers"
+		return fmt.Sprintf(
+			"it was cancelled, and %s",
+			countJobs(p.Live, "of it has not ended", "of it have not ended"),
+		), "their nodes' answers"
 	case j.Unstarted() > 0:
 		return fmt.Sprintf("%d of its %d members have ended, and %d run at once, which is its `parallel`", p.Ended(), all, p.Running),
 			"the end of one of them"
@@ -203,8 +212,11 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 			}
 			return no + "; the next step asks for nodes for others first" + ahead, nextStep
 		}
-		return fmt.Sprintf("%s, and none is asked for on its account: the jobs of team %q before it in line are as many as its limit leaves",
-				no, j.Spec.Team) + ahead,
+		return fmt.Sprintf(
+				"%s, and none is asked for on its account: the jobs of team %q before it in line are as many as its limit leaves",
+				no,
+				j.Spec.Team,
+			) + ahead,
 			"the end of those jobs, or a higher limit in the pool's `limits`"
 	case !slices.ContainsFunc(gives, func(set pool.Set) bool { return ex.capacity.mayAskNow(&set) }):
 		return no + "; another is asked for with the next request" + ahead, ex.capacity.nextRequestText(more)
@@ -307,7 +319,11 @@ func (ex *explainer) quarantineText(separator string) string {
 	case n == 0:
 		return ""
 	case !until.After(ex.now):
-		return separator + countNodes(n, "is quarantined and leaves when its work has ended", "are quarantined and leave one after the other")
+		return separator + countNodes(
+			n,
+			"is quarantined and leaves when its work has ended",
+			"are quarantined and leave one after the other",
+		)
 	case n == 1:
 		return fmt.Sprintf("%s1 node is quarantined until %s", separator, stamp(until))
 	}

@@ -79,7 +79,9 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		e.State, e.Unblocks = "growing", "Azure's answer"+nothing
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when Azure has answered what was asked before", size, wanted)
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
-		e.State, e.Reason = "full", fmt.Sprintf("%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, countJobs(waiting, "waits", "wait"))
+		e.State, e.Reason = "full", fmt.Sprintf(
+			"%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, countJobs(waiting, "waits", "wait"),
+		)
 		switch {
 		case s.running > 0:
 			e.Unblocks = "the end of work, or a higher `nodes.max`"

@@ -266,17 +266,36 @@ func (w *walk) member(of *pool.Job, index int, runs bool) *pool.Job {
 
 // state makes the pool of a kind with nodes and jobs of kinds.
 func walkState(kind string, nodes []string, jobs ...string) *State {
-	w := &walk{head: pool.Head{Seq: 1, Spec: pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
-		Nodes: pool.Range{Max: 2}, IdleTimeout: job.Duration(30 * time.Second), Pack: true},
-		Sets: []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Used: true, Listed: walkNow}}}}
+	w := &walk{
+		head: pool.Head{
+			Seq: 1,
+			Spec: pool.Spec{Name: "p", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
+				Nodes: pool.Range{Max: 2}, IdleTimeout: job.Duration(30 * time.Second), Pack: true},
+			Sets: []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Used: true, Listed: walkNow}},
+		},
+	}
 	for i, kind := range nodes {
 		make := nodeKinds[kind]
 		if make == nil {
 			continue
 		}
 		id := fmt.Sprint(i + 1)
-		n := &pool.Node{VMID: "v" + id, InstanceID: id, Name: "n" + id, Set: "d4s-v5", Size: "Standard_D4s_v5", CPUs: 4, Memory: 16 * job.Gi,
-			Since: walkNow, CreatedAt: walkNow, HeardAt: walkNow, RunningAt: walkNow, From: walkNow, Mark: walkNow, Boot: "1"}
+		n := &pool.Node{
+			VMID:       "v" + id,
+			InstanceID: id,
+			Name:       "n" + id,
+			Set:        "d4s-v5",
+			Size:       "Standard_D4s_v5",
+			CPUs:       4,
+			Memory:     16 * job.Gi,
+			Since:      walkNow,
+			CreatedAt:  walkNow,
+			HeardAt:    walkNow,
+			RunningAt:  walkNow,
+			From:       walkNow,
+			Mark:       walkNow,
+			Boot:       "1",
+		}
 		make(w, n)
 		w.nodes = append(w.nodes, n)
 		if n.State != pool.NodeGone && n.State != pool.NodeDeleting {

@@ -24,7 +24,9 @@ func (b *bench) endBy(order string, state job.AttemptState, code int, cause job.
 		b.t.Fatalf("job %s is not on a node", order)
 	}
 	f := &protocol.Finished{N: j.N, State: string(state), ExitCode: code, Cause: cause, EndedAt: b.now, Reason: string(state)}
-	return b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}})
+	return b.step(
+		pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}},
+	)
 }
 
 // The loss of a node costs a job no retry, until its attempts have lost so many

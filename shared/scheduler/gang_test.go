@@ -22,12 +22,16 @@ func (b *bench) rank(order string, rank int, item func(n int64) protocol.ReportI
 	b.t.Helper()
 	j := b.s.Jobs[order]
 	r := j.Attempts[len(j.Attempts)-1].Ranks[rank]
-	return b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: r.VMID, Seen: r.N, Items: []protocol.ReportItem{item(r.N)}}})
+	return b.step(
+		pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: r.VMID, Seen: r.N, Items: []protocol.ReportItem{item(r.N)}}},
+	)
 }
 
 func (b *bench) ended(state string, code int) func(int64) protocol.ReportItem {
 	return func(n int64) protocol.ReportItem {
-		return protocol.ReportItem{Finished: &protocol.Finished{N: n, State: state, ExitCode: code, StartedAt: b.now, EndedAt: b.now.Add(time.Second)}}
+		return protocol.ReportItem{
+			Finished: &protocol.Finished{N: n, State: state, ExitCode: code, StartedAt: b.now, EndedAt: b.now.Add(time.Second)},
+		}
 	}
 }
 
@@ -87,7 +91,8 @@ func TestGangAssignment(t *testing.T) {
 			t.Fatalf("node %d got %+v", i, items)
 		}
 		g := items[0].Assign.Gang
-		if g.Rank != i || !slices.Equal(g.Hosts, []string{"10.0.0.0", "10.0.0.1"}) || g.Port < 20000 || g.Port > 32000 || port != 0 && g.Port != port {
+		if g.Rank != i || !slices.Equal(g.Hosts, []string{"10.0.0.0", "10.0.0.1"}) || g.Port < 20000 || g.Port > 32000 ||
+			port != 0 && g.Port != port {
 			t.Errorf("rank %d gets %+v", i, g)
 		}
 		port = g.Port
@@ -123,7 +128,8 @@ func TestGangFailsAsOne(t *testing.T) {
 		t.Fatal("the attempt is over before its last rank is")
 	}
 	b.rank("1", 2, b.ended("succeeded", 0))
-	if a := j.Attempts[0]; a.State != job.AttemptFailed || a.ExitCode != 7 || !strings.HasPrefix(a.Reason, "rank 1 on node n1 ended first") {
+	if a := j.Attempts[0]; a.State != job.AttemptFailed || a.ExitCode != 7 ||
+		!strings.HasPrefix(a.Reason, "rank 1 on node n1 ended first") {
 		t.Errorf("the attempt: %+v", a)
 	}
 	if len(j.Attempts) != 2 || j.VMID == "" || j.Retries != 1 {
@@ -136,7 +142,10 @@ func TestGangFailsAsOne(t *testing.T) {
 	l.Exists = true
 	for id, n := range b.s.Nodes {
 		if id != vmid && n.State != pool.NodeGone {
-			l.Instances = append(l.Instances, pool.Instance{VMID: id, ID: "id-" + id, Name: id, Provisioning: "Succeeded", Power: "running"})
+			l.Instances = append(
+				l.Instances,
+				pool.Instance{VMID: id, ID: "id-" + id, Name: id, Provisioning: "Succeeded", Power: "running"},
+			)
 		}
 	}
 	l.Capacity = len(l.Instances)
@@ -209,7 +218,12 @@ func TestGangRankLostOnItsWay(t *testing.T) {
 	b.node("n2")
 	b.step(submission("1", gangOf(2, 1)))
 	rank := b.s.Jobs["1"].Attempts[0].Ranks[1]
-	r := b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: rank.VMID, Seen: rank.N, Items: []protocol.ReportItem{{Holds: &protocol.Holds{}}}}})
+	r := b.step(
+		pool.Reported{
+			At:     b.now,
+			Report: protocol.Report{Pool: "p", VMID: rank.VMID, Seen: rank.N, Items: []protocol.ReportItem{{Holds: &protocol.Holds{}}}},
+		},
+	)
 	items := r.Effects.Work[rank.VMID]
 	if len(items) != 1 || items[0].Assign == nil || items[0].N <= rank.N || items[0].Assign.Gang.Rank != 1 {
 		t.Fatalf("it is sent %+v", items)

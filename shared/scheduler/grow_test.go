@@ -145,7 +145,16 @@ func TestStuckInstance(t *testing.T) {
 // node2 brings a node up that only its agent has reported.
 func (b *bench) node2(vmid string) {
 	b.t.Helper()
-	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: vmid, Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: "1"}}}}})
+	b.step(
+		pool.Reported{
+			At: b.now,
+			Report: protocol.Report{
+				Pool:  "p",
+				VMID:  vmid,
+				Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: "1"}}},
+			},
+		},
+	)
 }
 
 // While an operation is in flight for one rung and stuck, the others go on.

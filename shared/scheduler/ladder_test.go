@@ -44,7 +44,16 @@ func (b *bench) up(set, number string) string {
 	if strings.HasPrefix(set, "d8") {
 		cpus = 8
 	}
-	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: vmid, Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: name, CPUs: cpus, Boot: "1"}}}}})
+	b.step(
+		pool.Reported{
+			At: b.now,
+			Report: protocol.Report{
+				Pool:  "p",
+				VMID:  vmid,
+				Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: name, CPUs: cpus, Boot: "1"}}},
+			},
+		},
+	)
 	return vmid
 }
 
@@ -62,7 +71,10 @@ func TestLadderGoesDownAndRemembers(t *testing.T) {
 	}
 	want(t, "no more", refuse("d4s-v5", fault.NoCapacity), "d8s-v5:1")
 	want(t, "nothing", refuse("d8s-v5", fault.NoCapacity), "")
-	if e := b.explain("1"); !strings.Contains(e.Reason, "Standard_D4s_v5 (Spot): none of d4s-v5-spot; Standard_D8s_v5 (Spot): none of d8s-v5-spot; Standard_D4s_v5: none of d4s-v5") {
+	if e := b.explain("1"); !strings.Contains(
+		e.Reason,
+		"Standard_D4s_v5 (Spot): none of d4s-v5-spot; Standard_D8s_v5 (Spot): none of d8s-v5-spot; Standard_D4s_v5: none of d4s-v5",
+	) {
 		t.Errorf("got %q", e.Reason)
 	}
 	b.now = b.now.Add(11 * time.Minute)
@@ -79,7 +91,11 @@ func TestLadderWaitsForWhatMayHaveCome(t *testing.T) {
 	want(t, "failed", asks(b.step(pool.Answered{Set: "d4s-v5-spot", Kind: pool.OpGrow, Err: fault.New(fault.NoCapacity, "", "x")})), "")
 	b.now = b.now.Add(b.timing.MissingFor)
 	one := pool.Instance{VMID: "vm-d4s-v5-spot0", ID: "0", Name: pool.SetName("p", "d4s-v5-spot") + "_0", Provisioning: "Creating"}
-	want(t, "one has come", asks(b.step(pool.Listed{Set: "d4s-v5-spot", Exists: true, Capacity: 3, Instances: []pool.Instance{one}})), "d8s-v5-spot:2")
+	want(
+		t, "one has come",
+		asks(b.step(pool.Listed{Set: "d4s-v5-spot", Exists: true, Capacity: 3, Instances: []pool.Instance{one}})),
+		"d8s-v5-spot:2",
+	)
 }
 
 // What quota allows in part is taken in part, and the rest is asked of the next rung.
@@ -91,7 +107,10 @@ func TestQuotaInPart(t *testing.T) {
 		jobs = append(jobs, submission(fmt.Sprint(i), func(s *job.Spec) { s.Resources.CPUs = 4 }))
 	}
 	want(t, "all", asks(b.step(jobs...)), "d4s-v5:4")
-	want(t, "half", asks(b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow, Err: fault.New(fault.NoQuota, "", "x")})), "d4s-v5:2 d8s-v5:1")
+	want(
+		t, "half", asks(b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow, Err: fault.New(fault.NoQuota, "", "x")})),
+		"d4s-v5:2 d8s-v5:1",
+	)
 	want(t, "given", asks(b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow}, pool.Answered{Set: "d8s-v5", Kind: pool.OpGrow})), "")
 	b.now = b.now.Add(time.Minute)
 	want(t, "one more", asks(b.step(submission("5", func(s *job.Spec) { s.Resources.CPUs = 4 }))), "d8s-v5:2")
@@ -172,7 +191,14 @@ func TestSmallNodesMakeRoom(t *testing.T) {
 	b.step(submission("1", nil))
 	b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow})
 	small := b.up("d4s-v5", "0")
-	b.step(pool.Listed{Set: "d4s-v5", Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: small, ID: "0", Name: b.s.Nodes[small].Name, Provisioning: "Succeeded", Power: "running"}}})
+	b.step(
+		pool.Listed{
+			Set:       "d4s-v5",
+			Exists:    true,
+			Capacity:  1,
+			Instances: []pool.Instance{{VMID: small, ID: "0", Name: b.s.Nodes[small].Name, Provisioning: "Succeeded", Power: "running"}},
+		},
+	)
 	b.step(submission("2", func(s *job.Spec) { s.Resources.CPUs = 8 }), submission("3", nil))
 	if b.s.Jobs["3"].VMID != "" {
 		t.Error("a job after it is put on the node that is to go")
@@ -191,7 +217,12 @@ func TestSizesThatAreTakenAway(t *testing.T) {
 	b.step(submission("1", nil))
 	b.step(pool.Answered{Set: "d4s-v5", Kind: pool.OpGrow})
 	old := b.up("d4s-v5", "0")
-	list := pool.Listed{Set: "d4s-v5", Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: old, ID: "0", Name: b.s.Nodes[old].Name, Provisioning: "Succeeded", Power: "running"}}}
+	list := pool.Listed{
+		Set:       "d4s-v5",
+		Exists:    true,
+		Capacity:  1,
+		Instances: []pool.Instance{{VMID: old, ID: "0", Name: b.s.Nodes[old].Name, Provisioning: "Succeeded", Power: "running"}},
+	}
 	b.step(list)
 	s := spec()
 	s.Sizes = []string{"Standard_D8s_v5"}

@@ -132,7 +132,8 @@ func TestLostJournalIsConcluded(t *testing.T) {
 			if first != tt.want {
 				t.Fatalf("got %+v, want %s", j.Attempts, tt.want)
 			}
-			if tt.want == job.AttemptAgentRestarted && (j.Attempts[0].ExitCode != job.ExitAgentRestarted || !strings.Contains(j.Attempts[0].Reason, "journal")) {
+			if tt.want == job.AttemptAgentRestarted &&
+				(j.Attempts[0].ExitCode != job.ExitAgentRestarted || !strings.Contains(j.Attempts[0].Reason, "journal")) {
 				t.Errorf("got %+v", j.Attempts[0])
 			}
 			if tt.held && j.N != n {
@@ -192,7 +193,11 @@ func TestAskedBack(t *testing.T) {
 		if !strings.Contains(e.Reason, "asked to give it back") || !strings.Contains(e.Unblocks, "deleted") {
 			t.Errorf("explained as %+v", e)
 		}
-		b.says(b.now, n, protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "cancelled", ExitCode: job.ExitCancelled, EndedAt: b.now}})
+		b.says(
+			b.now,
+			n,
+			protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "cancelled", ExitCode: job.ExitCancelled, EndedAt: b.now}},
+		)
 		if j.N == n || j.Retries != 0 || j.State.Final() {
 			t.Errorf("the job is %s under %d after %d retries", j.State, j.N, j.Retries)
 		}
@@ -238,7 +243,11 @@ func TestAskedBack(t *testing.T) {
 		if s := b.s.Nodes["a"].State; s != pool.NodeDraining || b.s.Jobs["2"].State != job.Running {
 			t.Errorf("the node is %s, the other job %s", s, b.s.Jobs["2"].State)
 		}
-		b.says(b.now, other, protocol.ReportItem{Finished: &protocol.Finished{N: other, State: "succeeded", StartedAt: b.now, EndedAt: b.now}})
+		b.says(
+			b.now,
+			other,
+			protocol.ReportItem{Finished: &protocol.Finished{N: other, State: "succeeded", StartedAt: b.now, EndedAt: b.now}},
+		)
 		b.step(pool.Tick{At: b.now})
 		if s := b.s.Nodes["a"].State; s != pool.NodeFailed {
 			t.Errorf("alone with what is stuck, the node is %s", s)
@@ -295,7 +304,17 @@ func TestLostJournalIsOneEvent(t *testing.T) {
 			}
 			items := []protocol.ReportItem{up(tt.boot, true)}
 			if tt.ended {
-				items = append(items, protocol.ReportItem{Finished: &protocol.Finished{N: on[0].N, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, EndedAt: b.now}})
+				items = append(
+					items,
+					protocol.ReportItem{
+						Finished: &protocol.Finished{
+							N:        on[0].N,
+							State:    string(job.AttemptAgentRestarted),
+							ExitCode: job.ExitAgentRestarted,
+							EndedAt:  b.now,
+						},
+					},
+				)
 			}
 			n := b.s.Head.N
 			b.says(b.now, 0, items...)

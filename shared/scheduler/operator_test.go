@@ -100,7 +100,10 @@ func TestEveryVerbInEveryState(t *testing.T) {
 				want = pool.NodeDeleting // there is nothing on it
 			}
 			if n.State != want || len(r.Effects.Remove) < removed {
-				t.Errorf("%s of a node that is %s: it is %s, want %s; %d deletions are asked for", verb, state, n.State, want, len(r.Effects.Remove))
+				t.Errorf(
+					"%s of a node that is %s: it is %s, want %s; %d deletions are asked for", verb, state, n.State, want,
+					len(r.Effects.Remove),
+				)
 			}
 			if problem := scheduler.Claims(b.s, b.now, b.timing); problem != "" {
 				t.Errorf("%s, %s: %s", verb, state, problem)
@@ -128,7 +131,9 @@ func TestDeleteNode(t *testing.T) {
 			}
 			n := b.s.Nodes[j.VMID]
 			r := b.step(ask(n.VMID, pool.VerbDelete))
-			if n.State != pool.NodeDeleting || len(r.Effects.Remove) != 1 || len(r.Effects.Work[n.VMID]) != 1 || r.Effects.Work[n.VMID][0].Cancel == nil || j.VMID == "" {
+			if n.State != pool.NodeDeleting || len(r.Effects.Remove) != 1 || len(r.Effects.Work[n.VMID]) != 1 ||
+				r.Effects.Work[n.VMID][0].Cancel == nil ||
+				j.VMID == "" {
 				t.Fatalf("got %s, %+v", n.State, r.Effects)
 			}
 			if e := b.explain("1"); !strings.Contains(e.Reason, "deleted by request") {
@@ -141,7 +146,10 @@ func TestDeleteNode(t *testing.T) {
 			var left []pool.Instance
 			b.step(pool.Listed{Exists: true, Instances: left})
 			if j.State != job.Queued || j.Retries != 0 || n.State != pool.NodeGone {
-				t.Fatalf("answers %v, round %d: job %s with %d retries (%s), node %s", agentAnswers, i, j.State, j.Retries, j.Reason, n.State)
+				t.Fatalf(
+					"answers %v, round %d: job %s with %d retries (%s), node %s", agentAnswers, i, j.State, j.Retries, j.Reason,
+					n.State,
+				)
 			}
 		}
 		// None of that was a loss: the next one is the first.

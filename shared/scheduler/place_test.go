@@ -117,7 +117,11 @@ func TestLimitsAreExact(t *testing.T) {
 	})
 	var events []pool.Event
 	for i := range 4 {
-		events = append(events, of("a", fmt.Sprint("a", i), nil), of("b", fmt.Sprint("b", i), func(s *job.Spec) { s.Resources.CPUs = 1 + i%2 }))
+		events = append(
+			events,
+			of("a", fmt.Sprint("a", i), nil),
+			of("b", fmt.Sprint("b", i), func(s *job.Spec) { s.Resources.CPUs = 1 + i%2 }),
+		)
 	}
 	if got := grown(b.step(events...)); got != 1 {
 		t.Errorf("asked for %d nodes, want 1: four cpus may run at once", got)
@@ -247,16 +251,44 @@ func large(jobs, nodes int) *scheduler.State {
 	s.Limits.Default.Jobs, s.Weights = &limit, map[string]int{"team3": 5, "default": 2}
 	var ns []*pool.Node
 	for i := range nodes {
-		ns = append(ns, &pool.Node{VMID: fmt.Sprintf("vm-%05d", i), Set: "d16s-v5", Name: fmt.Sprint("n", i), InstanceID: fmt.Sprint(i), CPUs: 16, Memory: 64 * job.Gi, State: pool.NodeReady,
-			Since: monday, CreatedAt: monday, HeardAt: monday, RunningAt: monday, From: monday, Mark: monday})
+		ns = append(
+			ns,
+			&pool.Node{
+				VMID:       fmt.Sprintf("vm-%05d", i),
+				Set:        "d16s-v5",
+				Name:       fmt.Sprint("n", i),
+				InstanceID: fmt.Sprint(i),
+				CPUs:       16,
+				Memory:     64 * job.Gi,
+				State:      pool.NodeReady,
+				Since:      monday,
+				CreatedAt:  monday,
+				HeardAt:    monday,
+				RunningAt:  monday,
+				From:       monday,
+				Mark:       monday,
+			},
+		)
 	}
 	var js []*pool.Job
 	for i := range jobs {
 		js = append(js, &pool.Job{Order: fmt.Sprintf("%026d", i), ID: fmt.Sprint("job-", i), State: job.Queued, SubmittedAt: monday,
-			Spec: job.Spec{Pool: "p", Command: []string{"python", "train.py"}, Team: fmt.Sprint("team", i%20), Priority: []job.Priority{job.Normal, job.Low, job.High}[i%3],
-				Resources: job.Resources{CPUs: 1 + i%3, Memory: job.Bytes(1+i%4) * job.Gi}, Timeout: job.Duration(time.Duration(i%5) * time.Hour)}})
+			Spec: job.Spec{
+				Pool:     "p",
+				Command:  []string{"python", "train.py"},
+				Team:     fmt.Sprint("team", i%20),
+				Priority: []job.Priority{job.Normal, job.Low, job.High}[i%3],
+				Resources: job.Resources{
+					CPUs:   1 + i%3,
+					Memory: job.Bytes(1+i%4) * job.Gi,
+				},
+				Timeout: job.Duration(time.Duration(i%5) * time.Hour),
+			}})
 	}
-	return scheduler.NewState(pool.Head{Spec: s, Sets: []pool.Set{{Name: "d16s-v5", Size: s.Sizes[0], Used: true, Capacity: nodes, Listed: monday}}}, ns, js, monday)
+	return scheduler.NewState(
+		pool.Head{Spec: s, Sets: []pool.Set{{Name: "d16s-v5", Size: s.Sizes[0], Used: true, Capacity: nodes, Listed: monday}}},
+		ns, js, monday,
+	)
 }
 
 // BenchmarkPlace is the cost of one placement, amortised over steps as large as

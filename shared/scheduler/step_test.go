@@ -2,7 +2,6 @@ package scheduler_test
 
 import (
 	"fmt"
-	"reflect"
 	"testing"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/scheduler"
-	"dsvmpools/shared/usage"
 )
 
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
@@ -53,7 +51,16 @@ func (b *bench) step(events ...pool.Event) scheduler.Result {
 // node brings a node up, listed and ready.
 func (b *bench) node(vmid string) {
 	b.t.Helper()
-	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: vmid, Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: "1"}}}}})
+	b.step(
+		pool.Reported{
+			At: b.now,
+			Report: protocol.Report{
+				Pool:  "p",
+				VMID:  vmid,
+				Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: "1"}}},
+			},
+		},
+	)
 	b.list()
 }
 
@@ -64,7 +71,10 @@ func (b *bench) list() scheduler.Result {
 	for vmid, n := range b.s.Nodes {
 		if n.State != pool.NodeGone {
 			l.Capacity++
-			l.Instances = append(l.Instances, pool.Instance{VMID: vmid, ID: "id-" + vmid, Name: vmid, Provisioning: "Succeeded", Power: "running"})
+			l.Instances = append(
+				l.Instances,
+				pool.Instance{VMID: vmid, ID: "id-" + vmid, Name: vmid, Provisioning: "Succeeded", Power: "running"},
+			)
 		}
 	}
 	return b.step(l)
@@ -132,7 +142,21 @@ func TestLineByPriorityThenArrival(t *testing.T) {
 		return submission(order, func(s *job.Spec) { s.Priority, s.Resources.CPUs = p, 2 })
 	}
 	b.step(class("1", job.Low), class("2", job.Normal), class("3", job.High), class("4", job.Normal))
-	r := scheduler.Step(b.s, []pool.Event{pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1"}}}}}}, b.now, b.timing)
+	r := scheduler.Step(
+		b.s,
+		[]pool.Event{
+			pool.Reported{
+				At: b.now,
+				Report: protocol.Report{
+					Pool:  "p",
+					VMID:  "a",
+					Items: []protocol.ReportItem{{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1"}}},
+				},
+			},
+		},
+		b.now,
+		b.timing,
+	)
 	got := assigned(r)
 	if len(got) != 2 || got["3"] == 0 || got["2"] == 0 || got["3"] > got["2"] {
 		t.Errorf("got %v, want job 3 and then job 2", got)
@@ -247,7 +271,12 @@ func TestSilence(t *testing.T) {
 			}
 			b.now = later
 			for _, n := range tt.speaks {
-				b.step(pool.Reported{At: later, Report: protocol.Report{Pool: "p", VMID: n, Items: []protocol.ReportItem{{Holds: &protocol.Holds{}}}}})
+				b.step(
+					pool.Reported{
+						At:     later,
+						Report: protocol.Report{Pool: "p", VMID: n, Items: []protocol.ReportItem{{Holds: &protocol.Holds{}}}},
+					},
+				)
 			}
 			if got := b.step(pool.Tick{At: later}).Effects.Fence; len(got) != tt.want {
 				t.Errorf("sessions to be tried: got %v, want %d", got, tt.want)
@@ -267,7 +296,15 @@ func TestLostNode(t *testing.T) {
 	if len(r.Effects.Remove) != 1 || b.s.Jobs["1"].State != job.Assigned {
 		t.Fatalf("got %+v, job %s", r.Effects.Remove, b.s.Jobs["1"].State)
 	}
-	late := pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Seen: n, Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded"}}}}}
+	late := pool.Reported{
+		At: b.now,
+		Report: protocol.Report{
+			Pool:  "p",
+			VMID:  "a",
+			Seen:  n,
+			Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded"}}},
+		},
+	}
 	if r := b.step(late); len(r.Effects.Work["a"]) != 1 || r.Effects.Work["a"][0].Stop == "" || b.s.Jobs["1"] == nil {
 		t.Errorf("a lost node's word: got %+v", r.Effects.Work)
 	}
@@ -321,7 +358,11 @@ func TestSchedule(t *testing.T) {
 				t.Errorf("cancels: got %d, want %d", cancels, want)
 			}
 			if len(r.Effects.Remove) != 1 || grown(r) != 0 {
-				t.Errorf("got %d nodes removed and capacity %d asked for; the idle one leaves, nothing comes", len(r.Effects.Remove), grown(r))
+				t.Errorf(
+					"got %d nodes removed and capacity %d asked for; the idle one leaves, nothing comes",
+					len(r.Effects.Remove),
+					grown(r),
+				)
 			}
 			if j := b.s.Jobs["2"]; j.State != job.Held || j.Reason != "the pool is down by its schedule until 2026-03-03T07:00:00Z" {
 				t.Errorf("a job that comes meanwhile: %s %q", j.State, j.Reason)
@@ -332,40 +373,6 @@ func TestSchedule(t *testing.T) {
 			}
 		})
 	}
-}
-
-// The ledger gets each attempt and each node interval, once and whole.
-func TestLedgerEntries(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	b.node("a")
-	n := assigned(b.step(submission("1", nil)))["1"]
-	b.now = b.now.Add(10 * time.Second)
-	r := b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Seen: n, Items: []protocol.ReportItem{{Finished: &protocol.Finished{
-		N: n, State: "succeeded", StartedAt: monday, EndedAt: b.now}}}}})
-	var log *pool.Log
-	for _, c := range r.Changes {
-		if l, ok := c.Value.(*pool.Log); ok {
-			log = l
-		}
-	}
-	if log == nil || len(log.Entries) != 1 || log.Entries[0].To.Sub(log.Entries[0].From) != 10*time.Second || log.Entries[0].Price == "" || r.Effects.RecordAt.IsZero() {
-		t.Fatalf("got %+v", log)
-	}
-	b.now = b.now.Add(30 * time.Second)
-	b.step(pool.Tick{})
-	b.now = b.now.Add(5 * time.Second)
-	r = b.step(pool.Listed{Exists: true})
-	for _, c := range r.Changes {
-		if l, ok := c.Value.(*pool.Log); ok {
-			e := l.Entries[0]
-			if e.Busy != 10*time.Second || e.Idle != 30*time.Second || e.Draining != 5*time.Second || e.To.Sub(e.From) != e.Boot+e.Busy+e.Idle+e.Draining {
-				t.Errorf("the node's interval: got %+v", e)
-			}
-			return
-		}
-	}
-	t.Error("the node's interval is not in the ledger")
 }
 
 func BenchmarkStep1000Jobs(b *testing.B) {
@@ -404,47 +411,6 @@ func calls(r scheduler.Result, want func(*pool.SetCalls) bool) bool {
 
 func settles(r scheduler.Result) bool {
 	return calls(r, func(c *pool.SetCalls) bool { return c.Shrink })
-}
-
-// An attempt's entry says what it held of which node; with a node for itself, that
-// is all of it. A node's says what it has.
-func TestLedgerKnowsWhatWasHeld(t *testing.T) {
-	t.Parallel()
-	for _, pack := range []bool{true, false} {
-		b := newBench(t, func(s *pool.Spec) {
-			s.Sizes, s.Capacity, s.Pack = []string{"Standard_NC64as_T4_v3"}, "spot", pack
-		})
-		b.step(submission("1", func(s *job.Spec) { s.Resources = job.Resources{CPUs: 2, GPUs: 1, Memory: 8 * job.Gi} }))
-		ready := &protocol.Ready{Name: pool.SetName("p", "nc64as-t4-v3-spot") + "_0", CPUs: 64, Boot: "1"}
-		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Items: []protocol.ReportItem{{Ready: ready}}}})
-		b.now = b.now.Add(time.Minute)
-		cpus := 64
-		if pack {
-			cpus = 2
-		}
-		want := map[string]usage.Entry{
-			usage.KindAttempt: {CPUs: cpus, NodeCPUs: 64, GPUs: 1, NodeGPUs: 4, Memory: 8 << 30, NodeMem: 440 << 30, Spot: true},
-			usage.KindNode:    {NodeCPUs: 64, NodeGPUs: 4, NodeMem: 440 << 30, Spot: true},
-		}
-		got := map[string]usage.Entry{}
-		finished := b.finish("1")
-		b.step(pool.Listed{Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: "a", ID: "0", Name: ready.Name, Provisioning: "Succeeded", Power: "running"}}})
-		b.now = b.now.Add(30 * time.Second)
-		b.step(pool.Tick{})
-		b.now = b.now.Add(5 * time.Second)
-		for _, r := range []scheduler.Result{finished, b.step(pool.Listed{Exists: true})} {
-			for _, c := range r.Changes {
-				if l, ok := c.Value.(*pool.Log); ok {
-					for _, e := range l.Entries {
-						got[e.Kind] = usage.Entry{CPUs: e.CPUs, NodeCPUs: e.NodeCPUs, GPUs: e.GPUs, NodeGPUs: e.NodeGPUs, Memory: e.Memory, NodeMem: e.NodeMem, Spot: e.Spot}
-					}
-				}
-			}
-		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("pack %v: got %+v, want %+v", pack, got, want)
-		}
-	}
 }
 
 // A node without work hears from its pool once an hour, and only then.

@@ -84,7 +84,8 @@ func TestHopelessSweepStops(t *testing.T) {
 				return
 			}
 			e := b.explain(sweep)
-			if j.State != job.Held || j.Progress.Next != tt.begun || !strings.Contains(e.Reason, tt.reason) || !strings.Contains(e.Reason, "`dsvm job release "+j.ID+"`") ||
+			if j.State != job.Held || j.Progress.Next != tt.begun || !strings.Contains(e.Reason, tt.reason) ||
+				!strings.Contains(e.Reason, "`dsvm job release "+j.ID+"`") ||
 				!strings.Contains(e.Reason, "`dsvm job cancel "+j.ID+"`") {
 				t.Fatalf("it is %s with %d members begun, want %d: %s", j.State, j.Progress.Next, tt.begun, e.Reason)
 			}
@@ -170,7 +171,15 @@ func TestStoppedSweepsMembersGoOn(t *testing.T) {
 	b.node("n1")
 	sweep := order(1)
 	b.step(submission(sweep, func(s *job.Spec) {
-		s.Sweep, s.Retry = &job.Sweep{Count: 9, Parallel: 3, MaxFails: 1}, job.Retry{Max: 1, On: []string{"exitCode:7"}, Backoff: job.Duration(time.Minute)}
+		s.Sweep, s.Retry = &job.Sweep{
+			Count:    9,
+			Parallel: 3,
+			MaxFails: 1,
+		}, job.Retry{
+			Max:     1,
+			On:      []string{"exitCode:7"},
+			Backoff: job.Duration(time.Minute),
+		}
 	}))
 	b.over(job.MemberOrder(sweep, 1), "failed", 7) // waits for its retry, and the next one begins
 	b.over(job.MemberOrder(sweep, 0), "failed", 1)

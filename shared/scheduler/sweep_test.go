@@ -26,7 +26,9 @@ func (b *bench) over(order, state string, code int) {
 		b.t.Fatalf("job %s is on no node", order)
 	}
 	f := &protocol.Finished{N: j.N, State: state, ExitCode: code, StartedAt: b.now, EndedAt: b.now}
-	b.settle(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}})
+	b.settle(
+		pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}},
+	)
 }
 
 // settle steps until there is nothing left to do.
@@ -62,7 +64,10 @@ func TestSweep(t *testing.T) {
 	r := b.step(submission(sweep, sweepOf(6, 3)))
 	j := b.s.Jobs[sweep]
 	if live, running := b.members(); live != 3 || running != 3 || b.s.Head.Running != 3 || b.s.Head.Queued != 3 {
-		t.Fatalf("got %d members, %d on nodes, head says %d and %d in line; want its `parallel` of 3, and 3 in line", live, running, b.s.Head.Running, b.s.Head.Queued)
+		t.Fatalf(
+			"got %d members, %d on nodes, head says %d and %d in line; want its `parallel` of 3, and 3 in line", live, running,
+			b.s.Head.Running, b.s.Head.Queued,
+		)
 	}
 	if grown(r) != 0 {
 		t.Errorf("asks for %d nodes although `parallel` is reached", grown(r))
@@ -175,7 +180,10 @@ func TestAfterSweepsAndFailures(t *testing.T) {
 	sweep := order(1)
 	b.step(submission(sweep, sweepOf(2, 0)))
 	id := b.s.Jobs[sweep].ID
-	b.step(submission(order(2), after(id)), submission(order(3), after(id+":failure")), submission(order(4), after(id+":any")), submission(order(5), after(id+".0:any")))
+	b.step(
+		submission(order(2), after(id)), submission(order(3), after(id+":failure")), submission(order(4), after(id+":any")),
+		submission(order(5), after(id+".0:any")),
+	)
 	b.over(job.MemberOrder(sweep, 0), "succeeded", 0)
 	if j := b.s.Jobs[order(5)]; j.VMID == "" {
 		t.Errorf("the job after a member is %s", j.State)

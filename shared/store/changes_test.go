@@ -40,7 +40,12 @@ func TestSince(t *testing.T) {
 	node := &pool.Node{VMID: "v1", Name: "cpu_1", State: pool.NodeReady, Since: dawn}
 	second := newJob(2)
 	second.State = job.Held
-	w.commit(append(finish(newJob(1)), pool.Change{Key: pool.NodeKey("v1"), Value: node}, pool.Change{Key: pool.LogKey(2), Value: &pool.Log{Seq: 2}})...)
+	w.commit(
+		append(
+			finish(newJob(1)),
+			pool.Change{Key: pool.NodeKey("v1"), Value: node},
+			pool.Change{Key: pool.LogKey(2), Value: &pool.Log{Seq: 2}},
+		)...)
 	w.commit(pool.Change{Key: pool.JobKey(second.Order), Value: second}, insert(newJob(3)))
 	w.commit(append(finish(newJob(3)), finish(newJob(4))[1])...) // the last came and ended at once
 	w.head.Spec.Nodes.Max = 9
@@ -143,7 +148,8 @@ func TestLoadWhileOthersWrite(t *testing.T) {
 			pages++ // after a page: a job of an earlier one ends, one of a later changes, and one is new
 			changed := newJob(jobs - pages)
 			changed.State = job.Held
-			w.commit(append(finish(newJob(pages)), pool.Change{Key: pool.JobKey(changed.Order), Value: changed}, insert(newJob(jobs+pages)))...)
+			w.commit(
+				append(finish(newJob(pages)), pool.Change{Key: pool.JobKey(changed.Order), Value: changed}, insert(newJob(jobs+pages)))...)
 		}
 	})
 	p, v, err := open(t, between).Load(deadline(t), "cpu")
@@ -180,7 +186,10 @@ func TestLoadReadsWhatIsLive(t *testing.T) {
 		requests.Store(0)
 		p, _, err := s.Load(deadline(t), "cpu")
 		if err != nil || len(p.Jobs) != 2 || requests.Load() != 1 {
-			t.Errorf("after %d finished jobs, %d are live and were read by %d requests (%v), want 2 by 1", 1200*finished, len(p.Jobs), requests.Load(), err)
+			t.Errorf(
+				"after %d finished jobs, %d are live and were read by %d requests (%v), want 2 by 1", 1200*finished, len(p.Jobs),
+				requests.Load(), err,
+			)
 		}
 		var changes []pool.Change
 		for n := range 1200 {
@@ -286,5 +295,8 @@ func TestSinceAfterALostReply(t *testing.T) {
 	if d, v := since(t, w.s, from); v.Seq != w.version.Seq || len(d.Jobs) != 1 {
 		t.Errorf("got %+v, want the one job", d)
 	}
-	wantCode(t, "a name that is none", func() error { _, _, _, err := w.s.ChangesSince(deadline(t), "a'b", from, nil, 0); return err }(), fault.Invalid)
+	wantCode(
+		t, "a name that is none",
+		func() error { _, _, _, err := w.s.ChangesSince(deadline(t), "a'b", from, nil, 0); return err }(), fault.Invalid,
+	)
 }

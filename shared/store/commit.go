@@ -186,7 +186,9 @@ const noVersion = `W/"datetime'1601-01-01T00%3A00%3A00Z'"`
 func (p *Pools) findOutcome(ctx context.Context, t *transaction, cause error) (known bool, version pool.Version, err error) {
 	_, current, err := p.readHead(ctx, t.pool)
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
-		return true, pool.Version{}, wrap(fault.CodeOf(err), errors.Join(err, cause), "%s: it is not known whether it was written", t.what())
+		return true, pool.Version{}, wrap(
+			fault.CodeOf(err), errors.Join(err, cause), "%s: it is not known whether it was written", t.what(),
+		)
 	}
 	var refused *table.Refusal
 	switch {

@@ -47,7 +47,12 @@ func Example() {
 	created, err := s.Commit(ctx, "cpu", pool.Version{}, head, nil)
 	fmt.Println("created:", err)
 
-	queued := &pool.Job{Order: "01KG9A61R00000000000000000", ID: "train", State: job.Queued, Spec: job.Spec{Pool: "cpu", Command: []string{"true"}}}
+	queued := &pool.Job{
+		Order: "01KG9A61R00000000000000000",
+		ID:    "train",
+		State: job.Queued,
+		Spec:  job.Spec{Pool: "cpu", Command: []string{"true"}},
+	}
 	add := []pool.Change{{Key: pool.JobKey(queued.Order), Value: queued, Insert: true}}
 	head.Seq, head.Nonce = 2, "second writer"
 	_, err = s.Commit(ctx, "cpu", created, head, add)

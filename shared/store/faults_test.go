@@ -85,7 +85,10 @@ func emptyReply(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 	forward.ServeHTTP(httptest.NewRecorder(), r)
 	w.Header().Set("Content-Type", "multipart/mixed; boundary=batchresponse_1")
 	w.WriteHeader(http.StatusAccepted)
-	_, _ = io.WriteString(w, "--batchresponse_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n\r\n--batchresponse_1--\r\n")
+	_, _ = io.WriteString(
+		w,
+		"--batchresponse_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n\r\n--batchresponse_1--\r\n",
+	)
 }
 
 // overtaken loses the reply, and somebody else commits before the writer looks.

@@ -52,7 +52,9 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 	e.Int("ExitCode", j.ExitCode)
 	e.Time("EndedAt", j.EndedAt)
 	if !e.Long("Spec", spec) {
-		return nil, fault.New(fault.Invalid, "", "the document of job %s is too long to be kept; put long scripts and lists into files", j.ID)
+		return nil, fault.New(
+			fault.Invalid, "", "the document of job %s is too long to be kept; put long scripts and lists into files", j.ID,
+		)
 	}
 	if err := writeAttempts(e, j.Attempts); err != nil {
 		return nil, err

@@ -99,9 +99,11 @@ func TestUsageOfBefore(t *testing.T) {
 		t.Fatalf("a quarter of the cpus is %v of the node, for %s and %s", want.Share, want.NodeSeconds, want.Cost)
 	}
 	from, to := dawn.UTC().Format(time.RFC3339), dawn.Add(time.Hour).UTC().Format(time.RFC3339)
-	row, err := decodeUsage([]byte(`{"PartitionKey":"d","RowKey":"k","Kind":"attempt","Key":"1!1","Pool":"cpu","Team":"","User":"","Job":"a","JobName":"",
+	row, err := decodeUsage(
+		[]byte(`{"PartitionKey":"d","RowKey":"k","Kind":"attempt","Key":"1!1","Pool":"cpu","Team":"","User":"","Job":"a","JobName":"",
 		"Attempt":1,"State":"succeeded","ExitCode":"0","Node":"n","VMID":"v","Size":"s","Spot":false,"CPUs":6,"NodeCPUs":24,"From":"` + from + `","To":"` + to + `",
-		"Seconds":3600,"NodeSeconds":900,"BootSeconds":0,"BusySeconds":0,"IdleSeconds":0,"DrainingSeconds":0,"PricePerHour":"4","Currency":"EUR","Cost":"1.00","Labels":""}`))
+		"Seconds":3600,"NodeSeconds":900,"BootSeconds":0,"BusySeconds":0,"IdleSeconds":0,"DrainingSeconds":0,"PricePerHour":"4","Currency":"EUR","Cost":"1.00","Labels":""}`),
+	)
 	if err != nil || !reflect.DeepEqual(row, want) {
 		t.Errorf("the row came back as %+v (%v), want %+v", row, err, want)
 	}

@@ -49,7 +49,8 @@ func TestIDsWithoutCase(t *testing.T) {
 	if err := s.Reject(ctx, ID{ID: "Bad", Reason: "r", At: dawn}); err != nil {
 		t.Fatal(err)
 	}
-	if now, fresh, err := s.Register(ctx, []ID{{ID: "bad", Pool: "cpu", Order: order(4), Hash: "d", At: dawn}}); err != nil || !fresh[0] || now[0].ID != "bad" {
+	if now, fresh, err := s.Register(ctx, []ID{{ID: "bad", Pool: "cpu", Order: order(4), Hash: "d", At: dawn}}); err != nil || !fresh[0] ||
+		now[0].ID != "bad" {
 		t.Errorf("a corrected document: got %+v, %v, %v", now, fresh, err)
 	}
 }

@@ -45,7 +45,9 @@ func encodePush(p *PushRecord) ([]byte, error) {
 	e.Time("At", p.At)
 	e.Text("Reader", p.FileJob)
 	if !e.Long("Document", p.Facts) {
-		return nil, fault.New(fault.Invalid, "", "the rule %q and what it needs of a push are too long to be kept; shorten the rule", p.Rule)
+		return nil, fault.New(
+			fault.Invalid, "", "the rule %q and what it needs of a push are too long to be kept; shorten the rule", p.Rule,
+		)
 	}
 	e.Bool("Read", p.HasFileJobs)
 	e.Flag("Sent", p.Sent)

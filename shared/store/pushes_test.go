@@ -174,7 +174,17 @@ func TestStartsSinceAndDrop(t *testing.T) {
 func TestStatusWatches(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
-	status := StatusWatch{Job: "a", Rule: "r", Repository: "o/r", Commit: "c", Context: "dsvm/r", Sent: "pending", Tries: 3, Next: dawn.Add(time.Hour), At: dawn}
+	status := StatusWatch{
+		Job:        "a",
+		Rule:       "r",
+		Repository: "o/r",
+		Commit:     "c",
+		Context:    "dsvm/r",
+		Sent:       "pending",
+		Tries:      3,
+		Next:       dawn.Add(time.Hour),
+		At:         dawn,
+	}
 	cancel := StatusWatch{Job: "a", Cancel: true, Rule: "r", At: dawn}
 	other := StatusWatch{Job: "b!", At: dawn}
 	for _, f := range []StatusWatch{{Job: "a", Sent: "old", Tries: 9}, status, cancel, other} {
@@ -201,7 +211,11 @@ func TestRules(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
 	long := RuleRow{Name: "long", Document: strings.Repeat(`{"é"}`, 3*table.ChunkUnits/5), ChangedAt: dawn}
-	rules := []RuleRow{{Name: "a", Document: `{"a":1}`, ChangedAt: dawn}, {Name: "b-2", Document: "{}", ChangedAt: dawn.Add(time.Hour)}, long}
+	rules := []RuleRow{
+		{Name: "a", Document: `{"a":1}`, ChangedAt: dawn},
+		{Name: "b-2", Document: "{}", ChangedAt: dawn.Add(time.Hour)},
+		long,
+	}
 	for _, r := range append([]RuleRow{{Name: "a", Document: long.Document, ChangedAt: dawn}}, rules...) {
 		if err := s.PutRule(ctx, r); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,11 @@ func TestAnIDIsGivenBackByWhoHoldsIt(t *testing.T) {
 	s, ctx := open(t, serve(t)), deadline(t)
 	take := func(claim string) (ID, bool) {
 		t.Helper()
-		now, fresh, err := s.RegisterAs(ctx, claim, []ID{{ID: "x", Pool: "cpu", Order: order(1), Hash: "h", At: dawn.Add(time.Duration(len(claim)) * time.Second)}})
+		now, fresh, err := s.RegisterAs(
+			ctx,
+			claim,
+			[]ID{{ID: "x", Pool: "cpu", Order: order(1), Hash: "h", At: dawn.Add(time.Duration(len(claim)) * time.Second)}},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -369,7 +369,10 @@ func TestManyOperationsInOneRow(t *testing.T) {
 	head := &pool.Head{Spec: pool.Spec{Name: "cpu"}}
 	for i := range 10 {
 		token := strings.Repeat("t", 2500)
-		head.Sets = append(head.Sets, pool.Set{Name: fmt.Sprint(i), Op: pool.Op{Kind: pool.OpGrow, Token: token, Under: &pool.Op{Kind: pool.OpGrow, Token: token}}})
+		head.Sets = append(
+			head.Sets,
+			pool.Set{Name: fmt.Sprint(i), Op: pool.Op{Kind: pool.OpGrow, Token: token, Under: &pool.Op{Kind: pool.OpGrow, Token: token}}},
+		)
 	}
 	raw, err := encodeHead("cpu", head, "f", "{}")
 	if err != nil {
@@ -397,12 +400,19 @@ func TestManyOperationsInOneRow(t *testing.T) {
 // A row of a release before asks, breakers and the time of the request for a node.
 func TestRowsOfBefore(t *testing.T) {
 	t.Parallel()
-	head, _, err := decodeHead([]byte(`{"PartitionKey":"cpu","RowKey":"head","Seq":"7","Spec":"{\"name\":\"cpu\"}","BadBoots":2,"BlockCode":"internal","BlockMessage":"x","BlockTries":1,
-		"Sets":"[{\"name\":\"d4s-v5\",\"size\":\"Standard_D4s_v5\",\"capacity\":2,\"maybe\":3,\"pendingSince\":\"2026-01-01T00:00:00Z\",\"op\":{\"kind\":\"grow\",\"target\":3}}]"}`))
-	if err != nil || len(head.Sets) != 1 || head.Sets[0].Op.Target != 3 || head.Sets[0].PendingSince.IsZero() || head.Sets[0].Breaker.Open() {
+	head, _, err := decodeHead(
+		[]byte(
+			`{"PartitionKey":"cpu","RowKey":"head","Seq":"7","Spec":"{\"name\":\"cpu\"}","BadBoots":2,"BlockCode":"internal","BlockMessage":"x","BlockTries":1,
+		"Sets":"[{\"name\":\"d4s-v5\",\"size\":\"Standard_D4s_v5\",\"capacity\":2,\"maybe\":3,\"pendingSince\":\"2026-01-01T00:00:00Z\",\"op\":{\"kind\":\"grow\",\"target\":3}}]"}`,
+		),
+	)
+	if err != nil || len(head.Sets) != 1 || head.Sets[0].Op.Target != 3 || head.Sets[0].PendingSince.IsZero() ||
+		head.Sets[0].Breaker.Open() {
 		t.Errorf("got %+v (%v)", head, err)
 	}
-	n, err := decodeNode([]byte(`{"PartitionKey":"cpu","RowKey":"node!a","VMID":"a","State":"creating","CreatedAt":"2026-01-01T00:00:00Z"}`))
+	n, err := decodeNode(
+		[]byte(`{"PartitionKey":"cpu","RowKey":"node!a","VMID":"a","State":"creating","CreatedAt":"2026-01-01T00:00:00Z"}`),
+	)
 	if err != nil || n.CreatedAt.IsZero() || !n.AskedAt.IsZero() {
 		t.Errorf("got %+v (%v)", n, err)
 	}

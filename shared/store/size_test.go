@@ -53,11 +53,26 @@ func billed(t *testing.T, raw []byte) int {
 func TestRowSizes(t *testing.T) {
 	t.Parallel()
 	at := dawn.Add(123456700 * time.Nanosecond)
-	j := &pool.Job{Order: "01KG9A61R00000000000000000", ID: "nightly-2026-01-31-0001", State: job.Succeeded, SubmittedAt: at, EndedAt: at.Add(time.Hour), VMID: "", N: 0,
+	j := &pool.Job{
+		Order:       "01KG9A61R00000000000000000",
+		ID:          "nightly-2026-01-31-0001",
+		State:       job.Succeeded,
+		SubmittedAt: at,
+		EndedAt:     at.Add(time.Hour),
+		VMID:        "",
+		N:           0,
 		Spec: job.Spec{ID: "nightly-2026-01-31-0001", Pool: "gpu", Name: "nightly evaluation", Team: "vision", User: "ann",
-			Command: []string{"python3", "train.py", "--epochs", "10"}, Resources: job.Resources{CPUs: 4, GPUs: 1}, Timeout: job.Duration(2 * time.Hour)},
-		Attempts: []job.Attempt{{Number: 1, Node: "dsvm-gpu-nc4as-t4-v3_12", VMID: "6f1cb0a4-5a53-4f47-9a55-0d6a1d8f7a11", State: job.AttemptSucceeded,
-			AssignedAt: at, StartedAt: at.Add(time.Second), EndedAt: at.Add(time.Hour), GPUs: []int{0}}}}
+			Command: []string{
+				"python3",
+				"train.py",
+				"--epochs",
+				"10",
+			}, Resources: job.Resources{CPUs: 4, GPUs: 1}, Timeout: job.Duration(2 * time.Hour)},
+		Attempts: []job.Attempt{
+			{Number: 1, Node: "dsvm-gpu-nc4as-t4-v3_12", VMID: "6f1cb0a4-5a53-4f47-9a55-0d6a1d8f7a11", State: job.AttemptSucceeded,
+				AssignedAt: at, StartedAt: at.Add(time.Second), EndedAt: at.Add(time.Hour), GPUs: []int{0}},
+		},
+	}
 	done, err := encodeJob("gpu", pool.DoneKey(j.Order), j)
 	if err != nil {
 		t.Fatal(err)
@@ -66,9 +81,30 @@ func TestRowSizes(t *testing.T) {
 	alive := encodeID(&id, strings.Repeat("n", 26))
 	id.State, id.End = j.State, endOf(j)
 	tomb := encodeID(&id, strings.Repeat("n", 26))
-	row := usage.NewRow(usage.Entry{Kind: usage.KindAttempt, Key: j.Order + "!1", Pool: "gpu", Team: "vision", User: "ann", Job: j.ID, JobName: j.Spec.Name, Attempt: 1,
-		State: "succeeded", Node: "dsvm-gpu-nc4as-t4-v3_12", VMID: j.Attempts[0].VMID, Size: "Standard_NC4as_T4_v3", CPUs: 4, GPUs: 1, NodeCPUs: 4, NodeGPUs: 1,
-		From: at, To: at.Add(time.Hour), Price: "0.5260", Currency: "USD"})
+	row := usage.NewRow(
+		usage.Entry{
+			Kind:     usage.KindAttempt,
+			Key:      j.Order + "!1",
+			Pool:     "gpu",
+			Team:     "vision",
+			User:     "ann",
+			Job:      j.ID,
+			JobName:  j.Spec.Name,
+			Attempt:  1,
+			State:    "succeeded",
+			Node:     "dsvm-gpu-nc4as-t4-v3_12",
+			VMID:     j.Attempts[0].VMID,
+			Size:     "Standard_NC4as_T4_v3",
+			CPUs:     4,
+			GPUs:     1,
+			NodeCPUs: 4,
+			NodeGPUs: 1,
+			From:     at,
+			To:       at.Add(time.Hour),
+			Price:    "0.5260",
+			Currency: "USD",
+		},
+	)
 	ledger := encodeUsage("2026-01-31", "gpu!attempt!"+j.Order+"!1", &row)
 	for _, c := range []struct {
 		what string

@@ -143,7 +143,9 @@ func TestCommitAndLoad(t *testing.T) {
 	wantCode(t, "head before the pool is there", err, fault.NotFound)
 
 	w := newWriter(t, s, "cpu")
-	w.head.Sets, w.head.Down = []pool.Set{{Name: "d4s-v5", Size: "Standard_D4s_v5", Listed: dawn, Capacity: 3, Breaker: pool.Breaker{Bad: 3, Why: "x", OpenedAt: dawn}}}, true
+	w.head.Sets, w.head.Down = []pool.Set{
+		{Name: "d4s-v5", Size: "Standard_D4s_v5", Listed: dawn, Capacity: 3, Breaker: pool.Breaker{Bad: 3, Why: "x", OpenedAt: dawn}},
+	}, true
 	node := &pool.Node{VMID: "v1", Name: "cpu_1", State: pool.NodeReady, Since: dawn, BusyFor: time.Hour}
 	log := &pool.Log{Seq: 1, Entries: []usage.Entry{{Kind: usage.KindNode, Key: "v1!x", From: dawn, To: dawn}}}
 	a, b := newJob(1), newJob(2)
@@ -153,7 +155,10 @@ func TestCommitAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (&pool.Partition{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{a, b}, Logs: []int64{1}}); !reflect.DeepEqual(p, want) {
+	if want := (&pool.Partition{Head: w.head, Nodes: []*pool.Node{node}, Jobs: []*pool.Job{a, b}, Logs: []int64{1}}); !reflect.DeepEqual(
+		p,
+		want,
+	) {
 		t.Errorf("loaded %+v, want %+v", p, want)
 	}
 	if version != w.version {
@@ -356,12 +361,14 @@ func TestDropAndDelete(t *testing.T) {
 		c.Value.(*pool.Job).EndedAt = newJob(n).SubmittedAt
 		changes = append(changes, c)
 	}
-	w.commit(append(changes, insert(newJob(200)), pool.Change{Key: pool.LogKey(1), Value: &pool.Log{Seq: 1, Entries: []usage.Entry{{}}}})...)
+	w.commit(
+		append(changes, insert(newJob(200)), pool.Change{Key: pool.LogKey(1), Value: &pool.Log{Seq: 1, Entries: []usage.Entry{{}}}})...)
 
 	if n, err := s.DropDone(ctx, "cpu", dawn.Add(120*time.Millisecond), 0); err != nil || n != 120 {
 		t.Errorf("%d finished jobs were dropped (%v), want 120", n, err)
 	}
-	if jobs, _, err := s.Jobs(ctx, "cpu", JobFilter{State: job.Succeeded}, 100, ""); err != nil || len(jobs) != 30 || jobs[29].Order != order(120) {
+	if jobs, _, err := s.Jobs(ctx, "cpu", JobFilter{State: job.Succeeded}, 100, ""); err != nil || len(jobs) != 30 ||
+		jobs[29].Order != order(120) {
 		t.Errorf("%d finished jobs are left (%v), want the 30 newest", len(jobs), err)
 	}
 

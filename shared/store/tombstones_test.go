@@ -93,15 +93,35 @@ func newDeadPool(t *testing.T, s *Store, n int) *deadPool {
 		j := newJob(i)
 		j.Spec.Name, j.Spec.User = "train", "ann"
 		j.State, j.EndedAt = job.Succeeded, j.SubmittedAt.Add(time.Minute)
-		j.Attempts = []job.Attempt{{Number: 1, State: job.AttemptEvicted}, {Number: 2, State: job.AttemptSucceeded, StartedAt: j.SubmittedAt.Add(time.Second), EndedAt: j.EndedAt}}
+		j.Attempts = []job.Attempt{
+			{Number: 1, State: job.AttemptEvicted},
+			{Number: 2, State: job.AttemptSucceeded, StartedAt: j.SubmittedAt.Add(time.Second), EndedAt: j.EndedAt},
+		}
 		if i%3 == 0 {
 			j.State, j.ExitCode, j.Reason = job.Failed, 7, "it broke"
 		}
 		d.jobs = append(d.jobs, j)
 		done(j)
 		register(j)
-		d.want[j.ID] = ID{ID: j.ID, Pool: "cpu", Order: j.Order, Hash: "h" + j.ID, Via: ByQueue, At: j.SubmittedAt, State: j.State, Reason: j.Reason,
-			End: End{ExitCode: j.ExitCode, StartedAt: j.SubmittedAt.Add(time.Second), EndedAt: j.EndedAt, Name: "train", Team: j.Spec.Team, User: "ann", Attempts: 2}}
+		d.want[j.ID] = ID{
+			ID:     j.ID,
+			Pool:   "cpu",
+			Order:  j.Order,
+			Hash:   "h" + j.ID,
+			Via:    ByQueue,
+			At:     j.SubmittedAt,
+			State:  j.State,
+			Reason: j.Reason,
+			End: End{
+				ExitCode:  j.ExitCode,
+				StartedAt: j.SubmittedAt.Add(time.Second),
+				EndedAt:   j.EndedAt,
+				Name:      "train",
+				Team:      j.Spec.Team,
+				User:      "ann",
+				Attempts:  2,
+			},
+		}
 	}
 	sweep := newJob(n)
 	sweep.ID, sweep.Spec.Sweep = "tune", &job.Sweep{Count: 4}
@@ -114,7 +134,15 @@ func newDeadPool(t *testing.T, s *Store, n int) *deadPool {
 		code  int
 	}{{job.Succeeded, 0}, {job.Failed, 3}, {job.Cancelled, job.ExitCancelled}} {
 		j := newJob(n)
-		j.Order, j.ID, j.State, j.ExitCode, j.EndedAt = job.MemberOrder(sweep.Order, index), job.MemberID("tune", index), m.state, m.code, dawn.Add(time.Minute)
+		j.Order, j.ID, j.State, j.ExitCode, j.EndedAt = job.MemberOrder(
+			sweep.Order,
+			index,
+		), job.MemberID(
+			"tune",
+			index,
+		), m.state, m.code, dawn.Add(
+			time.Minute,
+		)
 		j.Spec.Index, j.Attempts = &index, []job.Attempt{{Number: 1}}
 		done(j)
 	}
@@ -159,7 +187,8 @@ func (d *deadPool) check(t *testing.T, s *Store, gone bool) {
 	if row, err := s.Find(ctx, "tune.3"); err != nil || row.Reason != "its pool was deleted" || row.End.ExitCode != job.ExitCancelled {
 		t.Errorf("the member that never was is %+v (%v)", row, err)
 	}
-	if row, err := s.ID(ctx, "tune"); err != nil || row.End.Members != 4 || row.End.Succeeded != 1 || row.End.Failed != 1 || row.End.Cancelled != 2 {
+	if row, err := s.ID(ctx, "tune"); err != nil || row.End.Members != 4 || row.End.Succeeded != 1 || row.End.Failed != 1 ||
+		row.End.Cancelled != 2 {
 		t.Errorf("the sweep is %+v (%v)", row, err)
 	}
 }
@@ -328,14 +357,18 @@ func TestDropDoneBuriesAndForgetsInOrder(t *testing.T) {
 			want = []ArchivedJob{{sweep + ".00002", "tune.2"}, {sweep + ".00001", "tune.1"}, {sweep + ".00000", "tune.0"}, want[0]}
 		}
 		lists, err := s.DueExpiries(ctx, kind, dawn.Add(2*time.Minute), 10)
-		if err != nil || len(lists) != 1 || lists[0].Pool != "cpu" || len(lists[0].Jobs) != len(want)+9 || !slices.Equal(lists[0].Jobs[:len(want)], want) {
+		if err != nil || len(lists) != 1 || lists[0].Pool != "cpu" || len(lists[0].Jobs) != len(want)+9 ||
+			!slices.Equal(lists[0].Jobs[:len(want)], want) {
 			t.Fatalf("%s: %v (%v), want the ten", kind, lists, err)
 		}
 	}
 
 	// An id that stands for another job by now stays.
 	lists, _ := s.DueExpiries(ctx, ExpireIDs, dawn.Add(2*time.Minute), 10)
-	lists[0].Jobs = append(lists[0].Jobs, ArchivedJob{order(500), d.jobs[20].ID}, ArchivedJob{d.jobs[21].Order, d.jobs[21].ID}, ArchivedJob{order(501), "no such"})
+	lists[0].Jobs = append(
+		lists[0].Jobs, ArchivedJob{order(500), d.jobs[20].ID}, ArchivedJob{d.jobs[21].Order, d.jobs[21].ID},
+		ArchivedJob{order(501), "no such"},
+	)
 	for range 2 {
 		if err := errors.Join(s.DropIDs(ctx, lists[0]), s.DeleteExpiry(ctx, lists[0])); err != nil {
 			t.Fatal(err)
