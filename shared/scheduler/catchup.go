@@ -19,6 +19,8 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 	out, ask := s.concernedJobs(jobs, gone)
 	kept := s.takeOut(out)
 	respec := !reflect.DeepEqual(s.Head.Spec, head.Spec)
+	// Who took the pool down, or up, may not have marked all waiting jobs yet.
+	s.marking = s.marking || s.Head.Down != head.Down
 	s.Head = head
 	for _, n := range nodes {
 		s.replaceNode(n)
@@ -170,8 +172,6 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 			continue
 		}
 		s.startWaiting(j, now)
-		// A job that was to be marked as held, or as queued again, may not be.
-		s.marking = s.marking || j.inLine() != nil && (j.State == job.Held) != s.Head.Down
 	}
 }
 

@@ -93,10 +93,10 @@ func (r *replica) step(events ...pool.Event) {
 	r.rows[pool.HeadKey], _ = json.Marshal(r.state.Head)
 	r.seq = r.state.Head.Seq
 	r.keys = append(r.keys, pool.ChangedKeys(res.Changes))
+	r.compare("writing")
 }
 
-// catchUp does what the driver does with what the store reads, and compares the
-// outcome with a state of all rows.
+// catchUp does what the driver does with what the store reads.
 func (r *replica) catchUp() {
 	keys := r.unsure
 	for _, k := range r.keys[r.seq:] {
@@ -119,6 +119,13 @@ func (r *replica) catchUp() {
 	head := r.head()
 	r.asked = append(r.asked, r.state.CatchUp(head, nodes, jobs, gone, r.now)...)
 	r.seq, r.unsure = head.Seq, nil
+	r.compare("catching up to")
+}
+
+// compare compares what a replica remembers with a state that is loaded from all rows.
+func (r *replica) compare(what string) {
+	r.t.Helper()
+	head := r.head()
 	allNodes, allJobs := r.live()
 	got, want := scheduler.Dump(r.state, r.now), scheduler.Dump(scheduler.NewState(head, allNodes, allJobs, r.now), r.now)
 	if got != want {
@@ -133,7 +140,7 @@ func (r *replica) catchUp() {
 				r.t.Log("want", line)
 			}
 		}
-		r.t.Fatalf("after catching up to version %d", head.Seq)
+		r.t.Fatalf("after %s version %d", what, head.Seq)
 	}
 }
 
@@ -174,7 +181,11 @@ func (r *replica) event() pool.Event {
 		}
 		return s
 	case k < 9 && len(jobs) > 0:
-		return pool.Cancel{Order: jobs[r.rng.Intn(len(jobs))].Order, Reason: "not wanted"}
+		j := jobs[r.rng.Intn(len(jobs))]
+		if j.Spec.Sweep != nil && r.rng.Intn(4) > 0 {
+			return pool.Cancel{Order: job.MemberOrder(j.Order, r.rng.Intn(j.Spec.Sweep.Count)), Reason: "not this one"}
+		}
+		return pool.Cancel{Order: j.Order, Reason: "not wanted"}
 	case k < 14 && len(jobs) > 0:
 		state := []string{"succeeded", "succeeded", "failed", "evicted", "startFailed"}[r.rng.Intn(5)]
 		for _, i := range r.rng.Perm(len(jobs)) {

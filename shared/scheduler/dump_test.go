@@ -28,6 +28,9 @@ func Dump(s *State, now time.Time) string {
 			where = "awaits"
 		case j.inLine() != nil:
 			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.inLine().team, j.inLine().class, shapeOf(j), j.weight)
+			if s.isMismarked(j) && !s.marking {
+				where += ", never to be marked"
+			}
 		case j.heap != nil:
 			where = "later"
 		case j.VMID == "" && w != nil:
@@ -69,7 +72,8 @@ func Dump(s *State, now time.Time) string {
 		}
 	}
 	for order, w := range s.sweeps {
-		live, waiting, ending := []string{}, []string{}, false
+		live, waiting := []string{}, []string{}
+		ending := w.job.Cancel != "" && len(w.live) == 0 && slices.Contains(s.ending, order)
 		for j := range w.live {
 			ending = ending || w.job.Cancel != "" && j.Cancel == "" && slices.Contains(s.ending, order)
 			live = append(live, fmt.Sprint(j.Order, s.Jobs[j.Order] == j))

@@ -85,8 +85,8 @@ func (sc *schedule) setDown(down bool) {
 	}
 	done := true
 	sc.line.each(func(j *Job) bool {
-		if j.State == state || j.Progress != nil && j.State == job.Running {
-			return true // a sweep that has begun stays running
+		if !sc.isMismarked(j) {
+			return true
 		}
 		if done = sc.hasRoom(); done {
 			j.State, j.Reason = state, reason
@@ -95,6 +95,17 @@ func (sc *schedule) setDown(down bool) {
 		return done
 	})
 	sc.marking = !done
+}
+
+// isMismarked reports whether the row of a job in line does not say whether the pool is
+// down. A sweep that has begun stays running.
+func (s *State) isMismarked(j *Job) bool {
+	return (j.State == job.Held) != s.Head.Down && (j.Progress == nil || j.State != job.Running)
+}
+
+// noteMarking has setDown look at the line if a job has come into it that is mismarked.
+func (s *State) noteMarking(j *Job) {
+	s.marking = s.marking || j.inLine() != nil && s.isMismarked(j)
 }
 
 // downForTheNight is the reason of a node that leaves by the schedule.

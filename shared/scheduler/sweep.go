@@ -85,19 +85,21 @@ func (s *State) removeFromSweep(j *Job) {
 	}
 }
 
-// startWaiting puts a job that has no place where it waits. Of a sweep that has as many
-// members running as may, none is in line.
+// startWaiting puts a job that has no place where it waits. A sweep of which no member
+// begins any more waits for nothing, whatever its row says: it ends with its members. Of
+// a sweep that has as many members running as may, none is in line.
 func (s *State) startWaiting(j *Job, now time.Time) {
+	if j.Spec.Sweep != nil && j.Unstarted() == 0 {
+		return
+	}
 	if w := s.sweepOf(j); w != nil && len(j.Waits) == 0 && !j.NotBefore.After(now) {
-		if j.Spec.Sweep != nil && j.Unstarted() == 0 {
-			return
-		}
 		w.waiting[j] = struct{}{}
 		if w.isFull() {
 			return
 		}
 	}
 	s.line.add(j, now)
+	s.noteMarking(j)
 }
 
 // stopWaiting takes a job out of where it waits.
@@ -111,18 +113,19 @@ func (s *State) stopWaiting(j *Job) {
 // syncSweep follows up a change of what a sweep has running or left: it leaves the
 // line, comes back to it, or stands there for more or fewer.
 func (s *State) syncSweep(w *sweep) {
+	if w.job.Unstarted() == 0 {
+		s.stopWaiting(w.job) // also when it is full
+	}
 	if w.isFull() {
 		for j := range w.waiting {
 			s.line.remove(j)
 		}
 		return
 	}
-	if w.job.Unstarted() == 0 {
-		s.stopWaiting(w.job)
-	}
 	for j := range w.waiting {
 		if j.heap == nil {
 			s.line.push(j)
+			s.noteMarking(j)
 		} else if j.Spec.Sweep != nil {
 			s.line.reweigh(j)
 		}
