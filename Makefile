@@ -18,6 +18,7 @@ KILLS       ?= 2001
 #   cmd/dsvm        end-to-end tests measure times in which processes answer each other; under the
 #                   detector the programs take 5 to 10 times as long and miss the deadlines under test
 #   local/durable   kills servers that are programs of their own, which the detector does not see
+# Shorter under it: the simulation (shared/scheduler/sim_race_test.go), damaged files (local/disk/damage_race_test.go).
 RACE = $(shell go list ./... | grep -v -e '/cmd/dsvm$$' -e '/local/durable$$')
 
 .DEFAULT_GOAL := help

@@ -285,7 +285,7 @@ func TestFateOfRunningInstances(t *testing.T) {
 	t.Parallel()
 	t.Run("stopped from inside, and billed", func(t *testing.T) {
 		t.Parallel()
-		f, _ := machine(t, nil, chaos.Injection{Do: chaos.Refuse, Target: "compute/run", Delay: 100 * time.Millisecond, Count: 1})
+		f, _ := machine(t, nil, chaos.Injection{Do: chaos.Refuse, Target: "compute/run", Delay: 3 * time.Second, Count: 1})
 		op, err := f.Grow(f.ctx, "set", model(), 1)
 		f.poll(t, op, err)
 		agent, _ := pids(t, f.dir, "set_0")

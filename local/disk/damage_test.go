@@ -231,7 +231,7 @@ func TestDamageNeverCrashes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	page := os.Getpagesize()
 	opened, refused := 0, 0
-	for range 500 {
+	for range damages {
 		spoilt := bytes.Clone(content)
 		at := rng.IntN(len(content)/page) * page
 		if rng.IntN(4) == 0 {

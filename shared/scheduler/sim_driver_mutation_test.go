@@ -132,6 +132,9 @@ var driverMutations = []driverMutation{
 // decides (see TestSimulationBites).
 func TestSimulationBitesTheDriver(t *testing.T) {
 	t.Parallel()
+	if underDetector {
+		t.Skip("the mutated driver is built without the race detector: `go test` runs this")
+	}
 	for _, m := range driverMutations {
 		t.Run(m.name, func(t *testing.T) {
 			if !m.always && os.Getenv("DSVM_LONG") == "" {

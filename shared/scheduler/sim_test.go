@@ -36,7 +36,7 @@ import (
 // shared/drive, since its checks look into the state as only tests of this package can
 // (Claims, Dump); the driver is used by what it exports alone.
 
-var simSteps = flag.Int64("sim.steps", 20_000, "steps of the simulation")
+var simSteps = flag.Int64("sim.steps", defaultSteps, "steps of the simulation")
 
 // world is one pool with everything around it. Only one goroutine changes it, and only
 // while all others wait; the exception is under mu.

@@ -77,9 +77,11 @@ func (f *files) remove(ctx context.Context, pool string, ids []string, left *bud
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer func() { f.busy <- struct{}{} }()
 		var out outcome
-		out.err = f.each(ctx, pool, ids, left, func(id string, err error) { out.kept = append(out.kept, kept{id, err}) })
+		func() {
+			defer func() { f.busy <- struct{}{} }() // before the outcome: the next removal may follow at once
+			out.err = f.each(ctx, pool, ids, left, func(id string, err error) { out.kept = append(out.kept, kept{id, err}) })
+		}()
 		done <- out
 	}()
 	select {
