@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/local/chaos"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/scheduler"
@@ -25,52 +26,69 @@ const Region = "westeurope"
 // Noon is the time at which the clock of an Instance stands at first.
 var Noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
+// The setting that a push rule may name for its secret, and its value.
+const (
+	PushSetting = "GITHUB_PUSH_SECRET"
+	PushSecret  = "It's a Secret to Everybody"
+)
+
 // Instance is the use cases and what they stand on.
 type Instance struct {
 	*service.Service
 	Tables *tables.Server
+	Chaos  *chaos.Set // failures of the tables
 	Store  *store.Store
 	Bus    *Bus
 	Fleet  *Fleet
 	Clock  *Clock
+	Share  string // path of the share
 	Log    *slog.Logger
 }
 
 // Option changes the configuration before the use cases are put together.
 type Option func(*service.Config)
 
-// New returns an instance without pools, on tables of its own.
+// New returns an instance without pools, on tables of its own. It needs no port.
 func New(t testing.TB, options ...Option) *Instance {
 	t.Helper()
-	server, err := tables.Start(tables.Config{
-		Addr:    "127.0.0.1:0",
-		Path:    filepath.Join(t.TempDir(), "tables.db"),
-		Account: "test",
-		Key:     "a2V5a2V5a2V5a2V5",
-		Log:     slog.New(slog.DiscardHandler),
-	})
+	return newInstance(t, filepath.Join(t.TempDir(), "tables.db"), NewFleet(), options)
+}
+
+func newInstance(t testing.TB, path string, fleet *Fleet, options []Option) *Instance {
+	t.Helper()
+	i, err := open(t.Context(), path, fleet, t.TempDir(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { server.Close() })
-	st, err := store.Open(store.Config{ConnectionString: server.ConnectionString()})
+	t.Cleanup(i.close)
+	return i
+}
+
+// open puts the use cases together on the tables in a file.
+func open(ctx context.Context, path string, fleet *Fleet, share string, options []Option) (*Instance, error) {
+	failures := chaos.New(1)
+	server, err := tables.Open(tables.Config{Path: path, Account: "test", Key: "a2V5a2V5a2V5a2V5", Chaos: failures})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(st.Close)
-	if err := st.CreateTables(t.Context()); err != nil {
-		t.Fatal(err)
+	i := &Instance{Tables: server, Chaos: failures, Bus: NewBus(), Fleet: fleet, Clock: NewClock(Noon), Share: share}
+	i.Store, err = store.Open(store.Config{ConnectionString: server.ConnectionString(), Transport: server})
+	if err == nil {
+		err = i.Store.CreateTables(ctx)
 	}
-	i := &Instance{Tables: server, Store: st, Bus: NewBus(), Fleet: NewFleet(), Clock: NewClock(Noon)}
+	if err != nil {
+		server.Close()
+		return nil, err
+	}
 	c := service.Config{
-		Store:    st,
+		Store:    i.Store,
 		Bus:      i.Bus,
 		Fleet:    i.Fleet,
 		Timing:   scheduler.DefaultTiming,
 		Region:   Region,
 		Sizes:    func(context.Context, string) ([]string, error) { return nil, nil },
-		Share:    t.TempDir(),
-		Setting:  func(string) string { return "" },
+		Share:    share,
+		Setting:  func(name string) string { return map[string]string{PushSetting: PushSecret}[name] },
 		Statuses: func(*push.Rule, string) service.StatusPoster { return nil },
 		Log:      slog.New(slog.DiscardHandler),
 		Now:      i.Clock.Now,
@@ -80,7 +98,12 @@ func New(t testing.TB, options ...Option) *Instance {
 	}
 	i.Log = c.Log
 	i.Service = service.New(c)
-	return i
+	return i, nil
+}
+
+func (i *Instance) close() {
+	i.Store.Close()
+	i.Tables.Close()
 }
 
 // Clock is a clock that stands until a test moves it.

@@ -1,8 +1,10 @@
 package apptest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -13,14 +15,37 @@ import (
 // Fleet is a drive.Fleet in memory. Its instances come up at once: a set that grows
 // has them running with the next list.
 type Fleet struct {
-	mu   sync.Mutex
-	sets map[string]*pool.Listed
-	made map[string]int // instances of a set so far
-	err  error
+	mu      sync.Mutex
+	sets    map[string]*pool.Listed
+	made    map[string]int   // instances of a set so far
+	refused map[string]error // pools that get no instances
+	err     error
 }
 
 // NewFleet returns a fleet without sets.
-func NewFleet() *Fleet { return &Fleet{sets: map[string]*pool.Listed{}, made: map[string]int{}} }
+func NewFleet() *Fleet {
+	return &Fleet{sets: map[string]*pool.Listed{}, made: map[string]int{}, refused: map[string]error{}}
+}
+
+// clone returns a fleet of its own with the same instances.
+func (f *Fleet) clone() *Fleet {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := &Fleet{sets: map[string]*pool.Listed{}, made: maps.Clone(f.made), refused: maps.Clone(f.refused)}
+	for name, l := range f.sets {
+		own := *l
+		own.Instances = slices.Clone(l.Instances)
+		c.sets[name] = &own
+	}
+	return c
+}
+
+// Refuse makes every request for instances of a pool fail with an error, until it is nil.
+func (f *Fleet) Refuse(name string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused[name] = err
+}
 
 // Fail makes every call fail with an error, until it is nil.
 func (f *Fleet) Fail(err error) {
@@ -49,8 +74,8 @@ func (f *Fleet) List(_ context.Context, name, set string) (pool.Listed, error) {
 func (f *Fleet) Grow(_ context.Context, name string, _ pool.Spec, set pool.Set, target int) (drive.Operation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil {
-		return drive.Operation{}, f.err
+	if err := cmp.Or(f.err, f.refused[name]); err != nil {
+		return drive.Operation{}, err
 	}
 	full := pool.SetName(name, set.Name)
 	l := f.sets[full]

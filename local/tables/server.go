@@ -61,7 +61,7 @@ const (
 
 // Config says where the server listens and stores, and who may use it.
 type Config struct {
-	Addr    string // loopback host:port; port 0 = any free one
+	Addr    string // loopback host:port; port 0 = any free one; Open does not use it
 	Path    string // store file
 	Account string // letters, digits and dashes
 	Key     string // base64
@@ -93,7 +93,7 @@ type Stats struct {
 	Queries         int64 // pages of entities
 }
 
-// Server is a running account.
+// Server is an open account.
 type Server struct {
 	cfg      Config
 	key      []byte
@@ -102,7 +102,7 @@ type Server struct {
 	clock    clock
 	rates    *rates // nil = any
 	deleted  deletions
-	listener net.Listener
+	listener net.Listener // nil = it does not listen
 	http     *http.Server
 	ended    chan struct{}
 
@@ -112,15 +112,9 @@ type Server struct {
 
 var accountName = regexp.MustCompile(`^[A-Za-z0-9-]{1,63}$`)
 
-// Start opens the store and listens.
-func Start(cfg Config) (*Server, error) {
-	host, _, err := net.SplitHostPort(cfg.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("the address of the local tables is host:port: %w", err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%s is not a loopback address; the local tables serve this machine only", cfg.Addr)
-	}
+// Open opens the store without listening: a client in the same process takes the server
+// as its transport, see RoundTrip. Config.Addr is not used.
+func Open(cfg Config) (*Server, error) {
 	if !accountName.MatchString(cfg.Account) {
 		return nil, fmt.Errorf("the account name %q of the local tables must be letters, digits and dashes", cfg.Account)
 	}
@@ -128,7 +122,10 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil || len(key) == 0 {
 		return nil, errors.New("the key of the local tables must be base64, and not empty")
 	}
-	s := &Server{cfg: cfg, key: key, ended: make(chan struct{})}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, key: key, base: inProcessBase + cfg.Account + "/"}
 	rand.Read(s.instance[:])
 	s.deleted.hold = cfg.DeleteHold
 	if cfg.CloudRates {
@@ -140,34 +137,61 @@ func Start(cfg Config) (*Server, error) {
 	if s.db, err = disk.Open(cfg.Path); err != nil {
 		return nil, err
 	}
-	if err = s.clock.restore(s.db); err == nil {
-		s.listener, err = net.Listen("tcp", cfg.Addr)
-	}
-	if err != nil {
+	if err = s.clock.restore(s.db); err != nil {
 		s.db.Close()
-		return nil, fmt.Errorf("the local tables in %s cannot start: %w", cfg.Path, err)
+		return nil, startError(cfg, err)
+	}
+	return s, nil
+}
+
+// Start opens the store and listens.
+func Start(cfg Config) (*Server, error) {
+	host, _, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("the address of the local tables is host:port: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("%s is not a loopback address; the local tables serve this machine only", cfg.Addr)
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
+		s.db.Close()
+		return nil, startError(cfg, err)
 	}
 	s.base = "http://" + s.Addr() + "/" + cfg.Account + "/"
 	s.http = &http.Server{
-		Handler: door.Door{Domain: cloudDomain}.Guard(s, true), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout,
-		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+		Handler:           door.Door{Domain: cloudDomain}.Guard(s, true),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	s.ended = make(chan struct{})
 	go func() {
 		defer close(s.ended)
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the local tables have stopped listening", "error", err)
+			s.cfg.Log.Error("the local tables have stopped listening", "error", err)
 		}
 	}()
 	return s, nil
 }
 
-// Addr is where the server listens.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+func startError(cfg Config, err error) error {
+	return fmt.Errorf("the local tables in %s cannot start: %w", cfg.Path, err)
+}
+
+// Addr is where the server listens; "" = it does not.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
 
 // ConnectionString is what a client needs. It holds the key.
 func (s *Server) ConnectionString() string {
@@ -185,6 +209,9 @@ func (s *Server) Stats() Stats {
 
 // Close finishes the requests under way, briefly, and closes the store.
 func (s *Server) Close() error {
+	if s.http == nil {
+		return s.db.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {

@@ -108,7 +108,7 @@ func (c *CommitStatuses) followOne(ctx context.Context, one store.StatusWatch, p
 	j, err := c.jobs.Job(ctx, one.Job)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound && old < unknownFor:
-		j = &pool.Job{ID: one.Job, State: job.Submitted}
+		j = submittedJob(store.ID{ID: one.Job})
 	case fault.CodeOf(err) == fault.NotFound:
 		return c.store.DeleteStatusWatch(ctx, one)
 	case err != nil:

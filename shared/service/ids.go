@@ -77,12 +77,27 @@ func (r *registry) find(ctx context.Context, id string) (*pool.Job, error) {
 	case row.HasEnded():
 		return endedJob(row), nil
 	}
-	return &pool.Job{ID: row.ID, Order: row.Order, State: job.Submitted, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}, nil
+	return submittedJob(row), nil
 }
 
-// rejectedJob is a refused job as readers see it.
+// jobOfID returns what an id alone says of its job, whose document nobody keeps: readers
+// are shown no document, see wire.NewJobDetail.
+func jobOfID(row store.ID, state job.State) *pool.Job {
+	return &pool.Job{ID: row.ID, State: state, Reason: row.Reason, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}
+}
+
+// submittedJob returns a job that is registered and not committed yet.
+func submittedJob(row store.ID) *pool.Job {
+	j := jobOfID(row, job.Submitted)
+	j.Order = row.Order
+	return j
+}
+
+// rejectedJob returns a job that was refused; it belongs to no pool.
 func rejectedJob(row store.ID) *pool.Job {
-	return &pool.Job{ID: row.ID, State: job.Rejected, Reason: row.Reason, SubmittedAt: row.At, EndedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}
+	j := jobOfID(row, job.Rejected)
+	j.EndedAt = row.At
+	return j
 }
 
 // giveUpLost gives up a job that is nowhere and can no longer be on its way. It returns
@@ -113,20 +128,13 @@ func registeredAt(row store.ID) time.Time {
 	return row.At
 }
 
-// endedJob is a job whose rows have gone, as its id remembers it.
+// endedJob returns a job whose rows have gone, as its id remembers it.
 func endedJob(row store.ID) *pool.Job {
 	e := row.End
-	j := &pool.Job{
-		ID:          row.ID,
-		Order:       row.Order,
-		State:       row.State,
-		Reason:      row.Reason,
-		ExitCode:    e.ExitCode,
-		SubmittedAt: row.At,
-		EndedAt:     e.EndedAt,
-		Spec:        job.Spec{ID: row.ID, Pool: row.Pool, Name: e.Name, Team: e.Team, User: e.User, Nodes: e.Nodes},
-		Archived:    &pool.Archived{StartedAt: e.StartedAt, Attempts: e.Attempts},
-	}
+	j := jobOfID(row, row.State)
+	j.Order, j.ExitCode, j.EndedAt = row.Order, e.ExitCode, e.EndedAt
+	j.Spec.Name, j.Spec.Team, j.Spec.User, j.Spec.Nodes = e.Name, e.Team, e.User, e.Nodes
+	j.Archived = &pool.Archived{StartedAt: e.StartedAt, Attempts: e.Attempts}
 	if e.Members > 0 {
 		j.ArchiveSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
 	}

@@ -115,10 +115,16 @@ func NewJob(j *pool.Job) Job {
 // NewJobDetail is the shape of the one job that was asked for.
 func NewJobDetail(j *pool.Job) Job {
 	out := NewJob(j)
-	if j.Archived == nil {
+	if hasDocument(j) {
 		out.Spec = &j.Spec
 	}
 	return out
+}
+
+// hasDocument reports whether a job's document is known. Before the job is committed, after
+// it was rejected and when its rows have gone, there is only what its id says.
+func hasDocument(j *pool.Job) bool {
+	return j.Archived == nil && j.State != job.Submitted && j.State != job.Rejected
 }
 
 func newAttempt(a job.Attempt) Attempt {

@@ -5,10 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,19 +17,23 @@ import (
 	"time"
 
 	"dsvmpools/handlers/httpapi"
-	"dsvmpools/handlers/httpapi/apitest"
+	"dsvmpools/local/apptest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 )
 
 // bench is an instance with the example and a command line that talks to it.
 type bench struct {
 	t       *testing.T
-	backend *apitest.Backend
-	share   string
+	app     *apptest.Instance
 	program *Program
 	out     lockedBuffer
 	err     lockedBuffer
+
+	// Submitted and cancelled, when set, are called after a job was submitted or
+	// cancelled, before the command line has the answer.
+	submitted, cancelled func(id string)
 }
 
 // lockedBuffer may be written by several goroutines.
@@ -51,20 +56,39 @@ func (l *lockedBuffer) String() string {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, backend: apitest.Example(), share: t.TempDir()}
-	inner := httpapi.New(b.backend.Services(), b.share, slog.New(slog.DiscardHandler))
+	b := &bench{t: t, app: apptest.Example(t)}
+	inner := httpapi.New(httpapi.Services{
+		Jobs:   b.app.Jobs,
+		Pools:  b.app.Pools,
+		Nodes:  b.app.Nodes,
+		Usage:  b.app.Ledger,
+		Pushes: b.app.Pushes,
+	}, b.app.Share, b.app.Log)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("x-functions-key") != "secret" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
 		inner.ServeHTTP(w, r)
+		id, cancel := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/api/jobs/"), "/cancel")
+		switch {
+		case r.Method != http.MethodPost:
+		case cancel && b.cancelled != nil:
+			b.cancelled(id)
+		case r.URL.Path == "/api/jobs" && b.submitted != nil:
+			b.submitted(path.Base(w.Header().Get("Location")))
+		}
 	}))
 	t.Cleanup(web.Close)
 	env := map[string]string{"DSVM_URL": web.URL, "DSVM_KEY": "secret"}
-	b.program = &Program{In: strings.NewReader(""), Out: &b.out, Err: &b.err, Dir: t.TempDir(), Zone: time.UTC,
+	b.program = &Program{
+		In:     strings.NewReader(""),
+		Out:    &b.out,
+		Err:    &b.err,
+		Dir:    t.TempDir(),
+		Zone:   time.UTC,
 		Getenv: func(name string) string { return env[name] },
-		Now:    func() time.Time { return apitest.Noon },
+		Now:    func() time.Time { return apptest.Noon },
 	}
 	return b
 }
@@ -77,19 +101,55 @@ func (b *bench) run(args ...string) (code int, out, errs string) {
 
 // writeLog puts a log on the share.
 func (b *bench) writeLog(id, attempt, stream, text string) {
-	dir := filepath.Join(b.share, "jobs", "cpu", id, attempt)
+	dir := filepath.Join(b.app.Share, "jobs", "cpu", id, attempt)
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, stream+".log"), []byte(text), 0o644)); err != nil {
 		b.t.Error(err)
 	}
 }
 
-// end makes a job end.
-func (b *bench) end(id string, state job.State, code int, reason string) {
-	b.backend.Change(id, func(j *pool.Job) {
-		j.State, j.ExitCode, j.Reason, j.EndedAt = state, code, reason, apitest.Noon
-		as := job.AttemptState(state)
-		j.Attempts = []job.Attempt{{Number: 1, Node: "n", State: as, ExitCode: code, StartedAt: apitest.Noon, EndedAt: apitest.Noon}}
-	})
+// assigned returns the number of a job's assignment. Nodes come up until there is one
+// for the job.
+func (b *bench) assigned(id string) int64 {
+	for n := 2; n < 10; n++ {
+		j, err := b.app.Jobs.Job(b.t.Context(), id)
+		if err != nil {
+			b.t.Error(err)
+		}
+		if j.State == job.Assigned {
+			return j.N
+		}
+		ready := &protocol.Ready{Name: fmt.Sprintf("dsvm-cpu-d2s-v5_%d", n), Size: "Standard_D2s_v5", CPUs: 2, Boot: "1"}
+		b.report(fmt.Sprintf("cpu-%d", n), protocol.ReportItem{Ready: ready})
+	}
+	b.t.Errorf("job %s gets no node", id)
+	return 0
+}
+
+// report brings what a node of pool cpu reports.
+func (b *bench) report(vmid string, items ...protocol.ReportItem) {
+	if err := b.app.Report(b.t.Context(), "cpu", vmid, items...); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// start has a job start on its node, and returns the node and the number of the assignment.
+func (b *bench) start(id string) (vmid string, n int64) {
+	n = b.assigned(id)
+	j, err := b.app.Jobs.Job(b.t.Context(), id)
+	if err != nil {
+		b.t.Error(err)
+		return "", n
+	}
+	b.report(j.Node, protocol.ReportItem{Started: &protocol.Started{N: n, At: b.app.Clock.Now()}})
+	return j.Node, n
+}
+
+// end has an attempt end on its node.
+func (b *bench) end(vmid string, n int64, state job.AttemptState, code int, reason string) {
+	now := b.app.Clock.Now()
+	b.report(vmid, protocol.ReportItem{Finished: &protocol.Finished{
+		N: n, State: string(state), ExitCode: code, Reason: reason, StartedAt: now, EndedAt: now,
+	}})
 }
 
 func TestTables(t *testing.T) {
@@ -317,7 +377,7 @@ func TestSubmit(t *testing.T) {
 	if code != 0 || out != "mine\n" || errs != "" {
 		t.Fatalf("got %d %q %q", code, out, errs)
 	}
-	j, err := b.backend.Job(t.Context(), "mine")
+	j, err := b.app.Jobs.Job(t.Context(), "mine")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,16 +415,16 @@ func TestErrorsNameTheLine(t *testing.T) {
 func TestApply(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.program.In = strings.NewReader(strings.ReplaceAll(apitest.PoolDocument, `"cpu"`, `"new"`))
+	b.program.In = strings.NewReader(strings.ReplaceAll(apptest.PoolDocument, `"cpu"`, `"new"`))
 	if code, out, errs := b.run("pool", "apply", "-f", "-"); code != 0 || out != "new\n" || errs != "" {
 		t.Errorf("got %d %q %q", code, out, errs)
 	}
-	if _, err := b.backend.Pools(t.Context(), "new"); err != nil {
+	if _, err := b.app.Pools.Pools(t.Context(), "new"); err != nil {
 		t.Error(err)
 	}
-	b.backend.Warnings = []string{"the size is \x1bunknown"}
-	b.program.In = strings.NewReader(strings.ReplaceAll(apitest.PoolDocument, `"cpu"`, `"other"`))
-	if code, out, errs := b.run("pool", "apply", "-f", "-"); code != 0 || !strings.HasSuffix(out, "other\n") || errs != "dsvm: the size is unknown\n" {
+	b.program.In = strings.NewReader(`{"name":"other","sizes":["Standard_X9"],"nodes":{"max":4}}`)
+	code, out, errs := b.run("pool", "apply", "-f", "-")
+	if code != 0 || !strings.HasSuffix(out, "other\n") || !strings.HasPrefix(errs, "dsvm: the size Standard_X9 is not in this version's own list") {
 		t.Errorf("with a warning: got %d %q %q", code, out, errs)
 	}
 }
@@ -372,29 +432,38 @@ func TestApply(t *testing.T) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		state  job.State
+		state  job.AttemptState
 		exit   int
 		reason string
 		code   int
 		errs   string
 	}{
-		"success":        {job.Succeeded, 0, "", 0, "warned\n"},
-		"failure":        {job.Failed, 7, "", 7, "exit code 7"},
-		"timeout":        {job.TimedOut, job.ExitTimedOut, "longer than 2s", 124, "longer than 2s"},
-		"cancelled":      {job.Cancelled, job.ExitCancelled, "on request", 130, "on request"},
-		"node lost":      {job.Failed, job.ExitNodeLost, "the node went silent", 125, "silent"},
-		"start failed":   {job.Failed, job.ExitStartFailed, "no such program", 125, "no such program"},
-		"no unix code":   {job.Failed, 3221225472, "", 1, "failed"},
-		"rejected":       {job.Rejected, 0, "too large", 125, "too large"},
-		"largest a code": {job.Failed, 255, "", 255, "exit code 255"},
+		"success":        {job.AttemptSucceeded, 0, "", 0, "warned\n"},
+		"failure":        {job.AttemptFailed, 7, "", 7, "exit code 7"},
+		"timeout":        {job.AttemptTimedOut, job.ExitTimedOut, "longer than 2s", 124, "longer than 2s"},
+		"cancelled":      {job.AttemptCancelled, job.ExitCancelled, "", 130, job.CancelledByRequest},
+		"node lost":      {job.AttemptNodeLost, 0, "", 125, "its node was deleted"},
+		"start failed":   {job.AttemptStartFailed, job.ExitStartFailed, "no such program", 125, "no such program"},
+		"no unix code":   {job.AttemptFailed, 3221225472, "", 1, "failed"},
+		"largest a code": {job.AttemptFailed, 255, "", 255, "exit code 255"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
-			b.backend.Submitted = func(id string) {
+			b.submitted = func(id string) {
 				b.writeLog(id, "1", "stdout", "hello\x00\n")
 				b.writeLog(id, "1", "stderr", "warned\n")
-				b.end(id, test.state, test.exit, test.reason)
+				node, n := b.start(id)
+				switch test.state {
+				case job.AttemptNodeLost:
+					b.loseNode(node)
+					return
+				case job.AttemptCancelled:
+					if _, err := b.app.Jobs.Cancel(t.Context(), id); err != nil {
+						t.Error(err)
+					}
+				}
+				b.end(node, n, test.state, test.exit, test.reason)
 			}
 			code, out, errs := b.run("run", "--pool", "cpu", "--", "sh", "-c", "echo hello")
 			if code != test.code || out != "hello\x00\n" || !strings.Contains(errs, "warned\n") || !strings.Contains(errs, test.errs) {
@@ -404,25 +473,39 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// loseNode deletes a node's instance from outside, and has the pool see that.
+func (b *bench) loseNode(vmid string) {
+	_, instance, _ := strings.Cut(vmid, "-")
+	gone := []*pool.Node{{InstanceID: instance}}
+	if err := b.app.Fleet.Remove(b.t.Context(), "cpu", "d2s-v5", gone); err != nil {
+		b.t.Error(err)
+	}
+	for range 3 {
+		now := b.app.Clock.Now().Add(time.Minute)
+		b.app.Clock.Set(now)
+		if err := b.app.Pools.Tick(b.t.Context(), "cpu", now); err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
 // A run follows every attempt, one after the other.
 func TestRunFollowsRetries(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.backend.Submitted = func(id string) {
+	b.submitted = func(id string) {
 		b.writeLog(id, "1", "stdout", "first\n")
 		b.writeLog(id, "2", "stdout", "second\n")
-		b.end(id, job.Succeeded, 0, "")
-		b.backend.Change(id, func(j *pool.Job) {
-			j.State = job.Running
-			j.Attempts[0].State = job.AttemptFailed
-			j.Attempts = append(j.Attempts, job.Attempt{Number: 2, State: job.AttemptRunning, StartedAt: apitest.Noon})
-		})
-		go b.backend.Change(id, func(j *pool.Job) {
-			j.State = job.Succeeded
-			j.Attempts[1].State, j.Attempts[1].EndedAt = job.AttemptSucceeded, apitest.Noon
-		})
+		node, n := b.start(id)
+		b.end(node, n, job.AttemptFailed, 7, "")
+		b.app.Clock.Set(apptest.Noon.Add(time.Minute))
+		if err := b.app.Pools.Tick(t.Context(), "cpu", b.app.Clock.Now()); err != nil {
+			t.Error(err)
+		}
+		node, n = b.start(id)
+		go b.end(node, n, job.AttemptSucceeded, 0, "")
 	}
-	if code, out, errs := b.run("run", "--pool", "cpu", "true"); code != 0 || out != "first\nsecond\n" {
+	if code, out, errs := b.run("run", "--pool", "cpu", "--retries", "1", "--retry-on", "exitCode:7", "true"); code != 0 || out != "first\nsecond\n" {
 		t.Errorf("got %d %q %q", code, out, errs)
 	}
 }
@@ -432,15 +515,14 @@ func TestRunInterrupted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	b.backend.Submitted = func(id string) {
+	var node string
+	var n int64
+	b.submitted = func(id string) {
 		b.writeLog(id, "1", "stdout", "working\n")
-		b.backend.Change(id, func(j *pool.Job) {
-			j.State = job.Running
-			j.Attempts = []job.Attempt{{Number: 1, State: job.AttemptRunning, StartedAt: apitest.Noon}}
-		})
+		node, n = b.start(id)
 		interrupt()
 	}
-	b.backend.Cancelled = func(id string) { b.end(id, job.Cancelled, job.ExitCancelled, "on request") }
+	b.cancelled = func(string) { b.end(node, n, job.AttemptCancelled, job.ExitCancelled, "") }
 	code := b.program.Main(ctx, []string{"run", "--pool", "cpu", "--id", "c", "--", "sleep", "100"})
 	if errs := b.err.String(); code != 130 || !strings.Contains(errs, "cancelling job c") || b.out.String() != "working\n" {
 		t.Errorf("got %d %q %q", code, b.out.String(), errs)
@@ -456,7 +538,7 @@ func TestWaitInterrupted(t *testing.T) {
 	if code := b.program.Main(ctx, []string{"job", "wait", "third"}); code != 130 {
 		t.Errorf("got %d %q", code, b.err.String())
 	}
-	if j, _ := b.backend.Job(t.Context(), "third"); j.State != job.Queued {
+	if j, _ := b.app.Jobs.Job(t.Context(), "third"); j.State != job.Queued {
 		t.Errorf("the job is %s", j.State)
 	}
 }
@@ -555,7 +637,11 @@ func TestTableIsPlain(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			b.program.Color = color
-			b.backend.AddJob(pool.Job{ID: "evil", Spec: job.Spec{Pool: "cpu", Name: "a\x1b[2Jb\nc"}, State: job.Failed, ExitCode: 1})
+			if err := b.app.Submit(t.Context(), `{"id":"evil","pool":"cpu","command":["true"]}`); err != nil {
+				t.Fatal(err)
+			}
+			node, n := b.start("evil")
+			b.end(node, n, job.AttemptFailed, 1, "a\x1b[2Jb\nc")
 			_, out, _ := b.run("job", "list", "--limit", "1")
 			if !strings.Contains(out, "a[2Jb c") {
 				t.Errorf("got %q", out)

@@ -16,10 +16,10 @@ func TestNodeVerbs(t *testing.T) {
 		code      int
 		out, errs string
 	}{
-		"release":            {args: "node release dsvm-cpu_1", out: "ready\n"},
-		"drain":              {args: "node drain dsvm-cpu_1 --pool cpu", out: "draining\n"},
-		"delete":             {args: "node delete dsvm-cpu_1 --yes", out: "deleting\n"},
-		"delete, nobody":     {args: "node delete dsvm-cpu_1", code: 2, errs: "Node dsvm-cpu_1 of pool cpu is busy and will be deleted; 1 job on it will begin again on other nodes.\nNothing was deleted, since nobody can be asked here; add --yes to do it"},
+		"release":            {args: "node release dsvm-cpu-d2s-v5_1", out: "ready\n"},
+		"drain":              {args: "node drain dsvm-cpu-d2s-v5_1 --pool cpu", out: "draining\n"},
+		"delete":             {args: "node delete dsvm-cpu-d2s-v5_1 --yes", out: "deleting\n"},
+		"delete, nobody":     {args: "node delete dsvm-cpu-d2s-v5_1", code: 2, errs: "Node dsvm-cpu-d2s-v5_1 of pool cpu is busy and will be deleted; 1 job on it will begin again on other nodes.\nNothing was deleted, since nobody can be asked here; add --yes to do it"},
 		"no such node":       {args: "node release none", code: 1, errs: "dsvm node list"},
 		"delete what is not": {args: "node delete none", code: 1, errs: "dsvm node list"},
 		"no node":            {args: "node drain", code: 2, errs: "NAME or the id of a node"},
@@ -35,9 +35,9 @@ func TestNodeVerbs(t *testing.T) {
 		})
 	}
 	for _, verb := range []string{"release", "drain", "delete --yes"} {
-		code, out, errs := newBench(t).run(append(strings.Fields("node "+verb), "dsvm-cpu_2", "-o", "json")...)
+		code, out, errs := newBench(t).run(append(strings.Fields("node "+verb), "dsvm-cpu-d2s-v5_2", "-o", "json")...)
 		var n map[string]any
-		if err := json.Unmarshal([]byte(out), &n); code != 0 || err != nil || n["name"] != "dsvm-cpu_2" || n["state"] == "" {
+		if err := json.Unmarshal([]byte(out), &n); code != 0 || err != nil || n["name"] != "dsvm-cpu-d2s-v5_2" || n["state"] == "" {
 			t.Errorf("%s: got code %d, %v, %s %s", verb, code, err, out, errs)
 		}
 		if _, there := n["until"]; !there {
@@ -89,8 +89,8 @@ func TestNodeDeleteAsks(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, " yes \r\n": true, "n\n": false, "": false, "\n": false, "yesterday\n": false, "y": true} {
 		b := newBench(t)
 		b.program.Asks, b.program.In = true, strings.NewReader(answer)
-		code, _, errs := b.run("node", "delete", "dsvm-cpu_1")
-		if (code == 0) != want || !strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu_1? [y/N]") {
+		code, _, errs := b.run("node", "delete", "dsvm-cpu-d2s-v5_1")
+		if (code == 0) != want || !strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu-d2s-v5_1? [y/N]") {
 			t.Errorf("%q: got code %d, asked %q", answer, code, errs)
 		}
 	}

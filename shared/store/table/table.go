@@ -51,28 +51,25 @@ type Config struct {
 	ConnectionString string
 	Endpoint         string
 	Credential       azcore.TokenCredential
+	Transport        http.RoundTripper // carries the requests; nil = connections over the network
 }
 
 // Service is one storage account. Its methods may be called concurrently.
 type Service struct {
-	client    *aztables.ServiceClient
-	transport *http.Transport
+	client *aztables.ServiceClient
+	http   *http.Client
 }
 
 // Open prepares a service. It does not send a request yet.
 func Open(cfg Config) (*Service, error) {
-	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: idleTimeout / 3}).DialContext,
-		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        2 * idleConnections,
-		MaxIdleConnsPerHost: idleConnections,
-		IdleConnTimeout:     idleTimeout,
-		TLSHandshakeTimeout: dialTimeout,
+	transport := cfg.Transport
+	if transport == nil {
+		transport = newTransport()
 	}
+	web := &http.Client{Transport: transport}
 	options := &aztables.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Retry:     policy.RetryOptions{MaxRetries: -1}, // this package retries, see call.go
-		Transport: &http.Client{Transport: transport},
+		Transport: web,
 	}}
 	var client *aztables.ServiceClient
 	var err error
@@ -88,11 +85,24 @@ func Open(cfg Config) (*Service, error) {
 		// The message shows no part of the connection string: it holds the key.
 		return nil, wrap(fault.Invalid, err, "the connection to the tables is not usable")
 	}
-	return &Service{client: client, transport: transport}, nil
+	return &Service{client: client, http: web}, nil
+}
+
+// newTransport returns the way over the network.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: idleTimeout / 3}).DialContext,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        2 * idleConnections,
+		MaxIdleConnsPerHost: idleConnections,
+		IdleConnTimeout:     idleTimeout,
+		TLSHandshakeTimeout: dialTimeout,
+	}
 }
 
 // Close closes idle connections. It does not disturb calls under way.
-func (s *Service) Close() { s.transport.CloseIdleConnections() }
+func (s *Service) Close() { s.http.CloseIdleConnections() }
 
 // Create creates the tables that do not exist yet.
 func (s *Service) Create(ctx context.Context, names ...string) error {
