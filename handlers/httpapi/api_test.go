@@ -118,7 +118,7 @@ func TestRequests(t *testing.T) {
 		"wrong method":         {method: "DELETE", url: "/api/jobs", status: 405, problem: "methodNotAllowed"},
 		"job":                  {method: "GET", url: "/api/jobs/first", status: 200, has: `"exitCode":1001`},
 		"running job":          {method: "GET", url: "/api/jobs/second", status: 200, has: `"exitCode":null`},
-		"rejected job":         {method: "GET", url: "/api/jobs/bad", status: 200, has: `"exitCode":null`},
+		"rejected job":         {method: "GET", url: "/api/jobs/bad", status: 200, has: `"attempts":[]}`},
 		"no such job":          {method: "GET", url: "/api/jobs/none", status: 404, problem: "notFound", field: "id"},
 		"cannot be a job":      {method: "GET", url: "/api/jobs/bad%20id", status: 404, problem: "notFound", field: "id"},
 		"cancel":               {method: "POST", url: "/api/jobs/third/cancel", status: 202, has: `"state":"cancelled"`},

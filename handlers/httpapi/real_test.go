@@ -4,14 +4,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"dsvmpools/handlers/httpapi"
 	"dsvmpools/local/apptest"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -22,11 +24,8 @@ import (
 // describes it: a pool and its jobs are followed from their beginning to their end.
 func TestRealAnswersAreAsDescribed(t *testing.T) {
 	t.Parallel()
-	const secret = "It's a Secret to Everybody"
-	app := apptest.New(t, func(c *service.Config) {
-		c.Setting = func(name string) string { return map[string]string{"GITHUB_PUSH_SECRET": secret}[name] }
-	})
-	h := httpapi.New(httpapi.Services{Jobs: app.Jobs, Pools: app.Pools, Nodes: app.Nodes, Usage: app.Ledger, Pushes: app.Pushes}, t.TempDir(), app.Log)
+	app := apptest.New(t)
+	h := serve(app)
 	answer := func(method, url, body string, header ...string) *httptest.ResponseRecorder {
 		t.Helper()
 		r := httptest.NewRequest(method, url, strings.NewReader(body))
@@ -76,11 +75,20 @@ func TestRealAnswersAreAsDescribed(t *testing.T) {
 	}
 	report(protocol.ReportItem{Started: &protocol.Started{N: j.N, At: app.Clock.Now()}})
 	ask("GET", "/api/jobs/first", "", 200, `"state":"running"`)
+	ask("GET", "/api/jobs/first/logs/stdout", "", 404, "has no stdout log")
+	logs := filepath.Join(app.Share, "jobs", "cpu", "first", "1")
+	if err := errors.Join(os.MkdirAll(logs, 0o755), os.WriteFile(filepath.Join(logs, "stdout.log"), []byte("epoch 1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	ask("GET", "/api/jobs/first/logs/stdout?offset=6", "", 200, "1\n")
+	ask("GET", "/api/jobs/third/logs/stdout", "", 404, "not started")
 	app.Clock.Set(apptest.Noon.Add(time.Minute))
 	report(protocol.ReportItem{Finished: &protocol.Finished{
 		N: j.N, State: string(job.AttemptFailed), ExitCode: 3, StartedAt: apptest.Noon, EndedAt: apptest.Noon.Add(time.Minute),
 	}})
 	ask("GET", "/api/jobs/first", "", 200, `"exitCode":3`)
+	ask("GET", "/api/jobs/first/logs/stdout?follow=true", "", 200, "epoch 1\n")
+	ask("GET", "/api/jobs/first/logs/stderr?attempt=2", "", 404, "attempt")
 	ask("GET", "/api/jobs/first/explain", "", 200, "exit code 3")
 	ask("GET", "/api/jobs/late", "", 200, `"state":"cancelled"`)
 	ask("GET", "/api/jobs?limit=2", "", 200, `"continue":"`)
@@ -101,7 +109,7 @@ func TestRealAnswersAreAsDescribed(t *testing.T) {
 	ask("GET", "/api/rules/train", "", 200, `"jobs":1`)
 	push := `{"ref":"refs/heads/main","before":"` + strings.Repeat("1", 40) + `","after":"` + strings.Repeat("2", 40) +
 		`","commits":[],"repository":{"full_name":"octo/model","clone_url":"https://github.com/octo/model.git"},"pusher":{"name":"ann"}}`
-	sum := hmac.New(sha256.New, []byte(secret))
+	sum := hmac.New(sha256.New, []byte(apptest.PushSecret))
 	_, _ = io.WriteString(sum, push)
 	for _, signature := range []struct {
 		text   string

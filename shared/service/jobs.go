@@ -138,8 +138,8 @@ type position struct {
 	Cont string `json:"c,omitempty"`
 }
 
-// List lists jobs pool by pool; those that were rejected come last, since they
-// belong to no pool.
+// List lists jobs pool by pool. Those that were rejected belong to no pool and are
+// listed only when they are asked for.
 func (s *Jobs) List(ctx context.Context, f wire.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
 	if f.State == job.Rejected {
 		rows, err := s.store.Rejected(ctx, limit)

@@ -16,9 +16,9 @@ func TestNodeVerbs(t *testing.T) {
 		code      int
 		out, errs string
 	}{
-		"release":            {args: "node release dsvm-cpu-d2s-v5_1", out: "ready\n"},
-		"drain":              {args: "node drain dsvm-cpu-d2s-v5_1 --pool cpu", out: "draining\n"},
-		"delete":             {args: "node delete dsvm-cpu-d2s-v5_1 --yes", out: "deleting\n"},
+		"release":            {args: "node release dsvm-cpu-d2s-v5_1", out: "busy\n"},
+		"drain":              {args: "node drain dsvm-cpu-d2s-v5_1 --pool cpu", out: "draining: drained by request; it leaves when its work has ended\n"},
+		"delete":             {args: "node delete dsvm-cpu-d2s-v5_1 --yes", out: "deleting: deleted by request\n"},
 		"delete, nobody":     {args: "node delete dsvm-cpu-d2s-v5_1", code: 2, errs: "Node dsvm-cpu-d2s-v5_1 of pool cpu is busy and will be deleted; 1 job on it will begin again on other nodes.\nNothing was deleted, since nobody can be asked here; add --yes to do it"},
 		"no such node":       {args: "node release none", code: 1, errs: "dsvm node list"},
 		"delete what is not": {args: "node delete none", code: 1, errs: "dsvm node list"},
