@@ -196,12 +196,12 @@ func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool
 	if fault.CodeOf(err) != fault.NotFound {
 		return err == nil, err
 	}
-	state, err := d.store.EndState(ctx, name, j.ID)
-	switch {
-	case fault.CodeOf(err) == fault.NotFound:
-		return false, nil
+	states, err := d.store.EndStates(ctx, name, []string{j.ID})
+	switch state := states[j.ID]; {
 	case err != nil:
 		return false, err
+	case state == "":
+		return false, nil
 	case state == job.Rejected:
 		return false, fault.New(fault.Throttled, "id", "the id %q was given back while its job was on its way; it comes again", j.ID)
 	}

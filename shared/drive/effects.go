@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dsvmpools/shared/fault"
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -175,34 +174,23 @@ func groupBySet(nodes []*pool.Node) map[string][]*pool.Node {
 	return sets
 }
 
-// lookUpWorkers bounds the reads that one call has under way.
-const lookUpWorkers = 8
-
 // lookUpEnded finds out how jobs that others wait for have ended. The next tick asks
 // again for those that cannot be read.
 func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []pool.Event {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	states := make([]job.State, len(ids))
-	var g errgroup.Group
-	g.SetLimit(lookUpWorkers)
-	for i, id := range ids {
-		g.Go(func() error {
-			state, err := d.store.EndState(ctx, name, id)
-			if err != nil && fault.CodeOf(err) != fault.NotFound {
-				d.log.Warn("looking up a job that others wait for failed", "pool", name, "job", id, "error", err)
-			}
-			if err == nil {
-				states[i] = state
-			}
-			return nil
-		})
+	if len(ids) == 0 {
+		return nil
 	}
-	_ = g.Wait() // no function returns an error
+	states, err := d.store.EndStates(ctx, name, ids)
+	if err != nil {
+		d.log.Warn("looking up jobs that others wait for failed", "pool", name, "jobs", len(ids), "error", err)
+		return nil
+	}
 	var events []pool.Event
-	for i, state := range states {
-		if state != "" {
-			events = append(events, pool.JobEnd{ID: ids[i], State: state})
+	for _, id := range ids {
+		if state := states[id]; state != "" {
+			events = append(events, pool.JobEnd{ID: id, State: state})
 		}
 	}
 	return events

@@ -35,9 +35,9 @@ type Store interface {
 	// ended, or its row is gone already.
 	FinishedJob(ctx context.Context, name, order string) (*pool.Job, error)
 
-	// EndState says how a job of the pool has ended, also when its rows are gone.
-	// fault.NotFound: it has not ended.
-	EndState(ctx context.Context, name, id string) (job.State, error)
+	// EndStates says how jobs of the pool have ended, by their ids, also when their rows
+	// are gone. It leaves out those that have not ended, or are no jobs of the pool.
+	EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error)
 
 	// DeletePool deletes all rows of a pool whose head says Deleting.
 	DeletePool(ctx context.Context, name string) error

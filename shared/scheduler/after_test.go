@@ -21,8 +21,8 @@ func TestAfterSuccess(t *testing.T) {
 	b := newBench(t, nil)
 	b.node("n1")
 	r := b.step(submission("1", nil), submission("2", nil), submission("3", after("1", "2", "1")))
-	if want := []string{"1", "2"}; !slices.Equal(r.Effects.LookUp, want) {
-		t.Errorf("asked for %v, want %v", r.Effects.LookUp, want)
+	if len(r.Effects.LookUp) != 0 {
+		t.Errorf("asked for %v, which are live", r.Effects.LookUp)
 	}
 	j := b.s.Jobs["3"]
 	if j.State != job.Held || j.VMID != "" || !strings.Contains(b.explain("3").Reason, "it comes after job 1 and 1 more") {
@@ -150,5 +150,59 @@ func TestAfterALoad(t *testing.T) {
 	b.step(pool.Cancel{Order: "3", Reason: "enough"})
 	if r := b.step(pool.Tick{}); len(r.Effects.LookUp) != 0 || len(b.s.Jobs) != 0 {
 		t.Errorf("after its cancel: asked for %v, left %v", r.Effects.LookUp, b.s.Jobs)
+	}
+}
+
+// 500 jobs that come after two live jobs each ask for nothing, and hear of every end all
+// the same: from the step that sees it, or, when the process is killed in between, from
+// the one that takes the pool up.
+func TestLiveJobsAreNotLookedUp(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	b := newBench(t, nil)
+	b.node("n1")
+	b.settle(submission("first", nil), submission("second", nil), submission(order(1), sweepOf(4, 1)))
+	asked := 0
+	step := func(events ...pool.Event) {
+		t.Helper()
+		for more := true; more; {
+			r := scheduler.Step(b.s, events, b.now, b.timing)
+			asked += len(r.Effects.LookUp)
+			events, more = r.Rest, r.More
+		}
+	}
+	var events []pool.Event
+	for i := range n {
+		events = append(events, submission(fmt.Sprintf("%03d", i), after("first", "second")))
+	}
+	member, unstarted := job.MemberID(b.s.Jobs[order(1)].ID, 0), job.MemberID(b.s.Jobs[order(1)].ID, 3)
+	events = append(events, submission("m", after(member, b.s.Jobs[order(1)].ID)))
+	step(events...)
+	step(pool.Tick{})
+	step(pool.Loaded{})
+	if asked != 0 {
+		t.Errorf("%d look-ups of jobs that are live", asked)
+	}
+	if r := b.step(submission("u", after(unstarted))); !slices.Equal(r.Effects.LookUp, []string{unstarted}) {
+		t.Errorf("asked for %v, want the member that has not begun", r.Effects.LookUp)
+	}
+	j := b.s.Jobs["first"]
+	f := &protocol.Finished{N: j.N, State: "succeeded", StartedAt: b.now, EndedAt: b.now}
+	r := scheduler.Step(b.s, []pool.Event{pool.Reported{
+		At:     b.now,
+		Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}},
+	}}, b.now, b.timing)
+	if !r.More {
+		t.Fatal("the step is not full; the test shows nothing")
+	}
+	b.s = b.load() // by another process: the first one was killed
+	if r = scheduler.Step(b.s, []pool.Event{pool.Loaded{}}, b.now, b.timing); !slices.Equal(r.Effects.LookUp, []string{unstarted, "first"}) {
+		t.Errorf("asked for %v, want the job that has ended", r.Effects.LookUp)
+	}
+	step(pool.JobEnd{ID: "first", State: job.Succeeded})
+	for i := range n {
+		if j := b.s.Jobs[fmt.Sprintf("%03d", i)]; !slices.Equal(j.Waits, []string{"second"}) {
+			t.Fatalf("job %s waits for %v, want the second alone", j.ID, j.Waits)
+		}
 	}
 }

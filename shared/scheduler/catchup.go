@@ -60,7 +60,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		ask = append(ask, o.id)
 	}
 	s.outcomes = nil
-	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.line.after[id]) == 0 })
+	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.line.after[id]) == 0 || s.ids[id] != nil })
 	slices.Sort(ask)
 	return slices.Compact(ask)
 }
@@ -114,7 +114,7 @@ func (s *State) takeOut(orders map[string]bool) []*Job {
 	}
 	slices.SortFunc(jobs, byOrder)
 	for _, j := range jobs {
-		delete(s.Jobs, j.Order)
+		s.removeJob(j)
 		if j.VMID == "" {
 			s.line.remove(j)
 			continue
@@ -154,7 +154,7 @@ func wrapJobs(rows []*pool.Job) []*Job {
 // takeIn adds jobs to the state as their rows say.
 func (s *State) takeIn(jobs []*Job, now time.Time) {
 	for _, j := range jobs {
-		s.Jobs[j.Order] = j
+		s.addJob(j)
 		if j.Spec.Sweep != nil { // first, so that their members find them
 			s.addToSweep(j)
 			if j.Cancel != "" {

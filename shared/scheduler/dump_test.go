@@ -22,6 +22,9 @@ func Dump(s *State, now time.Time) string {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, j := range s.Jobs {
 		row, _ := json.Marshal(j)
+		if s.ids[j.ID] != j {
+			add("job %s is not found by its id", j.Order)
+		}
 		where := "on a node"
 		switch w := s.sweepOf(j); {
 		case j.awaits:
@@ -109,7 +112,7 @@ func Dump(s *State, now time.Time) string {
 	head, _ := json.Marshal(s.Head)
 	waiting, running := s.counts()
 	return fmt.Sprintf(
-		"head %s\ncounts %d %d unstarted %d awaiting %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting,
+		"head %s\ncounts %d %d unstarted %d awaiting %d ids %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting, len(s.ids),
 		strings.Join(lines, "\n"),
 	)
 }

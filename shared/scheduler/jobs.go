@@ -46,7 +46,7 @@ func (js *jobStates) submit(e pool.Submit) {
 	}}
 	js.add(j)
 	js.enterWaiting(j)
-	js.effects.LookUp = append(js.effects.LookUp, j.waitsFor()...)
+	js.lookUp(j.waitsFor())
 }
 
 // enterWaiting puts a job that has no place where it waits, and says what for.
@@ -135,14 +135,14 @@ func (js *jobStates) finish(j *Job, state job.State, exitCode int, reason string
 
 // add adds a new job's row.
 func (js *jobStates) add(j *Job) {
-	js.Jobs[j.Order] = j
+	js.addJob(j)
 	js.addToSweep(j)
 	js.jobRows[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order), Value: j.Job, Insert: true}
 }
 
 // remove moves a job that has ended from the live rows to the finished ones.
 func (js *jobStates) remove(j *Job) {
-	delete(js.Jobs, j.Order)
+	js.removeJob(j)
 	js.removeFromSweep(j)
 	if c, ok := js.jobRows[pool.JobKey(j.Order)]; ok && c.Insert {
 		delete(js.jobRows, pool.JobKey(j.Order)) // it never was a live row

@@ -148,18 +148,24 @@ func (p *ports) FinishedJob(ctx context.Context, _, order string) (j *pool.Job, 
 	return j, err
 }
 
-// EndState says how a job has ended.
-func (p *ports) EndState(ctx context.Context, _, id string) (state job.State, err error) {
-	p.owed.done("ask "+id, "")
-	err = p.call(ctx, "tables end", id, func(*call) error {
-		row, ended := p.w.rows[pool.DoneKey(orderOf(id))]
-		if !ended {
-			return fault.New(fault.NotFound, "", "job %s has not ended", id)
+// EndStates says how jobs have ended.
+func (p *ports) EndStates(ctx context.Context, _ string, ids []string) (states map[string]job.State, err error) {
+	for _, id := range ids {
+		p.owed.done("ask "+id, "")
+	}
+	err = p.call(ctx, "tables end", strings.Join(ids, " "), func(*call) error {
+		states = map[string]job.State{}
+		for _, id := range ids {
+			if row, ended := p.w.rows[pool.DoneKey(orderOf(id))]; ended {
+				states[id] = readRow[pool.Job](row).State
+			}
 		}
-		state = readRow[pool.Job](row).State
 		return nil
 	})
-	return state, err
+	if err != nil {
+		return nil, err
+	}
+	return states, nil
 }
 
 // write takes over the rows of a transaction, and refuses what the service would.

@@ -98,6 +98,7 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
+	ids        map[string]*Job   // live jobs, by ID
 	line       line              // live jobs that wait for a place; see line.go
 	running    int               // jobs on nodes
 	sweeps     map[string]*sweep // by Order; see sweep.go
@@ -155,6 +156,7 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 		Head:   head,
 		Nodes:  map[string]*Node{},
 		Jobs:   map[string]*Job{},
+		ids:    map[string]*Job{},
 		line:   newLine(),
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
@@ -167,4 +169,15 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 		s.indexNode(n)
 	}
 	return s
+}
+
+// addJob adds a live job.
+func (s *State) addJob(j *Job) { s.Jobs[j.Order], s.ids[j.ID] = j, j }
+
+// removeJob removes a job that is live no longer.
+func (s *State) removeJob(j *Job) {
+	delete(s.Jobs, j.Order)
+	if s.ids[j.ID] == j {
+		delete(s.ids, j.ID)
+	}
 }

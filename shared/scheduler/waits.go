@@ -119,7 +119,9 @@ func waitsText(j *Job) string {
 func (ws *waits) lookUpEnds() {
 	ids := make([]string, 0, len(ws.line.after))
 	for id := range ws.line.after {
-		ids = append(ids, id)
+		if ws.ids[id] == nil {
+			ids = append(ids, id)
+		}
 	}
 	sort.Strings(ids)
 	// If there are too many, each tick asks on from where the last one stopped.
@@ -128,5 +130,17 @@ func (ws *waits) lookUpEnds() {
 		ids = append(ids[at:], ids[:at]...)[:maxLookUps]
 		ws.lookUpFrom = ids[len(ids)-1] + "\x00"
 	}
-	ws.effects.LookUp = append(ws.effects.LookUp, ids...)
+	ws.lookUp(ids)
+}
+
+// lookUp asks how jobs have ended, except those that are live in this state. The rows of
+// this step are written only if the state is current. So a step that ends such a job
+// comes later, and knows who waits for it. A member that has not begun has no row: the
+// pool asks for it.
+func (t *turn) lookUp(ids []string) {
+	for _, id := range ids {
+		if t.ids[id] == nil {
+			t.effects.LookUp = append(t.effects.LookUp, id)
+		}
+	}
 }

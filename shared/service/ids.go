@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -185,19 +186,24 @@ type driveStore struct {
 	ids *registry
 }
 
-// EndState says how a job has ended; see drive.Store.
-func (s driveStore) EndState(ctx context.Context, name, id string) (job.State, error) {
-	state, err := s.Store.EndState(ctx, name, id)
-	if fault.CodeOf(err) != fault.NotFound {
-		return state, err
+// EndStates says how jobs have ended; see drive.Store.
+func (s driveStore) EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error) {
+	states, err := s.Store.EndStates(ctx, name, ids)
+	if err != nil {
+		return nil, err
 	}
-	row, known := s.Find(ctx, id)
-	if known != nil || row.State != "" || s.ids.now().Sub(registeredAt(row)) < s.ids.lostAfter(row.Via) {
-		return state, err
+	open := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return states[id] != "" })
+	rows, err := s.FindAll(ctx, open)
+	if err != nil {
+		return states, nil // what is lost is given up later
 	}
-	j, found := s.ids.find(ctx, id)
-	if found == nil && j.State == job.Rejected {
-		return job.Rejected, nil
+	for id, row := range rows {
+		if row.State != "" || s.ids.now().Sub(registeredAt(row)) < s.ids.lostAfter(row.Via) {
+			continue
+		}
+		if j, err := s.ids.find(ctx, id); err == nil && j.State == job.Rejected {
+			states[id] = job.Rejected
+		}
 	}
-	return state, err
+	return states, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store/table"
 )
 
@@ -85,6 +87,95 @@ func (d *IDs) FindAll(ctx context.Context, ids []string) (map[string]ID, error) 
 		})
 	}
 	return out, group.Wait()
+}
+
+// EndStates says how jobs of a pool have ended, by their ids, or that their documents
+// were rejected. It leaves out an id whose job has not ended, or is no job of this pool.
+// If the rows of a job are gone, its id says how it ended.
+func (d *IDs) EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error) {
+	states := make(map[string]job.State, len(ids))
+	open, err := d.readEnds(ctx, name, ids, states)
+	if err != nil || len(open) == 0 {
+		return states, err
+	}
+	done, err := d.pools.finishedStates(ctx, name, slices.Collect(maps.Values(open)))
+	if err != nil {
+		return nil, err
+	}
+	var again []string
+	for id, order := range open {
+		if state, ok := done[order]; ok {
+			states[id] = state
+		} else if states[id] == "" {
+			again = append(again, id)
+		}
+	}
+	_, err = d.readEnds(ctx, name, again, states) // a tombstone was there before its row went
+	return states, err
+}
+
+// readEnds adds to states what ids say themselves of the end of their jobs. open is the
+// orders, by their ids, of the jobs of the pool whose finished rows say it. Those of a
+// sweep's members are always among them: while they are there, the id of the sweep
+// cannot say how each member has ended.
+func (d *IDs) readEnds(ctx context.Context, name string, ids []string, states map[string]job.State) (open map[string]string, err error) {
+	rows, err := d.FindAll(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	open = map[string]string{}
+	for id, row := range rows {
+		if row.State == job.Rejected {
+			states[id] = row.State
+			continue
+		}
+		if row.Pool != name {
+			continue
+		}
+		if row.HasEnded() {
+			states[id] = row.State
+		}
+		if _, _, isMember := job.SweepOrder(row.Order); isMember || !row.HasEnded() {
+			open[id] = row.Order
+		}
+	}
+	return open, nil
+}
+
+// finishedStates reads the states of finished jobs by their orders, with one request for
+// up to keysPerQuery of them. It leaves out those that have no row.
+func (p *Pools) finishedStates(ctx context.Context, name string, orders []string) (map[string]job.State, error) {
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	states := make(map[string]job.State, len(orders))
+	group, grouped := errgroup.WithContext(ctx)
+	group.SetLimit(idWorkers)
+	for chunk := range slices.Chunk(orders, keysPerQuery) {
+		byKey := make(map[string]string, len(chunk))
+		for _, order := range chunk {
+			byKey[pool.DoneKey(order)] = order
+		}
+		q := table.Query{Filter: anyOf(name, slices.Sorted(maps.Keys(byKey))), Fields: "PartitionKey,RowKey,State"}
+		group.Go(func() error {
+			_, err := p.table.Scan(grouped, "read finished jobs of pool "+name, q, func(raw []byte) error {
+				var row struct{ RowKey, State string }
+				if err := table.Decode(raw, &row); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				states[byKey[row.RowKey]] = job.State(row.State)
+				return nil
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return states, nil
 }
 
 // anyOf is the filter for some rows of a partition.

@@ -12,6 +12,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 )
 
 // counted puts a counter of requests before the tables.
@@ -91,5 +92,70 @@ func TestFindAll(t *testing.T) {
 	}
 	if len(found) != 6 || found["refused"].State != job.Rejected {
 		t.Errorf("%d found: %+v", len(found), found)
+	}
+}
+
+// How 1,000 jobs have ended, which 500 jobs with two `after` each come after, is read with
+// some 150 requests: their ids, and then their finished rows, 14 each. Read one by one it
+// took 2,000.
+func TestEndStatesCostsFewRequests(t *testing.T) {
+	t.Parallel()
+	requests, connection := counted(t, serve(t))
+	s, ctx := open(t, connection), deadline(t)
+	w := &writer{t: t, s: s, name: "cpu", head: pool.Head{Spec: pool.Spec{Name: "cpu"}}}
+	w.commit()
+	var ids []string
+	var registered []ID
+	for batch := range 20 {
+		var changes []pool.Change
+		for i := range 50 {
+			j := newJob(batch*50 + i)
+			j.State, j.EndedAt = []job.State{job.Succeeded, job.Failed}[i%2], dawn
+			changes = append(changes, pool.Change{Key: pool.DoneKey(j.Order), Value: j, Insert: true})
+			registered = append(registered, ID{ID: j.ID, Pool: "cpu", Order: j.Order, Hash: "h", At: dawn})
+			ids = append(ids, j.ID)
+		}
+		w.commit(changes...)
+	}
+	if _, _, err := s.Register(ctx, registered); err != nil {
+		t.Fatal(err)
+	}
+	before := requests.Load()
+	states, err := s.EndStates(ctx, "cpu", ids)
+	if err != nil || len(states) != len(ids) {
+		t.Fatalf("%d jobs have ended, want %d (%v)", len(states), len(ids), err)
+	}
+	for i, id := range ids {
+		if want := []job.State{job.Succeeded, job.Failed}[i%2]; states[id] != want {
+			t.Errorf("job %s has ended as %q, want %s", id, states[id], want)
+		}
+	}
+	n := requests.Load() - before
+	t.Logf("%d requests for %d ids", n, len(ids))
+	if n == 0 || n > 170 {
+		t.Errorf("%d requests for %d ids, want no more than 170", n, len(ids))
+	}
+}
+
+// EndStates leaves out what has not ended and what is no job of the pool.
+func TestEndStatesOfOthers(t *testing.T) {
+	t.Parallel()
+	s, ctx := open(t, serve(t)), deadline(t)
+	w := &writer{t: t, s: s, name: "cpu", head: pool.Head{Spec: pool.Spec{Name: "cpu"}}}
+	live := newJob(1)
+	w.commit(pool.Change{Key: pool.JobKey(live.Order), Value: live, Insert: true})
+	if _, _, err := s.Register(ctx, []ID{
+		{ID: live.ID, Pool: "cpu", Order: live.Order, Hash: "h", At: dawn},
+		{ID: "elsewhere", Pool: "gpu", Order: order(2), Hash: "h", At: dawn},
+		{ID: "coming", Pool: "cpu", Order: order(3), Hash: "h", At: dawn},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reject(ctx, ID{ID: "refused", Reason: "no", At: dawn}); err != nil {
+		t.Fatal(err)
+	}
+	states, err := s.EndStates(ctx, "cpu", []string{live.ID, "elsewhere", "coming", "refused", "unknown", ""})
+	if err != nil || len(states) != 1 || states["refused"] != job.Rejected {
+		t.Errorf("got %v (%v), want the refused one alone", states, err)
 	}
 }

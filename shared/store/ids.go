@@ -192,36 +192,6 @@ func (d *IDs) Find(ctx context.Context, id string) (ID, error) {
 	return sweep.member(id, index), nil
 }
 
-// EndState says how a job of a pool has ended, or that its document was rejected.
-// NotFound: it has not ended, or is no job of this pool. If the rows of the job are
-// gone, its id says it.
-func (d *IDs) EndState(ctx context.Context, name, id string) (job.State, error) {
-	row, err := d.Find(ctx, id)
-	if err == nil && row.State != job.Rejected && row.Pool == name {
-		j, missing := d.pools.FinishedJob(ctx, name, row.Order)
-		switch {
-		case missing == nil:
-			return j.State, nil
-		case row.HasEnded():
-		case fault.CodeOf(missing) == fault.NotFound:
-			row, err = d.Find(ctx, id) // its tombstone was there before its row went
-		default:
-			err = missing
-		}
-	}
-	switch {
-	case err != nil:
-		return "", err
-	case row.State == job.Rejected:
-		return job.Rejected, nil
-	case row.Pool != name:
-		return "", fault.New(fault.NotFound, "", "job %.100q is none of pool %s", id, name)
-	case !row.HasEnded():
-		return "", fault.New(fault.NotFound, "", "job %.100q has not ended", id)
-	}
-	return row.State, nil
-}
-
 // readID reads the row of an id, the nonce of its writer and its ETag. It also finds
 // the rows of earlier versions.
 func (d *IDs) readID(ctx context.Context, id string) (found ID, nonce string, etag table.ETag, err error) {

@@ -154,21 +154,30 @@ func newDeadPool(t *testing.T, s *Store, n int) *deadPool {
 	return d
 }
 
+// endState is how one job of a pool has ended.
+func endState(ctx context.Context, s *Store, name, id string) (job.State, error) {
+	states, err := s.EndStates(ctx, name, []string{id})
+	if err == nil && states[id] == "" {
+		err = fault.New(fault.NotFound, "", "job %q has not ended", id)
+	}
+	return states[id], err
+}
+
 // check looks whether each job still says how it ended, by its row or by its id.
 func (d *deadPool) check(t *testing.T, s *Store, gone bool) {
 	t.Helper()
 	ctx := deadline(t)
 	for _, j := range d.jobs {
-		if state, err := s.EndState(ctx, "cpu", j.ID); err != nil || state != j.State {
+		if state, err := endState(ctx, s, "cpu", j.ID); err != nil || state != j.State {
 			t.Errorf("job %s has ended as %q (%v), want %s", j.ID, state, err, j.State)
 		}
 	}
 	for index, want := range []job.State{job.Succeeded, job.Failed, job.Cancelled, job.Cancelled} {
-		if state, err := s.EndState(ctx, "cpu", job.MemberID("tune", index)); err != nil || state != want {
+		if state, err := endState(ctx, s, "cpu", job.MemberID("tune", index)); err != nil || state != want {
 			t.Errorf("member %d has ended as %q (%v), want %s", index, state, err, want)
 		}
 	}
-	if state, err := s.EndState(ctx, "cpu", "tune"); err != nil || state != job.Cancelled {
+	if state, err := endState(ctx, s, "cpu", "tune"); err != nil || state != job.Cancelled {
 		t.Errorf("the sweep has ended as %q (%v)", state, err)
 	}
 	_, err := s.Find(ctx, "tune.4")
@@ -207,7 +216,7 @@ func TestIDsRememberHowJobsEndedWhenTheirPoolIsDeleted(t *testing.T) {
 	again := newWriter(t, s, "cpu")
 	again.commit()
 	d.check(t, s, true)
-	if _, err := s.EndState(deadline(t), "other", d.jobs[0].ID); fault.CodeOf(err) != fault.NotFound {
+	if _, err := endState(deadline(t), s, "other", d.jobs[0].ID); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("another pool hears of it: %v", err)
 	}
 	now, fresh, err := s.Register(deadline(t), []ID{{ID: d.jobs[1].ID, Pool: "cpu", Order: order(999), Hash: "h" + d.jobs[1].ID, At: dawn}})
