@@ -3,6 +3,6 @@
 package scheduler_test
 
 const (
-	defaultSteps  = 20_000
+	defaultSteps  = 40_000
 	underDetector = false
 )
