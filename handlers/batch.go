@@ -39,7 +39,14 @@ const panicsInARow = 5
 // to come again later, so that the batch succeeds; only when they cannot be put
 // back does the batch fail. A part that panics is done once more, message by
 // message, so that the others do not suffer from one.
-func byPool[T any](ctx context.Context, f *Functions, queue string, parts map[string][]T, source func(T) invoke.Message, fn func(ctx context.Context, pool string, part []T) error) error {
+func byPool[T any](
+	ctx context.Context,
+	f *Functions,
+	queue string,
+	parts map[string][]T,
+	source func(T) invoke.Message,
+	fn func(ctx context.Context, pool string, part []T) error,
+) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var all []error
@@ -105,7 +112,10 @@ func (f *Functions) putBack(ctx context.Context, pool, queue string, messages []
 			}
 			continue
 		}
-		out = append(out, service.Resend(busMessage(m), f.now().Add(backoff.After(int(tries)+1, firstRetry, lastRetry)), service.PropTries, tries+1))
+		out = append(
+			out,
+			service.Resend(busMessage(m), f.now().Add(backoff.After(int(tries)+1, firstRetry, lastRetry)), service.PropTries, tries+1),
+		)
 	}
 	if len(out) == 0 {
 		return nil

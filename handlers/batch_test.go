@@ -44,7 +44,11 @@ func TestPanics(t *testing.T) {
 			bad := invoke.Message{ID: "bad", Body: []byte(`{"id":"bad","pool":"cpu","command":["x"]}`), Properties: tt.properties}
 			var mu sync.Mutex
 			var done []string
-			err := byPool(t.Context(), f, "jobs", map[string][]invoke.Message{"cpu": {{ID: "one"}, bad, {ID: "two"}}, "gpu": {{ID: "three"}}},
+			err := byPool(
+				t.Context(),
+				f,
+				"jobs",
+				map[string][]invoke.Message{"cpu": {{ID: "one"}, bad, {ID: "two"}}, "gpu": {{ID: "three"}}},
 				func(m invoke.Message) invoke.Message { return m },
 				func(_ context.Context, _ string, part []invoke.Message) error {
 					for _, m := range part {
@@ -61,7 +65,8 @@ func TestPanics(t *testing.T) {
 						done = append(done, m.ID)
 					}
 					return nil
-				})
+				},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -36,7 +36,12 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 		}
 	}
 	if v := getenv("DSVM_KEEP_LEDGER"); v != "" && v != never && v != "0" {
-		return k, fault.New(fault.Invalid, "DSVM_KEEP_LEDGER", "DSVM_KEEP_LEDGER is %.40q, which is not supported yet: nothing sums up old rows of the ledger so far, so it is kept for ever; write never, or leave it out", v)
+		return k, fault.New(
+			fault.Invalid,
+			"DSVM_KEEP_LEDGER",
+			"DSVM_KEEP_LEDGER is %.40q, which is not supported yet: nothing sums up old rows of the ledger so far, so it is kept for ever; write never, or leave it out",
+			v,
+		)
 	}
 	if k.IDs == 0 {
 		return k, nil
@@ -46,8 +51,14 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 		keep time.Duration
 	}{{"DSVM_KEEP_FINISHED", k.Finished}, {"DSVM_KEEP_FILES", k.Files}} {
 		if s.keep == 0 || s.keep > k.IDs {
-			return k, fault.New(fault.Invalid, "DSVM_KEEP_IDS", "DSVM_KEEP_IDS is %s and %s is %s: an id has to be known for as long as anything else of its job; raise DSVM_KEEP_IDS, or set it to never",
-				keepText(k.IDs), s.name, keepText(s.keep))
+			return k, fault.New(
+				fault.Invalid,
+				"DSVM_KEEP_IDS",
+				"DSVM_KEEP_IDS is %s and %s is %s: an id has to be known for as long as anything else of its job; raise DSVM_KEEP_IDS, or set it to never",
+				keepText(k.IDs),
+				s.name,
+				keepText(s.keep),
+			)
 		}
 	}
 	return k, nil

@@ -28,7 +28,18 @@ func (f *Functions) NodeReport(ctx context.Context, messages []invoke.Message) e
 		}
 		for _, item := range r.Items {
 			if item.Ready != nil {
-				f.log.InfoContext(ctx, "agent started", "pool", r.Pool, "node", item.Ready.Name, "vmid", r.VMID, "version", item.Ready.Version)
+				f.log.InfoContext(
+					ctx,
+					"agent started",
+					"pool",
+					r.Pool,
+					"node",
+					item.Ready.Name,
+					"vmid",
+					r.VMID,
+					"version",
+					item.Ready.Version,
+				)
 			}
 		}
 		parts[r.Pool] = append(parts[r.Pool], report{m, r})

@@ -13,7 +13,7 @@ import (
 	"dsvmpools/shared/service"
 )
 
-// Settings is what the app is told through its environment; docs/settings.md
+// Settings are what the app reads from its environment; docs/settings.md
 // lists every name with unit and default.
 type Settings struct {
 	ServiceBus          string // connection string
@@ -51,8 +51,9 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Tables: getenv("TablesConnection"), TablesEndpoint: getenv("TablesConnection__endpoint"),
 		Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP"), Location: getenv("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
-		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"), SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
-		Queues: bus.DefaultQueues, Timing: scheduler.DefaultTiming, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
+		Share: getenv("SHARE_PATH"), Subnet: getenv("DSVM_SUBNET_ID"), Identity: getenv("DSVM_NODE_IDENTITY_ID"),
+		SSHPublicKey: getenv("DSVM_SSH_PUBLIC_KEY"),
+		Queues:       bus.DefaultQueues, Timing: scheduler.DefaultTiming, UnknownAgain: time.Minute, ReviveAfter: reviveAfter, Lookup: getenv,
 	}
 	for name, into := range map[string]*string{
 		"JOBS_QUEUE": &s.Queues.Jobs, "POOLS_QUEUE": &s.Queues.Pools, "POOL_EVENTS_QUEUE": &s.Queues.PoolEvents,
@@ -83,7 +84,12 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		for text := range strings.SplitSeq(v, ",") {
 			var d job.Duration
 			if err := d.UnmarshalText([]byte(strings.TrimSpace(text))); err != nil {
-				return s, fault.New(fault.Invalid, "DSVM_REVIVE_AFTER", "DSVM_REVIVE_AFTER: %v; write durations with commas, such as 1m,10m,1h", err)
+				return s, fault.New(
+					fault.Invalid,
+					"DSVM_REVIVE_AFTER",
+					"DSVM_REVIVE_AFTER: %v; write durations with commas, such as 1m,10m,1h",
+					err,
+				)
 			}
 			s.ReviveAfter = append(s.ReviveAfter, time.Duration(d))
 		}
@@ -101,7 +107,12 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		{"SHARE_PATH", s.Share}, {"DSVM_SUBNET_ID", s.Subnet},
 	} {
 		if need.value == "" {
-			return s, fault.New(fault.Invalid, need.field, "the setting %s is missing; local.settings.json.example shows all of them", need.field)
+			return s, fault.New(
+				fault.Invalid,
+				need.field,
+				"the setting %s is missing; local.settings.json.example shows all of them",
+				need.field,
+			)
 		}
 	}
 	return s, nil

@@ -54,7 +54,12 @@ func parseJob(m invoke.Message) (job.Spec, error) {
 		return spec, err
 	}
 	if job.CheckNewID(m.ID) != nil {
-		return spec, fault.New(fault.Invalid, "id", "the document names no id and the MessageId cannot stand for one; add an `id` of %s", job.IDForm)
+		return spec, fault.New(
+			fault.Invalid,
+			"id",
+			"the document names no id and the MessageId cannot stand for one; add an `id` of %s",
+			job.IDForm,
+		)
 	}
 	spec.ID = m.ID
 	return spec, nil

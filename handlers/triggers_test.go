@@ -16,6 +16,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/service"
 )
@@ -182,7 +183,10 @@ func TestApplyPool(t *testing.T) {
 	good := `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":4}}`
 	larger := `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":9}}`
 	err := f.ApplyPool(t.Context(), []invoke.Message{
-		message("good", good), message("again", good), message("typo", `{"name":"gpu","size":["x"]}`), message("larger", larger), message("text", `no document`),
+		message(
+			"good",
+			good,
+		), message("again", good), message("typo", `{"name":"gpu","size":["x"]}`), message("larger", larger), message("text", `no document`),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -371,7 +375,8 @@ func TestReconcile(t *testing.T) {
 		t.Errorf("woken: %v", woken)
 	}
 	back := app.Bus.Take("jobs")
-	if len(back) != 1 || back[0].ID != "m" || back[0].At.Sub(apptest.Noon) != time.Minute || service.Number(back[0].Properties[service.PropRevived]) != 1 {
+	if len(back) != 1 || back[0].ID != "m" || back[0].At.Sub(apptest.Noon) != time.Minute ||
+		service.Number(back[0].Properties[service.PropRevived]) != 1 {
 		t.Fatalf("came back: %+v", back)
 	}
 	dead.Properties = back[0].Properties
@@ -379,7 +384,8 @@ func TestReconcile(t *testing.T) {
 	if err := f.Reconcile(t.Context(), invoke.Tick{}); err != nil {
 		t.Fatal(err)
 	}
-	if reasons := rejections(app); !strings.Contains(reasons["m"], "could not be processed (MaxDeliveryCountExceeded)") || stateOf(t, app, "dead") != job.Rejected {
+	if reasons := rejections(app); !strings.Contains(reasons["m"], "could not be processed (MaxDeliveryCountExceeded)") ||
+		stateOf(t, app, "dead") != job.Rejected {
 		t.Errorf("rejected: %v; the job is %q", reasons, stateOf(t, app, "dead"))
 	}
 	if len(app.Bus.Dead("jobs")) > 0 {
@@ -391,5 +397,49 @@ func TestReconcile(t *testing.T) {
 	app.Bus.Fail(errors.New("away"))
 	if err := f.Reconcile(t.Context(), invoke.Tick{}); err == nil || len(app.Bus.Dead("jobs")) != 1 {
 		t.Errorf("%d are dead, %v; want the one, and an error", len(app.Bus.Dead("jobs")), err)
+	}
+}
+
+// A late report of a node that has gone is answered: its agent, if it still runs, is
+// stopped. The report brings the node back to no list.
+func TestLateReportOfAGoneNode(t *testing.T) {
+	t.Parallel()
+	app := apptest.Example(t)
+	f := newFunctions(app)
+	if _, err := app.Nodes.CommandNode(t.Context(), "cpu", "cpu-2", pool.VerbDelete); err != nil {
+		t.Fatal(err)
+	}
+	state := func() pool.NodeState {
+		pools, err := app.Pools.Pools(t.Context(), "cpu")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range pools[0].Nodes {
+			if n.VMID == "cpu-2" {
+				return n.State
+			}
+		}
+		return ""
+	}
+	for i := 1; i <= 3; i++ {
+		app.Clock.Set(apptest.Noon.Add(time.Duration(i) * time.Minute))
+		if err := app.Pools.Tick(t.Context(), "cpu", app.Clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := state(); got != pool.NodeGone {
+		t.Fatalf("the node is %s, want gone", got)
+	}
+	session := protocol.SessionID("cpu", "cpu-2")
+	app.Bus.TakeWork(session)
+	ready := protocol.ReportItem{Ready: &protocol.Ready{Name: "late", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1"}}
+	if err := f.NodeReport(t.Context(), []invoke.Message{report(t, "cpu", "cpu-2", ready)}); err != nil {
+		t.Fatal(err)
+	}
+	if items := app.Bus.TakeWork(session); len(items) != 1 || items[0].Stop == "" {
+		t.Errorf("the agent is sent %+v, want a stop", items)
+	}
+	if got := state(); got != pool.NodeGone {
+		t.Errorf("the node is %s after its report", got)
 	}
 }

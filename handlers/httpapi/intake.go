@@ -29,12 +29,23 @@ const mediumBody = 1 << 20
 // 66 MB when all of it is in use. Most are some KiB long; the large buffers are for
 // pushes of thousands of commits.
 func deliveries() *intake.Room {
-	return intake.NewRoom(roomTime, intake.Size{Bytes: 64 << 10, Count: 128}, intake.Size{Bytes: mediumBody, Count: 8}, intake.Size{Bytes: push.MaxBody, Count: 2})
+	return intake.NewRoom(
+		roomTime,
+		intake.Size{Bytes: 64 << 10, Count: 128},
+		intake.Size{Bytes: mediumBody, Count: 8},
+		intake.Size{Bytes: push.MaxBody, Count: 2},
+	)
 }
 
 // judge hands a delivery on. Large ones are judged one after the other: a parser
 // takes several times the memory of what it reads.
-func (s *server) judge(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error) {
+func (s *server) judge(
+	ctx context.Context,
+	provider push.Provider,
+	header push.Header,
+	proof push.Proof,
+	body []byte,
+) (wire.PushAnswer, error) {
 	if len(body) > mediumBody {
 		s.judging.Lock()
 		defer s.judging.Unlock()
@@ -50,7 +61,7 @@ func (s *server) unproven() intake.Pace {
 }
 
 // readPush reads a delivery within its time, its size and the memory for all of
-// them. What is longer by its own account is not read at all.
+// them. A body that announces more is not read at all.
 func (s *server) readPush(w http.ResponseWriter, r *http.Request) (*intake.Body, error) {
 	if r.ContentLength > push.MaxBody {
 		w.Header().Set("Connection", "close") // nobody reads the rest
@@ -80,7 +91,7 @@ func tooSlow(w http.ResponseWriter) error {
 }
 
 // checkBody refuses a body that a web page can send unasked. Deliveries are no
-// business of browsers, and a hook that sends a form is told how to be set.
+// business of browsers, and the answer to a hook that sends a form says how to set it.
 func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if strings.HasPrefix(r.URL.Path, "/api/push/") {
 		return nil

@@ -57,7 +57,14 @@ func TestRefusedUnread(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := &server{Services: Services{Pushes: choosy{counting{taken: make(chan int, 1)}, tt.rule}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+			s := &server{
+				Services: Services{Pushes: choosy{counting{taken: make(chan int, 1)}, tt.rule}},
+				log:      slog.New(slog.DiscardHandler),
+				now:      time.Now,
+				pace:     defaultPace,
+				pushTime: time.Minute,
+				room:     deliveries(),
+			}
 			r := httptest.NewRequest("POST", "/api/push/"+string(tt.provider), unread{t})
 			r.ContentLength = tt.length
 			if tt.header != "" {
@@ -74,8 +81,14 @@ func TestRefusedUnread(t *testing.T) {
 // When there is no memory for a delivery it waits, and is told when to come again.
 func TestNoRoomForADelivery(t *testing.T) {
 	t.Parallel()
-	s := &server{Services: Services{Pushes: counting{taken: make(chan int, 10)}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute,
-		room: intake.NewRoom(20*time.Millisecond, intake.Size{Bytes: 16, Count: 1})}
+	s := &server{
+		Services: Services{Pushes: counting{taken: make(chan int, 10)}},
+		log:      slog.New(slog.DiscardHandler),
+		now:      time.Now,
+		pace:     defaultPace,
+		pushTime: time.Minute,
+		room:     intake.NewRoom(20*time.Millisecond, intake.Size{Bytes: 16, Count: 1}),
+	}
 	h := httptest.NewServer(s.handler())
 	defer h.Close()
 	taken, err := s.room.Read(t.Context(), strings.NewReader("x"), 16)
@@ -110,7 +123,14 @@ func TestNoRoomForADelivery(t *testing.T) {
 // A document that trickles in is refused with 408, and the connection ends.
 func TestSlowDocument(t *testing.T) {
 	t.Parallel()
-	s := &server{Services: Services{Pushes: counting{taken: make(chan int, 1)}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+	s := &server{
+		Services: Services{Pushes: counting{taken: make(chan int, 1)}},
+		log:      slog.New(slog.DiscardHandler),
+		now:      time.Now,
+		pace:     defaultPace,
+		pushTime: time.Minute,
+		room:     deliveries(),
+	}
 	inner := s.handler()
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner.ServeHTTP(w, intake.Keep(w, r, intake.Pace{Bytes: 1 << 10, Within: 50 * time.Millisecond}))
@@ -134,7 +154,14 @@ func TestSlowDocument(t *testing.T) {
 // No route that changes something takes a type that any web page may send.
 func TestTypesOfPages(t *testing.T) {
 	t.Parallel()
-	s := &server{Services: Services{Pushes: counting{}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: time.Minute, room: deliveries()}
+	s := &server{
+		Services: Services{Pushes: counting{}},
+		log:      slog.New(slog.DiscardHandler),
+		now:      time.Now,
+		pace:     defaultPace,
+		pushTime: time.Minute,
+		room:     deliveries(),
+	}
 	h := s.handler()
 	checked := 0
 	for _, route := range s.routes() {
@@ -142,12 +169,17 @@ func TestTypesOfPages(t *testing.T) {
 			continue
 		}
 		for _, kind := range []string{"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
-			r := httptest.NewRequest(route.method, strings.NewReplacer("{id}", "a", "{name}", "a").Replace(route.path), strings.NewReader(`{}`))
+			r := httptest.NewRequest(
+				route.method,
+				strings.NewReplacer("{id}", "a", "{name}", "a").Replace(route.path),
+				strings.NewReader(`{}`),
+			)
 			r.Header.Set("Content-Type", kind)
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			var p wire.Problem
-			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusUnsupportedMediaType || p.Status != w.Code || !strings.Contains(p.Detail, "application/json") {
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusUnsupportedMediaType || p.Status != w.Code ||
+				!strings.Contains(p.Detail, "application/json") {
 				t.Errorf("%s %s as %s: got %d %s", route.method, route.path, kind, w.Code, w.Body)
 			}
 			checked++

@@ -25,7 +25,13 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := wire.JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user"), State: job.State(q.Get("state")), Sweep: q.Get("sweep")}
+	f := wire.JobFilter{
+		Pool:  q.Get("pool"),
+		Team:  q.Get("team"),
+		User:  q.Get("user"),
+		State: job.State(q.Get("state")),
+		Sweep: q.Get("sweep"),
+	}
 	if f.Pool != "" {
 		if err := checkPool(f.Pool); err != nil {
 			return err
@@ -62,10 +68,23 @@ func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
 	}
 	if key := r.Header.Get(wire.IdempotencyHeader); key != "" {
 		if err := job.CheckNewID(key); err != nil {
-			return fault.New(fault.Invalid, wire.IdempotencyHeader, "the header %s is the id of the job: %s", wire.IdempotencyHeader, job.IDForm)
+			return fault.New(
+				fault.Invalid,
+				wire.IdempotencyHeader,
+				"the header %s is the id of the job: %s",
+				wire.IdempotencyHeader,
+				job.IDForm,
+			)
 		}
 		if spec.ID != "" && spec.ID != key {
-			return fault.New(fault.Invalid, "id", "the document says id %q and the header %s says %q; give one of them, or the same in both", spec.ID, wire.IdempotencyHeader, key)
+			return fault.New(
+				fault.Invalid,
+				"id",
+				"the document says id %q and the header %s says %q; give one of them, or the same in both",
+				spec.ID,
+				wire.IdempotencyHeader,
+				key,
+			)
 		}
 		spec.ID = key
 	}

@@ -112,7 +112,14 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 func (want logRequest) check(j *pool.Job) error {
 	have := j.AttemptCount()
 	if want.rank >= max(j.Spec.Nodes, 1) {
-		return fault.New(fault.NotFound, "rank", "job %q has no rank %d; it runs on %d nodes, counted from 0", j.ID, want.rank, max(j.Spec.Nodes, 1))
+		return fault.New(
+			fault.NotFound,
+			"rank",
+			"job %q has no rank %d; it runs on %d nodes, counted from 0",
+			j.ID,
+			want.rank,
+			max(j.Spec.Nodes, 1),
+		)
 	}
 	switch {
 	case want.attempt <= have:
@@ -147,7 +154,11 @@ var shareTurns = patience.New(shareCalls)
 // errShare is a share that does not answer.
 func errShare(err error) error {
 	if errors.Is(err, patience.ErrTooLong) || errors.Is(err, patience.ErrTooMany) {
-		return &fault.Error{Code: fault.Internal, Message: "the share does not answer; try again, and look at its mount on the function app", Err: err}
+		return &fault.Error{
+			Code:    fault.Internal,
+			Message: "the share does not answer; try again, and look at its mount on the function app",
+			Err:     err,
+		}
 	}
 	return err
 }
@@ -176,7 +187,13 @@ func (s *server) findLog(j *pool.Job, want logRequest) (*os.File, error) {
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Internal, Message: "the share cannot be read", Err: unwrapNotExist(err)}
 	}
-	replaced := fault.New(fault.NotFound, "", "the %s log of job %q has been replaced by something that is not a file of its own", want.stream, j.ID)
+	replaced := fault.New(
+		fault.NotFound,
+		"",
+		"the %s log of job %q has been replaced by something that is not a file of its own",
+		want.stream,
+		j.ID,
+	)
 	dir := share
 	defer func() { dir.Close() }()
 	for _, element := range []string{"jobs", j.Spec.Pool, j.ID, strconv.Itoa(want.attempt)} {

@@ -32,7 +32,13 @@ func TestLogOfAHangingShare(t *testing.T) {
 		t.Skipf("no file system can be made to hang here: %v", err)
 	}
 	t.Cleanup(func() { syscall.Close(fd); syscall.Unmount(share, syscall.MNT_DETACH) })
-	s := &server{Services: Services{Jobs: newOneJob(ended)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: pace{share: 50 * time.Millisecond, most: 1 << 20}}
+	s := &server{
+		Services: Services{Jobs: newOneJob(ended)},
+		log:      slog.New(slog.DiscardHandler),
+		share:    share,
+		now:      time.Now,
+		pace:     pace{share: 50 * time.Millisecond, most: 1 << 20},
+	}
 	for _, follow := range []string{"", "?follow=true"} {
 		w := httptest.NewRecorder()
 		s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+follow, nil))
@@ -41,7 +47,8 @@ func TestLogOfAHangingShare(t *testing.T) {
 		}
 	}
 	j, _ := s.Jobs.Job(t.Context(), "j")
-	if _, err := s.openLog(j, logRequest{stream: "stdout", attempt: 1}); !errors.Is(err, patience.ErrTooLong) || !strings.Contains(err.Error(), "look at its mount") {
+	if _, err := s.openLog(j, logRequest{stream: "stdout", attempt: 1}); !errors.Is(err, patience.ErrTooLong) ||
+		!strings.Contains(err.Error(), "look at its mount") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -84,7 +91,12 @@ func TestLogIsReplacedWhileItIsOpened(t *testing.T) {
 			if err := replace(at, secret); err != nil {
 				t.Fatal(err)
 			}
-			_, err = patience.Do(patience.New(1), 10*time.Second, func() (*os.File, error) { return openFound(root, "stdout.log", found) }, nil)
+			_, err = patience.Do(
+				patience.New(1),
+				10*time.Second,
+				func() (*os.File, error) { return openFound(root, "stdout.log", found) },
+				nil,
+			)
 			if !errors.Is(err, errNoFile) {
 				t.Errorf("got %v", err)
 			}

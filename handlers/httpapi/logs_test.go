@@ -95,7 +95,11 @@ func TestReadLog(t *testing.T) {
 			share := t.TempDir()
 			writeLog(t, share, "stdout", text)
 			w := httptest.NewRecorder()
-			New(Services{Jobs: newOneJob(test.job)}, share, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+test.query, nil))
+			New(
+				Services{Jobs: newOneJob(test.job)},
+				share,
+				slog.New(slog.DiscardHandler),
+			).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout"+test.query, nil))
 			if got := w.Body.String(); w.Code != 200 || got != test.want {
 				t.Errorf("got %d %q, want %q", w.Code, got, test.want)
 			}
@@ -118,7 +122,13 @@ func TestReadLogInParts(t *testing.T) {
 	t.Parallel()
 	share := t.TempDir()
 	writeLog(t, share, "stderr", "0123456789")
-	s := &server{Services: Services{Jobs: newOneJob(ended)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: pace{most: 4}}
+	s := &server{
+		Services: Services{Jobs: newOneJob(ended)},
+		log:      slog.New(slog.DiscardHandler),
+		share:    share,
+		now:      time.Now,
+		pace:     pace{most: 4},
+	}
 	var got, ends string
 	for _, offset := range []int{0, 4, 8} {
 		w := httptest.NewRecorder()
@@ -197,7 +207,11 @@ func TestLogEscape(t *testing.T) {
 				t.Skip("this system cannot make it:", err)
 			}
 			w := httptest.NewRecorder()
-			New(Services{Jobs: newOneJob(ended)}, share, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout", nil))
+			New(
+				Services{Jobs: newOneJob(ended)},
+				share,
+				slog.New(slog.DiscardHandler),
+			).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout", nil))
 			if w.Code < 400 || bytes.Contains(w.Body.Bytes(), []byte("hunter2")) {
 				t.Errorf("got %d %s", w.Code, w.Body)
 			}
@@ -246,7 +260,13 @@ func TestFollowEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := httptest.NewRecorder()
 		start := time.Now()
-		s := &server{Services: Services{Jobs: newOneJob(running)}, log: slog.New(slog.DiscardHandler), share: share, now: time.Now, pace: defaultPace}
+		s := &server{
+			Services: Services{Jobs: newOneJob(running)},
+			log:      slog.New(slog.DiscardHandler),
+			share:    share,
+			now:      time.Now,
+			pace:     defaultPace,
+		}
 		s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil))
 		if took := time.Since(start); took < 100*time.Second || took >= 200*time.Second {
 			t.Errorf("followed for %s", took)
@@ -266,7 +286,11 @@ func TestFollowEndsWithItsReader(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
 	w := httptest.NewRecorder()
-	New(Services{Jobs: newOneJob(running)}, t.TempDir(), slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil).WithContext(ctx))
+	New(
+		Services{Jobs: newOneJob(running)},
+		t.TempDir(),
+		slog.New(slog.DiscardHandler),
+	).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stdout?follow=true", nil).WithContext(ctx))
 	if w.Code != 200 || w.Body.Len() != 0 {
 		t.Errorf("got %d %q", w.Code, w.Body)
 	}

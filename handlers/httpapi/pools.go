@@ -98,7 +98,13 @@ func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if name := r.PathValue("name"); name != "" && name != spec.Name {
-		return fault.New(fault.Invalid, "name", "the document is of pool %q and the address of pool %.50q; a pool cannot be renamed", spec.Name, name)
+		return fault.New(
+			fault.Invalid,
+			"name",
+			"the document is of pool %q and the address of pool %.50q; a pool cannot be renamed",
+			spec.Name,
+			name,
+		)
 	}
 	p, err := s.Pools.ApplyPool(r.Context(), spec)
 	if err != nil {

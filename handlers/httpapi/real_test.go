@@ -115,7 +115,17 @@ func TestRealAnswersAreAsDescribed(t *testing.T) {
 		text   string
 		status int
 	}{{hex.EncodeToString(sum.Sum(nil)), http.StatusAccepted}, {strings.Repeat("0", 64), http.StatusUnauthorized}} {
-		w := answer("POST", "/api/push/github", push, "X-GitHub-Event", "push", "X-GitHub-Delivery", "d", "X-Hub-Signature-256", "sha256="+signature.text)
+		w := answer(
+			"POST",
+			"/api/push/github",
+			push,
+			"X-GitHub-Event",
+			"push",
+			"X-GitHub-Delivery",
+			"d",
+			"X-Hub-Signature-256",
+			"sha256="+signature.text,
+		)
 		if w.Code != signature.status {
 			t.Errorf("a push: got %d %s, want %d", w.Code, w.Body, signature.status)
 		}

@@ -41,7 +41,14 @@ func (c counting) Expects(context.Context, push.Provider, push.Proof) (bool, err
 func serve(t *testing.T, patience time.Duration) (address string, taken chan int) {
 	t.Helper()
 	taken = make(chan int, 10)
-	s := &server{Services: Services{Pushes: counting{taken: taken}}, log: slog.New(slog.DiscardHandler), now: time.Now, pace: defaultPace, pushTime: patience, room: deliveries()}
+	s := &server{
+		Services: Services{Pushes: counting{taken: taken}},
+		log:      slog.New(slog.DiscardHandler),
+		now:      time.Now,
+		pace:     defaultPace,
+		pushTime: patience,
+		room:     deliveries(),
+	}
 	h := httptest.NewServer(s.handler())
 	t.Cleanup(h.Close)
 	return h.Listener.Addr().String(), taken
@@ -119,7 +126,12 @@ func TestSlowAndTruncated(t *testing.T) {
 			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(c, "POST /api/push/github HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: %s\r\nContent-Length: %d\r\n\r\n{", signed(nil), test.announced)
+			fmt.Fprintf(
+				c,
+				"POST /api/push/github HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: %s\r\nContent-Length: %d\r\n\r\n{",
+				signed(nil),
+				test.announced,
+			)
 			if test.close {
 				if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 					t.Fatal(err)

@@ -89,8 +89,8 @@ func (s *server) handler() http.Handler {
 		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Whoever wrote the address into a Git host need not have kept to the letter: the
-		// Functions host takes it in any case, and with a slash behind it.
+		// The address in a Git host may be written in another case, or end with a slash: the
+		// Functions host takes both.
 		if path := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(path, pushFolder) {
 			r.URL.Path, r.URL.RawPath = path, ""
 		}
@@ -143,8 +143,8 @@ func (s *server) wrap(serve func(w http.ResponseWriter, r *http.Request) error) 
 	})
 }
 
-// fail is the one place where an error becomes an answer. What is internal is
-// told to the log and not to the caller.
+// fail is the one place where an error becomes an answer. An internal
+// error goes to the log; the caller does not see it.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p wire.Problem
 	if !errors.As(err, &p) {

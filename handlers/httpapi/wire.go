@@ -106,7 +106,13 @@ func instant(q url.Values, name string, missing time.Time) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fault.New(fault.Invalid, name, "%s is %.50q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z", name, text)
+	return time.Time{}, fault.New(
+		fault.Invalid,
+		name,
+		"%s is %.50q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z",
+		name,
+		text,
+	)
 }
 
 // page cuts a sorted list for one answer. The token is the key of the last

@@ -52,7 +52,13 @@ func (p scaleSets) Grow(ctx context.Context, name string, spec pool.Spec, set po
 	if spec.Region != "" {
 		m.Region = spec.Region
 	}
-	m.Image = fleet.Image{Publisher: spec.Image.Publisher, Offer: spec.Image.Offer, SKU: spec.Image.SKU, Version: spec.Image.Version, ID: spec.Image.ID}
+	m.Image = fleet.Image{
+		Publisher: spec.Image.Publisher,
+		Offer:     spec.Image.Offer,
+		SKU:       spec.Image.SKU,
+		Version:   spec.Image.Version,
+		ID:        spec.Image.ID,
+	}
 	m.Tags = map[string]string{}
 	for k, v := range spec.Labels {
 		m.Tags[k] = v

@@ -124,7 +124,12 @@ func (a *admission) register(ctx context.Context, asked []*Submission) ([]admitt
 			a.refused[one] = spelledOtherwise(one.Spec.ID, stands[i].ID)
 			continue
 		case stands[i].Hash != ids[i].Hash || stands[i].Pool != a.pool:
-			a.refused[one] = fault.New(fault.Conflict, "id", "id %q belongs to another job already; use another id, or leave it out", one.Spec.ID)
+			a.refused[one] = fault.New(
+				fault.Conflict,
+				"id",
+				"id %q belongs to another job already; use another id, or leave it out",
+				one.Spec.ID,
+			)
 			continue
 		case stands[i].HasEnded():
 			continue // its rows have gone; it is the same job all the same

@@ -25,7 +25,7 @@ const (
 	// unknownFor is how long a job may stay unknown after its push: its message
 	// waits on the queue, or was rejected under another name.
 	unknownFor = 24 * time.Hour
-	// followFor bounds how long a status is tried to be told.
+	// followFor bounds how long a status is sent again.
 	followFor = 7 * 24 * time.Hour
 	// firstPause and longestPause bound the pause between two tries of one status.
 	firstPause   = 30 * time.Second
@@ -88,7 +88,7 @@ func (c *CommitStatuses) posters(ctx context.Context) (map[string]StatusPoster, 
 	return posters, err
 }
 
-// followOne does what is to be done for one job now.
+// followOne sends the status of one job, or cancels the job, when it is due.
 func (c *CommitStatuses) followOne(ctx context.Context, one store.StatusWatch, posters map[string]StatusPoster) error {
 	old := c.now().Sub(one.At)
 	if one.Cancel {
@@ -116,7 +116,14 @@ func (c *CommitStatuses) followOne(ctx context.Context, one store.StatusWatch, p
 	}
 	state, sentence := commitStatusOf(j)
 	if one.Sent != string(state) {
-		report := status.Report{Repository: one.Repository, Commit: one.Commit, Context: one.Context, State: state, Description: sentence, URL: c.jobURL(one.Job)}
+		report := status.Report{
+			Repository:  one.Repository,
+			Commit:      one.Commit,
+			Context:     one.Context,
+			State:       state,
+			Description: sentence,
+			URL:         c.jobURL(one.Job),
+		}
 		if err := poster.Post(ctx, report); err != nil {
 			return errors.Join(err, c.later(ctx, one, err))
 		}

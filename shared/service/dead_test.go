@@ -98,18 +98,43 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 		want       string // the body
 	}{
 		{"one", data(doc("one")), map[string]any{"team": "vision"}, "", doc("one")},
-		{"map", value(map[string]any{"id": "map", "price": tolerantest.Decimal}), nil, "an AMQP value of type map", "{\n  \"id\": \"map\",\n  \"price\": \"1.5\"\n}"},
+		{
+			"map",
+			value(map[string]any{"id": "map", "price": tolerantest.Decimal}),
+			nil,
+			"an AMQP value of type map",
+			"{\n  \"id\": \"map\",\n  \"price\": \"1.5\"\n}",
+		},
 		{"text", value(doc("text")), nil, "", doc("text")},
 		{"decimal", value(tolerantest.Decimal), nil, "an AMQP value of type decimal", `"1.5"`},
 		{"parts", data(doc("parts")[:10], doc("parts")[10:]), nil, "", doc("parts")},
-		{"sequence", azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}}}, nil, "an AMQP sequence", "[\n  [\n    \"a\",\n    1\n  ]\n]"},
+		{
+			"sequence",
+			azservicebus.AMQPAnnotatedMessageBody{Sequence: [][]any{{"a", int64(1)}}},
+			nil,
+			"an AMQP sequence",
+			"[\n  [\n    \"a\",\n    1\n  ]\n]",
+		},
 		{"priced", data(doc("priced")), map[string]any{"price": tolerantest.Decimal}, "", doc("priced")},
-		{"last", data(doc("last")), map[string]any{service.PropRevived: int64(3)}, "", doc("last")}, // it has died often enough, but now of its neighbours
+		{
+			"last",
+			data(doc("last")),
+			map[string]any{service.PropRevived: int64(3)},
+			"",
+			doc("last"),
+		}, // it has died often enough, but now of its neighbours
 	}
 	var messages []*azservicebus.AMQPAnnotatedMessage
 	var want []string
 	for _, tt := range tests {
-		messages = append(messages, &azservicebus.AMQPAnnotatedMessage{Body: tt.body, ApplicationProperties: tt.properties, Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: tt.id}})
+		messages = append(
+			messages,
+			&azservicebus.AMQPAnnotatedMessage{
+				Body:                  tt.body,
+				ApplicationProperties: tt.properties,
+				Properties:            &azservicebus.AMQPAnnotatedMessageProperties{MessageID: tt.id},
+			},
+		)
 		if tt.rejected == "" {
 			want = append(want, tt.id)
 		}
@@ -129,7 +154,8 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 	for _, m := range back {
 		ids = append(ids, m.MessageID)
 		for _, tt := range tests {
-			if tt.id == m.MessageID && (string(m.Body) != tt.want || service.Number(m.ApplicationProperties[service.PropRevived]) != service.Number(tt.properties[service.PropRevived]) || m.ScheduledEnqueueTime.Sub(now).Round(time.Second) != time.Minute) {
+			if tt.id == m.MessageID &&
+				(string(m.Body) != tt.want || service.Number(m.ApplicationProperties[service.PropRevived]) != service.Number(tt.properties[service.PropRevived]) || m.ScheduledEnqueueTime.Sub(now).Round(time.Second) != time.Minute) {
 				t.Errorf("%s came back as %s with %v at %v", tt.id, m.Body, m.ApplicationProperties, m.ScheduledEnqueueTime)
 			}
 		}
@@ -166,7 +192,8 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 		if string(seen[i].Body) != tt.want || !strings.Contains(reason, tt.rejected) {
 			t.Errorf("%s was rejected as %s with %q", tt.id, seen[i].Body, reason)
 		}
-		if row, err := h.store.ID(t.Context(), tt.id); err != nil || row.State != job.Rejected || !strings.Contains(row.Reason, tt.rejected) {
+		if row, err := h.store.ID(t.Context(), tt.id); err != nil || row.State != job.Rejected ||
+			!strings.Contains(row.Reason, tt.rejected) {
 			t.Errorf("%s: the job is %+v, %v", tt.id, row, err)
 		}
 	}
@@ -192,8 +219,14 @@ func TestDeadLettersThatStayDead(t *testing.T) {
 	h := newHook(t, aRule+`}`)
 	h.change(func(c *service.Config) { c.ReviveAfter = reviveAfter })
 	kill(t, h.server, []*azservicebus.AMQPAnnotatedMessage{
-		{Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte(`{}`)}}, Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: "good"}},
-		{Body: azservicebus.AMQPAnnotatedMessageBody{Value: int64(1)}, Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: "bad"}},
+		{
+			Body:       azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte(`{}`)}},
+			Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: "good"},
+		},
+		{
+			Body:       azservicebus.AMQPAnnotatedMessageBody{Value: int64(1)},
+			Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: "bad"},
+		},
 	})
 	broken := h.config.Bus.Queues()
 	broken.Rejected = "nowhere"

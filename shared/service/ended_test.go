@@ -25,7 +25,15 @@ func (h *hook) submit(documents ...string) {
 	h.t.Helper()
 	var in []invoke.Message
 	for i, d := range documents {
-		in = append(in, invoke.Message{ID: fmt.Sprint("m-", i), Body: []byte(d), ContentType: "application/json", Properties: map[string]any{service.PropUnknown: "true"}})
+		in = append(
+			in,
+			invoke.Message{
+				ID:          fmt.Sprint("m-", i),
+				Body:        []byte(d),
+				ContentType: "application/json",
+				Properties:  map[string]any{service.PropUnknown: "true"},
+			},
+		)
 	}
 	if err := h.SubmitJob(h.t.Context(), in); err != nil {
 		h.t.Fatal(err)
@@ -126,7 +134,10 @@ func TestJobOfADeletedPool(t *testing.T) {
 			}
 			w := h.call("GET", "/api/jobs/tune", nil, nil)
 			var tune wire.Job
-			if err := json.Unmarshal(w.Body.Bytes(), &tune); err != nil || tune.Sweep == nil || tune.Sweep.Members != 3 || tune.Sweep.Cancelled != 3 || tune.Kept == "" || tune.Spec != nil {
+			if err := json.Unmarshal(w.Body.Bytes(), &tune); err != nil || tune.Sweep == nil || tune.Sweep.Members != 3 ||
+				tune.Sweep.Cancelled != 3 ||
+				tune.Kept == "" ||
+				tune.Spec != nil {
 				t.Errorf("tune is %s", w.Body)
 			}
 
@@ -147,7 +158,10 @@ func TestJobOfADeletedPool(t *testing.T) {
 			if jobs, _, err := h.store.Jobs(t.Context(), "cpu", store.JobFilter{}, 10, ""); err != nil || len(jobs) != 0 {
 				t.Errorf("the new pool has %v (%v)", jobs, err)
 			}
-			h.submit(`{"id":"next","pool":"cpu","after":["good","tune.1:failure"],"command":["true"]}`, `{"id":"never","pool":"cpu","after":["tune"],"command":["true"]}`)
+			h.submit(
+				`{"id":"next","pool":"cpu","after":["good","tune.1:failure"],"command":["true"]}`,
+				`{"id":"never","pool":"cpu","after":["tune"],"command":["true"]}`,
+			)
 			if j := h.job("next"); j.State != job.Queued {
 				t.Errorf("next is %s: %s", j.State, j.Reason)
 			}
@@ -261,7 +275,10 @@ func TestLostJob(t *testing.T) {
 		{"queue-old", store.ByQueue, 72 * time.Minute, job.Rejected},
 	} {
 		spec := document(c.id)
-		_, _, err := h.store.Register(t.Context(), []store.ID{{ID: c.id, Pool: "cpu", Order: ulid.Make().String(), Hash: spec.Hash(), Via: c.via, At: h.now().Add(-c.age)}})
+		_, _, err := h.store.Register(
+			t.Context(),
+			[]store.ID{{ID: c.id, Pool: "cpu", Order: ulid.Make().String(), Hash: spec.Hash(), Via: c.via, At: h.now().Add(-c.age)}},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +305,16 @@ func TestLostJob(t *testing.T) {
 
 // resubmission is that of a registered id whose message has come once more.
 func resubmission(row store.ID) []drive.Submission {
-	return []drive.Submission{{Submit: pool.Submit{Order: row.Order, ID: row.ID, At: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool, Command: []string{"true"}}}}}
+	return []drive.Submission{
+		{
+			Submit: pool.Submit{
+				Order: row.Order,
+				ID:    row.ID,
+				At:    row.At,
+				Spec:  job.Spec{ID: row.ID, Pool: row.Pool, Command: []string{"true"}},
+			},
+		},
+	}
 }
 
 // reportEnd is how a node reports that an attempt has succeeded.

@@ -94,7 +94,8 @@ func TestFileSuperseded(t *testing.T) {
 	if row, err = service.RecordOf(t.Context(), h.store, reader); err != nil || !row.Superseded || len(row.Jobs) != 4 {
 		t.Errorf("got %+v, %v", row, err)
 	}
-	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(slices.DeleteFunc(rows, func(f store.StatusWatch) bool { return !f.Cancel })) != 3 {
+	if rows, err := h.store.StatusWatches(t.Context()); err != nil ||
+		len(slices.DeleteFunc(rows, func(f store.StatusWatch) bool { return !f.Cancel })) != 3 {
 		t.Errorf("got %+v, %v", rows, err)
 	}
 }

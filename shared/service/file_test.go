@@ -75,10 +75,14 @@ func (h *hook) read(ref, before, after, text string) (reader string, done protoc
 	}
 	h.take(h.queued(1))
 	j := h.job(jobs[0])
-	if j.State != job.Assigned || j.Spec.Source.Path != "ml" || j.Spec.Source.Credential != "octo" || j.Spec.Source.Commit != strings.Repeat(after, 40) || j.Spec.Team != "vision" {
+	if j.State != job.Assigned || j.Spec.Source.Path != "ml" || j.Spec.Source.Credential != "octo" ||
+		j.Spec.Source.Commit != strings.Repeat(after, 40) ||
+		j.Spec.Team != "vision" {
 		h.t.Fatalf("the reader is %+v", j)
 	}
-	return j.ID, protocol.ReportItem{Finished: &protocol.Finished{N: j.N, State: "succeeded", StartedAt: h.now(), EndedAt: h.now(), File: text}}
+	return j.ID, protocol.ReportItem{
+		Finished: &protocol.Finished{N: j.N, State: "succeeded", StartedAt: h.now(), EndedAt: h.now(), File: text},
+	}
 }
 
 func (h *hook) job(id string) *pool.Job {
@@ -119,10 +123,13 @@ func TestFileStartsJobs(t *testing.T) {
 	h.report(done)
 	jobs := h.sent(3)
 	prep, train, lint := jobs[reader+"-prep"], jobs[reader+"-2"], jobs[reader+"-3"]
-	if prep.Pool != "gpu" || lint.Pool != "cpu" || train.Pool != "gpu" || prep.Team != "vision" || prep.Command[1] != "main" || prep.Env["PUSH_BRANCH"] != "main" || train.After[0] != prep.ID {
+	if prep.Pool != "gpu" || lint.Pool != "cpu" || train.Pool != "gpu" || prep.Team != "vision" || prep.Command[1] != "main" ||
+		prep.Env["PUSH_BRANCH"] != "main" ||
+		train.After[0] != prep.ID {
 		t.Errorf("got %+v\n%+v", prep, train)
 	}
-	if s := train.Source; s == nil || s.Commit != strings.Repeat("2", 40) || s.Credential != "octo" || s.Path != "ml" || s.Repository != "https://github.com/octo/model.git" {
+	if s := train.Source; s == nil || s.Commit != strings.Repeat("2", 40) || s.Credential != "octo" || s.Path != "ml" ||
+		s.Repository != "https://github.com/octo/model.git" {
 		t.Errorf("the source is %+v", s)
 	}
 	if j := h.job(reader); j.State != job.Succeeded {
@@ -185,7 +192,9 @@ func TestReaderOfNobody(t *testing.T) {
 	t.Parallel()
 	h := newFileHook(t)
 	const source = `"source":{"repository":"https://github.com/octo/model","commit":"2222222222222222222222222222222222222222"}`
-	if w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json"}, []byte(`{"pool":"cpu",`+source+`}`)); w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "`command` is missing") {
+	if w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json"}, []byte(`{"pool":"cpu",`+source+`}`)); w.Code != http.StatusBadRequest &&
+		w.Code != http.StatusUnprocessableEntity ||
+		!strings.Contains(w.Body.String(), "`command` is missing") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 	reader, _ := h.read("refs/heads/main", "1", "2", goodFile)
@@ -195,7 +204,12 @@ func TestReaderOfNobody(t *testing.T) {
 		"an id of one's own": {"b", "no push has started this one"},
 		"another rule's":     {other, "no push has started this one"},
 	} {
-		m := invoke.Message{ID: test.id, Body: fmt.Appendf(nil, `{"id":%q,"pool":"cpu",%s}`, test.id, source), ContentType: "application/json", Properties: map[string]any{}}
+		m := invoke.Message{
+			ID:          test.id,
+			Body:        fmt.Appendf(nil, `{"id":%q,"pool":"cpu",%s}`, test.id, source),
+			ContentType: "application/json",
+			Properties:  map[string]any{},
+		}
 		if test.id != "a" {
 			m.Properties[service.PropJobFile] = "true"
 		}
@@ -209,12 +223,21 @@ func TestReaderOfNobody(t *testing.T) {
 	// The text of a job that has something to run is no file.
 	jobs, _ := h.push("d", payload("refs/heads/other", "1", "2"))
 	h.queued(1)
-	w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json"}, fmt.Appendf(nil, `{"id":%q,"pool":"cpu","command":["x"]}`, jobs[0]))
+	w := h.call(
+		"POST",
+		"/api/jobs",
+		map[string]string{"Content-Type": "application/json"},
+		fmt.Appendf(nil, `{"id":%q,"pool":"cpu","command":["x"]}`, jobs[0]),
+	)
 	if w.Code >= 300 {
 		t.Fatalf("got %d %s", w.Code, w.Body)
 	}
 	j := h.job(jobs[0])
-	h.report(protocol.ReportItem{Finished: &protocol.Finished{N: j.N, State: "succeeded", StartedAt: time.Now(), EndedAt: time.Now(), File: goodFile}})
+	h.report(
+		protocol.ReportItem{
+			Finished: &protocol.Finished{N: j.N, State: "succeeded", StartedAt: time.Now(), EndedAt: time.Now(), File: goodFile},
+		},
+	)
 	h.queued(0)
 	if j = h.job(jobs[0]); j.State != job.Succeeded {
 		t.Errorf("got %s: %s", j.State, j.Reason)

@@ -111,9 +111,22 @@ func (r *registry) giveUpLost(ctx context.Context, row store.ID) (store.ID, erro
 	if r.now().Sub(registeredAt(row)) < after {
 		return row, nil
 	}
-	reason := fmt.Sprintf("it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; "+
-		"send the same document again", row.Pool, job.Duration(after))
-	r.log.WarnContext(ctx, "giving up a job that was registered and is nowhere", "job", row.ID, "pool", row.Pool, "registered", registeredAt(row))
+	reason := fmt.Sprintf(
+		"it was accepted and did not reach its pool %q within %s: what took it in was cut off, or the pool was deleted meanwhile; "+
+			"send the same document again",
+		row.Pool,
+		job.Duration(after),
+	)
+	r.log.WarnContext(
+		ctx,
+		"giving up a job that was registered and is nowhere",
+		"job",
+		row.ID,
+		"pool",
+		row.Pool,
+		"registered",
+		registeredAt(row),
+	)
 	now, err := r.store.RejectLost(ctx, row, reason, r.now())
 	if fault.CodeOf(err) == fault.NotFound {
 		return row, job.NoJob(row.ID)
@@ -137,7 +150,10 @@ func endedJob(row store.ID) *pool.Job {
 	j.Spec.Name, j.Spec.Team, j.Spec.User, j.Spec.Nodes = e.Name, e.Team, e.User, e.Nodes
 	j.Archived = &pool.Archived{StartedAt: e.StartedAt, Attempts: e.Attempts}
 	if e.Members > 0 {
-		j.ArchiveSweep(e.Members, pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled})
+		j.ArchiveSweep(
+			e.Members,
+			pool.Progress{StartedAt: e.StartedAt, Succeeded: e.Succeeded, Failed: e.Failed, TimedOut: e.TimedOut, Cancelled: e.Cancelled},
+		)
 	}
 	return j
 }
@@ -146,7 +162,8 @@ func endedJob(row store.ID) *pool.Job {
 // document was taken in before, and stands under its id, alive or ended.
 func (r *registry) isRepeated(ctx context.Context, spec *job.Spec) (bool, error) {
 	row, err := r.store.ID(ctx, spec.ID)
-	if fault.CodeOf(err) == fault.NotFound || err == nil && (row.State == job.Rejected || row.Pool != spec.Pool || row.Hash != spec.Hash()) {
+	if fault.CodeOf(err) == fault.NotFound ||
+		err == nil && (row.State == job.Rejected || row.Pool != spec.Pool || row.Hash != spec.Hash()) {
 		return false, nil
 	}
 	if err != nil || row.HasEnded() {

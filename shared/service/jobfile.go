@@ -14,9 +14,9 @@ import (
 )
 
 // What a repository's file of jobs leads to. A push whose rule says `fromFile`
-// starts one job, the reader; when a node tells what the reader has read, the jobs
+// starts one job, the reader; when a node reports what the reader has read, the jobs
 // of the file are sent before the pool learns that the reader has succeeded. Until
-// it has, the node tells again, and all of this is done again: it changes nothing,
+// it has, the node reports again, and all of this is done again: it changes nothing,
 // since the ids of the jobs follow from the reader's.
 
 // exitRefused is the exit code of a reader whose file was refused: that of any
@@ -50,7 +50,11 @@ func (s *Jobs) refusesReader(ctx context.Context, spec *job.Spec) (*fault.Error,
 	row, err := recordOf(ctx, s.store, spec.ID)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound, err == nil && row.FileJob != spec.Hash():
-		return fault.New(fault.Invalid, "command", "`command` is missing: only a push whose rule says `fromFile` starts a job that has a `source` and nothing to run, and no push has started this one; give `command` or `script`, or push again if the rule was changed"), nil
+		return fault.New(
+			fault.Invalid,
+			"command",
+			"`command` is missing: only a push whose rule says `fromFile` starts a job that has a `source` and nothing to run, and no push has started this one; give `command` or `script`, or push again if the rule was changed",
+		), nil
 	case err != nil:
 		return nil, err
 	}
@@ -66,7 +70,7 @@ func recordOf(ctx context.Context, st *store.Store, reader string) (store.PushRe
 	return st.Push(ctx, rule, key)
 }
 
-// start has the jobs started that a report tells of, and puts into the report
+// start starts the jobs that a report names, and puts into the report
 // how the jobs that have read them end by that. The texts are taken out: the pool
 // has no use for them.
 func (f *jobFiles) start(ctx context.Context, r *protocol.Report) error {
@@ -82,7 +86,7 @@ func (f *jobFiles) start(ctx context.Context, r *protocol.Report) error {
 		reader, held, err := f.driver.Assigned(ctx, r.Pool, r.VMID, done.N)
 		switch {
 		case fault.CodeOf(err) == fault.NotFound, err == nil && (!held || !reader.Spec.ReadsJobFile()):
-			continue // the pool is gone, it has been told before, or the job is not there to read
+			continue // the pool is gone, it was reported before, or the job is not there to read
 		case err != nil:
 			return err
 		}
@@ -112,7 +116,20 @@ func (f *jobFiles) readFile(ctx context.Context, reader, cancel, text string, do
 	}
 	starts, err := rule.MakeFileJobs(text, p, reader)
 	if fault.CodeOf(err) == fault.Invalid {
-		f.log.InfoContext(ctx, "job file refused", "rule", row.Rule, "repository", row.Repository, "commit", row.Commit, "job", reader, "reason", err)
+		f.log.InfoContext(
+			ctx,
+			"job file refused",
+			"rule",
+			row.Rule,
+			"repository",
+			row.Repository,
+			"commit",
+			row.Commit,
+			"job",
+			reader,
+			"reason",
+			err,
+		)
 		refuse(done, AsFault(err).Message)
 		return nil
 	}
@@ -132,13 +149,31 @@ func (f *jobFiles) readFile(ctx context.Context, reader, cancel, text string, do
 	case err != nil:
 		return err
 	case row.Superseded:
-		done.State, done.ExitCode, done.Reason = string(job.AttemptCancelled), job.ExitCancelled, fmt.Sprintf("a newer push to %s has come, so the jobs of the file were not started", row.Ref)
+		done.State, done.ExitCode, done.Reason = string(
+			job.AttemptCancelled,
+		), job.ExitCancelled, fmt.Sprintf(
+			"a newer push to %s has come, so the jobs of the file were not started",
+			row.Ref,
+		)
 		return nil
 	case !row.HasFileJobs:
 		done.State, done.ExitCode, done.Reason = string(job.AttemptCancelled), job.ExitCancelled, cancel
 		return nil
 	}
-	f.log.InfoContext(ctx, "job file read", "rule", row.Rule, "repository", row.Repository, "commit", row.Commit, "job", reader, "jobs", len(starts))
+	f.log.InfoContext(
+		ctx,
+		"job file read",
+		"rule",
+		row.Rule,
+		"repository",
+		row.Repository,
+		"commit",
+		row.Commit,
+		"job",
+		reader,
+		"jobs",
+		len(starts),
+	)
 	return f.sender.send(ctx, rule, p, starts)
 }
 

@@ -155,7 +155,7 @@ func (s *Jobs) List(ctx context.Context, f wire.JobFilter, limit int, cont strin
 	if cont != "" {
 		raw, err := base64.RawURLEncoding.DecodeString(cont)
 		if err != nil || json.Unmarshal(raw, &at) != nil {
-			return nil, "", fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the list anew without it")
+			return nil, "", fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the list again without it")
 		}
 	}
 	inside := store.JobFilter{Team: f.Team, User: f.User, State: f.State}

@@ -18,7 +18,7 @@ type jobSender struct {
 	now   func() time.Time
 }
 
-// send puts jobs on their queue, and has their states told to the commit.
+// send puts jobs on their queue, and has their states reported to the commit.
 func (s *jobSender) send(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Job) error {
 	messages := make([]bus.Message, len(starts))
 	for i, start := range starts {
@@ -33,14 +33,27 @@ func (s *jobSender) send(ctx context.Context, rule *push.Rule, p *push.Push, sta
 	return s.follow(ctx, rule, p, starts)
 }
 
-// follow notes the jobs whose states are to be told to the commit.
+// follow notes the jobs whose states the commit shows.
 func (s *jobSender) follow(ctx context.Context, rule *push.Rule, p *push.Push, starts []push.Job) error {
 	if rule.Status.Token == "" {
 		return nil
 	}
 	var errs []error
 	for _, start := range starts {
-		errs = append(errs, s.store.PutStatusWatch(ctx, store.StatusWatch{Job: start.ID, Rule: rule.Name, Repository: p.Repository, Commit: p.Commit, Context: start.Context, At: s.now()}))
+		errs = append(
+			errs,
+			s.store.PutStatusWatch(
+				ctx,
+				store.StatusWatch{
+					Job:        start.ID,
+					Rule:       rule.Name,
+					Repository: p.Repository,
+					Commit:     p.Commit,
+					Context:    start.Context,
+					At:         s.now(),
+				},
+			),
+		)
 	}
 	return errors.Join(errs...)
 }

@@ -13,7 +13,13 @@ import (
 // spelledOtherwise refuses an id that is taken in another spelling. It may be meant to be
 // the same job or another one; either way its folder would be the same.
 func spelledOtherwise(id, first string) *fault.Error {
-	return fault.New(fault.Conflict, "id", "id %q is the id %q of a job that is there already, but for letter case, which does not matter in ids; use another id, or the same spelling for the same job", id, first)
+	return fault.New(
+		fault.Conflict,
+		"id",
+		"id %q is the id %q of a job that is there already, but for letter case, which does not matter in ids; use another id, or the same spelling for the same job",
+		id,
+		first,
+	)
 }
 
 // members are the ids that a batch has so far and that belong to members of sweeps, or
@@ -91,5 +97,11 @@ func (s *Jobs) refusesMembers(ctx context.Context, spec *job.Spec, batch members
 }
 
 func takenMember(sweep, taken string) *fault.Error {
-	return fault.New(fault.Conflict, "id", "a member of the sweep %q would have the id %q, which belongs to another job already; use another id for the sweep", sweep, taken)
+	return fault.New(
+		fault.Conflict,
+		"id",
+		"a member of the sweep %q would have the id %q, which belongs to another job already; use another id for the sweep",
+		sweep,
+		taken,
+	)
 }

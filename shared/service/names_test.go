@@ -48,7 +48,8 @@ func TestIDsWithoutCase(t *testing.T) {
 		t.Errorf("the same again: got %d %s", code, why)
 	}
 	for _, doc := range []string{plainJob("nightly"), `{"id":"NIGHTLY","pool":"gpu","command":["y"]}`} {
-		if code, why := h.ask(doc); code != http.StatusConflict || !strings.Contains(why, `"Nightly"`) || !strings.Contains(why, "letter case") {
+		if code, why := h.ask(doc); code != http.StatusConflict || !strings.Contains(why, `"Nightly"`) ||
+			!strings.Contains(why, "letter case") {
 			t.Errorf("%s: got %d %s", doc, code, why)
 		}
 	}
@@ -58,7 +59,8 @@ func TestIDsWithoutCase(t *testing.T) {
 			t.Errorf("%s is found as %d %s", spelling, w.Code, w.Body)
 		}
 	}
-	if code, why := h.ask(`{"id":"then","pool":"cpu","command":["x"],"after":["nightly"]}`); code == http.StatusAccepted || !strings.Contains(why, `spelled "Nightly"`) {
+	if code, why := h.ask(`{"id":"then","pool":"cpu","command":["x"],"after":["nightly"]}`); code == http.StatusAccepted ||
+		!strings.Contains(why, `spelled "Nightly"`) {
 		t.Errorf("after another spelling: got %d %s", code, why)
 	}
 	// In one batch of the queue, the first one counts.
@@ -121,7 +123,12 @@ func TestMembersAndJobs(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d %s", step.doc, code, why, step.code, step.says)
 		}
 	}
-	batch := []invoke.Message{{ID: "1", Body: []byte(plainJob("a.1"))}, {ID: "2", Body: []byte(sweepJob("A"))}, {ID: "3", Body: []byte(sweepJob("b"))}, {ID: "4", Body: []byte(plainJob("B.2"))}}
+	batch := []invoke.Message{
+		{ID: "1", Body: []byte(plainJob("a.1"))},
+		{ID: "2", Body: []byte(sweepJob("A"))},
+		{ID: "3", Body: []byte(sweepJob("b"))},
+		{ID: "4", Body: []byte(plainJob("B.2"))},
+	}
 	if err := h.SubmitJob(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
@@ -140,8 +147,14 @@ func TestUnportableNames(t *testing.T) {
 		if code, why := h.ask(plainJob(id)); code != http.StatusBadRequest && code != http.StatusUnprocessableEntity {
 			t.Errorf("%q: got %d %s", id, code, why)
 		}
-		w := h.call("POST", "/api/jobs", map[string]string{"Content-Type": "application/json", "Idempotency-Key": id}, []byte(`{"pool":"cpu","command":["x"]}`))
-		if w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "Idempotency-Key") {
+		w := h.call(
+			"POST",
+			"/api/jobs",
+			map[string]string{"Content-Type": "application/json", "Idempotency-Key": id},
+			[]byte(`{"pool":"cpu","command":["x"]}`),
+		)
+		if w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity ||
+			!strings.Contains(w.Body.String(), "Idempotency-Key") {
 			t.Errorf("%q as a key: got %d %s", id, w.Code, w.Body)
 		}
 		if err := h.SubmitJob(t.Context(), []invoke.Message{{ID: id, Body: []byte(`{"pool":"cpu","command":["x"]}`)}}); err != nil {
@@ -152,7 +165,12 @@ func TestUnportableNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"con", "nul", "prn", "aux", "com1", "lpt9"} {
-		w := h.call("PUT", "/api/pools/"+name, map[string]string{"Content-Type": "application/json"}, fmt.Appendf(nil, `{"name":%q,"sizes":["Standard_D4s_v5"],"nodes":{"max":2}}`, name))
+		w := h.call(
+			"PUT",
+			"/api/pools/"+name,
+			map[string]string{"Content-Type": "application/json"},
+			fmt.Appendf(nil, `{"name":%q,"sizes":["Standard_D4s_v5"],"nodes":{"max":2}}`, name),
+		)
 		if w.Code < 400 || !strings.Contains(w.Body.String(), "cannot be the name of a folder on the share") {
 			t.Errorf("pool %s: got %d %s", name, w.Code, w.Body)
 		}

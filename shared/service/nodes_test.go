@@ -16,8 +16,11 @@ func TestFindNode(t *testing.T) {
 		return &pool.Node{Name: name, VMID: vmid, State: state}
 	}
 	pools := []wire.PoolSummary{
-		{Head: pool.Head{Spec: pool.Spec{Name: "cpu"}}, Nodes: []*pool.Node{node("dsvm-cpu-d4s-v5_0", "aa-0", pool.NodeGone), node("dsvm-cpu-d4s-v5_0", "aa-1", pool.NodeBusy),
-			node("dsvm-cpu-d4s-v5_1", "aa-2", pool.NodeGone), node("twin", "aa-3", pool.NodeReady)}},
+		{
+			Head: pool.Head{Spec: pool.Spec{Name: "cpu"}},
+			Nodes: []*pool.Node{node("dsvm-cpu-d4s-v5_0", "aa-0", pool.NodeGone), node("dsvm-cpu-d4s-v5_0", "aa-1", pool.NodeBusy),
+				node("dsvm-cpu-d4s-v5_1", "aa-2", pool.NodeGone), node("twin", "aa-3", pool.NodeReady)},
+		},
 		{Head: pool.Head{Spec: pool.Spec{Name: "gpu"}}, Nodes: []*pool.Node{node("twin", "bb-1", pool.NodeReady)}},
 	}
 	for name, want := range map[string]struct {

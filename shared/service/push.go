@@ -29,7 +29,13 @@ type Pushes struct {
 
 // Push takes a delivery of a Git host: it finds the rules whose secret proves
 // the delivery, and has them start their jobs.
-func (s *Pushes) Push(ctx context.Context, provider push.Provider, header push.Header, proof push.Proof, body []byte) (wire.PushAnswer, error) {
+func (s *Pushes) Push(
+	ctx context.Context,
+	provider push.Provider,
+	header push.Header,
+	proof push.Proof,
+	body []byte,
+) (wire.PushAnswer, error) {
 	answer := wire.PushAnswer{Rules: []wire.PushOutcome{}}
 	rules, err := s.proven(ctx, provider, proof, body)
 	if err != nil {
@@ -53,7 +59,24 @@ func (s *Pushes) Push(ctx context.Context, provider push.Provider, header push.H
 				return answer, err
 			}
 			answer.Rules = append(answer.Rules, outcome)
-			s.log.InfoContext(ctx, "push judged", "rule", rule.Name, "repository", p.Repository, "ref", p.Ref, "commit", p.Commit, "delivery", p.Delivery, "jobs", len(outcome.Jobs), "reason", outcome.Reason)
+			s.log.InfoContext(
+				ctx,
+				"push judged",
+				"rule",
+				rule.Name,
+				"repository",
+				p.Repository,
+				"ref",
+				p.Ref,
+				"commit",
+				p.Commit,
+				"delivery",
+				p.Delivery,
+				"jobs",
+				len(outcome.Jobs),
+				"reason",
+				outcome.Reason,
+			)
 		}
 	}
 	return answer, nil
@@ -75,7 +98,16 @@ func (s *Pushes) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 	if err != nil {
 		return out, err
 	}
-	row := store.PushRecord{Rule: rule.Name, Key: push.RefKey(key, p.Ref), Repository: p.Repository, Ref: p.Ref, Before: p.Before, Commit: p.Commit, Jobs: idsOf(starts), At: s.now()}
+	row := store.PushRecord{
+		Rule:       rule.Name,
+		Key:        push.RefKey(key, p.Ref),
+		Repository: p.Repository,
+		Ref:        p.Ref,
+		Before:     p.Before,
+		Commit:     p.Commit,
+		Jobs:       idsOf(starts),
+		At:         s.now(),
+	}
 	if rule.FromFile {
 		if err := keepForFile(&row, rule, p, starts[0]); err != nil {
 			return out, err
@@ -92,7 +124,12 @@ func (s *Pushes) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 		}
 		if newer {
 			out.Reason = fmt.Sprintf("a newer push to %s has come before this one", p.Ref)
-			_, err := s.store.ChangePush(ctx, row.Rule, row.Key, func(st *store.PushRecord) bool { st.Sent, st.Superseded = true, true; return true })
+			_, err := s.store.ChangePush(
+				ctx,
+				row.Rule,
+				row.Key,
+				func(st *store.PushRecord) bool { st.Sent, st.Superseded = true, true; return true },
+			)
 			return out, err
 		}
 	}
@@ -113,7 +150,7 @@ func (s *Pushes) startJobs(ctx context.Context, rule *push.Rule, p *push.Push, k
 }
 
 // begin notes a push before anything is done for it. It returns another reason
-// when nothing is to be done.
+// when there is nothing to do.
 func (s *Pushes) begin(ctx context.Context, rule *push.Rule, row store.PushRecord, reason string) (store.PushRecord, string, error) {
 	stands, err := s.store.Push(ctx, rule.Name, row.Key)
 	switch {
@@ -130,7 +167,10 @@ func (s *Pushes) begin(ctx context.Context, rule *push.Rule, row store.PushRecor
 			return row, reason, err
 		}
 		if n >= rule.PerHour {
-			return row, fmt.Sprintf("the rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later", n), nil
+			return row, fmt.Sprintf(
+				"the rule has let %d pushes start jobs within the last hour, and `limits.pushesPerHour` allows no more; have it delivered again later",
+				n,
+			), nil
 		}
 	}
 	stands, err = s.store.BeginPush(ctx, row)
@@ -142,15 +182,15 @@ func (s *Pushes) begin(ctx context.Context, rule *push.Rule, row store.PushRecor
 
 // olderPushes finds what older pushes to the same ref have started, and whether a
 // newer one has come before this one: deliveries overtake each other. A push that
-// set the ref anew, by force or as a new one, may lead back to where one began that
+// set the ref again, by force or as a new one, may lead back to where one began that
 // was long before it: in between may be pushes that have started nothing.
-func (s *Pushes) olderPushes(ctx context.Context, row store.PushRecord, anew bool) (older []store.PushRecord, newer bool, err error) {
+func (s *Pushes) olderPushes(ctx context.Context, row store.PushRecord, rewritten bool) (older []store.PushRecord, newer bool, err error) {
 	all, err := s.store.PushesOfRef(ctx, row.Rule, row.Repository, row.Ref)
 	for _, o := range all {
 		goesOn := o.Before != "" && o.Before == row.Commit && o.Commit != row.Before
 		switch {
 		case o.Key == row.Key:
-		case o.At.After(row.At), goesOn && !(anew && row.At.Sub(o.At) > overtaking):
+		case o.At.After(row.At), goesOn && !(rewritten && row.At.Sub(o.At) > overtaking):
 			newer = true
 		default:
 			older = append(older, o)
@@ -160,7 +200,7 @@ func (s *Pushes) olderPushes(ctx context.Context, row store.PushRecord, anew boo
 }
 
 // supersede cancels what an older push has started, and what the file that one of
-// its jobs has read meanwhile adds.
+// its jobs has read in the meantime adds.
 func (s *Pushes) supersede(ctx context.Context, older store.PushRecord) error {
 	for !older.Superseded {
 		for _, id := range older.Jobs {

@@ -109,13 +109,22 @@ func newHook(t *testing.T, rules string) *hook {
 	t.Helper()
 	dir := t.TempDir()
 	key := "a2V5a2V5a2V5a2V5"
-	tb, err := tables.Start(tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "t.db"), Account: "test", Key: key, Log: slog.New(slog.DiscardHandler)})
+	tb, err := tables.Start(
+		tables.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "t.db"), Account: "test", Key: key, Log: slog.New(slog.DiscardHandler)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tb.Close() })
 	sb, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(dir, "s.db"),
-		Queues:     []servicebus.QueueConfig{{Name: "jobs"}, {Name: "pools"}, {Name: "pool-events"}, {Name: "rejected"}, {Name: "node-events"}, {Name: "work", RequiresSession: true}},
+		Queues: []servicebus.QueueConfig{
+			{Name: "jobs"},
+			{Name: "pools"},
+			{Name: "pool-events"},
+			{Name: "rejected"},
+			{Name: "node-events"},
+			{Name: "work", RequiresSession: true},
+		},
 		AccessKeys: []servicebus.AccessKey{{Name: "all", Key: key, Send: true, Listen: true, Manage: true}}})
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +227,13 @@ func (h *hook) call(method, path string, header map[string]string, body []byte) 
 // payload is a push of GitHub from one commit to another.
 func payload(ref, before, after string) []byte {
 	before, after = strings.Repeat(before, 40), strings.Repeat(after, 40)
-	return fmt.Appendf(nil, `{"ref":%q,"before":%q,"after":%q,"commits":[{"id":%[3]q,"message":"m","modified":["a.py"]}],"head_commit":{"id":%[3]q,"message":"m","author":{"username":"ann"}},"repository":{"full_name":"octo/model","clone_url":"https://github.com/octo/model.git"},"pusher":{"name":"ann"}}`, ref, before, after)
+	return fmt.Appendf(
+		nil,
+		`{"ref":%q,"before":%q,"after":%q,"commits":[{"id":%[3]q,"message":"m","modified":["a.py"]}],"head_commit":{"id":%[3]q,"message":"m","author":{"username":"ann"}},"repository":{"full_name":"octo/model","clone_url":"https://github.com/octo/model.git"},"pusher":{"name":"ann"}}`,
+		ref,
+		before,
+		after,
+	)
 }
 
 // push delivers a payload and returns the jobs that it starts, and why or why
@@ -227,7 +242,16 @@ func (h *hook) push(delivery string, body []byte) (jobs []string, reason string)
 	h.t.Helper()
 	m := hmac.New(sha256.New, []byte(hookSecret))
 	m.Write(body)
-	w := h.call("POST", "/api/push/github", map[string]string{"X-GitHub-Event": "push", "X-GitHub-Delivery": delivery, "X-Hub-Signature-256": "sha256=" + hex.EncodeToString(m.Sum(nil))}, body)
+	w := h.call(
+		"POST",
+		"/api/push/github",
+		map[string]string{
+			"X-GitHub-Event":      "push",
+			"X-GitHub-Delivery":   delivery,
+			"X-Hub-Signature-256": "sha256=" + hex.EncodeToString(m.Sum(nil)),
+		},
+		body,
+	)
 	var answer wire.PushAnswer
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusAccepted || len(answer.Rules) != 1 {
 		h.t.Errorf("got %d %s", w.Code, w.Body)
@@ -502,7 +526,8 @@ func TestPushOfHostileBranch(t *testing.T) {
 	t.Parallel()
 	h := newHook(t, strings.Replace(aRule, `"{{.Commit}}"`, `"{{.Branch}}"`, 1)+`}`)
 	jobs, reason := h.push("d1", payload("refs/heads/--upload-pack=reboot", "1", "2"))
-	if len(jobs) > 0 || !strings.Contains(reason, "branch --upload-pack=reboot is not passed in `command[1]`") || !strings.Contains(reason, "$PUSH_BRANCH") {
+	if len(jobs) > 0 || !strings.Contains(reason, "branch --upload-pack=reboot is not passed in `command[1]`") ||
+		!strings.Contains(reason, "$PUSH_BRANCH") {
 		t.Errorf("got %v: %s", jobs, reason)
 	}
 	h.queued(0)

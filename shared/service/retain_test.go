@@ -149,7 +149,11 @@ func TestRetentionOfADeletedPool(t *testing.T) {
 		t.Error(err)
 	}
 	if there(share, "cpu", "good") || !there(share, "cpu", "other") {
-		t.Errorf("files of the one that has ended %v, of the other's namesake %v", there(share, "cpu", "good"), there(share, "cpu", "other"))
+		t.Errorf(
+			"files of the one that has ended %v, of the other's namesake %v",
+			there(share, "cpu", "good"),
+			there(share, "cpu", "other"),
+		)
 	}
 	if w := h.call("GET", "/api/jobs/good/logs/stdout", nil, nil); w.Code != 404 {
 		t.Errorf("its log is gone, and the answer %d", w.Code)
@@ -208,7 +212,8 @@ func TestRemoveFiles(t *testing.T) {
 
 	// What fails holds up nobody else, and is said.
 	write(t, share, "cpu", "after")
-	if err := remove(1000, strings.Repeat("x", 300), "after"); err == nil || errors.Is(err, service.ErrBudget) || there(share, "cpu", "after") {
+	if err := remove(1000, strings.Repeat("x", 300), "after"); err == nil || errors.Is(err, service.ErrBudget) ||
+		there(share, "cpu", "after") {
 		t.Errorf("one that cannot be removed, and another: %v", err)
 	}
 
@@ -226,7 +231,8 @@ func TestRemoveFiles(t *testing.T) {
 	// Deeper than anything is opened: it stays, and is said.
 	must(os.MkdirAll(filepath.Join(cpu, "deep", strings.Repeat("d/", 2*service.MaxDepth)), 0o700))
 	write(t, share, "cpu", "behind")
-	if err := remove(1000, "deep", "behind"); err != nil || len(stayed) != 1 || !strings.HasPrefix(stayed[0], "deep: ") || there(share, "cpu", "behind") {
+	if err := remove(1000, "deep", "behind"); err != nil || len(stayed) != 1 || !strings.HasPrefix(stayed[0], "deep: ") ||
+		there(share, "cpu", "behind") {
 		t.Errorf("%v, %v", err, stayed)
 	}
 

@@ -51,7 +51,14 @@ func (r *pushRules) Rules(ctx context.Context) ([]wire.Rule, error) {
 func (r *pushRules) show(s store.RuleRow) wire.Rule {
 	rule, err := parseRule(s)
 	if err != nil {
-		return wire.Rule{Name: s.Name, Branches: []string{}, Tags: []string{}, ChangedAt: s.ChangedAt, Rule: []byte(s.Document), Problem: fmt.Sprintf("the rule cannot be read (%v); apply it again", err)}
+		return wire.Rule{
+			Name:      s.Name,
+			Branches:  []string{},
+			Tags:      []string{},
+			ChangedAt: s.ChangedAt,
+			Rule:      []byte(s.Document),
+			Problem:   fmt.Sprintf("the rule cannot be read (%v); apply it again", err),
+		}
 	}
 	problem := ""
 	for _, name := range []string{rule.Secret, rule.Status.Token} {
@@ -111,7 +118,15 @@ func (r *pushRules) fewSecrets(ctx context.Context, rules []push.Rule) error {
 	}
 	for i := range rules {
 		if n := note(&rules[i]); n > maxSecrets {
-			return fault.New(fault.Invalid, "secret", "with the rule %q the rules for %s name %d secrets, and at most %d are tried for a delivery; have rules share a secret", rules[i].Name, rules[i].Provider, n, maxSecrets)
+			return fault.New(
+				fault.Invalid,
+				"secret",
+				"with the rule %q the rules for %s name %d secrets, and at most %d are tried for a delivery; have rules share a secret",
+				rules[i].Name,
+				rules[i].Provider,
+				n,
+				maxSecrets,
+			)
 		}
 	}
 	return nil
@@ -162,7 +177,16 @@ func (r *pushRules) proven(ctx context.Context, provider push.Provider, proof pu
 		}
 		good, known := tried[rule.Secret]
 		if !known && len(tried) == maxSecrets {
-			r.log.ErrorContext(ctx, "skipping push rule: the rules before it use up the secrets that are tried; have rules share secrets", "rule", s.Name, "provider", provider, "secrets", maxSecrets)
+			r.log.ErrorContext(
+				ctx,
+				"skipping push rule: the rules before it use up the secrets that are tried; have rules share secrets",
+				"rule",
+				s.Name,
+				"provider",
+				provider,
+				"secrets",
+				maxSecrets,
+			)
 			continue
 		}
 		if !known {

@@ -18,7 +18,11 @@ func TestManySecrets(t *testing.T) {
 	rules := func(provider string, n int) []byte {
 		var list []string
 		for i := range n {
-			list = append(list, strings.NewReplacer(`"r"`, fmt.Sprintf(`"r%d"`, i), "GITHUB_PUSH_SECRET", fmt.Sprintf("PUSH_SECRET_%d", i), `"github"`, provider).Replace(aRule+`}`))
+			list = append(
+				list,
+				strings.NewReplacer(`"r"`, fmt.Sprintf(`"r%d"`, i), "GITHUB_PUSH_SECRET", fmt.Sprintf("PUSH_SECRET_%d", i), `"github"`, provider).
+					Replace(aRule+`}`),
+			)
 		}
 		return []byte(`{"rules":[` + strings.Join(list, ",") + `]}`)
 	}
@@ -32,7 +36,8 @@ func TestManySecrets(t *testing.T) {
 	}
 	// Rules of an earlier release, or applied at the same moment.
 	for i := range service.MaxSecrets {
-		document := strings.NewReplacer(`"r"`, fmt.Sprintf(`"a%d"`, i), "GITHUB_PUSH_SECRET", fmt.Sprintf("PUSH_SECRET_OLD%d", i)).Replace(aRule + `}`)
+		document := strings.NewReplacer(`"r"`, fmt.Sprintf(`"a%d"`, i), "GITHUB_PUSH_SECRET", fmt.Sprintf("PUSH_SECRET_OLD%d", i)).
+			Replace(aRule + `}`)
 		if err := h.store.PutRule(t.Context(), store.RuleRow{Name: fmt.Sprintf("a%d", i), Document: document, ChangedAt: h.now()}); err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +51,8 @@ func TestManySecrets(t *testing.T) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 	// Before the body is read it is asked which secrets are there, in the same order.
-	if asked = asked[1+slices.Index(asked[1:], asked[0]):]; len(asked) != service.MaxSecrets || !strings.Contains(h.log.String(), "have rules share secrets") {
+	if asked = asked[1+slices.Index(asked[1:], asked[0]):]; len(asked) != service.MaxSecrets ||
+		!strings.Contains(h.log.String(), "have rules share secrets") {
 		t.Errorf("%d secrets were tried, want %d", len(asked), service.MaxSecrets)
 	}
 }

@@ -33,10 +33,24 @@ func (p *Pools) checkSizes(ctx context.Context, spec pool.Spec) (warnings []stri
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}
 			field := fmt.Sprintf("sizes[%d]", i)
-			return nil, fault.New(fault.Invalid, field, "`%s` is %q, a size that %s does not have; %s", field, document.Clip(name), region, hint)
+			return nil, fault.New(
+				fault.Invalid,
+				field,
+				"`%s` is %q, a size that %s does not have; %s",
+				field,
+				document.Clip(name),
+				region,
+				hint,
+			)
 		}
 		if _, known := size.Lookup(name); !known {
-			warnings = append(warnings, fmt.Sprintf("the size %s is not in this version's own list: what it costs is unknown in reports, and what it has until its first node says so", document.Clip(name)))
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"the size %s is not in this version's own list: what it costs is unknown in reports, and what it has until its first node says so",
+					document.Clip(name),
+				),
+			)
 		}
 	}
 	return warnings, nil

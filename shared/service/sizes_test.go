@@ -25,7 +25,12 @@ func TestSizesAreChecked(t *testing.T) {
 		}
 	})
 	apply := func(size string) (int, string, []string) {
-		w := h.call("POST", "/api/pools", map[string]string{"Content-Type": "application/json"}, fmt.Appendf(nil, `{"name":"new","sizes":[%q],"nodes":{"max":2}}`, size))
+		w := h.call(
+			"POST",
+			"/api/pools",
+			map[string]string{"Content-Type": "application/json"},
+			fmt.Appendf(nil, `{"name":"new","sizes":[%q],"nodes":{"max":2}}`, size),
+		)
 		var answer struct {
 			Detail   string
 			Field    string
@@ -39,10 +44,12 @@ func TestSizesAreChecked(t *testing.T) {
 	if code, why, warnings := apply("standard_d4s_V5"); code != http.StatusOK || len(warnings) > 0 {
 		t.Errorf("a known size: got %d %s %q", code, why, warnings)
 	}
-	if code, why, warnings := apply("Standard_Q8s_v9"); code != http.StatusOK || len(warnings) != 1 || !strings.Contains(warnings[0], "Standard_Q8s_v9 is not in this version's own list") {
+	if code, why, warnings := apply("Standard_Q8s_v9"); code != http.StatusOK || len(warnings) != 1 ||
+		!strings.Contains(warnings[0], "Standard_Q8s_v9 is not in this version's own list") {
 		t.Errorf("a size of the region alone: got %d %s %q", code, why, warnings)
 	}
-	if code, why, _ := apply("Standard_D4s_v55"); code != http.StatusBadRequest || !strings.Contains(why, "sizes[0] ") || !strings.Contains(why, "did you mean Standard_D4s_v5?") {
+	if code, why, _ := apply("Standard_D4s_v55"); code != http.StatusBadRequest || !strings.Contains(why, "sizes[0] ") ||
+		!strings.Contains(why, "did you mean Standard_D4s_v5?") {
 		t.Errorf("a slip: got %d %s", code, why)
 	}
 	if code, why, _ := apply("Standard_E16s_v5"); code != http.StatusBadRequest || !strings.Contains(why, "l does not have") {

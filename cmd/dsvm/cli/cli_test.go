@@ -383,9 +383,48 @@ func TestSubmit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	code, out, errs := b.run("job", "submit", "-f", "job.yaml", "--id", "mine", "--pool", "cpu", "--cpus", "2", "--env", "A=flag=1", "--env", "C=flag",
-		"--label", "k=v", "--priority", "high", "--timeout", "90s", "--retry-on", "nodeLost,exitCode:137", "--backoff", "20s",
-		"--not-before", "2026-03-02T13:00:00+01:00", "--team", "t", "--user", "u", "--workdir", "w", "--memory", "4Gi", "--stop", "leader", "python", "train.py", "--pool", "x")
+	code, out, errs := b.run(
+		"job",
+		"submit",
+		"-f",
+		"job.yaml",
+		"--id",
+		"mine",
+		"--pool",
+		"cpu",
+		"--cpus",
+		"2",
+		"--env",
+		"A=flag=1",
+		"--env",
+		"C=flag",
+		"--label",
+		"k=v",
+		"--priority",
+		"high",
+		"--timeout",
+		"90s",
+		"--retry-on",
+		"nodeLost,exitCode:137",
+		"--backoff",
+		"20s",
+		"--not-before",
+		"2026-03-02T13:00:00+01:00",
+		"--team",
+		"t",
+		"--user",
+		"u",
+		"--workdir",
+		"w",
+		"--memory",
+		"4Gi",
+		"--stop",
+		"leader",
+		"python",
+		"train.py",
+		"--pool",
+		"x",
+	)
 	if code != 0 || out != "mine\n" || errs != "" {
 		t.Fatalf("got %d %q %q", code, out, errs)
 	}
@@ -436,7 +475,8 @@ func TestApply(t *testing.T) {
 	}
 	b.program.In = strings.NewReader(`{"name":"other","sizes":["Standard_X9"],"nodes":{"max":4}}`)
 	code, out, errs := b.run("pool", "apply", "-f", "-")
-	if code != 0 || !strings.HasSuffix(out, "other\n") || !strings.HasPrefix(errs, "dsvm: the size Standard_X9 is not in this version's own list") {
+	if code != 0 || !strings.HasSuffix(out, "other\n") ||
+		!strings.HasPrefix(errs, "dsvm: the size Standard_X9 is not in this version's own list") {
 		t.Errorf("with a warning: got %d %q %q", code, out, errs)
 	}
 }
@@ -496,7 +536,8 @@ func TestRunFollowsRetries(t *testing.T) {
 		node, n = b.start(id)
 		go b.end(node, n, job.AttemptSucceeded, 0, "")
 	}
-	if code, out, errs := b.run("run", "--pool", "cpu", "--retry-max", "1", "--retry-on", "exitCode:7", "true"); code != 0 || out != "first\nsecond\n" {
+	if code, out, errs := b.run("run", "--pool", "cpu", "--retry-max", "1", "--retry-on", "exitCode:7", "true"); code != 0 ||
+		out != "first\nsecond\n" {
 		t.Errorf("got %d %q %q", code, out, errs)
 	}
 }

@@ -90,7 +90,8 @@ func TestNodeDeleteAsks(t *testing.T) {
 		b := newBench(t)
 		b.program.Asks, b.program.In = true, strings.NewReader(answer)
 		code, _, errs := b.run("node", "delete", "dsvm-cpu-d2s-v5_1")
-		if (code == 0) != want || !strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu-d2s-v5_1? [y/N]") {
+		if (code == 0) != want ||
+			!strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu-d2s-v5_1? [y/N]") {
 			t.Errorf("%q: got code %d, asked %q", answer, code, errs)
 		}
 	}
