@@ -9,6 +9,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/scheduler"
 )
 
@@ -171,6 +172,22 @@ func TestBreakerAndTheRestOfTheBurst(t *testing.T) {
 		t.Errorf("%d of five are given up", len(r.Effects.Remove))
 	}
 	if got := b.set("").Breaker; got.Bad != 5 || got.Probes != 0 || got.ProbeAt.Sub(b.now) != 30*time.Minute {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// A node that is taken away as soon as it boots has reported, even where its first word
+// is that it leaves.
+func TestNodeThatLeavesAtOnceHasComeUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.step(wide("1"))
+	b.failBoot("", "n0", "running")
+	b.step(pool.Answered{Kind: pool.OpGrow})
+	b.step(pool.Listed{Exists: true, Capacity: 1, Instances: []pool.Instance{{VMID: "n1", ID: "n1", Name: "n1", Provisioning: "Creating"}}})
+	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "n1", Items: []protocol.ReportItem{
+		{Leaving: &protocol.Leaving{Event: "Preempt", At: b.now, Reason: "evicted"}}}}})
+	if got := b.set("").Breaker; got.Bad != 0 {
 		t.Errorf("got %+v", got)
 	}
 }

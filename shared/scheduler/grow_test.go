@@ -248,3 +248,79 @@ func TestRowsOfBeforeAsks(t *testing.T) {
 		t.Errorf("got %+v", n)
 	}
 }
+
+// A call that had no answer may never have been made, so to repeat it is a new
+// decision: it is made for what may be asked for by then.
+func TestRepeatIsANewDecision(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		meanwhile func(*bench) // after three nodes were asked for
+		want      string
+		seen      bool
+	}{
+		"nothing has changed": {func(*bench) {}, "d4s-v5:3", false},
+		"all of them are there": {func(b *bench) {
+			var all []pool.Instance
+			for i := range 3 {
+				all = append(all, pool.Instance{VMID: fmt.Sprint(i), ID: fmt.Sprint(i), Provisioning: "Creating"})
+			}
+			b.step(pool.Listed{Exists: true, Capacity: 3, Instances: all})
+		}, "", true},
+		"two more may not be had": {func(b *bench) {
+			s := b.s.Head.Spec
+			s.Nodes.Max = 1
+			b.step(pool.Apply{Spec: s})
+		}, "d4s-v5:1", false},
+		"none may be had": {func(b *bench) {
+			s := b.s.Head.Spec
+			s.Nodes.Max = 0
+			b.step(pool.Apply{Spec: s})
+		}, "", false},
+		"the pool is down": {func(b *bench) {
+			s := b.s.Head.Spec
+			s.Schedule = &pool.Schedule{DownAt: b.now.Add(time.Minute).Format("15:04"), UpAt: "23:59", TimeZone: "UTC"}
+			b.step(pool.Apply{Spec: s})
+		}, "", false},
+		"the pool is deleted": {func(b *bench) { b.step(pool.Delete{}) }, "", false},
+		"its nodes do not come up": {func(b *bench) {
+			b.set("").AddRequest(1, b.now)
+			for i := range 3 { // others than those of the call, one of which is still awaited
+				b.step(pool.Listed{Exists: true, Capacity: 4, Instances: []pool.Instance{{VMID: fmt.Sprint(i), ID: fmt.Sprint(i), Provisioning: "Failed"}}})
+			}
+		}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil)
+			want(t, "the first", asks(b.step(wide("0"), wide("1"), wide("2"))), "d4s-v5:3")
+			tt.meanwhile(b)
+			if seen := b.set("d4s-v5").Pending() == 0; seen != tt.seen {
+				t.Fatalf("all that was asked for was seen: %v", seen)
+			}
+			b.now = b.now.Add(time.Minute + time.Second)
+			r := b.step()
+			want(t, "without an answer", asks(r), tt.want)
+			if op := b.set("d4s-v5").Op; tt.want == "" && (op.Kind == pool.OpGrow || !r.Effects.List) {
+				t.Errorf("the call counts as under way, or what it may have made is not looked for: %+v", op)
+			}
+		})
+	}
+}
+
+// A quarantined node that is released counts again: a call that is repeated asks for
+// one less.
+func TestRepeatAfterARelease(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 2 })
+	b.node("a")
+	n := *b.s.Nodes["a"].Node
+	n.State, n.Since = pool.NodeQuarantined, b.now
+	b.s = scheduler.NewState(b.s.Head, []*pool.Node{&n}, nil, b.now)
+	want(t, "beside a quarantined node", asks(b.step(wide("0"), wide("1"))), "d4s-v5:3")
+	b.step(pool.NodeRequest{VMID: "a", Verb: pool.VerbRelease})
+	b.now = b.now.Add(time.Minute + time.Second)
+	want(t, "without an answer", asks(b.step(pool.Tick{})), "d4s-v5:2")
+	if n := b.set("").Pending(); n != 1 {
+		t.Errorf("%d nodes count as on their way, want 1", n)
+	}
+}

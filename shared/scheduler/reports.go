@@ -192,6 +192,9 @@ func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
 		return
 	}
 	n.Evicted = true
+	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+		rs.capacity.recordNodeUp(n) // its agent speaks, whatever became of its first word
+	}
 	rs.nodes.setState(n, pool.NodeDraining, l.Reason)
 }
 

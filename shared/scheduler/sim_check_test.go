@@ -247,9 +247,7 @@ func (c *checker) deleted(s *scheduler.State, r *scheduler.Result) {
 				asked += c.w.there(set.Name)
 			}
 		}
-		// A request that is repeated was in bounds when it was made first; since then a
-		// quarantined node may have been released, which counts again.
-		if of.Grow > 0 && of.Set.Op.Tries == 0 && asked > s.Head.Spec.Nodes.Max+c.leaving(s)+c.kept(s) {
+		if of.Grow > 0 && asked > s.Head.Spec.Nodes.Max+c.leaving(s)+c.kept(s) {
 			c.fail("nodes.max", "capacity %d asked of %s, %d in all, the most is %d", of.Grow, name, asked, s.Head.Spec.Nodes.Max)
 		}
 	}

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"strings"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -16,6 +17,7 @@ type growing struct {
 	failed map[string]int            // nodes of a set in a row that did not come up
 	calm   time.Time                 // since when nothing goes wrong, or work last moved
 	quiet  map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
+	probed map[string]bool           // such a set was asked for one since, to see whether it comes up
 }
 
 // Limits of the invariants below, for a world in which nothing goes wrong, and for
@@ -32,7 +34,7 @@ const (
 // growsOnTime checks what a step has decided about growing, and what it has left undone.
 func (c *checker) growsOnTime(s *scheduler.State, r *scheduler.Result) {
 	if c.growing.states == nil {
-		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}}
+		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}, probed: map[string]bool{}}
 	}
 	c.instances(s)
 	c.demand(s, r)
@@ -102,6 +104,19 @@ func (c *checker) open(s *scheduler.State) bool {
 	return !s.Head.Deleting && !s.Head.Down
 }
 
+// isComing reports whether a node that was committed in this state, or is new, has not
+// come up yet.
+func isComing(state pool.NodeState) bool {
+	return state == "" || state == pool.NodeCreating || state == pool.NodeBooting
+}
+
+// cameUp reports whether a node that is not coming any more has come up: its agent has
+// reported. One step can take in that it did and that it leaves again. What the pool
+// gave up before that has not come up, whatever it says later.
+func cameUp(n *pool.Node) bool {
+	return !n.HeardAt.IsZero() && (n.State != pool.NodeFailed || strings.HasPrefix(n.Reason, "its VM was "))
+}
+
 // bought checks that of a set whose nodes do not come up one is bought now and then,
 // and no more.
 func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
@@ -112,12 +127,14 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 		if !ok {
 			continue
 		}
-		switch was := g.states[n.VMID]; {
-		case n.State == was:
-		case n.State == pool.NodeReady || n.State == pool.NodeBusy:
-			came[n.Set] = came[n.Set] || was == "" || was == pool.NodeCreating || was == pool.NodeBooting
-		case n.State == pool.NodeFailed && (was == pool.NodeCreating || was == pool.NodeBooting):
-			failed[n.Set]++
+		was := g.states[n.VMID]
+		if isComing(was) && !isComing(n.State) {
+			switch {
+			case cameUp(n):
+				came[n.Set] = true
+			case n.State == pool.NodeFailed:
+				failed[n.Set]++
+			}
 		}
 		g.states[n.VMID] = n.State
 	}
@@ -128,19 +145,23 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 			delete(g.quiet, set.Name)
 		}
 		calls := r.Effects.Sets[set.Name]
-		if calls != nil && calls.Grow > 0 && calls.Set.Op.Tries == 0 && calls.Set.Op.Adds > 0 {
+		if calls != nil && calls.Grow > 0 && calls.Set.Op.Tries > 0 {
+			if _, ok := g.quiet[set.Name]; ok && !g.probed[set.Name] {
+				c.fail("breaker", "%s is asked again for what it was asked for before %d in a row did not come up", set.Name, g.failed[set.Name])
+			}
+		} else if calls != nil && calls.Grow > 0 && calls.Set.Op.Adds > 0 {
 			if since, ok := g.quiet[set.Name]; ok {
 				if calls.Set.Op.Adds > 1 || now.Sub(since) < leastPause {
 					c.fail("breaker", "%d nodes of %s are bought after %d in a row that did not come up, %s after the last", calls.Set.Op.Adds, set.Name, g.failed[set.Name], now.Sub(since))
 				}
-				g.quiet[set.Name] = now
+				g.quiet[set.Name], g.probed[set.Name] = now, true
 				c.seen["probe"]++
 			}
 		}
 		if n := failed[set.Name]; n > 0 && !came[set.Name] {
 			if g.failed[set.Name] += n; g.failed[set.Name] >= badInARow {
 				if _, ok := g.quiet[set.Name]; !ok {
-					g.quiet[set.Name] = now
+					g.quiet[set.Name], g.probed[set.Name] = now, false
 					c.seen["breaker opened"]++
 				}
 			}

@@ -28,7 +28,7 @@ func (sz *sizing) grow() {
 			add = min(add, set.QuotaLimit)
 		}
 		// What a failed call has left in doubt is asked for again.
-		again := set.Op.Kind == "" && set.Unbacked && set.Pending() > 0 && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0
+		again := set.Op.Kind == "" && set.Unbacked && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0 && sz.mayAskAgain(set)
 		wants := !sz.Head.Deleting && (add > 0 || again)
 		if wants {
 			sz.markGrowAt(set)
@@ -99,16 +99,17 @@ func (sz *sizing) followOperation(set *pool.Set) {
 		c.Poll, c.PollKind = op.Token, op.Kind
 		op.PollAt = sz.now.Add(sz.timing.PollEvery) // in case that look is lost
 	case op.Token == "" && sz.now.Sub(op.AskedAt) > operationForgotten:
-		op.AskedAt = sz.now
-		op.Tries++
 		if op.Kind == pool.OpGrow {
-			if op.Target = sz.censusOf(set).stays() + set.Pending(); op.Target == 0 || sz.Head.Deleting {
+			if !sz.mayRepeatRequest(set) {
 				*op = pool.Op{}
-				sz.effects.List = true
+				sz.effects.List = true // if it was accepted after all, the list shows what it makes
 				return
 			}
+			op.Target = sz.censusOf(set).stays() + set.Pending()
 			countWrite(set, sz.now)
 		}
+		op.AskedAt = sz.now
+		op.Tries++
 		c := sz.callsOf(set)
 		switch op.Kind {
 		case pool.OpGrow:
@@ -119,6 +120,28 @@ func (sz *sizing) followOperation(set *pool.Set) {
 			c.Drop = true
 		}
 	}
+}
+
+// mayRepeatRequest reports whether the call of a set that had no answer may be made again.
+func (sz *sizing) mayRepeatRequest(set *pool.Set) bool {
+	b := &set.Breaker
+	isProbe := set.Op.AskedAt.After(b.OpenedAt)
+	return (!b.Open() || isProbe) && sz.mayAskAgain(set)
+}
+
+// mayAskAgain reports whether a set may be asked once more for what is on its way, and
+// takes back what `nodes.max` does not allow any more. To ask again is a new decision:
+// the first call may never have been made, and meanwhile the pool may have gone down, or
+// a quarantined node may count again. If the first call was made, a smaller one takes
+// nothing away: a call for nodes never lowers a capacity.
+func (sz *sizing) mayAskAgain(set *pool.Set) bool {
+	if sz.Head.Deleting || sz.Head.Down {
+		return false
+	}
+	if excess := sz.census().counted() + sz.pending() - sz.Head.Spec.Nodes.Max; excess > 0 {
+		set.WithdrawRequests(excess)
+	}
+	return set.Pending() > 0
 }
 
 // shrinkToListed gives up instances that were asked for and never came: past the boot
