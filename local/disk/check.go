@@ -39,6 +39,13 @@ const (
 // checks it.
 const checkVariable = "DSVM_CHECK_STORE"
 
+// checkArgument is the only argument of that process. A program that is started in
+// another way does its own work, even with the variable set.
+const checkArgument = "check-pages-of-a-store"
+
+// checkWhole is the last that it says of a file that is whole.
+const checkWhole = "the file is whole\n"
+
 // checkPrefix begins the line in which that process says what is wrong.
 const checkPrefix = "damaged: "
 
@@ -46,7 +53,7 @@ const checkPrefix = "damaged: "
 const maxReason = 200
 
 // errUnchecked is wrapped by the error of a file whose check could not be made.
-var errUnchecked = errors.New("the check of its pages cannot be started")
+var errUnchecked = errors.New("the check of its pages could not be made")
 
 // create makes a store file in one move, so that an empty file is never what is
 // left of a start that was cut off. It reports whether there was none before.
@@ -123,24 +130,35 @@ func checkApart(path string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.CommandContext(ctx, program, checkArgument)
 	cmd.Env = append(os.Environ(), checkVariable+"="+path)
+	separate(cmd)
 	output, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
+	if err == nil && strings.HasSuffix(string(output), checkWhole) {
 		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("its pages are damaged: the check did not end in %s", checkTime)
-	case !errors.As(err, &exit):
-		return fmt.Errorf("%w: %w", errUnchecked, err)
 	}
-	return fmt.Errorf("its pages are damaged: %s", checkReason(string(output), exit))
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it did not end in %s", checkTime)
+	}
+	return judgeCheck(string(output), err)
 }
 
-// checkReason finds in the output of a check what was wrong: its own words, or
-// those of Go's runtime when it crashed.
-func checkReason(output string, exit *exec.ExitError) string {
+// judgeCheck is the error of a check that did not say that the file is whole. Only a
+// reason is a verdict about the file; a check that was killed, or whose program does
+// something else, says nothing about it.
+func judgeCheck(output string, err error) error {
+	if reason := checkReason(output); reason != "" {
+		return fmt.Errorf("its pages are damaged: %s", reason)
+	}
+	if err == nil {
+		err = errors.New("it ended without a result")
+	}
+	return fmt.Errorf("%w: %w", errUnchecked, err)
+}
+
+// checkReason finds in the output of a check why the file is damaged: the words of the
+// check, or those of Go's runtime when it crashed. It is empty if there is no reason.
+func checkReason(output string) string {
 	for line := range strings.Lines(output) {
 		for _, prefix := range []string{checkPrefix, "panic: ", "fatal error: "} {
 			if reason, ok := strings.CutPrefix(line, prefix); ok {
@@ -149,14 +167,14 @@ func checkReason(output string, exit *exec.ExitError) string {
 			}
 		}
 	}
-	return "the check ended with " + exit.String()
+	return ""
 }
 
 // init makes a process that is started to check a store do that, and nothing
 // else, whichever program it is.
 func init() {
-	path, ok := os.LookupEnv(checkVariable)
-	if !ok {
+	path := os.Getenv(checkVariable)
+	if path == "" || len(os.Args) != 2 || os.Args[1] != checkArgument {
 		return
 	}
 	debug.SetMaxStack(checkStack)
@@ -165,6 +183,7 @@ func init() {
 	if err := checkPages(path); err != nil {
 		failCheck(err.Error())
 	}
+	os.Stdout.WriteString(checkWhole)
 	os.Exit(0)
 }
 

@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -88,10 +89,28 @@ func (a *actor) takeCalls() pool.Effects {
 	return calls
 }
 
-// keepCalls runs after a failed turn. It keeps the calls that are right however late they
-// are made. The others may be wrong later; a step decides them again.
+// keepCalls runs after a failed turn. It keeps the calls that may be made later, after
+// dropOldRemovals has looked at them. The others may be wrong later; a step decides them
+// again.
 func (a *actor) keepCalls() {
 	a.calls = pool.Effects{Remove: a.calls.Remove, LookUp: a.calls.LookUp}
+}
+
+// dropOldRemovals keeps each removal once, and only while the pool still has that node,
+// under the same number of instance, on its way out: meanwhile another process may have
+// deleted the set, and a set that is made again numbers its instances from the beginning.
+func (a *actor) dropOldRemovals() {
+	if a.state == nil {
+		a.calls.Remove = nil
+		return
+	}
+	seen := map[string]bool{}
+	a.calls.Remove = slices.DeleteFunc(a.calls.Remove, func(n *pool.Node) bool {
+		now := a.state.Nodes[n.VMID]
+		old := seen[n.VMID] || now == nil || now.InstanceID != n.InstanceID || now.DeleteAt.IsZero() || now.State == pool.NodeGone
+		seen[n.VMID] = true
+		return old
+	})
 }
 
 // load reads the pool, or what has changed in it, unless the copy is current. Without a

@@ -155,6 +155,7 @@ func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jo
 			return calls, err
 		}
 		if !outdated {
+			a.dropOldRemovals()
 			return a.takeCalls(), nil
 		}
 	}
