@@ -17,7 +17,7 @@ import (
 // A Fetcher lives as long as the agent. Each attempt asks it once for its work tree. The
 // error is a sentence for the job's owner, and has lines for the attempt's log. This one is
 // not run: it would need git and a network.
-func ExampleFetcher_Place() {
+func ExampleFetcher_Place() { //nolint:testableexamples // to run it would need git and a network
 	node, err := os.MkdirTemp("", "node")
 	if err != nil {
 		fmt.Println(err)
