@@ -3,7 +3,10 @@
 package source
 
 import (
+	"bufio"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -144,7 +147,15 @@ func TestGateKeyIsHidden(t *testing.T) {
 			t.Errorf("a command line has the key: %q", line)
 		}
 	}
-	if _, err := net.Dial("tcp", f.gate.URL()[strings.LastIndexByte(f.gate.URL(), '@')+1:]); err == nil {
-		t.Error("the gate is open after the source was fetched")
+	c, err := net.Dial("tcp", f.gate.URL()[strings.LastIndexByte(f.gate.URL(), '@')+1:])
+	if err != nil {
+		return
+	}
+	defer c.Close() // somebody else has the port by now: it is another gate if it refuses the key
+	fmt.Fprintf(c, "CONNECT 127.0.0.2:1 HTTP/1.1\r\nHost: 127.0.0.2:1\r\nProxy-Authorization: Basic %s\r\n\r\n",
+		base64.StdEncoding.EncodeToString([]byte("gate:"+key)))
+	reply, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err == nil && reply.StatusCode != http.StatusProxyAuthRequired {
+		t.Errorf("the gate is open after the source was fetched: %s", reply.Status)
 	}
 }
