@@ -200,6 +200,7 @@ func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []p
 // instances in the list. A failed list means nothing; in particular it does not mean
 // that the set is empty.
 func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []pool.Event {
+	began := d.now()
 	listed, err := d.fleet.List(ctx, name, set)
 	if err != nil {
 		d.log.Warn("listing a scale set failed", "pool", name, "set", set, "error", err)
@@ -208,6 +209,7 @@ func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []p
 		}
 		return nil
 	}
+	listed.At = began // the turn that takes it in may come much later
 	events := []pool.Event{listed}
 	if shrink {
 		op, err := d.fleet.Shrink(ctx, name, set, len(listed.Instances))

@@ -79,3 +79,26 @@ func TestSetsAreCalledSideBySide(t *testing.T) {
 		t.Errorf("the request of slow: got %+v", a)
 	}
 }
+
+// agingFleet lets time pass while it lists.
+type agingFleet struct {
+	Fleet
+	now time.Time
+}
+
+func (f *agingFleet) List(_ context.Context, _, set string) (pool.Listed, error) {
+	f.now = f.now.Add(time.Minute)
+	return pool.Listed{Set: set}, nil
+}
+
+// A list is as old as the call for it, however long the answer takes.
+func TestListIsAsOldAsItsCall(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	f := &agingFleet{now: began}
+	d := New(Config{Fleet: f, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return f.now }})
+	events := d.listSet(t.Context(), "p", "a", false)
+	if len(events) != 1 || !events[0].(pool.Listed).At.Equal(began) {
+		t.Errorf("asked at %s, got %+v", began, events)
+	}
+}

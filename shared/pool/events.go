@@ -66,7 +66,8 @@ type Loaded struct{}
 
 // Listed is a complete list of a scale set's instances.
 type Listed struct {
-	Set       string // "" = the first
+	At        time.Time // when Azure was asked for it, by the clock of the process; zero = now
+	Set       string    // "" = the first
 	Exists    bool
 	Capacity  int
 	Instances []Instance

@@ -18,13 +18,18 @@ type listings struct {
 }
 
 // receive updates the nodes of a set from a list. It reports whether there was room for
-// all of it.
+// all of it. What the list lacks is judged by the time at which Azure was asked for it:
+// the turn that takes it in may have waited for others that were slow.
 func (ls *listings) receive(e pool.Listed) bool {
 	set := ls.setOrFirst(e.Set)
 	if set == nil {
 		return true // the pool has no such set any more
 	}
-	if set.Listed = ls.now; ls.now.Sub(set.GrantedAt) >= ls.timing.MissingFor {
+	at := e.At
+	if at.IsZero() {
+		at = ls.now
+	}
+	if set.Listed = ls.now; at.Sub(set.GrantedAt) >= ls.timing.MissingFor {
 		set.Capacity = e.Capacity
 	} else {
 		set.Capacity = max(set.Capacity, e.Capacity)
@@ -46,14 +51,15 @@ func (ls *listings) receive(e pool.Listed) bool {
 			return false
 		}
 		switch {
+		case !n.DeleteAt.IsZero() && at.Before(n.DeleteAt): // the list may be older than the instance
 		case !n.DeleteAt.IsZero():
 			if !ls.recordGone(n) {
 				return false
 			}
 		case n.MissingAt.IsZero():
-			n.MissingAt = ls.now
+			n.MissingAt = later(at, n.CreatedAt) // the list may be older than the instance
 			ls.touchNode(n)
-		case ls.now.Sub(n.MissingAt) >= ls.timing.MissingFor:
+		case at.Sub(n.MissingAt) >= ls.timing.MissingFor:
 			if !n.Evicted {
 				n.Reason = "deleted by someone else"
 				ls.touchNode(n)
@@ -63,7 +69,7 @@ func (ls *listings) receive(e pool.Listed) bool {
 			}
 		}
 	}
-	ls.capacity.reconcile(set, e.Capacity)
+	ls.capacity.reconcile(set, e.Capacity, at)
 	return true
 }
 

@@ -28,13 +28,13 @@ func (cp *capacity) takeOverPending(set *pool.Set) {
 }
 
 // reconcile compares the pending requests with the capacity in a list whose instances have
-// just been taken in. A capacity counts the instances that exist and that are coming. It
+// just been taken in, and for which Azure was asked at a time. A capacity counts the instances that exist and that are coming. It
 // is not known whether it counts those that are leaving, so it gives two bounds.
-func (cp *capacity) reconcile(set *pool.Set, capacity int) {
-	lags := cp.now.Sub(set.GrantedAt) < cp.timing.MissingFor
+func (cp *capacity) reconcile(set *pool.Set, capacity int, at time.Time) {
+	lags := at.Sub(set.GrantedAt) < cp.timing.MissingFor
 	if set.Unbacked {
 		// The instances that a failed call has made are listed by now.
-		if set.Op.Kind == "" && !lags && cp.now.Sub(set.UnbackedAt) >= cp.timing.MissingFor {
+		if set.Op.Kind == "" && !lags && at.Sub(set.UnbackedAt) >= cp.timing.MissingFor {
 			set.Requests = nil
 		}
 		return
