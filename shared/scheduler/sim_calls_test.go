@@ -54,6 +54,7 @@ type invocation struct {
 	err     error
 	calls   int
 	calm    bool // nothing goes wrong since it began
+	slow    bool // its first commit takes long
 	wrote   bool
 	listed  map[string]int // instances that were listed last, by set
 	look    bool           // it only looks at the pool
@@ -83,6 +84,13 @@ func (c *call) reads(seq int64) {
 		}
 		return err
 	}
+}
+
+// registered reports whether an invocation has registered one of these jobs.
+func (of *invocation) registered(orders []string) bool {
+	return slices.ContainsFunc(of.jobs, func(j drive.Submission) bool {
+		return !j.Registered.IsZero() && slices.Contains(orders, j.Order)
+	})
 }
 
 // assignment is what a node is given under a number.
@@ -185,7 +193,8 @@ func (w *world) start(p *process, events []pool.Event) {
 	of := &invocation{number: w.nextInvocation, process: p, from: w.seq, cancel: cancel, calm: !w.faults, listed: map[string]int{}}
 	for _, e := range events {
 		if s, ok := e.(pool.Submit); ok {
-			of.jobs = append(of.jobs, w.register(p, s))
+			j := w.register(p, s)
+			of.jobs, of.slow = append(of.jobs, j), of.slow || w.slowReader[s.Order] && !j.Registered.IsZero()
 		} else {
 			of.events = append(of.events, e)
 		}
@@ -299,6 +308,9 @@ func (w *world) admit() {
 			}
 			c.at = w.now.Add(time.Duration(1+w.rng.Intn(most)) * time.Second)
 			w.checker.seen["slow call"]++
+		}
+		if c.of.slow && c.kind == "tables commit" {
+			c.of.slow, c.at = false, w.now.Add(time.Duration(4+w.rng.Intn(6))*time.Second)
 		}
 		if c.of.calls++; c.of.calls > 3000 {
 			w.checker.fail("rest", "the pool never comes to rest")

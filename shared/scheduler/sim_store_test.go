@@ -78,6 +78,9 @@ func (p *ports) ChangesSince(ctx context.Context, _ string, from pool.Version, k
 		}
 		c.reads(v.Seq)
 		w.checker.seen["caught up"]++
+		if c.of.registered(d.Ended) {
+			w.checker.seen["ended meanwhile"]++
+		}
 		return nil
 	})
 	return d, v, ok, err

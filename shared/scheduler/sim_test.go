@@ -58,6 +58,7 @@ type world struct {
 	nextInvocation int
 	calls          []*call                 // that wait for their turn, or for their answer
 	registered     map[string]bool         // jobs whose ids are there, by order
+	slowReader     map[string]bool         // jobs that are slowly taken in by the process that registers them, by order
 	unsent         map[assignment]*process // committed by it, and not sent by anybody yet
 
 	mu    sync.Mutex
@@ -133,7 +134,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	timing.PollEvery, timing.BootDeadline, timing.DeleteAgain, timing.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	timing.IntervalLength, timing.RememberGone, timing.AssignedFor = 2*time.Minute, 10*time.Minute, 2*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.ChangeLogLength,
-		rows: map[string][]byte{}, registered: map[string]bool{}, unsent: map[assignment]*process{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
+		rows: map[string][]byte{}, registered: map[string]bool{}, slowReader: map[string]bool{}, unsent: map[assignment]*process{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
 		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a()}
 	time.Sleep(monday.Sub(time.Now())) // of the bubble: it takes no time
@@ -327,7 +328,13 @@ func (w *world) submit(n int) {
 			s.NotBefore = w.now.Add(time.Duration(r.Intn(60)) * time.Second)
 		}
 		w.jobs[order] = &wish{spec: s, failures: r.Intn(3), done: pool.DoneKey(order)}
-		w.deliver(pool.Submit{Order: order, ID: s.ID, At: w.now, Spec: s})
+		message := pool.Submit{Order: order, ID: s.ID, At: w.now, Spec: s}
+		w.deliver(message)
+		if w.chance(12) { // its first reader is slow; another one takes it in, and it ends meanwhile
+			w.slowReader[order] = true
+			w.events = append(w.events, mail{event: message, at: w.now.Add(time.Second)},
+				mail{event: pool.Cancel{Order: order, Reason: "at once"}, at: w.now.Add(3 * time.Second)})
+		}
 		if r.Intn(12) == 0 {
 			w.events = append(w.events, mail{event: pool.Cancel{Order: order, Reason: "no more"}, at: w.now.Add(time.Duration(r.Intn(60)) * time.Second)})
 		}
@@ -419,7 +426,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"journal lost", "start stuck", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+		for _, what := range []string{"journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
 			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
 			if seen[what] == 0 && !t.Failed() {
