@@ -158,10 +158,13 @@ func (c *claims) reason(text string) {
 		c.must(c.coming(), "nothing is coming")
 	}
 	if strings.Contains(text, "no more are asked for") {
-		_, r := c.step()
+		after, r := c.step()
+		// A job that is placed next changes the demand: a node that has just left reserves
+		// nothing any more.
+		placed := after.line.waiting() < c.s.line.waiting()
 		for name, call := range r.Effects.Sets {
 			c.must(
-				call.Grow == 0 || c.s.set(name).Op.Kind == pool.OpGrow || strings.Contains(c.about, "job "),
+				placed || call.Grow == 0 || c.s.set(name).Op.Kind == pool.OpGrow || strings.Contains(c.about, "job "),
 				"the next step asks for %d of %s", call.Grow, name,
 			)
 		}

@@ -110,6 +110,7 @@ func TestStoppedVM(t *testing.T) {
 		b := newBench(t, nil)
 		b.node("a")
 		b.step(submission("1", func(s *job.Spec) { s.Retry.Max = 1 }))
+		b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 		r := b.step(
 			pool.Listed{
 				Exists:    true,

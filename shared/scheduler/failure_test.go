@@ -41,6 +41,7 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 		}
 		vmid := fmt.Sprint("n", i)
 		b.node(vmid)
+		b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 		b.step(pool.Fenced{VMID: vmid, Taken: true})
 		b.step(pool.Listed{Exists: true})
 	}

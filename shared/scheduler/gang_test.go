@@ -137,6 +137,7 @@ func TestGangFailsAsOne(t *testing.T) {
 	}
 	// A node is lost: the same, and at no cost.
 	vmid := j.Attempts[1].Ranks[0].VMID
+	b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 	b.step(pool.Fenced{VMID: vmid, Taken: true})
 	var l pool.Listed
 	l.Exists = true

@@ -232,6 +232,7 @@ func TestSizesThatAreTakenAway(t *testing.T) {
 	}
 	want(t, "a new job", asks(b.step(submission("2", nil))), "d8s-v5:1")
 	b.finish("1")
+	b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 	b.step(pool.Tick{})
 	r := b.step(pool.Listed{Set: "d4s-v5", Exists: true})
 	if c := r.Effects.Sets["d4s-v5"]; c == nil || !c.Drop {

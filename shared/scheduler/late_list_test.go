@@ -28,22 +28,25 @@ func TestListThatIsTakenInLate(t *testing.T) {
 	}
 }
 
-// A list from before the call for its deletion does not confirm that a node is gone.
-func TestListOfBeforeTheDeletion(t *testing.T) {
+// A list that may be older than a node does not confirm that the node is gone after its
+// deletion.
+func TestDeletionOfANewNode(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	b.node("a")
-	b.now = b.now.Add(time.Minute)
+	began := b.now
 	b.step(pool.NodeRequest{VMID: "a", Verb: pool.VerbDelete})
-	asked := b.now
-	b.now = b.now.Add(5 * time.Second)
-	b.step(pool.Listed{At: asked.Add(-time.Second), Exists: true})
+	b.now = b.now.Add(2 * b.timing.MissingFor)
+	r := b.step(pool.Listed{At: began.Add(b.timing.MissingFor - time.Second), Exists: true})
 	if n := b.s.Nodes["a"]; n.State != pool.NodeDeleting {
-		t.Errorf("by a list of before, it is %s", n.State)
+		t.Errorf("by a list that may be older, it is %s", n.State)
 	}
-	b.step(pool.Listed{At: asked, Exists: true})
+	if wake := b.s.Head.WakeAt; wake.IsZero() || wake.After(b.now.Add(b.timing.PollEvery)) {
+		t.Errorf("it is looked for again only at %s: %+v", wake, r.Effects)
+	}
+	b.step(pool.Listed{At: began.Add(b.timing.MissingFor), Exists: true})
 	if n := b.s.Nodes["a"]; n.State != pool.NodeGone {
-		t.Errorf("by a list of afterwards, it is %s", n.State)
+		t.Errorf("by a list that is not, it is %s", n.State)
 	}
 }
 

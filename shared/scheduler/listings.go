@@ -51,7 +51,8 @@ func (ls *listings) receive(e pool.Listed) bool {
 			return false
 		}
 		switch {
-		case !n.DeleteAt.IsZero() && at.Before(n.DeleteAt): // the list may be older than the instance
+		case !n.DeleteAt.IsZero() && at.Sub(n.CreatedAt) < ls.timing.MissingFor:
+			// The list may be older than the instance, and the call for its deletion may have failed.
 		case !n.DeleteAt.IsZero():
 			if !ls.recordGone(n) {
 				return false

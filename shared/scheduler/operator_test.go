@@ -130,6 +130,7 @@ func TestDeleteNode(t *testing.T) {
 				t.Fatalf("round %d: %s: %s", i, j.State, j.Reason)
 			}
 			n := b.s.Nodes[j.VMID]
+			b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 			r := b.step(ask(n.VMID, pool.VerbDelete))
 			if n.State != pool.NodeDeleting || len(r.Effects.Remove) != 1 || len(r.Effects.Work[n.VMID]) != 1 ||
 				r.Effects.Work[n.VMID][0].Cancel == nil ||
@@ -154,6 +155,7 @@ func TestDeleteNode(t *testing.T) {
 		}
 		// None of that was a loss: the next one is the first.
 		b.node("last")
+		b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 		b.step(pool.Fenced{VMID: "last", Taken: true})
 		b.step(pool.Listed{Exists: true})
 		if j := b.s.Jobs["1"]; j.State != job.Queued {

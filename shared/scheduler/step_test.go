@@ -292,6 +292,7 @@ func TestLostNode(t *testing.T) {
 	b := newBench(t, nil)
 	b.node("a")
 	n := assigned(b.step(submission("1", func(s *job.Spec) { s.Retry = job.Retry{Max: 1} })))["1"]
+	b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 	r := b.step(pool.Fenced{VMID: "a", Taken: true})
 	if len(r.Effects.Remove) != 1 || b.s.Jobs["1"].State != job.Assigned {
 		t.Fatalf("got %+v, job %s", r.Effects.Remove, b.s.Jobs["1"].State)
