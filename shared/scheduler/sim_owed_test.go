@@ -138,6 +138,10 @@ func (o *owed) left(s *scheduler.State) string {
 	}
 	o.lists = 0
 	for _, what := range slices.Sorted(maps.Keys(o.calls)) {
+		if vmid, removes := strings.CutPrefix(what, "remove "); removes && !isLeaving(s.Nodes[vmid]) {
+			delete(o.calls, what)
+			continue
+		}
 		return what + " " + o.calls[what]
 	}
 	for _, vmid := range slices.Sorted(maps.Keys(o.work)) {
@@ -149,6 +153,12 @@ func (o *owed) left(s *scheduler.State) string {
 		delete(o.work, vmid) // the jobs have begun, or are not there any more
 	}
 	return ""
+}
+
+// isLeaving reports whether the deletion of a node is asked for and not confirmed. A
+// removal that was kept over a failed turn is owed no longer than that.
+func isLeaving(n *scheduler.Node) bool {
+	return n != nil && n.State != pool.NodeGone && !n.DeleteAt.IsZero()
 }
 
 // waitsFor reports whether an assignment of a job has shown no sign of having begun.
