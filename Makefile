@@ -9,7 +9,7 @@ GOVULNCHECK   = v1.9.0
 
 BIN := $(CURDIR)/.bin
 # What `make test-quick` leaves out: packages that start processes, servers or a disk.
-QUICK = ./shared/... ./handlers/... ./cmd/dsvm/cli
+QUICK = . ./shared/... ./handlers/... ./cmd/dsvm/cli
 FUZZ_INPUTS ?= 2000x
 SIM_STEPS   ?= 1000000
 KILLS       ?= 2001

@@ -429,7 +429,7 @@ func TestSimulation(t *testing.T) {
 		for _, what := range []string{"journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
 			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
-			if seen[what] == 0 && !t.Failed() {
+			if seen[what] == 0 && !t.Failed() && !underDetector { // too few steps to see all
 				t.Errorf("never seen: %s", what)
 			}
 		}
