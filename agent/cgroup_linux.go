@@ -109,7 +109,7 @@ func lockAbandoned(dir string) *os.File {
 	return f
 }
 
-// mounts reads where the hierarchies are mounted, and this process's own group in
+// cgroupMounts reads where the hierarchies are mounted, and this process's own group in
 // each, by controller; "" is version 2.
 func cgroupMounts() map[string][2]string {
 	own := map[string]string{}

@@ -149,7 +149,7 @@ func (g *group) setBirthGroup(attr *syscall.SysProcAttr) {
 // kill kills everything in the group, once, and has nothing start anything meanwhile.
 // The file cgroup.kill would do the same, but Linux 6.18 kills whatever is born into
 // a group in which it was ever used: it compares the group's count of kills with that
-// of the group of whoever starts the process.
+// of the group of the process that starts it.
 func (g *group) kill() {
 	stop, file, on, off := "cgroup.freeze", "cgroup.procs", "1", "0"
 	if !g.v2 {

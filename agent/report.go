@@ -190,7 +190,7 @@ func (r *reporter) sendReport(ctx context.Context) error {
 	return nil
 }
 
-// written is what a report contains.
+// sentItems is what a report contains.
 type sentItems struct {
 	holds, ready      bool
 	started, finished []int64

@@ -14,7 +14,7 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// cause of an end that is not the process's own.
+// endCause is why an attempt ended, if the process did not end by itself.
 type endCause int
 
 const (

@@ -202,6 +202,16 @@ var notCode = []string{"testdata", "node_modules", "dist", "build"}
 
 // eachFile calls do for each Go file of the module that is no test.
 func eachFile(module fs.FS, do func(name string) error) error {
+	return eachGoFile(module, func(name string) error {
+		if strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		return do(name)
+	})
+}
+
+// eachGoFile calls do for each Go file of the module, tests too.
+func eachGoFile(module fs.FS, do func(name string) error) error {
 	return fs.WalkDir(module, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -214,7 +224,7 @@ func eachFile(module fs.FS, do func(name string) error) error {
 			}
 			return nil
 		}
-		if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, ".go") {
 			return do(name)
 		}
 		return nil

@@ -81,7 +81,7 @@ func receive(c *net.UnixConn) (kind byte, body []byte, rights []int, err error) 
 	return head[0], body, rights, err
 }
 
-// order is a process to start, as it travels: none of its texts has a zero byte.
+// encode writes the order to start a process. None of its texts has a zero byte.
 func encode(argv0 string, argv []string, attr *syscall.ProcAttr) []byte {
 	as := ""
 	if c := attr.Sys.Credential; c != nil {

@@ -29,7 +29,7 @@ git lfs install --local --skip-repo >/dev/null
 git lfs checkout >/dev/null
 `
 
-// large puts the large files of a commit into a work tree: the agent fetches them
+// placeLargeFiles puts the large files of a commit into a work tree: the agent fetches them
 // into the cache, and git-lfs of the job's user takes them out of a pipe, as with
 // the work tree itself.
 func (a *attempt) placeLargeFiles(ctx context.Context, dir, repository, commit, tree string) error {

@@ -22,7 +22,7 @@ const (
 // submodule is what a commit says of a repository within it.
 type submodule struct{ path, url, commit string }
 
-// submodules puts those of a work tree into it, and theirs.
+// fetchSubmodules puts the submodules of a work tree into it, and the submodules of those.
 func (a *attempt) fetchSubmodules(ctx context.Context, repository, commit, tree string, nesting int) error {
 	list, err := a.listSubmodules(ctx, commit, tree)
 	if err != nil || len(list) == 0 {
@@ -66,8 +66,8 @@ func (a *attempt) fetchSubmodule(ctx context.Context, parent, tree string, m sub
 	return a.fetchSubmodules(ctx, at, m.commit, dir, nesting+1)
 }
 
-// listed reads which submodules a commit has. It is git of the job's user who
-// looks into the work tree.
+// listSubmodules reads which submodules a commit has. Git looks into the work tree as
+// the job's user.
 func (a *attempt) listSubmodules(ctx context.Context, commit, tree string) ([]submodule, error) {
 	file, err := a.treeEntry(ctx, commit, tree, ".gitmodules")
 	if err != nil || !strings.HasPrefix(file, "100") { // not there, or no plain file
@@ -162,7 +162,7 @@ func (a *attempt) treeEntry(ctx context.Context, commit, tree, path string) (str
 	return line, err
 }
 
-// inside runs git in a work tree, as the user that jobs run as, for its answer.
+// gitInTree runs git in a work tree as the user of the job, and returns its answer.
 func (a *attempt) gitInTree(ctx context.Context, tree string, args ...string) (string, error) {
 	var out bounded
 	err := gitRun{key: a.Key, name: "git", args: args, dir: tree, as: a.As, out: &out, env: nowhere}.run(ctx)

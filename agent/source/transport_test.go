@@ -141,7 +141,7 @@ func newKey(t *testing.T) (ssh.Signer, string) {
 	return signer, file
 }
 
-// serveSSH runs git-upload-pack for whoever has the key.
+// serveSSH runs git-upload-pack for a client with the key.
 func serveSSH(t *testing.T, o *gittest.Origin, host ssh.Signer, user ssh.PublicKey) string {
 	t.Helper()
 	cfg := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {

@@ -37,7 +37,7 @@ const nobody = "nobody"
 // evilPool is what an intruder would like to have.
 const evilPool = `{"name":"evil","sizes":["Standard_D2s_v5"],"nodes":{"max":1}}`
 
-// door is a listener of the product, and the ways to knock at it.
+// knock is a listener of the product, and the ways to knock at it.
 type knock struct {
 	name         string
 	address      string // host:port

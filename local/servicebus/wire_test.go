@@ -201,7 +201,7 @@ func TestALostSessionLock(t *testing.T) {
 	}
 }
 
-// dotNet is a delivery tag as the lock token that management operations name.
+// swapGUIDBytes converts a delivery tag to the lock token that management operations name.
 func swapGUIDBytes(b []byte) (out [16]byte) {
 	for i, from := range []int{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15} {
 		out[i] = b[from]

@@ -22,8 +22,8 @@ import (
 type Door struct {
 	// Hosts are more values of Host that are the server's own, besides loopback's
 	// names: host:port, or a host that is reached on its scheme's port. The port
-	// behind loopback's names does not matter: no stranger can choose it, and whoever
-	// forwards a port of another machine (ssh -L) has another one.
+	// behind loopback's names does not matter: no stranger can choose it, and a
+	// forwarded port of another machine (ssh -L) is another one.
 	Hosts []string
 	// Domain, with its first dot, has all hosts below it be the server's own: one that
 	// a stranger cannot give out names of. "" = none.

@@ -133,7 +133,7 @@ type Node struct {
 	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
 	DeleteAt   time.Time // when its deletion was last asked for
 	Evicted    bool      // its agent has reported that Azure takes its VM away
-	Breaks     int       // events in a row in which it failed different jobs; see breaksOf
+	Breaks     int       // events in a row in which it failed different jobs; see countBreaks
 	Blames     []Blame   // those events, since an attempt last succeeded, failed or timed out on it
 	Boot       string    // of the agent's last start
 	RestartAt  time.Time // when its agent last started again; zero = it has not

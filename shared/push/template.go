@@ -22,7 +22,7 @@ const (
 	// fixed values are commit ids and what the rule itself says: they may stand anywhere.
 	fixed kind = iota
 	// ref values are names of branches and tags. The author of a push chooses them, so they
-	// go into arguments only when plainRef holds.
+	// go into arguments only when isPlainRef holds.
 	ref
 	// words are any text that people write. They reach a job through its environment
 	// alone: whatever runs it, no shell and no option parser reads a variable by itself.

@@ -264,7 +264,7 @@ func (w *walk) member(of *pool.Job, index int, runs bool) *pool.Job {
 	return m
 }
 
-// state makes the pool of a kind with nodes and jobs of kinds.
+// walkState makes the pool of a kind with nodes and jobs of kinds.
 func walkState(kind string, nodes []string, jobs ...string) *State {
 	w := &walk{
 		head: pool.Head{

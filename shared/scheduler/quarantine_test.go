@@ -11,7 +11,7 @@ import (
 	"dsvmpools/shared/scheduler"
 )
 
-// broken makes a node fail three jobs by its own fault. The jobs are cancelled then.
+// breakNode makes a node fail three jobs by its own fault. The jobs are cancelled then.
 func (b *bench) breakNode(vmid string, number int) {
 	b.t.Helper()
 	for i := range 3 {

@@ -287,7 +287,7 @@ func (sw *sweeping) finish(j *Job, at time.Time) {
 }
 
 // cancel keeps the members of a sweep from coming into being; those that
-// have are cancelled one by one, by endMembers.
+// have are cancelled one by one, by cancelMembers.
 func (sw *sweeping) cancel(j *Job, reason string) {
 	sw.stopWaiting(j)
 	sw.unstarted -= j.Unstarted()
