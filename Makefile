@@ -13,13 +13,16 @@ QUICK = . ./shared/... ./handlers/... ./cmd/dsvm/cli
 FUZZ_INPUTS ?= 2000x
 SIM_STEPS   ?= 1000000
 KILLS       ?= 2001
+POWER_LOSSES ?= 3000
 
 # What `go test -race` leaves out, and why:
 #   cmd/dsvm        end-to-end tests measure times in which processes answer each other; under the
 #                   detector the programs take 5 to 10 times as long and miss the deadlines under test
+#   cmd/dsvm/deploy starts a program in the place of az some thousand times, which takes a
+#                   quarter of an hour under the detector; its steps follow one another
 #   local/durable   kills servers that are programs of their own, which the detector does not see
 # Shorter under it: the simulation (shared/scheduler/sim_race_test.go), damaged files (local/disk/damage_race_test.go).
-RACE = $(shell go list ./... | grep -v -e '/cmd/dsvm$$' -e '/local/durable$$')
+NOT_RACE = -e '/cmd/dsvm$$' -e '/cmd/dsvm/deploy$$' -e '/local/durable$$'
 
 .DEFAULT_GOAL := help
 
@@ -40,12 +43,18 @@ test: ## run all tests (Linux: all; macOS: those that do not need Linux)
 	go test $(GOTESTFLAGS) ./...
 
 test-race: ## run the tests with the race detector
-	go test -race -timeout 30m $(RACE)
+	@all=$$(go list ./...) && packages=$$(echo "$$all" | grep -v $(NOT_RACE)) && set -x && go test $(GOTESTFLAGS) -race -timeout 30m $$packages
 
 format: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## format the code and group its imports
 	$< fmt ./...
 
-demo: ## run the demo: some twenty jobs on a pool of local nodes
+pages: ## run the commands that the pages for users show
+	go build -o build/ ./cmd/dsvm && DSVM_TEST_PAGES=build/dsvm go test . -run TestExamplesOfPages -count 1 -v
+
+pictures: ## record the demo again, for the pages
+	go build -o build/ ./cmd/dsvm && go run ./docs/pictures/record -out docs/pictures/demo.svg -- build/dsvm demo
+
+demo: ## run the demo: 21 jobs on a pool of local nodes
 	go run ./cmd/dsvm demo
 
 ##@ Checks
@@ -77,6 +86,12 @@ workflows: $(BIN)/actionlint-$(ACTIONLINT) ## check the workflows in .github/
 vuln: $(BIN)/govulncheck-$(GOVULNCHECK) ## look for known holes in the dependencies; needs vuln.go.dev
 	$< ./...
 
+infra: ## judge the template: compiler, snapshots, types, checkov
+	.ci/infra
+
+template: ## compile the template and write its snapshots
+	.ci/infra write
+
 ci: ## everything that must hold on a clean checkout
 	.ci/run
 
@@ -85,24 +100,34 @@ ci: ## everything that must hold on a clean checkout
 # A number of inputs, since a time would end some in the middle of one, and fail.
 # Packages above the compute client are left out: building that for fuzzing takes minutes.
 fuzz: ## try each fuzz target with FUZZ_INPUTS inputs (2000x)
-	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | grep -v /conformance/); do \
+	@tried=0; \
+	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | grep -v /conformance/); do \
 		package=$$(dirname $$file); \
-		if go list -deps -test $$package | grep -q armcompute; then continue; fi; \
+		deps=$$(go list -deps -test $$package) || exit 1; \
+		case "$$deps" in *armcompute*) continue;; esac; \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
 			go test $$package -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_INPUTS) -fuzzminimizetime 1x || exit 1; \
+			tried=$$((tried + 1)); \
 		done; \
-	done
+	done; \
+	echo "$$tried fuzz targets"; [ $$tried -gt 0 ]
 
 sim: ## run SIM_STEPS steps (1000000) of the simulation
+	go test $(SIM) -list '^TestSimulation$$' | grep -qx TestSimulation # a pattern that finds no test passes
 	go test $(SIM) -run 'TestSimulation$$' -count 1 -v -timeout 2h -args -sim.steps $(SIM_STEPS)
 
 kills: ## kill the local servers KILLS times (2001) and look whether anything is lost
+	go test ./local/durable -list '^TestKilled$$' | grep -qx TestKilled
 	go test ./local/durable -run 'TestKilled$$' -count 1 -v -timeout 2h -args -kills $(KILLS)
+
+power: ## play POWER_LOSSES losses of power (3000) on a store, and look whether anything is lost
+	go test ./local/disk -list '^TestPowerLoss$$' | grep -qx TestPowerLoss
+	go test ./local/disk -run 'TestPowerLoss$$' -count 1 -v -timeout 2h -args -powerlosses $(POWER_LOSSES)
 
 bench: ## measure an instance: how fast, and how much of it
 	go run ./cmd/dsvm bench
 
-long: ## the long forms of the tests: simulation, kills, fuzz
+long: ## the long forms of the tests: simulation, kills, losses of power, fuzz
 	.ci/long
 
 ##@ Releases
@@ -127,8 +152,7 @@ tools: $(BIN)/actionlint-$(ACTIONLINT) $(BIN)/govulncheck-$(GOVULNCHECK)
 clean: ## remove what was built
 	rm -rf build dist .bin
 
-# The simulation lives where its test file is.
-SIM = ./$(dir $(shell git ls-files '*sim_test.go' | head -n 1))
+SIM = ./shared/scheduler
 
 define tool
 $(BIN)/$(1)-$(3):
@@ -142,5 +166,5 @@ $(eval $(call tool,deadcode,golang.org/x/tools/cmd/deadcode,$(DEADCODE)))
 $(eval $(call tool,actionlint,github.com/rhysd/actionlint/cmd/actionlint,$(ACTIONLINT)))
 $(eval $(call tool,govulncheck,golang.org/x/vuln/cmd/govulncheck,$(GOVULNCHECK)))
 
-.PHONY: help build test-quick test test-race format demo vet lint deadcode workflows vuln ci fuzz sim kills bench long package \
+.PHONY: help infra template build test-quick test test-race format demo vet lint deadcode workflows vuln ci fuzz sim kills power bench long package \
 	release-check release-snapshot release tools clean

@@ -1,13 +1,13 @@
 package dsvmpools
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"dsvmpools/shared/document"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push"
@@ -19,8 +19,8 @@ var block = regexp.MustCompile("(?ms)^ *```(json|yaml)\n(.*?)^ *```$")
 // that is taken.
 func TestDocumentsInTheDocs(t *testing.T) {
 	t.Parallel()
-	type document struct{ where, format, text string }
-	var all []document
+	type shown struct{ where, format, text string }
+	var all []shown
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestDocumentsInTheDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range block.FindAllSubmatch(b, -1) {
-			all = append(all, document{page, string(m[1]), string(m[2])})
+			all = append(all, shown{page, string(m[1]), string(m[2])})
 		}
 	}
 	for _, pattern := range []string{"docs/examples/*.json", "docs/examples/*.yaml"} {
@@ -41,7 +41,7 @@ func TestDocumentsInTheDocs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, document{file, strings.TrimPrefix(filepath.Ext(file), "."), string(b)})
+			all = append(all, shown{file, strings.TrimPrefix(filepath.Ext(file), "."), string(b)})
 		}
 	}
 	jobs, pools, rules := 0, 0, 0
@@ -59,9 +59,11 @@ func TestDocumentsInTheDocs(t *testing.T) {
 			pools++
 			_, err = pool.Parse([]byte(d.text), kind)
 		case has("pool") && (has("command") || has("script")):
-			for _, one := range split(d.text) {
+			var nodes []*document.Node
+			nodes, err = document.ParseAll([]byte(d.text), "x."+d.format)
+			for _, node := range nodes {
 				jobs++
-				if _, failed := job.Parse([]byte(one), kind); failed != nil {
+				if _, failed := job.ParseNode(node); failed != nil {
 					err = failed
 				}
 			}
@@ -73,17 +75,4 @@ func TestDocumentsInTheDocs(t *testing.T) {
 	if jobs < 7 || pools < 5 || rules < 1 {
 		t.Errorf("found %d jobs, %d pools and %d rules", jobs, pools, rules)
 	}
-}
-
-// split takes a list of jobs apart.
-func split(text string) []string {
-	var list []json.RawMessage
-	if json.Unmarshal([]byte(text), &list) != nil {
-		return []string{text}
-	}
-	var each []string
-	for _, one := range list {
-		each = append(each, string(one))
-	}
-	return each
 }

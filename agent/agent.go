@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,8 @@ import (
 
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/source"
-	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/job"
-	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 )
 
@@ -43,6 +42,7 @@ type agent struct {
 	fetcher  *source.Fetcher
 	orphans  []protocol.Assignment // attempts that an earlier life had started, until their files are handed over
 
+	booter   *booter
 	starter  *starter
 	leaver   *leaver
 	reporter *reporter
@@ -61,6 +61,13 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	}
 	if err := cfg.checkIdentity(); err != nil {
+		return err
+	}
+	var err error
+	if cfg.identity, err = cfg.credential(); err != nil {
+		return err
+	}
+	if err := cfg.setDeleteSelf(); err != nil {
 		return err
 	}
 	b, err := openServiceBus(cfg)
@@ -89,6 +96,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		return err
 	}
 	defer a.journal.close()
+	defer a.launcher.removeTrees()
 	defer a.launcher.slots.close()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
@@ -117,7 +125,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 // ends, and returns when nothing of it runs any more. The error is that the
 // journal cannot be written.
 func (a *agent) takeWork(ctx context.Context) error {
-	if !a.awaitShare(ctx) {
+	if !a.booter.run(ctx) {
 		return nil
 	}
 	a.handOverOrphans()
@@ -223,7 +231,9 @@ func (a *agent) resume() error {
 // makeParts makes the parts that share the notebook, after resume.
 func (a *agent) makeParts(b bus) {
 	boot, firstSession := uuid.NewString(), make(chan struct{})
+	a.launcher.givenUp = a.stopSignal
 	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
+	a.booter = newBooter(a.cfg, a.notebook, a.launcher, b, boot)
 	a.starter = newStarter(a.cfg, a.notebook, a.launcher, a.fetcher)
 	a.leaver = &leaver{notebook: a.notebook, metadata: a.cfg.Metadata, node: a.cfg.Node}
 	a.reporter = newReporter(a.cfg, a.notebook, b, boot, firstSession)
@@ -238,35 +248,16 @@ func (a *agent) makeParts(b bus) {
 	}
 }
 
-// awaitShare waits until the share is there: a node without it would only fail
-// jobs. False when the context ends first.
-func (a *agent) awaitShare(ctx context.Context) bool {
-	pause := pauses{}
-	for {
-		_, err := patience.Do(a.launcher.calls, a.cfg.StartWithin, func() (*os.Root, error) {
-			root, _, err := a.launcher.share.open()
-			return root, err
-		}, nil)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		a.log.Error("opening the share has failed; mount it at SHARE_PATH", "path", a.cfg.Share, "error", startfault.Innermost(err).Error())
-		if !pause.wait(ctx) {
-			return false
-		}
-	}
-}
-
 // pauses grow from one failure to the next.
-type pauses struct{ failures int }
+type pauses struct {
+	failures    int
+	first, last time.Duration // 0 = firstPause, lastPause
+}
 
 // wait pauses; false when the context ends first.
 func (p *pauses) wait(ctx context.Context) bool {
 	p.failures++
-	t := time.NewTimer(backoff.After(p.failures, firstPause, lastPause))
+	t := time.NewTimer(backoff.After(p.failures, cmp.Or(p.first, firstPause), cmp.Or(p.last, lastPause)))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -279,7 +270,7 @@ func (p *pauses) wait(ctx context.Context) bool {
 // lockDir keeps a second agent out of the directory; the system ends the lock
 // with the process.
 func lockDir(dir string) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
 	}
@@ -290,7 +281,22 @@ func lockDir(dir string) (func(), error) {
 		}
 		return nil, err
 	}
+	if !isNamed(f, f.Name()) {
+		f.Close()
+		return nil, fmt.Errorf("%s was removed while the agent started; start it again", f.Name())
+	}
 	return func() { f.Close() }, nil
+}
+
+// isNamed reports whether a path is that of a file that is open. A lock is on the file
+// itself: one that was removed, or replaced, meanwhile keeps nobody out.
+func isNamed(f *os.File, path string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(open, named)
 }
 
 // lockFile locks a file, and tries for a while: a process that an earlier agent was just

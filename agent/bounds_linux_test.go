@@ -3,12 +3,10 @@ package agent
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +41,7 @@ func TestMemory(t *testing.T) {
 	const mi = 1 << 20
 	cfg := config(t)
 	cfg.CPUs = 1
+	slotsFirst(&cfg)
 	n := launched(t, cfg, newBus(t))
 	whole := fillMemory(5, 200*mi, 64*mi)
 	whole.Assign.Whole = true
@@ -62,18 +61,11 @@ func TestMemory(t *testing.T) {
 		if f.State != string(test.state) || !strings.HasSuffix(f.Reason, test.says) || test.says == "" && f.Reason != "" {
 			t.Errorf("attempt %d: got %+v, want %s and %q", test.item.N, f, test.state, test.says)
 		}
-		n.slotFree()
 	}
 }
 
-// slotFree waits until no assignment has a slot: an end is told before.
-func (n *node) slotFree() {
-	n.tb.Helper()
-	eventually(n.tb, "the scratch directories to go", func() bool {
-		left, err := filepath.Glob(filepath.Join(n.cfg.InstanceDir, "attempts", "[0-9]*"))
-		return err == nil && len(left) == 0
-	})
-}
+// slotsFirst makes an agent that reports no end before the slot is free.
+func slotsFirst(c *Config) { c.quickEnd = deadline }
 
 // TestOutOfMemoryBelow: it is named as well when the process that was killed is not
 // the first.
@@ -119,6 +111,7 @@ func TestProcesses(t *testing.T) {
 	boundable(t)
 	cfg := config(t)
 	cfg.CPUs = 1
+	slotsFirst(&cfg)
 	n := launched(t, cfg, newBus(t))
 	for i := int64(1); i < 6; i += 2 {
 		n.work(script(i, "echo up; sleep 60"))
@@ -133,7 +126,6 @@ func TestProcesses(t *testing.T) {
 		}
 		n.work(cancel(i+1, i))
 		n.finished(i)
-		n.slotFree()
 	}
 	all, err := os.ReadFile("/proc/sys/kernel/pid_max")
 	if err != nil {
@@ -159,42 +151,59 @@ func findBound(cfg Config, names ...string) string {
 	return ""
 }
 
+// freezer freezes processes, so that they cannot be killed until they are thawed.
+func freezer(t *testing.T) (freeze func(pid string), thaw func()) {
+	t.Helper()
+	m, ok := cgroupMounts()["freezer"]
+	if !ok {
+		t.Skip("no freezer of version 1, in which a process cannot be killed")
+	}
+	ice := filepath.Join(m[0], m[1], fmt.Sprintf("ice-%d-%d", os.Getpid(), vmids.Add(1)))
+	if err := os.Mkdir(ice, 0o755); err != nil {
+		t.Skip(err)
+	}
+	state := filepath.Join(ice, "freezer.state")
+	set := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(state, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the freezer to be "+text, func() bool {
+			now, err := os.ReadFile(state)
+			return err == nil && strings.TrimSpace(string(now)) == text
+		})
+	}
+	thaw = func() { set("THAWED") }
+	t.Cleanup(func() {
+		thaw()
+		eventually(t, "the ice to be empty", func() bool { return unix.Rmdir(ice) == nil })
+	})
+	return func(pid string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(ice, "cgroup.procs"), []byte(pid), 0); err != nil {
+			t.Fatal(err)
+		}
+		set("FROZEN")
+	}, thaw
+}
+
 // TestLeftover: a process that cannot be ended keeps its slot, with its processors,
 // from everybody, and the node says so; once it is gone the slot is as any other.
 func TestLeftover(t *testing.T) {
 	t.Parallel()
 	boundable(t)
-	m, ok := cgroupMounts()["freezer"]
-	if !ok {
-		t.Skip("no freezer of version 1, in which a process cannot be killed")
-	}
-	ice := filepath.Join(m[0], m[1], fmt.Sprintf("ice-%d", os.Getpid()))
-	if err := os.Mkdir(ice, 0o755); err != nil {
-		t.Skip(err)
-	}
-	state := filepath.Join(ice, "freezer.state")
-	t.Cleanup(func() {
-		os.WriteFile(state, []byte("THAWED"), 0)
-		eventually(t, "the ice to be empty", func() bool { return unix.Rmdir(ice) == nil })
-	})
-	n := begin(t) // of 2 processors
+	freeze, thaw := freezer(t)
+	cfg := config(t) // of 2 processors
+	cfg.KillGrace = 100 * time.Millisecond
+	slotsFirst(&cfg)
+	n := launched(t, cfg, newBus(t))
 	n.work(script(1, "setsid sleep 1000 & echo $! > $DSVM_OUTPUT/pid; echo up; wait"))
 	awaitText(t, n, 1, "up\n")
-	if err := os.WriteFile(filepath.Join(ice, "cgroup.procs"), []byte(n.file(1, "output/pid")), 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(state, []byte("FROZEN"), 0); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process to be frozen", func() bool {
-		now, err := os.ReadFile(state)
-		return err == nil && strings.TrimSpace(string(now)) == "FROZEN"
-	})
+	freeze(n.file(1, "output/pid"))
 	n.work(cancel(2, 1))
 	if f := n.finished(1); f.State != string(job.AttemptCancelled) {
 		t.Errorf("got %+v", f)
 	}
-	n.slotFree()
 	two := func(id int64) protocol.WorkItem {
 		item := assign(id, "true")
 		item.Assign.CPUs = 2
@@ -209,9 +218,7 @@ func TestLeftover(t *testing.T) {
 	if f := n.finished(4); f.State != string(job.AttemptSucceeded) {
 		t.Errorf("beside it: got %+v", f)
 	}
-	if err := os.WriteFile(state, []byte("THAWED"), 0); err != nil {
-		t.Fatal(err)
-	}
+	thaw()
 	for id, end := int64(5), time.Now().Add(deadline); ; id++ {
 		n.work(two(id))
 		if f := n.finished(id); f.State == string(job.AttemptSucceeded) {
@@ -228,12 +235,12 @@ func TestKeeperKilled(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)
 	cfg.holdBy = holdKeeper
+	slotsFirst(&cfg)
 	n := launched(t, cfg, newBus(t))
 	n.work(script(1, "sleep 1000 & kill -9 $PPID; sleep 1000"))
 	if f := n.finished(1); f.State != string(job.AttemptFailed) || !strings.Contains(f.Reason, "was killed") {
 		t.Errorf("got %+v", f)
 	}
-	n.slotFree()
 	item := assign(2, "true")
 	item.Assign.CPUs = 2
 	n.work(item)
@@ -245,83 +252,4 @@ func TestKeeperKilled(t *testing.T) {
 		t.Errorf("beside it: got %+v", f)
 	}
 	n.none(1)
-}
-
-// TestAbandonedGroups: the groups of a node that was deleted are swept by the next
-// agent of the machine, with what runs in them; those of one that lives are not.
-func TestAbandonedGroups(t *testing.T) {
-	t.Parallel()
-	boundable(t)
-	n := begin(t)
-	n.work(script(1, "echo up; sleep 1000"))
-	awaitText(t, n, 1, "up\n")
-	if findBound(n.cfg, "cpu.max", "cpu.cfs_quota_us") == "" {
-		t.Skip("no control groups can be made here")
-	}
-	gone := config(t)
-	h, err := findGroups(gone.Pool+"."+gone.VMID, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sleep", "1000")
-	done := make(chan error)
-	go func() { // as the agent that is gone: the thread ends with the function
-		runtime.LockOSThread()
-		g, err := h.newGroup(0)
-		if err == nil {
-			cmd.SysProcAttr = &syscall.SysProcAttr{}
-			g.setBirthGroup(cmd.SysProcAttr)
-			err = cmd.Start()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range h.locks {
-		f.Close() // as its end does
-	}
-	next := begin(t)
-	cmd.Wait()
-	next.work(assign(1, "true"))
-	next.finished(1)
-	eventually(t, "the groups of the node that is gone to go", func() bool { // any agent of the machine may sweep them
-		return findBound(gone, "cpu.max", "cpu.cfs_quota_us") == ""
-	})
-	if len(strays(n.cfg, 1)) == 0 {
-		t.Error("the living neighbour's attempt was ended")
-	}
-	n.work(cancel(2, 1))
-	n.finished(1)
-}
-
-// TestSweepSparesWhoStarts: from the moment an agent takes a directory of groups for
-// abandoned until it has swept it, no other one can take it for its own; after that it
-// is made again.
-func TestSweepSparesWhoStarts(t *testing.T) {
-	t.Parallel()
-	boundable(t)
-	for _, m := range cgroupMounts() {
-		dir := filepath.Join(m[0], m[1], fmt.Sprintf("swept-%d", os.Getpid())) // not a name that other agents sweep
-		if os.Mkdir(dir, 0o755) != nil {
-			continue
-		}
-		f := lockAbandoned(dir)
-		if f == nil {
-			t.Fatalf("%s has an agent", dir)
-		}
-		if again := lockAbandoned(dir); again != nil {
-			again.Close()
-			t.Errorf("%s can be had while it is about to be swept", dir)
-		}
-		var h hierarchies
-		has := make(chan bool)
-		go func() { has <- h.claimDir(dir) }() // its agent starts again
-		sweepGroups([]abandonedGroup{{dir, f}})
-		if !<-has || !fileExists(dir) {
-			t.Errorf("%s was swept from under its agent", dir)
-		}
-		h.v1 = map[string]string{"": dir}
-		h.close()
-	}
 }

@@ -8,13 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	sharedbus "dsvmpools/shared/bus"
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/protocol"
 )
 
@@ -63,8 +60,7 @@ const afterFirst = time.Millisecond
 
 // serviceBus is the real one.
 type serviceBus struct {
-	cfg        Config
-	credential azcore.TokenCredential // nil = there is a connection string
+	cfg Config
 
 	mu     sync.Mutex
 	client *azservicebus.Client
@@ -74,14 +70,6 @@ type serviceBus struct {
 // openServiceBus checks the settings; nothing is sent until the first call.
 func openServiceBus(cfg Config) (*serviceBus, error) {
 	b := &serviceBus{cfg: cfg}
-	if cfg.ServiceBus == "" {
-		credential, err := azidentity.NewDefaultAzureCredential(nil)
-		if err != nil {
-			return nil, &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection__fullyQualifiedNamespace",
-				Message: "the node has no identity to reach Service Bus with; give it one, or set ServiceBusConnection", Err: err}
-		}
-		b.credential = credential
-	}
 	_, _, err := b.open()
 	return b, err
 }
@@ -93,7 +81,7 @@ func (b *serviceBus) open() (*azservicebus.Client, *azservicebus.Sender, error) 
 	if b.client != nil {
 		return b.client, b.sender, nil
 	}
-	namespace := sharedbus.Config{ConnectionString: b.cfg.ServiceBus, Namespace: b.cfg.ServiceBusNamespace, Credential: b.credential}
+	namespace := sharedbus.Config{ConnectionString: b.cfg.ServiceBus, Namespace: b.cfg.ServiceBusNamespace, Credential: b.cfg.identity}
 	client, err := namespace.Client(&azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{
 		MaxRetries: 1, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second, // the agent retries by itself, with what is new since
 	}})

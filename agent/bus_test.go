@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/go-amqp"
+
 	"dsvmpools/shared/protocol"
 )
 
@@ -29,6 +31,7 @@ type memBus struct {
 	put      []string // reasons of refused messages
 	taken    bool
 	away     bool // every call fails
+	busy     int  // so many reports are refused
 	accepts  int
 	forget   bool // reports are counted, not kept
 	count    int  // ends reported
@@ -87,6 +90,11 @@ func (b *memBus) send(_ context.Context, body []byte) error {
 	b.change(func() {
 		if b.away {
 			err = errAway
+			return
+		}
+		if b.busy > 0 {
+			b.busy--
+			err = &amqp.Error{Condition: "com.microsoft:server-busy"}
 			return
 		}
 		b.count += len(ends([]protocol.Report{r}))

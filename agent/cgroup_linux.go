@@ -2,14 +2,15 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A control group per slot holds whatever an attempt starts, wherever it hides: no
@@ -21,11 +22,6 @@ import (
 // that nothing is left. With version 1 the slot's thread is in the group, and what
 // it starts is born there. Memory and processors are bounded by whichever version
 // has that controller.
-
-// groupPrefix begins the name of a node's directory of groups. The directory is
-// locked while the node's agent lives: those without a lock are swept by any agent,
-// since a node that was deleted has none that comes back.
-const groupPrefix = "dsvmpools-"
 
 // Bounds of emptying a group.
 const (
@@ -61,52 +57,53 @@ func mostProcesses() int {
 	return max(most/shareOfProcesses, fewestProcesses)
 }
 
-// hierarchies are the places where a node's groups are made; "" = there is none.
+// hierarchies are the places where a node's groups are made.
 type hierarchies struct {
-	v2      string          // holds processes
+	v2      *nodeDir        // holds processes; nil = there is none
 	v2has   map[string]bool // its controllers
-	v1      map[string]string
+	v1      map[string]*nodeDir
 	tracker string // v1: the controller that holds processes, when version 2 does not
-	locks   []*os.File
+
+	earlier []*nodeDir // those in which something of an earlier life is left
 }
 
-// claimDir makes a directory of the node's and locks it. It reports whether it is there.
-func (h *hierarchies) claimDir(dir string) bool {
-	const tries = 10 // another agent may sweep it between two steps, each time
-	for range tries {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return false
-		}
-		f, err := os.Open(dir)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return false
-		case lockFile(f, lockWithin) != nil:
-			f.Close()
-			return false
-		case fileExists(dir):
-			h.locks = append(h.locks, f)
-			return true
-		default:
-			f.Close()
+// claim makes a directory of the node's and locks it; nil = it cannot be had.
+func (h *hierarchies) claim(path string) *nodeDir {
+	d := &nodeDir{path: path}
+	for _, has := range slices.Concat(h.earlier, h.dirs()) {
+		if has.path == path {
+			d = has
 		}
 	}
-	return false
+	if d.claim() != nil {
+		return nil
+	}
+	return d
 }
 
-// lockAbandoned locks a directory of groups that no agent has; nil = one has it. It stays
-// locked until it is swept: its agent may be starting.
-func lockAbandoned(dir string) *os.File {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil
+// dirs lists the node's directories.
+func (h *hierarchies) dirs() []*nodeDir {
+	all := slices.Collect(maps.Values(h.v1))
+	if h.v2 != nil {
+		all = append(all, h.v2)
 	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil
+	return all
+}
+
+// renew makes those of the node's directories again that somebody has removed.
+func (h *hierarchies) renew() error {
+	for _, d := range h.dirs() {
+		if d.isHeld() {
+			continue
+		}
+		if err := d.claim(); err != nil {
+			return fmt.Errorf("the node's directory of control groups was removed, and cannot be made again: %w", err)
+		}
+		if d == h.v2 {
+			enableControllers(d.path)
+		}
 	}
-	return f
+	return nil
 }
 
 // cgroupMounts reads where the hierarchies are mounted, and this process's own group in
@@ -152,29 +149,30 @@ func pathBelow(root, path string) string {
 	return "."
 }
 
-// findGroups makes this node's directories of groups and tries them. Node is its
-// key. The error says why there are none.
-func findGroups(node string, version int) (*hierarchies, error) {
+// findGroups makes this node's directories of groups and tries them. Node is its key,
+// earlier are those of its directories that are held already. The error says why there
+// are none.
+func findGroups(node string, version int, earlier []*nodeDir) (*hierarchies, error) {
 	all := cgroupMounts()
 	if len(all) == 0 {
 		return nil, errors.New("no control groups are mounted")
 	}
 	name := groupPrefix + node
-	h := &hierarchies{v2has: map[string]bool{}, v1: map[string]string{}}
+	h := &hierarchies{v2has: map[string]bool{}, v1: map[string]*nodeDir{}, earlier: earlier}
 	if m, ok := all[""]; ok && version != 1 {
-		h.v2 = h.makeUnified(m[0], m[1], name)
+		h.makeUnified(m[0], m[1], name)
 	}
 	for _, controller := range []string{"memory", "cpu", "pids"} {
 		m, ok := all[controller]
 		if !ok || h.v2has[controller] {
 			continue
 		}
-		if dir := filepath.Join(m[0], m[1], name); h.claimDir(dir) {
-			h.v1[controller] = dir
+		if d := h.claim(filepath.Join(m[0], m[1], name)); d != nil {
+			h.v1[controller] = d
 		}
 	}
-	if h.v2 == "" {
-		if h.tracker = "pids"; h.v1["pids"] == "" {
+	if h.v2 == nil {
+		if h.tracker = "pids"; h.v1["pids"] == nil {
 			h.close()
 			return nil, errors.New("no control group can be made that holds processes")
 		}
@@ -182,29 +180,35 @@ func findGroups(node string, version int) (*hierarchies, error) {
 	return h, nil
 }
 
-// makeUnified makes the node's directory in version 2: below the agent's own group, if
-// that was given to it, else below the root. "" = neither can be.
-func (h *hierarchies) makeUnified(mount, own, name string) string {
+// makeUnified makes the node's directory in version 2, if it can be made: below the
+// agent's own group, if that was given to it, else below the root.
+func (h *hierarchies) makeUnified(mount, own, name string) {
 	for _, parent := range []string{filepath.Join(mount, own), mount} {
 		if parent != mount && !takeOverDelegated(parent) {
 			continue
 		}
-		dir := filepath.Join(parent, name)
-		if !h.claimDir(dir) {
+		d := h.claim(filepath.Join(parent, name))
+		if d == nil {
 			continue
 		}
-		for _, at := range []string{parent, dir} {
-			for _, c := range []string{"memory", "cpu", "pids"} {
-				os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0)
-			}
-		}
-		enabled, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-		for _, c := range strings.Fields(string(enabled)) {
+		h.v2 = d
+		for _, c := range enableControllers(d.path) {
 			h.v2has[c] = true
 		}
-		return dir
+		return
 	}
-	return ""
+}
+
+// enableControllers has the groups in a directory of version 2 be bounded, and returns by
+// which controllers they are.
+func enableControllers(dir string) []string {
+	for _, at := range []string{filepath.Dir(dir), dir} {
+		for _, c := range []string{"memory", "cpu", "pids"} {
+			os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+c), 0)
+		}
+	}
+	enabled, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	return strings.Fields(string(enabled))
 }
 
 // takeOverDelegated takes a group of version 2 over when this process is all that is in it.
@@ -222,72 +226,6 @@ func takeOverDelegated(group string) bool {
 	return os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0) == nil
 }
 
-// sweepWithin bounds ending what agents that are gone for good have left: the next
-// agent of the machine goes on where one could not.
-const sweepWithin = 100 * time.Millisecond
-
-// findEarlierGroups lists the groups that earlier lives of a node's agent have left, and
-// those of agents that are gone for good. They are looked for in every hierarchy: the
-// agent's own group may have been another one.
-func findEarlierGroups(node string) (own []string, others []abandonedGroup) {
-	for _, m := range cgroupMounts() {
-		filepath.WalkDir(m[0], func(path string, e fs.DirEntry, err error) error {
-			switch {
-			case err != nil || !e.IsDir():
-				return nil
-			case !strings.HasPrefix(e.Name(), groupPrefix):
-				return nil
-			}
-			if e.Name() == groupPrefix+node {
-				own = append(own, listGroups(path)...)
-			} else if f := lockAbandoned(path); f != nil {
-				others = append(others, abandonedGroup{path, f})
-			}
-			return fs.SkipDir
-		})
-	}
-	return own, others
-}
-
-// abandonedGroup is the directory of an agent that is gone, and its lock.
-type abandonedGroup struct {
-	path string
-	lock *os.File
-}
-
-// sweepGroups ends what is left of agents that are gone for good.
-func sweepGroups(all []abandonedGroup) {
-	end := time.Now().Add(sweepWithin)
-	for _, g := range all {
-		endEarlier(listGroups(g.path), time.Until(end))
-		g.lock.Close()
-	}
-}
-
-// listGroups lists a directory of groups after the groups in it.
-func listGroups(path string) []string {
-	slots, _ := filepath.Glob(filepath.Join(path, "s[0-9]*"))
-	return append(slots, path)
-}
-
-// endEarlier ends what is left in groups of an earlier life, and removes them. It
-// reports whether all of them are gone.
-func endEarlier(groups []string, within time.Duration) bool {
-	for end := time.Now().Add(within); ; time.Sleep(emptyPause) {
-		all := true
-		for _, dir := range groups {
-			g := group{track: dir, v2: fileExists(filepath.Join(dir, "cgroup.events"))}
-			g.kill()
-			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-				all = false
-			}
-		}
-		if all || time.Now().After(end) {
-			return all
-		}
-	}
-}
-
 func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -295,13 +233,7 @@ func fileExists(path string) bool {
 
 // close removes the node's directories, when nothing is left in them.
 func (h *hierarchies) close() {
-	for _, dir := range h.v1 {
-		unix.Rmdir(dir)
-	}
-	if h.v2 != "" {
-		unix.Rmdir(h.v2)
-	}
-	for _, f := range h.locks {
-		f.Close()
+	for _, d := range h.dirs() {
+		d.remove()
 	}
 }

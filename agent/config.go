@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"net/url"
 	"os"
@@ -12,7 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"dsvmpools/agent/deleteself"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/identity"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/protocol"
@@ -25,6 +30,11 @@ const (
 	defaultKillGrace     = 10 * time.Second // time to write a checkpoint, short enough for a drain
 	defaultSourceTimeout = 30 * time.Minute // what takes longer hangs, or belongs on the share
 	defaultStartWithin   = 2 * time.Minute  // a share takes seconds on a bad day; what takes longer hangs
+	stageAfter           = 2 * time.Second  // most boots pass all stages within it, and cost no report
+	defaultSetupTimeout  = 15 * time.Minute // half of the time that a node has to boot: another try fits in
+	gpusWithin           = 10 * time.Minute // a driver loads within a minute; a node without GPUs is given up then
+	defaultHandOver      = 5 * time.Minute  // a share gives away some hundred files a second
+	defaultLogBound      = 1 * job.Gi       // more than anybody reads, and little of a share
 	defaultSourceCache   = 10 * job.Gi      // some repositories, and little of a node's disk
 )
 
@@ -54,6 +64,8 @@ const noGPUDevices = "none"
 //   - ServiceBusConnection: connection string. Required, or the next.
 //   - ServiceBusConnection__fullyQualifiedNamespace: namespace, reached with the
 //     node's identity. Used when ServiceBusConnection is empty.
+//   - AZURE_CLIENT_ID: client id of the node's identity, where its VM has several.
+//     Default: empty, it has one.
 //   - DSVM_CPUS: processors the node offers, a number from 1. Default: the
 //     number of processors of the machine.
 //   - DSVM_REPORT_EVERY: a duration; at least this often everything that the
@@ -63,11 +75,23 @@ const noGPUDevices = "none"
 //   - DSVM_START_WITHIN: a duration; an attempt whose process, or whose fetching, has
 //     not begun so long after it came ends as one that could not start, over the
 //     node. Each look at the share is given up after this time too. Default: 2m.
+//   - DSVM_HAND_OVER_WITHIN: a duration; the end of an attempt is reported when the files
+//     that it has made are given to their owner, or after this time. Default: 5m.
 //   - DSVM_SHARE_MOUNTED: true = SHARE_PATH must be the root of a mounted file
 //     system; without one the share counts as missing. Default: false.
-//   - DSVM_GPU_DEVICES: pattern of the files that show the node's GPUs; an attempt
-//     with GPUs that are not shown does not start. none = nothing is looked for.
+//   - DSVM_SETUP_TIMEOUT: a duration; the pool's setup script takes at most this long.
+//     Default: 15m.
+//   - DSVM_BOOT_ID: a name of this start of the instance, in each of which setup runs
+//     once. Default: that of the boot of the machine.
+//   - DSVM_GPU_DEVICES: pattern of the files that show the node's GPUs; a node takes no
+//     work before those of its size are shown, and an attempt with GPUs that are not
+//     shown does not start. none = nothing is looked for.
 //     Default: /dev/nvidia[0-9]*.
+//   - DSVM_LOG_BOUND: an amount; the most that is kept of each log of an attempt, of
+//     which the middle is cut out; 512Ki at the least. 0 = everything is kept, and
+//     attempts write their logs themselves. Default: 1Gi.
+//   - DSVM_SYNC_COUNT: path of a file in whose first 8 bytes the agent counts its syncs,
+//     for programs that measure. Default: empty, none.
 //   - DSVM_KILL_GRACE: a duration; time between SIGTERM and SIGKILL when an
 //     attempt is ended. Default: 10s.
 //   - DSVM_JOB_USER: unprivileged user that attempts run as when the agent is
@@ -77,6 +101,10 @@ const noGPUDevices = "none"
 //     DSVM_JOB_USER. Default: 1900000000-4096.
 //   - DSVM_CREDENTIALS_DIR: folder of files, one for each credential that a
 //     job's source may name. Default: empty, there are none.
+//   - DSVM_SECRETS_FILE: file with the secrets that jobs may name, by vault/secret, in
+//     the place of vaults. Default: empty, the node's identity reads them from vaults.
+//   - DSVM_VAULT_SUFFIX: what the host names of vaults end with. Default:
+//     vault.azure.net.
 //   - DSVM_SOURCE_TIMEOUT: a duration; fetching a job's source takes at most this
 //     long. Default: 30m.
 //   - DSVM_SOURCE_CACHE: an amount; what is kept of repositories for the next
@@ -86,9 +114,13 @@ const noGPUDevices = "none"
 //     run as another user than the agent, who reads them. Default: false.
 //   - DSVM_ALLOW_PRIVATE_HOSTS: hosts and networks, with commas, that sources may
 //     be on although their addresses are private. Default: empty, none.
-//   - DSVM_POWER_OFF: command, in words, that powers the machine off; for a node
-//     that runs nothing and has had no word from its pool for DSVM_ALONE_AFTER, a
-//     duration. Defaults: empty, it is left alone; 6h.
+//   - DSVM_DELETE_SELF: true = a node that runs nothing and has had no word from its
+//     pool for DSVM_ALONE_AFTER, a duration, deletes its VM with its own identity.
+//     Defaults: false; 6h.
+//   - DSVM_POWER_OFF: command, in words, that powers the machine off, for such a node
+//     that does not delete itself, or cannot. Default: empty, it is left on.
+//   - AZURE_RESOURCE_MANAGER_ENDPOINT: where a node deletes itself. Default: empty,
+//     the resource manager of the public cloud.
 //   - HTTPS_PROXY, NO_PROXY: how sources are reached.
 //   - GIT_SSL_CAINFO: handed to git when it fetches.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
@@ -113,9 +145,11 @@ type Config struct {
 	Credentials         string   // absolute; "" = there are none
 	SourceTimeout       time.Duration
 	SourceCache         job.Bytes
+	LogBound            job.Bytes // of each log; 0 = none
 	SourceLocal         bool
 	AllowPrivate        outbound.Guard
 	StartWithin         time.Duration
+	HandOverWithin      time.Duration
 	ShareMounted        bool
 	GPUDevices          string // a pattern; "" = nothing is looked for
 	AloneAfter          time.Duration
@@ -125,8 +159,28 @@ type Config struct {
 	NodeEventsQueue     string
 	Log                 *slog.Logger // nil = nothing is logged
 
+	SyncCount       string // path of a file; "" = the syncs are not counted in one
+	SecretsFile     string // absolute; "" = secrets are read from vaults
+	VaultSuffix     string // "" = that of the public cloud
+	SetupTimeout    time.Duration
+	BootID          string // of the instance; "" = that of the machine
+	DeleteSelf      bool
+	ResourceManager string // URL; "" = that of the public cloud
+
+	nvidiaSMI  string                          // for tests: in the place of nvidia-smi
+	stageAfter time.Duration                   // how long a stage of the boot lasts before it is reported
+	setupPause time.Duration                   // for tests: before setup is tried again
+	gpusWithin time.Duration                   // how long GPUs may take to show
+	getenv     func(string) string             // of the node's identity
+	identity   azcore.TokenCredential          // of the node; nil = it has none
+	clientID   string                          // of the identity; "" = not known
+	deleteSelf func(ctx context.Context) error // nil = the node does not delete itself
+
 	//lint:ignore U1000 of Linux alone
-	holdBy int // for tests: how processes are held; 0 = the best there is
+	holdBy   int           // for tests: how processes are held; 0 = the best there is
+	quickEnd time.Duration // for tests: 0 = as the constant
+
+	network bool // for tests: the share is taken for one on a network
 	//lint:ignore U1000 of Linux alone
 	// for tests: the share is taken for one without owners of files, which does this to new ones
 	ownerless func(root *os.Root, names ...string)
@@ -177,6 +231,15 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		return fallback
 	}
 	c := Config{
+		getenv:              getenv,
+		clientID:            getenv(identity.ClientID),
+		gpusWithin:          gpusWithin,
+		stageAfter:          stageAfter,
+		SetupTimeout:        defaultSetupTimeout,
+		BootID:              getenv("DSVM_BOOT_ID"),
+		SyncCount:           getenv("DSVM_SYNC_COUNT"),
+		SecretsFile:         getenv("DSVM_SECRETS_FILE"),
+		VaultSuffix:         getenv("DSVM_VAULT_SUFFIX"),
 		Pool:                getenv("DSVM_POOL"),
 		VMID:                strings.ToLower(getenv("DSVM_VMID")),
 		Size:                getenv("DSVM_SIZE"),
@@ -195,9 +258,13 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		Credentials:         getenv("DSVM_CREDENTIALS_DIR"),
 		SourceTimeout:       defaultSourceTimeout,
 		SourceCache:         defaultSourceCache,
+		LogBound:            defaultLogBound,
 		AloneAfter:          defaultAloneAfter,
+		DeleteSelf:          getenv("DSVM_DELETE_SELF") == "true",
+		ResourceManager:     getenv(deleteself.Endpoint),
 		PowerOff:            strings.Fields(getenv("DSVM_POWER_OFF")),
 		StartWithin:         defaultStartWithin,
+		HandOverWithin:      defaultHandOver,
 		ShareMounted:        getenv("DSVM_SHARE_MOUNTED") == "true",
 		GPUDevices:          or("DSVM_GPU_DEVICES", defaultGPUDevices),
 		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
@@ -221,6 +288,8 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		{"DSVM_SOURCE_TIMEOUT", &c.SourceTimeout},
 		{"DSVM_ALONE_AFTER", &c.AloneAfter},
 		{"DSVM_START_WITHIN", &c.StartWithin},
+		{"DSVM_SETUP_TIMEOUT", &c.SetupTimeout},
+		{"DSVM_HAND_OVER_WITHIN", &c.HandOverWithin},
 	} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)
@@ -236,6 +305,13 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 			return c, fault.New(fault.Invalid, "DSVM_SOURCE_CACHE", "DSVM_SOURCE_CACHE: %v", err)
 		}
 		c.SourceCache = size
+	}
+	if v := getenv("DSVM_LOG_BOUND"); v != "" {
+		size, err := job.ParseLogBound(v)
+		if err != nil {
+			return c, fault.New(fault.Invalid, "DSVM_LOG_BOUND", "DSVM_LOG_BOUND: %v", err)
+		}
+		c.LogBound = size
 	}
 	guard, err := outbound.Parse(getenv(outbound.Setting))
 	if err != nil {
@@ -259,6 +335,19 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		}
 	}
 	return c, c.check()
+}
+
+// credential is that of the node's identity; nil = it reaches everything by a connection
+// string. On a VM, which has a metadata endpoint, it is the managed identity alone.
+func (c *Config) credential() (azcore.TokenCredential, error) {
+	if c.ServiceBus != "" {
+		return nil, nil
+	}
+	getenv := c.getenv
+	if getenv == nil {
+		getenv = os.Getenv
+	}
+	return identity.New(getenv, c.Metadata != "")
 }
 
 func requireSetting(name, value string) error {
@@ -306,20 +395,32 @@ func (c *Config) check() error {
 	if c.SourceTimeout <= 0 {
 		return fault.New(fault.Invalid, "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_TIMEOUT must be more than 0s")
 	}
+	if c.SetupTimeout <= 0 {
+		return fault.New(fault.Invalid, "DSVM_SETUP_TIMEOUT", "DSVM_SETUP_TIMEOUT must be more than 0s")
+	}
 	if c.StartWithin <= 0 {
 		return fault.New(fault.Invalid, "DSVM_START_WITHIN", "DSVM_START_WITHIN must be more than 0s")
+	}
+	if c.HandOverWithin <= 0 {
+		return fault.New(fault.Invalid, "DSVM_HAND_OVER_WITHIN", "DSVM_HAND_OVER_WITHIN must be more than 0s")
 	}
 	if _, err := filepath.Match(c.GPUDevices, ""); err != nil {
 		return fault.New(fault.Invalid, "DSVM_GPU_DEVICES",
 			"DSVM_GPU_DEVICES is %q; write a pattern such as %s, or %s", c.GPUDevices, defaultGPUDevices, noGPUDevices)
 	}
-	if c.AloneAfter <= 0 && len(c.PowerOff) > 0 {
+	if c.AloneAfter <= 0 && (len(c.PowerOff) > 0 || c.DeleteSelf) {
 		return fault.New(fault.Invalid, "DSVM_ALONE_AFTER",
-			"DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF out to keep the machine on")
+			"DSVM_ALONE_AFTER must be more than 0s; leave DSVM_POWER_OFF and DSVM_DELETE_SELF out to keep the machine")
+	}
+	if c.DeleteSelf && c.Metadata == "" {
+		return fault.New(fault.Invalid, "DSVM_METADATA_ENDPOINT",
+			"a node that deletes itself asks its metadata endpoint who it is; set DSVM_METADATA_ENDPOINT, or leave DSVM_DELETE_SELF out")
 	}
 	paths := []*string{&c.InstanceDir, &c.Share}
-	if c.Credentials != "" {
-		paths = append(paths, &c.Credentials)
+	for _, path := range []*string{&c.Credentials, &c.SecretsFile} {
+		if *path != "" {
+			paths = append(paths, path)
+		}
 	}
 	for _, path := range paths {
 		if *path, err = filepath.Abs(*path); err != nil {

@@ -5,14 +5,21 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"dsvmpools/shared/protocol"
 )
@@ -183,4 +190,94 @@ func TestPowerOffThatFails(t *testing.T) {
 	if f := b.finished(1); f.State != "succeeded" {
 		t.Errorf("got %+v", f)
 	}
+}
+
+// TestDeadManDeletes: a machine that can delete itself does; it is powered off only when
+// that is refused, or has had no effect.
+func TestDeadManDeletes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		answer error
+		within time.Duration // after the silence
+		want   string
+	}{
+		{"accepted", nil, time.Minute, "delete"},
+		{"accepted, and the machine is still there", nil, deletedWithin + time.Minute, "delete off"},
+		{"refused", errors.New("no right"), time.Minute, "delete off"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var did []string
+				do := func(what string, answer error) func(context.Context) error {
+					return func(context.Context) error {
+						mu.Lock()
+						defer mu.Unlock()
+						did = append(did, what)
+						return answer
+					}
+				}
+				cfg := Config{AloneAfter: time.Hour, deleteSelf: do("delete", test.answer)}
+				d := newDeadMan(cfg, func() bool { return true }, slog.New(slog.DiscardHandler))
+				d.powerOff = do("off", nil)
+				ctx, cancel := context.WithCancel(t.Context())
+				var watching sync.WaitGroup
+				watching.Go(func() { d.watch(ctx) })
+				<-time.After(time.Hour + test.within)
+				mu.Lock()
+				got := strings.Join(did, " ")
+				mu.Unlock()
+				if got != test.want {
+					t.Errorf("did %q, want %q", got, test.want)
+				}
+				cancel()
+				watching.Wait()
+			})
+		})
+	}
+}
+
+// TestDeleteSelf: the machine that is deleted is the one that the metadata endpoint names,
+// and a node without an identity of its own is refused the setting.
+func TestDeleteSelf(t *testing.T) {
+	t.Parallel()
+	const id = "/subscriptions/s/resourceGroups/nodes/providers/Microsoft.Compute/virtualMachineScaleSets/cpu/virtualMachines/7"
+	deleted := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metadata/instance/compute" {
+			fmt.Fprintf(w, `{"resourceId":%q}`, id)
+			return
+		}
+		deleted <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Authorization")
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	t.Cleanup(server.Close)
+	cfg := config(t)
+	cfg.DeleteSelf, cfg.Metadata, cfg.ResourceManager, cfg.AloneAfter = true, server.URL, server.URL, time.Hour
+	if err := cfg.setDeleteSelf(); err == nil || cfg.deleteSelf != nil {
+		t.Errorf("without an identity: got %v, want a refusal", err)
+	}
+	cfg.identity = staticToken("t")
+	if err := cfg.setDeleteSelf(); err != nil {
+		t.Fatal(err)
+	}
+	if err := newDeadMan(cfg, func() bool { return true }, slog.New(slog.DiscardHandler)).deleteSelf(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := <-deleted, "DELETE "+id+" Bearer t"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	cfg.Metadata = ""
+	if err := cfg.check(); err == nil {
+		t.Error("a node without a metadata endpoint may be set to delete itself; want a refusal")
+	}
+}
+
+// staticToken is the token of a node's identity in tests.
+type staticToken string
+
+func (s staticToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: string(s), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }

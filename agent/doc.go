@@ -4,10 +4,10 @@
 // explains the messages.
 //
 // It never decides where a job runs, never takes a job that was not placed on its node,
-// never adopts a process that an earlier agent started, and touches neither tables nor
-// Azure Resource Manager. It never kills work because Service Bus was away: only a
-// cancel, a timeout, a stop, the fence, an eviction or the end of the agent itself end an
-// attempt.
+// never adopts a process that an earlier agent started, and never touches tables. Of Azure
+// Resource Manager it asks one thing, the deletion of its own machine. It never kills work
+// because Service Bus was away: only a cancel, a timeout, a stop, the fence, an eviction or
+// the end of the agent itself end an attempt.
 //
 // A job's way on the node:
 //
@@ -16,18 +16,22 @@
 //	listener.settleMessage  completes the message, while what follows goes on
 //	starter.advanceStart    takes the assignment out of the queue (start.go)
 //	starter.placeSource     only with a source: agent/source makes its work tree (fetch.go)
-//	launcher.prepare        slot, directories on the share and on the node, command (launch.go)
+//	launcher.prepare        slot, its ready tree (readytree.go), command (launch.go)
 //	launch.start            the process, after "starting" is in the journal
 //	starter.awaitEnd        waits until the process and all that it started have ended
-//	launcher.putAway        hands the attempt's files to their owner (hand.go)
+//	launcher.settle         ends the logs, takes the tree back or hands the attempt's files to their owner (hand.go)
 //	notebook.recordEnd      the end into the state and the journal (notebook.go)
 //	reporter.sendReport     a report to the pool, again until it is acknowledged (report.go)
 //
+// Before all that, booter waits for the shares, the pool's setup and the GPUs, and reports
+// what the node waits for (boot.go).
+//
 // The parts: notebook has the state, the journal and what is not reported yet, and the
 // others share it. listener holds the session, starter starts attempts and follows them,
-// reporter reports, leaver watches for the end of the VM, deadMan powers a forgotten node
-// off. launcher prepares attempts, with its slots (users, control groups, views). Packages
-// below this one: source (the Git client), process, startfault and keeper.
+// reporter reports, leaver watches for the end of the VM, deadMan deletes a forgotten node.
+// launcher prepares attempts, with its slots (users, control groups, views). Packages
+// below this one: source (the Git client), process, startfault, secret,
+// keeper and deleteself.
 //
 // Locks, in the order in which they may be taken: slots.making, then slots.mu;
 // journal.mu, then journal.syncing, then notebook.mu. notebook.mu guards what the node

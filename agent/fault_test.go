@@ -200,7 +200,7 @@ func TestCauses(t *testing.T) {
 		}},
 
 		"the scratch directory's place is a file": {job.CauseScratch, "scratch", func(t *testing.T, c *Config) {
-			if err := os.WriteFile(filepath.Join(c.InstanceDir, "attempts", "7"), nil, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(c.InstanceDir, "attempts", "s0"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, func(t *testing.T, c *Config) *protocol.Assignment { return command("true") }},
@@ -224,7 +224,7 @@ func TestCauses(t *testing.T) {
 			t.Cleanup(func() { os.Chmod(dir, 0o700) })
 		}, func(t *testing.T, c *Config) *protocol.Assignment { return command("true") }},
 		"a pipe in place of the script": {job.CauseScratch, "", func(t *testing.T, c *Config) {
-			if err := unix.Mkfifo(filepath.Join(c.InstanceDir, "attempts", "7.sh"), 0o600); err != nil {
+			if err := unix.Mkfifo(filepath.Join(c.InstanceDir, "attempts", "s0.sh"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, func(t *testing.T, c *Config) *protocol.Assignment { w := command(); w.Script = "true"; return w }},
@@ -233,7 +233,7 @@ func TestCauses(t *testing.T) {
 				mounted(t, filepath.Join(c.InstanceDir, "attempts"), "size=1m,nr_inodes=2,mode=711")
 				return command("true")
 			}},
-		"the node's disk is full for a script": {job.CauseDisk, "7.sh", func(t *testing.T, c *Config) {
+		"the node's disk is full for a script": {job.CauseDisk, "s0.sh", func(t *testing.T, c *Config) {
 			fill(t, filepath.Join(c.InstanceDir,
 				"attempts"))
 		},

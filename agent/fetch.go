@@ -15,6 +15,8 @@ import (
 func newFetcher(cfg Config) (*source.Fetcher, error) {
 	return source.New(source.Config{
 		Dir:          filepath.Join(cfg.InstanceDir, "sources"),
+		Share:        cfg.Share,
+		Packs:        filepath.Join(cfg.InstanceDir, "packs"),
 		Credentials:  cfg.Credentials,
 		Timeout:      cfg.SourceTimeout,
 		CacheSize:    cfg.SourceCache,
@@ -34,19 +36,19 @@ func (s *starter) placeSource(ctx context.Context, n int64, w protocol.Assignmen
 		return source.Tree{}, err
 	}
 	defer dir.close()
-	if err := l.makeScratch(n, slot.owner); err != nil {
+	if err := slot.makeScratch(); err != nil {
 		return source.Tree{}, err
 	}
 	tree, err := s.fetcher.Place(ctx, source.Request{
 		Source:   *w.Source,
-		Dir:      filepath.Join(l.scratch(n), "source"),
+		Dir:      filepath.Join(slot.scratch, "source"),
 		As:       slot.as,
 		Key:      l.key(n),
 		ReadFile: readsFile(w),
 	})
 	var why *source.Error
 	if errors.As(err, &why) && ctx.Err() == nil {
-		l.writeNote(dir, why.Details)
+		l.writeNote(dir, w, slot.owner.last(), why.Details)
 	}
 	return tree, err
 }

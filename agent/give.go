@@ -5,6 +5,7 @@ package agent
 import (
 	"os"
 	"path"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -12,7 +13,6 @@ import (
 // Bounds of giving away what an attempt has made. It may have made files without end;
 // what is beyond a bound stays with the slot's user, who can harm nobody there.
 const (
-	giveTime    = 5 * time.Minute
 	giveBatch   = 1024    // names of a directory in memory at once
 	givePending = 100_000 // directories that wait for their turn
 	givePath    = 4096    // bytes of a path below the attempt's directory: no program can use a longer one
@@ -23,12 +23,13 @@ type giver struct {
 	to     *owner
 	theirs func(uid int) bool
 	end    time.Time
+	given  *atomic.Int64 // files that were looked at
 
 	batch, pending int // bounds
 }
 
-func newGiver(to *owner, theirs func(uid int) bool) *giver {
-	return &giver{to: to, theirs: theirs, end: time.Now().Add(giveTime), batch: giveBatch, pending: givePending}
+func newGiver(to *owner, theirs func(uid int) bool, within time.Duration, given *atomic.Int64) *giver {
+	return &giver{to: to, theirs: theirs, end: time.Now().Add(within), given: given, batch: giveBatch, pending: givePending}
 }
 
 // giveTree gives away a directory and everything below it, and follows no link. What is
@@ -80,5 +81,6 @@ func (g *giver) give(root *os.Root, name string) (isDir bool) {
 	if sys, ok := at.Sys().(*syscall.Stat_t); ok && g.theirs(int(sys.Uid)) {
 		g.to.give(root, name)
 	}
+	g.given.Add(1)
 	return at.IsDir()
 }

@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dsvmpools/agent/source"
@@ -75,7 +77,7 @@ func TestGiveTree(t *testing.T) {
 	theirs := func(uid int) bool { return uid == from }
 	for _, batch := range []int{1, 3, giveBatch} {
 		root, want := make(t)
-		g := newGiver(&owner{uid: to, gid: to}, theirs)
+		g := newGiver(&owner{uid: to, gid: to}, theirs, time.Hour, new(atomic.Int64))
 		g.batch = batch
 		g.giveTree(root, "top")
 		g.giveTree(root, "not there")
@@ -90,7 +92,7 @@ func TestGiveTree(t *testing.T) {
 	}
 	count := func(change func(*giver)) (given int) {
 		root, want := make(t)
-		g := newGiver(&owner{uid: to, gid: to}, theirs)
+		g := newGiver(&owner{uid: to, gid: to}, theirs, time.Hour, new(atomic.Int64))
 		change(g)
 		g.giveTree(root, "top")
 		for name := range want {
@@ -114,7 +116,7 @@ func TestEndIsReportedFirst(t *testing.T) {
 	t.Parallel()
 	cfg := config(t) // a start may take an hour
 	l := launcherOf(t, cfg)
-	l.handWithin = 10 * time.Millisecond
+	l.handStall = 10 * time.Millisecond
 	w := *assign(1, "true").Assign
 	start, err := l.prepareInTime(1, w, source.Tree{})
 	if err != nil {
@@ -125,7 +127,7 @@ func TestEndIsReportedFirst(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.putAwayInTime(1, w)
+		l.putAwayInTime(1, w, hurry{})
 	}()
 	select {
 	case <-ended:
@@ -138,4 +140,57 @@ func TestEndIsReportedFirst(t *testing.T) {
 	}
 	end()
 	eventually(t, "the slot to be free", func() bool { return l.slots.slotOf(1) == nil })
+}
+
+// TestEndWaitsForTheFiles: an attempt's end waits for files that are being handed over as
+// long as one after the other is, and no longer than there is time for.
+func TestEndWaitsForTheFiles(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		every, done, leaving, closing time.Duration // 0 = never
+		want                          time.Duration
+	}{
+		"slow":          {every: 8 * time.Second, done: 4 * time.Minute, want: 4 * time.Minute},
+		"hangs":         {done: 4 * time.Minute, want: handStall},
+		"too slow":      {every: 25 * time.Second, done: 4 * time.Minute, want: handStall},
+		"VM taken away": {every: time.Second, done: time.Hour, leaving: 30 * time.Second, want: 30*time.Second + handLeaving},
+		"agent ends":    {every: time.Second, done: time.Hour, closing: 30 * time.Second, want: 30*time.Second + handClosing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := hurry{leaving: make(chan struct{}), closing: make(chan struct{})}
+				done, stop := make(chan struct{}), make(chan struct{})
+				var given atomic.Int64
+				closeAt := func(c chan struct{}, after time.Duration) {
+					if after > 0 {
+						timer := time.AfterFunc(after, func() { close(c) })
+						t.Cleanup(func() { timer.Stop() })
+					}
+				}
+				closeAt(done, test.done)
+				closeAt(h.leaving, test.leaving)
+				closeAt(h.closing, test.closing)
+				if test.every > 0 {
+					go func() {
+						tick := time.NewTicker(test.every)
+						defer tick.Stop()
+						for {
+							select {
+							case <-tick.C:
+								given.Add(1)
+							case <-stop:
+								return
+							}
+						}
+					}()
+				}
+				from := time.Now()
+				awaitHandOver(done, h, given.Load, handStall)
+				if got := time.Since(from); got != test.want {
+					t.Errorf("waited %v, want %v", got, test.want)
+				}
+				close(stop)
+			})
+		})
+	}
 }

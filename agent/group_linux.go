@@ -22,6 +22,7 @@ import (
 
 // group is a slot's.
 type group struct {
+	home    *nodeDir // the node's directory that track is in
 	track   string   // the directory that holds its processes
 	v2      bool     // of version 2
 	dir     *os.File // track, to be born into; v2
@@ -48,9 +49,12 @@ func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
 			g.close()
 		}
 	}()
+	if err = h.renew(); err != nil {
+		return nil, err
+	}
 	name := "s" + strconv.Itoa(slot)
-	if h.v2 != "" {
-		g.v2, g.track = true, filepath.Join(h.v2, name)
+	if h.v2 != nil {
+		g.v2, g.home, g.track = true, h.v2, filepath.Join(h.v2.path, name)
 		if err = os.Mkdir(g.track, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -62,7 +66,7 @@ func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
 		}
 	}
 	for controller, parent := range h.v1 {
-		dir := filepath.Join(parent, name)
+		dir := filepath.Join(parent.path, name)
 		if err = os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -71,7 +75,7 @@ func (h *hierarchies) newGroup(slot int) (_ *group, err error) {
 		}
 		g.threads = append(g.threads, dir)
 		if controller == h.tracker {
-			g.track = dir
+			g.home, g.track = parent, dir
 		}
 	}
 	g.findFiles(h, name)
@@ -85,8 +89,8 @@ func (g *group) findFiles(h *hierarchies, name string) {
 	switch {
 	case h.v2has["memory"]:
 		g.memory, oom = filepath.Join(g.track, "memory.max"), filepath.Join(g.track, "memory.events")
-	case h.v1["memory"] != "":
-		dir := filepath.Join(h.v1["memory"], name)
+	case h.v1["memory"] != nil:
+		dir := filepath.Join(h.v1["memory"].path, name)
 		g.memory, oom = filepath.Join(dir, "memory.limit_in_bytes"), filepath.Join(dir, "memory.oom_control")
 	}
 	if oom != "" {
@@ -95,15 +99,14 @@ func (g *group) findFiles(h *hierarchies, name string) {
 	switch {
 	case h.v2has["cpu"]:
 		g.cpu, g.cpuV2 = filepath.Join(g.track, "cpu.max"), true
-	case h.v1["cpu"] != "":
-		g.cpu = filepath.Join(h.v1["cpu"], name, "cpu.cfs_quota_us")
+	case h.v1["cpu"] != nil:
+		g.cpu = filepath.Join(h.v1["cpu"].path, name, "cpu.cfs_quota_us")
 	}
-	pids := g.track
-	if !h.v2has["pids"] {
-		pids = filepath.Join(h.v1["pids"], name)
-	}
-	if h.v2has["pids"] || h.v1["pids"] != "" {
-		os.WriteFile(filepath.Join(pids, "pids.max"), []byte(g.most), 0)
+	switch {
+	case h.v2has["pids"]:
+		os.WriteFile(filepath.Join(g.track, "pids.max"), []byte(g.most), 0)
+	case h.v1["pids"] != nil:
+		os.WriteFile(filepath.Join(h.v1["pids"].path, name, "pids.max"), []byte(g.most), 0)
 	}
 }
 
@@ -146,11 +149,23 @@ func (g *group) setBirthGroup(attr *syscall.SysProcAttr) {
 	}
 }
 
-// kill kills everything in the group, once, and has nothing start anything meanwhile.
+// isLost reports whether the group was removed, or is another agent's by now.
+func (g *group) isLost() bool { return !g.home.isHeld() || !fileExists(g.track) }
+
+// kill kills everything in the group, once. What has its name is left alone unless the
+// node holds it: it may be another life's.
+func (g *group) kill() {
+	if g.home.isHeld() {
+		g.killMembers()
+	}
+}
+
+// killMembers kills everything in the group, and has nothing start anything meanwhile.
+// The caller holds the node's directory.
 // The file cgroup.kill would do the same, but Linux 6.18 kills whatever is born into
 // a group in which it was ever used: it compares the group's count of kills with that
 // of the group of the process that starts it.
-func (g *group) kill() {
+func (g *group) killMembers() {
 	stop, file, on, off := "cgroup.freeze", "cgroup.procs", "1", "0"
 	if !g.v2 {
 		stop, file, on, off = "pids.max", "tasks", forked, cmp.Or(g.most, "max")
@@ -226,6 +241,9 @@ func (g *group) close() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if g.home == nil || !g.home.isHeld() {
+		return
 	}
 	for _, dir := range g.threads {
 		os.WriteFile(filepath.Join(filepath.Dir(filepath.Dir(dir)), "tasks"), []byte(strconv.Itoa(g.tid)), 0)

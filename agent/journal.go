@@ -242,5 +242,6 @@ func syncDir(path string) error {
 		return err
 	}
 	defer d.Close()
+	countSync()
 	return d.Sync()
 }

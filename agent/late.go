@@ -6,8 +6,11 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dsvmpools/agent/source"
 	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
 )
@@ -16,18 +19,17 @@ import (
 // hang, and with it every starter. An attempt that has not begun in time ends as
 // one that this node could not start, and the pool places it on another.
 
-// armStartDeadline gives an assignment its time to begin. The caller holds mu.
+// armStartDeadline gives an assignment whose turn it is its time to begin. The caller holds
+// mu.
 func (s *starter) armStartDeadline(h *held) {
 	n := h.n
 	h.late = time.AfterFunc(s.cfg.StartWithin, func() { s.endLateStart(n) })
 }
 
-// listStartable lists what waits to be started; its time runs from now on. The caller
-// holds mu.
+// listStartable lists what waits to be started, oldest first. The caller holds mu.
 func (s *starter) listStartable() (wait []int64) {
 	for _, n := range s.st.numbers() {
 		if h := s.st.held[n]; h.phase == waiting {
-			s.armStartDeadline(h)
 			wait = append(wait, n)
 		}
 	}
@@ -64,6 +66,7 @@ func (s *starter) endLateStart(n int64) {
 		"n", n, "job", startfault.Clip(work.Job), "attempt", work.Attempt, "cause", f.Cause, "hangingCalls", s.launcher.calls.Left())
 	s.logUnsaved(s.flush(false))
 	s.wakeReporter()
+	s.startNext()
 }
 
 // isStartedLate reports whether an assignment's process has come too late.
@@ -77,7 +80,7 @@ func (s *starter) isStartedLate(h *held) bool {
 // prepareInTime is prepare with a bound.
 func (l *launcher) prepareInTime(n int64, w protocol.Assignment, tree source.Tree) (*launch, error) {
 	call := func() (*launch, error) { return l.prepare(n, w, tree) }
-	start, err := callWithin(l, l.calls, l.cfg.StartWithin, n, call, func(late *launch) { late.dir.close() })
+	start, err := callWithin(l, l.calls, l.cfg.StartWithin, n, call, (*launch).drop)
 	return start, explainHanging(err, l.cfg.StartWithin)
 }
 
@@ -100,6 +103,7 @@ func (l *launcher) makeAttemptDir(n int64, w protocol.Assignment) (*slot, *attem
 		if err != nil {
 			return place{}, err
 		}
+		k.admit(w)
 		dir, err := l.share.makeAttemptDir(w, k.owner)
 		k.made = err == nil
 		return place{k, dir}, err
@@ -109,8 +113,16 @@ func (l *launcher) makeAttemptDir(n int64, w protocol.Assignment) (*slot, *attem
 
 // writeNote writes a text into an attempt's stderr.log. A share that hangs does not
 // get it.
-func (l *launcher) writeNote(d *attemptDir, text string) {
-	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) { return d.stderr.WriteString(text) }, nil)
+func (l *launcher) writeNote(d *attemptDir, w protocol.Assignment, o owner, text string) {
+	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) {
+		f, err := openFileAt(d.dir, job.LogFile("stderr", rankOf(w)), unix.O_APPEND, 0o644)
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		_ = o.giveFile(f)
+		return f.WriteString(text)
+	}, nil)
 }
 
 // underway is what is left to do for an attempt when no call for it is under way any

@@ -122,7 +122,7 @@ func TestShareComesBack(t *testing.T) {
 	}
 	// What those calls have is theirs until they end, and nobody waits for them.
 	for id := range int64(maxCalls + 2) {
-		l.putAwayInTime(id, *assign(id, "true").Assign)
+		l.putAwayInTime(id, *assign(id, "true").Assign, hurry{})
 		l.clean(id, *assign(id, "true").Assign)
 	}
 	if l.calls.Left() != maxCalls {
@@ -142,7 +142,7 @@ func TestShareComesBack(t *testing.T) {
 func TestHangingCallKeepsItsSlot(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)
-	cfg.StartWithin = 300 * time.Millisecond
+	cfg.StartWithin = 2 * time.Second
 	l := launcherOf(t, cfg)
 	work := func(id int64) protocol.Assignment { return *assign(id, "true").Assign }
 	first, err := l.prepareInTime(1, work(1), source.Tree{})
@@ -155,7 +155,7 @@ func TestHangingCallKeepsItsSlot(t *testing.T) {
 	if _, err := l.prepareInTime(2, work(2), source.Tree{}); causeOf(err) != job.CauseShare {
 		t.Fatalf("got %v", err)
 	}
-	l.putAwayInTime(2, work(2))
+	l.putAwayInTime(2, work(2), hurry{})
 	l.clean(2, work(2))
 	if l.slots.slotOf(2) != first.slot {
 		t.Error("the slot was given back while a call has it")

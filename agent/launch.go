@@ -3,28 +3,34 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/process"
+	"dsvmpools/agent/secret"
 	"dsvmpools/agent/source"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/version"
 )
 
 // jobLang gives UTF-8 on every image without asking for a translation.
@@ -40,38 +46,59 @@ const maxEnds = 512
 
 // launcher prepares attempts and starts their processes.
 type launcher struct {
-	cfg        Config
-	log        *slog.Logger
-	share      shareDir
-	slots      *slots
-	local      string // directory of the attempts' scratch directories
-	null       *os.File
-	as         *syscall.Credential // nil = the agent's own user; a slot may have another
-	owner      owner
-	login      string
-	calls      *patience.Calls // to the share and the disk, where they may hang
-	ends       *patience.Calls // the same, of attempts that have ended
-	handWithin time.Duration   // how long the report of an end waits for the attempt's files
+	cfg       Config
+	log       *slog.Logger
+	share     shareDir
+	slots     *slots
+	secrets   *secret.Reader
+	local     string // directory of the attempts' scratch directories
+	null      *os.File
+	as        *syscall.Credential // nil = the agent's own user; a slot may have another
+	owner     owner
+	login     string
+	calls     *patience.Calls // to the share and the disk, where they may hang
+	ends      *patience.Calls // the same, of attempts that have ended
+	givenUp   chan struct{}   // closed when the node is to do nothing any more; nil = never
+	handStall time.Duration   // after how long without a file the report of an end does not wait any more
 
-	mu    sync.Mutex
-	under map[int64]*underway // by assignment
+	mu     sync.Mutex
+	under  map[int64]*underway // by assignment
+	shares map[string]string   // paths of the pool's other shares, by variable; replaced as a whole
 }
 
 // newLauncher makes the local directories and looks up the user.
 func newLauncher(cfg Config) (*launcher, error) {
 	l := &launcher{
-		cfg:        cfg,
-		log:        cfg.Log,
-		share:      shareDir{share: cfg.Share, pool: cfg.Pool, mounted: cfg.ShareMounted},
-		local:      filepath.Join(cfg.InstanceDir, "attempts"),
-		owner:      nobodyElse,
-		calls:      patience.New(maxCalls),
-		ends:       patience.New(maxEnds),
-		handWithin: handWithin,
-		under:      map[int64]*underway{},
+		cfg: cfg,
+		log: cfg.Log,
+		share: shareDir{
+			share:   cfg.Share,
+			pool:    cfg.Pool,
+			vmid:    cfg.VMID,
+			mounted: cfg.ShareMounted,
+			ownLogs: cfg.LogBound == 0,
+			life:    strconv.FormatInt(time.Now().UnixNano(), 36),
+			network: cfg.network,
+		},
+		local:     filepath.Join(cfg.InstanceDir, "attempts"),
+		owner:     nobodyElse,
+		calls:     patience.New(maxCalls),
+		ends:      patience.New(maxEnds),
+		handStall: handStall,
+		under:     map[int64]*underway{},
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	l.secrets, err = secret.New(secret.Config{
+		File:       cfg.SecretsFile,
+		Suffix:     cfg.VaultSuffix,
+		Credential: cfg.identity,
+		ClientID:   cfg.clientID,
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := l.lookUpUser(); err != nil {
 		return nil, err
@@ -82,10 +109,10 @@ func newLauncher(cfg Config) (*launcher, error) {
 	if err := os.MkdirAll(l.local, 0o711); err != nil {
 		return nil, fmt.Errorf("the scratch directories cannot be made; check DSVM_INSTANCE_DIR: %w", err)
 	}
-	var err error
 	if l.null, err = os.Open(os.DevNull); err != nil {
 		return nil, err
 	}
+	l.share.probe = l.probeShare
 	l.slots = &slots{launcher: l, taken: map[int64]*slot{}}
 	if l.slots.site, err = newSite(l); err != nil {
 		return nil, err
@@ -137,8 +164,6 @@ func (l *launcher) dir(w protocol.Assignment) string {
 	return filepath.Join(l.cfg.Share, "jobs", l.cfg.Pool, w.Job, strconv.Itoa(w.Attempt))
 }
 
-func (l *launcher) scratch(n int64) string { return filepath.Join(l.local, strconv.FormatInt(n, 10)) }
-
 // launch is an attempt that is ready to start.
 type launch struct {
 	argv0 string
@@ -152,6 +177,11 @@ type launch struct {
 // checkAssignment says what of an assignment can never be started. The error is a sentence
 // for the job's owner.
 func checkAssignment(w protocol.Assignment) error {
+	if w.Unknown != "" {
+		return startfault.New(job.CauseRelease,
+			"this node's agent is of the release %s, which does not know the field %q of the assignment; the job needs a newer node",
+			version.Read().Version, startfault.Clip(w.Unknown))
+	}
 	if err := job.CheckID(w.Job); err != nil {
 		return startfault.New(job.CauseDocument, "the job's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")
 	}
@@ -161,10 +191,12 @@ func checkAssignment(w protocol.Assignment) error {
 	if (len(w.Command) == 0) == (w.Script == "") && !readsFile(w) {
 		return startfault.New(job.CauseDocument, "the job has neither a command nor a script, or both; give one of them")
 	}
-	for name, value := range w.Env {
-		if !isVariableName(name) || strings.ContainsRune(value, 0) {
-			return startfault.New(job.CauseDocument,
-				"the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
+	for _, variables := range []map[string]string{w.Env, w.Secrets} {
+		for name, value := range variables {
+			if !isVariableName(name) || strings.ContainsRune(value, 0) {
+				return startfault.New(job.CauseDocument,
+					"the job's variable %q cannot be set; names have letters, digits and _, values no zero byte", startfault.Clip(name))
+			}
 		}
 	}
 	if g := w.Gang; g != nil && (g.Rank < 0 || g.Rank >= len(g.Hosts)) {
@@ -173,7 +205,7 @@ func checkAssignment(w protocol.Assignment) error {
 	if strings.ContainsRune(w.Script, 0) {
 		return startfault.New(job.CauseScript, "the job's script holds a zero byte, so that no shell can read it; write a plain text")
 	}
-	for _, word := range w.Command {
+	for _, word := range slices.Concat(w.Command, w.Args) {
 		if strings.ContainsRune(word, 0) {
 			return startfault.New(job.CauseDocument, "the job's command holds a zero byte; write plain words")
 		}
@@ -199,11 +231,17 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	if err := l.checkGPUs(w); err != nil {
 		return nil, err
 	}
+	// They are in the environment of the process and nowhere else: not on the disk, and in no
+	// command line.
+	secrets, err := l.secrets.ReadAll(context.Background(), w.Secrets)
+	if err != nil {
+		return nil, err
+	}
 	slot, err := l.slots.take(n, w)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := l.share.makeAttemptDir(w, slot.owner)
+	dir, err := l.placeAttempt(slot, w)
 	if err != nil {
 		return nil, err
 	}
@@ -213,42 +251,51 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 		}
 	}()
 	slot.made = true
-	if err = slot.hide(dir.path); err != nil {
-		return nil, startfault.New(startfault.OnShare(err),
-			"the attempt's directory cannot be hidden from other jobs of the node: %w", startfault.Innermost(err))
+	if dir.root != nil { // a ready tree is hidden already
+		if err = slot.hide(dir.path); err != nil {
+			return nil, startfault.New(startfault.OnShare(err),
+				"the attempt's directory cannot be hidden from other jobs of the node: %w", startfault.Innermost(err))
+		}
 	}
 	start := &launch{dir: dir, slot: slot, named: w.Workdir != ""}
-	if tree.Dir != "" && !filepath.IsAbs(w.Workdir) {
+	switch {
+	case tree.Dir != "" && !filepath.IsAbs(w.Workdir):
 		start.attr.Dir, err = tree.Workdir(w.Source.Path, w.Workdir)
-	} else {
+	case dir.root == nil:
+		start.attr.Dir = filepath.Join(dir.path, workdirOfFirst)
+	default:
 		start.attr.Dir, err = dir.workdir(l.cfg.Share, workdirName(w), w.Workdir, slot.owner)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err = l.makeScratch(n, slot.owner); err != nil {
+	if err = slot.makeScratch(); err != nil {
 		return nil, err
 	}
-	env := l.environment(n, w, dir.path, slot.login)
+	env := l.environment(n, w, secrets, dir.path, slot)
 	if tree.Dir != "" {
 		env["DSVM_SOURCE"] = tree.Dir
 	}
 	if w.Gang != nil {
-		if err = l.addGangVariables(env, n, w, slot.owner); err != nil {
+		if err = l.addGangVariables(env, w, slot); err != nil {
 			return nil, err
 		}
 	}
 	start.attr.Env = listEnvironment(env)
-	start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
 	start.attr.Sys = process.Attr(slot.credential(l.cfg.Pool, w))
 	start.argv = w.Command
 	path := env["PATH"]
 	if w.Script != "" {
-		file := l.scratch(n) + ".sh"
+		file := slot.scratch + ".sh"
 		if err = l.writeScript(file, w.Script, slot.owner); err != nil {
 			return nil, err
 		}
-		start.argv, path = []string{"bash", "-l", file}, process.Path
+		start.argv, path = job.ScriptCommand(w.Script, file, w.Args), process.Path
+		if with := job.ScriptInterpreter(w.Script); with != "" {
+			if _, err = process.LookUp(with, path, start.attr.Dir); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if start.argv0, err = process.LookUp(start.argv[0], path, start.attr.Dir); err != nil {
 		return nil, err
@@ -256,41 +303,64 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 	if err = slot.setBounds(w); err != nil {
 		return nil, err
 	}
+	if l.cfg.LogBound == 0 {
+		start.attr.Files = []uintptr{l.null.Fd(), dir.stdout.Fd(), dir.stderr.Fd()}
+		return start, nil
+	}
+	if slot.pipes == nil {
+		if slot.pipes, err = newLogPipes(slot.processOwner()); err != nil {
+			return nil, err
+		}
+	}
+	logs := &logDir{find: func() (*os.File, error) { return l.share.openAttemptDir(w, slot.owner) }}
+	dir.logs = newAttemptLogs(slot.pipes, logs, int64(l.cfg.LogBound), rankOf(w), slot.owner.last())
+	start.attr.Files = append([]uintptr{l.null.Fd()}, slot.pipes.ends()...)
 	return start, nil
 }
 
 // addGangVariables says to a rank where the others are: in variables, which torchrun and
 // similar programs read, and in a file, which mpirun reads.
-func (l *launcher) addGangVariables(env map[string]string, n int64, w protocol.Assignment, o owner) error {
+func (l *launcher) addGangVariables(env map[string]string, w protocol.Assignment, k *slot) error {
 	g := w.Gang
 	env["MASTER_ADDR"], env["MASTER_PORT"] = g.Hosts[0], strconv.Itoa(g.Port)
 	env["RANK"], env["NODE_RANK"], env["WORLD_SIZE"] = strconv.Itoa(g.Rank), strconv.Itoa(g.Rank), strconv.Itoa(len(g.Hosts))
-	env["DSVM_HOSTS"], env["DSVM_HOSTFILE"] = strings.Join(g.Hosts, ","), l.scratch(n)+".hosts"
+	env["DSVM_HOSTS"], env["DSVM_HOSTFILE"] = strings.Join(g.Hosts, ","), k.scratch+".hosts"
 	slots := fmt.Sprintf(" slots=%d\n", max(w.CPUs, 1))
-	return l.writeScript(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots, o)
+	return l.writeScript(env["DSVM_HOSTFILE"], strings.Join(g.Hosts, slots)+slots, k.owner)
 }
 
-// makeScratch makes the attempt's scratch directory.
-func (l *launcher) makeScratch(n int64, o owner) error {
-	dir := l.scratch(n)
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		at, err := os.Lstat(dir)
-		if err == nil && !at.IsDir() {
-			err = unix.ENOTDIR
-		}
-		if err != nil {
-			return startfault.New(startfault.OnNode(err), "the scratch directory cannot be made on the node: %w", startfault.Innermost(err))
-		}
+// makeScratch makes the slot's scratch directory, unless it is there and empty.
+func (k *slot) makeScratch() error {
+	if k.scratchAt != (dirStamp{}) {
 		return nil
 	}
-	if err == nil && o.uid >= 0 {
-		err = os.Chown(dir, o.uid, o.gid)
+	err := os.Mkdir(k.scratch, 0o700)
+	if errors.Is(err, os.ErrExist) { // the source is in it already, or somebody has made something else
+		var at os.FileInfo
+		if at, err = os.Lstat(k.scratch); err == nil && !at.IsDir() {
+			err = unix.ENOTDIR
+		}
+	} else if err == nil {
+		if k.owner.uid >= 0 {
+			err = os.Chown(k.scratch, k.owner.uid, k.owner.gid)
+		}
+		if err == nil {
+			k.scratchAt, err = lookAt(unix.AT_FDCWD, k.scratch)
+		}
 	}
 	if err != nil {
 		return startfault.New(startfault.OnNode(err), "the scratch directory cannot be made on the node: %w", startfault.Innermost(err))
 	}
 	return nil
+}
+
+// emptyScratch removes what an attempt has left in its scratch directory, with the directory.
+func (k *slot) emptyScratch() {
+	if k.scratchAt != (dirStamp{}) && k.bare && isStillEmpty(unix.AT_FDCWD, k.scratch, k.scratchAt, k.since) {
+		return
+	}
+	k.scratchAt = dirStamp{}
+	os.RemoveAll(k.scratch)
 }
 
 // writeScript writes a job's script, or its file of hosts, to where only its user reads
@@ -308,7 +378,7 @@ func (l *launcher) writeScript(file, text string, o owner) error {
 // is put away first.
 func (l *launcher) clean(n int64, w protocol.Assignment) {
 	if !l.postpone(n, func() {
-		l.putAway(n, w)
+		l.putAway(n, w, new(atomic.Int64))
 		l.removeLocal(n, w)
 	}) {
 		l.removeLocal(n, w)
@@ -316,14 +386,14 @@ func (l *launcher) clean(n int64, w protocol.Assignment) {
 }
 
 func (l *launcher) removeLocal(n int64, w protocol.Assignment) {
-	os.RemoveAll(l.scratch(n))
-	if w.Script != "" {
-		os.Remove(l.scratch(n) + ".sh")
-	}
-	if w.Gang != nil {
-		os.Remove(l.scratch(n) + ".hosts")
-	}
 	if k := l.slots.slotOf(n); k != nil {
+		k.emptyScratch()
+		if w.Script != "" {
+			os.Remove(k.scratch + ".sh")
+		}
+		if w.Gang != nil {
+			os.Remove(k.scratch + ".hosts")
+		}
 		if err := k.emptyFolders(); err != nil {
 			l.log.Error("emptying the attempt's /tmp has failed; its slot is not used again", "job", startfault.Clip(w.Job), "error", err.Error())
 			k.bare = false
@@ -333,18 +403,19 @@ func (l *launcher) removeLocal(n int64, w protocol.Assignment) {
 }
 
 // environment is the whole environment of an attempt's process. It starts empty: what the
-// agent knows, above all its connection string, does not reach the process.
-func (l *launcher) environment(n int64, w protocol.Assignment, dir, login string) map[string]string {
-	scratch := l.scratch(n)
+// agent knows, above all its connection string, does not reach the process. Secrets are the
+// values of those that the job names, by variable.
+func (l *launcher) environment(n int64, w protocol.Assignment, secrets map[string]string, dir string, k *slot) map[string]string {
+	scratch := k.scratch
 	// A home of its own: a login shell runs what it finds there, attempts are
 	// killed in the middle of things, and a person's home holds credentials.
 	env := map[string]string{"PATH": process.Path, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
-	if login != "" {
-		env["USER"], env["LOGNAME"] = login, login
+	if k.login != "" {
+		env["USER"], env["LOGNAME"] = k.login, k.login
 	}
-	for name, value := range w.Env {
-		env[name] = value
-	}
+	maps.Copy(env, w.Env)
+	maps.Copy(env, l.extraShares())
+	maps.Copy(env, secrets)
 	for name, value := range map[string]string{
 		"DSVM_JOB_ID": w.Job, "DSVM_ATTEMPT": strconv.Itoa(w.Attempt), "DSVM_POOL": l.cfg.Pool, "DSVM_NODE": l.cfg.Node,
 		"DSVM_TEAM": w.Team, "DSVM_SHARE": l.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch,
@@ -386,7 +457,17 @@ func (s *launch) start() (pid int, err error) {
 	// The files' numbers were in use until here.
 	runtime.KeepAlive(s.dir)
 	if err == nil {
+		s.dir.close()
 		return pid, nil
 	}
+	s.drop()
 	return 0, s.explainFailure(err)
+}
+
+// drop ends what only a process would have had use for.
+func (s *launch) drop() {
+	s.dir.close()
+	if s.dir.logs != nil {
+		s.dir.logs.close()
+	}
 }

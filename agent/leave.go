@@ -74,6 +74,7 @@ func (l *leaver) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 	l.log.Warn("leaving the pool: the VM is taken away", "event", e.EventType, "in", left.Round(time.Second).String())
 	l.mu.Lock()
 	l.leaveReason, l.killAt = why, now.Add(grace)
+	close(l.hurry.leaving)
 	l.out.leaving = &protocol.Leaving{Event: e.EventType, At: now.Add(left).UTC().Truncate(time.Second), Reason: why}
 	var all []*run
 	for _, n := range l.st.numbers() {

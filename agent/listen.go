@@ -284,7 +284,6 @@ func (l *listener) takeAssignment(n int64, w protocol.Assignment, do *acts) {
 		return
 	}
 	l.record(record{Seen: n, N: n, Assign: &w})
-	l.starter.armStartDeadline(l.st.held[n])
 	do.starts = append(do.starts, n)
 }
 
@@ -318,6 +317,8 @@ func (l *listener) takeCancel(n int64, c protocol.Cancel, do *acts) {
 	switch {
 	case h == nil && c.Target > n:
 		l.record(record{N: c.Target, Drop: reason})
+	case h != nil && c.IfWaiting && h.phase != waiting && h.phase != ended:
+		// It has begun: the pool wants it back only if it waits.
 	case h == nil:
 		// It did not come before its cancel, and being older it is refused from
 		// now on: that can be said at once.
@@ -325,7 +326,7 @@ func (l *listener) takeCancel(n int64, c protocol.Cancel, do *acts) {
 	case h.phase == waiting:
 		l.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == ended:
-		l.out.finished = append(l.out.finished, c.Target)
+		l.addFinished(c.Target)
 	case h.run != nil:
 		do.cancels = append(do.cancels, cancelled{h.run, reason})
 	default:

@@ -23,7 +23,12 @@ func Main(ctx context.Context, getenv func(string) string) int {
 		if os.Geteuid() == 0 && cfg.JobUser == "" && cfg.UIDs.count == 0 {
 			log.Warn("jobs run as root; set DSVM_JOB_USER to an unprivileged user")
 		}
-		err = Run(ctx, cfg)
+		if cfg.SyncCount != "" {
+			err = shareSyncCount(cfg.SyncCount)
+		}
+		if err == nil {
+			err = Run(ctx, cfg)
+		}
 	}
 	if err != nil {
 		log.Error("running the agent has failed", "error", err.Error())

@@ -64,18 +64,36 @@ func (m *metadata) ask(ctx context.Context, timeout time.Duration, method, path,
 	case err != nil:
 		return err
 	case answer.StatusCode != http.StatusOK:
-		return fmt.Errorf("the metadata endpoint answered %d: %s", answer.StatusCode, startfault.Clip(string(text)))
+		return statusError{answer.StatusCode, startfault.Clip(string(text))}
 	case into == nil:
+		return nil
+	}
+	if raw, ok := into.(*rawText); ok {
+		*raw = text
 		return nil
 	}
 	return json.Unmarshal(text, into)
 }
 
-// identity is what the endpoint says of the node.
-type identity struct {
+// rawText is an answer that is no JSON.
+type rawText []byte
+
+// statusError is an answer of the metadata endpoint that refuses something.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("the metadata endpoint answered %d: %s", e.status, e.text)
+}
+
+// vmFacts is what the endpoint says of the node.
+type vmFacts struct {
 	VMID     string `json:"vmId"`
 	Name     string `json:"name"`
 	Size     string `json:"vmSize"`
+	ID       string `json:"resourceId"`
 	TagsList []struct{ Name, Value string }
 }
 
@@ -85,7 +103,7 @@ type identity struct {
 func (c *Config) identify(ctx context.Context) bool {
 	m, pause := newMetadata(c.Metadata), pauses{}
 	for c.VMID == "" || c.Pool == "" || c.Node == "" || c.Size == "" {
-		var who identity
+		var who vmFacts
 		err := m.ask(ctx, metadataTimeout, http.MethodGet, "instance/compute", instanceVersion, nil, &who)
 		if err == nil {
 			c.VMID, c.Node, c.Size = cmp.Or(c.VMID, strings.ToLower(who.VMID)), cmp.Or(c.Node, who.Name), cmp.Or(c.Size, who.Size)
@@ -104,6 +122,13 @@ func (c *Config) identify(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// resourceID asks for the resource id of the VM.
+func (m *metadata) resourceID(ctx context.Context) (string, error) {
+	var who vmFacts
+	err := m.ask(ctx, metadataTimeout, http.MethodGet, "instance/compute", instanceVersion, nil, &who)
+	return who.ID, err
 }
 
 // scheduledEvent is something that is about to be done to VMs.

@@ -224,3 +224,19 @@ func TestPipeWithReader(t *testing.T) {
 	}
 	reader.SetReadDeadline(time.Now())
 }
+
+// TestFieldOfALaterRelease: an assignment with a field that the agent does not know may say
+// where or how the process has to run, so that it is not started; the next one is.
+func TestFieldOfALaterRelease(t *testing.T) {
+	t.Parallel()
+	n := begin(t)
+	n.raw([]byte(`{"v":1,"items":[
+		{"n":1,"assign":{"job":"job-1","attempt":1,"command":["true"],"cpus":1,"container":{"image":"x"}}},
+		{"n":2,"assign":{"job":"job-2","attempt":1,"command":["true"],"cpus":1}}]}`))
+	if f := n.finished(1); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseRelease || !strings.Contains(f.Reason, `"container"`) {
+		t.Errorf("got %+v, want the cause %s and the field's name", f, job.CauseRelease)
+	}
+	if f := n.finished(2); f.State != string(job.AttemptSucceeded) {
+		t.Errorf("the next one: got %+v", f)
+	}
+}

@@ -27,12 +27,14 @@ type notebook struct {
 	st     *state
 	buffer []byte // records that are applied and not in the file yet
 	out    outbox
+	turns  turns // of what waits and what runs; see turn.go
 
 	// Not in the journal: of this life of the agent only.
 	closing     bool      // nothing is started any more
 	leaveReason string    // why the VM is about to go; "" = it is not
 	killAt      time.Time // when attempts of a node that leaves are killed
 
+	hurry       hurry
 	wake        chan struct{} // something to report; one token
 	stopSignal  chan struct{} // closed when the node is to do nothing any more
 	allReported chan struct{} // closed when the node leaves and everything of it is reported
@@ -44,6 +46,7 @@ func newNotebook(cfg Config, log *slog.Logger, j *journal, st *state) *notebook 
 		within:      cfg.StartWithin,
 		journal:     j,
 		st:          st,
+		hurry:       hurry{leaving: make(chan struct{}), closing: make(chan struct{})},
 		wake:        make(chan struct{}, 1),
 		stopSignal:  make(chan struct{}),
 		allReported: make(chan struct{}),
@@ -139,7 +142,8 @@ func (b *notebook) recordEnd(f protocol.Finished) {
 	b.record(record{Finished: &f})
 	b.st.held[f.N].stopStartDeadline()
 	b.st.held[f.N].run = nil
-	b.out.finished = append(b.out.finished, f.N)
+	b.leaveTurn(b.st.held[f.N])
+	b.addFinished(f.N)
 }
 
 // giveUp ends the node's part in the pool for good.
@@ -164,8 +168,14 @@ func (b *notebook) stopReason() string {
 	return b.st.over
 }
 
-// wakeReporter wakes the reporter.
+// wakeReporter wakes the reporter, unless it gathers ends and has nothing to do before.
 func (b *notebook) wakeReporter() {
+	b.mu.Lock()
+	gathers := b.out.gathers && b.gathersFor(time.Now()) > 0 && !b.out.holdsDue && b.out.leaving == nil
+	b.mu.Unlock()
+	if gathers {
+		return
+	}
 	select {
 	case b.wake <- struct{}{}:
 	default:

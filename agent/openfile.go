@@ -46,11 +46,32 @@ func openFileAt(dir *os.File, name string, flags int, perm uint32) (*os.File, er
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// checkFileAt checks that a file below a directory, which is made later, is not there or can
+// be opened by openFileAt.
+func checkFileAt(dir *os.File, name string) error {
+	var at unix.Stat_t
+	err := unix.Fstatat(int(dir.Fd()), name, &at, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return &os.PathError{Op: "stat", Path: name, Err: err}
+	case at.Mode&unix.S_IFMT != unix.S_IFREG || at.Nlink > 1:
+		return obstacleFault(name, "file")
+	}
+	return nil
+}
+
 // openDirAt makes a directory below another, when it is not there, and opens it.
 func openDirAt(dir *os.File, name string, perm uint32) (*os.File, error) {
 	if err := unix.Mkdirat(int(dir.Fd()), name, perm); err != nil && err != unix.EEXIST {
 		return nil, &os.PathError{Op: "mkdir", Path: name, Err: err}
 	}
+	return openExistingDirAt(dir, name)
+}
+
+// openExistingDirAt opens a directory below another.
+func openExistingDirAt(dir *os.File, name string) (*os.File, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
@@ -115,4 +136,12 @@ func (o owner) giveFile(f *os.File) error {
 		return nil
 	}
 	return f.Chown(o.uid, o.gid)
+}
+
+// giveDescriptor gives what an open file's number stands for to the owner, or leaves it.
+func (o owner) giveDescriptor(fd int) error {
+	if o.uid < 0 {
+		return nil
+	}
+	return unix.Fchown(fd, o.uid, o.gid)
 }

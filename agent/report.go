@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	sharedbus "dsvmpools/shared/bus"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/version"
 )
@@ -30,6 +31,8 @@ type outbox struct {
 	holdsDue  bool              // the list of everything is wanted now
 	started   []int64           // starts that are not reported yet
 	finished  []int64           // ends that are not reported yet, or wanted again
+	endedAt   time.Time         // since when the first of them waits
+	gathers   bool              // the reporter waits for more ends, and wakes by itself
 	leaving   *protocol.Leaving // not reported yet
 }
 
@@ -46,6 +49,7 @@ type reporter struct {
 	// Used by one goroutine at a time.
 	holdsAt   time.Time // when everything is listed again
 	startedAt time.Time // when the oldest start began to wait; zero = none waits
+	pace      reportPace
 }
 
 func newReporter(cfg Config, b *notebook, bus bus, boot string, firstSession <-chan struct{}) *reporter {
@@ -55,12 +59,14 @@ func newReporter(cfg Config, b *notebook, bus bus, boot string, firstSession <-c
 		pool:     cfg.Pool,
 		vmid:     cfg.VMID,
 		ready: protocol.Ready{
-			Name:    cfg.Node,
-			Size:    cfg.Size,
-			CPUs:    cfg.CPUs,
-			Boot:    boot,
-			Version: version.Read().Version,
-			Address: cfg.Address,
+			Name:     cfg.Node,
+			Size:     cfg.Size,
+			CPUs:     cfg.CPUs,
+			Boot:     boot,
+			Version:  version.Read().Version,
+			Address:  cfg.Address,
+			Features: protocol.Features(),
+			Versions: protocol.Versions(),
 		},
 		reportEvery:   cfg.ReportEvery,
 		startedWithin: cfg.StartedWithin,
@@ -94,13 +100,24 @@ func (r *reporter) run(ctx context.Context) {
 			r.waitForNews(ctx, wait)
 			continue
 		}
+		if wait := r.pace.until(time.Now()); wait > 0 && !r.isLeaving() {
+			sleep(ctx, wait) // what is new meanwhile goes with it
+			continue
+		}
 		err := r.sendReport(ctx)
 		if err == nil {
 			pause, failures = pauses{}, 0
+			r.pace.pass(time.Now())
 			continue
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if sharedbus.IsBusy(err) {
+			wait := r.pace.refuse()
+			r.log.Info("reporting less often, because Service Bus is busy", "wait", wait.String(), "gap", r.pace.gap.String())
+			sleep(ctx, wait)
+			continue
 		}
 		r.log.Warn("sending a report has failed; trying again", "error", err.Error())
 		if failures++; failures%resetAfter == 0 {
@@ -130,10 +147,16 @@ func (r *reporter) sendLastReport() {
 func (r *reporter) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.out.readySent || r.out.holdsDue || r.out.leaving != nil || len(r.out.finished) > 0 {
+	r.out.gathers = false
+	if !r.out.readySent || r.out.holdsDue || r.out.leaving != nil {
 		return 0
 	}
 	now := time.Now()
+	if len(r.out.finished) > 0 {
+		wait := r.gathersFor(now)
+		r.out.gathers = wait > 0
+		return wait
+	}
 	wait := r.holdsAt.Sub(now)
 	if r.st.doubt {
 		wait = min(wait, r.out.askedAt.Add(r.askEvery()).Sub(now))
@@ -151,6 +174,13 @@ func (r *reporter) untilDue() time.Duration {
 
 func (r *reporter) askEvery() time.Duration { return min(askEvery, r.reportEvery) }
 
+// isLeaving reports whether the node goes, which the pool should know soon.
+func (r *reporter) isLeaving() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.leaving != nil
+}
+
 // waitForNews waits for the time or for news.
 func (r *reporter) waitForNews(ctx context.Context, wait time.Duration) {
 	t := time.NewTimer(wait)
@@ -165,7 +195,7 @@ func (r *reporter) waitForNews(ctx context.Context, wait time.Duration) {
 // sendReport reports everything that is new. After an error nothing
 // counts as reported.
 func (r *reporter) sendReport(ctx context.Context) error {
-	report, told := r.composeReport()
+	report, said := r.composeReport()
 	// Nothing is said that could be forgotten afterwards.
 	err := r.flush(true)
 	var bodies [][]byte
@@ -182,11 +212,11 @@ func (r *reporter) sendReport(ctx context.Context) error {
 	}
 	if err != nil {
 		r.mu.Lock()
-		r.out.holdsDue = r.out.holdsDue || told.holds
+		r.out.holdsDue = r.out.holdsDue || said.holds
 		r.mu.Unlock()
 		return err
 	}
-	r.removeSent(told)
+	r.removeSent(said)
 	return nil
 }
 
@@ -203,7 +233,13 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 	defer r.mu.Unlock()
 	var items []protocol.ReportItem
 	w := sentItems{started: slices.Clone(r.out.started), finished: slices.Clone(r.out.finished), leaving: r.out.leaving}
-	w.holds = !r.out.readySent || r.out.holdsDue || !time.Now().Before(r.holdsAt)
+	// The list goes early with a report that is sent anyway, so that a busy node needs no
+	// message for it.
+	due := r.holdsAt
+	if len(w.finished) > 0 {
+		due = due.Add(-r.reportEvery / 2)
+	}
+	w.holds = !r.out.readySent || r.out.holdsDue || !time.Now().Before(due)
 	r.out.holdsDue = false
 	w.ready = !r.out.readySent || r.st.doubt && time.Since(r.out.askedAt) >= r.askEvery()
 	if w.ready {
@@ -254,6 +290,7 @@ func (r *reporter) removeSent(w sentItems) {
 	}
 	r.out.started = removeNumbers(r.out.started, w.started)
 	r.out.finished = removeNumbers(r.out.finished, w.finished)
+	r.out.endedAt = time.Now() // of those that have come meanwhile
 	if w.holds {
 		r.holdsAt = time.Now().Add(r.reportEvery)
 	}
@@ -265,12 +302,12 @@ func (r *reporter) removeSent(w sentItems) {
 }
 
 // removeNumbers removes numbers that were reported. Lists are short, or alike in order.
-func removeNumbers(list, told []int64) []int64 {
-	if len(list) == 0 || len(told) == 0 {
+func removeNumbers(list, sent []int64) []int64 {
+	if len(list) == 0 || len(sent) == 0 {
 		return list
 	}
-	gone := make(map[int64]bool, len(told))
-	for _, n := range told {
+	gone := make(map[int64]bool, len(sent))
+	for _, n := range sent {
 		gone[n] = true
 	}
 	return slices.DeleteFunc(list, func(n int64) bool { return gone[n] })

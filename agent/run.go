@@ -34,13 +34,14 @@ type run struct {
 	timeout time.Duration // 0 = none
 	grace   time.Duration
 	key     string
-	stop    func()      // ends the fetching; nil = there is none
-	tree    source.Tree // of the source, once it is fetched
-	slot    *slot       // nil = it has no process yet
-	leader  bool        // the first process alone is asked to end
-	memory  int64       // bytes that it may use; 0 = no bound of its own
-	oom     bool        // some of it was killed for want of memory
-	lost    error       // how its first process ended is not known
+	stop    func()       // ends the fetching; nil = there is none
+	tree    source.Tree  // of the source, once it is fetched
+	slot    *slot        // nil = it has no process yet
+	logs    *attemptLogs // nil = it has no process yet, or writes its logs itself
+	leader  bool         // the first process alone is asked to end
+	memory  int64        // bytes that it may use; 0 = no bound of its own
+	oom     bool         // some of it was killed for want of memory
+	lost    error        // how its first process ended is not known
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -120,19 +121,19 @@ func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool)
 		r.deadline.Stop()
 	}
 	r.mu.Unlock()
-	f, told := r.result(n, 0, time.Now())
+	f, reported := r.result(n, 0, time.Now())
 	if r.cause == byItself && err != nil {
 		f.State, f.ExitCode, f.Cause, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, causeOf(err), err.Error()
 	}
 	if r.cause == byTimeout {
 		f.Reason += ", while its source was being fetched"
 	}
-	return f, told
+	return f, reported
 }
 
 // setLaunch gives a run what its process is started with.
 func (r *run) setLaunch(l *launch, w protocol.Assignment) {
-	r.slot, r.leader, r.memory = l.slot, w.Stop == job.StopLeader, w.Memory
+	r.slot, r.leader, r.memory, r.logs = l.slot, w.Stop == job.StopLeader, w.Memory, l.dir.logs
 }
 
 // wait returns when the process has ended and everything that it has left with it.
@@ -181,6 +182,9 @@ func (r *run) result(n int64, status syscall.WaitStatus, at time.Time) (protocol
 	default:
 		f.State, f.ExitCode = string(job.AttemptFailed), status.ExitStatus()
 		f.Reason = fmt.Sprintf("its process ended with exit code %d", f.ExitCode)
+	}
+	if cut := r.logs.cut(); cut != (job.LogsCut{}) {
+		f.LogsCut = &cut
 	}
 	if r.oom && f.State != string(job.AttemptSucceeded) {
 		f.Reason += "; " + r.outOfMemoryReason()

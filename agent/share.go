@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,56 +22,80 @@ import (
 // shareDir is the pool's directory on the share, `jobs/<pool>`. Everything below
 // is reached through it, so that no link leads an attempt's files off the share.
 type shareDir struct {
-	share, pool string
+	share, pool, vmid string
 
-	mounted bool // it must be a mount; else it is not there
+	mounted bool                      // it must be a mount; else it is not there
+	probe   func(root *os.Root) error // tries whether jobs can write below it; nil = nobody does
+	ownLogs bool                      // attempts write to their logs themselves
+	life    string                    // of the agent: a part of the names of ready trees
+	trees   atomic.Int64              // that were made
+	network bool                      // in tests: as if it were on a network
 
 	mu   sync.Mutex
 	root *os.Root // nil = not open
 	base *os.File // the same directory
 }
 
-// open returns the pool's directory, made when it is not there.
+// open returns the pool's directory, made when it is not there. When it is opened again, jobs
+// must be able to write there.
 func (d *shareDir) open() (*os.Root, *os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.root != nil && d.isStillThere() {
 		return d.root, d.base, nil
 	}
+	// Not on the caller's thread: that of a slot sees other mounts than the rest of the agent,
+	// and what is opened there leads everybody to what the slot sees.
+	done := make(chan error)
+	go func() { done <- d.openAgain() }()
+	if err := <-done; err != nil {
+		return nil, nil, err
+	}
+	return d.root, d.base, nil
+}
+
+// openAgain opens the directory, unless it is still there. The caller holds d.mu.
+func (d *shareDir) openAgain() error {
+	if d.root != nil && d.isStillThere() {
+		return nil
+	}
 	if d.mounted {
 		if err := isMount(d.share); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	share, err := os.OpenRoot(d.share)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer share.Close()
 	top, err := share.Open(".")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer top.Close()
 	jobs, err := openDirAt(top, "jobs", 0o755)
 	if err != nil {
-		return nil, nil, blameShare(err)
+		return blameShare(err)
 	}
 	defer jobs.Close()
 	base, err := openDirAt(jobs, d.pool, 0o755)
 	if err != nil {
-		return nil, nil, blameShare(err)
+		return blameShare(err)
 	}
 	root, err := share.OpenRoot(path.Join("jobs", d.pool))
 	if err == nil {
 		err = sameDir(base, root)
 	}
+	if err == nil && d.probe != nil {
+		err = d.probe(root)
+	}
 	if err != nil {
 		base.Close()
-		return nil, nil, err
+		return err
 	}
 	d.root, d.base = root, base
-	return root, base, nil
+	return nil
 }
 
 // isStillThere reports whether the directory is the one that the share's path leads to: a
@@ -134,15 +159,18 @@ func (d *shareDir) forget() {
 	d.mu.Unlock()
 }
 
-// attemptDir is an attempt's directory on the share with its open log files.
+// attemptDir is an attempt's directory on the share.
 type attemptDir struct {
-	root           *os.Root
 	path           string // absolute
-	stdout, stderr *os.File
+	root           *os.Root
+	dir            *os.File     // nil, as root: it was a slot's ready tree
+	stdout, stderr *os.File     // nil = the process writes into pipes
+	logs           *attemptLogs // nil = the process writes to the files itself
 }
 
+// close closes what only the start of a process needs. It may be called twice.
 func (a *attemptDir) close() {
-	for _, f := range []*os.File{a.stdout, a.stderr} {
+	for _, f := range []*os.File{a.stdout, a.stderr, a.dir} {
 		if f != nil {
 			f.Close()
 		}
@@ -152,7 +180,22 @@ func (a *attemptDir) close() {
 	}
 }
 
-// makeAttemptDir creates an attempt's directory, its output directory and its logs. The
+// openAttemptDir opens the directory of an attempt that has begun.
+func (d *shareDir) openAttemptDir(w protocol.Assignment, o owner) (*os.File, error) {
+	_, base, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	jobDir, err := openDirAt(base, w.Job, 0o755)
+	if err != nil {
+		return nil, err
+	}
+	defer jobDir.Close()
+	return openDirAt(jobDir, strconv.Itoa(w.Attempt), uint32(o.dirMode()))
+}
+
+// makeAttemptDir creates an attempt's directory, its output directory, and its logs if the
+// process writes to them itself. The
 // names were checked by the caller. Owner < 0 leaves the owner alone. The error
 // has its cause.
 // A gang's ranks share the directory; all but the first have logs of their own.
@@ -187,8 +230,7 @@ func (d *shareDir) tryMakeAttemptDir(w protocol.Assignment, owner owner) (_ *att
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	made := &attemptDir{path: filepath.Join(d.share, "jobs", d.pool, jobID, attempt)}
+	made := &attemptDir{path: filepath.Join(d.share, "jobs", d.pool, jobID, attempt), dir: dir}
 	defer func() {
 		if err != nil {
 			made.close()
@@ -205,12 +247,19 @@ func (d *shareDir) tryMakeAttemptDir(w protocol.Assignment, owner owner) (_ *att
 		return nil, err
 	}
 	defer output.Close()
-	// Appending, so that an attempt that was sent twice overwrites nothing.
-	if made.stdout, err = openFileAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
-		return nil, err
+	if d.ownLogs {
+		// Appending, so that an attempt that was sent twice overwrites nothing.
+		if made.stdout, err = openFileAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
+			return nil, err
+		}
+		if made.stderr, err = openFileAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
+			return nil, err
+		}
 	}
-	if made.stderr, err = openFileAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
-		return nil, err
+	for _, stream := range logStreams {
+		if err = checkFileAt(dir, job.LogFile(stream, rank)); err != nil {
+			return nil, err
+		}
 	}
 	owner.giveDirs(made, dir, output, d.pool, w)
 	return made, nil

@@ -3,9 +3,13 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
@@ -29,6 +33,15 @@ type slot struct {
 	made  bool        // its attempt has a directory on the share
 	cpus  int         // of its attempt
 	gpus  []int
+
+	// What is used again by attempts of the same team and user: an attempt may have passed
+	// what it had open on to a friend outside.
+	team, user string
+	pipes      *logPipes  // nil = there are none yet
+	tree       *readyTree // the same
+	scratch    string     // path of the scratch directory
+	scratchAt  dirStamp   // of the empty directory; zero = it is not there
+	since      time.Time  // when the slot was taken
 }
 
 // slots are all places of a node.
@@ -82,9 +95,10 @@ func (s *slots) reuse(n int64, w protocol.Assignment) (*slot, error) {
 	if err := s.checkRoom(w); err != nil {
 		return nil, err
 	}
-	for last := len(s.free) - 1; last >= 0; last-- {
-		k := s.free[last]
-		if s.free = s.free[:last]; k.isUsable() {
+	for len(s.free) > 0 {
+		i := s.findFree(w)
+		k := s.free[i]
+		if s.free = slices.Delete(s.free, i, i+1); k.isUsable() {
 			s.assignSlot(k, n, w)
 			return k, nil
 		}
@@ -93,9 +107,20 @@ func (s *slots) reuse(n int64, w protocol.Assignment) (*slot, error) {
 	return nil, nil
 }
 
+// findFree returns the place in the list of a free slot: the last one that an attempt of the
+// same team and user had, or else the last one. The caller holds s.mu.
+func (s *slots) findFree(w protocol.Assignment) int {
+	for i := len(s.free) - 1; i >= 0; i-- {
+		if k := s.free[i]; k.team == w.Team && k.user == w.User {
+			return i
+		}
+	}
+	return len(s.free) - 1
+}
+
 // assignSlot notes whose a slot is. The caller holds s.mu.
 func (s *slots) assignSlot(k *slot, n int64, w protocol.Assignment) {
-	k.cpus, k.gpus, k.bare, k.made = w.CPUs, w.GPUs, true, false
+	k.cpus, k.gpus, k.bare, k.made, k.since = w.CPUs, w.GPUs, true, false, time.Now()
 	s.taken[n] = k
 }
 
@@ -135,7 +160,8 @@ func (s *slots) checkRoom(w protocol.Assignment) error {
 // make makes a slot. The caller holds s.making.
 func (s *slots) make() (*slot, error) {
 	l := s.launcher
-	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func())}
+	k := &slot{number: s.made, as: l.as, owner: l.owner, login: l.login, tasks: make(chan func(), 1)}
+	k.scratch = filepath.Join(l.local, "s"+strconv.Itoa(k.number))
 	onThread(k.runTasks)
 	var err error
 	k.runOnThread(func() { err = s.furnish(k) })
@@ -157,6 +183,10 @@ func (k *slot) runTasks() {
 
 // runOnThread runs something on the slot's thread.
 func (k *slot) runOnThread(task func()) {
+	if k.isOnThread() {
+		task()
+		return
+	}
 	done := make(chan struct{})
 	k.tasks <- func() {
 		defer close(done)
@@ -184,11 +214,39 @@ func (s *slots) release(n int64) {
 		s.free = append(s.free, k)
 		return
 	}
+	k.dropReady()
 	s.stuck = append(s.stuck, k)
+}
+
+// admit prepares a slot for an attempt: what one of another team or user has had is not used
+// again.
+func (k *slot) admit(w protocol.Assignment) {
+	if k.team == w.Team && k.user == w.User {
+		return
+	}
+	k.tree.remove()
+	k.dropReady()
+	k.team, k.user = w.Team, w.User
+}
+
+// dropReady drops what a slot has ready for its next attempt.
+func (k *slot) dropReady() {
+	k.dropPipes()
+	if k.scratchAt != (dirStamp{}) {
+		os.RemoveAll(k.scratch)
+	}
+	k.tree, k.scratchAt = nil, dirStamp{}
+}
+
+// dropPipes ends the slot's pipes: others are made for the next attempt.
+func (k *slot) dropPipes() {
+	k.pipes.close()
+	k.pipes = nil
 }
 
 // endSlot ends a slot for good.
 func (s *slots) endSlot(k *slot) {
+	k.dropReady()
 	k.runOnThread(k.giveBack)
 	close(k.tasks)
 }

@@ -28,6 +28,16 @@ func onThread(do func()) {
 	}()
 }
 
+// provesEmpty says that it is known when no process of an attempt is left: here it is not.
+const provesEmpty = false
+
+// isOnThread reports whether the caller is on the slot's thread: attempts are followed
+// elsewhere here.
+func (k *slot) isOnThread() bool { return false }
+
+// attend runs something that takes as long as an attempt.
+func (k *slot) attend(task func()) { go task() }
+
 func newSite(*launcher) (*site, error) { return &site{}, nil }
 
 func (*site) isAlone() bool { return true }
@@ -82,3 +92,11 @@ func (k *slot) wait(r *run) (status syscall.WaitStatus, at time.Time, err error)
 
 // hadOOMKill is not known here.
 func (k *slot) hadOOMKill() bool { return false }
+
+// jobUsers are the users that attempts have; nil: the agent's own.
+func (l *launcher) jobUsers() []*syscall.Credential {
+	if l.as != nil {
+		return []*syscall.Credential{l.as}
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"dsvmpools/agent/keeper"
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -26,8 +28,10 @@ type site struct {
 	groups *hierarchies // nil = processes are held by keepers
 	lock   *os.File     // of the keepers
 
-	earlier  []string // groups of an earlier life that are not empty
-	keepers  bool     // of an earlier life that have not ended
+	earlier  []*nodeDir // in which something of an earlier life was left at the start
+	ended    bool       // nothing of it is left
+	keepers  bool       // of an earlier life that have not ended
+	sweeping context.CancelFunc
 	deciding sync.Once
 	said     sync.Once // what views lack
 	users    *users    // nil = slots have no users of their own
@@ -41,7 +45,17 @@ type hold struct {
 	uid    *os.File       // claims the slot's user
 	view   *view          // nil = they see what the agent sees
 	covers *covers        // nil = file owners keep others out
+	thread int            // number of the slot's thread
 }
+
+// provesEmpty says that it is known when no process of an attempt is left.
+const provesEmpty = true
+
+// isOnThread reports whether the caller is on the slot's thread.
+func (k *slot) isOnThread() bool { return unix.Gettid() == k.thread }
+
+// attend runs something on the slot's thread that takes as long as an attempt.
+func (k *slot) attend(task func()) { k.tasks <- task }
 
 // ways of holding processes, for tests: the best there is, or a given one.
 const (
@@ -53,7 +67,7 @@ const (
 // newSite ends what an earlier life of the agent has left, and finds out what this
 // system offers.
 func newSite(l *launcher) (*site, error) {
-	t := &site{log: l.log}
+	t := &site{log: l.log, ended: true}
 	lock, alone, err := keeper.Await(filepath.Join(l.cfg.InstanceDir, "keepers.lock"), emptyWithin)
 	if err != nil {
 		return t, fmt.Errorf("the agent's directory cannot be used; check DSVM_INSTANCE_DIR: %w", err)
@@ -62,13 +76,62 @@ func newSite(l *launcher) (*site, error) {
 	if os.Geteuid() != 0 {
 		return t, nil
 	}
-	own, others := findEarlierGroups(l.node())
-	sweepGroups(others)
-	if !endEarlier(own, emptyWithin) {
-		t.earlier = own
-		t.log.Error("ending processes of an earlier agent has failed; nothing is started until they are gone")
+	own, others := findNodeDirs(l.node())
+	if t.earlier = endAll(own, emptyWithin); len(t.earlier) > 0 {
+		t.ended = false
+		t.log.Error("ending processes of an earlier agent has failed; nothing is started until they are gone", "groups", paths(t.earlier))
+	}
+	if left := endAll(others, sweepWithin); len(left) > 0 {
+		var ctx context.Context
+		ctx, t.sweeping = context.WithCancel(context.Background())
+		go t.sweepLater(ctx, left)
 	}
 	return t, nil
+}
+
+// sweepWithin is how long a start waits for the end of what agents have left that are gone
+// for good. Then the sweep goes on while the node works.
+const sweepWithin = 100 * time.Millisecond
+
+// Pauses between two sweeps: a process that hangs in the kernel may be there for long.
+const (
+	firstSweep = time.Second
+	lastSweep  = 5 * time.Minute
+)
+
+// sweepLater ends what agents that are gone for good have left and what could not be ended
+// at once. Between two tries the directories are not held: the next agent of the machine,
+// or the node's own one, may have them.
+func (t *site) sweepLater(ctx context.Context, left []*nodeDir) {
+	defer t.sweeping()
+	t.log.Warn("ending processes of agents that are gone has failed; trying again", "groups", paths(left))
+	for failures := 1; len(left) > 0; failures++ {
+		for _, d := range left {
+			d.close()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff.After(failures, firstSweep, lastSweep)):
+		}
+		tried := left
+		left = nil
+		for _, d := range tried {
+			if d.take(0) == nil {
+				left = append(left, d)
+			}
+		}
+		left = endAll(left, sweepWithin)
+	}
+	t.log.Info("processes of agents that are gone have ended")
+}
+
+// paths lists directories for the log.
+func paths(all []*nodeDir) (list []string) {
+	for _, d := range all {
+		list = append(list, d.path)
+	}
+	return list
 }
 
 // decide finds out what slots can have, at the first slot: the share is there then.
@@ -89,7 +152,7 @@ func (s *slots) decideGroups() {
 	if l.cfg.holdBy == holdV1 {
 		version = 1
 	}
-	groups, err := findGroups(l.node(), version)
+	groups, err := findGroups(l.node(), version, s.earlier)
 	if err == nil {
 		if err = groups.tryGroups(); err == nil {
 			s.groups = groups
@@ -141,16 +204,25 @@ func (t *site) isAlone() bool {
 	if t.keepers && keeper.IsAlone(t.lock) {
 		t.keepers = false
 	}
-	if len(t.earlier) > 0 && endEarlier(t.earlier, 0) {
-		t.earlier = nil
+	if !t.ended {
+		t.ended = true
+		for _, d := range t.earlier {
+			t.ended = d.end() && t.ended
+		}
 	}
-	return !t.keepers && len(t.earlier) == 0
+	return !t.keepers && t.ended
 }
 
 // shut gives back what the slots shared.
 func (t *site) shut() {
+	if t.sweeping != nil {
+		t.sweeping()
+	}
 	if t.groups != nil {
 		t.groups.close()
+	}
+	for _, d := range t.earlier {
+		d.remove()
 	}
 	if t.covers != nil {
 		t.covers.close()
@@ -162,6 +234,7 @@ func (t *site) shut() {
 
 // furnish gives a new slot what it needs, on its thread.
 func (s *slots) furnish(k *slot) (err error) {
+	k.thread = unix.Gettid()
 	s.deciding.Do(s.decide)
 	if s.users != nil {
 		if err := s.users.furnish(k); err != nil {
@@ -182,8 +255,11 @@ func (s *slots) furnish(k *slot) (err error) {
 	return err
 }
 
-// isUsable reports whether a free slot can be used: its keeper may have been killed.
-func (k *slot) isUsable() bool { return k.keeper == nil || !k.keeper.Gone() }
+// isUsable reports whether a free slot can be used: its keeper may have been killed, its
+// group removed.
+func (k *slot) isUsable() bool {
+	return (k.keeper == nil || !k.keeper.Gone()) && (k.group == nil || !k.group.isLost())
+}
 
 // giveBack gives everything back, on the slot's thread.
 func (k *slot) giveBack() {
@@ -297,7 +373,7 @@ func (k *slot) hadOOMKill() bool { return k.group != nil && k.group.hadOOMKill()
 // emptyFolders removes what an attempt has left in the slot's own folders.
 func (k *slot) emptyFolders() (err error) {
 	if k.view != nil {
-		k.runOnThread(func() { err = k.view.emptyFolders() })
+		k.runOnThread(func() { err = k.view.emptyFolders(k.since) })
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,10 +56,56 @@ func TestUnmadeSlot(t *testing.T) {
 	defer l.slots.close()
 	l.slots.deciding.Do(func() {})
 	l.slots.users = &users{uidRange: cfg.UIDs}
-	l.slots.groups = &hierarchies{v2: filepath.Join(cfg.InstanceDir, "missing")}
+	l.slots.groups = &hierarchies{v2: &nodeDir{path: filepath.Join(cfg.InstanceDir, "missing", "groups")}}
 	for range count + 1 {
 		if _, err := l.slots.take(1, protocol.Assignment{}); err == nil || !strings.Contains(err.Error(), "no such file") {
 			t.Errorf("got %v, want that the group's parent is missing", err)
 		}
 	}
+}
+
+// TestShareIsNotASlots: a share that a slot's thread opens again is that of the agent, not what
+// the slot sees, where other attempts are covered.
+func TestShareIsNotASlots(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Config){
+		"with owners":    func(*Config) {},
+		"without owners": func(c *Config) { c.ownerless = asAzureFiles },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := launcherOf(t, reachable(t, change))
+			k, err := l.slots.take(1, protocol.Assignment{CPUs: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k.view == nil {
+				t.Skip("slots have no views here")
+			}
+			_, first, err := l.share.open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.share.forget()
+			var again *os.File
+			k.runOnThread(func() { _, again, err = l.share.open() })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := mountOf(t, again), mountOf(t, first); again == first || got != want {
+				t.Errorf("it is on the mount %s, before it was on %s", got, want)
+			}
+		})
+	}
+}
+
+// mountOf is the number of the mount that a file was opened on.
+func mountOf(t *testing.T, f *os.File) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "mnt_id:")
+	return strings.Fields(after)[0]
 }

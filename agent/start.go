@@ -3,8 +3,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsvmpools/agent/process"
@@ -33,23 +35,13 @@ type starter struct {
 	launcher *launcher
 	fetcher  *source.Fetcher
 
-	queue chan int64     // assignments that wait for one of the goroutines of run
-	runs  sync.WaitGroup // one for each attempt that has begun
+	queue    chan int64     // assignments whose turn it is, and that wait for one of the goroutines of run
+	runs     sync.WaitGroup // one for each attempt that has begun
+	flushing atomic.Bool    // the journal is about to be written
 }
 
 func newStarter(cfg Config, b *notebook, l *launcher, f *source.Fetcher) *starter {
 	return &starter{notebook: b, cfg: cfg, launcher: l, fetcher: f, queue: make(chan int64, startQueue)}
-}
-
-// enqueue puts assignments into the queue.
-func (s *starter) enqueue(ctx context.Context, numbers []int64) {
-	for _, n := range numbers {
-		select {
-		case s.queue <- n:
-		case <-ctx.Done():
-			return // they are in the journal
-		}
-	}
 }
 
 // run starts what is in the queue, until the context ends.
@@ -99,7 +91,12 @@ func (s *starter) startPlain(n int64, h *held) {
 		s.failStart(n, h.work, err)
 		return
 	}
-	defer launch.dir.close()
+	started := false
+	defer func() {
+		if !started {
+			launch.drop()
+		}
+	}()
 	s.mu.Lock()
 	ok := s.mayStart(h)
 	if ok {
@@ -108,7 +105,7 @@ func (s *starter) startPlain(n int64, h *held) {
 	}
 	s.mu.Unlock()
 	if !ok {
-		s.launcher.putAwayInTime(n, h.work)
+		s.launcher.putAwayInTime(n, h.work, s.hurry)
 		s.launcher.clean(n, h.work)
 		return
 	}
@@ -118,6 +115,13 @@ func (s *starter) startPlain(n int64, h *held) {
 		s.failStart(n, h.work, err)
 		return
 	}
+	started = true
+	launch.slot.attend(func() { s.runPlain(n, h, launch, from) })
+}
+
+// runPlain runs an attempt without a source, on its slot's thread. From is when its time
+// began.
+func (s *starter) runPlain(n int64, h *held, launch *launch, from time.Time) {
 	pid, err := launch.start()
 	r := s.newRun(n, h.work, from)
 	r.pid = pid
@@ -125,6 +129,8 @@ func (s *starter) startPlain(n int64, h *held) {
 	if err == nil && s.isStartedLate(h) {
 		r.end(byAgent, "", 0)
 		r.wait()
+		launch.drop()
+		launch.slot.dropPipes() // something may be in them
 		err = errStartLate(s.cfg.StartWithin)
 	}
 	if err != nil {
@@ -132,9 +138,8 @@ func (s *starter) startPlain(n int64, h *held) {
 		s.failStart(n, h.work, err)
 		return
 	}
-	birth := process.BirthOf(pid)
 	s.mu.Lock()
-	s.record(record{N: n, Started: &process.Process{PID: pid, Birth: birth, At: r.began}})
+	s.record(record{N: n, Started: &process.Process{PID: pid, Birth: birthOf(pid), At: r.began}})
 	h.run = r
 	cancelReason, closing, leaveReason, killAt := h.cancel, s.closing, s.leaveReason, s.killAt
 	s.out.started = append(s.out.started, n)
@@ -148,9 +153,32 @@ func (s *starter) startPlain(n int64, h *held) {
 	case cancelReason != "":
 		r.end(byCancel, cancelReason, s.cfg.KillGrace)
 	}
-	go s.awaitEnd(n, h.work, r)
-	s.logUnsaved(s.flush(false))
+	s.flushSoon()
 	s.wakeReporter()
+	s.awaitEnd(n, h.work, r)
+}
+
+// birthOf is the start time of a process, by which it is found again. Where it is known when
+// nothing is left of an attempt, nothing is left after a life of the agent either.
+func birthOf(pid int) string {
+	if provesEmpty {
+		return ""
+	}
+	return process.BirthOf(pid)
+}
+
+// startedSaved is how long the start of a process may be missing in the journal. Without it
+// the next life knows that there may have been a process, but not since when.
+const startedSaved = 100 * time.Millisecond
+
+// flushSoon writes what was recorded within a moment, unless something else does before.
+func (s *starter) flushSoon() {
+	if s.flushing.CompareAndSwap(false, true) {
+		time.AfterFunc(startedSaved, func() {
+			s.flushing.Store(false)
+			s.logUnsaved(s.flush(false))
+		})
+	}
 }
 
 // newRun is a run that begins now; its timeout counts from an earlier time.
@@ -207,17 +235,17 @@ func (s *starter) startFetching(n int64, h *held) {
 func (s *starter) startFetched(n int64, w protocol.Assignment, r *run) {
 	launch, err := s.launcher.prepareInTime(n, w, r.tree)
 	if err == nil {
-		defer launch.dir.close()
 		r.setLaunch(launch, w)
-		err = r.startProcess(launch.start)
+		if err = r.startProcess(launch.start); err != nil {
+			launch.drop()
+		}
 	}
 	if err != nil {
 		s.endWithoutProcess(n, w, r, "", err)
 		return
 	}
-	birth := process.BirthOf(r.pid)
 	s.mu.Lock()
-	s.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birth, At: r.began}})
+	s.record(record{N: n, Started: &process.Process{PID: r.pid, Birth: birthOf(r.pid), At: r.began}})
 	s.mu.Unlock()
 	go s.awaitEnd(n, w, r)
 	s.logUnsaved(s.flush(false))
@@ -227,15 +255,15 @@ func (s *starter) startFetched(n int64, w protocol.Assignment, r *run) {
 // went wrong, or it was to read a file and did.
 func (s *starter) endWithoutProcess(n int64, w protocol.Assignment, r *run, file string, err error) {
 	defer s.runs.Done()
-	f, told := r.resultWithoutProcess(n, err)
-	s.launcher.putAwayInTime(n, w)
+	f, reported := r.resultWithoutProcess(n, err)
+	s.launcher.putAwayInTime(n, w, s.hurry)
 	switch {
 	case f.State == string(job.AttemptSucceeded):
 		f.File = file
 	case f.State == string(job.AttemptStartFailed) && hasWrongFile(err):
 		f.State, f.ExitCode, f.Cause = string(job.AttemptFailed), exitFile, ""
 	}
-	s.concludeAttempt(n, w, f, told)
+	s.concludeAttempt(n, w, f, reported)
 	if f.State == string(job.AttemptStartFailed) {
 		s.log.Info("starting attempt has failed",
 			"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", f.Cause, "reason", f.Reason)
@@ -244,20 +272,27 @@ func (s *starter) endWithoutProcess(n int64, w protocol.Assignment, r *run, file
 
 // concludeAttempt records an attempt's end, unless it is not reported, and removes what
 // is local of it.
-func (s *starter) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, told bool) {
-	if told {
-		s.mu.Lock()
-		s.recordEnd(f)
-		s.mu.Unlock()
-		s.logUnsaved(s.flush(false))
-		s.wakeReporter()
-	}
+func (s *starter) concludeAttempt(n int64, w protocol.Assignment, f protocol.Finished, reported bool) {
+	s.recordResult(f, reported)
 	s.launcher.clean(n, w)
+	s.startNext()
+}
+
+// recordResult records an attempt's end, unless it is not reported.
+func (s *starter) recordResult(f protocol.Finished, reported bool) {
+	if !reported {
+		return
+	}
+	s.mu.Lock()
+	s.recordEnd(f)
+	s.mu.Unlock()
+	s.logUnsaved(s.flush(false))
+	s.wakeReporter()
 }
 
 // failStart ends an assignment that could not be started.
 func (s *starter) failStart(n int64, w protocol.Assignment, err error) {
-	s.launcher.putAwayInTime(n, w)
+	s.launcher.putAwayInTime(n, w, s.hurry)
 	s.concludeAttempt(n, w, startFailure(n, err), true)
 	s.log.Info("starting attempt has failed",
 		"n", n, "job", startfault.Clip(w.Job), "attempt", w.Attempt, "cause", causeOf(err), "reason", err.Error())
@@ -275,19 +310,46 @@ func startFailure(n int64, err error) protocol.Finished {
 	}
 }
 
-// awaitEnd follows an attempt to its end.
+// awaitEnd follows an attempt to its end, and puts away what it leaves. The end is reported
+// after that, and mostly when its slot is free again; or sooner when the share hangs, there is
+// very much to put away, or the agent is in a hurry.
 func (s *starter) awaitEnd(n int64, w protocol.Assignment, r *run) {
-	defer s.runs.Done()
 	status, at := r.wait()
-	s.launcher.putAwayInTime(n, w)
-	f, told := r.result(n, status, at)
-	s.concludeAttempt(n, w, f, told)
+	var progress atomic.Int64
+	settled := make(chan struct{})
+	var once sync.Once
+	report := func() {
+		once.Do(func() {
+			f, reported := r.result(n, status, at)
+			s.recordResult(f, reported)
+			s.runs.Done()
+		})
+	}
+	slow := time.AfterFunc(cmp.Or(s.cfg.quickEnd, quickEnd), func() {
+		awaitHandOver(settled, s.hurry, func() int64 { return progress.Load() + r.logs.size() }, min(s.launcher.handStall, s.cfg.StartWithin))
+		report()
+		s.startNext()
+	})
+	s.launcher.settle(n, w, r, &progress)
+	close(settled)
+	s.launcher.clean(n, w)
+	slow.Stop()
+	report()
+	s.startNext()
 }
+
+// quickEnd is how long the end of an attempt usually takes, at most: what it leaves is put
+// away, and its slot is free again. Only one that takes longer is watched, and does not wait
+// for its slot.
+const quickEnd = 20 * time.Millisecond
 
 // endAll starts nothing more and ends what runs.
 func (s *starter) endAll() {
 	s.mu.Lock()
-	s.closing = true
+	if !s.closing {
+		s.closing = true
+		close(s.hurry.closing)
+	}
 	var all []*run
 	for _, h := range s.st.held {
 		if h.run != nil {

@@ -33,6 +33,7 @@ type held struct {
 	cancel  string      // asked to end while its process was being started
 	late    *time.Timer // ends it when it has not begun in time; nil = it has none
 	tooLate bool        // it was not begun in time, while its process was being started
+	turn    turn        // whether it waits for room on the node
 }
 
 // state is what the journal remembers. It changes only through apply, so that

@@ -39,20 +39,12 @@ func (s *slots) decideUsers() {
 	if l.cfg.UIDs.count == 0 {
 		return
 	}
-	u := &users{uidRange: l.cfg.UIDs, common: jobsGroup, owner: l.owner, mimic: l.cfg.ownerless}
-	if l.as != nil {
-		u.common, u.groups = int(l.as.Gid), l.as.Groups
-	}
-	tried := u.credential(u.base)
-	for _, dir := range []string{l.cfg.Share, l.local} {
-		cmd := exec.Command("/bin/true")
-		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: tried}
-		if err := cmd.Run(); err != nil {
-			s.log.Warn("missing users of their own for jobs, so that team is no boundary on this node: such a user cannot pass a folder; "+
-				"let others pass it and those above it (chmod o+x), or set DSVM_JOB_UIDS=off",
-				"folder", dir, "error", startfault.Innermost(err).Error())
-			return
-		}
+	u := newUsers(l)
+	if dir, err := u.findClosed(l.cfg.Share, l.local); err != nil {
+		s.log.Warn("missing users of their own for jobs, so that team is no boundary on this node: such a user cannot pass a folder; "+
+			"let others pass it and those above it (chmod o+x), or set DSVM_JOB_UIDS=off",
+			"folder", dir, "error", startfault.Innermost(err).Error())
+		return
 	}
 	if u.owner.uid < 0 {
 		u.owner = u.openShare(l.cfg.Share)
@@ -66,6 +58,41 @@ func (s *slots) decideUsers() {
 				"jobs of this node can read each other's files", "error", err.Error())
 		}
 	}
+}
+
+func newUsers(l *launcher) *users {
+	u := &users{uidRange: l.cfg.UIDs, common: jobsGroup, owner: l.owner, mimic: l.cfg.ownerless}
+	if l.as != nil {
+		u.common, u.groups = int(l.as.Gid), l.as.Groups
+	}
+	return u
+}
+
+// findClosed returns the first folder that users of slots cannot pass, and why.
+func (u *users) findClosed(dirs ...string) (string, error) {
+	for _, dir := range dirs {
+		cmd := exec.Command("/bin/true")
+		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: u.credential(u.base)}
+		if err := cmd.Run(); err != nil {
+			return dir, err
+		}
+	}
+	return "", nil
+}
+
+// jobUsers are the users that attempts have, as far as they differ on a share: the first and
+// the last of the slots' users, which share a group; nil: the agent's own user.
+func (l *launcher) jobUsers() []*syscall.Credential {
+	if os.Geteuid() == 0 && l.cfg.UIDs.count > 0 {
+		u := newUsers(l)
+		if _, err := u.findClosed(l.cfg.Share, l.local); err == nil {
+			return []*syscall.Credential{u.credential(u.base), u.credential(u.base + u.count - 1)}
+		}
+	}
+	if l.as != nil {
+		return []*syscall.Credential{l.as}
+	}
+	return nil
 }
 
 // openShare makes the top of a share that is root's alone one that jobs can write to, as
@@ -153,7 +180,9 @@ func (u *users) claim() (int, *os.File, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		// The claim is on the file itself: one whose name is another file's, or nobody's,
+		// by now keeps nobody out.
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isNamed(f, f.Name()) {
 			return uid, f, nil
 		}
 		f.Close()

@@ -96,7 +96,7 @@ exec 9>&1; kill -0 $$ && echo alive`)
 			lines := []string{"id -u; whoami"}
 			for _, file := range []string{"/proc/" + pid + "/environ", "/proc/" + pid + "/cmdline", "/proc/" + pid + "/cwd/w", "/proc/" + pid +
 				"/root/tmp/t", "/proc/" + pid + "/fd/1",
-				local + "/1/s", local + "/1.sh", dir + "/stdout.log", dir + "/wd/w", dir + "/output/o", "/tmp/t", "/var/tmp/v", "/dev/shm/m",
+				local + "/s0/s", local + "/s0.sh", dir + "/stdout.log", dir + "/wd/w", dir + "/output/o", "/tmp/t", "/var/tmp/v", "/dev/shm/m",
 				n.cfg.InstanceDir + "/journal"} {
 				lines = append(lines, fmt.Sprintf("if cat %s; then echo READ %s; fi", file, file))
 			}
@@ -124,7 +124,7 @@ exec 9>&1; kill -0 $$ && echo alive`)
 			// else of it. A slot is free a moment after the end is told, so that another
 			// may be taken before.
 			next := "id -u; ls -A /tmp /var/tmp /dev/shm | grep -v :; find " + local +
-				" -uid $(id -u) -type f ! -name \"$DSVM_JOB_ID*\" ! -name '[0-9]*.sh'; cat " + dir + "/output/o"
+				" -uid $(id -u) -type f ! -name \"$DSVM_JOB_ID*\" ! -name 's[0-9]*.sh'; cat " + dir + "/output/o"
 			for id, end := int64(3), time.Now().Add(deadline); ; id++ {
 				n.work(script(id, next))
 				if f := n.finished(id); f.State != string(job.AttemptSucceeded) {
@@ -237,32 +237,40 @@ func TestHandedOverLate(t *testing.T) {
 }
 
 // TestFailedStartIsPutAway: an attempt that never ran leaves its directory as one that
-// did: its own working directory is gone, its logs are for all, and it is not hidden
-// from other jobs any more.
+// did: what is in it is for all, and not hidden from other jobs any more. Where nothing is
+// in it, it is gone.
 func TestFailedStartIsPutAway(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Config){"with owners": nil, "without owners": func(c *Config) { c.ownerless = asAzureFiles }} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := secluded(t, change)
-			n.work(assign(1, "pyhton3"))
-			if f := n.finished(1); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseNoProgram {
-				t.Fatalf("got %+v", f)
+			item := assign(1, "pyhton3")
+			item.Assign.Workdir = "sub"
+			n.work(item, assign(2, "pyhton3"))
+			for _, id := range []int64{1, 2} {
+				if f := n.finished(id); f.State != string(job.AttemptStartFailed) || f.Cause != job.CauseNoProgram {
+					t.Fatalf("got %+v", f)
+				}
 			}
-			n.owned(t, 1, "output", "stdout.log", "")
-			if _, err := os.Lstat(n.path(1, "wd")); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("its working directory: got %v", err)
+			if change == nil {
+				n.owned(t, 1, "wd/sub", "wd", "")
+			}
+			for _, gone := range []string{n.path(1, "output"), filepath.Dir(n.path(2, ""))} {
+				if _, err := os.Lstat(gone); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s is still there: %v", gone, err)
+				}
 			}
 			// One has the slot of the first, and the other a new one.
 			text := "echo up; while [ ! -e $DSVM_SHARE/go ]; do sleep 0.02; done; ls " + filepath.Dir(n.path(1, "output"))
-			n.work(script(2, text), script(3, text))
-			awaitText(t, n, 2, "up\n")
+			n.work(script(3, text), script(4, text))
 			awaitText(t, n, 3, "up\n")
+			awaitText(t, n, 4, "up\n")
 			if err := os.WriteFile(filepath.Join(n.cfg.Share, "go"), nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			for id := int64(2); id <= 3; id++ {
-				if f := n.finished(id); f.State != string(job.AttemptSucceeded) || !strings.Contains(n.file(id, "stdout.log"), "stderr.log") {
+			for id := int64(3); id <= 4; id++ {
+				if f := n.finished(id); f.State != string(job.AttemptSucceeded) || !strings.Contains(n.file(id, "stdout.log"), "wd\n") {
 					t.Errorf("%d: got %+v, %q", id, f, n.file(id, "stdout.log"))
 				}
 			}

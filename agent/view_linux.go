@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,8 +19,9 @@ const jobsUmask = 0o002
 // slot's thread, in which /tmp, /var/tmp and /dev/shm are the slot's own, processes
 // of other users are not listed, and the slot's user has a name.
 type view struct {
-	dir     string   // of the slot's own folders; removed with the slot
-	folders []string // as the slot's thread sees them, emptied after each attempt
+	dir     string              // of the slot's own folders; removed with the slot
+	folders []string            // as the slot's thread sees them, emptied after each attempt
+	stamps  map[string]dirStamp // of those that are empty
 }
 
 // giveView gives a slot its view, on its thread. What cannot be had is said once: the
@@ -57,7 +59,7 @@ func (s *slots) newView(k *slot) (*view, error) {
 		return nil, err
 	}
 	l := s.launcher
-	v := &view{dir: filepath.Join(l.local, ".slot"+strconv.Itoa(k.number))}
+	v := &view{dir: filepath.Join(l.local, ".slot"+strconv.Itoa(k.number)), stamps: map[string]dirStamp{}}
 	if err := os.MkdirAll(v.dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -110,23 +112,35 @@ func (v *view) addName(file, line string) error {
 	return unix.Mount(own, file, "", unix.MS_BIND, "")
 }
 
-// emptyFolders empties the slot's own folders, on its thread.
-func (v *view) emptyFolders() error {
+// emptyFolders empties the slot's own folders, on its thread. It leaves those alone in which
+// nothing was changed since a time.
+func (v *view) emptyFolders(since time.Time) error {
 	var all error
 	for _, folder := range v.folders {
-		dir, err := os.Open(folder)
-		if err != nil {
-			all = errors.Join(all, err)
+		if was, ok := v.stamps[folder]; ok && isStillEmpty(unix.AT_FDCWD, folder, was, since) {
 			continue
 		}
-		names, err := dir.Readdirnames(-1)
-		dir.Close()
-		all = errors.Join(all, err)
-		for _, name := range names {
-			all = errors.Join(all, os.RemoveAll(filepath.Join(folder, name)))
+		delete(v.stamps, folder)
+		if err := emptyFolder(folder); err != nil {
+			all = errors.Join(all, err)
+		} else if now, err := lookAt(unix.AT_FDCWD, folder); err == nil {
+			v.stamps[folder] = now
 		}
 	}
 	return all
+}
+
+func emptyFolder(folder string) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	dir.Close()
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(folder, name)))
+	}
+	return err
 }
 
 func (v *view) close() { os.RemoveAll(v.dir) }

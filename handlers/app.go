@@ -5,11 +5,12 @@ import (
 	"log/slog"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
-	"dsvmpools/infra"
 	"dsvmpools/shared/bus"
+	"dsvmpools/shared/collector"
+	"dsvmpools/shared/doctor"
 	"dsvmpools/shared/fleet"
+	"dsvmpools/shared/identity"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/push/status"
@@ -18,17 +19,10 @@ import (
 	"dsvmpools/shared/version"
 )
 
-// app is what runs in one process: the real clients, and one copy of each use case
-// for all triggers.
-type app struct {
-	functions *Functions
-	store     *store.Store
-	bus       *bus.Bus
-}
-
-// open puts the app together from the settings.
-func open(s Settings, log *slog.Logger) (*app, error) {
-	credential, armCredential, err := credentials(s)
+// open puts the app together from the settings: the real clients, and one copy of each
+// use case for all triggers. It sends nothing.
+func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions, error) {
+	credential, armCredential, err := credentials(s, getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -51,28 +45,41 @@ func open(s Settings, log *slog.Logger) (*app, error) {
 		Region:         s.Location,
 		Endpoint:       s.ResourceManager,
 		Credential:     armCredential,
+		Log:            log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	model := fleet.Model{
-		Region:       s.Location,
-		SubnetID:     s.Subnet,
-		IdentityID:   s.Identity,
-		AdminUser:    "dsvm",
-		SSHPublicKey: s.SSHPublicKey,
-		CustomData:   infra.CloudInit,
+	nodes := service.NodeModel{
+		Model: fleet.Model{
+			Region:           s.Location,
+			SubnetID:         s.Subnet,
+			PublicIP:         s.Nodes.PublicIP,
+			IdentityID:       s.Nodes.Identity,
+			AdminUser:        "dsvm",
+			SSHPublicKey:     s.Nodes.SSHPublicKey,
+			OSDisk:           fleet.OSDisk{GiB: s.Nodes.OSDiskGiB},
+			SecurityType:     s.Nodes.SecurityType,
+			Zones:            s.Nodes.Zones,
+			ProximityGroupID: s.Nodes.ProximityGroup,
+			Deployed:         s.Nodes.DeployedAt,
+		},
+		Image:         s.Nodes.Image,
+		EphemeralDisk: s.Nodes.EphemeralDisk,
+		Boot:          s.boot(),
 	}
+	scaleSets := service.NewFleet(client, nodes)
 	hosts := s.AllowPrivate.Client() // for the addresses that rules name
 	use := service.New(service.Config{
 		Store:       st,
 		Bus:         b,
-		Fleet:       service.NewFleet(client, model),
+		Fleet:       scaleSets,
 		Timing:      s.Timing,
 		Region:      s.Location,
 		Sizes:       client.Sizes,
 		Share:       s.Share,
 		Keep:        s.Keep,
+		Trees:       s.Trees,
 		ReviveAfter: s.ReviveAfter,
 		Setting:     s.Lookup,
 		Statuses: func(rule *push.Rule, token string) service.StatusPoster {
@@ -80,32 +87,59 @@ func open(s Settings, log *slog.Logger) (*app, error) {
 		},
 		Log: log,
 	})
-	return &app{New(Config{Service: use, Bus: b, UnknownAgain: s.UnknownAgain, Log: log}), st, b}, nil
+	examine := doctor.New(doctor.Config{
+		Tables:      st,
+		Bus:         b,
+		Fleet:       scaleSets,
+		Sizes:       client.Sizes,
+		Pools:       use.Pools.Specs,
+		Place:       s.place(),
+		Share:       s.Share,
+		Mounted:     isInCloud(getenv),
+		Credential:  credential,
+		AgentURL:    s.Nodes.AgentURL,
+		AgentSHA256: s.Nodes.AgentSHA256,
+		ShareKeyURL: s.Nodes.ShareKeyURL,
+	})
+	return New(Config{Service: use, Bus: b, Intake: b, Doctor: examine, UnknownAgain: s.UnknownAgain, Log: log}), nil
 }
 
 // credentials returns the app's own identity where a setting asks for it, and
 // the one for the resource manager.
-func credentials(s Settings) (own, arm azcore.TokenCredential, err error) {
+func credentials(s Settings, getenv func(string) string) (own, arm azcore.TokenCredential, err error) {
 	if s.ResourceManagerKey != "" {
 		arm = fleet.StaticCredential(s.ResourceManagerKey)
 	}
 	if arm != nil && s.ServiceBus != "" && s.Tables != "" {
 		return nil, arm, nil
 	}
-	own, err = azidentity.NewDefaultAzureCredential(nil)
+	own, err = identity.New(getenv, isInCloud(getenv))
 	if arm == nil {
 		arm = own
 	}
 	return own, arm, err
 }
 
+// isInCloud reports whether Azure runs the app.
+func isInCloud(getenv func(string) string) bool { return getenv("WEBSITE_INSTANCE_ID") != "" }
+
+// memoryGoal is what the Go runtime of the handler may hold, see shared/collector: host and
+// handler may share 512 MB.
+const memoryGoal = 96 << 20
+
 // Main runs the custom handler until ctx ends. It returns the exit code: never
 // 0 on failure, since the Functions host does not restart a handler that ends
 // so.
+//
+// Nothing goes over the network before the port is open. The host gives up an app whose
+// handler ends three times, and while the roles of a new deployment are on their way
+// every service refuses the handler: that is an error of each invocation, which comes
+// again, and never the end of the process.
 func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int {
 	log = slog.New(invoke.LogHandler(log.Handler()))
 	slog.SetDefault(log)
 	log.Info("starting handler", version.Read().LogAttributes()...)
+	collector.Tune(getenv, memoryGoal)
 	secret, err := invoke.ReadSecret(getenv) // before anything else can inherit it
 	if err != nil {
 		log.Error("secret of the host cannot be read", "error", err)
@@ -116,19 +150,14 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 		log.Error("settings cannot be used", "error", err)
 		return 1
 	}
-	a, err := open(s, log)
+	functions, err := open(s, getenv, log)
 	if err != nil {
 		log.Error("handler cannot start", "error", err)
 		return 1
 	}
-	if err := a.store.CreateTables(ctx); err != nil {
-		log.Error("tables cannot be created", "error", err)
-		return 1
-	}
-	cloud := getenv("WEBSITE_INSTANCE_ID") != "" // its host may name itself to the handler, and lets nobody else to it
-	host := invoke.New(log, invoke.Guard(secret, cloud))
-	a.functions.Register(host)
-	host.HTTP(a.functions.API(s.Share))
+	host := invoke.New(log, invoke.Guard(secret, isInCloud(getenv))) // there its host may name itself, and lets nobody else to the handler
+	functions.Register(host)
+	host.HTTP(functions.API(s.Share))
 	host.Site(site())
 	if err := host.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
 		log.Error("handler stopped", "error", err)

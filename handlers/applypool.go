@@ -7,6 +7,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/service"
 )
 
 // ApplyPool creates or changes pools from the queue `pools`.
@@ -21,7 +22,7 @@ func (f *Functions) ApplyPool(ctx context.Context, messages []invoke.Message) er
 	for _, m := range messages {
 		spec, err := pool.Parse(m.Body, m.ContentType)
 		if err != nil {
-			errs = append(errs, f.reject(ctx, queue, m, "", err))
+			errs = append(errs, f.reject(ctx, queue, m, service.RefusedJob{}, err))
 			continue
 		}
 		parts[spec.Name] = append(parts[spec.Name], change{m, spec})
@@ -34,7 +35,7 @@ func (f *Functions) ApplyPool(ctx context.Context, messages []invoke.Message) er
 					f.log.WarnContext(ctx, "pool applied with a warning", "pool", name, "warning", w)
 				}
 				if isPermanent(err) {
-					err = f.reject(ctx, queue, c.message, "", err)
+					err = f.reject(ctx, queue, c.message, service.RefusedJob{}, err)
 				}
 				if err != nil {
 					return err

@@ -19,9 +19,10 @@ import (
 // handler panic, or that died on its queue, comes back later each time, and is
 // rejected in the end.
 
-// poolDeadline bounds the work on one pool within a batch: well inside the
-// message lock of a minute, so that a pool that hangs gets its events back
-// while the lock still holds.
+// poolDeadline bounds the work on one pool within a batch. A part that panics is done
+// once more, message by message; even then a pool that hangs gets its events back while
+// the lock of the messages holds, which is five minutes (one, on queues that somebody made
+// without the template).
 const poolDeadline = 40 * time.Second
 
 // Pauses before events that failed come back.
@@ -124,7 +125,7 @@ func (f *Functions) putBack(ctx context.Context, pool, queue string, messages []
 }
 
 // reject moves a message that cannot be taken to the queue `rejected`, and remembers
-// the refusal under the job's id, if it is not "".
-func (f *Functions) reject(ctx context.Context, queue string, m invoke.Message, id string, cause error) error {
-	return f.service.Rejections.Reject(ctx, queue, busMessage(m), id, service.AsFault(cause))
+// the refusal under the job's id, if the message brings a job.
+func (f *Functions) reject(ctx context.Context, queue string, m invoke.Message, of service.RefusedJob, cause error) error {
+	return f.service.Rejections.Reject(ctx, queue, busMessage(m), of, service.AsFault(cause))
 }

@@ -7,6 +7,7 @@ import (
 
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/service"
 )
 
@@ -16,28 +17,38 @@ func (f *Functions) DrivePool(ctx context.Context, messages []invoke.Message) er
 	type wake struct {
 		message invoke.Message
 		kind    string
+		event   pool.Event // nil = it only wakes the pool
 	}
 	var errs []error
 	parts := map[string][]wake{}
 	for _, m := range messages {
 		w, err := service.ParseWake(m.Body)
 		if err != nil {
-			errs = append(errs, f.reject(ctx, queue, m, "", err))
+			errs = append(errs, f.reject(ctx, queue, m, service.RefusedJob{}, err))
 			continue
 		}
-		parts[w.Pool] = append(parts[w.Pool], wake{m, w.Kind})
+		parts[w.Pool] = append(parts[w.Pool], wake{m, w.Kind, w.Event()})
 	}
 	err := byPool(ctx, f, queue, parts, func(w wake) invoke.Message { return w.message },
 		func(ctx context.Context, name string, part []wake) error {
 			var newest time.Time // ticks that waited together say no more than the last
 			ticked, record := false, false
+			var events []pool.Event
 			for _, w := range part {
 				record = record || w.kind == drive.WakeRecord
+				if w.event != nil {
+					events = append(events, w.event)
+				}
 				if w.kind == drive.WakeTick {
 					ticked = true
 					if w.message.EnqueuedAt.After(newest) {
 						newest = w.message.EnqueuedAt
 					}
+				}
+			}
+			if len(events) > 0 {
+				if err := f.service.Pools.Notify(ctx, name, events...); err != nil {
+					return err
 				}
 			}
 			if ticked {

@@ -19,6 +19,8 @@ import (
 type Functions struct {
 	service      *service.Service
 	bus          service.Bus
+	intake       Intake
+	doctor       httpapi.Doctor
 	unknownAgain time.Duration // before an unknown pool is looked up a second time
 	log          *slog.Logger
 	now          func() time.Time
@@ -28,6 +30,8 @@ type Functions struct {
 type Config struct {
 	Service      *service.Service
 	Bus          service.Bus
+	Intake       Intake // nil = messages do not wait
+	Doctor       httpapi.Doctor
 	UnknownAgain time.Duration // see DSVM_UNKNOWN_POOL_AGAIN
 	Log          *slog.Logger
 	Now          func() time.Time // UTC; nil = the clock
@@ -38,17 +42,18 @@ func New(c Config) *Functions {
 	if c.Now == nil {
 		c.Now = func() time.Time { return time.Now().UTC() }
 	}
-	return &Functions{service: c.Service, bus: c.Bus, unknownAgain: c.UnknownAgain, log: c.Log, now: c.Now}
+	return &Functions{service: c.Service, bus: c.Bus, intake: c.Intake, doctor: c.Doctor, unknownAgain: c.UnknownAgain, log: c.Log, now: c.Now}
 }
 
 // Register makes the functions known to the custom-handler layer, under the
 // names of their folders in functions/. What anybody may send comes as text, what
 // this app itself and its agents send as bytes.
 func (f *Functions) Register(app *invoke.App) {
-	app.TextBatch("SubmitJob", f.SubmitJob)
-	app.TextBatch("ApplyPool", f.ApplyPool)
-	app.Batch("NodeReport", f.NodeReport)
-	app.Batch("DrivePool", f.DrivePool)
+	queues := f.bus.Queues()
+	app.TextBatch("SubmitJob", f.take(queues.Jobs, f.SubmitJob))
+	app.TextBatch("ApplyPool", f.take(queues.Pools, f.ApplyPool))
+	app.Batch("NodeReport", f.take(queues.NodeEvents, f.NodeReport))
+	app.Batch("DrivePool", f.take(queues.PoolEvents, f.DrivePool))
 	app.Timer("Reconcile", f.Reconcile)
 	app.Timer("NightlyScaleDown", f.NightlyScaleDown)
 	app.Timer("RecordUsage", f.RecordUsage)
@@ -64,10 +69,27 @@ func (f *Functions) API(share string) http.Handler {
 		Nodes:  f.service.Nodes,
 		Usage:  f.service.Ledger,
 		Pushes: f.service.Pushes,
+		Doctor: f.doctor,
+		Trees:  f.service.Trees,
+
+		Rejected: f.service.Rejected,
 	}, share, f.log)
 }
 
 // busMessage is a message of a trigger as the bus sends it.
 func busMessage(m invoke.Message) bus.Message {
-	return bus.Message{ID: m.ID, Body: m.Body, ContentType: m.ContentType, Properties: m.Properties}
+	return bus.Message{
+		ID:          m.ID,
+		Body:        m.Body,
+		ContentType: m.ContentType,
+		Labels: bus.Labels{
+			CorrelationID:    m.CorrelationID,
+			Subject:          m.Subject,
+			To:               m.To,
+			ReplyTo:          m.ReplyTo,
+			ReplyToSessionID: m.ReplyToSessionID,
+			SessionID:        m.SessionID,
+		},
+		Properties: m.Properties,
+	}
 }

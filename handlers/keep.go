@@ -9,9 +9,12 @@ import (
 )
 
 // defaultKeep is what docs/settings.md says.
-var defaultKeep = service.Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day}
+var defaultKeep = service.Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day, Trees: 14 * day}
 
 const day = 24 * time.Hour
+
+// leastTrees is more than the age that a note of use may have.
+const leastTrees = 2 * time.Hour
 
 // never keeps for ever, as a setting says it; 0 does too.
 const never = "never"
@@ -22,7 +25,7 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 	for _, s := range []struct {
 		name string
 		into *time.Duration
-	}{{"DSVM_KEEP_FINISHED", &k.Finished}, {"DSVM_KEEP_FILES", &k.Files}, {"DSVM_KEEP_IDS", &k.IDs}} {
+	}{{"DSVM_KEEP_FINISHED", &k.Finished}, {"DSVM_KEEP_FILES", &k.Files}, {"DSVM_KEEP_IDS", &k.IDs}, {"DSVM_KEEP_TREES", &k.Trees}} {
 		switch v := getenv(s.name); v {
 		case "":
 		case never, "0":
@@ -35,11 +38,17 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 			*s.into = time.Duration(d)
 		}
 	}
+	if k.Trees != 0 && k.Trees < leastTrees {
+		return k, fault.New(fault.Invalid, "DSVM_KEEP_TREES",
+			"DSVM_KEEP_TREES is %s; write at least %s, so that a folder that was just sent is there for its job, or never",
+			keepText(k.Trees), keepText(leastTrees))
+	}
 	if v := getenv("DSVM_KEEP_LEDGER"); v != "" && v != never && v != "0" {
 		return k, fault.New(
 			fault.Invalid,
 			"DSVM_KEEP_LEDGER",
-			"DSVM_KEEP_LEDGER is %.40q, which is not supported yet: nothing sums up old rows of the ledger so far, so it is kept for ever; write never, or leave it out",
+			"DSVM_KEEP_LEDGER is %.40q, which is not supported yet: nothing sums up old rows of the ledger so far, "+
+				"so it is kept for ever; write never, or leave it out",
 			v,
 		)
 	}
@@ -54,7 +63,8 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 			return k, fault.New(
 				fault.Invalid,
 				"DSVM_KEEP_IDS",
-				"DSVM_KEEP_IDS is %s and %s is %s: an id has to be known for as long as anything else of its job; raise DSVM_KEEP_IDS, or set it to never",
+				"DSVM_KEEP_IDS is %s and %s is %s: an id has to be known for as long as anything else of its job; "+
+					"raise DSVM_KEEP_IDS, or set it to never",
 				keepText(k.IDs),
 				s.name,
 				keepText(s.keep),

@@ -23,7 +23,7 @@ func (f *Functions) NodeReport(ctx context.Context, messages []invoke.Message) e
 		r, err := protocol.DecodeReport(m.Body)
 		if err != nil {
 			cause := &fault.Error{Code: fault.Invalid, Message: err.Error(), Err: err}
-			errs = append(errs, f.reject(ctx, queue, m, "", cause))
+			errs = append(errs, f.reject(ctx, queue, m, service.RefusedJob{}, cause))
 			continue
 		}
 		for _, item := range r.Items {

@@ -27,42 +27,56 @@ func (s *submission) isSecondLook() bool { return s.message.Properties[service.P
 func (f *Functions) SubmitJob(ctx context.Context, messages []invoke.Message) error {
 	queue := f.bus.Queues().Jobs
 	var errs []error
-	parts := map[string][]*submission{}
+	var batch []*submission
 	for _, m := range messages {
-		spec, err := parseJob(m)
+		spec, err := service.ParseJob(busMessage(m))
 		if err != nil {
-			id := service.IDOfRejected(spec, m.ID)
-			errs = append(errs, f.reject(ctx, queue, m, id, err))
+			errs = append(errs, f.reject(ctx, queue, m, service.NewRefusedJob(spec, m.ID), err))
 			continue
 		}
 		one := &submission{service.Submission{Spec: spec, Via: store.ByQueue}, m}
-		parts[spec.Pool] = append(parts[spec.Pool], one)
+		batch = append(batch, one)
 	}
-	err := byPool(ctx, f, queue, parts, func(s *submission) invoke.Message { return s.message }, f.submitPart)
-	return errors.Join(append(errs, err)...)
+	for _, parts := range inWaves(batch) {
+		errs = append(errs, byPool(ctx, f, queue, parts, func(s *submission) invoke.Message { return s.message }, f.submitPart))
+	}
+	return errors.Join(errs...)
 }
 
-// parseJob reads the document of a job. Without an id of its own the job has the
-// message's.
-func parseJob(m invoke.Message) (job.Spec, error) {
-	parse := job.Parse
-	if m.Properties[service.PropJobFile] == "true" { // the job's push shows later whether that is true
-		parse = job.ParseFileJob
+// maxWaves bounds how often one batch goes to the pools. What would come later goes with
+// the last wave, where it may have to be looked at again.
+const maxWaves = 5
+
+// inWaves splits a batch by pool, so that a job goes to its pool after the jobs of other
+// pools that it comes after and that stand before it in the batch: pools take their parts
+// side by side, and a job is refused if it comes after one that is not known.
+func inWaves(batch []*submission) []map[string][]*submission {
+	type place struct {
+		pool string
+		wave int
 	}
-	spec, err := parse(m.Body, m.ContentType)
-	if err != nil || spec.ID != "" {
-		return spec, err
+	var waves []map[string][]*submission
+	places := map[string]place{} // by id
+	for _, s := range batch {
+		p := place{pool: s.Spec.Pool}
+		for _, text := range s.Spec.After {
+			d, _ := job.ParseDependency(text)
+			first, isInBatch := places[d.ID]
+			switch {
+			case !isInBatch:
+			case first.pool == p.pool:
+				p.wave = max(p.wave, first.wave)
+			default:
+				p.wave = min(max(p.wave, first.wave+1), maxWaves-1)
+			}
+		}
+		places[s.Spec.ID] = p
+		if p.wave == len(waves) {
+			waves = append(waves, map[string][]*submission{})
+		}
+		waves[p.wave][p.pool] = append(waves[p.wave][p.pool], s)
 	}
-	if job.CheckNewID(m.ID) != nil {
-		return spec, fault.New(
-			fault.Invalid,
-			"id",
-			"the document names no id and the MessageId cannot stand for one; add an `id` of %s",
-			job.IDForm,
-		)
-	}
-	spec.ID = m.ID
-	return spec, nil
+	return waves
 }
 
 // submitPart takes one pool's jobs of a batch.
@@ -89,11 +103,14 @@ func (f *Functions) submitPart(ctx context.Context, name string, part []*submiss
 			}
 			continue
 		}
-		id := s.Spec.ID
+		of := service.NewRefusedJob(s.Spec, "")
 		if cause.Code == fault.Conflict && cause.Field == "id" {
-			id = "" // the id stands for the job that has it
+			of = service.RefusedJob{} // the id stands for the job that has it
+			if err := f.service.Rejections.NoteConflict(ctx, s.Spec.ID); err != nil {
+				return err
+			}
 		}
-		if err := f.reject(ctx, f.bus.Queues().Jobs, s.message, id, cause); err != nil {
+		if err := f.reject(ctx, f.bus.Queues().Jobs, s.message, of, cause); err != nil {
 			return err
 		}
 	}
@@ -117,7 +134,7 @@ func (f *Functions) submitToUnknown(ctx context.Context, name string, part []*su
 	for _, s := range fresh {
 		var err error
 		if s.isSecondLook() {
-			err = f.reject(ctx, f.bus.Queues().Jobs, s.message, s.Spec.ID, job.NoPool(name))
+			err = f.reject(ctx, f.bus.Queues().Jobs, s.message, service.NewRefusedJob(s.Spec, ""), f.service.Jobs.NoPool(ctx, name))
 		} else {
 			err = f.lookAgain(ctx, s)
 		}

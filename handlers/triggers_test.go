@@ -19,6 +19,8 @@ import (
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/service"
+	"dsvmpools/shared/usage"
+	"dsvmpools/shared/wire"
 )
 
 // message is a message with a document.
@@ -98,6 +100,12 @@ func TestSubmitJob(t *testing.T) {
 			if got := stateOf(t, app, id); got != want {
 				t.Errorf("%s is %q, want %q", id, got, want)
 			}
+		}
+		listed, err := app.Jobs.List(t.Context(), wire.JobQuery{
+			JobFilter: wire.JobFilter{States: []job.State{job.Rejected}, Pool: "cpu"}, Limit: 10,
+		})
+		if err != nil || len(listed.Jobs) != 2 { // five and eight; seven is of another pool
+			t.Errorf("%d rejected jobs of pool cpu (%v), want 2", len(listed.Jobs), err)
 		}
 		if again := app.Bus.Take("jobs"); len(again) > 0 {
 			t.Errorf("put back: %+v", again)
@@ -317,9 +325,13 @@ func TestDrivePool(t *testing.T) {
 	if n := logs(); n != 0 {
 		t.Errorf("%d rows wait for the ledger still", n)
 	}
-	groups, err := app.Ledger.Usage(t.Context(), apptest.Noon.Add(-24*time.Hour), apptest.Noon.Add(24*time.Hour), "pool")
-	if err != nil || len(groups) != 1 || groups[0].Jobs != 1 {
-		t.Errorf("the ledger has %+v, %v", groups, err)
+	var recorded []string
+	err = app.Store.Usage(t.Context(), apptest.Noon.Add(-24*time.Hour), apptest.Noon.Add(24*time.Hour), func(row usage.Row) error {
+		recorded = append(recorded, row.Kind+" "+row.Job)
+		return nil
+	})
+	if err != nil || !slices.Contains(recorded, "attempt j") {
+		t.Errorf("the ledger has %q, %v", recorded, err)
 	}
 	reasons := rejections(app)
 	if len(reasons) != 2 || !strings.Contains(reasons["job"], "send jobs to `jobs`") || reasons["text"] == "" {

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,7 +25,6 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"dsvmpools"
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
@@ -41,8 +39,10 @@ const (
 	resourceGroup = "dsvmpools"
 	location      = "westeurope"
 	account       = "dsvmpools"
+	clientID      = "00000000-0000-4000-8000-0000000000aa" // of the nodes' identity
 	subnet        = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
 		"/providers/Microsoft.Network/virtualNetworks/pools/subnets/nodes"
+	sshPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O dsvm-local" // nobody has the other half
 )
 
 // Times of the local deployment where they differ from the cloud's: instances
@@ -52,13 +52,30 @@ const (
 	deleteDelay  = 200 * time.Millisecond
 	restartDelay = 500 * time.Millisecond
 	retryAfter   = 200 * time.Millisecond
-	workLock     = 2 * time.Minute // lock of a node's session
+)
+
+// Times of messages and numbers of deliveries, as in the cloud: infra/main.bicep has
+// the same, which TestQueuesAreThoseOfTheTemplate holds.
+const (
+	messageLock = 5 * time.Minute // of messages that a function holds; triggers of batches renew none
+	workLock    = 2 * time.Minute // lock of a node's session
+	rejectLock  = time.Minute
+	deliveries  = 10
 	// Messages to and from nodes must not be dead-lettered when the processes that hold
 	// them are killed.
 	internalDeliveries = 1000
-	workTTL            = 24 * time.Hour   // of messages that wait for a deleted node
-	controlTimeout     = 10 * time.Second // to read a request of the control service
+	senderTTL          = 14 * 24 * time.Hour // of documents of jobs and pools
+	internalTTL        = 7 * 24 * time.Hour
+	workTTL            = 24 * time.Hour // of messages that wait for a deleted node
+	rejectTTL          = 30 * 24 * time.Hour
 )
+
+// MemoryGoal is what the Go runtime of an instance may hold, for shared/collector. The program
+// itself and the pages of the stores that it has looked at come on top.
+const MemoryGoal = 60 << 20
+
+// controlTimeout is how long the control service waits for a request.
+const controlTimeout = 10 * time.Second
 
 // Config configures an instance.
 type Config struct {
@@ -69,12 +86,15 @@ type Config struct {
 	Log      slog.Level
 
 	BootDelay   time.Duration // 0 = the default
-	MessageLock time.Duration // of messages that a function holds; 0 = a minute, as in the cloud
+	MessageLock time.Duration // of messages that a function holds; 0 = five minutes, as in the cloud
 	Deliveries  int           // of a message of a job or a pool before it is dead-lettered; 0 = ten, as in the cloud
 	Seed        uint64        // of the injected failures
 	// CloudRates limits the rates of requests as the cloud does.
 	CloudRates bool
-	Quota      map[string]int // of cpus, see compute.Config
+	// RatesDivisor divides the rates of Service Bus and of the tables, so that a small test
+	// reaches them; 0 = 1.
+	RatesDivisor int
+	Quota        map[string]int // of cpus, see compute.Config
 	// OnCapacity is called for every accepted request for capacity.
 	OnCapacity func(set string, capacity int, at time.Time)
 }
@@ -85,8 +105,21 @@ type Description struct {
 	URL        string `json:"url"`
 	Key        string `json:"key"`
 	ServiceBus string `json:"serviceBus"`
-	Tables     string `json:"tables"`
-	ARM        string `json:"arm"`
+	// ServiceBusTLS, TablesTLS and ARMTLS are for clients that speak TLS, which trust the
+	// certificate in the file CertificateFile.
+	ServiceBusTLS   string `json:"serviceBusTLS"`
+	CertificateFile string `json:"certificateFile"`
+
+	Tables    string `json:"tables"`
+	TablesTLS string `json:"tablesTLS"`
+
+	ARM      string `json:"arm"` // URL of the resource manager
+	ARMTLS   string `json:"armTLS"`
+	ARMToken string `json:"armToken"`
+	// Where the scale sets are.
+	Subscription  string `json:"subscription"`
+	ResourceGroup string `json:"resourceGroup"`
+
 	Control    string `json:"control"` // URL of the control service of injected failures
 	ControlKey string `json:"controlKey"`
 }
@@ -127,7 +160,7 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	if got, err := in.lock.TryLock(); err != nil {
 		return nil, fmt.Errorf("%s cannot be locked: %w", cfg.Dir, err)
 	} else if !got {
-		return nil, fmt.Errorf("%s is in use by another dsvm up%s; stop it first, or choose another folder with --data",
+		return nil, fmt.Errorf("%s is in use by another `dsvm up`%s; stop it first, or choose another folder with --data",
 			cfg.Dir, lockHolder(in.lock.Path()))
 	}
 	writeLockHolder(in.lock.Path())
@@ -238,28 +271,6 @@ func (in *Instance) ScaleOut(ctx context.Context) (*functions.Host, error) {
 	}
 	in.close = append(in.close, h.Close)
 	return h, h.Ready(ctx)
-}
-
-// Layout writes the script root of a Functions host: host.json, and one folder for
-// each function. It does not write the executable.
-func Layout(root string) error {
-	return fs.WalkDir(dsvmpools.Files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := fs.ReadFile(dsvmpools.Files, name)
-		if err != nil {
-			return err
-		}
-		if rel, err := filepath.Rel("functions", name); err == nil && filepath.IsLocal(rel) {
-			name = rel
-		}
-		to := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(to, b, 0o644)
-	})
 }
 
 func (in *Instance) logFile(cfg Config, name string) (io.Writer, error) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"dsvmpools"
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
 	"dsvmpools/local/servicebus"
@@ -27,13 +28,14 @@ const (
 	agentKey   = "agent"
 )
 
-// startServers starts the tables, Service Bus and the resource manager.
+// startServers starts Service Bus, the tables and the resource manager. Service Bus is first:
+// the certificate of all of them names its port.
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) error {
-	if err := in.startTables(cfg, id, log); err != nil {
-		return fmt.Errorf("the local tables: %w", err)
-	}
 	if err := in.startBus(cfg, id, log); err != nil {
 		return fmt.Errorf("the local Service Bus: %w", err)
+	}
+	if err := in.startTables(cfg, id, log); err != nil {
+		return fmt.Errorf("the local tables: %w", err)
 	}
 	if err := in.startCompute(cfg, id, log); err != nil {
 		return fmt.Errorf("the local compute: %w", err)
@@ -43,13 +45,16 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) err
 
 func (in *Instance) startTables(cfg Config, id *identity, log *slog.Logger) (err error) {
 	in.Tables, err = tables.Start(tables.Config{
-		Addr:       id.addr("tables"),
-		Path:       dataFile(cfg.Dir, "tables.db"),
-		Account:    account,
-		Key:        id.Keys["tables"],
-		Log:        log,
-		CloudRates: cfg.CloudRates,
-		Chaos:      in.Chaos,
+		Addr:          id.addr("tables"),
+		Path:          dataFile(cfg.Dir, "tables.db"),
+		Account:       account,
+		Key:           id.Keys["tables"],
+		TLS:           in.Bus.TLS(),
+		Log:           log,
+		CloudRates:    cfg.CloudRates,
+		PartitionRate: tables.PartitionRate / divisor(cfg),
+		AccountRate:   tables.AccountRate / divisor(cfg),
+		Chaos:         in.Chaos,
 	})
 	if err != nil {
 		return err
@@ -60,12 +65,15 @@ func (in *Instance) startTables(cfg Config, id *identity, log *slog.Logger) (err
 
 func (in *Instance) startBus(cfg Config, id *identity, log *slog.Logger) (err error) {
 	in.Bus, err = servicebus.Start(servicebus.Config{
-		Addr:       id.addr("serviceBus"),
-		Path:       dataFile(cfg.Dir, "servicebus.db"),
-		Log:        log,
-		CloudRates: cfg.CloudRates,
-		Chaos:      in.Chaos,
-		Queues:     queues(cfg, bus.DefaultQueues),
+		Addr: id.addr("serviceBus"),
+		Path: dataFile(cfg.Dir, "servicebus.db"),
+		// SDKs of most languages speak TLS alone to the administration.
+		CertificatePath: certificateFile(cfg.Dir),
+		Log:             log,
+		CloudRates:      cfg.CloudRates,
+		Credits:         servicebus.CreditsPerSecond / divisor(cfg),
+		Chaos:           in.Chaos,
+		Queues:          queues(cfg, bus.DefaultQueues),
 		AccessKeys: []servicebus.AccessKey{
 			{Name: handlerKey, Key: id.Keys["bus"], Send: true, Listen: true, Manage: true},
 			{Name: agentKey, Key: id.Keys["agent"], Entities: map[string]servicebus.Right{
@@ -81,17 +89,34 @@ func (in *Instance) startBus(cfg Config, id *identity, log *slog.Logger) (err er
 	return id.setPort("serviceBus", in.Bus.Addr())
 }
 
+// divisor is what the rates of the cloud are divided by.
+func divisor(cfg Config) int { return max(cfg.RatesDivisor, 1) }
+
+// certificateFile holds the certificate of Service Bus, the tables and the resource manager.
+func certificateFile(dir string) string { return dataFile(dir, "servicebus.pem") }
+
 // queues returns the queues of a deployment. Only the queues for senders dead-letter after
 // the usual number of deliveries.
 func queues(cfg Config, names bus.Queues) []servicebus.QueueConfig {
-	fromSenders := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: cfg.Deliveries}
-	internal := servicebus.QueueConfig{LockDuration: cfg.MessageLock, MaxDeliveryCount: internalDeliveries}
+	fromSenders := servicebus.QueueConfig{
+		LockDuration:      cmp.Or(cfg.MessageLock, messageLock),
+		MaxDeliveryCount:  cmp.Or(cfg.Deliveries, deliveries),
+		DefaultTTL:        senderTTL,
+		DeadLetterExpired: true,
+	}
+	internal := servicebus.QueueConfig{
+		LockDuration:      cmp.Or(cfg.MessageLock, messageLock),
+		MaxDeliveryCount:  internalDeliveries,
+		DefaultTTL:        internalTTL,
+		DeadLetterExpired: true,
+	}
 	ofNodes := servicebus.QueueConfig{
 		RequiresSession:  true,
 		LockDuration:     workLock,
 		MaxDeliveryCount: internalDeliveries,
 		DefaultTTL:       workTTL,
 	}
+	rejected := servicebus.QueueConfig{LockDuration: rejectLock, MaxDeliveryCount: deliveries, DefaultTTL: rejectTTL}
 	named := func(name string, q servicebus.QueueConfig) servicebus.QueueConfig {
 		q.Name = name
 		return q
@@ -99,7 +124,7 @@ func queues(cfg Config, names bus.Queues) []servicebus.QueueConfig {
 	return []servicebus.QueueConfig{
 		named(names.Jobs, fromSenders),
 		named(names.Pools, fromSenders),
-		named(names.Rejected, servicebus.QueueConfig{}),
+		named(names.Rejected, rejected),
 		named(names.PoolEvents, internal),
 		named(names.NodeEvents, internal),
 		named(names.Work, ofNodes),
@@ -118,6 +143,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 		Dir:            filepath.Join(cfg.Dir, "instances"),
 		LogDir:         filepath.Join(cfg.Dir, "logs"),
 		Token:          id.Keys["arm"],
+		TLS:            in.Bus.TLS(),
 		NodeToken:      id.Keys["node"],
 		SubscriptionID: subscription,
 		ResourceGroup:  resourceGroup,
@@ -149,7 +175,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 
 func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error {
 	root := filepath.Join(cfg.Dir, "app")
-	if err := Layout(root); err != nil {
+	if err := dsvmpools.Layout(root); err != nil {
 		return err
 	}
 	output, err := in.logFile(cfg, "handler")
@@ -186,11 +212,19 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	}
 	in.close = append(in.close, in.Host.Close)
 	in.Description = Description{
-		URL:        "http://" + in.Host.Addr(),
-		Key:        id.Keys["function"],
-		ServiceBus: settings["ServiceBusConnection"],
-		Tables:     settings["TablesConnection"],
-		ARM:        in.Compute.URL(),
+		URL:             "http://" + in.Host.Addr(),
+		Key:             id.Keys["function"],
+		ServiceBus:      settings["ServiceBusConnection"],
+		ServiceBusTLS:   in.Bus.SecureConnectionString(handlerKey),
+		CertificateFile: certificateFile(cfg.Dir),
+		Tables:          settings["TablesConnection"],
+		TablesTLS:       in.Tables.SecureConnectionString(),
+		ARM:             in.Compute.URL(),
+		ARMTLS:          in.Compute.SecureURL(),
+		ARMToken:        id.Keys["arm"],
+
+		Subscription:  subscription,
+		ResourceGroup: resourceGroup,
 	}
 	return id.setPort("url", in.Host.Addr())
 }
@@ -221,6 +255,11 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_PUBLIC_URL":                 cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), home), // for the links on commits
 		"DSVM_ARM_TOKEN":                  id.Keys["arm"],
 		"DSVM_SUBNET_ID":                  subnet,
+		"DSVM_SSH_PUBLIC_KEY":             sshPublicKey,
+		"DSVM_NODE_CLIENT_ID":             clientID,
+		"DSVM_SHARE_ACCOUNT":              account, // the same custom data as in the cloud; nothing here carries it out
+		"DSVM_SHARE_NAME":                 "dsvm",
+		"DSVM_SHARE_KEY_URL":              "https://" + account + ".vault.azure.net/secrets/share-key",
 		"DSVM_FLEET_POLL":                 "500ms",
 		"DSVM_MISSING_FOR":                "2s",
 		"DSVM_LEDGER_DELAY":               "1s",

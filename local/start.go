@@ -22,7 +22,7 @@ import (
 
 // databases are the files of the servers, in the order in which the first start creates
 // them.
-var databases = []string{"tables.db", "servicebus.db", "compute.db"}
+var databases = []string{"servicebus.db", "tables.db", "compute.db"}
 
 // checkComplete returns an error if a part of the folder is missing. It accepts the folder
 // of a first start that was killed: that has only the first databases and no identity,

@@ -21,11 +21,11 @@ func TestCheckComplete(t *testing.T) {
 		there string
 		want  string // "" = it is taken
 	}{
-		{"", ""}, {"tables", ""}, {"tables servicebus", ""}, {"tables servicebus compute share", ""},
+		{"", ""}, {"servicebus", ""}, {"tables servicebus", ""}, {"tables servicebus compute share", ""},
 		{"tables servicebus compute identity share", ""},
-		{"servicebus compute share", "tables.db is missing"}, {"compute share", "servicebus.db is missing"},
-		{"tables compute share", "servicebus.db is missing beside"},
-		{"tables servicebus identity share", "compute.db is missing"}, {"identity share", "tables.db and "},
+		{"tables compute share", "servicebus.db is missing"}, {"compute share", "tables.db is missing"},
+		{"servicebus compute share", "tables.db is missing beside"},
+		{"tables servicebus identity share", "compute.db is missing"}, {"identity share", "servicebus.db and "},
 		{"tables servicebus compute identity", "the share with all logs"},
 		{"tables servicebus compute identity share/link", "the share with all logs"}, {"share/link", "the share with all logs"},
 	} {

@@ -21,8 +21,8 @@ import (
 const module = "dsvmpools/"
 
 var pure = []string{
-	"shared/backoff", "shared/document", "shared/fault", "shared/job", "shared/pool", "shared/protocol", "shared/push", "shared/scheduler",
-	"shared/size", "shared/usage",
+	"shared/backoff", "shared/boot", "shared/document", "shared/fault", "shared/job", "shared/pool", "shared/protocol", "shared/push", "shared/scheduler",
+	"shared/size", "shared/tree", "shared/usage",
 }
 
 // forbidden packages, with all that is below them, and why.

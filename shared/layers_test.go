@@ -24,7 +24,7 @@ type wall struct {
 }
 
 var (
-	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/..."}
+	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/...", "shared/identity", "shared/treestore"}
 	azure    = []string{"github.com/Azure/..."}
 	tables   = "github.com/Azure/azure-sdk-for-go/sdk/data/..."
 	arm      = "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/..."
@@ -43,9 +43,9 @@ var walls = append([]wall{
 	}, {
 		from:  []string{"agent/..."},
 		never: []string{"shared/store/...", "shared/fleet/...", tables, arm},
-		why:   "a node has no right on tables or on the resource manager; all it knows comes and goes by messages",
+		why:   "a node has no right on tables, and on the resource manager only the right to delete itself; all it knows comes and goes by messages",
 	}, {
-		from:  []string{"shared/service"},
+		from:  []string{"shared/service", "shared/doctor"},
 		never: []string{"shared/invoke/...", "handlers/..."},
 		why:   "a use case serves triggers and HTTP alike, so that it knows neither",
 	}, {
@@ -57,6 +57,10 @@ var walls = append([]wall{
 		never: slices.Concat([]string{"shared/drive/...", "handlers/...", "agent/..."}, adapters, azure),
 		why:   "the command line knows an instance by its HTTP API alone",
 	}, {
+		from:  []string{"cmd/dsvm/deploy", "cmd/dsvm/pack"},
+		never: []string{"shared/drive/...", "shared/store/...", "shared/fleet/...", "shared/identity", "handlers/...", "agent/...", tables, arm},
+		why:   "who deploys reaches Azure by the program az alone, and a deployment by its HTTP API",
+	}, {
 		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/..."},
 		never: []string{"shared/..."},
 		but:   []string{"shared/door"},
@@ -64,7 +68,7 @@ var walls = append([]wall{
 	}, {
 		from:  []string{"local/functions/..."},
 		never: []string{"shared/..."},
-		but:   []string{"shared/invoke", "shared/door", "shared/intake", "shared/backoff", "shared/bus/tolerant"},
+		but:   []string{"shared/invoke", "shared/door", "shared/intake", "shared/backoff", "shared/bus/link", "shared/bus/tolerant"},
 		why:   "the local host plays the Functions host; of this app it knows the custom-handler protocol alone",
 	}, {
 		from:  []string{"shared/...", "handlers/...", "agent/...", "infra"},

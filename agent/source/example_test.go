@@ -71,6 +71,6 @@ func ExampleTree_Workdir() {
 	}
 	// Output:
 	// <nil>
-	// the source has no directory "models/large" at this commit
+	// the source has no directory "models/large"
 	// the directory ".." leads out of the source; write a path below it
 }

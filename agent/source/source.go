@@ -3,6 +3,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 // Config is where a fetcher keeps what it fetches, and what it may fetch.
 type Config struct {
 	Dir          string         // of the caches, absolute; it is made when it is not there
+	Share        string         // path of the share, which has the trees
+	Packs        string         // folder of the packs that are kept, absolute; it is made when it is not there; "" = beside Dir
 	Credentials  string         // folder of the credentials, absolute; "" = there are none
 	Timeout      time.Duration  // of one Place
 	CacheSize    job.Bytes      // most that is kept, and that is fetched at once; 0 = nothing is kept, any amount is fetched
@@ -34,8 +37,9 @@ type Config struct {
 
 // Fetcher places sources, for many attempts side by side.
 type Fetcher struct {
-	cfg  Config
-	path string // where git is looked up
+	cfg   Config
+	path  string // where git is looked up
+	packs *packCache
 
 	mu    sync.Mutex
 	repos map[string]*repo // those in use, by directory name
@@ -46,6 +50,10 @@ func New(cfg Config) (*Fetcher, error) {
 	f := &Fetcher{cfg: cfg, path: process.Path, repos: map[string]*repo{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder for sources cannot be made; check DSVM_INSTANCE_DIR: %w", err)
+	}
+	var err error
+	if f.packs, err = newPackCache(cfg.Share, cmp.Or(cfg.Packs, cfg.Dir+".packs"), cfg.CacheSize); err != nil {
+		return nil, err
 	}
 	return f, f.removeLeftovers()
 }
@@ -85,6 +93,15 @@ func (f *Fetcher) Place(ctx context.Context, r Request) (Tree, error) {
 	defer cancel()
 	a := &attempt{Fetcher: f, Request: r}
 	tree := Tree{Dir: r.Dir}
+	if r.Source.Tree != "" {
+		if err := a.placeTree(limited); err != nil {
+			return Tree{}, &Error{
+				Details: treeDetails(r.Source.Tree, err),
+				Err:     startfault.New(startfault.CauseOf(err, causeOfTree), "%w", err),
+			}
+		}
+		return tree, nil
+	}
 	err := a.fetch(limited, r.Dir)
 	if err == nil && r.ReadFile {
 		tree.File, err = a.readFile(limited)
@@ -239,7 +256,7 @@ func (t Tree) Workdir(path, workdir string) (string, error) {
 	}
 	real, err := filepath.EvalSymlinks(filepath.Join(t.Dir, name))
 	if err != nil {
-		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the source has no directory %q at this commit", quoted)
+		return "", startfault.New(startfault.OfPath(err, job.CauseNoWorkdir), "the source has no directory %q", quoted)
 	}
 	base, err := filepath.EvalSymlinks(t.Dir)
 	if err != nil {

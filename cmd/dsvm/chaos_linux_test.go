@@ -114,7 +114,7 @@ func (m *machine) until(what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-m.ctx.Done():
-			m.t.Fatalf("%s did not come about\n%s%s", what, m.err.String(), m.tail())
+			m.t.Fatalf("%s did not happen\n%s%s", what, m.err.String(), m.tail())
 		}
 	}
 }

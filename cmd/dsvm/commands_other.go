@@ -4,5 +4,5 @@ package main
 
 import "dsvmpools/cmd/dsvm/cli"
 
-// commands are none: an instance runs on Unix alone.
-func commands() []cli.Command { return nil }
+// instanceCommands are none: an instance runs on Unix alone.
+func instanceCommands() []cli.Command { return nil }

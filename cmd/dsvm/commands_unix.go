@@ -4,8 +4,8 @@ package main
 
 import "dsvmpools/cmd/dsvm/cli"
 
-// commands are those that run an instance or parts of one. Each is made in a file of
+// instanceCommands are those that run an instance or parts of one. Each is made in a file of
 // its own; those that talk to an instance are in package cli.
-func commands() []cli.Command {
-	return append([]cli.Command{up, demo, bench, pack}, roles()...)
+func instanceCommands() []cli.Command {
+	return append([]cli.Command{up, demo, bench}, roles()...)
 }

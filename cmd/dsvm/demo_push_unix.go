@@ -96,7 +96,8 @@ func (g *gitHost) settings() map[string]string {
 func (g *gitHost) rule() []byte {
 	return fmt.Appendf(nil, `{"name":"train","provider":"github","repository":%q,"secret":"DEMO_PUSH_SECRET","branches":[%q],"source":false,
 		"status":{"token":"DEMO_PUSH_TOKEN","context":%q,"api":%q},
-		"job":{"pool":"cpu","team":"vision","command":["sh","-c","echo \"$PUSH_AUTHOR pushed $PUSH_COMMIT to $PUSH_BRANCH\""]}}`, demoRepository, demoBranch, demoContext, g.url)
+		"job":{"pool":"cpu","team":"vision","command":["sh","-c","echo \"$PUSH_AUTHOR pushed $PUSH_COMMIT to $PUSH_BRANCH\""]}}`,
+		demoRepository, demoBranch, demoContext, g.url)
 }
 
 // push delivers a push, and returns what the deployment answers.
@@ -137,8 +138,8 @@ func (g *gitHost) push(ctx context.Context, url string) (answer wire.PushAnswer,
 	return answer, nil
 }
 
-// pushed has a push start a job, which is one of the demonstration's from then on.
-func (d *demonstration) pushed(ctx context.Context) error {
+// pushCommit has a push start a job, which is one of the demonstration's from then on.
+func (d *demonstration) pushCommit(ctx context.Context) error {
 	if _, err := d.client.ApplyRules(ctx, d.git.rule()); err != nil {
 		return err
 	}
@@ -152,8 +153,8 @@ func (d *demonstration) pushed(ctx context.Context) error {
 	return nil
 }
 
-// reported waits until the commit shows that its job has succeeded.
-func (d *demonstration) reported(ctx context.Context) error {
+// awaitStatus waits until the commit shows that its job has succeeded.
+func (d *demonstration) awaitStatus(ctx context.Context) error {
 	for {
 		states := d.git.shown()
 		if len(states) > 0 && states[len(states)-1] == "success" {

@@ -23,8 +23,10 @@ import (
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
 	"dsvmpools/shared/client"
+	"dsvmpools/shared/collector"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
 )
 
@@ -46,7 +48,7 @@ type demoJob struct {
 	copies   int
 }
 
-// demoJobs are some twenty messages, most of them ordinary.
+// demoJobs are 20 jobs, most of them ordinary, in 21 messages: one comes twice.
 func demoJobs() []demoJob {
 	command := func(id, extra, script string) string {
 		return fmt.Sprintf(`{"id":%q,"pool":"cpu","team":%q,"user":"demo","command":["sh","-c",%q]%s}`, id,
@@ -95,8 +97,8 @@ func demo(p *cli.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [--keep]",
 		Short: "Show a pool that grows from zero, runs jobs and goes back to zero",
-		Long: `Run an instance of its own in a temporary folder, drop some twenty job messages
-on its queue, have a Git push start one more job, and watch a pool grow from
+		Long: `Run an instance of its own in a temporary folder, send 21 messages for 20 jobs to
+its queue, have a Git push start the 21st job, and watch a pool grow from
 zero, run them and go back to zero: one of them fails, one is retried, one times
 out, one comes twice and one is malformed, and the result of the push shows on
 its commit. The exit code is 0 only if all of it happened.`,
@@ -139,7 +141,7 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 	if err := d.send(ctx); err != nil {
 		return err
 	}
-	if err := d.pushed(ctx); err != nil {
+	if err := d.pushCommit(ctx); err != nil {
 		return err
 	}
 	jobs, err := d.watch(ctx)
@@ -147,16 +149,16 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 		return err
 	}
 	ended := time.Now()
-	if err := d.reported(ctx); err != nil {
+	if err := d.awaitStatus(ctx); err != nil {
 		return err
 	}
-	if err := d.emptied(ctx); err != nil {
+	if err := d.awaitEmptyPool(ctx); err != nil {
 		return err
 	}
 	d.phase("messages sent to the last job ended", ended.Sub(sent))
 	d.phase("last job ended to an empty pool", time.Since(ended))
 	d.phase("all of it", time.Since(d.begin))
-	if err := d.recorded(ctx); err != nil {
+	if err := d.awaitLedger(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintln(d.p.Out)
@@ -181,6 +183,7 @@ func (d *demonstration) phase(what string, took time.Duration) {
 }
 
 func (d *demonstration) start(ctx context.Context, dir string) error {
+	collector.Tune(os.Getenv, local.MemoryGoal)
 	self, err := program()
 	if err != nil {
 		return err
@@ -224,17 +227,18 @@ func (d *demonstration) send(ctx context.Context) error {
 	n := 0
 	for _, j := range d.jobs {
 		for range j.copies {
-			if err := sender.SendMessage(ctx, &azservicebus.Message{Body: []byte(j.body), ContentType: to.Ptr("application/json")}, nil); err != nil {
+			message := &azservicebus.Message{Body: []byte(j.body), ContentType: to.Ptr("application/json")}
+			if err := sender.SendMessage(ctx, message, nil); err != nil {
 				return err
 			}
 			n++
 		}
 	}
-	fmt.Fprintf(d.p.Err, "dsvm: %d messages are on the queue `jobs`\n", n)
+	fmt.Fprintf(d.p.Err, "dsvm: %d messages for %d jobs are on the queue `jobs`\n", n, len(d.jobs))
 	return nil
 }
 
-// watch follows the jobs until each has ended, telling how it goes.
+// watch follows the jobs until each has ended, and prints how far they are.
 func (d *demonstration) watch(ctx context.Context) (map[string]wire.Job, error) {
 	live := d.p.Err == io.Writer(os.Stderr) && term.IsTerminal(int(os.Stderr.Fd()))
 	last := ""
@@ -288,8 +292,8 @@ func (d *demonstration) pause(ctx context.Context) error {
 	}
 }
 
-// emptied waits until the pool has no nodes any more.
-func (d *demonstration) emptied(ctx context.Context) error {
+// awaitEmptyPool waits until the pool has no nodes any more.
+func (d *demonstration) awaitEmptyPool(ctx context.Context) error {
 	fmt.Fprintln(d.p.Err, "dsvm: all jobs have ended; the idle nodes leave after 2s")
 	for {
 		pool, err := d.client.Pool(ctx, "cpu")
@@ -305,8 +309,8 @@ func (d *demonstration) emptied(ctx context.Context) error {
 	}
 }
 
-// recorded waits until the ledger has the use of all that ran.
-func (d *demonstration) recorded(ctx context.Context) error {
+// awaitLedger waits until the ledger has the use of all that ran.
+func (d *demonstration) awaitLedger(ctx context.Context) error {
 	want := 0
 	for _, j := range d.jobs {
 		if j.attempts > 0 {
@@ -314,19 +318,19 @@ func (d *demonstration) recorded(ctx context.Context) error {
 		}
 	}
 	for {
-		groups, err := d.client.Usage(ctx, "job", time.Time{}, time.Time{})
+		report, err := d.client.Usage(ctx, usage.Query{By: usage.ByJob}, 0)
 		if err != nil {
 			return err
 		}
 		got, nodes := 0, false
-		for _, g := range groups {
+		for _, g := range report.Items {
 			if g.Key != "" {
 				got++
 			} else if g.NodeSeconds > 0 {
 				nodes = true
 			}
 		}
-		if got == want && nodes {
+		if got == want && nodes && report.Open == (usage.Open{}) {
 			return nil
 		}
 		if err := d.pause(ctx); err != nil {
@@ -373,7 +377,7 @@ func (d *demonstration) times(jobs map[string]wire.Job, sent time.Time) {
 	_ = w.Flush() // to a terminal
 }
 
-// check compares what became of the jobs with what was to become of them.
+// check compares how the jobs ended with how they should end.
 func (d *demonstration) check(jobs map[string]wire.Job) error {
 	var wrong []string
 	for _, want := range d.jobs {

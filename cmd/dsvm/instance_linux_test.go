@@ -97,7 +97,7 @@ func (i *instance) until(what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-i.ctx.Done():
-			i.t.Fatalf("%s did not come about", what)
+			i.t.Fatalf("%s did not happen", what)
 		}
 	}
 }

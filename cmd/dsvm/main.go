@@ -6,16 +6,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"dsvmpools/cmd/dsvm/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first Ctrl-C ends what is being done in an orderly way; the second ends
-	// the process, so that nothing can make it stay.
-	context.AfterFunc(ctx, stop)
-	os.Exit(cli.System().Main(ctx, os.Args[1:], commands()...))
+	ctx, signals := cli.Listen(context.Background())
+	p := cli.System()
+	p.Signals = signals
+	os.Exit(p.Main(ctx, os.Args[1:], commands()...))
 }

@@ -254,7 +254,7 @@ func (i *instance) breaksOff() {
 	}
 }
 
-// killHandler kills the instance's handler, which is started anew.
+// killHandler kills the instance's handler; the instance starts it again.
 func (i *instance) killHandler() {
 	i.t.Helper()
 	killed := false

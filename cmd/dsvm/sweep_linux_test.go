@@ -58,7 +58,7 @@ func TestSweeps(t *testing.T) {
 	if got, want := list(client.JobFilter{}), []string{"mixed", "report", "tune"}; !slices.Equal(got, want) {
 		t.Errorf("the list has %v, want %v", got, want)
 	}
-	if got, want := list(client.JobFilter{Sweep: "mixed", State: job.Failed}), []string{"mixed.1"}; !slices.Equal(got, want) {
+	if got, want := list(client.JobFilter{Sweep: "mixed", States: []job.State{job.Failed}}), []string{"mixed.1"}; !slices.Equal(got, want) {
 		t.Errorf("the failed members of mixed: %v, want %v", got, want)
 	}
 

@@ -44,7 +44,7 @@ func checkJobUser(name string, root bool) error {
 	}
 	if !root && u.Uid != strconv.Itoa(os.Geteuid()) {
 		return cli.WrongUse(
-			"--job-user %s: only when root runs dsvm up can jobs run as another user; leave it out, or run dsvm up by root",
+			"--job-user %s: only when root runs `dsvm up` can jobs run as another user; leave it out, or run `dsvm up` by root",
 			document.Clip(name))
 	}
 	return nil

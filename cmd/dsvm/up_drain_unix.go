@@ -9,10 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
+	"dsvmpools/agent"
 	"dsvmpools/local"
 	"dsvmpools/shared/client"
 )
@@ -70,18 +70,12 @@ func jobs(n int) string {
 	return fmt.Sprintf("%d jobs that run", n)
 }
 
-// attempts counts what runs below an instance's folder: each attempt has a directory of
-// its own on its node, which goes when it has ended.
+// attempts counts what runs below an instance's folder, by the journals of its nodes.
 func attempts(dir string) int {
-	all, _ := filepath.Glob(filepath.Join(dir, "instances", "*", "attempts", "*"))
+	all, _ := filepath.Glob(filepath.Join(dir, "instances", "*"))
 	n := 0
-	for _, path := range all {
-		if _, err := strconv.ParseUint(filepath.Base(path), 10, 64); err != nil {
-			continue
-		}
-		if at, err := os.Stat(path); err == nil && at.IsDir() {
-			n++
-		}
+	for _, node := range all {
+		n += agent.CountRunning(node)
 	}
 	return n
 }

@@ -198,7 +198,7 @@ func TestUpSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	u := startUp(t, dir)
-	inUse := fmt.Sprintf("in use by another dsvm up, process %d", u.cmd.Process.Pid)
+	inUse := fmt.Sprintf("in use by another `dsvm up`, process %d", u.cmd.Process.Pid)
 	if got := refusedUp(t, "", "--data", dir); !strings.Contains(got, inUse) || !strings.Contains(got, "--data") {
 		t.Errorf("two in one folder: got %s", got)
 	}

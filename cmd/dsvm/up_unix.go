@@ -14,6 +14,7 @@ import (
 
 	"dsvmpools/cmd/dsvm/cli"
 	"dsvmpools/local"
+	"dsvmpools/shared/collector"
 	"dsvmpools/shared/outbound"
 )
 
@@ -25,8 +26,8 @@ func program() ([]string, error) {
 
 // agentSettings are the variables of dsvm up that its agents get too.
 var agentSettings = []string{
-	"DSVM_CREDENTIALS_DIR", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL", outbound.Setting, "DSVM_JOB_UIDS",
-	"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO",
+	"DSVM_CREDENTIALS_DIR", "DSVM_SECRETS_FILE", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL",
+	outbound.Setting, "DSVM_JOB_UIDS", "DSVM_LOG_BOUND", "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO",
 }
 
 // up runs an instance on this machine until Ctrl-C.
@@ -72,6 +73,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if jobUser != "" {
 				cfg.AgentEnv = append(cfg.AgentEnv, "DSVM_JOB_USER="+jobUser)
 			}
+			collector.Tune(os.Getenv, local.MemoryGoal)
 			in, err := local.Start(cmd.Context(), cfg)
 			if err != nil {
 				return err

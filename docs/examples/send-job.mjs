@@ -1,4 +1,4 @@
-// Drops one job on the queue of a local instance: npm install @azure/service-bus
+// Drops one job on the queue of a local instance: npm install --no-save @azure/service-bus
 import { readFileSync } from "node:fs";
 import { ServiceBusClient } from "@azure/service-bus";
 

@@ -57,6 +57,10 @@ func serve(app *apptest.Instance) http.Handler {
 		Nodes:  app.Nodes,
 		Usage:  app.Ledger,
 		Pushes: app.Pushes,
+		Doctor: app.Doctor,
+		Trees:  app.Trees,
+
+		Rejected: app.Rejected,
 	}, app.Share, app.Log)
 }
 
@@ -93,6 +97,12 @@ func TestRequests(t *testing.T) {
 		has               string // in the body
 	}{
 		"jobs":                 {method: "GET", url: "/api/jobs", status: 200, has: `"id":"third"`},
+		"doctor":               {method: "GET", url: "/api/doctor", status: 200, has: `{"check":"nodes","state":"ok"`},
+		"check":                {method: "POST", url: "/api/pools?check=true", body: other, status: 200, has: `"check":"Standard_D2s_v5"`},
+		"check perhaps":        {method: "POST", url: "/api/pools?check=perhaps", body: other, status: 400, problem: "invalid", field: "check"},
+		"console":              {method: "GET", url: "/api/nodes/dsvm-cpu-d2s-v5_1/console", status: 200, has: "dsvm-cpu-d2s-v5_1 login:"},
+		"console of no node":   {method: "GET", url: "/api/nodes/none/console", status: 404, problem: "notFound", field: "node"},
+		"console in no pool":   {method: "GET", url: "/api/nodes/x/console?pool=A'B", status: 404, problem: "notFound", field: "pool"},
 		"jobs of a pool":       {method: "GET", url: "/api/jobs?pool=gpu", status: 200, has: `{"items":[]}`},
 		"jobs of no pool":      {method: "GET", url: "/api/jobs?pool=none", status: 404, problem: "notFound", field: "pool"},
 		"explain no pool":      {method: "GET", url: "/api/pools/A'B/explain", status: 404, problem: "notFound", field: "pool"},
@@ -102,6 +112,12 @@ func TestRequests(t *testing.T) {
 		"no such state":        {method: "GET", url: "/api/jobs?state=done", status: 400, problem: "invalid", field: "state"},
 		"limit zero":           {method: "GET", url: "/api/jobs?limit=0", status: 400, problem: "invalid", field: "limit"},
 		"limit too large":      {method: "GET", url: "/api/jobs?limit=1001", status: 400, problem: "invalid", field: "limit"},
+		"a long user":          {method: "GET", url: "/api/jobs?user=" + strings.Repeat("u", 201), status: 400, problem: "invalid", field: "user"},
+		"an empty parameter":   {method: "GET", url: "/api/jobs?team=", status: 400, problem: "invalid", field: "team"},
+		"a long token":         {method: "GET", url: "/api/pools?continue=" + strings.Repeat("x", 1001), status: 400, problem: "invalid", field: "continue"},
+		"no question":          {method: "POST", url: "/api/files/missing", body: "null", status: 400, problem: "invalid"},
+		"a null list":          {method: "POST", url: "/api/files/missing", body: `{"blobs":null,"trees":[]}`, status: 400, problem: "invalid"},
+		"a null hash":          {method: "POST", url: "/api/files/missing", body: `{"blobs":[null],"trees":[]}`, status: 400, problem: "invalid"},
 		"unknown parameter":    {method: "GET", url: "/api/jobs?stat=failed", status: 400, problem: "invalid", field: "stat"},
 		"parameter twice":      {method: "GET", url: "/api/jobs?pool=cpu&pool=gpu", status: 400, problem: "invalid", field: "pool"},
 		"foreign token":        {method: "GET", url: "/api/jobs?continue=x", status: 400, problem: "invalid", field: "continue"},
@@ -121,6 +137,7 @@ func TestRequests(t *testing.T) {
 		"rejected job":         {method: "GET", url: "/api/jobs/bad", status: 200, has: `"attempts":[]}`},
 		"no such job":          {method: "GET", url: "/api/jobs/none", status: 404, problem: "notFound", field: "id"},
 		"cannot be a job":      {method: "GET", url: "/api/jobs/bad%20id", status: 404, problem: "notFound", field: "id"},
+		"job named cancel":     {method: "GET", url: "/api/jobs/cancel", status: 404, problem: "notFound", field: "id"},
 		"cancel":               {method: "POST", url: "/api/jobs/third/cancel", status: 202, has: `"state":"cancelled"`},
 		"cancel none":          {method: "POST", url: "/api/jobs/none/cancel", status: 404, problem: "notFound"},
 		"cancel by get":        {method: "GET", url: "/api/jobs/third/cancel", status: 405, problem: "methodNotAllowed"},
@@ -154,10 +171,10 @@ func TestRequests(t *testing.T) {
 		"drain far too much":   {method: "POST", url: "/api/nodes/" + strings.Repeat("x", 5000) + "/drain", status: 404, problem: "notFound", field: "node"},
 		"delete in no pool":    {method: "DELETE", url: "/api/nodes/dsvm-cpu-d2s-v5_1?pool=A'B", status: 404, problem: "notFound", field: "pool"},
 		"release by get":       {method: "GET", url: "/api/nodes/dsvm-cpu-d2s-v5_1/release", status: 405, problem: "methodNotAllowed"},
-		"usage":                {method: "GET", url: "/api/usage?by=team&from=2026-03-02&to=2026-03-03T00:00:00Z", status: 200, has: `"team":"vision","jobs":1`},
+		"usage":                {method: "GET", url: "/api/usage?by=team&from=2026-03-02&to=2026-03-03T00:00:00Z", status: 200, has: `"team":"vision","jobs":2`},
 		"usage by nothing":     {method: "GET", url: "/api/usage?by=colour", status: 400, problem: "invalid", field: "by"},
 		"usage backwards":      {method: "GET", url: "/api/usage?from=2026-02-01&to=2026-01-01", status: 400, problem: "invalid", field: "from"},
-		"usage at no time":     {method: "GET", url: "/api/usage?to=yesterday", status: 400, problem: "invalid", field: "to"},
+		"usage at no time":     {method: "GET", url: "/api/usage?to=tomorrow", status: 400, problem: "invalid", field: "to"},
 		"push unsigned":        {method: "POST", url: "/api/push/github", status: 401, problem: "unauthorized"},
 		"push from nobody":     {method: "POST", url: "/api/push/svn", status: 404, problem: "notFound", field: "provider"},
 		"push by get":          {method: "GET", url: "/api/push/github", status: 405, problem: "methodNotAllowed"},
@@ -170,7 +187,7 @@ func TestRequests(t *testing.T) {
 		"delete a rule":        {method: "DELETE", url: "/api/rules/train", status: 204},
 		"delete no rule":       {method: "DELETE", url: "/api/rules/none", status: 404, problem: "notFound"},
 		"no such log":          {method: "GET", url: "/api/jobs/first/logs/stdlog", status: 404, problem: "notFound", field: "stream"},
-		"log not written":      {method: "GET", url: "/api/jobs/first/logs/stdout", status: 404, problem: "notFound"},
+		"log not written":      {method: "GET", url: "/api/jobs/first/logs/stdout", status: 200},
 		"log not started":      {method: "GET", url: "/api/jobs/third/logs/stdout", status: 404, problem: "notFound", field: "attempt"},
 		"log never started":    {method: "GET", url: "/api/jobs/bad/logs/stdout?follow=true", status: 404, problem: "notFound", field: "attempt"},
 		"log of no attempt":    {method: "GET", url: "/api/jobs/first/logs/stderr?attempt=3", status: 404, problem: "notFound", field: "attempt"},
@@ -223,9 +240,10 @@ func TestHeaders(t *testing.T) {
 	for name, test := range map[string]struct {
 		method, url, header, want string
 	}{
-		"location": {method: "POST", url: "/api/jobs", header: "Location", want: "/api/jobs/x.1"},
-		"allow":    {method: "PATCH", url: "/api/pools/cpu", header: "Allow", want: "GET, PUT, DELETE"},
-		"no path":  {method: "GET", url: "/api/nothing", header: "Content-Type", want: "application/problem+json"},
+		"location":                      {method: "POST", url: "/api/jobs", header: "Location", want: "/api/jobs/x.1"},
+		"allow":                         {method: "PATCH", url: "/api/pools/cpu", header: "Allow", want: "GET, PUT, DELETE"},
+		"allow of a name that is taken": {method: "OPTIONS", url: "/api/jobs/cancel", header: "Allow", want: "POST"},
+		"no path":                       {method: "GET", url: "/api/nothing", header: "Content-Type", want: "application/problem+json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

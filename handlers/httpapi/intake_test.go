@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/intake"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/wire"
 )
@@ -187,5 +188,50 @@ func TestTypesOfPages(t *testing.T) {
 	}
 	if checked < 20 {
 		t.Errorf("only %d requests were tried", checked)
+	}
+}
+
+// takesAll takes every job of a list.
+type takesAll struct{ Jobs }
+
+func (takesAll) SubmitAll(_ context.Context, specs []job.Spec) []error {
+	return make([]error, len(specs))
+}
+
+// Long lists of jobs share the memory of uploads: one that finds none is to come again, and a
+// short one needs none of it.
+func TestLongListWaitsForMemory(t *testing.T) {
+	t.Parallel()
+	s := &server{
+		Services: Services{Jobs: takesAll{}},
+		log:      slog.New(slog.DiscardHandler),
+		now:      time.Now,
+		uploads:  intake.NewRoom(time.Millisecond, intake.Size{Bytes: 256 << 10, Count: 1}),
+	}
+	h := s.handler()
+	send := func(body string) (int, string) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "/api/jobs", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	const one = `{"pool":"cpu","script":"0123456789012345678901234567890123456789012345678901234567890123456789"}`
+	long := "[" + strings.TrimSuffix(strings.Repeat(one+",", wire.MaxDocument/len(one)+1), ",") + "]"
+	held, err := s.uploads.Read(t.Context(), strings.NewReader("x"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := send(long); status != http.StatusServiceUnavailable || !strings.Contains(answer, "send it again") {
+		t.Errorf("got %d %s", status, answer)
+	}
+	if status, answer := send("[" + one + "]"); status != http.StatusMultiStatus {
+		t.Errorf("a short list: got %d %s", status, answer)
+	}
+	held.Release()
+	for range 2 { // the memory comes back
+		if status, answer := send(long); status != http.StatusMultiStatus || strings.Count(answer, `"status":202`) != strings.Count(long, one) {
+			t.Errorf("got %d %.300s", status, answer)
+		}
 	}
 }

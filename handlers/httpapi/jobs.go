@@ -6,8 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/oklog/ulid/v2"
+	"time"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
@@ -19,85 +18,80 @@ import (
 var states = []job.State{job.Submitted, job.Held, job.Queued, job.Assigned, job.Running,
 	job.Succeeded, job.Failed, job.Cancelled, job.TimedOut, job.Rejected}
 
+// jobParameters are those of a list of jobs, without those of every list.
+var jobParameters = []string{"id", "pool", "team", "user", "state", "sweep", "name", "label", "since", "until", "sort", "reverse", "count"}
+
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	limit, err := limitOf(q)
+	if r.URL.Query().Has("id") {
+		return s.findJobs(w, r)
+	}
+	q, err := jobQuery(r.URL.Query(), s.now())
 	if err != nil {
 		return err
 	}
-	f := wire.JobFilter{
-		Pool:  q.Get("pool"),
-		Team:  q.Get("team"),
-		User:  q.Get("user"),
-		State: job.State(q.Get("state")),
-		Sweep: q.Get("sweep"),
-	}
-	if f.Pool != "" {
-		if err := checkPool(f.Pool); err != nil {
-			return err
-		}
-	}
-	if f.State != "" && !slices.Contains(states, f.State) {
-		return fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", string(f.State), join(states))
-	}
-	jobs, next, err := s.Jobs.List(r.Context(), f, limit, q.Get("continue"))
+	page, err := s.Jobs.List(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	if len(jobs) == 0 && f.Pool != "" {
-		// A pool that is not there must not look like a pool without jobs.
-		if _, err := s.pools(r, f.Pool); err != nil {
-			return err
-		}
-	}
-	items := make([]wire.Job, len(jobs))
-	for i, j := range jobs {
-		items[i] = wire.NewJob(j)
-	}
-	return writeOK(w, wire.NewList(items, next))
+	return writeOK(w, wire.NewJobList(page))
 }
 
-func (s *server) submitJob(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
+// jobQuery reads which jobs to list.
+func jobQuery(q url.Values, now time.Time) (out wire.JobQuery, err error) {
+	out.Pool, out.Team, out.User, out.Sweep, out.Name = q.Get("pool"), q.Get("team"), q.Get("user"), q.Get("sweep"), q.Get("name")
+	out.Sort, out.Continue = wire.JobSort(q.Get("sort")), q.Get("continue")
+	if out.Sort != "" && !slices.Contains(wire.JobSorts, out.Sort) {
+		return out, fault.New(fault.Invalid, "sort", "jobs are not sorted by %.50q; use one of %s", string(out.Sort), join(wire.JobSorts))
 	}
-	spec, err := job.Parse(body, r.Header.Get("Content-Type"))
-	if err != nil {
-		return err
-	}
-	if key := r.Header.Get(wire.IdempotencyHeader); key != "" {
-		if err := job.CheckNewID(key); err != nil {
-			return fault.New(
-				fault.Invalid,
-				wire.IdempotencyHeader,
-				"the header %s is the id of the job: %s",
-				wire.IdempotencyHeader,
-				job.IDForm,
-			)
+	for _, text := range q["state"] {
+		if !slices.Contains(states, job.State(text)) {
+			return out, fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", text, join(states))
 		}
-		if spec.ID != "" && spec.ID != key {
-			return fault.New(
-				fault.Invalid,
-				"id",
-				"the document says id %q and the header %s says %q; give one of them, or the same in both",
-				spec.ID,
-				wire.IdempotencyHeader,
-				key,
-			)
+		if !slices.Contains(out.States, job.State(text)) {
+			out.States = append(out.States, job.State(text))
 		}
-		spec.ID = key
 	}
-	if spec.ID == "" {
-		spec.ID = strings.ToLower(ulid.Make().String())
+	if out.Labels, err = labelsOf(q); err != nil {
+		return out, err
 	}
-	j, err := s.Jobs.Submit(r.Context(), spec)
-	if err != nil {
-		return err
+	if out.Limit, err = limitOf(q); err != nil {
+		return out, err
 	}
-	w.Header().Set("Location", "/api/jobs/"+url.PathEscape(j.ID))
-	writeJSON(w, http.StatusAccepted, "application/json", wire.NewJobDetail(j))
-	return nil
+	if out.Reverse, err = boolean(q, "reverse"); err != nil {
+		return out, err
+	}
+	if out.Count, err = boolean(q, "count"); err != nil {
+		return out, err
+	}
+	if out.Since, err = pastInstant(q, "since", now); err != nil {
+		return out, err
+	}
+	if out.Until, err = pastInstant(q, "until", now); err != nil {
+		return out, err
+	}
+	if !out.Since.IsZero() && !out.Until.IsZero() && !out.Since.Before(out.Until) {
+		return out, fault.New(fault.Invalid, "since", "since (%s) is not before until (%s)",
+			out.Since.Format(time.RFC3339), out.Until.Format(time.RFC3339))
+	}
+	return out, nil
+}
+
+// labelsOf reads the labels that jobs must have; nil = none are given.
+func labelsOf(q url.Values) (labels map[string]string, err error) {
+	for _, text := range q["label"] {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, fault.New(fault.Invalid, "label", "label is %.50q; it takes NAME=VALUE", text)
+		}
+		if had, twice := labels[name]; twice && had != value {
+			return nil, fault.New(fault.Invalid, "label", "no job has label %.50q with two values; name one", name)
+		}
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[name] = value
+	}
+	return labels, nil
 }
 
 func (s *server) showJob(w http.ResponseWriter, r *http.Request) error {
@@ -139,11 +133,6 @@ func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
 	f := wire.JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
 	if f.Team == "" && f.User == "" {
 		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
-	}
-	if f.Pool != "" {
-		if err := checkPool(f.Pool); err != nil {
-			return err
-		}
 	}
 	n, err := s.Jobs.CancelAll(r.Context(), f)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -77,8 +76,13 @@ type logRequest struct {
 	attempt int // 0 = the last one
 	rank    int // of a gang
 	offset  int64
+	tail    int64 // last lines; < 0 = from the offset on
+	since   time.Time
 	follow  bool
 }
+
+// maxTail is how many lines may be asked for from the end of a log.
+const maxTail = 100_000
 
 func (s *server) logRequest(r *http.Request) (logRequest, error) {
 	q := r.URL.Query()
@@ -99,6 +103,18 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 	if want.offset, err = number(q, "offset", 0, math.MaxInt64, 0); err != nil {
 		return want, err
 	}
+	if want.tail, err = number(q, "tail", 0, maxTail, -1); err != nil {
+		return want, err
+	}
+	if want.tail >= 0 && q.Has("offset") {
+		return want, fault.New(fault.Invalid, "tail", "give either tail or offset: each says where the log begins")
+	}
+	if want.since, err = pastInstant(q, "since", s.now()); err != nil {
+		return want, err
+	}
+	if !want.since.IsZero() && q.Has("offset") {
+		return want, fault.New(fault.Invalid, "since", "give either since or offset: each says where the log begins")
+	}
 	if text := q.Get("follow"); text != "" {
 		if want.follow, err = strconv.ParseBool(text); err != nil {
 			return want, fault.New(fault.Invalid, "follow", "follow is %.50q; it takes true or false", text)
@@ -112,14 +128,8 @@ func (s *server) logRequest(r *http.Request) (logRequest, error) {
 func (want logRequest) check(j *pool.Job) error {
 	have := j.AttemptCount()
 	if want.rank >= max(j.Spec.Nodes, 1) {
-		return fault.New(
-			fault.NotFound,
-			"rank",
-			"job %q has no rank %d; it runs on %d nodes, counted from 0",
-			j.ID,
-			want.rank,
-			max(j.Spec.Nodes, 1),
-		)
+		return fault.New(fault.NotFound, "rank", "job %q has no rank %d; its last rank is %d, and the first is 0",
+			j.ID, want.rank, max(j.Spec.Nodes, 1)-1)
 	}
 	switch {
 	case want.attempt <= have:
@@ -131,7 +141,7 @@ func (want logRequest) check(j *pool.Job) error {
 	case have == 0:
 		return fault.New(fault.NotFound, "attempt", "job %q has not started yet; follow the log to wait for it", j.ID)
 	}
-	return fault.New(fault.NotFound, "attempt", "job %q has %d attempts; there is no attempt %d", j.ID, have, want.attempt)
+	return fault.New(fault.NotFound, "attempt", "job %q has no attempt %d; its last one is %d", j.ID, want.attempt, have)
 }
 
 // over reports whether nothing more will be written to the logs of an attempt.
@@ -140,6 +150,16 @@ func over(j *pool.Job, attempt int) bool {
 		return j.State.Final()
 	}
 	return attempt < len(j.Attempts) || j.State.Final() || !j.Attempts[attempt-1].EndedAt.IsZero()
+}
+
+// mayLack reports whether a missing log is the one of an attempt that has written nothing,
+// so far or at all. It is not when the attempt has not begun, or when its job is so old that
+// its rows were removed: then its files may have been removed as well.
+func mayLack(j *pool.Job, attempt int) bool {
+	if j.Archived != nil || attempt > len(j.Attempts) {
+		return false
+	}
+	return over(j, attempt) || !j.Attempts[attempt-1].StartedAt.IsZero()
 }
 
 // Bounds of calls on the share, which hangs when its network is gone.
@@ -169,15 +189,15 @@ func onShare[T any](s *server, call func() (T, error), late func(T)) (T, error) 
 	return v, errShare(err)
 }
 
-// openLog opens a log for reading. The path is made of what is stored, never of
+// openFile opens a file of a log for reading. The path is made of what is stored, never of
 // what was asked for. A job may write to its directory: what it puts there in
 // place of the log is only read when it is a plain file, and a link leads
 // nowhere.
-func (s *server) openLog(j *pool.Job, want logRequest) (*os.File, error) {
-	return onShare(s, func() (*os.File, error) { return s.findLog(j, want) }, func(f *os.File) { f.Close() })
+func (s *server) openFile(j *pool.Job, want logRequest, name string) (*os.File, error) {
+	return onShare(s, func() (*os.File, error) { return s.findFile(j, want, name) }, func(f *os.File) { f.Close() })
 }
 
-func (s *server) findLog(j *pool.Job, want logRequest) (*os.File, error) {
+func (s *server) findFile(j *pool.Job, want logRequest, name string) (*os.File, error) {
 	for _, element := range []string{j.Spec.Pool, j.ID} {
 		if element == "." || element == ".." || path.Base(element) != element {
 			return nil, fault.New(fault.NotFound, "id", "job %q has a name that no directory can have", j.ID)
@@ -207,7 +227,6 @@ func (s *server) findLog(j *pool.Job, want logRequest) (*os.File, error) {
 		dir.Close()
 		dir = below
 	}
-	name := job.LogFile(want.stream, want.rank)
 	found, err := dir.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -276,97 +295,87 @@ func unwrapNotExist(err error) error { return errors.New(err.Error()) }
 
 // sendLog sends what there is of a log.
 func (s *server) sendLog(w http.ResponseWriter, j *pool.Job, want logRequest) error {
-	f, err := s.openLog(j, want)
-	var size int64
+	text := logText{server: s, job: j, want: want}
+	defer text.close()
+	err := text.open()
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && over(j, want.attempt) && want.follow:
-		// Ended before it wrote anything: who followed has read it all.
+	case errors.Is(err, fs.ErrNotExist) && (mayLack(j, want.attempt) || want.follow && over(j, want.attempt)):
+		// A log comes into being with its first byte.
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.NotFound, "", "attempt %d of job %q has no %s log (yet)", want.attempt, j.ID, want.stream)
 	case err != nil:
 		return err
-	default:
-		defer f.Close()
-		found, err := onShare(s, f.Stat, nil)
-		if err != nil {
-			return fmt.Errorf("size of a log: %w", err)
-		}
-		size = found.Size()
 	}
-	length := min(max(size-want.offset, 0), s.pace.most)
-	next := want.offset + length
-	logHeaders(w)
-	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	begin, err := text.begin()
+	if err != nil {
+		return err
+	}
+	length := min(max(begin.end-begin.from, 0), s.pace.most)
+	next := begin.from + length
+	logHeaders(w, begin)
+	w.Header().Set("Content-Length", strconv.FormatInt(int64(len(begin.note))+length, 10))
 	w.Header().Set(wire.NextOffsetHeader, strconv.FormatInt(next, 10))
-	w.Header().Set(wire.LogEndHeader, strconv.FormatBool(over(j, want.attempt) && next >= size))
+	w.Header().Set(wire.LogEndHeader, strconv.FormatBool(over(j, want.attempt) && next >= text.size()))
 	w.WriteHeader(http.StatusOK)
-	if length > 0 {
+	if _, err := io.WriteString(w, begin.note); err == nil && length > 0 {
 		// If it breaks off, the caller sees fewer bytes than announced.
-		io.Copy(w, io.NewSectionReader(shareFile{s, f}, want.offset, length))
+		_, _ = io.Copy(w, io.NewSectionReader(&text, begin.from, length))
 	}
 	return nil
 }
 
-// shareFile reads a file with a bound for each call. What a call that was given up
-// brings goes into a buffer of its own.
-type shareFile struct {
-	server *server
-	file   *os.File
-}
-
-func (f shareFile) ReadAt(p []byte, offset int64) (int, error) {
-	type part struct {
-		bytes []byte
-		err   error
-	}
-	got, err := onShare(f.server, func() (part, error) {
-		b := make([]byte, len(p))
-		n, err := f.file.ReadAt(b, offset)
-		return part{b[:n], err}, nil
-	}, nil)
-	if err != nil {
-		return 0, err
-	}
-	return copy(p, got.bytes), got.err
-}
-
-func logHeaders(w http.ResponseWriter) {
+func logHeaders(w http.ResponseWriter, begin logBegin) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set(wire.LogOffsetHeader, strconv.FormatInt(max(begin.from-int64(len(begin.note)), 0), 10))
 }
 
 // followLog sends a log while it is written, until its attempt is over and the
 // log is read to its end, or until the time of one answer is up. Once it has
 // begun to answer there is no way to report an error: it ends, and the caller
-// asks again at its offset and hears of it then.
+// asks again at its offset and hears of it then. It ends as well where a part of the
+// log was cut out: the bytes of one answer follow each other.
 func (s *server) followLog(w http.ResponseWriter, r *http.Request, j *pool.Job, want logRequest) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.pace.follow)
 	defer cancel()
-	logHeaders(w)
+	text := logText{server: s, job: j, want: want, grows: true}
+	defer text.close()
+	if err := text.open(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	begin, err := text.begin()
+	if err != nil {
+		return err
+	}
+	logHeaders(w, begin)
 	w.Header().Set(wire.LogEndHeader, "false")
 	w.WriteHeader(http.StatusOK)
+	if _, err := io.WriteString(w, begin.note); err != nil {
+		return nil //nolint:nilerr // the reader has gone
+	}
 	out := http.NewResponseController(w)
 	_ = out.Flush() // a client that has gone is noticed at the first write
 
-	t := tail{server: s, want: want, write: func(b []byte) error {
+	t := tail{text: &text, offset: begin.from, write: func(b []byte) error {
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
 		return out.Flush()
 	}}
-	defer t.close()
 	fileTick, jobTick := time.NewTicker(s.pace.file), time.NewTicker(s.pace.job)
 	defer fileTick.Stop()
 	defer jobTick.Stop()
-	for {
+	for look := true; ; {
 		ended := over(j, want.attempt) // before reading: what was written before the end is read then
-		if err := t.read(ctx, j); err != nil || ended {
-			return nil
+		if err := t.read(ctx, look || ended); err != nil || ended {
+			return nil //nolint:nilerr // see above
 		}
+		look = false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-fileTick.C:
 		case <-jobTick.C:
+			look = true
 			now, err := s.Jobs.Job(ctx, j.ID)
 			if err != nil {
 				return nil
@@ -378,45 +387,47 @@ func (s *server) followLog(w http.ResponseWriter, r *http.Request, j *pool.Job, 
 
 // tail reads on in a log that may not be there yet.
 type tail struct {
-	server *server
-	want   logRequest
+	text   *logText
+	offset int64
 	write  func([]byte) error
-	file   *os.File
 	buffer [chunk]byte
 }
 
-// read sends everything that has come since the last time.
-func (t *tail) read(ctx context.Context, j *pool.Job) error {
-	if t.file == nil {
-		f, err := t.server.openLog(j, t.want)
-		if errors.Is(err, fs.ErrNotExist) {
+// errGap ends an answer where a part of the log was cut out.
+var errGap = errors.New("a part of the log was cut out")
+
+// read sends everything that has come since the last time. Look: it also looks for parts
+// that were added, which asks the share once more.
+func (t *tail) read(ctx context.Context, look bool) error {
+	if len(t.text.pieces) == 0 {
+		if err := t.text.open(); errors.Is(err, fs.ErrNotExist) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		t.file = f
 	}
 	for ctx.Err() == nil {
-		n, err := shareFile{t.server, t.file}.ReadAt(t.buffer[:], t.want.offset)
+		n, err := t.text.ReadAt(t.buffer[:], t.offset)
 		if n > 0 {
 			if err := t.write(t.buffer[:n]); err != nil {
 				return err
 			}
-			t.want.offset += int64(n)
+			t.offset += int64(n)
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case !errors.Is(err, io.EOF):
 			return err
+		case t.text.isGap(t.offset):
+			return errGap
+		case !look || t.offset < job.LeastLogHead:
+			return nil
+		default:
+			look = false
+			if err := t.text.measure(); err != nil {
+				return err
+			}
 		}
 	}
 	return ctx.Err()
-}
-
-func (t *tail) close() {
-	if t.file != nil {
-		t.file.Close()
-	}
 }

@@ -47,7 +47,7 @@ func TestLogOfAHangingShare(t *testing.T) {
 		}
 	}
 	j, _ := s.Jobs.Job(t.Context(), "j")
-	if _, err := s.openLog(j, logRequest{stream: "stdout", attempt: 1}); !errors.Is(err, patience.ErrTooLong) ||
+	if _, err := s.openFile(j, logRequest{stream: "stdout", attempt: 1}, "stdout.log"); !errors.Is(err, patience.ErrTooLong) ||
 		!strings.Contains(err.Error(), "look at its mount") {
 		t.Errorf("got %v", err)
 	}

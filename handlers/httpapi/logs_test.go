@@ -116,6 +116,48 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
+// TestMissingLog: an attempt that has written nothing has an empty log. One that has not
+// begun has none, and neither has one whose files may have been removed.
+func TestMissingLog(t *testing.T) {
+	t.Parallel()
+	assigned, archived, second := running, ended, running
+	assigned.Attempts = []job.Attempt{{Number: 1, State: job.AttemptAssigned}}
+	archived.Attempts, archived.Archived = nil, &pool.Archived{Attempts: 1}
+	second.Attempts = append(ended.Attempts[:1:1], job.Attempt{Number: 2, State: job.AttemptAssigned})
+	for name, test := range map[string]struct {
+		job   pool.Job
+		query string
+		code  int
+		end   string
+	}{
+		"it runs":                 {running, "", 200, "false"},
+		"it has ended":            {ended, "", 200, "true"},
+		"its last lines":          {ended, "?tail=3", 200, "true"},
+		"since a time":            {ended, "?since=2026-01-01", 200, "true"},
+		"followed when ended":     {ended, "?follow=true", 200, "true"},
+		"an earlier attempt":      {second, "?attempt=1", 200, "true"},
+		"the attempt after it":    {second, "?attempt=2", 404, ""},
+		"it has not begun":        {assigned, "", 404, ""},
+		"its files may have gone": {archived, "", 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := httptest.NewRecorder()
+			New(
+				Services{Jobs: newOneJob(test.job)},
+				t.TempDir(),
+				slog.New(slog.DiscardHandler),
+			).ServeHTTP(w, httptest.NewRequest("GET", "/api/jobs/j/logs/stderr"+test.query, nil))
+			if w.Code != test.code || test.code == 200 && w.Body.Len() != 0 {
+				t.Errorf("got %d %q, want %d", w.Code, w.Body, test.code)
+			}
+			if got := w.Header().Get(wire.LogEndHeader); got != test.end {
+				t.Errorf("end: got %q, want %q", got, test.end)
+			}
+		})
+	}
+}
+
 // A long log takes several answers, none of which says it is the end but the
 // last.
 func TestReadLogInParts(t *testing.T) {

@@ -6,33 +6,15 @@ import (
 	"slices"
 
 	"dsvmpools/shared/fault"
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
 )
 
-// checkPool returns an error when a name in an address cannot be that of a pool. Such
-// a name is never used in a key.
-func checkPool(name string) error {
-	if job.CheckPool("pool", name) != nil {
-		return job.NoPool(name)
-	}
-	return nil
-}
-
 // pools are the pools of that name, or all, by name.
 func (s *server) pools(r *http.Request, name string) ([]wire.PoolSummary, error) {
-	if name != "" {
-		if err := checkPool(name); err != nil {
-			return nil, err
-		}
-	}
 	pools, err := s.Pools.Pools(r.Context(), name)
 	if err != nil {
 		return nil, err
-	}
-	if name != "" && len(pools) == 0 {
-		return nil, job.NoPool(name)
 	}
 	slices.SortFunc(pools, func(a, b wire.PoolSummary) int { return cmp.Compare(a.Head.Spec.Name, b.Head.Spec.Name) })
 	return pools, nil
@@ -64,9 +46,6 @@ func (s *server) showPool(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if err := checkPool(name); err != nil {
-		return err
-	}
 	e, err := s.Pools.ExplainPool(r.Context(), name)
 	if err != nil {
 		return err
@@ -77,9 +56,6 @@ func (s *server) explainPool(w http.ResponseWriter, r *http.Request) error {
 // resumePool has a pool ask for nodes again that did not come up.
 func (s *server) resumePool(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if err := checkPool(name); err != nil {
-		return err
-	}
 	p, err := s.Pools.Resume(r.Context(), name)
 	if err != nil {
 		return err
@@ -87,7 +63,8 @@ func (s *server) resumePool(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, wire.NewPoolDetail(p))
 }
 
-// applyPool serves POST to the list and PUT to the one.
+// applyPool serves POST to the list and PUT to the one. With dryRun=true it only says what
+// would change, with check=true POST only what Azure would take.
 func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 	body, err := readBody(w, r)
 	if err != nil {
@@ -106,6 +83,31 @@ func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 			name,
 		)
 	}
+	only, err := boolean(r.URL.Query(), "check")
+	if err != nil {
+		return err
+	}
+	dry, err := boolean(r.URL.Query(), "dryRun")
+	if err != nil {
+		return err
+	}
+	if dry && only {
+		return fault.New(fault.Invalid, "check", "check and dryRun are two questions; ask one at a time")
+	}
+	if dry {
+		plan, err := s.Pools.PlanApply(r.Context(), spec)
+		if err != nil {
+			return err
+		}
+		return writeOK(w, plan)
+	}
+	if only {
+		rows, err := s.Pools.Check(r.Context(), spec)
+		if err != nil {
+			return err
+		}
+		return writeOK(w, wire.NewList(rows, ""))
+	}
 	p, err := s.Pools.ApplyPool(r.Context(), spec)
 	if err != nil {
 		return err
@@ -117,9 +119,6 @@ func (s *server) applyPool(w http.ResponseWriter, r *http.Request) error {
 // when it went at once.
 func (s *server) deletePool(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if err := checkPool(name); err != nil {
-		return err
-	}
 	if err := s.Pools.Delete(r.Context(), name); err != nil {
 		return err
 	}

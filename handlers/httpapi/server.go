@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -26,13 +27,18 @@ type server struct {
 
 	pushTime time.Duration
 	room     *intake.Room // for deliveries
+	uploads  *intake.Room // for packs and trees
 	judging  sync.Mutex   // of a large one
+
+	reports reports // whose pages are being fetched
 }
 
 // New serves the routes below /api/ with the use cases. The share is the path at which the share
 // with the jobs' logs is mounted.
 func New(use Services, share string, log *slog.Logger) http.Handler {
-	s := &server{Services: use, share: share, log: log, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries()}
+	s := &server{Services: use, share: share, log: log, now: time.Now, pace: defaultPace, pushTime: pushTime, room: deliveries(),
+		uploads: uploads()}
+	s.reports.now = s.now
 	return s.handler()
 }
 
@@ -48,30 +54,45 @@ type route struct {
 func (s *server) routes() []route {
 	list := []string{"limit", "continue"}
 	return []route{
-		{"GET", "/api/jobs", append([]string{"pool", "team", "user", "state", "sweep"}, list...), s.listJobs},
-		{"POST", "/api/jobs", nil, s.submitJob},
+		{"GET", "/api/jobs", slices.Concat(jobParameters, list), s.listJobs},
+		{"POST", "/api/jobs", []string{"dryRun"}, s.submit},
 		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
 		{"GET", "/api/jobs/{id}", nil, s.showJob},
 		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
+		{"POST", "/api/jobs/{id}/hold", nil, s.holdJob},
 		{"POST", "/api/jobs/{id}/release", nil, s.releaseJob},
+		{"POST", "/api/jobs/{id}/priority", nil, s.setPriority},
+		{"POST", "/api/jobs/{id}/rerun", nil, s.rerunJob},
 		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
-		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "follow"}, s.readLog},
+		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "tail", "since", "follow"}, s.readLog},
+		{"GET", "/api/jobs/{id}/files", append([]string{"attempt", "path"}, list...), s.listFiles},
+		{"GET", "/api/jobs/{id}/files/{path...}", []string{"attempt"}, s.readFile},
+		{"POST", "/api/files/missing", nil, s.askMissing},
+		{"PUT", "/api/files/packs/{sha256}", nil, s.putPack},
+		{"PUT", "/api/files/trees/{sha256}", nil, s.putTree},
 		{"GET", "/api/pools", list, s.listPools},
-		{"POST", "/api/pools", nil, s.applyPool},
+		{"POST", "/api/pools", []string{"check", "dryRun"}, s.applyPool},
 		{"GET", "/api/pools/{name}", nil, s.showPool},
 		{"GET", "/api/pools/{name}/explain", nil, s.explainPool},
 		{"POST", "/api/pools/{name}/resume", nil, s.resumePool},
-		{"PUT", "/api/pools/{name}", nil, s.applyPool},
+		{"PUT", "/api/pools/{name}", []string{"dryRun"}, s.applyPool},
 		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
 		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
+		{"GET", "/api/nodes/{node}/console", []string{"pool"}, s.showConsole},
 		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.commandNode(pool.VerbDelete)},
 		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.commandNode(pool.VerbDrain)},
 		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.commandNode(pool.VerbRelease)},
-		{"GET", "/api/usage", append([]string{"by", "from", "to"}, list...), s.reportUsage},
+		{"GET", "/api/usage", slices.Concat(usageParameters, list), s.reportUsage},
+		{"POST", "/api/usage/rebuild", []string{"from", "to"}, s.rebuildSums},
 		{"GET", "/api/rules", list, s.listRules},
 		{"POST", "/api/rules", nil, s.applyRules},
 		{"GET", "/api/rules/{name}", nil, s.showRule},
 		{"DELETE", "/api/rules/{name}", nil, s.deleteRule},
+		{"GET", "/api/rejected", append([]string{"source", "pool", "job"}, list...), s.listRejected},
+		{"GET", "/api/rejected/{key}", nil, s.showRejected},
+		{"DELETE", "/api/rejected/{key}", nil, s.deleteRejected},
+		{"POST", "/api/rejected/{key}/resubmit", nil, s.resubmit},
+		{"GET", "/api/doctor", nil, s.diagnose},
 		{"POST", "/api/push/{provider}", nil, s.push},
 	}
 }
@@ -82,8 +103,16 @@ func (s *server) handler() http.Handler {
 		byPath[r.path] = append(byPath[r.path], r)
 	}
 	mux := http.NewServeMux()
-	for path, routes := range byPath {
-		mux.Handle(path, s.dispatch(routes))
+	for pattern, routes := range byPath {
+		// Something may have the name of such a path, as a job with the id "cancel": what is
+		// not for the path itself is for that.
+		if hidesName(pattern, byPath) {
+			for _, r := range routes {
+				mux.Handle(r.method+" "+pattern, s.dispatch([]route{r}))
+			}
+			continue
+		}
+		mux.Handle(pattern, s.dispatch(routes))
 	}
 	mux.Handle("/", s.wrap(func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
@@ -91,11 +120,35 @@ func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The address in a Git host may be written in another case, or end with a slash: the
 		// Functions host takes both.
-		if path := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(path, pushFolder) {
-			r.URL.Path, r.URL.RawPath = path, ""
+		if lower := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(lower, pushFolder) {
+			r.URL.Path, r.URL.RawPath = lower, ""
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// hidesName reports whether a path would keep a thing of its name from being reached.
+func hidesName(pattern string, all map[string][]route) bool {
+	if strings.HasPrefix(path.Base(pattern), "{") {
+		return false
+	}
+	for other := range all {
+		if path.Dir(other) == path.Dir(pattern) && strings.HasPrefix(path.Base(other), "{") {
+			return true
+		}
+	}
+	return false
+}
+
+// methodsOf are the methods of a path that stands among the routes as it is, such as
+// /api/jobs/cancel, which may be the address of a job, too.
+func (s *server) methodsOf(path string) (methods []string) {
+	for _, r := range s.routes() {
+		if r.path == path {
+			methods = append(methods, r.method)
+		}
+	}
+	return methods
 }
 
 // pushFolder is where the providers are that send pushes.
@@ -110,6 +163,10 @@ func (s *server) dispatch(routes []route) http.Handler {
 	return s.wrap(func(w http.ResponseWriter, r *http.Request) error {
 		i := slices.IndexFunc(routes, func(route route) bool { return route.method == r.Method })
 		if i < 0 {
+			allowed := allowed
+			if own := s.methodsOf(r.URL.Path); len(own) > 0 {
+				allowed = own
+			}
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			return wire.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
 		}
@@ -146,19 +203,26 @@ func (s *server) wrap(serve func(w http.ResponseWriter, r *http.Request) error) 
 // fail is the one place where an error becomes an answer. An internal
 // error goes to the log; the caller does not see it.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var f *fault.Error
+	if errors.As(err, &f) && (f.RetryAfter > 0 || f.Code == fault.Throttled) {
+		w.Header().Set("Retry-After", retryAfter(f.RetryAfter))
+	}
+	p := s.problem(r, err)
+	writeJSON(w, p.Status, wire.ProblemType, p)
+}
+
+// problem is the problem document of an error. One that is internal goes to the log.
+func (s *server) problem(r *http.Request, err error) wire.Problem {
 	var p wire.Problem
 	if !errors.As(err, &p) {
 		f := &fault.Error{Code: fault.Internal, Err: err}
 		errors.As(err, &f)
 		p = wire.NewProblem(f)
-		if f.RetryAfter > 0 || f.Code == fault.Throttled {
-			w.Header().Set("Retry-After", retryAfter(f.RetryAfter))
-		}
 	}
 	if p.Status == http.StatusInternalServerError && r.Context().Err() == nil {
 		s.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	writeJSON(w, p.Status, wire.ProblemType, p)
+	return p
 }
 
 // retryAfter is whole seconds, rounded up: at least one, so that nobody comes

@@ -7,11 +7,11 @@ package httpapi
 
 import (
 	"context"
-	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push"
+	"dsvmpools/shared/tree"
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
 )
@@ -25,6 +25,29 @@ type Services struct {
 	Nodes  Nodes
 	Usage  Usage
 	Pushes Pushes
+	Doctor Doctor
+	Trees  Trees
+
+	Rejected Rejected
+}
+
+// Trees takes in the folders that jobs start in.
+type Trees interface {
+	// Missing says which trees and blobs are not there. What is there stays for long
+	// enough to be named by a tree and by a job.
+	Missing(ctx context.Context, q wire.TreeQuestion) (wire.TreeAnswer, error)
+	// PutPack keeps a pack whose bytes have the hash. What is no pack is invalid. The body
+	// is not kept after the call.
+	PutPack(ctx context.Context, h tree.Hash, pack []byte) error
+	// PutTree keeps a tree whose bytes have the hash. A tree that breaks a rule is invalid;
+	// one whose blobs are not all there is a wire.Problem that names them.
+	PutTree(ctx context.Context, h tree.Hash, body []byte) error
+}
+
+// Doctor looks at what the deployment needs.
+type Doctor interface {
+	// Diagnose returns a row for each check. It takes some seconds, two minutes at most.
+	Diagnose(ctx context.Context) []wire.Check
 }
 
 // Jobs submits, cancels, releases, shows and explains jobs.
@@ -33,13 +56,31 @@ type Jobs interface {
 	// same document under the same id is the same job; another one is a conflict.
 	// An unknown pool is notFound.
 	Submit(ctx context.Context, spec job.Spec) (*pool.Job, error)
+	// SubmitAll takes jobs in, each for itself, and returns in their order why one was not
+	// taken; nil = it was. All specs have ids. A job may come after one that is earlier in
+	// the list.
+	SubmitAll(ctx context.Context, specs []job.Spec) []error
+	// DryRun says what Submit would do, and writes nothing. What Submit would refuse it
+	// refuses with the same error. The spec may be without an id.
+	DryRun(ctx context.Context, spec job.Spec) (wire.DryRun, error)
 	// Cancel asks for a job to end; for one that has ended it is no error. It
 	// returns the job as it is then.
 	Cancel(ctx context.Context, id string) (*pool.Job, error)
-	// Release lets a job go on that is held since its attempts came to nothing on
-	// several nodes, or a sweep that is held since its members fail; for any other it
-	// is no error. It returns the job as it is then.
+	// Release lets a job or a sweep go on that somebody holds, a job that is held since
+	// its attempts came to nothing on several nodes, and a sweep that is held since its
+	// members fail; for any other it is no error. It returns the job as it is then.
 	Release(ctx context.Context, id string) (*pool.Job, error)
+	// Hold keeps a job that waits from starting, and a sweep from beginning more members,
+	// until it is released. One that does not wait is a conflict.
+	Hold(ctx context.Context, id string) (*pool.Job, error)
+	// SetPriority gives a job, and the members of a sweep, another place in line. One that
+	// has ended is a conflict.
+	SetPriority(ctx context.Context, id string, p job.Priority) (*pool.Job, error)
+	// Rerun submits the document of a job again under a new id, and returns the new job.
+	// A job whose document is not kept is a conflict.
+	Rerun(ctx context.Context, id string) (*pool.Job, error)
+	// Find finds jobs by their ids. It leaves out those that there are not.
+	Find(ctx context.Context, ids []string) ([]*pool.Job, error)
 	// CancelAll asks all jobs to end that pass the filter, of which team or user is
 	// set, and returns how many were alive.
 	CancelAll(ctx context.Context, f wire.JobFilter) (int, error)
@@ -47,20 +88,26 @@ type Jobs interface {
 	Job(ctx context.Context, id string) (*pool.Job, error)
 	// Explain says why a job is where it is, whatever its state.
 	Explain(ctx context.Context, id string) (wire.Explanation, error)
-	// List lists at most limit jobs that pass the filter, newest first within a
-	// pool, and the token that continues the list, "" at its end. A token it
-	// cannot read is invalid, with the field "continue".
-	List(ctx context.Context, f wire.JobFilter, limit int, cont string) ([]*pool.Job, string, error)
+	// List lists jobs that pass the filter, the newest first over all pools, or in the order
+	// that is asked for. A token it cannot read is invalid, with the field "continue"; a
+	// pool that is not there is notFound.
+	List(ctx context.Context, q wire.JobQuery) (wire.JobPage, error)
 }
 
 // Pools shows, explains, applies, resumes and deletes pools.
 type Pools interface {
-	// Pools returns the pool of that name, or all for "".
+	// Pools returns the pool of that name, or all for "". Here and below, a name that no
+	// pool has, or can have, is notFound.
 	Pools(ctx context.Context, name string) ([]wire.PoolSummary, error)
 	// ExplainPool says why a pool has the size it has.
 	ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error)
 	// ApplyPool creates a pool or changes it to the spec.
 	ApplyPool(ctx context.Context, spec pool.Spec) (wire.PoolSummary, error)
+	// Check has Azure judge what a pool of the spec would be, without making it. It
+	// returns a row for each scale set, and takes half a minute.
+	Check(ctx context.Context, spec pool.Spec) ([]wire.Check, error)
+	// PlanApply says what ApplyPool would change and end, and writes nothing.
+	PlanApply(ctx context.Context, spec pool.Spec) (wire.PoolPlan, error)
 	// Resume ends the pauses in which a pool asks for no nodes; of one that has none
 	// it is no error. An unknown pool is notFound.
 	Resume(ctx context.Context, name string) (wire.PoolSummary, error)
@@ -68,19 +115,26 @@ type Pools interface {
 	Delete(ctx context.Context, name string) error
 }
 
-// Nodes brings operators' commands to nodes.
+// Nodes brings operators' commands to nodes, and shows their consoles.
 type Nodes interface {
 	// CommandNode brings an operator's command to a node, which is named by its name or
 	// its id, and returns the node as it is then. pool is the node's, or "" for any. A
 	// node that is leaving or gone already is no error; of several nodes of one name it
 	// is a conflict.
 	CommandNode(ctx context.Context, pool, node string, verb pool.Verb) (wire.Node, error)
+	// Console returns the end of a node's serial console, 1 MiB at most. A node that is
+	// gone is gone, one that has written nothing yet is notFound.
+	Console(ctx context.Context, pool, node string) ([]byte, error)
 }
 
 // Usage reports from the ledger.
 type Usage interface {
-	// Usage reports on what ended in from <= t < to.
-	Usage(ctx context.Context, from, to time.Time, by string) ([]usage.Group, error)
+	// Report reports on what has ended in a time, and on what still runs if that time has
+	// not passed.
+	Report(ctx context.Context, q usage.Query) (usage.Report, error)
+	// RebuildSums builds the sums of days again from the rows, the latest first, for some
+	// seconds.
+	RebuildSums(ctx context.Context, q wire.SumsQuery) (wire.SumsRebuilt, error)
 }
 
 // Pushes takes the pushes of Git hosts, and keeps their rules.

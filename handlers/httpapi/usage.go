@@ -2,9 +2,14 @@ package httpapi
 
 import (
 	"cmp"
-	"fmt"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -12,34 +17,178 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-// usagePeriod is what a report covers when no begin is given: a month, as bills
-// do, near enough.
-const usagePeriod = 30 * 24 * time.Hour
+// usageParameters are those of a report, without those of every list.
+var usageParameters = []string{"by", "sort", "from", "to", "pool", "team", "user", "label"}
 
 func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	by := usage.Grouping(cmp.Or(q.Get("by"), string(usage.ByPool)))
-	if !slices.Contains(usage.Groupings, by) {
-		return fault.New(fault.Invalid, "by", "usage is not reported by %.50q; use one of %s", string(by), join(usage.Groupings))
-	}
-	to, err := instant(q, "to", s.now().UTC())
+	limit, err := limitOf(q)
 	if err != nil {
 		return err
 	}
-	from, err := instant(q, "from", to.Add(-usagePeriod))
+	query, err := s.usageQuery(q)
 	if err != nil {
 		return err
 	}
-	if !from.Before(to) {
-		return fault.New(fault.Invalid, "from", "from (%s) is not before to (%s)", from.Format(time.RFC3339), to.Format(time.RFC3339))
+	var at reportPosition
+	if text := q.Get("continue"); text != "" {
+		if at, err = readPosition(text, &query); err != nil {
+			return err
+		}
+		query.From, query.To, query.AsOf = at.From, at.To, at.AsOf
 	}
-	groups, err := s.Usage.Usage(r.Context(), from, to, string(by))
+	report, ok := s.reports.find(at.Report)
+	if !ok {
+		if report, err = s.Usage.Report(r.Context(), query); err != nil {
+			return err
+		}
+	}
+	begin := min(at.Next, len(report.Groups))
+	end := min(begin+limit, len(report.Groups))
+	if !ok && end < len(report.Groups) {
+		at.Report = s.reports.keep(report)
+	}
+	answer := wire.UsageReport{
+		Items: slices.Clone(report.Groups[begin:end]), Totals: report.Totals, Lines: len(report.Groups), Open: report.Open,
+		From: report.From, To: report.To, AsOf: report.AsOf,
+	}
+	if end < len(report.Groups) {
+		answer.Continue = reportPosition{at.Report, end, report.From, report.To, report.AsOf, hashQuery(&query)}.String()
+	}
+	if answer.Items == nil {
+		answer.Items = []usage.Group{}
+	}
+	return writeOK(w, answer)
+}
+
+// rebuildSums builds sums of the ledger again. The answer says what to go on with.
+func (s *server) rebuildSums(w http.ResponseWriter, r *http.Request) (err error) {
+	var q wire.SumsQuery
+	if q.From, err = pastInstant(r.URL.Query(), "from", s.now()); err != nil {
+		return err
+	}
+	if q.To, err = pastInstant(r.URL.Query(), "to", s.now()); err != nil {
+		return err
+	}
+	done, err := s.Usage.RebuildSums(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	list, err := page(groups, q, func(i int) string { return fmt.Sprintf("%09d", i) })
-	if err != nil {
-		return err
+	return writeOK(w, done)
+}
+
+// usageQuery reads what a report is asked for. Times that are not given stay zero.
+func (s *server) usageQuery(q url.Values) (out usage.Query, err error) {
+	out.By = usage.Grouping(cmp.Or(q.Get("by"), string(usage.ByPool)))
+	if err := usage.CheckGrouping(out.By); err != nil {
+		return out, fault.New(fault.Invalid, "by", "%v", err)
 	}
-	return writeOK(w, wire.NewList(list.Items, list.Continue))
+	out.Order = usage.Order(cmp.Or(q.Get("sort"), string(usage.OrderKey)))
+	if !slices.Contains(usage.Orders, out.Order) {
+		return out, fault.New(fault.Invalid, "sort", "usage is not sorted by %.50q; use one of %s", string(out.Order), join(usage.Orders))
+	}
+	out.Filter.Pool, out.Filter.Team, out.Filter.User = q.Get("pool"), q.Get("team"), q.Get("user")
+	if out.Filter.Labels, err = labelsOf(q); err != nil {
+		return out, err
+	}
+	if out.From, err = pastInstant(q, "from", s.now()); err != nil {
+		return out, err
+	}
+	out.To, err = pastInstant(q, "to", s.now())
+	return out, err
+}
+
+// reportPosition is where the pages of a report go on. The report is kept for a while, so
+// that it is made once. When it is not kept any more, or another process answers, it is made
+// again for the same time, as of the same time.
+type reportPosition struct {
+	Report string    `json:"r"`
+	Next   int       `json:"n"` // index of a line
+	From   time.Time `json:"f"`
+	To     time.Time `json:"t"`
+	AsOf   time.Time `json:"a"`
+	Query  string    `json:"q"` // hashQuery
+}
+
+// hashQuery names what a report is asked for, beside its times.
+func hashQuery(q *usage.Query) string {
+	text, _ := json.Marshal([]any{q.By, q.Order, q.Filter}) // can always be written
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+func (p reportPosition) String() string {
+	text, _ := json.Marshal(p) // can always be written
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func readPosition(text string, q *usage.Query) (p reportPosition, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		err = json.Unmarshal(raw, &p)
+	}
+	if err != nil || p.Next < 0 || p.Report == "" || !p.From.Before(p.To) || p.AsOf.IsZero() {
+		return p, fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the report again without it")
+	}
+	if p.Query != hashQuery(q) {
+		return p, fault.New(fault.Invalid, "continue", "the continuation belongs to another report; begin this one without it")
+	}
+	return p, nil
+}
+
+// Bounds of the reports that are kept.
+const (
+	keptReports = 8
+	keptLines   = 500_000 // of all of them: 100 MB or so at most
+	keptFor     = 5 * time.Minute
+)
+
+// reports are the reports whose pages are being fetched, the last one asked for at the end.
+type reports struct {
+	mu   sync.Mutex
+	kept []keptReport
+	now  func() time.Time
+}
+
+type keptReport struct {
+	id     string
+	report usage.Report
+	at     time.Time // when it was asked for last
+}
+
+// find returns a report that is kept; false: it is not.
+func (k *reports) find(id string) (usage.Report, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dropOld()
+	i := slices.IndexFunc(k.kept, func(r keptReport) bool { return r.id == id })
+	if i < 0 {
+		return usage.Report{}, false
+	}
+	r := k.kept[i]
+	r.at = k.now()
+	k.kept = append(slices.Delete(k.kept, i, i+1), r)
+	return r.report, true
+}
+
+// keep keeps a report and returns its id.
+func (k *reports) keep(r usage.Report) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id := rand.Text()
+	k.dropOld()
+	k.kept = append(k.kept, keptReport{id, r, k.now()})
+	lines := 0
+	for i := len(k.kept) - 1; i >= 0; i-- {
+		if lines += len(k.kept[i].report.Groups); lines > keptLines || len(k.kept)-i > keptReports {
+			k.kept = slices.Delete(k.kept, 0, i+1)
+			break
+		}
+	}
+	return id
+}
+
+// dropOld forgets reports that nobody has asked for in a while.
+func (k *reports) dropOld() {
+	k.kept = slices.DeleteFunc(k.kept, func(r keptReport) bool { return k.now().Sub(r.at) > keptFor })
 }

@@ -10,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/intake"
+	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
 )
 
@@ -41,17 +43,29 @@ func writeOK(w http.ResponseWriter, v any) error {
 // on.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxDocument))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return nil, wire.TooLarge()
-	case errors.Is(err, intake.ErrSlow):
-		return nil, tooSlow(w)
-	case err != nil:
-		return nil, fault.New(fault.Invalid, "", "the request's body broke off; send it again")
+	if err != nil {
+		return nil, bodyError(w, err, wire.TooLarge())
 	}
 	return body, nil
 }
+
+// bodyError says why a body could not be read.
+func bodyError(w http.ResponseWriter, err error, tooLarge wire.Problem) error {
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return tooLarge
+	case errors.Is(err, intake.ErrSlow):
+		return tooSlow(w)
+	}
+	return fault.New(fault.Invalid, "", "the request's body broke off; send it again")
+}
+
+// repeatable are the parameters that may be given several times.
+var repeatable = []string{"id", "state", "label"}
+
+// longest bounds the characters of parameters: what is longer names nothing.
+var longest = map[string]int{"team": 200, "user": 200, "continue": 1000}
 
 // checkQuery refuses parameters that a route does not know: ignored, a
 // misspelled filter would show everything.
@@ -63,11 +77,15 @@ func checkQuery(r *http.Request, known []string) error {
 	for name, values := range query {
 		switch {
 		case name == keyParameter:
+		case slices.Contains(known, name) && slices.Contains(values, ""):
+			return fault.New(fault.Invalid, name, "parameter %q is empty; give it a value, or leave it out", name)
 		case !slices.Contains(known, name) && len(known) == 0:
 			return fault.New(fault.Invalid, name, "parameter %.50q is unknown; this path takes none", name)
 		case !slices.Contains(known, name):
 			return fault.New(fault.Invalid, name, "parameter %.50q is unknown; this path takes %s", name, strings.Join(known, ", "))
-		case len(values) > 1:
+		case longest[name] > 0 && slices.ContainsFunc(values, func(v string) bool { return utf8.RuneCountInString(v) > longest[name] }):
+			return fault.New(fault.Invalid, name, "parameter %q is longer than %d characters", name, longest[name])
+		case len(values) > 1 && !slices.Contains(repeatable, name):
 			return fault.New(fault.Invalid, name, "parameter %q is given %d times; give it once", name, len(values))
 		}
 	}
@@ -87,32 +105,34 @@ func number(q url.Values, name string, low, high, missing int64) (int64, error) 
 	return n, nil
 }
 
+// boolean reads true or false out of the query; missing is false.
+func boolean(q url.Values, name string) (bool, error) {
+	switch text := q.Get(name); text {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, fault.New(fault.Invalid, name, "%s is %.50q; it takes true or false", name, text)
+	}
+}
+
 func limitOf(q url.Values) (int, error) {
 	n, err := number(q, "limit", 1, wire.MaxLimit, wire.DefaultLimit)
 	return int(n), err
 }
 
-// dateLayout is a day, which stands for its first instant in UTC.
-const dateLayout = "2006-01-02"
-
-// instant reads a time or a day out of the query.
-func instant(q url.Values, name string, missing time.Time) (time.Time, error) {
+// pastInstant reads a time of the past out of the query; zero when it is not given.
+func pastInstant(q url.Values, name string, now time.Time) (time.Time, error) {
 	text := q.Get(name)
 	if text == "" {
-		return missing, nil
+		return time.Time{}, nil
 	}
-	for _, layout := range []string{time.RFC3339, dateLayout} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), nil
-		}
+	t, err := usage.ParseInstant(text, now.UTC())
+	if err != nil {
+		return time.Time{}, fault.New(fault.Invalid, name, "%s is %v", name, err)
 	}
-	return time.Time{}, fault.New(
-		fault.Invalid,
-		name,
-		"%s is %.50q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z",
-		name,
-		text,
-	)
+	return t, nil
 }
 
 // page cuts a sorted list for one answer. The token is the key of the last

@@ -14,6 +14,7 @@ import (
 
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/tables"
+	"dsvmpools/shared/doctor"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/service"
@@ -41,6 +42,7 @@ type Instance struct {
 	Bus    *Bus
 	Fleet  *Fleet
 	Clock  *Clock
+	Doctor *doctor.Doctor
 	Share  string // path of the share
 	Log    *slog.Logger
 }
@@ -98,6 +100,17 @@ func open(ctx context.Context, path string, fleet *Fleet, share string, options 
 	}
 	i.Log = c.Log
 	i.Service = service.New(c)
+	i.Doctor = doctor.New(doctor.Config{
+		Tables: i.Store,
+		Bus:    i.Bus,
+		Fleet:  i.Fleet,
+		Sizes: func(context.Context, string) ([]string, error) {
+			return []string{"Standard_D2s_v5", "Standard_NC24ads_A100_v4"}, nil
+		},
+		Pools: i.Pools.Specs,
+		Place: doctor.Place{Location: Region},
+		Share: share,
+	})
 	return i, nil
 }
 

@@ -4,15 +4,18 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"dsvmpools/shared/bus"
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/protocol"
 )
 
 // Bus is a service.Bus in memory. It keeps what was sent until a test takes it.
 type Bus struct {
 	mu     sync.Mutex
-	queues map[string][]bus.Message
+	queues map[string][]bus.Waiting
+	last   int64 // sequence number of the last message
 	dead   map[string][]bus.Dead
 	work   map[string][]protocol.WorkItem
 	fenced map[string]bool
@@ -22,7 +25,7 @@ type Bus struct {
 // NewBus returns a bus with empty queues.
 func NewBus() *Bus {
 	return &Bus{
-		queues: map[string][]bus.Message{},
+		queues: map[string][]bus.Waiting{},
 		dead:   map[string][]bus.Dead{},
 		work:   map[string][]protocol.WorkItem{},
 		fenced: map[string]bool{},
@@ -46,7 +49,10 @@ func (b *Bus) Send(_ context.Context, queue string, messages ...bus.Message) err
 	if b.err != nil {
 		return b.err
 	}
-	b.queues[queue] = append(b.queues[queue], messages...)
+	for _, m := range messages {
+		b.last++
+		b.queues[queue] = append(b.queues[queue], bus.Waiting{Dead: bus.Dead{Message: m}, Sequence: b.last})
+	}
 	return nil
 }
 
@@ -55,9 +61,42 @@ func (b *Bus) Send(_ context.Context, queue string, messages ...bus.Message) err
 func (b *Bus) Take(queue string) []bus.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := b.queues[queue]
+	all := make([]bus.Message, len(b.queues[queue]))
+	for i, w := range b.queues[queue] {
+		all[i] = w.Message
+	}
 	delete(b.queues, queue)
 	return all
+}
+
+// Peek shows messages from a sequence number on.
+func (b *Bus) Peek(_ context.Context, queue string, from int64, n int) ([]bus.Waiting, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return nil, b.err
+	}
+	all := b.queues[queue]
+	first := slices.IndexFunc(all, func(w bus.Waiting) bool { return w.Sequence >= from })
+	if first < 0 {
+		return nil, nil
+	}
+	return slices.Clone(all[first:min(first+n, len(all))]), nil
+}
+
+// Remove removes the message with a sequence number.
+func (b *Bus) Remove(_ context.Context, queue string, sequence int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	i := slices.IndexFunc(b.queues[queue], func(w bus.Waiting) bool { return w.Sequence == sequence })
+	if i < 0 {
+		return fault.New(fault.NotFound, "", "queue %q has no message %d", queue, sequence)
+	}
+	b.queues[queue] = slices.Delete(b.queues[queue], i, i+1)
+	return nil
 }
 
 // Kill puts messages on the dead-letter queue of a queue.
@@ -125,4 +164,20 @@ func (b *Bus) Fence(_ context.Context, session string) (bool, error) {
 	}
 	b.fenced[session] = true
 	return true, nil
+}
+
+// Inspect shows a queue as the template makes it.
+func (b *Bus) Inspect(_ context.Context, queue string) (bus.Queue, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := bus.Queue{Sessions: queue == b.Queues().Work, Lock: 5 * time.Minute, MaxDeliveries: 10}
+	q.Active, q.Dead = len(b.queues[queue]), len(b.dead[queue])
+	return q, b.err
+}
+
+// TestAccess does nothing.
+func (b *Bus) TestAccess(context.Context, string, bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
 }

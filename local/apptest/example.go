@@ -170,7 +170,7 @@ func (i *Instance) Send(ctx context.Context, document string) error {
 	refused, err := i.Jobs.Admit(ctx, spec.Pool, []*service.Submission{{Spec: spec}})
 	for _, cause := range refused {
 		m := bus.Message{ID: spec.ID, Body: []byte(document), ContentType: "application/json"}
-		err = i.Rejections.Reject(ctx, i.Bus.Queues().Jobs, m, spec.ID, cause)
+		err = i.Rejections.Reject(ctx, i.Bus.Queues().Jobs, m, service.NewRefusedJob(spec, ""), cause)
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"dsvmpools/shared/pool"
 )
 
-// Fleet is a drive.Fleet in memory. Its instances come up at once: a set that grows
+// Fleet is a service.Fleet in memory. Its instances come up at once: a set that grows
 // has them running with the next list.
 type Fleet struct {
 	mu      sync.Mutex
@@ -20,6 +20,15 @@ type Fleet struct {
 	made    map[string]int   // instances of a set so far
 	refused map[string]error // pools that get no instances
 	err     error
+
+	modelOf func(pool.Spec, pool.Set) string // nil = all instances are alike
+}
+
+// UseModels gives each set a model, from the spec that it is written with.
+func (f *Fleet) UseModels(modelOf func(pool.Spec, pool.Set) string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.modelOf = modelOf
 }
 
 // NewFleet returns a fleet without sets.
@@ -55,23 +64,26 @@ func (f *Fleet) Fail(err error) {
 }
 
 // List lists the instances of a set.
-func (f *Fleet) List(_ context.Context, name, set string) (pool.Listed, error) {
+func (f *Fleet) List(_ context.Context, name string, spec pool.Spec, set pool.Set) (pool.Listed, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return pool.Listed{}, f.err
 	}
-	l := f.sets[pool.SetName(name, set)]
+	l := f.sets[pool.SetName(name, set.Name)]
 	if l == nil {
-		return pool.Listed{Set: set}, nil
+		return pool.Listed{Set: set.Name}, nil
 	}
 	out := *l
 	out.Instances = slices.Clone(l.Instances)
+	if f.modelOf != nil {
+		out.Wanted = f.modelOf(spec, set)
+	}
 	return out, nil
 }
 
 // Grow makes instances up to the target.
-func (f *Fleet) Grow(_ context.Context, name string, _ pool.Spec, set pool.Set, target int) (drive.Operation, error) {
+func (f *Fleet) Grow(_ context.Context, name string, spec pool.Spec, set pool.Set, target int) (drive.Operation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := cmp.Or(f.err, f.refused[name]); err != nil {
@@ -82,6 +94,9 @@ func (f *Fleet) Grow(_ context.Context, name string, _ pool.Spec, set pool.Set, 
 	if l == nil {
 		l = &pool.Listed{Set: set.Name, Exists: true}
 		f.sets[full] = l
+	}
+	if f.modelOf != nil {
+		l.Model = f.modelOf(spec, set)
 	}
 	for len(l.Instances) < target {
 		n := f.made[full]
@@ -96,6 +111,13 @@ func (f *Fleet) Grow(_ context.Context, name string, _ pool.Spec, set pool.Set, 
 	}
 	l.Capacity = target
 	return drive.Operation{}, nil
+}
+
+// UpdateModel changes nothing: all instances are alike.
+func (f *Fleet) UpdateModel(context.Context, string, pool.Spec, pool.Set) (drive.Operation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return drive.Operation{}, f.err
 }
 
 // Shrink lowers the capacity to what is listed.
@@ -135,3 +157,27 @@ func (f *Fleet) Drop(_ context.Context, name, set string) (drive.Operation, erro
 
 // Poll finds every operation ended.
 func (f *Fleet) Poll(context.Context, string) (drive.Operation, error) { return drive.Operation{}, nil }
+
+// Check answers as Grow would.
+func (f *Fleet) Check(_ context.Context, name string, _ pool.Spec, _ pool.Set) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	return f.refused[name]
+}
+
+// Quotas knows one quota.
+func (f *Fleet) Quotas(context.Context, string, pool.Spec, pool.Set) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []string{"Total Regional vCPUs: 0 of 100 cores in use"}, f.err
+}
+
+// Console is what a node of that name writes at its start.
+func (f *Fleet) Console(_ context.Context, _ string, node *pool.Node) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []byte("[  OK  ] " + node.Name + " login:\n"), f.err
+}

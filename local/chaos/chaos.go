@@ -63,8 +63,8 @@ type Injection struct {
 	Amount      int           // for partial
 }
 
-// Outcome is what happens to a request. The zero value is nothing.
-type Outcome struct {
+// Verdict is what happens to a request. The zero value is nothing.
+type Verdict struct {
 	Do         Action
 	Delay      time.Duration
 	RetryAfter time.Duration
@@ -94,7 +94,7 @@ type injection struct {
 }
 
 // New returns a set without injections. The same seed, injections and order of
-// requests give the same outcomes. Each injection has random numbers of its own.
+// requests give the same verdicts. Each injection has random numbers of its own.
 func New(seed uint64) *Set { return &Set{seed: seed} }
 
 // Check says what is wrong with an injection.
@@ -186,9 +186,9 @@ func (s *Set) List() ([]State, uint64) {
 
 // Decide says what happens to a call. It considers only actions that the caller can
 // carry out at this point, so that no injection counts a hit without effect.
-func (s *Set) Decide(c Call, can ...Action) Outcome {
+func (s *Set) Decide(c Call, can ...Action) Verdict {
 	if s == nil {
-		return Outcome{}
+		return Verdict{}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,9 +201,9 @@ func (s *Set) Decide(c Call, can ...Action) Outcome {
 			continue
 		}
 		r.Hits++
-		return Outcome{Do: r.Do, Delay: r.Delay, RetryAfter: r.RetryAfter, Code: r.Code, Amount: r.Amount}
+		return Verdict{Do: r.Do, Delay: r.Delay, RetryAfter: r.RetryAfter, Code: r.Code, Amount: r.Amount}
 	}
-	return Outcome{}
+	return Verdict{}
 }
 
 // matches compares without regard to case, as the services do with names. Check has

@@ -21,8 +21,8 @@ func ExampleSet_Decide() {
 	}
 	call := chaos.Call{Server: "compute", Operation: "patch", Entity: "cpu-spot"}
 	for range 3 {
-		outcome := set.Decide(call, chaos.Refuse, chaos.Delay)
-		fmt.Printf("%q %q\n", outcome.Do, outcome.Code)
+		verdict := set.Decide(call, chaos.Refuse, chaos.Delay)
+		fmt.Printf("%q %q\n", verdict.Do, verdict.Code)
 	}
 	// Output:
 	// "" ""

@@ -32,10 +32,41 @@ func (s *Server) setID(name string) string {
 
 // writeSet answers with a set. begun is the operation that the call began; nil = none.
 func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op) error {
+	w.Header().Set("ETag", st.etag())
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(s.setBody(st, begun))
+}
+
+// setBody returns the JSON of a set. begun is the operation that the call began; nil = none.
+// The lock is held.
+func (s *Server) setBody(st *set, begun *op) map[string]any {
 	props := map[string]any{}
 	for k, v := range st.Properties {
 		props[k] = v
 	}
+	props["virtualMachineProfile"] = st.shownProfile()
+	props["provisioningState"] = s.stateOfSet(st, begun)
+	body := map[string]any{
+		"id":         s.setID(st.Name),
+		"name":       st.Name,
+		"type":       "Microsoft.Compute/virtualMachineScaleSets",
+		"location":   st.Location,
+		"tags":       st.Tags,
+		"sku":        st.SKU,
+		"properties": props,
+		"etag":       st.etag(),
+	}
+	if st.Identity != nil {
+		body["identity"] = st.Identity
+	}
+	if len(st.Zones) > 0 {
+		body["zones"] = st.Zones
+	}
+	return body
+}
+
+// stateOfSet returns the provisioning state of a set. The lock is held.
+func (s *Server) stateOfSet(st *set, begun *op) string {
 	state := "Succeeded"
 	if st.Failed {
 		state = "Failed"
@@ -54,23 +85,7 @@ func (s *Server) writeSet(w http.ResponseWriter, status int, st *set, begun *op)
 	if st.Deleting {
 		state = "Deleting"
 	}
-	props["provisioningState"] = state
-	body := map[string]any{
-		"id":         s.setID(st.Name),
-		"name":       st.Name,
-		"type":       "Microsoft.Compute/virtualMachineScaleSets",
-		"location":   st.Location,
-		"tags":       st.Tags,
-		"sku":        st.SKU,
-		"properties": props,
-		"etag":       st.etag(),
-	}
-	if st.Identity != nil {
-		body["identity"] = st.Identity
-	}
-	w.Header().Set("ETag", st.etag())
-	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(body)
+	return state
 }
 
 func (s *Server) get(w http.ResponseWriter, c *call) error {
@@ -86,10 +101,17 @@ func (s *Server) get(w http.ResponseWriter, c *call) error {
 	return s.writeSet(w, http.StatusOK, st, nil)
 }
 
-// put creates a set, or replaces its model and capacity.
+// put creates a set, or replaces its model and capacity. Without properties it changes the
+// capacity of a set alone, as `az vmss scale` does.
 func (s *Server) put(w http.ResponseWriter, c *call) error {
+	if s.hasSet(c.set) && namesCapacityAlone(c.body) {
+		return s.patch(w, c)
+	}
 	want, err := readModel(c.set, c.body)
 	if err != nil {
+		return err
+	}
+	if err := s.cfg.Surroundings.check(want); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -126,15 +148,35 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 	if st.Deleting {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The scale set is being deleted.")
 	}
+	if err := st.checkChange(want); err != nil {
+		return err
+	}
 	old := *st
-	st.SKU.Name, st.Properties, st.Tags, st.Identity = want.SKU.Name, want.Properties, want.Tags, want.Identity
+	st.takeModel(want)
 	o, err := s.resize(st, capacity)
 	if err != nil {
 		st.SKU.Name, st.Properties, st.Tags, st.Identity = old.SKU.Name, old.Properties, old.Tags, old.Identity
+		st.Model, st.Profiles = old.Model, old.Profiles
 		return err
 	}
 	s.announce(w, c, o)
 	return s.writeSet(w, http.StatusOK, st, o)
+}
+
+// hasSet reports whether there is a set of the name.
+func (s *Server) hasSet(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sets[strings.ToLower(name)] != nil
+}
+
+// namesCapacityAlone reports whether a model has a capacity, and no properties.
+func namesCapacityAlone(body []byte) bool {
+	var p struct {
+		SKU        struct{ Capacity *int64 }
+		Properties json.RawMessage
+	}
+	return json.Unmarshal(body, &p) == nil && p.SKU.Capacity != nil && p.Properties == nil
 }
 
 func meetsCondition(st *set, condition string) bool {
@@ -240,6 +282,36 @@ func (s *Server) deleteInstances(w http.ResponseWriter, c *call) error {
 	return nil
 }
 
+// deleteInstance deletes one instance. One that is not there is no error.
+func (s *Server) deleteInstance(w http.ResponseWriter, c *call) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.limit(w, "deleteInstance", c.set, 1); err != nil {
+		return err
+	}
+	st, err := s.findSet(c.set)
+	if err != nil {
+		return err
+	}
+	var chosen []*instance
+	for _, i := range st.Instances {
+		if i.ID == c.PathValue("instance") {
+			chosen = append(chosen, i)
+		}
+	}
+	if len(chosen) == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	o := &op{Set: st.Name, Deletes: true}
+	if err := s.removeInstances(st, chosen, o); err != nil {
+		return err
+	}
+	s.announce(w, c, o)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
 // list pages through the instances, with their instance view.
 func (s *Server) list(w http.ResponseWriter, c *call) error {
 	s.mu.Lock()
@@ -267,7 +339,7 @@ func (s *Server) list(w http.ResponseWriter, c *call) error {
 		if len(values) == pageSize {
 			q := c.URL.Query()
 			q.Set("$skiptoken", i.ID)
-			next = s.baseURL(c) + s.setID(st.Name) + "/virtualMachines?" + q.Encode()
+			next = s.baseURL(c.Request) + s.setID(st.Name) + "/virtualMachines?" + q.Encode()
 			break
 		}
 		values = append(values, s.instanceView(st, i, strings.EqualFold(c.URL.Query().Get("$expand"), "instanceView")))
@@ -289,28 +361,14 @@ func (s *Server) capitalID(name string) string {
 
 // instanceView returns the JSON of an instance in a list.
 func (s *Server) instanceView(st *set, i *instance, expand bool) any {
-	state := map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
 	props := map[string]any{
 		"vmId":               i.VMID,
-		"provisioningState":  state,
-		"latestModelApplied": true,
+		"provisioningState":  i.provisioningState(),
+		"latestModelApplied": i.Model == st.Model,
 		"timeCreated":        i.Created.Format(time.RFC3339Nano),
 	}
 	if expand {
-		status := map[string]any{"code": "ProvisioningState/" + strings.ToLower(state), "level": "Info"}
-		if i.Failure != nil && i.State == failed {
-			status = map[string]any{
-				"code":          "ProvisioningState/failed/" + i.Failure.Code,
-				"level":         "Error",
-				"displayStatus": "Provisioning failed",
-				"message":       i.Failure.Message,
-			}
-		}
-		statuses := []any{status}
-		if power := s.power(i); power != "" {
-			statuses = append(statuses, map[string]any{"code": "PowerState/" + power, "level": "Info", "displayStatus": "VM " + power})
-		}
-		props["instanceView"] = map[string]any{"statuses": statuses}
+		props["instanceView"] = map[string]any{"statuses": s.statuses(i)}
 	}
 	return map[string]any{
 		"instanceId": i.ID,
@@ -321,6 +379,29 @@ func (s *Server) instanceView(st *set, i *instance, expand bool) any {
 		"sku":        map[string]string{"name": st.SKU.Name, "tier": st.SKU.Tier},
 		"properties": props,
 	}
+}
+
+// provisioningState returns the state of an instance in the service's words.
+func (i *instance) provisioningState() string {
+	return map[string]string{creating: "Creating", running: "Succeeded", failed: "Failed", deleting: "Deleting"}[i.State]
+}
+
+// statuses returns the provisioning state of an instance, and its power state if it has one.
+func (s *Server) statuses(i *instance) []map[string]any {
+	status := map[string]any{"code": "ProvisioningState/" + strings.ToLower(i.provisioningState()), "level": "Info"}
+	if i.Failure != nil && i.State == failed {
+		status = map[string]any{
+			"code":          "ProvisioningState/failed/" + i.Failure.Code,
+			"level":         "Error",
+			"displayStatus": "Provisioning failed",
+			"message":       i.Failure.Message,
+		}
+	}
+	all := []map[string]any{status}
+	if power := s.power(i); power != "" {
+		all = append(all, map[string]any{"code": "PowerState/" + power, "level": "Info", "displayStatus": "VM " + power})
+	}
+	return all
 }
 
 // power returns an instance's power state: none in the first half of the boot delay,

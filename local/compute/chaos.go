@@ -21,13 +21,13 @@ const (
 // defaultRetry is the Retry-After of a throttled call when the injection names none.
 const defaultRetry = 10 * time.Second
 
-func (s *Server) decideOutcome(operation, entity string, can ...chaos.Action) chaos.Outcome {
+func (s *Server) decideOutcome(operation, entity string, can ...chaos.Action) chaos.Verdict {
 	return s.cfg.Chaos.Decide(chaos.Call{Server: "compute", Operation: operation, Entity: entity}, can...)
 }
 
 // injectIntoCall carries out the injections for a request. It returns the error to answer
-// with, or the outcome that the end of the request must carry out.
-func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chaos.Outcome, error) {
+// with, or the verdict that the end of the request must carry out.
+func (s *Server) injectIntoCall(r *http.Request, operation, entity string) (chaos.Verdict, error) {
 	can := []chaos.Action{chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect, chaos.Lose}
 	if operation == "list" {
 		can = append(can, chaos.Lag)

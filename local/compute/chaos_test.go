@@ -125,7 +125,7 @@ func TestAllocationFails(t *testing.T) {
 		{"OverconstrainedAllocationRequest", "too restrictive", fault.NoCapacity},
 		{"OverconstrainedZonalAllocationRequest", "Availability Zone", fault.NoCapacity},
 		{"OperationPreempted", "preempted by a more recent operation", fault.Preempted},
-		{"InsufficientSubnetSize", "'set'", fault.Invalid},
+		{"InsufficientSubnetSize", "'set'", fault.NoQuota},
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			t.Parallel()

@@ -94,9 +94,34 @@ var codes = map[string]code{
 			"recently granted, please refresh your credentials.",
 	},
 	"InvalidAuthenticationToken": {401, "The access token is invalid."},
-	"InternalServerError":        {500, "The server encountered an internal error. Please retry the request."},
-	"ServiceUnavailable":         {503, "The service is unavailable."},
-	"GatewayTimeout":             {504, "The gateway did not receive a response from 'Microsoft.Compute' within the specified time period."},
+	"LinkedAuthorizationFailed": {
+		403,
+		"The client has permission to perform action 'Microsoft.Compute/virtualMachineScaleSets/write' on scope '{name}'; however, it " +
+			"does not have permission to perform action 'Microsoft.Network/virtualNetworks/subnets/join/action' on the linked scope(s).",
+	},
+	"MissingSubscriptionRegistration": {
+		409,
+		"The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to " +
+			"register subscriptions.",
+	},
+	"ReadOnlyDisabledSubscription": {
+		409,
+		"The subscription is disabled and therefore marked as read only. You cannot perform any write actions on this " +
+			"subscription until it is re-enabled.",
+	},
+	"ResourceGroupNotFound": {404, "Resource group could not be found."},
+	"PlatformImageNotFound": {404, "The platform image is not available. Verify that all fields in the storage profile are correct."},
+	"InvalidResourceReference": {
+		400,
+		"A resource referenced by scale set '{name}' was not found. Please make sure that the referenced resource exists, and that " +
+			"both resources are in the same region.",
+	},
+	"PublicIPCountLimitReached": {400, "Cannot create more than 10 public IP addresses for this subscription in this region."},
+	"SubnetIsFull":              {400, "The subnet does not have enough capacity for the IP addresses of scale set '{name}'."},
+	"PropertyChangeNotAllowed":  {409, "Changing a property of scale set '{name}' is not allowed."},
+	"InternalServerError":       {500, "The server encountered an internal error. Please retry the request."},
+	"ServiceUnavailable":        {503, "The service is unavailable."},
+	"GatewayTimeout":            {504, "The gateway did not receive a response from 'Microsoft.Compute' within the specified time period."},
 	"OSProvisioningTimedOut": {
 		409,
 		"OS Provisioning for VM '{name}' did not finish in the allotted time. The VM may still finish provisioning " +

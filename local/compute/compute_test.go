@@ -121,13 +121,14 @@ func clientOf(t *testing.T, url string) *fleet.Client {
 
 func model() fleet.Model {
 	return fleet.Model{
-		Pool:       "cpu",
-		Size:       "Standard_D2s_v5",
-		Region:     "westeurope",
-		Image:      fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
-		CustomData: []byte("#cloud-config"),
-		SubnetID:   "/subscriptions/sub/subnets/x",
-		AdminUser:  "dsvm",
+		Pool:         "cpu",
+		Size:         "Standard_D2s_v5",
+		Region:       "westeurope",
+		Image:        fleet.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"},
+		CustomData:   []byte("#cloud-config"),
+		SubnetID:     "/subscriptions/sub/subnets/x",
+		AdminUser:    "dsvm",
+		SSHPublicKey: "ssh-ed25519 AAAA",
 	}
 }
 

@@ -55,7 +55,7 @@ func FuzzReadModel(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if st.SKU.Capacity < 0 || st.SKU.Capacity > maxInstances || len(st.customData()) > maxCustomData ||
+		if st.SKU.Capacity < 0 || st.SKU.Capacity > maxInstances || len((&instance{set: st}).customData()) > maxCustomData ||
 			strings.ContainsAny(st.Name, "/\x00") ||
 			strings.HasPrefix(st.Name, ".") {
 			t.Errorf("accepted %q with capacity %d", st.Name, st.SKU.Capacity)

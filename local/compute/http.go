@@ -30,8 +30,8 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// ServeHTTP answers one request: to the resource manager, or to the metadata
-// endpoint of an instance.
+// ServeHTTP answers one request: to the resource manager, to its sign-in, or to the
+// metadata endpoint of an instance.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := &answer{header: w.Header(), status: http.StatusOK}
 	h := a.header
@@ -42,6 +42,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if key, path, ok := splitNodePath(r.URL.Path); ok {
 		if err := s.metadata(a, r, key, path); err != nil {
+			s.writeError(a, r, err)
+		}
+	} else if name, ok := splitConsolePath(r.URL.Path); ok {
+		if err := s.console(a, r, name); err != nil {
+			s.writeError(a, r, err)
+		}
+	} else if strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), "/metadata/endpoints") {
+		if err := s.endpoints(a, r); err != nil {
+			s.writeError(a, r, err)
+		}
+	} else if answer := s.signInHandler(r.URL.Path); answer != nil {
+		if err := answer(a, r); err != nil {
 			s.writeError(a, r, err)
 		}
 	} else {
@@ -63,12 +75,13 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // guarded refuses requests from web pages. A metadata endpoint accepts any content type,
-// as in the cloud: it requires a header that a page cannot set.
+// as in the cloud: it requires a header that a page cannot set. The sign-in takes a form:
+// without the secret it does nothing.
 func (s *Server) guarded() http.Handler {
-	calls, metadata := door.Door{}.Guard(s, true), door.Door{}.Guard(s, false)
+	calls, anyBody := door.Door{}.Guard(s, true), door.Door{}.Guard(s, false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, _, ok := splitNodePath(r.URL.Path); ok {
-			metadata.ServeHTTP(w, r)
+		if _, _, ok := splitNodePath(r.URL.Path); ok || s.signInHandler(r.URL.Path) != nil {
+			anyBody.ServeHTTP(w, r)
 			return
 		}
 		calls.ServeHTTP(w, r)
@@ -80,7 +93,9 @@ func (s *Server) guarded() http.Handler {
 const (
 	subscriptionPath = "/subscriptions/{subscription}/"
 	groupPath        = subscriptionPath + "resourceGroups/{group}/"
-	setPath          = groupPath + "providers/Microsoft.Compute/virtualMachineScaleSets/{set}/"
+	setsPath         = "providers/Microsoft.Compute/virtualMachineScaleSets/"
+	setPath          = groupPath + setsPath + "{set}/"
+	instancePath     = setPath + "virtualMachines/{instance}/"
 	locationPath     = subscriptionPath + "providers/Microsoft.Compute/locations/{location}/"
 	pathEnd          = "{$}"
 )
@@ -93,11 +108,13 @@ var words = []string{
 	"Microsoft.Compute",
 	"virtualMachineScaleSets",
 	"virtualMachines",
+	"instanceView",
 	"delete",
 	"locations",
 	"operations",
 	"usages",
 	"vmSizes",
+	"retrieveBootDiagnosticsData",
 }
 
 // nameSegment is the position of the one name in a path that an answer repeats
@@ -109,8 +126,11 @@ type call struct {
 	*http.Request
 	set   string // name of the scale set as the caller writes it; "" = the path names none
 	body  []byte
-	chaos chaos.Outcome // what an injection does to the answer
+	chaos chaos.Verdict // what an injection does to the answer
 }
+
+// errNotServed answers what the service has, and this server has not.
+var errNotServed = refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
 
 // handler answers a call, or returns the error to answer with.
 type handler func(w http.ResponseWriter, c *call) error
@@ -124,16 +144,25 @@ func (s *Server) managerHandler() http.Handler {
 		mux.Handle("HEAD "+pattern, otherwise) // a mux answers it as GET, and the resource manager does not
 	}
 	noSubscription := s.refuseAll(http.StatusNotFound, "SubscriptionNotFound", "The subscription could not be found.")
-	noGroup := s.refuseAll(http.StatusNotFound, "ResourceGroupNotFound", "Resource group could not be found.")
-	noType := s.refuseAll(http.StatusNotFound, "InvalidResourceType", "The resource type could not be found.")
+	noGroup := s.refuseAll(http.StatusNotFound, "ResourceGroupNotFound",
+		"Resource group could not be found: the local compute has one only, '"+s.cfg.ResourceGroup+"'.")
+	noType := s.refuseAll(http.StatusNotFound, "InvalidResourceType",
+		"The resource type could not be found: the local compute has scale sets and their instances only.")
 	notServed := s.serveCall("", func(http.ResponseWriter, *call) error {
-		return refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The requested operation is not served by the local compute.")
+		return errNotServed
 	})
 
 	mux.Handle("/", noSubscription)
-	mux.Handle(subscriptionPath, noGroup)
+	mux.Handle(subscriptionPath, notServed)
 	mux.Handle(groupPath, noType)
+	mux.Handle(subscriptionPath+"providers/", noType)
 	mux.Handle(setPath, notServed)
+
+	get("/subscriptions/"+pathEnd, "", s.listSubscriptions, noSubscription)
+	get(subscriptionPath+pathEnd, "", s.getSubscription, notServed)
+	get(subscriptionPath+"resourceGroups/"+pathEnd, "", s.listGroups, notServed)
+	get(groupPath+pathEnd, "", s.getGroup, notServed)
+	mux.Handle(groupPath+pathEnd, notServed)
 
 	get(setPath+pathEnd, "get", s.get, notServed)
 	mux.Handle("PUT "+setPath+pathEnd, s.serveCall("put", s.put))
@@ -141,10 +170,17 @@ func (s *Server) managerHandler() http.Handler {
 	mux.Handle("DELETE "+setPath+pathEnd, s.serveCall("delete", s.deleteSet))
 	mux.Handle("POST "+setPath+"delete/"+pathEnd, s.serveCall("deleteInstances", s.deleteInstances))
 	get(setPath+"virtualMachines/"+pathEnd, "list", s.list, notServed)
+	get(groupPath+setsPath+pathEnd, "listSets", s.listSets, noType)
+	get(subscriptionPath+setsPath+pathEnd, "listSets", s.listSets, noType)
+	get(setPath+"instanceView/"+pathEnd, "viewSet", s.viewSet, notServed)
+	get(instancePath+pathEnd, "getInstance", s.getInstance, notServed)
+	get(instancePath+"instanceView/"+pathEnd, "viewInstance", s.viewInstance, notServed)
+	mux.Handle("DELETE "+instancePath+pathEnd, s.serveCall("deleteInstance", s.deleteInstance))
+	mux.Handle("POST "+instancePath+"retrieveBootDiagnosticsData/"+pathEnd, s.serveCall("bootDiagnostics", s.bootDiagnostics))
 
 	mux.Handle(locationPath+"operations/{operation}/"+pathEnd, s.serveCall("operation", s.operation))
-	get(locationPath+"usages/"+pathEnd, "usages", s.usages, noGroup)
-	get(locationPath+"vmSizes/"+pathEnd, "vmSizes", s.vmSizes, noGroup)
+	get(locationPath+"usages/"+pathEnd, "usages", s.usages, noType)
+	get(locationPath+"vmSizes/"+pathEnd, "vmSizes", s.vmSizes, noType)
 	return s.authorize(canonicalPath(s.checkScope(mux, noSubscription, noGroup)))
 }
 
@@ -153,14 +189,23 @@ func (s *Server) refuseAll(status int, code, message string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.writeError(w, r, refuse(status, code, "%s", message)) })
 }
 
+// deletesInstance reports whether a request deletes one instance: the only thing that the
+// nodes' identity has a right to.
+func deletesInstance(r *http.Request) bool {
+	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	const kind, all = 8, 10 // where the kind of the resource is, and how many segments there are
+	return r.Method == http.MethodDelete && len(segments) == all && strings.EqualFold(segments[kind], "virtualMachines")
+}
+
 // authorize checks the caller's token and the version of the API.
 func (s *Server) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		isNode := s.cfg.NodeToken != "" && isEqualSecret(given, s.cfg.NodeToken)
 		switch {
-		case s.cfg.NodeToken != "" && isEqualSecret(given, s.cfg.NodeToken):
+		case isNode && !deletesInstance(r):
 			s.writeError(w, r, failure("AuthorizationFailed"))
-		case !isEqualSecret(given, s.cfg.Token):
+		case !isEqualSecret(given, s.cfg.Token) && !isNode:
 			s.writeError(w, r, refuse(http.StatusUnauthorized, "InvalidAuthenticationToken", "The access token is invalid."))
 		case r.URL.Query().Get("api-version") == "":
 			s.writeError(w, r, refuse(http.StatusBadRequest, "MissingApiVersionParameter",
@@ -204,10 +249,12 @@ func (s *Server) checkScope(next, noSubscription, noGroup http.Handler) http.Han
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		segments := strings.Split(r.URL.Path, "/") // the first one is empty
 		switch {
-		case len(segments) > 2 && !strings.EqualFold(segments[2], s.cfg.SubscriptionID):
+		case len(segments) > 2 && segments[2] != "" && !strings.EqualFold(segments[2], s.cfg.SubscriptionID):
 			noSubscription.ServeHTTP(w, r)
-		case len(segments) > 4 && segments[3] == "resourceGroups" && !strings.EqualFold(segments[4], s.cfg.ResourceGroup):
+		case len(segments) > 4 && segments[3] == "resourceGroups" && segments[4] != "" && !strings.EqualFold(segments[4], s.cfg.ResourceGroup):
 			noGroup.ServeHTTP(w, r)
+		case s.cfg.Surroundings.Unregistered && len(segments) > 6 && segments[3] == "resourceGroups":
+			s.writeError(w, r, failure("MissingSubscriptionRegistration"))
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -241,7 +288,7 @@ func (s *Server) serveCall(operation string, h handler) http.Handler {
 
 // loseAnswer ends the connection after the work and before the answer, if an injection
 // requires it.
-func loseAnswer(o chaos.Outcome) {
+func loseAnswer(o chaos.Verdict) {
 	if o.Do == chaos.Lose {
 		panic(http.ErrAbortHandler)
 	}

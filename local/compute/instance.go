@@ -48,6 +48,7 @@ func (s *Server) resize(st *set, capacity int) (*op, error) {
 			Size:    st.SKU.Name,
 			Created: now,
 			State:   creating,
+			Model:   st.Model,
 			set:     st,
 			kill:    make(chan struct{}),
 			halt:    make(chan struct{}),

@@ -166,7 +166,7 @@ func (s *Server) instanceDocument(w http.ResponseWriter, r *http.Request, i *ins
 func (s *Server) instanceMetadata(i *instance) map[string]any {
 	st := i.set
 	var p profile
-	json.Unmarshal(st.Properties["virtualMachineProfile"], &p)
+	json.Unmarshal(st.profileOf(i), &p)
 	tags, list := []string{}, []any{}
 	for _, name := range slices.Sorted(maps.Keys(st.Tags)) {
 		tags = append(tags, name+":"+st.Tags[name])
@@ -208,7 +208,7 @@ func (s *Server) instanceMetadata(i *instance) map[string]any {
 		"subscriptionId":             s.cfg.SubscriptionID,
 		"tags":                       strings.Join(tags, ";"),
 		"tagsList":                   list,
-		"userData":                   "",
+		"userData":                   p.UserData,
 		"virtualMachineScaleSet":     map[string]any{"id": s.setID(st.Name)},
 		"vmId":                       i.VMID,
 		"vmScaleSetName":             st.Name,

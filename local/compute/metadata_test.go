@@ -76,7 +76,9 @@ func (g guest) ask(t *testing.T, method, path, body string, header ...string) (i
 
 func TestInstanceDocument(t *testing.T) {
 	t.Parallel()
-	_, all := guests(t, 1, strings.Replace(resource(1), `"tags":{`, `"tags":{"a":"b",`, 1), nil)
+	body := strings.Replace(resource(1), `"tags":{`, `"tags":{"a":"b",`, 1)
+	body = strings.Replace(body, `"virtualMachineProfile":{`, `"virtualMachineProfile":{"userData":"eyJ2IjoxfQ==",`, 1)
+	_, all := guests(t, 1, body, nil)
 	g := all["cpu_0"]
 	status, body := g.ask(t, "GET", "instance?api-version=2021-02-01", "")
 	var doc struct {
@@ -101,6 +103,7 @@ func TestInstanceDocument(t *testing.T) {
 	}
 	for _, c := range []struct{ name, path, want string }{
 		{"a part", "instance/compute/osProfile?api-version=2021-02-01", `{"adminUsername":"dsvm","computerName":"cpu000000","disablePasswordAuthentication":"true"}` + "\n"},
+		{"user data", "instance/compute/userData?api-version=2021-01-01&format=text", "eyJ2IjoxfQ=="},
 		{"a text", "instance/compute/vmId?api-version=2021-02-01&format=text", g.vmid},
 		{"a part, whatever its case", "instance/Compute/NAME?api-version=2021-02-01&format=text", "cpu_0"},
 	} {
@@ -340,5 +343,51 @@ func BenchmarkScheduledEvents(b *testing.B) {
 		}
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
+	}
+}
+
+// TestNodeDeletesItself: the identity of nodes may delete one instance at a time, and
+// nothing else; so that a node whose pool has died can end itself.
+func TestNodeDeletesItself(t *testing.T) {
+	t.Parallel()
+	s, all := guests(t, 2, resource(2), nil)
+	id := setPath + "cpu/virtualMachines/0"
+	send := func(method, path, token string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, s.URL()+path+"?api-version=2024-11-01", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, c := range []struct {
+		name, method, path, token string
+		want                      int
+	}{
+		{"nobody", "DELETE", id, "", http.StatusUnauthorized},
+		{"a node reads the set", "GET", setPath + "cpu", nodeToken, http.StatusForbidden},
+		{"a node reads its instance", "GET", id, nodeToken, http.StatusForbidden},
+		{"a node deletes the set", "DELETE", setPath + "cpu", nodeToken, http.StatusForbidden},
+		{"a node deletes several", "POST", setPath + "cpu/delete", nodeToken, http.StatusForbidden},
+		{"an instance of no set", "DELETE", setPath + "none/virtualMachines/0", nodeToken, http.StatusNotFound},
+		{"an instance that is gone", "DELETE", setPath + "cpu/virtualMachines/77", nodeToken, http.StatusNoContent},
+		{"a node deletes its instance", "DELETE", id, nodeToken, http.StatusAccepted},
+	} {
+		if got := send(c.method, c.path, c.token); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+	until(t, "one instance", func() bool {
+		_, body := call(t, s.URL(), http.MethodGet, setPath+"cpu/virtualMachines", "")
+		return !strings.Contains(body, `"cpu_0"`) && strings.Contains(body, `"cpu_1"`)
+	})
+	if len(all) != 2 {
+		t.Errorf("%d agents came, want 2", len(all))
 	}
 }

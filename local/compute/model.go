@@ -33,6 +33,7 @@ type model struct {
 	Tags       map[string]string
 	Identity   json.RawMessage
 	SKU        sku
+	Zones      []string
 	Properties struct {
 		OrchestrationMode    string
 		Overprovision        *bool
@@ -46,8 +47,11 @@ type profile struct {
 	StorageProfile struct {
 		ImageReference imageReference
 		OSDisk         struct {
-			CreateOption string
-			DiskSizeGB   int
+			CreateOption     string
+			Caching          string
+			DeleteOption     string
+			DiskSizeGB       int
+			DiffDiskSettings struct{ Option, Placement string }
 		}
 	}
 	OSProfile struct {
@@ -65,8 +69,10 @@ type profile struct {
 	NetworkProfile struct {
 		NetworkInterfaceConfigurations []networkInterface
 	}
-	Priority       string
-	EvictionPolicy string
+	UserData        string // base64
+	SecurityProfile struct{ SecurityType string }
+	Priority        string
+	EvictionPolicy  string
 }
 
 type imageReference struct{ ID, Publisher, Offer, SKU, Version string }
@@ -75,9 +81,16 @@ type networkInterface struct {
 	Name       string
 	Properties struct {
 		Primary          bool
+		DeleteOption     string
 		IPConfigurations []struct {
 			Name       string
-			Properties struct{ Subnet struct{ ID string } }
+			Properties struct {
+				Subnet                       struct{ ID string }
+				PublicIPAddressConfiguration *struct {
+					Name string
+					SKU  json.RawMessage
+				}
+			}
 		}
 	}
 }
@@ -107,7 +120,8 @@ func readModel(name string, body []byte) (*set, error) {
 		return nil, malformed(err)
 	}
 	network := networkRequirements(p.NetworkProfile.NetworkInterfaceConfigurations)
-	for _, r := range slices.Concat(m.requirements(name), p.requirements(), network) {
+	all := slices.Concat(m.requirements(name), m.tagRequirements(), p.requirements(), p.loginRequirements(), p.diskRequirements(), network)
+	for _, r := range all {
 		if !r.isMet {
 			return nil, r.answer
 		}
@@ -118,6 +132,7 @@ func readModel(name string, body []byte) (*set, error) {
 		Tags:       m.Tags,
 		Identity:   m.Identity,
 		SKU:        m.SKU,
+		Zones:      m.Zones,
 		Properties: parts.Properties,
 	}, nil
 }
@@ -155,17 +170,21 @@ func (p *profile) requirements() []requirement {
 	hasImage := image.ID != "" || image.Publisher != "" && image.Offer != "" && image.SKU != "" && image.Version != ""
 	hasOneImage := image.ID == "" || image.Publisher+image.Offer+image.SKU == ""
 	hasPrefix := guest.ComputerNamePrefix != "" && len(guest.ComputerNamePrefix) <= maxPrefix
+	isHostName := prefixForm.MatchString(guest.ComputerNamePrefix) && !digitsAlone.MatchString(guest.ComputerNamePrefix)
 	canSignIn := guest.AdminPassword != "" || guest.LinuxConfiguration.DisablePasswordAuthentication
 	data, err := base64.StdEncoding.DecodeString(guest.CustomData)
+	user, userErr := base64.StdEncoding.DecodeString(p.UserData)
 	return []requirement{
 		{hasImage, invalid("imageReference", "publisher, offer, sku and version, or id, are required.")},
 		{hasOneImage, invalid("imageReference", "id and publisher exclude each other.")},
 		{p.StorageProfile.OSDisk.CreateOption == "FromImage", invalid("osDisk.createOption", "it must be FromImage.")},
 		{hasPrefix, invalid("osProfile.computerNamePrefix", "1 to %d characters are required.", maxPrefix)},
+		{isHostName, invalid("osProfile.computerNamePrefix", "it has a character that no host name may have, or digits alone.")},
 		{guest.AdminUsername != "", invalid("osProfile.adminUsername", "it is required.")},
 		{canSignIn, invalid("osProfile.adminPassword", "it is required unless password authentication is disabled.")},
 		{isOneOf(p.Priority, "", "Regular", "Spot", "Low"), invalid("priority", "it must be Regular or Spot.")},
 		{p.Priority != "Spot" || p.EvictionPolicy != "", invalid("evictionPolicy", "it is required for Spot.")},
+		{userErr == nil && len(user) <= maxUserData, invalid("userData", "it must be base64 of at most %d bytes.", maxUserData)},
 		{err == nil && len(data) <= maxCustomData, invalid("osProfile.customData", "it must be base64 of at most %d bytes.", maxCustomData)},
 	}
 }
@@ -205,14 +224,4 @@ func isIdentityValid(raw json.RawMessage) bool {
 		}
 	}
 	return strings.Contains(i.Type, "UserAssigned") == (len(i.UserAssignedIdentities) > 0)
-}
-
-// customData returns the decoded custom data of the set's instances; nil = none.
-func (st *set) customData() []byte {
-	var p profile
-	if json.Unmarshal(st.Properties["virtualMachineProfile"], &p) != nil {
-		return nil
-	}
-	data, _ := base64.StdEncoding.DecodeString(p.OSProfile.CustomData)
-	return data
 }

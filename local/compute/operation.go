@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"dsvmpools/local/internal/tlsport"
 )
 
 // op is a long-running operation. It has ended when each of its instances runs, or, if it
@@ -69,17 +71,17 @@ func (s *Server) failOperations(i *instance) (changed []*op) {
 
 // baseURL returns the scheme and host that a request was sent to. Links in answers begin
 // with it.
-func (s *Server) baseURL(c *call) string {
-	if c.Host == "" {
+func (s *Server) baseURL(r *http.Request) string {
+	if r.Host == "" {
 		return s.URL()
 	}
-	return "http://" + c.Host
+	return tlsport.Scheme(r) + "://" + r.Host
 }
 
 // announce sets the headers with the URLs of an operation's status.
 func (s *Server) announce(w http.ResponseWriter, c *call, o *op) {
 	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.Compute/locations/%s/operations/%s?api-version=%s",
-		s.baseURL(c), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
+		s.baseURL(c.Request), s.cfg.SubscriptionID, s.cfg.Location, o.ID, c.URL.Query().Get("api-version"))
 	w.Header().Set("Azure-AsyncOperation", url)
 	if o.Deletes {
 		w.Header().Set("Location", url+"&monitor=true")

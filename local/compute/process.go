@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // killAfter is how long a supervisor may take to end its processes. Then the server kills
@@ -69,7 +71,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 		return nil, nil, err
 	}
 	s.mu.Lock()
-	data := i.set.customData()
+	data := i.customData()
 	s.mu.Unlock()
 	custom := filepath.Join(dir, "custom-data")
 	if _, err := os.Stat(custom); err != nil { // fixed at the instance's creation, even if the model changes
@@ -80,7 +82,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	if err := os.MkdirAll(s.cfg.LogDir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	log, err := os.OpenFile(filepath.Join(s.cfg.LogDir, i.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(s.logOf(i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,6 +94,7 @@ func (s *Server) start(i *instance) (*exec.Cmd, io.WriteCloser, error) {
 	cmd.Env = append(append(append([]string{"DSVM_GPU_DEVICES=none"}, os.Environ()...), s.cfg.Env...),
 		"DSVM_VMID="+i.VMID, "DSVM_NODE="+i.Name, // for sweep and the logs; the agent gets everything else from the metadata endpoint
 		"DSVM_INSTANCE_DIR="+dir, "DSVM_CUSTOM_DATA="+custom, "DSVM_RESTART_DELAY="+s.cfg.RestartDelay.String(),
+		"DSVM_BOOT_ID="+uuid.NewString(), // an instance that is started again is a machine that boots
 		"DSVM_METADATA_ENDPOINT="+s.metadataURL(i))
 	if s.cfg.CPUs != nil {
 		if n := s.cfg.CPUs(i.Size); n > 0 {

@@ -28,6 +28,7 @@ var (
 		"get":             {"GetVMScaleSet", rate{12, 36}, rate{800, 2400}},
 		"list":            {"ListVMScaleSetVMs", rate{}, rate{360, 1080}},
 		"deleteInstances": {"VMScaleSetBatchedVMRequests", rate{}, rate{500, 1500}},
+		"deleteInstance":  {"VMScaleSetBatchedVMRequests", rate{}, rate{500, 1500}},
 		"operation":       {"GetOperation", rate{15, 45}, rate{5000, 15000}},
 	}
 	managerRates = map[string]rate{"reads": {25 * 60, 250}, "writes": {10 * 60, 200}, "deletes": {10 * 60, 200}}
@@ -41,6 +42,7 @@ var policyNames = map[string]string{
 	"get":             "GetVMScaleSet",
 	"list":            "ListVMScaleSetVMs",
 	"deleteInstances": "VMScaleSetBatchedVMRequests",
+	"deleteInstance":  "VMScaleSetBatchedVMRequests",
 	"operation":       "GetOperation",
 }
 

@@ -14,6 +14,7 @@ package compute
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
+	"dsvmpools/local/internal/tlsport"
 )
 
 // Limits of the server.
@@ -44,11 +46,12 @@ const (
 
 // Config says where the server listens and stores, and what its instances run.
 type Config struct {
-	Addr           string // loopback host:port; port 0 = any free one
-	Path           string // store file
-	Dir            string // holds the directories of the instances
-	LogDir         string // one log file for each instance, which stays after its deletion; "" = Dir/logs
-	Token          string // bearer token that callers present
+	Addr           string      // loopback host:port; port 0 = any free one
+	Path           string      // store file
+	Dir            string      // holds the directories of the instances
+	LogDir         string      // one log file for each instance, which stays after its deletion; "" = Dir/logs
+	Token          string      // bearer token that callers present
+	TLS            *tls.Config // for clients that begin with TLS; nil = plain HTTP only
 	SubscriptionID string
 	ResourceGroup  string
 	Location       string
@@ -76,13 +79,16 @@ type Config struct {
 	// limits.
 	CloudRates bool
 	// NodeToken is the token of the nodes' identity that the metadata endpoint returns;
-	// "" = nodes have no identity. The resource manager refuses it.
+	// "" = nodes have no identity. With it the resource manager deletes one instance at a time,
+	// and refuses everything else.
 	NodeToken string
+	// Surroundings are what the scale sets stand on.
+	Surroundings Surroundings
 	// EvictionNotice is the time from the Scheduled Event to the eviction; 0 = 30s.
 	EvictionNotice time.Duration
 	// Chaos makes requests and instances fail; nil = none. The server is "compute". Its
-	// operations are put, patch, get, list, delete, deleteInstances, operation, usages,
-	// vmSizes and token, with the set (for token the instance) as entity, and the steps
+	// operations are put, patch, get, list, delete, deleteInstances, deleteInstance, operation,
+	// usages, vmSizes and token, with the set (for token the instance) as entity, and the steps
 	// allocate, boot, run and remove of instances.
 	Chaos *chaos.Set
 }
@@ -112,7 +118,10 @@ type set struct {
 	Tags       map[string]string
 	Identity   json.RawMessage `json:",omitempty"`
 	SKU        sku
+	Zones      []string `json:",omitempty"`
 	Properties map[string]json.RawMessage
+	Model      int64                     `json:",omitempty"` // counts the models that it had
+	Profiles   map[int64]json.RawMessage `json:",omitempty"` // of earlier models that instances run with
 	Version    int64
 	NextID     int
 	Deleting   bool
@@ -141,11 +150,12 @@ type instance struct {
 	State   string   // creating, running, failed, deleting
 	Power   string   `json:",omitempty"` // power state, where State does not imply it
 	Failure *Failure `json:",omitempty"` // why State is failed
+	Model   int64    `json:",omitempty"` // that it was created with
 
 	set     *set
 	kill    chan struct{} // closed when it is deleted
 	halt    chan struct{} // closed when its guest stops and the instance stays
-	removal chaos.Outcome // the injected failure of its deletion
+	removal chaos.Verdict // the injected failure of its deletion
 }
 
 const (
@@ -220,7 +230,7 @@ func Start(cfg Config) (*Server, error) {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
-	go s.http.Serve(s.listener)
+	go s.http.Serve(tlsport.Listen(s.listener, cfg.TLS))
 	return s, nil
 }
 
@@ -229,6 +239,12 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // URL returns the endpoint of the resource manager, for clients.
 func (s *Server) URL() string { return "http://" + s.Addr() }
+
+// SecureURL returns the endpoint for clients with TLS; the server must have Config.TLS.
+func (s *Server) SecureURL() string {
+	_, port, _ := net.SplitHostPort(s.Addr())
+	return "https://localhost:" + port
+}
 
 // Close stops the instances, which stay on record, and the server.
 func (s *Server) Close() error {
@@ -287,5 +303,5 @@ func (s *Server) findInstance(name string) (*instance, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("there is no instance %s; list the nodes for their names", name)
+	return nil, fmt.Errorf("there is no node %.100q; `dsvm node list` shows the nodes", name)
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // Buckets of the store file. A set with its instances is one value; an operation is one
@@ -19,7 +19,7 @@ var (
 
 // load reads the sets and the operations.
 func (s *Server) load() error {
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.db.View(func(tx *disk.Tx) error {
 		err := forEach(tx, setsBucket, func(k, v []byte) error {
 			st := new(set)
 			if err := json.Unmarshal(v, st); err != nil {
@@ -48,7 +48,7 @@ func (s *Server) load() error {
 	})
 }
 
-func forEach(tx *bbolt.Tx, bucket []byte, visit func(k, v []byte) error) error {
+func forEach(tx *disk.Tx, bucket []byte, visit func(k, v []byte) error) error {
 	if b := tx.Bucket(bucket); b != nil {
 		return b.ForEach(visit)
 	}
@@ -74,7 +74,7 @@ func (s *Server) save(st *set, changed []*op, expired ...string) error {
 		}
 	}
 	s.recordSnapshot(st)
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.db.Update(func(tx *disk.Tx) error {
 		sets, err := tx.CreateBucketIfNotExists(setsBucket)
 		if err != nil {
 			return err

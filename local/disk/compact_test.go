@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"go.etcd.io/bbolt"
+	"time"
 )
 
 var rows = []byte("rows")
@@ -18,7 +18,7 @@ func fill(t *testing.T, db *DB, n int) {
 	t.Helper()
 	const atOnce = 500
 	for from := 0; from < n; from += atOnce {
-		err := db.Update(func(tx *bbolt.Tx) error {
+		err := db.Update(func(tx *Tx) error {
 			b, err := tx.CreateBucketIfNotExists(rows)
 			for i := from; i < min(n, from+atOnce) && err == nil; i++ {
 				err = b.Put(binary.BigEndian.AppendUint64(nil, uint64(i)), bytes.Repeat([]byte{byte(i)}, 1000))
@@ -36,7 +36,7 @@ func clearRows(t *testing.T, db *DB, n, keep int) {
 	t.Helper()
 	const atOnce = 500
 	for from := 0; from < n; from += atOnce {
-		err := db.Update(func(tx *bbolt.Tx) error {
+		err := db.Update(func(tx *Tx) error {
 			var err error
 			for i := from; i < min(n, from+atOnce) && err == nil; i++ {
 				if keep == 0 || i%keep != 0 {
@@ -54,7 +54,7 @@ func clearRows(t *testing.T, db *DB, n, keep int) {
 // checkRows checks that every row that should be there is there, and no other.
 func checkRows(t *testing.T, db *DB, n, keep int) {
 	t.Helper()
-	err := db.View(func(tx *bbolt.Tx) error {
+	err := db.View(func(tx *Tx) error {
 		count := 0
 		err := tx.Bucket(rows).ForEach(func(k, v []byte) error {
 			i := int(binary.BigEndian.Uint64(k))
@@ -71,6 +71,25 @@ func checkRows(t *testing.T, db *DB, n, keep int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// kill leaves a store as a kill would.
+func kill(db *DB) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return
+	}
+	db.closed = true
+	close(db.calls)
+	close(db.closing)
+	<-db.done
+	close(db.toSave)
+	<-db.saverDone
+	if db.log != nil {
+		db.log.close()
+	}
+	db.version.Load().tree.close()
 }
 
 func size(t *testing.T, path string) int64 {
@@ -100,13 +119,17 @@ func TestFileStopsGrowing(t *testing.T) {
 	const n = 8000
 	db := open(t, path)
 	fill(t, db, n)
+	if err := db.Close(); err != nil { // everything goes into the tree
+		t.Fatal(err)
+	}
 	first := size(t, path)
+	db = open(t, path)
 	for round := range 20 {
 		reads := make(chan struct{})
 		begun := make(chan struct{})
 		go func() { // a read that takes as long as a deletion
 			defer close(reads)
-			_ = db.View(func(tx *bbolt.Tx) error {
+			_ = db.View(func(tx *Tx) error {
 				close(begun)
 				return tx.Bucket(rows).ForEach(func(_, _ []byte) error { return nil })
 			})
@@ -116,10 +139,10 @@ func TestFileStopsGrowing(t *testing.T) {
 		<-reads
 		fill(t, db, n)
 		if round == 10 { // as after a kill: closed without the list of free pages
-			db.bolt.Close()
+			kill(db)
 			db = open(t, path)
 		}
-		if now := size(t, path); now > 2*first {
+		if now := size(t, path); now > 3*first {
 			t.Fatalf("after %d rounds the file has %d MB, at first it had %d", round+1, now>>20, first>>20)
 		}
 	}
@@ -168,6 +191,45 @@ func TestOpenCompacts(t *testing.T) {
 	}
 }
 
+// A file becomes smaller while the store is in use, also while somebody reads the old one.
+func TestCompactsInUse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	const n, keep = 8000, 10
+	db, err := openStore(path, limits{1 << 20, time.Hour, 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	fill(t, db, n)
+	old, err := db.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, full := db.version.Load().tree, size(t, path)
+	clearRows(t, db, n, keep)
+	for i := 0; db.version.Load().tree == before; i++ { // more layers go into the tree
+		putKey(t, db, n*keep, 100_000)
+		if i > n {
+			t.Fatal("the file was not compacted")
+		}
+	}
+	count := 0
+	if err := old.Bucket(rows).ForEach(func(_, _ []byte) error { count++; return nil }); err != nil || count != n {
+		t.Errorf("an old transaction sees %d rows (%v), want %d", count, err, n)
+	}
+	old.end()
+	if err := db.Update(func(tx *Tx) error { return tx.Bucket(rows).Delete(fmt.Appendf(nil, "%04d", n*keep)) }); err != nil {
+		t.Fatal(err)
+	}
+	checkRows(t, db, n, keep)
+	kill(db)
+	if now := size(t, path); now > full*3/4 {
+		t.Errorf("the file has %d bytes for %d rows; it had %d", now, n/keep, full)
+	}
+	checkRows(t, open(t, path), n, keep)
+}
+
 // A file that cannot be copied opens as it is.
 func TestOpenWithoutRoomForACopy(t *testing.T) {
 	t.Parallel()
@@ -209,5 +271,5 @@ func TestOpenMeetsACompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	checkRows(t, &DB{bolt: b}, 20, 1)
+	checkRows(t, newDB(old, b, usualLimits()), 20, 1)
 }

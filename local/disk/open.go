@@ -25,8 +25,17 @@ func options() *bbolt.Options {
 		Timeout:        lockTimeout,
 		FreelistType:   bbolt.FreelistMapType,
 		NoFreelistSync: true,
+		// bbolt makes its map of the file larger when it must, and then waits for all who
+		// read, and they for it. A map takes addresses and no memory.
+		InitialMmapSize: mapped,
 	}
 }
+
+// mapped is up to which size of the file nobody waits for a larger map, in bytes.
+const mapped = 1 << 30
+
+// growth is by how much bbolt makes the file larger, in bytes.
+const growth = 1 << 20
 
 // maxReplaced bounds how often a file may be replaced between its opening and its
 // locking. Only a process that has just opened it does that, once.
@@ -50,6 +59,7 @@ func openBolt(path string, open openFile) (b *bbolt.DB, err error) {
 		if b, err = bbolt.Open(path, 0o600, o); err != nil {
 			return nil, err
 		}
+		b.AllocSize = growth
 		// The lock is on the file that was opened: since then another process may have
 		// put a compacted one in its place.
 		mine, err := file.Stat()
@@ -89,11 +99,4 @@ func readAhead(path string, opened <-chan struct{}) {
 			_, err = f.Read(b)
 		}
 	}
-}
-
-// recordFreePages writes the list of free pages for the next Open. Without the list
-// nothing is lost, so Close ignores its error.
-func recordFreePages(b *bbolt.DB) {
-	b.NoFreelistSync = false
-	_ = b.Update(func(*bbolt.Tx) error { return nil })
 }

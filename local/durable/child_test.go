@@ -2,7 +2,9 @@ package durable
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +26,15 @@ type order struct {
 	Folder   string
 	Plain    []string // queues
 	Sessions []string // queues with sessions
-	AckFirst bool     // the mutation: acknowledge, then commit
+	Mutation string   // "" = none
+	Often    bool     // changes go into the trees after a few of them
+}
+
+// mutations are what the stores of a child may do wrong.
+var mutations = map[string]*bool{
+	"acknowledge first":          &mutant.AckFirst,
+	"skip the replay":            &mutant.SkipReplay,
+	"drop the log before a save": &mutant.DropEarly,
 }
 
 // address holds the connection strings of a child. The ports change with each restart,
@@ -41,7 +51,10 @@ const (
 
 // serve runs the servers in the child, until it is killed or its parent ends.
 func serve(o order) error {
-	mutant.AckFirst = o.AckFirst
+	if m := mutations[o.Mutation]; m != nil {
+		*m = true
+	}
+	mutant.Often = o.Often
 	cfg := servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(o.Folder, "bus.db"),
 		AccessKeys: []servicebus.AccessKey{{Name: "root", Key: "cm9vdA==", Send: true, Listen: true, Manage: true}}}
 	for _, name := range o.Plain {
@@ -73,7 +86,11 @@ type child struct {
 	command *exec.Cmd
 	in      io.Closer
 	started time.Duration
+	said    bytes.Buffer // on its standard error; read after its end
 }
+
+// errNoStart is wrapped by the error of servers that did not start.
+var errNoStart = errors.New("the servers did not start")
 
 // launch starts a child. If dieAfter is not zero, it kills the child after that time and
 // returns nil.
@@ -85,7 +102,7 @@ func launch(o order, dieAfter time.Duration) (*child, error) {
 	}
 	c := &child{command: exec.Command(os.Args[0])}
 	c.command.Env = append(os.Environ(), childEnv+"="+string(text))
-	c.command.Stderr = os.Stderr
+	c.command.Stderr = &c.said
 	if c.in, err = c.command.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -109,7 +126,7 @@ func launch(o order, dieAfter time.Duration) (*child, error) {
 	}
 	if err != nil {
 		c.kill()
-		return nil, fmt.Errorf("the servers did not start: %w", err)
+		return nil, fmt.Errorf("%w: %w: %s", errNoStart, err, &c.said)
 	}
 	c.started = time.Since(begin)
 	return c, nil

@@ -153,10 +153,11 @@ func convert(m *azservicebus.ReceivedMessage, o *tolerant.Original) *delivery {
 	raw := m.RawAMQPMessage
 	d := &delivery{handle: m, Delivery: invoke.Delivery{
 		Message: invoke.Message{ID: m.MessageID, ContentType: value(m.ContentType), Subject: value(m.Subject),
+			To: value(m.To), ReplyTo: value(m.ReplyTo), ReplyToSessionID: value(m.ReplyToSessionID),
 			CorrelationID: value(m.CorrelationID), SessionID: value(m.SessionID), SequenceNumber: value(m.SequenceNumber),
 			DeliveryCount: int(m.DeliveryCount), EnqueuedAt: value(m.EnqueuedTime), Properties: plainProperties(m.ApplicationProperties)},
-		LockToken: fmt.Sprintf("%x-%x-%x-%x-%x", m.LockToken[:4], m.LockToken[4:6], m.LockToken[6:8], m.LockToken[8:10], m.LockToken[10:]),
-		To:        value(m.To), ReplyTo: value(m.ReplyTo), ReplyToSessionID: value(m.ReplyToSessionID), PartitionKey: value(m.PartitionKey),
+		LockToken:        fmt.Sprintf("%x-%x-%x-%x-%x", m.LockToken[:4], m.LockToken[4:6], m.LockToken[6:8], m.LockToken[8:10], m.LockToken[10:]),
+		PartitionKey:     value(m.PartitionKey),
 		DeadLetterSource: value(m.DeadLetterSource), LockedUntil: value(m.LockedUntil),
 	}}
 	setBody(d, raw.Body.Data, raw.Body.Value, raw.Body.Sequence, o)

@@ -152,6 +152,7 @@ func Start(cfg Config) (*Host, error) {
 		IdleConnTimeout:        time.Minute,
 		MaxResponseHeaderBytes: maxReplyHeader,
 		DisableCompression:     true,
+		ExpectContinueTimeout:  expectTime,
 	}
 	h.worker = newWorker(cfg, argv, h.file.CustomHandler.InitializationTimeout.or(defaultInitializationTimeout))
 	h.run()

@@ -24,6 +24,7 @@ const (
 	idleTime        = 2 * time.Minute  // of a connection between requests
 	maxHeader       = 32 << 10         // of a request, as in the real host
 	maxReplyHeader  = 64 << 10         // of the handler's reply
+	expectTime      = time.Second      // for the handler to ask for a body that waits for leave, as of the real host's client
 )
 
 // routes serves the host's own calls and the HTTP functions.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,6 +92,13 @@ func app() *invoke.App {
 	a.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if name, ok := strings.CutPrefix(r.URL.Path, "/api/tell/"); ok {
 			_ = tell(name, nil, nil)
+			return
+		}
+		if n, ok := strings.CutPrefix(r.URL.Path, "/api/refuse/"); ok { // after it has read n bytes of the body
+			size, _ := strconv.ParseInt(n, 10, 64)
+			_, _ = io.CopyN(io.Discard, r.Body, size)
+			w.Header().Set("Connection", "close")
+			http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
 			return
 		}
 		if r.URL.Path == "/api/lines" { // answers each line as it comes

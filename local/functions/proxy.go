@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,9 @@ var tracing = []string{"Traceparent", "Tracestate", "Request-Id", "Baggage", "Co
 func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path string) {
 	id := uuid.NewString()
 	body := &requestBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxRequest)}
+	// The server's own request keeps its body: from that the server sees that a rest is
+	// unread, which it would otherwise take for the next request.
+	r = r.WithContext(r.Context())
 	r.Body = body
 	// The proxy does not close the body. In full duplex mode the server would read the rest
 	// while it already waits for the next request, and panic.
@@ -56,6 +60,7 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, f *function, path
 	}
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1, // at once
+		BufferPool:    &answerBuffers,
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		Transport:     passing,
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -233,3 +238,15 @@ func traceparent(received string) string {
 	}
 	return fmt.Sprintf("00-%s-%x-00", id, span[:8])
 }
+
+// answerBuffers are the buffers through which answers of the handler pass. Each is as large
+// as that of a ReverseProxy without a pool, and they are used again.
+var answerBuffers = bufferPool{sync.Pool{New: func() any { return new([answerBuffer]byte) }}}
+
+const answerBuffer = 32 << 10
+
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) Get() []byte { return p.pool.Get().(*[answerBuffer]byte)[:] }
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*[answerBuffer]byte)(b)) }

@@ -72,7 +72,7 @@ func (b *buses) client(settings map[string]string, connection string) (*client, 
 	if err != nil {
 		return nil, err
 	}
-	c := &client{dialer: tolerant.Dialer{Host: where.host, Plain: where.plain}}
+	c := &client{dialer: tolerant.Dialer{Host: where.Host, Plain: where.Plain}}
 	options := &azservicebus.ClientOptions{
 		RetryOptions: retries,
 		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {

@@ -67,6 +67,8 @@ func (s *session) attach(fields amqp.List) error {
 		return err
 	}
 	switch lower := strings.ToLower(a.address); {
+	case a.target.Code == amqp.CodeCoordinator:
+		a.refuse("amqp:not-implemented", "Transactions are not supported by the local Service Bus.")
 	case lower == cbsNode:
 		s.attachCBS(a)
 	case strings.HasSuffix(lower, managementSuffix):
@@ -257,6 +259,8 @@ func (s *session) attachReceiver(a attachment) {
 		a.refuse("amqp:unauthorized-access", "Unauthorized access. 'Listen' claim(s) are required to perform this operation.")
 	case !e.enabled(false):
 		a.refuse(disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
+	case e.forwards(q):
+		a.refuse("amqp:not-allowed", "Cannot create a message receiver on an entity with auto-forwarding enabled.")
 	case q.Options().Sessions && !wanted:
 		a.refuse("amqp:not-allowed", "It is not possible for an entity that requires sessions to create a non-sessionful message receiver.")
 	case !q.Options().Sessions && wanted:

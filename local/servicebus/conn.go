@@ -3,10 +3,13 @@ package servicebus
 import (
 	"bufio"
 	"bytes"
+	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -165,8 +168,7 @@ func (c *conn) exchangeHeader() (proto [8]byte, err error) {
 	return proto, err
 }
 
-// handshake is SASL (ANONYMOUS: claims follow on $cbs), the protocol header and
-// open.
+// handshake is SASL, the protocol header and open.
 func (c *conn) handshake() error {
 	proto, err := c.exchangeHeader()
 	if err == nil && bytes.Equal(proto[:], protoSASL) {
@@ -197,9 +199,18 @@ func (c *conn) handshake() error {
 	)
 }
 
-// authenticate performs SASL; the claims follow on $cbs.
+// SASL mechanisms. After plain the connection has the rights of its key; after the others
+// the claims follow on $cbs.
+const (
+	saslPlain = amqp.Symbol("PLAIN")
+
+	saslOK      = uint8(0)
+	saslRefused = uint8(1)
+)
+
+// authenticate performs SASL.
 func (c *conn) authenticate() error {
-	mechanisms := amqp.Array{amqp.Symbol("ANONYMOUS"), amqp.Symbol("MSSBCBS")}
+	mechanisms := amqp.Array{amqp.Symbol("MSSBCBS"), saslPlain, amqp.Symbol("ANONYMOUS"), amqp.Symbol("EXTERNAL")}
 	if err := c.writeFrame(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLMechanisms, mechanisms)); err != nil {
 		return err
 	}
@@ -210,7 +221,35 @@ func (c *conn) authenticate() error {
 	if f.Code != amqp.CodeSASLInit {
 		return errors.New("the client did not choose a SASL mechanism")
 	}
-	return c.writeFrame(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLOutcome, uint8(0)))
+	chosen, _ := amqp.Field[amqp.Symbol](f.Fields, 0)
+	refusal := error(nil)
+	if !slices.Contains(mechanisms, any(chosen)) {
+		refusal = fmt.Errorf("the client chose the unknown SASL mechanism %q", chosen)
+	} else if response, _ := amqp.Field[[]byte](f.Fields, 1); chosen == saslPlain && !c.takeKey(response) {
+		refusal = errors.New("the client named no access key of the namespace, or a wrong one")
+	}
+	outcome := saslOK
+	if refusal != nil {
+		outcome = saslRefused
+	}
+	return errors.Join(c.writeFrame(amqp.FrameSASL, amqp.Composite(amqp.CodeSASLOutcome, outcome)), refusal)
+}
+
+// takeKey reads the response of SASL PLAIN, the name of an access key and the key, and
+// gives the connection its rights.
+func (c *conn) takeKey(response []byte) bool {
+	parts := strings.Split(string(response), "\x00") // an identity to act as, which is ignored, then name and key
+	if len(parts) != 3 {
+		return false
+	}
+	key, ok := c.srv.keys[parts[1]]
+	if !ok || key.Key == "" || subtle.ConstantTimeCompare([]byte(key.Key), []byte(parts[2])) != 1 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims[""] = claim{key, farAhead}
+	return true
 }
 
 // frame handles one frame of a session.
@@ -259,7 +298,12 @@ func (c *conn) hasClaim(e *entity, address string, send, listen bool) bool {
 }
 
 // disconnect ends the connection without a frame.
-func (c *conn) disconnect() { c.net.Close() }
+func (c *conn) disconnect() {
+	if p, ok := c.net.(*peekedConn); ok {
+		p.raw.Close() // as a network fails: without the farewell of TLS
+	}
+	c.net.Close()
+}
 
 // amqpError is the error field of detach, end, close and rejected.
 func amqpError(condition, description string) amqp.Described {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -120,13 +121,13 @@ func (q QueueConfig) describe() admin.Description {
 	return d
 }
 
+// namePattern is what the resource manager takes for the name of a queue.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.~/-]*[A-Za-z0-9_])?$`)
+
 func checkName(name string) error {
-	if name == "" || len(name) > maxNameLength || strings.ContainsAny(name, "$\\?#@") || strings.Trim(name, "/") != name {
-		return fmt.Errorf(
-			"%q is no name for a queue: it has 1 to %d characters, none of $\\?#@, and no slash at its ends",
-			name,
-			maxNameLength,
-		)
+	if len(name) > maxNameLength || !namePattern.MatchString(name) {
+		return fmt.Errorf("%q is no name for a queue: it has 1 to %d letters, digits and characters of .-_~/ and begins and ends with "+
+			"a letter, a digit or _", name, maxNameLength)
 	}
 	return nil
 }
@@ -248,6 +249,17 @@ func (e *entity) enabled(send bool) bool {
 		return send
 	}
 	return true
+}
+
+// forwards reports whether the messages of q, which is the queue or its dead-letter queue,
+// go on to another queue. Nobody receives them here.
+func (e *entity) forwards(q *queue.Queue) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if q == e.queue {
+		return e.about.ForwardTo != nil
+	}
+	return e.about.ForwardDeadLetteredMessagesTo != nil
 }
 
 // maxMessage is the largest message of the queue, in bytes.

@@ -21,14 +21,14 @@ const (
 const forcedDetach = "amqp:link:detach-forced"
 
 // decideFailure asks which failure to inject here. It performs a delay itself.
-func (s *Server) decideFailure(operation, entity string, can ...chaos.Action) chaos.Outcome {
+func (s *Server) decideFailure(operation, entity string, can ...chaos.Action) chaos.Verdict {
 	if s.cfg.Chaos == nil {
-		return chaos.Outcome{}
+		return chaos.Verdict{}
 	}
 	o := s.cfg.Chaos.Decide(chaos.Call{Server: "servicebus", Operation: operation, Entity: entity}, append(can, chaos.Delay)...)
 	if o.Do == chaos.Delay {
 		s.pause(o.Delay)
-		return chaos.Outcome{}
+		return chaos.Verdict{}
 	}
 	return o
 }
@@ -44,7 +44,7 @@ func (s *Server) pause(d time.Duration) {
 }
 
 // condition is the error condition of an injection, or the given one.
-func condition(o chaos.Outcome, or string) string {
+func condition(o chaos.Verdict, or string) string {
 	if o.Code != "" {
 		return o.Code
 	}

@@ -249,3 +249,56 @@ func TestCloudRates(t *testing.T) {
 		t.Errorf("peek: got %v, want it throttled", err)
 	}
 }
+
+// TestCreditsOfMessages counts what clients pay: for each message when it is sent, when it is
+// delivered and when it is peeked, and for the renewal of a lock. Its end costs nothing.
+func TestCreditsOfMessages(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s, err := servicebus.Start(servicebus.Config{Addr: "127.0.0.1:0", Path: filepath.Join(t.TempDir(), "bus.db"), Queues: queues,
+		AccessKeys: rules, CloudRates: true, Now: func() time.Time { return now }})
+	must(t, err)
+	defer s.Close()
+	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("root"), nil)
+	must(t, err)
+	defer client.Close(t.Context())
+	f := fixture{s, client, t.Context()}
+	spent := int64(0)
+	wantSpent := func(what string, n int64) {
+		t.Helper()
+		if got := s.RateStats().Credits - spent; got != n {
+			t.Errorf("%s cost %d credits, want %d", what, got, n)
+		}
+		spent = s.RateStats().Credits
+	}
+	sender := f.sender(t, "plain")
+	batch, err := sender.NewMessageBatch(t.Context(), nil)
+	must(t, err)
+	for range 5 {
+		must(t, batch.AddMessage(message("x"), nil))
+	}
+	must(t, sender.SendMessageBatch(t.Context(), batch, nil))
+	wantSpent("a batch of 5", 5)
+	must(t, sender.SendMessage(t.Context(), message("x"), nil))
+	wantSpent("one message", 1)
+	r := f.receiver(t, "plain", nil)
+	_, err = r.PeekMessages(t.Context(), 4, nil)
+	must(t, err)
+	wantSpent("a look at 4", 4)
+	var got []*azservicebus.ReceivedMessage
+	for len(got) < 6 {
+		some, err := r.ReceiveMessages(t.Context(), 6-len(got), nil)
+		must(t, err)
+		got = append(got, some...)
+	}
+	wantSpent("6 deliveries", 6)
+	must(t, r.RenewMessageLock(t.Context(), got[0], nil))
+	wantSpent("the renewal of a lock", 1)
+	must(t, r.CompleteMessage(t.Context(), got[0], nil))
+	must(t, r.AbandonMessage(t.Context(), got[1], nil))
+	must(t, r.DeadLetterMessage(t.Context(), got[2], nil))
+	wantSpent("the end of messages", 0)
+	if stats := s.RateStats(); stats.Sends != (servicebus.RequestCount{Requests: 2}) || stats.FullSeconds != 0 {
+		t.Errorf("got %+v, want 2 sends and no refusal", stats)
+	}
+}

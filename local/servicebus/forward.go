@@ -96,7 +96,7 @@ func (s *Server) moveMessage(from *queue.Queue, msg *queue.Message, target strin
 		if from.DeadLetters() == nil {
 			return // a dead letter stays a dead letter; the mover tries again when its lock has ended
 		}
-		settle.Outcome = queue.DeadLetter
+		settle.Disposition = queue.DeadLetter
 		settle.Edit = setProperties(amqp.Map{{Key: deadReason, Value: reason}, {Key: deadDescription, Value: why}})
 	}
 	if err := errors.Join(from.Settle([]queue.Settlement{settle})...); err != nil && !errors.Is(err, queue.ErrClosed) &&

@@ -247,7 +247,7 @@ func TestUnsettledIsBounded(t *testing.T) {
 	s.space = sync.NewCond(&s.mu)
 	l := &outLink{session: s}
 	sent := make(chan bool)
-	go func() { sent <- s.deliver(l, nil, &queue.Token{}, []byte("x")) }()
+	go func() { sent <- s.deliver(l, [16]byte{}, &queue.Token{}, []byte("x")) }()
 	select {
 	case <-sent:
 		t.Fatal("a delivery beyond the bound went out")

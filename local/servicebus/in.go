@@ -28,6 +28,11 @@ const (
 // linkCredit messages of the largest size.
 const backlogBytes = 16 << 20
 
+// batchSlack is how many bytes a batch may be larger than the limit of its link. Clients
+// fill a batch up to the limit and do not count all bytes of its envelope, which has the
+// annotations and properties of the first message.
+const batchSlack = 4 << 10
+
 // batchFormat marks a delivery that holds several messages.
 const batchFormat = 0x80013700
 
@@ -76,7 +81,7 @@ func (l *inLink) transfer(f amqp.Frame) error {
 	switch {
 	case d.payload == nil:
 		d.payload = f.Payload // most come in one frame, and the frame owns its memory
-	case len(d.payload) <= l.limit: // a larger one is refused, so its bytes are not needed
+	case len(d.payload) <= l.limit+batchSlack: // a larger one is refused, so its bytes are not needed
 		d.payload = append(d.payload, f.Payload...)
 	}
 	if amqp.FieldOr(f.Fields, 5, false) {
@@ -193,7 +198,7 @@ func (l *inLink) storeDeliveries(group []delivery) {
 	lose := false
 	for _, d := range group {
 		messages, refusal := readMessages(e, d, l.limit)
-		if refusal == nil && !srv.rates.spendCredits(len(messages)) {
+		if refusal == nil && !srv.rates.spendOn(ofSends, len(messages)) {
 			refusal = busyState(srv)
 		}
 		if refusal == nil && srv.cfg.Chaos != nil {
@@ -266,9 +271,12 @@ func readMessages(e *entity, d delivery, limit int) ([]queue.New, *amqp.Describe
 		return nil, &r
 	}
 	if d.format == batchFormat {
-		limit = min(limit, maxPremiumBatch)
+		limit = min(limit, maxPremiumBatch) + batchSlack
 	}
 	if len(d.payload) > limit {
+		if d.format == batchFormat {
+			limit -= batchSlack
+		}
 		return refuse(
 			tooLarge,
 			"The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.",

@@ -42,8 +42,12 @@ const (
 	httpIdle  = time.Minute
 )
 
-// amqpStart is what every AMQP connection begins with; all else is HTTP.
-const amqpStart = "AMQP"
+// amqpStart is what every AMQP connection begins with; all else is HTTP, or TLS, which
+// begins with the byte of a handshake.
+const (
+	amqpStart = "AMQP"
+	tlsStart  = 0x16
+)
 
 // webSocketPath is where AMQP is spoken over a WebSocket.
 const webSocketPath = "/$servicebus/websocket"
@@ -78,21 +82,26 @@ func (s *Server) forget(c net.Conn) {
 }
 
 // welcome finds out what a client speaks: AMQP, or HTTP for the administration
-// and for WebSockets, both on one port, with TLS when the server has it.
+// and for WebSockets, all on one port, with TLS if the client begins it
+// and the server has a certificate.
 func (s *Server) welcome(raw net.Conn) {
 	raw.SetDeadline(time.Now().Add(s.bounds.greet))
 	c := raw
-	if s.cfg.TLS != nil {
-		c = tls.Server(raw, s.cfg.TLS)
-	}
 	in := bufio.NewReaderSize(c, maxFrame)
-	start, err := in.Peek(len(amqpStart))
+	start, err := in.Peek(1)
+	if err == nil && s.cfg.TLS != nil && start[0] == tlsStart {
+		c = tls.Server(&peekedConn{Conn: raw, raw: raw, in: in, closed: func() {}}, s.cfg.TLS)
+		in = bufio.NewReaderSize(c, maxFrame)
+	}
+	if err == nil {
+		start, err = in.Peek(len(amqpStart))
+	}
 	if err != nil {
 		c.Close()
 		s.forget(raw)
 		return
 	}
-	peeked := &peekedConn{Conn: c, in: in, closed: func() { s.forget(raw) }}
+	peeked := &peekedConn{Conn: c, raw: raw, in: in, closed: func() { s.forget(raw) }}
 	if string(start) == amqpStart {
 		s.serveAMQP(peeked)
 		return
@@ -113,6 +122,7 @@ func (s *Server) serveAMQP(c net.Conn) {
 // peekedConn is a connection whose first bytes were looked at.
 type peekedConn struct {
 	net.Conn
+	raw    net.Conn // below TLS; without TLS the same
 	in     *bufio.Reader
 	once   sync.Once
 	closed func()

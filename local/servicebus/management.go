@@ -36,9 +36,13 @@ func (c *conn) manage(e *entity, q *queue.Queue, address string, payload []byte)
 		r.fail(400, disabledCondition, "Messaging entity '"+e.name+"' is currently disabled.")
 		return
 	}
+	if !op.send && e.forwards(q) {
+		r.fail(400, "amqp:not-allowed", "Cannot create a message receiver on an entity with auto-forwarding enabled.")
+		return
+	}
 	args, _ := r.body.(amqp.Map)
 	m := managed{r, e, q, args}
-	if !c.srv.rates.spendCredits(op.cost(m)) {
+	if !c.srv.rates.spendOn(ofManagement, op.cost(m)) {
 		r.replyBusy()
 		return
 	}
@@ -275,15 +279,15 @@ func (m managed) dispose() (int32, any, error) {
 		return 0, nil, err
 	}
 	set, _ := m.args.Get("properties-to-modify").(amqp.Map)
-	outcome := queue.Complete
+	disposition := queue.Complete
 	switch m.args.Get("disposition-status") {
 	case "completed":
 	case "abandoned":
-		outcome = queue.Abandon
+		disposition = queue.Abandon
 	case "defered":
-		outcome = queue.Defer
+		disposition = queue.Defer
 	case "suspended":
-		outcome = queue.DeadLetter
+		disposition = queue.DeadLetter
 		if v, ok := m.args.Get("deadletter-reason").(string); ok {
 			set = set.With(deadReason, v)
 		}
@@ -295,7 +299,7 @@ func (m managed) dispose() (int32, any, error) {
 	}
 	settlements := make([]queue.Settlement, len(tokens))
 	for i, t := range tokens {
-		settlements[i] = queue.Settlement{Token: t, Outcome: outcome, Edit: setProperties(set)}
+		settlements[i] = queue.Settlement{Token: t, Disposition: disposition, Edit: setProperties(set)}
 	}
 	var first error
 	for _, err := range m.q.Settle(settlements) {

@@ -15,31 +15,36 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 		return nil, err
 	}
 	p.Header.DeliveryCount, p.Header.Present = m.DeliveryCount, true
-	if ttl := m.Expires.Sub(m.Enqueued); !m.Expires.IsZero() && m.State != queue.Scheduled {
-		p.Header.TTL = ttl // the limit of the queue may be shorter than that of the sender
+	if m.State != queue.Scheduled && m.DeadFrom == "" {
+		// The limit of the queue may be shorter than that of the sender. The sender's time of
+		// expiry does not count.
+		p.SetExpiry(m.Expires)
+		if !m.Expires.IsZero() {
+			p.Header.TTL = m.Expires.Sub(m.Enqueued)
+		}
 	}
-	set := make([]amqp.Pair, 0, 6)
-	add := func(name amqp.Symbol, value any) { set = append(set, amqp.Pair{Key: name, Value: value}) }
-	add("x-opt-sequence-number", m.Seq)
-	add("x-opt-enqueued-time", m.Enqueued)
+	var buffer [256]byte
+	set := amqp.NewAdded(buffer[:])
+	set.Long("x-opt-sequence-number", m.Seq)
+	set.Time("x-opt-enqueued-time", m.Enqueued)
 	if locked && !m.LockedUntil.IsZero() {
-		add("x-opt-locked-until", m.LockedUntil)
+		set.Time("x-opt-locked-until", m.LockedUntil)
 	}
 	if m.State != queue.Active {
-		add("x-opt-message-state", int32(m.State))
+		set.Int("x-opt-message-state", int32(m.State))
 	}
 	if m.EnqueuedSeq != 0 {
-		add("x-opt-enqueue-sequence-number", m.EnqueuedSeq)
+		set.Long("x-opt-enqueue-sequence-number", m.EnqueuedSeq)
 	}
 	if m.DeadFrom != "" {
-		add("x-opt-deadletter-source", m.DeadFrom)
+		set.Text("x-opt-deadletter-source", m.DeadFrom)
 	}
 	if p.Annotations.Get(hopsName) != nil {
 		p.Annotations = p.Annotations.Without(hopsName)
 	}
-	p.Annotations = p.Annotations.With(set...)
+	p.AddedAnnotations = set
 	if locked {
-		p.DeliveryAnnotations = p.DeliveryAnnotations.With(amqp.Pair{Key: amqp.Symbol("x-opt-lock-token"), Value: amqp.UUID(m.Token)})
+		p.AddedDeliveryAnnotations.UUID("x-opt-lock-token", amqp.UUID(m.Token))
 	}
 	const added = 256 // an estimate of the size of the annotations
 	return p.Append(make([]byte, 0, len(m.Raw)+added)), nil
@@ -47,26 +52,26 @@ func encodeMessage(m *queue.Message, locked bool) ([]byte, error) {
 
 // swapGUIDBytes converts a token to the byte order of a .NET GUID: the first three groups
 // little-endian. A second call converts it back.
-func swapGUIDBytes(t [16]byte) []byte {
-	return []byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
+func swapGUIDBytes(t [16]byte) [16]byte {
+	return [16]byte{t[3], t[2], t[1], t[0], t[5], t[4], t[7], t[6], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15]}
 }
 
 // settlement converts a terminal state of AMQP.
 func settlement(token queue.Token, state amqp.Described) queue.Settlement {
 	fields, _ := state.Value.(amqp.List)
-	out := queue.Settlement{Token: token, Outcome: queue.Complete}
+	out := queue.Settlement{Token: token, Disposition: queue.Complete}
 	switch state.Code {
 	case amqp.CodeReleased:
-		out.Outcome = queue.Release
+		out.Disposition = queue.Release
 	case amqp.CodeModified:
-		out.Outcome = queue.Abandon
+		out.Disposition = queue.Abandon
 		if amqp.FieldOr(fields, 1, false) {
-			out.Outcome = queue.Defer
+			out.Disposition = queue.Defer
 		}
 		set, _ := amqp.Field[amqp.Map](fields, 2)
 		out.Edit = setProperties(set)
 	case amqp.CodeRejected:
-		out.Outcome = queue.DeadLetter
+		out.Disposition = queue.DeadLetter
 		cause, _ := amqp.Field[amqp.Described](fields, 0)
 		list, _ := cause.Value.(amqp.List)
 		set, _ := amqp.Field[amqp.Map](list, 2)

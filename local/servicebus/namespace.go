@@ -138,7 +138,7 @@ func (n namespace) Authorize(token, path string) (manage bool, err error) {
 }
 
 func (n namespace) Spend() error {
-	if !n.rates.spendCredits(managementCost) {
+	if !n.rates.spendOn(ofAdministration, managementCost) {
 		return admin.ErrThrottled
 	}
 	return nil

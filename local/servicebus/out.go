@@ -180,7 +180,7 @@ func (l *outLink) deliver(messages []*queue.Message) bool {
 		payload, err := encodeMessage(m, !l.remove)
 		if err != nil {
 			l.session.conn.srv.log.Error("reading a stored message failed", "queue", l.queue.Name(), "number", m.Seq, "error", err)
-			l.queue.Settle([]queue.Settlement{{Token: m.Token, Outcome: queue.DeadLetter}})
+			l.queue.Settle([]queue.Settlement{{Token: m.Token, Disposition: queue.DeadLetter}})
 			continue
 		}
 		var token *queue.Token
@@ -191,7 +191,7 @@ func (l *outLink) deliver(messages []*queue.Message) bool {
 		if !l.session.deliver(l, swapGUIDBytes(m.Token), token, payload) {
 			back := make([]queue.Settlement, 0, len(messages)-i)
 			for _, m := range messages[i:] {
-				back = append(back, queue.Settlement{Token: m.Token, Outcome: queue.Release})
+				back = append(back, queue.Settlement{Token: m.Token, Disposition: queue.Release})
 			}
 			l.queue.Settle(back)
 			return false
@@ -253,7 +253,7 @@ func (l *outLink) force(condition, description string) {
 // about them. It returns the messages to deliver.
 func (l *outLink) injectFailure(messages []*queue.Message) []*queue.Message {
 	c := l.session.conn
-	for len(messages) > 0 && !c.srv.rates.spendCredits(len(messages)) {
+	for len(messages) > 0 && !c.srv.rates.spendOnDelivery(len(messages)) {
 		c.srv.pause(c.srv.rates.untilNext())
 	}
 	if c.srv.cfg.Chaos == nil {
@@ -290,7 +290,7 @@ func (l *outLink) answerLoop() {
 		l.mu.Unlock()
 		if payload != nil {
 			tag := uuid.New()
-			if !l.session.deliver(l, tag[:], nil, payload) {
+			if !l.session.deliver(l, tag, nil, payload) {
 				return
 			}
 			continue

@@ -99,8 +99,11 @@ func (o *outbox) drainTo(w net.Conn, emptyFrameEvery time.Duration) {
 		if closed {
 			limit = closeGrace
 		}
-		w.SetWriteDeadline(time.Now().Add(limit))
-		_, err := w.Write(b)
+		var err error
+		if len(b) > 0 { // over a WebSocket nothing would be an empty message, after which the SDK of Java reads for ever
+			w.SetWriteDeadline(time.Now().Add(limit))
+			_, err = w.Write(b)
+		}
 		if err != nil && !closed {
 			w.Close() // the reader notices and ends the connection
 			o.close()

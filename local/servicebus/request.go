@@ -115,7 +115,7 @@ func (c *conn) putToken(payload []byte) {
 const maxClaims = 2 * maxQueues
 
 // injectFailure does what an injection says about a request before it is performed.
-func (r request) injectFailure(o chaos.Outcome, status int32) bool {
+func (r request) injectFailure(o chaos.Verdict, status int32) bool {
 	switch o.Do {
 	case chaos.Refuse:
 		if n, err := strconv.Atoi(o.Code); err == nil {

@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"dsvmpools/local/chaos"
+	"dsvmpools/local/internal/tlsport"
 	"dsvmpools/local/servicebus/admin"
 	"dsvmpools/local/servicebus/queue"
 )
@@ -112,14 +113,22 @@ type Config struct {
 	Log        *slog.Logger     // nil = discard
 	Now        func() time.Time // nil = the clock
 
-	TLS     *tls.Config // nil = plain TCP
-	Premium bool        // messages up to 100 MB, as a queue's description says; no partitions
+	// TLS is for clients that begin with TLS; on the same port others speak plain TCP.
+	// nil = plain TCP alone, or with the certificate at CertificatePath.
+	TLS *tls.Config
+	// CertificatePath is a PEM file, beside which its private key lies, with a certificate
+	// of the server's own. It is made when it is missing. "" = none.
+	CertificatePath string
+
+	Premium bool // messages up to 100 MB, as a queue's description says; no partitions
 	// TrustBearer accepts every token that is no SAS token, unchecked and with all
 	// rights. Only for a test that needs a token credential.
 	TrustBearer bool
 	// CloudRates keeps the rates of a Standard namespace: 1,000 credits per second,
 	// and the service's throttling errors beyond.
 	CloudRates bool
+	// Credits is how many credits a second has with CloudRates; 0 = as in the cloud.
+	Credits int
 	// Chaos holds the failures to inject, by queue, at connect, token, attach,
 	// send, receive, settle and management; nil = nothing.
 	Chaos *chaos.Set
@@ -190,7 +199,7 @@ func Start(cfg Config) (*Server, error) {
 		s.bounds = *cfg.bounds
 	}
 	if cfg.CloudRates {
-		s.rates = &rates{now: s.now}
+		s.rates = newRates(s.now, cfg.Credits)
 	}
 	s.broker, err = queue.Open(queue.Config{Path: cfg.Path, Now: s.now, Mark: mark, Warn: func(name string, err error) {
 		s.log.Error("storing a change of the queue failed; trying again", "queue", name, "error", err)
@@ -205,6 +214,15 @@ func Start(cfg Config) (*Server, error) {
 	if s.listener, err = net.Listen("tcp", cfg.Addr); err != nil {
 		s.broker.Close()
 		return nil, err
+	}
+	if cfg.TLS == nil && cfg.CertificatePath != "" {
+		certificate, err := tlsport.OwnCertificate(cfg.CertificatePath, s.Addr(), s.now())
+		if err != nil {
+			s.listener.Close()
+			s.broker.Close()
+			return nil, err
+		}
+		s.cfg.TLS = tlsport.Config(certificate)
 	}
 	s.web = &handed{addr: s.listener.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	s.startAllMovers()
@@ -266,6 +284,9 @@ func (s *Server) startAllMovers() {
 	}
 }
 
+// TLS returns the configuration of clients that begin with TLS; nil = there is none.
+func (s *Server) TLS() *tls.Config { return s.cfg.TLS }
+
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
@@ -273,10 +294,16 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // holds the key: do not log it.
 func (s *Server) ConnectionString(key string) string {
 	plain := ";UseDevelopmentEmulator=true"
-	if s.cfg.TLS != nil {
+	if s.cfg.TLS != nil && s.cfg.CertificatePath == "" {
 		plain = ""
 	}
 	return fmt.Sprintf("Endpoint=sb://%s;SharedAccessKeyName=%s;SharedAccessKey=%s%s", s.Addr(), key, s.keys[key].Key, plain)
+}
+
+// SecureConnectionString is for clients that speak TLS.
+func (s *Server) SecureConnectionString(key string) string {
+	_, port, _ := net.SplitHostPort(s.Addr())
+	return fmt.Sprintf("Endpoint=sb://localhost:%s;SharedAccessKeyName=%s;SharedAccessKey=%s", port, key, s.keys[key].Key)
 }
 
 // Stats returns the counts so far.

@@ -135,7 +135,7 @@ const transferOverhead = 96
 // deliver sends one delivery in as many frames as it takes, waiting for the
 // client's window. It reports false when the link has ended and the delivery did
 // not go out.
-func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []byte) bool {
+func (s *session) deliver(l *outLink, tag [16]byte, token *queue.Token, payload []byte) bool {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	room := int(s.conn.maxFrame) - transferOverhead
@@ -155,15 +155,14 @@ func (s *session) deliver(l *outLink, tag []byte, token *queue.Token, payload []
 		}
 		part := payload[:min(len(payload), room)]
 		payload = payload[len(part):]
-		t := amqp.Composite(amqp.CodeTransfer, l.handle, nil, nil, nil, token == nil, len(payload) > 0)
 		if first {
 			id = s.nextID
 			s.nextID++
 			if token != nil {
 				s.unsettled[id] = unsettled{l, *token}
 			}
-			t = amqp.Composite(amqp.CodeTransfer, l.handle, id, tag, uint32(0), token == nil, len(payload) > 0)
 		}
+		t := &amqp.Transfer{Handle: l.handle, First: first, ID: id, Tag: tag, Settled: token == nil, More: len(payload) > 0}
 		s.window--
 		s.nextOut++
 		full := !s.conn.out.frame(s.channel, t, part)

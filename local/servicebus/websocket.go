@@ -10,8 +10,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// amqpProtocol is the sub-protocol that a client asks for to speak AMQP over a WebSocket.
-const amqpProtocol = "amqp"
+// amqpProtocols are the sub-protocols in which a client asks for AMQP over a WebSocket: the
+// registered one, and the older one of the SDKs for Python and JavaScript.
+var amqpProtocols = []string{"amqp", "AMQPWSB10"}
 
 // upgrade makes an HTTP connection a WebSocket on which AMQP is spoken: the bytes
 // of its binary messages are the stream, wherever one message ends. The origin is
@@ -20,12 +21,12 @@ const amqpProtocol = "amqp"
 // cannot be used after that.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	asked := strings.Split(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",")
-	if !slices.ContainsFunc(asked, func(name string) bool { return strings.TrimSpace(name) == amqpProtocol }) {
-		http.Error(w, "the sub-protocol is "+amqpProtocol, http.StatusBadRequest)
+	if !slices.ContainsFunc(asked, func(name string) bool { return slices.Contains(amqpProtocols, strings.TrimSpace(name)) }) {
+		http.Error(w, "the sub-protocol is "+strings.Join(amqpProtocols, " or "), http.StatusBadRequest)
 		return
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{amqpProtocol},
+		Subprotocols:       amqpProtocols,
 		InsecureSkipVerify: true,
 		CompressionMode:    websocket.CompressionDisabled,
 	})

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 // transaction performs a $batch: one change set of writes to one partition, or
 // a single query. Its status is always 202; the outcome of the change set is in
 // the body.
-func (s *Server) transaction(w http.ResponseWriter, r request) {
+func (s *Server) transaction(w http.ResponseWriter, r *request) {
 	operations, changes, bad := s.parseBatch(r)
 	if bad != nil {
 		bad.write(w)
@@ -32,7 +33,7 @@ func (s *Server) transaction(w http.ResponseWriter, r request) {
 		replies, bad, index = s.commit(operations)
 	default:
 		var rep reply
-		if rep, bad = s.do(operations[0]); bad == nil {
+		if rep, bad = s.do(&operations[0]); bad == nil {
 			replies = []reply{rep}
 		}
 	}
@@ -64,27 +65,26 @@ func (s *Server) commit(operations []request) ([]reply, *failure, int) {
 	if len(operations) > maxOperations {
 		return nil, errOperations, maxOperations
 	}
-	writes := make([]*write, len(operations))
-	seen := make(map[string]bool, len(operations))
-	for i, op := range operations {
-		if bad := s.admit(&op); bad != nil {
-			return nil, bad, i
+	writes := make([]write, len(operations))
+	seen := make(map[string]struct{}, len(operations)) // rows
+	var scratch fieldsOf
+	for i := range operations {
+		op, w, first := &operations[i], &writes[i], &writes[0]
+		bad := s.admit(op)
+		if bad == nil {
+			bad = s.readWrite(op, w, &scratch)
 		}
-		w, bad := s.readWrite(op)
 		if bad != nil {
 			return nil, bad, i
 		}
-		writes[i] = w
-		first := writes[0]
-		switch {
-		case !strings.EqualFold(w.table, first.table) || w.entity.partition != first.entity.partition:
+		if !strings.EqualFold(w.table, first.table) || !bytes.Equal(w.entity.partition, first.entity.partition) {
 			return nil, errPartitions, i
-		case seen[w.entity.row]:
+		}
+		if seen[string(w.entity.row)] = struct{}{}; len(seen) != i+1 {
 			return nil, errDuplicate, i
 		}
-		seen[w.entity.row] = true
 	}
-	if bad := s.rates.take(writes[0].table, writes[0].entity.partition, len(writes)); bad != nil {
+	if bad := s.rates.take(ofWrites, writes[0].table, string(writes[0].entity.partition), len(writes)); bad != nil {
 		return nil, bad, 0
 	}
 	return s.apply(writes)
@@ -105,7 +105,7 @@ func appendReplies(b []byte, boundary string, changes bool, operations []request
 			"\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"...)
 		id := ""
 		if len(replies) == len(operations) {
-			id = operations[i].header.Get("Content-Id")
+			id = operations[i].header.contentID
 		}
 		b = append(replies[i].appendHTTP(b, id), "\r\n"...)
 	}
@@ -117,24 +117,27 @@ func appendReplies(b []byte, boundary string, changes bool, operations []request
 
 // appendHTTP writes a reply as an HTTP response.
 func (r *reply) appendHTTP(b []byte, id string) []byte {
-	header := func(name, value string) {
-		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
-	}
-	b = append(append(b, "HTTP/1.1 "...), strconv.Itoa(r.status)+" "+http.StatusText(r.status)+"\r\n"...)
+	b = append(strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(r.status), 10), ' ')
+	b = append(append(b, http.StatusText(r.status)...), "\r\n"...)
 	if id != "" {
-		header("Content-ID", id)
+		b = appendHeader(b, "Content-ID", id)
 	}
-	header("X-Content-Type-Options", "nosniff")
-	header("Cache-Control", "no-cache")
-	header("DataServiceVersion", "3.0;")
+	b = append(b, "X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\nDataServiceVersion: 3.0;\r\n"...)
 	for k, v := range r.headers {
-		header(k, v)
+		b = appendHeader(b, k, v)
 	}
-	if r.etag != "" {
-		header("ETag", r.etag)
+	if r.applied != "" {
+		b = appendHeader(b, preferenceApplied, r.applied)
+	}
+	if r.version != 0 {
+		b = append(appendETag(append(b, "ETag: "...), r.version), "\r\n"...)
 	}
 	if r.body != nil {
-		header("Content-Type", r.format+contentSuffix)
+		b = append(append(append(b, "Content-Type: "...), r.format...), contentSuffix+"\r\n"...)
 	}
 	return append(append(b, "\r\n"...), r.body...)
+}
+
+func appendHeader(b []byte, name, value string) []byte {
+	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 }

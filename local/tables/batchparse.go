@@ -1,7 +1,6 @@
 package tables
 
 import (
-	"bytes"
 	"mime"
 	"net/http"
 	"net/url"
@@ -17,8 +16,8 @@ const (
 
 // parseBatch reads the operations in the body of a $batch, and reports whether
 // they are changes or a query.
-func (s *Server) parseBatch(r request) (operations []request, changes bool, bad *failure) {
-	parts, bad := split(r.header.Get("Content-Type"), r.body)
+func (s *Server) parseBatch(r *request) (operations []request, changes bool, bad *failure) {
+	parts, bad := split(r.header.contentType, r.body, 1)
 	if bad != nil {
 		return nil, false, bad
 	}
@@ -26,7 +25,7 @@ func (s *Server) parseBatch(r request) (operations []request, changes bool, bad 
 		return nil, false, errInput
 	}
 	if changes = strings.HasPrefix(parts[0].contentType, changesetType); changes {
-		if parts, bad = split(parts[0].contentType, parts[0].body); bad != nil {
+		if parts, bad = split(parts[0].contentType, parts[0].body, maxOperations); bad != nil {
 			return nil, false, bad
 		}
 	}
@@ -34,8 +33,9 @@ func (s *Server) parseBatch(r request) (operations []request, changes bool, bad 
 		return nil, false, errInput
 	}
 	operations = make([]request, len(parts))
-	for i, p := range parts {
-		if operations[i], bad = s.parseOperation(r, p); bad != nil {
+	var before target
+	for i := range parts {
+		if bad = s.parseOperation(r, &parts[i], &operations[i], &before); bad != nil {
 			return nil, false, bad
 		}
 		if (operations[i].method == http.MethodGet) == changes {
@@ -48,33 +48,36 @@ func (s *Server) parseBatch(r request) (operations []request, changes bool, bad 
 // part is one part of a multipart body.
 type part struct {
 	contentType, contentID string
-	body                   []byte
+	body                   string
 }
 
-// split separates a multipart body into its parts, without copying it. It keeps
-// one part more than a transaction may have, so that the caller refuses the excess
-// with the right message.
-func split(contentType string, body []byte) ([]part, *failure) {
+// split separates a multipart body into its parts, without copying them. Lines may end
+// in a line feed alone, as those of older .NET clients do. It keeps one part more than
+// the expected ones, so that the caller refuses the excess with the right message.
+func split(contentType, body string, expected int) ([]part, *failure) {
 	kind, params, err := mime.ParseMediaType(contentType)
 	boundary := params["boundary"]
 	if err != nil || kind != changesetType || boundary == "" || len(boundary) > maxBoundary {
 		return nil, errInput
 	}
-	delimiter := []byte("\r\n--" + boundary)
-	_, rest, found := bytes.Cut(append([]byte("\r\n"), body...), delimiter)
+	delimiter := "\n--" + boundary
+	rest, found := strings.CutPrefix(body, delimiter[1:])
+	if !found {
+		_, rest, found = strings.Cut(body, delimiter)
+	}
 	var parts []part
-	for found && len(parts) <= maxOperations {
+	for found && len(parts) <= expected {
 		var line string
 		if line, rest = cutLine(rest); strings.HasPrefix(line, "--") {
 			return parts, nil // the end
 		} else if strings.TrimRight(line, " \t") != "" {
 			return nil, errInput
 		}
-		var content []byte
-		if content, rest, found = bytes.Cut(rest, delimiter); !found {
+		var content string
+		if content, rest, found = strings.Cut(rest, delimiter); !found {
 			return nil, errInput
 		}
-		p, ok := readPart(content)
+		p, ok := readPart(strings.TrimSuffix(content, "\r"))
 		if !ok {
 			return nil, errInput
 		}
@@ -84,7 +87,7 @@ func split(contentType string, body []byte) ([]part, *failure) {
 }
 
 // readPart reads the headers of a part.
-func readPart(content []byte) (p part, ok bool) {
+func readPart(content string) (p part, ok bool) {
 	for range maxPartHeaders {
 		var line string
 		line, content = cutLine(content)
@@ -93,7 +96,7 @@ func readPart(content []byte) (p part, ok bool) {
 			return p, true
 		}
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || strings.ContainsRune(value, '\r') {
+		if !ok || strings.IndexByte(value, '\r') >= 0 {
 			return p, false
 		}
 		switch {
@@ -106,50 +109,85 @@ func readPart(content []byte) (p part, ok bool) {
 	return p, false
 }
 
-// parseOperation reads the HTTP request inside a part.
-func (s *Server) parseOperation(outer request, p part) (request, *failure) {
+// parseOperation reads the HTTP request inside a part. before is the target of the
+// operation before it, and becomes that of this one.
+func (s *Server) parseOperation(outer *request, p *part, r *request, before *target) *failure {
 	line, rest := cutLine(p.body)
 	method, line, _ := strings.Cut(line, " ")
-	target, version, _ := strings.Cut(line, " ")
-	u, err := url.Parse(target)
-	if err != nil || !strings.HasPrefix(version, "HTTP/1.") {
-		return request{}, errInput
+	text, version, _ := strings.Cut(line, " ")
+	if !before.parse(text) || !strings.HasPrefix(version, "HTTP/1.") {
+		return errInput
 	}
-	_, path, ok := s.locate(u.Host, u.Path)
+	_, path, ok := s.locate(before.host, before.path)
 	if !ok { // relative to the account
-		path = strings.TrimPrefix(u.Path, "/")
+		path = strings.TrimPrefix(before.path, "/")
 	}
-	header := make(http.Header, 8)
+	*r = request{ctx: outer.ctx, method: method, path: path, query: before.query, site: outer.site, grant: outer.grant}
 	for range maxPartHeaders {
 		line, rest = cutLine(rest)
 		if line == "" {
-			if p.contentID != "" && header.Get("Content-Id") == "" {
-				header.Set("Content-Id", p.contentID)
+			if r.header.contentID == "" {
+				r.header.contentID = p.contentID
 			}
-			r := request{
-				ctx:    outer.ctx,
-				method: method,
-				path:   path,
-				query:  u.Query(),
-				header: header,
-				body:   bytes.TrimSpace(rest),
-				site:   outer.site,
-				grant:  outer.grant,
-			}
+			r.body = strings.TrimSpace(rest)
 			r.classify()
-			return r, nil
+			return nil
 		}
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || strings.ContainsRune(value, '\r') {
-			return request{}, errInput
+		if !ok || strings.IndexByte(value, '\r') >= 0 {
+			return errInput
 		}
-		header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+		r.header.set(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
-	return request{}, errInput
+	return errInput
+}
+
+// target is the URL of an operation. Those of one transaction mostly differ in their paths
+// alone, so what is known of the one before is not parsed again.
+type target struct {
+	origin   string // scheme and host as they were written; "" = not known
+	host     string
+	path     string // unescaped
+	rawQuery string
+	query    url.Values // is only read
+}
+
+// parse reads a URL, as url.Parse does.
+func (t *target) parse(text string) bool {
+	if rest, same := strings.CutPrefix(text, t.origin); same && t.origin != "" && strings.HasPrefix(rest, "/") && isPlainURL(rest) {
+		path, rawQuery, _ := strings.Cut(rest, "?")
+		if path, err := url.PathUnescape(path); err == nil && rawQuery == t.rawQuery {
+			t.path = path
+			return true
+		}
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return false
+	}
+	*t = target{host: u.Host, path: u.Path, rawQuery: u.RawQuery}
+	if origin := u.Scheme + "://" + u.Host; u.Host != "" && strings.HasPrefix(text, origin) {
+		t.origin = origin
+	}
+	if t.rawQuery != "" {
+		t.query = u.Query()
+	}
+	return true
+}
+
+// isPlainURL reports whether a part of a URL has neither a fragment nor characters that are
+// not allowed in one.
+func isPlainURL(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
 }
 
 // cutLine takes a line off the front, without its end.
-func cutLine(b []byte) (string, []byte) {
-	line, rest, _ := bytes.Cut(b, []byte{'\n'})
-	return string(bytes.TrimSuffix(line, []byte{'\r'})), rest
+func cutLine(text string) (line, rest string) {
+	line, rest, _ = strings.Cut(text, "\n")
+	return strings.TrimSuffix(line, "\r"), rest
 }

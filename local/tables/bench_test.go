@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -130,9 +131,10 @@ func BenchmarkInsertWithoutClient(b *testing.B) {
 	b.SetParallelism(4)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			e, _, bad := readEntity(benchRow("p", fmt.Sprint(n.Add(1))))
+			w := make([]write, 1)
+			bad := s.readWrite(&request{method: http.MethodPost, path: "pools", body: string(benchRow("p", fmt.Sprint(n.Add(1))))}, &w[0], new(fieldsOf))
 			if bad == nil {
-				_, bad, _ = s.apply([]*write{{table: "pools", entity: e}})
+				_, bad, _ = s.apply(w)
 			}
 			if bad != nil {
 				b.Error(bad)
@@ -153,7 +155,7 @@ func BenchmarkTransactionWithoutClient(b *testing.B) {
 		body := batchBody(fmt.Sprint("p", n.Add(1)))
 		for pb.Next() {
 			w := httptest.NewRecorder()
-			s.transaction(w, request{ctx: b.Context(), header: http.Header{"Content-Type": {"multipart/mixed; boundary=b"}}, body: body})
+			s.transaction(w, &request{ctx: b.Context(), header: header{contentType: "multipart/mixed; boundary=b"}, body: body})
 			if w.Code != 202 || strings.Contains(w.Body.String(), "odata.error") {
 				b.Error(w.Code, w.Body)
 			}
@@ -162,8 +164,45 @@ func BenchmarkTransactionWithoutClient(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "transactions/s")
 }
 
+// BenchmarkReadTransaction is what reading and checking a transaction takes, without the
+// storage.
+func BenchmarkReadTransaction(b *testing.B) {
+	s, _ := newTable(b)
+	body := batchBody("p")
+	b.ReportAllocs()
+	for b.Loop() {
+		r := request{ctx: b.Context(), header: header{contentType: "multipart/mixed; boundary=b"}, body: body}
+		operations, _, bad := s.parseBatch(&r)
+		if bad != nil {
+			b.Fatal(bad)
+		}
+		writes := make([]write, len(operations))
+		var scratch fieldsOf
+		for i := range operations {
+			if bad := s.readWrite(&operations[i], &writes[i], &scratch); bad != nil {
+				b.Fatal(bad)
+			}
+		}
+	}
+}
+
+// BenchmarkPage is what a page of 1,000 entities takes, without the client; the filter
+// looks at a property of each.
+func BenchmarkPage(b *testing.B) {
+	s, c := newTable(b)
+	fill(b, c, "p", 5000)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		r := request{ctx: b.Context(), query: url.Values{"$filter": {"PartitionKey eq 'p' and N ge 3000"}}}
+		if rep, bad := s.query(&r, "pools"); bad != nil || len(rep.body) < 50_000 {
+			b.Fatal(len(rep.body), bad)
+		}
+	}
+}
+
 // batchBody replaces 100 rows of a partition, written as aztables writes it.
-func batchBody(partition string) []byte {
+func batchBody(partition string) string {
 	var body strings.Builder
 	body.WriteString("--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n")
 	for i := range maxOperations {
@@ -178,5 +217,5 @@ func batchBody(partition string) []byte {
 		body.WriteString("\r\n")
 	}
 	body.WriteString("--c--\r\n--b--\r\n")
-	return []byte(body.String())
+	return body.String()
 }

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"math"
 	"strconv"
 	"strings"
@@ -13,92 +14,141 @@ import (
 
 const annotation = "@odata.type" // ends the name of a property that holds the type of another
 
+// document is the body of a write: its properties in the stored form, with room for the
+// ticks, and the keys if both are in it.
+type document struct {
+	partition, row string
+	keyed          bool
+	stored         []byte
+}
+
 // readEntity reads the body of a write: a flat JSON object. Names of OData and
-// nulls are skipped, as the service does. keyed reports whether both keys were
-// in it.
-func readEntity(body []byte) (e *entity, keyed bool, bad *failure) {
-	fields, types, ok := readObjectOf(body)
-	if !ok {
-		return nil, false, errInput
+// nulls are skipped, as the service does. The slices in scratch are used again.
+func readEntity(body string, scratch *fieldsOf) (d document, bad *failure) {
+	all, ok := readObject(body, *scratch)
+	if *scratch = all; !ok {
+		return d, errInput
 	}
-	e = &entity{props: make([]property, 0, len(fields))}
 	var hasPartition, hasRow bool
-	for _, f := range fields {
+	d.stored = make([]byte, ticksBytes, ticksBytes+len(body)) // mostly shorter than JSON
+	for _, f := range all.fields {
 		if strings.HasPrefix(f.name, "odata.") || f.name == "Timestamp" || f.raw[0] == 'n' {
 			continue
 		}
-		v, bad := readValue(types[f.name], f.raw)
-		if bad != nil {
-			return nil, false, bad
-		}
+		kind := all.typeOf(f.name)
 		if f.name == "PartitionKey" || f.name == "RowKey" {
-			if v.kind != edmString {
-				return nil, false, errInput
+			text, quoted := unquote(f.raw)
+			if !quoted || kind != 0 && kind != edmString {
+				return d, errInput
 			}
-			if bad := checkKey(v.text); bad != nil {
-				return nil, false, bad
+			if len(text) > maxValueBytes/2 && 2*units([]byte(text)) > maxValueBytes {
+				return d, errValueSize
+			}
+			if bad := checkKey(text); bad != nil {
+				return d, bad
 			}
 			if f.name == "RowKey" {
-				e.row, hasRow = v.text, true
+				d.row, hasRow = text, true
 			} else {
-				e.partition, hasPartition = v.text, true
+				d.partition, hasPartition = text, true
 			}
 			continue
 		}
-		if bad := checkName(f.name); bad != nil {
-			return nil, false, bad
+		if d.stored, bad = appendField(d.stored, f, kind); bad != nil {
+			return d, bad
 		}
-		e.props = append(e.props, property{f.name, v})
 	}
-	return e, hasPartition && hasRow, e.check()
+	d.keyed = hasPartition && hasRow
+	e := entity{stored: d.stored}
+	return d, e.check()
 }
 
-// readValue reads a value of a type. Without a type (0) it finds the type: an
+// appendField appends a field in the stored form. Without a type (0) it finds the type: an
 // integer that does not fit 32 bits is a double.
-func readValue(kind edm, raw string) (value, *failure) {
-	text, quoted := unquote(raw)
-	if !quoted {
-		text = raw
+func appendField(b []byte, f field, kind edm) ([]byte, *failure) {
+	kind, bad := kindOf(kind, f.raw)
+	if bad != nil {
+		return b, bad
 	}
-	word := raw[0] == 't' || raw[0] == 'f'
-	if kind == 0 {
-		switch {
-		case quoted:
-			kind = edmString
-		case word:
-			kind = edmBoolean
-		default:
-			kind = edmDouble
-			if _, err := strconv.ParseInt(text, 10, 32); err == nil {
-				kind = edmInt32
-			}
+	if kind == edmString {
+		return appendStringField(b, f)
+	}
+	text, quoted := unquote(f.raw)
+	if !quoted {
+		text = f.raw
+	}
+	v, ok := parseValue(kind, text)
+	switch {
+	case !ok:
+		return b, errInput
+	case kind == edmBinary && len(v.text) > maxValueBytes:
+		return b, errValueSize
+	}
+	if bad := checkName(f.name); bad != nil {
+		return b, bad
+	}
+	return v.append(appendName(b, kind, f.name)), nil
+}
+
+// appendStringField appends a string in the stored form. No memory is allocated for it.
+func appendStringField(b []byte, f field) ([]byte, *failure) {
+	text := f.raw[1 : len(f.raw)-1]
+	before := len(b)
+	b = appendName(b, edmString, f.name)
+	begin := len(b)
+	if strings.IndexByte(text, '\\') < 0 {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	} else {
+		// The length is known only after the text: it gets the place that it may need,
+		// and the text moves if it needs less.
+		b = binary.AppendUvarint(b, uint64(len(text)))
+		at := len(b)
+		b = appendUnescaped(b, text)
+		var length [binary.MaxVarintLen64]byte
+		n := binary.PutUvarint(length[:], uint64(len(b)-at))
+		copy(b[begin:], length[:n])
+		b = append(b[:begin+n], b[at:]...)
+	}
+	if n := len(b) - begin; n > maxValueBytes/2 {
+		_, w := binary.Uvarint(b[begin:])
+		if 2*units(b[begin+w:]) > maxValueBytes {
+			return b[:before], errValueSize
 		}
 	}
-	// Numbers and booleans may be quoted; the others must be, and a JSON
-	// boolean is no number.
-	switch kind {
+	return b, checkName(f.name)
+}
+
+// kindOf is the type of a field: the annotated one (0 = none), if its value may have it.
+// Numbers and booleans may be quoted; the others must be, and a JSON boolean is no number.
+func kindOf(annotated edm, raw string) (edm, *failure) {
+	quoted := raw[0] == '"'
+	word := raw[0] == 't' || raw[0] == 'f'
+	switch annotated {
+	case 0:
+		switch {
+		case quoted:
+			return edmString, nil
+		case word:
+			return edmBoolean, nil
+		}
+		if _, err := strconv.ParseInt(raw, 10, 32); err == nil {
+			return edmInt32, nil
+		}
+		return edmDouble, nil
 	case edmBoolean:
 		if !quoted && !word {
-			return value{}, errInput
+			return 0, errInput
 		}
 	case edmInt32, edmInt64, edmDouble:
 		if word {
-			return value{}, errInput
+			return 0, errInput
 		}
 	default:
 		if !quoted {
-			return value{}, errInput
+			return 0, errInput
 		}
 	}
-	v, ok := parseValue(kind, text)
-	if !ok {
-		return value{}, errInput
-	}
-	if kind == edmString && len(v.text) > maxValueBytes/2 && 2*units(v.text) > maxValueBytes ||
-		kind == edmBinary && len(v.text) > maxValueBytes {
-		return value{}, errValueSize
-	}
-	return v, nil
+	return annotated, nil
 }
 
 // parseValue reads the text of a value, without the marks that a filter has
@@ -108,7 +158,7 @@ func parseValue(kind edm, text string) (value, bool) {
 	var err error
 	switch kind {
 	case edmString:
-		v.text = text
+		v.text = []byte(text)
 	case edmBoolean:
 		if text == "true" {
 			v.number = 1
@@ -126,13 +176,12 @@ func parseValue(kind edm, text string) (value, bool) {
 	case edmGUID:
 		var id uuid.UUID
 		id, err = uuid.Parse(text)
-		if v.text = id.String(); len(text) != len(v.text) {
+		v.text = []byte(id.String())
+		if len(text) != len(v.text) {
 			return v, false
 		}
 	case edmBinary:
-		var b []byte
-		b, err = base64.StdEncoding.DecodeString(text)
-		v.text = string(b)
+		v.text, err = base64.StdEncoding.DecodeString(text)
 	default:
 		return v, false
 	}
@@ -177,14 +226,14 @@ func parseTime(text string) (value, bool) {
 
 // checkName refuses a property name that is not an identifier.
 func checkName(name string) *failure {
-	if len(name) > maxNameUnits && units(name) > maxNameUnits {
+	if len(name) > maxNameUnits && units([]byte(name)) > maxNameUnits {
 		return errNameSize
 	}
 	for i, r := range name {
-		if r == '_' || unicode.IsLetter(r) || i > 0 && (unicode.IsDigit(r) || unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Mc, r)) {
-			continue
+		inside := i > 0 && (unicode.IsDigit(r) || unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Mc, r))
+		if !inside && r != '_' && !unicode.IsLetter(r) {
+			return errName
 		}
-		return errName
 	}
 	if name == "" {
 		return errName

@@ -38,11 +38,16 @@ type object struct {
 	begun bool
 }
 
-func (o *object) name(name string) {
+// comma separates what follows from what was written before.
+func (o *object) comma() {
 	if o.begun {
 		o.b = append(o.b, ',')
 	}
 	o.begun = true
+}
+
+func (o *object) name(name string) {
+	o.comma()
 	o.b = append(appendString(o.b, name), ':')
 }
 
@@ -51,46 +56,58 @@ func (o *object) text(name, text string) {
 	o.b = appendString(o.b, text)
 }
 
-// appendEntity writes an entity. context is for an answer that has only this
-// one.
-func (v *view) appendEntity(b []byte, e *entity, context string) []byte {
+// appendEntity writes an entity as it is stored. context is for an answer that has only
+// this one.
+func (v *view) appendEntity(b []byte, e *entity, context string) ([]byte, error) {
 	o := object{b: append(b, '{')}
 	if v.format != noMetadata {
 		if context != "" {
 			o.text("odata.metadata", context)
 		}
 		if v.format == fullMetadata {
-			link := v.table + "(PartitionKey='" + escapeKey(e.partition) + "',RowKey='" + escapeKey(e.row) + "')"
+			link := v.table + "(PartitionKey='" + escapeKey(string(e.partition)) + "',RowKey='" + escapeKey(string(e.row)) + "')"
 			o.text("odata.type", v.account+"."+v.table)
 			o.text("odata.id", v.base+link)
 			o.text("odata.editLink", link)
 		}
-		o.text("odata.etag", e.etag())
+		o.name("odata.etag")
+		var etag [48]byte
+		o.b = appendString(o.b, appendETag(etag[:0], e.ticks()))
 	}
 	if v.wants("PartitionKey") {
-		o.text("PartitionKey", e.partition)
+		o.name("PartitionKey")
+		o.b = appendString(o.b, e.partition)
 	}
 	if v.wants("RowKey") {
-		o.text("RowKey", e.row)
+		o.name("RowKey")
+		o.b = appendString(o.b, e.row)
 	}
 	if v.wants("Timestamp") {
 		if v.format == fullMetadata {
 			o.text("Timestamp"+annotation, edmDateTime.String())
 		}
-		o.text("Timestamp", e.timestamp())
+		o.name("Timestamp")
+		o.b = append(appendTime(append(o.b, '"'), e.ticks()), '"')
 	}
-	for i := range e.props {
-		p := &e.props[i]
-		if !v.wants(p.name) {
+	var p property
+	r := e.properties()
+	for r.next(&p) {
+		if v.fields != nil && !v.fields[string(p.name)] {
 			continue
 		}
 		if v.format != noMetadata && p.annotated() {
-			o.text(p.name+annotation, p.kind.String())
+			o.comma()
+			o.b = append(append(append(o.b, '"'), p.name...), annotation+`":`...)
+			o.b = appendString(o.b, p.kind.String())
 		}
-		o.name(p.name)
+		o.comma()
+		o.b = append(append(append(o.b, '"'), p.name...), `":`...) // an identifier, in which nothing is escaped
 		o.b = p.value.appendJSON(o.b)
 	}
-	return append(o.b, '}')
+	if r.damaged {
+		return o.b, errDamaged
+	}
+	return append(o.b, '}'), nil
 }
 
 // escapeKey is a key as it stands in a URL, quotes doubled.
@@ -127,7 +144,7 @@ func (v *value) appendJSON(b []byte) []byte {
 		return append(timeOf(v.number).AppendFormat(append(b, '"'), "2006-01-02T15:04:05.9999999Z"), '"')
 	case edmBinary:
 		b = append(b, '"')
-		return append(base64.StdEncoding.AppendEncode(b, []byte(v.text)), '"')
+		return append(base64.StdEncoding.AppendEncode(b, v.text), '"')
 	}
 	return append(append(append(b, '"'), v.text...), '"')
 }
@@ -154,14 +171,14 @@ func appendDouble(b []byte, f float64) []byte {
 const hexDigits = "0123456789abcdef"
 
 // appendString writes a JSON string.
-func appendString(b []byte, s string) []byte {
+func appendString[text string | []byte](b []byte, s text) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
 		switch {
 		case c >= utf8.RuneSelf:
-			r, n := utf8.DecodeRuneInString(s[i:])
+			r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 			if r == utf8.RuneError && n == 1 {
 				b = append(append(b, s[start:i]...), "\ufffd"...)
 				start = i + 1

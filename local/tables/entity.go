@@ -1,9 +1,10 @@
 package tables
 
 import (
+	"bytes"
 	"strings"
 	"time"
-	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Limits of an entity, as the service has them.
@@ -59,100 +60,119 @@ func edmOf(name string) edm {
 // double in float.
 type value struct {
 	kind   edm
-	text   string
+	text   []byte
 	number int64
 	float  float64
 }
 
 type property struct {
-	name string
+	name []byte
 	value
 }
 
-// entity is a row: keys, version, and properties sorted by name.
+// entity is a row: its keys, and its version and properties in the stored form.
 type entity struct {
-	partition, row string
-	ticks          int64 // of the last write: Timestamp and ETag
-	props          []property
+	partition, row []byte
+	stored         []byte // see ticksBytes
 }
 
-// get finds a property; the keys and the Timestamp are not among them.
-func (e *entity) get(name string) *property {
-	low, high := 0, len(e.props)
-	for low < high {
-		mid := (low + high) / 2
-		if e.props[mid].name < name {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	if low < len(e.props) && e.props[low].name == name {
-		return &e.props[low]
-	}
-	return nil
+// ticks is the version: the time of the last write, from which Timestamp and ETag follow.
+func (e *entity) ticks() int64 {
+	n, _ := ticksIn(e.stored)
+	return n
 }
 
-// value finds a property, a key or the Timestamp for a filter.
-func (e *entity) value(name string) (value, bool) {
+// value finds a property, a key or the Timestamp for a filter. It reads the properties up
+// to the one that is asked for.
+func (e *entity) value(name string) (v value, found bool, err error) {
 	switch name {
 	case "PartitionKey":
-		return value{kind: edmString, text: e.partition}, true
+		return value{kind: edmString, text: e.partition}, true, nil
 	case "RowKey":
-		return value{kind: edmString, text: e.row}, true
+		return value{kind: edmString, text: e.row}, true, nil
 	case "Timestamp":
-		return value{kind: edmDateTime, number: e.ticks}, true
+		return value{kind: edmDateTime, number: e.ticks()}, true, nil
 	}
-	if p := e.get(name); p != nil {
-		return p.value, true
+	var p property
+	r := e.properties()
+	for r.next(&p) {
+		if string(p.name) >= name {
+			return p.value, string(p.name) == name, nil
+		}
 	}
-	return value{}, false
+	if r.damaged {
+		return value{}, false, errDamaged
+	}
+	return value{}, false, nil
 }
 
 // mergeWith returns the entity with the properties of another added; the other wins.
-func (e *entity) mergeWith(over *entity) *entity {
-	out := &entity{partition: e.partition, row: e.row, props: make([]property, 0, len(e.props)+len(over.props))}
-	i, j := 0, 0
-	for i < len(e.props) || j < len(over.props) {
+func (e *entity) mergeWith(over *entity) (merged entity, err error) {
+	merged = entity{e.partition, e.row, make([]byte, ticksBytes, len(e.stored)+len(over.stored))}
+	var p, q property
+	old, added := e.properties(), over.properties()
+	hasOld, hasAdded := old.next(&p), added.next(&q)
+	for hasOld || hasAdded {
+		order := -1
 		switch {
-		case i == len(e.props) || j < len(over.props) && over.props[j].name < e.props[i].name:
-			out.props = append(out.props, over.props[j])
-			j++
-		case j == len(over.props) || e.props[i].name < over.props[j].name:
-			out.props = append(out.props, e.props[i])
-			i++
-		default:
-			out.props = append(out.props, over.props[j])
-			i++
-			j++
+		case !hasOld:
+			order = 1
+		case hasAdded:
+			order = bytes.Compare(p.name, q.name)
+		}
+		if order < 0 {
+			merged.stored = appendProperty(merged.stored, &p)
+		} else {
+			merged.stored = appendProperty(merged.stored, &q)
+			hasAdded = added.next(&q)
+		}
+		if order <= 0 {
+			hasOld = old.next(&p)
 		}
 	}
-	return out
+	if old.damaged || added.damaged {
+		return merged, errDamaged
+	}
+	return merged, nil
 }
 
-// check refuses an entity that breaks the limits on a whole entity.
+// minPropertyBytes is the least that a property takes in the stored form: its type, and a
+// byte each for the length of its name, the name and the value.
+const minPropertyBytes = 4
+
+// check refuses an entity that breaks the limits on a whole entity. Small ones, which
+// are most, keep them in any case.
 func (e *entity) check() *failure {
-	if len(e.props) > maxProperties {
-		return errProperties
+	if len(e.stored) <= maxProperties*minPropertyBytes {
+		return nil
 	}
-	bytes := func(s string) int { return len(s) } // never less than units, and quick
-	if e.size(bytes) > maxEntityBytes && e.size(units) > maxEntityBytes {
+	bytes := func(s []byte) int { return len(s) } // never less than units, and quick
+	n, size := e.measure(bytes)
+	switch {
+	case n > maxProperties:
+		return errProperties
+	case size <= maxEntityBytes:
+		return nil
+	}
+	if _, size = e.measure(units); size > maxEntityBytes {
 		return errEntitySize
 	}
 	return nil
 }
 
-// size is the size of an entity in the count of the service. length measures a string.
-func (e *entity) size(length func(string) int) int {
-	size := 4 + 2*length(e.partition) + 2*length(e.row)
-	for i := range e.props {
-		size += 8 + 2*length(e.props[i].name) + e.props[i].size(length)
+// measure counts the properties of an entity, and its size in the count of the service.
+// length measures a text.
+func (e *entity) measure(length func([]byte) int) (n, size int) {
+	size = 4 + 2*length(e.partition) + 2*length(e.row)
+	var p property
+	for r := e.properties(); r.next(&p); n++ {
+		size += 8 + 2*length(p.name) + p.size(length)
 	}
-	return size
+	return n, size
 }
 
 // size is the size of a value in the count of the service.
-func (v *value) size(length func(string) int) int {
+func (v *value) size(length func([]byte) int) int {
 	switch v.kind {
 	case edmString:
 		return 4 + 2*length(v.text)
@@ -168,19 +188,24 @@ func (v *value) size(length func(string) int) int {
 	return 8
 }
 
-// units is the length of a string in UTF-16 code units, in which the service
-// counts.
-func units(s string) int {
+// units is the length of a text in UTF-16 code units, in which the service counts: one
+// for each character, two for those of four bytes.
+func units(s []byte) int {
 	n := 0
-	for _, r := range s {
-		n += utf16.RuneLen(r)
+	for _, c := range s {
+		switch {
+		case c >= 0xf0:
+			n += 2
+		case c < utf8.RuneSelf || c >= 0xc0:
+			n++
+		}
 	}
 	return n
 }
 
 // checkKey refuses a PartitionKey or RowKey that breaks the rules for keys.
 func checkKey(key string) *failure {
-	if len(key) > maxKeyUnits && units(key) > maxKeyUnits {
+	if len(key) > maxKeyUnits && units([]byte(key)) > maxKeyUnits {
 		return errKeySize
 	}
 	for _, r := range key {
@@ -191,17 +216,26 @@ func checkKey(key string) *failure {
 	return nil
 }
 
-// timestamp is the time of the last write.
-func (e *entity) timestamp() string {
-	return timeOf(e.ticks).Format("2006-01-02T15:04:05.0000000Z")
+// appendTime appends a time in UTC, to 100 ns.
+func appendTime(b []byte, ticks int64) []byte {
+	return timeOf(ticks).AppendFormat(b, "2006-01-02T15:04:05.0000000Z")
 }
 
-// etag is the version of the entity: its timestamp, escaped.
-func (e *entity) etag() string { return etagOf(e.ticks) }
-
-func etagOf(ticks int64) string {
-	return timeOf(ticks).Format(`W/"datetime'2006-01-02T15%3A04%3A05.0000000Z'"`)
+// appendETag appends the version of an entity: its timestamp, escaped.
+func appendETag(b []byte, ticks int64) []byte {
+	var text [32]byte
+	b = append(b, `W/"datetime'`...)
+	for _, c := range appendTime(text[:0], ticks) {
+		if c == ':' {
+			b = append(b, "%3A"...)
+		} else {
+			b = append(b, c)
+		}
+	}
+	return append(b, `'"`...)
 }
+
+func etagOf(ticks int64) string { return string(appendETag(make([]byte, 0, 48), ticks)) }
 
 func timeOf(ticks int64) time.Time {
 	seconds, rest := ticks/ticksPerSecond, ticks%ticksPerSecond

@@ -1,17 +1,30 @@
 package tables
 
 import (
+	"bytes"
 	"cmp"
-	"strings"
 )
 
 // filter is a parsed $filter; the zero value matches everything.
 type filter struct{ root node }
 
-func (f filter) holds(e *entity) bool { return f.root == nil || f.root.holds(e) }
+// holds reports whether the filter lets an entity through, or that the entity is damaged.
+func (f filter) holds(e *looked) (bool, error) {
+	if f.root == nil {
+		return true, nil
+	}
+	e.damage = nil
+	return f.root.holds(e), e.damage
+}
+
+// looked is an entity at which a filter looks, and the damage that the filter has found.
+type looked struct {
+	entity
+	damage error
+}
 
 // node is and, or, not, a comparison or a constant.
-type node interface{ holds(e *entity) bool }
+type node interface{ holds(e *looked) bool }
 
 type (
 	both       struct{ a, b node }
@@ -25,15 +38,16 @@ type (
 	}
 )
 
-func (n both) holds(e *entity) bool     { return n.a.holds(e) && n.b.holds(e) }
-func (n either) holds(e *entity) bool   { return n.a.holds(e) || n.b.holds(e) }
-func (n negation) holds(e *entity) bool { return !n.a.holds(e) }
-func (n constant) holds(*entity) bool   { return bool(n) }
+func (n both) holds(e *looked) bool     { return n.a.holds(e) && n.b.holds(e) }
+func (n either) holds(e *looked) bool   { return n.a.holds(e) || n.b.holds(e) }
+func (n negation) holds(e *looked) bool { return !n.a.holds(e) }
+func (n constant) holds(*looked) bool   { return bool(n) }
 
 // holds is false where the entity has no such property, or one of another type.
-func (n comparison) holds(e *entity) bool {
-	got, ok := e.value(n.name)
+func (n comparison) holds(e *looked) bool {
+	got, ok, err := e.value(n.name)
 	if !ok {
+		e.damage = cmp.Or(e.damage, err)
 		return false
 	}
 	c, ok := got.compare(n.value)
@@ -69,7 +83,7 @@ func (v value) compare(w value) (int, bool) {
 	case v.kind == edmBoolean || v.kind == edmDateTime:
 		return cmp.Compare(v.number, w.number), true
 	}
-	return strings.Compare(v.text, w.text), true
+	return bytes.Compare(v.text, w.text), true
 }
 
 func (v value) whole() bool { return v.kind == edmInt32 || v.kind == edmInt64 }

@@ -210,7 +210,7 @@ func (p *parser) readName() {
 		p.literal(edmGUID, text)
 	case "X", "binary":
 		b, err := hex.DecodeString(text)
-		p.kind, p.value = literal, value{kind: edmBinary, text: string(b)}
+		p.kind, p.value = literal, value{kind: edmBinary, text: b}
 		p.bad = p.bad || err != nil
 	default:
 		p.bad = true

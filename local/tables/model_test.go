@@ -152,7 +152,7 @@ func (d *differential) learn(changes []change) {
 	for _, c := range changes {
 		partition, rowKey, _ := strings.Cut(c.key, "/")
 		if _, there := d.model[c.key]; !there {
-			d.etags[c.key] = append(d.etags[c.key], "gone")
+			d.etags[c.key] = append(d.etags[c.key], `W/"gone"`)
 			continue
 		}
 		r, err := d.c.GetEntity(deadline(d.t), partition, rowKey, nil)

@@ -88,9 +88,9 @@ func (r *request) classifyTables(keys string) {
 
 // change is the operation of a request that changes an entity.
 func (r *request) change() operation {
-	conditional := r.header.Get("If-Match") != ""
+	conditional := r.header.match != ""
 	switch {
-	case r.method == http.MethodPost && r.header.Get("X-HTTP-Method") != "MERGE":
+	case r.method == http.MethodPost && r.header.method != "MERGE":
 		return insert
 	case r.method == http.MethodDelete:
 		return remove
@@ -110,7 +110,7 @@ func (r *request) merges() bool {
 	case http.MethodPatch, "MERGE":
 		return true
 	case http.MethodPost:
-		return r.header.Get("X-HTTP-Method") == "MERGE"
+		return r.header.method == "MERGE"
 	}
 	return false
 }

@@ -1,12 +1,11 @@
 package tables
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"strings"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"dsvmpools/local/disk"
 )
@@ -21,7 +20,7 @@ var (
 	propertiesKey = []byte("properties") // of the service
 )
 
-// storeFormat is raised when pack changes in a way that older programs misread.
+// storeFormat is raised when the stored form changes in a way that older programs misread.
 const storeFormat = "1"
 
 func bucketOf(table string) []byte { return []byte("t:" + strings.ToLower(table)) }
@@ -33,112 +32,114 @@ func key(partition, row string) []byte {
 	return append(append(append(b, partition...), 0), row...)
 }
 
-// pack is the stored form: eight bytes of ticks, then for each property its
-// type, its name with its length, and its value.
-func (e *entity) pack() []byte {
-	size := 8
-	for i := range e.props {
-		size += 1 + 2 + len(e.props[i].name) + binary.MaxVarintLen64 + len(e.props[i].text)
+// The stored form of an entity is eight bytes of ticks, then for each property its
+// type, its name with its length, and its value. Properties are sorted by name.
+const ticksBytes = 8
+
+// appendProperty appends a property in the stored form.
+func appendProperty(b []byte, p *property) []byte {
+	b = append(b, byte(p.kind))
+	b = append(binary.AppendUvarint(b, uint64(len(p.name))), p.name...)
+	return p.append(b)
+}
+
+// appendName appends what stands before the value of a property in the stored form.
+func appendName(b []byte, kind edm, name string) []byte {
+	b = append(b, byte(kind))
+	return append(binary.AppendUvarint(b, uint64(len(name))), name...)
+}
+
+// append appends a value in the stored form.
+func (v *value) append(b []byte) []byte {
+	switch v.kind {
+	case edmString, edmBinary, edmGUID:
+		return append(binary.AppendUvarint(b, uint64(len(v.text))), v.text...)
+	case edmDouble:
+		return binary.BigEndian.AppendUint64(b, math.Float64bits(v.float))
 	}
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, size), uint64(e.ticks))
-	for i := range e.props {
-		p := &e.props[i]
-		b = append(b, byte(p.kind))
-		b = append(binary.AppendUvarint(b, uint64(len(p.name))), p.name...)
-		switch p.kind {
-		case edmString, edmBinary, edmGUID:
-			b = append(binary.AppendUvarint(b, uint64(len(p.text))), p.text...)
-		case edmDouble:
-			b = binary.BigEndian.AppendUint64(b, math.Float64bits(p.float))
-		default:
-			b = binary.AppendVarint(b, p.number)
-		}
-	}
-	return b
+	return binary.AppendVarint(b, v.number)
 }
 
 // ticksIn reads the version of a stored entity.
 func ticksIn(stored []byte) (int64, bool) {
-	if len(stored) < 8 {
+	if len(stored) < ticksBytes {
 		return 0, false
 	}
 	return int64(binary.BigEndian.Uint64(stored)), true
 }
 
-// unpack reads a stored entity. All its texts share one copy of the stored bytes,
-// because those are valid only until the transaction ends.
-func unpack(k, stored []byte) (*entity, error) {
-	partition, row, ok := strings.Cut(string(k), "\x00")
-	ticks, whole := ticksIn(stored)
-	if !ok || !whole {
-		return nil, errDamaged
+// entityIn is the entity of a key and a value of the store. It shares their memory,
+// which is valid only until the transaction ends. Its properties are read later, by
+// properties.
+func entityIn(k, stored []byte) (entity, error) {
+	partition, row, ok := bytes.Cut(k, []byte{0})
+	if !ok || len(stored) < ticksBytes {
+		return entity{}, errDamaged
 	}
-	e := &entity{partition: partition, row: row, ticks: ticks}
-	r := unpacker{rest: stored[8:], text: string(stored[8:])}
-	if len(r.rest) > 0 {
-		e.props = make([]property, 0, 8)
-	}
-	for len(r.rest) > 0 {
-		p := property{value: value{kind: edm(r.rest[0])}}
-		r.skip(1)
-		p.name = r.readText()
-		switch p.kind {
-		case edmString, edmBinary, edmGUID:
-			p.text = r.readText()
-		case edmDouble:
-			p.float = r.readFloat()
-		case edmBoolean, edmInt32, edmInt64, edmDateTime:
-			p.number = r.readNumber()
-		default:
-			return nil, errDamaged
-		}
-		if r.damaged || p.name == "" {
-			return nil, errDamaged
-		}
-		e.props = append(e.props, p)
-	}
-	return e, nil
+	return entity{partition, row, stored}, nil
 }
 
-// unpacker reads stored bytes one after the other; text is the same as rest.
-type unpacker struct {
+// propertyReader reads the properties of a stored entity one after the other. Names and
+// texts share the memory of the entity.
+type propertyReader struct {
 	rest    []byte
-	text    string
 	damaged bool
 }
 
-func (r *unpacker) skip(n int) {
-	r.rest, r.text = r.rest[n:], r.text[n:]
+// properties reads the properties of the entity.
+func (e *entity) properties() propertyReader { return propertyReader{rest: e.stored[ticksBytes:]} }
+
+// next reads the next property into p. It returns false at the end, and where the stored
+// bytes are damaged.
+func (r *propertyReader) next(p *property) bool {
+	if len(r.rest) == 0 || r.damaged {
+		return false
+	}
+	p.kind = edm(r.rest[0])
+	r.rest = r.rest[1:]
+	p.name = r.readText()
+	switch p.kind {
+	case edmString, edmBinary, edmGUID:
+		p.text = r.readText()
+	case edmDouble:
+		p.float = r.readFloat()
+	case edmBoolean, edmInt32, edmInt64, edmDateTime:
+		p.number = r.readNumber()
+	default:
+		r.damaged = true
+	}
+	r.damaged = r.damaged || len(p.name) == 0
+	return !r.damaged
 }
 
-func (r *unpacker) readText() string {
+func (r *propertyReader) readText() []byte {
 	n, w := binary.Uvarint(r.rest)
 	if w <= 0 || n > uint64(len(r.rest)-w) {
 		r.damaged = true
-		return ""
+		return nil
 	}
-	field := r.text[w : w+int(n)]
-	r.skip(w + int(n))
-	return field
+	text := r.rest[w : w+int(n)]
+	r.rest = r.rest[w+int(n):]
+	return text
 }
 
-func (r *unpacker) readNumber() int64 {
+func (r *propertyReader) readNumber() int64 {
 	n, w := binary.Varint(r.rest)
 	if w <= 0 {
 		r.damaged = true
 		return 0
 	}
-	r.skip(w)
+	r.rest = r.rest[w:]
 	return n
 }
 
-func (r *unpacker) readFloat() float64 {
+func (r *propertyReader) readFloat() float64 {
 	if len(r.rest) < 8 {
 		r.damaged = true
 		return 0
 	}
 	f := math.Float64frombits(binary.BigEndian.Uint64(r.rest))
-	r.skip(8)
+	r.rest = r.rest[8:]
 	return f
 }
 
@@ -154,7 +155,7 @@ func (c *clock) next() int64 {
 
 // restore prepares the store file and goes on after the last ticks that were given out.
 func (c *clock) restore(db *disk.DB) error {
-	return db.Update(func(tx *bbolt.Tx) error {
+	return db.Update(func(tx *disk.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(metaBucket)
 		if err != nil {
 			return err

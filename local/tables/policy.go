@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // Limits of the stored access policies of a table.
@@ -69,7 +69,7 @@ func (p *policiesXML) check() bool {
 }
 
 // accessPolicies reads and sets the policies of a table.
-func (s *Server) accessPolicies(r request) (reply, *failure) {
+func (s *Server) accessPolicies(r *request) (reply, *failure) {
 	if r.operation == getPolicies {
 		stored, bad := s.storedPolicies(r.table)
 		if bad != nil {
@@ -78,14 +78,14 @@ func (s *Server) accessPolicies(r request) (reply, *failure) {
 		return xmlReply(stored)
 	}
 	var set policiesXML
-	if len(r.body) > maxPolicyBytes || len(r.body) > 0 && xml.Unmarshal(r.body, &set) != nil || !set.check() {
+	if len(r.body) > maxPolicyBytes || len(r.body) > 0 && xml.Unmarshal([]byte(r.body), &set) != nil || !set.check() {
 		return reply{}, errXML
 	}
 	body, err := xml.Marshal(set)
 	if err != nil {
 		return reply{}, internalFailure(err)
 	}
-	err = s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *disk.Tx) error {
 		if tx.Bucket(bucketOf(r.table)) == nil {
 			return errNoTable
 		}
@@ -100,7 +100,7 @@ func (s *Server) accessPolicies(r request) (reply, *failure) {
 func policiesKey(table string) []byte { return []byte(policiesPrefix + strings.ToLower(table)) }
 
 func (s *Server) storedPolicies(table string) (p policiesXML, bad *failure) {
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.db.View(func(tx *disk.Tx) error {
 		if tx.Bucket(bucketOf(table)) == nil {
 			return errNoTable
 		}

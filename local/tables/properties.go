@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // Limits of the properties of the service.
@@ -131,10 +131,10 @@ func entries(list string, patterns int) bool {
 
 // properties reads and sets the properties of the service. What a client leaves
 // out stays as it is.
-func (s *Server) properties(r request) (reply, *failure) {
+func (s *Server) properties(r *request) (reply, *failure) {
 	if r.operation == getProperties {
 		var p serviceProperties
-		err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		err := s.db.View(func(tx *disk.Tx) (err error) {
 			p, err = storedProperties(tx)
 			return err
 		})
@@ -144,10 +144,10 @@ func (s *Server) properties(r request) (reply, *failure) {
 		return xmlReply(p)
 	}
 	var set serviceProperties
-	if len(r.body) > maxPropertiesBytes || xml.Unmarshal(r.body, &set) != nil || !set.check() {
+	if len(r.body) > maxPropertiesBytes || xml.Unmarshal([]byte(r.body), &set) != nil || !set.check() {
 		return reply{}, errXML
 	}
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.db.Update(func(tx *disk.Tx) error {
 		p, err := storedProperties(tx)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (s *Server) properties(r request) (reply, *failure) {
 	return reply{status: http.StatusAccepted}, nil
 }
 
-func storedProperties(tx *bbolt.Tx) (serviceProperties, error) {
+func storedProperties(tx *disk.Tx) (serviceProperties, error) {
 	p := defaultProperties()
 	stored := tx.Bucket(metaBucket).Get(propertiesKey)
 	if stored == nil {
@@ -200,7 +200,7 @@ type serviceStats struct {
 }
 
 // stats answers at the secondary endpoint only, as the service does.
-func (s *Server) stats(r request) (reply, *failure) {
+func (s *Server) stats(r *request) (reply, *failure) {
 	if !r.site.secondary {
 		return reply{}, errNotSecondary
 	}

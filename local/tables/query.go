@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // Bounds on the work for one page. A page that reaches a bound ends early, even
@@ -18,17 +18,18 @@ const (
 )
 
 // get reads one entity.
-func (s *Server) get(r request, table, keys string) (reply, *failure) {
+func (s *Server) get(r *request, table, keys string) (reply, *failure) {
 	partition, row, bad := parseKeys(keys)
 	if bad != nil {
 		return reply{}, bad
 	}
 	s.reads.Add(1)
-	if bad := s.rates.take(table, partition, 1); bad != nil {
+	if bad := s.rates.take(ofReads, table, partition, 1); bad != nil {
 		return reply{}, bad
 	}
-	var e *entity
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	v := s.view(r, table)
+	rep := reply{status: http.StatusOK, format: v.format}
+	err := s.db.View(func(tx *disk.Tx) error {
 		b := tx.Bucket(bucketOf(table))
 		if b == nil {
 			return errNoTable
@@ -38,20 +39,22 @@ func (s *Server) get(r request, table, keys string) (reply, *failure) {
 		if stored == nil || !r.grant.covers(k) {
 			return errNotFound
 		}
-		var err error
-		e, err = unpack(k, stored)
+		e, err := entityIn(k, stored)
+		if err != nil {
+			return err
+		}
+		rep.version = e.ticks()
+		rep.body, err = v.appendEntity(make([]byte, 0, 256+2*len(stored)), &e, v.context("/@Element"))
 		return err
 	})
 	if err != nil {
 		return reply{}, internalFailure(err)
 	}
-	v := s.view(r, table)
-	body := v.appendEntity(make([]byte, 0, 512), e, v.context("/@Element"))
-	return reply{status: http.StatusOK, etag: e.etag(), format: v.format, body: body}, nil
+	return rep, nil
 }
 
 // query lists entities in order, from where the last page ended.
-func (s *Server) query(r request, table string) (reply, *failure) {
+func (s *Server) query(r *request, table string) (reply, *failure) {
 	s.queries.Add(1)
 	match, bad := parseFilter(r.query.Get("$filter"))
 	if bad != nil {
@@ -75,7 +78,8 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 	}
 	var next []byte // key of the first entity that was not examined
 	var partition string
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	var e looked
+	err := s.db.View(func(tx *disk.Tx) error {
 		b := tx.Bucket(bucketOf(table))
 		if b == nil {
 			return errNoTable
@@ -92,13 +96,16 @@ func (s *Server) query(r request, table string) (reply, *failure) {
 			if examined%examinedCheck == 0 && r.ctx.Err() != nil {
 				return false, r.ctx.Err()
 			}
-			e, err := unpack(k, stored)
-			if err != nil || !match.holds(e) {
+			var err error
+			if e.entity, err = entityIn(k, stored); err != nil {
+				return true, err
+			}
+			if holds, err := match.holds(&e); !holds || err != nil {
 				return true, err
 			}
 			page.next()
-			page.b = v.appendEntity(page.b, e, "")
-			return true, nil
+			page.b, err = v.appendEntity(page.b, &e.entity, "")
+			return true, err
 		})
 		return err
 	})
@@ -133,7 +140,7 @@ func (p *page) reply(next []byte, mark string) reply {
 
 // scan calls visit for each stored entity in the spans, in order, from a key on,
 // until visit returns false. It returns the key at which it stopped, nil at the end.
-func scan(c *bbolt.Cursor, spans []span, from []byte, visit func(k, stored []byte) (bool, error)) ([]byte, error) {
+func scan(c *disk.Cursor, spans []span, from []byte, visit func(k, stored []byte) (bool, error)) ([]byte, error) {
 	for _, in := range spans {
 		start := in.from
 		if string(from) > start {

@@ -1,43 +1,89 @@
 package tables
 
 import (
+	"cmp"
 	"hash/fnv"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 )
 
 // The service's targets, in entities of 1 KiB a second.
 const (
-	partitionRate = 2_000
-	accountRate   = 20_000
+	PartitionRate = 2_000
+	AccountRate   = 20_000
 )
+
+// maxCounted bounds the partitions whose entities RateStats lists.
+const maxCounted = 1_000
+
+// RateStats are counts since the start, of an account with rates. Without rates all are 0.
+type RateStats struct {
+	Writes RequestCount // of single entities, and transactions
+	Reads  RequestCount // of single entities
+	Pages  RequestCount // of queries
+
+	Entities    int64            // of all requests that were not refused
+	Partitions  map[string]int64 // the same by "table/partition", without queries; at most maxCounted of them
+	FullSeconds int64            // seconds in which a request was refused
+}
+
+// RequestCount counts requests, and those of them that were refused because of a partition
+// and because of the account.
+type RequestCount struct{ Requests, RefusedByPartition, RefusedByAccount int64 }
 
 // rates counts the entities of the current second, for Config.CloudRates. A nil
 // *rates counts nothing.
 type rates struct {
-	now func() time.Time
+	now                      func() time.Time
+	perPartition, perAccount int // entities a second
 
 	mu         sync.Mutex
 	second     int64
 	account    int
-	partitions map[string]int // at most accountRate of them, as each has one entity at least
+	partitions map[string]int // at most perAccount of them, as each has one entity at least
+	full       int64          // the last second that counts as full
+	stats      RateStats
 }
+
+func newRates(now func() time.Time, perPartition, perAccount int) *rates {
+	return &rates{now: now, perPartition: cmp.Or(perPartition, PartitionRate), perAccount: cmp.Or(perAccount, AccountRate)}
+}
+
+// Kinds of requests for take.
+func ofWrites(s *RateStats) *RequestCount { return &s.Writes }
+func ofReads(s *RateStats) *RequestCount  { return &s.Reads }
 
 // take counts entities before they are read or written, and refuses them when
 // the second has no room left. Refused entities do not count.
-func (c *rates) take(table, partition string, entities int) *failure {
+func (c *rates) take(kind func(*RateStats) *RequestCount, table, partition string, entities int) *failure {
 	if c == nil {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.turn()
-	k := string(bucketOf(table)) + "\x00" + partition
-	if c.account+entities > accountRate || c.partitions[k]+entities > partitionRate {
-		return errBusy
+	count := kind(&c.stats)
+	count.Requests++
+	k := strings.ToLower(table) + "/" + partition
+	switch {
+	case c.partitions[k]+entities > c.perPartition:
+		count.RefusedByPartition++
+		return c.refuse()
+	case c.account+entities > c.perAccount:
+		count.RefusedByAccount++
+		return c.refuse()
 	}
 	c.account += entities
 	c.partitions[k] += entities
+	c.stats.Entities += int64(entities)
+	if _, counted := c.stats.Partitions[k]; counted || len(c.stats.Partitions) < maxCounted {
+		if c.stats.Partitions == nil {
+			c.stats.Partitions = map[string]int64{}
+		}
+		c.stats.Partitions[k] += int64(entities)
+	}
 	return nil
 }
 
@@ -51,18 +97,41 @@ func (c *rates) page(entities int) *failure {
 	c.turn()
 	if entities == 0 {
 		entities = 1
-		if c.account >= accountRate {
-			return errBusy
+		c.stats.Pages.Requests++
+		if c.account >= c.perAccount {
+			c.stats.Pages.RefusedByAccount++
+			return c.refuse()
 		}
 	}
 	c.account += entities
+	c.stats.Entities += int64(entities)
 	return nil
+}
+
+func (c *rates) refuse() *failure {
+	if c.full != c.second {
+		c.full = c.second
+		c.stats.FullSeconds++
+	}
+	return errBusy
 }
 
 func (c *rates) turn() {
 	if second := c.now().Unix(); second != c.second {
 		c.second, c.account, c.partitions = second, 0, map[string]int{}
 	}
+}
+
+// RateStats returns the counts of the rates so far.
+func (s *Server) RateStats() RateStats {
+	if s.rates == nil {
+		return RateStats{}
+	}
+	s.rates.mu.Lock()
+	defer s.rates.mu.Unlock()
+	stats := s.rates.stats
+	stats.Partitions = maps.Clone(stats.Partitions)
+	return stats
 }
 
 // The service's pages end where its ranges of partitions do, and are empty now

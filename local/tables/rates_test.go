@@ -36,7 +36,7 @@ func batchOf(partition string, from, n int) (out actions) {
 func TestRateOfAPartition(t *testing.T) {
 	t.Parallel()
 	s, c := cloud(t)
-	for i := range partitionRate / maxOperations {
+	for i := range PartitionRate / maxOperations {
 		if _, err := c.SubmitTransaction(deadline(t), batchOf("p", i*maxOperations, maxOperations), nil); err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
@@ -50,6 +50,13 @@ func TestRateOfAPartition(t *testing.T) {
 	if _, err := c.AddEntity(deadline(t), row("q", "r"), nil); err != nil {
 		t.Errorf("another partition: %v", err)
 	}
+	stats := s.RateStats()
+	if w, r := stats.Writes, stats.Reads; w != (RequestCount{23, 2, 0}) || r != (RequestCount{1, 1, 0}) {
+		t.Errorf("counted %+v writes and %+v reads", w, r)
+	}
+	if p := stats.Partitions; p["pools/p"] != PartitionRate || p["pools/q"] != 1 || stats.FullSeconds != 1 {
+		t.Errorf("counted %v in %d full seconds", p, stats.FullSeconds)
+	}
 	later := s.rates.now().Add(time.Second)
 	s.rates.mu.Lock()
 	s.rates.now = func() time.Time { return later }
@@ -62,23 +69,29 @@ func TestRateOfAPartition(t *testing.T) {
 func TestRateOfTheAccount(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	r := &rates{now: func() time.Time { return now }}
-	for i := range accountRate {
-		if bad := r.take("pools", fmt.Sprint(i), 1); bad != nil {
+	r := newRates(func() time.Time { return now }, 0, 0)
+	for i := range AccountRate {
+		if bad := r.take(ofWrites, "pools", fmt.Sprint(i), 1); bad != nil {
 			t.Fatalf("%d: %v", i, bad)
 		}
 	}
-	if bad := r.take("pools", "more", 1); bad != errBusy {
+	if bad := r.take(ofWrites, "pools", "more", 1); bad != errBusy {
 		t.Errorf("got %v, want %v", bad, errBusy)
 	}
 	if bad := r.page(0); bad != errBusy {
 		t.Errorf("a query: got %v, want %v", bad, errBusy)
 	}
-	if len(r.partitions) > accountRate {
+	if len(r.partitions) > AccountRate {
 		t.Errorf("%d partitions are remembered", len(r.partitions))
 	}
+	if got, want := r.stats.Writes, (RequestCount{AccountRate + 1, 0, 1}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+	if r.stats.Entities != AccountRate || r.stats.FullSeconds != 1 || len(r.stats.Partitions) != maxCounted {
+		t.Errorf("counted %d entities, %d full seconds, %d partitions", r.stats.Entities, r.stats.FullSeconds, len(r.stats.Partitions))
+	}
 	now = now.Add(time.Second)
-	if bad := r.take("pools", "more", 1); bad != nil {
+	if bad := r.take(ofWrites, "pools", "more", 1); bad != nil {
 		t.Errorf("a second later: %v", bad)
 	}
 }

@@ -17,8 +17,8 @@ type request struct {
 	method string
 	path   string // below the account, unescaped
 	query  url.Values
-	header http.Header
-	body   []byte
+	header header
+	body   string
 	site   site
 	grant  *grant
 
@@ -26,10 +26,48 @@ type request struct {
 	table     string
 }
 
+// header holds the header fields that matter. "" = it is not there.
+type header struct {
+	match       string // If-Match
+	method      string // X-HTTP-Method
+	accept      string
+	prefer      string
+	contentType string
+	contentID   string
+}
+
+func headerOf(h http.Header) header {
+	return header{
+		match:       h.Get("If-Match"),
+		method:      h.Get("X-HTTP-Method"),
+		accept:      h.Get("Accept"),
+		prefer:      h.Get("Prefer"),
+		contentType: h.Get("Content-Type"),
+		contentID:   h.Get("Content-Id"),
+	}
+}
+
+// set sets a field by its name, if it matters. A later value replaces an earlier one.
+func (h *header) set(name, value string) {
+	for _, f := range [...]struct {
+		name  string
+		value *string
+	}{
+		{"If-Match", &h.match}, {"X-HTTP-Method", &h.method}, {"Accept", &h.accept}, {"Prefer", &h.prefer},
+		{"Content-Type", &h.contentType}, {"Content-ID", &h.contentID},
+	} {
+		if strings.EqualFold(name, f.name) {
+			*f.value = value
+			return
+		}
+	}
+}
+
 // reply is the answer of an operation that succeeded.
 type reply struct {
 	status  int
-	etag    string
+	version int64  // of an entity, for the ETag; 0 = none
+	applied string // the preference that was followed; "" = none
 	headers map[string]string
 	body    []byte // nil: none
 	format  string // of the body
@@ -40,8 +78,11 @@ func (r *reply) write(w http.ResponseWriter) {
 	for k, v := range r.headers {
 		h.Set(k, v)
 	}
-	if r.etag != "" {
-		h.Set("ETag", r.etag)
+	if r.version != 0 {
+		h.Set("ETag", etagOf(r.version))
+	}
+	if r.applied != "" {
+		h.Set(preferenceApplied, r.applied)
 	}
 	if r.body != nil {
 		h.Set("Content-Type", r.format)
@@ -58,8 +99,8 @@ func (r *reply) write(w http.ResponseWriter) {
 var tableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{2,62}$`)
 
 // do performs one operation that is not a transaction.
-func (s *Server) do(r request) (reply, *failure) {
-	if bad := s.admit(&r); bad != nil {
+func (s *Server) do(r *request) (reply, *failure) {
+	if bad := s.admit(r); bad != nil {
 		return reply{}, bad
 	}
 	switch r.operation {
@@ -83,14 +124,14 @@ func (s *Server) do(r request) (reply, *failure) {
 	case r.method == http.MethodGet:
 		return s.get(r, name, keys)
 	}
-	w, bad := s.readWrite(r)
-	if bad == nil {
-		bad = s.rates.take(w.table, w.entity.partition, 1)
+	writes := make([]write, 1)
+	if bad = s.readWrite(r, &writes[0], new(fieldsOf)); bad == nil {
+		bad = s.rates.take(ofWrites, name, string(writes[0].entity.partition), 1)
 	}
 	if bad != nil {
 		return reply{}, bad
 	}
-	replies, bad, _ := s.apply([]*write{w})
+	replies, bad, _ := s.apply(writes)
 	if bad != nil {
 		return reply{}, bad
 	}
@@ -178,11 +219,11 @@ func cutQuoted(s string) (text, rest string, ok bool) {
 }
 
 // view is how the client wants to see entities.
-func (s *Server) view(r request, table string) view {
+func (s *Server) view(r *request, table string) view {
 	v := view{format: minimalMetadata, base: r.site.base, account: s.cfg.Account, table: table}
 	accept := r.query.Get("$format")
 	if accept == "" {
-		accept = r.header.Get("Accept")
+		accept = r.header.accept
 	}
 	if strings.Contains(accept, "odata=nometadata") {
 		v.format = noMetadata
@@ -220,7 +261,7 @@ const (
 // preference is what the client prefers. "": the client says nothing, and gets the
 // content.
 func (r *request) preference() string {
-	switch p := r.header.Get("Prefer"); p {
+	switch p := r.header.prefer; p {
 	case withContent, withoutContent:
 		return p
 	}
@@ -228,9 +269,4 @@ func (r *request) preference() string {
 }
 
 // preferenceApplied is the header that confirms the preference to the client.
-func preferenceApplied(preference string) map[string]string {
-	if preference == "" {
-		return nil
-	}
-	return map[string]string{"Preference-Applied": preference}
-}
+const preferenceApplied = "Preference-Applied"

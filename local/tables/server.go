@@ -1,5 +1,5 @@
 // Package tables is Azure Table Storage on one machine: the Table REST API as
-// aztables speaks it, over plain HTTP on loopback, path style. What it
+// aztables speaks it, over HTTP and https on one port of loopback, path style. What it
 // acknowledges is on disk. Limits of size and form are those of the service, so
 // that a request that the service would refuse is refused here too.
 //
@@ -20,15 +20,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,12 +39,14 @@ import (
 
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
+	"dsvmpools/local/internal/tlsport"
 	"dsvmpools/shared/door"
 )
 
 // Bounds on what a client can make the server hold.
 const (
 	maxTransactionBytes = 4 << 20          // the service's bound on a request body
+	maxDiscardedBytes   = 64 << 20         // of a larger body: read, so that its sender comes to read the answer
 	maxHeaderBytes      = 64 << 10         // keys are at most 2 KiB, a filter 32 KiB, escaped
 	headerTimeout       = 10 * time.Second // a request's head
 	requestTimeout      = 30 * time.Second // the service's own bound on a request
@@ -66,11 +71,15 @@ type Config struct {
 	Account string // letters, digits and dashes
 	Key     string // base64
 	Log     *slog.Logger
+	TLS     *tls.Config // for clients that begin with TLS; nil = plain HTTP only
 
 	// CloudRates has the service's rates: 2,000 entities a second and partition,
 	// 20,000 a second in all, beyond that 503 ServerBusy. Its pages also end
 	// early, some of them empty, and DeleteHold has another default.
 	CloudRates bool
+	// PartitionRate and AccountRate are the entities a second with CloudRates; 0 = as in
+	// the cloud.
+	PartitionRate, AccountRate int
 	// DeleteHold is for how long the name of a deleted table is blocked; 0 = it
 	// is free at once, with CloudRates after 40 s.
 	DeleteHold time.Duration
@@ -129,7 +138,7 @@ func Open(cfg Config) (*Server, error) {
 	rand.Read(s.instance[:])
 	s.deleted.hold = cfg.DeleteHold
 	if cfg.CloudRates {
-		s.rates = &rates{now: time.Now}
+		s.rates = newRates(time.Now, cfg.PartitionRate, cfg.AccountRate)
 		if cfg.DeleteHold == 0 {
 			s.deleted.hold = cloudDeleteHold
 		}
@@ -174,7 +183,7 @@ func Start(cfg Config) (*Server, error) {
 	s.ended = make(chan struct{})
 	go func() {
 		defer close(s.ended)
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(tlsport.Listen(s.listener, cfg.TLS)); !errors.Is(err, http.ErrServerClosed) {
 			s.cfg.Log.Error("the local tables have stopped listening", "error", err)
 		}
 	}()
@@ -195,8 +204,19 @@ func (s *Server) Addr() string {
 
 // ConnectionString is what a client needs. It holds the key.
 func (s *Server) ConnectionString() string {
-	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;TableEndpoint=%s",
-		s.cfg.Account, s.cfg.Key, strings.TrimSuffix(s.base, "/"))
+	return s.connectionString("http", strings.TrimSuffix(s.base, "/"))
+}
+
+// SecureConnectionString is what a client with TLS needs; the server must have Config.TLS.
+// It holds the key.
+func (s *Server) SecureConnectionString() string {
+	_, port, _ := net.SplitHostPort(s.Addr())
+	return s.connectionString("https", "https://localhost:"+port+"/"+s.cfg.Account)
+}
+
+func (s *Server) connectionString(protocol, endpoint string) string {
+	return fmt.Sprintf("DefaultEndpointsProtocol=%s;AccountName=%s;AccountKey=%s;TableEndpoint=%s",
+		protocol, s.cfg.Account, s.cfg.Key, endpoint)
 }
 
 // Stats returns the counts so far.
@@ -231,19 +251,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header.Get(clientRequestIDHeader); id != "" && len(id) <= maxClientRequestID {
 		h.Set(clientRequestIDHeader, id)
 	}
-	req, bad := s.accept(w, r)
+	req, bad := s.accept(r)
 	if bad != nil {
 		bad.write(w)
 		return
 	}
 	if req.operation == transaction {
-		s.transaction(w, req)
+		s.transaction(w, &req)
 		return
 	}
 	bad, lose := s.injectFailure(req.ctx, w, req.operation, req.table)
 	var rep reply
 	if bad == nil {
-		rep, bad = s.do(req)
+		rep, bad = s.do(&req)
 	}
 	switch {
 	case lose:
@@ -255,26 +275,40 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads the body. It allocates the announced size at once.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
-	if r.ContentLength > maxTransactionBytes {
-		return nil, errBodySize
-	}
+// readBody reads the body. It allocates the announced size at once. A body that is too
+// large is read to its end and thrown away: many clients read no answer before they have
+// sent everything, and take a connection that ends meanwhile for a fault to retry.
+func readBody(r *http.Request) (string, *failure) {
 	if r.ContentLength == 0 {
-		return nil, nil
+		return "", nil
 	}
-	var b bytes.Buffer
-	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength <= maxTransactionBytes {
+		b := bodies.Get().(*bytes.Buffer)
+		defer func() {
+			if b.Cap() <= maxKeptBody {
+				b.Reset()
+				bodies.Put(b)
+			}
+		}()
+		if r.ContentLength > 0 {
+			b.Grow(int(r.ContentLength) + bytes.MinRead)
+		}
+		if _, err := b.ReadFrom(io.LimitReader(r.Body, maxTransactionBytes+1)); err != nil {
+			return "", errInput
+		}
+		if b.Len() <= maxTransactionBytes {
+			return b.String(), nil
+		}
 	}
-	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxTransactionBytes))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, errBodySize
-	} else if err != nil {
-		return nil, errInput
-	}
-	return b.Bytes(), nil
+	_, _ = io.CopyN(io.Discard, r.Body, maxDiscardedBytes) // an error ends the connection, and with it the answer
+	return "", errBodySize
 }
+
+// bodies are buffers for the bodies of requests, used again up to a size: a body is
+// copied once, into the string that all its names and values share.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxKeptBody = 256 << 10
 
 // requestID is the id of the nth request, in the form that the service uses.
 func (s *Server) requestID(n int64) string {

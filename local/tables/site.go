@@ -34,15 +34,18 @@ func (s *Server) locate(host, path string) (at site, rest string, ok bool) {
 }
 
 // accept turns an HTTP request into a request that may be performed.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request) (request, *failure) {
-	req := request{ctx: r.Context(), method: r.Method, query: r.URL.Query(), header: r.Header}
+func (s *Server) accept(r *http.Request) (request, *failure) {
+	req := request{ctx: r.Context(), method: r.Method, query: r.URL.Query(), header: headerOf(r.Header)}
 	var ok bool
 	var bad *failure
 	req.site, req.path, ok = s.locate(r.Host, r.URL.Path)
+	if r.TLS != nil && req.site.base == s.base {
+		req.site.base = "https://" + r.Host + "/" + s.cfg.Account + "/" // links keep the scheme, and the name that the client verifies
+	}
 	if req.grant, bad = s.authorize(r, req.query); bad != nil {
 		return req, bad
 	}
-	if req.body, bad = readBody(w, r); bad != nil {
+	if req.body, bad = readBody(r); bad != nil {
 		return req, bad
 	}
 	if !ok {

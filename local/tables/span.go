@@ -24,7 +24,8 @@ func spansOf(n node, partition *string) []span {
 		terms := conjuncts(n, nil)
 		for _, t := range terms {
 			if c, ok := t.(comparison); ok && c.name == "PartitionKey" && c.op == "eq" {
-				partition = &c.value.text
+				text := string(c.value.text)
+				partition = &text
 			}
 		}
 		spans := everything
@@ -54,12 +55,12 @@ func conjuncts(n node, terms []node) []node {
 func (n comparison) spans(partition *string) []span {
 	prefix, key := "", ""
 	switch {
-	case n.value.kind != edmString || checkKey(n.value.text) != nil:
+	case n.value.kind != edmString || checkKey(string(n.value.text)) != nil:
 		return everything // cannot be a key
 	case n.name == "PartitionKey":
 		// The keys of a partition lie between its name followed by 0 and its
 		// name followed by 1, because a longer name has a greater byte there.
-		key = n.value.text
+		key = string(n.value.text)
 		switch n.op {
 		case "eq":
 			return []span{{key + "\x00", key + "\x01"}}
@@ -73,7 +74,7 @@ func (n comparison) spans(partition *string) []span {
 			return []span{{"", key + "\x01"}}
 		}
 	case n.name == "RowKey" && partition != nil:
-		prefix, key = *partition+"\x00", *partition+"\x00"+n.value.text
+		prefix, key = *partition+"\x00", *partition+"\x00"+string(n.value.text)
 		end := *partition + "\x01"
 		switch n.op {
 		case "eq":

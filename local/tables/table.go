@@ -5,11 +5,11 @@ import (
 	"net/http"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // tables creates, deletes and lists tables.
-func (s *Server) tables(r request, keys string) (reply, *failure) {
+func (s *Server) tables(r *request, keys string) (reply, *failure) {
 	switch {
 	case r.method == http.MethodPost && keys == "":
 		return s.createTable(r)
@@ -29,26 +29,26 @@ func (s *Server) tables(r request, keys string) (reply, *failure) {
 }
 
 // tableNameIn is the name in the body of a table's creation.
-func tableNameIn(body []byte) (name string) {
-	fields, _, _ := readObjectOf(body)
-	for _, f := range fields {
-		if f.name == "TableName" {
+func tableNameIn(body string) (name string) {
+	all, ok := readObject(body, fieldsOf{})
+	for _, f := range all.fields {
+		if ok && f.name == "TableName" {
 			name, _ = unquote(f.raw)
 		}
 	}
 	return name
 }
 
-func (s *Server) createTable(r request) (reply, *failure) {
+func (s *Server) createTable(r *request) (reply, *failure) {
 	name := r.table
 	switch {
-	case name == "" && !json.Valid(r.body):
+	case name == "" && !json.Valid([]byte(r.body)):
 		return reply{}, errInput
 	case !tableName.MatchString(name) || strings.EqualFold(name, "tables"):
 		return reply{}, errTableName
 	}
 	exists := false
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.db.Update(func(tx *disk.Tx) error {
 		if exists = tx.Bucket(bucketOf(name)) != nil; exists {
 			return nil
 		}
@@ -63,17 +63,17 @@ func (s *Server) createTable(r request) (reply, *failure) {
 	case exists:
 		return reply{}, errTableExists
 	case r.preference() == withoutContent:
-		return reply{status: http.StatusNoContent, headers: preferenceApplied(withoutContent)}, nil
+		return reply{status: http.StatusNoContent, applied: withoutContent}, nil
 	}
 	rep := s.tableReply(r, name)
-	rep.headers = preferenceApplied(r.preference())
+	rep.applied = r.preference()
 	rep.status = http.StatusCreated
 	return rep, nil
 }
 
 func (s *Server) deleteTable(name string) (reply, *failure) {
 	missing := false
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.db.Update(func(tx *disk.Tx) error {
 		if missing = tx.Bucket(bucketOf(name)) == nil; missing {
 			return nil
 		}
@@ -95,9 +95,9 @@ func (s *Server) deleteTable(name string) (reply, *failure) {
 	return reply{status: http.StatusNoContent}, nil
 }
 
-func (s *Server) showTable(r request, name string) (reply, *failure) {
+func (s *Server) showTable(r *request, name string) (reply, *failure) {
 	found := ""
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.db.View(func(tx *disk.Tx) error {
 		found = string(tx.Bucket(namesBucket).Get([]byte(strings.ToLower(name))))
 		return nil
 	})
@@ -110,7 +110,7 @@ func (s *Server) showTable(r request, name string) (reply, *failure) {
 	return s.tableReply(r, found), nil
 }
 
-func (s *Server) tableReply(r request, name string) reply {
+func (s *Server) tableReply(r *request, name string) reply {
 	v := s.view(r, "Tables")
 	return reply{status: http.StatusOK, body: v.appendTable(nil, name, v.context("/@Element")), format: v.format}
 }
@@ -131,7 +131,7 @@ func (v *view) appendTable(b []byte, name, context string) []byte {
 }
 
 // listTables lists tables in order of their names in lower case.
-func (s *Server) listTables(r request) (reply, *failure) {
+func (s *Server) listTables(r *request) (reply, *failure) {
 	match, bad := parseFilter(r.query.Get("$filter"))
 	if bad != nil {
 		return reply{}, bad
@@ -143,11 +143,12 @@ func (s *Server) listTables(r request) (reply, *failure) {
 	v := s.view(r, "Tables")
 	page := newPage(&v)
 	headers := map[string]string{}
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	row := looked{entity: entity{stored: make([]byte, ticksBytes)}}
+	err := s.db.View(func(tx *disk.Tx) error {
 		c := tx.Bucket(namesBucket).Cursor()
 		for k, name := c.Seek([]byte(r.query.Get("NextTableName"))); k != nil; k, name = c.Next() {
-			e := entity{props: []property{{"TableName", value{kind: edmString, text: string(name)}}}}
-			if !match.holds(&e) {
+			row.stored = appendProperty(row.stored[:ticksBytes], &property{[]byte("TableName"), value{kind: edmString, text: name}})
+			if holds, _ := match.holds(&row); !holds { // it was just written, so it is not damaged
 				continue
 			}
 			if page.count == top {

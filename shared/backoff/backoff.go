@@ -1,5 +1,6 @@
 // Package backoff says how long to wait before the next try of something that
-// has failed. Everything here that tries again uses it: the pure step, the
+// has failed, and before the next request to a service that refuses what is too much.
+// Everything here that tries again uses it: the pure step, the
 // triggers, the agent and the clients. It is pure: it never waits, never reads
 // a clock and never draws a random number. A caller that needs jitter adds its
 // own.

@@ -1,15 +1,16 @@
 // Package bus is Service Bus as this project uses it, through the azservicebus
 // client: it sends work to nodes, events to pools and refused messages to the
-// `rejected` queue, and takes the session of a silent node. It receives nothing
-// else: on the functions' side the Functions host does that.
+// `rejected` queue, takes the session of a silent node, and over links of its own looks at
+// messages, takes dead ones and removes single ones. It receives nothing else: on the
+// functions' side the Functions host does that.
 package bus
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"sync"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -17,7 +18,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
 
-	"dsvmpools/shared/bus/tolerant"
+	"dsvmpools/shared/backoff"
+	"dsvmpools/shared/bus/link"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/protocol"
 )
@@ -59,31 +61,40 @@ type Message struct {
 	ID          string
 	Body        []byte
 	ContentType string
-	Properties  map[string]any
-	At          time.Time // when it is to arrive; zero = now
+	Labels
+	Properties map[string]any // what a message cannot hold is sent as text
+	At         time.Time      // when it is to arrive; zero = now
 }
 
-// Bus holds one client and one sender for each queue, for the life of the
-// process. Its methods may be called concurrently. It owns the retries: those
-// of the SDK, set here.
-type Bus struct {
-	client *azservicebus.Client
-	queues Queues
-	cfg    Config
+// Labels are what a sender writes on a message for its receivers. This project reads none
+// of it and passes it on. "" = not set.
+type Labels struct {
+	CorrelationID, Subject, To, ReplyTo, ReplyToSessionID, SessionID string
+}
 
-	mu      sync.Mutex
-	senders map[string]*azservicebus.Sender
-	dead    *azservicebus.Client // reads dead letters; made at first use
-	dialer  tolerant.Dialer      // of its connections
+// Bus holds one client that sends, with a sender for each queue, and one for the rest. Its
+// methods may be called concurrently. It owns the retries of sends: see pace.go.
+type Bus struct {
+	client  *azservicebus.Client
+	queues  Queues
+	cfg     Config
+	senders senders
+	pace    backoff.Pace // credits of the namespace that this process knows of
 }
 
 // Open connects lazily: nothing is sent until the first call.
 func Open(cfg Config) (*Bus, error) {
-	client, err := cfg.Client(options(nil))
+	client, err := cfg.Client(options())
 	if err != nil {
 		return nil, err
 	}
-	return &Bus{client: client, cfg: cfg, queues: cfg.Queues, senders: map[string]*azservicebus.Sender{}}, nil
+	return &Bus{
+		client:  client,
+		cfg:     cfg,
+		queues:  cfg.Queues,
+		senders: senders{cfg: cfg},
+		pace:    backoff.Pace{Floor: slowestPace},
+	}, nil
 }
 
 // Client makes a client of the namespace, with the options of the caller. It connects
@@ -105,12 +116,10 @@ func (c Config) Client(opts *azservicebus.ClientOptions) (client *azservicebus.C
 	return client, nil
 }
 
-// options are those of every client of a Bus; dial makes its connections, nil = the
-// client makes them itself.
-func options(dial func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error)) *azservicebus.ClientOptions {
+// options are those of the client that does not send.
+func options() *azservicebus.ClientOptions {
 	return &azservicebus.ClientOptions{
-		NewWebSocketConn: dial,
-		RetryOptions:     azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second},
+		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 5 * time.Second},
 	}
 }
 
@@ -122,33 +131,38 @@ func (b *Bus) Queues() Queues { return b.queues }
 func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	sender, err := b.senderOf(queue)
-	if err != nil {
-		return err
-	}
 	if len(messages) == 1 {
-		return b.toFault(queue, sender.SendMessage(ctx, toSDK(messages[0]), nil))
+		m := toSDK(messages[0])
+		return b.paced(ctx, queue, 1, func(ctx context.Context, sender *azservicebus.Sender) error {
+			return sender.SendMessage(ctx, m, nil)
+		})
 	}
 	var batch *azservicebus.MessageBatch
+	begin := func(ctx context.Context, sender *azservicebus.Sender) (err error) {
+		batch, err = sender.NewMessageBatch(ctx, nil)
+		return err
+	}
 	flush := func() error {
 		if batch == nil || batch.NumMessages() == 0 {
 			return nil
 		}
-		err := sender.SendMessageBatch(ctx, batch, nil)
+		err := b.paced(ctx, queue, int(batch.NumMessages()), func(ctx context.Context, sender *azservicebus.Sender) error {
+			return sender.SendMessageBatch(ctx, batch, nil)
+		})
 		batch = nil
 		return err
 	}
 	for _, m := range messages {
 		for {
 			if batch == nil {
-				if batch, err = sender.NewMessageBatch(ctx, nil); err != nil {
-					return b.toFault(queue, err)
+				if err := b.paced(ctx, queue, 0, begin); err != nil {
+					return err
 				}
 			}
-			err = batch.AddMessage(toSDK(m), nil)
+			err := batch.AddMessage(toSDK(m), nil)
 			if errors.Is(err, azservicebus.ErrMessageTooLarge) && batch.NumMessages() > 0 {
-				if err = flush(); err != nil {
-					return b.toFault(queue, err)
+				if err := flush(); err != nil {
+					return err
 				}
 				continue
 			}
@@ -158,7 +172,7 @@ func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error
 			break
 		}
 	}
-	return b.toFault(queue, flush())
+	return flush()
 }
 
 // Work sends items to a node's session on `work`, in their order, in as few
@@ -166,20 +180,17 @@ func (b *Bus) Send(ctx context.Context, queue string, messages ...Message) error
 func (b *Bus) Work(ctx context.Context, session string, items []protocol.WorkItem) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	sender, err := b.senderOf(b.queues.Work)
-	if err != nil {
-		return err
-	}
 	bodies, err := protocol.EncodeWork(items)
 	if err != nil {
 		return err
 	}
 	for _, body := range bodies {
-		err := sender.SendMessage(ctx, &azservicebus.Message{
-			Body: body, SessionID: &session, ContentType: to.Ptr("application/json"),
-		}, nil)
+		m := &azservicebus.Message{Body: body, SessionID: &session, ContentType: to.Ptr("application/json")}
+		err := b.paced(ctx, b.queues.Work, 1, func(ctx context.Context, sender *azservicebus.Sender) error {
+			return sender.SendMessage(ctx, m, nil)
+		})
 		if err != nil {
-			return b.toFault(b.queues.Work, err)
+			return err
 		}
 	}
 	return nil
@@ -210,30 +221,9 @@ func (b *Bus) Fence(ctx context.Context, session string) (bool, error) {
 	return true, nil
 }
 
-// senderOf returns the queue's sender, made at first use.
-func (b *Bus) senderOf(queue string) (*azservicebus.Sender, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s := b.senders[queue]; s != nil {
-		return s, nil
-	}
-	s, err := b.client.NewSender(queue, nil)
-	if err != nil {
-		return nil, b.toFault(queue, err)
-	}
-	b.senders[queue] = s
-	return s, nil
-}
-
 // Close gives up the connections.
 func (b *Bus) Close(ctx context.Context) error {
-	b.mu.Lock()
-	dead := b.dead
-	b.mu.Unlock()
-	if dead != nil {
-		return errors.Join(b.client.Close(ctx), dead.Close(ctx))
-	}
-	return b.client.Close(ctx)
+	return errors.Join(b.senders.close(ctx), b.client.Close(ctx))
 }
 
 // toFault turns an SDK error into one of the project's codes.
@@ -252,25 +242,65 @@ func (b *Bus) toFault(queue string, err error) error {
 			return &fault.Error{Code: fault.Invalid, Field: "ServiceBusConnection", Message: message, Err: err}
 		}
 	}
+	var refused *link.Refused
+	if errors.As(err, &refused) {
+		switch refused.Status {
+		case http.StatusNotFound:
+			return b.toFault(queue, notFound)
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return b.toFault(queue, &azservicebus.Error{Code: azservicebus.CodeUnauthorizedAccess})
+		}
+	}
+	if IsBusy(err) {
+		return busyFault(queue, err)
+	}
 	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
 		return &fault.Error{Code: fault.Invalid, Message: "the message is larger than the queue allows", Err: err}
 	}
 	return &fault.Error{Code: fault.Internal, Message: fmt.Sprintf("queue %q cannot be reached", queue), Err: err}
 }
 
+// IsTooLarge reports whether a message was not sent since it is larger than its queue allows.
+func IsTooLarge(err error) bool { return errors.Is(err, azservicebus.ErrMessageTooLarge) }
+
+// toSDK is a message as the client sends it. The client refuses texts that are not UTF-8,
+// which others may have sent.
 func toSDK(m Message) *azservicebus.Message {
-	out := &azservicebus.Message{Body: m.Body, ApplicationProperties: m.Properties}
-	if m.ID != "" {
-		out.MessageID = &m.ID
+	out := &azservicebus.Message{Body: m.Body}
+	if m.Properties != nil {
+		out.ApplicationProperties = make(map[string]any, len(m.Properties))
+		for name, v := range m.Properties {
+			v = plainProperty(v)
+			if text, ok := v.(string); ok {
+				v = validText(text)
+			}
+			out.ApplicationProperties[validText(name)] = v
+		}
 	}
-	if m.ContentType != "" {
-		out.ContentType = &m.ContentType
+	for _, label := range []struct {
+		text string
+		into **string
+	}{
+		{m.CorrelationID, &out.CorrelationID},
+		{m.Subject, &out.Subject},
+		{m.To, &out.To},
+		{m.ReplyTo, &out.ReplyTo},
+		{m.ReplyToSessionID, &out.ReplyToSessionID},
+		{m.SessionID, &out.SessionID},
+		{m.ID, &out.MessageID},
+		{m.ContentType, &out.ContentType},
+	} {
+		if label.text != "" {
+			*label.into = new(validText(label.text))
+		}
 	}
 	if !m.At.IsZero() {
 		out.ScheduledEnqueueTime = &m.At
 	}
 	return out
 }
+
+func validText(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
 
 // isHeld reports whether a session was refused because another client has it.
 // The SDK has no code of its own for that and hands the AMQP error through.

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -121,6 +122,39 @@ func TestSend(t *testing.T) {
 
 // TestSendMany: messages that are too large for one batch arrive in several, all and
 // in their order.
+// What a message cannot hold arrives as text, and what its sender wrote on it arrives.
+func TestSendWhatTheSenderWrote(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	sent := bus.Message{ID: "m", Body: []byte("x"), Labels: bus.Labels{CorrelationID: "c", Subject: "s", To: "t", ReplyTo: "r", ReplyToSessionID: "q"},
+		Properties: map[string]any{"map": map[string]any{"n": json.Number("1")}, "list": []any{json.Number("2")}, "number": json.Number("3"), "whole": int64(4)}}
+	if err := f.Send(f.ctx, "jobs", sent); err != nil {
+		t.Fatal(err)
+	}
+	r := f.queue(t, "jobs")
+	m := f.receive(t, r, 1)[0]
+	if *m.CorrelationID != "c" || *m.Subject != "s" || *m.To != "t" || *m.ReplyTo != "r" || *m.ReplyToSessionID != "q" {
+		t.Errorf("got %+v", m)
+	}
+	want := map[string]any{"map": `{"n":1}`, "list": "[2]", "number": "3", "whole": int64(4)}
+	if !reflect.DeepEqual(m.ApplicationProperties, want) {
+		t.Errorf("got %v, want %v", m.ApplicationProperties, want)
+	}
+	why := "it is wrong"
+	if err := r.DeadLetterMessage(f.ctx, m, &azservicebus.DeadLetterOptions{Reason: &why}); err != nil {
+		t.Fatal(err)
+	}
+	err := f.DeadLetters(f.ctx, "jobs", 1, func(_ context.Context, dead []bus.Dead) map[int]error {
+		if len(dead) != 1 || dead[0].Labels != sent.Labels {
+			t.Errorf("got dead letters %+v", dead)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSendMany(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -5,6 +5,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,8 @@ type Client struct {
 // http://127.0.0.1:7071. The key may be empty.
 func New(address, key string) (*Client, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fault.New(fault.Invalid, "url",
 			"%.200q is not the address of an instance; it looks like https://name.azurewebsites.net", address)
 	}
@@ -70,18 +72,19 @@ type Denied struct{ Address string }
 
 func (e *Denied) Error() string { return e.Address + " does not accept the key" }
 
-// request is one call.
+// request is one call of the API.
 type request struct {
 	method, path string
 	query        url.Values
 	body         []byte
 	header       http.Header
-	once         bool // not harmless twice
+	once         bool          // not harmless twice
+	timeout      time.Duration // 0 = callTimeout
 }
 
 // call makes a request and reads its answer into `into`, unless that is nil.
 func (c *Client) call(ctx context.Context, r request, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.timeout, callTimeout))
 	defer cancel()
 	response, err := c.send(ctx, r)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
 )
 
@@ -25,15 +26,17 @@ const (
 	resumePause = 250 * time.Millisecond
 	// leastCut is less than any server sends of a longer log in one answer: what
 	// is shorter was all there is for now.
-	leastCut = 1 << 20
+	leastCut = job.LeastLogHead
 )
 
 // Log names one log of a job.
 type Log struct {
 	Job     string
-	Stream  string // stdout | stderr
-	Attempt int    // 0 = the last one
-	Rank    int    // of a job on several nodes
+	Stream  string    // stdout | stderr
+	Attempt int       // 0 = the last one
+	Rank    int       // of a job on several nodes
+	Tail    int       // so many of the last lines; 0 = all
+	Since   time.Time // what was written since, exact to 10 s; zero = all
 }
 
 // ReadLog copies a log to out. With follow it goes on until the attempt is over
@@ -43,8 +46,12 @@ func (c *Client) ReadLog(ctx context.Context, l Log, follow bool, out io.Writer)
 	var offset int64
 	lastGood := time.Now()
 	for {
-		n, ended, err := c.readOnce(ctx, l, offset, follow, out)
-		offset += n
+		begin, n, ended, err := c.readOnce(ctx, l, offset, follow, out)
+		// What was written since a time may begin just before a part that was cut out.
+		short := n == 0 || n < leastCut && l.Since.IsZero()
+		if n > 0 || err == nil {
+			offset, l.Tail, l.Since = begin+n, 0, time.Time{} // where they begin was found
+		}
 		var stop *outputError
 		switch {
 		case errors.As(err, &stop):
@@ -53,7 +60,7 @@ func (c *Client) ReadLog(ctx context.Context, l Log, follow bool, out io.Writer)
 			return ctx.Err()
 		case ended:
 			return nil
-		case err == nil && !follow && n < leastCut:
+		case err == nil && !follow && short:
 			return nil
 		case err == nil || n > 0:
 			lastGood = time.Now()
@@ -86,8 +93,15 @@ type outputError struct{ err error }
 
 func (e *outputError) Error() string { return e.err.Error() }
 
-// readOnce copies one answer. It reports whether nothing can follow.
-func (c *Client) readOnce(ctx context.Context, l Log, offset int64, follow bool, out io.Writer) (n int64, ended bool, err error) {
+// readOnce copies one answer. It returns the offset at which the answer begins, and
+// whether nothing can follow.
+func (c *Client) readOnce(
+	ctx context.Context,
+	l Log,
+	offset int64,
+	follow bool,
+	out io.Writer,
+) (begin, n int64, ended bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
 	query := url.Values{}
@@ -97,7 +111,13 @@ func (c *Client) readOnce(ctx context.Context, l Log, offset int64, follow bool,
 	if l.Rank > 0 {
 		query.Set("rank", strconv.Itoa(l.Rank))
 	}
-	if offset > 0 {
+	if l.Tail > 0 {
+		query.Set("tail", strconv.Itoa(l.Tail))
+	}
+	if !l.Since.IsZero() {
+		query.Set("since", timeText(l.Since))
+	}
+	if l.Tail == 0 && l.Since.IsZero() && offset > 0 {
 		query.Set("offset", strconv.FormatInt(offset, 10))
 	}
 	if follow {
@@ -105,14 +125,18 @@ func (c *Client) readOnce(ctx context.Context, l Log, offset int64, follow bool,
 	}
 	response, err := c.send(ctx, request{method: "GET", path: jobPath(l.Job) + "/logs/" + l.Stream, query: query})
 	if err != nil {
-		return 0, false, err
+		return offset, 0, false, err
 	}
 	defer response.Body.Close()
+	begin = offset
+	if at, err := strconv.ParseInt(response.Header.Get(wire.LogOffsetHeader), 10, 64); err == nil && at >= 0 {
+		begin = at
+	}
 	n, err = io.Copy(writer{out}, response.Body)
 	if err != nil {
-		return n, false, fmt.Errorf("the log broke off: %w", err)
+		return begin, n, false, fmt.Errorf("the log broke off: %w", err)
 	}
-	return n, response.Header.Get(wire.LogEndHeader) == "true", nil
+	return begin, n, response.Header.Get(wire.LogEndHeader) == "true", nil
 }
 
 // writer marks the errors of the side that is written to.

@@ -35,13 +35,13 @@ func TestParseRefuses(t *testing.T) {
 
 		{"JSON, cut off", "{\n\"a\": 1", "", "", "line 2: the document is not valid JSON (unexpected EOF); check quotes, commas and brackets"},
 		{"JSON, wrong bracket", "{\n\"a\": 1]", "", "", "line 2: the document is not valid JSON (invalid character ']' after object key:value pair); check quotes, commas and brackets"},
-		{"JSON, trailing text", "{}\nx", "", "", "line 2: the document is not valid JSON (more follows after the first value); check quotes, commas and brackets"},
+		{"JSON, trailing text", "{}\nx", "", "", "line 2: the document is not valid JSON (invalid character 'x' looking for beginning of value); check quotes, commas and brackets"},
 		{"JSON, a second document", "{} {}", "", "", "line 1: the document is not valid JSON (more follows after the first value); check quotes, commas and brackets"},
 		{"JSON, twice", "{\"a\": 1,\n\"a\": 2}", "", "a", "line 2: `a` stands here a second time (first in line 1); keep one of them"},
 		{"JSON, twice below", "{\"a\": [0, {\"b\": 1,\n\"b\": 2}]}", "", "a[1].b", "line 2: `a[1].b` stands here a second time (first in line 1); keep one of them"},
 		{"JSON, deep", `{"a":` + strings.Repeat("[", 30) + strings.Repeat("]", 30) + "}", "", "", "line 1: the document is nested deeper than 20 levels; make it flatter"},
 
-		{"YAML, a tab", "a: b\n\tc: d\n", "", "", "the document is not valid YAML (line 2: found a tab character that violates indentation); check the indentation"},
+		{"YAML, a tab", "a: b\n\tc: d\n", "", "", "line 2: the line begins with a tab, and YAML takes spaces alone; replace it with spaces"},
 		{"YAML, a second document", "a: b\n---\nc: d\n", "", "", "the file holds more than one document; send one at a time"},
 		{"YAML, twice", "a: 1\nb: 2\na: 3\n", "", "a", "line 3: `a` stands here a second time (first in line 1); keep one of them"},
 		{"YAML, twice below", "a:\n  b: 1\n  b: 2\n", "", "a.b", "line 3: `a.b` stands here a second time (first in line 2); keep one of them"},
@@ -104,7 +104,7 @@ func TestParseTakesTheFormatOf(t *testing.T) {
 
 func TestReader(t *testing.T) {
 	t.Parallel()
-	const body = "text: a\nno: false\nnumber: 3\nlist: [a, '']\nmap: {k: v}\nsub: {inner: 7}\ntime: 2026-01-31T21:00:00+01:00\nnothing: null\n"
+	const body = "text: a\nno: false\nnumber: 3\nlist: [a, '']\nmap: {k: v}\nsub: {inner: 7}\ntime: 2026-01-31T21:00:00+01:00\n"
 	n, err := document.Parse([]byte(body), "")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestReader(t *testing.T) {
 	if got := r.String("text", "x"); got != "a" {
 		t.Errorf("got %q", got)
 	}
-	if r.Bool("no", true) || !r.Bool("absent", true) || !r.Bool("nothing", true) {
+	if r.Bool("no", true) || !r.Bool("nothing", true) {
 		t.Error("a boolean is what it says, or else its default")
 	}
 	if got, or := r.Int("number", 1, 1, 9), r.Int("nothing", 5, 1, 9); got != 3 || or != 5 {
@@ -131,8 +131,8 @@ func TestReader(t *testing.T) {
 	if got, want := r.Time("time"), time.Date(2026, 1, 31, 20, 0, 0, 0, time.UTC); !got.Equal(want) || got.Location() != time.UTC {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if r.Sub("absent", "x") != nil || r.Has("nothing") || !r.Has("text") {
-		t.Error("a field that is absent or null was taken for one that is there")
+	if r.Sub("nothing", "x") != nil || r.Has("nothing") || !r.Has("text") {
+		t.Error("a field that is absent was taken for one that is there")
 	}
 	if err := r.Err(); err != nil {
 		t.Error(err)
@@ -169,15 +169,15 @@ func TestReaderRefuses(t *testing.T) {
 		{"a text for a boolean", "a: yes\n", func(r *document.Reader) { r.Bool("a", true) },
 			"a", "line 1: `a` is a text; write a boolean, for example true"},
 		{"a text for a number", "a: '5'\n", func(r *document.Reader) { r.Int("a", 1, 1, 9) },
-			"a", "line 1: `a` is a text; write a number, for example 1"},
+			"a", "line 1: `a` is the text \"5\"; write the number without quotes"},
 		{"a text for a list", "\na: b\n", func(r *document.Reader) { r.Strings("a", `["b"]`) },
 			"a", "line 2: `a` is a text; write a list, for example [\"b\"]"},
 		{"a list for an object", "a: [b]\n", func(r *document.Reader) { r.Sub("a", `{"b": 1}`, "b") },
 			"a", "line 1: `a` is a list; write an object, for example {\"b\": 1}"},
 		{"a number in a list", "a:\n- b\n- 5\n", func(r *document.Reader) { r.Strings("a", "x") },
-			"a[1]", "line 3: `a[1]` is a number; write a text, in quotes"},
+			"a[1]", "line 3: `a[1]` is a number; write it as a text, in quotes: \"5\""},
 		{"a number in a map", "a:\n  K: 5\n", func(r *document.Reader) { r.Map("a", "x") },
-			"a.K", "line 2: `a.K` is a number; write a text, in quotes"},
+			"a.K", "line 2: `a.K` is a number; write it as a text, in quotes: \"5\""},
 		{"below the least", "a: 0\n", func(r *document.Reader) { r.Int("a", 1, 1, 9) },
 			"a", "line 1: `a` is 0; write a whole number from 1 to 9"},
 		{"above the most", "a: 10\n", func(r *document.Reader) { r.Int("a", 1, 1, 9) },
@@ -196,6 +196,18 @@ func TestReaderRefuses(t *testing.T) {
 			"sub.a", "line 1: `sub.a`: it is wrong; write right"},
 		{"a number that would read itself", "a: 1\n", func(r *document.Reader) { r.Text("a", "right", new(word)) },
 			"a", "line 1: `a` is a number; write a text, for example \"right\""},
+		{"null for a text", "a: null\n", func(r *document.Reader) { r.String("a", "15m") },
+			"a", "line 1: `a` is null; write a text, for example \"15m\", or leave it out"},
+		{"null for a number", "sub: {a: }\n", func(r *document.Reader) { r.Sub("sub", "x", "a").Int("a", 1, 1, 9) },
+			"sub.a", "line 1: `sub.a` is null; write a number, for example 1, or leave it out"},
+		{"null for an object", "a:\n", func(r *document.Reader) { r.Sub("a", `{"b": 1}`, "b") },
+			"a", "line 1: `a` is null; write an object, for example {\"b\": 1}, or leave it out"},
+		{"null for one or more", "a:\n", func(r *document.Reader) { r.OneOrMore("a", `{"b": 1}`, "b") },
+			"a", "line 1: `a` is null; write an object, for example {\"b\": 1}, or leave it out"},
+		{"an empty text", "a: ''\n", func(r *document.Reader) { r.String("a", "15m") },
+			"a", "line 1: `a` is empty; write a text, for example \"15m\", or leave it out"},
+		{"an empty time", "a: ''\n", func(r *document.Reader) { r.Time("a") },
+			"a", "line 1: `a` is empty; write a text, for example \"2026-01-31T20:00:00Z\", or leave it out"},
 		{"not yet", "sub: {a: 1}\n", func(r *document.Reader) { r.Sub("sub", "x", "a").Later("a") },
 			"sub.a", "line 1: `sub.a` is not supported yet; leave it out"},
 		{"the first of two", "sub: 1\na: 2\n", func(r *document.Reader) { r.String("a", "b"); r.String("sub", "b") },
@@ -216,17 +228,16 @@ func TestReaderRefuses(t *testing.T) {
 	}
 }
 
-func TestLaterAcceptsWhatSaysNothing(t *testing.T) {
+// An empty text is a value where any text is one.
+func TestScalarAcceptsEmptyTexts(t *testing.T) {
 	t.Parallel()
-	for _, value := range []string{"null", "0", "false", "''", "[]", "{}"} {
-		n, err := document.Parse([]byte("a: "+value), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := document.Read(n, "a")
-		if r.Later("a", "absent"); r.Err() != nil {
-			t.Errorf("a: %s: got %v", value, r.Err())
-		}
+	n, err := document.Parse([]byte("a: ''\nb: 1.50\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := document.Read(n, "a", "b")
+	if a, b := r.Scalar("a", "x"), r.Scalar("b", "x"); a != "" || b != "1.50" || r.Err() != nil {
+		t.Errorf("got %q, %q, %v", a, b, r.Err())
 	}
 }
 

@@ -15,7 +15,7 @@ func (n *Node) Locate(err error) error {
 	if !errors.As(err, &f) {
 		return err
 	}
-	line := n.lineOf(f.Field)
+	line := n.FindLine(f.Field)
 	if line == 0 {
 		return err
 	}
@@ -24,9 +24,9 @@ func (n *Node) Locate(err error) error {
 	return &located
 }
 
-// lineOf follows a path as far as it leads. 0 = not even its first part is
-// here.
-func (n *Node) lineOf(path string) int {
+// FindLine follows the path of a field as far as it leads, and returns the line there.
+// 0 = not even its first part is here.
+func (n *Node) FindLine(path string) int {
 	line := 0
 	for path != "" {
 		next, at, rest := n.step(path)

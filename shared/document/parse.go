@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -78,31 +79,57 @@ func empty() error {
 	return fault.New(fault.Invalid, "", "the document is empty; send a JSON or YAML object")
 }
 
+func tooLong(bytes int) error {
+	return fault.New(fault.Invalid, "",
+		"the document has %d bytes, at most %d are read; put longer lists and scripts into files on the share", bytes, MaxBytes)
+}
+
+func notUTF8() error {
+	return fault.New(fault.Invalid, "", "the document is not UTF-8; save it as UTF-8")
+}
+
+func notJSON(line int, err error) error {
+	return fault.New(fault.Invalid, "", "line %d: the document is not valid JSON (%v); check quotes, commas and brackets", line, err)
+}
+
 // Parse reads a document. The content type decides between JSON and YAML; when
-// it says neither, a document that begins with { is JSON.
+// it says neither, a document that begins with { is JSON. A document inside a text of .NET's
+// DataContractSerializer is read, too.
 func Parse(body []byte, contentType string) (*Node, error) {
+	body, err := Unwrap(body)
+	if err != nil {
+		return nil, err
+	}
 	body, contentType = bytes.TrimPrefix(body, byteOrderMark), strings.ToLower(contentType)
 	switch {
 	case len(body) > MaxBytes:
-		return nil, fault.New(fault.Invalid, "",
-			"the document has %d bytes, at most %d are read; put longer lists and scripts into files on the share", len(body),
-			MaxBytes)
+		return nil, tooLong(len(body))
 	case !utf8.Valid(body):
-		return nil, fault.New(fault.Invalid, "", "the document is not UTF-8; save it as UTF-8")
+		return nil, notUTF8()
 	case len(bytes.TrimSpace(body)) == 0:
 		return nil, empty()
 	}
 	isJSON := strings.Contains(contentType, "json") || !strings.Contains(contentType, "yaml") && bytes.TrimSpace(body)[0] == '{'
-	var n *Node
-	var err error
+	read := parseYAML
 	if isJSON {
-		n, err = parseJSON(body)
-	} else {
-		n, err = parseYAML(body)
+		read = parseJSON
 	}
-	if err != nil {
+	all, err := read(body)
+	switch {
+	case err != nil:
 		return nil, err
+	case len(all) == 0: // comments alone
+		return nil, empty()
+	case len(all) > 1 && isJSON:
+		return nil, notJSON(all[1].Line, errors.New("more follows after the first value"))
+	case len(all) > 1:
+		return nil, fault.New(fault.Invalid, "", "the file holds more than one document; send one at a time")
 	}
+	return objectOf(all[0])
+}
+
+// objectOf refuses a document that is no object.
+func objectOf(n *Node) (*Node, error) {
 	if n.Kind != Object {
 		return nil, fault.New(fault.Invalid, "", "the document is %s; send an object with named fields", kindNames[n.Kind])
 	}
@@ -111,32 +138,45 @@ func Parse(body []byte, contentType string) (*Node, error) {
 
 // jsonReader walks the tokens of a JSON document.
 type jsonReader struct {
-	body []byte
-	d    *json.Decoder
+	body   []byte
+	d      *json.Decoder
+	before int // lines before the document, of a list that it stands in
 }
 
-func parseJSON(body []byte) (*Node, error) {
-	r := jsonReader{body, json.NewDecoder(bytes.NewReader(body))}
+// parseJSON reads values that follow one another.
+func parseJSON(body []byte) ([]*Node, error) { return parseJSONAfter(0, body) }
+
+// parseJSONAfter reads values that begin after a number of lines.
+func parseJSONAfter(lines int, body []byte) ([]*Node, error) {
+	r := jsonReader{body: body, d: json.NewDecoder(bytes.NewReader(body)), before: lines}
 	r.d.UseNumber()
-	n, err := r.value("", 0)
-	if err == nil {
-		if _, end := r.d.Token(); end != io.EOF {
-			err = errors.New("more follows after the first value")
+	var all []*Node
+	for {
+		n, err := r.value("", 0)
+		if err == io.EOF && len(all) > 0 && r.isAtEnd() {
+			return all, nil
 		}
-	}
-	var f *fault.Error
-	if err != nil && !errors.As(err, &f) {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+		var f *fault.Error
+		if err != nil && !errors.As(err, &f) {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, notJSON(r.line(), err)
 		}
-		return nil, fault.New(fault.Invalid, "", "line %d: the document is not valid JSON (%v); check quotes, commas and brackets",
-			r.line(), err)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
 	}
-	return n, err
+}
+
+// isAtEnd reports whether nothing but blanks follows what was read.
+func (r jsonReader) isAtEnd() bool {
+	return len(bytes.TrimSpace(r.body[min(int(r.d.InputOffset()), len(r.body)):])) == 0
 }
 
 func (r jsonReader) line() int {
-	return 1 + bytes.Count(r.body[:min(int(r.d.InputOffset()), len(r.body))], []byte("\n"))
+	return r.before + 1 + bytes.Count(r.body[:min(int(r.d.InputOffset()), len(r.body))], []byte("\n"))
 }
 
 func (r jsonReader) value(path string, depth int) (*Node, error) {
@@ -213,20 +253,60 @@ func (n *Node) add(path, name string, line int, v *Node) error {
 	return nil
 }
 
-func parseYAML(body []byte) (*Node, error) {
+// parseYAML reads all documents of a stream. Those without a value are left out.
+func parseYAML(body []byte) ([]*Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(body))
-	var doc, more yaml.Node
-	err := d.Decode(&doc)
-	switch {
-	case err == io.EOF || err == nil && len(doc.Content) != 1: // comments alone
-		return nil, empty()
-	case err != nil:
-		return nil, fault.New(fault.Invalid, "", "the document is not valid YAML (%s); check the indentation",
-			Clip(strings.TrimPrefix(err.Error(), "yaml: ")))
-	case d.Decode(&more) != io.EOF:
-		return nil, fault.New(fault.Invalid, "", "the file holds more than one document; send one at a time")
+	var all []*Node
+	for {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		switch {
+		case err == io.EOF:
+			return all, nil
+		case err != nil:
+			return nil, badYAML(body, err)
+		case len(doc.Content) != 1 || isBlank(doc.Content[0]): // comments alone
+			continue
+		}
+		n, err := fromYAML(doc.Content[0], "", 0)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
 	}
-	return fromYAML(doc.Content[0], "", 0)
+}
+
+// stuckName is a name whose colon its value follows at once.
+var stuckName = regexp.MustCompile(`^\s*([A-Za-z]+:)[^\s:/]`)
+
+// isBlank reports whether a document of a stream holds nothing, as between two lines of
+// three dashes.
+func isBlank(y *yaml.Node) bool {
+	return y.Kind == yaml.ScalarNode && y.ShortTag() == "!!null" && y.Value == ""
+}
+
+// badYAML is the error for a text that is no YAML. A tab at the beginning of a line is
+// what is wrong with most of them, and the parser does not say so.
+func badYAML(body []byte, err error) error {
+	for i, line := range bytes.Split(body, []byte("\n")) {
+		if blanks := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]; len(blanks) < len(bytes.TrimSpace(line))+len(blanks) &&
+			bytes.ContainsRune(blanks, '\t') {
+			return fault.New(fault.Invalid, "", "line %d: the line begins with a tab, and YAML takes spaces alone; replace it with spaces", i+1)
+		}
+	}
+	for i, line := range bytes.Split(body, []byte("\n")) {
+		if found := stuckName.FindSubmatch(line); found != nil {
+			return fault.New(fault.Invalid, "", "line %d: `%s` has no blank after its colon, so that YAML takes it for a text; write `%s: `",
+				i+1, found[1], bytes.TrimSuffix(found[1], []byte(":")))
+		}
+	}
+	text, line := strings.TrimPrefix(err.Error(), "yaml: "), ""
+	if at, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(at, "line ") {
+		line, text = at+": ", rest
+	}
+	return fault.New(fault.Invalid, "",
+		"%sthe document is not valid YAML (%s); check the indentation, and quote a text that has : # * or & in it",
+		line, Clip(text))
 }
 
 func fromYAML(y *yaml.Node, path string, depth int) (*Node, error) {

@@ -21,14 +21,22 @@ const (
 // Reader reads the fields of one object. Its first error stays; what is read
 // after it is zero. Sub-objects share it.
 type Reader struct {
-	node *Node
-	path string
-	err  *error
+	node  *Node
+	path  string
+	err   *error
+	hints Hints
 }
 
+// Hints say what to write for names that people write and that are no fields, by the path of
+// such a name in small letters. They go before the nearest known name.
+type Hints map[string]string
+
 // Read begins with the top object. known are the names of all its fields.
-func Read(n *Node, known ...string) *Reader {
-	r := &Reader{node: n, err: new(error)}
+func Read(n *Node, known ...string) *Reader { return ReadWithHints(n, nil, known...) }
+
+// ReadWithHints begins with the top object, as Read does.
+func ReadWithHints(n *Node, hints Hints, known ...string) *Reader {
+	r := &Reader{node: n, err: new(error), hints: hints}
 	r.check(known)
 	return r
 }
@@ -45,6 +53,9 @@ func (r *Reader) check(known []string) {
 		hint := "the known ones are " + strings.Join(known, ", ")
 		if best := Nearest(f.Name, known); best != "" {
 			hint = fmt.Sprintf("did you mean `%s`?", best)
+		}
+		if written := r.hints[strings.ToLower(r.path+f.Name)]; written != "" {
+			hint = written
 		}
 		name := Clip(f.Name)
 		r.fail(name, f.Line, "there is no field `%s`; %s", r.path+name, hint)
@@ -76,31 +87,43 @@ func (r *Reader) find(name string) *Field {
 	return nil
 }
 
-// Has reports whether a field is there and not null.
-func (r *Reader) Has(name string) bool {
+// Has reports whether a field is there.
+func (r *Reader) Has(name string) bool { return r.find(name) != nil }
+
+// IsText reports whether a field is there and holds a text.
+func (r *Reader) IsText(name string) bool {
 	f := r.find(name)
-	return f != nil && f.Value.Kind != Null
+	return f != nil && f.Value.Kind == String
 }
 
-// value is a field's node if it is there, of the kind, and nothing has failed.
+// value is a field's node if it is there, of the kind, and nothing has failed. A field that
+// is null is refused: some programs write null for a value that they have lost.
 func (r *Reader) value(name string, kind Kind, example string) *Node {
-	if !r.Has(name) || *r.err != nil {
-		return nil
-	}
 	f := r.find(name)
-	if f.Value.Kind != kind {
-		r.fail(name, f.Value.Line, "`%s` is %s; write %s, for example %s", r.path+name, kindNames[f.Value.Kind], kindNames[kind], example)
+	if f == nil || *r.err != nil {
 		return nil
 	}
-	return f.Value
+	switch f.Value.Kind {
+	case kind:
+		return f.Value
+	case Null:
+		r.fail(name, f.Value.Line, "`%s` is null; write %s, for example %s, or leave it out", r.path+name, kindNames[kind], example)
+	default:
+		r.fail(name, f.Value.Line, "`%s` is %s; write %s, for example %s", r.path+name, kindNames[f.Value.Kind], kindNames[kind], example)
+	}
+	return nil
 }
 
-// String reads a text.
+// String reads a text, which must not be empty.
 func (r *Reader) String(name, example string) string {
-	if n := r.value(name, String, strconv.Quote(example)); n != nil {
-		return n.Text
+	n := r.value(name, String, strconv.Quote(example))
+	switch {
+	case n == nil:
+		return ""
+	case n.Text == "":
+		r.Fail(name, "`%s` is empty; write a text, for example %q, or leave it out", r.path+name, example)
 	}
-	return ""
+	return n.Text
 }
 
 // Bool reads a boolean, or the default.
@@ -113,6 +136,12 @@ func (r *Reader) Bool(name string, or bool) bool {
 
 // Int reads a whole number within bounds, or the default.
 func (r *Reader) Int(name string, or, least, most int) int {
+	if f := r.find(name); f != nil && f.Value.Kind == String {
+		if _, err := strconv.Atoi(f.Value.Text); err == nil {
+			r.Fail(name, "`%s` is the text %q; write the number without quotes", r.path+name, Clip(f.Value.Text))
+			return or
+		}
+	}
 	n := r.value(name, Number, strconv.Itoa(max(least, 1)))
 	if n == nil {
 		return or
@@ -135,8 +164,7 @@ func (r *Reader) Strings(name, example string) []string {
 	out := make([]string, len(n.Items))
 	for i, item := range n.Items {
 		if item.Kind != String {
-			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; write a text, in quotes", r.path, name, i,
-				kindNames[item.Kind])
+			r.fail(fmt.Sprintf("%s[%d]", name, i), item.Line, "`%s%s[%d]` is %s; %s", r.path, name, i, kindNames[item.Kind], item.quoted())
 			return nil
 		}
 		out[i] = item.Text
@@ -144,12 +172,27 @@ func (r *Reader) Strings(name, example string) []string {
 	return out
 }
 
-// Scalar reads a text or a number, as it was written.
+// quoted says how to write a value as a text.
+func (n *Node) quoted() string {
+	switch n.Kind {
+	case Number, Bool:
+		return fmt.Sprintf("write it as a text, in quotes: %q", Clip(n.Text))
+	case Null:
+		return `write a text, in quotes; "" is an empty one`
+	case String, List, Object:
+	}
+	return "write a text, in quotes"
+}
+
+// Scalar reads a text, which may be empty, or a number, as it was written.
 func (r *Reader) Scalar(name, example string) string {
 	if f := r.find(name); f != nil && f.Value.Kind == Number {
 		return f.Value.Text
 	}
-	return r.String(name, example)
+	if n := r.value(name, String, strconv.Quote(example)); n != nil {
+		return n.Text
+	}
+	return ""
 }
 
 // Scalars reads a list of texts and numbers, as they were written.
@@ -183,13 +226,22 @@ func (r *Reader) Objects(name, example string) []*Reader {
 			r.fail(at, item.Line, "`%s%s` is %s; write an object, for example %s", r.path, at, kindNames[item.Kind], example)
 			return nil
 		}
-		out[i] = &Reader{node: item, path: r.path + at + ".", err: r.err}
+		out[i] = &Reader{node: item, path: r.path + at + ".", err: r.err, hints: r.hints}
 	}
 	return out
 }
 
 // Map reads an object whose values are texts.
 func (r *Reader) Map(name, example string) map[string]string {
+	return r.readMap(name, example, (*Node).quoted)
+}
+
+// MapOfSecrets reads an object whose values are texts. Its errors never quote a value.
+func (r *Reader) MapOfSecrets(name, example string) map[string]string {
+	return r.readMap(name, example, func(*Node) string { return "write a text, in quotes" })
+}
+
+func (r *Reader) readMap(name, example string, remedy func(*Node) string) map[string]string {
 	n := r.value(name, Object, example)
 	if n == nil || len(n.Fields) == 0 {
 		return nil
@@ -198,7 +250,7 @@ func (r *Reader) Map(name, example string) map[string]string {
 	for _, f := range n.Fields {
 		if f.Value.Kind != String {
 			key := Clip(f.Name)
-			r.fail(name+"."+key, f.Line, "`%s%s.%s` is %s; write a text, in quotes", r.path, name, key, kindNames[f.Value.Kind])
+			r.fail(name+"."+key, f.Line, "`%s%s.%s` is %s; %s", r.path, name, key, kindNames[f.Value.Kind], remedy(f.Value))
 			return nil
 		}
 		out[f.Name] = f.Value.Text
@@ -212,9 +264,26 @@ func (r *Reader) Sub(name, example string, known ...string) *Reader {
 	if n == nil {
 		return nil
 	}
-	sub := &Reader{node: n, path: r.path + name + ".", err: r.err}
+	sub := &Reader{node: n, path: r.path + name + ".", err: r.err, hints: r.hints}
 	sub.check(known)
 	return sub
+}
+
+// OneOrMore reads a field that holds an object or a list of objects, all with the same
+// fields.
+func (r *Reader) OneOrMore(name, example string, known ...string) []*Reader {
+	f := r.find(name)
+	if f == nil || f.Value.Kind != List {
+		if sub := r.Sub(name, example, known...); sub != nil {
+			return []*Reader{sub}
+		}
+		return nil
+	}
+	list := r.Objects(name, "["+example+"]")
+	for _, sub := range list {
+		sub.check(known)
+	}
+	return list
 }
 
 // Any reads a nested object whose fields have names of the user's own; nil when
@@ -224,7 +293,7 @@ func (r *Reader) Any(name, example string) *Reader {
 	if n == nil {
 		return nil
 	}
-	return &Reader{node: n, path: r.path + name + ".", err: r.err}
+	return &Reader{node: n, path: r.path + name + ".", err: r.err, hints: r.hints}
 }
 
 // Names are the names of an object's fields, in its order.
@@ -263,31 +332,13 @@ func (r *Reader) Text(name, example string, into encoding.TextUnmarshaler) {
 	}
 }
 
-// Later refuses fields that are known and cannot be used yet, unless they say
-// nothing.
+// Later refuses fields that are known and cannot be used yet.
 func (r *Reader) Later(names ...string) {
 	for _, name := range names {
-		f := r.find(name)
-		if f == nil || f.Value.empty() {
-			continue
+		if r.Has(name) {
+			r.Fail(name, "`%s` is not supported yet; leave it out", r.path+name)
 		}
-		r.Fail(name, "`%s` is not supported yet; leave it out", r.path+name)
 	}
-}
-
-// empty reports whether a value says nothing.
-func (n *Node) empty() bool {
-	switch n.Kind {
-	case Null:
-		return true
-	case Bool:
-		return n.Text == "false"
-	case Number:
-		return n.Text == "0"
-	case String:
-		return n.Text == ""
-	}
-	return len(n.Items)+len(n.Fields) == 0
 }
 
 // edits is the Levenshtein distance of two names; long ones are far from

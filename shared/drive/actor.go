@@ -19,11 +19,11 @@ import (
 // forgets them all and looks the jobs up instead.
 const maxEnded = 10_000
 
-// actor is one pool in this process. The holder of its turn owns all fields but spec.
+// actor is one pool in this process. The call that visits it owns all fields but spec.
 type actor struct {
 	name string
-	turn chan struct{}             // holds a token while nobody has the turn
-	spec atomic.Pointer[pool.Spec] // as last loaded or written, for readers without the turn
+	free chan struct{}             // holds a token while nobody visits
+	spec atomic.Pointer[pool.Spec] // as last loaded or written, for readers that do not visit
 
 	copyOfPool
 	ended map[string]struct{} // orders of jobs that ended since the copy was loaded
@@ -44,10 +44,10 @@ type copyOfPool struct {
 	version  pool.Version // of the pool that the copy shows
 	outdated bool         // the rows may say something else
 	suspect  []string     // keys of rows that a failed commit may or may not have written
-	loaded   time.Time    // before state was read, by the clock of this process
+	loaded   time.Time    // after state was read, by the clock of this process
 }
 
-// forgetState drops the copy: the next turn loads it.
+// forgetState drops the copy: the next visit loads it.
 func (c *copyOfPool) forgetState() { c.state = nil }
 
 // markOutdated says that the copy must catch up before it is used.
@@ -59,19 +59,19 @@ func (d *Driver) actor(name string) *actor {
 	defer d.mu.Unlock()
 	a := d.pools[name]
 	if a == nil {
-		a = &actor{name: name, turn: make(chan struct{}, 1), mustResend: true}
+		a = &actor{name: name, free: make(chan struct{}, 1), mustResend: true}
 		a.unlock()
 		d.pools[name] = a
 	}
 	return a
 }
 
-// lock waits for the turn.
+// lock waits until nobody else visits.
 func (a *actor) lock(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
 		select {
-		case <-a.turn:
+		case <-a.free:
 			return nil
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -80,7 +80,7 @@ func (a *actor) lock(ctx context.Context) error {
 	return fmt.Errorf("pool %q is busy: %w", a.name, err)
 }
 
-func (a *actor) unlock() { a.turn <- struct{}{} }
+func (a *actor) unlock() { a.free <- struct{}{} }
 
 // takeCalls returns the calls that are due, and removes them from the actor.
 func (a *actor) takeCalls() pool.Effects {
@@ -89,11 +89,11 @@ func (a *actor) takeCalls() pool.Effects {
 	return calls
 }
 
-// keepCalls runs after a failed turn. It keeps the calls that may be made later, after
+// keepCalls runs after a failed visit. It keeps the calls that may be made later, after
 // dropOldRemovals has looked at them. The others may be wrong later; a step decides them
 // again.
 func (a *actor) keepCalls() {
-	a.calls = pool.Effects{Remove: a.calls.Remove, LookUp: a.calls.LookUp}
+	a.calls = pool.Effects{Remove: a.calls.Remove, LookUp: a.calls.LookUp, LookAt: a.calls.LookAt}
 }
 
 // dropOldRemovals keeps each removal once, and only while the pool still has that node,
@@ -139,7 +139,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 	a.copyOfPool = copyOfPool{
 		state:   scheduler.NewState(part.Head, part.Nodes, part.Jobs, began),
 		version: version,
-		loaded:  began,
+		loaded:  d.now(), // not before: another process may have taken a job in and ended it while this one loaded
 	}
 	a.ended = map[string]struct{}{}
 	return nil
@@ -170,7 +170,7 @@ func (d *Driver) catchUp(ctx context.Context, a *actor) error {
 	a.calls.LookUp = append(a.calls.LookUp, a.state.CatchUp(delta.Head, delta.Nodes, delta.Jobs, delta.Gone, began)...)
 	a.version, a.outdated, a.suspect = version, false, nil
 	a.spec.Store(&delta.Head.Spec)
-	a.rememberEnded(delta.Ended, began)
+	a.rememberEnded(delta.Ended, d.now())
 	return nil
 }
 
@@ -215,22 +215,27 @@ func (d *Driver) hasEnded(ctx context.Context, name string, j pool.Submit) (bool
 	if fault.CodeOf(err) != fault.NotFound {
 		return err == nil, err
 	}
-	states, err := d.store.EndStates(ctx, name, []string{j.ID})
-	switch state := states[j.ID]; {
+	states, err := d.store.EndStates(ctx, []string{j.ID})
+	switch end := states[j.ID]; {
 	case err != nil:
 		return false, err
-	case state == "":
-		return false, nil
-	case state == job.Rejected:
+	case end.State == job.Rejected:
 		return false, fault.New(fault.Throttled, "id", "the id %q was given back while its job was on its way; it comes again", j.ID)
+	case end.State == "" || end.Pool != name:
+		return false, nil
 	}
 	return true, nil
 }
+
+// maxChanges bounds the rows of a transaction besides the head and the row of the change log.
+const maxChanges = 98
 
 // commit writes the rows of one step.
 func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) error {
 	a.state.Head.Seq++
 	a.state.Head.Nonce = uuid.NewString()
+	share := pool.AddBundles(changes, maxChanges, a.state.LiveJob)
+	a.state.Head.Bundled = share || a.state.Head.Bundled && len(a.state.Jobs) > 0
 	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
 	if err != nil {
 		a.markOutdated()
@@ -241,6 +246,7 @@ func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) er
 		return err
 	}
 	a.version = version
+	a.state.ConfirmStep()
 	spec := a.state.Head.Spec
 	a.spec.Store(&spec)
 	var ended []string

@@ -102,13 +102,15 @@ func (n *nodes) report(vmid string, items ...protocol.ReportItem) pool.Reported 
 	return pool.Reported{At: time.Now().UTC(), Report: protocol.Report{V: 1, Pool: "cpu", VMID: vmid, Seen: n.seen[vmid], Items: items}}
 }
 
-func (*nodes) Wake(context.Context, string, string, time.Time) error { return nil }
-func (*nodes) Fence(context.Context, string) (bool, error)           { return false, nil }
+func (*nodes) Wake(context.Context, string, string, time.Time) error     { return nil }
+func (*nodes) Subscribe(context.Context, string, string, []string) error { return nil }
+func (*nodes) Ended(context.Context, string, []string) error             { return nil }
+func (*nodes) Fence(context.Context, string) (bool, error)               { return false, nil }
 
-func (n *nodes) List(_ context.Context, _, set string) (pool.Listed, error) {
+func (n *nodes) List(_ context.Context, _ string, _ pool.Spec, set pool.Set) (pool.Listed, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := pool.Listed{Set: set, Exists: true, Capacity: len(n.seen)}
+	l := pool.Listed{Set: set.Name, Exists: true, Capacity: len(n.seen)}
 	for vmid := range n.seen {
 		l.Instances = append(l.Instances, pool.Instance{VMID: vmid, ID: vmid, Name: vmid, Provisioning: "Succeeded", Power: "running"})
 	}
@@ -116,6 +118,9 @@ func (n *nodes) List(_ context.Context, _, set string) (pool.Listed, error) {
 }
 
 func (*nodes) Grow(context.Context, string, pool.Spec, pool.Set, int) (Operation, error) {
+	return Operation{}, nil
+}
+func (*nodes) UpdateModel(context.Context, string, pool.Spec, pool.Set) (Operation, error) {
 	return Operation{}, nil
 }
 func (*nodes) Shrink(context.Context, string, string, int) (Operation, error) {

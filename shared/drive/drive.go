@@ -20,7 +20,7 @@ import (
 	"dsvmpools/shared/scheduler"
 )
 
-// maxConflicts is how often one turn starts again because another writer was first.
+// maxConflicts is how often one visit starts again because another writer was first.
 // Somebody makes progress each time, but the lock of the caller's message ends.
 const maxConflicts = 20
 
@@ -51,8 +51,9 @@ type Driver struct {
 	step   Step
 	now    func() time.Time
 
-	mu    sync.Mutex
-	pools map[string]*actor
+	mu         sync.Mutex
+	pools      map[string]*actor
+	subscribed map[string]time.Time // by pool and id of a job of another pool: when it was asked to be notified of the end
 }
 
 // New returns a driver that has seen no pool yet.
@@ -67,6 +68,8 @@ func New(c Config) *Driver {
 		step:   c.Step,
 		now:    c.Now,
 		pools:  map[string]*actor{},
+
+		subscribed: map[string]time.Time{},
 	}
 	if d.step == nil {
 		d.step = scheduler.Step
@@ -104,7 +107,7 @@ func (d *Driver) Submit(ctx context.Context, name string, jobs []Submission) (Ou
 	return d.drive(ctx, name, nil, jobs)
 }
 
-// drive takes turns until the calls to Azure bring no more events. It lists the scale
+// drive visits the pool until the calls to Azure bring no more events. It lists the scale
 // sets at most once.
 func (d *Driver) drive(ctx context.Context, name string, events []pool.Event, jobs []Submission) (out Outcome, err error) {
 	a := d.actor(name)
@@ -124,7 +127,7 @@ func (d *Driver) drive(ctx context.Context, name string, events []pool.Event, jo
 }
 
 // takeTurn waits for the pool and brings the events to it. It returns the calls to
-// Azure that are due. The caller makes them outside of the turn, so that a slow call
+// Azure that are due. The caller makes them outside of the visit, so that a slow call
 // keeps nobody from placing jobs.
 func (d *Driver) takeTurn(ctx context.Context, a *actor, events []pool.Event, jobs []Submission, out *Outcome) (
 	calls pool.Effects, err error,

@@ -13,7 +13,7 @@ import (
 	"dsvmpools/shared/protocol"
 )
 
-// send performs the effects that are messages, during the turn: work for a node must
+// send performs the effects that are messages, during the visit: work for a node must
 // leave in the order of its numbers.
 func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
 	errs := make(chan error)
@@ -30,6 +30,9 @@ func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
 	}
 	if !e.RecordAt.IsZero() {
 		start(func() error { return d.bus.Wake(ctx, a.name, WakeRecord, e.RecordAt) })
+	}
+	for other, ids := range e.Notify {
+		start(func() error { return d.bus.Ended(ctx, other, ids) })
 	}
 	var all []error
 	for range started {
@@ -57,16 +60,17 @@ func addCalls(calls *pool.Effects, e pool.Effects) {
 		if c.Poll != "" {
 			all.Poll, all.PollKind = c.Poll, c.PollKind
 		}
-		all.Shrink, all.Drop = all.Shrink || c.Shrink, all.Drop || c.Drop
+		all.Shrink, all.Drop, all.Model = all.Shrink || c.Shrink, all.Drop || c.Drop, all.Model || c.Model
 	}
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
-	for _, n := range e.Remove { // copies, because the calls are made outside of the turn
+	for _, n := range e.Remove { // copies, because the calls are made outside of the visit
 		node := *n
 		calls.Remove = append(calls.Remove, &node)
 	}
 	calls.Fence = append(calls.Fence, e.Fence...)
 	calls.LookUp = append(calls.LookUp, e.LookUp...)
+	calls.LookAt = append(calls.LookAt, e.LookAt...)
 }
 
 // maxRemovals bounds the instances that one call removes.
@@ -87,13 +91,13 @@ func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e p
 	for _, set := range head.Sets {
 		c := e.Sets[set.Name]
 		if shrink := c != nil && c.Shrink; set.Used && (e.List || shrink) {
-			events = append(events, d.listSet(ctx, name, set.Name, shrink)...)
+			events = append(events, d.listSet(ctx, name, head.Spec, set, shrink)...)
 		}
 	}
 	if e.DropRows {
 		d.dropRows(ctx, name)
 	}
-	return append(events, d.lookUpEnded(ctx, name, e.LookUp)...)
+	return append(events, d.lookUpEnded(ctx, name, e)...)
 }
 
 // callSets makes all calls to the scale sets except lists and shrinks. It calls
@@ -150,6 +154,10 @@ func (d *Driver) callSet(ctx context.Context, name string, spec pool.Spec, c *po
 		a.Target = c.Grow
 		events = append(events, a)
 	}
+	if c.Model {
+		op, err := d.fleet.UpdateModel(ctx, name, spec, c.Set)
+		events = append(events, d.answer(name, set, pool.OpModel, op, err))
+	}
 	if c.Poll != "" {
 		op, err := d.fleet.Poll(ctx, c.Poll)
 		if fault.CodeOf(err) == fault.Gone {
@@ -174,34 +182,12 @@ func groupBySet(nodes []*pool.Node) map[string][]*pool.Node {
 	return sets
 }
 
-// lookUpEnded finds out how jobs that others wait for have ended. The next tick asks
-// again for those that cannot be read.
-func (d *Driver) lookUpEnded(ctx context.Context, name string, ids []string) []pool.Event {
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	if len(ids) == 0 {
-		return nil
-	}
-	states, err := d.store.EndStates(ctx, name, ids)
-	if err != nil {
-		d.log.Warn("looking up jobs that others wait for failed", "pool", name, "jobs", len(ids), "error", err)
-		return nil
-	}
-	var events []pool.Event
-	for _, id := range ids {
-		if state := states[id]; state != "" {
-			events = append(events, pool.JobEnd{ID: id, State: state})
-		}
-	}
-	return events
-}
-
 // listSet lists a scale set and, if shrink is true, lowers its capacity to the number of
 // instances in the list. A failed list means nothing; in particular it does not mean
 // that the set is empty.
-func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []pool.Event {
-	began := d.now()
-	listed, err := d.fleet.List(ctx, name, set)
+func (d *Driver) listSet(ctx context.Context, name string, spec pool.Spec, of pool.Set, shrink bool) []pool.Event {
+	set, began := of.Name, d.now()
+	listed, err := d.fleet.List(ctx, name, spec, of)
 	if err != nil {
 		d.log.Warn("listing a scale set failed", "pool", name, "set", set, "error", err)
 		if shrink {
@@ -209,7 +195,7 @@ func (d *Driver) listSet(ctx context.Context, name, set string, shrink bool) []p
 		}
 		return nil
 	}
-	listed.At = began // the turn that takes it in may come much later
+	listed.At = began // the visit that takes it in may come much later
 	events := []pool.Event{listed}
 	if shrink {
 		op, err := d.fleet.Shrink(ctx, name, set, len(listed.Instances))

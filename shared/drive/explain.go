@@ -3,9 +3,11 @@ package drive
 import (
 	"context"
 	"slices"
+	"time"
 
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/scheduler"
+	"dsvmpools/shared/usage"
 )
 
 // Explain says why a live job is where it is; false: it is not live, or no longer.
@@ -20,6 +22,30 @@ func (d *Driver) Explain(ctx context.Context, name, order string) (e scheduler.E
 func (d *Driver) ExplainPool(ctx context.Context, name string) (e scheduler.Explanation, err error) {
 	err = d.withState(ctx, name, func(s *scheduler.State) { e = scheduler.ExplainPool(s, d.now(), d.timing) })
 	return e, err
+}
+
+// PlanApply says what a new spec would do to a pool, and changes nothing. fault.NotFound:
+// there is no such pool.
+func (d *Driver) PlanApply(ctx context.Context, name string, spec pool.Spec) (plan scheduler.ApplyPlan, err error) {
+	err = d.withState(ctx, name, func(s *scheduler.State) {
+		plan = scheduler.PlanApply(s, spec, d.now())
+		plan.Head.Sets = slices.Clone(plan.Head.Sets)
+		plan.Leaving, plan.Staying, plan.Hit = copyAll(plan.Leaving), copyAll(plan.Staying), copyAll(plan.Hit)
+		for i, j := range plan.Stuck {
+			plan.Stuck[i].Job = copyAll([]*pool.Job{j.Job})[0]
+		}
+	})
+	return plan, err
+}
+
+// copyAll copies rows, which the next step may change.
+func copyAll[T any](rows []*T) []*T {
+	out := make([]*T, len(rows))
+	for i, row := range rows {
+		one := *row
+		out[i] = &one
+	}
+	return out
 }
 
 // Assigned is the job that a node has under an assignment number; false: it has none, or
@@ -46,6 +72,13 @@ func (d *Driver) Nodes(ctx context.Context, name string) (head pool.Head, nodes 
 		}
 	})
 	return head, nodes, jobs, err
+}
+
+// OpenEntries are what the ledger would get of a pool if all that runs in it ended now.
+// fault.NotFound: there is no such pool.
+func (d *Driver) OpenEntries(ctx context.Context, name string, now time.Time) (entries []usage.Entry, err error) {
+	err = d.withState(ctx, name, func(s *scheduler.State) { entries = s.OpenEntries(now) })
+	return entries, err
 }
 
 // withState calls show with the pool's current state, which show must not change.

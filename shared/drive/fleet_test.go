@@ -86,9 +86,9 @@ type agingFleet struct {
 	now time.Time
 }
 
-func (f *agingFleet) List(_ context.Context, _, set string) (pool.Listed, error) {
+func (f *agingFleet) List(_ context.Context, _ string, _ pool.Spec, set pool.Set) (pool.Listed, error) {
 	f.now = f.now.Add(time.Minute)
-	return pool.Listed{Set: set}, nil
+	return pool.Listed{Set: set.Name}, nil
 }
 
 // A list is as old as the call for it, however long the answer takes.
@@ -97,7 +97,7 @@ func TestListIsAsOldAsItsCall(t *testing.T) {
 	began := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 	f := &agingFleet{now: began}
 	d := New(Config{Fleet: f, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return f.now }})
-	events := d.listSet(t.Context(), "p", "a", false)
+	events := d.listSet(t.Context(), "p", pool.Spec{}, pool.Set{Name: "a"}, false)
 	if len(events) != 1 || !events[0].(pool.Listed).At.Equal(began) {
 		t.Errorf("asked at %s, got %+v", began, events)
 	}

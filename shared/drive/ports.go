@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -35,9 +34,9 @@ type Store interface {
 	// ended, or its row is gone already.
 	FinishedJob(ctx context.Context, name, order string) (*pool.Job, error)
 
-	// EndStates says how jobs of the pool have ended, by their ids, also when their rows
-	// are gone. It leaves out those that have not ended, or are no jobs of the pool.
-	EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error)
+	// EndStates says in which pools jobs are and how they have ended, by their ids, also
+	// when their rows are gone.
+	EndStates(ctx context.Context, ids []string) (map[string]pool.EndState, error)
 
 	// DeletePool deletes all rows of a pool whose head says Deleting.
 	DeletePool(ctx context.Context, name string) error
@@ -54,30 +53,47 @@ type Bus interface {
 	// WakeRecord. After a lost wake-up, a timer wakes the pool.
 	Wake(ctx context.Context, name, kind string, at time.Time) error
 
+	// Subscribe asks another pool to notify the pool `by` when these jobs have ended, and
+	// Ended notifies a pool that they have. Both are hints: after a lost one, the ticks of
+	// the pool in which others wait find out.
+	Subscribe(ctx context.Context, name, by string, ids []string) error
+	Ended(ctx context.Context, name string, ids []string) error
+
 	// Fence takes the session of a node and marks it. False: its agent holds it.
 	Fence(ctx context.Context, session string) (bool, error)
 }
 
 // Kinds of wake-ups.
 const (
-	WakeTick   = "tick"   // drive the pool
-	WakeRecord = "record" // copy what the pool has noted for the ledger
+	WakeTick      = "tick"      // drive the pool
+	WakeRecord    = "record"    // copy what the pool has noted for the ledger
+	WakeSubscribe = "subscribe" // another pool waits for jobs of this one: pool.Subscribe
+	WakeEnded     = "ended"     // jobs of another pool have ended: pool.Ended
 )
 
 // Fleet lists and changes the scale sets of a pool; set is pool.Set.Name. A call is one
 // attempt. Its outcome, also an error, goes to the step as an event, and the step
 // decides whether to try again. Errors carry a fault code.
 type Fleet interface {
-	// List reads all instances of a set.
-	List(ctx context.Context, name, set string) (pool.Listed, error)
+	// List reads all instances of a set. It says which model the set has, and, from spec
+	// and set, which one this deployment would write.
+	List(ctx context.Context, name string, spec pool.Spec, set pool.Set) (pool.Listed, error)
 
 	// Grow raises the capacity of a set to target, a number of instances in all; it
-	// creates the set where there is none.
+	// creates the set where there is none. If this deployment would write another model
+	// than the set has, it writes that with the capacity, as UpdateModel does, so that new
+	// instances are never made from an old model.
 	Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (Operation, error)
 
 	// Shrink lowers the capacity of a set to the number of instances that a list has
 	// just shown, for a set whose instances never came.
 	Shrink(ctx context.Context, name, set string, listed int) (Operation, error)
+
+	// UpdateModel writes the model of a set that is there, and leaves its capacity and its
+	// instances as they are: those that come later are made with it. It writes nothing over
+	// the model of a later deployment. fault.Immutable: such a set cannot be changed; it has
+	// to be dropped and made again.
+	UpdateModel(ctx context.Context, name string, spec pool.Spec, set pool.Set) (Operation, error)
 
 	// Remove deletes instances by name. Lists show when they are gone.
 	Remove(ctx context.Context, name, set string, nodes []*pool.Node) error

@@ -22,6 +22,7 @@ const (
 	OverBudget Code = "overBudget" // it would cost more than is allowed
 	Gone       Code = "gone"       // it was there once and is not known any more
 	Preempted  Code = "preempted"  // a later operation took its place; what came of it has to be looked up
+	Immutable  Code = "immutable"  // what is there cannot be changed so; it has to be made again
 	Internal   Code = "internal"   // everything else
 )
 

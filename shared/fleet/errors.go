@@ -18,6 +18,17 @@ func isStatus(err error, status int) bool {
 	return errors.As(err, &e) && e.StatusCode == status
 }
 
+// isMissing reports whether an answer says that a set or an instance is not there. Without
+// the resource group or the subscription nobody knows: a slip in a setting must not look as
+// if all nodes were gone.
+func isMissing(err error) bool {
+	var e *azcore.ResponseError
+	if !errors.As(err, &e) || e.StatusCode != http.StatusNotFound {
+		return false
+	}
+	return meanings[read(e).Code].code != fault.Invalid
+}
+
 // detail is an error of the resource manager with what it has inside.
 type detail struct {
 	Code    string
@@ -38,20 +49,20 @@ func read(e *azcore.ResponseError) detail {
 	return body.Error
 }
 
-// codes of the resource manager and what they mean for a pool.
-var codes = map[string]fault.Code{
-	"AllocationFailed": fault.NoCapacity, "ZonalAllocationFailed": fault.NoCapacity, "SkuNotAvailable": fault.NoCapacity,
-	"OverconstrainedAllocationRequest": fault.NoCapacity, "OverconstrainedZonalAllocationRequest": fault.NoCapacity,
-	"QuotaExceeded": fault.NoQuota, "TooManyRequests": fault.Throttled, "SubscriptionRequestsThrottled": fault.Throttled,
-	"PreconditionFailed": fault.Conflict, "Conflict": fault.Conflict,
-	"OperationPreempted": fault.Preempted, "RetryableErrorDueToAnotherOperation": fault.Throttled,
-	"ResourceNotFound": fault.NotFound, "NotFound": fault.NotFound,
-	"ImageNotFound": fault.Invalid, "InvalidParameter": fault.Invalid,
-	"InvalidRequestContent": fault.Invalid, "InsufficientSubnetSize": fault.Invalid,
-	"VMMarketplaceInvalidInput":            fault.Invalid,
-	"MarketplacePurchaseEligibilityFailed": fault.Invalid, "RequestDisallowedByPolicy": fault.Invalid,
-	"ScopeLocked": fault.Invalid, "AuthorizationFailed": fault.Invalid,
-	"InvalidAuthenticationToken": fault.Invalid, "AuthenticationFailed": fault.Invalid,
+// refusesAddressSKU reports whether Azure has refused the SKU of the instances' public
+// addresses: its documents differ on whether a Uniform set may name it.
+func refusesAddressSKU(err error) bool {
+	if !isStatus(err, http.StatusBadRequest) {
+		return false
+	}
+	var e *azcore.ResponseError
+	errors.As(err, &e)
+	d := read(e)
+	said := strings.ToLower(d.Message)
+	for _, inner := range d.Details {
+		said += " " + strings.ToLower(inner.Message)
+	}
+	return strings.Contains(said, "could not find member 'sku'") || strings.Contains(said, "publicipaddressconfiguration.sku")
 }
 
 // classify gives an answer its one code: by its error code, since a failed
@@ -67,37 +78,39 @@ func classify(err error) error {
 		}
 		return &fault.Error{Code: fault.Internal, Message: "the resource manager cannot be reached", Err: err}
 	}
-	d := read(e)
-	out := &fault.Error{Code: codeOf(e.StatusCode, d), Err: err, Message: strings.TrimSpace("Azure answered " + d.Code + ": " + d.Message)}
+	m, about := explain(e.StatusCode, read(e))
+	out := &fault.Error{Code: m.code, Err: err, Message: sentence(about, m.do)}
 	if out.Code == fault.Throttled {
 		out.RetryAfter = retryAfter(e.RawResponse)
 	}
 	return out
 }
 
-// codeOf goes from the certain to the general: a limit of requests, a code that
-// is known, what is inside a code that says little, and at last the status.
-func codeOf(status int, d detail) fault.Code {
+// explain says what an answer means, and which of its errors says so. It goes from the
+// certain to the general: a limit of requests, a code that is known, what is inside a code
+// that says little, and at last the status.
+func explain(status int, d detail) (meaning, detail) {
 	for _, inner := range d.Details {
-		if codes[inner.Code] == fault.Throttled {
-			return fault.Throttled
+		if meanings[inner.Code].code == fault.Throttled {
+			return meaning{code: fault.Throttled}, d
 		}
 	}
 	if status == http.StatusTooManyRequests {
-		return fault.Throttled
+		return meaning{code: fault.Throttled}, d
 	}
-	if code, ok := codes[d.Code]; ok {
-		return code
-	}
-	if d.Code == "OperationNotAllowed" && strings.Contains(strings.ToLower(d.Message), "quota") {
-		return fault.NoQuota
+	outer, known, certain := meaningOf(d.Code, d.Message)
+	if certain {
+		return outer, d
 	}
 	for _, inner := range d.Details {
-		if code, ok := codes[inner.Code]; ok {
-			return code
+		if m, _, certain := meaningOf(inner.Code, inner.Message); certain {
+			return m, inner
 		}
 	}
-	return byStatus(status)
+	if known {
+		return outer, d
+	}
+	return meaning{code: byStatus(status)}, d
 }
 
 func byStatus(status int) fault.Code {

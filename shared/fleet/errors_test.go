@@ -49,7 +49,7 @@ func TestClassify(t *testing.T) {
 		{"overtaken", 200, `{"status":"Failed","error":{"code":"OperationPreempted"}}`, nil, fault.Preempted, 0},
 		{"etag", 412, `{"error":{"code":"PreconditionFailed"}}`, nil, fault.Conflict, 0},
 		{"no such image", 404, `{"error":{"code":"ImageNotFound"}}`, nil, fault.Invalid, 0},
-		{"subnet full", 400, `{"error":{"code":"InsufficientSubnetSize"}}`, nil, fault.Invalid, 0},
+		{"subnet full", 400, `{"error":{"code":"InsufficientSubnetSize"}}`, nil, fault.NoQuota, 0},
 		{"no rights", 403, `{"error":{"code":"AuthorizationFailed"}}`, nil, fault.Invalid, 0},
 		{"known inside unknown", 400, `{"error":{"code":"SomethingNew","details":[{"code":"AllocationFailed"}]}}`, nil, fault.NoCapacity, 0},
 		{"code in the header only", 409, ``, []string{"x-ms-error-code", "SkuNotAvailable"}, fault.NoCapacity, 0},

@@ -7,10 +7,12 @@ package fleet
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -45,6 +47,7 @@ type Config struct {
 	Region         string
 	Endpoint       string // of the resource manager; "" = the public cloud
 	Credential     azcore.TokenCredential
+	Log            *slog.Logger // nil = no log
 }
 
 // Client is the adapter. Its methods may be called concurrently.
@@ -56,6 +59,9 @@ type Client struct {
 	usage *armcompute.UsageClient
 	sizes *armcompute.VirtualMachineSizesClient
 	known sizeLists
+
+	plainAddress atomic.Bool // Azure has refused the SKU of the instances' public addresses
+	quotaFailed  atomic.Bool // the log says that quotas cannot be read
 }
 
 // Instance is what Azure reports about one VM.
@@ -67,6 +73,7 @@ type Instance struct {
 	Power        string // running, starting, stopped, ...; "" = none yet
 	Created      time.Time
 	Error        string // why provisioning failed, in Azure's words
+	Outdated     bool   // it runs with an older model than the set has now
 }
 
 // Operation is a call that was accepted.
@@ -81,6 +88,8 @@ type Listing struct {
 	Capacity     int
 	ETag         string
 	Provisioning string
+	Model        string    // hash of the model that the set has: see Model.Hash; "" = not known
+	Deployed     time.Time // when the program was deployed that wrote the model; zero = not known
 	Instances    []Instance
 }
 
@@ -143,9 +152,14 @@ func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 // Grow raises the capacity of the set to at least target; it never lowers it.
 // It creates a missing set with that capacity. The write is conditional on the
 // read before it; after a conflict with another writer it is tried once more.
+// If the set has another model than this one, and no newer deployment wrote it, the model
+// is written with the capacity, so that no new instance is made from an old one.
 // Grow does not request more than the quotas allow: fault.NoQuota says how many
 // instances they allow.
 func (c *Client) Grow(ctx context.Context, set string, m Model, target int) (Operation, error) {
+	if err := m.check(); err != nil {
+		return Operation{}, err
+	}
 	op, err := c.grow(ctx, set, m, target)
 	if isStatus(err, http.StatusPreconditionFailed) {
 		return c.grow(ctx, set, m, target)
@@ -169,11 +183,10 @@ func (c *Client) grow(ctx context.Context, set string, m Model, target int) (Ope
 		return Operation{}, err
 	}
 	if !exists {
-		ctx, response, cancel := capture(ctx)
-		defer cancel()
-		poller, err := c.sets.BeginCreateOrUpdate(ctx, c.cfg.ResourceGroup, set, m.build(set, target),
-			&armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfNoneMatch: to.Ptr("*")})
-		return operation(ctx, opCreate, set, poller, *response, err)
+		return c.put(ctx, set, m, target, &armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfNoneMatch: to.Ptr("*")})
+	}
+	if m.replaces(set, got.Tags) && got.Etag != nil {
+		return c.put(ctx, set, m, max(there, target), &armcompute.VirtualMachineScaleSetsClientBeginCreateOrUpdateOptions{IfMatch: got.Etag})
 	}
 	if there >= target {
 		if got.Properties == nil || value(got.Properties.ProvisioningState) != "Failed" {
@@ -229,7 +242,7 @@ func (c *Client) get(ctx context.Context, set string) (armcompute.VirtualMachine
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	got, err := c.sets.Get(ctx, c.cfg.ResourceGroup, set, nil)
-	if isStatus(err, http.StatusNotFound) {
+	if isMissing(err) {
 		return armcompute.VirtualMachineScaleSet{}, false, nil
 	}
 	return got.VirtualMachineScaleSet, err == nil, classify(err)
@@ -245,7 +258,7 @@ func (c *Client) List(ctx context.Context, set string) (Listing, error) {
 	if got.SKU != nil && got.SKU.Capacity != nil {
 		l.Capacity = int(*got.SKU.Capacity)
 	}
-	l.ETag = value(got.Etag)
+	l.ETag, l.Model, l.Deployed = value(got.Etag), value(got.Tags[ModelTag]), deployedOf(got.Tags)
 	if got.Properties != nil {
 		l.Provisioning = value(got.Properties.ProvisioningState)
 	}
@@ -272,7 +285,7 @@ func (c *Client) each(ctx context.Context, set, expand string, visit func(*armco
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		page, err := pager.NextPage(ctx)
 		cancel()
-		if isStatus(err, http.StatusNotFound) {
+		if isMissing(err) {
 			return false, nil
 		}
 		if err != nil {
@@ -298,6 +311,7 @@ func instance(vm *armcompute.VirtualMachineScaleSetVM) (Instance, bool) {
 	if p.TimeCreated != nil {
 		inst.Created = *p.TimeCreated
 	}
+	inst.Outdated = p.LatestModelApplied != nil && !*p.LatestModelApplied
 	if p.InstanceView == nil {
 		return inst, true
 	}
@@ -333,7 +347,7 @@ func (c *Client) Remove(ctx context.Context, set string, ids []string) (Operatio
 	defer cancel()
 	poller, err := c.sets.BeginDeleteInstances(ctx, c.cfg.ResourceGroup, set,
 		armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs{InstanceIDs: list}, nil)
-	if isStatus(err, http.StatusNotFound) {
+	if isMissing(err) {
 		return Operation{}, nil
 	}
 	return operation(ctx, opRemove, set, poller, *response, err)
@@ -344,7 +358,7 @@ func (c *Client) Drop(ctx context.Context, set string) (Operation, error) {
 	ctx, response, cancel := capture(ctx)
 	defer cancel()
 	poller, err := c.sets.BeginDelete(ctx, c.cfg.ResourceGroup, set, nil)
-	if isStatus(err, http.StatusNotFound) {
+	if isMissing(err) {
 		return Operation{}, nil
 	}
 	return operation(ctx, opDrop, set, poller, *response, err)

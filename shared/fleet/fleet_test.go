@@ -444,3 +444,54 @@ func BenchmarkGrowFromEmpty(b *testing.B) {
 		}
 	}
 }
+
+// Without the resource group nobody knows what there is: a slip in a setting must not look
+// as if all nodes were gone.
+func TestMissingGroupIsNoEmptySet(t *testing.T) {
+	t.Parallel()
+	c, err := fleet.New(fleet.Config{
+		SubscriptionID: "SUB",
+		ResourceGroup:  "slip",
+		Endpoint:       azure(t, nil).URL(),
+		Credential:     fleet.StaticCredential("secret"),
+	})
+	must(t, err)
+	calls := map[string]func() error{
+		"list":   func() error { _, err := c.List(t.Context(), "set"); return err },
+		"grow":   func() error { _, err := c.Grow(t.Context(), "set", model, 1); return err },
+		"remove": func() error { _, err := c.Remove(t.Context(), "set", []string{"0"}); return err },
+		"drop":   func() error { _, err := c.Drop(t.Context(), "set"); return err },
+	}
+	for name, call := range calls {
+		if err := call(); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "AZURE_RESOURCE_GROUP") {
+			t.Errorf("%s: got %v, want invalid about the setting", name, err)
+		}
+	}
+}
+
+// What surrounds a set and is not there is an operator's, in the real client's words.
+func TestGrowWithoutWhatItStandsOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		there compute.Surroundings
+		disk  int
+		says  string
+	}{
+		"no provider":  {compute.Surroundings{Unregistered: true}, 0, "az provider register --namespace Microsoft.Compute --wait"},
+		"no subnet":    {compute.Surroundings{Subnets: map[string]string{}}, 0, "DSVM_SUBNET_ID"},
+		"no image":     {compute.Surroundings{Images: map[string]int{}}, 0, "DSVM_IMAGE"},
+		"a small disk": {compute.Surroundings{Images: map[string]int{"p:o:s": 150}}, 128, "DSVM_OS_DISK_GIB"},
+	} {
+		cl, m := client(t, azure(t, func(cfg *compute.Config) { cfg.Surroundings = c.there }).URL()), model
+		m.OSDisk.GiB = c.disk
+		if _, err := cl.Grow(t.Context(), "set", m, 1); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v, want invalid with %q", name, err, c.says)
+		}
+	}
+	// What Azure may not take, the client does not need: both answers end in a set.
+	strict := compute.Surroundings{RefuseAddressSKU: true, RefuseDeleteOption: true}
+	cl, m := client(t, azure(t, func(cfg *compute.Config) { cfg.Surroundings = strict }).URL()), model
+	m.PublicIP = true
+	op, err := cl.Grow(t.Context(), "set", m, 1)
+	must(t, finish(t, cl, op, err))
+}

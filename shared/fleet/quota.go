@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +27,10 @@ const (
 // quotaTimeout is short: nodes are waited for.
 const quotaTimeout = 5 * time.Second
 
+// quotaRight is what reading quotas needs, on the subscription: a role on a resource group
+// does not give it.
+const quotaRight = "Microsoft.Compute/locations/usages/read"
+
 var sizeParts = regexp.MustCompile(`(?i)^Standard_([A-Z]+)[0-9]+(?:-[0-9]+)?([a-z]*)((?:_[A-Z0-9]+?)*?)(_v[0-9]+)?$`)
 
 // family is the name of the quota of a size's family, as most families have it:
@@ -45,6 +50,10 @@ type quota struct {
 	used, limit int64
 }
 
+func (q quota) String() string {
+	return fmt.Sprintf("%s: %d of %d cores in use", q.name, q.used, q.limit)
+}
+
 // left is how many instances of so many cores it allows.
 func (q quota) left(cpus int) int { return int(max(q.limit-q.used, 0)) / cpus }
 
@@ -54,6 +63,16 @@ func (c *Client) quotas(ctx context.Context, m Model) []quota {
 	if m.CPUs == 0 {
 		return nil
 	}
+	found, err := c.readQuotas(ctx, m)
+	if err != nil { // stops no request
+		c.logQuotaFailure(err)
+	}
+	return found
+}
+
+// readQuotas reads those that count for a model's instances. With an error it returns
+// those that it has found before.
+func (c *Client) readQuotas(ctx context.Context, m Model) ([]quota, error) {
 	names := []string{quotaTotal, family(m.Size)}
 	if m.Spot {
 		names = []string{quotaSpot}
@@ -64,7 +83,7 @@ func (c *Client) quotas(ctx context.Context, m Model) []quota {
 	for pager := c.usage.NewListPager(m.Region, nil); pager.More(); {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			break
+			return found, err
 		}
 		for _, u := range page.Value {
 			if u == nil || u.Name == nil || u.CurrentValue == nil || u.Limit == nil {
@@ -75,7 +94,20 @@ func (c *Client) quotas(ctx context.Context, m Model) []quota {
 			}
 		}
 	}
-	return found
+	return found, nil
+}
+
+// logQuotaFailure says once that quotas cannot be read: each request for nodes reads them.
+func (c *Client) logQuotaFailure(err error) {
+	if c.cfg.Log == nil || !c.quotaFailed.CompareAndSwap(false, true) {
+		return
+	}
+	if isStatus(err, http.StatusForbidden) || isStatus(err, http.StatusUnauthorized) {
+		c.cfg.Log.Warn("reading quotas failed; requests for nodes do not look at them, and Azure refuses what is too much as a whole",
+			"missing", quotaRight, "scope", "/subscriptions/"+c.cfg.SubscriptionID, "error", err)
+		return
+	}
+	c.cfg.Log.Warn("reading quotas failed; requests for nodes do not look at them while it does", "error", err)
 }
 
 // foresee refuses more instances than the quotas allow.

@@ -4,6 +4,7 @@ package fleet_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,4 +106,32 @@ func TestQuotaThatIsNotKnown(t *testing.T) {
 	}
 	op, err := f.Grow(t.Context(), "set", m, 4)
 	must(t, finish(t, f, op, err))
+}
+
+// A quota that cannot be read is logged once, with the right that is missing.
+func TestUnreadableQuotaIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	for code, names := range map[string]bool{"AuthorizationFailed": true, "NoRegisteredProviderFound": false} {
+		var said strings.Builder
+		s := broken(t, chaos.Injection{Target: "compute/usages", Do: chaos.Refuse, Code: code})
+		c, err := fleet.New(fleet.Config{
+			SubscriptionID: "SUB",
+			ResourceGroup:  "pools",
+			Endpoint:       s.URL(),
+			Credential:     fleet.StaticCredential("secret"),
+			Log:            slog.New(slog.NewTextHandler(&said, nil)),
+		})
+		must(t, err)
+		m := model
+		m.CPUs = 2
+		for target := range 3 {
+			op, err := c.Grow(t.Context(), "set", m, target)
+			must(t, finish(t, c, op, err))
+		}
+		got := said.String()
+		if strings.Count(got, "reading quotas failed") != 1 || strings.Contains(got, "Microsoft.Compute/locations/usages/read") != names ||
+			strings.Contains(got, "/subscriptions/SUB ") != names {
+			t.Errorf("%s: got %s", code, got)
+		}
+	}
 }

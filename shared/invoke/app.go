@@ -26,7 +26,9 @@ const (
 	maxTick = 1 << 20
 	// defaultDeadline of an invocation is shorter than functionTimeout in
 	// host.json (5 min): the host cancels nothing, it kills the process and all
-	// that runs in it.
+	// that runs in it. It is shorter than the lock of a message, too, which is the
+	// longest that Azure has (5 min) on the queues of the template: a trigger for
+	// batches does not renew it.
 	defaultDeadline = 4 * time.Minute
 	// drainTime is what is left to finish work under way after a request to
 	// stop. Hosts wait at most 10 s.
@@ -175,6 +177,11 @@ func (a *App) passedOn(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		defer func() { // the connection takes the next request
 			_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})
 		}()
+		pace := a.pace // the body must come in time, too; this deadline takes the place of its own
+		if pace.Total = a.deadline; a.pace.Total > 0 {
+			pace.Total = min(a.pace.Total, a.deadline)
+		}
+		r = intake.Keep(w, r, pace)
 	}
 	tw := &trackedWriter{ResponseWriter: w}
 	defer func() {
@@ -277,7 +284,9 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.guard != nil && !a.guard.admits(w, r) {
 		return
 	}
+	r, rest := keepRest(r)
 	a.mux.ServeHTTP(w, intake.Keep(w, r, a.pace))
+	rest.discard(w, r, a.pace)
 }
 
 // Serve listens on the port that the host names in PortSetting and answers until

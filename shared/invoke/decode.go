@@ -23,6 +23,9 @@ type envelope struct {
 		MessageID             json.RawMessage `json:"MessageId"`
 		ContentType           json.RawMessage
 		Subject               json.RawMessage
+		To                    json.RawMessage
+		ReplyTo               json.RawMessage
+		ReplyToSessionID      json.RawMessage `json:"ReplyToSessionId"`
 		CorrelationID         json.RawMessage `json:"CorrelationId"`
 		SessionID             json.RawMessage `json:"SessionId"`
 		SequenceNumber        json.RawMessage
@@ -33,6 +36,9 @@ type envelope struct {
 		MessageIDArray             json.RawMessage `json:"MessageIdArray"`
 		ContentTypeArray           json.RawMessage
 		SubjectArray               json.RawMessage
+		ToArray                    json.RawMessage
+		ReplyToArray               json.RawMessage
+		ReplyToSessionIDArray      json.RawMessage `json:"ReplyToSessionIdArray"`
 		CorrelationIDArray         json.RawMessage `json:"CorrelationIdArray"`
 		SessionIDArray             json.RawMessage `json:"SessionIdArray"`
 		SequenceNumberArray        json.RawMessage
@@ -61,6 +67,7 @@ func read(payload []byte) (*envelope, json.RawMessage, error) {
 func (e *envelope) message() (Message, error) {
 	in := &e.Metadata
 	m := Message{ID: textOf(in.MessageID), ContentType: textOf(in.ContentType), Subject: textOf(in.Subject),
+		To: textOf(in.To), ReplyTo: textOf(in.ReplyTo), ReplyToSessionID: textOf(in.ReplyToSessionID),
 		CorrelationID: textOf(in.CorrelationID), SessionID: textOf(in.SessionID), EnqueuedAt: timeOf(textOf(in.EnqueuedTimeUtc))}
 	var err error
 	if m.SequenceNumber, err = numberOf(in.SequenceNumber); err != nil {
@@ -89,17 +96,29 @@ func (e *envelope) fill(out []Message) error {
 	}{
 		{"MessageId", in.MessageIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ID, raw) }},
 		{"ContentType", in.ContentTypeArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ContentType, raw) }},
+		{"To", in.ToArray, func(m *Message, raw json.RawMessage) error { return texts(&m.To, raw) }},
+		{"ReplyTo", in.ReplyToArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ReplyTo, raw) }},
+		{"ReplyToSessionId", in.ReplyToSessionIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.ReplyToSessionID, raw) }},
 		{"Subject", in.SubjectArray, func(m *Message, raw json.RawMessage) error { return texts(&m.Subject, raw) }},
 		{"CorrelationId", in.CorrelationIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.CorrelationID, raw) }},
 		{"SessionId", in.SessionIDArray, func(m *Message, raw json.RawMessage) error { return texts(&m.SessionID, raw) }},
-		{"EnqueuedTimeUtc", in.EnqueuedTimeUtcArray, func(m *Message, raw json.RawMessage) error { m.EnqueuedAt = timeOf(textOf(raw)); return nil }},
-		{"SequenceNumber", in.SequenceNumberArray, func(m *Message, raw json.RawMessage) (err error) { m.SequenceNumber, err = numberOf(raw); return err }},
+		{"EnqueuedTimeUtc", in.EnqueuedTimeUtcArray, func(m *Message, raw json.RawMessage) error {
+			m.EnqueuedAt = timeOf(textOf(raw))
+			return nil
+		}},
+		{"SequenceNumber", in.SequenceNumberArray, func(m *Message, raw json.RawMessage) (err error) {
+			m.SequenceNumber, err = numberOf(raw)
+			return err
+		}},
 		{"DeliveryCount", in.DeliveryCountArray, func(m *Message, raw json.RawMessage) error {
 			n, err := numberOf(raw)
 			m.DeliveryCount = int(n)
 			return err
 		}},
-		{"ApplicationProperties", in.ApplicationPropertiesArray, func(m *Message, raw json.RawMessage) (err error) { m.Properties, err = propertiesOf(raw); return err }},
+		{"ApplicationProperties", in.ApplicationPropertiesArray, func(m *Message, raw json.RawMessage) (err error) {
+			m.Properties, err = propertiesOf(raw)
+			return err
+		}},
 	} {
 		if list.raw == nil {
 			continue
@@ -236,6 +255,9 @@ func propertiesOf(raw json.RawMessage) (map[string]any, error) {
 func plain(n json.Number) any {
 	if i, err := n.Int64(); err == nil {
 		return i
+	}
+	if u, err := strconv.ParseUint(string(n), 10, 64); err == nil {
+		return u
 	}
 	f, _ := n.Float64()
 	return f

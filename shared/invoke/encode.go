@@ -29,8 +29,6 @@ type Delivery struct {
 	LockToken        string
 	LockedUntil      time.Time // of the lock
 	ExpiresAt        time.Time // of the message; zero = it never does
-	To, ReplyTo      string
-	ReplyToSessionID string
 	PartitionKey     string
 	DeadLetterSource string
 }
@@ -85,8 +83,13 @@ func object(v any) json.RawMessage {
 func text(v any) json.RawMessage { return object(string(object(v))) }
 
 func (inv Invocation) encode(data json.RawMessage, metadata map[string]json.RawMessage) []byte {
-	metadata["sys"] = object(map[string]string{"MethodName": inv.Function, "UtcNow": inv.At.UTC().Format(formNow), "RandGuid": inv.ID})
+	metadata["sys"] = inv.sys()
 	return object(call{map[string]json.RawMessage{inv.Binding: data}, metadata})
+}
+
+// sys is metadata that every invocation has.
+func (inv Invocation) sys() json.RawMessage {
+	return object(map[string]string{"MethodName": inv.Function, "UtcNow": inv.At.UTC().Format(formNow), "RandGuid": inv.ID})
 }
 
 // husks is metadata that every Service Bus invocation has. Nothing can be
@@ -101,54 +104,6 @@ func (inv Invocation) husks() map[string]json.RawMessage {
 		m[name] = json.RawMessage("{}")
 	}
 	return m
-}
-
-// Batch is the body for a serviceBusTrigger with cardinality many: the bodies, as
-// base64 (dataType binary) or as texts (string), in a list in a string, and beside
-// it a list in a string for each fact of the messages.
-func (inv Invocation) Batch(deliveries []Delivery, binary bool) []byte {
-	m := inv.husks()
-	list := func(name string, of func(*Delivery) any) {
-		values := make([]any, len(deliveries))
-		for i := range deliveries {
-			values[i] = of(&deliveries[i])
-		}
-		m[name+"Array"] = text(values)
-	}
-	optional := func(name string, of func(*Delivery) string) {
-		list(name, func(d *Delivery) any {
-			if s := of(d); s != "" {
-				return s
-			}
-			return nil
-		})
-	}
-	list("MessageId", func(d *Delivery) any { return d.ID })
-	list("LockToken", func(d *Delivery) any { return d.LockToken })
-	list("DeliveryCount", func(d *Delivery) any { return d.DeliveryCount })
-	list("SequenceNumber", func(d *Delivery) any { return d.SequenceNumber })
-	list("EnqueuedTimeUtc", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formTimeList) })
-	list("EnqueuedTime", func(d *Delivery) any { return d.EnqueuedAt.UTC().Format(formOffsetExact) })
-	list("ExpiresAtUtc", func(d *Delivery) any { return d.expires().Format(formTimeList) })
-	list("ExpiresAt", func(d *Delivery) any { return d.expires().Format(formOffsetExact) })
-	list("ApplicationProperties", func(d *Delivery) any { return properties(d) })
-	m["UserPropertiesArray"] = m["ApplicationPropertiesArray"]
-	optional("ContentType", func(d *Delivery) string { return d.ContentType })
-	optional("Subject", func(d *Delivery) string { return d.Subject })
-	m["LabelArray"] = m["SubjectArray"]
-	optional("CorrelationId", func(d *Delivery) string { return d.CorrelationID })
-	optional("SessionId", func(d *Delivery) string { return d.SessionID })
-	optional("ReplyToSessionId", func(d *Delivery) string { return d.ReplyToSessionID })
-	optional("To", func(d *Delivery) string { return d.To })
-	optional("ReplyTo", func(d *Delivery) string { return d.ReplyTo })
-	optional("PartitionKey", func(d *Delivery) string { return d.PartitionKey })
-	m["TransactionPartitionKeyArray"] = m["PartitionKeyArray"] // the host repeats the partition key here
-	optional("DeadLetterSource", func(d *Delivery) string { return d.DeadLetterSource })
-	bodies := make([]string, len(deliveries))
-	for i := range deliveries {
-		bodies[i] = bodyOf(deliveries[i].Body, binary)
-	}
-	return inv.encode(text(bodies), m)
 }
 
 // bodyOf is a body in a list: base64, or its text. A mark at the beginning says
@@ -208,9 +163,18 @@ func (inv Invocation) Single(d Delivery, binary bool) []byte {
 	m["ExpiresAtUtc"], m["ExpiresAt"] = object(d.expires().Format(formTime)), object(d.expires().Format(formOffset))
 	m["ApplicationProperties"] = object(properties(&d))
 	m["UserProperties"] = m["ApplicationProperties"]
-	for name, s := range map[string]string{"ContentType": d.ContentType, "Subject": d.Subject, "Label": d.Subject, "CorrelationId": d.CorrelationID,
-		"SessionId": d.SessionID, "ReplyToSessionId": d.ReplyToSessionID, "To": d.To, "ReplyTo": d.ReplyTo,
-		"PartitionKey": d.PartitionKey, "DeadLetterSource": d.DeadLetterSource} {
+	for name, s := range map[string]string{
+		"ContentType":      d.ContentType,
+		"Subject":          d.Subject,
+		"Label":            d.Subject,
+		"CorrelationId":    d.CorrelationID,
+		"SessionId":        d.SessionID,
+		"ReplyToSessionId": d.ReplyToSessionID,
+		"To":               d.To,
+		"ReplyTo":          d.ReplyTo,
+		"PartitionKey":     d.PartitionKey,
+		"DeadLetterSource": d.DeadLetterSource,
+	} {
 		if s != "" {
 			m[name] = text(s)
 		}

@@ -13,16 +13,19 @@ import "time"
 
 // Message is a Service Bus message as a function gets it.
 type Message struct {
-	Body           []byte
-	ID             string
-	ContentType    string
-	Subject        string
-	CorrelationID  string
-	SessionID      string
-	SequenceNumber int64
-	DeliveryCount  int            // 1 at the first delivery
-	EnqueuedAt     time.Time      // UTC; whole seconds when the host sends single messages
-	Properties     map[string]any // whole numbers are int64, others float64
+	Body          []byte
+	ID            string
+	ContentType   string
+	Subject       string
+	CorrelationID string
+	SessionID     string
+	To, ReplyTo   string
+	// ReplyToSessionID is the session of an answer.
+	ReplyToSessionID string
+	SequenceNumber   int64
+	DeliveryCount    int            // 1 at the first delivery
+	EnqueuedAt       time.Time      // UTC; whole seconds when the host sends single messages
+	Properties       map[string]any // whole numbers are int64, others float64
 }
 
 // Tick is an occurrence of a timer.
@@ -37,6 +40,6 @@ const (
 	HeaderHostVersion = "X-Azure-Functions-HostVersion"
 )
 
-// PortSetting is the environment variable in which the host tells its child
+// PortSetting is the environment variable in which the host names to its child
 // where to listen.
 const PortSetting = "FUNCTIONS_CUSTOMHANDLER_PORT"

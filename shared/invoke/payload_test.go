@@ -278,3 +278,33 @@ func BenchmarkDecodeBatch(b *testing.B) {
 		}
 	}
 }
+
+// TestBatchIsQuotedAsByTheStandardEncoder: texts of every kind in all places, twice quoted.
+func TestBatchIsQuotedAsByTheStandardEncoder(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "plain", `"\/`, "a<b>&c", "\x01\n\t\x7f", "é\u2028😀", "\xff"} {
+		if got, want := string(appendQuoted([]byte("x"), s)), "x"+string(object(s)); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+		m := Message{ID: s, Subject: s, Body: []byte(s), Properties: map[string]any{"k": s}}
+		var out struct {
+			Data, Metadata map[string]json.RawMessage
+		}
+		if err := json.Unmarshal(invocation("F", "m").Batch([]Delivery{delivery(m, 1), delivery(m, 2)}, false), &out); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		for name, want := range map[string]any{
+			"MessageIdArray":             []string{s, s},
+			"ApplicationPropertiesArray": []any{m.Properties, m.Properties},
+			"DeliveryCountArray":         []int{0, 0},
+			"DeadLetterSourceArray":      []any{nil, nil},
+		} {
+			if got := out.Metadata[name]; !bytes.Equal(got, text(want)) {
+				t.Errorf("%q: %s is %s, want %s", s, name, got, text(want))
+			}
+		}
+		if got, want := out.Data["m"], text([]string{bodyOf([]byte(s), false), bodyOf([]byte(s), false)}); !bytes.Equal(got, want) {
+			t.Errorf("%q: the bodies are %s, want %s", s, got, want)
+		}
+	}
+}

@@ -259,7 +259,7 @@ func (s *scanner) object(field func(name string) error) error {
 	}
 }
 
-// list reads a list, whose values item reads; it is told how each begins.
+// list reads a list, whose values item reads; its argument is how each begins.
 func (s *scanner) list(item func(first byte) error) error {
 	if err := s.take('['); err != nil {
 		return err
@@ -398,7 +398,7 @@ func (u *unquoted) special() error {
 		u.rest = append(u.store[:0], "\"\\/\b\f\n\r\t"[i])
 		return nil
 	case c != 'u':
-		return fmt.Errorf("a string has %q behind a backslash", c)
+		return fmt.Errorf("a string has %q after a backslash", c)
 	}
 	r, err := u.unit()
 	if err != nil {
@@ -418,7 +418,7 @@ func (u *unquoted) special() error {
 	return nil
 }
 
-// unit is the number behind \u.
+// unit is the number after \u.
 func (u *unquoted) unit() (rune, error) {
 	var digits [4]byte
 	if _, err := io.ReadFull(u.r, digits[:]); err != nil {
@@ -426,7 +426,7 @@ func (u *unquoted) unit() (rune, error) {
 	}
 	n, err := strconv.ParseUint(string(digits[:]), 16, 16)
 	if err != nil {
-		return 0, fmt.Errorf(`a string has %q behind \u`, digits)
+		return 0, fmt.Errorf(`a string has %q after \u`, digits)
 	}
 	return rune(n), nil
 }

@@ -12,6 +12,7 @@ const (
 	CauseNoWorkdir     Cause = "noWorkdir"     // the working directory is missing, forbidden or no directory
 	CauseScript        Cause = "script"        // the script cannot be read or run
 	CauseSource        Cause = "source"        // the source cannot be fetched
+	CauseSecret        Cause = "secret"        // a secret is missing, or the nodes may not read it
 	CauseDocument      Cause = "document"      // the document asks for what no node can do: too many arguments, a bad variable
 )
 
@@ -23,6 +24,8 @@ const (
 	CauseGPU         Cause = "gpu"         // the size has GPUs and the node shows none
 	CauseJournalLost Cause = "journalLost" // the agent's journal is gone, and with it what became of the attempt
 	CauseNoProcess   Cause = "noProcess"   // the system makes no process: no memory, no process numbers, no files
+	CauseVault       Cause = "vault"       // the vault of a secret does not answer
+	CauseRelease     Cause = "release"     // the agent is of an earlier release, and does not know a part of the assignment
 	CauseLeftover    Cause = "leftover"    // processes of an earlier attempt could not be ended
 )
 
@@ -39,7 +42,7 @@ const (
 // unknown here; they count as the job's, as every failed start did before.
 func (c Cause) Owner() Owner {
 	switch c {
-	case CauseScratch, CauseShare, CauseDisk, CauseGPU, CauseJournalLost, CauseNoProcess, CauseLeftover:
+	case CauseScratch, CauseShare, CauseDisk, CauseGPU, CauseJournalLost, CauseNoProcess, CauseVault, CauseRelease, CauseLeftover:
 		return OwnerNode
 	}
 	return OwnerJob

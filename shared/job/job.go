@@ -81,21 +81,24 @@ type Spec struct {
 	Team      string            `json:"team,omitempty"`
 	User      string            `json:"user,omitempty"`
 	Command   []string          `json:"command,omitempty"`
-	Script    string            `json:"script,omitempty"`
+	Script    string            `json:"script,omitempty"` // see ScriptCommand
+	Args      []string          `json:"args,omitempty"`   // of the script
 	Workdir   string            `json:"workdir,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
-	Source    *Source           `json:"source,omitempty"` // nil = none
+	Secrets   map[string]string `json:"secrets,omitempty"` // by variable: where its value is, as keyvault:vault/secret; see secrets.go
+	Source    *Source           `json:"source,omitempty"`  // nil = none
 	Resources Resources         `json:"resources"`
 	Nodes     int               `json:"nodes,omitempty"` // of a gang, each with Resources; 0 = it is none
 	Priority  Priority          `json:"priority"`
-	After     []string          `json:"after,omitempty"` // ids of jobs of the same pool that have to end first; see Dependency
+	After     []string          `json:"after,omitempty"` // ids of jobs, of any pool, that have to end first; see Dependency
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	Timeout   Duration          `json:"timeout,omitempty"` // 0 = none
 	Retry     Retry             `json:"retry"`
 	Stop      string            `json:"stop,omitempty"` // who gets SIGTERM first: StopLeader; "" = the whole group
 	Labels    map[string]string `json:"labels,omitempty"`
 	Sweep     *Sweep            `json:"sweep,omitempty"`
-	Index     *int              `json:"index,omitempty"` // of a member of a sweep; no field of a document
+	Index     *int              `json:"index,omitempty"`   // of a member of a sweep; no field of a document
+	RerunOf   string            `json:"rerunOf,omitempty"` // id of the job that it runs again; no field of a document
 }
 
 // StopLeader is the Stop of a job whose first process alone is asked to end. The
@@ -145,6 +148,7 @@ type Attempt struct {
 	AssignedAt time.Time    `json:"assignedAt,omitzero"`
 	StartedAt  time.Time    `json:"startedAt,omitzero"` // zero: never started
 	EndedAt    time.Time    `json:"endedAt,omitzero"`   // zero: not ended
+	LogsCut    *LogsCut     `json:"logsCut,omitempty"`  // what is missing in its logs; nil = nothing, or not known
 	GPUs       []int        `json:"gpus,omitempty"`     // indexes of the GPUs it owns
 	Ranks      []Rank       `json:"ranks,omitempty"`    // of a gang; Node and VMID are those of rank 0
 	Broke      int          `json:"broke,omitempty"`    // 1 + the rank that ended the attempt on all nodes; 0 = none has
@@ -164,5 +168,6 @@ type Rank struct {
 	Reason    string       `json:"reason,omitempty"`
 	StartedAt time.Time    `json:"startedAt,omitzero"`
 	EndedAt   time.Time    `json:"endedAt,omitzero"`
+	LogsCut   *LogsCut     `json:"logsCut,omitempty"`
 	GPUs      []int        `json:"gpus,omitempty"`
 }

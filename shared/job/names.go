@@ -32,8 +32,13 @@ func CheckPool(field, name string) error {
 	return nil
 }
 
-// NoPool is the error for a name that no pool has.
-func NoPool(name string) *fault.Error {
+// NoPool is the error for a name that no pool has. known are the names of pools, for a
+// hint.
+func NoPool(name string, known ...string) *fault.Error {
+	if near := document.Nearest(name, known); near != "" && near != name {
+		return fault.New(fault.NotFound, "pool",
+			"there is no pool %q; did you mean %q? `dsvm pool list` shows the pools", document.Clip(name), near)
+	}
 	return fault.New(fault.NotFound, "pool",
 		"there is no pool %q; create it with `dsvm pool apply -f FILE` or name one of `dsvm pool list`", document.Clip(name))
 }

@@ -48,13 +48,20 @@ labels: {project: x, "cost center": "4711"}
 			NotBefore: time.Date(2026, 1, 31, 20, 0, 0, 0, time.UTC), Timeout: job.Duration(90 * time.Minute),
 			Retry:  job.Retry{Max: 3, On: []string{"nodeLost", "timeout", "exitCode:137"}, Backoff: job.Duration(24 * time.Hour)},
 			Labels: map[string]string{"project": "x", "cost center": "4711"}}},
+		{"secrets", minimal + "env: {A: x}\nsecrets: {HF_TOKEN: keyvault:acme-vault/hf-token, _b: keyvault:v12/A}\n", with(func(s *job.Spec) {
+			s.Env = map[string]string{"A": "x"}
+			s.Secrets = map[string]string{"HF_TOKEN": "keyvault:acme-vault/hf-token", "_b": "keyvault:v12/A"}
+		})},
 		{"stop of the leader", minimal + "stop: leader\n", with(func(s *job.Spec) { s.Stop = job.StopLeader })},
 		{"stop of the group, which is the default", minimal + "stop: group\n", plain},
 		{"no backoff", minimal + "retry: {max: 1, backoff: 0s}\n", with(func(s *job.Spec) { s.Retry = job.Retry{Max: 1} })},
 		{"an absolute workdir", minimal + "workdir: /mnt/share/x\n", with(func(s *job.Spec) { s.Workdir = "/mnt/share/x" })},
 		{"after", minimal + "after: [a, b]\n", with(func(s *job.Spec) { s.After = []string{"a", "b"} })},
 		{"all resources", minimal + "resources: {cpus: 2, gpus: 1, memory: 1536Mi}\n", with(func(s *job.Spec) { s.Resources = job.Resources{CPUs: 2, GPUs: 1, Memory: 3 * job.Gi / 2} })},
-		{"later features that say nothing", minimal + "secrets: {}\nimage: ''\nresources: {gpus: 0, memory: ''}\nnodes: 1\nafter: []\nsweep: {}\nsource:\nmaxCost: ''\nnotify: []\n", plain},
+		{"lists and objects with nothing in them", minimal + "env: {}\nsecrets: {}\nresources: {gpus: 0}\nnodes: 1\nafter: []\nretry: {}\nlabels: {}\n", plain},
+		{"empty values of one's own", minimal + "env: {A: ''}\nlabels: {b: ''}\n", with(func(s *job.Spec) {
+			s.Env, s.Labels = map[string]string{"A": ""}, map[string]string{"b": ""}
+		})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -72,6 +79,8 @@ labels: {project: x, "cost center": "4711"}
 // Each row is what a person reads who wrote this.
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
+	const noReference = "line 3: `secrets.A` is no reference to a secret; write keyv" +
+		"ault:VAULT/SECRET, with the name of a Key Vault (3 to 24 of A-Z a-z 0-9 -) and that of a secret in it (1 to 127 of A-Z a-z 0-9 -)"
 	for _, c := range []struct{ name, body, field, message string }{
 		{"no pool", "command: [a]\n", "pool", "`pool` is missing; name the pool the job is to run in"},
 		{"capitals in the pool", "pool: CPU\ncommand: [a]\n", "pool", "line 1: `pool` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
@@ -86,17 +95,21 @@ func TestParseRefuses(t *testing.T) {
 		{"both", minimal + "script: x\n", "script", "line 3: `command` and `script` are both there; keep one of them"},
 		{"no program", "pool: cpu\ncommand: ['', a]\n", "command", "line 2: the first element of `command` is empty; it names the program"},
 		{"a blank script", "pool: cpu\nscript: \" \\n\"\n", "script", "line 2: `script` is blank; write what to run"},
-		{"a command as a text", "pool: cpu\ncommand: python train.py\n", "command", "line 2: `command` is a text; write a list, for example [\"python\", \"train.py\"]"},
-		{"a number in the command", "pool: cpu\ncommand: [sleep, 5]\n", "command[1]", "line 2: `command[1]` is a number; write a text, in quotes"},
+		{"a command as a text", "pool: cpu\ncommand: python train.py\n", "command", "line 2: `command` is a text; write a list of its words, such as [\"python\", \"train.py\"], or name it `script`, which a shell reads"},
+		{"a number in the command", "pool: cpu\ncommand: [sleep, 5]\n", "command[1]", "line 2: `command[1]` is a number; write it as a text, in quotes: \"5\""},
 		{"NUL in the command", `{"pool": "cpu", "command": ["a", "b\u0000"]}`, "command[1]", "line 1: `command[1]` has a NUL character; remove it"},
 		{"NUL in the script", "pool: cpu\nscript: \"a\\0\"\n", "script", "line 2: `script` has a NUL character; remove it"},
+		{"a #! line of Windows", "pool: cpu\nscript: \"#!/bin/sh\\r\\necho\"\n", "script", "line 2: the first line of `script` ends with a carriage return (CR LF, as Windows writes it), so that no node finds its interpreter; write its lines with LF"},
+		{"arguments without a script", minimal + "args: [x]\n", "args", "line 3: `args` are those of a `script`, and there is none; write them into `command`"},
+		{"a NUL in an argument", "pool: cpu\nscript: x\nargs: [\"a\\0\"]\n", "args[0]", "line 3: `args[0]` has a NUL character; remove it"},
 
 		{"a way up", minimal + "workdir: a/../b\n", "workdir", "line 3: `workdir` leads upwards; name a directory below the job's own, or one on the share"},
 		{"a way up on Windows", minimal + "workdir: a\\..\n", "workdir", "line 3: `workdir` leads upwards; name a directory below the job's own, or one on the share"},
+		{"a drive of Windows", minimal + "workdir: 'C:\\data'\n", "workdir", "line 3: `workdir` is \"C:\\\\data\", a path of Windows; write one with / below the job's own folder, or on the share"},
 		{"NUL in the workdir", minimal + "workdir: \"a\\0\"\n", "workdir", "line 3: `workdir` has a NUL character; remove it"},
 		{"a bad variable", minimal + "env: {9a: x}\n", "env.9a", "line 3: `env` has the name \"9a\"; a name has letters, digits and _, and does not begin with a digit"},
 		{"a variable of the platform", minimal + "env:\n  A: x\n  DSVM_POOL: x\n", "env.DSVM_POOL", "line 5: `env` sets DSVM_POOL; names that begin with DSVM_ are set by the platform"},
-		{"a number as a variable", minimal + "env: {K: 5}\n", "env.K", "line 3: `env.K` is a number; write a text, in quotes"},
+		{"a number as a variable", minimal + "env: {K: 5}\n", "env.K", "line 3: `env.K` is a number; write it as a text, in quotes: \"5\""},
 		{"NUL in a variable", minimal + "env: {K: \"\\0\"}\n", "env.K", "line 3: `env.K` has a NUL character; remove it"},
 
 		{"no cpus", minimal + "resources: {cpus: 0}\n", "resources.cpus", "line 3: `resources.cpus` is 0; write a whole number from 1 to 1024"},
@@ -132,7 +145,23 @@ func TestParseRefuses(t *testing.T) {
 		{"letters swapped", "polo: cpu\ncommand: [a]\n", "polo", "line 1: there is no field `polo`; did you mean `pool`?"},
 		{"twice", minimal + "retry:\n  max: 1\n  max: 2\n", "retry.max", "line 5: `retry.max` stands here a second time (first in line 4); keep one of them"},
 
-		{"secrets", minimal + "secrets: {A: b}\n", "secrets", "line 3: `secrets` is not supported yet; leave it out"},
+		{"the value of a secret", minimal + "secrets: {A: hunter2}\n", "secrets.A", noReference},
+		{"a secret of a short vault", minimal + "secrets: {A: 'keyvault:ab/c'}\n", "secrets.A", noReference},
+		{"a secret of a vault with --", minimal + "secrets: {A: 'keyvault:a--b/c'}\n", "secrets.A", noReference},
+		{"a secret without its name", minimal + "secrets: {A: 'keyvault:abc/'}\n", "secrets.A", noReference},
+		{"a secret with a version", minimal + "secrets: {A: 'keyvault:abc/d/1'}\n", "secrets.A", noReference},
+		{"the key of the deployment's share", minimal + "secrets: {A: 'keyvault:abc/acme-SHARE-key'}\n", "secrets.A",
+			"line 3: `secrets.A` names the key of a share by its secret's name, which no job may have: it opens the files of all; " +
+				"give a secret of your own another name"},
+		{"the key of an account", minimal + "secrets: {A: 'keyvault:abc/share-key-acmedata'}\n", "secrets.A",
+			"line 3: `secrets.A` names the key of a share by its secret's name, which no job may have: it opens the files of all; " +
+				"give a secret of your own another name"},
+		{"a secret of the platform", minimal + "secrets: {DSVM_X: 'keyvault:abc/d'}\n", "secrets.DSVM_X",
+			"line 3: `secrets` sets DSVM_X; names that begin with DSVM_ are set by the platform"},
+		{"a secret and a variable", minimal + "env: {A: ''}\nsecrets: {A: 'keyvault:abc/d'}\n", "secrets.A",
+			"line 4: `secrets` and `env` both set A; keep one of them"},
+		{"a secret and a parameter", minimal + "secrets: {A: 'keyvault:abc/d'}\nsweep: {grid: {A: ['1']}}\n", "sweep.grid.A",
+			"line 4: `sweep.grid.A` is set by `secrets` as well; remove one of them"},
 		{"image", minimal + "image: a\n", "image", "line 3: `image` is not supported yet; leave it out"},
 		{"gpus", minimal + "resources:\n  cpus: 2\n  gpus: 65\n", "resources.gpus", "line 5: `resources.gpus` is 65; write a whole number from 0 to 64"},
 		{"memory", minimal + "resources: {memory: 4GB}\n", "resources.memory", "line 3: `resources.memory`: \"4GB\" is not an amount of memory; write 512Mi or 4Gi"},
@@ -236,7 +265,7 @@ func TestHash(t *testing.T) {
 	}
 	for _, same := range []string{
 		`{"notBefore": "2026-01-31T21:00:00+01:00", "timeout": "1h30m", "env": {"B": "2", "A": "1"}, "command": ["echo", "hi"], "pool": "cpu"}`,
-		minimal + "id: x\nenv: {A: '1', B: '2'}\ntimeout: 90m\nnotBefore: 2026-01-31T20:00:00Z\npriority: normal\nretry: {on: [], backoff: 10s}\nlabels: {}\n",
+		minimal + "id: x\nenv: {A: '1', B: '2'}\ntimeout: 90m\nnotBefore: 2026-01-31T20:00:00Z\npriority: normal\nretry: {backoff: 10s}\nlabels: {}\n",
 	} {
 		if s := parse(same); s.Hash() != one.Hash() {
 			t.Errorf("got  %s\nwant %s", s.Canonical(), one.Canonical())

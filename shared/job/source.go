@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dsvmpools/shared/document"
+	"dsvmpools/shared/tree"
 )
 
 // maxRepositoryLength is more than any hosting service allows, in bytes.
@@ -18,10 +19,11 @@ const (
 	MaxSourceFile = 32 << 10
 )
 
-// Source is the commit that a job runs in. The node fetches it.
+// Source is the commit, or the tree, that a job runs in. The node fetches it.
 type Source struct {
-	Repository string `json:"repository"`           // https or ssh, without credentials; the agent may also allow local http and file
-	Commit     string `json:"commit"`               // its whole name, in lower case
+	Repository string `json:"repository,omitempty"` // https or ssh, without credentials; the agent may also allow local http and file
+	Commit     string `json:"commit,omitempty"`     // its whole name, in lower case
+	Tree       string `json:"tree,omitempty"`       // in their place: a folder that was sent to the share, as tree.Prefix and its hash
 	Path       string `json:"path,omitempty"`       // below the work tree, where the job starts; "" = its top
 	Submodules bool   `json:"submodules,omitempty"` // with all of theirs
 	LFS        bool   `json:"lfs,omitempty"`
@@ -42,25 +44,33 @@ var (
 
 // source reads the field `source`; nil when it is not there.
 func source(r *document.Reader) *Source {
-	sub := r.Sub("source", `{"repository": "https://github.com/acme/train", "commit": "…"}`, "repository", "commit", "path",
+	sub := r.Sub("source", `{"repository": "https://github.com/acme/train", "commit": "…"}`, "repository", "commit", "tree", "path",
 		"submodules", "lfs", "credential")
 	if sub == nil {
 		return nil
 	}
-	return &Source{
+	s := &Source{
 		Repository: sub.String("repository", "https://github.com/acme/train"),
 		Commit:     sub.String("commit", strings.Repeat("c", 40)),
+		Tree:       sub.String("tree", tree.Prefix+"…"),
 		Path:       sub.String("path", "training"),
 		Submodules: sub.Bool("submodules", false),
 		LFS:        sub.Bool("lfs", false),
 		Credential: sub.String("credential", "github"),
 	}
+	if s.Path == "." {
+		s.Path = ""
+	}
+	return s
 }
 
 // Validate checks a source; nil is none.
 func (s *Source) Validate() error {
 	if s == nil {
 		return nil
+	}
+	if s.Tree != "" {
+		return s.validateTree()
 	}
 	if err := CheckRepository(s.Repository); err != nil {
 		return err
@@ -78,6 +88,27 @@ func (s *Source) Validate() error {
 		// What it says may be a secret, written where its name belongs.
 		return invalid("source.credential",
 			"`source.credential` is no name; write 1 to 64 characters of A-Z a-z 0-9 . _ -, the name that the nodes know the credential by")
+	}
+	return s.validatePath()
+}
+
+// validateTree checks a source that is a tree.
+func (s *Source) validateTree() error {
+	for _, other := range []struct {
+		name string
+		set  bool
+	}{
+		{"repository", s.Repository != ""}, {"commit", s.Commit != ""}, {"submodules", s.Submodules}, {"lfs", s.LFS},
+		{"credential", s.Credential != ""},
+	} {
+		if other.set {
+			return invalid("source."+other.name,
+				"`source.tree` and `source.%s` are both there; a tree is no repository: keep one of them", other.name)
+		}
+	}
+	if _, ok := tree.ParseName(s.Tree); !ok {
+		return invalid("source.tree", "`source.tree` is %q; write %s and 64 of 0-9 a-f, the name that `--sync` and the API give a tree",
+			document.Clip(s.Tree), tree.Prefix)
 	}
 	return s.validatePath()
 }

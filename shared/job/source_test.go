@@ -17,13 +17,13 @@ func TestSource(t *testing.T) {
 		want       *job.Source
 	}{
 		{"none", "", nil},
-		{"nothing", "source:\n", nil},
 		{"the least", "source: {repository: 'https://github.com/acme/train', commit: " + commit + "}\n", &job.Source{Repository: "https://github.com/acme/train", Commit: commit}},
 		{"everything", "source:\n  repository: ssh://git@ssh.dev.azure.com:22/v3/acme/a%20b/train\n  commit: " + strings.Repeat("a", 64) +
 			"\n  path: training/größe\n  submodules: true\n  lfs: true\n  credential: azure.devops-1\n",
 			&job.Source{Repository: "ssh://git@ssh.dev.azure.com:22/v3/acme/a%20b/train", Commit: strings.Repeat("a", 64), Path: "training/größe", Submodules: true, LFS: true, Credential: "azure.devops-1"}},
 		{"this machine", "source: {repository: 'http://127.0.0.1:8080/r.git', commit: " + commit + "}\n", &job.Source{Repository: "http://127.0.0.1:8080/r.git", Commit: commit}},
 		{"an address of version 6", "source: {repository: 'https://[::1]:8080/r.git', commit: " + commit + "}\n", &job.Source{Repository: "https://[::1]:8080/r.git", Commit: commit}},
+		{"a tree", "source: {tree: 'tree:sha256:" + strings.Repeat("ab", 32) + "', path: training}\n", &job.Source{Tree: "tree:sha256:" + strings.Repeat("ab", 32), Path: "training"}},
 		{"a file", "source: {repository: 'file:///srv/a..b.git', commit: " + commit + "}\n", &job.Source{Repository: "file:///srv/a..b.git", Commit: commit}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -39,6 +39,9 @@ func TestSource(t *testing.T) {
 		})
 	}
 }
+
+// folder is the name of a tree.
+var folder = "tree:sha256:" + strings.Repeat("ab", 32)
 
 func TestSourceRefuses(t *testing.T) {
 	t.Parallel()
@@ -93,6 +96,13 @@ func TestSourceRefuses(t *testing.T) {
 		{"a long path", with(func(s *job.Source) { s.Path = strings.Repeat("a", 201) }), "path", "shorten it to 200"},
 		{"a secret as credential", with(func(s *job.Source) { s.Credential = "user:secret" }), "credential", "the name that the nodes know"},
 		{"a path as credential", with(func(s *job.Source) { s.Credential = "../secret" }), "credential", "the name that the nodes know"},
+		{"a tree and a repository", with(func(s *job.Source) { s.Tree = folder }), "repository", "a tree is no repository"},
+		{"a tree and a commit", job.Source{Tree: folder, Commit: commit}, "commit", "a tree is no repository"},
+		{"a tree and a credential", job.Source{Tree: folder, Credential: "github"}, "credential", "a tree is no repository"},
+		{"a tree and submodules", job.Source{Tree: folder, Submodules: true}, "submodules", "a tree is no repository"},
+		{"a tree and large files", job.Source{Tree: folder, LFS: true}, "lfs", "a tree is no repository"},
+		{"a tree of another hash", job.Source{Tree: "tree:md5:" + strings.Repeat("ab", 16)}, "tree", "write tree:sha256: and 64"},
+		{"a tree and a path upwards", job.Source{Tree: folder, Path: "../x"}, "path", "without .. and .git"},
 		{"a long credential", with(func(s *job.Source) { s.Credential = strings.Repeat("s", 65) }), "credential", "the name that the nodes know"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

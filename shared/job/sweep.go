@@ -111,7 +111,7 @@ func SweepOrder(order string) (sweep string, index int, ok bool) {
 // readSweep reads the field `sweep`; nil when it is not there.
 func readSweep(r *document.Reader) *Sweep {
 	sub := r.Sub("sweep", `{"count": 10}`, "grid", "list", "count", "parallel", "maxFails")
-	if sub == nil || len(sub.Names()) == 0 {
+	if sub == nil {
 		return nil
 	}
 	s := &Sweep{Count: sub.Int("count", 0, 1, maxMembers), Parallel: sub.Int("parallel", 0, 1, maxMembers),
@@ -173,6 +173,8 @@ func (s Spec) validateSweep() error {
 					at)
 			case s.Env[name] != "":
 				return invalid(at, "`%s` is set by `env` as well; remove one of them", at)
+			case s.Secrets[name] != "":
+				return invalid(at, "`%s` is set by `secrets` as well; remove one of them", at)
 			}
 			if err := noNUL(at, params[name]); err != nil {
 				return err

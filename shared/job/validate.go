@@ -26,6 +26,7 @@ const (
 
 var (
 	envPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	windowsPath = regexp.MustCompile(`^([A-Za-z]:|\\\\|[^/]*\\)`)
 	exitPattern = regexp.MustCompile(`^exitCode:(0|[1-9][0-9]{0,3})$`)
 )
 
@@ -55,6 +56,9 @@ func (s Spec) validate(reader bool) error {
 	switch {
 	case reader && !s.ReadsJobFile():
 		return invalid("source", "the job is to read its source's own jobs; give it a `source`, and neither `command` nor `script`")
+	case reader && s.Source.Tree != "":
+		return invalid("source.tree",
+			"the job is to read its source's own jobs, and these are in a repository; name its `repository` and `commit`")
 	case !reader && len(s.Command) == 0 && s.Script == "":
 		return invalid("command", "`command` is missing; give `command` as a list of texts, or `script` as a text")
 	case len(s.Command) > 0 && s.Script != "":
@@ -63,8 +67,8 @@ func (s Spec) validate(reader bool) error {
 		return invalid("command", "the first element of `command` is empty; it names the program")
 	case s.Script != "" && strings.TrimSpace(s.Script) == "":
 		return invalid("script", "`script` is blank; write what to run")
-	case s.Priority != Low && s.Priority != Normal && s.Priority != High:
-		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(s.Priority)))
+	case CheckPriority(s.Priority) != nil:
+		return CheckPriority(s.Priority)
 	case s.Stop != "" && s.Stop != StopLeader:
 		return invalid("stop", "`stop` is %q; write group or leader", document.Clip(s.Stop))
 	case s.Resources.CPUs < 1 || s.Resources.CPUs > maxCPUs:
@@ -81,6 +85,9 @@ func (s Spec) validate(reader bool) error {
 		return invalid("notBefore", "`notBefore` lies in the year %d; write a time before the year %d", s.NotBefore.UTC().Year(),
 			lastYear+1)
 	}
+	if err := s.validateScript(); err != nil {
+		return err
+	}
 	if err := s.validateAfter(); err != nil {
 		return err
 	}
@@ -94,6 +101,14 @@ func (s Spec) validate(reader bool) error {
 		return err
 	}
 	return s.validateTexts()
+}
+
+// CheckPriority checks that a priority is one of the classes.
+func CheckPriority(p Priority) error {
+	if p != Low && p != Normal && p != High {
+		return invalid("priority", "`priority` is %q; write low, normal or high", document.Clip(string(p)))
+	}
+	return nil
 }
 
 func (s Spec) validateAfter() error {
@@ -139,20 +154,21 @@ func (s Spec) validateTexts() error {
 	}
 	for _, k := range sorted(s.Env) {
 		field := "env." + document.Clip(k)
-		switch {
-		case !envPattern.MatchString(k):
-			return invalid(field, "`env` has the name %q; a name has letters, digits and _, and does not begin with a digit",
-				document.Clip(k))
-		case strings.HasPrefix(k, "DSVM_"):
-			return invalid(field, "`env` sets %s; names that begin with DSVM_ are set by the platform", document.Clip(k))
+		if err := checkVariable("env", k); err != nil {
+			return err
 		}
 		if err := noNUL(field, s.Env[k]); err != nil {
 			return err
 		}
 	}
-	for i, arg := range s.Command {
-		if err := noNUL(fmt.Sprintf("command[%d]", i), arg); err != nil {
-			return err
+	if err := s.validateSecrets(); err != nil {
+		return err
+	}
+	for field, words := range map[string][]string{"command": s.Command, "args": s.Args} { // one of them is empty
+		for i, word := range words {
+			if err := noNUL(fmt.Sprintf("%s[%d]", field, i), word); err != nil {
+				return err
+			}
 		}
 	}
 	for _, t := range []struct{ field, text string }{{"script", s.Script}, {"workdir", s.Workdir}} {
@@ -165,6 +181,14 @@ func (s Spec) validateTexts() error {
 			return invalid("workdir", "`workdir` leads upwards; name a directory below the job's own, or one on the share")
 		}
 	}
+	if s.Workdir == "~" || strings.HasPrefix(s.Workdir, "~/") {
+		return invalid("workdir", "`workdir` is %q, and no shell reads the ~; name a folder below the job's own, or one on the share",
+			document.Clip(s.Workdir))
+	}
+	if windowsPath.MatchString(s.Workdir) {
+		return invalid("workdir", "`workdir` is %q, a path of Windows; write one with / below the job's own folder, or on the share",
+			document.Clip(s.Workdir))
+	}
 	for _, k := range sorted(s.Labels) {
 		if k == "" {
 			return invalid("labels", "`labels` has a label without a name; name it")
@@ -176,6 +200,18 @@ func (s Spec) validateTexts() error {
 		if err := shown(field, s.Labels[k]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkVariable checks the name of a variable that a document sets in a field.
+func checkVariable(field, name string) error {
+	switch at := field + "." + document.Clip(name); {
+	case !envPattern.MatchString(name):
+		return invalid(at, "`%s` has the name %q; a name has letters, digits and _, and does not begin with a digit",
+			field, document.Clip(name))
+	case strings.HasPrefix(name, "DSVM_"):
+		return invalid(at, "`%s` sets %s; names that begin with DSVM_ are set by the platform", field, document.Clip(name))
 	}
 	return nil
 }

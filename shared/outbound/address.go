@@ -129,7 +129,8 @@ func Parse(text string) (Guard, error) {
 		} else if p, err := netip.ParsePrefix(entry); err == nil {
 			g.prefixes = append(g.prefixes, p.Masked())
 		} else if named := strings.TrimSuffix(ending, "."); !hostName.MatchString(named) || digits(named) {
-			return Guard{}, fault.New(fault.Invalid, Setting, "%s has %.60q; write host names without a port, patterns such as *.example.com, addresses, or networks such as 10.1.0.0/16, with commas", Setting, entry)
+			return Guard{}, fault.New(fault.Invalid, Setting, "%s has %.60q; write host names without a port, "+
+				"patterns such as *.example.com, addresses, or networks such as 10.1.0.0/16, with commas", Setting, entry)
 		} else if pattern {
 			g.endings = append(g.endings, "."+named)
 		} else {

@@ -3,7 +3,7 @@
 // the HTTP API use it for the share. It makes such a call in a goroutine of its own.
 // When the time is over the caller goes on without the call, which ends when the kernel
 // lets it; its late result goes to a function that cleans up. The package never tries
-// a call again.
+// a call again. Wait waits for a time that a caller has computed.
 package patience
 
 import (

@@ -1,6 +1,7 @@
 package patience_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"testing"
@@ -44,5 +45,20 @@ func TestTooLong(t *testing.T) {
 	// The turn is free again.
 	if _, err = patience.Do(c, 20*time.Second, func() (int, error) { return 1, nil }, nil); err != nil || c.Left() != 0 {
 		t.Errorf("afterwards: got %v, %d left", err, c.Left())
+	}
+}
+
+func TestWait(t *testing.T) {
+	t.Parallel()
+	if err := patience.Wait(t.Context(), time.Millisecond); err != nil {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := patience.Wait(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the error of the context", err)
+	}
+	if err := patience.Wait(ctx, 0); err != nil {
+		t.Errorf("no time to wait: got %v", err)
 	}
 }

@@ -14,7 +14,9 @@ type Effects struct {
 	Sets     map[string]*SetCalls           // calls to scale sets, by Set.Name
 	Remove   []*Node                        // delete these instances by name
 	List     bool                           // list the scale sets that are used
-	LookUp   []string                       // find out what became of these jobs, by id
+	LookUp   []string                       // find out what became of these jobs, by id, and subscribe to the ends of those of other pools
+	LookAt   []string                       // find out what became of these jobs, which are said to have ended; do not subscribe again
+	Notify   map[string][]string            // notify other pools, by name, that these jobs have ended, by id
 	Fence    []string                       // VMIDs of silent nodes: try to take their sessions
 	DropRows bool                           // nothing is left: delete the rows
 	WakeAt   time.Time                      // schedule a tick; zero = none
@@ -29,6 +31,7 @@ type SetCalls struct {
 	Poll     string // token of the operation to poll
 	PollKind string // its kind
 	Drop     bool   // delete it
+	Model    bool   // write its model
 }
 
 // Refusal is a registered job that the pool cannot take, and why.

@@ -10,8 +10,9 @@ import (
 
 // JobEnd says how the job with this id has ended: the answer to Effects.LookUp.
 type JobEnd struct {
-	ID    string
-	State job.State
+	ID        string
+	State     job.State
+	Forgotten bool // nobody knows any more how it has ended; State is ""
 }
 
 func (JobEnd) event() {}
@@ -40,9 +41,19 @@ type Cancel struct {
 	Reason string
 }
 
-// Release lets a job start again that is held because its attempts were lost, and a
-// sweep go on that was stopped.
+// Hold keeps a job that waits from starting, and a sweep from beginning more members,
+// until it is released. It does nothing to a job on a node.
+type Hold struct{ Order string }
+
+// Release lets a job or a sweep go on that was held by a Hold, a job start again that is
+// held because its attempts were lost, and a sweep go on that was stopped.
 type Release struct{ Order string }
+
+// SetPriority gives a job, and the members of a sweep, another place in line.
+type SetPriority struct {
+	Order    string
+	Priority job.Priority
+}
 
 // Resume has the pool buy nodes again, although the nodes before did not come up.
 type Resume struct{}
@@ -70,6 +81,10 @@ type Listed struct {
 	Set       string    // "" = the first
 	Exists    bool
 	Capacity  int
+	Model     string // a hash of the model that the set was written with last; "" = not known
+	Wanted    string // a hash of the model that this deployment would write now; "" = not known
+	Price     string // per hour of an instance with its disk and address, decimal or usage.UnknownPrice; "" = not known
+	Currency  string // of Price
 	Instances []Instance
 }
 
@@ -81,12 +96,13 @@ type Instance struct {
 	Provisioning string // Creating, Updating, Succeeded, Failed, Deleting
 	Power        string // running, starting, ...; "" = none yet
 	Error        string
+	Outdated     bool // it was made with an earlier model than the set has now
 }
 
 // Answered is the outcome of an effect on the scale set.
 type Answered struct {
 	Set    string        // "" = the first
-	Kind   string        // OpGrow, OpSettle, OpDrop; "remove"
+	Kind   string        // OpGrow, OpShrink, OpDrop, OpModel; OpRemove
 	Nodes  []string      // VMIDs, for "remove"
 	Target int           // the capacity that was asked for; 0 = that of the operation in flight
 	Of     string        // the token of the operation that was looked at; "" = of the one in flight
@@ -107,20 +123,22 @@ type Fenced struct {
 // Recorded says that these rows of facts have been copied into the ledger.
 type Recorded struct{ Seqs []int64 }
 
-func (Apply) event()     {}
-func (Delete) event()    {}
-func (Submit) event()    {}
-func (Cancel) event()    {}
-func (Release) event()   {}
-func (Resume) event()    {}
-func (CancelAll) event() {}
-func (Reported) event()  {}
-func (Tick) event()      {}
-func (Loaded) event()    {}
-func (Listed) event()    {}
-func (Answered) event()  {}
-func (Fenced) event()    {}
-func (Recorded) event()  {}
+func (Apply) event()       {}
+func (Delete) event()      {}
+func (Submit) event()      {}
+func (Cancel) event()      {}
+func (Release) event()     {}
+func (Hold) event()        {}
+func (SetPriority) event() {}
+func (Resume) event()      {}
+func (CancelAll) event()   {}
+func (Reported) event()    {}
+func (Tick) event()        {}
+func (Loaded) event()      {}
+func (Listed) event()      {}
+func (Answered) event()    {}
+func (Fenced) event()      {}
+func (Recorded) event()    {}
 
 // Verb is what somebody asks of a node. It may come twice, and the second time it
 // changes nothing.

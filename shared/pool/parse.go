@@ -25,9 +25,6 @@ var (
 	timePattern = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 )
 
-// DefaultImage is the current Linux Data Science VM.
-var DefaultImage = Image{Publisher: "microsoft-dsvm", Offer: "ubuntu-2204", SKU: "2204-gen2", Version: "latest"}
-
 // fields of the contract, in its order.
 var fields = []string{"name", "kind", "os", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share", "setup",
 	"schedule", "limits", "weights", "labels"}
@@ -52,7 +49,9 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		IdleTimeout: defaultIdleTimeout,
 	}
 	r.Text("idleTimeout", "5m", &s.IdleTimeout)
-	s.Image = parseImage(r)
+	s.Image = readImage(r)
+	s.Shares = readShares(r)
+	s.Setup = r.String("setup", "pip install polars")
 	if sub := r.Sub("nodes", `{"min": 0, "max": 4}`, "min", "max"); sub != nil {
 		s.Nodes = Range{Min: sub.Int("min", 0, 0, maxNodes), Max: sub.Int("max", 0, 1, maxNodes)}
 	}
@@ -81,7 +80,6 @@ func Parse(body []byte, contentType string) (Spec, error) {
 			s.Weights[team] = sub.Int(team, 1, 1, maxWeight)
 		}
 	}
-	r.Later("share", "setup")
 	if err := r.Err(); err != nil {
 		return s, err
 	}
@@ -112,28 +110,12 @@ func parseLimit(r *document.Reader, name string) (l Limit) {
 	return l
 }
 
-func parseImage(r *document.Reader) Image {
-	sub := r.Sub("image", `{"publisher": "microsoft-dsvm", ...}`, "publisher", "offer", "sku", "version", "id")
-	if sub == nil {
-		return DefaultImage
-	}
-	return Image{
-		Publisher: sub.String("publisher", "microsoft-dsvm"),
-		Offer:     sub.String("offer", "ubuntu-2204"),
-		SKU:       sub.String("sku", "2204-gen2"),
-		Version:   sub.String("version", "latest"),
-		ID:        sub.String("id", "/subscriptions/..."),
-	}
-}
-
 func invalid(field, format string, args ...any) error {
 	return fault.New(fault.Invalid, field, format, args...)
 }
 
 // Validate checks a spec that Parse has read, or that a program has made.
 func (s Spec) Validate() error {
-	marketplace := s.Image.Publisher != "" && s.Image.Offer != "" && s.Image.SKU != "" && s.Image.Version != ""
-	anyPart := s.Image.Publisher+s.Image.Offer+s.Image.SKU+s.Image.Version != ""
 	if err := job.CheckPool("name", s.Name); err != nil {
 		return err
 	}
@@ -146,7 +128,8 @@ func (s Spec) Validate() error {
 	case s.Kind != "batch":
 		return invalid("kind", "`kind` is %q; write batch or interactive", document.Clip(s.Kind))
 	case s.OS == "windows":
-		return invalid("os", "`os: windows` is not supported yet; use linux")
+		return invalid("os", "`os: windows` is not possible: the agent that runs jobs on a node needs Linux; "+
+			"leave `os` out, and run what needs Windows on a VM of its own")
 	case s.OS != "linux":
 		return invalid("os", "`os` is %q; write linux or windows", document.Clip(s.OS))
 	case len(s.Sizes) == 0:
@@ -158,8 +141,6 @@ func (s Spec) Validate() error {
 	case findBadSize(s.Sizes) != "":
 		return invalid("sizes", "`sizes` has %q; a VM size looks like Standard_D4s_v5, and stands in the list once",
 			document.Clip(findBadSize(s.Sizes)))
-	case s.Image.ID != "" && anyPart, s.Image.ID == "" && !marketplace:
-		return invalid("image", "`image` needs publisher, offer, sku and version, or `id` alone")
 	case s.Nodes.Max == 0:
 		return invalid("nodes.max", "`nodes.max` is missing; write how many nodes the pool may have, such as nodes: {max: 4}")
 	case s.Nodes.Max < 1 || s.Nodes.Max > maxNodes:
@@ -168,7 +149,20 @@ func (s Spec) Validate() error {
 		return invalid("nodes.min", "`nodes.min` is %d; write 0 to `nodes.max`, which is %d", s.Nodes.Min, s.Nodes.Max)
 	case time.Duration(s.IdleTimeout) < time.Second:
 		return invalid("idleTimeout", "`idleTimeout` is %s; write at least 1s", s.IdleTimeout)
-	case s.Schedule != nil:
+	}
+	if err := s.Image.Validate(); err != nil {
+		return err
+	}
+	if err := validateLabels(s.Labels); err != nil {
+		return err
+	}
+	if err := validateShares(s.Shares); err != nil {
+		return err
+	}
+	if err := validateSetup(s.Setup); err != nil {
+		return err
+	}
+	if s.Schedule != nil {
 		return s.Schedule.Validate()
 	}
 	return nil

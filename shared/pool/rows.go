@@ -27,6 +27,8 @@ type Head struct {
 	Queued  int // jobs that wait, held ones included
 	Running int // jobs assigned or running
 	Wanted  int // nodes the pool wants to have
+
+	Bundled bool // live jobs may share rows; see bundle.go. The driver sets it
 }
 
 // NeedsLook reports whether a pool has something alive, waiting or in flight, so that
@@ -56,29 +58,48 @@ type Set struct {
 	Used         bool      `json:"used,omitempty"`        // the pool has asked for nodes: the set may exist
 	Capacity     int       `json:"capacity,omitempty"`    // as last read or successfully asked for
 	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
-	PendingSince time.Time `json:"pendingSince,omitzero"` // only in rows of earlier versions, which have no asks: since when some were not listed
-	Requests     []Request `json:"asks,omitempty"`        // instances that were asked for and are not listed yet, the oldest first; see requests.go
+	Price        string    `json:"price,omitempty"`       // per hour of a node, as the last list said; "" = not known
+	Currency     string    `json:"currency,omitempty"`    // of Price
+	PendingSince time.Time `json:"pendingSince,omitzero"` // only in rows of earlier versions, without asks: since when some are not listed
+	Requests     []Request `json:"asks,omitempty"`        // for instances that are not listed yet, the oldest first; see requests.go
 	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
 	Blocked      Block     `json:"blocked,omitzero"`      // why it cannot grow now
 	UnbackedAt   time.Time `json:"maybeAt,omitzero"`      // since when it is Unbacked
 	GrantedAt    time.Time `json:"grantedAt,omitzero"`    // when capacity was last accepted or granted: a list that lags does not lower it
-	Unbacked     bool      `json:"hollow,omitempty"`      // its capacity counts instances that never come: the call failed, or Azure did not make them
-	QuotaLimit   int       `json:"cut,omitempty"`         // ask for at most so many more, because quota was refused for a larger number; 0 = no limit
+	Unbacked     bool      `json:"hollow,omitempty"`      // its capacity counts instances that never come; see the glossary
+	QuotaLimit   int       `json:"cut,omitempty"`         // how many more the quota allows, after a refusal; 0 = no limit
 	WroteAt      time.Time `json:"wroteAt,omitzero"`      // when its capacity was last written
-	FullAt       time.Time `json:"fullAt,omitzero"`       // when the service allows the full number of writes again; see requests.go of scheduler
+	FullAt       time.Time `json:"fullAt,omitzero"`       // when Azure allows the full number of writes again
 	Breaker      Breaker   `json:"breaker,omitzero"`      // whether its nodes come up
+	Model        Model     `json:"model,omitzero"`        // what its nodes are made of
+	Bound        int       `json:"bound,omitempty"`       // the largest capacity that calls may have written; 0 = the last list is newer
+	BoundAt      time.Time `json:"boundAt,omitzero"`      // when the last of these calls was made or answered
 }
+
+// Model is what is known of the model of a scale set, by hashes: two models are the same
+// if their hashes are.
+type Model struct {
+	Has     string    `json:"has,omitempty"`     // the one that it was written with last; "" = not known
+	Wanted  string    `json:"wanted,omitempty"`  // the one that the deployment would write now; "" = not known
+	Tries   int       `json:"tries,omitempty"`   // requests in a row to write it
+	RetryAt time.Time `json:"retryAt,omitzero"`  // when it may be asked to be written again
+	Problem string    `json:"problem,omitempty"` // why it could not be written; "" = it could, or nobody has tried
+	Fixed   bool      `json:"fixed,omitempty"`   // it cannot be changed: the set is deleted when it is empty, and made again
+}
+
+// IsOutdated reports whether the deployment would write another model.
+func (m *Model) IsOutdated() bool { return m.Has != "" && m.Wanted != "" && m.Has != m.Wanted }
 
 // Op is the one capacity operation that may be in flight for a scale set.
 type Op struct {
-	Kind    string    `json:"kind"` // "", OpGrow, OpSettle, OpDrop
+	Kind    string    `json:"kind"` // "", OpGrow, OpShrink, OpDrop, OpModel
 	Target  int       `json:"target,omitempty"`
 	Adds    int       `json:"adds,omitempty"` // instances that it asks for beyond those that earlier ones asked for
 	AskedAt time.Time `json:"askedAt,omitzero"`
 	Token   string    `json:"token,omitempty"` // to resume it; "" = not accepted yet
 	PollAt  time.Time `json:"pollAt,omitzero"` // when to poll it again
 	Tries   int       `json:"tries,omitempty"`
-	Under   *Op       `json:"under,omitempty"` // the accepted operation that this one replaces when it is accepted itself; never changed in place
+	Under   *Op       `json:"under,omitempty"` // the accepted one that this one replaces once accepted; never changed in place
 }
 
 // Kinds of operations.
@@ -86,6 +107,7 @@ const (
 	OpGrow   = "grow"
 	OpShrink = "settle"
 	OpDrop   = "drop"
+	OpModel  = "model"
 )
 
 // Block keeps the pool from asking for capacity until Until.
@@ -140,6 +162,13 @@ type Node struct {
 	BootAt     time.Time // enqueued time of the first report of that start
 	Address    string    // under which other nodes reach it; "" = its name
 	Seen       int64     // highest number its agent has reported
+	Outdated   bool      // it was made with an earlier model than its set has now
+	OutdatedAt time.Time // since when; zero = it is not
+	Stage      string    // how far its boot is, as its agent reported last: protocol.StageSetup, ...; "" = not reported, or it is up
+	StageWhy   string    // what it waits for there
+	StageAt    time.Time // since when it takes no work because of that; zero = it has reported no stage
+	Features   []string  // of the messages that its agent understands
+	Protocol   int       // the version of the protocol that its agent is spoken to in; 0 = 1
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string
 	From       time.Time     // begin of the ledger interval that is open
@@ -186,8 +215,10 @@ type Job struct {
 	Retries     int           // so many are spent
 	Attempts    []job.Attempt // those that have ended, then the current one while assigned or running
 	Progress    *Progress     // of a sweep
+	Subscribers []Subscriber  // pools to notify when it has ended
 	VMID        string        // of the current attempt
 	N           int64         // its assignment number
+	Bundled     bool          // its row holds other jobs too; see bundle.go
 
 	// Set when the job has ended; such a job is no longer in State.Jobs.
 	ExitCode int
@@ -196,6 +227,10 @@ type Job struct {
 	// Archived is set if the rows of the job are gone; nil: they are there. No row of a
 	// pool holds it.
 	Archived *Archived
+
+	// ConflictAt is when another document last came to the queue under the job's id, and was
+	// rejected; zero: none did. No row of a pool holds it.
+	ConflictAt time.Time
 }
 
 // Log is a row of facts for the ledger, written with the change that they describe
@@ -211,4 +246,7 @@ type Change struct {
 	Value any // *Node, *Job, *Log, or nil: delete the row
 	// Insert: the row must not exist (a job that is new, a job that has ended).
 	Insert bool
+	// Bundle, of a live job that shares a row, or shared one until now, is that row; see
+	// AddBundles. Key and Value say what changes, as they do for other jobs.
+	Bundle *Bundle
 }

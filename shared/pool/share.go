@@ -7,17 +7,17 @@ import (
 	"dsvmpools/shared/job"
 )
 
-// Share is what a team had used at a time, in seconds of a whole node.
-type Share struct {
+// TeamShare is what a team had used at a time, in seconds of a whole node.
+type TeamShare struct {
 	Used float64   `json:"used"`
 	At   time.Time `json:"at"`
 }
 
 // Shares holds the shares of the teams by name.
-type Shares map[string]Share
+type Shares map[string]TeamShare
 
 // Left is what is left of a share at a time: it halves with every half-life.
-func (s Share) Left(now time.Time, halfLife time.Duration) float64 {
+func (s TeamShare) Left(now time.Time, halfLife time.Duration) float64 {
 	if s.Used == 0 || halfLife <= 0 {
 		return 0
 	}

@@ -11,23 +11,16 @@ type Spec struct {
 	Region      string            `json:"region,omitempty"` // "" = the deployment's
 	Sizes       []string          `json:"sizes"`            // the ladder, best first
 	Capacity    string            `json:"capacity"`         // regular | spot | spot-then-regular
-	Image       Image             `json:"image"`
+	Image       Image             `json:"image"`            // zero = the deployment's
 	Nodes       Range             `json:"nodes"`
 	IdleTimeout job.Duration      `json:"idleTimeout"`
 	Pack        bool              `json:"pack"`
+	Shares      []Share           `json:"share,omitempty"` // mounted on every node, beside the deployment's own at SharePath
+	Setup       string            `json:"setup,omitempty"` // script that a node runs as root before it takes work, at every boot
 	Schedule    *Schedule         `json:"schedule,omitempty"`
 	Limits      Limits            `json:"limits,omitzero"`
 	Weights     map[string]int    `json:"weights,omitempty"` // of teams' shares; "default" for teams that are not named
 	Labels      map[string]string `json:"labels,omitempty"`
-}
-
-// Image names a marketplace image, or the user's own image by its ID.
-type Image struct {
-	Publisher string `json:"publisher,omitempty"`
-	Offer     string `json:"offer,omitempty"`
-	SKU       string `json:"sku,omitempty"`
-	Version   string `json:"version,omitempty"`
-	ID        string `json:"id,omitempty"`
 }
 
 // Range bounds the number of nodes.

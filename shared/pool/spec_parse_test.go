@@ -19,7 +19,6 @@ const leastPool = "name: cpu\nsizes: [Standard_D4s_v5]\nnodes: {max: 4}\n"
 func TestParseSpec(t *testing.T) {
 	t.Parallel()
 	plain := pool.Spec{Name: "cpu", Kind: "batch", OS: "linux", Sizes: []string{"Standard_D4s_v5"}, Capacity: "regular",
-		Image: pool.Image{Publisher: "microsoft-dsvm", Offer: "ubuntu-2204", SKU: "2204-gen2", Version: "latest"},
 		Nodes: pool.Range{Max: 4}, IdleTimeout: job.Duration(5 * time.Minute), Pack: true}
 	with := func(change func(*pool.Spec)) pool.Spec {
 		s := plain
@@ -50,13 +49,27 @@ labels: {costCenter: "4711"}
 			Schedule:    &pool.Schedule{DownAt: "20:00", UpAt: "07:00", TimeZone: "Europe/Amsterdam", OnRunning: "kill"},
 			Labels:      map[string]string{"costCenter": "4711"}}},
 		{"an image of one's own", leastPool + "image: {id: /subscriptions/s/x}\n", with(func(s *pool.Spec) { s.Image = pool.Image{ID: "/subscriptions/s/x"} })},
+		{"an image by its short name", leastPool + "image: UbuntuHPC\n", with(func(s *pool.Spec) { s.Image = pool.Image{Name: "UbuntuHPC"} })},
+		{"an image in one text", leastPool + "image: 'p:o:s:latest'\n",
+			with(func(s *pool.Spec) { s.Image = pool.Image{Publisher: "p", Offer: "o", SKU: "s", Version: "latest"} })},
+		{"the id of an image as a text", leastPool + "image: /subscriptions/s/x\n", with(func(s *pool.Spec) { s.Image = pool.Image{ID: "/subscriptions/s/x"} })},
+		{"no image", leastPool + "image: {}\n", plain},
+		{"a share", leastPool + "share: {account: acmedata, name: models}\n", with(func(s *pool.Spec) {
+			s.Shares = []pool.Share{{Account: "acmedata", Name: "models", Path: "/mnt/share", Protocol: "smb", Auth: "key"}}
+		})},
+		{"shares", leastPool + "share: [{account: a12, name: a-b, path: /data/a, auth: identity}, {account: a12, name: abc, path: /data/b, protocol: nfs}]\n",
+			with(func(s *pool.Spec) {
+				s.Shares = []pool.Share{{Account: "a12", Name: "a-b", Path: "/data/a", Protocol: "smb", Auth: "identity"},
+					{Account: "a12", Name: "abc", Path: "/data/b", Protocol: "nfs"}}
+			})},
+		{"setup", leastPool + "setup: |\n  apt-get install -y jq\n", with(func(s *pool.Spec) { s.Setup = "apt-get install -y jq\n" })},
 		{"the least of a schedule", leastPool + "schedule: {downAt: '20:00'}\n", with(func(s *pool.Spec) {
 			s.Schedule = &pool.Schedule{DownAt: "20:00", TimeZone: "UTC", OnRunning: "wait", Grace: job.Duration(10 * time.Minute)}
 		})},
 		{"a time of day without quotes", leastPool + "schedule: {downAt: 20:00}\n", with(func(s *pool.Spec) {
 			s.Schedule = &pool.Schedule{DownAt: "20:00", TimeZone: "UTC", OnRunning: "wait", Grace: job.Duration(10 * time.Minute)}
 		})},
-		{"later features that say nothing", leastPool + "share: {}\nsetup: ''\nlimits: {}\nweights:\n", plain},
+		{"lists and objects with nothing in them", leastPool + "limits: {}\nlabels: {}\nimage: {}\n", plain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -81,7 +94,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"capitals in the name", "name: CPU\n" + sizes + nodes, "name", "line 1: `name` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
 		{"interactive", leastPool + "kind: interactive\n", "kind", "line 4: `kind: interactive` is not supported yet; use batch"},
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
-		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not supported yet; use linux"},
+		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: the agent that runs jobs on a node needs Linux; leave `os` out, and run what needs Windows on a VM of its own"},
 		{"an unknown os", leastPool + "os: plan9\n", "os", "line 4: `os` is \"plan9\"; write linux or windows"},
 		{"no sizes", "name: cpu\n" + nodes, "sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]"},
 		{"a size twice", "name: cpu\nsizes: [Standard_D4s_v5, standard_d4s_v5]\n" + nodes, "sizes", "line 2: `sizes` has \"standard_d4s_v5\"; a VM size looks like Standard_D4s_v5, and stands in the list once"},
@@ -89,8 +102,8 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"a size without its family", "name: cpu\nsizes: [D4s_v5]\n" + nodes, "sizes", "line 2: `sizes` has \"D4s_v5\"; a VM size looks like Standard_D4s_v5, and stands in the list once"},
 		{"a size as a text", "name: cpu\nsizes: Standard_D4s_v5\n" + nodes, "sizes", "line 2: `sizes` is a text; write a list, for example [\"Standard_D4s_v5\"]"},
 		{"an unknown capacity", leastPool + "capacity: free\n", "capacity", "line 4: `capacity` is \"free\"; write regular, spot or spot-then-regular"},
-		{"half an image", leastPool + "image: {publisher: p}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
-		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone"},
+		{"half an image", leastPool + "image: {publisher: p}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone, or a short name such as UbuntuDSVM alone"},
+		{"two images", leastPool + "image: {id: /x, publisher: p, offer: o, sku: s, version: v}\n", "image", "line 4: `image` needs publisher, offer, sku and version, or `id` alone, or a short name such as UbuntuDSVM alone"},
 		{"no nodes", "name: cpu\n" + sizes, "nodes.max", "`nodes.max` is missing; write how many nodes the pool may have, such as nodes: {max: 4}"},
 		{"too many nodes", "name: cpu\n" + sizes + "nodes: {max: 1001}\n", "nodes.max", "line 3: `nodes.max` is 1001; write a whole number from 1 to 1000"},
 		{"fewer than no nodes", "name: cpu\n" + sizes + "nodes: {min: -1, max: 4}\n", "nodes.min", "line 3: `nodes.min` is -1; write a whole number from 0 to 1000"},
@@ -115,8 +128,35 @@ func TestParseSpecRefuses(t *testing.T) {
 			"line 4: `schedule.timeZone` is \"../../etc/passwd\"; write a name like Europe/Amsterdam or UTC"},
 		{"an unknown onRunning", leastPool + "schedule: {downAt: '20:00', onRunning: stop}\n", "schedule.onRunning",
 			"line 4: `schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
-		{"share", leastPool + "share: {name: s}\n", "share", "line 4: `share` is not supported yet; leave it out"},
-		{"setup", leastPool + "setup: apt-get\n", "setup", "line 4: `setup` is not supported yet; leave it out"},
+		{"an unknown image", leastPool + "image: Debian\n", "image",
+			"line 4: `image` is \"Debian\"; write Ubuntu2404, UbuntuDSVM, UbuntuHPC, the four parts as publisher:offer:sku:version, or the resource ID of an image"},
+		{"an image as a number", leastPool + "image: 5\n", "image", "line 4: `image` is a number; write an object, for example \"UbuntuDSVM\""},
+		{"an id with a blank", leastPool + "image: {id: '/a b'}\n", "image",
+			"line 4: `image` has the id \"/a b\"; write the whole resource ID of an image, which begins with /subscriptions/"},
+		{"a share without its account", leastPool + "share: {name: s}\n", "share.account",
+			"line 4: `share.account` is \"\"; the name of a storage account has 3 to 24 characters of a-z 0-9"},
+		{"a share with capitals", leastPool + "share: {account: acme, name: Data}\n", "share.name",
+			"line 4: `share.name` is \"Data\"; the name of a share has 3 to 63 characters of a-z 0-9 -, no - at an end, and no two together"},
+		{"a share with a slip", leastPool + "share: [{account: acme, name: data, mount: /x}]\n", "share[0].mount",
+			"line 4: there is no field `share[0].mount`; the known ones are account, name, path, protocol, auth"},
+		{"a share as a text", leastPool + "share: data\n", "share", "line 4: `share` is a text; write an object, for example {\"account\": \"acmedata\", \"name\": \"data\", \"path\": \"/mnt/data\"}"},
+		{"a relative path", leastPool + "share: {account: acme, name: data, path: data}\n", "share.path",
+			"line 4: `share.path` is \"data\"; write an absolute path of A-Z a-z 0-9 . _ - and /, without . and .., such as /mnt/data"},
+		{"a path with a way up", leastPool + "share: {account: acme, name: data, path: /mnt/../etc}\n", "share.path",
+			"line 4: `share.path` is \"/mnt/../etc\"; write an absolute path of A-Z a-z 0-9 . _ - and /, without . and .., such as /mnt/data"},
+		{"a path of the system", leastPool + "share: {account: acme, name: data, path: /usr/local}\n", "share.path",
+			"line 4: `share.path` is /usr/local, which the node needs itself; write another, such as /mnt/data"},
+		{"a path in the deployment's share", leastPool + "share: {account: acme, name: data, path: /mnt/share/a}\n", "share.path",
+			"line 4: `share.path` is /mnt/share/a, which lies in the deployment's share; write a path beside /mnt/share, such as /mnt/data"},
+		{"two shares at one path", leastPool + "share: [{account: acme, name: data}, {account: acme, name: more}]\n", "share[1].path",
+			"line 4: `share[1].path` is /mnt/share, and another share is at /mnt/share; give each a path of its own, none below another"},
+		{"another protocol", leastPool + "share: {account: acme, name: data, protocol: ftp}\n", "share.protocol", "line 4: `share.protocol` is \"ftp\"; write smb or nfs"},
+		{"another login", leastPool + "share: {account: acme, name: data, auth: password}\n", "share.auth", "line 4: `share.auth` is \"password\"; write key or identity"},
+		{"a login for NFS", leastPool + "share: {account: acme, name: data, protocol: nfs, auth: key}\n", "share.auth",
+			"line 4: `share.auth` is \"key\", and NFS has no login: who is in the network may mount the share; leave `auth` out"},
+		{"a long setup", leastPool + "setup: " + strings.Repeat("a", 16<<10+1) + "\n", "setup",
+			"line 4: `setup` has 16385 bytes; shorten it to 16384, and put what is longer on the share"},
+		{"a blank setup", leastPool + "setup: \" \"\n", "setup", "line 4: `setup` is blank; write what a node runs before it takes work, or leave it out"},
 		{"limits", leastPool + "limits: {default: {nodes: 1}}\n", "limits.default.nodes", "line 4: there is no field `limits.default.nodes`; the known ones are jobs, cpus, gpus"},
 		{"limits of a team", leastPool + "limits: {team: {vision: {gpus: -1}}}\n", "limits.team.vision.gpus", "line 4: `limits.team.vision.gpus` is -1; write a whole number from 0 to 1000000"},
 		{"weights", leastPool + "weights: {a: 0}\n", "weights.a", "line 4: `weights.a` is 0; write a whole number from 1 to 1000"},
@@ -137,7 +177,8 @@ func TestParseSpecRefuses(t *testing.T) {
 
 func FuzzParseSpec(f *testing.F) {
 	for _, seed := range []string{leastPool, leastPool + "schedule: {downAt: '20:00', upAt: '07:00', timeZone: Europe/Amsterdam}\n",
-		`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":4},"image":{"id":"/x"}}`, "name: &a cpu\nregion: *a\n"} {
+		`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":4},"image":{"id":"/x"}}`, "name: &a cpu\nregion: *a\n",
+		leastPool + "image: a:b:c:d\nshare: [{account: acme, name: data}, {account: acme, name: more, path: /x, protocol: nfs}]\nsetup: x\n"} {
 		f.Add([]byte(seed), "")
 	}
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {

@@ -1,7 +1,7 @@
 // Package protocol holds the messages between a pool and the agents of its
 // nodes: what travels on the queues `work` (pool to one node, in the node's own
-// session) and `node-events` (node to its pool). docs/protocol.md tells the
-// story; this package fixes the shapes. It sends nothing and decides nothing.
+// session) and `node-events` (node to its pool). docs/protocol.md explains
+// them; this package fixes the shapes. It sends nothing and decides nothing.
 //
 // Everything that a pool asks of a node carries a number N from a counter that
 // only rises within the pool. An agent keeps the highest N it has seen and
@@ -11,15 +11,24 @@
 package protocol
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
 )
 
-// Version is the `v` of both message kinds. A reader refuses any other.
-const Version = 1
+// Versions of the protocol, the `v` of both message kinds. A program reads all from
+// OldestVersion to Version. An agent says in Ready which ones it reads; the pool writes to
+// it in the highest that both read. An agent writes in OldestVersion, which every pool
+// reads, until it gets work in a higher one.
+const (
+	OldestVersion = 1
+	Version       = 1
+)
 
 // MaxBytes bounds a message body in both directions: below the 256 KB of a
 // Standard namespace with room for the message's properties.
@@ -65,10 +74,12 @@ type Assignment struct {
 	Team           string            `json:"team,omitempty"`
 	User           string            `json:"user,omitempty"`
 	Command        []string          `json:"command,omitempty"`
-	Script         string            `json:"script,omitempty"`
+	Script         string            `json:"script,omitempty"` // run as job.ScriptCommand says
+	Args           []string          `json:"args,omitempty"`   // of the script
 	Workdir        string            `json:"workdir,omitempty"`
 	Env            map[string]string `json:"env,omitempty"`
-	Source         *job.Source       `json:"source,omitempty"` // fetched first; nil = none. Without command and script its file is reported
+	Secrets        map[string]string `json:"secrets,omitempty"` // by variable: where the agent reads the value, as keyvault:vault/secret
+	Source         *job.Source       `json:"source,omitempty"`  // fetched first; nil = none. Without command and script its file is reported
 	CPUs           int               `json:"cpus"`
 	Memory         int64             `json:"memory,omitempty"` // bytes that the attempt may use; 0 = no bound of its own
 	Whole          bool              `json:"whole,omitempty"`  // the node is its own: cpus and memory are no bounds
@@ -77,6 +88,14 @@ type Assignment struct {
 	Index          *int              `json:"index,omitempty"`  // of a member of a sweep
 	Gang           *Gang             `json:"gang,omitempty"`
 	TimeoutSeconds int64             `json:"timeoutSeconds,omitempty"` // 0 = none
+	// Room is how many cpus of the node may be in use once the attempt runs: until then it
+	// waits for its turn, after those that came before it, and its time does not run. 0 = it
+	// begins at once.
+	Room int `json:"room,omitempty"`
+	// Unknown names a field that the assignment has and this release does not know: it
+	// must not be started. DecodeWork sets it, and it stays set in what is written and read
+	// again; no pool sends it.
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // Gang is what a rank of a job on several nodes learns of the others.
@@ -92,6 +111,9 @@ type Gang struct {
 type Cancel struct {
 	Target int64  `json:"target"`
 	Reason string `json:"reason"`
+	// IfWaiting asks for the assignment back only if nothing of it has begun. The node answers
+	// with nothing else than what it reports anyway if it has.
+	IfWaiting bool `json:"ifWaiting,omitempty"`
 }
 
 // Report is one message on `node-events`: facts about the node that sent it.
@@ -105,6 +127,7 @@ type Report struct {
 
 // ReportItem is one fact. Exactly one field is set.
 type ReportItem struct {
+	Booting  *Booting  `json:"booting,omitempty"`
 	Ready    *Ready    `json:"ready,omitempty"`
 	Started  *Started  `json:"started,omitempty"`
 	Finished *Finished `json:"finished,omitempty"`
@@ -126,6 +149,12 @@ type Ready struct {
 	// Counter asks for the pool's counter: the journal is new, or was damaged, so
 	// that it may have forgotten assignments. None is taken before the answer.
 	Counter bool `json:"counter,omitempty"`
+	// Features are those of the messages that the agent understands, such as
+	// FeatureSecrets. An agent of the first release says none.
+	Features []string `json:"features,omitempty"`
+	// Versions are those of the protocol that the agent reads. An agent of the first
+	// release says none, and reads 1.
+	Versions []int `json:"versions,omitempty"`
 }
 
 // Started says that an attempt's process runs.
@@ -136,14 +165,15 @@ type Started struct {
 
 // Finished says how an attempt ended. It is repeated until it is acknowledged.
 type Finished struct {
-	N         int64     `json:"n"`
-	State     string    `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, evicted, startFailed, agentRestarted
-	ExitCode  int       `json:"exitCode"`
-	Cause     job.Cause `json:"cause,omitempty"` // of startFailed and agentRestarted: what went wrong; it says whose fault it was
-	Reason    string    `json:"reason,omitempty"`
-	StartedAt time.Time `json:"startedAt,omitzero"` // zero: never started
-	EndedAt   time.Time `json:"endedAt"`
-	File      string    `json:"file,omitempty"` // of an attempt that was to read its source's own jobs: job.SourceFile, whole
+	N         int64        `json:"n"`
+	State     string       `json:"state"` // an attempt state: succeeded, failed, cancelled, timedOut, evicted, startFailed, agentRestarted
+	ExitCode  int          `json:"exitCode"`
+	Cause     job.Cause    `json:"cause,omitempty"` // of startFailed and agentRestarted: what went wrong; it says whose fault it was
+	Reason    string       `json:"reason,omitempty"`
+	StartedAt time.Time    `json:"startedAt,omitzero"` // zero: never started
+	EndedAt   time.Time    `json:"endedAt"`
+	LogsCut   *job.LogsCut `json:"logsCut,omitempty"` // nil = its logs are whole
+	File      string       `json:"file,omitempty"`    // of an attempt that was to read its source's own jobs: job.SourceFile, whole
 }
 
 // Leaving says that the node's VM is about to be taken away: the pool places nothing
@@ -164,11 +194,44 @@ type Holds struct {
 	Lost int64 `json:"lost,omitempty"`
 }
 
-// DecodeWork and DecodeReport read a message body, refusing what is too long,
-// of another version, or not of this shape.
+// DecodeWork reads the body of a message on `work`, refusing what is too long, of a
+// version that this program does not read, or not of this shape. A field that it does not
+// know may say where or how a process has to run: an assignment with one is marked as
+// Unknown. Other unknown fields are passed over.
 func DecodeWork(body []byte) (Work, error) {
 	var w Work
-	return w, decode(body, &w, func() int { return w.V })
+	if err := decode(body, &w, func() int { return w.V }); err != nil {
+		return w, err
+	}
+	var raw struct {
+		Items []struct {
+			Assign json.RawMessage `json:"assign"`
+		} `json:"items"`
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
+		return w, fmt.Errorf("message cannot be read: %w", err)
+	}
+	for i, item := range raw.Items {
+		if a := w.Items[i].Assign; a != nil {
+			a.Unknown = cmp.Or(unknownField(item.Assign), a.Unknown)
+		}
+	}
+	return w, nil
+}
+
+// unknownField is the first field of an assignment that this release does not know; "" =
+// it knows all of them.
+func unknownField(raw []byte) string {
+	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict.DisallowUnknownFields()
+	err := strict.Decode(&Assignment{})
+	if err == nil {
+		return ""
+	}
+	if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		return strings.Trim(name, `"`)
+	}
+	return "?"
 }
 
 // DecodeReport reads the body of a message on `node-events`.
@@ -188,8 +251,8 @@ func decode(body []byte, into any, version func() int) error {
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("message cannot be read: %w", err)
 	}
-	if v := version(); v != Version {
-		return fmt.Errorf("message of version %d; this program speaks version %d", v, Version)
+	if v := version(); v < OldestVersion || v > Version {
+		return fmt.Errorf("message of version %d; this program reads %s", v, versionsText(Versions()))
 	}
 	return nil
 }

@@ -160,13 +160,13 @@ func (rule *Rule) takeFromRule(t Template) error {
 				n = find(n, name)
 			}
 		}
-		if n != nil && n.Kind != document.Null {
+		if n != nil {
 			return fault.New(fault.Invalid, t.path+"."+field,
 				"`%s` cannot stand in the file, which everybody who may push can change; leave it out, and have it written into the rule",
 				field)
 		}
 	}
-	if pool := find(t.node, "pool"); pool == nil || pool.Kind == document.Null {
+	if find(t.node, "pool") == nil {
 		set(t.node, "pool", text(textOf(rule.fileJob, "pool")))
 	}
 	return nil
@@ -204,9 +204,6 @@ func ReadFacts(text string) (*Rule, *Push, error) {
 	if err := json.Unmarshal([]byte(text), &f); err != nil {
 		return nil, nil, fmt.Errorf("the facts of a push cannot be read: %w", err)
 	}
-	rules, err := ParseRules(f.Rule, "application/json")
-	if err != nil {
-		return nil, nil, err
-	}
-	return &rules[0], &f.Push, nil
+	rule, err := ParseStoredRule(f.Rule)
+	return rule, &f.Push, err
 }

@@ -51,8 +51,11 @@ func (rule *Rule) makeJobs(p *Push, base string) ([]Job, error) {
 		}
 		n := &document.Node{Kind: document.Object, Line: t.node.Line}
 		for _, f := range t.node.Fields {
-			n.Fields = append(n.Fields,
-				document.Field{Name: f.Name, Line: f.Line, Value: expand(f.Value, p, rule, slices.Contains(listedFields, f.Name))})
+			v := expand(f.Value, p, rule, slices.Contains(listedFields, f.Name))
+			if isEmptyText(v) && !isEmptyText(f.Value) {
+				continue // such as {{.Tag}} at the push of a branch
+			}
+			n.Fields = append(n.Fields, document.Field{Name: f.Name, Line: f.Line, Value: v})
 		}
 		suffix := rule.suffix(i)
 		set(n, "id", text(base+suffix))
@@ -164,7 +167,7 @@ func (rule *Rule) sourceOf(n *document.Node, p *Push) map[string]string {
 // an object stays as it is: the job's own check refuses it.
 func merge(n *document.Node, name string, more map[string]string) {
 	below := find(n, name)
-	if below == nil || below.Kind == document.Null {
+	if below == nil {
 		below = &document.Node{Kind: document.Object}
 		set(n, name, below)
 	}
@@ -177,6 +180,8 @@ func merge(n *document.Node, name string, more map[string]string) {
 		}
 	}
 }
+
+func isEmptyText(n *document.Node) bool { return n.Kind == document.String && n.Text == "" }
 
 func text(s string) *document.Node { return &document.Node{Kind: document.String, Text: s} }
 
@@ -207,7 +212,7 @@ func set(n *document.Node, name string, v *document.Node) {
 }
 
 func add(n *document.Node, name string, v *document.Node) {
-	if there := find(n, name); (there == nil || there.Kind == document.Null) && v.Text != "" {
+	if find(n, name) == nil && v.Text != "" {
 		set(n, name, v)
 	}
 }
@@ -265,21 +270,13 @@ func (rule *Rule) makeCheckedJobs(n *document.Node, p *Push, base string) ([]Job
 	if err != nil {
 		return nil, n.Locate(err)
 	}
-	pools := map[string]string{}
-	for _, s := range starts {
-		pools[s.ID] = s.Pool
-	}
 	parse := job.Parse
 	if rule.FromFile {
 		parse = job.ParseFileJob
 	}
 	for i, s := range starts {
 		var f *fault.Error
-		spec, err := parse(s.Document, "application/json")
-		if err == nil {
-			err = checkAfter(spec, pools)
-		}
-		if errors.As(err, &f) {
+		if _, err := parse(s.Document, "application/json"); errors.As(err, &f) {
 			at := *f
 			at.Field, at.Message = rule.Jobs[i].path, sentLine.ReplaceAllString(f.Message, "")
 			if f.Field != "" {
@@ -289,17 +286,4 @@ func (rule *Rule) makeCheckedJobs(n *document.Node, p *Push, base string) ([]Job
 		}
 	}
 	return starts, nil
-}
-
-// checkAfter refuses a job that comes after one of another pool; pools are those
-// of the jobs of the same push.
-func checkAfter(spec job.Spec, pools map[string]string) error {
-	for i, text := range spec.After {
-		d, _ := job.ParseDependency(text)
-		if of := pools[d.ID]; of != "" && of != spec.Pool {
-			field := fmt.Sprintf("after[%d]", i)
-			return fault.New(fault.Invalid, field, "`%s` names a job of pool %q; a job can only come after jobs of its own pool", field, of)
-		}
-	}
-	return nil
 }

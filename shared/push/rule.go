@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"dsvmpools/shared/document"
@@ -123,6 +124,44 @@ func ParseRules(body []byte, contentType string) ([]Rule, error) {
 	}
 	return rules, nil
 }
+
+// ParseStoredRule reads a rule that was taken at some time. Earlier versions took fields
+// that were null or empty for fields that were left out, so it does the same.
+func ParseStoredRule(body []byte) (*Rule, error) {
+	n, err := document.Parse(body, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	dropBlanks(n)
+	rule, err := parseRule(n)
+	if err != nil {
+		return nil, err
+	}
+	rule.document = body
+	return &rule, nil
+}
+
+// dropBlanks removes the fields of an object, and of what is in it, that say nothing. In an
+// object with names of the user's own an empty text is a value.
+func dropBlanks(n *document.Node) {
+	fields := n.Fields[:0]
+	for _, f := range n.Fields {
+		if f.Value.Kind == document.Null || isEmptyText(f.Value) || f.Name == "sweep" && len(f.Value.Fields) == 0 {
+			continue
+		}
+		if !slices.Contains(ownNames, f.Name) {
+			dropBlanks(f.Value)
+		}
+		fields = append(fields, f)
+	}
+	n.Fields = fields
+	for _, item := range n.Items {
+		dropBlanks(item)
+	}
+}
+
+// ownNames are the fields of a job that are objects with names of the user's own.
+var ownNames = []string{"env", "labels", "secrets", "grid", "list"}
 
 // withFieldPath puts a path in front of the field of an error.
 func withFieldPath(path string, err error) error {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/push"
 )
 
@@ -115,7 +116,6 @@ func TestRefusedRules(t *testing.T) {
 		"file and many pools": {fromFile("job: {pool: cpu}\npools: [" + strings.Repeat("p, ", 20) + "p]"), "pools", "at most 20"},
 		"pools and no file":   {withJob(oneJob + "pools: [gpu]"), "pools", "goes with `fromFile: true`"},
 		"one id as a number":  {withJob("jobs: [{id: '2', pool: cpu, command: [x]}, {pool: cpu, command: [x]}]"), "jobs[1].id", "not the number of another job"},
-		"after elsewhere":     {withJob("jobs: [{id: a, pool: cpu, command: [x]}, {pool: gpu, command: [x], after: ['a:any']}]"), "jobs[1].after[0]", "jobs of its own pool"},
 		"source alone":        {strings.Replace(withJob("job: {pool: cpu}"), "source: false\n", "", 1), "job.command", "`command` is missing"},
 		"no job":              {withJob(""), "job", "`job` is missing"},
 		"two ways":            {withJob(oneJob + "jobs: [{pool: cpu, command: [x]}]"), "jobs", "keep one"},
@@ -146,6 +146,53 @@ func TestRefusedRules(t *testing.T) {
 				t.Errorf("got %v (field %q), want %q in it (field %q)", err, fieldOf(err), test.want, test.field)
 			}
 		})
+	}
+}
+
+// Earlier versions took null and empty texts for fields that were left out. Rules that they
+// stored are read as then; a new document is refused.
+func TestStoredBlanks(t *testing.T) {
+	t.Parallel()
+	const old = `{"name":"r","provider":"gitea","server":"https://git.example.com","repository":"a/b","secret":"R_PUSH_SECRET","team":"",
+		"paths":null,"job":{"pool":"cpu","name":"","user":null,"command":["x",""],"env":{"EMPTY":""},"sweep":{},"retry":{"max":1,"on":null}}}`
+	if _, err := push.ParseRules([]byte(old), "application/json"); err == nil || !strings.Contains(err.Error(), "`team` is empty") {
+		t.Errorf("a new document: got %v", err)
+	}
+	rule, err := push.ParseStoredRule([]byte(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(rule.Document()) != old {
+		t.Errorf("the stored document became %s", rule.Document())
+	}
+	p := push.Push{Provider: push.Gitea, Repository: "a/b", CloneURL: "https://git.example.com/a/b.git", Ref: "refs/heads/main", Branch: "main",
+		Commit: strings.Repeat("a", 40), Author: "ann"}
+	starts, err := rule.MakeJobs(&p, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := job.Parse(starts[0].Document, "application/json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if empty, has := spec.Env["EMPTY"]; empty != "" || !has || spec.Sweep != nil || len(spec.Command) != 2 || spec.User != "ann" {
+		t.Errorf("got %+v", spec)
+	}
+}
+
+// A field whose placeholder stands for nothing is left out: a push of a branch has no tag.
+func TestEmptyPlaceholders(t *testing.T) {
+	t.Parallel()
+	r := rule(t, withJob("job: {pool: cpu, command: [x], name: '{{.Tag}}', workdir: '{{.Tag}}', env: {TAG: '{{.Tag}}'}}"))
+	p := push.Push{Provider: push.GitHub, Repository: "octo/model", CloneURL: "https://github.com/octo/model.git", Ref: "refs/heads/main",
+		Branch: "main", Commit: strings.Repeat("a", 40), Author: "ann"}
+	starts, err := r.MakeJobs(&p, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := job.Parse(starts[0].Document, "application/json")
+	if tag, has := spec.Env["TAG"]; err != nil || spec.Name != "r main" || spec.Workdir != "" || tag != "" || !has {
+		t.Errorf("got %+v, %v", spec, err)
 	}
 }
 

@@ -48,6 +48,7 @@ func (as *attempts) assignJob(j *Job, on []*Node) {
 			GPUs:    gpus,
 		})
 	}
+	j.recalledAt = time.Time{}
 	j.Attempts = append(j.Attempts, a)
 	if len(j.Attempts) > maxAttempts {
 		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]
@@ -68,11 +69,13 @@ func (as *attempts) recordAttemptEnd(j *Job, n *Node, f protocol.Finished) {
 		as.recordRankEnd(j, n, f)
 		return
 	}
+	as.runTimes.learn(j, f)
 	a := j.Current()
 	if !f.StartedAt.IsZero() {
 		a.StartedAt = f.StartedAt
 	}
 	a.State, a.ExitCode, a.Cause, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.EndedAt
+	a.LogsCut = f.LogsCut
 	as.enterAttempt(j, a, n)
 	as.releaseNode(j, n, f.N, a.GPUs)
 	as.failures.blameNode(n, j, f)

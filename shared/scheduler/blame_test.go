@@ -24,6 +24,7 @@ var (
 		job.CauseGPU,
 		job.CauseJournalLost,
 		job.CauseNoProcess,
+		job.CauseVault,
 		job.CauseLeftover,
 	}
 	jobCauses = []job.Cause{
@@ -32,6 +33,7 @@ var (
 		job.CauseNoWorkdir,
 		job.CauseScript,
 		job.CauseSource,
+		job.CauseSecret,
 		job.CauseDocument,
 		"",
 		"unheardOf",

@@ -95,8 +95,14 @@ func (cp *capacity) recordRefusal(set *pool.Set, err *fault.Error) {
 		set.Op = *op.Under // that one goes on
 	}
 	made := op.Token != "" || !isRefusedForGood(err)
-	if !made {
+	if made {
+		cp.noteBound(set, &op)
+	} else {
 		set.WithdrawRequests(op.Adds)
+	}
+	if err.Code == fault.Immutable {
+		cp.recordFixedModel(set) // the set gives no more nodes; it is made again
+		return
 	}
 	if err.Code == fault.Preempted {
 		return // no failure: a later call took its place. What is missing is asked for again.
@@ -127,7 +133,7 @@ func (cp *capacity) recordRefusal(set *pool.Set, err *fault.Error) {
 // nothing.
 func isRefusedForGood(err *fault.Error) bool {
 	switch err.Code {
-	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid, fault.Preempted:
+	case fault.NoQuota, fault.NoCapacity, fault.Throttled, fault.Invalid, fault.Preempted, fault.Immutable:
 		return true
 	}
 	return false
@@ -136,6 +142,7 @@ func isRefusedForGood(err *fault.Error) bool {
 // recordAcceptance takes in that what was asked of a rung is under way.
 func (cp *capacity) recordAcceptance(set *pool.Set) {
 	set.Capacity, set.GrantedAt = max(set.Capacity, set.Op.Target), cp.now
+	cp.noteBound(set, &set.Op)
 	set.Unbacked, set.Op.Under = false, nil
 }
 
@@ -164,6 +171,9 @@ func (cp *capacity) blockReason(fits func(*pool.Set) bool) (message string, unti
 			continue
 		}
 		message, at := cp.haltReason(set)
+		if message == "" && set.Model.Fixed {
+			message, at = madeAgain, cp.now.Add(cp.timing.PollEvery)
+		}
 		if message == "" && cp.now.Before(set.Blocked.Until) {
 			message, at = set.Blocked.Message, set.Blocked.Until
 		}
@@ -202,10 +212,15 @@ func (cp *capacity) recordAnswer(e pool.Answered) {
 		return
 	}
 	if set.Op.Kind != e.Kind || e.Target != 0 && e.Target != set.Op.Target || e.Of != "" && e.Of != set.Op.Token {
+		if e.Kind == pool.OpGrow && set.Bound > 0 {
+			set.BoundAt = cp.now
+		}
 		cp.effects.List = true // of an operation that another has taken the place of
 		return
 	}
 	switch op := &set.Op; {
+	case e.Kind == pool.OpModel:
+		cp.recordModelAnswer(set, e)
 	case e.Err != nil && e.Kind == pool.OpGrow:
 		cp.recordRefusal(set, e.Err)
 		cp.effects.List = true

@@ -16,6 +16,7 @@ import (
 // them over. It returns the ids of jobs that have ended or may have, and that
 // others wait for: what became of them is to be asked for.
 func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, gone []string, now time.Time) (ask []string) {
+	s.forgetRecalls()
 	out, ask := s.concernedJobs(jobs, gone)
 	kept := s.takeOut(out)
 	respec := !reflect.DeepEqual(s.Head.Spec, head.Spec)
@@ -29,7 +30,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		if vmid, ok := pool.VMIDOf(key); ok && s.Nodes[vmid] != nil {
 			s.Nodes[vmid].State = pool.NodeGone // takes no work
 			s.indexNode(s.Nodes[vmid])
-			delete(s.Nodes, vmid)
+			s.dropNode(vmid)
 		}
 	}
 	isNew := map[string]bool{}
@@ -136,7 +137,7 @@ func (s *State) replaceNode(row *pool.Node) {
 	n := s.Nodes[row.VMID]
 	if n == nil {
 		n = newNode(row)
-		s.Nodes[row.VMID] = n
+		s.addNode(n)
 	} else {
 		*n.Node = *row // effects that are still to be performed hold the row
 	}

@@ -17,12 +17,13 @@ func (s *State) countBusy() int {
 
 // census counts the pool's nodes by their use.
 type census struct {
-	working int // ready or busy
-	coming  int // creating or booting
-	leaving int // draining, failed or lost: still there, but they take no work
-	aside   int // quarantined: they do not count towards `nodes.max`
-	going   int // deleting
-	dying   int // those of leaving whose deletion was asked for: the capacity may not count them any more
+	working  int // ready or busy
+	coming   int // creating or booting
+	leaving  int // draining, failed or lost: still there, but they take no work
+	aside    int // quarantined: they do not count towards `nodes.max`
+	going    int // deleting
+	outdated int // those of working that are made from an earlier model
+	dying    int // those of leaving whose deletion was asked for: the capacity may not count them any more
 }
 
 func (s *State) census() census { return s.tally(func(*Node) bool { return true }) }
@@ -37,6 +38,9 @@ func (s *State) tally(of func(*Node) bool) census {
 		switch n.State {
 		case pool.NodeReady, pool.NodeBusy:
 			c.working++
+			if n.Outdated {
+				c.outdated++
+			}
 		case pool.NodeCreating, pool.NodeBooting:
 			c.coming++
 		case pool.NodeDraining, pool.NodeFailed, pool.NodeLost:

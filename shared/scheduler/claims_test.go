@@ -3,6 +3,7 @@ package scheduler
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -211,7 +212,7 @@ func (c *claims) waits(j *Job, unblocks string) bool {
 	case strings.HasPrefix(unblocks, "the next try, with one node, at "):
 		c.future(unblocks)
 		c.must(c.anySet(func(s *pool.Set) bool { return s.Breaker.Open() }), "no breaker is open")
-	case strings.HasPrefix(unblocks, "that node's first word, until "):
+	case strings.HasPrefix(unblocks, "that node's first report, until "):
 		c.future(unblocks)
 		c.must(c.coming() && c.anySet(func(s *pool.Set) bool { return s.Breaker.Open() }), "nothing is coming to see")
 	case strings.HasPrefix(unblocks, "the pool's upAt"):
@@ -219,11 +220,21 @@ func (c *claims) waits(j *Job, unblocks string) bool {
 		c.must(c.s.Head.Down && (until.After(c.now) || !down), "the pool is not down")
 	case strings.HasPrefix(unblocks, "Azure's answer"):
 		c.must(c.anySet(func(s *pool.Set) bool { return s.Op.Kind != "" }), "nothing is asked of Azure")
+	case unblocks == roomForThem:
+		c.must(c.anySet(func(s *pool.Set) bool { return c.s.unbackedBeyond(s) > c.s.room() }), "there is room for them")
+	case strings.HasPrefix(unblocks, "Azure's list"):
+		c.must(!c.full() && c.anySet(func(s *pool.Set) bool { return c.s.unseen(s) > 0 }), "a list shows nothing that it does not know")
+	case strings.HasPrefix(unblocks, "a list of Azure that shows"):
+		_, r := c.step()
+		c.must(!c.anySet(func(s *pool.Set) bool { return s.Op.Kind != "" }), "Azure is at work for it")
+		drops := slices.ContainsFunc(slices.Collect(maps.Values(r.Effects.Sets)), func(s *pool.SetCalls) bool { return s.Drop }) // it was listed just now
+		c.must(drops || r.Effects.List || c.anySet(func(s *pool.Set) bool { return s.Used && s.Capacity > 0 }), "no list is asked for")
 	case strings.HasPrefix(unblocks, "the end of other work"), strings.HasPrefix(unblocks, "the end of work"):
 		c.must(c.works(j), "nothing else runs")
 	case strings.HasPrefix(unblocks, "the end of a node that leaves"):
 		c.must(c.anyNode(pool.NodeDraining, pool.NodeFailed, pool.NodeLost), "no node leaves")
-	case strings.HasPrefix(unblocks, "a node that comes up"), strings.HasPrefix(unblocks, "their agents' first word"):
+	case strings.HasPrefix(unblocks, "a node that comes up"), strings.HasPrefix(unblocks, "their agents' first report"),
+		strings.HasPrefix(unblocks, "the end of their boot"):
 		c.must(c.coming(), "no node is coming")
 	default:
 		return false
@@ -245,6 +256,8 @@ func (c *claims) pool(e Explanation) {
 		c.must(len(c.s.Jobs) > 0, "it has no jobs")
 	case strings.HasPrefix(u, "the end of its nodes"):
 		c.must(nodes, "it has no nodes")
+	case u == newerNodes:
+		c.must(c.s.line.waiting() > 0 && c.s.allLackFeatures(), "a rung may give what waits a node")
 	default:
 		c.must(c.waits(nil, u), "nobody knows what that is")
 	}
@@ -296,6 +309,12 @@ func (c *claims) job(j *Job, e Explanation) {
 		)
 	case strings.HasPrefix(u, "the node's answer; without one"):
 		c.must(j.VMID != "" && j.State == job.Assigned && !j.Requeue, "it is not assigned, or was asked back")
+	case strings.HasPrefix(u, "the end of what is before it"):
+		n := c.s.Nodes[j.VMID]
+		c.must(n != nil && j.State == job.Assigned && n.used.CPUs > n.CPUs && slices.Min(numbers(n)) < j.N, "nothing is before it")
+		if strings.Contains(u, " has not begun by ") {
+			c.future(u)
+		}
 	case strings.HasPrefix(u, "Azure's word that the VM is gone"):
 		c.must(onNode(pool.NodeLost, pool.NodeFailed, pool.NodeDeleting), "its nodes are there")
 	case strings.HasPrefix(u, "the end of the jobs it comes after"):
@@ -344,6 +363,9 @@ func (c *claims) job(j *Job, e Explanation) {
 			"job %q does not wait",
 			id,
 		)
+	case strings.HasPrefix(u, "newer nodes, which"), strings.HasPrefix(u, "the end of what runs on those nodes, or newer nodes"):
+		c.must(c.s.noSetHas(shapeOf(j)), "a rung may give one")
+		c.must((c.s.countWith(j.features()) == 0) == strings.HasPrefix(u, "newer"), "%d nodes have it", c.s.countWith(j.features()))
 	case strings.HasPrefix(u, "a node that leaves to make room"):
 		after, r := c.step()
 		c.must(len(r.Effects.Remove) > 0 || after.running > c.s.running, "the next step lets none leave")
@@ -376,5 +398,34 @@ func calls(r Result) int {
 // InLine is how many jobs wait for a place.
 func InLine(s *State) int { return s.line.waiting() }
 
+// AheadPerCPU and MostAhead bound what a node holds beside what it runs.
+const (
+	AheadPerCPU = aheadPerCPU
+	MostAhead   = mostAhead
+)
+
+// RecallReasons are why assignments are asked back that wait, but for the one that names a time.
+var RecallReasons = []string{recalledForRoom, recalledForOther, recalledByLeave}
+
+// Waiting lists the jobs that wait on a node for their turn, and are neither cancelled nor
+// put back in line, by their assignment.
+func Waiting(s *State) map[int64]*pool.Job {
+	all := map[int64]*pool.Job{}
+	for _, n := range s.Nodes {
+		if n.State == pool.NodeLost || n.State == pool.NodeFailed || n.State == pool.NodeDeleting {
+			continue // nobody answers there, or it was asked for all of it
+		}
+		for _, number := range n.waiting() {
+			if j := n.jobs[number]; j.Cancel == "" && !j.Requeue {
+				all[number] = j.Job
+			}
+		}
+	}
+	return all
+}
+
 // Released is when a job may start that waits for somebody to release it.
 var Released = untilReleased
+
+// RollRequeue is why an attempt on an outdated node is ended.
+const RollRequeue = rollRequeue

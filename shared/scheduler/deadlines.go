@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
 	"dsvmpools/shared/pool"
@@ -47,6 +48,9 @@ func (dl *deadlines) nextDeadline() time.Time {
 		if set.Blocked.Until.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Deleting) {
 			at(set.Blocked.Until)
 		}
+		if set.Model.IsOutdated() && set.Model.RetryAt.After(dl.now) && dl.censusOf(set).here() > 0 {
+			at(set.Model.RetryAt)
+		}
 		if set.Breaker.ProbeAt.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Spec.Nodes.Min > 0) {
 			at(set.Breaker.ProbeAt)
 		}
@@ -56,15 +60,26 @@ func (dl *deadlines) nextDeadline() time.Time {
 	}
 	missing := false
 	for _, n := range dl.Nodes {
-		missing = missing || !n.MissingAt.IsZero() && n.State != pool.NodeGone
-		if n.State == pool.NodeReady && c.working+c.coming > dl.Head.Spec.Nodes.Min {
-			at(n.Since.Add(time.Duration(dl.Head.Spec.IdleTimeout)))
+		if due := n.OutdatedAt.Add(dl.timing.RollWithin); n.Outdated && dl.timing.RollWithin > 0 && len(n.jobs) > 0 && due.After(dl.now) {
+			at(due)
 		}
+		missing = missing || !n.MissingAt.IsZero() && n.State != pool.NodeGone
+		idleUntil := n.Since.Add(time.Duration(dl.Head.Spec.IdleTimeout))
+		if n.State == pool.NodeReady && c.working+c.coming > dl.Head.Spec.Nodes.Min && idleUntil.After(dl.now) {
+			at(idleUntil) // one that stays afterwards is needed, and does not wake the pool
+		}
+	}
+	for n := range dl.backlogs {
+		if n.load.since.IsZero() {
+			continue
+		}
+		at(n.load.since.Add(dl.timing.AheadFor))
 	}
 	if len(dl.line.later.jobs) > 0 && !dl.line.later.jobs[0].NotBefore.Equal(untilReleased) {
 		at(dl.line.later.jobs[0].NotBefore)
 	}
-	if c.coming+c.going+dl.pending() > 0 || missing || dl.Head.Deleting {
+	unseen := slices.ContainsFunc(dl.Head.Sets, func(set pool.Set) bool { return dl.unseen(&set) > 0 })
+	if c.coming+c.going+dl.pending() > 0 || missing || unseen || dl.Head.Deleting {
 		at(dl.now.Add(dl.timing.PollEvery))
 	}
 	if s := dl.Head.Spec.Schedule; s != nil && (c.here() > 0 || dl.line.waiting() > 0) {

@@ -13,7 +13,9 @@
 //	waits         moves on the jobs that waited for a job that has ended
 //	sweeping      cancels the members of cancelled sweeps
 //	schedule      takes the pool down, or lets it come up
+//	rolling       lets nodes leave that are made from an earlier model
 //	placement     puts jobs on nodes
+//	recall        asks for assignments back that wait on their nodes
 //	housekeeping  removes idle and drained nodes, gives up late ones
 //	failures      takes broken nodes out of use
 //	sizing        asks for nodes

@@ -19,6 +19,9 @@ func Dump(s *State, now time.Time) string {
 		s.startWaiting(j, now)
 	}
 	var lines []string
+	if len(s.byVMID) != len(s.Nodes) || !slices.IsSortedFunc(s.byVMID, func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) }) {
+		lines = append(lines, "the sorted list is not that of the nodes")
+	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, j := range s.Jobs {
 		row, _ := json.Marshal(j)
@@ -64,7 +67,9 @@ func Dump(s *State, now time.Time) string {
 				offered = offered || other == n
 			}
 		}
-		add("node %s: %v used %v gpus %b space %d %v, %s", n.VMID, jobs, n.used, n.gpus, n.freeSlot, offered, row)
+		i, listed := s.placeOf(n.VMID)
+		listed = listed && s.byVMID[i] == n
+		add("node %s: %v used %v gpus %b space %d %v listed %v, %s", n.VMID, jobs, n.used, n.gpus, n.freeSlot, offered, listed, row)
 	}
 	for name, t := range s.teams {
 		if t.jobs != 0 {

@@ -1,13 +1,11 @@
 package scheduler
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
 
@@ -28,6 +26,8 @@ type Explanation struct {
 	Unblocks string // one sentence; "" = nothing has to happen
 	Ahead    int    // of a job in line: jobs that would be placed before it as the line is now
 	Waiting  int    // jobs in line, this one included
+
+	After []string // ids of jobs that it comes after and that are not known to have ended
 }
 
 // Explain says why a live job is where it is. It decides as Step does, and
@@ -42,8 +42,11 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 	switch {
 	case j.VMID != "":
 		e.Reason, e.Unblocks = ex.explainPlaced(j)
+	case j.awaits && j.isHeld():
+		e.Reason, e.Unblocks, e.After = j.Reason+"; and "+waitsText(j), "somebody who releases or cancels it", j.waitsFor()
 	case j.awaits:
-		e.Reason, e.Unblocks = waitsText(j), "the end of the jobs it comes after; when one of them does not succeed, it is cancelled"
+		e.Reason, e.Unblocks = waitsText(j), "the end of the jobs it comes after; when one of them ends otherwise than it asks, it is cancelled"
+		e.After = j.waitsFor()
 	case j.heap != nil && j.inLine() == nil && !j.NotBefore.After(now):
 		e.Reason, e.Unblocks = "its time has come", nextStep
 	case j.Spec.Sweep != nil && j.inLine() == nil && !j.NotBefore.After(now):
@@ -64,54 +67,6 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 		e.Reason, e.Unblocks = ex.explainWaiting(j)
 	}
 	return e, true
-}
-
-// explainPlaced says what a job on a node does or waits for.
-func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
-	name := j.Current().Node
-	if more := j.Spec.Nodes - 1; more > 0 {
-		name += fmt.Sprintf(" and %d more", more)
-	}
-	if n := ex.lostNodeOf(j); n != nil {
-		why := cmp.Or(n.Reason, "its VM is being deleted")
-		return fmt.Sprintf("its node %s is %s: %s; what ran there is over when the VM is gone", n.Name, n.State, why),
-			"Azure's word that the VM is gone; nothing has to be done"
-	}
-	const answer = "the node's answer, or the end of the node"
-	switch b := j.Broken(); {
-	case j.Cancel != "":
-		return fmt.Sprintf("node %s was asked to end it: %s", name, j.Cancel), answer
-	case j.State == job.Assigned && j.Requeue && j.CancelAt.Sub(j.Current().AssignedAt) >= ex.timing.AssignedFor:
-		return fmt.Sprintf(
-				"node %s has not begun it, and was asked to give it back %s ago",
-				name,
-				ex.now.Sub(j.CancelAt).Round(time.Second),
-			),
-			fmt.Sprintf(
-				"the node's answer; without one by %s the node gets nothing more, and is deleted when nothing else runs on it",
-				stamp(j.CancelAt.Add(ex.timing.AssignedFor)),
-			)
-	case j.Requeue:
-		return fmt.Sprintf("node %s was asked to end it, and it goes back in line then", name), answer
-	case b != nil:
-		end := endText(b.State, b.Cause)
-		return fmt.Sprintf("rank %d of it ended as %s on node %s, and the others were asked to end", b.Rank, end, b.Node), answer
-	case j.State == job.Assigned:
-		at := j.Current().AssignedAt
-		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, ex.now.Sub(at).Round(time.Second)),
-			fmt.Sprintf("the node's answer; without one it is sent again, and asked back at %s", stamp(at.Add(ex.timing.AssignedFor)))
-	}
-	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.Current().StartedAt)), ""
-}
-
-// lostNodeOf is a node of the job that is given up or being deleted; nil: there is none.
-func (ex *explainer) lostNodeOf(j *Job) *Node {
-	for _, p := range j.Assignments() {
-		if n := ex.Nodes[p.VMID]; n != nil && (n.State == pool.NodeLost || n.State == pool.NodeFailed || n.State == pool.NodeDeleting) {
-			return n
-		}
-	}
-	return nil
 }
 
 // explainSweep says what a sweep waits for if none of its members is in line.
@@ -173,7 +128,19 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 		}
 		return fmt.Sprintf("node %s has room for it, and the next step places what is first in line%s", free, ahead), nextStep
 	}
+	if ex.noSetHas(of) {
+		if ex.countWith(of.needs) == 0 {
+			return fmt.Sprintf("it waits for a node with %s; the nodes of pool %q run an older agent%s",
+				featuresText(of.needs), spec.Name, ahead), newerNodes
+		}
+		return fmt.Sprintf("no node with %s has room for it, and another would run an older agent%s", featuresText(of.needs), ahead),
+			"the end of what runs on those nodes, or " + newerNodes
+	}
 	no := "no node has room for it"
+	if n := ex.countWith("") - ex.countWith(of.needs); n > 0 {
+		no = fmt.Sprintf("no node with %s has room for it, and %s", featuresText(of.needs),
+			countNodes(n, "runs an older agent", "run an older agent"))
+	}
 	if of.nodes > 1 {
 		ahead = fmt.Sprintf(" (it takes %d nodes at once, of which %d have room)", of.nodes, ex.placement.countNodesWithRoom(of)) + ahead
 	}
@@ -184,12 +151,15 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	can := func(s *pool.Set) bool { return ex.canGive(s, of) }
 	if why, until := ex.capacity.blockReason(can); why != "" && ex.capacity.isProbing() {
 		return fmt.Sprintf("%s, and no more are asked for: %s%s", no, why, ahead),
-			fmt.Sprintf("that node's first word, until %s; or `dsvm pool resume %s`", stamp(until), spec.Name)
+			fmt.Sprintf("that node's first report, until %s; or `dsvm pool resume %s`", stamp(until), spec.Name)
 	}
 	c := ex.census()
 	if coming := ex.comingFor(of); coming > 0 {
-		return fmt.Sprintf("%s, and %s%s", no, countNodes(coming, "is on its way", "are on their way"), ahead),
-			"a node that comes up; nothing has to be done"
+		text := fmt.Sprintf("%s, and %s%s", no, countNodes(coming, "is on its way", "are on their way"), ahead)
+		if boot := ex.bootText(can); boot != "" {
+			return text + "; " + boot, "a node that comes up; `dsvm node list` shows how far each of them is"
+		}
+		return text, "a node that comes up; nothing has to be done"
 	}
 	if c.counted()+ex.pending() >= spec.Nodes.Max {
 		return ex.explainFull(c, no, ahead)
@@ -211,6 +181,13 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 				return no + "; the next request is for nodes for others" + ahead, ex.capacity.nextRequestText(more)
 			}
 			return no + "; the next step asks for nodes for others first" + ahead, nextStep
+		}
+		if ex.waitsForList(can) {
+			return no + "; another is asked for when a list shows how many Azure has made in the place of nodes that have left" + ahead,
+				"Azure's list; nothing has to be done"
+		}
+		if set := ex.bringsTooMany(can); set != nil {
+			return no + "; " + ex.bringsText(set) + ahead, roomForThem
 		}
 		return fmt.Sprintf(
 				"%s, and none is asked for on its account: the jobs of team %q before it in line are as many as its limit leaves",
@@ -239,6 +216,47 @@ func (ex *explainer) allBusy(can func(*pool.Set) bool) bool {
 		busy = true
 	}
 	return busy
+}
+
+// waitsForList reports whether no rung that could give a node is asked for one before a list
+// shows what the others have made.
+func (ex *explainer) waitsForList(can func(*pool.Set) bool) bool {
+	free, waits := ex.room(), false
+	for i := range ex.Head.Sets {
+		set := &ex.Head.Sets[i]
+		if ex.rungOf(set.Name) < 0 || !can(set) || ex.now.Before(set.Blocked.Until) || set.Model.Fixed || ex.capacity.mayBuy(set, 1) < 1 {
+			continue
+		}
+		brings := max(ex.unbackedBeyond(set), 1)
+		if brings > free {
+			continue
+		}
+		if free >= brings+ex.unseenBeside(set) {
+			return false
+		}
+		waits = true
+	}
+	return waits
+}
+
+// bringsTooMany is a rung that is asked for nothing since its next node would not come alone,
+// and the pool has no room for all that would come; nil: there is none.
+func (ex *explainer) bringsTooMany(can func(*pool.Set) bool) *pool.Set {
+	for i := range ex.Head.Sets {
+		set := &ex.Head.Sets[i]
+		if ex.rungOf(set.Name) >= 0 && can(set) && !ex.now.Before(set.Blocked.Until) && ex.unbackedBeyond(set) > ex.room() {
+			return set
+		}
+	}
+	return nil
+}
+
+// roomForThem is what a rung waits for that would bring too many nodes.
+const roomForThem = "room for them in `nodes.max`, or the end of the nodes of that set; nothing has to be done"
+
+func (ex *explainer) bringsText(set *pool.Set) string {
+	return fmt.Sprintf("a request to %s would bring all %d nodes that it failed to make before, and the pool may have %d more",
+		set, ex.unbackedBeyond(set), max(ex.room(), 0))
 }
 
 // explainFull says what a job waits for in a pool that has all nodes it may have.
@@ -330,15 +348,6 @@ func (ex *explainer) quarantineText(separator string) string {
 	return fmt.Sprintf("%s%d nodes are quarantined, the first of them until %s", separator, n, stamp(until))
 }
 
-// canGive reports whether a set's nodes can take a shape.
-func (ex *explainer) canGive(set *pool.Set, of shape) bool {
-	if of.regular && set.Spot && ex.Head.Spec.HasRegular() {
-		return false
-	}
-	has := ex.newNodeResources(set)
-	return has.CPUs == 0 || times(has, job.Resources{}, of.resources()) >= 1
-}
-
 // comingFor counts the nodes that are coming and can take a shape.
 func (ex *explainer) comingFor(of shape) int {
 	count := 0
@@ -348,6 +357,25 @@ func (ex *explainer) comingFor(of shape) int {
 		}
 	}
 	return count
+}
+
+// bootText says how far a node of these sets is that is on its way and has reported a stage of
+// its boot, the one that has been in it longest; "" = none has.
+func (ex *explainer) bootText(of func(*pool.Set) bool) string {
+	var first *Node
+	for _, n := range ex.Nodes {
+		set := ex.set(n.Set)
+		if n.State != pool.NodeBooting || n.Stage == "" || set == nil || !of(set) {
+			continue
+		}
+		if first == nil || n.Since.Before(first.Since) || n.Since.Equal(first.Since) && n.VMID < first.VMID {
+			first = n
+		}
+	}
+	if first == nil {
+		return ""
+	}
+	return "node " + first.Name + " " + stageText(first)
 }
 
 // overLimit says which limit of its team a job would exceed; "" = none. If it exceeds one,

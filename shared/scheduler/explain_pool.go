@@ -21,7 +21,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	// If the plan asks no set for nodes, only the blocked sets and those with an open
 	// breaker could be the reason.
 	blocked, until := ex.capacity.blockReason(func(set *pool.Set) bool {
-		return len(more) > 0 || now.Before(set.Blocked.Until) || ex.capacity.isHalted(set)
+		return len(more) > 0 || now.Before(set.Blocked.Until) || ex.capacity.isHalted(set) || set.Model.Fixed
 	})
 	all, _ := ex.capacity.blockReason(func(*pool.Set) bool { return true })
 	var asked []string
@@ -30,6 +30,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 			asked = append(asked, fmt.Sprintf("%d of %s in all %s ago", set.Op.Target, set, now.Sub(set.Op.AskedAt).Round(time.Second)))
 		}
 	}
+	boot := ex.bootText(func(*pool.Set) bool { return true })
 	switch {
 	case h.Deleting && len(s.Jobs) > 0:
 		e.State, e.Unblocks = "deleting", "the end of its jobs and nodes"+nothing
@@ -39,8 +40,11 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	case h.Deleting:
 		e.State, e.Reason, e.Unblocks = "deleting", size+" left, and goes when its scale sets are gone", nextStep
 		for i := range h.Sets {
-			if set := &h.Sets[i]; set.Used && now.Before(set.Blocked.Until) {
+			switch set := &h.Sets[i]; {
+			case set.Used && now.Before(set.Blocked.Until):
 				e.Unblocks = "the next attempt at " + stamp(set.Blocked.Until)
+			case set.Used && e.Unblocks == nextStep:
+				e.Unblocks = "a list of Azure that shows them empty" + nothing
 			}
 		}
 		if slices.ContainsFunc(h.Sets, func(set pool.Set) bool { return set.Op.Kind != "" }) {
@@ -55,20 +59,28 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		if slices.ContainsFunc(h.Sets, func(s pool.Set) bool { return s.Breaker.Open() }) {
 			e.Unblocks = fmt.Sprintf("the next try, with one node, at %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
 			if ex.capacity.isProbing() {
-				e.Unblocks = fmt.Sprintf("that node's first word, until %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
+				e.Unblocks = fmt.Sprintf("that node's first report, until %s; or `dsvm pool resume %s`", stamp(until), h.Spec.Name)
 			}
 		}
 	case len(asked) > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s and asked Azure for %s", size, strings.Join(asked, " and "))
 		e.Unblocks = "Azure's answer" + ex.givenUpText() + nothing
+		if boot != "" {
+			e.Reason += "; " + boot
+			e.Unblocks = "the end of their boot, and Azure's answer" + ex.givenUpText()
+		}
 	case c.coming+s.pending() > 0:
 		e.State = "growing"
 		e.Reason = fmt.Sprintf("%s: %d starting", size, c.coming)
 		if n := s.pending(); n > 0 {
 			e.Reason += fmt.Sprintf("; Azure does not list %d more yet that it was asked for", n)
 		}
-		e.Unblocks = "their agents' first word" + ex.givenUpText() + nothing
+		e.Unblocks = "their agents' first report" + ex.givenUpText() + nothing
+		if boot != "" {
+			e.Reason += "; " + boot
+			e.Unblocks = "the end of their boot" + ex.givenUpText()
+		}
 	case len(more) > 0 && !slices.ContainsFunc(h.Sets, func(set pool.Set) bool { return more[set.Name] > 0 && ex.capacity.mayAskNow(&set) }):
 		e.State, e.Unblocks = "growing", ex.capacity.nextRequestText(more)
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more with the next request", size, wanted)
@@ -78,6 +90,9 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	case wanted > c.counted() && ex.allBusy(func(*pool.Set) bool { return true }):
 		e.State, e.Unblocks = "growing", "Azure's answer"+nothing
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when Azure has answered what was asked before", size, wanted)
+	case wanted > c.counted() && ex.waitsForList(func(*pool.Set) bool { return true }):
+		e.State, e.Unblocks = "growing", "Azure's list"+nothing
+		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when a list shows how many Azure has made", size, wanted)
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
 		e.State, e.Reason = "full", fmt.Sprintf(
 			"%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, countJobs(waiting, "waits", "wait"),
@@ -91,6 +106,13 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		default:
 			e.Unblocks = "the next step, which places what fits and lets nodes leave that are not of the size of what waits" + nothing
 		}
+	case waiting > 0 && s.allLackFeatures():
+		e.State, e.Unblocks = "blocked", newerNodes
+		e.Reason = fmt.Sprintf("%s, and %s for nodes with newer agents than it has", size, countJobs(waiting, "waits", "wait"))
+	case waiting > 0 && ex.bringsTooMany(func(*pool.Set) bool { return true }) != nil:
+		e.State, e.Unblocks = "blocked", roomForThem
+		set := ex.bringsTooMany(func(*pool.Set) bool { return true })
+		e.Reason = fmt.Sprintf("%s and %s; %s", size, countJobs(waiting, "waits", "wait"), ex.bringsText(set))
 	case waiting > 0 && s.running > 0:
 		e.State = "working"
 		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, countJobs(waiting, "waits", "wait"))
@@ -113,5 +135,6 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		}
 	}
 	e.Reason += ex.quarantineText("; ")
+	e.Reason += ex.outdatedText("; ")
 	return e
 }

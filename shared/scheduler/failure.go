@@ -68,21 +68,6 @@ func (js *jobStates) holdBack(j *Job) {
 		len(row), on, endText(last.State, last.Cause), j.ID))
 }
 
-// release lets a job that is held back have one more attempt, or a stopped sweep go on,
-// whose failures are then counted from zero.
-func (js *jobStates) release(order string) {
-	j := js.Jobs[order]
-	if j == nil || j.VMID != "" || !j.NotBefore.Equal(untilReleased) {
-		return
-	}
-	js.stopWaiting(j)
-	if j.Spec.Sweep != nil {
-		js.sweeping.resume(j)
-		return
-	}
-	js.requeue(j, time.Time{}, "released")
-}
-
 // countEnds counts the attempts that ended in a state.
 func (j *Job) countEnds(in job.AttemptState) int {
 	n := 0

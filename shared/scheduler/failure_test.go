@@ -24,6 +24,9 @@ func (b *bench) endBy(order string, state job.AttemptState, code int, cause job.
 		b.t.Fatalf("job %s is not on a node", order)
 	}
 	f := &protocol.Finished{N: j.N, State: string(state), ExitCode: code, Cause: cause, EndedAt: b.now, Reason: string(state)}
+	if state == job.AttemptEvicted { // of one that had begun
+		f.StartedAt = b.now
+	}
 	return b.step(
 		pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{{Finished: f}}}},
 	)

@@ -25,6 +25,7 @@ const (
 func (as *attempts) recordRankEnd(j *Job, n *Node, f protocol.Finished) {
 	a, r := j.Current(), j.Rank(f.N)
 	r.State, r.ExitCode, r.Cause, r.Reason, r.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
+	r.LogsCut = f.LogsCut
 	if !f.StartedAt.IsZero() {
 		r.StartedAt = f.StartedAt
 	}

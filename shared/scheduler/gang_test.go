@@ -245,3 +245,20 @@ func TestGangRefused(t *testing.T) {
 		t.Errorf("got %+v", r.Refused)
 	}
 }
+
+// TestReservedNodeWakesNobody: a node that is reserved for a gang stays beyond the time that an
+// idle one may stay, and does not wake the pool again and again for that.
+func TestReservedNodeWakesNobody(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 2 })
+	b.node("a")
+	b.step(submission("j1", func(s *job.Spec) { s.Nodes = 2 }))
+	b.now = b.now.Add(time.Duration(b.s.Head.Spec.IdleTimeout))
+	r := b.step(pool.Tick{})
+	if b.s.Nodes["a"].State != pool.NodeReady {
+		t.Fatalf("the node is %s", b.s.Nodes["a"].State)
+	}
+	if wake := r.Effects.WakeAt; wake.Equal(b.now) {
+		t.Errorf("the pool is woken again at once, at %s", wake)
+	}
+}

@@ -22,9 +22,10 @@ type housekeeping struct {
 }
 
 // releaseQuarantined removes a quarantined node when nothing runs on it and its time is
-// over, or the pool is down or being deleted.
+// over, or the pool is down or being deleted, or its set has to be empty.
 func (hk *housekeeping) releaseQuarantined(n *Node) {
-	if len(n.jobs) == 0 && (hk.Head.Deleting || hk.Head.Down || hk.now.Sub(n.Since) >= pool.QuarantineFor) {
+	set := hk.set(n.Set)
+	if len(n.jobs) == 0 && (set != nil && set.Model.Fixed || hk.Head.Deleting || hk.Head.Down || hk.now.Sub(n.Since) >= pool.QuarantineFor) {
 		hk.nodes.remove(n)
 	}
 }
@@ -36,6 +37,9 @@ func (hk *housekeeping) giveUpLate(n *Node) bool {
 	}
 	within := job.Duration(hk.timing.BootDeadline)
 	why, look := fmt.Sprintf("its agent did not report within %s of its being asked for", within), lookAtNode
+	if stage := stageText(n); stage != "" {
+		why, look = fmt.Sprintf("%s of its being asked for it still %s", within, stage), "look at `dsvm node console "+n.Name+"`"
+	}
 	if n.State == pool.NodeCreating {
 		why, look = fmt.Sprintf("Azure had not made it %s after it was asked for", within), lookAtAzure
 	}
@@ -44,20 +48,45 @@ func (hk *housekeeping) giveUpLate(n *Node) bool {
 	return true
 }
 
+// giveUpStuckInBoot gives up nodes that worked before, have booted again, and take no work
+// for as long as a new node has to come up. What ran there goes back in line. If half of
+// the pool waits like that, the nodes are not at fault: then those that have jobs stay.
+func (hk *housekeeping) giveUpStuckInBoot() {
+	var stuck []*Node
+	working := 0
+	for _, n := range hk.sortedNodes() {
+		if n.State != pool.NodeReady && n.State != pool.NodeBusy && n.State != pool.NodeDraining && n.State != pool.NodeQuarantined {
+			continue
+		}
+		working++
+		if n.Stage != "" && hk.now.Sub(n.StageAt) > hk.timing.BootDeadline {
+			stuck = append(stuck, n)
+		}
+	}
+	isCommon := len(stuck) > 1 && 2*len(stuck) >= working
+	for _, n := range stuck {
+		if hk.hasRoom() && (len(n.jobs) == 0 || !isCommon) {
+			hk.nodes.setState(n, pool.NodeFailed, fmt.Sprintf("it has booted again, and after %s it still %s",
+				job.Duration(hk.timing.BootDeadline), stageText(n)))
+		}
+	}
+}
+
 // moveNodesOn does for each node what its state and the time require: idle and drained
 // nodes leave, late ones are given up, deletions are asked for again.
 func (hk *housekeeping) moveNodesOn() {
+	hk.giveUpStuckInBoot()
 	c := hk.census()
 	spare := c.working + c.coming - hk.Head.Spec.Nodes.Min
 	// The worst rung first, so that the best of the idle nodes stay.
-	list := hk.sortedNodes()
+	list := slices.Clone(hk.sortedNodes())
 	slices.SortStableFunc(list, func(a, b *Node) int { return cmp.Compare(uint(hk.rungOf(b.Set)), uint(hk.rungOf(a.Set))) })
 	for _, n := range list {
 		if !hk.hasRoom() {
 			return
 		}
 		if !n.From.IsZero() && n.State != pool.NodeGone && hk.now.Sub(n.From) >= hk.timing.IntervalLength {
-			hk.nodes.countTime(n)
+			countTime(n.Node, hk.now)
 			hk.nodes.closeInterval(n)
 		}
 		switch n.State {
@@ -86,7 +115,7 @@ func (hk *housekeeping) moveNodesOn() {
 			}
 		case pool.NodeGone:
 			if hk.now.Sub(n.Since) > hk.timing.RememberGone {
-				delete(hk.Nodes, n.VMID)
+				hk.dropNode(n.VMID)
 				delete(hk.nodeRows, n.VMID)
 				hk.deletedKeys = append(hk.deletedKeys, pool.NodeKey(n.VMID))
 			}

@@ -5,7 +5,6 @@ import (
 	"sort"
 
 	"dsvmpools/shared/job"
-	"dsvmpools/shared/pool"
 )
 
 // freeIndex holds the nodes that take work by the number of their free cpus, so that the
@@ -20,8 +19,9 @@ const (
 // indexNode puts a node where it belongs in the index, or takes it out if it takes no
 // work.
 func (s *State) indexNode(n *Node) {
+	s.noteBacklog(n)
 	free := notIndexed
-	if n.State == pool.NodeReady || n.State == pool.NodeBusy {
+	if n.takesWork() {
 		switch {
 		case len(n.jobs) == 0 && n.CPUs == 0:
 			free = manyCPUs
@@ -79,6 +79,7 @@ func (s *State) occupyNode(j *Job, n *Node, number int64, gpus []int) {
 	for _, i := range gpus {
 		n.gpus |= 1 << i
 	}
+	s.countLoad(j, n)
 	s.indexNode(n)
 }
 
@@ -89,6 +90,10 @@ func (s *State) freeNode(j *Job, n *Node, number int64, gpus []int) {
 	n.used = job.Resources{CPUs: n.used.CPUs - r.CPUs, GPUs: n.used.GPUs - r.GPUs, Memory: n.used.Memory - r.Memory}
 	for _, i := range gpus {
 		n.gpus &^= 1 << i
+	}
+	n.load.add(j, -1)
+	if j.HasBegun(number) {
+		n.load.forgetSince() // what came before it may still wait, as far as the pool knows then
 	}
 	s.indexNode(n)
 }
@@ -136,7 +141,14 @@ func (s *State) hasNoRoom() bool {
 	return true
 }
 
-// kindSuits reports whether a shape may go on nodes of this kind, Spot or regular.
+// kindSuits reports whether a shape may go on nodes of this kind, Spot or regular, with an
+// agent that knows what it needs.
 func (s *State) kindSuits(of shape, n *Node) bool {
+	return n.hasFeatures(of.needs) && s.prioritySuits(of, n)
+}
+
+// prioritySuits reports whether a shape may go on nodes that are Spot, or regular, as this
+// one.
+func (s *State) prioritySuits(of shape, n *Node) bool {
 	return !of.regular || !n.Spot || !s.Head.Spec.HasRegular()
 }

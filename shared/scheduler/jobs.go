@@ -12,8 +12,9 @@ import (
 // jobStates takes jobs in, puts them back in line and ends them.
 type jobStates struct {
 	*turn
-	messages *messages
-	sweeping memberFollower
+	messages   *messages
+	endNotices *endNotices
+	sweeping   memberFollower
 
 	refused   []pool.Refusal // jobs that cannot be taken
 	cancelled int            // jobs that a CancelAll has asked to end
@@ -23,7 +24,6 @@ type jobStates struct {
 type memberFollower interface {
 	recordMemberEnd(w *sweep, m *Job)
 	cancel(of *Job, reason string)
-	resume(of *Job)
 }
 
 // submit takes a job in, or says why not. A job that is there already is left
@@ -53,6 +53,8 @@ func (js *jobStates) submit(e pool.Submit) {
 func (js *jobStates) enterWaiting(j *Job) {
 	j.State, j.Reason = job.Held, ""
 	switch {
+	case j.NotBefore.Equal(untilReleased):
+		j.Reason = holdText(j.ID)
 	case len(j.Waits) > 0:
 		j.Reason = waitsText(j)
 	case j.NotBefore.After(js.now):
@@ -68,7 +70,7 @@ func (js *jobStates) enterWaiting(j *Job) {
 // refusal says why a job can never run in this pool; nil when it can.
 func (js *jobStates) refusal(spec job.Spec) *fault.Error {
 	if js.Head.Deleting {
-		return fault.New(fault.Conflict, "pool", "pool %q is being deleted; name another pool, or create it anew when it is gone", spec.Pool)
+		return fault.New(fault.Conflict, "pool", "pool %q is being deleted; name another pool, or create it again when it is gone", spec.Pool)
 	}
 	return Refuses(js.Head.Spec, spec)
 }
@@ -129,8 +131,9 @@ func (js *jobStates) finish(j *Job, state job.State, exitCode int, reason string
 		js.sweeping.recordMemberEnd(w, j)
 	}
 	if len(js.line.after[j.ID]) > 0 {
-		js.outcomes = append(js.outcomes, outcome{j.ID, state})
+		js.outcomes = append(js.outcomes, outcome{id: j.ID, state: state})
 	}
+	js.endNotices.notifyEnd(j)
 }
 
 // add adds a new job's row.

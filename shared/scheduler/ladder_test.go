@@ -243,3 +243,15 @@ func TestSizesThatAreTakenAway(t *testing.T) {
 		t.Errorf("left: %+v", b.s.Head.Sets)
 	}
 }
+
+// Without packing, too, a node that is on its way and too small for a job is not awaited for it.
+func TestSmallNodeIsNotAwaitedForALargeJob(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(s *pool.Spec) { s.Sizes, s.Pack = []string{"Standard_D4s_v5", "Standard_D8s_v5"}, false })
+	want(t, "the small one", asks(b.step(wide("1"))), "d4s-v5:1")
+	large := submission("2", func(s *job.Spec) { s.Resources.CPUs = 8 })
+	want(t, "the large one", asks(b.step(large)), "d8s-v5:1")
+	if e := b.explain("2"); !strings.Contains(e.Reason, "on its way") {
+		t.Errorf("got %q", e.Reason)
+	}
+}

@@ -41,13 +41,14 @@ type shape struct {
 	memory     job.Bytes
 	regular    bool          // it must not go on Spot nodes if the pool has others
 	avoid      string        // VMIDs of nodes that could not start it, each between commas; see isShunned
+	needs      string        // features that its node's agent must have, in order, each after a blank
 	within     time.Duration // it ends within this time after its start; 0 = not known
 }
 
 // shapeOf is the shape of a job.
 func shapeOf(j *Job) shape {
 	s := &j.Spec
-	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoidedNodes(),
+	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoidedNodes(), j.features(),
 		roundUpTimeout(time.Duration(s.Timeout))}
 }
 

@@ -34,7 +34,14 @@ func (ls *listings) receive(e pool.Listed) bool {
 	} else {
 		set.Capacity = max(set.Capacity, e.Capacity)
 	}
+	if at.Sub(set.BoundAt) >= ls.timing.MissingFor {
+		set.Bound, set.BoundAt = 0, time.Time{}
+	}
 	set.Used = set.Used || e.Exists
+	if e.Price != "" {
+		set.Price, set.Currency = e.Price, e.Currency
+	}
+	ls.capacity.recordModel(set, e)
 	here := map[string]bool{}
 	for _, inst := range e.Instances {
 		here[inst.VMID] = true
@@ -89,6 +96,9 @@ func (ls *listings) observeInstance(set *pool.Set, inst pool.Instance) {
 	if n.InstanceID != inst.ID || n.Name != inst.Name || n.Set != set.Name || !n.MissingAt.IsZero() {
 		n.InstanceID, n.Name, n.Set, n.MissingAt = inst.ID, inst.Name, set.Name, time.Time{}
 		ls.touchNode(n)
+	}
+	if outdated := inst.Outdated || set.Model.Fixed; outdated != n.Outdated {
+		ls.nodes.markOutdated(n, outdated)
 	}
 	running := strings.EqualFold(inst.Power, "running")
 	if running && n.RunningAt.IsZero() {
@@ -150,6 +160,7 @@ func (ls *listings) recordGone(n *Node) bool {
 			EndedAt:  ls.now,
 		})
 	}
+	ls.capacity.noteReplaced(n)
 	ls.nodes.setState(n, pool.NodeGone, n.Reason)
 	ls.nodes.closeInterval(n)
 	return true

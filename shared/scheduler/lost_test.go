@@ -143,6 +143,72 @@ func TestLostJournalIsConcluded(t *testing.T) {
 	}
 }
 
+// TestAssignmentThatNeverArrived: an assignment was committed and its message lost, and the
+// agent starts again meanwhile. It has lost nothing: it gets the assignment once more, under
+// its number, and nobody pays for the restart.
+func TestAssignmentThatNeverArrived(t *testing.T) {
+	t.Parallel()
+	later := func(seconds int) time.Time { return monday.Add(time.Duration(seconds) * time.Second) }
+	b := newBench(t, nil)
+	b.step(submission("1", nil))
+	b.says(later(0), 0, up("1", false), has(0))
+	n := b.s.Jobs["1"].N
+	b.now = later(20)
+	for _, boot := range []string{"2", "2", "3"} { // its first word comes twice, and it starts once more
+		r := b.says(b.now, 0, up(boot, false), has(0))
+		if got := counters(r); len(got) > 0 {
+			t.Errorf("start %s: got the counters %+v, as if its journal were lost", boot, got)
+		}
+		sent := 0
+		for _, i := range r.Effects.Work["a"] {
+			if i.Assign != nil && i.N == n {
+				sent++
+			}
+		}
+		if sent != 1 {
+			t.Errorf("start %s: the assignment was sent %d times", boot, sent)
+		}
+		if j := b.s.Jobs["1"]; j.State != job.Assigned || j.N != n || j.Retries != 0 || len(j.Attempts) != 1 {
+			t.Errorf("start %s: the job is %s under %d: %+v", boot, j.State, j.N, j.Attempts)
+		}
+	}
+	b.says(b.now, n, runs(n))
+	if j, node := b.s.Jobs["1"], b.s.Nodes["a"]; j.State != job.Running || j.N != n || node.Breaks != 0 {
+		t.Errorf("in the end the job is %s under %d, the node has %d breaks", j.State, j.N, node.Breaks)
+	}
+}
+
+// TestLostJournalBeforeTheCounter: an agent whose journal is lost lists nothing. As long as
+// it has not taken the counter, a copy of the assignment may still be on its way to it and
+// run: nothing is concluded, however often it says so, and the counter is sent each time
+// that it asks.
+func TestLostJournalBeforeTheCounter(t *testing.T) {
+	t.Parallel()
+	later := func(seconds int) time.Time { return monday.Add(time.Duration(seconds) * time.Second) }
+	b := newBench(t, nil)
+	b.step(submission("1", nil))
+	b.says(later(0), 0, up("1", false), has(0))
+	n := b.s.Jobs["1"].N
+	b.says(later(1), n, runs(n))
+	for i := range 3 { // the answer is lost twice
+		b.now = later(20 + 10*i)
+		r := b.says(b.now, 0, up("2", true), has(0))
+		if got := counters(r); len(got) != 1 || got[0].Boot != "2" || got[0].N < n {
+			t.Errorf("question %d: got %+v, want the counter", i, got)
+		}
+		if j := b.s.Jobs["1"]; j.State != job.Running || j.N != n {
+			t.Fatalf("question %d: the job is %s under %d, and its old assignment may run yet", i, j.State, j.N)
+		}
+	}
+	taken := b.s.Head.N
+	b.now = later(60)
+	b.says(b.now, taken, has(taken))
+	j := b.s.Jobs["1"]
+	if len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptAgentRestarted || j.N <= taken {
+		t.Errorf("with the counter: the job is %s under %d, the counter was %d: %+v", j.State, j.N, taken, j.Attempts)
+	}
+}
+
 // TestAskedBack: what does not begin is asked back from a node that reports, placed
 // again when it has answered and not before, and a node that never answers goes.
 func TestAskedBack(t *testing.T) {

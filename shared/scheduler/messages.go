@@ -31,7 +31,8 @@ func assignment(j *Job, number int64) protocol.WorkItem {
 	a := j.Current()
 	w := &protocol.Assignment{
 		Job: j.ID, Attempt: a.Number, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
-		Command: j.Spec.Command, Script: j.Spec.Script, Workdir: j.Spec.Workdir, Env: j.Spec.Env, Source: j.Spec.Source,
+		Command: j.Spec.Command, Script: j.Spec.Script, Args: j.Spec.Args, Workdir: j.Spec.Workdir, Env: j.Spec.Env,
+		Secrets: j.Spec.Secrets, Source: j.Spec.Source,
 		CPUs: j.Spec.Resources.CPUs, Memory: int64(j.Spec.Resources.Memory), Stop: j.Spec.Stop, GPUs: a.GPUs, Index: j.Spec.Index,
 		TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}

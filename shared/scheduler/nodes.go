@@ -1,8 +1,8 @@
 package scheduler
 
 import (
-	"fmt"
 	"sort"
+	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -29,11 +29,21 @@ func (ns *nodeStates) drainNode(n *Node, why string) {
 	}
 }
 
+// markOutdated notes whether a node is made from an earlier model than its set has now.
+func (ns *nodeStates) markOutdated(n *Node, outdated bool) {
+	n.Outdated, n.OutdatedAt = outdated, time.Time{}
+	if outdated {
+		n.OutdatedAt = ns.now
+	}
+	ns.touchNode(n)
+}
+
 // remove has the node's instance deleted. A node is only removed if nothing is assigned to
 // it, its VM is given up, or somebody asked for it. Its state is written under this head,
 // so that no other writer can place work on it in between.
 func (ns *nodeStates) remove(n *Node) {
 	if n.State != pool.NodeLost && n.State != pool.NodeFailed && n.State != pool.NodeDeleting {
+		ns.noteLeaving(n)
 		ns.setState(n, pool.NodeDeleting, n.Reason)
 	}
 	if n.InstanceID == "" {
@@ -45,32 +55,38 @@ func (ns *nodeStates) remove(n *Node) {
 	ns.effects.Remove = append(ns.effects.Remove, n.Node)
 }
 
+// noteLeaving notes that the pool itself lets a node leave. If the node was heard since the
+// last call for nodes, that call has made none in its place.
+func (ns *nodeStates) noteLeaving(n *Node) {
+	if set := ns.set(n.Set); set != nil && set.Bound > 0 && !n.Evicted && !n.HeardAt.Before(set.BoundAt) {
+		set.Bound--
+	}
+}
+
 // add adds a node at its first observation.
 func (ns *nodeStates) add(set *pool.Set, vmid, name string, state pool.NodeState) *Node {
-	n := newNode(&pool.Node{
-		VMID:      vmid,
-		Name:      name,
-		Set:       set.Name,
-		Size:      set.Size,
-		Spot:      set.Spot,
-		State:     state,
-		Since:     ns.now,
-		CreatedAt: ns.now,
-		AskedAt:   set.TakeOldestRequest(),
-		Price:     usage.UnknownPrice,
-		Currency:  "USD",
-	})
-	if s, ok := size.Lookup(n.Size); ok {
-		n.CPUs, n.GPUs, n.Memory = s.CPUs, s.GPUs, job.Bytes(s.MemoryGiB)*job.Gi
-		if !set.Spot { // the price of Spot is not known: it changes every hour
-			n.Price, n.Currency = s.PricePerHour, s.Currency
-		}
-	}
+	n := newNode(ns.nodeOf(set))
+	n.VMID, n.Name, n.State, n.Since, n.CreatedAt, n.AskedAt = vmid, name, state, ns.now, ns.now, set.TakeOldestRequest()
 	if state != pool.NodeCreating {
 		ns.openBilling(n)
 	}
-	ns.Nodes[vmid] = n
+	ns.addNode(n)
 	ns.touchNode(n)
+	return n
+}
+
+// nodeOf is a node of a set as it is before anything is known of it but its size.
+func (s *State) nodeOf(set *pool.Set) *pool.Node {
+	n := &pool.Node{Set: set.Name, Size: set.Size, Spot: set.Spot, Price: usage.UnknownPrice, Currency: "USD"}
+	if has, ok := size.Lookup(n.Size); ok {
+		n.CPUs, n.GPUs, n.Memory = has.CPUs, has.GPUs, job.Bytes(has.MemoryGiB)*job.Gi
+		if !set.Spot { // the price of Spot is not known: it changes every hour
+			n.Price, n.Currency = has.PricePerHour, has.Currency
+		}
+	}
+	if set.Price != "" { // with the disk and the address
+		n.Price, n.Currency = set.Price, set.Currency
+	}
 	return n
 }
 
@@ -93,18 +109,18 @@ func numbers(n *Node) []int64 {
 
 // setState changes a node's state, and counts the time in the old one.
 func (ns *nodeStates) setState(n *Node, state pool.NodeState, reason string) {
-	ns.countTime(n)
+	countTime(n.Node, ns.now)
 	n.State, n.Reason, n.Since = state, reason, ns.now
 	ns.indexNode(n)
 	ns.touchNode(n)
 }
 
 // countTime adds the time since the last count to the total of the node's state.
-func (ns *nodeStates) countTime(n *Node) {
+func countTime(n *pool.Node, now time.Time) {
 	if n.From.IsZero() {
 		return
 	}
-	spent := max(ns.now.Sub(n.Mark), 0)
+	spent := max(now.Sub(n.Mark), 0)
 	n.Mark = n.Mark.Add(spent)
 	switch n.State {
 	case pool.NodeCreating, pool.NodeBooting, pool.NodeFailed:
@@ -124,13 +140,7 @@ func (ns *nodeStates) closeInterval(n *Node) {
 	if n.From.IsZero() || !n.Mark.After(n.From) {
 		return
 	}
-	ns.entries = append(ns.entries, usage.Entry{
-		Kind: usage.KindNode, Key: fmt.Sprintf("%s!%d", n.VMID, n.From.UnixMilli()), Pool: ns.Head.Spec.Name,
-		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory),
-		From: n.From, To: n.Mark,
-		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor,
-		Price: n.Price, Currency: n.Currency, Labels: ns.Head.Spec.Labels,
-	})
+	ns.entries = append(ns.entries, intervalEntry(&ns.Head.Spec, n.Node))
 	n.From, n.BootFor, n.BusyFor, n.IdleFor, n.DrainFor = n.Mark, 0, 0, 0, 0
 	ns.touchNode(n)
 }

@@ -37,6 +37,10 @@ func (op *operator) carryOut(e pool.NodeRequest) bool {
 		switch n.State {
 		case pool.NodeCreating, pool.NodeBooting, pool.NodeReady, pool.NodeBusy, pool.NodeQuarantined:
 			op.nodes.drainNode(n, drainedByRequest)
+		case pool.NodeDraining:
+			if n.Reason == outdatedReason { // which could end
+				op.nodes.drainNode(n, drainedByRequest)
+			}
 		default: // it leaves already
 		}
 	case pool.VerbDelete:

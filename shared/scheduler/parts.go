@@ -15,20 +15,24 @@ type step struct {
 	specChanged bool      // the spec has changed
 
 	messages     *messages
+	endNotices   *endNotices
 	nodes        *nodeStates
 	capacity     *capacity
 	failures     *failures
 	jobs         *jobStates
 	sweeping     *sweeping
+	holds        *holds
 	waits        *waits
 	attempts     *attempts
 	placement    *placement
+	recall       *recall
 	sizing       *sizing
 	reports      *reports
 	listings     *listings
 	housekeeping *housekeeping
 	operator     *operator
 	schedule     *schedule
+	rolling      *rolling
 	deletion     *deletion
 	deadlines    *deadlines
 	explainer    *explainer
@@ -39,12 +43,14 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 	t := &turn{State: s, transaction: newTransaction(), now: now, timing: timing}
 	st := &step{turn: t, headBefore: s.Head}
 	st.messages = &messages{turn: t}
+	st.endNotices = &endNotices{turn: t}
 	st.nodes = &nodeStates{turn: t}
 	st.capacity = &capacity{turn: t}
 	st.failures = &failures{turn: t, capacity: st.capacity, nodes: st.nodes}
-	st.jobs = &jobStates{turn: t, messages: st.messages}
-	st.sweeping = &sweeping{turn: t, jobs: st.jobs}
+	st.jobs = &jobStates{turn: t, messages: st.messages, endNotices: st.endNotices}
+	st.sweeping = &sweeping{turn: t, jobs: st.jobs, endNotices: st.endNotices}
 	st.jobs.sweeping = st.sweeping
+	st.holds = &holds{turn: t, jobs: st.jobs, sweeping: st.sweeping}
 	st.waits = &waits{turn: t, jobs: st.jobs}
 	st.attempts = &attempts{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, jobs: st.jobs}
 	st.placement = &placement{
@@ -53,11 +59,13 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 		failures:      st.failures,
 		sweeping:      st.sweeping,
 		attempts:      st.attempts,
+		noRoom:        map[shape]bool{},
 		unfit:         map[shape]bool{},
 		skip:          map[*jobHeap]bool{},
 		reservedNodes: map[string]bool{},
 		makeRoom:      map[string]bool{},
 	}
+	st.recall = &recall{turn: t, placement: st.placement}
 	st.sizing = &sizing{turn: t, capacity: st.capacity, placement: st.placement}
 	st.reports = &reports{
 		turn:     t,
@@ -78,6 +86,7 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 	}
 	st.operator = &operator{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures}
 	st.schedule = &schedule{turn: t, messages: st.messages, nodes: st.nodes, jobs: st.jobs}
+	st.rolling = &rolling{turn: t, messages: st.messages, nodes: st.nodes, capacity: st.capacity}
 	st.deletion = &deletion{turn: t, jobs: st.jobs, sizing: st.sizing}
 	st.deadlines = &deadlines{turn: t, sizing: st.sizing}
 	st.explainer = &explainer{

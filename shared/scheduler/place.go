@@ -42,7 +42,12 @@ type placement struct {
 	sweeping *sweeping
 	attempts *attempts
 
-	unfit         map[shape]bool    // no node takes these now
+	noRoom        map[shape]bool    // no node has room for these now
+	unfit         map[shape]bool    // nor is one of these assigned ahead
+	unplaced      *Job              // the first job that finds no place
+	ahead         byWait            // nodes to which jobs may be assigned ahead; nil: not looked at
+	aheadAt       int               // where the last one that was found is in ahead
+	aheadClosed   bool              // nothing is assigned ahead: a job that is before it waits
 	skip          map[*jobHeap]bool // heaps whose first job finds no place in this step
 	reservation   *reservation      // for the first job that finds no place
 	found         []*Node           // the result of the last call of findNodes
@@ -70,7 +75,7 @@ func (pl *placement) placeJobs() {
 		}
 		pl.startWaiting(j, pl.now)
 	}
-	if pl.Head.Down || pl.Head.Deleting || pl.line.waiting() == 0 || pl.hasNoRoom() {
+	if pl.Head.Down || pl.Head.Deleting || pl.line.waiting() == 0 || pl.hasNoRoom() && !pl.mayAssignAhead() {
 		return
 	}
 	for class := range pl.line.classes {
@@ -104,6 +109,7 @@ func (pl *placement) placeClass(class int) {
 			}
 			pl.attempts.assignJob(j, on)
 			pl.reservation.recordUse(j, on)
+			pl.noteAhead(on[0])
 			c.charge = pl.charge(c.team)
 		}
 		c.job = c.teamLine.first(pl.skip)
@@ -131,25 +137,46 @@ func (pl *placement) findNodes(c *candidate) []*Node {
 		return nil // it waits for its own team, so no node is reserved for it
 	}
 	of := shapeOf(j)
+	if pl.found = pl.found[:0]; !pl.noRoom[of] {
+		if pl.collect(of, false) || pl.collect(of, true) {
+			return pl.found
+		}
+		pl.noRoom[of] = true
+	}
+	if n := pl.findAhead(j, of); n != nil {
+		pl.found = append(pl.found[:0], n)
+		return pl.found
+	}
 	if pl.unfit[of] {
 		return nil
 	}
-	pl.found = pl.found[:0]
-	for free := of.cpus; free < len(pl.index); free++ {
-		for _, n := range pl.index[free] {
-			if !fits(n.total(), n.used, j.Spec.Resources) || !pl.suits(of, n) || !pl.reservation.allows(of, n, pl.now) {
-				continue
-			}
-			if pl.found = append(pl.found, n); len(pl.found) == of.nodes {
-				return pl.found
-			}
-		}
-	}
 	pl.unfit[of] = true
+	if pl.noSetHas(of) {
+		return nil // no node can come that takes it, so that none makes room for it
+	}
+	if pl.unplaced == nil {
+		pl.unplaced, pl.aheadClosed = j, true
+	}
 	if pl.reservation == nil {
 		pl.reservation = pl.reserveNodes(j)
 	}
 	return nil
+}
+
+// collect adds nodes for a shape to those that are found, either the outdated ones or the
+// others, and reports whether these are enough.
+func (pl *placement) collect(of shape, outdated bool) bool {
+	for free := of.cpus; free < len(pl.index); free++ {
+		for _, n := range pl.index[free] {
+			if n.Outdated != outdated || !fits(n.total(), n.used, of.resources()) || !pl.suits(of, n) || !pl.reservation.allows(of, n, pl.now) {
+				continue
+			}
+			if pl.found = append(pl.found, n); len(pl.found) == of.nodes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reserveAhead goes through the line, without placing a job, up to the first job that finds

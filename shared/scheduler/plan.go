@@ -27,7 +27,7 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 	}
 	c := sz.census()
 	bounds := sz.Head.Spec.Nodes
-	p := planning{sizing: sz, free: bounds.Max - c.counted() - sz.pending(), more: map[string]int{}}
+	p := planning{sizing: sz, free: sz.room(), more: map[string]int{}}
 	for i := range sz.Head.Sets {
 		set := &sz.Head.Sets[i]
 		if !set.Used {
@@ -43,7 +43,8 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 	slices.SortFunc(demand, func(a, b demandOf) int {
 		pa, pb := sz.Head.Spec.PartOfNode(a.Resources), sz.Head.Spec.PartOfNode(b.Resources)
 		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(b.GPUs, a.GPUs), cmp.Compare(b.Memory, a.Memory),
-			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)), cmp.Compare(a.avoid, b.avoid))
+			cmp.Compare(b.nodes, a.nodes), cmp.Compare(btoi(b.regular), btoi(a.regular)),
+			cmp.Compare(a.avoid, b.avoid), cmp.Compare(a.needs, b.needs))
 	})
 	for _, d := range demand {
 		if d.nodes == 1 {
@@ -51,8 +52,7 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 			continue
 		}
 		// The first gang already has the nodes with room for it.
-		of := shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid}
-		here := min(sz.placement.countNodesWithRoom(of), d.nodes)
+		here := min(sz.placement.countNodesWithRoom(d.shape()), d.nodes)
 		for range min(d.jobs, bounds.Max) {
 			p.fill(d, d.nodes-here, 1)
 			here = 0
@@ -64,7 +64,9 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 			used++
 		}
 	}
-	for len(p.bins)-coming < bounds.Min-c.working-c.leaving-coming && p.open(demandOf{}) {
+	// A node that is outdated is kept until another has come up that takes its place in
+	// `nodes.min`, as long as the pool may have one more.
+	for len(p.bins)-coming < bounds.Min-(c.working-c.outdated)-c.leaving-coming && p.open(demandOf{}) {
 		used++
 	}
 	return min(max(c.working+c.leaving+used+p.missing, bounds.Min), bounds.Max), p.more
@@ -83,19 +85,19 @@ type planning struct {
 func (p *planning) fill(d demandOf, n, each int) {
 	for i := 0; n > 0; i++ {
 		if i == len(p.bins) && !p.open(d) {
-			if p.missing < p.free {
+			if p.missing < p.free && !p.noSetHas(d.shape()) {
 				p.missing++
 			}
 			return
 		}
 		b := &p.bins[i]
-		if d.regular && b.set.Spot && p.Head.Spec.HasRegular() {
+		if d.regular && b.set.Spot && p.Head.Spec.HasRegular() || p.lacks(b.set, d.needs) {
 			continue
 		}
 		var fit int
 		switch {
 		case b.has.CPUs == 0 || !p.Head.Spec.Pack:
-			if b.used.CPUs == 0 {
+			if b.used.CPUs == 0 && (b.has.CPUs == 0 || times(b.has, b.used, d.Resources) > 0) {
 				fit = 1
 			}
 		default:
@@ -117,19 +119,40 @@ func (p *planning) open(d demandOf) bool {
 		set := &p.Head.Sets[i]
 		has := p.newNodeResources(set)
 		switch {
-		case p.rungOf(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind == pool.OpDrop:
+		case p.rungOf(set.Name) < 0 || p.now.Before(set.Blocked.Until) || set.Op.Kind == pool.OpDrop || set.Model.Fixed:
 		case p.capacity.mayBuy(set, p.more[set.Name]+1) <= p.more[set.Name]: // its breaker is open
 		case d.regular && set.Spot && p.Head.Spec.HasRegular():
+		case p.lacks(set, d.needs):
 		case has.CPUs > 0 && d.CPUs > 0 && times(has, job.Resources{}, d.Resources) < 1:
+		case p.free < p.brings(set)+p.unseenBeside(set): // a list is to show first what other rungs have made
 		case set.QuotaLimit > 0 && p.more[set.Name] >= set.QuotaLimit: // the next rung gives the rest
 		default:
-			p.bins = append(p.bins, bin{set: set, has: has})
-			p.more[set.Name]++
-			p.free--
+			n := p.brings(set)
+			for range n {
+				p.bins = append(p.bins, bin{set: set, has: has})
+			}
+			p.more[set.Name] += n
+			p.free -= n
 			return true
 		}
 	}
 	return false
+}
+
+// brings is how many nodes come with the next one that a set is asked for: those that an
+// earlier call has failed to bring come too.
+func (p *planning) brings(set *pool.Set) int { return max(p.unbackedBeyond(set)-p.more[set.Name], 1) }
+
+// unseenBeside is how many instances the other sets may have that the pool has not seen, and
+// that are not in the plan for them.
+func (p *planning) unseenBeside(set *pool.Set) int {
+	n := 0
+	for i := range p.Head.Sets {
+		if other := &p.Head.Sets[i]; other.Name != set.Name {
+			n += max(p.unseen(other)-p.more[other.Name], 0)
+		}
+	}
+	return n
 }
 
 // times is how many jobs of a demand fit on a node with so much in use.
@@ -149,8 +172,13 @@ type demandOf struct {
 	job.Resources // of each of its nodes
 	nodes         int
 	regular       bool
-	avoid         string // as in shape
+	avoid, needs  string // as in shape
 	jobs          int
+}
+
+// shape is that of each of the jobs.
+func (d demandOf) shape() shape {
+	return shape{nodes: d.nodes, cpus: d.CPUs, gpus: d.GPUs, memory: d.Memory, regular: d.regular, avoid: d.avoid, needs: d.needs}
 }
 
 // demand sums up the jobs in line, without those that the limits of their teams keep
@@ -161,6 +189,7 @@ func (sz *sizing) demand() []demandOf {
 		nodes   int
 		regular bool
 		avoid   string
+		needs   string
 	}
 	sums := map[kind]int{}
 	planned := map[string]*team{}
@@ -183,14 +212,14 @@ func (sz *sizing) demand() []demandOf {
 				n := roomUnder(limit, t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs
 				if n > 0 {
-					sums[kind{of.resources(), of.nodes, of.regular, of.avoid}] += n
+					sums[kind{of.resources(), of.nodes, of.regular, of.avoid, of.needs}] += n
 				}
 			}
 		}
 	}
 	list := make([]demandOf, 0, len(sums))
 	for k, n := range sums {
-		list = append(list, demandOf{k.Resources, k.nodes, k.regular, k.avoid, n})
+		list = append(list, demandOf{k.Resources, k.nodes, k.regular, k.avoid, k.needs, n})
 	}
 	return list
 }

@@ -10,7 +10,7 @@ import (
 func Refuses(of pool.Spec, spec job.Spec) *fault.Error {
 	if spec.Nodes > of.Nodes.Max {
 		return fault.New(fault.Invalid, "nodes",
-			"the job asks for %d nodes, pool %q never has more than %d; ask for fewer, or have `nodes.max` raised",
+			"the job asks for %d nodes, and pool %q never has more than %d; ask for fewer, or have `nodes.max` raised",
 			spec.Nodes, spec.Pool, of.Nodes.Max)
 	}
 	if err := refusesSize(&of, spec); err != nil {
@@ -39,6 +39,10 @@ func refusesSize(s *pool.Spec, spec job.Spec) *fault.Error {
 		}
 	}
 	has, want := largest.Resources(), spec.Resources
+	gpus := "gpus"
+	if want.GPUs == 1 {
+		gpus = "gpu"
+	}
 	for _, r := range []struct {
 		field, unit string
 		want, has   any
@@ -46,12 +50,12 @@ func refusesSize(s *pool.Spec, spec job.Spec) *fault.Error {
 		ask         string
 	}{
 		{"cpus", "cpus", want.CPUs, has.CPUs, want.CPUs > has.CPUs, "fewer"},
-		{"gpus", "gpus", want.GPUs, has.GPUs, want.GPUs > has.GPUs, "fewer"},
+		{"gpus", gpus, want.GPUs, has.GPUs, want.GPUs > has.GPUs, "fewer"},
 		{"memory", "of memory", want.Memory, has.Memory, want.Memory > has.Memory, "less"},
 	} {
 		if r.tooMuch {
 			return fault.New(fault.Invalid, "resources."+r.field,
-				"the job asks for %v %s, a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
+				"the job asks for %v %s, and a node of pool %q (%s) has %v; ask for %s or use a pool of a larger size",
 				r.want, r.unit, spec.Pool, largest.Size, r.has, r.ask)
 		}
 	}

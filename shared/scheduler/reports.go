@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -92,6 +93,8 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 	for len(e.Report.Items) > 0 && rs.hasRoom() {
 		item := e.Report.Items[0]
 		switch {
+		case item.Booting != nil:
+			rs.recordBooting(n, *item.Booting, e.At)
 		case item.Ready != nil:
 			rs.recordReady(n, *item.Ready, r.Seen < n.highestKnown(before), e.At)
 		case item.Started != nil:
@@ -111,16 +114,23 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 }
 
 // addUnknownNode makes a node from a first report that came before any listing. It must
-// say that the agent is ready.
+// say that the agent is ready, or how far the node is.
 func (rs *reports) addUnknownNode(r protocol.Report) *Node {
 	if rs.Head.Deleting {
 		return nil
 	}
 	for _, item := range r.Items {
-		if item.Ready != nil {
-			rs.effects.List = true // to learn its instance id
-			return rs.nodes.add(rs.guessSet(item.Ready.Name), r.VMID, item.Ready.Name, pool.NodeBooting)
+		name := ""
+		switch {
+		case item.Ready != nil:
+			name = item.Ready.Name
+		case item.Booting != nil:
+			name = item.Booting.Name
+		default:
+			continue
 		}
+		rs.effects.List = true // to learn its instance id
+		return rs.nodes.add(rs.guessSet(name), r.VMID, name, pool.NodeBooting)
 	}
 	return nil
 }
@@ -130,6 +140,9 @@ func (rs *reports) addUnknownNode(r protocol.Report) *Node {
 func (rs *reports) recordReady(n *Node, r protocol.Ready, less bool, at time.Time) {
 	rs.nodes.openBilling(n)
 	if !rs.recordBoot(n, r, less, at) {
+		return
+	}
+	if !rs.recordRelease(n, r) {
 		return
 	}
 	if n.CPUs == 0 {
@@ -172,12 +185,21 @@ func (rs *reports) recordStart(n *Node, f protocol.Started) {
 func (rs *reports) recordFinish(n *Node, f protocol.Finished) {
 	j := n.jobs[f.N]
 	if j == nil {
-		rs.send(n, protocol.WorkItem{Ack: []int64{f.N}})
+		if f.N <= rs.Head.N { // otherwise this state is older than the assignment, and knows nothing of it
+			rs.send(n, protocol.WorkItem{Ack: []int64{f.N}})
+		}
 		return
 	}
 	n.acks = append(n.acks, f.N)
+	if rs.isGivenBack(j, f) {
+		rs.attempts.unassignJob(j, n, f.N, fmt.Sprintf("node %s gave it back before it began: %s", n.Name, f.Reason))
+		return
+	}
 	if len(f.Cause) > longestCause {
 		f.Cause = job.Cause(strings.ToValidUTF8(string(f.Cause[:longestCause]), ""))
+	}
+	if c := f.LogsCut; c != nil && (c.Stdout < 0 || c.Stderr < 0) {
+		f.LogsCut = nil
 	}
 	rs.attempts.recordAttemptEnd(j, n, f)
 }
@@ -192,7 +214,7 @@ func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
 		return
 	}
 	n.Evicted = true
-	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+	if (n.State == pool.NodeCreating || n.State == pool.NodeBooting) && n.Stage == "" {
 		rs.capacity.recordNodeUp(n) // its agent speaks, whatever became of its first word
 	}
 	rs.nodes.setState(n, pool.NodeDraining, l.Reason)
@@ -201,7 +223,7 @@ func (rs *reports) recordLeaving(n *Node, l protocol.Leaving) {
 // compareHoldings compares the assignments that the node says it has with those that it
 // was given. It reports whether there was room for all of it.
 func (rs *reports) compareHoldings(n *Node, h protocol.Holds, seen int64) bool {
-	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
+	if (n.State == pool.NodeCreating || n.State == pool.NodeBooting) && n.Stage == "" {
 		rs.nodes.setState(n, pool.NodeReady, "") // its agent reports, even if its first report is lost
 		rs.capacity.recordNodeUp(n)
 	}

@@ -57,6 +57,52 @@ func (cp *capacity) reconcile(set *pool.Set, capacity int, at time.Time) {
 	}
 }
 
+// noteBound notes that Azure may have taken a call for nodes.
+//
+// A call writes a capacity, and Azure fills it up. If a node had left before the call and the
+// pool has not noticed, Azure makes one more than the pool has asked for. A list that is
+// newer than the call shows it.
+func (cp *capacity) noteBound(set *pool.Set, op *pool.Op) {
+	if op.Kind == pool.OpGrow {
+		set.Bound, set.BoundAt = max(set.Bound, op.Target), cp.now
+	}
+}
+
+// unseen is how many instances a set may have, or get, beside its nodes and those that it
+// was asked for: in the place of nodes that have left.
+func (s *State) unseen(set *pool.Set) int {
+	most := set.Bound
+	if set.Op.Kind == pool.OpGrow && set.Op.Token == "" {
+		most = max(most, set.Op.Target)
+	}
+	return max(most-s.censusOf(set).stays()-set.Pending(), 0)
+}
+
+// unbackedBeyond is how many instances the next write to a set brings beside its nodes and
+// those that it was asked for, whatever the write asks for: a call failed after Azure had
+// taken it, the set kept the capacity, and no write lowers a capacity under which nodes run.
+func (s *State) unbackedBeyond(set *pool.Set) int {
+	if !set.Unbacked {
+		return 0
+	}
+	return max(max(set.Capacity, set.Bound)-s.censusOf(set).stays()-set.Pending(), 0)
+}
+
+// room is how many more nodes the pool may have.
+func (s *State) room() int { return s.Head.Spec.Nodes.Max - s.census().counted() - s.pending() }
+
+// unseenBeside is how many instances the sets but one may have that the pool has not seen.
+// They count for that one: what is asked of itself takes the place of its own.
+func (s *State) unseenBeside(set *pool.Set) int {
+	n := 0
+	for i := range s.Head.Sets {
+		if other := &s.Head.Sets[i]; other.Name != set.Name {
+			n += s.unseen(other)
+		}
+	}
+	return n
+}
+
 // Azure limits the writes (PUT and PATCH) of each scale set: 12 at once, and 4 more in a
 // minute (the published limits of Compute). A write beyond the limit makes the wait
 // longer. So two of the 12 are left for repeats: the first few writes go at once, then

@@ -67,18 +67,27 @@ func (t *turn) charge(name string) float64 {
 
 // addUse adds an attempt that has ended to what its team has used.
 func (t *turn) addUse(j *Job) {
-	began := j.Current().AssignedAt
-	used := j.part * max(t.now.Sub(began), 0).Seconds()
+	used := j.part * max(t.timeOnNode(j.Current()), 0).Seconds()
 	shares := pool.Shares{}
 	for name, s := range t.Head.Shares {
 		if left := s.Left(t.now, t.timing.ShareHalfLife); left >= minUsed {
-			shares[name] = pool.Share{Used: left, At: t.now}
+			shares[name] = pool.TeamShare{Used: left, At: t.now}
 		}
 	}
 	if left := shares[j.Spec.Team].Used + used; left > 0 {
-		shares[j.Spec.Team] = pool.Share{Used: left, At: t.now}
+		shares[j.Spec.Team] = pool.TeamShare{Used: left, At: t.now}
 	}
 	t.Head.Shares = shares
+}
+
+// timeOnNode is how long an attempt that has ended had its part of a node. One that was
+// assigned ahead had none while it waited.
+func (t *turn) timeOnNode(a *job.Attempt) time.Duration {
+	since := t.now.Sub(a.AssignedAt)
+	if len(a.Ranks) == 0 && !a.StartedAt.IsZero() {
+		return min(since, a.EndedAt.Sub(a.StartedAt)) // both of the node's clock
+	}
+	return since
 }
 
 // isWithin reports whether a limit lets a team start a job that takes r; t, which may be

@@ -27,6 +27,8 @@ type process struct {
 	driver *drive.Driver
 	skew   time.Duration // of its clock
 	active int           // invocations under way
+
+	deployment int // its release: what it would write into the model of a set
 	// numbers of the last invocation before it began, and when it was killed
 	beganAt, killedAt int
 	failedAt          int // number of the last invocation when one of its own failed last
@@ -119,7 +121,7 @@ func (p *process) call(ctx context.Context, kind, detail string, do func(*call) 
 
 // newProcess starts a process: a driver without any memory.
 func (w *world) newProcess(skew time.Duration) *process {
-	p := &process{w: w, skew: skew, beganAt: w.nextInvocation + 1}
+	p := &process{w: w, skew: skew, beganAt: w.nextInvocation + 1, deployment: w.deployment}
 	ports := &ports{p}
 	p.driver = drive.New(drive.Config{Store: ports, Bus: ports, Fleet: ports, Ledger: ports, Timing: w.rules, Log: slog.New(slog.DiscardHandler),
 		Step: p.step, Now: func() time.Time { return w.clock().Add(p.skew) }})
@@ -136,6 +138,7 @@ func (p *process) step(s *scheduler.State, events []pool.Event, now time.Time, t
 	if p.w.mutate != nil {
 		p.w.mutate(p.w, s, &r)
 	}
+	p.w.checker.recalls(s, &r, now)
 	if p.idle++; p.idle > 5000 {
 		p.w.checker.fail("rest", "the step never comes to rest")
 		return scheduler.Result{}

@@ -25,6 +25,7 @@ type checker struct {
 	bills   map[string]bill        // by VMID
 	absent  map[string]time.Time   // since when a running attempt has no process, by node and number
 	seen    map[string]int         // what has come about, to know that the world is no idle one
+	asked   map[int64]bool         // assignments that were recalled
 	growing growing
 	faults  faultCheck
 }
@@ -34,7 +35,7 @@ type checker struct {
 type bill struct{ from, to time.Time }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{},
+	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{}, asked: map[int64]bool{},
 		faults: newFaultCheck()}
 }
 
@@ -56,6 +57,8 @@ func (c *checker) step(s *scheduler.State, r *scheduler.Result) {
 	c.growsOnTime(s, r)
 	c.blamed(s, r)
 	c.processes(s)
+	c.rolled(s, r)
+	c.movesOn(s)
 	if c.w.steps%8 == 0 && !r.More {
 		c.reasons(s)
 	}
@@ -152,6 +155,9 @@ func (c *checker) placed(s *scheduler.State) {
 	teams := map[string]*[3]int{}
 	members := map[string][2]int{} // live, running
 	for _, j := range s.Jobs {
+		if j.NotBefore.Equal(scheduler.Released) && j.VMID != "" {
+			c.fail("held", "job %s is held and on a node", j.ID)
+		}
 		of, _, member := job.SweepOrder(j.Order)
 		m := members[of]
 		m[0]++
@@ -208,7 +214,7 @@ func (c *checker) placed(s *scheduler.State) {
 	}
 	for vmid, u := range used {
 		n := s.Nodes[vmid]
-		if u.CPUs > n.CPUs || u.GPUs > n.GPUs || u.Memory > n.Memory || count[vmid] > 1 && !s.Head.Spec.Pack {
+		if !c.mayHoldMore(s, n, u) && u.CPUs > n.CPUs || u.GPUs > n.GPUs || !c.mayHoldMore(s, n, u) && u.Memory > n.Memory || count[vmid] > 1 && !s.Head.Spec.Pack {
 			c.fail("capacity", "node %s (%d cpus, %d GPUs, %d bytes) holds %d jobs of %+v", vmid, n.CPUs, n.GPUs, n.Memory, count[vmid], u)
 		}
 	}
@@ -263,6 +269,15 @@ func (c *checker) deleted(s *scheduler.State, r *scheduler.Result) {
 		if on := busy[n.VMID]; on != "" && !given && !deleting {
 			c.fail("busy node", "node %s is %s and to be deleted while job %s is on it", n.VMID, n.State, on)
 		}
+	}
+}
+
+// tooMany checks that no write brings more instances than the pool may have. Those that
+// leave do not count, and neither do those that are kept for a look.
+func (c *checker) tooMany() {
+	s := c.w.load()
+	if n, most := len(c.w.instances)-c.leaving(s), s.Head.Spec.Nodes.Max+c.kept(s); n > most {
+		c.fail("nodes.max", "a write brings the pool to %d instances, the most is %d: %+v", n, most, s.Head.Sets)
 	}
 }
 
@@ -386,13 +401,14 @@ func (c *checker) reasons(s *scheduler.State) {
 // starts checks that no other attempt of a job runs, or has succeeded, on a VM
 // that is still there to tell.
 func (c *checker) starts(v *vm, r *run) {
+	c.waitsRight(r.assign.Job)
 	key := rankKey(r)
 	if on := c.w.succeeded[key]; on != nil && r.assign.Gang == nil && c.w.instances[on.vmid] == on && !on.stopped {
 		c.fail("runs twice", "job %s is started on %s and has succeeded on %s", key, v.vmid, on.vmid)
 	}
 	for _, other := range c.w.sorted() {
 		for _, o := range other.held {
-			if rankKey(o) == key && o.finished == nil && !other.stopped && other.power == "" {
+			if o != r && !o.waits && rankKey(o) == key && o.finished == nil && !other.stopped && other.power == "" {
 				c.fail("runs twice", "job %s is started on %s and still runs on %s", key, v.vmid, other.vmid)
 			}
 		}
@@ -432,6 +448,7 @@ func (c *checker) end() string {
 			c.fail("ledger", "node %s: the ledger has %s, the provider bills %s", vmid, got, want)
 		}
 	}
+	c.notified()
 	for order := range c.w.jobs {
 		if _, done := c.w.rows[pool.DoneKey(order)]; !done {
 			c.fail("lost job", "job %s has not ended", order)

@@ -54,7 +54,7 @@ var driverMutations = []driverMutation{
 		want: []string{"old state"},
 	},
 	{
-		name: "a step that may be committed has nobody who sends its work", file: "actor.go",
+		name: "a step that may be committed has nobody who sends its work", file: "actor.go", always: true,
 		old:  "		if fault.CodeOf(err) != fault.Conflict {",
 		new:  "		if err == nil {",
 		want: []string{"effects"},
@@ -66,7 +66,7 @@ var driverMutations = []driverMutation{
 		want: []string{"effects"},
 	},
 	{
-		name: "removals are forgotten when a turn fails", file: "actor.go",
+		name: "removals are forgotten when a turn fails", file: "actor.go", always: true,
 		old:  "pool.Effects{Remove: a.calls.Remove, LookUp",
 		new:  "pool.Effects{LookUp",
 		want: []string{"effects"},
@@ -109,9 +109,27 @@ var driverMutations = []driverMutation{
 	},
 	{
 		name: "answers of Azure are not taken to the pool", file: "effects.go",
-		old:  "	return append(events, d.lookUpEnded(ctx, name, e.LookUp)...)\n",
-		new:  "	d.lookUpEnded(ctx, name, e.LookUp)\n	return nil\n",
+		old:  "	return append(events, d.lookUpEnded(ctx, name, e)...)\n",
+		new:  "	d.lookUpEnded(ctx, name, e)\n	return nil\n",
 		want: []string{"deadline", "growth", "unseen", "rest", "grows"},
+	},
+	{
+		name: "what has not ended counts as ended", file: "subscribe.go",
+		old:  "end.State != \"\" || end.Forgotten {\n			events = append(events, pool.JobEnd{ID: id, State: end.State,",
+		new:  "true {\n			events = append(events, pool.JobEnd{ID: id, State: \"succeeded\",",
+		want: []string{"too early"},
+	},
+	{
+		name: "nobody subscribes at other pools", file: "subscribe.go",
+		old:  "	d.subscribe(ctx, name, e.LookUp, states)\n",
+		new:  "",
+		want: []string{"hint"},
+	},
+	{
+		name: "other pools are not notified", file: "effects.go",
+		old:  "	for other, ids := range e.Notify {",
+		new:  "	for other, ids := range map[string][]string{} {",
+		want: []string{"effects"},
 	},
 	{
 		name: "sessions are not taken", file: "effects.go",

@@ -17,6 +17,7 @@ type growing struct {
 	failed map[string]int            // nodes of a set in a row that did not come up
 	calm   time.Time                 // since when nothing goes wrong, or work last moved
 	quiet  map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
+	wanted map[string]string         // the model that is wanted of a set
 	probed map[string]bool           // such a set was asked for one since, to see whether it comes up
 }
 
@@ -34,7 +35,7 @@ const (
 // growsOnTime checks what a step has decided about growing, and what it has left undone.
 func (c *checker) growsOnTime(s *scheduler.State, r *scheduler.Result) {
 	if c.growing.states == nil {
-		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}, probed: map[string]bool{}}
+		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}, probed: map[string]bool{}, wanted: map[string]string{}}
 	}
 	c.instances(s)
 	c.demand(s, r)
@@ -97,7 +98,7 @@ func (c *checker) demand(s *scheduler.State, r *scheduler.Result) {
 func (c *checker) open(s *scheduler.State) bool {
 	for i := range s.Head.Sets {
 		set := &s.Head.Sets[i]
-		if set.QuotaLimit > 0 || set.Breaker.Open() || c.w.now.Before(set.Blocked.Until.Add(time.Second)) || set.Op.Kind == pool.OpDrop {
+		if set.QuotaLimit > 0 || set.Breaker.Open() || c.w.now.Before(set.Blocked.Until.Add(time.Second)) || set.Op.Kind == pool.OpDrop || set.Model.Fixed {
 			return false
 		}
 	}
@@ -144,6 +145,10 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 			g.failed[set.Name] = 0
 			delete(g.quiet, set.Name)
 		}
+		if _, ok := g.quiet[set.Name]; ok && (set.Model.Fixed || set.Model.Wanted != g.wanted[set.Name]) {
+			g.quiet[set.Name] = now.Add(-leastPause) // another model, or a probe that was refused: one more may be bought
+		}
+		g.wanted[set.Name] = set.Model.Wanted
 		calls := r.Effects.Sets[set.Name]
 		if calls != nil && calls.Grow > 0 && calls.Set.Op.Tries > 0 {
 			if _, ok := g.quiet[set.Name]; ok && !g.probed[set.Name] {
@@ -151,7 +156,7 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 			}
 		} else if calls != nil && calls.Grow > 0 && calls.Set.Op.Adds > 0 {
 			if since, ok := g.quiet[set.Name]; ok {
-				if calls.Set.Op.Adds > 1 || now.Sub(since) < leastPause {
+				if calls.Set.Op.Adds > max(c.w.unbacked(set.Name), 1) || now.Sub(since) < leastPause {
 					c.fail("breaker", "%d nodes of %s are bought after %d in a row that did not come up, %s after the last", calls.Set.Op.Adds, set.Name, g.failed[set.Name], now.Sub(since))
 				}
 				g.quiet[set.Name], g.probed[set.Name] = now, true
@@ -185,6 +190,9 @@ func (c *checker) moves(s *scheduler.State, r *scheduler.Result) {
 	}
 	lives := false
 	for _, v := range c.w.instances {
+		// A machine that was made while its set was in the dark may be the one that a gang waits
+		// for. It is given up at its own deadline, and so may be the next one.
+		moved = moved || v.broken != ""
 		lives = lives || v.booted && v.broken == "" && v.power == "" && !v.hung && !v.stopped && !v.evicted && v.dieAt.IsZero()
 	}
 	if moved || !queued || !lives || g.calm.IsZero() {

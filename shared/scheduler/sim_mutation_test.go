@@ -56,7 +56,7 @@ func TestSimulationBites(t *testing.T) {
 				return ok && j.State.Final()
 			})
 		}},
-		"a job is never written": {[]string{"lost job", "rest"}, func(w *world, s state, r result) {
+		"a job is never written": {[]string{"lost job", "rest", "rows"}, func(w *world, s state, r result) {
 			r.Changes = slices.DeleteFunc(r.Changes, func(c pool.Change) bool {
 				j, ok := c.Value.(*pool.Job)
 				if ok && c.Insert && !j.State.Final() && j.Spec.Sweep == nil && j.Spec.Index == nil && j.VMID == "" {
@@ -360,6 +360,96 @@ func TestSimulationBites(t *testing.T) {
 		"work is not sent": {[]string{"stall"}, func(w *world, s state, r result) {
 			if !w.faults {
 				clear(r.Effects.Work)
+			}
+		}},
+		"features are not looked at": {[]string{"features"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				n.Features = protocol.Features()
+			}
+		}},
+		"outdated nodes stay": {[]string{"outdated", "rest"}, func(w *world, s state, r result) { w.noOutdated = true }},
+		"an outdated node leaves with its jobs": {[]string{"busy node"}, func(_ *world, s state, r result) {
+			for _, n := range s.Nodes {
+				if n.Outdated && n.State == pool.NodeDraining && n.JobCount() > 0 {
+					r.Effects.Remove = append(r.Effects.Remove, n.Node)
+				}
+			}
+		}},
+		"an upgrade ends jobs": {[]string{"rolled"}, func(_ *world, s state, r result) {
+			for vmid, n := range s.Nodes {
+				if n.Outdated && n.State == pool.NodeDraining && n.JobCount() > 0 {
+					r.Effects.Work[vmid] = append(r.Effects.Work[vmid], protocol.WorkItem{Cancel: &protocol.Cancel{Reason: scheduler.RollRequeue}})
+				}
+			}
+		}},
+		"a model is written again and again": {[]string{"model"}, func(_ *world, s state, r result) {
+			for i := range s.Head.Sets {
+				if m := &s.Head.Sets[i].Model; m.Has != "" && m.Wanted != "" {
+					m.Has, m.RetryAt = "another", time.Time{}
+				}
+			}
+		}},
+		"a set is made again under its nodes": {[]string{"busy node"}, func(_ *world, s state, r result) {
+			for _, set := range s.Head.Sets {
+				if set.Model.Fixed {
+					r.Effects.Sets = map[string]*pool.SetCalls{set.Name: {Set: set, Drop: true}}
+				}
+			}
+		}},
+		"a held job is placed": {[]string{"held"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.Spec.Sweep == nil && j.VMID != "" {
+					j.NotBefore = scheduler.Released
+				}
+			}
+		}},
+		"a job does not wait for those of another pool": {[]string{"too early"}, func(_ *world, s state, r result) {
+			for _, c := range r.Changes {
+				if j, ok := c.Value.(*pool.Job); ok && c.Insert && len(j.Waits) > 0 {
+					j.Waits = slices.DeleteFunc(j.Waits, func(text string) bool { return strings.HasPrefix(text, "far-") })
+				}
+			}
+		}},
+		"what waits for its turn begins at once": {[]string{"turn"}, func(_ *world, s state, r result) {
+			for _, items := range r.Effects.Work {
+				for _, i := range items {
+					if i.Assign != nil {
+						i.Assign.Room = 0
+					}
+				}
+			}
+		}},
+		"what waits for too long is not recalled": {[]string{"waits"}, func(_ *world, s state, r result) {
+			for vmid, items := range r.Effects.Work {
+				r.Effects.Work[vmid] = slices.DeleteFunc(items, func(i protocol.WorkItem) bool { return i.Cancel != nil && i.Cancel.IfWaiting })
+			}
+		}},
+		"a recall ends what runs": {[]string{"recall"}, func(_ *world, s state, r result) {
+			for _, items := range r.Effects.Work {
+				for _, i := range items {
+					if i.Cancel != nil {
+						i.Cancel.IfWaiting = false
+					}
+				}
+			}
+		}},
+		"what was recalled is placed before the answer": {[]string{"runs twice"}, func(w *world, s state, r result) {
+			for vmid, items := range r.Effects.Work {
+				r.Effects.Work[vmid] = slices.DeleteFunc(items, func(i protocol.WorkItem) bool {
+					if i.Cancel == nil || !i.Cancel.IfWaiting {
+						return false
+					}
+					w.deliver(pool.Reported{At: w.now, Report: protocol.Report{V: 1, Pool: "p", VMID: vmid, Seen: s.Head.N, Items: []protocol.ReportItem{
+						{Finished: &protocol.Finished{N: i.Cancel.Target, State: "cancelled", EndedAt: w.now}}}}})
+					return true
+				})
+			}
+		}},
+		"a node holds more than may wait there": {[]string{"capacity"}, func(_ *world, s state, r result) {
+			for _, j := range s.Jobs {
+				if j.State == job.Assigned && j.Spec.Index != nil {
+					j.Spec.Resources.CPUs *= 40
+				}
 			}
 		}},
 		"nothing wakes the pool": {[]string{"deadline", "rest"}, func(w *world, s state, r result) {

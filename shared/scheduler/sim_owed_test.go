@@ -46,6 +46,9 @@ func (o *owed) decide(e *pool.Effects) {
 		if c.Drop {
 			o.calls["drop "+name] = ""
 		}
+		if c.Model {
+			o.calls["model "+name] = ""
+		}
 	}
 	for _, n := range e.Remove {
 		o.calls["remove "+n.VMID] = ""
@@ -53,8 +56,13 @@ func (o *owed) decide(e *pool.Effects) {
 	for _, vmid := range e.Fence {
 		o.calls["fence "+vmid] = ""
 	}
-	for _, id := range e.LookUp {
+	for _, id := range slices.Concat(e.LookUp, e.LookAt) {
 		o.calls["ask "+id] = ""
+	}
+	for other, ids := range e.Notify {
+		for _, id := range ids {
+			o.calls["notify "+other+" "+id] = ""
+		}
 	}
 	if e.List {
 		o.calls["list"] = ""
@@ -202,7 +210,7 @@ func (c *checker) invocation(of *invocation) {
 	if p.active > 0 {
 		return
 	}
-	if left := p.owed.left(p.state); left != "" {
+	if left := p.owed.left(p.state); left != "" && !c.w.dropped { // a dropped pool has another actor
 		c.fail("effects", "a driver has returned without an error, and owes: %s", left)
 	}
 }
@@ -227,7 +235,7 @@ func (c *checker) orphans(p *process) string {
 // memory compares now and then what a driver remembers with what its rows say. A mutant
 // of the step may spoil the one and not the other.
 func (c *checker) memory(p *process) {
-	if c.w.seq%16 != 0 || p.result.More || c.w.mutate != nil {
+	if c.w.seq%16 != 0 || p.result.More || c.w.mutate != nil || c.w.dropped {
 		return
 	}
 	part, now := c.w.partition(), c.w.now.Add(p.skew)

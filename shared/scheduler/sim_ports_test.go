@@ -88,14 +88,15 @@ func (p *ports) DeletePool(ctx context.Context, _ string) error {
 }
 
 // List is what Azure says of a scale set, sometimes with a lag.
-func (p *ports) List(ctx context.Context, _, set string) (l pool.Listed, err error) {
-	w := p.w
+func (p *ports) List(ctx context.Context, _ string, _ pool.Spec, of pool.Set) (l pool.Listed, err error) {
+	w, set := p.w, of.Name
 	p.owed.listed()
 	err = p.call(ctx, "compute list", set, func(c *call) error {
 		if w.chance(30) {
 			return unknown()
 		}
 		l = w.list(set)
+		l.Model, l.Wanted = w.set(set).models(p.deployment)
 		c.of.listed[set] = len(l.Instances)
 		return nil
 	})
@@ -109,7 +110,7 @@ func (p *ports) List(ctx context.Context, _, set string) (l pool.Listed, err err
 func (p *ports) Grow(ctx context.Context, _ string, _ pool.Spec, set pool.Set, target int) (op drive.Operation, err error) {
 	p.owed.done("grow "+set.Name, fmt.Sprint(target))
 	err = p.call(ctx, "compute set", set.Name, func(*call) error {
-		op, err = p.w.grow(set, target)
+		op, err = p.w.grow(set, target, p.deployment)
 		return err
 	})
 	return answer(op, err)

@@ -1,6 +1,88 @@
 package scheduler_test
 
-import "testing"
+import (
+	"flag"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// simSeeds are the worlds that somebody wants to look at: TestSimulation and
+// TestSimulationOfADeletion play these and no others.
+var simSeeds seedRange
+
+func init() {
+	flag.Var(&simSeeds, "sim.seed", "worlds of the simulation to play, `N or FROM-TO`; it goes on after a violation, and ends before -timeout")
+}
+
+// seedRange is a range of seeds: "7", or "0-9999" with both ends.
+type seedRange struct {
+	from, to int64
+	given    bool
+}
+
+func (r *seedRange) String() string {
+	if !r.given {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", r.from, r.to)
+}
+
+// Set reads a range.
+func (r *seedRange) Set(text string) error {
+	var from, to int64
+	if n, _ := fmt.Sscanf(text, "%d-%d", &from, &to); n == 1 {
+		to = from
+	}
+	if again := (&seedRange{from, to, true}).String(); again != text && (from != to || fmt.Sprint(from) != text) || from < 0 || to < from {
+		return fmt.Errorf("want a seed, or two with a hyphen between them")
+	}
+	*r = seedRange{from, to, true}
+	return nil
+}
+
+// playSeeds plays the worlds that -sim.seed names, two at a time, and names each one that
+// violates an invariant.
+func playSeeds(t *testing.T, play func(*world, int64) string) {
+	const longest = 20 * time.Second // of one world
+	deadline, bounded := t.Deadline()
+	next := simSeeds.from - 1
+	var steps, worlds atomic.Int64
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			for !bounded || time.Until(deadline) > longest {
+				seed := atomic.AddInt64(&next, 1)
+				if seed > simSeeds.to {
+					return
+				}
+				w := simulate(t, seed, seed%8 != 7, nil, play)
+				steps.Add(w.steps)
+				worlds.Add(1)
+				if problem := w.checker.problem; problem != "" {
+					t.Errorf("seed %d, after %d steps: %s", seed, w.steps, problem)
+				}
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d steps in %d worlds, from seed %d", steps.Load(), worlds.Load(), simSeeds.from)
+	if worlds.Load() == 0 {
+		t.Error("no world was played: -timeout is too short")
+	}
+}
+
+func TestSeedRange(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"7": "7-7", "0-9999": "0-9999", "3-3": "3-3", "": "", "-1": "", "5-4": "", "1-": "", "1-x": "", "a": "", "1 2": ""} {
+		var r seedRange
+		if err := r.Set(text); (err == nil) != (want != "") || r.String() != want {
+			t.Errorf("%q: got %q, %v; want %q", text, r.String(), err, want)
+		}
+	}
+}
 
 // A seed has one history: who calls when, what is answered, and every row that is
 // written are the same each time. Otherwise a world that went wrong could not be looked

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"strings"
 
 	"dsvmpools/shared/fault"
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/scheduler"
 )
@@ -152,15 +152,20 @@ func (p *ports) FinishedJob(ctx context.Context, _, order string) (j *pool.Job, 
 }
 
 // EndStates says how jobs have ended.
-func (p *ports) EndStates(ctx context.Context, _ string, ids []string) (states map[string]job.State, err error) {
+func (p *ports) EndStates(ctx context.Context, ids []string) (states map[string]pool.EndState, err error) {
 	for _, id := range ids {
 		p.owed.done("ask "+id, "")
 	}
 	err = p.call(ctx, "tables end", strings.Join(ids, " "), func(*call) error {
-		states = map[string]job.State{}
+		states = map[string]pool.EndState{}
 		for _, id := range ids {
+			if p.w.others.jobs[id] != nil {
+				states[id] = p.w.others.endState(id, p.w.now)
+				continue
+			}
+			states[id] = pool.EndState{Pool: "p"}
 			if row, ended := p.w.rows[pool.DoneKey(orderOf(id))]; ended {
-				states[id] = readRow[pool.Job](row).State
+				states[id] = pool.EndState{Pool: "p", State: readRow[pool.Job](row).State}
 			}
 		}
 		return nil
@@ -194,6 +199,7 @@ func (w *world) write(head pool.Head, changes []pool.Change) {
 			w.trace.Write(w.rows[c.Key])
 		}
 	}
+	w.checkBundles(changes)
 	w.rows[pool.HeadKey] = pack(head)
 	head.Nonce = "" // drawn by the driver
 	w.trace.Write(pack(head))
@@ -227,6 +233,30 @@ func (w *world) partition() *pool.Partition {
 func (w *world) load() *scheduler.State {
 	part := w.partition()
 	return scheduler.NewState(part.Head, part.Nodes, part.Jobs, w.now)
+}
+
+// checkBundles makes sure that a row that several jobs share is written with all of them, as
+// their own rows would be.
+func (w *world) checkBundles(changes []pool.Change) {
+	for _, c := range changes {
+		if c.Bundle == nil {
+			continue
+		}
+		w.checker.seen["bundle"]++
+		in := map[string]bool{}
+		for _, j := range c.Bundle.Jobs {
+			key := pool.JobKey(j.Order)
+			if in[key] = true; !bytes.Equal(w.rows[key], pack(j)) {
+				w.checker.fail("rows", "job %s is written into a bundle as\n%s\nand its row is\n%s", j.ID, pack(j), w.rows[key])
+			}
+		}
+		for key, row := range w.rows {
+			order, isJob := pool.OrderOf(key)
+			if isJob && pool.BundleKey(order) == c.Bundle.Key && readRow[pool.Job](row).Bundled != in[key] {
+				w.checker.fail("rows", "the job %s is in its bundle: %t", key, in[key])
+			}
+		}
+	}
 }
 
 func pack(value any) []byte {

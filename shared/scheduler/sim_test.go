@@ -76,6 +76,12 @@ type world struct {
 	awayUntil map[string]time.Time
 	upgradeAt time.Time // when all agents start again
 
+	deployment int          // the newest one; see sim_rolling_test.go
+	deployAt   []time.Time  // when the next ones come
+	remade     map[int]bool // deployments that cannot change a set: it has to be made again
+	modelCalls map[string]int
+
+	others    otherJobs        // see sim_other_pool_test.go
 	jobs      map[string]*wish // by order, of all that was ever submitted
 	succeeded map[string]*vm   // by order and rank, where it has succeeded
 	steps     int64
@@ -85,6 +91,8 @@ type world struct {
 	mutate    func(*world, *scheduler.State, *scheduler.Result)
 	dropped   bool // the pool's rows may go; see sim_delete_test.go
 	noHolds   bool // of a mutation: what nodes hold does not reach the pool
+
+	noOutdated bool // of a mutation: lists do not say which instances are outdated
 }
 
 type mail struct {
@@ -101,6 +109,8 @@ type workMail struct {
 // scaleSet is one of the pool's in Azure.
 type scaleSet struct {
 	capacity int
+	unbacked bool         // its last write failed: it counts instances that did not come
+	model    int          // that it was written with last; 0 = it is not there
 	token    *operation   // the last one that was accepted
 	darkTill time.Time    // the machines that are made until then boot, and never report
 	listing  *pool.Listed // a list that lags
@@ -126,6 +136,7 @@ type operation struct {
 type wish struct {
 	spec     job.Spec
 	failures int    // attempts that fail first
+	short    bool   // its runs take no time, most of them
 	done     string // key of its row when it has ended
 }
 
@@ -136,10 +147,11 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.ChangeLogLength,
 		rows: map[string][]byte{}, registered: map[string]bool{}, slowReader: map[string]bool{}, unsent: map[assignment]*process{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
-		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a()}
+		jobs: map[string]*wish{}, succeeded: map[string]*vm{}, trace: fnv.New64a(), others: newOtherJobs(seed)}
 	time.Sleep(monday.Sub(time.Now())) // of the bubble: it takes no time
 	w.now = w.clock()
 	w.checker = newChecker(w)
+	w.planDeployments(seed)
 	w.upgradeAt = w.now.Add(time.Duration(20+w.rng.Intn(300)) * time.Second)
 	if seed%2 == 1 {
 		w.ring = 4 // processes often fall behind further than it reaches
@@ -204,6 +216,8 @@ func (w *world) second() {
 		w.live(v)
 	}
 	w.overtake()
+	w.others.pass(w)
+	w.deploy()
 	var late []mail
 	for _, m := range w.late {
 		if m.at.After(w.now) {
@@ -296,7 +310,7 @@ func (w *world) submit(n int) {
 	for range n {
 		number := len(w.jobs)
 		order := fmt.Sprintf("01%024d", number)
-		r := w.rng
+		r, short := w.rng, false
 		s := job.Spec{ID: "job-" + order, Pool: "p", Name: order, Team: string("abc"[r.Intn(3)]), User: string("uv"[r.Intn(2)]), Priority: []job.Priority{job.High, job.Normal, job.Low}[r.Intn(3)],
 			Resources: job.Resources{CPUs: 1 + r.Intn(64), GPUs: max(0, r.Intn(8)-3)}, Retry: job.Retry{Max: 50, Backoff: job.Duration(5 * time.Second)}}
 		if r.Intn(2) == 0 {
@@ -312,6 +326,10 @@ func (w *world) submit(n int) {
 		case 1:
 			s.Sweep = &job.Sweep{Count: 1 + r.Intn(16), Parallel: r.Intn(3), MaxFails: max(0, r.Intn(6)-2)}
 			s.Resources.CPUs = 1 + r.Intn(16)
+		case 2:
+			s.Sweep = &job.Sweep{Count: 20 + r.Intn(60), Parallel: 64 * r.Intn(2)}
+			s.Resources = job.Resources{CPUs: 4 + r.Intn(16)}
+			short = true
 		}
 		switch r.Intn(8) {
 		case 0, 1:
@@ -324,10 +342,17 @@ func (w *world) submit(n int) {
 				s.After = append(s.After, fmt.Sprintf("job-01%024d%s", r.Intn(number), []string{"", "", ":any", ":failure"}[r.Intn(4)]))
 			}
 		}
+		if r.Intn(12) == 0 {
+			s.Secrets = map[string]string{"TOKEN": "keyvault:vault/token"}
+		}
 		if r.Intn(10) == 0 {
 			s.NotBefore = w.now.Add(time.Duration(r.Intn(60)) * time.Second)
 		}
-		w.jobs[order] = &wish{spec: s, failures: r.Intn(3), done: pool.DoneKey(order)}
+		w.others.come(w, &s, order)
+		w.jobs[order] = &wish{spec: s, failures: r.Intn(3), short: short, done: pool.DoneKey(order)}
+		if short {
+			w.jobs[order].failures = 0
+		}
 		message := pool.Submit{Order: order, ID: s.ID, At: w.now, Spec: s}
 		w.deliver(message)
 		if w.chance(12) { // its first reader is slow; another one takes it in, and it ends meanwhile
@@ -390,7 +415,7 @@ func (w *world) play(seed int64) string {
 		if !w.checker.ok() {
 			return w.checker.problem
 		}
-		if w.second(); w.open() == 0 && len(w.instances) == simSpec(seed).Nodes.Min {
+		if w.second(); w.open() == 0 && len(w.instances) == simSpec(seed).Nodes.Min && w.isRolled() {
 			for range 130 { // what is still under way comes in, and the instances' end is seen
 				w.second()
 			}
@@ -403,16 +428,22 @@ func (w *world) play(seed int64) string {
 
 func TestSimulation(t *testing.T) {
 	t.Parallel()
+	if simSeeds.given {
+		playSeeds(t, (*world).play)
+		return
+	}
 	var steps, seed atomic.Int64
+	var violated atomic.Bool // one is enough: the worlds beside it need not go on
 	var mu sync.Mutex
 	seen := map[string]int{}
 	for range 2 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			for steps.Load() < *simSteps {
+			for steps.Load() < *simSteps && !violated.Load() {
 				s := seed.Add(1) - 1
 				w := simulate(t, s, s%8 != 7, nil, (*world).play)
 				if problem := w.checker.problem; problem != "" {
+					violated.Store(true)
 					t.Fatalf("seed %d, after %d steps: %s", s, w.steps, problem)
 				}
 				steps.Add(w.steps)
@@ -426,9 +457,9 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+		for _, what := range []string{"bundle", "journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node outdated", "model written", "stage", "stage failed", "feature", "set made again", "rolled job", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
-			"gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled"} {
+			"hint", "notified", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled", "waits for its turn", "recalled"} {
 			if seen[what] == 0 && !t.Failed() && !underDetector { // too few steps to see all
 				t.Errorf("never seen: %s", what)
 			}

@@ -19,6 +19,9 @@ import (
 type vm struct {
 	vmid, id string
 	set      string
+	model    int       // it was made with
+	stageTo  time.Time // until when its agent only says how far it is
+	size     string
 	cpus     int
 	spot     bool
 	askedAt  time.Time
@@ -57,14 +60,18 @@ type run struct {
 	started  time.Time
 	endAt    time.Time
 	finished *protocol.Finished
+	waits    bool // for its turn
+	cameAt   time.Time
 	stuck    bool // it does not begin
 	deaf     bool // nor is it given back
 }
 
 // grow asks the scale set for a capacity.
-func (w *world) grow(of pool.Set, target int) (drive.Operation, error) {
+func (w *world) grow(of pool.Set, target, deployment int) (drive.Operation, error) {
 	set, none := w.set(of.Name), drive.Operation{}
 	switch {
+	case w.mustMakeAgain(set, deployment):
+		return none, errFixed
 	case w.chance(8):
 		return none, fault.New(fault.Throttled, "", "slow down")
 	case w.chance(15):
@@ -76,6 +83,7 @@ func (w *world) grow(of pool.Set, target int) (drive.Operation, error) {
 	case w.chance(15):
 		return none, fault.New(fault.NoCapacity, "", "there is none")
 	}
+	set.model = max(set.model, deployment)
 	op := &operation{doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
 	if w.clean {
 		op.doneAt = w.now.Add(time.Duration(w.rng.Intn(90)) * time.Second) // a slow one holds up nobody
@@ -86,13 +94,36 @@ func (w *world) grow(of pool.Set, target int) (drive.Operation, error) {
 	if w.chance(12) {
 		set.darkTill = w.now.Add(time.Duration(1+w.rng.Intn(6)) * time.Minute)
 	}
-	make := target - set.capacity
+	w.fillUp(of, set, op, target)
+	if set.token = nil; op.fails || w.sticks(op) || w.rng.Intn(2) == 0 {
+		set.token = op
+		w.nextOp++
+		token := fmt.Sprint("t", w.nextOp)
+		w.ops[token] = op
+		if w.chance(40) {
+			return none, unknown() // it was accepted, and nobody knows
+		}
+		return drive.Operation{Token: token, After: 2 * time.Second}, nil
+	}
+	return none, nil
+}
+
+// fillUp makes the instances that a write of the capacity brings. One that fails makes a
+// part of them, and the set keeps the capacity: the next write brings the others, whatever
+// it asks for.
+func (w *world) fillUp(of pool.Set, set *scaleSet, op *operation, target int) {
+	make := 0
+	if target > set.capacity || set.unbacked {
+		make = max(target-set.capacity, 0) + w.missing(of.Name)
+		set.capacity = max(set.capacity, target)
+	}
+	set.unbacked = op.fails
 	if op.fails {
 		make = w.rng.Intn(max(make, 1)) // in part
 	}
 	for range max(make, 0) {
 		has, _ := size.Lookup(of.Size)
-		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, cpus: has.CPUs, spot: of.Spot, askedAt: w.now, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
+		v := &vm{vmid: fmt.Sprintf("vm-%04d", w.nextID), id: fmt.Sprint(w.nextID), set: of.Name, model: set.model, size: of.Size, cpus: has.CPUs, spot: of.Spot, askedAt: w.now, bootAt: w.now.Add(time.Duration(2+w.rng.Intn(5)) * time.Second),
 			held: map[int64]*run{}, drops: map[int64]bool{}, doubt: true}
 		switch {
 		case w.chance(15):
@@ -109,21 +140,29 @@ func (w *world) grow(of pool.Set, target int) (drive.Operation, error) {
 			v.skew = time.Duration(w.rng.Intn(20)-10) * time.Second
 		}
 		w.nextID++
-		set.capacity++
 		w.instances[v.vmid] = v
 		op.makes = append(op.makes, v)
 	}
-	if set.token = nil; op.fails || w.sticks(op) || w.rng.Intn(2) == 0 {
-		set.token = op
-		w.nextOp++
-		token := fmt.Sprint("t", w.nextOp)
-		w.ops[token] = op
-		if w.chance(40) {
-			return none, unknown() // it was accepted, and nobody knows
+	w.checker.tooMany()
+}
+
+// missing is how many instances a set counts and does not have.
+func (w *world) missing(name string) int {
+	n := w.set(name).capacity
+	for _, v := range w.instances {
+		if v.set == name && v.dieAt.IsZero() {
+			n--
 		}
-		return drive.Operation{Token: token, After: 2 * time.Second}, nil
 	}
-	return none, nil
+	return n
+}
+
+// unbacked is how many instances the next write to a set brings, whatever it asks for.
+func (w *world) unbacked(name string) int {
+	if !w.set(name).unbacked {
+		return 0
+	}
+	return w.missing(name)
 }
 
 // overtake lets somebody else write to a scale set now and then, who leaves the
@@ -154,7 +193,7 @@ func (w *world) list(name string) pool.Listed {
 		if v.set != name {
 			continue
 		}
-		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: v.name(), Provisioning: "Creating"}
+		inst := pool.Instance{VMID: v.vmid, ID: v.id, Name: v.name(), Provisioning: "Creating", Outdated: v.model != set.model && !w.noOutdated}
 		switch {
 		case v.broken == "failed":
 			inst.Provisioning, inst.Error = "Failed", "no reason given"
@@ -242,9 +281,8 @@ func (w *world) live(v *vm) {
 	if v.stopped {
 		return
 	}
-	if !v.booted {
-		v.booted = true
-		w.begin(v)
+	if !w.bootsOn(v) {
+		return
 	}
 	if w.chance(300) || w.faults && w.now.Equal(w.upgradeAt) { // the agent crashes and comes back, or all of them are renewed
 		w.restart(v)
@@ -267,10 +305,11 @@ func (w *world) live(v *vm) {
 	}
 	w.hear(v)
 	for _, r := range v.runs() {
-		if r.finished == nil && !r.endAt.After(w.now) {
+		if r.finished == nil && !r.waits && !r.endAt.After(w.now) {
 			w.runOut(v, r)
 		}
 	}
+	w.takeTurns(v)
 	if !w.now.Before(v.reportAt) {
 		v.reportAt = w.now.Add(time.Minute)
 		items := []protocol.ReportItem{holds(v)}
@@ -357,7 +396,8 @@ func (w *world) begin(v *vm) {
 // there is need.
 func (w *world) ready(v *vm) protocol.ReportItem {
 	v.askAt = w.now.Add(10 * time.Second)
-	return protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots), Counter: v.doubt}}
+	return protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots), Counter: v.doubt,
+		Features: v.features()}}
 }
 
 // loseJournal has an agent die and come back without its journal: what it ran is
@@ -422,10 +462,10 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 	}
 	switch {
 	case item.Assign != nil:
-		r := &run{assign: *item.Assign, n: item.N, started: w.now.Add(v.skew), endAt: w.now.Add(time.Duration(w.rng.Intn(40)) * time.Second)}
+		w.checker.understands(v, item.Assign)
+		r := &run{assign: *item.Assign, n: item.N, cameAt: w.now, waits: true}
+		v.held[item.N] = r
 		if v.evicted || v.drops[item.N] {
-			v.held[item.N] = r
-			r.started = time.Time{}
 			if v.evicted {
 				w.end(v, r, "evicted", job.ExitEvicted)
 			} else {
@@ -433,28 +473,66 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 			}
 			return
 		}
-		if w.startFails(v, r) {
-			v.held[item.N] = r
-			return
-		}
-		w.checker.starts(v, r)
-		v.held[item.N] = r
-		if w.chance(40) {
-			r.stuck, r.deaf = true, w.chance(3)
-			r.started, r.endAt = time.Time{}, w.now.Add(10000*time.Hour)
-			w.checker.seen["start stuck"]++
-			return
-		}
-		if w.rng.Intn(2) == 0 {
-			w.report(v, protocol.ReportItem{Started: &protocol.Started{N: r.n, At: r.started}})
-		}
+		w.takeTurns(v)
 	case item.Cancel != nil:
 		r := v.held[item.Cancel.Target]
-		if r == nil {
+		switch {
+		case r == nil:
 			v.drops[item.Cancel.Target] = true
-		} else if r.finished == nil && !(r.stuck && r.deaf) {
+		case r.finished != nil || r.stuck && r.deaf || item.Cancel.IfWaiting && !r.waits:
+		default:
+			w.checker.cancels(v, r, item.Cancel)
 			w.end(v, r, "cancelled", job.ExitCancelled)
 		}
+	}
+}
+
+// takeTurns begins what waits on a VM, in its order, as there is room.
+func (w *world) takeTurns(v *vm) {
+	cpus := 0
+	for _, r := range v.runs() {
+		if r.finished == nil && !r.waits {
+			cpus += r.assign.CPUs
+		}
+	}
+	blocked := false
+	for _, r := range v.runs() {
+		if r.finished != nil || !r.waits {
+			continue
+		}
+		if room := r.assign.Room; room > 0 {
+			if blocked = blocked || cpus > 0 && cpus+r.assign.CPUs > room; blocked {
+				w.checker.seen["waits for its turn"]++
+				continue
+			}
+		}
+		r.waits = false
+		w.beginRun(v, r)
+		if r.finished == nil {
+			cpus += r.assign.CPUs
+		}
+	}
+	w.checker.turns(v)
+}
+
+// beginRun begins an assignment whose turn it is.
+func (w *world) beginRun(v *vm, r *run) {
+	r.started, r.endAt = w.now.Add(v.skew), w.now.Add(time.Duration(w.rng.Intn(40))*time.Second)
+	if w.jobs[orderOf(r.assign.Job)[:26]].short && w.rng.Intn(60) > 0 {
+		r.endAt = w.now
+	}
+	if w.startFails(v, r) {
+		return
+	}
+	w.checker.starts(v, r)
+	if w.chance(40) {
+		r.stuck, r.deaf = true, w.chance(3)
+		r.started, r.endAt = time.Time{}, w.now.Add(10000*time.Hour)
+		w.checker.seen["start stuck"]++
+		return
+	}
+	if w.rng.Intn(2) == 0 {
+		w.report(v, protocol.ReportItem{Started: &protocol.Started{N: r.n, At: r.started}})
 	}
 }
 

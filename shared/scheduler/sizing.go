@@ -25,11 +25,11 @@ func (sz *sizing) grow() {
 		set := &sz.Head.Sets[i]
 		add := more[set.Name]
 		if set.QuotaLimit > 0 {
-			add = min(add, set.QuotaLimit)
+			add = min(add, max(set.QuotaLimit, sz.unbackedBeyond(set)))
 		}
 		// What a failed call has left in doubt is asked for again.
 		again := set.Op.Kind == "" && set.Unbacked && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0 && sz.mayAskAgain(set)
-		wants := !sz.Head.Deleting && (add > 0 || again)
+		wants := !sz.Head.Deleting && !set.Model.Fixed && (add > 0 || again)
 		if wants {
 			sz.markGrowAt(set)
 		}
@@ -38,6 +38,8 @@ func (sz *sizing) grow() {
 			sz.askMore(set, add)
 		case set.Op.Kind != "":
 			sz.followOperation(set)
+		case sz.capacity.mayWriteModel(set) && (len(more) == 0 || sz.unbackedBeyond(set) == 0): // the plan has taken the room
+			sz.writeModel(set)
 		case !sz.Head.Deleting && add == 0 && !sz.now.Before(set.Blocked.Until):
 			sz.shrinkToListed(set)
 		}
@@ -68,6 +70,9 @@ func (sz *sizing) askMore(set *pool.Set, add int) {
 	if set.Op.Kind == pool.OpGrow && set.Op.Token != "" {
 		under := set.Op
 		op.Under = &under
+	}
+	if set.Op.Token == "" {
+		sz.capacity.noteBound(set, &set.Op)
 	}
 	if set.Breaker.Open() { // one to see; the next when this one has not come up either
 		set.Breaker.ProbeAt = sz.now.Add(sz.timing.BootDeadline)
@@ -100,6 +105,7 @@ func (sz *sizing) followOperation(set *pool.Set) {
 		op.PollAt = sz.now.Add(sz.timing.PollEvery) // in case that look is lost
 	case op.Token == "" && sz.now.Sub(op.AskedAt) > operationForgotten:
 		if op.Kind == pool.OpGrow {
+			sz.capacity.noteBound(set, op)
 			if !sz.mayRepeatRequest(set) {
 				*op = pool.Op{}
 				sz.effects.List = true // if it was accepted after all, the list shows what it makes
@@ -107,6 +113,10 @@ func (sz *sizing) followOperation(set *pool.Set) {
 			}
 			op.Target = sz.censusOf(set).stays() + set.Pending()
 			countWrite(set, sz.now)
+		}
+		if op.Kind == pool.OpDrop && !sz.isEmpty(set) {
+			*op = pool.Op{} // a node has turned up since
+			return
 		}
 		op.AskedAt = sz.now
 		op.Tries++
@@ -118,6 +128,8 @@ func (sz *sizing) followOperation(set *pool.Set) {
 			c.Shrink = true
 		case pool.OpDrop:
 			c.Drop = true
+		case pool.OpModel:
+			c.Model = true
 		}
 	}
 }
@@ -141,7 +153,7 @@ func (sz *sizing) mayAskAgain(set *pool.Set) bool {
 	if excess := sz.census().counted() + sz.pending() - sz.Head.Spec.Nodes.Max; excess > 0 {
 		set.WithdrawRequests(excess)
 	}
-	return set.Pending() > 0
+	return set.Pending() > 0 && sz.unbackedBeyond(set) == 0 // otherwise Azure would bring more than is on its way
 }
 
 // shrinkToListed gives up instances that were asked for and never came: past the boot
@@ -149,7 +161,7 @@ func (sz *sizing) mayAskAgain(set *pool.Set) bool {
 // a fresh listing and nothing running, the capacity is written down to what is
 // there, so that they are not awaited, and billed, for ever.
 func (sz *sizing) shrinkToListed(set *pool.Set) {
-	if c := sz.censusOf(set); c.here()+c.going > 0 || set.Capacity == 0 || !set.Unbacked || !set.Listed.Equal(sz.now) {
+	if !sz.isEmpty(set) || set.Capacity == 0 || !set.Unbacked || !set.Listed.Equal(sz.now) {
 		return
 	}
 	set.Op = pool.Op{Kind: pool.OpShrink, AskedAt: sz.now}
@@ -157,7 +169,15 @@ func (sz *sizing) shrinkToListed(set *pool.Set) {
 	sz.callsOf(set).Shrink = true
 }
 
-// dropSets deletes the scale sets that are to go, and reports whether none is left.
+// isEmpty reports whether no node of a set is there.
+func (sz *sizing) isEmpty(set *pool.Set) bool {
+	c := sz.censusOf(set)
+	return c.here()+c.going == 0
+}
+
+// dropSets deletes the scale sets that are to go, and reports whether none is left. One goes
+// when a list of now shows that it is empty: instances that were asked for, and that nobody
+// has seen yet, would go with it.
 func (sz *sizing) dropSets(which func(*pool.Set) bool) bool {
 	gone := true
 	for i := range sz.Head.Sets {
@@ -166,7 +186,12 @@ func (sz *sizing) dropSets(which func(*pool.Set) bool) bool {
 			continue
 		}
 		gone = false
-		if c := sz.censusOf(set); c.here()+c.going == 0 && sz.capacity.mayOperate(set) {
+		switch {
+		case !sz.isEmpty(set) || !sz.capacity.mayOperate(set):
+		case set.Capacity > 0 && !set.Unbacked: // its instances are on their way
+		case !set.Listed.Equal(sz.now):
+			sz.effects.List = true
+		default:
 			set.Op = pool.Op{Kind: pool.OpDrop, AskedAt: sz.now}
 			sz.callsOf(set).Drop = true
 		}

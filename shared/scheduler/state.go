@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -69,14 +71,29 @@ func (s *State) setOrFirst(name string) *pool.Set {
 	return s.set(name)
 }
 
-// sortedNodes lists the nodes by VMID, so that every process decides the same.
-func (s *State) sortedNodes() []*Node {
-	list := make([]*Node, 0, len(s.Nodes))
-	for _, n := range s.Nodes {
-		list = append(list, n)
+// sortedNodes lists the nodes by VMID, so that every process decides the same. The list is
+// not to be changed; it stays as it is when nodes come and go.
+func (s *State) sortedNodes() []*Node { return s.byVMID }
+
+// addNode adds a node that is new.
+func (s *State) addNode(n *Node) {
+	s.Nodes[n.VMID] = n
+	i, _ := s.placeOf(n.VMID)
+	s.byVMID = slices.Concat(s.byVMID[:i], []*Node{n}, s.byVMID[i:])
+}
+
+// dropNode forgets a node.
+func (s *State) dropNode(vmid string) {
+	delete(s.backlogs, s.Nodes[vmid])
+	delete(s.Nodes, vmid)
+	if i, found := s.placeOf(vmid); found {
+		s.byVMID = slices.Concat(s.byVMID[:i], s.byVMID[i+1:])
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].VMID < list[j].VMID })
-	return list
+}
+
+// placeOf is where a node is in the sorted list, or belongs.
+func (s *State) placeOf(vmid string) (int, bool) {
+	return slices.BinarySearchFunc(s.byVMID, vmid, func(n *Node, vmid string) int { return strings.Compare(n.VMID, vmid) })
 }
 
 // liveJobs lists the live jobs in their order.
@@ -98,17 +115,21 @@ type State struct {
 	Nodes map[string]*Node // by VMID
 	Jobs  map[string]*Job  // live jobs, by Order
 
-	ids        map[string]*Job   // live jobs, by ID
-	line       line              // live jobs that wait for a place; see line.go
-	running    int               // jobs on nodes
-	sweeps     map[string]*sweep // by Order; see sweep.go
-	unstarted  int               // members of sweeps that are still to start
-	ending     []string          // cancelled sweeps whose members are being cancelled
-	teams      map[string]*team  // what each team has running; see share.go
-	index      freeIndex         // the nodes that take work, by their free cpus; see index.go
-	marking    bool              // waiting jobs are being marked as held, or as queued again
-	lookUpFrom string            // id from which the next lookUpEnds asks on
-	outcomes   []outcome         // ends of jobs; the jobs that wait for them are still to be moved on
+	ids        map[string]*Job    // live jobs, by ID
+	line       line               // live jobs that wait for a place; see line.go
+	running    int                // jobs on nodes
+	sweeps     map[string]*sweep  // by Order; see sweep.go
+	unstarted  int                // members of sweeps that are still to start
+	ending     []string           // cancelled sweeps whose members are being cancelled
+	teams      map[string]*team   // what each team has running; see share.go
+	byVMID     []*Node            // Nodes, sorted; a change makes another list
+	index      freeIndex          // the nodes that take work, by their free cpus; see index.go
+	marking    bool               // waiting jobs are being marked as held, or as queued again
+	lookUpFrom string             // id from which the next lookUpEnds asks on
+	outcomes   []outcome          // ends of jobs; the jobs that wait for them are still to be moved on
+	runTimes   runTimes           // of kinds of jobs; this process only, see runtimes.go
+	backlogs   map[*Node]struct{} // nodes that hold more than they run at once; see ahead.go
+	recalls    []*Job             // that a step has recalled which is not known to be committed; see recall.go
 }
 
 // Node is a node's row, and what is derived from the rows of its jobs.
@@ -119,6 +140,7 @@ type Node struct {
 	used         job.Resources  // by those
 	gpus         uint64         // GPUs in use, one bit each
 	freeSlot     int            // its place in State.index, or notIndexed
+	load         load           // what those are expected to take; see ahead.go
 	signOfLifeAt time.Time      // when it was last sent a sign of life; this process only
 	acks         []int64        // finished assignments to acknowledge with the next message; this process only
 }
@@ -139,6 +161,10 @@ type Job struct {
 	weight int32    // how many jobs it stands for in line
 	heap   *jobHeap // where it waits, or nil
 	index  int      // its place there
+
+	expect     time.Duration // of one on a node: how long it was expected to run; 0 = long, or not known
+	isRich     bool          // of one on a node: it takes more memory for each cpu than the node has
+	recalledAt time.Time     // when its node was asked for it back; this process only
 }
 
 // Assigned is the row of the live job that a node has under an assignment's number,
@@ -160,15 +186,26 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 		line:   newLine(),
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
+
+		backlogs: map[*Node]struct{}{},
 	}
 	for _, n := range nodes {
 		s.Nodes[n.VMID] = newNode(n)
 	}
+	s.byVMID = slices.SortedFunc(maps.Values(s.Nodes), func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) })
 	s.takeIn(wrapJobs(jobs), now)
 	for _, n := range s.Nodes {
 		s.indexNode(n)
 	}
 	return s
+}
+
+// LiveJob is the row of a live job, or nil.
+func (s *State) LiveJob(order string) *pool.Job {
+	if j := s.Jobs[order]; j != nil {
+		return j.Job
+	}
+	return nil
 }
 
 // addJob adds a live job.

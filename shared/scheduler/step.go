@@ -32,14 +32,16 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	st.sweeping.cancelMembers()
 	if len(rest) == 0 {
 		st.schedule.enforce()
+		st.rolling.replaceOutdated()
 		st.placement.placeJobs()
+		st.recall.recallWaiting()
 		st.housekeeping.moveNodesOn()
 		st.failures.setAsideBroken()
 		if !st.full { // otherwise jobs that fit on a node would count as waiting
 			st.sizing.grow()
 		}
 		if !st.Head.Deleting {
-			st.sizing.dropSets(func(set *pool.Set) bool { return st.rungOf(set.Name) < 0 })
+			st.sizing.dropSets(func(set *pool.Set) bool { return st.rungOf(set.Name) < 0 || set.Model.Fixed })
 		}
 		st.deletion.finish()
 		st.deadlines.wake()
@@ -66,8 +68,14 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			} else {
 				st.sweeping.skipMember(e.Order, e.Reason)
 			}
+		case pool.Hold:
+			st.holds.hold(e.Order)
 		case pool.Release:
-			st.jobs.release(e.Order)
+			st.holds.release(e.Order)
+		case pool.SetPriority:
+			if !st.holds.setPriority(e) {
+				return events[i:]
+			}
 		case pool.Resume:
 			st.capacity.closeBreakers()
 		case pool.NodeRequest:
@@ -101,8 +109,15 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			}
 		case pool.JobEnd:
 			st.waits.recordEnd(e)
+		case pool.Ended:
+			st.waits.lookAt(e.IDs)
+		case pool.Subscribe:
+			if left := st.endNotices.addSubscriber(e); len(left.IDs) > 0 {
+				return append([]pool.Event{left}, events[i+1:]...)
+			}
 		case pool.Loaded:
 			st.messages.resend(st.now)
+			st.forgetAllRecalls()
 			st.waits.lookUpEnds()
 		case pool.Tick:
 			st.tick(e)
@@ -137,7 +152,7 @@ func (st *step) tick(e pool.Tick) {
 	st.housekeeping.askLateBack()
 	st.waits.lookUpEnds()
 	mayHaveNodes := func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }
-	if st.anyAlive() || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, mayHaveNodes) {
+	if st.anyAlive() || st.line.waiting() > 0 || st.Head.Deleting || slices.ContainsFunc(st.Head.Sets, mayHaveNodes) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {

@@ -13,7 +13,8 @@ import (
 // sweeping starts the members of sweeps and follows how they end.
 type sweeping struct {
 	*turn
-	jobs *jobStates
+	jobs       *jobStates
+	endNotices *endNotices
 }
 
 // A sweep is one live row that stands in line for all of its members. A member
@@ -149,6 +150,7 @@ func (sw *sweeping) startMember(of *Job) *Job {
 	p.Live++
 	sw.unstarted--
 	p.PassSkipped()
+	sw.endNotices.passToMember(of, m, p.Next-1)
 	sw.jobs.add(m)
 	sw.writeJob(of)
 	sw.syncSweep(sw.sweeps[of.Order])
@@ -174,6 +176,7 @@ func (sw *sweeping) skipMember(order, reason string) {
 	p.Live++
 	p.PassSkipped()
 	sw.unstarted--
+	sw.endNotices.passToMember(w.job, m, index)
 	sw.jobs.add(m)
 	sw.jobs.finish(m, job.Cancelled, job.ExitCancelled, reason, sw.now)
 	if j := w.job; j.NotBefore.Equal(untilReleased) && j.Unstarted() == 0 && sw.Jobs[j.Order] != nil {
@@ -252,15 +255,11 @@ func (sw *sweeping) stop(j *Job, why string) {
 		why, first, countText(j.Unstarted(), "member", "has", "have"), j.ID, j.ID))
 }
 
-// resume lets a sweep that was stopped begin more members.
+// resume lets a sweep that was held after its first members begin more.
 func (sw *sweeping) resume(j *Job) {
 	j.Progress.Bad, j.Progress.Good = 0, 0
 	sw.jobs.requeue(j, time.Time{}, "")
-	if sw.Head.Down && j.Progress.StartedAt.IsZero() {
-		j.State, j.Reason = job.Held, sw.downReason()
-	} else if !j.Progress.StartedAt.IsZero() {
-		j.State = job.Running
-	}
+	j.State = job.Running
 }
 
 // finish ends a sweep whose members have all ended.

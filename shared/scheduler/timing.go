@@ -13,10 +13,12 @@ type Timing struct {
 	SilentAfter    time.Duration // without a report, before the node's session is tried
 	ResendAfter    time.Duration // after which an assignment without an answer is sent again
 	AssignedFor    time.Duration // after which an attempt that has not begun is asked back, and after as long again its node is given up
+	AheadFor       time.Duration // after which a node is asked for an assignment back that waits there for its turn
 	RememberGone   time.Duration // how long the row of a deleted VM stays, so that its late reports are recognized
 	IntervalLength time.Duration // after which a node's ledger interval is closed
 	RecordDelay    time.Duration // how long entries wait before the ledger is woken
 	ShareHalfLife  time.Duration // after which what a team has used counts half
+	RollWithin     time.Duration // after which the jobs of an outdated node go back in line; 0 = they never do
 }
 
 // DefaultTiming has the defaults of docs/settings.md.
@@ -28,6 +30,7 @@ var DefaultTiming = Timing{
 	SilentAfter:    3 * time.Minute,
 	ResendAfter:    30 * time.Second,
 	AssignedFor:    5 * time.Minute, // longer than an agent takes to say that it cannot start something
+	AheadFor:       2 * time.Second,
 	RememberGone:   time.Hour,
 	IntervalLength: time.Hour,
 	RecordDelay:    5 * time.Second,

@@ -29,6 +29,7 @@ func (t *turn) downReason() string {
 func (t *turn) send(n *Node, item protocol.WorkItem) {
 	if item.Assign != nil {
 		item.Assign.Whole = !t.Head.Spec.Pack // a job that has its node to itself may use all of it
+		item.Assign.Room = t.turnRoom(n, item.Assign)
 	}
 	t.effects.Work[n.VMID] = append(t.effects.Work[n.VMID], item)
 }

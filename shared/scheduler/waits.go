@@ -15,20 +15,22 @@ type waits struct {
 	jobs *jobStates
 }
 
-// A job may come after other jobs of its pool: it is held until all of them have ended as
-// it asks, and cancelled when one of them has ended in another way. The step itself sees
-// a live job end. For a job that is not live any more, the pool asks how it ended
-// (Effects.LookUp), and the answer is the event JobEnd. It asks when it takes the waiting
-// job in, when a process begins to drive the pool, and with each tick, so that no job
-// waits for ever after a lost answer.
+// A job may come after other jobs: it is held until all of them have ended as it asks, and
+// cancelled when one of them has ended in another way. The step itself sees a live job of
+// the pool end. For a job that is not live any more, or of another pool, the pool asks how
+// it ended (Effects.LookUp), and the answer is the event JobEnd. It asks when it takes the
+// waiting job in, when a process begins to drive the pool, when another pool says that a
+// job has ended (end_notices.go), and with each tick, so that no job waits for ever after a
+// lost answer.
 
 // maxLookUps bounds the jobs that lookUpEnds asks about.
 const maxLookUps = 200
 
 // outcome says how a job has ended that others may wait for.
 type outcome struct {
-	id    string
-	state job.State
+	id        string
+	state     job.State
+	forgotten bool // nobody knows any more how it has ended
 }
 
 // holdForOthers makes a job wait for the jobs it comes after.
@@ -54,7 +56,7 @@ func (ln *line) stopHolding(j *Job) {
 
 // recordEnd takes in how a job has ended.
 func (ws *waits) recordEnd(e pool.JobEnd) {
-	ws.outcomes = append(ws.outcomes, outcome{e.ID, e.State})
+	ws.outcomes = append(ws.outcomes, outcome{e.ID, e.State, e.Forgotten})
 }
 
 // followEnds moves on the jobs that waited for jobs that have ended, as far as there is
@@ -62,11 +64,11 @@ func (ws *waits) recordEnd(e pool.JobEnd) {
 func (ws *waits) followEnds() {
 	for len(ws.outcomes) > 0 {
 		o := ws.outcomes[0]
-		for len(ws.line.after[o.id]) > 0 {
+		for _, j := range slices.Clone(ws.line.after[o.id]) {
 			if !ws.hasRoom() {
 				return
 			}
-			ws.followEnd(ws.line.after[o.id][0], o)
+			ws.followEnd(j, o)
 		}
 		ws.outcomes = ws.outcomes[1:]
 	}
@@ -80,6 +82,9 @@ func (ws *waits) followEnd(j *Job, o outcome) {
 		d, _ := job.ParseDependency(text)
 		if d.ID != o.id {
 			left = append(left, text)
+		} else if o.forgotten && d.On != job.OnAny {
+			ws.jobs.cancel(j, fmt.Sprintf("it comes after job %s, and nobody knows any more how that has ended", o.id))
+			return
 		} else if !d.Met(o.state) {
 			on := ""
 			if d.On != job.OnSuccess {
@@ -109,7 +114,10 @@ func (j *Job) waitsFor() []string {
 // waitsText says for which jobs a job waits.
 func waitsText(j *Job) string {
 	ids := j.waitsFor()
-	if len(ids) == 1 {
+	switch len(ids) {
+	case 0: // no row says so; the simulation makes one, to see that it is caught
+		return "the jobs that it comes after have ended"
+	case 1:
 		return "it comes after job " + ids[0] + ", which has not ended"
 	}
 	return fmt.Sprintf("it comes after job %s and %d more, which have not ended", ids[0], len(ids)-1)
@@ -131,6 +139,16 @@ func (ws *waits) lookUpEnds() {
 		ws.lookUpFrom = ids[len(ids)-1] + "\x00"
 	}
 	ws.lookUp(ids)
+}
+
+// lookAt asks how jobs have ended that others wait for and that another pool says have
+// ended.
+func (ws *waits) lookAt(ids []string) {
+	for _, id := range ids {
+		if ws.ids[id] == nil && len(ws.line.after[id]) > 0 {
+			ws.effects.LookAt = append(ws.effects.LookAt, id)
+		}
+	}
 }
 
 // lookUp asks how jobs have ended, except those that are live in this state. The rows of

@@ -8,7 +8,6 @@ import (
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/pool"
-	"dsvmpools/shared/size"
 )
 
 // driveBus is the bus as the driver uses it.
@@ -19,51 +18,104 @@ func (b driveBus) Wake(ctx context.Context, name, kind string, at time.Time) err
 	return wake(ctx, b.Bus, name, kind, at)
 }
 
-// NewFleet returns the driver's Fleet over VM scale sets: it knows how a pool's set
-// is named and what its model holds. The model is what all pools of the deployment
-// share.
-func NewFleet(client *fleet.Client, model fleet.Model) drive.Fleet { return scaleSets{client, model} }
-
-// scaleSets is the driver's Fleet over VM scale sets.
-type scaleSets struct {
-	client *fleet.Client
-	model  fleet.Model // what all pools of the deployment share
+// Subscribe asks another pool to notify the pool `by` when jobs have ended.
+func (b driveBus) Subscribe(ctx context.Context, name, by string, ids []string) error {
+	return sendJobs(ctx, b.Bus, Wake{Pool: name, Kind: drive.WakeSubscribe, By: by}, ids)
 }
 
-func (p scaleSets) List(ctx context.Context, name, set string) (pool.Listed, error) {
-	l, err := p.client.List(ctx, pool.SetName(name, set))
+// Ended notifies a pool that jobs of another one have ended.
+func (b driveBus) Ended(ctx context.Context, name string, ids []string) error {
+	return sendJobs(ctx, b.Bus, Wake{Pool: name, Kind: drive.WakeEnded}, ids)
+}
+
+// NewFleet returns the Fleet over VM scale sets: it knows how a pool's set is named and
+// what its model holds.
+func NewFleet(client *fleet.Client, nodes NodeModel) Fleet { return scaleSets{client, nodes} }
+
+// scaleSets is the Fleet over VM scale sets.
+type scaleSets struct {
+	client *fleet.Client
+	nodes  NodeModel
+}
+
+func (p scaleSets) List(ctx context.Context, name string, spec pool.Spec, set pool.Set) (pool.Listed, error) {
+	full := pool.SetName(name, set.Name)
+	l, err := p.client.List(ctx, full)
 	if err != nil {
 		return pool.Listed{}, err
 	}
-	out := pool.Listed{Set: set, Exists: l.Exists, Capacity: l.Capacity, Instances: make([]pool.Instance, len(l.Instances))}
+	out := pool.Listed{
+		Set:       set.Name,
+		Exists:    l.Exists,
+		Capacity:  l.Capacity,
+		Model:     modelIn(l),
+		Instances: make([]pool.Instance, len(l.Instances)),
+	}
+	if m, err := p.nodes.of(name, spec, set); err == nil { // what is wrong with it, Grow says
+		out.Wanted = m.Hash(full)
+		out.Price, out.Currency = price(m)
+		if m.IsOlderThan(l.Deployed) {
+			out.Wanted = out.Model // this program is about to be replaced, and leaves the set as it is
+		}
+	}
 	for i, inst := range l.Instances {
 		out.Instances[i] = pool.Instance{VMID: strings.ToLower(inst.VMID), ID: inst.ID, Name: inst.Name,
-			Provisioning: inst.Provisioning, Power: inst.Power, Error: inst.Error}
+			Provisioning: inst.Provisioning, Power: inst.Power, Error: inst.Error, Outdated: inst.Outdated}
 	}
 	return out, nil
 }
 
+// modelIn is the model of a set by its tag. A set without the tag, as the first release made
+// them, has a model that differs from every one that is wanted.
+func modelIn(l fleet.Listing) string {
+	if l.Exists && l.Model == "" {
+		return "untagged"
+	}
+	return l.Model
+}
+
 func (p scaleSets) Grow(ctx context.Context, name string, spec pool.Spec, set pool.Set, target int) (drive.Operation, error) {
-	m := p.model
-	m.Pool, m.Size, m.Spot = name, set.Size, set.Spot
-	if known, ok := size.Lookup(set.Size); ok {
-		m.CPUs = known.CPUs
-	}
-	if spec.Region != "" {
-		m.Region = spec.Region
-	}
-	m.Image = fleet.Image{
-		Publisher: spec.Image.Publisher,
-		Offer:     spec.Image.Offer,
-		SKU:       spec.Image.SKU,
-		Version:   spec.Image.Version,
-		ID:        spec.Image.ID,
-	}
-	m.Tags = map[string]string{}
-	for k, v := range spec.Labels {
-		m.Tags[k] = v
+	m, err := p.nodes.of(name, spec, set)
+	if err != nil {
+		return drive.Operation{}, err
 	}
 	op, err := p.client.Grow(ctx, pool.SetName(name, set.Name), m, target)
+	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
+}
+
+// Check has Azure judge the model of a pool's set by one without instances, and the quota
+// by what it says of itself.
+func (p scaleSets) Check(ctx context.Context, name string, spec pool.Spec, set pool.Set) error {
+	m, err := p.nodes.of(name, spec, set)
+	if err != nil {
+		return err
+	}
+	if err := p.client.Check(ctx, m); err != nil {
+		return err
+	}
+	return p.client.Room(ctx, m)
+}
+
+// Quotas says how much room the quotas have that count for a pool's set.
+func (p scaleSets) Quotas(ctx context.Context, name string, spec pool.Spec, set pool.Set) ([]string, error) {
+	m, err := p.nodes.of(name, spec, set)
+	if err != nil {
+		return nil, err
+	}
+	return p.client.Quotas(ctx, m)
+}
+
+// Console returns the end of a node's serial console.
+func (p scaleSets) Console(ctx context.Context, name string, node *pool.Node) ([]byte, error) {
+	return p.client.Console(ctx, pool.SetName(name, node.Set), node.InstanceID)
+}
+
+func (p scaleSets) UpdateModel(ctx context.Context, name string, spec pool.Spec, set pool.Set) (drive.Operation, error) {
+	m, err := p.nodes.of(name, spec, set)
+	if err != nil {
+		return drive.Operation{}, err
+	}
+	op, err := p.client.UpdateModel(ctx, pool.SetName(name, set.Name), m)
 	return drive.Operation{Token: op.Token, After: op.RetryAfter}, err
 }
 

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"github.com/oklog/ulid/v2"
-
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
@@ -53,15 +51,26 @@ func (a *admission) check(ctx context.Context, part []*Submission) (asked []*Sub
 	if err != nil {
 		return nil, err
 	}
-	after, err := a.jobs.findAfter(ctx, part)
+	causes := map[*Submission]*fault.Error{}
+	var runnable []*Submission
+	for _, one := range part {
+		if causes[one] = refusesUnparsed(&one.Spec); causes[one] == nil {
+			causes[one] = scheduler.Refuses(spec, one.Spec)
+		}
+		if causes[one] == nil {
+			runnable = append(runnable, one)
+		}
+	}
+	after, err := a.jobs.findAfter(ctx, runnable)
 	if err != nil {
 		return nil, err
 	}
 	earlier := map[string]bool{}
 	members := newMembers()
 	for _, one := range part {
-		cause := scheduler.Refuses(spec, one.Spec)
+		cause := causes[one]
 		for _, check := range []func() (*fault.Error, error){
+			func() (*fault.Error, error) { return a.jobs.refusesWorkdir(&one.Spec), nil },
 			func() (*fault.Error, error) { return a.jobs.refusesAfter(ctx, one.Spec, earlier, after) },
 			func() (*fault.Error, error) { return a.jobs.refusesMember(ctx, one.Spec.ID) },
 			func() (*fault.Error, error) { return a.jobs.refusesMembers(ctx, &one.Spec, members) },
@@ -99,14 +108,16 @@ type admitted struct {
 // register registers the ids of jobs, and returns those that go on to their pool.
 func (a *admission) register(ctx context.Context, asked []*Submission) ([]admitted, error) {
 	ids := make([]store.ID, len(asked))
+	now := a.jobs.now()
+	orders := a.jobs.orders.run(now, len(asked))
 	for i, one := range asked {
 		ids[i] = store.ID{
 			ID:    one.Spec.ID,
 			Pool:  a.pool,
-			Order: ulid.Make().String(),
+			Order: orders[i],
 			Hash:  one.Spec.Hash(),
 			Via:   one.Via,
-			At:    a.jobs.now(),
+			At:    now,
 		}
 		if one.Spec.Sweep != nil {
 			ids[i].End.Members = one.Spec.Sweep.Members()
@@ -119,19 +130,11 @@ func (a *admission) register(ctx context.Context, asked []*Submission) ([]admitt
 	}
 	var out []admitted
 	for i, one := range asked {
-		switch {
-		case stands[i].ID != one.Spec.ID:
-			a.refused[one] = spelledOtherwise(one.Spec.ID, stands[i].ID)
+		if cause := refusesStanding(&stands[i], &one.Spec); cause != nil {
+			a.refused[one] = cause
 			continue
-		case stands[i].Hash != ids[i].Hash || stands[i].Pool != a.pool:
-			a.refused[one] = fault.New(
-				fault.Conflict,
-				"id",
-				"id %q belongs to another job already; use another id, or leave it out",
-				one.Spec.ID,
-			)
-			continue
-		case stands[i].HasEnded():
+		}
+		if stands[i].HasEnded() {
 			continue // its rows have gone; it is the same job all the same
 		}
 		cause, err := a.jobs.refusesRival(ctx, &one.Spec, fresh[i])
@@ -217,9 +220,8 @@ func (s *Jobs) findAfter(ctx context.Context, part []*Submission) (knownIDs, err
 	return known, err
 }
 
-// refusesAfter says why a job cannot come after those it names: each has to be
-// known already, here or earlier in the batch, and be of the same pool. So no two
-// jobs can wait for each other.
+// refusesAfter says why a job cannot come after those it names: each has to be known
+// already, in any pool, or earlier in the batch. So no two jobs can wait for each other.
 func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[string]bool, after knownIDs) (*fault.Error, error) {
 	for i, text := range spec.After {
 		d, _ := job.ParseDependency(text)
@@ -241,10 +243,19 @@ func (s *Jobs) refusesAfter(ctx context.Context, spec job.Spec, earlier map[stri
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is not known; submit that job first", field, id), nil
 		case row.State != job.Rejected && row.ID != id:
 			return fault.New(fault.Invalid, field, "`%s` names job %q, which is spelled %q; write it so", field, id, row.ID), nil
-		case row.State != job.Rejected && row.Pool != spec.Pool:
-			return fault.New(fault.Invalid, field,
-				"`%s` names job %q of pool %q; a job can only come after jobs of its own pool", field, id, row.Pool), nil
 		}
 	}
 	return nil, nil
+}
+
+// refusesUnparsed refuses what only a program puts together. job.Parse gives every job cpus
+// and a priority, and the scheduler cannot place a job without them.
+func refusesUnparsed(spec *job.Spec) *fault.Error {
+	if spec.Resources.CPUs < 1 {
+		return fault.New(fault.Invalid, "resources.cpus", "`resources.cpus` is %d; write at least 1", spec.Resources.CPUs)
+	}
+	if job.CheckPriority(spec.Priority) != nil {
+		return fault.New(fault.Invalid, "priority", "`priority` is %.20q; write low, normal or high", spec.Priority)
+	}
+	return nil
 }

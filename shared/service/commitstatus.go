@@ -152,25 +152,25 @@ func (c *CommitStatuses) later(ctx context.Context, one store.StatusWatch, cause
 func commitStatusOf(j *pool.Job) (status.State, string) {
 	switch j.State {
 	case job.Running:
-		return status.Running, "The job is running."
+		return status.Running, "the job is running"
 	case job.Succeeded:
 		if j.Spec.ReadsJobFile() {
-			return status.Success, "The jobs in the repository were started."
+			return status.Success, "the jobs in the repository were started"
 		}
-		return status.Success, "The job has succeeded."
+		return status.Success, "the job has succeeded"
 	case job.Failed:
 		if j.Spec.ReadsJobFile() {
 			return status.Failure, j.Reason // what is wrong with the file, and where
 		}
-		return status.Failure, fmt.Sprintf("The job has failed with exit code %d.", j.ExitCode)
+		return status.Failure, fmt.Sprintf("the job has failed with exit code %d", j.ExitCode)
 	case job.TimedOut:
-		return status.Failure, "The job has taken longer than its timeout."
+		return status.Failure, "the job has taken longer than its timeout"
 	case job.Cancelled:
-		return status.Error, "The job was cancelled."
+		return status.Error, "the job was cancelled"
 	case job.Rejected:
-		return status.Error, "The job was rejected: " + j.Reason
+		return status.Error, "the job was rejected: " + j.Reason
 	default:
-		return status.Pending, "The job is waiting."
+		return status.Pending, "the job waits"
 	}
 }
 

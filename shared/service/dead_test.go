@@ -1,8 +1,10 @@
 package service_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/bus/tolerant/tolerantest"
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/service"
 )
@@ -35,7 +38,7 @@ func kill(t *testing.T, server *servicebus.Server, messages []*azservicebus.AMQP
 	}
 	sending := client(func(ctx context.Context) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
-		return tolerantest.Conn{Conn: c}, err
+		return tolerantest.Conn{Conn: garbling{c}}, err
 	})
 	defer sending.Close(t.Context())
 	sender, err := sending.NewSender("jobs", nil)
@@ -70,6 +73,99 @@ func kill(t *testing.T, server *servicebus.Server, messages []*azservicebus.AMQP
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// noUTF8 is a text that garbling sends with bytes that no text has.
+const noUTF8 = "no UTF-8"
+
+// garbling sends what the client would not.
+type garbling struct{ net.Conn }
+
+func (g garbling) Write(b []byte) (int, error) {
+	return g.Conn.Write(bytes.ReplaceAll(b, []byte(noUTF8), []byte("no \xff\xfe\x80\xc0\xf5")))
+}
+
+// A message that is as long as a queue takes is too long with what this app writes on it: it
+// goes to `rejected` without its end, and does not stop those beside it.
+func TestDeadLettersOfTheLargestSize(t *testing.T) {
+	t.Parallel()
+	h := newHook(t, aRule+`}`)
+	h.change(func(c *service.Config) { c.ReviveAfter = reviveAfter })
+	message := func(id string, body []byte) *azservicebus.AMQPAnnotatedMessage {
+		return &azservicebus.AMQPAnnotatedMessage{
+			Body:       azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{body}},
+			Properties: &azservicebus.AMQPAnnotatedMessageProperties{MessageID: id},
+		}
+	}
+	good := func(id string) *azservicebus.AMQPAnnotatedMessage {
+		return message(id, fmt.Appendf(nil, `{"id":%q,"pool":"cpu","command":["x"]}`, id))
+	}
+	large := bytes.Repeat([]byte("x"), 262_040)
+	wide := map[string]any{}
+	for i := range 8 {
+		wide[fmt.Sprint("p", i)] = strings.Repeat("x", 32_000)
+	}
+	kill(t, h.server, []*azservicebus.AMQPAnnotatedMessage{good("one"), message("large", large), good("two")})
+	if err := h.service.Rejections.ReviveDeadLetters(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, dead := h.server.Counts("jobs"); dead != 0 {
+		t.Errorf("%d messages are still dead", dead)
+	}
+	var ids []string
+	for _, m := range peekAll(t, h.receiver) {
+		ids = append(ids, m.MessageID)
+	}
+	if !slices.Contains(ids, "one") || !slices.Contains(ids, "two") || slices.Contains(ids, "large") {
+		t.Errorf("came back: %v", ids)
+	}
+	// The same when a function rejects them.
+	for id, m := range map[string]bus.Message{
+		"f-large": {Body: large},
+		"f-wide":  {Body: []byte("{}"), Properties: maps.Clone(wide)},
+		"f-both":  {Body: large, Properties: maps.Clone(wide)},
+	} {
+		m.ID = id
+		cause := fault.New(fault.Invalid, "", "%s", strings.Repeat("because ", 100))
+		if err := h.service.Rejections.Reject(t.Context(), "jobs", m, service.RefusedJob{}, cause); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	client, err := azservicebus.NewClientFromConnectionString(h.server.ConnectionString("all"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close(context.Background())
+	rejected, err := client.NewReceiverForQueue("rejected", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]int{}
+	for _, m := range peekAll(t, rejected) {
+		kept[m.MessageID] = len(m.Body)
+		reason, _ := m.ApplicationProperties["reason"].(string)
+		if !strings.Contains(reason, "kept here") || m.ApplicationProperties["source"] != "jobs" {
+			t.Errorf("%s: %v", m.MessageID, m.ApplicationProperties)
+		}
+	}
+	if kept["large"] < 200_000 || kept["f-large"] < 200_000 || kept["f-wide"] != 2 || kept["f-both"] == 0 {
+		t.Errorf("of the bodies are kept: %v", kept)
+	}
+}
+
+// peekAll looks at all messages of a queue: one look shows as many as one answer holds.
+func peekAll(t *testing.T, r *azservicebus.Receiver) (all []*azservicebus.ReceivedMessage) {
+	t.Helper()
+	for {
+		some, err := r.PeekMessages(t.Context(), 100, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(some) == 0 {
+			return all
+		}
+		all = append(all, some...)
+	}
+}
 
 // What died on a queue is brought back as bytes, in its order and under its own id,
 // or is rejected with its content, if no function can have it. None of them, not
@@ -106,6 +202,15 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 			"{\n  \"id\": \"map\",\n  \"price\": \"1.5\"\n}",
 		},
 		{"text", value(doc("text")), nil, "", doc("text")},
+		{
+			"document",
+			value(map[string]any{"id": "document", "pool": "cpu", "command": []any{"x"}, "resources": map[string]any{"cpus": int32(2)}}),
+			nil,
+			"",
+			"{\n  \"command\": [\n    \"x\"\n  ],\n  \"id\": \"document\",\n  \"pool\": \"cpu\",\n  \"resources\": {\n    \"cpus\": 2\n  }\n}",
+		},
+		{"binary", value([]byte(doc("binary"))), nil, "", doc("binary")},
+		{"noise", value([]byte("\xff\xfe")), nil, "an AMQP value of type binary", "\xff\xfe"},
 		{"decimal", value(tolerantest.Decimal), nil, "an AMQP value of type decimal", `"1.5"`},
 		{"parts", data(doc("parts")[:10], doc("parts")[10:]), nil, "", doc("parts")},
 		{
@@ -116,6 +221,7 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 			"[\n  [\n    \"a\",\n    1\n  ]\n]",
 		},
 		{"priced", data(doc("priced")), map[string]any{"price": tolerantest.Decimal}, "", doc("priced")},
+		{"garbled", data(doc("garbled")), map[string]any{noUTF8: noUTF8}, "", doc("garbled")},
 		{
 			"last",
 			data(doc("last")),
@@ -199,6 +305,47 @@ func TestDeadLettersOfEveryForm(t *testing.T) {
 	}
 	if err := h.service.Rejections.ReviveDeadLetters(t.Context()); err != nil {
 		t.Errorf("nothing is dead: %v", err)
+	}
+}
+
+// A message with a property of each type dies and comes back. What comes back can be read by
+// every client: no value has a descriptor or a type that only some clients know.
+func TestDeadLettersOfEveryType(t *testing.T) {
+	t.Parallel()
+	h := newHook(t, aRule+`}`)
+	h.change(func(c *service.Config) { c.ReviveAfter = reviveAfter })
+	var messages []*azservicebus.AMQPAnnotatedMessage
+	for _, v := range tolerantest.Values() {
+		encoded := slices.Concat(
+			tolerantest.Section(tolerantest.AnnotationsSection, tolerantest.Map(tolerantest.Symbol("x-opt-mine"), v.Encoded)),
+			tolerantest.Section(tolerantest.PropertiesSection,
+				tolerantest.List(tolerantest.Text(v.Name), tolerantest.Null, tolerantest.Null, tolerantest.Null, tolerantest.Null, v.ID())),
+			tolerantest.Section(tolerantest.ApplicationSection, tolerantest.Map(tolerantest.Text("p"), v.Encoded)),
+			tolerantest.Section(tolerantest.DataSection, tolerantest.Bytes([]byte("{}"))))
+		messages = append(messages, &azservicebus.AMQPAnnotatedMessage{
+			Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{tolerantest.Raw(encoded)}}})
+	}
+	kill(t, h.server, messages)
+	if err := h.service.Rejections.ReviveDeadLetters(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back, err := h.receiver.PeekMessages(t.Context(), 2*len(messages), nil)
+	if err != nil || len(back) != len(messages) {
+		t.Fatalf("%d of %d came back, %v", len(back), len(messages), err)
+	}
+	for i, v := range tolerantest.Values() {
+		m := back[i]
+		switch p := m.ApplicationProperties["p"].(type) {
+		case nil, bool, string, []byte, time.Time, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64:
+		default:
+			t.Errorf("%s came back as %T %v", v.Name, p, p)
+		}
+		if want, is := v.Arrives.(string); is && v.Name != "binary" && v.Name != "timestamp" && m.ApplicationProperties["p"] != want {
+			t.Errorf("%s came back as %v, want %s", v.Name, m.ApplicationProperties["p"], want)
+		}
+		if m.MessageID != v.Name || (v.ID()[0] != tolerantest.Null[0]) != (m.CorrelationID != nil) {
+			t.Errorf("message %d came back as %s with correlation id %v, want %s", i, m.MessageID, m.CorrelationID, v.Name)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
 )
 
 const (
@@ -43,8 +44,10 @@ func (r *Rejections) reviveAll(ctx context.Context, queue string, dead []bus.Dea
 	// One that cannot be handed over takes those beside it along.
 	byAnother := slices.ContainsFunc(dead, func(d bus.Dead) bool { return d.Unreadable != "" })
 	for i, d := range dead {
-		m := bus.Message{ID: d.ID, Body: d.Body, ContentType: d.ContentType, Properties: d.Properties}
+		m := bus.Message{ID: d.ID, Body: d.Body, ContentType: d.ContentType, Labels: d.Labels, Properties: d.Properties}
 		switch {
+		case d.Unreadable != "" && r.isDocument(queue, m):
+			back, places = append(back, r.readByOwner(ctx, queue, m)), append(places, i)
 		case d.Unreadable != "":
 			failed[i] = r.Reject(ctx, queue, m, r.messageIDAsJob(queue, m), fault.New(fault.Invalid, "", "%s", d.Unreadable))
 		case strings.HasPrefix(d.Reason, expired):
@@ -61,11 +64,57 @@ func (r *Rejections) reviveAll(ctx context.Context, queue string, dead []bus.Dea
 		return failed
 	}
 	if err := r.bus.Send(ctx, queue, back...); err != nil {
-		for _, i := range places {
-			failed[i] = err
+		if !bus.IsTooLarge(err) {
+			for _, i := range places {
+				failed[i] = err
+			}
+			return failed
+		}
+		// One that the queue does not take must not stop the others. Those that have arrived
+		// already come twice, which their ids bear.
+		for k, i := range places {
+			failed[i] = r.sendOrReject(ctx, queue, back[k])
 		}
 	}
 	return failed
+}
+
+// sendOrReject sends a message to its queue again, and rejects one that the queue does not take.
+func (r *Rejections) sendOrReject(ctx context.Context, queue string, m bus.Message) error {
+	err := r.bus.Send(ctx, queue, m)
+	if bus.IsTooLarge(err) {
+		return r.Reject(ctx, queue, m, r.jobOf(queue, m), AsFault(err))
+	}
+	return err
+}
+
+// isDocument reports whether a message that no function can have is a document of its queue
+// all the same, and what it asks for can be tried.
+func (r *Rejections) isDocument(queue string, m bus.Message) bool {
+	var err error
+	switch q := r.bus.Queues(); queue {
+	case q.Jobs:
+		var spec job.Spec
+		spec, err = job.Parse(m.Body, m.ContentType)
+		if err == nil && spec.ID == "" {
+			err = job.CheckNewID(m.ID)
+		}
+	case q.Pools:
+		_, err = pool.Parse(m.Body, m.ContentType)
+	default:
+		return false
+	}
+	return err == nil
+}
+
+// readByOwner is a document that no function could have, as bytes that each can. It comes
+// together with those that died beside it, so that all keep their order.
+func (r *Rejections) readByOwner(ctx context.Context, queue string, m bus.Message) bus.Message {
+	r.log.InfoContext(ctx, "document that no function can read comes back as bytes", "queue", queue, "message", m.ID)
+	if len(r.reviveAfter) > 0 {
+		m.At = r.now().Add(r.reviveAfter[0])
+	}
+	return m
 }
 
 // Revive brings a dead message back, later each time, and rejects it in the end.
@@ -97,20 +146,19 @@ func (r *Rejections) revived(ctx context.Context, queue string, m bus.Message, r
 	return &back, nil
 }
 
-// jobOf is the id of the job that a message brings; "" = it brings none, or one
-// without a usable id.
-func (r *Rejections) jobOf(queue string, m bus.Message) string {
+// jobOf is the job that a message brings, or nothing.
+func (r *Rejections) jobOf(queue string, m bus.Message) RefusedJob {
 	if queue != r.bus.Queues().Jobs {
-		return ""
+		return RefusedJob{}
 	}
 	spec, _ := job.Parse(m.Body, m.ContentType)
-	return IDOfRejected(spec, m.ID)
+	return NewRefusedJob(spec, m.ID)
 }
 
-// messageIDAsJob is the id that a message without a document is remembered under.
-func (r *Rejections) messageIDAsJob(queue string, m bus.Message) string {
+// messageIDAsJob is what a message without a document is remembered by.
+func (r *Rejections) messageIDAsJob(queue string, m bus.Message) RefusedJob {
 	if queue != r.bus.Queues().Jobs {
-		return ""
+		return RefusedJob{}
 	}
-	return IDOfRejected(job.Spec{}, m.ID)
+	return NewRefusedJob(job.Spec{}, m.ID)
 }

@@ -60,6 +60,11 @@ func (r *registry) find(ctx context.Context, id string) (*pool.Job, error) {
 		return rejectedJob(row), nil
 	}
 	j, err := r.store.Job(ctx, row.Pool, row.Order)
+	if err == nil {
+		if _, _, isMember := job.SweepOrder(row.Order); !isMember {
+			j.ConflictAt = row.ConflictAt
+		}
+	}
 	if fault.CodeOf(err) != fault.NotFound {
 		return j, err
 	}
@@ -84,7 +89,11 @@ func (r *registry) find(ctx context.Context, id string) (*pool.Job, error) {
 // jobOfID returns what an id alone says of its job, whose document nobody keeps: readers
 // are shown no document, see wire.NewJobDetail.
 func jobOfID(row store.ID, state job.State) *pool.Job {
-	return &pool.Job{ID: row.ID, State: state, Reason: row.Reason, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}
+	j := &pool.Job{ID: row.ID, State: state, Reason: row.Reason, SubmittedAt: row.At, Spec: job.Spec{ID: row.ID, Pool: row.Pool}}
+	if _, _, isMember := job.SweepOrder(row.Order); !isMember {
+		j.ConflictAt = row.ConflictAt
+	}
+	return j
 }
 
 // submittedJob returns a job that is registered and not committed yet.
@@ -204,12 +213,12 @@ type driveStore struct {
 }
 
 // EndStates says how jobs have ended; see drive.Store.
-func (s driveStore) EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error) {
-	states, err := s.Store.EndStates(ctx, name, ids)
+func (s driveStore) EndStates(ctx context.Context, ids []string) (map[string]pool.EndState, error) {
+	states, err := s.Store.EndStates(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	open := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return states[id] != "" })
+	open := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return states[id].State != "" || states[id].Forgotten })
 	rows, err := s.FindAll(ctx, open)
 	if err != nil {
 		return states, nil // what is lost is given up later
@@ -219,7 +228,7 @@ func (s driveStore) EndStates(ctx context.Context, name string, ids []string) (m
 			continue
 		}
 		if j, err := s.ids.find(ctx, id); err == nil && j.State == job.Rejected {
-			states[id] = job.Rejected
+			states[id] = pool.EndState{Pool: row.Pool, State: job.Rejected}
 		}
 	}
 	return states, nil

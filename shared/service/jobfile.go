@@ -53,7 +53,8 @@ func (s *Jobs) refusesReader(ctx context.Context, spec *job.Spec) (*fault.Error,
 		return fault.New(
 			fault.Invalid,
 			"command",
-			"`command` is missing: only a push whose rule says `fromFile` starts a job that has a `source` and nothing to run, and no push has started this one; give `command` or `script`, or push again if the rule was changed",
+			"`command` is missing: only a push whose rule says `fromFile` starts a job that has a `source` and nothing to run, "+
+				"and no push has started this one; give `command` or `script`, or push again if the rule was changed",
 		), nil
 	case err != nil:
 		return nil, err

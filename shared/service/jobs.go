@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"time"
 
 	"dsvmpools/shared/drive"
@@ -19,7 +17,11 @@ type Jobs struct {
 	store  *store.Store
 	driver *drive.Driver
 	ids    *registry
+	orders orders
 	now    func() time.Time
+
+	shareRoots []string
+	longLists  chan struct{} // full while as many long lists are read as may be
 }
 
 // Submit takes one job in and answers when it is committed.
@@ -28,14 +30,10 @@ func (s *Jobs) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 	refused, err := s.Admit(ctx, spec.Pool, []*Submission{one})
 	switch {
 	case fault.CodeOf(err) == fault.NotFound:
-		repeated, err := s.ids.isRepeated(ctx, &spec)
-		switch {
-		case err != nil:
+		if err := s.refuseWithoutPool(ctx, &spec); err != nil {
 			return nil, err
-		case repeated:
-			return s.Job(ctx, spec.ID)
 		}
-		return nil, job.NoPool(spec.Pool)
+		return s.Job(ctx, spec.ID)
 	case err != nil:
 		return nil, err
 	case refused[one] != nil:
@@ -52,11 +50,6 @@ func (s *Jobs) Submit(ctx context.Context, spec job.Spec) (*pool.Job, error) {
 // Cancel asks for a job to end.
 func (s *Jobs) Cancel(ctx context.Context, id string) (*pool.Job, error) {
 	return s.notifyPool(ctx, id, func(order string) pool.Event { return pool.Cancel{Order: order, Reason: job.CancelledByRequest} })
-}
-
-// Release lets a job or a sweep go on that is held.
-func (s *Jobs) Release(ctx context.Context, id string) (*pool.Job, error) {
-	return s.notifyPool(ctx, id, func(order string) pool.Event { return pool.Release{Order: order} })
 }
 
 // notifyPool brings a job's pool an event about it.
@@ -77,24 +70,58 @@ func (s *Jobs) notifyPool(ctx context.Context, id string, event func(order strin
 // CancelAll asks everything of a team or a user to end, pool by pool.
 func (s *Jobs) CancelAll(ctx context.Context, f wire.JobFilter) (int, error) {
 	pools := []string{f.Pool}
+	var err error
 	if f.Pool == "" {
-		var err error
-		if pools, err = s.store.PoolNames(ctx); err != nil {
-			return 0, err
-		}
+		pools, err = s.store.PoolNames(ctx)
+	} else {
+		err = checkPoolName(ctx, s.store, f.Pool)
+	}
+	if err != nil {
+		return 0, err
 	}
 	all := 0
 	for _, name := range pools {
 		out, err := s.driver.Drive(ctx, name, pool.CancelAll{Team: f.Team, User: f.User, Reason: job.CancelledByRequest})
 		switch {
 		case fault.CodeOf(err) == fault.NotFound && f.Pool != "":
-			return 0, job.NoPool(name)
+			return 0, s.NoPool(ctx, name)
 		case err != nil && fault.CodeOf(err) != fault.NotFound:
 			return 0, err
 		}
 		all += out.Cancelled
 	}
 	return all, nil
+}
+
+// NoPool is the error for a name that no pool has. It names the pool that may be meant.
+func (s *Jobs) NoPool(ctx context.Context, name string) *fault.Error {
+	return noPool(ctx, s.store, name)
+}
+
+func noPool(ctx context.Context, all *store.Store, name string) *fault.Error {
+	known, err := all.PoolNames(ctx)
+	if err != nil {
+		known = nil // only the hint is lost
+	}
+	return job.NoPool(name, known...)
+}
+
+// checkPoolName returns an error for a name that no pool can have: there is none, and the
+// name must not get into a key.
+func checkPoolName(ctx context.Context, all *store.Store, name string) error {
+	if job.CheckPool("pool", name) != nil {
+		return noPool(ctx, all, name)
+	}
+	return nil
+}
+
+// checkPool returns an error when there is no pool of that name.
+func (s *Jobs) checkPool(ctx context.Context, name string) error {
+	_, err := s.store.Head(ctx, name)
+	if fault.CodeOf(err) == fault.NotFound {
+		return s.NoPool(ctx, name)
+	}
+	return err
 }
 
 // Job finds a job in any state.
@@ -118,10 +145,29 @@ func (s *Jobs) Explain(ctx context.Context, id string) (wire.Explanation, error)
 			return wire.Explanation{}, err
 		}
 		if live {
-			return wire.NewExplanation(j.ID, j.Spec.Pool, e), nil
+			out := wire.NewExplanation(j.ID, j.Spec.Pool, e)
+			out.After, err = s.lookAtAfter(ctx, e.After)
+			return out, err
 		}
 	}
 	return wire.ExplainEnded(wire.NewJob(j)), nil
+}
+
+// lookAtAfter says where the jobs are that another one waits for.
+func (s *Jobs) lookAtAfter(ctx context.Context, ids []string) ([]wire.AfterJob, error) {
+	var all []wire.AfterJob
+	for _, id := range ids[:min(len(ids), wire.MaxAfterShown)] {
+		j, err := s.ids.find(ctx, id)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound:
+			all = append(all, wire.AfterJob{ID: id})
+		case err != nil:
+			return nil, err
+		default:
+			all = append(all, wire.AfterJob{ID: id, Pool: j.Spec.Pool, State: j.State})
+		}
+	}
+	return all, nil
 }
 
 func (s *Jobs) registered(ctx context.Context, id string) (store.ID, error) {
@@ -130,76 +176,4 @@ func (s *Jobs) registered(ctx context.Context, id string) (store.ID, error) {
 		return row, job.NoJob(id)
 	}
 	return row, err
-}
-
-// position is where a list over several pools goes on.
-type position struct {
-	Pool string `json:"p"`
-	Cont string `json:"c,omitempty"`
-}
-
-// List lists jobs pool by pool. Those that were rejected belong to no pool and are
-// listed only when they are asked for.
-func (s *Jobs) List(ctx context.Context, f wire.JobFilter, limit int, cont string) ([]*pool.Job, string, error) {
-	if f.State == job.Rejected {
-		rows, err := s.store.Rejected(ctx, limit)
-		var jobs []*pool.Job
-		for _, row := range rows {
-			if f.Pool == "" || row.Pool == f.Pool {
-				jobs = append(jobs, rejectedJob(row))
-			}
-		}
-		return jobs, "", err
-	}
-	var at position
-	if cont != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(cont)
-		if err != nil || json.Unmarshal(raw, &at) != nil {
-			return nil, "", fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the list again without it")
-		}
-	}
-	inside := store.JobFilter{Team: f.Team, User: f.User, State: f.State}
-	if f.Sweep != "" {
-		row, err := s.registered(ctx, f.Sweep)
-		if err != nil {
-			return nil, "", err
-		}
-		f.Pool, inside.Sweep = row.Pool, row.Order
-	}
-	pools := []string{f.Pool}
-	if f.Pool == "" {
-		var err error
-		if pools, err = s.store.PoolNames(ctx); err != nil {
-			return nil, "", err
-		}
-	}
-	var jobs []*pool.Job
-	for _, name := range pools {
-		if name < at.Pool {
-			continue
-		}
-		inner := ""
-		if name == at.Pool {
-			inner = at.Cont
-		}
-		for {
-			page, next, err := s.store.Jobs(ctx, name, inside, limit-len(jobs), inner)
-			if err != nil {
-				return nil, "", err
-			}
-			jobs = append(jobs, page...)
-			if len(jobs) >= limit && next != "" {
-				token, _ := json.Marshal(position{name, next})
-				return jobs, base64.RawURLEncoding.EncodeToString(token), nil
-			}
-			if inner = next; inner == "" {
-				break
-			}
-		}
-		if len(jobs) >= limit && name != pools[len(pools)-1] {
-			token, _ := json.Marshal(position{Pool: name + "\x00"})
-			return jobs, base64.RawURLEncoding.EncodeToString(token), nil
-		}
-	}
-	return jobs, "", nil
 }

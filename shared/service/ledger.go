@@ -3,6 +3,9 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"dsvmpools/shared/drive"
@@ -16,11 +19,16 @@ import (
 // nothing, so a run that is cut short costs nothing but time.
 const logsAtOnce = 100
 
-// Ledger copies what the pools note for the ledger into the usage table, and reports
-// from that table.
+// Ledger copies what the pools note for the ledger into the usage table, adds it to the
+// sums, and reports from both.
 type Ledger struct {
 	store  *store.Store
 	driver *drive.Driver
+	log    *slog.Logger
+	now    func() time.Time
+	begun  atomic.Bool // the state of the sums is written
+
+	nextCheck atomic.Pointer[time.Time] // when the sums of another day are compared with its rows
 }
 
 // RecordAll copies the entries of all pools. A pool that fails does not stop the others.
@@ -39,44 +47,162 @@ func (l *Ledger) RecordAll(ctx context.Context) error {
 // Record copies one pool's entries and has the pool forget them.
 func (l *Ledger) Record(ctx context.Context, name string) error {
 	for {
-		seqs, err := l.copyEntries(ctx, name)
+		seqs, all, err := l.copyEntries(ctx, name)
 		if err != nil || len(seqs) == 0 {
 			return err
 		}
 		if err := driveIfThere(ctx, l.driver, name, pool.Recorded{Seqs: seqs}); err != nil {
 			return err
 		}
-		if len(seqs) < logsAtOnce {
+		if all {
 			return nil
 		}
 	}
 }
 
-// copyEntries copies up to logsAtOnce rows and returns their numbers.
-func (l *Ledger) copyEntries(ctx context.Context, name string) ([]int64, error) {
-	logs, err := l.store.Logs(ctx, name, logsAtOnce)
-	if err != nil {
-		return nil, err
-	}
-	var seqs []int64
-	for _, entry := range logs {
-		if err := l.store.Record(ctx, entry.Entries); err != nil {
-			return nil, err
+// sumTries is how often sums are written again because others were first.
+const sumTries = 10
+
+// copyEntries copies up to logsAtOnce rows into the ledger and adds them to the sums, in this
+// order. It returns their numbers, and whether these are all.
+func (l *Ledger) copyEntries(ctx context.Context, name string) (seqs []int64, all bool, err error) {
+	most, noRoom := logsAtOnce, false
+	for try := 1; ; try++ {
+		version, err := l.store.SumsVersion(ctx, name)
+		if err != nil {
+			return nil, false, err
 		}
-		seqs = append(seqs, entry.Seq)
+		if version.HeldUntil.After(l.now()) {
+			return nil, false, fault.New(fault.Throttled, "", "the sums of pool %q are being built again; its use is recorded after that", name)
+		}
+		logs, err := l.store.Logs(ctx, name, logsAtOnce) // after the version was read
+		if err != nil || len(logs) == 0 {
+			return nil, true, err
+		}
+		if err := l.beginSums(ctx); err != nil {
+			return nil, false, err
+		}
+		some := logs[:min(len(logs), most)]
+		more := slices.DeleteFunc(slices.Clone(some), version.Has)
+		var entries []usage.Entry
+		for _, log := range more {
+			entries = append(entries, log.Entries...)
+		}
+		if err := l.store.Record(ctx, entries); err != nil {
+			return nil, false, err
+		}
+		if len(more) > 0 {
+			err = l.store.AddSums(ctx, name, version, logs, more, noRoom)
+		}
+		switch code := fault.CodeOf(err); {
+		case err == nil:
+			for _, log := range some {
+				seqs = append(seqs, log.Seq)
+			}
+			return seqs, len(logs) < logsAtOnce && len(some) == len(logs), nil
+		case code == fault.Invalid && len(some) > 1:
+			most = len(some) / 2 // too much for one transaction
+		case code == fault.Invalid && !noRoom:
+			noRoom = true
+		case code == fault.Conflict && try < sumTries:
+		default:
+			return nil, false, err
+		}
 	}
-	return seqs, nil
 }
 
-// Usage reports on what ended in from <= t < to.
-func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by string) ([]usage.Group, error) {
-	sum, err := usage.NewSum(usage.Grouping(by))
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "by", "%v", err)
+// reportPeriod is what a report covers when no begin is given: a month, as bills do, near
+// enough.
+const reportPeriod = 30 * 24 * time.Hour
+
+// Report reports on what has ended in a time, and on what still runs if that time has not
+// passed. Without an end it is up to now, and without a begin it begins at midnight 30 days before. A pool that is not
+// there and of which nothing is recorded is notFound. The same query with the same AsOf is
+// the same report later, but for what nodes have reported late.
+func (l *Ledger) Report(ctx context.Context, q usage.Query) (usage.Report, error) {
+	now := l.now()
+	if q.AsOf.IsZero() || q.AsOf.After(now) {
+		q.AsOf = now
 	}
-	err = l.store.Usage(ctx, from, to, func(row usage.Row) error {
-		sum.Add(&row)
+	if q.To.IsZero() {
+		q.To = q.AsOf
+	}
+	if q.From.IsZero() {
+		q.From = q.To.Add(-reportPeriod).UTC().Truncate(oneDay) // whole days are in the sums
+	}
+	if !q.From.Before(q.To) {
+		return usage.Report{}, fault.New(fault.Invalid, "from", "from (%s) is not before to (%s)",
+			q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
+	}
+	b, err := usage.NewBuilder(q)
+	if err != nil {
+		return usage.Report{}, fault.New(fault.Invalid, "by", "%v", err)
+	}
+	use, err := l.findUse(ctx, q, now)
+	if err != nil {
+		return usage.Report{}, err
+	}
+	if err := l.addUse(ctx, q, now, use, b); err != nil {
+		return usage.Report{}, err
+	}
+	r := b.Report(q.AsOf)
+	if len(r.Groups) == 0 && q.Filter.Pool != "" {
+		// A pool that was never there must not look like one without use.
+		if _, err := l.driver.Spec(ctx, q.Filter.Pool); fault.CodeOf(err) == fault.NotFound {
+			return usage.Report{}, noPool(ctx, l.store, q.Filter.Pool)
+		}
+	}
+	return r, nil
+}
+
+// beginSums writes the state of the sums before the first one. A ledger that has rows already
+// was written by a release that knew no sums. Functions of that release may go on for some
+// minutes, so that the sums are whole only from the day after that on.
+func (l *Ledger) beginSums(ctx context.Context) error {
+	if l.begun.Load() {
 		return nil
-	})
-	return sum.Groups(), err
+	}
+	state, err := l.store.SumsState(ctx)
+	if err != nil {
+		return err
+	}
+	if state.Began.IsZero() {
+		state.Began = l.now()
+		before, err := l.store.HasUsage(ctx)
+		if err != nil {
+			return err
+		}
+		if before {
+			state.WholeFrom = l.now().Add(overlap).UTC().Truncate(oneDay).Add(oneDay)
+		}
+		if err := l.store.BeginSums(ctx, state); err != nil {
+			return err
+		}
+	}
+	l.begun.Store(true)
+	return nil
+}
+
+// overlap is longer than functions of an earlier release go on after a deployment.
+const overlap = time.Hour
+
+// clockSlack is more than the clock of a node is ahead.
+const clockSlack = time.Minute
+
+// addEnded adds what has ended to a report. If it ended after the time that the report is of,
+// it still ran then.
+func addEnded(b *usage.Builder, q *usage.Query, row *usage.Row) {
+	if row.To.After(q.AsOf) || !row.To.Before(q.To) {
+		addOpen(b, q, row.Entry)
+		return
+	}
+	b.Add(row)
+}
+
+// addOpen adds what ran at the time that a report is of, up to then.
+func addOpen(b *usage.Builder, q *usage.Query, e usage.Entry) {
+	if e.From.Before(q.AsOf) {
+		e.To = q.AsOf
+		b.AddOpen(e)
+	}
 }

@@ -16,7 +16,8 @@ func spelledOtherwise(id, first string) *fault.Error {
 	return fault.New(
 		fault.Conflict,
 		"id",
-		"id %q is the id %q of a job that is there already, but for letter case, which does not matter in ids; use another id, or the same spelling for the same job",
+		"id %q is the id %q of a job that is there already, but for letter case, which does not matter in ids; "+
+			"use another id, or the same spelling for the same job",
 		id,
 		first,
 	)

@@ -16,6 +16,7 @@ import (
 type Nodes struct {
 	driver *drive.Driver
 	pools  *Pools
+	fleet  Fleet
 	files  *jobFiles
 }
 
@@ -64,6 +65,28 @@ func (s *Nodes) CommandNode(ctx context.Context, in, name string, verb pool.Verb
 	}
 	n.State, n.Reason = pool.NodeGone, "its pool has forgotten it"
 	return wire.NewNode(p, n), nil
+}
+
+// Console returns the end of a node's serial console, as Azure has it: what a node wrote
+// that never reported. in is the node's pool, or "" for any.
+func (s *Nodes) Console(ctx context.Context, in, name string) ([]byte, error) {
+	pools, err := s.pools.Pools(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	p, n, err := findNode(pools, name)
+	if err != nil {
+		return nil, err
+	}
+	if n.State == pool.NodeGone || n.InstanceID == "" {
+		return nil, fault.New(fault.Gone, "node", "node %q is gone, and Azure keeps the console of no machine that it has deleted", n.Name)
+	}
+	log, err := s.fleet.Console(ctx, p.Head.Spec.Name, n)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, fault.New(fault.NotFound, "node",
+			"node %q has no serial console yet; it comes a minute after the machine has started", n.Name)
+	}
+	return log, err
 }
 
 // findNode finds a node by its name or its id. Of several of one name, those that are

@@ -10,7 +10,6 @@ import (
 
 	"dsvmpools/shared/drive"
 	"dsvmpools/shared/fault"
-	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/wire"
@@ -23,6 +22,7 @@ type Pools struct {
 	driver *drive.Driver
 	region string // of pools that name none
 	sizes  func(ctx context.Context, region string) ([]string, error)
+	fleet  Fleet
 	log    *slog.Logger
 	now    func() time.Time
 }
@@ -39,11 +39,14 @@ func driveIfThere(ctx context.Context, d *drive.Driver, name string, events ...p
 // Pools summarizes the pool of that name, or all for "".
 func (p *Pools) Pools(ctx context.Context, name string) ([]wire.PoolSummary, error) {
 	names := []string{name}
+	var err error
 	if name == "" {
-		var err error
-		if names, err = p.store.PoolNames(ctx); err != nil {
-			return nil, err
-		}
+		names, err = p.store.PoolNames(ctx)
+	} else {
+		err = checkPoolName(ctx, p.store, name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var all []wire.PoolSummary
 	for _, n := range names {
@@ -52,7 +55,7 @@ func (p *Pools) Pools(ctx context.Context, name string) ([]wire.PoolSummary, err
 			if name == "" {
 				continue
 			}
-			return nil, job.NoPool(n)
+			return nil, noPool(ctx, p.store, n)
 		}
 		if err != nil {
 			return nil, err
@@ -60,6 +63,16 @@ func (p *Pools) Pools(ctx context.Context, name string) ([]wire.PoolSummary, err
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// Specs are the documents of all pools.
+func (p *Pools) Specs(ctx context.Context) ([]pool.Spec, error) {
+	all, err := p.Pools(ctx, "")
+	specs := make([]pool.Spec, len(all))
+	for i, s := range all {
+		specs[i] = s.Head.Spec
+	}
+	return specs, err
 }
 
 func (p *Pools) summary(ctx context.Context, name string) (wire.PoolSummary, error) {
@@ -81,9 +94,12 @@ func (p *Pools) summary(ctx context.Context, name string) (wire.PoolSummary, err
 
 // ExplainPool says why a pool has the size it has.
 func (p *Pools) ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error) {
+	if err := checkPoolName(ctx, p.store, name); err != nil {
+		return wire.PoolExplanation{}, err
+	}
 	e, err := p.driver.ExplainPool(ctx, name)
 	if fault.CodeOf(err) == fault.NotFound {
-		return wire.PoolExplanation{}, job.NoPool(name)
+		return wire.PoolExplanation{}, noPool(ctx, p.store, name)
 	}
 	return wire.NewPoolExplanation(name, e), err
 }
@@ -103,22 +119,32 @@ func (p *Pools) ApplyPool(ctx context.Context, spec pool.Spec) (wire.PoolSummary
 // Apply creates a pool or changes it to the spec. It returns warnings for the person
 // who wrote the spec.
 func (p *Pools) Apply(ctx context.Context, spec pool.Spec) (warnings []string, err error) {
+	if err := p.checkRegion(spec); err != nil {
+		return nil, err
+	}
 	if warnings, err = p.checkSizes(ctx, spec); err != nil {
 		return nil, err
 	}
 	out, err := p.driver.Drive(ctx, spec.Name, pool.Apply{Spec: spec})
 	if err == nil && out.Head.Deleting {
-		err = fault.New(fault.Conflict, "name",
-			"pool %q is being deleted; apply it again when `dsvm pool list` does not show it any more", spec.Name)
+		err = beingDeleted(spec.Name)
 	}
 	return warnings, err
 }
 
+func beingDeleted(name string) *fault.Error {
+	return fault.New(fault.Conflict, "name",
+		"pool %q is being deleted; apply it again when `dsvm pool list` does not show it any more", name)
+}
+
 // Resume ends the pauses in which a pool asks for no nodes.
 func (p *Pools) Resume(ctx context.Context, name string) (wire.PoolSummary, error) {
+	if err := checkPoolName(ctx, p.store, name); err != nil {
+		return wire.PoolSummary{}, err
+	}
 	_, err := p.driver.Drive(ctx, name, pool.Resume{})
 	if fault.CodeOf(err) == fault.NotFound {
-		return wire.PoolSummary{}, job.NoPool(name)
+		return wire.PoolSummary{}, noPool(ctx, p.store, name)
 	}
 	if err != nil {
 		return wire.PoolSummary{}, err
@@ -128,9 +154,12 @@ func (p *Pools) Resume(ctx context.Context, name string) (wire.PoolSummary, erro
 
 // Delete begins to delete a pool.
 func (p *Pools) Delete(ctx context.Context, name string) error {
+	if err := checkPoolName(ctx, p.store, name); err != nil {
+		return err
+	}
 	_, err := p.driver.Drive(ctx, name, pool.Delete{})
 	if fault.CodeOf(err) == fault.NotFound {
-		return job.NoPool(name)
+		return noPool(ctx, p.store, name)
 	}
 	return err
 }
@@ -138,6 +167,11 @@ func (p *Pools) Delete(ctx context.Context, name string) error {
 // Tick has a pool look at its deadlines. at is when the tick was enqueued.
 func (p *Pools) Tick(ctx context.Context, name string, at time.Time) error {
 	return driveIfThere(ctx, p.driver, name, pool.Tick{At: at})
+}
+
+// Notify brings a pool what other pools say of jobs.
+func (p *Pools) Notify(ctx context.Context, name string, events ...pool.Event) error {
+	return driveIfThere(ctx, p.driver, name, events...)
 }
 
 // WakeDue wakes, through the queue, each pool that has something alive, waiting or

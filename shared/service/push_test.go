@@ -24,9 +24,7 @@ import (
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/bus"
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/fleet"
-	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/outbound"
 	"dsvmpools/shared/push"
@@ -164,7 +162,7 @@ func newHook(t *testing.T, rules string) *hook {
 	h.config = service.Config{
 		Store:   st,
 		Bus:     b,
-		Fleet:   service.NewFleet(scaleSets, fleet.Model{Region: "l"}),
+		Fleet:   service.NewFleet(scaleSets, service.NodeModel{Model: fleet.Model{Region: "l", SSHPublicKey: "ssh-ed25519 AAAA"}}),
 		Timing:  scheduler.DefaultTiming,
 		Region:  "l",
 		Sizes:   scaleSets.Sizes,
@@ -374,148 +372,6 @@ func TestPushesPerHour(t *testing.T) {
 	for i, want := range []int{1, 1, 0} {
 		if jobs, reason := h.push("d", payload("refs/heads/b"+fmt.Sprint(i), "1", "2")); len(jobs) != want {
 			t.Errorf("push %d: got %v: %s", i, jobs, reason)
-		}
-	}
-}
-
-func TestCancelPrevious(t *testing.T) {
-	t.Parallel()
-	h := newHook(t, aRule+`,"cancelPrevious":true}`)
-	first, _ := h.push("d1", payload("refs/heads/main", "1", "2"))
-	other, _ := h.push("d2", payload("refs/heads/other", "1", "2"))
-	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 || len(other) != 1 {
-		t.Fatalf("a push to another branch: %+v, %v", rows, err)
-	}
-	h.push("d3", payload("refs/heads/main", "2", "3"))
-	// The first job's message is still on the queue, so that its end is owed.
-	rows, err := h.store.StatusWatches(t.Context())
-	if err != nil || len(rows) != 1 || !rows[0].Cancel || rows[0].Job != first[0] {
-		t.Errorf("got %+v, %v; want %s to be cancelled", rows, err, first[0])
-	}
-	if jobs, reason := h.push("d4", payload("refs/heads/main", "9", "2")); len(jobs) > 0 || !strings.Contains(reason, "newer push") {
-		t.Errorf("an older push that comes late: got %v: %s", jobs, reason)
-	}
-	h.queued(3)
-	// When the job is known, it is cancelled and no longer owed; here it was refused.
-	if err := h.store.Reject(t.Context(), store.ID{ID: first[0], Reason: "no", At: h.now()}); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.CommitStatus(t.Context(), invoke.Tick{}); err != nil {
-		t.Fatal(err)
-	}
-	if rows, err = h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 {
-		t.Errorf("got %+v, %v", rows, err)
-	}
-}
-
-// A ref that is set anew, by force or after it was deleted, may lead back to where an
-// older push began; it is the newer one unless deliveries can have overtaken each
-// other.
-func TestCancelPreviousAnew(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		before, flag string
-		after        time.Duration
-		jobs         int
-	}{
-		"forced, later":           {"3", `"forced":true,`, service.Overtaking + time.Second, 1},
-		"a branch again, later":   {"0", "", service.Overtaking + time.Second, 1},
-		"forced, overtaken":       {"3", `"forced":true,`, service.Overtaking - time.Second, 0},
-		"a new branch, overtaken": {"0", "", service.Overtaking - time.Second, 0},
-		"not forced":              {"3", "", service.Overtaking + time.Second, 0},
-		"forced, one step back":   {"2", `"forced":true,`, time.Second, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHook(t, aRule+`,"cancelPrevious":true}`)
-			clock := h.now()
-			h.clock = func() time.Time { return clock }
-			first, _ := h.push("d1", payload("refs/heads/main", "1", "2"))
-			clock = clock.Add(tt.after)
-			body := bytes.Replace(payload("refs/heads/main", tt.before, "1"), []byte("{"), []byte("{"+tt.flag), 1)
-			jobs, reason := h.push("d2", body)
-			if len(jobs) != tt.jobs {
-				t.Errorf("started %v: %s; want %d", jobs, reason, tt.jobs)
-			}
-			rows, err := h.store.StatusWatches(t.Context())
-			if err != nil || len(rows) != tt.jobs || tt.jobs > 0 && (!rows[0].Cancel || rows[0].Job != first[0]) {
-				t.Errorf("to be cancelled: %+v, %v; want what the older push started", rows, err)
-			}
-		})
-	}
-}
-
-func TestCommitStatus(t *testing.T) {
-	t.Parallel()
-	h := newHook(t, aRule+`,"status":{"token":"GITHUB_PUSH_TOKEN","api":"HOSTAPI"}}`)
-	h.statuses.fail = 1
-	jobs, _ := h.push("d1", payload("refs/heads/main", "1", "2"))
-	clock := h.now()
-	h.clock = func() time.Time { return clock }
-	tick := func(want string) {
-		t.Helper()
-		if err := h.CommitStatus(t.Context(), invoke.Tick{}); err != nil {
-			t.Fatal(err)
-		}
-		if got := h.statuses.told(); got != want {
-			t.Errorf("told %q, want %q", got, want)
-		}
-	}
-	tick("") // the host asks to be left alone for 90 s
-	clock = clock.Add(89 * time.Second)
-	tick("")
-	clock = clock.Add(2 * time.Second)
-	tick("2222 pending dsvm/r")
-	tick("2222 pending dsvm/r") // nothing twice
-	if err := h.store.Reject(t.Context(), store.ID{ID: jobs[0], Reason: "no such pool", At: clock}); err != nil {
-		t.Fatal(err)
-	}
-	tick("2222 pending dsvm/r, 2222 error dsvm/r")
-	tick("2222 pending dsvm/r, 2222 error dsvm/r")
-	if rows, err := h.store.StatusWatches(t.Context()); err != nil || len(rows) > 0 {
-		t.Errorf("the job is still followed: %+v, %v", rows, err)
-	}
-	if strings.Contains(h.log.String(), "t0ken") {
-		t.Error("the log has the token")
-	}
-	if w := h.call("DELETE", "/api/rules/r", nil, nil); w.Code != http.StatusNoContent {
-		t.Errorf("delete: got %d", w.Code)
-	}
-	if _, err := h.store.Rule(t.Context(), "r"); fault.CodeOf(err) != fault.NotFound {
-		t.Errorf("after the deletion: got %v", err)
-	}
-}
-
-// Many pushes at once, each delivered twice at the same moment, start exactly
-// their jobs.
-func TestManyPushes(t *testing.T) {
-	t.Parallel()
-	h := newHook(t, aRule+`}`)
-	const pushes = 80
-	var wg sync.WaitGroup
-	for i := range 2 * pushes {
-		wg.Go(func() { h.push("d", payload(fmt.Sprintf("refs/heads/b%d", i/2), "1", "2")) })
-	}
-	wg.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	ids := map[string]bool{}
-	for {
-		more, err := h.receiver.PeekMessages(ctx, 1, &azservicebus.PeekMessagesOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(more) == 0 {
-			break
-		}
-		ids[more[0].MessageID] = true
-	}
-	if len(ids) != pushes {
-		t.Errorf("got %d jobs, want %d", len(ids), pushes)
-	}
-	for i := range pushes { // all is done: nothing more of it
-		if jobs, _ := h.push("d", payload(fmt.Sprintf("refs/heads/b%d", i), "1", "2")); len(jobs) > 0 {
-			t.Fatalf("push %d started %v again", i, jobs)
 		}
 	}
 }

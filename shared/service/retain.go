@@ -43,6 +43,7 @@ type Retention struct {
 	store *store.Store
 	keep  Keep
 	files *files
+	trees *Trees
 	log   *slog.Logger
 	now   func() time.Time
 }
@@ -52,7 +53,7 @@ func (r *Retention) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, retainFor)
 	defer cancel()
 	var errs []error
-	for _, step := range []func(context.Context) error{r.retainRows, r.retainFiles, r.retainIDs} {
+	for _, step := range []func(context.Context) error{r.retainRows, r.retainFiles, r.retainTrees, r.retainNodes, r.retainIDs} {
 		err := step(ctx)
 		if ctx.Err() != nil {
 			break // the rest with the next run

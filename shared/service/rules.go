@@ -27,11 +27,7 @@ type pushRules struct {
 }
 
 func parseRule(s store.RuleRow) (*push.Rule, error) {
-	rules, err := push.ParseRules([]byte(s.Document), "application/json")
-	if err != nil {
-		return nil, err
-	}
-	return &rules[0], nil
+	return push.ParseStoredRule([]byte(s.Document))
 }
 
 // Rules lists the rules.

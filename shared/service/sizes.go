@@ -12,14 +12,26 @@ import (
 	"dsvmpools/shared/size"
 )
 
+// checkRegion refuses a pool in another region than the deployment's: subnet, identity and
+// quotas are those of one region, and Azure refuses a scale set whose subnet is elsewhere.
+func (p *Pools) checkRegion(spec pool.Spec) error {
+	if spec.Region == "" || p.region == "" || strings.EqualFold(plainRegion(spec.Region), plainRegion(p.region)) {
+		return nil
+	}
+	return fault.New(fault.Invalid, "region", "`region` is %q, and this deployment is in %s; "+
+		"leave it out, or apply the pool to a deployment there",
+		document.Clip(spec.Region), p.region)
+}
+
+// plainRegion is the name of a region as Azure's resources have it: West Europe is
+// westeurope.
+func plainRegion(name string) string { return strings.ReplaceAll(name, " ", "") }
+
 // checkSizes refuses a pool with a size that its region does not have: it would be found
 // out when the first job waits. It warns of one of which this program knows nothing. A
 // list that cannot be read refuses nothing.
 func (p *Pools) checkSizes(ctx context.Context, spec pool.Spec) (warnings []string, err error) {
-	region := spec.Region
-	if region == "" {
-		region = p.region
-	}
+	region := p.region
 	there, err := p.sizes(ctx, region)
 	if err != nil {
 		p.log.WarnContext(ctx, "skipping the check of sizes", "pool", spec.Name, "error", err)

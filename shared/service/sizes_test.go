@@ -67,3 +67,18 @@ func TestSizesAreChecked(t *testing.T) {
 		t.Errorf("when nothing is known: got %d %s %q", code, why, warnings)
 	}
 }
+
+// TestRegionIsTheDeployments: a pool elsewhere has no subnet there, so that it is refused
+// when it is applied.
+func TestRegionIsTheDeployments(t *testing.T) {
+	t.Parallel()
+	h := newFileHook(t)
+	h.change(func(c *service.Config) { c.Region = "westeurope" })
+	for region, want := range map[string]int{"westeurope": 200, "West Europe": 200, "northeurope": 400} {
+		doc := fmt.Appendf(nil, `{"name":"new","region":%q,"sizes":["Standard_D4s_v5"],"nodes":{"max":2}}`, region)
+		w := h.call("POST", "/api/pools", map[string]string{"Content-Type": "application/json"}, doc)
+		if w.Code != want || want == 400 && !strings.Contains(w.Body.String(), "this deployment is in westeurope") {
+			t.Errorf("%q: got %d %s, want %d", region, w.Code, w.Body, want)
+		}
+	}
+}

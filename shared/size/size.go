@@ -4,6 +4,7 @@ package size
 
 import (
 	_ "embed"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +17,13 @@ type Size struct {
 	CPUs         int
 	GPUs         int
 	MemoryGiB    int
-	PricePerHour string // decimal: pay-as-you-go, Linux, in the region the list names
+	PricePerHour string // decimal: pay-as-you-go, Linux, in the region the list names; the VM alone, see NodePrice
 	Currency     string // ISO 4217
+
+	CacheGiB              int  // that an ephemeral OS disk may lie in; 0 = none, or not known
+	LocalDiskGiB          int  // that an ephemeral OS disk may lie on; 0 = none, or not known
+	AcceleratedNetworking bool // it has it; some sizes require it
+	TrustedLaunch         bool // it supports it
 }
 
 //go:embed sizes.csv
@@ -31,8 +37,8 @@ var sizes = sync.OnceValue(func() map[string]Size {
 			continue
 		}
 		f := strings.Split(line, ",")
-		if len(f) != 5 {
-			panic("sizes.csv: five fields wanted: " + line)
+		if len(f) != 8 {
+			panic("sizes.csv: eight fields wanted: " + line)
 		}
 		number := func(i int) int {
 			n, err := strconv.Atoi(f[i])
@@ -48,6 +54,11 @@ var sizes = sync.OnceValue(func() map[string]Size {
 			GPUs:         number(3),
 			PricePerHour: f[4],
 			Currency:     "USD",
+
+			CacheGiB:              number(5),
+			LocalDiskGiB:          number(6),
+			AcceleratedNetworking: strings.Contains(f[7], "net"),
+			TrustedLaunch:         strings.Contains(f[7], "trusted"),
 		}
 	}
 	return all
@@ -61,6 +72,18 @@ func Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// fastSeries are the series of which each size has accelerated networking, and some sizes
+// do not start without it: general purpose, memory and compute sizes from version 5 on, by
+// Microsoft's pages of these series.
+var fastSeries = regexp.MustCompile(`(?i)^Standard_[DEF][0-9]+(-[0-9]+)?[a-z]*_v[5-9]$`)
+
+// HasAcceleratedNetworking reports whether a size, also one that is not in the list, is
+// known to have accelerated networking.
+func HasAcceleratedNetworking(name string) bool {
+	s, known := Lookup(name)
+	return s.AcceleratedNetworking || !known && fastSeries.MatchString(name)
 }
 
 // Lookup finds a size by its name, whatever its case.

@@ -89,57 +89,86 @@ func (d *IDs) FindAll(ctx context.Context, ids []string) (map[string]ID, error) 
 	return out, group.Wait()
 }
 
-// EndStates says how jobs of a pool have ended, by their ids, or that their documents
-// were rejected. It leaves out an id whose job has not ended, or is no job of this pool.
-// If the rows of a job are gone, its id says how it ended.
-func (d *IDs) EndStates(ctx context.Context, name string, ids []string) (map[string]job.State, error) {
-	states := make(map[string]job.State, len(ids))
-	open, err := d.readEnds(ctx, name, ids, states)
-	if err != nil || len(open) == 0 {
-		return states, err
-	}
-	done, err := d.pools.finishedStates(ctx, name, slices.Collect(maps.Values(open)))
+// EndStates says in which pools jobs are and how they have ended, by their ids. If the
+// rows of a job are gone, its id says how it ended. An id that nobody remembers, and
+// that is no member of a sweep that somebody remembers, is Forgotten.
+func (d *IDs) EndStates(ctx context.Context, ids []string) (map[string]pool.EndState, error) {
+	states := make(map[string]pool.EndState, len(ids))
+	open, err := d.readEnds(ctx, ids, states)
 	if err != nil {
 		return nil, err
 	}
 	var again []string
-	for id, order := range open {
-		if state, ok := done[order]; ok {
-			states[id] = state
-		} else if states[id] == "" {
-			again = append(again, id)
+	for name, orders := range open {
+		done, err := d.pools.finishedStates(ctx, name, slices.Collect(maps.Values(orders)))
+		if err != nil {
+			return nil, err
+		}
+		for id, order := range orders {
+			if state, ok := done[order]; ok {
+				states[id] = pool.EndState{Pool: name, State: state}
+			} else if states[id].State == "" {
+				again = append(again, id)
+			}
 		}
 	}
-	_, err = d.readEnds(ctx, name, again, states) // a tombstone was there before its row went
-	return states, err
+	if _, err = d.readEnds(ctx, again, states); err != nil { // a tombstone was there before its row went
+		return nil, err
+	}
+	return states, d.markForgotten(ctx, ids, states)
 }
 
-// readEnds adds to states what ids say themselves of the end of their jobs. open is the
-// orders, by their ids, of the jobs of the pool whose finished rows say it. Those of a
-// sweep's members are always among them: while they are there, the id of the sweep
-// cannot say how each member has ended.
-func (d *IDs) readEnds(ctx context.Context, name string, ids []string, states map[string]job.State) (open map[string]string, err error) {
+// readEnds adds to states what ids say themselves of their jobs. open is the orders, by
+// pool and id, of the jobs whose finished rows say how they ended. Those of a sweep's
+// members are always among them: while they are there, the id of the sweep cannot say
+// how each member has ended.
+func (d *IDs) readEnds(ctx context.Context, ids []string, states map[string]pool.EndState) (open map[string]map[string]string, err error) {
 	rows, err := d.FindAll(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	open = map[string]string{}
+	open = map[string]map[string]string{}
 	for id, row := range rows {
+		states[id] = pool.EndState{Pool: row.Pool, State: row.State}
 		if row.State == job.Rejected {
-			states[id] = row.State
 			continue
-		}
-		if row.Pool != name {
-			continue
-		}
-		if row.HasEnded() {
-			states[id] = row.State
 		}
 		if _, _, isMember := job.SweepOrder(row.Order); isMember || !row.HasEnded() {
-			open[id] = row.Order
+			if open[row.Pool] == nil {
+				open[row.Pool] = map[string]string{}
+			}
+			open[row.Pool][id] = row.Order
 		}
 	}
 	return open, nil
+}
+
+// markForgotten adds the ids to states that are not remembered. A member is not when its
+// sweep is not: while a sweep is on its way, nobody knows of its members yet.
+func (d *IDs) markForgotten(ctx context.Context, ids []string, states map[string]pool.EndState) error {
+	registered := map[string]string{} // by id: the id that is registered if somebody remembers it
+	for _, id := range ids {
+		if _, known := states[id]; known || id == "" {
+			continue
+		}
+		registered[id] = id
+		if sweep, _, isMember := job.MemberOf(id); isMember {
+			registered[id] = sweep
+		}
+	}
+	if len(registered) == 0 {
+		return nil
+	}
+	rows, err := d.FindAll(ctx, slices.Collect(maps.Values(registered)))
+	if err != nil {
+		return err
+	}
+	for id, of := range registered {
+		if _, known := rows[of]; !known {
+			states[id] = pool.EndState{Forgotten: true}
+		}
+	}
+	return nil
 }
 
 // finishedStates reads the states of finished jobs by their orders, with one request for

@@ -2,10 +2,12 @@ package store
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,13 +123,13 @@ func TestEndStatesCostsFewRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := requests.Load()
-	states, err := s.EndStates(ctx, "cpu", ids)
+	states, err := s.EndStates(ctx, ids)
 	if err != nil || len(states) != len(ids) {
 		t.Fatalf("%d jobs have ended, want %d (%v)", len(states), len(ids), err)
 	}
 	for i, id := range ids {
-		if want := []job.State{job.Succeeded, job.Failed}[i%2]; states[id] != want {
-			t.Errorf("job %s has ended as %q, want %s", id, states[id], want)
+		if want := []job.State{job.Succeeded, job.Failed}[i%2]; states[id].State != want {
+			t.Errorf("job %s has ended as %q, want %s", id, states[id].State, want)
 		}
 	}
 	n := requests.Load() - before
@@ -137,25 +139,39 @@ func TestEndStatesCostsFewRequests(t *testing.T) {
 	}
 }
 
-// EndStates leaves out what has not ended and what is no job of the pool.
-func TestEndStatesOfOthers(t *testing.T) {
+// EndStates says of each id where its job is and how it has ended, or that nobody
+// remembers it. A member of a sweep that is on its way is neither.
+func TestEndStatesOfAllPools(t *testing.T) {
 	t.Parallel()
 	s, ctx := open(t, serve(t)), deadline(t)
+	live, ended := newJob(1), newJob(4)
+	ended.State, ended.EndedAt = job.Failed, dawn
 	w := &writer{t: t, s: s, name: "cpu", head: pool.Head{Spec: pool.Spec{Name: "cpu"}}}
-	live := newJob(1)
 	w.commit(pool.Change{Key: pool.JobKey(live.Order), Value: live, Insert: true})
+	other := &writer{t: t, s: s, name: "gpu", head: pool.Head{Spec: pool.Spec{Name: "gpu"}}}
+	other.commit(pool.Change{Key: pool.DoneKey(ended.Order), Value: ended, Insert: true})
 	if _, _, err := s.Register(ctx, []ID{
 		{ID: live.ID, Pool: "cpu", Order: live.Order, Hash: "h", At: dawn},
 		{ID: "elsewhere", Pool: "gpu", Order: order(2), Hash: "h", At: dawn},
-		{ID: "coming", Pool: "cpu", Order: order(3), Hash: "h", At: dawn},
+		{ID: "coming", Pool: "cpu", Order: order(3), Hash: "h", At: dawn, End: End{Members: 4}},
+		{ID: ended.ID, Pool: "gpu", Order: ended.Order, Hash: "h", At: dawn},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Reject(ctx, ID{ID: "refused", Reason: "no", At: dawn}); err != nil {
 		t.Fatal(err)
 	}
-	states, err := s.EndStates(ctx, "cpu", []string{live.ID, "elsewhere", "coming", "refused", "unknown", ""})
-	if err != nil || len(states) != 1 || states["refused"] != job.Rejected {
-		t.Errorf("got %v (%v), want the refused one alone", states, err)
+	want := map[string]pool.EndState{
+		live.ID:     {Pool: "cpu"},
+		"elsewhere": {Pool: "gpu"},
+		"coming":    {Pool: "cpu"},
+		ended.ID:    {Pool: "gpu", State: job.Failed},
+		"refused":   {State: job.Rejected},
+		"unknown":   {Forgotten: true},
+		"unknown.3": {Forgotten: true},
+	}
+	states, err := s.EndStates(ctx, append(slices.Collect(maps.Keys(want)), "coming.3", ""))
+	if err != nil || !maps.Equal(states, want) {
+		t.Errorf("got %v (%v), want %v", states, err, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -48,9 +49,19 @@ func encodeLogRow(partition string, row logRow) []byte {
 	e := table.NewRow(partition, pool.ChangeLogKey(row.seq))
 	e.Int64("Seq", row.seq)
 	e.Text("Nonce", row.nonce)
-	e.Text("Prev", row.prev)
+	e.Text("Prev", row.prev+row.sharedSuffix())
 	e.Text("Keys", strings.Join(row.keys, keySeparator))
 	return e.JSON()
+}
+
+// sharedSuffix ends Prev if jobs in bundles changed. To an earlier release, which does not
+// know bundles, the log has a gap there: it loads the pool, and refuses it if it has any.
+// Otherwise it would take these jobs for gone, and end them on their nodes.
+func (r *logRow) sharedSuffix() string {
+	if slices.ContainsFunc(r.keys, func(key string) bool { return strings.HasSuffix(key, sharedMark) }) {
+		return sharedMark
+	}
+	return ""
 }
 
 func decodeLogRow(raw []byte) (logRow, error) {
@@ -59,7 +70,7 @@ func decodeLogRow(raw []byte) (logRow, error) {
 		Nonce, Prev, Keys string
 	}
 	err := table.Decode(raw, &row)
-	l := logRow{seq: int64(row.Seq), nonce: row.Nonce, prev: row.Prev}
+	l := logRow{seq: int64(row.Seq), nonce: row.Nonce, prev: strings.TrimSuffix(row.Prev, sharedMark)}
 	if row.Keys != "" {
 		l.keys = strings.Split(row.Keys, keySeparator)
 	}
@@ -81,6 +92,11 @@ func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version
 	rows := map[string]any{}
 	logged := map[string]bool{}
 	pending := slices.Clone(keys)
+	for i, key := range pending { // the caller does not know what became of these jobs
+		if order, isJob := pool.OrderOf(key); isJob && pool.BundleKey(order) != "" {
+			pending[i] += sharedMark
+		}
+	}
 	for range catchUpRounds {
 		head, version, changed, ok, err := p.readChangeLog(ctx, name, at)
 		if err != nil || !ok {
@@ -89,8 +105,8 @@ func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version
 		if version.Same(at) && len(pending) == 0 {
 			return newDelta(head, rows, logged), version, true, nil
 		}
-		for _, k := range changed {
-			logged[k] = true
+		for _, key := range changed {
+			logged[strings.TrimSuffix(key, sharedMark)] = true
 		}
 		pending = append(pending, changed...)
 		slices.Sort(pending)
@@ -198,9 +214,66 @@ func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Versio
 	return head, version, keys, seq == version.Seq && nonce == version.Nonce, nil
 }
 
-// readRows reads rows of jobs and nodes by their keys; one that is not there
-// becomes nil.
+// readRows reads jobs and nodes by the keys of rows of their own; one that is not there
+// becomes nil. A key that ends in sharedMark is that of a job in a bundle, or of one that
+// has left it.
 func (p *Pools) readRows(ctx context.Context, name string, keys []string, into map[string]any) error {
+	var own []string
+	bundles := map[string][]string{} // keys of jobs by key of the bundle
+	for _, key := range keys {
+		if plain, isShared := strings.CutSuffix(key, sharedMark); isShared {
+			order, _ := pool.OrderOf(plain)
+			bundles[pool.BundleKey(order)] = append(bundles[pool.BundleKey(order)], plain)
+		} else {
+			own = append(own, key)
+		}
+	}
+	left, err := p.readBundles(ctx, name, bundles, into)
+	if err != nil {
+		return err
+	}
+	return p.readOwnRows(ctx, name, append(own, left...), into)
+}
+
+// readBundles reads jobs that are in bundles, and returns the keys of those that are not.
+func (p *Pools) readBundles(ctx context.Context, name string, bundles map[string][]string, into map[string]any) (left []string, err error) {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readWorkers)
+	for bundle, keys := range bundles {
+		g.Go(func() error {
+			found := map[string]any{}
+			raw, _, err := p.table.Get(ctx, "read a row of pool "+name, name, bundle)
+			if err != nil && fault.CodeOf(err) != fault.NotFound {
+				return err
+			}
+			if err == nil {
+				jobs, err := decodeBundle(raw)
+				if err != nil {
+					return err
+				}
+				for _, j := range jobs {
+					found[pool.JobKey(j.Order)] = j
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, key := range keys {
+				if j := found[key]; j != nil {
+					into[key] = j
+				} else {
+					left = append(left, key)
+				}
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	return left, err
+}
+
+// readOwnRows reads jobs and nodes that have rows of their own.
+func (p *Pools) readOwnRows(ctx context.Context, name string, keys []string, into map[string]any) error {
 	rows := make([]any, len(keys))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readWorkers)

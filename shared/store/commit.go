@@ -33,7 +33,7 @@ func (p *Pools) Commit(ctx context.Context, name string, v pool.Version, head po
 	// A full transaction goes without its change log row. Readers of older
 	// versions load the whole pool then.
 	if len(t.operations) < table.MaxRows {
-		row := logRow{seq: head.Seq, nonce: head.Nonce, prev: t.from.Nonce, keys: pool.ChangedKeys(changes)}
+		row := logRow{seq: head.Seq, nonce: head.Nonce, prev: t.from.Nonce, keys: loggedKeys(changes)}
 		t.operations = append(t.operations, table.Operation{Kind: table.Put, Row: encodeLogRow(name, row)})
 	}
 	return p.write(ctx, t)
@@ -80,9 +80,20 @@ func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head p
 		return nil, err
 	}
 	t.operations = append(make([]table.Operation, 0, 2+len(changes)), operation)
+	bundles := map[*pool.Bundle]bool{}
 	for i := range changes {
-		operation, err := changeOperation(name, &changes[i])
-		if err != nil {
+		c := &changes[i]
+		if b := c.Bundle; b != nil && !bundles[b] {
+			bundles[b] = true
+			if operation, err = bundleOperation(name, b); err != nil {
+				return nil, err
+			}
+			t.operations = append(t.operations, operation)
+		}
+		if isInBundle(c) {
+			continue
+		}
+		if operation, err = changeOperation(name, c); err != nil {
 			return nil, err
 		}
 		t.operations = append(t.operations, operation)
@@ -145,7 +156,7 @@ func changeOperation(name string, c *pool.Change) (operation table.Operation, er
 // write sends a transaction until it is known whether it was written.
 func (p *Pools) write(ctx context.Context, t *transaction) (pool.Version, error) {
 	for try := 1; ; try++ {
-		etag, err := p.table.Submit(ctx, t.operations)
+		etag, err := p.submit(ctx, t)
 		if err == nil && etag != "" {
 			t.to.ETag = string(etag)
 			return t.to, nil
@@ -160,12 +171,14 @@ func (p *Pools) write(ctx context.Context, t *transaction) (pool.Version, error)
 				return pool.Version{}, table.Fault(t.what(), err)
 			}
 		}
-		if fault.CodeOf(err) == fault.Invalid {
+		if code := fault.CodeOf(err); code == fault.Invalid || code == fault.Throttled {
 			return pool.Version{}, err
 		}
-		known, version, outcome := p.findOutcome(ctx, t, err)
-		if known {
-			return version, outcome
+		if !table.IsBusy(err) { // a busy service has not even begun, and a look at the head would be one request more
+			known, version, outcome := p.findOutcome(ctx, t, err)
+			if known {
+				return version, outcome
+			}
 		}
 		// Not written, as far as can be seen. If it arrives later, the condition
 		// lets only one of the two tries through.

@@ -128,7 +128,7 @@ func (d *IDs) DropRejected(ctx context.Context, before time.Time, limit int) (in
 		key string // in the list
 	}
 	edge := ID{At: before.Add(-table.Tick)}
-	from, _, _ := strings.Cut(rejectedKey(&edge), "!")
+	from, _, _ := strings.Cut(edge.RejectedKey(), "!")
 	q := table.Query{Filter: table.Between(rejectedPartition, from, "~"), Limit: limit}
 	old, err := readAll(ctx, d.table, "look for old rejections", q, func(raw []byte) (rejection, error) {
 		key, err := table.DecodeKey(raw)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"dsvmpools/shared/fault"
@@ -125,7 +124,7 @@ func (r *Retention) oldestLive(ctx context.Context, name string) (string, error)
 	if err != nil || len(keys) == 0 {
 		return "", err
 	}
-	return orderOfSweep(strings.TrimPrefix(keys[0], pool.JobKey(""))), nil
+	return orderOfSweep(pool.LeastOrder(keys[0])), nil
 }
 
 func (r *Retention) readFileProgress(ctx context.Context, name string) (fileProgress, error) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/store/table"
 )
 
@@ -42,6 +43,13 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 			return nil, err
 		}
 		return encodeJob(partition, key, j)
+	},
+	"bundle": func(partition, key string, raw []byte) ([]byte, error) {
+		jobs, err := decodeBundle(raw)
+		if err != nil {
+			return nil, err
+		}
+		return encodeBundle(partition, &pool.Bundle{Key: key, Jobs: jobs})
 	},
 	"log": func(partition, key string, raw []byte) ([]byte, error) {
 		l, err := decodeLog(raw)

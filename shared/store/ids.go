@@ -38,7 +38,11 @@ type ID struct {
 
 	At        time.Time
 	ClaimedAt time.Time // when it was last registered again by the same document
-	End       End
+
+	// ConflictAt is when another document last came to the queue under this id, and was
+	// rejected; zero = none did.
+	ConflictAt time.Time
+	End        End
 }
 
 // HasEnded reports whether the id stands for a job whose end it remembers itself.
@@ -114,30 +118,32 @@ func writeID(e *table.Row, id *ID) {
 	e.Sentence("Field", id.Field)
 	e.Time("At", id.At)
 	e.Time("ClaimedAt", id.ClaimedAt)
+	e.Time("ConflictAt", id.ConflictAt)
 	writeEnd(e, id.End)
 }
 
 func decodeID(raw []byte) (id ID, nonce string, err error) {
 	var row struct {
 		ID, Pool, Order, Hash, Via, State, Reason, Field, Nonce string
-		At, ClaimedAt                                           time.Time
+		At, ClaimedAt, ConflictAt                               time.Time
 		endRow
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return ID{}, "", err
 	}
 	id = ID{
-		ID:        row.ID,
-		Pool:      row.Pool,
-		Order:     row.Order,
-		Hash:      row.Hash,
-		Via:       row.Via,
-		State:     job.State(row.State),
-		Reason:    row.Reason,
-		Field:     row.Field,
-		At:        row.At,
-		ClaimedAt: table.TimeOf(row.ClaimedAt),
-		End:       row.end(),
+		ID:         row.ID,
+		Pool:       row.Pool,
+		Order:      row.Order,
+		Hash:       row.Hash,
+		Via:        row.Via,
+		State:      job.State(row.State),
+		Reason:     row.Reason,
+		Field:      row.Field,
+		At:         row.At,
+		ClaimedAt:  table.TimeOf(row.ClaimedAt),
+		ConflictAt: table.TimeOf(row.ConflictAt),
+		End:        row.end(),
 	}
 	id.End.members, err = table.LongText(raw, "Ends", row.Ends)
 	return id, row.Nonce, err

@@ -36,6 +36,13 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 		}
 		e.Text("Waits", waits)
 	}
+	if len(j.Subscribers) > 0 {
+		subscribers, err := table.Compact(j.Subscribers)
+		if err != nil {
+			return nil, err
+		}
+		e.Text("Subscribers", subscribers)
+	}
 	e.Sentence("Cancel", j.Cancel)
 	e.Time("CancelAt", j.CancelAt)
 	e.Bool("Requeue", j.Requeue)
@@ -102,6 +109,7 @@ func writeAttempts(e *table.Row, attempts []job.Attempt) error {
 func decodeJob(raw []byte) (*pool.Job, error) {
 	var row struct {
 		Order, ID, State, Reason, Waits, Cancel, VMID, Progress string
+		Subscribers                                             string
 		Spec, Attempts                                          string
 		SubmittedAt, NotBefore, CancelAt, EndedAt               time.Time
 		Requeue                                                 bool
@@ -132,6 +140,9 @@ func decodeJob(raw []byte) (*pool.Job, error) {
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "the jobs that it waits for", row.Waits, &j.Waits)
+	}
+	if err == nil {
+		err = table.DecodeOptional(raw, "the pools that subscribed to its end", row.Subscribers, &j.Subscribers)
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "its progress", row.Progress, &j.Progress)

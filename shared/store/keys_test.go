@@ -5,27 +5,6 @@ import (
 	"testing"
 )
 
-func FuzzParsePlace(f *testing.F) {
-	f.Add("")
-	f.Add(place{Below: "01KD0000000000000000000000"}.String())
-	f.Add(place{Done: true, After: "done!ZYJKD000000000000000000000"}.String())
-	f.Add("e30")
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePlace(text)
-		if err != nil {
-			return
-		}
-		for _, k := range []string{p.Below, p.After} {
-			if len(k) > 31 || strings.ContainsAny(k, "'\\/#? ") {
-				t.Errorf("%q was taken for a key", k)
-			}
-		}
-		if again, err := parsePlace(p.String()); err != nil || again != p {
-			t.Errorf("%+v came back as %+v (%v)", p, again, err)
-		}
-	})
-}
-
 func TestIDKey(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, id, want string }{

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,17 +58,81 @@ func (l *Ledger) Usage(ctx context.Context, from, to time.Time, fn func(usage.Ro
 	if !from.Before(to) {
 		return nil
 	}
-	first, last := usage.Partition(from), usage.Partition(to.Add(-usage.Tick))
-	q := table.Query{Filter: fmt.Sprintf("PartitionKey ge '%s' and PartitionKey le '%s'", first, last)}
-	_, err := l.table.Scan(ctx, "read usage", q, func(raw []byte) error {
-		row, err := decodeUsage(raw)
-		if err != nil {
-			return err
-		}
+	return l.scanDays(ctx, dayOf(from), dayOf(to.Add(-usage.Tick)), "", "", func(e usage.Entry) error {
+		row := usage.NewRow(e)
 		if row.To.Before(from) || !row.To.Before(to) {
 			return nil
 		}
 		return fn(row)
+	})
+}
+
+// reportFields are the properties of a row that a report needs; labels are long, and few
+// reports need them. A third of a row is read in a third of the time.
+const (
+	reportFields = "PartitionKey,RowKey,Kind,Key,Pool,Team,User,Job,State,Size,Spot,CPUs,NodeCPUs,GPUs,NodeGPUs,Memory,NodeMemory," +
+		"From,To,PricePerHour,Currency"
+	labelsField = ",Labels"
+)
+
+// UsageForReport is Usage, of one pool or ("") of all, with what a report needs of each row: not its Cost, and no labels if it
+// does not need them. Parts of the time are read side by side: the rows come one by one, and days in
+// any order.
+func (l *Ledger) UsageForReport(ctx context.Context, pool string, from, to time.Time, labels bool, fn func(usage.Row) error) error {
+	if !from.Before(to) {
+		return nil
+	}
+	fields := reportFields
+	if labels {
+		fields += labelsField
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(usageWorkers)
+	first, last := dayOf(from), dayOf(to.Add(-usage.Tick))
+	days := int(last.Sub(first)/day) + 1
+	span := max(1, (days+usageParts-1)/usageParts) // days in one part
+	for begin := first; !begin.After(last); begin = begin.AddDate(0, 0, span) {
+		end := begin.AddDate(0, 0, span-1)
+		if end.After(last) {
+			end = last
+		}
+		group.Go(func() error {
+			return l.scanDays(ctx, begin, end, pool, fields, func(e usage.Entry) error {
+				row := usage.NewUncostedRow(e)
+				if row.To.Before(from) || !row.To.Before(to) {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				return fn(row)
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// usageParts bounds the parts in which a report reads its time.
+const usageParts = 32
+
+const day = 24 * time.Hour
+
+func dayOf(t time.Time) time.Time { return t.UTC().Truncate(day) }
+
+// scanDays reads the rows of some days, first and last included; fields are the properties
+// to read, "" for all.
+func (l *Ledger) scanDays(ctx context.Context, first, last time.Time, pool, fields string, fn func(usage.Entry) error) error {
+	filter := fmt.Sprintf("PartitionKey ge '%s' and PartitionKey le '%s'", usage.Partition(first), usage.Partition(last))
+	if pool != "" {
+		filter += fmt.Sprintf(" and RowKey ge '%s' and RowKey lt '%s'", table.Quote(pool+"!"), table.Quote(pool+`"`))
+	}
+	q := table.Query{Filter: filter, Fields: fields, Bare: true}
+	_, err := l.table.Scan(ctx, "read usage", q, func(raw []byte) error {
+		entry, err := decodeEntry(raw)
+		if err != nil {
+			return err
+		}
+		return fn(entry)
 	})
 	return err
 }
@@ -137,7 +202,8 @@ func encodeLabels(all map[string]string) string {
 	return text
 }
 
-func decodeUsage(raw []byte) (usage.Row, error) {
+// decodeEntry reads the entry of a row; the rest of the row follows from it.
+func decodeEntry(raw []byte) (usage.Entry, error) {
 	var row struct {
 		Kind, Key, Pool, Team, User, Job, JobName, State, Node, VMID, Size string
 		PricePerHour, Currency, Labels                                     string
@@ -148,7 +214,7 @@ func decodeUsage(raw []byte) (usage.Row, error) {
 		BootSeconds, BusySeconds, IdleSeconds, DrainingSeconds             float64
 	}
 	if err := table.Decode(raw, &row); err != nil {
-		return usage.Row{}, err
+		return usage.Entry{}, err
 	}
 	length := func(seconds float64) time.Duration {
 		return time.Duration(math.Round(seconds*float64(time.Second/usage.Tick))) * usage.Tick
@@ -184,7 +250,7 @@ func decodeUsage(raw []byte) (usage.Row, error) {
 		Currency: row.Currency,
 	}
 	if err := table.DecodeOptional(raw, "its labels", row.Labels, &entry.Labels); err != nil {
-		return usage.Row{}, err
+		return usage.Entry{}, err
 	}
-	return usage.NewRow(entry), nil
+	return entry, nil
 }

@@ -115,3 +115,12 @@ func TestUsageOfBefore(t *testing.T) {
 		t.Errorf("the fact came back as %+v (%v), want %+v", log, err, want)
 	}
 }
+
+// decodeUsage reads a row of the ledger.
+func decodeUsage(raw []byte) (usage.Row, error) {
+	entry, err := decodeEntry(raw)
+	if err != nil {
+		return usage.Row{}, err
+	}
+	return usage.NewRow(entry), nil
+}

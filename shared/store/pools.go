@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dsvmpools/shared/fault"
@@ -17,7 +18,10 @@ const consistentTries = 5
 
 // Pools is the table of pools: a partition for each, with its head, its nodes,
 // its live and finished jobs, its change log, and facts for the ledger.
-type Pools struct{ table *table.Table }
+type Pools struct {
+	table *table.Table
+	paces paces
+}
 
 // versionRow is the part of the head that says which version it is.
 type versionRow struct {
@@ -86,6 +90,16 @@ func (p *Pools) Load(ctx context.Context, name string) (*pool.Partition, pool.Ve
 	return nil, pool.Version{}, fault.New(fault.Conflict, "", "pool %s changed while it was read; try again", name)
 }
 
+// HasNode reports whether a pool has a node that is not gone.
+func (p *Pools) HasNode(ctx context.Context, name, vmid string) (bool, error) {
+	key, rows := pool.NodeKey(vmid), map[string]any{}
+	if err := p.readRows(ctx, name, []string{key}, rows); err != nil {
+		return false, err
+	}
+	n, ok := rows[key].(*pool.Node)
+	return ok && n.State != pool.NodeGone, nil
+}
+
 func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition, pool.Version, int, error) {
 	part, version, found := &pool.Partition{}, pool.Version{}, false
 	q := table.Query{Filter: table.Between(name, pool.LiveFrom, pool.LiveTo)}
@@ -99,9 +113,9 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 			part.Head, version, err = decodeHead(raw)
 			found = true
 		case "job":
-			var j *pool.Job
-			j, err = decodeJob(raw)
-			part.Jobs = append(part.Jobs, j)
+			var jobs []*pool.Job
+			jobs, err = decodeJobs(raw)
+			part.Jobs = append(part.Jobs, jobs...)
 		case "node":
 			var n *pool.Node
 			n, err = decodeNode(raw)
@@ -116,6 +130,7 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 	if err == nil && !found {
 		err = job.NoPool(name)
 	}
+	slices.SortFunc(part.Jobs, compareOrders) // those of a bundle were read after others that come later
 	return part, version, pages, err
 }
 
@@ -179,11 +194,35 @@ func (p *Pools) Logs(ctx context.Context, name string, limit int) ([]*pool.Log, 
 
 // Job reads a job by its order, live or finished. NotFound: it is not there.
 func (p *Pools) Job(ctx context.Context, name, order string) (*pool.Job, error) {
-	j, err := p.readJob(ctx, name, order, pool.JobKey(order))
+	j, err := p.liveJob(ctx, name, order)
 	if fault.CodeOf(err) != fault.NotFound {
 		return j, err
 	}
 	return p.FinishedJob(ctx, name, order)
+}
+
+// liveJob reads a live job, which may have a row of its own or be in a bundle: both are read
+// at once, because a job may go from one into the other.
+func (p *Pools) liveJob(ctx context.Context, name, order string) (*pool.Job, error) {
+	bundle := pool.BundleKey(order)
+	if bundle == "" || !isOrder(order) {
+		return p.readJob(ctx, name, order, pool.JobKey(order))
+	}
+	if err := job.CheckPool("pool", name); err != nil {
+		return nil, err
+	}
+	own := pool.JobKey(order)
+	q := table.Query{Filter: table.Between(name, own, bundle+"!") + fmt.Sprintf(" and (RowKey eq '%s' or RowKey eq '%s')", own, bundle)}
+	rows, err := readAll(ctx, p.table, "read job "+order, q, decodeJobs)
+	if err != nil {
+		return nil, err
+	}
+	for _, jobs := range rows {
+		if i := slices.IndexFunc(jobs, func(j *pool.Job) bool { return j.Order == order }); i >= 0 {
+			return jobs[i], nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "", "there is no job %s in pool %s", order, name)
 }
 
 // FinishedJob reads a finished job by its order. NotFound: it has not finished,

@@ -127,6 +127,7 @@ func (r *registration) insert(ctx context.Context, claims []claim) error {
 // rowOfNew is the ID that is read after its registration.
 func rowOfNew(id ID) ID {
 	id.State, id.Reason, id.Field, id.ClaimedAt, id.End = "", "", "", time.Time{}, End{Members: id.End.Members}
+	id.ConflictAt = time.Time{}
 	id.At = id.At.UTC().Truncate(table.Tick)
 	return id
 }

@@ -17,8 +17,8 @@ import (
 // it counts when the id's own row says the same.
 const rejectedPartition = "rejected"
 
-// rejectedKey sorts the newest first.
-func rejectedKey(id *ID) string {
+// RejectedKey is the key of a rejected document in the list of them: the newest is first.
+func (id *ID) RejectedKey() string {
 	return fmt.Sprintf("%019d!%s", math.MaxInt64-id.At.Truncate(table.Tick).UnixNano(), idKey(id.ID))
 }
 
@@ -42,7 +42,7 @@ func (d *IDs) Reject(ctx context.Context, id ID) error {
 			return nil
 		default:
 			err = d.table.Replace(ctx, what, encodeID(&id, ""), etag)
-			if err == nil && rejectedKey(&found) != rejectedKey(&id) {
+			if err == nil && found.RejectedKey() != id.RejectedKey() {
 				err = d.unlistRejection(ctx, &found)
 			}
 		}
@@ -60,13 +60,13 @@ func (d *IDs) Reject(ctx context.Context, id ID) error {
 }
 
 func (d *IDs) listRejection(ctx context.Context, id *ID) error {
-	e := table.NewRow(rejectedPartition, rejectedKey(id))
+	e := table.NewRow(rejectedPartition, id.RejectedKey())
 	writeID(e, id)
 	return d.table.Put(ctx, "list a rejected document", e.JSON())
 }
 
 func (d *IDs) unlistRejection(ctx context.Context, id *ID) error {
-	err := d.table.Delete(ctx, "unlist a rejected document", rejectedPartition, rejectedKey(id), table.Any)
+	err := d.table.Delete(ctx, "unlist a rejected document", rejectedPartition, id.RejectedKey(), table.Any)
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil
 	}
@@ -75,13 +75,29 @@ func (d *IDs) unlistRejection(ctx context.Context, id *ID) error {
 
 // Rejected lists rejected documents, newest first, at most limit of them.
 func (d *IDs) Rejected(ctx context.Context, limit int) ([]ID, error) {
-	q := table.Query{Filter: table.Between(rejectedPartition, "", "~"), Limit: min(max(limit, 1), maxPage)}
+	ids, _, err := d.RejectedAfter(ctx, "", limit)
+	return ids, err
+}
+
+// RejectedAfter lists rejected documents, newest first. It looks at limit of them, and
+// lists those that still are. after is "" or the key that the call before has returned;
+// that key is "" at the end.
+func (d *IDs) RejectedAfter(ctx context.Context, after string, limit int) (ids []ID, next string, err error) {
+	limit = min(max(limit, 1), maxPage)
+	from := ""
+	if after != "" {
+		from = after + "!"
+	}
+	q := table.Query{Filter: table.Between(rejectedPartition, from, "~"), Limit: limit}
 	listed, err := readAll(ctx, d.table, "list rejected documents", q, func(raw []byte) (ID, error) {
 		id, _, err := decodeID(raw)
 		return id, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	if len(listed) == limit {
+		next = listed[limit-1].RejectedKey()
 	}
 	valid := make([]bool, len(listed))
 	group, ctx := errgroup.WithContext(ctx)
@@ -103,7 +119,7 @@ func (d *IDs) Rejected(ctx context.Context, limit int) ([]ID, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var rejected []ID
 	for i := range listed {
@@ -111,5 +127,5 @@ func (d *IDs) Rejected(ctx context.Context, limit int) ([]ID, error) {
 			rejected = append(rejected, listed[i])
 		}
 	}
-	return rejected, nil
+	return rejected, next, nil
 }

@@ -18,11 +18,25 @@ func fingerprint(spec string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// rowFormat is the newest format of a pool's rows that this release reads. A release whose
+// rows an earlier one would misread writes a higher number into the head. In format 2 live
+// jobs may share rows, see bundle.go; a pool without such jobs is in format 1, so that it may
+// go back to an earlier release. Rows of earlier releases do not say their format.
+const (
+	rowFormat    = 2
+	formatOfRows = 1 // each job has a row of its own
+)
+
 // encodeHead writes the head. It leaves out an empty spec, so that a merge does not change
 // the spec in the row.
 func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byte, error) {
 	e := table.NewFullRow(partition, pool.HeadKey)
 	e.Int64("Seq", h.Seq)
+	format := formatOfRows
+	if h.Bundled {
+		format = rowFormat
+	}
+	e.Int("Format", format)
 	e.Text("Nonce", h.Nonce)
 	e.Text("SpecHash", fingerprint)
 	e.Bool("Deleting", h.Deleting)
@@ -65,6 +79,7 @@ func encodeSets(sets []pool.Set) (string, error) {
 	for i := range sets {
 		sets[i].Blocked.Message = table.Cut(sets[i].Blocked.Message, table.SentenceUnits)
 		sets[i].Breaker.Why = table.Cut(sets[i].Breaker.Why, table.SentenceUnits)
+		sets[i].Model.Problem = table.Cut(sets[i].Model.Problem, table.SentenceUnits)
 	}
 	text, err := table.Compact(sets)
 	for i := 0; err == nil && len(text) > table.ChunkUnits && i < len(sets); i++ {
@@ -110,6 +125,18 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.Time("BootAt", n.BootAt)
 	e.Text("Address", n.Address)
 	e.Int64("Seen", n.Seen)
+	e.Bool("Outdated", n.Outdated)
+	e.Time("OutdatedAt", n.OutdatedAt)
+	e.Text("Stage", n.Stage)
+	e.Sentence("StageWhy", n.StageWhy)
+	e.Time("StageAt", n.StageAt)
+	if len(n.Features) > 0 {
+		// The scheduler keeps so few features that they always fit.
+		if features, err := table.Compact(n.Features); err == nil && len(features) <= table.ChunkUnits {
+			e.Text("Features", features)
+		}
+	}
+	e.Int("Protocol", n.Protocol)
 	e.Text("Price", n.Price)
 	e.Text("Currency", n.Currency)
 	e.Time("From", n.From)
@@ -155,9 +182,16 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 		N, Queued, Running, Wanted  table.Number
 		DownSince, WakeAt, RecordAt time.Time
 		Sets, Shares, Spec          string
+		PartitionKey                string
+		Format                      table.Number
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return pool.Head{}, pool.Version{}, err
+	}
+	if row.Format > rowFormat {
+		return pool.Head{}, pool.Version{}, fault.New(fault.Internal, "",
+			"the rows of pool %s have the format %d, which a newer release has written; this release reads up to %d: "+
+				"deploy the newer one again", row.PartitionKey, row.Format, rowFormat)
 	}
 	h := pool.Head{
 		Seq:       int64(row.Seq),
@@ -171,6 +205,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 		Queued:    int(row.Queued),
 		Running:   int(row.Running),
 		Wanted:    int(row.Wanted),
+		Bundled:   row.Format > formatOfRows,
 	}
 	spec, err := table.LongText(raw, "Spec", row.Spec)
 	if err == nil {
@@ -191,11 +226,11 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
-		Blames                                                                           string
-		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor            table.Number
-		Evicted, Spot                                                                    bool
+		Blames, Stage, StageWhy, Features                                                string
+		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol  table.Number
+		Evicted, Spot, Outdated                                                          bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark   time.Time
-		RestartAt, BootAt                                                                time.Time
+		RestartAt, BootAt, OutdatedAt, StageAt                                           time.Time
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return nil, err
@@ -226,6 +261,12 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		BootAt:     row.BootAt,
 		Address:    row.Address,
 		Seen:       int64(row.Seen),
+		Outdated:   row.Outdated,
+		OutdatedAt: row.OutdatedAt,
+		Stage:      row.Stage,
+		StageWhy:   row.StageWhy,
+		StageAt:    row.StageAt,
+		Protocol:   int(row.Protocol),
 		Price:      row.Price,
 		Currency:   row.Currency,
 		From:       row.From,
@@ -236,6 +277,9 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		DrainFor:   time.Duration(row.DrainFor),
 	}
 	if err := table.DecodeOptional(raw, "what stands against it", row.Blames, &n.Blames); err != nil {
+		return nil, err
+	}
+	if err := table.DecodeOptional(raw, "its features", row.Features, &n.Features); err != nil {
 		return nil, err
 	}
 	return n, nil

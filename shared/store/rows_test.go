@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -140,7 +141,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 		}
 
 		j := random[pool.Job](f)
-		j.Archived = nil // of a job without rows
+		j.Archived, j.ConflictAt, j.Bundled = nil, time.Time{}, false // of a job without rows, of its id, and of its row
 		raw, err = encodeJob("cpu", "job!x", j)
 		if err != nil {
 			t.Fatal(err)
@@ -148,6 +149,19 @@ func TestRowsKeepEveryField(t *testing.T) {
 		gotJob, err := decodeJob(again(t, raw))
 		if err != nil || !reflect.DeepEqual(gotJob, j) {
 			t.Fatalf("job came back as %+v (%v), want %+v", gotJob, err, j)
+		}
+
+		bundle := &pool.Bundle{Key: pool.BundleKey(order(1)), Jobs: []*pool.Job{j, random[pool.Job](f)}}
+		for _, j := range bundle.Jobs {
+			j.Archived, j.ConflictAt, j.Bundled = nil, time.Time{}, true
+		}
+		raw, err = encodeBundle("cpu", bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotJobs, err := decodeBundle(again(t, raw))
+		if err != nil || !reflect.DeepEqual(gotJobs, bundle.Jobs) {
+			t.Fatalf("bundle came back as %+v (%v), want %+v", gotJobs, err, bundle.Jobs)
 		}
 
 		l := random[pool.Log](f)
@@ -424,5 +438,23 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 	_, err := decodeJob(raw)
 	if err == nil || !strings.Contains(err.Error(), "job!1") || !strings.Contains(err.Error(), "cpu") {
 		t.Errorf("got error %v, want one that names the row and the partition", err)
+	}
+}
+
+// TestNewerRowsAreRefused makes sure that a head which a newer release has written in
+// another format is not read as if it said what this release knows.
+func TestNewerRowsAreRefused(t *testing.T) {
+	t.Parallel()
+	raw, err := encodeHead("cpu", &pool.Head{Bundled: true}, "h", "{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := decodeHead(raw); err != nil {
+		t.Errorf("a head of this release: %v", err)
+	}
+	newer := bytes.Replace(raw, []byte(`"Format":2`), []byte(`"Format":3`), 1)
+	const want = "the rows of pool cpu have the format 3, which a newer release has written; this release reads up to 2: deploy the newer one again"
+	if _, _, err := decodeHead(newer); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -10,6 +10,7 @@
 //	Pools      table pools: the live and finished rows of each pool
 //	IDs        table ids: what the id of a job stands for, and how it ended
 //	Ledger     table usage: what was used and what it cost
+//	Sums       table rollups: what the rows of the ledger add up to
 //	Pushes     table rules: rules for pushes, what pushes started, watches
 //	Retention  pools and ids together: rows that are old, or of a deleted pool
 package store
@@ -27,8 +28,12 @@ const (
 	poolsTable = "pools"
 	idsTable   = "ids"
 	usageTable = "usage"
+	sumsTable  = "rollups"
 	rulesTable = "rules"
 )
+
+// Tables returns the names of all tables. A deployment's template makes them.
+func Tables() []string { return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable} }
 
 // Config says where the tables are.
 type Config = table.Config
@@ -38,6 +43,7 @@ type Store struct {
 	*Pools
 	*IDs
 	*Ledger
+	*Sums
 	*Pushes
 	*Retention
 
@@ -50,12 +56,13 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools := &Pools{service.Table(poolsTable)}
+	pools := &Pools{table: service.Table(poolsTable)}
 	ids := &IDs{service.Table(idsTable), pools}
 	return &Store{
 		Pools:     pools,
 		IDs:       ids,
 		Ledger:    &Ledger{service.Table(usageTable)},
+		Sums:      &Sums{service.Table(sumsTable)},
 		Pushes:    &Pushes{service.Table(rulesTable)},
 		Retention: &Retention{pools, ids},
 		service:   service,
@@ -67,7 +74,7 @@ func (s *Store) Close() { s.service.Close() }
 
 // CreateTables creates the tables that do not exist yet.
 func (s *Store) CreateTables(ctx context.Context) error {
-	return s.service.Create(ctx, poolsTable, idsTable, usageTable, rulesTable)
+	return s.service.Create(ctx, Tables()...)
 }
 
 // readAll reads the rows of a query into a list.

@@ -156,11 +156,11 @@ func newDeadPool(t *testing.T, s *Store, n int) *deadPool {
 
 // endState is how one job of a pool has ended.
 func endState(ctx context.Context, s *Store, name, id string) (job.State, error) {
-	states, err := s.EndStates(ctx, name, []string{id})
-	if err == nil && states[id] == "" {
+	states, err := s.EndStates(ctx, []string{id})
+	if err == nil && (states[id].State == "" || states[id].Pool != name) {
 		err = fault.New(fault.NotFound, "", "job %q has not ended", id)
 	}
-	return states[id], err
+	return states[id].State, err
 }
 
 // check looks whether each job still says how it ended, by its row or by its id.

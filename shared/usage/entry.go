@@ -4,7 +4,10 @@
 // never reads a clock or a table, and it never takes an unknown price for zero.
 package usage
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Kinds of entries.
 const (
@@ -12,7 +15,7 @@ const (
 	KindNode    = "node"    // one interval of a node's billed life
 )
 
-// UnknownPrice stands where no price is known. It is never taken for zero.
+// UnknownPrice stands for a price that nobody knows. It never counts as zero.
 const UnknownPrice = "unknown"
 
 // Entry is one fact for the ledger, written by the pool in the same
@@ -49,4 +52,18 @@ type Entry struct {
 	Price    string            `json:"price"`              // per hour of the whole node, decimal, or UnknownPrice
 	Currency string            `json:"currency"`           // ISO 4217
 	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+// Identity is what distinguishes an entry from all others, also while it still runs.
+func (e *Entry) Identity() string { return e.Pool + "!" + e.Kind + "!" + e.Key }
+
+// sweep is the id of the sweep that an attempt's job is a member of; "" = it is none. The
+// order of a member, with which its key begins, has a point, and that of another job has
+// none: an id may have one in any case.
+func (e *Entry) sweep() string {
+	order, _, _ := strings.Cut(e.Key, "!")
+	if !strings.Contains(order, ".") {
+		return ""
+	}
+	return e.Job[:max(strings.LastIndexByte(e.Job, '.'), 0)]
 }

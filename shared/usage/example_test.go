@@ -36,9 +36,9 @@ func ExampleNewRow() {
 }
 
 // A report by pool shows what attempts cost, and what nodes cost beyond that.
-func ExampleSum() {
+func ExampleBuilder() {
 	begin := time.Date(2026, 1, 31, 6, 0, 0, 0, time.UTC)
-	sum, err := usage.NewSum(usage.ByPool)
+	report, err := usage.NewBuilder(usage.Query{By: usage.ByPool, From: begin, To: begin.AddDate(0, 0, 1)})
 	if err != nil {
 		panic(err)
 	}
@@ -47,9 +47,9 @@ func ExampleSum() {
 		{Kind: usage.KindAttempt, Pool: "cpu", Job: "train", CPUs: 2, NodeCPUs: 4, From: begin, To: begin.Add(time.Hour), Price: "1.00", Currency: "EUR"},
 	} {
 		row := usage.NewRow(e)
-		sum.Add(&row)
+		report.Add(&row)
 	}
-	for _, g := range sum.Groups() {
+	for _, g := range report.Report(begin).Groups {
 		fmt.Println(g.Key, "jobs:", g.Jobs, "cost:", g.Cost, "waste:", g.Waste, g.Currency)
 	}
 	// Output:

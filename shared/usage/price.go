@@ -47,6 +47,9 @@ func isDigits(s string) bool {
 	return true
 }
 
+// Amount writes an exact amount as reports do.
+func Amount(r *big.Rat) string { return amount(r, reportDecimals) }
+
 // amount writes an exact amount with at most the given number of decimals,
 // half away from zero, without zeros at the end.
 func amount(r *big.Rat, decimals int) string {

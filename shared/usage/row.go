@@ -20,15 +20,23 @@ const dayLayout = "2006-01-02"
 
 // NewRow computes the row of an entry.
 func NewRow(e Entry) Row {
-	row := Row{Entry: e, Cost: UnknownPrice}
+	row := NewUncostedRow(e)
+	row.Cost = UnknownPrice
+	if cost, ok := e.Cost(); ok {
+		row.Cost = amount(cost, rowDecimals)
+	}
+	return row
+}
+
+// NewUncostedRow is NewRow without Cost, which takes longer than all else: a report adds up
+// what is exact, and does not read it.
+func NewUncostedRow(e Entry) Row {
+	row := Row{Entry: e}
 	row.From, row.To = e.From.UTC().Truncate(Tick), e.To.UTC().Truncate(Tick)
 	row.Seconds = time.Duration(e.length()) * Tick
 	if part, of, ok := e.share(); ok {
 		row.Share = float64(part) / float64(of)
 		row.NodeSeconds = portion(row.Seconds, part, of)
-	}
-	if cost, ok := e.Cost(); ok {
-		row.Cost = amount(cost, rowDecimals)
 	}
 	return row
 }

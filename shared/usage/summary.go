@@ -8,21 +8,8 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 )
-
-// Grouping is what a report is grouped by.
-type Grouping string
-
-const (
-	ByJob  Grouping = "job"
-	ByPool Grouping = "pool"
-	ByTeam Grouping = "team"
-	ByUser Grouping = "user"
-	ByDay  Grouping = "day" // the UTC day on which the entry ended
-)
-
-// Groupings lists them, in the order in which to name them.
-var Groupings = []Grouping{ByJob, ByPool, ByTeam, ByUser, ByDay}
 
 // Group is one line of a report: the rows of one key that are paid in one
 // currency. What has no known price is a line of its own, whose cost is
@@ -31,30 +18,33 @@ var Groupings = []Grouping{ByJob, ByPool, ByTeam, ByUser, ByDay}
 // Cost is what the attempts cost. Waste is what the nodes cost beyond that, so
 // that over all lines of a currency cost and waste add up to what was paid. It is
 // negative where the shares of attempts add up to more than a node; nothing is scaled.
-// By job, team and user, nodes belong to nobody: their waste stands in the
+// By job, team, user, sweep and label, nodes belong to nobody: their waste stands in the
 // line with the empty key, and the other lines have none ("").
 type Group struct {
 	By          Grouping
 	Key         string
 	Jobs        int   // different jobs
 	Seconds     Ticks // of the attempts
-	NodeSeconds Ticks // of whole nodes; by job, team and user: of the attempts' shares, the rest in the line with the empty key
+	NodeSeconds Ticks // of whole nodes; where nodes belong to nobody: of the attempts' shares, the rest in the line with the empty key
 	Cost        string
 	Waste       string // "" = not of this line, or no node is in the rows
 	Currency    string // "" where the price is unknown
+	Open        int    // intervals of attempts and nodes in it that still run, and count up to the time of the report
 }
 
 // line collects what one group is made of. Costs stay apart, by price and by what
 // the node has, as plain numbers of ticks, so that millions of rows add up without
 // ever larger fractions.
 type line struct {
-	jobs    map[string]struct{}
-	seconds Ticks // of attempts
-	shares  Ticks // node time the attempts used
-	used    bill  // for the attempts
-	nodes   Ticks // node time there was
-	paid    bill  // for the nodes
-	unclear bool  // an attempt on these nodes has no known share, so that the waste is unknown
+	singles int                  // jobs of which there is one row
+	repeats map[JobMark]struct{} // other jobs
+	seconds Ticks                // of attempts
+	shares  Ticks                // node time the attempts used
+	used    bill                 // for the attempts
+	nodes   Ticks                // node time there was
+	paid    bill                 // for the nodes
+	unclear bool                 // an attempt on these nodes has no known share, so that the waste is unknown
+	open    int                  // intervals that still run
 }
 
 // bill is a number of ticks, times the part that was held (cpus, GPUs or bytes), by
@@ -73,57 +63,134 @@ type part struct {
 	currency string
 }
 
-// Sum builds a report row by row, for ranges too long to hold in memory.
-type Sum struct {
-	by    Grouping
-	lines map[part]*line
+// summary adds up rows one by one, for ranges too long to hold in memory.
+type summary struct {
+	by     Grouping
+	label  string // the name of the label that it is by
+	lines  map[part]*line
+	prices map[string]bool // texts that were read: whether they are prices
+
+	onlyJobs bool // no nodes are counted: node time is that of the attempts' shares
 }
 
-// NewSum starts a report.
-func NewSum(by Grouping) (*Sum, error) {
-	if !slices.Contains(Groupings, by) {
-		return nil, fmt.Errorf("usage cannot be grouped by %q; choose one of %v", by, Groupings)
+func newSummary(by Grouping) *summary {
+	label, _ := by.Label()
+	return &summary{by: by, label: label, lines: map[part]*line{}, prices: map[string]bool{}}
+}
+
+// isPrice reports whether a text is a price. A report has few of them and many rows.
+func (s *summary) isPrice(text string) bool {
+	priced, known := s.prices[text]
+	if !known {
+		_, priced = ParsePrice(text)
+		s.prices[text] = priced
 	}
-	return &Sum{by: by, lines: map[part]*line{}}, nil
+	return priced
 }
 
-// Add counts one row.
-func (s *Sum) Add(row *Row) {
-	_, priced := ParsePrice(row.Price)
-	held, of, shared := row.share()
-	if row.Kind == KindNode {
-		l := s.line(s.nodeKey(row), priced, row.Currency)
-		l.nodes += ticksOf(row.Seconds)
-		l.paid.add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
-		return
+// add counts one row. open: what it is about still runs.
+func (s *summary) add(row *Row, open bool) {
+	held, of, _ := row.share()
+	at := place{s.key(row), s.nodeKey(row.Pool, row.To, row.Size)}
+	key := sumKey{Node: row.Kind == KindNode, Price: row.Price, Currency: row.Currency, Of: of}
+	l := s.lineFor(at, &key)
+	if open {
+		l.open++
+	}
+	l.add(&key, ticksOf(row.Seconds), ticksOf(row.NodeSeconds))
+	l.billFor(&key).add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
+	switch {
+	case key.Node:
+	case !open && row.isOnlyOfJob():
+		l.singles++
+	default:
+		l.repeat(markJob(row.Job))
+	}
+}
+
+// addSum counts the rows of a sum.
+func (s *summary) addSum(pool string, day time.Time, g *sum) {
+	nodes := s.nodeKey(pool, day, g.Size)
+	own := nodes
+	if s.by == ByTeam {
+		own = g.Team
+	} else if s.by == ByUser {
+		own = g.User
+	} else if g.Label != "" && g.Label == s.by.sumLabel() {
+		own = g.Value
+	}
+	l := s.lineFor(place{own, nodes}, &g.sumKey)
+	l.add(&g.sumKey, g.Seconds, g.Shares)
+	l.billFor(&g.sumKey).addHeld(tariff{g.Price, g.Of}, &g.Held.Int)
+	l.singles += g.Single
+	for _, job := range g.Repeated {
+		l.repeat(job)
+	}
+}
+
+// place is the lines that an attempt and its node belong to.
+type place struct{ own, nodes string }
+
+// lineFor finds the line that rows count in.
+func (s *summary) lineFor(at place, key *sumKey) *line {
+	priced, shared := s.isPrice(key.Price), key.Of > 0
+	if key.Node {
+		return s.line(at.nodes, priced, key.Currency)
 	}
 	if priced && !shared {
-		s.line(s.nodeKey(row), true, row.Currency).unclear = true
+		s.line(at.nodes, true, key.Currency).unclear = true
 	}
-	l := s.line(s.key(row), priced && shared, row.Currency)
-	l.jobs[row.Job] = struct{}{}
-	l.seconds += ticksOf(row.Seconds)
-	if shared {
-		l.shares += ticksOf(row.NodeSeconds)
-		l.used.add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
-	}
+	return s.line(at.own, priced && shared, key.Currency)
 }
 
-func (s *Sum) line(key string, priced bool, currency string) *line {
+// add counts lengths of time. Shares that are not known are zero.
+func (l *line) add(key *sumKey, length, shares Ticks) {
+	if key.Node {
+		l.nodes += length
+		return
+	}
+	l.seconds += length
+	l.shares += shares
+}
+
+// billFor is the bill on which rows are. Attempts without a known share are on none that
+// anybody reads.
+func (l *line) billFor(key *sumKey) bill {
+	switch {
+	case key.Node:
+		return l.paid
+	case key.Of > 0:
+		return l.used
+	}
+	return bill{}
+}
+
+// repeat counts a job of which there may be other rows.
+func (l *line) repeat(job JobMark) {
+	if l.repeats == nil {
+		l.repeats = map[JobMark]struct{}{}
+	}
+	l.repeats[job] = struct{}{}
+}
+
+// jobs is how many different jobs the line has.
+func (l *line) jobs() int { return l.singles + len(l.repeats) }
+
+func (s *summary) line(key string, priced bool, currency string) *line {
 	p := part{key: key, currency: currency}
 	if !priced {
 		p = part{key: key, unpriced: true}
 	}
 	l := s.lines[p]
 	if l == nil {
-		l = &line{jobs: map[string]struct{}{}, used: bill{}, paid: bill{}}
+		l = &line{used: bill{}, paid: bill{}}
 		s.lines[p] = l
 	}
 	return l
 }
 
 // key is the line an attempt belongs to.
-func (s *Sum) key(row *Row) string {
+func (s *summary) key(row *Row) string {
 	switch s.by {
 	case ByJob:
 		return row.Job
@@ -131,26 +198,31 @@ func (s *Sum) key(row *Row) string {
 		return row.Team
 	case ByUser:
 		return row.User
-	default:
-		return s.nodeKey(row)
+	case BySweep:
+		return row.sweep()
+	case ByPool, ByDay, BySize, byTotal:
+		return s.nodeKey(row.Pool, row.To, row.Size)
 	}
+	return row.Labels[s.label]
 }
 
 // nodeKey is the line a node's interval belongs to.
-func (s *Sum) nodeKey(row *Row) string {
+func (s *summary) nodeKey(pool string, to time.Time, size string) string {
 	switch s.by {
 	case ByPool:
-		return row.Pool
+		return pool
 	case ByDay:
-		return Partition(row.To)
+		return Partition(to)
+	case BySize:
+		return size
 	default:
 		return ""
 	}
 }
 
-// Groups is the report so far: lines sorted by key, and below a key by currency, with
+// groups is the report so far: lines sorted by key, and below a key by currency, with
 // the unknown prices last.
-func (s *Sum) Groups() []Group {
+func (s *summary) groups() []Group {
 	parts := slices.SortedFunc(maps.Keys(s.lines), func(a, b part) int {
 		unpriced := func(p part) int {
 			if p.unpriced {
@@ -163,7 +235,7 @@ func (s *Sum) Groups() []Group {
 	groups := make([]Group, 0, len(parts))
 	for _, p := range parts {
 		l := s.lines[p]
-		if len(l.jobs) == 0 && len(l.paid) == 0 {
+		if l.jobs() == 0 && len(l.paid) == 0 {
 			continue
 		}
 		groups = append(groups, s.group(p, l))
@@ -171,13 +243,13 @@ func (s *Sum) Groups() []Group {
 	return groups
 }
 
-func (s *Sum) group(p part, l *line) Group {
+func (s *summary) group(p part, l *line) Group {
 	g := Group{
-		By: s.by, Key: p.key, Jobs: len(l.jobs), Seconds: l.seconds, NodeSeconds: l.nodes,
-		Cost: UnknownPrice, Currency: p.currency,
+		By: s.by, Key: p.key, Jobs: l.jobs(), Seconds: l.seconds, NodeSeconds: l.nodes,
+		Cost: UnknownPrice, Currency: p.currency, Open: l.open,
 	}
 	used := []bill{l.used}
-	if !s.nodesHaveLines() {
+	if s.onlyJobs || !s.by.nodesHaveLines() {
 		g.NodeSeconds = l.shares
 		if p.key == "" && len(l.paid) > 0 {
 			used = s.usedIn(p)
@@ -201,11 +273,8 @@ func (s *Sum) group(p part, l *line) Group {
 	return g
 }
 
-// nodesHaveLines reports whether a node belongs to a line of its own key.
-func (s *Sum) nodesHaveLines() bool { return s.by == ByPool || s.by == ByDay }
-
 // usedIn has the bills of all attempts with the same currency as p.
-func (s *Sum) usedIn(p part) []bill {
+func (s *summary) usedIn(p part) []bill {
 	var all []bill
 	for q, l := range s.lines {
 		if q.unpriced == p.unpriced && q.currency == p.currency {
@@ -216,7 +285,7 @@ func (s *Sum) usedIn(p part) []bill {
 }
 
 // sharesIn is the node time of all attempts with the same currency as p.
-func (s *Sum) sharesIn(p part) Ticks {
+func (s *summary) sharesIn(p part) Ticks {
 	var all Ticks
 	for q, l := range s.lines {
 		if q.unpriced == p.unpriced && q.currency == p.currency {
@@ -227,12 +296,17 @@ func (s *Sum) sharesIn(p part) Ticks {
 }
 
 func (b bill) add(t tariff, held int64, length Ticks) {
+	b.addHeld(t, new(big.Int).Mul(big.NewInt(held), big.NewInt(int64(length))))
+}
+
+// addHeld adds a number of ticks, times the part that was held.
+func (b bill) addHeld(t tariff, held *big.Int) {
 	ticks := b[t]
 	if ticks == nil {
 		ticks = new(big.Int)
 		b[t] = ticks
 	}
-	ticks.Add(ticks, new(big.Int).Mul(big.NewInt(held), big.NewInt(int64(length))))
+	ticks.Add(ticks, held)
 }
 
 // sum is the exact amount of a bill whose prices are known.
@@ -250,11 +324,15 @@ func (b bill) sum() *big.Rat {
 }
 
 // MarshalJSON writes a group with its key under the name of the grouping:
-// {"team":"vision","jobs":3,"seconds":12.5,...}. Seconds are plain decimals.
+// {"team":"vision","jobs":3,"seconds":12.5,...}. Seconds are plain decimals. A total has
+// no key.
 func (g Group) MarshalJSON() ([]byte, error) {
-	return fmt.Appendf(nil, `{%s:%s,"jobs":%d,"seconds":%s,"nodeSeconds":%s,"cost":%s,"waste":%s,"currency":%s}`,
-		quote(string(g.By)), quote(g.Key), g.Jobs, g.Seconds, g.NodeSeconds,
-		quote(g.Cost), quote(g.Waste), quote(g.Currency)), nil
+	out := []byte("{")
+	if g.By != byTotal {
+		out = fmt.Appendf(out, "%s:%s,", quote(g.By.Property()), quote(g.Key))
+	}
+	return fmt.Appendf(out, `"jobs":%d,"seconds":%s,"nodeSeconds":%s,"cost":%s,"waste":%s,"currency":%s,"open":%d}`,
+		g.Jobs, g.Seconds, g.NodeSeconds, quote(g.Cost), quote(g.Waste), quote(g.Currency), g.Open), nil
 }
 
 func quote(s string) []byte {
@@ -262,18 +340,19 @@ func quote(s string) []byte {
 	return b
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON writes. Of a label it has no name: By is "label".
 func (g *Group) UnmarshalJSON(data []byte) error {
 	var wire struct {
-		Job, Pool, Team, User, Day *string
-		Jobs                       int
-		Seconds, NodeSeconds       Ticks
-		Cost, Waste, Currency      string
+		Job, Pool, Team, User, Day, Size, Sweep, Label *string
+		Jobs, Open                                     int
+		Seconds, NodeSeconds                           Ticks
+		Cost, Waste, Currency                          string
 	}
 	if err := json.Unmarshal(data, &wire); err != nil {
 		return err
 	}
-	keys := map[Grouping]*string{ByJob: wire.Job, ByPool: wire.Pool, ByTeam: wire.Team, ByUser: wire.User, ByDay: wire.Day}
+	keys := map[Grouping]*string{ByJob: wire.Job, ByPool: wire.Pool, ByTeam: wire.Team, ByUser: wire.User, ByDay: wire.Day,
+		BySize: wire.Size, BySweep: wire.Sweep, "label": wire.Label}
 	*g = Group{
 		Jobs:        wire.Jobs,
 		Seconds:     wire.Seconds,
@@ -281,6 +360,7 @@ func (g *Group) UnmarshalJSON(data []byte) error {
 		Cost:        wire.Cost,
 		Waste:       wire.Waste,
 		Currency:    wire.Currency,
+		Open:        wire.Open,
 	}
 	for by, key := range keys {
 		if key != nil {

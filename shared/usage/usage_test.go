@@ -103,14 +103,14 @@ func rows(entries ...Entry) []Row {
 
 // summarize is a report of rows.
 func summarize(rows []Row, by Grouping) ([]Group, error) {
-	s, err := NewSum(by)
-	if err != nil {
+	if err := CheckGrouping(by); err != nil {
 		return nil, err
 	}
+	s := newSummary(by)
 	for i := range rows {
-		s.Add(&rows[i])
+		s.add(&rows[i], false)
 	}
-	return s.Groups(), nil
+	return s.groups(), nil
 }
 
 func TestSummarize(t *testing.T) {
@@ -170,8 +170,10 @@ func TestSummarize(t *testing.T) {
 			t.Errorf("%s: got %+v (%v), want %+v", c.name, got, err, c.want)
 		}
 	}
-	if _, err := summarize(nil, "size"); err == nil {
-		t.Error("grouping by size was accepted")
+	for _, by := range []Grouping{"colour", "label:", "label", ""} {
+		if _, err := summarize(nil, by); err == nil {
+			t.Errorf("grouping by %q was accepted", by)
+		}
 	}
 }
 
@@ -179,15 +181,12 @@ func TestSummarize(t *testing.T) {
 // its own row: the sum is not.
 func TestSumsAreExact(t *testing.T) {
 	t.Parallel()
-	s, err := NewSum(ByPool)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newSummary(ByPool)
 	row := NewRow(attempt("a", "", time.Second, 1, 3, "0.1", "EUR"))
 	for range 1_080_000 {
-		s.Add(&row)
+		s.add(&row, false)
 	}
-	if got, want := s.Groups()[0].Cost, "10.00"; got != want {
+	if got, want := s.groups()[0].Cost, "10.00"; got != want {
 		t.Errorf("cost is %s, want %s", got, want)
 	}
 }
@@ -211,7 +210,7 @@ func TestEveryGroupingAddsUp(t *testing.T) {
 			paid += int64(row.Seconds / time.Second)
 		}
 	}
-	for _, by := range Groupings {
+	for _, by := range append(Groupings, Grouping("label:x")) {
 		groups, err := summarize(all, by)
 		if err != nil {
 			t.Fatal(err)
@@ -248,7 +247,7 @@ func TestGroupJSON(t *testing.T) {
 	t.Parallel()
 	g := Group{By: ByTeam, Key: `vi"sion`, Jobs: 3, Seconds: 125_000_000, NodeSeconds: 1, Cost: "1.50", Waste: "", Currency: "EUR"}
 	text, err := json.Marshal(g)
-	want := `{"team":"vi\"sion","jobs":3,"seconds":12.5,"nodeSeconds":0.0000001,"cost":"1.50","waste":"","currency":"EUR"}`
+	want := `{"team":"vi\"sion","jobs":3,"seconds":12.5,"nodeSeconds":0.0000001,"cost":"1.50","waste":"","currency":"EUR","open":0}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s (%v), want %s", text, err, want)
 	}

@@ -17,7 +17,19 @@ type Explanation struct {
 	Unblocks string    `json:"unblocks,omitempty"` // what it waits for
 	Place    int       `json:"place,omitempty"`    // in line, from 1, as things stand
 	Waiting  int       `json:"waiting,omitempty"`  // jobs in line
+
+	After []AfterJob `json:"after,omitempty"` // the jobs that it waits for, MaxAfterShown at most
 }
+
+// AfterJob is a job after which another one comes.
+type AfterJob struct {
+	ID    string    `json:"id"`
+	Pool  string    `json:"pool,omitempty"`
+	State job.State `json:"state,omitempty"` // "" = nothing is known of it any more
+}
+
+// MaxAfterShown bounds the jobs that an explanation looks at.
+const MaxAfterShown = 10
 
 // PoolExplanation says why a pool has the size it has.
 type PoolExplanation struct {

@@ -25,13 +25,20 @@ type Job struct {
 	StartedAt   *time.Time `json:"startedAt"` // of the first attempt that started
 	EndedAt     *time.Time `json:"endedAt"`
 	Attempts    []Attempt  `json:"attempts"`
-	Sweep       *Sweep     `json:"sweep,omitempty"` // how far a sweep has come; of a sweep only
-	Spec        *job.Spec  `json:"spec,omitempty"`  // where one job is asked for; lists leave it out
-	Kept        string     `json:"kept,omitempty"`  // of a job whose rows have gone: what is still known of it
+	Sweep       *Sweep     `json:"sweep,omitempty"`    // how far a sweep has come; of a sweep only
+	RerunOf     string     `json:"rerunOf,omitempty"`  // id of the job that it runs again
+	Spec        *job.Spec  `json:"spec,omitempty"`     // where one job is asked for; lists leave it out
+	Kept        string     `json:"kept,omitempty"`     // of a job whose rows have gone: what is still known of it
+	Conflict    *Conflict  `json:"conflict,omitempty"` // where one job is asked for: another document came under its id
 }
 
 // keptOnly says of a job what is still kept when its rows have been removed.
 const keptOnly = "how it ended; its document and its attempts are no longer kept"
+
+// Conflict says that another document came to the queue under a job's id, and was rejected.
+type Conflict struct {
+	At time.Time `json:"at"` // of the last one
+}
 
 // Sweep is how far a sweep has come.
 type Sweep struct {
@@ -59,7 +66,8 @@ type Attempt struct {
 	ExitCode  *int             `json:"exitCode"` // null until it has ended
 	StartedAt *time.Time       `json:"startedAt"`
 	EndedAt   *time.Time       `json:"endedAt"`
-	Ranks     []Rank           `json:"ranks,omitempty"` // of a job on several nodes; Node is that of rank 0
+	LogsCut   *job.LogsCut     `json:"logsCut,omitempty"` // how many bytes are missing in its logs; missing = none
+	Ranks     []Rank           `json:"ranks,omitempty"`   // of a job on several nodes; Node is that of rank 0
 }
 
 // Rank is one node's part of an attempt of a job on several nodes.
@@ -72,12 +80,13 @@ type Rank struct {
 	ExitCode  *int             `json:"exitCode"` // null until it has ended
 	StartedAt *time.Time       `json:"startedAt"`
 	EndedAt   *time.Time       `json:"endedAt"`
+	LogsCut   *job.LogsCut     `json:"logsCut,omitempty"` // how many bytes are missing in its logs; missing = none
 }
 
 // NewJob is the shape of a job in a list.
 func NewJob(j *pool.Job) Job {
 	out := Job{
-		ID: j.ID, Pool: j.Spec.Pool, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User,
+		ID: j.ID, Pool: j.Spec.Pool, Name: j.Spec.Name, Team: j.Spec.Team, User: j.Spec.User, RerunOf: j.Spec.RerunOf,
 		State: j.State, Reason: j.Reason,
 		SubmittedAt: known(j.SubmittedAt), EndedAt: known(j.EndedAt),
 		Attempts: make([]Attempt, len(j.Attempts)),
@@ -85,7 +94,7 @@ func NewJob(j *pool.Job) Job {
 	for i, a := range j.Attempts {
 		out.Attempts[i] = newAttempt(a)
 		if out.StartedAt == nil {
-			out.StartedAt = known(a.StartedAt)
+			out.StartedAt = out.Attempts[i].StartedAt
 		}
 	}
 	if p := j.Progress; p != nil && j.Spec.Sweep != nil {
@@ -115,21 +124,24 @@ func NewJob(j *pool.Job) Job {
 // NewJobDetail is the shape of the one job that was asked for.
 func NewJobDetail(j *pool.Job) Job {
 	out := NewJob(j)
-	if hasDocument(j) {
+	if HasDocument(j) {
 		out.Spec = &j.Spec
+	}
+	if !j.ConflictAt.IsZero() {
+		out.Conflict = &Conflict{At: j.ConflictAt}
 	}
 	return out
 }
 
-// hasDocument reports whether a job's document is known. Before the job is committed, after
+// HasDocument reports whether a job's document is known. Before the job is committed, after
 // it was rejected and when its rows have gone, there is only what its id says.
-func hasDocument(j *pool.Job) bool {
+func HasDocument(j *pool.Job) bool {
 	return j.Archived == nil && j.State != job.Submitted && j.State != job.Rejected
 }
 
 func newAttempt(a job.Attempt) Attempt {
 	out := Attempt{Number: a.Number, Node: a.Node, State: a.State, Cause: a.Cause, Reason: a.Reason,
-		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt)}
+		StartedAt: known(a.StartedAt), EndedAt: known(a.EndedAt), LogsCut: a.LogsCut}
 	if !a.EndedAt.IsZero() {
 		out.ExitCode = &a.ExitCode
 	}
@@ -142,11 +154,16 @@ func newAttempt(a job.Attempt) Attempt {
 			Reason:    r.Reason,
 			StartedAt: known(r.StartedAt),
 			EndedAt:   known(r.EndedAt),
+			LogsCut:   r.LogsCut,
 		}
 		if !r.EndedAt.IsZero() {
 			rank.ExitCode = &r.ExitCode
 		}
 		out.Ranks = append(out.Ranks, rank)
+		// A gang has started when its first node has.
+		if rank.StartedAt != nil && a.StartedAt.IsZero() && (out.StartedAt == nil || rank.StartedAt.Before(*out.StartedAt)) {
+			out.StartedAt = rank.StartedAt
+		}
 	}
 	return out
 }

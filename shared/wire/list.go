@@ -24,6 +24,9 @@ const (
 	MaxLimit = 1000
 	// MaxDocument is the size of a document in a request, as on the queues.
 	MaxDocument = 32 << 10
+	// MaxJobs bounds the documents in one list of jobs, and MaxJobsBytes the list.
+	MaxJobs      = 1000
+	MaxJobsBytes = 4 << 20
 )
 
 // Headers of the API.
@@ -35,4 +38,7 @@ const (
 	NextOffsetHeader = "X-Next-Offset"
 	// LogEndHeader, on a log: "true" when nothing can come after this body.
 	LogEndHeader = "X-Log-End"
+	// LogOffsetHeader, on a log: the offset at which its body begins. It is another one
+	// than was asked for after `tail` and `since`, and where a part of the log was cut out.
+	LogOffsetHeader = "X-Log-Offset"
 )

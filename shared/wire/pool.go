@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/scheduler"
 )
 
 // PoolState is the state of a pool, in one word.
@@ -24,6 +25,7 @@ type Pool struct {
 	Kind    string     `json:"kind"`
 	State   PoolState  `json:"state"`
 	Reason  string     `json:"reason"`
+	Down    bool       `json:"down,omitempty"` // its schedule holds it down: it takes jobs, and starts none
 	Nodes   NodeCounts `json:"nodes"`
 	Queued  int        `json:"queued"`  // jobs that wait, held ones included
 	Running int        `json:"running"` // jobs that have a place on a node
@@ -78,7 +80,7 @@ func NewPool(p PoolSummary) Pool {
 	case p.Head.Deleting:
 		out.State, out.Reason = PoolDeleting, "the pool is being deleted"
 	case p.Head.Down:
-		out.Reason = "down by its schedule"
+		out.Down, out.Reason = true, downReason(p)
 	}
 	out.rungs(p)
 	until := time.Time{}
@@ -99,6 +101,16 @@ func NewPool(p PoolSummary) Pool {
 		out.Reason = text + "; `dsvm node list` says why"
 	}
 	return out
+}
+
+// downReason says until when a pool is down.
+func downReason(p PoolSummary) string {
+	if p.Head.Spec.Schedule != nil {
+		if down, _, until := p.Head.Spec.Schedule.Window(p.At); down {
+			return "down by its schedule until " + until.UTC().Format(time.RFC3339)
+		}
+	}
+	return "down by its schedule"
 }
 
 // NewPoolDetail is the shape of the one pool that was asked for.
@@ -167,9 +179,12 @@ type Node struct {
 	Size         string         `json:"size"`
 	State        pool.NodeState `json:"state"`
 	Reason       string         `json:"reason"`
-	CPUs         *int           `json:"cpus"` // null until its agent has reported
-	GPUs         int            `json:"gpus"` // that jobs can ask for
-	Jobs         int            `json:"jobs"` // that have a place on it
+	Stage        string         `json:"stage,omitempty"`    // of its boot: setup, share, gpus; "" = it has reported none, or is up
+	Outdated     bool           `json:"outdated,omitempty"` // it was made with an earlier model than its set has now
+	CPUs         *int           `json:"cpus"`               // null until its agent has reported
+	GPUs         int            `json:"gpus"`               // that jobs can ask for
+	Jobs         int            `json:"jobs"`               // that have a place on it
+	Features     []string       `json:"features,omitempty"` // that its agent has said it knows
 	HeardAt      *time.Time     `json:"heardAt"`
 	Since        *time.Time     `json:"since"`        // of the state
 	Until        *time.Time     `json:"until"`        // when a quarantined node leaves; null for others
@@ -192,13 +207,29 @@ func NewNodes(p PoolSummary) []Node {
 // NewNode is the shape of one node of a pool.
 func NewNode(p PoolSummary, n *pool.Node) Node {
 	out := Node{
-		ID: n.VMID, Pool: p.Head.Spec.Name, Name: n.Name, Size: n.Size, State: n.State, Reason: n.Reason,
+		ID: n.VMID, Pool: p.Head.Spec.Name, Name: n.Name, Size: n.Size, State: n.State, Reason: nodeReason(n),
 		Jobs: p.NodeJobs[n.VMID], HeardAt: known(n.HeardAt), Since: known(n.Since), Until: known(n.QuarantinedUntil()),
 		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
 	}
-	out.GPUs = n.GPUs
+	out.GPUs, out.Stage, out.Outdated = n.GPUs, n.Stage, n.Outdated
+	out.Features = n.Features
 	if n.CPUs > 0 {
 		out.CPUs = &n.CPUs
 	}
 	return out
+}
+
+// nodeReason says why a node is in its state, or what it waits for.
+func nodeReason(n *pool.Node) string {
+	switch {
+	case n.Reason != "":
+		return n.Reason
+	case n.Stage != "":
+		return scheduler.StageText(n.Stage, n.StageWhy)
+	case n.Outdated:
+		return "outdated: it leaves when it is its turn"
+	case n.State == pool.NodeBooting:
+		return "its agent has not reported yet"
+	}
+	return ""
 }

@@ -31,7 +31,7 @@ func askAbout[T any](
 		if err != nil {
 			return err
 		}
-		if p.output == "json" {
+		if p.output == outputJSON {
 			return p.json(answer)
 		}
 		return show(answer)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +33,14 @@ type bench struct {
 	// Submitted and cancelled, when set, are called after a job was submitted or
 	// cancelled, before the command line has the answer.
 	submitted, cancelled func(id string)
+
+	denies atomic.Bool // the instance takes no key
+	turns  sync.Mutex  // of what the test sets and what the instance calls, where dsvm is another process
+
+	// Before, when set, is called with each request; true: it has answered.
+	before func(w http.ResponseWriter, r *http.Request) bool
+	// Answered, when set, is called when the instance has answered a request.
+	answered func(r *http.Request)
 }
 
 // lockedBuffer may be written by several goroutines.
@@ -53,22 +61,34 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T, options ...apptest.Option) *bench {
 	t.Helper()
-	b := &bench{t: t, app: apptest.Example(t)}
+	b := &bench{t: t, app: apptest.Example(t, options...)}
 	inner := httpapi.New(httpapi.Services{
 		Jobs:   b.app.Jobs,
 		Pools:  b.app.Pools,
 		Nodes:  b.app.Nodes,
 		Usage:  b.app.Ledger,
 		Pushes: b.app.Pushes,
+		Doctor: b.app.Doctor,
+		Trees:  b.app.Trees,
+
+		Rejected: b.app.Rejected,
 	}, b.app.Share, b.app.Log)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("x-functions-key") != "secret" {
+		if r.Header.Get("x-functions-key") != "secret" || b.denies.Load() {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		if b.before != nil && b.before(w, r) {
+			return
+		}
 		inner.ServeHTTP(w, r)
+		if b.answered != nil {
+			b.answered(r)
+		}
+		b.takeTurn()
+		defer b.takeTurn()
 		id, cancel := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/api/jobs/"), "/cancel")
 		switch {
 		case r.Method != http.MethodPost:
@@ -92,10 +112,18 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
+// takeTurn lets what was written before the last turn be read after this one.
+func (b *bench) takeTurn() {
+	b.turns.Lock()
+	defer b.turns.Unlock()
+}
+
+// run runs the command line and returns what this run has written.
 func (b *bench) run(args ...string) (code int, out, errs string) {
 	b.t.Helper()
+	before, beforeErrs := b.out.String(), b.err.String()
 	code = b.program.Main(b.t.Context(), args)
-	return code, b.out.String(), b.err.String()
+	return code, strings.TrimPrefix(b.out.String(), before), strings.TrimPrefix(b.err.String(), beforeErrs)
 }
 
 // writeLog puts a log on the share.
@@ -171,7 +199,7 @@ gpu   batch  blocked  0                       0        0       1  the quota of t
 		"nodes": {args: "node list --pool cpu", want: `
 NAME               POOL  SIZE             STATE    CPUS  JOBS  SINCE    HEARD      PRICE/H  REASON
 dsvm-cpu-d2s-v5_1  cpu   Standard_D2s_v5  busy        2     1  28m ago  20s ago  0.096 USD  -
-dsvm-cpu-d2s-v5_2  cpu   Standard_D2s_v5  booting     2     0  90s ago  -        0.096 USD  -
+dsvm-cpu-d2s-v5_2  cpu   Standard_D2s_v5  booting     2     0  90s ago  -        0.096 USD  its agent has not reported yet
 `},
 		"jobs": {args: "job list", want: `
 ID      POOL  NAME      TEAM    STATE    EXIT  SUBMITTED  TOOK  REASON
@@ -181,12 +209,13 @@ first   cpu   data      vision  failed      3  2h ago     80m   -
 `},
 		"rejected jobs": {args: "job list --state rejected", want: `
 ID   POOL  NAME  TEAM  STATE     EXIT  SUBMITTED  TOOK  REASON
-bad  -     -     -     rejected     -  3h ago     -     the job asks for 8 cpus, a node of pool "cpu" (Standard_D2s_v5) has 2; ask for fewer or use a pool of a larger size
+bad  cpu   -     -     rejected     -  3h ago     -     the job asks for 8 cpus, and a node of pool "cpu" (Standard_D2s_v5) has 2; ask for fewer or use a pool of a larger size
 `},
 		"a rejected job": {args: "job show bad", want: `
 id         bad
+pool       cpu
 state      rejected
-reason     the job asks for 8 cpus, a node of pool "cpu" (Standard_D2s_v5) has 2; ask for fewer or use a pool of a larger size
+reason     the job asks for 8 cpus, and a node of pool "cpu" (Standard_D2s_v5) has 2; ask for fewer or use a pool of a larger size
 submitted  2026-03-02 09:00:00 UTC (3h ago)
 ended      2026-03-02 09:00:00 UTC (3h ago)
 `},
@@ -206,9 +235,9 @@ submitted  2026-03-02 10:00:00 UTC (2h ago)
 started    2026-03-02 10:10:00 UTC (110m ago)
 ended      2026-03-02 11:30:00 UTC (30m ago)
 attempts
-  NUMBER  NODE               STATE     EXIT  STARTED   TOOK  REASON
-       1  dsvm-cpu-d2s-v5_0  nodeLost  1001  110m ago  11m   its node was deleted: its agent fell silent and lost its session
-       2  dsvm-cpu-d2s-v5_1  failed       3  90m ago   60m   -
+  NUMBER  NODE               STATE      EXIT  STARTED   TOOK  REASON
+       1  dsvm-cpu-d2s-v5_0  node lost  1001  110m ago  11m   its node was deleted: its agent fell silent and lost its session
+       2  dsvm-cpu-d2s-v5_1  failed        3  90m ago   60m   -
 spec
 `},
 		"a pool": {args: "pool show cpu", want: `
@@ -229,11 +258,6 @@ spec
   sizes:
     - Standard_D2s_v5
 `},
-		"usage": {args: "usage --by team --from 2026-03-02 --to 2026-03-03", want: `
-TEAM    JOBS  HOURS  NODE-HOURS    COST   WASTE  CURRENCY
--          0   0.00        0.30    0.00  0.0288  USD
-vision     1   1.18        1.18  0.1136       -  USD
-`},
 		"why": {args: "job explain third", want: `
 queued: no node has room for it, and 1 node is on its way
 place in line: 1 of 1
@@ -241,7 +265,7 @@ waits for: a node that comes up; nothing has to be done
 `},
 		"why a pool": {args: "pool explain cpu", want: `
 growing: it has 2 nodes: 1 starting
-waits for: their agents' first word; the first node is given up at 2026-03-02T12:28:30Z; nothing has to be done
+waits for: their agents' first report; the first node is given up at 2026-03-02 12:28:30 UTC; nothing has to be done
 `},
 		"resume a pool": {args: "pool resume gpu", want: `
 gpu
@@ -325,7 +349,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"no command":           {"", 2, "Usage:"},
 		"a noun without verb":  {"pool", 2, "dsvm pool [command]"},
-		"unknown command":      {"frob", 2, "unknown command"},
+		"unknown command":      {"frob", 2, "is not a command"},
 		"unknown verb":         {"pool lst", 2, `did you mean "list"`},
 		"unknown flag":         {"pool list --frob", 2, "--frob"},
 		"wrong output":         {"pool list -o xml", 2, "table or json"},
@@ -333,10 +357,10 @@ func TestExitCodes(t *testing.T) {
 		"no argument":          {"job show", 2, "ID of a job"},
 		"no such pool":         {"pool show none", 1, "dsvm pool list"},
 		"no such job":          {"job show none", 1, "dsvm job list"},
-		"no such state":        {"job list --state done", 2, "the states are"},
+		"no such state":        {"job list --state done", 2, "it takes submitted"},
 		"limit":                {"job list --limit 0", 2, "--limit"},
 		"usage by nothing":     {"usage --by colour", 2, "--by"},
-		"usage at no time":     {"usage --from yesterday", 2, "--from"},
+		"usage at no time":     {"usage --from tomorrow", 2, "--from"},
 		"apply without a file": {"pool apply", 2, "-f FILE"},
 		"apply what is not":    {"pool apply -f none.yaml", 2, "none.yaml"},
 		"submit nothing":       {"job submit --pool cpu", 2, "what to run"},
@@ -344,13 +368,14 @@ func TestExitCodes(t *testing.T) {
 		"submit to no pool":    {"job submit --pool none -- true", 1, "no pool"},
 		"bad variable":         {"job submit --pool cpu --env X -- true", 2, "NAME=VALUE"},
 		"bad time":             {"job submit --pool cpu --not-before later -- true", 2, "--not-before"},
-		"two kinds of work":    {"job submit --pool cpu --script x -- true", 2, "not both"},
 		"two standard inputs":  {"job submit --script - -f -", 2, "standard input"},
 		"an id that is taken":  {"job submit --pool cpu --id first -- true", 1, "another id"},
 		"run as json":          {"run --pool cpu -o json -- true", 2, "-o json"},
 		"logs as json":         {"job logs first -o json", 2, "-o json"},
 		"attempt zero":         {"job logs first --attempt 0", 2, "numbered from 1"},
 		"logs of none":         {"job logs third", 1, "not started"},
+		"logs of no job":       {"job logs", 2, "the ID of a job"},
+		"too long a tail":      {"job logs first --tail 100001", 2, "--tail"},
 		"wait for a failure":   {"job wait first", 3, "exit code 3"},
 		"wait for a rejection": {"job wait bad", 125, "8 cpus"},
 		"wait too long":        {"job wait third --timeout 50ms", 1, "not ended within"},
@@ -371,232 +396,6 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestSubmit(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	files := map[string]string{
-		"job.yaml": "pool: gpu\nname: from the file\nscript: echo no\nenv:\n  A: file\n  B: file\nretry:\n  max: 3\n",
-		"x.sh":     "echo hi\n",
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(b.program.Dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	code, out, errs := b.run(
-		"job",
-		"submit",
-		"-f",
-		"job.yaml",
-		"--id",
-		"mine",
-		"--pool",
-		"cpu",
-		"--cpus",
-		"2",
-		"--env",
-		"A=flag=1",
-		"--env",
-		"C=flag",
-		"--label",
-		"k=v",
-		"--priority",
-		"high",
-		"--timeout",
-		"90s",
-		"--retry-on",
-		"nodeLost,exitCode:137",
-		"--backoff",
-		"20s",
-		"--not-before",
-		"2026-03-02T13:00:00+01:00",
-		"--team",
-		"t",
-		"--user",
-		"u",
-		"--workdir",
-		"w",
-		"--memory",
-		"4Gi",
-		"--stop",
-		"leader",
-		"python",
-		"train.py",
-		"--pool",
-		"x",
-	)
-	if code != 0 || out != "mine\n" || errs != "" {
-		t.Fatalf("got %d %q %q", code, out, errs)
-	}
-	j, err := b.app.Jobs.Job(t.Context(), "mine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _ := json.Marshal(j.Spec)
-	var want job.Spec
-	if err := json.Unmarshal([]byte(`{"id":"mine","pool":"cpu","name":"from the file","team":"t","user":"u","command":["python","train.py","--pool","x"],
-		"workdir":"w","env":{"A":"flag=1","B":"file","C":"flag"},"resources":{"cpus":2,"memory":"4Gi"},"priority":"high","notBefore":"2026-03-02T12:00:00Z","timeout":"90s",
-		"retry":{"max":3,"on":["nodeLost","exitCode:137"],"backoff":"20s"},"stop":"leader","labels":{"k":"v"}}`), &want); err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := json.Marshal(want); string(got) != string(text) {
-		t.Errorf("got  %s\nwant %s", got, text)
-	}
-}
-
-func TestListIsNoDocument(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.program.In = strings.NewReader(`[{"pool": "cpu", "command": ["true"]}]`)
-	if code, _, errs := b.run("job", "submit", "-f", "-"); code != 2 || !strings.Contains(errs, "holds a list") {
-		t.Errorf("got code %d, %s", code, errs)
-	}
-}
-
-func TestErrorsNameTheLine(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.program.In = strings.NewReader("pool: cpu\ncommand: ['true']\n\npriority: urgent\n")
-	code, _, errs := b.run("job", "submit", "-f", "-")
-	if code != 2 || !strings.Contains(errs, "-:4: ") || !strings.Contains(errs, "priority") || strings.Contains(errs, "line 1") {
-		t.Errorf("got %d %q", code, errs)
-	}
-}
-
-func TestApply(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.program.In = strings.NewReader(strings.ReplaceAll(apptest.PoolDocument, `"cpu"`, `"new"`))
-	if code, out, errs := b.run("pool", "apply", "-f", "-"); code != 0 || out != "new\n" || errs != "" {
-		t.Errorf("got %d %q %q", code, out, errs)
-	}
-	if _, err := b.app.Pools.Pools(t.Context(), "new"); err != nil {
-		t.Error(err)
-	}
-	b.program.In = strings.NewReader(`{"name":"other","sizes":["Standard_X9"],"nodes":{"max":4}}`)
-	code, out, errs := b.run("pool", "apply", "-f", "-")
-	if code != 0 || !strings.HasSuffix(out, "other\n") ||
-		!strings.HasPrefix(errs, "dsvm: the size Standard_X9 is not in this version's own list") {
-		t.Errorf("with a warning: got %d %q %q", code, out, errs)
-	}
-}
-
-func TestRun(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		state  job.AttemptState
-		exit   int
-		reason string
-		code   int
-		errs   string
-	}{
-		"success":        {job.AttemptSucceeded, 0, "", 0, "warned\n"},
-		"failure":        {job.AttemptFailed, 7, "", 7, "exit code 7"},
-		"timeout":        {job.AttemptTimedOut, job.ExitTimedOut, "longer than 2s", 124, "longer than 2s"},
-		"cancelled":      {job.AttemptCancelled, job.ExitCancelled, "", 130, job.CancelledByRequest},
-		"start failed":   {job.AttemptStartFailed, job.ExitStartFailed, "no such program", 125, "no such program"},
-		"no unix code":   {job.AttemptFailed, 3221225472, "", 1, "failed"},
-		"largest a code": {job.AttemptFailed, 255, "", 255, "exit code 255"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t)
-			b.submitted = func(id string) {
-				b.writeLog(id, "1", "stdout", "hello\x00\n")
-				b.writeLog(id, "1", "stderr", "warned\n")
-				node, n := b.start(id)
-				if test.state == job.AttemptCancelled {
-					if _, err := b.app.Jobs.Cancel(t.Context(), id); err != nil {
-						t.Error(err)
-					}
-				}
-				b.end(node, n, test.state, test.exit, test.reason)
-			}
-			code, out, errs := b.run("run", "--pool", "cpu", "--", "sh", "-c", "echo hello")
-			if code != test.code || out != "hello\x00\n" || !strings.Contains(errs, "warned\n") || !strings.Contains(errs, test.errs) {
-				t.Errorf("got %d %q %q; want %d, %q", code, out, errs, test.code, test.errs)
-			}
-		})
-	}
-}
-
-// A run follows every attempt, one after the other.
-func TestRunFollowsRetries(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.submitted = func(id string) {
-		b.writeLog(id, "1", "stdout", "first\n")
-		b.writeLog(id, "2", "stdout", "second\n")
-		node, n := b.start(id)
-		b.end(node, n, job.AttemptFailed, 7, "")
-		b.app.Clock.Set(apptest.Noon.Add(time.Minute))
-		if err := b.app.Pools.Tick(t.Context(), "cpu", b.app.Clock.Now()); err != nil {
-			t.Error(err)
-		}
-		node, n = b.start(id)
-		go b.end(node, n, job.AttemptSucceeded, 0, "")
-	}
-	if code, out, errs := b.run("run", "--pool", "cpu", "--retry-max", "1", "--retry-on", "exitCode:7", "true"); code != 0 ||
-		out != "first\nsecond\n" {
-		t.Errorf("got %d %q %q", code, out, errs)
-	}
-}
-
-// Ctrl-C cancels the job, and the run goes on to its end.
-func TestRunInterrupted(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	var node string
-	var n int64
-	b.submitted = func(id string) {
-		b.writeLog(id, "1", "stdout", "working\n")
-		node, n = b.start(id)
-		interrupt()
-	}
-	b.cancelled = func(string) { b.end(node, n, job.AttemptCancelled, job.ExitCancelled, "") }
-	code := b.program.Main(ctx, []string{"run", "--pool", "cpu", "--id", "c", "--", "sleep", "100"})
-	if errs := b.err.String(); code != 130 || !strings.Contains(errs, "cancelling job c") || b.out.String() != "working\n" {
-		t.Errorf("got %d %q %q", code, b.out.String(), errs)
-	}
-}
-
-// Ctrl-C ends what only waits, and leaves the job alone.
-func TestWaitInterrupted(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	interrupt()
-	if code := b.program.Main(ctx, []string{"job", "wait", "third"}); code != 130 {
-		t.Errorf("got %d %q", code, b.err.String())
-	}
-	if j, _ := b.app.Jobs.Job(t.Context(), "third"); j.State != job.Queued {
-		t.Errorf("the job is %s", j.State)
-	}
-}
-
-func TestLogs(t *testing.T) {
-	t.Parallel()
-	for args, want := range map[string]string{
-		"job logs first":                      "last\n",
-		"job logs first --attempt 1":          "lost\n",
-		"job logs first --stderr":             "oops\n",
-		"job logs first -f":                   "last\n",
-		"job logs --follow first --attempt 1": "lost\n",
-	} {
-		t.Run(args, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t)
-			b.writeLog("first", "1", "stdout", "lost\n")
-			b.writeLog("first", "2", "stdout", "last\n")
-			b.writeLog("first", "2", "stderr", "oops\n")
-			if code, out, errs := b.run(strings.Fields(args)...); code != 0 || out != want || errs != "" {
-				t.Errorf("got %d %q %q, want %q", code, out, errs, want)
-			}
-		})
-	}
-}
-
 func TestInstance(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(http.NotFoundHandler())
@@ -610,8 +409,8 @@ func TestInstance(t *testing.T) {
 		"none":              {nil, "", 1, "dsvm up"},
 		"in a file":         {nil, `{"url":"URL","key":"secret"}`, 0, ""},
 		"a file that is no": {nil, `{"url":`, 1, "remove it"},
-		"stopped":           {nil, `{"url":"` + closed.URL + `"}`, 1, "dsvm up starts it again"},
-		"wrong key":         {nil, `{"url":"URL","key":"other"}`, 1, "DSVM_KEY"},
+		"stopped":           {nil, `{"url":"` + closed.URL + `"}`, 1, "`dsvm up` starts it again"},
+		"wrong key":         {nil, `{"url":"URL","key":"other"}`, 1, "does not accept the key that"},
 		"named and stopped": {map[string]string{"DSVM_URL": closed.URL}, "", 1, "DSVM_URL"},
 		"not an address":    {map[string]string{"DSVM_URL": "here"}, "", 2, "DSVM_URL"},
 		"environment first": {map[string]string{"DSVM_URL": closed.URL}, `{"url":"URL","key":"secret"}`, 1, "DSVM_URL"},
@@ -659,6 +458,30 @@ func TestCompletion(t *testing.T) {
 			}
 		})
 	}
+	// A command of one thing offers it once; one of several offers what does not stand there yet.
+	b := newBench(t)
+	for args, want := range map[string]string{
+		"pool show cpu ":    ":4\n",
+		"push show x ":      ":4\n",
+		"job show first ":   ":4\n",
+		"job logs third ":   "second\trunning train\nfirst\tfailed data\n:36\n",
+		"job cancel third ": "second\trunning train\nfirst\tfailed data\n:36\n",
+	} {
+		out := b.complete(args)
+		lines := strings.Split(out, "\n")
+		for i, line := range lines {
+			lines[i] = strings.TrimRight(line, " ")
+		}
+		if got := strings.Join(lines, "\n"); got != want {
+			t.Errorf("%s: got %q, want %q", args, got, want)
+		}
+	}
+}
+
+// complete is what a shell is offered for the last word.
+func (b *bench) complete(args string) string {
+	_, out, _ := b.run(append([]string{"__complete"}, strings.Split(args, " ")...)...)
+	return out
 }
 
 // Other people's words cannot move the cursor, and colours are for terminals.

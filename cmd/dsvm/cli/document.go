@@ -1,83 +1,146 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	written "dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/wire"
 )
 
+// maxFile bounds a file that may hold several documents.
+const maxFile = 16 << 20
+
 // document is what a file (YAML or JSON) and flags say together. The server
 // judges it; this side only remembers where in the file a field stands.
 type document struct {
-	name   string // of the file; "" = there is none
-	node   *yaml.Node
+	name   string        // of the file; "" = there is none
+	node   *written.Node // what the file says; nil = nothing
+	line   int           // of the document in a file that holds several; 0 = it is alone
 	fields map[string]any
+
+	script   string            // name of the file of --script
+	variable string            // of the lines of --each-line
+	lines    []string          // of --each-line; nil = there is none
+	files    map[string]string // of a folder that is sent before the document, see large.go
 }
 
-// readDocument reads a file, or standard input for "-".
+// readDocument reads a file that holds one document, or standard input for "-".
 func (p *Program) readDocument(name string) (*document, error) {
-	d := &document{name: name, fields: map[string]any{}}
-	if name == "" {
-		return d, nil
-	}
-	text, err := p.readFile(name)
+	all, err := p.readDocuments(name)
 	if err != nil {
 		return nil, err
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, WrongUse("%s is neither YAML nor JSON: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+	if len(all) > 1 {
+		return nil, WrongUse("%s holds %d documents, and this takes one; put the one you mean into a file", name, len(all))
 	}
-	if len(root.Content) == 1 && root.Content[0].Kind == yaml.SequenceNode {
-		return nil, WrongUse("%s holds a list, and each document is a file of its own; put the one you mean into a file", name)
+	return all[0], nil
+}
+
+// readDocuments reads all documents of a file, or of standard input for "-". Without a name
+// there is one that says nothing.
+func (p *Program) readDocuments(name string) ([]*document, error) {
+	if name == "" {
+		return []*document{{fields: map[string]any{}}}, nil
 	}
-	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
-		return nil, WrongUse("%s holds no document: it needs fields such as name: value", name)
+	text, err := p.readUpTo(name, maxFile, fmt.Sprintf("more than %d MiB; put its documents into several files", maxFile>>20))
+	if err != nil {
+		return nil, err
 	}
-	d.node = root.Content[0]
-	if err := d.node.Decode(&d.fields); err != nil {
-		return nil, WrongUse("%s cannot be read: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+	nodes, err := written.ParseAll(text, name)
+	if err != nil {
+		return nil, locateIn(name, err)
 	}
-	return d, nil
+	all := make([]*document, len(nodes))
+	for i, n := range nodes {
+		all[i] = &document{name: name, node: n}
+		if len(nodes) > 1 {
+			all[i].line = n.Line
+		}
+		body, err := n.MarshalJSON()
+		if err == nil {
+			d := json.NewDecoder(bytes.NewReader(body))
+			d.UseNumber() // a number stays as it was written
+			err = d.Decode(&all[i].fields)
+		}
+		if err != nil {
+			return nil, WrongUse("%s:%d: the document cannot be read: %v", name, n.Line, err)
+		}
+	}
+	return all, nil
+}
+
+// locateIn puts the name of a file in front of an error about its text, which begins with
+// the line where that is known.
+func locateIn(name string, err error) error {
+	text := message(err)
+	if at := sentLine.FindString(text); at != "" {
+		return WrongUse("%s:%s: %s", name, strings.Trim(at, "line: "), strings.TrimPrefix(text, at))
+	}
+	return WrongUse("%s: %s", name, text)
 }
 
 // readFile reads what may become a document, or a part of one.
 func (p *Program) readFile(name string) ([]byte, error) {
+	return p.readUpTo(name, wire.MaxDocument, fmt.Sprintf(
+		"more than %d KiB, which is all a document may have; put long scripts and lists on the share", wire.MaxDocument>>10))
+}
+
+// readUpTo reads a file of at most so many bytes. tooMuch says what one has that is larger.
+func (p *Program) readUpTo(name string, most int64, tooMuch string) ([]byte, error) {
 	in := p.In
 	if name != "-" {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(p.Dir, path)
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, WrongUse("%v", err)
+		f, err := os.Open(p.fromHere(name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, WrongUse("there is no file %q", name)
+		case err != nil:
+			return nil, WrongUse("%q cannot be read: %v", name, cause(err))
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.IsDir() {
+			return nil, WrongUse("%q is a folder, and not a file", name)
+		}
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, wire.MaxDocument+1))
+	text, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", name, err)
 	}
-	if len(text) > wire.MaxDocument {
-		return nil, WrongUse("%s has more than %d KiB, which is all a document may have; put long scripts and lists on the share",
-			name, wire.MaxDocument>>10)
+	if int64(len(text)) > most {
+		return nil, WrongUse("%s has %s", name, tooMuch)
 	}
 	return text, nil
 }
 
-// set sets a field, overriding the file: set("retry", "max")(3).
+// cause is what the system says of a file, without the name of it.
+func cause(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
+// fromHere is the path of a file or folder that the person has named from this folder.
+func (p *Program) fromHere(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(p.Dir, name)
+}
+
+// set sets a field, overriding the file: set(3, "retry", "max").
 func (d *document) set(value any, path ...string) {
 	in := d.fields
 	for _, name := range path[:len(path)-1] {
@@ -106,8 +169,8 @@ func (d *document) encode() ([]byte, error) {
 	return body, nil
 }
 
-// sentLine is where the server found a field in what it was sent, which is all
-// on one line and means nothing to the person.
+// sentLine is where a field was found in what was read. In what was sent, all is on one
+// line, which means nothing to the person.
 var sentLine = regexp.MustCompile(`^line [0-9]+: `)
 
 // locate says of an error about a field where in the file that field stands.
@@ -116,39 +179,16 @@ func (d *document) locate(err error) error {
 	if !errors.As(err, &f) || f.Code != fault.Invalid {
 		return err
 	}
-	where := ""
-	if d.node != nil {
-		where = d.name + ": "
-		if line := lineOf(d.node, strings.FieldsFunc(f.Field, func(r rune) bool { return strings.ContainsRune(".[]", r) })); line > 0 {
-			where = fmt.Sprintf("%s:%d: ", d.name, line)
-		}
-	}
-	return &fault.Error{Code: f.Code, Field: f.Field, Message: where + sentLine.ReplaceAllString(f.Message, "")}
+	return &fault.Error{Code: f.Code, Field: f.Field, Message: d.place(f.Field) + sentLine.ReplaceAllString(f.Message, "")}
 }
 
-// lineOf follows a path of names and indexes as far as it leads. 0 = nowhere:
-// the field is missing, or a flag has set it.
-func lineOf(n *yaml.Node, path []string) int {
-	line := 0
-	for _, name := range path {
-		var next *yaml.Node
-		switch n.Kind {
-		case yaml.MappingNode:
-			for i := 0; i+1 < len(n.Content); i += 2 {
-				if n.Content[i].Value == name {
-					line, next = n.Content[i].Line, n.Content[i+1]
-				}
-			}
-		case yaml.SequenceNode:
-			var i int
-			if _, err := fmt.Sscan(name, &i); err == nil && i >= 0 && i < len(n.Content) {
-				line, next = n.Content[i].Line, n.Content[i]
-			}
-		}
-		if next == nil {
-			return line
-		}
-		n = next
+// place is where in the file a field stands, as the beginning of a sentence.
+func (d *document) place(field string) string {
+	if d.node == nil {
+		return ""
 	}
-	return line
+	if line := cmp.Or(d.node.FindLine(field), d.line); line > 0 {
+		return fmt.Sprintf("%s:%d: ", d.name, line)
+	}
+	return d.name + ": "
 }

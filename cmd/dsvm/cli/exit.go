@@ -2,9 +2,14 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"dsvmpools/shared/client"
 	"dsvmpools/shared/fault"
@@ -44,8 +49,9 @@ func WrongUse(format string, args ...any) error {
 	return &Exit{Code: codeWrongUse, Err: fmt.Errorf(format, args...)}
 }
 
-// report writes an error with the next step and returns the exit code.
-func (p *Program) report(err error) int {
+// report writes an error with the next step and returns the exit code. c is the command
+// that was called.
+func (p *Program) report(c *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -58,22 +64,74 @@ func (p *Program) report(err error) int {
 			return code
 		}
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(p.Err, "dsvm: interrupted")
-		return codeCancelled
+		code, err = codeCancelled, errInterrupted
 	case !p.running, fault.CodeOf(err) == fault.Invalid:
 		// A request that cannot be done as it stands is wrong use, also when the
 		// server finds that.
 		code = codeWrongUse
 	}
+	text := message(err)
+	switch step := nextStep(c, err, p.running); {
+	case step == "" || strings.Contains(text, step):
+	case strings.HasSuffix(text, "?"):
+		text += " " + step
+	default:
+		text += "; " + step
+	}
+	if p.output == outputJSON {
+		p.reportJSON(problemOf(err, text, code))
+		return code
+	}
 	first := "dsvm: "
-	for line := range strings.Lines(message(err)) {
+	for line := range strings.Lines(text) {
 		fmt.Fprintln(p.Err, first+plain(strings.TrimRight(line, "\n")))
 		first = ""
 	}
-	if step := nextStep(err, p.running); step != "" {
-		fmt.Fprintln(p.Err, step)
-	}
 	return code
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// Problem is an error as -o json writes it: a problem document, after RFC 9457, with the
+// exit code of the process.
+type Problem struct {
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status,omitempty"` // of the answer of the instance; 0 = it did not answer
+	Detail   string `json:"detail"`
+	Field    string `json:"field,omitempty"` // the field or parameter it is about
+	ExitCode int    `json:"exitCode"`
+}
+
+// problemOf makes the document of an error whose sentence is text.
+func problemOf(err error, text string, code int) Problem {
+	p := Problem{Type: wire.ProblemPrefix + "failed", Title: "It failed", Detail: text, ExitCode: code}
+	var f *fault.Error
+	var denied *client.Denied
+	var unreachable *client.Unreachable
+	var ended *jobEnd
+	switch {
+	case errors.As(err, &f):
+		of := wire.NewProblem(f)
+		p.Type, p.Title, p.Status, p.Field = of.Type, of.Title, of.Status, of.Field
+	case errors.As(err, &denied):
+		p.Type, p.Title, p.Status = wire.ProblemPrefix+"unauthorized", "The key is not accepted", http.StatusUnauthorized
+	case errors.As(err, &unreachable):
+		p.Type, p.Title = wire.ProblemPrefix+"unreachable", "The instance does not answer"
+	case errors.As(err, &ended):
+		p.Type, p.Title = wire.ProblemPrefix+"jobEnded", "The job did not succeed"
+	case code == codeCancelled:
+		p.Type, p.Title = wire.ProblemPrefix+"interrupted", "It was interrupted"
+	case code == codeWrongUse:
+		p.Type, p.Title = wire.ProblemPrefix+"wrongUse", "The command was called wrongly"
+	}
+	return p
+}
+
+func (p *Program) reportJSON(problem Problem) {
+	e := json.NewEncoder(p.Err)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(problem) // a failure to write to standard error helps nobody
 }
 
 // message is the sentence of an error for the person. The causes of a fault are
@@ -87,19 +145,37 @@ func message(err error) string {
 }
 
 // nextStep says what to do about an error, where the error itself does not.
-func nextStep(err error, running bool) string {
-	var denied *client.Denied
+func nextStep(c *cobra.Command, err error, running bool) string {
 	var f *fault.Error
 	switch {
-	case errors.As(err, &denied):
-		return "Set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder."
 	case errors.As(err, &f) && f.Code == fault.Throttled && f.RetryAfter > 0:
-		return fmt.Sprintf("Try again in %s.", f.RetryAfter)
-	case !running:
-		return "dsvm --help, and --help after any command, show what there is."
+		return fmt.Sprintf("try again in %s", f.RetryAfter)
+	case !running && c != nil && !strings.Contains(message(err), "; "):
+		return fmt.Sprintf("`%s --help` shows how it is called", c.CommandPath())
 	}
 	return ""
 }
+
+// flagError says which flag may be meant.
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return valueError(err)
+	}
+	name := unknown.GetSpecifiedName()
+	if near := nearestFlag(name, c.Flags()); near != "" {
+		return fmt.Errorf("there is no flag --%s; did you mean --%s?", name, near)
+	}
+	if len(name) == 1 {
+		return fmt.Errorf("there is no flag -%s", name)
+	}
+	return fmt.Errorf("there is no flag --%s", name)
+}
+
+// jobEnd is the error of a command that ends as a job did.
+type jobEnd struct{ text string }
+
+func (e *jobEnd) Error() string { return e.text }
 
 // jobExit is the end of a command that ends as a job did.
 func jobExit(j wire.Job) error {
@@ -107,14 +183,17 @@ func jobExit(j wire.Job) error {
 	if code == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("job %s is %s", j.ID, j.State)
+	text := fmt.Sprintf("job %s is %s", j.ID, people(string(j.State)))
+	if j.State == job.TimedOut || j.State == job.Failed {
+		text = fmt.Sprintf("job %s %s", j.ID, people(string(j.State)))
+	}
 	if j.ExitCode != nil && code == *j.ExitCode {
 		text = fmt.Sprintf("job %s failed with exit code %d", j.ID, code)
 	}
-	if j.Reason != "" {
+	if j.Reason != "" && (j.ExitCode == nil || j.Reason != fmt.Sprintf("its process ended with exit code %d", *j.ExitCode)) {
 		text += ": " + j.Reason
 	}
-	return &Exit{Code: code, Err: errors.New(text)}
+	return &Exit{Code: code, Err: &jobEnd{text}}
 }
 
 // jobCode turns the end of a job into an exit code of a process.

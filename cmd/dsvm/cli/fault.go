@@ -20,6 +20,7 @@ func faultCommand(p *Program) *cobra.Command {
 	c.Long = `Make the local servers fail the way the cloud does, by rule and with a seed, so
 that a run that failed can be had again. Only an instance of dsvm up can do this.
 docs/local.md lists what can go wrong where.`
+	c.Example = "  dsvm fault add detach servicebus/receive/jobs --probability 0.1\n  dsvm fault list\n  dsvm fault clear"
 	return c
 }
 
@@ -27,7 +28,7 @@ docs/local.md lists what can go wrong where.`
 func (p *Program) control(ctx context.Context, what string, fn func(context.Context, chaos.Client) error) error {
 	return p.with(ctx, what, func(ctx context.Context, s *session) error {
 		if s.instance.Control == "" {
-			return errors.New("this instance takes no faults: only one that dsvm up runs on this machine does")
+			return errors.New("this instance takes no faults: only one that `dsvm up` runs on this machine does")
 		}
 		return fn(ctx, chaos.Client{URL: s.instance.Control, Key: s.instance.ControlKey})
 	})
@@ -43,6 +44,7 @@ func faultAdd(p *Program) *cobra.Command {
 
 TARGET is SERVER/OPERATION/ENTITY. Each part may be a pattern with * and ?; parts
 that are left out match everything. Servers: %s.
+
 Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 		Example: `  dsvm fault add detach servicebus/receive/jobs --probability 0.1
   dsvm fault add lose tables/transaction --count 3
@@ -50,7 +52,7 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
   dsvm fault add lag compute/list --delay 10s`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return WrongUse("%s takes a fault and a target, like: dsvm fault add detach servicebus/receive", c.CommandPath())
+				return WrongUse("%s takes a fault and a target, like `dsvm fault add detach servicebus/receive`", c.CommandPath())
 			}
 			return nil
 		},
@@ -90,20 +92,20 @@ Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 	f.Float64Var(&d.Probability, "probability", 0, "of each request to go wrong, between 0 and 1 (default: every one)")
 	f.IntVar(&d.After, "after", 0, "requests to leave alone first")
 	f.IntVar(&d.Count, "count", 0, "stop after this many hits (default: never)")
-	f.DurationVar(&delay, "delay", 0, "how late, for delay, lag and evict")
-	f.DurationVar(&retryAfter, "retry-after", 0, "the pause that a throttled request is asked for")
+	f.Var(length{&delay}, "delay", "how late, for delay, lag and evict")
+	f.Var(length{&retryAfter}, "retry-after", "the pause that a throttled request is asked for")
 	f.StringVar(&d.Code, "code", "", "the service's own error code, for refuse (default: its usual one)")
 	f.IntVar(&d.Amount, "amount", 0, "how many are granted, for partial")
 	return c
 }
 
 func faultNames() string {
-	return strings.Join(words(chaos.Actions, func(a chaos.Action) string { return string(a) }), ", ")
+	return strings.Join(namesOf(chaos.Actions), ", ")
 }
 
 func faultList(p *Program) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the rules in force, and what they did", Args: cobra.NoArgs,
+		Use: "list", Short: "List the rules in force, and what they did", Args: cobra.NoArgs, Example: "  dsvm fault list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return p.faultStatus(c, "asking for the rules", chaos.Client.Status)
 		},
@@ -112,7 +114,7 @@ func faultList(p *Program) *cobra.Command {
 
 func faultClear(p *Program) *cobra.Command {
 	return &cobra.Command{
-		Use: "clear [ID]", Short: "Take one rule away, or all", Args: cobra.MaximumNArgs(1),
+		Use: "clear [ID]", Short: "Take one rule away, or all", Args: cobra.MaximumNArgs(1), Example: "  dsvm fault clear 2\n  dsvm fault clear",
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.faultStatus(c, "removing rules", func(f chaos.Client, ctx context.Context) (chaos.Status, error) {
 				return f.Remove(ctx, strings.Join(args, ""))
@@ -124,6 +126,7 @@ func faultClear(p *Program) *cobra.Command {
 func faultSeed(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "seed NUMBER", Short: "Start the draws of all rules again from NUMBER", Args: exactly("a whole number"),
+		Example: "  dsvm fault seed 42",
 		RunE: func(c *cobra.Command, args []string) error {
 			seed, err := strconv.ParseUint(args[0], 10, 64)
 			if err != nil {
@@ -149,7 +152,7 @@ func (p *Program) faultStatus(c *cobra.Command, what string, fn func(chaos.Clien
 
 // faults prints the rules as a list. The seed goes to standard error.
 func (p *Program) faults(s chaos.Status) error {
-	t := newTable("ID FAULT TARGET <PROBABILITY <AFTER <COUNT <SEEN <HITS DETAIL")
+	t := newTable("ID FAULT TARGET ?3<PROBABILITY ?5<AFTER ?4<COUNT ?2<SEEN ?1<HITS DETAIL")
 	for _, r := range s.Injections {
 		probability, count := "always", ""
 		if r.Probability > 0 {
@@ -160,7 +163,7 @@ func (p *Program) faults(s chaos.Status) error {
 		}
 		t.add(r.ID, r.Do, r.Target, probability, r.After, count, r.Seen, r.Hits, faultDetail(r))
 	}
-	fmt.Fprintf(p.Err, "seed %d\n", s.Seed)
+	p.Say("seed %d", s.Seed)
 	return p.list(s.Injections, t, "no rules; everything goes well")
 }
 
@@ -182,7 +185,8 @@ func faultDetail(d chaos.Document) string {
 func faultInstance(p *Program, verb, short, done string, do func(chaos.Client, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NODE", Short: short, Args: exactly("the name of a node"),
-		ValidArgsFunction: p.completeNodes,
+		Example:           "  dsvm fault " + verb + " dsvm-cpu-d4s-v5_3",
+		ValidArgsFunction: firstOf(p.completeNodes),
 		RunE: func(c *cobra.Command, args []string) error {
 			err := p.control(c.Context(), verb, func(ctx context.Context, f chaos.Client) error { return do(f, ctx, args[0]) })
 			if err != nil {

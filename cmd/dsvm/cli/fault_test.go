@@ -47,18 +47,15 @@ func TestFaults(t *testing.T) {
 	if len(rules) != 2 || rules[0].Delay.String() != "1.5s" || rules[0].Probability != 0.25 || rules[1].Amount != 2 || rules[1].Count != 1 {
 		t.Errorf("got %+v", rules)
 	}
-	b.out.b.Reset()
 	if _, out, errs := b.run("fault", "list"); !strings.Contains(out, "tables/insert/pools") || !strings.Contains(out, "grants 2") ||
 		!strings.Contains(errs, "seed 4") {
 		t.Errorf("got %s%s", out, errs)
 	}
-	b.out.b.Reset()
 	_, out, errs := b.run("fault", "seed", "9", "-o", "json")
 	var listed []chaos.Document
 	if err := json.Unmarshal([]byte(out), &listed); err != nil || len(listed) != 2 || !strings.Contains(errs, "seed 9") {
 		t.Errorf("got %s, %s, %v", out, errs, err)
 	}
-	b.out.b.Reset()
 	none, _ := newFaults(t)
 	if _, out, _ := none.run("fault", "list", "-o", "json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("got %s of no rules, want an empty array", out)

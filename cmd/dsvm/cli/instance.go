@@ -33,7 +33,12 @@ type Instance struct {
 	ControlKey string `json:"controlKey"`
 
 	Source string `json:"-"` // where this was found
+
+	context string // the name of the context that it is of; "" = none
 }
+
+// errNoInstance is the cause when no instance is found.
+var errNoInstance = errors.New("no instance is found")
 
 // FindInstance finds the instance to talk to: the one the environment names, or
 // the one that describes itself in the folder or the nearest above it.
@@ -49,9 +54,9 @@ func FindInstance(folder string, getenv func(string) string) (Instance, error) {
 		}
 		above := filepath.Dir(dir)
 		if above == dir {
-			return Instance{}, fmt.Errorf("no instance is found: there is no %s in %s or above it, and DSVM_URL is not set.\n"+
-				"Start one here with dsvm up, or set DSVM_URL and DSVM_KEY to one that "+
-				"runs.", filepath.Join(InstanceFolder, InstanceFile), folder)
+			return Instance{}, fmt.Errorf("%w: there is no %s in %s or above it, no current context, and DSVM_URL is not set; "+
+				"start one here with `dsvm up`, or name one that runs with `dsvm context add`", errNoInstance,
+				filepath.Join(InstanceFolder, InstanceFile), folder)
 		}
 		dir = above
 	}
@@ -69,7 +74,7 @@ func readInstance(name string) (Instance, error) {
 	}
 	found := Instance{Source: name}
 	if err := json.Unmarshal(text, &found); err != nil || found.URL == "" {
-		return Instance{}, fmt.Errorf("%s does not describe an instance; remove it and start one with dsvm up", name)
+		return Instance{}, fmt.Errorf("%s does not describe an instance; remove it and start one with `dsvm up`", name)
 	}
 	return found, nil
 }
@@ -82,7 +87,7 @@ type session struct {
 
 // connect makes a client of the instance. It does not call it.
 func (p *Program) connect() (*session, error) {
-	found, err := FindInstance(p.Dir, p.Getenv)
+	found, err := p.findInstance()
 	if err != nil {
 		return nil, err
 	}
@@ -105,16 +110,27 @@ func (p *Program) with(ctx context.Context, what string, fn func(ctx context.Con
 	return s.explain(fn(ctx, s))
 }
 
-// explain says of an instance that does not answer what to do about it.
+// explain says of an instance that does not answer, or refuses the key, what to do about
+// it.
 func (s *session) explain(err error) error {
-	var unreachable *client.Unreachable
-	if !errors.As(err, &unreachable) {
-		return err
+	denied, isDenied := err.(*client.Denied) // where it is wrapped, somebody has said already what to do
+	unreachable, isUnreachable := err.(*client.Unreachable)
+	env := s.instance.Source == "DSVM_URL"
+	switch {
+	case isDenied && env:
+		return fmt.Errorf("%w; set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder", denied)
+	case isDenied && s.instance.context != "":
+		return fmt.Errorf("%w that %s has; `dsvm context add %s --url %s` takes another one", denied, s.instance.Source,
+			s.instance.context, s.instance.URL)
+	case isDenied:
+		return fmt.Errorf("%w that %s has; `dsvm up` writes the file again when it starts the instance", denied, s.instance.Source)
+	case isUnreachable && env:
+		return fmt.Errorf("%w, which DSVM_URL names; check the address, or unset DSVM_URL and start an instance here with `dsvm up`", unreachable)
+	case isUnreachable && s.instance.context != "":
+		return fmt.Errorf("%w, which %s names; check the address, or choose another one with `dsvm context use`", unreachable, s.instance.Source)
+	case isUnreachable:
+		return fmt.Errorf("%w, which %s names: the instance has stopped or is stopping; `dsvm up` starts it again", unreachable,
+			s.instance.Source)
 	}
-	if s.instance.Source == "DSVM_URL" {
-		return fmt.Errorf(
-			"%s, which DSVM_URL names.\nCheck the address, or unset DSVM_URL and start an instance here with dsvm up.", unreachable)
-	}
-	return fmt.Errorf("%s, which %s names.\nThe instance has stopped or is stopping; dsvm up starts it again.", unreachable,
-		s.instance.Source)
+	return err
 }

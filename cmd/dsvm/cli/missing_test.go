@@ -29,6 +29,15 @@ func TestNamesOfNothing(t *testing.T) {
 		"node drain none":                     "dsvm node list",
 		"push show none":                      "dsvm push list",
 		"push show NO_NAME":                   "dsvm push list",
+		"pool show cpuu":                      "did you mean \"cpu\"? `dsvm pool list`",
+		"pool show GPU":                       "did you mean \"gpu\"? `dsvm pool list`",
+		"node list --pool cpus":               "did you mean \"cpu\"? `dsvm pool list`",
+		"node drain x --pool cpus":            "did you mean \"cpu\"? `dsvm pool list`",
+		"job list --pool cpus --state failed": "did you mean \"cpu\"? `dsvm pool list`",
+		"job submit --pool cpus -- true":      "did you mean \"cpu\"? `dsvm pool list`",
+		"run --pool cpus -- true":             "did you mean \"cpu\"? `dsvm pool list`",
+		"job cancel --user ann --pool cpus":   "did you mean \"cpu\"? `dsvm pool list`",
+		"pool explain cpus":                   "did you mean \"cpu\"? `dsvm pool list`",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()

@@ -12,11 +12,15 @@ import (
 )
 
 func nodeCommand(p *Program) *cobra.Command {
-	return noun("node", "Look at nodes, release, drain and delete them", nodeList(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
+	c := noun("node", "Look at nodes, release, drain and delete them",
+		nodeList(p), nodeConsole(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
+	c.Example = `  dsvm node list --pool cpu
+  dsvm node drain dsvm-cpu-d4s-v5_3`
+	return c
 }
 
 // nodeColumns are those of a list of nodes.
-const nodeColumns = "NAME POOL SIZE *STATE ?<CPUS <JOBS ?SINCE HEARD <PRICE/H REASON"
+const nodeColumns = "NAME ?2POOL ?3SIZE *STATE ?8<CPUS ?1<JOBS ?9SINCE ?5HEARD ?6<PRICE/H REASON"
 
 func nodeList(p *Program) *cobra.Command {
 	var pool string

@@ -26,7 +26,7 @@ type nodeVerb struct {
 func (v nodeVerb) command(p *Program, c *cobra.Command) *cobra.Command {
 	var pool string
 	c.Args = exactly("the NAME or the id of a node")
-	c.ValidArgsFunction = p.completeNodes
+	c.ValidArgsFunction = firstOf(p.completeNodes)
 	c.Flags().StringVar(&pool, "pool", "", "only a node of this pool")
 	complete(c, "pool", p.completePools)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -72,7 +72,7 @@ func takesWork(_ *Program, n wire.Node) error {
 // noteGone notes that there was nothing to do. A script that asks twice gets no error.
 func noteGone(p *Program, n wire.Node) error {
 	if n.State == pool.NodeGone {
-		fmt.Fprintf(p.Err, "dsvm: node %q is gone already\n", n.Name)
+		p.Say("node %q is gone already", n.Name)
 	}
 	return nil
 }
@@ -134,12 +134,12 @@ func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) erro
 		if n.Name != node && n.ID != strings.ToLower(node) {
 			continue
 		}
-		what := fmt.Sprintf("Node %s of pool %s is %s and will be deleted; %s on it will begin again on other nodes.",
-			n.Name, n.Pool, n.State, count(n.Jobs, "job"))
+		what := fmt.Sprintf("node %q of pool %q, which is %s, is deleted, and %s on it %s again on other nodes",
+			n.Name, n.Pool, n.State, count(n.Jobs, "job"), map[bool]string{true: "begins", false: "begin"}[n.Jobs == 1])
 		if !p.Asks {
 			return errNobodyToAsk(what)
 		}
-		fmt.Fprintln(p.Err, plain(what))
+		p.Say("%s", what)
 		return p.askYesNo("Delete node " + n.Name + "?")
 	}
 	return nil // the instance says what is wrong with the name

@@ -19,7 +19,7 @@ func TestNodeVerbs(t *testing.T) {
 		"release":            {args: "node release dsvm-cpu-d2s-v5_1", out: "busy\n"},
 		"drain":              {args: "node drain dsvm-cpu-d2s-v5_1 --pool cpu", out: "draining: drained by request; it leaves when its work has ended\n"},
 		"delete":             {args: "node delete dsvm-cpu-d2s-v5_1 --yes", out: "deleting: deleted by request\n"},
-		"delete, nobody":     {args: "node delete dsvm-cpu-d2s-v5_1", code: 2, errs: "Node dsvm-cpu-d2s-v5_1 of pool cpu is busy and will be deleted; 1 job on it will begin again on other nodes.\nNothing was deleted, since nobody can be asked here; add --yes to do it"},
+		"delete, nobody":     {args: "node delete dsvm-cpu-d2s-v5_1", code: 2, errs: "nothing was deleted, since nobody can be asked here; with --yes, node \"dsvm-cpu-d2s-v5_1\" of pool \"cpu\", which is busy, is deleted, and 1 job on it begins again on other nodes"},
 		"no such node":       {args: "node release none", code: 1, errs: "dsvm node list"},
 		"delete what is not": {args: "node delete none", code: 1, errs: "dsvm node list"},
 		"no node":            {args: "node drain", code: 2, errs: "NAME or the id of a node"},
@@ -91,7 +91,7 @@ func TestNodeDeleteAsks(t *testing.T) {
 		b.program.Asks, b.program.In = true, strings.NewReader(answer)
 		code, _, errs := b.run("node", "delete", "dsvm-cpu-d2s-v5_1")
 		if (code == 0) != want ||
-			!strings.Contains(errs, "1 job on it will begin again on other nodes.\nDelete node dsvm-cpu-d2s-v5_1? [y/N]") {
+			!strings.Contains(errs, "1 job on it begins again on other nodes\nDelete node dsvm-cpu-d2s-v5_1? [y/N]") {
 			t.Errorf("%q: got code %d, asked %q", answer, code, errs)
 		}
 	}

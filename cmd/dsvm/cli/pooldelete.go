@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +20,7 @@ terminal; anywhere else it takes --yes. The pool takes no more jobs from then on
 its jobs end as cancelled, and dsvm pool list shows it until its last node is
 gone. Prints the pool's name.`,
 		Example:           "  dsvm pool delete cpu\n  dsvm pool delete cpu --yes",
-		ValidArgsFunction: p.completePools,
+		ValidArgsFunction: firstOf(p.completePools),
 		RunE: func(c *cobra.Command, args []string) error {
 			before, err := p.confirmDelete(c.Context(), args[0], yes)
 			if err != nil {
@@ -51,14 +49,14 @@ func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (wir
 	pool, err := ask(ctx, p, "asking for pool "+name, func(ctx context.Context, s *session) (wire.Pool, error) {
 		return s.Pool(ctx, name)
 	})
-	if err != nil || yes && p.output == "json" { // a script does not read what it ends
+	if err != nil || yes && p.output == outputJSON { // a script does not read what it ends
 		return pool, err
 	}
 	what := describeDeletion(pool)
 	if !yes && !p.Asks {
 		return pool, errNobodyToAsk(what)
 	}
-	fmt.Fprintln(p.Err, plainLines(what))
+	p.Say("%s", what)
 	if yes {
 		return pool, nil
 	}
@@ -67,14 +65,13 @@ func (p *Program) confirmDelete(ctx context.Context, name string, yes bool) (wir
 
 // errNobodyToAsk is the refusal of a deletion in a script that does not say --yes.
 func errNobodyToAsk(what string) error {
-	return WrongUse("%s\nNothing was deleted, since nobody can be asked here; add --yes to do it", what)
+	return WrongUse("nothing was deleted, since nobody can be asked here; with --yes, %s", what)
 }
 
 // askYesNo asks whether to delete; nil is a yes.
 func (p *Program) askYesNo(question string) error {
-	fmt.Fprintf(p.Err, "%s [y/N] ", plain(question))
-	answer, err := bufio.NewReader(io.LimitReader(p.In, maxAnswer)).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(answer)) {
+	answer, err := p.Ask(question + " [y/N]")
+	switch strings.ToLower(answer) {
 	case "y", "yes":
 		return nil
 	case "":
@@ -85,15 +82,12 @@ func (p *Program) askYesNo(question string) error {
 	return &Exit{Code: codeFailure, Err: errors.New("nothing was deleted")}
 }
 
-// maxAnswer is more than anybody types for yes or no.
-const maxAnswer = 100
-
 // describeDeletion says what goes with a pool, and what stays.
 func describeDeletion(pool wire.Pool) string {
 	return fmt.Sprintf(
-		"Pool %s: %s and %s will end as cancelled, and the pool is deleted with %s.\nWhat stays: how its jobs "+
-			"ended, their logs and outputs, and its usage, for as long as each is kept.",
-		pool.Name, count(pool.Queued, "waiting job"), count(pool.Running, "running job"), count(pool.Nodes.Total, "node"))
+		"pool %q is deleted with %s, and %s and %s end as cancelled: how its jobs ended, their logs and outputs, "+
+			"and its usage stay for as long as each is kept",
+		pool.Name, count(pool.Nodes.Total, "node"), count(pool.Queued, "waiting job"), count(pool.Running, "running job"))
 }
 
 // count is a number of things in words.
@@ -102,13 +96,4 @@ func count(n int, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-// plainLines makes each line safe to print.
-func plainLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = plain(lines[i])
-	}
-	return strings.Join(lines, "\n")
 }

@@ -9,7 +9,7 @@ import (
 // Deleting a pool says what it ends, and is wanted by somebody.
 func TestPoolDeleteAsks(t *testing.T) {
 	t.Parallel()
-	const says = "Pool cpu: 1 waiting job and 1 running job will end as cancelled, and the pool is deleted with 2 nodes.\nWhat stays: how its jobs ended, their logs and outputs"
+	const says = `pool "cpu" is deleted with 2 nodes, and 1 waiting job and 1 running job end as cancelled: how its jobs ended, their logs and outputs`
 	for name, test := range map[string]struct {
 		args    string
 		asks    bool

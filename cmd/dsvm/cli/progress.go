@@ -16,13 +16,16 @@ const progressAfter = 2 * time.Second
 // people wait without wondering. The function it returns ends that, and returns
 // when nothing more will be written.
 func (p *Program) progress(what string) (stop func()) {
+	if p.output == outputJSON {
+		return func() {} // standard error is for a program, too
+	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		select {
 		case <-done:
 		case <-time.After(progressAfter):
-			fmt.Fprintf(p.Err, "dsvm: %s...\n", what)
+			p.Say("%s...", what)
 		}
 	})
 	return sync.OnceFunc(func() {
@@ -43,15 +46,15 @@ func (p *Program) newStory() *story { return &story{p: p, begin: time.Now()} }
 
 // writeNews writes what is new since the last call.
 func (s *story) writeNews(j wire.Job) {
-	now := fmt.Sprintf("job %s is %s", j.ID, j.State)
+	now := fmt.Sprintf("job %s is %s", j.ID, people(string(j.State)))
 	if w := sweepText(j); w != "" {
 		now += ": " + w
 	} else if j.Reason != "" {
-		now += ": " + plain(j.Reason)
+		now += ": " + j.Reason
 	}
 	if now == s.last || time.Since(s.begin) < progressAfter || j.State.Final() {
 		return
 	}
 	s.last = now
-	fmt.Fprintln(s.p.Err, "dsvm:", now)
+	s.p.Say("%s", now)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ func pushCommand(p *Program) *cobra.Command {
 	c := noun("push", "Say which Git pushes start which jobs", pushApply(p), pushList(p), pushShow(p), pushDelete(p), pushTest(p))
 	c.Long = `Say which Git pushes start which jobs. docs/push.md leads from nothing to a green
 check on a commit, for each Git host.`
+	c.Example = "  dsvm push apply -f rules.yaml\n  dsvm push test --payload push.json"
 	return c
 }
 
@@ -29,7 +29,7 @@ Prints the rules' names.`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return WrongUse("name the file that describes the rules: dsvm push apply -f FILE")
+				return WrongUse("name the file that describes the rules: `dsvm push apply -f FILE`")
 			}
 			d, err := p.readDocument(file)
 			if err != nil {
@@ -48,7 +48,7 @@ Prints the rules' names.`,
 			}
 			for _, r := range rules {
 				if r.Problem != "" {
-					fmt.Fprintf(p.Err, "dsvm: %s: %s\n", r.Name, plain(r.Problem))
+					p.Say("%s: %s", r.Name, r.Problem)
 				}
 			}
 			return p.answer(rules, words(rules, func(r wire.Rule) string { return r.Name })...)
@@ -71,9 +71,9 @@ func pushList(p *Program) *cobra.Command {
 			p,
 			"asking for the rules",
 			(*session).Rules,
-			"no rules; dsvm push apply -f FILE makes some",
+			"no rules; `dsvm push apply -f FILE` makes some",
 			func(rules []wire.Rule) *table {
-				t := newTable("NAME PROVIDER REPOSITORY REFS <JOBS PROBLEM")
+				t := newTable("NAME ?3PROVIDER ?1REPOSITORY ?2REFS <JOBS PROBLEM")
 				for _, r := range rules {
 					var jobs any = r.Jobs
 					if r.FromFile {
@@ -106,7 +106,7 @@ func pushShow(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "show NAME", Short: "Show one rule", Args: exactly("the NAME of a rule"),
 		Example:           "  dsvm push show train-main",
-		ValidArgsFunction: p.completeRules,
+		ValidArgsFunction: firstOf(p.completeRules),
 		RunE: askAbout(p, "asking for rule", (*session).Rule, func(rule wire.Rule) error {
 			if err := p.facts([][2]string{{"name", rule.Name}, {"problem", rule.Problem}, {"changed", p.at(&rule.ChangedAt)}}); err != nil {
 				return err
@@ -121,7 +121,7 @@ func pushDelete(p *Program) *cobra.Command {
 		Use: "delete NAME", Short: "Delete a rule", Args: exactly("the NAME of a rule"),
 		Long:              "Delete a rule. The jobs that it has started go on. Prints the rule's name.",
 		Example:           "  dsvm push delete train-main",
-		ValidArgsFunction: p.completeRules,
+		ValidArgsFunction: firstOf(p.completeRules),
 		RunE: func(c *cobra.Command, args []string) error {
 			err := p.with(c.Context(), "deleting rule "+args[0], func(ctx context.Context, s *session) error {
 				return s.DeleteRule(ctx, args[0])
@@ -134,12 +134,9 @@ func pushDelete(p *Program) *cobra.Command {
 	}
 }
 
-// completeRules offers the names of rules, for the first argument.
-func (p *Program) completeRules(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return p.offer(c, args, func(ctx context.Context, s *session) ([]string, error) {
+// completeRules offers the names of rules.
+func (p *Program) completeRules(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return p.offer(c, func(ctx context.Context, s *session) ([]string, error) {
 		rules, err := s.Rules(ctx)
 		return words(rules, func(r wire.Rule) string { return r.Name + "\t" + r.Repository }), err
 	})

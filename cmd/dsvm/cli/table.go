@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -12,9 +13,10 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// table is text in columns. On a terminal that is too narrow for it, it shortens
-// cells that have a short form, then leaves out optional columns from the right, and
-// cuts the last column, which may be long.
+// table is text in columns. On a terminal that is too narrow for it, it shortens cells
+// that have a short form, then leaves out columns, the least important first, and cuts
+// the last column, which may be long, and at the very end the widest others. No line is
+// ever longer than the terminal.
 type table struct {
 	columns []column
 	rows    [][]cell
@@ -22,29 +24,32 @@ type table struct {
 
 // column is a heading and how the cells below it are shown.
 type column struct {
-	name     string
-	right    bool // numbers, at the right edge
-	colored  bool // states
-	optional bool // left out where there is no room
+	name  string
+	right bool // numbers, at the right edge
+	state bool // states: as people write them, with a colour
+	rank  int  // the largest is left out first where there is no room; 0 = it stays
 }
 
 // cell is a text and its short form.
 type cell struct{ long, short string }
 
 // newTable makes a table from its headings. A sign before a heading says what its
-// column is: < numbers, * states, ? optional. "NAME ?<JOBS *STATE" has an optional
-// column of numbers.
+// column is: < numbers, * states, ? optional, with the rank in which it is left out: "NAME
+// ?2<JOBS ?1*STATE" has a column of numbers that is left out before that of the states.
+// An underscore stands for a blank.
 func newTable(headings string) *table {
 	t := &table{}
 	for _, name := range strings.Fields(headings) {
-		bare := strings.TrimLeft(name, "<*?")
+		bare := strings.TrimLeft(name, "<*?123456789")
 		signs := strings.TrimSuffix(name, bare)
-		t.columns = append(t.columns, column{
-			name:     bare,
-			right:    strings.Contains(signs, "<"),
-			colored:  strings.Contains(signs, "*"),
-			optional: strings.Contains(signs, "?"),
-		})
+		c := column{name: strings.ReplaceAll(bare, "_", " "), right: strings.Contains(signs, "<"), state: strings.Contains(signs, "*")}
+		if _, rank, optional := strings.Cut(signs, "?"); optional {
+			c.rank = 1
+			if rank != "" && rank[0] >= '1' && rank[0] <= '9' {
+				c.rank = int(rank[0] - '0')
+			}
+		}
+		t.columns = append(t.columns, c)
 	}
 	return t
 }
@@ -57,6 +62,9 @@ func (t *table) add(values ...any) {
 		c, ok := value.(cell)
 		if !ok {
 			text := fmt.Sprint(value)
+			if t.columns[i].state {
+				text = people(text)
+			}
 			c = cell{text, text}
 		}
 		if row[i] = (cell{plain(c.long), plain(c.short)}); row[i].long == "" {
@@ -74,24 +82,25 @@ const leastLast = 12
 
 // write writes the table. An empty one is only a heading.
 func (t *table) write(p *Program, indent string) error {
-	columns, rows := t.columns, t.texts(false)
+	columns, rows := t.columns, t.texts(p, false)
 	room := p.Width - uniseg.StringWidth(indent)
 	widths := widthsOf(columns, rows)
 	if p.Width > 0 && leastWidth(widths) > room {
-		rows = t.texts(true)
+		rows = t.texts(p, true)
 		widths = widthsOf(columns, rows)
-		for i := len(columns) - 1; i >= 0 && leastWidth(widths) > room; i-- {
-			if columns[i].optional {
-				columns, widths = without(columns, i), without(widths, i)
-				for r := range rows {
-					rows[r] = without(rows[r], i)
-				}
+		for leastWidth(widths) > room {
+			i := leastImportant(columns)
+			if i < 0 {
+				break
+			}
+			columns, widths = without(columns, i), without(widths, i)
+			for r := range rows {
+				rows[r] = without(rows[r], i)
 			}
 		}
 	}
-	last := len(columns) - 1
 	if p.Width > 0 {
-		widths[last] = min(widths[last], max(room-leastWidth(widths)+min(widths[last], leastLast), leastLast))
+		narrow(widths, room)
 	}
 	var out strings.Builder
 	writeRow(&out, indent, columns, widths, headings(columns), false)
@@ -102,8 +111,48 @@ func (t *table) write(p *Program, indent string) error {
 	return err
 }
 
+// leastImportant is the column that is left out next, of equal ones the last; -1 = none.
+func leastImportant(columns []column) int {
+	least := -1
+	for i, c := range columns {
+		if c.rank > 0 && (least < 0 || c.rank >= columns[least].rank) {
+			least = i
+		}
+	}
+	return least
+}
+
+// leastColumn is the width that every column keeps, so that something can be read.
+const leastColumn = 4
+
+// narrow makes widths smaller until they fit: that of the last column first, then that of
+// the widest one, again and again.
+func narrow(widths []int, room int) {
+	last := len(widths) - 1
+	over := last*len(gap) - room
+	for _, w := range widths {
+		over += w
+	}
+	if cut := min(over, widths[last]-leastLast); cut > 0 {
+		widths[last] -= cut
+		over -= cut
+	}
+	for ; over > 0; over-- {
+		widest := 0
+		for i := range widths {
+			if widths[i] > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= leastColumn {
+			return
+		}
+		widths[widest]--
+	}
+}
+
 // texts are the rows in their long or their short form.
-func (t *table) texts(short bool) [][]string {
+func (t *table) texts(p *Program, short bool) [][]string {
 	rows := make([][]string, len(t.rows))
 	for r, row := range t.rows {
 		for _, c := range row {
@@ -111,7 +160,7 @@ func (t *table) texts(short bool) [][]string {
 			if short {
 				text = c.short
 			}
-			rows[r] = append(rows[r], text)
+			rows[r] = append(rows[r], p.localTimes(text))
 		}
 	}
 	return rows
@@ -153,7 +202,7 @@ func writeRow(out *strings.Builder, indent string, columns []column, widths []in
 	for i, text := range row {
 		text = cut(text, widths[i])
 		pad := strings.Repeat(" ", widths[i]-uniseg.StringWidth(text))
-		if color && columns[i].colored {
+		if color && columns[i].state {
 			text = paint(text)
 		}
 		if columns[i].right {
@@ -202,17 +251,17 @@ func plain(text string) string {
 func paint(state string) string {
 	color := ""
 	switch state {
-	case "succeeded", "ready", "busy", "running":
-		color = "\x1b[32m"
-	case "failed", "timedOut", "rejected", "lost", "blocked", "quarantined", "nodeLost", "startFailed":
-		color = "\x1b[31m"
-	case "queued", "held", "submitted", "assigned", "creating", "booting", "draining", "deleting", "cancelled", "evicted":
-		color = "\x1b[33m"
+	case "ok", "succeeded", "ready", "busy", "running":
+		color = colorGreen
+	case "failed", "timed out", "rejected", "lost", "blocked", "quarantined", "node lost", "start failed", "agent restarted":
+		color = colorRed
+	case "queued", "held", "submitted", "assigned", "creating", "booting", "draining", "deleting", "cancelled", "evicted", "unknown", "down":
+		color = colorYellow
 	}
 	if color == "" {
 		return state
 	}
-	return color + state + "\x1b[0m"
+	return color + state + colorReset
 }
 
 // json writes an answer as JSON.
@@ -242,7 +291,50 @@ func (p *Program) at(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return t.In(p.Zone).Format("2006-01-02 15:04:05 MST") + " (" + p.ago(t) + ")"
+	return p.clock(*t) + " (" + p.ago(t) + ")"
+}
+
+// clock writes a time as the clock on the wall shows it, with its offset from UTC: the
+// short names of zones are not the same everywhere.
+func (p *Program) clock(t time.Time) string {
+	if p.zone() == time.UTC {
+		return t.UTC().Format("2006-01-02 15:04:05 MST")
+	}
+	return t.In(p.zone()).Format("2006-01-02 15:04:05 -07:00")
+}
+
+// zone is the zone of the times that are written.
+func (p *Program) zone() *time.Location {
+	if p.utc || p.Zone == nil {
+		return time.UTC
+	}
+	return p.Zone
+}
+
+// stamps are times as the instance writes them into sentences.
+var stamps = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+
+// localTimes writes the times in a sentence of the instance as the clock here shows them.
+func (p *Program) localTimes(text string) string {
+	return stamps.ReplaceAllStringFunc(text, func(stamp string) string {
+		t, err := time.Parse(time.RFC3339, stamp)
+		if err != nil {
+			return stamp
+		}
+		return p.clock(t)
+	})
+}
+
+// people writes a state as people do: "timed out" for timedOut.
+func people(state string) string {
+	var out strings.Builder
+	for _, r := range state {
+		if unicode.IsUpper(r) && out.Len() > 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteRune(unicode.ToLower(r))
+	}
+	return out.String()
 }
 
 // span writes a length of time roughly: 45s, 12m, 5h, 3d.

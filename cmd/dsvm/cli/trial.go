@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,7 @@ payload itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if payload == "" {
-				return WrongUse("name the file with the payload: dsvm push test --payload FILE")
+				return WrongUse("name the file with the payload: `dsvm push test --payload FILE`")
 			}
 			body, err := p.readPayload(payload)
 			if err != nil {
@@ -90,10 +89,7 @@ payload itself.`,
 func (p *Program) readPayload(name string) ([]byte, error) {
 	in := p.In
 	if name != "-" {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(p.Dir, name)
-		}
-		f, err := os.Open(name)
+		f, err := os.Open(p.fromHere(name))
 		if err != nil {
 			return nil, WrongUse("%v", err)
 		}
@@ -123,12 +119,12 @@ func (p *Program) rulesToTry(ctx context.Context, file string) ([]push.Rule, err
 	stored, err := p.rules(ctx)
 	var all []push.Rule
 	for _, s := range stored {
-		rules, err := push.ParseRules(s.Rule, "application/json")
+		rule, err := push.ParseStoredRule(s.Rule)
 		if err != nil {
-			fmt.Fprintf(p.Err, "dsvm: rule %s cannot be read: %s\n", s.Name, plain(err.Error()))
+			p.Say("rule %s cannot be read: %s", s.Name, err)
 			continue
 		}
-		all = append(all, rules...)
+		all = append(all, *rule)
 	}
 	return all, err
 }
@@ -217,7 +213,7 @@ func tryRules(rules []push.Rule, d push.Delivery, key string, given bool, text s
 
 func (p *Program) showTrials(d push.Delivery, trials []trial) error {
 	if d.Ignored != "" {
-		fmt.Fprintln(p.Err, "dsvm:", plain(d.Ignored))
+		p.Say("%s", d.Ignored)
 	}
 	t := newTable("RULE REF STARTS REASON")
 	for _, trial := range trials {

@@ -13,66 +13,159 @@ import (
 	"dsvmpools/shared/wire"
 )
 
+// usageFlags are those of a report.
+type usageFlags struct {
+	by, sort, from, to string
+	labels             []string
+	limit              int
+	filter             usage.Filter
+}
+
 func usageCommand(p *Program) *cobra.Command {
-	var by, from, to string
+	var f usageFlags
 	c := &cobra.Command{
 		Use: "usage", Short: "Report what was used and what it cost", Args: cobra.NoArgs,
 		Long: `Report what was used and what it cost, of all that ended from --from up to but
-not including --to. Cost is what the jobs cost; waste is what the nodes cost
-beyond that. Without --from it is the 30 days before --to.`,
-		Example: "  dsvm usage\n  dsvm usage --by team --from 2026-01-01 --to 2026-02-01\n  dsvm usage --by job -o json",
+not including --to, and of what still runs. Cost is what the jobs cost; waste is
+what the nodes cost beyond that. Without --from it begins at midnight (UTC) 30 days
+before --to.
+
+--from and --to take how long ago (7d, 12h), today, yesterday, a day (2026-01-31) or
+a time (2026-01-31T18:00:00Z). Days are those of UTC, as in the ledger.
+
+What still runs counts up to now if --to is not before now; a line on standard error
+says how much of it there is. The totals are of all lines, also of those that --limit
+leaves out. Nodes belong to no team, user or label: with these filters there is no
+waste.`,
+		Example: "  dsvm usage\n  dsvm usage --by team --from 2026-01-01 --to 2026-02-01\n" +
+			"  dsvm usage --by job --sort cost --limit 10 --from 7d\n  dsvm usage --by label:project --pool gpu --from today -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if !slices.Contains(usage.Groupings, usage.Grouping(by)) {
-				return WrongUse("--by is %q; it takes one of %s", by, strings.Join(groupings(), ", "))
-			}
-			begin, err := p.day("--from", from)
+			q, err := f.query(p)
 			if err != nil {
 				return err
 			}
-			end, err := p.day("--to", to)
-			if err != nil {
-				return err
-			}
-			groups, err := ask(c.Context(), p, "adding up the usage", func(ctx context.Context, s *session) ([]wire.UsageGroup, error) {
-				return s.Usage(ctx, by, begin, end)
+			report, err := ask(c.Context(), p, "adding up the usage", func(ctx context.Context, s *session) (wire.UsageReport, error) {
+				return s.Usage(ctx, q, f.limit)
 			})
 			if err != nil {
 				return err
 			}
-			t := newTable(strings.ToUpper(by) + " <JOBS <HOURS <NODE-HOURS <COST <WASTE CURRENCY")
-			for _, g := range groups {
-				t.add(g.Key, g.Jobs, hours(g.Seconds), hours(g.NodeSeconds), g.Cost, g.Waste, g.Currency)
-			}
-			return p.list(groups, t, "nothing was used in this time")
+			return p.showUsage(q, report)
 		},
 	}
-	c.Flags().StringVar(&by, "by", string(usage.ByPool), "what to add up by: "+strings.Join(groupings(), ", "))
-	c.Flags().StringVar(&from, "from", "", "day (2026-01-31) or time (2026-01-31T18:00:00Z) at which the report begins")
-	c.Flags().StringVar(&to, "to", "", "day or time at which it ends, itself not included; now when not given")
-	complete(c, "by", cobra.FixedCompletions(groupings(), cobra.ShellCompDirectiveNoFileComp))
+	c.Flags().StringVar(&f.by, "by", string(usage.ByPool), "what to add up by: "+strings.Join(namesOf(usage.Groupings), ", ")+" or label:NAME")
+	c.Flags().StringVar(&f.sort, "sort", string(usage.OrderKey),
+		"what to sort by, the largest first: "+strings.Join(namesOf(usage.Orders), ", "))
+	c.Flags().StringVar(&f.from, "from", "", "when the report begins: 7d (ago), today, a day or a time")
+	c.Flags().StringVar(&f.to, "to", "", "when it ends, itself not included; now when not given")
+	c.Flags().IntVar(&f.limit, "limit", 0, "lines at most; 0 for all")
+	c.Flags().StringVar(&f.filter.Pool, "pool", "", "only what was used in this pool")
+	c.Flags().StringVar(&f.filter.Team, "team", "", "only jobs of this team")
+	c.Flags().StringVar(&f.filter.User, "user", "", "only jobs of this user")
+	c.Flags().StringArrayVar(&f.labels, "label", nil, "only jobs with this label, NAME=VALUE; may be repeated")
+	complete(c, "by", cobra.FixedCompletions(append(namesOf(usage.Groupings), "label:"), cobra.ShellCompDirectiveNoFileComp))
+	complete(c, "sort", cobra.FixedCompletions(namesOf(usage.Orders), cobra.ShellCompDirectiveNoFileComp))
+	complete(c, "pool", p.completePools)
+	c.AddCommand(usageRebuildCommand(p))
 	return c
 }
 
-func groupings() []string {
-	var names []string
-	for _, g := range usage.Groupings {
-		names = append(names, string(g))
+func usageRebuildCommand(p *Program) *cobra.Command {
+	var from, to string
+	c := &cobra.Command{
+		Use: "rebuild", Short: "Build the sums that reports are made of again", Args: cobra.NoArgs,
+		Long: `Build the sums again that reports by pool, team, user, day, size, sweep and label are
+made of, from the rows of the ledger: after rows were corrected, or came from a copy.
+Without --from and --to it builds those of all days. It may be run at any time, and
+again if it was cut off; it replaces the sums of a pool and day at once.
+
+A deployment that has a ledger from before there were sums builds them by itself.`,
+		Example: "  dsvm usage rebuild\n  dsvm usage rebuild --from 2026-01-31 --to 2026-02-01",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var q wire.SumsQuery
+			var err error
+			if q.From, q.To, err = p.period([2]string{"--from", from}, [2]string{"--to", to}, time.UTC); err != nil {
+				return err
+			}
+			done, err := ask(c.Context(), p, "building the sums", func(ctx context.Context, s *session) (wire.SumsRebuilt, error) {
+				return s.RebuildSums(ctx, q)
+			})
+			if err != nil {
+				return err
+			}
+			if p.output == outputJSON {
+				return p.json(done)
+			}
+			p.Say("built the sums of %s from %s of the ledger", count(done.Days, "day"), count(done.Rows, "row"))
+			return nil
+		},
 	}
-	return names
+	c.Flags().StringVar(&from, "from", "", "the first day: 7d (ago), today, a day or a time; all when not given")
+	c.Flags().StringVar(&to, "to", "", "when they end, itself not included; all when not given")
+	return c
 }
 
-// day reads a day, which begins at midnight UTC as those of the ledger do, or a
-// time. "" is the zero time.
-func (p *Program) day(flag, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
+// query reads the flags.
+func (f *usageFlags) query(p *Program) (q usage.Query, err error) {
+	q = usage.Query{By: usage.Grouping(f.by), Order: usage.Order(f.sort), Filter: f.filter}
+	if err := usage.CheckGrouping(q.By); err != nil {
+		return q, WrongUse("--by: %v", err)
 	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
+	if !slices.Contains(usage.Orders, q.Order) {
+		return q, WrongUse("--sort is %q; it takes one of %s", f.sort, strings.Join(namesOf(usage.Orders), ", "))
+	}
+	if f.limit < 0 {
+		return q, WrongUse("--limit is %d; it takes a number from 1 up, or 0 for all", f.limit)
+	}
+	if q.Filter.Labels, err = readLabels(f.labels); err != nil {
+		return q, err
+	}
+	q.From, q.To, err = p.period([2]string{"--from", f.from}, [2]string{"--to", f.to}, time.UTC) // as the days of the ledger
+	return q, err
+}
+
+// showUsage prints the lines of a report, and its totals below them. JSON has the lines alone.
+func (p *Program) showUsage(q usage.Query, report wire.UsageReport) error {
+	heading := string(q.By)
+	if label, ok := q.By.Label(); ok {
+		heading = "label"
+		if !strings.ContainsAny(label, " <*?") {
+			heading = label
 		}
 	}
-	return time.Time{}, WrongUse("%s is %q; it takes a day such as 2026-01-31, or a time such as 2026-01-31T18:00:00Z", flag, text)
+	t := newTable(strings.ToUpper(heading) + " <JOBS ?<HOURS ?<NODE-HOURS <COST <WASTE CURRENCY")
+	lines := report.Items
+	if len(lines) > 0 {
+		lines = slices.Concat(lines, report.Totals)
+	}
+	costs := sameDecimals(words(lines, func(g wire.UsageGroup) string { return g.Cost }))
+	wastes := sameDecimals(words(lines, func(g wire.UsageGroup) string { return g.Waste }))
+	for i, g := range lines {
+		key := g.Key
+		if i >= len(report.Items) {
+			key = "TOTAL"
+		}
+		t.add(key, g.Jobs, hours(g.Seconds), hours(g.NodeSeconds), costs[i], wastes[i], g.Currency)
+	}
+	err := p.list(report.Items, t,
+		"nothing was used in this time; a job is in the report as soon as it has started, and a node as soon as it is billed")
+	if err != nil || p.output == outputJSON {
+		return err
+	}
+	if report.Lines > len(report.Items) {
+		p.Say("%s of %s lines shown; the totals are of all", thousands(len(report.Items)), thousands(report.Lines))
+	}
+	if open := report.Open; open.Attempts+open.Nodes > 0 {
+		var running []string
+		if open.Attempts > 0 {
+			running = append(running, count(open.Attempts, "attempt"))
+		}
+		if open.Nodes > 0 {
+			running = append(running, count(open.Nodes, "node"))
+		}
+		p.Say("still running, and counted up to now: %s", strings.Join(running, " and "))
+	}
+	return nil
 }
 
 // hours writes a length of time for a table; JSON has it exactly.

@@ -15,9 +15,9 @@ func versionCommand(p *Program) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := version.Read()
-			t := newTable("VERSION COMMIT DATE GO SYSTEM <PROTOCOL")
+			t := newTable("VERSION ?1COMMIT ?2DATE ?4GO ?3SYSTEM <PROTOCOL")
 			t.add(v.Version, v.Commit[:min(len(v.Commit), 12)], v.Date, v.Go, v.OS+"/"+v.Arch, v.Protocol)
-			if p.output == "json" {
+			if p.output == outputJSON {
 				return p.json(v)
 			}
 			return t.write(p, "")

@@ -5,6 +5,7 @@ package openapitest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"os"
@@ -137,6 +138,34 @@ func (s *Specification) Routes() []string {
 	return routes
 }
 
+// Properties lists the described properties of a schema of the components, in order.
+func (s *Specification) Properties(schema string) []string {
+	properties, _ := s.at("#/components/schemas/" + schema + "/properties").(map[string]any)
+	return slices.Sorted(maps.Keys(properties))
+}
+
+// Fields lists the described fields of a schema of the components and of the objects in it,
+// as paths with points, with the type of each: "string", "integer", "object" and so on, ""
+// where it may be of several. Objects with names of the user's own, and lists, are not
+// entered.
+func (s *Specification) Fields(schema string) map[string]string {
+	fields := map[string]string{}
+	s.addFields("#/components/schemas/"+schema, "", fields)
+	return fields
+}
+
+func (s *Specification) addFields(pointer, prefix string, fields map[string]string) {
+	of, where := s.resolved(pointer)
+	properties, _ := of["properties"].(map[string]any)
+	for name := range properties {
+		at := where + "/properties/" + pointerTo(name)
+		property, _ := s.resolved(at)
+		kind, _ := property["type"].(string)
+		fields[prefix+name] = kind
+		s.addFields(at, prefix+name+".", fields)
+	}
+}
+
 // Bodyless lists the described requests that change something and bring no body:
 // method and path.
 func (s *Specification) Bodyless() (routes []string) {
@@ -156,14 +185,17 @@ func (s *Specification) Bodyless() (routes []string) {
 // Check holds an answer against what is described for its request: status,
 // content type and body.
 func (s *Specification) Check(r *http.Request, status int, header http.Header, body []byte) error {
-	path, ok := s.path(r.URL.Path)
+	path, ok := s.path(r.Method, r.URL.Path)
 	if !ok {
 		return fmt.Errorf("%s is not described", r.URL.Path)
 	}
 	base := "#/paths/" + pointerTo(path) + "/" + strings.ToLower(r.Method) + "/responses/"
-	response, where := s.resolved(base + strconv.Itoa(status))
-	if response == nil {
-		response, where = s.resolved(base + "default")
+	var response map[string]any
+	var where string
+	for _, code := range []string{strconv.Itoa(status), strconv.Itoa(status/100) + "XX", "default"} {
+		if response == nil {
+			response, where = s.resolved(base + code)
+		}
 	}
 	if response == nil {
 		return fmt.Errorf("status %d is not described", status)
@@ -199,16 +231,22 @@ func (s *Specification) Check(r *http.Request, status int, header http.Header, b
 	return schema.Validate(value)
 }
 
-// path finds the described path of a request.
-func (s *Specification) path(actual string) (string, bool) {
+// path finds the described path of a request. What is described for other methods alone
+// may be the name of something, as that of a job.
+func (s *Specification) path(method, actual string) (string, bool) {
 	paths, _ := s.at("#/paths").(map[string]any)
-	if paths[actual] != nil {
+	if item, _ := paths[actual].(map[string]any); item[strings.ToLower(method)] != nil {
 		return actual, true
 	}
 	want := strings.Split(actual, "/")
-	for path := range paths {
+	for path, item := range paths {
+		item, _ := item.(map[string]any)
 		steps := strings.Split(path, "/")
-		if len(steps) == len(want) && !slices.ContainsFunc(zip(steps, want), func(p [2]string) bool {
+		parts := want
+		if item["x-rest"] != nil && len(want) > len(steps) {
+			parts = append(slices.Clone(want[:len(steps)-1]), strings.Join(want[len(steps)-1:], "/")) // its last parameter takes all of the rest
+		}
+		if item[strings.ToLower(method)] != nil && len(steps) == len(parts) && !slices.ContainsFunc(zip(steps, parts), func(p [2]string) bool {
 			return p[0] != p[1] && !strings.HasPrefix(p[0], "{")
 		}) {
 			return path, true

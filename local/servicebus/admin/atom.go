@@ -46,13 +46,20 @@ type feed struct {
 
 // namespaceInfo is the content of $namespaceinfo.
 type namespaceInfo struct {
-	XMLName        xml.Name `xml:"NamespaceInfo"`
+	XMLName        xml.Name `xml:"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect NamespaceInfo"`
 	CreatedTime    string
 	MessagingSKU   string
 	MessagingUnits *int `xml:",omitempty"`
 	ModifiedTime   string
 	Name           string
 	NamespaceType  string
+}
+
+// queueDescription is a description as it is written. One that is read may be without the
+// namespace.
+type queueDescription struct {
+	XMLName xml.Name `xml:"http://schemas.microsoft.com/netservices/2010/10/servicebus/connect QueueDescription"`
+	Description
 }
 
 // failure is the body of an error.
@@ -75,9 +82,12 @@ func timeText(t time.Time) string {
 // entry returns the entry of a queue.
 func (h *handler) entry(base string, q Queue) entry {
 	d := q.Description
-	d.XMLName = xml.Name{Space: busSpace, Local: "QueueDescription"}
+	isOrdered, isAnonymous, availability := true, false, "Available"
+	d.SupportOrdering, d.IsAnonymousAccessible, d.EntityAvailabilityStatus = &isOrdered, &isAnonymous, &availability
+	or(&d.EnableExpress, false) // descriptions that were stored by earlier versions have none
 	d.CreatedAt, d.UpdatedAt, d.AccessedAt = timeText(q.Created), timeText(q.Updated), timeText(q.Accessed)
 	d.CountDetails = &CountDetails{
+		Space:                  countSpace,
 		ActiveMessageCount:     int32(q.ActiveCount),
 		DeadLetterMessageCount: int32(q.DeadCount),
 		ScheduledMessageCount:  int32(q.ScheduledCount),
@@ -86,13 +96,17 @@ func (h *handler) entry(base string, q Queue) entry {
 	d.MessageCount, d.SizeInBytes = &total, &q.Bytes
 	self := base + q.Name
 	return entry{ID: self, Title: title{"text", q.Name}, Updated: timeText(q.Updated), Author: h.ns.Info().Name,
-		Link: link{"self", self}, Content: content{"application/xml", d}}
+		Link: link{"self", self}, Content: content{"application/xml", queueDescription{Description: d}}}
 }
 
 // maxBody bounds a description; the largest with all its rules is far smaller.
 const maxBody = 1 << 20
 
-var errBody = errors.New("The body is not an ATOM entry with the description of a queue.")
+var (
+	errBody = errors.New("The body is not an ATOM entry with the description of a queue.")
+	// errTopic refuses what the local Service Bus does not have.
+	errTopic = errors.New("Topics, subscriptions and rules are not supported by the local Service Bus.")
+)
 
 // readEntry reads the description of a queue. It ignores unknown elements.
 func readEntry(r io.Reader) (d Description, err error) {
@@ -100,10 +114,19 @@ func readEntry(r io.Reader) (d Description, err error) {
 		XMLName xml.Name `xml:"entry"`
 		Content struct {
 			Queue *Description `xml:"QueueDescription"`
+			Other []struct {
+				XMLName xml.Name
+			} `xml:",any"`
 		} `xml:"content"`
 	}
 	if err := xml.NewDecoder(r).Decode(&e); err != nil {
 		return d, err
+	}
+	for _, other := range e.Content.Other {
+		switch other.XMLName.Local {
+		case "TopicDescription", "SubscriptionDescription", "RuleDescription":
+			return d, errTopic
+		}
 	}
 	if e.Content.Queue == nil {
 		return d, errBody
@@ -117,6 +140,7 @@ func readEntry(r io.Reader) (d Description, err error) {
 	}
 	// Only the server sets these fields.
 	d.SizeInBytes, d.MessageCount, d.CountDetails = nil, nil, nil
+	d.IsAnonymousAccessible, d.SupportOrdering, d.EntityAvailabilityStatus = nil, nil, nil
 	d.CreatedAt, d.UpdatedAt, d.AccessedAt = "", "", ""
 	return d, nil
 }

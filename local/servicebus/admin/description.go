@@ -15,7 +15,7 @@ import (
 // Names and values on the wire.
 const (
 	atomSpace   = "http://www.w3.org/2005/Atom"
-	busSpace    = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
+	countSpace  = "http://schemas.microsoft.com/netservices/2011/06/servicebus"
 	schemaSpace = "http://www.w3.org/2001/XMLSchema-instance"
 
 	// Forever is the duration that the service writes for no limit.
@@ -45,6 +45,7 @@ type Description struct {
 	EnableBatchedOperations             *bool               `xml:",omitempty"`
 	SizeInBytes                         *int64              `xml:",omitempty" json:"-"`
 	MessageCount                        *int64              `xml:",omitempty" json:"-"`
+	IsAnonymousAccessible               *bool               `xml:",omitempty" json:"-"`
 	AuthorizationRules                  []AuthorizationRule `xml:"AuthorizationRules>AuthorizationRule,omitempty"`
 	Status                              *string             `xml:",omitempty"`
 	ForwardTo                           *string             `xml:",omitempty"`
@@ -52,9 +53,12 @@ type Description struct {
 	CreatedAt                           string              `xml:",omitempty" json:"-"`
 	UpdatedAt                           string              `xml:",omitempty" json:"-"`
 	AccessedAt                          string              `xml:",omitempty" json:"-"`
+	SupportOrdering                     *bool               `xml:",omitempty" json:"-"`
 	CountDetails                        *CountDetails       `xml:",omitempty" json:"-"`
 	AutoDeleteOnIdle                    *string             `xml:",omitempty"`
 	EnablePartitioning                  *bool               `xml:",omitempty"`
+	EntityAvailabilityStatus            *string             `xml:",omitempty" json:"-"`
+	EnableExpress                       *bool               `xml:",omitempty"`
 	ForwardDeadLetteredMessagesTo       *string             `xml:",omitempty"`
 	MaxMessageSizeInKilobytes           *int64              `xml:",omitempty"`
 }
@@ -72,13 +76,15 @@ type AuthorizationRule struct {
 	SecondaryKey string `xml:",omitempty"`
 }
 
-// CountDetails holds the number of messages in each part of a queue.
+// CountDetails holds the number of messages in each part of a queue. Its elements are of
+// another XML namespace than the rest, and clients look for the prefix on CountDetails.
 type CountDetails struct {
-	ActiveMessageCount             int32
-	DeadLetterMessageCount         int32
-	ScheduledMessageCount          int32
-	TransferMessageCount           int32
-	TransferDeadLetterMessageCount int32
+	Space                          string `xml:"xmlns:d2p1,attr"`
+	ActiveMessageCount             int32  `xml:"d2p1:ActiveMessageCount"`
+	DeadLetterMessageCount         int32  `xml:"d2p1:DeadLetterMessageCount"`
+	ScheduledMessageCount          int32  `xml:"d2p1:ScheduledMessageCount"`
+	TransferMessageCount           int32  `xml:"d2p1:TransferMessageCount"`
+	TransferDeadLetterMessageCount int32  `xml:"d2p1:TransferDeadLetterMessageCount"`
 }
 
 // Limits of a description.
@@ -117,6 +123,7 @@ func (d *Description) Complete(premium bool) error {
 	or(&d.Status, Active)
 	or(&d.AutoDeleteOnIdle, Forever)
 	or(&d.EnablePartitioning, false)
+	or(&d.EnableExpress, false)
 	or(&d.MaxSizeInMegabytes, 1024)
 	size := int64(standardMessage)
 	if premium {
@@ -157,6 +164,8 @@ func (d *Description) check(premium bool) error {
 		return fmt.Errorf("MaxDeliveryCount is between 1 and %d.", maxDeliveries)
 	case size < 1024 || size > gigabytes*1024 || size%1024 != 0:
 		return fmt.Errorf("MaxSizeInMegabytes is a multiple of 1024 up to %d.", gigabytes*1024)
+	case premium && *d.EnableExpress:
+		return fmt.Errorf("A Premium namespace has no express queues.")
 	case premium && *d.EnablePartitioning:
 		return fmt.Errorf("A Premium namespace has no partitioned queues.")
 	case !premium && kilobytes != standardMessage:
@@ -251,5 +260,5 @@ func Text(d time.Duration) string {
 	if d <= 0 {
 		return Forever
 	}
-	return fmt.Sprintf("PT%gS", d.Seconds())
+	return "PT" + strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "S" // no exponent, which nobody reads
 }

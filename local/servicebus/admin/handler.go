@@ -98,7 +98,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, base, path string,
 	switch lower := strings.ToLower(path); {
 	case lower == "$namespaceinfo":
 		info := h.ns.Info()
-		body := namespaceInfo{XMLName: xml.Name{Space: busSpace, Local: "NamespaceInfo"}, CreatedTime: timeText(info.Created),
+		body := namespaceInfo{CreatedTime: timeText(info.Created),
 			ModifiedTime: timeText(info.Created), MessagingSKU: "Standard", Name: info.Name, NamespaceType: "Messaging"}
 		if info.Premium {
 			units := 1
@@ -113,7 +113,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, base, path string,
 		}
 		h.list(w, r, base, path)
 	case strings.HasPrefix(lower, "$"):
-		fail(w, http.StatusNotFound, "There is nothing at "+path+"; topics are not had here.")
+		fail(w, http.StatusNotFound, "There is nothing at "+path+". "+errTopic.Error())
 	default:
 		q, ok := h.ns.Get(path)
 		switch {
@@ -174,6 +174,9 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request, base, path string,
 	switch {
 	case errors.As(err, &tooLarge):
 		fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("A description has up to %d bytes.", maxBody))
+		return
+	case errors.Is(err, errTopic):
+		fail(w, http.StatusBadRequest, "SubCode=40000. "+err.Error())
 		return
 	case err != nil:
 		fail(w, http.StatusBadRequest, errBody.Error())

@@ -193,3 +193,57 @@ func FuzzMessage(f *testing.F) {
 		_, _ = m.Batch()
 	})
 }
+
+// TestEncodedDirectly: what is encoded field by field has the bytes of the general form.
+func TestEncodedDirectly(t *testing.T) {
+	t.Parallel()
+	tag := [16]byte{1, 2, 3}
+	for _, id := range []uint32{0, 7, 70000} {
+		for _, flag := range []bool{false, true} {
+			first := &Transfer{Handle: id, First: true, ID: id, Tag: tag, Settled: flag, More: !flag}
+			want := Append(nil, Composite(CodeTransfer, id, id, tag[:], uint32(0), flag, !flag))
+			if got := Append(nil, first); !bytes.Equal(got, want) {
+				t.Errorf("%+v: got %x, want %x", first, got, want)
+			}
+			later := &Transfer{Handle: id, Settled: flag, More: !flag}
+			want = Append(nil, Composite(CodeTransfer, id, nil, nil, nil, flag, !flag))
+			if got := Append(nil, later); !bytes.Equal(got, want) {
+				t.Errorf("%+v: got %x, want %x", later, got, want)
+			}
+		}
+	}
+	for _, h := range []Header{
+		{Present: true}, {Durable: true, Priority: uint8(4), FirstAcquirer: false, TTL: time.Minute, DeliveryCount: 300}, {TTL: 1 << 62},
+	} {
+		var ttl any
+		if h.TTL > 0 {
+			ttl = uint32(min(h.TTL.Milliseconds(), 1<<32-1))
+		}
+		want := Append(nil, Composite(CodeHeader, h.Durable, h.Priority, ttl, h.FirstAcquirer, h.DeliveryCount))
+		if got := h.append(nil); !bytes.Equal(got, want) {
+			t.Errorf("%+v: got %x, want %x", h, got, want)
+		}
+	}
+	now := time.UnixMilli(1767607200123).UTC()
+	own := Entries{}.With(Pair{Symbol("x-a"), "kept"}, Pair{"x-long", "replaced"}, Pair{Symbol("x-time"), int64(1)})
+	a := NewAdded(make([]byte, 8))
+	a.Long("x-long", 7)
+	a.Int("x-int", -7)
+	a.Time("x-time", now)
+	a.Text("x-text", string(bytes.Repeat([]byte("x"), 300)))
+	a.UUID("x-id", UUID{1})
+	want := own.With(Pair{Symbol("x-long"), int64(7)}, Pair{Symbol("x-int"), int32(-7)}, Pair{Symbol("x-time"), now},
+		Pair{Symbol("x-text"), string(bytes.Repeat([]byte("x"), 300))}, Pair{Symbol("x-id"), UUID{1}})
+	for _, e := range []struct{ own, want Entries }{{own, want}, {Entries{}, Entries{}.With(Pair{Symbol("x-long"), int64(7)})}} {
+		if e.own.count == 0 {
+			a = Added{}
+			a.Long("x-long", 7)
+		}
+		if got, want := e.own.appendSectionWith(nil, 0x72, a), e.want.appendSection(nil, 0x72); !bytes.Equal(got, want) {
+			t.Errorf("got %x, want %x", got, want)
+		}
+	}
+	if got, want := own.appendSectionWith(nil, 0x72, Added{}), own.appendSection(nil, 0x72); !bytes.Equal(got, want) {
+		t.Errorf("with nothing: got %x, want %x", got, want)
+	}
+}

@@ -113,7 +113,7 @@ func checkCompound(code byte, body []byte, wide bool, depth int) error {
 		at += n
 	}
 	if at != len(body) {
-		return fmt.Errorf("%w: %d bytes behind the last element", ErrMalformed, len(body)-at)
+		return fmt.Errorf("%w: %d bytes after the last element", ErrMalformed, len(body)-at)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func checkArray(body []byte, wide bool, depth int) error {
 		at += n
 	}
 	if at != len(body) {
-		return fmt.Errorf("%w: %d bytes behind the last element", ErrMalformed, len(body)-at)
+		return fmt.Errorf("%w: %d bytes after the last element", ErrMalformed, len(body)-at)
 	}
 	return nil
 }

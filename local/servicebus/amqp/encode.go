@@ -15,10 +15,7 @@ func Append(b []byte, v any) []byte {
 	case nil:
 		return append(b, 0x40)
 	case bool:
-		if v {
-			return append(b, 0x41)
-		}
-		return append(b, 0x42)
+		return appendBool(b, v)
 	case uint8:
 		return append(b, 0x50, v)
 	case int8:
@@ -28,13 +25,7 @@ func Append(b []byte, v any) []byte {
 	case int16:
 		return be.AppendUint16(append(b, 0x61), uint16(v))
 	case uint32:
-		switch {
-		case v == 0:
-			return append(b, 0x43)
-		case v <= math.MaxUint8:
-			return append(b, 0x52, byte(v))
-		}
-		return be.AppendUint32(append(b, 0x70), v)
+		return appendUint(b, v)
 	case int32:
 		return be.AppendUint32(append(b, 0x71), uint32(v))
 	case uint64:
@@ -46,23 +37,25 @@ func Append(b []byte, v any) []byte {
 		}
 		return be.AppendUint64(append(b, 0x80), v)
 	case int64:
-		return be.AppendUint64(append(b, 0x81), uint64(v))
+		return appendLong(b, v)
 	case float32:
 		return be.AppendUint32(append(b, 0x72), math.Float32bits(v))
 	case float64:
 		return be.AppendUint64(append(b, 0x82), math.Float64bits(v))
 	case time.Time:
-		return be.AppendUint64(append(b, 0x83), uint64(v.UnixMilli()))
+		return appendTimestamp(b, v)
 	case UUID:
 		return append(append(b, 0x98), v[:]...)
 	case []byte:
 		return append(appendLength(b, 0xa0, 0xb0, len(v)), v...)
 	case string:
-		return append(appendLength(b, 0xa1, 0xb1, len(v)), v...)
+		return appendText(b, v)
 	case Symbol:
 		return append(appendLength(b, 0xa3, 0xb3, len(v)), v...)
 	case Raw:
 		return append(b, v...)
+	case *Transfer:
+		return v.append(b)
 	case Described:
 		b = append(b, 0)
 		if v.Name != "" {
@@ -92,6 +85,35 @@ func Append(b []byte, v any) []byte {
 		return appendArray(b, v)
 	}
 	panic(fmt.Sprintf("amqp: no encoding for %T", v))
+}
+
+func appendUint(b []byte, v uint32) []byte {
+	switch {
+	case v == 0:
+		return append(b, 0x43)
+	case v <= math.MaxUint8:
+		return append(b, 0x52, byte(v))
+	}
+	return binary.BigEndian.AppendUint32(append(b, 0x70), v)
+}
+
+func appendLong(b []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 0x81), uint64(v))
+}
+
+func appendTimestamp(b []byte, v time.Time) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 0x83), uint64(v.UnixMilli()))
+}
+
+func appendText(b []byte, v string) []byte {
+	return append(appendLength(b, 0xa1, 0xb1, len(v)), v...)
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 0x41)
+	}
+	return append(b, 0x42)
 }
 
 func appendLength(b []byte, short, long byte, n int) []byte {
@@ -153,10 +175,34 @@ func appendArray(b []byte, v Array) []byte {
 	return b
 }
 
-// Composite returns a described list, without trailing nulls.
+// Composite returns a described list. It has all fields that the code has: the service
+// leaves no trailing nulls out, and some clients read a field without a look at the count.
 func Composite(code uint64, fields ...any) Described {
-	for len(fields) > 0 && fields[len(fields)-1] == nil {
-		fields = fields[:len(fields)-1]
-	}
-	return Described{Code: code, Value: List(fields)}
+	all := make(List, max(len(fields), fieldCounts[code]))
+	copy(all, fields)
+	return Described{Code: code, Value: all}
+}
+
+// fieldCounts is the number of fields of each code.
+var fieldCounts = [...]int{
+	CodeOpen:           10,
+	CodeBegin:          8,
+	CodeAttach:         14,
+	CodeFlow:           11,
+	CodeTransfer:       11,
+	CodeDisposition:    6,
+	CodeDetach:         3,
+	CodeEnd:            1,
+	CodeClose:          1,
+	CodeError:          3,
+	CodeReceived:       2,
+	CodeRejected:       1,
+	CodeModified:       3,
+	CodeSource:         11,
+	CodeTarget:         7,
+	CodeSASLMechanisms: 1,
+	CodeSASLInit:       3,
+	CodeSASLOutcome:    2,
+	CodeHeader:         5,
+	CodeProperties:     13,
 }

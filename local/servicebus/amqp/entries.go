@@ -3,6 +3,7 @@ package amqp
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // Entries is a map of a message. Its entries stay as the sender encoded them: unchanged
@@ -144,4 +145,81 @@ func (e Entries) appendSection(b []byte, code byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(e.raw)+4))
 	b = binary.BigEndian.AppendUint32(b, uint32(2*e.count))
 	return append(b, e.raw...)
+}
+
+// Added is entries that are added to those of a map when it is encoded, and replace those
+// of the same name. The zero value is none. Its methods keep them encoded in one piece.
+type Added struct {
+	raw   []byte
+	count int
+}
+
+// NewAdded keeps its entries in the memory of buf while they fit.
+func NewAdded(buf []byte) Added { return Added{raw: buf[:0]} }
+
+func (a *Added) name(name string) {
+	a.raw = append(appendLength(a.raw, 0xa3, 0xb3, len(name)), name...)
+	a.count++
+}
+
+// Long adds a long.
+func (a *Added) Long(name string, v int64) {
+	a.name(name)
+	a.raw = appendLong(a.raw, v)
+}
+
+// Int adds an int.
+func (a *Added) Int(name string, v int32) {
+	a.name(name)
+	a.raw = binary.BigEndian.AppendUint32(append(a.raw, 0x71), uint32(v))
+}
+
+// Time adds a timestamp.
+func (a *Added) Time(name string, v time.Time) {
+	a.name(name)
+	a.raw = appendTimestamp(a.raw, v)
+}
+
+// Text adds a string.
+func (a *Added) Text(name, v string) {
+	a.name(name)
+	a.raw = appendText(a.raw, v)
+}
+
+// UUID adds a UUID.
+func (a *Added) UUID(name string, v UUID) {
+	a.name(name)
+	a.raw = append(append(a.raw, 0x98), v[:]...)
+}
+
+// has reports whether an entry of a name is among them.
+func (a *Added) has(name []byte) bool {
+	found := false
+	Entries{raw: a.raw}.each(func(k, _ []byte) bool {
+		own, _ := text(k)
+		found = string(own) == string(name)
+		return !found
+	})
+	return found
+}
+
+// appendSectionWith encodes the entries with others as a section of a message. It appends
+// nothing if there are none.
+func (e Entries) appendSectionWith(b []byte, code byte, a Added) []byte {
+	if a.count == 0 {
+		return e.appendSection(b, code)
+	}
+	b = append(b, 0, 0x53, code, 0xd1, 0, 0, 0, 0, 0, 0, 0, 0)
+	at, count := len(b), a.count
+	e.each(func(k, v []byte) bool {
+		if name, ok := text(k); !ok || !a.has(name) {
+			b = append(append(b, k...), v...)
+			count++
+		}
+		return true
+	})
+	b = append(b, a.raw...)
+	binary.BigEndian.PutUint32(b[at-8:], uint32(len(b)-at+4))
+	binary.BigEndian.PutUint32(b[at-4:], uint32(2*count))
+	return b
 }

@@ -77,6 +77,37 @@ func AppendFrame(b []byte, kind byte, channel uint16, performative any, payload 
 	return b
 }
 
+// Transfer is the performative of a frame that brings a delivery, or a part of one.
+type Transfer struct {
+	Handle        uint32
+	First         bool   // of the parts: only it has an id and a tag
+	ID            uint32 // of the delivery
+	Tag           [16]byte
+	Settled, More bool
+}
+
+// append encodes the same bytes as Composite would, and boxes no field.
+func (t *Transfer) append(b []byte) []byte {
+	count := fieldCounts[CodeTransfer]
+	b = append(b, 0, 0x53, CodeTransfer, 0xd0, 0, 0, 0, 0, 0, 0, 0, byte(count))
+	at := len(b)
+	b = appendUint(b, t.Handle)
+	if t.First {
+		b = appendUint(b, t.ID)
+		b = append(append(b, 0xa0, byte(len(t.Tag))), t.Tag[:]...)
+		b = appendUint(b, 0) // the format of the message
+	} else {
+		b = append(b, null, null, null)
+	}
+	b = appendBool(appendBool(b, t.Settled), t.More)
+	const written = 6
+	for range count - written {
+		b = append(b, null)
+	}
+	binary.BigEndian.PutUint32(b[at-8:], uint32(len(b)-at+4))
+	return b
+}
+
 // Field returns field i as a T; ok is false when it is null, missing or has another type.
 func Field[T any](fields List, i int) (v T, ok bool) {
 	if i >= len(fields) {

@@ -13,10 +13,13 @@ type Message struct {
 
 	DeliveryAnnotations Entries
 	Annotations         Entries
-	Properties          []byte // the list, without the section's descriptor; nil when absent
-	Application         Entries
-	Body                []byte // data, sequence and value sections as received
-	Footer              []byte // the section as received
+	// What Append adds to both.
+	AddedDeliveryAnnotations, AddedAnnotations Added
+
+	Properties  []byte // the list, without the section's descriptor; nil when absent
+	Application Entries
+	Body        []byte // data, sequence and value sections as received
+	Footer      []byte // the section as received
 }
 
 // Header is the section that a broker may change. A nil field is not set.
@@ -31,8 +34,12 @@ type Header struct {
 const (
 	propMessageID = 0
 	propReplyTo   = 4
+	propExpiry    = 8
 	propGroupID   = 10
 )
+
+// null is the code of the value that says that there is none.
+const null = 0x40
 
 // descriptorSize is the size of the descriptor that begins a section. Its code is small.
 const descriptorSize = 3
@@ -143,7 +150,7 @@ func (m *Message) property(i int) []byte {
 			return nil
 		}
 		if at == i {
-			if b[0] == 0x40 {
+			if b[0] == null {
 				return nil
 			}
 			return b[:n]
@@ -183,19 +190,49 @@ func (m *Message) text(i int) (string, bool) {
 }
 
 // SetID sets the id of a message that has none.
-func (m *Message) SetID(id string) {
+func (m *Message) SetID(id string) { m.setProperty(propMessageID, id) }
+
+// SetExpiry sets the absolute-expiry-time, or removes it when the time is zero.
+func (m *Message) SetExpiry(t time.Time) {
+	switch {
+	case !t.IsZero():
+		m.setProperty(propExpiry, t)
+	case m.property(propExpiry) != nil:
+		m.setProperty(propExpiry, nil)
+	}
+}
+
+// setProperty replaces a field of the properties. The other fields stay as they are.
+func (m *Message) setProperty(i int, v any) {
 	var rest []byte
 	count := 0
 	if m.Properties != nil {
 		rest, count = elements(m.Properties)
 	}
-	if count > 0 { // without the null in the place of the id
-		rest, count = rest[1:], count-1
+	const room = 64 // for the head of a list, absent fields and most values
+	b := append(make([]byte, 0, len(m.Properties)+room), 0xd0, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(max(count, i+1)))
+	for at := range i {
+		if at >= count {
+			b = append(b, null)
+			continue
+		}
+		n, err := Check(rest)
+		if err != nil {
+			return // a message is checked when it comes in
+		}
+		b, rest = append(b, rest[:n]...), rest[n:]
 	}
-	fields := append(Append(nil, id), rest...)
-	b := binary.BigEndian.AppendUint32([]byte{0xd0}, uint32(len(fields)+4))
-	b = binary.BigEndian.AppendUint32(b, uint32(count+1))
-	m.Properties = append(b, fields...)
+	b = Append(b, v)
+	if i < count {
+		n, err := Check(rest)
+		if err != nil {
+			return
+		}
+		b = append(b, rest[n:]...)
+	}
+	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-5))
+	m.Properties = b
 }
 
 // Value decodes the body of a message that holds one value.
@@ -213,8 +250,8 @@ func (m *Message) PropertyBytes() int { return len(m.Properties) + len(m.Applica
 // Append encodes the message and appends it to b.
 func (m *Message) Append(b []byte) []byte {
 	b = m.Header.append(b)
-	b = m.DeliveryAnnotations.appendSection(b, CodeDeliveryAnnotations)
-	b = m.Annotations.appendSection(b, CodeMessageAnnotations)
+	b = m.DeliveryAnnotations.appendSectionWith(b, CodeDeliveryAnnotations, m.AddedDeliveryAnnotations)
+	b = m.Annotations.appendSectionWith(b, CodeMessageAnnotations, m.AddedAnnotations)
 	if m.Properties != nil {
 		b = append(append(b, 0, 0x53, CodeProperties), m.Properties...)
 	}
@@ -227,11 +264,17 @@ func (h Header) append(b []byte) []byte {
 	if !h.Present && h.DeliveryCount == 0 && h.TTL <= 0 {
 		return b
 	}
-	var ttl any
+	b = append(b, 0, 0x53, CodeHeader, 0xd0, 0, 0, 0, 0, 0, 0, 0, byte(fieldCounts[CodeHeader]))
+	at := len(b)
+	b = Append(Append(b, h.Durable), h.Priority)
 	if h.TTL > 0 {
-		ttl = uint32(min(h.TTL.Milliseconds(), 1<<32-1))
+		b = appendUint(b, uint32(min(h.TTL.Milliseconds(), 1<<32-1)))
+	} else {
+		b = append(b, null)
 	}
-	return Append(b, Composite(CodeHeader, h.Durable, h.Priority, ttl, h.FirstAcquirer, h.DeliveryCount))
+	b = appendUint(Append(b, h.FirstAcquirer), h.DeliveryCount)
+	binary.BigEndian.PutUint32(b[at-8:], uint32(len(b)-at+4))
+	return b
 }
 
 // Batch returns the messages of a batch: each data section holds one.

@@ -90,6 +90,7 @@ const (
 	CodeModified    = 0x27
 	CodeSource      = 0x28
 	CodeTarget      = 0x29
+	CodeCoordinator = 0x30
 
 	CodeSASLMechanisms = 0x40
 	CodeSASLInit       = 0x41

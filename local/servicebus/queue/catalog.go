@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // Errors of calls on a whole queue.
@@ -23,7 +23,7 @@ const catalogBucket = "$catalog"
 // Notes returns the notes about created queues, by name.
 func (b *Broker) Notes() (map[string][]byte, error) {
 	notes := map[string][]byte{}
-	err := b.disk.db.View(func(tx *bbolt.Tx) error {
+	err := b.disk.db.View(func(tx *disk.Tx) error {
 		c := tx.Bucket([]byte(catalogBucket))
 		if c == nil {
 			return nil
@@ -38,7 +38,7 @@ func (b *Broker) Notes() (map[string][]byte, error) {
 
 // Note stores the note of the caller about a created queue.
 func (b *Broker) Note(name string, note []byte) error {
-	return b.disk.db.Update(func(tx *bbolt.Tx) error {
+	return b.disk.db.Update(func(tx *disk.Tx) error {
 		c, err := tx.CreateBucketIfNotExists([]byte(catalogBucket))
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ func (b *Broker) Delete(q *Queue) error {
 		q.closeFor(ErrGone)
 		q.deleted.Store(true)
 	}
-	err := b.disk.db.Update(func(tx *bbolt.Tx) error {
+	err := b.disk.db.Update(func(tx *disk.Tx) error {
 		for _, key := range []string{q.key, q.dead.key} {
 			if tx.Bucket([]byte(key)) == nil {
 				continue

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
 // recentBucket holds the ids of messages sent within the window, by the time at
@@ -76,7 +76,9 @@ func (q *Queue) sendOnce(messages []New) ([]int64, error) {
 	return seqs, nil
 }
 
-// remember stores ids, and deletes those whose time is over.
+// remember stores ids, and deletes those whose time is over. The sequence of the bucket is
+// the time up to which they were deleted: a search from the beginning would pass over all
+// that the store has deleted and its tree still has.
 func (t tables) remember(ids []seen, window time.Duration) error {
 	if len(ids) == 0 {
 		return nil
@@ -91,21 +93,24 @@ func (t tables) remember(ids []seen, window time.Duration) error {
 		}
 	}
 	now := ids[0].until - int64(window)
+	from := min(int64(b.Sequence()), ids[0].until) // the clock may have been set back
 	c := b.Cursor()
-	for range forgetAtOnce {
-		k, _ := c.First()
-		if k == nil || int64(binary.BigEndian.Uint64(k)) > now {
-			break
-		}
+	k, _ := c.Seek(key(from))
+	for n := 0; n < forgetAtOnce && k != nil && int64(binary.BigEndian.Uint64(k)) <= now; n++ {
+		from = int64(binary.BigEndian.Uint64(k))
 		if err := c.Delete(); err != nil {
 			return err
 		}
+		k, _ = c.Next()
 	}
-	return nil
+	if uint64(from) == b.Sequence() {
+		return nil
+	}
+	return b.SetSequence(uint64(from))
 }
 
 // load reads the stored ids.
-func (r *recent) load(root *bbolt.Bucket) error {
+func (r *recent) load(root *disk.Bucket) error {
 	b := root.Bucket([]byte(recentBucket))
 	if b == nil {
 		return nil

@@ -26,7 +26,7 @@ func say(text string) New                { return New{Raw: []byte(text)} }
 func in(session, text string) New {
 	return New{Raw: []byte(text), SessionID: session, HasSession: true}
 }
-func settle(t Token, o Outcome) Settlement { return Settlement{Token: t, Outcome: o} }
+func settle(t Token, o Disposition) Settlement { return Settlement{Token: t, Disposition: o} }
 
 const lockTime = time.Minute
 
@@ -125,7 +125,7 @@ func TestOutcomes(t *testing.T) {
 	m := take(t, r, 10, "a", "b", "c", "d", "e")
 	edit := func(raw []byte) []byte { return []byte(strings.ToUpper(string(raw))) }
 	settled(t, q, settle(m[0].Token, Complete), settle(m[1].Token, Abandon), settle(m[2].Token, Release),
-		settle(m[3].Token, Defer), Settlement{Token: m[4].Token, Outcome: DeadLetter, Edit: edit})
+		settle(m[3].Token, Defer), Settlement{Token: m[4].Token, Disposition: DeadLetter, Edit: edit})
 	again := take(t, r, 10, "b", "c")
 	if again[0].DeliveryCount != 1 || again[1].DeliveryCount != 0 {
 		t.Errorf("counts: got %d after abandoning and %d after releasing, want 1 and 0", again[0].DeliveryCount, again[1].DeliveryCount)

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
+	"dsvmpools/local/disk"
 )
 
-type bboltTx = bbolt.Tx
+type bboltTx = disk.Tx
 
 func TestSessionIsHeldByOne(t *testing.T) {
 	t.Parallel()

@@ -1,20 +1,20 @@
 package queue
 
-// Outcome of a delivery.
-type Outcome int
+// Disposition is what a receiver does with a delivery.
+type Disposition int
 
 const (
-	Complete   Outcome = iota
-	Abandon            // comes again; counts as a failed delivery
-	Release            // comes again; does not count
-	Defer              // waits to be asked for by its number
-	DeadLetter         // moves to the dead-letter queue
+	Complete   Disposition = iota
+	Abandon                // comes again; counts as a failed delivery
+	Release                // comes again; does not count
+	Defer                  // waits to be asked for by its number
+	DeadLetter             // moves to the dead-letter queue
 )
 
 // Settlement is the decision of a receiver on a message that it holds.
 type Settlement struct {
-	Token   Token
-	Outcome Outcome
+	Token       Token
+	Disposition Disposition
 	// Edit changes the message's bytes; nil leaves them. It may be called more
 	// than once, and must not keep or change its argument.
 	Edit func(raw []byte) []byte
@@ -46,7 +46,7 @@ func (q *Queue) Settle(all []Settlement) []error {
 			continue
 		}
 		q.removeLock(k) // nobody else can settle it meanwhile
-		if s.Outcome == Release {
+		if s.Disposition == Release {
 			q.returnMessage(k.it)
 			continue
 		}
@@ -85,12 +85,12 @@ func (q *Queue) Settle(all []Settlement) []error {
 func (q *Queue) decideChange(it *item, s Settlement) change {
 	c := change{it: it, count: it.count, state: it.state, edit: s.Edit}
 	switch {
-	case s.Outcome == Complete:
+	case s.Disposition == Complete:
 		c.erase = true
-	case s.Outcome == Defer:
+	case s.Disposition == Defer:
 		c.state = Deferred
 	case q.dead == nil: // a dead letter stays a dead letter, and its deliveries do not count
-	case s.Outcome == DeadLetter:
+	case s.Disposition == DeadLetter:
 		c.moved = &item{}
 	default:
 		c.count++

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"dsvmpools/local/disk"
 )
 
@@ -18,20 +16,16 @@ const (
 	sessionBucket = "sessions"
 )
 
-// fill is how full a page stays when it is split. Messages are appended in the
-// order of their keys, so nothing comes in between later.
-const fill = 0.95
-
 // store is the disk side of all queues of a broker.
 type store struct{ db *disk.DB }
 
 func key(seq int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(seq)) }
 
 // tables are the buckets of one queue in one transaction.
-type tables struct{ root, facts, bytes, sessions *bbolt.Bucket }
+type tables struct{ root, facts, bytes, sessions *disk.Bucket }
 
 // tables opens a queue's buckets, made at first use.
-func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
+func (q *Queue) tables(tx *disk.Tx) (t tables, err error) {
 	root := tx.Bucket([]byte(q.key))
 	if root == nil {
 		if root, err = tx.CreateBucket([]byte(q.key)); err != nil {
@@ -45,9 +39,9 @@ func (q *Queue) tables(tx *bbolt.Tx) (t tables, err error) {
 	}
 	t = tables{root, root.Bucket([]byte(factsBucket)), root.Bucket([]byte(bytesBucket)), root.Bucket([]byte(sessionBucket))}
 	if t.facts == nil || t.bytes == nil || t.sessions == nil {
-		return t, fmt.Errorf("the store of queue %s is not complete; restore the file from a copy or move it away to start empty", q.name)
+		return t, fmt.Errorf("the store of queue %s is not complete; restore its file from a copy, together with what is beside it, "+
+			"or begin with an empty folder (`dsvm up --data DIR`)", q.name)
 	}
-	t.facts.FillPercent, t.bytes.FillPercent = fill, fill
 	return t, nil
 }
 
@@ -82,8 +76,8 @@ func (t tables) get(seq int64) ([]byte, error) {
 }
 
 // update runs fn with the queue's buckets in a write transaction.
-func (s *store) update(q *Queue, fn func(*bbolt.Tx, tables) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+func (s *store) update(q *Queue, fn func(*disk.Tx, tables) error) error {
+	return s.db.Update(func(tx *disk.Tx) error {
 		if q.deleted.Load() {
 			return ErrGone
 		}
@@ -100,7 +94,7 @@ func (s *store) put(q *Queue, items []*item, messages []New, ids []seen) error {
 	for i, it := range items {
 		records[i] = it.record(it.count, it.state)
 	}
-	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+	return s.update(q, func(_ *disk.Tx, t tables) error {
 		for i, it := range items {
 			if err := t.write(it, records[i], messages[i].Raw); err != nil {
 				return err
@@ -112,7 +106,7 @@ func (s *store) put(q *Queue, items []*item, messages []New, ids []seen) error {
 
 // apply performs changes, all or none.
 func (s *store) apply(q *Queue, changes []*change) error {
-	return s.update(q, func(tx *bbolt.Tx, t tables) error {
+	return s.update(q, func(tx *disk.Tx, t tables) error {
 		var dead tables
 		for _, c := range changes {
 			if c.moved != nil && dead.facts == nil {
@@ -158,7 +152,7 @@ func (s *store) recount(q *Queue, items []*item) error {
 	if len(items) == 0 {
 		return nil
 	}
-	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+	return s.update(q, func(_ *disk.Tx, t tables) error {
 		for _, it := range items {
 			var old item
 			v := t.facts.Get(key(it.seq))
@@ -183,7 +177,7 @@ func (s *store) recount(q *Queue, items []*item) error {
 }
 
 func (s *store) renumber(q *Queue, old, fresh []*item) error {
-	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+	return s.update(q, func(_ *disk.Tx, t tables) error {
 		for i, it := range old {
 			raw, err := t.get(it.seq)
 			if err != nil {
@@ -215,7 +209,7 @@ func (s *store) read(q *Queue, messages []*Message) error {
 
 // readAndErase fills in the bytes of messages and deletes them.
 func (s *store) readAndErase(q *Queue, messages []*Message) error {
-	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+	return s.update(q, func(_ *disk.Tx, t tables) error {
 		for _, m := range messages {
 			var err error
 			if m.Raw, err = t.get(m.Seq); err != nil {
@@ -232,7 +226,7 @@ func (s *store) readAndErase(q *Queue, messages []*Message) error {
 // view runs fn with the committed data. It does not call fn for a queue that never
 // had a message.
 func (s *store) view(q *Queue, fn func(tables) error) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.db.View(func(tx *disk.Tx) error {
 		root := tx.Bucket([]byte(q.key))
 		if root == nil {
 			return nil
@@ -242,7 +236,7 @@ func (s *store) view(q *Queue, fn func(tables) error) error {
 }
 
 func (s *store) setState(q *Queue, id string, state []byte) error {
-	return s.update(q, func(_ *bbolt.Tx, t tables) error {
+	return s.update(q, func(_ *disk.Tx, t tables) error {
 		k := append([]byte{'s'}, id...) // a key may not be empty, a session id may
 		if len(state) == 0 {
 			return t.sessions.Delete(k)

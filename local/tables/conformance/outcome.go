@@ -18,14 +18,14 @@ import (
 )
 
 // outcome is what a server answered, without what may differ between two: the
-// times, the versions, the ids and the addresses.
+// addresses, and the digits of times, versions and ids, of which only the form stays.
 type outcome struct {
 	summary string   // status, code, what came with it
 	lines   []string // the body, value by value
 	etags   []string // of the answer, or of each answer within it
 }
 
-// appliedMark begins the line that tells which preference was applied.
+// appliedMark begins the line that says which preference was applied.
 const appliedMark = "preference applied: "
 
 // read takes an answer apart.
@@ -53,7 +53,10 @@ func read(target *target, r *http.Response, err error) outcome {
 func readOne(target *target, r *http.Response, body []byte) outcome {
 	o := outcome{summary: fmt.Sprint(r.StatusCode), etags: []string{r.Header.Get("ETag")}}
 	var failure struct {
-		Error struct{ Code string } `json:"odata.error"`
+		Error struct {
+			Code    string
+			Message struct{ Value string }
+		} `json:"odata.error"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -69,11 +72,38 @@ func readOne(target *target, r *http.Response, body []byte) outcome {
 	default:
 		o.summary += " unreadable body"
 	}
-	if r.Header.Get("ETag") != "" {
+	if tag := r.Header.Get("ETag"); tag != "" {
 		o.summary += " ETag"
+		o.lines = append(o.lines, "ETag: "+form(tag))
+	}
+	if id := r.Header.Get("x-ms-request-id"); id != "" {
+		o.lines = append(o.lines, "request id: "+form(hexadecimal.ReplaceAllString(id, "0")))
+	}
+	if tail := messageTail.FindStringSubmatch(failure.Error.Message.Value); tail != nil {
+		o.lines = append(o.lines, fmt.Sprintf("message ends with: id %s, time %s", form(hexadecimal.ReplaceAllString(tail[1], "0")), form(tail[2])))
 	}
 	o.lines = append(o.lines, appliedMark+r.Header.Get("Preference-Applied"))
 	return o
+}
+
+// Where digits are, and the escapes whose digits are no numbers.
+var (
+	digitOrEscape = regexp.MustCompile(`%[0-9A-Fa-f]{2}|[0-9]`)
+	hexadecimal   = regexp.MustCompile(`[0-9a-f]`)
+	messageTail   = regexp.MustCompile(`\nRequestId:(.*)\nTime:(.*?)\.[0-9]*Z$`) // Azurite's fractions are shorter
+)
+
+// ofAnswer finds the lines about an answer as such.
+var ofAnswer = regexp.MustCompile(`^(ETag|request id|message ends with): `)
+
+// form is a text with a 0 for each digit. Escapes stay: %3A is a colon at any time.
+func form(text string) string {
+	return digitOrEscape.ReplaceAllStringFunc(text, func(found string) string {
+		if found[0] == '%' {
+			return found
+		}
+		return "0"
+	})
 }
 
 var failedIndex = regexp.MustCompile(`"value":"(\d+):`)
@@ -150,7 +180,7 @@ func flatten(lines []string, path string, v any, target *target) []string {
 	case string:
 		v = strings.ReplaceAll(v, target.url, "URL")
 		if strings.HasSuffix(path, ".Timestamp") || strings.HasSuffix(path, ".odata.etag") {
-			v = "T"
+			v = form(v)
 		}
 		return append(lines, fmt.Sprintf("%s = %q", path, v))
 	}
@@ -183,7 +213,7 @@ func differ(ours, theirs outcome) (a, b string) {
 	}
 	// What kind of answer it is comes last, so that it hides nothing else.
 	isKind := func(line string) bool {
-		return strings.HasPrefix(line, appliedMark) || strings.Contains(line, "odata.metadata = ") ||
+		return strings.HasPrefix(line, appliedMark) || ofAnswer.MatchString(line) || strings.Contains(line, "odata.metadata = ") ||
 			strings.Contains(line, "odata.editLink = ") || strings.Contains(line, "odata.id = ")
 	}
 	kinds := func(lines []string) (out []string) {

@@ -122,7 +122,7 @@ func (t *target) match(version int, partition, row string) *azcore.ETag {
 	return &tag
 }
 
-// keep remembers the version that an answer tells.
+// keep remembers the version that an answer shows.
 func (t *target) keep(partition, row, etag string) {
 	k := partition + "\x00" + row
 	if etag == "" {

@@ -265,6 +265,19 @@ func (c *Conn) mend(m *message) {
 	c.keep(m.tag, o)
 }
 
+// Mend changes an encoded message so that the client reads it. It returns the original
+// form, or nil when nothing is to change.
+func Mend(b []byte) *Original {
+	if readable(b) {
+		return nil
+	}
+	o, patches := examine(append([]byte(nil), b...))
+	for _, p := range patches {
+		copy(b[p.at:], p.bytes)
+	}
+	return o
+}
+
 // readable reports that there is nothing to mend and nothing to keep, which is so of
 // nearly all messages: a body of one part of bytes, and no type that the client does
 // not read. It copies nothing of the body.
@@ -275,6 +288,15 @@ func readable(b []byte) bool {
 			return false
 		}
 		code := b[at+2]
+		if end, ok := skipPlainSection(b, at+3, code); ok {
+			if code == data {
+				if bodies++; bodies > 1 {
+					return false
+				}
+			}
+			at = end
+			continue
+		}
 		d := &decoder{b: b, at: at + 3}
 		switch code {
 		case data:
@@ -296,7 +318,7 @@ func readable(b []byte) bool {
 				return false
 			}
 			pairs, _ := v.([]Pair)
-			if renames(b, at+3, pairs) != nil || slices.ContainsFunc(pairs, isDescribed) {
+			if renames(b, at+3, pairs) != nil || slices.ContainsFunc(pairs, isComposed) {
 				return false
 			}
 		default:
@@ -309,10 +331,14 @@ func readable(b []byte) bool {
 	return true
 }
 
-// isDescribed: the client keeps such a value in a type that other packages cannot name.
-func isDescribed(p Pair) bool {
-	_, ok := p.Value.(Described)
-	return ok
+// isComposed reports a value that the client keeps in types of its own: a described one in one
+// that other packages cannot name, an array in a slice of its elements' type.
+func isComposed(p Pair) bool {
+	switch p.Value.(type) {
+	case Described, []any, []Pair:
+		return true
+	}
+	return false
 }
 
 // transfer is what is looked at of a frame that brings a message, or ends its link or
@@ -358,10 +384,18 @@ func parseTransfer(frame []byte) (t transfer, err error) {
 	case t.code == endCode:
 		return t, nil
 	}
+	if plain := t; plain.readPlain(frame, d.at) {
+		return plain, nil
+	}
+	return t, t.read(d)
+}
+
+// read reads the fields with the decoder.
+func (t *transfer) read(d *decoder) error {
 	v, err := d.value(0)
 	fields, ok := v.([]any)
 	if err != nil || !ok || len(fields) <= transferHandle {
-		return t, errNoTransfer
+		return errNoTransfer
 	}
 	field := func(i int) any {
 		if i < len(fields) {
@@ -370,10 +404,10 @@ func parseTransfer(frame []byte) (t transfer, err error) {
 		return nil
 	}
 	if t.handle, ok = field(transferHandle).(uint32); !ok {
-		return t, errNoTransfer
+		return errNoTransfer
 	}
 	if t.code == detachCode {
-		return t, nil
+		return nil
 	}
 	tag, _ := field(transferTag).([]byte)
 	t.tag = append([]byte(nil), tag...)
@@ -383,5 +417,5 @@ func parseTransfer(frame []byte) (t transfer, err error) {
 	t.more, _ = field(transferMore).(bool)
 	t.aborted, _ = field(transferAborted).(bool)
 	t.payload = d.at
-	return t, nil
+	return nil
 }

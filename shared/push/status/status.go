@@ -121,7 +121,13 @@ func (p Poster) request(r Report) (string, any, error) {
 		return fmt.Sprintf("%s/projects/%s/statuses/%s", cmp.Or(p.API, p.Server+"/api/v4"), url.PathEscape(r.Repository), r.Commit),
 			map[string]string{"state": state, "target_url": r.URL, "description": r.Description, "name": r.Context}, nil
 	case push.Bitbucket:
-		state := map[State]string{Pending: "INPROGRESS", Running: "INPROGRESS", Success: "SUCCESSFUL", Failure: "FAILED", Error: "STOPPED"}[r.State]
+		state := map[State]string{
+			Pending: "INPROGRESS",
+			Running: "INPROGRESS",
+			Success: "SUCCESSFUL",
+			Failure: "FAILED",
+			Error:   "STOPPED",
+		}[r.State]
 		return fmt.Sprintf("%s/repositories/%s/commit/%s/statuses/build", cmp.Or(p.API, "https://api.bitbucket.org/2.0"), path, r.Commit),
 			map[string]string{"key": r.Context, "state": state, "name": r.Context, "url": r.URL, "description": r.Description}, nil
 	case push.AzureDevOps:

@@ -110,6 +110,13 @@ func retryAfter(err error) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// serverBusy is answered with status 503 when there are more requests than the partition or
+// the account allows.
+const serverBusy = "ServerBusy"
+
+// IsBusy reports whether the service refused a request, unseen, because there were too many.
+func IsBusy(err error) bool { return hasCode(err, serverBusy) }
+
 // hasCode reports whether the service refused with this code.
 func hasCode(err error, code aztables.TableErrorCode) bool {
 	var refused *Refusal
@@ -142,7 +149,13 @@ func Fault(what string, err error) error {
 	switch {
 	case code == string(aztables.TableNotFound):
 		// The deployment's table is missing, not the caller's row.
-		f.Code, f.Message = fault.Internal, what+": the table does not exist; create the tables first"
+		f.Code, f.Message = fault.Internal, what+": the table does not exist, although it was just created"
+	case status == http.StatusForbidden, status == http.StatusUnauthorized:
+		f.Code, f.Message = fault.Internal, fmt.Sprintf(
+			"%s: the table service refuses the app's identity (%d %s): the role Storage Table Data Contributor on the storage account "+
+				"is missing, or was granted minutes ago and has not arrived yet",
+			what, status, code,
+		)
 	case status == http.StatusNotFound:
 		f.Code = fault.NotFound
 	case status == http.StatusConflict, status == http.StatusPreconditionFailed:

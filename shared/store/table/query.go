@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
 
@@ -16,6 +17,7 @@ type Query struct {
 	Filter string // OData; bound the keys in it, because only they are indexed
 	Fields string // names of properties, with commas; "" = all
 	Limit  int    // rows; 0 = no limit
+	Bare   bool   // without types and links beside the properties: a 64-bit number is a text then
 }
 
 // Scan reads rows page by page, in the order of their keys, and returns the
@@ -26,6 +28,9 @@ func (t *Table) Scan(ctx context.Context, what string, q Query, row func(raw []b
 	if q.Fields != "" {
 		options.Select = &q.Fields
 	}
+	if q.Bare {
+		options.Format = to.Ptr(aztables.MetadataFormatNone)
+	}
 	left := q.Limit
 	for {
 		if q.Limit > 0 {
@@ -33,7 +38,7 @@ func (t *Table) Scan(ctx context.Context, what string, q Query, row func(raw []b
 			options.Top = &top
 		}
 		var page aztables.ListEntitiesResponse
-		err := call(ctx, what, func(ctx context.Context) (err error) {
+		err := t.call(ctx, what, func(ctx context.Context) (err error) {
 			page, err = t.client.NewListEntitiesPager(&options).NextPage(ctx)
 			return err
 		})

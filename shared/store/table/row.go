@@ -205,8 +205,8 @@ func (r *Row) Double(name, decimal string) {
 	r.edmType(name, "Edm.Double")
 }
 
-// appendString writes a JSON string as encoding/json does: the client encodes
-// the row once more that way, so that the size counted here is the size sent.
+// appendString writes a JSON string as encoding/json does: the client encodes a row
+// that way when it is written alone, so that the size counted here is the size sent.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {

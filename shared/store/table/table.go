@@ -68,8 +68,9 @@ func Open(cfg Config) (*Service, error) {
 	}
 	web := &http.Client{Transport: transport}
 	options := &aztables.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Retry:     policy.RetryOptions{MaxRetries: -1}, // this package retries, see call.go
-		Transport: web,
+		Retry:           policy.RetryOptions{MaxRetries: -1}, // this package retries, see call.go
+		Transport:       web,
+		PerCallPolicies: []policy.Policy{bodyWriter{}},
 	}}
 	var client *aztables.ServiceClient
 	var err error
@@ -109,20 +110,14 @@ func (s *Service) Create(ctx context.Context, names ...string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, name := range names {
 		group.Go(func() error {
-			return call(ctx, "create table "+name, func(ctx context.Context) error {
-				_, err := s.client.CreateTable(ctx, name, nil)
-				if hasCode(err, aztables.TableAlreadyExists) {
-					return nil
-				}
-				return err
-			})
+			return call(ctx, "create table "+name, s.Table(name).create)
 		})
 	}
 	return group.Wait()
 }
 
 // Table is the table of a name. It sends no request.
-func (s *Service) Table(name string) *Table { return &Table{s.client.NewClient(name)} }
+func (s *Service) Table(name string) *Table { return &Table{s.client.NewClient(name), name} }
 
 // ETag names one version of a row, as the service writes it.
 type ETag = azcore.ETag
@@ -133,12 +128,46 @@ const Any = azcore.ETagAny
 // Table reads and writes the rows of one table. The first text of each method
 // says what the call is for; it begins the message of an error. Methods may be
 // called concurrently.
-type Table struct{ client *aztables.Client }
+//
+// A deployment creates the tables. If one is missing all the same, the request that
+// finds out creates it and is sent once more.
+type Table struct {
+	client *aztables.Client
+	name   string
+}
+
+// create creates the table, unless it exists.
+func (t *Table) create(ctx context.Context) error {
+	_, err := t.client.CreateTable(ctx, nil)
+	if hasCode(err, aztables.TableAlreadyExists) {
+		return nil
+	}
+	return err
+}
+
+// call is the function call for a request to this table.
+func (t *Table) call(ctx context.Context, what string, do func(context.Context) error) error {
+	return call(ctx, what, func(ctx context.Context) error { return t.sendCreating(ctx, do) })
+}
+
+// sendCreating sends a request. If the table does not exist, it creates the table and
+// sends the request a second time, and never a third.
+func (t *Table) sendCreating(ctx context.Context, do func(context.Context) error) error {
+	err := do(ctx)
+	if !hasCode(err, aztables.TableNotFound) {
+		return err
+	}
+	if refused := t.create(ctx); refused != nil {
+		// Internal: a conflict over the table must not look like a lost race for a row.
+		return wrap(fault.Internal, refused, "the table %q does not exist and cannot be created", t.name)
+	}
+	return do(ctx)
+}
 
 // Get reads one row and its ETag.
 func (t *Table) Get(ctx context.Context, what, partition, row string) ([]byte, ETag, error) {
 	var response aztables.GetEntityResponse
-	err := call(ctx, what, func(ctx context.Context) (err error) {
+	err := t.call(ctx, what, func(ctx context.Context) (err error) {
 		response, err = t.client.GetEntity(ctx, partition, row, nil)
 		return err
 	})
@@ -147,7 +176,7 @@ func (t *Table) Get(ctx context.Context, what, partition, row string) ([]byte, E
 
 // Insert writes a new row. Conflict: it exists.
 func (t *Table) Insert(ctx context.Context, what string, row []byte) error {
-	return call(ctx, what, func(ctx context.Context) error {
+	return t.call(ctx, what, func(ctx context.Context) error {
 		_, err := t.client.AddEntity(ctx, row, nil)
 		return err
 	})
@@ -155,7 +184,7 @@ func (t *Table) Insert(ctx context.Context, what string, row []byte) error {
 
 // Put writes a row. It replaces the one that exists.
 func (t *Table) Put(ctx context.Context, what string, row []byte) error {
-	return call(ctx, what, func(ctx context.Context) error {
+	return t.call(ctx, what, func(ctx context.Context) error {
 		_, err := t.client.UpsertEntity(ctx, row, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
 		return err
 	})
@@ -174,7 +203,7 @@ func (t *Table) Merge(ctx context.Context, what string, row []byte, match ETag) 
 }
 
 func (t *Table) update(ctx context.Context, what string, row []byte, match ETag, mode aztables.UpdateMode) error {
-	return call(ctx, what, func(ctx context.Context) error {
+	return t.call(ctx, what, func(ctx context.Context) error {
 		_, err := t.client.UpdateEntity(ctx, row, &aztables.UpdateEntityOptions{IfMatch: &match, UpdateMode: mode})
 		return err
 	})
@@ -183,7 +212,7 @@ func (t *Table) update(ctx context.Context, what string, row []byte, match ETag,
 // Delete deletes one version of a row. Conflict: another version is there;
 // NotFound: no row is there.
 func (t *Table) Delete(ctx context.Context, what, partition, row string, match ETag) error {
-	return call(ctx, what, func(ctx context.Context) error {
+	return t.call(ctx, what, func(ctx context.Context) error {
 		_, err := t.client.DeleteEntity(ctx, partition, row, &aztables.DeleteEntityOptions{IfMatch: &match})
 		return err
 	})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"dsvmpools/shared/fault"
@@ -48,23 +47,6 @@ type Operation struct {
 	Kind  Kind
 	Row   []byte // with its keys; for Delete the keys are enough
 	Match ETag
-}
-
-func (o *Operation) action() aztables.TransactionAction {
-	a := aztables.TransactionAction{Entity: o.Row}
-	switch o.Kind {
-	case Insert:
-		a.ActionType = aztables.TransactionTypeAdd
-	case Put:
-		a.ActionType = aztables.TransactionTypeInsertReplace
-	case Replace:
-		a.ActionType, a.IfMatch = aztables.TransactionTypeUpdateReplace, &o.Match
-	case Merge:
-		a.ActionType, a.IfMatch = aztables.TransactionTypeUpdateMerge, &o.Match
-	case Delete:
-		a.ActionType, a.IfMatch = aztables.TransactionTypeDelete, &o.Match
-	}
-	return a
 }
 
 // Refusal is a transaction that the service rolled back.
@@ -115,15 +97,24 @@ func Batches(operations []Operation) [][]Operation {
 // after which nothing was written for certain; after any other one the outcome
 // is unknown.
 func (t *Table) Submit(ctx context.Context, operations []Operation) (etag ETag, err error) {
+	err = t.sendCreating(ctx, func(ctx context.Context) (err error) { // if the table is missing, nothing was written
+		etag, err = t.submitOnce(ctx, operations)
+		return err
+	})
+	return etag, err
+}
+
+func (t *Table) submitOnce(ctx context.Context, operations []Operation) (etag ETag, err error) {
 	size := 0
-	actions := make([]aztables.TransactionAction, len(operations))
 	for i := range operations {
-		actions[i] = operations[i].action()
 		size += len(operations[i].Row) + operationBytes
 	}
 	if len(operations) > MaxRows || size > maxBytes {
 		return "", wrap(fault.Invalid, ErrTooLarge, "%d rows of %d bytes do not fit into one transaction (%d rows, %d bytes)",
 			len(operations), size, MaxRows, maxBytes)
+	}
+	if len(operations) == 0 {
+		return "", wrap(fault.Invalid, errors.New("no operation"), "a transaction without rows")
 	}
 	// The client panics over a reply without operations in it, and hides both
 	// the ETags of a success and the code of a failure: the reply itself has them.
@@ -135,7 +126,8 @@ func (t *Table) Submit(ctx context.Context, operations []Operation) (etag ETag, 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	_, sent := t.client.SubmitTransaction(policy.WithCaptureResponse(ctx, &response), actions, nil)
+	b := &batch{table: t.name, operations: operations}
+	_, sent := t.client.SubmitTransaction(policy.WithCaptureResponse(context.WithValue(ctx, batchKey{}, b), &response), placeholder, nil)
 	if response == nil {
 		if sent == nil {
 			sent = errors.New("no reply")
@@ -145,20 +137,15 @@ func (t *Table) Submit(ctx context.Context, operations []Operation) (etag ETag, 
 	if response.StatusCode != http.StatusAccepted {
 		return "", refusalOf(response, sent)
 	}
-	body, err := runtime.Payload(response)
-	if err != nil {
-		return "", err
-	}
-	replies := parseReply(body)
-	for i := range replies {
-		if replies[i].status >= http.StatusBadRequest {
-			return "", replies[i].refusal()
+	for i := range b.replies {
+		if b.replies[i].status >= http.StatusBadRequest {
+			return "", b.replies[i].refusal()
 		}
 	}
-	if len(replies) != len(actions) {
-		return "", fmt.Errorf("the reply to a transaction of %d operations has %d", len(actions), len(replies))
+	if len(b.replies) != len(operations) {
+		return "", fmt.Errorf("the reply to a transaction of %d operations has %d", len(operations), len(b.replies))
 	}
-	return replies[0].etag, nil
+	return b.replies[0].etag, nil
 }
 
 // refusalOf reads a reply without operations: a Refusal when it declines the

@@ -32,5 +32,6 @@ type Conn struct{ net.Conn }
 func (c Conn) Write(p []byte) (int, error) {
 	p = bytes.ReplaceAll(p, append([]byte{codeUUID}, Decimal[:]...), append([]byte{codeDecimal}, Decimal[:]...))
 	p = bytes.ReplaceAll(p, []byte{codeUint, 0, 1, 0xf6, 0}, []byte{codeChar, 0, 1, 0xf6, 0})
+	p = unwrapRaw(p)
 	return c.Conn.Write(p)
 }

@@ -1,0 +1,211 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
+)
+
+// How far a node is before it takes work, and what its agent understands.
+
+// Bounds of what a report adds to a node's row.
+const (
+	maxFeatures   = 20
+	longestWord   = 40  // of a feature and a stage, in bytes
+	longestReason = 600 // of a stage, in bytes: the last lines of a log
+)
+
+// stageWords say what a node does in a stage, as the end of a sentence.
+var stageWords = map[string]string{
+	protocol.StageSetup: "runs its setup",
+	protocol.StageShare: "waits for the share",
+	protocol.StageGPUs:  "waits for its GPUs",
+}
+
+// stageText says what a node does that does not take work yet; "" = not known.
+func stageText(n *Node) string { return StageText(n.Stage, n.StageWhy) }
+
+// StageText says for people what a node does in a stage of its boot, as the end of a
+// sentence; "" = it has reported none.
+func StageText(stage, why string) string {
+	if stage == "" {
+		return ""
+	}
+	text := stageWords[stage]
+	if text == "" {
+		text = "is in the stage " + stage
+	}
+	if why != "" {
+		text += ": " + why
+	}
+	return text
+}
+
+// recordBooting takes in how far a node is. A node that took work before and boots again
+// takes none meanwhile.
+func (rs *reports) recordBooting(n *Node, b protocol.Booting, at time.Time) {
+	if b.Boot == n.Boot || n.Boot != "" && at.Before(n.BootAt) {
+		return // it says less than a report that is here already
+	}
+	rs.nodes.openBilling(n)
+	if n.State == pool.NodeCreating {
+		rs.nodes.setState(n, pool.NodeBooting, "")
+	}
+	if stage, why := clip(b.Stage, longestWord), clip(b.Reason, longestReason); stage != n.Stage || why != n.StageWhy {
+		if n.Stage == "" {
+			n.StageAt = rs.now
+		}
+		n.Stage, n.StageWhy = stage, why
+		rs.indexNode(n)
+		rs.touchNode(n)
+	}
+	if b.Failed {
+		rs.takeOutOfUse(n, "it failed while it "+stageText(n))
+	}
+}
+
+// takeOutOfUse gives a node up whose agent cannot take work, or lets it leave when the jobs
+// have ended that it has.
+func (rs *reports) takeOutOfUse(n *Node, why string) {
+	switch {
+	case n.State == pool.NodeCreating || n.State == pool.NodeBooting:
+		rs.nodes.setState(n, pool.NodeFailed, why)
+		rs.capacity.recordNodeFailure(n, why)
+	case len(n.jobs) == 0 && (n.State == pool.NodeReady || n.State == pool.NodeDraining):
+		rs.nodes.setState(n, pool.NodeFailed, why)
+	case n.State == pool.NodeBusy:
+		rs.nodes.setState(n, pool.NodeDraining, why)
+	}
+}
+
+// recordRelease takes in what an agent that is ready understands. It reports false if the
+// pool cannot speak to it.
+func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
+	features := slices.Clone(r.Features[:min(len(r.Features), maxFeatures)])
+	for i := range features {
+		features[i] = clip(features[i], longestWord)
+	}
+	version, ok := protocol.CommonVersion(r.Versions)
+	if !slices.Equal(features, n.Features) || n.Stage != "" || n.Protocol != version {
+		n.Features, n.Protocol, n.Stage, n.StageWhy, n.StageAt = features, version, "", "", time.Time{}
+		rs.indexNode(n)
+		rs.touchNode(n)
+	}
+	if ok {
+		return true
+	}
+	rs.takeOutOfUse(n, protocol.ForeignVersions(r.Versions))
+	return false
+}
+
+// clip cuts a text to so many bytes, and leaves no broken character.
+func clip(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
+
+// takesWork reports whether work may be given to a node.
+func (n *Node) takesWork() bool {
+	return (n.State == pool.NodeReady || n.State == pool.NodeBusy) && n.Stage == ""
+}
+
+// features are those that a job needs of its node's agent, as in shape.
+func (j *Job) features() string {
+	s := &j.Spec
+	if len(s.Secrets)+len(s.Args) == 0 && !strings.HasPrefix(s.Script, "#!") && s.Source == nil {
+		return ""
+	}
+	needed := protocol.FeaturesNeeded(protocol.Assignment{Script: s.Script, Args: s.Args, Secrets: s.Secrets, Source: s.Source})
+	if needed == nil {
+		return ""
+	}
+	return joinFeatures(needed)
+}
+
+func joinFeatures(all []string) string { return " " + strings.Join(all, " ") }
+
+// hasFeatures reports whether a node's agent has all of these features.
+func (n *Node) hasFeatures(needs string) bool {
+	for _, f := range strings.Fields(needs) {
+		if !slices.Contains(n.Features, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// lacks reports whether the next nodes of a set have agents without some of these features,
+// as far as is known: the last node that has reported and is not outdated shows it, also if
+// it has left. What nobody has seen may have all of them.
+func (s *State) lacks(set *pool.Set, needs string) bool {
+	if needs == "" || set.Model.IsOutdated() {
+		return false
+	}
+	var last *Node
+	for _, n := range s.Nodes {
+		if n.Set == set.Name && !n.Outdated && n.Boot != "" && (last == nil || n.BootAt.After(last.BootAt)) {
+			last = n
+		}
+	}
+	return last != nil && !last.hasFeatures(needs)
+}
+
+// countWith counts the nodes that take work and whose agents have these features.
+func (s *State) countWith(needs string) int {
+	count := 0
+	for _, n := range s.Nodes {
+		if n.takesWork() && n.hasFeatures(needs) {
+			count++
+		}
+	}
+	return count
+}
+
+// featuresText names features for people.
+func featuresText(needs string) string {
+	return "`" + strings.Join(strings.Fields(needs), "`, `") + "`"
+}
+
+// noSetHas reports whether no rung gives nodes for a shape whose agents have the features
+// that it needs.
+func (s *State) noSetHas(of shape) bool {
+	if of.needs == "" {
+		return false
+	}
+	for i := range s.Head.Sets {
+		if set := &s.Head.Sets[i]; s.rungOf(set.Name) >= 0 && s.canGive(set, of) {
+			return false
+		}
+	}
+	return true
+}
+
+// canGive reports whether a set's nodes can take a shape.
+func (s *State) canGive(set *pool.Set, of shape) bool {
+	if of.regular && set.Spot && s.Head.Spec.HasRegular() || s.lacks(set, of.needs) {
+		return false
+	}
+	has := s.newNodeResources(set)
+	return has.CPUs == 0 || times(has, job.Resources{}, of.resources()) >= 1
+}
+
+// newerNodes is what a job waits for that needs a feature which no rung gives.
+const newerNodes = "newer nodes, which `dsvm upgrade` brings"
+
+// allLackFeatures reports whether no rung gives nodes with the features that the jobs in
+// line need, whichever of them it is.
+func (s *State) allLackFeatures() bool {
+	for _, class := range s.line.classes {
+		for _, l := range class {
+			for of := range l.shapes {
+				if !s.noSetHas(of) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package treestore
+
+// openNoWait: jobs do not run on this system.
+const openNoWait = 0
