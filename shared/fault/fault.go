@@ -16,6 +16,7 @@ const (
 	Invalid    Code = "invalid"    // what was asked for cannot be done as it stands
 	NotFound   Code = "notFound"   // no such thing
 	Conflict   Code = "conflict"   // something else was there first
+	Forbidden  Code = "forbidden"  // the caller has no right to it
 	Throttled  Code = "throttled"  // too many requests; RetryAfter says when to come again
 	NoQuota    Code = "noQuota"    // the subscription's quota is used up
 	NoCapacity Code = "noCapacity" // the region has no room for the size now

@@ -168,6 +168,8 @@ type Node struct {
 	StageWhy   string    // what it waits for there
 	StageAt    time.Time // since when it takes no work because of that; zero = it has reported no stage
 	Features   []string  // of the messages that its agent understands
+	HostKeys   []string  // public keys of its SSH server, as lines of OpenSSH; nil = none
+	Slot       int       // of the relay's entities of an interactive pool, from 1; 0 = none
 	Protocol   int       // the version of the protocol that its agent is spoken to in; 0 = 1
 	Price      string    // per hour, decimal or usage.UnknownPrice
 	Currency   string
@@ -219,6 +221,7 @@ type Job struct {
 	VMID        string        // of the current attempt
 	N           int64         // its assignment number
 	Bundled     bool          // its row holds other jobs too; see bundle.go
+	Session     *Session      // a person works on the node; nil = it is a job
 
 	// Set when the job has ended; such a job is no longer in State.Jobs.
 	ExitCode int

@@ -41,6 +41,9 @@ func FeaturesNeeded(a Assignment) []string {
 	if len(a.Secrets) > 0 {
 		needed = append(needed, FeatureSecrets)
 	}
+	if a.Session != nil {
+		needed = append(needed, FeatureSession)
+	}
 	if a.Source != nil && a.Source.Tree != "" {
 		needed = append(needed, FeatureTree)
 	}

@@ -44,9 +44,9 @@ type Work struct {
 }
 
 // WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here,
-// Counter and Stop is set.
+// Counter, Warn and Stop is set.
 type WorkItem struct {
-	// N is the number of this item for Assign and Cancel, and 0 for the others,
+	// N is the number of this item for Assign, Cancel and Warn, and 0 for the others,
 	// which may be repeated at will.
 	N      int64       `json:"n,omitempty"`
 	Assign *Assignment `json:"assign,omitempty"`
@@ -56,6 +56,7 @@ type WorkItem struct {
 	// Counter answers a start of the agent whose journal may have forgotten
 	// assignments.
 	Counter *Counter `json:"counter,omitempty"`
+	Warn    *Warn    `json:"warn,omitempty"` // numbered as Assign and Cancel are
 	Stop    string   `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }
 
@@ -91,7 +92,8 @@ type Assignment struct {
 	// Room is how many cpus of the node may be in use once the attempt runs: until then it
 	// waits for its turn, after those that came before it, and its time does not run. 0 = it
 	// begins at once.
-	Room int `json:"room,omitempty"`
+	Room    int      `json:"room,omitempty"`
+	Session *Session `json:"session,omitempty"` // a person works on the node; nil = a process runs
 	// Unknown names a field that the assignment has and this release does not know: it
 	// must not be started. DecodeWork sets it, and it stays set in what is written and read
 	// again; no pool sends it.
@@ -127,12 +129,13 @@ type Report struct {
 
 // ReportItem is one fact. Exactly one field is set.
 type ReportItem struct {
-	Booting  *Booting  `json:"booting,omitempty"`
-	Ready    *Ready    `json:"ready,omitempty"`
-	Started  *Started  `json:"started,omitempty"`
-	Finished *Finished `json:"finished,omitempty"`
-	Holds    *Holds    `json:"holds,omitempty"`
-	Leaving  *Leaving  `json:"leaving,omitempty"`
+	Booting  *Booting      `json:"booting,omitempty"`
+	Ready    *Ready        `json:"ready,omitempty"`
+	Started  *Started      `json:"started,omitempty"`
+	Finished *Finished     `json:"finished,omitempty"`
+	Holds    *Holds        `json:"holds,omitempty"`
+	Leaving  *Leaving      `json:"leaving,omitempty"`
+	Session  *SessionState `json:"session,omitempty"`
 }
 
 // Ready says that the agent has come up and takes work. It is sent at every
@@ -155,6 +158,9 @@ type Ready struct {
 	// Versions are those of the protocol that the agent reads. An agent of the first
 	// release says none, and reads 1.
 	Versions []int `json:"versions,omitempty"`
+	// HostKeys are the public keys of the node's own SSH server, as lines of OpenSSH, at
+	// most 4; nil = it has none.
+	HostKeys []string `json:"hostKeys,omitempty"`
 }
 
 // Started says that an attempt's process runs.

@@ -33,6 +33,7 @@ type bundledJob struct {
 	VMID        string            `json:"vmid,omitempty"`
 	N           int64             `json:"n,omitempty"`
 	Bundled     bool              `json:"-"`
+	Session     *pool.Session     `json:"session,omitempty"`
 	ExitCode    int               `json:"exitCode,omitempty"`
 	EndedAt     time.Time         `json:"endedAt,omitzero"`
 	Archived    *pool.Archived    `json:"-"`

@@ -54,6 +54,13 @@ func encodeJob(partition, key string, j *pool.Job) ([]byte, error) {
 		}
 		e.Text("Progress", progress)
 	}
+	if j.Session != nil {
+		session, err := table.Compact(j.Session)
+		if err != nil {
+			return nil, err
+		}
+		e.Text("Session", session)
+	}
 	e.Text("VMID", j.VMID)
 	e.Int64("N", j.N)
 	e.Int("ExitCode", j.ExitCode)
@@ -108,12 +115,12 @@ func writeAttempts(e *table.Row, attempts []job.Attempt) error {
 
 func decodeJob(raw []byte) (*pool.Job, error) {
 	var row struct {
-		Order, ID, State, Reason, Waits, Cancel, VMID, Progress string
-		Subscribers                                             string
-		Spec, Attempts                                          string
-		SubmittedAt, NotBefore, CancelAt, EndedAt               time.Time
-		Requeue                                                 bool
-		Retries, N, ExitCode                                    table.Number
+		Order, ID, State, Reason, Waits, Cancel, VMID, Progress, Session string
+		Subscribers                                                      string
+		Spec, Attempts                                                   string
+		SubmittedAt, NotBefore, CancelAt, EndedAt                        time.Time
+		Requeue                                                          bool
+		Retries, N, ExitCode                                             table.Number
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return nil, err
@@ -146,6 +153,9 @@ func decodeJob(raw []byte) (*pool.Job, error) {
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "its progress", row.Progress, &j.Progress)
+	}
+	if err == nil {
+		err = table.DecodeOptional(raw, "its session", row.Session, &j.Session)
 	}
 	if err != nil {
 		return nil, err

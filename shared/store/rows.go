@@ -136,6 +136,12 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 			e.Text("Features", features)
 		}
 	}
+	if len(n.HostKeys) > 0 {
+		if keys, err := table.Compact(n.HostKeys); err == nil && len(keys) <= table.ChunkUnits {
+			e.Text("HostKeys", keys)
+		}
+	}
+	e.Int("Slot", n.Slot)
 	e.Int("Protocol", n.Protocol)
 	e.Text("Price", n.Price)
 	e.Text("Currency", n.Currency)
@@ -225,12 +231,12 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
-		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency string
-		Blames, Stage, StageWhy, Features                                                string
-		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol  table.Number
-		Evicted, Spot, Outdated                                                          bool
-		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark   time.Time
-		RestartAt, BootAt, OutdatedAt, StageAt                                           time.Time
+		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency      string
+		Blames, Stage, StageWhy, Features, HostKeys                                           string
+		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol, Slot table.Number
+		Evicted, Spot, Outdated                                                               bool
+		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark        time.Time
+		RestartAt, BootAt, OutdatedAt, StageAt                                                time.Time
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return nil, err
@@ -267,6 +273,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		StageWhy:   row.StageWhy,
 		StageAt:    row.StageAt,
 		Protocol:   int(row.Protocol),
+		Slot:       int(row.Slot),
 		Price:      row.Price,
 		Currency:   row.Currency,
 		From:       row.From,
@@ -277,6 +284,9 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		DrainFor:   time.Duration(row.DrainFor),
 	}
 	if err := table.DecodeOptional(raw, "what stands against it", row.Blames, &n.Blames); err != nil {
+		return nil, err
+	}
+	if err := table.DecodeOptional(raw, "its host keys", row.HostKeys, &n.HostKeys); err != nil {
 		return nil, err
 	}
 	if err := table.DecodeOptional(raw, "its features", row.Features, &n.Features); err != nil {

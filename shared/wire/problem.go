@@ -107,6 +107,8 @@ func statusOf(c fault.Code) (status int, title string) {
 		return http.StatusNotFound, "There is no such thing"
 	case fault.Conflict, fault.Preempted, fault.Immutable:
 		return http.StatusConflict, "Something else is in the way"
+	case fault.Forbidden:
+		return http.StatusForbidden, "The caller has no right to it"
 	case fault.Gone:
 		return http.StatusGone, "It is not there any more"
 	case fault.Throttled:
@@ -133,7 +135,7 @@ func (p Problem) Fault() *fault.Error {
 
 // codes are those that a problem document carries as they are.
 var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity,
-	fault.OverBudget, fault.Gone, fault.Preempted, fault.Immutable, fault.Internal}
+	fault.OverBudget, fault.Forbidden, fault.Gone, fault.Preempted, fault.Immutable, fault.Internal}
 
 // codeOf reads a status that came without a problem document of ours, from a
 // proxy or from the host.
@@ -141,6 +143,8 @@ func codeOf(status int) fault.Code {
 	switch status {
 	case http.StatusNotFound:
 		return fault.NotFound
+	case http.StatusForbidden:
+		return fault.Forbidden
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return fault.Conflict
 	case http.StatusGone:

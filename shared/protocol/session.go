@@ -1,0 +1,65 @@
+package protocol
+
+// A session is an attempt that does not end by itself: a person works on the node. It is
+// assigned, cancelled, finished and held like any other attempt. Its assignment has
+// Session in the place of a command. It outlives the agent: an agent that starts again
+// finds the sessions of its journal, and goes on with those that live.
+
+// FeatureSession is Assignment.Session.
+const FeatureSession = "session"
+
+// Session says whose a session is, and what it has. Started means that the account, the
+// home, the links and the doors are there.
+type Session struct {
+	User    string `json:"user"` // name of the account, [a-z][a-z0-9-]{0,31}
+	UID     int    `json:"uid"`  // also the gid; 200000 or more, the same on each node
+	Home    string `json:"home"` // HomeLocal or HomeShare
+	Jupyter string `json:"jupyter"`
+	Sudo    bool   `json:"sudo,omitempty"`
+	Probe   string `json:"probe,omitempty"` // script of the pool, run as the user: exit code 0 = busy
+	// CAs are the public keys that sign the certificates of people, as lines of OpenSSH.
+	CAs []string `json:"cas,omitempty"`
+	// Door is the relay's entity of the node. Its token is never in a row: the driver adds it
+	// when it sends the message.
+	Door *Door `json:"door,omitempty"`
+	// TicketKey is the public key that signs tickets for the browser: Ed25519, base64.
+	TicketKey string `json:"ticketKey,omitempty"`
+}
+
+// Homes and kinds of Jupyter of a session.
+const (
+	HomeLocal  = "local"
+	HomeShare  = "share"
+	JupyterLab = "lab"
+	JupyterHub = "hub"
+	JupyterOff = "off"
+)
+
+// Door is where a node listens for the people of its sessions.
+type Door struct {
+	URL      string `json:"url"`                // wss://NAMESPACE/$hc/ENTITY
+	Token    string `json:"token,omitempty"`    // to listen there, a shared access signature
+	WebURL   string `json:"webURL,omitempty"`   // the entity for browsers; "" = none
+	WebToken string `json:"webToken,omitempty"` // to listen there
+}
+
+// Warn asks the node to tell the people of a session that it ends soon. A later one takes
+// the place of an earlier one.
+type Warn struct {
+	Target int64  `json:"target"` // number of the session's assignment
+	EndsIn int64  `json:"endsIn"` // seconds from when it was sent; 0 = the warning is withdrawn
+	Text   string `json:"text"`   // for people, one line
+}
+
+// SessionState is what a node knows of one session. It is sent when the verdict changes, and
+// otherwise once a minute.
+type SessionState struct {
+	N    int64 `json:"n"`
+	Idle int64 `json:"idle"` // seconds since which all voters are idle; 0 = one is busy
+	// Unknown is set if a voter could not find out: the session counts as busy, for a day at most.
+	Unknown     bool              `json:"unknown,omitempty"`
+	Votes       map[string]string `json:"votes,omitempty"`       // by voter, for people: input, kernels, cpu, gpu, io, held, probe
+	Connections map[string]int    `json:"connections,omitempty"` // open ones: ssh, jupyter
+	Relayed     int64             `json:"relayed,omitempty"`     // bytes through the relay since the session began
+	DoorClosed  string            `json:"doorClosed,omitempty"`  // why nobody can come in; "" = the door is open
+}
