@@ -61,7 +61,7 @@ func PlanApply(s *State, spec pool.Spec, now time.Time) ApplyPlan {
 			continue
 		}
 		if why := Refuses(spec, j.Spec); why != nil && Refuses(s.Head.Spec, j.Spec) == nil {
-			plan.Stuck = append(plan.Stuck, StuckJob{j.Job, why})
+			plan.Stuck = append(plan.Stuck, StuckJob{j.row(), why})
 		}
 	}
 	if !plan.Down && !s.Head.Down {

@@ -48,7 +48,7 @@ func (as *attempts) assignJob(j *Job, on []*Node) {
 			GPUs:    gpus,
 		})
 	}
-	j.recalledAt = time.Time{}
+	j.onNode = &onNode{}
 	j.Attempts = append(j.Attempts, a)
 	if len(j.Attempts) > maxAttempts {
 		j.Attempts = j.Attempts[len(j.Attempts)-maxAttempts:]

@@ -49,6 +49,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		}
 	}
 	s.takeIn(back, now)
+	s.pack()
 	if respec {
 		s.applySpecChange()
 	}
@@ -147,7 +148,7 @@ func (s *State) replaceNode(row *pool.Node) {
 func wrapJobs(rows []*pool.Job) []*Job {
 	jobs := make([]*Job, len(rows))
 	for i, row := range rows {
-		jobs[i] = &Job{Job: row}
+		jobs[i] = newJob(row)
 	}
 	return jobs
 }

@@ -24,7 +24,7 @@ func Dump(s *State, now time.Time) string {
 	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, j := range s.Jobs {
-		row, _ := json.Marshal(j)
+		row, _ := json.Marshal(j.row())
 		if s.ids[j.ID] != j {
 			add("job %s is not found by its id", j.Order)
 		}
@@ -33,7 +33,7 @@ func Dump(s *State, now time.Time) string {
 		case j.awaits:
 			where = "awaits"
 		case j.inLine() != nil:
-			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.inLine().team, j.inLine().class, shapeOf(j), j.weight)
+			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.inLine().team, j.inLine().class, shapeOf(&Job{Job: j.row()}), j.weight)
 			if s.isMismarked(j) && !s.marking {
 				where += ", never to be marked"
 			}

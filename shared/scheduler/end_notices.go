@@ -26,6 +26,7 @@ func (en *endNotices) addSubscriber(e pool.Subscribe) (left pool.Subscribe) {
 		}
 		by := pool.Subscriber{Pool: e.By, Member: member}
 		if len(j.Subscribers) < pool.MaxSubscribers && !slices.Contains(j.Subscribers, by) {
+			en.open(j)
 			j.Subscribers = append(slices.Clip(j.Subscribers), by)
 			en.writeJob(j)
 		}

@@ -37,6 +37,7 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 	if j == nil {
 		return Explanation{}, false
 	}
+	s.open(j)
 	ex := newStep(s, now, timing).explainer
 	e := Explanation{State: string(j.State)}
 	switch {

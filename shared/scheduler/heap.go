@@ -4,6 +4,7 @@ package scheduler
 // taken out.
 type jobHeap struct {
 	line *teamLine // that it belongs to; nil: it holds the jobs that may not start yet
+	of   shape     // of its jobs, if it belongs to a line
 	jobs []*Job
 	n    int // how many jobs these stand for
 	less func(a, b *Job) bool
@@ -14,12 +15,12 @@ func (h *jobHeap) Less(i, j int) bool { return h.less(h.jobs[i], h.jobs[j]) }
 
 func (h *jobHeap) Swap(i, j int) {
 	h.jobs[i], h.jobs[j] = h.jobs[j], h.jobs[i]
-	h.jobs[i].index, h.jobs[j].index = i, j
+	h.jobs[i].index, h.jobs[j].index = int32(i), int32(j)
 }
 
 func (h *jobHeap) Push(x any) {
 	j := x.(*Job)
-	j.heap, j.index = h, len(h.jobs)
+	j.heap, j.index = h, int32(len(h.jobs))
 	h.jobs = append(h.jobs, j)
 }
 

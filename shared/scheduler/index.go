@@ -54,6 +54,9 @@ func (s *State) indexNode(n *Node) {
 // occupyNodes reserves on its nodes what the job's current attempt takes of them, and
 // counts the job for its team.
 func (s *State) occupyNodes(j *Job) {
+	if j.onNode == nil {
+		j.onNode = &onNode{}
+	}
 	for _, p := range j.Assignments() {
 		if n := s.Nodes[p.VMID]; n != nil {
 			s.occupyNode(j, n, p.N, p.GPUs)

@@ -36,14 +36,14 @@ func (js *jobStates) submit(e pool.Submit) {
 		js.refused = append(js.refused, pool.Refusal{Order: e.Order, ID: e.ID, Err: err})
 		return
 	}
-	j := &Job{Job: &pool.Job{
+	j := newJob(&pool.Job{
 		Order:       e.Order,
 		ID:          e.ID,
 		Spec:        e.Spec,
 		SubmittedAt: e.At,
 		NotBefore:   e.Spec.NotBefore,
 		Waits:       slices.Compact(slices.Sorted(slices.Values(e.Spec.After))),
-	}}
+	})
 	js.add(j)
 	js.enterWaiting(j)
 	js.lookUp(j.waitsFor())
@@ -85,6 +85,7 @@ func (js *jobStates) cancel(j *Job, reason string) {
 		js.sweeping.cancel(j, reason)
 		return
 	}
+	js.open(j)
 	j.Cancel, j.CancelAt = reason, js.now
 	if j.State == job.Assigned || j.State == job.Running {
 		js.messages.askToEnd(j, reason)

@@ -19,6 +19,8 @@ type line struct {
 
 	after    map[string][]*Job // jobs that wait for another job, by its id
 	awaiting int               // how many jobs wait for others
+
+	entered []*Job // jobs that came into line, or were opened in it, since jobs were packed last
 }
 
 // classes is the number of priority classes.
@@ -45,7 +47,7 @@ type shape struct {
 	within     time.Duration // it ends within this time after its start; 0 = not known
 }
 
-// shapeOf is the shape of a job.
+// shapeOf is the shape of a job that is not packed; jobHeap.of has that of one in line.
 func shapeOf(j *Job) shape {
 	s := &j.Spec
 	return shape{max(s.Nodes, 1), s.Resources.CPUs, s.Resources.GPUs, s.Resources.Memory, j.wantsRegular(), j.avoidedNodes(), j.features(),
@@ -109,11 +111,12 @@ func (ln *line) push(j *Job) {
 	of := shapeOf(j)
 	h := l.shapes[of]
 	if h == nil {
-		h = &jobHeap{line: l, less: isOlder}
+		h = &jobHeap{line: l, of: of, less: isOlder}
 		l.shapes[of] = h
 	}
 	heap.Push(h, j)
 	ln.reweigh(j)
+	ln.entered = append(ln.entered, j)
 }
 
 // reweigh updates the counts with the number of jobs that a job in line stands for.
@@ -140,12 +143,13 @@ func (ln *line) remove(j *Job) {
 	if l != nil {
 		ln.count(j, 0)
 	}
-	heap.Remove(h, j.index)
+	heap.Remove(h, int(j.index))
+	j.unpack()
 	if l == nil {
 		return
 	}
 	if len(h.jobs) == 0 {
-		delete(l.shapes, shapeOf(j))
+		delete(l.shapes, h.of)
 	}
 	if len(l.shapes) == 0 {
 		delete(ln.classes[l.class], l.team)
@@ -160,6 +164,9 @@ func (l *teamLine) first(skip map[*jobHeap]bool) *Job {
 		if j := h.jobs[0]; (first == nil || isOlder(j, first)) && !skip[h] {
 			first = j
 		}
+	}
+	if first != nil {
+		first.unpack()
 	}
 	return first
 }

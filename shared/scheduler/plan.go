@@ -207,7 +207,7 @@ func (sz *sizing) demand() []demandOf {
 			heaps := slices.Collect(maps.Values(l.shapes))
 			slices.SortFunc(heaps, func(a, b *jobHeap) int { return byAge(a.jobs[0], b.jobs[0]) })
 			for _, h := range heaps { // the oldest first, up to the limit
-				of := shapeOf(h.jobs[0])
+				of := h.of
 				r := job.Resources{CPUs: of.nodes * of.cpus, GPUs: of.nodes * of.gpus}
 				n := roomUnder(limit, t, r, h.n)
 				t.jobs, t.cpus, t.gpus = t.jobs+n, t.cpus+n*r.CPUs, t.gpus+n*r.GPUs

@@ -89,6 +89,7 @@ func (sc *schedule) setDown(down bool) {
 			return true
 		}
 		if done = sc.hasRoom(); done {
+			sc.open(j)
 			j.State, j.Reason = state, reason
 			sc.writeJob(j)
 		}

@@ -117,6 +117,7 @@ type State struct {
 
 	ids        map[string]*Job    // live jobs, by ID
 	line       line               // live jobs that wait for a place; see line.go
+	packer     packer             // see packed.go
 	running    int                // jobs on nodes
 	sweeps     map[string]*sweep  // by Order; see sweep.go
 	unstarted  int                // members of sweeps that are still to start
@@ -152,20 +153,30 @@ func newNode(row *pool.Node) *Node {
 // JobCount is how many jobs have a place on the node.
 func (n *Node) JobCount() int { return len(n.jobs) }
 
-// Job is a live job's row, where it waits, and what it takes of a node.
+// Job is a live job's row, where it waits, and what it takes of a node. There are many of
+// them: TestMemoryOfALine bounds what one takes.
 type Job struct {
-	*pool.Job
+	*pool.Job        // its row; of a packed job, what it has in common with others; see packed.go
+	Order     string // of the row
+	ID        string // of the row
+	alone     string // of a packed job, what it has alone; "" = it is not packed
 
-	part   float64  // what it takes, in whole nodes; see Spec.PartOfNode
-	awaits bool     // it waits for other jobs
-	weight int32    // how many jobs it stands for in line
-	heap   *jobHeap // where it waits, or nil
-	index  int      // its place there
+	*onNode          // nil before its first attempt; see State.occupyNodes
+	heap    *jobHeap // where it waits, or nil
+	index   int32    // its place there
+	weight  int32    // how many jobs it stands for in line
+	awaits  bool     // it waits for other jobs
+}
 
-	expect     time.Duration // of one on a node: how long it was expected to run; 0 = long, or not known
-	isRich     bool          // of one on a node: it takes more memory for each cpu than the node has
+// onNode is what a job on a node has besides.
+type onNode struct {
+	part       float64       // what it takes, in whole nodes; see Spec.PartOfNode
+	expect     time.Duration // how long it was expected to run; 0 = long, or not known
+	isRich     bool          // it takes more memory for each cpu than the node has
 	recalledAt time.Time     // when its node was asked for it back; this process only
 }
+
+func newJob(row *pool.Job) *Job { return &Job{Job: row, Order: row.Order, ID: row.ID} }
 
 // Assigned is the row of the live job that a node has under an assignment's number,
 // or nil.
@@ -197,13 +208,15 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 	for _, n := range s.Nodes {
 		s.indexNode(n)
 	}
+	s.pack()
 	return s
 }
 
-// LiveJob is the row of a live job, or nil.
+// LiveJob is the row of a live job, or nil. That of a job which the last step has not changed
+// may be a copy.
 func (s *State) LiveJob(order string) *pool.Job {
 	if j := s.Jobs[order]; j != nil {
-		return j.Job
+		return j.row()
 	}
 	return nil
 }

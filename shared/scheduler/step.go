@@ -25,6 +25,7 @@ type Result struct {
 // change and what to do after they are committed. It changes s in place. If the rows
 // cannot be committed, the caller must update s with CatchUp or drop it.
 func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
+	s.pack()
 	st := newStep(s, now, timing)
 	st.capacity.syncLadder()
 	rest := st.applyEvents(events)

@@ -136,13 +136,13 @@ func (s *State) syncSweep(w *sweep) {
 // startMember brings the next member of a sweep into being.
 func (sw *sweeping) startMember(of *Job) *Job {
 	p := of.Progress
-	m := &Job{Job: &pool.Job{
+	m := newJob(&pool.Job{
 		ID:          job.MemberID(of.ID, p.Next),
 		Order:       job.MemberOrder(of.Order, p.Next),
 		State:       job.Queued,
 		Spec:        of.Spec.Member(p.Next),
 		SubmittedAt: of.SubmittedAt,
-	}}
+	})
 	if p.StartedAt.IsZero() {
 		p.StartedAt, of.State, of.Reason = sw.now, job.Running, ""
 	}
@@ -166,12 +166,12 @@ func (sw *sweeping) skipMember(order, reason string) {
 		return
 	}
 	p := w.job.Progress
-	m := &Job{Job: &pool.Job{
+	m := newJob(&pool.Job{
 		ID:          job.MemberID(w.job.ID, index),
 		Order:       order,
 		Spec:        w.job.Spec.Member(index),
 		SubmittedAt: w.job.SubmittedAt,
-	}}
+	})
 	p.MarkSkipped(index)
 	p.Live++
 	p.PassSkipped()

@@ -63,6 +63,9 @@ func (tx *transaction) touchNode(n *Node) { tx.nodeRows[n.VMID] = n }
 
 // writeJob marks a live job's row as changed.
 func (tx *transaction) writeJob(j *Job) {
+	if j.alone != "" {
+		panic("job " + j.Order + " was changed while it was packed")
+	}
 	c := tx.jobRows[pool.JobKey(j.Order)]
 	tx.jobRows[pool.JobKey(j.Order)] = pool.Change{Key: pool.JobKey(j.Order), Value: j.Job, Insert: c.Insert}
 }
