@@ -274,6 +274,7 @@ func large(jobs, nodes int) *scheduler.State {
 	for i := range jobs {
 		js = append(js, &pool.Job{Order: fmt.Sprintf("%026d", i), ID: fmt.Sprint("job-", i), State: job.Queued, SubmittedAt: monday,
 			Spec: job.Spec{
+				ID:       fmt.Sprint("job-", i),
 				Pool:     "p",
 				Command:  []string{"python", "train.py"},
 				Team:     fmt.Sprint("team", i%20),
