@@ -59,9 +59,10 @@ func (s *State) pack() {
 
 // isPackable reports whether others may be like the job, and nothing of it is lost.
 func (j *Job) isPackable() bool {
+	at := j.SubmittedAt
 	return j.alone == "" && j.Attempts == nil && j.Progress == nil && j.Session == nil && j.Subscribers == nil && j.Waits == nil &&
 		j.Cancel == "" && j.Spec.Sweep == nil && j.Spec.Index == nil && j.Spec.ID == j.ID &&
-		j.SubmittedAt.Round(0) == time.Unix(0, j.SubmittedAt.UnixNano()).UTC()
+		at.Location() == time.UTC && at.Equal(time.Unix(0, at.UnixNano()))
 }
 
 // packJob packs a job. The keys of the maps are parts of the string, too.

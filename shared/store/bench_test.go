@@ -58,7 +58,7 @@ func BenchmarkMemory(b *testing.B) {
 				list := make([]*pool.Job, jobs)
 				for n := range list {
 					j := newJob(n)
-					j.Spec.Team, j.Spec.User, j.Spec.Env = fmt.Sprint("team", n%20), "ann", env
+					j.Spec.ID, j.Spec.Team, j.Spec.User, j.Spec.Env = j.ID, fmt.Sprint("team", n%20), "ann", env
 					raw, err := encodeJob("cpu", pool.JobKey(j.Order), j)
 					if err == nil {
 						list[n], err = decodeJob(raw)
