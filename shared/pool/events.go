@@ -120,8 +120,12 @@ type Fenced struct {
 	Taken bool // the session is ours now: the agent is gone or will stop
 }
 
-// Recorded says that these rows of facts have been copied into the ledger.
-type Recorded struct{ Seqs []int64 }
+// Recorded says that facts have been copied into the ledger: those of single Logs, and all
+// those of whole pages.
+type Recorded struct {
+	Seqs  []int64 // by Log.Seq
+	Pages []int64 // by Log.Page
+}
 
 func (Apply) event()       {}
 func (Delete) event()      {}

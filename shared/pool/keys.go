@@ -45,6 +45,9 @@ func NodeKey(vmid string) string { return nodePrefix + vmid }
 // LogKey is the key of a row of ledger facts.
 func LogKey(seq int64) string { return fmt.Sprintf("%s%019d", LogPrefix, seq) }
 
+// LogPageKey is the key of a row that has several Logs; seq is that of the first.
+func LogPageKey(seq int64) string { return LogKey(seq) + "+" }
+
 // ChangeLogLength is the number of rows of the change log: a pool remembers the changed
 // keys of so many transactions, the last ones. A writer that is further back reads
 // everything again. A row has a few hundred bytes, so there may be many.

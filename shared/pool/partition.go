@@ -8,6 +8,7 @@ type Version struct {
 	Nonce    string // of the writer of this version
 	ETag     string // of the head row, as the service last wrote it; "" = not known
 	SpecHash string // fingerprint of the spec in the row
+	Carried  string // what the row has besides the head; only the store reads it
 }
 
 // IsZero reports whether there is no pool.
@@ -22,7 +23,7 @@ type Partition struct {
 	Head  Head
 	Nodes []*Node
 	Jobs  []*Job  // oldest first
-	Logs  []int64 // Seq of each row of facts that waits to be recorded, oldest first, as it was read
+	Logs  []int64 // Seq of each Log that waits to be recorded, oldest first, as it was read
 }
 
 // Delta is what has changed in a pool since a version.

@@ -236,11 +236,12 @@ type Job struct {
 	ConflictAt time.Time
 }
 
-// Log is a row of facts for the ledger, written with the change that they describe
-// and deleted once they are recorded.
+// Log has facts for the ledger, written with the change that they describe and deleted once
+// they are recorded.
 type Log struct {
 	Seq     int64 // of the head it was written with
 	Entries []usage.Entry
+	Page    int64 // the row in which it is with others, see LogPageKey; 0 = it is in none
 }
 
 // Change is one row of a transaction: what Key holds from now on.
@@ -249,6 +250,8 @@ type Change struct {
 	Value any // *Node, *Job, *Log, or nil: delete the row
 	// Insert: the row must not exist (a job that is new, a job that has ended).
 	Insert bool
+	// OnlyUse, of a node: nothing but its NodeUse differs from what was written last.
+	OnlyUse bool
 	// Bundle, of a live job that shares a row, or shared one until now, is that row; see
 	// AddBundles. Key and Value say what changes, as they do for other jobs.
 	Bundle *Bundle

@@ -110,10 +110,18 @@ func numbers(n *Node) []int64 {
 // setState changes a node's state, and counts the time in the old one.
 func (ns *nodeStates) setState(n *Node, state pool.NodeState, reason string) {
 	countTime(n.Node, ns.now)
+	before := n.State
 	n.State, n.Reason, n.Since = state, reason, ns.now
 	ns.indexNode(n)
-	ns.touchNode(n)
+	if isInUse(before) && isInUse(state) {
+		ns.touchUse(n)
+	} else {
+		ns.touchNode(n)
+	}
 }
+
+// isInUse reports whether a node in this state takes jobs.
+func isInUse(s pool.NodeState) bool { return s == pool.NodeReady || s == pool.NodeBusy }
 
 // countTime adds the time since the last count to the total of the node's state.
 func countTime(n *pool.Node, now time.Time) {

@@ -195,6 +195,14 @@ func (w *world) write(head pool.Head, changes []pool.Change) {
 		case c.Value == nil:
 			delete(w.rows, c.Key)
 		default:
+			if n, isNode := c.Value.(*pool.Node); isNode && c.OnlyUse {
+				before := readRow[pool.Node](w.rows[c.Key])
+				before.SetUse(n.Use())
+				if !bytes.Equal(pack(before), pack(n)) {
+					w.checker.fail("rows", "only the use of a node changes, and its row is written as\n%s\nafter\n%s", pack(n), w.rows[c.Key])
+				}
+				w.checker.seen["use of a node"]++
+			}
 			w.rows[c.Key] = pack(c.Value)
 			w.trace.Write(w.rows[c.Key])
 		}

@@ -457,7 +457,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), seed.Load(), seen)
-		for _, what := range []string{"bundle", "journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node outdated", "model written", "stage", "stage failed", "feature", "set made again", "rolled job", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
+		for _, what := range []string{"bundle", "use of a node", "journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node outdated", "model written", "stage", "stage failed", "feature", "set made again", "rolled job", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
 			"hint", "notified", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled", "waits for its turn", "recalled"} {
 			if seen[what] == 0 && !t.Failed() && !underDetector { // too few steps to see all

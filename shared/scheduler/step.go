@@ -100,12 +100,7 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 		case pool.Fenced:
 			st.housekeeping.recordFence(e)
 		case pool.Recorded:
-			left := e
-			for len(left.Seqs) > 0 && st.hasRoom() {
-				st.deletedKeys = append(st.deletedKeys, pool.LogKey(left.Seqs[0]))
-				left.Seqs = left.Seqs[1:]
-			}
-			if len(left.Seqs) > 0 {
+			if left := st.forgetLogs(e); len(left.Seqs)+len(left.Pages) > 0 {
 				return append([]pool.Event{left}, events[i+1:]...)
 			}
 		case pool.JobEnd:
@@ -180,7 +175,7 @@ func (st *step) result(rest []pool.Event) Result {
 		r.Changes = append(r.Changes, c)
 	}
 	for _, n := range st.nodeRows {
-		r.Changes = append(r.Changes, pool.Change{Key: pool.NodeKey(n.VMID), Value: n.Node})
+		r.Changes = append(r.Changes, pool.Change{Key: pool.NodeKey(n.VMID), Value: n.Node, OnlyUse: st.onlyUse[n.VMID]})
 	}
 	for _, key := range st.deletedKeys {
 		r.Changes = append(r.Changes, pool.Change{Key: key})

@@ -20,6 +20,7 @@ const (
 type transaction struct {
 	jobRows     map[string]pool.Change // by key
 	nodeRows    map[string]*Node       // by VMID
+	onlyUse     map[string]bool        // of nodeRows: nothing but the NodeUse has changed
 	deletedKeys []string               // of nodes and log rows
 	entries     []usage.Entry          // for the ledger
 	effects     pool.Effects
@@ -30,6 +31,7 @@ func newTransaction() *transaction {
 	return &transaction{
 		jobRows:  map[string]pool.Change{},
 		nodeRows: map[string]*Node{},
+		onlyUse:  map[string]bool{},
 		effects:  pool.Effects{Work: map[string][]protocol.WorkItem{}},
 	}
 }
@@ -59,7 +61,28 @@ func (tx *transaction) hasRoomFor(nodes int) bool {
 }
 
 // touchNode marks a node's row as changed.
-func (tx *transaction) touchNode(n *Node) { tx.nodeRows[n.VMID] = n }
+func (tx *transaction) touchNode(n *Node) {
+	tx.nodeRows[n.VMID] = n
+	delete(tx.onlyUse, n.VMID)
+}
+
+// touchUse marks the NodeUse of a node as changed.
+func (tx *transaction) touchUse(n *Node) {
+	if tx.nodeRows[n.VMID] == nil {
+		tx.nodeRows[n.VMID], tx.onlyUse[n.VMID] = n, true
+	}
+}
+
+// forgetLogs deletes facts that are in the ledger, and returns those for which there was no room.
+func (tx *transaction) forgetLogs(e pool.Recorded) pool.Recorded {
+	for ; len(e.Seqs) > 0 && tx.hasRoom(); e.Seqs = e.Seqs[1:] {
+		tx.deletedKeys = append(tx.deletedKeys, pool.LogKey(e.Seqs[0]))
+	}
+	for ; len(e.Pages) > 0 && tx.hasRoom(); e.Pages = e.Pages[1:] {
+		tx.deletedKeys = append(tx.deletedKeys, pool.LogPageKey(e.Pages[0]))
+	}
+	return e
+}
 
 // writeJob marks a live job's row as changed.
 func (tx *transaction) writeJob(j *Job) {

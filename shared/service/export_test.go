@@ -90,6 +90,6 @@ func (s *Jobs) HoldLongLists() (release func()) {
 }
 
 // CopyEntries copies what a pool has noted, and does not have the pool forget it.
-func (l *Ledger) CopyEntries(ctx context.Context, name string) ([]int64, bool, error) {
+func (l *Ledger) CopyEntries(ctx context.Context, name string) (pool.Recorded, bool, error) {
 	return l.copyEntries(ctx, name)
 }

@@ -47,12 +47,14 @@ func (l *Ledger) RecordAll(ctx context.Context) error {
 // Record copies one pool's entries and has the pool forget them.
 func (l *Ledger) Record(ctx context.Context, name string) error {
 	for {
-		seqs, all, err := l.copyEntries(ctx, name)
-		if err != nil || len(seqs) == 0 {
+		recorded, all, err := l.copyEntries(ctx, name)
+		if err != nil {
 			return err
 		}
-		if err := driveIfThere(ctx, l.driver, name, pool.Recorded{Seqs: seqs}); err != nil {
-			return err
+		if len(recorded.Seqs)+len(recorded.Pages) > 0 {
+			if err := driveIfThere(ctx, l.driver, name, recorded); err != nil {
+				return err
+			}
 		}
 		if all {
 			return nil
@@ -64,51 +66,64 @@ func (l *Ledger) Record(ctx context.Context, name string) error {
 const sumTries = 10
 
 // copyEntries copies up to logsAtOnce rows into the ledger and adds them to the sums, in this
-// order. It returns their numbers, and whether these are all.
-func (l *Ledger) copyEntries(ctx context.Context, name string) (seqs []int64, all bool, err error) {
+// order. It returns what the pool may forget, and whether that is all.
+func (l *Ledger) copyEntries(ctx context.Context, name string) (recorded pool.Recorded, all bool, err error) {
 	most, noRoom := logsAtOnce, false
 	for try := 1; ; try++ {
 		version, err := l.store.SumsVersion(ctx, name)
 		if err != nil {
-			return nil, false, err
+			return recorded, false, err
 		}
 		if version.HeldUntil.After(l.now()) {
-			return nil, false, fault.New(fault.Throttled, "", "the sums of pool %q are being built again; its use is recorded after that", name)
+			return recorded, false, fault.New(fault.Throttled, "", "the sums of pool %q are being built again; its use is recorded after that", name)
 		}
 		logs, err := l.store.Logs(ctx, name, logsAtOnce) // after the version was read
 		if err != nil || len(logs) == 0 {
-			return nil, true, err
+			return recorded, true, err
 		}
 		if err := l.beginSums(ctx); err != nil {
-			return nil, false, err
+			return recorded, false, err
 		}
-		some := logs[:min(len(logs), most)]
-		more := slices.DeleteFunc(slices.Clone(some), version.Has)
+		left := slices.DeleteFunc(slices.Clone(logs), version.Has)
+		more, left := left[:min(len(left), most)], left[min(len(left), most):]
 		var entries []usage.Entry
 		for _, log := range more {
 			entries = append(entries, log.Entries...)
 		}
 		if err := l.store.Record(ctx, entries); err != nil {
-			return nil, false, err
+			return recorded, false, err
 		}
 		if len(more) > 0 {
 			err = l.store.AddSums(ctx, name, version, logs, more, noRoom)
 		}
 		switch code := fault.CodeOf(err); {
 		case err == nil:
-			for _, log := range some {
-				seqs = append(seqs, log.Seq)
-			}
-			return seqs, len(logs) < logsAtOnce && len(some) == len(logs), nil
-		case code == fault.Invalid && len(some) > 1:
-			most = len(some) / 2 // too much for one transaction
+			return recordedOf(logs, left), len(logs) < logsAtOnce && len(left) == 0, nil
+		case code == fault.Invalid && len(more) > 1:
+			most = len(more) / 2 // too much for one transaction
 		case code == fault.Invalid && !noRoom:
 			noRoom = true
 		case code == fault.Conflict && try < sumTries:
 		default:
-			return nil, false, err
+			return recorded, false, err
 		}
 	}
+}
+
+// recordedOf is what a pool may forget of its facts: all but those that are left, and the pages
+// of which none is left.
+func recordedOf(logs, left []*pool.Log) (r pool.Recorded) {
+	for _, log := range logs {
+		isLeft := slices.ContainsFunc(left, func(l *pool.Log) bool { return l == log || log.Page != 0 && l.Page == log.Page })
+		switch {
+		case isLeft:
+		case log.Page == 0:
+			r.Seqs = append(r.Seqs, log.Seq)
+		case !slices.Contains(r.Pages, log.Page):
+			r.Pages = append(r.Pages, log.Page)
+		}
+	}
+	return r
 }
 
 // reportPeriod is what a report covers when no begin is given: a month, as bills do, near

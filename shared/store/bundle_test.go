@@ -377,6 +377,10 @@ func TestEarlierReleasesLoadBundles(t *testing.T) {
 		{func() []pool.Change { delete(live, one.Order); return finish(one) }, true},
 	} {
 		before, changes := w.version, c.changes()
+		for n := range 20 { // so many keys get a row of their own in the change log
+			vmid := fmt.Sprintf("a-node-with-a-long-name-%d", n)
+			changes = append(changes, pool.Change{Key: pool.NodeKey(vmid), Value: &pool.Node{VMID: vmid}})
+		}
 		pool.AddBundles(changes, 98, func(order string) *pool.Job { return live[order] })
 		w.commit(changes...)
 		if gap := prevOf() != before.Nonce; gap != c.shared {

@@ -18,7 +18,8 @@ import (
 // Every transaction writes the keys of the rows that it changes into a row of the change
 // log, which is in the partition of the pool. The log has a fixed number of rows; the
 // newest replaces the oldest. A reader that has an older version reads the log and the
-// changed rows instead of the whole partition.
+// changed rows instead of the whole partition. The last short rows are carried by the head, and
+// go from there into the log several at once (see carried.go).
 
 const (
 	// readWorkers bounds the rows that one call reads at the same time.
@@ -37,20 +38,21 @@ const (
 
 // logRow is a row of the change log: what one transaction changed.
 type logRow struct {
-	seq         int64
-	nonce, prev string // of the version it made, and of the version before
-	keys        []string
+	Seq   int64    `json:"seq"`
+	Nonce string   `json:"nonce"`          // of the version it made
+	Prev  string   `json:"prev,omitempty"` // of the version before; see withoutPrev
+	Keys  []string `json:"keys,omitempty"`
 }
 
 // keySeparator may stand in no key: Table Storage forbids it.
 const keySeparator = "/"
 
 func encodeLogRow(partition string, row logRow) []byte {
-	e := table.NewRow(partition, pool.ChangeLogKey(row.seq))
-	e.Int64("Seq", row.seq)
-	e.Text("Nonce", row.nonce)
-	e.Text("Prev", row.prev+row.sharedSuffix())
-	e.Text("Keys", strings.Join(row.keys, keySeparator))
+	e := table.NewRow(partition, pool.ChangeLogKey(row.Seq))
+	e.Int64("Seq", row.Seq)
+	e.Text("Nonce", row.Nonce)
+	e.Text("Prev", row.Prev+row.sharedSuffix())
+	e.Text("Keys", strings.Join(row.Keys, keySeparator))
 	return e.JSON()
 }
 
@@ -58,23 +60,32 @@ func encodeLogRow(partition string, row logRow) []byte {
 // know bundles, the log has a gap there: it loads the pool, and refuses it if it has any.
 // Otherwise it would take these jobs for gone, and end them on their nodes.
 func (r *logRow) sharedSuffix() string {
-	if slices.ContainsFunc(r.keys, func(key string) bool { return strings.HasSuffix(key, sharedMark) }) {
+	if slices.ContainsFunc(r.Keys, func(key string) bool { return strings.HasSuffix(key, sharedMark) }) {
 		return sharedMark
 	}
 	return ""
 }
 
-func decodeLogRow(raw []byte) (logRow, error) {
+// decodeLogRow reads a row of the change log: what one transaction changed, or several.
+func decodeLogRow(raw []byte) ([]logRow, error) {
 	var row struct {
-		Seq               table.Number
-		Nonce, Prev, Keys string
+		Seq                      table.Number
+		Nonce, Prev, Keys, Edits string
 	}
-	err := table.Decode(raw, &row)
-	l := logRow{seq: int64(row.Seq), nonce: row.Nonce, prev: strings.TrimSuffix(row.Prev, sharedMark)}
+	if err := table.Decode(raw, &row); err != nil {
+		return nil, err
+	}
+	if row.Edits != "" {
+		var rows []logRow
+		err := table.DecodeText(raw, "its changes", row.Edits, &rows)
+		fillPrev(rows)
+		return rows, err
+	}
+	l := logRow{Seq: int64(row.Seq), Nonce: row.Nonce, Prev: strings.TrimSuffix(row.Prev, sharedMark)}
 	if row.Keys != "" {
-		l.keys = strings.Split(row.Keys, keySeparator)
+		l.Keys = strings.Split(row.Keys, keySeparator)
 	}
-	return l, err
+	return []logRow{l}, nil
 }
 
 // ChangesSince reads what has changed in a pool since a version, and also the rows
@@ -103,7 +114,12 @@ func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version
 			return nil, pool.Version{}, false, err
 		}
 		if version.Same(at) && len(pending) == 0 {
-			return newDelta(head, rows, logged), version, true, nil
+			d := newDelta(head, rows, logged)
+			carries, err := decodeCarried(nil, version.Carried)
+			if err == nil {
+				carries.applyUses(d.Nodes)
+			}
+			return d, version, err == nil, err
 		}
 		for _, key := range changed {
 			logged[strings.TrimSuffix(key, sharedMark)] = true
@@ -190,26 +206,31 @@ func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Versio
 			head, version, err = decodeHead(raw)
 			return err
 		}
-		row, err := decodeLogRow(raw)
-		rows = append(rows, row)
+		some, err := decodeLogRow(raw)
+		rows = append(rows, some...)
 		return err
 	})
 	if err != nil || !found {
 		return head, version, nil, false, err
 	}
+	carries, err := decodeCarried(nil, version.Carried)
+	if err != nil {
+		return head, version, nil, false, err
+	}
+	rows = append(rows, carries.Edits...)
 	// The chain of nonces proves that nothing is missing, and that the pool was
 	// not deleted and created again in between.
-	slices.SortFunc(rows, func(a, b logRow) int { return int(a.seq - b.seq) })
+	slices.SortFunc(rows, func(a, b logRow) int { return int(a.Seq - b.Seq) })
 	seq, nonce := from.Seq, from.Nonce
 	for _, row := range rows {
-		if row.seq <= seq || row.seq > version.Seq {
+		if row.Seq <= seq || row.Seq > version.Seq {
 			continue
 		}
-		if row.seq != seq+1 || row.prev != nonce {
+		if row.Seq != seq+1 || row.Prev != nonce {
 			return head, version, nil, false, nil
 		}
-		seq, nonce = row.seq, row.nonce
-		keys = append(keys, row.keys...)
+		seq, nonce = row.Seq, row.Nonce
+		keys = append(keys, row.Keys...)
 	}
 	return head, version, keys, seq == version.Seq && nonce == version.Nonce, nil
 }

@@ -75,7 +75,7 @@ func TestSinceCannotTell(t *testing.T) {
 		do   func(w *writer)
 	}{
 		{"the ring is full", func(w *writer) {
-			for range pool.ChangeLogLength + 1 {
+			for range pool.ChangeLogLength + 2*mostEdits {
 				w.commit()
 			}
 		}},

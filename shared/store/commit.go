@@ -26,17 +26,7 @@ import (
 // could not be asked; the next Commit on v finds out. A refusal because of size is
 // Invalid with table.ErrTooLarge as its cause.
 func (p *Pools) Commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (pool.Version, error) {
-	t, err := p.prepare(ctx, name, v, head, changes)
-	if err != nil {
-		return pool.Version{}, err
-	}
-	// A full transaction goes without its change log row. Readers of older
-	// versions load the whole pool then.
-	if len(t.operations) < table.MaxRows {
-		row := logRow{seq: head.Seq, nonce: head.Nonce, prev: t.from.Nonce, keys: loggedKeys(changes)}
-		t.operations = append(t.operations, table.Operation{Kind: table.Put, Row: encodeLogRow(name, row)})
-	}
-	return p.write(ctx, t)
+	return p.commit(ctx, name, v, head, changes, true)
 }
 
 // commitUnlogged is Commit without a row in the change log, for the deletion of a
@@ -44,7 +34,11 @@ func (p *Pools) Commit(ctx context.Context, name string, v pool.Version, head po
 func (p *Pools) commitUnlogged(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (
 	pool.Version, error,
 ) {
-	t, err := p.prepare(ctx, name, v, head, changes)
+	return p.commit(ctx, name, v, head, changes, false)
+}
+
+func (p *Pools) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (pool.Version, error) {
+	t, err := p.prepare(ctx, name, v, head, changes, logged)
 	if err != nil {
 		return pool.Version{}, err
 	}
@@ -59,7 +53,7 @@ type transaction struct {
 }
 
 // prepare checks a step and encodes its rows.
-func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change) (*transaction, error) {
+func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (*transaction, error) {
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
@@ -75,30 +69,99 @@ func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head p
 		return nil, err
 	}
 	t := &transaction{pool: name, from: v, to: pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}}
-	operation, err := headOperation(name, v, &head, t.to.SpecHash, spec)
+	t.operations = make([]table.Operation, 1, 2+len(changes)) // the head comes last
+	carries, err := decodeCarried(nil, v.Carried)
 	if err != nil {
 		return nil, err
 	}
-	t.operations = append(make([]table.Operation, 0, 2+len(changes)), operation)
+	if err := t.addChanges(changes, carries); err != nil {
+		return nil, err
+	}
+	keys := loggedKeys(changes)
+	if room := table.MaxRows - 1 - len(t.operations); head.Queued+head.Running == 0 && carries.mayRest(keys, room) {
+		merges, returned := carries.returnUses(name)
+		t.operations = append(t.operations, merges...)
+		keys = append(keys, returned...)
+	}
+	if logged {
+		if err := t.addEdit(logRow{Seq: head.Seq, Nonce: head.Nonce, Prev: v.Nonce, Keys: keys}, carries); err != nil {
+			return nil, err
+		}
+	}
+	if t.to.Carried, err = carries.text(head.Bundled); err != nil {
+		return nil, err
+	}
+	t.operations[0], err = headOperation(name, v, t.to, &head, carries.needsFormat(), spec)
+	return t, err
+}
+
+// addChanges adds the operations of changes, but for what the head carries.
+func (t *transaction) addChanges(changes []pool.Change, carries *carried) error {
 	bundles := map[*pool.Bundle]bool{}
 	for i := range changes {
 		c := &changes[i]
 		if b := c.Bundle; b != nil && !bundles[b] {
 			bundles[b] = true
-			if operation, err = bundleOperation(name, b); err != nil {
-				return nil, err
+			operation, err := bundleOperation(t.pool, b)
+			if err != nil {
+				return err
 			}
 			t.operations = append(t.operations, operation)
 		}
 		if isInBundle(c) {
 			continue
 		}
-		if operation, err = changeOperation(name, c); err != nil {
-			return nil, err
+		isCarried, err := t.carry(c, carries)
+		if err != nil {
+			return err
+		}
+		if isCarried {
+			continue
+		}
+		operation, err := changeOperation(t.pool, c)
+		if err != nil {
+			return err
 		}
 		t.operations = append(t.operations, operation)
 	}
-	return t, nil
+	return nil
+}
+
+// carry has the head carry a change, and reports false if that needs an operation of its own.
+func (t *transaction) carry(c *pool.Change, carries *carried) (bool, error) {
+	switch value := c.Value.(type) {
+	case nil:
+		return carries.dropKey(c.Key), nil
+	case *pool.Node:
+		if c.OnlyUse {
+			return carries.addUse(value.Use()), nil
+		}
+		carries.dropUse(value.VMID)
+	case *pool.Log:
+		page, added, err := carries.addLog(t.pool, value)
+		if page != nil {
+			t.operations = append(t.operations, *page)
+		}
+		return added, err
+	}
+	return false, nil
+}
+
+// addEdit adds a row of the change log. A full transaction goes without it: readers of older
+// versions load the whole pool then.
+func (t *transaction) addEdit(row logRow, carries *carried) error {
+	room := table.MaxRows - len(t.operations)
+	page, added, err := carries.addEdit(t.pool, row, room)
+	if err != nil {
+		return err
+	}
+	if page != nil {
+		t.operations = append(t.operations, *page)
+	}
+	if !added && room > 0 {
+		t.operations = append(t.operations, table.Operation{Kind: table.Put, Row: encodeLogRow(t.pool, row)})
+	}
+	return nil
 }
 
 // withETag reads the ETag of a version that has none: an empty ETag would be no condition.
@@ -116,18 +179,18 @@ func (p *Pools) withETag(ctx context.Context, name string, v pool.Version) (pool
 	return current, nil
 }
 
-// headOperation writes the head over one version of it.
-func headOperation(name string, v pool.Version, head *pool.Head, fingerprint, spec string) (table.Operation, error) {
+// headOperation writes the head over one version of it, v, as the version to.
+func headOperation(name string, v, to pool.Version, head *pool.Head, carries bool, spec string) (table.Operation, error) {
 	operation := table.Operation{Kind: table.Replace, Match: table.ETag(v.ETag)}
 	switch {
 	case v.IsZero():
 		operation = table.Operation{Kind: table.Insert}
-	case v.SpecHash == fingerprint:
+	case v.SpecHash == to.SpecHash:
 		// The spec is by far the longest part of the head and hardly ever
 		// changes: a merge leaves it where it is.
 		operation.Kind, spec = table.Merge, ""
 	}
-	row, err := encodeHead(name, head, fingerprint, spec)
+	row, err := encodeHead(name, head, headRow{to, carries, v.Carried != "", spec})
 	operation.Row = row
 	return operation, err
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"bytes"
 	_ "embed"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,11 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		return encodeHead(partition, &h, version.SpecHash, spec)
+		carries, err := decodeCarried(raw, version.Carried)
+		if err != nil {
+			return nil, err
+		}
+		return encodeHead(partition, &h, headRow{version, carries.needsFormat(), false, spec})
 	},
 	"node": func(partition, key string, raw []byte) ([]byte, error) {
 		n, err := decodeNode(raw)
@@ -58,9 +64,25 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 		}
 		return encodeLog(partition, key, l)
 	},
+	"logs": func(partition, _ string, raw []byte) ([]byte, error) {
+		logs, err := decodeLogRows(raw)
+		if err != nil {
+			return nil, err
+		}
+		var c carried
+		for _, l := range logs {
+			if _, added, err := c.addLog(partition, l); err != nil || !added {
+				return nil, errors.Join(err, fmt.Errorf("added is %t", added))
+			}
+		}
+		return encodeLogPage(partition, c.Logs)
+	},
 	"edit": func(partition, _ string, raw []byte) ([]byte, error) {
 		e, err := decodeLogRow(raw)
-		return encodeLogRow(partition, e), err
+		if err != nil || len(e) == 1 {
+			return encodeLogRow(partition, e[0]), err
+		}
+		return encodeEditPage(partition, e)
 	},
 	"id": func(_, _ string, raw []byte) ([]byte, error) {
 		id, nonce, err := decodeID(raw)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -27,11 +28,12 @@ type Pools struct {
 type versionRow struct {
 	Seq             table.Number
 	Nonce, SpecHash string
+	Carried         string
 	ETag            string `json:"odata.etag"`
 }
 
 func (r *versionRow) version() pool.Version {
-	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash}
+	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash, Carried: r.Carried}
 }
 
 // PoolNames lists the names of all pools, sorted. It reads one row of each partition,
@@ -121,15 +123,27 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 			n, err = decodeNode(raw)
 			part.Nodes = append(part.Nodes, n)
 		case "log":
-			var log struct{ Seq table.Number }
-			err = table.Decode(raw, &log)
-			part.Logs = append(part.Logs, int64(log.Seq))
+			var logs []*pool.Log
+			logs, err = decodeLogRows(raw)
+			part.Logs = append(part.Logs, logSeqs(logs)...)
 		}
 		return err // a later release may have other kinds of rows
 	})
 	if err == nil && !found {
 		err = job.NoPool(name)
 	}
+	if err != nil {
+		return nil, pool.Version{}, pages, err
+	}
+	carries, err := decodeCarried(nil, version.Carried)
+	if err != nil {
+		return nil, pool.Version{}, pages, err
+	}
+	carries.applyUses(part.Nodes)
+	for _, l := range carries.Logs {
+		part.Logs = append(part.Logs, l.Seq)
+	}
+	slices.Sort(part.Logs)
 	slices.SortFunc(part.Jobs, compareOrders) // those of a bundle were read after others that come later
 	return part, version, pages, err
 }
@@ -142,7 +156,7 @@ func (p *Pools) Head(ctx context.Context, name string) (pool.Version, error) {
 	}
 	var row versionRow
 	found := false
-	q := table.Query{Filter: table.Is(name, pool.HeadKey), Fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash"}
+	q := table.Query{Filter: table.Is(name, pool.HeadKey), Fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash,Carried"}
 	_, err := p.table.Scan(ctx, "read the head of pool "+name, q, func(raw []byte) error {
 		found = true
 		return table.Decode(raw, &row)
@@ -172,24 +186,57 @@ func (p *Pools) Overview(ctx context.Context, name string) (*pool.Partition, err
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
-	head, _, err := p.readHead(ctx, name)
+	head, version, err := p.readHead(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	q := table.Query{Filter: table.Between(name, pool.NodeKey(""), pool.LiveTo)}
 	nodes, err := readAll(ctx, p.table, "read the nodes of pool "+name, q, decodeNode)
+	if err != nil {
+		return nil, err
+	}
+	carries, err := decodeCarried(nil, version.Carried)
+	if err == nil {
+		carries.applyUses(nodes)
+	}
 	return &pool.Partition{Head: head, Nodes: nodes}, err
 }
 
-// Logs reads rows of facts that wait to be recorded in the ledger, oldest first,
-// at most limit of them; 0 is no limit. After they are recorded, a Commit deletes
-// them.
-func (p *Pools) Logs(ctx context.Context, name string, limit int) ([]*pool.Log, error) {
-	if err := job.CheckPool("pool", name); err != nil {
+// Logs reads the facts that wait to be recorded in the ledger, oldest first: those that the
+// head carries, and those of the first rows, at most rows of them; 0 is no limit. After they
+// are recorded, a Commit deletes them.
+func (p *Pools) Logs(ctx context.Context, name string, rows int) ([]*pool.Log, error) {
+	version, err := p.Head(ctx, name)
+	if err != nil && fault.CodeOf(err) != fault.NotFound { // without a head there may be remains of a pool
 		return nil, err
 	}
-	q := table.Query{Filter: table.Between(name, "log!", "log\""), Limit: limit}
-	return readAll(ctx, p.table, "read the log of pool "+name, q, decodeLog)
+	carries, err := decodeCarried(nil, version.Carried)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := carries.logs()
+	if err != nil {
+		return nil, err
+	}
+	// The rows are read after the head: facts go from it into rows, and never back.
+	q := table.Query{Filter: table.Between(name, "log!", "log\""), Limit: rows}
+	inRows, err := readAll(ctx, p.table, "read the log of pool "+name, q, decodeLogRows)
+	if err != nil {
+		return nil, err
+	}
+	moved := slices.Concat(inRows...)
+	logs = slices.DeleteFunc(logs, func(l *pool.Log) bool { return slices.Contains(logSeqs(moved), l.Seq) })
+	logs = append(logs, moved...)
+	slices.SortFunc(logs, func(a, b *pool.Log) int { return cmp.Compare(a.Seq, b.Seq) })
+	return logs, nil
+}
+
+func logSeqs(logs []*pool.Log) []int64 {
+	seqs := make([]int64, len(logs))
+	for i, l := range logs {
+		seqs[i] = l.Seq
+	}
+	return seqs
 }
 
 // Job reads a job by its order, live or finished. NotFound: it is not there.

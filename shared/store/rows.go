@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -20,32 +21,51 @@ func fingerprint(spec string) string {
 
 // rowFormat is the newest format of a pool's rows that this release reads. A release whose
 // rows an earlier one would misread writes a higher number into the head. In format 2 live
-// jobs may share rows, see bundle.go; a pool without such jobs is in format 1, so that it may
-// go back to an earlier release. Rows of earlier releases do not say their format.
+// jobs may share rows, see bundle.go; in format 3 the head carries facts and what nodes are used
+// for, see carried.go. A pool without all that is in format 1, so that it may go back to an earlier
+// release. Rows of earlier releases do not say their format.
 const (
-	rowFormat    = 2
-	formatOfRows = 1 // each job has a row of its own
+	rowFormat     = formatCarried
+	formatOfRows  = 1 // each job has a row of its own
+	formatBundled = 2
+	formatCarried = 3
 )
 
-// encodeHead writes the head. It leaves out an empty spec, so that a merge does not change
-// the spec in the row.
-func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byte, error) {
+// headRow is what a head's row has besides the head.
+type headRow struct {
+	pool.Version        // SpecHash and Carried
+	carries      bool   // something that earlier releases must not miss
+	before       bool   // the row has the property Carried already
+	spec         string // "": a merge does not change the spec in the row
+}
+
+// encodeHead writes the head.
+func encodeHead(partition string, h *pool.Head, with headRow) ([]byte, error) {
 	e := table.NewFullRow(partition, pool.HeadKey)
 	e.Int64("Seq", h.Seq)
 	format := formatOfRows
-	if h.Bundled {
-		format = rowFormat
+	switch {
+	case with.carries:
+		format = formatCarried
+	case h.Bundled:
+		format = formatBundled
 	}
 	e.Int("Format", format)
 	e.Text("Nonce", h.Nonce)
-	e.Text("SpecHash", fingerprint)
+	e.Text("SpecHash", with.SpecHash)
 	e.Bool("Deleting", h.Deleting)
 	e.Int64("N", h.N)
 	sets, err := encodeSets(h.Sets)
 	if err != nil {
 		return nil, err
 	}
+	if with.carries { // a release that knows no formats takes this for damaged, and leaves the pool alone
+		sets = `{"sets":` + cmp.Or(sets, "null") + `}`
+	}
 	e.Text("Sets", sets)
+	if with.Carried != "" || with.before {
+		e.Text("Carried", with.Carried)
+	}
 	e.Time("DownSince", h.DownSince)
 	e.Time("WakeAt", h.WakeAt)
 	e.Time("RecordAt", h.RecordAt)
@@ -64,7 +84,7 @@ func encodeHead(partition string, h *pool.Head, fingerprint, spec string) ([]byt
 	e.Int("Queued", h.Queued)
 	e.Int("Running", h.Running)
 	e.Int("Wanted", h.Wanted)
-	if !e.Long("Spec", spec) {
+	if !e.Long("Spec", with.spec) {
 		return nil, fault.New(fault.Invalid, "", "the spec of pool %s is too long to be kept", partition)
 	}
 	return e.JSON(), nil
@@ -211,13 +231,21 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 		Queued:    int(row.Queued),
 		Running:   int(row.Running),
 		Wanted:    int(row.Wanted),
-		Bundled:   row.Format > formatOfRows,
+		Bundled:   row.Format == formatBundled,
+	}
+	carries, err := decodeCarried(raw, row.Carried)
+	if err != nil {
+		return pool.Head{}, pool.Version{}, err
 	}
 	spec, err := table.LongText(raw, "Spec", row.Spec)
 	if err == nil {
 		err = table.DecodeText(raw, "its spec", spec, &h.Spec)
 	}
-	if err == nil {
+	if err == nil && row.Format == formatCarried {
+		var sets struct{ Sets []pool.Set }
+		err = table.DecodeOptional(raw, "its scale sets", row.Sets, &sets)
+		h.Bundled, h.Sets = carries.Bundled, sets.Sets
+	} else if err == nil {
 		err = table.DecodeOptional(raw, "its scale sets", row.Sets, &h.Sets)
 	}
 	if err == nil {
@@ -253,7 +281,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		Memory:     job.Bytes(row.Memory),
 		State:      pool.NodeState(row.State),
 		Reason:     row.Reason,
-		Since:      row.Since,
+		Since:      table.TimeOf(row.Since),
 		AskedAt:    row.AskedAt,
 		CreatedAt:  row.CreatedAt,
 		RunningAt:  row.RunningAt,
@@ -277,7 +305,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		Price:      row.Price,
 		Currency:   row.Currency,
 		From:       row.From,
-		Mark:       row.Mark,
+		Mark:       table.TimeOf(row.Mark),
 		BootFor:    time.Duration(row.BootFor),
 		BusyFor:    time.Duration(row.BusyFor),
 		IdleFor:    time.Duration(row.IdleFor),

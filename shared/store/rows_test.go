@@ -122,7 +122,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := encodeHead("cpu", head, fingerprint(text), text)
+		raw, err := encodeHead("cpu", head, headRow{Version: pool.Version{SpecHash: fingerprint(text)}, spec: text})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,6 +165,7 @@ func TestRowsKeepEveryField(t *testing.T) {
 		}
 
 		l := random[pool.Log](f)
+		l.Page = 0 // of the row's key
 		raw, err = encodeLog("cpu", "log!x", l)
 		if err != nil {
 			t.Fatal(err)
@@ -278,7 +279,7 @@ func TestMergeClears(t *testing.T) {
 	t.Parallel()
 	f := filler{rand.New(rand.NewPCG(5, 6))}
 	full := random[pool.Head](f)
-	raw, err := encodeHead("cpu", full, "h", "{}")
+	raw, err := encodeHead("cpu", full, headRow{spec: "{}"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestMergeClears(t *testing.T) {
 	if err := json.Unmarshal(raw, &row); err != nil {
 		t.Fatal(err)
 	}
-	if raw, err = encodeHead("cpu", &pool.Head{}, "h", ""); err != nil {
+	if raw, err = encodeHead("cpu", &pool.Head{}, headRow{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(raw, &row); err != nil { // into the old one: a merge
@@ -388,7 +389,7 @@ func TestManyOperationsInOneRow(t *testing.T) {
 			pool.Set{Name: fmt.Sprint(i), Op: pool.Op{Kind: pool.OpGrow, Token: token, Under: &pool.Op{Kind: pool.OpGrow, Token: token}}},
 		)
 	}
-	raw, err := encodeHead("cpu", head, "f", "{}")
+	raw, err := encodeHead("cpu", head, headRow{spec: "{}"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,15 +446,15 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 // another format is not read as if it said what this release knows.
 func TestNewerRowsAreRefused(t *testing.T) {
 	t.Parallel()
-	raw, err := encodeHead("cpu", &pool.Head{Bundled: true}, "h", "{}")
+	raw, err := encodeHead("cpu", &pool.Head{Bundled: true}, headRow{carries: true, spec: "{}"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := decodeHead(raw); err != nil {
 		t.Errorf("a head of this release: %v", err)
 	}
-	newer := bytes.Replace(raw, []byte(`"Format":2`), []byte(`"Format":3`), 1)
-	const want = "the rows of pool cpu have the format 3, which a newer release has written; this release reads up to 2: deploy the newer one again"
+	newer := bytes.Replace(raw, []byte(`"Format":3`), []byte(`"Format":4`), 1)
+	const want = "the rows of pool cpu have the format 4, which a newer release has written; this release reads up to 3: deploy the newer one again"
 	if _, _, err := decodeHead(newer); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
