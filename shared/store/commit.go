@@ -37,7 +37,9 @@ func (p *Pools) commitUnlogged(ctx context.Context, name string, v pool.Version,
 	return p.commit(ctx, name, v, head, changes, false)
 }
 
-func (p *Pools) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (pool.Version, error) {
+func (p *Pools) commit(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (
+	pool.Version, error,
+) {
 	t, err := p.prepare(ctx, name, v, head, changes, logged)
 	if err != nil {
 		return pool.Version{}, err
@@ -53,7 +55,9 @@ type transaction struct {
 }
 
 // prepare checks a step and encodes its rows.
-func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (*transaction, error) {
+func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head pool.Head, changes []pool.Change, logged bool) (
+	*transaction, error,
+) {
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, err
 	}
