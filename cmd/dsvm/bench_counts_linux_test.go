@@ -44,7 +44,7 @@ var loadBounds = []countBound{
 // timers, the recorder and reports do meanwhile, by time, is shared by countsRest jobs.
 const (
 	restTransactions = 3.3
-	restEntities     = 9
+	restEntities     = 9.0
 )
 
 // Not parallel: the stores of all instances of this process count together.

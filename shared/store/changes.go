@@ -115,7 +115,7 @@ func (p *Pools) ChangesSince(ctx context.Context, name string, from pool.Version
 		}
 		if version.Same(at) && len(pending) == 0 {
 			d := newDelta(head, rows, logged)
-			carries, err := decodeCarried(nil, version.Carried)
+			carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), version.Carried)
 			if err == nil {
 				carries.applyUses(d.Nodes)
 			}
@@ -213,7 +213,7 @@ func (p *Pools) readChangeLog(ctx context.Context, name string, from pool.Versio
 	if err != nil || !found {
 		return head, version, nil, false, err
 	}
-	carries, err := decodeCarried(nil, version.Carried)
+	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), version.Carried)
 	if err != nil {
 		return head, version, nil, false, err
 	}

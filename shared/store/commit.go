@@ -74,7 +74,7 @@ func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head p
 	}
 	t := &transaction{pool: name, from: v, to: pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}}
 	t.operations = make([]table.Operation, 1, 2+len(changes)) // the head comes last
-	carries, err := decodeCarried(nil, v.Carried)
+	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), v.Carried)
 	if err != nil {
 		return nil, err
 	}

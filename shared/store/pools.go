@@ -135,7 +135,7 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 	if err != nil {
 		return nil, pool.Version{}, pages, err
 	}
-	carries, err := decodeCarried(nil, version.Carried)
+	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), version.Carried)
 	if err != nil {
 		return nil, pool.Version{}, pages, err
 	}
@@ -195,7 +195,7 @@ func (p *Pools) Overview(ctx context.Context, name string) (*pool.Partition, err
 	if err != nil {
 		return nil, err
 	}
-	carries, err := decodeCarried(nil, version.Carried)
+	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), version.Carried)
 	if err == nil {
 		carries.applyUses(nodes)
 	}
@@ -210,7 +210,7 @@ func (p *Pools) Logs(ctx context.Context, name string, rows int) ([]*pool.Log, e
 	if err != nil && fault.CodeOf(err) != fault.NotFound { // without a head there may be remains of a pool
 		return nil, err
 	}
-	carries, err := decodeCarried(nil, version.Carried)
+	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), version.Carried)
 	if err != nil {
 		return nil, err
 	}
