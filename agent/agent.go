@@ -44,6 +44,7 @@ type agent struct {
 
 	booter   *booter
 	starter  *starter
+	sessions *sessions
 	leaver   *leaver
 	reporter *reporter
 	listener *listener
@@ -115,6 +116,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		}
 	}
 	if why := a.stopReason(); why != "" && ctx.Err() == nil {
+		a.sessions.killAll(why) // also those that the agent was killed before it could end
 		log.Info("resting: the pool has given this node up", "reason", why)
 		<-ctx.Done()
 	}
@@ -132,6 +134,9 @@ func (a *agent) takeWork(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	startCtx, stopStarting := context.WithCancel(context.Background())
+	sessionsCtx, leaveSessions := context.WithCancel(context.Background())
+	a.starter.sessionsCtx = sessionsCtx
+	a.sessions.adopt(sessionsCtx)
 	var starting sync.WaitGroup
 	for range starters {
 		starting.Go(func() { a.starter.run(startCtx) })
@@ -149,9 +154,14 @@ func (a *agent) takeWork(ctx context.Context) error {
 	stopWatching()
 	watching.Wait()
 	a.starter.endAll()
+	if why := a.stopReason(); why != "" {
+		a.sessions.killAll(why)
+	}
 	a.starter.runs.Wait()
 	stopStarting()
 	starting.Wait()
+	leaveSessions()
+	a.sessions.following.Wait()
 	stopReporting()
 	reporting.Wait()
 	a.reporter.sendLastReport()
@@ -163,7 +173,7 @@ func (a *agent) takeWork(ctx context.Context) error {
 }
 
 // resume opens the journal and ends what an earlier life has left. Nothing of
-// it is adopted: nobody could say whether its output is whole.
+// it is adopted but sessions: nobody could say whether an attempt's output is whole.
 func (a *agent) resume() error {
 	j, st, damaged, err := openJournal(filepath.Join(a.cfg.InstanceDir, "journal"))
 	if err != nil {
@@ -176,7 +186,7 @@ func (a *agent) resume() error {
 	left := map[string]process.Process{}
 	l := launcher{cfg: a.cfg}
 	for n, h := range st.held {
-		if h.phase == starting || h.phase == running {
+		if !h.isSession() && (h.phase == starting || h.phase == running) {
 			left[l.key(n)] = h.proc
 		}
 	}
@@ -210,6 +220,8 @@ func (a *agent) resume() error {
 		f := protocol.Finished{N: n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted,
 			Reason: "the node's agent ended while the attempt ran, and has started again", StartedAt: h.proc.At, EndedAt: now}
 		switch {
+		case h.isSession(): // it may live, and is taken over
+			continue
 		case h.phase == starting || h.phase == running || h.phase == waiting && a.st.machine != machine:
 		case h.phase == waiting && a.st.damaged:
 			f.Cause, f.Reason = job.CauseJournalLost, "the journal of the node's agent is damaged, and may have forgotten that the attempt ran"
@@ -234,14 +246,17 @@ func (a *agent) makeParts(b bus) {
 	a.launcher.givenUp = a.stopSignal
 	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
 	a.booter = newBooter(a.cfg, a.notebook, a.launcher, b, boot)
+	a.sessions = newSessions(a.cfg, a.notebook)
 	a.starter = newStarter(a.cfg, a.notebook, a.launcher, a.fetcher)
-	a.leaver = &leaver{notebook: a.notebook, metadata: a.cfg.Metadata, node: a.cfg.Node}
-	a.reporter = newReporter(a.cfg, a.notebook, b, boot, firstSession)
+	a.starter.sessions = a.sessions
+	a.leaver = &leaver{notebook: a.notebook, sessions: a.sessions, metadata: a.cfg.Metadata, node: a.cfg.Node}
+	a.reporter = newReporter(a.cfg, a.notebook, a.sessions, b, boot, firstSession)
 	a.listener = &listener{
 		notebook:     a.notebook,
 		cfg:          a.cfg,
 		bus:          b,
 		starter:      a.starter,
+		sessions:     a.sessions,
 		deadMan:      a.deadMan,
 		boot:         boot,
 		firstSession: firstSession,

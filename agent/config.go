@@ -25,6 +25,8 @@ import (
 
 // Defaults of the settings.
 const (
+	defaultSessionVotes  = time.Minute      // people wait for nothing that depends on it; each count costs milliseconds
+	defaultSessionGrace  = time.Minute      // editors and kernels save what they have
 	defaultReportEvery   = time.Minute      // the table of times: a healthy node speaks at least this often
 	defaultStartedWithin = time.Second      // long enough for a short job to cost one message, short enough for a person who watches
 	defaultKillGrace     = 10 * time.Second // time to write a checkpoint, short enough for a drain
@@ -123,6 +125,14 @@ const noGPUDevices = "none"
 //     the resource manager of the public cloud.
 //   - HTTPS_PROXY, NO_PROXY: how sources are reached.
 //   - GIT_SSL_CAINFO: handed to git when it fetches.
+//   - DSVM_JUPYTER: path of the program jupyter, for sessions of people. Default: empty,
+//     where images have it.
+//   - DSVM_OWN_USERS: true = the machine is not the node's own, so that accounts of people
+//     are made in a layer above its /etc, seen by their session alone. Default: false.
+//   - DSVM_SESSION_VOTES: a duration; how often it is counted whether a session is used.
+//     Default: 1m.
+//   - DSVM_SESSION_GRACE: a duration; time between the end of a session and the killing of
+//     what still runs in it. Default: 1m.
 //   - WORK_QUEUE: name of the queue with the nodes' sessions. Default: work.
 //   - NODE_EVENTS_QUEUE: name of the queue for reports. Default: node-events.
 type Config struct {
@@ -179,6 +189,11 @@ type Config struct {
 	//lint:ignore U1000 of Linux alone
 	holdBy   int           // for tests: how processes are held; 0 = the best there is
 	quickEnd time.Duration // for tests: 0 = as the constant
+
+	Jupyter      string        // program; "" = where images have it
+	OwnUsers     bool          // the machine is not the node's own: people have accounts in a world apart
+	SessionVotes time.Duration // between two counts of the votes of a session
+	SessionGrace time.Duration // between the end of a session and the killing of what runs in it
 
 	network bool // for tests: the share is taken for one on a network
 	//lint:ignore U1000 of Linux alone
@@ -268,6 +283,10 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		ShareMounted:        getenv("DSVM_SHARE_MOUNTED") == "true",
 		GPUDevices:          or("DSVM_GPU_DEVICES", defaultGPUDevices),
 		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
+		Jupyter:             getenv("DSVM_JUPYTER"),
+		OwnUsers:            getenv("DSVM_OWN_USERS") == "true",
+		SessionVotes:        defaultSessionVotes,
+		SessionGrace:        defaultSessionGrace,
 		WorkQueue:           or("WORK_QUEUE", protocol.WorkQueue),
 		NodeEventsQueue:     or("NODE_EVENTS_QUEUE", protocol.NodeEventsQueue),
 	}
@@ -290,6 +309,8 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		{"DSVM_START_WITHIN", &c.StartWithin},
 		{"DSVM_SETUP_TIMEOUT", &c.SetupTimeout},
 		{"DSVM_HAND_OVER_WITHIN", &c.HandOverWithin},
+		{"DSVM_SESSION_VOTES", &c.SessionVotes},
+		{"DSVM_SESSION_GRACE", &c.SessionGrace},
 	} {
 		if v := getenv(d.name); v != "" {
 			parsed, err := job.ParseDuration(v)

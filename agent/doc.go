@@ -4,7 +4,7 @@
 // explains the messages.
 //
 // It never decides where a job runs, never takes a job that was not placed on its node,
-// never adopts a process that an earlier agent started, and never touches tables. Of Azure
+// never adopts a process that an earlier agent started, but for sessions of people, and never touches tables. Of Azure
 // Resource Manager it asks one thing, the deletion of its own machine. It never kills work
 // because Service Bus was away: only a cancel, a timeout, a stop, the fence, an eviction or
 // the end of the agent itself end an attempt.
@@ -28,10 +28,11 @@
 //
 // The parts: notebook has the state, the journal and what is not reported yet, and the
 // others share it. listener holds the session, starter starts attempts and follows them,
-// reporter reports, leaver watches for the end of the VM, deadMan deletes a forgotten node.
+// sessions follows the keepers of sessions (sessions.go), reporter reports, leaver watches
+// for the end of the VM, deadMan deletes a forgotten node.
 // launcher prepares attempts, with its slots (users, control groups, views). Packages
 // below this one: source (the Git client), process, startfault, secret,
-// keeper and deleteself.
+// keeper, person and deleteself.
 //
 // Locks, in the order in which they may be taken: slots.making, then slots.mu;
 // journal.mu, then journal.syncing, then notebook.mu. notebook.mu guards what the node

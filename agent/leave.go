@@ -22,6 +22,7 @@ const leaveMargin = 5 * time.Second
 // leaver watches for the end of the node's VM, and lets the node leave its pool in time.
 type leaver struct {
 	*notebook
+	sessions *sessions
 	metadata string // address of the metadata endpoint; "" = nobody announces events
 	node     string // name of the VM
 }
@@ -81,6 +82,8 @@ func (l *leaver) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 		switch h := l.st.held[n]; {
 		case h.phase == waiting:
 			l.recordEnd(evictedBeforeStart(n, why))
+		case h.isSession():
+			l.cancelSession(h, why)
 		case h.run != nil:
 			all = append(all, h.run)
 		}
@@ -90,6 +93,7 @@ func (l *leaver) leavePool(ctx context.Context, m *metadata, e scheduledEvent) {
 		r.end(byEviction, why, grace)
 	}
 	l.logUnsaved(l.flush(true))
+	l.sessions.end()
 	l.wakeReporter()
 
 	t := time.NewTimer(left)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dsvmpools/agent/person"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -43,6 +44,7 @@ type listener struct {
 	cfg          Config
 	bus          bus
 	starter      *starter
+	sessions     *sessions
 	deadMan      *deadMan
 	boot         string
 	firstSession chan struct{} // closed when the session is held for the first time
@@ -203,6 +205,10 @@ func (l *listener) handleMessage(life, ctx context.Context, s session, m *messag
 	for _, c := range do.cancels {
 		c.run.end(byCancel, c.reason, l.cfg.KillGrace)
 	}
+	if do.sessions {
+		l.sessions.end()
+		l.sessions.warn()
+	}
 	l.starter.enqueue(life, do.starts)
 	l.wakeReporter()
 	return true
@@ -223,6 +229,7 @@ type acts struct {
 	numbered bool // the message has changed what must not be forgotten
 	stopped  bool
 	starts   []int64
+	sessions bool // one is to end, or to be warned
 	cancels  []cancelled
 }
 
@@ -246,6 +253,8 @@ func (l *listener) takeItems(items []protocol.WorkItem) acts {
 			l.takeAssignment(item.N, *item.Assign, &do)
 		case item.Cancel != nil:
 			l.takeCancel(item.N, *item.Cancel, &do)
+		case item.Warn != nil:
+			l.takeWarning(item.N, *item.Warn, &do)
 		case item.Counter != nil:
 			l.takeCounter(*item.Counter, &do)
 		case len(item.Ack) > 0:
@@ -327,11 +336,33 @@ func (l *listener) takeCancel(n int64, c protocol.Cancel, do *acts) {
 		l.recordEnd(cancelledBeforeStart(c.Target, reason))
 	case h.phase == ended:
 		l.addFinished(c.Target)
+	case h.isSession():
+		l.cancelSession(h, reason)
+		do.sessions = true
 	case h.run != nil:
 		do.cancels = append(do.cancels, cancelled{h.run, reason})
 	default:
 		h.cancel = reason // its process is just being started
 	}
+}
+
+// takeWarning enters a warning for the people of a session. The caller holds mu.
+func (l *listener) takeWarning(n int64, w protocol.Warn, do *acts) {
+	if n <= l.st.seen {
+		return
+	}
+	do.numbered = true
+	l.record(record{Seen: n})
+	h := l.st.held[w.Target]
+	if h == nil || !h.isSession() || h.phase == ended {
+		return
+	}
+	warning := person.Warning{Number: n, Text: startfault.Clip(w.Text)}
+	if w.EndsIn > 0 {
+		warning.EndsAt = time.Now().Add(seconds(w.EndsIn))
+	}
+	l.record(record{N: h.n, Warning: &warning})
+	do.sessions = true
 }
 
 func cancelledBeforeStart(n int64, reason string) protocol.Finished {

@@ -182,12 +182,13 @@ func (b *notebook) wakeReporter() {
 	}
 }
 
-// isIdle reports whether nothing runs on the node or waits to.
+// isIdle reports whether nothing runs on the node or waits to, but sessions that nobody has
+// used for long.
 func (b *notebook) isIdle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, h := range b.st.held {
-		if h.phase != ended {
+		if h.phase != ended && !h.isForgotten() {
 			return false
 		}
 	}

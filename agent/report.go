@@ -26,14 +26,15 @@ const askEvery = 10 * time.Second
 
 // outbox is what the next report says. It is guarded by notebook.mu.
 type outbox struct {
-	readySent bool              // the pool knows that the node is ready
-	askedAt   time.Time         // when the pool's counter was asked for last; zero = not
-	holdsDue  bool              // the list of everything is wanted now
-	started   []int64           // starts that are not reported yet
-	finished  []int64           // ends that are not reported yet, or wanted again
-	endedAt   time.Time         // since when the first of them waits
-	gathers   bool              // the reporter waits for more ends, and wakes by itself
-	leaving   *protocol.Leaving // not reported yet
+	readySent   bool              // the pool knows that the node is ready
+	askedAt     time.Time         // when the pool's counter was asked for last; zero = not
+	holdsDue    bool              // the list of everything is wanted now
+	sessionsDue bool              // what the sessions say has changed
+	started     []int64           // starts that are not reported yet
+	finished    []int64           // ends that are not reported yet, or wanted again
+	endedAt     time.Time         // since when the first of them waits
+	gathers     bool              // the reporter waits for more ends, and wakes by itself
+	leaving     *protocol.Leaving // not reported yet
 }
 
 // reporter reports facts about this node to its pool.
@@ -52,7 +53,7 @@ type reporter struct {
 	pace      reportPace
 }
 
-func newReporter(cfg Config, b *notebook, bus bus, boot string, firstSession <-chan struct{}) *reporter {
+func newReporter(cfg Config, b *notebook, s *sessions, bus bus, boot string, firstSession <-chan struct{}) *reporter {
 	return &reporter{
 		notebook: b,
 		bus:      bus,
@@ -65,7 +66,8 @@ func newReporter(cfg Config, b *notebook, bus bus, boot string, firstSession <-c
 			Boot:     boot,
 			Version:  version.Read().Version,
 			Address:  cfg.Address,
-			Features: protocol.Features(),
+			Features: s.features(),
+			HostKeys: s.hostKeys,
 			Versions: protocol.Versions(),
 		},
 		reportEvery:   cfg.ReportEvery,
@@ -148,7 +150,7 @@ func (r *reporter) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.out.gathers = false
-	if !r.out.readySent || r.out.holdsDue || r.out.leaving != nil {
+	if !r.out.readySent || r.out.holdsDue || r.out.sessionsDue || r.out.leaving != nil {
 		return 0
 	}
 	now := time.Now()
@@ -213,6 +215,7 @@ func (r *reporter) sendReport(ctx context.Context) error {
 	if err != nil {
 		r.mu.Lock()
 		r.out.holdsDue = r.out.holdsDue || said.holds
+		r.out.sessionsDue = r.out.sessionsDue || said.sessions
 		r.mu.Unlock()
 		return err
 	}
@@ -223,6 +226,7 @@ func (r *reporter) sendReport(ctx context.Context) error {
 // sentItems is what a report contains.
 type sentItems struct {
 	holds, ready      bool
+	sessions          bool
 	started, finished []int64
 	leaving           *protocol.Leaving
 }
@@ -240,7 +244,8 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 		due = due.Add(-r.reportEvery / 2)
 	}
 	w.holds = !r.out.readySent || r.out.holdsDue || !time.Now().Before(due)
-	r.out.holdsDue = false
+	w.sessions = r.out.sessionsDue || w.holds
+	r.out.holdsDue, r.out.sessionsDue = false, false
 	w.ready = !r.out.readySent || r.st.doubt && time.Since(r.out.askedAt) >= r.askEvery()
 	if w.ready {
 		ready := r.ready
@@ -272,6 +277,11 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 			f := *h.result
 			f.Reason = shorten(f.Reason)
 			items = append(items, protocol.ReportItem{Finished: &f})
+		}
+	}
+	if w.sessions {
+		for _, state := range r.states() {
+			items = append(items, protocol.ReportItem{Session: &state})
 		}
 	}
 	if w.holds {

@@ -31,9 +31,11 @@ const exitFile = 1
 // starter starts the node's attempts, and follows each of them to its end.
 type starter struct {
 	*notebook
-	cfg      Config
-	launcher *launcher
-	fetcher  *source.Fetcher
+	cfg         Config
+	launcher    *launcher
+	fetcher     *source.Fetcher
+	sessions    *sessions
+	sessionsCtx context.Context // ends with the agent's care for sessions, and not with them
 
 	queue    chan int64     // assignments whose turn it is, and that wait for one of the goroutines of run
 	runs     sync.WaitGroup // one for each attempt that has begun
@@ -70,6 +72,8 @@ func (s *starter) advanceStart(n int64) {
 	switch {
 	case fetched != nil:
 		s.startFetched(n, h.work, fetched)
+	case ok && h.isSession():
+		s.sessions.open(s.sessionsCtx, n, h)
 	case ok && h.work.Source != nil:
 		s.startFetching(n, h)
 	case ok:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dsvmpools/agent/person"
 	"dsvmpools/agent/process"
 	"dsvmpools/shared/protocol"
 )
@@ -28,12 +29,17 @@ type held struct {
 	proc   process.Process
 	result *protocol.Finished
 
+	// Of a session.
+	ending  string          // why it is to end; "" = it is not
+	warning *person.Warning // the last one; nil = none has come
+
 	// Not in the journal: of this life of the agent only.
 	run     *run        // from its beginning to its end
 	cancel  string      // asked to end while its process was being started
 	late    *time.Timer // ends it when it has not begun in time; nil = it has none
 	tooLate bool        // it was not begun in time, while its process was being started
 	turn    turn        // whether it waits for room on the node
+	link    *link       // of a session: to its keeper; nil = there is none
 }
 
 // state is what the journal remembers. It changes only through apply, so that
@@ -64,6 +70,8 @@ type record struct {
 	Assign   *protocol.Assignment `json:"assign,omitempty"`
 	Starting bool                 `json:"starting,omitempty"`
 	Started  *process.Process     `json:"started,omitempty"`
+	Ending   string               `json:"ending,omitempty"`  // N, a session, is to end, and why
+	Warning  *person.Warning      `json:"warning,omitempty"` // of N, a session
 	Drop     string               `json:"drop,omitempty"`
 	Finished *protocol.Finished   `json:"finished,omitempty"`
 	Acked    []int64              `json:"acked,omitempty"`
@@ -96,6 +104,10 @@ func (s *state) apply(r record) {
 		h.phase = starting
 	case r.Started != nil && h != nil && h.phase <= running: // a second time when its source was fetched before
 		h.phase, h.proc = running, *r.Started
+	case r.Ending != "" && h != nil && h.phase != ended:
+		h.ending = r.Ending
+	case r.Warning != nil && h != nil && h.phase != ended:
+		h.warning = r.Warning
 	case r.Drop != "" && h == nil:
 		s.drops[r.N] = r.Drop
 	}
@@ -136,6 +148,12 @@ func (s *state) records() []record {
 			list = append(list, record{N: n, Started: &h.proc})
 		case ended:
 			list = append(list, record{Finished: h.result})
+		}
+		if h.phase != ended && h.ending != "" {
+			list = append(list, record{N: n, Ending: h.ending})
+		}
+		if h.phase != ended && h.warning != nil {
+			list = append(list, record{N: n, Warning: h.warning})
 		}
 	}
 	for n, why := range s.drops {

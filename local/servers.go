@@ -136,6 +136,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 		"ServiceBusConnection=" + in.Bus.ConnectionString(agentKey),
 		"SHARE_PATH=" + in.Share,
 		"DSVM_NODE_ADDRESS=127.0.0.1",
+		"DSVM_OWN_USERS=true", // accounts of people are the node's, and not this machine's
 	}
 	in.Compute, err = compute.Start(compute.Config{
 		Addr:           id.addr("arm"),

@@ -27,7 +27,8 @@ func program() ([]string, error) {
 // agentSettings are the variables of dsvm up that its agents get too.
 var agentSettings = []string{
 	"DSVM_CREDENTIALS_DIR", "DSVM_SECRETS_FILE", "DSVM_SOURCE_CACHE", "DSVM_SOURCE_TIMEOUT", "DSVM_SOURCE_LOCAL",
-	outbound.Setting, "DSVM_JOB_UIDS", "DSVM_LOG_BOUND", "HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO",
+	outbound.Setting, "DSVM_JOB_UIDS", "DSVM_LOG_BOUND", "DSVM_JUPYTER", "DSVM_SESSION_VOTES", "DSVM_SESSION_GRACE",
+	"HTTPS_PROXY", "NO_PROXY", "GIT_SSL_CAINFO",
 }
 
 // up runs an instance on this machine until Ctrl-C.

@@ -44,6 +44,9 @@ func play(role string, args []string) {
 			job.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			job.Start()
 		}
+		if args[1] == "own" {
+			playOwnUnit(args[0])
+		}
 		await(conn)
 	case "test-job":
 		playJob(args[0], args[1])

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,7 +21,8 @@ const defaultRestart = time.Second
 
 // Supervise is the init process of an instance. It starts the agent (args). When the
 // agent ends, it kills all other processes below itself, as systemd does with the control
-// group of a unit, and starts the agent again. It ends with all processes below it at the
+// group of a unit, and starts the agent again. Processes that would have a unit of their own
+// with systemd, and all below them, stay until the instance ends. It ends with all processes below it at the
 // end of its standard input or on SIGTERM: the instance is deleted, or its server has
 // ended. It returns the exit code.
 func Supervise(args []string) int {
@@ -75,13 +77,13 @@ func Supervise(args []string) int {
 			awaitExit(pid)
 			agent.Store(0)
 		}
-		killBelow()
+		killBelow(unitsOfTheirOwn)
 		select {
 		case <-time.After(pause):
 		case <-stop:
 		}
 	}
-	killBelow()
+	killBelow(func() []int { return nil })
 	return 0
 }
 
@@ -116,12 +118,16 @@ func awaitExit(agent int) {
 	}
 }
 
-// killBelow kills all processes below this one. It looks again after each round, because
-// a killed process may have started another one.
-func killBelow() {
+// killBelow kills all processes below this one but those that spared lists, and all below
+// them. It looks again after each round, because a killed process may have started another one.
+func killBelow(spared func() []int) {
 	for {
 		children := processes()
 		left := descendants(children, children[os.Getpid()]...)
+		if stay := spared(); len(stay) > 0 {
+			stay = descendants(children, stay...)
+			left = slices.DeleteFunc(left, func(pid int) bool { return slices.Contains(stay, pid) })
+		}
 		for _, pid := range left {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -47,6 +47,34 @@ func processesOfVM(vmid string) []int {
 	return found
 }
 
+// ownUnit is the variable by which a process says that it is no part of the agent's unit:
+// what the agent has started to outlive it.
+const ownUnit = "DSVM_OWN_UNIT="
+
+// unitsOfTheirOwn lists the processes of this one's user that have the variable: what runs
+// as another user cannot have itself spared.
+func unitsOfTheirOwn() (found []int) {
+	eachProcess(func(pid int, dir string) {
+		at, err := os.Stat(dir)
+		if err != nil {
+			return
+		}
+		if sys, ok := at.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Geteuid() {
+			return
+		}
+		environment, err := os.ReadFile(dir + "/environ")
+		if err != nil {
+			return
+		}
+		for v := range strings.SplitSeq(string(environment), "\x00") {
+			if strings.HasPrefix(v, ownUnit) {
+				found = append(found, pid)
+			}
+		}
+	})
+	return found
+}
+
 func eachProcess(visit func(pid int, dir string)) {
 	proc, err := os.Open("/proc")
 	if err != nil {

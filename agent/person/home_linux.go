@@ -1,0 +1,123 @@
+package person
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeHome makes the home, for its person alone.
+func (k *keeper) makeHome() error {
+	p, home := k.plan, k.plan.home()
+	if err := os.MkdirAll(homesDir, 0o755); err != nil {
+		return fmt.Errorf("the folder of the homes cannot be made: %w", err)
+	}
+	err := os.Mkdir(home, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("the home cannot be made: %w", err)
+	}
+	isNew := err == nil
+	// Opened once, and never by a link: what is changed is what was looked at.
+	fd, err := unix.Open(home, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("the home %s is no folder: %w", home, err)
+	}
+	defer unix.Close(fd)
+	var at unix.Stat_t
+	if err := unix.Fstat(fd, &at); err != nil {
+		return err
+	}
+	if int(at.Uid) != p.UID && at.Uid != 0 {
+		return fmt.Errorf("the home %s belongs to the number %d, and not to the person; move it away", home, at.Uid)
+	}
+	if err := errors.Join(unix.Fchown(fd, p.UID, p.UID), unix.Fchmod(fd, 0o700)); err != nil {
+		return fmt.Errorf("the home cannot be given to its person: %w", err)
+	}
+	if isNew || at.Uid == 0 { // what every new home has
+		k.asPerson(homeScript, home, "/etc/skel")
+	}
+	return nil
+}
+
+const homeScript = `cp -rn "$2/." "$1/" 2>/dev/null; exit 0`
+
+// makeShareFolder makes the person's folder on the share. It stays when the node goes.
+func (k *keeper) makeShareFolder() error {
+	p := k.plan
+	root, err := os.OpenRoot(p.Share)
+	if err != nil {
+		return fmt.Errorf("the share cannot be opened: %w", err)
+	}
+	defer root.Close()
+	if err := root.Mkdir("notebooks", 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("the folder notebooks cannot be made on the share: %w", err)
+	}
+	name := filepath.Join("notebooks", p.User)
+	err = root.Mkdir(name, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("the folder %s cannot be made on the share: %w", name, err)
+	}
+	isNew := err == nil
+	at, err := root.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("the folder %s cannot be looked at on the share: %w", name, err)
+	}
+	if !at.IsDir() {
+		return fmt.Errorf("%s on the share is no folder; move it away", name)
+	}
+	// A share may have one owner for everything, by its mount, and refuse: the probe as the
+	// person tells whether that will do.
+	if sys, ok := at.Sys().(*syscall.Stat_t); ok && (isNew || sys.Uid == 0) {
+		root.Lchown(name, p.UID, p.UID)
+	}
+	return nil
+}
+
+// linkScript links the share into the home, as the person: nothing of root's follows a link
+// that the person has made. Its exit code says what could not be done.
+const linkScript = `
+share=$1 notebooks=$1/notebooks/$2
+ln -sfn "$share" "$HOME/share" && [ "$(readlink "$HOME/share")" = "$share" ] || exit 11
+mkdir -p "$HOME/notebooks" && [ -d "$HOME/notebooks" ] || exit 12
+ln -sfn "$notebooks" "$HOME/notebooks/remote" && [ "$(readlink "$HOME/notebooks/remote")" = "$notebooks" ] || exit 13
+probe=$HOME/notebooks/remote/.dsvm-probe.$$
+(: >"$probe") && rm -f "$probe" || exit 14
+`
+
+var linkFaults = map[int]string{
+	11: "~/share cannot be made a link to the share; move away what is there",
+	12: "~/notebooks is no folder; move away what is there",
+	13: "~/notebooks/remote cannot be made a link to the share; move away what is there",
+	14: "the person cannot write into the folder notebooks/%s of the share; give that folder to the person",
+}
+
+// linkShare makes ~/share and ~/notebooks/remote, and tries whether the person can write
+// there.
+func (k *keeper) linkShare() error {
+	err := k.asPerson(linkScript, k.plan.Share, k.plan.User)
+	if text, ok := linkFaults[exitCode(err)]; ok {
+		if exitCode(err) == 14 {
+			text = fmt.Sprintf(text, k.plan.User)
+		}
+		return errors.New(text)
+	}
+	return err
+}
+
+// asPerson runs a shell script as the person.
+func (k *keeper) asPerson(script string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stepWithin)
+	defer cancel()
+	_, err := k.reaper.runOut(ctx, command{
+		argv: append([]string{"/bin/sh", "-c", script, "sh"}, args...),
+		as:   k.person(),
+		env:  k.environment(),
+		dir:  "/",
+	})
+	return err
+}

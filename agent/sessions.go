@@ -1,0 +1,531 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"dsvmpools/agent/person"
+	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
+)
+
+// sessions are the node's sessions of people, seen from the agent: each is kept by a process
+// of its own, which lives on when the agent ends, and is found again by the next one. A
+// session has no output in which a gap could mislead, so that, unlike an attempt, it can be
+// taken over.
+type sessions struct {
+	*notebook
+	cfg      Config
+	unserved error    // why the node can have none; nil = it can
+	hostKey  string   // path of the node's private key
+	hostKeys []string // its public half, as a line of OpenSSH
+
+	following sync.WaitGroup
+}
+
+// newSessions finds out whether the node can have sessions, and makes its host key once.
+func newSessions(cfg Config, b *notebook) *sessions {
+	s := &sessions{notebook: b, cfg: cfg, unserved: person.CanServe()}
+	if s.unserved == nil {
+		s.hostKey, s.hostKeys, s.unserved = makeHostKey(filepath.Join(cfg.InstanceDir, "sessions", "host"))
+	}
+	if s.unserved != nil {
+		s.log.Info("missing sessions of people on this node", "reason", s.unserved.Error())
+	}
+	return s
+}
+
+// features are those of this node's agent.
+func (s *sessions) features() []string {
+	if s.unserved != nil {
+		return protocol.Features()
+	}
+	return append(protocol.Features(), protocol.FeatureSession)
+}
+
+// link is what the agent has of a session's keeper. It is guarded by notebook.mu.
+type link struct {
+	to     *person.Link // nil = it is not connected
+	state  person.State
+	at     time.Time // when the state came
+	warned int64     // number of the last warning that was passed on
+}
+
+// key names the node's sessions among those of a machine.
+func (s *sessions) key() string { return s.cfg.Pool + "." + s.cfg.VMID }
+
+func (s *sessions) doorFile(n int64, suffix string) string {
+	return filepath.Join(s.cfg.InstanceDir, "doors", strconv.FormatInt(n, 10)+suffix)
+}
+
+// plan is what the keeper of a session has to know. The error is a sentence for the person.
+func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
+	ps := w.Session
+	number := strconv.FormatInt(n, 10)
+	p := person.Plan{
+		N:         n,
+		Session:   w.Job,
+		User:      ps.User,
+		UID:       ps.UID,
+		Pool:      s.cfg.Pool,
+		Node:      s.cfg.Node,
+		VMID:      s.cfg.VMID,
+		Share:     s.cfg.Share,
+		CAs:       ps.CAs,
+		GPUs:      w.GPUs,
+		Sudo:      ps.Sudo,
+		Probe:     ps.Probe,
+		OwnUsers:  s.cfg.OwnUsers,
+		HostKey:   s.hostKey,
+		State:     filepath.Join(s.cfg.InstanceDir, "sessions", number),
+		Run:       person.RunFolder(s.key(), n),
+		Homes:     filepath.Join(s.cfg.InstanceDir, "home"),
+		DoorState: s.doorFile(n, ".state.json"),
+		Every:     s.cfg.SessionVotes,
+	}
+	if !w.Whole {
+		p.CPUs, p.Memory = w.CPUs, w.Memory
+	}
+	if ps.Door != nil {
+		p.WebURL = ps.Door.WebURL
+	}
+	switch {
+	case s.unserved != nil:
+		return p, startfault.New(job.CauseRelease, "%w", s.unserved)
+	case w.Unknown != "":
+		return p, checkAssignment(w)
+	case len(w.Secrets) > 0:
+		return p, startfault.New(job.CauseDocument, "secrets of sessions are not supported yet; leave them out")
+	case ps.Home == protocol.HomeShare:
+		return p, startfault.New(job.CauseDocument, "`home: share` is not supported yet; write `home: local`")
+	case ps.Jupyter == protocol.JupyterHub:
+		return p, startfault.New(job.CauseDocument, "`jupyter: hub` is not supported yet; write `jupyter: lab`")
+	}
+	if ps.Jupyter == protocol.JupyterLab {
+		p.Lab = s.findJupyter()
+	}
+	var err error
+	if p.SSHD, err = person.FindSSHD(); err != nil {
+		return p, startfault.New(job.CauseRelease, "%w", err)
+	}
+	if err := p.Check(); err != nil {
+		return p, startfault.New(job.CauseDocument, "%w", err)
+	}
+	return p, nil
+}
+
+// jupyterPrograms are where images have it: a Data Science VM, and a plain one.
+var jupyterPrograms = []string{
+	"/anaconda/bin/jupyter",
+	"/anaconda/envs/py38_default/bin/jupyter",
+	"/usr/local/bin/jupyter",
+	"/usr/bin/jupyter",
+}
+
+// findJupyter finds the program jupyter; "" = the node has none, and the session no
+// JupyterLab.
+func (s *sessions) findJupyter() string {
+	programs := jupyterPrograms
+	if s.cfg.Jupyter != "" {
+		programs = []string{s.cfg.Jupyter}
+	}
+	for _, path := range programs {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	s.log.Warn("missing the program jupyter, so that the session has no JupyterLab; set DSVM_JUPYTER")
+	return ""
+}
+
+// open starts a session that waits. The keeper goes on with it by itself.
+func (s *sessions) open(ctx context.Context, n int64, h *held) {
+	s.mu.Lock()
+	h.stopStartDeadline()
+	ok := h.phase == waiting && !s.closing && s.leaveReason == ""
+	if ok {
+		s.record(record{N: n, Starting: true})
+	}
+	s.mu.Unlock()
+	if !ok {
+		return
+	}
+	// Written before there is anything of it, so that it is never forgotten.
+	if err := s.flush(false); err != nil {
+		s.conclude(n, startFailure(n, err))
+		return
+	}
+	s.follow(ctx, n, h)
+}
+
+// adopt takes over the sessions that an earlier life of the agent has left, and ends those
+// that it knows nothing of: its journal may be lost.
+func (s *sessions) adopt(ctx context.Context) {
+	s.mu.Lock()
+	var ours []*held
+	for _, n := range s.st.numbers() {
+		if h := s.st.held[n]; h.isSession() && (h.phase == starting || h.phase == running) {
+			ours = append(ours, h)
+		}
+	}
+	s.mu.Unlock()
+	s.endStrangers()
+	for _, h := range ours {
+		s.log.Info("taking over session", "n", h.n, "session", startfault.Clip(h.work.Job), "user", h.work.Session.User)
+		s.follow(ctx, h.n, h)
+	}
+}
+
+// isSession reports whether an assignment is a session.
+func (h *held) isSession() bool { return h.work.Session != nil }
+
+// follow follows a session until it ends or the context does, which leaves it alone.
+func (s *sessions) follow(ctx context.Context, n int64, h *held) {
+	s.following.Go(func() {
+		f, ended := s.watch(ctx, n, h)
+		if !ended {
+			return
+		}
+		s.conclude(n, f)
+	})
+}
+
+// watch starts the keeper of a session, unless it has one, and takes in what that says. It
+// returns how the session ended; false = the agent ends, and the session does not.
+func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finished, bool) {
+	s.mu.Lock()
+	started := h.phase == running
+	s.mu.Unlock()
+	p, err := s.plan(n, h.work)
+	if err != nil && !started { // what runs goes on, even where no other could be started now
+		return startFailure(n, err), true
+	}
+	if !started {
+		if err := s.startKeeper(&p); err != nil {
+			person.Clear(p)
+			return startFailure(n, startfault.New(job.CauseNoProcess, "the session cannot be started on the node: %w", err)), true
+		}
+	}
+	to, err := person.Connect(ctx, p.Run)
+	if err != nil {
+		if ctx.Err() != nil {
+			return protocol.Finished{}, false
+		}
+		return s.lost(n, h, p), true
+	}
+	stop := context.AfterFunc(ctx, func() { to.Close() })
+	defer stop()
+	defer to.Close()
+	s.mu.Lock()
+	h.link = &link{to: to}
+	why := h.ending
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		h.link = nil
+		s.mu.Unlock()
+	}()
+	if why != "" {
+		s.ask(to.End(why, s.grace()))
+	}
+	for {
+		state, err := to.Next()
+		switch {
+		case ctx.Err() != nil:
+			return protocol.Finished{}, false
+		case err != nil:
+			return s.lost(n, h, p), true
+		case state.Failure != "":
+			s.clear(p)
+			cause := job.CauseDocument
+			if state.Node {
+				cause = job.CauseScratch
+			}
+			return startFailure(n, startfault.New(cause, "%s: %s", state.Step, state.Failure)), true
+		case state.Ended:
+			s.removeDoor(n)
+			go s.clear(p)
+			return s.ended(n, h), true
+		}
+		s.take(n, h, p, state)
+	}
+}
+
+// startKeeper makes the control groups of a session and starts its keeper.
+func (s *sessions) startKeeper(p *person.Plan) error {
+	for _, dir := range []string{filepath.Dir(p.State), filepath.Dir(p.DoorState)} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	if !person.Lives(p.Run) && !person.HasGroups() {
+		var err error
+		if p.Groups, err = makeSessionGroups(s.key()+"."+strconv.FormatInt(p.N, 10), p.CPUs, p.Memory); err != nil {
+			s.log.Warn("missing control groups: cpus and memory of the session are not bounded", "reason", err.Error())
+		}
+	}
+	return person.Start(*p, s.log)
+}
+
+// take takes in what a keeper says.
+func (s *sessions) take(n int64, h *held, p person.Plan, state person.State) {
+	s.mu.Lock()
+	before := h.link.state
+	h.link.state, h.link.at = state, time.Now()
+	news := state.Ready && before.Verdict() != state.Verdict() && len(state.Votes) > 0
+	isNew := state.Ready && !before.Ready // also of one that was taken over: its start may not be reported yet
+	var warn *person.Warning
+	if state.Ready && h.warning != nil && h.warning.Number > h.link.warned {
+		warn, h.link.warned = h.warning, h.warning.Number
+	}
+	to := h.link.to
+	s.mu.Unlock()
+	if isNew {
+		if err := s.writeDoor(n, h.work, p, state); err != nil {
+			s.log.Error("telling the door of the session has failed", "session", startfault.Clip(h.work.Job), "error", err.Error())
+		}
+	}
+	if warn != nil {
+		s.ask(to.Warn(*warn))
+	}
+	if isNew {
+		s.mu.Lock()
+		if h.phase == starting {
+			s.record(record{N: n, Started: sessionProcess()})
+		}
+		s.out.started = append(s.out.started, n)
+		s.mu.Unlock()
+		s.logUnsaved(s.flush(true))
+	}
+	if news {
+		s.mu.Lock()
+		s.out.sessionsDue = true
+		s.mu.Unlock()
+	}
+	if news || isNew {
+		s.wakeReporter()
+	}
+}
+
+// ended is how a session ended that was asked to.
+func (s *sessions) ended(n int64, h *held) protocol.Finished {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := protocol.Finished{N: n, State: string(job.AttemptCancelled), ExitCode: job.ExitCancelled, Reason: h.ending,
+		StartedAt: h.proc.At, EndedAt: time.Now().UTC()}
+	if s.leaveReason != "" && h.ending == s.leaveReason {
+		f.State, f.ExitCode = string(job.AttemptEvicted), job.ExitEvicted
+	}
+	return f
+}
+
+// lost is how a session ended whose keeper is gone.
+func (s *sessions) lost(n int64, h *held, p person.Plan) protocol.Finished {
+	s.removeDoor(n)
+	s.clear(p)
+	person.CloseAccount(p)
+	s.mu.Lock()
+	asked, started := h.ending, !h.proc.At.IsZero()
+	s.mu.Unlock()
+	switch {
+	case asked != "":
+		return s.ended(n, h)
+	case !started:
+		return startFailure(n, startfault.New(job.CauseNoProcess, "the keeper of the session was killed while it made the session"))
+	}
+	return protocol.Finished{N: n, State: string(job.AttemptFailed), ExitCode: exitKilled,
+		Reason:    lostReason,
+		StartedAt: h.proc.At, EndedAt: time.Now().UTC()}
+}
+
+// lostReason is why a session ended whose keeper is gone.
+const lostReason = "what ran in the session was ended from outside: by a start of the node, or for want of memory; " +
+	"files in the home are still there"
+
+// exitKilled is the exit code of what was ended by SIGKILL.
+const exitKilled = 128 + 9
+
+// clear ends what a keeper has left, once that is gone.
+func (s *sessions) clear(p person.Plan) {
+	const within, look = 10 * time.Second, 20 * time.Millisecond
+	for end := time.Now().Add(within); person.Lives(p.Run) && time.Now().Before(end); {
+		time.Sleep(look)
+	}
+	if stored, err := person.Stored(p.State); err == nil {
+		p.Groups = stored.Groups
+	}
+	if !person.Clear(p) {
+		s.log.Error("ending processes of a session has failed", "session", p.Session, "user", p.User)
+	}
+}
+
+// conclude records how a session ended.
+func (s *sessions) conclude(n int64, f protocol.Finished) {
+	s.mu.Lock()
+	s.recordEnd(f)
+	s.mu.Unlock()
+	s.log.Info("session has ended", "n", n, "state", f.State, "reason", f.Reason)
+	s.logUnsaved(s.flush(true))
+	s.wakeReporter()
+}
+
+// cancelSession notes that a session is to end: also for the next life of the agent. The
+// caller holds mu.
+func (b *notebook) cancelSession(h *held, reason string) {
+	if h.ending == "" {
+		b.record(record{N: h.n, Ending: reason})
+	}
+}
+
+// end ends the sessions that are to end, once that is in the journal.
+func (s *sessions) end() {
+	s.mu.Lock()
+	type one struct {
+		to  *person.Link
+		why string
+	}
+	var all []one
+	for _, h := range s.st.held {
+		if h.link != nil && h.ending != "" && h.phase != ended {
+			all = append(all, one{h.link.to, h.ending})
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range all {
+		s.ask(o.to.End(o.why, s.grace()))
+	}
+}
+
+// warn passes warnings on that have come.
+func (s *sessions) warn() {
+	s.mu.Lock()
+	type one struct {
+		to *person.Link
+		w  person.Warning
+	}
+	var all []one
+	for _, h := range s.st.held {
+		if h.link != nil && h.link.state.Ready && h.warning != nil && h.warning.Number > h.link.warned {
+			h.link.warned = h.warning.Number
+			all = append(all, one{h.link.to, *h.warning})
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range all {
+		s.ask(o.to.Warn(o.w))
+	}
+}
+
+// ask logs what a keeper could not be asked: it is gone, which its link tells.
+func (s *sessions) ask(err error) {
+	if err != nil {
+		s.log.Warn("asking the keeper of a session has failed", "error", err.Error())
+	}
+}
+
+// grace is what a session has to end: none on a node that was given up.
+func (s *sessions) grace() time.Duration {
+	if s.stopReason() != "" {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaveReason != "" {
+		return min(s.cfg.SessionGrace, max(time.Until(s.killAt), 0))
+	}
+	return s.cfg.SessionGrace
+}
+
+// killWithin bounds the end of all sessions of a node that was given up.
+const killWithin = 20 * time.Second
+
+// killAll ends all sessions of a node that is no part of its pool any more.
+func (s *sessions) killAll(why string) {
+	s.mu.Lock()
+	var all []*held
+	for _, h := range s.st.held {
+		if h.isSession() && h.phase != ended {
+			all = append(all, h)
+		}
+	}
+	s.mu.Unlock()
+	for _, h := range all {
+		p, _ := s.plan(h.n, h.work) // as far as it is needed: what cannot be started can be ended
+		s.endKeeper(p, why)
+		s.removeDoor(h.n)
+	}
+	s.endStrangers()
+}
+
+// endKeeper has a keeper end its session at once.
+func (s *sessions) endKeeper(p person.Plan, why string) {
+	ctx, cancel := context.WithTimeout(context.Background(), killWithin)
+	defer cancel()
+	if to, err := person.Connect(ctx, p.Run); err == nil {
+		s.ask(to.End(why, 0))
+		stop := context.AfterFunc(ctx, func() { to.Close() })
+		for state, err := to.Next(); err == nil && !state.Ended; state, err = to.Next() {
+		}
+		stop()
+		to.Close()
+	}
+	s.clear(p)
+}
+
+// endStrangers ends what is there of sessions that the node does not hold: of a journal that
+// is lost, or of another life.
+func (s *sessions) endStrangers() {
+	for n, run := range person.RunFolders(s.key()) {
+		s.mu.Lock()
+		h := s.st.held[n]
+		strange := h == nil || !h.isSession() || h.phase == ended || s.st.over != ""
+		s.mu.Unlock()
+		if !strange {
+			continue
+		}
+		p, err := person.Stored(filepath.Join(s.cfg.InstanceDir, "sessions", strconv.FormatInt(n, 10)))
+		if err != nil || p.Run != run {
+			s.log.Warn("a session that nobody holds cannot be looked up", "folder", run, "error", fmt.Sprint(err))
+			continue
+		}
+		s.log.Warn("ending a session that the journal does not know", "n", n, "user", p.User)
+		s.removeDoor(n)
+		s.endKeeper(p, "the node's agent has lost its journal")
+	}
+}
+
+// states are what the node knows of its sessions, for a report. The caller holds mu.
+func (b *notebook) states() (all []protocol.SessionState) {
+	for _, n := range b.st.numbers() {
+		h := b.st.held[n]
+		if h.link == nil || h.phase != running || len(h.link.state.Votes) == 0 {
+			continue
+		}
+		k := h.link.state
+		if k.Idle > 0 {
+			k.Idle += int64(time.Since(h.link.at) / time.Second)
+		}
+		all = append(all, protocol.SessionState{N: n, Idle: k.Idle, Unknown: k.Unknown, Votes: k.Votes,
+			Connections: k.Connections, Relayed: k.Relayed, DoorClosed: k.DoorClosed})
+	}
+	return all
+}
+
+// forgottenAfter is how long nobody may have used a session before a node whose pool is
+// silent may go with it. It is longer than pools wait by default, with their warning.
+const forgottenAfter = 2 * time.Hour
+
+// isForgotten reports whether nobody has used a session for so long. What is not known
+// counts as use. The caller holds mu.
+func (h *held) isForgotten() bool {
+	return h.isSession() && h.link != nil && !h.link.state.Unknown && h.link.state.Idle > int64(forgottenAfter/time.Second)
+}
