@@ -17,7 +17,7 @@ import (
 
 const (
 	percent   = 400
-	leastRoom = 2 // at least live/leastRoom is left for garbage
+	leastRoom = 4 // at least live/leastRoom is left for garbage
 )
 
 // Tune sets the collector of this process. goal is in bytes of what the Go runtime holds;

@@ -16,7 +16,7 @@ func TestLimitFollowsWhatIsInUse(t *testing.T) {
 	for _, c := range []struct{ live, beside, want int64 }{
 		{0, 0, goal},
 		{40 * mb, 8 * mb, goal},
-		{200 * mb, 10 * mb, 310 * mb},
+		{200 * mb, 10 * mb, 260 * mb},
 	} {
 		if got := limitFor(goal, c.live, c.beside); got != c.want {
 			t.Errorf("with %d MB in use and %d MB beside, the limit is %d MB, want %d MB", c.live/mb, c.beside/mb, got/mb, c.want/mb)
@@ -52,8 +52,8 @@ func runCollectorChild(t *testing.T) {
 	percent := debug.SetGCPercent(100)
 	debug.SetGCPercent(percent)
 	first := limit()
-	much := make([]byte, 200<<20)
-	grown := collectsUntil(func() bool { return limit() > 300<<20 })
+	much := make([]byte, 320<<20)
+	grown := collectsUntil(func() bool { return limit() > 380<<20 })
 	runtime.KeepAlive(much)
 	much = nil
 	shrunk := collectsUntil(func() bool { return limit() == first })
