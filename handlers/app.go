@@ -125,7 +125,7 @@ func isInCloud(getenv func(string) string) bool { return getenv("WEBSITE_INSTANC
 
 // memoryGoal is what the Go runtime of the handler may hold, see shared/collector: host and
 // handler may share 512 MB.
-const memoryGoal = 96 << 20
+const memoryGoal = 84 << 20
 
 // Main runs the custom handler until ctx ends. It returns the exit code: never
 // 0 on failure, since the Functions host does not restart a handler that ends
