@@ -17,7 +17,7 @@ import (
 // there is no room for more, it goes into rows.
 
 // Bounds of what a head carries. Each write of the head writes it again: some kilobytes. Under
-// load rows of the change log and facts are longer than this and get rows of their own.
+// load rows of the change log and facts are longer than this, and get rows.
 const (
 	mostEdits = 16   // each of a transaction
 	editBytes = 512  // of each
@@ -75,12 +75,22 @@ func decodeCarried(raw []byte, text string) (*carried, error) {
 	return c, nil
 }
 
-// addEdit adds a row of the change log, if it is short. page is what has to be written for it.
+// addEdit adds a row of the change log, if it is short; a long one takes those that are carried
+// with it. page is what has to be written.
 func (c *carried) addEdit(partition string, row logRow, room int) (page *table.Operation, added bool, err error) {
-	if text, err := table.Compact(row); err != nil || len(text) > editBytes {
+	text, err := table.Compact(row)
+	if err != nil {
 		return nil, false, err
 	}
 	c.Edits = slices.DeleteFunc(c.Edits, func(e logRow) bool { return e.Seq <= row.Seq-pool.ChangeLogLength })
+	if len(text) > editBytes {
+		if len(c.Edits) == 0 || room <= 0 {
+			return nil, false, nil
+		}
+		raw, err := encodeEditPage(partition, append(c.Edits, row))
+		c.Edits = nil
+		return &table.Operation{Kind: table.Put, Row: raw}, true, err
+	}
 	if len(c.Edits) >= mostEdits && room > 0 {
 		raw, err := encodeEditPage(partition, c.Edits)
 		if err != nil {
@@ -92,25 +102,37 @@ func (c *carried) addEdit(partition string, row logRow, room int) (page *table.O
 	return page, true, nil
 }
 
-// addLog adds facts, if they are short. page is what has to be written for them.
+// addLog adds facts, if they are short; long ones take those that are carried with them. page is
+// what has to be written.
 func (c *carried) addLog(partition string, l *pool.Log) (page *table.Operation, added bool, err error) {
 	text, err := table.Compact(l.Entries)
-	if err != nil || len(text) > logBytes {
+	if err != nil {
 		return nil, false, err
 	}
-	if len(c.Logs) >= mostLogs {
-		if len(c.Pages) >= mostPages {
-			return nil, false, nil
-		}
-		raw, err := encodeLogPage(partition, c.Logs)
-		if err != nil {
-			return nil, false, err
-		}
-		page = &table.Operation{Kind: table.Put, Row: raw}
-		c.Pages, c.Logs = append(c.Pages, c.Logs[0].Seq), nil
+	more := carriedLog{l.Seq, json.RawMessage(text)}
+	switch isLong := len(text) > logBytes; {
+	case !isLong && len(c.Logs) < mostLogs:
+		c.Logs = append(c.Logs, more)
+		return nil, true, nil
+	case len(c.Logs) == 0 || len(c.Pages) >= mostPages:
+		return nil, false, nil
+	case isLong:
+		page, err = c.writeLogs(partition, append(slices.Clone(c.Logs), more))
+		return page, page != nil, err
 	}
-	c.Logs = append(c.Logs, carriedLog{l.Seq, json.RawMessage(text)})
-	return page, true, nil
+	page, err = c.writeLogs(partition, c.Logs)
+	c.Logs = append(c.Logs, more)
+	return page, true, err
+}
+
+// writeLogs makes a page of the facts that are carried, and perhaps more; nil: they are too long.
+func (c *carried) writeLogs(partition string, logs []carriedLog) (*table.Operation, error) {
+	raw, fits, err := encodeLogPage(partition, logs)
+	if err != nil || !fits {
+		return nil, err
+	}
+	c.Pages, c.Logs = append(c.Pages, logs[0].Seq), nil
+	return &table.Operation{Kind: table.Put, Row: raw}, nil
 }
 
 // dropKey forgets what is carried for a row that is deleted, and reports whether there is no
@@ -194,15 +216,15 @@ func encodeUse(partition string, u *pool.NodeUse) []byte {
 
 // encodeLogPage writes facts of several transactions into one row. Its property is not that of
 // a single Log: an earlier release must not take them for one.
-func encodeLogPage(partition string, logs []carriedLog) ([]byte, error) {
+func encodeLogPage(partition string, logs []carriedLog) (raw []byte, fits bool, err error) {
 	text, err := table.Compact(logs)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e := table.NewRow(partition, pool.LogPageKey(logs[0].Seq))
 	e.Int64("Seq", logs[0].Seq)
-	e.Text("Logs", text)
-	return e.JSON(), nil
+	fits = e.Long("Logs", text)
+	return e.JSON(), fits, nil
 }
 
 // decodeLogRows reads a row of facts: one Log, or a page.
@@ -222,8 +244,12 @@ func decodeLogRows(raw []byte) ([]*pool.Log, error) {
 	if err := table.Decode(raw, &row); err != nil {
 		return nil, err
 	}
+	text, err := table.LongText(raw, "Logs", row.Logs)
+	if err != nil {
+		return nil, err
+	}
 	var all []carriedLog
-	if err := table.DecodeText(raw, "its facts", row.Logs, &all); err != nil {
+	if err := table.DecodeText(raw, "its facts", text, &all); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 || all[0].Seq != int64(row.Seq) {

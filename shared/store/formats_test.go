@@ -75,7 +75,8 @@ var rewrites = map[string]func(partition, key string, raw []byte) ([]byte, error
 				return nil, errors.Join(err, fmt.Errorf("added is %t", added))
 			}
 		}
-		return encodeLogPage(partition, c.Logs)
+		page, _, err := encodeLogPage(partition, c.Logs)
+		return page, err
 	},
 	"edit": func(partition, _ string, raw []byte) ([]byte, error) {
 		e, err := decodeLogRow(raw)
