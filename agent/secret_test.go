@@ -11,10 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"dsvmpools/agent/person"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -129,7 +131,12 @@ func TestFeaturesAreReported(t *testing.T) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ready := n.reports[0].Items[0].Ready
-	if ready == nil || strings.Join(ready.Features, " ") != strings.Join(protocol.Features(), " ") || len(ready.Features) == 0 {
-		t.Errorf("got %+v, want the features %v", ready, protocol.Features())
+	want, keys := protocol.Features(), 0
+	if person.CanServe() == nil {
+		want, keys = append(want, protocol.FeatureSession), 1
+		slices.Sort(want)
+	}
+	if ready == nil || !slices.Equal(ready.Features, want) || len(ready.Features) == 0 || len(ready.HostKeys) != keys {
+		t.Errorf("got %+v, want the features %v and %d host keys", ready, want, keys)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -49,7 +50,9 @@ func (s *sessions) features() []string {
 	if s.unserved != nil {
 		return protocol.Features()
 	}
-	return append(protocol.Features(), protocol.FeatureSession)
+	all := append(protocol.Features(), protocol.FeatureSession)
+	slices.Sort(all)
+	return all
 }
 
 // link is what the agent has of a session's keeper. It is guarded by notebook.mu.

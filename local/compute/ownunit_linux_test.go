@@ -19,14 +19,13 @@ func TestWhatHasAUnitOfItsOwnOutlivesTheAgentAndNotTheInstance(t *testing.T) {
 	r := receive(t)
 	s := launch(t, config(t.TempDir(), r.address(), "own"))
 	grow(t, s, "cpu", 1)
-	first := r.next(t, "agent", "job", "orphan")
+	first := r.next(t, "agent", "job")
 	syscall.Kill(first["agent"].pid, syscall.SIGKILL)
 	first["agent"].awaitGone(t)
 	second := r.next(t, "agent")
 	if first["job"].isGone() {
 		t.Error("what has a unit of its own ended with the agent")
 	}
-	first["orphan"].awaitGone(t) // it is below the supervisor, and of no unit
 	again := second["agent"]
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
