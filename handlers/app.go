@@ -101,7 +101,11 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		AgentSHA256: s.Nodes.AgentSHA256,
 		ShareKeyURL: s.Nodes.ShareKeyURL,
 	})
-	return New(Config{Service: use, Bus: b, Intake: b, Doctor: examine, UnknownAgain: s.UnknownAgain, Log: log}), nil
+	access, err := s.SignIn.access(log)
+	if err != nil {
+		return nil, err
+	}
+	return New(Config{Service: use, Bus: b, Intake: b, Doctor: examine, Access: access, UnknownAgain: s.UnknownAgain, Log: log}), nil
 }
 
 // credentials returns the app's own identity where a setting asks for it, and
@@ -157,8 +161,9 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 	}
 	host := invoke.New(log, invoke.Guard(secret, isInCloud(getenv))) // there its host may name itself, and lets nobody else to the handler
 	functions.Register(host)
-	host.HTTP(functions.API(s.Share))
-	host.Site(site())
+	api := functions.API(s.Share)
+	host.HTTP(api)
+	host.Site(site(api))
 	if err := host.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
 		log.Error("handler stopped", "error", err)
 		return 1

@@ -21,6 +21,7 @@ type Functions struct {
 	bus          service.Bus
 	intake       Intake
 	doctor       httpapi.Doctor
+	access       httpapi.Access
 	unknownAgain time.Duration // before an unknown pool is looked up a second time
 	log          *slog.Logger
 	now          func() time.Time
@@ -32,7 +33,8 @@ type Config struct {
 	Bus          service.Bus
 	Intake       Intake // nil = messages do not wait
 	Doctor       httpapi.Doctor
-	UnknownAgain time.Duration // see DSVM_UNKNOWN_POOL_AGAIN
+	Access       httpapi.Access // who may do what
+	UnknownAgain time.Duration  // see DSVM_UNKNOWN_POOL_AGAIN
 	Log          *slog.Logger
 	Now          func() time.Time // UTC; nil = the clock
 }
@@ -42,7 +44,8 @@ func New(c Config) *Functions {
 	if c.Now == nil {
 		c.Now = func() time.Time { return time.Now().UTC() }
 	}
-	return &Functions{service: c.Service, bus: c.Bus, intake: c.Intake, doctor: c.Doctor, unknownAgain: c.UnknownAgain, log: c.Log, now: c.Now}
+	return &Functions{service: c.Service, bus: c.Bus, intake: c.Intake, doctor: c.Doctor, access: c.Access, unknownAgain: c.UnknownAgain,
+		log: c.Log, now: c.Now}
 }
 
 // Register makes the functions known to the custom-handler layer, under the
@@ -73,6 +76,8 @@ func (f *Functions) API(share string) http.Handler {
 		Trees:  f.service.Trees,
 
 		Rejected: f.service.Rejected,
+
+		Access: f.access,
 	}, share, f.log)
 }
 

@@ -36,6 +36,7 @@ type Settings struct {
 	Keep                service.Keep             // how long what has ended is kept
 	Trees               tree.Limits              // of a folder that is sent to the share
 	Lookup              func(name string) string // of the settings that rules for pushes name
+	SignIn              SignIn
 }
 
 // mostFiles bounds DSVM_SYNC_MAX_FILES: the list of more files is longer than any that is
@@ -94,6 +95,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	s.Keep, err = readKeep(getenv)
 	r.add("DSVM_KEEP_IDS", err)
 	s.Trees = tree.Limits{Bytes: r.bytes("DSVM_SYNC_MAX_BYTES"), Files: r.number("DSVM_SYNC_MAX_FILES", 1, mostFiles)}
+	s.SignIn = r.signIn()
 	return s, r.err()
 }
 

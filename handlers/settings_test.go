@@ -30,6 +30,10 @@ func TestReadSettingsNamesAllThatIsWrong(t *testing.T) {
 		"DSVM_KEEP_FILES":          "long",
 		"DSVM_LOG_BOUND":           "1Ki",
 		"DSVM_ALLOW_PRIVATE_HOSTS": "http://x",
+		"DSVM_ISSUER":              "http://login.example.com",
+		"DSVM_TENANT":              "contoso.com",
+		"DSVM_ROLES":               "*=admin",
+		"DSVM_KEY_ROLE":            "root",
 	}
 	settings := goodSettings()
 	for name, v := range wrong {

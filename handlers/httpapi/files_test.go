@@ -18,14 +18,14 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-// caller makes requests of the API of an instance, and holds the answers against the
+// requester makes requests of the API of an instance, and holds the answers against the
 // description.
-type caller struct {
+type requester struct {
 	t *testing.T
 	h http.Handler
 }
 
-func (c caller) send(method, url string, body []byte, header ...string) *httptest.ResponseRecorder {
+func (c requester) send(method, url string, body []byte, header ...string) *httptest.ResponseRecorder {
 	c.t.Helper()
 	r := httptest.NewRequest(method, url, bytes.NewReader(body))
 	for i := 0; i < len(header); i += 2 {
@@ -37,14 +37,14 @@ func (c caller) send(method, url string, body []byte, header ...string) *httptes
 	return w
 }
 
-func (c caller) ask(method, url string, body []byte, status int, has string) {
+func (c requester) ask(method, url string, body []byte, status int, has string) {
 	c.t.Helper()
 	if w := c.send(method, url, body); w.Code != status || !strings.Contains(w.Body.String(), has) {
 		c.t.Errorf("%s %s: got %d %s; want %d and %s", method, url, w.Code, w.Body, status, has)
 	}
 }
 
-func (c caller) missing(q wire.TreeQuestion) wire.TreeAnswer {
+func (c requester) missing(q wire.TreeQuestion) wire.TreeAnswer {
 	c.t.Helper()
 	body, _ := json.Marshal(q)
 	w := c.send("POST", "/api/files/missing", body)
@@ -73,7 +73,7 @@ func treeURL(body []byte) string { return "/api/files/trees/" + tree.HashOf(body
 func TestATreeIsSentAndKept(t *testing.T) {
 	t.Parallel()
 	app := apptest.New(t)
-	c := caller{t, serve(app)}
+	c := requester{t, serve(app)}
 	a, b := tree.HashOf([]byte("alpha")), tree.HashOf([]byte("beta"))
 	list := tree.Tree{{Path: "a", Mode: tree.ModePlain, Size: 5, Blobs: []tree.Hash{a}}, {Path: "b", Mode: tree.ModeProgram, Size: 4, Blobs: []tree.Hash{b}},
 		{Path: "empty", Mode: tree.ModePlain}, {Path: "link", Link: "a"}}
@@ -98,7 +98,7 @@ func TestATreeIsSentAndKept(t *testing.T) {
 		t.Errorf("at the end: %+v", got)
 	}
 	// Another process of the app finds all of it on the share.
-	other := caller{t, serve(apptest.New(t, func(s *service.Config) { s.Share = app.Share }))}
+	other := requester{t, serve(apptest.New(t, func(s *service.Config) { s.Share = app.Share }))}
 	if got := other.missing(q); len(got.Trees)+len(got.Blobs) != 0 {
 		t.Errorf("another process: %+v", got)
 	}
@@ -118,7 +118,7 @@ const touchedAgain = 2 * 60 * 60 * 1e9
 func TestTreesAndPacksThatAreRefused(t *testing.T) {
 	t.Parallel()
 	app := apptest.New(t)
-	c := caller{t, serve(app)}
+	c := requester{t, serve(app)}
 	url, pack := onePack(t, "alpha")
 	c.ask("PUT", url, pack, 201, "")
 	one := tree.HashOf([]byte("alpha")).String()
@@ -147,7 +147,7 @@ func TestTreesAndPacksThatAreRefused(t *testing.T) {
 	}
 	many, _ := json.Marshal(wire.TreeQuestion{Blobs: make([]tree.Hash, wire.MaxHashes+1)})
 	c.ask("POST", "/api/files/missing", many, 400, "at most 10000 at once")
-	small := caller{t, serve(apptest.New(t, func(s *service.Config) { s.Share, s.Trees = app.Share, tree.Limits{Bytes: 4, Files: 10} }))}
+	small := requester{t, serve(apptest.New(t, func(s *service.Config) { s.Share, s.Trees = app.Share, tree.Limits{Bytes: 4, Files: 10} }))}
 	body := []byte(`[{"p":"x","m":"644","s":5,"h":["` + one + `"]}]`)
 	small.ask("PUT", treeURL(body), body, 400, "MiB")
 }
@@ -175,7 +175,7 @@ func TestThingsInThePlaceOfPacks(t *testing.T) {
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
-		c := caller{t, serve(apptest.New(t, func(s *service.Config) { s.Share = app.Share }))}
+		c := requester{t, serve(apptest.New(t, func(s *service.Config) { s.Share = app.Share }))}
 		if got := c.missing(wire.TreeQuestion{Blobs: []tree.Hash{tree.HashOf([]byte("alpha"))}}); len(got.Blobs) != 1 {
 			t.Errorf("%s: %+v", what, got)
 		}
@@ -183,9 +183,9 @@ func TestThingsInThePlaceOfPacks(t *testing.T) {
 }
 
 // outputs is an instance with a job that has one attempt, and the folder of its output.
-func outputs(t *testing.T) (c caller, folder string) {
+func outputs(t *testing.T) (c requester, folder string) {
 	app := apptest.New(t)
-	c = caller{t, serve(app)}
+	c = requester{t, serve(app)}
 	post := func(url, body string) {
 		t.Helper()
 		if w := c.send("POST", url, []byte(body), "Content-Type", "application/json"); w.Code >= 300 {

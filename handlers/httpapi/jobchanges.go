@@ -79,11 +79,14 @@ func (s *server) rerunJob(w http.ResponseWriter, r *http.Request) error {
 	if err := document.Read(n).Err(); err != nil {
 		return n.Locate(err)
 	}
+	if err := s.mayChangeJob(r, id); err != nil {
+		return err
+	}
 	j, err := s.Jobs.Rerun(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/jobs/"+url.PathEscape(j.ID))
+	w.Header().Set("Location", locate(r, "/api/jobs/"+url.PathEscape(j.ID)))
 	writeJSON(w, http.StatusAccepted, "application/json", wire.NewJobDetail(j))
 	return nil
 }

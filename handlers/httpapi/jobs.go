@@ -119,6 +119,9 @@ func (s *server) changeJob(w http.ResponseWriter, r *http.Request, change func(c
 	if err != nil {
 		return err
 	}
+	if err := s.mayChangeJob(r, id); err != nil {
+		return err
+	}
 	j, err := change(r.Context(), id)
 	if err != nil {
 		return err
@@ -133,6 +136,9 @@ func (s *server) cancelJobs(w http.ResponseWriter, r *http.Request) error {
 	f := wire.JobFilter{Pool: q.Get("pool"), Team: q.Get("team"), User: q.Get("user")}
 	if f.Team == "" && f.User == "" {
 		return fault.New(fault.Invalid, "user", "say whose jobs are to end: ?user=NAME or ?team=NAME")
+	}
+	if err := mayCancel(callerOf(r), f); err != nil {
+		return err
 	}
 	n, err := s.Jobs.CancelAll(r.Context(), f)
 	if err != nil {

@@ -46,6 +46,7 @@ func New(use Services, share string, log *slog.Logger) http.Handler {
 type route struct {
 	method string
 	path   string   // a pattern of http.ServeMux, without the method
+	needs  right    // of who calls
 	query  []string // the parameters it knows
 	serve  func(w http.ResponseWriter, r *http.Request) error
 }
@@ -54,46 +55,46 @@ type route struct {
 func (s *server) routes() []route {
 	list := []string{"limit", "continue"}
 	return []route{
-		{"GET", "/api/jobs", slices.Concat(jobParameters, list), s.listJobs},
-		{"POST", "/api/jobs", []string{"dryRun"}, s.submit},
-		{"POST", "/api/jobs/cancel", []string{"pool", "team", "user"}, s.cancelJobs},
-		{"GET", "/api/jobs/{id}", nil, s.showJob},
-		{"POST", "/api/jobs/{id}/cancel", nil, s.cancelJob},
-		{"POST", "/api/jobs/{id}/hold", nil, s.holdJob},
-		{"POST", "/api/jobs/{id}/release", nil, s.releaseJob},
-		{"POST", "/api/jobs/{id}/priority", nil, s.setPriority},
-		{"POST", "/api/jobs/{id}/rerun", nil, s.rerunJob},
-		{"GET", "/api/jobs/{id}/explain", nil, s.explainJob},
-		{"GET", "/api/jobs/{id}/logs/{stream}", []string{"attempt", "rank", "offset", "tail", "since", "follow"}, s.readLog},
-		{"GET", "/api/jobs/{id}/files", append([]string{"attempt", "path"}, list...), s.listFiles},
-		{"GET", "/api/jobs/{id}/files/{path...}", []string{"attempt"}, s.readFile},
-		{"POST", "/api/files/missing", nil, s.askMissing},
-		{"PUT", "/api/files/packs/{sha256}", nil, s.putPack},
-		{"PUT", "/api/files/trees/{sha256}", nil, s.putTree},
-		{"GET", "/api/pools", list, s.listPools},
-		{"POST", "/api/pools", []string{"check", "dryRun"}, s.applyPool},
-		{"GET", "/api/pools/{name}", nil, s.showPool},
-		{"GET", "/api/pools/{name}/explain", nil, s.explainPool},
-		{"POST", "/api/pools/{name}/resume", nil, s.resumePool},
-		{"PUT", "/api/pools/{name}", []string{"dryRun"}, s.applyPool},
-		{"DELETE", "/api/pools/{name}", nil, s.deletePool},
-		{"GET", "/api/nodes", append([]string{"pool"}, list...), s.listNodes},
-		{"GET", "/api/nodes/{node}/console", []string{"pool"}, s.showConsole},
-		{"DELETE", "/api/nodes/{node}", []string{"pool"}, s.commandNode(pool.VerbDelete)},
-		{"POST", "/api/nodes/{node}/drain", []string{"pool"}, s.commandNode(pool.VerbDrain)},
-		{"POST", "/api/nodes/{node}/release", []string{"pool"}, s.commandNode(pool.VerbRelease)},
-		{"GET", "/api/usage", slices.Concat(usageParameters, list), s.reportUsage},
-		{"POST", "/api/usage/rebuild", []string{"from", "to"}, s.rebuildSums},
-		{"GET", "/api/rules", list, s.listRules},
-		{"POST", "/api/rules", nil, s.applyRules},
-		{"GET", "/api/rules/{name}", nil, s.showRule},
-		{"DELETE", "/api/rules/{name}", nil, s.deleteRule},
-		{"GET", "/api/rejected", append([]string{"source", "pool", "job"}, list...), s.listRejected},
-		{"GET", "/api/rejected/{key}", nil, s.showRejected},
-		{"DELETE", "/api/rejected/{key}", nil, s.deleteRejected},
-		{"POST", "/api/rejected/{key}/resubmit", nil, s.resubmit},
-		{"GET", "/api/doctor", nil, s.diagnose},
-		{"POST", "/api/push/{provider}", nil, s.push},
+		{"GET", "/api/jobs", read, slices.Concat(jobParameters, list), s.listJobs},
+		{"POST", "/api/jobs", submit, []string{"dryRun"}, s.submit},
+		{"POST", "/api/jobs/cancel", change, []string{"pool", "team", "user"}, s.cancelJobs},
+		{"GET", "/api/jobs/{id}", read, nil, s.showJob},
+		{"POST", "/api/jobs/{id}/cancel", change, nil, s.cancelJob},
+		{"POST", "/api/jobs/{id}/hold", change, nil, s.holdJob},
+		{"POST", "/api/jobs/{id}/release", change, nil, s.releaseJob},
+		{"POST", "/api/jobs/{id}/priority", change, nil, s.setPriority},
+		{"POST", "/api/jobs/{id}/rerun", change, nil, s.rerunJob},
+		{"GET", "/api/jobs/{id}/explain", read, nil, s.explainJob},
+		{"GET", "/api/jobs/{id}/logs/{stream}", read, []string{"attempt", "rank", "offset", "tail", "since", "follow"}, s.readLog},
+		{"GET", "/api/jobs/{id}/files", read, append([]string{"attempt", "path"}, list...), s.listFiles},
+		{"GET", "/api/jobs/{id}/files/{path...}", read, []string{"attempt"}, s.readFile},
+		{"POST", "/api/files/missing", submit, nil, s.askMissing},
+		{"PUT", "/api/files/packs/{sha256}", submit, nil, s.putPack},
+		{"PUT", "/api/files/trees/{sha256}", submit, nil, s.putTree},
+		{"GET", "/api/pools", read, list, s.listPools},
+		{"POST", "/api/pools", operate, []string{"check", "dryRun"}, s.applyPool},
+		{"GET", "/api/pools/{name}", read, nil, s.showPool},
+		{"GET", "/api/pools/{name}/explain", read, nil, s.explainPool},
+		{"POST", "/api/pools/{name}/resume", operate, nil, s.resumePool},
+		{"PUT", "/api/pools/{name}", operate, []string{"dryRun"}, s.applyPool},
+		{"DELETE", "/api/pools/{name}", operate, nil, s.deletePool},
+		{"GET", "/api/nodes", read, append([]string{"pool"}, list...), s.listNodes},
+		{"GET", "/api/nodes/{node}/console", operate, []string{"pool"}, s.showConsole},
+		{"DELETE", "/api/nodes/{node}", operate, []string{"pool"}, s.commandNode(pool.VerbDelete)},
+		{"POST", "/api/nodes/{node}/drain", operate, []string{"pool"}, s.commandNode(pool.VerbDrain)},
+		{"POST", "/api/nodes/{node}/release", operate, []string{"pool"}, s.commandNode(pool.VerbRelease)},
+		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
+		{"POST", "/api/usage/rebuild", operate, []string{"from", "to"}, s.rebuildSums},
+		{"GET", "/api/rules", read, list, s.listRules},
+		{"POST", "/api/rules", operate, nil, s.applyRules},
+		{"GET", "/api/rules/{name}", read, nil, s.showRule},
+		{"DELETE", "/api/rules/{name}", operate, nil, s.deleteRule},
+		{"GET", "/api/rejected", read, append([]string{"source", "pool", "job"}, list...), s.listRejected},
+		{"GET", "/api/rejected/{key}", read, nil, s.showRejected},
+		{"DELETE", "/api/rejected/{key}", operate, nil, s.deleteRejected},
+		{"POST", "/api/rejected/{key}/resubmit", operate, nil, s.resubmit},
+		{"GET", "/api/doctor", operate, nil, s.diagnose},
+		{"POST", "/api/push/{provider}", public, nil, s.push},
 	}
 }
 
@@ -118,6 +119,10 @@ func (s *server) handler() http.Handler {
 		return fault.New(fault.NotFound, "", "there is nothing at %.200q; the API is described in docs/openapi.yaml", r.URL.Path)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isWeb(r.URL.Path) {
+			mux.ServeHTTP(w, withoutWeb(r))
+			return
+		}
 		// The address in a Git host may be written in another case, or end with a slash: the
 		// Functions host takes both.
 		if lower := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/")); strings.HasPrefix(lower, pushFolder) {
@@ -170,6 +175,10 @@ func (s *server) dispatch(routes []route) http.Handler {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			return wire.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
 		}
+		r, err := s.admit(r, routes[i].needs)
+		if err != nil {
+			return err
+		}
 		if err := checkQuery(r, routes[i].query); err != nil {
 			return err
 		}
@@ -208,6 +217,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", retryAfter(f.RetryAfter))
 	}
 	p := s.problem(r, err)
+	if p.Type == wire.NotSignedInType {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	writeJSON(w, p.Status, wire.ProblemType, p)
 }
 

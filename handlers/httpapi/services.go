@@ -2,7 +2,9 @@
 // pushes of Git hosts with their rules. It reads requests, calls the use cases of
 // shared/service through the interfaces below, and writes JSON or problem documents.
 // It holds no rule about jobs or pools, and it checks no key: the host has done that
-// before a request gets here.
+// before a request below /api gets here. It finds who calls, and each route says which role
+// that needs; below /web/api, where the host asks for nothing, only people who have signed
+// in are let in.
 package httpapi
 
 import (
@@ -29,6 +31,9 @@ type Services struct {
 	Trees  Trees
 
 	Rejected Rejected
+
+	Access Access
+	Users  Users // nil = people have no accounts
 }
 
 // Trees takes in the folders that jobs start in.

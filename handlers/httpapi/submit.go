@@ -75,7 +75,7 @@ func (s *server) submitJob(w http.ResponseWriter, r *http.Request, body []byte) 
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/jobs/"+url.PathEscape(j.ID))
+	w.Header().Set("Location", locate(r, "/api/jobs/"+url.PathEscape(j.ID)))
 	writeJSON(w, http.StatusAccepted, "application/json", wire.NewJobDetail(j))
 	return nil
 }
@@ -98,6 +98,9 @@ func (s *server) dryRunJob(w http.ResponseWriter, r *http.Request, body []byte) 
 func readSpec(r *http.Request, body []byte) (job.Spec, error) {
 	spec, err := job.Parse(body, r.Header.Get("Content-Type"))
 	if err != nil {
+		return spec, err
+	}
+	if err := claimJob(callerOf(r), &spec); err != nil {
 		return spec, err
 	}
 	spec.ID, err = idOf(spec.ID, r.Header.Get(wire.IdempotencyHeader))
@@ -142,6 +145,9 @@ func (s *server) submitList(w http.ResponseWriter, r *http.Request, body []byte)
 		node, err := item.Parse()
 		if err == nil {
 			spec, err = job.ParseNode(node)
+		}
+		if err == nil {
+			err = claimJob(callerOf(r), &spec)
 		}
 		answer[i] = wire.Submitted{ID: spec.ID, Status: http.StatusAccepted}
 		if err != nil {

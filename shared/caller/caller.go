@@ -5,7 +5,10 @@ package caller
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
+	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 )
 
@@ -14,7 +17,7 @@ type Role string
 
 // Roles, from the least to the most.
 const (
-	Reader   Role = "reader"   // see everything of the team
+	Reader   Role = "reader"   // see everything of the deployment
 	User     Role = "user"     // submit jobs and open sessions, and change what is their own
 	Operator Role = "operator" // change pools, nodes, and what is of others
 )
@@ -45,6 +48,9 @@ type Caller struct {
 	Login string          // what the directory calls the person, such as ann@contoso.com, for people
 	Teams map[string]Role // by team; AllTeams = every team
 	From  string          // the address that the request came from, for the audit trail; "" = not known
+	// TooManyGroups says that the directory did not tell the groups of the person, so that
+	// roles may be missing.
+	TooManyGroups bool
 }
 
 // IsPerson reports whether the caller is a person who has signed in.
@@ -65,15 +71,43 @@ func (c Caller) RoleIn(team string) Role {
 // Need returns nil if the caller has at least a role in a team, as RoleIn finds it. The
 // error is a *fault.Error with code Forbidden and says what is missing.
 func (c Caller) Need(role Role, team string) error {
-	if c.RoleIn(team).Rank() >= role.Rank() {
+	if role.Rank() > 0 && c.RoleIn(team).Rank() >= role.Rank() {
 		return nil
 	}
 	where := ""
-	if team != "" {
-		where = " in team " + team
+	switch team {
+	case "":
+	case AllTeams:
+		where = " in every team"
+	default:
+		where = fmt.Sprintf(" in team %q", document.Clip(team))
+	}
+	if c.TooManyGroups {
+		return fault.New(fault.Forbidden, "", "this needs the role %s%s, and your sign-in does not tell your groups since they are too many; "+
+			"ask an operator to have the directory tell only the groups of this application (docs/identity.md)", role, where)
 	}
 	return fault.New(fault.Forbidden, "", "this needs the role %s%s; ask an operator of the deployment for it (docs/identity.md)", role, where)
 }
+
+// TeamsAs lists by name the teams in which the caller has at least a role; AllTeams is none
+// of them.
+func (c Caller) TeamsAs(role Role) []string {
+	var teams []string
+	for team := range c.Teams {
+		if team != AllTeams && c.RoleIn(team).Rank() >= role.Rank() {
+			teams = append(teams, team)
+		}
+	}
+	slices.Sort(teams)
+	return teams
+}
+
+// Refused is the error for a sign-in that is not taken.
+type Refused struct {
+	Reason string // a sentence for the caller, without any part of a token
+}
+
+func (r *Refused) Error() string { return r.Reason }
 
 type key struct{}
 

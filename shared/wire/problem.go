@@ -57,6 +57,14 @@ func Unauthorized(detail string) Problem {
 	}
 }
 
+// NotSignedInType is the type of NotSignedIn.
+const NotSignedInType = ProblemPrefix + "notSignedIn"
+
+// NotSignedIn refuses a request of which it is not known who calls.
+func NotSignedIn(detail string) Problem {
+	return Problem{Type: NotSignedInType, Title: "Nobody has signed in", Status: http.StatusUnauthorized, Detail: detail}
+}
+
 // PushTooLarge refuses a delivery over the limit of the Git hosts.
 func PushTooLarge() Problem {
 	return Problem{Type: ProblemPrefix + "tooLarge", Title: "The delivery is too large", Status: http.StatusRequestEntityTooLarge,
