@@ -97,6 +97,7 @@ func TestRequests(t *testing.T) {
 		has               string // in the body
 	}{
 		"jobs":                 {method: "GET", url: "/api/jobs", status: 200, has: `"id":"third"`},
+		"me":                   {method: "GET", url: "/api/me", status: 200, has: `{"kind":"program","teams":{"*":"operator"}}`},
 		"doctor":               {method: "GET", url: "/api/doctor", status: 200, has: `{"check":"nodes","state":"ok"`},
 		"check":                {method: "POST", url: "/api/pools?check=true", body: other, status: 200, has: `"check":"Standard_D2s_v5"`},
 		"check perhaps":        {method: "POST", url: "/api/pools?check=perhaps", body: other, status: 400, problem: "invalid", field: "check"},

@@ -94,6 +94,7 @@ func (s *server) routes() []route {
 		{"DELETE", "/api/rejected/{key}", operate, nil, s.deleteRejected},
 		{"POST", "/api/rejected/{key}/resubmit", operate, nil, s.resubmit},
 		{"GET", "/api/doctor", operate, nil, s.diagnose},
+		{"GET", "/api/me", known, nil, s.showCaller},
 		{"POST", "/api/push/{provider}", public, nil, s.push},
 	}
 }

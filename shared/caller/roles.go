@@ -1,7 +1,6 @@
 package caller
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -75,8 +74,8 @@ func ParseRules(text string) (Rules, error) {
 }
 
 func parseRule(part string) (Rule, error) {
-	refuse := func(format string, args ...any) (Rule, error) {
-		return Rule{}, fault.New(fault.Invalid, "", "the part %.100q %s; a part is ID=ROLE or ID=ROLE:TEAM", part, fmt.Sprintf(format, args...))
+	refuse := func(why string) (Rule, error) {
+		return Rule{}, fault.New(fault.Invalid, "", "the part %.100q %s; a part is ID=ROLE or ID=ROLE:TEAM", part, why)
 	}
 	subject, rest, ok := strings.Cut(part, "=")
 	if subject = strings.TrimSpace(subject); !ok {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -176,7 +177,8 @@ func (k webKey) read() *key {
 	switch k.Type {
 	case "RSA":
 		n, e := number(k.N), number(k.E)
-		if n == nil || e == nil || n.BitLen() < minBits || n.BitLen() > maxBits || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 {
+		if n == nil || e == nil || n.BitLen() < minBits || n.BitLen() > maxBits ||
+			!e.IsInt64() || e.Int64() < 3 || e.Int64() > math.MaxInt32 || e.Bit(0) == 0 {
 			return nil
 		}
 		return &key{"RS256", &rsa.PublicKey{N: n, E: int(e.Int64())}}

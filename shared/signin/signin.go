@@ -65,7 +65,8 @@ func New(cfg Config) (*Checker, error) {
 			"DSVM_ISSUER is %.200q, which is not the address of an issuer; it looks like https://login.microsoftonline.com/TENANT/v2.0", cfg.Issuer)
 	}
 	if len(cfg.Audiences) == 0 || slices.Contains(cfg.Audiences, "") {
-		return nil, fault.New(fault.Invalid, "DSVM_AUDIENCE", "DSVM_AUDIENCE is missing beside the issuer; set it to the client id of the app's registration in the directory")
+		return nil, fault.New(fault.Invalid, "DSVM_AUDIENCE",
+			"DSVM_AUDIENCE is missing beside the issuer; set it to the client id of the app's registration in the directory")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
