@@ -78,6 +78,8 @@ func (f *Functions) API(share string) http.Handler {
 		Rejected: f.service.Rejected,
 
 		Access: f.access,
+		Users:  f.service.Users,
+		Audit:  f.service.Audit,
 	}, share, f.log)
 }
 

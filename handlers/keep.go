@@ -9,7 +9,7 @@ import (
 )
 
 // defaultKeep is what docs/settings.md says.
-var defaultKeep = service.Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day, Trees: 14 * day}
+var defaultKeep = service.Keep{Finished: 30 * day, Files: 90 * day, IDs: 400 * day, Audit: 400 * day, Trees: 14 * day}
 
 const day = 24 * time.Hour
 
@@ -25,7 +25,8 @@ func readKeep(getenv func(string) string) (service.Keep, error) {
 	for _, s := range []struct {
 		name string
 		into *time.Duration
-	}{{"DSVM_KEEP_FINISHED", &k.Finished}, {"DSVM_KEEP_FILES", &k.Files}, {"DSVM_KEEP_IDS", &k.IDs}, {"DSVM_KEEP_TREES", &k.Trees}} {
+	}{{"DSVM_KEEP_FINISHED", &k.Finished}, {"DSVM_KEEP_FILES", &k.Files}, {"DSVM_KEEP_IDS", &k.IDs}, {"DSVM_KEEP_TREES", &k.Trees},
+		{"DSVM_KEEP_AUDIT", &k.Audit}} {
 		switch v := getenv(s.name); v {
 		case "":
 		case never, "0":

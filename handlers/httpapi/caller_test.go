@@ -26,29 +26,20 @@ func (p passes) Check(_ context.Context, token string) (caller.Person, error) {
 	return caller.Person{}, &caller.Refused{Reason: "the sign-in has expired"}
 }
 
-// names gives accounts the first part of the login.
-type names struct{}
-
-func (names) Find(_ context.Context, c caller.Caller) (caller.Caller, error) {
-	c.Name, _, _ = strings.Cut(c.Login, "@")
-	c.UID = 200000
-	return c, nil
-}
-
 const (
 	annID, bobID, opsID = "a-1", "b-1", "o-1"
 	tenantID            = "t-1"
 )
 
-// signedIn is the API for ann (user in vision), bob (user in vision and speech), eve (reader),
-// joe (without a role), and an operator.
-func signedIn(t *testing.T, change func(*httpapi.Access)) http.Handler {
+// accessOfPeople lets in ann (user in vision), bob (user in vision and speech), pat (operator
+// of vision), eve (reader), joe (without a role), and an operator.
+func accessOfPeople(t *testing.T) httpapi.Access {
 	t.Helper()
 	rules, err := caller.ParseRules("g-vision=user:vision; g-speech=user:speech; g-lead=operator:vision; g-read=reader; " + opsID + "=operator")
 	if err != nil {
 		t.Fatal(err)
 	}
-	access := httpapi.Access{Roles: rules, Tenant: tenantID, Tokens: passes{
+	return httpapi.Access{Roles: rules, Tenant: tenantID, Tokens: passes{
 		"ann": {ID: annID, Login: "ann@contoso.com", Groups: []string{"g-vision"}},
 		"bob": {ID: bobID, Login: "bob@contoso.com", Groups: []string{"g-vision", "g-speech"}},
 		"pat": {ID: "p-1", Login: "pat@contoso.com", Groups: []string{"g-lead"}},
@@ -56,13 +47,19 @@ func signedIn(t *testing.T, change func(*httpapi.Access)) http.Handler {
 		"joe": {ID: "j-1", Login: "joe@contoso.com"},
 		"ops": {ID: opsID, Login: "ops@contoso.com"},
 	}}
+}
+
+// signedIn is the API for them.
+func signedIn(t *testing.T, change func(*httpapi.Access)) http.Handler {
+	t.Helper()
+	access := accessOfPeople(t)
 	if change != nil {
 		change(&access)
 	}
 	app := apptest.Example(t)
 	return httpapi.New(httpapi.Services{
 		Jobs: app.Jobs, Pools: app.Pools, Nodes: app.Nodes, Usage: app.Ledger, Pushes: app.Pushes, Doctor: app.Doctor, Trees: app.Trees,
-		Rejected: app.Rejected, Access: access, Users: names{},
+		Rejected: app.Rejected, Access: access, Users: app.Users,
 	}, app.Share, app.Log)
 }
 

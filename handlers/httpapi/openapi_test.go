@@ -84,6 +84,7 @@ func TestOpenAPINamesEveryField(t *testing.T) {
 		"Rejected":     reflect.TypeFor[wire.Rejected](),
 		"Resubmitted":  reflect.TypeFor[wire.Resubmitted](),
 		"PoolPlan":     reflect.TypeFor[wire.PoolPlan](),
+		"AuditEntry":   reflect.TypeFor[wire.AuditEntry](),
 		"Me":           reflect.TypeFor[wire.Me](),
 	} {
 		var fields []string

@@ -94,6 +94,7 @@ func (s *server) routes() []route {
 		{"DELETE", "/api/rejected/{key}", operate, nil, s.deleteRejected},
 		{"POST", "/api/rejected/{key}/resubmit", operate, nil, s.resubmit},
 		{"GET", "/api/doctor", operate, nil, s.diagnose},
+		{"GET", "/api/audit", operate, append([]string{"user", "target", "since", "until"}, list...), s.listAudit},
 		{"GET", "/api/me", known, nil, s.showCaller},
 		{"POST", "/api/push/{provider}", public, nil, s.push},
 	}
@@ -176,17 +177,23 @@ func (s *server) dispatch(routes []route) http.Handler {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			return wire.MethodNotAllowed(fmt.Sprintf("%.20q", r.Method), allowed)
 		}
-		r, err := s.admit(r, routes[i].needs)
-		if err != nil {
-			return err
+		r, refused := s.admit(r, routes[i].needs)
+		carryOut := func(w http.ResponseWriter, r *http.Request) error {
+			if refused != nil {
+				return refused
+			}
+			if err := checkQuery(r, routes[i].query); err != nil {
+				return err
+			}
+			if err := checkBody(w, r); err != nil {
+				return err
+			}
+			return routes[i].serve(w, r)
 		}
-		if err := checkQuery(r, routes[i].query); err != nil {
-			return err
+		if routes[i].isTraced() {
+			return s.traced(w, r, carryOut)
 		}
-		if err := checkBody(w, r); err != nil {
-			return err
-		}
-		return routes[i].serve(w, r)
+		return carryOut(w, r)
 	})
 }
 

@@ -34,6 +34,7 @@ type Services struct {
 
 	Access Access
 	Users  Users // nil = people have no accounts
+	Audit  Audit // nil = no trail is kept
 }
 
 // Trees takes in the folders that jobs start in.

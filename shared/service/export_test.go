@@ -17,6 +17,8 @@ var (
 	ErrBudget = errBudget
 	FindNode  = findNode
 	RecordOf  = recordOf
+
+	AccountName = accountName
 )
 
 const (
@@ -24,6 +26,9 @@ const (
 	MaxDepth   = maxDepth
 	Overtaking = overtaking
 )
+
+// NewUsers is the accounts as another process has them.
+func NewUsers(st *store.Store, now func() time.Time) *Users { return &Users{store: st, now: now} }
 
 // Files removes files of jobs.
 type Files = files

@@ -16,7 +16,7 @@ import (
 
 // What has been kept for long enough goes, in small steps, in this order: the rows
 // of finished jobs, whose ids remember how they ended from then on; files on the
-// share; and the ids last. Each step may be cut off anywhere and is gone on with by
+// share; the ids; and the audit trail last. Each step may be cut off anywhere and is gone on with by
 // the next run.
 
 const (
@@ -36,6 +36,8 @@ const (
 	lookAtOnce = 8
 	// rejectedAtOnce bounds the rejections that one run forgets.
 	rejectedAtOnce = 500
+	// auditAtOnce bounds the requests of the audit trail that one run forgets.
+	auditAtOnce = 1000
 )
 
 // Retention removes what has been kept for long enough.
@@ -53,7 +55,7 @@ func (r *Retention) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, retainFor)
 	defer cancel()
 	var errs []error
-	for _, step := range []func(context.Context) error{r.retainRows, r.retainFiles, r.retainTrees, r.retainNodes, r.retainIDs} {
+	for _, step := range []func(context.Context) error{r.retainRows, r.retainFiles, r.retainTrees, r.retainNodes, r.retainIDs, r.retainAudit} {
 		err := step(ctx)
 		if ctx.Err() != nil {
 			break // the rest with the next run
@@ -188,5 +190,13 @@ func (r *Retention) retainIDs(ctx context.Context) error {
 		}
 	}
 	_, err = r.store.DropRejected(ctx, before, rejectedAtOnce)
+	return err
+}
+
+func (r *Retention) retainAudit(ctx context.Context) error {
+	if r.keep.Audit == 0 {
+		return nil
+	}
+	_, err := r.store.DropAudit(ctx, r.now().Add(-r.keep.Audit), auditAtOnce)
 	return err
 }

@@ -1,7 +1,7 @@
 // Package service holds the use cases of the app: submit, cancel and explain a job;
 // apply, resume and delete a pool; command a node and take its reports; take a push
 // of a Git host and keep the rules for pushes; report to commits; copy the ledger;
-// take in folders for jobs; remove what was kept for long enough; reject messages and bring them back. The
+// take in folders for jobs; keep the accounts of people, and the trail of who changed what; remove what was kept for long enough; reject messages and bring them back. The
 // triggers in handlers and the HTTP API in handlers/httpapi call the same methods, so
 // both judge a job alike.
 //
@@ -98,6 +98,8 @@ type Service struct {
 	Rejections *Rejections
 	Trees      *Trees
 	Rejected   *Rejected
+	Users      *Users
+	Audit      *Audit
 }
 
 // New puts the use cases together around one driver.
@@ -134,6 +136,8 @@ func New(c Config) *Service {
 		Retention:  &Retention{store: c.Store, keep: c.Keep, files: newFiles(c.Share), trees: trees, log: c.Log, now: c.Now},
 		Rejections: &Rejections{store: c.Store, bus: c.Bus, ids: ids, reviveAfter: c.ReviveAfter, log: c.Log, now: c.Now},
 		Trees:      trees,
+		Users:      &Users{store: c.Store, now: c.Now},
+		Audit:      &Audit{store: c.Store, log: c.Log, now: c.Now},
 		Rejected:   &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log},
 	}
 }

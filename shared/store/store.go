@@ -12,6 +12,8 @@
 //	Ledger     table usage: what was used and what it cost
 //	Sums       table rollups: what the rows of the ledger add up to
 //	Pushes     table rules: rules for pushes, what pushes started, watches
+//	Users      table users: people's accounts, with uids that are given once
+//	Audit      table audit: who has changed what
 //	Retention  pools and ids together: rows that are old, or of a deleted pool
 package store
 
@@ -30,10 +32,14 @@ const (
 	usageTable = "usage"
 	sumsTable  = "rollups"
 	rulesTable = "rules"
+	usersTable = "users"
+	auditTable = "audit"
 )
 
 // Tables returns the names of all tables. A deployment's template makes them.
-func Tables() []string { return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable} }
+func Tables() []string {
+	return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable, usersTable, auditTable}
+}
 
 // Config says where the tables are.
 type Config = table.Config
@@ -45,6 +51,8 @@ type Store struct {
 	*Ledger
 	*Sums
 	*Pushes
+	*Users
+	*Audit
 	*Retention
 
 	service *table.Service
@@ -64,6 +72,8 @@ func Open(cfg Config) (*Store, error) {
 		Ledger:    &Ledger{service.Table(usageTable)},
 		Sums:      &Sums{service.Table(sumsTable)},
 		Pushes:    &Pushes{service.Table(rulesTable)},
+		Users:     &Users{service.Table(usersTable)},
+		Audit:     &Audit{service.Table(auditTable)},
 		Retention: &Retention{pools, ids},
 		service:   service,
 	}, nil
