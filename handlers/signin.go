@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"dsvmpools/handlers/httpapi"
 	"dsvmpools/shared/caller"
 	"dsvmpools/shared/signin"
+	"dsvmpools/shared/wire"
 )
 
 // SignIn is who may sign in, and what people and programs may do; docs/identity.md.
@@ -15,6 +17,8 @@ type SignIn struct {
 	Issuer    string   // DSVM_ISSUER; "" = no tokens are taken
 	Audiences []string // DSVM_AUDIENCE
 	Tenant    string   // DSVM_TENANT
+	Client    string   // DSVM_CLIENT_ID
+	Scope     string   // DSVM_SCOPE
 	Roles     caller.Rules
 	KeyRole   caller.Role
 	Platform  bool // App Service has people sign in
@@ -39,6 +43,10 @@ func (r *reader) signIn() SignIn {
 		if audience = strings.TrimSpace(audience); audience != "" {
 			s.Audiences = append(s.Audiences, audience)
 		}
+	}
+	s.Client, s.Scope = r.getenv("DSVM_CLIENT_ID"), r.getenv("DSVM_SCOPE")
+	if len(s.Audiences) > 0 {
+		s.Client, s.Scope = cmp.Or(s.Client, s.Audiences[0]), cmp.Or(s.Scope, s.Audiences[0]+"/.default")
 	}
 	if s.Issuer == "" && s.Tenant != "" && len(s.Audiences) > 0 {
 		s.Issuer = fmt.Sprintf(entraIssuer, s.Tenant)
@@ -77,5 +85,6 @@ func (s SignIn) access(log *slog.Logger) (httpapi.Access, error) {
 		return out, err
 	}
 	out.Tokens = tokens
+	out.SignIn = wire.SignIn{Issuer: s.Issuer, ClientID: s.Client, Scope: s.Scope}
 	return out, nil
 }

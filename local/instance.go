@@ -28,6 +28,7 @@ import (
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
+	issuer "dsvmpools/local/identity"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/door"
@@ -84,6 +85,7 @@ type Config struct {
 	Settings map[string]string
 	AgentEnv []string
 	Log      slog.Level
+	Users    string // file with the people who may sign in; "" = only the owner
 
 	BootDelay   time.Duration // 0 = the default
 	MessageLock time.Duration // of messages that a function holds; 0 = five minutes, as in the cloud
@@ -120,6 +122,8 @@ type Description struct {
 	Subscription  string `json:"subscription"`
 	ResourceGroup string `json:"resourceGroup"`
 
+	TokenFile string `json:"tokenFile"` // file with a token of the owner, which is renewed
+
 	Control    string `json:"control"` // URL of the control service of injected failures
 	ControlKey string `json:"controlKey"`
 }
@@ -134,6 +138,8 @@ type Instance struct {
 	Chaos   *chaos.Set
 	Share   string
 	Notes   []string // what a person should know about the start, in sentences
+
+	issuer *issuer.Server
 
 	host  functions.Config
 	lock  *flock.Flock

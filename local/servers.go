@@ -16,6 +16,7 @@ import (
 	"dsvmpools"
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
+	issuer "dsvmpools/local/identity"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/bus"
@@ -40,7 +41,7 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) err
 	if err := in.startCompute(cfg, id, log); err != nil {
 		return fmt.Errorf("the local compute: %w", err)
 	}
-	return nil
+	return in.startIssuer(cfg, id, log)
 }
 
 func (in *Instance) startTables(cfg Config, id *identity, log *slog.Logger) (err error) {
@@ -223,6 +224,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		ARM:             in.Compute.URL(),
 		ARMTLS:          in.Compute.SecureURL(),
 		ARMToken:        id.Keys["arm"],
+		TokenFile:       tokenFile(cfg.Dir),
 
 		Subscription:  subscription,
 		ResourceGroup: resourceGroup,
@@ -265,6 +267,12 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_MISSING_FOR":                "2s",
 		"DSVM_LEDGER_DELAY":               "1s",
 		"DSVM_RESEND_AFTER":               "10s",
+		"DSVM_ISSUER":                     in.issuer.URL(),
+		"DSVM_AUDIENCE":                   in.issuer.Client(),
+		"DSVM_TENANT":                     in.issuer.Tenant(),
+		"DSVM_SCOPE":                      issuer.Scope,
+		"DSVM_ROLES":                      issuer.OwnerGroup + "=operator;" + cmp.Or(os.Getenv("DSVM_ROLES"), "*=user"),
+		"DSVM_KEY_ROLE":                   os.Getenv("DSVM_KEY_ROLE"),
 	}
 }
 

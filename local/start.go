@@ -72,6 +72,7 @@ var portNames = map[string]string{
 	"tables":     "the tables",
 	"arm":        "the resource manager",
 	"control":    "faults",
+	"issuer":     "the sign-in",
 }
 
 // releaseTakenPorts removes the ports that other programs use now, and returns them by name.

@@ -61,7 +61,7 @@ var walls = append([]wall{
 		never: []string{"shared/drive/...", "shared/store/...", "shared/fleet/...", "shared/identity", "handlers/...", "agent/...", tables, arm},
 		why:   "who deploys reaches Azure by the program az alone, and a deployment by its HTTP API",
 	}, {
-		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/..."},
+		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/...", "local/identity/..."},
 		never: []string{"shared/..."},
 		but:   []string{"shared/door"},
 		why:   "a local server stands in for a service of Azure, which knows nothing of pools and jobs",

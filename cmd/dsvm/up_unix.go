@@ -33,7 +33,7 @@ var agentSettings = []string{
 
 // up runs an instance on this machine until Ctrl-C.
 func up(p *cli.Program) *cobra.Command {
-	var data, jobUser string
+	var data, jobUser, users string
 	var verbose, cloudRates, drained bool
 	var quota map[string]int
 	var seed uint64
@@ -62,7 +62,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if err != nil {
 				return err
 			}
-			cfg := local.Config{Dir: data, Program: self, Log: slog.LevelInfo, CloudRates: cloudRates, Quota: quota, Seed: seed}
+			cfg := local.Config{Dir: data, Program: self, Log: slog.LevelInfo, CloudRates: cloudRates, Quota: quota, Seed: seed, Users: users}
 			if verbose {
 				cfg.Log = slog.LevelDebug
 			}
@@ -102,6 +102,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
+	cmd.Flags().StringVar(&users, "users", "", "file with the people who may sign in, LOGIN:HASH:GROUP,GROUP a line, as htpasswd -B makes the hash")
 	cmd.Flags().BoolVar(&drained, "drain", false, "at Ctrl-C, let the jobs that run end first")
 	cmd.Flags().StringVar(&jobUser, "job-user", "",
 		"user that gets the files of jobs, when run by root; with DSVM_JOB_UIDS=off jobs also run as this user")

@@ -45,6 +45,7 @@ var (
 type Access struct {
 	// Tokens checks the tokens of people; nil = nobody can sign in by a token.
 	Tokens Tokens
+	SignIn wire.SignIn // where people get them
 	// Platform says that the platform has people sign in and tells who they are in a
 	// header, in which it replaces what a client has sent.
 	Platform bool

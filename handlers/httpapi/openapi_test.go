@@ -85,6 +85,7 @@ func TestOpenAPINamesEveryField(t *testing.T) {
 		"Resubmitted":  reflect.TypeFor[wire.Resubmitted](),
 		"PoolPlan":     reflect.TypeFor[wire.PoolPlan](),
 		"AuditEntry":   reflect.TypeFor[wire.AuditEntry](),
+		"SignIn":       reflect.TypeFor[wire.SignIn](),
 		"Me":           reflect.TypeFor[wire.Me](),
 	} {
 		var fields []string

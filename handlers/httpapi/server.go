@@ -96,6 +96,7 @@ func (s *server) routes() []route {
 		{"GET", "/api/doctor", operate, nil, s.diagnose},
 		{"GET", "/api/audit", operate, append([]string{"user", "target", "since", "until"}, list...), s.listAudit},
 		{"GET", "/api/me", known, nil, s.showCaller},
+		{"GET", "/api/signin", public, nil, s.showSignIn},
 		{"POST", "/api/push/{provider}", public, nil, s.push},
 	}
 }

@@ -41,9 +41,10 @@ const (
 
 // Client calls one instance.
 type Client struct {
-	base string
-	key  string
-	http *http.Client
+	base  string
+	key   string
+	token func(ctx context.Context) (string, error) // of a person; nil = there is a key
+	http  *http.Client
 }
 
 // New makes a client of the instance at an address such as
@@ -58,6 +59,19 @@ func New(address, key string) (*Client, error) {
 	return &Client{base: strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), key: key, http: &http.Client{}}, nil
 }
 
+// NewSignedIn makes a client that calls as a person. token gives a token that serves now, for
+// each request.
+func NewSignedIn(address string, token func(ctx context.Context) (string, error)) (*Client, error) {
+	c, err := New(address, "")
+	if err == nil {
+		c.token = token
+	}
+	return c, err
+}
+
+// signedInPrefix is below which people find the API.
+const signedInPrefix = "/web"
+
 // Unreachable is the error when nothing answers at the address.
 type Unreachable struct {
 	Address string
@@ -67,10 +81,20 @@ type Unreachable struct {
 func (e *Unreachable) Error() string { return "nothing answers at " + e.Address }
 func (e *Unreachable) Unwrap() error { return e.Err }
 
-// Denied is the error when the key is missing or wrong.
-type Denied struct{ Address string }
+// Denied is the error when the key, or the sign-in, is missing or wrong.
+type Denied struct {
+	Address string
+	// SignIn is why the sign-in of a person is not taken, as the instance says; "" = it is
+	// the key that is not taken.
+	SignIn string
+}
 
-func (e *Denied) Error() string { return e.Address + " does not accept the key" }
+func (e *Denied) Error() string {
+	if e.SignIn != "" {
+		return e.SignIn
+	}
+	return e.Address + " does not accept the key"
+}
 
 // request is one call of the API.
 type request struct {
@@ -139,6 +163,9 @@ func worthAnother(err error, pause time.Duration) (time.Duration, bool) {
 
 func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error) {
 	address := c.base + r.path
+	if c.token != nil {
+		address = c.base + signedInPrefix + r.path
+	}
 	if len(r.query) > 0 {
 		address += "?" + r.query.Encode()
 	}
@@ -151,6 +178,13 @@ func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error
 	}
 	if c.key != "" {
 		q.Header.Set(wire.KeyHeader, c.key)
+	}
+	if c.token != nil {
+		token, err := c.token(ctx)
+		if err != nil {
+			return nil, err
+		}
+		q.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := c.http.Do(q)
 	if err != nil {
@@ -172,12 +206,15 @@ func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error
 
 // problem turns an answer that is no success into an error.
 func (c *Client) problem(response *http.Response) error {
-	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-		return &Denied{Address: c.base}
-	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, wire.MaxDocument))
 	var p wire.Problem
-	if !strings.HasPrefix(response.Header.Get("Content-Type"), wire.ProblemType) || json.Unmarshal(body, &p) != nil {
+	isOwn := strings.HasPrefix(response.Header.Get("Content-Type"), wire.ProblemType) && json.Unmarshal(body, &p) == nil
+	switch {
+	case response.StatusCode == http.StatusUnauthorized && isOwn && p.Type == wire.NotSignedInType:
+		return &Denied{Address: c.base, SignIn: p.Detail}
+	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden && !isOwn:
+		return &Denied{Address: c.base}
+	case !isOwn:
 		p = wire.Problem{Detail: fmt.Sprintf("%s answers %s", c.base, response.Status)}
 	}
 	p.Status = response.StatusCode

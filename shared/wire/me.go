@@ -23,3 +23,10 @@ func NewMe(c caller.Caller) Me {
 	}
 	return m
 }
+
+// SignIn is where and how people sign in, for the command line. It is no secret.
+type SignIn struct {
+	Issuer   string `json:"issuer"`   // whose discovery document leads on
+	ClientID string `json:"clientId"` // of the application that signs people in
+	Scope    string `json:"scope"`    // that a token for the API needs
+}

@@ -76,13 +76,14 @@ on standard error says so.`,
 
 func contextAdd(p *Program) *cobra.Command {
 	var address string
-	var use bool
+	var use, signIn bool
 	c := &cobra.Command{
 		Use: "add NAME --url URL", Short: "Add an instance, or give one another address and key", Args: exactly("the NAME of a context"),
 		Long: `Add an instance under a name, or give a name another address and key. The key is
 typed at a prompt, without being shown, or is the first line of standard input: it
-never stands in a command line, where others could read it. The first context
-that is added becomes the current one. Prints the name.`,
+never stands in a command line, where others could read it. With --sign-in there is
+no key, and dsvm login signs you in. The first context that is added becomes the
+current one. Prints the name.`,
 		Example: "  dsvm context add prod --url https://name.azurewebsites.net\n" +
 			"  az functionapp keys list --name APP --resource-group GROUP --query functionKeys.default -o tsv |\n" +
 			"    dsvm context add prod --url https://name.azurewebsites.net --use",
@@ -101,9 +102,11 @@ that is added becomes the current one. Prints the name.`,
 			if err != nil {
 				return err
 			}
-			key, err := p.readKey(name)
-			if err != nil {
-				return err
+			key := ""
+			if !signIn {
+				if key, err = p.readKey(name); err != nil {
+					return err
+				}
 			}
 			all.Contexts[name] = contextRow{URL: strings.TrimRight(address, "/"), Key: key}
 			if use || all.Current == "" {
@@ -116,6 +119,7 @@ that is added becomes the current one. Prints the name.`,
 		},
 	}
 	c.Flags().StringVar(&address, "url", "", "address of the instance")
+	c.Flags().BoolVar(&signIn, "sign-in", false, "keep no key: dsvm login signs you in there")
 	c.Flags().BoolVar(&use, "use", false, "make it the current context")
 	return c
 }

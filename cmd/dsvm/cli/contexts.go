@@ -77,13 +77,18 @@ func (p *Program) readContexts() (contexts, error) {
 	return all, nil
 }
 
-// writeContexts writes the file so that there is always a whole one, which nobody else may
-// read.
-func (p *Program) writeContexts(all contexts) (err error) {
+// writeContexts writes the file.
+func (p *Program) writeContexts(all contexts) error {
 	name, err := p.contextsPath()
 	if err != nil {
 		return err
 	}
+	return writePrivate(name, all)
+}
+
+// writePrivate writes a file of the user's settings so that there is always a whole one, which
+// nobody else may read.
+func writePrivate(name string, all any) (err error) {
 	body, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err
@@ -91,7 +96,7 @@ func (p *Program) writeContexts(all contexts) (err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fmt.Errorf("the folder for your settings cannot be made: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), contextsFile+".*") // only its owner may read it
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // only its owner may read it
 	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", name, err)
 	}

@@ -31,6 +31,7 @@ type Instance struct {
 	ARM        string `json:"arm"`
 	Control    string `json:"control"` // of faults, at a local one
 	ControlKey string `json:"controlKey"`
+	TokenFile  string `json:"tokenFile"` // with a token of the owner of a local one
 
 	Source string `json:"-"` // where this was found
 
@@ -91,11 +92,49 @@ func (p *Program) connect() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(found.URL, found.Key)
+	c, err := p.clientOf(found, false)
+	if err != nil {
+		return nil, err
+	}
+	return &session{c, found}, nil
+}
+
+// connectAsPerson is connect for what a key never may do: the owner of an instance on this
+// machine calls as a person, too.
+func (p *Program) connectAsPerson() (*session, error) {
+	found, err := p.findInstance()
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.clientOf(found, true)
+	if err != nil {
+		return nil, err
+	}
+	return &session{c, found}, nil
+}
+
+// clientOf makes a client of an instance: as the person who has signed in there; else, for
+// what needs a person, as the owner of an instance on this machine; else with the key.
+func (p *Program) clientOf(found Instance, asPerson bool) (*client.Client, error) {
+	signedIn, err := p.hasSignedIn(found.URL)
+	if err != nil {
+		return nil, err
+	}
+	var c *client.Client
+	switch {
+	case signedIn:
+		c, err = client.NewSignedIn(found.URL, p.tokenOf(found.URL))
+	case asPerson && found.TokenFile != "":
+		c, err = client.NewSignedIn(found.URL, readTokenFile(found.TokenFile))
+	case asPerson || found.Key == "" && found.context != "":
+		return nil, fmt.Errorf("nobody has signed in at %s; sign in with `dsvm login`", found.URL)
+	default:
+		c, err = client.New(found.URL, found.Key)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", found.Source, err)
 	}
-	return &session{c, found}, nil
+	return c, nil
 }
 
 // with connects, runs something that may take a while, and adds to an error
@@ -117,6 +156,8 @@ func (s *session) explain(err error) error {
 	unreachable, isUnreachable := err.(*client.Unreachable)
 	env := s.instance.Source == "DSVM_URL"
 	switch {
+	case isDenied && denied.SignIn != "":
+		return fmt.Errorf("%w; sign in with `dsvm login`", denied)
 	case isDenied && env:
 		return fmt.Errorf("%w; set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder", denied)
 	case isDenied && s.instance.context != "":

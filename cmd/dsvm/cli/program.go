@@ -148,7 +148,7 @@ platform ended it in another way.`,
 	complete(root, "context", p.completeContexts)
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand, copyCommand, listCommand, usageCommand, pushCommand,
-		rejectedCommand, faultCommand, doctorCommand, contextCommand, versionCommand}
+		rejectedCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, auditCommand, contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))
 	}
