@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -172,7 +173,10 @@ func (m *machine) everything() string {
 // doors is the table of everything that listens.
 func (m *machine) doors() []knock {
 	m.t.Helper()
-	var identity struct{ Keys map[string]string }
+	var identity struct {
+		Keys  map[string]string
+		Ports map[string]int
+	}
 	b, err := os.ReadFile(filepath.Join(m.dir, "data", "identity.json"))
 	if err == nil {
 		err = json.Unmarshal(b, &identity)
@@ -244,6 +248,14 @@ func (m *machine) doors() []knock {
 		{
 			"faults", host(m.in.Control), "POST", "/faults", "application/json", `{"do":"refuse","target":"*"}`,
 			"/faults", bearer(m.in.ControlKey),
+		},
+		{
+			"issuer", net.JoinHostPort("127.0.0.1", strconv.Itoa(identity.Ports["issuer"])), "POST", "/device",
+			"application/x-www-form-urlencoded", "user_code=BBBB-BBBB&login=owner%40local&secret=x", "", func(*http.Request, bool) {},
+		},
+		{
+			"issuer's tokens", net.JoinHostPort("127.0.0.1", strconv.Itoa(identity.Ports["issuer"])), "POST", "/token",
+			"application/x-www-form-urlencoded", "grant_type=client_credentials&client_id=x", "", func(*http.Request, bool) {},
 		},
 		{
 			"metadata of a node",
