@@ -161,12 +161,18 @@ func (s *Server) asked(q url.Values) (to *url.URL, why string) {
 	switch {
 	case !s.isClient(q.Get("client_id")):
 		return nil, "no such application"
-	case err != nil || to.Scheme != "http" || to.Hostname() != "127.0.0.1" && to.Hostname() != "localhost" || to.Port() == "" || to.User != nil || to.Fragment != "":
+	case err != nil || !isHere(to):
 		return nil, "the way back leads to another machine"
 	case q.Get("response_type") != "code", q.Get("code_challenge_method") != "S256", len(q.Get("code_challenge")) != 43:
 		return nil, "only the code flow with PKCE (S256) is known here"
 	}
 	return to, ""
+}
+
+// isHere reports whether an address is one of a program on this machine.
+func isHere(u *url.URL) bool {
+	isLoopback := u.Hostname() == "127.0.0.1" || u.Hostname() == "localhost"
+	return u.Scheme == "http" && isLoopback && u.Port() != "" && u.User == nil && u.Fragment == ""
 }
 
 func (s *Server) askCode(w http.ResponseWriter, r *http.Request) {
@@ -315,8 +321,10 @@ type page struct {
 var shown = template.Must(template.New("").Parse(`<!doctype html><html lang="en"><meta charset="utf-8"><title>Sign in</title>
 <style>body{font:16px sans-serif;max-width:24em;margin:4em auto}input{display:block;width:100%;margin:.3em 0 1em;font:inherit}</style>
 {{if .Done}}<p>{{.Done}}</p>{{else}}<h1>Sign in</h1>{{with .Problem}}<p role="alert">{{.}}</p>{{end}}
-<form method="post" action="{{.Action}}">{{if .AsksCode}}<label>Code, as your terminal shows it<input name="user_code" value="{{.Code}}"></label>{{end}}
-<label>Login<input name="login" autocomplete="username"></label><label>Secret<input name="secret" type="password" autocomplete="current-password"></label>
+<form method="post" action="{{.Action}}">
+{{if .AsksCode}}<label>Code, as your terminal shows it<input name="user_code" value="{{.Code}}"></label>{{end}}
+<label>Login<input name="login" autocomplete="username"></label>
+<label>Secret<input name="secret" type="password" autocomplete="current-password"></label>
 <button>Sign in</button></form>{{end}}`))
 
 func (s *Server) form(w http.ResponseWriter, status int, p page) {

@@ -71,8 +71,11 @@ func (p *Program) signIn(ctx context.Context, found Instance, browser bool) (sig
 	if err != nil {
 		return signedIn{}, err
 	}
-	config := &oauth2.Config{ClientID: at.ClientID, Scopes: []string{at.Scope, "openid", "profile", "offline_access"}, Endpoint: oauth2.Endpoint{
-		AuthURL: e.Auth, TokenURL: e.Token, DeviceAuthURL: e.Device, AuthStyle: oauth2.AuthStyleInParams}}
+	config := &oauth2.Config{
+		ClientID: at.ClientID,
+		Scopes:   []string{at.Scope, "openid", "profile", "offline_access"},
+		Endpoint: oauth2.Endpoint{AuthURL: e.Auth, TokenURL: e.Token, DeviceAuthURL: e.Device, AuthStyle: oauth2.AuthStyleInParams},
+	}
 	get := p.signInByCode
 	if browser {
 		get = p.signInByBrowser

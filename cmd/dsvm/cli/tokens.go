@@ -141,7 +141,8 @@ func readTokenFile(name string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return "", fmt.Errorf("the token of the instance's owner cannot be read (%w); only who runs `dsvm up` has it, others sign in with `dsvm login`", err)
+			return "", fmt.Errorf("the token of the instance's owner cannot be read (%w); "+
+				"only who runs `dsvm up` has it, others sign in with `dsvm login`", err)
 		}
 		return strings.TrimSpace(string(text)), nil
 	}
