@@ -34,6 +34,7 @@ type Config struct {
 	Bus    Bus
 	Fleet  Fleet
 	Ledger Ledger
+	Doors  Doors // nil = sessions get no door, and nobody comes in
 	Timing scheduler.Timing
 	Log    *slog.Logger
 	Step   Step             // nil = scheduler.Step
@@ -46,6 +47,7 @@ type Driver struct {
 	bus    Bus
 	fleet  Fleet
 	ledger Ledger
+	doors  Doors
 	timing scheduler.Timing
 	log    *slog.Logger
 	step   Step
@@ -63,6 +65,7 @@ func New(c Config) *Driver {
 		bus:    c.Bus,
 		fleet:  c.Fleet,
 		ledger: c.Ledger,
+		doors:  c.Doors,
 		timing: c.Timing,
 		log:    c.Log,
 		step:   c.Step,
@@ -170,7 +173,11 @@ func (d *Driver) runSteps(ctx context.Context, a *actor, events []pool.Event, jo
 	if err := d.load(ctx, a, events); err != nil {
 		return false, err
 	}
-	queue, err := d.addNewJobs(ctx, a, events, jobs)
+	queue, err := d.newSessions(ctx, a, events)
+	if err != nil {
+		return false, err
+	}
+	queue, err = d.addNewJobs(ctx, a, queue, jobs)
 	if err != nil {
 		return false, err
 	}
@@ -199,6 +206,7 @@ func (d *Driver) runSteps(ctx context.Context, a *actor, events []pool.Event, jo
 		queue, more = res.Rest, res.More
 	}
 	a.mustResend = false
+	d.renewDoors(ctx, a, events)
 	if wrote {
 		return false, nil
 	}

@@ -23,7 +23,13 @@ func (d *Driver) send(ctx context.Context, a *actor, e pool.Effects) error {
 		go func() { errs <- send() }()
 	}
 	for vmid, items := range e.Work {
-		start(func() error { return d.bus.Work(ctx, protocol.SessionID(a.name, vmid), items) })
+		start(func() error {
+			items = d.addDoors(ctx, a, vmid, items)
+			if len(items) == 0 {
+				return nil
+			}
+			return d.bus.Work(ctx, protocol.SessionID(a.name, vmid), items)
+		})
 	}
 	if !e.WakeAt.IsZero() {
 		start(func() error { return d.bus.Wake(ctx, a.name, WakeTick, e.WakeAt) })

@@ -66,7 +66,7 @@ const (
 // fitsBundle reports whether a job is small enough to share a row.
 func (j *Job) fitsBundle() bool {
 	s := &j.Spec
-	if BundleKey(j.Order) == "" || s.Sweep != nil || s.Index != nil || s.Nodes > 0 || s.Source != nil ||
+	if BundleKey(j.Order) == "" || j.Session != nil || s.Sweep != nil || s.Index != nil || s.Nodes > 0 || s.Source != nil ||
 		len(j.Waits)+len(s.After)+len(j.Subscribers) > 0 || len(j.Attempts) > 1 ||
 		len(j.Reason) > bundledSentence || len(j.Cancel) > bundledSentence {
 		return false

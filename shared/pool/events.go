@@ -39,6 +39,25 @@ type Submit struct {
 type Cancel struct {
 	Order  string
 	Reason string
+	By     string // of a session: EndUser or EndAdmin; "" = EndUser
+}
+
+// Open makes a session. If the pool has a live session of its owner, it makes none: the
+// caller finds that one by its owner. Twice with one Order makes one session.
+type Open struct {
+	Order   string
+	ID      string
+	Spec    job.Spec // User is the name of the account. The pool fills in Resources, and no timeout and no retry
+	Session Session  // Owner and UID
+	At      time.Time
+}
+
+// Extend keeps a session until a time: nothing ends it for idleness before, and a warning for
+// idleness is withdrawn. Nobody keeps a session beyond its greatest age or the schedule: the row
+// says until when it is kept. It does nothing to a session that is being ended.
+type Extend struct {
+	Order string
+	Until time.Time
 }
 
 // Hold keeps a job that waits from starting, and a sweep from beginning more members,
@@ -131,6 +150,8 @@ func (Apply) event()       {}
 func (Delete) event()      {}
 func (Submit) event()      {}
 func (Cancel) event()      {}
+func (Open) event()        {}
+func (Extend) event()      {}
 func (Release) event()     {}
 func (Hold) event()        {}
 func (SetPriority) event() {}

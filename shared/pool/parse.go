@@ -27,7 +27,7 @@ var (
 
 // fields of the contract, in its order.
 var fields = []string{"name", "kind", "os", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share", "setup",
-	"schedule", "limits", "weights", "labels"}
+	"schedule", "limits", "weights", "labels", "sessions", "access", "users"}
 
 // Parse reads a pool's document, checks it and fills in the defaults. Errors
 // are *fault.Error with code Invalid.
@@ -39,7 +39,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	r := document.Read(n, fields...)
 	s := Spec{
 		Name:        r.String("name", "cpu"),
-		Kind:        withDefault(r.String("kind", "batch"), "batch"),
+		Kind:        withDefault(r.String("kind", KindBatch), KindBatch),
 		OS:          withDefault(r.String("os", "linux"), "linux"),
 		Region:      r.String("region", "westeurope"),
 		Sizes:       r.Strings("sizes", `["Standard_D4s_v5"]`),
@@ -80,6 +80,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 			s.Weights[team] = sub.Int(team, 1, 1, maxWeight)
 		}
 	}
+	readSessions(r, &s)
 	if err := r.Err(); err != nil {
 		return s, err
 	}
@@ -123,9 +124,7 @@ func (s Spec) Validate() error {
 	case !job.Portable(s.Name):
 		return invalid("name", "`name` is %q, which cannot be the name of a folder on the share: "+
 			"Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
-	case s.Kind == "interactive":
-		return invalid("kind", "`kind: interactive` is not supported yet; use batch")
-	case s.Kind != "batch":
+	case s.Kind != KindBatch && s.Kind != KindInteractive:
 		return invalid("kind", "`kind` is %q; write batch or interactive", document.Clip(s.Kind))
 	case s.OS == "windows":
 		return invalid("os", "`os: windows` is not possible: the agent that runs jobs on a node needs Linux; "+
@@ -163,9 +162,11 @@ func (s Spec) Validate() error {
 		return err
 	}
 	if s.Schedule != nil {
-		return s.Schedule.Validate()
+		if err := s.Schedule.Validate(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.validateSessions()
 }
 
 // Validate checks a schedule.

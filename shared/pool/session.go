@@ -1,9 +1,16 @@
 package pool
 
 import (
+	"fmt"
 	"time"
 
 	"dsvmpools/shared/job"
+)
+
+// Kinds of pools.
+const (
+	KindBatch       = "batch"       // it runs jobs
+	KindInteractive = "interactive" // people work on its nodes
 )
 
 // Sessions is what the sessions of an interactive pool are like.
@@ -25,21 +32,77 @@ type Members struct {
 	Names  []string `json:"names,omitempty"`  // logins, such as ann@contoso.com
 }
 
-// Session is what a job has that is a session. Its owner is the job's user.
-type Session struct {
-	Owner    string            // object id of the person in the directory; it never changes
-	UID      int               // of the account
-	Idle     time.Duration     // since when all voters are idle, as reported last; 0 = one is busy
-	Unknown  bool              // a voter could not find out
-	Since    time.Time         // of Unknown: when it was first reported so; zero = it is not
-	HeardAt  time.Time         // enqueued time of the last report; zero = none
-	Votes    map[string]string // by voter, for people
-	Links    map[string]int    // open connections: ssh, jupyter
-	Relayed  int64             // bytes through the relay
-	WarnN    int64             // number of the last warning; 0 = none
-	WarnedAt time.Time         // when it was warned; zero = it is not
-	EndsAt   time.Time         // when it ends if nobody acts; zero = it is not warned
-	EndsBy   string            // why it ends: idle | maxAge | schedule
-	KeepTill time.Time         // its owner has asked to keep it until then; zero = has not
-	ReadyAt  time.Time         // when it could first be used; zero = not yet
+// Ways to the nodes of an interactive pool.
+const AccessRelay = "relay" // through Azure Relay: nothing listens on the node's addresses
+
+// IsInteractive reports whether people work on the nodes of the pool.
+func (s *Spec) IsInteractive() bool { return s.Kind == KindInteractive }
+
+// Slot is what one session of the pool takes of a node, as a job's resources. With a node of
+// one's own it is one cpu, and nobody else is placed there: see Spec.Pack.
+func (s *Spec) Slot() job.Resources {
+	if s.Sessions == nil {
+		return job.Resources{CPUs: 1}
+	}
+	of := s.Sessions.Resources
+	of.CPUs = max(of.CPUs, 1)
+	return of
 }
+
+// Session is what a job has that is a session. Its job has no command; the job's user is the
+// name of the account, and its resources are the pool's slot.
+type Session struct {
+	Owner string `json:"owner"` // object id of the person in the directory; it never changes
+	UID   int    `json:"uid"`   // of the account
+
+	ReadyAt  time.Time `json:"readyAt,omitzero"`  // when it could first be used; zero = not yet
+	KeepTill time.Time `json:"keepTill,omitzero"` // its owner keeps it until then; zero = has not asked
+
+	// What its node has reported. Only what matters to a rule or to a person is written, see
+	// docs/pools.md: a report that changes nothing changes no row.
+	HeardAt    time.Time         `json:"heardAt,omitzero"`     // enqueued time of the report that these are of; zero = none
+	IdleSince  time.Time         `json:"idleSince,omitzero"`   // since when all voters are idle, by the enqueued time; zero = one is busy
+	Unknown    bool              `json:"unknown,omitempty"`    // a voter could not find out: it counts as busy, for a day
+	Since      time.Time         `json:"since,omitzero"`       // since when Unknown; zero = it is not
+	Votes      map[string]string `json:"votes,omitempty"`      // by voter, for people
+	Links      map[string]int    `json:"links,omitempty"`      // open connections: ssh, jupyter
+	Relayed    int64             `json:"relayed,omitempty"`    // bytes through the relay
+	DoorClosed string            `json:"doorClosed,omitempty"` // why nobody can come in; "" = the door is open
+
+	// Its warning. All are zero while it is not warned.
+	WarnN    int64     `json:"warnN,omitempty"`   // number of the last warning, or of its withdrawal
+	ToldN    int64     `json:"toldN,omitempty"`   // number of the last one that its node says it has
+	WarnedAt time.Time `json:"warnedAt,omitzero"` // when it was warned; zero = it is not
+	WarnedOn time.Time `json:"warnedOn,omitzero"` // enqueued time of the report that it was warned on, if for idleness
+	EndsAt   time.Time `json:"endsAt,omitzero"`   // when it ends if nobody acts; zero = it is not warned
+	DueAt    time.Time `json:"dueAt,omitzero"`    // enqueued time of the tick that found EndsAt passed, if for idleness
+
+	// EndsBy is why it ends: of a warned session, of one that is being ended and of one that has
+	// ended; "" = it goes on. See EndIdle and the others.
+	EndsBy string `json:"endsBy,omitempty"`
+}
+
+// Who or what ends a session.
+const (
+	EndIdle        = "idle"        // nobody used it
+	EndMaxAge      = "maxAge"      // it was as old as the pool allows
+	EndSchedule    = "schedule"    // the pool goes down
+	EndUser        = "user"        // its owner ended it
+	EndAdmin       = "admin"       // somebody else did
+	EndPoolDeleted = "poolDeleted" // its pool was deleted
+	EndNodeLost    = "nodeLost"    // its node is gone, or does not know it any more
+	EndEvicted     = "evicted"     // Azure has taken its node away
+	EndStartFailed = "startFailed" // it could not be made on a node
+)
+
+// Entity is the name of the relay's entity at which a node of an interactive pool listens;
+// "" = the node has none. That for browsers has WebEntity's name.
+func (n *Node) Entity(pool string) string {
+	if n.Slot == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s-%d", pool, n.Slot)
+}
+
+// WebEntity is the name of the entity for browsers beside an entity.
+func WebEntity(entity string) string { return entity + "-web" }

@@ -6,7 +6,7 @@ import "dsvmpools/shared/job"
 // filled in. Fields of the contract that are not here are refused by Parse.
 type Spec struct {
 	Name        string            `json:"name"`
-	Kind        string            `json:"kind"`
+	Kind        string            `json:"kind"` // KindBatch or KindInteractive
 	OS          string            `json:"os"`
 	Region      string            `json:"region,omitempty"` // "" = the deployment's
 	Sizes       []string          `json:"sizes"`            // the ladder, best first
@@ -21,6 +21,9 @@ type Spec struct {
 	Limits      Limits            `json:"limits,omitzero"`
 	Weights     map[string]int    `json:"weights,omitempty"` // of teams' shares; "default" for teams that are not named
 	Labels      map[string]string `json:"labels,omitempty"`
+	Sessions    *Sessions         `json:"sessions,omitempty"` // of an interactive pool
+	Access      []string          `json:"access,omitempty"`   // ways to its nodes, the preferred one first: AccessRelay
+	Users       Members           `json:"users,omitzero"`     // who may open a session
 }
 
 // Range bounds the number of nodes.
@@ -48,5 +51,5 @@ type Schedule struct {
 	UpAt      string       `json:"upAt,omitempty"` // "" = jobs may bring it up again at once
 	TimeZone  string       `json:"timeZone"`
 	OnRunning string       `json:"onRunning"` // wait | requeue | kill
-	Grace     job.Duration `json:"grace"`     // nothing reads it yet: an agent kills a cancelled job after its own grace
+	Grace     job.Duration `json:"grace"`     // of a session, from its warning to its end; an agent kills a cancelled job after its own grace
 }

@@ -69,6 +69,37 @@ labels: {costCenter: "4711"}
 		{"a time of day without quotes", leastPool + "schedule: {downAt: 20:00}\n", with(func(s *pool.Spec) {
 			s.Schedule = &pool.Schedule{DownAt: "20:00", TimeZone: "UTC", OnRunning: "wait", Grace: job.Duration(10 * time.Minute)}
 		})},
+		{"the least for people", leastPool + "kind: interactive\n", with(func(s *pool.Spec) {
+			s.Kind, s.Pack, s.Access = "interactive", false, []string{"relay"}
+			s.Sessions = &pool.Sessions{IdleAfter: job.Duration(time.Hour), Warning: job.Duration(15 * time.Minute),
+				MaxAge: job.Duration(120 * time.Hour), Home: "local", Jupyter: "lab"}
+		})},
+		{"everything for people", leastPool + `kind: interactive
+sessions:
+  resources: {cpus: 2, memory: 4Gi}
+  perUser: 1
+  spare: 2
+  idleAfter: off
+  warning: 5m
+  maxAge: off
+  home: share
+  jupyter: off
+  probe: pgrep rsync
+share: {account: acme, name: homes, protocol: nfs}
+access: [relay]
+users: {groups: [g], names: [ann@contoso.com]}
+`, with(func(s *pool.Spec) {
+			s.Kind, s.Access = "interactive", []string{"relay"}
+			s.Sessions = &pool.Sessions{Resources: job.Resources{CPUs: 2, Memory: 4 * job.Gi}, Spare: 2, Warning: job.Duration(5 * time.Minute),
+				Home: "share", Jupyter: "off", Probe: "pgrep rsync"}
+			s.Shares = []pool.Share{{Account: "acme", Name: "homes", Path: "/mnt/share", Protocol: "nfs"}}
+			s.Users = pool.Members{Groups: []string{"g"}, Names: []string{"ann@contoso.com"}}
+		})},
+		{"a node of one's own", leastPool + "kind: interactive\nsessions: {resources: {cpus: all}, sudo: true}\n", with(func(s *pool.Spec) {
+			s.Kind, s.Pack, s.Access = "interactive", false, []string{"relay"}
+			s.Sessions = &pool.Sessions{IdleAfter: job.Duration(time.Hour), Warning: job.Duration(15 * time.Minute),
+				MaxAge: job.Duration(120 * time.Hour), Home: "local", Jupyter: "lab", Sudo: true}
+		})},
 		{"lists and objects with nothing in them", leastPool + "limits: {}\nlabels: {}\nimage: {}\n", plain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,10 +120,42 @@ func TestParseSpecRefuses(t *testing.T) {
 	t.Parallel()
 	const nodes = "nodes: {max: 4}\n"
 	const sizes = "sizes: [Standard_D4s_v5]\n"
+	const people = leastPool + "kind: interactive\n"
 	for _, c := range []struct{ name, body, field, message string }{
 		{"no name", sizes + nodes, "name", "`name` is \"\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
 		{"capitals in the name", "name: CPU\n" + sizes + nodes, "name", "line 1: `name` is \"CPU\"; a pool's name has 1 to 24 characters of a-z 0-9 -"},
-		{"interactive", leastPool + "kind: interactive\n", "kind", "line 4: `kind: interactive` is not supported yet; use batch"},
+		{"sessions of a batch pool", leastPool + "sessions: {spare: 1}\n", "sessions",
+			"line 4: `sessions` is for pools of `kind: interactive`, in which people work; leave it out, or change `kind`"},
+		{"a slip in sessions", people + "sessions:\n  idleAfer: 1h\n", "sessions.idleAfer",
+			"line 6: there is no field `sessions.idleAfer`; did you mean `idleAfter`?"},
+		{"two sessions for each", people + "sessions: {perUser: 2}\n", "sessions.perUser",
+			"line 5: `sessions.perUser` is 2, and more than one session of a person in a pool is not supported yet; leave it out"},
+		{"pack with people", people + "pack: true\n", "pack",
+			"line 5: `pack` is for batch pools; `sessions.resources` says whether people share a node: leave `pack` out"},
+		{"weights with people", people + "weights: {a: 2}\n", "weights",
+			"line 5: `weights` is for batch pools, whose jobs wait in line: leave it out; `limits` bounds what each team has"},
+		{"people put back in line", people + "schedule: {downAt: '20:00', onRunning: requeue}\n", "schedule",
+			"line 5: `schedule.onRunning` is requeue, and a session cannot begin again elsewhere; write wait, or kill, " +
+				"which warns and ends them after `grace`"},
+		{"a hub", people + "sessions: {jupyter: hub}\n", "sessions.jupyter", "line 5: `sessions.jupyter: hub` is not supported yet; write lab or off"},
+		{"another notebook", people + "sessions: {jupyter: vim}\n", "sessions.jupyter", "line 5: `sessions.jupyter` is \"vim\"; write lab or off"},
+		{"a home on SMB", people + "sessions: {home: share}\n", "sessions.home", "line 5: `sessions.home: share` is not supported yet on SMB, " +
+			"which keeps no owners of files; write local, or a `share` at /mnt/share with `protocol: nfs`"},
+		{"another home", people + "sessions: {home: moon}\n", "sessions.home", "line 5: `sessions.home` is \"moon\"; write local or share"},
+		{"sudo beside others", people + "sessions: {sudo: true, resources: {cpus: 2}}\n", "sessions.sudo", "line 5: `sessions.sudo` makes a person " +
+			"root of the node, over everybody there; write `cpus: all` in `sessions.resources`, so that nobody else is there, or leave `sudo` out"},
+		{"no warning", people + "sessions: {warning: 0s}\n", "sessions.warning", "line 5: `sessions.warning` is 0s; write at least 1s: " +
+			"nobody's work ends unwarned. With `idleAfter: off` no session ends for idleness"},
+		{"idle at once", people + "sessions: {idleAfter: 10ms}\n", "sessions.idleAfter", "line 5: `sessions.idleAfter` is 10ms; write at least 1s, or off"},
+		{"some cpus", people + "sessions: {resources: {cpus: some}}\n", "sessions.resources.cpus",
+			"line 5: `sessions.resources.cpus` is a text; write a number of cpus, or all for a node of one's own"},
+		{"a large slot", people + "sessions: {resources: {cpus: 8}}\n", "sessions.resources",
+			"line 5: `sessions.resources` is more than a node of any of the `sizes` has; ask for less, or name a larger size"},
+		{"the node's address", people + "access: [relay, direct]\n", "access",
+			"line 5: `access: direct` is not supported yet; write [relay], or leave it out"},
+		{"no way in", people + "access: []\n", "access", "line 5: `access` is empty; write [relay], or leave it out"},
+		{"another way in", people + "access: [ssh]\n", "access", "line 5: `access` has \"ssh\"; write [relay], or leave it out"},
+		{"nobody", people + "users: {names: ['']}\n", "users.names", "line 5: `users.names` has an entry of 0 bytes; write 1 to 256"},
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
 		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: the agent that runs jobs on a node needs Linux; leave `os` out, and run what needs Windows on a VM of its own"},
 		{"an unknown os", leastPool + "os: plan9\n", "os", "line 4: `os` is \"plan9\"; write linux or windows"},
@@ -178,7 +241,8 @@ func TestParseSpecRefuses(t *testing.T) {
 func FuzzParseSpec(f *testing.F) {
 	for _, seed := range []string{leastPool, leastPool + "schedule: {downAt: '20:00', upAt: '07:00', timeZone: Europe/Amsterdam}\n",
 		`{"name":"cpu","sizes":["Standard_D4s_v5"],"nodes":{"max":4},"image":{"id":"/x"}}`, "name: &a cpu\nregion: *a\n",
-		leastPool + "image: a:b:c:d\nshare: [{account: acme, name: data}, {account: acme, name: more, path: /x, protocol: nfs}]\nsetup: x\n"} {
+		leastPool + "image: a:b:c:d\nshare: [{account: acme, name: data}, {account: acme, name: more, path: /x, protocol: nfs}]\nsetup: x\n",
+		leastPool + "kind: interactive\nsessions: {resources: {cpus: 2}, maxAge: off, spare: 1}\nusers: {names: [a]}\n"} {
 		f.Add([]byte(seed), "")
 	}
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {

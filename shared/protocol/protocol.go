@@ -44,7 +44,7 @@ type Work struct {
 }
 
 // WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here,
-// Counter, Warn and Stop is set.
+// Counter, Warn, Door and Stop is set.
 type WorkItem struct {
 	// N is the number of this item for Assign, Cancel and Warn, and 0 for the others,
 	// which may be repeated at will.
@@ -57,6 +57,7 @@ type WorkItem struct {
 	// assignments.
 	Counter *Counter `json:"counter,omitempty"`
 	Warn    *Warn    `json:"warn,omitempty"` // numbered as Assign and Cancel are
+	Door    *Door    `json:"door,omitempty"` // of a node with sessions: new tokens, in the place of those that it has
 	Stop    string   `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }
 

@@ -55,7 +55,10 @@ type Warn struct {
 // otherwise once a minute.
 type SessionState struct {
 	N    int64 `json:"n"`
-	Idle int64 `json:"idle"` // seconds since which all voters are idle; 0 = one is busy
+	Idle int64 `json:"idle"` // seconds since which all voters that could find out are idle; 0 = one is busy
+	// Warned is the number of the last Warn that the node has for the session; 0 = none. A change
+	// of it is reported at once: the pool repeats, under another number, what is not answered.
+	Warned int64 `json:"warned,omitempty"`
 	// Unknown is set if a voter could not find out: the session counts as busy, for a day at most.
 	Unknown     bool              `json:"unknown,omitempty"`
 	Votes       map[string]string `json:"votes,omitempty"`       // by voter, for people: input, kernels, cpu, gpu, io, held, probe

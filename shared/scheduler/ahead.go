@@ -203,7 +203,7 @@ func (r *reservation) holds(n *Node) bool {
 // turnRoom is what an assignment says of the cpus that may be in use once it runs; 0 = it begins
 // at once.
 func (s *State) turnRoom(n *Node, w *protocol.Assignment) int {
-	if !s.Head.Spec.Pack || w.Gang != nil || n.CPUs == 0 || !n.knowsAhead() {
+	if !s.Head.Spec.Pack || w.Gang != nil || w.Session != nil || n.CPUs == 0 || !n.knowsAhead() {
 		return 0
 	}
 	return n.CPUs

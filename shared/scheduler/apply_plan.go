@@ -60,7 +60,7 @@ func PlanApply(s *State, spec pool.Spec, now time.Time) ApplyPlan {
 			}
 			continue
 		}
-		if why := Refuses(spec, j.Spec); why != nil && Refuses(s.Head.Spec, j.Spec) == nil {
+		if why := refuses(&spec, j); why != nil && refuses(&s.Head.Spec, j) == nil {
 			plan.Stuck = append(plan.Stuck, StuckJob{j.row(), why})
 		}
 	}

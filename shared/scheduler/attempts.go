@@ -55,6 +55,10 @@ func (as *attempts) assignJob(j *Job, on []*Node) {
 	}
 	as.occupyNodes(j)
 	as.writeJob(j)
+	if j.Session != nil && on[0].Slot == 0 {
+		on[0].Slot = as.freeSlot()
+		as.touchNode(on[0])
+	}
 	for i, n := range on {
 		if n.State == pool.NodeReady {
 			as.nodes.setState(n, pool.NodeBusy, "")
@@ -89,6 +93,10 @@ func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 	a.State, a.ExitCode, a.Cause, a.Reason, a.EndedAt = job.AttemptState(f.State), f.ExitCode, f.Cause, f.Reason, f.EndedAt
 	as.addUse(j)
 	as.clearPlace(j)
+	if j.Session != nil {
+		as.concludeSession(j, a)
+		return
+	}
 	switch {
 	case a.State == job.AttemptSucceeded:
 		as.jobs.finish(j, job.Succeeded, 0, "", a.EndedAt)
@@ -113,6 +121,56 @@ func (as *attempts) concludeAttempt(j *Job, f protocol.Finished) {
 	default:
 		as.jobs.finish(j, job.Failed, a.ExitCode, a.Reason, a.EndedAt)
 	}
+}
+
+// concludeSession takes in how the attempt of a session ended. One that nobody could use yet
+// goes to another node, as a job does that has not begun; the others do not move.
+func (as *attempts) concludeSession(j *Job, a *job.Attempt) {
+	s := j.Session
+	switch {
+	case j.Cancel != "":
+		as.jobs.finish(j, job.Cancelled, job.ExitCancelled, j.Cancel, a.EndedAt)
+	case s.ReadyAt.IsZero() && (j.Requeue || j.isFree(a)):
+		pause := time.Time{}
+		if !j.Requeue {
+			pause = as.failures.pauseBeforeRetry(j)
+		}
+		j.Requeue = false
+		as.jobs.requeue(j, pause, "put back in line: "+a.Reason)
+	case a.State == job.AttemptSucceeded || a.State == job.AttemptCancelled:
+		s.EndsBy = pool.EndUser
+		as.jobs.finish(j, job.Succeeded, 0, a.Reason, a.EndedAt)
+	default:
+		s.EndsBy = endedBy(a.State)
+		as.jobs.finish(j, job.Failed, a.ExitCode, a.Reason, a.EndedAt)
+	}
+}
+
+// endedBy says what has ended a session that nobody asked to end.
+func endedBy(state job.AttemptState) string {
+	switch state {
+	case job.AttemptEvicted:
+		return pool.EndEvicted
+	case job.AttemptStartFailed:
+		return pool.EndStartFailed
+	}
+	return pool.EndNodeLost
+}
+
+// freeSlot is the lowest number of a relay's entity that no node has. A node keeps its own
+// until its VM is known to be gone: until then it may listen there.
+func (s *State) freeSlot() int {
+	taken := map[int]bool{}
+	for _, n := range s.Nodes {
+		if n.State != pool.NodeGone {
+			taken[n.Slot] = true
+		}
+	}
+	slot := 1
+	for taken[slot] {
+		slot++
+	}
+	return slot
 }
 
 // unassignJob takes back an assignment that its node does not have: the attempt did not

@@ -90,6 +90,10 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 		features[i] = clip(features[i], longestWord)
 	}
 	version, ok := protocol.CommonVersion(r.Versions)
+	if keys := clipHostKeys(r.HostKeys); !slices.Equal(keys, n.HostKeys) {
+		n.HostKeys = keys
+		rs.touchNode(n)
+	}
 	if !slices.Equal(features, n.Features) || n.Stage != "" || n.Protocol != version {
 		n.Features, n.Protocol, n.Stage, n.StageWhy, n.StageAt = features, version, "", "", time.Time{}
 		rs.indexNode(n)
@@ -100,6 +104,24 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 	}
 	rs.takeOutOfUse(n, protocol.ForeignVersions(r.Versions))
 	return false
+}
+
+// Bounds of the public keys of a node's SSH server.
+const (
+	maxHostKeys    = 4
+	longestHostKey = 800 // bytes of a line; RSA with 4096 bits has some 740
+)
+
+// clipHostKeys keeps the host keys of a report that are one line of a possible length. They
+// are written into files of people's machines.
+func clipHostKeys(keys []string) (good []string) {
+	for _, key := range keys {
+		isLine := !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
+		if isLine && len(strings.Fields(key)) >= 2 && len(key) <= longestHostKey && len(good) < maxHostKeys {
+			good = append(good, key)
+		}
+	}
+	return good
 }
 
 // clip cuts a text to so many bytes, and leaves no broken character.
@@ -115,6 +137,9 @@ func (n *Node) takesWork() bool {
 // features are those that a job needs of its node's agent, as in shape.
 func (j *Job) features() string {
 	s := &j.Spec
+	if j.Session != nil {
+		return joinFeatures(protocol.FeaturesNeeded(protocol.Assignment{Secrets: s.Secrets, Session: &protocol.Session{}}))
+	}
 	if len(s.Secrets)+len(s.Args) == 0 && !strings.HasPrefix(s.Script, "#!") && s.Source == nil {
 		return ""
 	}

@@ -69,6 +69,9 @@ func (dl *deadlines) nextDeadline() time.Time {
 			at(idleUntil) // one that stays afterwards is needed, and does not wake the pool
 		}
 	}
+	for _, j := range dl.sessions {
+		dl.addSession(at, j)
+	}
 	for n := range dl.backlogs {
 		if n.load.since.IsZero() {
 			continue
@@ -86,6 +89,21 @@ func (dl *deadlines) nextDeadline() time.Time {
 		at(s.Next(dl.now))
 	}
 	return next
+}
+
+// addSession adds when a session is to be looked at: when it is too old, and when the time of
+// its warning is over.
+func (dl *deadlines) addSession(at func(time.Time), j *Job) {
+	s, of := j.Session, dl.Head.Spec.Sessions
+	if j.Cancel != "" || s.ReadyAt.IsZero() {
+		return
+	}
+	if !s.EndsAt.IsZero() && s.DueAt.IsZero() {
+		at(s.EndsAt)
+	}
+	if of != nil && of.MaxAge > 0 && s.EndsBy != pool.EndMaxAge && s.EndsBy != pool.EndSchedule {
+		at(s.ReadyAt.Add(time.Duration(of.MaxAge)))
+	}
 }
 
 func later(a, b time.Time) time.Time {

@@ -7,9 +7,13 @@ import (
 // deletion takes the pool down for good.
 type deletion struct {
 	*turn
-	jobs   *jobStates
-	sizing *sizing
+	jobs     *jobStates
+	sessions *sessions
+	sizing   *sizing
 }
+
+// poolDeleted is the reason of what ends with its pool.
+const poolDeleted = "its pool was deleted"
 
 // finish takes down what a deleted pool still has: first its jobs, then its sets when no
 // node is left, and its rows last.
@@ -21,7 +25,11 @@ func (de *deletion) finish() {
 		if !de.hasRoom() {
 			return
 		}
-		de.jobs.cancel(j, "its pool was deleted")
+		if j.Session != nil {
+			de.sessions.end(j, pool.EndPoolDeleted, poolDeleted)
+			continue
+		}
+		de.jobs.cancel(j, poolDeleted)
 	}
 	if len(de.Jobs) == 0 && !de.anyAlive() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
 		de.effects.DropRows = true

@@ -109,7 +109,7 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	case ex.Head.Down:
 		return ex.downReason(), ex.upUnblocks()
 	}
-	if err := Refuses(*spec, j.Spec); err != nil {
+	if err := refuses(spec, j); err != nil {
 		return "the pool has been changed, and no node of it can ever run this job: " + err.Message,
 			"a change of the pool; or cancel it and send another"
 	}

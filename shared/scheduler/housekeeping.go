@@ -78,6 +78,7 @@ func (hk *housekeeping) moveNodesOn() {
 	hk.giveUpStuckInBoot()
 	c := hk.census()
 	spare := c.working + c.coming - hk.Head.Spec.Nodes.Min
+	stay := hk.spareNodes()
 	// The worst rung first, so that the best of the idle nodes stay.
 	list := slices.Clone(hk.sortedNodes())
 	slices.SortStableFunc(list, func(a, b *Node) int { return cmp.Compare(uint(hk.rungOf(b.Set)), uint(hk.rungOf(a.Set))) })
@@ -95,7 +96,7 @@ func (hk *housekeeping) moveNodesOn() {
 				hk.nodes.remove(n)
 			}
 		case pool.NodeReady:
-			if hk.rungOf(n.Set) < 0 || hk.placement.makeRoom[n.VMID] || hk.isIdleTooLong(n, spare > 0) {
+			if hk.rungOf(n.Set) < 0 || hk.placement.makeRoom[n.VMID] || hk.isIdleTooLong(n, spare > 0 && !stay[n.VMID]) {
 				hk.nodes.remove(n)
 				spare--
 			}

@@ -108,6 +108,9 @@ func (js *jobStates) cancelAll(e pool.CancelAll) bool {
 			return false
 		}
 		js.cancel(j, e.Reason)
+		if j.Session != nil {
+			j.Session.EndsBy = pool.EndAdmin
+		}
 		js.cancelled++
 	}
 	return true

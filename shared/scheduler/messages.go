@@ -36,6 +36,9 @@ func assignment(j *Job, number int64) protocol.WorkItem {
 		CPUs: j.Spec.Resources.CPUs, Memory: int64(j.Spec.Resources.Memory), Stop: j.Spec.Stop, GPUs: a.GPUs, Index: j.Spec.Index,
 		TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}
+	if s := j.Session; s != nil {
+		w.Session = &protocol.Session{User: j.Spec.User, UID: s.UID}
+	}
 	if r := j.Rank(number); r != nil {
 		w.GPUs, w.Gang = r.GPUs, gang(a, number)
 	}

@@ -12,6 +12,7 @@ type operator struct {
 	messages *messages
 	nodes    *nodeStates
 	failures *failures
+	sessions *sessions
 }
 
 // Reasons of nodes that leave by request.
@@ -58,7 +59,12 @@ func (op *operator) deleteNode(n *Node) bool {
 			if !op.hasRoom() {
 				return false
 			}
-			if j := n.jobs[number]; j.Cancel == "" && !j.Requeue {
+			j := n.jobs[number]
+			if j.Session != nil {
+				op.sessions.end(j, pool.EndAdmin, "its node is deleted by request")
+				continue
+			}
+			if j.Cancel == "" && !j.Requeue {
 				j.Requeue, j.CancelAt = true, op.now
 				op.messages.askToEnd(j, "its node is deleted by request")
 				op.writeJob(j)

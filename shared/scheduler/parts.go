@@ -21,6 +21,7 @@ type step struct {
 	failures     *failures
 	jobs         *jobStates
 	sweeping     *sweeping
+	sessions     *sessions
 	holds        *holds
 	waits        *waits
 	attempts     *attempts
@@ -50,6 +51,7 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 	st.jobs = &jobStates{turn: t, messages: st.messages, endNotices: st.endNotices}
 	st.sweeping = &sweeping{turn: t, jobs: st.jobs, endNotices: st.endNotices}
 	st.jobs.sweeping = st.sweeping
+	st.sessions = &sessions{turn: t, messages: st.messages, jobs: st.jobs}
 	st.holds = &holds{turn: t, jobs: st.jobs, sweeping: st.sweeping}
 	st.waits = &waits{turn: t, jobs: st.jobs}
 	st.attempts = &attempts{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, jobs: st.jobs}
@@ -74,6 +76,7 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 		capacity: st.capacity,
 		failures: st.failures,
 		attempts: st.attempts,
+		sessions: st.sessions,
 	}
 	st.listings = &listings{turn: t, nodes: st.nodes, capacity: st.capacity, attempts: st.attempts}
 	st.housekeeping = &housekeeping{
@@ -84,10 +87,10 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 		failures:  st.failures,
 		placement: st.placement,
 	}
-	st.operator = &operator{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures}
-	st.schedule = &schedule{turn: t, messages: st.messages, nodes: st.nodes, jobs: st.jobs}
+	st.operator = &operator{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, sessions: st.sessions}
+	st.schedule = &schedule{turn: t, messages: st.messages, nodes: st.nodes, jobs: st.jobs, sessions: st.sessions}
 	st.rolling = &rolling{turn: t, messages: st.messages, nodes: st.nodes, capacity: st.capacity}
-	st.deletion = &deletion{turn: t, jobs: st.jobs, sizing: st.sizing}
+	st.deletion = &deletion{turn: t, jobs: st.jobs, sessions: st.sessions, sizing: st.sizing}
 	st.deadlines = &deadlines{turn: t, sizing: st.sizing}
 	st.explainer = &explainer{
 		turn:      t,

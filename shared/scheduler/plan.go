@@ -40,6 +40,9 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 	}
 	coming := len(p.bins)
 	demand := sz.demand()
+	if d, ok := sz.spareDemand(); ok {
+		demand = append(demand, d)
+	}
 	slices.SortFunc(demand, func(a, b demandOf) int {
 		pa, pb := sz.Head.Spec.PartOfNode(a.Resources), sz.Head.Spec.PartOfNode(b.Resources)
 		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(b.GPUs, a.GPUs), cmp.Compare(b.Memory, a.Memory),

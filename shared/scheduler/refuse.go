@@ -8,12 +8,32 @@ import (
 
 // Refuses says why no node of a pool can ever run a job; nil when one can.
 func Refuses(of pool.Spec, spec job.Spec) *fault.Error {
+	if of.IsInteractive() {
+		return fault.New(fault.Invalid, "pool",
+			"pool %q is for people, and takes no jobs; name a pool of `kind: batch`, or open a session by `dsvm connect %s`", of.Name, of.Name)
+	}
+	return refusesAmount(&of, spec)
+}
+
+// refuses is Refuses for a live job, which may be a session.
+func refuses(of *pool.Spec, j *Job) *fault.Error {
+	switch {
+	case j.Session == nil:
+		return Refuses(*of, j.Spec)
+	case !of.IsInteractive():
+		return nil // it was opened before the pool's kind was changed, and goes on
+	}
+	return refusesAmount(of, j.Spec)
+}
+
+// refusesAmount says why no node of a pool has room for a job, or no team the right to it.
+func refusesAmount(of *pool.Spec, spec job.Spec) *fault.Error {
 	if spec.Nodes > of.Nodes.Max {
 		return fault.New(fault.Invalid, "nodes",
 			"the job asks for %d nodes, and pool %q never has more than %d; ask for fewer, or have `nodes.max` raised",
 			spec.Nodes, spec.Pool, of.Nodes.Max)
 	}
-	if err := refusesSize(&of, spec); err != nil {
+	if err := refusesSize(of, spec); err != nil {
 		return err
 	}
 	l := of.LimitOf(spec.Team)

@@ -18,6 +18,7 @@ type reports struct {
 	capacity *capacity
 	failures *failures
 	attempts *attempts
+	sessions *sessions
 }
 
 // An agent's journal can be lost or damaged with the node's disk, and with it the
@@ -103,6 +104,9 @@ func (rs *reports) receive(e pool.Reported) pool.Reported {
 			rs.recordFinish(n, *item.Finished)
 		case item.Leaving != nil:
 			rs.recordLeaving(n, *item.Leaving)
+		case item.Session != nil:
+			rs.recordStart(n, protocol.Started{N: item.Session.N, At: e.At}) // a lost word of it is made up for
+			rs.sessions.receiveState(n, *item.Session, e.At)
 		case item.Holds != nil:
 			if !rs.compareHoldings(n, *item.Holds, r.Seen) {
 				return e
@@ -173,6 +177,9 @@ func (rs *reports) recordStart(n *Node, f protocol.Started) {
 		return
 	}
 	j.State, a.State = job.Running, job.AttemptRunning
+	if j.Session != nil && j.Session.ReadyAt.IsZero() {
+		j.Session.ReadyAt = rs.now
+	}
 	if a.StartedAt.IsZero() || f.At.Before(a.StartedAt) {
 		a.StartedAt = f.At
 	}

@@ -96,7 +96,7 @@ func (ro *rolling) outdatedNodes() (old []*Node, leaving int) {
 			ro.nodes.putInUse(n)
 		case leaves && (n.State == pool.NodeDraining || n.State == pool.NodeDeleting):
 			leaving++
-		case n.Outdated && (n.State == pool.NodeReady || n.State == pool.NodeBusy):
+		case n.Outdated && (n.State == pool.NodeReady || n.State == pool.NodeBusy) && !n.hasSession():
 			old = append(old, n)
 		}
 	}
@@ -126,7 +126,7 @@ func (ro *rolling) requeueOverdue() {
 		return
 	}
 	for _, n := range ro.sortedNodes() {
-		if !n.Outdated || ro.now.Sub(n.OutdatedAt) < ro.timing.RollWithin {
+		if !n.Outdated || n.hasSession() || ro.now.Sub(n.OutdatedAt) < ro.timing.RollWithin {
 			continue
 		}
 		for _, number := range numbers(n) {

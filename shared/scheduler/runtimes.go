@@ -76,7 +76,7 @@ func (rt *runTimes) learn(j *Job, f protocol.Finished) {
 	default:
 		return
 	}
-	if f.StartedAt.IsZero() {
+	if f.StartedAt.IsZero() || j.Session != nil {
 		return
 	}
 	kind := kindOf(j)
@@ -109,7 +109,7 @@ func (rt *runTimes) forgetOldest() {
 
 // expect is how long a job is expected to run; 0 = not known.
 func (rt *runTimes) expect(j *Job) time.Duration {
-	if len(rt.kinds) == 0 {
+	if len(rt.kinds) == 0 || j.Session != nil {
 		return 0
 	}
 	k := rt.kinds[kindOf(j)]

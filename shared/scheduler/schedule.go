@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"time"
+
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 )
@@ -11,7 +13,11 @@ type schedule struct {
 	messages *messages
 	nodes    *nodeStates
 	jobs     *jobStates
+	sessions *sessions
 }
+
+// goesDown is the reason of what ends because of the schedule.
+const goesDown = "the pool goes down by its schedule"
 
 // enforce carries out the schedule in the pool's spec: at downAt its nodes leave, and until
 // upAt no job is placed and waiting jobs are held.
@@ -57,16 +63,21 @@ func (sc *schedule) takeDown(sched pool.Schedule) bool {
 
 // interrupt requeues or cancels a job, or leaves it alone, according to onRunning.
 func (sc *schedule) interrupt(j *Job, onRunning string) {
-	const reason = "the pool goes down by its schedule"
+	if j.Session != nil {
+		if onRunning == "kill" {
+			sc.sessions.warnForSchedule(j, time.Duration(sc.Head.Spec.Schedule.Grace))
+		}
+		return
+	}
 	switch onRunning {
 	case "requeue":
 		if j.Cancel == "" && !j.Requeue {
 			j.Requeue, j.CancelAt = true, sc.now
-			sc.messages.askToEnd(j, reason)
+			sc.messages.askToEnd(j, goesDown)
 			sc.writeJob(j)
 		}
 	case "kill":
-		sc.jobs.cancel(j, reason)
+		sc.jobs.cancel(j, goesDown)
 	}
 }
 

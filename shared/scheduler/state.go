@@ -130,6 +130,8 @@ type State struct {
 	outcomes   []outcome          // ends of jobs; the jobs that wait for them are still to be moved on
 	runTimes   runTimes           // of kinds of jobs; this process only, see runtimes.go
 	backlogs   map[*Node]struct{} // nodes that hold more than they run at once; see ahead.go
+	sessions   map[string]*Job    // live sessions, by their owners
+	tickAt     time.Time          // enqueued time of the last tick; this process only
 	recalls    []*Job             // that a step has recalled which is not known to be committed; see recall.go
 }
 
@@ -153,6 +155,16 @@ func newNode(row *pool.Node) *Node {
 // JobCount is how many jobs have a place on the node.
 func (n *Node) JobCount() int { return len(n.jobs) }
 
+// hasSession reports whether a person works on the node: it is not asked to leave then.
+func (n *Node) hasSession() bool {
+	for _, j := range n.jobs {
+		if j.Session != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Job is a live job's row, where it waits, and what it takes of a node. There are many of
 // them: TestMemoryOfALine bounds what one takes.
 type Job struct {
@@ -173,6 +185,7 @@ type onNode struct {
 	part       float64       // what it takes, in whole nodes; see Spec.PartOfNode
 	expect     time.Duration // how long it was expected to run; 0 = long, or not known
 	isRich     bool          // it takes more memory for each cpu than the node has
+	toldAt     time.Time     // of a session: when its node was last told its warning; this process only
 	recalledAt time.Time     // when its node was asked for it back; this process only
 }
 
@@ -198,6 +211,7 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
 
+		sessions: map[string]*Job{},
 		backlogs: map[*Node]struct{}{},
 	}
 	for _, n := range nodes {
@@ -222,12 +236,20 @@ func (s *State) LiveJob(order string) *pool.Job {
 }
 
 // addJob adds a live job.
-func (s *State) addJob(j *Job) { s.Jobs[j.Order], s.ids[j.ID] = j, j }
+func (s *State) addJob(j *Job) {
+	s.Jobs[j.Order], s.ids[j.ID] = j, j
+	if j.Session != nil {
+		s.sessions[j.Session.Owner] = j
+	}
+}
 
 // removeJob removes a job that is live no longer.
 func (s *State) removeJob(j *Job) {
 	delete(s.Jobs, j.Order)
 	if s.ids[j.ID] == j {
 		delete(s.ids, j.ID)
+	}
+	if j.Session != nil && s.sessions[j.Session.Owner] == j {
+		delete(s.sessions, j.Session.Owner)
 	}
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"sort"
@@ -33,6 +34,7 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	st.sweeping.cancelMembers()
 	if len(rest) == 0 {
 		st.schedule.enforce()
+		st.sessions.enforce()
 		st.rolling.replaceOutdated()
 		st.placement.placeJobs()
 		st.recall.recallWaiting()
@@ -64,11 +66,18 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 		case pool.Submit:
 			st.jobs.submit(e)
 		case pool.Cancel:
-			if j := st.Jobs[e.Order]; j != nil {
+			switch j := st.Jobs[e.Order]; {
+			case j != nil && j.Session != nil:
+				st.sessions.end(j, cmp.Or(e.By, pool.EndUser), e.Reason)
+			case j != nil:
 				st.jobs.cancel(j, e.Reason)
-			} else {
+			default:
 				st.sweeping.skipMember(e.Order, e.Reason)
 			}
+		case pool.Open:
+			st.sessions.open(e)
+		case pool.Extend:
+			st.sessions.extend(e)
 		case pool.Hold:
 			st.holds.hold(e.Order)
 		case pool.Release:
@@ -113,6 +122,7 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			}
 		case pool.Loaded:
 			st.messages.resend(st.now)
+			st.sessions.tellAgain(st.now)
 			st.forgetAllRecalls()
 			st.waits.lookUpEnds()
 		case pool.Tick:
@@ -145,6 +155,7 @@ func (st *step) applySpec(e pool.Apply) {
 // tick looks for silent nodes and missing answers.
 func (st *step) tick(e pool.Tick) {
 	st.messages.resend(st.now.Add(-st.timing.ResendAfter))
+	st.sessions.tellAgain(st.now.Add(-st.timing.ResendAfter))
 	st.housekeeping.askLateBack()
 	st.waits.lookUpEnds()
 	mayHaveNodes := func(s pool.Set) bool { return s.Capacity > 0 || s.Op.Kind == pool.OpGrow || len(s.Requests) > 0 }
@@ -152,6 +163,7 @@ func (st *step) tick(e pool.Tick) {
 		st.effects.List = true
 	}
 	if !e.At.IsZero() {
+		st.sessions.noteTick(e.At)
 		st.housekeeping.fenceSilent(e.At)
 	}
 }

@@ -25,11 +25,20 @@ func (t *turn) downReason() string {
 	return fmt.Sprintf("the pool is down by its schedule until %s", until.UTC().Format(time.RFC3339))
 }
 
+// describeSession adds to an assignment what the pool's document says of its sessions. The
+// driver adds what the deployment knows.
+func (t *turn) describeSession(s *protocol.Session) {
+	if of := t.Head.Spec.Sessions; s != nil && of != nil {
+		s.Home, s.Jupyter, s.Sudo, s.Probe = of.Home, of.Jupyter, of.Sudo, of.Probe
+	}
+}
+
 // send adds a work item to the message that the node gets after this step.
 func (t *turn) send(n *Node, item protocol.WorkItem) {
 	if item.Assign != nil {
 		item.Assign.Whole = !t.Head.Spec.Pack // a job that has its node to itself may use all of it
 		item.Assign.Room = t.turnRoom(n, item.Assign)
+		t.describeSession(item.Assign.Session)
 	}
 	t.effects.Work[n.VMID] = append(t.effects.Work[n.VMID], item)
 }

@@ -20,7 +20,7 @@ const maxPlanNames = 20
 // PlanApply says what Apply would change and end. It writes nothing, and asks Azure only
 // for what the pool's nodes are made of.
 func (p *Pools) PlanApply(ctx context.Context, spec pool.Spec) (wire.PoolPlan, error) {
-	if err := p.checkRegion(spec); err != nil {
+	if err := p.checkDocument(ctx, spec); err != nil {
 		return wire.PoolPlan{}, err
 	}
 	warnings, err := p.checkSizes(ctx, spec)

@@ -22,7 +22,7 @@ const (
 // instances, which costs nothing. Nothing of the pool is written. It returns a row for each
 // set, in the order of the ladder. It takes up to checkTime.
 func (p *Pools) Check(ctx context.Context, spec pool.Spec) ([]wire.Check, error) {
-	if err := p.checkRegion(spec); err != nil {
+	if err := p.checkDocument(ctx, spec); err != nil {
 		return nil, err
 	}
 	if _, err := p.checkSizes(ctx, spec); err != nil {

@@ -25,6 +25,8 @@ type Pools struct {
 	fleet  Fleet
 	log    *slog.Logger
 	now    func() time.Time
+
+	hasDoors bool // people can come in to nodes
 }
 
 // driveIfThere brings events to a pool; a pool that is gone needs nothing any more.
@@ -119,7 +121,7 @@ func (p *Pools) ApplyPool(ctx context.Context, spec pool.Spec) (wire.PoolSummary
 // Apply creates a pool or changes it to the spec. It returns warnings for the person
 // who wrote the spec.
 func (p *Pools) Apply(ctx context.Context, spec pool.Spec) (warnings []string, err error) {
-	if err := p.checkRegion(spec); err != nil {
+	if err := p.checkDocument(ctx, spec); err != nil {
 		return nil, err
 	}
 	if warnings, err = p.checkSizes(ctx, spec); err != nil {

@@ -82,6 +82,7 @@ type Config struct {
 	ReviveAfter []time.Duration                                            // see DSVM_REVIVE_AFTER
 	Setting     func(name string) string                                   // a setting of the app, which a rule names; "" = it is missing
 	Statuses    func(rule *push.Rule, token string) StatusPoster           // the way to the Git host of a rule
+	NodeDoors   drive.Doors                                                // how nodes let people in; nil = there are no interactive pools
 	Log         *slog.Logger
 	Now         func() time.Time // UTC; nil = the clock
 }
@@ -114,6 +115,7 @@ func New(c Config) *Service {
 		Bus:    driveBus{c.Bus},
 		Fleet:  c.Fleet,
 		Ledger: ledger,
+		Doors:  c.NodeDoors,
 		Timing: c.Timing,
 		Log:    c.Log,
 		Now:    c.Now,
@@ -121,7 +123,8 @@ func New(c Config) *Service {
 	ledger.driver = driver
 	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, now: c.Now, shareRoots: shareRoots(c.Share),
 		longLists: make(chan struct{}, longListsAtOnce)}
-	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now}
+	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now,
+		hasDoors: c.NodeDoors != nil}
 	rules := &pushRules{store: c.Store, setting: c.Setting, log: c.Log, now: c.Now}
 	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}

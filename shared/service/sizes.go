@@ -12,6 +12,26 @@ import (
 	"dsvmpools/shared/size"
 )
 
+// checkDocument refuses a pool that this deployment cannot have, or not under this name.
+func (p *Pools) checkDocument(ctx context.Context, spec pool.Spec) error {
+	if err := p.checkRegion(spec); err != nil {
+		return err
+	}
+	if spec.IsInteractive() && !p.hasDoors {
+		return fault.New(fault.Invalid, "kind", "`kind: interactive` is not supported yet by this deployment, which has no way for people "+
+			"to come in; it needs a relay and a certificate authority for SSH")
+	}
+	before, err := p.driver.Spec(ctx, spec.Name)
+	switch {
+	case fault.CodeOf(err) == fault.NotFound:
+		return nil
+	case err == nil && before.Kind != spec.Kind:
+		err = fault.New(fault.Conflict, "kind", "pool %q is of `kind: %s`, and a pool keeps its kind; delete it first, or take another name",
+			spec.Name, before.Kind)
+	}
+	return err
+}
+
 // checkRegion refuses a pool in another region than the deployment's: subnet, identity and
 // quotas are those of one region, and Azure refuses a scale set whose subnet is elsewhere.
 func (p *Pools) checkRegion(spec pool.Spec) error {
