@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -142,12 +141,12 @@ func (d *Driver) newSessions(ctx context.Context, a *actor, events []pool.Event)
 			if _, ended := a.ended[open.Order]; ended {
 				continue
 			}
-			_, err := d.store.FinishedJob(ctx, a.name, open.Order)
-			if err == nil {
-				continue
-			}
-			if fault.CodeOf(err) != fault.NotFound {
+			ended, err := d.hasEnded(ctx, a.name, pool.Submit{Order: open.Order, ID: open.ID})
+			if err != nil {
 				return nil, err
+			}
+			if ended {
+				continue
 			}
 		}
 		left = append(left, e)

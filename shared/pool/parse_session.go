@@ -130,20 +130,24 @@ func (s *Spec) validateSessions() error {
 		return invalid("sessions.jupyter", "`sessions.jupyter` is %q; write lab or off", document.Clip(of.Jupyter))
 	case of.Home != protocol.HomeLocal && of.Home != protocol.HomeShare:
 		return invalid("sessions.home", "`sessions.home` is %q; write local or share", document.Clip(of.Home))
-	case of.Home == protocol.HomeShare && !slices.ContainsFunc(s.Shares, func(sh Share) bool { return sh.Protocol == ProtocolNFS && sh.Path == SharePath }):
+	case of.Home == protocol.HomeShare && !slices.ContainsFunc(s.Shares, Share.keepsOwners):
 		return invalid("sessions.home", "`sessions.home: share` is not supported yet on SMB, which keeps no owners of files; "+
 			"write local, or a `share` at %s with `protocol: nfs`", SharePath)
 	case of.Sudo && of.Resources.CPUs != 0:
 		return invalid("sessions.sudo", "`sessions.sudo` makes a person root of the node, over everybody there; "+
 			"write `cpus: all` in `sessions.resources`, so that nobody else is there, or leave `sudo` out")
 	case len(of.Probe) > maxProbe:
-		return invalid("sessions.probe", "`sessions.probe` has %d bytes; shorten it to %d, and put what is longer on the share", len(of.Probe), maxProbe)
+		return invalid("sessions.probe", "`sessions.probe` has %d bytes; shorten it to %d, and put what is longer on the share",
+			len(of.Probe), maxProbe)
 	}
 	if err := s.validateSlot(); err != nil {
 		return err
 	}
 	return s.validateWays()
 }
+
+// keepsOwners reports whether the share can hold the homes of people.
+func (s Share) keepsOwners() bool { return s.Protocol == ProtocolNFS && s.Path == SharePath }
 
 // validateSlot checks that a node of the pool has room for a session.
 func (s *Spec) validateSlot() error {
@@ -154,7 +158,8 @@ func (s *Spec) validateSlot() error {
 			return nil
 		}
 	}
-	return invalid("sessions.resources", "`sessions.resources` is more than a node of any of the `sizes` has; ask for less, or name a larger size")
+	return invalid("sessions.resources", "`sessions.resources` is more than a node of any of the `sizes` has; "+
+		"ask for less, or name a larger size")
 }
 
 // validateWays checks who may come in, and how.

@@ -148,10 +148,10 @@ func (as *attempts) concludeSession(j *Job, a *job.Attempt) {
 
 // endedBy says what has ended a session that nobody asked to end.
 func endedBy(state job.AttemptState) string {
-	switch state {
-	case job.AttemptEvicted:
+	switch {
+	case state == job.AttemptEvicted:
 		return pool.EndEvicted
-	case job.AttemptStartFailed:
+	case state == job.AttemptStartFailed:
 		return pool.EndStartFailed
 	}
 	return pool.EndNodeLost
