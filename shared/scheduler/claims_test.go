@@ -297,6 +297,14 @@ func (c *claims) job(j *Job, e Explanation) {
 		c.must(found, "node %s takes no work", name)
 	}
 	u := e.Unblocks
+	if s := j.Session; s != nil && j.State == job.Running && j.Cancel == "" && !onNode(pool.NodeLost, pool.NodeFailed, pool.NodeDeleting) {
+		if u == vetoText[s.EndsBy] {
+			c.must(!s.EndsAt.IsZero(), "it is not warned")
+		} else {
+			c.must(strings.HasPrefix(u, "its owner, who ends it") && s.EndsAt.IsZero(), "nobody says what ends it")
+		}
+		return
+	}
 	switch {
 	case u == "":
 		c.must(j.State == job.Running && j.VMID != "", "something has to happen")
@@ -342,7 +350,7 @@ func (c *claims) job(j *Job, e Explanation) {
 		left := after.Jobs[j.Order]
 		c.must(left == nil || left.Cancel != "" || r.More, "it does not")
 	case strings.HasPrefix(u, "a change of the pool; or cancel"):
-		c.must(Refuses(c.s.Head.Spec, j.Spec) != nil, "the pool may run it")
+		c.must(refuses(&c.s.Head.Spec, j) != nil, "the pool may run it")
 	case strings.HasPrefix(u, "the end of a job of the team"):
 		c.must(
 			slices.ContainsFunc(c.s.liveJobs(), func(o *Job) bool { return o != j && o.VMID != "" && o.Spec.Team == j.Spec.Team }),
@@ -397,6 +405,9 @@ func calls(r Result) int {
 
 // InLine is how many jobs wait for a place.
 func InLine(s *State) int { return s.line.waiting() }
+
+// AllLackFeatures reports whether no rung gives nodes that know what the jobs in line need.
+func AllLackFeatures(s *State) bool { return s.allLackFeatures() }
 
 // AheadPerCPU and MostAhead bound what a node holds beside what it runs.
 const (

@@ -79,6 +79,9 @@ func Dump(s *State, now time.Time) string {
 			)
 		}
 	}
+	for owner, j := range s.sessions {
+		add("session of %s: %s %v", owner, j.Order, s.Jobs[j.Order] == j)
+	}
 	for order, w := range s.sweeps {
 		live, waiting := []string{}, []string{}
 		ending := w.job.Cancel != "" && len(w.live) == 0 && slices.Contains(s.ending, order)

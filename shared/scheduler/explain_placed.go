@@ -46,6 +46,9 @@ func (ex *explainer) explainPlaced(j *Job) (reason, unblocks string) {
 		return fmt.Sprintf("it was given to node %s %s ago, which has not begun it yet", name, ex.now.Sub(at).Round(time.Second)),
 			fmt.Sprintf("the node's answer; without one it is sent again, and asked back at %s", stamp(at.Add(ex.timing.AssignedFor)))
 	}
+	if j.Session != nil {
+		return ex.explainSession(j)
+	}
 	return fmt.Sprintf("it has been running on node %s since %s", name, stamp(j.Current().StartedAt)), ""
 }
 

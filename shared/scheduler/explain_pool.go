@@ -136,5 +136,6 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	}
 	e.Reason += ex.quarantineText("; ")
 	e.Reason += ex.outdatedText("; ")
+	e.Reason += ex.spareText("; ")
 	return e
 }

@@ -161,10 +161,24 @@ func (cp *capacity) recordModel(set *pool.Set, e pool.Listed) {
 	if m.Wanted != "" && e.Wanted != m.Wanted && set.Breaker.Open() {
 		set.Breaker.ProbeAt = cp.now // what is wrong may have been mended
 	}
+	if m.Has != "" && m.Has != e.Model {
+		cp.markGoneOutdated(set)
+	}
 	if m.Has, m.Wanted = e.Model, e.Wanted; !m.IsOutdated() {
 		// RetryAt stays, so that handlers of two releases that want different models cannot
 		// have it written more often.
 		m.Tries, m.Problem = 0, ""
+	}
+}
+
+// markGoneOutdated notes that the nodes of a set that have left were made from an earlier
+// model, so that nobody concludes from their agents what the next ones know: see lacks.
+func (cp *capacity) markGoneOutdated(set *pool.Set) {
+	for _, n := range cp.sortedNodes() {
+		if n.Set == set.Name && n.State == pool.NodeGone && !n.Outdated && cp.hasRoom() {
+			n.Outdated, n.OutdatedAt = true, cp.now
+			cp.touchNode(n)
+		}
 	}
 }
 

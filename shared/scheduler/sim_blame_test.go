@@ -129,7 +129,7 @@ func (c *checker) blamed(s *scheduler.State, r *scheduler.Result) {
 	}
 	for _, ch := range r.Changes {
 		j, isJob := ch.Value.(*pool.Job)
-		if !isJob || j.Spec.Sweep != nil {
+		if !isJob || j.Spec.Sweep != nil || j.Session != nil {
 			continue
 		}
 		pays := 0
@@ -242,7 +242,7 @@ func (c *checker) stopped(s *scheduler.State, r *scheduler.Result) {
 func (c *checker) grows(s *scheduler.State) {
 	h := &s.Head
 	free := h.Spec.Nodes.Max
-	still := scheduler.InLine(s) > 0 && !h.Deleting && !h.Down
+	still := scheduler.InLine(s) > 0 && !scheduler.AllLackFeatures(s) && !h.Deleting && !h.Down
 	for _, n := range s.Nodes {
 		switch n.State {
 		case pool.NodeGone, pool.NodeDeleting, pool.NodeQuarantined:

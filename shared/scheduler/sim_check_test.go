@@ -28,6 +28,8 @@ type checker struct {
 	asked   map[int64]bool         // assignments that were recalled
 	growing growing
 	faults  faultCheck
+
+	sessions sessionsSeen
 }
 
 // bill is what a provider would charge for: from the first time the VM was seen
@@ -36,7 +38,8 @@ type bill struct{ from, to time.Time }
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{}, asked: map[int64]bool{},
-		faults: newFaultCheck()}
+		faults: newFaultCheck(), sessions: sessionsSeen{on: map[string]string{}, slots: map[string]int{}, ending: map[string]bool{},
+			told: map[string]struct{}{}}}
 }
 
 func (c *checker) ok() bool { return c.broken == "" }
@@ -59,6 +62,7 @@ func (c *checker) step(s *scheduler.State, r *scheduler.Result) {
 	c.processes(s)
 	c.rolled(s, r)
 	c.movesOn(s)
+	c.people(s, r)
 	if c.w.steps%8 == 0 && !r.More {
 		c.reasons(s)
 	}

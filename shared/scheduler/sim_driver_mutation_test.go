@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -18,7 +19,9 @@ type driverMutation struct {
 	file      string
 	old, new  string
 	want      []string // invariants, one of which has to catch it
+	dir       string   // the package whose source it spoils, "" = drive
 	deletions bool     // it only shows when a pool is deleted
+	people    bool     // it only shows when people use a pool
 	always    bool     // it is tried in every run of the tests, and not only in long ones
 }
 
@@ -153,7 +156,7 @@ func TestSimulationBitesTheDriver(t *testing.T) {
 	if underDetector {
 		t.Skip("the mutated driver is built without the race detector: `go test` runs this")
 	}
-	for _, m := range driverMutations {
+	for _, m := range slices.Concat(driverMutations, peopleMutations) {
 		t.Run(m.name, func(t *testing.T) {
 			if !m.always && os.Getenv("DSVM_LONG") == "" {
 				t.Skip("it takes some seconds; DSVM_LONG=1 runs it")
@@ -171,7 +174,7 @@ var violation = regexp.MustCompile(`seed \d+, after \d+ steps: ([a-z. ]+):`)
 // simulate builds the tests of this package over the mutated source and runs the
 // simulation; it returns the invariant that was violated.
 func (m *driverMutation) simulate(t *testing.T) string {
-	path, err := filepath.Abs(filepath.Join("..", "drive", m.file))
+	path, err := filepath.Abs(filepath.Join("..", cmp.Or(m.dir, "drive"), m.file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +203,9 @@ func (m *driverMutation) simulate(t *testing.T) string {
 	which := "^TestSimulation$"
 	if m.deletions {
 		which = "^TestSimulationOfADeletion$"
+	}
+	if m.people {
+		which = "^TestSimulationOfPeople$"
 	}
 	run := exec.CommandContext(t.Context(), binary, "-test.run", which, "-test.timeout", "3m", "-sim.steps", fmt.Sprint(max(*simSteps, 100_000)))
 	out, err := run.CombinedOutput()

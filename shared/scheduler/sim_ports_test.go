@@ -19,6 +19,7 @@ func (p *ports) Work(ctx context.Context, session string, items []protocol.WorkI
 	_, vmid, _ := strings.Cut(session, ".")
 	return p.call(ctx, "bus work", vmid, func(c *call) error {
 		sent := items
+		w.checker.sends(items)
 		if w.chance(100) {
 			sent = items[:w.rng.Intn(len(items))]
 		}

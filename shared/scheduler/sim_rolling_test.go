@@ -177,7 +177,11 @@ func (v *vm) features() []string {
 	if v.model < secretsSince {
 		return nil
 	}
-	return protocol.Features()
+	features := protocol.Features()
+	if !slices.Contains(features, protocol.FeatureSession) {
+		features = append(features, protocol.FeatureSession)
+	}
+	return features
 }
 
 // understands checks that an agent gets no assignment that it does not know how to run.

@@ -81,6 +81,8 @@ type world struct {
 	remade     map[int]bool // deployments that cannot change a set: it has to be made again
 	modelCalls map[string]int
 
+	people    []*person        // see sim_people_test.go
+	nextOrder int              // of their sessions
 	others    otherJobs        // see sim_other_pool_test.go
 	jobs      map[string]*wish // by order, of all that was ever submitted
 	succeeded map[string]*vm   // by order and rank, where it has succeeded

@@ -64,6 +64,9 @@ type run struct {
 	cameAt   time.Time
 	stuck    bool // it does not begin
 	deaf     bool // nor is it given back
+
+	warned, saidWarned int64 // of a session: the number of its last warning, and of the one that it has reported
+	saidIdle           bool  // of a session: its last verdict
 }
 
 // grow asks the scale set for a capacity.
@@ -312,13 +315,15 @@ func (w *world) live(v *vm) {
 	w.takeTurns(v)
 	if !w.now.Before(v.reportAt) {
 		v.reportAt = w.now.Add(time.Minute)
-		items := []protocol.ReportItem{holds(v)}
+		items := append([]protocol.ReportItem{holds(v)}, w.votes(v, true)...)
 		for _, r := range v.runs() {
 			if r.finished != nil {
 				items = append(items, protocol.ReportItem{Finished: r.finished})
 			}
 		}
 		w.report(v, items...)
+	} else if said := w.votes(v, false); len(said) > 0 {
+		w.report(v, said...)
 	}
 }
 
@@ -334,6 +339,7 @@ func (w *world) restart(v *vm) {
 	for _, r := range v.runs() {
 		switch {
 		case r.finished != nil:
+		case r.assign.Session != nil && !r.started.IsZero(): // it outlives its agent
 		case !r.started.IsZero():
 			r.finished = &protocol.Finished{N: r.n, State: string(job.AttemptAgentRestarted), ExitCode: job.ExitAgentRestarted, StartedAt: r.started, EndedAt: w.now.Add(v.skew)}
 			w.checker.agentEnds(v, r, fmt.Sprint("start ", v.boots))
@@ -474,6 +480,13 @@ func (w *world) take(v *vm, item protocol.WorkItem) {
 			return
 		}
 		w.takeTurns(v)
+	case item.Warn != nil:
+		if r := v.held[item.Warn.Target]; r != nil {
+			r.warned = item.N
+			if item.Warn.EndsIn > 0 {
+				w.checker.sessions.told[orderOf(r.assign.Job)] = struct{}{}
+			}
+		}
 	case item.Cancel != nil:
 		r := v.held[item.Cancel.Target]
 		switch {
@@ -518,6 +531,9 @@ func (w *world) takeTurns(v *vm) {
 // beginRun begins an assignment whose turn it is.
 func (w *world) beginRun(v *vm, r *run) {
 	r.started, r.endAt = w.now.Add(v.skew), w.now.Add(time.Duration(w.rng.Intn(40))*time.Second)
+	if r.assign.Session != nil {
+		r.endAt = w.now.Add(10000 * time.Hour)
+	}
 	if w.jobs[orderOf(r.assign.Job)[:26]].short && w.rng.Intn(60) > 0 {
 		r.endAt = w.now
 	}

@@ -1,0 +1,84 @@
+package scheduler_test
+
+// peopleMutations spoil what is promised to people, in the step and in the driver. Each has to
+// be caught by TestSimulationOfPeople.
+var peopleMutations = []driverMutation{
+	{
+		name: "people get a second session", dir: "scheduler", file: "sessions.go", people: true, always: true,
+		old:  " || se.sessions[e.Session.Owner] != nil {",
+		new:  " {",
+		want: []string{"S2"},
+	},
+	{
+		name: "a session is opened once more by a late message", file: "drive.go", people: true,
+		old:  "	queue, err := d.newSessions(ctx, a, events)\n",
+		new:  "	queue, err := events, error(nil)\n",
+		want: []string{"S2"},
+	},
+	{
+		name: "a session moves", dir: "scheduler", file: "attempts.go", people: true,
+		old:  "	case s.ReadyAt.IsZero() && (j.Requeue || j.isFree(a)):\n",
+		new:  "	case j.Requeue || j.isFree(a):\n",
+		want: []string{"S3"},
+	},
+	{
+		name: "a node leaves under its people, since it is outdated", dir: "scheduler", file: "rolling.go", people: true,
+		old:  "n.State == pool.NodeBusy) && !n.hasSession():",
+		new:  "n.State == pool.NodeBusy):",
+		want: []string{"S1"},
+	},
+	{
+		name: "who comes back after a warning is not seen", dir: "scheduler", file: "session_votes.go", people: true, always: true,
+		old:  "		case of.IdleAfter == 0 || at.Add(-idle).After(s.WarnedOn):\n",
+		new:  "		case of.IdleAfter == 0:\n",
+		want: []string{"S6"},
+	},
+	{
+		name: "a session ends before its time", dir: "scheduler", file: "sessions.go", people: true,
+		old:  "se.now.Add(within), by\n",
+		new:  "se.now.Add(within / 2), by\n",
+		want: []string{"S6"},
+	},
+	{
+		name: "nobody has to know of the warning", dir: "scheduler", file: "sessions.go", people: true,
+		old:  "		se.send(n, protocol.WorkItem{N: se.Head.N, Warn: se.warning(j)})\n",
+		new:  "		j.Session.ToldN = se.Head.N\n",
+		want: []string{"S6"},
+	},
+	{
+		name: "a voter that finds nothing out counts as idle", dir: "scheduler", file: "session_votes.go", people: true,
+		old:  "	if st.Unknown && at.Sub(s.Since) < unknownFor {\n",
+		new:  "	if st.Unknown && st.N < 0 {\n",
+		want: []string{"S7"},
+	},
+	{
+		name: "sessions live for ever", dir: "scheduler", file: "sessions.go", people: true,
+		old:  "		case isOld:\n",
+		new:  "		case isOld && se.Head.N < 0:\n",
+		want: []string{"S7"},
+	},
+	{
+		name: "idle nodes stay when everybody has gone home", dir: "scheduler", file: "spare.go", people: true,
+		old:  "of.Sessions == nil || s.running == 0 || s.Head.Down",
+		new:  "of.Sessions == nil || s.Head.Down",
+		want: []string{"rest", "stall", "growth", "outdated", "deadline"},
+	},
+	{
+		name: "a slot is used again while its VM is there", dir: "scheduler", file: "attempts.go", people: true,
+		old:  "		if n.State != pool.NodeGone {\n			taken",
+		new:  "		if n.State == pool.NodeBusy {\n			taken",
+		want: []string{"S10"},
+	},
+	{
+		name: "a session that is kept ends for idleness", dir: "scheduler", file: "session_votes.go", people: true,
+		old:  "		idle = min(idle, at.Sub(s.KeepTill))\n",
+		new:  "		idle = max(idle, 0)\n",
+		want: []string{"S12"},
+	},
+	{
+		name: "a session is sent without its door", file: "doors.go", people: true,
+		old:  "		return items[:first]\n",
+		new:  "		return items\n",
+		want: []string{"door"},
+	},
+}
