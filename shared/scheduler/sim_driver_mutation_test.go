@@ -169,7 +169,7 @@ func TestSimulationBitesTheDriver(t *testing.T) {
 	}
 }
 
-var violation = regexp.MustCompile(`seed \d+, after \d+ steps: ([a-z. ]+):`)
+var violation = regexp.MustCompile(`seed \d+, after \d+ steps: ([A-Za-z0-9. ]+):`)
 
 // simulate builds the tests of this package over the mutated source and runs the
 // simulation; it returns the invariant that was violated.

@@ -21,6 +21,9 @@ func (s *State) spareSlots() int {
 // spareDemand is the demand for spare slots that no node has free; false: there is none.
 func (s *State) spareDemand() (demandOf, bool) {
 	missing := s.spareSlots()
+	if missing == 0 {
+		return demandOf{}, false
+	}
 	for _, n := range s.Nodes {
 		missing -= s.slotsFree(n)
 	}
