@@ -517,7 +517,7 @@ func (b *notebook) states() (all []protocol.SessionState) {
 		if k.Idle > 0 {
 			k.Idle += int64(time.Since(h.link.at) / time.Second)
 		}
-		all = append(all, protocol.SessionState{N: n, Idle: k.Idle, Unknown: k.Unknown, Votes: k.Votes,
+		all = append(all, protocol.SessionState{N: n, Warned: h.link.warned, Idle: k.Idle, Unknown: k.Unknown, Votes: k.Votes,
 			Connections: k.Connections, Relayed: k.Relayed, DoorClosed: k.DoorClosed})
 	}
 	return all
