@@ -30,7 +30,7 @@ func Dump(s *State, now time.Time) string {
 		}
 		where := "on a node"
 		switch w := s.sweepOf(j); {
-		case j.awaits:
+		case j.awaits():
 			where = "awaits"
 		case j.inLine() != nil:
 			where = fmt.Sprintf("in line of %s, class %d, shape %v, for %d", j.inLine().team, j.inLine().class, shapeOf(&Job{Job: j.row()}), j.weight)
@@ -42,7 +42,7 @@ func Dump(s *State, now time.Time) string {
 		case j.VMID == "" && w != nil:
 			where = "beside the line"
 		}
-		if j.heap != nil && j.heap.jobs[j.index] != j {
+		if j.heap != nil && !j.awaits() && j.heap.jobs[j.index] != j {
 			where += ", lost"
 		}
 		part := 0.0

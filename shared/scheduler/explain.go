@@ -43,9 +43,9 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 	switch {
 	case j.VMID != "":
 		e.Reason, e.Unblocks = ex.explainPlaced(j)
-	case j.awaits && j.isHeld():
+	case j.awaits() && j.isHeld():
 		e.Reason, e.Unblocks, e.After = j.Reason+"; and "+waitsText(j), "somebody who releases or cancels it", j.waitsFor()
-	case j.awaits:
+	case j.awaits():
 		e.Reason, e.Unblocks = waitsText(j), "the end of the jobs it comes after; when one of them ends otherwise than it asks, it is cancelled"
 		e.After = j.waitsFor()
 	case j.heap != nil && j.inLine() == nil && !j.NotBefore.After(now):

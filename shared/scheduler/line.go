@@ -132,7 +132,7 @@ func (ln *line) count(j *Job, weight int) {
 
 // remove takes a job out, wherever it waits; a job that does not wait stays.
 func (ln *line) remove(j *Job) {
-	if j.awaits {
+	if j.awaits() {
 		ln.stopHolding(j)
 		return
 	}

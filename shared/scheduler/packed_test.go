@@ -31,7 +31,7 @@ var lines = []struct {
 	most float64
 	row  func(n int) *pool.Job
 }{
-	{"alike", 320, func(n int) *pool.Job { return waitingRow(n, fmt.Sprint("/bin/", "true")) }},
+	{"alike", 300, func(n int) *pool.Job { return waitingRow(n, fmt.Sprint("/bin/", "true")) }},
 	{"different commands", 350, func(n int) *pool.Job {
 		return waitingRow(n, "python", "train.py", "--seed", fmt.Sprint(n), "--data", "/data/2026")
 	}},

@@ -174,10 +174,9 @@ type Job struct {
 	alone     string // of a packed job, what it has alone; "" = it is not packed
 
 	*onNode          // nil before its first attempt; see State.occupyNodes
-	heap    *jobHeap // where it waits, or nil
+	heap    *jobHeap // where it waits, or nil; see Job.awaits
 	index   int32    // its place there
 	weight  int32    // how many jobs it stands for in line
-	awaits  bool     // it waits for other jobs
 }
 
 // onNode is what a job on a node has besides.

@@ -33,10 +33,16 @@ type outcome struct {
 	forgotten bool // nobody knows any more how it has ended
 }
 
+// forOthers is the heap of all jobs that wait for others. It has none: line.after has them.
+var forOthers = &jobHeap{}
+
+// awaits reports whether a job waits for others.
+func (j *Job) awaits() bool { return j.heap == forOthers }
+
 // holdForOthers makes a job wait for the jobs it comes after.
 func (ln *line) holdForOthers(j *Job) {
 	ln.awaiting++
-	j.awaits = true
+	j.heap = forOthers
 	for _, id := range j.waitsFor() {
 		ln.after[id] = append(ln.after[id], j)
 	}
@@ -45,7 +51,7 @@ func (ln *line) holdForOthers(j *Job) {
 // stopHolding ends a job's wait for others.
 func (ln *line) stopHolding(j *Job) {
 	ln.awaiting--
-	j.awaits = false
+	j.heap = nil
 	for _, id := range j.waitsFor() {
 		rest := slices.DeleteFunc(ln.after[id], func(other *Job) bool { return other == j })
 		if ln.after[id] = rest; len(rest) == 0 {
