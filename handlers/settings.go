@@ -8,6 +8,7 @@ import (
 	"dsvmpools/shared/doctor"
 	"dsvmpools/shared/identity"
 	"dsvmpools/shared/outbound"
+	"dsvmpools/shared/relay"
 	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/service"
 	"dsvmpools/shared/tree"
@@ -23,10 +24,13 @@ type Settings struct {
 	Subscription        string
 	ResourceGroup       string
 	Location            string
-	ResourceManager     string // endpoint; "" = the public cloud's
-	ResourceManagerKey  string // bearer token for a local endpoint; "" = the app's identity
-	Share               string // path of the share
-	Subnet              string // resource id of the nodes' subnet
+	ResourceManager     string          // endpoint; "" = the public cloud's
+	ResourceManagerKey  string          // bearer token for a local endpoint; "" = the app's identity
+	Relay               relay.Namespace // the doors of interactive pools; zero = none
+	RelayListenKey      string          // of its rule "listen"
+	RelaySendKey        string          // of its rule "send"
+	Share               string          // path of the share
+	Subnet              string          // resource id of the nodes' subnet
 	Nodes               NodeSettings
 	Queues              bus.Queues
 	Timing              scheduler.Timing
@@ -88,6 +92,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	} {
 		r.duration(name, into)
 	}
+	r.relay(&s)
 	s.ReviveAfter = r.durations("DSVM_REVIVE_AFTER", reviveAfter)
 	var err error
 	s.AllowPrivate, err = outbound.Parse(getenv(outbound.Setting))
@@ -97,6 +102,18 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	s.Trees = tree.Limits{Bytes: r.bytes("DSVM_SYNC_MAX_BYTES"), Files: r.number("DSVM_SYNC_MAX_FILES", 1, mostFiles)}
 	s.SignIn = r.signIn()
 	return s, r.err()
+}
+
+// relay reads where the relay is, and its keys. All of them are there, or none.
+func (r *reader) relay(s *Settings) {
+	address := r.getenv("DSVM_RELAY")
+	if address == "" {
+		return
+	}
+	var err error
+	s.Relay, err = relay.ParseNamespace(address)
+	r.add("DSVM_RELAY", err)
+	s.RelayListenKey, s.RelaySendKey = r.required("DSVM_RELAY_LISTEN_KEY"), r.required("DSVM_RELAY_SEND_KEY")
 }
 
 // place says where the deployment is.

@@ -23,7 +23,7 @@ type identity struct {
 }
 
 // keyNames are the names of the keys.
-var keyNames = []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control"}
+var keyNames = []string{"tables", "bus", "agent", "arm", "node", "function", "master", "control", listenRule, sendRule}
 
 // addr returns the address for a server, with the port of its last start; port 0, for any
 // free one, if it has none.

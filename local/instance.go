@@ -1,7 +1,7 @@
 //go:build unix
 
 // Package local makes one machine play Azure, for `dsvm up`, its demo and tests: it
-// starts the local Service Bus, Table Storage, resource manager and Functions host,
+// starts the local Service Bus, Table Storage, relay, resource manager and Functions host,
 // with the real handler and agents, on one folder that holds all their data. A start
 // on the same folder continues from what the folder holds, also after a kill.
 //
@@ -29,6 +29,7 @@ import (
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
+	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/door"
@@ -118,6 +119,8 @@ type Description struct {
 	ARM      string `json:"arm"` // URL of the resource manager
 	ARMTLS   string `json:"armTLS"`
 	ARMToken string `json:"armToken"`
+	Relay    string `json:"relay"` // URL of the relay
+	RelayTLS string `json:"relayTLS"`
 	// Where the scale sets are.
 	Subscription  string `json:"subscription"`
 	ResourceGroup string `json:"resourceGroup"`
@@ -134,6 +137,7 @@ type Instance struct {
 	Bus     *servicebus.Server
 	Tables  *tables.Server
 	Compute *compute.Server
+	Relay   *relay.Server
 	Host    *functions.Host
 	Chaos   *chaos.Set
 	Share   string

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
+	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/bus"
@@ -29,7 +31,13 @@ const (
 	agentKey   = "agent"
 )
 
-// startServers starts Service Bus, the tables and the resource manager. Service Bus is first:
+// Names of the rules of the relay, and of their keys: shared/relay has the same.
+const (
+	listenRule = "listen"
+	sendRule   = "send"
+)
+
+// startServers starts Service Bus, the tables, the relay and the resource manager. Service Bus is first:
 // the certificate of all of them names its port.
 func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) error {
 	if err := in.startBus(cfg, id, log); err != nil {
@@ -37,6 +45,9 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) err
 	}
 	if err := in.startTables(cfg, id, log); err != nil {
 		return fmt.Errorf("the local tables: %w", err)
+	}
+	if err := in.startRelay(cfg, id, log); err != nil {
+		return fmt.Errorf("the local relay: %w", err)
 	}
 	if err := in.startCompute(cfg, id, log); err != nil {
 		return fmt.Errorf("the local compute: %w", err)
@@ -88,6 +99,26 @@ func (in *Instance) startBus(cfg Config, id *identity, log *slog.Logger) (err er
 	}
 	in.close = append(in.close, in.Bus.Close)
 	return id.setPort("serviceBus", in.Bus.Addr())
+}
+
+// startRelay starts the relay. Its two rules have a right each, as in the cloud.
+func (in *Instance) startRelay(cfg Config, id *identity, log *slog.Logger) (err error) {
+	in.Relay, err = relay.Start(relay.Config{
+		Addr: id.addr("relay"),
+		Path: dataFile(cfg.Dir, "relay.json"),
+		Rules: []relay.Rule{
+			{Name: listenRule, Key: id.Keys[listenRule], Listen: true},
+			{Name: sendRule, Key: id.Keys[sendRule], Send: true},
+		},
+		TLS:   in.Bus.TLS(),
+		Log:   log,
+		Chaos: in.Chaos,
+	})
+	if err != nil {
+		return err
+	}
+	in.close = append(in.close, in.Relay.Close)
+	return id.setPort("relay", in.Relay.Addr())
 }
 
 // divisor is what the rates of the cloud are divided by.
@@ -147,6 +178,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 		Token:          id.Keys["arm"],
 		TLS:            in.Bus.TLS(),
 		NodeToken:      id.Keys["node"],
+		Providers:      map[string]http.Handler{"Microsoft.Relay": in.Relay.Manager()},
 		SubscriptionID: subscription,
 		ResourceGroup:  resourceGroup,
 		Location:       location,
@@ -226,6 +258,9 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		ARMToken:        id.Keys["arm"],
 		TokenFile:       tokenFile(cfg.Dir),
 
+		Relay:    settings["DSVM_RELAY"],
+		RelayTLS: "https://" + in.Relay.Addr(),
+
 		Subscription:  subscription,
 		ResourceGroup: resourceGroup,
 	}
@@ -257,6 +292,9 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"COMMIT_STATUS_SCHEDULE":          "*/5 * * * * *",
 		"DSVM_PUBLIC_URL":                 cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), home), // for the links on commits
 		"DSVM_ARM_TOKEN":                  id.Keys["arm"],
+		"DSVM_RELAY":                      "http://" + in.Relay.Addr(),
+		"DSVM_RELAY_LISTEN_KEY":           id.Keys[listenRule],
+		"DSVM_RELAY_SEND_KEY":             id.Keys[sendRule],
 		"DSVM_SUBNET_ID":                  subnet,
 		"DSVM_SSH_PUBLIC_KEY":             sshPublicKey,
 		"DSVM_NODE_CLIENT_ID":             clientID,

@@ -71,6 +71,7 @@ var portNames = map[string]string{
 	"serviceBus": "Service Bus",
 	"tables":     "the tables",
 	"arm":        "the resource manager",
+	"relay":      "the relay",
 	"control":    "faults",
 	"issuer":     "the sign-in",
 }

@@ -156,6 +156,9 @@ func (s *Server) managerHandler() http.Handler {
 	mux.Handle(subscriptionPath, notServed)
 	mux.Handle(groupPath, noType)
 	mux.Handle(subscriptionPath+"providers/", noType)
+	for provider, served := range s.cfg.Providers {
+		mux.Handle(groupPath+"providers/"+provider+"/", served)
+	}
 	mux.Handle(setPath, notServed)
 
 	get("/subscriptions/"+pathEnd, "", s.listSubscriptions, noSubscription)

@@ -82,6 +82,9 @@ type Config struct {
 	// "" = nodes have no identity. With it the resource manager deletes one instance at a time,
 	// and refuses everything else.
 	NodeToken string
+	// Providers answer the calls for other kinds of resources of the group, by the name of
+	// their provider, such as Microsoft.Relay; who calls has been checked then.
+	Providers map[string]http.Handler
 	// Surroundings are what the scale sets stand on.
 	Surroundings Surroundings
 	// EvictionNotice is the time from the Scheduled Event to the eviction; 0 = 30s.

@@ -74,6 +74,11 @@ var errUnfit = errors.New("the listener's answer cannot be passed on")
 
 // request passes a request of HTTP to a listener, and its answer back.
 func (s *Server) request(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		body := &paced{r.Body, http.NewResponseController(w), s.times.request}
+		body.wait()
+		r.Body = body
+	}
 	e := s.find(trimSlash(r.URL.Path))
 	if e == nil {
 		refuse(w, http.StatusNotFound, "EntityNotFound: there is no hybrid connection of this name")
@@ -163,10 +168,26 @@ func (s *Server) readSmall(w http.ResponseWriter, r *http.Request, e *entity, ad
 	if r.ContentLength <= 0 || r.ContentLength > maxOnControl {
 		return m, nil, nil
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(s.now().Add(s.times.request))
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxOnControl))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxOnControl+1)) // to its end
 	return m, body, err
+}
+
+// paced is the body of a request, of which a part must come every 60 s.
+type paced struct {
+	io.ReadCloser
+	control *http.ResponseController
+	pause   time.Duration
+}
+
+func (p *paced) wait() { _ = p.control.SetReadDeadline(time.Now().Add(p.pause)) }
+
+func (p *paced) Read(b []byte) (int, error) {
+	p.wait()
+	n, err := p.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = p.control.SetReadDeadline(time.Time{}) // the answer may take longer
+	}
+	return n, err
 }
 
 // atAddress goes on with a listener that has come to the address of a request: it gets the

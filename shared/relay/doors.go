@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"dsvmpools/shared/protocol"
+)
+
+// How long tokens are good for.
+const (
+	listenFor = 12 * time.Hour // a node's; the pool sends it another one before
+	sendFor   = 15 * time.Minute
+)
+
+// webSuffix makes the name of a node's entity for browsers from that of its own.
+const webSuffix = "-web"
+
+// Doors gives tokens for the entities of nodes, and has the entities made.
+type Doors struct {
+	Namespace Namespace
+	ListenKey string // of the rule listen
+	SendKey   string // of the rule send
+	// Ensure makes an entity if there is none; anonymous takes senders without a token.
+	Ensure func(ctx context.Context, entity string, anonymous bool) error
+	Now    func() time.Time // nil = the clock
+}
+
+func (d *Doors) now() time.Time {
+	if d.Now == nil {
+		return time.Now()
+	}
+	return d.Now()
+}
+
+// Listen returns what a node needs to listen at its own entity, and at its entity for browsers,
+// for 12 hours: a token for these two and for nothing else. Errors are those of Ensure.
+func (d *Doors) Listen(ctx context.Context, entity string) (protocol.Door, error) {
+	web := entity + webSuffix
+	if err := d.Ensure(ctx, entity, false); err != nil {
+		return protocol.Door{}, err
+	}
+	if err := d.Ensure(ctx, web, true); err != nil {
+		return protocol.Door{}, err
+	}
+	until := d.now().Add(listenFor)
+	return protocol.Door{
+		URL: d.Namespace.Address(entity), Token: d.Namespace.Token(RuleListen, d.ListenKey, entity, until),
+		WebURL: d.Namespace.Address(web), WebToken: d.Namespace.Token(RuleListen, d.ListenKey, web, until),
+	}, nil
+}
+
+// Send returns the address to Dial for the sshd behind an entity, and a token that is good
+// for 15 minutes, to send there and nowhere else.
+func (d *Doors) Send(entity string) (address, token string) {
+	return d.Namespace.Address(entity) + SSH, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
+}
+
+// Login is the address at which a browser gets in at an entity, with a ticket: in the fragment,
+// so that it is in no log and in no header.
+func (d *Doors) Login(entity, ticket string) string {
+	return d.Namespace.Page(entity+webSuffix) + "/dsvm/login#" + ticket
+}
