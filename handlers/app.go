@@ -69,6 +69,10 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Boot:          s.boot(),
 	}
 	scaleSets := service.NewFleet(client, nodes)
+	doors, err := s.doors(credential, armCredential)
+	if err != nil {
+		return nil, err
+	}
 	hosts := s.AllowPrivate.Client() // for the addresses that rules name
 	use := service.New(service.Config{
 		Store:       st,
@@ -85,7 +89,8 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Statuses: func(rule *push.Rule, token string) service.StatusPoster {
 			return status.Poster{Provider: rule.Provider, Server: rule.Server, API: rule.Status.API, Token: token, Client: hosts}
 		},
-		Log: log,
+		Doors: doors,
+		Log:   log,
 	})
 	examine := doctor.New(doctor.Config{
 		Tables:      st,

@@ -1,10 +1,14 @@
 package handlers
 
 import (
+	"strings"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/relay/entities"
+	"dsvmpools/shared/service"
+	"dsvmpools/shared/sshca"
 )
 
 // Doors is what gives nodes and people their tokens for the relay; nil if the deployment has
@@ -24,4 +28,27 @@ func (s Settings) Doors(credential azcore.TokenCredential) (*relay.Doors, error)
 		return nil, err
 	}
 	return &relay.Doors{Namespace: s.Relay, ListenKey: s.RelayListenKey, SendKey: s.RelaySendKey, Ensure: made.Ensure}, nil
+}
+
+// doors is how the owners of sessions come in; nil if the deployment has no relay or no key
+// that signs certificates. own is the app's credential, arm the one for the resource manager.
+// Nothing is sent.
+func (s Settings) doors(own, arm azcore.TokenCredential) (*service.Doors, error) {
+	at, err := s.Doors(arm)
+	if err != nil || at == nil || s.SSHCA == "" {
+		return nil, err
+	}
+	ca, err := s.authority(own)
+	if err != nil {
+		return nil, err
+	}
+	return service.NewDoors(ca, at)
+}
+
+// authority is what signs certificates for SSH: a key in a vault, or in a file.
+func (s Settings) authority(own azcore.TokenCredential) (*sshca.Authority, error) {
+	if strings.HasPrefix(s.SSHCA, "https://") {
+		return sshca.OpenVault(sshca.Vault{URL: s.SSHCA, Credential: own})
+	}
+	return sshca.OpenFile(s.SSHCA)
 }

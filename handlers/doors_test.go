@@ -1,10 +1,13 @@
 package handlers
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"dsvmpools/shared/fleet"
+	"dsvmpools/shared/relay"
+	"dsvmpools/shared/sshca"
 )
 
 func TestDoorsOfSettings(t *testing.T) {
@@ -38,6 +41,36 @@ func TestDoorsOfSettings(t *testing.T) {
 		}
 		if doors, err := s.Doors(fleet.StaticCredential("x")); c.wrong == "" && (err != nil || (doors != nil) != c.isThere) {
 			t.Errorf("%s: got %v, %v", c.name, doors, err)
+		}
+	}
+}
+
+// People come in where there are a relay and a key that signs certificates.
+func TestDoorsOfPeople(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := sshca.CreateFile(path); err != nil {
+		t.Fatal(err)
+	}
+	at, err := relay.ParseNamespace("https://contoso.servicebus.windows.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		settings          Settings
+		isThere, isBroken bool
+	}{
+		"nothing":     {Settings{}, false, false},
+		"no relay":    {Settings{SSHCA: path}, false, false},
+		"no key":      {Settings{Relay: at}, false, false},
+		"a file":      {Settings{Relay: at, SSHCA: path}, true, false},
+		"a vault":     {Settings{Relay: at, SSHCA: "https://v.vault.azure.net/keys/ssh-ca"}, true, false},
+		"no file":     {Settings{Relay: at, SSHCA: path + "x"}, false, true},
+		"not a vault": {Settings{Relay: at, SSHCA: "https://v.vault.azure.net/secrets/x"}, false, true},
+	} {
+		got, err := c.settings.doors(fleet.StaticCredential("x"), fleet.StaticCredential("x"))
+		if (got != nil) != c.isThere || (err != nil) != c.isBroken {
+			t.Errorf("%s: got %v, %v", name, got, err)
 		}
 	}
 }

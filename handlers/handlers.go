@@ -76,6 +76,7 @@ func (f *Functions) API(share string) http.Handler {
 		Trees:  f.service.Trees,
 
 		Rejected: f.service.Rejected,
+		Sessions: f.service.Sessions,
 
 		Access: f.access,
 		Users:  f.service.Users,

@@ -29,6 +29,7 @@ type Settings struct {
 	Relay               relay.Namespace // the doors of interactive pools; zero = none
 	RelayListenKey      string          // of its rule "listen"
 	RelaySendKey        string          // of its rule "send"
+	SSHCA               string          // URL of a vault's key, or path of a file: signs certificates for SSH; "" = none
 	Share               string          // path of the share
 	Subnet              string          // resource id of the nodes' subnet
 	Nodes               NodeSettings
@@ -63,6 +64,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: r.required("AZURE_SUBSCRIPTION_ID"), ResourceGroup: r.required("AZURE_RESOURCE_GROUP"),
 		Location:        r.required("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
+		SSHCA: getenv("DSVM_SSH_CA"),
 		Share: r.required("SHARE_PATH"), Subnet: r.required("DSVM_SUBNET_ID"),
 		Nodes:  r.nodes(),
 		Queues: bus.DefaultQueues, Timing: scheduler.DefaultTiming, UnknownAgain: time.Minute, Lookup: getenv,

@@ -146,6 +146,7 @@ type Instance struct {
 	issuer *issuer.Server
 
 	host  functions.Config
+	sshCA string // file of the key that signs certificates for SSH
 	lock  *flock.Flock
 	close []func() error
 }

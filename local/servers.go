@@ -23,6 +23,7 @@ import (
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/size"
+	"dsvmpools/shared/sshca"
 )
 
 // Names of the keys of Service Bus: the handler's with all rights, and the agents'.
@@ -220,6 +221,10 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 	if err != nil {
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
+	in.sshCA = dataFile(cfg.Dir, "ssh_ca.pem")
+	if err := sshca.CreateFile(in.sshCA); err != nil {
+		return fmt.Errorf("the key that signs certificates for SSH: %w", err)
+	}
 	settings := in.settings("http://"+l.Addr().String(), id)
 	maps.Copy(settings, cfg.Settings)
 	in.host = functions.Config{
@@ -295,6 +300,7 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_RELAY":                      "http://" + in.Relay.Addr(),
 		"DSVM_RELAY_LISTEN_KEY":           id.Keys[listenRule],
 		"DSVM_RELAY_SEND_KEY":             id.Keys[sendRule],
+		"DSVM_SSH_CA":                     in.sshCA,
 		"DSVM_SUBNET_ID":                  subnet,
 		"DSVM_SSH_PUBLIC_KEY":             sshPublicKey,
 		"DSVM_NODE_CLIENT_ID":             clientID,

@@ -24,7 +24,7 @@ type wall struct {
 }
 
 var (
-	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/...", "shared/identity", "shared/treestore", "shared/signin"}"shared/relay/..."}
+	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/...", "shared/identity", "shared/treestore", "shared/signin", "shared/relay/...", "shared/sshca"}
 	azure    = []string{"github.com/Azure/..."}
 	tables   = "github.com/Azure/azure-sdk-for-go/sdk/data/..."
 	arm      = "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/..."

@@ -9,5 +9,5 @@ import (
 // commands are those that do not only talk to an instance, as the ones in package cli do.
 // Those that run one are made on Unix alone.
 func commands() []cli.Command {
-	return append(append(instanceCommands(), pack.Command), deploy.Commands()...)
+	return append(append(instanceCommands(), pack.Command, sshDoor), deploy.Commands()...)
 }

@@ -61,6 +61,7 @@ func serve(app *apptest.Instance) http.Handler {
 		Trees:  app.Trees,
 
 		Rejected: app.Rejected,
+		Sessions: app.Sessions,
 	}, app.Share, app.Log)
 }
 

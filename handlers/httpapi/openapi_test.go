@@ -87,6 +87,14 @@ func TestOpenAPINamesEveryField(t *testing.T) {
 		"AuditEntry":   reflect.TypeFor[wire.AuditEntry](),
 		"SignIn":       reflect.TypeFor[wire.SignIn](),
 		"Me":           reflect.TypeFor[wire.Me](),
+
+		"Session":            reflect.TypeFor[wire.Session](),
+		"SessionRequest":     reflect.TypeFor[wire.SessionRequest](),
+		"SessionExtend":      reflect.TypeFor[wire.SessionExtend](),
+		"CertificateRequest": reflect.TypeFor[wire.CertificateRequest](),
+		"SessionCertificate": reflect.TypeFor[wire.SessionCertificate](),
+		"Door":               reflect.TypeFor[wire.Door](),
+		"SessionLab":         reflect.TypeFor[wire.SessionLab](),
 	} {
 		var fields []string
 		for i := range of.NumField() {

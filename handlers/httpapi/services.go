@@ -1,4 +1,4 @@
-// Package httpapi serves the HTTP API: jobs, pools, nodes, logs, usage, and the
+// Package httpapi serves the HTTP API: jobs, pools, nodes, sessions, logs, usage, and the
 // pushes of Git hosts with their rules. It reads requests, calls the use cases of
 // shared/service through the interfaces below, and writes JSON or problem documents.
 // It holds no rule about jobs or pools, and it checks no key: the host has done that
@@ -9,6 +9,7 @@ package httpapi
 
 import (
 	"context"
+	"time"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -31,10 +32,37 @@ type Services struct {
 	Trees  Trees
 
 	Rejected Rejected
+	Sessions Sessions
 
 	Access Access
 	Users  Users // nil = people have no accounts
 	Audit  Audit // nil = no trail is kept
+}
+
+// Sessions opens, shows and ends the sessions of people, and lets their owners in. The
+// caller is in the context. A session that is not there is notFound; what only its owner
+// may do is forbidden to others.
+type Sessions interface {
+	// Open returns the live session of the caller in a pool, or makes one: isNew. A pool
+	// that is not there is notFound, one that runs jobs is invalid.
+	Open(ctx context.Context, pool, team string) (s wire.Session, isNew bool, err error)
+	// Rejoin returns the live session of the caller in a pool and makes none:
+	// fault.SessionEnded.
+	Rejoin(ctx context.Context, pool string) (wire.Session, error)
+	// List lists the live sessions by pool, account and id; "" stands for any.
+	List(ctx context.Context, pool, user string) ([]wire.Session, error)
+	// Session finds a session in any state.
+	Session(ctx context.Context, id string) (wire.Session, error)
+	// Explain says why a session is where it is.
+	Explain(ctx context.Context, id string) (wire.Explanation, error)
+	// Stop asks for a session to end; of one that has ended it is no error.
+	Stop(ctx context.Context, id string) (wire.Session, error)
+	// Extend has a session kept for a time from now.
+	Extend(ctx context.Context, id string, by time.Duration) (wire.Session, error)
+	// Certificate signs a key for SSH. A session that is not ready is a conflict.
+	Certificate(ctx context.Context, id, publicKey string) (wire.SessionCertificate, error)
+	// Lab returns where its JupyterLab is. A session that is not ready is a conflict.
+	Lab(ctx context.Context, id string) (wire.SessionLab, error)
 }
 
 // Trees takes in the folders that jobs start in.

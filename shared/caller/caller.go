@@ -42,12 +42,13 @@ const AllTeams = "*"
 type Caller struct {
 	// ID is the object id of a person in the directory, which never changes; "" = a program
 	// that has the function key, and is no person.
-	ID    string
-	Name  string          // of the account on nodes and in rows, from table users; "" = a program, or a person without an account yet
-	UID   int             // of the account, 200000 or more; 0 = a program, or a person without an account yet
-	Login string          // what the directory calls the person, such as ann@contoso.com, for people
-	Teams map[string]Role // by team; AllTeams = every team
-	From  string          // the address that the request came from, for the audit trail; "" = not known
+	ID     string
+	Name   string          // of the account on nodes and in rows, from table users; "" = a program, or a person without an account yet
+	UID    int             // of the account, 200000 or more; 0 = a program, or a person without an account yet
+	Login  string          // what the directory calls the person, such as ann@contoso.com, for people
+	Teams  map[string]Role // by team; AllTeams = every team
+	Groups []string        // object ids of the groups of a person, as far as the directory tells them
+	From   string          // the address that the request came from, for the audit trail; "" = not known
 	// TooManyGroups says that the directory did not tell the groups of the person, so that
 	// roles may be missing.
 	TooManyGroups bool

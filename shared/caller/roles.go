@@ -115,5 +115,5 @@ func (rules Rules) Of(p Person) map[string]Role {
 
 // Caller is the person as a caller, without an account yet.
 func (rules Rules) Caller(p Person) Caller {
-	return Caller{ID: p.ID, Login: p.Login, Teams: rules.Of(p), TooManyGroups: p.Overage}
+	return Caller{ID: p.ID, Login: p.Login, Teams: rules.Of(p), Groups: p.Groups, TooManyGroups: p.Overage}
 }

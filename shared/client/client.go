@@ -104,6 +104,7 @@ type request struct {
 	header       http.Header
 	once         bool          // not harmless twice
 	timeout      time.Duration // 0 = callTimeout
+	accepted     *bool         // set if the answer is 202; nil = it does not matter
 }
 
 // call makes a request and reads its answer into `into`, unless that is nil.
@@ -115,6 +116,9 @@ func (c *Client) call(ctx context.Context, r request, into any) error {
 		return err
 	}
 	defer response.Body.Close()
+	if r.accepted != nil {
+		*r.accepted = response.StatusCode == http.StatusAccepted
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("the answer of %s broke off: %w", c.base, err)

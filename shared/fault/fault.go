@@ -25,6 +25,8 @@ const (
 	Preempted  Code = "preempted"  // a later operation took its place; what came of it has to be looked up
 	Immutable  Code = "immutable"  // what is there cannot be changed so; it has to be made again
 	Internal   Code = "internal"   // everything else
+
+	SessionEnded Code = "sessionEnded" // there is no live session, and nobody asked for a new one
 )
 
 // Error is an error with a code and a sentence that says what to do.

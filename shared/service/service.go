@@ -1,7 +1,8 @@
 // Package service holds the use cases of the app: submit, cancel and explain a job;
 // apply, resume and delete a pool; command a node and take its reports; take a push
 // of a Git host and keep the rules for pushes; report to commits; copy the ledger;
-// take in folders for jobs; keep the accounts of people, and the trail of who changed what; remove what was kept for long enough; reject messages and bring them back. The
+// take in folders for jobs; keep the accounts of people, and the trail of who changed what; open sessions and
+// let their owners in; remove what was kept for long enough; reject messages and bring them back. The
 // triggers in handlers and the HTTP API in handlers/httpapi call the same methods, so
 // both judge a job alike.
 //
@@ -82,7 +83,7 @@ type Config struct {
 	ReviveAfter []time.Duration                                            // see DSVM_REVIVE_AFTER
 	Setting     func(name string) string                                   // a setting of the app, which a rule names; "" = it is missing
 	Statuses    func(rule *push.Rule, token string) StatusPoster           // the way to the Git host of a rule
-	NodeDoors   drive.Doors                                                // how nodes let people in; nil = there are no interactive pools
+	Doors       *Doors                                                     // how people come in; nil = there are no interactive pools
 	Log         *slog.Logger
 	Now         func() time.Time // UTC; nil = the clock
 }
@@ -101,6 +102,7 @@ type Service struct {
 	Rejected   *Rejected
 	Users      *Users
 	Audit      *Audit
+	Sessions   *Sessions
 }
 
 // New puts the use cases together around one driver.
@@ -110,12 +112,16 @@ func New(c Config) *Service {
 	}
 	ids := &registry{store: c.Store, log: c.Log, now: c.Now, reviveAfter: c.ReviveAfter}
 	ledger := &Ledger{store: c.Store, log: c.Log, now: c.Now}
+	var nodeDoors drive.Doors // a nil *Doors would be one that is there
+	if c.Doors != nil {
+		nodeDoors = c.Doors
+	}
 	driver := drive.New(drive.Config{
 		Store:  driveStore{c.Store, ids},
 		Bus:    driveBus{c.Bus},
 		Fleet:  c.Fleet,
 		Ledger: ledger,
-		Doors:  c.NodeDoors,
+		Doors:  nodeDoors,
 		Timing: c.Timing,
 		Log:    c.Log,
 		Now:    c.Now,
@@ -124,7 +130,7 @@ func New(c Config) *Service {
 	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, now: c.Now, shareRoots: shareRoots(c.Share),
 		longLists: make(chan struct{}, longListsAtOnce)}
 	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now,
-		hasDoors: c.NodeDoors != nil}
+		hasDoors: c.Doors != nil}
 	rules := &pushRules{store: c.Store, setting: c.Setting, log: c.Log, now: c.Now}
 	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}
@@ -141,6 +147,7 @@ func New(c Config) *Service {
 		Trees:      trees,
 		Users:      &Users{store: c.Store, now: c.Now},
 		Audit:      &Audit{store: c.Store, log: c.Log, now: c.Now},
+		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, doors: c.Doors, now: c.Now},
 		Rejected:   &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log},
 	}
 }

@@ -115,6 +115,8 @@ func statusOf(c fault.Code) (status int, title string) {
 		return http.StatusNotFound, "There is no such thing"
 	case fault.Conflict, fault.Preempted, fault.Immutable:
 		return http.StatusConflict, "Something else is in the way"
+	case fault.SessionEnded:
+		return http.StatusConflict, "The session has ended"
 	case fault.Forbidden:
 		return http.StatusForbidden, "The caller has no right to it"
 	case fault.Gone:
@@ -143,7 +145,7 @@ func (p Problem) Fault() *fault.Error {
 
 // codes are those that a problem document carries as they are.
 var codes = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, fault.Throttled, fault.NoQuota, fault.NoCapacity,
-	fault.OverBudget, fault.Forbidden, fault.Gone, fault.Preempted, fault.Immutable, fault.Internal}
+	fault.OverBudget, fault.Forbidden, fault.Gone, fault.Preempted, fault.Immutable, fault.Internal, fault.SessionEnded}
 
 // codeOf reads a status that came without a problem document of ours, from a
 // proxy or from the host.

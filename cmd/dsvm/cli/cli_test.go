@@ -18,6 +18,7 @@ import (
 
 	"dsvmpools/handlers/httpapi"
 	"dsvmpools/local/apptest"
+	"dsvmpools/shared/caller"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
@@ -74,6 +75,10 @@ func newBench(t *testing.T, options ...apptest.Option) *bench {
 		Trees:  b.app.Trees,
 
 		Rejected: b.app.Rejected,
+		Sessions: b.app.Sessions,
+
+		Access: httpapi.Access{Tokens: passes{}, Roles: caller.Rules{{Subject: "a-1", Role: caller.User, Team: "vision"}}},
+		Users:  b.app.Users,
 	}, b.app.Share, b.app.Log)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("x-functions-key") != "secret" || b.denies.Load() {

@@ -132,10 +132,13 @@ func noContext(name string, known []string) error {
 	return fmt.Errorf("there is no context %q; %s", written.Clip(name), hint)
 }
 
-// findInstance finds the instance to talk to: that of --context, else of DSVM_URL, else of
+// findInstance finds the instance to talk to: the one that ssh_config names, else that of --context, else of DSVM_URL, else of
 // DSVM_CONTEXT, else the one that describes itself in this folder or above it, else that of
 // the current context.
 func (p *Program) findInstance() (Instance, error) {
+	if p.instanceFile != "" {
+		return readInstance(p.instanceFile)
+	}
 	named := p.context
 	if named == "" && p.Getenv("DSVM_URL") == "" {
 		named = p.Getenv("DSVM_CONTEXT")

@@ -43,7 +43,9 @@ func faultAdd(p *Program) *cobra.Command {
 		Long: fmt.Sprintf(`Add a rule: from now on, requests that match TARGET meet FAULT.
 
 TARGET is SERVER/OPERATION/ENTITY. Each part may be a pattern with * and ?; parts
-that are left out match everything. Servers: %s.
+that are left out match everything.
+
+Servers: %s.
 
 Faults: %s.`, strings.Join(chaos.Servers, ", "), faultNames()),
 		Example: `  dsvm fault add detach servicebus/receive/jobs --probability 0.1

@@ -40,7 +40,16 @@ type Program struct {
 	// ReadSecret reads a line from the terminal without showing it; nil = In is none.
 	ReadSecret func() (string, error)
 
+	// Home is the user's home folder; "" = it is not known.
+	Home string
+	// Browse opens an address in the user's browser; nil = there is none.
+	Browse func(ctx context.Context, address string) error
+	// OpenTTY opens the terminal, also where In is another file; nil = there is none.
+	OpenTTY func() (Terminal, error)
+
 	answers *bufio.Reader // of In, for Ask
+
+	instanceFile string // that describes the instance; "" = it is looked for
 
 	output  string // table | json
 	utc     bool   // write times in UTC
@@ -64,6 +73,10 @@ func System() *Program {
 	if p.ErrWidth = terminalWidth(os.Stderr); p.ErrWidth > 0 {
 		p.ErrColor = color()
 	}
+	if home, err := os.UserHomeDir(); err == nil {
+		p.Home = home
+	}
+	p.OpenTTY = openTTY
 	if dir, err := os.UserConfigDir(); err == nil {
 		p.ConfigDir = filepath.Join(dir, "dsvm")
 	}
@@ -147,7 +160,8 @@ platform ended it in another way.`,
 	root.PersistentFlags().StringVar(&p.context, "context", "", "talk to the instance of this context")
 	complete(root, "context", p.completeContexts)
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
-	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand, copyCommand, listCommand, usageCommand, pushCommand,
+	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand,
+		connectCommand, sshCommands, codeCommand, jupyterCommand, sessionCommand, copyCommand, listCommand, usageCommand, pushCommand,
 		rejectedCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, auditCommand, contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))

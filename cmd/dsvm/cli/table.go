@@ -255,7 +255,8 @@ func paint(state string) string {
 		color = colorGreen
 	case "failed", "timed out", "rejected", "lost", "blocked", "quarantined", "node lost", "start failed", "agent restarted":
 		color = colorRed
-	case "queued", "held", "submitted", "assigned", "creating", "booting", "draining", "deleting", "cancelled", "evicted", "unknown", "down":
+	case "queued", "held", "submitted", "assigned", "creating", "booting", "draining", "deleting", "cancelled", "evicted", "unknown", "down",
+		"waiting", "starting", "ending":
 		color = colorYellow
 	}
 	if color == "" {

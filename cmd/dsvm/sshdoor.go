@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"dsvmpools/cmd/dsvm/cli"
+	"dsvmpools/shared/relay"
+	"dsvmpools/shared/wire"
+)
+
+// sshDoor is the ProxyCommand of ssh: it connects to the node of a session, by the ways that
+// `dsvm session ready` has found, and passes bytes between ssh and there.
+func sshDoor(p *cli.Program) *cobra.Command {
+	var host string
+	c := &cobra.Command{
+		Use: "door --for POOL" + wire.HostSuffix, Hidden: true, Args: cobra.NoArgs,
+		Short: "Connect ssh with a session", Example: "  dsvm door --for lab.dsvm",
+		RunE: func(c *cobra.Command, _ []string) error {
+			way, said, err := p.ReadDoor(host)
+			switch {
+			case err != nil:
+				return err
+			case way.Closed != "" && said: // the person has just read it
+				return &cli.Exit{Code: 1}
+			case way.Closed != "":
+				return errors.New(way.Closed)
+			}
+			node, err := dialDoor(c.Context(), host, way.Doors)
+			if err != nil {
+				return err
+			}
+			return pass(c.Context(), node, p.In, p.Out)
+		},
+	}
+	c.Flags().StringVar(&host, "for", "", "name of the pool for ssh")
+	return c
+}
+
+// dialDoor connects by the first way that leads to the node.
+func dialDoor(ctx context.Context, host string, doors []wire.Door) (net.Conn, error) {
+	err := errors.New("the instance knows no way that this program can go; bring both to one release")
+	for _, way := range doors {
+		if way.Kind != wire.DoorRelay {
+			continue
+		}
+		var node net.Conn
+		if node, err = relay.Dial(ctx, way.URL, way.Token); err == nil {
+			return node, nil
+		}
+	}
+	return nil, fmt.Errorf("%s cannot be reached: %w", host, err)
+}
+
+// pass copies bytes both ways until the node has closed its side: what ssh has still to read
+// then is written. When ssh closes its side, there is nobody for what comes back.
+func pass(ctx context.Context, node net.Conn, in io.Reader, out io.Writer) error {
+	defer node.Close()
+	stop := context.AfterFunc(ctx, func() { node.Close() })
+	defer stop()
+	go func() {
+		_, _ = io.Copy(node, in) // its error is that of the other direction, too
+		node.Close()
+	}()
+	if _, err := io.Copy(out, node); err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		return &cli.Exit{Code: 1} // ssh says that the connection is closed
+	}
+	return nil
+}

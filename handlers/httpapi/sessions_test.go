@@ -1,0 +1,102 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"dsvmpools/handlers/httpapi"
+	"dsvmpools/local/apptest"
+	"dsvmpools/shared/caller"
+	"dsvmpools/shared/protocol"
+)
+
+// A session is followed from its beginning to its end by the real use cases, and every answer
+// is as docs/openapi.yaml describes it.
+func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
+	t.Parallel()
+	app := apptest.New(t, apptest.WithDoors(t))
+	rules, err := caller.ParseRules("g-vision=user:vision; " + opsID + "=operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httpapi.New(httpapi.Services{Sessions: app.Sessions, Pools: app.Pools, Users: app.Users, Access: httpapi.Access{Roles: rules, Tokens: passes{
+		"ann": {ID: annID, Login: "ann@contoso.com", Groups: []string{"g-vision"}},
+		"bob": {ID: bobID, Login: "bob@contoso.com", Groups: []string{"g-vision"}},
+		"ops": {ID: opsID, Login: "ops@contoso.com"},
+	}}}, app.Share, app.Log)
+	var last *httptest.ResponseRecorder
+	ask := func(who, method, url, body string, status int, has string) {
+		t.Helper()
+		r := httptest.NewRequest(method, url, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if who != "" {
+			r.Header.Set("Authorization", "Bearer "+who)
+		}
+		if strings.HasSuffix(url, "/jupyter") && method == http.MethodGet {
+			r.Header.Set("Accept", "text/html,application/xhtml+xml")
+		}
+		last = httptest.NewRecorder()
+		h.ServeHTTP(last, r)
+		check(t, r, last.Result())
+		if last.Code != status || !strings.Contains(last.Body.String(), has) {
+			t.Errorf("%s %s: got %d %s; want %d and %s", method, url, last.Code, last.Body, status, has)
+		}
+	}
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O"
+	ask("ops", "POST", "/api/pools", `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`, 200, `"name":"lab"`)
+	ask("", "GET", "/api/sessions", "", 200, `{"items":[]}`)
+	ask("", "GET", "/api/sessions?pool=none", "", 404, "there is no pool")
+	ask("", "POST", "/api/sessions", `{"pool":"lab"}`, 403, "sign in with `dsvm login`")
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","intent":"rejoin"}`, 409, `"type":"urn:dsvm:problem:sessionEnded"`)
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","intent":"look"}`, 400, "write open or rejoin")
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","user":"bob"}`, 400, "there is no field")
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","team":"audio"}`, 403, "in team")
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab"}`, 202, `"state":"waiting"`)
+	at := last.Header().Get("Location")
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","intent":"open"}`, 200, `"position":1`)
+	ask("ann", "POST", "/api/sessions", `{"pool":"lab","intent":"rejoin"}`, 200, `"user":"ann"`)
+	ask("", "GET", at, "", 200, `"uid":20000`)
+	ask("", "GET", at+"/explain", "", 200, `"state":"waiting"`)
+	ask("", "GET", "/api/sessions/none", "", 404, "there is no session")
+	ask("ann", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 409, "not ready")
+
+	report := func(item protocol.ReportItem) {
+		t.Helper()
+		if err := app.Report(t.Context(), "lab", "lab-0", item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(protocol.ReportItem{Ready: &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1",
+		HostKeys: []string{key}, Features: append(protocol.Features(), protocol.FeatureSession)}})
+	ask("", "GET", at, "", 200, `"state":"starting"`)
+	n := app.Bus.TakeWork(protocol.SessionID("lab", "lab-0"))[0].N
+	report(protocol.ReportItem{Started: &protocol.Started{N: n, At: app.Clock.Now()}})
+	report(protocol.ReportItem{Session: &protocol.SessionState{N: n, Votes: map[string]string{"input": "busy"}, Connections: map[string]int{"ssh": 1}}})
+	ask("", "GET", at, "", 200, `"state":"ready"`)
+	ask("", "GET", at, "", 200, `"votes":{"input":"busy"}`)
+	ask("", "GET", "/api/sessions?pool=lab&user=ann&limit=1", "", 200, `"node":"dsvm-lab-d2s-v5_0"`)
+
+	ask("ann", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 200, `"knownHosts":["lab.dsvm ssh-ed25519 AAAA`)
+	ask("ann", "POST", at+"/certificate", `{"publicKey":"no key"}`, 400, `"field":"publicKey"`)
+	ask("bob", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 403, "nobody else may use it")
+	ask("", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 403, "dsvm login")
+	ask("ann", "POST", at+"/jupyter", "", 200, `{"url":"https://lab.servicebus.windows.net/lab-1-web/dsvm/login#`)
+	ask("ann", "GET", at+"/jupyter", "", 303, "")
+	if to := last.Header().Get("Location"); !strings.HasPrefix(to, "https://lab.servicebus.windows.net/lab-1-web/dsvm/login#") {
+		t.Errorf("the browser is sent to %q", to)
+	}
+	ask("bob", "GET", at+"/jupyter", "", 403, "nobody else may use it")
+	ask("ann", "POST", at+"/extend", `{"for":"8h"}`, 202, `"keepUntil":"2026-03-02T20:00:00Z"`)
+	ask("ann", "POST", at+"/extend", `{"for":"soon"}`, 400, "is not a duration")
+	ask("ann", "POST", at+"/extend", `{"for":"1s"}`, 400, "write a time from 1m to 30d")
+	ask("bob", "POST", at+"/extend", `{"for":"8h"}`, 403, "nobody else may use it")
+	ask("bob", "POST", at+"/stop", "", 403, "this needs the role operator")
+	ask("ops", "POST", at+"/stop", "", 202, `"state":"ending"`)
+	report(protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "cancelled", StartedAt: apptest.Noon, EndedAt: apptest.Noon}})
+	ask("", "GET", at, "", 200, `"by":"admin"`)
+	ask("", "GET", at+"/explain", "", 200, `"state":"ended"`)
+	ask("ops", "POST", at+"/stop", "", 202, `"state":"ended"`)
+	ask("ann", "POST", at+"/jupyter", "", 409, "has ended")
+}

@@ -1,0 +1,37 @@
+package apptest
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"dsvmpools/shared/relay"
+	"dsvmpools/shared/service"
+	"dsvmpools/shared/sshca"
+)
+
+// WithDoors gives an instance a relay, https://lab.servicebus.windows.net, and a key that
+// signs certificates, so that it may have interactive pools. Nothing answers at the relay.
+func WithDoors(t testing.TB) Option {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := sshca.CreateFile(path); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := sshca.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := relay.ParseNamespace("https://lab.servicebus.windows.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *service.Config) {
+		doors, err := service.NewDoors(ca, &relay.Doors{Namespace: at, ListenKey: "listen", SendKey: "send", Now: c.Now,
+			Ensure: func(context.Context, string, bool) error { return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Doors = doors
+	}
+}

@@ -1,0 +1,137 @@
+package service
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
+	"dsvmpools/shared/pool"
+	"dsvmpools/shared/sshca"
+	"dsvmpools/shared/wire"
+)
+
+// ticketLife is how long a ticket for the browser is good for: the browser opens its address
+// at once.
+const ticketLife = time.Minute
+
+// Certificate signs a certificate for SSH, and says which ways lead to the session. The
+// caller is its owner, and the session is ready on a node that is neither lost nor fenced.
+func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.SessionCertificate, error) {
+	j, node, err := s.enter(ctx, id)
+	if err != nil {
+		return wire.SessionCertificate{}, err
+	}
+	switch {
+	case s.doors == nil:
+		return wire.SessionCertificate{}, errNoDoors()
+	case len(node.HostKeys) == 0:
+		return wire.SessionCertificate{}, fault.New(fault.Conflict, "id",
+			"node %q has told no host key, so that nobody could know it is the right one; "+
+				"`dsvm session stop` and `dsvm connect %s` get another node", node.Name, j.Spec.Pool)
+	}
+	cert, err := s.doors.ca.Sign(ctx, sshca.Login{PublicKey: publicKey, User: j.Spec.User, Session: j.ID, At: s.now()})
+	if err != nil {
+		return wire.SessionCertificate{}, err
+	}
+	out := wire.SessionCertificate{
+		Certificate: cert.Line,
+		ValidBefore: cert.ValidBefore,
+		Principal:   cert.Principal,
+		User:        j.Spec.User,
+		KnownHosts:  make([]string, len(node.HostKeys)),
+		Doors:       []wire.Door{},
+	}
+	for i, key := range node.HostKeys {
+		out.KnownHosts[i] = j.Spec.Pool + wire.HostSuffix + " " + strings.TrimSpace(key)
+	}
+	if entity := node.Entity(j.Spec.Pool); entity != "" {
+		out.Doors = s.doors.ways(entity)
+	}
+	return out, nil
+}
+
+// Lab returns the address at which the owner of a session opens its JupyterLab in a browser,
+// once. See Certificate for who may.
+func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
+	j, node, err := s.enter(ctx, id)
+	if err != nil {
+		return wire.SessionLab{}, err
+	}
+	if s.doors == nil {
+		return wire.SessionLab{}, errNoDoors()
+	}
+	entity := node.Entity(j.Spec.Pool)
+	if entity == "" {
+		return wire.SessionLab{}, fault.New(fault.Conflict, "id", "node %q has no place at the relay yet; try again in a minute", node.Name)
+	}
+	ticket, err := signTicket(s.doors.ticketKey, ticket{
+		Session: j.ID,
+		User:    j.Spec.User,
+		Expires: s.now().Add(ticketLife).Unix(),
+		Nonce:   rand.Text(),
+	})
+	if err != nil {
+		return wire.SessionLab{}, err
+	}
+	return wire.SessionLab{URL: s.doors.relay.Login(entity, ticket)}, nil
+}
+
+// enter finds a session that its owner, who calls, can come into now, and its node.
+func (s *Sessions) enter(ctx context.Context, id string) (*pool.Job, *pool.Node, error) {
+	j, err := s.owned(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case j.State.Final():
+		return nil, nil, fault.New(fault.SessionEnded, "", "session %q has ended; start another with `dsvm connect %s`", j.ID, j.Spec.Pool)
+	case j.State != job.Running || j.Cancel != "":
+		return nil, nil, fault.New(fault.Conflict, "id", "session %q is not ready; `dsvm connect %s` waits for it", j.ID, j.Spec.Pool)
+	}
+	_, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	node := nodeOf(j, nodes)
+	if node == nil || !letsIn(node) {
+		return nil, nil, fault.New(fault.Conflict, "id",
+			"the node of session %q is lost; the session ends, and `dsvm connect %s` makes another", j.ID, j.Spec.Pool)
+	}
+	return j, node, nil
+}
+
+// errNoDoors is the error of a deployment that lets nobody in.
+func errNoDoors() error {
+	return fault.New(fault.Invalid, "",
+		"this deployment has no relay and no key for certificates; set DSVM_RELAY and DSVM_SSH_CA (docs/interactive.md)")
+}
+
+// letsIn reports whether people may come to a node: its agent is the one that the pool knows.
+func letsIn(n *pool.Node) bool {
+	return slices.Contains([]pool.NodeState{pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined}, n.State)
+}
+
+// ticket opens a session in a browser, once.
+type ticket struct {
+	Session string `json:"s"`
+	User    string `json:"u"`
+	Expires int64  `json:"e"` // seconds since 1970
+	Nonce   string `json:"n"`
+}
+
+// signTicket writes a ticket as the door of a node reads it.
+func signTicket(key ed25519.PrivateKey, t ticket) (string, error) {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return "", err
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	return text(body) + "." + text(ed25519.Sign(key, body)), nil
+}
