@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,6 +178,15 @@ func (w *world) votes(v *vm, all bool) (items []protocol.ReportItem) {
 func (p *ports) Listen(ctx context.Context, entity string) (door protocol.Door, err error) {
 	w := p.w
 	err = p.call(ctx, "relay listen", entity, func(c *call) error {
+		c.answered = func(err error) error {
+			if err != nil { // what was to be sent waits for a tick, whoever was to send it
+				maps.DeleteFunc(w.unsent, func(a assignment, _ *process) bool {
+					n := p.state.Nodes[a.vmid]
+					return n != nil && n.Entity("p") == entity
+				})
+			}
+			return err
+		}
 		if w.chance(30) {
 			return unknown()
 		}
