@@ -1,6 +1,11 @@
 package pool
 
-import "strings"
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+)
 
 // A small job need not have a row of its own while it is live: jobs that come together may
 // share a row, a bundle. Such a row is written once where sixteen would be, when they come,
@@ -57,10 +62,11 @@ func LeastOrder(key string) string {
 	return order
 }
 
-// Limits of a job in a bundle: so many of them always fit into one row.
+// Limits of a job in a bundle, of what it takes in the row: sixteen such jobs always fit into
+// one row, and as many such rows as a transaction has, 98, into the 4 MB of a transaction.
 const (
-	bundledBytes    = 512 // of all texts of its document
-	bundledSentence = 200 // bytes of each sentence about it
+	bundledSpec     = 1_100 // bytes of its document
+	bundledSentence = 200   // bytes of each sentence about it
 )
 
 // fitsBundle reports whether a job is small enough to share a row.
@@ -68,26 +74,25 @@ func (j *Job) fitsBundle() bool {
 	s := &j.Spec
 	if BundleKey(j.Order) == "" || j.Session != nil || s.Sweep != nil || s.Index != nil || s.Nodes > 0 || s.Source != nil ||
 		len(j.Waits)+len(s.After)+len(j.Subscribers) > 0 || len(j.Attempts) > 1 ||
-		len(j.Reason) > bundledSentence || len(j.Cancel) > bundledSentence {
+		bytesInRow(j.Reason) > bundledSentence || bytesInRow(j.Cancel) > bundledSentence {
 		return false
 	}
 	for i := range j.Attempts {
-		if a := &j.Attempts[i]; len(a.Reason) > bundledSentence || len(a.Ranks) > 0 {
+		if a := &j.Attempts[i]; bytesInRow(a.Reason) > bundledSentence || len(a.Ranks) > 0 {
 			return false
 		}
 	}
-	size := len(s.Script) + len(s.Workdir) + len(s.Name) + len(s.Team) + len(s.User) + len(s.RerunOf) + len(s.Stop)
-	for _, list := range [][]string{s.Command, s.Args} {
-		for _, text := range list {
-			size += len(text) + 2
-		}
+	return len(s.Script)+len(s.Workdir) <= bundledSpec && bytesInRow(s) <= bundledSpec
+}
+
+// bytesInRow is as how many bytes a value stands in the request that writes its row: it is JSON
+// in a text of the row, which is JSON, so that each quote and each backslash is escaped again.
+func bytesInRow(value any) int {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return math.MaxInt
 	}
-	for _, texts := range []map[string]string{s.Env, s.Secrets, s.Labels} {
-		for name, text := range texts {
-			size += len(name) + len(text) + 4
-		}
-	}
-	return size <= bundledBytes
+	return len(text) + bytes.Count(text, []byte{'"'}) + bytes.Count(text, []byte{'\\'})
 }
 
 // AddBundles notes in the changes of jobs which bundles they concern, and decides which new
@@ -96,6 +101,7 @@ func (j *Job) fitsBundle() bool {
 // there is room for one more row in the transaction. It reports whether a bundle is written.
 func AddBundles(changes []Change, maxRows int, live func(order string) *Job) bool {
 	ended := map[string]*Job{} // by key of their live row
+	fits := map[string]bool{}  // new jobs that are small, by key
 	together := map[string]int{}
 	for i := range changes {
 		j, isJob := changes[i].Value.(*Job)
@@ -104,6 +110,7 @@ func AddBundles(changes []Change, maxRows int, live func(order string) *Job) boo
 		case strings.HasPrefix(changes[i].Key, donePrefix):
 			ended[JobKey(j.Order)] = j
 		case changes[i].Insert && j.fitsBundle():
+			fits[changes[i].Key] = true
 			together[BundleKey(j.Order)]++
 		}
 	}
@@ -124,7 +131,7 @@ func AddBundles(changes []Change, maxRows int, live func(order string) *Job) boo
 		key := BundleKey(j.Order)
 		switch {
 		case c.Insert:
-			j.Bundled = together[key] > 1 && j.fitsBundle()
+			j.Bundled = together[key] > 1 && fits[c.Key]
 			if !j.Bundled {
 				continue
 			}

@@ -9,6 +9,7 @@ type Version struct {
 	ETag     string // of the head row, as the service last wrote it; "" = not known
 	SpecHash string // fingerprint of the spec in the row
 	Carried  string // what the row has besides the head; only the store reads it
+	Index    string // names the index of finished jobs that is kept up to this version; "" = none
 }
 
 // IsZero reports whether there is no pool.

@@ -163,10 +163,17 @@ func (fs *failures) recordRestart(n *Node, before string, at time.Time) {
 			other.Breaks = countBreaks(other.Blames)
 			fs.touchNode(other)
 		}
-		if !other.isBroken() && other.isSetAside() {
+		if !other.isBroken() && other.isSetAside() && fs.hasPlaceFor(other) {
 			fs.nodes.putInUse(other)
 		}
 	}
+}
+
+// hasPlaceFor reports whether `nodes.max` allows a node to be in use again. A quarantined one
+// does not count, so that another may have been asked for in its place: it stays aside then,
+// and goes when its time is up.
+func (fs *failures) hasPlaceFor(n *Node) bool {
+	return n.State != pool.NodeQuarantined || fs.room() > 0
 }
 
 // isSetAside reports whether a node was taken out of use because it is broken.

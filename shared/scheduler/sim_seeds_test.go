@@ -74,6 +74,19 @@ func playSeeds(t *testing.T, play func(*world, int64) string) {
 	}
 }
 
+// TestSeedsOfFaults plays the worlds in which a fault was found that few others show.
+func TestSeedsOfFaults(t *testing.T) {
+	t.Parallel()
+	for seed, fault := range map[int64]string{
+		337: "a quarantined node was put in use again while another was asked for in its place",
+	} {
+		w := simulate(t, seed, seed%8 != 7, nil, (*world).play)
+		if problem := w.checker.problem; problem != "" {
+			t.Errorf("seed %d (%s), after %d steps: %s", seed, fault, w.steps, problem)
+		}
+	}
+}
+
 func TestSeedRange(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"7": "7-7", "0-9999": "0-9999", "3-3": "3-3", "": "", "-1": "", "5-4": "", "1-": "", "1-x": "", "a": "", "1 2": ""} {

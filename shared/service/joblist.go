@@ -135,7 +135,11 @@ type jobLister struct {
 }
 
 func (s *Jobs) newJobLister(ctx context.Context, q wire.JobQuery) (*jobLister, error) {
-	l := &jobLister{jobs: s, query: q, store: store.JobFilter{Team: q.Team, User: q.User, States: q.States, Since: q.Since, Until: q.Until}}
+	l := &jobLister{jobs: s, query: q, store: store.JobFilter{Team: q.Team, User: q.User, States: q.States, Since: q.Since, Until: q.Until,
+		Labels: q.Labels}}
+	if q.Name != "" {
+		l.store.Name = func(name string) bool { return matchesName(q.Name, name) }
+	}
 	switch {
 	case q.Sweep != "":
 		row, err := s.registered(ctx, q.Sweep)

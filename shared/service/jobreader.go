@@ -78,8 +78,9 @@ func (l *jobLister) read(from position) *jobReader {
 
 // readPool reads the jobs of a pool.
 func (l *jobLister) readPool(name string) func(context.Context, string, int) ([]streamedJob, string, error) {
+	list := l.jobs.store.ListJobs(name, l.store)
 	return func(ctx context.Context, below string, n int) ([]streamedJob, string, error) {
-		jobs, next, err := l.jobs.store.Jobs(ctx, name, l.store, n, below)
+		jobs, next, err := list.Page(ctx, n, below)
 		out := make([]streamedJob, len(jobs))
 		for i, j := range jobs {
 			out[i] = streamedJob{j, j.Order, j.Order}

@@ -83,6 +83,9 @@ func (r *Retention) retainRows(ctx context.Context) error {
 		}
 		if n > 0 {
 			r.log.InfoContext(ctx, "finished jobs removed; their ids keep how they ended", "pool", name, "jobs", n)
+			if _, err := r.store.DropSeen(ctx, name, r.now().Add(-r.keep.Finished), r.now()); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

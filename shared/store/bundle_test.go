@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -195,7 +196,7 @@ func (w *bundleWorld) checkLists() {
 				break
 			}
 		}
-		if !slices.Equal(got, want) {
+		if !slices.Equal(got, want) { // each page by a list of its own
 			w.t.Fatalf("%+v in pages of %d: %d jobs\n%v\nwant %d\n%v", filter, limit, len(got), got, len(want), want)
 		}
 		after := runOrder(w.r.IntN(w.next + 2))
@@ -204,6 +205,35 @@ func (w *bundleWorld) checkLists() {
 			if n, err := w.s.CountJobs(deadline(w.t), "cpu", filter, after, most); err != nil || n != min(number, most) {
 				w.t.Fatalf("%+v below %s: %d counted (%v), want %d of at most %d", filter, after, n, err, number, most)
 			}
+		}
+	}
+}
+
+// checkListMeanwhile makes sure that a list has each job once that was there when it began, while
+// jobs come, end, and leave their bundles between its pages.
+func (w *bundleWorld) checkListMeanwhile() {
+	was := map[string]bool{}
+	for _, jobs := range []map[string]*pool.Job{w.live, w.done} {
+		for order := range jobs {
+			was[order] = true
+		}
+	}
+	list, below := w.s.ListJobs("cpu", JobFilter{}), ""
+	got := map[string]int{}
+	for first := true; first || below != ""; first = false {
+		page, next, err := list.Page(deadline(w.t), 10+w.r.IntN(30), below)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, j := range page {
+			got[j.Order]++
+		}
+		below = next
+		w.step()
+	}
+	for order := range was {
+		if got[order] != 1 {
+			w.t.Errorf("job %s is in the list %d times", order, got[order])
 		}
 	}
 }
@@ -227,6 +257,7 @@ func TestBundles(t *testing.T) {
 				w.checkState(old, from)
 				w.checkLists()
 			}
+			w.checkListMeanwhile()
 		})
 	}
 	if want := map[string]bool{"bundled": true, "left": true, "emptied": true, "own": true}; !reflect.DeepEqual(seen, want) {
@@ -237,13 +268,13 @@ func TestBundles(t *testing.T) {
 // TestBundlesFit makes sure that the largest jobs that may share a row fit into it.
 func TestBundlesFit(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("\x01", 200)
+	long := strings.Repeat("\x01", 25) // as long as such a sentence may be
 	var changes []pool.Change
 	live := map[string]*pool.Job{}
 	for n := range 16 {
-		j := &pool.Job{Order: runOrder(n), ID: strings.Repeat("i", 100), State: job.Running, Reason: long, Cancel: long, VMID: long[:100],
-			Spec:     job.Spec{ID: strings.Repeat("i", 100), Pool: "cpu", Script: strings.Repeat("\x01", 512), Retry: job.Retry{On: []string{long, long}}},
-			Attempts: []job.Attempt{{Number: 1, Node: long, VMID: long, Reason: long, Cause: job.Cause(long[:40]), GPUs: make([]int, 64)}}}
+		j := &pool.Job{Order: runOrder(n), ID: strings.Repeat("i", 100), State: job.Running, Reason: long, Cancel: long, VMID: strings.Repeat("v", 36),
+			Spec:     job.Spec{ID: strings.Repeat("i", 100), Pool: "cpu", Script: strings.Repeat("\x01", 80), Retry: job.Retry{On: []string{"nodeLost", "timedOut"}}},
+			Attempts: []job.Attempt{{Number: 1, Node: strings.Repeat("n", 64), VMID: strings.Repeat("v", 36), Reason: long, Cause: "nodeLost", GPUs: make([]int, 16)}}}
 		live[j.Order] = j
 		changes = append(changes, insert(j))
 	}
@@ -253,7 +284,7 @@ func TestBundlesFit(t *testing.T) {
 		t.Fatalf("%+v, want a bundle of all", b)
 	}
 	raw, err := encodeBundle("cpu", b)
-	if err != nil || len(raw) > 1<<20 {
+	if err != nil || len(raw) > 4<<20/98 {
 		t.Errorf("%d bytes (%v)", len(raw), err)
 	}
 	if jobs, err := decodeBundle(again(t, raw)); err != nil || asText(jobs) != asText(b.Jobs) {
@@ -331,6 +362,21 @@ func TestListsPassOverBundles(t *testing.T) {
 		}
 	}
 
+	// The pages of a list do not list the keys again.
+	sent.n.Store(0)
+	list, found, below := s.ListJobs("cpu", JobFilter{}), 0, ""
+	pages := 0
+	for first := true; first || below != ""; first = false {
+		jobs, next, err := list.Page(deadline(t), 100, below)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, found, below = pages+1, found+len(jobs), next
+	}
+	if n := int(sent.n.Load()); found != 1600 || n > 1+2*pages { // one for live, one for finished rows
+		t.Errorf("%d jobs on %d pages by %d requests, want 1600 by %d at most", found, pages, n, 1+2*pages)
+	}
+
 	// Each has a row of its own: two pages of keys, of which the first is enough.
 	w = newWriter(t, w.s, "gpu")
 	for n := range 15 {
@@ -403,5 +449,63 @@ func TestDamagedBundles(t *testing.T) {
 		if _, err := (&JobFilter{}).decodeLive("", "")([]byte(raw)); err == nil || !strings.Contains(err.Error(), "job!01KG9A61R0") {
 			t.Errorf("%s: got %v, want an error that names the row", raw, err)
 		}
+	}
+}
+
+// A transaction that changes a job in each of as many bundles as it has rows is written, with
+// the longest texts that jobs in bundles may have, whatever characters these are made of.
+func TestBundlesFitIntoATransaction(t *testing.T) {
+	t.Parallel()
+	const bundles, each = 98, 16
+	for name, unit := range map[string]string{"letters": "x", "quotes": `"`, "backslashes": `\`, "control characters": "\x01", "markup": "<", "accents": "é"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWriter(t, open(t, serve(t)), "cpu")
+			live := map[string]*pool.Job{}
+			add := func(changes []pool.Change) {
+				pool.AddBundles(changes, bundles, func(order string) *pool.Job { return live[order] })
+				w.commit(changes...)
+			}
+			long := func(most int, fits func(text string) bool) string { // the longest text of such characters that fits
+				n := sort.Search(most, func(n int) bool { return !fits(strings.Repeat(unit, n+1)) })
+				return strings.Repeat(unit, n)
+			}
+			newJob := func(order, script string, on ...string) *pool.Job {
+				j := &pool.Job{Order: order, ID: "job-" + order, State: job.Queued, SubmittedAt: dawn}
+				j.Spec = job.Spec{ID: j.ID, Pool: "cpu", Team: "vision", User: "ann", Script: script, Resources: job.Resources{CPUs: 1}, Priority: job.Normal}
+				j.Spec.Retry.On = on
+				return j
+			}
+			isShared := func(j *pool.Job) bool {
+				other := *j
+				other.Order = j.Order[:len(j.Order)-1] + "1"
+				pool.AddBundles([]pool.Change{insert(j), insert(&other)}, bundles, func(string) *pool.Job { return nil })
+				return j.Bundled
+			}
+			script := long(2000, func(text string) bool { return isShared(newJob(runOrder(0), text)) })
+			if script == "" || isShared(newJob(runOrder(0), script, strings.Repeat("nodeLost", 50))) {
+				t.Errorf("script of %d bytes: the causes to try again do not count", len(script))
+			}
+			for b := range bundles {
+				var changes []pool.Change
+				for n := range each {
+					j := newJob(runOrder(b*each+n), script)
+					live[j.Order] = j
+					changes = append(changes, insert(j))
+				}
+				add(changes)
+			}
+			var changes []pool.Change
+			for b := range bundles {
+				j := *live[runOrder(b*each)]
+				if !j.Bundled {
+					t.Fatalf("job %d has a row of its own", b*each)
+				}
+				j.State = job.Running
+				live[j.Order] = &j
+				changes = append(changes, pool.Change{Key: pool.JobKey(j.Order), Value: &j})
+			}
+			add(changes)
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
@@ -44,7 +45,35 @@ func (p *Pools) commit(ctx context.Context, name string, v pool.Version, head po
 	if err != nil {
 		return pool.Version{}, err
 	}
-	return p.write(ctx, t)
+	version, err := p.write(ctx, t)
+	if err == nil {
+		t.written()
+	}
+	return version, err
+}
+
+// seenBytes bounds a transaction to which rows of the index are added: they have some kilobytes.
+const seenBytes = 2 << 20
+
+// noteSeen puts the rows of the index that are missing for jobs that t ends into t, or, if it has
+// no room for them and the row of the change log, writes them before.
+func (p *Pools) noteSeen(ctx context.Context, t *transaction, changes []pool.Change) error {
+	rows, written := p.seen.rowsFor(t.pool, t.to.Index, changes, time.Now())
+	t.written = written
+	size := 0
+	for i := range t.operations {
+		size += len(t.operations[i].Row)
+	}
+	if len(t.operations)+len(rows) < table.MaxRows && size < seenBytes {
+		t.operations = append(t.operations, rows...)
+		return nil
+	}
+	for _, batch := range table.Batches(rows) {
+		if err := p.table.Transact(ctx, "note where finished jobs of pool "+t.pool+" are", batch); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // transaction is one step of a pool, ready to be written.
@@ -52,6 +81,7 @@ type transaction struct {
 	pool       string
 	from, to   pool.Version
 	operations []table.Operation // the head first
+	written    func()            // remembers which rows of the index are written
 }
 
 // prepare checks a step and encodes its rows.
@@ -72,13 +102,19 @@ func (p *Pools) prepare(ctx context.Context, name string, v pool.Version, head p
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{pool: name, from: v, to: pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec)}}
+	t := &transaction{pool: name, from: v, to: pool.Version{Seq: head.Seq, Nonce: head.Nonce, SpecHash: fingerprint(spec), Index: v.Index}}
+	if t.to.Index == "" {
+		t.to.Index = newIndex(v, time.Now())
+	}
 	t.operations = make([]table.Operation, 1, 2+len(changes)) // the head comes last
 	carries, err := decodeCarried(table.KeysOnly(name, pool.HeadKey), v.Carried)
 	if err != nil {
 		return nil, err
 	}
 	if err := t.addChanges(changes, carries); err != nil {
+		return nil, err
+	}
+	if err := p.noteSeen(ctx, t, changes); err != nil {
 		return nil, err
 	}
 	keys := loggedKeys(changes)

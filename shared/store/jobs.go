@@ -24,6 +24,10 @@ type JobFilter struct {
 	// Sweep is the order of a sweep whose members to list; without it, members
 	// are left out.
 	Sweep string
+	// Labels and Name are what jobs have: all of these labels, and a name that Name takes. Only the
+	// index of finished jobs looks at them, so that the answer has others, too.
+	Labels map[string]string
+	Name   func(lowerCase string) bool
 }
 
 // odata is the filter for live or for finished rows. Table Storage takes 15 comparisons
@@ -111,12 +115,33 @@ const (
 	maxFilter = 256
 )
 
-// Jobs lists jobs of a pool, live and finished, in one order: the newest first, at most
+// JobList is a list of jobs of a pool that is read page by page. It lists the keys of the live
+// jobs once, and the pages read the rows. It is not for several goroutines.
+type JobList struct {
+	pools  *Pools
+	name   string
+	filter JobFilter
+	keys   []string // of live jobs that are still to come, and of newer ones
+	listed bool
+}
+
+// ListJobs begins a list.
+func (p *Pools) ListJobs(name string, filter JobFilter) *JobList {
+	return &JobList{pools: p, name: name, filter: filter}
+}
+
+// Jobs is the page of a list that comes after below; see JobList.Page.
+func (p *Pools) Jobs(ctx context.Context, name string, filter JobFilter, limit int, below string) ([]*pool.Job, string, error) {
+	return p.ListJobs(name, filter).Page(ctx, limit, below)
+}
+
+// Page lists jobs of a pool, live and finished, in one order: the newest first, at most
 // limit (1 to 1000) of them. below is "" or the text that the call before has returned:
 // the order below which the list goes on; that text is "" at the end. A page may have
 // fewer jobs than asked for, even none, and not be the last. A job that stays in the
 // filter is in the list once, also when it ends while the list is read.
-func (p *Pools) Jobs(ctx context.Context, name string, filter JobFilter, limit int, below string) ([]*pool.Job, string, error) {
+func (l *JobList) Page(ctx context.Context, limit int, below string) ([]*pool.Job, string, error) {
+	name, filter := l.name, l.filter
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, "", err
 	}
@@ -137,15 +162,16 @@ func (p *Pools) Jobs(ctx context.Context, name string, filter JobFilter, limit i
 	var live, done []*pool.Job
 	floor := ""
 	if filter.wants(false) {
-		if live, floor, err = p.liveJobs(ctx, name, filter, limit, from, to); err != nil {
+		if live, floor, err = l.liveJobs(ctx, limit, from, to); err != nil {
 			return nil, "", err
 		}
 	}
 	if filter.wants(true) {
-		if done, err = p.finishedJobs(ctx, name, filter, limit, max(from, floor), to); err != nil {
+		end := ""
+		if done, end, err = l.pools.finishedJobs(ctx, name, filter, limit, max(from, floor), to); err != nil {
 			return nil, "", err
 		}
-		if len(done) == limit {
+		if floor = max(floor, end); len(done) == limit {
 			floor = max(floor, done[limit-1].Order)
 		}
 	}
@@ -171,29 +197,32 @@ func mergeNewest(live, done []*pool.Job) []*pool.Job {
 // liveJobs lists live jobs with from <= order < to, newest first. Their keys rise with
 // their age, and a range cannot be read backwards: so the keys come first, then the rows
 // of the page. It returns the order down to which the list is whole; "" = to its end.
-func (p *Pools) liveJobs(ctx context.Context, name string, filter JobFilter, limit int, from, to string) ([]*pool.Job, string, error) {
-	what := "list jobs of pool " + name
-	keys, err := readAll(ctx, p.table, what, liveQuery(name, filter, from, to, "PartitionKey,RowKey"), table.DecodeKey)
-	if err != nil {
-		return nil, "", err
+func (l *JobList) liveJobs(ctx context.Context, limit int, from, to string) (jobs []*pool.Job, floor string, err error) {
+	what, t := "list jobs of pool "+l.name, l.pools.table
+	if !l.listed {
+		l.keys, err = readAll(ctx, t, what, liveQuery(l.name, l.filter, from, to, "PartitionKey,RowKey"), table.DecodeKey)
+		if err != nil {
+			return nil, "", err
+		}
+		l.listed = true
 	}
-	keys = slices.DeleteFunc(keys, func(key string) bool {
+	end := endOfLive(&l.filter, to)
+	l.keys = slices.DeleteFunc(l.keys, func(key string) bool {
 		order, _ := pool.OrderOf(key)
-		return to != "" && order >= to && !pool.IsBundleKey(key)
+		return key >= end || to != "" && order >= to && !pool.IsBundleKey(key)
 	})
-	if len(keys) == 0 {
+	if len(l.keys) == 0 {
 		return nil, "", nil
 	}
-	first, floor := pageFrom(keys, limit), ""
-	q := table.Query{Filter: table.Between(name, keys[first], keys[len(keys)-1]+"!") + filter.ofLive()}
-	rows, err := readAll(ctx, p.table, what, q, filter.decodeLive(from, to))
+	// A job that has left its bundle since the keys were listed has a row between those of the page.
+	if first := pageFrom(l.keys, limit); first > 0 {
+		floor = pool.LeastOrder(l.keys[first])
+	}
+	rows, err := readAll(ctx, t, what, liveQuery(l.name, l.filter, max(from, floor), to, ""), l.filter.decodeLive(from, to))
 	if err != nil {
 		return nil, "", err
 	}
-	if first > 0 {
-		floor = pool.LeastOrder(keys[first])
-	}
-	jobs := slices.Concat(rows...)
+	jobs = slices.Concat(rows...)
 	slices.SortFunc(jobs, func(a, b *pool.Job) int { return compareOrders(b, a) })
 	return jobs, floor, nil
 }
@@ -236,6 +265,11 @@ func liveQuery(name string, filter JobFilter, from, to, fields string) table.Que
 
 // liveRange is the range of the rows of liveQuery.
 func liveRange(name string, filter JobFilter, from, to string) string {
+	return table.Between(name, pool.JobKey(from), endOfLive(&filter, to))
+}
+
+// endOfLive is after the keys of all rows that may hold a live job whose order is below to.
+func endOfLive(filter *JobFilter, to string) string {
 	end := "job\"" // after every live job
 	if to != "" {
 		if end = pool.JobKey(to); filter.Sweep == "" {
@@ -244,14 +278,25 @@ func liveRange(name string, filter JobFilter, from, to string) string {
 			}
 		}
 	}
-	return table.Between(name, pool.JobKey(from), end)
+	return end
 }
 
-// finishedJobs lists finished jobs with from <= order < to, newest first.
-func (p *Pools) finishedJobs(ctx context.Context, name string, filter JobFilter, limit int, from, to string) ([]*pool.Job, error) {
+// finishedJobs lists finished jobs with from <= order < to, newest first. If it has not come so
+// far, it returns the order down to which the list is whole.
+func (p *Pools) finishedJobs(ctx context.Context, name string, filter JobFilter, limit int, from, to string) (
+	jobs []*pool.Job, floor string, err error,
+) {
+	if filter.Sweep == "" && filter.hasTraits() {
+		found, err := p.listByIndex(ctx, name, &filter, limit, from, to)
+		if err != nil || found.isAll || found.floor != "" || len(found.jobs) == limit {
+			return found.jobs, found.floor, err
+		}
+		jobs, to = found.jobs, found.below
+	}
 	q := doneQuery(name, filter, from, to, "")
-	q.Limit = limit
-	return readAll(ctx, p.table, "list finished jobs of pool "+name, q, decodeJob)
+	q.Limit = limit - len(jobs)
+	rest, err := readAll(ctx, p.table, "list finished jobs of pool "+name, q, decodeJob)
+	return append(jobs, rest...), "", err
 }
 
 // doneQuery asks for finished jobs with from <= order < to; the keys have them in the

@@ -22,18 +22,20 @@ const consistentTries = 5
 type Pools struct {
 	table *table.Table
 	paces paces
+	seen  seenIndex
 }
 
 // versionRow is the part of the head that says which version it is.
 type versionRow struct {
 	Seq             table.Number
 	Nonce, SpecHash string
-	Carried         string
+	Carried, Index  string
 	ETag            string `json:"odata.etag"`
 }
 
 func (r *versionRow) version() pool.Version {
-	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash, Carried: r.Carried}
+	return pool.Version{Seq: int64(r.Seq), Nonce: r.Nonce, ETag: r.ETag, SpecHash: r.SpecHash, Carried: r.Carried,
+		Index: keptIndex(int64(r.Seq), r.Index)}
 }
 
 // PoolNames lists the names of all pools, sorted. It reads one row of each partition,
@@ -156,7 +158,7 @@ func (p *Pools) Head(ctx context.Context, name string) (pool.Version, error) {
 	}
 	var row versionRow
 	found := false
-	q := table.Query{Filter: table.Is(name, pool.HeadKey), Fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash,Carried"}
+	q := table.Query{Filter: table.Is(name, pool.HeadKey), Fields: "PartitionKey,RowKey,Timestamp,Seq,Nonce,SpecHash,Carried,Index"}
 	_, err := p.table.Scan(ctx, "read the head of pool "+name, q, func(raw []byte) error {
 		found = true
 		return table.Decode(raw, &row)

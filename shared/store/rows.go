@@ -33,7 +33,7 @@ const (
 
 // headRow is what a head's row has besides the head.
 type headRow struct {
-	pool.Version        // SpecHash and Carried
+	pool.Version        // SpecHash, Carried and Index
 	carries      bool   // something that earlier releases must not miss
 	before       bool   // the row has the property Carried already
 	spec         string // "": a merge does not change the spec in the row
@@ -53,6 +53,9 @@ func encodeHead(partition string, h *pool.Head, with headRow) ([]byte, error) {
 	e.Int("Format", format)
 	e.Text("Nonce", h.Nonce)
 	e.Text("SpecHash", with.SpecHash)
+	if with.Index != "" { // as every transaction writes it
+		e.Text("Index", storedIndex(h.Seq, with.Index))
+	}
 	e.Bool("Deleting", h.Deleting)
 	e.Int64("N", h.N)
 	sets, err := encodeSets(h.Sets)

@@ -4,7 +4,8 @@
 //
 // It knows how rows look and how they are read and written safely. It decides
 // nothing about pools and jobs, and it never keeps a row in memory between two
-// calls. Below it, package table is the one owner of retries; errors are the
+// calls; it only remembers which rows of the index of finished jobs it has
+// written. Below it, package table is the one owner of retries; errors are the
 // fault errors of that package.
 //
 //	Pools      table pools: the live and finished rows of each pool
