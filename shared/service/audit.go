@@ -31,7 +31,9 @@ const (
 // Begin notes a request before it is carried out, and returns what notes its end. An error
 // means that the trail cannot be written, so that nothing may be changed. Where the end
 // cannot be written, the log has it.
-func (a *Audit) Begin(ctx context.Context, c caller.Caller, method, target string) (func(ctx context.Context, status int, made string), error) {
+func (a *Audit) Begin(
+	ctx context.Context, c caller.Caller, method, target string,
+) (func(ctx context.Context, status int, made string), error) {
 	row := store.AuditRow{At: a.now(), ID: c.ID, Login: c.Login, User: c.Name, From: c.From, Method: method, Target: target}
 	key, err := a.store.AddAudit(ctx, row)
 	if err != nil {
@@ -56,7 +58,8 @@ func (a *Audit) List(ctx context.Context, q wire.AuditQuery) (wire.List[wire.Aud
 	if q.Continue != "" {
 		var ok bool
 		if after, ok = store.ParseAuditKey(q.Continue); !ok {
-			return wire.List[wire.AuditEntry]{}, fault.New(fault.Invalid, "continue", "continue is not of a list of the audit trail; begin again without it")
+			return wire.List[wire.AuditEntry]{}, fault.New(fault.Invalid, "continue",
+				"continue is not of a list of the audit trail; begin again without it")
 		}
 	}
 	if q.Until.IsZero() {
