@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/door"
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/source"
 	"dsvmpools/shared/backoff"
@@ -110,6 +111,9 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { a.deadMan.watch(aloneCtx) })
+	watching.Go(func() {
+		door.Keep(aloneCtx, filepath.Join(cfg.InstanceDir, "doors"), cfg.VMID, filepath.Join(cfg.InstanceDir, "door.log"), log)
+	})
 	if a.stopReason() == "" {
 		if err := a.takeWork(ctx); err != nil {
 			return err

@@ -226,7 +226,9 @@ func oneLine(text string) string {
 }
 
 // ofConnection are the headers that are between client and relay, and not passed on.
-var ofConnection = []string{"Connection", "Content-Length", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Close", "Keep-Alive", "Proxy-Connection"}
+var ofConnection = []string{
+	"Connection", "Content-Length", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Close", "Keep-Alive", "Proxy-Connection",
+}
 
 // connectHeaders are the headers of a sender, with those of its WebSocket and without its token.
 func connectHeaders(r *http.Request, e *entity) map[string]string {

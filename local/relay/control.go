@@ -80,7 +80,7 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request, e *entity) {
 	if err != nil {
 		return // the client has its answer
 	}
-	defer c.socket.CloseNow()
+	defer func() { _ = c.socket.CloseNow() }()
 	c.socket.SetReadLimit(maxMessage + maxHeader)
 	close(c.ready)
 	c.expiry = time.AfterFunc(until.Sub(s.now()), func() { c.end(statusExpired, "the token has expired") })
@@ -249,7 +249,8 @@ const chaosServer = "relay"
 
 // fails answers as an injection says, and reports whether it has.
 func (s *Server) fails(w http.ResponseWriter, operation string, e *entity) bool {
-	v := s.cfg.Chaos.Decide(chaos.Call{Server: chaosServer, Operation: operation, Entity: e.Name}, chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect)
+	v := s.cfg.Chaos.Decide(chaos.Call{Server: chaosServer, Operation: operation, Entity: e.Name},
+		chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect)
 	switch v.Do {
 	case chaos.Delay:
 		select {

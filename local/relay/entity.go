@@ -143,7 +143,8 @@ func (s *Server) load() error {
 		err = json.Unmarshal(text, &k)
 	}
 	if err != nil {
-		return fmt.Errorf("the hybrid connections in %s cannot be read (%w); restore the file, or move it away: nodes that need one make it again", s.cfg.Path, err)
+		return fmt.Errorf("the hybrid connections in %s cannot be read (%w); "+
+			"restore the file, or move it away: who needs one makes it again", s.cfg.Path, err)
 	}
 	for _, e := range k.Entities {
 		if s.entities[strings.ToLower(e.Name)] == nil {
@@ -181,7 +182,8 @@ func (s *Server) save() error {
 func (s *Server) Manager() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-		if len(parts) != 10 || !strings.EqualFold(parts[5], "Microsoft.Relay") || !strings.EqualFold(parts[6], "namespaces") || !strings.EqualFold(parts[8], "hybridConnections") {
+		if len(parts) != 10 || !strings.EqualFold(parts[5], "Microsoft.Relay") ||
+			!strings.EqualFold(parts[6], "namespaces") || !strings.EqualFold(parts[8], "hybridConnections") {
 			writeManagerError(w, http.StatusNotFound, "InvalidResourceType", "The resource type is not served by the local relay.")
 			return
 		}

@@ -15,7 +15,7 @@ func echo(ctx context.Context, in *relay.Incoming) {
 	if err != nil {
 		return
 	}
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	for {
 		kind, text, err := c.Read(ctx)
 		if err != nil {

@@ -119,7 +119,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, e *entity, c *
 	defer cancel()
 	answers, forget := c.await(id)
 	defer forget()
-	full, body, err := s.readSmall(w, r, e, address, id)
+	full, body, err := readSmall(r, e, address, id)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "the body of the request has not come")
 		return
@@ -153,7 +153,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, e *entity, c *
 
 // readSmall makes the message of a request, with its body if that is of a known length and fits
 // on the control channel.
-func (s *Server) readSmall(w http.ResponseWriter, r *http.Request, e *entity, address, id string) (requestMessage, []byte, error) {
+func readSmall(r *http.Request, e *entity, address, id string) (requestMessage, []byte, error) {
 	target := r.URL.EscapedPath()
 	if q := strippedQuery(r.URL.RawQuery); q != "" {
 		target += "?" + q
@@ -195,7 +195,7 @@ func (p *paced) Read(b []byte) (int, error) {
 func (s *Server) atAddress(w http.ResponseWriter, r *http.Request, socket *websocket.Conn, told, full requestMessage) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer socket.Close(websocket.StatusNormalClosure, "")
+	defer func() { _ = socket.Close(websocket.StatusNormalClosure, "") }()
 	if told.Request.Method == "" {
 		text, err := json.Marshal(full)
 		if err != nil {

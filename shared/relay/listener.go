@@ -114,11 +114,11 @@ func (l *Listener) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	socket, err := dial(ctx, address, token, nil, "")
+	socket, err := dial(ctx, address, token, "")
 	if err != nil {
 		return err
 	}
-	defer socket.CloseNow()
+	defer func() { _ = socket.CloseNow() }()
 	socket.SetReadLimit(maxMessage)
 	inner, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -257,7 +257,7 @@ func (l *Listener) incoming(m *acceptMessage) *Incoming {
 // Accept joins with the sender, by one of the sub-protocols that it has offered; "" = none.
 // Frames of any length come and go.
 func (in *Incoming) Accept(ctx context.Context, protocol string) (*websocket.Conn, error) {
-	socket, err := dial(ctx, in.addr, "", nil, protocol)
+	socket, err := dial(ctx, in.addr, "", protocol)
 	if err == nil {
 		socket.SetReadLimit(-1)
 	}
@@ -279,7 +279,7 @@ func (in *Incoming) Reject(ctx context.Context, status int, reason string) error
 		reason = http.StatusText(status)
 	}
 	address := in.addr + "&sb-hc-statusCode=" + strconv.Itoa(status) + "&sb-hc-statusDescription=" + url.QueryEscape(reason)
-	socket, err := dial(ctx, address, "", nil, "")
+	socket, err := dial(ctx, address, "", "")
 	if err == nil {
 		_ = socket.CloseNow()
 		return fault.New(fault.Internal, "", "the relay has joined a sender that was rejected")

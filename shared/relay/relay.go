@@ -39,7 +39,12 @@ const (
 
 // client makes the connections. Each is one WebSocket, so that nothing is kept for another one.
 var client = &http.Client{
-	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTime}).DialContext, TLSHandshakeTimeout: dialTime, DisableKeepAlives: true},
+	Transport: &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
+		TLSHandshakeTimeout: dialTime,
+		DisableKeepAlives:   true,
+	},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
@@ -57,7 +62,7 @@ func Dial(ctx context.Context, address, token string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := dial(ctx, at, token, nil, "")
+	socket, err := dial(ctx, at, token, "")
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +111,10 @@ func isLoopback(host string) bool {
 }
 
 // dial opens a WebSocket.
-func dial(ctx context.Context, address, token string, headers http.Header, protocol string) (*websocket.Conn, error) {
+func dial(ctx context.Context, address, token, protocol string) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	if headers == nil {
-		headers = http.Header{}
-	}
+	headers := http.Header{}
 	if token != "" {
 		headers.Set("ServiceBusAuthorization", token)
 	}

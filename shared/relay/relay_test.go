@@ -309,6 +309,9 @@ func TestRequests(t *testing.T) {
 	listens(t, &relay.Listener{Address: s.Address("lab-0-web"), Token: func() string { return token }, Request: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Target", r.RequestURI)
 		w.Header().Set("X-Method", r.Method)
+		if r.ContentLength == 0 && r.Body != http.NoBody {
+			w.Header().Set("X-Method", "a body that has no length and is not of unknown length")
+		}
 		w.Header().Set("X-Token", r.Header.Get("ServiceBusAuthorization")+r.Header.Get("Authorization"))
 		if r.URL.Query().Has("abort") {
 			_, _ = w.Write(make([]byte, 100<<10))
@@ -318,7 +321,11 @@ func TestRequests(t *testing.T) {
 			w.WriteHeader(http.StatusTeapot)
 			return
 		}
-		_, _ = io.Copy(w, r.Body)
+		body, err := io.ReadAll(r.Body) // the local relay takes no more of a body once it is answered
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write(body)
 	})})
 	large := bytes.Repeat([]byte("0123456789abcdef"), 40_000)
 	for _, c := range []struct {
@@ -398,7 +405,7 @@ func TestMessagesStayWhatTheyAre(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		for {
 			kind, text, err := c.Read(ctx)
 			if err != nil || c.Write(ctx, kind, text) != nil {
@@ -411,7 +418,7 @@ func TestMessagesStayWhatTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
 	in := <-seen
 	if in.Suffix != "/api/kernels" || in.Query != "session_id=1" || in.Header.Get("Cookie") != "a=b" || c.Subprotocol() != "second" {

@@ -23,11 +23,11 @@ func (l *Listener) answer(ctx context.Context, c *channel, m *requestMessage, bo
 
 // comeFor answers the requests at an address, until the namespace closes it.
 func (l *Listener) comeFor(ctx context.Context, address string) {
-	socket, err := dial(ctx, address, "", nil, "")
+	socket, err := dial(ctx, address, "", "")
 	if err != nil {
 		return
 	}
-	defer socket.CloseNow()
+	defer func() { _ = socket.CloseNow() }()
 	socket.SetReadLimit(-1)
 	for {
 		kind, in, err := socket.Reader(ctx)
@@ -70,6 +70,8 @@ func (l *Listener) handle(ctx context.Context, w *writer, m *requestMessage, bod
 	r.RequestURI, r.Header, r.Host = m.Target, headersOf(m.Headers), l.host
 	if !m.Body {
 		r.Body, r.ContentLength = http.NoBody, 0
+	} else if r.ContentLength == 0 {
+		r.ContentLength = -1 // not known
 	}
 	defer func() {
 		switch cause := recover(); {
@@ -145,7 +147,7 @@ func (w *writer) Flush() {
 // begin goes to the address, and sends the head and what has been written.
 func (w *writer) begin() {
 	if w.socket == nil {
-		if w.socket, w.err = dial(w.ctx, w.address, "", nil, ""); w.err != nil {
+		if w.socket, w.err = dial(w.ctx, w.address, "", ""); w.err != nil {
 			return
 		}
 		w.isOwn = true
@@ -202,7 +204,9 @@ func (w *writer) head(hasBody bool) answerMessage {
 			headers[name] = values[0] // the protocol has no room for another one
 		}
 	}
-	return answerMessage{answerHead{RequestID: w.id, Status: w.status, Description: http.StatusText(w.status), Headers: headers, Body: hasBody}}
+	return answerMessage{answerHead{
+		RequestID: w.id, Status: w.status, Description: http.StatusText(w.status), Headers: headers, Body: hasBody,
+	}}
 }
 
 // isOfConnection reports whether a header is one of RFC 7230, which an answer must not have.

@@ -28,7 +28,8 @@ func ParseNamespace(address string) (Namespace, error) {
 	isGood := err == nil && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.User == nil &&
 		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
 	if !isGood {
-		return Namespace{}, fault.New(fault.Invalid, "", "the address of the relay (DSVM_RELAY) is https://NAME.servicebus.windows.net, not %.100q", address)
+		return Namespace{}, fault.New(fault.Invalid, "",
+			"the address of the relay (DSVM_RELAY) is https://NAME.servicebus.windows.net, not %.100q", address)
 	}
 	return Namespace{u}, nil
 }

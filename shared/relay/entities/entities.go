@@ -55,7 +55,8 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := runtime.JoinPaths(service.Endpoint, "subscriptions", url.PathEscape(cfg.Subscription), "resourceGroups", url.PathEscape(cfg.ResourceGroup),
+	base := runtime.JoinPaths(service.Endpoint, "subscriptions", url.PathEscape(cfg.Subscription),
+		"resourceGroups", url.PathEscape(cfg.ResourceGroup),
 		"providers/Microsoft.Relay/namespaces", url.PathEscape(cfg.Namespace), "hybridConnections")
 	return &Client{pipeline: pipeline, base: base}, nil
 }

@@ -5,8 +5,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-
 	localrelay "dsvmpools/local/relay"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/fleet"
@@ -36,7 +34,7 @@ func open(t *testing.T, status int) (*localrelay.Server, *relay.Doors) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var credential azcore.TokenCredential = fleet.StaticCredential("token")
+	credential := fleet.StaticCredential("token")
 	c, err := entities.New(entities.Config{Subscription: "s", ResourceGroup: "g", Namespace: n.Name(), Endpoint: manager.URL, Credential: credential})
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,8 @@ func Copy(ctx context.Context, to, from *websocket.Conn, bytes func(int), tap Ta
 }
 
 // carry carries one message over: in one frame, if it fits into the buffer.
-func carry(ctx context.Context, to *websocket.Conn, kind websocket.MessageType, message io.Reader, buffer []byte, bytes func(int), tap Tap) error {
+func carry(ctx context.Context, to *websocket.Conn, kind websocket.MessageType, message io.Reader, buffer []byte,
+	bytes func(int), tap Tap) error {
 	n, err := io.ReadFull(message, buffer)
 	if tap != nil && (err == nil || isEnd(err)) {
 		tap(kind, buffer[:n])

@@ -1,0 +1,546 @@
+//go:build unix
+
+package door
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	localrelay "dsvmpools/local/relay"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/relay"
+)
+
+const key = "a2V5"
+
+// node is a relay and a folder with two sessions: of ann at lab-0 and of bob at lab-1.
+type node struct {
+	*localrelay.Server
+	relay.Namespace
+	t      *testing.T
+	dir    string
+	signer ed25519.PrivateKey
+}
+
+func start(t *testing.T) node {
+	t.Helper()
+	s, err := localrelay.Start(localrelay.Config{
+		Addr:  "127.0.0.1:0",
+		Rules: []localrelay.Rule{{Name: relay.RuleListen, Key: key, Listen: true}, {Name: relay.RuleSend, Key: key, Send: true}},
+		Entities: []localrelay.Entity{{Name: "lab-0"}, {Name: "lab-0-web", Anonymous: true},
+			{Name: "lab-1"}, {Name: "lab-1-web", Anonymous: true}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	at, err := relay.ParseNamespace("http://" + s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "door") // short: it holds sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	public, signer, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := node{Server: s, Namespace: at, t: t, dir: dir, signer: signer}
+	for i, user := range []string{"ann", "bob"} {
+		n.sshd(user)
+		n.lab(user)
+		n.write(i, n.session(i, user, public))
+	}
+	return n
+}
+
+func (n node) session(i int, user string, public ed25519.PublicKey) File {
+	entity, until := fmt.Sprintf("lab-%d", i), time.Now().Add(time.Hour)
+	return File{
+		Session: "session-" + user, User: user, UID: os.Getuid(),
+		SSH: "unix:" + n.socket(user, "sshd"), Lab: "unix:" + n.socket(user, "lab"),
+		URL: n.Address(entity), Token: n.Token(relay.RuleListen, key, entity, until),
+		WebURL: n.Address(entity + "-web"), WebToken: n.Token(relay.RuleListen, key, entity+"-web", until),
+		TicketKey: base64.StdEncoding.EncodeToString(public),
+	}
+}
+
+func (n node) socket(user, what string) string { return filepath.Join(n.dir, user+"."+what) }
+
+func (n node) file(i int) string { return filepath.Join(n.dir, "doors", fmt.Sprintf("%d.json", i)) }
+
+func (n node) write(i int, f File) {
+	n.t.Helper()
+	text, err := json.Marshal(f)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(n.dir, "doors"), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(n.file(i)+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(n.file(i)+".new", n.file(i))
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// open runs the door until the test ends, and waits until all four entities have a listener.
+func (n node) open() {
+	n.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, filepath.Join(n.dir, "doors"), slog.New(slog.DiscardHandler)) }()
+	n.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			n.t.Error(err)
+		}
+	})
+	n.awaitListeners(1)
+}
+
+func (n node) awaitListeners(each int, entities ...string) {
+	n.t.Helper()
+	if len(entities) == 0 {
+		entities = []string{"lab-0", "lab-0-web", "lab-1", "lab-1-web"}
+	}
+	await(n.t, fmt.Sprintf("%d listeners at %v", each, entities), func() bool {
+		for _, entity := range entities {
+			if n.Listeners(entity) != each {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// sshd says whose it is, and then sends back what comes.
+func (n node) sshd(user string) {
+	n.t.Helper()
+	l, err := net.Listen("unix", n.socket(user, "sshd"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				fmt.Fprintf(c, "SSH of %s\n", user)
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+}
+
+// lab is a JupyterLab as the door must see it: it wants its own host, sets two cookies, and takes
+// what changes something only with its token against other sites.
+func (n node) lab(user string) {
+	n.t.Helper()
+	l, err := net.Listen("unix", n.socket(user, "lab"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		_, hasOurs := strings.CutPrefix(r.Header.Get("Cookie"), "dsvm_")
+		if r.Host != "localhost" || origin != "" && origin != "http://localhost" || hasOurs {
+			http.Error(w, "Blocking request", http.StatusForbidden)
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/channels") || strings.Contains(r.URL.Path, "/terminals/") {
+			c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"v1.kernel.websocket.jupyter.org"}})
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.CloseNow() }()
+			for {
+				kind, text, err := c.Read(r.Context())
+				if err != nil || c.Write(r.Context(), kind, text) != nil {
+					return
+				}
+			}
+		}
+		if r.Method != http.MethodGet && (r.Header.Get("X-XSRFToken") != "token" || !strings.Contains(r.Header.Get("Cookie"), "_xsrf=token")) {
+			http.Error(w, "'_xsrf' argument missing", http.StatusForbidden)
+			return
+		}
+		w.Header().Add("Set-Cookie", "_xsrf=token; Path=/")
+		w.Header().Add("Set-Cookie", "username-x=1; Path=/; HttpOnly")
+		if r.URL.Query().Has("gateway") {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(w, "Lab of %s: %s %s %s", user, r.Method, r.URL.Path, body)
+	})}
+	go s.Serve(l)
+	n.t.Cleanup(func() { s.Close() })
+}
+
+func (n node) ticket(session, user string, life time.Duration) string {
+	return sign(n.signer, ticket{Session: session, User: user, Expires: time.Now().Add(life).Unix(), Nonce: fmt.Sprint(time.Now().UnixNano())})
+}
+
+func sign(signer ed25519.PrivateKey, t ticket) string {
+	body, _ := json.Marshal(t)
+	text := base64.RawURLEncoding.EncodeToString
+	return text(body) + "." + text(ed25519.Sign(signer, body))
+}
+
+func (n node) dial(entity, suffix string) (string, error) {
+	token := n.Token(relay.RuleSend, key, strings.TrimSuffix(entity, "-web"), time.Now().Add(time.Minute))
+	c, err := relay.Dial(n.t.Context(), n.Address(entity)+suffix, token)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	line := make([]byte, len("SSH of ann\n"))
+	_, err = io.ReadFull(c, line)
+	return string(line), err
+}
+
+// browser is a client that has a cookie or none.
+type browser struct {
+	n       node
+	cookies string
+}
+
+func (b *browser) do(method, path, body string, header ...string) (int, string, http.Header) {
+	b.n.t.Helper()
+	r, err := http.NewRequestWithContext(b.n.t.Context(), method, "http://"+b.n.Addr()+path, strings.NewReader(body))
+	if err != nil {
+		b.n.t.Fatal(err)
+	}
+	if b.cookies != "" {
+		r.Header.Set("Cookie", b.cookies)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.n.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.n.t.Fatal(err)
+	}
+	return answer.StatusCode, string(text), answer.Header
+}
+
+// login shows a ticket, and keeps the cookie that it gets.
+func (b *browser) login(entity, ticket string) int {
+	b.n.t.Helper()
+	status, _, header := b.do("POST", "/"+entity+"/dsvm/login", `{"ticket":"`+ticket+`"}`, "Origin", "http://"+b.n.Addr())
+	if set := header.Get("Set-Cookie"); set != "" {
+		b.cookies, _, _ = strings.Cut(set, ";")
+		for _, want := range []string{"Path=/" + entity + "/;", "Secure", "HttpOnly", "SameSite=Strict"} {
+			if !strings.Contains(set, want) {
+				b.n.t.Errorf("the cookie %q lacks %s", set, want)
+			}
+		}
+	}
+	return status
+}
+
+func TestEachComesToTheirOwn(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.open()
+	for entity, want := range map[string]string{"lab-0": "SSH of ann\n", "lab-1": "SSH of bob\n"} {
+		if got, err := n.dial(entity, relay.SSH); got != want || err != nil {
+			t.Errorf("%s: got %q, %v, want %q", entity, got, err, want)
+		}
+	}
+	b := &browser{n: n}
+	if status := b.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute)); status != http.StatusNoContent {
+		t.Fatalf("the ticket is answered with %d", status)
+	}
+	if status, text, header := b.do("GET", "/lab-0-web/lab?x=1", ""); status != 200 || text != "Lab of ann: GET /lab-0-web/lab " || header.Get("Set-Cookie") != "" {
+		t.Errorf("got %d %q %v", status, text, header)
+	}
+	large := strings.Repeat("x", 300<<10)
+	if status, text, _ := b.do("PUT", "/lab-0-web/api/contents/a", large, "Origin", "http://"+n.Addr()); status != 200 || !strings.HasSuffix(text, " "+large) {
+		t.Errorf("an upload is answered with %d and %d bytes", status, len(text))
+	}
+	if status, _, _ := b.do("GET", "/lab-0-web/lab?gateway", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("502 of JupyterLab, which only the relay may say, is passed on as %d", status)
+	}
+	if status, _, header := b.do("POST", "/lab-0-web/dsvm/socket", "{}"); status != http.StatusNoContent || !strings.Contains(header.Get("Set-Cookie"), "; Path=/$hc/lab-0-web/;") {
+		t.Errorf("the second cookie: %d %v", status, header)
+	}
+}
+
+func TestNobodyGetsIn(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.open()
+	for _, c := range []struct{ entity, suffix string }{
+		{"lab-0", ""}, {"lab-0", "/"}, {"lab-0", "/rdp"}, {"lab-0", "/ssh/"}, {"lab-0", "/SSH"}, {"lab-0", "/ssh?to=127.0.0.1:22"}, {"lab-0", "/127.0.0.1:22"}, {"lab-0-web", "/ssh"},
+	} {
+		if got, err := n.dial(c.entity, c.suffix); fault.CodeOf(err) != fault.Forbidden {
+			t.Errorf("%s%s: got %q, %v", c.entity, c.suffix, got, err)
+		}
+	}
+	_, stranger, _ := ed25519.GenerateKey(nil)
+	used := n.ticket("session-ann", "ann", time.Minute)
+	good := &browser{n: n}
+	if status := good.login("lab-0-web", used); status != http.StatusNoContent {
+		t.Fatalf("a good ticket is answered with %d", status)
+	}
+	now := time.Now()
+	for name, ticket := range map[string]string{
+		"a ticket a second time":        used,
+		"the ticket of another session": n.ticket("session-bob", "bob", time.Minute),
+		"another user's":                n.ticket("session-ann", "bob", time.Minute),
+		"one that has ended":            n.ticket("session-ann", "ann", -time.Second),
+		"one that lives too long":       n.ticket("session-ann", "ann", time.Hour),
+		"one from before this door":     n.ticket("session-ann", "ann", 10*time.Second),
+		"one without a nonce":           sign(n.signer, ticket{Session: "session-ann", User: "ann", Expires: now.Add(time.Minute).Unix()}),
+		"one of another signer":         sign(stranger, ticket{Session: "session-ann", User: "ann", Expires: now.Add(time.Minute).Unix(), Nonce: "1"}),
+		"half of one":                   used[:len(used)/2],
+		"none":                          "",
+		"a large one":                   strings.Repeat("x", 3000),
+	} {
+		b := &browser{n: n}
+		if status := b.login("lab-0-web", ticket); status != http.StatusForbidden || b.cookies != "" {
+			t.Errorf("%s is answered with %d and cookie %q", name, status, b.cookies)
+		}
+	}
+	of0, value, _ := strings.Cut(good.cookies, "=")
+	for name, cookies := range map[string]string{
+		"no cookie":                     "",
+		"the cookie of another session": strings.Replace(good.cookies, of0, "dsvm_lab-1-web", 1),
+		"another end":                   of0 + "=9" + value,
+		"no value":                      of0 + "=",
+	} {
+		b := &browser{n: n, cookies: cookies}
+		for _, path := range []string{"/lab-1-web/lab", "/lab-1-web/dsvm/socket", "/lab-1-web/dsvm/notice", "/lab-1-web/../lab-0-web/lab"} {
+			if status, text, _ := b.do("POST", path, "", "Origin", "http://"+n.Addr()); status < 400 || strings.Contains(text, "Lab of") {
+				t.Errorf("%s: %s is answered with %d %q", name, path, status, text)
+			}
+		}
+	}
+	for _, header := range []http.Header{
+		{"Cookie": {good.cookies}},
+		{"Cookie": {good.cookies}, "Origin": {"http://evil.example"}},
+		{"Origin": {"http://" + n.Addr()}},
+	} {
+		c, answer, err := websocket.Dial(t.Context(), n.Address("lab-0-web")+"/api/kernels/1/channels", &websocket.DialOptions{HTTPHeader: header})
+		if err == nil {
+			c.CloseNow()
+			t.Errorf("a WebSocket with %v got in", header)
+		} else if answer == nil || answer.StatusCode != http.StatusForbidden {
+			t.Errorf("a WebSocket with %v: %v", header, err)
+		}
+	}
+}
+
+func TestStrangersHaveARate(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.open()
+	b := &browser{n: n}
+	last := 0
+	for range pageRate + 1 {
+		last, _, _ = b.do("GET", "/lab-0-web/dsvm/login", "")
+	}
+	if last != http.StatusTooManyRequests {
+		t.Errorf("got %d after %d tries", last, pageRate+1)
+	}
+	if status, _, _ := b.do("GET", "/lab-1-web/dsvm/login", ""); status != 200 {
+		t.Errorf("another session is answered with %d", status)
+	}
+}
+
+// TestOnlyTheUsersSocket has another user's process listen at the Lab's path.
+func TestOnlyTheUsersSocket(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	f, err := readFile(n.file(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.UID++
+	n.write(0, f)
+	n.open()
+	b := &browser{n: n}
+	b.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute))
+	if status, text, _ := b.do("GET", "/lab-0-web/lab", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d %q", status, text)
+	}
+}
+
+func TestWhatIsTold(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.open()
+	b := &browser{n: n}
+	b.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute))
+	state := func() (s State) {
+		text, err := os.ReadFile(strings.TrimSuffix(n.file(0), ".json") + stateSuffix)
+		if err == nil {
+			err = json.Unmarshal(text, &s)
+		}
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return s
+	}
+	await(t, "input", func() bool { return !state().LastInput.IsZero() })
+	c, _, err := websocket.Dial(t.Context(), n.Address("lab-0-web")+"/api/kernels/1/channels", &websocket.DialOptions{
+		Subprotocols: []string{"v1.kernel.websocket.jupyter.org"},
+		HTTPHeader:   http.Header{"Cookie": {b.cookies}, "Origin": {"http://" + n.Addr()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Subprotocol() != "v1.kernel.websocket.jupyter.org" {
+		t.Errorf("the sub-protocol is %q", c.Subprotocol())
+	}
+	say := func(text string) {
+		t.Helper()
+		if err := c.Write(t.Context(), websocket.MessageBinary, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if kind, got, err := c.Read(t.Context()); err != nil || kind != websocket.MessageBinary || string(got) != text {
+			t.Fatalf("got %q of type %s, %v", got, kind, err)
+		}
+	}
+	before := state().LastInput
+	say("\x01\x02" + `{"msg_type":"kernel_info_request"}`)
+	await(t, "a browser", func() bool { return state().Jupyter == 1 && state().Relayed > 0 && state().Closed == "" })
+	if at := state().LastInput; !at.Equal(before) {
+		t.Error("what a page sends by itself counts as input")
+	}
+	say(`{"header":{"msg_type": "execute_request"}}`)
+	await(t, "later input", func() bool { return state().LastInput.After(before) })
+	c.CloseNow()
+	await(t, "that the browser has gone", func() bool { return state().Jupyter == 0 })
+	if err := os.Remove(n.file(0)); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitListeners(0, "lab-0", "lab-0-web")
+	await(t, "that the state goes", func() bool { return state() == State{} })
+}
+
+func TestIsInput(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		path, text string
+		want       bool
+	}{
+		{"/api/kernels/1/channels", `{"header":{"msg_type":"comm_info_request"}}`, false},
+		{"/api/kernels/1/channels", `{"msg_type":"execute_request"}`, true},
+		{"/api/kernels/1/channels", ``, false},
+		{"/terminals/websocket/1", `["stdin","l"]`, true},
+		{"/terminals/websocket/1", `["set_size",24,80]`, false},
+		{"/api/events/subscribe", `{}`, false},
+	} {
+		if got := isInput(c.path, []byte(c.text)); got != c.want {
+			t.Errorf("%s %s: got %v", c.path, c.text, got)
+		}
+	}
+}
+
+// TestKilled kills the door as a process: another one lets the same people in, and a browser
+// stays in.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	dir := filepath.Join(n.dir, "doors")
+	if err := Start(dir, "test", filepath.Join(n.dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitListeners(1)
+	if err := Run(t.Context(), dir, slog.New(slog.DiscardHandler)); err != ErrLives {
+		t.Errorf("a second door: %v", err)
+	}
+	b := &browser{n: n}
+	b.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute))
+	kill(t, dir)
+	n.awaitListeners(0)
+	if err := Start(dir, "test", filepath.Join(n.dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill(t, dir) })
+	n.awaitListeners(1)
+	if got, err := n.dial("lab-0", relay.SSH); err != nil || got != "SSH of ann\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if status, _, _ := b.do("GET", "/lab-0-web/lab", ""); status != 200 {
+		t.Errorf("the browser is answered with %d", status)
+	}
+}
+
+// kill kills the process that has the door of a folder.
+func kill(t *testing.T, dir string) {
+	t.Helper()
+	found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range found {
+		text, err := os.ReadFile(file)
+		if err == nil && bytes.HasSuffix(text, []byte("\x00"+role+"\x00"+dir+"\x00")) {
+			var pid int
+			fmt.Sscanf(file, "/proc/%d/", &pid)
+			p, err := os.FindProcess(pid)
+			if err == nil {
+				err = p.Kill()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			await(t, "the end of the door", func() bool { return !Lives(dir) })
+			return
+		}
+	}
+	t.Skip("the processes of this system cannot be listed")
+}
+
+func FuzzParseFile(f *testing.F) {
+	f.Add([]byte(`{"session":"1","user":"ann","uid":1,"ssh":"127.0.0.1:22","lab":"unix:/x"}`))
+	f.Add([]byte(`{"session":"1","user":"ann","ssh":"10.0.0.1:22"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := parseFile(text)
+		if err != nil {
+			return
+		}
+		if network, address, err := target(file.SSH); err != nil || network == "tcp" && !strings.HasPrefix(address, "127.") && !strings.Contains(address, ":") {
+			t.Errorf("taken: %q", file.SSH)
+		}
+	})
+}

@@ -1,0 +1,297 @@
+//go:build unix
+
+package door
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// loginPage posts the ticket in its fragment, once a person has agreed.
+//
+//go:embed login.html
+var loginPage string
+
+// pageRate bounds what strangers get: the page, and tries with tickets, of a session per minute.
+const pageRate = 60
+
+// web is the way of browsers to a session's JupyterLab. Before the cookie it has a page for
+// tickets and nothing else.
+type web struct {
+	s       *session
+	key     []byte
+	entity  string // "lab-3-web"
+	origin  string // of its pages: https://NAMESPACE
+	tickets tickets
+	lab     *http.Transport
+	proxy   *httputil.ReverseProxy
+	policy  string // of the page's content
+
+	mu     sync.Mutex
+	minute time.Time
+	tries  int
+	jar    map[string]string // JupyterLab's own cookies: no browser has them
+}
+
+func newWeb(s *session, key []byte) *web {
+	w := &web{s: s, key: key, tickets: tickets{began: time.Now(), used: map[string]time.Time{}}, jar: map[string]string{}}
+	if u, err := url.Parse(s.file.Load().WebURL); err == nil {
+		w.entity = strings.Trim(strings.TrimPrefix(u.Path, "/$hc/"), "/")
+		w.origin = strings.Replace(u.Scheme, "ws", "http", 1) + "://" + u.Host
+	}
+	w.lab = &http.Transport{DialContext: w.dialLab, MaxIdleConns: 20, IdleConnTimeout: time.Minute, DisableCompression: true}
+	w.proxy = &httputil.ReverseProxy{
+		Transport:      w.lab,
+		Rewrite:        w.rewrite,
+		ModifyResponse: w.keepCookies,
+		ErrorLog:       log.New(io.Discard, "", 0),
+		// 502 and 504 are the relay's own.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			http.Error(w, "JupyterLab does not answer; reload the page in a moment", http.StatusServiceUnavailable)
+		},
+	}
+	script := loginPage[strings.Index(loginPage, "<script>")+len("<script>") : strings.Index(loginPage, "</script>")]
+	sum := sha256.Sum256([]byte(script))
+	w.policy = "default-src 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return w
+}
+
+// dialLab connects to the socket of JupyterLab, if a process of the session's user listens there:
+// the folder is the user's, who could have the door, which is root, speak to another socket.
+func (w *web) dialLab(ctx context.Context, _, _ string) (net.Conn, error) {
+	f := w.s.file.Load()
+	network, address, err := target(f.Lab)
+	if err != nil {
+		return nil, err
+	}
+	c, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(c, f.UID); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// ServeHTTP answers one request of a browser.
+func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	header := out.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "SAMEORIGIN")
+	rest, isHere := strings.CutPrefix(r.URL.Path, "/"+w.entity+"/")
+	if !isHere || !w.isOwn(r.Header, r.Method) {
+		refuse(out, http.StatusForbidden, "this is not for pages of other sites")
+		return
+	}
+	isIn := w.isIn(r.Header)
+	if !isIn && !w.mayTry() {
+		header.Set("Retry-After", "60")
+		refuse(out, http.StatusTooManyRequests, "too many tries; try again in a minute")
+		return
+	}
+	switch {
+	case rest == "dsvm/login" && r.Method == http.MethodGet:
+		header.Set("Content-Security-Policy", w.policy)
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		header.Set("Cache-Control", "no-store")
+		header.Set("Referrer-Policy", "same-origin")
+		_, _ = io.WriteString(out, loginPage)
+	case rest == "dsvm/login" && r.Method == http.MethodPost:
+		w.login(out, r)
+	case !isIn:
+		refuse(out, http.StatusForbidden, "open this session with `dsvm jupyter`, which makes a ticket for it")
+	case rest == "dsvm/socket" && r.Method == http.MethodPost:
+		// A second answer, since the relay carries one cookie in each.
+		w.setCookie(out, "/$hc/"+w.entity+"/")
+	case strings.HasPrefix(rest, "dsvm/"):
+		refuse(out, http.StatusNotFound, "there is no such page")
+	default:
+		w.pass(out, r)
+	}
+}
+
+// login takes a ticket and gives a cookie for it.
+func (w *web) login(out http.ResponseWriter, r *http.Request) {
+	var given struct {
+		Ticket string `json:"ticket"`
+	}
+	err := json.NewDecoder(io.LimitReader(r.Body, 2*maxTicket)).Decode(&given)
+	f := w.s.file.Load()
+	if err != nil {
+		err = errTicket
+	} else {
+		err = w.tickets.take(given.Ticket, f, time.Now())
+	}
+	if err != nil {
+		refuse(out, http.StatusForbidden, err.Error())
+		return
+	}
+	w.s.log.Info("a browser has come in", "session", f.Session, "user", f.User)
+	w.s.input()
+	w.setCookie(out, "/"+w.entity+"/")
+}
+
+func (w *web) cookieName() string { return "dsvm_" + w.entity }
+
+// setCookie gives the cookie for one path: another node of the namespace does not get it.
+func (w *web) setCookie(out http.ResponseWriter, path string) {
+	out.Header().Set("Cache-Control", "no-store")
+	out.Header().Set("Set-Cookie", fmt.Sprintf("%s=%s; Path=%s; Max-Age=%d; Secure; HttpOnly; SameSite=Strict",
+		w.cookieName(), makeCookie(w.key, w.s.file.Load(), time.Now()), path, int(cookieLife/time.Second)))
+	out.WriteHeader(http.StatusNoContent)
+}
+
+// isIn reports whether a browser has a cookie that is good for the session.
+func (w *web) isIn(h http.Header) bool {
+	cookies := (&http.Request{Header: http.Header{"Cookie": h.Values("Cookie")}}).CookiesNamed(w.cookieName())
+	for _, c := range cookies {
+		if isCookie(c.Value, w.key, w.s.file.Load(), time.Now()) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOwn reports whether a request comes from a page of the namespace, or from an address that a
+// person has opened.
+func (w *web) isOwn(h http.Header, method string) bool {
+	if origin := h.Get("Origin"); origin != "" && origin != w.origin {
+		return false
+	}
+	switch h.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+		return true
+	}
+	return method == http.MethodGet && h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document"
+}
+
+// mayTry counts a request of a stranger.
+func (w *web) mayTry() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := time.Now(); now.Sub(w.minute) > time.Minute {
+		w.minute, w.tries = now, 0
+	}
+	w.tries++
+	return w.tries <= pageRate
+}
+
+// pass passes a request to JupyterLab, and its answer back.
+func (w *web) pass(out http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	default:
+		w.s.input()
+	}
+	r.Body = &counted{ReadCloser: r.Body, count: w.s.count}
+	answer := &counting{ResponseWriter: out, count: w.s.count}
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		w.proxy.ServeHTTP(answer, r)
+		return
+	}
+	w.proxy.ServeHTTP(unflushed{answer}, r)
+}
+
+// unflushed has no Flush: an answer that is flushed costs a connection at the relay.
+type unflushed struct{ http.ResponseWriter }
+
+// rewrite makes a request one that JupyterLab takes from its own machine. Its cookies are those
+// of the jar, and its check against other sites is answered by them: the door has made its own.
+func (w *web) rewrite(p *httputil.ProxyRequest) {
+	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "localhost", "localhost"
+	for _, name := range []string{
+		"Cookie", "Origin", "Referer", "Authorization",
+		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
+	} {
+		p.Out.Header.Del(name)
+	}
+	for name, values := range w.own() {
+		p.Out.Header[name] = values
+	}
+}
+
+// own are the headers by which JupyterLab takes requests from the door.
+func (w *web) own() http.Header {
+	h := http.Header{"Referer": {"http://localhost/" + w.entity + "/lab"}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []string
+	for name, value := range w.jar {
+		all = append(all, name+"="+value)
+	}
+	if len(all) > 0 {
+		h.Set("Cookie", strings.Join(all, "; "))
+	}
+	if token := w.jar["_xsrf"]; token != "" {
+		h.Set("X-XSRFToken", token)
+	}
+	return h
+}
+
+// mostCookies bounds the jar: what answers at the socket is the user's own program.
+const mostCookies = 50
+
+// keepCookies puts JupyterLab's cookies into the jar.
+func (w *web) keepCookies(r *http.Response) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range r.Cookies() {
+		if c.MaxAge < 0 || c.Value == "" {
+			delete(w.jar, c.Name)
+		} else if len(w.jar) < mostCookies && len(c.Value) <= maxTicket*4 {
+			w.jar[c.Name] = c.Value
+		}
+	}
+	r.Header.Del("Set-Cookie")
+	if r.StatusCode == http.StatusBadGateway || r.StatusCode == http.StatusGatewayTimeout {
+		r.StatusCode = http.StatusServiceUnavailable // those two are the relay's own
+	}
+	return nil
+}
+
+func refuse(out http.ResponseWriter, status int, reason string) {
+	out.Header().Set("Cache-Control", "no-store")
+	http.Error(out, reason, status)
+}
+
+// counting counts what is answered.
+type counting struct {
+	http.ResponseWriter
+	count func(int)
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.count(n)
+	return n, err
+}
+
+func (c *counting) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// counted counts what is asked.
+type counted struct {
+	io.ReadCloser
+	count func(int)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.count(n)
+	return n, err
+}
