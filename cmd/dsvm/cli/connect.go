@@ -74,10 +74,24 @@ func howToGoOn(s wire.Session) []string {
 	}
 }
 
+// connectToSessions is connect as the person who has signed in, or who owns the instance on
+// this machine. Anybody else the instance tells to sign in.
+func (p *Program) connectToSessions() (*session, error) {
+	found, err := p.findInstance()
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.clientOf(found, found.TokenFile != "")
+	if err != nil {
+		return nil, err
+	}
+	return &session{c, found}, nil
+}
+
 // enter gets a session, waits until it is ready, and writes the files with which OpenSSH
 // comes in.
 func (p *Program) enter(ctx context.Context, want stay) (wire.Session, error) {
-	s, err := p.connect()
+	s, err := p.connectToSessions()
 	if err != nil {
 		return wire.Session{}, err
 	}

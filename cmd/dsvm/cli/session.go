@@ -65,13 +65,17 @@ func idleText(s wire.Session) string {
 func (p *Program) oneSession(c *cobra.Command, doing string, request func(context.Context, *session, string) error) *cobra.Command {
 	c.ValidArgsFunction = firstOf(p.completePools)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return p.with(c.Context(), doing+" the session "+args[0], func(ctx context.Context, s *session) error {
-			id, err := s.sessionID(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return request(ctx, s, id)
-		})
+		s, err := p.connectToSessions()
+		if err != nil {
+			return err
+		}
+		stop := p.progress(doing + " the session " + args[0] + " at " + s.instance.URL)
+		defer stop()
+		id, err := s.sessionID(c.Context(), args[0])
+		if err == nil {
+			err = request(c.Context(), s, id)
+		}
+		return s.explain(err)
 	}
 	return c
 }

@@ -101,7 +101,7 @@ minute; the browser then stays signed in. --no-browser prints it.`,
 		ValidArgsFunction: firstOf(p.completePools),
 		RunE: func(c *cobra.Command, args []string) error {
 			want.pool = args[0]
-			s, err := p.connect()
+			s, err := p.connectToSessions()
 			if err != nil {
 				return err
 			}

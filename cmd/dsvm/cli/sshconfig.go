@@ -59,20 +59,20 @@ file and writes nothing.`,
 
 // makeSSHConfig makes the text of the file for the instance.
 func (p *Program) makeSSHConfig(ctx context.Context) (string, error) {
-	s, err := p.connect()
+	s, err := p.connectToSessions()
 	if err != nil {
 		return "", err
 	}
-	me, err := ask(ctx, p, "asking who you are", func(ctx context.Context, s *session) (wire.Me, error) { return s.Me(ctx) })
+	me, err := s.Me(ctx)
 	if err != nil {
-		return "", err
+		return "", s.explain(err)
 	}
 	if me.Name == "" {
 		return "", errors.New("a session belongs to a person; sign in with `dsvm login`")
 	}
-	pools, err := ask(ctx, p, "asking for the pools", func(ctx context.Context, s *session) ([]wire.Pool, error) { return s.Pools(ctx) })
+	pools, err := s.Pools(ctx)
 	if err != nil {
-		return "", err
+		return "", s.explain(err)
 	}
 	self, err := os.Executable()
 	if err != nil {
