@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,7 +43,11 @@ func TestDocumentsRefuseBlanks(t *testing.T) {
 			}
 			for _, blank := range blanks {
 				tried++
-				body := documentOf(of.rest, field, blank)
+				rest := of.rest
+				if group, _, _ := strings.Cut(field, "."); schema == "PoolDocument" && slices.Contains([]string{"sessions", "access", "users"}, group) {
+					rest += `,"kind":"interactive"`
+				}
+				body := documentOf(rest, field, blank)
 				var f *fault.Error
 				if err := of.parse([]byte(body)); !errors.As(err, &f) || f.Code != fault.Invalid || f.Field != field {
 					t.Errorf("%s: %s: got %v (field %q), want field %q", schema, body, err, fieldOf(f), field)
