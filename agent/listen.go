@@ -209,6 +209,9 @@ func (l *listener) handleMessage(life, ctx context.Context, s session, m *messag
 		l.sessions.end()
 		l.sessions.warn()
 	}
+	if do.doors {
+		l.sessions.renewDoors()
+	}
 	l.starter.enqueue(life, do.starts)
 	l.wakeReporter()
 	return true
@@ -230,6 +233,7 @@ type acts struct {
 	stopped  bool
 	starts   []int64
 	sessions bool // one is to end, or to be warned
+	doors    bool // tokens have come, in the place of those that sessions have
 	cancels  []cancelled
 }
 
@@ -255,6 +259,9 @@ func (l *listener) takeItems(items []protocol.WorkItem) acts {
 			l.takeCancel(item.N, *item.Cancel, &do)
 		case item.Warn != nil:
 			l.takeWarning(item.N, *item.Warn, &do)
+		case item.Door != nil:
+			l.record(record{Door: item.Door})
+			do.doors, do.numbered = true, true
 		case item.Counter != nil:
 			l.takeCounter(*item.Counter, &do)
 		case len(item.Ack) > 0:
@@ -294,6 +301,7 @@ func (l *listener) takeAssignment(n int64, w protocol.Assignment, do *acts) {
 	}
 	l.record(record{Seen: n, N: n, Assign: &w})
 	do.starts = append(do.starts, n)
+	do.doors = do.doors || w.Session != nil && w.Session.Door != nil // good for the other sessions, too
 }
 
 // takeCounter takes the pool's counter, once in a life of the agent: what was given

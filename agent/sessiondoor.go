@@ -17,44 +17,66 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"dsvmpools/agent/door"
 	"dsvmpools/agent/person"
 	"dsvmpools/agent/process"
+	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/protocol"
 )
 
-// doorEntry is what the door of the node reads of a session: a file for each, written whole
-// or not at all. The door is another process, which lives as long as there are sessions.
-type doorEntry struct {
-	Session   string `json:"session"`
-	User      string `json:"user"`
-	UID       int    `json:"uid"`
-	SSH       string `json:"ssh"` // unix: and a path
-	Lab       string `json:"lab,omitempty"`
-	URL       string `json:"url,omitempty"`
-	Token     string `json:"token,omitempty"`
-	WebURL    string `json:"webURL,omitempty"`
-	WebToken  string `json:"webToken,omitempty"`
-	TicketKey string `json:"ticketKey,omitempty"`
-}
-
-// writeDoor tells the door of a session that is ready. Root alone reads it: it has tokens.
+// writeDoor tells the door of a session that is ready: a file for each, written whole or not at
+// all. Root alone reads it: it has tokens, those that came last.
 func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, state person.State) error {
-	e := doorEntry{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey}
+	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey}
 	if state.Lab {
-		e.Lab = "unix:" + p.LabSocket()
+		f.Lab = "unix:" + p.LabSocket()
 	}
-	if d := w.Session.Door; d != nil {
-		e.URL, e.Token, e.WebURL, e.WebToken = d.URL, d.Token, d.WebURL, d.WebToken
+	s.doorFiles.Lock()
+	defer s.doorFiles.Unlock()
+	s.mu.Lock()
+	d := s.st.newestDoor(w.Session.Door)
+	s.mu.Unlock()
+	if d != nil {
+		f.URL, f.Token, f.WebURL, f.WebToken = d.URL, d.Token, d.WebURL, d.WebToken
 	}
-	text, err := json.Marshal(e)
+	text, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
 	return writeDurably(s.doorFile(n, ".json"), string(text))
 }
 
+// renewDoors writes the files of all sessions that are ready with the tokens that came last.
+func (s *sessions) renewDoors() {
+	type one struct {
+		n     int64
+		work  protocol.Assignment
+		state person.State
+	}
+	s.mu.Lock()
+	var all []one
+	for _, h := range s.st.held {
+		if h.link != nil && h.link.state.Ready && h.phase != ended {
+			all = append(all, one{h.n, h.work, h.link.state})
+		}
+	}
+	s.mu.Unlock()
+	for _, o := range all {
+		p, _ := s.plan(o.n, o.work) // as far as it is needed: what could not be started now runs
+		s.logDoor(o.work, s.writeDoor(o.n, o.work, p, o.state))
+	}
+}
+
+func (s *sessions) logDoor(w protocol.Assignment, err error) {
+	if err != nil {
+		s.log.Error("telling the door of the session has failed", "session", startfault.Clip(w.Job), "error", err.Error())
+	}
+}
+
 // removeDoor takes a session away from the door.
 func (s *sessions) removeDoor(n int64) {
+	s.doorFiles.Lock()
+	defer s.doorFiles.Unlock()
 	for _, suffix := range []string{".json", ".state.json"} {
 		if err := os.Remove(s.doorFile(n, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.log.Warn("taking a session from the door has failed", "error", err.Error())

@@ -31,6 +31,7 @@ type sessions struct {
 	hostKeys []string // its public half, as a line of OpenSSH
 
 	following sync.WaitGroup
+	doorFiles sync.Mutex // held for writing one file of the door; taken before mu
 }
 
 // newSessions finds out whether the node can have sessions, and makes its host key once.
@@ -288,14 +289,12 @@ func (s *sessions) take(n int64, h *held, p person.Plan, state person.State) {
 	isNew := state.Ready && !before.Ready // also of one that was taken over: its start may not be reported yet
 	var warn *person.Warning
 	if state.Ready && h.warning != nil && h.warning.Number > h.link.warned {
-		warn, h.link.warned = h.warning, h.warning.Number
+		warn, h.link.warned, s.out.sessionsDue = h.warning, h.warning.Number, true
 	}
 	to := h.link.to
 	s.mu.Unlock()
 	if isNew {
-		if err := s.writeDoor(n, h.work, p, state); err != nil {
-			s.log.Error("telling the door of the session has failed", "session", startfault.Clip(h.work.Job), "error", err.Error())
-		}
+		s.logDoor(h.work, s.writeDoor(n, h.work, p, state))
 	}
 	if warn != nil {
 		s.ask(to.Warn(*warn))
@@ -314,7 +313,7 @@ func (s *sessions) take(n int64, h *held, p person.Plan, state person.State) {
 		s.out.sessionsDue = true
 		s.mu.Unlock()
 	}
-	if news || isNew {
+	if news || isNew || warn != nil {
 		s.wakeReporter()
 	}
 }
@@ -418,7 +417,7 @@ func (s *sessions) warn() {
 	var all []one
 	for _, h := range s.st.held {
 		if h.link != nil && h.link.state.Ready && h.warning != nil && h.warning.Number > h.link.warned {
-			h.link.warned = h.warning.Number
+			h.link.warned, s.out.sessionsDue = h.warning.Number, true // the message's end wakes the reporter
 			all = append(all, one{h.link.to, *h.warning})
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"dsvmpools/agent/door"
 	"dsvmpools/agent/person"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -264,7 +265,7 @@ func TestSessions(t *testing.T) {
 	if text, _ := exec.Command("getent", "passwd", "ann", "bob").Output(); len(text) > 0 {
 		t.Errorf("the machine's own accounts: got %s", text)
 	}
-	var entry doorEntry
+	var entry door.File
 	text, err := os.ReadFile(filepath.Join(p.cfg.InstanceDir, "doors/1.json"))
 	if err != nil || json.Unmarshal(text, &entry) != nil || entry.User != "ann" || entry.SSH != "unix:"+p.run(1)+"/ssh.sock" {
 		t.Errorf("for the door: got %s, %v", text, err)
@@ -312,11 +313,36 @@ func (s *signalOnWrite) Write(piece []byte) (int, error) {
 	return len(piece), nil
 }
 
+// doorToken waits until the door's file of a session has a token.
+func (p *people) doorToken(n int64, want string) {
+	p.tb.Helper()
+	eventually(p.tb, fmt.Sprintf("token %q of session %d", want, n), func() bool {
+		var f door.File
+		text, err := os.ReadFile(filepath.Join(p.cfg.InstanceDir, "doors", strconv.FormatInt(n, 10)+".json"))
+		return err == nil && json.Unmarshal(text, &f) == nil && f.Token == want && f.WebToken == "web "+want
+	})
+}
+
 func TestSessionOutlivesItsAgent(t *testing.T) {
 	t.Parallel()
 	p := beginPeople(t, sessionConfig(t))
-	p.work(p.session(1, "ann", 200101))
+	tokens := func(token string) *protocol.Door {
+		return &protocol.Door{URL: "ws://127.0.0.1:1/$hc/lab-1", Token: token, WebURL: "ws://127.0.0.1:1/$hc/lab-1-web", WebToken: "web " + token}
+	}
+	with := p.session(1, "ann", 200101)
+	with.Assign.Session.Door = tokens("first")
+	p.work(with)
 	p.started(1)
+	p.doorToken(1, "first")
+	// Tokens that come with another session are for all of the node.
+	other := p.session(3, "bob", 200102)
+	other.Assign.Session.Door = tokens("second")
+	p.work(other)
+	p.doorToken(1, "second")
+	p.started(3)
+	p.work(protocol.WorkItem{Door: tokens("third")})
+	p.doorToken(1, "third")
+	p.doorToken(3, "third")
 	key := p.good(1)
 	pid, err := p.ssh(1, "ann", key, "nohup sleep 1000 >/dev/null 2>&1 & echo $!")
 	if err != nil {
@@ -329,11 +355,18 @@ func TestSessionOutlivesItsAgent(t *testing.T) {
 		t.Errorf("without an agent: got %q, %v", got, err)
 	}
 	p.change(func() { p.reports = nil })
+	for _, n := range []string{"1", "3"} {
+		if err := os.Remove(filepath.Join(p.cfg.InstanceDir, "doors", n+".json")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.node = launched(t, p.cfg, p.memBus)
+	p.doorToken(1, "third")
+	p.doorToken(3, "third")
 	p.until("the session is held", func(all []protocol.Report) bool {
 		for _, r := range all {
 			for _, i := range r.Items {
-				if i.Holds != nil && len(i.Holds.N) == 1 {
+				if i.Holds != nil && len(i.Holds.N) == 2 {
 					return true
 				}
 			}
@@ -343,7 +376,7 @@ func TestSessionOutlivesItsAgent(t *testing.T) {
 	if _, err := p.ssh(1, "ann", key, "kill -0 "+pid); err != nil {
 		t.Errorf("what ran in the session: %v", err)
 	}
-	p.work(cancel(2, 1))
+	p.work(cancel(4, 1))
 	if f := p.finished(1); f.State != string(job.AttemptCancelled) {
 		t.Errorf("got %+v", f)
 	}

@@ -53,6 +53,7 @@ func TestJournalKeepsWhatASessionIsTold(t *testing.T) {
 		record{N: 2, Started: &process.Process{At: time.Now()}},
 		record{N: 2, Warning: &warning},
 		record{N: 2, Ending: "asked to"},
+		record{Door: &protocol.Door{URL: "wss://ns/$hc/lab-1", Token: "later"}},
 	))
 	again := newState()
 	for _, r := range s.records() {
@@ -62,6 +63,12 @@ func TestJournalKeepsWhatASessionIsTold(t *testing.T) {
 		h := st.held[2]
 		if h == nil || h.phase != running || h.ending != "asked to" || h.warning == nil || *h.warning != warning {
 			t.Errorf("%s: got %+v", name, h)
+		}
+		if d := st.newestDoor(&protocol.Door{URL: "wss://ns/$hc/lab-1", Token: "first"}); d.Token != "later" {
+			t.Errorf("%s: the door is %+v", name, d)
+		}
+		if d := st.newestDoor(&protocol.Door{URL: "wss://ns/$hc/lab-2", Token: "first"}); d.Token != "first" {
+			t.Errorf("%s: another door is %+v", name, d)
 		}
 	}
 }

@@ -144,6 +144,7 @@ func TestInputAndWarnings(t *testing.T) {
 	warn := protocol.WorkItem{N: 2, Warn: &protocol.Warn{Target: 1, EndsIn: 900, Text: "the session ends in 15 min\x1b[2J; type a key to keep it"}}
 	p.work(warn, warn)
 	eventually(t, "the warning", func() bool { return strings.Contains(screen.String(), "*** the session ends in 15 min [2J;") })
+	p.votes(1, "that the warning has come, at once", func(s protocol.SessionState) bool { return s.Warned == 2 })
 	notice, err := os.ReadFile(filepath.Join(p.run(1), "notice.json"))
 	if err != nil || !strings.Contains(string(notice), `"text":"the session ends in 15 min [2J; type`) {
 		t.Errorf("for JupyterLab: got %s, %v", notice, err)

@@ -53,6 +53,7 @@ type state struct {
 	drops   map[int64]string // cancelled before they came, and why
 	doubt   bool             // there may have been more: the pool's counter has to be asked for
 	damaged bool             // of this life: the journal was found damaged
+	door    *protocol.Door   // tokens that came last, for all sessions; nil = none
 	lost    int64            // the counter it gave last: up to there something may have been forgotten
 }
 
@@ -72,6 +73,7 @@ type record struct {
 	Started  *process.Process     `json:"started,omitempty"`
 	Ending   string               `json:"ending,omitempty"`  // N, a session, is to end, and why
 	Warning  *person.Warning      `json:"warning,omitempty"` // of N, a session
+	Door     *protocol.Door       `json:"door,omitempty"`
 	Drop     string               `json:"drop,omitempty"`
 	Finished *protocol.Finished   `json:"finished,omitempty"`
 	Acked    []int64              `json:"acked,omitempty"`
@@ -95,9 +97,15 @@ func (s *state) apply(r record) {
 	if r.Counter != nil {
 		s.doubt, s.lost, s.seen = false, max(s.lost, *r.Counter), max(s.seen, *r.Counter)
 	}
+	if r.Door != nil {
+		s.door = r.Door
+	}
 	h := s.held[r.N]
 	switch {
 	case r.Assign != nil && h == nil:
+		if r.Assign.Session != nil && r.Assign.Session.Door != nil {
+			s.door = r.Assign.Session.Door
+		}
 		s.held[r.N] = &held{n: r.N, work: *r.Assign}
 		delete(s.drops, r.N)
 	case r.Starting && h != nil && h.phase == waiting:
@@ -156,10 +164,22 @@ func (s *state) records() []record {
 			list = append(list, record{N: n, Warning: h.warning})
 		}
 	}
+	if s.door != nil && len(s.held) > 0 {
+		list = append(list, record{Door: s.door}) // after the assignments, whose tokens may be older
+	}
 	for n, why := range s.drops {
 		list = append(list, record{N: n, Drop: why})
 	}
 	return list
+}
+
+// newestDoor returns the tokens that came last for where a session listens; given are those
+// that came with it.
+func (s *state) newestDoor(given *protocol.Door) *protocol.Door {
+	if given != nil && s.door != nil && s.door.URL == given.URL {
+		return s.door
+	}
+	return given
 }
 
 // numbers lists what is held, oldest first.

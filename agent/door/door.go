@@ -43,7 +43,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d := &door{dir: dir, log: log, key: key, open: map[string]*session{}, told: map[string]string{}}
+	d := &door{dir: dir, log: log, key: key, open: map[string]*session{}, places: map[string]*place{}, told: map[string]string{}}
 	defer d.closeAll()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -65,9 +65,11 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 type door struct {
 	dir  string
 	log  *slog.Logger
-	key  []byte // of cookies
-	open map[string]*session
-	told map[string]string // what was said of files that cannot be read
+	key  []byte              // of cookies
+	open map[string]*session // by name of their files
+	// places are those at the relay, by address. The sessions of a node share them.
+	places map[string]*place
+	told   map[string]string // what was said of files that cannot be read
 }
 
 // look opens what is new, closes what has gone, and writes what has changed.
@@ -82,7 +84,7 @@ func (d *door) look(ctx context.Context) {
 		now := s.file.Load()
 		if !isThere || f.Session != now.Session || f.UID != now.UID || f.URL != now.URL || f.WebURL != now.WebURL {
 			d.log.Info("the door of a session is closed", "session", now.Session)
-			s.end()
+			d.end(s)
 			delete(d.open, name)
 			if !isThere {
 				_ = os.Remove(filepath.Join(d.dir, name+stateSuffix))
@@ -93,12 +95,14 @@ func (d *door) look(ctx context.Context) {
 		s := d.open[name]
 		if s == nil {
 			d.log.Info("the door of a session is open", "session", f.Session, "user", f.User)
-			s = begin(ctx, f, d.key, d.log)
+			s = newSession(f, d.key, d.log)
 			d.open[name] = s
+			d.join(ctx, s)
 		} else if !reflect.DeepEqual(*s.file.Load(), f) {
 			s.file.Store(&f)
+			d.join(ctx, s)
 		}
-		if state := s.state(); state != s.written {
+		if state := s.state(d.whyClosed(f)); state != s.written {
 			if err := writeState(filepath.Join(d.dir, name+stateSuffix), state); err != nil {
 				d.complain(name, err)
 				continue
@@ -106,6 +110,41 @@ func (d *door) look(ctx context.Context) {
 			s.written = state
 		}
 	}
+}
+
+// join has a session's places listen, and lets its people in there.
+func (d *door) join(ctx context.Context, s *session) {
+	f := s.file.Load()
+	for _, at := range []struct {
+		address, token string
+		web            bool
+	}{{f.URL, f.Token, false}, {f.WebURL, f.WebToken, true}} {
+		if f.URL == "" || at.address == "" {
+			continue
+		}
+		if d.places[at.address] == nil {
+			d.places[at.address] = openPlace(ctx, at.address, at.web, d.log)
+		}
+		d.places[at.address].take(s, at.token)
+	}
+}
+
+// end ends a session, and the places that nobody has any more: they cost money.
+func (d *door) end(s *session) {
+	s.end()
+	for address, p := range d.places {
+		if p.remove(s) == 0 {
+			p.close()
+			delete(d.places, address)
+		}
+	}
+}
+
+func (d *door) whyClosed(f File) string {
+	if p := d.places[f.URL]; p != nil {
+		return p.whyClosed()
+	}
+	return "the node has no place at the relay"
 }
 
 // complain says once what is wrong with a file.
@@ -121,6 +160,6 @@ func (d *door) complain(name string, err error) {
 
 func (d *door) closeAll() {
 	for _, s := range d.open {
-		s.end()
+		d.end(s)
 	}
 }

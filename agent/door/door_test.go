@@ -283,8 +283,9 @@ func TestEachComesToTheirOwn(t *testing.T) {
 	t.Parallel()
 	n := start(t)
 	n.open()
-	for entity, want := range map[string]string{"lab-0": "SSH of ann\n", "lab-1": "SSH of bob\n"} {
-		if got, err := n.dial(entity, relay.SSH); got != want || err != nil {
+	for entity, want := range map[string]string{"lab-0": "ann", "lab-1": "bob"} {
+		want = "SSH of " + want + "\n"
+		if got, err := n.dial(entity, relay.SSH+"/session-"+strings.Fields(want)[2]); got != want || err != nil {
 			t.Errorf("%s: got %q, %v, want %q", entity, got, err, want)
 		}
 	}
@@ -312,7 +313,7 @@ func TestNobodyGetsIn(t *testing.T) {
 	n := start(t)
 	n.open()
 	for _, c := range []struct{ entity, suffix string }{
-		{"lab-0", ""}, {"lab-0", "/"}, {"lab-0", "/rdp"}, {"lab-0", "/ssh/"}, {"lab-0", "/SSH"}, {"lab-0", "/ssh?to=127.0.0.1:22"}, {"lab-0", "/127.0.0.1:22"}, {"lab-0-web", "/ssh"},
+		{"lab-0", ""}, {"lab-0", "/"}, {"lab-0", "/rdp"}, {"lab-0", "/ssh"}, {"lab-0", "/ssh/session-bob"}, {"lab-0", "/ssh/session-ann/"}, {"lab-0", "/ssh/"}, {"lab-0", "/SSH"}, {"lab-0", "/ssh/session-ann?to=127.0.0.1:22"}, {"lab-0", "/127.0.0.1:22"}, {"lab-0-web", "/ssh"},
 	} {
 		if got, err := n.dial(c.entity, c.suffix); fault.CodeOf(err) != fault.Forbidden {
 			t.Errorf("%s%s: got %q, %v", c.entity, c.suffix, got, err)
@@ -500,7 +501,7 @@ func TestKilled(t *testing.T) {
 	}
 	t.Cleanup(func() { kill(t, dir) })
 	n.awaitListeners(1)
-	if got, err := n.dial("lab-0", relay.SSH); err != nil || got != "SSH of ann\n" {
+	if got, err := n.dial("lab-0", relay.SSH+"/session-ann"); err != nil || got != "SSH of ann\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if status, _, _ := b.do("GET", "/lab-0-web/lab", ""); status != 200 {
@@ -543,4 +544,67 @@ func FuzzParseFile(f *testing.F) {
 			t.Errorf("taken: %q", file.SSH)
 		}
 	})
+}
+
+// TestSessionsShareAPlace has two sessions on one node: one listener is there for both, each
+// gets to their own, and a later token is taken for both.
+func TestSessionsShareAPlace(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	ann, err := readFile(n.file(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob, err := readFile(n.file(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.URL, bob.Token, bob.WebURL, bob.WebToken = ann.URL, ann.Token, ann.WebURL, ann.WebToken
+	n.write(1, bob)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, filepath.Join(n.dir, "doors"), slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	n.awaitListeners(1, "lab-0", "lab-0-web")
+	browsers := map[string]*browser{}
+	for _, user := range []string{"ann", "bob", "ann", "bob"} {
+		await(t, user+" to get in", func() bool { // the second one's file may still be read
+			got, err := n.dial("lab-0", relay.SSH+"/session-"+user)
+			if err == nil && got != "SSH of "+user+"\n" {
+				t.Errorf("%s: got %q", user, got)
+			}
+			return err == nil
+		})
+		if b := browsers[user]; b == nil {
+			browsers[user] = &browser{n: n}
+			if status := browsers[user].login("lab-0-web", n.ticket("session-"+user, user, time.Minute)); status != http.StatusNoContent {
+				t.Fatalf("%s: the ticket is answered with %d", user, status)
+			}
+		}
+		if status, text, _ := browsers[user].do("GET", "/lab-0-web/lab", ""); status != 200 || !strings.HasPrefix(text, "Lab of "+user+":") {
+			t.Errorf("%s: got %d %q", user, status, text)
+		}
+	}
+	if got, err := n.dial("lab-0", relay.SSH+"/session-eve"); fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("a session that is not here: got %q, %v", got, err)
+	}
+	// The end of one leaves the other, and the place.
+	if err := os.Remove(n.file(0)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of ann's", func() bool {
+		_, err := n.dial("lab-0", relay.SSH+"/session-ann")
+		return fault.CodeOf(err) == fault.Forbidden
+	})
+	if got, err := n.dial("lab-0", relay.SSH+"/session-bob"); got != "SSH of bob\n" || err != nil {
+		t.Errorf("bob: got %q, %v", got, err)
+	}
+	if status, _, _ := browsers["ann"].do("GET", "/lab-0-web/lab", ""); status != http.StatusForbidden {
+		t.Errorf("ann's browser after the end is answered with %d", status)
+	}
 }

@@ -4,6 +4,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -21,11 +22,10 @@ const dialTime = 5 * time.Second
 // mostOf is how many connections, and requests of browsers, a session has at a time.
 const mostOf = 200
 
-// session is the door of one session.
+// session is what people of one session come to.
 type session struct {
 	file    atomic.Pointer[File]
-	stop    context.CancelFunc
-	done    sync.WaitGroup
+	web     *web
 	log     *slog.Logger
 	written State
 
@@ -33,62 +33,58 @@ type session struct {
 	relayed      atomic.Int64
 	lastInput    atomic.Int64 // milliseconds since 1970; 0 = never
 
-	mu            sync.Mutex
-	closed, noWeb string // why nobody gets in by SSH, and by a browser
+	mu     sync.Mutex
+	ended  bool
+	inside int // connections and requests
+	over   context.Context
+	stop   context.CancelFunc
+	done   sync.WaitGroup
 }
 
-// begin opens the door of a session.
-func begin(ctx context.Context, f File, key []byte, log *slog.Logger) *session {
-	ctx, stop := context.WithCancel(ctx)
-	s := &session{stop: stop, log: log}
+func newSession(f File, key []byte, log *slog.Logger) *session {
+	s := &session{log: log}
+	s.over, s.stop = context.WithCancel(context.Background())
 	s.file.Store(&f)
-	if f.URL == "" {
-		s.closed = "the node has no place at the relay"
-		return s
-	}
-	s.closed = "the door is being opened"
-	s.run(ctx, &relay.Listener{
-		Address: f.URL, Token: func() string { return s.file.Load().Token }, Most: mostOf, Log: log,
-		Socket: s.takeSSH,
-		State:  func(err error) { s.say(&s.closed, err) },
-	})
-	if f.WebURL != "" {
-		web := newWeb(s, key)
-		s.run(ctx, &relay.Listener{
-			Address: f.WebURL, Token: func() string { return s.file.Load().WebToken }, Most: mostOf, Log: log,
-			Socket: web.takeSocket, Request: web,
-			State: func(err error) { s.say(&s.noWeb, err) },
-		})
-	}
+	s.web = newWeb(s, key)
 	return s
 }
 
-func (s *session) run(ctx context.Context, l *relay.Listener) {
-	s.done.Go(func() {
-		if err := l.Run(ctx); err != nil {
-			l.State(err)
-		}
-	})
+// enter lets one connection or request in. Its context ends with the session, too; leave is
+// to be called at its end. The error is a sentence for who comes.
+func (s *session) enter(ctx context.Context) (inside context.Context, leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return ctx, nil, errors.New("the session has ended")
+	case s.inside >= mostOf:
+		return ctx, nil, errors.New("the session has too many connections; close some")
+	}
+	s.inside++
+	s.done.Add(1)
+	inside, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.over, cancel)
+	return inside, func() {
+		stop()
+		cancel()
+		s.mu.Lock()
+		s.inside--
+		s.mu.Unlock()
+		s.done.Done()
+	}, nil
 }
 
-// end closes the door, and what came through it.
+// end ends what came to the session.
 func (s *session) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	s.stop()
 	s.done.Wait()
 }
 
-func (s *session) say(where *string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if *where = ""; err != nil {
-		*where = err.Error()
-	}
-}
-
-func (s *session) state() State {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
+// state is what is told of the session. closed is why nobody can come in.
+func (s *session) state(closed string) State {
 	state := State{SSH: int(s.ssh.Load()), Jupyter: int(s.jupyter.Load()), Relayed: s.relayed.Load(), Closed: closed}
 	if at := s.lastInput.Load(); at > 0 {
 		state.LastInput = time.UnixMilli(at).UTC()
@@ -101,13 +97,8 @@ func (s *session) input() { s.lastInput.Store(time.Now().UnixMilli()) }
 
 func (s *session) count(n int) { s.relayed.Add(int64(n)) }
 
-// takeSSH joins who comes for SSH with the sshd of the session. All else is rejected before
-// anything is connected to.
+// takeSSH joins who comes for SSH with the sshd of the session.
 func (s *session) takeSSH(ctx context.Context, in *relay.Incoming) {
-	if in.Suffix != relay.SSH || in.Query != "" {
-		_ = in.Reject(ctx, http.StatusForbidden, "only SSH is here")
-		return
-	}
 	network, address, err := target(s.file.Load().SSH)
 	if err != nil {
 		_ = in.Reject(ctx, http.StatusServiceUnavailable, "the session has no SSH server")

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -106,13 +105,13 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
-	case rest == "dsvm/login" && r.Method == http.MethodGet:
+	case rest == loginPath && r.Method == http.MethodGet:
 		header.Set("Content-Security-Policy", w.policy)
 		header.Set("Content-Type", "text/html; charset=utf-8")
 		header.Set("Cache-Control", "no-store")
 		header.Set("Referrer-Policy", "same-origin")
 		_, _ = io.WriteString(out, loginPage)
-	case rest == "dsvm/login" && r.Method == http.MethodPost:
+	case rest == loginPath && r.Method == http.MethodPost:
 		w.login(out, r)
 	case !isIn:
 		refuse(out, http.StatusForbidden, "open this session with `dsvm jupyter`, which makes a ticket for it")
@@ -126,19 +125,14 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// login takes a ticket and gives a cookie for it.
+// loginPath is the page for tickets, behind the entity's name.
+const loginPath = "dsvm/login"
+
+// login takes a ticket, which the place has read, and gives a cookie for it.
 func (w *web) login(out http.ResponseWriter, r *http.Request) {
-	var given struct {
-		Ticket string `json:"ticket"`
-	}
-	err := json.NewDecoder(io.LimitReader(r.Body, 2*maxTicket)).Decode(&given)
+	given, _ := r.Context().Value(ticketOf{}).(string)
 	f := w.s.file.Load()
-	if err != nil {
-		err = errTicket
-	} else {
-		err = w.tickets.take(given.Ticket, f, time.Now())
-	}
-	if err != nil {
+	if err := w.tickets.take(given, f, time.Now()); err != nil {
 		refuse(out, http.StatusForbidden, err.Error())
 		return
 	}

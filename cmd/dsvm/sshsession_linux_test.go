@@ -196,7 +196,7 @@ func (l *sshLab) look() {
 
 // serve leads a sender to a server of OpenSSH.
 func (l *sshLab) serve(ctx context.Context, in *relay.Incoming) {
-	if in.Suffix != relay.SSH {
+	if !strings.HasPrefix(in.Suffix, relay.SSH+"/") {
 		_ = in.Reject(ctx, http.StatusForbidden, "")
 		return
 	}

@@ -50,10 +50,10 @@ func (d *Doors) Listen(ctx context.Context, entity string) (protocol.Door, error
 	}, nil
 }
 
-// Send returns the address to Dial for the sshd behind an entity, and a token that is good
-// for 15 minutes, to send there and nowhere else.
-func (d *Doors) Send(entity string) (address, token string) {
-	return d.Namespace.Address(entity) + SSH, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
+// Send returns the address to Dial for the sshd of a session behind an entity, and a token that
+// is good for 15 minutes, to send there and nowhere else.
+func (d *Doors) Send(entity, session string) (address, token string) {
+	return d.Namespace.Address(entity) + SSH + "/" + session, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
 }
 
 // Login is the address at which a browser gets in at an entity, with a ticket: in the fragment,

@@ -26,7 +26,8 @@ import (
 	"dsvmpools/shared/fault"
 )
 
-// SSH is what follows the address of an entity to reach the sshd behind it.
+// SSH is what follows the address of an entity to reach an sshd behind it; the id of the session
+// follows behind a slash, since the sessions of a node share its entity.
 const SSH = "/ssh"
 
 // Times and limits of a client.

@@ -51,8 +51,8 @@ func (d *Doors) Keys(ctx context.Context) (drive.DoorKeys, error) {
 	return drive.DoorKeys{CAs: []string{ca}, Ticket: base64.StdEncoding.EncodeToString(public)}, nil
 }
 
-// ways are the ways for a person's program to a node.
-func (d *Doors) ways(entity string) []wire.Door {
-	address, token := d.relay.Send(entity)
+// ways are the ways for a person's program to a session on a node.
+func (d *Doors) ways(entity, session string) []wire.Door {
+	address, token := d.relay.Send(entity, session)
 	return []wire.Door{{Kind: wire.DoorRelay, URL: address, Token: token}}
 }

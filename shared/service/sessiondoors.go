@@ -52,7 +52,7 @@ func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.
 		out.KnownHosts[i] = j.Spec.Pool + wire.HostSuffix + " " + strings.TrimSpace(key)
 	}
 	if entity := node.Entity(j.Spec.Pool); entity != "" {
-		out.Doors = s.doors.ways(entity)
+		out.Doors = s.doors.ways(entity, j.ID)
 	}
 	return out, nil
 }

@@ -261,7 +261,7 @@ func TestCertificates(t *testing.T) {
 		len(got.KnownHosts) != 1 || got.KnownHosts[0] != "lab.dsvm "+hostKey {
 		t.Errorf("got %+v", got)
 	}
-	if len(got.Doors) != 1 || got.Doors[0].Kind != wire.DoorRelay || got.Doors[0].URL != given.Door.URL+"/ssh" ||
+	if len(got.Doors) != 1 || got.Doors[0].Kind != wire.DoorRelay || got.Doors[0].URL != given.Door.URL+"/ssh/"+s.ID ||
 		!strings.Contains(got.Doors[0].Token, "&skn=send") || !strings.Contains(given.Door.Token, "&skn=listen") {
 		t.Errorf("the doors are %+v, and the node listens at %+v", got.Doors, given.Door)
 	}

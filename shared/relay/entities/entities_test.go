@@ -53,7 +53,7 @@ func TestDoors(t *testing.T) {
 	if again, err := doors.Listen(t.Context(), "lab-0"); err != nil || again.URL != door.URL {
 		t.Errorf("a second time: %v, %v", again, err)
 	}
-	address, token := doors.Send("lab-0")
+	address, token := doors.Send("lab-0", "s1")
 	for _, c := range []struct {
 		name, address, token string
 		want                 fault.Code

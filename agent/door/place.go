@@ -1,0 +1,199 @@
+//go:build unix
+
+package door
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+
+	"dsvmpools/shared/relay"
+)
+
+// mostAt is how many connections and requests come to a place at a time, of all its sessions.
+const mostAt = 5 * mostOf
+
+// place is where the node listens at the relay for all its sessions. There is one listener at
+// it, since the relay gives a sender to any one of those that listen there; who comes says for
+// which session.
+type place struct {
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu     sync.Mutex
+	token  string
+	closed string              // why nobody gets in; "" = it is open
+	guests map[string]*session // by id
+}
+
+// openPlace listens at an address until close. web is for browsers.
+func openPlace(ctx context.Context, address string, web bool, log *slog.Logger) *place {
+	ctx, stop := context.WithCancel(ctx)
+	p := &place{stop: stop, done: make(chan struct{}), closed: "the door is being opened", guests: map[string]*session{}}
+	l := &relay.Listener{Address: address, Token: p.listenToken, Most: mostAt, Log: log, Socket: p.takeSSH, State: p.say}
+	if web {
+		l.Socket, l.Request = p.takeSocket, p
+	}
+	go func() {
+		defer close(p.done)
+		if err := l.Run(ctx); err != nil {
+			p.say(err)
+		}
+	}()
+	return p
+}
+
+func (p *place) close() {
+	p.stop()
+	<-p.done
+}
+
+// take lets a session in by this place, with what its file says. A later token takes the place
+// of an earlier one.
+func (p *place) take(s *session, token string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guests[s.file.Load().Session], p.token = s, token
+}
+
+// remove takes a session away, and returns how many are left.
+func (p *place) remove(s *session) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, guest := range p.guests {
+		if guest == s {
+			delete(p.guests, id)
+		}
+	}
+	return len(p.guests)
+}
+
+func (p *place) listenToken() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.token
+}
+
+func (p *place) say(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed = ""; err != nil {
+		p.closed = err.Error()
+	}
+}
+
+func (p *place) whyClosed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// guest finds a session by its id; nil = there is none.
+func (p *place) guest(id string) *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.guests[id]
+}
+
+// takeSSH leads who comes for SSH to the session that the path names. All else is rejected
+// before anything is connected to.
+func (p *place) takeSSH(ctx context.Context, in *relay.Incoming) {
+	id, isSSH := strings.CutPrefix(in.Suffix, relay.SSH+"/")
+	if !isSSH || in.Query != "" {
+		_ = in.Reject(ctx, http.StatusForbidden, "only SSH is here")
+		return
+	}
+	s := p.guest(id)
+	if s == nil {
+		_ = in.Reject(ctx, http.StatusForbidden, "this session is not here")
+		return
+	}
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		_ = in.Reject(ctx, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer leave()
+	s.takeSSH(ctx, in)
+}
+
+// takeSocket leads a browser's WebSocket to the session that its cookie is for.
+func (p *place) takeSocket(ctx context.Context, in *relay.Incoming) {
+	s := p.guestOf(in.Header, "")
+	if s == nil {
+		_ = in.Reject(ctx, http.StatusForbidden, "open this session with `dsvm jupyter`")
+		return
+	}
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		_ = in.Reject(ctx, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer leave()
+	s.web.takeSocket(ctx, in)
+}
+
+// ServeHTTP has the session answer that a browser's cookie or ticket is for.
+func (p *place) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	ticket := ""
+	if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/"+loginPath) {
+		var given struct {
+			Ticket string `json:"ticket"`
+		}
+		if err := json.NewDecoder(io.LimitReader(r.Body, 2*maxTicket)).Decode(&given); err == nil {
+			ticket = given.Ticket
+		}
+		r = r.WithContext(context.WithValue(r.Context(), ticketOf{}, ticket))
+	}
+	s := p.guestOf(r.Header, ticket)
+	if s == nil {
+		refuse(out, http.StatusServiceUnavailable, "no session is here")
+		return
+	}
+	ctx, leave, err := s.enter(r.Context())
+	if err != nil {
+		refuse(out, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer leave()
+	s.web.ServeHTTP(out, r.WithContext(ctx))
+}
+
+// ticketOf is the key of the ticket in the context of a login.
+type ticketOf struct{}
+
+// guestOf finds the session whose ticket or cookie a browser has. A stranger, who is in none,
+// is told so by any of them.
+func (p *place) guestOf(h http.Header, ticket string) *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.guests[sessionOf(ticket)]; s != nil {
+		return s // which checks the ticket
+	}
+	var any *session
+	for _, s := range p.guests {
+		if any = s; s.web.isIn(h) {
+			return s
+		}
+	}
+	return any
+}
+
+// sessionOf is the session that a ticket says it is for. Nothing is checked.
+func sessionOf(text string) string {
+	if len(text) > maxTicket {
+		return ""
+	}
+	payload, _, _ := strings.Cut(text, ".")
+	var t ticket
+	body, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil || json.Unmarshal(body, &t) != nil {
+		return ""
+	}
+	return t.Session
+}
