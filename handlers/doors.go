@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -19,7 +20,7 @@ func (s Settings) Doors(credential azcore.TokenCredential) (*relay.Doors, error)
 	}
 	made, err := entities.New(entities.Config{
 		Subscription:  s.Subscription,
-		ResourceGroup: s.ResourceGroup,
+		ResourceGroup: cmp.Or(s.RelayGroup, s.ResourceGroup),
 		Namespace:     s.Relay.Name(),
 		Endpoint:      s.ResourceManager,
 		Credential:    credential,

@@ -27,6 +27,7 @@ type Settings struct {
 	ResourceManager     string          // endpoint; "" = the public cloud's
 	ResourceManagerKey  string          // bearer token for a local endpoint; "" = the app's identity
 	Relay               relay.Namespace // the doors of interactive pools; zero = none
+	RelayGroup          string          // resource group of Relay; "" = ResourceGroup
 	RelayListenKey      string          // of its rule "listen"
 	RelaySendKey        string          // of its rule "send"
 	SSHCA               string          // URL of a vault's key, or path of a file: signs certificates for SSH; "" = none
@@ -115,6 +116,7 @@ func (r *reader) relay(s *Settings) {
 	var err error
 	s.Relay, err = relay.ParseNamespace(address)
 	r.add("DSVM_RELAY", err)
+	s.RelayGroup = r.getenv("DSVM_RELAY_GROUP")
 	s.RelayListenKey, s.RelaySendKey = r.required("DSVM_RELAY_LISTEN_KEY"), r.required("DSVM_RELAY_SEND_KEY")
 }
 

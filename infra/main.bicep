@@ -88,6 +88,28 @@ param existingVaultId string = ''
 @description('The vault of this deployment was deleted within the last 7 days and is to come back.')
 param recoverVault bool = false
 
+@description('What interactive pools need is made: a relay, and a vault with its keys and the key that signs SSH certificates. It costs nothing while nobody has a session.')
+param interactive bool = true
+
+@description('The vault of the keys of interactive pools was deleted within the last 7 days and is to come back.')
+param recoverKeys bool = false
+
+@description('Id of the Entra tenant whose people may sign in; empty: nobody can, and programs use the key. docs/identity.md says how.')
+param signInTenant string = ''
+
+@description('Client id of the application that people sign in to; several with commas.')
+param signInAudience string = ''
+
+@description('Issuer of tokens where it is not that of the tenant in the public cloud.')
+param signInIssuer string = ''
+
+@description('Who has which role: GROUP=user:TEAM; GROUP=operator; *=reader.')
+param roles string = ''
+
+@description('Role of programs, which have the key of the app.')
+@allowed(['', 'reader', 'user', 'operator'])
+param keyRole string = ''
+
 @description('A gallery for own images is made.')
 param gallery bool = false
 
@@ -137,6 +159,8 @@ var vault = empty(existingVaultId) ? 'kv-${take(unique, 21)}' : split(existingVa
 var vaultGroup = empty(existingVaultId)
   ? { subscription: subscription().subscriptionId, name: name }
   : { subscription: split(existingVaultId, '/')[2], name: split(existingVaultId, '/')[4] }
+
+var keysVault = 'kd-${take(unique, 21)}'
 
 var galleryName = 'gal${name}'
 var vnet = 'vnet-${name}'
@@ -270,6 +294,21 @@ module secrets 'modules/vault.bicep' = {
   }
 }
 
+module doors 'modules/doors.bicep' = if (interactive) {
+  scope: platform
+  name: 'doors'
+  params: {
+    relay: 'relay-${unique}'
+    vault: keysVault
+    recover: recoverKeys
+    name: name
+    location: region
+    tags: allTags
+    appPrincipal: identity.outputs.appPrincipal
+    workspaceId: monitor.outputs.workspaceId
+  }
+}
+
 module nodeRoles 'modules/nodes.bicep' = {
   scope: nodes
   name: 'nodeRoles'
@@ -368,6 +407,16 @@ module functions 'modules/functions.bicep' = {
       DSVM_SHARE_ACCOUNT: shareAccount
       DSVM_SHARE_NAME: shareName
       DSVM_SHARE_AUTH: shareAuth
+      DSVM_RELAY: interactive ? doors!.outputs.relayUrl : ''
+      DSVM_RELAY_GROUP: interactive ? platform.name : ''
+      DSVM_RELAY_LISTEN_KEY: interactive ? '@Microsoft.KeyVault(SecretUri=${doors!.outputs.listenKeyUrl})' : ''
+      DSVM_RELAY_SEND_KEY: interactive ? '@Microsoft.KeyVault(SecretUri=${doors!.outputs.sendKeyUrl})' : ''
+      DSVM_SSH_CA: interactive ? doors!.outputs.authorityUrl : ''
+      DSVM_TENANT: signInTenant
+      DSVM_AUDIENCE: signInAudience
+      DSVM_ISSUER: signInIssuer
+      DSVM_ROLES: roles
+      DSVM_KEY_ROLE: keyRole
       DSVM_SHARE_KEY_URL: shareAuth == 'key' ? secrets.outputs.shareKeyUrl : ''
     }
     extraSettings: extraSettings
@@ -399,5 +448,8 @@ output galleryId string = gallery
   ? resourceId(subscription().subscriptionId, name, 'Microsoft.Compute/galleries', galleryName)
   : ''
 @description('The roles that were made; they stay when resource groups go, and are to be deleted by name.')
-output customRoleIds array = [quota.outputs.roleId, subnetRole.outputs.roleId, nodeRoles.outputs.roleId]
-output idleCost string = 'About 10 US dollars a month while no node lives: Service Bus Standard 10; storage, logs and the vault below 1; each function that is always ready 5 at 512 MB. A node costs its VM, its disk and 0.005 an hour for its address.'
+output customRoleIds array = concat(
+  [quota.outputs.roleId, subnetRole.outputs.roleId, nodeRoles.outputs.roleId],
+  interactive ? [doors!.outputs.roleId] : []
+)
+output idleCost string = 'About 10 US dollars a month while no node lives: Service Bus Standard 10; storage, logs and the vault below 1; each function that is always ready 5 at 512 MB. A node costs its VM, its disk and 0.005 an hour for its address; one with a session 0.013 to 0.027 an hour for the relay, and 1 a GB beyond 5 a month.'

@@ -25,6 +25,7 @@ var roleNames = map[string]string{
 	"9980e02c-c2be-4d73-94e8-173b1dc7cf3c": "Virtual Machine Contributor",
 	"f1a07417-d97a-45cb-824c-7a7467783830": "Managed Identity Operator",
 	"4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+	"12338af0-0e69-4776-bea7-57ae8d297424": "Key Vault Crypto User",
 	"3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
 	"acdd72a7-3385-48ef-bd42-f606fba81ae7": "Reader",
 }
@@ -34,7 +35,9 @@ var roleNames = map[string]string{
 var rights = map[string][]string{
 	"new": {
 		"app: Azure Service Bus Data Owner on namespaces",
+		"app: Key Vault Crypto User on keys/ssh-ca",
 		"app: Key Vault Secrets User on vaults",
+		"app: Key Vault Secrets User on vaults/keys",
 		"app: Managed Identity Operator on userAssignedIdentities/node",
 		"app: Monitoring Metrics Publisher on components",
 		"app: Storage Blob Data Owner on storageAccounts/host",
@@ -42,6 +45,7 @@ var rights = map[string][]string{
 		"app: Storage Table Data Contributor on storageAccounts/host",
 		"app: Virtual Machine Contributor on resourceGroups/nodes",
 		"app: join a subnet on subnets/nodes",
+		"app: make entities of a relay on namespaces/relay",
 		"app: read quotas and sizes on subscriptions",
 		"node: Azure Service Bus Data Receiver on queues/work",
 		"node: Azure Service Bus Data Sender on queues/node-events",
@@ -59,6 +63,13 @@ var rights = map[string][]string{
 		"others: Storage Blob Data Contributor on containers/agent",
 		"others: Storage Blob Data Contributor on containers/app",
 	},
+}
+
+// ofSessions are the rights of `new` that a deployment without interactive pools lacks: `identity`.
+var ofSessions = []string{
+	"app: Key Vault Crypto User on keys/ssh-ca",
+	"app: Key Vault Secrets User on vaults/keys",
+	"app: make entities of a relay on namespaces/relay",
 }
 
 // scopeOf reads the scope of an assignment from its id, which is an expression where
@@ -86,8 +97,16 @@ func scope(t *testing.T, id string) string {
 		}
 		kind, name := path.Base(path.Dir(m[1])), path.Base(m[1])
 		switch kind {
-		case "queues", "containers":
+		case "queues", "containers", "keys":
 			return kind + "/" + name
+		case "namespaces":
+			if strings.HasPrefix(name, "relay-") {
+				return kind + "/relay"
+			}
+		case "vaults":
+			if strings.HasPrefix(name, "kd-") {
+				return kind + "/keys"
+			}
 		case "subnets":
 			return "subnets/nodes"
 		case "userAssignedIdentities":
@@ -144,6 +163,9 @@ func TestRights(t *testing.T) {
 		want := rights[name]
 		if name != "new" {
 			want = append(slices.Clone(want), rights["new"]...)
+		}
+		if name == "identity" {
+			want = slices.DeleteFunc(want, func(right string) bool { return slices.Contains(ofSessions, right) })
 		}
 		slices.Sort(want)
 		got := assigned(t, all)
@@ -221,6 +243,7 @@ func TestRightsOfCalls(t *testing.T) {
 		"Microsoft.Compute/locations/usages/read", "Microsoft.Compute/locations/vmSizes/read",
 		"Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete", // the agent's own instance
 		"Microsoft.Network/virtualNetworks/subnets/join/action",            // asked for when a set is written
+		"Microsoft.Relay/namespaces/hybridConnections/write",               // TestRelayIsWhereTheAppLooks
 	}
 	if got := slices.Sorted(maps.Keys(own)); !slices.Equal(got, want) {
 		t.Errorf("the roles of this deployment allow %v, want %v", got, want)

@@ -53,8 +53,7 @@ var leftOut = map[string]string{
 	"DSVM_LEDGER_INTERVAL": "a time", "DSVM_LEDGER_DELAY": "a time", "DSVM_SHARE_HALF_LIFE": "a time", "DSVM_ROLL_WITHIN": "a time", "DSVM_UNKNOWN_POOL_AGAIN": "a time",
 	"DSVM_REVIVE_AFTER": "a time", "DSVM_KEEP_FINISHED": "a time", "DSVM_KEEP_FILES": "a time", "DSVM_KEEP_IDS": "a time",
 	"DSVM_KEEP_LEDGER": "a time", "DSVM_KEEP_TREES": "a time", "DSVM_KEEP_AUDIT": "a time",
-	"DSVM_ISSUER": "another cloud", "DSVM_TENANT": "IT registers the app first: docs/identity.md", "DSVM_AUDIENCE": "as the tenant",
-	"DSVM_ROLES": "as the tenant", "DSVM_CLIENT_ID": "as the tenant", "DSVM_SCOPE": "its default is right", "DSVM_KEY_ROLE": "its default is right at first", "WEBSITE_AUTH_ENABLED": "the platform's",
+	"DSVM_CLIENT_ID": "its default is right", "DSVM_SCOPE": "its default is right", "WEBSITE_AUTH_ENABLED": "the platform's",
 	"DSVM_LOG_BOUND":      "its default is right",
 	"DSVM_SYNC_MAX_BYTES": "its default is right", "DSVM_SYNC_MAX_FILES": "its default is right",
 }

@@ -23,6 +23,12 @@ param shareAuth = 'identity'
 param existingShareAccountId = '/subscriptions/00000000-0000-0000-0000-000000000003/resourceGroups/data/providers/Microsoft.Storage/storageAccounts/teamshare'
 param existingHostAccountId = '/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/data/providers/Microsoft.Storage/storageAccounts/teamapps'
 param existingVaultId = '/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/data/providers/Microsoft.KeyVault/vaults/team-vault'
+param recoverKeys = true
+param signInTenant = '00000000-0000-0000-0000-000000000002'
+param signInAudience = '00000000-0000-0000-0000-00000000000a'
+param signInIssuer = 'https://login.example.org/v2.0'
+param roles = '00000000-0000-0000-0000-00000000000b=user:vision; *=reader'
+param keyRole = 'reader'
 param gallery = true
 param budgetPerMonth = 500
 param budgetEmails = ['money@example.org']

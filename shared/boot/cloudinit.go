@@ -35,6 +35,7 @@ type Config struct {
 	Share       Share        // the deployment's own, at pool.SharePath unless a share of the pool is there
 	ShareKeyURL string       // https, of the vault's secret with the key of Share's account; its vault has the keys of other accounts
 	Shares      []pool.Share // of the pool
+	Sessions    bool         // people work on the pool's nodes, which needs an SSH server
 }
 
 // Share is the deployment's share; the zero Share is none, and the image mounts it.
@@ -171,6 +172,7 @@ func (c Config) environment() (string, error) {
 		{"NODE_EVENTS_QUEUE", c.NodeEventsQueue},
 		{"SHARE_PATH", pool.SharePath},
 		{"DSVM_LOG_BOUND", c.LogBound},
+		{"DSVM_SESSIONS", c.sessions()},
 		{"DSVM_AGENT_URL", c.AgentURL},
 		{"DSVM_AGENT_SHA256", strings.ToLower(c.AgentSHA256)},
 	}
@@ -197,6 +199,14 @@ func (c Config) environment() (string, error) {
 		b.WriteString(s[0] + "=" + value + "\n")
 	}
 	return b.String(), nil
+}
+
+// sessions is the word for the setup of nodes on which people work.
+func (c Config) sessions() string {
+	if c.Sessions {
+		return "true"
+	}
+	return ""
 }
 
 // login is the line for the account of a share: what the setup fetches for its mount.

@@ -122,6 +122,22 @@ func TestShareOfThePoolTakesThePlaceOfTheDeployments(t *testing.T) {
 	}
 }
 
+// Only the setup of nodes on which people work looks for an SSH server.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	for _, want := range []bool{true, false} {
+		c := config()
+		c.Sessions = want
+		files, _ := render(t, c)
+		if got := strings.Contains(files["/etc/dsvmpools/node.env"].content, "DSVM_SESSIONS=\"true\"\n"); got != want {
+			t.Errorf("got %t, want %t", got, want)
+		}
+		if !strings.Contains(files["/usr/local/sbin/dsvm-setup"].content, `[ -z "${DSVM_SESSIONS:-}" ] || need_sshd`) {
+			t.Error("the setup does not look at DSVM_SESSIONS")
+		}
+	}
+}
+
 func TestOtherCloud(t *testing.T) {
 	t.Parallel()
 	c := config()

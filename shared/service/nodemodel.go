@@ -38,7 +38,7 @@ var imageDisks = map[string]int{
 // of is the model of a set of a pool. Errors have code Invalid: a setting, or a share of
 // the pool, cannot be written into the nodes' custom data.
 func (n NodeModel) of(name string, spec pool.Spec, set pool.Set) (m fleet.Model, err error) {
-	n.Boot.Shares = spec.Shares
+	n.Boot.Shares, n.Boot.Sessions = spec.Shares, spec.IsInteractive()
 	m = n.Model
 	if m.CustomData, err = boot.CloudInit(n.Boot); err != nil {
 		return m, err

@@ -168,7 +168,9 @@ func (c *cloud) answer(words string, o map[string]string) (answer any, complaint
 	case "keyvault list-deleted":
 		list := []any{}
 		for _, name := range c.DeletedKeep {
-			list = append(list, map[string]any{"name": "kv-" + name, "properties": map[string]any{"location": "westeurope", "tags": map[string]string{"dsvmpools": name}}})
+			for _, begin := range []string{"kv-", "kd-"} {
+				list = append(list, map[string]any{"name": begin + name, "properties": map[string]any{"location": "westeurope", "tags": map[string]string{"dsvmpools": name}}})
+			}
 		}
 		return list, ""
 	case "tag update":
@@ -278,7 +280,7 @@ func (c *cloud) keyReference(method, url string) (any, string) {
 		c.KeyStates = c.KeyStates[1:]
 		return "", ""
 	}
-	if !strings.Contains(url, "/sites/fn-") || !strings.Contains(url, "/MOUNT_KEY?") {
+	if !strings.Contains(url, "/sites/fn-") || !slices.ContainsFunc(references, func(r reference) bool { return strings.Contains(url, "/"+r.setting+"?") }) {
 		return nil, "Not Found({})"
 	}
 	state := "Resolved"

@@ -123,8 +123,8 @@ func (r *run) prepare(ctx context.Context, args []string) (end func(), err error
 // it: first the agent's program, if its container exists, then the template, then the app.
 func (r *run) apply(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		r.registerProviders, r.checkImage, r.checkQuota, r.recoverVault, r.chooseKey, r.chooseStart, r.awaitLast, r.keepSettings,
-		r.confirm, r.uploadAgentEarly, r.create, r.uploadAgent, r.uploadApp, r.awaitShareKey, r.awaitAnswer, r.noteVersion,
+		r.registerProviders, r.checkImage, r.checkQuota, r.recoverVaults, r.chooseKey, r.chooseStart, r.awaitLast, r.keepSettings,
+		r.confirm, r.uploadAgentEarly, r.create, r.uploadAgent, r.uploadApp, r.awaitKeys, r.awaitAnswer, r.noteVersion,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -398,11 +398,13 @@ func TestVaultComesBack(t *testing.T) {
 		if code, _, said := b.run("deploy", "tools", "location=westeurope", "--yes"); code != 0 {
 			t.Fatal(said)
 		}
-		if got := string(b.cloud().Parameters["tools"]["recoverVault"]); got != want {
-			t.Errorf("the vault of %s: got %q, want %q", keep, got, want)
+		for _, parameter := range []string{"recoverVault", "recoverKeys"} {
+			if got := string(b.cloud().Parameters["tools"][parameter]); got != want {
+				t.Errorf("%s of %s: got %q, want %q", parameter, keep, got, want)
+			}
 		}
 		// It is there now, so that the next deployment asks for nothing.
-		if code, _, said := b.run("deploy", "tools", "--yes"); code != 0 || b.cloud().Parameters["tools"]["recoverVault"] != nil {
+		if code, _, said := b.run("deploy", "tools", "--yes"); code != 0 || b.cloud().Parameters["tools"]["recoverVault"] != nil || b.cloud().Parameters["tools"]["recoverKeys"] != nil {
 			t.Errorf("the vault of %s, again: got %d, %s", keep, code, said)
 		}
 	}

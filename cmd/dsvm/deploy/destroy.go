@@ -174,6 +174,7 @@ func removalOrder(res resource) int {
 		"microsoft.insights/components",
 		"microsoft.operationalinsights/workspaces",
 		"microsoft.servicebus/namespaces",
+		"microsoft.relay/namespaces",
 		"microsoft.keyvault/vaults",
 		"microsoft.network/virtualnetworks",
 		"microsoft.network/networksecuritygroups",

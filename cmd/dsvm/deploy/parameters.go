@@ -20,18 +20,20 @@ import (
 
 // Parameters of the template that this program sets or reads itself.
 const (
-	paramName      = "name"
-	paramLocation  = "location"
-	paramKey       = "sshPublicKey"
-	paramImage     = "image"
-	paramAgent     = "agentSha256"
-	paramDeployers = "deployers"
-	paramRecover   = "recoverVault"
-	paramTime      = "deployedAt"
-	paramBudget    = "budgetPerMonth"
-	paramStart     = "budgetStart"
-	paramReady     = "alwaysReady"
-	paramExtra     = "extraSettings"
+	paramName        = "name"
+	paramLocation    = "location"
+	paramKey         = "sshPublicKey"
+	paramImage       = "image"
+	paramAgent       = "agentSha256"
+	paramDeployers   = "deployers"
+	paramRecover     = "recoverVault"
+	paramKeys        = "recoverKeys"
+	paramTime        = "deployedAt"
+	paramInteractive = "interactive"
+	paramBudget      = "budgetPerMonth"
+	paramStart       = "budgetStart"
+	paramReady       = "alwaysReady"
+	paramExtra       = "extraSettings"
 )
 
 // firstSize is the name under which a parameter file, or NAME=VALUE, says which VM size the
@@ -40,6 +42,9 @@ const firstSize = "firstPoolSize"
 
 // defaultFirstSize is the smallest size that the documentation's first pool takes.
 const defaultFirstSize = "Standard_D2s_v5"
+
+// onlyOnce are parameters whose values are of one run and not of the next.
+var onlyOnce = []string{paramTime, paramRecover, paramKeys}
 
 // declared is a parameter as the template declares it.
 type declared struct {
@@ -264,7 +269,10 @@ func (p *parameters) text(name string) (text string) {
 func (p *parameters) inherit(last map[string]struct{ Value json.RawMessage }) {
 	for name, each := range last {
 		d, known := p.declared[name]
-		if _, set := p.values[name]; set || !known || len(each.Value) == 0 || name == paramTime || name == paramRecover ||
+		if isSettingOf(name) && string(each.Value) == `""` {
+			continue // the app may have the setting by hand since
+		}
+		if _, set := p.values[name]; set || !known || len(each.Value) == 0 || slices.Contains(onlyOnce, name) ||
 			d.check(each.Value) != nil {
 			continue
 		}

@@ -25,6 +25,7 @@ var providers = []string{
 	"Microsoft.ManagedIdentity",
 	"Microsoft.Network",
 	"Microsoft.OperationalInsights",
+	"Microsoft.Relay",
 	"Microsoft.ServiceBus",
 	"Microsoft.Storage",
 	"Microsoft.Web",
@@ -225,13 +226,13 @@ func (r *run) compareQuota(ctx context.Context, family string) error {
 	return nil
 }
 
-// recoverVault asks the template to bring back a vault that an earlier removal has deleted:
-// Azure keeps it, and its name, for 7 days. A deployment that has failed may have left it
+// vaults are the parameters that bring back a deleted vault, by what the vault's name begins with.
+var vaults = map[string]string{"kv-": paramRecover, "kd-": paramKeys}
+
+// recoverVaults asks the template to bring back the vaults that an earlier removal has deleted:
+// Azure keeps them, and their names, for 7 days. A deployment that has failed may have left them
 // deleted.
-func (r *run) recoverVault(ctx context.Context) error {
-	if _, said := r.parameters.values[paramRecover]; said || r.parameters.text("existingVaultId") != "" {
-		return nil
-	}
+func (r *run) recoverVaults(ctx context.Context) error {
 	deleted, err := get[[]struct {
 		Name       string
 		Properties struct {
@@ -243,9 +244,18 @@ func (r *run) recoverVault(ctx context.Context) error {
 		return err
 	}
 	for _, vault := range deleted {
-		if vault.Properties.Tags[deploymentTag] == r.name() && strings.EqualFold(vault.Properties.Location, r.location) {
+		if vault.Properties.Tags[deploymentTag] != r.name() || !strings.EqualFold(vault.Properties.Location, r.location) {
+			continue
+		}
+		for begin, parameter := range vaults {
+			_, said := r.parameters.values[parameter]
+			if !strings.HasPrefix(vault.Name, begin) || said || parameter == paramRecover && r.parameters.text("existingVaultId") != "" {
+				continue
+			}
 			r.Say("the vault %s was deleted within the last 7 days and comes back", vault.Name)
-			return r.parameters.set(paramRecover, json.RawMessage("true"))
+			if err := r.parameters.set(parameter, json.RawMessage("true")); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

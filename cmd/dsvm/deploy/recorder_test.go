@@ -365,7 +365,7 @@ func (r *recorder) site(w http.ResponseWriter, q *http.Request, rest string) {
 		w.WriteHeader(200)
 	case strings.EqualFold(rest, "/config/slotConfigNames"):
 		writeJSON(w, 200, map[string]any{"properties": map[string]any{}})
-	case rest == "/config/configreferences/appsettings/MOUNT_KEY":
+	case slices.ContainsFunc(references, func(f reference) bool { return rest == "/config/configreferences/appsettings/"+f.setting }):
 		writeJSON(w, 200, map[string]any{"properties": map[string]string{"status": "Resolved"}})
 	case rest == "/config/appsettings/list":
 		writeJSON(w, 200, map[string]any{"properties": map[string]string{}})

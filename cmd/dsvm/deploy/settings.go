@@ -43,14 +43,18 @@ func (r *run) keepSettings(ctx context.Context) error {
 		return err
 	}
 	var kept []string
+	var there []setting
 	if app != "" {
-		there, err := get[[]setting](ctx, r.az, "functionapp", "config", "appsettings", "list", "--resource-group", r.name(), "--name", app)
+		there, err = get[[]setting](ctx, r.az, "functionapp", "config", "appsettings", "list", "--resource-group", r.name(), "--name", app)
 		if err != nil && !isMissing(err) {
 			return err
 		}
 		if kept, err = keep(named, there); err != nil {
 			return err
 		}
+	}
+	if err := r.moveSettings(named, there); err != nil {
+		return err
 	}
 	maps.DeleteFunc(named, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
 	if len(kept) > 0 {
@@ -61,6 +65,50 @@ func (r *run) keepSettings(ctx context.Context) error {
 		return err
 	}
 	return r.parameters.set(paramExtra, value)
+}
+
+// parameterOf are the settings that have become parameters. A deployment of an earlier
+// release has them among extraSettings.
+var parameterOf = map[string]string{
+	"DSVM_TENANT":   "signInTenant",
+	"DSVM_AUDIENCE": "signInAudience",
+	"DSVM_ISSUER":   "signInIssuer",
+	"DSVM_ROLES":    "roles",
+	"DSVM_KEY_ROLE": "keyRole",
+}
+
+// isSettingOf reports whether a parameter is one of these settings.
+func isSettingOf(parameter string) bool {
+	return slices.Contains(slices.Collect(maps.Values(parameterOf)), parameter)
+}
+
+// moveSettings gives the settings that have become parameters to these: those that are named,
+// and those that the app has where nobody has named the parameter, now or at the last
+// deployment. So people can still sign in after an upgrade.
+func (r *run) moveSettings(named map[string]json.RawMessage, there []setting) error {
+	for _, s := range there {
+		parameter, isOne := parameterOf[s.Name]
+		if _, isGiven := r.parameters.values[parameter]; !isOne || isGiven || s.Value == nil || *s.Value == "" {
+			continue
+		}
+		if err := r.parameters.set(parameter, quote(*s.Value)); err != nil {
+			return err
+		}
+	}
+	for name, parameter := range parameterOf {
+		value, isNamed := named[name]
+		if !isNamed {
+			continue
+		}
+		if string(value) == "null" {
+			value = quote("")
+		}
+		if err := r.parameters.set(parameter, value); err != nil {
+			return err
+		}
+		delete(named, name)
+	}
+	return nil
 }
 
 // keep adds to named the settings that are there and neither named nor the template's, and
@@ -131,27 +179,50 @@ func masked(value json.RawMessage) json.RawMessage {
 	return text
 }
 
-// keyReference is the setting through which the app's mount gets the key of the share.
-const keyReference = "MOUNT_KEY"
+// reference is a setting whose value the app's platform reads from a vault.
+type reference struct {
+	setting string
+	what    string // that it is
+	without string // what does not work before
+}
 
-// awaitShareKey waits until the app's platform has read the share's key from the vault. The
-// right to read it takes up to ten minutes to hold, and a reference that could not be read
-// is looked at again only after a day, so the platform is asked to look now. No deployment fails
-// for it: all but logs and files works without the share, and dsvm doctor looks at it, too.
-func (r *run) awaitShareKey(ctx context.Context) error {
+// references are those of the template.
+var references = []reference{
+	{"MOUNT_KEY", "the share's key", "logs and files of jobs do"},
+	{"DSVM_RELAY_LISTEN_KEY", "the relay's key for nodes", "interactive pools do"},
+	{"DSVM_RELAY_SEND_KEY", "the relay's key for people", "interactive pools do"},
+}
+
+// awaitKeys waits until the app's platform has read its keys from the vaults. The right to read
+// them takes up to ten minutes to hold, and a reference that could not be read is looked at
+// again only after a day, so the platform is asked to look now. No deployment fails for it: the
+// rest works without them, and dsvm doctor looks at them, too.
+func (r *run) awaitKeys(ctx context.Context) error {
+	for _, key := range references {
+		if key.setting != references[0].setting && string(r.parameters.values[paramInteractive]) == "false" {
+			continue
+		}
+		if err := r.awaitKey(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) awaitKey(ctx context.Context, key reference) error {
 	url := "/subscriptions/" + r.account.ID + "/resourceGroups/" + r.name() + "/providers/Microsoft.Web/sites/" +
 		r.last.output("functionAppName") + "/config/configreferences/appsettings"
 	call := func(method, what string) []string {
 		return []string{"rest", "--method", method, "--url", url + what + "?api-version=2025-03-01"}
 	}
-	err := r.az.until(ctx, "the app has the share's key from the vault", rightsBound, func(ctx context.Context) (look, error) {
-		reference, err := get[struct{ Properties struct{ Status string } }](ctx, r.az, call("get", "/"+keyReference)...)
+	err := r.az.until(ctx, "the app has "+key.what+" from the vault", rightsBound, func(ctx context.Context) (look, error) {
+		answer, err := get[struct{ Properties struct{ Status string } }](ctx, r.az, call("get", "/"+key.setting)...)
 		if ctx.Err() != nil {
 			return look{}, ctx.Err()
 		}
-		status := reference.Properties.Status
+		status := answer.Properties.Status
 		if err != nil || status == "" {
-			r.Say("note: Azure does not say whether the app has the share's key; `dsvm doctor` looks at the share")
+			r.Say("note: Azure does not say whether the app has %s; `dsvm doctor` looks whether it works", key.what)
 			return look{done: true}, nil
 		}
 		if status == "Resolved" {
@@ -165,7 +236,7 @@ func (r *run) awaitShareKey(ctx context.Context) error {
 		return look{why: why}, ctx.Err()
 	})
 	if err != nil && ctx.Err() == nil {
-		r.Say("note: %v; logs and files of jobs do not work before: run this again later, or `dsvm doctor`", err)
+		r.Say("note: %v; %s not work before: run this again later, or `dsvm doctor`", err, key.without)
 		return nil
 	}
 	return err

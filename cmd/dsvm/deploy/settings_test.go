@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dsvmpools/infra"
 )
 
 // What somebody has added to the app's settings survives the next deployment, whether the
@@ -100,6 +102,45 @@ func TestSettingsThatAreRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Settings of sign-in that an earlier release had among extraSettings, or somebody has set by hand,
+// become parameters, and stay until somebody removes them.
+func TestSignInStays(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	file := filepath.Join(t.TempDir(), "p.json")
+	deploy := func(text string, args ...string) map[string]json.RawMessage {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, said := b.run(append([]string{"deploy", "tools", "location=westeurope", "-p", file, "--yes"}, args...)...)
+		if code != 0 {
+			t.Fatal(said)
+		}
+		return b.cloud().Parameters["tools"]
+	}
+	for _, c := range []struct{ name, file, arg, tenant, roles string }{
+		{"as parameters", `{"roles": "*=reader"}`, "signInTenant=t1", `"t1"`, `"*=reader"`},
+		{"named no more", `{}`, "keyRole=user", `"t1"`, `"*=reader"`},
+		{"as settings", `{"extraSettings": {"DSVM_TENANT": "t2"}}`, "keyRole=user", `"t2"`, `"*=reader"`},
+		{"removed", `{"extraSettings": {"DSVM_TENANT": null}}`, "roles=", `""`, `""`},
+	} {
+		got := deploy(c.file, c.arg)
+		if string(got["signInTenant"]) != c.tenant || string(got["roles"]) != c.roles || string(got["extraSettings"]) != "{}" {
+			t.Errorf("%s: got %s, want %s and %s", c.name, got, c.tenant, c.roles)
+		}
+	}
+	b.change(func(c *cloud) { c.Settings["DSVM_TENANT"], c.Settings["DSVM_ROLES"] = "by-hand", "*=user" })
+	if got := deploy(`{}`); string(got["signInTenant"]) != `"by-hand"` || string(got["roles"]) != `"*=user"` {
+		t.Errorf("by hand: got %s", got)
+	}
+	for setting, parameter := range parameterOf {
+		if !strings.Contains(string(infra.Template), "\""+setting+"\": \"[parameters('"+parameter+"')]\"") {
+			t.Errorf("the template does not set %s from %s", setting, parameter)
+		}
 	}
 }
 

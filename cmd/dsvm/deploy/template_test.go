@@ -20,7 +20,7 @@ func TestTemplateFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append([]string{paramName, paramLocation, paramKey, paramImage, paramAgent, paramDeployers, paramRecover, paramTime}, modelParameters...) {
+	for _, name := range append([]string{paramName, paramLocation, paramKey, paramImage, paramAgent, paramDeployers, paramRecover, paramKeys, paramInteractive, paramTime}, modelParameters...) {
 		if _, ok := p.declared[name]; !ok {
 			t.Errorf("the template has no parameter %s", name)
 		}
@@ -35,6 +35,16 @@ func TestTemplateFits(t *testing.T) {
 		}
 	}
 	text := string(infra.Template)
+	for begin := range vaults {
+		if !strings.Contains(text, "format('"+begin+"{0}', take(") {
+			t.Errorf("the template has no vault whose name begins with %s", begin)
+		}
+	}
+	for _, r := range references {
+		if !regexp.MustCompile(`['"]` + r.setting + `['"][:,] .{0,60}@Microsoft\.KeyVault\(SecretUri=`).MatchString(text) {
+			t.Errorf("%s is no reference to a vault", r.setting)
+		}
+	}
 	for _, want := range []string{"createObject('" + deploymentTag + "', parameters('name'))", "/default/" + agentContainer + "'"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the template has no %s", want)
