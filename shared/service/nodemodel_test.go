@@ -111,6 +111,13 @@ func TestWhatANodeStartsWith(t *testing.T) {
 			t.Errorf("custom data: got %s, want %s in it", m.CustomData, want)
 		}
 	}
+	for kind, want := range map[string]bool{pool.KindInteractive: true, pool.KindBatch: false} {
+		spec.Kind = kind
+		m, err := nodes.of("p", spec, pool.Set{Size: "Standard_D2s_v5"})
+		if got := strings.Contains(string(m.CustomData), "DSVM_SESSIONS"); err != nil || got != want {
+			t.Errorf("a node of a pool of kind %s looks for an SSH server: got %t, %v", kind, got, err)
+		}
+	}
 	nodes.Boot.AgentURL = "https://a.example/agent"
 	if _, err := nodes.of("p", spec, pool.Set{}); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("an agent without a hash: got %v, want invalid", err)
