@@ -33,7 +33,8 @@ func sshDoor(p *cli.Program) *cobra.Command {
 			}
 			node, err := dialDoor(c.Context(), host, way.Doors)
 			if err != nil {
-				return err
+				p.ForgetDoor(host) // the session may have ended: the next ssh asks the instance
+				return fmt.Errorf("%w; try again: the session is looked up then", err)
 			}
 			return pass(c.Context(), node, p.In, p.Out)
 		},

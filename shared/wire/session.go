@@ -95,7 +95,7 @@ type SessionCertificate struct {
 // Door is a way to a node.
 type Door struct {
 	Kind  string `json:"kind"`  // DoorRelay
-	URL   string `json:"url"`   // wss://NAMESPACE/$hc/ENTITY/ssh
+	URL   string `json:"url"`   // wss://NAMESPACE/$hc/ENTITY/ssh/SESSION
 	Token string `json:"token"` // to send there, a shared access signature, good for 15 minutes
 }
 

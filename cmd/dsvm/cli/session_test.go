@@ -109,7 +109,7 @@ func TestConnectWaitsAndWritesTheFiles(t *testing.T) {
 		t.Errorf("the certificate is %q", got)
 	}
 	door, said, err := l.program.ReadDoor("lab.dsvm")
-	if err != nil || said || len(door.Doors) != 1 || door.Doors[0].URL != "wss://lab.servicebus.windows.net/$hc/lab-1/ssh" {
+	if err != nil || said || len(door.Doors) != 1 || door.Doors[0].URL != "wss://lab.servicebus.windows.net/$hc/lab-1/ssh/"+door.Session {
 		t.Errorf("the door is %+v, %t, %v", door, said, err)
 	}
 	code, out, _ = l.run("connect", "lab", "-o", "json")

@@ -94,6 +94,13 @@ func (p *Program) ReadDoor(host string) (door SSHDoor, said bool, err error) {
 	return door, age >= 0 && age < saidFor, nil
 }
 
+// ForgetDoor has the next program that ssh starts ask the instance how a host is reached.
+func (p *Program) ForgetDoor(host string) {
+	if folder, err := p.sshFolder(); err == nil {
+		os.Remove(folder.doorPath(host)) // where it stays, it is good for two minutes at most
+	}
+}
+
 func (f sshFolder) readDoor(host string) (door SSHDoor, at time.Time, err error) {
 	file, err := os.Open(f.doorPath(host))
 	if err != nil {
