@@ -92,6 +92,10 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Doors: doors,
 		Log:   log,
 	})
+	needs, err := s.sessionNeeds(credential)
+	if err != nil {
+		return nil, err
+	}
 	examine := doctor.New(doctor.Config{
 		Tables:      st,
 		Bus:         b,
@@ -105,6 +109,7 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		AgentURL:    s.Nodes.AgentURL,
 		AgentSHA256: s.Nodes.AgentSHA256,
 		ShareKeyURL: s.Nodes.ShareKeyURL,
+		Sessions:    needs,
 	})
 	access, err := s.SignIn.access(log)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
+	"dsvmpools/shared/doctor"
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/relay/entities"
 	"dsvmpools/shared/service"
@@ -52,4 +53,23 @@ func (s Settings) authority(own azcore.TokenCredential) (*sshca.Authority, error
 		return sshca.OpenVault(sshca.Vault{URL: s.SSHCA, Credential: own})
 	}
 	return sshca.OpenFile(s.SSHCA)
+}
+
+// sessionNeeds is what the doctor looks at for interactive pools. Nothing is sent.
+func (s Settings) sessionNeeds(own azcore.TokenCredential) (*doctor.Sessions, error) {
+	needs := &doctor.Sessions{
+		Relay:  s.Lookup("DSVM_RELAY"),
+		Keys:   map[string]string{"DSVM_RELAY_LISTEN_KEY": s.RelayListenKey, "DSVM_RELAY_SEND_KEY": s.RelaySendKey},
+		SSHCA:  s.SSHCA,
+		SignIn: s.SignIn.Issuer != "" || s.SignIn.Platform,
+	}
+	if s.SSHCA == "" || needs.Relay == "" {
+		return needs, nil
+	}
+	ca, err := s.authority(own)
+	if err != nil {
+		return nil, err
+	}
+	needs.PublicKey = ca.PublicKey
+	return needs, nil
 }

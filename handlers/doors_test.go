@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,6 +73,28 @@ func TestDoorsOfPeople(t *testing.T) {
 		got, err := c.settings.doors(fleet.StaticCredential("x"), fleet.StaticCredential("x"))
 		if (got != nil) != c.isThere || (err != nil) != c.isBroken {
 			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
+
+// The app makes its entities in the group that a setting names, or else in that of the nodes.
+func TestGroupOfTheRelay(t *testing.T) {
+	t.Parallel()
+	for named, want := range map[string]string{"": "nodes", "platform": "platform"} {
+		var called string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { called = r.URL.Path }))
+		t.Cleanup(server.Close)
+		at, err := relay.ParseNamespace("https://contoso.servicebus.windows.net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Settings{Subscription: "s", ResourceGroup: "nodes", RelayGroup: named, Relay: at, ResourceManager: server.URL}
+		doors, err := s.Doors(fleet.StaticCredential("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := doors.Listen(t.Context(), "lab-01"); err != nil || !strings.Contains(called, "/resourceGroups/"+want+"/") {
+			t.Errorf("%q: got %s, %v, want the group %s", named, called, err, want)
 		}
 	}
 }

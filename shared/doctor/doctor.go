@@ -75,7 +75,8 @@ type Config struct {
 	Credential  azcore.TokenCredential
 	AgentURL    string // of the agent's program; "" = the image brings it
 	AgentSHA256 string
-	ShareKeyURL string // of the vault's secret with the key of the share; "" = none
+	ShareKeyURL string    // of the vault's secret with the key of the share; "" = none
+	Sessions    *Sessions // what interactive pools need; nil = it is not looked at
 	Now         func() time.Time
 }
 
@@ -114,6 +115,9 @@ func (d *Doctor) checks() []check {
 		if d.ShareKeyURL != "" {
 			all = append(all, check{"key of the share", checkTime, one(d.shareKey)})
 		}
+	}
+	if d.Sessions != nil {
+		all = append(all, check{"interactive pools", checkTime, one(d.interactive)})
 	}
 	return append(all,
 		check{"sizes", checkTime, one(d.sizes)},
