@@ -75,7 +75,7 @@ type door struct {
 // look opens what is new, closes what has gone, and writes what has changed.
 func (d *door) look(ctx context.Context) {
 	files, err := readFiles(d.dir, d.complain)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // without its folder, the door has no session
 		d.complain(d.dir, err)
 		return
 	}
