@@ -102,7 +102,8 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", cli.InstanceFolder, "folder that holds the instance")
-	cmd.Flags().StringVar(&users, "users", "", "file with the people who may sign in, LOGIN:HASH:GROUP,GROUP a line, as htpasswd -B makes the hash")
+	cmd.Flags().StringVar(&users, "users", "",
+		"file with the people who may sign in, LOGIN:HASH:GROUP,GROUP a line, as htpasswd -B makes the hash")
 	cmd.Flags().BoolVar(&drained, "drain", false, "at Ctrl-C, let the jobs that run end first")
 	cmd.Flags().StringVar(&jobUser, "job-user", "",
 		"user that gets the files of jobs, when run by root; with DSVM_JOB_UIDS=off jobs also run as this user")
