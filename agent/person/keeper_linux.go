@@ -62,12 +62,9 @@ func enter(dir string) error {
 	if err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(p.Run, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	lock, err := takeLock(p.Run)
+	if err != nil || lock == nil {
 		return err
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil // another one keeps the session
 	}
 	os.WriteFile("/proc/self/oom_score_adj", fmt.Append(nil, keeperScore), 0)
 	for _, group := range p.Groups {
@@ -94,6 +91,28 @@ func enter(dir string) error {
 		return err
 	}
 	return syscall.Exec("/proc/self/exe", []string{os.Args[0], inside, k.plan.State}, os.Environ())
+}
+
+// lockWithin is how long a keeper tries to take its lock. Whoever asks Lives has the lock for
+// some microseconds, and must not be taken for another keeper.
+const lockWithin = 200 * time.Millisecond
+
+// takeLock takes the lock of a session; nil = another one keeps the session.
+func takeLock(run string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(run, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockWithin); ; time.Sleep(time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if time.Now().After(end) {
+			f.Close()
+			return nil, nil
+		}
+	}
 }
 
 // ownGroups are the control groups that systemd has put the keeper into.
