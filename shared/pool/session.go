@@ -96,13 +96,10 @@ const (
 )
 
 // Entity is the name of the relay's entity at which a node of an interactive pool listens;
-// "" = the node has none. That for browsers has WebEntity's name.
+// "" = the node has none. That for browsers has another name, see relay.Doors.
 func (n *Node) Entity(pool string) string {
 	if n.Slot == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%s-%d", pool, n.Slot)
 }
-
-// WebEntity is the name of the entity for browsers beside an entity.
-func WebEntity(entity string) string { return entity + "-web" }
