@@ -12,13 +12,14 @@ import (
 
 // What the checker follows of how the pool grows.
 type growing struct {
-	states map[string]pool.NodeState // of nodes, as they were committed last
-	unmet  time.Time                 // since when nodes are wanted that nobody was asked for
-	failed map[string]int            // nodes of a set in a row that did not come up
-	calm   time.Time                 // since when nothing goes wrong, or work last moved
-	quiet  map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
-	wanted map[string]string         // the model that is wanted of a set
-	probed map[string]bool           // such a set was asked for one since, to see whether it comes up
+	states  map[string]pool.NodeState // of nodes, as they were committed last
+	unmet   time.Time                 // since when nodes are wanted that nobody was asked for
+	failed  map[string]int            // nodes of a set in a row that did not come up
+	calm    time.Time                 // since when nothing goes wrong, or work last moved
+	quiet   map[string]time.Time      // since when a set whose nodes do not come up has been asked for nothing
+	wanted  map[string]string         // the model that is wanted of a set
+	changed map[string]time.Time      // when another model was last wanted of it
+	probed  map[string]bool           // such a set was asked for one since, to see whether it comes up
 }
 
 // Limits of the invariants below, for a world in which nothing goes wrong, and for
@@ -35,7 +36,8 @@ const (
 // growsOnTime checks what a step has decided about growing, and what it has left undone.
 func (c *checker) growsOnTime(s *scheduler.State, r *scheduler.Result) {
 	if c.growing.states == nil {
-		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}, probed: map[string]bool{}, wanted: map[string]string{}}
+		c.growing = growing{states: map[string]pool.NodeState{}, failed: map[string]int{}, quiet: map[string]time.Time{}, probed: map[string]bool{},
+			wanted: map[string]string{}, changed: map[string]time.Time{}}
 	}
 	c.instances(s)
 	c.demand(s, r)
@@ -122,7 +124,7 @@ func cameUp(n *pool.Node) bool {
 // and no more.
 func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 	g, now := &c.growing, c.w.now
-	failed, came := map[string]int{}, map[string]bool{}
+	failed, came, lastAsked := map[string]int{}, map[string]bool{}, map[string]time.Time{}
 	for _, ch := range r.Changes {
 		n, ok := ch.Value.(*pool.Node)
 		if !ok {
@@ -135,6 +137,7 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 				came[n.Set] = true
 			case n.State == pool.NodeFailed:
 				failed[n.Set]++
+				lastAsked[n.Set] = later(lastAsked[n.Set], n.AskedAt)
 			}
 		}
 		g.states[n.VMID] = n.State
@@ -145,8 +148,11 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 			g.failed[set.Name] = 0
 			delete(g.quiet, set.Name)
 		}
-		if _, ok := g.quiet[set.Name]; ok && (set.Model.Fixed || set.Model.Wanted != g.wanted[set.Name]) {
-			g.quiet[set.Name] = now.Add(-leastPause) // another model, or a probe that was refused: one more may be bought
+		if set.Model.Fixed || set.Model.Wanted != g.wanted[set.Name] {
+			c.mayProbe(set.Name) // another model, or a set that has to be made again
+		}
+		if was := g.wanted[set.Name]; was != "" && set.Model.Wanted != was {
+			g.changed[set.Name] = now
 		}
 		g.wanted[set.Name] = set.Model.Wanted
 		calls := r.Effects.Sets[set.Name]
@@ -168,9 +174,27 @@ func (c *checker) bought(s *scheduler.State, r *scheduler.Result) {
 				if _, ok := g.quiet[set.Name]; !ok {
 					g.quiet[set.Name], g.probed[set.Name] = now, false
 					c.seen["breaker opened"]++
+					if g.changed[set.Name].After(lastAsked[set.Name]) {
+						c.mayProbe(set.Name) // all that failed are of an earlier model
+					}
 				}
 			}
 		}
+	}
+}
+
+// mayProbe lets one node of a set whose nodes do not come up be bought now.
+func (c *checker) mayProbe(set string) {
+	if _, ok := c.growing.quiet[set]; ok {
+		c.growing.quiet[set] = c.w.now.Add(-leastPause)
+	}
+}
+
+// refused takes in that Azure has refused what a set was asked for: a probe that was refused
+// has bought nothing, and says nothing of the next one.
+func (c *checker) refused(set string) {
+	if c.growing.probed[set] {
+		c.mayProbe(set)
 	}
 }
 

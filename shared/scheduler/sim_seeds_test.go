@@ -79,6 +79,8 @@ func TestSeedsOfFaults(t *testing.T) {
 	t.Parallel()
 	for seed, fault := range map[int64]string{
 		337: "a quarantined node was put in use again while another was asked for in its place",
+		406: "one rung's breaker opened with its first failure, and a deployment came before the next ones",
+		454: "the one node that an open breaker let be asked for was refused, and asked for again",
 	} {
 		w := simulate(t, seed, seed%8 != 7, nil, (*world).play)
 		if problem := w.checker.problem; problem != "" {

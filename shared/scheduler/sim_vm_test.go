@@ -72,19 +72,9 @@ type run struct {
 // grow asks the scale set for a capacity.
 func (w *world) grow(of pool.Set, target, deployment int) (drive.Operation, error) {
 	set, none := w.set(of.Name), drive.Operation{}
-	switch {
-	case w.mustMakeAgain(set, deployment):
-		return none, errFixed
-	case w.chance(8):
-		return none, fault.New(fault.Throttled, "", "slow down")
-	case w.chance(15):
-		refused := fault.New(fault.NoQuota, "", "the quota is used up")
-		if left := w.rng.Intn(4); left < 3 {
-			refused.Left = &left
-		}
-		return none, refused
-	case w.chance(15):
-		return none, fault.New(fault.NoCapacity, "", "there is none")
+	if err := w.refuseGrowth(set, deployment); err != nil {
+		w.checker.refused(of.Name)
+		return none, err
 	}
 	set.model = max(set.model, deployment)
 	op := &operation{doneAt: w.now.Add(time.Duration(w.rng.Intn(10)) * time.Second), fails: w.chance(6)}
@@ -109,6 +99,25 @@ func (w *world) grow(of pool.Set, target, deployment int) (drive.Operation, erro
 		return drive.Operation{Token: token, After: 2 * time.Second}, nil
 	}
 	return none, nil
+}
+
+// refuseGrowth says why Azure refuses a call for nodes; nil: it does not.
+func (w *world) refuseGrowth(set *scaleSet, deployment int) error {
+	switch {
+	case w.mustMakeAgain(set, deployment):
+		return errFixed
+	case w.chance(8):
+		return fault.New(fault.Throttled, "", "slow down")
+	case w.chance(15):
+		refused := fault.New(fault.NoQuota, "", "the quota is used up")
+		if left := w.rng.Intn(4); left < 3 {
+			refused.Left = &left
+		}
+		return refused
+	case w.chance(15):
+		return fault.New(fault.NoCapacity, "", "there is none")
+	}
+	return nil
 }
 
 // fillUp makes the instances that a write of the capacity brings. One that fails makes a
