@@ -96,12 +96,8 @@ func TestSimulationOfADeletion(t *testing.T) {
 	// deleted. In the last two, a call for nodes had replaced nodes that had left unnoticed,
 	// and then another rung was asked for their places.
 	seeds := []int64{1162, 2065, 5241, 6562, 3569, 4073}
-	worlds := int64(200) // 317 once waited for a recall that no step had committed
-	seeds = append(seeds, 317)
-	if underDetector {
-		worlds = 40
-	}
-	for seed := range worlds {
+	seeds = append(seeds, 317) // it once waited for a recall that no step had committed
+	for seed := range worldsOf(60, 400, 40) {
 		seeds = append(seeds, seed)
 	}
 	for _, seed := range seeds {

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -41,6 +42,7 @@ func TestSimulationBites(t *testing.T) {
 		})
 	}
 	plain := func(j *pool.Job) bool { return j.Spec.Nodes == 0 }
+	unused := maps.Clone(showsIn)
 	for name, tt := range map[string]struct {
 		want   []string // any of these
 		mutate func(*world, state, result)
@@ -458,10 +460,13 @@ func TestSimulationBites(t *testing.T) {
 			r.Effects.List = false
 		}},
 	} {
+		delete(unused, name)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var missed []string
-			for seed := range int64(100) {
+			const worlds = 100
+			for n := range int64(worlds) {
+				seed := (showsIn[name] + n) % worlds
 				w := simulate(t, seed, true, func(w *world) { w.mutate = tt.mutate }, (*world).play)
 				if slices.Contains(tt.want, w.checker.broken) {
 					return
@@ -471,5 +476,8 @@ func TestSimulationBites(t *testing.T) {
 			sort.Strings(missed)
 			t.Errorf("want a violation of %v, got %q", tt.want, slices.Compact(missed))
 		})
+	}
+	for name := range unused {
+		t.Errorf("there is no mutation %q", name)
 	}
 }

@@ -336,10 +336,7 @@ func TestSimulationOfPeople(t *testing.T) {
 		playSeeds(t, (*world).playPeople)
 		return
 	}
-	worlds := int64(50)
-	if underDetector {
-		worlds = 8
-	}
+	worlds := worldsOf(20, 200, 8)
 	seen := map[string]int{}
 	var steps atomic.Int64
 	for seed := range worlds {

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"flag"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,6 +88,39 @@ func TestSeedsOfFaults(t *testing.T) {
 			t.Errorf("seed %d (%s), after %d steps: %s", seed, fault, w.steps, problem)
 		}
 	}
+}
+
+// worldsOf is how many worlds a simulation plays: in each run of the tests, in a long one,
+// and under the race detector.
+func worldsOf(short, long, detected int64) int64 {
+	switch {
+	case underDetector:
+		return detected
+	case os.Getenv("DSVM_LONG") != "":
+		return long
+	}
+	return short
+}
+
+// showsIn are the worlds in which those mutations show that few worlds show. They are played
+// first, and all others after them, so that a world which changes costs time and no proof.
+var showsIn = map[string]int64{
+	"a lost node's jobs are placed before it is gone":   52,
+	"a lost journal is given no counter":                29,
+	"growth waits for the operation in flight":          45,
+	"a recall ends what runs":                           17,
+	"nothing is listed while an operation is under way": 18,
+	"outdated nodes stay":                               11,
+	"nodes that do not come up are bought again":        10,
+	"what does not begin is not asked back":             7,
+	"what was asked back is placed before the answer":   5,
+	"work is not sent":                                  4,
+	"the time to come up begins again and again":        4,
+	"quarantined nodes count towards nodes.max":         4,
+	"each attempt that a restart ends counts":           3,
+	"a sweep that fails goes on":                        3,
+	"a restart is taken for a failure":                  3,
+	"a node's cause is taken for the job's":             3,
 }
 
 func TestSeedRange(t *testing.T) {
