@@ -53,7 +53,7 @@ func (k *keeper) makeAccount() error {
 		return fmt.Errorf("there is an account %q on the node that is not the person's: its number is not %s, or its home not %s; "+
 			"take that name out of the image", p.User, id, p.home())
 	}
-	if err := k.tool("usermod", "-p", "*", p.User); err != nil {
+	if err := k.tool("usermod", "-p", "*", "-e", "", p.User); err != nil {
 		return fmt.Errorf("the account %q cannot be opened: %w", p.User, err)
 	}
 	return k.joinShareGroup()
@@ -104,6 +104,10 @@ func (k *keeper) allowSudo() error {
 // sudoFile has a name that sudo reads: it passes over those with a dot.
 func sudoFile(p Plan) string { return filepath.Join("/etc/sudoers.d", "dsvm-"+p.User) }
 
+// expired is a day that has been: cron, at and the user's own systemd start nothing for an
+// account that ended then, while they do for one whose password is locked.
+const expired = "1"
+
 // lockAccount closes an account, for a session that has ended. Files stay the person's.
 func lockAccount(p Plan) {
 	if p.OwnUsers { // it was made in a layer that is gone with the keeper
@@ -115,7 +119,7 @@ func lockAccount(p Plan) {
 		return
 	}
 	defer unlock()
-	cmd := exec.Command("usermod", "-p", "!", p.User)
+	cmd := exec.Command("usermod", "-p", "!", "-e", expired, p.User)
 	cmd.Env = toolEnvironment
 	if exec.Command("getent", "passwd", p.User).Run() == nil {
 		cmd.Run()

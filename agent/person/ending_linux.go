@@ -17,6 +17,11 @@ import (
 func (k *keeper) awaitEmpty(within time.Duration, kill bool) bool {
 	const look = 10 * time.Millisecond
 	for end := time.Now().Add(within); ; time.Sleep(look) {
+		if kill && !k.plan.OwnUsers { // before they are listed: a list may miss what comes and goes
+			if err := killAllOf(k.plan.UID); err != nil {
+				k.log.Warn("killing all processes of the person at once has failed", "error", err.Error())
+			}
+		}
 		left := k.below()
 		if len(left) == 0 {
 			return true

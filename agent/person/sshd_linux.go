@@ -200,20 +200,25 @@ func (k *keeper) end(e ending) {
 			}
 		}
 		k.awaitEmpty(e.Grace, false)
+		lockAccount(k.plan) // before what runs is killed: nothing is to start it again
 		for !k.awaitEmpty(clearWithin, true) {
 			k.log.Warn("processes of the session cannot be ended", "pids", k.below())
 		}
-		lockAccount(k.plan)
 		k.change(func(s *State) { s.Ended, s.Ready = true, false })
 		close(k.ended)
 	}()
 }
 
 // below lists the processes of the session: all that the keeper has started, or that have
-// come to it.
+// come to it, and on a node of its own all of its person, also what cron or the person's own
+// systemd has started beside the session.
 func (k *keeper) below() []int {
 	all := descendants(os.Getpid())
-	for _, pid := range k.plan.remains() {
+	left := k.plan.remains()
+	if !k.plan.OwnUsers {
+		left = append(left, processesOf(k.plan.UID)...)
+	}
+	for _, pid := range left {
 		if !slices.Contains(all, pid) {
 			all = append(all, pid)
 		}

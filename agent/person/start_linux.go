@@ -158,7 +158,18 @@ func Clear(p Plan) bool {
 
 // CloseAccount closes the account of a session whose keeper was killed before it could. The
 // person may have no other session on the node.
-func CloseAccount(p Plan) { lockAccount(p) }
+func CloseAccount(p Plan) {
+	lockAccount(p)
+	if p.OwnUsers || p.UID < minUID {
+		return
+	}
+	const look = 5 * time.Millisecond
+	for end := time.Now().Add(clearWithin); time.Now().Before(end); time.Sleep(look) {
+		if killAllOf(p.UID) != nil || len(processesOf(p.UID)) == 0 {
+			return // where it fails, what was in the session is dead by Clear
+		}
+	}
+}
 
 // remains lists what is left of a session: what is in its control groups, and what runs as
 // its person.

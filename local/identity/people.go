@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -230,18 +231,13 @@ var errTooOften = errors.New("this login was tried too often; try again in a min
 
 func (l *limiter) enter(login string, now time.Time) error {
 	l.mu.Lock()
-	recent := l.fails[login][:0]
-	for _, at := range l.fails[login] {
-		if now.Sub(at) < failsFor {
-			recent = append(recent, at)
+	for of, all := range l.fails { // all of them: logins that nobody tries again would stay
+		all = slices.DeleteFunc(all, func(at time.Time) bool { return now.Sub(at) >= failsFor })
+		if l.fails[of] = all; len(all) == 0 {
+			delete(l.fails, of)
 		}
 	}
-	if len(recent) > 0 {
-		l.fails[login] = recent
-	} else {
-		delete(l.fails, login)
-	}
-	full := len(recent) >= maxFails || len(l.fails) >= maxLogins
+	full := len(l.fails[login]) >= maxFails || len(l.fails) >= maxLogins
 	l.mu.Unlock()
 	if full {
 		return errTooOften

@@ -287,7 +287,8 @@ func (s *Sessions) Stop(ctx context.Context, id string) (wire.Session, error) {
 	by := pool.EndUser
 	if !c.IsPerson() || j.Session.Owner != c.ID {
 		by = pool.EndAdmin
-		if err := c.Need(caller.Operator, j.Spec.Team); err != nil {
+		team := cmp.Or(j.Spec.Team, caller.AllTeams) // one of no team is for no operator of a team
+		if err := c.Need(caller.Operator, team); err != nil {
 			return wire.Session{}, err
 		}
 	}

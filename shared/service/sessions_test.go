@@ -315,6 +315,23 @@ func checkTicket(t *testing.T, app *apptest.Instance, id string, given *protocol
 	}
 }
 
+// A session of no team is for operators of all teams alone.
+func TestStopASessionOfNoTeam(t *testing.T) {
+	t.Parallel()
+	app := newLab(t)
+	s, _, err := app.Sessions.Open(as(t, bob), "lab", "")
+	if err != nil || s.Team != "" {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	audio := caller.Caller{ID: "c-1", Name: "carl", UID: 200104, Teams: map[string]caller.Role{"audio": caller.Operator}}
+	if got, err := app.Sessions.Stop(as(t, audio), s.ID); fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("an operator of one team stopped it: %+v, %v", got, err)
+	}
+	if _, err := app.Sessions.Stop(as(t, boss), s.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestExtendAndStop(t *testing.T) {
 	t.Parallel()
 	app := newLab(t)
