@@ -163,12 +163,9 @@ func (i *instance) sessionOf(user string) wire.Session {
 	return all[0]
 }
 
-// TestPeopleOnOneMachine is a day of two people: from zero nodes they come in with OpenSSH's
-// own client, each to an account of their own; both are warned; one types and stays, the other
-// one's open window keeps nothing; and at the end the pool has no nodes, which a program that
-// connects again and again does not change.
-func TestPeopleOnOneMachine(t *testing.T) {
-	t.Parallel()
+// startPeople starts an instance where ann and bob have signed in, each on a laptop.
+func startPeople(t *testing.T, document string, env ...string) (i *instance, ann, bob *laptop) {
+	t.Helper()
 	if err := person.CanServe(); err != nil {
 		t.Skip(err)
 	}
@@ -184,13 +181,40 @@ func TestPeopleOnOneMachine(t *testing.T) {
 	if err := os.WriteFile(users, fmt.Appendf(nil, "ann@local:%[1]s:vision\nbob@local:%[1]s:vision\n", hash), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms"}, func(c *local.Config) {
+	i = startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms"}, func(c *local.Config) {
 		c.Users = users
 		// A count takes the keeper some milliseconds, which are of the session: more often it would keep itself.
 		c.AgentEnv = []string{"DSVM_SESSION_VOTES=1s", "DSVM_SESSION_GRACE=200ms", "DSVM_REPORT_EVERY=500ms"}
+		c.AgentEnv = append(c.AgentEnv, env...)
 	})
-	i.apply(peoplePool)
-	ann, bob := i.laptop("ann@local", secret), i.laptop("bob@local", secret)
+	i.apply(document)
+	return i, i.laptop("ann@local", secret), i.laptop("bob@local", secret)
+}
+
+// connect has people get a place, all at once.
+func (i *instance) connect(people ...*laptop) {
+	i.t.Helper()
+	var all sync.WaitGroup
+	for _, l := range people {
+		all.Go(func() {
+			if out, err := l.run(os.Args[0], "connect", "lab"); err != nil || !strings.Contains(out, "You are on node") {
+				i.t.Errorf("%s connects: %v\n%s", l.login, err, out)
+			}
+		})
+	}
+	all.Wait()
+	if i.t.Failed() {
+		i.t.FailNow()
+	}
+}
+
+// TestPeopleOnOneMachine is a day of two people: from zero nodes they come in with OpenSSH's
+// own client, each to an account of their own; both are warned; one types and stays, the other
+// one's open window keeps nothing; and at the end the pool has no nodes, which a program that
+// connects again and again does not change.
+func TestPeopleOnOneMachine(t *testing.T) {
+	t.Parallel()
+	i, ann, bob := startPeople(t, peoplePool)
 	if p := i.lab(); p.Nodes.Total != 0 {
 		t.Fatalf("the pool has nodes before anybody comes: %+v", p.Nodes)
 	}
@@ -199,18 +223,7 @@ func TestPeopleOnOneMachine(t *testing.T) {
 	if out, err := ann.run("ssh", ann.sshArgs("lab.dsvm", "true")...); err == nil || !strings.Contains(out, "you have no session in pool") {
 		t.Errorf("without a session: %v\n%s", err, out)
 	}
-	var both sync.WaitGroup
-	for _, l := range []*laptop{ann, bob} {
-		both.Go(func() {
-			if out, err := l.run(os.Args[0], "connect", "lab"); err != nil || !strings.Contains(out, "You are on node") {
-				t.Errorf("%s connects: %v\n%s", l.login, err, out)
-			}
-		})
-	}
-	both.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
+	i.connect(ann, bob)
 	sessions := map[*laptop]wire.Session{ann: i.sessionOf("ann"), bob: i.sessionOf("bob")}
 	if sessions[ann].Node == "" || sessions[ann].Node != sessions[bob].Node {
 		t.Errorf("they are on the nodes %q and %q, want one", sessions[ann].Node, sessions[bob].Node)
@@ -286,4 +299,74 @@ func TestPeopleOnOneMachine(t *testing.T) {
 	if _, _, err := i.client.OpenSession(i.ctx, wire.SessionRequest{Pool: "lab"}); fault.CodeOf(err) != fault.Forbidden {
 		t.Errorf("the key opens a session: %v", err)
 	}
+}
+
+// TestLabsOnOneMachine has two people, whose sessions share a node, open their JupyterLab, as a
+// browser does: each finds the own files.
+func TestLabsOnOneMachine(t *testing.T) {
+	t.Parallel()
+	jupyter := os.Getenv("JUPYTER_UNDER_TEST")
+	if jupyter == "" {
+		jupyter, _ = exec.LookPath("jupyter")
+	}
+	if jupyter == "" {
+		t.Skip("JupyterLab is not installed; JUPYTER_UNDER_TEST names the program jupyter of a venv")
+	}
+	i, ann, bob := startPeople(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":1},
+		"sessions":{"resources":{"cpus":1}}}`, "DSVM_JUPYTER="+jupyter)
+	i.connect(ann, bob)
+	for l, name := range map[*laptop]string{ann: "ann", bob: "bob"} {
+		l.must("", "ssh", l.sshArgs("lab.dsvm", "touch file-of-"+name)...)
+	}
+	for l, name := range map[*laptop]string{ann: "ann", bob: "bob"} {
+		at, cookie := l.openLab()
+		var files string
+		i.until("the JupyterLab of "+l.login, func() bool { // it may still be starting
+			status, body, _ := l.browse(http.MethodGet, at.JoinPath("api/contents"), "", cookie)
+			files = body
+			return status == http.StatusOK
+		})
+		if strings.Count(files, `"file-of-`) == 0 || !strings.Contains(files, `"file-of-`+name+`"`) || strings.Contains(files, `"file-of-ann"`) != (name == "ann") {
+			t.Errorf("the JupyterLab of %s has %s", l.login, files)
+		}
+	}
+}
+
+// openLab comes in to one's JupyterLab with a ticket, and returns where it is, and the cookie.
+func (l *laptop) openLab() (at *url.URL, cookie string) {
+	l.t.Helper()
+	out, err := l.run(os.Args[0], "jupyter", "lab", "--no-browser")
+	address, ticket, isTicket := strings.Cut(strings.TrimSpace(out), "#")
+	page, wrong := url.Parse(address)
+	if err != nil || wrong != nil || !isTicket {
+		l.t.Fatalf("dsvm jupyter: %v\n%s", err, out)
+	}
+	status, body, header := l.browse(http.MethodPost, page, `{"ticket":"`+ticket+`"}`, "")
+	cookie, _, _ = strings.Cut(header.Get("Set-Cookie"), ";") // it is for https, as the relay has it in the cloud
+	if status != http.StatusNoContent || cookie == "" {
+		l.t.Fatalf("the ticket of %s is answered with %d %s", l.login, status, body)
+	}
+	return page.JoinPath("../.."), cookie
+}
+
+func (l *laptop) browse(method string, at *url.URL, body, cookie string) (int, string, http.Header) {
+	l.t.Helper()
+	r, err := http.NewRequestWithContext(l.ctx, method, at.String(), strings.NewReader(body))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	r.Header.Set("Origin", at.Scheme+"://"+at.Host)
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return reply.StatusCode, string(text), reply.Header
 }
