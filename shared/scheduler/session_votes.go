@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/job"
@@ -115,17 +116,17 @@ func (se *sessions) recordState(s *pool.Session, st protocol.SessionState, at ti
 	return true
 }
 
-// clipVotes bounds the votes of a report.
+// clipVotes bounds the votes of a report: the same report has the same ones each time.
 func clipVotes(votes map[string]string) map[string]string {
 	var out map[string]string
-	for voter, word := range votes {
+	for _, voter := range slices.Sorted(maps.Keys(votes)) {
 		if len(out) == maxVotes {
 			break
 		}
 		if out == nil {
 			out = map[string]string{}
 		}
-		out[clip(voter, longestWord)] = clip(word, longestVote)
+		out[clip(voter, longestWord)] = clip(votes[voter], longestVote)
 	}
 	return out
 }
@@ -133,7 +134,8 @@ func clipVotes(votes map[string]string) map[string]string {
 // clipLinks bounds the connections of a report, and leaves out those of which there is none.
 func clipLinks(links map[string]int) map[string]int {
 	var out map[string]int
-	for kind, n := range links {
+	for _, kind := range slices.Sorted(maps.Keys(links)) {
+		n := links[kind]
 		if n <= 0 {
 			continue
 		}
