@@ -89,7 +89,7 @@ func accountName(login string, n int) string {
 		}
 	}
 	name := strings.Trim(b.String(), "-")
-	if name == "" || name[0] < 'a' {
+	if name == "" || name[0] < 'a' || hasReservedPrefix(name) {
 		name = "u" + name
 	}
 	number := ""
@@ -97,16 +97,15 @@ func accountName(login string, n int) string {
 		number = strconv.Itoa(n)
 	}
 	name = strings.TrimRight(name[:min(len(name), maxName-len(number))], "-") + number
-	if isReserved(name) {
+	if slices.Contains(reserved, name) {
 		return ""
 	}
 	return name
 }
 
-// isReserved reports whether systems have an account or a group of a name, or will have one
-// when something is installed.
-func isReserved(name string) bool {
-	return strings.HasPrefix(name, "systemd-") || strings.HasPrefix(name, "dsvm") || slices.Contains(reserved, name)
+// hasReservedPrefix reports whether names that begin so are of systems, whatever follows.
+func hasReservedPrefix(name string) bool {
+	return strings.HasPrefix(name, "systemd-") || strings.HasPrefix(name, "dsvm")
 }
 
 // reserved are users and groups of Debian, Ubuntu, and the Data Science VM.

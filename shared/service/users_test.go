@@ -48,8 +48,8 @@ func TestAccountNames(t *testing.T) {
 		"ann\n:0:0::/root:/bin/sh@x":                   "ann-0-0-root-bin-sh",
 		strings.Repeat("abcd", 20) + "@x":              strings.Repeat("abcd", 8),
 		strings.Repeat("a", 31) + ".b@x":               strings.Repeat("a", 31),
-		"systemd-network@x":                            "",
-		"dsvm-lab@x":                                   "",
+		"systemd-network@x":                            "usystemd-network",
+		"dsvm-lab@x":                                   "udsvm-lab",
 		"sudo@x":                                       "",
 	} {
 		if got := service.AccountName(login, 1); got != want {
