@@ -38,8 +38,12 @@ func TestSSHConfig(t *testing.T) {
 	if text != printed {
 		t.Errorf("--print says\n%sand the file is\n%s", printed, text)
 	}
-	for _, want := range []string{"Match originalhost *.dsvm exec \"", " session ready --for %n\"\n", "\n  User ann\n", "\nHost lab.dsvm\n",
-		"/.dsvm/%n-cert.pub\"\n", "  StrictHostKeyChecking yes\n", " door --for %n\n"} {
+	match, host := `"*.dsvm,!*'*"`, "'%n'"
+	if runtime.GOOS == "windows" {
+		match, host = "*.dsvm", "%n"
+	}
+	for _, want := range []string{"Match originalhost " + match + " exec \"", " session ready --for " + host + "\"\n", "\n  User ann\n", "\nHost lab.dsvm\n",
+		"/.dsvm/%n-cert.pub\"\n", "  StrictHostKeyChecking yes\n", " door --for " + host + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
@@ -65,7 +69,7 @@ func TestOpenSSHReadsTheConfig(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(program), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for ready, want := range map[string]string{"true": "proxycommand '" + program + "' door --for %n", "false": ""} {
+	for ready, want := range map[string]string{"true": "proxycommand '" + program + "' door --for '%n'", "false": ""} {
 		script := "#!/bin/sh\necho \"$@\" >" + dir + "/asked\nexec " + ready + "\n"
 		if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // a program
 			t.Fatal(err)
@@ -75,7 +79,7 @@ func TestOpenSSHReadsTheConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := filepath.Join(dir, "config")
-		text := sshConfigText(command, "ann", sshFolder(dir), Instance{Source: "/data of ann/instance.json"}, []string{"other.dsvm"})
+		text := sshConfigText(command, "ann", sshFolder(dir), Instance{Source: "/data of ann/instance.json"}, []string{"other.dsvm"}, false)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -92,7 +92,7 @@ func (p *Program) makeSSHConfig(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return sshConfigText(command, me.Name, folder, s.instance, hosts), nil
+	return sshConfigText(command, me.Name, folder, s.instance, hosts, runtime.GOOS == "windows"), nil
 }
 
 // sshCommand writes the path of this program as it stands in the file, for the shell that
@@ -135,8 +135,14 @@ func instanceFlags(of Instance, quote func(string) string) string {
 	return "" // the environment names it, then too
 }
 
-// sshConfigText is the whole file.
-func sshConfigText(command, user string, folder sshFolder, of Instance, hosts []string) string {
+// sshConfigText is the whole file. A shell reads the name of the host, which may come from
+// elsewhere, such as the address of a submodule of Git, and which OpenSSH before 9.6 takes
+// with all signs of a shell (CVE-2023-51385): so it is quoted, and none with a quote is taken.
+func sshConfigText(command, user string, folder sshFolder, of Instance, hosts []string, windows bool) string {
+	names, host := `"*`+wire.HostSuffix+`,!*'*"`, "'%n'"
+	if windows { // its shell knows no such quotes
+		names, host = "*"+wire.HostSuffix, "%n"
+	}
 	// Whole paths: OpenSSH takes ~ from the system's list of users, and this program from HOME.
 	path := func(name string) string {
 		escaped := strings.ReplaceAll(filepath.ToSlash(string(folder)), "%", "%%")
@@ -145,7 +151,7 @@ func sshConfigText(command, user string, folder sshFolder, of Instance, hosts []
 	flags := instanceFlags(of, func(path string) string { return "'" + strings.ReplaceAll(path, "%", "%%") + "'" })
 	lines := []string{
 		"# Written by `dsvm ssh config`, which writes it again: changes are lost.",
-		fmt.Sprintf(`Match originalhost *%s exec "%s session ready --for %%n%s"`, wire.HostSuffix, command, flags),
+		fmt.Sprintf(`Match originalhost %s exec "%s session ready --for %s%s"`, names, command, host, flags),
 	}
 	settings := []string{
 		"  User " + user,
@@ -154,7 +160,7 @@ func sshConfigText(command, user string, folder sshFolder, of Instance, hosts []
 		"  UserKnownHostsFile " + path("known_hosts"),
 		"  StrictHostKeyChecking yes",
 		"  IdentitiesOnly yes",
-		"  ProxyCommand " + command + " door --for %n",
+		"  ProxyCommand " + command + " door --for " + host,
 		"  ServerAliveInterval 30",
 	}
 	lines = append(lines, settings...)
