@@ -74,7 +74,8 @@ type SetPriority struct {
 	Priority job.Priority
 }
 
-// Resume has the pool buy nodes again, although the nodes before did not come up.
+// Resume has the pool buy nodes again, although the nodes before did not come up, or
+// their agents lacked what is needed.
 type Resume struct{}
 
 // CancelAll asks to end all jobs of a team, a user, or a user within a team.

@@ -220,6 +220,16 @@ func (s *State) canGive(set *pool.Set, of shape) bool {
 // newerNodes is what a job waits for that needs a feature which no rung gives.
 const newerNodes = "newer nodes, which `dsvm upgrade` brings"
 
+// nodesForPeople is what a session waits for whose pool has no node that can let people in. The
+// pool knows only that agents do not name the feature; its agent's log says why.
+const nodesForPeople = "nodes with openssh-server and an agent that runs as root (on one machine, `dsvm up` as root), " +
+	"and when the old ones have left, `dsvm pool resume`"
+
+// letsNobodyIn reports whether a pool for people has no node for them.
+func (s *State) letsNobodyIn() bool {
+	return s.Head.Spec.Kind == pool.KindInteractive && s.countWith(protocol.FeatureSession) == 0
+}
+
 // allLackFeatures reports whether no rung gives nodes with the features that the jobs in
 // line need, whichever of them it is.
 func (s *State) allLackFeatures() bool {

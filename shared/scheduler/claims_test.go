@@ -256,7 +256,7 @@ func (c *claims) pool(e Explanation) {
 		c.must(len(c.s.Jobs) > 0, "it has no jobs")
 	case strings.HasPrefix(u, "the end of its nodes"):
 		c.must(nodes, "it has no nodes")
-	case u == newerNodes:
+	case u == newerNodes, u == nodesForPeople:
 		c.must(c.s.line.waiting() > 0 && c.s.allLackFeatures(), "a rung may give what waits a node")
 	default:
 		c.must(c.waits(nil, u), "nobody knows what that is")

@@ -130,6 +130,10 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 		return fmt.Sprintf("node %s has room for it, and the next step places what is first in line%s", free, ahead), nextStep
 	}
 	if ex.noSetHas(of) {
+		if ex.letsNobodyIn() {
+			return fmt.Sprintf("no node of pool %q can let people in: its agent does not run as root, finds no SSH server, or is an older one%s",
+				spec.Name, ahead), nodesForPeople
+		}
 		if ex.countWith(of.needs) == 0 {
 			return fmt.Sprintf("it waits for a node with %s; the nodes of pool %q run an older agent%s",
 				featuresText(of.needs), spec.Name, ahead), newerNodes

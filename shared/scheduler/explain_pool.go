@@ -106,6 +106,9 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		default:
 			e.Unblocks = "the next step, which places what fits and lets nodes leave that are not of the size of what waits" + nothing
 		}
+	case waiting > 0 && s.allLackFeatures() && s.letsNobodyIn():
+		e.State, e.Unblocks = "blocked", nodesForPeople
+		e.Reason = fmt.Sprintf("%s, and %s for one that can let people in", size, countJobs(waiting, "waits", "wait"))
 	case waiting > 0 && s.allLackFeatures():
 		e.State, e.Unblocks = "blocked", newerNodes
 		e.Reason = fmt.Sprintf("%s, and %s for nodes with newer agents than it has", size, countJobs(waiting, "waits", "wait"))

@@ -182,6 +182,14 @@ func (cp *capacity) markGoneOutdated(set *pool.Set) {
 	}
 }
 
+// forgetAgents has the pool try nodes again whose agents lacked what is needed: somebody has
+// mended what only a person can, such as an instance on one machine that did not run as root.
+func (cp *capacity) forgetAgents() {
+	for i := range cp.Head.Sets {
+		cp.markGoneOutdated(&cp.Head.Sets[i])
+	}
+}
+
 // mayWriteModel reports whether the model of a set is to be written now. A set without
 // nodes waits for its next request for nodes, which writes the model, too; and a service that
 // is throttled is left alone.

@@ -388,3 +388,29 @@ func TestSlotsOfNodes(t *testing.T) {
 		t.Errorf("a node got the slot %d, and the VM of one that had it may be there still", c.Slot)
 	}
 }
+
+// Nodes without root or without an SSH server do not name the feature, and are not called old.
+// When that is mended and they have left, `resume` has the pool try another one.
+func TestNobodyIsLetInWhereAgentsCannot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, people(nil))
+	b.ready("bare", "1")
+	b.step(open("s", "ann"))
+	e, _ := scheduler.Explain(b.s, "s", b.now, b.timing)
+	if want := "no node of pool \"p\" can let people in: its agent does not run as root, finds no SSH server, or is an older one"; e.Reason != want {
+		t.Errorf("got %q, want %q", e.Reason, want)
+	}
+	if !strings.Contains(e.Unblocks, "openssh-server") {
+		t.Errorf("it waits for %q, which names no remedy", e.Unblocks)
+	}
+	if p := scheduler.ExplainPool(b.s, b.now, b.timing); p.State != "blocked" || p.Unblocks != e.Unblocks {
+		t.Errorf("the pool is %s and waits for %q", p.State, p.Unblocks)
+	}
+	b.s.Nodes["bare"].State = pool.NodeGone
+	if r := b.step(); grown(r) > 0 {
+		t.Errorf("%d nodes are bought, which would be as the one before", grown(r))
+	}
+	if r := b.step(pool.Resume{}); grown(r) != 1 {
+		t.Errorf("after `resume` the pool grows by %d, want 1", grown(r))
+	}
+}

@@ -88,6 +88,7 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			}
 		case pool.Resume:
 			st.capacity.closeBreakers()
+			st.capacity.forgetAgents()
 		case pool.NodeRequest:
 			if !st.operator.carryOut(e) {
 				return events[i:]
