@@ -219,21 +219,22 @@ func (p *Program) giveUp(outer context.Context, s *session, found wire.Session, 
 	interrupted := outer.Err() != nil
 	late := fmt.Errorf("your session in pool %q was not ready within %s", want.pool, want.timeout)
 	goesOn := fmt.Sprintf("it goes on; `dsvm session stop %s` ends it", want.pool)
+	stays := fmt.Sprintf("your session in pool %q stays; `dsvm session stop %s` ends it", want.pool, want.pool)
 	if mine != found.ID || mine == "" { // somebody else has started it, or an earlier call
 		if interrupted {
-			p.Say("your session in pool %q stays; %s", want.pool, goesOn)
+			p.Say("%s", stays)
 			return context.Canceled
 		}
 		return fmt.Errorf("%w; %s", late, goesOn)
 	}
 	if interrupted {
 		if !p.Asks || p.Signals.hasHungUp() {
-			p.Say("your session in pool %q stays; %s", want.pool, goesOn)
+			p.Say("%s", stays)
 			return context.Canceled
 		}
 		answer, _ := p.Ask("End the session, too? [y/N]")
 		if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
-			p.Say("your session in pool %q stays; %s", want.pool, goesOn)
+			p.Say("%s", stays)
 			return context.Canceled
 		}
 	}

@@ -110,12 +110,15 @@ func problemOf(err error, text string, code int) Problem {
 	var denied *client.Denied
 	var unreachable *client.Unreachable
 	var ended *jobEnd
+	var anonymous *notSignedIn
 	switch {
 	case errors.As(err, &f):
 		of := wire.NewProblem(f)
 		p.Type, p.Title, p.Status, p.Field = of.Type, of.Title, of.Status, of.Field
 	case errors.As(err, &denied):
 		p.Type, p.Title, p.Status = wire.ProblemPrefix+"unauthorized", "The key is not accepted", http.StatusUnauthorized
+	case errors.As(err, &anonymous):
+		p.Type, p.Title = wire.ProblemPrefix+"unauthorized", "Nobody has signed in"
 	case errors.As(err, &unreachable):
 		p.Type, p.Title = wire.ProblemPrefix+"unreachable", "The instance does not answer"
 	case errors.As(err, &ended):

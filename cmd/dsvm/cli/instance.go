@@ -127,7 +127,7 @@ func (p *Program) clientOf(found Instance, asPerson bool) (*client.Client, error
 	case asPerson && found.TokenFile != "":
 		c, err = client.NewSignedIn(found.URL, readTokenFile(found.TokenFile))
 	case asPerson || found.Key == "" && found.context != "":
-		return nil, fmt.Errorf("nobody has signed in at %s; sign in with `dsvm login`", found.URL)
+		return nil, &notSignedIn{found.URL}
 	default:
 		c, err = client.New(found.URL, found.Key)
 	}

@@ -188,6 +188,9 @@ func TestLogin(t *testing.T) {
 	if text, _ := os.ReadFile(file); strings.Contains(string(text), "refresh_token") {
 		t.Errorf("after logout: %s", text)
 	}
+	if _, _, errs := d.run("pool", "list", "-o", "json"); !strings.Contains(errs, `"urn:dsvm:problem:unauthorized"`) {
+		t.Errorf("a script after logout: %s", errs)
+	}
 	if code, _, errs := d.run("logout"); code != 0 || !strings.Contains(errs, "nobody has signed in") {
 		t.Errorf("logout again: exit %d, %q", code, errs)
 	}

@@ -93,6 +93,13 @@ func (p *Program) hasSignedIn(address string) (bool, error) {
 // instanceKey is how the file names an instance.
 func instanceKey(address string) string { return strings.ToLower(strings.TrimRight(address, "/")) }
 
+// notSignedIn is the error of a command that needs a person, where nobody has signed in.
+type notSignedIn struct{ address string }
+
+func (e *notSignedIn) Error() string {
+	return fmt.Sprintf("nobody has signed in at %s; sign in with `dsvm login`", e.address)
+}
+
 // tokenOf gives the token of the sign-in at an instance, renewed when it is old.
 func (p *Program) tokenOf(address string) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
@@ -102,7 +109,7 @@ func (p *Program) tokenOf(address string) func(context.Context) (string, error) 
 		}
 		row, ok := all[instanceKey(address)]
 		if !ok || row.Token == nil {
-			return "", fmt.Errorf("nobody has signed in at %s; sign in with `dsvm login`", address)
+			return "", &notSignedIn{address}
 		}
 		if row.Token.Valid() {
 			return row.Token.AccessToken, nil
