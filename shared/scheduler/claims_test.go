@@ -371,9 +371,9 @@ func (c *claims) job(j *Job, e Explanation) {
 			"job %q does not wait",
 			id,
 		)
-	case strings.HasPrefix(u, "newer nodes, which"), strings.HasPrefix(u, "the end of what runs on those nodes, or newer nodes"):
+	case u == newerNodes, u == nodesForPeople, strings.HasPrefix(u, "the end of what runs on those nodes, or newer nodes"):
 		c.must(c.s.noSetHas(shapeOf(j)), "a rung may give one")
-		c.must((c.s.countWith(j.features()) == 0) == strings.HasPrefix(u, "newer"), "%d nodes have it", c.s.countWith(j.features()))
+		c.must((c.s.countWith(j.features()) == 0) == (u == newerNodes || u == nodesForPeople), "%d nodes have it", c.s.countWith(j.features()))
 	case strings.HasPrefix(u, "a node that leaves to make room"):
 		after, r := c.step()
 		c.must(len(r.Effects.Remove) > 0 || after.running > c.s.running, "the next step lets none leave")

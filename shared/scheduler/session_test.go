@@ -91,7 +91,7 @@ func TestSessionsAreOpenedOnce(t *testing.T) {
 	if ann := b.session("ann"); ann.State != job.Queued {
 		t.Fatalf("an agent that knows no sessions got one: %s", ann.State)
 	}
-	if e := b.explain("01"); !strings.Contains(e.Reason, "`session`") {
+	if e := b.explain("01"); !strings.Contains(e.Reason, "can let people in") {
 		t.Errorf("got %s", e.Reason)
 	}
 	b.host("new")
