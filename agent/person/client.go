@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -110,18 +109,6 @@ func (l *Link) ask(o order) error {
 // Close ends the link and nothing else.
 func (l *Link) Close() error { return l.conn.Close() }
 
-// write writes a plan where its keeper reads it.
-func (p Plan) write() error {
-	text, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(p.State, 0o711); err != nil {
-		return fmt.Errorf("the session's folder cannot be made: %w", err)
-	}
-	return replaceFile(filepath.Join(p.State, planFile), text, 0o600)
-}
-
 // readPlan reads what write has written.
 func readPlan(dir string) (p Plan, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, planFile))
@@ -129,21 +116,6 @@ func readPlan(dir string) (p Plan, err error) {
 		err = json.Unmarshal(text, &p)
 	}
 	return p, err
-}
-
-// replaceFile writes a file so that it is there whole, or not at all.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
-	next := path + ".new"
-	os.Remove(next)
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	return err
 }
 
 // Stored reads the plan of a session that was started, from its folder on the disk.

@@ -53,9 +53,6 @@ const (
 	lockFile    = "lock"
 )
 
-// homesDir is where homes are, as the person sees it.
-const homesDir = "/home"
-
 // minUID is the least number of a person's account: below it are those of the system.
 const minUID = 200_000
 
@@ -72,11 +69,6 @@ func (p Plan) LabSocket() string { return filepath.Join(p.labDir(), "lab.sock") 
 
 // labDir belongs to the person: nobody else reaches what is in it.
 func (p Plan) labDir() string { return filepath.Join(p.Run, "lab") }
-
-func (p Plan) home() string { return filepath.Join(homesDir, p.User) }
-
-// principal is what a certificate must name.
-func (p Plan) principal() string { return "session:" + p.Session }
 
 // RunFolder is the run folder of a session: its path is short enough for sockets, and root's
 // alone from the top, which sshd asks for. Key is that of the node among those of a machine.
