@@ -27,17 +27,18 @@ import (
 // writeDoor tells the door of a session that is ready: a file for each, written whole or not at
 // all. Root alone reads it: it has tokens, those that came last.
 func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, state person.State) error {
-	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey}
-	if state.Lab {
-		f.Lab = "unix:" + p.LabSocket()
-	}
 	s.doorFiles.Lock()
 	defer s.doorFiles.Unlock()
 	s.mu.Lock()
 	d := s.st.newestDoor(w.Session.Door)
 	s.mu.Unlock()
-	if d != nil {
-		f.URL, f.Token, f.WebURL, f.WebToken = d.URL, d.Token, d.WebURL, d.WebToken
+	if d == nil { // no relay leads to this node
+		return nil
+	}
+	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey,
+		URL: d.URL, Token: d.Token, WebURL: d.WebURL, WebToken: d.WebToken}
+	if state.Lab {
+		f.Lab = "unix:" + p.LabSocket()
 	}
 	text, err := json.Marshal(f)
 	if err != nil {

@@ -96,6 +96,12 @@ func (p *people) session(n int64, user string, uid int) protocol.WorkItem {
 			CAs: []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(p.ca.PublicKey())))}}}}
 }
 
+// atRelay gives a session a place at a relay that is away.
+func atRelay(w protocol.WorkItem) protocol.WorkItem {
+	w.Assign.Session.Door = &protocol.Door{URL: "wss://127.0.0.1:1/$hc/lab-1", Token: "t"}
+	return w
+}
+
 // started waits until a session is reported as started.
 func (p *people) started(n int64) {
 	p.tb.Helper()
@@ -207,7 +213,7 @@ func (p *people) good(n int64) string {
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	p := beginPeople(t, sessionConfig(t))
-	p.work(p.session(1, "ann", 200101), p.session(2, "bob", 200102))
+	p.work(atRelay(p.session(1, "ann", 200101)), p.session(2, "bob", 200102))
 	p.started(1)
 	p.started(2)
 	ann, bob := p.good(1), p.good(2)
@@ -405,7 +411,7 @@ func TestKilledAgentsOfSessions(t *testing.T) {
 		filepath.Join(run, "principals/ann"),
 		filepath.Join(cfg.InstanceDir, "doors/1.json"),
 	}
-	s.give(p.session(1, "ann", 200101))
+	s.give(atRelay(p.session(1, "ann", 200101)))
 	for _, file := range moments {
 		var log bytes.Buffer
 		agent := s.child(&log, env...)

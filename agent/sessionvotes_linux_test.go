@@ -72,6 +72,7 @@ func TestVotesOfSessions(t *testing.T) {
 	t.Parallel()
 	cfg := sessionConfig(t)
 	cfg.ReportEvery = 50 * time.Millisecond // so that each count is reported
+	cfg.SessionVotes = 2 * time.Second      // a count takes some 30 ms of a processor, which is the session's own
 	p := beginPeople(t, cfg)
 	item := p.session(1, "ann", 200101)
 	item.Assign.Session.Probe = `[ -f "$HOME/probe" ]`
