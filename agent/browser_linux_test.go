@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dsvmpools/agent/door"
+	localrelay "dsvmpools/local/relay"
+	"dsvmpools/shared/protocol"
+	"dsvmpools/shared/relay"
+)
+
+// labs is a node with sessions whose JupyterLab browsers reach through a relay.
+type labs struct {
+	*people
+	doors  relay.Doors
+	signer ed25519.PrivateKey
+}
+
+func beginLabs(t *testing.T) *labs {
+	t.Helper()
+	cfg := sessionConfig(t)
+	cfg.Jupyter, cfg.ReportEvery = jupyter(t), 50*time.Millisecond
+	const key = "a2V5"
+	server, err := localrelay.Start(localrelay.Config{Addr: "127.0.0.1:0",
+		Rules: []localrelay.Rule{{Name: relay.RuleListen, Key: key, Listen: true}, {Name: relay.RuleSend, Key: key, Send: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	at, err := relay.ParseNamespace("http://" + server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, signer, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &labs{people: beginPeople(t, cfg), signer: signer}
+	l.doors = relay.Doors{Namespace: at, ListenKey: key, SendKey: key, Ensure: func(_ context.Context, name string, anonymous bool) error {
+		_, err := server.Create(name, anonymous)
+		return err
+	}}
+	return l
+}
+
+// begin begins a session with a JupyterLab, and waits until it answers.
+func (l *labs) begin(n int64, user string, uid int) {
+	l.tb.Helper()
+	d, err := l.doors.Listen(l.tb.Context(), fmt.Sprintf("lab-%d", n))
+	if err != nil {
+		l.tb.Fatal(err)
+	}
+	item := l.session(n, user, uid)
+	item.Assign.Memory = 0
+	s := item.Assign.Session
+	s.Jupyter, s.Door = protocol.JupyterLab, &d
+	s.TicketKey = base64.StdEncoding.EncodeToString(l.signer.Public().(ed25519.PublicKey))
+	l.work(item)
+	l.started(n)
+}
+
+// login is the address by which a person comes in, once; see signTicket of shared/service.
+func (l *labs) login(n int64, user string) string {
+	l.tb.Helper()
+	body, err := json.Marshal(map[string]any{"s": fmt.Sprintf("S%d", n), "u": user, "e": time.Now().Add(time.Minute).Unix(), "n": rand.Text()})
+	if err != nil {
+		l.tb.Fatal(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	return l.doors.Login(fmt.Sprintf("lab-%d", n), text(body)+"."+text(ed25519.Sign(l.signer, body)))
+}
+
+// state is what the door says of a session.
+func (l *labs) state(n int64) (s door.State) {
+	l.tb.Helper()
+	text, err := os.ReadFile(filepath.Join(l.cfg.InstanceDir, fmt.Sprintf("doors/%d.state.json", n)))
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil && !os.IsNotExist(err) {
+		l.tb.Fatal(err)
+	}
+	return s
+}
+
+// A person opens JupyterLab by a ticket in a real browser, through the relay, and works there.
+func TestBrowser(t *testing.T) {
+	l := beginLabs(t)
+	browser := startChromium(t)
+	l.begin(1, "ann", 200101)
+	l.begin(2, "bob", 200102)
+	for n := range int64(2) {
+		patiently(t, "a door that is open", func() bool { return l.state(n+1) != door.State{} && l.state(n+1).Closed == "" })
+		l.votes(n+1, "JupyterLab answers", says("kernels", "idle: 0 of 0"))
+	}
+	login := l.login(1, "ann")
+	ann := browser.open(login)
+	ann.awaits("This opens the session of ann.")
+	if hash := ann.eval("location.hash"); hash != "" {
+		t.Errorf("the ticket stays in the address: %s", hash)
+	}
+	ann.click("#go")
+	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
+	ann.click(`.jp-Notebook .cm-content`)
+	ann.types("kept = 6 * 7; print('it', 'is', kept)", 8)
+	ann.awaits("it is 42")
+	patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
+
+	// A terminal, by the address that the Lab itself opens it at.
+	key := l.good(1)
+	ann.click(`[data-command="filebrowser:create-main-launcher"], .jp-ToolbarButtonComponent[data-command="launcher:create"]`)
+	ann.click(`.jp-LauncherCard[title="Start a new terminal session"]`)
+	ann.click(`.jp-Terminal .xterm-screen`)
+	ann.types("echo typed-$((1+1)) by $(id -un) >terminal.txt", 0)
+	patiently(t, "what was typed in the terminal", func() bool {
+		got, err := l.ssh(1, "ann", key, "cat terminal.txt")
+		return err == nil && got == "typed-2 by ann"
+	})
+
+	// Once more, and as somebody else.
+	again := browser.open(login)
+	again.awaits("This opens the session of ann.")
+	again.click("#go")
+	again.awaits("this ticket is not valid here, or no more")
+	bobs := strings.TrimSuffix(strings.SplitN(l.login(2, "bob"), "#", 2)[0], "dsvm/login")
+	ann2 := l.copyCookie(ann, bobs)
+	ann2.visit(bobs + "lab")
+	ann2.awaits("open this session with `dsvm jupyter`")
+
+	ann.do("Page.reload", params{})
+	ann.click(`.lm-TabBar-tab[title*="Untitled.ipynb"] .lm-TabBar-tabLabel`)
+	ann.click(`.jp-Notebook .cm-content`)
+	patiently(t, "the kernel is joined again", func() bool {
+		ann.types("print('still', kept)", 8)
+		return strings.Contains(ann.eval("document.body.innerText"), "still 42")
+	})
+
+	l.leftAlone(1)
+}
+
+// copyCookie gives a page of another browser the cookie of one session under the name of
+// another's, as somebody may who has both.
+func (l *labs) copyCookie(from *page, to string) *page {
+	l.tb.Helper()
+	var all struct {
+		Cookies []struct {
+			Name  string `json:"name"`
+			Value string `json:"value"`
+		} `json:"cookies"`
+	}
+	from.call(from.session, "Network.getCookies", params{}, &all)
+	other := from.open("about:blank")
+	for _, c := range all.Cookies {
+		if !strings.HasPrefix(c.Name, "dsvm_") {
+			l.tb.Errorf("the browser has a cookie %q, which is JupyterLab's", c.Name)
+			continue
+		}
+		other.do("Network.setCookie", params{"name": "dsvm_lab-2-web", "value": c.Value, "url": to, "secure": true})
+		return other
+	}
+	l.tb.Fatal("the browser has no cookie")
+	return nil
+}
+
+// leftAlone waits until an open page has asked for this and that by itself, and has not
+// counted as somebody who does something.
+func (l *labs) leftAlone(n int64) {
+	l.tb.Helper()
+	const asks = 10 // looks of the page at its kernels, terminals and files
+	var last time.Time
+	var bytes int64
+	seen := 0
+	patiently(l.tb, "a page that is left alone", func() bool {
+		s := l.state(n)
+		if !s.LastInput.Equal(last) {
+			last, seen = s.LastInput, 0 // the end of what was done before
+		}
+		if s.Relayed != bytes {
+			bytes, seen = s.Relayed, seen+1
+		}
+		return seen > asks
+	})
+	l.votes(n, "an idle session with an open page", func(s protocol.SessionState) bool {
+		return s.Connections["jupyter"] > 0 && strings.HasPrefix(s.Votes["input"], "idle")
+	})
+}
