@@ -141,8 +141,6 @@ func TestBrowser(t *testing.T) {
 	ann.click(`.jp-Notebook .cm-content`)
 	ann.do("Page.reload", params{})
 	ann.runs("print('still', kept)", "still 42")
-
-	l.leftAlone(1)
 }
 
 // copyCookie gives a page of another browser the cookie of one session under the name of
@@ -167,29 +165,6 @@ func (l *labs) copyCookie(from *page, to string) *page {
 	}
 	l.tb.Fatal("the browser has no cookie")
 	return nil
-}
-
-// leftAlone waits until an open page has asked for this and that by itself, and has not
-// counted as somebody who does something.
-func (l *labs) leftAlone(n int64) {
-	l.tb.Helper()
-	const asks = 3 // looks of the page at its kernels, terminals and files
-	var last time.Time
-	var bytes int64
-	seen := 0
-	patiently(l.tb, "a page that is left alone", func() bool {
-		s := l.state(n)
-		if !s.LastInput.Equal(last) {
-			last, seen = s.LastInput, 0 // the end of what was done before
-		}
-		if s.Relayed != bytes {
-			bytes, seen = s.Relayed, seen+1
-		}
-		return seen > asks
-	})
-	l.votes(n, "an idle session with an open page", func(s protocol.SessionState) bool {
-		return s.Connections["jupyter"] > 0 && strings.HasPrefix(s.Votes["input"], "idle")
-	})
 }
 
 // runs runs a text in the cell of an open notebook, until its output is there: what is typed
