@@ -111,6 +111,8 @@ func (c *chromium) call(session, method string, params, result any) {
 		case m.Method == "Page.javascriptDialogOpening":
 			send("Page.handleJavaScriptDialog", map[string]any{"accept": true})
 		case m.ID != id:
+		case m.Error != nil && method == "Runtime.evaluate": // the page is on its way to another: there is no value
+			return
 		case m.Error != nil:
 			c.tb.Fatalf("%s: %s", method, m.Error.Message)
 		case result != nil:
