@@ -258,6 +258,10 @@ func (m *machine) doors() []knock {
 			"application/x-www-form-urlencoded", "grant_type=client_credentials&client_id=x", "", func(*http.Request, bool) {},
 		},
 		{
+			"relay", net.JoinHostPort("127.0.0.1", strconv.Itoa(identity.Ports["relay"])), "POST", "/evil", "application/json", `{}`, "",
+			func(r *http.Request, _ bool) { signSAS(r, wrong) },
+		},
+		{
 			"metadata of a node",
 			host(metadata),
 			"GET",

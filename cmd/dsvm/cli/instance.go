@@ -99,20 +99,6 @@ func (p *Program) connect() (*session, error) {
 	return &session{c, found}, nil
 }
 
-// connectAsPerson is connect for what a key never may do: the owner of an instance on this
-// machine calls as a person, too.
-func (p *Program) connectAsPerson() (*session, error) {
-	found, err := p.findInstance()
-	if err != nil {
-		return nil, err
-	}
-	c, err := p.clientOf(found, true)
-	if err != nil {
-		return nil, err
-	}
-	return &session{c, found}, nil
-}
-
 // clientOf makes a client of an instance: as the person who has signed in there; else, for
 // what needs a person, as the owner of an instance on this machine; else with the key.
 func (p *Program) clientOf(found Instance, asPerson bool) (*client.Client, error) {
