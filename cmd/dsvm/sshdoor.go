@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"dsvmpools/cmd/dsvm/cli"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/patience"
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/wire"
 )
@@ -43,8 +46,24 @@ func sshDoor(p *cli.Program) *cobra.Command {
 	return c
 }
 
-// dialDoor connects by the first way that leads to the node.
+// The door of a node opens within seconds after a session is ready.
+const (
+	doorOpensWithin = 5 * time.Second
+	doorPause       = 200 * time.Millisecond
+)
+
+// dialDoor connects by the first way that leads to the node, and waits a little for a door that
+// is not open yet.
 func dialDoor(ctx context.Context, host string, doors []wire.Door) (net.Conn, error) {
+	for until := time.Now().Add(doorOpensWithin); ; {
+		node, err := dialOnce(ctx, host, doors)
+		if fault.CodeOf(err) != fault.NotFound || time.Now().After(until) || patience.Wait(ctx, doorPause) != nil {
+			return node, err
+		}
+	}
+}
+
+func dialOnce(ctx context.Context, host string, doors []wire.Door) (net.Conn, error) {
 	err := errors.New("the instance knows no way that this program can go; bring both to one release")
 	for _, way := range doors {
 		if way.Kind != wire.DoorRelay {
