@@ -20,14 +20,25 @@ type Audit interface {
 	List(ctx context.Context, q wire.AuditQuery) (wire.List[wire.AuditEntry], error)
 }
 
-// asksOnly is the route that has a body and changes nothing.
-const asksOnly = "/api/files/missing"
+const (
+	// asksOnly is the route that has a body and changes nothing.
+	asksOnly = "/api/files/missing"
+	// opens is the route whose body says whether it changes anything: a rejoin only looks.
+	opens = "/api/sessions"
+	// givesTicket is the route that makes a ticket, also for a browser, which asks by GET.
+	givesTicket = "/api/sessions/{id}/jupyter"
+)
 
 // isTraced reports whether the audit trail has the requests of a route: all that change
-// something but deliveries, which prove themselves and have a record of their own.
+// something or let somebody in, but deliveries, which prove themselves and have a record of
+// their own.
 func (r route) isTraced() bool {
-	return r.method != http.MethodGet && r.needs.kind != byNobody && r.path != asksOnly
+	return (r.method != http.MethodGet || r.path == givesTicket) && r.needs.kind != byNobody && r.path != asksOnly
 }
+
+// tracesItself reports whether a route that is traced finds out by the request whether this one
+// is to be.
+func (r route) tracesItself() bool { return r.method == http.MethodPost && r.path == opens }
 
 // traced carries out a request between the two notes of the audit trail. What a caller has no
 // right to is in the trail as well; a request of nobody is not, since anybody could fill it.
@@ -46,7 +57,11 @@ func (s *server) traced(w http.ResponseWriter, r *http.Request, serve func(w htt
 			end(r.Context(), http.StatusInternalServerError, "")
 			panic(p)
 		}
-		end(r.Context(), noted.status, w.Header().Get("Location"))
+		made := ""
+		if noted.status < http.StatusMultipleChoices { // where a browser is sent to may hold a ticket
+			made = w.Header().Get("Location")
+		}
+		end(r.Context(), noted.status, made)
 	}()
 	if err := serve(noted, r); err != nil {
 		s.fail(noted, r, err)

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 
 	"dsvmpools/shared/caller"
 	"dsvmpools/shared/document"
@@ -17,9 +16,11 @@ func claimJob(c caller.Caller, spec *job.Spec) error {
 	if !c.IsPerson() {
 		return nil
 	}
-	if err := claimTeam(c, spec); err != nil {
+	team, err := c.ClaimTeam(spec.Team)
+	if err != nil {
 		return err
 	}
+	spec.Team = team
 	switch {
 	case spec.User == "":
 		spec.User = c.Name
@@ -28,21 +29,6 @@ func claimJob(c caller.Caller, spec *job.Spec) error {
 			document.Clip(spec.User), c.Name)
 	}
 	return nil
-}
-
-// claimTeam finds the team of a person's job.
-func claimTeam(c caller.Caller, spec *job.Spec) error {
-	if spec.Team != "" {
-		return c.Need(caller.User, spec.Team)
-	}
-	teams := c.TeamsAs(caller.User)
-	switch {
-	case len(teams) == 1:
-		spec.Team = teams[0]
-	case len(teams) > 1:
-		return fault.New(fault.Invalid, "team", "you are in several teams; say in `team` for which the job is: %s", strings.Join(teams, ", "))
-	}
-	return nil // the role is for every team, and none has a name
 }
 
 // mayChangeJob returns nil if the caller may change a job: it is the person's own, or the

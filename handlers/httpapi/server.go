@@ -200,7 +200,7 @@ func (s *server) dispatch(routes []route) http.Handler {
 			}
 			return routes[i].serve(w, r)
 		}
-		if routes[i].isTraced() {
+		if routes[i].isTraced() && (refused != nil || !routes[i].tracesItself()) {
 			return s.traced(w, r, carryOut)
 		}
 		return carryOut(w, r)

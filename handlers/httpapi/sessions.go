@@ -36,25 +36,28 @@ func (s *server) openSession(w http.ResponseWriter, r *http.Request) error {
 	if err := done(); err != nil {
 		return err
 	}
-	var session wire.Session
-	isNew := false
 	switch intent {
 	case "", wire.IntentOpen:
-		session, isNew, err = s.Sessions.Open(r.Context(), name, team)
+		return s.traced(w, r, func(w http.ResponseWriter, r *http.Request) error {
+			session, isNew, err := s.Sessions.Open(r.Context(), name, team)
+			if err != nil {
+				return err
+			}
+			if !isNew {
+				return writeOK(w, session)
+			}
+			w.Header().Set("Location", locate(r, "/api/sessions/"+url.PathEscape(session.ID)))
+			writeJSON(w, http.StatusAccepted, "application/json", session)
+			return nil
+		})
 	case wire.IntentRejoin:
-		session, err = s.Sessions.Rejoin(r.Context(), name)
-	default:
-		err = fault.New(fault.Invalid, "intent", "`intent` is %.50q; write open or rejoin", intent)
-	}
-	if err != nil {
-		return err
-	}
-	if !isNew {
+		session, err := s.Sessions.Rejoin(r.Context(), name)
+		if err != nil {
+			return err
+		}
 		return writeOK(w, session)
 	}
-	w.Header().Set("Location", locate(r, "/api/sessions/"+url.PathEscape(session.ID)))
-	writeJSON(w, http.StatusAccepted, "application/json", session)
-	return nil
+	return fault.New(fault.Invalid, "intent", "`intent` is %.50q; write open or rejoin", intent)
 }
 
 func (s *server) showSession(w http.ResponseWriter, r *http.Request) error {

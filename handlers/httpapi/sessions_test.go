@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"dsvmpools/handlers/httpapi"
 	"dsvmpools/local/apptest"
@@ -99,4 +100,54 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 	ask("", "GET", at+"/explain", "", 200, `"state":"ended"`)
 	ask("ops", "POST", at+"/stop", "", 202, `"state":"ended"`)
 	ask("ann", "POST", at+"/jupyter", "", 409, "has ended")
+}
+
+// The trail has who opened, entered and ended a session. Who only looks is not in it, and no
+// ticket is.
+func TestAuditTrailOfSessions(t *testing.T) {
+	t.Parallel()
+	app := apptest.New(t, apptest.WithDoors(t))
+	h := httpapi.New(httpapi.Services{Sessions: app.Sessions, Pools: app.Pools, Users: app.Users, Audit: app.Audit,
+		Access: accessOfPeople(t)}, app.Share, app.Log)
+	if err := app.Apply(t.Context(), `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`); err != nil {
+		t.Fatal(err)
+	}
+	post := func(who, body string) int {
+		app.Clock.Set(app.Clock.Now().Add(time.Second))
+		status, _ := call{method: "POST", url: "/web/api/sessions", body: body, token: who}.do(h)
+		return status
+	}
+	for _, c := range []struct {
+		who, body string
+		status    int
+	}{
+		{"ann", `{"pool":"lab","intent":"rejoin"}`, 409}, {"eve", `{"pool":"lab","intent":"rejoin"}`, 403},
+		{"ann", `{"pool":"lab"}`, 202}, {"ann", `{"pool":"lab","intent":"rejoin"}`, 200}, {"ann", `{"pool":"lab","intent":"none"}`, 400},
+	} {
+		if got := post(c.who, c.body); got != c.status {
+			t.Errorf("%s %s: got %d, want %d", c.who, c.body, got, c.status)
+		}
+	}
+	ready := &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1",
+		Features: append(protocol.Features(), protocol.FeatureSession)}
+	if err := app.Report(t.Context(), "lab", "lab-0", protocol.ReportItem{Ready: ready}); err != nil {
+		t.Fatal(err)
+	}
+	n := app.Bus.TakeWork(protocol.SessionID("lab", "lab-0"))[0].N
+	if err := app.Report(t.Context(), "lab", "lab-0", protocol.ReportItem{Started: &protocol.Started{N: n, At: app.Clock.Now()}}); err != nil {
+		t.Fatal(err)
+	}
+	opened := trail(t, h, "").Items
+	if len(opened) != 2 || opened[0].Status != 202 || opened[0].User != "ann" || opened[1].Status != 403 || opened[1].Login != "eve@contoso.com" {
+		t.Fatalf("after the opening: got %+v", opened)
+	}
+	app.Clock.Set(app.Clock.Now().Add(time.Second))
+	page := opened[0].Made + "/jupyter"
+	if status, body := (call{method: "GET", url: page, token: "ann", header: map[string]string{"Accept": "text/html"}}).do(h); status != 303 {
+		t.Fatalf("the page: got %d %s", status, body)
+	}
+	got := trail(t, h, "").Items
+	if len(got) != 3 || got[0].Method != "GET" || "/web"+got[0].Target != page || got[0].Status != 303 || got[0].Made != "" || got[0].User != "ann" {
+		t.Errorf("after the page: got %+v", got)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
@@ -88,6 +89,24 @@ func (c Caller) Need(role Role, team string) error {
 			"ask an operator to have the directory tell only the groups of this application (docs/identity.md)", role, where)
 	}
 	return fault.New(fault.Forbidden, "", "this needs the role %s%s; ask an operator of the deployment for it (docs/identity.md)", role, where)
+}
+
+// ClaimTeam is the team for something of the caller's own: the one that is named, which has to
+// be allowed; otherwise the only one in which the caller may have something. "" = the role is
+// for every team, and none has a name. The error is a *fault.Error: Forbidden, or Invalid with
+// the field "team" where there are several.
+func (c Caller) ClaimTeam(named string) (string, error) {
+	if named != "" {
+		return named, c.Need(User, named)
+	}
+	switch teams := c.TeamsAs(User); len(teams) {
+	case 0:
+		return "", c.Need(User, "")
+	case 1:
+		return teams[0], nil
+	default:
+		return "", fault.New(fault.Invalid, "team", "you are in several teams; say in `team` for which this is: %s", strings.Join(teams, ", "))
+	}
 }
 
 // TeamsAs lists by name the teams in which the caller has at least a role; AllTeams is none

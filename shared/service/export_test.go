@@ -96,5 +96,5 @@ func (s *Jobs) HoldLongLists() (release func()) {
 
 // CopyEntries copies what a pool has noted, and does not have the pool forget it.
 func (l *Ledger) CopyEntries(ctx context.Context, name string) (pool.Recorded, bool, error) {
-	return l.copyEntries(ctx, name)
+	return l.copyEntries(ctx, name, logsAtOnce)
 }

@@ -44,15 +44,19 @@ func (l *Ledger) RecordAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Record copies one pool's entries and has the pool forget them.
+// Record copies one pool's entries and has the pool forget them. Of a pool whose head is gone
+// all rows are copied, and they stay: only a pool forgets.
 func (l *Ledger) Record(ctx context.Context, name string) error {
-	for {
-		recorded, all, err := l.copyEntries(ctx, name)
+	for most := logsAtOnce; ; {
+		recorded, all, err := l.copyEntries(ctx, name, most)
 		if err != nil {
 			return err
 		}
 		if len(recorded.Seqs)+len(recorded.Pages) > 0 {
-			if err := driveIfThere(ctx, l.driver, name, recorded); err != nil {
+			switch _, err := l.driver.Drive(ctx, name, recorded); {
+			case fault.CodeOf(err) == fault.NotFound:
+				most += logsAtOnce // what was copied is read again, so that the next rows are behind it
+			case err != nil:
 				return err
 			}
 		}
@@ -65,9 +69,9 @@ func (l *Ledger) Record(ctx context.Context, name string) error {
 // sumTries is how often sums are written again because others were first.
 const sumTries = 10
 
-// copyEntries copies up to logsAtOnce rows into the ledger and adds them to the sums, in this
+// copyEntries copies what the first rows hold into the ledger and adds it to the sums, in this
 // order. It returns what the pool may forget, and whether that is all.
-func (l *Ledger) copyEntries(ctx context.Context, name string) (recorded pool.Recorded, all bool, err error) {
+func (l *Ledger) copyEntries(ctx context.Context, name string, rows int) (recorded pool.Recorded, all bool, err error) {
 	most, noRoom := logsAtOnce, false
 	for try := 1; ; try++ {
 		version, err := l.store.SumsVersion(ctx, name)
@@ -77,7 +81,7 @@ func (l *Ledger) copyEntries(ctx context.Context, name string) (recorded pool.Re
 		if version.HeldUntil.After(l.now()) {
 			return recorded, false, fault.New(fault.Throttled, "", "the sums of pool %q are being built again; its use is recorded after that", name)
 		}
-		logs, err := l.store.Logs(ctx, name, logsAtOnce) // after the version was read
+		logs, err := l.store.Logs(ctx, name, rows) // after the version was read
 		if err != nil || len(logs) == 0 {
 			return recorded, true, err
 		}
@@ -98,7 +102,7 @@ func (l *Ledger) copyEntries(ctx context.Context, name string) (recorded pool.Re
 		}
 		switch code := fault.CodeOf(err); {
 		case err == nil:
-			return recordedOf(logs, left), len(logs) < logsAtOnce && len(left) == 0, nil
+			return recordedOf(logs, left), len(logs) < rows && len(left) == 0, nil
 		case code == fault.Invalid && len(more) > 1:
 			most = len(more) / 2 // too much for one transaction
 		case code == fault.Invalid && !noRoom:

@@ -135,6 +135,7 @@ func New(c Config) *Service {
 	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}
 	trees := newTrees(c.Share, c.Trees, c.Log, c.Now)
+	users := &Users{store: c.Store, now: c.Now}
 	return &Service{
 		Jobs:       jobs,
 		Pools:      pools,
@@ -145,9 +146,9 @@ func New(c Config) *Service {
 		Retention:  &Retention{store: c.Store, keep: c.Keep, files: newFiles(c.Share), trees: trees, log: c.Log, now: c.Now},
 		Rejections: &Rejections{store: c.Store, bus: c.Bus, ids: ids, reviveAfter: c.ReviveAfter, log: c.Log, now: c.Now},
 		Trees:      trees,
-		Users:      &Users{store: c.Store, now: c.Now},
+		Users:      users,
 		Audit:      &Audit{store: c.Store, log: c.Log, now: c.Now},
-		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, doors: c.Doors, now: c.Now},
+		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, users: users, doors: c.Doors, now: c.Now},
 		Rejected:   &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log},
 	}
 }

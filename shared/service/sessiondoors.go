@@ -95,8 +95,11 @@ func (s *Sessions) enter(ctx context.Context, id string) (*pool.Job, *pool.Node,
 	case j.State != job.Running || j.Cancel != "":
 		return nil, nil, fault.New(fault.Conflict, "id", "session %q is not ready; `dsvm connect %s` waits for it", j.ID, j.Spec.Pool)
 	}
-	_, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
+	head, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.stayMember(ctx, j, head.Spec.Users); err != nil {
 		return nil, nil, err
 	}
 	node := nodeOf(j, nodes)

@@ -32,12 +32,9 @@ func (s *Sessions) Open(ctx context.Context, name, team string) (out wire.Sessio
 	if err != nil {
 		return out, false, err
 	}
-	if team, err = sessionTeam(c, team); err != nil {
+	isMember, err := s.isMember(ctx, c, spec.Users)
+	if err != nil {
 		return out, false, err
-	}
-	if !mayOpen(c, spec.Users) {
-		return out, false, fault.New(fault.Forbidden, "pool", "pool %q is for its members, and you are none; "+
-			"ask an operator to add you to `users` of the pool", name)
 	}
 	for range openTries {
 		live, err := s.live(ctx, name, c)
@@ -45,8 +42,17 @@ func (s *Sessions) Open(ctx context.Context, name, team string) (out wire.Sessio
 			return out, false, err
 		}
 		if live != nil {
+			if err := s.stayMember(ctx, live, spec.Users); err != nil {
+				return out, false, err
+			}
 			out, err = s.show(ctx, live)
 			return out, isNew, err
+		}
+		if !isMember {
+			return out, false, errNoMember(name)
+		}
+		if team, err = c.ClaimTeam(team); err != nil {
+			return out, false, err
 		}
 		if isNew, err = s.make(ctx, name, team, c); err != nil {
 			return out, false, err
@@ -85,25 +91,4 @@ func (s *Sessions) make(ctx context.Context, name, team string, c caller.Caller)
 		return false, s.store.Release(ctx, claim, id)
 	}
 	return err == nil, err
-}
-
-// sessionTeam is the team that a session counts for. A person with the role user in one team
-// only need not name it.
-func sessionTeam(c caller.Caller, team string) (string, error) {
-	if team == "" {
-		if teams := c.TeamsAs(caller.User); len(teams) == 1 && c.Teams[caller.AllTeams].Rank() < caller.User.Rank() {
-			team = teams[0]
-		}
-	}
-	return team, c.Need(caller.User, team)
-}
-
-// mayOpen reports whether a pool lets somebody open sessions.
-func mayOpen(c caller.Caller, members pool.Members) bool {
-	if len(members.Groups)+len(members.Names) == 0 {
-		return true
-	}
-	same := func(of string) func(string) bool { return func(one string) bool { return strings.EqualFold(one, of) } }
-	return slices.ContainsFunc(members.Names, same(c.Login)) ||
-		slices.ContainsFunc(members.Groups, func(g string) bool { return slices.ContainsFunc(c.Groups, same(g)) })
 }

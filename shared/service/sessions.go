@@ -24,6 +24,7 @@ type Sessions struct {
 	driver *drive.Driver
 	ids    *registry
 	orders orders
+	users  *Users
 	doors  *Doors // nil = the deployment lets nobody in
 	now    func() time.Time
 }
@@ -82,7 +83,8 @@ func (s *Sessions) Rejoin(ctx context.Context, name string) (wire.Session, error
 	if err != nil {
 		return wire.Session{}, err
 	}
-	if _, err := s.spec(ctx, name); err != nil {
+	spec, err := s.spec(ctx, name)
+	if err != nil {
 		return wire.Session{}, err
 	}
 	live, err := s.live(ctx, name, c)
@@ -90,6 +92,9 @@ func (s *Sessions) Rejoin(ctx context.Context, name string) (wire.Session, error
 		return wire.Session{}, err
 	}
 	if live != nil {
+		if err := s.stayMember(ctx, live, spec.Users); err != nil {
+			return wire.Session{}, err
+		}
 		return s.show(ctx, live)
 	}
 	last, _, err := s.store.Jobs(ctx, name, store.JobFilter{User: c.Name, States: endedStates}, recentEnds, "")
@@ -305,6 +310,15 @@ func (s *Sessions) Extend(ctx context.Context, id string, by time.Duration) (wir
 	j, err := s.owned(ctx, id)
 	if err != nil {
 		return wire.Session{}, err
+	}
+	if !j.State.Final() {
+		spec, err := s.spec(ctx, j.Spec.Pool)
+		if err == nil {
+			err = s.stayMember(ctx, j, spec.Users)
+		}
+		if err != nil {
+			return wire.Session{}, err
+		}
 	}
 	return s.notify(ctx, j, pool.Extend{Order: j.Order, Until: s.now().Add(by)})
 }

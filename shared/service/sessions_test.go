@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	labPool = `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},"users":{"names":["ann@contoso.com"],"groups":["G1"]}}`
+	labPool = `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},"users":{"names":["A-1"],"groups":["G1"]}}`
 	hostKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O"
 	annsKey = hostKey
 )

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/caller"
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/store"
 )
 
@@ -23,6 +24,7 @@ type Users struct {
 
 	mu    sync.Mutex
 	known map[string]store.User // by id
+	owned map[string]string     // by id: the login that is its own; see Owned
 	first sync.Mutex            // one at a time in this process makes an account
 }
 
@@ -66,6 +68,39 @@ func (u *Users) remembered(id string) (store.User, bool) {
 	defer u.mu.Unlock()
 	user, ok := u.known[id]
 	return user, ok
+}
+
+// Owned is the login under which somebody's account was made, if no older account was made under
+// it; "" = it was another's before, or there is no account. A directory may change a login, and
+// give it to another person later: this one stays.
+func (u *Users) Owned(ctx context.Context, id string) (string, error) {
+	u.mu.Lock()
+	login, ok := u.owned[id]
+	u.mu.Unlock()
+	if ok {
+		return login, nil
+	}
+	user, err := u.store.User(ctx, id)
+	if fault.CodeOf(err) == fault.NotFound || err == nil && user.Login == "" {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	all, err := u.store.UsersOfLogin(ctx, user.Login)
+	if err != nil {
+		return "", err
+	}
+	if len(all) > 0 && all[0].ID == id {
+		login = user.Login
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.owned == nil || len(u.owned) >= maxKnown {
+		u.owned = map[string]string{}
+	}
+	u.owned[id] = login
+	return login, nil
 }
 
 // maxName is what Linux takes.

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"dsvmpools/shared/backoff"
@@ -55,6 +58,18 @@ func (u *Users) User(ctx context.Context, id string) (User, error) {
 		return User{}, err
 	}
 	return decodeUser(raw)
+}
+
+// UsersOfLogin reads the accounts that were made under a login, compared without letter case,
+// the oldest first. It reads all accounts.
+func (u *Users) UsersOfLogin(ctx context.Context, login string) ([]User, error) {
+	all, err := readAll(ctx, u.table, "look for a login", table.Query{Filter: table.Between(userPartition, "user!", "user\"")}, decodeUser)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(user User) bool { return !strings.EqualFold(user.Login, login) })
+	slices.SortFunc(all, func(a, b User) int { return cmp.Compare(a.UID, b.UID) })
+	return all, nil
 }
 
 func decodeUser(raw []byte) (User, error) {
