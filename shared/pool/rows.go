@@ -74,6 +74,7 @@ type Set struct {
 	Model        Model     `json:"model,omitzero"`        // what its nodes are made of
 	Bound        int       `json:"bound,omitempty"`       // the largest capacity that calls may have written; 0 = the last list is newer
 	BoundAt      time.Time `json:"boundAt,omitzero"`      // when the last of these calls was made or answered
+	Boots        []int64   `json:"boots,omitempty"`       // seconds that its last nodes took until their first report, the newest last
 }
 
 // Model is what is known of the model of a scale set, by hashes: two models are the same

@@ -154,7 +154,7 @@ func (c *claims) reason(text string) {
 	if strings.Contains(text, "quarantined") && !strings.Contains(text, "`dsvm job release ") {
 		c.must(c.anyNode(pool.NodeQuarantined), "no node is quarantined")
 	}
-	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") ||
+	if strings.Contains(text, "on its way") || strings.Contains(text, "on their way") || strings.Contains(text, " is booting (") ||
 		strings.Contains(text, " starting") && !strings.Contains(text, ": 0 starting") {
 		c.must(c.coming(), "nothing is coming")
 	}

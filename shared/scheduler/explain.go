@@ -160,7 +160,11 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	}
 	c := ex.census()
 	if coming := ex.comingFor(of); coming > 0 {
-		text := fmt.Sprintf("%s, and %s%s", no, countNodes(coming, "is on its way", "are on their way"), ahead)
+		comes := countNodes(coming, "is on its way", "are on their way")
+		if j.Session != nil {
+			comes = ex.comingText(can)
+		}
+		text := fmt.Sprintf("%s, and %s%s", no, comes, ahead)
 		if boot := ex.bootText(can); boot != "" {
 			return text + "; " + boot, "a node that comes up; `dsvm node list` shows how far each of them is"
 		}

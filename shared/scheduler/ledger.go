@@ -83,7 +83,7 @@ func (s *State) OpenEntries(now time.Time) (entries []usage.Entry) {
 	return entries
 }
 
-func attemptKey(j *Job, a *job.Attempt) string { return fmt.Sprintf("%s!%d", j.Order, a.Number) }
+func attemptKey(j *Job, a *job.Attempt) string { return usage.AttemptKey(j.Order, a.Number) }
 
 func rankKey(j *Job, a *job.Attempt, r *job.Rank) string {
 	return fmt.Sprintf("%s!%d!%d", j.Order, a.Number, r.Rank)

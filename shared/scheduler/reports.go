@@ -156,6 +156,9 @@ func (rs *reports) recordReady(n *Node, r protocol.Ready, less bool, at time.Tim
 	if n.State == pool.NodeCreating || n.State == pool.NodeBooting {
 		rs.nodes.setState(n, pool.NodeReady, "")
 		rs.capacity.recordNodeUp(n)
+		if set := rs.set(n.Set); set != nil && !n.AskedAt.IsZero() && n.RestartAt.IsZero() {
+			set.AddBoot(n.BootAt.Sub(n.AskedAt))
+		}
 	}
 	// What was sent while it was down may have been lost with the old agent.
 	rs.messages.resendTo(n)

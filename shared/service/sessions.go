@@ -163,17 +163,22 @@ func (s *Sessions) owned(ctx context.Context, id string) (*pool.Job, error) {
 // show is a session with what its pool knows of it.
 func (s *Sessions) show(ctx context.Context, j *pool.Job) (wire.Session, error) {
 	if j.State.Final() {
-		return wire.NewSession(j, nil, s.now()), nil
+		out := wire.NewSession(j, nil, s.now())
+		var err error
+		out.Cost, err = s.endedCost(ctx, j)
+		return out, err
 	}
-	_, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
+	head, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		return wire.Session{}, err
 	}
 	out := wire.NewSession(j, nodeOf(j, nodes), s.now())
 	if out.State != wire.SessionWaiting {
-		return out, nil
+		costs, err := s.liveCosts(ctx, j.Spec.Pool, s.now())
+		out.Cost = costs[j.Order]
+		return out, err
 	}
-	out.UsualWait = int64(usualWait(nodes) / time.Second)
+	out.UsualWait = int64(pool.UsualBoot(head.Sets) / time.Second)
 	e, isLive, err := s.driver.Explain(ctx, j.Spec.Pool, j.Order)
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		return wire.Session{}, err
@@ -194,22 +199,6 @@ func nodeOf(j *pool.Job, nodes []*pool.Node) *pool.Node {
 		return nil
 	}
 	return nodes[i]
-}
-
-// usualWait is the median of how long the nodes that a pool remembers took from when they
-// were asked for to their first report; 0 = it remembers none.
-func usualWait(nodes []*pool.Node) time.Duration {
-	var all []time.Duration
-	for _, n := range nodes {
-		if took := n.BootAt.Sub(n.AskedAt); !n.AskedAt.IsZero() && !n.BootAt.IsZero() && n.RestartAt.IsZero() && took > 0 {
-			all = append(all, took)
-		}
-	}
-	if len(all) == 0 {
-		return 0
-	}
-	slices.Sort(all)
-	return all[len(all)/2]
 }
 
 // List returns the live sessions of a pool, or of all interactive pools for "", by pool
@@ -251,10 +240,16 @@ func (s *Sessions) listPool(ctx context.Context, name, user string) ([]wire.Sess
 	if err != nil {
 		return nil, err
 	}
+	costs, err := s.liveCosts(ctx, name, s.now())
+	if err != nil {
+		return nil, err
+	}
 	var out []wire.Session
 	for _, j := range jobs {
 		if j.Session != nil {
-			out = append(out, wire.NewSession(j, nodeOf(j, nodes), s.now()))
+			one := wire.NewSession(j, nodeOf(j, nodes), s.now())
+			one.Cost = costs[j.Order]
+			out = append(out, one)
 		}
 	}
 	return out, nil

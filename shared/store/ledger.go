@@ -51,6 +51,17 @@ func (l *Ledger) Record(ctx context.Context, entries []usage.Entry) error {
 	return group.Wait()
 }
 
+// UsageEntry reads one entry by its kind, pool, key and end. NotFound: it is not recorded, or not
+// kept any more.
+func (l *Ledger) UsageEntry(ctx context.Context, e usage.Entry) (usage.Entry, error) {
+	day, key := e.Keys()
+	raw, _, err := l.table.Get(ctx, "read a row of usage", day, key)
+	if err != nil {
+		return usage.Entry{}, err
+	}
+	return decodeEntry(raw)
+}
+
 // Usage reads the rows of what ended in a time, from <= To < to, day by day,
 // and hands each to fn. It does not read other days. An error of fn ends the
 // reading and is returned as it is.

@@ -5,6 +5,7 @@
 package usage
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -53,6 +54,9 @@ type Entry struct {
 	Currency string            `json:"currency"`           // ISO 4217
 	Labels   map[string]string `json:"labels,omitempty"`
 }
+
+// AttemptKey is the Key of an attempt on one node, by the order of its job and its number.
+func AttemptKey(order string, number int) string { return order + "!" + strconv.Itoa(number) }
 
 // Identity is what distinguishes an entry from all others, also while it still runs.
 func (e *Entry) Identity() string { return e.Pool + "!" + e.Kind + "!" + e.Key }

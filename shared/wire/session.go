@@ -49,7 +49,14 @@ type Session struct {
 	Connections map[string]int    `json:"connections"`
 	Relayed     int64             `json:"relayed"`    // bytes through the relay
 	DoorClosed  string            `json:"doorClosed"` // why nobody can come in; "" = the door is open
+	Cost        *Cost             `json:"cost"`       // so far, or in all; null while it has not begun, and when its use is not kept any more
 	End         *SessionEnd       `json:"end"`        // null while it lives
+}
+
+// Cost is what something costs.
+type Cost struct {
+	Amount   string `json:"amount"`   // decimal, or usage.UnknownPrice, which is never zero
+	Currency string `json:"currency"` // ISO 4217; "" = the price is not known
 }
 
 // SessionEnd says how a session ended.

@@ -198,7 +198,7 @@ func sessionNews(s wire.Session) string {
 	if s.Reason != "" {
 		text += ": " + s.Reason
 	}
-	if s.State == wire.SessionWaiting && s.UsualWait > 0 {
+	if s.State == wire.SessionWaiting && s.UsualWait > 0 && !strings.Contains(s.Reason, "usually ") {
 		text += fmt.Sprintf(" (usually %s)", span(time.Duration(s.UsualWait)*time.Second))
 	}
 	return text

@@ -23,7 +23,7 @@ func sessionCommand(p *Program) *cobra.Command {
 }
 
 // sessionColumns are those of a list of sessions.
-const sessionColumns = "POOL USER *STATE ?3NODE ?5SIZE ?2IDLE ?4SSH ?4JUPYTER ?6OPENED ?1ENDS REASON"
+const sessionColumns = "POOL USER *STATE ?3NODE ?5SIZE ?2IDLE ?4SSH ?4JUPYTER ?6OPENED ?3COST ?1ENDS REASON"
 
 func sessionList(p *Program) *cobra.Command {
 	var pool, user string
@@ -48,9 +48,17 @@ func (p *Program) sessionTable(all []wire.Session) *table {
 			ends = "in " + span(s.EndsAt.Sub(p.Now()))
 		}
 		t.add(s.Pool, s.User, s.State, s.Node, sizeCell(s.Size), idleText(s), s.Connections["ssh"], s.Connections["jupyter"],
-			p.age(s.OpenedAt), ends, s.Reason)
+			p.age(s.OpenedAt), costText(s.Cost), ends, s.Reason)
 	}
 	return t
+}
+
+// costText is what something costs; "" = that is not known, or it costs nothing yet.
+func costText(c *wire.Cost) string {
+	if c == nil {
+		return ""
+	}
+	return strings.TrimSpace(c.Amount + " " + c.Currency)
 }
 
 func idleText(s wire.Session) string {
@@ -131,6 +139,9 @@ func (p *Program) showSession(s wire.Session) error {
 	}
 	if s.Relayed > 0 {
 		facts = append(facts, [2]string{"relayed", sizeText(s.Relayed)})
+	}
+	if cost := costText(s.Cost); cost != "" {
+		facts = append(facts, [2]string{"cost", cost})
 	}
 	if s.DoorClosed != "" {
 		facts = append(facts, [2]string{"door", "closed: " + s.DoorClosed})
