@@ -159,7 +159,7 @@ func createsPool(events []pool.Event) bool {
 // store cannot say, it drops the copy.
 func (d *Driver) catchUp(ctx context.Context, a *actor) error {
 	began := d.now()
-	live := len(a.state.Jobs) + len(a.state.Nodes)
+	live := a.state.Jobs.Len() + len(a.state.Nodes)
 	delta, version, ok, err := d.store.ChangesSince(ctx, a.name, a.version, a.suspect, live)
 	if err != nil {
 		return err
@@ -191,8 +191,9 @@ func (a *actor) rememberEnded(orders []string, now time.Time) {
 // id that was registered after the state was loaded: if another process has taken the
 // job in since then, it has changed the head, and this commit fails.
 func (d *Driver) addNewJobs(ctx context.Context, a *actor, events []pool.Event, jobs []Submission) ([]pool.Event, error) {
+	events = slices.Clip(events) // the slice is the caller's
 	for _, j := range jobs {
-		if _, ended := a.ended[j.Order]; ended || a.state.Jobs[j.Order] != nil {
+		if _, ended := a.ended[j.Order]; ended || a.state.Jobs.Get(j.Order) != nil {
 			continue
 		}
 		if j.Registered.IsZero() || !j.Registered.After(a.loaded) {
@@ -204,7 +205,7 @@ func (d *Driver) addNewJobs(ctx context.Context, a *actor, events []pool.Event, 
 				continue
 			}
 		}
-		events = append(events[:len(events):len(events)], j.Submit)
+		events = append(events, j.Submit)
 	}
 	return events, nil
 }
@@ -236,7 +237,7 @@ func (d *Driver) commit(ctx context.Context, a *actor, changes []pool.Change) er
 	a.state.Head.Seq++
 	a.state.Head.Nonce = uuid.NewString()
 	share := pool.AddBundles(changes, maxChanges, a.state.LiveJob)
-	a.state.Head.Bundled = share || a.state.Head.Bundled && len(a.state.Jobs) > 0
+	a.state.Head.Bundled = share || a.state.Head.Bundled && a.state.Jobs.Len() > 0
 	version, err := d.store.Commit(ctx, a.name, a.version, a.state.Head, changes)
 	if err != nil {
 		a.markOutdated()

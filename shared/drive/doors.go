@@ -137,7 +137,7 @@ func (d *Driver) newSessions(ctx context.Context, a *actor, events []pool.Event)
 	}
 	var left []pool.Event
 	for _, e := range events {
-		if open, is := e.(pool.Open); is && a.state.Jobs[open.Order] == nil {
+		if open, is := e.(pool.Open); is && a.state.Jobs.Get(open.Order) == nil {
 			if _, ended := a.ended[open.Order]; ended {
 				continue
 			}

@@ -24,7 +24,7 @@ func TestAfterSuccess(t *testing.T) {
 	if len(r.Effects.LookUp) != 0 {
 		t.Errorf("asked for %v, which are live", r.Effects.LookUp)
 	}
-	j := b.s.Jobs["3"]
+	j := b.s.Jobs.Get("3")
 	if j.State != job.Held || j.VMID != "" || !strings.Contains(b.explain("3").Reason, "it comes after job 1 and 1 more") {
 		t.Errorf("got %s, %+v", j.State, b.explain("3"))
 	}
@@ -50,14 +50,14 @@ func TestAfterWhatHasEnded(t *testing.T) {
 		pool.JobEnd{ID: "old", State: job.Succeeded},
 		pool.JobEnd{ID: "old", State: job.Succeeded},
 	)
-	if got := b.s.Jobs["3"].State; got != job.Held {
+	if got := b.s.Jobs.Get("3").State; got != job.Held {
 		t.Errorf("got %s", got)
 	}
 	if r := b.step(pool.Tick{}); !slices.Equal(r.Effects.LookUp, []string{"older"}) {
 		t.Errorf("the tick asks for %v", r.Effects.LookUp)
 	}
 	b.step(pool.JobEnd{ID: "older", State: job.Succeeded})
-	if got := b.s.Jobs["3"].State; got != job.Assigned {
+	if got := b.s.Jobs.Get("3").State; got != job.Assigned {
 		t.Errorf("got %s", got)
 	}
 }
@@ -72,8 +72,8 @@ func TestAfterFailure(t *testing.T) {
 		submission("1", nil), submission("2", after("1")), submission("3", after("2")), submission("4", after("1", "5")),
 		submission("6", nil),
 	)
-	j2 := b.s.Jobs["2"]
-	n := b.s.Jobs["1"]
+	j2 := b.s.Jobs.Get("2")
+	n := b.s.Jobs.Get("1")
 	f := &protocol.Finished{N: n.N, State: "failed", ExitCode: 7, EndedAt: b.now}
 	r := scheduler.Step(
 		b.s,
@@ -92,7 +92,7 @@ func TestAfterFailure(t *testing.T) {
 	if j2.State != job.Cancelled || j2.Reason != "it comes after job 1, which ended as failed" {
 		t.Errorf("got %s: %s", j2.State, j2.Reason)
 	}
-	if len(b.s.Jobs) != 1 || b.s.Jobs["6"] == nil {
+	if b.s.Jobs.Len() != 1 || b.s.Jobs.Get("6") == nil {
 		t.Errorf("left: %v", b.s.Jobs)
 	}
 	if got := b.s.Head.Queued; got != 0 {
@@ -114,7 +114,7 @@ func TestManyAfterOne(t *testing.T) {
 	for len(events) > 0 {
 		events = scheduler.Step(b.s, events, b.now, b.timing).Rest
 	}
-	j, steps := b.s.Jobs["first"], 0
+	j, steps := b.s.Jobs.Get("first"), 0
 	f := &protocol.Finished{N: j.N, State: "failed", ExitCode: 1, EndedAt: b.now}
 	r := scheduler.Step(
 		b.s,
@@ -133,8 +133,8 @@ func TestManyAfterOne(t *testing.T) {
 		}
 		r = scheduler.Step(b.s, r.Rest, b.now, b.timing)
 	}
-	if len(b.s.Jobs) != 0 || steps < 3 {
-		t.Errorf("%d jobs are left after %d steps", len(b.s.Jobs), steps)
+	if b.s.Jobs.Len() != 0 || steps < 3 {
+		t.Errorf("%d jobs are left after %d steps", b.s.Jobs.Len(), steps)
 	}
 }
 
@@ -143,12 +143,12 @@ func TestAfterALoad(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	b.step(submission("3", after("1")))
-	b.s = scheduler.NewState(b.s.Head, nil, []*pool.Job{b.s.Jobs["3"].Job}, b.now)
+	b.s = scheduler.NewState(b.s.Head, nil, []*pool.Job{b.s.Jobs.Get("3").Job}, b.now)
 	if r := b.step(pool.Loaded{}); !slices.Equal(r.Effects.LookUp, []string{"1"}) {
 		t.Errorf("asked for %v", r.Effects.LookUp)
 	}
 	b.step(pool.Cancel{Order: "3", Reason: "enough"})
-	if r := b.step(pool.Tick{}); len(r.Effects.LookUp) != 0 || len(b.s.Jobs) != 0 {
+	if r := b.step(pool.Tick{}); len(r.Effects.LookUp) != 0 || b.s.Jobs.Len() != 0 {
 		t.Errorf("after its cancel: asked for %v, left %v", r.Effects.LookUp, b.s.Jobs)
 	}
 }
@@ -175,8 +175,8 @@ func TestLiveJobsAreNotLookedUp(t *testing.T) {
 	for i := range n {
 		events = append(events, submission(fmt.Sprintf("%03d", i), after("first", "second")))
 	}
-	member, unstarted := job.MemberID(b.s.Jobs[order(1)].ID, 0), job.MemberID(b.s.Jobs[order(1)].ID, 3)
-	events = append(events, submission("m", after(member, b.s.Jobs[order(1)].ID)))
+	member, unstarted := job.MemberID(b.s.Jobs.Get(order(1)).ID, 0), job.MemberID(b.s.Jobs.Get(order(1)).ID, 3)
+	events = append(events, submission("m", after(member, b.s.Jobs.Get(order(1)).ID)))
 	step(events...)
 	step(pool.Tick{})
 	step(pool.Loaded{})
@@ -186,7 +186,7 @@ func TestLiveJobsAreNotLookedUp(t *testing.T) {
 	if r := b.step(submission("u", after(unstarted))); !slices.Equal(r.Effects.LookUp, []string{unstarted}) {
 		t.Errorf("asked for %v, want the member that has not begun", r.Effects.LookUp)
 	}
-	j := b.s.Jobs["first"]
+	j := b.s.Jobs.Get("first")
 	f := &protocol.Finished{N: j.N, State: "succeeded", StartedAt: b.now, EndedAt: b.now}
 	r := scheduler.Step(b.s, []pool.Event{pool.Reported{
 		At:     b.now,
@@ -201,7 +201,7 @@ func TestLiveJobsAreNotLookedUp(t *testing.T) {
 	}
 	step(pool.JobEnd{ID: "first", State: job.Succeeded})
 	for i := range n {
-		if j := b.s.Jobs[fmt.Sprintf("%03d", i)]; !slices.Equal(j.Waits, []string{"second"}) {
+		if j := b.s.Jobs.Get(fmt.Sprintf("%03d", i)); !slices.Equal(j.Waits, []string{"second"}) {
 			t.Fatalf("job %s waits for %v, want the second alone", j.ID, j.Waits)
 		}
 	}

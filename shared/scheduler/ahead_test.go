@@ -26,7 +26,7 @@ func (b *bench) ends(state job.AttemptState, ran time.Duration, orders ...string
 	b.t.Helper()
 	var events []pool.Event
 	for _, order := range orders {
-		j := b.s.Jobs[order]
+		j := b.s.Jobs.Get(order)
 		events = append(events, pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{
 			{Finished: &protocol.Finished{N: j.N, State: string(state), StartedAt: b.now, EndedAt: b.now.Add(ran)}}}}})
 	}
@@ -89,7 +89,7 @@ func (b *bench) submits(from, to int, change func(*job.Spec)) (r scheduler.Resul
 
 // held counts the jobs that are on nodes.
 func (b *bench) held() (n int) {
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		if j.VMID != "" {
 			n++
 		}
@@ -215,7 +215,7 @@ func TestAheadOnlyWhereItIsKnown(t *testing.T) {
 	if b.held() != 4 {
 		t.Errorf("it has %d, want 4", b.held())
 	}
-	if b.s.Jobs["j010"].VMID == "" || len(r.Effects.Work) > 0 {
+	if b.s.Jobs.Get("j010").VMID == "" || len(r.Effects.Work) > 0 {
 		t.Errorf("got %+v", r.Effects.Work)
 	}
 }
@@ -240,10 +240,10 @@ func TestSecondAttemptIsNotAhead(t *testing.T) {
 	t.Parallel()
 	b := known(t, time.Millisecond, nil)
 	b.submits(10, 15, func(s *job.Spec) { s.Retry.Max = 1 })
-	if b.ends(job.AttemptFailed, 0, "j010"); b.s.Jobs["j010"].VMID != "" || b.held() != 4 {
+	if b.ends(job.AttemptFailed, 0, "j010"); b.s.Jobs.Get("j010").VMID != "" || b.held() != 4 {
 		t.Errorf("%d are on the node, want 4: the first one waits in line again", b.held())
 	}
-	if b.ends(job.AttemptSucceeded, 0, "j011"); b.s.Jobs["j010"].VMID == "" {
+	if b.ends(job.AttemptSucceeded, 0, "j011"); b.s.Jobs.Get("j010").VMID == "" {
 		t.Error("it is not on the node that has room")
 	}
 }
@@ -264,7 +264,7 @@ func TestRecall(t *testing.T) {
 			t.Fatalf("recalled: got %v, %q; want %v, %q", got, why, want, reason)
 		}
 		for _, order := range want { // until the answer they are there
-			if j := b.s.Jobs[order]; j.VMID != "a" || j.Requeue {
+			if j := b.s.Jobs.Get(order); j.VMID != "a" || j.Requeue {
 				t.Fatalf("job %s: got %+v", order, j)
 			}
 		}
@@ -279,7 +279,7 @@ func TestRecall(t *testing.T) {
 		check(t, b, r, "another node", orders(26, 30)...)
 		r = b.givesBack(r)
 		for _, order := range orders(26, 30) {
-			j := b.s.Jobs[order]
+			j := b.s.Jobs.Get(order)
 			if j.VMID != "b" || len(j.Attempts) != 1 || j.Attempts[0].Number != 1 || assigned(r)[order] != j.N || j.Retries != 0 {
 				t.Errorf("job %s: got %+v", order, j)
 			}
@@ -322,7 +322,7 @@ func TestRecall(t *testing.T) {
 		r := b.step(pool.NodeRequest{VMID: "a", Verb: pool.VerbDrain})
 		check(t, b, r, "no more work", orders(14, 30)...)
 		b.givesBack(r)
-		if j := b.s.Jobs["j020"]; j.State != job.Queued || len(j.Attempts) != 0 || !strings.Contains(j.Reason, "gave it back") {
+		if j := b.s.Jobs.Get("j020"); j.State != job.Queued || len(j.Attempts) != 0 || !strings.Contains(j.Reason, "gave it back") {
 			t.Errorf("got %+v", j)
 		}
 	})
@@ -358,20 +358,20 @@ func TestRecall(t *testing.T) {
 		b := held(t, job.Normal)
 		r := b.step(pool.NodeRequest{VMID: "a", Verb: pool.VerbDelete})
 		b.givesBack(r)
-		if j := b.s.Jobs["j020"]; j.State != job.Queued || len(j.Attempts) != 0 || j.Requeue {
+		if j := b.s.Jobs.Get("j020"); j.State != job.Queued || len(j.Attempts) != 0 || j.Requeue {
 			t.Errorf("got %+v", j)
 		}
 	})
 	t.Run("its node is evicted", func(t *testing.T) {
 		t.Parallel()
 		b := held(t, job.Normal)
-		never := evicted(b.s.Jobs["j020"].N)
+		never := evicted(b.s.Jobs.Get("j020").N)
 		never.Finished.StartedAt = time.Time{}
-		b.say("a", leaving(), evicted(b.s.Jobs["j010"].N), never)
-		if j := b.s.Jobs["j020"]; j.State != job.Queued || len(j.Attempts) != 0 {
+		b.say("a", leaving(), evicted(b.s.Jobs.Get("j010").N), never)
+		if j := b.s.Jobs.Get("j020"); j.State != job.Queued || len(j.Attempts) != 0 {
 			t.Errorf("what never began: got %+v", j)
 		}
-		if j := b.s.Jobs["j010"]; j.State != job.Queued || len(j.Attempts) != 1 {
+		if j := b.s.Jobs.Get("j010"); j.State != job.Queued || len(j.Attempts) != 1 {
 			t.Errorf("what ran: got %+v", j)
 		}
 	})
@@ -383,7 +383,7 @@ func TestRecall(t *testing.T) {
 		b.now = b.now.Add(b.timing.MissingFor)
 		b.step(pool.Listed{Exists: true})
 		for _, order := range orders(10, 30) {
-			j := b.s.Jobs[order] // it may have begun, and nobody has heard of it
+			j := b.s.Jobs.Get(order) // it may have begun, and nobody has heard of it
 			if j == nil || j.State != job.Queued || j.Retries != 0 || len(j.Attempts) != 1 || j.Attempts[0].State != job.AttemptNodeLost {
 				t.Fatalf("job %s: got %+v", order, j)
 			}
@@ -393,8 +393,8 @@ func TestRecall(t *testing.T) {
 		t.Parallel()
 		b := held(t, job.Normal)
 		b.knowing("b")
-		if b.ends(job.AttemptFailed, 0, "j029"); b.s.Jobs["j029"] != nil {
-			t.Errorf("it is tried again: %+v", b.s.Jobs["j029"])
+		if b.ends(job.AttemptFailed, 0, "j029"); b.s.Jobs.Get("j029") != nil {
+			t.Errorf("it is tried again: %+v", b.s.Jobs.Get("j029"))
 		}
 	})
 	t.Run("its owner cancels it", func(t *testing.T) {
@@ -402,8 +402,8 @@ func TestRecall(t *testing.T) {
 		b := held(t, job.Normal)
 		r := b.knowing("b")
 		b.step(pool.Cancel{Order: "j029", Reason: "no more"})
-		if b.givesBack(r); b.s.Jobs["j029"] != nil {
-			t.Errorf("it goes on: %+v", b.s.Jobs["j029"])
+		if b.givesBack(r); b.s.Jobs.Get("j029") != nil {
+			t.Errorf("it goes on: %+v", b.s.Jobs.Get("j029"))
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (b *bench) restart(boot string, vmids ...string) {
 	b.t.Helper()
 	for _, vmid := range vmids {
 		items := []protocol.ReportItem{{Ready: &protocol.Ready{Name: vmid, CPUs: 4, Boot: boot}}}
-		for _, j := range b.s.Jobs {
+		for j := range b.s.Jobs.All() {
 			if j.VMID == vmid {
 				items = append(
 					items,
@@ -111,7 +111,7 @@ func TestFortyMisspeltJobs(t *testing.T) {
 	failed := 0
 	for range 100 {
 		for i := range 40 {
-			if j := b.s.Jobs[order(i)]; j != nil && j.VMID != "" {
+			if j := b.s.Jobs.Get(order(i)); j != nil && j.VMID != "" {
 				if e := endedJob(b.startFails(order(i), job.CauseNoProgram)); e == nil || e.State != job.Failed ||
 					e.ExitCode != job.ExitStartFailed {
 					t.Fatalf("job %d: got %+v", i, e)
@@ -123,7 +123,7 @@ func TestFortyMisspeltJobs(t *testing.T) {
 	if failed != 40 {
 		t.Errorf("%d jobs have failed, want all 40", failed)
 	}
-	if j := b.s.Jobs[order(99)]; j == nil || j.VMID == "" {
+	if j := b.s.Jobs.Get(order(99)); j == nil || j.VMID == "" {
 		t.Errorf("the other team's job does not run: %+v", b.explain(order(99)))
 	}
 	for _, n := range b.s.Nodes {
@@ -171,7 +171,7 @@ func TestNodesCauseSendsTheJobElsewhere(t *testing.T) {
 		}
 		for i := range 3 {
 			r := b.startFails(order(i), cause)
-			if j := b.s.Jobs[order(i)]; j == nil || j.State != job.Queued || j.Retries != 0 || j.VMID != "" {
+			if j := b.s.Jobs.Get(order(i)); j == nil || j.State != job.Queued || j.Retries != 0 || j.VMID != "" {
 				t.Fatalf("cause %s, job %d: %+v", cause, i, j)
 			}
 			if i == 0 && grown(r) != 2 {
@@ -192,7 +192,7 @@ func TestNodesCauseSendsTheJobElsewhere(t *testing.T) {
 		}
 		b.node("good")
 		for i := range 3 {
-			if j := b.s.Jobs[order(i)]; j.VMID != "good" {
+			if j := b.s.Jobs.Get(order(i)); j.VMID != "good" {
 				t.Errorf("cause %s, job %d is on %q", cause, i, j.VMID)
 			}
 		}
@@ -218,7 +218,7 @@ func TestNodesCauseOnThePoolsOnlyNode(t *testing.T) {
 	b := newBench(t, func(s *pool.Spec) { s.Nodes.Max = 1 })
 	b.node("n1")
 	b.step(submission("1", nil))
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	for _, pause := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute} {
 		b.startFails("1", job.CauseShare)
 		if j.State != job.Held || !j.NotBefore.Equal(b.now.Add(pause)) {
@@ -265,7 +265,7 @@ func TestShunningEnds(t *testing.T) {
 			b.node("n1")
 			b.step(submission("1", nil))
 			b.startFails("1", job.CauseDisk)
-			j := b.s.Jobs["1"]
+			j := b.s.Jobs.Get("1")
 			if j.VMID != "" || j.State != job.Queued {
 				t.Fatalf("it is %s on %q", j.State, j.VMID)
 			}
@@ -287,7 +287,7 @@ func TestGangOfANodesCause(t *testing.T) {
 	b.node("n1")
 	b.node("n2")
 	b.step(submission("g", func(s *job.Spec) { s.Nodes, s.Resources.CPUs = 2, 4 }))
-	j := b.s.Jobs["g"]
+	j := b.s.Jobs.Get("g")
 	bad := j.Attempts[0].Ranks[1]
 	say := func(r job.Rank, state string, code int, cause job.Cause) {
 		b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: r.VMID, Seen: b.s.Head.N, Items: []protocol.ReportItem{

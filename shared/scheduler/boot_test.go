@@ -54,7 +54,7 @@ func TestFeaturesDecideWhereWorkGoes(t *testing.T) {
 	}
 	b.now = b.now.Add(time.Minute)
 	b.ready("new", "1", protocol.Features()...)
-	j := b.s.Jobs["s"]
+	j := b.s.Jobs.Get("s")
 	if j.VMID != "new" {
 		t.Errorf("it is %s on %q, want it on the new node", j.State, j.VMID)
 	}
@@ -67,7 +67,7 @@ func TestAnAssignmentThatAnAgentDoesNotKnowIsTriedElsewhere(t *testing.T) {
 	b.step(submission("1", nil))
 	b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "a", Seen: 1, Items: []protocol.ReportItem{{Finished: &protocol.Finished{
 		N: 1, State: string(job.AttemptStartFailed), ExitCode: job.ExitStartFailed, Cause: job.CauseRelease, Reason: "older", EndedAt: b.now}}}}})
-	if j := b.s.Jobs["1"]; j == nil || j.Retries != 0 || j.VMID == "a" {
+	if j := b.s.Jobs.Get("1"); j == nil || j.Retries != 0 || j.VMID == "a" {
 		t.Errorf("got %+v, want it in line again without a retry", j)
 	}
 }
@@ -84,7 +84,7 @@ func TestStagesOfABoot(t *testing.T) {
 		t.Fatalf("got %+v", n)
 	}
 	// What the node waits for is why the pool and the job wait, and perhaps somebody has to do something.
-	ofJob, _ := scheduler.Explain(b.s, b.s.Jobs["1"].Order, b.now, b.timing)
+	ofJob, _ := scheduler.Explain(b.s, b.s.Jobs.Get("1").Order, b.now, b.timing)
 	for about, e := range map[string]scheduler.Explanation{"pool": scheduler.ExplainPool(b.s, b.now, b.timing), "job": ofJob} {
 		if !strings.Contains(e.Reason, "node a waits for the share: it is not mounted") || strings.Contains(e.Unblocks, "nothing has to be done") {
 			t.Errorf("%s: got %q, which waits for %q", about, e.Reason, e.Unblocks)
@@ -142,7 +142,7 @@ func TestAnAgentOfForeignVersionsIsNotSpokenTo(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(wide("1"))
 	b.reports("a", protocol.ReportItem{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1", Versions: []int{7, 8}}})
-	if n := b.s.Nodes["a"]; n.State != pool.NodeFailed || !strings.Contains(n.Reason, "versions 7, 8") || b.s.Jobs["1"].VMID != "" {
+	if n := b.s.Nodes["a"]; n.State != pool.NodeFailed || !strings.Contains(n.Reason, "versions 7, 8") || b.s.Jobs.Get("1").VMID != "" {
 		t.Errorf("got %s: %s", n.State, n.Reason)
 	}
 	b.reports("b", protocol.ReportItem{Ready: &protocol.Ready{Name: "b", CPUs: 4, Boot: "1", Versions: []int{1, 2}}})

@@ -62,7 +62,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		ask = append(ask, o.id)
 	}
 	s.outcomes = nil
-	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.line.after[id]) == 0 || s.ids[id] != nil })
+	ask = slices.DeleteFunc(ask, func(id string) bool { return len(s.line.after[id]) == 0 || s.Jobs.WithID(id) != nil })
 	slices.Sort(ask)
 	return slices.Compact(ask)
 }
@@ -94,7 +94,7 @@ func (s *State) concernedJobs(jobs []*pool.Job, gone []string) (out map[string]b
 			continue
 		}
 		concern(order)
-		if j := s.Jobs[order]; j != nil {
+		if j := s.Jobs.Get(order); j != nil {
 			ask = append(ask, j.ID)
 		}
 	}
@@ -105,7 +105,7 @@ func (s *State) concernedJobs(jobs []*pool.Job, gone []string) (out map[string]b
 func (s *State) takeOut(orders map[string]bool) []*Job {
 	var jobs []*Job
 	for order := range orders {
-		if j := s.Jobs[order]; j != nil {
+		if j := s.Jobs.Get(order); j != nil {
 			jobs = append(jobs, j)
 		}
 		// Sweeps first, so that nothing is counted for them on the way.
@@ -180,7 +180,7 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 // applySpecChange follows a change of the spec: what jobs take of a node, and where
 // there is room, depends on it.
 func (s *State) applySpecChange() {
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if j.VMID != "" {
 			s.team(j.Spec.Team).count(j, -1)
 			j.part = s.Head.Spec.PartOfNode(j.Spec.Resources) * float64(max(j.Spec.Nodes, 1))

@@ -147,7 +147,7 @@ func (r *replica) compare(what string) {
 // event is something that happens to a pool, as one replica sees it.
 func (r *replica) event() pool.Event {
 	var jobs []*pool.Job
-	for _, j := range r.state.Jobs {
+	for j := range r.state.Jobs.All() {
 		jobs = append(jobs, j.Job)
 	}
 	slices.SortFunc(jobs, func(a, b *pool.Job) int { return strings.Compare(a.Order, b.Order) })
@@ -291,7 +291,8 @@ func TestCatchUpIsAsLoading(t *testing.T) {
 func (b *bench) undone(events ...pool.Event) []string {
 	b.t.Helper()
 	head, rows := b.s.Head, map[string][]byte{}
-	for order, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
+		order := j.Order
 		rows[pool.JobKey(order)], _ = json.Marshal(j)
 	}
 	for vmid, n := range b.s.Nodes {
@@ -328,7 +329,7 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 	for i := range waiting {
 		b.settle(of("a", fmt.Sprint("after", i), func(s *job.Spec) { s.After, s.NotBefore = []string{"first"}, b.now.Add(time.Hour) }))
 	}
-	n := b.s.Jobs["first"].N
+	n := b.s.Jobs.Get("first").N
 	keys := b.undone(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: "n1", Seen: n,
 		Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded", StartedAt: b.now, EndedAt: b.now}}}}})
 	if len(keys) < 50 || len(keys) > waiting {
@@ -344,7 +345,7 @@ func TestCatchUpForgetsWhatWasNotWritten(t *testing.T) {
 		}
 	}
 	for i := range waiting {
-		if j := b.s.Jobs[fmt.Sprint("after", i)]; len(j.Waits) != 1 {
+		if j := b.s.Jobs.Get(fmt.Sprint("after", i)); len(j.Waits) != 1 {
 			t.Fatalf("job %s does not wait any more; the first has not ended", j.ID)
 		}
 	}

@@ -90,5 +90,5 @@ func (s *State) anyAlive() bool {
 
 // counts is how many jobs wait, also the held ones, and how many are on nodes.
 func (s *State) counts() (waiting, running int) {
-	return len(s.Jobs) - len(s.sweeps) + s.unstarted - s.running, s.running
+	return s.Jobs.Len() - len(s.sweeps) + s.unstarted - s.running, s.running
 }

@@ -124,7 +124,7 @@ func (c *claims) coming() bool {
 }
 
 func (c *claims) works(other *Job) bool {
-	for _, j := range c.s.Jobs {
+	for j := range c.s.Jobs.All() {
 		if j != other && j.VMID != "" {
 			return true
 		}
@@ -253,7 +253,7 @@ func (c *claims) pool(e Explanation) {
 	case u == "":
 		c.must(c.s.line.waiting() == 0, "%d jobs are in line", c.s.line.waiting())
 	case strings.HasPrefix(u, "the end of its jobs and nodes"):
-		c.must(len(c.s.Jobs) > 0, "it has no jobs")
+		c.must(c.s.Jobs.Len() > 0, "it has no jobs")
 	case strings.HasPrefix(u, "the end of its nodes"):
 		c.must(nodes, "it has no nodes")
 	case u == newerNodes, u == nodesForPeople:
@@ -347,7 +347,7 @@ func (c *claims) job(j *Job, e Explanation) {
 		c.future(e.Reason)
 	case strings.HasPrefix(u, "the next step, which cancels it"):
 		after, r := c.step()
-		left := after.Jobs[j.Order]
+		left := after.Jobs.Get(j.Order)
 		c.must(left == nil || left.Cancel != "" || r.More, "it does not")
 	case strings.HasPrefix(u, "a change of the pool; or cancel"):
 		c.must(refuses(&c.s.Head.Spec, j) != nil, "the pool may run it")

@@ -31,7 +31,7 @@ func (de *deletion) finish() {
 		}
 		de.jobs.cancel(j, poolDeleted)
 	}
-	if len(de.Jobs) == 0 && !de.anyAlive() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
+	if de.Jobs.Len() == 0 && !de.anyAlive() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
 		de.effects.DropRows = true
 	}
 }

@@ -45,7 +45,7 @@ func DryRun(s *State, j pool.Submit, now time.Time, timing Timing) (DryRunResult
 	if !live {
 		return endedAtOnce(changes, j.Order)
 	}
-	of := s.Jobs[j.Order]
+	of := s.Jobs.Get(j.Order)
 	running, total := of, 0
 	if of.Spec.Sweep != nil {
 		running, total = s.firstMember(of)

@@ -23,9 +23,9 @@ func Dump(s *State, now time.Time) string {
 		lines = append(lines, "the sorted list is not that of the nodes")
 	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		row, _ := json.Marshal(j.row())
-		if s.ids[j.ID] != j {
+		if s.Jobs.WithID(j.ID) != j {
 			add("job %s is not found by its id", j.Order)
 		}
 		where := "on a node"
@@ -58,7 +58,7 @@ func Dump(s *State, now time.Time) string {
 		n.Seen = seen
 		var jobs []string
 		for number, j := range n.jobs {
-			jobs = append(jobs, fmt.Sprintf("%d:%s:%v", number, j.Order, s.Jobs[j.Order] == j))
+			jobs = append(jobs, fmt.Sprintf("%d:%s:%v", number, j.Order, s.Jobs.Get(j.Order) == j))
 		}
 		sort.Strings(jobs)
 		offered := n.freeSlot == notIndexed
@@ -80,17 +80,17 @@ func Dump(s *State, now time.Time) string {
 		}
 	}
 	for owner, j := range s.sessions {
-		add("session of %s: %s %v", owner, j.Order, s.Jobs[j.Order] == j)
+		add("session of %s: %s %v", owner, j.Order, s.Jobs.Get(j.Order) == j)
 	}
 	for order, w := range s.sweeps {
 		live, waiting := []string{}, []string{}
 		ending := w.job.Cancel != "" && len(w.live) == 0 && slices.Contains(s.ending, order)
 		for j := range w.live {
 			ending = ending || w.job.Cancel != "" && j.Cancel == "" && slices.Contains(s.ending, order)
-			live = append(live, fmt.Sprint(j.Order, s.Jobs[j.Order] == j))
+			live = append(live, fmt.Sprint(j.Order, s.Jobs.Get(j.Order) == j))
 		}
 		for j := range w.waiting {
-			waiting = append(waiting, fmt.Sprint(j.Order, s.Jobs[j.Order] == j))
+			waiting = append(waiting, fmt.Sprint(j.Order, s.Jobs.Get(j.Order) == j))
 		}
 		sort.Strings(live)
 		sort.Strings(waiting)
@@ -99,7 +99,7 @@ func Dump(s *State, now time.Time) string {
 	for id, waiting := range s.line.after {
 		var orders []string
 		for _, j := range waiting {
-			orders = append(orders, fmt.Sprint(j.Order, s.Jobs[j.Order] == j))
+			orders = append(orders, fmt.Sprint(j.Order, s.Jobs.Get(j.Order) == j))
 		}
 		sort.Strings(orders)
 		add("after %s: %v", id, orders)
@@ -120,7 +120,7 @@ func Dump(s *State, now time.Time) string {
 	head, _ := json.Marshal(s.Head)
 	waiting, running := s.counts()
 	return fmt.Sprintf(
-		"head %s\ncounts %d %d unstarted %d awaiting %d ids %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting, len(s.ids),
+		"head %s\ncounts %d %d unstarted %d awaiting %d ids %d\n%s", head, waiting, running, s.unstarted, s.line.awaiting, s.Jobs.ids.used,
 		strings.Join(lines, "\n"),
 	)
 }

@@ -37,14 +37,14 @@ func (en *endNotices) addSubscriber(e pool.Subscribe) (left pool.Subscribe) {
 // rowOf finds the live job on whose row a subscriber of a job is remembered: its own, or
 // that of its sweep if it is a member that has not begun; see pool.Subscriber.Member.
 func (en *endNotices) rowOf(id string) (j *Job, member int) {
-	if j = en.ids[id]; j != nil {
+	if j = en.Jobs.WithID(id); j != nil {
 		return j, 0
 	}
 	sweep, index, ok := job.MemberOf(id)
 	if !ok {
 		return nil, 0
 	}
-	j = en.ids[sweep]
+	j = en.Jobs.WithID(sweep)
 	if j == nil || j.Spec.Sweep == nil || j.Cancel != "" {
 		return nil, 0
 	}

@@ -55,19 +55,19 @@ func TestSubscribersOfMembers(t *testing.T) {
 	b := newBench(t, nil)
 	b.node("n1")
 	b.step(submission(order(1), func(s *job.Spec) { s.Sweep = &job.Sweep{Count: 4, Parallel: 1} }))
-	w := b.s.Jobs[order(1)]
+	w := b.s.Jobs.Get(order(1))
 	member := func(index int) string { return job.MemberID(w.ID, index) }
 	r := b.step(pool.Subscribe{IDs: []string{w.ID, member(0), member(1), member(2), member(3), member(4)}, By: "gpu"})
 	if got := notified(r.Effects); got != "gpu: "+member(4) {
 		t.Errorf("notified: %s, want what is no member", got)
 	}
-	if got := b.s.Jobs[job.MemberOrder(order(1), 0)].Subscribers; len(got) != 1 || len(w.Subscribers) != 4 {
+	if got := b.s.Jobs.Get(job.MemberOrder(order(1), 0)).Subscribers; len(got) != 1 || len(w.Subscribers) != 4 {
 		t.Errorf("the member has %v, its sweep %v", got, w.Subscribers)
 	}
 	if got := notified(b.finish(job.MemberOrder(order(1), 0)).Effects); got != "gpu: "+member(0) {
 		t.Errorf("notified: %s", got)
 	}
-	if got := b.s.Jobs[job.MemberOrder(order(1), 1)].Subscribers; !slices.Equal(got, []pool.Subscriber{{Pool: "gpu"}}) {
+	if got := b.s.Jobs.Get(job.MemberOrder(order(1), 1)).Subscribers; !slices.Equal(got, []pool.Subscriber{{Pool: "gpu"}}) {
 		t.Errorf("the next member has %v", got)
 	}
 	if r = b.step(pool.Cancel{Order: job.MemberOrder(order(1), 2), Reason: "not this one"}); notified(r.Effects) != "gpu: "+member(2) {
@@ -88,7 +88,7 @@ func TestManySubscribers(t *testing.T) {
 	for i := range pool.MaxSubscribers + 5 {
 		b.step(pool.Subscribe{IDs: []string{"1"}, By: fmt.Sprint("p", i)})
 	}
-	if n := len(b.s.Jobs["1"].Subscribers); n != pool.MaxSubscribers {
+	if n := len(b.s.Jobs.Get("1").Subscribers); n != pool.MaxSubscribers {
 		t.Errorf("a row remembers %d subscribers", n)
 	}
 	var events []pool.Event
@@ -100,7 +100,7 @@ func TestManySubscribers(t *testing.T) {
 	b.settle(events...)
 	b.settle(pool.Subscribe{IDs: ids, By: "gpu"})
 	for i := range 150 {
-		if len(b.s.Jobs[fmt.Sprintf("2%03d", i)].Subscribers) != 1 {
+		if len(b.s.Jobs.Get(fmt.Sprintf("2%03d", i)).Subscribers) != 1 {
 			t.Fatalf("job %d has no subscriber", i)
 		}
 	}
@@ -116,10 +116,10 @@ func TestSaidToHaveEnded(t *testing.T) {
 		t.Errorf("looks at %v, looks up %v", r.Effects.LookAt, r.Effects.LookUp)
 	}
 	b.step(pool.JobEnd{ID: "farther", Forgotten: true})
-	if j := b.s.Jobs["3"]; !slices.Equal(j.Waits, []string{"far"}) {
+	if j := b.s.Jobs.Get("3"); !slices.Equal(j.Waits, []string{"far"}) {
 		t.Errorf("it waits for %v; any end of a forgotten job will do", j.Waits)
 	}
-	j := b.s.Jobs["3"]
+	j := b.s.Jobs.Get("3")
 	b.step(pool.JobEnd{ID: "far", Forgotten: true})
 	if j.State != job.Cancelled || j.Reason != "it comes after job far, and nobody knows any more how that has ended" {
 		t.Errorf("got %s: %s", j.State, j.Reason)

@@ -51,7 +51,7 @@ func TestEvictedNode(t *testing.T) {
 	if assigned(r)["1"] == 0 || len(r.Effects.Work["b"]) == 0 {
 		t.Errorf("got %+v, want the job on b", r.Effects.Work)
 	}
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if j.Retries != 0 || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptEvicted || j.Attempts[0].ExitCode != job.ExitEvicted {
 		t.Errorf("got %+v", j)
 	}
@@ -74,7 +74,7 @@ func TestEvictedBeforeTheWord(t *testing.T) {
 	if got := b.s.Nodes["a"]; got.State != pool.NodeGone || got.Reason != "its Spot VM is evicted" {
 		t.Errorf("node: got %s: %s", got.State, got.Reason)
 	}
-	if a := b.s.Jobs["1"].Attempts[0]; a.State != job.AttemptEvicted || a.ExitCode != job.ExitEvicted {
+	if a := b.s.Jobs.Get("1").Attempts[0]; a.State != job.AttemptEvicted || a.ExitCode != job.ExitEvicted {
 		t.Errorf("attempt: got %+v", a)
 	}
 }
@@ -87,7 +87,7 @@ func TestEvictionsAreFreeForAWhile(t *testing.T) {
 	for i := range free + 1 {
 		vmid := string(rune('a' + i))
 		b.node(vmid)
-		j := b.s.Jobs["1"]
+		j := b.s.Jobs.Get("1")
 		if j == nil || j.VMID != vmid {
 			t.Fatalf("attempt %d: got %+v, want it on %s", i+1, j, vmid)
 		}
@@ -97,7 +97,7 @@ func TestEvictionsAreFreeForAWhile(t *testing.T) {
 			continue
 		}
 		last := r.Changes[0].Value.(*pool.Job)
-		if b.s.Jobs["1"] != nil || last.State != job.Failed || last.ExitCode != job.ExitEvicted {
+		if b.s.Jobs.Get("1") != nil || last.State != job.Failed || last.ExitCode != job.ExitEvicted {
 			t.Errorf("after %d evictions: got %+v, want it failed", i+1, last)
 		}
 	}
@@ -122,7 +122,7 @@ func TestStoppedVM(t *testing.T) {
 			t.Fatalf("%s: got %s: %s, removed %v", power, n.State, n.Reason, r.Effects.Remove)
 		}
 		b.step(pool.Listed{Exists: true})
-		if j := b.s.Jobs["1"]; j.State != job.Queued || j.Attempts[0].State != job.AttemptNodeLost {
+		if j := b.s.Jobs.Get("1"); j.State != job.Queued || j.Attempts[0].State != job.AttemptNodeLost {
 			t.Errorf("%s: got %+v", power, j)
 		}
 	}

@@ -33,7 +33,7 @@ type Explanation struct {
 // Explain says why a live job is where it is. It decides as Step does, and
 // changes nothing.
 func Explain(s *State, order string, now time.Time, timing Timing) (Explanation, bool) {
-	j := s.Jobs[order]
+	j := s.Jobs.Get(order)
 	if j == nil {
 		return Explanation{}, false
 	}

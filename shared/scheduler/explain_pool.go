@@ -32,7 +32,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	}
 	boot := ex.bootText(func(*pool.Set) bool { return true })
 	switch {
-	case h.Deleting && len(s.Jobs) > 0:
+	case h.Deleting && s.Jobs.Len() > 0:
 		e.State, e.Unblocks = "deleting", "the end of its jobs and nodes"+nothing
 		e.Reason = size + " left, and goes when they and its jobs are gone"
 	case h.Deleting && s.anyAlive():

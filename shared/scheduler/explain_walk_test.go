@@ -329,7 +329,7 @@ func TestExplainsSayWhatCanHappen(t *testing.T) {
 				for _, n := range s.Nodes {
 					seen["node "+string(n.State)] = true
 				}
-				for _, j := range s.Jobs {
+				for j := range s.Jobs.All() {
 					seen["job "+string(j.State)] = true
 				}
 				seen["pool "+ExplainPool(s, walkNow, DefaultTiming).State] = true

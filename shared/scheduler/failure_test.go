@@ -19,7 +19,7 @@ func (b *bench) end(order string, state job.AttemptState, code int) scheduler.Re
 
 func (b *bench) endBy(order string, state job.AttemptState, code int, cause job.Cause) scheduler.Result {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	if j == nil || j.VMID == "" {
 		b.t.Fatalf("job %s is not on a node", order)
 	}
@@ -39,7 +39,7 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(submission("1", nil))
 	for i := range 4 {
-		if b.s.Jobs["1"] == nil {
+		if b.s.Jobs.Get("1") == nil {
 			t.Fatalf("the job ended after %d losses", i)
 		}
 		vmid := fmt.Sprint("n", i)
@@ -48,7 +48,7 @@ func TestLossesAreFreeAndBounded(t *testing.T) {
 		b.step(pool.Fenced{VMID: vmid, Taken: true})
 		b.step(pool.Listed{Exists: true})
 	}
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if j == nil || j.State != job.Held || !strings.Contains(j.Reason, "4 nodes in a row were lost under it, the last of them n3") {
 		t.Fatalf("after four nodes lost in a row: %+v", j)
 	}

@@ -20,7 +20,7 @@ func gangOf(nodes, cpus int) func(*job.Spec) {
 // rank reports how a rank ended, or that it has started.
 func (b *bench) rank(order string, rank int, item func(n int64) protocol.ReportItem) scheduler.Result {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	r := j.Attempts[len(j.Attempts)-1].Ranks[rank]
 	return b.step(
 		pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: r.VMID, Seen: r.N, Items: []protocol.ReportItem{item(r.N)}}},
@@ -49,7 +49,7 @@ func TestGangIsPlacedOnAllNodesOrNone(t *testing.T) {
 	}
 	b.step(pool.Answered{Kind: pool.OpGrow})
 	b.node("n3")
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if j.VMID == "" || b.s.Head.Running != 1 {
 		t.Fatalf("with three nodes: got %s", j.State)
 	}
@@ -68,7 +68,7 @@ func TestGangIsPlacedOnAllNodesOrNone(t *testing.T) {
 		})
 		b.rank("1", i, b.ended("succeeded", 0))
 	}
-	if j.State != job.Succeeded || len(b.s.Jobs) != 0 || b.s.Head.Running != 0 {
+	if j.State != job.Succeeded || b.s.Jobs.Len() != 0 || b.s.Head.Running != 0 {
 		t.Errorf("got %s: %s", j.State, j.Reason)
 	}
 }
@@ -111,7 +111,7 @@ func TestGangFailsAsOne(t *testing.T) {
 		s.Nodes, s.Resources.CPUs = 3, 4
 		s.Retry = job.Retry{Max: 1}
 	}))
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	r := b.rank("1", 1, b.ended("failed", 7))
 	for _, i := range []int{0, 2} {
 		rank := j.Attempts[0].Ranks[i]
@@ -176,21 +176,21 @@ func TestGangsDoNotBlockEachOther(t *testing.T) {
 	for i := range 3 {
 		b.finish(fmt.Sprint("a", i))
 	}
-	if j := b.s.Jobs["b1"]; j.VMID == "" {
+	if j := b.s.Jobs.Get("b1"); j.VMID == "" {
 		t.Fatalf("the first gang is %s after three nodes came free", j.State)
 	}
-	if b.s.Jobs["b2"].VMID != "" || b.s.Jobs["c"].VMID != "" {
+	if b.s.Jobs.Get("b2").VMID != "" || b.s.Jobs.Get("c").VMID != "" {
 		t.Fatal("there is no room for the others")
 	}
 	b.finish("a3")
-	if b.s.Jobs["c"].VMID != "" {
+	if b.s.Jobs.Get("c").VMID != "" {
 		t.Error("a job after the second gang took a node that is kept for it")
 	}
 	for i := range 3 {
 		b.rank("b1", i, b.ended("succeeded", 0))
 	}
-	if b.s.Jobs["b2"].VMID == "" || b.s.Jobs["c"].VMID == "" {
-		t.Errorf("after the first gang: the second is %s and the small job %s", b.s.Jobs["b2"].State, b.s.Jobs["c"].State)
+	if b.s.Jobs.Get("b2").VMID == "" || b.s.Jobs.Get("c").VMID == "" {
+		t.Errorf("after the first gang: the second is %s and the small job %s", b.s.Jobs.Get("b2").State, b.s.Jobs.Get("c").State)
 	}
 }
 
@@ -200,7 +200,7 @@ func TestCancelGang(t *testing.T) {
 	b.node("n1")
 	b.node("n2")
 	b.step(submission("1", gangOf(2, 1)))
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if r := b.step(pool.Cancel{Order: "1", Reason: "enough"}); len(r.Effects.Work) != 2 {
 		t.Fatalf("%d nodes are asked to end it", len(r.Effects.Work))
 	}
@@ -218,7 +218,7 @@ func TestGangRankLostOnItsWay(t *testing.T) {
 	b.node("n1")
 	b.node("n2")
 	b.step(submission("1", gangOf(2, 1)))
-	rank := b.s.Jobs["1"].Attempts[0].Ranks[1]
+	rank := b.s.Jobs.Get("1").Attempts[0].Ranks[1]
 	r := b.step(
 		pool.Reported{
 			At:     b.now,
@@ -230,7 +230,7 @@ func TestGangRankLostOnItsWay(t *testing.T) {
 		t.Fatalf("it is sent %+v", items)
 	}
 	b.rank("1", 1, b.ended("succeeded", 0))
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	b.rank("1", 0, b.ended("succeeded", 0))
 	if j.State != job.Succeeded || len(j.Attempts) != 1 {
 		t.Errorf("got %s after %d attempts", j.State, len(j.Attempts))

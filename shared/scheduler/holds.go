@@ -29,7 +29,7 @@ func (j *Job) isHeld() bool { return NeedsRelease(j.Job) }
 
 // hold keeps a job that waits from starting. Of a sweep, no more members begin.
 func (ho *holds) hold(order string) {
-	j := ho.Jobs[order]
+	j := ho.Jobs.Get(order)
 	if j == nil || j.VMID != "" || j.Cancel != "" || j.isHeld() || j.Spec.Sweep != nil && j.Unstarted() == 0 {
 		return
 	}
@@ -40,7 +40,7 @@ func (ho *holds) hold(order string) {
 // release lets a job go on that is held. One that is held back for its lost attempts gets
 // one more; a sweep begins more members, whose failures are then counted from zero.
 func (ho *holds) release(order string) {
-	j := ho.Jobs[order]
+	j := ho.Jobs.Get(order)
 	if j == nil || !j.isHeld() {
 		return
 	}
@@ -60,7 +60,7 @@ func (ho *holds) release(order string) {
 // setPriority moves a job in line. It holds for the attempts to come, and of a sweep for all
 // of its members that have not ended. It reports whether there was room for all of them.
 func (ho *holds) setPriority(e pool.SetPriority) bool {
-	j := ho.Jobs[e.Order]
+	j := ho.Jobs.Get(e.Order)
 	if j == nil {
 		return true
 	}

@@ -12,7 +12,7 @@ import (
 // is looks at a live job.
 func (b *bench) is(order string, state job.State, reason string) {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	if j == nil || j.State != state || !strings.Contains(j.Reason, reason) {
 		b.t.Errorf("job %s: got %+v, want %s: %s", order, j, state, reason)
 	}
@@ -55,7 +55,7 @@ func TestHold(t *testing.T) {
 	b.step(submission("5", after("far")), pool.Hold{Order: "5"}, pool.Release{Order: "5"})
 	b.is("5", job.Held, "it comes after job far")
 	b.step(pool.Hold{Order: "5"}, pool.Cancel{Order: "5", Reason: "enough"})
-	if b.s.Jobs["5"] != nil {
+	if b.s.Jobs.Get("5") != nil {
 		t.Error("a held job is not cancelled")
 	}
 }
@@ -68,7 +68,7 @@ func TestHoldASweep(t *testing.T) {
 	b.step(submission(order(1), sweep), pool.Hold{Order: order(1)})
 	b.node("n1")
 	b.is(order(1), job.Held, "somebody holds it")
-	w := b.s.Jobs[order(1)]
+	w := b.s.Jobs.Get(order(1))
 	b.step(pool.Release{Order: order(1)})
 	b.is(order(1), job.Running, "")
 	b.step(pool.Hold{Order: order(1)})
@@ -107,7 +107,7 @@ func TestSetPriority(t *testing.T) {
 		}
 		b.finish(next)
 	}
-	if len(b.s.Jobs) != 0 {
+	if b.s.Jobs.Len() != 0 {
 		t.Errorf("left: %v", b.s.Jobs)
 	}
 }

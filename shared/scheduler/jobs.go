@@ -29,7 +29,7 @@ type memberFollower interface {
 // submit takes a job in, or says why not. A job that is there already is left
 // as it is.
 func (js *jobStates) submit(e pool.Submit) {
-	if _, ended := js.jobRows[pool.DoneKey(e.Order)]; ended || js.Jobs[e.Order] != nil {
+	if _, ended := js.jobRows[pool.DoneKey(e.Order)]; ended || js.Jobs.Get(e.Order) != nil {
 		return
 	}
 	if err := js.refusal(e.Spec); err != nil {

@@ -24,7 +24,7 @@ func (b *bench) load() *scheduler.State {
 		read(b.t, row, into)
 		nodes = append(nodes, into)
 	}
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		row, into := mustJSON(b.t, j), &pool.Job{}
 		read(b.t, row, into)
 		jobs = append(jobs, into)
@@ -69,8 +69,8 @@ func TestFullSweepWhoseRestIsCancelled(t *testing.T) {
 		b.over(job.MemberOrder(order(1), i), "succeeded", 0)
 		b.isAsLoaded(fmt.Sprintf("with member %d ended", i))
 	}
-	if len(b.s.Jobs) != 0 {
-		t.Errorf("%d jobs are left", len(b.s.Jobs))
+	if b.s.Jobs.Len() != 0 {
+		t.Errorf("%d jobs are left", b.s.Jobs.Len())
 	}
 }
 
@@ -91,13 +91,13 @@ func TestCancelledSweepWaitsForNobody(t *testing.T) {
 		s.After = []string{"first"}
 	}))
 	r := scheduler.Step(b.s, append([]pool.Event{pool.Cancel{Order: order(1), Reason: "not wanted"}}, cancels...), b.now, b.timing)
-	if j := b.s.Jobs[order(1)]; !r.More || j == nil || j.Cancel == "" {
+	if j := b.s.Jobs.Get(order(1)); !r.More || j == nil || j.Cancel == "" {
 		t.Fatal("the step is not full; the test shows nothing")
 	}
 	b.isAsLoaded("in the middle of a cancel")
 	b.s = b.load()
 	b.over("first", "failed", 1)
-	if j := b.s.Jobs[order(1)]; j != nil {
+	if j := b.s.Jobs.Get(order(1)); j != nil {
 		t.Errorf("the sweep is still %s: %s", j.State, j.Reason)
 	}
 }
@@ -132,7 +132,7 @@ func TestOthersMarkWhatIsHeld(t *testing.T) {
 	b.s.CatchUp(head, nil, changed, nil, b.now)
 	b.isAsLoaded("caught up")
 	b.settle(pool.Tick{})
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		if j.State != job.Held {
 			t.Fatalf("job %s is %s while the pool is down", j.ID, j.State)
 		}
@@ -154,9 +154,9 @@ func TestComesIntoLineAsThePoolIs(t *testing.T) {
 		s.Resources.CPUs, s.Retry = 2, job.Retry{Max: 1, Backoff: job.Duration(time.Minute)}
 	}))
 	b.settle(submission(order(2), func(s *job.Spec) { s.Resources.CPUs, s.Retry = 2, job.Retry{Max: 1} }))
-	first := b.s.Jobs[job.MemberOrder(order(1), 0)]
+	first := b.s.Jobs.Get(job.MemberOrder(order(1), 0))
 	b.over(first.Order, "failed", 1)
-	if second := b.s.Jobs[job.MemberOrder(order(1), 1)]; second == nil || second.VMID == "" || first.State != job.Held {
+	if second := b.s.Jobs.Get(job.MemberOrder(order(1), 1)); second == nil || second.VMID == "" || first.State != job.Held {
 		t.Fatal("the second member does not run, or the first does not wait to be tried again")
 	}
 	b.now = monday.Add(11*time.Hour + time.Minute) // 20:01
@@ -164,7 +164,7 @@ func TestComesIntoLineAsThePoolIs(t *testing.T) {
 	b.isAsLoaded("with the pool down")
 	b.over(order(2), "failed", 1)
 	b.isAsLoaded("with a job back in line of a pool that is down")
-	if j := b.s.Jobs[order(2)]; j.State != job.Held {
+	if j := b.s.Jobs.Get(order(2)); j.State != job.Held {
 		t.Errorf("it is %s while the pool is down", j.State)
 	}
 	b.now = monday.Add(22*time.Hour + time.Minute) // 07:01
@@ -175,7 +175,7 @@ func TestComesIntoLineAsThePoolIs(t *testing.T) {
 	b.over(job.MemberOrder(order(1), 1), "succeeded", 0)
 	b.isAsLoaded("with the sweep in line")
 	b.settle(pool.Tick{})
-	if b.s.Jobs[order(3)].VMID == "" || first.VMID != "" {
+	if b.s.Jobs.Get(order(3)).VMID == "" || first.VMID != "" {
 		t.Fatal("the first member has a place; the test shows nothing")
 	}
 	if first.State != job.Queued {

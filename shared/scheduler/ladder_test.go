@@ -161,23 +161,23 @@ func TestEvictedJobsGoToRegularNodes(t *testing.T) {
 	b.step(pool.Answered{Set: "d4s-v5-spot", Kind: pool.OpGrow})
 	for i := range 3 {
 		vmid := b.up("d4s-v5-spot", fmt.Sprint(i))
-		if got := b.s.Jobs["1"].VMID; got != vmid {
+		if got := b.s.Jobs.Get("1").VMID; got != vmid {
 			t.Fatalf("eviction %d: it is on %q", i, got)
 		}
 		b.end("1", job.AttemptEvicted, job.ExitEvicted)
-		if b.s.Jobs["1"].VMID == vmid && i < 2 { // it came back at once; the node is not really gone
+		if b.s.Jobs.Get("1").VMID == vmid && i < 2 { // it came back at once; the node is not really gone
 			b.end("1", job.AttemptEvicted, job.ExitEvicted)
 			break
 		}
 	}
-	for b.s.Jobs["1"].VMID != "" {
+	for b.s.Jobs.Get("1").VMID != "" {
 		b.end("1", job.AttemptEvicted, job.ExitEvicted)
 	}
 	if op := b.s.Head.Sets[2].Op; op.Kind != pool.OpGrow || op.Target != 1 {
 		t.Errorf("no regular node is asked for: %+v", b.s.Head.Sets)
 	}
 	vmid := b.up("d4s-v5", "0")
-	if got := b.s.Jobs["1"].VMID; got != vmid {
+	if got := b.s.Jobs.Get("1").VMID; got != vmid {
 		t.Errorf("it is on %q, want the regular node", got)
 	}
 }
@@ -200,7 +200,7 @@ func TestSmallNodesMakeRoom(t *testing.T) {
 		},
 	)
 	b.step(submission("2", func(s *job.Spec) { s.Resources.CPUs = 8 }), submission("3", nil))
-	if b.s.Jobs["3"].VMID != "" {
+	if b.s.Jobs.Get("3").VMID != "" {
 		t.Error("a job after it is put on the node that is to go")
 	}
 	r := b.finish("1")

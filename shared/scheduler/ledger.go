@@ -67,7 +67,7 @@ func (s *State) OpenEntries(now time.Time) (entries []usage.Entry) {
 		r.EndedAt = now
 		entries = append(entries, s.attemptEntry(j, n, attempt, key, r))
 	}
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		a := j.Current()
 		if a == nil || a.State.Ended() {
 			continue

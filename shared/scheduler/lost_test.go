@@ -67,7 +67,7 @@ func TestCounter(t *testing.T) {
 			b.says(later(0), 0, up("1", false), has(0))
 			b.list()
 			b.says(later(10), 0, up("2", false), has(0))
-			n := b.s.Jobs["1"].N
+			n := b.s.Jobs.Get("1").N
 			b.says(later(11), n, runs(n))
 			b.now = later(20)
 			got := counters(tt.say(b, n))
@@ -78,7 +78,7 @@ func TestCounter(t *testing.T) {
 				t.Errorf("got %+v, want %d for start %s", got, b.s.Head.N, tt.want)
 			}
 			// The attempt goes on until the agent has answered.
-			if j := b.s.Jobs["1"]; j.State != job.Running || j.N != n {
+			if j := b.s.Jobs.Get("1"); j.State != job.Running || j.N != n {
 				t.Errorf("the job is %s under %d", j.State, j.N)
 			}
 		})
@@ -106,7 +106,7 @@ func TestLostJournalIsConcluded(t *testing.T) {
 			b := newBench(t, nil)
 			b.step(submission("1", func(s *job.Spec) { s.Retry = job.Retry{Max: 1, Backoff: job.Duration(time.Hour)} }))
 			b.node("a")
-			j := b.s.Jobs["1"]
+			j := b.s.Jobs.Get("1")
 			n := j.N
 			if tt.begun {
 				b.says(b.now, n, runs(n))
@@ -152,7 +152,7 @@ func TestAssignmentThatNeverArrived(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(submission("1", nil))
 	b.says(later(0), 0, up("1", false), has(0))
-	n := b.s.Jobs["1"].N
+	n := b.s.Jobs.Get("1").N
 	b.now = later(20)
 	for _, boot := range []string{"2", "2", "3"} { // its first word comes twice, and it starts once more
 		r := b.says(b.now, 0, up(boot, false), has(0))
@@ -168,12 +168,12 @@ func TestAssignmentThatNeverArrived(t *testing.T) {
 		if sent != 1 {
 			t.Errorf("start %s: the assignment was sent %d times", boot, sent)
 		}
-		if j := b.s.Jobs["1"]; j.State != job.Assigned || j.N != n || j.Retries != 0 || len(j.Attempts) != 1 {
+		if j := b.s.Jobs.Get("1"); j.State != job.Assigned || j.N != n || j.Retries != 0 || len(j.Attempts) != 1 {
 			t.Errorf("start %s: the job is %s under %d: %+v", boot, j.State, j.N, j.Attempts)
 		}
 	}
 	b.says(b.now, n, runs(n))
-	if j, node := b.s.Jobs["1"], b.s.Nodes["a"]; j.State != job.Running || j.N != n || node.Breaks != 0 {
+	if j, node := b.s.Jobs.Get("1"), b.s.Nodes["a"]; j.State != job.Running || j.N != n || node.Breaks != 0 {
 		t.Errorf("in the end the job is %s under %d, the node has %d breaks", j.State, j.N, node.Breaks)
 	}
 }
@@ -188,7 +188,7 @@ func TestLostJournalBeforeTheCounter(t *testing.T) {
 	b := newBench(t, nil)
 	b.step(submission("1", nil))
 	b.says(later(0), 0, up("1", false), has(0))
-	n := b.s.Jobs["1"].N
+	n := b.s.Jobs.Get("1").N
 	b.says(later(1), n, runs(n))
 	for i := range 3 { // the answer is lost twice
 		b.now = later(20 + 10*i)
@@ -196,14 +196,14 @@ func TestLostJournalBeforeTheCounter(t *testing.T) {
 		if got := counters(r); len(got) != 1 || got[0].Boot != "2" || got[0].N < n {
 			t.Errorf("question %d: got %+v, want the counter", i, got)
 		}
-		if j := b.s.Jobs["1"]; j.State != job.Running || j.N != n {
+		if j := b.s.Jobs.Get("1"); j.State != job.Running || j.N != n {
 			t.Fatalf("question %d: the job is %s under %d, and its old assignment may run yet", i, j.State, j.N)
 		}
 	}
 	taken := b.s.Head.N
 	b.now = later(60)
 	b.says(b.now, taken, has(taken))
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptAgentRestarted || j.N <= taken {
 		t.Errorf("with the counter: the job is %s under %d, the counter was %d: %+v", j.State, j.N, taken, j.Attempts)
 	}
@@ -217,7 +217,7 @@ func TestAskedBack(t *testing.T) {
 		b := newBench(t, nil)
 		b.step(submission("1", nil))
 		b.node("a")
-		return b, b.s.Jobs["1"].N
+		return b, b.s.Jobs.Get("1").N
 	}
 	// pass lets time pass in which the node reports.
 	pass := func(b *bench, d time.Duration, n int64) (r scheduler.Result) {
@@ -243,7 +243,7 @@ func TestAskedBack(t *testing.T) {
 			t.Error("asked back too early")
 		}
 		b.says(b.now, n, runs(n))
-		if r := pass(b, 10*time.Minute, n); asked(r, n) || b.s.Jobs["1"].State != job.Running {
+		if r := pass(b, 10*time.Minute, n); asked(r, n) || b.s.Jobs.Get("1").State != job.Running {
 			t.Error("asked back though it runs")
 		}
 	})
@@ -251,7 +251,7 @@ func TestAskedBack(t *testing.T) {
 		t.Parallel()
 		b, n := begin(t)
 		r := pass(b, 5*time.Minute, n)
-		j := b.s.Jobs["1"]
+		j := b.s.Jobs.Get("1")
 		if !asked(r, n) || j.N != n || j.State != job.Assigned {
 			t.Fatalf("asked: %v; the job is %s under %d", asked(r, n), j.State, j.N)
 		}
@@ -272,7 +272,7 @@ func TestAskedBack(t *testing.T) {
 		t.Parallel()
 		b, n := begin(t)
 		pass(b, 5*time.Minute, n)
-		j := b.s.Jobs["1"]
+		j := b.s.Jobs.Get("1")
 		b.says(b.now, n, protocol.ReportItem{Finished: &protocol.Finished{N: n, State: "succeeded", StartedAt: b.now, EndedAt: b.now}})
 		if j.State != job.Succeeded {
 			t.Errorf("the job is %s", j.State)
@@ -286,7 +286,7 @@ func TestAskedBack(t *testing.T) {
 			t.Errorf("the node is %s", s)
 		}
 		pass(b, time.Minute, n)
-		node, j := b.s.Nodes["a"], b.s.Jobs["1"]
+		node, j := b.s.Nodes["a"], b.s.Jobs.Get("1")
 		if node.State != pool.NodeFailed || j.N != n {
 			t.Fatalf("the node is %s (%s), the job under %d", node.State, node.Reason, j.N)
 		}
@@ -299,15 +299,15 @@ func TestAskedBack(t *testing.T) {
 		t.Parallel()
 		b, n := begin(t)
 		b.step(submission("2", nil))
-		other := b.s.Jobs["2"].N
+		other := b.s.Jobs.Get("2").N
 		b.says(b.now, other, runs(other))
 		for range 15 {
 			b.now = b.now.Add(time.Minute)
 			b.says(b.now, other, has(0, n, other))
 			b.step(pool.Tick{At: b.now})
 		}
-		if s := b.s.Nodes["a"].State; s != pool.NodeDraining || b.s.Jobs["2"].State != job.Running {
-			t.Errorf("the node is %s, the other job %s", s, b.s.Jobs["2"].State)
+		if s := b.s.Nodes["a"].State; s != pool.NodeDraining || b.s.Jobs.Get("2").State != job.Running {
+			t.Errorf("the node is %s, the other job %s", s, b.s.Jobs.Get("2").State)
 		}
 		b.says(
 			b.now,
@@ -323,7 +323,7 @@ func TestAskedBack(t *testing.T) {
 		t.Parallel()
 		b, n := begin(t)
 		b.now = b.now.Add(20 * time.Minute)
-		if r := b.step(pool.Tick{}); asked(r, n) || b.s.Jobs["1"].Requeue {
+		if r := b.step(pool.Tick{}); asked(r, n) || b.s.Jobs.Get("1").Requeue {
 			t.Error("asked back, though what it has said may be behind in the queue")
 		}
 	})
@@ -358,7 +358,7 @@ func TestLostJournalIsOneEvent(t *testing.T) {
 			b.settle(events...)
 			var on []*pool.Job
 			for i := range 12 {
-				if j := b.s.Jobs[order(i)]; j.VMID == "a" {
+				if j := b.s.Jobs.Get(order(i)); j.VMID == "a" {
 					on = append(on, j.Job)
 				}
 			}
@@ -411,13 +411,13 @@ func TestAskedBackIsTheNodes(t *testing.T) {
 			b := newBench(t, nil)
 			b.step(submission("1", nil))
 			b.node("a")
-			n := b.s.Jobs["1"].N
+			n := b.s.Jobs.Get("1").N
 			for range 5 {
 				b.now = b.now.Add(time.Minute)
 				b.says(b.now, n-tt.seen, has(0, n))
 				b.step(pool.Tick{At: b.now})
 			}
-			if !b.s.Jobs["1"].Requeue {
+			if !b.s.Jobs.Get("1").Requeue {
 				t.Fatal("it was not asked back")
 			}
 			if got := b.s.Nodes["a"]; got.Breaks != tt.want {

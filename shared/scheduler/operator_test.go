@@ -32,7 +32,7 @@ func TestReleaseNode(t *testing.T) {
 		t.Errorf("released twice: %d rows change", len(r.Changes))
 	}
 	b.step(submission("next", nil))
-	if b.s.Jobs["next"].VMID != "n1" {
+	if b.s.Jobs.Get("next").VMID != "n1" {
 		t.Error("it takes no work")
 	}
 	b.step(ask("unknown", pool.VerbRelease), ask("unknown", pool.VerbDelete))
@@ -48,14 +48,14 @@ func TestDrainNode(t *testing.T) {
 	n := b.s.Nodes["n1"]
 	b.step(ask("n1", pool.VerbDrain))
 	b.step(submission("2", nil))
-	if n.State != pool.NodeDraining || b.s.Jobs["2"].VMID != "" || b.s.Jobs["1"].VMID != "n1" {
-		t.Fatalf("got %s, jobs on %q and %q", n.State, b.s.Jobs["1"].VMID, b.s.Jobs["2"].VMID)
+	if n.State != pool.NodeDraining || b.s.Jobs.Get("2").VMID != "" || b.s.Jobs.Get("1").VMID != "n1" {
+		t.Fatalf("got %s, jobs on %q and %q", n.State, b.s.Jobs.Get("1").VMID, b.s.Jobs.Get("2").VMID)
 	}
 	if r := b.step(ask("n1", pool.VerbDrain)); r.Changed {
 		t.Error("drained twice changes something")
 	}
 	b.step(ask("n1", pool.VerbRelease))
-	if n.State != pool.NodeBusy || b.s.Jobs["2"].VMID != "n1" {
+	if n.State != pool.NodeBusy || b.s.Jobs.Get("2").VMID != "n1" {
 		t.Errorf("taken back: %s", n.State)
 	}
 	b.step(ask("n1", pool.VerbDrain))
@@ -125,7 +125,7 @@ func TestDeleteNode(t *testing.T) {
 			} else {
 				b.step(submission("1", nil))
 			}
-			j := b.s.Jobs["1"]
+			j := b.s.Jobs.Get("1")
 			if j.VMID == "" {
 				t.Fatalf("round %d: %s: %s", i, j.State, j.Reason)
 			}
@@ -158,7 +158,7 @@ func TestDeleteNode(t *testing.T) {
 		b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 		b.step(pool.Fenced{VMID: "last", Taken: true})
 		b.step(pool.Listed{Exists: true})
-		if j := b.s.Jobs["1"]; j.State != job.Queued {
+		if j := b.s.Jobs.Get("1"); j.State != job.Queued {
 			t.Errorf("answers %v: after one lost node the job is %s: %s", agentAnswers, j.State, j.Reason)
 		}
 	}
@@ -173,7 +173,7 @@ func TestDeleteNodeOfGangAndCancelled(t *testing.T) {
 	b.step(submission("g", func(s *job.Spec) { s.Nodes, s.Resources.CPUs = 2, 3 }))
 	b.step(submission("c", nil))
 	b.step(pool.Cancel{Order: "c", Reason: "no more"})
-	c, on := b.s.Jobs["c"], b.s.Jobs["c"].VMID
+	c, on := b.s.Jobs.Get("c"), b.s.Jobs.Get("c").VMID
 	r := b.step(ask(on, pool.VerbDelete))
 	for _, vmid := range []string{"n1", "n2"} {
 		if len(r.Effects.Work[vmid]) == 0 {
@@ -184,7 +184,7 @@ func TestDeleteNodeOfGangAndCancelled(t *testing.T) {
 	if c.State != job.Cancelled {
 		t.Errorf("the cancelled job is %s", c.State)
 	}
-	if g := b.s.Jobs["g"]; !g.Requeue {
+	if g := b.s.Jobs.Get("g"); !g.Requeue {
 		t.Errorf("the gang is not put back: %+v", g)
 	}
 }

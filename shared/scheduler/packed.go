@@ -78,7 +78,6 @@ func (s *State) packJob(j *Job) {
 	all, order, id := string(b), len(row.Order), len(row.Order)+len(row.ID)
 	j.Job = s.packer.common(row)
 	j.Order, j.ID, j.alone = all[:order], all[order:id], all[id:]
-	s.addJob(j)
 }
 
 // common is a row with what a job has in common with others.

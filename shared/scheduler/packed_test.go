@@ -99,14 +99,14 @@ func TestPackedRowIsTheSame(t *testing.T) {
 		if random.IntN(2) == 0 {
 			change(random, reflect.ValueOf(row).Elem())
 		}
-		if s.Jobs[row.Order] != nil {
+		if s.Jobs.Get(row.Order) != nil {
 			continue
 		}
 		row.VMID = "" // it waits
 		want := *row
 		s.takeIn([]*Job{newJob(row)}, time.Time{})
 		s.pack()
-		j := s.Jobs[want.Order]
+		j := s.Jobs.Get(want.Order)
 		if j.alone != "" {
 			packed++
 			shared[j.Job]++

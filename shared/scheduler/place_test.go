@@ -27,7 +27,7 @@ func of(team, order string, change func(*job.Spec)) pool.Event {
 // finish ends the attempt of a job that is on a node.
 func (b *bench) finish(order string) scheduler.Result {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	if j == nil || j.VMID == "" {
 		b.t.Fatalf("job %s is not on a node", order)
 	}
@@ -38,7 +38,7 @@ func (b *bench) finish(order string) scheduler.Result {
 // on lists the jobs that have a place, by name.
 func (b *bench) on() string {
 	var names []string
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		if j.VMID != "" {
 			names = append(names, j.ID)
 		}
@@ -156,7 +156,7 @@ func TestEachGPUHasOneOwner(t *testing.T) {
 	check := func(want map[string][]int) {
 		t.Helper()
 		got := map[string][]int{}
-		for _, j := range b.s.Jobs {
+		for j := range b.s.Jobs.All() {
 			if j.VMID != "" {
 				got[j.ID] = j.Attempts[len(j.Attempts)-1].GPUs
 			}
@@ -185,7 +185,7 @@ func TestMemoryIsPacked(t *testing.T) {
 	if got, want := b.on(), "j0 j1 j2 j3"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if a, c := b.s.Jobs["j0"].VMID, b.s.Jobs["j2"].VMID; a != c {
+	if a, c := b.s.Jobs.Get("j0").VMID, b.s.Jobs.Get("j2").VMID; a != c {
 		t.Errorf("10 and 6 GiB are on %s and %s; they fit on one", a, c)
 	}
 }

@@ -17,7 +17,7 @@ func (b *bench) breakNode(vmid string, number int) {
 	for i := range 3 {
 		o := order(number*10 + i)
 		b.step(submission(o, nil))
-		j := b.s.Jobs[o]
+		j := b.s.Jobs.Get(o)
 		if j.VMID != vmid {
 			b.t.Fatalf("job %s is on %q, want %s", o, j.VMID, vmid)
 		}
@@ -94,7 +94,7 @@ func TestQuarantinedNodesAreReplaced(t *testing.T) {
 	}
 	b.step(pool.Answered{Kind: pool.OpGrow})
 	b.node("n2")
-	if b.s.Jobs["next"].VMID != "n2" {
+	if b.s.Jobs.Get("next").VMID != "n2" {
 		t.Errorf("got %+v", b.explain("next"))
 	}
 	if r := b.step(submission("more", full)); grown(r) != 0 {

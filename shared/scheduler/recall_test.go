@@ -25,7 +25,7 @@ func backlog(t *testing.T) *bench {
 // begins reports that a job has begun.
 func (b *bench) begins(order string) scheduler.Result {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	return b.step(pool.Reported{At: b.now, Report: protocol.Report{Pool: "p", VMID: j.VMID, Seen: j.N, Items: []protocol.ReportItem{
 		{Started: &protocol.Started{N: j.N, At: b.now}}}}})
 }
@@ -82,7 +82,7 @@ func TestRecallThatIsNotCommitted(t *testing.T) {
 func TestRecallAfterAStepThatWasNotCommitted(t *testing.T) {
 	t.Parallel()
 	b := backlog(t)
-	before, row := b.s.Head, *b.s.Jobs["j025"].Job
+	before, row := b.s.Head, *b.s.Jobs.Get("j025").Job
 	row.Attempts = slices.Clone(row.Attempts)
 	b.now = b.now.Add(b.timing.AheadFor)
 	if got, _ := b.recalled(b.begins("j025")); !slices.Equal(got, orders(26, 30)) {
@@ -137,7 +137,8 @@ func TestWaitingAgain(t *testing.T) {
 
 // jobsOn lists the jobs on a node, in order.
 func (b *bench) jobsOn(vmid string) (list []string) {
-	for order, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
+		order := j.Order
 		if j.VMID == vmid {
 			list = append(list, order)
 		}

@@ -38,7 +38,7 @@ func TestRestarts(t *testing.T) {
 		"some ends are told before the restart": {2, 8, func(b *bench) {
 			told := 0
 			for i := range 8 {
-				if j := b.s.Jobs[order(i)]; j.VMID == "n0" && told < 2 {
+				if j := b.s.Jobs.Get(order(i)); j.VMID == "n0" && told < 2 {
 					b.end(order(i), job.AttemptAgentRestarted, job.ExitAgentRestarted)
 					told++
 				}
@@ -64,7 +64,7 @@ func TestRestarts(t *testing.T) {
 				}
 			}
 			for i := range tt.jobs {
-				if j := b.s.Jobs[order(i)]; j == nil || j.VMID == "" || j.Retries != 0 {
+				if j := b.s.Jobs.Get(order(i)); j == nil || j.VMID == "" || j.Retries != 0 {
 					t.Errorf("job %d does not run again: %+v", i, j)
 				}
 			}
@@ -93,7 +93,7 @@ func TestNodeThatKeepsRestarting(t *testing.T) {
 			b.restart(fmt.Sprint(i+2), bad)
 			if !sameJobs {
 				b.step(pool.Cancel{Order: order(i), Reason: "away"})
-				if j := b.s.Jobs[order(i)]; j != nil {
+				if j := b.s.Jobs.Get(order(i)); j != nil {
 					b.end(order(i), job.AttemptCancelled, job.ExitCancelled)
 				}
 			}
@@ -105,7 +105,7 @@ func TestNodeThatKeepsRestarting(t *testing.T) {
 			if n.Breaks != 1 || n.State == pool.NodeQuarantined {
 				t.Errorf("one job: the node is %s with %d breaks", n.State, n.Breaks)
 			}
-			if j := b.s.Jobs[order(0)]; j.State != job.Held || !strings.Contains(j.Reason, "as agentRestarted") {
+			if j := b.s.Jobs.Get(order(0)); j.State != job.Held || !strings.Contains(j.Reason, "as agentRestarted") {
 				t.Errorf("the job is %s: %s", j.State, j.Reason)
 			}
 		} else if n.State != pool.NodeQuarantined || n.Breaks != 3 {
@@ -122,7 +122,7 @@ func TestOneSweepBlamesOnce(t *testing.T) {
 	b.node("n2")
 	b.step(submission(order(1), sweepOf(8, 0)))
 	for i := range 8 {
-		if j := b.s.Jobs[job.MemberOrder(order(1), i)]; j.VMID == "n1" {
+		if j := b.s.Jobs.Get(job.MemberOrder(order(1), i)); j.VMID == "n1" {
 			b.startFails(j.Order, job.CauseDisk)
 		}
 	}
@@ -153,7 +153,7 @@ func TestRestartsAreBounded(t *testing.T) {
 			b.end("1", job.AttemptAgentRestarted, job.ExitAgentRestarted)
 		}
 		b.step(pool.Tick{})
-		if j := b.s.Jobs["1"]; j == nil || j.State != tt.want || j.Retries != tt.retries {
+		if j := b.s.Jobs.Get("1"); j == nil || j.State != tt.want || j.Retries != tt.retries {
 			t.Errorf("%s: got %+v, want %s after %d retries", name, j, tt.want, tt.retries)
 		}
 	}

@@ -84,8 +84,8 @@ func TestSessionsAreOpenedOnce(t *testing.T) {
 	}
 	b.step(open("02", "ann"), open("01", "ann"))
 	b.step(open("03", "bob"))
-	if len(b.s.Jobs) != 2 || b.session("ann").Order != "01" {
-		t.Fatalf("got %d sessions", len(b.s.Jobs))
+	if b.s.Jobs.Len() != 2 || b.session("ann").Order != "01" {
+		t.Fatalf("got %d sessions", b.s.Jobs.Len())
 	}
 	b.node("old")
 	if ann := b.session("ann"); ann.State != job.Queued {

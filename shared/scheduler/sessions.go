@@ -26,7 +26,7 @@ type sessions struct {
 
 // open takes a session in, or says why not. The owner's live session stays the only one.
 func (se *sessions) open(e pool.Open) {
-	if _, ended := se.jobRows[pool.DoneKey(e.Order)]; ended || se.Jobs[e.Order] != nil || se.sessions[e.Session.Owner] != nil {
+	if _, ended := se.jobRows[pool.DoneKey(e.Order)]; ended || se.Jobs.Get(e.Order) != nil || se.sessions[e.Session.Owner] != nil {
 		return
 	}
 	of := &se.Head.Spec
@@ -63,7 +63,7 @@ func (se *sessions) refusal(e pool.Open, spec job.Spec) *fault.Error {
 
 // extend keeps a session until a time, as far as the pool allows it.
 func (se *sessions) extend(e pool.Extend) {
-	j := se.Jobs[e.Order]
+	j := se.Jobs.Get(e.Order)
 	if j == nil || j.Session == nil || j.Cancel != "" {
 		return
 	}

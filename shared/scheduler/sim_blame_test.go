@@ -72,7 +72,7 @@ func (c *checker) forgets(v *vm) {
 	if len(c.faults.events[v.vmid]) == 0 {
 		return
 	}
-	for _, j := range c.w.load().Jobs {
+	for j := range c.w.load().Jobs.All() {
 		for _, vmid := range j.On() {
 			if vmid == v.vmid {
 				c.faults.jobs[v.vmid][orderOf(j.ID)[:26]] = true
@@ -115,7 +115,7 @@ func (c *checker) blamed(s *scheduler.State, r *scheduler.Result) {
 			if i.Cancel == nil || !strings.Contains(i.Cancel.Reason, notBegun) {
 				continue
 			}
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.VMID != "" && (j.N == i.Cancel.Target || slices.ContainsFunc(j.Attempts[len(j.Attempts)-1].Ranks, func(r job.Rank) bool { return r.N == i.Cancel.Target })) {
 					c.breaks(vmid, fmt.Sprint("assignment ", i.Cancel.Target), j.ID)
 				}
@@ -196,7 +196,8 @@ func (c *checker) stopped(s *scheduler.State, r *scheduler.Result) {
 		return c.faults.sweeps[order]
 	}
 	let := map[string]bool{} // released in this very step, so that nobody knows what was counted before
-	for order, j := range s.Jobs {
+	for j := range s.Jobs.All() {
+		order := j.Order
 		if j.Spec.Sweep == nil {
 			continue
 		}
@@ -222,7 +223,8 @@ func (c *checker) stopped(s *scheduler.State, r *scheduler.Result) {
 			}
 		}
 	}
-	for order, j := range s.Jobs {
+	for j := range s.Jobs.All() {
+		order := j.Order
 		if j.Spec.Sweep == nil || j.Cancel != "" {
 			continue
 		}

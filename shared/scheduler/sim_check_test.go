@@ -158,7 +158,7 @@ func (c *checker) placed(s *scheduler.State) {
 	used, gpus, count := map[string]job.Resources{}, map[string]uint64{}, map[string]int{}
 	teams := map[string]*[3]int{}
 	members := map[string][2]int{} // live, running
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if j.NotBefore.Equal(scheduler.Released) && j.VMID != "" {
 			c.fail("held", "job %s is held and on a node", j.ID)
 		}
@@ -234,7 +234,7 @@ func (c *checker) placed(s *scheduler.State) {
 		}
 	}
 	for order, m := range members {
-		w := s.Jobs[order]
+		w := s.Jobs.Get(order)
 		if w == nil {
 			c.fail("sweep", "sweep %s has ended and has %d live members", order, m[0])
 			return
@@ -262,7 +262,7 @@ func (c *checker) deleted(s *scheduler.State, r *scheduler.Result) {
 		}
 	}
 	busy := map[string]string{}
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		for _, vmid := range j.On() {
 			busy[vmid] = j.ID
 		}
@@ -323,7 +323,7 @@ func (c *checker) times(s *scheduler.State) {
 			c.fail("deadline", "operation %s on %s has been under way for %s", op.Kind, set.Name, now.Sub(op.AskedAt))
 		}
 	}
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if j.State == job.Assigned && now.Sub(j.Attempts[len(j.Attempts)-1].AssignedAt) > 20*time.Minute {
 			c.fail("deadline", "job %s has been assigned for twenty minutes", j.ID)
 		}
@@ -349,7 +349,7 @@ func (c *checker) processes(s *scheduler.State) {
 			c.fail("no process", "job %s has been running on node %s under %d without a process for %s", j.ID, vmid, n, c.w.now.Sub(since))
 		}
 	}
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if j.VMID == "" {
 			continue
 		}
@@ -377,7 +377,7 @@ func (c *checker) leaving(s *scheduler.State) int {
 }
 
 func (c *checker) on(s *scheduler.State, n *pool.Node) (ids []string) {
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		for _, vmid := range j.On() {
 			if vmid == n.VMID {
 				ids = append(ids, j.ID)
@@ -389,7 +389,7 @@ func (c *checker) on(s *scheduler.State, n *pool.Node) (ids []string) {
 
 // reasons checks that every waiting job can say why, and that it is so.
 func (c *checker) reasons(s *scheduler.State) {
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if j.State == job.Held && j.Reason == "" {
 			c.fail("reason", "job %s is held and its row does not say why", j.ID)
 		}

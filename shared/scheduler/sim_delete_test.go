@@ -132,10 +132,10 @@ func TestSimulationOfADeletionBites(t *testing.T) {
 		mutate func(*world, *scheduler.State, *scheduler.Result)
 	}{
 		"the rows go while jobs are live": {[]string{"deletion"}, func(_ *world, s *scheduler.State, r *scheduler.Result) {
-			r.Effects.DropRows = r.Effects.DropRows || s.Head.Deleting && len(s.Jobs) > 0
+			r.Effects.DropRows = r.Effects.DropRows || s.Head.Deleting && s.Jobs.Len() > 0
 		}},
 		"the rows go while VMs are there": {[]string{"deletion"}, func(_ *world, s *scheduler.State, r *scheduler.Result) {
-			r.Effects.DropRows = r.Effects.DropRows || s.Head.Deleting && len(s.Jobs) == 0
+			r.Effects.DropRows = r.Effects.DropRows || s.Head.Deleting && s.Jobs.Len() == 0
 		}},
 		"jobs that wait vanish without an end": {[]string{"deletion", "lost job"}, func(_ *world, s *scheduler.State, r *scheduler.Result) {
 			if !s.Head.Deleting {

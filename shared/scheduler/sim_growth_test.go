@@ -209,7 +209,7 @@ func (c *checker) moves(s *scheduler.State, r *scheduler.Result) {
 		}
 	}
 	queued := false
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		queued = queued || j.State == job.Queued && j.Spec.Sweep == nil
 	}
 	lives := false

@@ -26,7 +26,7 @@ func TestSimulationBites(t *testing.T) {
 	type result = *scheduler.Result
 	placed := func(s state, want func(*pool.Job) bool) *pool.Job {
 		var found []*pool.Job
-		for _, j := range s.Jobs {
+		for j := range s.Jobs.All() {
 			if j.VMID != "" && want(j.Job) {
 				found = append(found, j.Job)
 			}
@@ -62,7 +62,7 @@ func TestSimulationBites(t *testing.T) {
 			r.Changes = slices.DeleteFunc(r.Changes, func(c pool.Change) bool {
 				j, ok := c.Value.(*pool.Job)
 				if ok && c.Insert && !j.State.Final() && j.Spec.Sweep == nil && j.Spec.Index == nil && j.VMID == "" {
-					delete(s.Jobs, j.Order)
+					s.Jobs.Remove(j.Order)
 					return true
 				}
 				return false
@@ -137,7 +137,7 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"a GPU has two owners": {[]string{"gpus"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if a := j.Attempts; j.VMID != "" && j.Spec.Nodes == 0 && len(a[len(a)-1].GPUs) > 0 {
 					a[len(a)-1].GPUs[0] = 0
 				}
@@ -150,14 +150,14 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"a sweep runs more than its parallel": {[]string{"sweep"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.Spec.Sweep != nil && j.Progress.Running > 1 {
 					j.Spec.Sweep.Parallel = 1
 				}
 			}
 		}},
 		"a held job does not say why": {[]string{"reason"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.State == job.Held {
 					j.Reason = ""
 				}
@@ -203,7 +203,7 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"what does not begin is not asked back": {[]string{"deadline"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.State == job.Assigned && j.Requeue {
 					j.Requeue = false
 				}
@@ -336,14 +336,14 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"a sweep that fails goes on": {[]string{"stop"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(scheduler.Released) {
 					j.State, j.NotBefore = job.Running, time.Time{}
 				}
 			}
 		}},
 		"a held sweep begins more members": {[]string{"stop"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.Spec.Sweep != nil && j.State == job.Held && j.NotBefore.Equal(scheduler.Released) && j.Progress.Next < j.Spec.Sweep.Members()-1 {
 					j.Progress.Next++
 				}
@@ -399,7 +399,7 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"a held job is placed": {[]string{"held"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.Spec.Sweep == nil && j.VMID != "" {
 					j.NotBefore = scheduler.Released
 				}
@@ -448,7 +448,7 @@ func TestSimulationBites(t *testing.T) {
 			}
 		}},
 		"a node holds more than may wait there": {[]string{"capacity"}, func(_ *world, s state, r result) {
-			for _, j := range s.Jobs {
+			for j := range s.Jobs.All() {
 				if j.State == job.Assigned && j.Spec.Index != nil {
 					j.Spec.Resources.CPUs *= 40
 				}

@@ -182,7 +182,7 @@ func (c *checker) waitsRight(id string) {
 // movesOn checks that, where nothing goes wrong, no job waits for one that has ended.
 func (c *checker) movesOn(s *scheduler.State) {
 	const within = 5 * time.Second // far less than the minute of the timer
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		for _, text := range j.Waits {
 			d, _ := job.ParseDependency(text)
 			other := c.w.others.jobs[d.ID]

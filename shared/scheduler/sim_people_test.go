@@ -238,7 +238,7 @@ func (c *checker) people(s *scheduler.State, r *scheduler.Result) {
 		return
 	}
 	owners := map[string]string{}
-	for _, j := range s.Jobs {
+	for j := range s.Jobs.All() {
 		if other := owners[j.Session.Owner]; other != "" {
 			c.fail("S2", "%s has the sessions %s and %s", j.Session.Owner, other, j.Order)
 		}

@@ -274,9 +274,9 @@ func (w *world) operate() {
 		return
 	}
 	s := w.load()
-	for _, order := range slices.Sorted(maps.Keys(s.Jobs)) {
-		if s.Jobs[order].NotBefore.Year() == 9999 {
-			w.deliver(pool.Release{Order: order})
+	for _, j := range slices.SortedFunc(s.Jobs.All(), func(a, b *scheduler.Job) int { return strings.Compare(a.Order, b.Order) }) {
+		if j.NotBefore.Year() == 9999 {
+			w.deliver(pool.Release{Order: j.Order})
 		}
 	}
 	for _, vmid := range slices.Sorted(maps.Keys(s.Nodes)) {

@@ -98,8 +98,8 @@ func (s *State) placeOf(vmid string) (int, bool) {
 
 // liveJobs lists the live jobs in their order.
 func (s *State) liveJobs() []*Job {
-	list := make([]*Job, 0, len(s.Jobs))
-	for _, j := range s.Jobs {
+	list := make([]*Job, 0, s.Jobs.Len())
+	for j := range s.Jobs.All() {
 		list = append(list, j)
 	}
 	sort.Slice(list, func(i, k int) bool { return list[i].Order < list[k].Order })
@@ -113,9 +113,8 @@ func (s *State) liveJobs() []*Job {
 type State struct {
 	Head  pool.Head
 	Nodes map[string]*Node // by VMID
-	Jobs  map[string]*Job  // live jobs, by Order
+	Jobs  Jobs             // live jobs
 
-	ids        map[string]*Job    // live jobs, by ID
 	line       line               // live jobs that wait for a place; see line.go
 	packer     packer             // see packed.go
 	running    int                // jobs on nodes
@@ -204,8 +203,6 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 	s := &State{
 		Head:   head,
 		Nodes:  map[string]*Node{},
-		Jobs:   map[string]*Job{},
-		ids:    map[string]*Job{},
 		line:   newLine(),
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
@@ -228,7 +225,7 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 // LiveJob is the row of a live job, or nil. That of a job which the last step has not changed
 // may be a copy.
 func (s *State) LiveJob(order string) *pool.Job {
-	if j := s.Jobs[order]; j != nil {
+	if j := s.Jobs.Get(order); j != nil {
 		return j.row()
 	}
 	return nil
@@ -236,7 +233,7 @@ func (s *State) LiveJob(order string) *pool.Job {
 
 // addJob adds a live job.
 func (s *State) addJob(j *Job) {
-	s.Jobs[j.Order], s.ids[j.ID] = j, j
+	s.Jobs.put(j)
 	if j.Session != nil {
 		s.sessions[j.Session.Owner] = j
 	}
@@ -244,10 +241,7 @@ func (s *State) addJob(j *Job) {
 
 // removeJob removes a job that is live no longer.
 func (s *State) removeJob(j *Job) {
-	delete(s.Jobs, j.Order)
-	if s.ids[j.ID] == j {
-		delete(s.ids, j.ID)
-	}
+	s.Jobs.Remove(j.Order)
 	if j.Session != nil && s.sessions[j.Session.Owner] == j {
 		delete(s.sessions, j.Session.Owner)
 	}

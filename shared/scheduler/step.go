@@ -66,7 +66,7 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 		case pool.Submit:
 			st.jobs.submit(e)
 		case pool.Cancel:
-			switch j := st.Jobs[e.Order]; {
+			switch j := st.Jobs.Get(e.Order); {
 			case j != nil && j.Session != nil:
 				st.sessions.end(j, cmp.Or(e.By, pool.EndUser), e.Reason)
 			case j != nil:

@@ -179,7 +179,7 @@ func TestJobLargerThanANode(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	r := b.step(submission("1", func(s *job.Spec) { s.Resources.CPUs = 5 }))
-	if len(r.Refused) != 1 || r.Refused[0].Err.Field != "resources.cpus" || len(b.s.Jobs) != 0 {
+	if len(r.Refused) != 1 || r.Refused[0].Err.Field != "resources.cpus" || b.s.Jobs.Len() != 0 {
 		t.Errorf("got %+v", r.Refused)
 	}
 }
@@ -294,8 +294,8 @@ func TestLostNode(t *testing.T) {
 	n := assigned(b.step(submission("1", func(s *job.Spec) { s.Retry = job.Retry{Max: 1} })))["1"]
 	b.now = b.now.Add(b.timing.MissingFor) // no list is older than the node
 	r := b.step(pool.Fenced{VMID: "a", Taken: true})
-	if len(r.Effects.Remove) != 1 || b.s.Jobs["1"].State != job.Assigned {
-		t.Fatalf("got %+v, job %s", r.Effects.Remove, b.s.Jobs["1"].State)
+	if len(r.Effects.Remove) != 1 || b.s.Jobs.Get("1").State != job.Assigned {
+		t.Fatalf("got %+v, job %s", r.Effects.Remove, b.s.Jobs.Get("1").State)
 	}
 	late := pool.Reported{
 		At: b.now,
@@ -306,11 +306,11 @@ func TestLostNode(t *testing.T) {
 			Items: []protocol.ReportItem{{Finished: &protocol.Finished{N: n, State: "succeeded"}}},
 		},
 	}
-	if r := b.step(late); len(r.Effects.Work["a"]) != 1 || r.Effects.Work["a"][0].Stop == "" || b.s.Jobs["1"] == nil {
+	if r := b.step(late); len(r.Effects.Work["a"]) != 1 || r.Effects.Work["a"][0].Stop == "" || b.s.Jobs.Get("1") == nil {
 		t.Errorf("a lost node's word: got %+v", r.Effects.Work)
 	}
 	b.step(pool.Listed{Exists: true})
-	j := b.s.Jobs["1"]
+	j := b.s.Jobs.Get("1")
 	if j.State != job.Queued || j.Retries != 0 || j.Attempts[0].State != job.AttemptNodeLost || b.s.Nodes["a"].State != pool.NodeGone {
 		t.Errorf("got %+v", j)
 	}
@@ -365,7 +365,7 @@ func TestSchedule(t *testing.T) {
 					grown(r),
 				)
 			}
-			if j := b.s.Jobs["2"]; j.State != job.Held || j.Reason != "the pool is down by its schedule until 2026-03-03T07:00:00Z" {
+			if j := b.s.Jobs.Get("2"); j.State != job.Held || j.Reason != "the pool is down by its schedule until 2026-03-03T07:00:00Z" {
 				t.Errorf("a job that comes meanwhile: %s %q", j.State, j.Reason)
 			}
 			b.now = monday.Add(22*time.Hour + time.Minute) // 07:01

@@ -179,7 +179,7 @@ func (sw *sweeping) skipMember(order, reason string) {
 	sw.endNotices.passToMember(w.job, m, index)
 	sw.jobs.add(m)
 	sw.jobs.finish(m, job.Cancelled, job.ExitCancelled, reason, sw.now)
-	if j := w.job; j.NotBefore.Equal(untilReleased) && j.Unstarted() == 0 && sw.Jobs[j.Order] != nil {
+	if j := w.job; j.NotBefore.Equal(untilReleased) && j.Unstarted() == 0 && sw.Jobs.Get(j.Order) != nil {
 		sw.stopWaiting(j) // nothing is left to be held
 		j.State, j.Reason, j.NotBefore = job.Running, "", time.Time{}
 	}

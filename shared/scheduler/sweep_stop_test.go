@@ -19,7 +19,7 @@ func (b *bench) endMembers(sweep string, most int, end func(member string, n int
 		again = false
 		for i := range 100 {
 			m := job.MemberOrder(sweep, i)
-			if j := b.s.Jobs[m]; j != nil && j.VMID != "" && ended < most {
+			if j := b.s.Jobs.Get(m); j != nil && j.VMID != "" && ended < most {
 				end(m, ended)
 				ended++
 				again = true
@@ -75,7 +75,7 @@ func TestHopelessSweepStops(t *testing.T) {
 			}
 			sweep := order(1)
 			b.settle(submission(sweep, func(s *job.Spec) { s.Sweep, s.Retry.Max = &tt.sweep, tt.retry }))
-			j := b.s.Jobs[sweep]
+			j := b.s.Jobs.Get(sweep)
 			b.endMembers(sweep, 100, func(m string, n int) { tt.end(b, m, n) })
 			if tt.begun == 0 {
 				if !j.State.Final() {
@@ -97,7 +97,7 @@ func TestHopelessSweepStops(t *testing.T) {
 			}
 			// Loaded by another process, it is still held.
 			var jobs []*pool.Job
-			for _, live := range b.s.Jobs {
+			for live := range b.s.Jobs.All() {
 				jobs = append(jobs, live.Job)
 			}
 			var nodes []*pool.Node
@@ -106,7 +106,7 @@ func TestHopelessSweepStops(t *testing.T) {
 			}
 			b.s = scheduler.NewState(b.s.Head, nodes, jobs, b.now)
 			b.step(pool.Tick{})
-			if j = b.s.Jobs[sweep]; j.Progress.Next != tt.begun {
+			if j = b.s.Jobs.Get(sweep); j.Progress.Next != tt.begun {
 				t.Errorf("a process that loads it begins more: %d", j.Progress.Next)
 			}
 			// Released, it goes on and counts again from there.
@@ -132,7 +132,7 @@ func TestStoppedSweepEnds(t *testing.T) {
 		b.node("n1")
 		sweep := order(1)
 		b.step(submission(sweep, func(s *job.Spec) { s.Sweep = &job.Sweep{Count: 6, Parallel: 2, MaxFails: 1} }))
-		j := b.s.Jobs[sweep]
+		j := b.s.Jobs.Get(sweep)
 		b.over(job.MemberOrder(sweep, 0), "failed", 1)
 		if j.State != job.Held {
 			t.Fatalf("it is %s", j.State)
@@ -143,7 +143,7 @@ func TestStoppedSweepEnds(t *testing.T) {
 				t.Errorf("cancelled, it waits for: %s", e.Unblocks)
 			}
 			b.over(job.MemberOrder(sweep, 1), "cancelled", job.ExitCancelled)
-			if j.State != job.Cancelled || j.Progress.Cancelled != 5 || len(b.s.Jobs) != 0 {
+			if j.State != job.Cancelled || j.Progress.Cancelled != 5 || b.s.Jobs.Len() != 0 {
 				t.Errorf("cancelled: %s %+v", j.State, j.Progress)
 			}
 			continue
@@ -158,7 +158,7 @@ func TestStoppedSweepEnds(t *testing.T) {
 			t.Error(problem)
 		}
 		b.over(job.MemberOrder(sweep, 1), "succeeded", 0)
-		if j.State != job.Failed || len(b.s.Jobs) != 0 {
+		if j.State != job.Failed || b.s.Jobs.Len() != 0 {
 			t.Errorf("it ends as %s", j.State)
 		}
 	}
@@ -183,13 +183,13 @@ func TestStoppedSweepsMembersGoOn(t *testing.T) {
 	}))
 	b.over(job.MemberOrder(sweep, 1), "failed", 7) // waits for its retry, and the next one begins
 	b.over(job.MemberOrder(sweep, 0), "failed", 1)
-	j := b.s.Jobs[sweep]
+	j := b.s.Jobs.Get(sweep)
 	if j.State != job.Held || j.Progress.Next != 4 {
 		t.Fatalf("it is %s with %d begun", j.State, j.Progress.Next)
 	}
 	b.now = b.now.Add(time.Minute)
 	b.step(pool.Tick{})
-	if m := b.s.Jobs[job.MemberOrder(sweep, 1)]; m.VMID == "" {
+	if m := b.s.Jobs.Get(job.MemberOrder(sweep, 1)); m.VMID == "" {
 		t.Errorf("the retry of what had begun is %s", m.State)
 	}
 	b.over(job.MemberOrder(sweep, 2), "succeeded", 0)

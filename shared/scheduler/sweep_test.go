@@ -21,7 +21,7 @@ func order(n int) string { return fmt.Sprintf("01%024d", n) }
 // over lets the attempt of a live job end.
 func (b *bench) over(order, state string, code int) {
 	b.t.Helper()
-	j := b.s.Jobs[order]
+	j := b.s.Jobs.Get(order)
 	if j == nil || j.VMID == "" {
 		b.t.Fatalf("job %s is on no node", order)
 	}
@@ -45,7 +45,7 @@ func (b *bench) settle(events ...pool.Event) {
 
 // members counts the live members of all sweeps, and those on nodes.
 func (b *bench) members() (live, running int) {
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		if j.Spec.Index != nil {
 			live++
 			if j.VMID != "" {
@@ -62,7 +62,7 @@ func TestSweep(t *testing.T) {
 	b.node("n1")
 	sweep := order(1)
 	r := b.step(submission(sweep, sweepOf(6, 3)))
-	j := b.s.Jobs[sweep]
+	j := b.s.Jobs.Get(sweep)
 	if live, running := b.members(); live != 3 || running != 3 || b.s.Head.Running != 3 || b.s.Head.Queued != 3 {
 		t.Fatalf(
 			"got %d members, %d on nodes, head says %d and %d in line; want its `parallel` of 3, and 3 in line", live, running,
@@ -89,8 +89,8 @@ func TestSweep(t *testing.T) {
 		b.over(job.MemberOrder(sweep, i), "succeeded", 0)
 	}
 	want := "1 of its 6 members failed, the first of them " + j.ID + ".1"
-	if j.State != job.Failed || j.ExitCode != 7 || j.Reason != want || len(b.s.Jobs) != 0 || b.s.Head.Queued != 0 {
-		t.Errorf("got %s, exit code %d: %s; want failed with 7: %s; %d jobs left", j.State, j.ExitCode, j.Reason, want, len(b.s.Jobs))
+	if j.State != job.Failed || j.ExitCode != 7 || j.Reason != want || b.s.Jobs.Len() != 0 || b.s.Head.Queued != 0 {
+		t.Errorf("got %s, exit code %d: %s; want failed with 7: %s; %d jobs left", j.State, j.ExitCode, j.Reason, want, b.s.Jobs.Len())
 	}
 }
 
@@ -106,7 +106,7 @@ func TestSweepRetriesFirst(t *testing.T) {
 		s.Retry.Max = 1
 	}))
 	b.over(job.MemberOrder(sweep, 0), "failed", 1)
-	first := b.s.Jobs[job.MemberOrder(sweep, 0)]
+	first := b.s.Jobs.Get(job.MemberOrder(sweep, 0))
 	if first.VMID == "" || len(first.Attempts) != 2 {
 		t.Fatalf("the second attempt does not come next: %+v", first)
 	}
@@ -114,7 +114,7 @@ func TestSweepRetriesFirst(t *testing.T) {
 		t.Errorf("%d members live and %d run, want 1", live, running)
 	}
 	b.over(job.MemberOrder(sweep, 0), "succeeded", 0)
-	if b.s.Jobs[job.MemberOrder(sweep, 1)] == nil {
+	if b.s.Jobs.Get(job.MemberOrder(sweep, 1)) == nil {
 		t.Error("the next member does not begin")
 	}
 }
@@ -127,7 +127,7 @@ func TestCancelSweep(t *testing.T) {
 	}
 	sweep := order(1)
 	b.settle(submission(sweep, sweepOf(100_000, 0)))
-	j := b.s.Jobs[sweep]
+	j := b.s.Jobs.Get(sweep)
 	if _, running := b.members(); running != 200 {
 		t.Fatalf("%d members run on 50 nodes of 4 cpus, want 200", running)
 	}
@@ -140,13 +140,13 @@ func TestCancelSweep(t *testing.T) {
 		t.Fatalf("%d members live, %d in line, sweep is %s; the running ones end when their nodes say so", live, b.s.Head.Queued, j.State)
 	}
 	for i := range 200 {
-		if m := b.s.Jobs[job.MemberOrder(sweep, i)]; m.Cancel != "enough" {
+		if m := b.s.Jobs.Get(job.MemberOrder(sweep, i)); m.Cancel != "enough" {
 			t.Fatalf("member %d was not asked to end", i)
 		}
 		b.over(job.MemberOrder(sweep, i), "cancelled", job.ExitCancelled)
 	}
-	if j.State != job.Cancelled || j.Progress.Cancelled != 100_000 || len(b.s.Jobs) != 0 {
-		t.Errorf("got %s with %d cancelled; %d jobs left", j.State, j.Progress.Cancelled, len(b.s.Jobs))
+	if j.State != job.Cancelled || j.Progress.Cancelled != 100_000 || b.s.Jobs.Len() != 0 {
+		t.Errorf("got %s with %d cancelled; %d jobs left", j.State, j.Progress.Cancelled, b.s.Jobs.Len())
 	}
 }
 
@@ -159,7 +159,7 @@ func TestSweepLoaded(t *testing.T) {
 	b.step(submission(sweep, sweepOf(10, 2)))
 	b.step(pool.Cancel{Order: job.MemberOrder(sweep, 2), Reason: "not this one"})
 	var jobs []*pool.Job
-	for _, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
 		jobs = append(jobs, j.Job)
 	}
 	b.s = scheduler.NewState(b.s.Head, []*pool.Node{b.s.Nodes["n1"].Node}, jobs, b.now)
@@ -168,7 +168,7 @@ func TestSweepLoaded(t *testing.T) {
 		t.Fatalf("%d members live, %d run, %d in line", live, running, b.s.Head.Queued)
 	}
 	b.over(job.MemberOrder(sweep, 0), "succeeded", 0)
-	if b.s.Jobs[job.MemberOrder(sweep, 2)] != nil || b.s.Jobs[job.MemberOrder(sweep, 3)] == nil {
+	if b.s.Jobs.Get(job.MemberOrder(sweep, 2)) != nil || b.s.Jobs.Get(job.MemberOrder(sweep, 3)) == nil {
 		t.Error("the next member is not the one after the cancelled one")
 	}
 }
@@ -179,22 +179,22 @@ func TestAfterSweepsAndFailures(t *testing.T) {
 	b.node("n1")
 	sweep := order(1)
 	b.step(submission(sweep, sweepOf(2, 0)))
-	id := b.s.Jobs[sweep].ID
+	id := b.s.Jobs.Get(sweep).ID
 	b.step(
 		submission(order(2), after(id)), submission(order(3), after(id+":failure")), submission(order(4), after(id+":any")),
 		submission(order(5), after(id+".0:any")),
 	)
 	b.over(job.MemberOrder(sweep, 0), "succeeded", 0)
-	if j := b.s.Jobs[order(5)]; j.VMID == "" {
+	if j := b.s.Jobs.Get(order(5)); j.VMID == "" {
 		t.Errorf("the job after a member is %s", j.State)
 	}
-	success := b.s.Jobs[order(2)]
+	success := b.s.Jobs.Get(order(2))
 	b.over(job.MemberOrder(sweep, 1), "failed", 2)
 	if success.State != job.Cancelled {
 		t.Errorf("after success: got %s", success.State)
 	}
 	for _, o := range []string{order(3), order(4)} {
-		if j := b.s.Jobs[o]; j == nil || j.VMID == "" {
+		if j := b.s.Jobs.Get(o); j == nil || j.VMID == "" {
 			t.Errorf("%s does not run: %+v", o, j)
 		}
 	}
@@ -212,12 +212,13 @@ func TestCancelAll(t *testing.T) {
 	b.settle(events...)
 	b.now = b.now.Add(time.Second)
 	b.settle(pool.CancelAll{User: "ann", Reason: "gone home"}, pool.CancelAll{User: "ann", Reason: "gone home"})
-	for o, j := range b.s.Jobs {
+	for j := range b.s.Jobs.All() {
+		o := j.Order
 		if j.Spec.User == "ann" && (j.VMID == "" || j.Cancel == "") {
 			t.Errorf("job %s of ann is %s", o, j.State)
 		}
 	}
-	if b.s.Jobs[order(1)].Cancel != "" {
+	if b.s.Jobs.Get(order(1)).Cancel != "" {
 		t.Error("bob's job is cancelled")
 	}
 }

@@ -88,7 +88,7 @@ func TestCallThatReplacesANode(t *testing.T) {
 					}
 					if n := b.s.Nodes[left]; n.State == pool.NodeBusy {
 						b.say(left, leaving())
-						r = b.say(left, evicted(b.s.Jobs["1"].N))
+						r = b.say(left, evicted(b.s.Jobs.Get("1").N))
 					}
 				}
 				want(t, "before a list", asks(r), "")

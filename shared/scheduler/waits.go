@@ -133,7 +133,7 @@ func waitsText(j *Job) string {
 func (ws *waits) lookUpEnds() {
 	ids := make([]string, 0, len(ws.line.after))
 	for id := range ws.line.after {
-		if ws.ids[id] == nil {
+		if ws.Jobs.WithID(id) == nil {
 			ids = append(ids, id)
 		}
 	}
@@ -151,7 +151,7 @@ func (ws *waits) lookUpEnds() {
 // ended.
 func (ws *waits) lookAt(ids []string) {
 	for _, id := range ids {
-		if ws.ids[id] == nil && len(ws.line.after[id]) > 0 {
+		if ws.Jobs.WithID(id) == nil && len(ws.line.after[id]) > 0 {
 			ws.effects.LookAt = append(ws.effects.LookAt, id)
 		}
 	}
@@ -163,7 +163,7 @@ func (ws *waits) lookAt(ids []string) {
 // pool asks for it.
 func (t *turn) lookUp(ids []string) {
 	for _, id := range ids {
-		if t.ids[id] == nil {
+		if t.Jobs.WithID(id) == nil {
 			t.effects.LookUp = append(t.effects.LookUp, id)
 		}
 	}
