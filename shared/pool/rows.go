@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/usage"
 )
 
@@ -180,6 +181,8 @@ type Node struct {
 	BusyFor    time.Duration
 	IdleFor    time.Duration
 	DrainFor   time.Duration
+
+	Listens protocol.Listens // where its door listens; zero = it does not
 }
 
 // QuarantineFor is how long a broken node stays, so that somebody can see what is wrong

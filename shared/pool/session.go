@@ -2,9 +2,11 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
 )
 
 // Kinds of pools.
@@ -33,7 +35,16 @@ type Members struct {
 }
 
 // Ways to the nodes of an interactive pool.
-const AccessRelay = "relay" // through Azure Relay: nothing listens on the node's addresses
+const (
+	AccessRelay    = "relay"              // through Azure Relay: nothing listens on the node's addresses
+	AccessDirect   = protocol.WayDirect   // to the node's own address
+	AccessBalancer = protocol.WayBalancer // to one address of the pool's
+)
+
+// Ways lists the ways for which the door of a node listens, as protocol.Session.Ways.
+func (s *Spec) Ways() []string {
+	return slices.DeleteFunc(slices.Clone(s.Access), func(way string) bool { return way == AccessRelay })
+}
 
 // IsInteractive reports whether people work on the nodes of the pool.
 func (s *Spec) IsInteractive() bool { return s.Kind == KindInteractive }

@@ -47,6 +47,9 @@ func FeaturesNeeded(a Assignment) []string {
 	if a.Source != nil && a.Source.Tree != "" {
 		needed = append(needed, FeatureTree)
 	}
+	if a.Session != nil && len(a.Session.Ways) > 0 {
+		needed = append(needed, FeatureWays)
+	}
 	return needed
 }
 

@@ -57,6 +57,10 @@ func TestFeaturesNeeded(t *testing.T) {
 	if !slices.Equal(needed, []string{protocol.FeatureTree}) || !slices.Contains(protocol.Features(), needed[0]) {
 		t.Errorf("a tree needs %v", needed)
 	}
+	needed = protocol.FeaturesNeeded(protocol.Assignment{Session: &protocol.Session{Ways: []string{protocol.WayDirect}}})
+	if !slices.Equal(needed, []string{protocol.FeatureSession, protocol.FeatureWays}) {
+		t.Errorf("a session with another way than the relay needs %v", needed)
+	}
 	if needed = protocol.FeaturesNeeded(protocol.Assignment{Source: &job.Source{Repository: "r", Commit: "c"}}); needed != nil {
 		t.Errorf("a repository needs %v", needed)
 	}

@@ -162,6 +162,8 @@ type Ready struct {
 	// HostKeys are the public keys of the node's own SSH server, as lines of OpenSSH, at
 	// most 4; nil = it has none.
 	HostKeys []string `json:"hostKeys,omitempty"`
+	// Listens is where its door listens; nil = it does not.
+	Listens *Listens `json:"listens,omitempty"`
 }
 
 // Started says that an attempt's process runs.

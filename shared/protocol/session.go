@@ -5,8 +5,11 @@ package protocol
 // Session in the place of a command. It outlives the agent: an agent that starts again
 // finds the sessions of its journal, and goes on with those that live.
 
-// FeatureSession is Assignment.Session.
-const FeatureSession = "session"
+// FeatureSession is Assignment.Session. FeatureWays is Session.Ways.
+const (
+	FeatureSession = "session"
+	FeatureWays    = "ways"
+)
 
 // Session says whose a session is, and what it has. Started means that the account, the
 // home, the links and the doors are there.
@@ -22,9 +25,19 @@ type Session struct {
 	// Door is the relay's entity of the node. Its token is never in a row: the driver adds it
 	// when it sends the message.
 	Door *Door `json:"door,omitempty"`
-	// TicketKey is the public key that signs tickets for the browser: Ed25519, base64.
+	// TicketKey is the public key that signs tickets for the browser, and ways to the node:
+	// Ed25519, base64.
 	TicketKey string `json:"ticketKey,omitempty"`
+	// Ways are those to the node beside the relay, WayDirect or WayBalancer: with any of them
+	// its door listens at the address that Ready.Listens tells.
+	Ways []string `json:"ways,omitempty"`
 }
+
+// Ways to a node beside the relay, as the field `access` of a pool names them.
+const (
+	WayDirect   = "direct"   // to the node's own address
+	WayBalancer = "balancer" // to the pool's one address, behind which any node answers
+)
 
 // Homes and kinds of Jupyter of a session.
 const (

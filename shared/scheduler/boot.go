@@ -94,6 +94,10 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 		n.HostKeys = keys
 		rs.touchNode(n)
 	}
+	if at := r.Listens.Checked(); at != n.Listens {
+		n.Listens = at
+		rs.touchNode(n)
+	}
 	if !slices.Equal(features, n.Features) || n.Stage != "" || n.Protocol != version {
 		n.Features, n.Protocol, n.Stage, n.StageWhy, n.StageAt = features, version, "", "", time.Time{}
 		rs.indexNode(n)

@@ -26,10 +26,16 @@ func (t *turn) downReason() string {
 }
 
 // describeSession adds to an assignment what the pool's document says of its sessions. The
-// driver adds what the deployment knows.
-func (t *turn) describeSession(s *protocol.Session) {
-	if of := t.Head.Spec.Sessions; s != nil && of != nil {
-		s.Home, s.Jupyter, s.Sudo, s.Probe = of.Home, of.Jupyter, of.Sudo, of.Probe
+// driver adds what the deployment knows. A node of an earlier release can be reached by the
+// relay alone.
+func (t *turn) describeSession(n *Node, s *protocol.Session) {
+	of := t.Head.Spec.Sessions
+	if s == nil || of == nil {
+		return
+	}
+	s.Home, s.Jupyter, s.Sudo, s.Probe = of.Home, of.Jupyter, of.Sudo, of.Probe
+	if n.hasFeatures(protocol.FeatureWays) {
+		s.Ways = t.Head.Spec.Ways()
 	}
 }
 
@@ -38,7 +44,7 @@ func (t *turn) send(n *Node, item protocol.WorkItem) {
 	if item.Assign != nil {
 		item.Assign.Whole = !t.Head.Spec.Pack // a job that has its node to itself may use all of it
 		item.Assign.Room = t.turnRoom(n, item.Assign)
-		t.describeSession(item.Assign.Session)
+		t.describeSession(n, item.Assign.Session)
 	}
 	t.effects.Work[n.VMID] = append(t.effects.Work[n.VMID], item)
 }

@@ -10,6 +10,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/store/table"
 )
 
@@ -164,6 +165,8 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 			e.Text("HostKeys", keys)
 		}
 	}
+	e.Text("DoorPublic", n.Listens.Public)
+	e.Text("DoorInside", n.Listens.Inside)
 	e.Int("Slot", n.Slot)
 	e.Int("Protocol", n.Protocol)
 	e.Text("Price", n.Price)
@@ -263,7 +266,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency      string
-		Blames, Stage, StageWhy, Features, HostKeys                                           string
+		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside                   string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol, Slot table.Number
 		Evicted, Spot, Outdated                                                               bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark        time.Time
@@ -304,6 +307,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		StageWhy:   row.StageWhy,
 		StageAt:    row.StageAt,
 		Protocol:   int(row.Protocol),
+		Listens:    protocol.Listens{Public: row.DoorPublic, Inside: row.DoorInside},
 		Slot:       int(row.Slot),
 		Price:      row.Price,
 		Currency:   row.Currency,

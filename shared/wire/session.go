@@ -7,6 +7,7 @@ import (
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 )
 
 // SessionState is the state of a session as people see it.
@@ -101,13 +102,18 @@ type SessionCertificate struct {
 
 // Door is a way to a node.
 type Door struct {
-	Kind  string `json:"kind"`  // DoorRelay
-	URL   string `json:"url"`   // wss://NAMESPACE/$hc/ENTITY/ssh/SESSION
-	Token string `json:"token"` // to send there, a shared access signature, good for 15 minutes
+	Kind    string `json:"kind"`              // DoorRelay, DoorDirect or DoorBalancer
+	URL     string `json:"url,omitempty"`     // of a relay: wss://NAMESPACE/$hc/ENTITY/ssh/SESSION
+	Address string `json:"address,omitempty"` // of the others: HOST:PORT, to connect to by TCP
+	Token   string `json:"token"`             // good for 15 minutes: a shared access signature, or a way that the door of a node reads first
 }
 
-// DoorRelay is a door at a relay, where both ends dial out.
-const DoorRelay = "relay"
+// Kinds of doors.
+const (
+	DoorRelay    = "relay"              // both ends dial out
+	DoorDirect   = protocol.WayDirect   // the node's own address
+	DoorBalancer = protocol.WayBalancer // the pool's one address
+)
 
 // SessionLab says where the JupyterLab of a session is. The address holds a ticket that is
 // good once, for a minute.
