@@ -25,8 +25,8 @@ type Session struct {
 	// Door is the relay's entity of the node. Its token is never in a row: the driver adds it
 	// when it sends the message.
 	Door *Door `json:"door,omitempty"`
-	// TicketKey is the public key that signs tickets for the browser, and ways to the node:
-	// Ed25519, base64.
+	// TicketKey is the public key that signs tickets for the browser, and ways to the node
+	// (shared/way): Ed25519, base64.
 	TicketKey string `json:"ticketKey,omitempty"`
 	// Ways are those to the node beside the relay, WayDirect or WayBalancer: with any of them
 	// its door listens at the address that Ready.Listens tells.
@@ -38,6 +38,14 @@ const (
 	WayDirect   = "direct"   // to the node's own address
 	WayBalancer = "balancer" // to the pool's one address, behind which any node answers
 )
+
+// Listens is where the door of a node listens while a session is there that has Ways. Both are
+// an IP address and a port, as in "10.1.0.4:443". A node says so of itself: shared/way looks at
+// them before anybody is led there.
+type Listens struct {
+	Public string `json:"public,omitempty"` // where people find it; "" = the node has no address of its own
+	Inside string `json:"inside"`           // where the doors of other nodes find it
+}
 
 // Homes and kinds of Jupyter of a session.
 const (

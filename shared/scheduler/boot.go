@@ -94,7 +94,7 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 		n.HostKeys = keys
 		rs.touchNode(n)
 	}
-	if at := r.Listens.Checked(); at != n.Listens {
+	if at := clipListens(r.Listens); at != n.Listens {
 		n.Listens = at
 		rs.touchNode(n)
 	}
@@ -110,9 +110,10 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 	return false
 }
 
-// Bounds of the public keys of a node's SSH server.
+// Bounds of the public keys of a node's SSH server, and of where it listens.
 const (
 	maxHostKeys    = 4
+	longestAddress = 48  // bytes of an address of version 6 with its port
 	longestHostKey = 800 // bytes of a line; RSA with 4096 bits has some 740
 )
 
@@ -126,6 +127,14 @@ func clipHostKeys(keys []string) (good []string) {
 		}
 	}
 	return good
+}
+
+// clipListens takes in where a node listens; what is too long for an address is none.
+func clipListens(l *protocol.Listens) protocol.Listens {
+	if l == nil || max(len(l.Public), len(l.Inside)) > longestAddress {
+		return protocol.Listens{}
+	}
+	return *l
 }
 
 // clip cuts a text to so many bytes, and leaves no broken character.
