@@ -2,7 +2,9 @@
 
 // Package door lets people in to a node: it listens at the relay for each session that is
 // there, and leads who comes to the session's sshd, and a browser, once it has shown a ticket,
-// to the session's JupyterLab. Nothing else of the node can be reached.
+// to the session's JupyterLab. Nothing else of the node can be reached. Where the pool has
+// other ways than the relay, it listens by TCP, too: a connection shows a way that the app has
+// signed, and is passed on to the node that the way names, if that is another one.
 //
 // It is a process of its own, which neither the end nor an upgrade of the agent touches. The
 // agent tells it of sessions by files; it tells the agent by files how many people are there.
@@ -43,13 +45,14 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d := &door{dir: dir, log: log, key: key, open: map[string]*session{}, places: map[string]*place{}, told: map[string]string{}}
+	d := &door{dir: dir, log: log, key: key, gate: newGate(log), open: map[string]*session{}, places: map[string]*place{}, told: map[string]string{}}
+	defer d.gate.close()
 	defer d.closeAll()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for used := time.Now(); time.Since(used) < endAfter; {
 		d.look(ctx)
-		if len(d.open) > 0 {
+		if len(d.open) > 0 || d.gate.isPassing() {
 			used = time.Now()
 		}
 		select {
@@ -66,6 +69,7 @@ type door struct {
 	dir  string
 	log  *slog.Logger
 	key  []byte              // of cookies
+	gate *gate               // where it listens by TCP
 	open map[string]*session // by name of their files
 	// places are those at the relay, by address. The sessions of a node share them.
 	places map[string]*place
@@ -93,6 +97,9 @@ func (d *door) look(ctx context.Context) {
 	}
 	for name, f := range files {
 		s := d.open[name]
+		if f.Listen != "" && s != nil {
+			d.gate.take(s) // it may not have been able to listen
+		}
 		if s == nil {
 			d.log.Info("the door of a session is open", "session", f.Session, "user", f.User)
 			s = newSession(f, d.key, d.log)
@@ -112,9 +119,10 @@ func (d *door) look(ctx context.Context) {
 	}
 }
 
-// join has a session's places listen, and lets its people in there.
+// join has a session's places and the gate listen, and lets its people in there.
 func (d *door) join(ctx context.Context, s *session) {
 	f := s.file.Load()
+	d.gate.take(s)
 	for _, at := range []struct {
 		address, token string
 		web            bool
@@ -131,6 +139,7 @@ func (d *door) join(ctx context.Context, s *session) {
 
 // end ends a session, and the places that nobody has any more: they cost money.
 func (d *door) end(s *session) {
+	d.gate.remove(s)
 	s.end()
 	for address, p := range d.places {
 		if p.remove(s) == 0 {
@@ -140,11 +149,16 @@ func (d *door) end(s *session) {
 	}
 }
 
+// whyClosed says why nobody can come in to a session; "" = one of its ways is open.
 func (d *door) whyClosed(f File) string {
+	why := "the node has no place at the relay"
 	if p := d.places[f.URL]; p != nil {
-		return p.whyClosed()
+		why = p.whyClosed()
 	}
-	return "the node has no place at the relay"
+	if f.Listen != "" && why != "" {
+		why = d.gate.whyClosed()
+	}
+	return why
 }
 
 // complain says once what is wrong with a file.

@@ -34,7 +34,10 @@ type File struct {
 	Token     string `json:"token,omitempty"`     // to listen there; a later one replaces it
 	WebURL    string `json:"webURL,omitempty"`    // the same for browsers
 	WebToken  string `json:"webToken,omitempty"`  //
-	TicketKey string `json:"ticketKey,omitempty"` // Ed25519, base64, of tickets for browsers
+	TicketKey string `json:"ticketKey,omitempty"` // Ed25519, base64, of tickets for browsers and of ways
+	// Listen is where the door listens by TCP, HOST:PORT, for ways beside the relay; "" = it does not.
+	Listen string `json:"listen,omitempty"`
+	Inside string `json:"inside,omitempty"` // IP:PORT at which the doors of other nodes find this one
 }
 
 // State is what the door tells of a session.

@@ -97,17 +97,11 @@ func (s *session) input() { s.lastInput.Store(time.Now().UnixMilli()) }
 
 func (s *session) count(n int) { s.relayed.Add(int64(n)) }
 
-// takeSSH joins who comes for SSH with the sshd of the session.
+// takeSSH joins who comes by the relay for SSH with the sshd of the session.
 func (s *session) takeSSH(ctx context.Context, in *relay.Incoming) {
-	network, address, err := target(s.file.Load().SSH)
+	server, err := s.dialSSH(ctx)
 	if err != nil {
-		_ = in.Reject(ctx, http.StatusServiceUnavailable, "the session has no SSH server")
-		return
-	}
-	server, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
-	if err != nil {
-		s.log.Warn("the session's SSH server does not answer", "session", s.file.Load().Session, "error", err)
-		_ = in.Reject(ctx, http.StatusServiceUnavailable, "the session's SSH server does not answer")
+		_ = in.Reject(ctx, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	defer server.Close()
@@ -117,15 +111,34 @@ func (s *session) takeSSH(ctx context.Context, in *relay.Incoming) {
 	}
 	s.ssh.Add(1)
 	defer s.ssh.Add(-1)
+	join(ctx, client, server, s.copy)
+}
+
+// dialSSH connects to the session's sshd. The error is a sentence for who comes.
+func (s *session) dialSSH(ctx context.Context) (net.Conn, error) {
+	network, address, err := target(s.file.Load().SSH)
+	if err != nil {
+		return nil, errors.New("the session has no SSH server")
+	}
+	server, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
+	if err != nil {
+		s.log.Warn("the session's SSH server does not answer", "session", s.file.Load().Session, "error", err)
+		return nil, errors.New("the session's SSH server does not answer")
+	}
+	return server, nil
+}
+
+// join copies bytes both ways until the server has closed its side, or ctx ends.
+func join(ctx context.Context, client, server net.Conn, copyAll func(to io.Writer, from io.Reader)) {
 	stop := context.AfterFunc(ctx, func() { client.Close(); server.Close() })
 	defer stop()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.copy(client, server)
+		copyAll(client, server)
 		client.Close() // after all that the server has said
 	}()
-	s.copy(server, client)
+	copyAll(server, client)
 	server.Close()
 	<-done
 }

@@ -1,0 +1,343 @@
+//go:build unix
+
+package door
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/way"
+)
+
+// Limits of who comes by TCP.
+const (
+	lineTime   = 10 * time.Second // from the connection to the end of its line
+	mostSilent = 200              // connections that have not said their line yet
+	// keepAlive is how often a peer that says nothing is asked whether it is there: a balancer
+	// in between forgets a connection after 4 minutes without a byte.
+	keepAlive = 30 * time.Second
+)
+
+// gate is where the node listens by TCP for its sessions, and for those of other nodes: who
+// comes by a balancer may have been led to the wrong one, and is passed on. It knows no peers:
+// the way names the address, and the app has signed it.
+type gate struct {
+	log   *slog.Logger
+	line  time.Duration   // lineTime, shorter in tests
+	over  context.Context // of all connections
+	stop  context.CancelFunc
+	conns sync.WaitGroup
+
+	mu       sync.Mutex
+	guests   map[string]*session // by id
+	address  string              // as the files name it; "" = it does not listen
+	inside   string
+	listener net.Listener
+	closed   string         // why it does not listen; "" = it does
+	silent   []net.Conn     // in the order in which they came
+	joined   int            // connections that have said a good line
+	passing  map[string]int // of these, the ones that are passed on, by session
+}
+
+func newGate(log *slog.Logger) *gate {
+	g := &gate{log: log, line: lineTime, guests: map[string]*session{}, passing: map[string]int{}}
+	g.over, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+// take lets a session in, where its file says that the door listens.
+func (g *gate) take(s *session) {
+	f := s.file.Load()
+	if f.Listen == "" {
+		g.remove(s)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.guests[f.Session] = s
+	g.listen(f.Listen, f.Inside)
+}
+
+// remove takes a session away. After the last one the gate does not listen; who was passed on
+// goes on.
+func (g *gate) remove(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, guest := range g.guests {
+		if guest == s {
+			delete(g.guests, id)
+		}
+	}
+	if len(g.guests) == 0 {
+		g.listen("", "")
+	}
+}
+
+// listen has the gate listen at an address, and nowhere else; "" = not at all. What has come in
+// already goes on. mu is held.
+func (g *gate) listen(address, inside string) {
+	g.inside = inside
+	if address == g.address && (address == "" || g.listener != nil) {
+		return
+	}
+	if g.listener != nil {
+		g.listener.Close()
+	}
+	before := g.closed
+	g.address, g.closed, g.listener = address, "", nil
+	if address == "" {
+		return
+	}
+	config := net.ListenConfig{KeepAlive: keepAlive}
+	l, err := config.Listen(g.over, "tcp", address)
+	if err != nil {
+		g.closed = fmt.Sprintf("the door of the node cannot listen at %s; free the port, or set DSVM_DOOR_LISTEN to another", address)
+		if g.closed != before {
+			g.log.Warn("listening by TCP has failed; trying again", "error", err)
+		}
+		return
+	}
+	g.listener = l
+	g.conns.Go(func() { g.acceptAll(l) })
+}
+
+// whyClosed says why nobody comes in; "" = the gate listens.
+func (g *gate) whyClosed() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// isPassing reports whether connections are passed on to other nodes.
+func (g *gate) isPassing() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.passing) > 0
+}
+
+// close ends all that has come in.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.listen("", "")
+	g.mu.Unlock()
+	g.stop()
+	g.conns.Wait()
+}
+
+func (g *gate) acceptAll(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // no more files, for a moment
+			select {
+			case <-time.After(dialTime / 10):
+			case <-g.over.Done():
+				return
+			}
+			continue
+		}
+		g.conns.Go(func() {
+			defer c.Close()
+			g.serve(c)
+		})
+	}
+}
+
+// serve reads the line of one connection, and leads it where its way goes. Who says nothing, or
+// something else, gets no answer.
+func (g *gate) serve(c net.Conn) {
+	stop := context.AfterFunc(g.over, func() { c.Close() })
+	defer stop()
+	heard := g.wait(c)
+	line, err := way.ReadLine(c)
+	heard()
+	if err != nil {
+		return
+	}
+	_ = c.SetDeadline(time.Now().Add(lineTime)) // of the answer
+	w, err := g.read(line.Way)
+	if err != nil {
+		way.Refuse(c, false, err)
+		return
+	}
+	if err := g.enter(); err != nil {
+		way.Refuse(c, true, err)
+		return
+	}
+	defer g.leave()
+	g.lead(way.After(c, line.Rest), c, w, line)
+}
+
+// wait counts a connection that has said nothing yet, until heard is called. If there are too
+// many, the oldest one is closed: an honest one says its line at once.
+func (g *gate) wait(c net.Conn) (heard func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.silent) >= mostSilent {
+		g.silent[0].Close()
+		g.silent = g.silent[1:]
+	}
+	g.silent = append(g.silent, c)
+	_ = c.SetReadDeadline(time.Now().Add(g.line))
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for i, other := range g.silent {
+			if other == c {
+				g.silent = append(g.silent[:i], g.silent[i+1:]...)
+				return
+			}
+		}
+	}
+}
+
+// read reads a way that a key of this door's sessions has signed.
+func (g *gate) read(text string) (way.Way, error) {
+	g.mu.Lock()
+	var keys []ed25519.PublicKey
+	for _, s := range g.guests {
+		if key := way.ReadKey(s.file.Load().TicketKey); key != nil && !slices.ContainsFunc(keys, func(k ed25519.PublicKey) bool { return k.Equal(key) }) {
+			keys = append(keys, key)
+		}
+	}
+	g.mu.Unlock()
+	w, err := way.Read(text, keys, time.Now())
+	if err == nil && w.For != way.SSH {
+		err = way.ErrInvalid
+	}
+	return w, err
+}
+
+func (g *gate) enter() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.joined >= mostAt {
+		return errors.New("the node has too many connections; close some")
+	}
+	g.joined++
+	return nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.joined--
+}
+
+// Sentences for who comes by a good way that leads nowhere.
+var (
+	errNotHere = errors.New("this session is not here, or has ended; look with `dsvm session list`")
+	errNoNode  = errors.New("this way leads to no node")
+	errTwoHops = errors.New("this way was passed on already")
+)
+
+// lead joins a connection with its session, or passes it on to the door of the session's node.
+// raw is the connection beneath client.
+func (g *gate) lead(client, raw net.Conn, w way.Way, line way.Line) {
+	g.mu.Lock()
+	s, inside := g.guests[w.Session], g.inside
+	g.mu.Unlock()
+	if s != nil {
+		g.join(client, raw, s)
+		return
+	}
+	switch {
+	case w.Inside == "" || w.Inside == inside:
+		way.Refuse(raw, true, errNotHere)
+	case line.IsHop:
+		way.Refuse(raw, false, errTwoHops)
+	case !isNeighbour(w.Inside, inside):
+		way.Refuse(raw, false, errNoNode)
+	default:
+		g.pass(client, raw, w, line.Way)
+	}
+}
+
+// join joins a connection with the sshd of a session that is here.
+func (g *gate) join(client, raw net.Conn, s *session) {
+	ctx, leave, err := s.enter(g.over)
+	if err != nil {
+		way.Refuse(raw, true, err)
+		return
+	}
+	defer leave()
+	server, err := s.dialSSH(ctx)
+	if err != nil {
+		way.Refuse(raw, true, err)
+		return
+	}
+	defer server.Close()
+	if way.Accept(raw) != nil {
+		return
+	}
+	s.ssh.Add(1)
+	defer s.ssh.Add(-1)
+	_ = raw.SetDeadline(time.Time{})
+	join(ctx, client, server, copyPlain)
+}
+
+// isNeighbour reports whether the door of another node may be at an address, seen from that of
+// this one: on one machine it is on loopback, and otherwise never.
+func isNeighbour(address, own string) bool {
+	mine, err := netip.ParseAddrPort(own)
+	if err != nil || !way.IsInside(address) {
+		return false
+	}
+	return netip.MustParseAddrPort(address).Addr().IsLoopback() == mine.Addr().IsLoopback()
+}
+
+// pass passes a connection on. Nothing of it but the line is sent before the other end has
+// answered as a door does: no other server can be spoken to.
+func (g *gate) pass(client, raw net.Conn, w way.Way, text string) {
+	if err := g.enterPassing(w.Session); err != nil {
+		way.Refuse(raw, true, err)
+		return
+	}
+	defer g.leavePassing(w.Session)
+	server, err := way.Hop(g.over, w.Inside, text)
+	if err != nil {
+		g.log.Warn("the door of another node does not take a session", "session", w.Session, "error", err)
+		way.Refuse(raw, fault.CodeOf(err) != fault.Forbidden, errors.New("the door of the session's node does not let this way in; try again"))
+		return
+	}
+	defer server.Close()
+	if way.Accept(raw) != nil {
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	join(g.over, client, server, copyPlain)
+}
+
+func (g *gate) enterPassing(session string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.passing[session] >= mostOf {
+		return errors.New("the session has too many connections; close some")
+	}
+	g.passing[session]++
+	return nil
+}
+
+func (g *gate) leavePassing(session string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.passing[session]--; g.passing[session] == 0 {
+		delete(g.passing, session)
+	}
+}
+
+// copyPlain copies a stream to its end, on Linux without it coming up from the kernel. Nobody
+// pays for its bytes by their number, so that they are not counted.
+func copyPlain(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) }
