@@ -129,6 +129,9 @@ const noGPUDevices = "none"
 //     where images have it.
 //   - DSVM_OWN_USERS: true = the machine is not the node's own, so that accounts of people
 //     are made in a layer above its /etc, seen by their session alone. Default: false.
+//   - DSVM_DOOR_LISTEN: where the door of the node listens by TCP for sessions that have
+//     other ways than the relay: :PORT, IP:PORT, with port 0 for any that is free; off = it
+//     does not. Default: :443.
 //   - DSVM_SESSION_VOTES: a duration; how often it is counted whether a session is used.
 //     Default: 1m.
 //   - DSVM_SESSION_GRACE: a duration; time between the end of a session and the killing of
@@ -192,6 +195,7 @@ type Config struct {
 
 	Jupyter      string        // program; "" = where images have it
 	OwnUsers     bool          // the machine is not the node's own: people have accounts in a world apart
+	DoorListen   string        // IP:PORT, :PORT or off; "" = off
 	SessionVotes time.Duration // between two counts of the votes of a session
 	SessionGrace time.Duration // between the end of a session and the killing of what runs in it
 
@@ -285,6 +289,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
 		Jupyter:             getenv("DSVM_JUPYTER"),
 		OwnUsers:            getenv("DSVM_OWN_USERS") == "true",
+		DoorListen:          or("DSVM_DOOR_LISTEN", defaultDoorListen),
 		SessionVotes:        defaultSessionVotes,
 		SessionGrace:        defaultSessionGrace,
 		WorkQueue:           or("WORK_QUEUE", protocol.WorkQueue),
@@ -409,6 +414,9 @@ func (c *Config) check() error {
 		if err := checkMetadata(c.Metadata); err != nil {
 			return err
 		}
+	}
+	if err := checkDoorListen(c.DoorListen); err != nil {
+		return err
 	}
 	if c.ReportEvery <= 0 {
 		return fault.New(fault.Invalid, "DSVM_REPORT_EVERY", "DSVM_REPORT_EVERY must be more than 0s")

@@ -43,8 +43,9 @@ type reporter struct {
 	bus           bus
 	pool, vmid    string
 	ready         protocol.Ready // what the first report says, without Counter; Address "" = looked up
-	reportEvery   time.Duration  // between two lists of everything
-	startedWithin time.Duration  // how long a start may wait for more to report
+	listens       func(ctx context.Context) *protocol.Listens
+	reportEvery   time.Duration // between two lists of everything
+	startedWithin time.Duration // how long a start may wait for more to report
 	firstSession  <-chan struct{}
 
 	// Used by one goroutine at a time.
@@ -70,6 +71,7 @@ func newReporter(cfg Config, b *notebook, s *sessions, bus bus, boot string, fir
 			HostKeys: s.hostKeys,
 			Versions: protocol.Versions(),
 		},
+		listens:       s.listens,
 		reportEvery:   cfg.ReportEvery,
 		startedWithin: cfg.StartedWithin,
 		firstSession:  firstSession,
@@ -95,6 +97,7 @@ func (r *reporter) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	r.ready.Listens = r.listens(ctx)
 	r.holdsAt = time.Now()
 	pause := pauses{}
 	for failures := 0; ctx.Err() == nil; {

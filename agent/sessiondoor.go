@@ -32,11 +32,16 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	s.mu.Lock()
 	d := s.st.newestDoor(w.Session.Door)
 	s.mu.Unlock()
-	if d == nil { // no relay leads to this node
+	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey}
+	if d != nil {
+		f.URL, f.Token, f.WebURL, f.WebToken = d.URL, d.Token, d.WebURL, d.WebToken
+	}
+	if len(w.Session.Ways) > 0 {
+		f.Listen, f.Inside = s.doorListen, s.doorInside
+	}
+	if f.URL == "" && f.Listen == "" { // no way leads to this node
 		return nil
 	}
-	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey,
-		URL: d.URL, Token: d.Token, WebURL: d.WebURL, WebToken: d.WebToken}
 	if state.Lab {
 		f.Lab = "unix:" + p.LabSocket()
 	}

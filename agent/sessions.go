@@ -30,6 +30,8 @@ type sessions struct {
 	hostKey  string   // path of the node's private key
 	hostKeys []string // its public half, as a line of OpenSSH
 
+	doorListen, doorInside string // see doorAddress
+
 	following sync.WaitGroup
 	doorFiles sync.Mutex // held for writing one file of the door; taken before mu
 }
@@ -42,6 +44,11 @@ func newSessions(cfg Config, b *notebook) *sessions {
 	}
 	if s.unserved != nil {
 		s.log.Info("missing sessions of people on this node", "reason", s.unserved.Error())
+		return s
+	}
+	var err error
+	if s.doorListen, s.doorInside, err = doorAddress(cfg); err != nil {
+		s.log.Warn("the door of the node cannot listen, so that the relay alone leads to it", "reason", err.Error())
 	}
 	return s
 }
@@ -52,6 +59,9 @@ func (s *sessions) features() []string {
 		return protocol.Features()
 	}
 	all := append(protocol.Features(), protocol.FeatureSession)
+	if s.doorListen != "" {
+		all = append(all, protocol.FeatureWays)
+	}
 	slices.Sort(all)
 	return all
 }

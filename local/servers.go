@@ -169,6 +169,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 		"ServiceBusConnection=" + in.Bus.ConnectionString(agentKey),
 		"SHARE_PATH=" + in.Share,
 		"DSVM_NODE_ADDRESS=127.0.0.1",
+		"DSVM_DOOR_LISTEN=127.0.0.1:0",
 		"DSVM_OWN_USERS=true", // accounts of people are the node's, and not this machine's
 	}
 	in.Compute, err = compute.Start(compute.Config{

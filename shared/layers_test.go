@@ -41,6 +41,11 @@ var walls = append([]wall{
 		but:   []string{"shared/fault"},
 		why:   "a guard is used by every layer, so that it may know none; it knows shared/fault alone",
 	}, {
+		from:  []string{"shared/way"},
+		never: []string{"shared/...", "handlers/...", "agent/...", "local/...", "cmd/..."},
+		but:   []string{"shared/fault"},
+		why:   "a way is signed by the app and read by nodes and by people's programs, so that it knows none of them",
+	}, {
 		from:  []string{"agent/..."},
 		never: []string{"shared/store/...", "shared/fleet/...", tables, arm},
 		why:   "a node has no right on tables, and on the resource manager only the right to delete itself; all it knows comes and goes by messages",

@@ -14,6 +14,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/patience"
 	"dsvmpools/shared/relay"
+	"dsvmpools/shared/way"
 	"dsvmpools/shared/wire"
 )
 
@@ -63,18 +64,36 @@ func dialDoor(ctx context.Context, host string, doors []wire.Door) (net.Conn, er
 	}
 }
 
+// dialOnce tries the ways in their order. Of several that fail, the error is that of the one that
+// may lead there in a moment, and otherwise of the first.
 func dialOnce(ctx context.Context, host string, doors []wire.Door) (net.Conn, error) {
-	err := errors.New("the instance knows no way that this program can go; bring both to one release")
-	for _, way := range doors {
-		if way.Kind != wire.DoorRelay {
-			continue
-		}
-		var node net.Conn
-		if node, err = relay.Dial(ctx, way.URL, way.Token); err == nil {
+	var failed error
+	for _, at := range doors {
+		node, err := dialWay(ctx, at)
+		if err == nil {
 			return node, nil
 		}
+		if err != errOtherWay && (failed == nil || fault.CodeOf(failed) != fault.NotFound && fault.CodeOf(err) == fault.NotFound) {
+			failed = err
+		}
 	}
-	return nil, fmt.Errorf("%s cannot be reached: %w", host, err)
+	if failed == nil {
+		failed = errors.New("the instance knows no way that this program can go; bring both to one release")
+	}
+	return nil, fmt.Errorf("%s cannot be reached: %w", host, failed)
+}
+
+// errOtherWay is the error of a way that a later release may know.
+var errOtherWay = errors.New("this program does not know the way")
+
+func dialWay(ctx context.Context, at wire.Door) (net.Conn, error) {
+	switch at.Kind {
+	case wire.DoorRelay:
+		return relay.Dial(ctx, at.URL, at.Token)
+	case wire.DoorDirect, wire.DoorBalancer:
+		return way.Dial(ctx, at.Address, at.Token)
+	}
+	return nil, errOtherWay
 }
 
 // pass copies bytes both ways until the node has closed its side: what ssh has still to read

@@ -165,14 +165,16 @@ func (s *Spec) validateSlot() error {
 // validateWays checks who may come in, and how.
 func (s *Spec) validateWays() error {
 	if len(s.Access) == 0 {
-		return invalid("access", "`access` is empty; write [relay], or leave it out")
+		return invalid("access", "`access` is empty; name `relay`, `direct` or both, or leave it out")
 	}
 	for i, way := range s.Access {
 		switch {
-		case way == "direct" || way == "balancer":
-			return invalid("access", "`access: %s` is not supported yet; write [relay], or leave it out", way)
-		case way != AccessRelay || i > 0:
-			return invalid("access", "`access` has %q; write [relay], or leave it out", document.Clip(way))
+		case way == AccessBalancer:
+			return invalid("access", "`access: %s` is not supported yet; name `relay`, `direct` or both, or leave it out", way)
+		case way != AccessRelay && way != AccessDirect:
+			return invalid("access", "`access` has %q; name `relay`, `direct` or both, or leave it out", document.Clip(way))
+		case slices.Contains(s.Access[:i], way):
+			return invalid("access", "`access` names %q twice; name each way once", way)
 		}
 	}
 	for _, f := range []struct {

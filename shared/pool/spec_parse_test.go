@@ -86,10 +86,10 @@ sessions:
   jupyter: off
   probe: pgrep rsync
 share: {account: acme, name: homes, protocol: nfs}
-access: [relay]
+access: [direct, relay]
 users: {groups: [g], names: [ann@contoso.com]}
 `, with(func(s *pool.Spec) {
-			s.Kind, s.Access = "interactive", []string{"relay"}
+			s.Kind, s.Access = "interactive", []string{"direct", "relay"}
 			s.Sessions = &pool.Sessions{Resources: job.Resources{CPUs: 2, Memory: 4 * job.Gi}, Spare: 2, Warning: job.Duration(5 * time.Minute),
 				Home: "share", Jupyter: "off", Probe: "pgrep rsync"}
 			s.Shares = []pool.Share{{Account: "acme", Name: "homes", Path: "/mnt/share", Protocol: "nfs"}}
@@ -151,10 +151,11 @@ func TestParseSpecRefuses(t *testing.T) {
 			"line 5: `sessions.resources.cpus` is a text; write a number of cpus, or all for a node of one's own"},
 		{"a large slot", people + "sessions: {resources: {cpus: 8}}\n", "sessions.resources",
 			"line 5: `sessions.resources` is more than a node of any of the `sizes` has; ask for less, or name a larger size"},
-		{"the node's address", people + "access: [relay, direct]\n", "access",
-			"line 5: `access: direct` is not supported yet; write [relay], or leave it out"},
-		{"no way in", people + "access: []\n", "access", "line 5: `access` is empty; write [relay], or leave it out"},
-		{"another way in", people + "access: [ssh]\n", "access", "line 5: `access` has \"ssh\"; write [relay], or leave it out"},
+		{"a balancer", people + "access: [relay, balancer]\n", "access",
+			"line 5: `access: balancer` is not supported yet; name `relay`, `direct` or both, or leave it out"},
+		{"no way in", people + "access: []\n", "access", "line 5: `access` is empty; name `relay`, `direct` or both, or leave it out"},
+		{"another way in", people + "access: [ssh]\n", "access", "line 5: `access` has \"ssh\"; name `relay`, `direct` or both, or leave it out"},
+		{"a way in twice", people + "access: [direct, relay, direct]\n", "access", "line 5: `access` names \"direct\" twice; name each way once"},
 		{"nobody", people + "users: {names: ['']}\n", "users.names", "line 5: `users.names` has an entry of 0 bytes; write 1 to 256"},
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
 		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: the agent that runs jobs on a node needs Linux; leave `os` out, and run what needs Windows on a VM of its own"},

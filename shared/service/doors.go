@@ -7,11 +7,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
+	"time"
 
 	"dsvmpools/shared/drive"
+	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/sshca"
+	"dsvmpools/shared/way"
 	"dsvmpools/shared/wire"
 )
 
@@ -51,8 +56,47 @@ func (d *Doors) Keys(ctx context.Context) (drive.DoorKeys, error) {
 	return drive.DoorKeys{CAs: []string{ca}, Ticket: base64.StdEncoding.EncodeToString(public)}, nil
 }
 
-// ways are the ways for a person's program to a session on a node.
-func (d *Doors) ways(entity, session string) []wire.Door {
-	address, token := d.relay.Send(entity, session)
-	return []wire.Door{{Kind: wire.DoorRelay, URL: address, Token: token}}
+// wayFor is how long a way past the relay is good for: as long as a certificate.
+const wayFor = 15 * time.Minute
+
+// ways are the ways for a person's program to a session on a node, in the order of the pool's
+// document. One that is not there now is left out.
+func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.Time) ([]wire.Door, error) {
+	all := []wire.Door{}
+	access := head.Spec.Access
+	if len(access) == 0 {
+		access = []string{pool.AccessRelay}
+	}
+	for _, kind := range access {
+		if kind == pool.AccessRelay {
+			if entity := node.Entity(head.Spec.Name); entity != "" {
+				address, token := d.relay.Send(entity, session)
+				all = append(all, wire.Door{Kind: wire.DoorRelay, URL: address, Token: token})
+			}
+			continue
+		}
+		address, inside := wayTo(kind, node)
+		if address == "" || !slices.Contains(node.Features, protocol.FeatureWays) {
+			continue
+		}
+		token, err := way.Sign(d.ticketKey, way.Way{For: way.SSH, Session: session, Inside: inside, Expires: now.Add(wayFor).Unix()})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, wire.Door{Kind: kind, Address: address, Token: token})
+	}
+	if len(all) == 0 {
+		return nil, fault.New(fault.Conflict, "access", "no way of `access` of pool %q leads to node %q now; "+
+			"try again in a minute, or have `relay` written there, too", head.Spec.Name, node.Name)
+	}
+	return all, nil
+}
+
+// wayTo is where a way of a kind begins, and where in the network its node's door listens, if
+// another door may have to pass it on. "" = there is no such way to the node.
+func wayTo(kind string, node *pool.Node) (address, inside string) {
+	if kind == pool.AccessDirect && way.IsPublic(node.Listens.Public) {
+		return node.Listens.Public, ""
+	}
+	return "", ""
 }

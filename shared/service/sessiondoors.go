@@ -24,7 +24,7 @@ const ticketLife = time.Minute
 // Certificate signs a certificate for SSH, and says which ways lead to the session. The
 // caller is its owner, and the session is ready on a node that is neither lost nor fenced.
 func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.SessionCertificate, error) {
-	j, node, err := s.enter(ctx, id)
+	j, node, head, err := s.enter(ctx, id)
 	if err != nil {
 		return wire.SessionCertificate{}, err
 	}
@@ -46,21 +46,18 @@ func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.
 		Principal:   cert.Principal,
 		User:        j.Spec.User,
 		KnownHosts:  make([]string, len(node.HostKeys)),
-		Doors:       []wire.Door{},
 	}
 	for i, key := range node.HostKeys {
 		out.KnownHosts[i] = j.Spec.Pool + wire.HostSuffix + " " + strings.TrimSpace(key)
 	}
-	if entity := node.Entity(j.Spec.Pool); entity != "" {
-		out.Doors = s.doors.ways(entity, j.ID)
-	}
-	return out, nil
+	out.Doors, err = s.doors.ways(&head, node, j.ID, s.now())
+	return out, err
 }
 
 // Lab returns the address at which the owner of a session opens its JupyterLab in a browser,
 // once. See Certificate for who may.
 func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
-	j, node, err := s.enter(ctx, id)
+	j, node, _, err := s.enter(ctx, id)
 	if err != nil {
 		return wire.SessionLab{}, err
 	}
@@ -83,31 +80,32 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	return wire.SessionLab{URL: s.doors.relay.Login(entity, ticket)}, nil
 }
 
-// enter finds a session that its owner, who calls, can come into now, and its node.
-func (s *Sessions) enter(ctx context.Context, id string) (*pool.Job, *pool.Node, error) {
-	j, err := s.owned(ctx, id)
+// enter finds a session that its owner, who calls, can come into now, its node, and
+// the head of its pool.
+func (s *Sessions) enter(ctx context.Context, id string) (j *pool.Job, node *pool.Node, head pool.Head, err error) {
+	j, err = s.owned(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, head, err
 	}
 	switch {
 	case j.State.Final():
-		return nil, nil, fault.New(fault.SessionEnded, "", "session %q has ended; start another with `dsvm connect %s`", j.ID, j.Spec.Pool)
+		return nil, nil, head, fault.New(fault.SessionEnded, "", "session %q has ended; start another with `dsvm connect %s`", j.ID, j.Spec.Pool)
 	case j.State != job.Running || j.Cancel != "":
-		return nil, nil, fault.New(fault.Conflict, "id", "session %q is not ready; `dsvm connect %s` waits for it", j.ID, j.Spec.Pool)
+		return nil, nil, head, fault.New(fault.Conflict, "id", "session %q is not ready; `dsvm connect %s` waits for it", j.ID, j.Spec.Pool)
 	}
 	head, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, head, err
 	}
 	if err := s.stayMember(ctx, j, head.Spec.Users); err != nil {
-		return nil, nil, err
+		return nil, nil, head, err
 	}
-	node := nodeOf(j, nodes)
+	node = nodeOf(j, nodes)
 	if node == nil || !letsIn(node) {
-		return nil, nil, fault.New(fault.Conflict, "id",
+		return nil, nil, head, fault.New(fault.Conflict, "id",
 			"the node of session %q is lost; the session ends, and `dsvm connect %s` makes another", j.ID, j.Spec.Pool)
 	}
-	return j, node, nil
+	return j, node, head, nil
 }
 
 // errNoDoors is the error of a deployment that lets nobody in.
