@@ -45,7 +45,15 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	d := &door{dir: dir, log: log, key: key, gate: newGate(log), open: map[string]*session{}, places: map[string]*place{}, told: map[string]string{}}
+	d := &door{
+		dir:    dir,
+		log:    log,
+		key:    key,
+		gate:   newGate(log),
+		open:   map[string]*session{},
+		places: map[string]*place{},
+		told:   map[string]string{},
+	}
 	defer d.gate.close()
 	defer d.closeAll()
 	tick := time.NewTicker(lookEvery)

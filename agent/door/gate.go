@@ -203,17 +203,22 @@ func (g *gate) wait(c net.Conn) (heard func()) {
 	}
 }
 
-// read reads a way that a key of this door's sessions has signed.
-func (g *gate) read(text string) (way.Way, error) {
+// keys are those of the sessions that are here.
+func (g *gate) keys() (all []ed25519.PublicKey) {
 	g.mu.Lock()
-	var keys []ed25519.PublicKey
+	defer g.mu.Unlock()
 	for _, s := range g.guests {
-		if key := way.ReadKey(s.file.Load().TicketKey); key != nil && !slices.ContainsFunc(keys, func(k ed25519.PublicKey) bool { return k.Equal(key) }) {
-			keys = append(keys, key)
+		key := way.ReadKey(s.file.Load().TicketKey)
+		if key != nil && !slices.ContainsFunc(all, func(k ed25519.PublicKey) bool { return k.Equal(key) }) {
+			all = append(all, key)
 		}
 	}
-	g.mu.Unlock()
-	w, err := way.Read(text, keys, time.Now())
+	return all
+}
+
+// read reads a way that a key of this door's sessions has signed.
+func (g *gate) read(text string) (way.Way, error) {
+	w, err := way.Read(text, g.keys(), time.Now())
 	if err == nil && w.For != way.SSH {
 		err = way.ErrInvalid
 	}

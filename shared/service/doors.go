@@ -75,11 +75,11 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 			}
 			continue
 		}
-		address, inside := wayTo(kind, node)
+		address := wayTo(kind, node)
 		if address == "" || !slices.Contains(node.Features, protocol.FeatureWays) {
 			continue
 		}
-		token, err := way.Sign(d.ticketKey, way.Way{For: way.SSH, Session: session, Inside: inside, Expires: now.Add(wayFor).Unix()})
+		token, err := way.Sign(d.ticketKey, way.Way{For: way.SSH, Session: session, Expires: now.Add(wayFor).Unix()})
 		if err != nil {
 			return nil, err
 		}
@@ -92,11 +92,10 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 	return all, nil
 }
 
-// wayTo is where a way of a kind begins, and where in the network its node's door listens, if
-// another door may have to pass it on. "" = there is no such way to the node.
-func wayTo(kind string, node *pool.Node) (address, inside string) {
+// wayTo is where a way of a kind to a node begins; "" = there is none.
+func wayTo(kind string, node *pool.Node) string {
 	if kind == pool.AccessDirect && way.IsPublic(node.Listens.Public) {
-		return node.Listens.Public, ""
+		return node.Listens.Public
 	}
-	return "", ""
+	return ""
 }

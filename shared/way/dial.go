@@ -49,7 +49,8 @@ func dial(ctx context.Context, address, line string) (net.Conn, error) {
 		if ours := (*fault.Error)(nil); errors.As(err, &ours) {
 			return nil, err
 		}
-		return nil, &fault.Error{Code: fault.Internal, Message: fmt.Sprintf("what listens at %s does not answer as the door of a node", address), Err: err}
+		text := fmt.Sprintf("what listens at %s does not answer as the door of a node", address)
+		return nil, &fault.Error{Code: fault.Internal, Message: text, Err: err}
 	}
 	return answered, nil
 }
