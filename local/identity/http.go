@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,8 @@ import (
 const Scope = "access"
 
 const (
+	// scopeOpenID asks for an identity token beside the access token.
+	scopeOpenID = "openid"
 	// maxForm bounds a form, in bytes.
 	maxForm = 64 << 10
 	// maxOpen bounds the codes that wait to be used, each kind.
@@ -28,6 +31,7 @@ type device struct {
 	userCode string
 	until    time.Time
 	askedAt  time.Time
+	isOpenID bool    // the program also wants to know who signs in
 	person   *person // who has signed in
 }
 
@@ -36,6 +40,8 @@ type grant struct {
 	person    person
 	redirect  string
 	challenge string
+	isOpenID  bool   // the program also wants to know who signs in
+	nonce     string // of the program, for the identity token
 	until     time.Time
 }
 
@@ -66,7 +72,7 @@ func (s *Server) discover(w http.ResponseWriter, _ *http.Request) {
 		"authorization_endpoint": s.url + "/authorize", "device_authorization_endpoint": s.url + "/devicecode",
 		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"ES256"}, "code_challenge_methods_supported": []string{"S256"},
-		"token_endpoint_auth_methods_supported": []string{"none"}, "scopes_supported": []string{"openid", "offline_access", Scope},
+		"token_endpoint_auth_methods_supported": []string{"none"}, "scopes_supported": []string{scopeOpenID, "profile", "offline_access", Scope},
 		"grant_types_supported": []string{"authorization_code", "refresh_token", deviceGrant},
 	})
 }
@@ -118,7 +124,7 @@ func (s *Server) beginDevice(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "too many sign-ins are open; try again in some minutes")
 		return
 	}
-	code, d := rand.Text(), &device{userCode: newUserCode(), until: now.Add(deviceFor)}
+	code, d := rand.Text(), &device{userCode: newUserCode(), until: now.Add(deviceFor), isOpenID: asksForIdentity(r.PostFormValue("scope"))}
 	s.devices[code] = d
 	answer(w, http.StatusOK, map[string]any{
 		"device_code": code, "user_code": d.userCode, "verification_uri": s.url + "/device",
@@ -203,7 +209,14 @@ func (s *Server) approveCode(w http.ResponseWriter, r *http.Request) {
 			delete(s.codes, old)
 		}
 	}
-	s.codes[code] = &grant{person: p, redirect: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), until: now.Add(codeFor)}
+	s.codes[code] = &grant{
+		person:    p,
+		redirect:  q.Get("redirect_uri"),
+		challenge: q.Get("code_challenge"),
+		isOpenID:  asksForIdentity(q.Get("scope")),
+		nonce:     q.Get("nonce"),
+		until:     now.Add(codeFor),
+	}
 	s.mu.Unlock()
 	back := to.Query()
 	back.Set("code", code)
@@ -232,7 +245,7 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusBadRequest, "invalid_grant", "sign in again")
 			return
 		}
-		s.give(w, p)
+		s.give(w, p, asksForIdentity(r.PostFormValue("scope")), "")
 	default:
 		refuse(w, http.StatusBadRequest, "unsupported_grant_type", "only device codes, authorization codes and refresh tokens are known here")
 	}
@@ -243,7 +256,7 @@ func (s *Server) giveDevice(w http.ResponseWriter, code string) {
 	s.mu.Lock()
 	d := s.devices[code]
 	var p *person
-	problem, text := "", ""
+	isOpenID, problem, text := false, "", ""
 	switch {
 	case d == nil:
 		problem, text = "invalid_grant", "there is no such code"
@@ -252,7 +265,7 @@ func (s *Server) giveDevice(w http.ResponseWriter, code string) {
 		problem, text = "expired_token", "the code has expired"
 	case d.person != nil:
 		delete(s.devices, code) // once
-		p = d.person
+		p, isOpenID = d.person, d.isOpenID
 	case now.Sub(d.askedAt) < s.cfg.Interval-s.cfg.Interval/10:
 		problem, text = "slow_down", "ask less often"
 	default:
@@ -266,7 +279,7 @@ func (s *Server) giveDevice(w http.ResponseWriter, code string) {
 		refuse(w, http.StatusBadRequest, problem, text)
 		return
 	}
-	s.give(w, *p)
+	s.give(w, *p, isOpenID, "")
 }
 
 func (s *Server) giveCode(w http.ResponseWriter, r *http.Request) {
@@ -281,23 +294,33 @@ func (s *Server) giveCode(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "invalid_grant", "the code is not good, or not any more")
 		return
 	}
-	s.give(w, g.person)
+	s.give(w, g.person, g.isOpenID, g.nonce)
 }
 
-// give answers with tokens.
-func (s *Server) give(w http.ResponseWriter, p person) {
+// asksForIdentity reports whether a list of scopes asks for an identity token.
+func asksForIdentity(scopes string) bool { return slices.Contains(strings.Fields(scopes), scopeOpenID) }
+
+// give answers with tokens; with an identity token if the program has asked for one.
+func (s *Server) give(w http.ResponseWriter, p person, isOpenID bool, nonce string) {
 	access, err := s.access(p, accessFor)
-	var again string
+	var again, identity string
 	if err == nil {
 		again, err = s.refresh(p)
+	}
+	if err == nil && isOpenID {
+		identity, err = s.identity(p, nonce)
 	}
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "server_error", "the token cannot be signed")
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{
+	tokens := map[string]any{
 		"token_type": "Bearer", "access_token": access, "refresh_token": again, "expires_in": int(accessFor.Seconds()), "scope": Scope,
-	})
+	}
+	if isOpenID {
+		tokens["id_token"], tokens["scope"] = identity, scopeOpenID+" offline_access "+Scope
+	}
+	answer(w, http.StatusOK, tokens)
 }
 
 func (s *Server) isClient(id string) bool { return id == s.state.Client }

@@ -96,6 +96,7 @@ func TestDeviceCode(t *testing.T) {
 	t.Parallel()
 	s, cfg := start(t, nil)
 	c, checker := client(s), app(t, s)
+	c.Scopes = append(c.Scopes, "openid")
 	code, err := c.DeviceAuth(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -134,6 +135,10 @@ func TestDeviceCode(t *testing.T) {
 	}
 	if _, err := checker.Check(t.Context(), token.RefreshToken); err == nil {
 		t.Error("a refresh token opens the app")
+	}
+	identity, _ := token.Extra("id_token").(string)
+	if _, err := checker.Check(t.Context(), identity); err == nil || identity == "" {
+		t.Errorf("an identity token of %d bytes opens the app, or there is none", len(identity))
 	}
 	if _, err := c.DeviceAccessToken(t.Context(), code); err == nil {
 		t.Error("a device code serves twice")
