@@ -250,7 +250,7 @@ func (a *agent) makeParts(b bus) {
 	a.launcher.givenUp = a.stopSignal
 	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
 	a.booter = newBooter(a.cfg, a.notebook, a.launcher, b, boot)
-	a.sessions = newSessions(a.cfg, a.notebook)
+	a.sessions = newSessions(a.cfg, a.notebook, a.launcher.secrets)
 	a.starter = newStarter(a.cfg, a.notebook, a.launcher, a.fetcher)
 	a.starter.sessions = a.sessions
 	a.leaver = &leaver{notebook: a.notebook, sessions: a.sessions, metadata: a.cfg.Metadata, node: a.cfg.Node}

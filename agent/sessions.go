@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"dsvmpools/agent/person"
+	"dsvmpools/agent/secret"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -26,7 +28,8 @@ import (
 type sessions struct {
 	*notebook
 	cfg      Config
-	unserved error    // why the node can have none; nil = it can
+	unserved error // why the node can have none; nil = it can
+	secrets  *secret.Reader
 	hostKey  string   // path of the node's private key
 	hostKeys []string // its public half, as a line of OpenSSH
 
@@ -37,8 +40,8 @@ type sessions struct {
 }
 
 // newSessions finds out whether the node can have sessions, and makes its host key once.
-func newSessions(cfg Config, b *notebook) *sessions {
-	s := &sessions{notebook: b, cfg: cfg, unserved: person.CanServe()}
+func newSessions(cfg Config, b *notebook, secrets *secret.Reader) *sessions {
+	s := &sessions{notebook: b, cfg: cfg, secrets: secrets, unserved: person.CanServe()}
 	if s.unserved == nil {
 		s.hostKey, s.hostKeys, s.unserved = makeHostKey(filepath.Join(cfg.InstanceDir, "sessions", "host"))
 	}
@@ -58,7 +61,7 @@ func (s *sessions) features() []string {
 	if s.unserved != nil {
 		return protocol.Features()
 	}
-	all := append(protocol.Features(), protocol.FeatureSession)
+	all := protocol.SessionFeatures()
 	if s.doorListen != "" {
 		all = append(all, protocol.FeatureWays)
 	}
@@ -117,8 +120,6 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 		return p, startfault.New(job.CauseRelease, "%w", s.unserved)
 	case w.Unknown != "":
 		return p, checkAssignment(w)
-	case len(w.Secrets) > 0:
-		return p, startfault.New(job.CauseDocument, "secrets of sessions are not supported yet; leave them out")
 	case ps.Home == protocol.HomeShare:
 		return p, startfault.New(job.CauseDocument, "`home: share` is not supported yet; write `home: local`")
 	case ps.Jupyter == protocol.JupyterHub:
@@ -224,9 +225,16 @@ func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finish
 		return startFailure(n, err), true
 	}
 	if !started {
-		if err := s.startKeeper(&p); err != nil {
+		if err := s.startKeeper(ctx, &p, h.work.Secrets); err != nil {
+			if ctx.Err() != nil {
+				return protocol.Finished{}, false
+			}
 			person.Clear(p)
-			return startFailure(n, startfault.New(job.CauseNoProcess, "the session cannot be started on the node: %w", err)), true
+			var secretFault startfault.Fault
+			if !errors.As(err, &secretFault) {
+				err = startfault.New(job.CauseNoProcess, "the session cannot be started on the node: %w", err)
+			}
+			return startFailure(n, err), true
 		}
 	}
 	to, err := person.Connect(ctx, p.Run)
@@ -274,10 +282,19 @@ func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finish
 	}
 }
 
-// startKeeper makes the control groups of a session and starts its keeper.
-func (s *sessions) startKeeper(p *person.Plan) error {
+// startKeeper reads the secrets of a session, makes its control groups and starts its keeper.
+func (s *sessions) startKeeper(ctx context.Context, p *person.Plan, secrets map[string]string) error {
 	for _, dir := range []string{filepath.Dir(p.State), filepath.Dir(p.DoorState)} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	if !person.Lives(p.Run) {
+		values, err := s.secrets.ReadAll(ctx, secrets)
+		if err != nil {
+			return err
+		}
+		if err := person.GiveSecrets(*p, values); err != nil {
 			return err
 		}
 	}

@@ -132,6 +132,8 @@ type keeper struct {
 	log    *slog.Logger
 	reaper *reaper
 	groups []uint32 // of the person, beside the own one
+	// secrets are those that are variables, by name; the keeper alone has them.
+	secrets map[string]string
 
 	mu      sync.Mutex
 	state   State
@@ -214,6 +216,7 @@ func (k *keeper) makeAll() bool {
 		{"links", k.linkShare, false},
 		{"greeting", k.greet, false},
 		{"sudo", k.allowSudo, false},
+		{"secrets", k.readSecrets, true},
 		{"lab", k.startLab, false},
 		{"sshd", k.serveSSH, true},
 	} {

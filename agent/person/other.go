@@ -26,3 +26,6 @@ func CloseAccount(Plan) {}
 
 // Clear has nothing to end on this system.
 func Clear(Plan) bool { return true }
+
+// GiveSecrets gives none on this system.
+func GiveSecrets(Plan, map[string]string) error { return errOther }

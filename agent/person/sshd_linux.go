@@ -81,7 +81,7 @@ func (k *keeper) serveSSH() error {
 	}
 	var settings []string
 	for _, v := range k.sessionEnvironment() {
-		settings = append(settings, strconv.Quote(v))
+		settings = append(settings, quoteSetting(v))
 	}
 	text := fmt.Sprintf(sshdConfig, p.HostKey, cas, k.principalsFile(), p.User, strings.Join(settings, " "))
 	if err := replaceFile(k.configFile(), []byte(text), 0o600); err != nil {
@@ -162,12 +162,16 @@ func (k *keeper) sessionEnvironment() []string {
 	for i, g := range p.GPUs {
 		gpus[i] = strconv.Itoa(g)
 	}
-	return []string{
+	all := []string{
 		"DSVM_POOL=" + p.Pool, "DSVM_NODE=" + p.Node, "DSVM_SESSION=" + p.Session, "DSVM_SHARE=" + p.Share,
 		"CUDA_VISIBLE_DEVICES=" + strings.Join(gpus, ","),
 		// Databases of SQLite, which lock up on a share.
 		"JUPYTER_DATA_DIR=" + filepath.Join(local, "jupyter"), "IPYTHONDIR=" + filepath.Join(p.home(), ".ipython"),
 	}
+	if _, err := os.Stat(p.secrets()); err == nil {
+		all = append(all, "DSVM_SECRETS="+p.secrets())
+	}
+	return append(all, k.secretVariables()...)
 }
 
 // environment is that of the programs that the keeper starts as the person.

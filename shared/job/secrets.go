@@ -45,21 +45,28 @@ func (r SecretRef) IsShareKey() bool {
 	return strings.HasPrefix(name, "-share-key-") || strings.HasSuffix(name, "-share-key-")
 }
 
-// validateSecrets checks the field `secrets`. Its sentences never quote a value: somebody
-// may have written the secret itself in the place of its reference.
+// validateSecrets checks the field `secrets`.
 func (s Spec) validateSecrets() error {
-	if len(s.Secrets) > maxSecrets {
-		return invalid("secrets", "`secrets` has %d names; name at most %d", len(s.Secrets), maxSecrets)
-	}
 	for _, k := range sorted(s.Secrets) {
-		if err := checkVariable("secrets", k); err != nil {
+		if _, ok := s.Env[k]; ok {
+			return invalid("secrets."+document.Clip(k), "`secrets` and `env` both set %s; keep one of them", document.Clip(k))
+		}
+	}
+	return CheckSecrets("secrets", s.Secrets)
+}
+
+// CheckSecrets checks a field that names secrets by variable. Its sentences never quote a value:
+// somebody may have written the secret itself in the place of its reference.
+func CheckSecrets(name string, secrets map[string]string) error {
+	if len(secrets) > maxSecrets {
+		return invalid(name, "`%s` has %d names; name at most %d", name, len(secrets), maxSecrets)
+	}
+	for _, k := range sorted(secrets) {
+		if err := checkVariable(name, k); err != nil {
 			return err
 		}
-		field := "secrets." + document.Clip(k)
-		if _, ok := s.Env[k]; ok {
-			return invalid(field, "`secrets` and `env` both set %s; keep one of them", document.Clip(k))
-		}
-		at, ok := ParseSecretRef(s.Secrets[k])
+		field := name + "." + document.Clip(k)
+		at, ok := ParseSecretRef(secrets[k])
 		if at.IsShareKey() {
 			return invalid(field, "`%s` names the key of a share by its secret's name, which no job may have: it opens the files of all; "+
 				"give a secret of your own another name", field)

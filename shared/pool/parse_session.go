@@ -60,7 +60,7 @@ func readSessionsOf(r *document.Reader) *Sessions {
 	out := &Sessions{IdleAfter: defaultIdleAfter, Warning: defaultWarning, MaxAge: defaultMaxAge,
 		Home: protocol.HomeLocal, Jupyter: protocol.JupyterLab}
 	sub := r.Sub("sessions", `{"resources": {"cpus": 4, "memory": "16Gi"}}`, "resources", "perUser", "spare", "idleAfter", "warning", "maxAge",
-		"home", "jupyter", "sudo", "probe")
+		"home", "jupyter", "sudo", "probe", "secrets")
 	if sub == nil {
 		return out
 	}
@@ -86,6 +86,7 @@ func readSessionsOf(r *document.Reader) *Sessions {
 	out.Jupyter = withDefault(sub.String("jupyter", protocol.JupyterLab), protocol.JupyterLab)
 	out.Sudo = sub.Bool("sudo", false)
 	out.Probe = sub.String("probe", "pgrep -u $USER rsync")
+	out.Secrets = sub.MapOfSecrets("secrets", `{"HF_TOKEN": "keyvault:vault/secret"}`)
 	return out
 }
 
@@ -139,6 +140,9 @@ func (s *Spec) validateSessions() error {
 	case len(of.Probe) > maxProbe:
 		return invalid("sessions.probe", "`sessions.probe` has %d bytes; shorten it to %d, and put what is longer on the share",
 			len(of.Probe), maxProbe)
+	}
+	if err := job.CheckSecrets("sessions.secrets", of.Secrets); err != nil {
+		return err
 	}
 	if err := s.validateSlot(); err != nil {
 		return err

@@ -26,6 +26,9 @@ type Sessions struct {
 	Jupyter   string        `json:"jupyter"`         // protocol.JupyterLab, ...
 	Sudo      bool          `json:"sudo,omitempty"`
 	Probe     string        `json:"probe,omitempty"` // script that votes; exit code 0 = busy
+	// Secrets say by variable where the value of a secret is, as those of a job do. Each session
+	// has them, and its owner alone can read them.
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // Members says who may open sessions of a pool; both empty: everybody with the role user.
@@ -63,8 +66,9 @@ func (s *Spec) Slot() job.Resources {
 // Session is what a job has that is a session. Its job has no command; the job's user is the
 // name of the account, and its resources are the pool's slot.
 type Session struct {
-	Owner string `json:"owner"` // object id of the person in the directory; it never changes
-	UID   int    `json:"uid"`   // of the account
+	Owner string `json:"owner"`          // object id of the person in the directory; it never changes
+	UID   int    `json:"uid"`            // of the account
+	Home  string `json:"home,omitempty"` // protocol.HomeLocal or protocol.HomeShare, as its pool said when it was opened; "" = local
 
 	ReadyAt  time.Time `json:"readyAt,omitzero"`  // when it could first be used; zero = not yet
 	KeepTill time.Time `json:"keepTill,omitzero"` // its owner keeps it until then; zero = has not asked

@@ -85,13 +85,14 @@ sessions:
   home: share
   jupyter: off
   probe: pgrep rsync
+  secrets: {HF_TOKEN: "keyvault:acme-ml/hf-token"}
 share: {account: acme, name: homes, protocol: nfs}
 access: [direct, relay]
 users: {groups: [g], names: [ann@contoso.com]}
 `, with(func(s *pool.Spec) {
 			s.Kind, s.Access = "interactive", []string{"direct", "relay"}
 			s.Sessions = &pool.Sessions{Resources: job.Resources{CPUs: 2, Memory: 4 * job.Gi}, Spare: 2, Warning: job.Duration(5 * time.Minute),
-				Home: "share", Jupyter: "off", Probe: "pgrep rsync"}
+				Home: "share", Jupyter: "off", Probe: "pgrep rsync", Secrets: map[string]string{"HF_TOKEN": "keyvault:acme-ml/hf-token"}}
 			s.Shares = []pool.Share{{Account: "acme", Name: "homes", Path: "/mnt/share", Protocol: "nfs"}}
 			s.Users = pool.Members{Groups: []string{"g"}, Names: []string{"ann@contoso.com"}}
 		})},
@@ -141,6 +142,12 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"another notebook", people + "sessions: {jupyter: vim}\n", "sessions.jupyter", "line 5: `sessions.jupyter` is \"vim\"; write lab or off"},
 		{"a home on SMB", people + "sessions: {home: share}\n", "sessions.home", "line 5: `sessions.home: share` is not supported yet on SMB, " +
 			"which keeps no owners of files; write local, or a `share` at /mnt/share with `protocol: nfs`"},
+		{"a secret itself", people + "sessions:\n  secrets: {TOKEN: hunter2}\n", "sessions.secrets.TOKEN", "line 6: `sessions.secrets.TOKEN` is no reference " +
+			"to a secret; write keyvault:VAULT/SECRET, with the name of a Key Vault (3 to 24 of A-Z a-z 0-9 -) and that of a secret in it (1 to 127 of A-Z a-z 0-9 -)"},
+		{"a secret of no name", people + "sessions:\n  secrets: {a-b: 'keyvault:acme-ml/a'}\n", "sessions.secrets.a-b", "line 6: `sessions.secrets` has the name " +
+			"\"a-b\"; a name has letters, digits and _, and does not begin with a digit"},
+		{"the key of a share", people + "sessions:\n  secrets: {A: 'keyvault:acme-ml/share-key'}\n", "sessions.secrets.A", "line 6: `sessions.secrets.A` names the key " +
+			"of a share by its secret's name, which no job may have: it opens the files of all; give a secret of your own another name"},
 		{"another home", people + "sessions: {home: moon}\n", "sessions.home", "line 5: `sessions.home` is \"moon\"; write local or share"},
 		{"sudo beside others", people + "sessions: {sudo: true, resources: {cpus: 2}}\n", "sessions.sudo", "line 5: `sessions.sudo` makes a person " +
 			"root of the node, over everybody there; write `cpus: all` in `sessions.resources`, so that nobody else is there, or leave `sudo` out"},

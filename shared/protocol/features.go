@@ -41,8 +41,14 @@ func FeaturesNeeded(a Assignment) []string {
 	if len(a.Secrets) > 0 {
 		needed = append(needed, FeatureSecrets)
 	}
-	if a.Session != nil {
+	if s := a.Session; s != nil {
 		needed = append(needed, FeatureSession)
+		if s.Home == HomeShare {
+			needed = append(needed, FeatureSessionHome)
+		}
+		if len(a.Secrets) > 0 {
+			needed = append(needed, FeatureSessionSecrets)
+		}
 	}
 	if a.Source != nil && a.Source.Tree != "" {
 		needed = append(needed, FeatureTree)

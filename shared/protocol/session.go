@@ -1,15 +1,26 @@
 package protocol
 
+import "slices"
+
 // A session is an attempt that does not end by itself: a person works on the node. It is
 // assigned, cancelled, finished and held like any other attempt. Its assignment has
 // Session in the place of a command. It outlives the agent: an agent that starts again
 // finds the sessions of its journal, and goes on with those that live.
 
-// FeatureSession is Assignment.Session. FeatureWays is Session.Ways.
 const (
-	FeatureSession = "session"
-	FeatureWays    = "ways"
+	FeatureSession        = "session"        // Assignment.Session
+	FeatureSessionHome    = "sessionHome"    // Session.Home is HomeShare
+	FeatureSessionSecrets = "sessionSecrets" // Assignment.Secrets of a session
+	FeatureWays           = "ways"           // Session.Ways
 )
+
+// SessionFeatures lists the features of an agent whose node can have sessions, in order, but for
+// FeatureWays, which only one with a door of its own has.
+func SessionFeatures() []string {
+	all := append(Features(), FeatureSession, FeatureSessionHome, FeatureSessionSecrets)
+	slices.Sort(all)
+	return all
+}
 
 // Session says whose a session is, and what it has. Started means that the account, the
 // home, the links and the doors are there.

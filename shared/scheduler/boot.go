@@ -151,7 +151,7 @@ func (n *Node) takesWork() bool {
 func (j *Job) features() string {
 	s := &j.Spec
 	if j.Session != nil {
-		return joinFeatures(protocol.FeaturesNeeded(protocol.Assignment{Secrets: s.Secrets, Session: &protocol.Session{}}))
+		return joinFeatures(protocol.FeaturesNeeded(protocol.Assignment{Secrets: s.Secrets, Session: &protocol.Session{Home: j.Session.Home}}))
 	}
 	if len(s.Secrets)+len(s.Args) == 0 && !strings.HasPrefix(s.Script, "#!") && s.Source == nil {
 		return ""

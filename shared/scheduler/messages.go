@@ -37,7 +37,7 @@ func assignment(j *Job, number int64) protocol.WorkItem {
 		TimeoutSeconds: int64(time.Duration(j.Spec.Timeout) / time.Second),
 	}
 	if s := j.Session; s != nil {
-		w.Session = &protocol.Session{User: j.Spec.User, UID: s.UID}
+		w.Session = &protocol.Session{User: j.Spec.User, UID: s.UID, Home: s.Home}
 	}
 	if r := j.Rank(number); r != nil {
 		w.GPUs, w.Gang = r.GPUs, gang(a, number)

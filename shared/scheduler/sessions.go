@@ -31,16 +31,17 @@ func (se *sessions) open(e pool.Open) {
 	}
 	of := &se.Head.Spec
 	spec := job.Spec{
-		ID: e.ID, Pool: of.Name, Name: e.Spec.Name, Team: e.Spec.Team, User: e.Spec.User, Secrets: e.Spec.Secrets, Labels: e.Spec.Labels,
+		ID: e.ID, Pool: of.Name, Name: e.Spec.Name, Team: e.Spec.Team, User: e.Spec.User, Labels: e.Spec.Labels,
 		Priority: job.Normal, Resources: of.Slot(),
 	}
 	if err := se.refusal(e, spec); err != nil {
 		se.jobs.refused = append(se.jobs.refused, pool.Refusal{Order: e.Order, ID: e.ID, Err: err})
 		return
 	}
+	spec.Secrets = of.Sessions.Secrets
 	j := newJob(&pool.Job{
 		Order: e.Order, ID: e.ID, Spec: spec, SubmittedAt: e.At,
-		Session: &pool.Session{Owner: e.Session.Owner, UID: e.Session.UID},
+		Session: &pool.Session{Owner: e.Session.Owner, UID: e.Session.UID, Home: of.Sessions.Home},
 	})
 	se.jobs.add(j)
 	se.jobs.enterWaiting(j)

@@ -30,14 +30,22 @@ func (s *State) spareDemand() (demandOf, bool) {
 	if missing <= 0 {
 		return demandOf{}, false
 	}
-	needs := joinFeatures(protocol.FeaturesNeeded(protocol.Assignment{Session: &protocol.Session{}}))
-	return demandOf{Resources: s.Head.Spec.Slot(), nodes: 1, needs: needs, jobs: missing}, true
+	return demandOf{Resources: s.Head.Spec.Slot(), nodes: 1, needs: s.sessionNeeds(), jobs: missing}, true
+}
+
+// sessionNeeds are the features that the next session needs of a node's agent, as in shape.
+func (s *State) sessionNeeds() string {
+	of := s.Head.Spec.Sessions
+	if of == nil {
+		return protocol.FeatureSession
+	}
+	return joinFeatures(protocol.FeaturesNeeded(protocol.Assignment{Secrets: of.Secrets, Session: &protocol.Session{Home: of.Home}}))
 }
 
 // slotsFree is how many more sessions a node has room for.
 func (s *State) slotsFree(n *Node) int {
 	switch {
-	case !n.takesWork() || !n.hasFeatures(protocol.FeatureSession):
+	case !n.takesWork() || !n.hasFeatures(s.sessionNeeds()):
 		return 0
 	case n.CPUs == 0 || !s.Head.Spec.Pack:
 		return btoi(len(n.jobs) == 0)

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -33,7 +34,7 @@ func (t *turn) describeSession(n *Node, s *protocol.Session) {
 	if s == nil || of == nil {
 		return
 	}
-	s.Home, s.Jupyter, s.Sudo, s.Probe = of.Home, of.Jupyter, of.Sudo, of.Probe
+	s.Home, s.Jupyter, s.Sudo, s.Probe = cmp.Or(s.Home, of.Home), of.Jupyter, of.Sudo, of.Probe
 	if n.hasFeatures(protocol.FeatureWays) {
 		s.Ways = t.Head.Spec.Ways()
 	}
