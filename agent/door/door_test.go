@@ -32,7 +32,7 @@ const key = "a2V5"
 type node struct {
 	*localrelay.Server
 	relay.Namespace
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	signer ed25519.PrivateKey
 }
@@ -133,7 +133,7 @@ func (n node) awaitListeners(each int, entities ...string) {
 	})
 }
 
-func await(t *testing.T, what string, is func() bool) {
+func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

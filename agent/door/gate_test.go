@@ -25,12 +25,12 @@ import (
 
 // app signs ways as the app of a deployment does.
 type app struct {
-	t      *testing.T
+	t      testing.TB
 	signer ed25519.PrivateKey
 	key    string
 }
 
-func newApp(t *testing.T) app {
+func newApp(t testing.TB) app {
 	t.Helper()
 	public, signer, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -80,7 +80,7 @@ func (a app) gateway(users ...string) gateway {
 	return g
 }
 
-func folder(t *testing.T) string {
+func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gate") // short: it holds sockets
 	if err != nil {
@@ -114,7 +114,7 @@ func (g gateway) dial(address, way string) net.Conn {
 	return c
 }
 
-func dialWay(t *testing.T, address, text string) (net.Conn, error) {
+func dialWay(t testing.TB, address, text string) (net.Conn, error) {
 	c, err := way.Dial(t.Context(), address, text)
 	if err == nil {
 		t.Cleanup(func() { c.Close() })

@@ -78,9 +78,11 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 		return items
 	}
 	keys, err := d.doors.Keys(ctx)
-	var door protocol.Door
-	if err == nil {
-		door, err = d.doors.Listen(ctx, a.state.Nodes[vmid].Entity(a.name))
+	var door *protocol.Door
+	if err == nil && a.state.Head.Spec.UsesRelay() { // another pool's nodes cost no listeners
+		var at protocol.Door
+		at, err = d.doors.Listen(ctx, a.state.Nodes[vmid].Entity(a.name))
+		door = &at
 	}
 	if err != nil {
 		d.log.Warn("opening the door of a node has failed; its sessions wait", "pool", a.name, "node", vmid, "error", err)
@@ -91,7 +93,7 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 	for i := range items {
 		if isSession(items[i]) {
 			assignment, session := *items[i].Assign, *items[i].Assign.Session
-			session.CAs, session.TicketKey, session.Door = keys.CAs, keys.Ticket, &door
+			session.CAs, session.TicketKey, session.Door = keys.CAs, keys.Ticket, door
 			assignment.Session = &session
 			items[i].Assign = &assignment
 		}
@@ -103,7 +105,7 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 // renewDoors sends new tokens to the nodes with sessions whose tokens are old.
 func (d *Driver) renewDoors(ctx context.Context, a *actor, events []pool.Event) {
 	isTick := func(e pool.Event) bool { _, is := e.(pool.Tick); return is }
-	if d.doors == nil || !slices.ContainsFunc(events, isTick) {
+	if d.doors == nil || !slices.ContainsFunc(events, isTick) || !a.state.Head.Spec.UsesRelay() {
 		return
 	}
 	nodes := map[string]bool{}

@@ -161,4 +161,18 @@ func TestDoorsOfNodes(t *testing.T) {
 	if out, err := other.Drive(t.Context(), "lab", open); err != nil || out.Head.Queued+out.Head.Running != 0 {
 		t.Errorf("got %+v, %v", out, err)
 	}
+	// A session of a pool that leaves the relay out waits for none.
+	relay.away = true
+	direct, err := pool.Parse([]byte("name: lab\nkind: interactive\nsizes: [Standard_D4s_v5]\nnodes: {max: 2}\naccess: [direct]\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := pool.Open{Order: "01K000000000000000000000A2", ID: "s2", Spec: job.Spec{User: "bob"}, Session: pool.Session{Owner: "id2", UID: 200002}, At: clock.Now()}
+	again := report(protocol.ReportItem{Ready: &protocol.Ready{Name: "vm", CPUs: 4, Boot: "1", Features: []string{protocol.FeatureSession}}})
+	if item := assigned(bring(pool.Apply{Spec: direct}, second, again)); item == nil || item.Assign.Session.Door != nil || item.Assign.Session.TicketKey != "key" {
+		t.Errorf("without the relay: got %+v", item)
+	}
+	if n := renewed(); n != 0 {
+		t.Errorf("its node got %d tokens", n)
+	}
 }

@@ -49,6 +49,9 @@ func (s *Spec) Ways() []string {
 	return slices.DeleteFunc(slices.Clone(s.Access), func(way string) bool { return way == AccessRelay })
 }
 
+// UsesRelay reports whether the nodes of the pool listen at the relay.
+func (s *Spec) UsesRelay() bool { return len(s.Access) == 0 || slices.Contains(s.Access, AccessRelay) }
+
 // IsInteractive reports whether people work on the nodes of the pool.
 func (s *Spec) IsInteractive() bool { return s.Kind == KindInteractive }
 

@@ -57,12 +57,16 @@ func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.
 // Lab returns the address at which the owner of a session opens its JupyterLab in a browser,
 // once. See Certificate for who may.
 func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
-	j, node, _, err := s.enter(ctx, id)
+	j, node, head, err := s.enter(ctx, id)
 	if err != nil {
 		return wire.SessionLab{}, err
 	}
 	if s.doors == nil {
 		return wire.SessionLab{}, errNoDoors()
+	}
+	if !head.Spec.UsesRelay() {
+		return wire.SessionLab{}, fault.New(fault.Conflict, "access",
+			"browsers come by the relay, which is not in `access` of pool %q; add it, or forward a port by ssh", j.Spec.Pool)
 	}
 	entity := node.Entity(j.Spec.Pool)
 	if entity == "" {
