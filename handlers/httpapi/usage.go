@@ -35,12 +35,18 @@ func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 		if at, err = readPosition(text, &query); err != nil {
 			return err
 		}
-		query.From, query.To, query.AsOf = at.From, at.To, at.AsOf
+		query.From, query.To, query.AsOf, query.After = at.From, at.To, at.AsOf, at.After
 	}
 	report, ok := s.reports.find(at.Report)
 	if !ok {
+		if query.Lines = linesAtFirst; at.After != nil {
+			query.Lines = linesAtOnce
+		}
 		if report, err = s.Usage.Report(r.Context(), query); err != nil {
 			return err
+		}
+		if at.Next > len(report.Groups) && report.More != nil {
+			return errContinuation() // of an earlier release, which made all lines at once
 		}
 	}
 	begin := min(at.Next, len(report.Groups))
@@ -49,11 +55,16 @@ func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 		at.Report = s.reports.keep(report)
 	}
 	answer := wire.UsageReport{
-		Items: slices.Clone(report.Groups[begin:end]), Totals: report.Totals, Lines: len(report.Groups), Open: report.Open,
+		Items: slices.Clone(report.Groups[begin:end]), Totals: report.Totals, Lines: report.Lines, Open: report.Open,
 		From: report.From, To: report.To, AsOf: report.AsOf,
 	}
-	if end < len(report.Groups) {
-		answer.Continue = reportPosition{at.Report, end, report.From, report.To, report.AsOf, hashQuery(&query)}.String()
+	next := reportPosition{at.Report, end, at.After, report.From, report.To, report.AsOf, hashQuery(&query)}
+	switch {
+	case end < len(report.Groups):
+		answer.Continue = next.String()
+	case report.More != nil:
+		next.Report, next.Next, next.After = "", 0, report.More
+		answer.Continue = next.String()
 	}
 	if answer.Items == nil {
 		answer.Items = []usage.Group{}
@@ -98,16 +109,24 @@ func (s *server) usageQuery(q url.Values) (out usage.Query, err error) {
 	return out, err
 }
 
-// reportPosition is where the pages of a report go on. The report is kept for a while, so
-// that it is made once. When it is not kept any more, or another process answers, it is made
+// A report is made with so many lines, of which there may be millions. A first page is
+// often the only one that is asked for.
+const (
+	linesAtFirst = 10_000
+	linesAtOnce  = 50_000
+)
+
+// reportPosition is where the pages of a report go on. The lines of a report are kept for a while, so
+// that they are made once. When they are not kept any more, or another process answers, they are made
 // again for the same time, as of the same time.
 type reportPosition struct {
-	Report string    `json:"r"`
-	Next   int       `json:"n"` // index of a line
-	From   time.Time `json:"f"`
-	To     time.Time `json:"t"`
-	AsOf   time.Time `json:"a"`
-	Query  string    `json:"q"` // hashQuery
+	Report string          `json:"r,omitempty"`
+	Next   int             `json:"n"`           // index of a line among those that are kept
+	After  *usage.Position `json:"p,omitempty"` // the line before the first of these
+	From   time.Time       `json:"f"`
+	To     time.Time       `json:"t"`
+	AsOf   time.Time       `json:"a"`
+	Query  string          `json:"q"` // hashQuery
 }
 
 // hashQuery names what a report is asked for, beside its times.
@@ -127,13 +146,17 @@ func readPosition(text string, q *usage.Query) (p reportPosition, err error) {
 	if err == nil {
 		err = json.Unmarshal(raw, &p)
 	}
-	if err != nil || p.Next < 0 || p.Report == "" || !p.From.Before(p.To) || p.AsOf.IsZero() {
-		return p, fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the report again without it")
+	if err != nil || p.Next < 0 || p.Report == "" && p.After == nil || !p.From.Before(p.To) || p.AsOf.IsZero() {
+		return p, errContinuation()
 	}
 	if p.Query != hashQuery(q) {
 		return p, fault.New(fault.Invalid, "continue", "the continuation belongs to another report; begin this one without it")
 	}
 	return p, nil
+}
+
+func errContinuation() error {
+	return fault.New(fault.Invalid, "continue", "the continuation cannot be read; begin the report again without it")
 }
 
 // Bounds of the reports that are kept.

@@ -45,7 +45,7 @@ func fillLedger(tb testing.TB, app *apptest.Instance, attempts int) {
 	flush()
 }
 
-// BenchmarkUsageBySums has reports of a month from sums: as many rows as the ledger has, none of
+// BenchmarkUsageBySums has first pages of reports of a month from sums: as many rows as the ledger has, none of
 // them is read.
 func BenchmarkUsageBySums(b *testing.B) {
 	app := apptest.New(b)
@@ -63,7 +63,8 @@ func BenchmarkUsageBySums(b *testing.B) {
 	}
 	built := time.Since(began)
 	h := serve(app)
-	for _, by := range []string{"pool", "team", "user", "size", "day", "sweep", "label:project"} {
+	for _, by := range []string{"pool", "team", "user", "size", "day", "sweep", "label:project",
+		"job", "job&sort=cost", "job&user=user-7", "job&label=project%3Dp1&sort=seconds"} {
 		b.Run(by, func(b *testing.B) {
 			for b.Loop() {
 				w := httptest.NewRecorder()

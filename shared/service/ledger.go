@@ -153,25 +153,38 @@ func (l *Ledger) Report(ctx context.Context, q usage.Query) (usage.Report, error
 		return usage.Report{}, fault.New(fault.Invalid, "from", "from (%s) is not before to (%s)",
 			q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
 	}
-	b, err := usage.NewBuilder(q)
+	b, err := l.buildReport(ctx, q, now)
 	if err != nil {
-		return usage.Report{}, fault.New(fault.Invalid, "by", "%v", err)
-	}
-	use, err := l.findUse(ctx, q, now)
-	if err != nil {
-		return usage.Report{}, err
-	}
-	if err := l.addUse(ctx, q, now, use, b); err != nil {
 		return usage.Report{}, err
 	}
 	r := b.Report(q.AsOf)
-	if len(r.Groups) == 0 && q.Filter.Pool != "" {
+	if r.Lines == 0 && q.Filter.Pool != "" {
 		// A pool that was never there must not look like one without use.
 		if _, err := l.driver.Spec(ctx, q.Filter.Pool); fault.CodeOf(err) == fault.NotFound {
 			return usage.Report{}, noPool(ctx, l.store, q.Filter.Pool)
 		}
 	}
 	return r, nil
+}
+
+// buildTries is how often a report is made because the uses of jobs were replaced meanwhile. The last
+// time its rows are read.
+const buildTries = 3
+
+func (l *Ledger) buildReport(ctx context.Context, q usage.Query, now time.Time) (*usage.Builder, error) {
+	for try := 1; ; try++ {
+		b, err := usage.NewBuilder(q)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "by", "%v", err)
+		}
+		use, err := l.findUse(ctx, q, now, try == buildTries)
+		if err == nil {
+			err = l.addUse(ctx, q, now, use, b)
+		}
+		if fault.CodeOf(err) != fault.Conflict || try == buildTries {
+			return b, err
+		}
+	}
 }
 
 // beginSums writes the state of the sums before the first one. A ledger that has rows already
@@ -186,7 +199,7 @@ func (l *Ledger) beginSums(ctx context.Context) error {
 		return err
 	}
 	if state.Began.IsZero() {
-		state.Began = l.now()
+		state.Began, state.UsesFrom = l.now(), store.AllDays
 		before, err := l.store.HasUsage(ctx)
 		if err != nil {
 			return err

@@ -87,12 +87,43 @@ func (l *Ledger) BuildMissingSums(ctx context.Context) error {
 	if err != nil || state.Began.IsZero() || l.now().Before(state.Began.Add(overlap)) {
 		return err
 	}
-	if state.WholeFrom.IsZero() {
+	switch {
+	case !state.WholeFrom.IsZero():
+	case state.UsesFrom.IsZero() || state.UsesFrom.After(store.AllDays):
+		return l.buildMissingUses(ctx, state)
+	default:
 		return l.checkDays(ctx, state)
 	}
 	done, err := l.RebuildSums(ctx, wire.SumsQuery{To: state.WholeFrom})
 	l.log.InfoContext(ctx, "built sums of the ledger", "days", done.Days, "rows", done.Rows, "to", state.WholeFrom)
 	return err
+}
+
+// buildMissingUses builds the sums of days again, from the latest on, that a release has written which knew no
+// uses of jobs. Reports by job read the rows of these days until then.
+func (l *Ledger) buildMissingUses(ctx context.Context, state store.SumsState) error {
+	days, err := l.store.LedgerDays(ctx)
+	if err != nil {
+		return err
+	}
+	until := time.Now().Add(rebuildFor)
+	for _, day := range slices.Backward(days) {
+		if !state.UsesFrom.IsZero() && !day.Before(state.UsesFrom) {
+			continue
+		}
+		if time.Now().After(until) {
+			return nil
+		}
+		if err := l.checkDay(ctx, day); err != nil {
+			return err
+		}
+		state.UsesFrom = day
+		if err := l.store.SetSumsState(ctx, state); err != nil {
+			return err
+		}
+	}
+	state.UsesFrom = store.AllDays
+	return l.store.SetSumsState(ctx, state)
 }
 
 // checkDays compares the sums of days that are over with the ledger, each day twice: soon after
@@ -120,7 +151,7 @@ func (l *Ledger) checkDays(ctx context.Context, state store.SumsState) error {
 	}
 }
 
-// checkDay builds the sums of a day again that have fewer rows than the ledger. If they have
+// checkDay builds the sums of a day again that have fewer rows than the ledger, or no uses of jobs. If they have
 // more, rows were let go, and the sums stay.
 func (l *Ledger) checkDay(ctx context.Context, on time.Time) error {
 	names, err := l.store.PoolsOfDay(ctx, on)
@@ -132,15 +163,15 @@ func (l *Ledger) checkDay(ctx context.Context, on time.Time) error {
 		if err != nil {
 			return err
 		}
-		summed := 0
+		summed, whole := 0, true
 		if len(days) > 0 {
-			summed = days[0].Rows
+			summed, whole = days[0].Rows, !days[0].LacksUses()
 		}
 		rows, err := l.store.CountUsage(ctx, on, name)
 		if err != nil {
 			return err
 		}
-		if rows <= summed {
+		if rows < summed || rows == summed && whole {
 			continue
 		}
 		if rows, err = l.rebuildUndisturbed(ctx, name, on); err != nil {

@@ -16,7 +16,7 @@ import (
 
 // Most reports are made from sums: a row for each pool and day, see usage.Sums. What these do
 // not have is read from the rows of the ledger: the first day of a report that does not begin
-// at midnight, days from before there were sums, and all of a report by job.
+// at midnight, and days from before there were sums.
 // A fact is in one of four places at any time, and goes from each to the next: it runs, it is
 // noted by its pool, it is in the ledger and in the sums too, and its pool has forgotten it.
 
@@ -48,10 +48,10 @@ type poolDay struct {
 	day  time.Time
 }
 
-// findUse finds what a report is made of, and reads all of it but rows of the ledger.
-func (l *Ledger) findUse(ctx context.Context, q usage.Query, now time.Time) (*use, error) {
+// findUse finds what a report is made of, and reads all of it but rows of the ledger and uses of jobs.
+func (l *Ledger) findUse(ctx context.Context, q usage.Query, now time.Time, byRows bool) (*use, error) {
 	u := &use{open: map[string]usage.Entry{}, ended: map[string]usage.Entry{}, rowsUntil: latest(q, now)}
-	byRows := q.NeedsRows()
+	byRows = byRows || q.NeedsRows()
 	if !byRows {
 		state, err := l.store.SumsState(ctx)
 		if err != nil {
@@ -171,6 +171,8 @@ func (u *use) takeDays(name string, q *usage.Query, days []*store.DaySums) {
 	for _, day := range days {
 		switch {
 		case day.Rows == 0 || day.Last.Before(q.From):
+		case q.By == usage.ByJob && !day.HasUses():
+			u.rowDays = append(u.rowDays, poolDay{name, day.Day})
 		case day.Overflow || day.NoLabels && q.NeedsLabelSums() || day.First.Before(q.From) || !day.Last.Before(q.To) || day.Last.After(q.AsOf):
 			u.rowDays = append(u.rowDays, poolDay{name, day.Day})
 		default:
@@ -250,8 +252,8 @@ func (l *Ledger) addUse(ctx context.Context, q usage.Query, now time.Time, u *us
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, s := range u.sums {
-		b.AddSums(s.pool, s.day.Day, &s.day.Sums)
+	if err := l.addSums(ctx, q, u.sums, b); err != nil {
+		return err
 	}
 	for _, e := range u.ended {
 		row := usage.NewRow(e)
@@ -261,4 +263,28 @@ func (l *Ledger) addUse(ctx context.Context, q usage.Query, now time.Time, u *us
 		addOpen(b, &q, e)
 	}
 	return nil
+}
+
+// addSums adds sums to a report, and in one by job the uses of their jobs.
+func (l *Ledger) addSums(ctx context.Context, q usage.Query, sums []poolSums, b *usage.Builder) error {
+	for _, s := range sums {
+		b.AddSums(s.pool, s.day.Day, &s.day.Sums)
+	}
+	if q.By != usage.ByJob {
+		return nil
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(reportWorkers)
+	for _, s := range sums {
+		group.Go(func() error {
+			return l.store.JobUses(ctx, s.pool, s.day, func(uses usage.JobUses) error {
+				mu.Lock()
+				defer mu.Unlock()
+				b.AddUses(s.pool, &s.day.Sums, uses)
+				return nil
+			})
+		})
+	}
+	return group.Wait()
 }

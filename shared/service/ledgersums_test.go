@@ -130,9 +130,11 @@ func (h *history) fact(name string) usage.Entry {
 	return e
 }
 
-// check compares a report from sums with one from all facts.
+// check compares a report from sums with one from all facts, and one that is made Lines at a time.
 func (h *history) check(q usage.Query) {
 	h.t.Helper()
+	lines := q.Lines
+	q.Lines = 0
 	got, err := h.app.Ledger.Report(h.t.Context(), q)
 	if err != nil {
 		h.t.Error(err)
@@ -154,15 +156,40 @@ func (h *history) check(q usage.Query) {
 		}
 	}
 	want := b.Report(q.AsOf)
+	if lines > 0 {
+		q.Lines = lines
+		got.Groups = h.pages(q, got)
+	}
 	if !slices.Equal(got.Groups, want.Groups) || !slices.Equal(got.Totals, want.Totals) || got.Open != want.Open {
 		h.t.Errorf("by %s, %+v: got\n%+v\n%+v %+v\nwant\n%+v\n%+v %+v", q.By, q, got.Groups, got.Totals, got.Open, want.Groups, want.Totals, want.Open)
+	}
+}
+
+// pages makes a report again, some lines at a time, as of the same moment, and returns the lines of all.
+func (h *history) pages(q usage.Query, whole usage.Report) (all []usage.Group) {
+	h.t.Helper()
+	for {
+		r, err := h.app.Ledger.Report(h.t.Context(), q)
+		if err != nil {
+			h.t.Error(err)
+			return all
+		}
+		if r.Lines != whole.Lines || !slices.Equal(r.Totals, whole.Totals) {
+			h.t.Errorf("after %+v there are %d lines of %+v, and were %d of %+v", q.After, r.Lines, r.Totals, whole.Lines, whole.Totals)
+		}
+		if all = append(all, r.Groups...); r.More == nil {
+			return all
+		}
+		q.After = r.More
 	}
 }
 
 // query is any question that sums answer, for days as a whole or for parts of them.
 func (h *history) query() usage.Query {
 	r := h.rand
-	q := usage.Query{By: []usage.Grouping{usage.ByPool, usage.ByTeam, usage.ByUser, usage.ByDay, usage.BySize, "label:x", usage.BySweep}[r.IntN(7)]}
+	q := usage.Query{By: []usage.Grouping{usage.ByPool, usage.ByTeam, usage.ByUser, usage.ByDay, usage.BySize, "label:x", usage.BySweep, usage.ByJob, usage.ByJob}[r.IntN(9)]}
+	q.Order = usage.Orders[r.IntN(len(usage.Orders))]
+	q.Lines = max(0, r.IntN(12)-6)
 	now := h.app.Clock.Now()
 	q.From = now.Add(-time.Duration(r.IntN(200)+1) * time.Hour)
 	if r.IntN(2) == 0 {

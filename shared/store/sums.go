@@ -76,6 +76,7 @@ type DaySums struct {
 
 	segments int // rows with its jobs
 	last     usage.Repeated
+	uses     dayUses
 }
 
 // SumsVersion reads which version of a pool's sums is current. The zero version: there are none.
@@ -134,11 +135,19 @@ func (s *Sums) AddSums(ctx context.Context, name string, v SumsVersion, present,
 			return err
 		}
 		day.Overflow = day.Overflow || noRoom
-		rows, err := day.add(name, added[on])
+		day.merge(added[on])
+		uses, err := day.addUses(name)
+		if err != nil {
+			return err
+		}
+		rows, err := day.encodeRows(name)
 		if err != nil {
 			return err
 		}
 		operations = append(operations, rows...)
+		if !day.Overflow {
+			operations = append(operations, uses...)
+		}
 	}
 	_, err := s.submit(ctx, name, operations)
 	return err
@@ -151,8 +160,12 @@ func (s *Sums) ReplaceSums(ctx context.Context, name string, v SumsVersion, on t
 		return err
 	}
 	day := DaySums{Day: on}
+	day.merge(sums)
+	if err := s.writeUses(ctx, name, &day); err != nil {
+		return err
+	}
 	operations := []table.Operation{encodeAdded(name, v, v.added, time.Time{})}
-	more, err := day.add(name, sums)
+	more, err := day.encodeRows(name)
 	if err != nil {
 		return err
 	}
@@ -166,8 +179,10 @@ func (s *Sums) ReplaceSums(ctx context.Context, name string, v SumsVersion, on t
 	} else if sums.Rows == 0 {
 		operations = operations[:1]
 	}
-	_, err = s.submit(ctx, name, operations)
-	return err
+	if _, err = s.submit(ctx, name, operations); err != nil {
+		return err
+	}
+	return s.dropOldUses(ctx, name, &day, old)
 }
 
 // submit writes a transaction whose first operation is that on the row of added facts. It is sent
@@ -196,12 +211,11 @@ func encodeAdded(name string, v SumsVersion, added []string, heldUntil time.Time
 	return table.Operation{Kind: table.Replace, Row: row.JSON(), Match: v.etag}
 }
 
-// add adds sums to a day and returns what is to be written.
-func (d *DaySums) add(name string, more *usage.Sums) ([]table.Operation, error) {
-	d.Merge(more)
+// encodeRows returns what is to be written of a day to which sums were added, but for its uses.
+func (d *DaySums) encodeRows(name string) ([]table.Operation, error) {
 	repeated := d.TakeRepeated()
 	if d.Overflow = d.Overflow || repeated.Len() > maxRepeated; d.Overflow { // only the times and the number of rows are kept
-		d.segments = 0
+		d.segments, d.uses = 0, dayUses{}
 		return []table.Operation{d.encode(name, "")}, nil
 	}
 	var operations []table.Operation
@@ -230,7 +244,7 @@ func (d *DaySums) add(name string, more *usage.Sums) ([]table.Operation, error) 
 	}
 	d.Overflow = d.Overflow || len(text) > table.LongUnits || d.segments > maxRepeated/fewRepeated || len(operations) > table.MaxRows/2
 	if d.Overflow {
-		operations, text, d.segments = nil, "", 0
+		operations, text, d.segments, d.uses = nil, "", 0, dayUses{}
 	}
 	return slices.Insert(operations, 0, d.encode(name, text)), nil
 }
@@ -244,6 +258,7 @@ func (d *DaySums) encode(name, text string) table.Operation {
 	row.Bool("Overflow", d.Overflow)
 	row.Bool("NoLabels", d.NoLabels)
 	row.Long("Sums", text)
+	d.uses.encode(row)
 	return table.Operation{Kind: table.Put, Row: row.JSON()}
 }
 
@@ -315,11 +330,12 @@ func decodeDay(raw []byte) (*DaySums, error) {
 		First, Last    time.Time
 		NoLabels       bool
 		Overflow       bool
+		usesRow
 	}
 	if err := table.Decode(raw, &row); err != nil {
 		return nil, err
 	}
-	d := &DaySums{Overflow: row.Overflow, segments: int(row.Segments)}
+	d := &DaySums{Overflow: row.Overflow, segments: int(row.Segments), uses: row.dayUses()}
 	var err error
 	if d.Day, err = time.Parse(time.DateOnly, strings.TrimPrefix(row.RowKey, dayPrefix)); err != nil {
 		return nil, table.Damaged(raw, err)
@@ -376,7 +392,11 @@ type SumsState struct {
 	Began     time.Time // when the first sum was written; zero: none was
 	WholeFrom time.Time // a day; zero: all are whole
 	CheckedTo time.Time // the days before were compared with the ledger; zero: none was
+	UsesFrom  time.Time // the days from this one on have uses of jobs; zero: a release wrote the state that knew none
 }
+
+// AllDays is before the first day of any ledger.
+var AllDays = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // IsWhole reports whether the sums of a day have all of its rows.
 func (s *SumsState) IsWhole(day time.Time) bool { return !s.Began.IsZero() && !day.Before(s.WholeFrom) }
@@ -415,86 +435,6 @@ func encodeState(state SumsState) []byte {
 	row.Time("Began", state.Began)
 	row.Time("WholeFrom", state.WholeFrom)
 	row.Time("CheckedTo", state.CheckedTo)
+	row.Time("UsesFrom", state.UsesFrom)
 	return row.JSON()
-}
-
-// LedgerDays lists the days that have rows in the ledger, the oldest first.
-func (l *Ledger) LedgerDays(ctx context.Context) ([]time.Time, error) {
-	names, err := partitions(ctx, l.table, "list the days of the ledger", "~")
-	if err != nil {
-		return nil, err
-	}
-	days := make([]time.Time, 0, len(names))
-	for _, name := range names {
-		if day, err := time.Parse(time.DateOnly, name); err == nil { // others are not of the ledger
-			days = append(days, day)
-		}
-	}
-	return days, nil
-}
-
-// HasUsage reports whether the ledger has any row.
-func (l *Ledger) HasUsage(ctx context.Context) (bool, error) {
-	found := false
-	_, err := l.table.Scan(ctx, "look for a row of the ledger", table.Query{Fields: "PartitionKey", Limit: 1}, func([]byte) error {
-		found = true
-		return nil
-	})
-	return found, err
-}
-
-// UsageOfDay reads the rows of one day, of a pool or ("") of all, with what sums and reports
-// need, and hands each to fn. Zero times are no bounds.
-func (l *Ledger) UsageOfDay(
-	ctx context.Context, on time.Time, name string, from, to time.Time, labels bool, fn func(usage.Entry) error,
-) error {
-	fields := reportFields
-	if labels {
-		fields += labelsField
-	}
-	partition := usage.Partition(on)
-	filter := fmt.Sprintf("PartitionKey eq '%s'", partition)
-	if name != "" {
-		filter = table.Between(partition, name+"!", name+`"`)
-	}
-	if !from.IsZero() {
-		filter += fmt.Sprintf(" and To ge datetime'%s' and To lt datetime'%s'",
-			from.UTC().Format(table.TimeLayout), to.UTC().Format(table.TimeLayout))
-	}
-	_, err := l.table.Scan(ctx, "read usage", table.Query{Filter: filter, Fields: fields, Bare: true}, func(raw []byte) error {
-		entry, err := decodeEntry(raw)
-		if err != nil {
-			return err
-		}
-		return fn(entry)
-	})
-	return err
-}
-
-// CountUsage counts the rows of a pool and day.
-func (l *Ledger) CountUsage(ctx context.Context, on time.Time, name string) (n int, err error) {
-	q := table.Query{Filter: table.Between(usage.Partition(on), name+"!", name+`"`), Fields: "RowKey", Bare: true}
-	_, err = l.table.Scan(ctx, "count usage", q, func([]byte) error { n++; return nil })
-	return n, err
-}
-
-// PoolsOfDay lists the pools that have rows in the ledger on a day.
-func (l *Ledger) PoolsOfDay(ctx context.Context, on time.Time) (names []string, err error) {
-	for last := ""; ; last = names[len(names)-1] + `"` {
-		n := len(names)
-		q := table.Query{
-			Filter: fmt.Sprintf("PartitionKey eq '%s' and RowKey gt '%s'", usage.Partition(on), table.Quote(last)),
-			Fields: "RowKey",
-			Limit:  1,
-		}
-		_, err := l.table.Scan(ctx, "list the pools of a day", q, func(raw []byte) error {
-			key, err := table.DecodeKey(raw)
-			name, _, _ := strings.Cut(key, "!")
-			names = append(names, name)
-			return err
-		})
-		if err != nil || len(names) == n {
-			return names, err
-		}
-	}
 }

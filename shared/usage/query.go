@@ -107,10 +107,7 @@ func (f *Filter) takes(e *Entry) bool {
 // NeedsRows reports whether a report has to read the rows of the ledger: sums do not have what
 // it is grouped or filtered by.
 func (q *Query) NeedsRows() bool {
-	if len(q.Filter.Labels) > 0 && (len(q.Filter.Labels) > 1 || q.By.sumLabel() != "") {
-		return true
-	}
-	return q.By == ByJob
+	return len(q.Filter.Labels) > 0 && (len(q.Filter.Labels) > 1 || q.By.sumLabel() != "")
 }
 
 // NeedsLabels reports whether it needs the labels of jobs.
@@ -156,4 +153,7 @@ type Query struct {
 	From, To time.Time
 	AsOf     time.Time // what ran then counts up to here, also if it has ended since; zero = when the report is made
 	Filter   Filter
+
+	Lines int       // at most, as they are sorted; 0 = all
+	After *Position // only lines after this one; nil = all
 }

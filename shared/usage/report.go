@@ -3,14 +3,15 @@ package usage
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 )
 
 // Report is the answer to a Query.
 type Report struct {
-	Groups []Group
-	Totals []Group // of all lines, one for each currency, and one for what has no price; without By and Key
+	Groups []Group   // lines, as they are sorted
+	Lines  int       // how many there are, also of those that the query leaves out
+	More   *Position // after which line there are more; nil: there are none
+	Totals []Group   // of all lines, one for each currency, and one for what has no price; without By and Key
 	Open   Open
 	From   time.Time // of the query, or its default
 	To     time.Time
@@ -29,6 +30,9 @@ type Builder struct {
 	lines *summary
 	total *summary
 	open  Open
+
+	window window // lines of jobs that have one row; the others are in lines
+	tables map[*Sums][]useTable
 }
 
 // NewBuilder begins a report.
@@ -36,7 +40,9 @@ func NewBuilder(q Query) (*Builder, error) {
 	if err := CheckGrouping(q.By); err != nil {
 		return nil, err
 	}
-	b := &Builder{query: q, lines: newSummary(q.By), total: newSummary(byTotal)}
+	b := &Builder{query: q, lines: newSummary(q.By), total: newSummary(byTotal), tables: map[*Sums][]useTable{}}
+	b.lines.whole = b.total
+	b.window = window{order: cmp.Or(q.Order, OrderKey), size: q.Lines, after: q.After}
 	b.lines.onlyJobs, b.total.onlyJobs = q.Filter.OfJobs(), q.Filter.OfJobs()
 	return b, nil
 }
@@ -50,7 +56,7 @@ func (b *Builder) Add(row *Row) {
 }
 
 // AddSums counts sums of a pool's rows that all ended on one day, and in the time of the query.
-// The query must not need the rows; see NeedsRows.
+// The query must not need the rows; see NeedsRows. In a report by job, AddUses adds its jobs.
 func (b *Builder) AddSums(pool string, day time.Time, s *Sums) {
 	f := &b.query.Filter
 	if f.Pool != "" && f.Pool != pool {
@@ -60,7 +66,11 @@ func (b *Builder) AddSums(pool string, day time.Time, s *Sums) {
 		if g.Rows == 0 || g.Node && f.OfJobs() || f.Team != "" && g.Team != f.Team || f.User != "" && g.User != f.User {
 			continue
 		}
-		b.lines.addSum(pool, day, g)
+		if b.query.By == ByJob && !g.Node { // lines of jobs are made from their uses
+			b.lines.noteShare(place{}, &g.sumKey)
+		} else {
+			b.lines.addSum(pool, day, g)
+		}
 		b.total.addSum(pool, day, g)
 	}
 }
@@ -91,62 +101,22 @@ func (b *Builder) add(row *Row, open bool) {
 
 // Report is the report so far.
 func (b *Builder) Report(now time.Time) Report {
-	r := Report{Groups: b.lines.groups(), Totals: b.total.groups(), Open: b.open, From: b.query.From, To: b.query.To, AsOf: now}
-	sortGroups(r.Groups, b.query.Order)
-	return r
-}
-
-// sortGroups sorts lines, which are sorted by their keys. Amounts of another currency, and those
-// that are not known, stay apart: neither can be compared.
-func sortGroups(groups []Group, order Order) {
-	if order == "" || order == OrderKey {
-		return
-	}
-	type sorted struct {
-		Group
-		amount float64 // for the order alone
-		known  bool
-	}
-	lines := make([]sorted, len(groups))
-	for i, g := range groups {
-		lines[i].Group = g
-		lines[i].amount, lines[i].known = amountOf(&g, order)
-	}
-	ofMoney := order == OrderCost || order == OrderWaste
-	slices.SortStableFunc(lines, func(a, b sorted) int {
-		switch {
-		case a.known != b.known:
-			return cmp.Compare(rank(b.known), rank(a.known))
-		case ofMoney && a.Currency != b.Currency:
-			return cmp.Compare(a.Currency, b.Currency)
+	w := b.window
+	w.lines = slices.Clone(w.lines)
+	for p, l := range b.lines.lines {
+		if !l.isEmpty() {
+			w.offerGroup(b.lines.group(p, l))
 		}
-		return cmp.Compare(b.amount, a.amount)
-	})
-	for i := range lines {
-		groups[i] = lines[i].Group
 	}
-}
-
-func rank(known bool) int {
-	if known {
-		return 1
+	r := Report{Totals: b.total.groups(), Open: b.open, From: b.query.From, To: b.query.To, AsOf: now}
+	w.cut()
+	r.Groups = make([]Group, len(w.lines))
+	for i := range w.lines {
+		r.Groups[i] = b.groupOf(&w.lines[i])
 	}
-	return 0
-}
-
-func amountOf(g *Group, order Order) (amount float64, known bool) {
-	text := g.Cost
-	switch order {
-	case OrderJobs:
-		return float64(g.Jobs), true
-	case OrderSeconds:
-		return float64(g.Seconds), true
-	case OrderNodeSeconds:
-		return float64(g.NodeSeconds), true
-	case OrderWaste:
-		text = g.Waste
-	case OrderCost, OrderKey:
+	r.Lines = w.all
+	if w.more {
+		r.More = &w.lines[len(w.lines)-1].Position
 	}
-	amount, err := strconv.ParseFloat(text, 64)
-	return amount, err == nil
+	return r
 }

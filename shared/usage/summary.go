@@ -70,12 +70,15 @@ type summary struct {
 	lines  map[part]*line
 	prices map[string]bool // texts that were read: whether they are prices
 
-	onlyJobs bool // no nodes are counted: node time is that of the attempts' shares
+	onlyJobs bool     // no nodes are counted: node time is that of the attempts' shares
+	whole    *summary // has all attempts, also those that are in no line here
 }
 
 func newSummary(by Grouping) *summary {
 	label, _ := by.Label()
-	return &summary{by: by, label: label, lines: map[part]*line{}, prices: map[string]bool{}}
+	s := &summary{by: by, label: label, lines: map[part]*line{}, prices: map[string]bool{}}
+	s.whole = s
+	return s
 }
 
 // isPrice reports whether a text is a price. A report has few of them and many rows.
@@ -137,10 +140,15 @@ func (s *summary) lineFor(at place, key *sumKey) *line {
 	if key.Node {
 		return s.line(at.nodes, priced, key.Currency)
 	}
-	if priced && !shared {
+	s.noteShare(at, key)
+	return s.line(at.own, priced && shared, key.Currency)
+}
+
+// noteShare notes at the line of their nodes that the share of attempts is not known.
+func (s *summary) noteShare(at place, key *sumKey) {
+	if key.Of == 0 && s.isPrice(key.Price) {
 		s.line(at.nodes, true, key.Currency).unclear = true
 	}
-	return s.line(at.own, priced && shared, key.Currency)
 }
 
 // add counts lengths of time. Shares that are not known are zero.
@@ -234,14 +242,14 @@ func (s *summary) groups() []Group {
 	})
 	groups := make([]Group, 0, len(parts))
 	for _, p := range parts {
-		l := s.lines[p]
-		if l.jobs() == 0 && len(l.paid) == 0 {
-			continue
+		if l := s.lines[p]; !l.isEmpty() {
+			groups = append(groups, s.group(p, l))
 		}
-		groups = append(groups, s.group(p, l))
 	}
 	return groups
 }
+
+func (l *line) isEmpty() bool { return l.jobs() == 0 && len(l.paid) == 0 }
 
 func (s *summary) group(p part, l *line) Group {
 	g := Group{
@@ -276,7 +284,7 @@ func (s *summary) group(p part, l *line) Group {
 // usedIn has the bills of all attempts with the same currency as p.
 func (s *summary) usedIn(p part) []bill {
 	var all []bill
-	for q, l := range s.lines {
+	for q, l := range s.whole.lines {
 		if q.unpriced == p.unpriced && q.currency == p.currency {
 			all = append(all, l.used)
 		}
@@ -287,7 +295,7 @@ func (s *summary) usedIn(p part) []bill {
 // sharesIn is the node time of all attempts with the same currency as p.
 func (s *summary) sharesIn(p part) Ticks {
 	var all Ticks
-	for q, l := range s.lines {
+	for q, l := range s.whole.lines {
 		if q.unpriced == p.unpriced && q.currency == p.currency {
 			all += l.shares
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type Sums struct {
 	labeled int    // sums with a label
 	list    []*sum // in the order in which they came, which stays
 	byKey   map[sumKey]int
+	uses    JobUses // of the rows of attempts; not in the JSON of the sums
 }
 
 // sumKey is what rows have in common that are added up to one sum.
@@ -90,19 +92,30 @@ func (s *Sums) Add(e *Entry) {
 		key.Team, key.User = e.Team, e.User
 	}
 	s.sum(key).add(&row, held)
-	if !key.Node && !s.NoLabels {
-		for name, value := range e.Labels {
-			if key.Label, key.Value = name, value; name != "" && name != sweepLabel {
-				s.sum(key).add(&row, held)
-			}
+	if !key.Node {
+		use := jobUse{job: e.Job, sum: s.byKey[key], only: row.isOnlyOfJob(), length: ticksOf(row.Seconds), held: held}
+		if !s.NoLabels {
+			use.labels = s.addLabels(e, key, &row, held)
 		}
-		if sweep := e.sweep(); sweep != "" {
-			key.Label, key.Value = sweepLabel, sweep
-			s.sum(key).add(&row, held)
-		}
+		s.uses = append(s.uses, use)
 	}
 	s.widen(1, row.To, row.To)
 	s.boundLabels()
+}
+
+// addLabels adds a row to the sums of its labels and its sweep, and returns the places of the labels'.
+func (s *Sums) addLabels(e *Entry, key sumKey, row *Row, held int64) (places []int) {
+	for _, name := range slices.Sorted(maps.Keys(e.Labels)) {
+		if key.Label, key.Value = name, e.Labels[name]; name != "" && name != sweepLabel {
+			s.sum(key).add(row, held)
+			places = append(places, s.byKey[key])
+		}
+	}
+	if sweep := e.sweep(); sweep != "" {
+		key.Label, key.Value = sweepLabel, sweep
+		s.sum(key).add(row, held)
+	}
+	return places
 }
 
 // add adds a row that holds a part of its node.
@@ -231,6 +244,7 @@ func (s *Sums) Remove(e *Entry) {
 			s.sum(o.sumKey).remove(o)
 		}
 	}
+	s.removeUses(&one)
 	s.Rows--
 }
 
@@ -270,6 +284,7 @@ func (s *Sums) Merge(other *Sums) {
 			s.sum(o.sumKey).merge(o)
 		}
 	}
+	s.uses = append(s.uses, s.translate(other)...)
 	s.widen(other.Rows, other.First, other.Last)
 	s.boundLabels()
 }

@@ -94,6 +94,34 @@ func LongText(raw []byte, name, first string) (string, error) {
 	return string(text), nil
 }
 
+// PlainText is LongText of a text in which JSON escapes nothing, such as base64 for URLs. It finds its properties
+// without decoding the row, which takes most of the time of reading a long one.
+func PlainText(raw []byte, name string) ([]byte, error) {
+	text := make([]byte, 0, len(raw))
+	for i := range chunks {
+		_, rest, found := bytes.Cut(raw, []byte(`"`+chunkName(name, i)+`":"`))
+		if !found && i > 0 {
+			break
+		}
+		chunk, _, ended := bytes.Cut(rest, []byte(`"`))
+		if !found || !ended || bytes.IndexByte(chunk, '\\') >= 0 {
+			return decodeLong(raw, name)
+		}
+		text = append(text, chunk...)
+	}
+	return text, nil
+}
+
+func decodeLong(raw []byte, name string) ([]byte, error) {
+	var row map[string]any
+	if err := Decode(raw, &row); err != nil {
+		return nil, err
+	}
+	first, _ := row[name].(string)
+	text, err := LongText(raw, name, first)
+	return []byte(text), err
+}
+
 // DecodeETag reads the ETag of a row that Scan has read.
 func DecodeETag(raw []byte) (ETag, error) {
 	var row struct {
