@@ -65,7 +65,9 @@ func (u *dayUses) encode(row *table.Row) {
 func (d *DaySums) HasUses() bool { return !d.Overflow && d.uses.rows == d.Attempts() }
 
 // LacksUses reports whether they can be had by building the sums again.
-func (d *DaySums) LacksUses() bool { return !d.Overflow && d.uses.rows != d.Attempts() && d.Attempts() <= maxBuiltUses }
+func (d *DaySums) LacksUses() bool {
+	return !d.Overflow && !d.HasUses() && d.Attempts() <= maxBuiltUses
+}
 
 // merge adds sums to those of the day. If there are no uses of earlier rows, a release has added to the
 // sums that knows none: then there are none until the sums are built again.
@@ -173,7 +175,7 @@ func (s *Sums) dropOldUses(ctx context.Context, name string, d, old *DaySums) er
 // JobUses reads the uses of a day that DaySums has read, and hands them to fn part by part. Conflict: they
 // are gone, since the sums of the day were built again meanwhile.
 func (s *Sums) JobUses(ctx context.Context, name string, d *DaySums, fn func(usage.JobUses) error) error {
-	rows := 0
+	rows, day := 0, usage.Partition(d.Day)
 	add := func(text []byte) error {
 		var uses usage.JobUses
 		err := uses.UnmarshalText(text)
@@ -181,7 +183,7 @@ func (s *Sums) JobUses(ctx context.Context, name string, d *DaySums, fn func(usa
 			err = errors.New("they are of other sums")
 		}
 		if err != nil {
-			return wrap(fault.Internal, err, "the uses of jobs of pool %s on %s cannot be read; run `dsvm usage rebuild`", name, usage.Partition(d.Day))
+			return wrap(fault.Internal, err, "the uses of jobs of pool %s on %s cannot be read; run `dsvm usage rebuild`", name, day)
 		}
 		rows += len(uses)
 		return fn(uses)
@@ -205,7 +207,7 @@ func (s *Sums) JobUses(ctx context.Context, name string, d *DaySums, fn func(usa
 		}
 	}
 	if rows != d.uses.rows {
-		return wrap(fault.Conflict, errors.New("some are gone"), "the uses of jobs of pool %s on %s were built again", name, usage.Partition(d.Day))
+		return wrap(fault.Conflict, errors.New("some are gone"), "the uses of jobs of pool %s on %s were built again", name, day)
 	}
 	return nil
 }

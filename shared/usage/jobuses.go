@@ -65,7 +65,8 @@ func (s *Sums) translate(other *Sums) JobUses {
 func (s *Sums) removeUses(other *Sums) {
 	for _, u := range s.translate(other) {
 		i := slices.IndexFunc(s.uses, func(o jobUse) bool {
-			return o.job == u.job && o.sum == u.sum && o.only == u.only && o.length == u.length && o.held == u.held && slices.Equal(o.labels, u.labels)
+			return o.job == u.job && o.sum == u.sum && o.only == u.only && o.length == u.length && o.held == u.held &&
+				slices.Equal(o.labels, u.labels)
 		})
 		if i >= 0 {
 			s.uses = slices.Delete(s.uses, i, i+1)
@@ -84,8 +85,9 @@ func (u JobUses) FitIn(s *Sums) bool {
 // usesFormat is the first byte of uses as text.
 const usesFormat = 1
 
-// MarshalText writes the uses, sorted by job, compressed, in base64 for URLs, in which JSON escapes nothing. Each kind of number is together, which
-// compresses best, and of an id only what differs from the one before.
+// MarshalText writes the uses, sorted by job, compressed, in base64 for URLs, in which JSON
+// escapes nothing. Numbers of a kind are together, which compresses best, and of an id there is only
+// what differs from the one before.
 func (u JobUses) MarshalText() ([]byte, error) {
 	uses := slices.Clone(u)
 	slices.SortStableFunc(uses, func(a, b jobUse) int { return strings.Compare(a.job, b.job) })
