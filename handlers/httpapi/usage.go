@@ -112,7 +112,7 @@ func (s *server) usageQuery(q url.Values) (out usage.Query, err error) {
 // A report is made with so many lines, of which there may be millions. A first page is
 // often the only one that is asked for.
 const (
-	linesAtFirst = 10_000
+	linesAtFirst = 2_000
 	linesAtOnce  = 50_000
 )
 
