@@ -77,7 +77,13 @@ func (l *labs) login(n int64, user string) string {
 		l.tb.Fatal(err)
 	}
 	text := base64.RawURLEncoding.EncodeToString
-	return l.doors.Login(fmt.Sprintf("lab-%d", n), text(body)+"."+text(ed25519.Sign(l.signer, body)))
+	return l.doors.Login(fmt.Sprintf("lab-%d", n), fmt.Sprintf("S%d", n), text(body)+"."+text(ed25519.Sign(l.signer, body)))
+}
+
+// labAt is where JupyterLab is, by an address of login.
+func labAt(login string) string {
+	at, _, _ := strings.Cut(login, "dsvm/login?")
+	return at
 }
 
 // state is what the door says of a session.
@@ -117,7 +123,7 @@ func TestBrowser(t *testing.T) {
 
 	// A terminal, in another workspace of the Lab.
 	key := l.good(1)
-	at := strings.TrimSuffix(strings.SplitN(login, "#", 2)[0], "dsvm/login")
+	at := labAt(login)
 	ann.visit(at + "lab/workspaces/second")
 	ann.click(`.jp-LauncherCard[data-category="Other"][title*="terminal"]`)
 	ann.click(`.jp-Terminal .xterm-screen`)
@@ -132,7 +138,7 @@ func TestBrowser(t *testing.T) {
 	again.awaits("This opens the session of ann.")
 	again.click("#go")
 	again.awaits("this ticket is not valid here, or no more")
-	bobs := strings.TrimSuffix(strings.SplitN(l.login(2, "bob"), "#", 2)[0], "dsvm/login")
+	bobs := labAt(l.login(2, "bob"))
 	ann2 := l.copyCookie(ann, bobs)
 	ann2.visit(bobs + "lab")
 	ann2.awaits("open this session with `dsvm jupyter`")

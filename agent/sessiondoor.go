@@ -32,7 +32,7 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	s.mu.Lock()
 	d := s.st.newestDoor(w.Session.Door)
 	s.mu.Unlock()
-	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey}
+	f := door.File{Session: w.Job, User: p.User, UID: p.UID, SSH: "unix:" + p.SSH(), TicketKey: w.Session.TicketKey, Notice: p.Notice()}
 	if d != nil {
 		f.URL, f.Token, f.WebURL, f.WebToken = d.URL, d.Token, d.WebURL, d.WebToken
 	}

@@ -160,6 +160,30 @@ func TestInputAndWarnings(t *testing.T) {
 	shell.Wait()
 }
 
+// Pipes and links in a home hold nobody up: nobody is at their other end.
+func TestPipesInTheHome(t *testing.T) {
+	t.Parallel()
+	cfg := sessionConfig(t)
+	cfg.ReportEvery = 50 * time.Millisecond
+	p := beginPeople(t, cfg)
+	p.work(p.session(1, "ann", 200101))
+	p.started(1)
+	const all = ".dsvm-last-end .dsvm-keep-until .dsvm-greeting .bash_profile"
+	if _, err := p.ssh(1, "ann", p.good(1), "rm -f "+all+"; mkfifo "+all); err != nil {
+		t.Fatal(err)
+	}
+	p.votes(1, "a pipe holds nothing", says("held", "idle: not held"))
+	p.work(cancel(2, 1))
+	p.finished(1)
+	p.work(protocol.WorkItem{Ack: []int64{1}}, p.session(3, "ann", 200101))
+	p.started(3)
+	want := "Your last session here ended at"
+	if got, err := p.ssh(3, "ann", p.good(3), "tail -1 .dsvm-greeting; stat -c %F .dsvm-last-end"); err != nil ||
+		!strings.HasPrefix(got, want) || !strings.HasSuffix(got, "asked to\nregular file") {
+		t.Errorf("the greeting: got %q, %v", got, err)
+	}
+}
+
 func TestJupyterLab(t *testing.T) {
 	t.Parallel()
 	cfg := sessionConfig(t)

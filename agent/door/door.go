@@ -51,6 +51,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		key:    key,
 		gate:   newGate(log),
 		open:   map[string]*session{},
+		ended:  map[*session]time.Time{},
 		places: map[string]*place{},
 		told:   map[string]string{},
 	}
@@ -60,7 +61,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 	defer tick.Stop()
 	for used := time.Now(); time.Since(used) < endAfter; {
 		d.look(ctx)
-		if len(d.open) > 0 || d.gate.isPassing() {
+		if len(d.open)+len(d.ended) > 0 || d.gate.isPassing() {
 			used = time.Now()
 		}
 		select {
@@ -79,6 +80,8 @@ type door struct {
 	key  []byte              // of cookies
 	gate *gate               // where it listens by TCP
 	open map[string]*session // by name of their files
+	// ended are sessions whose browsers can still learn why, and until when.
+	ended map[*session]time.Time
 	// places are those at the relay, by address. The sessions of a node share them.
 	places map[string]*place
 	told   map[string]string // what was said of files that cannot be read
@@ -91,11 +94,20 @@ func (d *door) look(ctx context.Context) {
 		d.complain(d.dir, err)
 		return
 	}
+	for s, until := range d.ended {
+		if time.Now().After(until) {
+			delete(d.ended, s)
+			d.leave(s, "")
+		}
+	}
 	for name, s := range d.open {
 		f, isThere := files[name]
 		now := s.file.Load()
 		if !isThere || f.Session != now.Session || f.UID != now.UID || f.URL != now.URL || f.WebURL != now.WebURL {
 			d.log.Info("the door of a session is closed", "session", now.Session)
+			if !isThere {
+				s.takeLastWords()
+			}
 			d.end(s)
 			delete(d.open, name)
 			if !isThere {
@@ -145,11 +157,25 @@ func (d *door) join(ctx context.Context, s *session) {
 	}
 }
 
-// end ends a session, and the places that nobody has any more: they cost money.
+// end ends a session: nobody comes in any more. Where a browser watches, it can still learn why.
 func (d *door) end(s *session) {
 	d.gate.remove(s)
 	s.end()
+	if s.lastWords() == nil {
+		d.leave(s, "")
+		return
+	}
+	d.ended[s] = time.Now().Add(lastWordsFor)
+	d.leave(s, s.file.Load().WebURL)
+}
+
+// leave takes a session from its places but one, and ends those that nobody has any more: they
+// cost money.
+func (d *door) leave(s *session, but string) {
 	for address, p := range d.places {
+		if address == but {
+			continue
+		}
 		if p.remove(s) == 0 {
 			p.close()
 			delete(d.places, address)
@@ -182,6 +208,11 @@ func (d *door) complain(name string, err error) {
 
 func (d *door) closeAll() {
 	for _, s := range d.open {
-		d.end(s)
+		d.gate.remove(s)
+		s.end()
+		d.leave(s, "")
+	}
+	for s := range d.ended {
+		d.leave(s, "")
 	}
 }

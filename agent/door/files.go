@@ -38,6 +38,9 @@ type File struct {
 	// Listen is where the door listens by TCP, HOST:PORT, for ways beside the relay; "" = it does not.
 	Listen string `json:"listen,omitempty"`
 	Inside string `json:"inside,omitempty"` // IP:PORT at which the doors of other nodes find this one
+	// Notice is the path of a file with what is to be told in JupyterLab, in a folder of root's
+	// alone; it need not be there. "" = nothing is told.
+	Notice string `json:"notice,omitempty"`
 }
 
 // State is what the door tells of a session.
@@ -100,6 +103,9 @@ func parseFile(text []byte) (File, error) {
 	}
 	if network, _, err := target(f.Lab); f.Lab != "" && (err != nil || network != "unix") {
 		return File{}, errors.New("lab: it is not unix: and a path")
+	}
+	if f.Notice != "" && !filepath.IsAbs(f.Notice) {
+		return File{}, errors.New("notice: the path is not absolute")
 	}
 	return f, nil
 }

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
+	"dsvmpools/shared/intake"
 	"dsvmpools/shared/relay"
 )
 
@@ -124,7 +126,7 @@ func (p *place) takeSSH(ctx context.Context, in *relay.Incoming) {
 
 // takeSocket leads a browser's WebSocket to the session that its cookie is for.
 func (p *place) takeSocket(ctx context.Context, in *relay.Incoming) {
-	s := p.guestOf(in.Header, "")
+	s, _ := p.guestOf(in.Header, "")
 	if s == nil {
 		_ = in.Reject(ctx, http.StatusForbidden, "open this session with `dsvm jupyter`")
 		return
@@ -138,50 +140,59 @@ func (p *place) takeSocket(ctx context.Context, in *relay.Incoming) {
 	s.web.takeSocket(ctx, in)
 }
 
-// ServeHTTP has the session answer that a browser's cookie or ticket is for.
+// loginPace is how fast a ticket has to come.
+var loginPace = intake.Pace{Total: 10 * time.Second}
+
+// visitor is what somebody without a cookie shows.
+type visitor struct {
+	ticket string
+	// isGuest says that the address or the ticket names a session that is here. A stranger knows
+	// no id of one.
+	isGuest bool
+}
+
+// ServeHTTP has the session answer that a browser's cookie, ticket or address is for.
 func (p *place) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	ticket := ""
+	var v visitor
+	id := r.URL.Query().Get(relay.LoginSession)
 	if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/"+loginPath) {
+		r = intake.Keep(out, r, loginPace)
 		var given struct {
 			Ticket string `json:"ticket"`
 		}
 		if err := json.NewDecoder(io.LimitReader(r.Body, 2*maxTicket)).Decode(&given); err == nil {
-			ticket = given.Ticket
+			v.ticket = given.Ticket
 		}
-		r = r.WithContext(context.WithValue(r.Context(), ticketOf{}, ticket))
+		id = sessionOf(v.ticket)
 	}
-	s := p.guestOf(r.Header, ticket)
-	if s == nil {
+	var s *session
+	if s, v.isGuest = p.guestOf(r.Header, id); s == nil {
 		refuse(out, http.StatusServiceUnavailable, "no session is here")
 		return
 	}
 	ctx, leave, err := s.enter(r.Context())
 	if err != nil {
-		refuse(out, http.StatusServiceUnavailable, err.Error())
+		s.web.sayGoodbye(out, r, err)
 		return
 	}
 	defer leave()
-	s.web.ServeHTTP(out, r.WithContext(ctx))
+	s.web.answer(out, r.WithContext(ctx), v)
 }
 
-// ticketOf is the key of the ticket in the context of a login.
-type ticketOf struct{}
-
-// guestOf finds the session whose ticket or cookie a browser has. A stranger, who is in none,
-// is told so by any of them.
-func (p *place) guestOf(h http.Header, ticket string) *session {
+// guestOf finds the session with an id, or the one that a browser's cookie is for. A stranger,
+// who is in none, is told so by any of them.
+func (p *place) guestOf(h http.Header, id string) (s *session, isGuest bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.guests[sessionOf(ticket)]; s != nil {
-		return s // which checks the ticket
+	if s := p.guests[id]; s != nil {
+		return s, true // which checks the ticket
 	}
-	var any *session
-	for _, s := range p.guests {
-		if any = s; s.web.isIn(h) {
-			return s
+	for _, guest := range p.guests {
+		if s = guest; s.web.isIn(h) {
+			return s, false
 		}
 	}
-	return any
+	return s, false
 }
 
 // sessionOf is the session that a ticket says it is for. Nothing is checked.

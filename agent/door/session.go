@@ -32,6 +32,8 @@ type session struct {
 	ssh, jupyter atomic.Int64
 	relayed      atomic.Int64
 	lastInput    atomic.Int64 // milliseconds since 1970; 0 = never
+	lastWatch    atomic.Int64 // of a page's script, in the same way
+	words        atomic.Pointer[notice]
 
 	mu     sync.Mutex
 	ended  bool
@@ -94,6 +96,24 @@ func (s *session) state(closed string) State {
 
 // input notes that somebody does something at a browser.
 func (s *session) input() { s.lastInput.Store(time.Now().UnixMilli()) }
+
+// watch notes that a page's script watches.
+func (s *session) watch() { s.lastWatch.Store(time.Now().UnixMilli()) }
+
+func (s *session) isWatched() bool {
+	return time.Since(time.UnixMilli(s.lastWatch.Load())) < watchedFor
+}
+
+// takeLastWords takes in why the session ends, if a browser would read it: what has the words is
+// removed soon.
+func (s *session) takeLastWords() {
+	if n, err := readNotice(s.file.Load().Notice); err == nil && n.Ended && s.isWatched() {
+		s.words.Store(&n)
+	}
+}
+
+// lastWords is why the session has ended; nil = it has not, or nobody would read it.
+func (s *session) lastWords() *notice { return s.words.Load() }
 
 func (s *session) count(n int) { s.relayed.Add(int64(n)) }
 

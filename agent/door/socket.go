@@ -3,11 +3,9 @@
 package door
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -48,7 +46,7 @@ func (w *web) takeSocket(ctx context.Context, in *relay.Incoming) {
 		end(browser, err)
 	}()
 	err = frames.Copy(ctx, lab, browser, w.s.count, func(_ websocket.MessageType, first []byte) {
-		if isInput(in.Suffix, first) {
+		if w.isTyped(in.Suffix, first) {
 			w.s.input()
 		}
 	})
@@ -64,21 +62,4 @@ func end(socket *websocket.Conn, err error) {
 	default:
 		_ = socket.Close(code, "")
 	}
-}
-
-// messageType finds the type of a message for a kernel, in each of the forms in which Jupyter
-// sends one.
-var messageType = regexp.MustCompile(`"msg_type"\s*:\s*"([a-z_]+)"`)
-
-// isInput reports whether a message of a browser means that somebody does something: what a page
-// that is only open sends by itself does not.
-func isInput(path string, first []byte) bool {
-	switch {
-	case strings.HasPrefix(path, "/api/kernels/"):
-		kind := messageType.FindSubmatch(first)
-		return kind != nil && string(kind[1]) != "kernel_info_request" && string(kind[1]) != "comm_info_request"
-	case strings.HasPrefix(path, "/terminals/"):
-		return bytes.HasPrefix(bytes.TrimLeft(first, " \n"), []byte(`["stdin"`))
-	}
-	return false
 }

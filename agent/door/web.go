@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dsvmpools/agent/process"
 )
 
 // loginPage posts the ticket in its fragment, once a person has agreed.
@@ -24,7 +26,9 @@ import (
 //go:embed login.html
 var loginPage string
 
-// pageRate bounds what strangers get: the page, and tries with tickets, of a session per minute.
+// pageRate bounds what strangers get, who name no session that is here: so many answers of a
+// session per minute. Who names one always gets the page for tickets and a look at the ticket:
+// strangers must not shut them out. That costs less than a refusal that somebody asks for again.
 const pageRate = 60
 
 // web is the way of browsers to a session's JupyterLab. Before the cookie it has a page for
@@ -55,7 +59,7 @@ func newWeb(s *session, key []byte) *web {
 	w.proxy = &httputil.ReverseProxy{
 		Transport:      w.lab,
 		Rewrite:        w.rewrite,
-		ModifyResponse: w.keepCookies,
+		ModifyResponse: w.change,
 		ErrorLog:       log.New(io.Discard, "", 0),
 		// 502 and 504 are the relay's own.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
@@ -81,15 +85,15 @@ func (w *web) dialLab(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPeer(c, f.UID); err != nil {
+	if err := process.CheckPeer(c, f.UID); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// ServeHTTP answers one request of a browser.
-func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+// answer answers one request of a browser.
+func (w *web) answer(out http.ResponseWriter, r *http.Request, v visitor) {
 	header := out.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "SAMEORIGIN")
@@ -99,7 +103,7 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		return
 	}
 	isIn := w.isIn(r.Header)
-	if !isIn && !w.mayTry() {
+	if isLogin := v.isGuest && rest == loginPath; !isIn && !isLogin && !w.mayTry() {
 		header.Set("Retry-After", "60")
 		refuse(out, http.StatusTooManyRequests, "too many tries; try again in a minute")
 		return
@@ -112,25 +116,46 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		header.Set("Referrer-Policy", "same-origin")
 		_, _ = io.WriteString(out, loginPage)
 	case rest == loginPath && r.Method == http.MethodPost:
-		w.login(out, r)
+		w.login(out, v.ticket)
 	case !isIn:
 		refuse(out, http.StatusForbidden, "open this session with `dsvm jupyter`, which makes a ticket for it")
+	case rest == scriptPath && r.Method == http.MethodGet:
+		header.Set("Content-Type", "text/javascript; charset=utf-8")
+		header.Set("Cache-Control", "private, max-age=3600")
+		_, _ = out.Write(noticeScript)
+	case rest == noticePath && r.Method == http.MethodGet:
+		w.s.watch()
+		w.tell(out)
+	case rest == herePath && r.Method == http.MethodPost:
+		w.s.watch()
+		w.s.input()
+		w.tell(out)
 	case rest == "dsvm/socket" && r.Method == http.MethodPost:
 		// A second answer, since the relay carries one cookie in each.
 		w.setCookie(out, "/$hc/"+w.entity+"/")
 	case strings.HasPrefix(rest, "dsvm/"):
 		refuse(out, http.StatusNotFound, "there is no such page")
 	default:
-		w.pass(out, r)
+		w.pass(out, r, rest)
 	}
 }
 
 // loginPath is the page for tickets, behind the entity's name.
 const loginPath = "dsvm/login"
 
-// login takes a ticket, which the place has read, and gives a cookie for it.
-func (w *web) login(out http.ResponseWriter, r *http.Request) {
-	given, _ := r.Context().Value(ticketOf{}).(string)
+// sayGoodbye tells a browser that is in why the session has ended, and all others that they
+// cannot come in.
+func (w *web) sayGoodbye(out http.ResponseWriter, r *http.Request, why error) {
+	isNotice := r.URL.Path == "/"+w.entity+"/"+noticePath || r.URL.Path == "/"+w.entity+"/"+herePath
+	if w.s.lastWords() != nil && isNotice && w.isOwn(r.Header, r.Method) && w.isIn(r.Header) {
+		w.tell(out)
+		return
+	}
+	refuse(out, http.StatusServiceUnavailable, why.Error())
+}
+
+// login takes a ticket and gives a cookie for it.
+func (w *web) login(out http.ResponseWriter, given string) {
 	f := w.s.file.Load()
 	if err := w.tickets.take(given, f, time.Now()); err != nil {
 		refuse(out, http.StatusForbidden, err.Error())
@@ -186,11 +211,9 @@ func (w *web) mayTry() bool {
 	return w.tries <= pageRate
 }
 
-// pass passes a request to JupyterLab, and its answer back.
-func (w *web) pass(out http.ResponseWriter, r *http.Request) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-	default:
+// pass passes a request to JupyterLab, and its answer back. rest is its path below the entity.
+func (w *web) pass(out http.ResponseWriter, r *http.Request, rest string) {
+	if w.isInput(r, rest) {
 		w.s.input()
 	}
 	r.Body = &counted{ReadCloser: r.Body, count: w.s.count}
@@ -214,6 +237,9 @@ func (w *web) rewrite(p *httputil.ProxyRequest) {
 		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
 	} {
 		p.Out.Header.Del(name)
+	}
+	if w.isWanted(p.In) {
+		wholePage(p.Out.Header)
 	}
 	for name, values := range w.own() {
 		p.Out.Header[name] = values
@@ -241,8 +267,23 @@ func (w *web) own() http.Header {
 // mostCookies bounds the jar: what answers at the socket is the user's own program.
 const mostCookies = 50
 
+// change changes an answer of JupyterLab's: its cookies stay here, and its pages get the script.
+func (w *web) change(r *http.Response) error {
+	w.keepCookies(r)
+	for _, name := range ofOrigin {
+		r.Header.Del(name)
+	}
+	if r.StatusCode == http.StatusBadGateway || r.StatusCode == http.StatusGatewayTimeout {
+		r.StatusCode = http.StatusServiceUnavailable // those two are the relay's own
+	}
+	if w.isWanted(r.Request) {
+		return w.addScript(r)
+	}
+	return nil
+}
+
 // keepCookies puts JupyterLab's cookies into the jar.
-func (w *web) keepCookies(r *http.Response) error {
+func (w *web) keepCookies(r *http.Response) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range r.Cookies() {
@@ -253,10 +294,12 @@ func (w *web) keepCookies(r *http.Response) error {
 		}
 	}
 	r.Header.Del("Set-Cookie")
-	if r.StatusCode == http.StatusBadGateway || r.StatusCode == http.StatusGatewayTimeout {
-		r.StatusCode = http.StatusServiceUnavailable // those two are the relay's own
-	}
-	return nil
+}
+
+// ofOrigin are headers that act on all pages of an origin, which other sessions are in, too:
+// what answers here may not use them.
+var ofOrigin = []string{
+	"Service-Worker-Allowed", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security", "Nel", "Report-To", "Reporting-Endpoints",
 }
 
 func refuse(out http.ResponseWriter, status int, reason string) {

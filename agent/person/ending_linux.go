@@ -2,6 +2,7 @@ package person
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,26 +38,33 @@ func (k *keeper) awaitEmpty(within time.Duration, kill bool) bool {
 	}
 }
 
-// Files in the home by which the person learns what has become of a session.
-const (
-	lastEndFile = ".dsvm-last-end"
-	noticeFile  = "notice.json" // in the run folder, for JupyterLab's door
-)
+// lastEndFile is in the home: by it the person learns how a session has ended.
+const lastEndFile = ".dsvm-last-end"
 
-// noteEnd writes into the home why the session has ended: the next one says it.
+// noteEnd tells JupyterLab why the session ends, and writes it into the home: the next one says it.
 func (k *keeper) noteEnd(reason string) {
+	k.tellLab(labNotice{Text: oneLine(reason), Ended: true})
 	text := fmt.Sprintf("%s: %s", time.Now().UTC().Format("2006-01-02 15:04 MST"), oneLine(reason))
-	if err := k.asPerson(`printf '%s\n' "$1" >"$HOME/`+lastEndFile+`"`, text); err != nil {
+	if err := k.asPerson(noteScript, text, lastEndFile); err != nil {
 		k.log.Warn("noting the end of the session has failed", "error", err.Error())
 	}
 }
 
+// noteScript writes a text as a file of the home. What was there is replaced and never opened:
+// opening a pipe would wait for whoever is at its other end.
+const noteScript = `
+new=$(mktemp "$HOME/.dsvm-new.XXXXXX") || exit
+printf '%s\n' "$1" >"$new" && mv -fT "$new" "$HOME/$2" && exit
+rm -f "$new"
+exit 1
+`
+
 // greetScript has interactive shells greet, by a line that is put into the person's profile
 // once.
 const greetScript = `
-printf '%s\n' "$1" >"$HOME/.dsvm-greeting"
 line='[ -t 1 ] && cat "$HOME/.dsvm-greeting" 2>/dev/null; true'
 for profile in .bash_profile .bash_login .profile; do [ -f "$HOME/$profile" ] && break; done
+[ -f "$HOME/$profile" ] || [ ! -e "$HOME/$profile" ] || exit 0 # a pipe would hold us up
 grep -qF .dsvm-greeting "$HOME/$profile" 2>/dev/null || printf '\n%s\n' "$line" >>"$HOME/$profile"
 `
 
@@ -69,22 +77,28 @@ func (k *keeper) greet() error {
 	if last := k.readHome(lastEndFile); last != "" {
 		fmt.Fprintf(&b, "\nYour last session here ended at %s", last)
 	}
-	return k.asPerson(greetScript, b.String())
+	if err := k.asPerson(noteScript, b.String(), ".dsvm-greeting"); err != nil {
+		return err
+	}
+	return k.asPerson(greetScript)
 }
 
 // maxHomeFile bounds what is read of a file that the person writes.
 const maxHomeFile = 512
 
-// readHome reads the first line of a small file in the home, as the person: root follows
-// none of the person's links.
+// readHome reads the first line of a small file in the home, as the person. A link is no such
+// file, and a pipe is empty: nobody waits for who is at its other end.
 func (k *keeper) readHome(name string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), probeWithin)
 	defer cancel()
 	text, err := k.reaper.runOut(ctx, command{
-		argv: []string{"head", "-c", strconv.Itoa(maxHomeFile), filepath.Join(k.plan.home(), name)},
-		as:   k.person(),
-		env:  k.environment(),
-		dir:  "/",
+		argv: []string{
+			"dd", "if=" + filepath.Join(k.plan.home(), name), "iflag=nofollow,nonblock",
+			"bs=" + strconv.Itoa(maxHomeFile), "count=1", "status=none",
+		},
+		as:  k.person(),
+		env: k.environment(),
+		dir: "/",
 	})
 	if err != nil {
 		return ""
@@ -112,18 +126,37 @@ func (k *keeper) warn(w Warning) {
 	if again {
 		return
 	}
-	file := filepath.Join(k.plan.Run, noticeFile)
 	if w.EndsAt.IsZero() {
-		os.Remove(file)
+		k.tellLab(labNotice{})
 		k.tellTerminals("The warning is withdrawn: the session goes on.")
 		return
 	}
 	text := oneLine(w.Text)
-	notice := fmt.Appendf(nil, "{\"text\":%s,\"endsAt\":%q}\n", jsonText(text), w.EndsAt.UTC().Format(time.RFC3339))
-	if err := replaceFile(file, notice, 0o644); err != nil {
+	k.tellLab(labNotice{Text: text, EndsAt: w.EndsAt.UTC().Truncate(time.Second)})
+	k.tellTerminals(text)
+}
+
+// labNotice is what the door reads for JupyterLab.
+type labNotice struct {
+	Text   string    `json:"text"`
+	EndsAt time.Time `json:"endsAt,omitzero"`
+	Ended  bool      `json:"ended,omitempty"` // Text is why
+}
+
+// tellLab writes a notice. That of the end stays.
+func (k *keeper) tellLab(n labNotice) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ending && !n.Ended {
+		return
+	}
+	text, err := json.Marshal(n)
+	if err == nil {
+		err = replaceFile(k.plan.Notice(), append(text, '\n'), 0o644)
+	}
+	if err != nil {
 		k.log.Warn("writing the notice has failed", "error", err.Error())
 	}
-	k.tellTerminals(text)
 }
 
 // tellTerminals writes a line on the person's terminals. One that takes nothing is passed

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -57,25 +56,49 @@ func (k *keeper) makeShareFolder() error {
 	if err := root.Mkdir("notebooks", 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("the folder notebooks cannot be made on the share: %w", err)
 	}
-	name := filepath.Join("notebooks", p.User)
-	err = root.Mkdir(name, 0o700)
+	all, err := openFolder(root, "notebooks")
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	name := p.User
+	err = all.Mkdir(name, 0o700)
 	if err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("the folder %s cannot be made on the share: %w", name, err)
+		return fmt.Errorf("the folder notebooks/%s cannot be made on the share: %w", name, err)
 	}
 	isNew := err == nil
-	at, err := root.Lstat(name)
+	at, err := all.Lstat(name)
 	if err != nil {
-		return fmt.Errorf("the folder %s cannot be looked at on the share: %w", name, err)
+		return fmt.Errorf("the folder notebooks/%s cannot be looked at on the share: %w", name, err)
 	}
 	if !at.IsDir() {
-		return fmt.Errorf("%s on the share is no folder; move it away", name)
+		return fmt.Errorf("notebooks/%s on the share is no folder; move it away", name)
 	}
 	// A share may have one owner for everything, by its mount, and refuse: the probe as the
 	// person tells whether that will do.
 	if sys, ok := at.Sys().(*syscall.Stat_t); ok && (isNew || sys.Uid == 0) {
-		root.Lchown(name, p.UID, p.UID)
+		all.Lchown(name, p.UID, p.UID)
 	}
 	return nil
+}
+
+// openFolder opens a folder below another one, and no link to one: who made it would have all
+// that is made there.
+func openFolder(root *os.Root, name string) (*os.Root, error) {
+	opened, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s on the share is no folder; move it away: %w", name, err)
+	}
+	inside, err := opened.Stat(".")
+	at, wrong := root.Lstat(name)
+	if err = errors.Join(err, wrong); err == nil && !os.SameFile(inside, at) {
+		err = fmt.Errorf("%s on the share is a link; make it a folder", name)
+	}
+	if err != nil {
+		opened.Close()
+		return nil, err
+	}
+	return opened, nil
 }
 
 // linkScript links the share into the home, as the person: nothing of root's follows a link

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dsvmpools/agent/process"
 )
 
 // A JupyterLab that ends is started again, but not for ever: what breaks it does not go away.
@@ -58,10 +60,7 @@ func (k *keeper) startLab() error {
 		l.argv = append(l.argv, "--ServerApp.base_url="+l.base, "--ServerApp.websocket_url="+p.WebURL,
 			"--ServerApp.allow_origin=https://"+web.Host)
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", p.LabSocket())
-	}
-	l.client = &http.Client{Timeout: probeWithin, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	l.client = &http.Client{Timeout: probeWithin, Transport: &http.Transport{DialContext: p.dialLab, DisableKeepAlives: true}}
 	ended, err := k.runLab(l)
 	if err != nil {
 		return fmt.Errorf("JupyterLab cannot be started: %w", err)
@@ -71,6 +70,20 @@ func (k *keeper) startLab() error {
 	k.mu.Unlock()
 	go k.keepLab(l, ended)
 	return nil
+}
+
+// dialLab connects to JupyterLab, if a process of the person's listens there: the folder is the
+// person's, who could have the keeper, which is root, speak to another socket.
+func (p Plan) dialLab(ctx context.Context, _, _ string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", p.LabSocket())
+	if err != nil {
+		return nil, err
+	}
+	if err := process.CheckPeer(c, p.UID); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 func (k *keeper) runLab(l *lab) (<-chan syscall.WaitStatus, error) {
@@ -151,12 +164,4 @@ func (l *lab) kernels() (busy, all int, err error) {
 		}
 	}
 	return busy, len(list), nil
-}
-
-func jsonText(text string) string {
-	quoted, err := json.Marshal(text)
-	if err != nil {
-		panic(err) // a text of valid UTF-8
-	}
-	return string(quoted)
 }

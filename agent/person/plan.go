@@ -51,6 +51,7 @@ const (
 	controlFile = "control.sock"
 	sshFile     = "ssh.sock"
 	lockFile    = "lock"
+	noticeFile  = "notice.json" // for people in JupyterLab; the door reads it
 )
 
 // minUID is the least number of a person's account: below it are those of the system.
@@ -63,6 +64,9 @@ var userPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 // SSH is the path of the socket at which the session's SSH server answers.
 func (p Plan) SSH() string { return filepath.Join(p.Run, sshFile) }
+
+// Notice is the path of what the person is told in JupyterLab; it need not be there.
+func (p Plan) Notice() string { return filepath.Join(p.Run, noticeFile) }
 
 // LabSocket is the path of the socket at which JupyterLab answers, if there is one.
 func (p Plan) LabSocket() string { return filepath.Join(p.labDir(), "lab.sock") }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"dsvmpools/shared/protocol"
@@ -56,8 +57,12 @@ func (d *Doors) Send(entity, session string) (address, token string) {
 	return d.Namespace.Address(entity) + SSH + "/" + session, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
 }
 
-// Login is the address at which a browser gets in at an entity, with a ticket: in the fragment,
-// so that it is in no log and in no header.
-func (d *Doors) Login(entity, ticket string) string {
-	return d.Namespace.Page(entity+webSuffix) + "/dsvm/login#" + ticket
+// LoginSession names the session in the query of the address at which browsers get in. It tells
+// those who have a ticket from strangers before the ticket is shown.
+const LoginSession = "session"
+
+// Login is the address at which a browser gets in to a session at an entity, with a ticket: in the
+// fragment, so that it is in no log and in no header.
+func (d *Doors) Login(entity, session, ticket string) string {
+	return d.Namespace.Page(entity+webSuffix) + "/dsvm/login?" + LoginSession + "=" + url.QueryEscape(session) + "#" + ticket
 }

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/coder/websocket"
+
+	"dsvmpools/shared/intake"
 )
 
 // maxOnControl is the largest body on a control channel.
@@ -28,34 +33,104 @@ func (l *Listener) comeFor(ctx context.Context, address string) {
 		return
 	}
 	defer func() { _ = socket.CloseNow() }()
-	socket.SetReadLimit(-1)
-	for {
-		kind, in, err := socket.Reader(ctx)
-		if err != nil || kind != websocket.MessageText {
-			return
-		}
-		text, err := io.ReadAll(io.LimitReader(in, maxMessage))
-		if err != nil {
-			return
-		}
-		m, err := parseMessage(text, strings.HasPrefix(l.Address, "wss:"))
-		if err != nil || m.Request == nil || m.Request.Method == "" {
-			return
-		}
-		var body io.Reader = http.NoBody
-		if m.Request.Body {
-			if _, body, err = socket.Reader(ctx); err != nil {
-				return
-			}
-		}
-		w := &writer{ctx: ctx, id: m.Request.ID, socket: socket, header: http.Header{}}
-		if !l.handle(ctx, w, m.Request, body) {
-			return
-		}
-		if _, err := io.Copy(io.Discard, body); err != nil {
-			return
-		}
+	socket.SetReadLimit(-1) // of a body, which is never in memory as a whole
+	for l.answerAt(ctx, socket) {
 	}
+}
+
+// answerAt answers one request at an address, and reports whether another one may come there.
+func (l *Listener) answerAt(ctx context.Context, socket *websocket.Conn) (isOpen bool) {
+	kind, in, err := socket.Reader(ctx)
+	if err != nil || kind != websocket.MessageText {
+		return false
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxMessage))
+	if err != nil {
+		return false
+	}
+	m, err := parseMessage(text, strings.HasPrefix(l.Address, "wss:"))
+	if err != nil || m.Request == nil || m.Request.Method == "" {
+		return false
+	}
+	w := &writer{ctx: ctx, id: m.Request.ID, socket: socket, header: http.Header{}}
+	var body io.Reader = http.NoBody
+	if m.Request.Body {
+		reading, stop := context.WithCancel(ctx)
+		defer stop()
+		w.body = &addressBody{socket: socket, reading: reading, stop: stop}
+		body = w.body
+	}
+	if !l.handle(ctx, w, m.Request, body) {
+		return false
+	}
+	_, err = io.CopyN(io.Discard, body, mostDrained)
+	if err == nil {
+		leave(socket)
+	}
+	return errors.Is(err, io.EOF)
+}
+
+// mostDrained is how much of a body is taken in that was answered before it was read to its end.
+// What a relay carries costs money, and somebody may send without end.
+const mostDrained = maxOnControl
+
+// leaveTime is how long the other end has to take an answer, of which it sends the question still.
+const leaveTime = time.Second
+
+// leave closes a socket at which an answer stands and more of a body comes. At once, the answer
+// could be lost with what is on its way here.
+func leave(socket *websocket.Conn) {
+	late := time.AfterFunc(leaveTime, func() { _ = socket.CloseNow() })
+	defer late.Stop()
+	_ = socket.Close(websocket.StatusNormalClosure, "")
+}
+
+// addressBody is the body of a request at an address. A deadline that passes ends the connection,
+// as it does at a server: nothing else ends a Read.
+type addressBody struct {
+	socket  *websocket.Conn
+	reading context.Context
+	stop    context.CancelFunc // ends the reading, and the connection
+	in      io.Reader          // nil = nothing was read yet
+
+	mu     sync.Mutex
+	timer  *time.Timer
+	isLate bool
+}
+
+func (b *addressBody) Read(p []byte) (int, error) {
+	var n int
+	var err error
+	if b.in == nil {
+		_, b.in, err = b.socket.Reader(b.reading)
+	}
+	if err == nil {
+		n, err = b.in.Read(p)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil && b.isLate {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// setDeadline has Read fail from a time on; zero = never.
+func (b *addressBody) setDeadline(at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	if at.IsZero() || b.isLate {
+		return
+	}
+	b.timer = time.AfterFunc(time.Until(at), func() {
+		b.mu.Lock()
+		b.isLate = true
+		b.mu.Unlock()
+		b.stop()
+	})
 }
 
 // handle has a request answered, and reports whether that went to its end.
@@ -84,7 +159,7 @@ func (l *Listener) handle(ctx context.Context, w *writer, m *requestMessage, bod
 			panic(cause)
 		}
 	}()
-	l.Request.ServeHTTP(w, r)
+	l.Request.ServeHTTP(w, intake.Keep(w, r, intake.Usual))
 	return w.finish() == nil
 }
 
@@ -104,6 +179,7 @@ type writer struct {
 	address string // to come to with a large answer
 	channel *channel
 	socket  *websocket.Conn // at the address; nil = not there
+	body    *addressBody    // of the request; nil = it has come whole
 	isOwn   bool            // the socket is this answer's
 	header  http.Header
 	status  int
@@ -113,6 +189,14 @@ type writer struct {
 }
 
 func (w *writer) Header() http.Header { return w.header }
+
+// SetReadDeadline is for http.ResponseController: it bounds the reading of the request's body.
+func (w *writer) SetReadDeadline(at time.Time) error {
+	if w.body != nil {
+		w.body.setDeadline(at)
+	}
+	return nil
+}
 
 func (w *writer) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {

@@ -81,7 +81,7 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	if err != nil {
 		return wire.SessionLab{}, err
 	}
-	return wire.SessionLab{URL: s.doors.relay.Login(entity, ticket)}, nil
+	return wire.SessionLab{URL: s.doors.relay.Login(entity, j.ID, ticket)}, nil
 }
 
 // enter finds a session that its owner, who calls, can come into now, its node, and

@@ -1,4 +1,4 @@
-package door
+package process
 
 import (
 	"errors"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkPeer returns an error unless a process of this user listens at the other end of a socket.
-func checkPeer(c net.Conn, uid int) error {
+// CheckPeer returns an error unless a process of this user listens at the other end of a socket.
+func CheckPeer(c net.Conn, uid int) error {
 	socket, isSocket := c.(*net.UnixConn)
 	if !isSocket {
 		return errors.New("it is no unix socket")

@@ -1,13 +1,13 @@
 //go:build unix && !linux
 
-package door
+package process
 
 import (
 	"errors"
 	"net"
 )
 
-// checkPeer is for Linux, where the nodes are.
-func checkPeer(net.Conn, int) error {
+// CheckPeer is for Linux, where the nodes are.
+func CheckPeer(net.Conn, int) error {
 	return errors.New("who listens at a socket is found out on Linux only")
 }
