@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -26,9 +27,11 @@ type labs struct {
 	signer ed25519.PrivateKey
 }
 
-func beginLabs(t *testing.T) *labs {
+// beginLabs begins one whose votes are counted so often.
+func beginLabs(t *testing.T, votes time.Duration) *labs {
 	t.Helper()
 	cfg := sessionConfig(t)
+	cfg.SessionVotes = votes
 	cfg.Jupyter, cfg.ReportEvery = jupyter(t), 50*time.Millisecond
 	const key = "a2V5"
 	server, err := localrelay.Start(localrelay.Config{Addr: "127.0.0.1:0",
@@ -102,7 +105,7 @@ func (l *labs) state(n int64) (s door.State) {
 
 // A person opens JupyterLab by a ticket in a real browser, through the relay, and works there.
 func TestBrowser(t *testing.T) {
-	l := beginLabs(t)
+	l := beginLabs(t, 200*time.Millisecond)
 	browser := startChromium(t)
 	l.begin(1, "ann", 200101)
 	l.begin(2, "bob", 200102)
@@ -147,6 +150,88 @@ func TestBrowser(t *testing.T) {
 	ann.click(`.jp-Notebook .cm-content`)
 	ann.do("Page.reload", params{})
 	ann.runs("print('still', kept)", "still 42")
+
+	// A second tab has the same notebook and kernel.
+	second := browser.openTab(ann.profile, at+"lab/workspaces/third/tree/Untitled.ipynb")
+	second.runs("print('here', 'too', kept)", "here too 42")
+
+	// A laptop that sleeps, and wakes.
+	second.do("Network.enable", params{})
+	second.goesOffline(true)
+	patiently(t, "a page without a network", func() bool { return second.eval("fetch('api/status').then(() => 'there', () => 'away')") == "away" })
+	second.goesOffline(false)
+	second.runs("print('after', 'all', kept)", "after all 42")
+
+	l.uploads(second, key)
+}
+
+// uploads uploads 50 MB, and compares what has come.
+func (l *labs) uploads(p *page, key string) {
+	l.tb.Helper()
+	const size = 50 << 20
+	content := make([]byte, size)
+	rand.Read(content)
+	file := filepath.Join(l.dir, "large.bin")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		l.tb.Fatal(err)
+	}
+	p.chooses(`.jp-FileBrowser-toolbar [data-jp-item-name="uploader"] *`, file)
+	p.click(`.jp-Dialog .jp-mod-accept`) // it is large, says the Lab
+	want := fmt.Sprintf("%x", sha256.Sum256(content))
+	patiently(l.tb, "50 MB", func() bool {
+		got, err := l.ssh(1, "ann", key, "sha256sum large.bin")
+		return err == nil && strings.HasPrefix(got, want)
+	})
+}
+
+// TestTabLeftAlone leaves a tab of JupyterLab alone: it is no vote, whatever it sends, and the
+// warning and the end are shown in it. What a person does there is input.
+func TestTabLeftAlone(t *testing.T) {
+	alone, votes := int64(20), 5*time.Second // a count of its own, since JupyterLab uses some of a processor for each request
+	if os.Getenv("DSVM_LONG") != "" {
+		alone = 150
+	}
+	l := beginLabs(t, votes)
+	browser := startChromium(t)
+	l.begin(1, "ann", 200101)
+	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
+	login := l.login(1, "ann")
+	ann := browser.open(login)
+	ann.click("#go")
+	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
+	ann.runs("print('it', 'runs')", "it runs")
+
+	// It loads again by itself, and Lab restores, connects and saves what it has.
+	ann.visit(labAt(login) + "lab/tree/Untitled.ipynb")
+	saves := `performance.getEntriesByType('resource').filter(e => e.name.includes('lab/api/workspaces/')).length > 1`
+	patiently(t, "that the place of the windows is saved", func() bool { return ann.eval(saves) == "true" })
+	before := l.state(1).LastInput
+	ann.do("Page.reload", params{})
+	patiently(t, "that it is saved again", func() bool { return ann.eval(saves) == "true" })
+	l.votes(1, "a session with a tab that is left alone", func(s protocol.SessionState) bool {
+		return s.Idle >= alone && s.Connections["jupyter"] > 0 && !s.Unknown
+	})
+	if at := l.state(1).LastInput; !at.Equal(before) {
+		t.Errorf("the tab has moved the input from %s to %s", before, at)
+	}
+	l.work(protocol.WorkItem{N: 2, Warn: &protocol.Warn{Target: 1, EndsIn: 900, Text: "nobody has <used> it"}})
+	ann.awaits("This session ends in 15 min: nobody has <used> it")
+	ann.click("#dsvm-notice button")
+	moved := func(what string) {
+		t.Helper()
+		patiently(t, "that it is input: "+what, func() bool { return l.state(1).LastInput.After(before) })
+		before = l.state(1).LastInput
+	}
+	moved("a click at the warning")
+	l.votes(1, "a session in use", func(s protocol.SessionState) bool { return s.Idle == 0 })
+	l.work(protocol.WorkItem{N: 3, Warn: &protocol.Warn{Target: 1}})
+	patiently(t, "that the warning has gone", func() bool { return ann.eval("document.querySelector('#dsvm-notice') === null") == "true" })
+	ann.click(`.jp-Notebook .cm-content`)
+	moved("a click at a cell")
+	ann.key("a", 65, "a", 0)
+	moved("a key in a cell")
+	l.work(cancel(4, 1))
+	ann.awaits("This session has ended: asked to")
 }
 
 // copyCookie gives a page of another browser the cookie of one session under the name of

@@ -21,12 +21,15 @@ type chromium struct {
 	tb     testing.TB
 	socket *websocket.Conn
 	last   int
+	// chooser is the choice of a file that a page has asked for; 0 = none.
+	chooser int
 }
 
 // page is a page of a browser.
 type page struct {
 	*chromium
 	session string
+	profile string // pages of one profile share their cookies
 }
 
 // startChromium starts the browser that DSVM_TEST_CHROMIUM names, and ends it with the test.
@@ -99,6 +102,7 @@ func (c *chromium) call(session, method string, params, result any) {
 		var m struct {
 			ID     int             `json:"id"`
 			Method string          `json:"method"`
+			Params json.RawMessage `json:"params"`
 			Result json.RawMessage `json:"result"`
 			Error  *struct {
 				Message string `json:"message"`
@@ -110,6 +114,14 @@ func (c *chromium) call(session, method string, params, result any) {
 		switch {
 		case m.Method == "Page.javascriptDialogOpening":
 			send("Page.handleJavaScriptDialog", map[string]any{"accept": true})
+		case m.Method == "Page.fileChooserOpened":
+			var chooser struct {
+				Node int `json:"backendNodeId"`
+			}
+			if err := json.Unmarshal(m.Params, &chooser); err != nil {
+				c.tb.Fatal(err)
+			}
+			c.chooser = chooser.Node
 		case m.ID != id:
 		case m.Error != nil && method == "Runtime.evaluate": // the page is on its way to another: there is no value
 			return
@@ -135,15 +147,21 @@ func (c *chromium) open(address string) *page {
 		ID string `json:"browserContextId"`
 	}
 	c.call("", "Target.createBrowserContext", params{}, &profile)
+	return c.openTab(profile.ID, address)
+}
+
+// openTab opens another page of a profile.
+func (c *chromium) openTab(profile, address string) *page {
+	c.tb.Helper()
 	var target struct {
 		ID string `json:"targetId"`
 	}
-	c.call("", "Target.createTarget", params{"url": "about:blank", "browserContextId": profile.ID}, &target)
+	c.call("", "Target.createTarget", params{"url": "about:blank", "browserContextId": profile}, &target)
 	var attached struct {
 		ID string `json:"sessionId"`
 	}
 	c.call("", "Target.attachToTarget", params{"targetId": target.ID, "flatten": true}, &attached)
-	p := &page{c, attached.ID}
+	p := &page{c, attached.ID, profile}
 	p.do("Page.enable", params{})
 	p.visit(address)
 	return p
@@ -204,6 +222,24 @@ func (p *page) click(selector string) {
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
 		p.do("Input.dispatchMouseEvent", params{"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1})
 	}
+}
+
+// chooses clicks at what asks for a file, and gives it one.
+func (p *page) chooses(selector, file string) {
+	p.tb.Helper()
+	p.do("Page.setInterceptFileChooserDialog", params{"enabled": true})
+	p.chooser = 0
+	patiently(p.tb, "the choice of a file", func() bool {
+		p.click(selector)
+		return p.eval("1") != "" && p.chooser != 0
+	})
+	p.do("DOM.setFileInputFiles", params{"files": []string{file}, "backendNodeId": p.chooser})
+}
+
+// goesOffline takes the network from a page, as a laptop that sleeps does, or gives it back.
+func (p *page) goesOffline(isOffline bool) {
+	p.tb.Helper()
+	p.do("Network.emulateNetworkConditions", params{"offline": isOffline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
 }
 
 // types types a text and Enter, with Shift (8) or without (0).
