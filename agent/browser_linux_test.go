@@ -195,6 +195,7 @@ func TestTabLeftAlone(t *testing.T) {
 	browser := startChromium(t)
 	l.begin(1, "ann", 200101)
 	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
+	l.votes(1, "JupyterLab answers", says("kernels", "idle: 0 of 0"))
 	login := l.login(1, "ann")
 	ann := browser.open(login)
 	ann.click("#go")
