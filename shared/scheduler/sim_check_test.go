@@ -39,7 +39,7 @@ type bill struct{ from, to time.Time }
 func newChecker(w *world) *checker {
 	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{}, asked: map[int64]bool{},
 		faults: newFaultCheck(), sessions: sessionsSeen{on: map[string]string{}, slots: map[string]int{}, ending: map[string]bool{},
-			told: map[string]struct{}{}}}
+			told: map[string]struct{}{}, held: map[string]time.Duration{}}}
 }
 
 func (c *checker) ok() bool { return c.broken == "" }
@@ -53,6 +53,7 @@ func (c *checker) fail(invariant, format string, args ...any) {
 
 // step looks at a state that has just been committed, and at what was decided.
 func (c *checker) step(s *scheduler.State, r *scheduler.Result) {
+	c.people(s, r)
 	c.changes(s, r)
 	c.placed(s)
 	c.deleted(s, r)
@@ -62,7 +63,6 @@ func (c *checker) step(s *scheduler.State, r *scheduler.Result) {
 	c.processes(s)
 	c.rolled(s, r)
 	c.movesOn(s)
-	c.people(s, r)
 	if c.w.steps%8 == 0 && !r.More {
 		c.reasons(s)
 	}
@@ -433,6 +433,9 @@ func (c *checker) record(entries []usage.Entry) {
 // end compares the ledger with the bill when everything is over.
 func (c *checker) end() string {
 	c.w.record()
+	if len(c.w.people) > 0 {
+		c.seconds()
+	}
 	seconds := map[string]time.Duration{}
 	for _, e := range c.ledger {
 		if e.Kind != usage.KindNode {

@@ -22,6 +22,7 @@ type driverMutation struct {
 	dir       string   // the package whose source it spoils, "" = drive
 	deletions bool     // it only shows when a pool is deleted
 	people    bool     // it only shows when people use a pool
+	service   bool     // it only shows in the service's own simulation, in its package
 	always    bool     // it is tried in every run of the tests, and not only in long ones
 }
 
@@ -196,7 +197,11 @@ func (m *driverMutation) simulate(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, ".")
+	tests := "."
+	if m.service {
+		tests = "../service"
+	}
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, tests)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant does not compile: %v\n%s", err, out)
 	}
@@ -207,7 +212,11 @@ func (m *driverMutation) simulate(t *testing.T) string {
 	if m.people {
 		which = "^TestSimulationOfPeople$"
 	}
-	run := exec.CommandContext(t.Context(), binary, "-test.run", which, "-test.timeout", "3m", "-sim.steps", fmt.Sprint(max(*simSteps, 100_000)))
+	args := []string{"-test.timeout", "3m", "-sim.steps", fmt.Sprint(max(*simSteps, 100_000))}
+	if m.service {
+		which, args = "^TestSimulationOfVisits$", args[:2]
+	}
+	run := exec.CommandContext(t.Context(), binary, append(args, "-test.run", which)...)
 	out, err := run.CombinedOutput()
 	found := violation.FindStringSubmatch(string(out))
 	if err == nil || found == nil {

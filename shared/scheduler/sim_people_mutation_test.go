@@ -1,7 +1,8 @@
 package scheduler_test
 
-// peopleMutations spoil what is promised to people, in the step and in the driver. Each has to
-// be caught by TestSimulationOfPeople.
+// peopleMutations spoil what is promised to people, in the step, in the driver and in the
+// service. Each has to be caught by TestSimulationOfPeople, or by a test of the service of the
+// same kind, under the name of what it breaks.
 var peopleMutations = []driverMutation{
 	{
 		name: "people get a second session", dir: "scheduler", file: "sessions.go", people: true, always: true,
@@ -58,10 +59,34 @@ var peopleMutations = []driverMutation{
 		want: []string{"S7"},
 	},
 	{
-		name: "idle nodes stay when everybody has gone home", dir: "scheduler", file: "spare.go", people: true,
-		old:  "of.Sessions == nil || s.running == 0 || s.Head.Down",
-		new:  "of.Sessions == nil || s.Head.Down",
-		want: []string{"rest", "stall", "growth", "outdated", "deadline"},
+		name: "each session that waits brings a node", dir: "scheduler", file: "plan.go", people: true,
+		old:  "			fit = min(n, each, max(",
+		new:  "			fit = min(n, 1, max(",
+		want: []string{"S4"},
+	},
+	{
+		name: "the memory of other sessions is forgotten", dir: "scheduler", file: "index.go", people: true,
+		old:  "total.Memory == 0 || used.Memory+want.Memory <= total.Memory",
+		new:  "total.Memory == 0 || want.Memory <= total.Memory",
+		want: []string{"S5"},
+	},
+	{
+		name: "nodes without a session stay longer than the pool says", dir: "scheduler", file: "housekeeping.go", people: true,
+		old:  ">= time.Duration(hk.Head.Spec.IdleTimeout)",
+		new:  ">= 20*time.Minute",
+		want: []string{"S8"},
+	},
+	{
+		name: "spare slots are kept for nobody", dir: "scheduler", file: "spare.go", people: true,
+		old:  "of.Sessions == nil || s.running == 0 || s.Head.Down || s.Head.Deleting",
+		new:  "of.Sessions == nil || s.Head.Down || s.Head.Deleting",
+		want: []string{"S9"},
+	},
+	{
+		name: "people cost nothing", dir: "scheduler", file: "nodes.go", people: true,
+		old:  "		n.BusyFor += spent\n",
+		new:  "		n.IdleFor += spent\n",
+		want: []string{"S13"},
 	},
 	{
 		name: "a slot is used again while its VM is there", dir: "scheduler", file: "attempts.go", people: true,

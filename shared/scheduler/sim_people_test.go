@@ -36,6 +36,12 @@ func peopleSpec(seed int64) pool.Spec {
 		Home: protocol.HomeLocal, Jupyter: protocol.JupyterLab, Spare: int(seed % 2)}
 	if s.Pack {
 		s.Sessions.Resources.CPUs = 8
+		switch seed % 6 {
+		case 0, 3: // memory bounds the sessions of a node
+			s.Sessions.Resources.Memory = 100 * job.Gi
+		case 1: // GPUs do
+			s.Sessions.Resources.GPUs = 1
+		}
 	}
 	if s.Schedule != nil {
 		s.Schedule.Grace = job.Duration(40 * time.Second)
@@ -87,6 +93,7 @@ func (w *world) playPeople(seed int64) string {
 // livePeople is a second of all people.
 func (w *world) livePeople(spec *pool.Spec) {
 	s := w.load()
+	w.checker.leavesIdle(s)
 	for _, p := range w.people {
 		j := s.SessionOf(p.name)
 		switch {
@@ -230,6 +237,11 @@ type sessionsSeen struct {
 	slots  map[string]int      // by VMID
 	ending map[string]bool     // orders of those that were asked to end
 	told   map[string]struct{} // orders of those whose agents had a warning
+
+	idle   map[string]time.Time     // by VMID: since when a node has no session
+	held   map[string]time.Duration // by VMID: how long it had one
+	busy   map[string]bool          // by VMID: those that have one since busyAt
+	busyAt time.Time
 }
 
 // people checks what is promised to people. The names are those of docs/pools.md.
@@ -237,6 +249,8 @@ func (c *checker) people(s *scheduler.State, r *scheduler.Result) {
 	if len(c.w.people) == 0 {
 		return
 	}
+	c.places(s, r)
+	c.holds(s)
 	owners := map[string]string{}
 	for j := range s.Jobs.All() {
 		if other := owners[j.Session.Owner]; other != "" {
