@@ -181,3 +181,10 @@ func (b *Bus) TestAccess(context.Context, string, bool) error {
 	defer b.mu.Unlock()
 	return b.err
 }
+
+// Fenced reports whether the session of a node was taken, so that its agent ends.
+func (b *Bus) Fenced(session string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fenced[session]
+}

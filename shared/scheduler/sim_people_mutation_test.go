@@ -106,4 +106,28 @@ var peopleMutations = []driverMutation{
 		new:  "		return items\n",
 		want: []string{"door"},
 	},
+	{
+		name: "who comes back opens a session", dir: "service", file: "sessions.go", service: true,
+		old:  "	last, _, err := s.store.Jobs(",
+		new:  "	if out, _, err := s.Open(ctx, name, \"\"); err == nil {\n		return out, nil\n	}\n	last, _, err := s.store.Jobs(",
+		want: []string{"S9"},
+	},
+	{
+		name: "a certificate for a session of another", dir: "service", file: "sessions.go", service: true,
+		old:  "	if j.Session.Owner != c.ID {\n",
+		new:  "	if j.Session.Owner == \"\" {\n",
+		want: []string{"S11"},
+	},
+	{
+		name: "a certificate for a session that is being ended", dir: "service", file: "sessiondoors.go", service: true,
+		old:  "j.State != job.Running || j.Cancel != \"\":",
+		new:  "j.State != job.Running:",
+		want: []string{"S11"},
+	},
+	{
+		name: "a certificate for a session on a lost node", dir: "service", file: "sessiondoors.go", service: true,
+		old:  "node == nil || !letsIn(node) {",
+		new:  "node == nil {",
+		want: []string{"S11"},
+	},
 }
