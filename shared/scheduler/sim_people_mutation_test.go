@@ -115,7 +115,7 @@ var peopleMutations = []driverMutation{
 	{
 		name: "a certificate for a session of another", dir: "service", file: "sessions.go", service: true,
 		old:  "	if j.Session.Owner != c.ID {\n",
-		new:  "	if j.Session.Owner == \"\" {\n",
+		new:  "	if j.Session.Owner != c.ID && c.Name == \"\" {\n",
 		want: []string{"S11"},
 	},
 	{
