@@ -73,6 +73,10 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 	if err != nil {
 		return nil, err
 	}
+	opens, err := s.Network(armCredential)
+	if err != nil {
+		return nil, err
+	}
 	hosts := s.AllowPrivate.Client() // for the addresses that rules name
 	use := service.New(service.Config{
 		Store:       st,
@@ -89,8 +93,10 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Statuses: func(rule *push.Rule, token string) service.StatusPoster {
 			return status.Poster{Provider: rule.Provider, Server: rule.Server, API: rule.Status.API, Token: token, Client: hosts}
 		},
-		Doors: doors,
-		Log:   log,
+		Doors:       doors,
+		Network:     opens,
+		NoAddresses: !s.Nodes.PublicIP,
+		Log:         log,
 	})
 	needs, err := s.sessionNeeds(credential)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"dsvmpools/shared/doctor"
+	"dsvmpools/shared/drive"
+	"dsvmpools/shared/network"
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/relay/entities"
 	"dsvmpools/shared/service"
@@ -72,4 +74,32 @@ func (s Settings) sessionNeeds(own azcore.TokenCredential) (*doctor.Sessions, er
 	}
 	needs.PublicKey = ca.PublicKey
 	return needs, nil
+}
+
+// doorPort is the port at which the doors of nodes listen, and the only one that is opened: that of
+// agents in the cloud. On one machine each node takes one that is free.
+const doorPort = 443
+
+// Network is what opens nodes to people beside the relay; nil if no setting says from where they
+// come. credential is the one for the resource manager. Nothing is sent.
+func (s Settings) Network(credential azcore.TokenCredential) (drive.Network, error) {
+	if len(s.WaysFrom) == 0 {
+		return nil, nil
+	}
+	port := doorPort
+	if strings.HasPrefix(s.ResourceManager, "http:") {
+		port = 0
+	}
+	return network.New(network.Config{
+		Subscription:  s.Subscription,
+		ResourceGroup: s.ResourceGroup,
+		Region:        s.Location,
+		Guard:         s.NetworkGuard,
+		Subnet:        s.Subnet,
+		From:          s.WaysFrom,
+		DoorPort:      port,
+		FrontPort:     s.BalancerPort,
+		Endpoint:      s.ResourceManager,
+		Credential:    credential,
+	})
 }

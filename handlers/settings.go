@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"dsvmpools/shared/bus"
@@ -30,6 +31,9 @@ type Settings struct {
 	RelayGroup          string          // resource group of Relay; "" = ResourceGroup
 	RelayListenKey      string          // of its rule "listen"
 	RelaySendKey        string          // of its rule "send"
+	WaysFrom            []netip.Prefix  // from where people come in beside the relay; nil = they do not
+	NetworkGuard        string          // resource id of the security group of the nodes' subnet
+	BalancerPort        int             // at which balancers listen
 	SSHCA               string          // URL of a vault's key, or path of a file: signs certificates for SSH; "" = none
 	Share               string          // path of the share
 	Subnet              string          // resource id of the nodes' subnet
@@ -96,6 +100,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		r.duration(name, into)
 	}
 	r.relay(&s)
+	r.ways(&s)
 	s.ReviveAfter = r.durations("DSVM_REVIVE_AFTER", reviveAfter)
 	var err error
 	s.AllowPrivate, err = outbound.Parse(getenv(outbound.Setting))
@@ -118,6 +123,29 @@ func (r *reader) relay(s *Settings) {
 	r.add("DSVM_RELAY", err)
 	s.RelayGroup = r.getenv("DSVM_RELAY_GROUP")
 	s.RelayListenKey, s.RelaySendKey = r.required("DSVM_RELAY_LISTEN_KEY"), r.required("DSVM_RELAY_SEND_KEY")
+}
+
+// mostSources bounds DSVM_WAYS_FROM: a rule of a security group takes more, and nobody reads them.
+const mostSources = 100
+
+// ways reads from where people come in beside the relay.
+func (r *reader) ways(s *Settings) {
+	const from = "DSVM_WAYS_FROM"
+	for _, text := range r.list(from) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || !prefix.Addr().Is4() || prefix != prefix.Masked() {
+			r.fail(from, "%s has %.60q; write ranges of IPv4 addresses, such as 203.0.113.0/24, with commas between them", from, text)
+			return
+		}
+		s.WaysFrom = append(s.WaysFrom, prefix)
+	}
+	if len(s.WaysFrom) > mostSources {
+		r.fail(from, "%s has %d ranges; write at most %d", from, len(s.WaysFrom), mostSources)
+	}
+	s.NetworkGuard, s.BalancerPort = r.getenv("DSVM_NETWORK_GUARD"), r.number("DSVM_BALANCER_PORT", 1, 65534)
+	if len(s.WaysFrom) > 0 {
+		r.required("DSVM_NETWORK_GUARD")
+	}
 }
 
 // place says where the deployment is.

@@ -94,6 +94,12 @@ param interactive bool = true
 @description('The vault of the keys of interactive pools was deleted within the last 7 days and is to come back.')
 param recoverKeys bool = false
 
+@description('Ranges of IPv4 addresses from which people may come in to nodes beside the relay, by `access: direct` or `access: balancer` of a pool; empty: nobody does.')
+param waysFrom array = []
+
+@description('Resource id of the network security group of an own subnet; only with waysFrom. The app writes a rule into it for each pool in use; load balancers must be let in by it to look at the port 443 of nodes.')
+param networkGuardId string = ''
+
 @description('Id of the Entra tenant whose people may sign in; empty: nobody can, and programs use the key. docs/identity.md says how.')
 param signInTenant string = ''
 
@@ -171,6 +177,16 @@ var subnetGroup = empty(subnetId)
   ? { subscription: subscription().subscriptionId, name: name }
   : { subscription: split(subnetId, '/')[2], name: split(subnetId, '/')[4] }
 
+var hasWays = !empty(waysFrom)
+var guard = !hasWays || !empty(networkGuardId)
+  ? networkGuardId
+  : (empty(subnetId)
+      ? resourceId(subscription().subscriptionId, name, 'Microsoft.Network/networkSecurityGroups', 'nsg-${name}')
+      : fail('waysFrom needs networkGuardId with an own subnet: the security group of that subnet'))
+var guardGroup = empty(networkGuardId)
+  ? { subscription: subscription().subscriptionId, name: name }
+  : { subscription: split(networkGuardId, '/')[2], name: split(networkGuardId, '/')[4] }
+
 // Azure refuses a budget whose start is another than that it was made with, so that
 // the current month is no default.
 var firstMonth = budgetPerMonth > 0 && empty(budgetStart)
@@ -214,7 +230,7 @@ module monitor 'modules/monitor.bicep' = {
 module network 'modules/network.bicep' = if (empty(subnetId)) {
   scope: platform
   name: 'network'
-  params: { name: name, location: region, tags: allTags, vnet: vnet, vnetPrefix: vnetPrefix }
+  params: { name: name, location: region, tags: allTags, vnet: vnet, vnetPrefix: vnetPrefix, probes: hasWays }
 }
 
 module quota 'modules/quota.bicep' = {
@@ -231,6 +247,26 @@ module subnetRole 'modules/subnetrole.bicep' = {
     subnetId: nodesSubnet
     appPrincipal: identity.outputs.appPrincipal
   }
+}
+
+module guardRole 'modules/guardrole.bicep' = if (hasWays) {
+  scope: resourceGroup(guardGroup.subscription, guardGroup.name)
+  name: 'guardRole-${name}'
+  dependsOn: [network]
+  params: { name: name, guardId: guard, appPrincipal: identity.outputs.appPrincipal }
+}
+
+module vnetRole 'modules/vnetrole.bicep' = if (hasWays) {
+  scope: resourceGroup(subnetGroup.subscription, subnetGroup.name)
+  name: 'vnetRole-${name}'
+  dependsOn: [network]
+  params: { name: name, subnetId: nodesSubnet, appPrincipal: identity.outputs.appPrincipal }
+}
+
+module balancerRole 'modules/balancerrole.bicep' = if (hasWays) {
+  scope: nodes
+  name: 'balancerRole'
+  params: { name: name, appPrincipal: identity.outputs.appPrincipal }
 }
 
 module serviceBus 'modules/servicebus.bicep' = {
@@ -356,7 +392,7 @@ module alerts 'modules/alerts.bicep' = if (!empty(alertEmails)) {
 module functions 'modules/functions.bicep' = {
   scope: platform
   name: 'functions'
-  dependsOn: [quota, nodeRoles, subnetRole, imageRole]
+  dependsOn: [quota, nodeRoles, subnetRole, imageRole, guardRole, vnetRole, balancerRole]
   params: {
     name: 'fn-${unique}'
     location: region
@@ -411,6 +447,8 @@ module functions 'modules/functions.bicep' = {
       DSVM_RELAY_GROUP: interactive ? platform.name : ''
       DSVM_RELAY_LISTEN_KEY: interactive ? '@Microsoft.KeyVault(SecretUri=${doors!.outputs.listenKeyUrl})' : ''
       DSVM_RELAY_SEND_KEY: interactive ? '@Microsoft.KeyVault(SecretUri=${doors!.outputs.sendKeyUrl})' : ''
+      DSVM_WAYS_FROM: join(waysFrom, ',')
+      DSVM_NETWORK_GUARD: guard
       DSVM_SSH_CA: interactive ? doors!.outputs.authorityUrl : ''
       DSVM_TENANT: signInTenant
       DSVM_AUDIENCE: signInAudience
@@ -450,6 +488,7 @@ output galleryId string = gallery
 @description('The roles that were made; they stay when resource groups go, and are to be deleted by name.')
 output customRoleIds array = concat(
   [quota.outputs.roleId, subnetRole.outputs.roleId, nodeRoles.outputs.roleId],
-  interactive ? [doors!.outputs.roleId] : []
+  interactive ? [doors!.outputs.roleId] : [],
+  hasWays ? [guardRole!.outputs.roleId, vnetRole!.outputs.roleId, balancerRole!.outputs.roleId] : []
 )
 output idleCost string = 'About 10 US dollars a month while no node lives: Service Bus Standard 10; storage, logs and the vault below 1; each function that is always ready 5 at 512 MB. A node costs its VM, its disk and 0.005 an hour for its address; one with a session 0.013 to 0.027 an hour for the relay, and 1 a GB beyond 5 a month.'

@@ -55,14 +55,22 @@ var rights = map[string][]string{
 	},
 	// beside those of `new`
 	"identity": {"node: Storage File Data SMB MI Admin on storageAccounts/share"},
-	"own": {
+	"ways":     rightsOfWays,
+	"own": append([]string{
 		"app: Reader on galleries",
 		"node: Storage File Data SMB MI Admin on storageAccounts/share",
 		"others: Azure Service Bus Data Sender on queues/jobs",
 		"others: Azure Service Bus Data Sender on queues/pools",
 		"others: Storage Blob Data Contributor on containers/agent",
 		"others: Storage Blob Data Contributor on containers/app",
-	},
+	}, rightsOfWays...),
+}
+
+// rightsOfWays are those of the app in a deployment that lets people in beside the relay.
+var rightsOfWays = []string{
+	"app: lead to addresses of a network on virtualNetworks",
+	"app: make load balancers on resourceGroups/nodes",
+	"app: open nodes to people on networkSecurityGroups",
 }
 
 // ofSessions are the rights of `new` that a deployment without interactive pools lacks: `identity`.
@@ -230,7 +238,7 @@ func TestRightsOfCalls(t *testing.T) {
 		}
 	}
 	own := map[string]bool{}
-	for _, r := range ofType(all, "Microsoft.Authorization/roleDefinitions") {
+	for _, r := range ofType(slices.Concat(all, snapshots(t)["ways"]), "Microsoft.Authorization/roleDefinitions") {
 		permissions, _ := r.Properties["permissions"].([]any)
 		for _, p := range permissions {
 			list, _ := at(p, "actions").([]any)
@@ -242,8 +250,15 @@ func TestRightsOfCalls(t *testing.T) {
 	want := []string{
 		"Microsoft.Compute/locations/usages/read", "Microsoft.Compute/locations/vmSizes/read",
 		"Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete", // the agent's own instance
-		"Microsoft.Network/virtualNetworks/subnets/join/action",            // asked for when a set is written
-		"Microsoft.Relay/namespaces/hybridConnections/write",               // TestRelayIsWhereTheAppLooks
+		// TestWaysNeedTheirRights
+		"Microsoft.Network/loadBalancers/backendAddressPools/read", "Microsoft.Network/loadBalancers/backendAddressPools/write",
+		"Microsoft.Network/loadBalancers/delete", "Microsoft.Network/loadBalancers/read", "Microsoft.Network/loadBalancers/write",
+		"Microsoft.Network/networkSecurityGroups/securityRules/delete", "Microsoft.Network/networkSecurityGroups/securityRules/read",
+		"Microsoft.Network/networkSecurityGroups/securityRules/write", "Microsoft.Network/publicIPAddresses/delete",
+		"Microsoft.Network/publicIPAddresses/join/action", "Microsoft.Network/publicIPAddresses/read", "Microsoft.Network/publicIPAddresses/write",
+		"Microsoft.Network/virtualNetworks/joinLoadBalancer/action", // asked for when addresses become backends
+		"Microsoft.Network/virtualNetworks/subnets/join/action",     // asked for when a set is written
+		"Microsoft.Relay/namespaces/hybridConnections/write",        // TestRelayIsWhereTheAppLooks
 	}
 	if got := slices.Sorted(maps.Keys(own)); !slices.Equal(got, want) {
 		t.Errorf("the roles of this deployment allow %v, want %v", got, want)

@@ -48,7 +48,7 @@ func (r *resource) UnmarshalJSON(text []byte) error {
 func snapshots(t *testing.T) map[string][]resource {
 	t.Helper()
 	out := map[string][]resource{}
-	for _, name := range []string{"new", "identity", "own"} {
+	for _, name := range []string{"new", "identity", "own", "ways"} {
 		b, err := os.ReadFile("snapshot/" + name + ".snapshot.json")
 		if err != nil {
 			t.Fatal(err)

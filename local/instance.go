@@ -29,6 +29,7 @@ import (
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
+	"dsvmpools/local/network"
 	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -44,6 +45,10 @@ const (
 	clientID      = "00000000-0000-4000-8000-0000000000aa" // of the nodes' identity
 	subnet        = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
 		"/providers/Microsoft.Network/virtualNetworks/pools/subnets/nodes"
+	guard   = "nodes" // the security group of the subnet
+	guardID = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
+		"/providers/Microsoft.Network/networkSecurityGroups/" + guard
+	balancerPort = "2222"                                                                                        // of balancers, which have an address of their own each; 22 is for root alone
 	sshPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O dsvm-local" // nobody has the other half
 )
 
@@ -138,6 +143,7 @@ type Instance struct {
 	Tables  *tables.Server
 	Compute *compute.Server
 	Relay   *relay.Server
+	Network *network.Server
 	Host    *functions.Host
 	Chaos   *chaos.Set
 	Share   string

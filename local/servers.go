@@ -13,11 +13,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"dsvmpools"
 	"dsvmpools/local/compute"
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
+	"dsvmpools/local/network"
 	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -49,6 +51,9 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) err
 	}
 	if err := in.startRelay(cfg, id, log); err != nil {
 		return fmt.Errorf("the local relay: %w", err)
+	}
+	if err := in.startNetwork(cfg, log); err != nil {
+		return fmt.Errorf("the local network: %w", err)
 	}
 	if err := in.startCompute(cfg, id, log); err != nil {
 		return fmt.Errorf("the local compute: %w", err)
@@ -180,7 +185,7 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 		Token:          id.Keys["arm"],
 		TLS:            in.Bus.TLS(),
 		NodeToken:      id.Keys["node"],
-		Providers:      map[string]http.Handler{"Microsoft.Relay": in.Relay.Manager()},
+		Providers:      map[string]http.Handler{"Microsoft.Relay": in.Relay.Manager(), "Microsoft.Network": in.Network},
 		SubscriptionID: subscription,
 		ResourceGroup:  resourceGroup,
 		Location:       location,
@@ -207,6 +212,22 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 	}
 	in.close = append(in.close, in.Compute.Close)
 	return id.setPort("arm", in.Compute.Addr())
+}
+
+// networkDelay is how long a change of the network takes; minutes in the cloud.
+const networkDelay = 200 * time.Millisecond
+
+func (in *Instance) startNetwork(cfg Config, log *slog.Logger) (err error) {
+	in.Network, err = network.Start(network.Config{
+		Path:   dataFile(cfg.Dir, "network.json"),
+		Guards: []string{guard},
+		Delay:  networkDelay,
+		Log:    log,
+	})
+	if err == nil {
+		in.close = append(in.close, in.Network.Close)
+	}
+	return err
 }
 
 func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error {
@@ -303,6 +324,9 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_RELAY_SEND_KEY":             id.Keys[sendRule],
 		"DSVM_SSH_CA":                     in.sshCA,
 		"DSVM_SUBNET_ID":                  subnet,
+		"DSVM_WAYS_FROM":                  "127.0.0.0/8", // from this machine
+		"DSVM_NETWORK_GUARD":              guardID,
+		"DSVM_BALANCER_PORT":              balancerPort,
 		"DSVM_SSH_PUBLIC_KEY":             sshPublicKey,
 		"DSVM_NODE_CLIENT_ID":             clientID,
 		"DSVM_SHARE_ACCOUNT":              account, // the same custom data as in the cloud; nothing here carries it out

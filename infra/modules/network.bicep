@@ -1,20 +1,39 @@
 // The nodes' network: nothing comes in but what nodes send each other, and the way
-// out is the public address of each node (or the network of whoever brings one).
+// out is the public address of each node (or the network of whoever brings one). The app adds
+// rules while people have sessions that they reach beside the relay. A deployment removes them,
+// and the app puts them back.
 param name string
 param location string
 param tags object
 param vnet string
 param vnetPrefix string
+@description('Load balancers may look whether nodes answer.')
+param probes bool
 
 // 4,091 addresses.
 var nodesPrefix = cidrSubnet(vnetPrefix, 20, 0)
+
+var allowProbes = {
+  name: 'allow-probes'
+  properties: {
+    description: 'Load balancers look whether the doors of nodes answer.'
+    priority: 3910
+    direction: 'Inbound'
+    access: 'Allow'
+    protocol: 'Tcp'
+    sourceAddressPrefix: 'AzureLoadBalancer'
+    sourcePortRange: '*'
+    destinationAddressPrefix: nodesPrefix
+    destinationPortRange: '443'
+  }
+}
 
 resource guard 'Microsoft.Network/networkSecurityGroups@2025-07-01' = {
   name: 'nsg-${name}'
   location: location
   tags: tags
   properties: {
-    securityRules: [
+    securityRules: concat(probes ? [allowProbes] : [], [
       {
         name: 'allow-nodes'
         properties: {
@@ -43,7 +62,7 @@ resource guard 'Microsoft.Network/networkSecurityGroups@2025-07-01' = {
           destinationPortRange: '*'
         }
       }
-    ]
+    ])
   }
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/relay"
 	"dsvmpools/shared/service"
 	"dsvmpools/shared/sshca"
@@ -32,6 +34,19 @@ func WithDoors(t testing.TB) Option {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Doors = doors
+		c.Doors, c.Network = doors, network{}
 	}
+}
+
+// Balancer is the address of each balancer that an instance with doors has.
+const Balancer = "lab.westeurope.cloudapp.example.com:22"
+
+// network opens all that it is asked to open, at once.
+type network struct{}
+
+func (network) Open(_ context.Context, _ string, want pool.Network) (address string, after time.Duration, err error) {
+	if want.Address {
+		address = Balancer
+	}
+	return address, 0, nil
 }

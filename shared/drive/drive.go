@@ -30,28 +30,30 @@ type Step func(s *scheduler.State, events []pool.Event, now time.Time, timing sc
 
 // Config is what a driver is made of.
 type Config struct {
-	Store  Store
-	Bus    Bus
-	Fleet  Fleet
-	Ledger Ledger
-	Doors  Doors // nil = sessions get no door, and nobody comes in
-	Timing scheduler.Timing
-	Log    *slog.Logger
-	Step   Step             // nil = scheduler.Step
-	Now    func() time.Time // nil = the clock of this machine, in UTC
+	Store   Store
+	Bus     Bus
+	Fleet   Fleet
+	Ledger  Ledger
+	Doors   Doors   // nil = sessions get no door, and nobody comes in
+	Network Network // nil = nobody comes in beside the relay
+	Timing  scheduler.Timing
+	Log     *slog.Logger
+	Step    Step             // nil = scheduler.Step
+	Now     func() time.Time // nil = the clock of this machine, in UTC
 }
 
 // Driver drives pools. All functions of a process share one.
 type Driver struct {
-	store  Store
-	bus    Bus
-	fleet  Fleet
-	ledger Ledger
-	doors  Doors
-	timing scheduler.Timing
-	log    *slog.Logger
-	step   Step
-	now    func() time.Time
+	store   Store
+	bus     Bus
+	fleet   Fleet
+	ledger  Ledger
+	doors   Doors
+	network Network
+	timing  scheduler.Timing
+	log     *slog.Logger
+	step    Step
+	now     func() time.Time
 
 	mu         sync.Mutex
 	pools      map[string]*actor
@@ -61,16 +63,17 @@ type Driver struct {
 // New returns a driver that has seen no pool yet.
 func New(c Config) *Driver {
 	d := &Driver{
-		store:  c.Store,
-		bus:    c.Bus,
-		fleet:  c.Fleet,
-		ledger: c.Ledger,
-		doors:  c.Doors,
-		timing: c.Timing,
-		log:    c.Log,
-		step:   c.Step,
-		now:    c.Now,
-		pools:  map[string]*actor{},
+		store:   c.Store,
+		bus:     c.Bus,
+		fleet:   c.Fleet,
+		ledger:  c.Ledger,
+		doors:   c.Doors,
+		network: c.Network,
+		timing:  c.Timing,
+		log:     c.Log,
+		step:    c.Step,
+		now:     c.Now,
+		pools:   map[string]*actor{},
 
 		subscribed: map[string]time.Time{},
 	}

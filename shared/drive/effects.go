@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,6 +71,9 @@ func addCalls(calls *pool.Effects, e pool.Effects) {
 	}
 	calls.List = calls.List || e.List
 	calls.DropRows = calls.DropRows || e.DropRows
+	if e.Network != nil {
+		calls.Network = e.Network
+	}
 	for _, n := range e.Remove { // copies, because the calls are made outside of the visit
 		node := *n
 		calls.Remove = append(calls.Remove, &node)
@@ -86,6 +90,9 @@ const maxRemovals = 100
 // events. A scale set that refuses a change or a poll is an answer too.
 func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e pool.Effects) []pool.Event {
 	events := d.callSets(ctx, name, head.Spec, e)
+	if e.Network != nil {
+		events = append(events, d.open(ctx, name, *e.Network))
+	}
 	for _, vmid := range e.Fence {
 		taken, err := d.bus.Fence(ctx, protocol.SessionID(name, vmid))
 		if err != nil {
@@ -104,6 +111,30 @@ func (d *Driver) callAzure(ctx context.Context, name string, head pool.Head, e p
 		d.dropRows(ctx, name)
 	}
 	return append(events, d.lookUpEnded(ctx, name, e)...)
+}
+
+// networkWithin bounds a call to the network: see scheduler.Timing.NetworkAgain.
+const networkWithin = time.Minute
+
+// open has the network of a pool compared with what it is to be.
+func (d *Driver) open(ctx context.Context, name string, want pool.Network) pool.Event {
+	ctx, cancel := context.WithTimeout(ctx, networkWithin)
+	defer cancel()
+	answer := pool.Networked{Key: want.Key(), Began: d.now()}
+	if d.network == nil {
+		answer.Err = fault.New(fault.Invalid, "access", "this deployment opens no node to people beside the relay; "+
+			"set DSVM_WAYS_FROM, see docs/interactive.md")
+		return answer
+	}
+	var err error
+	if answer.Address, answer.After, err = d.network.Open(ctx, name, want); err == nil {
+		return answer
+	}
+	d.log.Warn("opening or closing the network of a pool failed; the pool tries again", "pool", name, "error", err)
+	if !errors.As(err, &answer.Err) {
+		answer.Err = &fault.Error{Code: fault.Internal, Message: err.Error(), Err: err}
+	}
+	return answer
 }
 
 // callSets makes all calls to the scale sets except lists and shrinks. It calls

@@ -113,6 +113,16 @@ type Operation struct {
 	After time.Duration // how long to wait before the next look
 }
 
+// Network opens the nodes of interactive pools to people who come in beside the relay, and closes
+// them again. An error goes to the step, which has it called again.
+type Network interface {
+	// Open compares all that a pool has in the network with want, and makes the changes that can
+	// be made now. It removes what is not wanted, whoever has left it there. after: Azure works on
+	// it, look again after so long; 0 = it is as it is wanted. address is the balancer's,
+	// HOST:PORT for people; "" = it has none.
+	Open(ctx context.Context, name string, want pool.Network) (address string, after time.Duration, err error)
+}
+
 // Ledger copies what a pool has noted for the ledger. The driver calls it before it
 // deletes the rows of a pool. After an error the rows stay, and the next step has them
 // deleted again.

@@ -18,6 +18,7 @@ type Effects struct {
 	LookAt   []string                       // find out what became of these jobs, which are said to have ended; do not subscribe again
 	Notify   map[string][]string            // notify other pools, by name, that these jobs have ended, by id
 	Fence    []string                       // VMIDs of silent nodes: try to take their sessions
+	Network  *Network                       // compare the network with this, and change what differs; nil = do not look
 	DropRows bool                           // nothing is left: delete the rows
 	WakeAt   time.Time                      // schedule a tick; zero = none
 	RecordAt time.Time                      // schedule the ledger; zero = none

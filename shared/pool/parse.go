@@ -27,7 +27,7 @@ var (
 
 // fields of the contract, in its order.
 var fields = []string{"name", "kind", "os", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share", "setup",
-	"schedule", "limits", "weights", "labels", "sessions", "access", "users"}
+	"schedule", "limits", "weights", "labels", "sessions", "access", "balancer", "users"}
 
 // Parse reads a pool's document, checks it and fills in the defaults. Errors
 // are *fault.Error with code Invalid.

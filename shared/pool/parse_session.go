@@ -23,7 +23,7 @@ const (
 )
 
 // sessionFields are those of a pool's document that only interactive pools have.
-var sessionFields = []string{"sessions", "access", "users"}
+var sessionFields = []string{"sessions", "access", "balancer", "users"}
 
 // readSessions reads the fields of an interactive pool, and refuses those that only batch
 // pools have; of a batch pool it refuses those of an interactive one.
@@ -49,6 +49,12 @@ func readSessions(r *document.Reader, s *Spec) {
 	}
 	s.Pack = !whole
 	s.Access = readAccess(r)
+	if sub := r.Sub("balancer", `{"keep": true}`, "keep"); sub != nil {
+		s.Balancer.Keep = sub.Bool("keep", false)
+		if !slices.Contains(s.Access, AccessBalancer) {
+			r.Fail("balancer", "`balancer` is there and `access` does not name it; add balancer to `access`, or leave it out")
+		}
+	}
 	if sub := r.Sub("users", `{"names": ["ann@contoso.com"]}`, "groups", "names"); sub != nil {
 		s.Users = Members{Groups: sub.Strings("groups", `["00000000-0000-0000-0000-000000000000"]`),
 			Names: sub.Strings("names", `["ann@contoso.com"]`)}
@@ -169,16 +175,14 @@ func (s *Spec) validateSlot() error {
 // validateWays checks who may come in, and how.
 func (s *Spec) validateWays() error {
 	if len(s.Access) == 0 {
-		return invalid("access", "`access` is empty; name `relay`, `direct` or both, or leave it out")
+		return invalid("access", "`access` is empty; name relay, direct or balancer, or leave it out")
 	}
 	for i, way := range s.Access {
 		switch {
-		case way == AccessBalancer:
-			return invalid("access", "`access: %s` is not supported yet; name `relay`, `direct` or both, or leave it out", way)
-		case way != AccessRelay && way != AccessDirect:
-			return invalid("access", "`access` has %q; name `relay`, `direct` or both, or leave it out", document.Clip(way))
+		case way != AccessRelay && way != AccessDirect && way != AccessBalancer:
+			return invalid("access", "`access` has %q; write relay, direct or balancer, the preferred one first", document.Clip(way))
 		case slices.Contains(s.Access[:i], way):
-			return invalid("access", "`access` names %q twice; name each way once", way)
+			return invalid("access", "`access` names %s twice; name each way once", way)
 		}
 	}
 	for _, f := range []struct {

@@ -23,6 +23,7 @@ type Head struct {
 	WakeAt    time.Time // the earliest wake-up already asked for
 	RecordAt  time.Time // the wake-up of the ledger already asked for
 	Shares    Shares    // what each team has used, halved with every half-life
+	Opening   Opening   // how far the network is, for people who come in beside the relay
 
 	// Counts for readers, who then need not load every row.
 	Queued  int // jobs that wait, held ones included
@@ -35,7 +36,7 @@ type Head struct {
 // NeedsLook reports whether a pool has something alive, waiting or in flight, so that
 // it would stand still after a lost message.
 func (h Head) NeedsLook(nodes []*Node) bool {
-	if h.Queued+h.Running > 0 || h.Spec.Nodes.Min > 0 || h.Deleting {
+	if h.Queued+h.Running > 0 || h.Spec.Nodes.Min > 0 || h.Deleting || h.Opening.Wanted != "" && !h.Opening.Sure {
 		return true
 	}
 	for _, s := range h.Sets {

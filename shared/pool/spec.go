@@ -23,6 +23,7 @@ type Spec struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	Sessions    *Sessions         `json:"sessions,omitempty"` // of an interactive pool
 	Access      []string          `json:"access,omitempty"`   // ways to its nodes, the preferred one first: AccessRelay
+	Balancer    Balancer          `json:"balancer,omitzero"`  // the way of this name
 	Users       Members           `json:"users,omitzero"`     // who may open a session
 }
 

@@ -10,7 +10,8 @@ import (
 // deadlines finds out when time alone changes what the pool does.
 type deadlines struct {
 	*turn
-	sizing *sizing
+	sizing  *sizing
+	network *network
 }
 
 // wake schedules a tick for the next time at which time alone changes what the pool does,
@@ -84,6 +85,9 @@ func (dl *deadlines) nextDeadline() time.Time {
 	unseen := slices.ContainsFunc(dl.Head.Sets, func(set pool.Set) bool { return dl.unseen(&set) > 0 })
 	if c.coming+c.going+dl.pending() > 0 || missing || unseen || dl.Head.Deleting {
 		at(dl.now.Add(dl.timing.PollEvery))
+	}
+	if look := dl.network.nextLook(); !look.IsZero() {
+		at(look)
 	}
 	if s := dl.Head.Spec.Schedule; s != nil && (c.here() > 0 || dl.line.waiting() > 0) {
 		at(s.Next(dl.now))

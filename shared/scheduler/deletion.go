@@ -10,13 +10,14 @@ type deletion struct {
 	jobs     *jobStates
 	sessions *sessions
 	sizing   *sizing
+	network  *network
 }
 
 // poolDeleted is the reason of what ends with its pool.
 const poolDeleted = "its pool was deleted"
 
 // finish takes down what a deleted pool still has: first its jobs, then its sets when no
-// node is left, and its rows last.
+// node is left and nothing in the network is, and its rows last.
 func (de *deletion) finish() {
 	if !de.Head.Deleting {
 		return
@@ -31,7 +32,7 @@ func (de *deletion) finish() {
 		}
 		de.jobs.cancel(j, poolDeleted)
 	}
-	if de.Jobs.Len() == 0 && !de.anyAlive() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
+	if de.Jobs.Len() == 0 && !de.anyAlive() && de.network.isGone() && de.sizing.dropSets(func(*pool.Set) bool { return true }) {
 		de.effects.DropRows = true
 	}
 }

@@ -34,6 +34,7 @@ type step struct {
 	operator     *operator
 	schedule     *schedule
 	rolling      *rolling
+	network      *network
 	deletion     *deletion
 	deadlines    *deadlines
 	explainer    *explainer
@@ -90,8 +91,9 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 	st.operator = &operator{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, sessions: st.sessions}
 	st.schedule = &schedule{turn: t, messages: st.messages, nodes: st.nodes, jobs: st.jobs, sessions: st.sessions}
 	st.rolling = &rolling{turn: t, messages: st.messages, nodes: st.nodes, capacity: st.capacity}
-	st.deletion = &deletion{turn: t, jobs: st.jobs, sessions: st.sessions, sizing: st.sizing}
-	st.deadlines = &deadlines{turn: t, sizing: st.sizing}
+	st.network = &network{turn: t}
+	st.deletion = &deletion{turn: t, jobs: st.jobs, sessions: st.sessions, sizing: st.sizing, network: st.network}
+	st.deadlines = &deadlines{turn: t, sizing: st.sizing, network: st.network}
 	st.explainer = &explainer{
 		turn:      t,
 		capacity:  st.capacity,

@@ -123,7 +123,7 @@ func (p *process) call(ctx context.Context, kind, detail string, do func(*call) 
 func (w *world) newProcess(skew time.Duration) *process {
 	p := &process{w: w, skew: skew, beganAt: w.nextInvocation + 1, deployment: w.deployment}
 	ports := &ports{p}
-	p.driver = drive.New(drive.Config{Store: ports, Bus: ports, Fleet: ports, Ledger: ports, Doors: ports, Timing: w.rules, Log: slog.New(slog.DiscardHandler),
+	p.driver = drive.New(drive.Config{Store: ports, Bus: ports, Fleet: ports, Ledger: ports, Doors: ports, Network: ports, Timing: w.rules, Log: slog.New(slog.DiscardHandler),
 		Step: p.step, Now: func() time.Time { return w.clock().Add(p.skew) }})
 	return p
 }

@@ -456,6 +456,7 @@ func (c *checker) end() string {
 		}
 	}
 	c.notified()
+	c.waysAtRest()
 	for order := range c.w.jobs {
 		if _, done := c.w.rows[pool.DoneKey(order)]; !done {
 			c.fail("lost job", "job %s has not ended", order)

@@ -67,6 +67,9 @@ func (o *owed) decide(e *pool.Effects) {
 	if e.List {
 		o.calls["list"] = ""
 	}
+	if e.Network != nil {
+		o.calls["network"] = e.Network.Key()
+	}
 	if e.DropRows {
 		o.calls["rows"] = ""
 	}

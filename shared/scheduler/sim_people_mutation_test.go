@@ -130,4 +130,22 @@ var peopleMutations = []driverMutation{
 		new:  "node == nil {",
 		want: []string{"S11"},
 	},
+	{
+		name: "a call to the network without an answer is not made again", dir: "scheduler", file: "network.go", people: true,
+		old:  "		o.LookAt = nw.now.Add(nw.timing.NetworkAgain)\n",
+		new:  "		o.LookAt = nw.now.Add(24 * time.Hour)\n",
+		want: []string{"way"},
+	},
+	{
+		name: "a door stays open after its session", dir: "scheduler", file: "network.go", people: true, always: true,
+		old:  "	if key := want.Key(); key != o.Wanted {\n",
+		new:  "	if key := want.Key(); key != o.Wanted && !want.IsNone() {\n",
+		want: []string{"way"},
+	},
+	{
+		name: "the balancer stays when the last node is gone", dir: "scheduler", file: "network.go", people: true,
+		old:  "		want.Balancer = nw.anyAlive()\n",
+		new:  "		want.Balancer = true\n",
+		want: []string{"way", "rest"},
+	},
 }

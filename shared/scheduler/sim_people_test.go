@@ -43,6 +43,7 @@ func peopleSpec(seed int64) pool.Spec {
 			s.Sessions.Resources.GPUs = 1
 		}
 	}
+	accessOf(&s, seed)
 	if s.Schedule != nil {
 		s.Schedule.Grace = job.Duration(40 * time.Second)
 		if s.Schedule.OnRunning == "requeue" {
@@ -58,6 +59,7 @@ func (w *world) playPeople(seed int64) string {
 	faults := w.faults
 	w.faults = false
 	spec := peopleSpec(seed)
+	w.network.isUsed = len(spec.Ways()) > 0
 	w.proceed([][]pool.Event{{pool.Apply{Spec: spec}}})
 	w.faults = faults
 	for i := range 6 {
@@ -365,7 +367,8 @@ func TestSimulationOfPeople(t *testing.T) {
 	}
 	t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), worlds, seen)
 	for _, what := range []string{"session warned", "idle end", "session ended by user", "session ended by maxAge", "session ended by schedule",
-		"session ended by nodeLost", "session ended by evicted", "session ended by admin", "journal lost", "node outdated"} {
+		"session ended by nodeLost", "session ended by evicted", "session ended by admin", "journal lost", "node outdated",
+		"open", "open without a session", "balancer"} {
 		if seen[what] == 0 && !underDetector {
 			t.Errorf("never seen: %s", what)
 		}

@@ -178,8 +178,10 @@ func (v *vm) features() []string {
 		return nil
 	}
 	features := protocol.Features()
-	if !slices.Contains(features, protocol.FeatureSession) {
-		features = append(features, protocol.FeatureSession)
+	for _, f := range []string{protocol.FeatureSession, protocol.FeatureWays} {
+		if !slices.Contains(features, f) {
+			features = append(features, f)
+		}
 	}
 	return features
 }

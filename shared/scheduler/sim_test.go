@@ -91,6 +91,7 @@ type world struct {
 	trace     hash.Hash64 // of all of them, and of all rows that were written
 	checker   *checker
 	mutate    func(*world, *scheduler.State, *scheduler.Result)
+	network   networkSeen
 	dropped   bool // the pool's rows may go; see sim_delete_test.go
 	noHolds   bool // of a mutation: what nodes hold does not reach the pool
 
@@ -146,6 +147,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	timing := scheduler.DefaultTiming
 	timing.PollEvery, timing.BootDeadline, timing.DeleteAgain, timing.RecordDelay = 2*time.Second, 4*time.Minute, 20*time.Second, 2*time.Second
 	timing.IntervalLength, timing.RememberGone, timing.AssignedFor = 2*time.Minute, 10*time.Minute, 2*time.Minute
+	timing.NetworkAgain, timing.NetworkSettled, timing.NetworkEvery = 30*time.Second, 90*time.Second, 2*time.Minute
 	w := &world{rng: rand.New(rand.NewSource(seed)), rules: timing, faults: faults, clean: !faults, ring: pool.ChangeLogLength,
 		rows: map[string][]byte{}, registered: map[string]bool{}, slowReader: map[string]bool{}, unsent: map[assignment]*process{}, instances: map[string]*vm{}, sets: map[string]*scaleSet{},
 		ops: map[string]*operation{}, work: map[string][]workMail{}, awayUntil: map[string]time.Time{},
@@ -265,6 +267,7 @@ func (w *world) second() {
 		w.look(w.processes[w.rng.Intn(len(w.processes))])
 	}
 	w.proceed(batches)
+	w.checker.ways()
 }
 
 // operate is somebody who looks at the pool now and then: held jobs are released,

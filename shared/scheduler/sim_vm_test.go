@@ -412,7 +412,7 @@ func (w *world) begin(v *vm) {
 func (w *world) ready(v *vm) protocol.ReportItem {
 	v.askAt = w.now.Add(10 * time.Second)
 	return protocol.ReportItem{Ready: &protocol.Ready{Name: v.name(), CPUs: v.cpus, Boot: fmt.Sprint(v.boots), Counter: v.doubt,
-		Features: v.features()}}
+		Features: v.features(), Listens: v.listens()}}
 }
 
 // loseJournal has an agent die and come back without its journal: what it ran is

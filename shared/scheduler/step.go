@@ -46,6 +46,7 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 		if !st.Head.Deleting {
 			st.sizing.dropSets(func(set *pool.Set) bool { return st.rungOf(set.Name) < 0 || set.Model.Fixed })
 		}
+		st.network.look()
 		st.deletion.finish()
 		st.deadlines.wake()
 	}
@@ -113,6 +114,8 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			if left := st.forgetLogs(e); len(left.Seqs)+len(left.Pages) > 0 {
 				return append([]pool.Event{left}, events[i+1:]...)
 			}
+		case pool.Networked:
+			st.network.recordAnswer(e)
 		case pool.JobEnd:
 			st.waits.recordEnd(e)
 		case pool.Ended:
@@ -126,6 +129,7 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			st.sessions.tellAgain(st.now)
 			st.forgetAllRecalls()
 			st.waits.lookUpEnds()
+			st.network.lookNow()
 		case pool.Tick:
 			st.tick(e)
 		}

@@ -18,6 +18,9 @@ type Timing struct {
 	IntervalLength time.Duration // after which a node's ledger interval is closed
 	RecordDelay    time.Duration // how long entries wait before the ledger is woken
 	ShareHalfLife  time.Duration // after which what a team has used counts half
+	NetworkAgain   time.Duration // after which a call to the network without an answer is made again
+	NetworkSettled time.Duration // after which no call to the network that was decided before can be under way
+	NetworkEvery   time.Duration // between looks at the network while something is open there
 	RollWithin     time.Duration // after which the jobs of an outdated node go back in line; 0 = they never do
 }
 
@@ -35,4 +38,7 @@ var DefaultTiming = Timing{
 	IntervalLength: time.Hour,
 	RecordDelay:    5 * time.Second,
 	ShareHalfLife:  24 * time.Hour,
+	NetworkAgain:   2 * time.Minute, // a call ends within one
+	NetworkSettled: 5 * time.Minute,
+	NetworkEvery:   15 * time.Minute,
 }

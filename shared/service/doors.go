@@ -75,11 +75,11 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 			}
 			continue
 		}
-		address := wayTo(kind, node)
+		address, inside := wayTo(kind, head, node)
 		if address == "" || !slices.Contains(node.Features, protocol.FeatureWays) {
 			continue
 		}
-		token, err := way.Sign(d.ticketKey, way.Way{For: way.SSH, Session: session, Expires: now.Add(wayFor).Unix()})
+		token, err := way.Sign(d.ticketKey, way.Way{For: way.SSH, Session: session, Inside: inside, Expires: now.Add(wayFor).Unix()})
 		if err != nil {
 			return nil, err
 		}
@@ -92,10 +92,14 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 	return all, nil
 }
 
-// wayTo is where a way of a kind to a node begins; "" = there is none.
-func wayTo(kind string, node *pool.Node) string {
-	if kind == pool.AccessDirect && way.IsPublic(node.Listens.Public) {
-		return node.Listens.Public
+// wayTo is where a way of a kind to a node begins, "" = there is none now, and where a door leads
+// to that is not the node's.
+func wayTo(kind string, head *pool.Head, node *pool.Node) (address, inside string) {
+	switch {
+	case kind == pool.AccessDirect && way.IsPublic(node.Listens.Public):
+		return node.Listens.Public, ""
+	case kind == pool.AccessBalancer && way.IsInside(node.Listens.Inside):
+		return head.Opening.Address, node.Listens.Inside
 	}
-	return ""
+	return "", ""
 }

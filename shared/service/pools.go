@@ -26,7 +26,9 @@ type Pools struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	hasDoors bool // people can come in to nodes
+	hasDoors    bool // people can come in to nodes
+	hasNetwork  bool // also beside the relay
+	noAddresses bool // nodes have no public addresses
 }
 
 // driveIfThere brings events to a pool; a pool that is gone needs nothing any more.

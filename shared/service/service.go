@@ -83,6 +83,8 @@ type Config struct {
 	ReviveAfter []time.Duration                                            // see DSVM_REVIVE_AFTER
 	Setting     func(name string) string                                   // a setting of the app, which a rule names; "" = it is missing
 	Statuses    func(rule *push.Rule, token string) StatusPoster           // the way to the Git host of a rule
+	Network     drive.Network                                              // opens nodes beside the relay; nil = such pools are refused
+	NoAddresses bool                                                       // nodes have no public addresses of their own
 	Doors       *Doors                                                     // how people come in; nil = there are no interactive pools
 	Log         *slog.Logger
 	Now         func() time.Time // UTC; nil = the clock
@@ -117,20 +119,21 @@ func New(c Config) *Service {
 		nodeDoors = c.Doors
 	}
 	driver := drive.New(drive.Config{
-		Store:  driveStore{c.Store, ids},
-		Bus:    driveBus{c.Bus},
-		Fleet:  c.Fleet,
-		Ledger: ledger,
-		Doors:  nodeDoors,
-		Timing: c.Timing,
-		Log:    c.Log,
-		Now:    c.Now,
+		Store:   driveStore{c.Store, ids},
+		Bus:     driveBus{c.Bus},
+		Fleet:   c.Fleet,
+		Ledger:  ledger,
+		Doors:   nodeDoors,
+		Network: c.Network,
+		Timing:  c.Timing,
+		Log:     c.Log,
+		Now:     c.Now,
 	})
 	ledger.driver = driver
 	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, now: c.Now, shareRoots: shareRoots(c.Share),
 		longLists: make(chan struct{}, longListsAtOnce)}
 	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now,
-		hasDoors: c.Doors != nil}
+		hasDoors: c.Doors != nil, hasNetwork: c.Network != nil, noAddresses: c.NoAddresses}
 	rules := &pushRules{store: c.Store, setting: c.Setting, log: c.Log, now: c.Now}
 	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}

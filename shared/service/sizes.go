@@ -21,6 +21,9 @@ func (p *Pools) checkDocument(ctx context.Context, spec pool.Spec) error {
 		return fault.New(fault.Invalid, "kind", "`kind: interactive` is not supported yet by this deployment, which has no way for people "+
 			"to come in; it needs a relay and a certificate authority for SSH")
 	}
+	if err := p.checkWays(spec); err != nil {
+		return err
+	}
 	before, err := p.driver.Spec(ctx, spec.Name)
 	switch {
 	case fault.CodeOf(err) == fault.NotFound:
@@ -30,6 +33,20 @@ func (p *Pools) checkDocument(ctx context.Context, spec pool.Spec) error {
 			spec.Name, before.Kind)
 	}
 	return err
+}
+
+// checkWays refuses the ways beside the relay that the deployment does not have.
+func (p *Pools) checkWays(spec pool.Spec) error {
+	ways := spec.Ways()
+	switch {
+	case len(ways) > 0 && !p.hasNetwork:
+		return fault.New(fault.Invalid, "access", "`access` has %s, and this deployment opens no node to people beside the relay; "+
+			"name the addresses that they come from in DSVM_WAYS_FROM, or write [relay]", strings.Join(ways, " and "))
+	case slices.Contains(ways, pool.AccessDirect) && p.noAddresses:
+		return fault.New(fault.Invalid, "access", "`access` has direct, and the nodes of this deployment have no public addresses; "+
+			"set DSVM_NODE_PUBLIC_IP=true, or take another way")
+	}
+	return nil
 }
 
 // checkRegion refuses a pool in another region than the deployment's: subnet, identity and

@@ -85,6 +85,17 @@ func encodeHead(partition string, h *pool.Head, with headRow) ([]byte, error) {
 		}
 	}
 	e.Text("Shares", fits)
+	opening := ""
+	if h.Opening != (pool.Opening{}) {
+		of := h.Opening
+		of.Problem = table.Cut(of.Problem, table.SentenceUnits)
+		if opening, err = table.Compact(of); err != nil {
+			return nil, err
+		}
+	}
+	if opening != "" || h.Spec.IsInteractive() { // also an empty one, since a merge would leave what is there
+		e.Text("Opening", opening)
+	}
 	e.Int("Queued", h.Queued)
 	e.Int("Running", h.Running)
 	e.Int("Wanted", h.Wanted)
@@ -213,7 +224,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 		Deleting, Down              bool
 		N, Queued, Running, Wanted  table.Number
 		DownSince, WakeAt, RecordAt time.Time
-		Sets, Shares, Spec          string
+		Sets, Shares, Spec, Opening string
 		PartitionKey                string
 		Format                      table.Number
 	}
@@ -256,6 +267,9 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "its shares", row.Shares, &h.Shares)
+	}
+	if err == nil {
+		err = table.DecodeOptional(raw, "the state of its network", row.Opening, &h.Opening)
 	}
 	if err != nil {
 		return pool.Head{}, pool.Version{}, err
