@@ -132,6 +132,8 @@ const noGPUDevices = "none"
 //   - DSVM_DOOR_LISTEN: where the door of the node listens by TCP for sessions that have
 //     other ways than the relay: :PORT, IP:PORT, with port 0 for any that is free; off = it
 //     does not. Default: :443.
+//   - DSVM_DOOR_CERTIFICATE: path of a file with a key and its certificates in PEM, by which
+//     browsers know the door. Default: empty, the door makes one for itself.
 //   - DSVM_SESSION_VOTES: a duration; how often it is counted whether a session is used.
 //     Default: 1m.
 //   - DSVM_SESSION_GRACE: a duration; time between the end of a session and the killing of
@@ -193,11 +195,12 @@ type Config struct {
 	holdBy   int           // for tests: how processes are held; 0 = the best there is
 	quickEnd time.Duration // for tests: 0 = as the constant
 
-	Jupyter      string        // program; "" = where images have it
-	OwnUsers     bool          // the machine is not the node's own: people have accounts in a world apart
-	DoorListen   string        // IP:PORT, :PORT or off; "" = off
-	SessionVotes time.Duration // between two counts of the votes of a session
-	SessionGrace time.Duration // between the end of a session and the killing of what runs in it
+	Jupyter         string        // program; "" = where images have it
+	OwnUsers        bool          // the machine is not the node's own: people have accounts in a world apart
+	DoorListen      string        // IP:PORT, :PORT or off; "" = off
+	DoorCertificate string        // absolute; "" = the door makes one
+	SessionVotes    time.Duration // between two counts of the votes of a session
+	SessionGrace    time.Duration // between the end of a session and the killing of what runs in it
 
 	network bool // for tests: the share is taken for one on a network
 	//lint:ignore U1000 of Linux alone
@@ -289,6 +292,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
 		Jupyter:             getenv("DSVM_JUPYTER"),
 		OwnUsers:            getenv("DSVM_OWN_USERS") == "true",
+		DoorCertificate:     getenv("DSVM_DOOR_CERTIFICATE"),
 		DoorListen:          or("DSVM_DOOR_LISTEN", defaultDoorListen),
 		SessionVotes:        defaultSessionVotes,
 		SessionGrace:        defaultSessionGrace,

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -108,6 +109,16 @@ func freePort(host, port string) string {
 	defer l.Close()
 	_, port, _ = net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// webBase is the first part of the path below which browsers find JupyterLab at a balancer: the
+// same on all nodes of a pool. "" = they come by the relay, or not at all.
+func (s *sessions) webBase(of *protocol.Session) string {
+	isByRelay := of.Door != nil && of.Door.WebURL != ""
+	if isByRelay || s.doorListen == "" || !slices.Contains(of.Ways, protocol.WayBalancer) {
+		return ""
+	}
+	return s.cfg.Pool
 }
 
 // listens says where the door of the node listens, for its pool; nil = it does not. It asks

@@ -38,6 +38,7 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	}
 	if len(w.Session.Ways) > 0 {
 		f.Listen, f.Inside = s.doorListen, s.doorInside
+		f.WebBase, f.Certificate = s.webBase(w.Session), s.cfg.DoorCertificate
 	}
 	if f.URL == "" && f.Listen == "" { // no way leads to this node
 		return nil

@@ -115,6 +115,7 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 	if ps.Door != nil {
 		p.WebURL = ps.Door.WebURL
 	}
+	p.WebBase = s.webBase(ps)
 	switch {
 	case s.unserved != nil:
 		return p, startfault.New(job.CauseRelease, "%w", s.unserved)

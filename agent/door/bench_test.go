@@ -24,7 +24,7 @@ func BenchmarkWays(b *testing.B) {
 	server := n.sink(b)
 	f := File{Session: "session-ann", User: "ann", SSH: "unix:" + server, TicketKey: a.key, Listen: "127.0.0.1:0"}
 	log := slog.New(slog.DiscardHandler)
-	right, wrong := newGate(log), newGate(log)
+	right, wrong := newGate(n.dir, log), newGate(n.dir, log)
 	right.take(newSession(f, nil, log))
 	g := f
 	g.Session = "session-bob"

@@ -49,7 +49,7 @@ func Run(ctx context.Context, dir string, log *slog.Logger) error {
 		dir:    dir,
 		log:    log,
 		key:    key,
-		gate:   newGate(log),
+		gate:   newGate(dir, log),
 		open:   map[string]*session{},
 		ended:  map[*session]time.Time{},
 		places: map[string]*place{},
@@ -103,7 +103,8 @@ func (d *door) look(ctx context.Context) {
 	for name, s := range d.open {
 		f, isThere := files[name]
 		now := s.file.Load()
-		if !isThere || f.Session != now.Session || f.UID != now.UID || f.URL != now.URL || f.WebURL != now.WebURL {
+		if !isThere || f.Session != now.Session || f.UID != now.UID || f.URL != now.URL || f.WebURL != now.WebURL ||
+			f.WebBase != now.WebBase {
 			d.log.Info("the door of a session is closed", "session", now.Session)
 			if !isThere {
 				s.takeLastWords()

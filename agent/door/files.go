@@ -38,6 +38,12 @@ type File struct {
 	// Listen is where the door listens by TCP, HOST:PORT, for ways beside the relay; "" = it does not.
 	Listen string `json:"listen,omitempty"`
 	Inside string `json:"inside,omitempty"` // IP:PORT at which the doors of other nodes find this one
+	// WebBase is the first part of the path below which browsers find JupyterLab at Listen, by TLS;
+	// "" = they come by WebURL, if at all.
+	WebBase string `json:"webBase,omitempty"`
+	// Certificate is the path of a file with a key and its certificates, in PEM, by which they know
+	// the door; "" = the door makes one for itself.
+	Certificate string `json:"certificate,omitempty"`
 	// Notice is the path of a file with what is to be told in JupyterLab, in a folder of root's
 	// alone; it need not be there. "" = nothing is told.
 	Notice string `json:"notice,omitempty"`

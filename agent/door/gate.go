@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,8 @@ type gate struct {
 	over  context.Context // of all connections
 	stop  context.CancelFunc
 	conns sync.WaitGroup
+	certs *certificates
+	web   *gateWeb
 
 	mu       sync.Mutex
 	guests   map[string]*session // by id
@@ -49,9 +52,17 @@ type gate struct {
 	passing  map[string]int // of these, the ones that are passed on, by session
 }
 
-func newGate(log *slog.Logger) *gate {
-	g := &gate{log: log, line: lineTime, guests: map[string]*session{}, passing: map[string]int{}}
+// newGate makes a gate that does not listen yet. dir is the folder of the door's own files.
+func newGate(dir string, log *slog.Logger) *gate {
+	g := &gate{
+		log:     log,
+		line:    lineTime,
+		certs:   &certificates{own: filepath.Join(dir, "certificate.pem")},
+		guests:  map[string]*session{},
+		passing: map[string]int{},
+	}
 	g.over, g.stop = context.WithCancel(context.Background())
+	g.web = newGateWeb(g, g.certs)
 	return g
 }
 
@@ -65,12 +76,17 @@ func (g *gate) take(s *session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.guests[f.Session] = s
+	if f.WebBase != "" {
+		g.certs.use(f.Certificate)
+		g.web.here.take(s, "")
+	}
 	g.listen(f.Listen, f.Inside)
 }
 
 // remove takes a session away. After the last one the gate does not listen; who was passed on
 // goes on.
 func (g *gate) remove(s *session) {
+	g.web.here.remove(s)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id, guest := range g.guests {
@@ -131,6 +147,7 @@ func (g *gate) close() {
 	g.listen("", "")
 	g.mu.Unlock()
 	g.stop()
+	g.web.close()
 	g.conns.Wait()
 }
 
@@ -161,15 +178,27 @@ func (g *gate) serve(c net.Conn) {
 	stop := context.AfterFunc(g.over, func() { c.Close() })
 	defer stop()
 	heard := g.wait(c)
-	line, err := way.ReadLine(c)
+	defer heard()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(c, first); err != nil {
+		return
+	}
+	if first[0] == tlsHandshake {
+		if g.enter() == nil {
+			defer g.leave()
+			g.web.takeTLS(way.After(c, first), heard)
+		}
+		return
+	}
+	line, err := way.ReadLine(way.After(c, first))
 	heard()
 	if err != nil {
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(lineTime)) // of the answer
-	w, err := g.read(line.Way)
-	if err != nil {
-		way.Refuse(c, false, err)
+	w, err := way.Read(line.Way, g.keys(), time.Now())
+	if err != nil || w.For != way.SSH && !(w.For == way.Web && line.IsHop) {
+		way.Refuse(c, false, way.ErrInvalid)
 		return
 	}
 	if err := g.enter(); err != nil {
@@ -179,6 +208,9 @@ func (g *gate) serve(c net.Conn) {
 	defer g.leave()
 	g.lead(way.After(c, line.Rest), c, w, line)
 }
+
+// tlsHandshake is the first byte of TLS (RFC 8446, 5.1).
+const tlsHandshake = 22
 
 // wait counts a connection that has said nothing yet, until heard is called. If there are too
 // many, the oldest one is closed: an honest one says its line at once.
@@ -216,15 +248,6 @@ func (g *gate) keys() (all []ed25519.PublicKey) {
 	return all
 }
 
-// read reads a way that a key of this door's sessions has signed.
-func (g *gate) read(text string) (way.Way, error) {
-	w, err := way.Read(text, g.keys(), time.Now())
-	if err == nil && w.For != way.SSH {
-		err = way.ErrInvalid
-	}
-	return w, err
-}
-
 func (g *gate) enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -254,7 +277,14 @@ func (g *gate) lead(client, raw net.Conn, w way.Way, line way.Line) {
 	g.mu.Lock()
 	s, inside := g.guests[w.Session], g.inside
 	g.mu.Unlock()
-	if s != nil {
+	switch {
+	case s != nil && w.For == way.Web:
+		if way.Accept(raw) == nil {
+			_ = raw.SetDeadline(time.Time{})
+			g.web.takeHop(client)
+		}
+		return
+	case s != nil:
 		g.join(client, raw, s)
 		return
 	}

@@ -64,7 +64,7 @@ type gateway struct {
 func (a app) gateway(users ...string) gateway {
 	a.t.Helper()
 	n := node{t: a.t, dir: folder(a.t)}
-	g := gateway{newGate(slog.New(slog.DiscardHandler)), a, "", map[string]*session{}}
+	g := gateway{newGate(n.dir, slog.New(slog.DiscardHandler)), a, "", map[string]*session{}}
 	for _, user := range users {
 		n.sshd(user)
 		s := newSession(File{Session: "session-" + user, User: user, SSH: "unix:" + n.socket(user, "sshd"), TicketKey: a.key,

@@ -137,7 +137,7 @@ func (p *place) takeSocket(ctx context.Context, in *relay.Incoming) {
 		return
 	}
 	defer leave()
-	s.web.takeSocket(ctx, in)
+	s.web.takeSocket(ctx, knockAt(in))
 }
 
 // loginPace is how fast a ticket has to come.

@@ -51,7 +51,9 @@ type web struct {
 
 func newWeb(s *session, key []byte) *web {
 	w := &web{s: s, key: key, tickets: tickets{began: time.Now(), used: map[string]time.Time{}}, jar: map[string]string{}}
-	if u, err := url.Parse(s.file.Load().WebURL); err == nil {
+	if base := s.file.Load().WebBase; base != "" {
+		w.entity, w.origin = base, gateOrigin
+	} else if u, err := url.Parse(s.file.Load().WebURL); err == nil {
 		w.entity = strings.Trim(strings.TrimPrefix(u.Path, "/$hc/"), "/")
 		w.origin = strings.Replace(u.Scheme, "ws", "http", 1) + "://" + u.Host
 	}
@@ -211,13 +213,20 @@ func (w *web) mayTry() bool {
 	return w.tries <= pageRate
 }
 
+// count counts bytes of browsers that come by the relay, where they are paid for.
+func (w *web) count(n int) {
+	if w.s.file.Load().WebBase == "" {
+		w.s.count(n)
+	}
+}
+
 // pass passes a request to JupyterLab, and its answer back. rest is its path below the entity.
 func (w *web) pass(out http.ResponseWriter, r *http.Request, rest string) {
 	if w.isInput(r, rest) {
 		w.s.input()
 	}
-	r.Body = &counted{ReadCloser: r.Body, count: w.s.count}
-	answer := &counting{ResponseWriter: out, count: w.s.count}
+	r.Body = &counted{ReadCloser: r.Body, count: w.count}
+	answer := &counting{ResponseWriter: out, count: w.count}
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		w.proxy.ServeHTTP(answer, r)
 		return

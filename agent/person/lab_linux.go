@@ -60,6 +60,10 @@ func (k *keeper) startLab() error {
 		l.argv = append(l.argv, "--ServerApp.base_url="+l.base, "--ServerApp.websocket_url="+p.WebURL,
 			"--ServerApp.allow_origin=https://"+web.Host)
 	}
+	if p.WebURL == "" && p.WebBase != "" {
+		l.base = "/" + p.WebBase + "/"
+		l.argv = append(l.argv, "--ServerApp.base_url="+l.base)
+	}
 	l.client = &http.Client{Timeout: probeWithin, Transport: &http.Transport{DialContext: p.dialLab, DisableKeepAlives: true}}
 	ended, err := k.runLab(l)
 	if err != nil {

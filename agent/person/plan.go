@@ -32,7 +32,8 @@ type Plan struct {
 	Sudo      bool          `json:"sudo"`                //
 	Probe     string        `json:"probe"`               // script that votes; "" = none
 	Lab       string        `json:"lab"`                 // program jupyter; "" = no JupyterLab
-	WebURL    string        `json:"webURL"`              // where browsers reach it; "" = nowhere
+	WebURL    string        `json:"webURL"`              // where browsers reach it by the relay; "" = nowhere
+	WebBase   string        `json:"webBase,omitempty"`   // without WebURL: the first part of its path at the node's own door; "" = they do not
 	OwnUsers  bool          `json:"ownUsers"`            // the machine is not the node's own: the account is made in a world apart
 	SSHD      string        `json:"sshd"`                // program
 	HostKey   string        `json:"hostKey"`             // path of the private key

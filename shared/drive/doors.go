@@ -80,9 +80,7 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 	keys, err := d.doors.Keys(ctx)
 	var door *protocol.Door
 	if err == nil && a.state.Head.Spec.UsesRelay() { // another pool's nodes cost no listeners
-		var at protocol.Door
-		at, err = d.doors.Listen(ctx, a.state.Nodes[vmid].Entity(a.name))
-		door = &at
+		door, err = d.listen(ctx, a, vmid)
 	}
 	if err != nil {
 		d.log.Warn("opening the door of a node has failed; its sessions wait", "pool", a.name, "node", vmid, "error", err)
@@ -102,6 +100,18 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 	return items
 }
 
+// listen is where a node of the pool listens at the relay: for browsers, too, if that is their way.
+func (d *Driver) listen(ctx context.Context, a *actor, vmid string) (*protocol.Door, error) {
+	door, err := d.doors.Listen(ctx, a.state.Nodes[vmid].Entity(a.name))
+	if err != nil {
+		return nil, err
+	}
+	if a.state.Head.Spec.BrowsersUse() != pool.AccessRelay {
+		door.WebURL, door.WebToken = "", ""
+	}
+	return &door, nil
+}
+
 // renewDoors sends new tokens to the nodes with sessions whose tokens are old.
 func (d *Driver) renewDoors(ctx context.Context, a *actor, events []pool.Event) {
 	isTick := func(e pool.Event) bool { _, is := e.(pool.Tick); return is }
@@ -119,9 +129,9 @@ func (d *Driver) renewDoors(ctx context.Context, a *actor, events []pool.Event) 
 		if !a.doorsSent.isOld(vmid, d.now()) {
 			continue
 		}
-		door, err := d.doors.Listen(ctx, a.state.Nodes[vmid].Entity(a.name))
+		door, err := d.listen(ctx, a, vmid)
 		if err == nil {
-			err = d.bus.Work(ctx, protocol.SessionID(a.name, vmid), []protocol.WorkItem{{Door: &door}})
+			err = d.bus.Work(ctx, protocol.SessionID(a.name, vmid), []protocol.WorkItem{{Door: door}})
 		}
 		if err != nil {
 			d.log.Warn("renewing the door of a node has failed; the next tick tries again", "pool", a.name, "node", vmid, "error", err)

@@ -52,6 +52,19 @@ func (s *Spec) Ways() []string {
 // UsesRelay reports whether the nodes of the pool listen at the relay.
 func (s *Spec) UsesRelay() bool { return len(s.Access) == 0 || slices.Contains(s.Access, AccessRelay) }
 
+// BrowsersUse is the way by which browsers come in: the first one of those in AccessRelay and
+// AccessBalancer that the document names; "" = they do not.
+func (s *Spec) BrowsersUse() string {
+	if len(s.Access) == 0 {
+		return AccessRelay
+	}
+	i := slices.IndexFunc(s.Access, func(way string) bool { return way != AccessDirect })
+	if i < 0 {
+		return ""
+	}
+	return s.Access[i]
+}
+
 // IsInteractive reports whether people work on the nodes of the pool.
 func (s *Spec) IsInteractive() bool { return s.Kind == KindInteractive }
 

@@ -22,9 +22,6 @@ const (
 // errLine is the error of bytes that are no line of this package.
 var errLine = errors.New("this is no way to a session")
 
-// IsLine reports whether a connection whose first byte this is may begin with a line.
-func IsLine(first byte) bool { return first == greeting[0] }
-
 // Line is the first line of a connection.
 type Line struct {
 	Way   string // as Read reads it
