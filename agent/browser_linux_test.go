@@ -89,6 +89,16 @@ func labAt(login string) string {
 	return at
 }
 
+// lastState is what the node has reported last of a session.
+func (l *labs) lastState(n int64) (last protocol.SessionState) {
+	l.change(func() {
+		if s := lastState(l.reports, n); s != nil {
+			last = *s
+		}
+	})
+	return last
+}
+
 // state is what the door says of a session.
 func (l *labs) state(n int64) (s door.State) {
 	l.tb.Helper()
@@ -105,6 +115,7 @@ func (l *labs) state(n int64) (s door.State) {
 
 // A person opens JupyterLab by a ticket in a real browser, through the relay, and works there.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	l := beginLabs(t, 200*time.Millisecond)
 	browser := startChromium(t)
 	l.begin(1, "ann", 200101)
@@ -187,9 +198,10 @@ func (l *labs) uploads(p *page, key string) {
 // TestTabLeftAlone leaves a tab of JupyterLab alone: it is no vote, whatever it sends, and the
 // warning and the end are shown in it. What a person does there is input.
 func TestTabLeftAlone(t *testing.T) {
-	alone, votes := int64(20), 5*time.Second // a count of its own, since JupyterLab uses some of a processor for each request
+	t.Parallel()
+	alone, votes := int64(16), 4*time.Second // a count of its own, since JupyterLab uses some of a processor for each request
 	if os.Getenv("DSVM_LONG") != "" {
-		alone = 150
+		alone = 100
 	}
 	l := beginLabs(t, votes)
 	browser := startChromium(t)
@@ -209,7 +221,8 @@ func TestTabLeftAlone(t *testing.T) {
 	before := l.state(1).LastInput
 	ann.do("Page.reload", params{})
 	patiently(t, "that it is saved again", func() bool { return ann.eval(saves) == "true" })
-	l.votes(1, "a session with a tab that is left alone", func(s protocol.SessionState) bool {
+	patiently(t, "a session with a tab that is left alone", func() bool {
+		s := l.lastState(1)
 		return s.Idle >= alone && s.Connections["jupyter"] > 0 && !s.Unknown
 	})
 	if at := l.state(1).LastInput; !at.Equal(before) {
@@ -224,7 +237,7 @@ func TestTabLeftAlone(t *testing.T) {
 		before = l.state(1).LastInput
 	}
 	moved("a click at the warning")
-	l.votes(1, "a session in use", func(s protocol.SessionState) bool { return s.Idle == 0 })
+	patiently(t, "a session in use", func() bool { return l.lastState(1).Idle < alone })
 	l.work(protocol.WorkItem{N: 3, Warn: &protocol.Warn{Target: 1}})
 	patiently(t, "that the warning has gone", func() bool { return ann.eval("document.querySelector('#dsvm-notice') === null") == "true" })
 	ann.click(`.jp-Notebook .cm-content`)

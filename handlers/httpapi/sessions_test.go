@@ -83,9 +83,9 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 	ask("ann", "POST", at+"/certificate", `{"publicKey":"no key"}`, 400, `"field":"publicKey"`)
 	ask("bob", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 403, "nobody else may use it")
 	ask("", "POST", at+"/certificate", `{"publicKey":"`+key+`"}`, 403, "dsvm login")
-	ask("ann", "POST", at+"/jupyter", "", 200, `{"url":"https://lab.servicebus.windows.net/lab-1-web/dsvm/login#`)
+	ask("ann", "POST", at+"/jupyter", "", 200, `{"url":"https://lab.servicebus.windows.net/lab-1-web/dsvm/login?session=`)
 	ask("ann", "GET", at+"/jupyter", "", 303, "")
-	if to := last.Header().Get("Location"); !strings.HasPrefix(to, "https://lab.servicebus.windows.net/lab-1-web/dsvm/login#") {
+	if to := last.Header().Get("Location"); !strings.HasPrefix(to, "https://lab.servicebus.windows.net/lab-1-web/dsvm/login?session=") {
 		t.Errorf("the browser is sent to %q", to)
 	}
 	ask("bob", "GET", at+"/jupyter", "", 403, "nobody else may use it")

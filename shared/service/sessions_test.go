@@ -288,7 +288,7 @@ func checkTicket(t *testing.T, app *apptest.Instance, id string, given *protocol
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, text, _ := strings.Cut(lab.URL, "/dsvm/login#")
+	page, text, _ := strings.Cut(lab.URL, "/dsvm/login?session="+id+"#")
 	if want := strings.Replace(strings.Replace(given.Door.WebURL, "wss:", "https:", 1), "/$hc/", "/", 1); page != want {
 		t.Errorf("the page is %q, and the node listens at %q", page, want)
 	}

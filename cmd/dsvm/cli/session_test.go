@@ -124,7 +124,7 @@ func TestConnectWaitsAndWritesTheFiles(t *testing.T) {
 		"session show " + s.ID + " -o json": `"state": "ready"`,
 		"session explain lab":               "session " + s.ID + " is ready: ",
 		"session extend lab 2h":             "2026-03-02 14:00:00 UTC",
-		"jupyter lab --no-browser":          "https://lab.servicebus.windows.net/lab-1-web/dsvm/login#",
+		"jupyter lab --no-browser":          "https://lab.servicebus.windows.net/lab-1-web/dsvm/login?session=",
 		"session stop lab":                  "ending",
 	} {
 		if strings.HasPrefix(args, "session stop") {
