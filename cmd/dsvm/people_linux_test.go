@@ -166,6 +166,13 @@ func (i *instance) sessionOf(user string) wire.Session {
 // startPeople starts an instance where ann and bob have signed in, each on a laptop.
 func startPeople(t *testing.T, document string, env ...string) (i *instance, ann, bob *laptop) {
 	t.Helper()
+	i, all := startCrowd(t, document, []string{"ann", "bob"}, env...)
+	return i, all[0], all[1]
+}
+
+// startCrowd is startPeople with any people.
+func startCrowd(t *testing.T, document string, names []string, env ...string) (*instance, []*laptop) {
+	t.Helper()
 	if err := person.CanServe(); err != nil {
 		t.Skip(err)
 	}
@@ -177,18 +184,26 @@ func startPeople(t *testing.T, document string, env ...string) (i *instance, ann
 	if err != nil {
 		t.Fatal(err)
 	}
+	var people bytes.Buffer
+	for _, name := range names {
+		fmt.Fprintf(&people, "%s@local:%s:vision\n", name, hash)
+	}
 	users := filepath.Join(t.TempDir(), "users")
-	if err := os.WriteFile(users, fmt.Appendf(nil, "ann@local:%[1]s:vision\nbob@local:%[1]s:vision\n", hash), 0o600); err != nil {
+	if err := os.WriteFile(users, people.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i = startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms"}, func(c *local.Config) {
+	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms"}, func(c *local.Config) {
 		c.Users = users
 		// A count takes the keeper some milliseconds, which are of the session: more often it would keep itself.
 		c.AgentEnv = []string{"DSVM_SESSION_VOTES=1s", "DSVM_SESSION_GRACE=200ms", "DSVM_REPORT_EVERY=500ms"}
 		c.AgentEnv = append(c.AgentEnv, env...)
 	})
 	i.apply(document)
-	return i, i.laptop("ann@local", secret), i.laptop("bob@local", secret)
+	all := make([]*laptop, len(names))
+	for k, name := range names {
+		all[k] = i.laptop(name+"@local", secret)
+	}
+	return i, all
 }
 
 // connect has people get a place, all at once.
