@@ -126,7 +126,8 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 		return nil
 	}
 	began := d.now()
-	part, version, err := d.store.Load(ctx, a.name)
+	var jobs scheduler.Rows
+	part, version, err := d.store.LoadInto(ctx, a.name, &jobs)
 	if fault.CodeOf(err) == fault.NotFound && createsPool(events) {
 		part, version, err = &pool.Partition{}, pool.Version{}, nil
 	}
@@ -138,7 +139,7 @@ func (d *Driver) load(ctx context.Context, a *actor, events []pool.Event) error 
 		a.spec.Store(&part.Head.Spec)
 	}
 	a.copyOfPool = copyOfPool{
-		state:   scheduler.NewState(part.Head, part.Nodes, part.Jobs, began),
+		state:   scheduler.NewStateOf(part.Head, part.Nodes, &jobs, began),
 		version: version,
 		loaded:  d.now(), // not before: another process may have taken a job in and ended it while this one loaded
 	}

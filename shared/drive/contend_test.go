@@ -30,11 +30,11 @@ type counted struct {
 	conflicts       atomic.Int64
 }
 
-func (c *counted) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
-	p, v, err := c.Store.Load(ctx, name)
+func (c *counted) LoadInto(ctx context.Context, name string, jobs pool.JobSink) (*pool.Partition, pool.Version, error) {
+	p, v, err := c.Store.LoadInto(ctx, name, jobs)
 	if err == nil {
 		c.loads.Add(1)
-		c.loaded.Add(int64(len(p.Jobs) + len(p.Nodes)))
+		c.loaded.Add(int64(jobs.Len() + len(p.Nodes)))
 	}
 	return p, v, err
 }

@@ -31,9 +31,9 @@ type slowStore struct {
 	before func()
 }
 
-func (s *slowStore) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
+func (s *slowStore) LoadInto(ctx context.Context, name string, jobs pool.JobSink) (*pool.Partition, pool.Version, error) {
 	s.before()
-	return s.Store.Load(ctx, name)
+	return s.Store.LoadInto(ctx, name, jobs)
 }
 
 // While a process loads a pool for long, it registers a job, and another process takes the

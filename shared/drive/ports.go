@@ -12,15 +12,15 @@ import (
 // repeats what is safe to repeat; the driver repeats a step after fault.Conflict and
 // returns every other error to its caller, whose message then comes again.
 type Store interface {
-	// Load reads all live rows of a pool as one version. fault.NotFound: there is no
-	// such pool.
-	Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error)
+	// LoadInto reads all live rows of a pool as one version. It hands the jobs over page by page, and the
+	// partition has none. fault.NotFound: there is no such pool.
+	LoadInto(ctx context.Context, name string, jobs pool.JobSink) (*pool.Partition, pool.Version, error)
 
 	// Head reads which version is current. fault.NotFound: there is no such pool.
 	Head(ctx context.Context, name string) (pool.Version, error)
 
 	// ChangesSince reads what has changed since a version, and the rows under keys
-	// besides, as one version. live is about how many rows Load would read. False
+	// besides, as one version. live is about how many rows LoadInto would read. False
 	// means that the pool must be loaded instead.
 	ChangesSince(ctx context.Context, name string, from pool.Version, keys []string, live int) (*pool.Delta, pool.Version, bool, error)
 

@@ -27,6 +27,15 @@ type Partition struct {
 	Logs  []int64 // Seq of each Log that waits to be recorded, oldest first, as it was read
 }
 
+// JobSink takes the live jobs of a pool while it is read, so that their rows need not be in memory
+// all at once.
+type JobSink interface {
+	Begin()                      // all jobs are read, from the beginning: forget those from before
+	Put(jobs ...*Job)            // takes over some rows, in any order
+	Drop(orders map[string]bool) // some that were put are gone, or come again
+	Len() int                    // how many jobs there are
+}
+
 // Delta is what has changed in a pool since a version.
 type Delta struct {
 	Head  Head

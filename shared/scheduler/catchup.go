@@ -166,6 +166,12 @@ func (s *State) takeIn(jobs []*Job, now time.Time) {
 	}
 	sort.Strings(s.ending)
 	for _, j := range jobs {
+		if j.alone != "" { // packed while it was read: what follows looks at all of it
+			j.unpack()
+		}
+		if len(s.line.entered) >= packAtOnce {
+			s.pack()
+		}
 		if j.Spec.Sweep == nil {
 			s.addToSweep(j)
 		}

@@ -65,18 +65,24 @@ func (j *Job) isPackable() bool {
 		at.Location() == time.UTC && at.Equal(time.Unix(0, at.UnixNano()))
 }
 
-// packJob packs a job. The keys of the maps are parts of the string, too.
+// packJob packs a job.
 func (s *State) packJob(j *Job) {
+	s.packer.pack(j)
+	s.addJob(j)
+}
+
+// pack packs a job. The keys of the maps are parts of the string, too.
+func (p *packer) pack(j *Job) {
 	row := j.Job
-	b := append(append(s.packer.buffer[:0], row.Order...), row.ID...)
+	b := append(append(p.buffer[:0], row.Order...), row.ID...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(row.SubmittedAt.UnixNano()))
 	b = appendText(b, row.Spec.Name)
 	b = appendText(b, ownScript(row.Spec.Script))
 	b = appendTexts(appendTexts(b, row.Spec.Command), row.Spec.Args)
 	b = appendPairs(appendPairs(b, row.Spec.Env), row.Spec.Labels)
-	s.packer.buffer = b
+	p.buffer = b
 	all, order, id := string(b), len(row.Order), len(row.Order)+len(row.ID)
-	j.Job = s.packer.common(row)
+	j.Job = p.common(row)
 	j.Order, j.ID, j.alone = all[:order], all[order:id], all[id:]
 }
 

@@ -42,22 +42,23 @@ var lines = []struct {
 	}},
 }
 
+func bytesInUse() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
 // bytesOfJob is what a job takes that waits among so many.
 func bytesOfJob(jobs int, row func(n int) *pool.Job) float64 {
-	used := func() float64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc)
-	}
-	before := used()
+	before := bytesInUse()
 	rows := make([]*pool.Job, jobs)
 	for n := range rows {
 		rows[n] = row(n)
 	}
 	s := NewState(pool.Head{Spec: pool.Spec{Name: "cpu", Sizes: []string{"Standard_D16s_v5"}}}, nil, rows, time.UnixMilli(1_800_000_000_000))
 	rows = nil
-	bytes := (used() - before) / float64(jobs)
+	bytes := (bytesInUse() - before) / float64(jobs)
 	runtime.KeepAlive(s)
 	return bytes
 }
@@ -70,6 +71,51 @@ func TestMemoryOfALine(t *testing.T) {
 		} else {
 			t.Logf("%s: %.0f bytes a job", line.name, got)
 		}
+	}
+}
+
+// TestMemoryOfALineThatIsRead does not run beside others either: rows that are read page by page are packed at once.
+func TestMemoryOfALineThatIsRead(t *testing.T) {
+	const pages, page = 20, 1_000
+	for _, line := range lines {
+		before := bytesInUse()
+		var rows Rows
+		for n := range pages {
+			read := make([]*pool.Job, page)
+			for i := range read {
+				read[i] = line.row(n*page + i)
+			}
+			rows.Put(read...)
+		}
+		if got := (bytesInUse() - before) / (pages * page); got > line.most {
+			t.Errorf("%s: a job that was read takes %.0f bytes, want at most %.0f", line.name, got, line.most)
+		}
+		last := line.row(rows.Len() - 1)
+		if got := NewStateOf(pool.Head{}, nil, &rows, time.Time{}).LiveJob(last.Order); !reflect.DeepEqual(got, last) {
+			t.Errorf("%s: the last job is %+v, want %+v", line.name, got, last)
+		}
+	}
+}
+
+// Rows that are read again replace those from before, whatever the order in which they come.
+func TestRowsThatAreReadAgain(t *testing.T) {
+	t.Parallel()
+	var rows Rows
+	rows.Put(waitingRow(9, "old"))
+	rows.Begin()
+	rows.Put(waitingRow(2, "true"), waitingRow(3, "true"), waitingRow(1, "true"))
+	rows.Drop(map[string]bool{waitingRow(2).Order: true, waitingRow(3).Order: true})
+	rows.Put(waitingRow(2, "false"))
+	if rows.Len() != 2 {
+		t.Errorf("got %d rows, want 2", rows.Len())
+	}
+	s := NewStateOf(pool.Head{}, nil, &rows, time.Time{})
+	var got []string
+	for _, j := range s.liveJobs() {
+		got = append(got, j.row().Spec.Command[0])
+	}
+	if fmt.Sprint(got) != "[true false]" || s.line.inLine != 2 {
+		t.Errorf("got %v, %d in line", got, s.line.inLine)
 	}
 }
 

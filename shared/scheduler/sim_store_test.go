@@ -18,13 +18,18 @@ import (
 // ports are the driver's ports over the world: one table, one bus, the scale sets.
 type ports struct{ *process }
 
-// Load reads the pool, all of it.
-func (p *ports) Load(ctx context.Context, _ string) (part *pool.Partition, v pool.Version, err error) {
+// LoadInto reads the pool, all of it.
+func (p *ports) LoadInto(ctx context.Context, _ string, jobs pool.JobSink) (part *pool.Partition, v pool.Version, err error) {
 	err = p.call(ctx, "tables load", "", func(c *call) error {
 		if p.w.seq == 0 {
 			return fault.New(fault.NotFound, "pool", "there is no pool")
 		}
 		part, v = p.w.partition(), p.w.current
+		jobs.Begin()
+		for rows := range slices.Chunk(part.Jobs, 3) {
+			jobs.Put(rows...)
+		}
+		part.Jobs = nil
 		c.reads(v.Seq)
 		return nil
 	})

@@ -200,10 +200,18 @@ func (s *State) Assigned(vmid string, number int64) *pool.Job {
 
 // NewState makes the state of a pool from its rows.
 func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Time) *State {
+	var rows Rows
+	rows.Put(jobs...)
+	return NewStateOf(head, nodes, &rows, now)
+}
+
+// NewStateOf is NewState with jobs that were read page by page, which it takes over.
+func NewStateOf(head pool.Head, nodes []*pool.Node, jobs *Rows, now time.Time) *State {
 	s := &State{
 		Head:   head,
 		Nodes:  map[string]*Node{},
 		line:   newLine(),
+		packer: jobs.packer,
 		teams:  map[string]*team{},
 		sweeps: map[string]*sweep{},
 
@@ -214,7 +222,7 @@ func NewState(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, now time.Tim
 		s.Nodes[n.VMID] = newNode(n)
 	}
 	s.byVMID = slices.SortedFunc(maps.Values(s.Nodes), func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) })
-	s.takeIn(wrapJobs(jobs), now)
+	s.takeIn(jobs.take(), now)
 	for _, n := range s.Nodes {
 		s.indexNode(n)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/tree"
 	"dsvmpools/shared/treestore"
 )
@@ -109,21 +110,40 @@ func (r *Retention) treesOfLiveJobs(ctx context.Context) (map[tree.Hash]bool, er
 	}
 	named := map[tree.Hash]bool{}
 	for _, name := range pools {
-		part, _, err := r.store.Load(ctx, name)
-		if fault.CodeOf(err) == fault.NotFound {
-			continue // it was deleted meanwhile
-		}
-		if err != nil {
+		live := liveTrees{named: named}
+		_, _, err := r.store.LoadInto(ctx, name, &live)
+		if err != nil && fault.CodeOf(err) != fault.NotFound { // it was deleted meanwhile
 			return nil, err
-		}
-		for _, j := range part.Jobs {
-			if j.Spec.Source == nil {
-				continue
-			}
-			if h, ok := tree.ParseName(j.Spec.Source.Tree); ok {
-				named[h] = true
-			}
 		}
 	}
 	return named, nil
 }
+
+// liveTrees is a pool.JobSink that keeps the trees that jobs name, and not the jobs. A tree that
+// it has seen stays: it is kept until the next time.
+type liveTrees struct {
+	named map[tree.Hash]bool
+	jobs  int
+}
+
+// Begin forgets how many jobs there were.
+func (l *liveTrees) Begin() { l.jobs = 0 }
+
+// Put keeps the trees of jobs.
+func (l *liveTrees) Put(rows ...*pool.Job) {
+	l.jobs += len(rows)
+	for _, j := range rows {
+		if j.Spec.Source == nil {
+			continue
+		}
+		if h, ok := tree.ParseName(j.Spec.Source.Tree); ok {
+			l.named[h] = true
+		}
+	}
+}
+
+// Drop keeps what is there.
+func (l *liveTrees) Drop(map[string]bool) {}
+
+// Len is how many jobs were put.
+func (l *liveTrees) Len() int { return l.jobs }

@@ -162,26 +162,31 @@ func newDelta(head pool.Head, rows map[string]any, logged map[string]bool) *pool
 	return d
 }
 
-// applyDelta brings a partition to the version that a delta leads to.
-func applyDelta(p *pool.Partition, d *pool.Delta) {
-	changed := map[string]bool{}
+// applyDelta brings a partition and its jobs to the version that a delta leads to.
+func applyDelta(p *pool.Partition, jobs pool.JobSink, d *pool.Delta) {
+	nodes, orders := map[string]bool{}, map[string]bool{}
 	for _, n := range d.Nodes {
-		changed[pool.NodeKey(n.VMID)] = true
+		nodes[n.VMID] = true
 	}
 	for _, j := range d.Jobs {
-		changed[pool.JobKey(j.Order)] = true
+		orders[j.Order] = true
 	}
 	for _, key := range d.Gone {
-		changed[key] = true
+		if vmid, ok := pool.VMIDOf(key); ok {
+			nodes[vmid] = true
+		} else if order, ok := pool.OrderOf(key); ok {
+			orders[order] = true
+		}
 	}
 	p.Head = d.Head
-	if len(changed) == 0 {
-		return
+	if len(nodes) > 0 {
+		p.Nodes = append(slices.DeleteFunc(p.Nodes, func(n *pool.Node) bool { return nodes[n.VMID] }), d.Nodes...)
+		slices.SortFunc(p.Nodes, compareVMIDs)
 	}
-	p.Nodes = append(slices.DeleteFunc(p.Nodes, func(n *pool.Node) bool { return changed[pool.NodeKey(n.VMID)] }), d.Nodes...)
-	p.Jobs = append(slices.DeleteFunc(p.Jobs, func(j *pool.Job) bool { return changed[pool.JobKey(j.Order)] }), d.Jobs...)
-	slices.SortFunc(p.Nodes, compareVMIDs)
-	slices.SortFunc(p.Jobs, compareOrders)
+	if len(orders) > 0 {
+		jobs.Drop(orders)
+		jobs.Put(d.Jobs...)
+	}
 }
 
 func compareVMIDs(a, b *pool.Node) int { return strings.Compare(a.VMID, b.VMID) }

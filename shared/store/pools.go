@@ -70,11 +70,41 @@ func (p *Pools) PoolNames(ctx context.Context) ([]string, error) {
 // is one version as a whole: Load reads again what others write while it reads.
 // Conflict: the pool changes faster than that.
 func (p *Pools) Load(ctx context.Context, name string) (*pool.Partition, pool.Version, error) {
+	var jobs jobRows
+	part, version, err := p.LoadInto(ctx, name, &jobs)
+	if err != nil {
+		return nil, pool.Version{}, err
+	}
+	slices.SortFunc(jobs, compareOrders) // those of a bundle were read after others that come later
+	part.Jobs = jobs
+	return part, version, nil
+}
+
+// jobRows keeps the rows of jobs as they are.
+type jobRows []*pool.Job
+
+// Begin forgets all rows.
+func (r *jobRows) Begin() { *r = nil }
+
+// Put adds rows.
+func (r *jobRows) Put(rows ...*pool.Job) { *r = append(*r, rows...) }
+
+// Drop removes rows.
+func (r *jobRows) Drop(orders map[string]bool) {
+	*r = slices.DeleteFunc(*r, func(j *pool.Job) bool { return orders[j.Order] })
+}
+
+// Len is how many rows there are.
+func (r *jobRows) Len() int { return len(*r) }
+
+// LoadInto is Load that hands over the live jobs page by page; the partition has none.
+func (p *Pools) LoadInto(ctx context.Context, name string, jobs pool.JobSink) (*pool.Partition, pool.Version, error) {
 	if err := job.CheckPool("pool", name); err != nil {
 		return nil, pool.Version{}, err
 	}
 	for range consistentTries {
-		part, version, pages, err := p.readPartition(ctx, name)
+		jobs.Begin()
+		part, version, pages, err := p.readPartition(ctx, name, jobs)
 		if err != nil {
 			return nil, pool.Version{}, err
 		}
@@ -82,12 +112,12 @@ func (p *Pools) Load(ctx context.Context, name string) (*pool.Partition, pool.Ve
 			return part, version, nil // one page of one partition is one snapshot
 		}
 		// The head was read first: the change log has what was written meanwhile.
-		d, now, ok, err := p.ChangesSince(ctx, name, version, nil, len(part.Jobs)+len(part.Nodes))
+		d, now, ok, err := p.ChangesSince(ctx, name, version, nil, jobs.Len()+len(part.Nodes))
 		if err != nil {
 			return nil, pool.Version{}, err
 		}
 		if ok {
-			applyDelta(part, d)
+			applyDelta(part, jobs, d)
 			return part, now, nil
 		}
 	}
@@ -104,7 +134,7 @@ func (p *Pools) HasNode(ctx context.Context, name, vmid string) (bool, error) {
 	return ok && n.State != pool.NodeGone, nil
 }
 
-func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition, pool.Version, int, error) {
+func (p *Pools) readPartition(ctx context.Context, name string, into pool.JobSink) (*pool.Partition, pool.Version, int, error) {
 	part, version, found := &pool.Partition{}, pool.Version{}, false
 	q := table.Query{Filter: table.Between(name, pool.LiveFrom, pool.LiveTo)}
 	pages, err := p.table.Scan(ctx, "load pool "+name, q, func(raw []byte) error {
@@ -119,7 +149,7 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 		case "job":
 			var jobs []*pool.Job
 			jobs, err = decodeJobs(raw)
-			part.Jobs = append(part.Jobs, jobs...)
+			into.Put(jobs...)
 		case "node":
 			var n *pool.Node
 			n, err = decodeNode(raw)
@@ -146,7 +176,6 @@ func (p *Pools) readPartition(ctx context.Context, name string) (*pool.Partition
 		part.Logs = append(part.Logs, l.Seq)
 	}
 	slices.Sort(part.Logs)
-	slices.SortFunc(part.Jobs, compareOrders) // those of a bundle were read after others that come later
 	return part, version, pages, err
 }
 
