@@ -41,20 +41,21 @@ func BenchmarkRegister100(b *testing.B) {
 	}
 }
 
+func bytesInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // BenchmarkMemory is what a job that waits takes in memory once its row has been
 // read, its place in line included; without variables and with four.
 func BenchmarkMemory(b *testing.B) {
 	const jobs = 100_000
-	used := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	for _, env := range []map[string]string{nil, {"SEED": "1", "LR": "0.1", "DATA": "/data/2026", "MODE": "train"}} {
 		b.Run(fmt.Sprintf("env=%d", len(env)), func(b *testing.B) {
 			for b.Loop() {
-				before := used()
+				before := bytesInUse()
 				list := make([]*pool.Job, jobs)
 				for n := range list {
 					j := newJob(n)
@@ -69,7 +70,7 @@ func BenchmarkMemory(b *testing.B) {
 				}
 				s := scheduler.NewState(pool.Head{Spec: pool.Spec{Name: "cpu", Sizes: []string{"Standard_D16s_v5"}}}, nil, list, dawn)
 				list = nil
-				b.ReportMetric(float64(used()-before)/jobs, "B/job")
+				b.ReportMetric(float64(bytesInUse()-before)/jobs, "B/job")
 				runtime.KeepAlive(s)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -212,7 +213,9 @@ func large(b *testing.B, s *Store, jobs int) *writer {
 	}), 98) {
 		var changes []pool.Change
 		for _, n := range chunk {
-			changes = append(changes, insert(newJob(n)))
+			j := newJob(n)
+			j.Spec.ID = j.ID
+			changes = append(changes, insert(j))
 		}
 		w.commit(changes...)
 	}
@@ -227,11 +230,12 @@ func BenchmarkCatchUp(b *testing.B) {
 	w := large(b, s, jobs)
 	b.Run("load", func(b *testing.B) {
 		for b.Loop() {
-			p, _, err := s.Load(deadline(b), "cpu")
-			if err != nil || len(p.Jobs) != jobs {
+			var rows scheduler.Rows
+			p, _, err := s.LoadInto(deadline(b), "cpu", &rows)
+			if err != nil || rows.Len() != jobs {
 				b.Fatal(err)
 			}
-			scheduler.NewState(p.Head, p.Nodes, p.Jobs, dawn)
+			scheduler.NewStateOf(p.Head, p.Nodes, &rows, dawn)
 		}
 	})
 	p, version, err := s.Load(deadline(b), "cpu")
@@ -260,6 +264,47 @@ func BenchmarkCatchUp(b *testing.B) {
 				version = v
 			}
 		})
+	}
+}
+
+// BenchmarkMemoryOfALoad is what the jobs of a line take in memory while their pool is loaded: as rows, and packed page by page.
+func BenchmarkMemoryOfALoad(b *testing.B) {
+	const jobs = 50_000
+	s := open(b, serve(b))
+	large(b, s, jobs)
+	b.Run("rows", func(b *testing.B) {
+		for b.Loop() {
+			before := bytesInUse()
+			p, _, err := s.Load(deadline(b), "cpu")
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(bytesInUse()-before)/jobs, "B/job")
+			runtime.KeepAlive(p)
+		}
+	})
+	b.Run("pages", func(b *testing.B) {
+		for b.Loop() {
+			rows := sampledRows{before: bytesInUse()}
+			if _, _, err := s.LoadInto(deadline(b), "cpu", &rows); err != nil || rows.Len() != jobs {
+				b.Fatal(rows.Len(), err)
+			}
+			b.ReportMetric(float64(rows.most)/jobs, "B/job")
+		}
+	})
+}
+
+// sampledRows looks from time to time at what is in use.
+type sampledRows struct {
+	scheduler.Rows
+	puts         int
+	before, most int64
+}
+
+func (r *sampledRows) Put(rows ...*pool.Job) {
+	r.Rows.Put(rows...)
+	if r.puts++; r.puts%5_000 == 0 {
+		r.most = max(r.most, bytesInUse()-r.before)
 	}
 }
 
