@@ -46,6 +46,7 @@ type agent struct {
 	booter   *booter
 	starter  *starter
 	sessions *sessions
+	entries  *entries
 	leaver   *leaver
 	reporter *reporter
 	listener *listener
@@ -106,6 +107,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 		b.close(ctx)
 	}()
 	a.makeParts(b)
+	defer a.entries.shut()
 	aloneCtx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -251,6 +253,7 @@ func (a *agent) makeParts(b bus) {
 	a.deadMan = newDeadMan(a.cfg, a.isIdle, a.log)
 	a.booter = newBooter(a.cfg, a.notebook, a.launcher, b, boot)
 	a.sessions = newSessions(a.cfg, a.notebook, a.launcher.secrets)
+	a.entries = newEntries(a.cfg, a.notebook, a.launcher, nodeKey(a.sessions.hostKey, a.log))
 	a.starter = newStarter(a.cfg, a.notebook, a.launcher, a.fetcher)
 	a.starter.sessions = a.sessions
 	a.leaver = &leaver{notebook: a.notebook, sessions: a.sessions, metadata: a.cfg.Metadata, node: a.cfg.Node}
@@ -261,6 +264,7 @@ func (a *agent) makeParts(b bus) {
 		bus:          b,
 		starter:      a.starter,
 		sessions:     a.sessions,
+		entries:      a.entries,
 		deadMan:      a.deadMan,
 		boot:         boot,
 		firstSession: firstSession,

@@ -45,6 +45,7 @@ type listener struct {
 	bus          bus
 	starter      *starter
 	sessions     *sessions
+	entries      *entries
 	deadMan      *deadMan
 	boot         string
 	firstSession chan struct{} // closed when the session is held for the first time
@@ -212,6 +213,9 @@ func (l *listener) handleMessage(life, ctx context.Context, s session, m *messag
 	if do.doors {
 		l.sessions.renewDoors()
 	}
+	for _, enter := range do.enters {
+		go l.entries.announce(enter)
+	}
 	l.starter.enqueue(life, do.starts)
 	l.wakeReporter()
 	return true
@@ -235,6 +239,7 @@ type acts struct {
 	sessions bool // one is to end, or to be warned
 	doors    bool // tokens have come, in the place of those that sessions have
 	cancels  []cancelled
+	enters   []protocol.Enter // somebody comes
 }
 
 type cancelled struct {
@@ -262,6 +267,8 @@ func (l *listener) takeItems(items []protocol.WorkItem) acts {
 		case item.Door != nil:
 			l.record(record{Door: item.Door})
 			do.doors, do.numbered = true, true
+		case item.Enter != nil:
+			do.enters = append(do.enters, *item.Enter)
 		case item.Counter != nil:
 			l.takeCounter(*item.Counter, &do)
 		case len(item.Ack) > 0:

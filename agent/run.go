@@ -42,6 +42,9 @@ type run struct {
 	memory  int64        // bytes that it may use; 0 = no bound of its own
 	oom     bool         // some of it was killed for want of memory
 	lost    error        // how its first process ended is not known
+	env     []string     // that its process was started with
+	dir     string       // the same
+	as      *syscall.Credential
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -49,6 +52,7 @@ type run struct {
 	reason   string
 	deadline *time.Timer
 	hard     *time.Timer
+	guests   *guests // people who have come in; nil = nobody has
 }
 
 // armTimeout begins the time that the attempt has.
@@ -134,11 +138,13 @@ func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool)
 // setLaunch gives a run what its process is started with.
 func (r *run) setLaunch(l *launch, w protocol.Assignment) {
 	r.slot, r.leader, r.memory, r.logs = l.slot, w.Stop == job.StopLeader, w.Memory, l.dir.logs
+	r.env, r.dir, r.as = l.attr.Env, l.attr.Dir, l.attr.Sys.Credential
 }
 
 // wait returns when the process has ended and everything that it has left with it.
 func (r *run) wait() (syscall.WaitStatus, time.Time) {
 	status, at, err := r.slot.wait(r)
+	r.endGuests()
 	if at.Before(r.began) { // it had ended before its start was noted
 		at = r.began
 	}
@@ -153,6 +159,9 @@ func (r *run) markReaped(how func()) {
 	defer r.mu.Unlock()
 	how()
 	r.over = true
+	if r.guests != nil {
+		close(r.guests.ended) // before they are killed: who is there learns why
+	}
 	for _, t := range []*time.Timer{r.deadline, r.hard} {
 		if t != nil {
 			t.Stop()

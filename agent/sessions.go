@@ -42,14 +42,15 @@ type sessions struct {
 // newSessions finds out whether the node can have sessions, and makes its host key once.
 func newSessions(cfg Config, b *notebook, secrets *secret.Reader) *sessions {
 	s := &sessions{notebook: b, cfg: cfg, secrets: secrets, unserved: person.CanServe()}
+	var err error
+	s.hostKey, s.hostKeys, err = makeHostKey(filepath.Join(cfg.InstanceDir, "sessions", "host"))
 	if s.unserved == nil {
-		s.hostKey, s.hostKeys, s.unserved = makeHostKey(filepath.Join(cfg.InstanceDir, "sessions", "host"))
+		s.unserved = err
 	}
 	if s.unserved != nil {
 		s.log.Info("missing sessions of people on this node", "reason", s.unserved.Error())
 		return s
 	}
-	var err error
 	if s.doorListen, s.doorInside, err = doorAddress(cfg); err != nil {
 		s.log.Warn("the door of the node cannot listen, so that the relay alone leads to it", "reason", err.Error())
 	}
@@ -58,11 +59,14 @@ func newSessions(cfg Config, b *notebook, secrets *secret.Reader) *sessions {
 
 // features are those of this node's agent.
 func (s *sessions) features() []string {
-	if s.unserved != nil {
-		return protocol.Features()
+	all := protocol.Features()
+	if s.unserved == nil {
+		all = protocol.SessionFeatures()
 	}
-	all := protocol.SessionFeatures()
-	if s.doorListen != "" {
+	if servesGuests && s.hostKeys != nil {
+		all = append(all, protocol.FeatureExec)
+	}
+	if s.unserved == nil && s.doorListen != "" {
 		all = append(all, protocol.FeatureWays)
 	}
 	slices.Sort(all)

@@ -47,6 +47,9 @@ type File struct {
 	// Notice is the path of a file with what is to be told in JupyterLab, in a folder of root's
 	// alone; it need not be there. "" = nothing is told.
 	Notice string `json:"notice,omitempty"`
+	// Until is when the door closes by itself, for what ends with the agent: that writes the file again
+	// before. Zero = it stays open.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // State is what the door tells of a session.
@@ -73,6 +76,10 @@ func readFiles(dir string, told func(name string, err error)) (map[string]File, 
 		f, err := readFile(filepath.Join(dir, name))
 		if err != nil {
 			told(name, err)
+			continue
+		}
+		if f.isOver(time.Now()) {
+			_ = os.Remove(filepath.Join(dir, name))
 			continue
 		}
 		all[strings.TrimSuffix(name, ".json")] = f

@@ -140,7 +140,7 @@ func (s *session) dialSSH(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, errors.New("the session has no SSH server")
 	}
-	server, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
+	server, err := dial(ctx, network, address)
 	if err != nil {
 		s.log.Warn("the session's SSH server does not answer", "session", s.file.Load().Session, "error", err)
 		return nil, errors.New("the session's SSH server does not answer")

@@ -81,6 +81,9 @@ func receive(c *net.UnixConn) (kind byte, body []byte, rights []int, err error) 
 	return head[0], body, rights, err
 }
 
+// withTTY says that standard input is a terminal, which becomes the process's own.
+const withTTY = "tty"
+
 // encode writes the order to start a process. None of its texts has a zero byte.
 func encode(argv0 string, argv []string, attr *syscall.ProcAttr) []byte {
 	as := ""
@@ -91,22 +94,27 @@ func encode(argv0 string, argv []string, attr *syscall.ProcAttr) []byte {
 		}
 		as = strings.Join(ids, ",")
 	}
-	parts := append([]string{argv0, attr.Dir, as, strconv.Itoa(len(argv))}, argv...)
+	tty := ""
+	if attr.Sys.Setctty {
+		tty = withTTY
+	}
+	parts := append([]string{argv0, attr.Dir, as, tty, strconv.Itoa(len(argv))}, argv...)
 	return []byte(strings.Join(append(parts, attr.Env...), "\x00"))
 }
 
 func decode(body []byte) (argv0 string, argv []string, attr *syscall.ProcAttr, err error) {
-	const fixed = 4
+	const fixed = 5
 	bad := errors.New("a start that cannot be read")
 	parts := strings.Split(string(body), "\x00")
 	if len(parts) < fixed {
 		return "", nil, nil, bad
 	}
-	n, err := strconv.Atoi(parts[3])
+	n, err := strconv.Atoi(parts[4])
 	if err != nil || n < 1 || n > len(parts)-fixed {
 		return "", nil, nil, bad
 	}
 	attr = &syscall.ProcAttr{Dir: parts[1], Env: parts[fixed+n:], Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
+	attr.Sys.Setctty = parts[3] == withTTY
 	if parts[2] != "" {
 		var ids []uint32
 		for id := range strings.SplitSeq(parts[2], ",") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,11 +22,14 @@ import (
 // sshDoor is the ProxyCommand of ssh: it connects to the node of a session, by the ways that
 // `dsvm session ready` has found, and passes bytes between ssh and there.
 func sshDoor(p *cli.Program) *cobra.Command {
-	var host string
+	var host, entry string
 	c := &cobra.Command{
 		Use: "door --for POOL" + wire.HostSuffix, Hidden: true, Args: cobra.NoArgs,
 		Short: "Connect ssh with a session", Example: "  dsvm door --for lab.dsvm",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if entry != "" {
+				return passEntry(c.Context(), p, entry)
+			}
 			way, said, err := p.ReadDoor(host)
 			switch {
 			case err != nil:
@@ -35,7 +39,7 @@ func sshDoor(p *cli.Program) *cobra.Command {
 			case way.Closed != "":
 				return errors.New(way.Closed)
 			}
-			node, err := dialDoor(c.Context(), host, way.Doors)
+			node, err := dialDoor(c.Context(), host, way.Doors, doorOpensWithin, fault.NotFound)
 			if err != nil {
 				p.ForgetDoor(host) // the session may have ended: the next ssh asks the instance
 				return fmt.Errorf("%w; try again: the session is looked up then", err)
@@ -44,21 +48,38 @@ func sshDoor(p *cli.Program) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&host, "for", "", "name of the pool for ssh")
+	c.Flags().StringVar(&entry, "entry", "", "name of the folder with the way to a job")
 	return c
+}
+
+// passEntry connects ssh with a running job, whose node has just been asked to open its door.
+func passEntry(ctx context.Context, p *cli.Program, entry string) error {
+	doors, err := p.ReadEntry(entry)
+	if err != nil {
+		return err
+	}
+	// Until the door knows of the job it refuses who names it: it may be there for another one.
+	node, err := dialDoor(ctx, "the job", doors, entryOpensWithin, fault.NotFound, fault.Forbidden)
+	if err != nil {
+		return fmt.Errorf("%w; if the job still runs, try again", err)
+	}
+	return pass(ctx, node, p.In, p.Out)
 }
 
 // The door of a node opens within seconds after a session is ready.
 const (
 	doorOpensWithin = 5 * time.Second
-	doorPause       = 200 * time.Millisecond
+	// entryOpensWithin is the same of a node that has to hear first that somebody comes.
+	entryOpensWithin = 30 * time.Second
+	doorPause        = 200 * time.Millisecond
 )
 
 // dialDoor connects by the first way that leads to the node, and waits a little for a door that
-// is not open yet.
-func dialDoor(ctx context.Context, host string, doors []wire.Door) (net.Conn, error) {
-	for until := time.Now().Add(doorOpensWithin); ; {
+// is not open yet: as long as it answers with one of some codes.
+func dialDoor(ctx context.Context, host string, doors []wire.Door, within time.Duration, closed ...fault.Code) (net.Conn, error) {
+	for until := time.Now().Add(within); ; {
 		node, err := dialOnce(ctx, host, doors)
-		if fault.CodeOf(err) != fault.NotFound || time.Now().After(until) || patience.Wait(ctx, doorPause) != nil {
+		if err == nil || !slices.Contains(closed, fault.CodeOf(err)) || time.Now().After(until) || patience.Wait(ctx, doorPause) != nil {
 			return node, err
 		}
 	}

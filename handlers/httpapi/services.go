@@ -115,6 +115,9 @@ type Jobs interface {
 	Rerun(ctx context.Context, id string) (*pool.Job, error)
 	// Find finds jobs by their ids. It leaves out those that there are not.
 	Find(ctx context.Context, ids []string) ([]*pool.Job, error)
+	// Certificate signs a key for SSH into the running attempt of a job, on the node of a rank,
+	// for the person who calls. A job that does not run is a conflict.
+	Certificate(ctx context.Context, id, publicKey string, rank int) (wire.SessionCertificate, error)
 	// CancelAll asks all jobs to end that pass the filter, of which team or user is
 	// set, and returns how many were alive.
 	CancelAll(ctx context.Context, f wire.JobFilter) (int, error)

@@ -55,6 +55,13 @@ func (c *Client) CertifySession(ctx context.Context, id, publicKey string) (wire
 	return out, err
 }
 
+// CertifyJob has a key signed for SSH into the running attempt of a job, on the node of a rank.
+func (c *Client) CertifyJob(ctx context.Context, id, publicKey string, rank int) (wire.SessionCertificate, error) {
+	var out wire.SessionCertificate
+	_, err := c.post(ctx, "/api/jobs/"+url.PathEscape(id)+"/certificate", wire.JobCertificateRequest{PublicKey: publicKey, Rank: rank}, &out)
+	return out, err
+}
+
 // Lab asks for the address of the JupyterLab of a session, which is good once.
 func (c *Client) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
 	var lab wire.SessionLab

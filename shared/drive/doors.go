@@ -68,12 +68,13 @@ func (t *doorTimes) keep(is func(vmid string) bool) {
 	}
 }
 
-// addDoors adds to the assignments of sessions for one node what the deployment knows. No row
-// has it. It returns the items that can be sent: if the doors do not answer, these are the
-// ones before the session; what follows is sent again by a later tick.
+// addDoors adds to the assignments of sessions for one node, and to what lets people in to its
+// attempts, what the deployment knows. No row has it. It returns the items that can be sent: if
+// the doors do not answer, these are the ones before the first such item; what follows is sent
+// again by a later tick, or asked for again by who wants to come in.
 func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []protocol.WorkItem) []protocol.WorkItem {
 	isSession := func(i protocol.WorkItem) bool { return i.Assign != nil && i.Assign.Session != nil }
-	first := slices.IndexFunc(items, isSession)
+	first := slices.IndexFunc(items, func(i protocol.WorkItem) bool { return isSession(i) || i.Enter != nil })
 	if d.doors == nil || first < 0 {
 		return items
 	}
@@ -83,7 +84,7 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 		door, err = d.listen(ctx, a, vmid)
 	}
 	if err != nil {
-		d.log.Warn("opening the door of a node has failed; its sessions wait", "pool", a.name, "node", vmid, "error", err)
+		d.log.Warn("opening the door of a node has failed; nobody comes in", "pool", a.name, "node", vmid, "error", err)
 		_ = d.bus.Wake(ctx, a.name, WakeTick, d.now().Add(d.timing.ResendAfter+time.Second)) // a timer does, otherwise
 		return items[:first]
 	}
@@ -94,9 +95,14 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 			session.CAs, session.TicketKey, session.Door = keys.CAs, keys.Ticket, door
 			assignment.Session = &session
 			items[i].Assign = &assignment
+			a.doorsSent.set(vmid, d.now())
+		}
+		if items[i].Enter != nil {
+			enter := *items[i].Enter
+			enter.CAs, enter.Door = keys.CAs, door
+			items[i].Enter = &enter
 		}
 	}
-	a.doorsSent.set(vmid, d.now())
 	return items
 }
 

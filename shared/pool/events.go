@@ -60,6 +60,14 @@ type Extend struct {
 	Until time.Time
 }
 
+// Enter has the node of a running attempt open its door for somebody who comes into the attempt.
+// Nothing is noted but the node's place at the relay: who has not come in asks again.
+type Enter struct {
+	Order string
+	N     int64         // of the attempt's assignment, or of its rank's
+	For   time.Duration // how long the door stays open for somebody
+}
+
 // Hold keeps a job that waits from starting, and a sweep from beginning more members,
 // until it is released. It does nothing to a job on a node.
 type Hold struct{ Order string }
@@ -153,6 +161,7 @@ func (Submit) event()      {}
 func (Cancel) event()      {}
 func (Open) event()        {}
 func (Extend) event()      {}
+func (Enter) event()       {}
 func (Release) event()     {}
 func (Hold) event()        {}
 func (SetPriority) event() {}

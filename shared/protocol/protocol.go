@@ -44,7 +44,7 @@ type Work struct {
 }
 
 // WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here,
-// Counter, Warn, Door and Stop is set.
+// Counter, Warn, Door, Enter and Stop is set.
 type WorkItem struct {
 	// N is the number of this item for Assign, Cancel and Warn, and 0 for the others,
 	// which may be repeated at will.
@@ -58,7 +58,10 @@ type WorkItem struct {
 	Counter *Counter `json:"counter,omitempty"`
 	Warn    *Warn    `json:"warn,omitempty"` // numbered as Assign and Cancel are
 	Door    *Door    `json:"door,omitempty"` // of a node with sessions: new tokens, in the place of those that it has
-	Stop    string   `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
+	// Enter has the node open its door for somebody who comes into an attempt. Only agents with
+	// FeatureExec get it.
+	Enter *Enter `json:"enter,omitempty"`
+	Stop  string `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }
 
 // Counter gives an agent the pool's counter: all numbers up to it were given

@@ -79,6 +79,8 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			st.sessions.open(e)
 		case pool.Extend:
 			st.sessions.extend(e)
+		case pool.Enter:
+			st.attempts.letIn(e)
 		case pool.Hold:
 			st.holds.hold(e.Order)
 		case pool.Release:

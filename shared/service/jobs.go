@@ -18,6 +18,7 @@ type Jobs struct {
 	driver *drive.Driver
 	ids    *registry
 	orders orders
+	doors  *Doors // nil = nobody comes in
 	now    func() time.Time
 
 	shareRoots []string

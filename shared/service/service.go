@@ -130,7 +130,7 @@ func New(c Config) *Service {
 		Now:     c.Now,
 	})
 	ledger.driver = driver
-	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, now: c.Now, shareRoots: shareRoots(c.Share),
+	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, doors: c.Doors, now: c.Now, shareRoots: shareRoots(c.Share),
 		longLists: make(chan struct{}, longListsAtOnce)}
 	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now,
 		hasDoors: c.Doors != nil, hasNetwork: c.Network != nil, noAddresses: c.NoAddresses}

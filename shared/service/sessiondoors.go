@@ -36,7 +36,7 @@ func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.
 			"node %q has told no host key, so that nobody could know it is the right one; "+
 				"`dsvm session stop` and `dsvm connect %s` get another node", node.Name, j.Spec.Pool)
 	}
-	cert, err := s.doors.ca.Sign(ctx, sshca.Login{PublicKey: publicKey, User: j.Spec.User, Session: j.ID, At: s.now()})
+	cert, err := s.doors.ca.Sign(ctx, sshca.Login{PublicKey: publicKey, User: j.Spec.User, For: sshca.Principal(j.ID), At: s.now()})
 	if err != nil {
 		return wire.SessionCertificate{}, err
 	}

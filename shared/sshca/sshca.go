@@ -1,4 +1,4 @@
-// Package sshca signs the SSH certificates with which people reach their sessions. The key
+// Package sshca signs the SSH certificates with which people reach their sessions and running jobs. The key
 // is in a vault of Azure, which signs digests and never shows it, or on one machine in a
 // file that only its owner may read.
 //
@@ -41,7 +41,7 @@ type Authority struct{ signer signers }
 type Login struct {
 	PublicKey string // of the person, a line of OpenSSH
 	User      string // the account's name
-	Session   string // id of the session
+	For       string // what it lets in to, and nothing else: Principal of a session, or protocol.EntryOfAttempt
 	At        time.Time
 }
 
@@ -54,7 +54,10 @@ type Certificate struct {
 
 // Principal is the name that a node lets in for a session, and no other name. A node takes
 // it away when the session ends, and with it every certificate that is still good.
-func Principal(session string) string { return "session:" + session }
+func Principal(session string) string { return sessionPrefix + session }
+
+// sessionPrefix is what the principals of sessions begin with.
+const sessionPrefix = "session:"
 
 // PublicKey is the key that nodes trust, as a line of OpenSSH without a line end.
 func (a *Authority) PublicKey(ctx context.Context) (string, error) {
@@ -65,7 +68,7 @@ func (a *Authority) PublicKey(ctx context.Context) (string, error) {
 	return line(signer.PublicKey()), nil
 }
 
-// Sign makes a certificate for one session. A key that is none, or too weak, is
+// Sign makes a certificate for one session or one attempt. A key that is none, or too weak, is
 // fault.Invalid with the field "publicKey".
 func (a *Authority) Sign(ctx context.Context, want Login) (Certificate, error) {
 	key, err := parsePublicKey(want.PublicKey)
@@ -82,8 +85,8 @@ func (a *Authority) Sign(ctx context.Context, want Login) (Certificate, error) {
 		Key:             key,
 		Serial:          binary.BigEndian.Uint64(serial[:]),
 		CertType:        ssh.UserCert,
-		KeyId:           want.User + " " + want.Session, // the log of the node's SSH server has it
-		ValidPrincipals: []string{Principal(want.Session)},
+		KeyId:           want.User + " " + strings.TrimPrefix(want.For, sessionPrefix), // the log of the node's SSH server has it
+		ValidPrincipals: []string{want.For},
 		ValidAfter:      uint64(want.At.Add(-early).Unix()), //nolint:gosec // a time after 1970
 		ValidBefore:     uint64(want.At.Add(Life).Unix()),   //nolint:gosec // a time after 1970
 		Permissions: ssh.Permissions{Extensions: map[string]string{
@@ -91,15 +94,15 @@ func (a *Authority) Sign(ctx context.Context, want Login) (Certificate, error) {
 		}},
 	}
 	if err := cert.SignCert(rand.Reader, signer); err != nil {
-		return Certificate{}, fmt.Errorf("signing the certificate of session %s: %w", want.Session, err)
+		return Certificate{}, fmt.Errorf("signing the certificate for %s: %w", want.For, err)
 	}
 	judge := ssh.CertChecker{Clock: func() time.Time { return want.At }}
-	if err := judge.CheckCert(Principal(want.Session), cert); err != nil {
+	if err := judge.CheckCert(want.For, cert); err != nil {
 		return Certificate{}, fmt.Errorf("the vault has not signed with the key that it shows: %w", err)
 	}
 	return Certificate{
 		Line:        line(cert),
-		Principal:   Principal(want.Session),
+		Principal:   want.For,
 		ValidBefore: want.At.Add(Life).UTC().Truncate(time.Second),
 	}, nil
 }

@@ -78,7 +78,7 @@ func TestCertificateSaysWhoseItIs(t *testing.T) {
 	_, public := person(t)
 	at := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	for name, ca := range authorities(t) {
-		got, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: at})
+		got, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: at})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -119,7 +119,7 @@ func TestSignRefusesBadKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	ca := authorities(t)["file"]
-	cert, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: time.Now()})
+	cert, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestSignRefusesBadKeys(t *testing.T) {
 		"nothing": "", "no key": "ssh-ed25519 AAAA", "with options": `command="id" ` + public, "two": public + public,
 		"long": public + strings.Repeat(" ", 9000), "a certificate": cert.Line, "weak": string(ssh.MarshalAuthorizedKey(weakKey)),
 	} {
-		if got, err := ca.Sign(t.Context(), sshca.Login{PublicKey: text, User: "ann", Session: "01J", At: time.Now()}); fault.CodeOf(err) != fault.Invalid {
+		if got, err := ca.Sign(t.Context(), sshca.Login{PublicKey: text, User: "ann", For: sshca.Principal("01J"), At: time.Now()}); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestVaultThatFails(t *testing.T) {
 	} {
 		v := newVault(t)
 		spoil(v)
-		got, err := v.authority(t).Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: time.Now()})
+		got, err := v.authority(t).Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: time.Now()})
 		if err == nil {
 			t.Errorf("%s: got %+v", name, got)
 		}
@@ -184,7 +184,7 @@ func TestVaultThatFails(t *testing.T) {
 	v := newVault(t)
 	ca := v.authority(t)
 	for range 3 {
-		if _, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: time.Now()}); err != nil {
+		if _, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestVaultThatFails(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := ca.Sign(ctx, sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: time.Now()}); err == nil {
+	if _, err := ca.Sign(ctx, sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: time.Now()}); err == nil {
 		t.Error("signed after the request had ended")
 	}
 }
@@ -207,7 +207,7 @@ func TestOpenSSHTakesCertificates(t *testing.T) {
 	}
 	file, public := person(t)
 	for name, ca := range authorities(t) {
-		cert, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", Session: "01J", At: time.Now()})
+		cert, err := ca.Sign(t.Context(), sshca.Login{PublicKey: public, User: "ann", For: sshca.Principal("01J"), At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

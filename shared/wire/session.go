@@ -90,12 +90,18 @@ type CertificateRequest struct {
 	PublicKey string `json:"publicKey"` // a line of OpenSSH
 }
 
-// SessionCertificate is what a client needs to come into a session by SSH.
+// JobCertificateRequest asks for a certificate for SSH into a running job.
+type JobCertificateRequest struct {
+	PublicKey string `json:"publicKey"`      // a line of OpenSSH
+	Rank      int    `json:"rank,omitempty"` // of a job on several nodes, from 0
+}
+
+// SessionCertificate is what a client needs to come into a session, or into a running job, by SSH.
 type SessionCertificate struct {
 	Certificate string    `json:"certificate"` // a line of OpenSSH
 	ValidBefore time.Time `json:"validBefore"`
 	Principal   string    `json:"principal"`
-	KnownHosts  []string  `json:"knownHosts"` // lines for the file known_hosts, under the name POOL.dsvm
+	KnownHosts  []string  `json:"knownHosts"` // lines for the file known_hosts, under the name POOL.dsvm, or EntryHost for a job
 	User        string    `json:"user"`       // to log in as
 	Doors       []Door    `json:"doors"`      // ways to the node, the best first
 }
@@ -123,6 +129,10 @@ type SessionLab struct {
 
 // HostSuffix makes the name under which OpenSSH knows a pool.
 const HostSuffix = ".dsvm"
+
+// EntryHost is the name under which OpenSSH knows the node of a job. What belongs to one login is
+// in files of its own, so that one name does for all.
+const EntryHost = "entry" + HostSuffix
 
 // NewSession is the shape of a session. The job is one that has a session; node is its node,
 // nil = it has none, or the node is not known any more.

@@ -1,0 +1,168 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"dsvmpools/agent/entrance"
+	"dsvmpools/agent/process"
+)
+
+// guests are the programs that people run in an attempt beside its own process: as its user, with
+// its environment, in its working directory, and bounded and ended with it.
+type guests struct {
+	ended chan struct{} // closed when the attempt has ended, before they are
+
+	mu  sync.Mutex
+	all map[*guest]bool
+}
+
+// guest is one of them.
+type guest struct {
+	signal func(syscall.Signal) // harmless once it has ended
+	end    func()               // ends it and what it has started
+	bare   func() bool          // nothing of it is left; only asked once done
+	code   int
+	done   chan struct{} // closed when it has ended, after code is set
+}
+
+// Wait waits for the end of the program; see entrance.Process.
+func (g *guest) Wait() int {
+	<-g.done
+	return g.code
+}
+
+// Signal signals it.
+func (g *guest) Signal(s syscall.Signal) { g.signal(s) }
+
+var errAttemptEnded = errors.New("the job does not run on this node any more")
+
+// receive makes room for guests, while the attempt runs.
+func (r *run) receive() (*guests, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.pid == 0 {
+		return nil, errAttemptEnded
+	}
+	if r.guests == nil {
+		r.guests = &guests{ended: make(chan struct{}), all: map[*guest]bool{}}
+	}
+	return r.guests, nil
+}
+
+// startGuest starts a program while the attempt runs: what the attempt leaves is ended after
+// that, and this with it.
+func (r *run) startGuest(g *guest, start func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.guests == nil {
+		return errAttemptEnded
+	}
+	if err := start(); err != nil {
+		return err
+	}
+	r.guests.mu.Lock()
+	r.guests.all[g] = true
+	r.guests.mu.Unlock()
+	return nil
+}
+
+// forget takes a guest that has ended off the list.
+func (all *guests) forget(g *guest) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	delete(all.all, g)
+}
+
+// guestsWithin is how long the end of guests may take. What cannot be ended keeps the slot from
+// being used again.
+const guestsWithin = 5 * time.Second
+
+// endGuests ends what people still run in an attempt that has ended.
+func (r *run) endGuests() {
+	r.mu.Lock()
+	all := r.guests
+	r.mu.Unlock()
+	if all == nil {
+		return
+	}
+	all.mu.Lock()
+	var left []*guest
+	for g := range all.all {
+		left = append(left, g)
+	}
+	all.mu.Unlock()
+	late := time.After(guestsWithin)
+	for _, g := range left {
+		g.end()
+	}
+	for _, g := range left {
+		select {
+		case <-g.done:
+			r.slot.bare = r.slot.bare && g.bare()
+		case <-late:
+			r.slot.bare = false
+		}
+	}
+}
+
+// inside is an attempt as people come in to it.
+type inside struct {
+	run    *run
+	slots  *slots
+	guests *guests
+}
+
+// Ended is closed when the attempt has ended.
+func (in *inside) Ended() <-chan struct{} { return in.guests.ended }
+
+// Dial connects to a port of this machine as the attempt's user.
+func (in *inside) Dial(port int) (net.Conn, error) {
+	select {
+	case <-in.guests.ended:
+		return nil, errAttemptEnded
+	default:
+		return dialAs(in.run.as, port)
+	}
+}
+
+// shells are what people get, the first one that the node has.
+var shells = []string{"/bin/bash", "/usr/bin/bash", "/bin/sh"}
+
+// Start starts a shell or a command in the attempt.
+func (in *inside) Start(c entrance.Command) (entrance.Process, error) {
+	r := in.run
+	env := slices.Concat(r.env, c.Env)
+	attr := &syscall.ProcAttr{Dir: r.dir, Env: env, Sys: process.Attr(r.as)}
+	for _, f := range c.Files {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	argv0, argv := "/bin/sh", []string{"sh", "-c", c.Line}
+	if c.Line == "" {
+		for _, argv0 = range shells {
+			if _, err := os.Stat(argv0); err == nil {
+				break
+			}
+		}
+		argv = []string{filepath.Base(argv0)}
+	}
+	if c.TTY {
+		if attr.Sys.Setctty = true; r.as != nil {
+			_ = c.Files[0].Chown(int(r.as.Uid), -1) // programs open it again, by its name
+		}
+	}
+	g, err := in.startProcess(argv0, argv, attr)
+	if err != nil {
+		return nil, errors.New("it cannot be started in the job: " + strings.TrimSpace(err.Error()))
+	}
+	return g, nil
+}
