@@ -1,8 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,4 +58,92 @@ func TestPeopleComeDirectly(t *testing.T) {
 		t.Error("ann's window has ended well")
 	}
 	i.until("a pool without nodes", func() bool { p := i.lab(); return p.Nodes.Total == 0 })
+}
+
+// TestLabsByTheBalancer has two people, each on a node, open JupyterLab at the one address of
+// their pool, by TLS: each finds the own files, by whichever node.
+func TestLabsByTheBalancer(t *testing.T) {
+	t.Parallel()
+	jupyter := os.Getenv("JUPYTER_UNDER_TEST")
+	if jupyter == "" {
+		jupyter, _ = exec.LookPath("jupyter")
+	}
+	if jupyter == "" {
+		t.Skip("JupyterLab is not installed; JUPYTER_UNDER_TEST names the program jupyter of a venv")
+	}
+	i, ann, bob := startPeople(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},
+		"access":["balancer","direct"],"sessions":{"resources":{"cpus":2}}}`, "DSVM_JUPYTER="+jupyter)
+	i.connect(ann, bob)
+	if a, b := i.sessionOf("ann"), i.sessionOf("bob"); a.Node == b.Node {
+		t.Errorf("both are on node %q", a.Node)
+	}
+	for l, name := range map[*laptop]string{ann: "ann", bob: "bob"} {
+		l.must("", "ssh", l.sshArgs("lab.dsvm", "touch file-of-"+name)...)
+	}
+	hosts := map[string]bool{}
+	for l, name := range map[*laptop]string{ann: "ann", bob: "bob"} {
+		var address string
+		i.until("the balancer", func() bool {
+			out, err := l.run(os.Args[0], "jupyter", "lab", "--no-browser")
+			address = strings.TrimSpace(out)
+			return err == nil
+		})
+		page, err := url.Parse(address)
+		if err != nil || page.Scheme != "https" || page.Fragment == "" {
+			t.Fatalf("the address of %s is %s, %v", name, address, err)
+		}
+		hosts[page.Host] = true
+		at := browseTLS(t)
+		if status, body := at.ask(http.MethodPost, page, `{"ticket":"`+page.Fragment+`"}`); status != http.StatusNoContent {
+			t.Fatalf("the ticket of %s is answered with %d %s", name, status, body)
+		}
+		page.RawQuery = ""
+		var files string
+		i.until("the JupyterLab of "+name, func() bool { // it may still be starting
+			status, body := at.ask(http.MethodGet, page.JoinPath("../../api/contents"), "")
+			files = body
+			return status == http.StatusOK
+		})
+		if !strings.Contains(files, `"file-of-`+name+`"`) || strings.Count(files, `"name": "file-of-`) > 1 {
+			t.Errorf("the JupyterLab of %s has %s", name, files)
+		}
+	}
+	if len(hosts) != 1 {
+		t.Errorf("the pool has the addresses %v", hosts)
+	}
+}
+
+// tlsBrowser is a browser that keeps cookies and takes any certificate, as a person does who is asked.
+type tlsBrowser struct {
+	t *testing.T
+	*http.Client
+}
+
+func browseTLS(t *testing.T) tlsBrowser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return tlsBrowser{t, &http.Client{Jar: jar, Transport: transport}}
+}
+
+func (b tlsBrowser) ask(method string, at *url.URL, body string) (int, string) {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, at.String(), strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r.Header.Set("Origin", "https://"+at.Host)
+	reply, err := b.Do(r)
+	if err != nil {
+		return 0, err.Error() // the balancer may be changed at this moment
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return reply.StatusCode, string(text)
 }

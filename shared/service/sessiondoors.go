@@ -64,14 +64,6 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	if s.doors == nil {
 		return wire.SessionLab{}, errNoDoors()
 	}
-	if !head.Spec.UsesRelay() {
-		return wire.SessionLab{}, fault.New(fault.Conflict, "access",
-			"browsers come by the relay, which is not in `access` of pool %q; add it, or forward a port by ssh", j.Spec.Pool)
-	}
-	entity := node.Entity(j.Spec.Pool)
-	if entity == "" {
-		return wire.SessionLab{}, fault.New(fault.Conflict, "id", "node %q has no place at the relay yet; try again in a minute", node.Name)
-	}
 	ticket, err := signTicket(s.doors.ticketKey, ticket{
 		Session: j.ID,
 		User:    j.Spec.User,
@@ -81,7 +73,8 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	if err != nil {
 		return wire.SessionLab{}, err
 	}
-	return wire.SessionLab{URL: s.doors.relay.Login(entity, j.ID, ticket)}, nil
+	address, err := s.doors.login(&head, node, j.ID, ticket, s.now())
+	return wire.SessionLab{URL: address}, err
 }
 
 // enter finds a session that its owner, who calls, can come into now, its node, and
