@@ -63,12 +63,12 @@ func (c *checker) places(s *scheduler.State, r *scheduler.Result) {
 	if unbacked || least == 0 || !c.open(s) {
 		return // a call brings all that an earlier one did not, or none can be made now
 	}
+	if waiting == 0 && spare == 0 && s.Head.Wanted > here+spec.Nodes.Min {
+		c.fail("S9", "%d nodes are wanted, %d are there, and nobody has opened a session", s.Head.Wanted, here)
+	}
 	if most := here + (waiting+spare+least-1)/least + spec.Nodes.Min; s.Head.Wanted > most {
 		c.fail("S4", "%d nodes are wanted for %d sessions that wait and %d spare ones, with %d on a node and %d nodes there", s.Head.Wanted, waiting,
 			spare, least, here)
-	}
-	if waiting == 0 && spare == 0 && s.Head.Wanted > here+spec.Nodes.Min {
-		c.fail("S9", "%d nodes are wanted, %d are there, and nobody has opened a session", s.Head.Wanted, here)
 	}
 	for j := range s.Jobs.All() {
 		if j.State != job.Queued || j.NotBefore.After(c.w.now) || len(j.Attempts) > 0 {
