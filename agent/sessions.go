@@ -101,6 +101,7 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 		Node:      s.cfg.Node,
 		VMID:      s.cfg.VMID,
 		Share:     s.cfg.Share,
+		OnShare:   ps.Home == protocol.HomeShare,
 		CAs:       ps.CAs,
 		GPUs:      w.GPUs,
 		Sudo:      ps.Sudo,
@@ -125,8 +126,9 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 		return p, startfault.New(job.CauseRelease, "%w", s.unserved)
 	case w.Unknown != "":
 		return p, checkAssignment(w)
-	case ps.Home == protocol.HomeShare:
-		return p, startfault.New(job.CauseDocument, "`home: share` is not supported yet; write `home: local`")
+	case ps.Home == protocol.HomeShare && fileSystem(s.cfg.Share) == "cifs":
+		return p, startfault.New(job.CauseDocument, "`home: share` is not supported on SMB, which keeps no owners of files; write `home: local`, "+
+			"or a `share` with `protocol: nfs`")
 	case ps.Jupyter == protocol.JupyterHub:
 		return p, startfault.New(job.CauseDocument, "`jupyter: hub` is not supported yet; write `jupyter: lab`")
 	}

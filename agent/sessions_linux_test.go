@@ -486,7 +486,6 @@ func TestSessionsThatCannotStart(t *testing.T) {
 	}{
 		{change(1, "ann/..", 200101, none), "name is not safe"},
 		{change(2, "ann", 0, none), "number is 0"},
-		{change(3, "ann", 200101, func(w *protocol.Assignment) { w.Session.Home = protocol.HomeShare }), "not supported yet"},
 		{change(4, "ann", 200101, func(w *protocol.Assignment) { w.Session.Jupyter = protocol.JupyterHub }), "not supported yet"},
 		{change(5, "ann", 200101, func(w *protocol.Assignment) { w.Session.CAs = nil }), "names no key"},
 		{change(6, "ann", 200101, func(w *protocol.Assignment) { w.Session.CAs = []string{"x\nAllowUsers root"} }), "is no public key"},

@@ -49,6 +49,12 @@ func (k *keeper) makeAccount() error {
 	}
 	const uid, gid, home = 2, 3, 5
 	has := k.lookUp("passwd", p.User)
+	if other := field(has, home); other != p.home() && (other == p.local() || other == p.sharedHome()) { // the pool has changed
+		if err := k.tool("usermod", "-d", p.home(), p.User); err != nil {
+			return fmt.Errorf("the account %q cannot get the home %s: %w", p.User, p.home(), err)
+		}
+		has = k.lookUp("passwd", p.User)
+	}
 	if field(has, uid) != id || field(has, gid) != id || field(has, home) != p.home() {
 		return fmt.Errorf("there is an account %q on the node that is not the person's: its number is not %s, or its home not %s; "+
 			"take that name out of the image", p.User, id, p.home())

@@ -50,19 +50,20 @@ func (k *keeper) noteEnd(reason string) {
 	}
 }
 
-// noteScript writes a text as a file of the home. What was there is replaced and never opened:
-// opening a pipe would wait for whoever is at its other end.
+// noteScript writes a text as a file of the home, or of another folder of the person's. What was
+// there is replaced and never opened: opening a pipe would wait for whoever is at its other end.
 const noteScript = `
-new=$(mktemp "$HOME/.dsvm-new.XXXXXX") || exit
-printf '%s\n' "$1" >"$new" && mv -fT "$new" "$HOME/$2" && exit
+in=${3:-$HOME}
+new=$(mktemp "$in/.dsvm-new.XXXXXX") || exit
+printf '%s\n' "$1" >"$new" && mv -fT "$new" "$in/$2" && exit
 rm -f "$new"
 exit 1
 `
 
 // greetScript has interactive shells greet, by a line that is put into the person's profile
-// once.
+// once. The greeting is on the node's own disk: another pool with the same home has another one.
 const greetScript = `
-line='[ -t 1 ] && cat "$HOME/.dsvm-greeting" 2>/dev/null; true'
+line='[ -t 1 ] && cat "${DSVM_LOCAL:-$HOME}/.dsvm-greeting" 2>/dev/null; true'
 for profile in .bash_profile .bash_login .profile; do [ -f "$HOME/$profile" ] && break; done
 [ -f "$HOME/$profile" ] || [ ! -e "$HOME/$profile" ] || exit 0 # a pipe would hold us up
 grep -qF .dsvm-greeting "$HOME/$profile" 2>/dev/null || printf '\n%s\n' "$line" >>"$HOME/$profile"
@@ -73,11 +74,15 @@ func (k *keeper) greet() error {
 	p := k.plan
 	var b strings.Builder
 	fmt.Fprintf(&b, "Session %s on node %s of pool %s.\n", p.Session, p.Node, p.Pool)
-	fmt.Fprintf(&b, "~/notebooks/remote and ~/share are on the share and stay. All else in %s goes with the node.", p.home())
+	if p.OnShare {
+		fmt.Fprintf(&b, "Your home is on the share and stays. What is in %s goes with the node.", p.local())
+	} else {
+		fmt.Fprintf(&b, "~/notebooks/remote and ~/share are on the share and stay. All else in %s goes with the node.", p.home())
+	}
 	if last := k.readHome(lastEndFile); last != "" {
 		fmt.Fprintf(&b, "\nYour last session here ended at %s", last)
 	}
-	if err := k.asPerson(noteScript, b.String(), ".dsvm-greeting"); err != nil {
+	if err := k.asPerson(noteScript, b.String(), ".dsvm-greeting", p.local()); err != nil {
 		return err
 	}
 	return k.asPerson(greetScript)

@@ -5,42 +5,124 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// makeHome makes the home, for its person alone.
+// makeHome makes the home, for its person alone. One on the share has a folder on the node's own
+// disk beside it, for what does not work on a share.
 func (k *keeper) makeHome() error {
-	p, home := k.plan, k.plan.home()
+	p := k.plan
 	if err := os.MkdirAll(homesDir, 0o755); err != nil {
 		return fmt.Errorf("the folder of the homes cannot be made: %w", err)
 	}
-	err := os.Mkdir(home, 0o700)
-	if err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("the home cannot be made: %w", err)
+	isNew, err := makeOwnFolder(homesDir, p)
+	if err != nil {
+		return err
 	}
-	isNew := err == nil
+	if p.OnShare {
+		if isNew, err = makeSharedHome(p); err != nil {
+			return err
+		}
+	}
+	if isNew { // what every new home has
+		k.asPerson(homeScript, p.home(), "/etc/skel")
+	}
+	if p.OnShare {
+		return k.keepLocal()
+	}
+	return nil
+}
+
+// makeSharedHome makes the home on the share, once: a session on another node may do it at the
+// same time.
+func makeSharedHome(p Plan) (isNew bool, err error) {
+	root, err := os.OpenRoot(p.Share)
+	if err != nil {
+		return false, fmt.Errorf("the share cannot be opened: %w", err)
+	}
+	defer root.Close()
+	const rootsAlone = 0o755
+	if err := root.Mkdir(sharedHomes, rootsAlone); err != nil && !errors.Is(err, os.ErrExist) {
+		return false, fmt.Errorf("the folder of the homes cannot be made on the share: %w", err)
+	}
+	at, err := root.Lstat(sharedHomes)
+	if err != nil {
+		return false, fmt.Errorf("the folder of the homes cannot be looked at on the share: %w", err)
+	}
+	owner, ok := at.Sys().(*syscall.Stat_t)
+	if !at.IsDir() || !ok || owner.Uid != 0 || at.Mode().Perm()&0o022 != 0 {
+		return false, fmt.Errorf("%s on the share is no folder that root alone writes to; give it to root with the mode 755, and export the share "+
+			"with rootSquash NoRootSquash", sharedHomes)
+	}
+	return makeOwnFolder(filepath.Join(p.Share, sharedHomes), p)
+}
+
+// makeOwnFolder makes the person's folder in one that root alone writes to.
+func makeOwnFolder(in string, p Plan) (isNew bool, err error) {
+	home := filepath.Join(in, p.User)
+	err = os.Mkdir(home, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return false, fmt.Errorf("the home cannot be made: %w", err)
+	}
+	isNew = err == nil
 	// Opened once, and never by a link: what is changed is what was looked at.
 	fd, err := unix.Open(home, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("the home %s is no folder: %w", home, err)
+		return false, fmt.Errorf("the home %s is no folder: %w", home, err)
 	}
 	defer unix.Close(fd)
 	var at unix.Stat_t
 	if err := unix.Fstat(fd, &at); err != nil {
-		return err
+		return false, err
 	}
 	if int(at.Uid) != p.UID && at.Uid != 0 {
-		return fmt.Errorf("the home %s belongs to the number %d, and not to the person; move it away", home, at.Uid)
+		return false, fmt.Errorf("the home %s belongs to the number %d, and not to the person; move it away", home, at.Uid)
 	}
 	if err := errors.Join(unix.Fchown(fd, p.UID, p.UID), unix.Fchmod(fd, 0o700)); err != nil {
-		return fmt.Errorf("the home cannot be given to its person: %w", err)
+		return false, fmt.Errorf("the home cannot be given to its person: %w", err)
 	}
-	if isNew || at.Uid == 0 { // what every new home has
-		k.asPerson(homeScript, home, "/etc/skel")
+	// Some shares have one owner for everything, and change none.
+	before := at.Uid
+	if err := unix.Fstat(fd, &at); err != nil {
+		return false, err
 	}
-	return nil
+	if int(at.Uid) != p.UID {
+		return false, fmt.Errorf("the home %s does not become the person's, since the share keeps no owners of files; "+
+			"write `home: local`, or a `share` with `protocol: nfs`", home)
+	}
+	return isNew || before == 0, nil
+}
+
+// localScript leads what does not work on a share, and is no use on another node, to the node's
+// own disk. What the person has made there by hand stays.
+const localScript = `
+local=$1
+mkdir -p "$local/.vscode-server" "$local/.cache/pip" "$local/.local/share/jupyter" "$local/.ipython" || exit 21
+server=$HOME/.vscode-server
+[ -e "$server" ] && [ ! -L "$server" ] || ln -sfn "$local/.vscode-server" "$server"
+`
+
+// keepLocal makes the folders on the node's own disk of a home that is on the share.
+func (k *keeper) keepLocal() error {
+	err := k.asPerson(localScript, k.plan.local())
+	if exitCode(err) == 21 {
+		return fmt.Errorf("folders of programs cannot be made in %s on the node", k.plan.local())
+	}
+	return err
+}
+
+// localEnvironment has programs keep on the node's own disk what breaks on a share, above all
+// databases of SQLite.
+func (p Plan) localEnvironment() []string {
+	jupyter := filepath.Join(p.local(), ".local/share/jupyter")
+	all := []string{"DSVM_LOCAL=" + p.local(), "JUPYTER_DATA_DIR=" + jupyter, "IPYTHONDIR=" + filepath.Join(p.local(), ".ipython")}
+	if p.OnShare {
+		all = append(all, "PIP_CACHE_DIR="+filepath.Join(p.local(), ".cache/pip"))
+	}
+	return all
 }
 
 const homeScript = `cp -rn "$2/." "$1/" 2>/dev/null; exit 0`

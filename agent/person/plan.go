@@ -25,6 +25,7 @@ type Plan struct {
 	Node      string        `json:"node"`                //
 	VMID      string        `json:"vmid"`                //
 	Share     string        `json:"share"`               // path of the share on the node
+	OnShare   bool          `json:"onShare,omitempty"`   // the home is on the share, which keeps owners
 	CAs       []string      `json:"cas"`                 // public keys that sign certificates, as lines of OpenSSH
 	CPUs      int           `json:"cpus"`                // 0 = all
 	Memory    int64         `json:"memory"`              // bytes; 0 = no bound

@@ -11,7 +11,20 @@ import (
 // homesDir is where homes are, as the person sees it.
 const homesDir = "/home"
 
-func (p Plan) home() string { return filepath.Join(homesDir, p.User) }
+// local is the person's folder on the node's own disk: the home, unless that is on the share.
+func (p Plan) local() string { return filepath.Join(homesDir, p.User) }
+
+// sharedHomes is the folder of the homes on the share.
+const sharedHomes = "home"
+
+func (p Plan) sharedHome() string { return filepath.Join(p.Share, sharedHomes, p.User) }
+
+func (p Plan) home() string {
+	if p.OnShare {
+		return p.sharedHome()
+	}
+	return p.local()
+}
 
 // principal is what a certificate must name.
 func (p Plan) principal() string { return "session:" + p.Session }

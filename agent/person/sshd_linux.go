@@ -80,7 +80,11 @@ func (k *keeper) serveSSH() error {
 		return err
 	}
 	var settings []string
-	for _, v := range k.sessionEnvironment() {
+	shells := k.sessionEnvironment()
+	if p.OnShare { // JupyterLab has another one, in the run folder
+		shells = append(shells, "JUPYTER_RUNTIME_DIR="+filepath.Join(p.local(), ".local/share/jupyter/runtime"))
+	}
+	for _, v := range shells {
 		settings = append(settings, quoteSetting(v))
 	}
 	text := fmt.Sprintf(sshdConfig, p.HostKey, cas, k.principalsFile(), p.User, strings.Join(settings, " "))
@@ -157,7 +161,7 @@ func (k *keeper) startLogin(c *net.UnixConn) error {
 
 // sessionEnvironment is what every program of the session has, as NAME=value.
 func (k *keeper) sessionEnvironment() []string {
-	p, local := k.plan, filepath.Join(k.plan.home(), ".local/share")
+	p := k.plan
 	gpus := make([]string, len(p.GPUs))
 	for i, g := range p.GPUs {
 		gpus[i] = strconv.Itoa(g)
@@ -165,9 +169,8 @@ func (k *keeper) sessionEnvironment() []string {
 	all := []string{
 		"DSVM_POOL=" + p.Pool, "DSVM_NODE=" + p.Node, "DSVM_SESSION=" + p.Session, "DSVM_SHARE=" + p.Share,
 		"CUDA_VISIBLE_DEVICES=" + strings.Join(gpus, ","),
-		// Databases of SQLite, which lock up on a share.
-		"JUPYTER_DATA_DIR=" + filepath.Join(local, "jupyter"), "IPYTHONDIR=" + filepath.Join(p.home(), ".ipython"),
 	}
+	all = append(all, p.localEnvironment()...)
 	if _, err := os.Stat(p.secrets()); err == nil {
 		all = append(all, "DSVM_SECRETS="+p.secrets())
 	}

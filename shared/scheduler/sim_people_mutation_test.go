@@ -71,9 +71,9 @@ var peopleMutations = []driverMutation{
 		want: []string{"S5"},
 	},
 	{
-		name: "nodes without a session stay longer than the pool says", dir: "scheduler", file: "housekeeping.go", people: true,
-		old:  ">= time.Duration(hk.Head.Spec.IdleTimeout)",
-		new:  ">= 20*time.Minute",
+		name: "all nodes without a session stay as spare", dir: "scheduler", file: "spare.go", people: true,
+		old:  "if n.State == pool.NodeReady && missing > 0 && ",
+		new:  "if n.State == pool.NodeReady && missing > -999 && ",
 		want: []string{"S8"},
 	},
 	{
