@@ -127,8 +127,8 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 	case w.Unknown != "":
 		return p, checkAssignment(w)
 	case ps.Home == protocol.HomeShare && fileSystem(s.cfg.Share) == "cifs":
-		return p, startfault.New(job.CauseDocument, "`home: share` is not supported on SMB, which keeps no owners of files; write `home: local`, "+
-			"or a `share` with `protocol: nfs`")
+		return p, startfault.New(job.CauseDocument, "`home: share` is not supported on SMB, which keeps no owners of files; "+
+			"write `home: local`, or a `share` with `protocol: nfs`")
 	case ps.Jupyter == protocol.JupyterHub:
 		return p, startfault.New(job.CauseDocument, "`jupyter: hub` is not supported yet; write `jupyter: lab`")
 	}

@@ -54,8 +54,8 @@ func makeSharedHome(p Plan) (isNew bool, err error) {
 	}
 	owner, ok := at.Sys().(*syscall.Stat_t)
 	if !at.IsDir() || !ok || owner.Uid != 0 || at.Mode().Perm()&0o022 != 0 {
-		return false, fmt.Errorf("%s on the share is no folder that root alone writes to; give it to root with the mode 755, and export the share "+
-			"with rootSquash NoRootSquash", sharedHomes)
+		return false, fmt.Errorf("%s on the share is no folder that root alone writes to; give it to root with the mode 755, "+
+			"and export the share with rootSquash NoRootSquash", sharedHomes)
 	}
 	return makeOwnFolder(filepath.Join(p.Share, sharedHomes), p)
 }
