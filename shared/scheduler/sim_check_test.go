@@ -39,7 +39,7 @@ type bill struct{ from, to time.Time }
 func newChecker(w *world) *checker {
 	return &checker{w: w, entered: map[string]int64{}, ledger: map[string]usage.Entry{}, bills: map[string]bill{}, seen: map[string]int{}, asked: map[int64]bool{},
 		faults: newFaultCheck(), sessions: sessionsSeen{on: map[string]string{}, slots: map[string]int{}, ending: map[string]bool{},
-			told: map[string]struct{}{}, held: map[string]time.Duration{}}}
+			told: map[string]struct{}{}, held: map[string]time.Duration{}, odd: map[string]bool{}}}
 }
 
 func (c *checker) ok() bool { return c.broken == "" }

@@ -164,8 +164,14 @@ func (c *checker) holds(s *scheduler.State) {
 	}
 	c.sessions.busy, c.sessions.busyAt = map[string]bool{}, now
 	for vmid, n := range s.Nodes {
-		if n.State == pool.NodeBusy {
+		switch n.State {
+		case pool.NodeBusy:
 			c.sessions.busy[vmid] = true
+		case pool.NodeDraining, pool.NodeDeleting, pool.NodeLost, pool.NodeGone:
+		default:
+			if n.JobCount() > 0 { // it is quarantined under its people, or boots again
+				c.sessions.odd[vmid] = true
+			}
 		}
 	}
 }
@@ -198,7 +204,11 @@ func (c *checker) seconds() {
 		if held := c.sessions.held[vmid]; c.slack == 0 && c.w.clean && (held-n.busy).Abs() > 5*time.Second {
 			c.fail("S13", "node %s had sessions for %s, and is busy for %s of %+v", vmid, held, n.busy, *n)
 		}
-		if open := union(visits[vmid]); open > n.busy+n.drain+agentSkew+10*c.slack {
+		most := n.busy + n.drain
+		if c.sessions.odd[vmid] {
+			most = n.all
+		}
+		if open := union(visits[vmid]); open > most+agentSkew+10*c.slack {
 			c.fail("S13", "sessions were open on node %s for %s, and it is busy for %s and leaves for %s", vmid, open, n.busy, n.drain)
 		}
 	}

@@ -224,11 +224,16 @@ func (o *owed) withheld(vmid string) {
 	delete(o.work, vmid)
 }
 
-// sends checks that no session is sent without its door.
+// sends checks that no session is sent without a way in: the relay, or the node's own door.
 func (c *checker) sends(items []protocol.WorkItem) {
 	for _, i := range items {
-		if a := i.Assign; a != nil && a.Session != nil && (a.Session.Door == nil || a.Session.Door.Token == "" || len(a.Session.CAs) == 0) {
-			c.fail("door", "session %s is sent without a door", a.Job)
+		if i.Assign == nil || i.Assign.Session == nil {
+			continue
+		}
+		of := i.Assign.Session
+		atRelay := of.Door != nil && of.Door.Token != ""
+		if !atRelay && (of.Door != nil || len(of.Ways) == 0) || len(of.CAs) == 0 {
+			c.fail("door", "session %s is sent without a door", i.Assign.Job)
 		}
 	}
 }
@@ -244,6 +249,7 @@ type sessionsSeen struct {
 	held   map[string]time.Duration // by VMID: how long it had one
 	busy   map[string]bool          // by VMID: those that have one since busyAt
 	busyAt time.Time
+	odd    map[string]bool // by VMID: those that had one and were neither busy nor about to leave
 }
 
 // people checks what is promised to people. The names are those of docs/pools.md.
