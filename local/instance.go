@@ -34,6 +34,7 @@ import (
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
 	"dsvmpools/shared/door"
+	"dsvmpools/shared/wholefile"
 )
 
 // Names of the local deployment. Nothing depends on them.
@@ -317,11 +318,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(path + ".new") // left by a killed start, perhaps with other rights
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return wholefile.Replace(path, append(b, '\n'), 0o600)
 }
 
 // Close stops everything, in the reverse order of the starts.

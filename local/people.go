@@ -4,14 +4,13 @@ package local
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"os"
 	"os/user"
-	"path/filepath"
 	"time"
 
 	issuer "dsvmpools/local/identity"
+	"dsvmpools/shared/wholefile"
 )
 
 // renewToken is between two tokens of the owner: many fit into the time that one serves, so
@@ -64,19 +63,7 @@ func (in *Instance) writeToken(dir string) error {
 	if err != nil {
 		return err
 	}
-	name := tokenFile(dir)
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // only its owner may read it
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(token)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return wholefile.Replace(tokenFile(dir), []byte(token), 0o600)
 }
 
 // ownerLogin is what the person who runs the instance is called. With sudo that is the

@@ -41,6 +41,10 @@ var walls = append([]wall{
 		but:   []string{"shared/fault"},
 		why:   "a guard is used by every layer, so that it may know none; it knows shared/fault alone",
 	}, {
+		from:  []string{"shared/wholefile"},
+		never: []string{"shared/...", "handlers/...", "agent/...", "local/...", "cmd/..."},
+		why:   "every program replaces files, so that what does it may know none",
+	}, {
 		from:  []string{"shared/way"},
 		never: []string{"shared/...", "handlers/...", "agent/...", "local/...", "cmd/..."},
 		but:   []string{"shared/fault"},
@@ -68,17 +72,17 @@ var walls = append([]wall{
 	}, {
 		from:  []string{"local/relay"},
 		never: []string{"shared/..."},
-		but:   []string{"shared/door", "shared/relay/frames"},
+		but:   []string{"shared/door", "shared/relay/frames", "shared/wholefile"},
 		why:   "a local server stands in for a service of Azure; of this module it knows how messages are carried over, which is the same on a node",
 	}, {
 		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/...", "local/identity/...", "local/network"},
 		never: []string{"shared/..."},
-		but:   []string{"shared/door"},
+		but:   []string{"shared/door", "shared/wholefile"},
 		why:   "a local server stands in for a service of Azure, which knows nothing of pools and jobs",
 	}, {
 		from:  []string{"local/functions/..."},
 		never: []string{"shared/..."},
-		but:   []string{"shared/invoke", "shared/door", "shared/intake", "shared/backoff", "shared/bus/link", "shared/bus/tolerant"},
+		but:   []string{"shared/invoke", "shared/door", "shared/intake", "shared/backoff", "shared/bus/link", "shared/bus/tolerant", "shared/wholefile"},
 		why:   "the local host plays the Functions host; of this app it knows the custom-handler protocol alone",
 	}, {
 		from:  []string{"shared/...", "handlers/...", "agent/...", "infra"},

@@ -19,6 +19,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"dsvmpools/shared/wholefile"
 )
 
 const (
@@ -132,8 +134,5 @@ func makeCertificate(path string, now time.Time) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(path+".new", out.Bytes(), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return wholefile.Replace(path, out.Bytes(), 0o600)
 }

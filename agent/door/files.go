@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // maxFile bounds a file of the agent's.
@@ -144,8 +146,5 @@ func writeState(path string, s State) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return wholefile.Replace(path, append(text, '\n'), 0o600)
 }

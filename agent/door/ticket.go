@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // Lives and limits of tickets and cookies.
@@ -98,10 +100,7 @@ func cookieKey(path string) ([]byte, error) {
 	}
 	key = make([]byte, sha256.Size)
 	rand.Read(key)
-	if err := os.WriteFile(path+".new", key, 0o600); err != nil {
-		return nil, err
-	}
-	return key, os.Rename(path+".new", path)
+	return key, wholefile.Replace(path, key, 0o600)
 }
 
 // makeCookie makes the value of a cookie that is good for one session and its user.

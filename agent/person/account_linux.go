@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // accountsLock keeps two keepers of a machine from changing its accounts at once.
@@ -104,7 +106,7 @@ func (k *keeper) allowSudo() error {
 	if _, err := exec.LookPath("sudo"); err != nil {
 		return errors.New("`sudo` is not on the node; put it into the image, or leave it out of the pool")
 	}
-	return replaceFile(sudoFile(p), []byte(p.User+" ALL=(ALL) NOPASSWD:ALL\n"), 0o440)
+	return wholefile.Replace(sudoFile(p), []byte(p.User+" ALL=(ALL) NOPASSWD:ALL\n"), 0o440)
 }
 
 // sudoFile has a name that sudo reads: it passes over those with a dot.

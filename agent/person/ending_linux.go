@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // awaitEmpty waits until nothing of the session runs, and kills it meanwhile if asked to.
@@ -157,7 +159,7 @@ func (k *keeper) tellLab(n labNotice) {
 	}
 	text, err := json.Marshal(n)
 	if err == nil {
-		err = replaceFile(k.plan.Notice(), append(text, '\n'), 0o644)
+		err = wholefile.Replace(k.plan.Notice(), append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		k.log.Warn("writing the notice has failed", "error", err.Error())

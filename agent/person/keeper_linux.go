@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // inside is the argument of a keeper that has its view already.
@@ -84,7 +86,7 @@ func enter(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(k.plan.State, insideFile), text, 0o600); err != nil {
+	if err := wholefile.Replace(filepath.Join(k.plan.State, insideFile), text, 0o600); err != nil {
 		return err
 	}
 	if err := unix.Dup3(int(lock.Fd()), lockFD, 0); err != nil {

@@ -2,10 +2,11 @@ package person
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // homesDir is where homes are, as the person sees it.
@@ -38,20 +39,5 @@ func (p Plan) write() error {
 	if err := os.MkdirAll(p.State, 0o711); err != nil {
 		return fmt.Errorf("the session's folder cannot be made: %w", err)
 	}
-	return replaceFile(filepath.Join(p.State, planFile), text, 0o600)
-}
-
-// replaceFile writes a file so that it is there whole, or not at all.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
-	next := path + ".new"
-	os.Remove(next)
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	return err
+	return wholefile.Replace(filepath.Join(p.State, planFile), text, 0o600)
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // maxConnections bounds the connections of a session, of which most editors have two. Those
@@ -76,7 +78,7 @@ func (k *keeper) serveSSH() error {
 		return err
 	}
 	cas := filepath.Join(p.Run, "ca.pub")
-	if err := replaceFile(cas, []byte(strings.Join(p.CAs, "\n")+"\n"), 0o644); err != nil {
+	if err := wholefile.Replace(cas, []byte(strings.Join(p.CAs, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
 	var settings []string
@@ -88,7 +90,7 @@ func (k *keeper) serveSSH() error {
 		settings = append(settings, quoteSetting(v))
 	}
 	text := fmt.Sprintf(sshdConfig, p.HostKey, cas, k.principalsFile(), p.User, strings.Join(settings, " "))
-	if err := replaceFile(k.configFile(), []byte(text), 0o600); err != nil {
+	if err := wholefile.Replace(k.configFile(), []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := k.tool(p.SSHD, "-t", "-f", k.configFile()); err != nil {
@@ -99,7 +101,7 @@ func (k *keeper) serveSSH() error {
 		return fmt.Errorf("the session's socket for SSH cannot be made: %w", err)
 	}
 	// The last thing: from here on a certificate of the session lets its person in.
-	if err := replaceFile(k.principalsFile(), []byte(p.principal()+"\n"), 0o644); err != nil {
+	if err := wholefile.Replace(k.principalsFile(), []byte(p.principal()+"\n"), 0o644); err != nil {
 		return err
 	}
 	go k.takeLogins(l)

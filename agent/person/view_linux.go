@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // viewFile names the keeper's mount namespace, by which its processes are found.
@@ -44,7 +46,7 @@ func (k *keeper) makeView() error {
 		return fmt.Errorf("a view of the machine cannot be made: %w", err)
 	}
 	unix.Umask(0o022)
-	if err := replaceFile(filepath.Join(p.State, viewFile), []byte(viewOf(os.Getpid())), 0o600); err != nil {
+	if err := wholefile.Replace(filepath.Join(p.State, viewFile), []byte(viewOf(os.Getpid())), 0o600); err != nil {
 		return err
 	}
 	if p.OwnUsers {

@@ -14,6 +14,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"dsvmpools/shared/invoke"
+	"dsvmpools/shared/wholefile"
 )
 
 // monitorFrom is the shortest interval of a timer that stores its status, as in the real
@@ -185,10 +186,7 @@ func (t *timer) write(st status) {
 		err = os.MkdirAll(filepath.Dir(t.path), 0o700)
 	}
 	if err == nil {
-		err = os.WriteFile(t.path+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(t.path+".new", t.path)
+		err = wholefile.Replace(t.path, b, 0o600)
 	}
 	if err != nil {
 		t.log.Warn("writing timer status failed", "path", t.path, "error", err)

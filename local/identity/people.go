@@ -14,7 +14,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +22,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/crypto/bcrypt"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // state is what the issuer keeps: its key and its names.
@@ -67,15 +68,7 @@ func makeState(path string) (state, error) {
 	if err != nil {
 		return s, err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // only its owner may read it
-	if err != nil {
-		return s, err
-	}
-	_, err = f.Write(body)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return s, err
+	return s, wholefile.ReplaceDurably(path, body, 0o600)
 }
 
 // kid names the key.

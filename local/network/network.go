@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // Limits of the service.
@@ -355,8 +357,5 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.cfg.Path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(s.cfg.Path+".new", s.cfg.Path)
+	return wholefile.Replace(s.cfg.Path, append(text, '\n'), 0o600)
 }

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dsvmpools/shared/wholefile"
 )
 
 // entity is a hybrid connection with its listeners. The Server's mutex guards it.
@@ -170,10 +172,7 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.cfg.Path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(s.cfg.Path+".new", s.cfg.Path)
+	return wholefile.Replace(s.cfg.Path, append(text, '\n'), 0o600)
 }
 
 // Manager answers the resource manager's calls for the hybrid connections of a namespace: PUT,

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	written "dsvmpools/shared/document"
+	"dsvmpools/shared/wholefile"
 )
 
 // Contexts: instances under names of the user's own, in a file of the user's settings. The
@@ -96,16 +97,7 @@ func writePrivate(name string, all any) (err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fmt.Errorf("the folder for your settings cannot be made: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // only its owner may read it
-	if err != nil {
-		return fmt.Errorf("%s cannot be written: %w", name, err)
-	}
-	_, err = f.Write(append(body, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err := wholefile.Replace(name, append(body, '\n'), 0o600); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", name, err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/wholefile"
 	"dsvmpools/shared/wire"
 )
 
@@ -212,16 +213,7 @@ func includeOnce(dir string) error {
 	if at, err := os.Stat(name); err == nil {
 		mode = at.Mode().Perm()
 	}
-	file, err := os.CreateTemp(filepath.Dir(name), "config.*")
-	if err != nil {
-		return fmt.Errorf("your file of OpenSSH cannot be written: %w", err)
-	}
-	_, err = file.Write(append([]byte(includeLine+"\n\n"), old...))
-	if err = errors.Join(err, file.Chmod(mode), file.Close()); err == nil {
-		err = os.Rename(file.Name(), name)
-	}
-	if err != nil {
-		os.Remove(file.Name())
+	if err := wholefile.Replace(name, append([]byte(includeLine+"\n\n"), old...), mode); err != nil {
 		return fmt.Errorf("your file of OpenSSH cannot be written; put the line %q at its top: %w", includeLine, err)
 	}
 	return nil

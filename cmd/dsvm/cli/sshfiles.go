@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/wholefile"
 	"dsvmpools/shared/wire"
 )
 
@@ -229,12 +230,7 @@ func (f sshFolder) writeJSON(name string, v any) error {
 
 // write writes a file so that there is always a whole one, which nobody else may read.
 func (f sshFolder) write(name string, body []byte) error {
-	temporary, err := f.writeTemporary(name, body)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, name); err != nil {
-		os.Remove(temporary)
+	if err := wholefile.Replace(name, body, 0o600); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", name, err)
 	}
 	return nil
