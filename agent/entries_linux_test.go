@@ -60,7 +60,8 @@ func (v visitor) announce(id string, target, seconds int64) {
 // comeIn comes in with a certificate for something, past the door.
 func (v visitor) comeIn(id string) (*ssh.Client, error) {
 	v.n.tb.Helper()
-	cert, err := v.ca.Sign(v.n.tb.Context(), sshca.Login{PublicKey: string(ssh.MarshalAuthorizedKey(v.key.PublicKey())), User: "ann", For: id, At: time.Now()})
+	line := string(ssh.MarshalAuthorizedKey(v.key.PublicKey()))
+	cert, err := v.ca.Sign(v.n.tb.Context(), sshca.Login{PublicKey: line, User: "ann", For: id, At: time.Now()})
 	if err != nil {
 		v.n.tb.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func (v visitor) comeIn(id string) (*ssh.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, channels, requests, err := ssh.NewClientConn(c, "node", &ssh.ClientConfig{User: "ann", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
+	conn, channels, requests, err := ssh.NewClientConn(c, "node", &ssh.ClientConfig{
+		User: "ann", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: deadline}) //nolint:gosec // a test; OpenSSH checks it in another one
 	if err != nil {
 		c.Close()

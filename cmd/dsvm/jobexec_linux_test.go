@@ -42,7 +42,8 @@ func TestPeopleComeInToJobs(t *testing.T) {
 	dsvm := os.Args[0]
 
 	ann.must("inside", dsvm, "job", "exec", "one", "--", "cat", "file")
-	out, err := ann.run(dsvm, "job", "exec", "one", "--", "sh", "-c", `[ "$(id -u)" = "$(cat uid)" ] && echo "$COLOUR $DSVM_JOB_ID it's" && exit 7`)
+	out, err := ann.run(dsvm, "job", "exec", "one", "--", "sh", "-c",
+		`[ "$(id -u)" = "$(cat uid)" ] && echo "$COLOUR $DSVM_JOB_ID it's" && exit 7`)
 	if exitCode(err) != 7 || out != "blue one it's\n" {
 		t.Errorf("got %v and %q", err, out)
 	}
@@ -176,7 +177,8 @@ func (l *laptop) keepLogin(id string) (files string) {
 	dir := l.t.TempDir()
 	ssh, err := exec.LookPath("ssh")
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "ssh"), []byte("#!/bin/sh\ncp -r \"$(dirname \"$2\")\" "+dir+"/files\nexec "+ssh+" \"$@\"\n"), 0o700)
+		err = os.WriteFile(filepath.Join(dir, "ssh"),
+			[]byte("#!/bin/sh\ncp -r \"$(dirname \"$2\")\" "+dir+"/files\nexec "+ssh+" \"$@\"\n"), 0o700)
 	}
 	if err != nil {
 		l.t.Fatal(err)
