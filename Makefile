@@ -57,6 +57,9 @@ pictures: ## record the demo again, for the pages
 demo: ## run the demo: 21 jobs on a pool of local nodes
 	go run ./cmd/dsvm demo
 
+demo-interactive: ## run the demo of two people on a pool: needs root and OpenSSH
+	go run ./cmd/dsvm demo interactive
+
 ##@ Checks
 
 vet: ## vet for Linux, for macOS, and the command line for Windows; the modules that judge, too
@@ -166,5 +169,5 @@ $(eval $(call tool,deadcode,golang.org/x/tools/cmd/deadcode,$(DEADCODE)))
 $(eval $(call tool,actionlint,github.com/rhysd/actionlint/cmd/actionlint,$(ACTIONLINT)))
 $(eval $(call tool,govulncheck,golang.org/x/vuln/cmd/govulncheck,$(GOVULNCHECK)))
 
-.PHONY: help infra template build test-quick test test-race format demo vet lint deadcode workflows vuln ci fuzz sim kills power bench long package \
+.PHONY: help infra template build test-quick test test-race format demo demo-interactive vet lint deadcode workflows vuln ci fuzz sim kills power bench long package \
 	release-check release-snapshot release tools clean

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -361,6 +362,9 @@ func (l *listener) takeCancel(n int64, c protocol.Cancel, do *acts) {
 	}
 }
 
+// maxWarning bounds what people are told in a warning, in bytes: it is for a terminal.
+const maxWarning = 400
+
 // takeWarning enters a warning for the people of a session. The caller holds mu.
 func (l *listener) takeWarning(n int64, w protocol.Warn, do *acts) {
 	if n <= l.st.seen {
@@ -372,7 +376,11 @@ func (l *listener) takeWarning(n int64, w protocol.Warn, do *acts) {
 	if h == nil || !h.isSession() || h.phase == ended {
 		return
 	}
-	warning := person.Warning{Number: n, Text: startfault.Clip(w.Text)}
+	text := w.Text
+	if len(text) > maxWarning {
+		text = strings.ToValidUTF8(text[:maxWarning], "") + "..."
+	}
+	warning := person.Warning{Number: n, Text: text}
 	if w.EndsIn > 0 {
 		warning.EndsAt = time.Now().Add(seconds(w.EndsIn))
 	}

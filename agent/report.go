@@ -44,8 +44,9 @@ type reporter struct {
 	pool, vmid    string
 	ready         protocol.Ready // what the first report says, without Counter; Address "" = looked up
 	listens       func(ctx context.Context) *protocol.Listens
-	reportEvery   time.Duration // between two lists of everything
-	startedWithin time.Duration // how long a start may wait for more to report
+	missing       func() map[string]string // looked up with each first report: a pool's setup may install what is missing
+	reportEvery   time.Duration            // between two lists of everything
+	startedWithin time.Duration            // how long a start may wait for more to report
 	firstSession  <-chan struct{}
 
 	// Used by one goroutine at a time.
@@ -72,6 +73,7 @@ func newReporter(cfg Config, b *notebook, s *sessions, bus bus, boot string, fir
 			Versions: protocol.Versions(),
 		},
 		listens:       s.listens,
+		missing:       s.missingWhereServed,
 		reportEvery:   cfg.ReportEvery,
 		startedWithin: cfg.StartedWithin,
 		firstSession:  firstSession,
@@ -252,6 +254,7 @@ func (r *reporter) composeReport() (protocol.Report, sentItems) {
 	w.ready = !r.out.readySent || r.st.doubt && time.Since(r.out.askedAt) >= r.askEvery()
 	if w.ready {
 		ready := r.ready
+		ready.Missing = r.missing()
 		ready.Counter = r.st.doubt
 		ready.Address = cmp.Or(ready.Address, outwardAddress())
 		items = append(items, protocol.ReportItem{Ready: &ready})

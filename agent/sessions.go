@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,6 +29,7 @@ type sessions struct {
 	cfg      Config
 	unserved error // why the node can have none; nil = it can
 	secrets  *secret.Reader
+	own      *account // that sessions run as, where they can have no account of their own; nil = they can
 	hostKey  string   // path of the node's private key
 	hostKeys []string // its public half, as a line of OpenSSH
 
@@ -41,7 +41,10 @@ type sessions struct {
 
 // newSessions finds out whether the node can have sessions, and makes its host key once.
 func newSessions(cfg Config, b *notebook, secrets *secret.Reader) *sessions {
-	s := &sessions{notebook: b, cfg: cfg, secrets: secrets, unserved: person.CanServe()}
+	s := &sessions{notebook: b, cfg: cfg, secrets: secrets}
+	if s.own, s.unserved = ownAccount(cfg); s.unserved == nil {
+		s.unserved = s.checkWays()
+	}
 	var err error
 	s.hostKey, s.hostKeys, err = makeHostKey(filepath.Join(cfg.InstanceDir, "sessions", "host"))
 	if s.unserved == nil {
@@ -135,38 +138,24 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 	if ps.Jupyter == protocol.JupyterLab {
 		p.Lab = s.findJupyter()
 	}
-	var err error
-	if p.SSHD, err = person.FindSSHD(); err != nil {
-		return p, startfault.New(job.CauseRelease, "%w", err)
+	missing := s.missing()
+	if missing[protocol.MissingJupyter] != "" {
+		p.Lab = ""
+	}
+	if s.own != nil {
+		s.own.take(&p, missing)
+	}
+	if missing[protocol.MissingSSH] == "" {
+		p.SSHD, _ = person.FindSSHD()
+	}
+	if p.SSHD == "" && p.Lab == "" {
+		return p, startfault.New(job.CauseDocument, "nobody could come into the session: %s; and there is no JupyterLab in it",
+			missing[protocol.MissingSSH])
 	}
 	if err := p.Check(); err != nil {
 		return p, startfault.New(job.CauseDocument, "%w", err)
 	}
 	return p, nil
-}
-
-// jupyterPrograms are where images have it: a Data Science VM, and a plain one.
-var jupyterPrograms = []string{
-	"/anaconda/bin/jupyter",
-	"/anaconda/envs/py38_default/bin/jupyter",
-	"/usr/local/bin/jupyter",
-	"/usr/bin/jupyter",
-}
-
-// findJupyter finds the program jupyter; "" = the node has none, and the session no
-// JupyterLab.
-func (s *sessions) findJupyter() string {
-	programs := jupyterPrograms
-	if s.cfg.Jupyter != "" {
-		programs = []string{s.cfg.Jupyter}
-	}
-	for _, path := range programs {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	s.log.Warn("missing the program jupyter, so that the session has no JupyterLab; set DSVM_JUPYTER")
-	return ""
 }
 
 // open starts a session that waits. The keeper goes on with it by itself.
@@ -274,6 +263,7 @@ func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finish
 		case err != nil:
 			return s.lost(n, h, p), true
 		case state.Failure != "":
+			to.Close() // it has heard all, so that the keeper ends
 			s.clear(p)
 			cause := job.CauseDocument
 			if state.Node {
@@ -282,7 +272,8 @@ func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finish
 			return startFailure(n, startfault.New(cause, "%s: %s", state.Step, state.Failure)), true
 		case state.Ended:
 			s.removeDoor(n)
-			go s.clear(p)
+			to.Close()
+			s.clear(p) // before the node may go, which would leave its folder and its groups
 			return s.ended(n, h), true
 		}
 		s.take(n, h, p, state)
@@ -305,7 +296,7 @@ func (s *sessions) startKeeper(ctx context.Context, p *person.Plan, secrets map[
 			return err
 		}
 	}
-	if !person.Lives(p.Run) && !person.HasGroups() {
+	if !person.Lives(p.Run) && !person.HasGroups() && !p.Own {
 		var err error
 		if p.Groups, err = makeSessionGroups(s.key()+"."+strconv.FormatInt(p.N, 10), p.CPUs, p.Memory); err != nil {
 			s.log.Warn("missing control groups: cpus and memory of the session are not bounded", "reason", err.Error())

@@ -96,6 +96,7 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Doors:       doors,
 		Network:     opens,
 		NoAddresses: !s.Nodes.PublicIP,
+		SessionsFor: s.SessionsFor,
 		Log:         log,
 	})
 	needs, err := s.sessionNeeds(credential)

@@ -35,6 +35,7 @@ type Settings struct {
 	NetworkGuard        string          // resource id of the security group of the nodes' subnet
 	BalancerPort        int             // at which balancers listen
 	SSHCA               string          // URL of a vault's key, or path of a file: signs certificates for SSH; "" = none
+	SessionsFor         string          // object id of the one person who may open sessions; "" = everybody who has the right
 	Share               string          // path of the share
 	Subnet              string          // resource id of the nodes' subnet
 	Nodes               NodeSettings
@@ -69,7 +70,7 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		Subscription: r.required("AZURE_SUBSCRIPTION_ID"), ResourceGroup: r.required("AZURE_RESOURCE_GROUP"),
 		Location:        r.required("AZURE_LOCATION"),
 		ResourceManager: getenv("AZURE_RESOURCE_MANAGER_ENDPOINT"), ResourceManagerKey: getenv("DSVM_ARM_TOKEN"),
-		SSHCA: getenv("DSVM_SSH_CA"),
+		SSHCA: getenv("DSVM_SSH_CA"), SessionsFor: getenv("DSVM_SESSIONS_FOR"),
 		Share: r.required("SHARE_PATH"), Subnet: r.required("DSVM_SUBNET_ID"),
 		Nodes:  r.nodes(),
 		Queues: bus.DefaultQueues, Timing: scheduler.DefaultTiming, UnknownAgain: time.Minute, Lookup: getenv,

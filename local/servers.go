@@ -323,6 +323,7 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_RELAY_LISTEN_KEY":           id.Keys[listenRule],
 		"DSVM_RELAY_SEND_KEY":             id.Keys[sendRule],
 		"DSVM_SSH_CA":                     in.sshCA,
+		"DSVM_SESSIONS_FOR":               in.sessionsFor(),
 		"DSVM_SUBNET_ID":                  subnet,
 		"DSVM_WAYS_FROM":                  "127.0.0.0/8", // from this machine
 		"DSVM_NETWORK_GUARD":              guardID,
@@ -343,6 +344,15 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_ROLES":                      issuer.OwnerGroup + "=operator;" + cmp.Or(os.Getenv("DSVM_ROLES"), "*=user"),
 		"DSVM_KEY_ROLE":                   os.Getenv("DSVM_KEY_ROLE"),
 	}
+}
+
+// sessionsFor is the one person who may open sessions: without root they all run as the
+// account of this program. "" = everybody.
+func (in *Instance) sessionsFor() string {
+	if os.Geteuid() == 0 {
+		return ""
+	}
+	return in.issuer.Owner()
 }
 
 // role returns the command line for a part of the instance that dsvm itself runs as.

@@ -183,7 +183,10 @@ func field(line string, n int) string {
 	return all[n]
 }
 
-// person is whom the session's programs run as.
+// person is whom the session's programs run as; nil = as the keeper.
 func (k *keeper) person() *syscall.Credential {
+	if k.plan.Own {
+		return nil
+	}
 	return &syscall.Credential{Uid: uint32(k.plan.UID), Gid: uint32(k.plan.UID), Groups: append([]uint32{uint32(k.plan.UID)}, k.groups...)}
 }

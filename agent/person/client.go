@@ -111,7 +111,7 @@ func (l *Link) Close() error { return l.conn.Close() }
 
 // readPlan reads what write has written.
 func readPlan(dir string) (p Plan, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, planFile))
+	text, err := os.ReadFile(filepath.Join(dir, PlanFile))
 	if err == nil {
 		err = json.Unmarshal(text, &p)
 	}

@@ -74,13 +74,15 @@ func enter(dir string) error {
 			return fmt.Errorf("the keeper cannot enter its control group: %w", err)
 		}
 	}
-	if len(p.Groups) == 0 {
+	if len(p.Groups) == 0 && !p.Own { // the groups of an account are not the session's alone
 		p.Groups = ownGroups()
 	}
 	k := &keeper{plan: p}
-	if err := k.makeView(); err != nil {
-		// Said by the keeper itself, so that whoever waits for it learns why.
-		k.plan.ViewFault = err.Error()
+	if !p.Own {
+		if err := k.makeView(); err != nil {
+			// Said by the keeper itself, so that whoever waits for it learns why.
+			k.plan.ViewFault = err.Error()
+		}
 	}
 	text, err := json.Marshal(k.plan)
 	if err != nil {
@@ -147,6 +149,7 @@ type keeper struct {
 	votes   votes
 	made    chan struct{} // closed when no step is made any more
 	ended   chan struct{}
+	heard   chan struct{} // has something once a link has heard of the end, and is gone
 }
 
 // keep is the keeper's life.
@@ -156,13 +159,15 @@ func keep(dir string) error {
 		return err
 	}
 	k := &keeper{log: slog.New(slog.NewTextHandler(os.Stderr, nil)), conns: map[int]bool{}}
-	k.made, k.ended = make(chan struct{}), make(chan struct{})
+	k.made, k.ended, k.heard = make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	if err := json.Unmarshal(text, &k.plan); err != nil {
 		return err
 	}
 	unix.CloseOnExec(lockFD)
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if !k.plan.Own { // nobody but the account has a session then, and the instance finds it by its variables
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
 	// It ends when it is told to, and by nothing else. Caught and dropped: what is ignored
 	// would be ignored by all that it starts.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
@@ -189,11 +194,16 @@ func keep(dir string) error {
 	return nil
 }
 
-// lingerFor is how long a keeper that has ended still says so: whoever starts it connects
-// right after.
+// lingerFor is how long a keeper that has ended still says so, unless somebody has heard it:
+// whoever starts it connects right after.
 const lingerFor = 3 * time.Second
 
-func (k *keeper) linger() { time.Sleep(lingerFor) }
+func (k *keeper) linger() {
+	select {
+	case <-k.heard:
+	case <-time.After(lingerFor):
+	}
+}
 
 // step is something that a session needs. Each can be made again, and changes nothing that
 // is right already.
@@ -201,27 +211,31 @@ type step struct {
 	name string
 	make func() error
 	node bool // that it fails is the node's fault
+	own  bool // also a session of the keeper's own account has it: nothing of the home is changed then
 }
 
 // makeAll makes what the session needs, step by step.
 func (k *keeper) makeAll() bool {
 	for _, s := range []step{
-		{"view", func() error {
+		{name: "view", make: func() error {
 			if k.plan.ViewFault != "" {
 				return errors.New(k.plan.ViewFault)
 			}
 			return nil
-		}, true},
-		{"account", k.makeAccount, true},
-		{"home", k.makeHome, true},
-		{"share", k.makeShareFolder, true},
-		{"links", k.linkShare, false},
-		{"greeting", k.greet, false},
-		{"sudo", k.allowSudo, false},
-		{"secrets", k.readSecrets, true},
-		{"lab", k.startLab, false},
-		{"sshd", k.serveSSH, true},
+		}, node: true},
+		{name: "account", make: k.makeAccount, node: true},
+		{name: "home", make: k.makeHome, node: true},
+		{name: "share", make: k.makeShareFolder, node: true, own: true},
+		{name: "links", make: k.linkShare},
+		{name: "greeting", make: k.greet},
+		{name: "sudo", make: k.allowSudo, own: true},
+		{name: "secrets", make: k.readSecrets, node: true, own: true},
+		{name: "lab", make: k.startLab, own: true},
+		{name: "sshd", make: k.serveSSH, node: true, own: true},
 	} {
+		if k.plan.Own && !s.own {
+			continue
+		}
 		if !k.change(func(st *State) { st.Step = s.name }) {
 			return false
 		}
@@ -299,14 +313,22 @@ func (k *keeper) serveLink(c *net.UnixConn) {
 		k.watches = slices.DeleteFunc(k.watches, func(w chan struct{}) bool { return w == watch })
 		k.mu.Unlock()
 	}()
+	over := false
 	for {
 		select {
 		case <-watch:
 		case <-gone:
+			if over {
+				select {
+				case k.heard <- struct{}{}:
+				default:
+				}
+			}
 			return
 		}
 		k.mu.Lock()
 		line, err := json.Marshal(k.state)
+		over = k.state.Ended || k.state.Failure != ""
 		k.mu.Unlock()
 		if err != nil {
 			return

@@ -42,7 +42,11 @@ func (k *keeper) startLab() error {
 	if err := os.MkdirAll(p.labDir(), 0o700); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chown(p.labDir(), p.UID, p.UID), os.Chmod(p.labDir(), 0o700)); err != nil {
+	err := os.Chmod(p.labDir(), 0o700)
+	if !p.Own {
+		err = errors.Join(err, os.Chown(p.labDir(), p.UID, p.UID))
+	}
+	if err != nil {
 		return fmt.Errorf("the folder of JupyterLab cannot be given to its person: %w", err)
 	}
 	l := &lab{base: "/"}
@@ -99,7 +103,7 @@ func (k *keeper) runLab(l *lab) (<-chan syscall.WaitStatus, error) {
 		return nil, err
 	}
 	defer log.Close()
-	path := filepath.Dir(p.Lab) + ":" + systemPath
+	path := filepath.Dir(p.Lab) + ":" + p.path()
 	env := append(k.environment(), "PATH="+path, "JUPYTER_RUNTIME_DIR="+filepath.Join(p.labDir(), "runtime"))
 	_, ended, err := k.reaper.start(command{argv: l.argv, as: k.person(), env: env, dir: p.home(), stdout: log})
 	return ended, err

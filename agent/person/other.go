@@ -18,6 +18,9 @@ func HasGroups() bool { return false }
 // FindSSHD finds the system's SSH server.
 func FindSSHD() (string, error) { return "", errOther }
 
+// CheckOwnSSH says why the system's SSH server cannot serve the account of this process.
+func CheckOwnSSH() error { return errOther }
+
 // Start starts no keeper on this system.
 func Start(Plan, *slog.Logger) error { return errOther }
 

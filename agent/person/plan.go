@@ -3,6 +3,8 @@
 package person
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -36,7 +38,10 @@ type Plan struct {
 	WebURL    string        `json:"webURL"`              // where browsers reach it by the relay; "" = nowhere
 	WebBase   string        `json:"webBase,omitempty"`   // without WebURL: the first part of its path at the node's own door; "" = they do not
 	OwnUsers  bool          `json:"ownUsers"`            // the machine is not the node's own: the account is made in a world apart
-	SSHD      string        `json:"sshd"`                // program
+	Own       bool          `json:"own,omitempty"`       // of the keeper's own account, not root: no account, home and view are made
+	Home      string        `json:"home,omitempty"`      // with Own: the home folder
+	Path      string        `json:"path,omitempty"`      // with Own: where programs are looked for
+	SSHD      string        `json:"sshd"`                // program; "" = nobody comes in by SSH
 	HostKey   string        `json:"hostKey"`             // path of the private key
 	State     string        `json:"state"`               // folder of the session on the disk
 	Run       string        `json:"run"`                 // folder of its sockets, gone after a boot
@@ -49,7 +54,7 @@ type Plan struct {
 
 // Folders and files of a session.
 const (
-	planFile    = "session.json"
+	PlanFile    = "session.json" // of a Plan, in the folder State
 	controlFile = "control.sock"
 	sshFile     = "ssh.sock"
 	lockFile    = "lock"
@@ -70,6 +75,23 @@ func (p Plan) SSH() string { return filepath.Join(p.Run, sshFile) }
 // Notice is the path of what the person is told in JupyterLab; it need not be there.
 func (p Plan) Notice() string { return filepath.Join(p.Run, noticeFile) }
 
+// CheckProgram says why people with accounts of their own cannot run a program of the machine:
+// a session has other folders in the place of some, and others it cannot pass.
+func CheckProgram(path string) error {
+	for _, covered := range []string{"/tmp", "/var/tmp", "/run", "/home"} {
+		if strings.HasPrefix(path, covered+"/") {
+			return fmt.Errorf("%s is below %s, which is another folder in a session; install it elsewhere, such as below /opt", path, covered)
+		}
+	}
+	for dir := filepath.Dir(path); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		const passable = 0o001
+		if at, err := os.Stat(dir); err != nil || at.Mode()&passable == 0 {
+			return fmt.Errorf("%s is below %s, which other accounts cannot pass; install it elsewhere, such as below /opt", path, dir)
+		}
+	}
+	return nil
+}
+
 // LabSocket is the path of the socket at which JupyterLab answers, if there is one.
 func (p Plan) LabSocket() string { return filepath.Join(p.labDir(), "lab.sock") }
 
@@ -79,7 +101,16 @@ func (p Plan) labDir() string { return filepath.Join(p.Run, "lab") }
 // RunFolder is the run folder of a session: its path is short enough for sockets, and root's
 // alone from the top, which sshd asks for. Key is that of the node among those of a machine.
 func RunFolder(key string, n int64) string {
-	return filepath.Join("/run/dsvmpools/sessions", key+"."+strconv.FormatInt(n, 10))
+	return filepath.Join(runRoot(), key+"."+strconv.FormatInt(n, 10))
+}
+
+// runRoot has the run folders of sessions. Where they are not root's, they are below /tmp,
+// whose name is short: a path of a socket has some 100 bytes.
+func runRoot() string {
+	if uid := os.Geteuid(); uid != 0 {
+		return "/tmp/dsvmpools-" + strconv.Itoa(uid)
+	}
+	return "/run/dsvmpools/sessions"
 }
 
 // Check says what is wrong with a plan: it comes by a message. The error is a fault with
@@ -88,7 +119,9 @@ func (p Plan) Check() error {
 	switch {
 	case !userPattern.MatchString(p.User):
 		return fault.New(fault.Invalid, "user", "the account's name is not safe; it has 1 to 32 characters of a-z 0-9 -, a letter first")
-	case p.UID < minUID || p.UID > maxUID:
+	case p.Own && (p.UID == 0 || p.UID != os.Geteuid()):
+		return fault.New(fault.Invalid, "uid", "the session is of the account %d, and its keeper would run as %d", p.UID, os.Geteuid())
+	case !p.Own && (p.UID < minUID || p.UID > maxUID):
 		return fault.New(fault.Invalid, "uid", "the account's number is %d; it is %d to %d", p.UID, minUID, maxUID)
 	case job.CheckID(p.Session) != nil:
 		return fault.New(fault.Invalid, "session", "the session's id is not a safe name; it has 1 to 100 characters of A-Z a-z 0-9 . _ -")

@@ -13,7 +13,12 @@ import (
 const homesDir = "/home"
 
 // local is the person's folder on the node's own disk: the home, unless that is on the share.
-func (p Plan) local() string { return filepath.Join(homesDir, p.User) }
+func (p Plan) local() string {
+	if p.Own {
+		return p.Home
+	}
+	return filepath.Join(homesDir, p.User)
+}
 
 // sharedHomes is the folder of the homes on the share.
 const sharedHomes = "home"
@@ -39,5 +44,5 @@ func (p Plan) write() error {
 	if err := os.MkdirAll(p.State, 0o711); err != nil {
 		return fmt.Errorf("the session's folder cannot be made: %w", err)
 	}
-	return wholefile.Replace(filepath.Join(p.State, planFile), text, 0o600)
+	return wholefile.Replace(filepath.Join(p.State, PlanFile), text, 0o600)
 }

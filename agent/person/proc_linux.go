@@ -53,6 +53,20 @@ func readStatus(pid int) (s processStatus, ok bool) {
 	return s, false
 }
 
+// hasVariable reports whether a process was started with NAME=value in its environment.
+func hasVariable(pid int, variable string) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false
+	}
+	for v := range strings.SplitSeq(string(text), "\x00") {
+		if v == variable {
+			return true
+		}
+	}
+	return false
+}
+
 // descendants lists the processes below one.
 func descendants(of int) []int {
 	children := map[int][]int{}

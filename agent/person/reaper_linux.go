@@ -71,8 +71,10 @@ type command struct {
 // plainScore starts a program that the kernel may kill for want of memory, unlike its keeper.
 // What a person makes is for nobody else, unless the person says so.
 const (
-	plainScore = `umask 022; echo 0 >/proc/self/oom_score_adj; exec "$@"`
-	ofPerson   = `umask 027; echo 0 >/proc/self/oom_score_adj; exec "$@"`
+	plainScore = `umask 022; ` + resetScore + `; exec "$@"`
+	ofPerson   = `umask 027; ` + resetScore + `; exec "$@"`
+	// Who is not root may not lower it, and has it from whoever has started the agent.
+	resetScore = `{ echo 0 >/proc/self/oom_score_adj; } 2>/dev/null`
 )
 
 // start starts a process. Its end comes on the channel.

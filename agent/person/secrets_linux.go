@@ -28,15 +28,20 @@ func GiveSecrets(p Plan, values map[string]string) error {
 	if len(values) == 0 {
 		return nil
 	}
-	err := errors.Join(os.MkdirAll(p.Run, 0o711), os.RemoveAll(p.secrets()), os.Mkdir(p.secrets(), 0o750), os.Chown(p.secrets(), 0, p.UID))
+	err := errors.Join(makeRunFolder(p), os.RemoveAll(p.secrets()), os.Mkdir(p.secrets(), 0o750))
+	if err == nil && !p.Own {
+		err = os.Chown(p.secrets(), 0, p.UID)
+	}
 	if err != nil {
 		return fmt.Errorf("the folder of the session's secrets cannot be made: %w", err)
 	}
 	for name, value := range values {
 		f, err := os.OpenFile(filepath.Join(p.secrets(), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 		if err == nil {
-			_, err = f.WriteString(value)
-			err = errors.Join(err, f.Chown(p.UID, p.UID), f.Close())
+			if _, err = f.WriteString(value); !p.Own {
+				err = errors.Join(err, f.Chown(p.UID, p.UID))
+			}
+			err = errors.Join(err, f.Close())
 		}
 		if err != nil {
 			return fmt.Errorf("the secret %s cannot be written for the session: %w", name, err)

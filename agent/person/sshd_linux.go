@@ -1,6 +1,7 @@
 package person
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -43,7 +44,7 @@ PermitUserRC no
 AllowUsers %[4]s
 UsePAM no
 UseDNS no
-StrictModes yes
+StrictModes %[6]s
 LoginGraceTime 30
 MaxAuthTries 6
 MaxSessions 100
@@ -68,11 +69,21 @@ func (k *keeper) principalsFile() string { return filepath.Join(k.plan.Run, "pri
 
 func (k *keeper) configFile() string { return filepath.Join(k.plan.Run, "sshd_config") }
 
-// serveSSH writes what sshd reads, has it checked by sshd itself, and takes connections.
+// serveSSH writes what sshd reads, has it checked by sshd itself, and takes connections. An
+// sshd that is not root's lets in its own account and nobody else, by what OpenSSH checks
+// itself. Its files are below /tmp, which StrictModes refuses; the folder there is the
+// account's alone.
 func (k *keeper) serveSSH() error {
-	p := k.plan
-	if err := os.MkdirAll(separation, 0o755); err != nil {
-		return fmt.Errorf("the folder of sshd cannot be made: %w", err)
+	p, strict := k.plan, "yes"
+	switch {
+	case p.SSHD == "":
+		return nil
+	case p.Own:
+		strict = "no"
+	default:
+		if err := os.MkdirAll(separation, 0o755); err != nil {
+			return fmt.Errorf("the folder of sshd cannot be made: %w", err)
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(k.principalsFile()), 0o755); err != nil {
 		return err
@@ -86,10 +97,13 @@ func (k *keeper) serveSSH() error {
 	if p.OnShare { // JupyterLab has another one, in the run folder
 		shells = append(shells, "JUPYTER_RUNTIME_DIR="+filepath.Join(p.local(), ".local/share/jupyter/runtime"))
 	}
+	if p.Own { // sshd has another one where the agent was given one
+		shells = append(shells, "HOME="+p.home())
+	}
 	for _, v := range shells {
 		settings = append(settings, quoteSetting(v))
 	}
-	text := fmt.Sprintf(sshdConfig, p.HostKey, cas, k.principalsFile(), p.User, strings.Join(settings, " "))
+	text := fmt.Sprintf(sshdConfig, p.HostKey, cas, k.principalsFile(), p.User, strings.Join(settings, " "), strict)
 	if err := wholefile.Replace(k.configFile(), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -140,7 +154,7 @@ func (k *keeper) startLogin(c *net.UnixConn) error {
 	}
 	pid, ended, err := k.reaper.start(command{
 		argv:   []string{k.plan.SSHD, "-i", "-f", k.configFile(), "-E", log},
-		env:    toolEnvironment,
+		env:    append(slices.Clone(toolEnvironment), "DSVM_SESSION="+k.plan.Session),
 		dir:    "/",
 		login:  true,
 		stdin:  socket,
@@ -179,11 +193,14 @@ func (k *keeper) sessionEnvironment() []string {
 	return append(all, k.secretVariables()...)
 }
 
+// path is where the session's programs are looked for.
+func (p Plan) path() string { return cmp.Or(p.Path, systemPath) }
+
 // environment is that of the programs that the keeper starts as the person.
 func (k *keeper) environment() []string {
 	p := k.plan
 	return append([]string{
-		"PATH=" + systemPath, "LANG=C.UTF-8", "HOME=" + p.home(), "USER=" + p.User, "LOGNAME=" + p.User, "SHELL=/bin/bash",
+		"PATH=" + p.path(), "LANG=C.UTF-8", "HOME=" + p.home(), "USER=" + p.User, "LOGNAME=" + p.User, "SHELL=/bin/bash",
 	}, k.sessionEnvironment()...)
 }
 
@@ -202,7 +219,9 @@ func (k *keeper) end(e ending) {
 		k.log.Info("ending session", "session", k.plan.Session, "reason", e.Reason)
 		os.Remove(k.principalsFile())
 		os.Remove(k.plan.SSH())
-		k.noteEnd(e.Reason)
+		if !k.plan.Own {
+			k.noteEnd(e.Reason)
+		}
 		for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
 			for _, pid := range k.below() {
 				syscall.Kill(pid, signal)

@@ -36,7 +36,8 @@ func FindSSHD() (string, error) {
 	return "", errors.New("sessions need an SSH server: install openssh-server, or put it into the image")
 }
 
-// CanServe says why this node can have no sessions; nil = it can.
+// CanServe says why this node can have no sessions of people with accounts of their own;
+// nil = it can.
 func CanServe() error {
 	if os.Geteuid() != 0 {
 		return errors.New("sessions need root: each person has an account of their own; run the agent, or `dsvm up`, as root")
@@ -63,7 +64,7 @@ func Start(p Plan, log *slog.Logger) error {
 	if err := p.write(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(p.Run, 0o711); err != nil {
+	if err := makeRunFolder(p); err != nil {
 		return fmt.Errorf("the session's run folder cannot be made: %w", err)
 	}
 	program, err := os.Executable()
@@ -71,7 +72,8 @@ func Start(p Plan, log *slog.Logger) error {
 		return err
 	}
 	var cmd *exec.Cmd
-	if HasGroups() {
+	inUnit := HasGroups() && !p.Own
+	if inUnit {
 		cmd = p.unit(program)
 	} else {
 		cmd = exec.Command(program, role, p.State)
@@ -100,13 +102,33 @@ func Start(p Plan, log *slog.Logger) error {
 		}
 		select {
 		case err := <-ended:
-			if err != nil || !HasGroups() {
+			if err != nil || !inUnit {
 				return fmt.Errorf("the session's keeper has ended at once: %v; see %s", err, out.Name())
 			}
 		default:
 		}
 	}
 	return fmt.Errorf("the session's keeper has not come up within %s", startWithin)
+}
+
+// makeRunFolder makes the run folder of a session. The folder above it must be nobody else's:
+// in /tmp somebody may have made it before.
+func makeRunFolder(p Plan) error {
+	if !p.Own {
+		return os.MkdirAll(p.Run, 0o711)
+	}
+	above := filepath.Dir(p.Run)
+	if err := os.Mkdir(above, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	at, err := os.Lstat(above)
+	if err != nil {
+		return err
+	}
+	if sys, ok := at.Sys().(*syscall.Stat_t); !ok || !at.IsDir() || int(sys.Uid) != os.Geteuid() || at.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is not yours alone; remove it", above)
+	}
+	return os.MkdirAll(p.Run, 0o700)
 }
 
 // unit is the command that has systemd run the keeper, in a unit and a control group of its
@@ -134,7 +156,7 @@ const clearWithin = 10 * time.Second
 // Clear ends what is left of a session whose keeper does not live: its processes, and its
 // run folder. It reports whether nothing is left. The home stays.
 func Clear(p Plan) bool {
-	if p.UID < minUID { // nothing was ever started of it
+	if p.UID < minUID && !p.Own { // nothing was ever started of it
 		return true
 	}
 	if Lives(p.Run) {
@@ -188,6 +210,15 @@ func (p Plan) remains() []int {
 				add(pid)
 			}
 		}
+	}
+	if p.Own { // the account has other processes: those of the session have its name
+		mark := "DSVM_SESSION=" + p.Session
+		eachProcess(func(pid int, s processStatus) {
+			if s.uid == p.UID && hasVariable(pid, mark) {
+				add(pid)
+			}
+		})
+		return all
 	}
 	// The same person may have a session on another node of this machine: only a process in
 	// the session's own view of the machine is the session's.

@@ -121,6 +121,7 @@ its commit. The exit code is 0 only if all of it happened.`,
 		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the instance's folder, with all logs")
+	cmd.AddCommand(demoInteractive(p))
 	return cmd
 }
 

@@ -101,7 +101,7 @@ func dialOnce(ctx context.Context, host string, doors []wire.Door) (net.Conn, er
 	if failed == nil {
 		failed = errors.New("the instance knows no way that this program can go; bring both to one release")
 	}
-	return nil, fmt.Errorf("%s cannot be reached: %w", host, failed)
+	return nil, fmt.Errorf("%s cannot be reached: %w", host, notIn(failed))
 }
 
 // errOtherWay is the error of a way that a later release may know.
@@ -115,6 +115,23 @@ func dialWay(ctx context.Context, at wire.Door) (net.Conn, error) {
 		return way.Dial(ctx, at.Address, at.Token)
 	}
 	return nil, errOtherWay
+}
+
+// notIn says for people why a way does not lead in. Its code stays.
+func notIn(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return err
+	}
+	switch f.Code {
+	case fault.NotFound:
+		return fault.New(f.Code, "", "its node is not listening: the session may have ended")
+	case fault.Forbidden:
+		return fault.New(f.Code, "", "its node does not let you in: the session has ended, or the way there is too old")
+	case fault.Throttled:
+		return fault.New(f.Code, "", "its node lets nobody in just now: the session is ending, or has too many connections")
+	}
+	return err
 }
 
 // pass copies bytes both ways until the node has closed its side: what ssh has still to read

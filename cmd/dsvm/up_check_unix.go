@@ -4,8 +4,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/user"
@@ -46,6 +48,28 @@ func checkJobUser(name string, root bool) error {
 		return cli.WrongUse(
 			"--job-user %s: only when root runs `dsvm up` can jobs run as another user; leave it out, or run `dsvm up` by root",
 			document.Clip(name))
+	}
+	return nil
+}
+
+// checkUsersFile refuses a file of people that cannot be read.
+func checkUsersFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.WrongUse("--users %s: there is no such file; write one with a line LOGIN:HASH:GROUP,GROUP for each person, "+
+			"whose hash `htpasswd -nB LOGIN` makes", document.Clip(path))
+	case errors.Is(err, fs.ErrPermission):
+		return cli.WrongUse("--users %s: this user may not read the file; name another, or give it to who runs `dsvm up`", document.Clip(path))
+	case err != nil:
+		return cli.WrongUse("--users %s: the file cannot be read: %w", document.Clip(path), err)
+	}
+	defer f.Close()
+	if at, err := f.Stat(); err != nil || at.IsDir() {
+		return cli.WrongUse("--users %s: it is a folder; name the file with the people", document.Clip(path))
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 			if err := checkJobUser(jobUser, os.Geteuid() == 0); err != nil {
 				return err
 			}
-			if err := checkQuota(quota); err != nil {
+			if err := errors.Join(checkQuota(quota), checkUsersFile(users)); err != nil {
 				return err
 			}
 			note, err := local.RaiseFiles()
@@ -93,6 +93,10 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 					"DSVM_JOB_UIDS=off runs all of them as root\n", dir)
 			} else if os.Geteuid() != 0 {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as you; only when run by root can they run as another user (--job-user)")
+			}
+			if os.Geteuid() != 0 && runtime.GOOS == "linux" {
+				fmt.Fprintln(p.Err, "dsvm: a session in an interactive pool is for you alone and runs as you; "+
+					"when root runs this, each person has an account")
 			}
 			fmt.Fprintln(p.Err,
 				"dsvm: try `dsvm pool apply -f docs/examples/cpu.yaml` and `dsvm run --pool cpu -- echo hello` "+

@@ -111,6 +111,9 @@ func (s *Server) Addr() string { return s.url[len("http://"):] }
 // Client is the id of the application that tokens are for.
 func (s *Server) Client() string { return s.state.Client }
 
+// Owner is the object id of the owner of the instance.
+func (s *Server) Owner() string { return s.state.Owner }
+
 // Tenant is the id of the tenant.
 func (s *Server) Tenant() string { return s.state.Tenant }
 

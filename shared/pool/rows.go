@@ -150,31 +150,32 @@ type Node struct {
 	Memory     job.Bytes // 0 = not known
 	State      NodeState
 	Reason     string
-	Since      time.Time // of State
-	AskedAt    time.Time // when the pool asked for it; zero in rows of earlier versions, and if the pool did not ask for it
-	CreatedAt  time.Time // first observation
-	RunningAt  time.Time // first seen running: billing begins
-	HeardAt    time.Time // enqueued time of its last report
-	MissingAt  time.Time // first time a listing lacked it; zero when it was listed last
-	DeleteAt   time.Time // when its deletion was last asked for
-	Evicted    bool      // its agent has reported that Azure takes its VM away
-	Breaks     int       // events in a row in which it failed different jobs; see countBreaks
-	Blames     []Blame   // those events, since an attempt last succeeded, failed or timed out on it
-	Boot       string    // of the agent's last start
-	RestartAt  time.Time // when its agent last started again; zero = it has not
-	BootAt     time.Time // enqueued time of the first report of that start
-	Address    string    // under which other nodes reach it; "" = its name
-	Seen       int64     // highest number its agent has reported
-	Outdated   bool      // it was made with an earlier model than its set has now
-	OutdatedAt time.Time // since when; zero = it is not
-	Stage      string    // how far its boot is, as its agent reported last: protocol.StageSetup, ...; "" = not reported, or it is up
-	StageWhy   string    // what it waits for there
-	StageAt    time.Time // since when it takes no work because of that; zero = it has reported no stage
-	Features   []string  // of the messages that its agent understands
-	HostKeys   []string  // public keys of its SSH server, as lines of OpenSSH; nil = none
-	Slot       int       // of the relay's entities of an interactive pool, from 1; 0 = none
-	Protocol   int       // the version of the protocol that its agent is spoken to in; 0 = 1
-	Price      string    // per hour, decimal or usage.UnknownPrice
+	Since      time.Time         // of State
+	AskedAt    time.Time         // when the pool asked for it; zero in rows of earlier versions, and if the pool did not ask for it
+	CreatedAt  time.Time         // first observation
+	RunningAt  time.Time         // first seen running: billing begins
+	HeardAt    time.Time         // enqueued time of its last report
+	MissingAt  time.Time         // first time a listing lacked it; zero when it was listed last
+	DeleteAt   time.Time         // when its deletion was last asked for
+	Evicted    bool              // its agent has reported that Azure takes its VM away
+	Breaks     int               // events in a row in which it failed different jobs; see countBreaks
+	Blames     []Blame           // those events, since an attempt last succeeded, failed or timed out on it
+	Boot       string            // of the agent's last start
+	RestartAt  time.Time         // when its agent last started again; zero = it has not
+	BootAt     time.Time         // enqueued time of the first report of that start
+	Address    string            // under which other nodes reach it; "" = its name
+	Seen       int64             // highest number its agent has reported
+	Outdated   bool              // it was made with an earlier model than its set has now
+	OutdatedAt time.Time         // since when; zero = it is not
+	Stage      string            // how far its boot is, as its agent reported last: protocol.StageSetup, ...; "" = not reported, or it is up
+	StageWhy   string            // what it waits for there
+	StageAt    time.Time         // since when it takes no work because of that; zero = it has reported no stage
+	Features   []string          // of the messages that its agent understands
+	Missing    map[string]string // what sessions lack on it, and why: see protocol.Ready; nil = nothing
+	HostKeys   []string          // public keys of its SSH server, as lines of OpenSSH; nil = none
+	Slot       int               // of the relay's entities of an interactive pool, from 1; 0 = none
+	Protocol   int               // the version of the protocol that its agent is spoken to in; 0 = 1
+	Price      string            // per hour, decimal or usage.UnknownPrice
 	Currency   string
 	From       time.Time     // begin of the ledger interval that is open
 	Mark       time.Time     // up to here the sums below are counted

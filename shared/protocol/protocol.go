@@ -167,6 +167,9 @@ type Ready struct {
 	HostKeys []string `json:"hostKeys,omitempty"`
 	// Listens is where its door listens; nil = it does not.
 	Listens *Listens `json:"listens,omitempty"`
+	// Missing says what sessions of people lack on the node, by MissingSSH and others, and why,
+	// in a sentence for people.
+	Missing map[string]string `json:"missing,omitempty"`
 }
 
 // Started says that an attempt's process runs.

@@ -58,6 +58,13 @@ type Listens struct {
 	Inside string `json:"inside"`           // where the doors of other nodes find it
 }
 
+// What sessions may lack on a node.
+const (
+	MissingUsers   = "users"   // accounts of people: a session runs as the account of the agent
+	MissingSSH     = "ssh"     // the way in by SSH
+	MissingJupyter = "jupyter" // the way in by JupyterLab
+)
+
 // Homes and kinds of Jupyter of a session.
 const (
 	HomeLocal  = "local"

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -98,6 +99,10 @@ func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 		n.Listens = at
 		rs.touchNode(n)
 	}
+	if missing := clipMissing(r.Missing); rs.Head.Spec.IsInteractive() && !maps.Equal(missing, n.Missing) {
+		n.Missing = missing
+		rs.touchNode(n)
+	}
 	if !slices.Equal(features, n.Features) || n.Stage != "" || n.Protocol != version {
 		n.Features, n.Protocol, n.Stage, n.StageWhy, n.StageAt = features, version, "", "", time.Time{}
 		rs.indexNode(n)
@@ -135,6 +140,22 @@ func clipListens(l *protocol.Listens) protocol.Listens {
 		return protocol.Listens{}
 	}
 	return *l
+}
+
+// longestMissing bounds a sentence about what sessions lack on a node, in bytes.
+const longestMissing = 300
+
+// clipMissing keeps what is said in the words of the protocol, with sentences of a possible length.
+func clipMissing(missing map[string]string) (good map[string]string) {
+	for _, what := range []string{protocol.MissingUsers, protocol.MissingSSH, protocol.MissingJupyter} {
+		if why, ok := missing[what]; ok {
+			if good == nil {
+				good = map[string]string{}
+			}
+			good[what] = clip(why, longestMissing)
+		}
+	}
+	return good
 }
 
 // clip cuts a text to so many bytes, and leaves no broken character.

@@ -73,7 +73,11 @@ func (se *sessions) receiveState(n *Node, st protocol.SessionState, at time.Time
 
 // idleText is the reason of a session that ends for idleness.
 func idleText(idle time.Duration) string {
-	return "nobody had used it for " + job.Duration(idle.Truncate(time.Minute)).String()
+	unit := time.Minute
+	if idle < unit {
+		unit = time.Second
+	}
+	return "nobody had used it for " + job.Duration(idle.Truncate(unit)).String()
 }
 
 // idleFor is how long nobody has used a session, by a report; 0 = somebody does, or a voter

@@ -86,6 +86,7 @@ type Config struct {
 	Network     drive.Network                                              // opens nodes beside the relay; nil = such pools are refused
 	NoAddresses bool                                                       // nodes have no public addresses of their own
 	Doors       *Doors                                                     // how people come in; nil = there are no interactive pools
+	SessionsFor string                                                     // id of who alone may open sessions; "" = all with the right
 	Log         *slog.Logger
 	Now         func() time.Time // UTC; nil = the clock
 }
@@ -151,7 +152,7 @@ func New(c Config) *Service {
 		Trees:      trees,
 		Users:      users,
 		Audit:      &Audit{store: c.Store, log: c.Log, now: c.Now},
-		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, users: users, doors: c.Doors, now: c.Now},
+		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, users: users, doors: c.Doors, only: c.SessionsFor, now: c.Now},
 		Rejected:   &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/sshca"
 	"dsvmpools/shared/wire"
 )
@@ -31,6 +32,8 @@ func (s *Sessions) Certificate(ctx context.Context, id, publicKey string) (wire.
 	switch {
 	case s.doors == nil:
 		return wire.SessionCertificate{}, errNoDoors()
+	case node.Missing[protocol.MissingSSH] != "":
+		return wire.SessionCertificate{}, lacks(node, "SSH", node.Missing[protocol.MissingSSH])
 	case len(node.HostKeys) == 0:
 		return wire.SessionCertificate{}, fault.New(fault.Conflict, "id",
 			"node %q has told no host key, so that nobody could know it is the right one; "+
@@ -64,6 +67,12 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	if s.doors == nil {
 		return wire.SessionLab{}, errNoDoors()
 	}
+	if of := head.Spec.Sessions; of != nil && of.Jupyter == protocol.JupyterOff {
+		return wire.SessionLab{}, fault.New(fault.Conflict, "id", "pool %q has no JupyterLab: its document says `jupyter: off`", j.Spec.Pool)
+	}
+	if why := node.Missing[protocol.MissingJupyter]; why != "" {
+		return wire.SessionLab{}, lacks(node, "JupyterLab", why)
+	}
 	ticket, err := signTicket(s.doors.ticketKey, ticket{
 		Session: j.ID,
 		User:    j.Spec.User,
@@ -75,6 +84,11 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	}
 	address, err := s.doors.login(&head, node, j.ID, ticket, s.now())
 	return wire.SessionLab{URL: address}, err
+}
+
+// lacks is the error of a way into a session that its node does not have.
+func lacks(n *pool.Node, way, why string) error {
+	return fault.New(fault.Conflict, "id", "node %q has no %s: %s", n.Name, way, why)
 }
 
 // enter finds a session that its owner, who calls, can come into now, its node, and

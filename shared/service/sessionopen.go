@@ -32,6 +32,10 @@ func (s *Sessions) Open(ctx context.Context, name, team string) (out wire.Sessio
 	if err != nil {
 		return out, false, err
 	}
+	if s.only != "" && c.ID != s.only {
+		return out, false, fault.New(fault.Forbidden, "pool", "sessions are for the owner of this instance alone, since they run "+
+			"as the account of `dsvm up`; run `dsvm up` as root, so that each person has an account")
+	}
 	isMember, err := s.isMember(ctx, c, spec.Users)
 	if err != nil {
 		return out, false, err

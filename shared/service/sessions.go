@@ -26,6 +26,7 @@ type Sessions struct {
 	orders orders
 	users  *Users
 	doors  *Doors // nil = the deployment lets nobody in
+	only   string // object id of the one person who may open sessions; "" = everybody who has the right
 	now    func() time.Time
 }
 
@@ -41,6 +42,9 @@ const (
 	// leastExtension and mostExtension bound what one call may keep a session for. The pool's
 	// maxAge bounds all of them together.
 	leastExtension, mostExtension = time.Minute, 30 * 24 * time.Hour
+	// cutFrom is how much earlier than asked for a session is to end, to be said: rows keep
+	// times a little coarser.
+	cutFrom = time.Second
 	// recentEnds is how many of the last sessions of a person are looked at for how the last
 	// one ended.
 	recentEnds = 1
@@ -315,7 +319,10 @@ func (s *Sessions) Extend(ctx context.Context, id string, by time.Duration) (wir
 			return wire.Session{}, err
 		}
 	}
-	return s.notify(ctx, j, pool.Extend{Order: j.Order, Until: s.now().Add(by)})
+	until := s.now().Add(by)
+	out, err := s.notify(ctx, j, pool.Extend{Order: j.Order, Until: until})
+	out.KeepCut = out.KeepUntil != nil && until.Sub(*out.KeepUntil) > cutFrom
+	return out, err
 }
 
 // notify brings the pool of a session an event about it, and returns the session as it is

@@ -178,6 +178,11 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	}
 	e.Text("DoorPublic", n.Listens.Public)
 	e.Text("DoorInside", n.Listens.Inside)
+	if len(n.Missing) > 0 { // as few as the scheduler keeps
+		if missing, err := table.Compact(n.Missing); err == nil && len(missing) <= table.ChunkUnits {
+			e.Text("Missing", missing)
+		}
+	}
 	e.Int("Slot", n.Slot)
 	e.Int("Protocol", n.Protocol)
 	e.Text("Price", n.Price)
@@ -280,7 +285,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency      string
-		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside                   string
+		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside, Missing          string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol, Slot table.Number
 		Evicted, Spot, Outdated                                                               bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark        time.Time
@@ -336,6 +341,9 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		return nil, err
 	}
 	if err := table.DecodeOptional(raw, "its host keys", row.HostKeys, &n.HostKeys); err != nil {
+		return nil, err
+	}
+	if err := table.DecodeOptional(raw, "what it lacks", row.Missing, &n.Missing); err != nil {
 		return nil, err
 	}
 	if err := table.DecodeOptional(raw, "its features", row.Features, &n.Features); err != nil {

@@ -173,23 +173,24 @@ func (c *NodeCounts) count(s pool.NodeState) {
 
 // Node is a node as people and scripts see it.
 type Node struct {
-	ID           string         `json:"id"` // of the VM
-	Pool         string         `json:"pool"`
-	Name         string         `json:"name"` // of the instance
-	Size         string         `json:"size"`
-	State        pool.NodeState `json:"state"`
-	Reason       string         `json:"reason"`
-	Stage        string         `json:"stage,omitempty"`    // of its boot: setup, share, gpus; "" = it has reported none, or is up
-	Outdated     bool           `json:"outdated,omitempty"` // it was made with an earlier model than its set has now
-	CPUs         *int           `json:"cpus"`               // null until its agent has reported
-	GPUs         int            `json:"gpus"`               // that jobs can ask for
-	Jobs         int            `json:"jobs"`               // that have a place on it
-	Features     []string       `json:"features,omitempty"` // that its agent has said it knows
-	HeardAt      *time.Time     `json:"heardAt"`
-	Since        *time.Time     `json:"since"`        // of the state
-	Until        *time.Time     `json:"until"`        // when a quarantined node leaves; null for others
-	PricePerHour string         `json:"pricePerHour"` // decimal, or "unknown"
-	Currency     string         `json:"currency"`
+	ID           string            `json:"id"` // of the VM
+	Pool         string            `json:"pool"`
+	Name         string            `json:"name"` // of the instance
+	Size         string            `json:"size"`
+	State        pool.NodeState    `json:"state"`
+	Reason       string            `json:"reason"`
+	Stage        string            `json:"stage,omitempty"`    // of its boot: setup, share, gpus; "" = it has reported none, or is up
+	Outdated     bool              `json:"outdated,omitempty"` // it was made with an earlier model than its set has now
+	CPUs         *int              `json:"cpus"`               // null until its agent has reported
+	GPUs         int               `json:"gpus"`               // that jobs can ask for
+	Jobs         int               `json:"jobs"`               // that have a place on it
+	Features     []string          `json:"features,omitempty"` // that its agent has said it knows
+	Missing      map[string]string `json:"missing,omitempty"`  // what sessions of people lack on it, by users, ssh and jupyter, and why
+	HeardAt      *time.Time        `json:"heardAt"`
+	Since        *time.Time        `json:"since"`        // of the state
+	Until        *time.Time        `json:"until"`        // when a quarantined node leaves; null for others
+	PricePerHour string            `json:"pricePerHour"` // decimal, or "unknown"
+	Currency     string            `json:"currency"`
 }
 
 // NewNodes are the nodes of a pool that still exist, by name.
@@ -212,7 +213,7 @@ func NewNode(p PoolSummary, n *pool.Node) Node {
 		PricePerHour: cmp.Or(n.Price, unknownPrice), Currency: n.Currency,
 	}
 	out.GPUs, out.Stage, out.Outdated = n.GPUs, n.Stage, n.Outdated
-	out.Features = n.Features
+	out.Features, out.Missing = n.Features, n.Missing
 	if n.CPUs > 0 {
 		out.CPUs = &n.CPUs
 	}

@@ -45,13 +45,15 @@ type Session struct {
 	IdleFor     int64             `json:"idleFor"` // seconds since which all voters are idle; 0 = one is busy
 	Votes       map[string]string `json:"votes"`   // by voter: input, kernels, cpu, gpu, io, held, probe
 	WarnedAt    *time.Time        `json:"warnedAt"`
-	EndsAt      *time.Time        `json:"endsAt"`    // when it ends if nobody acts; null = it is not warned
-	KeepUntil   *time.Time        `json:"keepUntil"` // its owner has asked to keep it until then
+	EndsAt      *time.Time        `json:"endsAt"`            // when it ends if nobody acts; null = it is not warned
+	KeepUntil   *time.Time        `json:"keepUntil"`         // its owner has asked to keep it until then
+	KeepCut     bool              `json:"keepCut,omitempty"` // of the answer to SessionExtend: its pool ends it before what was asked for
 	Connections map[string]int    `json:"connections"`
-	Relayed     int64             `json:"relayed"`    // bytes through the relay
-	DoorClosed  string            `json:"doorClosed"` // why nobody can come in; "" = the door is open
-	Cost        *Cost             `json:"cost"`       // so far, or in all; null while it has not begun, and when its use is not kept any more
-	End         *SessionEnd       `json:"end"`        // null while it lives
+	Relayed     int64             `json:"relayed"`           // bytes through the relay
+	DoorClosed  string            `json:"doorClosed"`        // why nobody can come in; "" = the door is open
+	Cost        *Cost             `json:"cost"`              // so far, or in all; null: it has not begun, or its use is not kept any more
+	Missing     map[string]string `json:"missing,omitempty"` // what it lacks on its node, by users, ssh and jupyter, and why
+	End         *SessionEnd       `json:"end"`               // null while it lives
 }
 
 // Cost is what something costs.
@@ -158,7 +160,7 @@ func NewSession(j *pool.Job, node *pool.Node, now time.Time) Session {
 		out.Node = j.Attempts[n-1].Node
 	}
 	if node != nil {
-		out.Node, out.Size = node.Name, node.Size
+		out.Node, out.Size, out.Missing = node.Name, node.Size, node.Missing
 	}
 	if out.State == SessionEnded {
 		out.EndsAt = nil

@@ -40,13 +40,13 @@ status 403. It is for operators.`,
 				all = all[:limit]
 				p.Say("the latest %s shown, and there are more; `--limit` shows more", thousands(limit))
 			}
-			t := newTable("WHEN WHO ?FROM METHOD TARGET STATUS ?MADE")
+			t := newTable("WHEN WHO ?FROM ?METHOD TARGET STATUS ?MADE")
 			for _, e := range all {
 				status := "not known"
 				if e.Status != 0 {
 					status = strconv.Itoa(e.Status)
 				}
-				t.add(p.at(&e.At), cmp.Or(e.User, e.Login, e.ID, wire.KeyUser), e.From, e.Method, e.Target, status, e.Made)
+				t.add(cell{p.at(&e.At), p.age(&e.At).short}, cmp.Or(e.User, e.Login, e.ID, wire.KeyUser), e.From, e.Method, e.Target, status, e.Made)
 			}
 			return p.list(all, t, "nothing was changed in this time")
 		},

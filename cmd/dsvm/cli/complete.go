@@ -109,6 +109,19 @@ func exactly(what string) cobra.PositionalArgs {
 	}
 }
 
+// noArgsBut is the rule of a command that takes by a flag what people write without it.
+func noArgsBut(flag string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return nil
+		case 1:
+			return WrongUse("`%s` takes no argument; did you mean `%[1]s %s %s`?", c.CommandPath(), flag, args[0])
+		}
+		return WrongUse("`%s` takes no arguments", c.CommandPath())
+	}
+}
+
 // namesOf are names as texts.
 func namesOf[T ~string](all []T) []string {
 	names := make([]string, len(all))

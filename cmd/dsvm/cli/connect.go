@@ -11,6 +11,7 @@ import (
 
 	"dsvmpools/shared/backoff"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/wire"
 )
 
@@ -63,15 +64,22 @@ Ctrl-C asks whether to end it.`,
 
 // howToGoOn says what somebody can do with a session that is ready.
 func howToGoOn(s wire.Session) []string {
-	return []string{
-		fmt.Sprintf("You are on node %s (%s).", s.Node, s.Size),
-		"",
-		fmt.Sprintf("  dsvm ssh %s        a shell; `ssh %s` too, after `dsvm ssh config`", s.Pool, hostName(s.Pool)),
-		fmt.Sprintf("  dsvm code %s       VS Code", s.Pool),
-		fmt.Sprintf("  dsvm jupyter %s    JupyterLab in the browser", s.Pool),
-		"",
-		fmt.Sprintf("`dsvm session stop %s` ends it; `dsvm session explain %s` says what keeps it.", s.Pool, s.Pool),
+	lines := []string{fmt.Sprintf("You are on node %s (%s).", s.Node, s.Size), ""}
+	if s.Missing[protocol.MissingSSH] == "" {
+		lines = append(
+			lines,
+			fmt.Sprintf("  dsvm ssh %s        a shell; `ssh %s` too, after `dsvm ssh config`", s.Pool, hostName(s.Pool)),
+			fmt.Sprintf("  dsvm code %s       VS Code", s.Pool),
+		)
 	}
+	if s.Missing[protocol.MissingJupyter] == "" {
+		lines = append(lines, fmt.Sprintf("  dsvm jupyter %s    JupyterLab in the browser", s.Pool))
+	}
+	lines = append(lines, "")
+	if missing := missingTexts(s.Missing); len(missing) > 0 {
+		lines = append(append(lines, missing...), "")
+	}
+	return append(lines, fmt.Sprintf("`dsvm session stop %s` ends it; `dsvm session explain %s` says what keeps it.", s.Pool, s.Pool))
 }
 
 // connectToSessions is connect as the person who has signed in, or who owns the instance on
@@ -99,7 +107,43 @@ func (p *Program) enter(ctx context.Context, want stay) (wire.Session, error) {
 	if err != nil {
 		return ready, s.explain(err)
 	}
+	if why := ready.Missing[protocol.MissingSSH]; why != "" { // people come in by JupyterLab
+		folder, err := p.sshFolder()
+		if err == nil {
+			err = folder.close(hostName(ready.Pool), noSSH(ready).Error())
+		}
+		return ready, err
+	}
 	return ready, s.explain(p.admit(ctx, s, ready))
+}
+
+// noSSH is the error of what needs SSH, in a session that lacks it.
+func noSSH(s wire.Session) error {
+	return fmt.Errorf("node %q has no SSH: %s; `dsvm jupyter %s` opens JupyterLab there", s.Node, s.Missing[protocol.MissingSSH], s.Pool)
+}
+
+// checkSSH is that error where a session lacks SSH.
+func checkSSH(s wire.Session) error {
+	if s.Missing[protocol.MissingSSH] != "" {
+		return noSSH(s)
+	}
+	return nil
+}
+
+// missingTexts are sentences about what sessions lack on a node.
+func missingTexts(missing map[string]string) (all []string) {
+	for _, what := range []string{protocol.MissingUsers, protocol.MissingSSH, protocol.MissingJupyter} {
+		if why := missing[what]; why != "" {
+			all = append(all, missingNames[what]+": "+why)
+		}
+	}
+	return all
+}
+
+var missingNames = map[string]string{
+	protocol.MissingUsers:   "one account",
+	protocol.MissingSSH:     "no SSH",
+	protocol.MissingJupyter: "no JupyterLab",
 }
 
 // admit has a session let this person in by OpenSSH.

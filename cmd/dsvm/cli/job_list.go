@@ -36,7 +36,7 @@ type listFlags struct {
 func jobList(p *Program) *cobra.Command {
 	var f listFlags
 	c := &cobra.Command{
-		Use: "list", Short: "List jobs of all pools, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List jobs of all pools, newest first", Args: noArgsBut("--pool"),
 		Long: `List jobs of all pools, newest first. Filters narrow the list before it is cut at
 --limit; where it is cut, a line on standard error says how many jobs there are.
 

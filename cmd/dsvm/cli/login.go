@@ -160,8 +160,9 @@ func (p *Program) signInByBrowser(ctx context.Context, config *oauth2.Config) (*
 func logoutCommand(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout", Short: "Forget the sign-in at the instance", Args: cobra.NoArgs,
-		Long: `Forget the sign-in at the instance. Tokens that were given serve on at the instance
-until they expire, about an hour; nobody has them any more.`,
+		Long: `Forget the sign-in at the instance, and the certificates with which ssh comes into
+sessions. Tokens that were given serve on at the instance until they expire, about an
+hour; nobody has them any more.`,
 		Example: "  dsvm logout",
 		RunE: func(*cobra.Command, []string) error {
 			found, err := p.findInstance()
@@ -177,7 +178,7 @@ until they expire, about an hour; nobody has them any more.`,
 				return nil
 			}
 			delete(all, instanceKey(found.URL))
-			return p.writeTokens(all)
+			return errors.Join(p.writeTokens(all), p.forgetDoors())
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -25,7 +26,7 @@ const nodeColumns = "NAME ?2POOL ?3SIZE *STATE ?8<CPUS ?1<JOBS ?9SINCE ?5HEARD ?
 func nodeList(p *Program) *cobra.Command {
 	var pool string
 	c := &cobra.Command{
-		Use: "list", Short: "List the nodes of all pools, or of one", Args: cobra.NoArgs,
+		Use: "list", Short: "List the nodes of all pools, or of one", Args: noArgsBut("--pool"),
 		Example: "  dsvm node list\n  dsvm node list --pool cpu -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			nodes, err := p.nodes(c.Context(), pool)
@@ -35,7 +36,7 @@ func nodeList(p *Program) *cobra.Command {
 			t := newTable(nodeColumns)
 			for _, n := range nodes {
 				t.add(n.Name, n.Pool, sizeCell(n.Size), n.State, cpusText(n.CPUs), n.Jobs, p.age(n.Since), p.age(n.HeardAt),
-					price(n), n.Reason)
+					price(n), cmp.Or(n.Reason, strings.Join(missingTexts(n.Missing), "; ")))
 			}
 			return p.list(nodes, t, "no nodes; a pool has none while it has no work")
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
 )
 
@@ -28,7 +29,7 @@ const sessionColumns = "POOL USER *STATE ?3NODE ?5SIZE ?2IDLE ?4SSH ?4JUPYTER ?6
 func sessionList(p *Program) *cobra.Command {
 	var pool, user string
 	c := &cobra.Command{
-		Use: "list", Short: "List the live sessions of all pools, or of one", Args: cobra.NoArgs,
+		Use: "list", Short: "List the live sessions of all pools, or of one", Args: noArgsBut("--pool"),
 		Example: "  dsvm session list\n  dsvm session list --pool lab -o json",
 		RunE: showList(p, "asking for the sessions",
 			func(s *session, ctx context.Context) ([]wire.Session, error) { return s.Sessions(ctx, pool, user) },
@@ -143,6 +144,9 @@ func (p *Program) showSession(s wire.Session) error {
 	if cost := costText(s.Cost); cost != "" {
 		facts = append(facts, [2]string{"cost", cost})
 	}
+	for _, text := range missingTexts(s.Missing) {
+		facts = append(facts, [2]string{"missing", text})
+	}
 	if s.DoorClosed != "" {
 		facts = append(facts, [2]string{"door", "closed: " + s.DoorClosed})
 	}
@@ -195,8 +199,8 @@ func sessionExtend(p *Program) *cobra.Command {
 	c := p.oneSession(&cobra.Command{
 		Use: "extend POOL|ID [TIME]", Short: "Keep a session for a time, whether you use it or not",
 		Long: `Keep your session for a time from now, 8h if you say none, whether you use it or
-not. The pool's maxAge and its schedule end it all the same. Prints until when it is
-kept.`,
+not. The pool's maxAge and its schedule end it all the same, which is said where it
+is earlier. Prints until when it is kept.`,
 		Example: "  dsvm session extend lab\n  dsvm session extend lab 2d",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 2 {
@@ -214,6 +218,9 @@ kept.`,
 		}
 		if found.KeepUntil == nil || found.State == wire.SessionEnding || found.State == wire.SessionEnded {
 			return fmt.Errorf("the session is %s and cannot be kept", found.State)
+		}
+		if found.KeepCut {
+			p.Say("the session is not kept for %s: by `sessions.maxAge` or its schedule, pool %q ends it earlier", job.Duration(by), found.Pool)
 		}
 		return p.answer(found, p.clock(*found.KeepUntil))
 	})
@@ -252,17 +259,17 @@ func sessionReady(p *Program) *cobra.Command {
 // terminal whether to start one, and nobody else. What is wrong it also tells the door, which
 // ssh starts next.
 func (p *Program) rejoin(ctx context.Context, folder sshFolder, pool string) error {
-	_, err := p.enter(ctx, stay{pool: pool, intent: wire.IntentRejoin})
+	session, err := p.enter(ctx, stay{pool: pool, intent: wire.IntentRejoin})
 	if err == nil {
-		return nil
+		return checkSSH(session)
 	}
 	why := message(err)
 	if isEnded(err) {
 		var another bool
 		if another, err = p.askForAnother(err); another {
-			_, err = p.enter(ctx, stay{pool: pool, intent: wire.IntentOpen})
+			session, err = p.enter(ctx, stay{pool: pool, intent: wire.IntentOpen})
 			if err == nil {
-				return nil
+				return checkSSH(session)
 			}
 			why = message(err)
 		}

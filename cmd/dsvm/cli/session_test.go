@@ -36,11 +36,13 @@ type lab struct {
 	*bench
 	mu   sync.Mutex
 	boot func() // when a session is looked at; nil = nothing happens
+
+	lacks map[string]string // what sessions lack on the node that comes up
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T, options ...apptest.Option) *lab {
 	t.Helper()
-	l := &lab{bench: newBench(t, apptest.WithDoors(t))}
+	l := &lab{bench: newBench(t, append(options, apptest.WithDoors(t))...)}
 	if err := l.app.Apply(t.Context(), `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +68,7 @@ func (l *lab) comesUp() {
 	defer l.mu.Unlock()
 	l.boot = func() {
 		once.Do(func() {
-			ready := &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1", HostKeys: []string{hostKey},
+			ready := &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1", HostKeys: []string{hostKey}, Missing: l.lacks,
 				Features: append(protocol.Features(), protocol.FeatureSession)}
 			l.reportLab(protocol.ReportItem{Ready: ready})
 			for _, item := range l.app.Bus.TakeWork(protocol.SessionID("lab", "lab-0")) {

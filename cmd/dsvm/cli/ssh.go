@@ -30,6 +30,9 @@ ssh: of the command, or 255 when the connection failed.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			want.pool = args[0]
 			session, err := p.enter(c.Context(), want)
+			if err == nil {
+				err = checkSSH(session)
+			}
 			if err != nil {
 				return err
 			}
@@ -72,6 +75,9 @@ window finds it again only when you start another one.`,
 			}
 			want.pool = args[0]
 			session, err := p.enter(c.Context(), want)
+			if err == nil {
+				err = checkSSH(session)
+			}
 			if err != nil {
 				return err
 			}

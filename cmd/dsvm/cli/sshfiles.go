@@ -102,6 +102,24 @@ func (p *Program) ForgetDoor(host string) {
 	}
 }
 
+// forgetDoors removes the certificates and doors of all hosts. Who has signed in gets others.
+func (p *Program) forgetDoors() error {
+	if p.Home == "" {
+		return nil
+	}
+	var errs []error
+	for _, suffix := range []string{"-cert.pub", ".door"} {
+		all, err := filepath.Glob(filepath.Join(p.Home, InstanceFolder, "*"+wire.HostSuffix+suffix))
+		errs = append(errs, err)
+		for _, name := range all {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("%s cannot be removed: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (f sshFolder) readDoor(host string) (door SSHDoor, at time.Time, err error) {
 	file, err := os.Open(f.doorPath(host))
 	if err != nil {
