@@ -49,9 +49,6 @@ func TestCrowd(t *testing.T) {
 	i, all := startCrowd(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D16s_v5"],"nodes":{"max":3},"idleTimeout":"1s",
 		"limits":{"team":{"vision":{"jobs":30}}},"sessions":{"resources":{"cpus":1,"memory":"6Gi"},"jupyter":"off","idleAfter":"1h"}}`, names)
 	i.long(10 * time.Minute)
-	for _, l := range all {
-		l.ctx = i.ctx
-	}
 	i.connect(all...)
 	on := map[string]int{}
 	uids := map[int]string{}
@@ -104,7 +101,6 @@ func TestFriday(t *testing.T) {
 	i, all := startCrowd(t, strings.Replace(peoplePool, `"warning":"4s"`, `"warning":"1s"`, 1), []string{"ann"})
 	i.long(lasts + 3*time.Minute)
 	ann := all[0]
-	ann.ctx = i.ctx
 	i.connect(ann)
 	id := i.sessionOf("ann").ID
 	i.until("the end for idleness, and a pool without nodes", func() bool {
@@ -155,7 +151,6 @@ func killAtEachStep(t *testing.T, victims []string) {
 	i, all := startCrowd(t, strings.Replace(peoplePool, `"warning":"4s"`, `"warning":"30s"`, 1), []string{"ann"})
 	i.long(5 * time.Minute)
 	ann := all[0]
-	ann.ctx = i.ctx
 	killed := map[string]int{}
 	kill := func(step string) {
 		for _, role := range victims {
@@ -256,24 +251,33 @@ func killAtEachStep(t *testing.T, victims []string) {
 	}
 }
 
-// killPart kills the handler of the instance, or a part of one of its nodes, and reports whether
-// there was one.
+// killPart kills the handler of the instance, or a part of its nodes, and reports whether there
+// was one.
 func (i *instance) killPart(role string) bool {
+	killed := false
+	for _, pid := range i.processesOf(role) {
+		killed = syscall.Kill(pid, syscall.SIGKILL) == nil || killed
+	}
+	return killed
+}
+
+// processesOf are the processes that play a part for the instance or for one of its nodes.
+func (i *instance) processesOf(role string) []int {
 	mine := [][]byte{[]byte("SHARE_PATH=" + i.Share + "\x00")}
 	for _, one := range i.Compute.Instances() {
 		mine = append(mine, []byte("DSVM_VMID="+one.VMID+"\x00"))
 	}
-	killed := false
+	var all []int
 	for pid, args := range commandLines() {
-		if !strings.HasPrefix(args, os.Args[0]+"\x00"+role+"\x00") && args != os.Args[0]+"\x00"+role {
+		if !strings.HasPrefix(args, os.Args[0]+"\x00"+role+"\x00") {
 			continue
 		}
 		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if slices.ContainsFunc(mine, func(v []byte) bool { return bytes.Contains(env, v) }) {
-			killed = syscall.Kill(pid, syscall.SIGKILL) == nil || killed
+			all = append(all, pid)
 		}
 	}
-	return killed
+	return all
 }
 
 // commandLines are those of all processes.

@@ -26,7 +26,7 @@ import (
 // processes.
 type instance struct {
 	*local.Instance
-	t      *testing.T
+	t      testing.TB
 	client *client.Client
 	bus    *azservicebus.Client
 	ctx    context.Context
@@ -35,7 +35,7 @@ type instance struct {
 	asked []int // capacities that were asked for
 }
 
-func startInstance(t *testing.T, settings map[string]string, change ...func(*local.Config)) *instance {
+func startInstance(t testing.TB, settings map[string]string, change ...func(*local.Config)) *instance {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)

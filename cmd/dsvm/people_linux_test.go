@@ -164,14 +164,14 @@ func (i *instance) sessionOf(user string) wire.Session {
 }
 
 // startPeople starts an instance where ann and bob have signed in, each on a laptop.
-func startPeople(t *testing.T, document string, env ...string) (i *instance, ann, bob *laptop) {
+func startPeople(t testing.TB, document string, env ...string) (i *instance, ann, bob *laptop) {
 	t.Helper()
 	i, all := startCrowd(t, document, []string{"ann", "bob"}, env...)
 	return i, all[0], all[1]
 }
 
 // startCrowd is startPeople with any people.
-func startCrowd(t *testing.T, document string, names []string, env ...string) (*instance, []*laptop) {
+func startCrowd(t testing.TB, document string, names []string, env ...string) (*instance, []*laptop) {
 	t.Helper()
 	if err := person.CanServe(); err != nil {
 		t.Skip(err)
