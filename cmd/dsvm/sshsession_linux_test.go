@@ -366,7 +366,7 @@ func exitCode(err error) int {
 }
 
 // freePort is one that nobody listened at a moment ago.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
