@@ -3,6 +3,7 @@ package handlers
 import (
 	"cmp"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
@@ -80,6 +81,9 @@ func (s Settings) sessionNeeds(own azcore.TokenCredential) (*doctor.Sessions, er
 // agents in the cloud. On one machine each node takes one that is free.
 const doorPort = 443
 
+// lookAgain is when to look again at a change of the network: Azure takes some seconds.
+const lookAgain = 3 * time.Second
+
 // Network is what opens nodes to people beside the relay; nil if no setting says from where they
 // come. credential is the one for the resource manager. Nothing is sent.
 func (s Settings) Network(credential azcore.TokenCredential) (drive.Network, error) {
@@ -99,6 +103,7 @@ func (s Settings) Network(credential azcore.TokenCredential) (drive.Network, err
 		From:          s.WaysFrom,
 		DoorPort:      port,
 		FrontPort:     s.BalancerPort,
+		Again:         min(s.Timing.PollEvery, lookAgain),
 		Endpoint:      s.ResourceManager,
 		Credential:    credential,
 	})

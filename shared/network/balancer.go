@@ -130,7 +130,7 @@ func (c *Client) syncBalancer(ctx context.Context, name, of string, nodes []neti
 	switch {
 	case isThere && !want.Balancer:
 		after, err = c.remove(ctx, at)
-		return "", max(after, again), err // and its address later
+		return "", max(after, c.cfg.Again), err // and its address later
 	case !want.Address:
 		after, err = c.remove(ctx, ipPath)
 		return "", after, err
@@ -139,9 +139,9 @@ func (c *Client) syncBalancer(ctx context.Context, name, of string, nodes []neti
 			Properties: addressProperties{Allocation: "Static", Version: "IPv4"}}
 		ip.Properties.DNS.Label = name
 		_, _, err = c.call(ctx, http.MethodPut, ipPath, ip, nil)
-		return "", again, err
+		return "", c.cfg.Again, err
 	case ip.Properties.ProvisioningState != "Succeeded":
-		return "", again, nil
+		return "", c.cfg.Again, nil
 	}
 	address = net.JoinHostPort(ip.Properties.DNS.FQDN, strconv.Itoa(c.cfg.FrontPort))
 	if !want.Balancer {
@@ -149,10 +149,10 @@ func (c *Client) syncBalancer(ctx context.Context, name, of string, nodes []neti
 	}
 	switch s := has.Properties.ProvisioningState; {
 	case isThere && s != "Succeeded" && s != "Failed":
-		return address, again, nil
+		return address, c.cfg.Again, nil
 	case !isThere || s == "Failed" || !has.Properties.leads(c.cfg.FrontPort, c.backendPort(nodes, &has.Properties)):
 		_, _, err = c.call(ctx, http.MethodPut, at, c.balancer(at, ipPath, of, c.backendPort(nodes, &has.Properties)), nil)
-		return address, again, err
+		return address, c.cfg.Again, err
 	}
 	after, err = c.syncBackends(ctx, at, nodes, &has.Properties)
 	return address, after, err
@@ -220,5 +220,5 @@ func (c *Client) syncBackends(ctx context.Context, at string, nodes []netip.Addr
 	}
 	_, _, err := c.call(ctx, http.MethodPut, path.Join(at, "backendAddressPools", backends),
 		map[string]any{"properties": backendProperties{Addresses: addresses}}, nil)
-	return again, err
+	return c.cfg.Again, err
 }

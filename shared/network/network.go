@@ -31,9 +31,6 @@ import (
 // apiVersion of Microsoft.Network.
 const apiVersion = "2025-01-01"
 
-// again is when to look again at a change that Azure has accepted.
-const again = 3 * time.Second
-
 // PoolTag marks the resources of a pool, as it marks scale sets.
 const PoolTag = "dsvmpools-pool"
 
@@ -46,6 +43,7 @@ type Config struct {
 	Subnet        string         // resource id of the nodes' subnet
 	From          []netip.Prefix // from where people come; at least one
 	DoorPort      int            // at which the doors of nodes listen; another one is never opened. 0 = any, on one machine
+	Again         time.Duration  // when to look again at a change that Azure has accepted; 0 = 3 s
 	FrontPort     int            // at which a balancer listens; 0 = 22
 	Endpoint      string         // of the resource manager; "" = the public cloud's; http for this machine alone
 	Credential    azcore.TokenCredential
@@ -60,7 +58,7 @@ type Client struct {
 
 // New returns a client; nothing is sent before Open.
 func New(cfg Config) (*Client, error) {
-	cfg.FrontPort = cmp.Or(cfg.FrontPort, 22)
+	cfg.FrontPort, cfg.Again = cmp.Or(cfg.FrontPort, 22), cmp.Or(cfg.Again, 3*time.Second)
 	if len(cfg.From) == 0 {
 		return nil, errors.New("nothing says from where people come")
 	}
@@ -127,7 +125,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 func (c *Client) remove(ctx context.Context, path string) (after time.Duration, err error) {
 	isThere, status, err := c.call(ctx, http.MethodDelete, path, nil, nil)
 	if err == nil && isThere && status == http.StatusAccepted {
-		after = again
+		after = c.cfg.Again
 	}
 	return after, err
 }

@@ -61,7 +61,7 @@ func (c *Client) syncRule(ctx context.Context, name, of string, nodes []netip.Ad
 	case isThere && has.Properties.opensAs(want) && state == "Succeeded":
 		return 0, nil
 	case isThere && has.Properties.opensAs(want) && state != "Failed":
-		return again, nil // on its way
+		return c.cfg.Again, nil // on its way
 	case isThere:
 		want.Priority = has.Properties.Priority
 	default:
@@ -76,7 +76,7 @@ func (c *Client) syncRule(ctx context.Context, name, of string, nodes []netip.Ad
 	if put.Properties.ProvisioningState == "Succeeded" {
 		return 0, nil
 	}
-	return again, nil
+	return c.cfg.Again, nil
 }
 
 // ruleFor is the rule that opens nodes, without its priority.
