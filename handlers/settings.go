@@ -136,7 +136,7 @@ func (r *reader) ways(s *Settings) {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil || !prefix.Addr().Is4() || prefix != prefix.Masked() {
 			r.fail(from, "%s has %.60q; write ranges of IPv4 addresses, such as 203.0.113.0/24, with commas between them", from, text)
-			return
+			break
 		}
 		s.WaysFrom = append(s.WaysFrom, prefix)
 	}

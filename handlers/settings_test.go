@@ -34,6 +34,8 @@ func TestReadSettingsNamesAllThatIsWrong(t *testing.T) {
 		"DSVM_TENANT":              "contoso.com",
 		"DSVM_ROLES":               "*=admin",
 		"DSVM_KEY_ROLE":            "root",
+		"DSVM_WAYS_FROM":           "203.0.113.0/24, 10.0.0.1/8",
+		"DSVM_BALANCER_PORT":       "65535",
 	}
 	settings := goodSettings()
 	for name, v := range wrong {

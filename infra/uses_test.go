@@ -54,7 +54,7 @@ var leftOut = map[string]string{
 	"DSVM_REVIVE_AFTER": "a time", "DSVM_KEEP_FINISHED": "a time", "DSVM_KEEP_FILES": "a time", "DSVM_KEEP_IDS": "a time",
 	"DSVM_KEEP_LEDGER": "a time", "DSVM_KEEP_TREES": "a time", "DSVM_KEEP_AUDIT": "a time",
 	"DSVM_CLIENT_ID": "its default is right", "DSVM_SCOPE": "its default is right", "WEBSITE_AUTH_ENABLED": "the platform's",
-	"DSVM_BALANCER_PORT":  "22 is right, and not free on one machine",
+	"DSVM_BALANCER_PORT":  "its default is right, and for root alone on one machine",
 	"DSVM_LOG_BOUND":      "its default is right",
 	"DSVM_SYNC_MAX_BYTES": "its default is right", "DSVM_SYNC_MAX_FILES": "its default is right",
 }

@@ -49,7 +49,7 @@ const (
 	guard   = "nodes" // the security group of the subnet
 	guardID = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
 		"/providers/Microsoft.Network/networkSecurityGroups/" + guard
-	balancerPort = "2222"                                                                                        // of balancers, which have an address of their own each; 22 is for root alone
+	balancerPort = "2222"                                                                                        // of balancers, which have an address of their own each; 443 is for root alone
 	sshPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O dsvm-local" // nobody has the other half
 )
 

@@ -57,7 +57,7 @@ func TestPeopleComeDirectly(t *testing.T) {
 	if err := <-window.gone; err == nil {
 		t.Error("ann's window has ended well")
 	}
-	i.until("a pool without nodes", func() bool { p := i.lab(); return p.Nodes.Total == 0 })
+	i.until("a pool that costs nothing, and is closed", func() bool { return len(i.billed()) == 0 })
 }
 
 // TestLabsByTheBalancer has two people, each on a node, open JupyterLab at the one address of

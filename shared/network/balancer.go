@@ -19,7 +19,7 @@ const (
 	front    = "front"
 	backends = "doors"
 	probe    = "door"
-	ruleSSH  = "ssh"
+	ruleDoor = "door"
 )
 
 // Minutes that a balancer keeps a connection over which nothing goes, the most that Azure takes,
@@ -186,7 +186,7 @@ func (c *Client) balancer(at, ip, of string, doorPort int) resource[balancerProp
 	out.Properties.Fronts = []named[frontProperties]{{front, frontProperties{reference{ip}}}}
 	out.Properties.Backends = []named[backendProperties]{{Name: backends, Properties: backendProperties{Addresses: []named[backendAddress]{}}}}
 	out.Properties.Probes = []named[probeProperties]{{probe, probeProperties{"Tcp", doorPort, probeSeconds, 1}}}
-	out.Properties.Rules = []named[balancing]{{ruleSSH, balancing{
+	out.Properties.Rules = []named[balancing]{{ruleDoor, balancing{
 		Front:        part("frontendIPConfigurations", front),
 		Backend:      part("backendAddressPools", backends),
 		Probe:        part("probes", probe),

@@ -44,7 +44,7 @@ type Config struct {
 	From          []netip.Prefix // from where people come; at least one
 	DoorPort      int            // at which the doors of nodes listen; another one is never opened. 0 = any, on one machine
 	Again         time.Duration  // when to look again at a change that Azure has accepted; 0 = 3 s
-	FrontPort     int            // at which a balancer listens; 0 = 22
+	FrontPort     int            // at which a balancer listens; 0 = 443
 	Endpoint      string         // of the resource manager; "" = the public cloud's; http for this machine alone
 	Credential    azcore.TokenCredential
 }
@@ -58,7 +58,7 @@ type Client struct {
 
 // New returns a client; nothing is sent before Open.
 func New(cfg Config) (*Client, error) {
-	cfg.FrontPort, cfg.Again = cmp.Or(cfg.FrontPort, 22), cmp.Or(cfg.Again, 3*time.Second)
+	cfg.FrontPort, cfg.Again = cmp.Or(cfg.FrontPort, 443), cmp.Or(cfg.Again, 3*time.Second)
 	if len(cfg.From) == 0 {
 		return nil, errors.New("nothing says from where people come")
 	}

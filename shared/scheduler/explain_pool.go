@@ -140,5 +140,8 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	e.Reason += ex.quarantineText("; ")
 	e.Reason += ex.outdatedText("; ")
 	e.Reason += ex.spareText("; ")
+	if problem := h.Opening.Problem; problem != "" {
+		e.Reason += "; people cannot come in beside the relay: " + problem
+	}
 	return e
 }
