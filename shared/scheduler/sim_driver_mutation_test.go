@@ -89,8 +89,8 @@ var driverMutations = []driverMutation{
 	},
 	{
 		name: "the version stays behind", file: "actor.go",
-		old:  "	a.version = version\n	spec :=",
-		new:  "	_ = version\n	spec :=",
+		old:  "	a.version = version\n	a.state.ConfirmStep",
+		new:  "	_ = version\n	a.state.ConfirmStep",
 		want: []string{"version"},
 	},
 	{
@@ -101,7 +101,7 @@ var driverMutations = []driverMutation{
 	},
 	{
 		name: "jobs that ended meanwhile are not remembered", file: "actor.go",
-		old:  "	a.rememberEnded(delta.Ended, began)\n",
+		old:  "	a.rememberEnded(delta.Ended, d.now())\n",
 		new:  "",
 		want: []string{"rows", "runs twice", "counted twice"},
 	},
