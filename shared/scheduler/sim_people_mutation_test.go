@@ -71,16 +71,16 @@ var peopleMutations = []driverMutation{
 		want: []string{"S5"},
 	},
 	{
-		name: "all nodes without a session stay as spare", dir: "scheduler", file: "spare.go", people: true,
-		old:  "if n.State == pool.NodeReady && missing > 0 && ",
-		new:  "if n.State == pool.NodeReady && missing > -999 && ",
+		name: "nodes without a session stay while nobody waits", dir: "scheduler", file: "housekeeping.go", people: true,
+		old:  "return spare && !hk.placement",
+		new:  "return spare && (hk.line.waiting() > 0 || hk.now.Sub(n.Since) > 20*time.Minute) && !hk.placement",
 		want: []string{"S8"},
 	},
 	{
 		name: "spare slots are kept for nobody", dir: "scheduler", file: "spare.go", people: true,
 		old:  "of.Sessions == nil || s.running == 0 || s.Head.Down || s.Head.Deleting",
 		new:  "of.Sessions == nil || s.Head.Down || s.Head.Deleting",
-		want: []string{"S9", "S4"}, // more than S4 allows while somebody waits, and something where nobody does
+		want: []string{"S9", "S4", "rest"}, // S9 by name: "who comes back opens a session"
 	},
 	{
 		name: "people cost nothing", dir: "scheduler", file: "nodes.go", people: true,
