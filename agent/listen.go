@@ -217,6 +217,7 @@ func (l *listener) handleMessage(life, ctx context.Context, s session, m *messag
 	for _, enter := range do.enters {
 		go l.entries.announce(enter)
 	}
+	l.sessions.askForDesktops(do.desktops)
 	l.starter.enqueue(life, do.starts)
 	l.wakeReporter()
 	return true
@@ -239,6 +240,7 @@ type acts struct {
 	starts   []int64
 	sessions bool // one is to end, or to be warned
 	doors    bool // tokens have come, in the place of those that sessions have
+	desktops []protocol.Desktop
 	cancels  []cancelled
 	enters   []protocol.Enter // somebody comes
 }
@@ -265,6 +267,8 @@ func (l *listener) takeItems(items []protocol.WorkItem) acts {
 			l.takeCancel(item.N, *item.Cancel, &do)
 		case item.Warn != nil:
 			l.takeWarning(item.N, *item.Warn, &do)
+		case item.Desktop != nil:
+			do.desktops = append(do.desktops, *item.Desktop)
 		case item.Door != nil:
 			l.record(record{Door: item.Door})
 			do.doors, do.numbered = true, true

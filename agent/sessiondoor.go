@@ -43,6 +43,9 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	if f.URL == "" && f.Listen == "" { // no way leads to this node
 		return nil
 	}
+	if state.Desktop != nil && state.Desktop.Secret != "" {
+		f.Desktop = desktopAddress
+	}
 	if state.Lab {
 		f.Lab = "unix:" + p.LabSocket()
 	}
@@ -52,6 +55,9 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	}
 	return writeDurably(s.doorFile(n, ".json"), string(text))
 }
+
+// desktopAddress is where the image has its server for RDP.
+const desktopAddress = "127.0.0.1:3389"
 
 // renewDoors writes the files of all sessions that are ready with the tokens that came last.
 func (s *sessions) renewDoors() {

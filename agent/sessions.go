@@ -310,7 +310,8 @@ func (s *sessions) take(n int64, h *held, p person.Plan, state person.State) {
 	s.mu.Lock()
 	before := h.link.state
 	h.link.state, h.link.at = state, time.Now()
-	news := state.Ready && before.Verdict() != state.Verdict() && len(state.Votes) > 0
+	hasDesktop := state.Ready && state.Desktop != nil && (before.Desktop == nil || *before.Desktop != *state.Desktop)
+	news := state.Ready && before.Verdict() != state.Verdict() && len(state.Votes) > 0 || hasDesktop
 	isNew := state.Ready && !before.Ready // also of one that was taken over: its start may not be reported yet
 	var warn *person.Warning
 	if state.Ready && h.warning != nil && h.warning.Number > h.link.warned {
@@ -318,7 +319,7 @@ func (s *sessions) take(n int64, h *held, p person.Plan, state person.State) {
 	}
 	to := h.link.to
 	s.mu.Unlock()
-	if isNew {
+	if isNew || hasDesktop { // the door first: who has the password comes at once
 		s.logDoor(h.work, s.writeDoor(n, h.work, p, state))
 	}
 	if warn != nil {
@@ -452,6 +453,21 @@ func (s *sessions) warn() {
 	}
 }
 
+// askForDesktops passes on who wants a password. One that is lost is asked for again.
+func (s *sessions) askForDesktops(all []protocol.Desktop) {
+	for _, d := range all {
+		s.mu.Lock()
+		var to *person.Link
+		if h := s.st.held[d.Target]; h != nil && h.link != nil && h.link.state.Ready {
+			to, s.out.sessionsDue = h.link.to, true // what it has is said again
+		}
+		s.mu.Unlock()
+		if to != nil {
+			s.ask(to.Desktop(d.SealTo))
+		}
+	}
+}
+
 // ask logs what a keeper could not be asked: it is gone, which its link tells.
 func (s *sessions) ask(err error) {
 	if err != nil {
@@ -542,7 +558,7 @@ func (b *notebook) states() (all []protocol.SessionState) {
 			k.Idle += int64(time.Since(h.link.at) / time.Second)
 		}
 		all = append(all, protocol.SessionState{N: n, Warned: h.link.warned, Idle: k.Idle, Unknown: k.Unknown, Votes: k.Votes,
-			Connections: k.Connections, Relayed: k.Relayed, DoorClosed: k.DoorClosed})
+			Connections: k.Connections, Relayed: k.Relayed, DoorClosed: k.DoorClosed, Desktop: k.Desktop})
 	}
 	return all
 }

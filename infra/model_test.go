@@ -49,7 +49,10 @@ func models() map[string]fleet.Model {
 	near.OSDisk = fleet.OSDisk{Placement: fleet.CacheDisk}
 	address := plain
 	address.PublicIP = true
-	return map[string]fleet.Model{"plain": plain, "all": all, "near": near, "address": address}
+	windows := plain
+	windows.Windows, windows.License = true, "Windows_Server"
+	windows.Image = fleet.Image{Publisher: "microsoft-dsvm", Offer: "dsvm-win-2022", SKU: "winserver-2022", Version: "latest"}
+	return map[string]fleet.Model{"plain": plain, "all": all, "near": near, "address": address, "windows": windows}
 }
 
 // sent is what the client puts for a model: the body, and the version of the API.

@@ -36,7 +36,7 @@ var walls = append([]wall{
 		never: slices.Concat(adapters, azure),
 		why:   "the driver stands on ports, so that the simulation can put a world below it",
 	}, {
-		from:  []string{"shared/outbound", "shared/door", "shared/intake"},
+		from:  []string{"shared/outbound", "shared/door", "shared/intake", "shared/seal"},
 		never: []string{"shared/...", "handlers/...", "agent/...", "local/...", "cmd/..."},
 		but:   []string{"shared/fault"},
 		why:   "a guard is used by every layer, so that it may know none; it knows shared/fault alone",

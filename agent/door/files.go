@@ -31,7 +31,9 @@ type File struct {
 	// SSH is where the sshd of the session is: unix:PATH, or 127.0.0.1:PORT.
 	SSH string `json:"ssh"`
 	// Lab is where JupyterLab is: unix:PATH of a socket that a process of UID listens at. "" = none.
-	Lab       string `json:"lab,omitempty"`
+	Lab string `json:"lab,omitempty"`
+	// Desktop is the node's server for RDP: 127.0.0.1:PORT; "" = nobody has asked for the desktop.
+	Desktop   string `json:"desktop,omitempty"`
 	URL       string `json:"url,omitempty"`       // wss://NAMESPACE/$hc/ENTITY, to listen at
 	Token     string `json:"token,omitempty"`     // to listen there; a later one replaces it
 	WebURL    string `json:"webURL,omitempty"`    // the same for browsers
@@ -57,6 +59,7 @@ type File struct {
 // State is what the door tells of a session.
 type State struct {
 	SSH       int       `json:"ssh"`                // open connections
+	Desktop   int       `json:"desktop"`            // the same to the desktop
 	Jupyter   int       `json:"jupyter"`            // open WebSockets of browsers
 	Relayed   int64     `json:"relayed"`            // bytes, both ways, as long as this door lives
 	LastInput time.Time `json:"lastInput,omitzero"` // of somebody at a browser
@@ -121,6 +124,9 @@ func parseFile(text []byte) (File, error) {
 	}
 	if f.Notice != "" && !filepath.IsAbs(f.Notice) {
 		return File{}, errors.New("notice: the path is not absolute")
+	}
+	if network, _, err := target(f.Desktop); f.Desktop != "" && (err != nil || network != "tcp") {
+		return File{}, errors.New("desktop: it is no address of this machine")
 	}
 	return f, nil
 }

@@ -37,7 +37,7 @@ type place struct {
 func openPlace(ctx context.Context, address string, web bool, log *slog.Logger) *place {
 	ctx, stop := context.WithCancel(ctx)
 	p := &place{stop: stop, done: make(chan struct{}), closed: "the door is being opened", guests: map[string]*session{}}
-	l := &relay.Listener{Address: address, Token: p.listenToken, Most: mostAt, Log: log, Socket: p.takeSSH, State: p.say}
+	l := &relay.Listener{Address: address, Token: p.listenToken, Most: mostAt, Log: log, Socket: p.takeProgram, State: p.say}
 	if web {
 		l.Socket, l.Request = p.takeSocket, p
 	}
@@ -102,12 +102,17 @@ func (p *place) guest(id string) *session {
 	return p.guests[id]
 }
 
-// takeSSH leads who comes for SSH to the session that the path names. All else is rejected
-// before anything is connected to.
-func (p *place) takeSSH(ctx context.Context, in *relay.Incoming) {
-	id, isSSH := strings.CutPrefix(in.Suffix, relay.SSH+"/")
-	if !isSSH || in.Query != "" {
-		_ = in.Reject(ctx, http.StatusForbidden, "only SSH is here")
+// takeProgram leads who comes for SSH, or for the desktop, to the session that the path names.
+// All else is rejected before anything is connected to.
+func (p *place) takeProgram(ctx context.Context, in *relay.Incoming) {
+	take := (*session).takeSSH
+	id, isThat := strings.CutPrefix(in.Suffix, relay.SSH+"/")
+	if !isThat {
+		take = (*session).takeDesktop
+		id, isThat = strings.CutPrefix(in.Suffix, relay.Desktop+"/")
+	}
+	if !isThat || in.Query != "" {
+		_ = in.Reject(ctx, http.StatusForbidden, "only SSH and RDP are here")
 		return
 	}
 	s := p.guest(id)
@@ -121,7 +126,7 @@ func (p *place) takeSSH(ctx context.Context, in *relay.Incoming) {
 		return
 	}
 	defer leave()
-	s.takeSSH(ctx, in)
+	take(s, ctx, in)
 }
 
 // takeSocket leads a browser's WebSocket to the session that its cookie is for.

@@ -29,11 +29,11 @@ type session struct {
 	log     *slog.Logger
 	written State
 
-	ssh, jupyter atomic.Int64
-	relayed      atomic.Int64
-	lastInput    atomic.Int64 // milliseconds since 1970; 0 = never
-	lastWatch    atomic.Int64 // of a page's script, in the same way
-	words        atomic.Pointer[notice]
+	ssh, desktop, jupyter atomic.Int64
+	relayed               atomic.Int64
+	lastInput             atomic.Int64 // milliseconds since 1970; 0 = never
+	lastWatch             atomic.Int64 // of a page's script, in the same way
+	words                 atomic.Pointer[notice]
 
 	mu     sync.Mutex
 	ended  bool
@@ -87,7 +87,10 @@ func (s *session) end() {
 
 // state is what is told of the session. closed is why nobody can come in.
 func (s *session) state(closed string) State {
-	state := State{SSH: int(s.ssh.Load()), Jupyter: int(s.jupyter.Load()), Relayed: s.relayed.Load(), Closed: closed}
+	state := State{
+		SSH: int(s.ssh.Load()), Desktop: int(s.desktop.Load()), Jupyter: int(s.jupyter.Load()),
+		Relayed: s.relayed.Load(), Closed: closed,
+	}
 	if at := s.lastInput.Load(); at > 0 {
 		state.LastInput = time.UnixMilli(at).UTC()
 	}
@@ -124,13 +127,18 @@ func (s *session) takeSSH(ctx context.Context, in *relay.Incoming) {
 		_ = in.Reject(ctx, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	s.lead(ctx, in, server, &s.ssh)
+}
+
+// lead accepts who comes, and joins it with a server of the node.
+func (s *session) lead(ctx context.Context, in *relay.Incoming, server net.Conn, inside *atomic.Int64) {
 	defer server.Close()
 	client, err := in.AcceptStream(ctx)
 	if err != nil {
 		return
 	}
-	s.ssh.Add(1)
-	defer s.ssh.Add(-1)
+	inside.Add(1)
+	defer inside.Add(-1)
 	join(ctx, client, server, s.copy)
 }
 

@@ -28,10 +28,11 @@ const (
 	cookieLife = 12 * time.Hour
 )
 
-// ticket opens a session in a browser, once.
+// ticket opens a session in a browser, or its desktop, once.
 type ticket struct {
 	Session string `json:"s"`
 	User    string `json:"u"`
+	For     string `json:"f"` // relay.TicketDesktop; "" = JupyterLab
 	Expires int64  `json:"e"` // seconds since 1970
 	Nonce   string `json:"n"`
 }
@@ -47,14 +48,14 @@ type tickets struct {
 	used  map[string]time.Time // by nonce: when it may be forgotten
 }
 
-// take checks a ticket and uses it up.
-func (t *tickets) take(text string, f *File, now time.Time) error {
+// take checks a ticket for a purpose and uses it up.
+func (t *tickets) take(text, purpose string, f *File, now time.Time) error {
 	parsed, err := readTicket(text, f.TicketKey)
 	if err != nil {
 		return errTicket
 	}
 	ends := time.Unix(parsed.Expires, 0)
-	if parsed.Session != f.Session || parsed.User != f.User || parsed.Nonce == "" ||
+	if parsed.For != purpose || parsed.Session != f.Session || parsed.User != f.User || parsed.Nonce == "" ||
 		!now.Before(ends) || ends.After(now.Add(ticketLife+skew)) || ends.Add(-ticketLife).Before(t.began.Add(-skew)) {
 		return errTicket
 	}

@@ -159,7 +159,7 @@ func (w *web) sayGoodbye(out http.ResponseWriter, r *http.Request, why error) {
 // login takes a ticket and gives a cookie for it.
 func (w *web) login(out http.ResponseWriter, given string) {
 	f := w.s.file.Load()
-	if err := w.tickets.take(given, f, time.Now()); err != nil {
+	if err := w.tickets.take(given, "", f, time.Now()); err != nil {
 		refuse(out, http.StatusForbidden, err.Error())
 		return
 	}

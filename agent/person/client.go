@@ -88,6 +88,9 @@ func (l *Link) Next() (State, error) {
 // Warn has the person told. What was said before is replaced; a number comes once.
 func (l *Link) Warn(w Warning) error { return l.ask(order{Warn: &w}) }
 
+// Desktop has the account get a new password, sealed to a key. It comes with a state.
+func (l *Link) Desktop(sealTo string) error { return l.ask(order{Desktop: &desktop{SealTo: sealTo}}) }
+
 // End ends the session: nobody comes in any more, what runs is asked to end, and killed
 // after the grace. The keeper says Ended and ends.
 func (l *Link) End(reason string, grace time.Duration) error {

@@ -139,6 +139,8 @@ type keeper struct {
 	// secrets are those that are variables, by name; the keeper alone has them.
 	secrets map[string]string
 
+	desktop sync.Mutex // held while a password is made; taken before mu
+
 	mu      sync.Mutex
 	state   State
 	ending  bool
@@ -345,6 +347,8 @@ func (k *keeper) obey(o order) {
 	switch {
 	case o.Warn != nil:
 		k.warn(*o.Warn)
+	case o.Desktop != nil:
+		go k.makeDesktop(o.Desktop.SealTo)
 	case o.End != nil:
 		k.end(*o.End)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/protocol"
 )
 
 // Plan is everything that a keeper has to know. It is a file that root alone reads.
@@ -150,7 +151,8 @@ type State struct {
 	Connections map[string]int    `json:"connections,omitempty"`
 	Relayed     int64             `json:"relayed,omitempty"`
 	DoorClosed  string            `json:"doorClosed,omitempty"`
-	Ended       bool              `json:"ended,omitempty"` // nothing of it is left
+	Desktop     *protocol.Sealed  `json:"desktop,omitempty"` // the password of the account; nil = it has none
+	Ended       bool              `json:"ended,omitempty"`   // nothing of it is left
 }
 
 // Verdict is what of a state is reported at once when it changes.
@@ -160,8 +162,9 @@ func (s State) Verdict() string {
 
 // order is what the agent asks of a keeper. Exactly one field is set.
 type order struct {
-	Warn *Warning `json:"warn,omitempty"`
-	End  *ending  `json:"end,omitempty"`
+	Warn    *Warning `json:"warn,omitempty"`
+	Desktop *desktop `json:"desktop,omitempty"`
+	End     *ending  `json:"end,omitempty"`
 }
 
 // Warning is what the person is told.
@@ -169,6 +172,11 @@ type Warning struct {
 	Number int64     `json:"number"`
 	Text   string    `json:"text"`   // one line
 	EndsAt time.Time `json:"endsAt"` // by the node's clock; zero = the warning is withdrawn
+}
+
+// desktop asks for a new password of the account, sealed to a key.
+type desktop struct {
+	SealTo string `json:"sealTo"`
 }
 
 type ending struct {

@@ -94,6 +94,9 @@ func (k *keeper) count(every time.Duration) {
 			all[name] = v
 		}
 	}
+	if v, has := k.voteOfDesktop(now, every); has { // before the others count what it takes in
+		all[voteDesktop] = v
+	}
 	k.votes.at, k.votes.hasCount = now, true
 	words, busy, unknown := map[string]string{}, false, false
 	for name, v := range all {
@@ -107,7 +110,7 @@ func (k *keeper) count(every time.Duration) {
 		k.votes.busyAt = now
 	}
 	k.mu.Lock()
-	connections := map[string]int{"ssh": len(k.conns), "jupyter": door.Jupyter}
+	connections := map[string]int{"ssh": len(k.conns), "rdp": door.Desktop, "jupyter": door.Jupyter}
 	k.mu.Unlock()
 	k.change(func(s *State) {
 		s.Idle = int64(now.Sub(k.votes.busyAt) / time.Second)
@@ -121,6 +124,7 @@ func (k *keeper) count(every time.Duration) {
 
 // doorState is what the door writes.
 type doorState struct {
+	Desktop   int       `json:"desktop"`
 	Jupyter   int       `json:"jupyter"`
 	Relayed   int64     `json:"relayed"`
 	LastInput time.Time `json:"lastInput"`

@@ -13,6 +13,6 @@ import (
 func main() {
 	ctx, signals := cli.Listen(context.Background())
 	p := cli.System()
-	p.Signals = signals
+	p.Signals, p.DialDesktop = signals, dialDesktop
 	os.Exit(p.Main(ctx, os.Args[1:], commands()...))
 }

@@ -93,6 +93,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/sessions/{id}/certificate", change, nil, s.certifySession},
 		{"GET", "/api/sessions/{id}/jupyter", change, nil, s.openLab},
 		{"POST", "/api/sessions/{id}/jupyter", change, nil, s.openLab},
+		{"POST", "/api/sessions/{id}/desktop", change, nil, s.openDesktop},
 		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
 		{"POST", "/api/usage/rebuild", operate, []string{"from", "to"}, s.rebuildSums},
 		{"GET", "/api/rules", read, list, s.listRules},

@@ -63,6 +63,9 @@ type Sessions interface {
 	Certificate(ctx context.Context, id, publicKey string) (wire.SessionCertificate, error)
 	// Lab returns where its JupyterLab is. A session that is not ready is a conflict.
 	Lab(ctx context.Context, id string) (wire.SessionLab, error)
+	// Desktop returns the way to its desktop, with a password that is sealed to the key. A
+	// session that is not ready, or has none, is a conflict.
+	Desktop(ctx context.Context, id, publicKey string) (wire.SessionDesktop, error)
 }
 
 // Trees takes in the folders that jobs start in.

@@ -134,6 +134,27 @@ func (s *server) openLab(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, lab)
 }
 
+// openDesktop answers with 202 until the node has made the password.
+func (s *server) openDesktop(w http.ResponseWriter, r *http.Request) error {
+	in, done, err := readFields(w, r, "publicKey")
+	if err != nil {
+		return err
+	}
+	key := in.String("publicKey", "aGVsbG8...")
+	if err := done(); err != nil {
+		return err
+	}
+	desktop, err := s.Sessions.Desktop(r.Context(), r.PathValue("id"), key)
+	if err != nil {
+		return err
+	}
+	if desktop.Sealed == "" {
+		writeJSON(w, http.StatusAccepted, "application/json", desktop)
+		return nil
+	}
+	return writeOK(w, desktop)
+}
+
 // readFields reads a small document of known fields. done returns what was wrong with them.
 func readFields(w http.ResponseWriter, r *http.Request, known ...string) (in *document.Reader, done func() error, err error) {
 	body, err := readBody(w, r)

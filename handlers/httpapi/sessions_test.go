@@ -46,7 +46,10 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 		}
 	}
 	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O"
-	ask("ops", "POST", "/api/pools", `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`, 200, `"name":"lab"`)
+	const sealTo = "5/wAk7xQVpc5XJ2NvfCoTFpAMq4Uub1UmWf0hVDNKyc="
+	ask("ops", "POST", "/api/pools", `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},"sessions":{"desktop":"rdp"}}`, 200, `"name":"lab"`)
+	ask("ops", "POST", "/api/pools", `{"name":"win","kind":"interactive","os":"windows","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`, 400,
+		"this release has no agent for Windows")
 	ask("", "GET", "/api/sessions", "", 200, `{"items":[]}`)
 	ask("", "GET", "/api/sessions?pool=none", "", 404, "there is no pool")
 	ask("", "POST", "/api/sessions", `{"pool":"lab"}`, 403, "sign in with `dsvm login`")
@@ -70,7 +73,7 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 		}
 	}
 	report(protocol.ReportItem{Ready: &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1",
-		HostKeys: []string{key}, Features: append(protocol.Features(), protocol.FeatureSession)}})
+		HostKeys: []string{key}, Features: append(protocol.Features(), protocol.FeatureDesktop, protocol.FeatureSession)}})
 	ask("", "GET", at, "", 200, `"state":"starting"`)
 	n := app.Bus.TakeWork(protocol.SessionID("lab", "lab-0"))[0].N
 	report(protocol.ReportItem{Started: &protocol.Started{N: n, At: app.Clock.Now()}})
@@ -89,6 +92,12 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 		t.Errorf("the browser is sent to %q", to)
 	}
 	ask("bob", "GET", at+"/jupyter", "", 403, "nobody else may use it")
+	ask("ann", "POST", at+"/desktop", `{"publicKey":"`+sealTo+`"}`, 202, `"sealed":""`)
+	report(protocol.ReportItem{Session: &protocol.SessionState{N: n, Desktop: &protocol.Sealed{To: sealTo, Secret: "c2VhbGVk"}}})
+	ask("ann", "POST", at+"/desktop", `{"publicKey":"`+sealTo+`"}`, 200, `"sealed":"c2VhbGVk"`)
+	ask("ann", "POST", at+"/desktop", `{"publicKey":"AAAA"}`, 400, `"field":"publicKey"`)
+	ask("bob", "POST", at+"/desktop", `{"publicKey":"`+sealTo+`"}`, 403, "nobody else may use it")
+	ask("", "POST", at+"/desktop", `{"publicKey":"`+sealTo+`"}`, 403, "dsvm login")
 	ask("ann", "POST", at+"/extend", `{"for":"8h"}`, 202, `"keepUntil":"2026-03-02T20:00:00Z"`)
 	ask("ann", "POST", at+"/extend", `{"for":"soon"}`, 400, "is not a duration")
 	ask("ann", "POST", at+"/extend", `{"for":"1s"}`, 400, "write a time from 1m to 30d")

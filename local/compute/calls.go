@@ -127,6 +127,9 @@ func (s *Server) put(w http.ResponseWriter, c *call) error {
 	if st != nil && c.Header.Get("If-None-Match") == "*" || !meetsCondition(st, c.Header.Get("If-Match")) {
 		return failure("PreconditionFailed")
 	}
+	if err := st.checkPassword(want); err != nil {
+		return err
+	}
 	capacity := int(want.SKU.Capacity)
 	if st == nil && len(s.sets) >= maxSets {
 		return refuse(http.StatusConflict, "OperationNotAllowed", "The maximum number of %d scale sets of the region is reached.", maxSets)

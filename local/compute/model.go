@@ -55,11 +55,12 @@ type profile struct {
 		}
 	}
 	OSProfile struct {
-		ComputerNamePrefix string
-		AdminUsername      string
-		AdminPassword      string
-		CustomData         string // base64
-		LinuxConfiguration struct {
+		ComputerNamePrefix   string
+		AdminUsername        string
+		AdminPassword        string
+		CustomData           string // base64
+		WindowsConfiguration *windows
+		LinuxConfiguration   struct {
 			DisablePasswordAuthentication bool
 			SSH                           struct {
 				PublicKeys []struct{ KeyData, Path string }
@@ -73,6 +74,7 @@ type profile struct {
 	SecurityProfile struct{ SecurityType string }
 	Priority        string
 	EvictionPolicy  string
+	LicenseType     string
 }
 
 type imageReference struct{ ID, Publisher, Offer, SKU, Version string }
@@ -120,7 +122,8 @@ func readModel(name string, body []byte) (*set, error) {
 		return nil, malformed(err)
 	}
 	network := networkRequirements(p.NetworkProfile.NetworkInterfaceConfigurations)
-	all := slices.Concat(m.requirements(name), m.tagRequirements(), p.requirements(), p.loginRequirements(), p.diskRequirements(), network)
+	all := slices.Concat(m.requirements(name), m.tagRequirements(), p.requirements(), p.loginRequirements(), p.diskRequirements(),
+		p.windowsRequirements(), network)
 	for _, r := range all {
 		if !r.isMet {
 			return nil, r.answer
@@ -171,7 +174,7 @@ func (p *profile) requirements() []requirement {
 	hasOneImage := image.ID == "" || image.Publisher+image.Offer+image.SKU == ""
 	hasPrefix := guest.ComputerNamePrefix != "" && len(guest.ComputerNamePrefix) <= maxPrefix
 	isHostName := prefixForm.MatchString(guest.ComputerNamePrefix) && !digitsAlone.MatchString(guest.ComputerNamePrefix)
-	canSignIn := guest.AdminPassword != "" || guest.LinuxConfiguration.DisablePasswordAuthentication
+	canSignIn := guest.WindowsConfiguration != nil || guest.AdminPassword != "" || guest.LinuxConfiguration.DisablePasswordAuthentication
 	data, err := base64.StdEncoding.DecodeString(guest.CustomData)
 	user, userErr := base64.StdEncoding.DecodeString(p.UserData)
 	return []requirement{

@@ -58,6 +58,9 @@ func (m *model) tagRequirements() []requirement {
 // loginRequirements are those of the ways in which an administrator signs in: without any
 // the service refuses a set, also if nobody ever signs in.
 func (p *profile) loginRequirements() []requirement {
+	if p.OSProfile.WindowsConfiguration != nil {
+		return nil
+	}
 	linux := p.OSProfile.LinuxConfiguration
 	home := "/home/" + p.OSProfile.AdminUsername + "/.ssh/authorized_keys"
 	hasPassword := p.OSProfile.AdminPassword != "" && !linux.DisablePasswordAuthentication

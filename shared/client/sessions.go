@@ -68,6 +68,14 @@ func (c *Client) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
 	return lab, c.call(ctx, request{method: "POST", path: sessionPath(id) + "/jupyter"}, &lab)
 }
 
+// Desktop asks for what one connection to the desktop of a session needs. Until its node has
+// made the password, Sealed is "".
+func (c *Client) Desktop(ctx context.Context, id, publicKey string) (wire.SessionDesktop, error) {
+	var out wire.SessionDesktop
+	_, err := c.post(ctx, sessionPath(id)+"/desktop", wire.DesktopRequest{PublicKey: publicKey}, &out)
+	return out, err
+}
+
 func sessionPath(id string) string { return "/api/sessions/" + url.PathEscape(id) }
 
 // post sends a document, which is harmless twice, and reads the answer. isAccepted: the

@@ -68,7 +68,9 @@ type Model struct {
 	PublicIP     bool   // each instance has a public address of its own while it lives
 	IdentityID   string // user-assigned identity of the nodes; "" = none
 	AdminUser    string
-	SSHPublicKey string // of AdminUser; required, since nobody signs in with a password
+	SSHPublicKey string // of AdminUser; required with Linux, since nobody signs in with a password
+	Windows      bool   // else Linux
+	License      string // of Windows, that the owner has already; "" = it is in the price
 	SecurityType string // TrustedLaunch, without Secure Boot; "" = what Azure does by default
 
 	AcceleratedNetworking bool     // only for sizes that have it
@@ -84,7 +86,9 @@ type Model struct {
 // start useless instances with.
 func (m Model) check() error {
 	switch {
-	case m.SSHPublicKey == "":
+	case m.Windows && m.checkWindows() != nil:
+		return m.checkWindows()
+	case !m.Windows && m.SSHPublicKey == "":
 		return fault.New(fault.Invalid, "DSVM_SSH_PUBLIC_KEY",
 			"Azure refuses a Linux machine without a password and without an SSH key; set DSVM_SSH_PUBLIC_KEY")
 	case m.SecurityType != "" && m.SecurityType != TrustedLaunch:
@@ -105,6 +109,7 @@ func (m Model) check() error {
 // form says how Azure takes the properties on which its documents and its answers differ.
 type form struct {
 	addressSKU bool // the instances' public addresses name their SKU
+	isNew      bool // the body makes the set
 }
 
 // build is the scale set's resource: Uniform, spread as far as possible, and left alone
@@ -164,18 +169,8 @@ func (m Model) tags() map[string]*string {
 func (m Model) profile(set string, f form) *armcompute.VirtualMachineScaleSetVMProfile {
 	p := &armcompute.VirtualMachineScaleSetVMProfile{
 		StorageProfile: m.storage(),
-		OSProfile: &armcompute.VirtualMachineScaleSetOSProfile{
-			ComputerNamePrefix: to.Ptr(computerPrefix(set)),
-			AdminUsername:      to.Ptr(m.AdminUser),
-			CustomData:         encoded(m.CustomData),
-			LinuxConfiguration: &armcompute.LinuxConfiguration{
-				DisablePasswordAuthentication: to.Ptr(true),
-				SSH: &armcompute.SSHConfiguration{PublicKeys: []*armcompute.SSHPublicKey{{
-					KeyData: to.Ptr(m.SSHPublicKey),
-					Path:    to.Ptr("/home/" + m.AdminUser + "/.ssh/authorized_keys"),
-				}}},
-			},
-		},
+		OSProfile:      m.login(set, f),
+		LicenseType:    ptr(m.License),
 		NetworkProfile: m.network(f),
 		UserData:       encoded(m.UserData),
 		// Managed storage costs nothing: no storage account is named.
@@ -194,6 +189,27 @@ func (m Model) profile(set string, f form) *armcompute.VirtualMachineScaleSetVMP
 		p.BillingProfile = &armcompute.BillingProfile{MaxPrice: to.Ptr(-1.0)} // up to the regular price: never evicted for money
 	}
 	return p
+}
+
+// login is the names of the instances and who administers them.
+func (m Model) login(set string, f form) *armcompute.VirtualMachineScaleSetOSProfile {
+	out := &armcompute.VirtualMachineScaleSetOSProfile{
+		ComputerNamePrefix: to.Ptr(computerPrefix(set)),
+		AdminUsername:      to.Ptr(m.AdminUser),
+		CustomData:         encoded(m.CustomData),
+	}
+	if m.Windows {
+		m.windowsLogin(out, f)
+		return out
+	}
+	out.LinuxConfiguration = &armcompute.LinuxConfiguration{
+		DisablePasswordAuthentication: to.Ptr(true),
+		SSH: &armcompute.SSHConfiguration{PublicKeys: []*armcompute.SSHPublicKey{{
+			KeyData: to.Ptr(m.SSHPublicKey),
+			Path:    to.Ptr("/home/" + m.AdminUser + "/.ssh/authorized_keys"),
+		}}},
+	}
+	return out
 }
 
 // storage is the image and the OS disk. An ephemeral disk lies on the machine's own disk

@@ -114,6 +114,11 @@ func TestBodyOfAModel(t *testing.T) {
 		{"no user data", change(func(m *Model) { m.UserData = nil }), known, profilePath + "userData", "<nil>"},
 		{"login", full(), known, profilePath + "osProfile.linuxConfiguration",
 			"map[disablePasswordAuthentication:true ssh:map[publicKeys:[map[keyData:ssh-ed25519 AAAA path:/home/dsvm/.ssh/authorized_keys]]]]"},
+		{"Windows has no login of Linux", change(windows), known, profilePath + "osProfile.linuxConfiguration", "<nil>"},
+		{"Windows does not start again by itself", change(windows), known, profilePath + "osProfile.windowsConfiguration",
+			"map[enableAutomaticUpdates:false patchSettings:map[patchMode:Manual] provisionVMAgent:true]"},
+		{"a set keeps its password", change(windows), known, profilePath + "osProfile.adminPassword", "<nil>"},
+		{"license", change(windows), known, profilePath + "licenseType", "Windows_Server"},
 		{"not Spot", full(), known, profilePath + "priority", "<nil>"},
 		{"Spot", change(func(m *Model) { m.Spot = true }), known, profilePath + "billingProfile.maxPrice", "-1"},
 	} {

@@ -96,7 +96,7 @@ func (c *Client) putOnce(ctx context.Context, set string, m Model, capacity int,
 ) (Operation, error) {
 	ctx, response, cancel := capture(ctx)
 	defer cancel()
-	body := m.build(set, capacity, form{addressSKU: !c.plainAddress.Load()})
+	body := m.build(set, capacity, form{addressSKU: !c.plainAddress.Load(), isNew: opts == nil || opts.IfNoneMatch != nil})
 	poller, err := c.sets.BeginCreateOrUpdate(ctx, c.cfg.ResourceGroup, set, body, opts)
 	return operation(ctx, opCreate, set, poller, *response, err)
 }

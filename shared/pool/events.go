@@ -68,6 +68,13 @@ type Enter struct {
 	For   time.Duration // how long the door stays open for somebody
 }
 
+// Desktop asks for a new password of a session's desktop, sealed to a key of its owner's. The
+// same key again asks again only if the node has not answered yet.
+type Desktop struct {
+	Order  string
+	SealTo string // public key, see package seal
+}
+
 // Hold keeps a job that waits from starting, and a sweep from beginning more members,
 // until it is released. It does nothing to a job on a node.
 type Hold struct{ Order string }
@@ -162,6 +169,7 @@ func (Cancel) event()      {}
 func (Open) event()        {}
 func (Extend) event()      {}
 func (Enter) event()       {}
+func (Desktop) event()     {}
 func (Release) event()     {}
 func (Hold) event()        {}
 func (SetPriority) event() {}

@@ -26,11 +26,25 @@ var images = map[string]Image{
 	"UbuntuDSVM": {Publisher: "microsoft-dsvm", Offer: "ubuntu-2204", SKU: "2204-gen2", Version: "latest"},
 	"UbuntuHPC":  {Publisher: "microsoft-dsvm", Offer: "ubuntu-hpc", SKU: "2404", Version: "latest"},
 	"Ubuntu2404": {Publisher: "Canonical", Offer: "ubuntu-24_04-lts", SKU: "server", Version: "latest"},
+
+	DefaultWindowsImage: {Publisher: "microsoft-dsvm", Offer: "dsvm-win-2022", SKU: "winserver-2022", Version: "latest"},
 }
 
 // DefaultImageName is the short name of the image of a deployment that names none: the
 // Linux Data Science VM.
 const DefaultImageName = "UbuntuDSVM"
+
+// DefaultWindowsImage is the short name of the image of a pool with Windows that names none: the
+// Windows Data Science VM.
+const DefaultWindowsImage = "WindowsDSVM"
+
+// IsWindows reports whether a marketplace image is one of Windows; of an image of one's own
+// nobody here knows.
+func (i Image) IsWindows() bool {
+	full := i.Full()
+	return strings.HasPrefix(strings.ToLower(full.Offer), "dsvm-win") || strings.EqualFold(full.Publisher, "MicrosoftWindowsServer") ||
+		strings.EqualFold(full.Publisher, "MicrosoftWindowsDesktop")
+}
 
 // imageID is the resource ID of an image, or of an image of a gallery.
 var imageID = regexp.MustCompile(`^(?i)/[A-Za-z0-9._/()-]{1,500}$`)

@@ -26,8 +26,8 @@ var (
 )
 
 // fields of the contract, in its order.
-var fields = []string{"name", "kind", "os", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share", "setup",
-	"schedule", "limits", "weights", "labels", "sessions", "access", "balancer", "users"}
+var fields = []string{"name", "kind", "os", "license", "region", "sizes", "capacity", "image", "nodes", "idleTimeout", "pack", "share",
+	"setup", "schedule", "limits", "weights", "labels", "sessions", "access", "balancer", "users"}
 
 // Parse reads a pool's document, checks it and fills in the defaults. Errors
 // are *fault.Error with code Invalid.
@@ -40,7 +40,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 	s := Spec{
 		Name:        r.String("name", "cpu"),
 		Kind:        withDefault(r.String("kind", KindBatch), KindBatch),
-		OS:          withDefault(r.String("os", "linux"), "linux"),
+		OS:          withDefault(r.String("os", Linux), Linux),
 		Region:      r.String("region", "westeurope"),
 		Sizes:       r.Strings("sizes", `["Standard_D4s_v5"]`),
 		Capacity:    withDefault(r.String("capacity", "regular"), "regular"),
@@ -49,6 +49,7 @@ func Parse(body []byte, contentType string) (Spec, error) {
 		IdleTimeout: defaultIdleTimeout,
 	}
 	r.Text("idleTimeout", "5m", &s.IdleTimeout)
+	s.License = r.String("license", LicenseServer)
 	s.Image = readImage(r)
 	s.Shares = readShares(r)
 	s.Setup = r.String("setup", "pip install polars")
@@ -126,10 +127,10 @@ func (s Spec) Validate() error {
 			"Azure Files and Windows keep con, prn, aux, nul, com0-9 and lpt0-9; write another, such as pool-%s", s.Name, s.Name)
 	case s.Kind != KindBatch && s.Kind != KindInteractive:
 		return invalid("kind", "`kind` is %q; write batch or interactive", document.Clip(s.Kind))
-	case s.OS == "windows":
+	case s.OS == Windows && !s.IsInteractive():
 		return invalid("os", "`os: windows` is not possible: the agent that runs jobs on a node needs Linux; "+
 			"leave `os` out, and run what needs Windows on a VM of its own")
-	case s.OS != "linux":
+	case s.OS != Linux && s.OS != Windows:
 		return invalid("os", "`os` is %q; write linux or windows", document.Clip(s.OS))
 	case len(s.Sizes) == 0:
 		return invalid("sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]")
@@ -150,6 +151,9 @@ func (s Spec) Validate() error {
 		return invalid("idleTimeout", "`idleTimeout` is %s; write at least 1s", s.IdleTimeout)
 	}
 	if err := s.Image.Validate(); err != nil {
+		return err
+	}
+	if err := s.validateOS(); err != nil {
 		return err
 	}
 	if err := validateLabels(s.Labels); err != nil {

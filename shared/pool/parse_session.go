@@ -36,7 +36,7 @@ func readSessions(r *document.Reader, s *Spec) {
 		}
 		return
 	}
-	s.Sessions = readSessionsOf(r)
+	s.Sessions = readSessionsOf(r, s.OS)
 	whole := s.Sessions.Resources.CPUs == 0
 	switch {
 	case r.Has("pack") && s.Pack == whole:
@@ -48,6 +48,9 @@ func readSessions(r *document.Reader, s *Spec) {
 			"write wait, or kill, which warns and ends them after `grace`")
 	}
 	s.Pack = !whole
+	if s.OS == Windows && s.Image == (Image{}) {
+		s.Image = Image{Name: DefaultWindowsImage}
+	}
 	s.Access = readAccess(r)
 	if sub := r.Sub("balancer", `{"keep": true}`, "keep"); sub != nil {
 		s.Balancer.Keep = sub.Bool("keep", false)
@@ -62,11 +65,14 @@ func readSessions(r *document.Reader, s *Spec) {
 }
 
 // readSessionsOf reads the field `sessions`.
-func readSessionsOf(r *document.Reader) *Sessions {
+func readSessionsOf(r *document.Reader, system string) *Sessions {
 	out := &Sessions{IdleAfter: defaultIdleAfter, Warning: defaultWarning, MaxAge: defaultMaxAge,
 		Home: protocol.HomeLocal, Jupyter: protocol.JupyterLab}
+	if system == Windows { // people come by RDP, and there is no JupyterLab of ours
+		out.Jupyter, out.Desktop = protocol.JupyterOff, DesktopRDP
+	}
 	sub := r.Sub("sessions", `{"resources": {"cpus": 4, "memory": "16Gi"}}`, "resources", "perUser", "spare", "idleAfter", "warning", "maxAge",
-		"home", "jupyter", "sudo", "probe", "secrets")
+		"home", "jupyter", "sudo", "probe", "secrets", "desktop")
 	if sub == nil {
 		return out
 	}
@@ -89,10 +95,14 @@ func readSessionsOf(r *document.Reader) *Sessions {
 	readUnlessOff(sub, "maxAge", "5d", &out.MaxAge)
 	sub.Text("warning", "15m", &out.Warning)
 	out.Home = withDefault(sub.String("home", protocol.HomeLocal), protocol.HomeLocal)
-	out.Jupyter = withDefault(sub.String("jupyter", protocol.JupyterLab), protocol.JupyterLab)
+	out.Jupyter = withDefault(sub.String("jupyter", protocol.JupyterLab), out.Jupyter)
 	out.Sudo = sub.Bool("sudo", false)
 	out.Probe = sub.String("probe", "pgrep -u $USER rsync")
 	out.Secrets = sub.MapOfSecrets("secrets", `{"HF_TOKEN": "keyvault:vault/secret"}`)
+	out.Desktop = withDefault(sub.String("desktop", DesktopRDP), out.Desktop)
+	if out.Desktop == off {
+		out.Desktop = ""
+	}
 	return out
 }
 
@@ -143,6 +153,10 @@ func (s *Spec) validateSessions() error {
 	case of.Sudo && of.Resources.CPUs != 0:
 		return invalid("sessions.sudo", "`sessions.sudo` makes a person root of the node, over everybody there; "+
 			"write `cpus: all` in `sessions.resources`, so that nobody else is there, or leave `sudo` out")
+	case of.Desktop != "" && of.Desktop != DesktopRDP:
+		return invalid("sessions.desktop", "`sessions.desktop` is %q; write rdp or off", document.Clip(of.Desktop))
+	case of.Desktop != "" && !slices.Contains(s.Access, AccessRelay):
+		return invalid("access", "`access` lacks relay, by which alone people come to a desktop; add it, or leave `sessions.desktop` out")
 	case len(of.Probe) > maxProbe:
 		return invalid("sessions.probe", "`sessions.probe` has %d bytes; shorten it to %d, and put what is longer on the share",
 			len(of.Probe), maxProbe)

@@ -29,7 +29,12 @@ type Sessions struct {
 	// Secrets say by variable where the value of a secret is, as those of a job do. Each session
 	// has them, and its owner alone can read them.
 	Secrets map[string]string `json:"secrets,omitempty"`
+	// Desktop is DesktopRDP, or "": there is none. The server is the image's.
+	Desktop string `json:"desktop,omitempty"`
 }
+
+// DesktopRDP is a desktop at port 3389 of the node, through the door.
+const DesktopRDP = "rdp"
 
 // Members says who may open sessions of a pool; both empty: everybody with the role user.
 type Members struct {
@@ -99,6 +104,12 @@ type Session struct {
 	Links      map[string]int    `json:"links,omitempty"`      // open connections: ssh, jupyter
 	Relayed    int64             `json:"relayed,omitempty"`    // bytes through the relay
 	DoorClosed string            `json:"doorClosed,omitempty"` // why nobody can come in; "" = the door is open
+
+	// The password of its desktop. It is sealed to a key of its owner's: nobody who reads the
+	// row can open it.
+	SealTo       string `json:"sealTo,omitempty"`       // the key that was asked for last; "" = none was
+	Sealed       string `json:"sealed,omitempty"`       // the password, sealed to SealTo; "" = the node has not answered yet
+	DesktopFault string `json:"desktopFault,omitempty"` // why the node has made none
 
 	// Its warning. All are zero while it is not warned.
 	WarnN    int64     `json:"warnN,omitempty"`   // number of the last warning, or of its withdrawal

@@ -6,12 +6,13 @@ import "dsvmpools/shared/job"
 // filled in. Fields of the contract that are not here are refused by Parse.
 type Spec struct {
 	Name        string            `json:"name"`
-	Kind        string            `json:"kind"` // KindBatch or KindInteractive
-	OS          string            `json:"os"`
-	Region      string            `json:"region,omitempty"` // "" = the deployment's
-	Sizes       []string          `json:"sizes"`            // the ladder, best first
-	Capacity    string            `json:"capacity"`         // regular | spot | spot-then-regular
-	Image       Image             `json:"image"`            // zero = the deployment's
+	Kind        string            `json:"kind"`              // KindBatch or KindInteractive
+	OS          string            `json:"os"`                // Linux or Windows
+	License     string            `json:"license,omitempty"` // of Windows, that the owner has already; "" = it is in the price
+	Region      string            `json:"region,omitempty"`  // "" = the deployment's
+	Sizes       []string          `json:"sizes"`             // the ladder, best first
+	Capacity    string            `json:"capacity"`          // regular | spot | spot-then-regular
+	Image       Image             `json:"image"`             // zero = the deployment's
 	Nodes       Range             `json:"nodes"`
 	IdleTimeout job.Duration      `json:"idleTimeout"`
 	Pack        bool              `json:"pack"`

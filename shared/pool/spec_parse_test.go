@@ -96,6 +96,17 @@ users: {groups: [g], names: [ann@contoso.com]}
 			s.Shares = []pool.Share{{Account: "acme", Name: "homes", Path: "/mnt/share", Protocol: "nfs"}}
 			s.Users = pool.Members{Groups: []string{"g"}, Names: []string{"ann@contoso.com"}}
 		})},
+		{"desktops", leastPool + "kind: interactive\nsessions: {desktop: rdp}\n", with(func(s *pool.Spec) {
+			s.Kind, s.Pack, s.Access = "interactive", false, []string{"relay"}
+			s.Sessions = &pool.Sessions{IdleAfter: job.Duration(time.Hour), Warning: job.Duration(15 * time.Minute),
+				MaxAge: job.Duration(120 * time.Hour), Home: "local", Jupyter: "lab", Desktop: "rdp"}
+		})},
+		{"Windows", leastPool + "kind: interactive\nos: windows\nlicense: Windows_Server\n", with(func(s *pool.Spec) {
+			s.Kind, s.OS, s.License, s.Pack, s.Access = "interactive", "windows", "Windows_Server", false, []string{"relay"}
+			s.Image = pool.Image{Name: "WindowsDSVM"}
+			s.Sessions = &pool.Sessions{IdleAfter: job.Duration(time.Hour), Warning: job.Duration(15 * time.Minute),
+				MaxAge: job.Duration(120 * time.Hour), Home: "local", Jupyter: "off", Desktop: "rdp"}
+		})},
 		{"a node of one's own", leastPool + "kind: interactive\nsessions: {resources: {cpus: all}, sudo: true}\n", with(func(s *pool.Spec) {
 			s.Kind, s.Pack, s.Access = "interactive", false, []string{"relay"}
 			s.Sessions = &pool.Sessions{IdleAfter: job.Duration(time.Hour), Warning: job.Duration(15 * time.Minute),
@@ -168,6 +179,26 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"nobody", people + "users: {names: ['']}\n", "users.names", "line 5: `users.names` has an entry of 0 bytes; write 1 to 256"},
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
 		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: the agent that runs jobs on a node needs Linux; leave `os` out, and run what needs Windows on a VM of its own"},
+		{"an unknown desktop", people + "sessions: {desktop: vnc}\n", "sessions.desktop", "line 5: `sessions.desktop` is \"vnc\"; write rdp or off"},
+		{"Windows without a desktop", people + "os: windows\nsessions: {desktop: off}\n", "sessions.desktop",
+			"line 6: `sessions.desktop` is off, and by RDP alone people come to Windows; leave it out"},
+		{"JupyterLab of ours on Windows", people + "os: windows\nsessions: {jupyter: lab}\n", "sessions.jupyter",
+			"line 6: `sessions.jupyter` is not supported with `os: windows`; leave it out, and start JupyterLab on the desktop"},
+		{"sudo on Windows", people + "os: windows\nsessions: {sudo: true, resources: {cpus: all}}\n", "sessions.sudo",
+			"line 6: `sessions.sudo` is for Linux; leave it out"},
+		{"a probe on Windows", people + "os: windows\nsessions: {probe: exit 0}\n", "sessions.probe",
+			"line 6: `sessions.probe` is a script for Linux; leave it out"},
+		{"an image of Linux with Windows", people + "os: windows\nimage: UbuntuDSVM\n", "image",
+			"line 6: `image` is none of Windows; write WindowsDSVM, another image of Windows, or the resource ID of one"},
+		{"an image of Windows with Linux", leastPool + "image: WindowsDSVM\n", "image",
+			"line 4: `image` is one of Windows, and the nodes of the pool run Linux; name another, or write `os: windows`"},
+		{"a setup on Windows", people + "os: windows\nsetup: exit 0\n", "setup",
+			"line 6: `setup` is a script for Linux, and not possible with `os: windows`; put what it installs into an image of your own"},
+		{"a share on Windows", people + "os: windows\nshare: {account: contoso, name: work, path: /mnt/work}\n", "share",
+			"line 6: `share` is not supported yet with `os: windows`; leave it out"},
+		{"an unknown license", people + "os: windows\nlicense: mine\n", "license",
+			"line 6: `license` is \"mine\"; write Windows_Server or Windows_Client if you have that license, or leave it out"},
+		{"a license on Linux", leastPool + "license: Windows_Server\n", "license", "line 4: `license` is for pools of `os: windows`; leave it out"},
 		{"an unknown os", leastPool + "os: plan9\n", "os", "line 4: `os` is \"plan9\"; write linux or windows"},
 		{"no sizes", "name: cpu\n" + nodes, "sizes", "`sizes` is missing; name a VM size, for example [\"Standard_D4s_v5\"]"},
 		{"a size twice", "name: cpu\nsizes: [Standard_D4s_v5, standard_d4s_v5]\n" + nodes, "sizes", "line 2: `sizes` has \"standard_d4s_v5\"; a VM size looks like Standard_D4s_v5, and stands in the list once"},
@@ -202,7 +233,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"an unknown onRunning", leastPool + "schedule: {downAt: '20:00', onRunning: stop}\n", "schedule.onRunning",
 			"line 4: `schedule.onRunning` is \"stop\"; write wait, requeue or kill"},
 		{"an unknown image", leastPool + "image: Debian\n", "image",
-			"line 4: `image` is \"Debian\"; write Ubuntu2404, UbuntuDSVM, UbuntuHPC, the four parts as publisher:offer:sku:version, or the resource ID of an image"},
+			"line 4: `image` is \"Debian\"; write Ubuntu2404, UbuntuDSVM, UbuntuHPC, WindowsDSVM, the four parts as publisher:offer:sku:version, or the resource ID of an image"},
 		{"an image as a number", leastPool + "image: 5\n", "image", "line 4: `image` is a number; write an object, for example \"UbuntuDSVM\""},
 		{"an id with a blank", leastPool + "image: {id: '/a b'}\n", "image",
 			"line 4: `image` has the id \"/a b\"; write the whole resource ID of an image, which begins with /subscriptions/"},

@@ -44,7 +44,7 @@ type Work struct {
 }
 
 // WorkItem is one request to a node. Exactly one of Assign, Cancel, Ack, Here,
-// Counter, Warn, Door, Enter and Stop is set.
+// Counter, Warn, Door, Desktop, Enter and Stop is set.
 type WorkItem struct {
 	// N is the number of this item for Assign, Cancel and Warn, and 0 for the others,
 	// which may be repeated at will.
@@ -56,8 +56,9 @@ type WorkItem struct {
 	// Counter answers a start of the agent whose journal may have forgotten
 	// assignments.
 	Counter *Counter `json:"counter,omitempty"`
-	Warn    *Warn    `json:"warn,omitempty"` // numbered as Assign and Cancel are
-	Door    *Door    `json:"door,omitempty"` // of a node with sessions: new tokens, in the place of those that it has
+	Warn    *Warn    `json:"warn,omitempty"`    // numbered as Assign and Cancel are
+	Door    *Door    `json:"door,omitempty"`    // of a node with sessions: new tokens, in the place of those that it has
+	Desktop *Desktop `json:"desktop,omitempty"` // only agents with FeatureDesktop get it
 	// Enter has the node open its door for somebody who comes into an attempt. Only agents with
 	// FeatureExec get it.
 	Enter *Enter `json:"enter,omitempty"`

@@ -17,7 +17,7 @@ const (
 // SessionFeatures lists the features of an agent whose node can have sessions, in order, but for
 // FeatureWays, which only one with a door of its own has.
 func SessionFeatures() []string {
-	all := append(Features(), FeatureSession, FeatureSessionHome, FeatureSessionSecrets)
+	all := append(Features(), FeatureDesktop, FeatureSession, FeatureSessionHome, FeatureSessionSecrets)
 	slices.Sort(all)
 	return all
 }
@@ -82,6 +82,27 @@ type Door struct {
 	WebToken string `json:"webToken,omitempty"` // to listen there
 }
 
+// FeatureDesktop is WorkItem.Desktop.
+const FeatureDesktop = "desktop"
+
+// Desktop asks the node for a new password of a session's account, for the desktop by RDP,
+// sealed to a key. Nobody but the owner of that key can read it. The same key again changes
+// nothing: the node says what it has said.
+type Desktop struct {
+	Target int64  `json:"target"` // number of the session's assignment
+	SealTo string `json:"sealTo"` // public key, see package seal
+}
+
+// DesktopPurpose is what the password of a session's desktop is sealed for.
+func DesktopPurpose(session, user string) string { return "dsvm desktop " + session + " " + user }
+
+// Sealed is the password that a node has made, and for whom.
+type Sealed struct {
+	To     string `json:"to"`              // public key
+	Secret string `json:"secret"`          // for DesktopPurpose; "" = none could be made
+	Fault  string `json:"fault,omitempty"` // why not, for people
+}
+
 // Warn asks the node to tell the people of a session that it ends soon. A later one takes
 // the place of an earlier one.
 type Warn struct {
@@ -104,4 +125,6 @@ type SessionState struct {
 	Connections map[string]int    `json:"connections,omitempty"` // open ones: ssh, jupyter
 	Relayed     int64             `json:"relayed,omitempty"`     // bytes through the relay since the session began
 	DoorClosed  string            `json:"doorClosed,omitempty"`  // why nobody can come in; "" = the door is open
+	// Desktop answers the Desktop that came last; nil = none has come.
+	Desktop *Sealed `json:"desktop,omitempty"`
 }

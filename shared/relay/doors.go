@@ -57,6 +57,11 @@ func (d *Doors) Send(entity, session string) (address, token string) {
 	return d.Namespace.Address(entity) + SSH + "/" + session, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
 }
 
+// SendDesktop is Send for the desktop of the session.
+func (d *Doors) SendDesktop(entity, session string) (address, token string) {
+	return d.Namespace.Address(entity) + Desktop + "/" + session, d.Namespace.Token(RuleSend, d.SendKey, entity, d.now().Add(sendFor))
+}
+
 // LoginSession names the session in the query of the address at which browsers get in. It tells
 // those who have a ticket from strangers before the ticket is shown.
 const LoginSession = "session"

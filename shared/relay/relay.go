@@ -30,6 +30,15 @@ import (
 // follows behind a slash, since the sessions of a node share its entity.
 const SSH = "/ssh"
 
+// Desktop is the same for the desktop of the session, by RDP.
+const Desktop = "/rdp"
+
+// TicketHeader is the header in which a program shows the door of a node a ticket for a desktop.
+const TicketHeader = "Dsvm-Ticket"
+
+// TicketDesktop is what such a ticket says that it is for; one for a browser says nothing.
+const TicketDesktop = "rdp"
+
 // Times and limits of a client.
 const (
 	dialTime   = 40 * time.Second // the namespace waits 30 s for a listener
@@ -59,11 +68,16 @@ var client = &http.Client{
 // Errors: fault.NotFound: nobody listens there; fault.Forbidden: the token is not taken, or the
 // listener has refused; fault.Throttled; else fault.Internal.
 func Dial(ctx context.Context, address, token string) (net.Conn, error) {
+	return DialWith(ctx, address, token, nil)
+}
+
+// DialWith is Dial with headers that the listener wants, such as a ticket.
+func DialWith(ctx context.Context, address, token string, headers http.Header) (net.Conn, error) {
 	at, err := addressWith(address, "connect")
 	if err != nil {
 		return nil, err
 	}
-	socket, err := dial(ctx, at, token, "")
+	socket, err := dialWith(ctx, at, token, "", headers)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +127,15 @@ func isLoopback(host string) bool {
 
 // dial opens a WebSocket.
 func dial(ctx context.Context, address, token, protocol string) (*websocket.Conn, error) {
+	return dialWith(ctx, address, token, protocol, nil)
+}
+
+func dialWith(ctx context.Context, address, token, protocol string, headers http.Header) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	headers := http.Header{}
+	if headers = headers.Clone(); headers == nil {
+		headers = http.Header{}
+	}
 	if token != "" {
 		headers.Set("ServiceBusAuthorization", token)
 	}

@@ -49,7 +49,8 @@ func (se *sessions) receiveState(n *Node, st protocol.SessionState, at time.Time
 	}
 	st.Idle = min(max(st.Idle, 0), int64(longestIdle/time.Second))
 	s := j.Session
-	if se.recordState(s, st, at) {
+	isNew := recordDesktop(s, st.Desktop)
+	if se.recordState(s, st, at) || isNew {
 		se.writeJob(j)
 	}
 	of := se.Head.Spec.Sessions

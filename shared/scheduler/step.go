@@ -81,6 +81,8 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			st.sessions.extend(e)
 		case pool.Enter:
 			st.attempts.letIn(e)
+		case pool.Desktop:
+			st.sessions.askForDesktop(e)
 		case pool.Hold:
 			st.holds.hold(e.Order)
 		case pool.Release:

@@ -31,6 +31,7 @@ var imageDisks = map[string]int{
 	"microsoft-dsvm/ubuntu-2204":             150,
 	"microsoft-dsvm/ubuntu-2004":             150,
 	"microsoft-dsvm/ubuntu-hpc":              64,
+	"microsoft-dsvm/dsvm-win-2022":           128,
 	"canonical/ubuntu-24_04-lts":             30,
 	"canonical/0001-com-ubuntu-server-jammy": 30,
 }
@@ -40,8 +41,11 @@ var imageDisks = map[string]int{
 func (n NodeModel) of(name string, spec pool.Spec, set pool.Set) (m fleet.Model, err error) {
 	n.Boot.Shares, n.Boot.Sessions = spec.Shares, spec.IsInteractive()
 	m = n.Model
-	if m.CustomData, err = boot.CloudInit(n.Boot); err != nil {
-		return m, err
+	m.Windows, m.License = spec.OS == pool.Windows, spec.License
+	if !m.Windows { // which has no cloud-init
+		if m.CustomData, err = boot.CloudInit(n.Boot); err != nil {
+			return m, err
+		}
 	}
 	m.UserData = boot.NewDocument(spec).JSON()
 	has, _ := size.Lookup(set.Size) // zero: nothing is known of it, and nothing is asked for that it may not have
@@ -50,7 +54,7 @@ func (n NodeModel) of(name string, spec pool.Spec, set pool.Set) (m fleet.Model,
 	m.Image = fleet.Image{Publisher: image.Publisher, Offer: image.Offer, SKU: image.SKU, Version: image.Version, ID: image.ID}
 	m.Tags = maps.Clone(spec.Labels)
 	m.AcceleratedNetworking = size.HasAcceleratedNetworking(set.Size)
-	if !has.TrustedLaunch {
+	if !has.TrustedLaunch || m.Windows { // whether its image is of the second generation, nobody has seen
 		m.SecurityType = ""
 	}
 	m.OSDisk = n.disk(image, has, m.SecurityType != "")
@@ -90,10 +94,10 @@ func (n NodeModel) disk(image pool.Image, has size.Size, trusted bool) fleet.OSD
 }
 
 // price is what a node with a model costs per hour: usage.UnknownPrice for a size that is
-// not known, and for Spot, whose price changes every hour.
+// not known, for Spot, whose price changes every hour, and for Windows, whose license is in it.
 func price(m fleet.Model) (perHour, currency string) {
 	has, known := size.Lookup(m.Size)
-	if !known || m.Spot {
+	if !known || m.Spot || m.Windows {
 		return usage.UnknownPrice, "USD"
 	}
 	return size.NodePrice(has, size.Disk{GiB: m.OSDisk.GiB, Ephemeral: m.OSDisk.Placement != ""}, m.PublicIP), has.Currency

@@ -130,11 +130,12 @@ func letsIn(n *pool.Node) bool {
 	return slices.Contains([]pool.NodeState{pool.NodeReady, pool.NodeBusy, pool.NodeDraining, pool.NodeQuarantined}, n.State)
 }
 
-// ticket opens a session in a browser, once.
+// ticket opens a session in a browser, or its desktop, once.
 type ticket struct {
 	Session string `json:"s"`
 	User    string `json:"u"`
-	Expires int64  `json:"e"` // seconds since 1970
+	For     string `json:"f,omitempty"` // relay.TicketDesktop; "" = JupyterLab
+	Expires int64  `json:"e"`           // seconds since 1970
 	Nonce   string `json:"n"`
 }
 

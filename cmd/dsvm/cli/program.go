@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"dsvmpools/shared/version"
+	"dsvmpools/shared/wire"
 )
 
 // Program is what a run of the command line stands on, so that a test can run
@@ -44,6 +46,8 @@ type Program struct {
 	Home string
 	// Browse opens an address in the user's browser; nil = there is none.
 	Browse func(ctx context.Context, address string) error
+	// DialDesktop connects to the desktop of a session.
+	DialDesktop func(context.Context, wire.SessionDesktop) (net.Conn, error)
 	// OpenTTY opens the terminal, also where In is another file; nil = there is none.
 	OpenTTY func() (Terminal, error)
 
@@ -161,7 +165,7 @@ platform ended it in another way.`,
 	complete(root, "context", p.completeContexts)
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand,
-		connectCommand, sshCommands, codeCommand, jupyterCommand, sessionCommand, copyCommand, listCommand, usageCommand, pushCommand,
+		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand, pushCommand,
 		rejectedCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, auditCommand, contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))

@@ -227,13 +227,18 @@ func (f sshFolder) makeKey(name string) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := f.writeTemporary(name, pem.EncodeToMemory(block))
+	return f.makeOnce(name, pem.EncodeToMemory(block))
+}
+
+// makeOnce writes a key where there is none. Of two that do so at once, the first one's stays.
+func (f sshFolder) makeOnce(name string, key []byte) error {
+	temporary, err := f.writeTemporary(name, key)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temporary)
 	if err := os.Link(temporary, name); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("your key for SSH cannot be written: %w", err)
+		return fmt.Errorf("the key %s cannot be written: %w", name, err)
 	}
 	return nil
 }
