@@ -45,6 +45,9 @@ func (k *keeper) makeDesktop(to string) {
 // newPassword returns the account's new password, sealed.
 func (k *keeper) newPassword(to string) (sealed string, err error) {
 	p, password := k.plan, rand.Text()
+	if p.Own { // it is somebody's own account, with a password that is theirs
+		return "", errors.New("a desktop needs an account of the session's own: run the agent, or `dsvm up`, as root")
+	}
 	if sealed, err = seal.Seal(to, protocol.DesktopPurpose(p.Session, p.User), password); err != nil {
 		return "", err
 	}
