@@ -104,7 +104,7 @@ func TestDesktopOnOneMachine(t *testing.T) {
 }
 
 // start starts a program, and ends it with the test. The channel is closed at its end.
-func start(t *testing.T, c *exec.Cmd) <-chan struct{} {
+func start(t testing.TB, c *exec.Cmd) <-chan struct{} {
 	t.Helper()
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
