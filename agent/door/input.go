@@ -36,8 +36,8 @@ func isLabPage(rest string) bool {
 	return slices.Contains(labPages, first)
 }
 
-// byItself is what JupyterLab, and what comes with it, sends without a person: measured for
-// JupyterLab 4.6 with a tab left alone, a reload, and a network that was away.
+// byItself is what JupyterLab, and what comes with it, sends without a person: as seen of
+// JupyterLab 4.6 in a tab left alone and in one that was loaded again, and as its source says.
 var byItself = []struct {
 	method string // "" = any
 	path   string // below the entity; with / at its end, all below it
