@@ -233,7 +233,10 @@ func TestTabLeftAlone(t *testing.T) {
 	ann.click("#dsvm-notice button")
 	moved := func(what string) {
 		t.Helper()
-		patiently(t, "that it is input: "+what, func() bool { return l.state(1).LastInput.After(before) })
+		patiently(t, "that it is input: "+what, func() bool {
+			ann.asks()
+			return l.state(1).LastInput.After(before)
+		})
 		before = l.state(1).LastInput
 	}
 	moved("a click at the warning")
@@ -248,12 +251,18 @@ func TestTabLeftAlone(t *testing.T) {
 	ann.isTold("This session has ended: asked to")
 }
 
-// isTold waits until a page shows a notice with a text; "" = none. It has the page ask at once, as
-// it does when the network comes back, and not in some seconds.
+// asks has the script of a page speak with the door at once, as it does when the network comes back,
+// and not in some seconds.
+func (p *page) asks() {
+	p.tb.Helper()
+	p.eval("dispatchEvent(new Event('online'))")
+}
+
+// isTold waits until a page shows a notice with a text; "" = none.
 func (p *page) isTold(text string) {
 	p.tb.Helper()
 	patiently(p.tb, fmt.Sprintf("the notice %q", text), func() bool {
-		p.eval("dispatchEvent(new Event('online'))")
+		p.asks()
 		said := p.eval("document.querySelector('#dsvm-notice')?.innerText ?? ''")
 		return text == "" && said == "" || text != "" && strings.Contains(said, text)
 	})
