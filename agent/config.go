@@ -419,7 +419,7 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	if err := checkDoorListen(c.DoorListen); err != nil {
+	if err := checkDoorListen(cmp.Or(c.DoorListen, noDoorListen)); err != nil {
 		return err
 	}
 	if c.ReportEvery <= 0 {
