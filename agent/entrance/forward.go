@@ -38,7 +38,10 @@ func (v *visitor) serveForward(c ssh.NewChannel) {
 		return
 	}
 	defer here.Close()
-	go ssh.DiscardRequests(requests)
+	go func() {
+		ssh.DiscardRequests(requests)
+		there.Close() // the channel is closed for both ways, and a server may say nothing for ever
+	}()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

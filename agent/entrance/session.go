@@ -281,7 +281,9 @@ func copyOut(to io.Writer, from *os.File, ended <-chan struct{}, quiet time.Dura
 				left = max(left-n, 0)
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {
-				_, _ = io.Copy(io.Discard, from) // the person has gone, and the program is ended
+				if left < 0 { // the person has gone, and the program is ended
+					_, _ = io.Copy(io.Discard, from)
+				}
 				return
 			}
 		}
