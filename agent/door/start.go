@@ -15,17 +15,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/process"
 )
 
 // role is the argument by which a program plays the door.
 const role = "dsvm-door"
-
-// ownUnit tells the supervisor of an instance on one machine that the door is no part of the
-// agent's unit, as systemd knows it of a real one.
-const ownUnit = "DSVM_OWN_UNIT=1"
-
-// systemdRuns is a folder that is there where systemd is the first process (sd_booted(3)).
-const systemdRuns = "/run/systemd/system"
 
 // ErrLives is the error of a door where there is one.
 var ErrLives = errors.New("the door of this folder lives already")
@@ -78,7 +73,7 @@ func Start(dir, vmid, log string) error {
 	}
 	defer out.Close()
 	cmd := exec.Command(program, role, dir)
-	if at, err := os.Stat(systemdRuns); err == nil && at.IsDir() {
+	if process.HasSystemd() {
 		// One unit by name: a second start of it fails, and the first one goes on.
 		cmd = exec.Command("systemd-run", "--quiet", "--collect", "--unit=dsvm-door", "--property=Restart=on-failure", "--property=RestartSec=1",
 			"--property=MemoryMax=256M", program, role, dir)
@@ -86,7 +81,7 @@ func Start(dir, vmid, log string) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	}
 	// Nothing of the agent's own environment, above all no connection string.
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DSVM_VMID=" + vmid, ownUnit}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DSVM_VMID=" + vmid, process.OwnUnit}
 	for _, name := range []string{"HTTPS_PROXY", "NO_PROXY"} {
 		if value := os.Getenv(name); value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)

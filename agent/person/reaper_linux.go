@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dsvmpools/agent/process"
 )
 
 // systemPath is where programs of the system are looked for, and the person's PATH.
-const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const systemPath = process.Path
 
 // reaper starts processes and takes in the end of those, and of all that come to the keeper
 // because they have lost their parent.

@@ -11,20 +11,15 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dsvmpools/agent/process"
 )
 
 // role is the argument by which a program plays a keeper.
 const role = "dsvm-session"
 
-// ownUnit tells the supervisor of an instance on one machine that the keeper is no part of
-// the agent's unit, as systemd knows it of a real one.
-const ownUnit = "DSVM_OWN_UNIT=1"
-
 // startWithin bounds the time in which a keeper takes its lock: it does that first.
 const startWithin = 20 * time.Second
-
-// systemdRuns is a folder that is there where systemd is the first process (sd_booted(3)).
-const systemdRuns = "/run/systemd/system"
 
 // FindSSHD finds the system's SSH server.
 func FindSSHD() (string, error) {
@@ -47,10 +42,7 @@ func CanServe() error {
 }
 
 // HasGroups reports whether the system makes the control groups of keepers by itself.
-func HasGroups() bool {
-	at, err := os.Stat(systemdRuns)
-	return err == nil && at.IsDir()
-}
+func HasGroups() bool { return process.HasSystemd() }
 
 // Start starts the keeper of a session, unless it has one. It returns once that lives; what
 // the keeper makes after that is in its states.
@@ -88,7 +80,7 @@ func Start(p Plan, log *slog.Logger) error {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", out, out
 	// Nothing of the agent's own environment, above all no connection string. By the VM's id
 	// the processes of an instance on one machine are found.
-	cmd.Env = []string{"PATH=" + systemPath, "LANG=C.UTF-8", "DSVM_VMID=" + p.VMID, ownUnit}
+	cmd.Env = []string{"PATH=" + systemPath, "LANG=C.UTF-8", "DSVM_VMID=" + p.VMID, process.OwnUnit}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("the session's keeper cannot be started: %w", err)
 	}
