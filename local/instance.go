@@ -49,8 +49,10 @@ const (
 	guard   = "nodes" // the security group of the subnet
 	guardID = "/subscriptions/" + subscription + "/resourceGroups/" + resourceGroup +
 		"/providers/Microsoft.Network/networkSecurityGroups/" + guard
-	balancerPort = "2222"                                                                                        // of balancers, which have an address of their own each; 443 is for root alone
-	sshPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O dsvm-local" // nobody has the other half
+	// balancerPort is that of balancers, which have an address of their own each; 443 is for root alone.
+	balancerPort = "2222"
+	// sshPublicKey is one whose other half nobody has.
+	sshPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIICmaMSfDrKa2dIhTp4JydV6fFRvwxNdTNSaFLFk300O dsvm-local"
 )
 
 // Times of the local deployment where they differ from the cloud's: instances

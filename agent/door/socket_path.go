@@ -48,9 +48,6 @@ func ListenAt(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Dial connects to a socket of ListenAt.
-func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx, "unix", path) }
-
 // dial connects to a target of a file.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == "unix" {

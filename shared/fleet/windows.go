@@ -14,8 +14,8 @@ import (
 // checkWindows returns what the service would refuse about a model with Windows.
 func (m Model) checkWindows() error {
 	if m.License != "" && m.License != "Windows_Server" && m.License != "Windows_Client" {
-		return fault.New(fault.Invalid, "license", "Azure knows no license %q of Windows; write Windows_Server or Windows_Client, or leave it out",
-			m.License)
+		return fault.New(fault.Invalid, "license",
+			"Azure knows no license %q of Windows; write Windows_Server or Windows_Client, or leave it out", m.License)
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ in to your own jobs, operators of a team to those of the team.
 Input, output and exit code are those of the command. --tty gives it a terminal.
 -L leads a port of this machine to one of the job's node while it runs. It needs
 OpenSSH here; the exit code is 255 when the connection failed.`,
-		Example:           "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
+		Example: "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n" +
+			"  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
 		ValidArgsFunction: firstOf(p.completeJobs),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" || len(args) > 1 && c.ArgsLenAtDash() != 1 {
