@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -149,6 +150,7 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 	if err != nil {
 		return s.explain(err)
 	}
+	folder.sweepEntries(p.Now())
 	own, err := os.MkdirTemp(string(folder), "entry-") // only its owner may read it
 	if err != nil {
 		return fmt.Errorf("the files for OpenSSH cannot be written: %w", err)
@@ -209,6 +211,20 @@ func (f sshFolder) entryConfig(user, key string) (path string, err error) {
 
 // entryForm is how os.MkdirTemp names the folder of one login.
 var entryForm = regexp.MustCompile(`^entry-[0-9]+$`)
+
+// entryLife is how old the folder of a login gets: OpenSSH reads it when it begins, and what is in
+// it opens nothing after a quarter of an hour.
+const entryLife = time.Hour
+
+// sweepEntries removes the folders of logins whose programs were killed.
+func (f sshFolder) sweepEntries(now time.Time) {
+	all, _ := os.ReadDir(string(f))
+	for _, entry := range all {
+		if at, err := entry.Info(); err == nil && at.IsDir() && entryForm.MatchString(entry.Name()) && now.Sub(at.ModTime()) > entryLife {
+			_ = os.RemoveAll(f.path(entry.Name())) // the next login tries again
+		}
+	}
+}
 
 // ReadEntry reads the ways to a job, from the folder of a login.
 func (p *Program) ReadEntry(name string) ([]wire.Door, error) {
