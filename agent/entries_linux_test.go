@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,6 +188,53 @@ func TestVisitors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestVisitorsWhoseKeeperIsKilled has what holds a visitor's program killed, as the kernel does for
+// want of memory: what that program has started ends with the attempt, all the same.
+func TestVisitorsWhoseKeeperIsKilled(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.KillGrace, cfg.holdBy = 100*time.Millisecond, holdKeeper
+	n := launched(t, cfg, newBus(t))
+	n.work(script(1, "sleep 600"))
+	n.until("it starts", started(1))
+	v, id := newVisitor(n), protocol.EntryOfAttempt("job-1", 1)
+	v.announce(id, 1, 600)
+	eventually(t, "the file for the door", func() bool { return exists(filepath.Join(cfg.InstanceDir, "doors", entryPrefix+"1.json")) })
+	c, err := v.comeIn(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.StdoutPipe()
+	if err == nil {
+		err = s.Start("setsid sleep 600 & echo $PPID $!; wait")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keeper, left int
+	if _, err := fmt.Fscan(out, &keeper, &left); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(); err == nil {
+		t.Error("the program goes on")
+	}
+	n.work(cancel(2, 1))
+	eventually(t, "the end of what it has started", func() bool { return hasEnded(left) })
+}
+
+// hasEnded reports whether a process has ended, also where nobody has waited for it.
+func hasEnded(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(text), ") Z ")
 }
 
 func exists(path string) bool {

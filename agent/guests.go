@@ -22,15 +22,16 @@ import (
 type guests struct {
 	ended chan struct{} // closed when the attempt has ended, before they are
 
-	mu  sync.Mutex
-	all map[*guest]bool
+	mu   sync.Mutex
+	all  map[*guest]bool
+	left bool // something of one that has ended may be left
 }
 
 // guest is one of them.
 type guest struct {
 	signal func(syscall.Signal) // harmless once it has ended
 	end    func()               // ends it and what it has started
-	bare   func() bool          // nothing of it is left; only asked once done
+	bare   func() bool          // nothing of it is left; only asked once it has ended
 	code   int
 	done   chan struct{} // closed when it has ended, after code is set
 }
@@ -81,6 +82,7 @@ func (all *guests) forget(g *guest) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	delete(all.all, g)
+	all.left = all.left || !g.bare()
 }
 
 // guestsWithin is how long the end of guests may take. What cannot be ended keeps the slot from
@@ -108,10 +110,14 @@ func (r *run) endGuests() {
 	for _, g := range left {
 		select {
 		case <-g.done:
-			r.slot.bare = r.slot.bare && g.bare()
 		case <-late:
 			r.slot.bare = false
 		}
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.left { // such as: the kernel has killed a keeper for want of memory
+		r.slot.bare = process.KillAttempt(r.key) && r.slot.bare
 	}
 }
 
