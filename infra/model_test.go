@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
 	"dsvmpools/shared/fleet"
+	"dsvmpools/shared/pool"
 )
 
 const (
@@ -167,26 +168,28 @@ func TestModelValues(t *testing.T) {
 	nic := profile + "networkProfile.networkInterfaceConfigurations[].properties."
 	address := nic + "ipConfigurations[].properties.publicIPAddressConfiguration."
 	enums := map[string][]string{
-		"identity.type":                                                  texts(armcompute.PossibleResourceIdentityTypeValues()),
-		"sku.tier":                                                       {"Standard"},
-		"properties.orchestrationMode":                                   texts(armcompute.PossibleOrchestrationModeValues()),
-		"properties.upgradePolicy.mode":                                  texts(armcompute.PossibleUpgradeModeValues()),
-		profile + "priority":                                             texts(armcompute.PossibleVirtualMachinePriorityTypesValues()),
-		profile + "evictionPolicy":                                       texts(armcompute.PossibleVirtualMachineEvictionPolicyTypesValues()),
-		profile + "securityProfile.securityType":                         texts(armcompute.PossibleSecurityTypesValues()),
-		profile + "storageProfile.osDisk.createOption":                   texts(armcompute.PossibleDiskCreateOptionTypesValues()),
-		profile + "storageProfile.osDisk.caching":                        texts(armcompute.PossibleCachingTypesValues()),
-		profile + "storageProfile.osDisk.managedDisk.storageAccountType": texts(armcompute.PossibleStorageAccountTypesValues()),
-		profile + "storageProfile.osDisk.diffDiskSettings.option":        texts(armcompute.PossibleDiffDiskOptionsValues()),
-		profile + "storageProfile.osDisk.diffDiskSettings.placement":     texts(armcompute.PossibleDiffDiskPlacementValues()),
-		profile + "storageProfile.osDisk.deleteOption":                   texts(armcompute.PossibleDiskDeleteOptionTypesValues()),
-		nic + "deleteOption":                                             texts(armcompute.PossibleDeleteOptionsValues()),
-		address + "sku.name":                                             texts(armcompute.PossiblePublicIPAddressSKUNameValues()),
-		address + "sku.tier":                                             texts(armcompute.PossiblePublicIPAddressSKUTierValues()),
-		address + "properties.deleteOption":                              texts(armcompute.PossibleDeleteOptionsValues()),
+		"identity.type":                                                    texts(armcompute.PossibleResourceIdentityTypeValues()),
+		"sku.tier":                                                         {"Standard"},
+		"properties.orchestrationMode":                                     texts(armcompute.PossibleOrchestrationModeValues()),
+		"properties.upgradePolicy.mode":                                    texts(armcompute.PossibleUpgradeModeValues()),
+		profile + "priority":                                               texts(armcompute.PossibleVirtualMachinePriorityTypesValues()),
+		profile + "evictionPolicy":                                         texts(armcompute.PossibleVirtualMachineEvictionPolicyTypesValues()),
+		profile + "securityProfile.securityType":                           texts(armcompute.PossibleSecurityTypesValues()),
+		profile + "storageProfile.osDisk.createOption":                     texts(armcompute.PossibleDiskCreateOptionTypesValues()),
+		profile + "storageProfile.osDisk.caching":                          texts(armcompute.PossibleCachingTypesValues()),
+		profile + "storageProfile.osDisk.managedDisk.storageAccountType":   texts(armcompute.PossibleStorageAccountTypesValues()),
+		profile + "storageProfile.osDisk.diffDiskSettings.option":          texts(armcompute.PossibleDiffDiskOptionsValues()),
+		profile + "storageProfile.osDisk.diffDiskSettings.placement":       texts(armcompute.PossibleDiffDiskPlacementValues()),
+		profile + "storageProfile.osDisk.deleteOption":                     texts(armcompute.PossibleDiskDeleteOptionTypesValues()),
+		profile + "licenseType":                                            {pool.LicenseServer, pool.LicenseClient},
+		profile + "osProfile.windowsConfiguration.patchSettings.patchMode": texts(armcompute.PossibleWindowsVMGuestPatchModeValues()),
+		nic + "deleteOption":                                               texts(armcompute.PossibleDeleteOptionsValues()),
+		address + "sku.name":                                               texts(armcompute.PossiblePublicIPAddressSKUNameValues()),
+		address + "sku.tier":                                               texts(armcompute.PossiblePublicIPAddressSKUTierValues()),
+		address + "properties.deleteOption":                                texts(armcompute.PossibleDeleteOptionsValues()),
 	}
 	free := []string{
-		".name", ".id", ".publisher", ".offer", ".sku", ".version", ".keyData", ".path", ".customData", ".userData", ".adminUsername",
+		".name", ".id", ".publisher", ".offer", ".sku", ".version", ".keyData", ".path", ".customData", ".userData", ".adminUsername", ".adminPassword",
 		".computerNamePrefix", "location", "zones[]",
 	}
 	for name, model := range models() {

@@ -44,7 +44,7 @@ func TestDocumentsRefuseBlanks(t *testing.T) {
 			for _, blank := range blanks {
 				tried++
 				rest := of.rest
-				if group, _, _ := strings.Cut(field, "."); schema == "PoolDocument" && slices.Contains([]string{"sessions", "access", "users"}, group) {
+				if group, _, _ := strings.Cut(field, "."); schema == "PoolDocument" && slices.Contains([]string{"sessions", "access", "users", "balancer"}, group) {
 					rest += `,"kind":"interactive"`
 				}
 				body := documentOf(rest, field, blank)

@@ -131,7 +131,7 @@ func TestWhatANodeLacksIsSaid(t *testing.T) {
 			"node list":                      "one account: sessions run as ann; no SSH: install openssh-server",
 			"ssh lab -- true":                `has no SSH: install openssh-server; ` + "`dsvm jupyter lab` opens JupyterLab there",
 			"session ready --for lab.dsvm":   "has no SSH: install openssh-server",
-			"jupyter lab --no-browser":       "https://lab.servicebus.windows.net/lab-1-web/dsvm/login#",
+			"jupyter lab --no-browser":       "https://lab.servicebus.windows.net/lab-1-web/dsvm/login?session=",
 			"node list -o json":              `"ssh": "install openssh-server"`,
 			"session show lab -o json":       `"users": "sessions run as ann"`,
 			"session extend lab 1h":          "2026-03-02",

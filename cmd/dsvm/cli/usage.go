@@ -74,7 +74,8 @@ func usageRebuildCommand(p *Program) *cobra.Command {
 	var from, to string
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Build the sums that reports are made of again", Args: cobra.NoArgs,
-		Long: `Build the sums again that reports are made of, from the rows of the ledger: after rows were corrected, or came from a copy.
+		Long: `Build the sums again that reports are made of, from the rows of the ledger:
+after rows were corrected, or came from a copy.
 Without --from and --to it builds those of all days. It may be run at any time, and
 again if it was cut off; it replaces the sums of a pool and day at once.
 
