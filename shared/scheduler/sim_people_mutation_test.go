@@ -140,7 +140,7 @@ var peopleMutations = []driverMutation{
 		name: "a door stays open after its session", dir: "scheduler", file: "network.go", people: true, always: true,
 		old:  "	if key := want.Key(); key != o.Wanted {\n",
 		new:  "	if key := want.Key(); key != o.Wanted && !want.IsNone() {\n",
-		want: []string{"way"},
+		want: []string{"way", "rest"},
 	},
 	{
 		name: "the balancer stays when the last node is gone", dir: "scheduler", file: "network.go", people: true,
