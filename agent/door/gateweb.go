@@ -101,18 +101,18 @@ func (w *gateWeb) takeTLS(c net.Conn, heard func()) {
 	ctx, cancel := context.WithTimeout(w.gate.over, headTime)
 	defer cancel()
 	if secure.HandshakeContext(ctx) == nil {
-		w.inbox.give(w.gate.over, &guest{Conn: secure, heard: heard})
+		w.inbox.give(w.gate.over, &browserConn{Conn: secure, heard: heard})
 	}
 }
 
 // takeHop is takeTLS for a connection that the door of another node passes on.
 func (w *gateWeb) takeHop(c net.Conn) {
-	w.inbox.give(w.gate.over, &guest{Conn: c, heard: func() {}, isHop: true})
+	w.inbox.give(w.gate.over, &browserConn{Conn: c, heard: func() {}, isHop: true})
 }
 
 // ServeHTTP answers one request, here or by the door of another node.
 func (w *gateWeb) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	by, _ := r.Context().Value(connOf{}).(*guest)
+	by, _ := r.Context().Value(connOf{}).(*browserConn)
 	if by == nil || by.isHop { // a hop goes no further
 		w.answer(out, r)
 		return

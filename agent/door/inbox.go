@@ -18,7 +18,7 @@ type inbox struct {
 func newInbox() *inbox { return &inbox{conns: make(chan net.Conn), closed: make(chan struct{})} }
 
 // give has the server answer on a connection, and returns when it is closed, or ctx ends.
-func (i *inbox) give(ctx context.Context, c *guest) {
+func (i *inbox) give(ctx context.Context, c *browserConn) {
 	c.done = make(chan struct{})
 	select {
 	case i.conns <- c:
@@ -52,8 +52,8 @@ func (i *inbox) Close() error {
 // Addr is nowhere.
 func (i *inbox) Addr() net.Addr { return &net.TCPAddr{} }
 
-// guest is a connection of a browser.
-type guest struct {
+// browserConn is a connection of a browser.
+type browserConn struct {
 	net.Conn
 	heard func() // somebody with a good way has come by it
 	isHop bool   // the door of another node has passed it on
@@ -62,7 +62,7 @@ type guest struct {
 }
 
 // Close closes it.
-func (g *guest) Close() error {
-	g.once.Do(func() { close(g.done) })
-	return g.Conn.Close()
+func (c *browserConn) Close() error {
+	c.once.Do(func() { close(c.done) })
+	return c.Conn.Close()
 }
