@@ -9,7 +9,6 @@ package deleteself
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -21,6 +20,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/version"
 )
@@ -49,7 +49,7 @@ func New(endpoint string, credential azcore.TokenCredential) (*Client, error) {
 	service := cloud.AzurePublic.Services[cloud.ResourceManager]
 	if endpoint != "" {
 		u, err := url.Parse(endpoint)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u)) {
+		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && door.IsLoopback(u.Hostname())) {
 			return nil, fault.New(fault.Invalid, Endpoint,
 				"%s is no URL such as https://management.azure.com; a token goes to another machine over https only", Endpoint)
 		}
@@ -62,11 +62,6 @@ func New(endpoint string, credential azcore.TokenCredential) (*Client, error) {
 		return nil, err
 	}
 	return &Client{pipeline, service.Endpoint}, nil
-}
-
-func isLoopback(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Delete asks for the deletion of an instance, by the resource id that its metadata

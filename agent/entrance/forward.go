@@ -8,6 +8,8 @@ import (
 	"net"
 
 	"golang.org/x/crypto/ssh"
+
+	"dsvmpools/shared/door"
 )
 
 // serveForward joins a channel with a port of the loopback address, as who runs there reaches it.
@@ -23,7 +25,7 @@ func (v *visitor) serveForward(c ssh.NewChannel) {
 		_ = c.Reject(ssh.ConnectionFailed, "the address cannot be read")
 		return
 	}
-	if ip := net.ParseIP(want.Host); want.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(want.Host) {
 		_ = c.Reject(ssh.Prohibited, "only ports of localhost are reached here")
 		return
 	}

@@ -30,6 +30,7 @@ import (
 	"dsvmpools/local/chaos"
 	"dsvmpools/local/disk"
 	"dsvmpools/local/internal/tlsport"
+	"dsvmpools/shared/door"
 )
 
 // Limits of the server.
@@ -174,7 +175,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(host) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local compute serves this machine only", cfg.Addr)
 	}
 	if cfg.Token == "" || len(cfg.Supervisor) == 0 {

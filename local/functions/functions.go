@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"dsvmpools/local/chaos"
+	"dsvmpools/shared/door"
 )
 
 // Config configures a host.
@@ -189,7 +190,7 @@ func checkAddr(addr string) error {
 	if err != nil {
 		return fmt.Errorf("the address of the Functions host must be host:port: %w", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(host) {
 		return fmt.Errorf("%s is not a loopback address; the local Functions host serves this machine only", addr)
 	}
 	return nil

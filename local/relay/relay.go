@@ -112,7 +112,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(host) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local relay serves this machine only", cfg.Addr)
 	}
 	s := &Server{

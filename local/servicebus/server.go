@@ -42,6 +42,7 @@ import (
 	"dsvmpools/local/internal/tlsport"
 	"dsvmpools/local/servicebus/admin"
 	"dsvmpools/local/servicebus/queue"
+	"dsvmpools/shared/door"
 )
 
 // Limits of a Standard namespace.
@@ -174,7 +175,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(host) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local Service Bus serves this machine only", cfg.Addr)
 	}
 	s := &Server{

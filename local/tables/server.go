@@ -159,7 +159,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the address of the local tables is host:port: %w", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !door.IsLoopback(host) {
 		return nil, fmt.Errorf("%s is not a loopback address; the local tables serve this machine only", cfg.Addr)
 	}
 	s, err := Open(cfg)

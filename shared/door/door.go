@@ -71,7 +71,7 @@ func (d Door) own(host string) bool {
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
-	if loopback(name) {
+	if IsLoopback(name) {
 		return true
 	}
 	if d.Domain != "" && strings.HasSuffix(strings.ToLower(host), d.Domain) {
@@ -80,8 +80,9 @@ func (d Door) own(host string) bool {
 	return slices.ContainsFunc(d.Hosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
 }
 
-// loopback reports whether a name cannot be one that a stranger has given out.
-func loopback(name string) bool {
+// IsLoopback reports whether a host, without a port, is this machine itself: localhost, or an
+// address of loopback. No stranger can have given out such a name.
+func IsLoopback(name string) bool {
 	ip := net.ParseIP(name)
 	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }

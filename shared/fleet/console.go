@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 )
 
@@ -65,7 +66,7 @@ func (c *Client) holdsConsoles(u *url.URL) bool {
 		return false
 	}
 	if c.local != "" {
-		return loopback(u) && u.Port() == c.local
+		return door.IsLoopback(u.Hostname()) && u.Port() == c.local
 	}
 	host := strings.ToLower(u.Hostname())
 	return u.Scheme == "https" && u.Port() == "" &&

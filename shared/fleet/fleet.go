@@ -8,7 +8,6 @@ package fleet
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 )
 
@@ -107,10 +107,10 @@ func New(cfg Config) (*Client, error) {
 			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT",
 				"the resource manager's endpoint is not a URL such as https://management.azure.com")
 		}
-		if loopback(u) {
+		if door.IsLoopback(u.Hostname()) {
 			c.local = u.Port()
 		}
-		if u.Scheme == "http" && !loopback(u) {
+		if u.Scheme == "http" && !door.IsLoopback(u.Hostname()) {
 			return nil, fault.New(fault.Invalid, "AZURE_RESOURCE_MANAGER_ENDPOINT",
 				"a credential goes to another machine over https only; write https://%s", u.Host)
 		}
@@ -132,11 +132,6 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-func loopback(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // StaticCredential is a fixed bearer token, for a resource manager on this

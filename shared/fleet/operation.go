@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 )
 
@@ -115,7 +116,7 @@ func (c *Client) reaches(resume string) bool {
 		at = t.Token.PollURL
 	}
 	u, err := url.Parse(at)
-	return err == nil && loopback(u) && u.Port() == c.local
+	return err == nil && door.IsLoopback(u.Hostname()) && u.Port() == c.local
 }
 
 // resumed is a poller that can be asked.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"dsvmpools/shared/door"
 )
 
 // Limits of what comes on a control channel.
@@ -78,7 +80,7 @@ func parseMessage(text []byte, secure bool) (message, error) {
 func isAddress(text string, secure bool) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && u.User == nil && strings.HasPrefix(u.Path, socketPath) &&
-		(u.Scheme == "wss" || !secure && u.Scheme == "ws" && isLoopback(u.Hostname()))
+		(u.Scheme == "wss" || !secure && u.Scheme == "ws" && door.IsLoopback(u.Hostname()))
 }
 
 // headersOf makes headers of those in a message.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 )
 
@@ -110,7 +111,7 @@ func addressWith(address, action string) (string, error) {
 	if err != nil || u.Scheme != "wss" && u.Scheme != "ws" || u.Host == "" || !strings.HasPrefix(u.Path, socketPath) {
 		return "", fault.New(fault.Invalid, "", "the address of a relay is wss://NAMESPACE/$hc/ENTITY")
 	}
-	if u.Scheme == "ws" && !isLoopback(u.Hostname()) {
+	if u.Scheme == "ws" && !door.IsLoopback(u.Hostname()) {
 		return "", fault.New(fault.Invalid, "", "the address of a relay begins with wss://, since tokens go there")
 	}
 	if u.RawQuery != "" {
@@ -118,11 +119,6 @@ func addressWith(address, action string) (string, error) {
 	}
 	u.RawQuery += "sb-hc-action=" + action
 	return u.String(), nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // dial opens a WebSocket.

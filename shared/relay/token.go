@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/shared/door"
 	"dsvmpools/shared/fault"
 )
 
@@ -26,7 +27,7 @@ type Namespace struct{ at *url.URL }
 func ParseNamespace(address string) (Namespace, error) {
 	u, err := url.Parse(strings.TrimSuffix(address, "/"))
 	isGood := err == nil && u.Host != "" && u.Path == "" && u.RawQuery == "" && u.User == nil &&
-		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+		(u.Scheme == "https" || u.Scheme == "http" && door.IsLoopback(u.Hostname()))
 	if !isGood {
 		return Namespace{}, fault.New(fault.Invalid, "",
 			"the address of the relay (DSVM_RELAY) is https://NAME.servicebus.windows.net, not %.100q", address)
@@ -44,7 +45,7 @@ func (n Namespace) Page(entity string) string { return n.at.String() + "/" + ent
 
 // Name is the name of the namespace, as the resource manager has it.
 func (n Namespace) Name() string {
-	if isLoopback(n.at.Hostname()) {
+	if door.IsLoopback(n.at.Hostname()) {
 		return "local"
 	}
 	name, _, _ := strings.Cut(n.at.Hostname(), ".")
