@@ -31,7 +31,6 @@ type guests struct {
 type guest struct {
 	signal func(syscall.Signal) // harmless once it has ended
 	end    func()               // ends it and what it has started
-	bare   func() bool          // nothing of it is left; only asked once it has ended
 	code   int
 	done   chan struct{} // closed when it has ended, after code is set
 }
@@ -58,31 +57,6 @@ func (r *run) receive() (*guests, error) {
 		r.guests = &guests{ended: make(chan struct{}), all: map[*guest]bool{}}
 	}
 	return r.guests, nil
-}
-
-// startGuest starts a program while the attempt runs: what the attempt leaves is ended after
-// that, and this with it.
-func (r *run) startGuest(g *guest, start func() error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over || r.guests == nil {
-		return errAttemptEnded
-	}
-	if err := start(); err != nil {
-		return err
-	}
-	r.guests.mu.Lock()
-	r.guests.all[g] = true
-	r.guests.mu.Unlock()
-	return nil
-}
-
-// forget takes a guest that has ended off the list.
-func (all *guests) forget(g *guest) {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	delete(all.all, g)
-	all.left = all.left || !g.bare()
 }
 
 // guestsWithin is how long the end of guests may take. What cannot be ended keeps the slot from

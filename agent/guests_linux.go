@@ -19,6 +19,31 @@ import (
 // servesGuests says that people can come in to attempts on this system.
 const servesGuests = true
 
+// startGuest starts a program while the attempt runs: what the attempt leaves is ended after
+// that, and this with it.
+func (r *run) startGuest(g *guest, start func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.guests == nil {
+		return errAttemptEnded
+	}
+	if err := start(); err != nil {
+		return err
+	}
+	r.guests.mu.Lock()
+	r.guests.all[g] = true
+	r.guests.mu.Unlock()
+	return nil
+}
+
+// forget takes a guest that has ended off the list. bare = nothing that it has started is left.
+func (all *guests) forget(g *guest, bare bool) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	delete(all.all, g)
+	all.left = all.left || !bare
+}
+
 // startProcess starts a guest on a thread of its own, which sees what the attempt's slot sees, and
 // which the guest dies with.
 func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAttr) (*guest, error) {
@@ -30,7 +55,7 @@ func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAt
 		if err == nil && attr.Dir != "" && !fileExists(attr.Dir) {
 			attr.Dir = "/" // the job has removed the folder that it was started in
 		}
-		follow := func() {}
+		var follow func() (bare bool)
 		if err == nil && k.group == nil {
 			follow, err = in.startKept(g, argv0, argv, attr)
 		} else if err == nil {
@@ -39,8 +64,7 @@ func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAt
 		if started <- err; err != nil {
 			return
 		}
-		follow()
-		in.guests.forget(g)
+		in.guests.forget(g, follow())
 		close(g.done)
 	})
 	return g, <-started
@@ -64,7 +88,7 @@ func (k *slot) shareView() error {
 }
 
 // startGrouped starts a guest in the control group of the attempt, which ends it with the rest.
-func (in *inside) startGrouped(g *guest, argv0 string, argv []string, attr *syscall.ProcAttr) (follow func(), err error) {
+func (in *inside) startGrouped(g *guest, argv0 string, argv []string, attr *syscall.ProcAttr) (follow func() (bare bool), err error) {
 	group, pid := in.run.slot.group, 0
 	var mu sync.Mutex
 	over := false
@@ -76,7 +100,6 @@ func (in *inside) startGrouped(g *guest, argv0 string, argv []string, attr *sysc
 		}
 	}
 	g.end = func() { g.signal(unix.SIGKILL) }
-	g.bare = func() bool { return true } // the group says what is left
 	err = in.run.startGuest(g, func() (err error) {
 		if err := group.enter(); err != nil {
 			return err
@@ -88,13 +111,14 @@ func (in *inside) startGrouped(g *guest, argv0 string, argv []string, attr *sysc
 		pid, err = syscall.ForkExec(argv0, argv, attr)
 		return err
 	})
-	return func() {
+	return func() bool {
 		process.AwaitEnd(pid)
 		mu.Lock()
 		defer mu.Unlock()
 		var status syscall.WaitStatus
 		process.Reap(pid, &status)
 		over, g.code = true, exitCodeOf(status)
+		return true // the group says what is left
 	}, err
 }
 
@@ -116,13 +140,11 @@ func (g *group) leave() {
 }
 
 // startKept starts a guest below a keeper of its own, which ends everything that it leaves.
-func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall.ProcAttr) (follow func(), err error) {
+func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall.ProcAttr) (follow func() (bare bool), err error) {
 	k, err := keeper.Start(in.slots.launcher.node(), in.slots.lock)
 	if err != nil {
 		return nil, err
 	}
-	var ended keeper.Ended
-	isKnown := false
 	g.signal = func(s syscall.Signal) {
 		if s == unix.SIGKILL {
 			k.Kill()
@@ -131,7 +153,6 @@ func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall
 		k.Signal(s, false)
 	}
 	g.end = k.Kill
-	g.bare = func() bool { return isKnown && ended.Empty }
 	err = in.run.startGuest(g, func() error {
 		_, err := k.Launch(argv0, argv, attr)
 		return err
@@ -140,13 +161,14 @@ func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall
 		k.Close()
 		return nil, err
 	}
-	return func() {
-		ended, isKnown = k.Wait()
+	return func() bool {
+		ended, isKnown := k.Wait()
 		g.code = exitKilled
 		if isKnown {
 			g.code = exitCodeOf(ended.Status)
 		}
 		k.Close()
+		return isKnown && ended.Empty
 	}, nil
 }
 
