@@ -416,7 +416,7 @@ func (d *peopleDemo) stop(ctx context.Context, v, last *visitor) error {
 	if err := v.window.awaitEnd(ctx); err != nil {
 		return err
 	}
-	d.say("%s has ended the own session", v.name)
+	d.say("%s has ended this session: `dsvm session stop`", v.name)
 	return nil
 }
 

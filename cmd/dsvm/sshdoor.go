@@ -39,7 +39,8 @@ func sshDoor(p *cli.Program) *cobra.Command {
 			case way.Closed != "":
 				return errors.New(way.Closed)
 			}
-			node, err := dialDoor(c.Context(), host, way.Doors, doorOpensWithin, fault.NotFound)
+			within, closed := waitFor(way.Doors)
+			node, err := dialDoor(c.Context(), host, way.Doors, within, closed...)
 			if err != nil {
 				p.ForgetDoor(host) // the session may have ended: the next ssh asks the instance
 				return fmt.Errorf("%w; try again: the session is looked up then", err)
@@ -71,8 +72,20 @@ const (
 	doorOpensWithin = 5 * time.Second
 	// entryOpensWithin is the same of a node that has to hear first that somebody comes.
 	entryOpensWithin = 30 * time.Second
-	doorPause        = 200 * time.Millisecond
+	// balancerOpensWithin is the same of a balancer, which leads to no node before its probe has
+	// met it: every 5 seconds.
+	balancerOpensWithin = 30 * time.Second
+	doorPause           = 200 * time.Millisecond
 )
+
+// waitFor is how long a session that is ready may have no open door, and the codes of its answers
+// until then.
+func waitFor(doors []wire.Door) (within time.Duration, closed []fault.Code) {
+	if slices.ContainsFunc(doors, func(at wire.Door) bool { return at.Kind == wire.DoorBalancer }) {
+		return balancerOpensWithin, []fault.Code{fault.NotFound, fault.Internal}
+	}
+	return doorOpensWithin, []fault.Code{fault.NotFound}
+}
 
 // dialDoor connects by the first way that leads to the node, and waits a little for a door that
 // is not open yet: as long as it answers with one of some codes.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/way"
 	"dsvmpools/shared/wire"
 )
 
@@ -27,10 +29,40 @@ func TestDoorSaysWhyNobodyGetsIn(t *testing.T) {
 			http.Error(w, "the session's SSH server does not answer", status)
 		}))
 		defer relay.Close()
-		way := wire.Door{Kind: wire.DoorRelay, URL: strings.Replace(relay.URL, "http", "ws", 1) + "/$hc/lab-1/ssh/s"}
-		_, err := dialOnce(t.Context(), "lab.dsvm", []wire.Door{way})
+		at := wire.Door{Kind: wire.DoorRelay, URL: strings.Replace(relay.URL, "http", "ws", 1) + "/$hc/lab-1/ssh/s"}
+		_, err := dialOnce(t.Context(), "lab.dsvm", []wire.Door{at})
 		if fault.CodeOf(err) != want.code || err == nil || !strings.HasPrefix(err.Error(), want.says) || strings.Contains(err.Error(), "busy") {
 			t.Errorf("%d: got %v (%s), want %q (%s)", status, err, fault.CodeOf(err), want.says, want.code)
 		}
 	}
+}
+
+// TestABalancerIsWaitedFor: a balancer closes what comes until its probe has met the node, which is
+// after the session is ready.
+func TestABalancerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	balancer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer balancer.Close()
+	go func() {
+		for came := 1; ; came++ {
+			conn, err := balancer.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := way.ReadLine(conn); err == nil && came > 2 {
+				_ = way.Accept(conn)
+			}
+			conn.Close()
+		}
+	}()
+	doors := []wire.Door{{Kind: wire.DoorBalancer, Address: balancer.Addr().String(), Token: "way"}}
+	within, closed := waitFor(doors)
+	node, err := dialDoor(t.Context(), "lab.dsvm", doors, within, closed...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.Close()
 }

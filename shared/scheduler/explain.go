@@ -118,7 +118,7 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	}
 	ahead := ""
 	if n := ex.ahead(j); n > 0 {
-		ahead = fmt.Sprintf(", and %s before it in line", countJobs(n, "goes", "go"))
+		ahead = fmt.Sprintf(", and %s before it in line", ex.countWork(n, "goes", "go"))
 	}
 	of := shapeOf(j)
 	if free := ex.placement.nodeWithRoom(of); free != "" && ex.placement.countNodesWithRoom(of) >= of.nodes {

@@ -95,7 +95,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when a list shows how many Azure has made", size, wanted)
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
 		e.State, e.Reason = "full", fmt.Sprintf(
-			"%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, countJobs(waiting, "waits", "wait"),
+			"%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, ex.countWork(waiting, "waits", "wait"),
 		)
 		switch {
 		case s.running > 0:
@@ -108,20 +108,20 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		}
 	case waiting > 0 && s.allLackFeatures() && s.letsNobodyIn():
 		e.State, e.Unblocks = "blocked", nodesForPeople
-		e.Reason = fmt.Sprintf("%s, and %s for one that can let people in", size, countJobs(waiting, "waits", "wait"))
+		e.Reason = fmt.Sprintf("%s, and %s for one that can let people in", size, ex.countWork(waiting, "waits", "wait"))
 	case waiting > 0 && s.allLackFeatures():
 		e.State, e.Unblocks = "blocked", newerNodes
-		e.Reason = fmt.Sprintf("%s, and %s for nodes with newer agents than it has", size, countJobs(waiting, "waits", "wait"))
+		e.Reason = fmt.Sprintf("%s, and %s for nodes with newer agents than it has", size, ex.countWork(waiting, "waits", "wait"))
 	case waiting > 0 && ex.bringsTooMany(func(*pool.Set) bool { return true }) != nil:
 		e.State, e.Unblocks = "blocked", roomForThem
 		set := ex.bringsTooMany(func(*pool.Set) bool { return true })
-		e.Reason = fmt.Sprintf("%s and %s; %s", size, countJobs(waiting, "waits", "wait"), ex.bringsText(set))
+		e.Reason = fmt.Sprintf("%s and %s; %s", size, ex.countWork(waiting, "waits", "wait"), ex.bringsText(set))
 	case waiting > 0 && s.running > 0:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, countJobs(waiting, "waits", "wait"))
+		e.Reason = fmt.Sprintf("%s and %s, for limits of their teams or for their turn", size, ex.countWork(waiting, "waits", "wait"))
 		e.Unblocks = "the end of work, or higher `limits`; `dsvm job explain ID` says more of each job"
 	case waiting > 0:
-		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, countJobs(waiting, "waits", "wait"))
+		e.State, e.Reason = "working", fmt.Sprintf("%s and %s", size, ex.countWork(waiting, "waits", "wait"))
 		e.Unblocks = "the next step; `dsvm job explain ID` says more of each job"
 	case c.here()+c.going == 0:
 		e.Reason = "it has no nodes, since no job is in line; it costs nothing"

@@ -15,10 +15,11 @@ func (ex *explainer) explainSession(j *Job) (reason, unblocks string) {
 	s, of := j.Session, ex.Head.Spec.Sessions
 	use := "somebody uses it"
 	switch {
-	case s.Unknown:
-		use = "a voter cannot find out whether somebody uses it, which counts as use for a day"
 	case s.HeardAt.IsZero():
 		use = "its node has not said yet whether somebody uses it"
+	case s.IdleSince.IsZero(): // a voter is busy, whatever others cannot find out
+	case s.Unknown:
+		use = "a voter cannot find out whether somebody uses it, which counts as use for a day"
 	case !s.IdleSince.IsZero():
 		use = "nobody has used it since " + stamp(s.IdleSince)
 	}
@@ -42,7 +43,7 @@ func (ex *explainer) explainSession(j *Job) (reason, unblocks string) {
 		ends = append(ends, fmt.Sprintf("%s without use%s and a warning of %s", of.IdleAfter, since, of.Warning))
 	}
 	if end := ex.oldestAge(s); !end.IsZero() {
-		ends = append(ends, "its greatest age, at "+stamp(end))
+		ends = append(ends, fmt.Sprintf("its greatest age, at %s, and a warning of %s", stamp(end), of.Warning))
 	}
 	return fmt.Sprintf("it is open on node %s since %s, and %s", name, stamp(j.Current().StartedAt), use), strings.Join(ends, "; or ")
 }

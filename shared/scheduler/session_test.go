@@ -414,3 +414,26 @@ func TestNobodyIsLetInWhereAgentsCannot(t *testing.T) {
 		t.Errorf("after `resume` the pool grows by %d, want 1", grown(r))
 	}
 }
+
+// What is said of a session in line counts sessions, and what is said of an open one is what its
+// voters say: one that finds nothing out does not hide one that is busy.
+func TestSessionsAreExplained(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, people(nil))
+	b.step(open("01", "ann"), open("02", "bob"))
+	if e := b.explain("02"); !strings.Contains(e.Reason, "1 session goes before it in line") {
+		t.Errorf("in line: %s", e.Reason)
+	}
+	b.host("vm")
+	b.enters("ann")
+	unknown := func(s *protocol.SessionState) { s.Unknown = true }
+	for idle, want := range map[time.Duration]string{0: "somebody uses it", time.Minute: "a voter cannot find out"} {
+		b.votes("ann", idle, unknown)
+		if e := b.explain("01"); !strings.Contains(e.Reason, want) {
+			t.Errorf("idle for %s: %s", idle, e.Reason)
+		}
+	}
+	if e := b.explain("01"); !strings.HasSuffix(e.Unblocks, "its greatest age, at 2026-03-03T09:00:00Z, and a warning of 15m") {
+		t.Errorf("it waits for %s", e.Unblocks)
+	}
+}

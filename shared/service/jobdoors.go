@@ -87,6 +87,9 @@ func assignmentOf(j *pool.Job, rank int) (n int64, vmid string, err error) {
 	i := slices.IndexFunc(ranks, func(r job.Rank) bool { return r.Rank == rank })
 	if i < 0 {
 		nodes := max(len(ranks), 1)
+		if nodes == 1 {
+			return 0, "", fault.New(fault.Invalid, "rank", "job %q runs on one node, whose `rank` is 0; leave it out", j.ID)
+		}
 		return 0, "", fault.New(fault.Invalid, "rank", "job %q runs on %d nodes; `rank` is a number from 0 to %d", j.ID, nodes, nodes-1)
 	}
 	return ranks[i].N, ranks[i].VMID, nil

@@ -103,7 +103,7 @@ func words[T any](items []T, word func(T) string) []string {
 func exactly(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 || args[0] == "" {
-			return WrongUse("%s takes %s, and nothing else", c.CommandPath(), what)
+			return WrongUse("`%s` takes %s, and nothing else", c.CommandPath(), what)
 		}
 		return nil
 	}

@@ -113,7 +113,7 @@ func (p *Program) clientOf(found Instance, asPerson bool) (*client.Client, error
 	case asPerson && found.TokenFile != "":
 		c, err = client.NewSignedIn(found.URL, readTokenFile(found.TokenFile))
 	case asPerson || found.Key == "" && found.context != "":
-		return nil, &notSignedIn{found.URL}
+		return nil, &notSignedIn{found.URL, p.context}
 	default:
 		c, err = client.New(found.URL, found.Key)
 	}
@@ -143,7 +143,7 @@ func (s *session) explain(err error) error {
 	env := s.instance.Source == "DSVM_URL"
 	switch {
 	case isDenied && denied.SignIn != "":
-		return fmt.Errorf("%w; sign in with `dsvm login`", denied)
+		return fmt.Errorf("%w; sign in with %s", denied, loginCommand(s.instance.context))
 	case isDenied && env:
 		return fmt.Errorf("%w; set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder", denied)
 	case isDenied && s.instance.context != "":

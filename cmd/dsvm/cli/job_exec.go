@@ -84,6 +84,7 @@ them here. LOCAL is the port here, where it is another one.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			flags := []string{"-N", "-o", "ExitOnForwardFailure=yes"}
+			var leads []string
 			for _, text := range args[1:] {
 				here, there, isPair := strings.Cut(text, ":")
 				if !isPair {
@@ -91,13 +92,13 @@ them here. LOCAL is the port here, where it is another one.`,
 				}
 				f, err := parseForward(here + ":localhost:" + there)
 				if err != nil {
-					return err
+					return WrongUse("%.50q names no port to lead; write such as 6006, or 16006:6006", text)
 				}
 				flags = append(flags, f.flags()...)
-				p.Say("http://localhost:%d leads to port %d of job %s, until Ctrl-C", f.here, f.there, args[0])
+				leads = append(leads, fmt.Sprintf("http://localhost:%d leads to port %d of job %s, until Ctrl-C", f.here, f.there, args[0]))
 			}
 			of.job = args[0]
-			return p.comeIn(c.Context(), of, flags, nil)
+			return p.comeIn(c.Context(), of, flags, nil, leads...)
 		},
 	}
 	c.Flags().IntVar(&of.rank, "rank", 0, "of a job on several nodes: on the node of this rank")
@@ -109,7 +110,7 @@ type forward struct{ here, there int }
 
 // parseForward reads PORT:HOST:PORT, as OpenSSH does, with the hosts that a job may reach so.
 func parseForward(text string) (forward, error) {
-	wrong := WrongUse("%.50q names no ports to lead; write such as 6006, or with -L 6006:localhost:6006", text)
+	wrong := WrongUse("%.50q names no ports to lead; write such as 6006:localhost:6006", text)
 	parts := strings.Split(text, ":")
 	const fields = 3
 	if len(parts) != fields {
@@ -133,7 +134,8 @@ func (f forward) flags() []string {
 }
 
 // comeIn runs OpenSSH into a running job, with flags of its own and a command; none = a shell.
-func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []string) error {
+// It says the sentences when the instance lets this person in.
+func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []string, sentences ...string) error {
 	s, err := p.connectToSessions()
 	if err != nil {
 		return err
@@ -167,6 +169,9 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 	args = append(args, wire.EntryHost)
 	if len(command) > 0 {
 		args = append(args, "--", quoteWords(command))
+	}
+	for _, sentence := range sentences {
+		p.Say("%s", sentence)
 	}
 	err = p.runProgram("ssh", args...)
 	var ended *Exit

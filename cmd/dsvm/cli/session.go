@@ -24,7 +24,7 @@ func sessionCommand(p *Program) *cobra.Command {
 }
 
 // sessionColumns are those of a list of sessions.
-const sessionColumns = "POOL USER *STATE ?3NODE ?5SIZE ?2IDLE ?4SSH ?4JUPYTER ?6OPENED ?3COST ?1ENDS REASON"
+const sessionColumns = "POOL USER *STATE ?3NODE ?5SIZE ?2<IDLE ?4<SSH ?4<JUPYTER ?6OPENED ?3<COST ?1ENDS REASON"
 
 func sessionList(p *Program) *cobra.Command {
 	var pool, user string

@@ -18,8 +18,11 @@ func sshCommands(p *Program) *cobra.Command {
 		Use: "ssh POOL [-- COMMAND...]", Short: "Open a shell on a node of an interactive pool, or run a command there",
 		Long: `Open a shell in your session in a pool, or run a command there. It starts a
 session where you have none, and waits while a node boots. The exit code is that of
-ssh: of the command, or 255 when the connection failed.`,
-		Example:           "  dsvm ssh lab\n  dsvm ssh lab -- nvidia-smi\n  dsvm ssh lab -- tmux attach",
+ssh: of the command, or 255 when the connection failed.
+
+As with ssh, a shell there reads the words of COMMAND, joined by blanks: quote what
+belongs together once more.`,
+		Example:           "  dsvm ssh lab\n  dsvm ssh lab -- nvidia-smi\n  dsvm ssh lab -- 'cd model && make'\n  dsvm ssh lab -- tmux attach",
 		ValidArgsFunction: firstOf(p.completePools),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" || len(args) > 1 && c.ArgsLenAtDash() != 1 {

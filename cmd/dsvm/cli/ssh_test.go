@@ -198,4 +198,17 @@ func TestSessionsNeedAPerson(t *testing.T) {
 			t.Errorf("%s: got %d %s", args, code, errs)
 		}
 	}
+	// In another context than that which `dsvm login` would take, the context is named.
+	if code, _, errs := l.run("context", "add", "other", "--url", "http://127.0.0.1:1", "--sign-in"); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, args := range []string{"connect lab", "job forward one 6006"} {
+		_, _, errs := l.run(append([]string{"--context", "other"}, strings.Fields(args)...)...)
+		if !strings.Contains(errs, "sign in with `dsvm --context other login`") || strings.Contains(errs, "leads to") {
+			t.Errorf("%s: got %s", args, errs)
+		}
+	}
+	if code, _, errs := l.run("job", "forward", "one", "abc"); code != codeWrongUse || !strings.Contains(errs, `"abc" names no port to lead`) {
+		t.Errorf("got %d %s", code, errs)
+	}
 }

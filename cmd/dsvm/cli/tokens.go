@@ -94,10 +94,19 @@ func (p *Program) hasSignedIn(address string) (bool, error) {
 func instanceKey(address string) string { return strings.ToLower(strings.TrimRight(address, "/")) }
 
 // notSignedIn is the error of a command that needs a person, where nobody has signed in.
-type notSignedIn struct{ address string }
+type notSignedIn struct{ address, context string } // context: the one that --context names; "" = none
 
 func (e *notSignedIn) Error() string {
-	return fmt.Sprintf("nobody has signed in at %s; sign in with `dsvm login`", e.address)
+	return fmt.Sprintf("nobody has signed in at %s; sign in with %s", e.address, loginCommand(e.context))
+}
+
+// loginCommand is how somebody signs in at the instance of a context; "" = the one that
+// commands find by themselves.
+func loginCommand(context string) string {
+	if context == "" {
+		return "`dsvm login`"
+	}
+	return "`dsvm --context " + context + " login`"
 }
 
 // tokenOf gives the token of the sign-in at an instance, renewed when it is old.
@@ -109,7 +118,7 @@ func (p *Program) tokenOf(address string) func(context.Context) (string, error) 
 		}
 		row, ok := all[instanceKey(address)]
 		if !ok || row.Token == nil {
-			return "", &notSignedIn{address}
+			return "", &notSignedIn{address, p.context}
 		}
 		if row.Token.Valid() {
 			return row.Token.AccessToken, nil
