@@ -143,7 +143,7 @@ func (s *session) explain(err error) error {
 	env := s.instance.Source == "DSVM_URL"
 	switch {
 	case isDenied && denied.SignIn != "":
-		return fmt.Errorf("%w; sign in with %s", denied, loginCommand(s.instance.context))
+		return fmt.Errorf("%w; sign in with %s", denied, loginWith(s.instance.context))
 	case isDenied && env:
 		return fmt.Errorf("%w; set DSVM_KEY to a key of the function app, or unset DSVM_URL to use the instance of this folder", denied)
 	case isDenied && s.instance.context != "":

@@ -199,6 +199,13 @@ func TestSessionsNeedAPerson(t *testing.T) {
 		}
 	}
 	// In another context than that which `dsvm login` would take, the context is named.
+	getenv, settings := l.program.Getenv, t.TempDir()
+	l.program.Getenv = func(name string) string {
+		if name == "DSVM_CONFIG_DIR" {
+			return settings
+		}
+		return getenv(name)
+	}
 	if code, _, errs := l.run("context", "add", "other", "--url", "http://127.0.0.1:1", "--sign-in"); code != 0 {
 		t.Fatal(errs)
 	}

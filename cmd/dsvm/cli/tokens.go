@@ -97,12 +97,12 @@ func instanceKey(address string) string { return strings.ToLower(strings.TrimRig
 type notSignedIn struct{ address, context string } // context: the one that --context names; "" = none
 
 func (e *notSignedIn) Error() string {
-	return fmt.Sprintf("nobody has signed in at %s; sign in with %s", e.address, loginCommand(e.context))
+	return fmt.Sprintf("nobody has signed in at %s; sign in with %s", e.address, loginWith(e.context))
 }
 
-// loginCommand is how somebody signs in at the instance of a context; "" = the one that
+// loginWith is how somebody signs in at the instance of a context; "" = the one that
 // commands find by themselves.
-func loginCommand(context string) string {
+func loginWith(context string) string {
 	if context == "" {
 		return "`dsvm login`"
 	}
