@@ -34,9 +34,9 @@ const (
 	mostCAs      = 8
 )
 
-// entries let people in to the attempts that run on the node: while somebody has been announced by
-// the pool, or is there, the door listens for each such attempt at the relay, and leads who comes
-// to the SSH server here. With the agent, everything of it ends, as the attempts do; then the
+// entries let people in to the attempts that run on the node, and operators to the node as a whole:
+// while somebody has been announced by the pool, or is there, the door listens for each of them at
+// the relay, and leads who comes to the SSH server here. With the agent, everything of it ends, as the attempts do; then the
 // door closes by itself, since nobody renews its file.
 type entries struct {
 	*notebook
@@ -51,14 +51,13 @@ type entries struct {
 	stop     chan struct{} // closed when the agent ends
 }
 
-// entry is an attempt that people may come in to.
+// entry is an attempt that people may come in to, or the node as a whole.
 type entry struct {
 	id     string
-	n      int64
-	run    *run
+	n      int64  // of the assignment; 0 = the node as a whole
 	user   string // that the attempt is for, for the door's log
 	cas    []ssh.PublicKey
-	inside *inside
+	inside entrance.Inside
 	door   protocol.Door
 	stays  time.Duration // how long it stays open for nobody
 	until  time.Time     // it is closed then if nobody is there
@@ -88,7 +87,7 @@ func (e *entries) file(n int64) string {
 	return filepath.Join(e.dir, entryPrefix+strconv.FormatInt(n, 10)+".json")
 }
 
-// announce opens the door for somebody who comes in to an attempt. What cannot be done is logged:
+// announce opens the door for somebody who comes in. What cannot be done is logged:
 // who comes finds nobody.
 func (e *entries) announce(want protocol.Enter) {
 	if err := e.tryAnnounce(want); err != nil {
@@ -98,7 +97,7 @@ func (e *entries) announce(want protocol.Enter) {
 
 func (e *entries) tryAnnounce(want protocol.Enter) error {
 	if !servesGuests || e.server.HostKey == nil {
-		return errors.New("nobody can come in to jobs on this system")
+		return errors.New("nobody can come in to nodes of this system")
 	}
 	if want.Door == nil || want.Door.URL == "" || len(want.CAs) == 0 || len(want.CAs) > mostCAs {
 		return errors.New("the message says neither where to listen nor whom to believe; bring handler and nodes to one release")
@@ -111,18 +110,7 @@ func (e *entries) tryAnnounce(want protocol.Enter) error {
 		}
 		cas = append(cas, key)
 	}
-	e.notebook.mu.Lock()
-	h := e.st.held[want.Target]
-	var r *run
-	user := ""
-	if h != nil && !h.isSession() && want.ID == protocol.EntryOfAttempt(h.work.Job, h.n) {
-		r, user = h.run, h.work.User
-	}
-	e.notebook.mu.Unlock()
-	if r == nil {
-		return errAttemptEnded
-	}
-	guests, err := r.receive()
+	inside, user, err := e.insideOf(want)
 	if err != nil {
 		return err
 	}
@@ -136,7 +124,7 @@ func (e *entries) tryAnnounce(want protocol.Enter) error {
 		if len(e.open) >= mostEntries {
 			return fmt.Errorf("people come in to %d jobs of the node already", len(e.open))
 		}
-		now = &entry{id: want.ID, n: want.Target, run: r, user: user, inside: &inside{run: r, slots: e.slots, guests: guests}}
+		now = &entry{id: want.ID, n: want.Target, user: user, inside: inside}
 		e.open[want.ID] = now
 		if len(e.open) == 1 {
 			go e.watch()
@@ -151,6 +139,26 @@ func (e *entries) tryAnnounce(want protocol.Enter) error {
 		all = errors.Join(all, e.tellDoor(of))
 	}
 	return all
+}
+
+// insideOf is what an announcement names: a running attempt of this node, with the user that it is
+// for, or this node as a whole.
+func (e *entries) insideOf(want protocol.Enter) (in entrance.Inside, user string, err error) {
+	if want.Target == 0 && want.ID == protocol.EntryOfNode(e.cfg.VMID) {
+		return &wholeNode{name: e.slots.launcher.node(), ended: e.stop}, "", nil
+	}
+	e.notebook.mu.Lock()
+	h := e.st.held[want.Target]
+	var r *run
+	if h != nil && !h.isSession() && want.ID == protocol.EntryOfAttempt(h.work.Job, h.n) {
+		r, user = h.run, h.work.User
+	}
+	e.notebook.mu.Unlock()
+	if r == nil {
+		return nil, "", errAttemptEnded
+	}
+	guests, err := r.receive()
+	return &inside{run: r, slots: e.slots, guests: guests}, user, err
 }
 
 // listen opens the socket that the door leads people to. The caller holds mu.
@@ -232,18 +240,18 @@ func (e *entries) look() int {
 
 func (of *entry) hasEnded() bool {
 	select {
-	case <-of.inside.guests.ended:
+	case <-of.inside.Ended():
 		return true
 	default:
 		return false
 	}
 }
 
-// close closes the door of an attempt. The caller holds mu.
+// close closes the door of an entry. The caller holds mu.
 func (e *entries) close(of *entry) {
 	delete(e.open, of.id)
 	if err := os.Remove(e.file(of.n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn("closing the door of a job has failed", "entry", of.id, "error", err.Error())
+		e.log.Warn("closing a door has failed", "entry", of.id, "error", err.Error())
 	}
 }
 
@@ -269,7 +277,11 @@ func (e *entries) find(id string) (entrance.Entry, bool) {
 	if of == nil || of.hasEnded() {
 		return entrance.Entry{}, false
 	}
-	return entrance.Entry{CAs: slices.Clone(of.cas), Inside: of.inside, Leave: func() {}}, true
+	over := "the job has ended"
+	if of.n == 0 {
+		over = "the node's agent has ended"
+	}
+	return entrance.Entry{CAs: slices.Clone(of.cas), Inside: of.inside, Over: over, Leave: func() {}}, true
 }
 
 // enter is find for somebody who has come, and is counted until leaving.
@@ -303,6 +315,6 @@ func nodeKey(path string, log *slog.Logger) ssh.Signer {
 			return key
 		}
 	}
-	log.Warn("the node's key for SSH cannot be used; nobody comes in to jobs", "error", strings.TrimSpace(err.Error()))
+	log.Warn("the node's key for SSH cannot be used; nobody comes in", "error", strings.TrimSpace(err.Error()))
 	return nil
 }

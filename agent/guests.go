@@ -118,6 +118,15 @@ func (in *inside) Dial(port int) (net.Conn, error) {
 // shells are what people get, the first one that the node has.
 var shells = []string{"/bin/bash", "/usr/bin/bash", "/bin/sh"}
 
+func findShell() (path string) {
+	for _, path = range shells {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
+	return path
+}
+
 // Start starts a shell or a command in the attempt.
 func (in *inside) Start(c entrance.Command) (entrance.Process, error) {
 	r := in.run
@@ -128,11 +137,7 @@ func (in *inside) Start(c entrance.Command) (entrance.Process, error) {
 	}
 	argv0, argv := "/bin/sh", []string{"sh", "-c", c.Line}
 	if c.Line == "" {
-		for _, argv0 = range shells {
-			if _, err := os.Stat(argv0); err == nil {
-				break
-			}
-		}
+		argv0 = findShell()
 		argv = []string{filepath.Base(argv0)}
 	}
 	if c.TTY {

@@ -145,6 +145,39 @@ func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall
 	if err != nil {
 		return nil, err
 	}
+	return g.startBelow(k, func() error {
+		return in.run.startGuest(g, func() error {
+			_, err := k.Launch(argv0, argv, attr)
+			return err
+		})
+	})
+}
+
+// startProcess starts a program of an operator below a keeper, which ends everything that it
+// leaves, also when the agent ends.
+func (h *wholeNode) startProcess(argv0 string, argv []string, attr *syscall.ProcAttr) (*guest, error) {
+	k, err := keeper.Start(h.name, nil)
+	if err != nil {
+		return nil, err
+	}
+	g := &guest{done: make(chan struct{})}
+	follow, err := g.startBelow(k, func() error {
+		_, err := k.Launch(argv0, argv, attr)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		follow()
+		close(g.done)
+	}()
+	return g, nil
+}
+
+// startBelow starts a guest below a keeper, which is closed when the guest has ended. follow
+// returns then, and says whether nothing is left.
+func (g *guest) startBelow(k *keeper.Keeper, start func() error) (follow func() (bare bool), err error) {
 	g.signal = func(s syscall.Signal) {
 		if s == unix.SIGKILL {
 			k.Kill()
@@ -153,11 +186,7 @@ func (in *inside) startKept(g *guest, argv0 string, argv []string, attr *syscall
 		k.Signal(s, false)
 	}
 	g.end = k.Kill
-	err = in.run.startGuest(g, func() error {
-		_, err := k.Launch(argv0, argv, attr)
-		return err
-	})
-	if err != nil {
+	if err := start(); err != nil {
 		k.Close()
 		return nil, err
 	}

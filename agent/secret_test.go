@@ -136,7 +136,7 @@ func TestFeaturesAreReported(t *testing.T) {
 		want = protocol.SessionFeatures()
 	}
 	if servesGuests {
-		want = append(want, protocol.FeatureExec)
+		want = append(want, protocol.FeatureExec, protocol.FeatureShell)
 	}
 	slices.Sort(want)
 	if ready == nil || !slices.Equal(ready.Features, want) || len(ready.Features) == 0 || len(ready.HostKeys) != 1 {

@@ -66,7 +66,7 @@ func (s *sessions) features() []string {
 		all = protocol.SessionFeatures()
 	}
 	if servesGuests && s.hostKeys != nil {
-		all = append(all, protocol.FeatureExec)
+		all = append(all, protocol.FeatureExec, protocol.FeatureShell)
 	}
 	if s.unserved == nil && s.doorListen != "" {
 		all = append(all, protocol.FeatureWays)

@@ -1,7 +1,7 @@
 //go:build unix
 
 // Package entrance is an SSH server that leads people into what runs on a node already: an attempt
-// of a job. Who comes shows a certificate that is good for one such thing, and gets a shell, a
+// of a job, or the node as a whole. Who comes shows a certificate that is good for one such thing, and gets a shell, a
 // command, or a connection to a port there, as the user of what runs there. It has no password, no
 // account and no key of anybody.
 //
@@ -65,6 +65,7 @@ type Process interface {
 type Entry struct {
 	CAs    []ssh.PublicKey // that sign certificates
 	Inside Inside
+	Over   string // what terminals are told when Inside has ended, such as "the job has ended"
 	// Leave is called when a connection that has shown its certificate ends.
 	Leave func()
 }
@@ -171,7 +172,7 @@ func (s *Server) serve(c net.Conn) {
 	defer stop()
 	go refuseRequests(requests)
 	go keepAlive(ctx, conn)
-	v := &visitor{inside: entry.Inside, log: s.Log.With("who", who, "entry", id), conn: conn}
+	v := &visitor{inside: entry.Inside, over: entry.Over, log: s.Log.With("who", who, "entry", id), conn: conn}
 	go v.leaveAtTheEnd(ctx)
 	v.serve(channels)
 }
@@ -179,6 +180,7 @@ func (s *Server) serve(c net.Conn) {
 // visitor is one connection.
 type visitor struct {
 	inside Inside
+	over   string // see Entry
 	log    *slog.Logger
 	conn   *ssh.ServerConn
 

@@ -229,7 +229,7 @@ func (p *program) follow() {
 	output.Wait()
 	r.close()
 	if p.tty != nil && p.hasEnded() {
-		_, _ = io.WriteString(p.channel.Stderr(), "\r\ndsvm: the job has ended\r\n")
+		_, _ = io.WriteString(p.channel.Stderr(), "\r\ndsvm: "+p.over+"\r\n")
 	}
 	p.tell(code)
 }

@@ -38,7 +38,7 @@ var ErrGone = errors.New("the process that keeps the attempts of this place was 
 
 // Start starts a keeper as the caller's user, with the attributes of the calling
 // thread. What it keeps dies when this process does, however it ends. Lock is held
-// open by the keeper as long as it lives; see Await.
+// open by the keeper as long as it lives, nil = none; see Await.
 func Start(name string, lock *os.File) (*Keeper, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -53,8 +53,11 @@ func Start(name string, lock *os.File) (*Keeper, error) {
 	// The file itself, also when another has taken its name meanwhile. The name is
 	// there for people, and for anybody who looks for what is left of a node.
 	cmd := exec.Cmd{Path: "/proc/self/exe", Args: []string{program}, Env: []string{"DSVM_KEEPER=" + name}, Dir: "/",
-		ExtraFiles:  []*os.File{theirs, lock},
+		ExtraFiles:  []*os.File{theirs},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+	if lock != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, lock)
+	}
 	if err := cmd.Start(); err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("the process that keeps attempts cannot be started: %w", err)

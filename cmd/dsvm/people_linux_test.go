@@ -21,6 +21,7 @@ import (
 
 	"dsvmpools/agent/person"
 	"dsvmpools/local"
+	"dsvmpools/local/identity"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
@@ -170,7 +171,7 @@ func startPeople(t testing.TB, document string, env ...string) (i *instance, ann
 	return i, all[0], all[1]
 }
 
-// startCrowd is startPeople with any people.
+// startCrowd is startPeople with any people. One who is called ops is an operator of every team.
 func startCrowd(t testing.TB, document string, names []string, env ...string) (*instance, []*laptop) {
 	t.Helper()
 	if err := person.CanServe(); err != nil {
@@ -186,13 +187,14 @@ func startCrowd(t testing.TB, document string, names []string, env ...string) (*
 	}
 	var people bytes.Buffer
 	for _, name := range names {
-		fmt.Fprintf(&people, "%s@local:%s:vision\n", name, hash)
+		fmt.Fprintf(&people, "%s@local:%s:vision,%s\n", name, hash, name)
 	}
 	users := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(users, people.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms"}, func(c *local.Config) {
+	roles := identity.OwnerGroup + "=operator; ops=operator; *=user"
+	i := startInstance(t, map[string]string{"RECONCILE_SCHEDULE": "* * * * * *", "DSVM_FLEET_POLL": "100ms", "DSVM_ROLES": roles}, func(c *local.Config) {
 		c.Users = users
 		// A count takes the keeper some milliseconds, which are of the session: more often it would keep itself.
 		c.AgentEnv = []string{"DSVM_SESSION_VOTES=1s", "DSVM_SESSION_GRACE=200ms", "DSVM_REPORT_EVERY=500ms"}

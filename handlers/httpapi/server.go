@@ -81,6 +81,7 @@ func (s *server) routes() []route {
 		{"DELETE", "/api/pools/{name}", operate, nil, s.deletePool},
 		{"GET", "/api/nodes", read, append([]string{"pool"}, list...), s.listNodes},
 		{"GET", "/api/nodes/{node}/console", operate, []string{"pool"}, s.showConsole},
+		{"POST", "/api/nodes/{node}/certificate", operate, []string{"pool", "reason"}, s.certifyNode},
 		{"DELETE", "/api/nodes/{node}", operate, []string{"pool"}, s.commandNode(pool.VerbDelete)},
 		{"POST", "/api/nodes/{node}/drain", operate, []string{"pool"}, s.commandNode(pool.VerbDrain)},
 		{"POST", "/api/nodes/{node}/release", operate, []string{"pool"}, s.commandNode(pool.VerbRelease)},

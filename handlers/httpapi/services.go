@@ -162,6 +162,9 @@ type Nodes interface {
 	// node that is leaving or gone already is no error; of several nodes of one name it
 	// is a conflict.
 	CommandNode(ctx context.Context, pool, node string, verb pool.Verb) (wire.Node, error)
+	// Certificate signs a key for SSH to a node as a whole, for the person who calls. A node that
+	// nobody can come to is a conflict.
+	Certificate(ctx context.Context, pool, node, publicKey string) (wire.SessionCertificate, error)
 	// Console returns the end of a node's serial console, 1 MiB at most. A node that is
 	// gone is gone, one that has written nothing yet is notFound.
 	Console(ctx context.Context, pool, node string) ([]byte, error)

@@ -62,6 +62,15 @@ func (c *Client) CertifyJob(ctx context.Context, id, publicKey string, rank int)
 	return out, err
 }
 
+// CertifyNode has a key signed for SSH to a node as a whole, for an operator; reason is for the audit
+// trail. pool is the node's, or "" for any.
+func (c *Client) CertifyNode(ctx context.Context, pool, node, publicKey, reason string) (wire.SessionCertificate, error) {
+	var out wire.SessionCertificate
+	path := nodePath(node) + "/certificate?" + values("pool", pool, "reason", reason).Encode()
+	_, err := c.post(ctx, path, wire.CertificateRequest{PublicKey: publicKey}, &out)
+	return out, err
+}
+
 // Lab asks for the address of the JupyterLab of a session, which is good once.
 func (c *Client) Lab(ctx context.Context, id string) (wire.SessionLab, error) {
 	var lab wire.SessionLab

@@ -68,8 +68,8 @@ func (t *doorTimes) keep(is func(vmid string) bool) {
 	}
 }
 
-// addDoors adds to the assignments of sessions for one node, and to what lets people in to its
-// attempts, what the deployment knows. No row has it. It returns the items that can be sent: if
+// addDoors adds to the assignments of sessions for one node, and to what lets people in to it or
+// to its attempts, what the deployment knows. No row has it. It returns the items that can be sent: if
 // the doors do not answer, these are the ones before the first such item; what follows is sent
 // again by a later tick, or asked for again by who wants to come in.
 func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []protocol.WorkItem) []protocol.WorkItem {
@@ -80,7 +80,8 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 	}
 	keys, err := d.doors.Keys(ctx)
 	var door *protocol.Door
-	if err == nil && a.state.Head.Spec.UsesRelay() { // another pool's nodes cost no listeners
+	usesRelay := a.state.Head.Spec.UsesRelay() // the sessions of another pool cost no listeners
+	if err == nil && (usesRelay || slices.ContainsFunc(items, func(i protocol.WorkItem) bool { return i.Enter != nil })) {
 		door, err = d.listen(ctx, a, vmid)
 	}
 	if err != nil {
@@ -92,7 +93,10 @@ func (d *Driver) addDoors(ctx context.Context, a *actor, vmid string, items []pr
 	for i := range items {
 		if isSession(items[i]) {
 			assignment, session := *items[i].Assign, *items[i].Assign.Session
-			session.CAs, session.TicketKey, session.Door = keys.CAs, keys.Ticket, door
+			session.CAs, session.TicketKey = keys.CAs, keys.Ticket
+			if usesRelay {
+				session.Door = door
+			}
 			assignment.Session = &session
 			items[i].Assign = &assignment
 			a.doorsSent.set(vmid, d.now())

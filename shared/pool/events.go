@@ -60,11 +60,13 @@ type Extend struct {
 	Until time.Time
 }
 
-// Enter has the node of a running attempt open its door for somebody who comes into the attempt.
+// Enter has the node of a running attempt open its door for somebody who comes into the attempt, or
+// a node for an operator who comes to the node as a whole.
 // Nothing is noted but the node's place at the relay: who has not come in asks again.
 type Enter struct {
-	Order string
+	Order string        // "" = the node as a whole
 	N     int64         // of the attempt's assignment, or of its rank's
+	VMID  string        // of the node, where Order is ""
 	For   time.Duration // how long the door stays open for somebody
 }
 

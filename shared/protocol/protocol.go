@@ -59,8 +59,8 @@ type WorkItem struct {
 	Warn    *Warn    `json:"warn,omitempty"`    // numbered as Assign and Cancel are
 	Door    *Door    `json:"door,omitempty"`    // of a node with sessions: new tokens, in the place of those that it has
 	Desktop *Desktop `json:"desktop,omitempty"` // only agents with FeatureDesktop get it
-	// Enter has the node open its door for somebody who comes into an attempt. Only agents with
-	// FeatureExec get it.
+	// Enter has the node open its door for somebody who comes into an attempt, or to the node. Only
+	// agents with FeatureExec get it, and for the node only those with FeatureShell.
 	Enter *Enter `json:"enter,omitempty"`
 	Stop  string `json:"stop,omitempty"` // this node is no longer part of the pool, and why: kill everything and stay quiet
 }

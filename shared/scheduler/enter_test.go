@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -47,6 +48,31 @@ func TestPeopleAreAnnouncedToNodes(t *testing.T) {
 			if want == 1 && (got[0].ID != protocol.EntryOfAttempt(j.ID, j.N) || got[0].Target != j.N || got[0].For != 300 || got[0].Door != nil) {
 				t.Errorf("%s: got %+v", name, got[0])
 			}
+		}
+	}
+}
+
+// A node opens its door for operators, with or without work, if its agent can: for itself alone.
+func TestOperatorsAreAnnouncedToNodes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.ready("new", "1", protocol.FeatureExec, protocol.FeatureShell)
+	b.ready("old", "2", protocol.FeatureExec)
+	b.list()
+	for _, vmid := range []string{"old", "nobody", ""} {
+		r := b.step(pool.Enter{VMID: vmid, For: 5 * time.Minute})
+		if got := append(entered(r, vmid), entered(r, "new")...); len(got) > 0 {
+			t.Errorf("%q opens %+v", vmid, got)
+		}
+	}
+	for range 2 { // it comes twice
+		r := b.step(pool.Enter{VMID: "new", For: 5 * time.Minute})
+		want := protocol.Enter{ID: "node:new", For: 300}
+		if got := entered(r, "new"); len(got) != 1 || !reflect.DeepEqual(got[0], want) || b.s.Nodes["new"].Slot != 1 {
+			t.Errorf("got %+v and the slot %d, want %+v", got, b.s.Nodes["new"].Slot, want)
+		}
+		if got := entered(r, "old"); len(got) > 0 {
+			t.Errorf("another node opens %+v", got)
 		}
 	}
 }

@@ -69,10 +69,7 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 	}
 	for _, kind := range access {
 		if kind == pool.AccessRelay {
-			if entity := node.Entity(head.Spec.Name); entity != "" {
-				address, token := d.relay.Send(entity, session)
-				all = append(all, wire.Door{Kind: wire.DoorRelay, URL: address, Token: token})
-			}
+			all = append(all, d.relayWays(head, node, session)...)
 			continue
 		}
 		address, inside := wayTo(kind, head, node)
@@ -90,6 +87,16 @@ func (d *Doors) ways(head *pool.Head, node *pool.Node, session string, now time.
 			"try again in a minute, or have `relay` written there, too", head.Spec.Name, node.Name)
 	}
 	return all, nil
+}
+
+// relayWays is the way by the relay, if the node has a place there.
+func (d *Doors) relayWays(head *pool.Head, node *pool.Node, session string) []wire.Door {
+	entity := node.Entity(head.Spec.Name)
+	if entity == "" {
+		return nil
+	}
+	address, token := d.relay.Send(entity, session)
+	return []wire.Door{{Kind: wire.DoorRelay, URL: address, Token: token}}
 }
 
 // wayTo is where a way of a kind to a node begins, "" = there is none now, and where a door leads

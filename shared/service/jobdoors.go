@@ -54,15 +54,21 @@ func (s *Jobs) Certificate(ctx context.Context, id, publicKey string, rank int) 
 	if err != nil {
 		return none, err
 	}
-	out := wire.SessionCertificate{Certificate: cert.Line, ValidBefore: cert.ValidBefore, Principal: cert.Principal, User: c.Name,
-		KnownHosts: make([]string, len(node.HostKeys))}
-	for i, key := range node.HostKeys {
-		out.KnownHosts[i] = wire.EntryHost + " " + strings.TrimSpace(key)
-	}
+	out := entryAnswer(cert, c.Name, node)
 	if out.Doors, err = s.doors.ways(&head, node, entry, s.now()); err != nil {
 		return none, err
 	}
 	return out, nil
+}
+
+// entryAnswer is what a client needs to come to a node under wire.EntryHost, without the ways there.
+func entryAnswer(cert sshca.Certificate, user string, node *pool.Node) wire.SessionCertificate {
+	out := wire.SessionCertificate{Certificate: cert.Line, ValidBefore: cert.ValidBefore, Principal: cert.Principal, User: user,
+		KnownHosts: make([]string, len(node.HostKeys))}
+	for i, key := range node.HostKeys {
+		out.KnownHosts[i] = wire.EntryHost + " " + strings.TrimSpace(key)
+	}
+	return out
 }
 
 // assignmentOf is the assignment of a rank of a running job, and where it is.

@@ -18,6 +18,8 @@ type Nodes struct {
 	pools  *Pools
 	fleet  Fleet
 	files  *jobFiles
+	doors  *Doors // nil = nobody comes in
+	now    func() time.Time
 }
 
 // Report is a report of an agent. At is when its message was enqueued.

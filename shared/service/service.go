@@ -143,7 +143,7 @@ func New(c Config) *Service {
 	return &Service{
 		Jobs:       jobs,
 		Pools:      pools,
-		Nodes:      &Nodes{driver: driver, pools: pools, fleet: c.Fleet, files: jobFiles},
+		Nodes:      &Nodes{driver: driver, pools: pools, fleet: c.Fleet, files: jobFiles, doors: c.Doors, now: c.Now},
 		Ledger:     ledger,
 		Pushes:     &Pushes{pushRules: rules, store: c.Store, jobs: jobs, sender: sender, log: c.Log, now: c.Now},
 		Statuses:   &CommitStatuses{store: c.Store, jobs: jobs, rules: rules, poster: c.Statuses, log: c.Log, now: c.Now},

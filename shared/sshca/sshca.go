@@ -1,4 +1,4 @@
-// Package sshca signs the SSH certificates with which people reach their sessions and running jobs. The key
+// Package sshca signs the SSH certificates with which people reach their sessions and running jobs, and operators nodes. The key
 // is in a vault of Azure, which signs digests and never shows it, or on one machine in a
 // file that only its owner may read.
 //
@@ -41,7 +41,7 @@ type Authority struct{ signer signers }
 type Login struct {
 	PublicKey string // of the person, a line of OpenSSH
 	User      string // the account's name
-	For       string // what it lets in to, and nothing else: Principal of a session, or protocol.EntryOfAttempt
+	For       string // what it lets in to, and nothing else: Principal of a session, or protocol.EntryOfAttempt or EntryOfNode
 	At        time.Time
 }
 
@@ -68,7 +68,7 @@ func (a *Authority) PublicKey(ctx context.Context) (string, error) {
 	return line(signer.PublicKey()), nil
 }
 
-// Sign makes a certificate for one session or one attempt. A key that is none, or too weak, is
+// Sign makes a certificate for one session, one attempt or one node. A key that is none, or too weak, is
 // fault.Invalid with the field "publicKey".
 func (a *Authority) Sign(ctx context.Context, want Login) (Certificate, error) {
 	key, err := parsePublicKey(want.PublicKey)

@@ -4,13 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,8 +32,7 @@ in to your own jobs, operators of a team to those of the team.
 Input, output and exit code are those of the command. --tty gives it a terminal.
 -L leads a port of this machine to one of the job's node while it runs. It needs
 OpenSSH here; the exit code is 255 when the connection failed.`,
-		Example: "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n" +
-			"  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
+		Example:           "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
 		ValidArgsFunction: firstOf(p.completeJobs),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" || len(args) > 1 && c.ArgsLenAtDash() != 1 {
@@ -140,40 +134,7 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 	if err != nil {
 		return err
 	}
-	folder, err := p.sshFolder()
-	if err != nil {
-		return err
-	}
-	key, err := folder.publicKey()
-	if err != nil {
-		return err
-	}
-	certificate, err := withPatience(ctx, func() (wire.SessionCertificate, error) { return s.CertifyJob(ctx, of.job, key, of.rank) })
-	if err != nil {
-		return s.explain(err)
-	}
-	folder.sweepEntries(p.Now())
-	own, err := os.MkdirTemp(string(folder), "entry-") // only its owner may read it
-	if err != nil {
-		return fmt.Errorf("the files for OpenSSH cannot be written: %w", err)
-	}
-	defer os.RemoveAll(own)
-	if err := sshFolder(own).admit(wire.EntryHost, "", certificate); err != nil {
-		return err
-	}
-	config, err := sshFolder(own).entryConfig(certificate.User, folder.path(keyFile))
-	if err != nil {
-		return err
-	}
-	args := append([]string{"-F", config}, flags...)
-	args = append(args, wire.EntryHost)
-	if len(command) > 0 {
-		args = append(args, "--", quoteWords(command))
-	}
-	for _, sentence := range sentences {
-		p.Say("%s", sentence)
-	}
-	err = p.runProgram("ssh", args...)
+	err = p.enterBy(ctx, s, func(key string) (wire.SessionCertificate, error) { return s.CertifyJob(ctx, of.job, key, of.rank) }, flags, command)
 	var ended *Exit
 	if errors.As(err, &ended) && ended.Code == codeOfSSH {
 		if j, failed := s.Job(ctx, of.job); failed == nil && j.State.Final() {
@@ -181,74 +142,4 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 		}
 	}
 	return err
-}
-
-// codeOfSSH is the exit code of OpenSSH when the connection failed, or has ended.
-const codeOfSSH = 255
-
-// entryConfig writes the file of OpenSSH for one login.
-func (f sshFolder) entryConfig(user, key string) (path string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	command, err := sshCommand(self, runtime.GOOS == "windows")
-	if err != nil {
-		return "", err
-	}
-	quoted := func(path string) string { return `"` + strings.ReplaceAll(filepath.ToSlash(path), "%", "%%") + `"` }
-	text := strings.Join([]string{
-		"Host " + wire.EntryHost,
-		"  User " + user,
-		"  IdentityFile " + quoted(key),
-		"  CertificateFile " + quoted(f.path(wire.EntryHost+"-cert.pub")),
-		"  UserKnownHostsFile " + quoted(f.path("known_hosts")),
-		"  GlobalKnownHostsFile none",
-		"  StrictHostKeyChecking yes",
-		"  IdentitiesOnly yes",
-		"  ProxyCommand " + command + " door --entry " + filepath.Base(string(f)),
-		"  ServerAliveInterval 30",
-		"  LogLevel ERROR",
-	}, "\n") + "\n"
-	path = f.path(sshConfigFile)
-	return path, f.write(path, []byte(text))
-}
-
-// entryForm is how os.MkdirTemp names the folder of one login.
-var entryForm = regexp.MustCompile(`^entry-[0-9]+$`)
-
-// entryLife is how old the folder of a login gets: OpenSSH reads it when it begins, and what is in
-// it opens nothing after a quarter of an hour.
-const entryLife = time.Hour
-
-// sweepEntries removes the folders of logins whose programs were killed.
-func (f sshFolder) sweepEntries(now time.Time) {
-	all, _ := os.ReadDir(string(f))
-	for _, entry := range all {
-		if at, err := entry.Info(); err == nil && at.IsDir() && entryForm.MatchString(entry.Name()) && now.Sub(at.ModTime()) > entryLife {
-			_ = os.RemoveAll(f.path(entry.Name())) // the next login tries again
-		}
-	}
-}
-
-// ReadEntry reads the ways to a job, from the folder of a login.
-func (p *Program) ReadEntry(name string) ([]wire.Door, error) {
-	if !entryForm.MatchString(name) {
-		return nil, WrongUse("--entry is %.50q; `dsvm job exec` writes it by itself", name)
-	}
-	folder, err := p.sshFolder()
-	if err != nil {
-		return nil, err
-	}
-	door, _, err := sshFolder(folder.path(name)).readDoor(wire.EntryHost)
-	return door.Doors, err
-}
-
-// quoteWords writes words so that a shell reads them as they are.
-func quoteWords(words []string) string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	return strings.Join(quoted, " ")
 }

@@ -13,8 +13,8 @@ import (
 )
 
 func nodeCommand(p *Program) *cobra.Command {
-	c := noun("node", "Look at nodes, release, drain and delete them",
-		nodeList(p), nodeConsole(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
+	c := noun("node", "Look at nodes, come to them, release, drain and delete them",
+		nodeList(p), nodeConsole(p), nodeSSH(p), nodeRelease(p), nodeDrain(p), nodeDelete(p))
 	c.Example = `  dsvm node list --pool cpu
   dsvm node drain dsvm-cpu-d4s-v5_3`
 	return c
