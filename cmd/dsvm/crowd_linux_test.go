@@ -19,7 +19,8 @@ import (
 	"dsvmpools/shared/wire"
 )
 
-// The tests of this file take minutes: they run with DSVM_LONG=1, as .ci/long does.
+// The tests of this file take minutes: they run with DSVM_LONG=1, as .ci/long does. Tests of some
+// seconds each that look at the same in other ways are long, too, and .ci/run runs them.
 
 // long gives a test more time than others have.
 func (i *instance) long(limit time.Duration) {
@@ -32,7 +33,7 @@ func (i *instance) long(limit time.Duration) {
 func onlyLong(t *testing.T) {
 	t.Helper()
 	if os.Getenv("DSVM_LONG") == "" {
-		t.Skip("takes minutes; DSVM_LONG=1 runs it")
+		t.Skip("takes long; DSVM_LONG=1 runs it")
 	}
 }
 

@@ -35,6 +35,7 @@ func (l *laptop) startJob(id, script string) {
 // team, the key, and a certificate of another job do not get in; the end of the job ends what she
 // runs there.
 func TestPeopleComeInToJobs(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	i, ann, bob := startPeople(t, `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1h"}`)
 	ann.startJob("one", `id -u >uid; echo inside >file; sleep 600`)

@@ -14,6 +14,7 @@ import (
 // agent is: with a reason, which is in the audit trail. A user, the key, and who gives no reason do
 // not get in.
 func TestOperatorsComeToNodes(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	i, all := startCrowd(t, `{"name":"cpu","sizes":["Standard_D2s_v5"],"nodes":{"max":1},"idleTimeout":"1h"}`, []string{"ops", "ann"})
 	ops, ann := all[0], all[1]

@@ -23,6 +23,7 @@ const waysPool = `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"]
 // TestPeopleComeDirectly has two people come to their nodes without the relay, by OpenSSH's own
 // client, to the end of their sessions.
 func TestPeopleComeDirectly(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	i, ann, bob := startPeople(t, waysPool)
 	i.connect(ann, bob)
