@@ -32,7 +32,8 @@ in to your own jobs, operators of a team to those of the team.
 Input, output and exit code are those of the command. --tty gives it a terminal.
 -L leads a port of this machine to one of the job's node while it runs. It needs
 OpenSSH here; the exit code is 255 when the connection failed.`,
-		Example:           "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
+		Example: "  dsvm job exec nightly-42\n  dsvm job exec nightly-42 -- nvidia-smi\n" +
+			"  dsvm job exec tune.3 -- tar -cz logs >logs.tgz",
 		ValidArgsFunction: firstOf(p.completeJobs),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" || len(args) > 1 && c.ArgsLenAtDash() != 1 {
@@ -134,7 +135,16 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 	if err != nil {
 		return err
 	}
-	err = p.enterBy(ctx, s, func(key string) (wire.SessionCertificate, error) { return s.CertifyJob(ctx, of.job, key, of.rank) }, flags, command)
+	certify := func(key string) (wire.SessionCertificate, error) {
+		certificate, err := s.CertifyJob(ctx, of.job, key, of.rank)
+		if err == nil {
+			for _, sentence := range sentences {
+				p.Say("%s", sentence)
+			}
+		}
+		return certificate, err
+	}
+	err = p.enterBy(ctx, s, certify, flags, command)
 	var ended *Exit
 	if errors.As(err, &ended) && ended.Code == codeOfSSH {
 		if j, failed := s.Job(ctx, of.job); failed == nil && j.State.Final() {
