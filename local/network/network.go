@@ -246,8 +246,7 @@ func (s *Server) answerWhole(method string, at where, text []byte) (status int, 
 				return 0, nil, err
 			}
 		}
-		has.Leaves = true
-		return http.StatusAccepted, nil, s.changed(has)
+		return http.StatusAccepted, nil, s.leave(has)
 	case method == http.MethodGet && has == nil:
 		return 0, nil, notFound(at)
 	case method == http.MethodGet:
@@ -329,6 +328,15 @@ func (r *resource) view() any {
 	shown.Properties["provisioningState"], _ = json.Marshal(state)
 	shown.ReadyAt, shown.Leaves = time.Time{}, false
 	return shown
+}
+
+// leave begins a deletion. Another call for it changes nothing of one that is under way.
+func (s *Server) leave(r *resource) error {
+	if r.Leaves {
+		return nil
+	}
+	r.Leaves = true
+	return s.changed(r)
 }
 
 // changed notes when a change will have ended, and keeps it.

@@ -46,8 +46,7 @@ func (s *Server) answerRule(method string, at where, text []byte) (status int, b
 	case method == http.MethodDelete && has == nil:
 		return http.StatusNoContent, nil, nil
 	case method == http.MethodDelete:
-		has.Leaves = true
-		return http.StatusAccepted, nil, s.changed(has)
+		return http.StatusAccepted, nil, s.leave(has)
 	case method == http.MethodGet && has == nil:
 		return 0, nil, refuse(http.StatusNotFound, "NotFound", "Resource %s not found.", at.id)
 	case method == http.MethodGet:

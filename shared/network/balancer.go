@@ -129,10 +129,10 @@ func (c *Client) syncBalancer(ctx context.Context, name, of string, nodes []neti
 	}
 	switch {
 	case isThere && !want.Balancer:
-		after, err = c.remove(ctx, at)
+		after, err = c.remove(ctx, at, has.Properties.ProvisioningState)
 		return "", max(after, c.cfg.Again), err // and its address later
 	case !want.Address:
-		after, err = c.remove(ctx, ipPath)
+		after, err = c.remove(ctx, ipPath, ip.Properties.ProvisioningState)
 		return "", after, err
 	case !hasIP || ip.Properties.ProvisioningState == "Failed":
 		ip = resource[addressProperties]{Location: c.cfg.Region, Tags: map[string]string{PoolTag: of}, SKU: &sku{"Standard", "Regional"},

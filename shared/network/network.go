@@ -121,8 +121,12 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 	return err == nil, status, err
 }
 
-// remove deletes a resource; after a delay it may be gone.
-func (c *Client) remove(ctx context.Context, path string) (after time.Duration, err error) {
+// remove deletes a resource that is in a state; after a delay it may be gone. One that is on its way
+// is not deleted again, which could begin it anew.
+func (c *Client) remove(ctx context.Context, path, state string) (after time.Duration, err error) {
+	if state == "Deleting" {
+		return c.cfg.Again, nil
+	}
 	isThere, status, err := c.call(ctx, http.MethodDelete, path, nil, nil)
 	if err == nil && isThere && status == http.StatusAccepted {
 		after = c.cfg.Again

@@ -178,6 +178,26 @@ func TestDirect(t *testing.T) {
 	}
 }
 
+// TestRemovalIsAskedForOnce: what is on its way is not asked for again, and who asks again does not
+// make it take longer.
+func TestRemovalIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	a := start(t, localnetwork.Config{Delay: time.Hour})
+	c := a.client("g", 443, 0)
+	if _, _, err := c.Open(t.Context(), "lab", pool.Network{Open: []string{"10.1.0.4:443"}}); err != nil {
+		t.Fatal(err)
+	}
+	before := a.calls.Load()
+	for range 3 {
+		if _, after, err := c.Open(t.Context(), "lab", pool.Network{}); err != nil || after == 0 {
+			t.Errorf("look again after %s, %v", after, err)
+		}
+	}
+	if n := a.calls.Load() - before; n != 1 {
+		t.Errorf("a removal takes %d changes, want 1", n)
+	}
+}
+
 // TestPrioritiesAreFree: a rule of somebody else has the priority that would be taken first.
 func TestPrioritiesAreFree(t *testing.T) {
 	t.Parallel()

@@ -53,7 +53,7 @@ func (c *Client) syncRule(ctx context.Context, name, of string, nodes []netip.Ad
 	case len(nodes) == 0 && !isThere:
 		return 0, nil
 	case len(nodes) == 0:
-		return c.remove(ctx, at)
+		return c.remove(ctx, at, has.Properties.ProvisioningState)
 	}
 	want := c.ruleFor(of, nodes)
 	state := has.Properties.ProvisioningState
