@@ -257,10 +257,11 @@ func TestPeopleOnOneMachine(t *testing.T) {
 
 	// Both leave a window open, and are warned there.
 	windows := map[*laptop]*terminal{ann: ann.terminal(), bob: bob.terminal()}
-	for l, w := range windows {
-		i.until("the warning of "+l.login, func() bool { return strings.Contains(w.String(), "***") })
+	isWarned := func(l *laptop) {
+		i.until("the warning of "+l.login, func() bool { return strings.Contains(windows[l].String(), "***") })
 	}
 	// Ann types, which takes the warning back; and then keeps it for an hour.
+	isWarned(ann)
 	i.until("that ann has taken the warning back", func() bool {
 		if _, err := windows[ann].keys.Write([]byte("\n")); err != nil {
 			t.Fatal(err)
@@ -269,6 +270,7 @@ func TestPeopleOnOneMachine(t *testing.T) {
 	})
 	ann.must("", os.Args[0], "session", "extend", "lab", "1h")
 	// Bob's open window keeps nothing.
+	isWarned(bob)
 	i.until("the end of bob's session", func() bool { return bob.session(sessions[bob].ID).State == wire.SessionEnded })
 	if s := bob.session(sessions[bob].ID); s.End == nil || s.End.By != pool.EndIdle || !strings.Contains(s.End.Detail, "nobody had used it") {
 		t.Errorf("bob's session ended as %+v", s.End)
