@@ -103,7 +103,8 @@ func TestFortyTimes(t *testing.T) {
 	t.Parallel()
 	// A node takes longer to boot than another to go: one that came earlier would take the next job, and
 	// not the one of the node that is deleted.
-	i := startInstance(t, withoutTimers(map[string]string{"DSVM_FLEET_POLL": "100ms"}), func(c *local.Config) { c.BootDelay = 2 * time.Second })
+	i := startInstance(t, withoutTimers(map[string]string{"DSVM_FLEET_POLL": "100ms", "DSVM_LEDGER_DELAY": "100ms"}),
+		func(c *local.Config) { c.BootDelay = 2 * time.Second })
 	call := func(method, path string) int {
 		r, err := http.NewRequestWithContext(i.ctx, method, i.URL+path, nil)
 		if err != nil {
