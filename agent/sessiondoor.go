@@ -97,6 +97,22 @@ func (s *sessions) removeDoor(n int64) {
 	}
 }
 
+// closeDoor takes a session that has ended from the door, and waits until the door has read why it
+// ended: it looks every second, and what it reads goes with the session's folder.
+func (s *sessions) closeDoor(n int64) {
+	const within, look = 3 * time.Second, 20 * time.Millisecond
+	s.doorFiles.Lock()
+	err := os.Remove(s.doorFile(n, ".json"))
+	s.doorFiles.Unlock()
+	for end := time.Now().Add(within); err == nil && time.Now().Before(end); {
+		if _, err := os.Stat(s.doorFile(n, ".state.json")); err != nil { // the door has removed it
+			break
+		}
+		time.Sleep(look)
+	}
+	s.removeDoor(n)
+}
+
 // makeHostKey makes the node's key for SSH, once in the life of its disk, and returns its
 // path and its public half.
 func makeHostKey(dir string) (path string, public []string, err error) {

@@ -270,7 +270,7 @@ func (s *sessions) watch(ctx context.Context, n int64, h *held) (protocol.Finish
 			}
 			return startFailure(n, startfault.New(cause, "%s: %s", state.Step, state.Failure)), true
 		case state.Ended:
-			s.removeDoor(n)
+			s.closeDoor(n)
 			to.Close()
 			s.clear(p) // before the node may go, which would leave its folder and its groups
 			return s.ended(n, h), true
