@@ -157,6 +157,14 @@ func TestVisitors(t *testing.T) {
 			eventually(t, "the second file", func() bool { return exists(second) })
 			eventually(t, "the end of a door that nobody needs", func() bool { return !exists(second) })
 
+			// A job that has removed its folder: who comes in begins at the root.
+			if out, err := output(t, c, `rm -r "$PWD"; test -d "$PWD" || echo gone`); err != nil || out != "gone\n" {
+				t.Errorf("removing the folder: got %q, %v", out, err)
+			}
+			if out, err := output(t, c, "pwd"); err != nil || out != "/\n" {
+				t.Errorf("without the folder: got %q, %v", out, err)
+			}
+
 			// The attempt ends, and with it what was started there.
 			s, err := c.NewSession()
 			if err != nil {

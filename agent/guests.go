@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -127,25 +126,29 @@ func findShell() (path string) {
 	return path
 }
 
+// inFolder is a script that runs a program in a folder, both its arguments. The process of the
+// person goes there, and not the agent: a folder that hangs, which the job may have made, holds
+// that process alone. If the job has removed the folder, the program begins at the root.
+const inFolder = `cd "$1" 2>/dev/null; shift; exec "$@"`
+
 // Start starts a shell or a command in the attempt.
 func (in *inside) Start(c entrance.Command) (entrance.Process, error) {
 	r := in.run
 	env := slices.Concat(r.env, c.Env)
-	attr := &syscall.ProcAttr{Dir: r.dir, Env: env, Sys: process.Attr(r.as)}
+	attr := &syscall.ProcAttr{Dir: "/", Env: env, Sys: process.Attr(r.as)}
 	for _, f := range c.Files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	argv0, argv := "/bin/sh", []string{"sh", "-c", c.Line}
+	program := []string{"/bin/sh", "-c", c.Line}
 	if c.Line == "" {
-		argv0 = findShell()
-		argv = []string{filepath.Base(argv0)}
+		program = []string{findShell()}
 	}
 	if c.TTY {
 		if attr.Sys.Setctty = true; r.as != nil {
 			_ = c.Files[0].Chown(int(r.as.Uid), -1) // programs open it again, by its name
 		}
 	}
-	g, err := in.startProcess(argv0, argv, attr)
+	g, err := in.startProcess("/bin/sh", append([]string{"sh", "-c", inFolder, "sh", r.dir}, program...), attr)
 	if err != nil {
 		return nil, errors.New("it cannot be started in the job: " + strings.TrimSpace(err.Error()))
 	}

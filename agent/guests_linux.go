@@ -52,9 +52,6 @@ func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAt
 	onThread(func() {
 		k := in.run.slot
 		err := k.shareView()
-		if err == nil && attr.Dir != "" && !fileExists(attr.Dir) {
-			attr.Dir = "/" // the job has removed the folder that it was started in
-		}
 		var follow func() (bare bool)
 		if err == nil && k.group == nil {
 			follow, err = in.startKept(g, argv0, argv, attr)
