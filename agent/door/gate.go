@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/intake"
 	"dsvmpools/shared/way"
 )
 
@@ -41,13 +42,14 @@ type gate struct {
 	certs *certificates
 	web   *gateWeb
 
+	silent *intake.Silent // connections that have not said their line yet
+
 	mu       sync.Mutex
 	guests   map[string]*session // by id
 	address  string              // as the files name it; "" = it does not listen
 	inside   string
 	listener net.Listener
 	closed   string         // why it does not listen; "" = it does
-	silent   []net.Conn     // in the order in which they came
 	joined   int            // connections that have said a good line
 	passing  map[string]int // of these, the ones that are passed on, by session
 }
@@ -60,6 +62,7 @@ func newGate(dir string, log *slog.Logger) *gate {
 		certs:   &certificates{own: filepath.Join(dir, "certificate.pem")},
 		guests:  map[string]*session{},
 		passing: map[string]int{},
+		silent:  intake.NewSilent(mostSilent),
 	}
 	g.over, g.stop = context.WithCancel(context.Background())
 	g.web = newGateWeb(g, g.certs)
@@ -212,27 +215,12 @@ func (g *gate) serve(c net.Conn) {
 // tlsHandshake is the first byte of TLS (RFC 8446, 5.1).
 const tlsHandshake = 22
 
-// wait counts a connection that has said nothing yet, until heard is called. If there are too
-// many, the oldest one is closed: an honest one says its line at once.
+// wait counts a connection that has said nothing yet, until heard is called.
 func (g *gate) wait(c net.Conn) (heard func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.silent) >= mostSilent {
-		g.silent[0].Close()
-		g.silent = g.silent[1:]
-	}
-	g.silent = append(g.silent, c)
 	_ = c.SetReadDeadline(time.Now().Add(g.line))
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for i, other := range g.silent {
-			if other == c {
-				g.silent = append(g.silent[:i], g.silent[i+1:]...)
-				return
-			}
-		}
-	}
+	return g.silent.Add(c)
 }
 
 // keys are those of the sessions that are here.

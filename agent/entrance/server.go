@@ -21,11 +21,14 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"dsvmpools/shared/intake"
 )
 
 // Bounds of the server.
 const (
 	mostConnections = 64 // of all people together
+	mostSilent      = 64 // that have shown no certificate yet
 	mostChannels    = 32 // of one connection
 	signInTime      = 30 * time.Second
 	// A laptop that sleeps says nothing, and its connection would keep the door open.
@@ -80,6 +83,7 @@ type Server struct {
 
 	once   sync.Once
 	config *ssh.ServerConfig
+	silent *intake.Silent
 	places chan struct{}
 }
 
@@ -95,15 +99,7 @@ func (s *Server) Serve(l net.Listener) {
 			time.Sleep(time.Second) // such as: too many open files
 			continue
 		}
-		select {
-		case s.places <- struct{}{}:
-			go func() {
-				defer func() { <-s.places }()
-				s.serve(c)
-			}()
-		default:
-			c.Close()
-		}
+		go s.serve(c)
 	}
 }
 
@@ -114,6 +110,7 @@ const (
 )
 
 func (s *Server) prepare() {
+	s.silent = intake.NewSilent(mostSilent)
 	s.places = make(chan struct{}, mostConnections)
 	s.config = &ssh.ServerConfig{ServerVersion: "SSH-2.0-dsvm", PublicKeyCallback: s.check}
 	s.config.AddHostKey(s.HostKey)
@@ -153,12 +150,22 @@ func signed(cert *ssh.Certificate, by []ssh.PublicKey) bool {
 // serve serves one connection to its end.
 func (s *Server) serve(c net.Conn) {
 	defer c.Close()
+	heard := s.silent.Add(c)
+	defer heard()
 	_ = c.SetDeadline(time.Now().Add(signInTime))
 	conn, channels, requests, err := ssh.NewServerConn(c, s.config)
 	if err != nil {
 		return // whoever comes without a certificate could fill the log
 	}
 	defer conn.Close()
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+		heard()
+	default:
+		sendAway(channels, requests)
+		return
+	}
 	_ = c.SetDeadline(time.Time{})
 	id, who := conn.Permissions.Extensions[extensionEntry], conn.Permissions.Extensions[extensionWho]
 	entry, isThere := s.Enter(id)
@@ -175,6 +182,15 @@ func (s *Server) serve(c net.Conn) {
 	v := &visitor{inside: entry.Inside, over: entry.Over, log: s.Log.With("who", who, "entry", id), conn: conn}
 	go v.leaveAtTheEnd(ctx)
 	v.serve(channels)
+}
+
+// sendAway tells somebody that too many are here, by the answers to all that is asked for, until the
+// other end leaves or the time to sign in is over.
+func sendAway(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	go refuseRequests(requests)
+	for c := range channels {
+		_ = c.Reject(ssh.ResourceShortage, "too many people are on this node; try again when some have left")
+	}
 }
 
 // visitor is one connection.

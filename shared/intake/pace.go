@@ -1,6 +1,6 @@
 // Package intake bounds what the bodies of HTTP requests cost a server: how long
 // they may take to arrive, and how much memory all of them may hold together. It
-// knows nothing of what is in them.
+// also bounds the connections that say nothing. It knows nothing of what is in them.
 package intake
 
 import (
