@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +11,44 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"dsvmpools/shared/wire"
 )
+
+// entryFlags are what somebody may ask of OpenSSH on the way in to a job or a node.
+type entryFlags struct {
+	tty               bool
+	forwards, options []string
+}
+
+// add adds the flags to a command that leads to such a thing.
+func (f *entryFlags) add(c *cobra.Command, thing string) {
+	c.Flags().BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	c.Flags().StringArrayVarP(&f.forwards, "forward", "L", nil, "lead a port to the "+thing+", as PORT:localhost:PORT; may be repeated")
+	c.Flags().StringArrayVar(&f.options, "ssh-option", nil, "an option of ssh, such as Compression=yes; may be repeated")
+}
+
+// arguments are those of OpenSSH.
+func (f *entryFlags) arguments() (all []string, err error) {
+	for _, text := range f.forwards {
+		lead, err := parseForward(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, lead.flags()...)
+	}
+	for _, text := range f.options {
+		if name, _, isPair := strings.Cut(text, "="); !isPair || name == "" {
+			return nil, WrongUse("--ssh-option is %.50q; write NAME=VALUE, as for ssh -o", text)
+		}
+		all = append(all, "-o", text)
+	}
+	if f.tty {
+		all = append(all, "-tt")
+	}
+	return all, nil
+}
 
 // enterBy runs OpenSSH to what certify gives a certificate for, with flags of its own and a command;
 // none = a shell. key is the line of a public key. The files of the login are gone afterwards.
@@ -53,6 +90,12 @@ func (p *Program) enterBy(
 
 // codeOfSSH is the exit code of OpenSSH when the connection failed, or has ended.
 const codeOfSSH = 255
+
+// isBroken reports whether an error is that code.
+func isBroken(err error) bool {
+	var ended *Exit
+	return errors.As(err, &ended) && ended.Code == codeOfSSH
+}
 
 // entryConfig writes the file of OpenSSH for one login.
 func (f sshFolder) entryConfig(user, key string) (path string, err error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dsvmpools/shared/job"
 	"dsvmpools/shared/wire"
 )
 
@@ -20,8 +21,7 @@ type entryOf struct {
 
 func jobExec(p *Program) *cobra.Command {
 	var of entryOf
-	var tty bool
-	var forwards []string
+	var in entryFlags
 	c := &cobra.Command{
 		Use: "exec ID [-- COMMAND...]", Short: "Open a shell in a running job, or run a command there",
 		Long: `Open a shell in a running job, or run a command there, on the job's node: as the
@@ -42,22 +42,15 @@ OpenSSH here; the exit code is 255 when the connection failed.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			var flags []string
-			for _, text := range forwards {
-				f, err := parseForward(text)
-				if err != nil {
-					return err
-				}
-				flags = append(flags, f.flags()...)
+			flags, err := in.arguments()
+			if err != nil {
+				return err
 			}
-			if of.job = args[0]; tty {
-				flags = append(flags, "-tt")
-			}
+			of.job = args[0]
 			return p.comeIn(c.Context(), of, flags, args[1:])
 		},
 	}
-	c.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
-	c.Flags().StringArrayVarP(&forwards, "forward", "L", nil, "lead a port to the job, as PORT:localhost:PORT; may be repeated")
+	in.add(c, "job")
 	c.Flags().IntVar(&of.rank, "rank", 0, "of a job on several nodes: on the node of this rank")
 	return c
 }
@@ -112,7 +105,7 @@ func parseForward(text string) (forward, error) {
 		return forward{}, wrong
 	}
 	if parts[1] != "localhost" && parts[1] != "127.0.0.1" {
-		return forward{}, WrongUse("%.50q leads to another machine; a job's own ports are on localhost", text)
+		return forward{}, WrongUse("%.50q leads to another machine; a job's and a node's own ports are on localhost", text)
 	}
 	const bits = 16
 	here, err1 := strconv.ParseUint(parts[0], 10, bits)
@@ -145,10 +138,16 @@ func (p *Program) comeIn(ctx context.Context, of entryOf, flags, command []strin
 		return certificate, err
 	}
 	err = p.enterBy(ctx, s, certify, flags, command)
-	var ended *Exit
-	if errors.As(err, &ended) && ended.Code == codeOfSSH {
-		if j, failed := s.Job(ctx, of.job); failed == nil && j.State.Final() {
+	if isBroken(err) {
+		j, failed := s.Job(ctx, of.job)
+		switch {
+		case failed != nil: // the connection's own sentence stands
+		case j.State.Final():
 			p.Say("job %s has ended as %s", of.job, j.State)
+		case j.State == job.Running:
+			p.Say("job %s is running; if the connection broke, come in again", of.job)
+		default:
+			p.Say("job %s does not run now: it is %s; come in again when it runs", of.job, j.State)
 		}
 	}
 	return err

@@ -11,7 +11,7 @@ import (
 
 func nodeSSH(p *Program) *cobra.Command {
 	var pool, reason string
-	var tty bool
+	var in entryFlags
 	c := &cobra.Command{
 		Use: "ssh NODE [-- COMMAND...]", Short: "Open a shell on a node as root, or run a command there",
 		Long: `Open a shell on a node, or run a command there, as root; where the node's agent is
@@ -21,9 +21,11 @@ with who came and from where. What is started so ends with the shell or the comm
 
 A node with an operator on it is removed as any other: when it is idle, drained or
 deleted. Input, output and exit code are those of the command. --tty gives it a
-terminal. It needs OpenSSH here; the exit code is 255 when the connection failed.`,
+terminal, -L leads a port of this machine to one of the node while it runs. It needs
+OpenSSH here; the exit code is 255 when the connection failed.`,
 		Example: "  dsvm node ssh dsvm-cpu-d4s-v5_3\n" +
-			"  dsvm node ssh dsvm-cpu-d4s-v5_3 --reason 'the disk is full' -- df -h",
+			"  dsvm node ssh dsvm-cpu-d4s-v5_3 --reason 'the disk is full' -- df -h\n" +
+			"  dsvm node ssh dsvm-cpu-d4s-v5_3 --reason 'its metrics' -L 9100:localhost:9100",
 		ValidArgsFunction: firstOf(p.completeNodes),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 || args[0] == "" || len(args) > 1 && c.ArgsLenAtDash() != 1 {
@@ -32,6 +34,10 @@ terminal. It needs OpenSSH here; the exit code is 255 when the connection failed
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			flags, err := in.arguments()
+			if err != nil {
+				return err
+			}
 			why, err := p.askReason(reason, args[0])
 			if err != nil {
 				return err
@@ -43,16 +49,16 @@ terminal. It needs OpenSSH here; the exit code is 255 when the connection failed
 			certify := func(key string) (wire.SessionCertificate, error) {
 				return s.CertifyNode(c.Context(), pool, args[0], key, why)
 			}
-			var flags []string
-			if tty {
-				flags = append(flags, "-tt")
+			err = p.enterBy(c.Context(), s, certify, flags, args[1:])
+			if isBroken(err) {
+				p.Say("if the connection to node %s broke, what you ran there has ended; `dsvm node list` shows the nodes", args[0])
 			}
-			return p.enterBy(c.Context(), s, certify, flags, args[1:])
+			return err
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why you come, in a few words, for the audit trail")
 	c.Flags().StringVar(&pool, "pool", "", "only a node of this pool")
-	c.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
+	in.add(c, "node")
 	complete(c, "pool", p.completePools)
 	return c
 }
