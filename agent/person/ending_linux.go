@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dsvmpools/shared/plain"
 	"dsvmpools/shared/wholefile"
 )
 
@@ -45,8 +46,8 @@ const lastEndFile = ".dsvm-last-end"
 
 // noteEnd tells JupyterLab why the session ends, and writes it into the home: the next one says it.
 func (k *keeper) noteEnd(reason string) {
-	k.tellLab(labNotice{Text: oneLine(reason), Ended: true})
-	text := fmt.Sprintf("%s: %s", time.Now().UTC().Format("2006-01-02 15:04 MST"), oneLine(reason))
+	k.tellLab(labNotice{Text: plain.Line(reason), Ended: true})
+	text := fmt.Sprintf("%s: %s", time.Now().UTC().Format("2006-01-02 15:04 MST"), plain.Line(reason))
 	if err := k.asPerson(noteScript, text, lastEndFile); err != nil {
 		k.log.Warn("noting the end of the session has failed", "error", err.Error())
 	}
@@ -111,17 +112,7 @@ func (k *keeper) readHome(name string) string {
 		return ""
 	}
 	line, _, _ := strings.Cut(text, "\n")
-	return oneLine(line)
-}
-
-// oneLine makes a text safe for a terminal: no escape, no second line.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, ""))
+	return plain.Line(line)
 }
 
 // warn tells the person on all terminals, and the door for JupyterLab. A number comes once.
@@ -138,7 +129,7 @@ func (k *keeper) warn(w Warning) {
 		k.tellTerminals("The warning is withdrawn: the session goes on.")
 		return
 	}
-	text := oneLine(w.Text)
+	text := plain.Line(w.Text)
 	k.tellLab(labNotice{Text: text, EndsAt: w.EndsAt.UTC().Truncate(time.Second)})
 	k.tellTerminals(text)
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"dsvmpools/shared/plain"
 )
 
 func TestBusiestGPU(t *testing.T) {
@@ -73,7 +75,7 @@ func TestCountersOfBothVersions(t *testing.T) {
 func FuzzTextForTerminals(f *testing.F) {
 	f.Add("the session ends in 15 min\x1b[2J\n\u009b")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, r := range oneLine(text) {
+		for _, r := range plain.Line(text) {
 			if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 				t.Errorf("%q: got the character %d", text, r)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
+	"dsvmpools/shared/plain"
 )
 
 // Fault is why an attempt cannot start. Its text is a sentence for the job's
@@ -124,7 +125,7 @@ func Innermost(err error) error {
 func Clip(s string) string {
 	const most = 100
 	if len(s) > most {
-		return s[:most] + "..."
+		return plain.Clip(s, most) + "..."
 	}
 	return s
 }

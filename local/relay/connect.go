@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/google/uuid"
 
+	"dsvmpools/shared/plain"
 	"dsvmpools/shared/relay/frames"
 )
 
@@ -180,7 +181,7 @@ func (s *Server) meet(w http.ResponseWriter, r *http.Request) {
 		if err != nil || status < 400 || status > 599 {
 			status = http.StatusForbidden
 		}
-		waits.met <- meeting{status: status, reason: oneLine(firstOf(q, "sb-hc-statusDescription", "statusDescription"))}
+		waits.met <- meeting{status: status, reason: plain.Clip(plain.Line(firstOf(q, "sb-hc-statusDescription", "statusDescription")), longestReason)}
 		refuse(w, http.StatusGone, "the sender was rejected")
 		return
 	}
@@ -215,15 +216,8 @@ func firstOf(q url.Values, names ...string) string {
 	return ""
 }
 
-// oneLine makes a text fit to be a line of an answer.
-func oneLine(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' {
-			return ' '
-		}
-		return c
-	}, text[:min(len(text), 200)])
-}
+// longestReason bounds what is passed on of a reason, in bytes.
+const longestReason = 200
 
 // ofConnection are the headers that are between client and relay, and not passed on.
 var ofConnection = []string{

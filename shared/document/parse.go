@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/plain"
 )
 
 // MaxBytes bounds an inline document; longer lists and scripts are files on the
@@ -52,11 +53,7 @@ func Clip(s string) string {
 	if len(s) <= maxShown {
 		return s
 	}
-	end := maxShown
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "..."
+	return plain.Clip(s, maxShown) + "..."
 }
 
 // Node is a value of a document.

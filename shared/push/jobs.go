@@ -11,6 +11,7 @@ import (
 	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/plain"
 )
 
 // maxJobs bounds what one push starts through one rule; more of the same are a
@@ -93,7 +94,7 @@ func (rule *Rule) context(suffix string) string {
 		return rule.Status.Context
 	}
 	suffix = "/" + suffix[1:]
-	return clip(rule.Status.Context, maxContext-len(suffix)) + suffix
+	return plain.Clip(rule.Status.Context, maxContext-len(suffix)) + suffix
 }
 
 // addPushFields adds what every job of a push has, where the template does not say
@@ -113,7 +114,7 @@ func (rule *Rule) addPushFields(n *document.Node, p *Push, locals map[string]str
 	if rule.FromFile {
 		name = job.SourceFile + " of " + name
 	}
-	add(n, "name", text(oneLine(name, maxPerson)))
+	add(n, "name", text(squeeze(name, maxPerson)))
 	add(n, "user", text(p.Author))
 	if rule.Team != "" {
 		add(n, "team", text(rule.Team))
@@ -128,8 +129,8 @@ func (rule *Rule) addPushFields(n *document.Node, p *Push, locals map[string]str
 	merge(
 		n,
 		"labels",
-		map[string]string{"rule": rule.Name, "repository": clip(toPlain(p.Repository), maxPerson),
-			"ref": clip(toPlain(p.Ref), maxPerson), "commit": p.Commit},
+		map[string]string{"rule": rule.Name, "repository": plain.Clip(toPlain(p.Repository), maxPerson),
+			"ref": plain.Clip(toPlain(p.Ref), maxPerson), "commit": p.Commit},
 	)
 	if source := rule.sourceOf(n, p); source != nil {
 		merge(n, "source", source)

@@ -3,6 +3,8 @@ package push
 import (
 	"fmt"
 	"strings"
+
+	"dsvmpools/shared/document"
 )
 
 // Match reports whether a push starts the rule's jobs. The sentence says why, or why
@@ -22,13 +24,13 @@ func (rule *Rule) match(p *Push) (bool, string) {
 	case Host(p.CloneURL) != Host(rule.Server):
 		return false, fmt.Sprintf("the repository is at %s, and the rule is for %s", Host(p.CloneURL), Host(rule.Server))
 	case !matches([]string{strings.ToLower(rule.Repository)}, strings.ToLower(p.Repository)):
-		return false, fmt.Sprintf("the repository is %s, and the rule is for %s", clipText(p.Repository), rule.Repository)
+		return false, fmt.Sprintf("the repository is %s, and the rule is for %s", document.Clip(p.Repository), rule.Repository)
 	case p.Branch == "" && p.Tag == "":
-		return false, fmt.Sprintf("the ref %s is neither a branch nor a tag", clipText(p.Ref))
+		return false, fmt.Sprintf("the ref %s is neither a branch nor a tag", document.Clip(p.Ref))
 	case p.Deleted:
 		return false, fmt.Sprintf("%s was deleted", p.refPhrase())
 	case p.AsksForNoJobs():
-		return false, fmt.Sprintf("the commit's message asks for no jobs: %q", clipText(p.Title()))
+		return false, fmt.Sprintf("the commit's message asks for no jobs: %q", document.Clip(p.Title()))
 	}
 	if ok, why := rule.matchRef(p); !ok {
 		return false, why
@@ -65,7 +67,7 @@ func (rule *Rule) matchRef(p *Push) (bool, string) {
 
 // refPhrase is the kind and the name of the ref, such as "branch main".
 func (p *Push) refPhrase() string {
-	return p.kindOfRef() + " " + clipText(p.Tag+p.Branch)
+	return p.kindOfRef() + " " + document.Clip(p.Tag+p.Branch)
 }
 
 func (p *Push) kindOfRef() string {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
 )
 
@@ -70,14 +71,14 @@ func ping() Delivery {
 }
 
 func ignore(event string) Delivery {
-	return Delivery{Ignored: "only pushes start jobs; the event " + clipText(event) + " is ignored"}
+	return Delivery{Ignored: "only pushes start jobs; the event " + document.Clip(event) + " is ignored"}
 }
 
 // decodePayload decodes a payload that is known to be of the right kind.
 func decodePayload(body []byte, into any) error {
 	if err := json.Unmarshal(body, into); err != nil {
 		return fault.New(fault.Invalid, "", "the payload is not the JSON of a push (%s); it may have been cut off on its way",
-			clipText(err.Error()))
+			document.Clip(err.Error()))
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/plain"
 )
 
 // Provider is a kind of Git host, as it stands in the address of a hook.
@@ -100,9 +100,9 @@ func (p *Push) finish() error {
 	if p.Tag == p.Ref {
 		p.Tag = ""
 	}
-	p.Author, p.Pusher = oneLine(p.Author, maxPerson), oneLine(p.Pusher, maxPerson)
-	p.Message = clip(strings.ReplaceAll(strings.ToValidUTF8(p.Message, "\uFFFD"), "\x00", ""), maxMessage)
-	p.Delivery = oneLine(p.Delivery, maxDelivery)
+	p.Author, p.Pusher = squeeze(p.Author, maxPerson), squeeze(p.Pusher, maxPerson)
+	p.Message = plain.Clip(strings.ReplaceAll(strings.ToValidUTF8(p.Message, "\uFFFD"), "\x00", ""), maxMessage)
+	p.Delivery = squeeze(p.Delivery, maxDelivery)
 	p.checkFileList()
 	return nil
 }
@@ -123,7 +123,7 @@ func (p *Push) checkFileList() {
 		return
 	}
 	for i := range p.Files {
-		p.Files[i] = clip(unquote(p.Files[i]), maxPath)
+		p.Files[i] = plain.Clip(unquote(p.Files[i]), maxPath)
 	}
 	slices.Sort(p.Files)
 	p.Files = slices.Compact(p.Files)
@@ -132,7 +132,7 @@ func (p *Push) checkFileList() {
 // Title is the first line of the message.
 func (p *Push) Title() string {
 	first, _, _ := strings.Cut(p.Message, "\n")
-	return oneLine(first, maxPerson)
+	return squeeze(first, maxPerson)
 }
 
 // skipMarks in the message of a pushed commit ask for no jobs; Git hosts and
@@ -152,26 +152,9 @@ func errBroken(what string) error {
 // isUnprintable are runes that no name on a Git host has.
 func isUnprintable(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }
 
-// oneLine makes one oneLine of a text, of at most so many bytes.
-func oneLine(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) && r != utf8.RuneError {
-			return r
-		}
-		return ' '
-	}, s)
-	return strings.TrimSpace(clip(strings.Join(strings.Fields(s), " "), most))
-}
-
-// clip cuts a text between two characters.
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most]
+// squeeze makes one line of a text, of at most so many bytes, with single blanks.
+func squeeze(s string, most int) string {
+	return strings.TrimSpace(plain.Clip(strings.Join(strings.Fields(plain.Line(s)), " "), most))
 }
 
 // unquote undoes the quotes that git puts around names with bytes outside of
@@ -224,6 +207,3 @@ func Host(address string) string {
 	host, _, _ := strings.Cut(rest, "/")
 	return strings.ToLower(host)
 }
-
-// clipText is a text of a payload as a sentence repeats it.
-func clipText(s string) string { return document.Clip(s) }

@@ -9,6 +9,7 @@ import (
 
 	"dsvmpools/shared/document"
 	"dsvmpools/shared/fault"
+	"dsvmpools/shared/plain"
 )
 
 // Limits of a rule.
@@ -197,7 +198,7 @@ func parseRule(n *document.Node) (Rule, error) {
 		}
 	}
 	if rule.Status.Context == "" {
-		rule.Status.Context = clip("dsvm/"+rule.Name, maxContext)
+		rule.Status.Context = plain.Clip("dsvm/"+rule.Name, maxContext)
 	}
 	if rule.Server == "" {
 		rule.Server = servers[rule.Provider]
@@ -250,7 +251,7 @@ func (rule *Rule) check(r *document.Reader) {
 	checkSetting(r, "secret", rule.Secret, secretPattern, "GITHUB_PUSH_SECRET", "PUSH_SECRET")
 	if r.Has("status") {
 		checkSetting(r, "status", rule.Status.Token, tokenPattern, "GITHUB_PUSH_TOKEN", "PUSH_TOKEN")
-		if len(rule.Status.Context) > maxContext || oneLine(rule.Status.Context, maxContext) != rule.Status.Context {
+		if len(rule.Status.Context) > maxContext || squeeze(rule.Status.Context, maxContext) != rule.Status.Context {
 			r.Fail("status", "`status.context` is %q; write at most %d bytes in one line", document.Clip(rule.Status.Context), maxContext)
 		}
 		if api := rule.Status.API; api != "" && (len(api) > maxServer || !serverPattern.MatchString(api)) {

@@ -108,7 +108,7 @@ func (t *Template) checkField(top, path string, n *document.Node) error {
 	for _, m := range placeholder.FindAllStringSubmatch(n.Text, -1) {
 		v, known := values[m[1]]
 		if !known {
-			return errAtLine(n.Line, path, "there is no value %s; the known ones are %s", clipText(m[0]), valueNames)
+			return errAtLine(n.Line, path, "there is no value %s; the known ones are %s", document.Clip(m[0]), valueNames)
 		}
 		if err := checkPlace(v, m, top, path, n.Line); err != nil {
 			return err
@@ -130,16 +130,16 @@ func checkPlace(v value, m []string, top, path string, line int) error {
 		return errAtLine(line, path,
 			"%s is written by the author of a push, and the variable %s makes programs run something or look for "+
 				"it; choose another name, such as PUSH_%s",
-			clipText(m[0]), clipText(name), strings.ToUpper(m[1]))
+			document.Clip(m[0]), document.Clip(name), strings.ToUpper(m[1]))
 	case asVariable, top == forPeople && (m[1] == "Author" || m[1] == "Pusher"):
 		return nil
 	case v.kind == words:
 		return errAtLine(line, path,
 			"%s is written by strangers and reaches a job through its environment alone; take it out of `%s` and use %s",
-			clipText(m[0]), path, environment(v, m[1]))
+			document.Clip(m[0]), path, environment(v, m[1]))
 	case path == "command[0]" || !slices.Contains(forRefs, top):
 		return errAtLine(line, path,
-			"%s is chosen by the author of a push and cannot stand in `%s`; it can in an argument of `command` and in %s", clipText(m[0]),
+			"%s is chosen by the author of a push and cannot stand in `%s`; it can in an argument of `command` and in %s", document.Clip(m[0]),
 			path, strings.Join(slices.DeleteFunc(slices.Clone(forRefs), func(f string) bool { return f == "command" }), ", "))
 	}
 	return nil
@@ -199,7 +199,7 @@ func checkRef(path string, n *document.Node, p *Push, rule *Rule) error {
 			return fault.New(fault.Invalid, path,
 				"%s %s is not passed in `%s`, where only names of A-Z a-z 0-9 . _ / - are, without .. and not "+
 					"beginning with - or /; rename it, or have the job read %s",
-				p.kindOfRef(), clipText(v.of(p, rule)), path, environment(v, m[1]))
+				p.kindOfRef(), document.Clip(v.of(p, rule)), path, environment(v, m[1]))
 		}
 	}
 	return nil
@@ -236,7 +236,7 @@ func expand(n *document.Node, p *Push, rule *Rule, shownText bool) *document.Nod
 			return values[placeholder.FindStringSubmatch(m)[1]].of(p, rule)
 		})
 		if shownText {
-			out.Text = oneLine(out.Text, maxPerson)
+			out.Text = squeeze(out.Text, maxPerson)
 		}
 	}
 	return &out

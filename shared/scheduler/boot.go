@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/plain"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -56,7 +57,7 @@ func (rs *reports) recordBooting(n *Node, b protocol.Booting, at time.Time) {
 	if n.State == pool.NodeCreating {
 		rs.nodes.setState(n, pool.NodeBooting, "")
 	}
-	if stage, why := clip(b.Stage, longestWord), clip(b.Reason, longestReason); stage != n.Stage || why != n.StageWhy {
+	if stage, why := plain.Clip(b.Stage, longestWord), plain.Clip(b.Reason, longestReason); stage != n.Stage || why != n.StageWhy {
 		if n.Stage == "" {
 			n.StageAt = rs.now
 		}
@@ -88,7 +89,7 @@ func (rs *reports) takeOutOfUse(n *Node, why string) {
 func (rs *reports) recordRelease(n *Node, r protocol.Ready) bool {
 	features := slices.Clone(r.Features[:min(len(r.Features), maxFeatures)])
 	for i := range features {
-		features[i] = clip(features[i], longestWord)
+		features[i] = plain.Clip(features[i], longestWord)
 	}
 	version, ok := protocol.CommonVersion(r.Versions)
 	if keys := clipHostKeys(r.HostKeys); !slices.Equal(keys, n.HostKeys) {
@@ -152,15 +153,10 @@ func clipMissing(missing map[string]string) (good map[string]string) {
 			if good == nil {
 				good = map[string]string{}
 			}
-			good[what] = clip(why, longestMissing)
+			good[what] = plain.Clip(why, longestMissing)
 		}
 	}
 	return good
-}
-
-// clip cuts a text to so many bytes, and leaves no broken character.
-func clip(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // takesWork reports whether work may be given to a node.

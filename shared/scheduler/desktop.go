@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"dsvmpools/shared/plain"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -32,7 +33,7 @@ func recordDesktop(s *pool.Session, got *protocol.Sealed) bool {
 	if got == nil || got.To != s.SealTo || s.SealTo == "" || len(got.Secret) > longestSealed {
 		return false
 	}
-	fault := clip(got.Fault, longestReason)
+	fault := plain.Clip(got.Fault, longestReason)
 	if got.Secret == s.Sealed && fault == s.DesktopFault {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/plain"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 )
@@ -102,7 +103,7 @@ func (se *sessions) recordState(s *pool.Session, st protocol.SessionState, at ti
 		idleSince = at.Add(-time.Duration(st.Idle) * time.Second)
 	}
 	votes, links := clipVotes(st.Votes), clipLinks(st.Connections)
-	closed := clip(st.DoorClosed, longestReason)
+	closed := plain.Clip(st.DoorClosed, longestReason)
 	told := max(s.ToldN, min(st.Warned, se.Head.N))
 	matters := idleSince.IsZero() != s.IdleSince.IsZero() || idleSince.Sub(s.IdleSince).Abs() > sameStreak ||
 		st.Unknown != s.Unknown || closed != s.DoorClosed || !maps.Equal(links, s.Links) || told != s.ToldN
@@ -131,7 +132,7 @@ func clipVotes(votes map[string]string) map[string]string {
 		if out == nil {
 			out = map[string]string{}
 		}
-		out[clip(voter, longestWord)] = clip(votes[voter], longestVote)
+		out[plain.Clip(voter, longestWord)] = plain.Clip(votes[voter], longestVote)
 	}
 	return out
 }
@@ -150,7 +151,7 @@ func clipLinks(links map[string]int) map[string]int {
 		if out == nil {
 			out = map[string]int{}
 		}
-		out[clip(kind, longestWord)] = n
+		out[plain.Clip(kind, longestWord)] = n
 	}
 	return out
 }

@@ -192,10 +192,10 @@ func (t Tree) Check(limits Limits) error {
 			return err
 		}
 		if i > 0 && e.Path <= last {
-			return invalid("the path %q is there twice, or is not in its place; sort the tree by the bytes of its paths", clip(e.Path))
+			return invalid("the path %q is there twice, or is not in its place; sort the tree by the bytes of its paths", document.Clip(e.Path))
 		}
 		if n := strings.Count(e.Path, "/"); n > maxDepth {
-			return invalid("the path %q has %d folders; at most %d may be in a path", clip(e.Path), n, maxDepth)
+			return invalid("the path %q has %d folders; at most %d may be in a path", document.Clip(e.Path), n, maxDepth)
 		}
 		last, files[e.Path] = e.Path, true
 		if err := e.check(); err != nil {
@@ -208,31 +208,29 @@ func (t Tree) Check(limits Limits) error {
 	for _, e := range t {
 		for i := range len(e.Path) {
 			if e.Path[i] == '/' && files[e.Path[:i]] {
-				return invalid("the path %q lies below %q, which is no folder", clip(e.Path), clip(e.Path[:i]))
+				return invalid("the path %q lies below %q, which is no folder", document.Clip(e.Path), document.Clip(e.Path[:i]))
 			}
 		}
 	}
 	return nil
 }
 
-func clip(path string) string { return document.Clip(path) }
-
 // check checks what is not about the path.
 func (e Entry) check() error {
 	if e.Link != "" {
 		if e.Mode != "" || e.Size != 0 || e.Blobs != nil {
-			return invalid("the entry %q is a link and a file at once", clip(e.Path))
+			return invalid("the entry %q is a link and a file at once", document.Clip(e.Path))
 		}
 		return CheckLink(e.Path, e.Link)
 	}
 	switch parts := (e.Size + ChunkBytes - 1) / ChunkBytes; {
 	case e.Mode != ModePlain && e.Mode != ModeProgram:
-		return invalid("the file %q has the mode %q; it is %s or %s", clip(e.Path), clip(e.Mode), ModePlain, ModeProgram)
+		return invalid("the file %q has the mode %q; it is %s or %s", document.Clip(e.Path), document.Clip(e.Mode), ModePlain, ModeProgram)
 	case e.Size < 0 || e.Size > 1<<50:
-		return invalid("the file %q has a size of %d", clip(e.Path), e.Size)
+		return invalid("the file %q has a size of %d", document.Clip(e.Path), e.Size)
 	case int64(len(e.Blobs)) != parts:
 		return invalid("the file %q has %d bytes and %d hashes; it has one for each %d bytes, the last ones included",
-			clip(e.Path), e.Size, len(e.Blobs), ChunkBytes)
+			document.Clip(e.Path), e.Size, len(e.Blobs), ChunkBytes)
 	}
 	return nil
 }
@@ -246,20 +244,20 @@ func CheckPath(p string) error {
 	case p == "":
 		return invalid("a file of the tree has no path")
 	case len(p) > maxPathBytes:
-		return invalid("the path %q has %d bytes; shorten it to %d", clip(p), len(p), maxPathBytes)
+		return invalid("the path %q has %d bytes; shorten it to %d", document.Clip(p), len(p), maxPathBytes)
 	case strings.ContainsRune(p, 0):
-		return invalid("the path %q has a NUL character; rename the file", clip(p))
+		return invalid("the path %q has a NUL character; rename the file", document.Clip(p))
 	case !utf8.ValidString(p):
-		return invalid("the path %q is no text in UTF-8; rename the file", clip(p))
+		return invalid("the path %q is no text in UTF-8; rename the file", document.Clip(p))
 	case strings.HasPrefix(p, "/"):
-		return invalid("the path %q is absolute; it must lie below the tree's top", clip(p))
+		return invalid("the path %q is absolute; it must lie below the tree's top", document.Clip(p))
 	}
 	for part := range strings.SplitSeq(p, "/") {
 		switch {
 		case part == "" || part == "." || part == "..":
-			return invalid("the path %q has a part that is empty, . or ..; write a path below the tree's top", clip(p))
+			return invalid("the path %q has a part that is empty, . or ..; write a path below the tree's top", document.Clip(p))
 		case len(part) > maxNameBytes:
-			return invalid("the path %q has a name of %d bytes; shorten it to %d", clip(p), len(part), maxNameBytes)
+			return invalid("the path %q has a name of %d bytes; shorten it to %d", document.Clip(p), len(part), maxNameBytes)
 		}
 	}
 	return nil
@@ -269,10 +267,11 @@ func CheckPath(p string) error {
 // never parents of other entries, so that a target that goes upwards only at its
 // beginning, and not above the top, ends inside the tree whatever links it passes.
 func CheckLink(at, target string) error {
-	outside := invalid("the link %q leads to %q, out of the tree; replace it by a file, or leave it out", clip(at), clip(target))
+	outside := invalid("the link %q leads to %q, out of the tree; replace it by a file, or leave it out",
+		document.Clip(at), document.Clip(target))
 	switch {
 	case len(target) > maxPathBytes, strings.ContainsRune(target, 0), !utf8.ValidString(target):
-		return invalid("the link %q has a target that no path can be", clip(at))
+		return invalid("the link %q has a target that no path can be", document.Clip(at))
 	case strings.HasPrefix(target, "/"), strings.Contains(target, `\`):
 		return outside
 	}
@@ -281,7 +280,7 @@ func CheckLink(at, target string) error {
 		switch {
 		case part == "" || part == ".":
 		case part == ".." && down:
-			return invalid("the link %q leads to %q, which goes down and up again; write it without that", clip(at), clip(target))
+			return invalid("the link %q leads to %q, which goes down and up again; write it without that", document.Clip(at), document.Clip(target))
 		case part == "..":
 			if depth--; depth < 0 {
 				return outside

@@ -68,10 +68,10 @@ func ask(conn net.Conn, line string) (net.Conn, error) {
 		return After(conn, rest), nil
 	}
 	if reason, isGone := strings.CutPrefix(answer, wordGone); isGone {
-		return nil, fault.New(fault.NotFound, "", "%s", oneLine(reason))
+		return nil, fault.New(fault.NotFound, "", "%s", readable(reason))
 	}
 	if reason, isNo := strings.CutPrefix(answer, wordNo); isNo {
-		return nil, fault.New(fault.Forbidden, "", "%s", oneLine(reason))
+		return nil, fault.New(fault.Forbidden, "", "%s", readable(reason))
 	}
 	return nil, fmt.Errorf("the answer is %.40q", answer)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"dsvmpools/shared/plain"
 )
 
 // maxLine bounds a line: a way, and the words around it.
@@ -73,7 +75,7 @@ func Refuse(to io.Writer, absent bool, reason error) {
 	if absent {
 		word = wordGone
 	}
-	_ = write(to, word+oneLine(reason.Error()))
+	_ = write(to, word+readable(reason.Error()))
 }
 
 func write(to io.Writer, text string) error {
@@ -84,13 +86,5 @@ func write(to io.Writer, text string) error {
 // maxReason bounds what is passed on of a reason.
 const maxReason = 300
 
-// oneLine makes a text of another program one that a terminal may show.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return ' '
-		}
-		return r
-	}, text)
-	return text[:min(len(text), maxReason)]
-}
+// readable is what is passed on of a reason that comes from elsewhere.
+func readable(reason string) string { return plain.Clip(plain.Line(reason), maxReason) }

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"dsvmpools/cmd/dsvm/cli"
+	"dsvmpools/shared/document"
 )
 
 // Parameters of the template that this program sets or reads itself.
@@ -340,15 +341,11 @@ func throwAwayKey(deployment string) (string, error) {
 	return strings.Join([]string{kind, base64.StdEncoding.EncodeToString(blob), "nobody@" + deployment}, " "), nil
 }
 
-// clip makes a value short enough for a line.
-func clip(value json.RawMessage) string {
-	const most = 60
+// shorten makes a value short enough for a line.
+func shorten(value json.RawMessage) string {
 	text := string(value)
 	if unquoted, err := strconv.Unquote(text); err == nil {
 		text = unquoted
 	}
-	if len(text) > most {
-		return text[:most] + "..."
-	}
-	return text
+	return document.Clip(text)
 }

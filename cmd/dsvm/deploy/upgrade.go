@@ -90,7 +90,7 @@ func (r *run) plan(ctx context.Context) (plan, error) {
 		if sameJSON(now, then) {
 			continue
 		}
-		p.Parameters = append(p.Parameters, difference{name, clip(now), clip(then)})
+		p.Parameters = append(p.Parameters, difference{name, shorten(now), shorten(then)})
 		p.ReplaceNodes = p.ReplaceNodes || slices.Contains(modelParameters, name)
 	}
 	sets, err := r.scaleSets(ctx, r.name())
