@@ -18,7 +18,7 @@ import (
 )
 
 // usageParameters are those of a report, without those of every list.
-var usageParameters = []string{"by", "sort", "from", "to", "pool", "team", "user", "label"}
+var usageParameters = []string{"by", "sort", "from", "to", "pool", "team", "user", "label", "format"}
 
 func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
@@ -29,6 +29,13 @@ func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 	query, err := s.usageQuery(q)
 	if err != nil {
 		return err
+	}
+	form, err := usageForm(r)
+	if err != nil {
+		return err
+	}
+	if form == formCSV {
+		return s.writeUsageCSV(w, r, query)
 	}
 	var at reportPosition
 	if text := q.Get("continue"); text != "" {

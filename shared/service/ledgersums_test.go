@@ -99,6 +99,7 @@ func (h *history) fact(name string) usage.Entry {
 	}
 	if r.IntN(4) == 0 {
 		e.Kind, e.Key, e.State = usage.KindNode, fmt.Sprintf("vm-%d!1", h.next), ""
+		e.Boot, e.Idle, e.Draining = time.Duration(r.IntN(9))*time.Second, time.Duration(r.IntN(9))*time.Minute, time.Duration(r.IntN(9))*usage.Tick
 		return e
 	}
 	job := h.next
@@ -187,7 +188,8 @@ func (h *history) pages(q usage.Query, whole usage.Report) (all []usage.Group) {
 // query is any question that sums answer, for days as a whole or for parts of them.
 func (h *history) query() usage.Query {
 	r := h.rand
-	q := usage.Query{By: []usage.Grouping{usage.ByPool, usage.ByTeam, usage.ByUser, usage.ByDay, usage.BySize, "label:x", usage.BySweep, usage.ByJob, usage.ByJob}[r.IntN(9)]}
+	q := usage.Query{By: []usage.Grouping{usage.ByPool, usage.ByTeam, usage.ByUser, usage.ByDay, usage.BySize, "label:x", usage.BySweep, usage.ByJob, usage.ByJob,
+		usage.ByMonth, usage.ByYear, "day,team", "user,month", "pool,label:x", "size,sweep"}[r.IntN(15)]}
 	q.Order = usage.Orders[r.IntN(len(usage.Orders))]
 	q.Lines = max(0, r.IntN(12)-6)
 	now := h.app.Clock.Now()

@@ -82,7 +82,7 @@ func (l *Ledger) Usage(ctx context.Context, from, to time.Time, fn func(usage.Ro
 // reports need them. A third of a row is read in a third of the time.
 const (
 	reportFields = "PartitionKey,RowKey,Kind,Key,Pool,Team,User,Job,State,Size,Spot,CPUs,NodeCPUs,GPUs,NodeGPUs,Memory,NodeMemory," +
-		"From,To,PricePerHour,Currency"
+		"From,To,BootSeconds,IdleSeconds,DrainingSeconds,PricePerHour,Currency"
 	labelsField = ",Labels"
 )
 

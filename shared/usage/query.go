@@ -2,66 +2,10 @@ package usage
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"dsvmpools/shared/job"
 )
-
-// Grouping is what a report is grouped by: one of Groupings, or label:NAME for the values of a label.
-type Grouping string
-
-const (
-	ByJob   Grouping = "job"
-	ByPool  Grouping = "pool"
-	ByTeam  Grouping = "team"
-	ByUser  Grouping = "user"
-	ByDay   Grouping = "day"   // the UTC day on which the entry ended
-	BySize  Grouping = "size"  // of the VMs
-	BySweep Grouping = "sweep" // of which the jobs are members
-	byTotal Grouping = ""      // everything in one line
-)
-
-// Groupings lists them, in the order in which to name them.
-var Groupings = []Grouping{ByJob, ByPool, ByTeam, ByUser, ByDay, BySize, BySweep}
-
-// labelPrefix stands before the name of a label, by whose values jobs are grouped.
-const labelPrefix = "label:"
-
-// Label is the name of the label that a report is grouped by.
-func (g Grouping) Label() (name string, ok bool) {
-	if name, ok = strings.CutPrefix(string(g), labelPrefix); !ok {
-		return "", false
-	}
-	return name, true
-}
-
-// Property is the name under which JSON has the key of a line: that of the grouping, and
-// "label" for every label.
-func (g Grouping) Property() string {
-	if _, ok := g.Label(); ok {
-		return "label"
-	}
-	return string(g)
-}
-
-// CheckGrouping says what is wrong with a grouping that somebody has written.
-func CheckGrouping(g Grouping) error {
-	if name, ok := g.Label(); ok && name != "" || slices.Contains(Groupings, g) {
-		return nil
-	}
-	names := make([]string, len(Groupings))
-	for i, known := range Groupings {
-		names[i] = string(known)
-	}
-	return fmt.Errorf("usage is not grouped by %.50q; use one of %s, or label:NAME", string(g), strings.Join(names, ", "))
-}
-
-// nodesHaveLines reports whether a node belongs to a line of its own key.
-func (g Grouping) nodesHaveLines() bool {
-	return g == ByPool || g == ByDay || g == BySize
-}
 
 // Order is how the lines of a report are sorted: by their key, or by one of their amounts, the
 // largest first.
@@ -112,7 +56,7 @@ func (q *Query) NeedsRows() bool {
 
 // NeedsLabels reports whether it needs the labels of jobs.
 func (q *Query) NeedsLabels() bool {
-	_, byLabel := q.By.Label()
+	_, byLabel := q.By.label()
 	return byLabel || len(q.Filter.Labels) > 0
 }
 

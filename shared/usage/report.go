@@ -41,7 +41,9 @@ func NewBuilder(q Query) (*Builder, error) {
 		return nil, err
 	}
 	b := &Builder{query: q, lines: newSummary(q.By), total: newSummary(byTotal), tables: map[*Sums][]useTable{}}
-	b.lines.whole = b.total
+	if b.lines.whole.by == byTotal {
+		b.total = b.lines.whole
+	}
 	b.window = window{order: cmp.Or(q.Order, OrderKey), size: q.Lines, after: q.After}
 	b.lines.onlyJobs, b.total.onlyJobs = q.Filter.OfJobs(), q.Filter.OfJobs()
 	return b, nil
@@ -55,7 +57,7 @@ func (b *Builder) Add(row *Row) {
 	b.add(row, false)
 }
 
-// AddSums counts sums of a pool's rows that all ended on one day, and in the time of the query.
+// AddSums counts sums of a pool's rows that all ended on one day, or in one month (see Grouping.NeedsDays), and in the time of the query.
 // The query must not need the rows; see NeedsRows. In a report by job, AddUses adds its jobs.
 func (b *Builder) AddSums(pool string, day time.Time, s *Sums) {
 	f := &b.query.Filter
@@ -68,10 +70,13 @@ func (b *Builder) AddSums(pool string, day time.Time, s *Sums) {
 		}
 		if b.query.By == ByJob && !g.Node { // lines of jobs are made from their uses
 			b.lines.noteShare(place{}, &g.sumKey)
-		} else {
-			b.lines.addSum(pool, day, g)
+			b.total.addSum(pool, day, g)
+			continue
 		}
-		b.total.addSum(pool, day, g)
+		b.lines.addSum(pool, day, g)
+		if b.total != b.lines.whole {
+			b.total.addSum(pool, day, g)
+		}
 	}
 }
 
@@ -89,7 +94,9 @@ func (b *Builder) add(row *Row, open bool) {
 		return
 	}
 	b.lines.add(row, open)
-	b.total.add(row, open)
+	if b.total != b.lines.whole {
+		b.total.add(row, open)
+	}
 	switch {
 	case !open:
 	case row.Kind == KindNode:

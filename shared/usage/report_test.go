@@ -31,6 +31,11 @@ func aDay(by Grouping) Query {
 	return Query{By: by, From: noon.Add(-24 * time.Hour), To: noon.Add(48 * time.Hour)}
 }
 
+// allGroupings has one of each kind, alone and in twos.
+func allGroupings() []Grouping {
+	return append(slices.Clone(Groupings), "label:x", "day,team", "team,month", "pool,size", "year,label:x", "user,sweep", "team,user")
+}
+
 // The totals are those of the rows, for every grouping and with open intervals: money and
 // node time add up exactly where nothing is rounded, and are the same for each grouping. What
 // the nodes cost is what the jobs cost and the waste.
@@ -55,7 +60,7 @@ func TestTotalsEqualTheRows(t *testing.T) {
 		all = append(all, NewRow(e), NewRow(n))
 	}
 	var first Group
-	for i, by := range append(Groupings, Grouping("label:x")) {
+	for i, by := range allGroupings() {
 		report := build(t, aDay(by), all, open...)
 		if len(report.Totals) != 1 {
 			t.Fatalf("by %s: got %+v", by, report.Totals)
@@ -91,7 +96,7 @@ func TestTotalsEqualTheRows(t *testing.T) {
 func TestTotalsOfFilteredJobs(t *testing.T) {
 	t.Parallel()
 	all := rows(attempt("a", "vision", time.Hour, 1, 4, "1", "EUR"), attempt("b", "vision", time.Hour, 2, 4, "1", "EUR"), node(9*time.Hour, "1", "EUR"))
-	for _, by := range append(Groupings, Grouping("label:x")) {
+	for _, by := range allGroupings() {
 		q := aDay(by)
 		q.Filter.Team = "vision"
 		report := build(t, q, all)
@@ -189,6 +194,43 @@ func TestOrder(t *testing.T) {
 	gpu.Pool = "gpu"
 	if got := build(t, q, rows(cpu, gpu)).Groups; got[0].Key != "gpu" || got[1].Key != "cpu" {
 		t.Errorf("by waste: got %+v", got)
+	}
+}
+
+// With two keys of which nodes have one, the waste of each of its values stands in the line that has nothing else.
+func TestByTwoKeys(t *testing.T) {
+	t.Parallel()
+	late := attempt("b", "vision", time.Hour, 1, 4, "1", "EUR")
+	late.From, late.To = late.From.AddDate(0, 0, 1), late.To.AddDate(0, 0, 1)
+	next := node(2*time.Hour, "1", "EUR")
+	next.Key, next.From, next.To = "vm!2", next.From.AddDate(0, 0, 1), next.To.AddDate(0, 0, 1)
+	all := rows(attempt("a", "vision", time.Hour, 2, 4, "1", "EUR"), attempt("c", "speech", time.Hour, 1, 4, "1", "EUR"), late, node(time.Hour, "1", "EUR"), next)
+	for by, want := range map[Grouping]string{
+		"day,team": `[{"day":"2026-01-31","team":"","jobs":0,"seconds":0,"nodeSeconds":900,"cost":"0.00","waste":"0.25","boot":"0.00","idle":"0.00","draining":"0.00","currency":"EUR","open":0},` +
+			`{"day":"2026-01-31","team":"speech","jobs":1,"seconds":3600,"nodeSeconds":900,"cost":"0.25","waste":"","currency":"EUR","open":0},` +
+			`{"day":"2026-01-31","team":"vision","jobs":1,"seconds":3600,"nodeSeconds":1800,"cost":"0.50","waste":"","currency":"EUR","open":0},` +
+			`{"day":"2026-02-01","team":"","jobs":0,"seconds":0,"nodeSeconds":6300,"cost":"0.00","waste":"1.75","boot":"0.00","idle":"0.00","draining":"0.00","currency":"EUR","open":0},` +
+			`{"day":"2026-02-01","team":"vision","jobs":1,"seconds":3600,"nodeSeconds":900,"cost":"0.25","waste":"","currency":"EUR","open":0}]`,
+		"pool,month": `[{"pool":"cpu","month":"2026-01","jobs":2,"seconds":7200,"nodeSeconds":3600,"cost":"0.75","waste":"0.25","boot":"0.00","idle":"0.00","draining":"0.00","currency":"EUR","open":0},` +
+			`{"pool":"cpu","month":"2026-02","jobs":1,"seconds":3600,"nodeSeconds":7200,"cost":"0.25","waste":"1.75","boot":"0.00","idle":"0.00","draining":"0.00","currency":"EUR","open":0}]`,
+	} {
+		groups := build(t, aDay(by), all).Groups
+		got, err := json.Marshal(groups)
+		if err != nil || string(got) != want {
+			t.Errorf("by %s: got %s, %v; want %s", by, got, err, want)
+		}
+		var back []Group
+		if err := json.Unmarshal(got, &back); err != nil || !slices.Equal(back, groups) {
+			t.Errorf("by %s: came back as %+v, %v", by, back, err)
+		}
+	}
+	for _, by := range []Grouping{"", "day,", ",day", "job,day", "day,job", "team,team", "day,team,user", "sweep,label:x", "label:", "colour", "day,label:"} {
+		if CheckGrouping(by) == nil {
+			t.Errorf("%q was taken", by)
+		}
+	}
+	if err := CheckGrouping("label:a,day"); err != nil { // the name of a label may have a comma
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,11 @@ type Group struct {
 	Waste       string // "" = not of this line, or no node is in the rows
 	Currency    string // "" where the price is unknown
 	Open        int    // intervals of attempts and nodes in it that still run, and count up to the time of the report
+
+	// Boot, Idle and Draining are what the nodes cost in these times, of intervals that have ended; waste
+	// is that and what stayed free beside jobs. "" = no such interval is in the rows, UnknownPrice = the
+	// sums of an earlier release do not have it.
+	Boot, Idle, Draining string
 }
 
 // line collects what one group is made of. Costs stay apart, by price and by what
@@ -45,6 +51,9 @@ type line struct {
 	paid    bill                 // for the nodes
 	unclear bool                 // an attempt on these nodes has no known share, so that the waste is unknown
 	open    int                  // intervals that still run
+
+	intervals, phased    int // of nodes, and those of them that are in the next three
+	boot, idle, draining bill
 }
 
 // bill is a number of ticks, times the part that was held (cpus, GPUs or bytes), by
@@ -66,18 +75,19 @@ type part struct {
 // summary adds up rows one by one, for ranges too long to hold in memory.
 type summary struct {
 	by     Grouping
-	label  string // the name of the label that it is by
+	keys   []Grouping // the parts of by
 	lines  map[part]*line
 	prices map[string]bool // texts that were read: whether they are prices
 
 	onlyJobs bool     // no nodes are counted: node time is that of the attempts' shares
-	whole    *summary // has all attempts, also those that are in no line here
+	whole    *summary // has all attempts, also those that are in no line here, by what nodes have of the key
 }
 
 func newSummary(by Grouping) *summary {
-	label, _ := by.Label()
-	s := &summary{by: by, label: label, lines: map[part]*line{}, prices: map[string]bool{}}
-	s.whole = s
+	s := &summary{by: by, keys: by.Parts(), lines: map[part]*line{}, prices: map[string]bool{}}
+	if s.whole = s; by != by.ofNodes() {
+		s.whole = newSummary(by.ofNodes())
+	}
 	return s
 }
 
@@ -91,10 +101,13 @@ func (s *summary) isPrice(text string) bool {
 	return priced
 }
 
-// add counts one row. open: what it is about still runs.
+// add counts one row, also for the whole. open: what it is about still runs.
 func (s *summary) add(row *Row, open bool) {
+	if s.whole != s {
+		s.whole.add(row, open)
+	}
 	held, of, _ := row.share()
-	at := place{s.key(row), s.nodeKey(row.Pool, row.To, row.Size)}
+	at := s.placeOf(row)
 	key := sumKey{Node: row.Kind == KindNode, Price: row.Price, Currency: row.Currency, Of: of}
 	l := s.lineFor(at, &key)
 	if open {
@@ -104,6 +117,9 @@ func (s *summary) add(row *Row, open bool) {
 	l.billFor(&key).add(tariff{row.Price, of}, held, ticksOf(row.Seconds))
 	switch {
 	case key.Node:
+		if !open {
+			l.addPhases(row.Price, 1, phasesOf(row))
+		}
 	case !open && row.isOnlyOfJob():
 		l.singles++
 	default:
@@ -111,20 +127,17 @@ func (s *summary) add(row *Row, open bool) {
 	}
 }
 
-// addSum counts the rows of a sum.
+// addSum counts the rows of a sum, also for the whole.
 func (s *summary) addSum(pool string, day time.Time, g *sum) {
-	nodes := s.nodeKey(pool, day, g.Size)
-	own := nodes
-	if s.by == ByTeam {
-		own = g.Team
-	} else if s.by == ByUser {
-		own = g.User
-	} else if g.Label != "" && g.Label == s.by.sumLabel() {
-		own = g.Value
+	if s.whole != s {
+		s.whole.addSum(pool, day, g)
 	}
-	l := s.lineFor(place{own, nodes}, &g.sumKey)
+	l := s.lineFor(s.placeOfSum(pool, day, g), &g.sumKey)
 	l.add(&g.sumKey, g.Seconds, g.Shares)
 	l.billFor(&g.sumKey).addHeld(tariff{g.Price, g.Of}, &g.Held.Int)
+	if g.Node {
+		l.addPhases(g.Price, g.Rows, g.phases)
+	}
 	l.singles += g.Single
 	for _, job := range g.Repeated {
 		l.repeat(job)
@@ -161,6 +174,26 @@ func (l *line) add(key *sumKey, length, shares Ticks) {
 	l.shares += shares
 }
 
+// addPhases counts how as many intervals of nodes were spent.
+func (l *line) addPhases(price string, intervals int, p phases) {
+	l.intervals += intervals
+	l.phased += p.Phased
+	l.boot.add(tariff{price, 1}, 1, p.Boot)
+	l.idle.add(tariff{price, 1}, 1, p.Idle)
+	l.draining.add(tariff{price, 1}, 1, p.Draining)
+}
+
+// phase is what the nodes of a line cost in one of their phases.
+func (l *line) phase(b bill, unpriced bool) string {
+	switch {
+	case l.intervals == 0:
+		return ""
+	case unpriced || l.phased != l.intervals:
+		return UnknownPrice
+	}
+	return amount(b.sum(), reportDecimals)
+}
+
 // billFor is the bill on which rows are. Attempts without a known share are on none that
 // anybody reads.
 func (l *line) billFor(key *sumKey) bill {
@@ -191,41 +224,61 @@ func (s *summary) line(key string, priced bool, currency string) *line {
 	}
 	l := s.lines[p]
 	if l == nil {
-		l = &line{used: bill{}, paid: bill{}}
+		l = &line{used: bill{}, paid: bill{}, boot: bill{}, idle: bill{}, draining: bill{}}
 		s.lines[p] = l
 	}
 	return l
 }
 
-// key is the line an attempt belongs to.
-func (s *summary) key(row *Row) string {
-	switch s.by {
-	case ByJob:
-		return row.Job
-	case ByTeam:
-		return row.Team
-	case ByUser:
-		return row.User
-	case BySweep:
-		return row.sweep()
-	case ByPool, ByDay, BySize, byTotal:
-		return s.nodeKey(row.Pool, row.To, row.Size)
-	}
-	return row.Labels[s.label]
+// placeOf finds the lines of a row.
+func (s *summary) placeOf(row *Row) place {
+	return s.place(row.Pool, row.To, row.Size, func(by Grouping) string {
+		switch by {
+		case ByJob:
+			return row.Job
+		case ByTeam:
+			return row.Team
+		case ByUser:
+			return row.User
+		case BySweep:
+			return row.sweep()
+		default:
+			name, _ := by.LabelName()
+			return row.Labels[name]
+		}
+	})
 }
 
-// nodeKey is the line a node's interval belongs to.
-func (s *summary) nodeKey(pool string, to time.Time, size string) string {
-	switch s.by {
-	case ByPool:
-		return pool
-	case ByDay:
-		return Partition(to)
-	case BySize:
-		return size
-	default:
+// placeOfSum finds the lines of a sum. What has another label than that of the report, or none, has
+// no value of it.
+func (s *summary) placeOfSum(pool string, day time.Time, g *sum) place {
+	return s.place(pool, day, g.Size, func(by Grouping) string {
+		switch {
+		case by == ByTeam:
+			return g.Team
+		case by == ByUser:
+			return g.User
+		case g.Label != "" && g.Label == by.sumLabel():
+			return g.Value
+		}
 		return ""
+	})
+}
+
+// place puts the parts of keys together: own has those that only attempts have.
+func (s *summary) place(pool string, to time.Time, size string, own func(Grouping) string) (at place) {
+	for i, by := range s.keys {
+		nodes := by.nodeKey(pool, to, size)
+		mine := nodes
+		if !by.hasNodes() {
+			mine = own(by)
+		}
+		if i > 0 {
+			at.own, at.nodes = at.own+keySeparator, at.nodes+keySeparator
+		}
+		at.own, at.nodes = at.own+mine, at.nodes+nodes
 	}
+	return at
 }
 
 // groups is the report so far: lines sorted by key, and below a key by currency, with
@@ -255,13 +308,15 @@ func (s *summary) group(p part, l *line) Group {
 	g := Group{
 		By: s.by, Key: p.key, Jobs: l.jobs(), Seconds: l.seconds, NodeSeconds: l.nodes,
 		Cost: UnknownPrice, Currency: p.currency, Open: l.open,
+		Boot: l.phase(l.boot, p.unpriced), Idle: l.phase(l.idle, p.unpriced), Draining: l.phase(l.draining, p.unpriced),
 	}
-	used := []bill{l.used}
+	used := l.used
 	if s.onlyJobs || !s.by.nodesHaveLines() {
 		g.NodeSeconds = l.shares
-		if p.key == "" && len(l.paid) > 0 {
-			used = s.usedIn(p)
-			g.NodeSeconds += l.nodes - s.sharesIn(p)
+		if len(l.paid) > 0 {
+			all := s.attemptsOn(p)
+			used = all.used
+			g.NodeSeconds += l.nodes - all.shares
 		}
 	}
 	if !p.unpriced {
@@ -273,34 +328,25 @@ func (s *summary) group(p part, l *line) Group {
 		g.Waste = UnknownPrice
 	default:
 		waste := l.paid.sum()
-		for _, b := range used {
-			waste.Sub(waste, b.sum())
-		}
-		g.Waste = amount(waste, reportDecimals)
+		g.Waste = amount(waste.Sub(waste, used.sum()), reportDecimals)
 	}
 	return g
 }
 
-// usedIn has the bills of all attempts with the same currency as p.
-func (s *summary) usedIn(p part) []bill {
-	var all []bill
-	for q, l := range s.whole.lines {
-		if q.unpriced == p.unpriced && q.currency == p.currency {
-			all = append(all, l.used)
+// attemptsOn has all attempts, of whatever line, on the nodes of a line.
+func (s *summary) attemptsOn(p part) *line {
+	var keys []string
+	values := strings.Split(p.key, keySeparator)
+	for i, by := range s.keys {
+		if by.hasNodes() {
+			keys = append(keys, values[i])
 		}
 	}
-	return all
-}
-
-// sharesIn is the node time of all attempts with the same currency as p.
-func (s *summary) sharesIn(p part) Ticks {
-	var all Ticks
-	for q, l := range s.whole.lines {
-		if q.unpriced == p.unpriced && q.currency == p.currency {
-			all += l.shares
-		}
+	p.key = strings.Join(keys, keySeparator)
+	if l := s.whole.lines[p]; l != nil {
+		return l
 	}
-	return all
+	return &line{}
 }
 
 func (b bill) add(t tariff, held int64, length Ticks) {
@@ -331,16 +377,26 @@ func (b bill) sum() *big.Rat {
 	return total
 }
 
-// MarshalJSON writes a group with its key under the name of the grouping:
+// Keys are the parts of the key, as many as the grouping has; one for a total.
+func (g *Group) Keys() []string {
+	return strings.SplitN(g.Key, keySeparator, max(len(g.By.Parts()), 1))
+}
+
+// MarshalJSON writes a group with its keys under the name of the grouping:
 // {"team":"vision","jobs":3,"seconds":12.5,...}. Seconds are plain decimals. A total has
 // no key.
 func (g Group) MarshalJSON() ([]byte, error) {
 	out := []byte("{")
-	if g.By != byTotal {
-		out = fmt.Appendf(out, "%s:%s,", quote(g.By.Property()), quote(g.Key))
+	keys := g.Keys()
+	for i, by := range g.By.Parts() {
+		out = fmt.Appendf(out, "%s:%s,", quote(by.Property()), quote(keys[i]))
 	}
-	return fmt.Appendf(out, `"jobs":%d,"seconds":%s,"nodeSeconds":%s,"cost":%s,"waste":%s,"currency":%s,"open":%d}`,
-		g.Jobs, g.Seconds, g.NodeSeconds, quote(g.Cost), quote(g.Waste), quote(g.Currency), g.Open), nil
+	out = fmt.Appendf(out, `"jobs":%d,"seconds":%s,"nodeSeconds":%s,"cost":%s,"waste":%s,`,
+		g.Jobs, g.Seconds, g.NodeSeconds, quote(g.Cost), quote(g.Waste))
+	if g.Boot != "" {
+		out = fmt.Appendf(out, `"boot":%s,"idle":%s,"draining":%s,`, quote(g.Boot), quote(g.Idle), quote(g.Draining))
+	}
+	return fmt.Appendf(out, `"currency":%s,"open":%d}`, quote(g.Currency), g.Open), nil
 }
 
 func quote(s string) []byte {
@@ -351,16 +407,16 @@ func quote(s string) []byte {
 // UnmarshalJSON reads what MarshalJSON writes. Of a label it has no name: By is "label".
 func (g *Group) UnmarshalJSON(data []byte) error {
 	var wire struct {
-		Job, Pool, Team, User, Day, Size, Sweep, Label *string
-		Jobs, Open                                     int
-		Seconds, NodeSeconds                           Ticks
-		Cost, Waste, Currency                          string
+		Job, Pool, Team, User, Day, Month, Year, Size, Sweep, Label *string
+		Jobs, Open                                                  int
+		Seconds, NodeSeconds                                        Ticks
+		Cost, Waste, Currency, Boot, Idle, Draining                 string
 	}
 	if err := json.Unmarshal(data, &wire); err != nil {
 		return err
 	}
 	keys := map[Grouping]*string{ByJob: wire.Job, ByPool: wire.Pool, ByTeam: wire.Team, ByUser: wire.User, ByDay: wire.Day,
-		BySize: wire.Size, BySweep: wire.Sweep, "label": wire.Label}
+		ByMonth: wire.Month, ByYear: wire.Year, BySize: wire.Size, BySweep: wire.Sweep, "label": wire.Label}
 	*g = Group{
 		Jobs:        wire.Jobs,
 		Seconds:     wire.Seconds,
@@ -369,11 +425,34 @@ func (g *Group) UnmarshalJSON(data []byte) error {
 		Waste:       wire.Waste,
 		Currency:    wire.Currency,
 		Open:        wire.Open,
+		Boot:        wire.Boot,
+		Idle:        wire.Idle,
+		Draining:    wire.Draining,
 	}
-	for by, key := range keys {
-		if key != nil {
-			g.By, g.Key = by, *key
+	by, values := []string{}, []string{}
+	for _, name := range propertiesOf(data) {
+		if key := keys[Grouping(name)]; key != nil {
+			by, values = append(by, name), append(values, *key)
 		}
 	}
+	g.By, g.Key = Grouping(strings.Join(by, ",")), strings.Join(values, keySeparator)
 	return nil
+}
+
+// propertiesOf lists the names of the properties of an object that can be read, in their order.
+func propertiesOf(object []byte) (names []string) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil
+	}
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			return names
+		}
+		text, _ := name.(string)
+		names = append(names, text)
+	}
+	return names
 }

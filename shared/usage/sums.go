@@ -62,10 +62,33 @@ type sum struct {
 	Shares  Ticks      `json:"h,omitempty"` // of whole nodes
 	Held    textNumber `json:"x"`           // part that was held, times ticks
 	Single  int        `json:"j,omitempty"` // rows that are the only ones of their job
+	phases
 
 	// Repeated names the jobs of the other rows, once for each row. Reports count different
 	// jobs, and other rows of these may be in other sums.
 	Repeated []JobMark `json:"-"`
+}
+
+// phases are how intervals of nodes were spent beside work. An earlier release leaves them out of the
+// sums that it writes; Phased is then less than the number of rows.
+type phases struct {
+	Phased   int   `json:"np,omitempty"` // rows of nodes that are in the others
+	Boot     Ticks `json:"nb,omitempty"`
+	Idle     Ticks `json:"ni,omitempty"`
+	Draining Ticks `json:"nd,omitempty"`
+}
+
+// phasesOf are those of one row of a node.
+func phasesOf(row *Row) phases {
+	return phases{Phased: 1, Boot: ticksOf(row.Boot), Idle: ticksOf(row.Idle), Draining: ticksOf(row.Draining)}
+}
+
+// add adds others, or takes them out with sign -1.
+func (p *phases) add(o phases, sign int) {
+	p.Phased += sign * o.Phased
+	p.Boot += Ticks(sign) * o.Boot
+	p.Idle += Ticks(sign) * o.Idle
+	p.Draining += Ticks(sign) * o.Draining
 }
 
 // JobMark stands for a job where jobs are counted: a hash of its id.
@@ -127,6 +150,7 @@ func (g *sum) add(row *Row, held int64) {
 	g.Held.add(held, length)
 	switch {
 	case g.Node:
+		g.phases.add(phasesOf(row), 1)
 	case row.isOnlyOfJob():
 		g.Single++
 	default:
@@ -141,6 +165,7 @@ func (g *sum) merge(o *sum) {
 	g.Shares += o.Shares
 	g.Held.Add(&g.Held.Int, &o.Held.Int)
 	g.Single += o.Single
+	g.phases.add(o.phases, 1)
 	g.Repeated = append(g.Repeated, o.Repeated...)
 }
 
@@ -151,6 +176,7 @@ func (g *sum) remove(o *sum) {
 	g.Shares -= o.Shares
 	g.Held.Sub(&g.Held.Int, &o.Held.Int)
 	g.Single -= o.Single
+	g.phases.add(o.phases, -1)
 	if len(o.Repeated) == 0 {
 		return
 	}
@@ -218,15 +244,6 @@ func (s *Sums) partsFor(q *Query) (parts []*sum) {
 		}
 	}
 	return parts
-}
-
-// sumLabel is the label of the sums that a report by labels or sweeps is made of; "" = of others.
-func (g Grouping) sumLabel() string {
-	if g == BySweep {
-		return sweepLabel
-	}
-	name, _ := g.Label()
-	return name
 }
 
 func (g *sum) clone() *sum {

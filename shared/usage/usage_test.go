@@ -132,34 +132,34 @@ func TestSummarize(t *testing.T) {
 		want []Group
 	}{
 		{"pool, unknown prices apart", mixed, ByPool, []Group{
-			{By: ByPool, Key: "cpu", Jobs: 2, Seconds: 3 * hour, NodeSeconds: 4 * hour, Cost: "0.40", Waste: "1.20", Currency: "EUR"},
+			{By: ByPool, Key: "cpu", Jobs: 2, Seconds: 3 * hour, NodeSeconds: 4 * hour, Cost: "0.40", Waste: "1.20", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
 			{By: ByPool, Key: "cpu", Jobs: 1, Seconds: hour, Cost: UnknownPrice},
 		}},
 		{"team, waste is nobody's", mixed, ByTeam, []Group{
-			{By: ByTeam, Key: "", NodeSeconds: 3 * hour, Cost: "0.00", Waste: "1.20", Currency: "EUR"},
+			{By: ByTeam, Key: "", NodeSeconds: 3 * hour, Cost: "0.00", Waste: "1.20", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
 			{By: ByTeam, Key: "speech", Jobs: 1, Seconds: 2 * hour, NodeSeconds: hour / 2, Cost: "0.20", Currency: "EUR"},
 			{By: ByTeam, Key: "speech", Jobs: 1, Seconds: hour, NodeSeconds: hour, Cost: UnknownPrice},
 			{By: ByTeam, Key: "vision", Jobs: 1, Seconds: hour, NodeSeconds: hour / 2, Cost: "0.20", Currency: "EUR"},
 		}},
 		{"two currencies", rows(node(time.Hour, "1", "USD"), node(time.Hour, "2", "EUR")), ByDay, []Group{
-			{By: ByDay, Key: "2026-01-31", NodeSeconds: hour, Cost: "0.00", Waste: "2.00", Currency: "EUR"},
-			{By: ByDay, Key: "2026-01-31", NodeSeconds: hour, Cost: "0.00", Waste: "1.00", Currency: "USD"},
+			{By: ByDay, Key: "2026-01-31", NodeSeconds: hour, Cost: "0.00", Waste: "2.00", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
+			{By: ByDay, Key: "2026-01-31", NodeSeconds: hour, Cost: "0.00", Waste: "1.00", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "USD"},
 		}},
 		{"attempts alone have no waste", rows(attempt("a", "", time.Hour, 1, 4, "0.4", "EUR")), ByJob, []Group{
 			{By: ByJob, Key: "a", Jobs: 1, Seconds: hour, NodeSeconds: hour / 4, Cost: "0.10", Currency: "EUR"},
 		}},
 		{"an unknown share makes the waste unknown", rows(node(time.Hour, "1", "EUR"), attempt("a", "", time.Hour, 1, 0, "1", "EUR")), ByPool, []Group{
-			{By: ByPool, Key: "cpu", NodeSeconds: hour, Cost: "0.00", Waste: UnknownPrice, Currency: "EUR"},
+			{By: ByPool, Key: "cpu", NodeSeconds: hour, Cost: "0.00", Waste: UnknownPrice, Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
 			{By: ByPool, Key: "cpu", Jobs: 1, Seconds: hour, Cost: UnknownPrice},
 		}},
 		{"attempts of one job", rows(attempt("a", "", time.Hour, 1, 4, "1", "EUR"), attempt("a", "", time.Hour, 1, 4, "2", "EUR")), ByUser, []Group{
 			{By: ByUser, Key: "ann", Jobs: 1, Seconds: 2 * hour, NodeSeconds: hour / 2, Cost: "0.75", Currency: "EUR"},
 		}},
 		{"shares of more than a node", crowded, ByPool, []Group{
-			{By: ByPool, Key: "cpu", Jobs: 2, Seconds: 2 * hour, NodeSeconds: hour, Cost: "7.00", Waste: "-3.00", Currency: "EUR"},
+			{By: ByPool, Key: "cpu", Jobs: 2, Seconds: 2 * hour, NodeSeconds: hour, Cost: "7.00", Waste: "-3.00", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
 		}},
 		{"shares of more than a node, by team", crowded, ByTeam, []Group{
-			{By: ByTeam, Key: "", NodeSeconds: -3 * hour / 4, Cost: "0.00", Waste: "-3.00", Currency: "EUR"},
+			{By: ByTeam, Key: "", NodeSeconds: -3 * hour / 4, Cost: "0.00", Waste: "-3.00", Boot: "0.00", Idle: "0.00", Draining: "0.00", Currency: "EUR"},
 			{By: ByTeam, Key: "speech", Jobs: 1, Seconds: hour, NodeSeconds: 3 * hour / 4, Cost: "3.00", Currency: "EUR"},
 			{By: ByTeam, Key: "vision", Jobs: 1, Seconds: hour, NodeSeconds: hour, Cost: "4.00", Currency: "EUR"},
 		}},

@@ -149,8 +149,12 @@ platform ended it in another way.`,
 		Version:       version.Read().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if p.output != outputTable && p.output != outputJSON {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case p.output == outputTable, p.output == outputJSON, p.output == outputCSV && c.Annotations[outputCSV] != "":
+			case p.output == outputCSV:
+				return WrongUse("--output is csv, which %s does not have; it takes table or json", c.CommandPath())
+			default:
 				return WrongUse("--output is %q; it takes table or json", p.output)
 			}
 			p.running = true
@@ -179,6 +183,7 @@ platform ended it in another way.`,
 const (
 	outputTable = "table"
 	outputJSON  = "json"
+	outputCSV   = "csv" // of commands with this annotation
 )
 
 // asksForJSON looks for -o json among arguments whose flags could not be read.

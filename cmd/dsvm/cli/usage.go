@@ -24,7 +24,7 @@ type usageFlags struct {
 func usageCommand(p *Program) *cobra.Command {
 	var f usageFlags
 	c := &cobra.Command{
-		Use: "usage", Short: "Report what was used and what it cost", Args: cobra.NoArgs,
+		Use: "usage", Short: "Report what was used and what it cost", Args: cobra.NoArgs, Annotations: map[string]string{outputCSV: "yes"},
 		Long: `Report what was used and what it cost, of all that ended from --from up to but
 not including --to, and of what still runs. Cost is what the jobs cost; waste is
 what the nodes cost beyond that. Without --from it begins at midnight (UTC) 30 days
@@ -36,9 +36,14 @@ a time (2026-01-31T18:00:00Z). Days are those of UTC, as in the ledger.
 What still runs counts up to now if --to is not before now; a line on standard error
 says how much of it there is. The totals are of all lines, also of those that --limit
 leaves out. Nodes belong to no team, user or label: with these filters there is no
-waste.`,
+waste.
+
+--by takes two keys as well, with a comma between them. With -o csv the lines are CSV
+(RFC 4180) without totals; a text that a spreadsheet would take for a formula has an
+apostrophe before it.`,
 		Example: "  dsvm usage\n  dsvm usage --by team --from 2026-01-01 --to 2026-02-01\n" +
-			"  dsvm usage --by job --sort cost --limit 10 --from 7d\n  dsvm usage --by label:project --pool gpu --from today -o json",
+			"  dsvm usage --by job --sort cost --limit 10 --from 7d\n  dsvm usage --by label:project --pool gpu --from today -o json\n" +
+			"  dsvm usage --by month,team --from 2026-01-01 -o csv",
 		RunE: func(c *cobra.Command, _ []string) error {
 			q, err := f.query(p)
 			if err != nil {
@@ -53,7 +58,8 @@ waste.`,
 			return p.showUsage(q, report)
 		},
 	}
-	c.Flags().StringVar(&f.by, "by", string(usage.ByPool), "what to add up by: "+strings.Join(namesOf(usage.Groupings), ", ")+" or label:NAME")
+	c.Flags().StringVar(&f.by, "by", string(usage.ByPool),
+		"what to add up by: "+strings.Join(namesOf(usage.Groupings), ", ")+", label:NAME, or two of them such as day,team")
 	c.Flags().StringVar(&f.sort, "sort", string(usage.OrderKey),
 		"what to sort by, the largest first: "+strings.Join(namesOf(usage.Orders), ", "))
 	c.Flags().StringVar(&f.from, "from", "", "when the report begins: 7d (ago), today, a day or a time")
@@ -126,14 +132,15 @@ func (f *usageFlags) query(p *Program) (q usage.Query, err error) {
 
 // showUsage prints the lines of a report, and its totals below them. JSON has the lines alone.
 func (p *Program) showUsage(q usage.Query, report wire.UsageReport) error {
-	heading := string(q.By)
-	if label, ok := q.By.Label(); ok {
-		heading = "label"
-		if !strings.ContainsAny(label, " <*?") {
-			heading = label
-		}
+	if p.output == outputCSV {
+		return usage.WriteCSV(p.Out, q.By, report.Items)
 	}
-	t := newTable(strings.ToUpper(heading) + " <JOBS ?<HOURS ?<NODE-HOURS <COST <WASTE CURRENCY")
+	parts := q.By.Parts()
+	headings := make([]string, len(parts))
+	for i, part := range parts {
+		headings[i] = strings.ToUpper(headingOf(part))
+	}
+	t := newTable(strings.Join(headings, " ") + " <JOBS ?<HOURS ?<NODE-HOURS <COST <WASTE CURRENCY")
 	lines := report.Items
 	if len(lines) > 0 {
 		lines = slices.Concat(lines, report.Totals)
@@ -141,11 +148,17 @@ func (p *Program) showUsage(q usage.Query, report wire.UsageReport) error {
 	costs := sameDecimals(words(lines, func(g wire.UsageGroup) string { return g.Cost }))
 	wastes := sameDecimals(words(lines, func(g wire.UsageGroup) string { return g.Waste }))
 	for i, g := range lines {
-		key := g.Key
-		if i >= len(report.Items) {
-			key = "TOTAL"
+		cells := make([]any, len(parts), len(parts)+6)
+		for i, key := range g.Keys() {
+			cells[i] = key
 		}
-		t.add(key, g.Jobs, hours(g.Seconds), hours(g.NodeSeconds), costs[i], wastes[i], g.Currency)
+		if i >= len(report.Items) {
+			cells[0] = "TOTAL"
+			for i := range cells[1:] {
+				cells[i+1] = cell{}
+			}
+		}
+		t.add(append(cells, g.Jobs, hours(g.Seconds), hours(g.NodeSeconds), costs[i], wastes[i], g.Currency)...)
 	}
 	err := p.list(report.Items, t,
 		"nothing was used in this time; a job is in the report as soon as it has started, and a node as soon as it is billed")
@@ -166,6 +179,18 @@ func (p *Program) showUsage(q usage.Query, report wire.UsageReport) error {
 		p.Say("still running, and counted up to now: %s", strings.Join(running, " and "))
 	}
 	return nil
+}
+
+// headingOf is the name of a column with keys.
+func headingOf(by usage.Grouping) string {
+	label, ok := by.LabelName()
+	switch {
+	case !ok:
+		return string(by)
+	case strings.ContainsAny(label, " <*?"):
+		return "label"
+	}
+	return label
 }
 
 // hours writes a length of time for a table; JSON has it exactly.

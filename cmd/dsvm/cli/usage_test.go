@@ -45,6 +45,17 @@ SIZE             JOBS  HOURS  NODE-HOURS    COST  WASTE  CURRENCY
 Standard_D2s_v5     2   1.63        2.01  0.1568  0.036  USD
 TOTAL               2   1.63        2.01  0.1568  0.036  USD
 `, "dsvm: still running, and counted up to now: 1 attempt and 2 nodes\n"},
+		"by two keys": {"usage --by month,team " + day, `
+MONTH    TEAM    JOBS  HOURS  NODE-HOURS    COST  WASTE  CURRENCY
+2026-03  -          0   0.00        0.38  0.0000  0.036  USD
+2026-03  vision     2   1.63        1.63  0.1568      -  USD
+TOTAL    -          2   1.63        2.01  0.1568  0.036  USD
+`, "dsvm: still running, and counted up to now: 1 attempt and 2 nodes\n"},
+		"as CSV": {"usage -o csv --by user --from 2026-03-02 --to 2026-03-02T11:45:00Z", `
+user,jobs,seconds,nodeSeconds,cost,waste,boot,idle,draining,currency,open
+,0,0,1080,0.00,0.0288,0.0288,0.00,0.0016,USD,0
+ann,1,4260,4260,0.1136,,,,,USD,0
+`, ""},
 		"of what has ended": {"usage --from 2026-03-02 --to 2026-03-02T11:45:00Z --sort waste", `
 POOL   JOBS  HOURS  NODE-HOURS    COST   WASTE  CURRENCY
 cpu       1   1.18        1.48  0.1136  0.0288  USD
@@ -54,6 +65,9 @@ TOTAL     1   1.18        1.48  0.1136  0.0288  USD
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			code, out, errs := newBench(t).run(strings.Fields(test.args)...)
+			if strings.Contains(test.args, "csv") {
+				test.want = strings.ReplaceAll(test.want, "\n", "\r\n")[1:]
+			}
 			if code != 0 || out != test.want[1:] || errs != test.says {
 				t.Errorf("got code %d,\n%s%s\nwant\n%s%s", code, out, errs, test.want[1:], test.says)
 			}
@@ -70,6 +84,8 @@ func TestUsageRefuses(t *testing.T) {
 		"--to 2026":                   "--to",
 		"--from today --to yesterday": "is not before",
 		"--limit -1":                  "--limit",
+		"--by day,colour":             "two of them",
+		"rebuild -o csv":              "it takes table or json",
 		"--label project":             "NAME=VALUE",
 		"--label a=b --label a=c":     "two values",
 	} {
