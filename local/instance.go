@@ -225,8 +225,8 @@ func Start(ctx context.Context, cfg Config) (in *Instance, err error) {
 	return in, in.writeDescription(cfg.Dir)
 }
 
-// handlerTime is how long the handler may take to start. Usually it takes a second. A
-// handler that refuses a setting exits at once, and the host starts it again and again.
+// handlerTime is how long the handler may take to start. Usually it takes a second. One that
+// refuses a setting exits at once; the host starts it some times again before it says so.
 const handlerTime = 30 * time.Second
 
 // awaitHandler waits until the handler answers. Its error quotes the last line of the

@@ -114,7 +114,7 @@ func (h *Host) newBusLoop(f *function) *busLoop {
 		if h.cfg.Real {
 			return nil // messages are taken while there is no handler yet
 		}
-		if _, err := h.worker.await(ctx); err != errExited {
+		if _, err := h.worker.await(ctx, true); err != errExited {
 			return err
 		}
 		return nil // messages are still received, and their invocations fail

@@ -29,7 +29,7 @@ func (h *Host) invocation(f *function) invoke.Invocation {
 // that is starting. When a function times out, call kills the handler, which also ends all
 // other invocations.
 func (h *Host) call(ctx context.Context, f *function, inv invoke.Invocation, body []byte) (invoke.Reply, error) {
-	port, err := h.worker.await(ctx)
+	port, err := h.worker.await(ctx, true)
 	if err != nil {
 		return invoke.Reply{}, err
 	}

@@ -229,9 +229,9 @@ func (h *Host) run() {
 func (h *Host) Addr() string { return h.listener.Addr().String() }
 
 // Ready waits until the handler answers. It returns an error when the handler never
-// will.
+// will, or has failed so often that the host pauses before it starts it again.
 func (h *Host) Ready(ctx context.Context) error {
-	_, err := h.worker.await(ctx)
+	_, err := h.worker.await(ctx, false)
 	return err
 }
 

@@ -64,7 +64,7 @@ func TestRequestsPassedOn(t *testing.T) {
 
 // handlerPort is where the handler listens now.
 func handlerPort(t testing.TB, h *Host) string {
-	port, err := h.worker.await(t.Context())
+	port, err := h.worker.await(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,7 +175,7 @@ func (p *passing) sendOnce(ctx context.Context, r *http.Request) (*http.Response
 	if action == chaos.Refuse {
 		return nil, errRefused
 	}
-	port, err := p.h.worker.await(ctx)
+	port, err := p.h.worker.await(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (p *passing) sendToNextHandler(r *http.Request) {
 	p.h.wg.Go(func() {
 		defer cancel()
 		for range rounds { // the worker may not have noticed yet that the last handler died
-			port, err := p.h.worker.await(ctx)
+			port, err := p.h.worker.await(ctx, true)
 			if err != nil {
 				return
 			}

@@ -55,6 +55,7 @@ type state struct {
 	ready    bool  // it has answered a request
 	exited   bool  // it ended with 0, and the host does not start it again
 	failure  error // the error with which the host gave up on the handler
+	pausing  error // the last of the errors after which the host pauses; nil = it does not
 	process  *os.Process
 	port     int
 	secret   string // shared with this host; "" = none
@@ -73,8 +74,9 @@ func (w *worker) set(change func(*state)) {
 	w.changed = make(chan struct{})
 }
 
-// await waits until the handler answers and returns its port.
-func (w *worker) await(ctx context.Context) (int, error) {
+// await waits until the handler answers and returns its port. Who is not patient does not wait for
+// a handler that has failed so often that the host pauses.
+func (w *worker) await(ctx context.Context, isPatient bool) (int, error) {
 	for {
 		w.mu.Lock()
 		s, changed := w.state, w.changed
@@ -82,6 +84,8 @@ func (w *worker) await(ctx context.Context) (int, error) {
 		switch {
 		case s.failure != nil:
 			return 0, s.failure
+		case s.pausing != nil && !isPatient:
+			return 0, s.pausing
 		case s.exited:
 			return 0, errExited
 		case s.ready:
@@ -165,6 +169,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		w.log.Warn("pausing before the next restart; the real host would stop here", "pause", w.cfg.RestartPause)
 		errorsSoFar = 0
+		w.set(func(s *state) { s.pausing = err })
 		pause(ctx, w.cfg.RestartPause)
 	}
 	return nil

@@ -28,6 +28,18 @@ const (
 	stays // does not start the handler again
 )
 
+// TestReadySaysWhyNot: who waits for the first start hears at once of a handler that fails again
+// and again, and not only when the time is up.
+func TestReadySaysWhyNot(t *testing.T) {
+	t.Parallel()
+	h, _ := start(t, script(hostJSON, sweep), roleApp, newControl(t, 1, 1, 1), func(cfg *Config) { cfg.RestartPause = time.Hour })
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	if err := h.Ready(ctx); err == nil || !strings.Contains(err.Error(), "exit code 1") || ctx.Err() != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -59,7 +71,7 @@ func TestExitCodes(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), testTime)
 			defer cancel()
-			err := h.Ready(ctx)
+			_, err := h.worker.await(ctx, true)
 			if ctx.Err() != nil {
 				t.Fatal("it neither serves nor fails")
 			}
