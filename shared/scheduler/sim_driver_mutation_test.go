@@ -58,7 +58,7 @@ var driverMutations = []driverMutation{
 		want: []string{"old state"},
 	},
 	{
-		name: "a step that may be committed has nobody who sends its work", file: "actor.go", always: true,
+		name: "a step that may be committed has nobody who sends its work", file: "actor.go",
 		old:  "		if fault.CodeOf(err) != fault.Conflict {",
 		new:  "		if err == nil {",
 		want: []string{"effects"},
@@ -70,7 +70,7 @@ var driverMutations = []driverMutation{
 		want: []string{"effects"},
 	},
 	{
-		name: "removals are forgotten when a turn fails", file: "actor.go", always: true,
+		name: "removals are forgotten when a turn fails", file: "actor.go",
 		old:  "pool.Effects{Remove: a.calls.Remove, LookUp",
 		new:  "pool.Effects{LookUp",
 		want: []string{"effects"},

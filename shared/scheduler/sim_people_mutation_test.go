@@ -29,7 +29,7 @@ var peopleMutations = []driverMutation{
 		want: []string{"S1"},
 	},
 	{
-		name: "who comes back after a warning is not seen", dir: "scheduler", file: "session_votes.go", people: true, always: true,
+		name: "who comes back after a warning is not seen", dir: "scheduler", file: "session_votes.go", people: true,
 		old:  "		case of.IdleAfter == 0 || at.Add(-idle).After(s.WarnedOn):\n",
 		new:  "		case of.IdleAfter == 0:\n",
 		want: []string{"S6"},
@@ -137,7 +137,7 @@ var peopleMutations = []driverMutation{
 		want: []string{"way"},
 	},
 	{
-		name: "a door stays open after its session", dir: "scheduler", file: "network.go", people: true, always: true,
+		name: "a door stays open after its session", dir: "scheduler", file: "network.go", people: true,
 		old:  "	if key := want.Key(); key != o.Wanted {\n",
 		new:  "	if key := want.Key(); key != o.Wanted && !want.IsNone() {\n",
 		want: []string{"way", "rest"},
