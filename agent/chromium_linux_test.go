@@ -163,6 +163,8 @@ func (c *chromium) openTab(profile, address string) *page {
 	c.call("", "Target.attachToTarget", params{"targetId": target.ID, "flatten": true}, &attached)
 	p := &page{c, attached.ID, profile}
 	p.do("Page.enable", params{})
+	// Only a page that believes that somebody looks at it takes keys and draws what it shows.
+	p.do("Emulation.setFocusEmulationEnabled", params{"enabled": true})
 	p.visit(address)
 	return p
 }
@@ -195,14 +197,17 @@ func (p *page) eval(expression string) string {
 // awaits waits until a page has a text.
 func (p *page) awaits(text string) {
 	p.tb.Helper()
-	defer func() {
-		if p.tb.Failed() {
-			p.tb.Logf("the page is at %s and says\n%.2000s", p.eval("location.href"), p.eval("document.body.innerText"))
-		}
-	}()
+	defer p.tellsOnFailure()
 	patiently(p.tb, fmt.Sprintf("%q in the page", text), func() bool {
 		return strings.Contains(p.eval("document.body.innerText"), text)
 	})
+}
+
+// tellsOnFailure says what a page shows, if the test has failed.
+func (p *page) tellsOnFailure() {
+	if p.tb.Failed() {
+		p.tb.Logf("the page is at %s and says\n%.2000s", p.eval("location.href"), p.eval("document.body.innerText"))
+	}
 }
 
 // click clicks at the first visible element of a selector, when there is one.
