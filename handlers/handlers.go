@@ -77,6 +77,7 @@ func (f *Functions) API(share string) http.Handler {
 
 		Rejected: f.service.Rejected,
 		Sessions: f.service.Sessions,
+		Overview: f.service.Overview,
 
 		Access: f.access,
 		Users:  f.service.Users,

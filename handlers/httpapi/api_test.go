@@ -62,6 +62,7 @@ func serve(app *apptest.Instance) http.Handler {
 
 		Rejected: app.Rejected,
 		Sessions: app.Sessions,
+		Overview: app.Overview,
 	}, app.Share, app.Log)
 }
 
@@ -99,6 +100,9 @@ func TestRequests(t *testing.T) {
 	}{
 		"jobs":                 {method: "GET", url: "/api/jobs", status: 200, has: `"id":"third"`},
 		"me":                   {method: "GET", url: "/api/me", status: 200, has: `{"kind":"program","teams":{"*":"operator"}}`},
+		"now":                  {method: "GET", url: "/api/now?user=ann", status: 200, has: `"mine":{"held":0,"queued":1,"assigned":0,"running":1}`},
+		"now of a team":        {method: "GET", url: "/api/now?team=none&user=ann", status: 200, has: `"jobs":{"held":0,"queued":0,"assigned":0,"running":0}`},
+		"troubles":             {method: "GET", url: "/api/troubles", status: 200, has: `{"kind":"quota","about":"pool \"gpu\"","pool":"gpu"`},
 		"doctor":               {method: "GET", url: "/api/doctor", status: 200, has: `{"check":"nodes","state":"ok"`},
 		"check":                {method: "POST", url: "/api/pools?check=true", body: other, status: 200, has: `"check":"Standard_D2s_v5"`},
 		"check perhaps":        {method: "POST", url: "/api/pools?check=perhaps", body: other, status: 400, problem: "invalid", field: "check"},

@@ -59,7 +59,7 @@ func signedIn(t *testing.T, change func(*httpapi.Access)) http.Handler {
 	app := apptest.Example(t)
 	return httpapi.New(httpapi.Services{
 		Jobs: app.Jobs, Pools: app.Pools, Nodes: app.Nodes, Usage: app.Ledger, Pushes: app.Pushes, Doctor: app.Doctor, Trees: app.Trees,
-		Rejected: app.Rejected, Access: access, Users: app.Users,
+		Rejected: app.Rejected, Overview: app.Overview, Access: access, Users: app.Users,
 	}, app.Share, app.Log)
 }
 

@@ -88,6 +88,11 @@ func TestOpenAPINamesEveryField(t *testing.T) {
 		"SignIn":       reflect.TypeFor[wire.SignIn](),
 		"Me":           reflect.TypeFor[wire.Me](),
 
+		"Now":                reflect.TypeFor[wire.Now](),
+		"NowJobs":            reflect.TypeFor[wire.NowJobs](),
+		"NowPool":            reflect.TypeFor[wire.NowPool](),
+		"NowBudget":          reflect.TypeFor[wire.NowBudget](),
+		"Trouble":            reflect.TypeFor[wire.Trouble](),
 		"Session":            reflect.TypeFor[wire.Session](),
 		"SessionRequest":     reflect.TypeFor[wire.SessionRequest](),
 		"SessionExtend":      reflect.TypeFor[wire.SessionExtend](),

@@ -95,6 +95,8 @@ func (s *server) routes() []route {
 		{"GET", "/api/sessions/{id}/jupyter", change, nil, s.openLab},
 		{"POST", "/api/sessions/{id}/jupyter", change, nil, s.openLab},
 		{"POST", "/api/sessions/{id}/desktop", change, nil, s.openDesktop},
+		{"GET", "/api/now", read, []string{"team", "user"}, s.showNow},
+		{"GET", "/api/troubles", read, nil, s.listTroubles},
 		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
 		{"POST", "/api/usage/rebuild", operate, []string{"from", "to"}, s.rebuildSums},
 		{"GET", "/api/rules", read, list, s.listRules},

@@ -33,6 +33,7 @@ type Services struct {
 
 	Rejected Rejected
 	Sessions Sessions
+	Overview Overview
 
 	Access Access
 	Users  Users // nil = people have no accounts

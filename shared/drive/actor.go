@@ -33,6 +33,7 @@ type actor struct {
 	// and its effects; after a message could not be sent; and while it is not known whether
 	// a step was committed.
 	mustResend bool
+	tally      *Tally // the last one that somebody asked for; nil = none
 	doorsSent  doorTimes
 	calls      pool.Effects // to Azure, decided by committed steps and not made yet
 }

@@ -106,6 +106,7 @@ type Service struct {
 	Users      *Users
 	Audit      *Audit
 	Sessions   *Sessions
+	Overview   *Overview
 }
 
 // New puts the use cases together around one driver.
@@ -140,6 +141,9 @@ func New(c Config) *Service {
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}
 	trees := newTrees(c.Share, c.Trees, c.Log, c.Now)
 	users := &Users{store: c.Store, now: c.Now}
+	rejected := &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log}
+	overview := &Overview{store: c.Store, driver: driver, ledger: ledger, log: c.Log, now: c.Now}
+	overview.troubles = overview.troubleSources(rejected)
 	return &Service{
 		Jobs:       jobs,
 		Pools:      pools,
@@ -153,6 +157,7 @@ func New(c Config) *Service {
 		Users:      users,
 		Audit:      &Audit{store: c.Store, log: c.Log, now: c.Now},
 		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, users: users, doors: c.Doors, only: c.SessionsFor, now: c.Now},
-		Rejected:   &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log},
+		Rejected:   rejected,
+		Overview:   overview,
 	}
 }

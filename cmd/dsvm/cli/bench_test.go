@@ -75,6 +75,7 @@ func newBench(t *testing.T, options ...apptest.Option) *bench {
 
 		Rejected: b.app.Rejected,
 		Sessions: b.app.Sessions,
+		Overview: b.app.Overview,
 
 		Access: httpapi.Access{Tokens: passes{}, Roles: caller.Rules{{Subject: "a-1", Role: caller.User, Team: "vision"}}},
 		Users:  b.app.Users,

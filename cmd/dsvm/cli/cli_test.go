@@ -35,6 +35,10 @@ NAME               POOL  SIZE             STATE    CPUS  JOBS  SINCE    HEARD   
 dsvm-cpu-d2s-v5_1  cpu   Standard_D2s_v5  busy        2     1  28m ago  20s ago  0.096 USD  -
 dsvm-cpu-d2s-v5_2  cpu   Standard_D2s_v5  booting     2     0  90s ago  -        0.096 USD  its agent has not reported yet
 `},
+		"troubles": {args: "trouble", want: `
+KIND   ABOUT       SINCE  TROUBLE                                                                                                                DO
+quota  pool "gpu"  -      Standard_NC4as_T4_v3: the quota of the family NCASv3_T4 in westeurope is used up; ask for more, or use another region  ask for more quota in the portal under Quotas, name another size, or let the jobs wait
+`},
 		"jobs": {args: "job list", want: `
 ID      POOL  NAME      TEAM    STATE    EXIT  SUBMITTED  TOOK  REASON
 third   cpu   evaluate  vision  queued      -  90s ago    -     -

@@ -170,7 +170,8 @@ platform ended it in another way.`,
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand,
 		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand, pushCommand,
-		rejectedCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, auditCommand, contextCommand, versionCommand}
+		rejectedCommand, troubleCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, auditCommand,
+		contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))
 	}

@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"dsvmpools/shared/version"
+	"dsvmpools/shared/wire"
+)
+
+// Overview shows what goes on over all pools, for a page that asks every few seconds. It writes
+// nothing.
+type Overview interface {
+	// Version names the answer of Now to a query: the same version, the same answer, but for
+	// times and amounts that are less than a minute old. It costs little.
+	Version(ctx context.Context, q wire.NowQuery) (string, error)
+	// Now counts jobs and nodes, and says what they cost.
+	Now(ctx context.Context, q wire.NowQuery) (wire.Now, error)
+	// Troubles lists what a person must do something about. What cannot be found out now is in
+	// the list, too.
+	Troubles(ctx context.Context) ([]wire.Trouble, error)
+}
+
+// showNow says what goes on. Without `user`, a person's own jobs are in `mine`.
+func (s *server) showNow(w http.ResponseWriter, r *http.Request) error {
+	q := wire.NowQuery{Team: r.URL.Query().Get("team"), User: cmp.Or(r.URL.Query().Get("user"), callerOf(r).Name)}
+	name, err := s.Overview.Version(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	tag := `"` + name + `"`
+	w.Header().Set("ETag", tag)
+	if hasTag(r.Header.Values("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	now, err := s.Overview.Now(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	now.Version = version.Read().Version
+	return writeOK(w, now)
+}
+
+// hasTag reports whether a client has the answer with this tag. A proxy that has compressed an
+// answer makes its tag weak.
+func hasTag(headers []string, tag string) bool {
+	return slices.ContainsFunc(headers, func(list string) bool {
+		return slices.ContainsFunc(strings.Split(list, ","), func(one string) bool {
+			return strings.TrimPrefix(strings.TrimSpace(one), "W/") == tag
+		})
+	})
+}
+
+func (s *server) listTroubles(w http.ResponseWriter, r *http.Request) error {
+	all, err := s.Overview.Troubles(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeOK(w, wire.NewList(all, ""))
+}
