@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -19,11 +21,12 @@ import (
 // guests are the programs that people run in an attempt beside its own process: as its user, with
 // its environment, in its working directory, and bounded and ended with it.
 type guests struct {
+	key   string        // of the attempt, by which its processes are found
 	ended chan struct{} // closed when the attempt has ended, before they are
 
 	mu   sync.Mutex
-	all  map[*guest]bool
-	left bool // something of one that has ended may be left
+	all  map[*guest]bool // of which something is there
+	left bool            // something of one that is known no more may be left
 }
 
 // guest is one of them.
@@ -32,6 +35,7 @@ type guest struct {
 	end    func()               // ends it and what it has started
 	code   int
 	done   chan struct{} // closed when it has ended, after code is set
+	gone   chan struct{} // closed when all that it has started has ended, too; nil = of an operator
 }
 
 // Wait waits for the end of the program; see entrance.Process.
@@ -53,7 +57,7 @@ func (r *run) receive() (*guests, error) {
 		return nil, errAttemptEnded
 	}
 	if r.guests == nil {
-		r.guests = &guests{ended: make(chan struct{}), all: map[*guest]bool{}}
+		r.guests = &guests{key: r.key, ended: make(chan struct{}), all: map[*guest]bool{}}
 	}
 	return r.guests, nil
 }
@@ -62,8 +66,9 @@ func (r *run) receive() (*guests, error) {
 // being used again.
 const guestsWithin = 5 * time.Second
 
-// endGuests ends what people still run in an attempt that has ended.
-func (r *run) endGuests() {
+// endGuests ends what people still run in an attempt that has ended. What is there after so long
+// keeps the slot from being used again.
+func (r *run) endGuests(within time.Duration) {
 	r.mu.Lock()
 	all := r.guests
 	r.mu.Unlock()
@@ -71,27 +76,36 @@ func (r *run) endGuests() {
 		return
 	}
 	all.mu.Lock()
-	var left []*guest
-	for g := range all.all {
-		left = append(left, g)
-	}
+	left := slices.Collect(maps.Keys(all.all))
 	all.mu.Unlock()
-	late := time.After(guestsWithin)
+	ctx, stop := context.WithTimeout(context.Background(), within)
+	defer stop()
 	for _, g := range left {
 		g.end()
 	}
 	for _, g := range left {
 		select {
-		case <-g.done:
-		case <-late:
-			r.slot.bare = false
+		case <-g.gone:
+		case <-ctx.Done():
 		}
+	}
+	if !all.areGone() {
+		r.slot.bare, r.slot.guests = false, all
+	}
+}
+
+// areGone reports whether nothing of them is left. What may be left of one whose keeper is gone, since
+// the kernel has killed that for want of memory, is ended by the attempt's key.
+func (all *guests) areGone() bool {
+	if all == nil {
+		return true
 	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.left { // such as: the kernel has killed a keeper for want of memory
-		r.slot.bare = process.KillAttempt(r.key) && r.slot.bare
+	if all.left {
+		all.left = !process.KillAttempt(all.key)
 	}
+	return len(all.all) == 0 && !all.left
 }
 
 // inside is an attempt as people come in to it.

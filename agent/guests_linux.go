@@ -36,7 +36,8 @@ func (r *run) startGuest(g *guest, start func() error) error {
 	return nil
 }
 
-// forget takes a guest that has ended off the list. bare = nothing that it has started is left.
+// forget takes a guest of which nothing is left off the list, or of which nobody knows: then it was
+// not bare.
 func (all *guests) forget(g *guest, bare bool) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -47,7 +48,7 @@ func (all *guests) forget(g *guest, bare bool) {
 // startProcess starts a guest on a thread of its own, which sees what the attempt's slot sees, and
 // which the guest dies with.
 func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAttr) (*guest, error) {
-	g := &guest{done: make(chan struct{})}
+	g := &guest{done: make(chan struct{}), gone: make(chan struct{})}
 	started := make(chan error, 1)
 	onThread(func() {
 		k := in.run.slot
@@ -62,7 +63,7 @@ func (in *inside) startProcess(argv0 string, argv []string, attr *syscall.ProcAt
 			return
 		}
 		in.guests.forget(g, follow())
-		close(g.done)
+		close(g.gone)
 	})
 	return g, <-started
 }
@@ -115,6 +116,7 @@ func (in *inside) startGrouped(g *guest, argv0 string, argv []string, attr *sysc
 		var status syscall.WaitStatus
 		process.Reap(pid, &status)
 		over, g.code = true, exitCodeOf(status)
+		close(g.done)
 		return true // the group says what is left
 	}, err
 }
@@ -165,15 +167,13 @@ func (h *wholeNode) startProcess(argv0 string, argv []string, attr *syscall.Proc
 	if err != nil {
 		return nil, err
 	}
-	go func() {
-		follow()
-		close(g.done)
-	}()
+	go follow()
 	return g, nil
 }
 
 // startBelow starts a guest below a keeper, which is closed when the guest has ended. follow
-// returns then, and says whether nothing is left.
+// returns when the keeper has ended, too, which it does when nothing is left below it, or when somebody has
+// killed it: then it is not known to be bare.
 func (g *guest) startBelow(k *keeper.Keeper, start func() error) (follow func() (bare bool), err error) {
 	g.signal = func(s syscall.Signal) {
 		if s == unix.SIGKILL {
@@ -193,7 +193,9 @@ func (g *guest) startBelow(k *keeper.Keeper, start func() error) (follow func() 
 		if isKnown {
 			g.code = exitCodeOf(ended.Status)
 		}
+		close(g.done)
 		k.Close()
+		k.AwaitEnd()
 		return isKnown && ended.Empty
 	}, nil
 }

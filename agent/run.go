@@ -144,7 +144,7 @@ func (r *run) setLaunch(l *launch, w protocol.Assignment) {
 // wait returns when the process has ended and everything that it has left with it.
 func (r *run) wait() (syscall.WaitStatus, time.Time) {
 	status, at, err := r.slot.wait(r)
-	r.endGuests()
+	r.endGuests(guestsWithin)
 	if at.Before(r.began) { // it had ended before its start was noted
 		at = r.began
 	}

@@ -31,8 +31,10 @@ type slot struct {
 	tasks chan func() // of the slot's thread
 	bare  bool        // an attempt's end was proven to have left nothing
 	made  bool        // its attempt has a directory on the share
-	cpus  int         // of its attempt
-	gpus  []int
+	//lint:ignore U1000 of Linux alone
+	guests *guests // of its last attempt, while something of them is left; nil = nothing is
+	cpus   int     // of its attempt
+	gpus   []int
 
 	// What is used again by attempts of the same team and user: an attempt may have passed
 	// what it had open on to a friend outside.

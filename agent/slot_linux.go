@@ -364,6 +364,9 @@ func (k *slot) isEmpty() bool {
 		k.group.kill()
 		k.bare = k.group.isEmpty()
 	}
+	if k.bare = k.bare && k.guests.areGone(); k.bare {
+		k.guests = nil
+	}
 	return k.bare
 }
 

@@ -194,6 +194,10 @@ func (k *Keeper) Close() {
 	}
 }
 
+// AwaitEnd returns when the keeper has ended, which may be never: what hangs in the kernel cannot
+// be ended.
+func (k *Keeper) AwaitEnd() { <-k.gone }
+
 // lockPause is between two looks at whether another's keepers have ended.
 const lockPause = 10 * time.Millisecond
 
