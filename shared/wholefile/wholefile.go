@@ -2,7 +2,8 @@
 // the new one, whole, whenever the writer is killed.
 //
 // It never makes a folder, and never changes a file in place. A writer that is killed may leave a file
-// that ends in ".new" beside the one that it was to replace.
+// that ends in ".new" beside the one that it was to replace; the first replacement of that file by a later
+// program removes it.
 package wholefile
 
 import (
@@ -11,6 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 )
 
 // Replace writes a file with these rights, whatever the umask. After a fall of the machine the file may be the
@@ -32,8 +37,11 @@ func ReplaceDurably(path string, text []byte, mode fs.FileMode) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func replace(path string, text []byte, mode fs.FileMode, sync func(*os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // only its owner may read it
+func replace(path string, text []byte, mode fs.FileMode, flush func(*os.File) error) error {
+	if _, again := swept.LoadOrStore(path, true); !again {
+		sweep(path, time.Now().Add(-leftAfter))
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*"+suffix) // only its owner may read it
 	if err != nil {
 		return err
 	}
@@ -42,7 +50,7 @@ func replace(path string, text []byte, mode fs.FileMode, sync func(*os.File) err
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = sync(f)
+		err = flush(f)
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
@@ -51,4 +59,29 @@ func replace(path string, text []byte, mode fs.FileMode, sync func(*os.File) err
 		_ = os.Remove(f.Name()) // what went wrong before says more
 	}
 	return err
+}
+
+// suffix is how the names of files end that are to replace others.
+const suffix = ".new"
+
+// leftAfter is how old such a file is when its writer was surely killed: writing takes a moment.
+const leftAfter = time.Hour
+
+// swept has the files that this process has swept.
+var swept sync.Map
+
+// sweep removes what writers of a file have left that were killed before a time. What it cannot see
+// or remove stays: it harms nobody.
+func sweep(path string, before time.Time) {
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, entry := range entries {
+		number, isOurs := strings.CutPrefix(entry.Name(), filepath.Base(path)+".")
+		number, isNew := strings.CutSuffix(number, suffix)
+		if _, err := strconv.ParseUint(number, 10, 64); !isOurs || !isNew || err != nil || !entry.Type().IsRegular() {
+			continue
+		}
+		if at, err := entry.Info(); err == nil && at.ModTime().Before(before) {
+			_ = os.Remove(filepath.Join(filepath.Dir(path), entry.Name()))
+		}
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestReplace(t *testing.T) {
@@ -72,6 +74,38 @@ func TestWritersSideBySide(t *testing.T) {
 	}
 	writers.Wait()
 	wantAlone(t, path)
+}
+
+// What killed writers have left goes with the next replacement; what may be in use, and files of
+// others, stay.
+func TestReplaceSweeps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	long := time.Now().Add(-2 * leftAfter)
+	for name, isOld := range map[string]bool{
+		"state.json.123.new": true, "state.json.124.new": false, "state.json.mine.new": true, "state.json.new": true, "other.5.new": true,
+	} {
+		path := filepath.Join(dir, name)
+		err := os.WriteFile(path, nil, 0o600)
+		if err == nil && isOld {
+			err = os.Chtimes(path, long, long)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Replace(filepath.Join(dir, "state.json"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	found, err := os.ReadDir(dir)
+	for _, entry := range found {
+		left = append(left, entry.Name())
+	}
+	want := []string{"other.5.new", "state.json", "state.json.124.new", "state.json.mine.new", "state.json.new"}
+	if err != nil || !slices.Equal(left, want) {
+		t.Errorf("got %q, %v, want %q", left, err, want)
+	}
 }
 
 func wantAlone(t *testing.T, path string) {
