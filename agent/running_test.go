@@ -9,7 +9,10 @@ func TestCountRunning(t *testing.T) {
 	t.Parallel()
 	n := begin(t)
 	count := func(want int) func() bool {
-		return func() bool { return CountRunning(n.cfg.InstanceDir) == want }
+		return func() bool {
+			jobs, sessions := CountRunning(n.cfg.InstanceDir)
+			return jobs == want && sessions == 0
+		}
 	}
 	n.work(assign(1, "true"), script(2, "echo up; sleep 1000"), script(3, "echo up; sleep 1000"))
 	n.finished(1)
@@ -22,7 +25,7 @@ func TestCountRunning(t *testing.T) {
 	if err := n.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if got := CountRunning(n.cfg.InstanceDir); got != 0 {
-		t.Errorf("got %d of an agent that has ended", got)
+	if jobs, sessions := CountRunning(n.cfg.InstanceDir); jobs+sessions != 0 {
+		t.Errorf("got %d jobs and %d sessions of an agent that has ended", jobs, sessions)
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"dsvmpools/agent"
 	"dsvmpools/local"
 	"dsvmpools/shared/client"
+	"dsvmpools/shared/pool"
 )
 
 const (
@@ -29,55 +31,74 @@ const (
 	drainSays = time.Minute
 )
 
-// runningJobs asks an instance how many jobs run; -1 = it does not say.
-func runningJobs(in *local.Instance) int {
+// work is what runs in an instance.
+type work struct{ jobs, sessions int }
+
+// askWork asks an instance what runs; false = it does not say.
+func askWork(in *local.Instance) (w work, isKnown bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), countTime)
 	defer cancel()
 	c, err := client.New(in.URL, in.Key)
 	if err != nil {
-		return -1
+		return w, false
 	}
 	pools, err := c.Pools(ctx)
 	if err != nil {
-		return -1
+		return w, false
 	}
-	n := 0
 	for _, p := range pools {
-		n += p.Running
+		if p.Kind == pool.KindInteractive {
+			w.sessions += p.Running
+		} else {
+			w.jobs += p.Running
+		}
 	}
-	return n
+	return w, true
 }
 
 // saysStop is what a stop without a drain says.
-func saysStop(running int) string {
+func saysStop(w work, isKnown bool) string {
 	switch {
-	case running < 0:
-		return "stopping; jobs that run are ended"
-	case running == 0:
-		return "stopping; no job runs"
+	case !isKnown:
+		return "stopping; what runs is ended"
+	case w == work{}:
+		return "stopping; nothing runs"
+	case w.jobs == 0:
+		return "stopping ends " + w.String()
 	}
-	again := "it runs again after the next start, at no cost of a retry"
-	if running > 1 {
-		again = "they run again after the next start, at no cost of a retry"
+	again := "the job runs again after the next start, at no cost of a retry"
+	if w.jobs > 1 {
+		again = "the jobs run again after the next start, at no cost of a retry"
 	}
-	return fmt.Sprintf("stopping ends %s; %s (`dsvm up --drain` lets jobs end first)", jobs(running), again)
+	return fmt.Sprintf("stopping ends %s; %s (`dsvm up --drain` lets jobs end first)", w, again)
 }
 
-func jobs(n int) string {
-	if n == 1 {
-		return "1 job that runs"
+// String names what runs, with its number.
+func (w work) String() string {
+	var all []string
+	for _, part := range []struct {
+		n    int
+		noun string
+	}{{w.jobs, "job"}, {w.sessions, "session"}} {
+		switch {
+		case part.n == 1:
+			all = append(all, "1 "+part.noun+" that runs")
+		case part.n > 1:
+			all = append(all, fmt.Sprintf("%d %ss that run", part.n, part.noun))
+		}
 	}
-	return fmt.Sprintf("%d jobs that run", n)
+	return strings.Join(all, " and ")
 }
 
-// attempts counts what runs below an instance's folder, by the journals of its nodes.
-func attempts(dir string) int {
+// countWork counts what runs below an instance's folder, by the journals of its nodes.
+func countWork(dir string) (w work) {
 	all, _ := filepath.Glob(filepath.Join(dir, "instances", "*"))
-	n := 0
 	for _, node := range all {
-		n += agent.CountRunning(node)
+		jobs, sessions := agent.CountRunning(node)
+		w.jobs += jobs
+		w.sessions += sessions
 	}
-	return n
+	return w
 }
 
 // drain lets what runs end and starts nothing new: without the handler nobody places a
@@ -91,8 +112,8 @@ func drain(in *local.Instance, dir string, again <-chan os.Signal, out io.Writer
 	defer tick.Stop()
 	quiet, said := time.Now(), time.Now()
 	for {
-		n := attempts(dir)
-		if n > 0 {
+		now := countWork(dir)
+		if now != (work{}) {
 			quiet = time.Now()
 		}
 		if time.Since(quiet) >= drainQuiet {
@@ -101,12 +122,12 @@ func drain(in *local.Instance, dir string, again <-chan os.Signal, out io.Writer
 		}
 		if time.Since(said) >= drainSays {
 			said = time.Now()
-			fmt.Fprintf(out, "dsvm: waiting for %s\n", jobs(n))
+			fmt.Fprintf(out, "dsvm: waiting for %s\n", now)
 		}
 		select {
 		case <-tick.C:
 		case <-again:
-			fmt.Fprintf(out, "dsvm: stopping ends %s\n", jobs(n))
+			fmt.Fprintf(out, "dsvm: stopping ends %s\n", now)
 			return nil
 		}
 	}
@@ -119,19 +140,19 @@ func untilStopped(ctx context.Context, in *local.Instance, dir string, drained b
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(again)
 	<-ctx.Done()
-	running := runningJobs(in)
-	if !drained || running == 0 {
-		fmt.Fprintln(out, "dsvm: "+saysStop(running))
+	running, isKnown := askWork(in)
+	if !drained || isKnown && running == (work{}) {
+		fmt.Fprintln(out, "dsvm: "+saysStop(running, isKnown))
 		return nil
 	}
 	select {
 	case <-again:
 	case <-time.After(drainLook): // it was not a signal that ended the time
 	}
-	if running > 0 {
-		fmt.Fprintf(out, "dsvm: waiting for %s; nothing new starts. Ctrl-C again ends them\n", jobs(running))
+	if isKnown {
+		fmt.Fprintf(out, "dsvm: waiting for %s; nothing new starts. Ctrl-C again ends them\n", running)
 	} else {
-		fmt.Fprintln(out, "dsvm: waiting for jobs that run; nothing new starts. Ctrl-C again ends them")
+		fmt.Fprintln(out, "dsvm: waiting for what runs; nothing new starts. Ctrl-C again ends it")
 	}
 	return drain(in, dir, again, out)
 }

@@ -155,7 +155,7 @@ func TestUpDrain(t *testing.T) {
 	}
 	u.job("third", "cancelled")
 	u.stop()
-	if !strings.Contains(u.said(), "no job runs") {
+	if !strings.Contains(u.said(), "nothing runs") {
 		t.Errorf("it says %s", u.said())
 	}
 }

@@ -55,10 +55,17 @@ func (s *Jobs) Certificate(ctx context.Context, id, publicKey string, rank int) 
 		return none, err
 	}
 	out := entryAnswer(cert, c.Name, node)
-	if out.Doors, err = s.doors.ways(&head, node, entry, s.now()); err != nil {
-		return none, err
+	if out.Doors = s.doors.relayWays(&head, node, entry); len(out.Doors) == 0 {
+		return none, noPlace("id", node)
 	}
 	return out, nil
+}
+
+// noPlace is the error of a node that nobody can come to now. Jobs and nodes are entered by the relay
+// alone, whatever ways sessions have: their door does not listen by TCP.
+func noPlace(field string, node *pool.Node) error {
+	return fault.New(fault.Conflict, field, "node %q has no place at the relay now, by which alone people come in to jobs and nodes; "+
+		"try again in a minute", node.Name)
 }
 
 // entryAnswer is what a client needs to come to a node under wire.EntryHost, without the ways there.

@@ -45,7 +45,7 @@ func (s *Nodes) Certificate(ctx context.Context, in, name, publicKey string) (wi
 	}
 	out := entryAnswer(cert, c.Name, node)
 	if out.Doors = s.doors.relayWays(&p.Head, node, entry); len(out.Doors) == 0 {
-		return none, fault.New(fault.Conflict, "node", "node %q has no place at the relay now; try again in a minute", node.Name)
+		return none, noPlace("node", node)
 	}
 	return out, nil
 }

@@ -288,15 +288,15 @@ func (s *Sessions) Stop(ctx context.Context, id string) (wire.Session, error) {
 	if err != nil {
 		return wire.Session{}, err
 	}
-	by := pool.EndUser
+	by, why := pool.EndUser, "stopped by its owner"
 	if !c.IsPerson() || j.Session.Owner != c.ID {
-		by = pool.EndAdmin
+		by, why = pool.EndAdmin, "stopped by an operator"
 		team := cmp.Or(j.Spec.Team, caller.AllTeams) // one of no team is for no operator of a team
 		if err := c.Need(caller.Operator, team); err != nil {
 			return wire.Session{}, err
 		}
 	}
-	return s.notify(ctx, j, pool.Cancel{Order: j.Order, Reason: job.CancelledByRequest, By: by})
+	return s.notify(ctx, j, pool.Cancel{Order: j.Order, Reason: why, By: by})
 }
 
 // Extend has a session kept for a time from now, which counts from this call. The answer's

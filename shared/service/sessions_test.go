@@ -172,7 +172,7 @@ func TestRejoinMakesNothing(t *testing.T) {
 	if _, err := app.Sessions.Stop(as(t, ann), s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := app.Sessions.Rejoin(as(t, ann), "lab"); fault.CodeOf(err) != fault.SessionEnded || !strings.Contains(err.Error(), "ended at 2026-03-02T12:00:00Z: cancelled by request") {
+	if _, err := app.Sessions.Rejoin(as(t, ann), "lab"); fault.CodeOf(err) != fault.SessionEnded || !strings.Contains(err.Error(), "ended at 2026-03-02T12:00:00Z: stopped by its owner") {
 		t.Errorf("after the end: %v", err)
 	}
 	ended, err := app.Sessions.Session(as(t, ann), s.ID)

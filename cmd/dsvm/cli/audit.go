@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +40,9 @@ status 403. It is for operators.`,
 			}
 			if len(all) > limit {
 				all = all[:limit]
-				p.Say("the latest %s shown, and there are more; `--limit` shows more", thousands(limit))
+				if p.output != outputJSON {
+					p.Say("the latest %s shown, and there are more; `--limit` shows more", thousands(limit))
+				}
 			}
 			t := newTable("WHEN WHO ?FROM ?METHOD TARGET STATUS ?MADE")
 			for _, e := range all {
@@ -46,7 +50,8 @@ status 403. It is for operators.`,
 				if e.Status != 0 {
 					status = strconv.Itoa(e.Status)
 				}
-				t.add(cell{p.at(&e.At), p.age(&e.At).short}, cmp.Or(e.User, e.Login, e.ID, wire.KeyUser), e.From, e.Method, e.Target, status, e.Made)
+				t.add(cell{p.at(&e.At), p.age(&e.At).short}, cmp.Or(e.User, e.Login, e.ID, wire.KeyUser), e.From, e.Method,
+					readableTarget(e.Target), status, e.Made)
 			}
 			return p.list(all, t, "nothing was changed in this time")
 		},
@@ -57,6 +62,24 @@ status 403. It is for operators.`,
 	c.Flags().StringVar(&until, "until", "", "only before then")
 	c.Flags().IntVar(&limit, "limit", limit, "at most so many")
 	return c
+}
+
+// readableTarget is a path with its parameters as a person has typed them. One that cannot be read, since it
+// was cut or never was one, stays as it is.
+func readableTarget(target string) string {
+	path, query, _ := strings.Cut(target, "?")
+	var parts []string
+	for part := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		decoded, err := url.QueryUnescape(value)
+		if err != nil {
+			return target
+		}
+		if part != "" {
+			parts = append(parts, name+"="+decoded)
+		}
+	}
+	return strings.Join(append([]string{path}, parts...), " ")
 }
 
 // sortedTeams lists the teams in which a caller has a role.

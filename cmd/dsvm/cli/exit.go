@@ -82,6 +82,9 @@ func (p *Program) report(c *cobra.Command, err error) int {
 		p.reportJSON(problemOf(err, text, code))
 		return code
 	}
+	if isEnded(err) {
+		text = p.localTimes(text)
+	}
 	first := "dsvm: "
 	for line := range strings.Lines(text) {
 		fmt.Fprintln(p.Err, first+plain(strings.TrimRight(line, "\n")))

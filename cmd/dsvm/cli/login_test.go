@@ -303,6 +303,9 @@ func TestAuditTable(t *testing.T) {
 	if code, _, errs := b.run("audit", "--limit", "1"); code != 0 || !strings.Contains(errs, "there are more") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
+	if code, _, errs := b.run("audit", "--limit", "1", "-o", "json"); code != 0 || errs != "" {
+		t.Errorf("with -o json: exit %d, %q", code, errs)
+	}
 	if code, _, errs := b.run("audit", "--user", "bob"); code != 0 || !strings.Contains(errs, "nothing was changed") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
@@ -314,4 +317,19 @@ func newAuditBench(t *testing.T, d *desk) map[string]string {
 	web := httptest.NewServer(httpapi.New(httpapi.Services{Audit: d.app.Audit}, d.app.Share, d.app.Log))
 	t.Cleanup(web.Close)
 	return map[string]string{"DSVM_URL": web.URL, "DSVM_KEY": "k"}
+}
+
+// A person reads parameters as they were typed; what is no address stays as it is.
+func TestReadableTarget(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]string{
+		"/api/jobs/one/cancel": "/api/jobs/one/cancel",
+		"/api/nodes/n/certificate?pool=cpu&reason=the+disk+is+f%C3%BCll": "/api/nodes/n/certificate pool=cpu reason=the disk is füll",
+		"/api/pools?reason=cut%C": "/api/pools?reason=cut%C",
+		"/api/pools?":             "/api/pools",
+	} {
+		if got := readableTarget(target); got != want {
+			t.Errorf("%q: got %q, want %q", target, got, want)
+		}
+	}
 }

@@ -27,6 +27,8 @@ func nodeList(p *Program) *cobra.Command {
 	var pool string
 	c := &cobra.Command{
 		Use: "list", Short: "List the nodes of all pools, or of one", Args: noArgsBut("--pool"),
+		Long: `List the nodes of all pools, or of one. JOBS counts what has a place on a node:
+jobs, and on nodes of an interactive pool the sessions of people.`,
 		Example: "  dsvm node list\n  dsvm node list --pool cpu -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			nodes, err := p.nodes(c.Context(), pool)

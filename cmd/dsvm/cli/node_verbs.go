@@ -134,8 +134,11 @@ func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) erro
 		if n.Name != node && n.ID != strings.ToLower(node) {
 			continue
 		}
-		what := fmt.Sprintf("node %q of pool %q, which is %s, is deleted, and %s on it %s again on other nodes",
-			n.Name, n.Pool, n.State, count(n.Jobs, "job"), map[bool]string{true: "begins", false: "begin"}[n.Jobs == 1])
+		ends, err := p.whatDeletionEnds(ctx, n)
+		if err != nil {
+			return err
+		}
+		what := fmt.Sprintf("node %q of pool %q, which is %s, is deleted, and %s", n.Name, n.Pool, n.State, ends)
 		if !p.Asks {
 			return errNobodyToAsk(what)
 		}
@@ -143,4 +146,17 @@ func (p *Program) confirmNodeDelete(ctx context.Context, pool, node string) erro
 		return p.askYesNo("Delete node " + n.Name + "?")
 	}
 	return nil // the instance says what is wrong with the name
+}
+
+// whatDeletionEnds says what becomes of what has a place on a node that is deleted.
+func (p *Program) whatDeletionEnds(ctx context.Context, n wire.Node) (string, error) {
+	of, err := ask(ctx, p, "asking for pool "+n.Pool, func(ctx context.Context, s *session) (wire.Pool, error) { return s.Pool(ctx, n.Pool) })
+	if err != nil {
+		return "", err
+	}
+	isOne := n.Jobs == 1
+	if of.Kind == pool.KindInteractive {
+		return count(n.Jobs, "session") + " on it " + map[bool]string{true: "ends", false: "end"}[isOne], nil
+	}
+	return count(n.Jobs, "job") + " on it " + map[bool]string{true: "begins", false: "begin"}[isOne] + " again on other nodes", nil
 }

@@ -48,7 +48,9 @@ them from anybody. KEY names a message for the other commands.`,
 			}
 			if len(all) > limit {
 				all = all[:limit]
-				p.Say("the oldest %s shown, and there are more; `--limit` shows more", thousands(limit))
+				if p.output != outputJSON {
+					p.Say("the oldest %s shown, and there are more; `--limit` shows more", thousands(limit))
+				}
 			}
 			t := newTable("<KEY ?SOURCE JOB ?POOL <REJECTED FIELD REASON")
 			for _, m := range all {

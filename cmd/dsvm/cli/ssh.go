@@ -43,7 +43,7 @@ belongs together once more.`,
 			if err != nil {
 				return err
 			}
-			text, err := p.makeSSHConfig(c.Context())
+			text, _, err := p.makeSSHConfig(c.Context())
 			if err != nil {
 				return err
 			}
@@ -84,7 +84,7 @@ window finds it again only when you start another one.`,
 			if err != nil {
 				return err
 			}
-			text, err := p.makeSSHConfig(c.Context())
+			text, _, err := p.makeSSHConfig(c.Context())
 			if err != nil {
 				return err
 			}

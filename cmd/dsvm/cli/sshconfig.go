@@ -40,7 +40,10 @@ Run it again for another instance, or when there are more pools. --print shows t
 file and writes nothing.`,
 		Example: "  dsvm ssh config\n  ssh lab.dsvm\n  scp data.csv lab.dsvm:",
 		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := p.makeSSHConfig(c.Context())
+			text, hosts, err := p.makeSSHConfig(c.Context())
+			if err == nil && len(hosts) == 0 && p.output != outputJSON {
+				p.Say("no pool here is interactive, so that ssh finds no host yet; run it again when there is one")
+			}
 			if err != nil || show {
 				if err == nil {
 					_, err = io.WriteString(p.Out, text)
@@ -58,32 +61,31 @@ file and writes nothing.`,
 	return c
 }
 
-// makeSSHConfig makes the text of the file for the instance.
-func (p *Program) makeSSHConfig(ctx context.Context) (string, error) {
+// makeSSHConfig makes the text of the file for the instance, and names the hosts that are in it.
+func (p *Program) makeSSHConfig(ctx context.Context) (text string, hosts []string, err error) {
 	s, err := p.connectToSessions()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	me, err := s.Me(ctx)
 	if err != nil {
-		return "", s.explain(err)
+		return "", nil, s.explain(err)
 	}
 	if me.Name == "" {
-		return "", errors.New("a session belongs to a person; sign in with `dsvm login`")
+		return "", nil, errors.New("a session belongs to a person; sign in with `dsvm login`")
 	}
 	pools, err := s.Pools(ctx)
 	if err != nil {
-		return "", s.explain(err)
+		return "", nil, s.explain(err)
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	command, err := sshCommand(self, runtime.GOOS == "windows")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	var hosts []string
 	for _, one := range pools {
 		if one.Kind == pool.KindInteractive {
 			hosts = append(hosts, hostName(one.Name))
@@ -91,9 +93,9 @@ func (p *Program) makeSSHConfig(ctx context.Context) (string, error) {
 	}
 	folder, err := p.sshFolder()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return sshConfigText(command, me.Name, folder, s.instance, hosts, runtime.GOOS == "windows"), nil
+	return sshConfigText(command, me.Name, folder, s.instance, hosts, runtime.GOOS == "windows"), hosts, nil
 }
 
 // sshCommand writes the path of this program as it stands in the file, for the shell that

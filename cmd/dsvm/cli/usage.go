@@ -27,8 +27,8 @@ func usageCommand(p *Program) *cobra.Command {
 		Use: "usage", Short: "Report what was used and what it cost", Args: cobra.NoArgs, Annotations: map[string]string{outputCSV: "yes"},
 		Long: `Report what was used and what it cost, of all that ended from --from up to but
 not including --to, and of what still runs. Cost is what the jobs cost; waste is
-what the nodes cost beyond that. Without --from it begins at midnight (UTC) 30 days
-before --to.
+what the nodes cost beyond that. A session of a person counts as a job. Without --from
+it begins at midnight (UTC) 30 days before --to.
 
 --from and --to take how long ago (7d, 12h), today, yesterday, a day (2026-01-31) or
 a time (2026-01-31T18:00:00Z). Days are those of UTC, as in the ledger.
