@@ -16,6 +16,7 @@ import (
 
 	"dsvmpools/agent/door"
 	localrelay "dsvmpools/local/relay"
+	"dsvmpools/shared/chromiumtest"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/relay"
 )
@@ -117,67 +118,67 @@ func (l *labs) state(n int64) (s door.State) {
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	l := beginLabs(t, 200*time.Millisecond)
-	browser := startChromium(t)
+	browser := chromiumtest.Start(t)
 	l.begin(1, "ann", 200101)
 	l.begin(2, "bob", 200102)
 	for n := range int64(2) {
-		patiently(t, "a door that is open", func() bool { return l.state(n+1).Closed == "" })
+		chromiumtest.Patiently(t, "a door that is open", func() bool { return l.state(n+1).Closed == "" })
 		l.votes(n+1, "JupyterLab answers", says("kernels", "idle: 0 of 0"))
 	}
 	login := l.login(1, "ann")
-	ann := browser.open(login)
-	ann.awaits("This opens the session of ann.")
-	if hash := ann.eval("location.hash"); hash != "" {
+	ann := browser.Open(login)
+	ann.Awaits("This opens the session of ann.")
+	if hash := ann.Eval("location.hash"); hash != "" {
 		t.Errorf("the ticket stays in the address: %s", hash)
 	}
-	ann.click("#go")
-	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
-	ann.runs("kept = 6 * 7; print('it', 'is', kept)", "it is 42")
-	patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
+	ann.Click("#go")
+	ann.Click(`.jp-LauncherCard[data-category="Notebook"]`)
+	runs(t, ann, "kept = 6 * 7; print('it', 'is', kept)", "it is 42")
+	chromiumtest.Patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
 
 	// A terminal, in another workspace of the Lab.
 	key := l.good(1)
 	at := labAt(login)
-	ann.visit(at + "lab/workspaces/second")
-	ann.click(`.jp-LauncherCard[data-category="Other"][title*="terminal"]`)
-	ann.click(`.jp-Terminal .xterm-screen`)
-	ann.types("echo typed-$((1+1)) by $(id -un) >terminal.txt", 0)
-	patiently(t, "what was typed in the terminal", func() bool {
+	ann.Visit(at + "lab/workspaces/second")
+	ann.Click(`.jp-LauncherCard[data-category="Other"][title*="terminal"]`)
+	ann.Click(`.jp-Terminal .xterm-screen`)
+	ann.Types("echo typed-$((1+1)) by $(id -un) >terminal.txt", 0)
+	chromiumtest.Patiently(t, "what was typed in the terminal", func() bool {
 		got, err := l.ssh(1, "ann", key, "cat terminal.txt")
 		return err == nil && got == "typed-2 by ann"
 	})
 
 	// Once more, and as somebody else.
-	again := browser.open(login)
-	again.awaits("This opens the session of ann.")
-	again.click("#go")
-	again.awaits("this ticket is not valid here, or no more")
+	again := browser.Open(login)
+	again.Awaits("This opens the session of ann.")
+	again.Click("#go")
+	again.Awaits("this ticket is not valid here, or no more")
 	bobs := labAt(l.login(2, "bob"))
 	ann2 := l.copyCookie(ann, bobs)
-	ann2.visit(bobs + "lab")
-	ann2.awaits("open this session with `dsvm jupyter`")
+	ann2.Visit(bobs + "lab")
+	ann2.Awaits("open this session with `dsvm jupyter`")
 
-	ann.visit(at + "lab/tree/Untitled.ipynb")
-	ann.click(`.jp-Notebook .cm-content`)
-	ann.do("Page.reload", params{})
-	ann.runs("print('still', kept)", "still 42")
+	ann.Visit(at + "lab/tree/Untitled.ipynb")
+	ann.Click(`.jp-Notebook .cm-content`)
+	ann.Do("Page.reload", chromiumtest.Params{})
+	runs(t, ann, "print('still', kept)", "still 42")
 
 	// A second tab has the same notebook and kernel.
-	second := browser.openTab(ann.profile, at+"lab/workspaces/third/tree/Untitled.ipynb")
-	second.runs("print('here', 'too', kept)", "here too 42")
+	second := browser.OpenTab(ann.Profile, at+"lab/workspaces/third/tree/Untitled.ipynb")
+	runs(t, second, "print('here', 'too', kept)", "here too 42")
 
 	// A laptop that sleeps, and wakes.
-	second.do("Network.enable", params{})
-	second.goesOffline(true)
-	patiently(t, "a page without a network", func() bool { return second.eval("fetch('api/status').then(() => 'there', () => 'away')") == "away" })
-	second.goesOffline(false)
-	second.runs("print('after', 'all', kept)", "after all 42")
+	second.Do("Network.enable", chromiumtest.Params{})
+	second.GoesOffline(true)
+	chromiumtest.Patiently(t, "a page without a network", func() bool { return second.Eval("fetch('api/status').then(() => 'there', () => 'away')") == "away" })
+	second.GoesOffline(false)
+	runs(t, second, "print('after', 'all', kept)", "after all 42")
 
 	l.uploads(second, key)
 }
 
 // uploads uploads 50 MB, and compares what has come.
-func (l *labs) uploads(p *page, key string) {
+func (l *labs) uploads(p *chromiumtest.Page, key string) {
 	l.tb.Helper()
 	const size = 50 << 20
 	content := make([]byte, size)
@@ -186,10 +187,10 @@ func (l *labs) uploads(p *page, key string) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		l.tb.Fatal(err)
 	}
-	p.chooses(`.jp-FileBrowser-toolbar [data-jp-item-name="uploader"] *`, file)
-	p.click(`.jp-Dialog .jp-mod-accept`) // it is large, says the Lab
+	p.Chooses(`.jp-FileBrowser-toolbar [data-jp-item-name="uploader"] *`, file)
+	p.Click(`.jp-Dialog .jp-mod-accept`) // it is large, says the Lab
 	want := fmt.Sprintf("%x", sha256.Sum256(content))
-	patiently(l.tb, "50 MB", func() bool {
+	chromiumtest.Patiently(l.tb, "50 MB", func() bool {
 		got, err := l.ssh(1, "ann", key, "sha256sum large.bin")
 		return err == nil && strings.HasPrefix(got, want)
 	})
@@ -204,24 +205,24 @@ func TestTabLeftAlone(t *testing.T) {
 		alone = 100
 	}
 	l := beginLabs(t, votes)
-	browser := startChromium(t)
+	browser := chromiumtest.Start(t)
 	l.begin(1, "ann", 200101)
-	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
+	chromiumtest.Patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
 	l.votes(1, "JupyterLab answers", says("kernels", "idle: 0 of 0"))
 	login := l.login(1, "ann")
-	ann := browser.open(login)
-	ann.click("#go")
-	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
-	ann.runs("print('it', 'runs')", "it runs")
+	ann := browser.Open(login)
+	ann.Click("#go")
+	ann.Click(`.jp-LauncherCard[data-category="Notebook"]`)
+	runs(t, ann, "print('it', 'runs')", "it runs")
 
 	// It loads again by itself, and Lab restores, connects and saves what it has.
-	ann.visit(labAt(login) + "lab/tree/Untitled.ipynb")
+	ann.Visit(labAt(login) + "lab/tree/Untitled.ipynb")
 	saves := `performance.getEntriesByType('resource').filter(e => e.name.includes('lab/api/workspaces/')).length > 1`
-	patiently(t, "that the place of the windows is saved", func() bool { return ann.eval(saves) == "true" })
+	chromiumtest.Patiently(t, "that the place of the windows is saved", func() bool { return ann.Eval(saves) == "true" })
 	before := l.state(1).LastInput
-	ann.do("Page.reload", params{})
-	patiently(t, "that it is saved again", func() bool { return ann.eval(saves) == "true" })
-	patiently(t, "a session with a tab that is left alone", func() bool {
+	ann.Do("Page.reload", chromiumtest.Params{})
+	chromiumtest.Patiently(t, "that it is saved again", func() bool { return ann.Eval(saves) == "true" })
+	chromiumtest.Patiently(t, "a session with a tab that is left alone", func() bool {
 		s := l.lastState(1)
 		return s.Idle >= alone && s.Connections["jupyter"] > 0 && !s.Unknown
 	})
@@ -229,48 +230,47 @@ func TestTabLeftAlone(t *testing.T) {
 		t.Errorf("the tab has moved the input from %s to %s", before, at)
 	}
 	l.work(protocol.WorkItem{N: 2, Warn: &protocol.Warn{Target: 1, EndsIn: 900, Text: "nobody has <used> it"}})
-	ann.isTold(" min: nobody has <used> it")
-	ann.click("#dsvm-notice button")
+	isTold(t, ann, " min: nobody has <used> it")
+	ann.Click("#dsvm-notice button")
 	moved := func(what string) {
 		t.Helper()
-		patiently(t, "that it is input: "+what, func() bool {
-			ann.asks()
+		chromiumtest.Patiently(t, "that it is input: "+what, func() bool {
+			asks(ann)
 			return l.state(1).LastInput.After(before)
 		})
 		before = l.state(1).LastInput
 	}
 	moved("a click at the warning")
-	patiently(t, "a session in use", func() bool { return l.lastState(1).Idle < alone })
+	chromiumtest.Patiently(t, "a session in use", func() bool { return l.lastState(1).Idle < alone })
 	l.work(protocol.WorkItem{N: 3, Warn: &protocol.Warn{Target: 1}})
-	ann.isTold("") // it has gone
-	ann.click(`.jp-Notebook .cm-content`)
+	isTold(t, ann, "") // it has gone
+	ann.Click(`.jp-Notebook .cm-content`)
 	moved("a click at a cell")
-	ann.key("a", 65, "a", 0)
+	ann.Key("a", 65, "a", 0)
 	moved("a key in a cell")
 	l.work(cancel(4, 1))
-	ann.isTold("This session has ended: asked to")
+	isTold(t, ann, "This session has ended: asked to")
 }
 
 // asks has the script of a page speak with the door at once, as it does when the network comes back,
 // and not in some seconds.
-func (p *page) asks() {
-	p.tb.Helper()
-	p.eval("dispatchEvent(new Event('online'))")
+func asks(p *chromiumtest.Page) {
+	p.Eval("dispatchEvent(new Event('online'))")
 }
 
 // isTold waits until a page shows a notice with a text; "" = none.
-func (p *page) isTold(text string) {
-	p.tb.Helper()
-	patiently(p.tb, fmt.Sprintf("the notice %q", text), func() bool {
-		p.asks()
-		said := p.eval("document.querySelector('#dsvm-notice')?.innerText ?? ''")
+func isTold(tb testing.TB, p *chromiumtest.Page, text string) {
+	tb.Helper()
+	chromiumtest.Patiently(tb, fmt.Sprintf("the notice %q", text), func() bool {
+		asks(p)
+		said := p.Eval("document.querySelector('#dsvm-notice')?.innerText ?? ''")
 		return text == "" && said == "" || text != "" && strings.Contains(said, text)
 	})
 }
 
 // copyCookie gives a page of another browser the cookie of one session under the name of
 // another's, as somebody may who has both.
-func (l *labs) copyCookie(from *page, to string) *page {
+func (l *labs) copyCookie(from *chromiumtest.Page, to string) *chromiumtest.Page {
 	l.tb.Helper()
 	var all struct {
 		Cookies []struct {
@@ -278,14 +278,14 @@ func (l *labs) copyCookie(from *page, to string) *page {
 			Value string `json:"value"`
 		} `json:"cookies"`
 	}
-	from.call(from.session, "Network.getCookies", params{}, &all)
-	other := from.open("about:blank")
+	from.Call(from.Session, "Network.getCookies", chromiumtest.Params{}, &all)
+	other := from.Open("about:blank")
 	for _, c := range all.Cookies {
 		if !strings.HasPrefix(c.Name, "dsvm_") {
 			l.tb.Errorf("the browser has a cookie %q, which is JupyterLab's", c.Name)
 			continue
 		}
-		other.do("Network.setCookie", params{"name": "dsvm_lab-2-web", "value": c.Value, "url": to, "secure": true})
+		other.Do("Network.setCookie", chromiumtest.Params{"name": "dsvm_lab-2-web", "value": c.Value, "url": to, "secure": true})
 		return other
 	}
 	l.tb.Fatal("the browser has no cookie")
@@ -294,22 +294,22 @@ func (l *labs) copyCookie(from *page, to string) *page {
 
 // runs runs a text in the cell of an open notebook, until its output is there: what is typed
 // before the Lab has made the cell is lost.
-func (p *page) runs(text, want string) {
-	p.tb.Helper()
-	defer p.tellsOnFailure()
-	patiently(p.tb, "the output "+want, func() bool {
+func runs(tb testing.TB, p *chromiumtest.Page, text, want string) {
+	tb.Helper()
+	defer p.TellsOnFailure()
+	chromiumtest.Patiently(tb, "the output "+want, func() bool {
 		// It is looked for first: to run the cell takes the output of its last run away.
-		if strings.Contains(p.eval("document.querySelector('.jp-Notebook')?.innerText ?? ''"), want) {
+		if strings.Contains(p.Eval("document.querySelector('.jp-Notebook')?.innerText ?? ''"), want) {
 			return true
 		}
-		p.click(`.jp-Notebook .cm-content`)
-		if !strings.Contains(p.eval("document.querySelector('.jp-Notebook .cm-content').innerText"), text) {
-			p.do("Input.dispatchKeyEvent", params{"type": "keyDown", "commands": []string{"selectAll"}})
-			p.do("Input.insertText", params{"text": text})
+		p.Click(`.jp-Notebook .cm-content`)
+		if !strings.Contains(p.Eval("document.querySelector('.jp-Notebook .cm-content').innerText"), text) {
+			p.Do("Input.dispatchKeyEvent", chromiumtest.Params{"type": "keyDown", "commands": []string{"selectAll"}})
+			p.Do("Input.insertText", chromiumtest.Params{"text": text})
 			return false
 		}
-		if !strings.Contains(p.eval("document.querySelector('.jp-Notebook .jp-InputPrompt').innerText"), "*") {
-			p.key("Enter", 13, "\r", 2) // with Ctrl: runs the cell and stays there
+		if !strings.Contains(p.Eval("document.querySelector('.jp-Notebook .jp-InputPrompt').innerText"), "*") {
+			p.Key("Enter", 13, "\r", 2) // with Ctrl: runs the cell and stays there
 		}
 		return false
 	})

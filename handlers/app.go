@@ -6,6 +6,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
+	"dsvmpools/handlers/page"
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/collector"
 	"dsvmpools/shared/doctor"
@@ -180,7 +181,12 @@ func Main(ctx context.Context, getenv func(string) string, log *slog.Logger) int
 	functions.Register(host)
 	api := functions.API(s.Share)
 	host.HTTP(api)
-	host.Site(site(api))
+	web, err := page.New(s.SignIn.page())
+	if err != nil {
+		log.Error("page cannot be served", "error", err)
+		return 1
+	}
+	host.Site(site(api, web))
 	if err := host.Serve(ctx, getenv("FUNCTIONS_CUSTOMHANDLER_PORT")); err != nil {
 		log.Error("handler stopped", "error", err)
 		return 1

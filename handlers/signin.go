@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"dsvmpools/handlers/httpapi"
+	"dsvmpools/handlers/page"
 	"dsvmpools/shared/caller"
 	"dsvmpools/shared/signin"
 	"dsvmpools/shared/wire"
@@ -21,7 +22,8 @@ type SignIn struct {
 	Scope     string   // DSVM_SCOPE
 	Roles     caller.Rules
 	KeyRole   caller.Role
-	Platform  bool // App Service has people sign in
+	PageKeys  string // DSVM_PAGE_KEYS; "" = addresses of the page have no keys
+	Platform  bool   // App Service has people sign in
 }
 
 // platformAuth is set by App Service where its own authentication is switched on, which then
@@ -45,6 +47,10 @@ func (r *reader) signIn() SignIn {
 		}
 	}
 	s.Client, s.Scope = r.getenv("DSVM_CLIENT_ID"), r.getenv("DSVM_SCOPE")
+	if s.PageKeys = r.getenv(pageKeysSetting); s.PageKeys != "" {
+		_, err := newPageKeys(s.PageKeys, s.Client)
+		r.add("", err)
+	}
 	if len(s.Audiences) > 0 {
 		s.Client, s.Scope = cmp.Or(s.Client, s.Audiences[0]), cmp.Or(s.Scope, s.Audiences[0]+"/.default")
 	}
@@ -74,6 +80,23 @@ func (s SignIn) config(log *slog.Logger) signin.Config {
 	return signin.Config{Issuer: s.Issuer, Audiences: s.Audiences, Tenant: s.Tenant, Log: log}
 }
 
+// signInWays is where people get tokens.
+func (s SignIn) signInWays() wire.SignIn {
+	if s.Issuer == "" {
+		return wire.SignIn{}
+	}
+	return wire.SignIn{Issuer: s.Issuer, ClientID: s.Client, Scope: s.Scope}
+}
+
+// page is how people sign in to the page. The settings have been checked.
+func (s SignIn) page() page.Config {
+	out := page.Config{SignIn: s.signInWays(), Platform: s.Platform}
+	if keys, err := newPageKeys(s.PageKeys, s.Client); err == nil && s.PageKeys != "" {
+		out.Keys = keys
+	}
+	return out
+}
+
 // access is what the HTTP API asks.
 func (s SignIn) access(log *slog.Logger) (httpapi.Access, error) {
 	out := httpapi.Access{Platform: s.Platform, Tenant: s.Tenant, Roles: s.Roles, Key: s.KeyRole}
@@ -85,6 +108,6 @@ func (s SignIn) access(log *slog.Logger) (httpapi.Access, error) {
 		return out, err
 	}
 	out.Tokens = tokens
-	out.SignIn = wire.SignIn{Issuer: s.Issuer, ClientID: s.Client, Scope: s.Scope}
+	out.SignIn = s.signInWays()
 	return out, nil
 }

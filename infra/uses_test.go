@@ -47,6 +47,7 @@ var leftOut = map[string]string{
 	"AZURE_RESOURCE_MANAGER_ENDPOINT": "another cloud",
 	"DSVM_ALLOW_PRIVATE_HOSTS":        "a team's own Git host",
 	"DSVM_OS_DISK_GIB":                "the image says how large its disk is",
+	"DSVM_PAGE_KEYS":                  "only `dsvm up`; people in Azure sign in at an issuer",
 	"DSVM_SESSIONS_FOR":               "only `dsvm up` without root, where all sessions are of one account",
 	"DSVM_EPHEMERAL_DISK":             "the way out where Azure refuses the disk of a size",
 	"DSVM_FLEET_POLL":                 "a time", "DSVM_BOOT_DEADLINE": "a time", "DSVM_DELETE_AGAIN": "a time", "DSVM_MISSING_FOR": "a time",

@@ -5,6 +5,7 @@ package local
 import (
 	"cmp"
 	"log/slog"
+	"net"
 	"os"
 	"os/user"
 	"time"
@@ -77,4 +78,13 @@ func ownerLogin() string {
 		name = ""
 	}
 	return cmp.Or(name, "owner") + "@local"
+}
+
+// PageURL is an address of the page that signs the owner in, once, within a day.
+func (in *Instance) PageURL() string { return in.URL + "/#k=" + in.issuer.NewPageKey() }
+
+// pageOrigins are the origins of the page of a host at an address.
+func pageOrigins(addr string) []string {
+	_, port, _ := net.SplitHostPort(addr)
+	return []string{"http://" + addr, "http://localhost:" + port}
 }

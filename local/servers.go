@@ -272,6 +272,7 @@ func (in *Instance) startHost(cfg Config, id *identity, log *slog.Logger) error 
 		return fmt.Errorf("the local Functions host: %w", err)
 	}
 	in.close = append(in.close, in.Host.Close)
+	in.issuer.AllowPages(pageOrigins(in.Host.Addr())...)
 	in.Description = Description{
 		URL:             "http://" + in.Host.Addr(),
 		Key:             id.Keys["function"],
@@ -338,6 +339,7 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"DSVM_LEDGER_DELAY":               "1s",
 		"DSVM_RESEND_AFTER":               "10s",
 		"DSVM_ISSUER":                     in.issuer.URL(),
+		"DSVM_PAGE_KEYS":                  in.issuer.URL() + "/token",
 		"DSVM_AUDIENCE":                   in.issuer.Client(),
 		"DSVM_TENANT":                     in.issuer.Tenant(),
 		"DSVM_SCOPE":                      issuer.Scope,

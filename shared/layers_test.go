@@ -36,7 +36,7 @@ var walls = append([]wall{
 		never: slices.Concat(adapters, azure),
 		why:   "the driver stands on ports, so that the simulation can put a world below it",
 	}, {
-		from:  []string{"shared/outbound", "shared/door", "shared/intake", "shared/seal"},
+		from:  []string{"shared/outbound", "shared/door", "shared/intake", "shared/seal", "shared/answer"},
 		never: []string{"shared/...", "handlers/...", "agent/...", "local/...", "cmd/..."},
 		but:   []string{"shared/fault"},
 		why:   "a guard is used by every layer, so that it may know none; it knows shared/fault alone",
@@ -61,6 +61,10 @@ var walls = append([]wall{
 		from:  []string{"handlers/httpapi/..."},
 		never: slices.Concat([]string{"shared/drive/..."}, adapters, azure),
 		why:   "the HTTP API has the use cases, by interfaces of its own; what stands below them is not its business",
+	}, {
+		from:  []string{"handlers/page"},
+		never: slices.Concat([]string{"shared/drive/...", "shared/service", "handlers/httpapi/..."}, adapters, azure),
+		why:   "the page asks the API for everything it shows; the package serves files, and swaps a key for a token",
 	}, {
 		from:  []string{"cmd/dsvm/cli"},
 		never: slices.Concat([]string{"shared/drive/...", "handlers/...", "agent/..."}, adapters, azure),

@@ -117,10 +117,15 @@ its commit. The exit code is 0 only if all of it happened.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTime)
 			defer cancel()
 			d := &demonstration{p: p, jobs: demoJobs(), begin: time.Now()}
-			return d.run(ctx, dir)
+			if err := d.run(ctx, dir); err != nil || !keep {
+				return errors.Join(err, d.close())
+			}
+			fmt.Fprintf(p.Err, "dsvm: the page is at %s; Ctrl-C stops the instance\n", d.in.PageURL())
+			<-cmd.Context().Done()
+			return d.close()
 		},
 	}
-	cmd.Flags().BoolVar(&keep, "keep", false, "keep the instance's folder, with all logs")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep the instance's folder, with all logs, and have it run until Ctrl-C")
 	cmd.AddCommand(demoInteractive(p))
 	return cmd
 }
@@ -134,7 +139,6 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 	if err := d.start(ctx, dir); err != nil {
 		return err
 	}
-	defer d.in.Close()
 	if _, err := d.client.Apply(ctx, []byte(demoPool)); err != nil {
 		return err
 	}
@@ -177,6 +181,14 @@ func (d *demonstration) run(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintln(d.p.Out, "pool cpu: 0 nodes")
 	return nil
+}
+
+// close ends the instance, if it has begun.
+func (d *demonstration) close() error {
+	if d.in == nil {
+		return nil
+	}
+	return d.in.Close()
 }
 
 func (d *demonstration) phase(what string, took time.Duration) {

@@ -86,6 +86,7 @@ ends the jobs that run; with --drain it lets them end first, and starts no other
 				}
 			}
 			fmt.Fprintf(p.Out, "The instance is up at %s; it is described in %s.\n", in.URL, filepath.Join(dir, cli.InstanceFile))
+			fmt.Fprintf(p.Err, "dsvm: the page is at %s; the address serves once, `dsvm page` prints another one\n", in.PageURL())
 			if os.Geteuid() == 0 && jobUser == "" && (runtime.GOOS != "linux" || os.Getenv("DSVM_JOB_UIDS") == "off") {
 				fmt.Fprintln(p.Err, "dsvm: jobs run as root, like this program; --job-user NAME runs them as somebody else")
 			} else if os.Geteuid() == 0 && jobUser == "" {

@@ -185,7 +185,7 @@ func bearerOf(r *http.Request) (string, error) {
 		return "", wire.NotSignedIn("the request has several headers Authorization; send one")
 	}
 	if len(values) == 0 {
-		return "", nil
+		return pageToken(r), nil
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -198,6 +198,17 @@ func bearerOf(r *http.Request) (string, error) {
 		return "", wire.NotSignedIn("the header Authorization has no token")
 	}
 	return token, nil
+}
+
+// pageToken is the token of a page that has signed in by a key: its claims are in a cookie, which
+// no script reads, and its signature is in a header, which no page of another origin can send. "" = it has none.
+func pageToken(r *http.Request) string {
+	claims, err := r.Cookie(wire.PageCookie)
+	signature := r.Header.Get(wire.PageHeader)
+	if err != nil || signature == "" || !cameByWeb(r) {
+		return ""
+	}
+	return claims.Value + "." + signature
 }
 
 // addressOf is where a request comes from, as the last proxy says; "" = it is not known. It

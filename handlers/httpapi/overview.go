@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 
+	"dsvmpools/shared/answer"
 	"dsvmpools/shared/version"
 	"dsvmpools/shared/wire"
 )
@@ -33,7 +32,7 @@ func (s *server) showNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	tag := `"` + name + `"`
 	w.Header().Set("ETag", tag)
-	if hasTag(r.Header.Values("If-None-Match"), tag) {
+	if answer.Has(r, tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -43,16 +42,6 @@ func (s *server) showNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	now.Version = version.Read().Version
 	return writeOK(w, now)
-}
-
-// hasTag reports whether a client has the answer with this tag. A proxy that has compressed an
-// answer makes its tag weak.
-func hasTag(headers []string, tag string) bool {
-	return slices.ContainsFunc(headers, func(list string) bool {
-		return slices.ContainsFunc(strings.Split(list, ","), func(one string) bool {
-			return strings.TrimPrefix(strings.TrimSpace(one), "W/") == tag
-		})
-	})
 }
 
 func (s *server) listTroubles(w http.ResponseWriter, r *http.Request) error {

@@ -217,6 +217,9 @@ func (s *server) wrap(serve func(w http.ResponseWriter, r *http.Request) error) 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		if r.Method == http.MethodGet {
+			w = &polled{ResponseWriter: w, request: r}
+		}
 		defer func() {
 			switch p := recover(); p {
 			case nil:

@@ -28,10 +28,17 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 		status, contentType = http.StatusInternalServerError, wire.ProblemType
 		body, _ = json.Marshal(wire.NewProblem(&fault.Error{Code: fault.Internal, Err: err}))
 	}
+	body = append(body, '\n')
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	if p, ok := w.(*polled); ok && status == http.StatusOK {
+		if body, status = p.shorten(body); status == http.StatusNotModified {
+			w.WriteHeader(status)
+			return
+		}
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // the caller is gone if this fails
+	w.Write(body) // the caller is gone if this fails
 }
 
 func writeOK(w http.ResponseWriter, v any) error {

@@ -55,6 +55,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /authorize", s.askCode)
 	mux.HandleFunc("POST /authorize", s.approveCode)
 	mux.HandleFunc("POST /token", s.giveToken)
+	mux.HandleFunc("POST /pagekey", s.askPageKey)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
@@ -226,7 +227,11 @@ func (s *Server) approveCode(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, to.String(), http.StatusSeeOther)
 }
 
-const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
+const (
+	deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
+	// pageKeyGrant swaps the key of an address of the page for a token of the owner; handlers has the same.
+	pageKeyGrant = "urn:dsvm:grant:page-key"
+)
 
 // giveToken is the token endpoint.
 func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
@@ -239,6 +244,8 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 		s.giveDevice(w, r.PostFormValue("device_code"))
 	case "authorization_code":
 		s.giveCode(w, r)
+	case pageKeyGrant:
+		s.givePage(w, r.PostFormValue("code"))
 	case "refresh_token":
 		p, err := s.refreshed(r.PostFormValue("refresh_token"))
 		if err != nil {

@@ -68,6 +68,9 @@ type Server struct {
 	mu      sync.Mutex
 	devices map[string]*device // by device code
 	codes   map[string]*grant  // by authorization code
+	pages   []string           // origins of the page, which may ask for tokens
+
+	pageKeys map[string]time.Time // until when a key of an address of the page serves
 }
 
 // Start starts an issuer.
@@ -82,7 +85,7 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, users: users, devices: map[string]*device{}, codes: map[string]*grant{}}
+	s := &Server{cfg: cfg, users: users, devices: map[string]*device{}, codes: map[string]*grant{}, pageKeys: map[string]time.Time{}}
 	if s.state, err = loadState(cfg.Path); err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	s.url = "http://" + l.Addr().String()
 	s.web = &http.Server{
-		Handler:     door.Door{Pages: true}.Guard(s.handler(), false),
+		Handler:     s.letPages(door.Door{Pages: true}.Guard(s.handler(), false)),
 		ReadTimeout: readTime,
 	}
 	go s.web.Serve(l)

@@ -24,6 +24,12 @@ func NewMe(c caller.Caller) Me {
 	return m
 }
 
+// The two halves of the token of a page that has signed in by a key of `dsvm up`.
+const (
+	PageCookie = "dsvm"      // cookie with the claims
+	PageHeader = "Dsvm-Page" // header with the signature
+)
+
 // SignIn is where and how people sign in, for the command line. It is no secret.
 type SignIn struct {
 	Issuer   string `json:"issuer"`   // whose discovery document leads on

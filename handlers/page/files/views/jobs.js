@@ -1,0 +1,137 @@
+// My jobs: what runs, what waits and why, what has ended and how.
+
+import {html, useEffect, useMemo, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, Dialog, took, money, isFinal} from '../ui.js';
+import {get, post} from '../api.js';
+
+const PAGE = 100;
+const choices = [['', 'any state'], ['active', 'not ended'], ['running', 'running'], ['queued', 'waiting'], ['held', 'held'], ['succeeded', 'succeeded'],
+  ['failed', 'failed'], ['timedOut', 'timed out'], ['cancelled', 'cancelled'], ['rejected', 'rejected']];
+const active = ['submitted', 'held', 'queued', 'assigned', 'running'];
+
+// parse reads what somebody has typed: label=value asks for a label, anything else for a part of the name.
+export function parse(text) {
+  const out = new URLSearchParams();
+  for (const word of text.trim().split(/\s+/).filter(Boolean)) {
+    if (/^[^=]+=./.test(word)) out.append('label', word);
+    else out.set('name', word);
+  }
+  return out;
+}
+
+// pathOf is what the list asks the API for.
+function pathOf(query, me) {
+  const out = parse(query.q || '');
+  out.set('limit', PAGE);
+  if (me.name && query.who !== 'all') out.set('user', me.name);
+  for (const state of query.state === 'active' ? active : [query.state].filter(Boolean)) out.append('state', state);
+  for (const name of ['pool', 'team', 'sweep']) if (query[name]) out.set(name, query[name]);
+  return '/jobs?' + out;
+}
+
+export default function Jobs({query, live, me}) {
+  const {go} = useShell();
+  const path = useMemo(() => pathOf(query, me), [JSON.stringify(query)]);
+  const answer = useLive(live, path);
+  const [older, setOlder] = useState({items: [], next: undefined, path});
+  const [problem, setProblem] = useState(null);
+  useEffect(() => setOlder({items: [], next: undefined, path}), [path]);
+  const rows = useMemo(() => merge(answer.data?.items || [], older.path === path ? older.items : []), [answer.data, older]);
+  const next = older.items.length && older.path === path ? older.next : answer.data?.continue;
+  const set = more => {
+    const to = new URLSearchParams(Object.entries({...query, ...more}).filter(([, v]) => v));
+    go('/jobs' + (to.size ? '?' + to : ''), {replace: true});
+  };
+  const load = async () => {
+    try {
+      const got = await get(path + '&continue=' + encodeURIComponent(next));
+      setOlder(o => ({items: [...o.items, ...got.items], next: got.continue, path}));
+      setProblem(null);
+    } catch (e) {
+      setProblem(e);
+    }
+  };
+  return html`<h1>${query.who === 'all' || !me.name ? 'Jobs of all' : 'My jobs'}</h1>
+    <${Filters} query=${query} me=${me} set=${set}/>
+    ${answer.data && html`<${Trouble} error=${answer.error} what="answer"/>`}
+    ${!answer.data ? html`<${Waiting} answer=${answer} what="jobs"/>`
+    : !rows.length ? html`<${Nothing} query=${query} me=${me} set=${set}/>`
+      : html`<${Table} rows=${rows} me=${me}/>
+        <p class="foot">${rows.length} jobs are shown${next ? ', the newest of more. ' : '. '}
+          ${next && html`<button onClick=${load}>Older jobs</button>`}</p>
+        <${Trouble} error=${problem} what="older jobs"/>`}`;
+}
+
+// merge puts pages together: what is polled is newer than what was loaded before.
+function merge(polled, loaded) {
+  const byID = new Map(loaded.map(j => [j.id, j]));
+  for (const j of polled) byID.set(j.id, j);
+  if (!loaded.length) return polled;
+  return [...byID.values()].sort((a, b) => (a.submittedAt < b.submittedAt ? 1 : a.submittedAt > b.submittedAt ? -1 : a.id < b.id ? 1 : -1));
+}
+
+function Filters({query, me, set}) {
+  const [text, setText] = useState(query.q || '');
+  useEffect(() => {
+    if (text === (query.q || '')) return undefined;
+    const later = setTimeout(() => set({q: text}), 300);
+    return () => clearTimeout(later);
+  }, [text]);
+  return html`<form class="filters" role="search" onSubmit=${e => e.preventDefault()}>
+    <label>Filter <input type="search" data-filter value=${text} placeholder="part of a name, or label=value" onInput=${e => setText(e.target.value)}/></label>
+    <label>State <select value=${query.state || ''} onChange=${e => set({state: e.target.value})}>
+      ${choices.map(([value, word]) => html`<option value=${value} selected=${value === (query.state || '')}>${word}</option>`)}</select></label>
+    ${me.name && html`<label>Whose <select value=${query.who || ''} onChange=${e => set({who: e.target.value})}>
+      <option value="" selected=${query.who !== 'all'}>mine</option><option value="all" selected=${query.who === 'all'}>everybody's</option></select></label>`}
+    ${query.pool && html`<span class="chip">pool ${query.pool} <button class="plain" type="button" aria-label="Any pool" onClick=${() => set({pool: ''})}>✕</button></span>`}
+  </form>`;
+}
+
+function Nothing({query, me, set}) {
+  const isNarrow = query.q || query.state || query.pool || query.team;
+  if (isNarrow) return html`<p class="box">No job is like that. <button onClick=${() => set({q: '', state: '', pool: '', team: ''})}>Show all</button></p>`;
+  return html`<div class="box"><p>${me.name ? 'You have no jobs yet.' : 'There are no jobs yet.'} A first one, in a terminal:</p>
+    <pre>dsvm run --pool cpu -- echo hello</pre>
+    <p>${me.name && html`Or look at <${Link} to="/jobs?who=all">everybody's jobs<//>. `}It appears here by itself.</p></div>`;
+}
+
+function Table({rows, me}) {
+  const hasCost = rows.some(j => j.cost !== undefined);
+  const isMixed = rows.some(j => j.user !== me.name);
+  return html`<table class="list"><thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col">Why</th><th scope="col">Pool</th>
+    ${isMixed && html`<th scope="col">User</th>`}<th scope="col">Began</th><th scope="col" class="num">For</th>
+    ${hasCost && html`<th scope="col" class="num">Cost</th>`}<th scope="col"><span class="unseen">Actions</span></th></tr></thead>
+    <tbody>${rows.map(j => html`<tr key=${j.id} data-row>
+      <th scope="row"><${Link} to=${'/jobs/' + encodeURIComponent(j.id)} data-open>${j.name || j.id}<//></th>
+      <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/>` : ''}${j.why || j.reason}</td><td data-label="pool">${j.pool}</td>
+      ${isMixed && html`<td data-label="of">${j.user || '–'}</td>`}<td data-label="began"><${Time} at=${j.startedAt}/></td><td class="num" data-label="for">${took(j)}</td>
+      ${hasCost && html`<td class="num" data-label="cost">${j.cost === undefined ? '–' : money(j.cost, j.currency)}</td>`}
+      <td class="acts"><${Acts} job=${j}/></td></tr>`)}</tbody></table>`;
+}
+
+const Progress = ({of}) => html`<span class="meter"><progress max="100" value=${of.percent} aria-label="ended"></progress> ${of.percent} % of ${of.members}
+  ${of.failed + of.timedOut > 0 && ', ' + (of.failed + of.timedOut) + ' failed'}. </span>`;
+
+// Acts are the two things that can be done to a job: to end it, or to run it again.
+export function Acts({job, large}) {
+  const {live, say, go} = useShell();
+  const [asks, setAsks] = useState(false);
+  const name = job.name || job.id;
+  const act = async (path, done) => {
+    setAsks(false);
+    try {
+      done(await post('/jobs/' + encodeURIComponent(job.id) + path));
+    } catch (e) {
+      say(`${name}: ${e.detail || e.message}`);
+    }
+    live.refresh();
+  };
+  if (job.state === 'rejected') return null;
+  if (isFinal(job.state)) {
+    return html`<button class=${large ? '' : 'plain'} aria-label=${large ? null : 'Run ' + name + ' again'} title="Run again"
+      onClick=${() => act('/rerun', j => { say(`${name} runs again as ${j.id}.`); if (large) go('/jobs/' + encodeURIComponent(j.id)); })}>${large ? 'Run again' : '↻'}</button>`;
+  }
+  return html`<button class=${large ? 'danger' : 'plain'} aria-label=${large ? null : 'Cancel ' + name} title="Cancel" onClick=${() => setAsks(true)}>${large ? 'Cancel' : '✕'}</button>
+    ${asks && html`<${Dialog} title=${'Cancel ' + name + '?'} yes="Cancel the job" no="Keep it" onNo=${() => setAsks(false)}
+      onYes=${() => act('/cancel', () => say(`${name} is asked to end.`))}>
+      <p>${job.startedAt ? 'It is asked to end, and ends for good soon after. What it has written stays.' : 'It will not begin.'}</p><//>`}`;
+}
