@@ -160,6 +160,22 @@ func (s *server) explainJob(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, e)
 }
 
+func (s *server) showJobCost(w http.ResponseWriter, r *http.Request) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	j, err := s.Jobs.Job(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	cost, err := s.Usage.JobCost(r.Context(), j)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, cost)
+}
+
 // jobID is the id in the path. What cannot be an id names no job.
 func jobID(r *http.Request) (string, error) {
 	id := r.PathValue("id")

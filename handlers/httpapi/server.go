@@ -66,6 +66,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/jobs/{id}/rerun", change, nil, s.rerunJob},
 		{"POST", "/api/jobs/{id}/certificate", change, nil, s.certifyJob},
 		{"GET", "/api/jobs/{id}/explain", read, nil, s.explainJob},
+		{"GET", "/api/jobs/{id}/cost", read, nil, s.showJobCost},
 		{"GET", "/api/jobs/{id}/logs/{stream}", read, []string{"attempt", "rank", "offset", "tail", "since", "follow"}, s.readLog},
 		{"GET", "/api/jobs/{id}/files", read, append([]string{"attempt", "path"}, list...), s.listFiles},
 		{"GET", "/api/jobs/{id}/files/{path...}", read, []string{"attempt"}, s.readFile},

@@ -176,6 +176,8 @@ type Usage interface {
 	// Report reports on what has ended in a time, and on what still runs if that time has
 	// not passed.
 	Report(ctx context.Context, q usage.Query) (usage.Report, error)
+	// JobCost is what a job has cost until now.
+	JobCost(ctx context.Context, j *pool.Job) (wire.JobCost, error)
 	// RebuildSums builds the sums of days again from the rows, the latest first, for some
 	// seconds.
 	RebuildSums(ctx context.Context, q wire.SumsQuery) (wire.SumsRebuilt, error)

@@ -106,6 +106,12 @@ func (c *Client) Explain(ctx context.Context, id string) (wire.Explanation, erro
 	return e, c.call(ctx, request{method: "GET", path: jobPath(id) + "/explain"}, &e)
 }
 
+// JobCost asks what a job has cost until now.
+func (c *Client) JobCost(ctx context.Context, id string) (wire.JobCost, error) {
+	var cost wire.JobCost
+	return cost, c.call(ctx, request{method: "GET", path: jobPath(id) + "/cost"}, &cost)
+}
+
 // ExplainPool asks why a pool has the size it has.
 func (c *Client) ExplainPool(ctx context.Context, name string) (wire.PoolExplanation, error) {
 	var e wire.PoolExplanation

@@ -86,5 +86,5 @@ func (s *State) OpenEntries(now time.Time) (entries []usage.Entry) {
 func attemptKey(j *Job, a *job.Attempt) string { return usage.AttemptKey(j.Order, a.Number) }
 
 func rankKey(j *Job, a *job.Attempt, r *job.Rank) string {
-	return fmt.Sprintf("%s!%d!%d", j.Order, a.Number, r.Rank)
+	return usage.RankKey(j.Order, a.Number, r.Rank)
 }

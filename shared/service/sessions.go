@@ -169,7 +169,7 @@ func (s *Sessions) show(ctx context.Context, j *pool.Job) (wire.Session, error) 
 	if j.State.Final() {
 		out := wire.NewSession(j, nil, s.now())
 		var err error
-		out.Cost, err = s.endedCost(ctx, j)
+		out.Cost, err = costs{s.store, s.driver}.endedCost(ctx, j)
 		return out, err
 	}
 	head, nodes, _, err := s.driver.Nodes(ctx, j.Spec.Pool)
@@ -178,8 +178,8 @@ func (s *Sessions) show(ctx context.Context, j *pool.Job) (wire.Session, error) 
 	}
 	out := wire.NewSession(j, nodeOf(j, nodes), s.now())
 	if out.State != wire.SessionWaiting {
-		costs, err := s.liveCosts(ctx, j.Spec.Pool, s.now())
-		out.Cost = costs[j.Order]
+		open, err := costs{s.store, s.driver}.openCosts(ctx, j.Spec.Pool, s.now())
+		out.Cost = open[j.Order]
 		return out, err
 	}
 	out.UsualWait = int64(pool.UsualBoot(head.Sets) / time.Second)
@@ -244,7 +244,7 @@ func (s *Sessions) listPool(ctx context.Context, name, user string) ([]wire.Sess
 	if err != nil {
 		return nil, err
 	}
-	costs, err := s.liveCosts(ctx, name, s.now())
+	open, err := costs{s.store, s.driver}.openCosts(ctx, name, s.now())
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (s *Sessions) listPool(ctx context.Context, name, user string) ([]wire.Sess
 	for _, j := range jobs {
 		if j.Session != nil {
 			one := wire.NewSession(j, nodeOf(j, nodes), s.now())
-			one.Cost = costs[j.Order]
+			one.Cost = open[j.Order]
 			out = append(out, one)
 		}
 	}

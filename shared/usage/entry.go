@@ -58,6 +58,11 @@ type Entry struct {
 // AttemptKey is the Key of an attempt on one node, by the order of its job and its number.
 func AttemptKey(order string, number int) string { return order + "!" + strconv.Itoa(number) }
 
+// RankKey is the Key of one node's part of an attempt of a job on several nodes.
+func RankKey(order string, number, rank int) string {
+	return AttemptKey(order, number) + "!" + strconv.Itoa(rank)
+}
+
 // Identity is what distinguishes an entry from all others, also while it still runs.
 func (e *Entry) Identity() string { return e.Pool + "!" + e.Kind + "!" + e.Key }
 

@@ -22,6 +22,14 @@ type UsageReport struct {
 	Continue string       `json:"continue,omitempty"`
 }
 
+// JobCost is what a job has cost.
+type JobCost struct {
+	Cost    *Cost     `json:"cost"`              // of all its attempts until now; null: none has started, or their use is not kept any more
+	PerHour *Cost     `json:"perHour,omitempty"` // while it runs; missing = it does not
+	AtMost  *Cost     `json:"atMost,omitempty"`  // in all, if its running attempt takes its whole timeout; missing = it does not run, or has none
+	AsOf    time.Time `json:"asOf"`
+}
+
 // unknownPrice stands where no price is known.
 const unknownPrice = usage.UnknownPrice
 

@@ -72,6 +72,7 @@ exit code  3
 submitted  2026-03-02 10:00:00 UTC (2h ago)
 started    2026-03-02 10:10:00 UTC (110m ago)
 ended      2026-03-02 11:30:00 UTC (30m ago)
+cost       0.11 USD
 attempts
   NUMBER  NODE               STATE      EXIT  STARTED   TOOK  REASON
        1  dsvm-cpu-d2s-v5_0  node lost  1001  110m ago  11m   its node was deleted: its agent fell silent and lost its session

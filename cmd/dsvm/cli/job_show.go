@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"dsvmpools/shared/job"
+	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
 )
 
@@ -21,10 +23,12 @@ that has none; -o json has what the instance says of the job, without them.`,
 		ValidArgsFunction: firstOf(p.completeJobs),
 		RunE: func(c *cobra.Command, args []string) error {
 			var last lastLines
+			var cost wire.JobCost
 			j, err := ask(c.Context(), p, "asking for job "+args[0], func(ctx context.Context, s *session) (wire.Job, error) {
 				j, err := s.Job(ctx, args[0])
 				if err == nil && p.output != outputJSON {
 					last = readLastLines(ctx, s, j, shownLines)
+					cost = jobCost(ctx, s, j)
 				}
 				return j, err
 			})
@@ -34,7 +38,7 @@ that has none; -o json has what the instance says of the job, without them.`,
 			if p.output == outputJSON {
 				return p.json(j)
 			}
-			if err := p.showJob(j); err != nil {
+			if err := p.showJob(j, cost); err != nil {
 				return err
 			}
 			return last.write(p.Out, "")
@@ -42,12 +46,12 @@ that has none; -o json has what the instance says of the job, without them.`,
 	}
 }
 
-func (p *Program) showJob(j wire.Job) error {
+func (p *Program) showJob(j wire.Job, cost wire.JobCost) error {
 	err := p.facts([][2]string{
 		{"id", j.ID}, {"pool", j.Pool}, {"name", j.Name}, {"team", j.Team}, {"user", j.User}, {"run again", j.RerunOf},
 		{"state", string(j.State)}, {"reason", j.Reason}, {"exit code", exitText(j.ExitCode)},
 		{"submitted", p.at(j.SubmittedAt)}, {"started", p.at(j.StartedAt)}, {"ended", p.at(j.EndedAt)},
-		{"kept", j.Kept}, {"conflict", p.conflictText(j)},
+		{"cost", jobCostText(cost)}, {"kept", j.Kept}, {"conflict", p.conflictText(j)},
 	})
 	if err != nil {
 		return err
@@ -78,6 +82,50 @@ func (p *Program) showJob(j wire.Job) error {
 		return nil
 	}
 	return p.spec(j.Spec)
+}
+
+// jobCost is what a job has cost; nothing if that cannot be found: an instance of an earlier release does not say it.
+func jobCost(ctx context.Context, s *session, j wire.Job) wire.JobCost {
+	if j.StartedAt == nil && len(j.Attempts) == 0 {
+		return wire.JobCost{}
+	}
+	cost, err := s.JobCost(ctx, j.ID)
+	if err != nil {
+		return wire.JobCost{}
+	}
+	return cost
+}
+
+// jobCostText says what a job has cost: "0.09 USD so far, 0.12 USD an hour, at most 0.24 USD"; "" = that is not known,
+// or it costs nothing yet.
+func jobCostText(c wire.JobCost) string {
+	text := amountText(c.Cost)
+	if c.PerHour == nil || text == "" {
+		return text
+	}
+	text += " so far"
+	if c.PerHour.Amount != usage.UnknownPrice {
+		text += ", " + costText(c.PerHour) + " an hour"
+	}
+	if c.AtMost != nil && c.AtMost.Amount != usage.UnknownPrice {
+		text += ", at most " + amountText(c.AtMost) + " if it takes its whole timeout"
+	}
+	return text
+}
+
+// amountText is an amount for people: to the hundredth, and what is less is not zero.
+func amountText(c *wire.Cost) string {
+	if c == nil || c.Amount == usage.UnknownPrice {
+		return costText(c)
+	}
+	amount, ok := new(big.Rat).SetString(c.Amount)
+	switch {
+	case !ok:
+		return costText(c)
+	case amount.Cmp(big.NewRat(1, 100)) < 0:
+		return "< 0.01 " + c.Currency
+	}
+	return amount.FloatString(2) + " " + c.Currency
 }
 
 // conflictText says that another document came under a job's id; "" = none did.

@@ -25,6 +25,8 @@ const (
 	// cancelTimeout bounds the cancelling of a job after Ctrl-C, and before that the
 	// submission that is under way.
 	cancelTimeout = 20 * time.Second
+	// costTimeout bounds the question what a job has cost, for which nobody wants to wait.
+	costTimeout = 5 * time.Second
 	// unknownWithin is how long a job that the instance does not know may still come, after
 	// a submission whose answer was lost.
 	unknownWithin = 5 * time.Second
@@ -49,6 +51,8 @@ code of the first one that did not.
 Ctrl-C cancels the job and waits for its end; a second one leaves as soon as the
 instance has taken the cancel. A closed terminal, or a reader of the output that
 has gone, cancels the job as well. --detach only submits it and prints its id.
+
+On a terminal it ends with what the job has cost, with all its attempts.
 
 ` + jobFlagsHelp,
 		Example: `  dsvm run --pool cpu -- echo hello
@@ -226,7 +230,20 @@ func (r *oneRun) follow() error {
 	if err != nil {
 		return err
 	}
+	r.sayCost(j)
 	return jobExit(j)
+}
+
+// sayCost says on a terminal what the job has cost.
+func (r *oneRun) sayCost(j wire.Job) {
+	if r.p.ErrWidth == 0 {
+		return
+	}
+	ctx, end := context.WithTimeout(r.life, costTimeout)
+	defer end()
+	if text := amountText(jobCost(ctx, r.s, j).Cost); text != "" {
+		r.p.Say("job %s cost %s", r.id, text)
+	}
 }
 
 // followToEnd returns the job as it has ended.

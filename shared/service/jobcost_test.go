@@ -104,3 +104,53 @@ func TestCostAndUsualWait(t *testing.T) {
 		t.Errorf("the next one: %+v, %v", next, err)
 	}
 }
+
+// A job costs what reports say: with the attempts that were lost, while it runs, before and after its use is recorded.
+func TestJobCost(t *testing.T) {
+	t.Parallel()
+	app := apptest.Example(t) // job first was lost once and has failed, second runs, third waits
+	check := func(when string) {
+		t.Helper()
+		r, err := app.Ledger.Report(t.Context(), usage.Query{By: usage.ByJob})
+		if err != nil {
+			t.Fatal(err)
+		}
+		byJob := map[string]usage.Group{}
+		for _, g := range r.Groups {
+			byJob[g.Key] = g
+		}
+		for _, id := range []string{"first", "second"} {
+			j, err := app.Jobs.Job(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := app.Ledger.JobCost(t.Context(), j)
+			want := wire.Cost{Amount: byJob[id].Cost, Currency: byJob[id].Currency}
+			if err != nil || got.Cost == nil || *got.Cost != want || want.Amount == "" {
+				t.Errorf("%s: %s costs %+v (%v), and in the report %+v", when, id, got.Cost, err, want)
+			}
+			if runs := byJob[id].Open > 0; runs != (got.PerHour != nil) || runs && *got.PerHour != (wire.Cost{Amount: "0.096", Currency: "USD"}) {
+				t.Errorf("%s: an hour of %s costs %+v", when, id, got.PerHour)
+			}
+		}
+	}
+	check("noted")
+	app.Clock.Set(app.Clock.Now().Add(time.Hour))
+	check("an hour later")
+	if err := app.Ledger.RecordAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("recorded")
+	third, err := app.Jobs.Job(t.Context(), "third")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := app.Ledger.JobCost(t.Context(), third); err != nil || got.Cost != nil || got.PerHour != nil {
+		t.Errorf("one that waits costs %+v, %v", got, err)
+	}
+	first, _ := app.Jobs.Job(t.Context(), "first")
+	first.Attempts[0].EndedAt = first.Attempts[0].EndedAt.Add(-24 * time.Hour) // a row that is not there any more
+	if got, err := app.Ledger.JobCost(t.Context(), first); err != nil || got.Cost != nil {
+		t.Errorf("one whose use is not kept costs %+v, %v", got, err)
+	}
+}
