@@ -24,9 +24,9 @@ type UsageReport struct {
 
 // JobCost is what a job has cost.
 type JobCost struct {
-	Cost    *Cost     `json:"cost"`              // of all its attempts until now; null: none has started, or their use is not kept any more
+	Cost    *Cost     `json:"cost"`              // of all attempts until now; null: none has started, or their use is not kept
 	PerHour *Cost     `json:"perHour,omitempty"` // while it runs; missing = it does not
-	AtMost  *Cost     `json:"atMost,omitempty"`  // in all, if its running attempt takes its whole timeout; missing = it does not run, or has none
+	AtMost  *Cost     `json:"atMost,omitempty"`  // in all, if what runs takes its whole timeout; missing = it has none
 	AsOf    time.Time `json:"asOf"`
 }
 
