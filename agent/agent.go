@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/door"
 	"dsvmpools/agent/process"
@@ -299,7 +296,7 @@ func lockDir(dir string) (func(), error) {
 	}
 	if err := lockFile(f, lockWithin); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, process.ErrLocked) {
 			return nil, fmt.Errorf("another agent uses %s; end it first, or give this one its own DSVM_INSTANCE_DIR", dir)
 		}
 		return nil, err
@@ -327,7 +324,7 @@ func isNamed(f *os.File, path string) bool {
 func lockFile(f *os.File, within time.Duration) error {
 	const looks = 100
 	for end := time.Now().Add(within); ; time.Sleep(within / looks) {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil || time.Now().After(end) {
+		if err := process.TryLock(f, false); err == nil || time.Now().After(end) {
 			return err
 		}
 	}

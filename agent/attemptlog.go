@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -10,8 +8,6 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
@@ -65,7 +61,7 @@ func (l *attemptLog) open() error {
 	if err != nil {
 		return err
 	}
-	head, err := openFileAt(dir, job.LogFile(l.stream, l.rank), unix.O_APPEND, 0o644)
+	head, err := openFileAt(dir, job.LogFile(l.stream, l.rank), os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -173,11 +169,11 @@ func (l *attemptLog) nextPart() error {
 	if err != nil {
 		return err
 	}
-	part, err := openFileAt(dir, name, unix.O_APPEND, 0o644)
+	part, err := openFileAt(dir, name, os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
-	if err := part.Truncate(0); err != nil {
+	if err := emptyFile(part); err != nil {
 		part.Close()
 		return err
 	}
@@ -193,11 +189,11 @@ func (l *attemptLog) nextPart() error {
 	}
 	if err := l.describe(cut); err != nil {
 		part.Close()
-		_ = unix.Unlinkat(int(dir.Fd()), name, 0)
+		_ = removeFileAt(dir, name)
 		return err
 	}
 	for _, from := range old {
-		_ = unix.Unlinkat(int(dir.Fd()), job.PartFile(l.stream, l.rank, from), 0)
+		_ = removeFileAt(dir, job.PartFile(l.stream, l.rank, from))
 	}
 	if l.part != nil {
 		l.part.Close()
@@ -232,7 +228,7 @@ func (l *attemptLog) replaceFile(name string, text []byte) error {
 	}
 	err = errors.Join(err, next.Close())
 	if err == nil {
-		err = unix.Renameat(int(dir.Fd()), name+".new", int(dir.Fd()), name)
+		err = renameFileAt(dir, name+".new", name)
 	}
 	return err
 }

@@ -44,6 +44,14 @@ const (
 // GPUs: one each, numbered from 0.
 const defaultGPUDevices = "/dev/nvidia[0-9]*"
 
+// gpuDevices is the default of DSVM_GPU_DEVICES: on Windows the driver shows no files.
+func gpuDevices() string {
+	if runtime.GOOS == "windows" {
+		return noGPUDevices
+	}
+	return defaultGPUDevices
+}
+
 // noGPUDevices as DSVM_GPU_DEVICES has the agent look for none: on a machine that
 // only plays sizes with GPUs.
 const noGPUDevices = "none"
@@ -288,7 +296,7 @@ func ReadConfig(getenv func(string) string) (Config, error) {
 		StartWithin:         defaultStartWithin,
 		HandOverWithin:      defaultHandOver,
 		ShareMounted:        getenv("DSVM_SHARE_MOUNTED") == "true",
-		GPUDevices:          or("DSVM_GPU_DEVICES", defaultGPUDevices),
+		GPUDevices:          or("DSVM_GPU_DEVICES", gpuDevices()),
 		SourceLocal:         getenv("DSVM_SOURCE_LOCAL") == "true",
 		Jupyter:             getenv("DSVM_JUPYTER"),
 		OwnUsers:            getenv("DSVM_OWN_USERS") == "true",

@@ -45,6 +45,15 @@ func lookAt(at int, name string) (dirStamp, error) {
 	}, nil
 }
 
+// stampOf returns the stamp of a directory.
+func stampOf(path string) (dirStamp, error) { return lookAt(unix.AT_FDCWD, path) }
+
+// isUnused reports whether nothing was changed since a time in a directory that was empty when it
+// had a stamp.
+func isUnused(path string, was dirStamp, since time.Time) bool {
+	return isStillEmpty(unix.AT_FDCWD, path, was, since)
+}
+
 // hasSameOwner reports whether two directories belong to the same user, with the same rights.
 func (s dirStamp) hasSameOwner(other dirStamp) bool {
 	return s.mode == other.mode && s.uid == other.uid && s.gid == other.gid

@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -9,9 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"dsvmpools/agent/process"
 	"dsvmpools/shared/boot"
 	"dsvmpools/shared/pool"
 )
@@ -94,7 +92,8 @@ func (l *launcher) makeShareFolder(path string) error {
 	if len(users) == 0 {
 		return nil
 	}
-	if err := os.Chown(path, 0, int(users[0].Gid)); err != nil && !errors.Is(err, unix.EPERM) {
+	_, gid := process.NumbersOf(users[0])
+	if err := os.Chown(path, 0, gid); err != nil && !errors.Is(err, syscall.EPERM) {
 		return err
 	}
 	return os.Chmod(path, shared)

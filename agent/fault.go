@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -7,9 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 )
@@ -29,13 +24,13 @@ func (s *launch) explainFailure(err error) error {
 	switch {
 	case errors.As(err, new(startfault.Fault)):
 		return err
-	case startfault.Is(err, unix.E2BIG):
+	case startfault.Is(err, tooLong...):
 		return startfault.New(job.CauseDocument, "the command and its environment are too long for the system; put long lists into files")
-	case startfault.IsExhausted(err), startfault.Is(err, unix.EBUSY): // busy is what a control group can be, and no program
+	case startfault.IsExhausted(err), startfault.Is(err, syscall.EBUSY): // busy is what a control group can be, and no program
 		return startfault.New(job.CauseNoProcess, "the node can make no process: %w", err)
 	case startfault.IsUnreachable(err):
 		return startfault.New(job.CauseShare, "the program %q cannot be read: %w", name, err)
-	case startfault.Is(err, unix.ENOEXEC, unix.EINVAL):
+	case startfault.Is(err, noProgram...):
 		return startfault.New(job.CauseNotExecutable,
 			"the program %q is not one that this node can run; a script needs a first line like #!/bin/sh", name)
 	}
@@ -46,24 +41,10 @@ func (s *launch) explainFailure(err error) error {
 		return startfault.New(job.CauseNoWorkdir, "the workdir may not be used by the user that jobs run as, or is gone: %w", err)
 	}
 	switch {
-	case startfault.Is(err, unix.EACCES, unix.EPERM):
+	case startfault.Is(err, denied...):
 		return startfault.New(job.CauseNotExecutable, "the program %q may not be run by the user that jobs run as", name)
-	case startfault.Is(err, unix.ENOENT, unix.ENOTDIR):
+	case startfault.Is(err, missing...):
 		return startfault.New(job.CauseNoProgram, "the program %q is gone, or the interpreter of its first line is not on the node", name)
 	}
 	return startfault.New(job.CauseNotExecutable, "the program %q cannot be started: %w", name, err)
-}
-
-// canUseDir tries whether a process of the job's user can begin in the attempt's
-// directory, with a program that is on every system.
-func (s *launch) canUseDir() bool {
-	attr := s.attr
-	attr.Env = nil
-	pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", ":"}, &attr)
-	if err != nil {
-		return false
-	}
-	var status syscall.WaitStatus
-	process.Reap(pid, &status)
-	return true
 }

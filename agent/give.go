@@ -1,12 +1,9 @@
-//go:build unix
-
 package agent
 
 import (
 	"os"
 	"path"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -78,7 +75,7 @@ func (g *giver) give(root *os.Root, name string) (isDir bool) {
 	if err != nil {
 		return false
 	}
-	if sys, ok := at.Sys().(*syscall.Stat_t); ok && g.theirs(int(sys.Uid)) {
+	if uid := ownerOf(at); uid >= 0 && g.theirs(uid) {
 		g.to.give(root, name)
 	}
 	g.given.Add(1)

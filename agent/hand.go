@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -7,12 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
@@ -104,6 +101,9 @@ func (o owner) giveDirs(a *attemptDir, dir, output *os.File, pool string, w prot
 	}
 }
 
+// closedMode is that of an attempt's directory while a slot's own user runs it.
+const closedMode = 0o750
+
 // last is who has files in the end.
 func (o owner) last() owner {
 	if o.after == nil || o.bare {
@@ -114,10 +114,8 @@ func (o owner) last() owner {
 
 // processOwner is the user whom an attempt's process runs as.
 func (k *slot) processOwner() owner {
-	if k.as == nil {
-		return nobodyElse
-	}
-	return owner{uid: int(k.as.Uid), gid: int(k.as.Gid)}
+	uid, gid := process.NumbersOf(k.as)
+	return owner{uid: uid, gid: gid}
 }
 
 // dirMode is the mode with which an attempt's directory is made: what others must not
@@ -127,16 +125,6 @@ func (o owner) dirMode() fs.FileMode {
 		return 0o755
 	}
 	return 0o700
-}
-
-// credential is whose a process is: its slot's, and its gang's.
-func (k *slot) credential(pool string, w protocol.Assignment) *syscall.Credential {
-	if k.owner.after == nil || k.owner.bare || w.Gang == nil {
-		return k.as
-	}
-	as := *k.as
-	as.Groups = append(slices.Clone(as.Groups), uint32(gangGroup(pool, w)))
-	return &as
 }
 
 // putAwayInTime is putAway with a bound: the end of an attempt is reported although its
@@ -291,8 +279,7 @@ func isPlain(root *os.Root, name string, kind fs.FileMode) bool {
 	if err != nil || at.Mode().Type() != kind {
 		return false
 	}
-	sys, ok := at.Sys().(*syscall.Stat_t)
-	return kind != 0 || ok && sys.Nlink == 1
+	return kind != 0 || hasOneName(at)
 }
 
 // handOverOrphans hands over what attempts of an earlier life have left, and removes what that

@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -214,7 +212,7 @@ func (j *journal) rewrite(take func() []byte, all func() []record) error {
 			err = toDisk(f)
 		}
 		if err == nil {
-			err = os.Rename(j.path+".new", j.path)
+			f, err = j.putInPlace(f)
 		}
 		if err == nil {
 			err = syncDir(filepath.Dir(j.path))
@@ -234,14 +232,3 @@ func (j *journal) rewrite(take func() []byte, all func() []record) error {
 }
 
 func (j *journal) close() error { return j.f.Close() }
-
-// syncDir makes a rename in the directory last.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	countSync()
-	return d.Sync()
-}

@@ -1,12 +1,9 @@
-//go:build unix
-
 package agent
 
 import (
 	"errors"
+	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/source"
 	"dsvmpools/agent/startfault"
@@ -115,7 +112,7 @@ func (l *launcher) makeAttemptDir(n int64, w protocol.Assignment) (*slot, *attem
 // get it.
 func (l *launcher) writeNote(d *attemptDir, w protocol.Assignment, o owner, text string) {
 	patience.Do(l.calls, l.cfg.StartWithin, func() (int, error) {
-		f, err := openFileAt(d.dir, job.LogFile("stderr", rankOf(w)), unix.O_APPEND, 0o644)
+		f, err := openFileAt(d.dir, job.LogFile("stderr", rankOf(w)), os.O_APPEND, 0o644)
 		if err != nil {
 			return 0, err
 		}

@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -7,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
-	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,8 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/secret"
@@ -53,7 +47,7 @@ type launcher struct {
 	secrets   *secret.Reader
 	local     string // directory of the attempts' scratch directories
 	null      *os.File
-	as        *syscall.Credential // nil = the agent's own user; a slot may have another
+	as        *process.User // nil = the agent's own user; a slot may have another
 	owner     owner
 	login     string
 	calls     *patience.Calls // to the share and the disk, where they may hang
@@ -120,37 +114,6 @@ func newLauncher(cfg Config) (*launcher, error) {
 	return l, nil
 }
 
-// lookUpUser decides whom attempts run as.
-func (l *launcher) lookUpUser() error {
-	if os.Geteuid() != 0 || l.cfg.JobUser == "" {
-		if u, err := user.Current(); err == nil {
-			l.login = u.Username
-		}
-		return nil
-	}
-	u, err := user.Lookup(l.cfg.JobUser)
-	if err != nil {
-		return fmt.Errorf("the user %q of DSVM_JOB_USER is not known on this node; create it or name another: %w", l.cfg.JobUser, err)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	l.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	groups, err := u.GroupIds()
-	if err != nil {
-		return fmt.Errorf("the groups of the user %q cannot be read: %w", l.cfg.JobUser, err)
-	}
-	for _, g := range groups {
-		if id, err := strconv.Atoi(g); err == nil {
-			l.as.Groups = append(l.as.Groups, uint32(id))
-		}
-	}
-	l.owner, l.login = owner{uid: uid, gid: gid}, u.Username
-	return nil
-}
-
 // key names an attempt across all nodes.
 func (l *launcher) key(n int64) string {
 	return l.node() + "." + strconv.FormatInt(n, 10)
@@ -168,7 +131,8 @@ func (l *launcher) dir(w protocol.Assignment) string {
 type launch struct {
 	argv0 string
 	argv  []string
-	attr  syscall.ProcAttr
+	attr  process.StartAttr
+	as    *process.User // nil = the agent's own user
 	dir   *attemptDir
 	slot  *slot
 	named bool // the job has named the directory that it starts in
@@ -213,7 +177,7 @@ func checkAssignment(w protocol.Assignment) error {
 	if err := w.Source.Validate(); err != nil {
 		return startfault.New(job.CauseDocument, "%w", err)
 	}
-	return nil
+	return checkSystem(w)
 }
 
 // readsFile reports whether an assignment is there to read the jobs in its source.
@@ -282,7 +246,8 @@ func (l *launcher) prepare(n int64, w protocol.Assignment, tree source.Tree) (_ 
 		}
 	}
 	start.attr.Env = listEnvironment(env)
-	start.attr.Sys = process.Attr(slot.credential(l.cfg.Pool, w))
+	start.as = slot.credential(l.cfg.Pool, w)
+	start.attr.Sys = process.Attr(start.as)
 	start.argv = w.Command
 	path := env["PATH"]
 	if w.Script != "" {
@@ -338,14 +303,14 @@ func (k *slot) makeScratch() error {
 	if errors.Is(err, os.ErrExist) { // the source is in it already, or somebody has made something else
 		var at os.FileInfo
 		if at, err = os.Lstat(k.scratch); err == nil && !at.IsDir() {
-			err = unix.ENOTDIR
+			err = syscall.ENOTDIR
 		}
 	} else if err == nil {
 		if k.owner.uid >= 0 {
 			err = os.Chown(k.scratch, k.owner.uid, k.owner.gid)
 		}
 		if err == nil {
-			k.scratchAt, err = lookAt(unix.AT_FDCWD, k.scratch)
+			k.scratchAt, err = stampOf(k.scratch)
 		}
 	}
 	if err != nil {
@@ -356,7 +321,7 @@ func (k *slot) makeScratch() error {
 
 // emptyScratch removes what an attempt has left in its scratch directory, with the directory.
 func (k *slot) emptyScratch() {
-	if k.scratchAt != (dirStamp{}) && k.bare && isStillEmpty(unix.AT_FDCWD, k.scratch, k.scratchAt, k.since) {
+	if k.scratchAt != (dirStamp{}) && k.bare && isUnused(k.scratch, k.scratchAt, k.since) {
 		return
 	}
 	k.scratchAt = dirStamp{}
@@ -409,13 +374,10 @@ func (l *launcher) environment(n int64, w protocol.Assignment, secrets map[strin
 	scratch := k.scratch
 	// A home of its own: a login shell runs what it finds there, attempts are
 	// killed in the middle of things, and a person's home holds credentials.
-	env := map[string]string{"PATH": process.Path, "HOME": scratch, "LANG": jobLang, "TMPDIR": scratch}
-	if k.login != "" {
-		env["USER"], env["LOGNAME"] = k.login, k.login
-	}
-	maps.Copy(env, w.Env)
-	maps.Copy(env, l.extraShares())
-	maps.Copy(env, secrets)
+	env := systemEnvironment(scratch, k.login)
+	setVariables(env, w.Env)
+	setVariables(env, l.extraShares())
+	setVariables(env, secrets)
 	for name, value := range map[string]string{
 		"DSVM_JOB_ID": w.Job, "DSVM_ATTEMPT": strconv.Itoa(w.Attempt), "DSVM_POOL": l.cfg.Pool, "DSVM_NODE": l.cfg.Node,
 		"DSVM_TEAM": w.Team, "DSVM_SHARE": l.cfg.Share, "DSVM_OUTPUT": filepath.Join(dir, "output"), "DSVM_SCRATCH": scratch,

@@ -1,13 +1,9 @@
-//go:build unix
-
 package agent
 
 import (
 	"bytes"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/shared/job"
 )
@@ -82,7 +78,7 @@ func (l *attemptLog) writeMark(mark job.LogMark) error {
 		if err != nil {
 			return err
 		}
-		file, err := openFileAt(dir, name, unix.O_APPEND, 0o644)
+		file, err := openFileAt(dir, name, os.O_APPEND, 0o644)
 		if err != nil {
 			return err
 		}
@@ -91,7 +87,7 @@ func (l *attemptLog) writeMark(mark job.LogMark) error {
 	}
 	added := []job.LogMark{mark}
 	if len(m.marks) == 0 {
-		if err := m.file.Truncate(0); err != nil {
+		if err := emptyFile(m.file); err != nil {
 			return err
 		}
 		added = []job.LogMark{m.first, mark}

@@ -216,9 +216,6 @@ func (d *shareDir) giveTree(t *readyTree, o owner, made []string) error {
 	return nil
 }
 
-// closedMode is that of an attempt's directory while a slot's own user runs it.
-const closedMode = 0o750
-
 // remove removes a tree that no attempt has.
 func (t *readyTree) remove() {
 	if t == nil {

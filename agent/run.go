@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -9,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/source"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -44,7 +43,7 @@ type run struct {
 	lost    error        // how its first process ended is not known
 	env     []string     // that its process was started with
 	dir     string       // the same
-	as      *syscall.Credential
+	as      *process.User
 
 	mu       sync.Mutex
 	over     bool // reaped: its number may be another's
@@ -125,7 +124,8 @@ func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool)
 		r.deadline.Stop()
 	}
 	r.mu.Unlock()
-	f, reported := r.result(n, 0, time.Now())
+	var none syscall.WaitStatus
+	f, reported := r.result(n, none, time.Now())
 	if r.cause == byItself && err != nil {
 		f.State, f.ExitCode, f.Cause, f.Reason = string(job.AttemptStartFailed), job.ExitStartFailed, causeOf(err), err.Error()
 	}
@@ -138,7 +138,7 @@ func (r *run) resultWithoutProcess(n int64, err error) (protocol.Finished, bool)
 // setLaunch gives a run what its process is started with.
 func (r *run) setLaunch(l *launch, w protocol.Assignment) {
 	r.slot, r.leader, r.memory, r.logs = l.slot, w.Stop == job.StopLeader, w.Memory, l.dir.logs
-	r.env, r.dir, r.as = l.attr.Env, l.attr.Dir, l.attr.Sys.Credential
+	r.env, r.dir, r.as = l.attr.Env, l.attr.Dir, l.as
 }
 
 // wait returns when the process has ended and everything that it has left with it.

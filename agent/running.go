@@ -1,12 +1,10 @@
-//go:build unix
-
 package agent
 
 import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"dsvmpools/agent/process"
 )
 
 // lockName is the file that an agent locks as long as it lives.
@@ -20,7 +18,7 @@ func CountRunning(instanceDir string) (jobs, sessions int) {
 		return 0, 0
 	}
 	defer lock.Close()
-	if unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+	if process.TryLock(lock, true) == nil {
 		return 0, 0
 	}
 	f, err := os.Open(filepath.Join(instanceDir, "journal"))

@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -14,10 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
@@ -101,12 +96,12 @@ func (b *booter) execSetup(ctx context.Context, dir, script string, output *boun
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
 	cmd.Env = b.setupEnvironment(key)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.SysProcAttr = process.Apart()
+	cmd.Cancel = func() error { return process.KillGroup(cmd.Process) }
 	cmd.WaitDelay = time.Second // what it leaves running may hold its output open
 	err := cmd.Run()
 	if cmd.Process != nil {
-		unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		_ = process.KillGroup(cmd.Process)
 	}
 	process.KillAttempt(key)
 	var exit *exec.ExitError

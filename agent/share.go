@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -11,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
@@ -136,21 +132,6 @@ func sameDir(dir *os.File, root *os.Root) error {
 	return nil
 }
 
-// isMount checks that another file system begins at a path.
-func isMount(path string) error {
-	var here, above unix.Stat_t
-	if err := unix.Stat(path, &here); err != nil {
-		return err
-	}
-	if err := unix.Stat(filepath.Dir(path), &above); err != nil {
-		return err
-	}
-	if here.Dev == above.Dev {
-		return errors.New("it is not mounted")
-	}
-	return nil
-}
-
 // forget forgets the directory, so that the next open looks again: the share may
 // have been mounted again. It stays open for those that are using it.
 func (d *shareDir) forget() {
@@ -249,10 +230,10 @@ func (d *shareDir) tryMakeAttemptDir(w protocol.Assignment, owner owner) (_ *att
 	defer output.Close()
 	if d.ownLogs {
 		// Appending, so that an attempt that was sent twice overwrites nothing.
-		if made.stdout, err = openFileAt(dir, job.LogFile("stdout", rank), unix.O_APPEND, 0o644); err != nil {
+		if made.stdout, err = openFileAt(dir, job.LogFile("stdout", rank), os.O_APPEND, 0o644); err != nil {
 			return nil, err
 		}
-		if made.stderr, err = openFileAt(dir, job.LogFile("stderr", rank), unix.O_APPEND, 0o644); err != nil {
+		if made.stderr, err = openFileAt(dir, job.LogFile("stderr", rank), os.O_APPEND, 0o644); err != nil {
 			return nil, err
 		}
 	}

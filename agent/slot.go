@@ -1,5 +1,3 @@
-//go:build unix
-
 package agent
 
 import (
@@ -8,9 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -22,8 +20,8 @@ import (
 // empty: an attempt never meets what an earlier one has left.
 type slot struct {
 	number int
-	as     *syscall.Credential // whom attempts run as; nil = the agent's own user
-	owner  owner               // whose an attempt's files are while it runs
+	as     *process.User // whom attempts run as; nil = the agent's own user
+	owner  owner         // whose an attempt's files are while it runs
 	login  string
 	//lint:ignore U1000 of Linux alone
 	hold // of the system: what holds the processes, and what they see

@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package door lets people in to a node: it listens at the relay for each session that is
 // there, and leads who comes to the session's sshd, and a browser, once it has shown a ticket,
 // to the session's JupyterLab. Nothing else of the node can be reached. Where the pool has

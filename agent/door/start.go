@@ -1,5 +1,3 @@
-//go:build unix
-
 package door
 
 import (
@@ -13,8 +11,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/process"
 )
@@ -78,7 +74,7 @@ func Start(dir, vmid, log string) error {
 		cmd = exec.Command("systemd-run", "--quiet", "--collect", "--unit=dsvm-door", "--property=Restart=on-failure", "--property=RestartSec=1",
 			"--property=MemoryMax=256M", program, role, dir)
 	} else {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.SysProcAttr = process.Apart()
 	}
 	// Nothing of the agent's own environment, above all no connection string.
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DSVM_VMID=" + vmid, process.OwnUnit}
@@ -121,9 +117,9 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := process.TryLock(f, false); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, process.ErrLocked) {
 			return nil, ErrLives
 		}
 		return nil, err

@@ -1,5 +1,3 @@
-//go:build unix
-
 package person
 
 import (
@@ -15,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"dsvmpools/agent/process"
 )
 
 // maxStateLine bounds what is read of one state or order.
@@ -68,7 +66,7 @@ func Lives(run string) bool {
 		return false
 	}
 	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+	return process.TryLock(f, true) != nil
 }
 
 // Next waits for the keeper's next state. An error means that the keeper has ended, or the

@@ -1,5 +1,3 @@
-//go:build unix
-
 package secret
 
 import (
@@ -7,8 +5,8 @@ import (
 	"os"
 
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/sys/unix"
 
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 )
@@ -20,14 +18,14 @@ const maxFile = 4 << 20
 // The file is read each time, so that a value may be changed while the agent runs. No
 // error quotes the file: what a parser complains about may be a secret.
 func readFromFile(path string, at job.SecretRef) (string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|process.OpenAtOnce, 0)
 	if err != nil {
 		return "", startfault.New(job.CauseSecret,
 			"the node's file of secrets cannot be read; check DSVM_SECRETS_FILE: %w", startfault.Innermost(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+	if err != nil || !info.Mode().IsRegular() || !process.IsPrivate(info) {
 		return "", startfault.New(job.CauseSecret,
 			"the node's file of secrets is not used: others may read it; chmod 600 the file of DSVM_SECRETS_FILE")
 	}

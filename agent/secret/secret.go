@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package secret reads the secrets that a job names, when one of its attempts starts: from
 // Azure Key Vault with the node's own identity, or on one machine from a file.
 //

@@ -1,5 +1,3 @@
-//go:build unix
-
 package source
 
 import (
@@ -12,8 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 )
 
@@ -38,13 +35,13 @@ func readCredential(dir, name string) (*credential, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("the source names the credential %q, and this node has none; set DSVM_CREDENTIALS_DIR", name)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|process.OpenAtOnce, 0)
 	if err != nil {
 		return nil, fmt.Errorf("the source's credential %q cannot be read on this node: %w", name, startfault.Innermost(err))
 	}
 	defer f.Close()
 	at, err := f.Stat()
-	if err != nil || !at.Mode().IsRegular() || at.Mode().Perm()&0o077 != 0 {
+	if err != nil || !at.Mode().IsRegular() || !process.IsPrivate(at) {
 		return nil, fmt.Errorf("the source's credential %q is not used: its file on the node may be read by others; chmod 600 it", name)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxCredential+1))

@@ -1,5 +1,3 @@
-//go:build unix
-
 package source
 
 import (
@@ -11,10 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
@@ -60,10 +55,10 @@ type gitRun struct {
 	args   []string
 	dir    string
 	env    []string
-	as     *syscall.Credential // nil = the agent's own user
-	in     io.Reader           // nil = nothing
-	out    io.Writer           // nil = it is dropped
-	secret *credential         // nil = there is none
+	as     *process.User // nil = the agent's own user
+	in     io.Reader     // nil = nothing
+	out    io.Writer     // nil = it is dropped
+	secret *credential   // nil = there is none
 }
 
 // gitError is a run that failed, in git's own words.
@@ -118,7 +113,7 @@ func (g gitRun) run(ctx context.Context) error {
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
 		"GIT_LITERAL_PATHSPECS=1", process.KeyVariable + "=" + g.key}, g.env...)
 	cmd.SysProcAttr = process.Attr(g.as)
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.Cancel = func() error { return process.KillGroup(cmd.Process) }
 	cmd.WaitDelay = gitDrain
 	if g.secret != nil {
 		pipe, err := g.secret.openPipe()

@@ -1,5 +1,3 @@
-//go:build unix
-
 package source
 
 import (
@@ -12,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -61,10 +58,10 @@ func New(cfg Config) (*Fetcher, error) {
 // Request is what one attempt needs.
 type Request struct {
 	Source   job.Source
-	Dir      string              // work tree to make; As can write to the folder above it
-	As       *syscall.Credential // user that the attempt runs as; nil = the agent's own
-	Key      string              // of the attempt, in the environment of all that is started for it
-	ReadFile bool                // the text of job.SourceFile is wanted
+	Dir      string        // work tree to make; As can write to the folder above it
+	As       *process.User // user that the attempt runs as; nil = the agent's own
+	Key      string        // of the attempt, in the environment of all that is started for it
+	ReadFile bool          // the text of job.SourceFile is wanted
 }
 
 // Tree is a source that was placed.

@@ -1,5 +1,3 @@
-//go:build unix
-
 package source
 
 import (
@@ -14,8 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/tree"
@@ -101,8 +98,8 @@ type owner struct{ uid, gid int }
 // unfold makes the work tree, empty.
 func (a *attempt) unfold(list tree.Tree) (*unfolding, error) {
 	u := &unfolding{folders: make(map[string]bool, len(list)/4), links: nil}
-	if a.As != nil {
-		u.owner = &owner{int(a.As.Uid), int(a.As.Gid)}
+	if uid, gid := process.NumbersOf(a.As); uid >= 0 {
+		u.owner = &owner{uid, gid}
 	}
 	above, err := os.OpenRoot(filepath.Dir(a.Dir))
 	if err != nil {
@@ -199,7 +196,7 @@ func (u *unfolding) create(e *tree.Entry) (*os.File, error) {
 	if e.Mode == tree.ModeProgram {
 		mode = programMode
 	}
-	f, err := u.root.OpenFile(e.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	f, err := u.root.OpenFile(e.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|process.OpenNoLink, mode)
 	if err != nil {
 		return nil, u.twin(e.Path, err)
 	}
@@ -235,7 +232,7 @@ func (u *unfolding) write(c chunk, content []byte) error {
 		_, err = f.Write(content)
 		return u.close(f, err)
 	}
-	f, err := u.root.OpenFile(c.entry.Path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	f, err := u.root.OpenFile(c.entry.Path, os.O_WRONLY|process.OpenNoLink, 0)
 	if err != nil {
 		return onDisk(err)
 	}

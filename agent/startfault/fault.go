@@ -1,12 +1,9 @@
-//go:build unix
-
 package startfault
 
 import (
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/patience"
@@ -41,7 +38,7 @@ func CauseOf(err error, guess func(error) job.Cause) job.Cause {
 }
 
 // Is reports whether an error is one of these errors of the system.
-func Is(err error, of ...unix.Errno) bool {
+func Is(err error, of ...syscall.Errno) bool {
 	for _, e := range of {
 		if errors.Is(err, e) {
 			return true
@@ -53,14 +50,13 @@ func Is(err error, of ...unix.Errno) bool {
 // IsExhausted reports whether the system has no room for another process or open
 // file.
 func IsExhausted(err error) bool {
-	return Is(err, unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE)
+	return Is(err, exhausted...)
 }
 
 // IsUnreachable reports whether a file system does not answer any more, or answers
 // with errors only: a share that went away, a disk that is dying.
 func IsUnreachable(err error) bool {
-	return Is(err, unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ETIMEDOUT,
-		unix.ECONNABORTED, unix.ECONNRESET, unix.ENODEV) || IsHanging(err)
+	return Is(err, unreachable...) || IsHanging(err)
 }
 
 // IsHanging reports whether a call was given up because the file system did not
@@ -70,7 +66,7 @@ func IsHanging(err error) bool {
 }
 
 // IsFull reports whether a file system takes no more data.
-func IsFull(err error) bool { return Is(err, unix.ENOSPC, unix.EDQUOT, unix.EROFS) }
+func IsFull(err error) bool { return Is(err, full...) }
 
 // OnShare returns the cause of an error of a call on the share, if the error is
 // not known to be the job's fault. A share that is full or read-only is the
