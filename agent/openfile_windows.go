@@ -68,17 +68,8 @@ func checkPlain(f *os.File, name string) error {
 
 // openDirAt makes a directory below another, when it is not there, and opens it.
 func openDirAt(dir *os.File, name string, _ uint32) (*os.File, error) {
-	return openFolder(dir, name, windows.FILE_OPEN_IF)
-}
-
-// openExistingDirAt opens a directory below another.
-func openExistingDirAt(dir *os.File, name string) (*os.File, error) {
-	return openFolder(dir, name, windows.FILE_OPEN)
-}
-
-func openFolder(dir *os.File, name string, how uint32) (*os.File, error) {
 	const read = windows.FILE_GENERIC_READ | windows.FILE_TRAVERSE
-	f, err := openAt(dir, name, read, how, windows.FILE_DIRECTORY_FILE)
+	f, err := openAt(dir, name, read, windows.FILE_OPEN_IF, windows.FILE_DIRECTORY_FILE)
 	if errors.Is(err, windows.ERROR_DIRECTORY) || errors.Is(err, os.ErrExist) {
 		return nil, obstacleFault(name, "directory")
 	}
@@ -157,7 +148,8 @@ func renameFileAt(dir *os.File, from, to string) error {
 	copy(info.name[:], name)
 	var status windows.IO_STATUS_BLOCK
 	const renameInformation = 10
-	err = windows.NtSetInformationFile(windows.Handle(f.Fd()), &status, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), renameInformation)
+	err = windows.NtSetInformationFile(windows.Handle(f.Fd()), &status, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)),
+		renameInformation)
 	if said := windows.NTStatus(0); errors.As(err, &said) {
 		err = said.Errno()
 	}

@@ -24,8 +24,9 @@ type shareDir struct {
 	probe   func(root *os.Root) error // tries whether jobs can write below it; nil = nobody does
 	ownLogs bool                      // attempts write to their logs themselves
 	life    string                    // of the agent: a part of the names of ready trees
-	trees   atomic.Int64              // that were made
-	network bool                      // in tests: as if it were on a network
+	//lint:ignore U1000 of Unix alone
+	trees   atomic.Int64 // that were made
+	network bool         // in tests: as if it were on a network
 
 	mu   sync.Mutex
 	root *os.Root // nil = not open

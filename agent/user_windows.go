@@ -68,7 +68,8 @@ func setVariables(env, more map[string]string) {
 func checkSystem(w protocol.Assignment) error {
 	switch {
 	case w.Source != nil:
-		return startfault.New(job.CauseDocument, "a job with a `source` needs a node with Linux; put its files on the share, and name them in `command`")
+		return startfault.New(job.CauseDocument,
+			"a job with a `source` needs a node with Linux; put its files on the share, and name them in `command`")
 	case w.Script != "":
 		return startfault.New(job.CauseDocument,
 			"a job with a `script` needs a node with Linux; write a `command`, such as [\"powershell\", \"-File\", \"...\"]")

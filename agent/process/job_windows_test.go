@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,16 +47,6 @@ func TestMain(m *testing.M) {
 		}
 	case "sleep":
 		time.Sleep(time.Hour)
-	case "memory":
-		var all [][]byte
-		for range 64 {
-			page := make([]byte, 16<<20)
-			for i := range page {
-				page[i] = 1
-			}
-			all = append(all, page)
-		}
-		fmt.Println("has", len(all))
 	case "words":
 		fmt.Printf("%q %q\n", os.Args[1:], os.Getenv("X"))
 	}
@@ -140,7 +131,11 @@ func TestInterruptCanBeHeard(t *testing.T) {
 	if line, err := out.ReadString('\n'); err != nil {
 		t.Fatal(line, err)
 	}
-	if err := c.Interrupt(); err != nil {
+	err := c.Interrupt()
+	if errors.Is(err, windows.ERROR_INVALID_HANDLE) {
+		t.Skip("this system, such as Wine 8, passes no Ctrl+Break on")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got := wait(t, c); got != 7 {

@@ -49,7 +49,7 @@ func TestAnswersAboutSessionsAreAsDescribed(t *testing.T) {
 	const sealTo = "5/wAk7xQVpc5XJ2NvfCoTFpAMq4Uub1UmWf0hVDNKyc="
 	ask("ops", "POST", "/api/pools", `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},"sessions":{"desktop":"rdp"}}`, 200, `"name":"lab"`)
 	ask("ops", "POST", "/api/pools", `{"name":"win","kind":"interactive","os":"windows","sizes":["Standard_D2s_v5"],"nodes":{"max":2}}`, 400,
-		"this release has no agent for Windows")
+		"the agent for Windows runs jobs and has no sessions")
 	ask("", "GET", "/api/sessions", "", 200, `{"items":[]}`)
 	ask("", "GET", "/api/sessions?pool=none", "", 404, "there is no pool")
 	ask("", "POST", "/api/sessions", `{"pool":"lab"}`, 403, "sign in with `dsvm login`")

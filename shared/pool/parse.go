@@ -128,7 +128,7 @@ func (s Spec) Validate() error {
 	case s.Kind != KindBatch && s.Kind != KindInteractive:
 		return invalid("kind", "`kind` is %q; write batch or interactive", document.Clip(s.Kind))
 	case s.OS == Windows && !s.IsInteractive():
-		return invalid("os", "`os: windows` is not possible: the agent that runs jobs on a node needs Linux; "+
+		return invalid("os", "`os: windows` is not possible: nothing brings the agent to such a node yet; "+
 			"leave `os` out, and run what needs Windows on a VM of its own")
 	case s.OS != Linux && s.OS != Windows:
 		return invalid("os", "`os` is %q; write linux or windows", document.Clip(s.OS))

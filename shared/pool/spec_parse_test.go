@@ -178,7 +178,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"another way in", people + "access: [ssh]\n", "access", "line 5: `access` has \"ssh\"; write relay, direct or balancer, the preferred one first"},
 		{"nobody", people + "users: {names: ['']}\n", "users.names", "line 5: `users.names` has an entry of 0 bytes; write 1 to 256"},
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
-		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: the agent that runs jobs on a node needs Linux; leave `os` out, and run what needs Windows on a VM of its own"},
+		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: nothing brings the agent to such a node yet; leave `os` out, and run what needs Windows on a VM of its own"},
 		{"an unknown desktop", people + "sessions: {desktop: vnc}\n", "sessions.desktop", "line 5: `sessions.desktop` is \"vnc\"; write rdp or off"},
 		{"Windows without a desktop", people + "os: windows\nsessions: {desktop: off}\n", "sessions.desktop",
 			"line 6: `sessions.desktop` is off, and by RDP alone people come to Windows; leave it out"},
