@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -15,7 +16,10 @@ const servesGuests = false
 // guests are none.
 type guests struct{ ended chan struct{} }
 
-func (r *run) endGuests() {}
+// guestsWithin is how long the end of guests may take.
+const guestsWithin = 0
+
+func (r *run) endGuests(time.Duration) {}
 
 // entries let nobody in to attempts on this system.
 type entries struct{ notebook *notebook }
