@@ -92,6 +92,8 @@ func TestOpenAPINamesEveryField(t *testing.T) {
 		"NowJobs":            reflect.TypeFor[wire.NowJobs](),
 		"NowPool":            reflect.TypeFor[wire.NowPool](),
 		"NowBudget":          reflect.TypeFor[wire.NowBudget](),
+		"Timeline":           reflect.TypeFor[wire.Timeline](),
+		"TimelineNode":       reflect.TypeFor[wire.TimelineNode](),
 		"Trouble":            reflect.TypeFor[wire.Trouble](),
 		"Session":            reflect.TypeFor[wire.Session](),
 		"SessionRequest":     reflect.TypeFor[wire.SessionRequest](),

@@ -21,6 +21,8 @@ type Overview interface {
 	// Troubles lists what a person must do something about. What cannot be found out now is in
 	// the list, too.
 	Troubles(ctx context.Context) ([]wire.Trouble, error)
+	// Timeline says what nodes did. A pool that was never there has no nodes.
+	Timeline(ctx context.Context, q wire.TimelineQuery) (wire.Timeline, error)
 }
 
 // showNow says what goes on. Without `user`, a person's own jobs are in `mine`.
@@ -50,4 +52,24 @@ func (s *server) listTroubles(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeOK(w, wire.NewList(all, ""))
+}
+
+func (s *server) showTimeline(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	buckets, err := number(q, "buckets", 1, wire.MaxBuckets, wire.DefaultBuckets)
+	if err != nil {
+		return err
+	}
+	out := wire.TimelineQuery{Pool: q.Get("pool"), Buckets: int(buckets)}
+	if out.From, err = pastInstant(q, "from", s.now()); err != nil {
+		return err
+	}
+	if out.To, err = pastInstant(q, "to", s.now()); err != nil {
+		return err
+	}
+	t, err := s.Overview.Timeline(r.Context(), out)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, t)
 }

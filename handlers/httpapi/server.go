@@ -98,6 +98,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/sessions/{id}/desktop", change, nil, s.openDesktop},
 		{"GET", "/api/now", read, []string{"team", "user"}, s.showNow},
 		{"GET", "/api/troubles", read, nil, s.listTroubles},
+		{"GET", "/api/timeline", read, []string{"pool", "from", "to", "buckets"}, s.showTimeline},
 		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
 		{"POST", "/api/usage/rebuild", operate, []string{"from", "to"}, s.rebuildSums},
 		{"GET", "/api/rules", read, list, s.listRules},

@@ -183,6 +183,7 @@ type Node struct {
 	BusyFor    time.Duration
 	IdleFor    time.Duration
 	DrainFor   time.Duration
+	Phases     usage.Phases // of the open interval, in their order
 
 	Listens protocol.Listens // where its door listens; zero = it does not
 }

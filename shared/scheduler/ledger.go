@@ -41,7 +41,7 @@ func intervalEntry(of *pool.Spec, n *pool.Node) usage.Entry {
 		Kind: usage.KindNode, Key: fmt.Sprintf("%s!%d", n.VMID, n.From.UnixMilli()), Pool: of.Name,
 		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory),
 		From: n.From, To: n.Mark,
-		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor,
+		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor, Phases: n.Phases,
 		Price: n.Price, Currency: n.Currency, Labels: of.Labels,
 	}
 }

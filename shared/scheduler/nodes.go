@@ -129,7 +129,9 @@ func countTime(n *pool.Node, now time.Time) {
 		return
 	}
 	spent := max(now.Sub(n.Mark), 0)
+	begin := n.Mark.Sub(n.From)
 	n.Mark = n.Mark.Add(spent)
+	n.Phases = n.Phases.Add(phaseOf(n.State), begin, begin+spent)
 	switch n.State {
 	case pool.NodeCreating, pool.NodeBooting, pool.NodeFailed:
 		n.BootFor += spent
@@ -142,6 +144,22 @@ func countTime(n *pool.Node, now time.Time) {
 	}
 }
 
+// phaseOf is the letter of a state.
+func phaseOf(s pool.NodeState) byte {
+	switch s {
+	case pool.NodeCreating, pool.NodeBooting:
+		return usage.PhaseBoot
+	case pool.NodeBusy:
+		return usage.PhaseBusy
+	case pool.NodeDraining, pool.NodeDeleting:
+		return usage.PhaseDrain
+	case pool.NodeLost, pool.NodeFailed, pool.NodeQuarantined:
+		return usage.PhaseBad
+	default:
+		return usage.PhaseIdle
+	}
+}
+
 // closeInterval writes the node's open interval to the ledger and opens the
 // next one.
 func (ns *nodeStates) closeInterval(n *Node) {
@@ -149,6 +167,6 @@ func (ns *nodeStates) closeInterval(n *Node) {
 		return
 	}
 	ns.entries = append(ns.entries, intervalEntry(&ns.Head.Spec, n.Node))
-	n.From, n.BootFor, n.BusyFor, n.IdleFor, n.DrainFor = n.Mark, 0, 0, 0, 0
+	n.From, n.BootFor, n.BusyFor, n.IdleFor, n.DrainFor, n.Phases = n.Mark, 0, 0, 0, 0, ""
 	ns.touchNode(n)
 }

@@ -211,6 +211,7 @@ func encodeUse(partition string, u *pool.NodeUse) []byte {
 	e.Int64("BusyFor", int64(u.BusyFor))
 	e.Int64("IdleFor", int64(u.IdleFor))
 	e.Int64("DrainFor", int64(u.DrainFor))
+	e.Text("Phases", string(u.Phases))
 	return e.JSON()
 }
 

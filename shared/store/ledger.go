@@ -123,6 +123,25 @@ func (l *Ledger) UsageForReport(ctx context.Context, pool string, from, to time.
 	return group.Wait()
 }
 
+// nodeFields are the properties of a row of a node that say when it did what.
+const nodeFields = "PartitionKey,RowKey,Kind,Key,Pool,Node,VMID,From,To,BootSeconds,BusySeconds,IdleSeconds,DrainingSeconds,Phases"
+
+// NodeIntervals reads the intervals of a pool's nodes that ended after from, up to the end of the
+// day of to: what there was when, and not what it cost.
+func (l *Ledger) NodeIntervals(ctx context.Context, pool string, from, to time.Time, fn func(usage.Entry) error) error {
+	begin := pool + "!" + usage.KindNode
+	filter := fmt.Sprintf("PartitionKey ge '%s' and PartitionKey le '%s' and RowKey ge '%s' and RowKey lt '%s'",
+		usage.Partition(from), usage.Partition(to), table.Quote(begin+"!"), table.Quote(begin+`"`))
+	_, err := l.table.Scan(ctx, "read what nodes did", table.Query{Filter: filter, Fields: nodeFields, Bare: true}, func(raw []byte) error {
+		e, err := decodeEntry(raw)
+		if err != nil || !e.To.After(from) {
+			return err
+		}
+		return fn(e)
+	})
+	return err
+}
+
 // usageParts bounds the parts in which a report reads its time.
 const usageParts = 32
 
@@ -181,6 +200,9 @@ func encodeUsage(day, key string, r *usage.Row) []byte {
 	writeSeconds(e, "BusySeconds", r.Busy)
 	writeSeconds(e, "IdleSeconds", r.Idle)
 	writeSeconds(e, "DrainingSeconds", r.Draining)
+	if r.Phases != "" {
+		e.Text("Phases", string(r.Phases))
+	}
 	e.Text("PricePerHour", r.Price)
 	e.Text("Currency", r.Currency)
 	e.Text("Cost", r.Cost)
@@ -217,7 +239,7 @@ func encodeLabels(all map[string]string) string {
 func decodeEntry(raw []byte) (usage.Entry, error) {
 	var row struct {
 		Kind, Key, Pool, Team, User, Job, JobName, State, Node, VMID, Size string
-		PricePerHour, Currency, Labels                                     string
+		PricePerHour, Currency, Labels, Phases                             string
 		Attempt, ExitCode, CPUs, NodeCPUs                                  table.Number
 		GPUs, NodeGPUs, Memory, NodeMemory                                 table.Number
 		Spot                                                               bool
@@ -257,6 +279,7 @@ func decodeEntry(raw []byte) (usage.Entry, error) {
 		Busy:     length(row.BusySeconds),
 		Idle:     length(row.IdleSeconds),
 		Draining: length(row.DrainingSeconds),
+		Phases:   usage.Phases(row.Phases),
 		Price:    row.PricePerHour,
 		Currency: row.Currency,
 	}

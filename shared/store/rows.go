@@ -12,6 +12,7 @@ import (
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/store/table"
+	"dsvmpools/shared/usage"
 )
 
 // fingerprint is a short hash of a spec, by which specs are compared.
@@ -193,6 +194,7 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.Int64("BusyFor", int64(n.BusyFor))
 	e.Int64("IdleFor", int64(n.IdleFor))
 	e.Int64("DrainFor", int64(n.DrainFor))
+	e.Text("Phases", string(n.Phases))
 	return e.JSON()
 }
 
@@ -285,7 +287,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency      string
-		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside, Missing          string
+		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside, Missing, Phases  string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol, Slot table.Number
 		Evicted, Spot, Outdated                                                               bool
 		Since, AskedAt, CreatedAt, RunningAt, HeardAt, MissingAt, DeleteAt, From, Mark        time.Time
@@ -336,6 +338,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		BusyFor:    time.Duration(row.BusyFor),
 		IdleFor:    time.Duration(row.IdleFor),
 		DrainFor:   time.Duration(row.DrainFor),
+		Phases:     usage.Phases(row.Phases),
 	}
 	if err := table.DecodeOptional(raw, "what stands against it", row.Blames, &n.Blames); err != nil {
 		return nil, err

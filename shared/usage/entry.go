@@ -50,6 +50,7 @@ type Entry struct {
 	Busy     time.Duration     `json:"busy,omitempty"`
 	Idle     time.Duration     `json:"idle,omitempty"`
 	Draining time.Duration     `json:"draining,omitempty"` // draining and deleting
+	Phases   Phases            `json:"phases,omitempty"`   // node: in which order; see Phases
 	Price    string            `json:"price"`              // per hour of the whole node, decimal, or UnknownPrice
 	Currency string            `json:"currency"`           // ISO 4217
 	Labels   map[string]string `json:"labels,omitempty"`

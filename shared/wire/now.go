@@ -75,6 +75,36 @@ type NowQuery struct {
 	User string // whose jobs are in Now.Mine
 }
 
+// TimelineQuery asks what nodes did.
+type TimelineQuery struct {
+	Pool     string // "" = those of all pools
+	From, To time.Time
+	Buckets  int // parts of the time, 1 to MaxBuckets
+}
+
+// Bounds of a timeline.
+const (
+	DefaultBuckets = 288 // five minutes each, of a day
+	MaxBuckets     = 1440
+	// MaxTimeline is the longest time that one answer is about.
+	MaxTimeline = 7 * 24 * time.Hour
+)
+
+// Timeline is what nodes did.
+type Timeline struct {
+	From  time.Time      `json:"from"`
+	Step  int            `json:"step"` // seconds of each part
+	Nodes []TimelineNode `json:"nodes"`
+}
+
+// TimelineNode has a letter for each part of the time: - none, b boot, w busy, i idle, d draining, x lost,
+// failed or quarantined. Of several in one part it is the first of x, d, b, w, i.
+type TimelineNode struct {
+	Node   string `json:"node"`
+	Pool   string `json:"pool"`
+	States string `json:"states"`
+}
+
 // Trouble is something that a person must do something about.
 type Trouble struct {
 	Kind  string     `json:"kind"`           // one of TroubleKinds
