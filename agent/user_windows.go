@@ -8,14 +8,20 @@ import (
 	"os/user"
 	"strings"
 
+	"golang.org/x/sys/windows"
+
 	"dsvmpools/agent/process"
 	"dsvmpools/agent/startfault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 )
 
-// lookUpUser decides whom attempts run as: always the agent's own user.
+// lookUpUser decides whom attempts run as: always the agent's own user. So that is not the system
+// itself, whose rights every job would have.
 func (l *launcher) lookUpUser() error {
+	if self, err := windows.GetCurrentProcessToken().GetTokenUser(); err == nil && self.User.Sid.IsWellKnown(windows.WinLocalSystemSid) {
+		return errors.New("the agent runs as LocalSystem, and jobs would as well; run it as an account without rights")
+	}
 	if l.cfg.JobUser != "" {
 		return errors.New("DSVM_JOB_USER is for Linux; leave it out, and run the agent as an account without rights")
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"golang.org/x/sys/windows"
 
 	"dsvmpools/agent/process"
+	"dsvmpools/agent/startfault"
+	"dsvmpools/shared/job"
 )
 
 const (
@@ -183,5 +186,41 @@ func TestNameIsOfOneJob(t *testing.T) {
 	second := newJob(t, process.Limits{})
 	if !second.IsEmpty() {
 		t.Error("the second job has something of the first one")
+	}
+}
+
+func TestLookUp(t *testing.T) {
+	dir, err := os.MkdirTemp("", "programs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{"tool.exe", "script.bat"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	system := filepath.Join(os.Getenv("SystemRoot"), "system32")
+	tests := []struct {
+		name, path, want string
+		cause            job.Cause
+	}{
+		{"cmd", process.Path, filepath.Join(system, "cmd.exe"), ""},
+		{"CMD.EXE", process.Path, filepath.Join(system, "CMD.EXE"), ""},
+		{"tool", dir, filepath.Join(dir, "tool.exe"), ""},
+		{"tool", "relative;" + dir, filepath.Join(dir, "tool.exe"), ""},
+		{`.\tool`, "", filepath.Join(dir, "tool.exe"), ""},
+		{filepath.Join(dir, "tool.exe"), "", filepath.Join(dir, "tool.exe"), ""},
+		{"script.bat", dir, "", job.CauseNotExecutable},
+		{"script", dir, "", job.CauseNoProgram},
+		{"nothing", process.Path, "", job.CauseNoProgram},
+		{dir, "", "", job.CauseNoProgram},
+	}
+	for _, test := range tests {
+		got, err := process.LookUp(test.name, test.path, dir)
+		if !strings.EqualFold(got, test.want) || (err == nil) != (test.cause == "") ||
+			err != nil && startfault.CauseOf(err, startfault.OnNode) != test.cause {
+			t.Errorf("%s: got %q, %v; want %q, cause %q", test.name, got, err, test.want, test.cause)
+		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -47,6 +49,13 @@ func main() {
 		child := exec.Command(os.Args[0], "sleep")
 		child.Stdout = os.Stdout
 		fmt.Println("child", child.Start())
+	case "once":
+		if os.Getenv("DSVM_ATTEMPT") != "1" {
+			return
+		}
+		child := exec.Command(os.Args[0], "sleep", os.Getenv("DSVM_JOB_ID"))
+		fmt.Println("started", child.Start())
+		time.Sleep(time.Hour)
 	case "sleep":
 		fmt.Println("sleeping")
 		time.Sleep(time.Hour)
@@ -106,7 +115,8 @@ func TestAgentUnderWine(t *testing.T) {
 	}()
 	run := func(id string, argv ...string) {
 		t.Helper()
-		text, err := json.Marshal(map[string]any{"id": id, "pool": "win", "command": append([]string{onZ(helper)}, argv...)})
+		text, err := json.Marshal(map[string]any{"id": id, "pool": "win", "command": append([]string{onZ(helper)}, argv...),
+			"retry": map[string]any{"max": 1, "on": []string{"agentRestarted"}, "backoff": "10ms"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,6 +152,36 @@ func TestAgentUnderWine(t *testing.T) {
 	if j := i.job("nothing"); j.State != job.Cancelled {
 		t.Errorf("got %s: %s", j.State, j.Reason)
 	}
+	run("killed-agent", "once")
+	i.until("the start of another job", func() bool {
+		text, _ := os.ReadFile(filepath.Join(folder("killed-agent"), "stdout.log"))
+		return string(text) == "started <nil>\n"
+	})
+	for _, pid := range processesOf(filepath.Base(filepath.Dir(filepath.Dir(helper))), "agent.exe") {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if j := i.job("killed-agent"); j.State != job.Succeeded || len(j.Attempts) != 2 || j.Attempts[0].State != job.AttemptAgentRestarted {
+		t.Errorf("got %s of %+v: %s", j.State, j.Attempts, j.Reason)
+	}
+	i.until("the end of what the agent had started", func() bool { return len(processesOf("helper.exe", "killed-agent")) == 0 })
+}
+
+// processesOf lists the processes whose command lines hold words.
+func processesOf(words ...string) (found []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range all {
+		line, err := os.ReadFile(file)
+		isOne := err == nil
+		for _, word := range words {
+			isOne = isOne && strings.Contains(string(line), word)
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); isOne && err == nil {
+			found = append(found, pid)
+		}
+	}
+	return found
 }
 
 // showLogs shows what the nodes have said.
