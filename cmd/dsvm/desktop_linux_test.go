@@ -31,18 +31,7 @@ var rdpTools = []string{"xrdp", "xrdp-sesman", "xfreerdp", "Xvfb", "xprintidle",
 // nothing but her own machine knows the password, nobody else comes in, and at the end of the
 // session it is worth nothing.
 func TestDesktopOnOneMachine(t *testing.T) {
-	if os.Getenv("DSVM_TEST_RDP") == "" {
-		t.Skip("DSVM_TEST_RDP is not set; with it, xrdp, xfreerdp, Xvfb and xprintidle must be installed")
-	}
-	for _, name := range rdpTools {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if c, err := net.Dial("tcp", "127.0.0.1:3389"); err == nil {
-		c.Close()
-		t.Fatal("something listens at 127.0.0.1:3389 already")
-	}
+	needRDP(t)
 	i, ann, bob := startPeople(t, desktopPool)
 	i.connect(ann, bob)
 	session := i.sessionOf("ann")
@@ -101,6 +90,64 @@ func TestDesktopOnOneMachine(t *testing.T) {
 	ann.must("", os.Args[0], "session", "stop", "lab")
 	i.until("the end of ann's session", func() bool { return ann.session(session.ID).State == wire.SessionEnded })
 	i.until("the end of her client", func() bool { return isOver(gone) })
+}
+
+// needRDP skips a test where nobody has asked for desktops, and fails it where something is missing.
+func needRDP(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DSVM_TEST_RDP") == "" {
+		t.Skip("DSVM_TEST_RDP is not set; with it, xrdp, xfreerdp, Xvfb and xprintidle must be installed")
+	}
+	for _, name := range rdpTools {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, err := net.Dial("tcp", "127.0.0.1:3389"); err == nil {
+		c.Close()
+		t.Fatal("something listens at 127.0.0.1:3389 already")
+	}
+}
+
+// TestDesktopBesideTheRelay has ann come to her desktop where `access` prefers another way: in SSH, which
+// goes that way, and with no byte by the relay.
+func TestDesktopBesideTheRelay(t *testing.T) {
+	needRDP(t)
+	for _, access := range []string{"direct", "balancer"} {
+		t.Run(access, func(t *testing.T) {
+			i, ann, _ := startPeople(t, strings.Replace(desktopPool, `"sessions"`, `"access":["`+access+`"],"sessions"`, 1))
+			i.connect(ann)
+			session := i.sessionOf("ann")
+			i.until("a way in by SSH", func() bool { // a balancer may be on its way
+				_, err := ann.run("ssh", ann.sshArgs("lab.dsvm",
+					"printf '#!/bin/sh\ntouch came\nexec sleep 600\n' >startwm.sh; chmod 755 startwm.sh")...)
+				return err == nil
+			})
+			i.serveRDP(session.ID)
+			display := i.startDisplay()
+			c, out := ann.command(os.Args[0], "rdp", "lab")
+			c.Env = append(slices.Clone(ann.env), "DISPLAY="+display)
+			gone := start(t, c)
+			came := func() bool {
+				_, err := ann.run("ssh", ann.sshArgs("lab.dsvm", "test -e came")...)
+				return err == nil
+			}
+			i.until("ann's desktop", func() bool { return came() || isOver(gone) })
+			if !came() {
+				t.Fatalf("ann's desktop has not come:\n%s", out)
+			}
+			address, password := ann.openPort()
+			if i.tryLogin(display, address, "ann", password+"x") || !i.tryLogin(display, address, "ann", password) {
+				t.Error("a wrong password opens the desktop, or the right one does not")
+			}
+			if s := ann.session(session.ID); s.Relayed != 0 || s.Connections["ssh"] == 0 {
+				t.Errorf("%d bytes went by the relay, beside %v", s.Relayed, s.Connections)
+			}
+			ann.must("", os.Args[0], "session", "stop", "lab")
+			i.until("the end of ann's session", func() bool { return ann.session(session.ID).State == wire.SessionEnded })
+			i.until("the end of her client", func() bool { return isOver(gone) })
+		})
+	}
 }
 
 // start starts a program, and ends it with the test. The channel is closed at its end.

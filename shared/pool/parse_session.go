@@ -155,8 +155,8 @@ func (s *Spec) validateSessions() error {
 			"write `cpus: all` in `sessions.resources`, so that nobody else is there, or leave `sudo` out")
 	case of.Desktop != "" && of.Desktop != DesktopRDP:
 		return invalid("sessions.desktop", "`sessions.desktop` is %q; write rdp or off", document.Clip(of.Desktop))
-	case of.Desktop != "" && !slices.Contains(s.Access, AccessRelay):
-		return invalid("access", "`access` lacks relay, by which alone people come to a desktop; add it, or leave `sessions.desktop` out")
+	case s.OS == Windows && !slices.Contains(s.Access, AccessRelay):
+		return invalid("access", "`access` lacks relay, by which alone people come to nodes of Windows; add it")
 	case len(of.Probe) > maxProbe:
 		return invalid("sessions.probe", "`sessions.probe` has %d bytes; shorten it to %d, and put what is longer on the share",
 			len(of.Probe), maxProbe)

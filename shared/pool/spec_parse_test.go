@@ -180,6 +180,8 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"an unknown kind", leastPool + "kind: grid\n", "kind", "line 4: `kind` is \"grid\"; write batch or interactive"},
 		{"windows", leastPool + "os: windows\n", "os", "line 4: `os: windows` is not possible: nothing brings the agent to such a node yet; leave `os` out, and run what needs Windows on a VM of its own"},
 		{"an unknown desktop", people + "sessions: {desktop: vnc}\n", "sessions.desktop", "line 5: `sessions.desktop` is \"vnc\"; write rdp or off"},
+		{"Windows without the relay", people + "os: windows\naccess: [direct]\n", "access",
+			"line 6: `access` lacks relay, by which alone people come to nodes of Windows; add it"},
 		{"Windows without a desktop", people + "os: windows\nsessions: {desktop: off}\n", "sessions.desktop",
 			"line 6: `sessions.desktop` is off, and by RDP alone people come to Windows; leave it out"},
 		{"JupyterLab of ours on Windows", people + "os: windows\nsessions: {jupyter: lab}\n", "sessions.jupyter",

@@ -26,6 +26,7 @@ func (s *Sessions) Desktop(ctx context.Context, id, publicKey string) (wire.Sess
 	}
 	of := head.Spec.Sessions
 	entity := node.Entity(j.Spec.Pool)
+	byRelay := desktopByRelay(&head.Spec, node)
 	switch {
 	case s.doors == nil:
 		return wire.SessionDesktop{}, errNoDoors()
@@ -35,7 +36,9 @@ func (s *Sessions) Desktop(ctx context.Context, id, publicKey string) (wire.Sess
 	case !slices.Contains(node.Features, protocol.FeatureDesktop):
 		return wire.SessionDesktop{}, fault.New(fault.Conflict, "id", "the agent of node %q is an older one, which knows no desktops; "+
 			"`dsvm session stop %s` and another session get a node that does", node.Name, j.Spec.Pool)
-	case entity == "":
+	case !byRelay && node.Missing[protocol.MissingSSH] != "":
+		return wire.SessionDesktop{}, lacks(node, "SSH", node.Missing[protocol.MissingSSH])
+	case byRelay && entity == "":
 		return wire.SessionDesktop{}, fault.New(fault.Conflict, "id", "node %q has no place at the relay yet; try again in a minute", node.Name)
 	}
 	out := wire.SessionDesktop{User: j.Spec.User, Doors: []wire.Door{}}
@@ -52,7 +55,11 @@ func (s *Sessions) Desktop(ctx context.Context, id, publicKey string) (wire.Sess
 		}
 		return out, nil
 	}
-	out.Sealed, out.Doors = j.Session.Sealed, s.doors.desktops(entity, j.ID)
+	if out.Sealed = j.Session.Sealed; !byRelay {
+		out.Port = desktopPort
+		return out, nil
+	}
+	out.Doors = s.doors.desktops(entity, j.ID)
 	out.Ticket, err = signTicket(s.doors.ticketKey, ticket{
 		Session: j.ID,
 		User:    j.Spec.User,
@@ -61,6 +68,17 @@ func (s *Sessions) Desktop(ctx context.Context, id, publicKey string) (wire.Sess
 		Nonce:   rand.Text(),
 	})
 	return out, err
+}
+
+// desktopPort is where the server for RDP of a node listens, on localhost.
+const desktopPort = 3389
+
+// desktopByRelay reports whether people come to the desktops of a pool by the relay. Where `access` prefers
+// another way, they come by SSH, which has those ways: RDP alone would go over the network without
+// anybody knowing the other end. Windows, and a node without SSH, have the relay.
+func desktopByRelay(of *pool.Spec, node *pool.Node) bool {
+	isFirst := len(of.Access) == 0 || of.Access[0] == pool.AccessRelay
+	return isFirst || of.OS == pool.Windows || node.Missing[protocol.MissingSSH] != "" && slices.Contains(of.Access, pool.AccessRelay)
 }
 
 // desktops are the ways for a person's program to the desktop of a session on a node.

@@ -134,3 +134,60 @@ func TestPoolsAndNodesWithoutDesktops(t *testing.T) {
 		}
 	}
 }
+
+// Where another way is preferred, a desktop comes by SSH, which has it; without an SSH server on the node,
+// only the relay is left.
+func TestDesktopBesideTheRelay(t *testing.T) {
+	t.Parallel()
+	key, err := seal.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		access   string
+		missing  map[string]string
+		port     int
+		relay    bool
+		refusing string
+	}{
+		"another way":            {access: `["direct"]`, port: 3389},
+		"another way before":     {access: `["balancer","relay"]`, port: 3389},
+		"the relay before":       {access: `["relay","direct"]`, relay: true},
+		"no SSH":                 {access: `["direct","relay"]`, missing: map[string]string{protocol.MissingSSH: "no sshd"}, relay: true},
+		"no SSH, and no relay":   {access: `["direct"]`, missing: map[string]string{protocol.MissingSSH: "no sshd"}, refusing: "has no SSH: no sshd"},
+		"the relay and no other": {access: `["relay"]`, missing: map[string]string{protocol.MissingSSH: "no sshd"}, relay: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			document := strings.Replace(desktopLab, `"users"`, `"access":`+c.access+`,"users"`, 1)
+			app, id, n := newDesktop(t, document, protocol.FeatureDesktop, protocol.FeatureSession, protocol.FeatureWays)
+			ready := &protocol.Ready{Name: "dsvm-lab-d2s-v5_0", Size: "Standard_D2s_v5", CPUs: 2, Boot: "1", HostKeys: []string{hostKey},
+				Features: append(protocol.Features(), protocol.FeatureDesktop, protocol.FeatureSession), Missing: c.missing}
+			sealed, err := seal.Seal(key.Public(), protocol.DesktopPurpose(id, "ann"), "secret")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := app.Report(t.Context(), "lab", "lab-0", protocol.ReportItem{Ready: ready}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := app.Sessions.Desktop(as(t, ann), id, key.Public())
+			if c.refusing != "" {
+				if fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), c.refusing) {
+					t.Errorf("got %+v, %v", got, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := app.Report(t.Context(), "lab", "lab-0", protocol.ReportItem{Session: &protocol.SessionState{N: n,
+				Desktop: &protocol.Sealed{To: key.Public(), Secret: sealed}}}); err != nil {
+				t.Fatal(err)
+			}
+			got, err = app.Sessions.Desktop(as(t, ann), id, key.Public())
+			if err != nil || got.Sealed != sealed || got.Port != c.port || (len(got.Doors) == 1 && got.Ticket != "") != c.relay {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}

@@ -11,4 +11,7 @@ type SessionDesktop struct {
 	Sealed string `json:"sealed"` // the password, see package seal; "" = its node is just making it: ask again
 	Ticket string `json:"ticket"` // for the door, in the header Dsvm-Ticket; good once, for a minute
 	Doors  []Door `json:"doors"`  // ways to the desktop, the best first
+	// Port is where the desktop is on localhost of the session's node, for who forwards it by SSH;
+	// 0 = it comes by Doors.
+	Port int `json:"port,omitempty"`
 }

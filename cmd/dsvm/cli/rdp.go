@@ -105,6 +105,7 @@ type desktop struct {
 	password string
 	listener net.Listener
 	file     string // for clients of RDP
+	config   string // of OpenSSH, where that leads to the desktop
 }
 
 // openDesktop gets the password and opens the port.
@@ -122,6 +123,11 @@ func (p *Program) openDesktop(ctx context.Context, s *session, of wire.Session, 
 		return nil, err
 	}
 	d.user, d.sealed = way.User, way.Sealed
+	if way.Port != 0 {
+		if err := d.prepareSSH(ctx, folder); err != nil {
+			return nil, err
+		}
+	}
 	if d.password, err = d.key.Open(way.Sealed, protocol.DesktopPurpose(of.ID, way.User)); err != nil {
 		return nil, err
 	}
@@ -295,6 +301,9 @@ func (d *desktop) dial(ctx context.Context) (net.Conn, error) {
 		if way.Sealed != d.sealed {
 			return nil, fmt.Errorf("another machine has asked for this desktop since, so that its password has changed; run `dsvm rdp %s` again",
 				d.of.Pool)
+		}
+		if way.Port != 0 {
+			return d.dialSSH(ctx, way.Port)
 		}
 		node, err := d.p.DialDesktop(ctx, way)
 		code := fault.CodeOf(err)

@@ -180,11 +180,22 @@ func sessionExplain(p *Program) *cobra.Command {
 }
 
 func sessionStop(p *Program) *cobra.Command {
-	return p.oneSession(&cobra.Command{
-		Use: "stop POOL|ID", Short: "End a session", Args: exactly(sessionArgs),
+	var user string
+	c := p.oneSession(&cobra.Command{
+		Use: "stop POOL|ID", Short: "End a session",
 		Long: `End a session: your own, or as an operator any of your team. What runs in it is
-ended; what is on the share stays. Prints its state.`,
-		Example: "  dsvm session stop lab",
+ended; what is on the share stays. Prints its state. --user ends all live sessions of
+an account, in all pools, such as of somebody who has left.`,
+		Example: "  dsvm session stop lab\n  dsvm session stop --user ann",
+		Args: func(c *cobra.Command, args []string) error {
+			switch {
+			case user == "":
+				return exactly(sessionArgs)(c, args)
+			case len(args) > 0:
+				return WrongUse("--user ends all sessions of an account; leave %q out, or --user", args[0])
+			}
+			return nil
+		},
 	}, "stopping", func(ctx context.Context, s *session, id string) error {
 		found, err := s.StopSession(ctx, id)
 		if err != nil {
@@ -192,6 +203,41 @@ ended; what is on the share stays. Prints its state.`,
 		}
 		return p.answer(found, string(found.State))
 	})
+	one := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if user != "" {
+			return p.stopSessionsOf(c.Context(), user)
+		}
+		return one(c, args)
+	}
+	c.Flags().StringVar(&user, "user", "", "all live sessions of this account")
+	return c
+}
+
+// stopSessionsOf ends all live sessions of an account. One that cannot be ended does not keep the others.
+func (p *Program) stopSessionsOf(ctx context.Context, user string) error {
+	s, err := p.connectToSessions()
+	if err != nil {
+		return err
+	}
+	live, err := withPatience(ctx, func() ([]wire.Session, error) { return s.Sessions(ctx, "", user) })
+	if err != nil {
+		return s.explain(err)
+	}
+	stopped := []wire.Session{}
+	var failed error
+	for _, one := range live {
+		now, err := withPatience(ctx, func() (wire.Session, error) { return s.StopSession(ctx, one.ID) })
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("the session of %s in pool %q was not ended: %w", one.User, one.Pool, s.explain(err)))
+			continue
+		}
+		stopped = append(stopped, now)
+	}
+	if err := p.list(stopped, p.sessionTable(stopped), "no session of "+user+" was ended"); err != nil {
+		return err
+	}
+	return failed
 }
 
 func sessionExtend(p *Program) *cobra.Command {

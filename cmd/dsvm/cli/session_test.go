@@ -136,6 +136,15 @@ func TestConnectWaitsAndWritesTheFiles(t *testing.T) {
 			t.Errorf("%s: got %d\n%s%s; want %s", args, code, out, errs, want)
 		}
 	}
+	if code, out, errs := l.run("session", "stop", "--user", "bob"); code != 0 || out != "" || !strings.Contains(errs, "no session of bob") {
+		t.Errorf("of nobody: got %d %s%s", code, out, errs)
+	}
+	if code, out, errs := l.run("session", "stop", "--user", "ann"); code != 0 || !strings.Contains(out, "lab   ann   ending") {
+		t.Errorf("all of ann: got %d %s%s", code, out, errs)
+	}
+	if code, _, errs := l.run("session", "stop", "lab", "--user", "ann"); code != 2 || !strings.Contains(errs, "leave \"lab\" out") {
+		t.Errorf("both: got %d %s", code, errs)
+	}
 	if code, out, errs := l.run("session", "stop", "lab"); code != 0 || out != "ending\n" {
 		t.Errorf("got %d %s%s", code, out, errs)
 	}
