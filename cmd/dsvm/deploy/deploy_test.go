@@ -149,7 +149,7 @@ func TestKilledAnywhere(t *testing.T) {
 	n := b.cloud().Call
 	whole := b.cloud()
 	for at := 1; at <= n; at++ {
-		for _, before := range []bool{true, false} {
+		for _, before := range killsAt(at) {
 			c := newCloud()
 			c.DieAt, c.Before = at, before
 			b.put(c)
@@ -172,7 +172,7 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 	n = b.cloud().Call
 	for at := 1; at <= n; at++ {
-		for _, before := range []bool{true, false} {
+		for _, before := range killsAt(at) {
 			c := *whole
 			c.DieAt, c.Before = at, before
 			b.put(&c)
@@ -184,6 +184,14 @@ func TestKilledAnywhere(t *testing.T) {
 			isRemoved(t, b.cloud())
 		}
 	}
+}
+
+// killsAt is whether a run is killed before or after a call, or both in turn in a long run.
+func killsAt(call int) []bool {
+	if os.Getenv("DSVM_LONG") != "" {
+		return []bool{true, false}
+	}
+	return []bool{call%2 == 0}
 }
 
 // isRemoved fails if more than the share is left, or if something of others went.
