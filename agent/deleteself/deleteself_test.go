@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -37,9 +36,6 @@ func (s static) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 // a node, which has no other right there.
 func TestDelete(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("the local resource manager runs on Unix")
-	}
 	dir := t.TempDir()
 	server, err := compute.Start(compute.Config{
 		Addr: "127.0.0.1:0", Path: filepath.Join(dir, "arm.db"), Dir: filepath.Join(dir, "instances"), LogDir: filepath.Join(dir, "logs"),
