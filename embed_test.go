@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "Home", "NightlyScaleDown", "NodeReport", "Page", "Reconcile", "RecordUsage", "SubmitJob", "Web"}
+var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "Home", "NightlyScaleDown", "NodeReport", "Page", "Reconcile", "RecordUsage", "SubmitJob", "WatchBudgets", "Web"}
 
 // Each function has a folder with its bindings, and nothing else is embedded.
 func TestFiles(t *testing.T) {
@@ -66,7 +66,7 @@ func TestExampleSettings(t *testing.T) {
 			}
 		}
 	}
-	if asked < 11 { // a queue and a connection for each of four, and three schedules
+	if asked < 11 { // a queue and a connection for each of four, and four schedules
 		t.Errorf("only %d settings were found", asked)
 	}
 }

@@ -61,6 +61,7 @@ func (f *Functions) Register(app *invoke.App) {
 	app.Timer("NightlyScaleDown", f.NightlyScaleDown)
 	app.Timer("RecordUsage", f.RecordUsage)
 	app.Timer("CommitStatus", f.CommitStatus)
+	app.Timer("WatchBudgets", f.WatchBudgets)
 }
 
 // API is the HTTP API over the same use cases. share is the path at which the share
@@ -78,6 +79,7 @@ func (f *Functions) API(share string) http.Handler {
 		Rejected: f.service.Rejected,
 		Sessions: f.service.Sessions,
 		Overview: f.service.Overview,
+		Budgets:  f.service.Budgets,
 
 		Access: f.access,
 		Users:  f.service.Users,

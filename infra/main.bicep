@@ -426,6 +426,7 @@ module functions 'modules/functions.bicep' = {
       RECONCILE_SCHEDULE: '0 * * * * *'
       NIGHTLY_SCALE_DOWN: '0 0 * * * *'
       RECORD_USAGE_SCHEDULE: '30 */5 * * * *'
+      WATCH_BUDGETS_SCHEDULE: '10 */5 * * * *'
       // Each minute and not more often, so that an idle month stays within what is free.
       COMMIT_STATUS_SCHEDULE: '15 * * * * *'
       DSVM_DEPLOYED_AT: deployedAt

@@ -342,8 +342,8 @@ func TestSchedules(t *testing.T) {
 			t.Errorf("%s: %s is %q: more than once a minute", function, m[1], schedule)
 		}
 	})
-	if found != 4 {
-		t.Errorf("%d timers, want 4", found)
+	if found != 5 {
+		t.Errorf("%d timers, want 5", found)
 	}
 }
 

@@ -317,6 +317,7 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"RECONCILE_SCHEDULE":              "0 * * * * *",
 		"NIGHTLY_SCALE_DOWN":              "0 0 * * * *",
 		"RECORD_USAGE_SCHEDULE":           "30 * * * * *",
+		"WATCH_BUDGETS_SCHEDULE":          "10 * * * * *",
 		"COMMIT_STATUS_SCHEDULE":          "*/5 * * * * *",
 		"DSVM_PUBLIC_URL":                 cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), home), // for the links on commits
 		"DSVM_ARM_TOKEN":                  id.Keys["arm"],

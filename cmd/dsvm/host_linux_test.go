@@ -32,6 +32,7 @@ func withoutTimers(more map[string]string) map[string]string {
 		"RECONCILE_SCHEDULE":     never,
 		"NIGHTLY_SCALE_DOWN":     never,
 		"RECORD_USAGE_SCHEDULE":  never,
+		"WATCH_BUDGETS_SCHEDULE": never,
 		"COMMIT_STATUS_SCHEDULE": never,
 	}
 	for name, v := range more {

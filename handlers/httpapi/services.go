@@ -11,6 +11,7 @@ import (
 	"context"
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/push"
@@ -34,10 +35,26 @@ type Services struct {
 	Rejected Rejected
 	Sessions Sessions
 	Overview Overview
+	Budgets  Budgets
 
 	Access Access
 	Users  Users // nil = people have no accounts
 	Audit  Audit // nil = no trail is kept
+}
+
+// Budgets keeps the budgets. A budget that is not there is notFound.
+type Budgets interface {
+	// Budgets lists the budgets by name, as they stood when the app looked last.
+	Budgets(ctx context.Context) ([]wire.Budget, error)
+	// Budget returns one budget.
+	Budget(ctx context.Context, name string) (wire.Budget, error)
+	// ApplyBudgets creates or changes budgets, and tells the pools. It returns them as they are then.
+	ApplyBudgets(ctx context.Context, budgets []budget.Budget) ([]wire.Budget, error)
+	// RaiseBudget gives a budget a higher amount, and tells the pools. Conflict: somebody else has
+	// changed it meanwhile.
+	RaiseBudget(ctx context.Context, name string, raise wire.BudgetRaise) (wire.Budget, error)
+	// DeleteBudget removes a budget, and tells the pools.
+	DeleteBudget(ctx context.Context, name string) error
 }
 
 // Sessions opens, shows and ends the sessions of people, and lets their owners in. The

@@ -46,6 +46,7 @@ func ownHTTP(t *testing.T) []*function {
 		"RECONCILE_SCHEDULE":     "0 * * * * *",
 		"NIGHTLY_SCALE_DOWN":     "0 * * * * *",
 		"RECORD_USAGE_SCHEDULE":  "0 * * * * *",
+		"WATCH_BUDGETS_SCHEDULE": "0 * * * * *",
 		"COMMIT_STATUS_SCHEDULE": "0 * * * * *",
 	}
 	all, errs := readFunctions(appRoot(t), settings, nil)

@@ -3,6 +3,7 @@ package pool
 import (
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
@@ -157,6 +158,10 @@ type Fenced struct {
 	Taken bool // the session is ours now: the agent is gone or will stop
 }
 
+// Budgets says where the budgets stand that concern the pool: all of them, in place of those that
+// it knew. Only a board with a higher number than the one it has is taken.
+type Budgets struct{ budget.Board }
+
 // Recorded says that facts have been copied into the ledger: those of single Logs, and all
 // those of whole pages.
 type Recorded struct {
@@ -184,6 +189,7 @@ func (Listed) event()      {}
 func (Answered) event()    {}
 func (Fenced) event()      {}
 func (Recorded) event()    {}
+func (Budgets) event()     {}
 
 // Verb is what somebody asks of a node. It may come twice, and the second time it
 // changes nothing.

@@ -3,6 +3,7 @@ package pool
 import (
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/usage"
@@ -16,14 +17,15 @@ type Head struct {
 	Spec     Spec
 	Deleting bool // the pool is being deleted: no new work; the nodes leave, then the sets and rows go
 
-	N         int64     // last number given to a work item
-	Sets      []Set     // its scale sets: the rungs of its ladder, best first, then those of earlier specs
-	DownSince time.Time // the last downAt of the schedule at which the pool was taken down
-	Down      bool      // the schedule keeps the pool down
-	WakeAt    time.Time // the earliest wake-up already asked for
-	RecordAt  time.Time // the wake-up of the ledger already asked for
-	Shares    Shares    // what each team has used, halved with every half-life
-	Opening   Opening   // how far the network is, for people who come in beside the relay
+	N         int64        // last number given to a work item
+	Sets      []Set        // its scale sets: the rungs of its ladder, best first, then those of earlier specs
+	DownSince time.Time    // the last downAt of the schedule at which the pool was taken down
+	Down      bool         // the schedule keeps the pool down
+	WakeAt    time.Time    // the earliest wake-up already asked for
+	RecordAt  time.Time    // the wake-up of the ledger already asked for
+	Shares    Shares       // what each team has used, halved with every half-life
+	Budgets   budget.Board // where the budgets stand that concern it
+	Opening   Opening      // how far the network is, for people who come in beside the relay
 
 	// Counts for readers, who then need not load every row.
 	Queued  int // jobs that wait, held ones included

@@ -129,6 +129,7 @@ const (
 	EndIdle        = "idle"        // nobody used it
 	EndMaxAge      = "maxAge"      // it was as old as the pool allows
 	EndSchedule    = "schedule"    // the pool goes down
+	EndBudget      = "budget"      // a budget ends what runs
 	EndUser        = "user"        // its owner ended it
 	EndAdmin       = "admin"       // somebody else did
 	EndPoolDeleted = "poolDeleted" // its pool was deleted

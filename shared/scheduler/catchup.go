@@ -49,6 +49,7 @@ func (s *State) CatchUp(head pool.Head, nodes []*pool.Node, jobs []*pool.Job, go
 		}
 	}
 	s.takeIn(back, now)
+	s.reline(now)
 	s.pack()
 	if respec {
 		s.applySpecChange()

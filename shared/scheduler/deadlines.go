@@ -46,13 +46,13 @@ func (dl *deadlines) nextDeadline() time.Time {
 		if set.Op.Token != "" {
 			at(set.Op.PollAt)
 		}
-		if set.Blocked.Until.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Deleting) {
+		if set.Blocked.Until.After(dl.now) && (dl.line.wanting() > 0 || dl.Head.Deleting) {
 			at(set.Blocked.Until)
 		}
 		if set.Model.IsOutdated() && set.Model.RetryAt.After(dl.now) && dl.censusOf(set).here() > 0 {
 			at(set.Model.RetryAt)
 		}
-		if set.Breaker.ProbeAt.After(dl.now) && (dl.line.waiting() > 0 || dl.Head.Spec.Nodes.Min > 0) {
+		if set.Breaker.ProbeAt.After(dl.now) && (dl.line.wanting() > 0 || dl.minNodes() > 0) {
 			at(set.Breaker.ProbeAt)
 		}
 	}
@@ -66,7 +66,7 @@ func (dl *deadlines) nextDeadline() time.Time {
 		}
 		missing = missing || !n.MissingAt.IsZero() && n.State != pool.NodeGone
 		idleUntil := n.Since.Add(time.Duration(dl.Head.Spec.IdleTimeout))
-		if n.State == pool.NodeReady && c.working+c.coming > dl.Head.Spec.Nodes.Min && idleUntil.After(dl.now) {
+		if n.State == pool.NodeReady && c.working+c.coming > dl.minNodes() && idleUntil.After(dl.now) {
 			at(idleUntil) // one that stays afterwards is needed, and does not wake the pool
 		}
 	}
@@ -89,6 +89,7 @@ func (dl *deadlines) nextDeadline() time.Time {
 	if look := dl.network.nextLook(); !look.IsZero() {
 		at(look)
 	}
+	dl.addBudgets(at)
 	if s := dl.Head.Spec.Schedule; s != nil && (c.here() > 0 || dl.line.waiting() > 0) {
 		at(s.Next(dl.now))
 	}
@@ -105,7 +106,7 @@ func (dl *deadlines) addSession(at func(time.Time), j *Job) {
 	if !s.EndsAt.IsZero() && s.DueAt.IsZero() {
 		at(s.EndsAt)
 	}
-	if of != nil && of.MaxAge > 0 && s.EndsBy != pool.EndMaxAge && s.EndsBy != pool.EndSchedule {
+	if of != nil && of.MaxAge > 0 && s.EndsBy != pool.EndMaxAge && s.EndsBy != pool.EndSchedule && s.EndsBy != pool.EndBudget {
 		at(s.ReadyAt.Add(time.Duration(of.MaxAge)))
 	}
 }

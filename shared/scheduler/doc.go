@@ -12,6 +12,7 @@
 //	events        go to the other parts: jobs, reports, listings, capacity, operator, ...
 //	waits         moves on the jobs that waited for a job that has ended
 //	sweeping      cancels the members of cancelled sweeps
+//	budgets       lets work wait whose budget is spent, and ends it
 //	schedule      takes the pool down, or lets it come up
 //	rolling       lets nodes leave that are made from an earlier model
 //	placement     puts jobs on nodes

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/pool"
 )
 
@@ -38,6 +39,7 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 		return Explanation{}, false
 	}
 	s.open(j)
+	s.reline(now)
 	ex := newStep(s, now, timing).explainer
 	e := Explanation{State: string(j.State)}
 	switch {
@@ -64,7 +66,10 @@ func Explain(s *State, order string, now time.Time, timing Timing) (Explanation,
 		}
 		e.Unblocks = "the time; nothing has to be done"
 	default:
-		e.Ahead, e.Waiting = ex.ahead(j), ex.line.waiting()
+		e.Waiting = ex.line.waiting()
+		if j.inLine().class != stopped {
+			e.Ahead = ex.ahead(j)
+		}
 		e.Reason, e.Unblocks = ex.explainWaiting(j)
 	}
 	return e, true
@@ -109,9 +114,16 @@ func (ex *explainer) explainWaiting(j *Job) (reason, unblocks string) {
 	case ex.Head.Down:
 		return ex.downReason(), ex.upUnblocks()
 	}
+	if of := ex.standingOf(j, budget.Holds); of != nil {
+		return of.Sentence(ex.now), of.Unblocks()
+	}
 	if err := refuses(spec, j); err != nil {
 		return "the pool has been changed, and no node of it can ever run this job: " + err.Message,
 			"a change of the pool; or cancel it and send another"
+	}
+	if of := ex.standingOf(j, budget.Stops); of != nil {
+		return of.Sentence(ex.now) + "; it takes only room that other work leaves, and no node is asked for on its account",
+			"room that nothing else wants, or " + of.Unblocks()
 	}
 	if sentence := ex.overLimit(j); sentence != "" {
 		return sentence, "the end of a job of the team, or a higher limit in the pool's `limits`"

@@ -6,11 +6,22 @@ import (
 	"strings"
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/pool"
 )
 
+// heldStanding is the first budget that keeps work of the pool from starting; nil: none does.
+func (ex *explainer) heldStanding() *budget.Standing {
+	i := slices.IndexFunc(ex.Head.Budgets.Standings, func(s budget.Standing) bool { return budget.Stops(s.Do(ex.now)) })
+	if i < 0 {
+		return nil
+	}
+	return &ex.Head.Budgets.Standings[i]
+}
+
 // ExplainPool says why a pool has the size it has, and what it waits for.
 func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
+	s.reline(now)
 	ex := newStep(s, now, timing).explainer
 	h, c := &s.Head, s.census()
 	waiting := s.line.waiting()
@@ -93,6 +104,10 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 	case wanted > c.counted() && ex.waitsForList(func(*pool.Set) bool { return true }):
 		e.State, e.Unblocks = "growing", "Azure's list"+nothing
 		e.Reason = fmt.Sprintf("%s of %d wanted, and asks for more when a list shows how many Azure has made", size, wanted)
+	case waiting > 0 && s.line.wanting() == 0 && ex.heldStanding() != nil:
+		of := ex.heldStanding()
+		e.State, e.Unblocks = "blocked", of.Unblocks()
+		e.Reason = fmt.Sprintf("%s, and %s: %s", size, ex.countWork(waiting, "waits", "wait"), of.Sentence(now))
 	case c.counted() >= h.Spec.Nodes.Max && waiting > 0:
 		e.State, e.Reason = "full", fmt.Sprintf(
 			"%s, and `nodes.max` is %d; %s", size, h.Spec.Nodes.Max, ex.countWork(waiting, "waits", "wait"),
@@ -127,7 +142,7 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		e.Reason = "it has no nodes, since no job is in line; it costs nothing"
 	case c.working+c.leaving+c.going == 0:
 		e.Reason = size + ", and no job is in line"
-	case c.working > 0 && c.working <= h.Spec.Nodes.Min:
+	case c.working > 0 && c.working <= s.minNodes():
 		e.State = "working"
 		e.Reason = fmt.Sprintf("%s: %d busy; its `nodes.min` is %d", size, ex.countBusy(), h.Spec.Nodes.Min)
 	default:
@@ -136,6 +151,9 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		if c.working > ex.countBusy() {
 			e.Reason += fmt.Sprintf("; an idle one leaves after %s", h.Spec.IdleTimeout)
 		}
+	}
+	if n := s.line.countClass(stopped); n > 0 && s.line.wanting() > 0 {
+		e.Reason += fmt.Sprintf("; budgets hold %s", ex.countWork(n, "of what waits", "of what waits"))
 	}
 	e.Reason += ex.quarantineText("; ")
 	e.Reason += ex.outdatedText("; ")

@@ -54,11 +54,13 @@ var (
 		pool.EndIdle:     "nobody has used it",
 		pool.EndMaxAge:   "it is as old as `sessions.maxAge` of its pool allows",
 		pool.EndSchedule: goesDown,
+		pool.EndBudget:   "its budget is spent",
 	}
 	vetoText = map[string]string{
 		pool.EndIdle:     "somebody who uses it, or `dsvm session extend`",
 		pool.EndMaxAge:   "a longer `sessions.maxAge` of its pool",
 		pool.EndSchedule: "another `schedule` of its pool",
+		pool.EndBudget:   "an operator, by `dsvm budget raise`",
 	}
 )
 

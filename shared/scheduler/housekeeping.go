@@ -77,7 +77,7 @@ func (hk *housekeeping) giveUpStuckInBoot() {
 func (hk *housekeeping) moveNodesOn() {
 	hk.giveUpStuckInBoot()
 	c := hk.census()
-	spare := c.working + c.coming - hk.Head.Spec.Nodes.Min
+	spare := c.working + c.coming - hk.minNodes()
 	stay := hk.spareNodes()
 	// The worst rung first, so that the best of the idle nodes stay.
 	list := slices.Clone(hk.sortedNodes())

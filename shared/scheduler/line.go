@@ -20,11 +20,18 @@ type line struct {
 	after    map[string][]*Job // jobs that wait for another job, by its id
 	awaiting int               // how many jobs wait for others
 
+	budgets []budgetRule // what keeps jobs from starting as usual; see budgets.go
+
 	entered []*Job // jobs that came into line, or were opened in it, since jobs were packed last
 }
 
-// classes is the number of priority classes.
-const classes = 3
+// classes is the number of classes: those of priority, best first, then those of jobs that a
+// budget keeps from starting as usual.
+const (
+	classes = 5
+	spared  = 3 // jobs that take what room the others leave, and for which no node is asked
+	stopped = 4 // jobs that are not placed
+)
 
 // teamLine holds the waiting jobs of one team in one class. They are grouped by shape:
 // if one job of a shape finds no place, no other job of that shape does. So a teamLine of
@@ -102,13 +109,12 @@ func (ln *line) add(j *Job, now time.Time) {
 
 // push puts a job in line.
 func (ln *line) push(j *Job) {
-	class := ln.classes[rank(j.Spec.Priority)]
-	l := class[j.Spec.Team]
+	of, class := shapeOf(j), ln.classOf(j)
+	l := ln.classes[class][j.Spec.Team]
 	if l == nil {
-		l = &teamLine{team: j.Spec.Team, class: rank(j.Spec.Priority), shapes: map[shape]*jobHeap{}}
-		class[l.team] = l
+		l = &teamLine{team: j.Spec.Team, class: class, shapes: map[shape]*jobHeap{}}
+		ln.classes[class][l.team] = l
 	}
-	of := shapeOf(j)
 	h := l.shapes[of]
 	if h == nil {
 		h = &jobHeap{line: l, of: of, less: isOlder}
@@ -196,6 +202,17 @@ func (ln *line) each(fn func(*Job) bool) {
 
 // waiting is the number of jobs in line.
 func (ln *line) waiting() int { return ln.inLine }
+
+// wanting is the number of jobs in line for which nodes are asked for.
+func (ln *line) wanting() int { return ln.inLine - ln.countClass(spared) - ln.countClass(stopped) }
+
+// countClass is the number of jobs in line of a class.
+func (ln *line) countClass(class int) (n int) {
+	for _, l := range ln.classes[class] {
+		n += l.n
+	}
+	return n
+}
 
 // isOlder orders the jobs of a line: by their age, and a sweep after its members that wait
 // for another attempt.

@@ -22,6 +22,7 @@ type step struct {
 	jobs         *jobStates
 	sweeping     *sweeping
 	sessions     *sessions
+	budgets      *budgets
 	holds        *holds
 	waits        *waits
 	attempts     *attempts
@@ -53,6 +54,7 @@ func newStep(s *State, now time.Time, timing Timing) *step {
 	st.sweeping = &sweeping{turn: t, jobs: st.jobs, endNotices: st.endNotices}
 	st.jobs.sweeping = st.sweeping
 	st.sessions = &sessions{turn: t, messages: st.messages, jobs: st.jobs}
+	st.budgets = &budgets{turn: t, jobs: st.jobs, sessions: st.sessions}
 	st.holds = &holds{turn: t, jobs: st.jobs, sweeping: st.sweeping}
 	st.waits = &waits{turn: t, jobs: st.jobs}
 	st.attempts = &attempts{turn: t, messages: st.messages, nodes: st.nodes, failures: st.failures, jobs: st.jobs}

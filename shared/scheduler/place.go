@@ -75,10 +75,10 @@ func (pl *placement) placeJobs() {
 		}
 		pl.startWaiting(j, pl.now)
 	}
-	if pl.Head.Down || pl.Head.Deleting || pl.line.waiting() == 0 || pl.hasNoRoom() && !pl.mayAssignAhead() {
+	if pl.Head.Down || pl.Head.Deleting || pl.line.waiting() == pl.line.countClass(stopped) || pl.hasNoRoom() && !pl.mayAssignAhead() {
 		return
 	}
-	for class := range pl.line.classes {
+	for class := range stopped {
 		pl.placeClass(class)
 	}
 }
@@ -143,6 +143,9 @@ func (pl *placement) findNodes(c *candidate) []*Node {
 		}
 		pl.noRoom[of] = true
 	}
+	if c.class == spared {
+		return nil // no room is made or kept for it
+	}
 	if n := pl.findAhead(j, of); n != nil {
 		pl.found = append(pl.found[:0], n)
 		return pl.found
@@ -182,7 +185,7 @@ func (pl *placement) collect(of shape, outdated bool) bool {
 // reserveAhead goes through the line, without placing a job, up to the first job that finds
 // no node. It returns the job that has the reservation; nil: there is none.
 func (pl *placement) reserveAhead() *Job {
-	for class := range pl.line.classes {
+	for class := range spared {
 		var line []candidate
 		for name, l := range pl.line.classes[class] {
 			line = append(line, candidate{l, l.first(pl.skip), pl.charge(name)})

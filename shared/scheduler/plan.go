@@ -26,7 +26,7 @@ func (sz *sizing) plan() (wanted int, more map[string]int) {
 		return 0, nil
 	}
 	c := sz.census()
-	bounds := sz.Head.Spec.Nodes
+	bounds := pool.Range{Min: sz.minNodes(), Max: sz.Head.Spec.Nodes.Max}
 	p := planning{sizing: sz, free: sz.room(), more: map[string]int{}}
 	for i := range sz.Head.Sets {
 		set := &sz.Head.Sets[i]
@@ -196,7 +196,7 @@ func (sz *sizing) demand() []demandOf {
 	}
 	sums := map[kind]int{}
 	planned := map[string]*team{}
-	for _, class := range sz.line.classes {
+	for _, class := range sz.line.classes[:spared] {
 		for name, l := range class {
 			limit := sz.Head.Spec.LimitOf(name)
 			t := planned[name]

@@ -70,8 +70,8 @@ func (ro *rolling) replaceOutdated() {
 		switch {
 		case !ro.hasRoom():
 			return
-		case idle && working > ro.Head.Spec.Nodes.Min && ro.line.waiting() == 0:
-		case working <= ro.Head.Spec.Nodes.Min && free > 0, allowed <= 0:
+		case idle && working > ro.minNodes() && ro.line.wanting() == 0:
+		case working <= ro.minNodes() && free > 0, allowed <= 0:
 			continue // another comes first, or it is not its turn yet
 		case !idle && working == 1 && free == 0 && ro.now.Sub(n.OutdatedAt) < lastNodeWaits:
 			continue // it may become idle, and until then nothing else takes work

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -59,6 +60,10 @@ func (se *sessions) refusal(e pool.Open, spec job.Spec) *fault.Error {
 	case e.Session.Owner == "" || spec.User == "" || e.Session.UID <= 0:
 		return fault.New(fault.Internal, "user", "the session has no owner; sign in again by `dsvm login`")
 	}
+	if s := se.standingOf(&Job{Job: &pool.Job{Spec: spec}}, budget.Holds); s != nil {
+		return fault.New(fault.OverBudget, "pool",
+			"%s; no session opens before the next period at %s, or until an operator runs `dsvm budget raise %s`", s.Sentence(se.now), stamp(s.Until), s.Name)
+	}
 	return refusesAmount(of, spec)
 }
 
@@ -86,7 +91,7 @@ func (se *sessions) extend(e pool.Extend) {
 // say.
 func (se *sessions) latestEnd(j *Job) (end time.Time) {
 	s := j.Session
-	if s.EndsBy == pool.EndMaxAge || s.EndsBy == pool.EndSchedule {
+	if s.EndsBy == pool.EndMaxAge || s.EndsBy == pool.EndSchedule || s.EndsBy == pool.EndBudget {
 		return s.EndsAt
 	}
 	if of := se.Head.Spec.Sessions; of != nil && of.MaxAge > 0 {
@@ -133,9 +138,10 @@ func (se *sessions) enforce() {
 		}
 		isOld := of != nil && of.MaxAge > 0 && se.now.Sub(s.ReadyAt) >= time.Duration(of.MaxAge)
 		switch {
-		case s.EndsBy == pool.EndSchedule && !se.endsBySchedule(), s.EndsBy == pool.EndMaxAge && !isOld:
-			se.withdraw(j) // the pool has been changed since
-		case s.EndsBy == pool.EndSchedule || s.EndsBy == pool.EndMaxAge:
+		case s.EndsBy == pool.EndSchedule && !se.endsBySchedule(), s.EndsBy == pool.EndMaxAge && !isOld,
+			s.EndsBy == pool.EndBudget && se.standingOf(j, isCancel) == nil:
+			se.withdraw(j) // the pool, or the budget, has been changed since
+		case s.EndsBy == pool.EndSchedule || s.EndsBy == pool.EndMaxAge || s.EndsBy == pool.EndBudget:
 			if !se.now.Before(s.EndsAt) {
 				se.end(j, s.EndsBy, endReasons[s.EndsBy])
 			}
@@ -155,17 +161,30 @@ func (se *sessions) endsBySchedule() bool {
 var endReasons = map[string]string{
 	pool.EndMaxAge:   "it was as old as `sessions.maxAge` of its pool allows",
 	pool.EndSchedule: goesDown,
+	pool.EndBudget:   "a budget ends it; `dsvm budget list` shows which one is spent",
 }
 
 // warnForSchedule warns a session that its pool goes down.
 func (se *sessions) warnForSchedule(j *Job, grace time.Duration) {
 	switch s := j.Session; {
 	case j.Cancel != "" || s.EndsBy == pool.EndSchedule:
-	case s.EndsBy == pool.EndMaxAge && s.EndsAt.Before(se.now.Add(grace)): // it ends earlier
+	case (s.EndsBy == pool.EndMaxAge || s.EndsBy == pool.EndBudget) && s.EndsAt.Before(se.now.Add(grace)): // it ends earlier
 	case s.ReadyAt.IsZero() || grace <= 0:
 		se.end(j, pool.EndSchedule, goesDown) // nobody is there yet, or is to be warned
 	default:
 		se.warn(j, pool.EndSchedule, time.Time{}, grace)
+	}
+}
+
+// warnForBudget warns a session that a budget ends it.
+func (se *sessions) warnForBudget(j *Job, of *budget.Standing) {
+	switch s := j.Session; {
+	case s.EndsBy == pool.EndBudget:
+	case s.EndsBy != "" && s.EndsBy != pool.EndIdle && !s.EndsAt.After(of.CancelAt): // it ends earlier
+	case s.ReadyAt.IsZero() || !of.CancelAt.After(se.now):
+		se.end(j, pool.EndBudget, of.Sentence(se.now)) // nobody is there yet, or is to be warned
+	default:
+		se.warn(j, pool.EndBudget, time.Time{}, of.CancelAt.Sub(se.now))
 	}
 }
 
@@ -209,6 +228,8 @@ func (se *sessions) warning(j *Job) *protocol.Warn {
 		text = "this session ends, since it is as old as its pool allows; `dsvm connect` opens another"
 	case pool.EndSchedule:
 		text = "this session ends, since the pool goes down by its schedule"
+	case pool.EndBudget:
+		text = "this session ends, since its budget is spent; `dsvm session explain` says which one"
 	}
 	if of := se.Head.Spec.Sessions; of == nil || of.Home != protocol.HomeShare {
 		text += "; files outside of ~/share and ~/notebooks/remote go with it"

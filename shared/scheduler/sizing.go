@@ -28,7 +28,7 @@ func (sz *sizing) grow() {
 			add = min(add, max(set.QuotaLimit, sz.unbackedBeyond(set)))
 		}
 		// What a failed call has left in doubt is asked for again.
-		again := set.Op.Kind == "" && set.Unbacked && sz.line.waiting() > 0 && sz.capacity.mayBuy(set, 1) > 0 && sz.mayAskAgain(set)
+		again := set.Op.Kind == "" && set.Unbacked && sz.line.wanting() > 0 && sz.capacity.mayBuy(set, 1) > 0 && sz.mayAskAgain(set)
 		wants := !sz.Head.Deleting && !set.Model.Fixed && (add > 0 || again)
 		if wants {
 			sz.markGrowAt(set)

@@ -12,7 +12,7 @@ import (
 // spareSlots is how many free slots the pool keeps now.
 func (s *State) spareSlots() int {
 	of := &s.Head.Spec
-	if of.Sessions == nil || s.running == 0 || s.Head.Down || s.Head.Deleting {
+	if of.Sessions == nil || s.running == 0 || s.Head.Down || s.Head.Deleting || s.line.stopsPool() {
 		return 0
 	}
 	return of.Sessions.Spare

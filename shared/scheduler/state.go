@@ -222,6 +222,7 @@ func NewStateOf(head pool.Head, nodes []*pool.Node, jobs *Rows, now time.Time) *
 		s.Nodes[n.VMID] = newNode(n)
 	}
 	s.byVMID = slices.SortedFunc(maps.Values(s.Nodes), func(a, b *Node) int { return strings.Compare(a.VMID, b.VMID) })
+	s.line.budgets = s.budgetRules(now)
 	s.takeIn(jobs.take(), now)
 	for _, n := range s.Nodes {
 		s.indexNode(n)

@@ -33,6 +33,7 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	st.waits.followEnds()
 	st.sweeping.cancelMembers()
 	if len(rest) == 0 {
+		st.budgets.enforce()
 		st.schedule.enforce()
 		st.sessions.enforce()
 		st.rolling.replaceOutdated()
@@ -118,6 +119,8 @@ func (st *step) applyEvents(events []pool.Event) []pool.Event {
 			if left := st.forgetLogs(e); len(left.Seqs)+len(left.Pages) > 0 {
 				return append([]pool.Event{left}, events[i+1:]...)
 			}
+		case pool.Budgets:
+			st.budgets.receive(e)
 		case pool.Networked:
 			st.network.recordAnswer(e)
 		case pool.JobEnd:

@@ -14,7 +14,7 @@ import (
 
 // What the tests of this package, which come in from outside, need of its inside.
 var (
-	ErrBudget = errBudget
+	ErrBudget = errAllowance
 	FindNode  = findNode
 	RecordOf  = recordOf
 
@@ -35,9 +35,9 @@ type Files = files
 
 func NewFiles(share string) *Files { return newFiles(share) }
 
-// Remove removes files within a budget of entries.
+// Remove removes files within an allowance of entries.
 func (f *Files) Remove(ctx context.Context, pool string, ids []string, entries int, stays func(id string, err error)) error {
-	return f.remove(ctx, pool, ids, &budget{entries}, stays)
+	return f.remove(ctx, pool, ids, &allowance{entries}, stays)
 }
 
 // Hang stands for a removal that never comes to its end.

@@ -26,18 +26,18 @@ const (
 )
 
 var (
-	// errBudget: there is more than one run removes.
-	errBudget = errors.New("more is left than one run removes")
-	errLink   = errors.New("it is not a directory, or became another one meanwhile")
-	errDeep   = fmt.Errorf("it has more than %d directories within each other", maxDepth)
+	// errAllowance: there is more than one run removes.
+	errAllowance = errors.New("more is left than one run removes")
+	errLink      = errors.New("it is not a directory, or became another one meanwhile")
+	errDeep      = fmt.Errorf("it has more than %d directories within each other", maxDepth)
 )
 
-// budget is how many entries may still be removed.
-type budget struct{ entries int }
+// allowance is how many entries may still be removed.
+type allowance struct{ entries int }
 
-func (b *budget) take(ctx context.Context) error {
+func (b *allowance) take(ctx context.Context) error {
 	if b.entries--; b.entries < 0 || ctx.Err() != nil {
-		return errBudget
+		return errAllowance
 	}
 	return nil
 }
@@ -57,8 +57,8 @@ func newFiles(share string) *files {
 
 // remove removes the directories of jobs of a pool. One whose files can never be
 // removed is left and reported through stays. Any error means that not all were
-// tried; errBudget that the budget or the time is used up.
-func (f *files) remove(ctx context.Context, pool string, ids []string, left *budget, stays func(id string, err error)) error {
+// tried; errAllowance that the allowance or the time is used up.
+func (f *files) remove(ctx context.Context, pool string, ids []string, left *allowance, stays func(id string, err error)) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -91,11 +91,11 @@ func (f *files) remove(ctx context.Context, pool string, ids []string, left *bud
 		}
 		return out.err
 	case <-ctx.Done():
-		return errBudget
+		return errAllowance
 	}
 }
 
-func (f *files) each(ctx context.Context, pool string, ids []string, left *budget, stays func(id string, err error)) error {
+func (f *files) each(ctx context.Context, pool string, ids []string, left *allowance, stays func(id string, err error)) error {
 	share, err := os.OpenRoot(f.share)
 	if err != nil {
 		return fmt.Errorf("the share cannot be read: %w", err)
@@ -126,7 +126,7 @@ func (f *files) each(ctx context.Context, pool string, ids []string, left *budge
 		case err == nil:
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrExist), errors.Is(err, errLink), errors.Is(err, errDeep):
 			stays(id, err)
-		case errors.Is(err, errBudget), ctx.Err() != nil:
+		case errors.Is(err, errAllowance), ctx.Err() != nil:
 			return err
 		default: // it may do better next time; meanwhile it holds up nobody else
 			failed = append(failed, fmt.Errorf("job %s: %w", id, err))
@@ -157,7 +157,7 @@ func enter(parent *os.Root, name string) (*os.Root, error) {
 
 // remove removes what is under a name, to its bottom. What has gone by itself is
 // fine, and a link is removed and not followed.
-func remove(ctx context.Context, parent *os.Root, name string, left *budget, depth int) error {
+func remove(ctx context.Context, parent *os.Root, name string, left *allowance, depth int) error {
 	if err := left.take(ctx); err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func remove(ctx context.Context, parent *os.Root, name string, left *budget, dep
 }
 
 // empty removes everything in a directory.
-func empty(ctx context.Context, parent *os.Root, name string, left *budget, depth int) error {
+func empty(ctx context.Context, parent *os.Root, name string, left *allowance, depth int) error {
 	if depth == maxDepth {
 		return errDeep
 	}

@@ -60,7 +60,7 @@ func (r *Retention) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break // the rest with the next run
 		}
-		if !errors.Is(err, errBudget) {
+		if !errors.Is(err, errAllowance) {
 			errs = append(errs, err) // and the other steps go on: one damaged row, or a share that is not there, keeps nothing else
 		}
 	}
@@ -91,14 +91,14 @@ func (r *Retention) retainRows(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// retainFiles removes files that are due. errBudget: there is more than one run may
+// retainFiles removes files that are due. errAllowance: there is more than one run may
 // remove.
 func (r *Retention) retainFiles(ctx context.Context) error {
 	if r.keep.Files == 0 {
 		return nil
 	}
 	before := r.now().Add(-r.keep.Files)
-	left := &budget{entries: entriesAtOnce}
+	left := &allowance{entries: entriesAtOnce}
 	// What fails is tried again by the next run, and keeps nothing else from going.
 	var failed []error
 	if r.keep.Finished == 0 || r.keep.Files < r.keep.Finished {
@@ -113,7 +113,7 @@ func (r *Retention) retainFiles(ctx context.Context) error {
 				if due, passed, rest, err = r.store.FilesDue(ctx, name, before, rowsAtOnce); err != nil {
 					return err
 				}
-				if err := r.removeAll(ctx, name, due, left, false); errors.Is(err, errBudget) || ctx.Err() != nil {
+				if err := r.removeAll(ctx, name, due, left, false); errors.Is(err, errAllowance) || ctx.Err() != nil {
 					return err
 				} else if err != nil {
 					failed = append(failed, fmt.Errorf("pool %s: %w", name, err))
@@ -130,7 +130,7 @@ func (r *Retention) retainFiles(ctx context.Context) error {
 		return err
 	}
 	for _, l := range lists {
-		if err := r.removeAll(ctx, l.Pool, l.Jobs, left, true); errors.Is(err, errBudget) || ctx.Err() != nil {
+		if err := r.removeAll(ctx, l.Pool, l.Jobs, left, true); errors.Is(err, errAllowance) || ctx.Err() != nil {
 			return err
 		} else if err != nil {
 			failed = append(failed, fmt.Errorf("pool %s: %w", l.Pool, err))
@@ -141,14 +141,14 @@ func (r *Retention) retainFiles(ctx context.Context) error {
 		}
 	}
 	if len(failed) == 0 && len(lists) == listsAtOnce {
-		return errBudget
+		return errAllowance
 	}
 	return errors.Join(failed...)
 }
 
 // removeAll removes the files of jobs that have ended. buried: their rows have gone,
 // so that their ids have to say so.
-func (r *Retention) removeAll(ctx context.Context, name string, jobs []store.ArchivedJob, left *budget, buried bool) error {
+func (r *Retention) removeAll(ctx context.Context, name string, jobs []store.ArchivedJob, left *allowance, buried bool) error {
 	due := make([]string, len(jobs))
 	group, grouped := errgroup.WithContext(ctx)
 	group.SetLimit(lookAtOnce)

@@ -32,7 +32,7 @@ func (r *Retention) retainNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	left := &budget{entries: entriesAtOnce}
+	left := &allowance{entries: entriesAtOnce}
 	var failed []error
 	for pool, names := range all {
 		var gone []string
@@ -52,7 +52,7 @@ func (r *Retention) retainNodes(ctx context.Context) error {
 		err := r.files.remove(ctx, pool, gone, left, func(name string, err error) {
 			r.log.WarnContext(ctx, "directory of a node that is gone cannot be removed", "pool", pool, "directory", name, "error", err)
 		})
-		if errors.Is(err, errBudget) || ctx.Err() != nil {
+		if errors.Is(err, errAllowance) || ctx.Err() != nil {
 			return err
 		}
 		failed = append(failed, err)

@@ -107,6 +107,7 @@ type Service struct {
 	Audit      *Audit
 	Sessions   *Sessions
 	Overview   *Overview
+	Budgets    *Budgets
 }
 
 // New puts the use cases together around one driver.
@@ -142,8 +143,9 @@ func New(c Config) *Service {
 	trees := newTrees(c.Share, c.Trees, c.Log, c.Now)
 	users := &Users{store: c.Store, now: c.Now}
 	rejected := &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log}
-	overview := &Overview{store: c.Store, driver: driver, ledger: ledger, log: c.Log, now: c.Now}
-	overview.troubles = overview.troubleSources(rejected)
+	budgets := &Budgets{store: c.Store, driver: driver, ledger: ledger, log: c.Log, now: c.Now}
+	overview := &Overview{store: c.Store, driver: driver, ledger: ledger, budgets: budgets.summaries, log: c.Log, now: c.Now}
+	overview.troubles = overview.troubleSources(rejected, budgets)
 	return &Service{
 		Jobs:       jobs,
 		Pools:      pools,
@@ -159,5 +161,6 @@ func New(c Config) *Service {
 		Sessions:   &Sessions{store: c.Store, driver: driver, ids: ids, users: users, doors: c.Doors, only: c.SessionsFor, now: c.Now},
 		Rejected:   rejected,
 		Overview:   overview,
+		Budgets:    budgets,
 	}
 }

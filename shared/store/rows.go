@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"dsvmpools/shared/budget"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
@@ -96,6 +97,19 @@ func encodeHead(partition string, h *pool.Head, with headRow) ([]byte, error) {
 	}
 	if opening != "" || h.Spec.IsInteractive() { // also an empty one, since a merge would leave what is there
 		e.Text("Opening", opening)
+	}
+	if h.Budgets.Seq != 0 || len(h.Budgets.Standings) > 0 { // from the first board on always, since a merge would leave what is there
+		budgets, err := table.Compact(h.Budgets)
+		if err != nil {
+			return nil, err
+		}
+		if len(budgets) > budget.MaxBoard { // no board that the app sends is
+			budgets, err = table.Compact(budget.Board{Seq: h.Budgets.Seq})
+		}
+		if err != nil {
+			return nil, err
+		}
+		e.Text("Budgets", budgets)
 	}
 	e.Int("Queued", h.Queued)
 	e.Int("Running", h.Running)
@@ -232,6 +246,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 		N, Queued, Running, Wanted  table.Number
 		DownSince, WakeAt, RecordAt time.Time
 		Sets, Shares, Spec, Opening string
+		Budgets                     string
 		PartitionKey                string
 		Format                      table.Number
 	}
@@ -274,6 +289,9 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "its shares", row.Shares, &h.Shares)
+	}
+	if err == nil {
+		err = table.DecodeOptional(raw, "its budgets", row.Budgets, &h.Budgets)
 	}
 	if err == nil {
 		err = table.DecodeOptional(raw, "the state of its network", row.Opening, &h.Opening)

@@ -14,6 +14,7 @@
 //	Sums       table rollups: what the rows of the ledger add up to
 //	Pushes     table rules: rules for pushes, what pushes started, watches
 //	Users      table users: people's accounts, with uids that are given once
+//	Budgets    table budgets: budgets, and where they stood
 //	Audit      table audit: who has changed what
 //	Retention  pools and ids together: rows that are old, or of a deleted pool
 package store
@@ -35,11 +36,13 @@ const (
 	rulesTable = "rules"
 	usersTable = "users"
 	auditTable = "audit"
+
+	budgetsTable = "budgets"
 )
 
 // Tables returns the names of all tables. A deployment's template makes them.
 func Tables() []string {
-	return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable, usersTable, auditTable}
+	return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable, usersTable, auditTable, budgetsTable}
 }
 
 // Config says where the tables are.
@@ -54,6 +57,7 @@ type Store struct {
 	*Pushes
 	*Users
 	*Audit
+	*Budgets
 	*Retention
 
 	service *table.Service
@@ -75,6 +79,7 @@ func Open(cfg Config) (*Store, error) {
 		Pushes:    &Pushes{service.Table(rulesTable)},
 		Users:     &Users{service.Table(usersTable)},
 		Audit:     &Audit{service.Table(auditTable)},
+		Budgets:   &Budgets{service.Table(budgetsTable)},
 		Retention: &Retention{pools, ids},
 		service:   service,
 	}, nil

@@ -31,6 +31,9 @@ var Groupings = []Grouping{ByJob, ByPool, ByTeam, ByUser, ByDay, ByMonth, ByYear
 // labelPrefix stands before the name of a label, by whose values jobs are grouped.
 const labelPrefix = "label:"
 
+// ByLabel groups by the values of a label.
+func ByLabel(name string) Grouping { return Grouping(labelPrefix + name) }
+
 // keySeparator stands between the two parts of the key of a line. No name of a pool, team, user or
 // size has it, and no time.
 const keySeparator = "\x1f"

@@ -35,6 +35,17 @@ func ParsePrice(s string) (*big.Rat, bool) {
 	return new(big.Rat).SetString(s)
 }
 
+// ParseAmount reads an amount as reports write it, which may be less than zero, as waste may.
+// Anything else is no amount, also UnknownPrice.
+func ParseAmount(s string) (*big.Rat, bool) {
+	digits, negative := strings.CutPrefix(s, "-")
+	r, ok := ParsePrice(digits)
+	if ok && negative {
+		r.Neg(r)
+	}
+	return r, ok
+}
+
 func isDigits(s string) bool {
 	if len(s) == 0 || len(s) > maxPriceDigits {
 		return false

@@ -127,5 +127,6 @@ const (
 	TroubleNode     = "node"     // a node is broken and billed
 	TroubleRejected = "rejected" // messages were rejected
 	TroubleLedger   = "ledger"   // use waits to be recorded
+	TroubleBudget   = "budget"   // a budget holds work, or cannot be read
 	TroubleUnknown  = "unknown"  // it cannot be found out whether there is any of a kind
 )

@@ -169,9 +169,9 @@ platform ended it in another way.`,
 	complete(root, "context", p.completeContexts)
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand,
-		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand, pushCommand,
-		rejectedCommand, troubleCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand, pageCommand, auditCommand,
-		contextCommand, versionCommand}
+		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand,
+		budgetCommand, pushCommand, rejectedCommand, troubleCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand,
+		pageCommand, auditCommand, contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
 		root.AddCommand(command(p))
 	}
