@@ -18,8 +18,11 @@ import (
 var states = []job.State{job.Submitted, job.Held, job.Queued, job.Assigned, job.Running,
 	job.Succeeded, job.Failed, job.Cancelled, job.TimedOut, job.Rejected}
 
+// shortFields asks for rows without attempts, with why and cost.
+const shortFields = "list"
+
 // jobParameters are those of a list of jobs, without those of every list.
-var jobParameters = []string{"id", "pool", "team", "user", "state", "sweep", "name", "label", "since", "until", "sort", "reverse", "count"}
+var jobParameters = []string{"id", "pool", "team", "user", "state", "sweep", "name", "label", "since", "until", "sort", "reverse", "count", "fields"}
 
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Has("id") {
@@ -33,7 +36,14 @@ func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeOK(w, wire.NewJobList(page))
+	if !q.Short {
+		return writeOK(w, wire.NewJobList(page))
+	}
+	rows, err := s.Jobs.Rows(r.Context(), page.Jobs)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, wire.NewShortJobList(page, rows))
 }
 
 // jobQuery reads which jobs to list.
@@ -43,12 +53,26 @@ func jobQuery(q url.Values, now time.Time) (out wire.JobQuery, err error) {
 	if out.Sort != "" && !slices.Contains(wire.JobSorts, out.Sort) {
 		return out, fault.New(fault.Invalid, "sort", "jobs are not sorted by %.50q; use one of %s", string(out.Sort), join(wire.JobSorts))
 	}
+	switch text := q.Get("fields"); text {
+	case "":
+	case shortFields:
+		out.Short = true
+	default:
+		return out, fault.New(fault.Invalid, "fields", "fields is %.50q; it takes %s", text, shortFields)
+	}
 	for _, text := range q["state"] {
-		if !slices.Contains(states, job.State(text)) {
-			return out, fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s", text, join(states))
+		some := []job.State{job.State(text)}
+		if text == wire.Active {
+			some = wire.ActiveStates
 		}
-		if !slices.Contains(out.States, job.State(text)) {
-			out.States = append(out.States, job.State(text))
+		if text != wire.Active && !slices.Contains(states, job.State(text)) {
+			return out, fault.New(fault.Invalid, "state", "no job is ever %.50q; the states are %s, and %s for those that have not ended", text,
+				join(states), wire.Active)
+		}
+		for _, state := range some {
+			if !slices.Contains(out.States, state) {
+				out.States = append(out.States, state)
+			}
 		}
 	}
 	if out.Labels, err = labelsOf(q); err != nil {

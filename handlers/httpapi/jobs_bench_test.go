@@ -85,6 +85,7 @@ func BenchmarkJobList(b *testing.B) {
 		{"noState", "state=cancelled"},
 		{"active", "state=running"},
 		{"user", "user=user-3"},
+		{"mine", "user=user-3&fields=list"},
 		{"rareUser", "user=rare"},
 		{"noUser", "user=nobody"},
 		{"team", "team=team-3"},

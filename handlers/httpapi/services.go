@@ -134,6 +134,8 @@ type Jobs interface {
 	// Rerun submits the document of a job again under a new id, and returns the new job.
 	// A job whose document is not kept is a conflict.
 	Rerun(ctx context.Context, id string) (*pool.Job, error)
+	// Rows says why jobs of a list wait, and what they have cost, in their order.
+	Rows(ctx context.Context, jobs []*pool.Job) ([]wire.JobRow, error)
 	// Find finds jobs by their ids. It leaves out those that there are not.
 	Find(ctx context.Context, ids []string) ([]*pool.Job, error)
 	// Certificate signs a key for SSH into the running attempt of a job, on the node of a rank,

@@ -181,6 +181,9 @@ func jobValues(q wire.JobQuery) url.Values {
 	if q.Reverse {
 		v.Set("reverse", "true")
 	}
+	if q.Short {
+		v.Set("fields", "list")
+	}
 	if q.Count {
 		v.Set("count", "true")
 	}

@@ -17,6 +17,20 @@ func (d *Driver) Explain(ctx context.Context, name, order string) (e scheduler.E
 	return e, live, err
 }
 
+// ExplainAll explains live jobs, by their orders; those that are not live are left out.
+// fault.NotFound: there is no such pool.
+func (d *Driver) ExplainAll(ctx context.Context, name string, orders []string) (map[string]scheduler.Explanation, error) {
+	all := map[string]scheduler.Explanation{}
+	err := d.withState(ctx, name, func(s *scheduler.State) {
+		for _, order := range orders {
+			if e, live := scheduler.Explain(s, order, d.now(), d.timing); live {
+				all[order] = e
+			}
+		}
+	})
+	return all, err
+}
+
 // ExplainPool says why a pool has the size it has. fault.NotFound: there is no
 // such pool.
 func (d *Driver) ExplainPool(ctx context.Context, name string) (e scheduler.Explanation, err error) {

@@ -23,6 +23,7 @@ type Jobs struct {
 
 	shareRoots []string
 	longLists  chan struct{} // full while as many long lists are read as may be
+	costs      knownCosts
 }
 
 // Submit takes one job in and answers when it is committed.

@@ -41,6 +41,7 @@ type JobQuery struct {
 	Limit    int    // 1 to MaxLimit
 	Continue string // "" = from the beginning
 	Count    bool   // say how many there are in all
+	Short    bool   // without attempts, with why and cost
 }
 
 // JobPage is a page of jobs. It may have fewer of them than asked for, even none, and not
@@ -52,6 +53,12 @@ type JobPage struct {
 	AtLeast  bool   // there are more than Total: nobody has counted on
 }
 
+// Active stands for all states of jobs that have not ended, in a filter.
+const Active = "active"
+
+// ActiveStates are those.
+var ActiveStates = []job.State{job.Submitted, job.Held, job.Queued, job.Assigned, job.Running}
+
 // MaxCounted is how far the jobs of a list are counted.
 const MaxCounted = 10_000
 
@@ -60,6 +67,23 @@ type JobList struct {
 	List[Job]
 	Total   *int `json:"total,omitempty"`   // where it was asked for
 	AtLeast bool `json:"atLeast,omitempty"` // there are more than Total
+}
+
+// JobRow is what a row of a list may have besides: why the job waits, and what it has cost.
+type JobRow struct {
+	Why  string // "" = it does not wait, or nobody has looked
+	Cost *Cost  // nil = it has not begun, or its use is not kept
+}
+
+// NewShortJobList is the shape of a page of jobs without their attempts, with what their rows have
+// besides.
+func NewShortJobList(p JobPage, rows []JobRow) JobList {
+	out := NewJobList(p)
+	for i := range out.Items {
+		out.Items[i].Attempts = []Attempt{}
+		out.Items[i].Why, out.Items[i].Cost = rows[i].Why, rows[i].Cost
+	}
+	return out
 }
 
 // NewJobList is the shape of a page of jobs.

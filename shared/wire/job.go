@@ -26,6 +26,8 @@ type Job struct {
 	EndedAt     *time.Time `json:"endedAt"`
 	Attempts    []Attempt  `json:"attempts"`
 	Sweep       *Sweep     `json:"sweep,omitempty"`    // how far a sweep has come; of a sweep only
+	Why         string     `json:"why,omitempty"`      // with fields=list: why it waits, in a sentence
+	Cost        *Cost      `json:"cost,omitempty"`     // with fields=list: until now; missing = it has not begun, or it is not kept
 	RerunOf     string     `json:"rerunOf,omitempty"`  // id of the job that it runs again
 	Spec        *job.Spec  `json:"spec,omitempty"`     // where one job is asked for; lists leave it out
 	Kept        string     `json:"kept,omitempty"`     // of a job whose rows have gone: what is still known of it

@@ -45,6 +45,17 @@ third   cpu   evaluate  vision  queued      -  90s ago    -     -
 second  cpu   train     vision  running     -  28m ago    27m   -
 first   cpu   data      vision  failed      3  2h ago     80m   -
 `},
+		"jobs with what they cost": {args: "job list --cost", want: `
+ID      POOL  NAME      TEAM    STATE    EXIT  SUBMITTED  TOOK      COST  REASON
+third   cpu   evaluate  vision  queued      -  90s ago    -            -  no node has room for it, and 1 node is on its way
+second  cpu   train     vision  running     -  28m ago    27m   0.04 USD  -
+first   cpu   data      vision  failed      3  2h ago     80m   0.11 USD  -
+`},
+		"jobs that have not ended": {args: "job list --state active", want: `
+ID      POOL  NAME      TEAM    STATE    EXIT  SUBMITTED  TOOK  REASON
+third   cpu   evaluate  vision  queued      -  90s ago    -     -
+second  cpu   train     vision  running     -  28m ago    27m   -
+`},
 		"rejected jobs": {args: "job list --state rejected", want: `
 ID   POOL  NAME  TEAM  STATE     EXIT  SUBMITTED  TOOK  REASON
 bad  cpu   -     -     rejected     -  3h ago     -     the job asks for 8 cpus, and a node of pool "cpu" (Standard_D2s_v5) has 2; ask for fewer or use a pool of a larger size

@@ -22,6 +22,9 @@ var states = namesOf([]job.State{job.Submitted, job.Held, job.Queued, job.Assign
 // jobColumns are those of a list of jobs.
 const jobColumns = "ID ?1POOL ?5NAME ?6TEAM *STATE ?2<EXIT ?3SUBMITTED ?4TOOK REASON"
 
+// jobCostColumns have what jobs cost besides.
+const jobCostColumns = "ID ?1POOL ?5NAME ?6TEAM *STATE ?2<EXIT ?3SUBMITTED ?4TOOK <COST REASON"
+
 // listFlags are the flags of job list as they were written.
 type listFlags struct {
 	filter       client.JobFilter
@@ -30,6 +33,7 @@ type listFlags struct {
 	since, until string
 	sort         string
 	reverse, all bool
+	cost         bool
 	limit        int
 }
 
@@ -60,7 +64,7 @@ last; it sorts up to 10,000 jobs.`,
 			if err != nil {
 				return err
 			}
-			if err := p.list(found.Items, p.jobTable(found.Items), "no such jobs"); err != nil {
+			if err := p.list(found.Items, p.jobTable(found.Items, f.cost), "no such jobs"); err != nil {
 				return err
 			}
 			if cut := cutText(found); cut != "" {
@@ -75,22 +79,23 @@ last; it sorts up to 10,000 jobs.`,
 	c.Flags().StringVar(&f.filter.Name, "name", "", "only jobs whose name has this part, or is like this pattern with * and ?")
 	c.Flags().StringVar(&f.filter.Sweep, "sweep", "", "the members of this sweep that have begun; without it no members are listed")
 	c.Flags().StringArrayVar(&f.labels, "label", nil, "only jobs with this label, NAME=VALUE; may be repeated")
-	c.Flags().StringSliceVar(&f.states, "state", nil, "only jobs in these states: "+strings.Join(states, ", "))
+	c.Flags().StringSliceVar(&f.states, "state", nil, "only jobs in these states: "+strings.Join(states, ", ")+"; active: all that have not ended")
 	c.Flags().StringVar(&f.since, "since", "", "only jobs submitted then or later: 2h (ago), 3d, a day or a time")
 	c.Flags().StringVar(&f.until, "until", "", "only jobs submitted before: 2h (ago), 3d, a day or a time")
 	c.Flags().StringVar(&f.sort, "sort", string(wire.BySubmitted), "what to sort by: "+strings.Join(namesOf(wire.JobSorts), ", "))
 	c.Flags().BoolVar(&f.reverse, "reverse", false, "the other way round")
 	c.Flags().IntVar(&f.limit, "limit", wire.DefaultLimit, "how many jobs at most")
+	c.Flags().BoolVar(&f.cost, "cost", false, "what each has cost until now, and why it waits")
 	c.Flags().BoolVar(&f.all, "all", false, "all jobs, without a limit")
 	complete(c, "pool", p.completePools)
-	complete(c, "state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
+	complete(c, "state", cobra.FixedCompletions(append(states, wire.Active), cobra.ShellCompDirectiveNoFileComp))
 	complete(c, "sort", cobra.FixedCompletions(namesOf(wire.JobSorts), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 // jobQuery reads the flags. limited: a limit was given.
 func (p *Program) jobQuery(f listFlags, limited bool) (wire.JobQuery, error) {
-	q := wire.JobQuery{JobFilter: f.filter, Sort: wire.JobSort(f.sort), Reverse: f.reverse, Limit: f.limit, Count: true}
+	q := wire.JobQuery{JobFilter: f.filter, Sort: wire.JobSort(f.sort), Reverse: f.reverse, Limit: f.limit, Count: true, Short: f.cost}
 	if err := checkLimit(f.limit); err != nil {
 		return q, err
 	}
@@ -101,6 +106,10 @@ func (p *Program) jobQuery(f listFlags, limited bool) (wire.JobQuery, error) {
 		q.Limit, q.Count = client.Everything, false
 	}
 	for _, text := range f.states {
+		if strings.EqualFold(text, wire.Active) {
+			q.States = append(q.States, wire.ActiveStates...)
+			continue
+		}
 		state, ok := readState(text)
 		if !ok {
 			return q, WrongUse("--state is %q; it takes %s", text, strings.Join(states, ", "))
@@ -161,12 +170,20 @@ func cutText(l wire.JobList) string {
 	return fmt.Sprintf("%s of %s jobs shown; `--all` shows all of them, `--limit` more", thousands(shown), all)
 }
 
-// jobTable shows jobs in a table.
-func (p *Program) jobTable(jobs []wire.Job) *table {
-	t := newTable(jobColumns)
+// jobTable shows jobs in a table, also what they cost if that was asked for.
+func (p *Program) jobTable(jobs []wire.Job, hasCost bool) *table {
+	columns := jobColumns
+	if hasCost {
+		columns = jobCostColumns
+	}
+	t := newTable(columns)
 	for _, j := range jobs {
-		t.add(j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.age(j.SubmittedAt),
-			p.took(j.StartedAt, j.EndedAt), cmp.Or(sweepText(j), j.Reason))
+		row := []any{j.ID, j.Pool, j.Name, j.Team, j.State, exitText(j.ExitCode), p.age(j.SubmittedAt),
+			p.took(j.StartedAt, j.EndedAt)}
+		if hasCost {
+			row = append(row, amountText(j.Cost))
+		}
+		t.add(append(row, cmp.Or(sweepText(j), j.Why, j.Reason))...)
 	}
 	return t
 }

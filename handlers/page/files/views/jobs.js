@@ -6,7 +6,6 @@ import {get, post} from '../api.js';
 const PAGE = 100;
 const choices = [['', 'any state'], ['active', 'not ended'], ['running', 'running'], ['queued', 'waiting'], ['held', 'held'], ['succeeded', 'succeeded'],
   ['failed', 'failed'], ['timedOut', 'timed out'], ['cancelled', 'cancelled'], ['rejected', 'rejected']];
-const active = ['submitted', 'held', 'queued', 'assigned', 'running'];
 
 // parse reads what somebody has typed: label=value asks for a label, anything else for a part of the name.
 export function parse(text) {
@@ -22,8 +21,9 @@ export function parse(text) {
 function pathOf(query, me) {
   const out = parse(query.q || '');
   out.set('limit', PAGE);
+  out.set('fields', 'list');
   if (me.name && query.who !== 'all') out.set('user', me.name);
-  for (const state of query.state === 'active' ? active : [query.state].filter(Boolean)) out.append('state', state);
+  if (query.state) out.append('state', query.state);
   for (const name of ['pool', 'team', 'sweep']) if (query[name]) out.set(name, query[name]);
   return '/jobs?' + out;
 }
@@ -95,7 +95,7 @@ function Nothing({query, me, set}) {
 }
 
 function Table({rows, me}) {
-  const hasCost = rows.some(j => j.cost !== undefined);
+  const hasCost = rows.some(j => j.cost);
   const isMixed = rows.some(j => j.user !== me.name);
   return html`<table class="list"><thead><tr><th scope="col">Name</th><th scope="col">State</th><th scope="col">Why</th><th scope="col">Pool</th>
     ${isMixed && html`<th scope="col">User</th>`}<th scope="col">Began</th><th scope="col" class="num">For</th>
@@ -104,7 +104,7 @@ function Table({rows, me}) {
       <th scope="row"><${Link} to=${'/jobs/' + encodeURIComponent(j.id)} data-open>${j.name || j.id}<//></th>
       <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/>` : ''}${j.why || j.reason}</td><td data-label="pool">${j.pool}</td>
       ${isMixed && html`<td data-label="of">${j.user || '–'}</td>`}<td data-label="began"><${Time} at=${j.startedAt}/></td><td class="num" data-label="for">${took(j)}</td>
-      ${hasCost && html`<td class="num" data-label="cost">${j.cost === undefined ? '–' : money(j.cost, j.currency)}</td>`}
+      ${hasCost && html`<td class="num" data-label="cost">${j.cost ? money(j.cost.amount, j.cost.currency) : '–'}</td>`}
       <td class="acts"><${Acts} job=${j}/></td></tr>`)}</tbody></table>`;
 }
 
