@@ -299,6 +299,13 @@ func (p *Page) Said() []string {
 	return p.said[p.Session]
 }
 
+// Forgets forgets what was said after the first n.
+func (p *Page) Forgets(n int) {
+	p.tb.Helper()
+	p.Eval("1")
+	p.said[p.Session] = p.said[p.Session][:n]
+}
+
 func isSaying(method string) bool {
 	return method == "Runtime.consoleAPICalled" || method == "Runtime.exceptionThrown" || method == "Log.entryAdded"
 }

@@ -13,7 +13,7 @@
 // Time, money, Waiting, Trouble, Dialog), asks for what it polls by useLive alone, and is listed in `views` below; page.go
 // has the same first parts of addresses. What a view seldom needs goes into lazy/ and is loaded by import().
 
-import {html, render, useEffect, useMemo, useRef, useState, Shell, Link, Dialog, Trouble} from './ui.js';
+import {html, render, useLive, useEffect, useMemo, useRef, useState, Shell, Link, Dialog, Trouble} from './ui.js';
 import {begin, get, poll, signIn, ways} from './api.js';
 import {Live, browser} from './live.js';
 import Jobs from './views/jobs.js';
@@ -63,6 +63,7 @@ function App({me, live}) {
   }, []);
   useEffect(() => keys(go, setHelp), []);
   const {name, rest, query} = parse(address);
+  const {data: now} = useLive(live, '/now');
   const of = views[name];
   useEffect(() => { document.title = (rest[0] ? rest[0] + ' · ' : '') + (of?.title || 'dsvmpools') + ' · dsvmpools'; }, [address]);
   const shared = useMemo(() => ({live, me, go, say}), []);
@@ -71,7 +72,7 @@ function App({me, live}) {
     <a class="skip" href="#main">Skip to content</a>
     <header><strong><${Link} to="/">dsvmpools<//></strong>
       <nav aria-label="Views">${Object.entries(views).map(([to, v]) =>
-    html`<${Link} key=${to} to=${'/' + to} aria-current=${to === name ? 'page' : null}>${v.title}<//>`)}</nav>
+    html`<${Link} key=${to} to=${'/' + to} aria-current=${to === name ? 'page' : null}>${v.title}${to === 'trouble' && now?.troubles > 0 ? ` (${now.troubles})` : ''}<//>`)}</nav>
       <span class="who">${me.name || me.login || 'program'}</span><span class="live" role="status">${words[state]}</span>
       <button class="plain" onClick=${() => setHelp(true)} aria-label="Keys">?</button></header>
     <main id="main" tabindex="-1" ref=${main}>
@@ -135,7 +136,7 @@ async function main() {
   } catch (e) {
     return show(html`<${Door} error=${e}/>`);
   }
-  const env = browser(poll, me.id || 'key');
+  const env = {...browser(poll, me.id || 'key'), isKeen: data => data?.mine?.running + data?.mine?.assigned > 0};
   show(html`<${App} me=${me} live=${new Live(env)}/>`);
 }
 

@@ -14,7 +14,7 @@ export const FAST = 5000, SLOW = 60000, LEFT = 30 * 60000;
 const GROWTH = 1.5, JITTER = 0.1, WANT_AGAIN = 20000, WANT_FOR = 45000;
 
 // env: ask(path, etag) -> {data?, etag}, or throws {status, detail, retryAfter}; now(); later(f, ms) -> id; never(id);
-// random() in [0, 1); isHidden(); saveData; channel {post(message), hear(f)} or null; lead(signal, began) -> promise, or null.
+// isKeen(data) says whether an answer is of something that goes on; random() in [0, 1); isHidden(); saveData; channel {post(message), hear(f)} or null; lead(signal, began) -> promise, or null.
 export class Live {
   constructor(env) {
     this.env = env;

@@ -63,6 +63,10 @@ const words = {timedOut: 'timed out', queued: 'waiting', assigned: 'starting'};
 // State is the state of a job, in a word and a mark: never by colour alone.
 export const State = ({of}) => html`<span class=${'state ' + of}><span aria-hidden="true">${marks[of] || '·'} </span>${words[of] || of}</span>`;
 
+// says stands where a job gives no reason.
+export const says = {submitted: 'It is on its way.', held: 'It is held.', queued: 'It waits for a place on a node.', assigned: 'It is about to begin.', running: 'It runs.',
+  succeeded: 'It has succeeded.', failed: 'It has failed.', timedOut: 'It took longer than it may.', cancelled: 'It was cancelled.', rejected: 'It was rejected.'};
+
 export const isFinal = state => ['succeeded', 'failed', 'timedOut', 'cancelled', 'rejected'].includes(state);
 
 // span is a number of seconds in words, at most two units: 3 d 4 h.
@@ -116,6 +120,6 @@ export function Dialog({title, children, yes, no = 'Keep it', onYes, onNo}) {
   useEffect(() => ref.current.showModal(), []);
   return html`<dialog ref=${ref} aria-labelledby="dialog-title" onClose=${onNo}>
     <h2 id="dialog-title">${title}</h2><div>${children}</div>
-    <p class="actions"><button onClick=${() => ref.current.close()} autofocus>${no}</button>${yes && html`<button class="danger" onClick=${onYes}>${yes}</button>`}</p>
+    <p class="actions"><button onClick=${() => ref.current.close()}>${no}</button>${yes && html`<button class="danger" onClick=${onYes}>${yes}</button>`}</p>
   </dialog>`;
 }

@@ -1,6 +1,6 @@
 // One job: why it is where it is, what it says, what it has written, and what can be done.
 
-import {html, useEffect, useRef, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, took, money, bytes, isFinal, span} from '../ui.js';
+import {html, useEffect, useRef, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, took, money, bytes, isFinal, span, says} from '../ui.js';
 import {get, download} from '../api.js';
 import {Acts} from './jobs.js';
 import Log from './log.js';
@@ -11,6 +11,7 @@ export default function Job({id, live}) {
   const job = answer.data;
   const isWaiting = job && !isFinal(job.state) && job.state !== 'running';
   const explained = useLive(live, isWaiting ? path + '/explain' : null);
+  const cost = useLive(live, job?.attempts.length ? path + '/cost' : null);
   if (!job) return html`<h1>Job ${id}</h1><${Waiting} answer=${answer} what="job"/>`;
   return html`<h1>${job.name || job.id} <${State} of=${job.state}/></h1>
     <p class="quiet">${job.name && html`<code>${job.id}</code> · `}pool <${Link} to=${'/jobs?who=all&pool=' + encodeURIComponent(job.pool)}>${job.pool}<//>
@@ -18,14 +19,14 @@ export default function Job({id, live}) {
     <${Trouble} error=${answer.error} what="answer"/>
     <p class="actions"><${Acts} job=${job} large/><${Copy} text=${'dsvm job show ' + job.id}/></p>
     <${Why} job=${job} of=${explained.data}/>
-    <${Times} job=${job}/>
+    <${Times} job=${job} cost=${cost.data}/>
     <${Attempts} job=${job}/>
-    ${job.attempts.length > 0 && html`<${Log} key=${job.id} job=${job} live=${live}/><${Outputs} job=${job}/>`}
+    ${job.attempts.some(a => a.startedAt) && html`<${Log} key=${job.id} job=${job} live=${live}/><${Outputs} job=${job}/>`}
     ${job.spec && html`<details><summary>Document</summary><pre tabindex="0">${JSON.stringify(job.spec, null, 2)}</pre></details>`}`;
 }
 
 function Why({job, of}) {
-  return html`<section class="box" aria-label="Why"><p class="lead">${of?.reason || job.reason}</p>
+  return html`<section class="box" aria-label="Why"><p class="lead">${of?.reason || job.reason || says[job.state] || job.state}</p>
     ${of?.unblocks && html`<p>What unblocks it: ${of.unblocks}</p>`}
     ${of?.place > 0 && html`<p>Place ${of.place} of ${of.waiting} in line.</p>`}
     ${of?.after?.length > 0 && html`<p>It waits for ${of.after.map((a, i) => html`${i > 0 && ', '}<${Link} to=${'/jobs/' + encodeURIComponent(a.id)}>${a.id}<//>${a.state ? ' (' + a.state + ')' : ''}`)}</p>`}
@@ -45,14 +46,22 @@ function useNow(runs) {
   return now;
 }
 
-function Times({job}) {
+// Costs are what the job has cost, what it costs an hour while it runs, and what it may cost at most.
+function Costs({of, ended}) {
+  if (!of?.cost) return null;
+  const say = c => money(c.amount, c.amount === 'unknown' ? '' : c.currency);
+  return html`<div><dt>Cost${ended ? '' : ' so far'}</dt><dd>${of.cost.amount === 'unknown' ? html`<abbr title="The price of its node is not known">?</abbr>` : say(of.cost)}</dd></div>
+    ${of.perHour && html`<div><dt>An hour</dt><dd>${say(of.perHour)}</dd></div>`}${of.atMost && html`<div><dt>At most</dt><dd>${say(of.atMost)}</dd></div>`}`;
+}
+
+function Times({job, cost}) {
   const now = useNow(Boolean(job.startedAt) && !job.endedAt);
   const waited = job.submittedAt && ((job.startedAt ? Date.parse(job.startedAt) : job.endedAt ? Date.parse(job.endedAt) : now) - Date.parse(job.submittedAt)) / 1000;
   return html`<dl class="facts"><div><dt>Submitted</dt><dd><${Time} at=${job.submittedAt}/></dd></div>
     <div><dt>Waited</dt><dd>${job.submittedAt ? span(waited) : '–'}</dd></div>
     <div><dt>Began</dt><dd><${Time} at=${job.startedAt}/></dd></div><div><dt>${job.endedAt ? 'Ran' : 'Runs for'}</dt><dd>${took(job, now)}</dd></div>
     <div><dt>Ended</dt><dd><${Time} at=${job.endedAt}/></dd></div>
-    ${job.cost !== undefined && html`<div><dt>Cost${job.endedAt ? '' : ' so far'}</dt><dd>${money(job.cost, job.currency)}</dd></div>`}</dl>`;
+    <${Costs} of=${cost} ended=${job.endedAt}/></dl>`;
 }
 
 function Attempts({job}) {
@@ -72,7 +81,7 @@ function Outputs({job}) {
   const open = async (path, next) => {
     setFolder(path);
     try {
-      const list = await get(`${base}?limit=200&path=${encodeURIComponent(path)}${next ? '&continue=' + encodeURIComponent(next) : ''}`);
+      const list = await get(`${base}?limit=200${path ? '&path=' + encodeURIComponent(path) : ''}${next ? '&continue=' + encodeURIComponent(next) : ''}`);
       setGot(o => ({items: next ? [...o.items, ...list.items] : list.items, next: list.continue}));
     } catch (e) {
       setGot({error: e});

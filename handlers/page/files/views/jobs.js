@@ -1,6 +1,6 @@
 // My jobs: what runs, what waits and why, what has ended and how.
 
-import {html, useEffect, useMemo, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, Dialog, took, money, isFinal} from '../ui.js';
+import {html, useEffect, useMemo, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, Dialog, took, money, isFinal, says} from '../ui.js';
 import {get, post} from '../api.js';
 
 const PAGE = 100;
@@ -51,6 +51,7 @@ export default function Jobs({query, live, me}) {
     }
   };
   return html`<h1>${query.who === 'all' || !me.name ? 'Jobs of all' : 'My jobs'}</h1>
+    <${Summary} live=${live} me=${me} query=${query}/>
     <${Filters} query=${query} me=${me} set=${set}/>
     ${answer.data && html`<${Trouble} error=${answer.error} what="answer"/>`}
     ${!answer.data ? html`<${Waiting} answer=${answer} what="jobs"/>`
@@ -59,6 +60,16 @@ export default function Jobs({query, live, me}) {
         <p class="foot">${rows.length} jobs are shown${next ? ', the newest of more. ' : '. '}
           ${next && html`<button onClick=${load}>Older jobs</button>`}</p>
         <${Trouble} error=${problem} what="older jobs"/>`}`;
+}
+
+// Summary is the deployment in one line: what of these jobs has not ended, and what all of it costs.
+function Summary({live, me, query}) {
+  const {data: now} = useLive(live, '/now');
+  if (!now) return html`<p class="quiet">…</p>`;
+  const of = me.name && query.who !== 'all' ? now.mine : now.jobs;
+  const cost = amount => amount === 'unknown' ? 'a price that is not known' : money(amount, now.currency);
+  return html`<p class="quiet">${of.running + of.assigned} running · ${of.queued} waiting · ${of.held} held.
+    ${' '}All pools: ${cost(now.costPerHour)} an hour${now.unpriced > 0 && `, without ${now.unpriced} nodes whose price is not known`}; this month ${cost(now.monthToDate)}.</p>`;
 }
 
 // merge puts pages together: what is polled is newer than what was loaded before.
@@ -102,7 +113,7 @@ function Table({rows, me}) {
     ${hasCost && html`<th scope="col" class="num">Cost</th>`}<th scope="col"><span class="unseen">Actions</span></th></tr></thead>
     <tbody>${rows.map(j => html`<tr key=${j.id} data-row>
       <th scope="row"><${Link} to=${'/jobs/' + encodeURIComponent(j.id)} data-open>${j.name || j.id}<//></th>
-      <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/>` : ''}${j.why || j.reason}</td><td data-label="pool">${j.pool}</td>
+      <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/>` : ''}${j.why || j.reason || (j.startedAt || isFinal(j.state) ? '' : says[j.state])}</td><td data-label="pool">${j.pool}</td>
       ${isMixed && html`<td data-label="of">${j.user || '–'}</td>`}<td data-label="began"><${Time} at=${j.startedAt}/></td><td class="num" data-label="for">${took(j)}</td>
       ${hasCost && html`<td class="num" data-label="cost">${j.cost ? money(j.cost.amount, j.cost.currency) : '–'}</td>`}
       <td class="acts"><${Acts} job=${j}/></td></tr>`)}</tbody></table>`;

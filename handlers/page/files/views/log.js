@@ -30,7 +30,8 @@ export function append(lines, text) {
 }
 
 export default function Log({job, live}) {
-  const last = job.attempts.length;
+  const begun = job.attempts.filter(a => a.startedAt);
+  const last = begun.at(-1).number;
   const [of, setOf] = useState({stream: 'stdout', attempt: 0, rank: 0});
   const [log, setLog] = useState({lines: [], from: 0, ended: false});
   const [error, setError] = useState(null);
@@ -79,17 +80,16 @@ export default function Log({job, live}) {
     setFollows(b.scrollHeight - b.scrollTop - b.clientHeight < 40);
   };
   const shown = find ? log.lines.filter(l => l.includes(find)) : log.lines;
-  const ranks = job.attempts[attempt - 1]?.ranks?.length || 0;
-  const whole = `/jobs/${encodeURIComponent(job.id)}/logs/${of.stream}?attempt=${attempt}${of.rank ? '&rank=' + of.rank : ''}`;
+  const ranks = begun.find(a => a.number === attempt)?.ranks?.length || 0;
   return html`<h2>Log</h2><div class="filters">
     <label>Stream <select value=${of.stream} onChange=${e => setOf({...of, stream: e.target.value})}><option>stdout</option><option>stderr</option></select></label>
-    ${last > 1 && html`<label>Attempt <select value=${String(attempt)} onChange=${e => setOf({...of, attempt: Number(e.target.value)})}>
-      ${job.attempts.map(a => html`<option value=${String(a.number)} selected=${a.number === attempt}>${a.number}</option>`)}</select></label>`}
+    ${begun.length > 1 && html`<label>Attempt <select value=${String(attempt)} onChange=${e => setOf({...of, attempt: Number(e.target.value)})}>
+      ${begun.map(a => html`<option value=${String(a.number)} selected=${a.number === attempt}>${a.number}</option>`)}</select></label>`}
     ${ranks > 1 && html`<label>Rank <select value=${String(of.rank)} onChange=${e => setOf({...of, rank: Number(e.target.value)})}>
       ${[...Array(ranks).keys()].map(r => html`<option value=${String(r)}>${r}</option>`)}</select></label>`}
     <label>Find in what is shown <input type="search" value=${find} onInput=${e => setFind(e.target.value)}/></label>
     <label class="check"><input type="checkbox" checked=${follows} onChange=${e => setFollows(e.target.checked)}/> follow</label>
-    <button onClick=${() => download(whole, `${job.id}-${attempt}-${of.stream}.log`).catch(setError)}>Whole log</button></div>
+    <button onClick=${() => download(path, `${job.id}-${attempt}-${of.stream}.log`).catch(setError)}>Whole log</button></div>
     <${Trouble} error=${error} what="lines"/>
     <pre class="log" tabindex="0" role="log" aria-label=${of.stream} aria-live="off" ref=${box} onScroll=${scrolled}>${shown.join('\n') || (find ? 'No line that is shown has this.' : log.ended ? 'It wrote nothing here.' : 'Nothing yet.')}</pre>
     <p class="foot">${log.from > 0 ? `The first ${bytes(log.from)} are not shown. ` : ''}${log.lines.length >= LINES ? `At most ${LINES} lines are shown. ` : ''}${log.ended ? 'This log has ended.' : ''}</p>`;
