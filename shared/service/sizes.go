@@ -25,8 +25,9 @@ func (p *Pools) checkDocument(ctx context.Context, spec pool.Spec) error {
 		return err
 	}
 	if spec.OS == pool.Windows {
-		return fault.New(fault.Invalid, "os", "`os: windows` is not possible yet: the agent for Windows runs jobs and has no sessions, so that its nodes "+
-			"would cost money and let nobody in; leave `os` out, and write `desktop: rdp` below `sessions` for a desktop on Linux")
+		return fault.New(fault.Invalid, "os",
+			"`os: windows` is not possible yet: the agent for Windows runs jobs and has no sessions, so that its nodes "+
+				"would cost money and let nobody in; leave `os` out, and write `desktop: rdp` below `sessions` for a desktop on Linux")
 	}
 	before, err := p.driver.Spec(ctx, spec.Name)
 	switch {
