@@ -24,8 +24,9 @@ import (
 // labs is a node with sessions whose JupyterLab browsers reach through a relay.
 type labs struct {
 	*people
-	doors  relay.Doors
-	signer ed25519.PrivateKey
+	doors   relay.Doors
+	signer  ed25519.PrivateKey
+	jupyter string // kind of it
 }
 
 // beginLabs begins one whose votes are counted so often.
@@ -49,7 +50,7 @@ func beginLabs(t *testing.T, votes time.Duration) *labs {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &labs{people: beginPeople(t, cfg), signer: signer}
+	l := &labs{people: beginPeople(t, cfg), signer: signer, jupyter: protocol.JupyterLab}
 	l.doors = relay.Doors{Namespace: at, ListenKey: key, SendKey: key, Ensure: func(_ context.Context, name string, anonymous bool) error {
 		_, err := server.Create(name, anonymous)
 		return err
@@ -67,7 +68,7 @@ func (l *labs) begin(n int64, user string, uid int) {
 	item := l.session(n, user, uid)
 	item.Assign.Memory = 0
 	s := item.Assign.Session
-	s.Jupyter, s.Door = protocol.JupyterLab, &d
+	s.Jupyter, s.Door = l.jupyter, &d
 	s.TicketKey = base64.StdEncoding.EncodeToString(l.signer.Public().(ed25519.PublicKey))
 	l.work(item)
 	l.started(n)

@@ -46,6 +46,9 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	}
 	if state.Lab {
 		f.Lab = "unix:" + p.LabSocket()
+		if p.Hub != "" {
+			f.Hub = "unix:" + p.HubSocket()
+		}
 	}
 	text, err := json.Marshal(f)
 	if err != nil {

@@ -129,10 +129,8 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 	case ps.Home == protocol.HomeShare && fileSystem(s.cfg.Share) == "cifs":
 		return p, startfault.New(job.CauseDocument, "`home: share` is not supported on SMB, which keeps no owners of files; "+
 			"write `home: local`, or a `share` with `protocol: nfs`")
-	case ps.Jupyter == protocol.JupyterHub:
-		return p, startfault.New(job.CauseDocument, "`jupyter: hub` is not supported yet; write `jupyter: lab`")
 	}
-	if ps.Jupyter == protocol.JupyterLab {
+	if ps.Jupyter == protocol.JupyterLab || ps.Jupyter == protocol.JupyterHub {
 		p.Lab = s.findJupyter()
 	}
 	missing := s.missing()
@@ -141,6 +139,12 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 	}
 	if s.own != nil {
 		s.own.take(&p, missing)
+	}
+	if ps.Jupyter == protocol.JupyterHub && p.Lab != "" {
+		if p.Hub = besideJupyter(p.Lab); p.Hub == "" {
+			return p, startfault.New(job.CauseDocument, "JupyterHub is not there beside %s; `pip install jupyterhub` in the same "+
+				"environment, or write `jupyter: lab` in the pool's document", p.Lab)
+		}
 	}
 	if missing[protocol.MissingSSH] == "" {
 		p.SSHD, _ = person.FindSSHD()

@@ -249,7 +249,9 @@ func TestSessionEndsWithItsNode(t *testing.T) {
 
 func TestSessionsThatCannotStart(t *testing.T) {
 	t.Parallel()
-	p := beginPeople(t, sessionConfig(t))
+	cfg := sessionConfig(t)
+	cfg.Jupyter = "/bin/true" // a folder without JupyterHub
+	p := beginPeople(t, cfg)
 	if err := os.MkdirAll(filepath.Join(p.cfg.Share, "notebooks"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +270,7 @@ func TestSessionsThatCannotStart(t *testing.T) {
 	}{
 		{change(1, "ann/..", 200101, none), "name is not safe"},
 		{change(2, "ann", 0, none), "number is 0"},
-		{change(4, "ann", 200101, func(w *protocol.Assignment) { w.Session.Jupyter = protocol.JupyterHub }), "not supported yet"},
+		{change(4, "ann", 200101, func(w *protocol.Assignment) { w.Session.Jupyter = protocol.JupyterHub }), "JupyterHub is not there beside /bin/true"},
 		{change(5, "ann", 200101, func(w *protocol.Assignment) { w.Session.CAs = nil }), "names no key"},
 		{change(6, "ann", 200101, func(w *protocol.Assignment) { w.Session.CAs = []string{"x\nAllowUsers root"} }), "is no public key"},
 		{change(7, "bob", 200102, none), "share: notebooks/bob on the share is no folder"},

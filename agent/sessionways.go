@@ -102,6 +102,15 @@ func (s *sessions) findJupyter() string {
 	return ""
 }
 
+// besideJupyter finds the program jupyterhub of the same installation as jupyter; "" = it has none.
+func besideJupyter(jupyter string) string {
+	found, err := exec.LookPath(filepath.Join(filepath.Dir(jupyter), "jupyterhub"))
+	if err != nil {
+		return ""
+	}
+	return found
+}
+
 // missingWhereServed is missing, for a node that has sessions.
 func (s *sessions) missingWhereServed() map[string]string {
 	if s.unserved != nil {

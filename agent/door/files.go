@@ -31,7 +31,9 @@ type File struct {
 	// Lab is where JupyterLab is: unix:PATH of a socket that a process of UID listens at. "" = none.
 	Lab string `json:"lab,omitempty"`
 	// Desktop is the node's server for RDP: 127.0.0.1:PORT; "" = nobody has asked for the desktop.
-	Desktop   string `json:"desktop,omitempty"`
+	Desktop string `json:"desktop,omitempty"`
+	// Hub is the same for JupyterHub, which all goes to but what is below user/USER/. "" = none.
+	Hub       string `json:"hub,omitempty"`
 	URL       string `json:"url,omitempty"`       // wss://NAMESPACE/$hc/ENTITY, to listen at
 	Token     string `json:"token,omitempty"`     // to listen there; a later one replaces it
 	WebURL    string `json:"webURL,omitempty"`    // the same for browsers
@@ -119,6 +121,9 @@ func parseFile(text []byte) (File, error) {
 	}
 	if network, _, err := target(f.Lab); f.Lab != "" && (err != nil || network != "unix") {
 		return File{}, errors.New("lab: it is not unix: and a path")
+	}
+	if network, _, err := target(f.Hub); f.Hub != "" && (err != nil || network != "unix") {
+		return File{}, errors.New("hub: it is not unix: and a path")
 	}
 	if f.Notice != "" && !filepath.IsAbs(f.Notice) {
 		return File{}, errors.New("notice: the path is not absolute")

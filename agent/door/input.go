@@ -51,6 +51,7 @@ var byItself = []struct {
 	{"POST", "api/security/"},      // reports of the browser
 	{"", "lsp/"},                   // language servers
 	{"", "api/metrics/"},           // of jupyter-resource-usage
+	{"POST", "hub/security/"},      // reports of the browser, to a hub
 }
 
 // isInput reports whether a request means that somebody does something. rest is its path below
@@ -60,6 +61,7 @@ func (w *web) isInput(r *http.Request, rest string) bool {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return false
 	}
+	rest = w.inLab(rest)
 	for _, known := range byItself {
 		isAt := rest == known.path || strings.HasSuffix(known.path, "/") && strings.HasPrefix(rest, known.path)
 		if isAt && (known.method == "" || known.method == r.Method) {
@@ -76,7 +78,7 @@ func (w *web) isFromLab(r *http.Request) bool {
 		return false
 	}
 	rest, isHere := strings.CutPrefix(from.Path, "/"+w.entity+"/")
-	return isHere && isLabPage(rest)
+	return isHere && w.isPage(rest)
 }
 
 // messageType finds the type of a message for a kernel, in each of the forms in which Jupyter

@@ -81,11 +81,11 @@ func (w *web) tell(out http.ResponseWriter) {
 	_ = json.NewEncoder(out).Encode(answer)
 }
 
-// isWanted reports whether a request is for a page of JupyterLab, into which the script goes.
+// isWanted reports whether a request is for a page of JupyterLab, or of its hub, into which the script goes.
 func (w *web) isWanted(r *http.Request) bool {
 	rest, _ := strings.CutPrefix(r.URL.Path, "/"+w.entity+"/")
 	dest := r.Header.Get("Sec-Fetch-Dest")
-	return r.Method == http.MethodGet && isLabPage(rest) &&
+	return r.Method == http.MethodGet && w.isPage(rest) &&
 		(dest == "document" || dest == "" && strings.Contains(r.Header.Get("Accept"), "text/html"))
 }
 

@@ -32,7 +32,7 @@ func (w *web) takeSocket(ctx context.Context, in knock) {
 		return
 	}
 	address := url.URL{Scheme: "http", Host: "localhost", Path: "/" + w.entity + in.suffix, RawQuery: in.query}
-	options := &websocket.DialOptions{HTTPClient: &http.Client{Transport: w.lab}, HTTPHeader: w.own()}
+	options := &websocket.DialOptions{HTTPClient: &http.Client{Transport: w.lab}, HTTPHeader: w.own("/" + w.entity + in.suffix)}
 	if offered := in.header.Get("Sec-WebSocket-Protocol"); offered != "" {
 		options.Subprotocols = strings.Split(strings.ReplaceAll(offered, " ", ""), ",")
 	}
@@ -57,7 +57,7 @@ func (w *web) takeSocket(ctx context.Context, in knock) {
 		end(browser, err)
 	}()
 	err = frames.Copy(ctx, lab, browser, w.count, func(_ websocket.MessageType, first []byte) {
-		if w.isTyped(in.suffix, first) {
+		if w.isTyped("/"+w.inLab(strings.TrimPrefix(in.suffix, "/")), first) {
 			w.s.input()
 		}
 	})

@@ -44,11 +44,11 @@ type web struct {
 	mu     sync.Mutex
 	minute time.Time
 	tries  int
-	jar    map[string]string // JupyterLab's own cookies: no browser has them
+	jar    map[cookie]string // JupyterLab's own cookies: no browser has them
 }
 
 func newWeb(s *session, key []byte) *web {
-	w := &web{s: s, key: key, tickets: tickets{began: time.Now(), used: map[string]time.Time{}}, jar: map[string]string{}}
+	w := &web{s: s, key: key, tickets: tickets{began: time.Now(), used: map[string]time.Time{}}, jar: map[cookie]string{}}
 	if base := s.file.Load().WebBase; base != "" {
 		w.entity, w.origin = base, gateOrigin
 	} else if u, err := url.Parse(s.file.Load().WebURL); err == nil {
@@ -62,8 +62,11 @@ func newWeb(s *session, key []byte) *web {
 		ModifyResponse: w.change,
 		ErrorLog:       log.New(io.Discard, "", 0),
 		// 502 and 504 are the relay's own.
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
-			http.Error(w, "JupyterLab does not answer; reload the page in a moment", http.StatusServiceUnavailable)
+		ErrorHandler: func(out http.ResponseWriter, r *http.Request, _ error) {
+			if w.sendToHub(out, r) {
+				return
+			}
+			http.Error(out, "JupyterLab does not answer; reload the page in a moment", http.StatusServiceUnavailable)
 		},
 	}
 	script := loginPage[strings.Index(loginPage, "<script>")+len("<script>") : strings.Index(loginPage, "</script>")]
@@ -73,11 +76,15 @@ func newWeb(s *session, key []byte) *web {
 	return w
 }
 
-// dialLab connects to the socket of JupyterLab, if a process of the session's user listens there:
+// dialLab connects to the socket of JupyterLab, or of JupyterHub by the name hubHost, if a process of the session's user listens there:
 // the folder is the user's, who could have the door, which is root, speak to another socket.
-func (w *web) dialLab(ctx context.Context, _, _ string) (net.Conn, error) {
+func (w *web) dialLab(ctx context.Context, _, host string) (net.Conn, error) {
 	f := w.s.file.Load()
-	network, address, err := target(f.Lab)
+	at := f.Lab
+	if strings.HasPrefix(host, hubHost+":") {
+		at = f.Hub
+	}
+	network, address, err := target(at)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +142,7 @@ func (w *web) answer(out http.ResponseWriter, r *http.Request, v visitor) {
 		w.setCookie(out, "/$hc/"+w.entity+"/")
 	case strings.HasPrefix(rest, "dsvm/"):
 		refuse(out, http.StatusNotFound, "there is no such page")
+	case w.leadToHub(out, r, rest):
 	default:
 		w.pass(out, r, rest)
 	}
@@ -238,7 +246,7 @@ type unflushed struct{ http.ResponseWriter }
 // rewrite makes a request one that JupyterLab takes from its own machine. Its cookies are those
 // of the jar, and its check against other sites is answered by them: the door has made its own.
 func (w *web) rewrite(p *httputil.ProxyRequest) {
-	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "localhost", "localhost"
+	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", w.hostOf(p.In.URL.Path), "localhost"
 	for _, name := range []string{
 		"Cookie", "Origin", "Referer", "Authorization",
 		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
@@ -248,31 +256,10 @@ func (w *web) rewrite(p *httputil.ProxyRequest) {
 	if w.isWanted(p.In) {
 		wholePage(p.Out.Header)
 	}
-	for name, values := range w.own() {
+	for name, values := range w.own(p.In.URL.Path) {
 		p.Out.Header[name] = values
 	}
 }
-
-// own are the headers by which JupyterLab takes requests from the door.
-func (w *web) own() http.Header {
-	h := http.Header{"Referer": {"http://localhost/" + w.entity + "/lab"}}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []string
-	for name, value := range w.jar {
-		all = append(all, name+"="+value)
-	}
-	if len(all) > 0 {
-		h.Set("Cookie", strings.Join(all, "; "))
-	}
-	if token := w.jar["_xsrf"]; token != "" {
-		h.Set("X-XSRFToken", token)
-	}
-	return h
-}
-
-// mostCookies bounds the jar: what answers at the socket is the user's own program.
-const mostCookies = 50
 
 // change changes an answer of JupyterLab's: its cookies stay here, and its pages get the script.
 func (w *web) change(r *http.Response) error {
@@ -287,20 +274,6 @@ func (w *web) change(r *http.Response) error {
 		return w.addScript(r)
 	}
 	return nil
-}
-
-// keepCookies puts JupyterLab's cookies into the jar.
-func (w *web) keepCookies(r *http.Response) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range r.Cookies() {
-		if c.MaxAge < 0 || c.Value == "" {
-			delete(w.jar, c.Name)
-		} else if len(w.jar) < mostCookies && len(c.Value) <= maxTicket*4 {
-			w.jar[c.Name] = c.Value
-		}
-	}
-	r.Header.Del("Set-Cookie")
 }
 
 // ofOrigin are headers that act on all pages of an origin, which other sessions are in, too:

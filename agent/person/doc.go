@@ -12,7 +12,7 @@
 //	Start  ── session.json ─> account, home, links ...
 //	Connect <── states ────── control.sock
 //	                          ssh.sock ── sshd -i ────────> shells
-//	                          jupyter lab ────────────────> kernels
+//	                          jupyter lab ────────────────> kernels   (or jupyterhub, which starts it)
 //
 // One session has one keeper: it holds a lock in the session's run folder while it lives.
 // The system ends that lock with the process, so whoever finds it free knows that the

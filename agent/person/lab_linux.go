@@ -24,10 +24,14 @@ const (
 	labWithin = 10 * time.Minute
 )
 
-// lab is the session's JupyterLab.
+// lab is the session's JupyterLab. With a hub, that is what the keeper starts, and it starts JupyterLab.
 type lab struct {
 	argv   []string
-	base   string // path below which it answers, with / at both ends
+	dir    string   // where it is started
+	socket string   // of what the keeper starts
+	env    []string // beside the person's
+	isHub  bool
+	base   string // path below which JupyterLab answers, with / at both ends
 	client *http.Client
 }
 
@@ -49,7 +53,7 @@ func (k *keeper) startLab() error {
 	if err != nil {
 		return fmt.Errorf("the folder of JupyterLab cannot be given to its person: %w", err)
 	}
-	l := &lab{base: "/"}
+	l := &lab{base: "/", dir: p.home(), socket: p.LabSocket()}
 	l.argv = []string{
 		p.Lab, "lab", "--no-browser",
 		"--ServerApp.sock=" + p.LabSocket(), "--ServerApp.sock_mode=0600",
@@ -61,11 +65,16 @@ func (k *keeper) startLab() error {
 		// Browsers reach pages below the entity's name, and WebSockets below $hc/ and that.
 		entity := strings.Trim(strings.TrimPrefix(web.Path, "/$hc"), "/")
 		l.base = "/" + entity + "/"
-		l.argv = append(l.argv, "--ServerApp.base_url="+l.base, "--ServerApp.websocket_url="+p.WebURL,
-			"--ServerApp.allow_origin=https://"+web.Host)
+		l.argv = append(l.argv, "--ServerApp.websocket_url="+p.WebURL+p.belowHub(), "--ServerApp.allow_origin=https://"+web.Host)
 	}
 	if p.WebURL == "" && p.WebBase != "" {
 		l.base = "/" + p.WebBase + "/"
+	}
+	if p.Hub != "" {
+		if err := p.wrapInHub(l); err != nil {
+			return err
+		}
+	} else {
 		l.argv = append(l.argv, "--ServerApp.base_url="+l.base)
 	}
 	l.client = &http.Client{Timeout: probeWithin, Transport: &http.Transport{DialContext: p.dialLab, DisableKeepAlives: true}}
@@ -96,7 +105,7 @@ func (p Plan) dialLab(ctx context.Context, _, _ string) (net.Conn, error) {
 
 func (k *keeper) runLab(l *lab) (<-chan syscall.WaitStatus, error) {
 	p := k.plan
-	os.Remove(p.LabSocket())
+	os.Remove(l.socket)
 	// Opened by the keeper, in a folder of root's: it is no file of the person's.
 	log, err := os.OpenFile(filepath.Join(p.State, "lab.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -105,7 +114,8 @@ func (k *keeper) runLab(l *lab) (<-chan syscall.WaitStatus, error) {
 	defer log.Close()
 	path := filepath.Dir(p.Lab) + ":" + p.path()
 	env := append(k.environment(), "PATH="+path, "JUPYTER_RUNTIME_DIR="+filepath.Join(p.labDir(), "runtime"))
-	_, ended, err := k.reaper.start(command{argv: l.argv, as: k.person(), env: env, dir: p.home(), stdout: log})
+	env = append(env, l.env...)
+	_, ended, err := k.reaper.start(command{argv: l.argv, as: k.person(), env: env, dir: l.dir, stdout: log})
 	return ended, err
 }
 
@@ -127,9 +137,11 @@ func (k *keeper) keepLab(l *lab, ended <-chan syscall.WaitStatus) {
 		}
 		k.log.Warn("ended by itself: JupyterLab", "exitCode", status.ExitStatus(), "times", len(ends))
 		if len(ends) > labTries {
-			k.mu.Lock()
-			k.lab = nil
-			k.mu.Unlock()
+			if !l.isHub { // what a hub has started lives on, and votes
+				k.mu.Lock()
+				k.lab = nil
+				k.mu.Unlock()
+			}
 			k.change(func(s *State) { s.Lab = false })
 			return
 		}

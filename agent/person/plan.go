@@ -34,6 +34,7 @@ type Plan struct {
 	Sudo      bool          `json:"sudo"`                //
 	Probe     string        `json:"probe"`               // script that votes; "" = none
 	Lab       string        `json:"lab"`                 // program jupyter; "" = no JupyterLab
+	Hub       string        `json:"hub,omitempty"`       // program jupyterhub, which starts JupyterLab; "" = the keeper does
 	WebURL    string        `json:"webURL"`              // where browsers reach it by the relay; "" = nowhere
 	WebBase   string        `json:"webBase,omitempty"`   // without WebURL: the first part of its path at the node's own door; "" = they do not
 	OwnUsers  bool          `json:"ownUsers"`            // the machine is not the node's own: the account is made in a world apart
@@ -93,6 +94,9 @@ func CheckProgram(path string) error {
 
 // LabSocket is the path of the socket at which JupyterLab answers, if there is one.
 func (p Plan) LabSocket() string { return filepath.Join(p.labDir(), "lab.sock") }
+
+// HubSocket is the path of the socket at which JupyterHub answers, if there is one.
+func (p Plan) HubSocket() string { return filepath.Join(p.labDir(), "hub.sock") }
 
 // labDir belongs to the person: nobody else reaches what is in it.
 func (p Plan) labDir() string { return filepath.Join(p.Run, "lab") }

@@ -3,6 +3,7 @@ package person
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -186,6 +187,8 @@ func (k *keeper) voteOfKernels(time.Time) (vote, bool) {
 	}
 	busy, all, err := l.kernels()
 	switch {
+	case l.isHub && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)):
+		return vote{words: "idle: JupyterLab is not started"}, true
 	case err != nil:
 		return vote{unknown: true, words: "unknown: JupyterLab does not answer"}, true
 	case busy > 0:

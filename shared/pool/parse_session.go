@@ -141,10 +141,8 @@ func (s *Spec) validateSessions() error {
 		return invalid("sessions.maxAge", "`sessions.maxAge` is %s; write at least 1s, or off", of.MaxAge)
 	case of.Spare > 0 && of.Spare >= maxNodes*maxSlotCPUs:
 		return invalid("sessions.spare", "`sessions.spare` is %d; no pool has so many slots", of.Spare)
-	case of.Jupyter == protocol.JupyterHub:
-		return invalid("sessions.jupyter", "`sessions.jupyter: hub` is not supported yet; write lab or off")
-	case of.Jupyter != protocol.JupyterLab && of.Jupyter != protocol.JupyterOff:
-		return invalid("sessions.jupyter", "`sessions.jupyter` is %q; write lab or off", document.Clip(of.Jupyter))
+	case of.Jupyter != protocol.JupyterLab && of.Jupyter != protocol.JupyterHub && of.Jupyter != protocol.JupyterOff:
+		return invalid("sessions.jupyter", "`sessions.jupyter` is %q; write lab, hub or off", document.Clip(of.Jupyter))
 	case of.Home != protocol.HomeLocal && of.Home != protocol.HomeShare:
 		return invalid("sessions.home", "`sessions.home` is %q; write local or share", document.Clip(of.Home))
 	case of.Home == protocol.HomeShare && !slices.ContainsFunc(s.Shares, Share.keepsOwners):

@@ -149,8 +149,7 @@ func TestParseSpecRefuses(t *testing.T) {
 		{"people put back in line", people + "schedule: {downAt: '20:00', onRunning: requeue}\n", "schedule",
 			"line 5: `schedule.onRunning` is requeue, and a session cannot begin again elsewhere; write wait, or kill, " +
 				"which warns and ends them after `grace`"},
-		{"a hub", people + "sessions: {jupyter: hub}\n", "sessions.jupyter", "line 5: `sessions.jupyter: hub` is not supported yet; write lab or off"},
-		{"another notebook", people + "sessions: {jupyter: vim}\n", "sessions.jupyter", "line 5: `sessions.jupyter` is \"vim\"; write lab or off"},
+		{"another notebook", people + "sessions: {jupyter: vim}\n", "sessions.jupyter", "line 5: `sessions.jupyter` is \"vim\"; write lab, hub or off"},
 		{"a home on SMB", people + "sessions: {home: share}\n", "sessions.home", "line 5: `sessions.home: share` is not supported yet on SMB, " +
 			"which keeps no owners of files; write local, or a `share` at /mnt/share with `protocol: nfs`"},
 		{"a secret itself", people + "sessions:\n  secrets: {TOKEN: hunter2}\n", "sessions.secrets.TOKEN", "line 6: `sessions.secrets.TOKEN` is no reference " +

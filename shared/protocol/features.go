@@ -42,6 +42,9 @@ func FeaturesNeeded(a Assignment) []string {
 		needed = append(needed, FeatureSecrets)
 	}
 	if s := a.Session; s != nil {
+		if s.Jupyter == JupyterHub {
+			needed = append(needed, FeatureHub)
+		}
 		needed = append(needed, FeatureSession)
 		if s.Home == HomeShare {
 			needed = append(needed, FeatureSessionHome)

@@ -57,6 +57,10 @@ func TestFeaturesNeeded(t *testing.T) {
 	if !slices.Equal(needed, []string{protocol.FeatureTree}) || !slices.Contains(protocol.Features(), needed[0]) {
 		t.Errorf("a tree needs %v", needed)
 	}
+	needed = protocol.FeaturesNeeded(protocol.Assignment{Session: &protocol.Session{Jupyter: protocol.JupyterHub}})
+	if !slices.Equal(needed, []string{protocol.FeatureHub, protocol.FeatureSession}) || !slices.Contains(protocol.SessionFeatures(), needed[0]) {
+		t.Errorf("a session with a hub needs %v", needed)
+	}
 	needed = protocol.FeaturesNeeded(protocol.Assignment{Session: &protocol.Session{Ways: []string{protocol.WayDirect}}})
 	if !slices.Equal(needed, []string{protocol.FeatureSession, protocol.FeatureWays}) {
 		t.Errorf("a session with another way than the relay needs %v", needed)

@@ -8,6 +8,7 @@ import "slices"
 // finds the sessions of its journal, and goes on with those that live.
 
 const (
+	FeatureHub            = "hub"            // Session.Jupyter is JupyterHub
 	FeatureSession        = "session"        // Assignment.Session
 	FeatureSessionHome    = "sessionHome"    // Session.Home is HomeShare
 	FeatureSessionSecrets = "sessionSecrets" // Assignment.Secrets of a session
@@ -17,7 +18,7 @@ const (
 // SessionFeatures lists the features of an agent whose node can have sessions, in order, but for
 // FeatureWays, which only one with a door of its own has.
 func SessionFeatures() []string {
-	all := append(Features(), FeatureDesktop, FeatureSession, FeatureSessionHome, FeatureSessionSecrets)
+	all := append(Features(), FeatureHub, FeatureDesktop, FeatureSession, FeatureSessionHome, FeatureSessionSecrets)
 	slices.Sort(all)
 	return all
 }

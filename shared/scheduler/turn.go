@@ -28,13 +28,16 @@ func (t *turn) downReason() string {
 
 // describeSession adds to an assignment what the pool's document says of its sessions. The
 // driver adds what the deployment knows. A node of an earlier release can be reached by the
-// relay alone.
+// relay alone, and has JupyterLab without a hub.
 func (t *turn) describeSession(n *Node, s *protocol.Session) {
 	of := t.Head.Spec.Sessions
 	if s == nil || of == nil {
 		return
 	}
 	s.Home, s.Jupyter, s.Sudo, s.Probe = cmp.Or(s.Home, of.Home), of.Jupyter, of.Sudo, of.Probe
+	if s.Jupyter == protocol.JupyterHub && !n.hasFeatures(protocol.FeatureHub) {
+		s.Jupyter = protocol.JupyterLab
+	}
 	if n.hasFeatures(protocol.FeatureWays) {
 		s.Ways = t.Head.Spec.Ways()
 	}

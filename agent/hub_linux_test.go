@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dsvmpools/agent/person"
+	"dsvmpools/shared/protocol"
+)
+
+// A person opens JupyterHub by a ticket in a real browser: it starts their JupyterLab, where they
+// work. They stop and start it on the hub's page. A hub that is killed takes nothing with it.
+func TestHub(t *testing.T) {
+	t.Parallel()
+	l := beginLabs(t, 200*time.Millisecond)
+	if besideJupyter(l.cfg.Jupyter) == "" {
+		t.Skip("JupyterHub is not installed beside " + l.cfg.Jupyter)
+	}
+	browser := startChromium(t)
+	l.jupyter = protocol.JupyterHub
+	l.begin(1, "ann", 200101)
+	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
+	l.votes(1, "a hub without a JupyterLab", says("kernels", "idle: JupyterLab is not started"))
+
+	login := l.login(1, "ann")
+	ann := browser.open(login)
+	ann.click("#go")
+	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
+	ann.runs("kept = 6 * 7; print('it', 'is', kept)", "it is 42")
+	at := labAt(login)
+	path := func() string { return ann.eval("location.pathname") }
+	if got := path(); !strings.Contains(got, "/user/ann/lab") {
+		t.Errorf("JupyterLab is at %s", got)
+	}
+	l.votes(1, "its kernel", says("kernels", "idle: 0 of 1 compute"))
+	if got := ann.eval(`String(!!document.querySelector('script[src$="dsvm/notice.js"]'))`); got != "true" {
+		t.Errorf("the door's script is in the page: %s", got)
+	}
+	patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
+
+	run := person.RunFolder(l.cfg.Pool+"."+l.cfg.VMID, 1)
+	if here, err := os.Stat(filepath.Join(run, "lab")); err != nil || here.Mode().Perm() != 0o700 {
+		t.Errorf("the folder of the hub's sockets: %v, %v", here, err)
+	}
+	for _, socket := range []string{"hub.sock", "lab.sock"} {
+		s, err := os.Stat(filepath.Join(run, "lab", socket))
+		if err != nil || s.Mode().Perm() != 0o600 || s.Sys().(*syscall.Stat_t).Uid != 200101 {
+			t.Errorf("the socket %s: %v, %v", socket, s, err)
+		}
+	}
+
+	// The hub is killed; the kernel lives on, and another hub knows its server.
+	before := hubProcess(t, run)
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
+	patiently(t, "the hub's page, with a server that runs", func() bool {
+		ann.visit(at + "hub/home")
+		return ann.eval(`String(!!document.querySelector('#stop'))`) == "true"
+	})
+	ann.visit(at + "user/ann/lab/tree/Untitled.ipynb")
+	ann.click(`.jp-Notebook .cm-content`)
+	ann.runs("print('still', kept)", "still 42")
+
+	// Its server is stopped and started on the hub's page.
+	ann.visit(at + "hub/home")
+	ann.click("#stop")
+	l.votes(1, "a JupyterLab that is stopped", says("kernels", "idle: JupyterLab is not started"))
+	ann.visit(at + "lab")
+	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
+	ann.runs("print('once', 'more')", "once more")
+
+	// Who has no cookie comes to neither.
+	eve := browser.open(at + "hub/home")
+	eve.awaits("open this session with `dsvm jupyter`")
+	eve.visit(at + "user/ann/lab")
+	eve.awaits("open this session with `dsvm jupyter`")
+}
+
+// hubProcess is the process of the hub of a session, by its configuration; 0 = there is none.
+func hubProcess(t *testing.T, run string) (pid int) {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range found {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(text), "\x00-f\x00"+filepath.Join(run, "hub.py")) {
+			if pid, err = strconv.Atoi(filepath.Base(filepath.Dir(file))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return pid
+}
