@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,8 +28,11 @@ func TestHub(t *testing.T) {
 	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
 	l.votes(1, "a hub without a JupyterLab", says("kernels", "idle: JupyterLab is not started"))
 
+	run := person.RunFolder(l.cfg.Pool+"."+l.cfg.VMID, 1)
+	awaitHub(t, run)
 	login := l.login(1, "ann")
 	ann := browser.open(login)
+	ann.awaits("This opens the session of ann.")
 	ann.click("#go")
 	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
 	ann.runs("kept = 6 * 7; print('it', 'is', kept)", "it is 42")
@@ -43,7 +47,6 @@ func TestHub(t *testing.T) {
 	}
 	patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
 
-	run := person.RunFolder(l.cfg.Pool+"."+l.cfg.VMID, 1)
 	if here, err := os.Stat(filepath.Join(run, "lab")); err != nil || here.Mode().Perm() != 0o700 {
 		t.Errorf("the folder of the hub's sockets: %v, %v", here, err)
 	}
@@ -60,10 +63,7 @@ func TestHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
-	patiently(t, "the hub's page, with a server that runs", func() bool {
-		ann.visit(at + "hub/home")
-		return ann.eval(`String(!!document.querySelector('#stop'))`) == "true"
-	})
+	awaitHub(t, run)
 	ann.visit(at + "user/ann/lab/tree/Untitled.ipynb")
 	ann.click(`.jp-Notebook .cm-content`)
 	ann.runs("print('still', kept)", "still 42")
@@ -81,6 +81,18 @@ func TestHub(t *testing.T) {
 	eve.awaits("open this session with `dsvm jupyter`")
 	eve.visit(at + "user/ann/lab")
 	eve.awaits("open this session with `dsvm jupyter`")
+}
+
+// awaitHub waits until the hub of a session listens.
+func awaitHub(t *testing.T, run string) {
+	t.Helper()
+	patiently(t, "the hub", func() bool {
+		c, err := net.Dial("unix", filepath.Join(run, "lab/hub.sock"))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 // hubProcess is the process of the hub of a session, by its configuration; 0 = there is none.

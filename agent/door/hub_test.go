@@ -46,7 +46,7 @@ func TestHubAndItsLab(t *testing.T) {
 		{"GET", "user/ann/api/status", "Lab of ann: GET /lab-0-web/user/ann/api/status "},
 		{"POST", "hub/api/users/ann/server", `Hub of ann: POST /lab-0-web/hub/api/users/ann/server with "of-the-hub"`},
 		{"PUT", "user/ann/api/contents/x", "Lab of ann: PUT /lab-0-web/user/ann/api/contents/x "}, // by a token of its own
-		{"GET", "user/bob/lab", `Hub of ann: GET /lab-0-web/user/bob/lab with ""`},
+		{"GET", "user/bob/lab", `Hub of ann: GET /lab-0-web/user/bob/lab with "token"`},           // a cookie of JupyterLab for every path
 	} {
 		status, got, header := ann.do(c.method, "/lab-0-web/"+c.path, "")
 		if status != http.StatusOK || got != c.want || header.Get("Set-Cookie") != "" {

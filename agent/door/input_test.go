@@ -36,6 +36,7 @@ func TestWhatIsInput(t *testing.T) {
 	} {
 		for _, isWatched := range []bool{false, true} {
 			w := &web{s: &session{}, entity: "lab-1-web"}
+			w.s.file.Store(&File{User: "ann"})
 			want := c.plain
 			if isWatched {
 				w.s.watch()
@@ -88,6 +89,7 @@ func TestWhatIsTyped(t *testing.T) {
 		{"/lsp/ws/pylsp", `{"method":"textDocument/didChange"}`, false, false},
 	} {
 		w := &web{s: &session{}, entity: "lab-1-web"}
+		w.s.file.Store(&File{User: "ann"})
 		if got := w.isTyped(c.path, []byte(c.text)); got != c.plain {
 			t.Errorf("%s %s: got %v", c.path, c.text, got)
 		}

@@ -34,3 +34,21 @@ func TestSessionsHaveTheWaysOfTheirPool(t *testing.T) {
 		}
 	}
 }
+
+// An agent of an earlier release is given JupyterLab in the place of a hub that it does not know.
+func TestSessionsHaveAHubWhereItIsKnown(t *testing.T) {
+	t.Parallel()
+	for want, features := range map[string][]string{
+		protocol.JupyterLab: {protocol.FeatureSession},
+		protocol.JupyterHub: {protocol.FeatureHub, protocol.FeatureSession},
+	} {
+		b := newBench(t, people(func(s *pool.Spec) { s.Sessions.Jupyter = protocol.JupyterHub }))
+		b.step(open("01", "ann"))
+		r := b.reports("a", protocol.ReportItem{Ready: &protocol.Ready{Name: "a", CPUs: 4, Boot: "1", Features: features}})
+		items := append(r.Effects.Work["a"], b.list().Effects.Work["a"]...)
+		at := slices.IndexFunc(items, func(i protocol.WorkItem) bool { return i.Assign != nil })
+		if at < 0 || items[at].Assign.Session.Jupyter != want {
+			t.Errorf("an agent with %v is assigned %+v, want %s", features, items, want)
+		}
+	}
+}
