@@ -107,7 +107,7 @@ func (k *keeper) runLab(l *lab) (<-chan syscall.WaitStatus, error) {
 	p := k.plan
 	os.Remove(l.socket)
 	// Opened by the keeper, in a folder of root's: it is no file of the person's.
-	log, err := os.OpenFile(filepath.Join(p.State, "lab.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(p.State, "lab.log"), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
