@@ -70,8 +70,12 @@ func TestHub(t *testing.T) {
 
 	// Its server is stopped and started on the hub's page.
 	ann.visit(at + "hub/home")
+	patiently(t, "the hub's script", func() bool {
+		return ann.eval(`String(!!(window.jQuery && jQuery._data(document.querySelector('#stop'), 'events')))`) == "true"
+	})
 	ann.click("#stop")
 	l.votes(1, "a JupyterLab that is stopped", says("kernels", "idle: JupyterLab is not started"))
+	ann.awaits("Start My Server")
 	ann.visit(at + "lab")
 	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
 	ann.runs("print('once', 'more')", "once more")
