@@ -24,6 +24,7 @@ func TestHub(t *testing.T) {
 	}
 	browser := startChromium(t)
 	l.jupyter = protocol.JupyterHub
+	t.Cleanup(func() { l.logLab(1) })
 	l.begin(1, "ann", 200101)
 	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
 	l.votes(1, "a hub without a JupyterLab", says("kernels", "idle: JupyterLab is not started"))
@@ -76,8 +77,8 @@ func TestHub(t *testing.T) {
 	ann.click("#stop")
 	l.votes(1, "a JupyterLab that is stopped", says("kernels", "idle: JupyterLab is not started"))
 	ann.awaits("Start My Server")
-	ann.visit(at + "lab")
-	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
+	ann.visit(at + "lab/tree/Untitled.ipynb")
+	ann.click(`.jp-Notebook .cm-content`)
 	ann.runs("print('once', 'more')", "once more")
 
 	// Who has no cookie comes to neither.
@@ -115,4 +116,13 @@ func hubProcess(t *testing.T, run string) (pid int) {
 		}
 	}
 	return pid
+}
+
+// logLab shows the end of what a session's JupyterLab, and its hub, have said, if the test has failed.
+func (l *labs) logLab(n int64) {
+	if !l.tb.Failed() {
+		return
+	}
+	text, err := os.ReadFile(filepath.Join(l.cfg.InstanceDir, "sessions", strconv.FormatInt(n, 10), "lab.log"))
+	l.tb.Logf("the log of JupyterLab ends with\n%s\n%v", text[max(len(text)-8000, 0):], err)
 }
