@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,19 +19,19 @@ import (
 // work. They stop and start it on the hub's page. A hub that is killed takes nothing with it.
 func TestHub(t *testing.T) {
 	t.Parallel()
+	const uid = 200151 // of no other test
 	l := beginLabs(t, 200*time.Millisecond)
-	if besideJupyter(l.cfg.Jupyter) == "" {
+	if _, hub := (&sessions{cfg: l.cfg}).findHub(); hub == "" {
 		t.Skip("JupyterHub is not installed beside " + l.cfg.Jupyter)
 	}
 	browser := startChromium(t)
 	l.jupyter = protocol.JupyterHub
 	t.Cleanup(func() { l.logLab(1) })
-	l.begin(1, "ann", 200101)
+	l.begin(1, "ann", uid)
 	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
 	l.votes(1, "a hub without a JupyterLab", says("kernels", "idle: JupyterLab is not started"))
 
 	run := person.RunFolder(l.cfg.Pool+"."+l.cfg.VMID, 1)
-	awaitHub(t, run)
 	login := l.login(1, "ann")
 	ann := browser.open(login)
 	ann.awaits("This opens the session of ann.")
@@ -53,18 +54,31 @@ func TestHub(t *testing.T) {
 	}
 	for _, socket := range []string{"hub.sock", "lab.sock"} {
 		s, err := os.Stat(filepath.Join(run, "lab", socket))
-		if err != nil || s.Mode().Perm() != 0o600 || s.Sys().(*syscall.Stat_t).Uid != 200101 {
+		if err != nil || s.Mode().Perm() != 0o600 || s.Sys().(*syscall.Stat_t).Uid != uid {
 			t.Errorf("the socket %s: %v, %v", socket, s, err)
 		}
 	}
 
-	// The hub is killed; the kernel lives on, and another hub knows its server.
-	before := hubProcess(t, run)
-	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+	running := processesOf(t, uid)
+	if len(running) < 3 { // the hub, JupyterLab and the kernel
+		t.Errorf("ann's processes are %q", running)
 	}
-	patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
-	awaitHub(t, run)
+	for _, text := range running {
+		if strings.Contains(text, "API_TOKEN") {
+			t.Errorf("a token of the hub is shown by a process: %q", text)
+		}
+	}
+
+	// The hub is killed; the kernel lives on, and another hub knows its server.
+	killHub := func() {
+		before := hubProcess(t, run)
+		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
+		awaitHub(t, run)
+	}
+	killHub()
 	ann.visit(at + "user/ann/lab/tree/Untitled.ipynb")
 	ann.click(`.jp-Notebook .cm-content`)
 	ann.runs("print('still', kept)", "still 42")
@@ -77,15 +91,53 @@ func TestHub(t *testing.T) {
 	ann.click("#stop")
 	l.votes(1, "a JupyterLab that is stopped", says("kernels", "idle: JupyterLab is not started"))
 	ann.awaits("Start My Server")
-	ann.visit(at + "lab/tree/Untitled.ipynb")
-	ann.click(`.jp-Notebook .cm-content`)
+	ann.visit(at + "lab/workspaces/second")
+	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
 	ann.runs("print('once', 'more')", "once more")
+
+	// A hub that is killed before it has written down what it starts leaves a JupyterLab, which the next one takes over.
+	ann.runs("kept = 'as it was'; print('set')", "set")
+	if err := os.Remove(filepath.Join(run, "lab/jupyterhub.sqlite")); err != nil {
+		t.Fatal(err)
+	}
+	killHub()
+	ann.visit(at + "lab/workspaces/second/tree/Untitled1.ipynb")
+	ann.click(`.jp-Notebook .cm-content`)
+	ann.runs("print('it is', kept)", "it is as it was")
 
 	// Who has no cookie comes to neither.
 	eve := browser.open(at + "hub/home")
 	eve.awaits("open this session with `dsvm jupyter`")
 	eve.visit(at + "user/ann/lab")
 	eve.awaits("open this session with `dsvm jupyter`")
+
+	// At the end nothing of it is left.
+	l.work(cancel(2, 1))
+	l.finished(1)
+	if left, err := os.Stat(run); !os.IsNotExist(err) {
+		t.Errorf("the folder of the hub is still there: %v, %v", left, err)
+	}
+	if left := processesOf(t, uid); len(left) > 0 {
+		t.Errorf("after the end there are the processes %q", left)
+	}
+}
+
+// processesOf are the command lines, and the environments, of the processes of a user.
+func processesOf(t *testing.T, uid uint32) (all []string) {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range found {
+		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		environment, wrong := os.ReadFile(filepath.Join(dir, "environ"))
+		at, gone := os.Stat(dir)
+		if errors.Join(err, wrong, gone) == nil && at.Sys().(*syscall.Stat_t).Uid == uid {
+			all = append(all, string(text)+string(environment))
+		}
+	}
+	return all
 }
 
 // awaitHub waits until the hub of a session listens.

@@ -141,10 +141,12 @@ func (s *sessions) plan(n int64, w protocol.Assignment) (person.Plan, error) {
 		s.own.take(&p, missing)
 	}
 	if ps.Jupyter == protocol.JupyterHub && p.Lab != "" {
-		if p.Hub = besideJupyter(p.Lab); p.Hub == "" {
+		lab, hub := s.findHub()
+		if hub == "" {
 			return p, startfault.New(job.CauseDocument, "JupyterHub is not there beside %s; `pip install jupyterhub` in the same "+
 				"environment, or write `jupyter: lab` in the pool's document", p.Lab)
 		}
+		p.Lab, p.Hub = lab, hub
 	}
 	if missing[protocol.MissingSSH] == "" {
 		p.SSHD, _ = person.FindSSHD()

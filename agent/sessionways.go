@@ -85,6 +85,25 @@ var jupyterPrograms = []string{
 // findJupyter finds the program jupyter; "" = the node has none, and the session no
 // JupyterLab.
 func (s *sessions) findJupyter() string {
+	if all := s.jupyters(); len(all) > 0 {
+		return all[0]
+	}
+	return ""
+}
+
+// findHub finds the program jupyterhub, and the program jupyter of the same installation; "" =
+// the node has none.
+func (s *sessions) findHub() (jupyter, hub string) {
+	for _, path := range s.jupyters() {
+		if hub, err := exec.LookPath(filepath.Join(filepath.Dir(path), "jupyterhub")); err == nil {
+			return path, hub
+		}
+	}
+	return "", ""
+}
+
+// jupyters are the programs jupyter of the node, the best first.
+func (s *sessions) jupyters() (all []string) {
 	programs := jupyterPrograms
 	switch {
 	case s.cfg.Jupyter != "":
@@ -95,20 +114,11 @@ func (s *sessions) findJupyter() string {
 	for _, path := range programs {
 		if found, err := exec.LookPath(path); err == nil {
 			if found, err = filepath.Abs(found); err == nil {
-				return found
+				all = append(all, found)
 			}
 		}
 	}
-	return ""
-}
-
-// besideJupyter finds the program jupyterhub of the same installation as jupyter; "" = it has none.
-func besideJupyter(jupyter string) string {
-	found, err := exec.LookPath(filepath.Join(filepath.Dir(jupyter), "jupyterhub"))
-	if err != nil {
-		return ""
-	}
-	return found
+	return all
 }
 
 // missingWhereServed is missing, for a node that has sessions.

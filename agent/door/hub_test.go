@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,10 +38,14 @@ func TestHubAndItsLab(t *testing.T) {
 	f.Hub = "unix:" + n.socket("ann", "hub")
 	n.write(0, f)
 	n.open()
-	ann, stranger := &browser{n: n}, &browser{n: n}
+	ann, stranger, bob := &browser{n: n}, &browser{n: n}, &browser{n: n}
 	if status := ann.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute)); status != http.StatusNoContent {
 		t.Fatalf("the ticket is answered with %d", status)
 	}
+	if status := bob.login("lab-1-web", n.ticket("session-bob", "bob", time.Minute)); status != http.StatusNoContent {
+		t.Fatalf("bob's ticket is answered with %d", status)
+	}
+	bob.cookies = strings.Replace(bob.cookies, "lab-1-web", "lab-0-web", 1) // under the name of the other session's
 	for _, c := range []struct{ method, path, want string }{
 		{"GET", "hub/home", `Hub of ann: GET /lab-0-web/hub/home with ""`},
 		{"GET", "user/ann/api/status", "Lab of ann: GET /lab-0-web/user/ann/api/status "},
@@ -52,9 +57,45 @@ func TestHubAndItsLab(t *testing.T) {
 		if status != http.StatusOK || got != c.want || header.Get("Set-Cookie") != "" {
 			t.Errorf("%s %s: got %d %q %v", c.method, c.path, status, got, header)
 		}
-		if status, got, _ := stranger.do(c.method, "/lab-0-web/"+c.path, ""); status != http.StatusForbidden {
-			t.Errorf("%s %s of a stranger: got %d %q", c.method, c.path, status, got)
+		for name, other := range map[string]*browser{"a stranger": stranger, "bob": bob} {
+			if status, got, _ := other.do(c.method, "/lab-0-web/"+c.path, ""); status != http.StatusForbidden {
+				t.Errorf("%s %s of %s: got %d %q", c.method, c.path, name, status, got)
+			}
 		}
+	}
+	// No path leads to another session.
+	for _, path := range []string{"hub/../../lab-1-web/api/status", "user/ann/../../../lab-1-web/api/status", "hub/%2e%2e/%2e%2e/lab-1-web/api/status",
+		"user/bob/api/status", "/lab-1-web/api/status"} {
+		if status, got, _ := ann.do("GET", "/lab-0-web/"+path, ""); strings.Contains(got, "of bob") {
+			t.Errorf("%s leads ann to bob's: %d %q", path, status, got)
+		}
+	}
+}
+
+// A page that comes before its hub asks again by itself, and what is no page is told once.
+func TestPageWaitsForItsHub(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	f, err := readFile(n.file(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Hub = "unix:" + n.socket("ann", "hub")
+	n.write(0, f)
+	n.open()
+	ann := &browser{n: n}
+	if status := ann.login("lab-0-web", n.ticket("session-ann", "ann", time.Minute)); status != http.StatusNoContent {
+		t.Fatalf("the ticket is answered with %d", status)
+	}
+	for dest, want := range map[string]string{"document": "3", "empty": ""} {
+		status, got, header := ann.do("GET", "/lab-0-web/lab", "", "Sec-Fetch-Dest", dest)
+		if status != http.StatusServiceUnavailable || !strings.HasPrefix(got, "JupyterHub does not answer") || header.Get("Refresh") != want {
+			t.Errorf("for %s: got %d %q %v", dest, status, got, header)
+		}
+	}
+	n.hub("ann")
+	if status, got, _ := ann.do("GET", "/lab-0-web/lab", "", "Sec-Fetch-Dest", "document"); status != http.StatusOK || !strings.HasPrefix(got, "Hub of ann") {
+		t.Errorf("when it is there: got %d %q", status, got)
 	}
 }
 

@@ -63,10 +63,9 @@ func newWeb(s *session, key []byte) *web {
 		ErrorLog:       log.New(io.Discard, "", 0),
 		// 502 and 504 are the relay's own.
 		ErrorHandler: func(out http.ResponseWriter, r *http.Request, _ error) {
-			if w.sendToHub(out, r) {
-				return
+			if !w.sendToHub(out, r) {
+				w.askToWait(out, r)
 			}
-			http.Error(out, "JupyterLab does not answer; reload the page in a moment", http.StatusServiceUnavailable)
 		},
 	}
 	script := loginPage[strings.Index(loginPage, "<script>")+len("<script>") : strings.Index(loginPage, "</script>")]
@@ -74,6 +73,20 @@ func newWeb(s *session, key []byte) *web {
 	w.policy = "default-src 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	return w
+}
+
+// askToWait answers while nothing listens at the socket that a request is for. A page asks again.
+func (w *web) askToWait(out http.ResponseWriter, r *http.Request) {
+	what := "JupyterLab"
+	if w.labPrefix() != "" && w.hostOf(r.URL.Path) == hubHost {
+		what = "JupyterHub"
+	}
+	if w.isWanted(r) {
+		out.Header().Set("Refresh", "3")
+		refuse(out, http.StatusServiceUnavailable, what+" does not answer yet; this page asks again every 3 seconds")
+		return
+	}
+	refuse(out, http.StatusServiceUnavailable, what+" does not answer; reload the page in a moment")
 }
 
 // dialLab connects to the socket of JupyterLab, or of JupyterHub by the name hubHost, if a process of the session's user listens there:

@@ -2,6 +2,8 @@
 # its socket is the person, or the node's door, which lets in whoever has the person's ticket.
 import json
 import os
+import socket
+import struct
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.handlers import BaseHandler
@@ -55,6 +57,16 @@ class DoorProxy(Proxy):
         return dict(self.routes)
 
 
+def listener(path):
+    """The number of the process that listens at a socket; 0 = none does."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return 0
+        return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+
 class LabSpawner(LocalProcessSpawner):
     """Starts JupyterLab in the account of the hub, at a socket in the same folder."""
 
@@ -68,7 +80,10 @@ class LabSpawner(LocalProcessSpawner):
         return environment
 
     async def start(self):
-        await super().start()
+        # One that a hub has started which was killed before it could write that down lives on.
+        self.pid = listener(LAB_SOCKET)
+        if not self.pid:
+            await super().start()
         return "http+unix://" + LAB_SOCKET
 
 

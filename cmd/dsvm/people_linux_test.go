@@ -324,13 +324,7 @@ func TestPeopleOnOneMachine(t *testing.T) {
 // browser does: each finds the own files.
 func TestLabsOnOneMachine(t *testing.T) {
 	t.Parallel()
-	jupyter := os.Getenv("JUPYTER_UNDER_TEST")
-	if jupyter == "" {
-		jupyter, _ = exec.LookPath("jupyter")
-	}
-	if jupyter == "" {
-		t.Skip("JupyterLab is not installed; JUPYTER_UNDER_TEST names the program jupyter of a venv")
-	}
+	jupyter := jupyterUnderTest(t)
 	i, ann, bob := startPeople(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":1},
 		"sessions":{"resources":{"cpus":1}}}`, "DSVM_JUPYTER="+jupyter)
 	i.connect(ann, bob)

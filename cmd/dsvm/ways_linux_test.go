@@ -65,13 +65,7 @@ func TestPeopleComeDirectly(t *testing.T) {
 // their pool, by TLS: each finds the own files, by whichever node.
 func TestLabsByTheBalancer(t *testing.T) {
 	t.Parallel()
-	jupyter := os.Getenv("JUPYTER_UNDER_TEST")
-	if jupyter == "" {
-		jupyter, _ = exec.LookPath("jupyter")
-	}
-	if jupyter == "" {
-		t.Skip("JupyterLab is not installed; JUPYTER_UNDER_TEST names the program jupyter of a venv")
-	}
+	jupyter := jupyterUnderTest(t)
 	i, ann, bob := startPeople(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},
 		"access":["balancer","direct"],"sessions":{"resources":{"cpus":2}}}`, "DSVM_JUPYTER="+jupyter)
 	i.connect(ann, bob)
@@ -83,22 +77,8 @@ func TestLabsByTheBalancer(t *testing.T) {
 	}
 	hosts := map[string]bool{}
 	for l, name := range map[*laptop]string{ann: "ann", bob: "bob"} {
-		var address string
-		i.until("the balancer", func() bool {
-			out, err := l.run(os.Args[0], "jupyter", "lab", "--no-browser")
-			address = strings.TrimSpace(out)
-			return err == nil
-		})
-		page, err := url.Parse(address)
-		if err != nil || page.Scheme != "https" || page.Fragment == "" {
-			t.Fatalf("the address of %s is %s, %v", name, address, err)
-		}
+		at, page := i.openByBalancer(l)
 		hosts[page.Host] = true
-		at := browseTLS(t)
-		if status, body := at.ask(http.MethodPost, page, `{"ticket":"`+page.Fragment+`"}`); status != http.StatusNoContent {
-			t.Fatalf("the ticket of %s is answered with %d %s", name, status, body)
-		}
-		page.RawQuery = ""
 		var files string
 		i.until("the JupyterLab of "+name, func() bool { // it may still be starting
 			status, body := at.ask(http.MethodGet, page.JoinPath("../../api/contents"), "")
@@ -114,13 +94,81 @@ func TestLabsByTheBalancer(t *testing.T) {
 	}
 }
 
+// TestHubByTheBalancer has a person come to JupyterHub at the one address of their pool, where it
+// starts their JupyterLab.
+func TestHubByTheBalancer(t *testing.T) {
+	t.Parallel()
+	jupyter := jupyterUnderTest(t)
+	if _, err := exec.LookPath(filepath.Join(filepath.Dir(jupyter), "jupyterhub")); err != nil {
+		t.Skip("JupyterHub is not installed beside " + jupyter)
+	}
+	i, ann, _ := startPeople(t, `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":1},
+		"access":["balancer"],"sessions":{"resources":{"cpus":1},"jupyter":"hub"}}`, "DSVM_JUPYTER="+jupyter)
+	i.connect(ann)
+	at, page := i.openByBalancer(ann)
+	root := page.JoinPath("../..")
+	var status int
+	var body string
+	i.until("the hub, which starts JupyterLab", func() bool {
+		status, body = at.ask(http.MethodGet, root.JoinPath("lab"), "")
+		return status == http.StatusOK
+	})
+	i.until("the JupyterLab of ann", func() bool {
+		status, body = at.ask(http.MethodGet, root.JoinPath("user/ann/api/status"), "")
+		return status == http.StatusOK && strings.Contains(body, "kernels")
+	})
+	if status, body = at.ask(http.MethodGet, root.JoinPath("hub/home"), ""); status != http.StatusOK || !strings.Contains(body, `id="stop"`) {
+		t.Errorf("the hub's page: %d %.500s", status, body)
+	}
+	for _, path := range []string{"hub/home", "user/ann/lab"} { // without ann's cookie
+		if status, body := browseTLS(t).ask(http.MethodGet, root.JoinPath(path), ""); status != http.StatusForbidden {
+			t.Errorf("%s of a stranger: %d %.200s", path, status, body)
+		}
+	}
+}
+
+// jupyterUnderTest is the program jupyter; without one the test is skipped.
+func jupyterUnderTest(t *testing.T) string {
+	t.Helper()
+	jupyter := os.Getenv("JUPYTER_UNDER_TEST")
+	if jupyter == "" {
+		jupyter, _ = exec.LookPath("jupyter")
+	}
+	if jupyter == "" {
+		t.Skip("JupyterLab is not installed; JUPYTER_UNDER_TEST names the program jupyter of a venv")
+	}
+	return jupyter
+}
+
+// openByBalancer is a browser that is in at the balancer of the pool, and the address at which
+// it came in.
+func (i *instance) openByBalancer(l *laptop) (at tlsBrowser, page *url.URL) {
+	i.t.Helper()
+	var address string
+	i.until("the balancer", func() bool {
+		out, err := l.run(os.Args[0], "jupyter", "lab", "--no-browser")
+		address = strings.TrimSpace(out)
+		return err == nil
+	})
+	page, err := url.Parse(address)
+	if err != nil || page.Scheme != "https" || page.Fragment == "" {
+		i.t.Fatalf("the address of %s is %s, %v", l.login, address, err)
+	}
+	at = browseTLS(i.t)
+	if status, body := at.ask(http.MethodPost, page, `{"ticket":"`+page.Fragment+`"}`); status != http.StatusNoContent {
+		i.t.Fatalf("the ticket of %s is answered with %d %s", l.login, status, body)
+	}
+	page.RawQuery = ""
+	return at, page
+}
+
 // tlsBrowser is a browser that keeps cookies and takes any certificate, as a person does who is asked.
 type tlsBrowser struct {
-	t *testing.T
+	t testing.TB
 	*http.Client
 }
 
-func browseTLS(t *testing.T) tlsBrowser {
+func browseTLS(t testing.TB) tlsBrowser {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)

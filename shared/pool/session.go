@@ -70,6 +70,18 @@ func (s *Spec) BrowsersUse() string {
 	return s.Access[i]
 }
 
+// WithoutLab says why the document gives no session a JupyterLab that a browser comes to; "" = it
+// gives one.
+func (s *Spec) WithoutLab() string {
+	switch {
+	case s.Sessions != nil && s.Sessions.Jupyter == protocol.JupyterOff:
+		return "the pool's document says `jupyter: off`"
+	case s.BrowsersUse() == "":
+		return "browsers come by `relay` or by `balancer`, and the pool's `access` has neither; add one, or forward a port by ssh"
+	}
+	return ""
+}
+
 // IsInteractive reports whether people work on the nodes of the pool.
 func (s *Spec) IsInteractive() bool { return s.Kind == KindInteractive }
 

@@ -34,6 +34,9 @@ func peopleSpec(seed int64) pool.Spec {
 	s.Nodes.Max = 4
 	s.Sessions = &pool.Sessions{IdleAfter: job.Duration(2 * time.Minute), Warning: job.Duration(time.Minute), MaxAge: job.Duration(9 * time.Minute),
 		Home: protocol.HomeLocal, Jupyter: protocol.JupyterLab, Spare: int(seed % 2)}
+	if seed%5 == 0 || seed%5 == 2 {
+		s.Sessions.Jupyter = protocol.JupyterHub
+	}
 	if s.Pack {
 		s.Sessions.Resources.CPUs = 8
 		switch seed % 6 {

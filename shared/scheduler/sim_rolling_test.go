@@ -172,6 +172,9 @@ func later(a, b time.Time) time.Time {
 // secretsSince is the deployment whose agents are the first to know secrets.
 const secretsSince = 2
 
+// hubSince is the deployment whose agents are the first to know JupyterHub.
+const hubSince = 3
+
 // features are those that an agent says it has.
 func (v *vm) features() []string {
 	if v.model < secretsSince {
@@ -182,6 +185,9 @@ func (v *vm) features() []string {
 		if !slices.Contains(features, f) {
 			features = append(features, f)
 		}
+	}
+	if v.model >= hubSince {
+		features = append(features, protocol.FeatureHub)
 	}
 	return features
 }

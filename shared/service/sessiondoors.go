@@ -67,8 +67,8 @@ func (s *Sessions) Lab(ctx context.Context, id string) (wire.SessionLab, error) 
 	if s.doors == nil {
 		return wire.SessionLab{}, errNoDoors()
 	}
-	if of := head.Spec.Sessions; of != nil && of.Jupyter == protocol.JupyterOff {
-		return wire.SessionLab{}, fault.New(fault.Conflict, "id", "pool %q has no JupyterLab: its document says `jupyter: off`", j.Spec.Pool)
+	if why := head.Spec.WithoutLab(); why != "" {
+		return wire.SessionLab{}, fault.New(fault.Conflict, "id", "session %q has no JupyterLab: %s", j.ID, why)
 	}
 	if why := node.Missing[protocol.MissingJupyter]; why != "" {
 		return wire.SessionLab{}, lacks(node, "JupyterLab", why)

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/protocol"
 	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/wire"
@@ -176,7 +178,7 @@ func (s *Sessions) show(ctx context.Context, j *pool.Job) (wire.Session, error) 
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		return wire.Session{}, err
 	}
-	out := wire.NewSession(j, nodeOf(j, nodes), s.now())
+	out := s.shape(j, &head, nodes)
 	if out.State != wire.SessionWaiting {
 		open, err := costs{s.store, s.driver}.openCosts(ctx, j.Spec.Pool, s.now())
 		out.Cost = open[j.Order]
@@ -194,6 +196,17 @@ func (s *Sessions) show(ctx context.Context, j *pool.Job) (wire.Session, error) 
 		}
 	}
 	return out, nil
+}
+
+// shape is the shape of a session that lives, with what it lacks by its node and by its pool's document.
+func (s *Sessions) shape(j *pool.Job, head *pool.Head, nodes []*pool.Node) wire.Session {
+	out := wire.NewSession(j, nodeOf(j, nodes), s.now())
+	if why := head.Spec.WithoutLab(); why != "" {
+		all := map[string]string{}
+		maps.Copy(all, out.Missing) // that one is the node's
+		all[protocol.MissingJupyter], out.Missing = why, all
+	}
+	return out
 }
 
 // nodeOf is the node of a session; nil = it has none.
@@ -240,7 +253,7 @@ func (s *Sessions) listPool(ctx context.Context, name, user string) ([]wire.Sess
 	if err != nil {
 		return nil, err
 	}
-	_, nodes, _, err := s.driver.Nodes(ctx, name)
+	head, nodes, _, err := s.driver.Nodes(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +264,7 @@ func (s *Sessions) listPool(ctx context.Context, name, user string) ([]wire.Sess
 	var out []wire.Session
 	for _, j := range jobs {
 		if j.Session != nil {
-			one := wire.NewSession(j, nodeOf(j, nodes), s.now())
+			one := s.shape(j, &head, nodes)
 			one.Cost = open[j.Order]
 			out = append(out, one)
 		}

@@ -23,21 +23,16 @@ const (
 )
 
 // login is the address at which a browser comes in to a session with a ticket, which is in its
-// fragment.
+// fragment. The pool has a way for browsers: see WithoutLab.
 func (d *Doors) login(head *pool.Head, node *pool.Node, session, ticket string, now time.Time) (string, error) {
-	name := head.Spec.Name
-	switch head.Spec.BrowsersUse() {
-	case pool.AccessRelay:
-		entity := node.Entity(name)
-		if entity == "" {
-			return "", fault.New(fault.Conflict, "id", "node %q has no place at the relay yet; try again in a minute", node.Name)
-		}
-		return d.relay.Login(entity, session, ticket), nil
-	case pool.AccessBalancer:
+	if head.Spec.BrowsersUse() == pool.AccessBalancer {
 		return d.loginByBalancer(head, node, session, ticket, now)
 	}
-	return "", fault.New(fault.Conflict, "access",
-		"browsers come by `relay` or by `balancer`, and `access` of pool %q has neither; add one, or forward a port by ssh", name)
+	entity := node.Entity(head.Spec.Name)
+	if entity == "" {
+		return "", fault.New(fault.Conflict, "id", "node %q has no place at the relay yet; try again in a minute", node.Name)
+	}
+	return d.relay.Login(entity, session, ticket), nil
 }
 
 // loginByBalancer is login at the balancer of a pool: whichever node it hits leads on to the

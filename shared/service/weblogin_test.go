@@ -58,6 +58,9 @@ func TestLabByTheBalancer(t *testing.T) {
 			}
 			given := begin(t, app, "lab-0", app.Bus.TakeWork(protocol.SessionID("lab", "lab-0")))
 			lab, err := app.Sessions.Lab(as(t, ann), s.ID)
+			if shown, err := app.Sessions.Session(as(t, ann), s.ID); err != nil || strings.Contains(shown.Missing["jupyter"], "forward a port") != (c.says == "forward a port") {
+				t.Errorf("what the session lacks: %v, %v", shown.Missing, err)
+			}
 			if c.want == "" {
 				if fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), c.says) || lab.URL != "" {
 					t.Errorf("got %q, %v", lab.URL, err)

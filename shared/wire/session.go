@@ -52,7 +52,7 @@ type Session struct {
 	Relayed     int64             `json:"relayed"`           // bytes through the relay
 	DoorClosed  string            `json:"doorClosed"`        // why nobody can come in; "" = the door is open
 	Cost        *Cost             `json:"cost"`              // so far, or in all; null: it has not begun, or its use is not kept any more
-	Missing     map[string]string `json:"missing,omitempty"` // what it lacks on its node, by users, ssh and jupyter, and why
+	Missing     map[string]string `json:"missing,omitempty"` // what it lacks by its node or its pool's document, by users, ssh and jupyter, and why
 	End         *SessionEnd       `json:"end"`               // null while it lives
 }
 

@@ -119,6 +119,9 @@ func (p *Program) enter(ctx context.Context, want stay) (wire.Session, error) {
 
 // noSSH is the error of what needs SSH, in a session that lacks it.
 func noSSH(s wire.Session) error {
+	if why := s.Missing[protocol.MissingJupyter]; why != "" {
+		return fmt.Errorf("node %q has no SSH: %s; nor a JupyterLab: %s", s.Node, s.Missing[protocol.MissingSSH], why)
+	}
 	return fmt.Errorf("node %q has no SSH: %s; `dsvm jupyter %s` opens JupyterLab there", s.Node, s.Missing[protocol.MissingSSH], s.Pool)
 }
 

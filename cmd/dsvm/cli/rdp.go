@@ -83,12 +83,9 @@ The password is for this session, and was made by its node for this machine alon
 
 // hasDesktops returns an error if a pool has none, before a node is woken for nothing.
 func hasDesktops(ctx context.Context, s *session, name string) error {
-	of, err := withPatience(ctx, func() (wire.Pool, error) { return s.Pool(ctx, name) })
-	if err != nil {
+	of, err := interactiveSpec(ctx, s, name)
+	if err != nil || of == nil || of.Sessions != nil && of.Sessions.Desktop != "" {
 		return err
-	}
-	if of.Spec == nil || !of.Spec.IsInteractive() || of.Spec.Sessions != nil && of.Spec.Sessions.Desktop != "" {
-		return nil // of others, opening a session says what is wrong
 	}
 	return fmt.Errorf("pool %q has no desktops; `dsvm ssh %s` opens a shell, and an operator can have the pool offer them with `desktop: rdp`",
 		name, name)

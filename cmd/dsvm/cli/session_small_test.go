@@ -111,6 +111,29 @@ func TestLogoutForgetsTheWayIn(t *testing.T) {
 	}
 }
 
+// A pool without JupyterLab does not offer it, and wakes no node for it.
+func TestPoolWithoutJupyterLab(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.lacks = map[string]string{"ssh": "install openssh-server"}
+	if err := l.app.Apply(t.Context(), `{"name":"lab","kind":"interactive","sizes":["Standard_D2s_v5"],"nodes":{"max":2},
+		"sessions":{"jupyter":"off"}}`); err != nil {
+		t.Fatal(err)
+	}
+	const why = "the pool's document says `jupyter: off`"
+	code, out, errs := l.run("jupyter", "lab", "--no-browser")
+	if all, err := l.app.Sessions.List(t.Context(), "lab", ""); code == 0 || !strings.Contains(errs, `pool "lab" has no JupyterLab: `+why) || err != nil || len(all) > 0 {
+		t.Errorf("jupyter: got %d %q %q, and the sessions %+v, %v", code, out, errs, all, err)
+	}
+	l.comesUp()
+	if code, out, errs := l.run("connect", "lab"); code != 0 || strings.Contains(out, "dsvm jupyter") || !strings.Contains(out, "no JupyterLab: "+why) {
+		t.Errorf("connect: got %d\n%s%s", code, out, errs)
+	}
+	if code, _, errs := l.run("ssh", "lab"); code == 0 || strings.Contains(errs, "dsvm jupyter") || !strings.Contains(errs, "nor a JupyterLab: "+why) {
+		t.Errorf("ssh: got %d %q", code, errs)
+	}
+}
+
 // What a node lacks is said wherever somebody would miss it, and no way is shown that leads
 // nowhere.
 func TestWhatANodeLacksIsSaid(t *testing.T) {

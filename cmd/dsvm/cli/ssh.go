@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dsvmpools/shared/pool"
 	"dsvmpools/shared/wire"
 )
 
@@ -114,6 +115,9 @@ minute; the browser then stays signed in. --no-browser prints it.`,
 			if err != nil {
 				return err
 			}
+			if err := hasLab(c.Context(), s, want.pool); err != nil {
+				return s.explain(err)
+			}
 			ready, err := p.wakeUp(c.Context(), s, want)
 			if err != nil {
 				return s.explain(err)
@@ -136,6 +140,28 @@ minute; the browser then stays signed in. --no-browser prints it.`,
 	want.flags(c)
 	c.Flags().BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
 	return c
+}
+
+// hasLab returns an error if browsers come to no JupyterLab of a pool, before a node is woken for nothing.
+func hasLab(ctx context.Context, s *session, name string) error {
+	of, err := interactiveSpec(ctx, s, name)
+	if err != nil || of == nil {
+		return err
+	}
+	if why := of.WithoutLab(); why != "" {
+		return fmt.Errorf("pool %q has no JupyterLab: %s", name, why)
+	}
+	return nil
+}
+
+// interactiveSpec is the document of an interactive pool; nil = it is none, which opening a
+// session says.
+func interactiveSpec(ctx context.Context, s *session, name string) (*pool.Spec, error) {
+	of, err := withPatience(ctx, func() (wire.Pool, error) { return s.Pool(ctx, name) })
+	if err != nil || of.Spec == nil || !of.Spec.IsInteractive() {
+		return nil, err
+	}
+	return of.Spec, nil
 }
 
 // browse opens an address in the person's browser.
