@@ -96,7 +96,7 @@ func TestHub(t *testing.T) {
 	ann.runs("print('once', 'more')", "once more")
 
 	// A hub that is killed before it has written down what it starts leaves a JupyterLab, which the next one takes over.
-	ann.runs("kept = 'as it was'; print('set')", "set")
+	ann.runs("kept = 'as it was'; print('it', 'was', 'set')", "it was set")
 	if err := os.Remove(filepath.Join(run, "lab/jupyterhub.sqlite")); err != nil {
 		t.Fatal(err)
 	}
