@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dsvmpools/agent/person"
+	"dsvmpools/shared/chromiumtest"
 	"dsvmpools/shared/protocol"
 )
 
@@ -24,30 +25,30 @@ func TestHub(t *testing.T) {
 	if _, hub := (&sessions{cfg: l.cfg}).findHub(); hub == "" {
 		t.Skip("JupyterHub is not installed beside " + l.cfg.Jupyter)
 	}
-	browser := startChromium(t)
+	browser := chromiumtest.Start(t)
 	l.jupyter = protocol.JupyterHub
 	t.Cleanup(func() { l.logLab(1) })
 	l.begin(1, "ann", uid)
-	patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
+	chromiumtest.Patiently(t, "a door that is open", func() bool { return l.state(1).Closed == "" })
 	l.votes(1, "a hub without a JupyterLab", says("kernels", "idle: JupyterLab is not started"))
 
 	run := person.RunFolder(l.cfg.Pool+"."+l.cfg.VMID, 1)
 	login := l.login(1, "ann")
-	ann := browser.open(login)
-	ann.awaits("This opens the session of ann.")
-	ann.click("#go")
-	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
-	ann.runs("kept = 6 * 7; print('it', 'is', kept)", "it is 42")
+	ann := browser.Open(login)
+	ann.Awaits("This opens the session of ann.")
+	ann.Click("#go")
+	ann.Click(`.jp-LauncherCard[data-category="Notebook"]`)
+	runs(t, ann, "kept = 6 * 7; print('it', 'is', kept)", "it is 42")
 	at := labAt(login)
-	path := func() string { return ann.eval("location.pathname") }
+	path := func() string { return ann.Eval("location.pathname") }
 	if got := path(); !strings.Contains(got, "/user/ann/lab") {
 		t.Errorf("JupyterLab is at %s", got)
 	}
 	l.votes(1, "its kernel", says("kernels", "idle: 0 of 1 compute"))
-	if got := ann.eval(`String(!!document.querySelector('script[src$="dsvm/notice.js"]'))`); got != "true" {
+	if got := ann.Eval(`String(!!document.querySelector('script[src$="dsvm/notice.js"]'))`); got != "true" {
 		t.Errorf("the door's script is in the page: %s", got)
 	}
-	patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
+	chromiumtest.Patiently(t, "a WebSocket and input", func() bool { return l.state(1).Jupyter > 0 && !l.state(1).LastInput.IsZero() })
 
 	if here, err := os.Stat(filepath.Join(run, "lab")); err != nil || here.Mode().Perm() != 0o700 {
 		t.Errorf("the folder of the hub's sockets: %v, %v", here, err)
@@ -75,41 +76,41 @@ func TestHub(t *testing.T) {
 		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
+		chromiumtest.Patiently(t, "another hub", func() bool { now := hubProcess(t, run); return now != 0 && now != before })
 		awaitHub(t, run)
 	}
 	killHub()
-	ann.visit(at + "user/ann/lab/tree/Untitled.ipynb")
-	ann.click(`.jp-Notebook .cm-content`)
-	ann.runs("print('still', kept)", "still 42")
+	ann.Visit(at + "user/ann/lab/tree/Untitled.ipynb")
+	ann.Click(`.jp-Notebook .cm-content`)
+	runs(t, ann, "print('still', kept)", "still 42")
 
 	// Its server is stopped and started on the hub's page.
-	ann.visit(at + "hub/home")
-	patiently(t, "the hub's script", func() bool {
-		return ann.eval(`String(!!(window.jQuery && jQuery._data(document.querySelector('#stop'), 'events')))`) == "true"
+	ann.Visit(at + "hub/home")
+	chromiumtest.Patiently(t, "the hub's script", func() bool {
+		return ann.Eval(`String(!!(window.jQuery && jQuery._data(document.querySelector('#stop'), 'events')))`) == "true"
 	})
-	ann.click("#stop")
+	ann.Click("#stop")
 	l.votes(1, "a JupyterLab that is stopped", says("kernels", "idle: JupyterLab is not started"))
-	ann.awaits("Start My Server")
-	ann.visit(at + "lab/workspaces/second")
-	ann.click(`.jp-LauncherCard[data-category="Notebook"]`)
-	ann.runs("print('once', 'more')", "once more")
+	ann.Awaits("Start My Server")
+	ann.Visit(at + "lab/workspaces/second")
+	ann.Click(`.jp-LauncherCard[data-category="Notebook"]`)
+	runs(t, ann, "print('once', 'more')", "once more")
 
 	// A hub that is killed before it has written down what it starts leaves a JupyterLab, which the next one takes over.
-	ann.runs("kept = 'as it was'; print('it', 'was', 'set')", "it was set")
+	runs(t, ann, "kept = 'as it was'; print('it', 'was', 'set')", "it was set")
 	if err := os.Remove(filepath.Join(run, "lab/jupyterhub.sqlite")); err != nil {
 		t.Fatal(err)
 	}
 	killHub()
-	ann.visit(at + "lab/workspaces/second/tree/Untitled1.ipynb")
-	ann.click(`.jp-Notebook .cm-content`)
-	ann.runs("print('it is', kept)", "it is as it was")
+	ann.Visit(at + "lab/workspaces/second/tree/Untitled1.ipynb")
+	ann.Click(`.jp-Notebook .cm-content`)
+	runs(t, ann, "print('it is', kept)", "it is as it was")
 
 	// Who has no cookie comes to neither.
-	eve := browser.open(at + "hub/home")
-	eve.awaits("open this session with `dsvm jupyter`")
-	eve.visit(at + "user/ann/lab")
-	eve.awaits("open this session with `dsvm jupyter`")
+	eve := browser.Open(at + "hub/home")
+	eve.Awaits("open this session with `dsvm jupyter`")
+	eve.Visit(at + "user/ann/lab")
+	eve.Awaits("open this session with `dsvm jupyter`")
 
 	// At the end nothing of it is left.
 	l.work(cancel(2, 1))
@@ -143,7 +144,7 @@ func processesOf(t *testing.T, uid uint32) (all []string) {
 // awaitHub waits until the hub of a session listens.
 func awaitHub(t *testing.T, run string) {
 	t.Helper()
-	patiently(t, "the hub", func() bool {
+	chromiumtest.Patiently(t, "the hub", func() bool {
 		c, err := net.Dial("unix", filepath.Join(run, "lab/hub.sock"))
 		if err == nil {
 			c.Close()
