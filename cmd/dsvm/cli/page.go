@@ -25,8 +25,9 @@ const maxPageKey = 64 << 10
 func pageCommand(p *Program) *cobra.Command {
 	return &cobra.Command{
 		Use: "page", Short: "Print the address of the page", Args: cobra.NoArgs,
-		Long: `Print the address of the page, which shows jobs in a browser. For an instance on this
-machine it signs its owner in: once, and within a day. Elsewhere the page asks who you are.`,
+		Long: `Print the address of the page, which shows jobs in a browser. For an instance on
+this machine it signs its owner in: once, and within a day. Elsewhere the page
+asks who you are.`,
 		Example: "  dsvm page\n  xdg-open \"$(dsvm page)\"",
 		RunE:    func(c *cobra.Command, _ []string) error { return p.page(c.Context()) },
 	}
