@@ -161,6 +161,7 @@ func TestRequests(t *testing.T) {
 		"cost so far":          {method: "GET", url: "/api/jobs/second/cost", status: 200, has: `"perHour":{"amount":"0.096","currency":"USD"}`},
 		"cost of one in line":  {method: "GET", url: "/api/jobs/third/cost", status: 200, has: `{"cost":null,`},
 		"cost of none":         {method: "GET", url: "/api/jobs/none/cost", status: 404, problem: "notFound", field: "id"},
+		"check the sums":       {method: "GET", url: "/api/usage/check?from=2026-03-01", status: 200, has: `"differences":[]`},
 		"explain an end":       {method: "GET", url: "/api/jobs/first/explain", status: 200, has: "exit code 3"},
 		"explain a pool":       {method: "GET", url: "/api/pools/cpu/explain", status: 200, has: "it has 2 nodes: 1 starting"},
 		"resume":               {method: "POST", url: "/api/pools/gpu/resume", status: 200, has: `"until":"2026-03-02T12:10:00Z"`},

@@ -100,6 +100,7 @@ func (s *server) routes() []route {
 		{"GET", "/api/troubles", read, nil, s.listTroubles},
 		{"GET", "/api/timeline", read, []string{"pool", "from", "to", "buckets"}, s.showTimeline},
 		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
+		{"GET", "/api/usage/check", operate, []string{"from", "to"}, s.checkSums},
 		{"POST", "/api/usage/rebuild", operate, []string{"from", "to"}, s.rebuildSums},
 		{"GET", "/api/budgets", read, list, s.listBudgets},
 		{"POST", "/api/budgets", operate, nil, s.applyBudgets},

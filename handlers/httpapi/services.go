@@ -197,6 +197,8 @@ type Usage interface {
 	Report(ctx context.Context, q usage.Query) (usage.Report, error)
 	// JobCost is what a job has cost until now.
 	JobCost(ctx context.Context, j *pool.Job) (wire.JobCost, error)
+	// CheckSums compares the sums of days with the rows, the latest first, for some seconds.
+	CheckSums(ctx context.Context, q wire.SumsQuery) (wire.SumsChecked, error)
 	// RebuildSums builds the sums of days again from the rows, the latest first, for some
 	// seconds.
 	RebuildSums(ctx context.Context, q wire.SumsQuery) (wire.SumsRebuilt, error)

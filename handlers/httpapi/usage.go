@@ -79,13 +79,32 @@ func (s *server) reportUsage(w http.ResponseWriter, r *http.Request) error {
 	return writeOK(w, answer)
 }
 
-// rebuildSums builds sums of the ledger again. The answer says what to go on with.
-func (s *server) rebuildSums(w http.ResponseWriter, r *http.Request) (err error) {
-	var q wire.SumsQuery
+// sumsQuery reads which days' sums somebody asks for.
+func (s *server) sumsQuery(r *http.Request) (q wire.SumsQuery, err error) {
 	if q.From, err = pastInstant(r.URL.Query(), "from", s.now()); err != nil {
+		return q, err
+	}
+	q.To, err = pastInstant(r.URL.Query(), "to", s.now())
+	return q, err
+}
+
+// checkSums compares sums of the ledger with its rows. The answer says what to go on with.
+func (s *server) checkSums(w http.ResponseWriter, r *http.Request) error {
+	q, err := s.sumsQuery(r)
+	if err != nil {
 		return err
 	}
-	if q.To, err = pastInstant(r.URL.Query(), "to", s.now()); err != nil {
+	done, err := s.Usage.CheckSums(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	return writeOK(w, done)
+}
+
+// rebuildSums builds sums of the ledger again. The answer says what to go on with.
+func (s *server) rebuildSums(w http.ResponseWriter, r *http.Request) error {
+	q, err := s.sumsQuery(r)
+	if err != nil {
 		return err
 	}
 	done, err := s.Usage.RebuildSums(r.Context(), q)

@@ -304,6 +304,24 @@ func (c *Client) RebuildSums(ctx context.Context, q wire.SumsQuery) (wire.SumsRe
 	}
 }
 
+// CheckSums has the sums of days compared with the rows of the ledger; zero times are no bounds.
+func (c *Client) CheckSums(ctx context.Context, q wire.SumsQuery) (wire.SumsChecked, error) {
+	query := values("from", instantText(q.From), "to", instantText(q.To))
+	all := wire.SumsChecked{Differences: []wire.SumsDifference{}}
+	for {
+		var some wire.SumsChecked
+		if err := c.call(ctx, request{method: "GET", path: "/api/usage/check", query: query}, &some); err != nil {
+			return all, err
+		}
+		all.Days, all.Rows, all.To = all.Days+some.Days, all.Rows+some.Rows, some.To
+		all.Differences = append(all.Differences, some.Differences...)
+		if some.To == nil {
+			return all, nil
+		}
+		query.Set("to", instantText(*some.To))
+	}
+}
+
 // instantText writes a time for a query; "" for none.
 func instantText(t time.Time) string {
 	if t.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -83,6 +84,40 @@ func (l *Ledger) BuildMissingSums(ctx context.Context) error {
 	if next := l.nextCheck.Load(); next != nil && l.now().Before(*next) {
 		return nil
 	}
+	return errors.Join(l.buildMissing(ctx), l.KeepMonths(ctx))
+}
+
+// monthRest is how long after its end a month is added up: its last day has been compared with the ledger twice.
+const monthRest = 3 * oneDay
+
+// KeepMonths adds the sums of days up to those of months that are over, once a day, where they are missing or were changed.
+func (l *Ledger) KeepMonths(ctx context.Context) error {
+	today := l.now().UTC().Truncate(oneDay)
+	through, err := l.store.MonthsLookedFor(ctx)
+	if err != nil || !through.Before(today) {
+		return err
+	}
+	names, err := l.store.SummedPools(ctx)
+	if err != nil {
+		return err
+	}
+	until := time.Now().Add(rebuildFor)
+	for _, name := range names {
+		kept, err := l.store.KeepMonths(ctx, name, today.Add(-monthRest))
+		if err != nil {
+			return err
+		}
+		if kept > 0 {
+			l.log.InfoContext(ctx, "added up months of the ledger", "pool", name, "months", kept)
+		}
+		if time.Now().After(until) {
+			return nil // the next run begins again, and finds these
+		}
+	}
+	return l.store.SetMonthsLookedFor(ctx, today)
+}
+
+func (l *Ledger) buildMissing(ctx context.Context) error {
 	state, err := l.store.SumsState(ctx)
 	if err != nil || state.Began.IsZero() || l.now().Before(state.Began.Add(overlap)) {
 		return err
@@ -220,20 +255,26 @@ func (l *Ledger) rebuildPoolDay(ctx context.Context, name string, day time.Time,
 	if err != nil {
 		return 0, err
 	}
+	sums, err := l.sumRows(ctx, name, day, version)
+	if err != nil {
+		return 0, err
+	}
+	return sums.Rows, l.store.ReplaceSums(ctx, name, version, day, sums)
+}
+
+// sumRows adds up the rows of a pool and day that are in a version of its sums.
+func (l *Ledger) sumRows(ctx context.Context, name string, day time.Time, version store.SumsVersion) (*usage.Sums, error) {
 	var sums usage.Sums
 	var seen []uint64 // the rows' identities, as hashes
-	err = l.store.UsageOfDay(ctx, day, name, time.Time{}, time.Time{}, true, func(e usage.Entry) error {
+	err := l.store.UsageOfDay(ctx, day, name, time.Time{}, time.Time{}, true, func(e usage.Entry) error {
 		sums.Add(&e)
 		seen = append(seen, hashIdentity(&e))
 		return nil
 	})
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = l.removePending(ctx, name, day, version, &sums, seen)
 	}
-	if err := l.removePending(ctx, name, day, version, &sums, seen); err != nil {
-		return 0, err
-	}
-	return sums.Rows, l.store.ReplaceSums(ctx, name, version, day, &sums)
+	return &sums, err
 }
 
 // removePending removes from the sums what is not in a version of them, and was seen in the

@@ -148,7 +148,7 @@ func (l *Ledger) findPoolUse(ctx context.Context, name string, q usage.Query, no
 			}
 			return u, nil
 		}
-		days, err := l.store.DaySums(ctx, name, from, last)
+		days, err := l.readSums(ctx, name, &q, from, last)
 		if err != nil {
 			return nil, err
 		}
@@ -165,6 +165,17 @@ func (l *Ledger) findPoolUse(ctx context.Context, name string, q usage.Query, no
 }
 
 const oneDay = 24 * time.Hour
+
+// readSums reads the sums of a pool's days, and of months that are in a report as a whole.
+func (l *Ledger) readSums(ctx context.Context, name string, q *usage.Query, from, last time.Time) ([]*store.DaySums, error) {
+	if q.By.NeedsDays() || last.Sub(from) < 28*oneDay {
+		return l.store.DaySums(ctx, name, from, last)
+	}
+	return l.store.MonthSums(ctx, name, from, last, func(m *store.DaySums) bool {
+		end := m.Day.AddDate(0, 1, 0)
+		return !m.Day.Before(q.From) && !end.After(q.To) && !end.After(q.AsOf) && (!m.NoLabels || !q.NeedsLabelSums())
+	})
+}
 
 // takeDays takes the sums of days that are in a report as a whole, and the rows of others.
 func (u *use) takeDays(name string, q *usage.Query, days []*store.DaySums) {
@@ -190,7 +201,7 @@ func (u *use) dropSummed(logs []*pool.Log, version store.SumsVersion) {
 		for i := range log.Entries {
 			e := &log.Entries[i]
 			day := e.To.UTC().Truncate(oneDay)
-			if slices.ContainsFunc(u.sums, func(s poolSums) bool { return s.day.Day.Equal(day) }) {
+			if slices.ContainsFunc(u.sums, func(s poolSums) bool { return s.day.Covers(day) }) {
 				delete(u.ended, e.Identity())
 			}
 		}

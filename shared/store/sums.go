@@ -68,9 +68,10 @@ func logName(log *pool.Log) string {
 }
 
 // DaySums are the sums of one pool and day. Overflow: there is no room for them, and only the
-// rows have them.
+// rows have them. Month: they are those of all days of a month, and Day is its first one.
 type DaySums struct {
 	Day      time.Time
+	Month    bool
 	Overflow bool
 	usage.Sums
 

@@ -39,6 +39,41 @@ type SumsQuery struct {
 	To   time.Time // itself not included
 }
 
+// SumsChecked is what a comparison of sums with the rows of the ledger has found.
+type SumsChecked struct {
+	Days        int              `json:"days"` // so many were compared
+	Rows        int              `json:"rows"` // of the ledger in them
+	Differences []SumsDifference `json:"differences"`
+	To          *time.Time       `json:"to,omitempty"` // what to go on with; nil = all were compared
+}
+
+// SumsDifference is a pool and day whose sums are not those of its rows, in one currency. Numbers are of the rows, and of the
+// sums; amounts are exact fractions.
+type SumsDifference struct {
+	Pool     string         `json:"pool"`
+	Day      string         `json:"day"`
+	Currency string         `json:"currency"` // "" = what has no known price
+	Rows     [2]int         `json:"rows"`
+	Seconds  [2]usage.Ticks `json:"seconds"`     // of attempts
+	Nodes    [2]usage.Ticks `json:"nodeSeconds"` // of nodes
+	Cost     [2]string      `json:"cost"`        // of the attempts: a whole number or a fraction such as 1/3
+	Paid     [2]string      `json:"paid"`        // for the nodes
+}
+
+// NewSumsDifference is the shape of a difference.
+func NewSumsDifference(pool string, day time.Time, rows, sums *usage.Amounts) SumsDifference {
+	return SumsDifference{
+		Pool:     pool,
+		Day:      usage.Partition(day),
+		Currency: rows.Currency,
+		Rows:     [2]int{rows.Rows, sums.Rows},
+		Seconds:  [2]usage.Ticks{rows.Seconds, sums.Seconds},
+		Nodes:    [2]usage.Ticks{rows.Nodes, sums.Nodes},
+		Cost:     [2]string{rows.Cost.RatString(), sums.Cost.RatString()},
+		Paid:     [2]string{rows.Paid.RatString(), sums.Paid.RatString()},
+	}
+}
+
 // SumsRebuilt says how far that came.
 type SumsRebuilt struct {
 	Days int        `json:"days"`         // so many were built

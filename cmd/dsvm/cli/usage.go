@@ -72,7 +72,7 @@ apostrophe before it.`,
 	complete(c, "by", cobra.FixedCompletions(append(namesOf(usage.Groupings), "label:"), cobra.ShellCompDirectiveNoFileComp))
 	complete(c, "sort", cobra.FixedCompletions(namesOf(usage.Orders), cobra.ShellCompDirectiveNoFileComp))
 	complete(c, "pool", p.completePools)
-	c.AddCommand(usageRebuildCommand(p))
+	c.AddCommand(usageCheckCommand(p), usageRebuildCommand(p))
 	return c
 }
 

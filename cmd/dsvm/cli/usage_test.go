@@ -97,6 +97,9 @@ func TestUsageRefuses(t *testing.T) {
 	if code != 0 || !strings.Contains(out, `"days": 1`) {
 		t.Errorf("rebuild: got %d %q %q", code, out, errs)
 	}
+	if code, out, errs := newBench(t).run("usage", "check", "--from", "2026-03-01"); code != 0 || out != "" || !strings.Contains(errs, "no difference in 1 day with") {
+		t.Errorf("check: got %d %q %q", code, out, errs)
+	}
 	if code, _, errs := newBench(t).run("usage", "--pool", "none"); code != 1 || !strings.Contains(errs, `there is no pool "none"`) {
 		t.Errorf("no pool: got code %d, %s", code, errs)
 	}
