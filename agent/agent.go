@@ -110,6 +110,7 @@ func live(ctx context.Context, cfg Config, b bus) error {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { a.deadMan.watch(aloneCtx) })
+	watching.Go(func() { a.sessions.keepCertificate(aloneCtx) })
 	watching.Go(func() {
 		door.Keep(aloneCtx, filepath.Join(cfg.InstanceDir, "doors"), cfg.VMID, filepath.Join(cfg.InstanceDir, "door.log"), log)
 	})

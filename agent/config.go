@@ -140,7 +140,7 @@ const noGPUDevices = "none"
 //   - DSVM_DOOR_LISTEN: where the door of the node listens by TCP for sessions that have
 //     other ways than the relay: :PORT, IP:PORT, with port 0 for any that is free; off = it
 //     does not. Default: :443.
-//   - DSVM_DOOR_CERTIFICATE: path of a file with a key and its certificates in PEM, by which
+//   - DSVM_DOOR_CERTIFICATE: path of a file, or keyvault:VAULT/SECRET, with a key and its certificates in PEM, by which
 //     browsers know the door. Default: empty, the door makes one for itself.
 //   - DSVM_SESSION_VOTES: a duration; how often it is counted whether a session is used.
 //     Default: 1m.
@@ -206,7 +206,7 @@ type Config struct {
 	Jupyter         string        // program; "" = where images have it
 	OwnUsers        bool          // the machine is not the node's own: people have accounts in a world apart
 	DoorListen      string        // IP:PORT, :PORT or off; "" = off
-	DoorCertificate string        // absolute; "" = the door makes one
+	DoorCertificate string        // absolute path, or keyvault:VAULT/SECRET; "" = the door makes one
 	SessionVotes    time.Duration // between two counts of the votes of a session
 	SessionGrace    time.Duration // between the end of a session and the killing of what runs in it
 

@@ -85,7 +85,9 @@ func newLauncher(cfg Config) (*launcher, error) {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
+	own, _ := job.ParseSecretRef(cfg.DoorCertificate) // or it is a path
 	l.secrets, err = secret.New(secret.Config{
+		Own:        own,
 		File:       cfg.SecretsFile,
 		Suffix:     cfg.VaultSuffix,
 		Credential: cfg.identity,

@@ -36,7 +36,10 @@ func (s *sessions) writeDoor(n int64, w protocol.Assignment, p person.Plan, stat
 	}
 	if len(w.Session.Ways) > 0 {
 		f.Listen, f.Inside = s.doorListen, s.doorInside
-		f.WebBase, f.Certificate = s.webBase(w.Session), s.cfg.DoorCertificate
+		f.WebBase, f.Certificate = s.webBase(w.Session), s.certificateFile()
+		if f.WebBase != "" {
+			s.wantCertificate()
+		}
 	}
 	if f.URL == "" && f.Listen == "" { // no way leads to this node
 		return nil

@@ -32,13 +32,15 @@ type sessions struct {
 
 	doorListen, doorInside string // see doorAddress
 
+	certificateWanted chan struct{} // has a value once a session needs the certificate; see keepCertificate
+
 	following sync.WaitGroup
 	doorFiles sync.Mutex // held for writing one file of the door; taken before mu
 }
 
 // newSessions finds out whether the node can have sessions, and makes its host key once.
 func newSessions(cfg Config, b *notebook, secrets *secret.Reader) *sessions {
-	s := &sessions{notebook: b, cfg: cfg, secrets: secrets}
+	s := &sessions{notebook: b, cfg: cfg, secrets: secrets, certificateWanted: make(chan struct{}, 1)}
 	if s.own, s.unserved = ownAccount(cfg); s.unserved == nil {
 		s.unserved = s.checkWays()
 	}

@@ -31,6 +31,8 @@ type NodeSettings struct {
 	AgentURL    string // of the agent's program
 	AgentSHA256 string // of that program, in lower case
 	LogBound    string // of each log of an attempt; "" = the agent's default
+	// DoorCertificate is keyvault:VAULT/SECRET, by which browsers know the doors of nodes; "" = nodes make their own.
+	DoorCertificate string
 
 	ShareAccount string // storage account of the share
 	ShareName    string
@@ -70,10 +72,12 @@ func (r *reader) nodes() NodeSettings {
 		AgentURL:       r.address("DSVM_AGENT_URL"),
 		AgentSHA256:    r.getenv("DSVM_AGENT_SHA256"),
 		LogBound:       r.getenv("DSVM_LOG_BOUND"),
-		ShareAccount:   r.getenv("DSVM_SHARE_ACCOUNT"),
-		ShareName:      r.getenv("DSVM_SHARE_NAME"),
-		ShareAuth:      r.getenv("DSVM_SHARE_AUTH"),
-		ShareKeyURL:    r.address("DSVM_SHARE_KEY_URL"),
+
+		DoorCertificate: r.getenv("DSVM_DOOR_CERTIFICATE"),
+		ShareAccount:    r.getenv("DSVM_SHARE_ACCOUNT"),
+		ShareName:       r.getenv("DSVM_SHARE_NAME"),
+		ShareAuth:       r.getenv("DSVM_SHARE_AUTH"),
+		ShareKeyURL:     r.address("DSVM_SHARE_KEY_URL"),
 	}
 	if n.ClientID != "" && !clientID.MatchString(n.ClientID) {
 		r.fail("DSVM_NODE_CLIENT_ID", "DSVM_NODE_CLIENT_ID is %.60q; write the client id of the nodes' identity, a GUID", n.ClientID)
@@ -93,6 +97,9 @@ func (r *reader) nodes() NodeSettings {
 		if _, err := job.ParseLogBound(n.LogBound); err != nil {
 			r.fail("DSVM_LOG_BOUND", "DSVM_LOG_BOUND: %v", err)
 		}
+	}
+	if _, isInVault := job.ParseSecretRef(n.DoorCertificate); n.DoorCertificate != "" && !isInVault {
+		r.fail("DSVM_DOOR_CERTIFICATE", "DSVM_DOOR_CERTIFICATE is %.60q; write keyvault:VAULT/NAME, or leave it out", n.DoorCertificate)
 	}
 	r.checkAgent(n)
 	n.ShareAuth = r.checkShare(n)
@@ -145,6 +152,7 @@ func (s Settings) boot() boot.Config {
 		WorkQueue:           s.Queues.Work,
 		NodeEventsQueue:     s.Queues.NodeEvents,
 		LogBound:            n.LogBound,
+		DoorCertificate:     n.DoorCertificate,
 		ShareKeyURL:         n.ShareKeyURL,
 	}
 	if n.ShareAccount != "" {

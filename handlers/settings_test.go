@@ -29,6 +29,7 @@ func TestReadSettingsNamesAllThatIsWrong(t *testing.T) {
 		"DSVM_REVIVE_AFTER":        "1m;2m",
 		"DSVM_KEEP_FILES":          "long",
 		"DSVM_LOG_BOUND":           "1Ki",
+		"DSVM_DOOR_CERTIFICATE":    "/etc/door.pem",
 		"DSVM_ALLOW_PRIVATE_HOSTS": "http://x",
 		"DSVM_ISSUER":              "http://login.example.com",
 		"DSVM_TENANT":              "contoso.com",
@@ -65,7 +66,7 @@ func TestReadSettings(t *testing.T) {
 		"DSVM_DEPLOYED_AT": "2026-11-28T06:00:00Z", "DSVM_ZONES": "1, 2", "DSVM_SECURITY_TYPE": "TrustedLaunch", "DSVM_NODE_PUBLIC_IP": "False",
 		"DSVM_AGENT_URL": "https://a.blob.core.windows.net/agent/x", "DSVM_AGENT_SHA256": strings.Repeat("0f", 32),
 		"DSVM_NODE_CLIENT_ID": "11111111-2222-3333-4444-555555555555", "DSVM_SHARE_ACCOUNT": "acme", "DSVM_SHARE_NAME": "s",
-		"DSVM_SHARE_KEY_URL": "https://v.vault.azure.net/secrets/share-key", "DSVM_LOG_BOUND": "2Gi",
+		"DSVM_SHARE_KEY_URL": "https://v.vault.azure.net/secrets/share-key", "DSVM_LOG_BOUND": "2Gi", "DSVM_DOOR_CERTIFICATE": "keyvault:contoso/door",
 	} {
 		settings[name] = v
 	}
@@ -78,7 +79,8 @@ func TestReadSettings(t *testing.T) {
 		n.PublicIP || n.ShareAuth != shareByKey || !slices.Equal(s.ReviveAfter, reviveAfter) {
 		t.Errorf("got %+v", n)
 	}
-	if data, err := boot.CloudInit(s.boot()); err != nil || !strings.Contains(string(data), `DSVM_LOG_BOUND=\"2Gi\"`) {
+	if data, err := boot.CloudInit(s.boot()); err != nil || !strings.Contains(string(data), `DSVM_LOG_BOUND=\"2Gi\"`) ||
+		!strings.Contains(string(data), `DSVM_DOOR_CERTIFICATE=\"keyvault:contoso/door\"`) {
 		t.Errorf("the bound of logs does not come to the nodes: %v", err)
 	}
 	s, err = ReadSettings(func(name string) string { return goodSettings()[name] })

@@ -112,6 +112,9 @@ param signInIssuer string = ''
 @description('Who has which role: GROUP=user:TEAM; GROUP=operator; *=reader.')
 param roles string = ''
 
+@description('Certificate by which browsers know nodes behind a balancer: keyvault:VAULT/NAME, in PEM; nodes must be able to read it. Empty: nodes make their own.')
+param doorCertificate string = ''
+
 @description('Role of programs, which have the key of the app.')
 @allowed(['', 'reader', 'user', 'operator'])
 param keyRole string = ''
@@ -455,6 +458,7 @@ module functions 'modules/functions.bicep' = {
       DSVM_AUDIENCE: signInAudience
       DSVM_ISSUER: signInIssuer
       DSVM_ROLES: roles
+      DSVM_DOOR_CERTIFICATE: doorCertificate
       DSVM_KEY_ROLE: keyRole
       DSVM_SHARE_KEY_URL: shareAuth == 'key' ? secrets.outputs.shareKeyUrl : ''
     }

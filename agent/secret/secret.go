@@ -41,6 +41,7 @@ type Config struct {
 	Credential azcore.TokenCredential // of the node; nil = no vault is asked
 	ClientID   string                 // of the node's identity, for a sentence that says what to do; "" = not known
 	Client     *http.Client           // nil = that of the Azure SDK
+	Own        job.SecretRef          // what the node reads for itself, and no job may have; zero = nothing
 }
 
 // Reader reads secrets. Its methods may be called concurrently.
@@ -86,6 +87,10 @@ func (r *Reader) ReadAll(ctx context.Context, secrets map[string]string) (map[st
 			return nil, startfault.New(job.CauseDocument,
 				"the job's secret %q is by its name the key of a share, which no job may have", startfault.Clip(variable))
 		}
+		if own := r.cfg.Own; own.Vault != "" && strings.EqualFold(at.Vault, own.Vault) && strings.EqualFold(at.Secret, own.Secret) {
+			return nil, startfault.New(job.CauseDocument,
+				"the job's secret %q is the key of the node's own certificate, which no job may have", startfault.Clip(variable))
+		}
 		value, err := r.read(ctx, at)
 		if err != nil {
 			return nil, err
@@ -97,6 +102,13 @@ func (r *Reader) ReadAll(ctx context.Context, secrets map[string]string) (map[st
 		values[variable] = value
 	}
 	return values, nil
+}
+
+// ReadOwn reads the node's own secret. The error is a sentence for operators.
+func (r *Reader) ReadOwn(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return r.read(ctx, r.cfg.Own)
 }
 
 func (r *Reader) read(ctx context.Context, at job.SecretRef) (string, error) {

@@ -30,6 +30,7 @@ type Config struct {
 	WorkQueue           string // "" = the agent's default
 	NodeEventsQueue     string // "" = the agent's default
 	LogBound            string // DSVM_LOG_BOUND; "" = the agent's default
+	DoorCertificate     string // DSVM_DOOR_CERTIFICATE; "" = the door of a node makes its own
 	ResourceManager     string // endpoint; "" = that of the public cloud
 
 	Share       Share        // the deployment's own, at pool.SharePath unless a share of the pool is there
@@ -172,6 +173,7 @@ func (c Config) environment() (string, error) {
 		{"NODE_EVENTS_QUEUE", c.NodeEventsQueue},
 		{"SHARE_PATH", pool.SharePath},
 		{"DSVM_LOG_BOUND", c.LogBound},
+		{"DSVM_DOOR_CERTIFICATE", c.DoorCertificate},
 		{"DSVM_SESSIONS", c.sessions()},
 		{"DSVM_AGENT_URL", c.AgentURL},
 		{"DSVM_AGENT_SHA256", strings.ToLower(c.AgentSHA256)},
