@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"dsvmpools/shared/answer"
+	"dsvmpools/shared/metrics"
 	"dsvmpools/shared/version"
 	"dsvmpools/shared/wire"
 )
@@ -23,6 +24,18 @@ type Overview interface {
 	Troubles(ctx context.Context) ([]wire.Trouble, error)
 	// Timeline says what nodes did. A pool that was never there has no nodes.
 	Timeline(ctx context.Context, q wire.TimelineQuery) (wire.Timeline, error)
+	// Metrics are figures for a system that watches the deployment.
+	Metrics(ctx context.Context) ([]metrics.Family, error)
+}
+
+// showMetrics writes figures as OpenMetrics.
+func (s *server) showMetrics(w http.ResponseWriter, r *http.Request) error {
+	families, err := s.Overview.Metrics(r.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", metrics.ContentType)
+	return metrics.Write(w, families)
 }
 
 // showNow says what goes on. Without `user`, a person's own jobs are in `mine`.

@@ -97,6 +97,7 @@ func (s *server) routes() []route {
 		{"POST", "/api/sessions/{id}/jupyter", change, nil, s.openLab},
 		{"POST", "/api/sessions/{id}/desktop", change, nil, s.openDesktop},
 		{"GET", "/api/now", read, []string{"team", "user"}, s.showNow},
+		{"GET", "/api/metrics", read, nil, s.showMetrics},
 		{"GET", "/api/troubles", read, nil, s.listTroubles},
 		{"GET", "/api/timeline", read, []string{"pool", "from", "to", "buckets"}, s.showTimeline},
 		{"GET", "/api/usage", read, slices.Concat(usageParameters, list), s.reportUsage},
