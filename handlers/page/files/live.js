@@ -13,13 +13,16 @@
 export const FAST = 5000, SLOW = 60000, LEFT = 30 * 60000;
 const GROWTH = 1.5, JITTER = 0.1, WANT_AGAIN = 20000, WANT_FOR = 45000;
 
+// unknown is what is known of a path at first: who is to be told of answers, and the last one with its tag.
+const unknown = () => ({tells: new Set(), etag: '', answer: null});
+
 // env: ask(path, etag) -> {data?, etag}, or throws {status, detail, retryAfter}; now(); later(f, ms) -> id; never(id);
 // isKeen(data) says whether an answer is of something that goes on; random() in [0, 1); isHidden(); saveData; channel {post(message), hear(f)} or null; lead(signal, began) -> promise, or null.
 export class Live {
   constructor(env) {
     this.env = env;
     this.watched = new Map(); // path -> {tells, etag, answer}
-    this.wanted = new Map();  // path -> until when another tab wants it
+    this.wanted = new Map();  // path -> {until, of}: until when another tab wants it, and the same as in watched
     this.follows = new Set(); // of steps with a pace of their own
     this.wait = FAST;
     this.seen = env.now();
@@ -42,7 +45,7 @@ export class Live {
   // watch asks for a path again and again; tell({data, error, at}) is called with each answer. It returns what ends it.
   watch(path, tell) {
     let of = this.watched.get(path);
-    if (!of) this.watched.set(path, of = {tells: new Set(), etag: '', answer: null});
+    if (!of) this.watched.set(path, of = unknown());
     of.tells.add(tell);
     if (of.answer) tell(of.answer);
     this.want(path);
@@ -155,9 +158,10 @@ export class Live {
     if (refresh) return this.refreshHere();
     let isNew = false;
     for (const one of want || []) {
-      isNew ||= !this.wanted.has(one);
-      this.wanted.set(one, this.env.now() + WANT_FOR);
-      const known = this.watched.get(one)?.answer;
+      const before = this.wanted.get(one);
+      isNew ||= !before;
+      this.wanted.set(one, {until: this.env.now() + WANT_FOR, of: before?.of || unknown()});
+      const known = this.known(one).answer;
       if (known) this.env.channel.post({path: one, answer: known});
     }
     if (isNew) this.soon();
@@ -184,7 +188,7 @@ export class Live {
     if (!this.leads || this.state !== 'live') return;
     if (this.asking) return void (this.again = true);
     this.asking = true;
-    for (const [path, until] of this.wanted) if (until < this.env.now()) this.wanted.delete(path);
+    for (const [path, {until}] of this.wanted) if (until < this.env.now()) this.wanted.delete(path);
     const paths = new Set([...this.watched.keys(), ...this.wanted.keys()]);
     const results = await Promise.all([...paths].map(path => this.ask(path)));
     this.asking = false;
@@ -202,8 +206,13 @@ export class Live {
     this.timer = this.env.later(() => this.tick(), wait);
   }
 
+  // known is what is known of a path that this tab shows, or another one.
+  known(path) {
+    return this.watched.get(path) || this.wanted.get(path)?.of || unknown();
+  }
+
   async ask(path) {
-    const of = this.watched.get(path) || {tells: new Set(), etag: '', answer: null};
+    const of = this.known(path);
     try {
       const {data, etag} = await this.env.ask(path, of.etag);
       const changed = data !== undefined && (!etag || etag !== of.etag);

@@ -33,9 +33,9 @@ globalThis.judge = async ({Live, FAST, SLOW, LEFT}) => {
     w.tab = (more = {}) => {
       const me = {hidden: false, saveData: false, ...more};
       me.live = new Live({
-        ask: async path => {
+        ask: async (path, etag) => {
           w.asks.push({at: w.time, path, tab: me});
-          const a = w.answer(w.asks.length, path);
+          const a = w.answer(w.asks.length, path, etag);
           if (a.error) throw a.error;
           return a;
         },
@@ -156,6 +156,25 @@ globalThis.judge = async ({Live, FAST, SLOW, LEFT}) => {
   const had = w.asks.length;
   await w.run(120000);
   want('the next one asks', w.asks.length - had, w.asks.length - had >= 20 && w.asks.slice(had).every(a => a.tab === tabs[1]));
+
+  // Two tabs side by side that show different things: equal answers come ever later, too, and both have theirs.
+  w = world();
+  w.answer = (n, path, etag) => etag === 'same' ? {etag} : {etag: 'same', data: {path}};
+  const [left, right] = [w.tab(), w.tab()], shown = [];
+  left.live.watch('/now', () => {});
+  right.live.watch('/pools', a => shown.push(a.data));
+  for (const tab of [left, right]) tab.live.start();
+  for (let m = 1; m <= 20; m++) {
+    await w.run(m * 60000);
+    right.live.input();
+    left.live.input();
+  }
+  want('two tabs, equal, 20 minutes', w.asks.length, w.asks.length >= 40 && w.asks.length <= 70);
+  want('two tabs, what the other one sees', shown, shown.length > 0 && shown.every(d => d?.path === '/pools'));
+  right.live.watch('/jobs', () => {}); // new: at once
+  const soFar = w.asks.length;
+  await w.run(20 * 60000 + 1000);
+  want('two tabs, something new', w.asks.length - soFar, w.asks.slice(soFar).some(a => a.path === '/jobs'));
 
   // Waits differ between browsers, by a tenth.
   w = world();
