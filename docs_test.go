@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,5 +75,28 @@ func TestDocumentsInTheDocs(t *testing.T) {
 	}
 	if jobs < 7 || pools < 5 || rules < 1 {
 		t.Errorf("found %d jobs, %d pools and %d rules", jobs, pools, rules)
+	}
+}
+
+// The index of decisions has each of them once, in the order of their numbers.
+func TestDecisionsAreInOrder(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("docs/decisions/[0-9]*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	index, err := os.ReadFile("docs/decisions/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, file := range files {
+		want = append(want, filepath.Base(file))
+	}
+	for _, link := range regexp.MustCompile(`(?m)^\| \d+ \| \[[^\]]*\]\((\S+\.md)\)`).FindAllStringSubmatch(string(index), -1) {
+		got = append(got, link[1])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/decisions/README.md lists\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
