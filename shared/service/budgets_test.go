@@ -168,3 +168,45 @@ func TestBudgetOfUnknownPrices(t *testing.T) {
 		t.Errorf("got %+v, %v", e, err)
 	}
 }
+
+// A process that was killed between deleting a budget and telling the pools holds no work for good: another
+// one, which knew of no budgets, looks again within the hour.
+func TestDeletedBudgetLetsGoLater(t *testing.T) {
+	t.Parallel()
+	var config service.Config
+	app := apptest.New(t, func(c *service.Config) { config = *c })
+	if err := app.Apply(t.Context(), `{"name":"odd","sizes":["Standard_Unheard_Of"],"nodes":{"min":1,"max":2}}`); err != nil {
+		t.Fatal(err)
+	}
+	ready := &protocol.Ready{Name: "dsvm-odd_0", Size: "Standard_Unheard_Of", CPUs: 2, Boot: "1", Features: protocol.Features()}
+	if err := app.Report(t.Context(), "odd", "odd-0", protocol.ReportItem{Ready: ready}); err != nil {
+		t.Fatal(err)
+	}
+	app.Clock.Set(app.Clock.Now().Add(time.Hour))
+	if err := app.Budgets.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := service.New(config)
+	if _, err := second.Budgets.ApplyBudgets(t.Context(), budgetsOf(t, "{name: strict, scope: {pool: odd}, amount: 5, unknown: hold}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Store.DeleteBudget(t.Context(), "strict"); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Submit(t.Context(), `{"id":"a","pool":"odd","command":["x"]}`); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		later time.Duration
+		held  bool
+	}{{0, true}, {time.Hour, false}} {
+		app.Clock.Set(app.Clock.Now().Add(c.later))
+		if err := app.Budgets.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e, err := app.Jobs.Explain(t.Context(), "a")
+		if err != nil || strings.Contains(e.Reason, `budget "strict"`) != c.held {
+			t.Errorf("after %s: held is %v; got %+v, %v", c.later, c.held, e, err)
+		}
+	}
+}
