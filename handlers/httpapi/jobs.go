@@ -22,7 +22,8 @@ var states = []job.State{job.Submitted, job.Held, job.Queued, job.Assigned, job.
 const shortFields = "list"
 
 // jobParameters are those of a list of jobs, without those of every list.
-var jobParameters = []string{"id", "pool", "team", "user", "state", "sweep", "name", "label", "since", "until", "sort", "reverse", "count", "fields"}
+var jobParameters = []string{"id", "pool", "team", "user", "state", "sweep", "name", "label", "since", "until",
+	"sort", "reverse", "count", "fields"}
 
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Has("id") {

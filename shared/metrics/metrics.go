@@ -26,6 +26,11 @@ type Sample struct {
 	Value  string   // decimal
 }
 
+// Gauge begins a family.
+func Gauge(name, help string, labels ...string) Family {
+	return Family{Name: name, Help: help, Labels: labels}
+}
+
 // Add adds a sample.
 func (f *Family) Add(value string, labels ...string) {
 	f.Samples = append(f.Samples, Sample{labels, value})

@@ -1,9 +1,7 @@
 package service
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -26,12 +24,12 @@ func (o *Overview) Metrics(ctx context.Context) ([]metrics.Family, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs := metrics.Family{Name: "dsvm_jobs", Help: "Jobs that have not ended. A sweep counts as its members.", Labels: []string{"pool", "state"}}
-	nodes := metrics.Family{Name: "dsvm_nodes", Help: "Nodes that are there.", Labels: []string{"pool", "size", "spot", "state"}}
-	wanted := metrics.Family{Name: "dsvm_wanted_nodes", Help: "Nodes that the pool wants to have.", Labels: []string{"pool"}}
-	states := metrics.Family{Name: "dsvm_pool_state", Help: "1 for the state that the pool is in.", Labels: []string{"pool", "state"}}
-	cost := metrics.Family{Name: "dsvm_cost_per_hour", Help: "What the nodes with a known price cost an hour.", Labels: []string{"pool", "currency"}}
-	unpriced := metrics.Family{Name: "dsvm_unpriced_nodes", Help: "Nodes that are billed and whose price is not known.", Labels: []string{"pool"}}
+	jobs := metrics.Gauge("dsvm_jobs", "Jobs that have not ended. A sweep counts as its members.", "pool", "state")
+	nodes := metrics.Gauge("dsvm_nodes", "Nodes that are there.", "pool", "size", "spot", "state")
+	wanted := metrics.Gauge("dsvm_wanted_nodes", "Nodes that the pool wants to have.", "pool")
+	states := metrics.Gauge("dsvm_pool_state", "1 for the state that the pool is in.", "pool", "state")
+	cost := metrics.Gauge("dsvm_cost_per_hour", "What the nodes with a known price cost an hour.", "pool", "currency")
+	unpriced := metrics.Gauge("dsvm_unpriced_nodes", "Nodes that are billed and whose price is not known.", "pool")
 	for _, t := range all {
 		line, prices := o.poolLine(t)
 		name := line.Name
@@ -53,11 +51,11 @@ func (o *Overview) Metrics(ctx context.Context) ([]metrics.Family, error) {
 	for _, f := range []*metrics.Family{&jobs, &nodes} {
 		slices.SortFunc(f.Samples, func(a, b metrics.Sample) int { return slices.Compare(a.Labels, b.Labels) })
 	}
-	month := metrics.Family{Name: "dsvm_month_cost", Help: "What the nodes have cost since the month began in UTC.", Labels: []string{"currency"}}
+	month := metrics.Gauge("dsvm_month_cost", "What the nodes have cost since the month began in UTC.", "currency")
 	if slow.month != usage.UnknownPrice && slow.currency != "" {
 		month.Add(slow.month, slow.currency)
 	}
-	troubles := metrics.Family{Name: "dsvm_troubles", Help: "Things that a person must do something about."}
+	troubles := metrics.Gauge("dsvm_troubles", "Things that a person must do something about.")
 	troubles.Add(strconv.Itoa(slow.troubles))
 	return []metrics.Family{jobs, nodes, wanted, states, cost, unpriced, month, budgetRatios(slow.budgets), troubles}, nil
 }
@@ -74,16 +72,14 @@ func addNodes(f *metrics.Family, name string, nodes []*pool.Node) {
 			counts[kind{n.Size, string(n.State), n.Spot}]++
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(counts), func(a, b kind) int {
-		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.state, b.state))
-	}) {
-		f.Add(strconv.Itoa(counts[k]), name, k.size, strconv.FormatBool(k.spot), k.state)
+	for k, n := range counts {
+		f.Add(strconv.Itoa(n), name, k.size, strconv.FormatBool(k.spot), k.state)
 	}
 }
 
 // budgetRatios says how far budgets are used: 1 = all of it.
 func budgetRatios(budgets []wire.NowBudget) metrics.Family {
-	f := metrics.Family{Name: "dsvm_budget_ratio", Help: "What of a budget is spent; 1 is all of it.", Labels: []string{"budget"}}
+	f := metrics.Gauge("dsvm_budget_ratio", "What of a budget is spent; 1 is all of it.", "budget")
 	for _, b := range budgets {
 		spent, ok := new(big.Rat).SetString(b.Spent)
 		amount, known := new(big.Rat).SetString(b.Amount)
