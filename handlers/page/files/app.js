@@ -19,12 +19,14 @@ import {Live, browser} from './live.js';
 import Jobs from './views/jobs.js';
 import Job from './views/job.js';
 import Pools from './views/pools.js';
+import Money from './views/money.js';
 import Troubles from './views/trouble.js';
 
 // views by the first part of the address, with the key behind g, in the order of the line.
 const views = {
   jobs: {title: 'My jobs', key: 'j', View: ({rest, ...more}) => rest.length ? html`<${Job} key=${rest[0]} id=${rest[0]} ...${more}/>` : html`<${Jobs} ...${more}/>`},
   pools: {title: 'Pools', key: 'p', View: Pools},
+  money: {title: 'Money', key: 'm', View: Money},
   trouble: {title: 'Trouble', key: 't', View: Troubles},
 };
 

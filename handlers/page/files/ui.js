@@ -4,6 +4,7 @@ import {h, render} from './vendor/preact.mjs';
 import {useEffect, useMemo, useRef, useState, useCallback, useContext} from './vendor/hooks.mjs';
 import {createContext} from './vendor/preact.mjs';
 import htm from './vendor/htm.mjs';
+import {get} from './api.js';
 
 export {h, render, useEffect, useMemo, useRef, useState, useCallback};
 export const html = htm.bind(h);
@@ -11,6 +12,9 @@ export const html = htm.bind(h);
 // Shell is what views share: {live, me, go(address), say(sentence)}.
 export const Shell = createContext(null);
 export const useShell = () => useContext(Shell);
+
+// LATE is when somebody is told that an answer takes long, in milliseconds.
+const LATE = 3000;
 
 // useLive asks for a path of the API again and again: {data, error, at, isSlow}. null asks for nothing.
 export function useLive(live, path) {
@@ -20,7 +24,7 @@ export function useLive(live, path) {
     set({});
     setSlow(false);
     if (!path) return undefined;
-    const late = setTimeout(() => setSlow(true), 3000);
+    const late = setTimeout(() => setSlow(true), LATE);
     const end = live.watch(path, got => {
       clearTimeout(late);
       setSlow(false);
@@ -28,6 +32,32 @@ export function useLive(live, path) {
     });
     return () => { clearTimeout(late); end(); };
   }, [live, path]);
+  return {...answer, isSlow};
+}
+
+// useFollow asks for paths again and again, slower than the one loop: {data, error, isSlow}, where data is what read gives
+// for each path. wait is in milliseconds.
+export function useFollow(live, paths, wait, read = get) {
+  const [answer, set] = useState({});
+  const [isSlow, setSlow] = useState(false);
+  useEffect(() => {
+    set({});
+    setSlow(false);
+    const late = setTimeout(() => setSlow(true), LATE);
+    const end = live.follow(async () => {
+      let pause = 0;
+      try {
+        const data = await Promise.all(paths.map(p => read(p)));
+        set({data, error: null});
+      } catch (e) {
+        pause = (e.retryAfter || 0) * 1000;
+        set(old => ({data: old.data, error: {status: e.status ?? 0, detail: e.detail || e.message}}));
+      }
+      clearTimeout(late);
+      return Math.max(wait, pause);
+    });
+    return () => { clearTimeout(late); end(); };
+  }, paths);
   return {...answer, isSlow};
 }
 

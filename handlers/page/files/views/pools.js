@@ -1,7 +1,6 @@
 // Pools: all of them in one line each, and one with what its nodes did.
 
-import {html, useEffect, useLive, useState, Link, Trouble, Waiting, money} from '../ui.js';
-import {get} from '../api.js';
+import {html, useFollow, useLive, useState, Link, Trouble, Waiting, money} from '../ui.js';
 import Nodes from './nodes.js';
 import Timeline from './timeline.js';
 
@@ -36,24 +35,6 @@ const spans = [['1h', 'hour'], ['6h', '6 hours'], ['24h', '24 hours'], ['7d', '7
 
 // LATE is how long a pool's explanation and nodes may be old, in milliseconds, and RARE what nodes did.
 const LATE = 15000, RARE = 5 * 60000;
-
-// useFollow asks for paths again and again, slower than the one loop: {data, error}.
-function useFollow(live, paths, wait) {
-  const [answer, set] = useState({});
-  useEffect(() => {
-    set({});
-    return live.follow(async () => {
-      try {
-        const data = await Promise.all(paths.map(p => get(p)));
-        set({data, error: null});
-      } catch (e) {
-        set(old => ({data: old.data, error: {status: e.status ?? 0, detail: e.detail || e.message}}));
-      }
-      return wait;
-    });
-  }, paths);
-  return answer;
-}
 
 function Pool({name, live, me}) {
   const query = '?pool=' + encodeURIComponent(name);
