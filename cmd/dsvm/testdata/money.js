@@ -1,6 +1,8 @@
 // A large deployment, as its answers would be.
 window.asked = {usage: 0, budgets: 0};
 window.answers = 'much';
+// polls is how often a page may have asked since its first question: once a minute, with what a page varies that by.
+window.polls = () => 1 + Math.floor((Date.now() - asked.began) / 54000);
 (() => {
   const real = window.fetch, month = new Date().toISOString().slice(0, 7);
   const names = [`<img src=x onerror=alert(1)>"'&{{7*7}}`, 'ann', 'bob', '=1+1', '', 'u5', 'u6', 'u7', 'u8'];
@@ -22,6 +24,7 @@ window.answers = 'much';
   const say = (status, body) => new Response(JSON.stringify(body), {status, headers: {'Content-Type': 'application/json'}});
   window.fetch = async (path, options) => {
     const url = new URL(path, location.origin), by = (url.searchParams.get('by') || '').split(',')[1];
+    if (url.pathname === '/web/api/budgets' || url.pathname === '/web/api/usage') asked.began ??= Date.now();
     if (url.pathname === '/web/api/budgets') {
       asked.budgets++;
       return say(200, budgets);
