@@ -42,13 +42,17 @@ func TestMain(m *testing.M) {
 		<-heard
 		os.Exit(7)
 	case "parent":
+		begun, tell, _ := os.Pipe()
 		child, err := os.StartProcess(os.Args[0], []string{"child"}, &os.ProcAttr{
-			Env: append(os.Environ(), role+"=sleep"), Files: []*os.File{nil, os.Stdout, os.Stderr}})
+			Env: []string{role + "=sleep", "SystemRoot=" + os.Getenv("SystemRoot")}, Files: []*os.File{nil, tell, os.Stderr}})
+		tell.Close()
+		_, _ = bufio.NewReader(begun).ReadString('\n')
 		fmt.Println("ready", err)
 		if child != nil {
 			os.Exit(0)
 		}
 	case "sleep":
+		fmt.Println("sleeping")
 		time.Sleep(time.Hour)
 	case "words":
 		fmt.Printf("%q %q\n", os.Args[1:], os.Getenv("X"))
