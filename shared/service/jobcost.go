@@ -93,6 +93,13 @@ func (c costs) ended(ctx context.Context, j *pool.Job) (entries []usage.Entry, e
 	return entries, nil
 }
 
+// withoutEnded are the open facts that have not ended between two looks.
+func withoutEnded(open, ended []usage.Entry) []usage.Entry {
+	return slices.DeleteFunc(open, func(o usage.Entry) bool {
+		return slices.ContainsFunc(ended, func(e usage.Entry) bool { return e.Identity() == o.Identity() })
+	})
+}
+
 // endedParts name the facts of an attempt that has started and ended: one, or one for each node of a gang.
 func endedParts(j *pool.Job, a *job.Attempt) (parts []usage.Entry) {
 	part := func(key string, started, ended time.Time) {
@@ -165,9 +172,7 @@ func (l *Ledger) JobCost(ctx context.Context, j *pool.Job) (wire.JobCost, error)
 	if err != nil {
 		return out, err
 	}
-	open = slices.DeleteFunc(open, func(o usage.Entry) bool {
-		return slices.ContainsFunc(ended, func(e usage.Entry) bool { return e.Identity() == o.Identity() })
-	})
+	open = withoutEnded(open, ended)
 	out.Cost = costOf(append(ended, open...))
 	if len(open) > 0 {
 		out.PerHour = costOf(lasting(open, time.Hour))

@@ -114,17 +114,7 @@ func (s *Jobs) liveRows(ctx context.Context, c costs, name string, jobs []*pool.
 		case err != nil:
 			return err
 		}
-		seen := map[string]bool{}
-		for _, e := range ended {
-			seen[e.Identity()] = true
-		}
-		all := ended
-		for _, e := range open[j.Order] {
-			if !seen[e.Identity()] {
-				all = append(all, e)
-			}
-		}
-		rows[i].Cost = costOf(all)
+		rows[i].Cost = costOf(append(ended, withoutEnded(open[j.Order], ended)...))
 	}
 	return nil
 }
