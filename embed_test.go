@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "Home", "NightlyScaleDown", "NodeReport", "Page", "Reconcile", "RecordUsage", "SubmitJob", "WatchBudgets", "Web"}
+var functions = []string{"Api", "ApplyPool", "CommitStatus", "DrivePool", "GitPush", "Home", "NightlyScaleDown", "NodeReport", "Page", "Reconcile", "RecordUsage", "RefreshPrices", "SubmitJob", "WatchBudgets", "Web"}
 
 // Each function has a folder with its bindings, and nothing else is embedded.
 func TestFiles(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"dsvmpools/shared/invoke"
 	"dsvmpools/shared/push"
 	"dsvmpools/shared/push/status"
+	"dsvmpools/shared/retail"
 	"dsvmpools/shared/service"
 	"dsvmpools/shared/store"
 	"dsvmpools/shared/version"
@@ -69,7 +70,12 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		EphemeralDisk: s.Nodes.EphemeralDisk,
 		Boot:          s.boot(),
 	}
-	scaleSets := service.NewFleet(client, nodes)
+	list, err := retail.New(s.PricesEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	prices := service.NewPrices(service.PricesConfig{Store: st, List: list, Nodes: nodes, Region: s.Location, Factor: s.PriceFactor, Log: log})
+	scaleSets := service.NewFleet(client, nodes, prices)
 	doors, err := s.doors(credential, armCredential)
 	if err != nil {
 		return nil, err
@@ -98,6 +104,7 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		Network:     opens,
 		NoAddresses: !s.Nodes.PublicIP,
 		SessionsFor: s.SessionsFor,
+		Prices:      prices,
 		Log:         log,
 	})
 	needs, err := s.sessionNeeds(credential)
@@ -118,6 +125,7 @@ func open(s Settings, getenv func(string) string, log *slog.Logger) (*Functions,
 		AgentSHA256: s.Nodes.AgentSHA256,
 		ShareKeyURL: s.Nodes.ShareKeyURL,
 		Sessions:    needs,
+		Prices:      prices.Troubles,
 	})
 	access, err := s.SignIn.access(log)
 	if err != nil {

@@ -32,10 +32,11 @@ func (f *Functions) DrivePool(ctx context.Context, messages []invoke.Message) er
 	err := byPool(ctx, f, queue, parts, func(w wake) invoke.Message { return w.message },
 		func(ctx context.Context, name string, part []wake) error {
 			var newest time.Time // ticks that waited together say no more than the last
-			ticked, record := false, false
+			ticked, record, prices := false, false, false
 			var events []pool.Event
 			for _, w := range part {
 				record = record || w.kind == drive.WakeRecord
+				prices = prices || w.kind == service.WakePrices
 				if w.event != nil {
 					events = append(events, w.event)
 				}
@@ -53,6 +54,11 @@ func (f *Functions) DrivePool(ctx context.Context, messages []invoke.Message) er
 			}
 			if ticked {
 				if err := f.service.Pools.Tick(ctx, name, newest); err != nil {
+					return err
+				}
+			}
+			if prices && f.service.Prices != nil {
+				if err := f.service.Prices.RefreshPool(ctx, name); err != nil {
 					return err
 				}
 			}

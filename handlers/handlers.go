@@ -62,12 +62,13 @@ func (f *Functions) Register(app *invoke.App) {
 	app.Timer("RecordUsage", f.RecordUsage)
 	app.Timer("CommitStatus", f.CommitStatus)
 	app.Timer("WatchBudgets", f.WatchBudgets)
+	app.Timer("RefreshPrices", f.RefreshPrices)
 }
 
 // API is the HTTP API over the same use cases. share is the path at which the share
 // with the jobs' logs is mounted.
 func (f *Functions) API(share string) http.Handler {
-	return httpapi.New(httpapi.Services{
+	use := httpapi.Services{
 		Jobs:   f.service.Jobs,
 		Pools:  f.service.Pools,
 		Nodes:  f.service.Nodes,
@@ -84,7 +85,11 @@ func (f *Functions) API(share string) http.Handler {
 		Access: f.access,
 		Users:  f.service.Users,
 		Audit:  f.service.Audit,
-	}, share, f.log)
+	}
+	if f.service.Prices != nil { // a nil *Prices would be one that is there
+		use.Prices = f.service.Prices
+	}
+	return httpapi.New(use, share, f.log)
 }
 
 // busMessage is a message of a trigger as the bus sends it.

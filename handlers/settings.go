@@ -9,7 +9,9 @@ import (
 	"dsvmpools/shared/doctor"
 	"dsvmpools/shared/identity"
 	"dsvmpools/shared/outbound"
+	"dsvmpools/shared/price"
 	"dsvmpools/shared/relay"
+	"dsvmpools/shared/retail"
 	"dsvmpools/shared/scheduler"
 	"dsvmpools/shared/service"
 	"dsvmpools/shared/tree"
@@ -48,6 +50,8 @@ type Settings struct {
 	Trees               tree.Limits              // of a folder that is sent to the share
 	Lookup              func(name string) string // of the settings that rules for pushes name
 	SignIn              SignIn
+	PricesEndpoint      string       // of Azure's price list; "" = the public cloud's
+	PriceFactor         price.Factor // what this deployment pays for what the list says
 }
 
 // mostFiles bounds DSVM_SYNC_MAX_FILES: the list of more files is longer than any that is
@@ -110,6 +114,11 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 	r.add("DSVM_KEEP_IDS", err)
 	s.Trees = tree.Limits{Bytes: r.bytes("DSVM_SYNC_MAX_BYTES"), Files: r.number("DSVM_SYNC_MAX_FILES", 1, mostFiles)}
 	s.SignIn = r.signIn()
+	s.PricesEndpoint = getenv(retail.Setting)
+	_, err = retail.New(s.PricesEndpoint)
+	r.add(retail.Setting, err)
+	s.PriceFactor, err = price.ParseFactor(getenv(price.Setting))
+	r.add(price.Setting, err)
 	return s, r.err()
 }
 

@@ -432,6 +432,8 @@ module functions 'modules/functions.bicep' = {
       WATCH_BUDGETS_SCHEDULE: '10 */5 * * * *'
       // Each minute and not more often, so that an idle month stays within what is free.
       COMMIT_STATUS_SCHEDULE: '15 * * * * *'
+      // Azure's price list changes on few days a month.
+      REFRESH_PRICES_SCHEDULE: '0 17 3 * * *'
       DSVM_DEPLOYED_AT: deployedAt
       DSVM_SUBNET_ID: nodesSubnet
       DSVM_NODE_IDENTITY_ID: identity.outputs.nodeId

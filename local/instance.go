@@ -30,6 +30,7 @@ import (
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
 	"dsvmpools/local/network"
+	"dsvmpools/local/prices"
 	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -147,6 +148,7 @@ type Instance struct {
 	Compute *compute.Server
 	Relay   *relay.Server
 	Network *network.Server
+	Prices  *prices.Server
 	Host    *functions.Host
 	Chaos   *chaos.Set
 	Share   string

@@ -20,6 +20,7 @@ import (
 	"dsvmpools/local/functions"
 	issuer "dsvmpools/local/identity"
 	"dsvmpools/local/network"
+	"dsvmpools/local/prices"
 	"dsvmpools/local/relay"
 	"dsvmpools/local/servicebus"
 	"dsvmpools/local/tables"
@@ -57,6 +58,9 @@ func (in *Instance) startServers(cfg Config, id *identity, log *slog.Logger) err
 	}
 	if err := in.startCompute(cfg, id, log); err != nil {
 		return fmt.Errorf("the local compute: %w", err)
+	}
+	if err := in.startPrices(id, log); err != nil {
+		return fmt.Errorf("the local prices: %w", err)
 	}
 	return in.startIssuer(cfg, id, log)
 }
@@ -214,6 +218,21 @@ func (in *Instance) startCompute(cfg Config, id *identity, log *slog.Logger) (er
 	return id.setPort("arm", in.Compute.Addr())
 }
 
+// startPrices starts the price list, with the prices that this version knows.
+func (in *Instance) startPrices(id *identity, log *slog.Logger) (err error) {
+	var sizes []prices.Size
+	for _, name := range size.Names() {
+		s, _ := size.Lookup(name)
+		sizes = append(sizes, prices.Size{Name: s.Name, PerHour: s.PricePerHour})
+	}
+	in.Prices, err = prices.Start(prices.Config{Addr: id.addr("prices"), Sizes: sizes, Chaos: in.Chaos, Log: log})
+	if err != nil {
+		return err
+	}
+	in.close = append(in.close, in.Prices.Close)
+	return id.setPort("prices", in.Prices.Addr())
+}
+
 // networkDelay is how long a change of the network takes; minutes in the cloud.
 const networkDelay = 200 * time.Millisecond
 
@@ -319,6 +338,8 @@ func (in *Instance) settings(home string, id *identity) map[string]string {
 		"RECORD_USAGE_SCHEDULE":           "30 * * * * *",
 		"WATCH_BUDGETS_SCHEDULE":          "10 * * * * *",
 		"COMMIT_STATUS_SCHEDULE":          "*/5 * * * * *",
+		"REFRESH_PRICES_SCHEDULE":         "0 17 3 * * *",
+		"DSVM_PRICES_ENDPOINT":            in.Prices.URL(),
 		"DSVM_PUBLIC_URL":                 cmp.Or(os.Getenv("DSVM_PUBLIC_URL"), home), // for the links on commits
 		"DSVM_ARM_TOKEN":                  id.Keys["arm"],
 		"DSVM_RELAY":                      "http://" + in.Relay.Addr(),

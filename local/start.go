@@ -72,6 +72,7 @@ var portNames = map[string]string{
 	"tables":     "the tables",
 	"arm":        "the resource manager",
 	"relay":      "the relay",
+	"prices":     "the price list",
 	"control":    "faults",
 	"issuer":     "the sign-in",
 }

@@ -21,7 +21,7 @@ import (
 const module = "dsvmpools/"
 
 var pure = []string{
-	"shared/backoff", "shared/boot", "shared/document", "shared/fault", "shared/job", "shared/pool", "shared/protocol", "shared/push", "shared/scheduler",
+	"shared/backoff", "shared/boot", "shared/document", "shared/fault", "shared/job", "shared/pool", "shared/price", "shared/protocol", "shared/push", "shared/scheduler",
 	"shared/size", "shared/tree", "shared/usage",
 }
 

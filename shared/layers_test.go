@@ -24,7 +24,7 @@ type wall struct {
 }
 
 var (
-	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/...", "shared/identity", "shared/treestore", "shared/signin", "shared/relay/...", "shared/sshca", "shared/network"}
+	adapters = []string{"shared/store/...", "shared/bus/...", "shared/fleet/...", "shared/invoke/...", "shared/push/status/...", "shared/identity", "shared/treestore", "shared/signin", "shared/relay/...", "shared/sshca", "shared/network", "shared/retail"}
 	azure    = []string{"github.com/Azure/..."}
 	tables   = "github.com/Azure/azure-sdk-for-go/sdk/data/..."
 	arm      = "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/..."
@@ -79,7 +79,7 @@ var walls = append([]wall{
 		but:   []string{"shared/door", "shared/relay/frames", "shared/wholefile", "shared/plain"},
 		why:   "a local server stands in for a service of Azure; of this module it knows how messages are carried over, which is the same on a node",
 	}, {
-		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/...", "local/identity/...", "local/network"},
+		from:  []string{"local/servicebus/...", "local/tables/...", "local/compute/...", "local/disk/...", "local/chaos/...", "local/identity/...", "local/network", "local/prices"},
 		never: []string{"shared/..."},
 		but:   []string{"shared/door", "shared/wholefile"},
 		why:   "a local server stands in for a service of Azure, which knows nothing of pools and jobs",

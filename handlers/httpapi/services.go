@@ -38,8 +38,19 @@ type Services struct {
 	Budgets  Budgets
 
 	Access Access
-	Users  Users // nil = people have no accounts
-	Audit  Audit // nil = no trail is kept
+	Users  Users  // nil = people have no accounts
+	Audit  Audit  // nil = no trail is kept
+	Prices Prices // nil = nobody asks for prices
+}
+
+// Prices shows, refreshes and sets what nodes cost.
+type Prices interface {
+	// All are the prices of what the pools use, first, and of all else that is known.
+	All(ctx context.Context) ([]wire.Price, error)
+	// Refresh asks Azure's price list. fault.Throttled: it does not answer.
+	Refresh(ctx context.Context) (wire.PricesRefreshed, error)
+	// Set sets a price by hand, or, without one, takes that back. What names nothing is invalid.
+	Set(ctx context.Context, s wire.SetPrice) (wire.Price, error)
 }
 
 // Budgets keeps the budgets. A budget that is not there is notFound.

@@ -49,7 +49,7 @@ resource agentContainer 'Microsoft.Storage/storageAccounts/blobServices/containe
   properties: { publicAccess: 'None' }
 }
 
-var tables = ['pools', 'ids', 'usage', 'rollups', 'rules', 'users', 'audit', 'budgets']
+var tables = ['pools', 'ids', 'usage', 'rollups', 'rules', 'users', 'audit', 'budgets', 'prices']
 
 resource table 'Microsoft.Storage/storageAccounts/tableServices/tables@2026-04-01' = [
   for name in tables: {

@@ -122,7 +122,7 @@ func (r *Injection) Check() error {
 }
 
 // Servers are the names of the servers that an injection can target.
-var Servers = []string{"servicebus", "tables", "compute", "functions", "relay"}
+var Servers = []string{"servicebus", "tables", "compute", "functions", "relay", "prices"}
 
 func joinActions(actions []Action) string {
 	words := make([]string, len(actions))

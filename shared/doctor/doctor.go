@@ -20,6 +20,7 @@ import (
 	"dsvmpools/shared/bus"
 	"dsvmpools/shared/fault"
 	"dsvmpools/shared/pool"
+	"dsvmpools/shared/price"
 	"dsvmpools/shared/version"
 	"dsvmpools/shared/wire"
 )
@@ -77,7 +78,9 @@ type Config struct {
 	AgentSHA256 string
 	ShareKeyURL string    // of the vault's secret with the key of the share; "" = none
 	Sessions    *Sessions // what interactive pools need; nil = it is not looked at
-	Now         func() time.Time
+	// Prices says what is wrong with the prices of nodes; nil = it is not looked at.
+	Prices func(ctx context.Context) ([]price.Trouble, error)
+	Now    func() time.Time
 }
 
 // Doctor checks one deployment. Its method may be called concurrently.
@@ -118,6 +121,9 @@ func (d *Doctor) checks() []check {
 	}
 	if d.Sessions != nil {
 		all = append(all, check{"interactive pools", checkTime, one(d.interactive)})
+	}
+	if d.Prices != nil {
+		all = append(all, check{"prices", checkTime, one(d.prices)})
 	}
 	return append(all,
 		check{"sizes", checkTime, one(d.sizes)},

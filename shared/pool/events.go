@@ -119,10 +119,9 @@ type Listed struct {
 	Set       string    // "" = the first
 	Exists    bool
 	Capacity  int
-	Model     string // a hash of the model that the set was written with last; "" = not known
-	Wanted    string // a hash of the model that this deployment would write now; "" = not known
-	Price     string // per hour of an instance with its disk and address, decimal or usage.UnknownPrice; "" = not known
-	Currency  string // of Price
+	Model     string   // a hash of the model that the set was written with last; "" = not known
+	Wanted    string   // a hash of the model that this deployment would write now; "" = not known
+	Tariffs   []Tariff // what an instance costs now, and then what it will cost as far as that is known; nil = nobody could look
 	Instances []Instance
 }
 

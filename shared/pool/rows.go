@@ -64,6 +64,9 @@ type Set struct {
 	Listed       time.Time `json:"listed,omitzero"`       // when it was last listed with success
 	Price        string    `json:"price,omitempty"`       // per hour of a node, as the last list said; "" = not known
 	Currency     string    `json:"currency,omitempty"`    // of Price
+	Tariffs      []Tariff  `json:"tariffs,omitempty"`     // what a node costs, by time, the oldest first: see tariff.go
+	LookedAt     time.Time `json:"lookedAt,omitzero"`     // when somebody has looked for Tariffs
+	Followed     time.Time `json:"followed,omitzero"`     // the begin of the tariff that its nodes have
 	PendingSince time.Time `json:"pendingSince,omitzero"` // only in rows of earlier versions, without asks: since when some are not listed
 	Requests     []Request `json:"asks,omitempty"`        // for instances that are not listed yet, the oldest first; see requests.go
 	Op           Op        `json:"op,omitzero"`           // the capacity operation in flight
@@ -179,6 +182,7 @@ type Node struct {
 	Protocol   int               // the version of the protocol that its agent is spoken to in; 0 = 1
 	Price      string            // per hour, decimal or usage.UnknownPrice
 	Currency   string
+	Parts      usage.Parts   // of Price
 	From       time.Time     // begin of the ledger interval that is open
 	Mark       time.Time     // up to here the sums below are counted
 	BootFor    time.Duration // of the open interval

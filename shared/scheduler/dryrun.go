@@ -129,6 +129,6 @@ func (s *State) entryOf(j *Job, n *pool.Node) usage.Entry {
 		Kind: usage.KindAttempt, Pool: s.Head.Spec.Name,
 		Team: j.Spec.Team, User: j.Spec.User, Job: j.ID, JobName: j.Spec.Name, Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot,
 		CPUs: held.CPUs, NodeCPUs: n.CPUs, GPUs: held.GPUs, NodeGPUs: n.GPUs, Memory: int64(held.Memory), NodeMem: int64(n.Memory),
-		Price: n.Price, Currency: n.Currency, Labels: j.Spec.Labels,
+		Price: n.Price, Currency: n.Currency, Parts: n.Parts, Labels: j.Spec.Labels,
 	}
 }

@@ -32,6 +32,11 @@ func (as *attempts) enter(j *Job, n *Node, attempt int, key string, r job.Rank) 
 func (s *State) attemptEntry(j *Job, n *Node, attempt int, key string, r job.Rank) usage.Entry {
 	e := s.entryOf(j, n.Node)
 	e.Key, e.Attempt, e.State, e.ExitCode, e.From, e.To = key, attempt, string(r.State), r.ExitCode, r.StartedAt, r.EndedAt
+	if set := s.set(n.Set); set != nil { // it pays what a node cost when it began
+		if t, ok := set.TariffAt(r.StartedAt); ok {
+			e.Price, e.Currency, e.Parts = t.PerHour, t.Currency, t.Parts
+		}
+	}
 	return e
 }
 
@@ -42,7 +47,7 @@ func intervalEntry(of *pool.Spec, n *pool.Node) usage.Entry {
 		Node: n.Name, VMID: n.VMID, Size: n.Size, Spot: n.Spot, NodeCPUs: n.CPUs, NodeGPUs: n.GPUs, NodeMem: int64(n.Memory),
 		From: n.From, To: n.Mark,
 		Boot: n.BootFor, Busy: n.BusyFor, Idle: n.IdleFor, Draining: n.DrainFor, Phases: n.Phases,
-		Price: n.Price, Currency: n.Currency, Labels: of.Labels,
+		Price: n.Price, Currency: n.Currency, Parts: n.Parts, Labels: of.Labels,
 	}
 }
 

@@ -38,8 +38,8 @@ func (ls *listings) receive(e pool.Listed) bool {
 		set.Bound, set.BoundAt = 0, time.Time{}
 	}
 	set.Used = set.Used || e.Exists
-	if e.Price != "" {
-		set.Price, set.Currency = e.Price, e.Currency
+	if set.Learn(e.Tariffs, at, ls.now) && !ls.nodes.followTariffs() {
+		return false
 	}
 	ls.capacity.recordModel(set, e)
 	here := map[string]bool{}

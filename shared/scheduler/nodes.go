@@ -66,6 +66,9 @@ func (ns *nodeStates) noteLeaving(n *Node) {
 // add adds a node at its first observation.
 func (ns *nodeStates) add(set *pool.Set, vmid, name string, state pool.NodeState) *Node {
 	n := newNode(ns.nodeOf(set))
+	if t, ok := set.CurrentTariff(ns.now); ok {
+		n.Price, n.Currency, n.Parts = t.PerHour, t.Currency, t.Parts
+	}
 	n.VMID, n.Name, n.State, n.Since, n.CreatedAt, n.AskedAt = vmid, name, state, ns.now, ns.now, set.TakeOldestRequest()
 	if state != pool.NodeCreating {
 		ns.openBilling(n)

@@ -455,6 +455,7 @@ func (c *checker) end() string {
 			c.fail("ledger", "node %s: the ledger has %s, the provider bills %s", vmid, got, want)
 		}
 	}
+	c.amounts()
 	c.notified()
 	c.waysAtRest()
 	for order := range c.w.jobs {

@@ -68,6 +68,7 @@ type world struct {
 	nextID    int
 	nextOp    int
 	sets      map[string]*scaleSet  // by pool.Set.Name
+	prices    []pool.Tariff         // see sim_prices_test.go
 	ops       map[string]*operation // accepted ones that somebody may ask about, by token
 	clean     bool                  // nothing ever goes wrong here
 	events    []mail                // on their way to the pool
@@ -156,6 +157,7 @@ func newWorld(seed int64, faults bool, processes int) *world {
 	w.now = w.clock()
 	w.checker = newChecker(w)
 	w.planDeployments(seed)
+	w.planPrices(seed)
 	w.upgradeAt = w.now.Add(time.Duration(20+w.rng.Intn(300)) * time.Second)
 	if seed%2 == 1 {
 		w.ring = 4 // processes often fall behind further than it reaches

@@ -222,11 +222,14 @@ func (w *world) list(name string) pool.Listed {
 	}
 	// Rules.MissingFor has to be longer than a list may lag.
 	if set.listing != nil && w.chance(4) && w.now.Sub(set.listedAt) < w.rules.MissingFor-2*time.Second-w.checker.slack {
-		return *set.listing
+		l = *set.listing
+		l.Tariffs = w.tariffs()
+		return l
 	}
 	if w.now.Sub(set.listedAt) > 4*time.Second {
 		set.listing, set.listedAt = &l, w.now
 	}
+	l.Tariffs = w.tariffs()
 	return l
 }
 

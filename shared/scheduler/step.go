@@ -29,10 +29,14 @@ func Step(s *State, events []pool.Event, now time.Time, timing Timing) Result {
 	s.pack()
 	st := newStep(s, now, timing)
 	st.capacity.syncLadder()
-	rest := st.applyEvents(events)
+	rest := events
+	followed := st.housekeeping.nodes.followTariffs()
+	if followed {
+		rest = st.applyEvents(events)
+	}
 	st.waits.followEnds()
 	st.sweeping.cancelMembers()
-	if len(rest) == 0 {
+	if followed && len(rest) == 0 {
 		st.budgets.enforce()
 		st.schedule.enforce()
 		st.sessions.enforce()

@@ -29,13 +29,16 @@ func (b driveBus) Ended(ctx context.Context, name string, ids []string) error {
 }
 
 // NewFleet returns the Fleet over VM scale sets: it knows how a pool's set is named and
-// what its model holds.
-func NewFleet(client *fleet.Client, nodes NodeModel) Fleet { return scaleSets{client, nodes} }
+// what its model holds. prices say what nodes cost; nil = those that this version has built in.
+func NewFleet(client *fleet.Client, nodes NodeModel, prices *Prices) Fleet {
+	return scaleSets{client, nodes, prices}
+}
 
 // scaleSets is the Fleet over VM scale sets.
 type scaleSets struct {
 	client *fleet.Client
 	nodes  NodeModel
+	prices *Prices
 }
 
 func (p scaleSets) List(ctx context.Context, name string, spec pool.Spec, set pool.Set) (pool.Listed, error) {
@@ -53,7 +56,7 @@ func (p scaleSets) List(ctx context.Context, name string, spec pool.Spec, set po
 	}
 	if m, err := p.nodes.of(name, spec, set); err == nil { // what is wrong with it, Grow says
 		out.Wanted = m.Hash(full)
-		out.Price, out.Currency = price(m)
+		out.Tariffs = p.prices.tariffs(ctx, m)
 		if m.IsOlderThan(l.Deployed) {
 			out.Wanted = out.Model // this program is about to be replaced, and leaves the set as it is
 		}

@@ -22,7 +22,7 @@ func scaleSetsOf(t *testing.T, s *compute.Server, deployed time.Time, image pool
 	return NewFleet(client, NodeModel{
 		Model: fleet.Model{Region: "l", SubnetID: "/subscriptions/s/n", AdminUser: "dsvm", SSHPublicKey: "ssh-ed25519 AAAA", Deployed: deployed},
 		Image: image,
-	})
+	}, nil)
 }
 
 // A newer deployment writes its model over an older one's, and the older one sees nothing
@@ -62,7 +62,7 @@ func TestFleetKeepsTheNewestModel(t *testing.T) {
 	if _, err := older.Grow(t.Context(), "cpu", spec, set, 1); err != nil {
 		t.Fatal(err)
 	}
-	if l := list(older); l.Model != l.Wanted || l.Price != "0.122302" {
+	if l := list(older); l.Model != l.Wanted || len(l.Tariffs) != 1 || l.Tariffs[0].PerHour != "0.122302" {
 		t.Errorf("as made: got %+v, want its own model and 0.122302", l)
 	}
 	if l := list(newer); l.Model == l.Wanted {

@@ -18,7 +18,7 @@ type priced struct{ *apptest.Fleet }
 
 func (f priced) List(ctx context.Context, name string, spec pool.Spec, set pool.Set) (pool.Listed, error) {
 	l, err := f.Fleet.List(ctx, name, spec, set)
-	l.Price, l.Currency = "0.12", "USD"
+	l.Tariffs = []pool.Tariff{{PerHour: "0.12", Currency: "USD"}}
 	return l, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"dsvmpools/shared/fleet"
 	"dsvmpools/shared/pool"
 	"dsvmpools/shared/size"
-	"dsvmpools/shared/usage"
 )
 
 // NodeModel is what the nodes of all pools of a deployment have in common.
@@ -91,14 +90,4 @@ func (n NodeModel) disk(image pool.Image, has size.Size, trusted bool) fleet.OSD
 		disk.Placement = fleet.ResourceDisk
 	}
 	return disk
-}
-
-// price is what a node with a model costs per hour: usage.UnknownPrice for a size that is
-// not known, for Spot, whose price changes every hour, and for Windows, whose license is in it.
-func price(m fleet.Model) (perHour, currency string) {
-	has, known := size.Lookup(m.Size)
-	if !known || m.Spot || m.Windows {
-		return usage.UnknownPrice, "USD"
-	}
-	return size.NodePrice(has, size.Disk{GiB: m.OSDisk.GiB, Ephemeral: m.OSDisk.Placement != ""}, m.PublicIP), has.Currency
 }

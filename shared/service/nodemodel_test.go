@@ -85,8 +85,9 @@ func TestPriceOfANode(t *testing.T) {
 		{"Standard_Z9_v9", false, usage.UnknownPrice},
 	} {
 		m, err := nodes.of("p", pool.Spec{}, pool.Set{Size: c.size, Spot: c.spot})
-		if got, currency := price(m); err != nil || got != c.want || currency != "USD" {
-			t.Errorf("%s: got %s %s, want %s USD", c.size, got, currency, c.want)
+		got := (*Prices)(nil).tariffs(t.Context(), m)
+		if err != nil || len(got) != 1 || got[0].PerHour != c.want || got[0].Currency != "USD" {
+			t.Errorf("%s: got %+v, want %s USD", c.size, got, c.want)
 		}
 	}
 }

@@ -29,6 +29,7 @@ type Pools struct {
 	hasDoors    bool // people can come in to nodes
 	hasNetwork  bool // also beside the relay
 	noAddresses bool // nodes have no public addresses
+	prices      *Prices
 }
 
 // driveIfThere brings events to a pool; a pool that is gone needs nothing any more.
@@ -132,6 +133,11 @@ func (p *Pools) Apply(ctx context.Context, spec pool.Spec) (warnings []string, e
 	out, err := p.driver.Drive(ctx, spec.Name, pool.Apply{Spec: spec})
 	if err == nil && out.Head.Deleting {
 		err = beingDeleted(spec.Name)
+	}
+	if err == nil && p.prices != nil && p.prices.hasNew(ctx, &out.Head) {
+		if err := wake(ctx, p.bus, spec.Name, WakePrices, time.Time{}); err != nil {
+			p.log.WarnContext(ctx, "prices of a pool are not asked for before the next refresh", "pool", spec.Name, "error", err)
+		}
 	}
 	return warnings, err
 }

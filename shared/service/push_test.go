@@ -162,7 +162,7 @@ func newHook(t *testing.T, rules string) *hook {
 	h.config = service.Config{
 		Store:   st,
 		Bus:     b,
-		Fleet:   service.NewFleet(scaleSets, service.NodeModel{Model: fleet.Model{Region: "l", SSHPublicKey: "ssh-ed25519 AAAA"}}),
+		Fleet:   service.NewFleet(scaleSets, service.NodeModel{Model: fleet.Model{Region: "l", SSHPublicKey: "ssh-ed25519 AAAA"}}, nil),
 		Timing:  scheduler.DefaultTiming,
 		Region:  "l",
 		Sizes:   scaleSets.Sizes,

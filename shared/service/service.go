@@ -1,7 +1,7 @@
 // Package service holds the use cases of the app: submit, cancel and explain a job;
 // apply, resume and delete a pool; command a node and take its reports; take a push
 // of a Git host and keep the rules for pushes; report to commits; copy the ledger;
-// take in folders for jobs; keep the accounts of people, and the trail of who changed what; open sessions and
+// take in folders for jobs; keep the accounts of people, the prices of nodes, and the trail of who changed what; open sessions and
 // let their owners in; remove what was kept for long enough; reject messages and bring them back. The
 // triggers in handlers and the HTTP API in handlers/httpapi call the same methods, so
 // both judge a job alike.
@@ -87,6 +87,7 @@ type Config struct {
 	NoAddresses bool                                                       // nodes have no public addresses of their own
 	Doors       *Doors                                                     // how people come in; nil = there are no interactive pools
 	SessionsFor string                                                     // id of who alone may open sessions; "" = all with the right
+	Prices      *Prices                                                    // what nodes cost; nil = nobody asks for prices
 	Log         *slog.Logger
 	Now         func() time.Time // UTC; nil = the clock
 }
@@ -108,6 +109,7 @@ type Service struct {
 	Sessions   *Sessions
 	Overview   *Overview
 	Budgets    *Budgets
+	Prices     *Prices // nil = nobody asks for prices
 }
 
 // New puts the use cases together around one driver.
@@ -136,7 +138,8 @@ func New(c Config) *Service {
 	jobs := &Jobs{store: c.Store, driver: driver, ids: ids, doors: c.Doors, now: c.Now, shareRoots: shareRoots(c.Share),
 		longLists: make(chan struct{}, longListsAtOnce)}
 	pools := &Pools{store: c.Store, bus: c.Bus, driver: driver, region: c.Region, sizes: c.Sizes, fleet: c.Fleet, log: c.Log, now: c.Now,
-		hasDoors: c.Doors != nil, hasNetwork: c.Network != nil, noAddresses: c.NoAddresses}
+		hasDoors: c.Doors != nil, hasNetwork: c.Network != nil, noAddresses: c.NoAddresses,
+		prices: c.Prices}
 	rules := &pushRules{store: c.Store, setting: c.Setting, log: c.Log, now: c.Now}
 	sender := &jobSender{store: c.Store, bus: c.Bus, now: c.Now}
 	jobFiles := &jobFiles{store: c.Store, driver: driver, sender: sender, log: c.Log}
@@ -145,7 +148,7 @@ func New(c Config) *Service {
 	rejected := &Rejected{bus: c.Bus, jobs: jobs, pools: pools, log: c.Log}
 	budgets := &Budgets{store: c.Store, driver: driver, ledger: ledger, log: c.Log, now: c.Now}
 	overview := &Overview{store: c.Store, driver: driver, ledger: ledger, budgets: budgets.summaries, log: c.Log, now: c.Now}
-	overview.troubles = overview.troubleSources(rejected, budgets)
+	overview.troubles = overview.troubleSources(rejected, budgets, c.Prices)
 	return &Service{
 		Jobs:       jobs,
 		Pools:      pools,
@@ -162,5 +165,6 @@ func New(c Config) *Service {
 		Rejected:   rejected,
 		Overview:   overview,
 		Budgets:    budgets,
+		Prices:     c.Prices,
 	}
 }

@@ -23,12 +23,13 @@ type troubleSource struct {
 }
 
 // troubleSources are all of them. What mends itself is no trouble.
-func (o *Overview) troubleSources(rejected *Rejected, budgets *Budgets) []troubleSource {
+func (o *Overview) troubleSources(rejected *Rejected, budgets *Budgets, prices *Prices) []troubleSource {
 	return []troubleSource{
 		{"whether pools and nodes are in trouble", o.poolTroubles},
 		{"whether messages were rejected", rejected.troubles},
 		{"whether use waits to be recorded", o.ledgerTroubles},
 		{"whether budgets hold work", budgets.troubles},
+		{"whether prices are known", prices.troubles},
 	}
 }
 

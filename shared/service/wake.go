@@ -24,6 +24,10 @@ type Wake struct {
 
 const wakeVersion = 1
 
+// WakePrices is the kind of a wake-up that asks for the prices of what a pool uses, and does
+// not drive it. An earlier release takes it, and does nothing.
+const WakePrices = "prices"
+
 // ParseWake reads the body of a message on `pool-events`.
 func ParseWake(body []byte) (Wake, error) {
 	var w Wake

@@ -205,6 +205,10 @@ func encodeUsage(day, key string, r *usage.Row) []byte {
 	}
 	e.Text("PricePerHour", r.Price)
 	e.Text("Currency", r.Currency)
+	e.Text("VMPerHour", r.Parts.VM)
+	e.Text("DiskPerHour", r.Parts.Disk)
+	e.Text("AddressPerHour", r.Parts.Address)
+	e.Text("PriceSource", r.Parts.Source)
 	e.Text("Cost", r.Cost)
 	e.Text("Labels", encodeLabels(r.Labels))
 	return e.JSON()
@@ -240,6 +244,7 @@ func decodeEntry(raw []byte) (usage.Entry, error) {
 	var row struct {
 		Kind, Key, Pool, Team, User, Job, JobName, State, Node, VMID, Size string
 		PricePerHour, Currency, Labels, Phases                             string
+		VMPerHour, DiskPerHour, AddressPerHour, PriceSource                string
 		Attempt, ExitCode, CPUs, NodeCPUs                                  table.Number
 		GPUs, NodeGPUs, Memory, NodeMemory                                 table.Number
 		Spot                                                               bool
@@ -282,6 +287,7 @@ func decodeEntry(raw []byte) (usage.Entry, error) {
 		Phases:   usage.Phases(row.Phases),
 		Price:    row.PricePerHour,
 		Currency: row.Currency,
+		Parts:    usage.Parts{VM: row.VMPerHour, Disk: row.DiskPerHour, Address: row.AddressPerHour, Source: row.PriceSource},
 	}
 	if err := table.DecodeOptional(raw, "its labels", row.Labels, &entry.Labels); err != nil {
 		return usage.Entry{}, err

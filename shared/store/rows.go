@@ -202,6 +202,10 @@ func encodeNode(partition, key string, n *pool.Node) []byte {
 	e.Int("Protocol", n.Protocol)
 	e.Text("Price", n.Price)
 	e.Text("Currency", n.Currency)
+	e.Text("VMPerHour", n.Parts.VM)
+	e.Text("DiskPerHour", n.Parts.Disk)
+	e.Text("AddressPerHour", n.Parts.Address)
+	e.Text("PriceSource", n.Parts.Source)
 	e.Time("From", n.From)
 	e.Time("Mark", n.Mark)
 	e.Int64("BootFor", int64(n.BootFor))
@@ -305,6 +309,7 @@ func decodeHead(raw []byte) (pool.Head, pool.Version, error) {
 func decodeNode(raw []byte) (*pool.Node, error) {
 	var row struct {
 		VMID, InstanceID, Name, Set, Size, State, Reason, Boot, Address, Price, Currency      string
+		VMPerHour, DiskPerHour, AddressPerHour, PriceSource                                   string
 		Blames, Stage, StageWhy, Features, HostKeys, DoorPublic, DoorInside, Missing, Phases  string
 		Breaks, CPUs, GPUs, Memory, Seen, BootFor, BusyFor, IdleFor, DrainFor, Protocol, Slot table.Number
 		Evicted, Spot, Outdated                                                               bool
@@ -350,6 +355,7 @@ func decodeNode(raw []byte) (*pool.Node, error) {
 		Slot:       int(row.Slot),
 		Price:      row.Price,
 		Currency:   row.Currency,
+		Parts:      usage.Parts{VM: row.VMPerHour, Disk: row.DiskPerHour, Address: row.AddressPerHour, Source: row.PriceSource},
 		From:       row.From,
 		Mark:       table.TimeOf(row.Mark),
 		BootFor:    time.Duration(row.BootFor),

@@ -16,6 +16,7 @@
 //	Users      table users: people's accounts, with uids that are given once
 //	Budgets    table budgets: budgets, and where they stood
 //	Audit      table audit: who has changed what
+//	Prices     table prices: what nodes cost, and since when
 //	Retention  pools and ids together: rows that are old, or of a deleted pool
 package store
 
@@ -38,11 +39,12 @@ const (
 	auditTable = "audit"
 
 	budgetsTable = "budgets"
+	priceTable   = "prices"
 )
 
 // Tables returns the names of all tables. A deployment's template makes them.
 func Tables() []string {
-	return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable, usersTable, auditTable, budgetsTable}
+	return []string{poolsTable, idsTable, usageTable, sumsTable, rulesTable, usersTable, auditTable, budgetsTable, priceTable}
 }
 
 // Config says where the tables are.
@@ -58,6 +60,7 @@ type Store struct {
 	*Users
 	*Audit
 	*Budgets
+	*Prices
 	*Retention
 
 	service *table.Service
@@ -80,6 +83,7 @@ func Open(cfg Config) (*Store, error) {
 		Users:     &Users{service.Table(usersTable)},
 		Audit:     &Audit{service.Table(auditTable)},
 		Budgets:   &Budgets{service.Table(budgetsTable)},
+		Prices:    &Prices{service.Table(priceTable)},
 		Retention: &Retention{pools, ids},
 		service:   service,
 	}, nil

@@ -53,7 +53,16 @@ type Entry struct {
 	Phases   Phases            `json:"phases,omitempty"`   // node: in which order; see Phases
 	Price    string            `json:"price"`              // per hour of the whole node, decimal, or UnknownPrice
 	Currency string            `json:"currency"`           // ISO 4217
+	Parts    Parts             `json:"parts,omitzero"`     // of Price
 	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+// Parts say what the price of a node is made of. All are empty in rows of earlier releases.
+type Parts struct {
+	VM      string `json:"vm,omitempty"`      // per hour, decimal or UnknownPrice
+	Disk    string `json:"disk,omitempty"`    // of its managed OS disk; "" = it has none
+	Address string `json:"address,omitempty"` // of its public address; "" = it has none
+	Source  string `json:"source,omitempty"`  // retail, manual, builtin or unknown: that of the least sure part
 }
 
 // AttemptKey is the Key of an attempt on one node, by the order of its job and its number.

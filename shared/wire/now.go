@@ -128,5 +128,6 @@ const (
 	TroubleRejected = "rejected" // messages were rejected
 	TroubleLedger   = "ledger"   // use waits to be recorded
 	TroubleBudget   = "budget"   // a budget holds work, or cannot be read
+	TroublePrices   = "prices"   // what nodes cost is not known, or old
 	TroubleUnknown  = "unknown"  // it cannot be found out whether there is any of a kind
 )
