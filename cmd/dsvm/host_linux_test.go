@@ -29,11 +29,12 @@ const never = "0 0 0 29 2 *"
 // withoutTimers has no timer fire.
 func withoutTimers(more map[string]string) map[string]string {
 	s := map[string]string{
-		"RECONCILE_SCHEDULE":     never,
-		"NIGHTLY_SCALE_DOWN":     never,
-		"RECORD_USAGE_SCHEDULE":  never,
-		"WATCH_BUDGETS_SCHEDULE": never,
-		"COMMIT_STATUS_SCHEDULE": never,
+		"RECONCILE_SCHEDULE":      never,
+		"NIGHTLY_SCALE_DOWN":      never,
+		"RECORD_USAGE_SCHEDULE":   never,
+		"WATCH_BUDGETS_SCHEDULE":  never,
+		"REFRESH_PRICES_SCHEDULE": never,
+		"COMMIT_STATUS_SCHEDULE":  never,
 	}
 	for name, v := range more {
 		s[name] = v

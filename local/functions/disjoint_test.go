@@ -38,16 +38,17 @@ func appRoot(t *testing.T) fs.FS {
 func ownHTTP(t *testing.T) []*function {
 	t.Helper()
 	settings := map[string]string{
-		"ServiceBusConnection":   "x",
-		"JOBS_QUEUE":             "j",
-		"POOLS_QUEUE":            "p",
-		"POOL_EVENTS_QUEUE":      "e",
-		"NODE_EVENTS_QUEUE":      "n",
-		"RECONCILE_SCHEDULE":     "0 * * * * *",
-		"NIGHTLY_SCALE_DOWN":     "0 * * * * *",
-		"RECORD_USAGE_SCHEDULE":  "0 * * * * *",
-		"WATCH_BUDGETS_SCHEDULE": "0 * * * * *",
-		"COMMIT_STATUS_SCHEDULE": "0 * * * * *",
+		"ServiceBusConnection":    "x",
+		"JOBS_QUEUE":              "j",
+		"POOLS_QUEUE":             "p",
+		"POOL_EVENTS_QUEUE":       "e",
+		"NODE_EVENTS_QUEUE":       "n",
+		"RECONCILE_SCHEDULE":      "0 * * * * *",
+		"NIGHTLY_SCALE_DOWN":      "0 * * * * *",
+		"RECORD_USAGE_SCHEDULE":   "0 * * * * *",
+		"WATCH_BUDGETS_SCHEDULE":  "0 * * * * *",
+		"REFRESH_PRICES_SCHEDULE": "0 0 4 * * *",
+		"COMMIT_STATUS_SCHEDULE":  "0 * * * * *",
 	}
 	all, errs := readFunctions(appRoot(t), settings, nil)
 	if len(errs) > 0 {

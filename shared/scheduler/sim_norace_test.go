@@ -3,6 +3,6 @@
 package scheduler_test
 
 const (
-	defaultSteps  = 40_000
+	defaultSteps  = 25_000
 	underDetector = false
 )

@@ -467,7 +467,8 @@ func TestSimulation(t *testing.T) {
 		for _, what := range []string{"bundle", "use of a node", "journal lost", "start stuck", "ended meanwhile", "conflict", "node lost", "node failed", "breaker opened", "operation preempted", "node draining", "node outdated", "model written", "stage", "stage failed", "feature", "set made again", "rolled job", "node gone", "job held", "job timedOut", "job cancelled", "job succeeded",
 			"job attempt nodeLost", "job attempt evicted", "job attempt agentRestarted", "job attempt startFailed", "job failed", "node quarantined", "sweep held", "sweep failed",
 			"hint", "notified", "gang succeeded", "gang attempt evicted", "gang attempt failed", "sweep succeeded", "sweep cancelled", "waits for its turn", "recalled"} {
-			if seen[what] == 0 && !t.Failed() && !underDetector { // too few steps to see all
+			isRare := what == "ended meanwhile"
+			if seen[what] == 0 && !t.Failed() && !underDetector && (!isRare || steps.Load() > 2*defaultSteps) { // too few steps to see all
 				t.Errorf("never seen: %s", what)
 			}
 		}
