@@ -18,6 +18,7 @@ import (
 	"dsvmpools/local"
 	"dsvmpools/shared/bus/tolerant"
 	"dsvmpools/shared/bus/tolerant/tolerantest"
+	"dsvmpools/shared/fault"
 	"dsvmpools/shared/job"
 	"dsvmpools/shared/usage"
 	"dsvmpools/shared/wire"
@@ -125,6 +126,9 @@ func TestFortyTimes(t *testing.T) {
 	if _, err := i.client.ApplyRules(i.ctx, []byte(`{"name":"r","provider":"github","repository":"octo/model","secret":"GITHUB_PUSH_SECRET","job":{"pool":"cpu","command":["x"]}}`)); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := i.client.ApplyBudgets(i.ctx, []byte(`{"name":"b","scope":{"pool":"cpu"},"amount":"1000","currency":"USD","period":"month"}`)); err != nil {
+		t.Fatal(err)
+	}
 	i.send(
 		"jobs",
 		body(`{"id":"runs","pool":"cpu","user":"ann","command":["sleep","600"]}`),
@@ -206,6 +210,11 @@ func TestFortyTimes(t *testing.T) {
 		}},
 		{"POST /api/jobs/cancel", "/api/jobs/cancel?user=bob", 202, []int{202}, func() bool { return i.job("stays").State == job.Cancelled }},
 		{"POST /api/usage/rebuild", "/api/usage/rebuild", 200, nil, func() bool { return true }},
+		{"POST /api/prices/refresh", "/api/prices/refresh", 200, nil, func() bool { return true }},
+		{"DELETE /api/budgets/{name}", "/api/budgets/b", 204, []int{204, 404}, func() bool {
+			_, err := i.client.Budget(i.ctx, "b")
+			return fault.CodeOf(err) == fault.NotFound
+		}},
 		{"POST /api/sessions/{id}/stop", "/api/sessions/none/stop", 404, []int{404}, func() bool { return true }},
 		{"POST /api/sessions/{id}/jupyter", "/api/sessions/none/jupyter", 403, []int{403}, func() bool { return true }},
 		{"DELETE /api/rules/{name}", "/api/rules/r", 204, []int{204, 404}, func() bool { return true }},
@@ -229,9 +238,10 @@ func TestFortyTimes(t *testing.T) {
 				t.Errorf("%s again: got %d, want one of %v", tt.route, got, tt.after)
 			}
 		}
-		// Sums that are built again are written again, with the same values. The audit trail has two
-		// rows of each request.
-		if s, w := quiet(); s != sent || w != written && w != written+2*35 && tt.route != "POST /api/usage/rebuild" {
+		// Sums that are built again, and prices that are asked for again, are written again, with the
+		// same values. The audit trail has two rows of each request.
+		isWritten := tt.route == "POST /api/usage/rebuild" || tt.route == "POST /api/prices/refresh"
+		if s, w := quiet(); s != sent || w != written && w != written+2*35 && !isWritten {
 			t.Errorf("%s: 35 more sent %d messages and wrote %d entities", tt.route, s-sent, w-written)
 		}
 	}
