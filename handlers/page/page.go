@@ -165,7 +165,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/favicon.ico":
 		p.serveAsset(w, r, p.hash+"/icon.svg")
-	case first == "" || slices.Contains(views, first):
+	// Not "//name": a browser takes that for the address of another host, and a sign-in that leads back would lead there.
+	case r.URL.Path == "/" || slices.Contains(views, first):
 		h.Set("Cache-Control", "no-cache")
 		p.shell.serve(w, r)
 	default:

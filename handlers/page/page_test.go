@@ -129,7 +129,8 @@ func TestFilesComeOnce(t *testing.T) {
 	}
 	for path, status := range map[string]int{
 		"/assets/0000000000000000/app.js": 404, "/assets/" + p.hash + "/none.js": 404, "/assets/" + p.hash + "/../page.go": 404,
-		"/assets/" + p.hash + "/index.html": 404, "/assets/" + p.hash + "/vendor/vendor.json": 404, "/other": 404, "/web/other": 404, "/favicon.ico": 200,
+		"/assets/" + p.hash + "/index.html": 404, "/assets/" + p.hash + "/vendor/vendor.json": 404, "/other": 404, "/web/other": 404,
+		"//example.com/": 404, "///example.com": 404, "//jobs": 404, "/jobs//example.com": 200, "/favicon.ico": 200,
 	} {
 		if got := ask(p, "GET", path, ""); got.StatusCode != status {
 			t.Errorf("%s: got %s, want %d", path, got.Status, status)
