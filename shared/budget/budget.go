@@ -340,6 +340,9 @@ func readScope(r *document.Reader) Scope {
 			sub.Fail("", "`scope` names something of more than %d bytes or several lines; no job has such a name", maxValue)
 		}
 	}
+	if s.Label != "" && s.Value == "" {
+		sub.Fail("label", "`scope.label` has no value, as work without the label has none; write {%s: VALUE}", document.Clip(s.Label))
+	}
 	if len(s.Value) > maxValue {
 		sub.Fail("label", "the value of `scope.label` has more than %d bytes; no job has such a label", maxValue)
 	}

@@ -25,6 +25,12 @@ const (
 	Year    = "year"
 )
 
+// Years that the days of a period may be in: tables and JSON do not hold the times of all years.
+const (
+	firstYear = 2000
+	lastYear  = 2999
+)
+
 // readPeriod reads the period of a document and its time zone; month and UTC are the defaults.
 func readPeriod(r *document.Reader) Period {
 	text, zone := r.String("period", Month), r.String("timeZone", "Europe/Amsterdam")
@@ -48,6 +54,10 @@ func readPeriod(r *document.Reader) Period {
 	if !found || err != nil || p.last.Before(p.first) {
 		r.Fail("period", "`period` is %q; write month, quarter or year, or the first and the last day: 2026-01-01..2026-03-31",
 			document.Clip(text))
+		return p
+	}
+	if p.first.Year() < firstYear || p.last.Year() > lastYear {
+		r.Fail("period", "`period` is %q; write days of the years %d to %d", document.Clip(text), firstYear, lastYear)
 	}
 	return p
 }

@@ -27,10 +27,11 @@ type budgetRule struct {
 }
 
 // receive takes a newer board in. Where nothing has changed that the pool acts on, the old
-// standing stays.
+// standing stays. One without standings counts, too: without its number, an older board that
+// comes after it would hold work for a budget that was raised or deleted.
 func (bu *budgets) receive(e pool.Budgets) {
 	old := bu.Head.Budgets
-	if e.Seq <= old.Seq || len(e.Standings)+len(old.Standings) == 0 {
+	if e.Seq <= old.Seq {
 		return
 	}
 	standings := slices.Clone(e.Standings)

@@ -70,6 +70,18 @@ func TestSpentBudgetHolds(t *testing.T) {
 	}
 }
 
+// A board of a look that began while there was a budget, and that comes after that of the look
+// which found none, holds nothing: no look would end that.
+func TestLateBoardAfterTheLastBudgetIsGone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.node("n1")
+	b.step(board(5))
+	b.step(board(4, b.spentOf(visionTeam, "100")))
+	b.step(submission("1", ofTeam("vision")))
+	b.is("1", job.Assigned, "")
+}
+
 // A hold ends with its period, without a message.
 func TestHoldEndsWithItsPeriod(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"dsvmpools/shared/budget"
@@ -26,13 +25,7 @@ type Budgets struct {
 	ledger *Ledger
 	log    *slog.Logger
 	now    func() time.Time
-
-	resting atomic.Int64 // when there were no budgets, and every pool was told; Unix seconds, 0 = that is not known
 }
-
-// restFor is how long no look is taken while there are no budgets. Another process may have told the
-// pools of one that it made meanwhile, and may have been killed between deleting it and telling them.
-const restFor = time.Hour
 
 // Budgets lists the budgets by name, as they stood at the last look.
 func (b *Budgets) Budgets(ctx context.Context) ([]wire.Budget, error) {
@@ -150,7 +143,6 @@ func (b *Budgets) ApplyBudgets(ctx context.Context, budgets []budget.Budget) ([]
 // lookAndList looks where the budgets stand and lists them. A look that fails is made again by
 // the timer, so that what was written is not undone for it.
 func (b *Budgets) lookAndList(ctx context.Context) ([]wire.Budget, error) {
-	b.resting.Store(0)
 	if err := b.Look(ctx); err != nil {
 		b.log.WarnContext(ctx, "budgets were changed and not looked at yet", "error", err)
 	}
@@ -203,8 +195,10 @@ func (b *Budgets) Look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if since := b.now().Sub(time.Unix(b.resting.Load(), 0)); len(rows) == 0 && since >= 0 && since < restFor {
-		return nil
+	if len(rows) == 0 {
+		if rests, err := b.store.Rests(ctx); rests || err != nil {
+			return err
+		}
 	}
 	seq, err := b.store.NextLook(ctx)
 	if err != nil {
@@ -234,9 +228,8 @@ func (b *Budgets) Look(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("telling pool %q of its budgets: %w", name, err))
 		}
 	}
-	b.resting.Store(0)
 	if len(rows) == 0 && len(errs) == 0 {
-		b.resting.Store(l.now.Unix())
+		return b.store.Rest(ctx, seq)
 	}
 	return errors.Join(errs...)
 }

@@ -169,8 +169,8 @@ func TestBudgetOfUnknownPrices(t *testing.T) {
 	}
 }
 
-// A process that was killed between deleting a budget and telling the pools holds no work for good: another
-// one, which knew of no budgets, looks again within the hour.
+// A process that was killed between deleting a budget and telling the pools holds no work for long: another
+// one, which knew of no budgets, tells them with the next look.
 func TestDeletedBudgetLetsGoLater(t *testing.T) {
 	t.Parallel()
 	var config service.Config
@@ -196,17 +196,30 @@ func TestDeletedBudgetLetsGoLater(t *testing.T) {
 	if err := app.Submit(t.Context(), `{"id":"a","pool":"odd","command":["x"]}`); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		later time.Duration
-		held  bool
-	}{{0, true}, {time.Hour, false}} {
-		app.Clock.Set(app.Clock.Now().Add(c.later))
-		if err := app.Budgets.Look(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	isHeld := func(want bool) {
+		t.Helper()
 		e, err := app.Jobs.Explain(t.Context(), "a")
-		if err != nil || strings.Contains(e.Reason, `budget "strict"`) != c.held {
-			t.Errorf("after %s: held is %v; got %+v, %v", c.later, c.held, e, err)
+		if err != nil || strings.Contains(e.Reason, `budget "strict"`) != want {
+			t.Errorf("held is %v; got %+v, %v", want, e, err)
 		}
 	}
+	isHeld(true)
+	if err := app.Budgets.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	isHeld(false)
+	rests := func(want bool) {
+		t.Helper()
+		if got, err := app.Store.Rests(t.Context()); err != nil || got != want {
+			t.Errorf("the looks rest: got %v, %v; want %v", got, err, want)
+		}
+	}
+	rests(true)
+	if seq, err := app.Store.NextLook(t.Context()); err != nil || seq != 3 {
+		t.Errorf("got the number %d, %v; want 3", seq, err)
+	}
+	if err := app.Store.Rest(t.Context(), 2); err != nil { // of the look before
+		t.Fatal(err)
+	}
+	rests(false)
 }

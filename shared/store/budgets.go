@@ -13,7 +13,7 @@ import (
 //
 //	budget  <name>  the document of a budget, as it was written
 //	state   <name>  where it stood when somebody looked last
-//	look    seq     the number of the last look
+//	look    seq     the number of the last look, and that of the last one after which there was nothing to do
 type Budgets struct{ table *table.Table }
 
 // BudgetRow is a budget as it was written.
@@ -151,33 +151,73 @@ func (b *Budgets) BudgetStates(ctx context.Context) (map[string]BudgetState, err
 	return states, err
 }
 
+// look is the row of looks.
+type look struct {
+	Seq    table.Number // of the last look that has begun
+	Rested table.Number // of the last one that found no budgets, and of which every pool knows
+	etag   table.ETag   // "" = there is no row
+}
+
+func (b *Budgets) readLook(ctx context.Context) (row look, err error) {
+	raw, etag, err := b.table.Get(ctx, "read the number of the last look", budgetLookPartition, budgetLookKey)
+	switch {
+	case fault.CodeOf(err) == fault.NotFound:
+		return look{}, nil
+	case err == nil:
+		err = table.Decode(raw, &row)
+	}
+	row.etag = etag
+	return row, err
+}
+
+func (b *Budgets) writeLook(ctx context.Context, row look) error {
+	e := table.NewRow(budgetLookPartition, budgetLookKey)
+	e.Int64("Seq", int64(row.Seq))
+	e.Int64("Rested", int64(row.Rested))
+	if row.etag == "" {
+		return b.table.Insert(ctx, "number the first look", e.JSON())
+	}
+	return b.table.Replace(ctx, "number a look", e.JSON(), row.etag)
+}
+
 // NextLook is a number that is higher than that of all looks before: of two looks, the one with
 // the higher number has begun later.
 func (b *Budgets) NextLook(ctx context.Context) (int64, error) {
 	for range lookTries {
-		var row struct{ Seq table.Number }
-		raw, etag, err := b.table.Get(ctx, "read the number of the last look", budgetLookPartition, budgetLookKey)
-		if err == nil {
-			err = table.Decode(raw, &row)
-		}
-		isFirst := fault.CodeOf(err) == fault.NotFound
-		if err != nil && !isFirst {
+		row, err := b.readLook(ctx)
+		if err != nil {
 			return 0, err
 		}
-		e := table.NewRow(budgetLookPartition, budgetLookKey)
-		e.Int64("Seq", int64(row.Seq)+1)
-		if isFirst {
-			err = b.table.Insert(ctx, "number the first look", e.JSON())
-		} else {
-			err = b.table.Replace(ctx, "number a look", e.JSON(), etag)
-		}
+		row.Seq++
+		err = b.writeLook(ctx, row)
 		switch fault.CodeOf(err) {
 		case "":
-			return int64(row.Seq) + 1, nil
+			return int64(row.Seq), nil
 		case fault.Conflict, fault.NotFound: // somebody was first
 		default:
 			return 0, err
 		}
 	}
 	return 0, fault.New(fault.Throttled, "", "too many look at the budgets at once; try again")
+}
+
+// Rests reports whether the last look that has begun has found no budgets, and every pool knows.
+func (b *Budgets) Rests(ctx context.Context) (bool, error) {
+	row, err := b.readLook(ctx)
+	return err == nil && row.Seq == row.Rested, err
+}
+
+// Rest notes that a look has found no budgets, and that every pool knows. Where another look has
+// begun since, nothing is noted.
+func (b *Budgets) Rest(ctx context.Context, seq int64) error {
+	row, err := b.readLook(ctx)
+	if err != nil || int64(row.Seq) != seq {
+		return err
+	}
+	row.Rested = row.Seq
+	err = b.writeLook(ctx, row)
+	if code := fault.CodeOf(err); code == fault.Conflict || code == fault.NotFound {
+		return nil
+	}
+	return err
 }
