@@ -236,10 +236,26 @@ func (c *claims) waits(j *Job, unblocks string) bool {
 	case strings.HasPrefix(unblocks, "a node that comes up"), strings.HasPrefix(unblocks, "their agents' first report"),
 		strings.HasPrefix(unblocks, "the end of their boot"):
 		c.must(c.coming(), "no node is coming")
+	case strings.Contains(unblocks, "the next period at "):
+		c.budget(j, unblocks)
 	default:
 		return false
 	}
 	return true
+}
+
+// budget checks that a budget keeps a job from starting, or all that waits.
+func (c *claims) budget(j *Job, unblocks string) {
+	c.future(unblocks)
+	class := stopped
+	if strings.HasPrefix(unblocks, "room that nothing else wants") {
+		class = spared
+	}
+	if j != nil {
+		c.must(j.inLine() != nil && j.inLine().class == class, "it is not in that class of the line")
+		return
+	}
+	c.must(c.s.line.waiting() > 0 && c.s.line.wanting() == 0, "%d of %d in line may have nodes", c.s.line.wanting(), c.s.line.waiting())
 }
 
 func (c *claims) pool(e Explanation) {
@@ -403,8 +419,8 @@ func calls(r Result) int {
 	return n
 }
 
-// InLine is how many jobs wait for a place.
-func InLine(s *State) int { return s.line.waiting() }
+// InLine is how many jobs wait for a place, without those that a budget lets wait.
+func InLine(s *State) int { return s.line.wanting() }
 
 // AllLackFeatures reports whether no rung gives nodes that know what the jobs in line need.
 func AllLackFeatures(s *State) bool { return s.allLackFeatures() }

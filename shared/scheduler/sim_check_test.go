@@ -54,6 +54,7 @@ func (c *checker) fail(invariant, format string, args ...any) {
 // step looks at a state that has just been committed, and at what was decided.
 func (c *checker) step(s *scheduler.State, r *scheduler.Result) {
 	c.people(s, r)
+	c.budgets(s, r)
 	c.changes(s, r)
 	c.placed(s)
 	c.deleted(s, r)

@@ -22,6 +22,7 @@ type driverMutation struct {
 	dir       string   // the package whose source it spoils, "" = drive
 	deletions bool     // it only shows when a pool is deleted
 	people    bool     // it only shows when people use a pool
+	budgets   bool     // it only shows when work is held by budgets
 	service   bool     // it only shows in the service's own simulation, in its package
 	always    bool     // it is tried in every run of the tests, and not only in long ones
 }
@@ -157,7 +158,7 @@ func TestSimulationBitesTheDriver(t *testing.T) {
 	if underDetector {
 		t.Skip("the mutated driver is built without the race detector: `go test` runs this")
 	}
-	for _, m := range slices.Concat(driverMutations, peopleMutations) {
+	for _, m := range slices.Concat(driverMutations, peopleMutations, budgetMutations) {
 		t.Run(m.name, func(t *testing.T) {
 			if !m.always && os.Getenv("DSVM_LONG") == "" {
 				t.Skip("it takes some seconds; DSVM_LONG=1 runs it")
@@ -211,6 +212,9 @@ func (m *driverMutation) simulate(t *testing.T) string {
 	}
 	if m.people {
 		which = "^TestSimulationOfPeople$"
+	}
+	if m.budgets {
+		which = "^TestSimulationOfBudgets$"
 	}
 	args := []string{"-test.timeout", "3m", "-sim.steps", fmt.Sprint(max(*simSteps, 100_000))}
 	if m.service {

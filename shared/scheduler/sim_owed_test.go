@@ -199,6 +199,7 @@ func (c *checker) invocation(of *invocation) {
 		}
 		return
 	}
+	c.acknowledge(of)
 	// Whoever asked is told by its return what the pool was at some moment after it had
 	// asked, and lets its message go.
 	if !of.wrote && p.known < of.from {

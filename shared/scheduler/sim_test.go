@@ -83,6 +83,7 @@ type world struct {
 	modelCalls map[string]int
 
 	people    []*person        // see sim_people_test.go
+	books     *books           // see sim_budgets_test.go; nil: there are no budgets
 	nextOrder int              // of their sessions
 	others    otherJobs        // see sim_other_pool_test.go
 	jobs      map[string]*wish // by order, of all that was ever submitted
