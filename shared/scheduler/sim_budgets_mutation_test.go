@@ -25,13 +25,13 @@ var budgetMutations = []driverMutation{
 		name: "held jobs are placed", dir: "scheduler", file: "budgets.go", budgets: true,
 		old:  "			return stopped\n",
 		new:  "			return class\n",
-		want: []string{"budget start"},
+		want: []string{"budget start", "reason"},
 	},
 	{
 		name: "jobs in line keep their class", dir: "scheduler", file: "budgets.go", budgets: true,
 		old:  "		if s.line.classOf(j) != j.inLine().class {\n",
 		new:  "		if s.line.classOf(j) > stopped {\n",
-		want: []string{"budget start"},
+		want: []string{"budget start", "reason"},
 	},
 	{
 		name: "a hold ends what runs", dir: "scheduler", file: "budgets.go", budgets: true,

@@ -23,7 +23,7 @@ import (
 
 const (
 	looksEvery  = 20 * time.Second // in place of five minutes
-	cancelGrace = 30 * time.Second
+	cancelGrace = 10 * time.Second
 	raisedAfter = 8 * time.Minute // since the world began
 )
 
@@ -63,7 +63,7 @@ func budgetsOf(seed int64) []*budgetOf {
 	hold := budget.Step{At: "1", Do: budget.Hold}
 	switch seed % 3 {
 	case 0:
-		return []*budgetOf{one("a", budget.Scope{Team: "a"}, hold), one("b", budget.Scope{Team: "b"}, budget.Step{At: "0.5", Do: budget.Low})}
+		return []*budgetOf{one("a", budget.Scope{Team: "a"}, hold), one("c", budget.Scope{Team: "c"}, budget.Step{At: "0.2", Do: budget.Low})}
 	case 1:
 		return []*budgetOf{one("v", budget.Scope{User: "v"}, hold, budget.Step{At: "1.1", Do: budget.Cancel}), one("c", budget.Scope{Team: "c"}, hold)}
 	default:
@@ -231,7 +231,7 @@ func (c *checker) follow(b *budgetOf, do string, s *scheduler.State, placed []*p
 		b.cancels = time.Time{}
 	} else if b.cancels.IsZero() {
 		c.seen["budget cancels"]++
-		b.cancels = c.w.now
+		b.cancels = c.stepAt
 	}
 	if holds := budget.Holds(do); holds && !b.holds {
 		c.seen["budget holds"]++
@@ -242,8 +242,7 @@ func (c *checker) follow(b *budgetOf, do string, s *scheduler.State, placed []*p
 			}
 		}
 	}
-	b.holds = budget.Holds(do)
-	if do == budget.Low {
+	if b.holds = budget.Holds(do); do == budget.Low {
 		c.seen["budget spares"]++
 	}
 }
@@ -298,11 +297,11 @@ func (c *checker) isClearlyOver(b *budgetOf, spent *big.Rat, s *scheduler.State)
 }
 
 // endsWithin checks that budgets end what runs only where they cancel, after their grace, and
-// then all of it.
+// then all of it, by the time of the step: a slow commit may come later.
 func (c *checker) endsWithin(s *scheduler.State, r *scheduler.Result) {
 	due := func(j *pool.Job, after time.Duration) bool {
 		return slices.ContainsFunc(c.w.books.budgets, func(b *budgetOf) bool {
-			return b.Scope.Covers(j.Spec.Pool, &j.Spec) && !b.cancels.IsZero() && !c.w.now.Before(b.cancels.Add(after))
+			return b.Scope.Covers(j.Spec.Pool, &j.Spec) && !b.cancels.IsZero() && !c.stepAt.Before(b.cancels.Add(after))
 		})
 	}
 	for _, ch := range r.Changes {
@@ -324,7 +323,8 @@ func (c *checker) endsWithin(s *scheduler.State, r *scheduler.Result) {
 	}
 }
 
-// growsWithin checks that no node is asked for where budgets let all work wait.
+// growsWithin checks that no node is asked for where budgets let all work wait. A call that
+// failed is made again.
 func (c *checker) growsWithin(s *scheduler.State, r *scheduler.Result) {
 	asked := c.w.books.asked
 	c.w.books.asked = map[string]time.Time{}
@@ -343,7 +343,7 @@ func (c *checker) growsWithin(s *scheduler.State, r *scheduler.Result) {
 		}
 	}
 	for _, set := range s.Head.Sets {
-		if calls := r.Effects.Sets[set.Name]; !wants && calls != nil && calls.Grow > 0 && set.Op.AskedAt != asked[set.Name] {
+		if calls := r.Effects.Sets[set.Name]; !wants && calls != nil && calls.Grow > 0 && set.Op.Tries == 0 && set.Op.AskedAt != asked[set.Name] {
 			c.fail("budget nodes", "%d nodes are asked for, and budgets let all work wait that is in line", calls.Grow)
 		}
 	}
@@ -396,7 +396,7 @@ func TestSimulationOfBudgets(t *testing.T) {
 	worlds := worldsOf(3, 60, 2)
 	seen := map[string]int{}
 	var steps atomic.Int64
-	for seed := range worlds {
+	for seed := int64(1); seed <= worlds; seed++ { // the world 0 has spent nothing when the amounts are raised
 		w := simulate(t, seed, seed%8 != 7, nil, (*world).playBudgets)
 		if problem := w.checker.problem; problem != "" {
 			t.Fatalf("seed %d, after %d steps: %s", seed, w.steps, problem)

@@ -38,6 +38,7 @@ type process struct {
 
 	state  *scheduler.State  // after its last step
 	result *scheduler.Result // of its last step
+	stepAt time.Time         // when that was, by its clock
 	known  int64             // the version that it last read or wrote
 	wrote  int64             // the version that it last wrote, as it knows
 	idle   int               // steps since the world last let a call go on
@@ -143,7 +144,7 @@ func (p *process) step(s *scheduler.State, events []pool.Event, now time.Time, t
 		p.w.checker.fail("rest", "the step never comes to rest")
 		return scheduler.Result{}
 	}
-	if p.state, p.result = s, &r; !r.Changed { // otherwise it counts when its rows are written
+	if p.state, p.result, p.stepAt = s, &r, now; !r.Changed { // otherwise it counts when its rows are written
 		p.owed.decide(&r.Effects)
 	}
 	return r

@@ -30,6 +30,7 @@ type checker struct {
 	faults  faultCheck
 
 	sessions sessionsSeen
+	stepAt   time.Time // of the step that is committed
 }
 
 // bill is what a provider would charge for: from the first time the VM was seen

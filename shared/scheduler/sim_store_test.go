@@ -114,6 +114,7 @@ func (p *ports) Commit(ctx context.Context, _ string, v pool.Version, head pool.
 				}
 			}
 		}
+		w.checker.stepAt = p.stepAt
 		w.checker.step(p.state, p.result)
 		w.checker.memory(p.process)
 		c.answered = func(err error) error {
