@@ -62,7 +62,8 @@ func (se *sessions) refusal(e pool.Open, spec job.Spec) *fault.Error {
 	}
 	if s := se.standingOf(&Job{Job: &pool.Job{Spec: spec}}, budget.Holds); s != nil {
 		return fault.New(fault.OverBudget, "pool",
-			"%s; no session opens before the next period at %s, or until an operator runs `dsvm budget raise %s`", s.Sentence(se.now), stamp(s.Until), s.Name)
+			"%s; no session opens before the next period at %s, or until an operator runs `dsvm budget raise %s`",
+			s.Sentence(se.now), stamp(s.Until), s.Name)
 	}
 	return refusesAmount(of, spec)
 }

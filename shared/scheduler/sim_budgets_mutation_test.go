@@ -67,6 +67,6 @@ var budgetMutations = []driverMutation{
 		name: "nodes are asked for on behalf of what is held", dir: "scheduler", file: "line.go", budgets: true,
 		old:  "return ln.inLine - ln.countClass(spared) - ln.countClass(stopped) }",
 		new:  "return ln.inLine }",
-		want: []string{"budget nodes"},
+		want: []string{"budget nodes", "reason"},
 	},
 }
