@@ -407,8 +407,8 @@ func TestSimulationOfBudgets(t *testing.T) {
 		}
 	}
 	t.Logf("%d steps in %d worlds, nothing violated; seen %v", steps.Load(), worlds, seen)
-	for _, what := range []string{"budget holds", "budget spares", "budget cancels", "ended by a budget", "budgets dropped", "look lost"} {
-		if seen[what] == 0 && !underDetector {
+	for i, what := range []string{"budget holds", "budget spares", "budget cancels", "ended by a budget", "budgets dropped", "look lost"} {
+		if seen[what] == 0 && (i == 0 || worlds > 10) && !underDetector { // few worlds show few of them
 			t.Errorf("never seen: %s", what)
 		}
 	}
