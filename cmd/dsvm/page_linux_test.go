@@ -68,7 +68,7 @@ func TestPage(t *testing.T) {
 	p.Visit("about:blank")
 	p.Listens() // from here on the console stays empty: what comes before is the 401
 	p.Visit(i.PageURL())
-	p.Awaits("You have no jobs yet")
+	p.Awaits("There are no jobs yet")
 	p.judge("no jobs")
 	p.weigh()
 

@@ -42,6 +42,11 @@ func TestPoolPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.until("a running job", func() bool { j, err := i.client.Job(i.ctx, "train-17"); return err == nil && j.State == job.Running })
+	p.Visit(i.URL + "/jobs") // the job is of nobody: the owner sees it nevertheless
+	p.Awaits(evilName)
+	p.Awaits("everybody's are shown")
+	p.Eval(`(s => { s.value = 'mine'; s.dispatchEvent(new Event('change')) })([...document.querySelectorAll('select')].pop()); 1`)
+	p.Awaits("You have no jobs yet")
 	p.Visit(i.URL + "/pools")
 	p.Awaits("1 busy")
 	p.judge("pools")

@@ -147,8 +147,9 @@ func ExplainPool(s *State, now time.Time, timing Timing) Explanation {
 		e.Reason = fmt.Sprintf("%s: %d busy; its `nodes.min` is %d", size, ex.countBusy(), h.Spec.Nodes.Min)
 	default:
 		e.State = "working"
-		e.Reason = fmt.Sprintf("%s: %d busy, %d leaving", size, ex.countBusy(), c.leaving+c.going)
-		if c.working > ex.countBusy() {
+		busy := ex.countBusy()
+		e.Reason = fmt.Sprintf("%s: %d busy, %d idle, %d leaving", size, busy, max(0, c.working-busy), c.leaving+c.going)
+		if c.working > busy {
 			e.Reason += fmt.Sprintf("; an idle one leaves after %s", h.Spec.IdleTimeout)
 		}
 	}

@@ -101,7 +101,7 @@ func TestExplainPool(t *testing.T) {
 	b.step(pool.Tick{})
 	b.step(pool.Answered{Kind: pool.OpGrow})
 	b.node("n1")
-	check("working", "it has 1 node: 1 busy, 0 leaving")
+	check("working", "it has 1 node: 1 busy, 0 idle, 0 leaving")
 	b.step(of("a", "2", nil))
 	check("full", "1 job waits")
 	b.step(pool.Delete{})

@@ -88,7 +88,7 @@ export function Link({to, children, ...more}) {
 }
 
 const marks = {running: '▶', assigned: '▷', queued: '…', held: '‖', submitted: '…', succeeded: '✓', failed: '✗', timedOut: '✗', cancelled: '–', rejected: '✗'};
-const words = {timedOut: 'timed out', queued: 'waiting', assigned: 'starting'};
+const words = {timedOut: 'timed out', queued: 'waiting', assigned: 'starting', nodeLost: 'node lost', startFailed: 'did not start', agentRestarted: 'agent restarted'};
 
 // State is the state of a job, in a word and a mark: never by colour alone.
 export const State = ({of}) => html`<span class=${'state ' + of}><span aria-hidden="true">${marks[of] || '·'} </span>${words[of] || of}</span>`;
@@ -98,6 +98,9 @@ export const says = {submitted: 'It is on its way.', held: 'It is held.', queued
   succeeded: 'It has succeeded.', failed: 'It has failed.', timedOut: 'It took longer than it may.', cancelled: 'It was cancelled.', rejected: 'It was rejected.'};
 
 export const isFinal = state => ['succeeded', 'failed', 'timedOut', 'cancelled', 'rejected'].includes(state);
+
+// code shows the commands and names in a sentence, which stand between backticks, as such.
+export const code = text => (text || '').split('`').map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
 
 // span is a number of seconds in words, at most two units: 3 d 4 h.
 export function span(seconds) {

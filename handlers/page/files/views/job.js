@@ -1,33 +1,34 @@
 // One job: why it is where it is, what it says, what it has written, and what can be done.
 
-import {html, useEffect, useRef, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, took, money, bytes, isFinal, span, says} from '../ui.js';
+import {html, useEffect, useRef, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, took, money, bytes, isFinal, span, says, code} from '../ui.js';
 import {get, download} from '../api.js';
-import {Acts} from './jobs.js';
+import {Acts, Progress} from './jobs.js';
 import Log from './log.js';
 
 export default function Job({id, live}) {
   const path = '/jobs/' + encodeURIComponent(id);
   const answer = useLive(live, path);
   const job = answer.data;
-  const isWaiting = job && !isFinal(job.state) && job.state !== 'running';
+  const isWaiting = job && !isFinal(job.state) && (job.state !== 'running' || job.sweep);
   const explained = useLive(live, isWaiting ? path + '/explain' : null);
-  const cost = useLive(live, job?.attempts.length ? path + '/cost' : null);
+  const cost = useLive(live, job?.attempts.length || job?.sweep ? path + '/cost' : null);
   if (!job) return html`<h1>Job ${id}</h1><${Waiting} answer=${answer} what="job"/>`;
   return html`<h1>${job.name || job.id} <${State} of=${job.state}/></h1>
     <p class="quiet">${job.name && html`<code>${job.id}</code> · `}pool <${Link} to=${'/jobs?who=all&pool=' + encodeURIComponent(job.pool)}>${job.pool}<//>
-      ${job.user && ' · ' + job.user}${job.team && ' · team ' + job.team}${job.rerunOf && html` · runs <${Link} to=${'/jobs/' + encodeURIComponent(job.rerunOf)}>${job.rerunOf}<//> again`}</p>
+      ${job.user && ' · ' + job.user}${job.team && html` · team <${Link} to=${'/jobs?who=all&team=' + encodeURIComponent(job.team)}>${job.team}<//>`}${job.rerunOf && html` · runs <${Link} to=${'/jobs/' + encodeURIComponent(job.rerunOf)}>${job.rerunOf}<//> again`}</p>
     <${Trouble} error=${answer.error} what="answer"/>
     <p class="actions"><${Acts} job=${job} large/><${Copy} text=${'dsvm job show ' + job.id}/></p>
     <${Why} job=${job} of=${explained.data}/>
     <${Times} job=${job} cost=${cost.data}/>
     <${Attempts} job=${job}/>
+    ${job.sweep && html`<p><${Link} to=${'/jobs?sweep=' + encodeURIComponent(job.id)}>Its ${job.sweep.members} members<//></p>`}
     ${job.attempts.some(a => a.startedAt) && html`<${Log} key=${job.id} job=${job} live=${live}/><${Outputs} job=${job}/>`}
     ${job.spec && html`<details><summary>Document</summary><pre tabindex="0">${JSON.stringify(job.spec, null, 2)}</pre></details>`}`;
 }
 
 function Why({job, of}) {
-  return html`<section class="box" aria-label="Why"><p class="lead">${of?.reason || job.reason || says[job.state] || job.state}</p>
-    ${of?.unblocks && html`<p>What unblocks it: ${of.unblocks}</p>`}
+  return html`<section class="box" aria-label="Why">${job.sweep && html`<${Progress} of=${job.sweep}/>`}<p class="lead">${code(of?.reason || job.reason || says[job.state] || job.state)}</p>
+    ${of?.unblocks && html`<p>What unblocks it: ${code(of.unblocks)}</p>`}
     ${of?.place > 0 && html`<p>Place ${of.place} of ${of.waiting} in line.</p>`}
     ${of?.after?.length > 0 && html`<p>It waits for ${of.after.map((a, i) => html`${i > 0 && ', '}<${Link} to=${'/jobs/' + encodeURIComponent(a.id)}>${a.id}<//>${a.state ? ' (' + a.state + ')' : ''}`)}</p>`}
     ${job.exitCode !== null && html`<p>Exit code ${job.exitCode}</p>`}
@@ -113,5 +114,5 @@ function Copy({text}) {
   const { say } = useShell();
   const ref = useRef();
   const copy = () => navigator.clipboard.writeText(text).then(() => say('Copied: ' + text), () => say('Copy this: ' + text));
-  return html`<button ref=${ref} onClick=${copy} title=${text}>Copy the command</button>`;
+  return html`<button ref=${ref} onClick=${copy} title=${text}>Copy its command</button>`;
 }

@@ -1,6 +1,6 @@
 // My jobs: what runs, what waits and why, what has ended and how.
 
-import {html, useEffect, useMemo, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, Dialog, took, money, isFinal, says} from '../ui.js';
+import {html, useEffect, useMemo, useState, useLive, useShell, Link, State, Time, Waiting, Trouble, Dialog, took, money, isFinal, says, code} from '../ui.js';
 import {get, post} from '../api.js';
 
 const PAGE = 100;
@@ -17,12 +17,12 @@ export function parse(text) {
   return out;
 }
 
-// pathOf is what the list asks the API for.
-function pathOf(query, me) {
+// pathOf is what the list asks the API for; isMine asks for the jobs of who looks alone.
+function pathOf(query, me, isMine) {
   const out = parse(query.q || '');
   out.set('limit', PAGE);
   out.set('fields', 'list');
-  if (me.name && query.who !== 'all') out.set('user', me.name);
+  if (isMine) out.set('user', me.name);
   if (query.state) out.append('state', query.state);
   for (const name of ['pool', 'team', 'sweep']) if (query[name]) out.set(name, query[name]);
   return '/jobs?' + out;
@@ -30,8 +30,14 @@ function pathOf(query, me) {
 
 export default function Jobs({query, live, me}) {
   const {go} = useShell();
-  const path = useMemo(() => pathOf(query, me), [JSON.stringify(query)]);
-  const answer = useLive(live, path);
+  const own = me.name && query.who !== 'all' && !query.sweep ? pathOf(query, me, true) : null;
+  const ownAnswer = useLive(live, own);
+  // Who has none of their own, as the owner of a machine whose key submits jobs of nobody, sees everybody's, unless they asked for their own.
+  const hasNone = own && query.who !== 'mine' && ownAnswer.data?.items.length === 0;
+  const others = !own || hasNone ? pathOf(query, me, false) : null;
+  const othersAnswer = useLive(live, others);
+  const isMine = !others;
+  const path = others || own, answer = others ? othersAnswer : ownAnswer;
   const [older, setOlder] = useState({items: [], next: undefined, path});
   const [problem, setProblem] = useState(null);
   useEffect(() => setOlder({items: [], next: undefined, path}), [path]);
@@ -50,12 +56,13 @@ export default function Jobs({query, live, me}) {
       setProblem(e);
     }
   };
-  return html`<h1>${query.who === 'all' || !me.name ? 'Jobs of all' : 'My jobs'}</h1>
-    <${Summary} live=${live} me=${me} query=${query}/>
-    <${Filters} query=${query} me=${me} set=${set}/>
+  return html`<h1>${isMine ? 'My jobs' : "Everybody's jobs"}</h1>
+    <${Summary} live=${live} isMine=${isMine}/>
+    <${Filters} query=${query} me=${me} isMine=${isMine} set=${set}/>
+    ${hasNone && rows.length > 0 && html`<p class="quiet">None of these jobs is of user ${me.name}, so everybody's are shown.</p>`}
     ${answer.data && html`<${Trouble} error=${answer.error} what="answer"/>`}
     ${!answer.data ? html`<${Waiting} answer=${answer} what="jobs"/>`
-    : !rows.length ? html`<${Nothing} query=${query} me=${me} set=${set}/>`
+    : !rows.length ? html`<${Nothing} query=${query} isMine=${isMine} set=${set}/>`
       : html`<${Table} rows=${rows} me=${me}/>
         <p class="foot">${rows.length} jobs are shown${next ? ', the newest of more. ' : '. '}
           ${next && html`<button onClick=${load}>Older jobs</button>`}</p>
@@ -63,10 +70,10 @@ export default function Jobs({query, live, me}) {
 }
 
 // Summary is the deployment in one line: what of these jobs has not ended, and what all of it costs.
-function Summary({live, me, query}) {
+function Summary({live, isMine}) {
   const {data: now} = useLive(live, '/now');
   if (!now) return html`<p class="quiet">…</p>`;
-  const of = me.name && query.who !== 'all' ? now.mine : now.jobs;
+  const of = isMine ? now.mine : now.jobs;
   const cost = amount => amount === 'unknown' ? 'a price that is not known' : money(amount, now.currency);
   return html`<p class="quiet">${of.running + of.assigned} running · ${of.queued} waiting · ${of.held} held.
     ${' '}All pools: ${cost(now.costPerHour)} an hour${now.unpriced > 0 && `, without ${now.unpriced} nodes whose price is not known`}; this month ${cost(now.monthToDate)}.</p>`;
@@ -80,7 +87,7 @@ function merge(polled, loaded) {
   return [...byID.values()].sort((a, b) => (a.submittedAt < b.submittedAt ? 1 : a.submittedAt > b.submittedAt ? -1 : a.id < b.id ? 1 : -1));
 }
 
-function Filters({query, me, set}) {
+function Filters({query, me, isMine, set}) {
   const [text, setText] = useState(query.q || '');
   useEffect(() => {
     if (text === (query.q || '')) return undefined;
@@ -91,18 +98,19 @@ function Filters({query, me, set}) {
     <label>Filter <input type="search" data-filter value=${text} placeholder="part of a name, or label=value" onInput=${e => setText(e.target.value)}/></label>
     <label>State <select value=${query.state || ''} onChange=${e => set({state: e.target.value})}>
       ${choices.map(([value, word]) => html`<option value=${value} selected=${value === (query.state || '')}>${word}</option>`)}</select></label>
-    ${me.name && html`<label>Whose <select value=${query.who || ''} onChange=${e => set({who: e.target.value})}>
-      <option value="" selected=${query.who !== 'all'}>mine</option><option value="all" selected=${query.who === 'all'}>everybody's</option></select></label>`}
-    ${query.pool && html`<span class="chip">pool ${query.pool} <button class="plain" type="button" aria-label="Any pool" onClick=${() => set({pool: ''})}>✕</button></span>`}
+    ${me.name && !query.sweep && html`<label>Whose <select value=${isMine ? 'mine' : 'all'} onChange=${e => set({who: e.target.value})}>
+      <option value="mine" selected=${isMine}>mine</option><option value="all" selected=${!isMine}>everybody's</option></select></label>`}
+    ${['pool', 'team', 'sweep'].filter(name => query[name]).map(name => html`<span key=${name} class="chip">${name} ${query[name]}${' '}
+      <button class="plain" type="button" aria-label=${'Any ' + name} onClick=${() => set({[name]: ''})}>✕</button></span>`)}
   </form>`;
 }
 
-function Nothing({query, me, set}) {
-  const isNarrow = query.q || query.state || query.pool || query.team;
-  if (isNarrow) return html`<p class="box">No job is like that. <button onClick=${() => set({q: '', state: '', pool: '', team: ''})}>Show all</button></p>`;
-  return html`<div class="box"><p>${me.name ? 'You have no jobs yet.' : 'There are no jobs yet.'} A first one, in a terminal:</p>
+function Nothing({query, isMine, set}) {
+  const isNarrow = query.q || query.state || query.pool || query.team || query.sweep;
+  if (isNarrow) return html`<p class="box">No job is like that. <button onClick=${() => set({q: '', state: '', pool: '', team: '', sweep: ''})}>Show all</button></p>`;
+  return html`<div class="box"><p>${isMine ? 'You have no jobs yet.' : 'There are no jobs yet.'} A first one, in a terminal:</p>
     <pre>dsvm run --pool cpu -- echo hello</pre>
-    <p>${me.name && html`Or look at <${Link} to="/jobs?who=all">everybody's jobs<//>. `}It appears here by itself.</p></div>`;
+    <p>${isMine && html`Or look at <${Link} to="/jobs?who=all">everybody's jobs<//>. `}It appears here by itself.</p></div>`;
 }
 
 function Table({rows, me}) {
@@ -113,14 +121,16 @@ function Table({rows, me}) {
     ${hasCost && html`<th scope="col" class="num">Cost</th>`}<th scope="col"><span class="unseen">Actions</span></th></tr></thead>
     <tbody>${rows.map(j => html`<tr key=${j.id} data-row>
       <th scope="row"><${Link} to=${'/jobs/' + encodeURIComponent(j.id)} data-open>${j.name || j.id}<//></th>
-      <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/>` : ''}${j.why || j.reason || (j.startedAt || isFinal(j.state) ? '' : says[j.state])}</td><td data-label="pool">${j.pool}</td>
-      ${isMixed && html`<td data-label="of">${j.user || '–'}</td>`}<td data-label="began"><${Time} at=${j.startedAt}/></td><td class="num" data-label="for">${took(j)}</td>
-      ${hasCost && html`<td class="num" data-label="cost">${j.cost ? money(j.cost.amount, j.cost.currency) : '–'}</td>`}
+      <td><${State} of=${j.state}/></td><td class="why">${j.sweep ? html`<${Progress} of=${j.sweep}/> ` : ''}${code(j.why || j.reason || (j.startedAt || isFinal(j.state) ? '' : says[j.state]))}</td><td data-label="pool" class="word">${j.pool}</td>
+      ${isMixed && html`<td data-label="of" class=${j.user ? 'word' : 'none'}>${j.user || '–'}</td>`}
+      <td data-label="began" class=${j.startedAt ? '' : 'none'}><${Time} at=${j.startedAt}/></td><td class=${'num' + (j.startedAt ? '' : ' none')} data-label="for">${took(j)}</td>
+      ${hasCost && html`<td class=${'num' + (j.cost ? '' : ' none')} data-label="cost">${j.cost ? money(j.cost.amount, j.cost.currency) : '–'}</td>`}
       <td class="acts"><${Acts} job=${j}/></td></tr>`)}</tbody></table>`;
 }
 
-const Progress = ({of}) => html`<span class="meter"><progress max="100" value=${of.percent} aria-label="ended"></progress> ${of.percent} % of ${of.members}
-  ${of.failed + of.timedOut > 0 && ', ' + (of.failed + of.timedOut) + ' failed'}. </span>`;
+// Progress is how far a sweep has come.
+export const Progress = ({of}) => html`<span class="meter"><progress max="100" value=${of.percent} aria-label="ended"></progress> ${of.percent} % of ${of.members} jobs
+  ${of.failed + of.timedOut > 0 && `, ${of.failed + of.timedOut} failed`}</span>`;
 
 // Acts are the two things that can be done to a job: to end it, or to run it again.
 export function Acts({job, large}) {

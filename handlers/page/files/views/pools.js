@@ -1,6 +1,6 @@
 // Pools: all of them in one line each, and one with what its nodes did.
 
-import {html, useFollow, useLive, useState, Link, Trouble, Waiting, money} from '../ui.js';
+import {html, useFollow, useLive, useState, Link, Trouble, Waiting, money, code} from '../ui.js';
 import Nodes from './nodes.js';
 import Timeline from './timeline.js';
 
@@ -45,8 +45,9 @@ function Pool({name, live, me}) {
   if (!answer.data) return html`<h1>Pool ${name}</h1><${Waiting} answer=${answer} what="the pool"/>`;
   const [pool, why, list] = answer.data;
   return html`<h1>Pool ${pool.name}</h1><${Trouble} error=${answer.error} what="answer"/>
-    <p class="lead">${why.reason}${why.unblocks && '. ' + why.unblocks}</p>
-    ${pool.reason && pool.reason !== why.reason && html`<p>${pool.reason}</p>`}
+    <p class="lead">${code(why.reason)}</p>
+    ${why.unblocks && html`<p>What unblocks it: ${code(why.unblocks)}</p>`}
+    ${pool.reason && !why.reason.includes(pool.reason) && !pool.rungs.some(r => r.blocked === pool.reason) && html`<p>${code(pool.reason)}</p>`}
     <dl class="facts"><div><dt>State</dt><dd>${why.state}</dd></div><div><dt>Waiting</dt><dd>${pool.queued}</dd></div><div><dt>Running</dt><dd>${pool.running}</dd></div>
       <div><dt>Nodes</dt><dd>${pool.nodes.total} of ${pool.spec.nodes.max} at most</dd></div>
       ${pool.rungs.map(r => html`<div><dt>${r.size}${r.spot && ' (Spot)'}</dt><dd>${r.nodes === 1 ? '1 node' : r.nodes + ' nodes'}${r.blocked && ': ' + r.blocked}</dd></div>`)}</dl>

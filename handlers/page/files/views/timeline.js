@@ -39,6 +39,14 @@ function time(states, letter, step) {
   return n ? span(n * step) : '–';
 }
 
+// tail is the end of a name, as much as there is room for: nodes of a pool begin alike.
+function tail(c, name, width) {
+  let from = 0;
+  const text = () => (from ? '…' : '') + name.slice(from);
+  while (from < name.length && c.measureText(text()).width > width) from++;
+  return text();
+}
+
 function draw(canvas, of, rows) {
   if (!canvas) return;
   const width = canvas.parentElement.clientWidth, height = AXIS + rows.length * (ROW + GAP);
@@ -62,7 +70,7 @@ function draw(canvas, of, rows) {
   rows.forEach((row, i) => {
     const y = AXIS + i * (ROW + GAP);
     c.fillStyle = look.getPropertyValue('--fg').trim();
-    c.fillText(row.node, 0, y + ROW / 2, label - 8);
+    c.fillText(tail(c, row.node, label - 8), 0, y + ROW / 2);
     for (let from = 0; from < count;) {
       let to = from + 1;
       while (to < count && row.states[to] === row.states[from]) to++;

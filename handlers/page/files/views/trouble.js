@@ -1,9 +1,6 @@
 // Trouble: only what a person must do, each with the next step.
 
-import {html, useLive, Link, Time, Trouble as Failed, Waiting} from '../ui.js';
-
-// code shows the commands in a sentence, which stand between backticks, as such.
-const code = text => text.split('`').map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
+import {html, useLive, Link, Time, Trouble as Failed, Waiting, code} from '../ui.js';
 
 export default function Trouble({live}) {
   const answer = useLive(live, '/troubles');
@@ -14,5 +11,5 @@ export default function Trouble({live}) {
     : html`<table class="list"><thead><tr><th scope="col">About</th><th scope="col">What is wrong</th><th scope="col">Do</th><th scope="col">Since</th></tr></thead>
       <tbody>${all.map((one, i) => html`<tr key=${i} data-row>
         <th scope="row">${one.pool ? html`<${Link} to=${'/pools/' + encodeURIComponent(one.pool)} data-open>${one.about}<//>` : one.about}</th>
-        <td class="why">${code(one.text)}</td><td class="why">${code(one.do)}</td><td data-label="since"><${Time} at=${one.since}/></td></tr>`)}</tbody></table>`}`;
+        <td class="why">${code(one.text)}</td><td class="why" data-label="do:">${code(one.do)}</td><td data-label="since" class=${one.since ? '' : 'none'}><${Time} at=${one.since}/></td></tr>`)}</tbody></table>`}`;
 }
