@@ -89,3 +89,8 @@ func newCertificate(t *testing.T) string {
 	}
 	return out.String()
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

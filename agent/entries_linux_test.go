@@ -245,11 +245,6 @@ func hasEnded(pid int) bool {
 	return err != nil || strings.Contains(string(text), ") Z ")
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func codeIn(err error) int {
 	var ended *ssh.ExitError
 	if errors.As(err, &ended) {

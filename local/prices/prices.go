@@ -112,7 +112,8 @@ func (s *Server) SetPrice(size, perHour string, from time.Time) {
 
 // answer answers one request.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	switch v := s.cfg.Chaos.Decide(chaos.Call{Server: "prices", Operation: "list"}, chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect); v.Do {
+	call := chaos.Call{Server: "prices", Operation: "list"}
+	switch v := s.cfg.Chaos.Decide(call, chaos.Delay, chaos.Refuse, chaos.Throttle, chaos.Disconnect); v.Do {
 	case chaos.Delay:
 		t := time.NewTimer(v.Delay)
 		defer t.Stop()

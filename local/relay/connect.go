@@ -181,7 +181,8 @@ func (s *Server) meet(w http.ResponseWriter, r *http.Request) {
 		if err != nil || status < 400 || status > 599 {
 			status = http.StatusForbidden
 		}
-		waits.met <- meeting{status: status, reason: plain.Clip(plain.Line(firstOf(q, "sb-hc-statusDescription", "statusDescription")), longestReason)}
+		reason := plain.Line(firstOf(q, "sb-hc-statusDescription", "statusDescription"))
+		waits.met <- meeting{status: status, reason: plain.Clip(reason, longestReason)}
 		refuse(w, http.StatusGone, "the sender was rejected")
 		return
 	}

@@ -80,7 +80,8 @@ func ParseFactor(text string) (Factor, error) {
 	f.rat, ok = usage.ParsePrice(number)
 	if !ok || f.rat.Sign() == 0 || f.rat.Cmp(big.NewRat(1000, 1)) > 0 || !isCurrency(f.currency) {
 		return Factor{}, fault.New(fault.Invalid, Setting,
-			"%s is %.40q; write what you pay for one USD of the price list, such as 0.82, and behind it the currency, if it is another: 0.92 EUR", Setting, text)
+			"%s is %.40q; write what you pay for one USD of the price list, such as 0.82, and behind it the currency, if it is another: 0.92 EUR",
+			Setting, text)
 	}
 	return f, nil
 }

@@ -152,6 +152,7 @@ func (b *Book) Cost(n Node, at time.Time) Cost {
 			c.Disk = k.PerHour
 		case Address:
 			c.Address = k.PerHour
+		case Balancer: // is no part of a node
 		}
 	}
 	if c.PerHour = usage.UnknownPrice; isKnown {
@@ -259,7 +260,8 @@ func (b *Book) Trouble(w Want, now time.Time) (Trouble, bool) {
 		return Trouble{Text: "the price of " + w.String() + " is the one that this version has built in, for East US",
 			Do: "`dsvm price refresh` asks Azure's price list, which happens by itself once a day"}, true
 	case known.Source == Unknown:
-		return Trouble{Text: "nobody knows a price for " + w.String() + ": " + look.Problem, Do: "set one with `dsvm price set`", IsGrave: true}, true
+		text := "nobody knows a price for " + w.String() + ": " + look.Problem
+		return Trouble{Text: text, Do: "set one with `dsvm price set`", IsGrave: true}, true
 	case now.Sub(look.GoodAt) > OldAfter:
 		return Trouble{Text: "the price of " + w.String() + " was read more than a week ago, and prices are read once a day",
 			Do: "`dsvm price refresh` says why it cannot be read", Since: look.GoodAt, IsGrave: true}, true

@@ -60,8 +60,8 @@ func New(address string) (*Client, error) {
 	var guard outbound.Guard
 	if address == "" {
 		address = Endpoint
-	} else if base, err := url.Parse(address); err != nil || base.Host == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" ||
-		base.Scheme != "https" && base.Scheme != "http" {
+	} else if base, err := url.Parse(address); err != nil || base.Host == "" || base.User != nil ||
+		base.RawQuery != "" || base.Fragment != "" || base.Scheme != "https" && base.Scheme != "http" {
 		return nil, fault.New(fault.Invalid, Setting, "%s is no address of a price service; write one such as %s", Setting, Endpoint)
 	} else if guard, err = outbound.Parse(base.Hostname()); err != nil {
 		return nil, fault.New(fault.Invalid, Setting, "%s has a host that cannot be used; write an address such as %s", Setting, Endpoint)

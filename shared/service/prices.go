@@ -284,7 +284,8 @@ func (p *Prices) Set(ctx context.Context, s wire.SetPrice) (wire.Price, error) {
 	}
 	amount, ok := usage.ParsePrice(s.PerHour)
 	if s.PerHour != "" && (!ok || amount.Cmp(mostPerHour) > 0) {
-		return wire.Price{}, fault.New(fault.Invalid, "perHour", "perHour is %.40q; write a decimal number up to %s, such as 0.192", s.PerHour, mostPerHour.FloatString(0))
+		return wire.Price{}, fault.New(fault.Invalid, "perHour", "perHour is %.40q; write a decimal number up to %s, such as 0.192",
+			s.PerHour, mostPerHour.FloatString(0))
 	}
 	now := p.Now().Truncate(time.Second)
 	row := price.Row{Want: w, Source: price.Manual, FetchedAt: now, Price: price.Price{PerHour: s.PerHour, From: now}}
@@ -313,7 +314,8 @@ func wantOf(s wire.SetPrice) (w price.Want, err error) {
 		}
 		return w, nil
 	default:
-		return w, fault.New(fault.Invalid, "sku", "there is no price for %.80q; name a size such as Standard_D4s_v5, a tier of disks such as E10, address or balancer", s.SKU)
+		return w, fault.New(fault.Invalid, "sku",
+			"there is no price for %.80q; name a size such as Standard_D4s_v5, a tier of disks such as E10, address or balancer", s.SKU)
 	}
 	if s.Spot || s.OS != "" {
 		return w, fault.New(fault.Invalid, "sku", "Spot and a system are those of a size; %q is none", s.SKU)

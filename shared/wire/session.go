@@ -49,11 +49,12 @@ type Session struct {
 	KeepUntil   *time.Time        `json:"keepUntil"`         // its owner has asked to keep it until then
 	KeepCut     bool              `json:"keepCut,omitempty"` // of the answer to SessionExtend: its pool ends it before what was asked for
 	Connections map[string]int    `json:"connections"`
-	Relayed     int64             `json:"relayed"`           // bytes through the relay
-	DoorClosed  string            `json:"doorClosed"`        // why nobody can come in; "" = the door is open
-	Cost        *Cost             `json:"cost"`              // so far, or in all; null: it has not begun, or its use is not kept any more
-	Missing     map[string]string `json:"missing,omitempty"` // what it lacks by its node or its pool's document, by users, ssh and jupyter, and why
-	End         *SessionEnd       `json:"end"`               // null while it lives
+	Relayed     int64             `json:"relayed"`    // bytes through the relay
+	DoorClosed  string            `json:"doorClosed"` // why nobody can come in; "" = the door is open
+	Cost        *Cost             `json:"cost"`       // so far, or in all; null: it has not begun, or its use is not kept any more
+	// Missing is what it lacks by its node or its pool's document, by users, ssh and jupyter, and why.
+	Missing map[string]string `json:"missing,omitempty"`
+	End     *SessionEnd       `json:"end"` // null while it lives
 }
 
 // Cost is what something costs.

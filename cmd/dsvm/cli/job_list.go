@@ -79,7 +79,8 @@ last; it sorts up to 10,000 jobs.`,
 	c.Flags().StringVar(&f.filter.Name, "name", "", "only jobs whose name has this part, or is like this pattern with * and ?")
 	c.Flags().StringVar(&f.filter.Sweep, "sweep", "", "the members of this sweep that have begun; without it no members are listed")
 	c.Flags().StringArrayVar(&f.labels, "label", nil, "only jobs with this label, NAME=VALUE; may be repeated")
-	c.Flags().StringSliceVar(&f.states, "state", nil, "only jobs in these states: "+strings.Join(states, ", ")+"; active: all that have not ended")
+	c.Flags().StringSliceVar(&f.states, "state", nil,
+		"only jobs in these states: "+strings.Join(states, ", ")+"; active: all that have not ended")
 	c.Flags().StringVar(&f.since, "since", "", "only jobs submitted then or later: 2h (ago), 3d, a day or a time")
 	c.Flags().StringVar(&f.until, "until", "", "only jobs submitted before: 2h (ago), 3d, a day or a time")
 	c.Flags().StringVar(&f.sort, "sort", string(wire.BySubmitted), "what to sort by: "+strings.Join(namesOf(wire.JobSorts), ", "))

@@ -169,7 +169,8 @@ platform ended it in another way.`,
 	complete(root, "context", p.completeContexts)
 	complete(root, "output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 	own := []Command{poolCommand, nodeCommand, jobCommand, runCommand,
-		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand, priceCommand,
+		connectCommand, sshCommands, codeCommand, jupyterCommand, rdpCommand, sessionCommand, copyCommand, listCommand, usageCommand,
+		priceCommand,
 		budgetCommand, pushCommand, rejectedCommand, troubleCommand, faultCommand, doctorCommand, loginCommand, logoutCommand, whoamiCommand,
 		pageCommand, auditCommand, contextCommand, versionCommand}
 	for _, command := range append(own, more...) {
