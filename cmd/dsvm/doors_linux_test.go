@@ -262,6 +262,10 @@ func (m *machine) doors() []knock {
 			func(r *http.Request, _ bool) { signSAS(r, wrong) },
 		},
 		{
+			"price list", net.JoinHostPort("127.0.0.1", strconv.Itoa(identity.Ports["prices"])), "POST", "/evil", "application/json", `{}`, "",
+			func(*http.Request, bool) {}, // it has no key, and nothing to change
+		},
+		{
 			"metadata of a node",
 			host(metadata),
 			"GET",

@@ -73,7 +73,7 @@ func TestEachFunctionGetsItsRequests(t *testing.T) {
 	}{
 		{"GET", "/api/pools", i.Key, 200, "["}, {"GET", "/api/pools", "", 401, ""}, {"GET", "/API/pools", i.Key, 200, "["}, {"GET", "/x/../api/pools", "", 401, ""}, {"GET", "/api/jobs/a%2Fb", i.Key, 404, "no job"},
 		{"POST", "/api/push/github", "", 401, "secret"}, {"POST", "/API/Push/GitHub/", "", 401, "secret"}, {"GET", "/api/push/github", "", 404, ""}, {"POST", "/api/push", "", 401, ""},
-		{"GET", "/", "", 200, "dsvmpools"}, {"HEAD", "/", "", 200, ""}, {"GET", "/index.html", "", 404, "no such page"}, {"GET", "/api", "", 404, "no such page"}, {"POST", "/", "", 204, ""}, {"GET", "/web/login", "", 404, "no such page"},
+		{"GET", "/", "", 200, "dsvmpools"}, {"HEAD", "/", "", 200, ""}, {"GET", "/index.html", "", 404, "no such page"}, {"GET", "/api", "", 404, "no such page"}, {"POST", "/", "", 204, ""}, {"GET", "/web/nothing", "", 404, "no such page"}, {"GET", "/web/login", "", 405, "use POST"},
 		{"POST", "/web/api/jobs", "", 401, "Nobody has signed in"}, {"POST", "/web/api/jobs", i.Key, 401, "Nobody has signed in"}, {"GET", "//api/pools", "", 404, ""}, {"GET", "/api%2Fpools", "", 404, "no such page"},
 	} {
 		r, err := http.NewRequestWithContext(i.ctx, tt.method, i.URL, nil)

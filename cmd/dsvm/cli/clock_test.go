@@ -61,3 +61,16 @@ func TestPeople(t *testing.T) {
 		}
 	}
 }
+
+// TestTimesToCome: a time to come is said as one, unless clocks that differ explain it.
+func TestTimesToCome(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	p := &Program{Now: func() time.Time { return now }, Zone: time.UTC}
+	for ahead, want := range map[time.Duration]string{50 * time.Hour: "(in 2d)", 30 * time.Second: "(0s ago)", -time.Hour: "(60m ago)"} {
+		at := now.Add(ahead)
+		if got := p.at(&at); !strings.Contains(got, want) {
+			t.Errorf("%s ahead: got %q, want %s in it", ahead, got, want)
+		}
+	}
+}

@@ -279,15 +279,21 @@ func (p *Program) age(t *time.Time) cell {
 	return cell{long, strings.TrimSuffix(long, " ago")}
 }
 
-// ago writes how long ago something was.
+// skew is how far clocks of machines may differ without anybody's fault.
+const skew = time.Minute
+
+// ago writes how long ago something was, or in how long it will be.
 func (p *Program) ago(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
+	if ahead := t.Sub(p.Now()); ahead > skew {
+		return "in " + span(ahead)
+	}
 	return span(p.Now().Sub(*t)) + " ago"
 }
 
-// at writes a time as the clock on the wall shows it, and how long ago it was.
+// at writes a time as the clock on the wall shows it, and how long ago it was or in how long it will be.
 func (p *Program) at(t *time.Time) string {
 	if t == nil {
 		return ""

@@ -32,9 +32,18 @@ const views = {
 
 const here = () => location.pathname + location.search;
 
+// decode reads a part of a path. One that is no text in UTF-8 names nothing that is there.
+function decode(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function parse(address) {
   const url = new URL(address, location.origin);
-  const [first, ...rest] = url.pathname.split('/').filter(Boolean).map(decodeURIComponent);
+  const [first, ...rest] = url.pathname.split('/').filter(Boolean).map(decode);
   return {name: first || 'jobs', rest, query: Object.fromEntries(url.searchParams)};
 }
 
