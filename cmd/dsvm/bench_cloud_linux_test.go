@@ -15,6 +15,7 @@ import (
 // TestCloudRates runs jobs under a tenth of the cloud's rates, which they exceed by far:
 // the rates slow them down, and nobody notices anything else.
 func TestCloudRates(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	const jobs = 200
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

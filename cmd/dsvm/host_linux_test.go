@@ -103,6 +103,7 @@ func TestEachFunctionGetsItsRequests(t *testing.T) {
 // the handler breaks. Each such request of the API has one effect: the first call
 // changes rows and sends messages, and those behind it nothing.
 func TestFortyTimes(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	// A node takes longer to boot than another to go: one that came earlier would take the next job, and
 	// not the one of the node that is deleted.

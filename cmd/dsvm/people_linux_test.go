@@ -230,6 +230,7 @@ func (i *instance) connect(people ...*laptop) {
 // one's open window keeps nothing; and at the end the pool has no nodes, which a program that
 // connects again and again does not change.
 func TestPeopleOnOneMachine(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	i, ann, bob := startPeople(t, peoplePool)
 	if p := i.lab(); p.Nodes.Total != 0 {

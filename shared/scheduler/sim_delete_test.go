@@ -97,7 +97,7 @@ func TestSimulationOfADeletion(t *testing.T) {
 	// and then another rung was asked for their places.
 	seeds := []int64{1162, 2065, 5241, 6562, 3569, 4073}
 	seeds = append(seeds, 317) // it once waited for a recall that no step had committed
-	for seed := range worldsOf(60, 400, 40) {
+	for seed := range worldsOf(30, 400, 40) {
 		seeds = append(seeds, seed)
 	}
 	for _, seed := range seeds {

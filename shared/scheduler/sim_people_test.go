@@ -361,7 +361,7 @@ func TestSimulationOfPeople(t *testing.T) {
 		playSeeds(t, (*world).playPeople)
 		return
 	}
-	worlds := worldsOf(20, 200, 8)
+	worlds := worldsOf(12, 200, 8)
 	seen := map[string]int{}
 	var steps atomic.Int64
 	for seed := range worlds {

@@ -34,7 +34,7 @@ func TestUsesOfAnEarlierRelease(t *testing.T) {
 			}
 		}
 	}
-	for range 12 {
+	for range 4 {
 		h.note("cpu")
 		h.noteSome("gpu", 90)
 		h.record()
